@@ -1,0 +1,1 @@
+"""From CIF text to crystal graphs."""

@@ -1,0 +1,47 @@
+"""A periodic structure as plain arrays: what the readers produce and the graph consumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Crystal:
+    """One periodic structure.
+
+    Attributes:
+        cell: (3, 3) lattice vectors a, b, c as rows, in angstrom.
+        frac_coords: (n_atoms, 3) fractional coordinates.
+        atomic_numbers: (n_atoms,) atomic numbers.
+        structure_id: The name it goes by: the CIF's data block, or the file's stem.
+        source: Where it came from: a path, an archive member, or ``memory``.
+        rung: The reader that succeeded (``gemmi``, ``pymatgen``, ``pymatgen-tolerant``, ``ase``),
+            or ``memory`` for a structure that was handed over as an object.
+        warnings: ``name: explanation`` strings gathered on the way.
+    """
+
+    cell: NDArray[np.float64]
+    frac_coords: NDArray[np.float64]
+    atomic_numbers: NDArray[np.int64]
+    structure_id: str = ""
+    source: str = "memory"
+    rung: str = "memory"
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms in the cell."""
+        return len(self.atomic_numbers)
+
+    @property
+    def cart_coords(self) -> NDArray[np.float64]:
+        """(n_atoms, 3) Cartesian coordinates in angstrom."""
+        return self.frac_coords @ self.cell
+
+    @property
+    def volume(self) -> float:
+        """Cell volume in cubic angstrom."""
+        return float(abs(np.linalg.det(self.cell)))

@@ -1,0 +1,1 @@
+"""Pretrained encoders: crystal graphs to atom features."""

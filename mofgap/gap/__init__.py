@@ -1,0 +1,1 @@
+"""The band-gap model: encoder, adapters and head, its training and its folder on disk."""

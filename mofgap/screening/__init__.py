@@ -1,0 +1,1 @@
+"""A stream of files in, a ranked table out."""

@@ -1,0 +1,1 @@
+"""What a spread is worth: metrics, calibration and novelty."""
