@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from mofgap.uncertainty import metrics
+from mofgap.uncertainty.bootstrap import paired_bootstrap
+
+
+def methods(n: int = 400):
+    rng = np.random.default_rng(3)
+    true, shared = rng.normal(size=(2, n))
+    return true, true + shared, true + 1.1 * shared + 0.05 * rng.normal(size=n)
+
+
+def test_a_method_does_not_differ_from_itself():
+    true, pred, _ = methods()
+    difference = paired_bootstrap(metrics.mae, true, (pred,), (pred,))
+    assert (difference.value, difference.lo, difference.hi) == (0, 0, 0)
+
+
+def test_pairing_finds_a_difference_smaller_than_the_noise_of_either():
+    true, a, b = methods()
+    difference = paired_bootstrap(metrics.mae, true, (a,), (b,))
+    assert difference.value == metrics.mae(true, a) - metrics.mae(true, b)
+    assert difference.lo < difference.value < difference.hi < 0
+
+
+def test_interval_agrees_with_scipy():
+    true, a, b = methods()
+    gain = np.abs(true - a) - np.abs(true - b)
+    oracle = stats.bootstrap((gain,), np.mean, n_resamples=2000, method="percentile", rng=0)
+    ours = paired_bootstrap(metrics.mae, true, (a,), (b,), n_draws=2000)
+    assert [ours.lo, ours.hi] == pytest.approx(list(oracle.confidence_interval), abs=0.003)
+
+
+def test_seeded_and_with_a_spread():
+    true, a, b = methods()
+    std = np.abs(a) + 0.1
+    first, again = (paired_bootstrap(metrics.crps, true, (a, std), (b, std), n_draws=50) for _ in range(2))
+    assert first == again
+    assert first != paired_bootstrap(metrics.crps, true, (a, std), (b, std), n_draws=50, seed=1)
+
+
+def test_nonsense_is_refused():
+    with pytest.raises(ValueError, match="at least one row"):
+        paired_bootstrap(metrics.mae, [], ([],), ([],))
+    with pytest.raises(ValueError, match="1 values but"):
+        paired_bootstrap(metrics.mae, [1, 2], ([1],), ([1, 2],))
+    with pytest.raises(ValueError, match="level"):
+        paired_bootstrap(metrics.mae, [1], ([1],), ([1],), level=1.5)

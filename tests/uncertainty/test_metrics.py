@@ -1,0 +1,245 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import integrate, stats
+from sklearn import metrics as sk
+
+from mofgap.uncertainty import metrics as m
+
+SPREAD_METRICS = [m.spearman, m.pearson, m.ause, m.nll, m.crps, m.ence, m.miscalibration_area]
+quick = settings(max_examples=25, deadline=None)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def rows(seed: int = 0, n: int = 300, ties: bool = False):
+    rng = np.random.default_rng(seed)
+    std = rng.uniform(0.05, 1.0, n)
+    if ties:
+        std = np.round(std, 1) + 0.05
+    pred = rng.normal(2, 1, n)
+    return pred + std * rng.standard_normal(n), pred, std
+
+
+def test_point_metrics_agree_with_sklearn():
+    true, pred, _ = rows()
+    assert m.mae(true, pred) == pytest.approx(sk.mean_absolute_error(true, pred))
+    assert m.rmse(true, pred) == pytest.approx(sk.root_mean_squared_error(true, pred))
+    assert m.r2(true, pred) == pytest.approx(sk.r2_score(true, pred))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_correlations_agree_with_scipy(ties):
+    true, pred, std = rows(ties=ties)
+    error = np.abs(true - pred)
+    assert m.spearman(true, pred, std) == pytest.approx(stats.spearmanr(std, error).statistic)
+    assert m.pearson(true, pred, std) == pytest.approx(stats.pearsonr(std, error).statistic)
+
+
+def test_expected_correlation_is_what_exact_errors_give():
+    true, pred, std = rows(n=20_000)
+    assert m.expected_spearman(std, n_draws=20) == pytest.approx(m.spearman(true, pred, std), abs=0.02)
+    assert m.expected_pearson(std, n_draws=20) == pytest.approx(m.pearson(true, pred, std), abs=0.02)
+    # E|N(0, s^2)| = s sqrt(2 / pi), so the linear correlation has a closed form.
+    mean_abs = std * np.sqrt(2 / np.pi)
+    exact = np.cov(std, mean_abs)[0, 1] / np.sqrt(std.var() * (np.mean(std**2) - mean_abs.mean() ** 2))
+    assert m.expected_pearson(std, n_draws=50) == pytest.approx(exact, abs=0.005)
+
+
+def test_expected_correlation_is_seeded():
+    std = rows()[2]
+    assert m.expected_spearman(std, seed=1) == m.expected_spearman(std, seed=1)
+    assert m.expected_spearman(std, seed=1) != m.expected_spearman(std, seed=2)
+
+
+@pytest.mark.parametrize(("error", "std"), [(0.0, 1.0), (0.7, 0.2), (-1.3, 0.9), (3.0, 0.1)])
+def test_crps_is_the_integral_that_defines_it(error, std):
+    def squared(x: float) -> float:
+        return (stats.norm.cdf(x, 0, std) - (x >= error)) ** 2
+
+    ends = -20 * std - abs(error), 20 * std + abs(error)
+    area = sum(
+        integrate.quad(squared, lo, hi, limit=200)[0]
+        for lo, hi in [(ends[0], min(0, error)), (min(0, error), max(0, error)), (max(0, error), ends[1])]
+    )
+    assert m.crps([error], [0.0], [std]) == pytest.approx(area, rel=1e-6)
+
+
+def test_nll_agrees_with_scipy():
+    true, pred, std = rows()
+    assert m.nll(true, pred, std) == pytest.approx(-stats.norm.logpdf(true, pred, std).mean())
+
+
+def test_zero_std_is_a_point_mass():
+    assert m.crps([1.0, 2.0], [1.5, 2.0], [0.0, 0.0]) == 0.25
+    assert np.isnan(m.nll([1.0], [1.0], [0.0]))
+    assert m.ence([1.0], [1.0], [0.0]) == 0
+    assert m.ence([1.0], [2.0], [0.0]) == np.inf
+    assert m.miscalibration_area([1.0], [2.0], [0.0]) == pytest.approx(0.495)
+
+
+def test_ause_against_removal_one_by_one():
+    true, pred, std = rows(n=40)
+    error = np.abs(true - pred)
+
+    def remaining(key):
+        order = np.argsort(-key)
+        return np.array([error[order[k:]].mean() for k in range(len(error))])
+
+    expected = np.mean(remaining(std) - remaining(error)) / error.mean()
+    assert m.ause(true, pred, std) == pytest.approx(expected)
+
+
+def test_ause_of_ties_is_the_mean_over_their_orders():
+    true, pred, std = np.array([0.1, 0.9, 0.4, 1.5, 0.2]), np.zeros(5), np.array([1.0, 1.0, 2.0, 2.0, 2.0])
+    rng = np.random.default_rng(0)
+    shuffled = [m.ause(true, pred, std + 1e-6 * rng.random(5)) for _ in range(4000)]
+    assert m.ause(true, pred, std) == pytest.approx(np.mean(shuffled), abs=0.01)
+
+
+def test_ence_against_a_loop():
+    true, pred, std = rows(n=100)
+    order = np.argsort(std)
+    terms = []
+    for part in np.split(order, 5):
+        rmv, root = np.sqrt(np.mean(std[part] ** 2)), np.sqrt(np.mean((true - pred)[part] ** 2))
+        terms.append(abs(rmv - root) / rmv)
+    assert m.ence(true, pred, std, n_bins=5) == pytest.approx(np.mean(terms))
+
+
+def test_exact_gaussian_errors_are_calibrated_and_doubled_ones_are_not():
+    true, pred, std = rows(n=50_000)
+    assert m.miscalibration_area(true, pred, std) < 0.005
+    assert m.ence(true, pred, std) < 0.03
+    # 2 s where s is true: observed coverage at p is 2 Phi(2 z_p) - 1, an integral known numerically.
+    p = np.linspace(0, 1, 101)
+    area = integrate.trapezoid(2 * stats.norm.cdf(2 * stats.norm.ppf((1 + p) / 2)) - 1 - p, p)
+    assert m.miscalibration_area(true, pred, 2 * std) == pytest.approx(area, abs=0.005)
+
+
+def test_gaussian_intervals_cover_what_they_say():
+    true, pred, std = rows(n=50_000)
+    for level in m.LEVELS:
+        lo, hi = m.gaussian_interval(pred, std, level)
+        assert m.coverage(true, lo, hi) == pytest.approx(level, abs=0.01)
+        assert m.mean_width(lo, hi) == pytest.approx(2 * stats.norm.ppf((1 + level) / 2) * std.mean())
+
+
+def test_coverage_counts_the_ends():
+    assert m.coverage([1, 2, 3, 4], [1, 0, 3.5, -np.inf], [2, 2, 4, np.inf]) == 0.75
+
+
+@given(seeds)
+@quick
+def test_auroc_agrees_with_sklearn(seed):
+    rng = np.random.default_rng(seed)
+    label = rng.permutation(np.arange(30) < 11)
+    score = rng.integers(0, 8, 30)
+    assert m.auroc(label, score) == pytest.approx(sk.roc_auc_score(label, score))
+
+
+@given(seeds)
+@quick
+def test_order_of_rows_does_not_matter(seed):
+    true, pred, std = rows(seed, n=60, ties=True)
+    shuffled = np.random.default_rng(seed).permutation(60)
+    before, after = m.summary(true, pred, std), m.summary(true[shuffled], pred[shuffled], std[shuffled])
+    assert after == pytest.approx(before, rel=1e-9)
+
+
+@given(seeds, st.floats(1e-3, 1e3))
+@quick
+def test_scale_free_metrics_ignore_the_unit_and_the_others_carry_it(seed, unit):
+    true, pred, std = rows(seed, n=60)
+    scaled = unit * true, unit * pred, unit * std
+    for metric in (m.spearman, m.pearson, m.ause, m.ence):
+        assert metric(*scaled) == pytest.approx(metric(true, pred, std), rel=1e-6)
+    assert m.crps(*scaled) == pytest.approx(unit * m.crps(true, pred, std))
+    assert m.nll(*scaled) == pytest.approx(m.nll(true, pred, std) + np.log(unit), abs=1e-9)
+
+
+@given(seeds)
+@quick
+def test_rank_metrics_ignore_a_monotone_map_of_std(seed):
+    true, pred, std = rows(seed, n=60)
+    for metric in (m.spearman, m.ause):
+        assert metric(true, pred, np.exp(3 * std)) == pytest.approx(metric(true, pred, std))
+
+
+@given(seeds)
+@quick
+def test_std_that_sorts_like_the_errors_is_the_oracle(seed):
+    true, pred, std = rows(seed, n=60)
+    error = np.abs(true - pred)
+    assert m.ause(true, pred, error**2) == pytest.approx(0, abs=1e-12)
+    assert m.spearman(true, pred, error**2) == pytest.approx(1)
+    assert m.ause(true, pred, std) >= 0
+
+
+@given(seeds, st.floats(0.2, 0.9) | st.floats(1.1, 5))
+@quick
+def test_crps_and_nll_prefer_the_true_spread(seed, factor):
+    true, pred, std = rows(seed, n=3000)
+    assert m.crps(true, pred, std) < m.crps(true, pred, factor * std) + 1e-3
+    assert m.nll(true, pred, std) < m.nll(true, pred, factor * std) + 1e-2
+
+
+def test_no_rows_and_one_row():
+    empty = m.summary([], [], [])
+    assert empty.pop("n") == 0
+    assert all(np.isnan(value) for value in empty.values())
+    one = m.summary([1.0], [1.5], [0.5])
+    assert one["mae_ev"] == one["rmse_ev"] == 0.5
+    assert one["ause"] == 0
+    assert one["ence"] == 0
+    undefined = {"r2", "spearman", "spearman_expected", "pearson", "pearson_expected"}
+    assert {name for name, value in one.items() if np.isnan(value)} == undefined
+
+
+def test_constant_std_has_no_rank_correlation():
+    true, pred, _ = rows(n=50)
+    std = np.full(50, 0.3)
+    assert np.isnan(m.spearman(true, pred, std))
+    assert np.isnan(m.expected_spearman(std))
+    assert m.ause(true, pred, std) > 0
+    assert m.ence(true, pred, std) == pytest.approx(abs(0.3 - m.rmse(true, pred)) / 0.3)
+
+
+def test_auroc_of_one_class_is_undefined():
+    assert np.isnan(m.auroc([1, 1], [0.1, 0.2]))
+
+
+@pytest.mark.parametrize("metric", SPREAD_METRICS)
+def test_nonsense_is_refused(metric):
+    with pytest.raises(ValueError, match="y_std has 1 values but y_true has 2"):
+        metric([1, 2], [1, 2], [1])
+    with pytest.raises(ValueError, match="y_pred holds 1 NaN"):
+        metric([1, 2], [1, np.nan], [1, 1])
+    with pytest.raises(ValueError, match="1 negative"):
+        metric([1, 2], [1, 2], [1, -1])
+    with pytest.raises(ValueError, match="one-dimensional"):
+        metric([[1, 2]], [[1, 2]], [[1, 1]])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: m.coverage([1], [2], [1]),
+        lambda: m.coverage([1, 2], [0], [1]),
+        lambda: m.mean_width([np.nan], [1]),
+        lambda: m.gaussian_interval([1], [1], 1.0),
+        lambda: m.auroc([0.5], [1]),
+        lambda: m.ence([1], [1], [1], n_bins=0),
+        lambda: m.expected_pearson([1], n_draws=0),
+    ],
+)
+def test_arguments_out_of_range_are_refused(call):
+    with pytest.raises(ValueError, match=r"must|interval"):
+        call()
+
+
+def test_summary_takes_other_intervals():
+    out = m.summary([1.0, 2.0], [1.0, 2.5], [0.1, 0.2], intervals={0.9: ([0.0, 2.1], [2.0, 3.1])})
+    assert out["coverage_90"] == 0.5
+    assert out["width_90_ev"] == pytest.approx(1.5)
+    assert "coverage_50" not in out
