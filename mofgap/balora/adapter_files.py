@@ -1,0 +1,164 @@
+"""Adapters on disk, in the layout of Hugging Face PEFT."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mofgap.balora.adapt import adapt, adapted_layers
+from mofgap.balora.config import BaLoRAConfig
+from mofgap.balora.layer import AdaptedLinear
+from mofgap.balora.noise import NoiseNetwork
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+BALORA_FILE = "balora_config.json"
+NOISE_FILE = "noise_network.safetensors"
+
+# Settings of PEFT that would change the mean, at the values under which they do not.
+_PEFT_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "use_dora": (False,),
+    "use_rslora": (False,),
+    "fan_in_fan_out": (False,),
+    "lora_bias": (False,),
+    "bias": ("none",),
+    "rank_pattern": ({}, None),
+    "alpha_pattern": ({}, None),
+    "modules_to_save": ([], None),
+}
+
+
+def save_adapters(
+    folder: str | Path,
+    layers: Mapping[str, AdaptedLinear],
+    config: BaLoRAConfig,
+    noise_network: NoiseNetwork | None = None,
+) -> None:
+    """Write adapters that `load_adapters` and Hugging Face PEFT read.
+
+    PEFT sees a plain LoRA adapter, our mean. The posterior lies beside it, in files of our own. Each file
+    appears whole or not at all, the one that PEFT looks for first comes last.
+
+    Args:
+        folder: Made where it does not exist; files of these names are replaced.
+        layers: The adapted layers by their names in the base model.
+        config: What they were made with.
+        noise_network: alpha(X), saved where given.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for name, layer in layers.items():
+        for part in ("lora_A", "lora_B"):
+            weight: Tensor = getattr(layer, part).detach().cpu().contiguous()
+            tensors[f"base_model.model.{name}.{part}.weight"] = weight
+    peft_config = {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "r": config.rank,
+        "lora_alpha": config.lora_alpha,
+        "lora_dropout": 0.0,
+        "target_modules": list(layers),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+    if noise_network is not None:
+        state = {
+            name: value.detach().cpu().contiguous() for name, value in noise_network.state_dict().items()
+        }
+        _write(folder / NOISE_FILE, lambda path: save_file(state, path))
+    _write(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    _write(folder / BALORA_FILE, lambda path: path.write_text(json.dumps(config.to_dict(), indent=2) + "\n"))
+    _write(folder / CONFIG_FILE, lambda path: path.write_text(json.dumps(peft_config, indent=2) + "\n"))
+
+
+def load_config(folder: str | Path) -> BaLoRAConfig:
+    """The config of saved adapters, ours or those of a plain PEFT LoRA adapter.
+
+    Raises:
+        FileNotFoundError: No adapter lies in the folder.
+        ValueError: A PEFT adapter of another kind than plain LoRA, or an unknown setting.
+    """
+    folder = Path(folder)
+    peft_config = json.loads((folder / CONFIG_FILE).read_text())
+    if (folder / BALORA_FILE).exists():
+        return BaLoRAConfig.from_dict(json.loads((folder / BALORA_FILE).read_text()))
+    if peft_config.get("peft_type") != "LORA":
+        raise ValueError(f"{folder}: a {peft_config.get('peft_type')} adapter; only LORA can be read")
+    for key, neutral in _PEFT_NEUTRAL.items():
+        if key in peft_config and peft_config[key] not in neutral:
+            raise ValueError(f"{folder}: {key}={peft_config[key]!r} is not supported")
+    targets = peft_config["target_modules"]
+    return BaLoRAConfig(
+        target_modules=(targets,) if isinstance(targets, str) else tuple(targets),
+        rank=peft_config["r"],
+        lora_alpha=float(peft_config["lora_alpha"]),
+    )
+
+
+def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLinear]:
+    """Load saved adapters into a base model, which is adapted first unless it is already.
+
+    Returns:
+        The adapted layers by name.
+
+    Raises:
+        FileNotFoundError: No adapter lies in the folder.
+        ValueError: The adapters do not fit the model.
+    """
+    folder = Path(folder)
+    config = load_config(folder)
+    tensors = {
+        name.removeprefix("base_model.model."): t for name, t in load_file(folder / WEIGHTS_FILE).items()
+    }
+    layers = adapted_layers(model)
+    if not layers:
+        names = sorted({re.sub(r"\.lora_[AB]\.weight$", "", key) for key in tensors})
+        exact = tuple(re.escape(name) for name in names)
+        layers = adapt(model, BaLoRAConfig.from_dict({**config.to_dict(), "target_modules": exact}))
+    parameters = {
+        f"{name}.{part}.weight": getattr(layer, part)
+        for name, layer in layers.items()
+        for part in ("lora_A", "lora_B")
+    }
+    for key in sorted(parameters.keys() ^ tensors.keys()):
+        raise ValueError(f"{folder}: {key} is {'missing' if key in parameters else 'not in the model'}")
+    for key, parameter in parameters.items():
+        if parameter.shape != tensors[key].shape:
+            raise ValueError(
+                f"{folder}: {key} is {tuple(tensors[key].shape)}, the model wants {tuple(parameter.shape)}"
+            )
+        parameter.data.copy_(tensors[key])
+    return layers
+
+
+def load_noise_network(network: NoiseNetwork, folder: str | Path) -> None:
+    """Load a saved noise network into one of the same shape.
+
+    Raises:
+        FileNotFoundError: None was saved.
+        RuntimeError: It has another shape.
+    """
+    network.load_state_dict(load_file(Path(folder) / NOISE_FILE))
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Write to a neighbour, then rename, so that a killed run leaves no half file."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        write(Path(name))
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -1,0 +1,138 @@
+"""The adapted linear layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+
+class Perturbation(Protocol):
+    """The random part of A x under the posterior."""
+
+    def __call__(self, x: Tensor, A: Tensor) -> Tensor:
+        """Perturbation of h = A x.
+
+        Args:
+            x: (..., d_in) inputs of the layer.
+            A: (r, d_in) posterior mean.
+
+        Returns:
+            (..., r) what to add to h.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One call of a layer, kept for the closed-form variance.
+
+    Attributes:
+        x: (..., d_in) the layer's input, detached.
+        h: (..., r) A x, through which the output's gradient is taken.
+    """
+
+    x: Tensor
+    h: Tensor
+
+
+class AdaptedLinear(nn.Module):
+    """A frozen linear layer W0 with a low-rank update: y = W0 x + s B h, h = A x (+ noise).
+
+    Without noise this is exactly LoRA, and it is the identity on W0 when new, since B starts at zero. The
+    noise is on whenever `perturbation` is set, in training and in evaluation alike.
+
+    A and B are kept in at least float32. Under autocast the two thin products run in its lower precision,
+    the noise does not.
+
+    Args:
+        base: The layer to adapt; its parameters are frozen in place.
+        rank: r, the rank of the update.
+        lora_alpha: The update is scaled by s = lora_alpha / rank.
+        init_scale: A starts as N(0, init_scale² / d_in).
+
+    Attributes:
+        lora_A: (r, d_in) parameter.
+        lora_B: (d_out, r) parameter.
+        perturbation: Adds the posterior's noise to h; set by `mofgap.balora.sampling.sampling`.
+        recordings: Collects the layer's calls; set by `mofgap.balora.variance.sensitivity`.
+        enabled: When false the layer is W0 alone.
+    """
+
+    def __init__(
+        self, base: nn.Linear, *, rank: int = 8, lora_alpha: float = 16.0, init_scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.scaling = lora_alpha / rank
+        dtype = torch.promote_types(base.weight.dtype, torch.float32)
+        A = torch.empty(rank, base.in_features, dtype=dtype, device=base.weight.device)
+        self.lora_A = nn.Parameter(nn.init.normal_(A, std=init_scale * base.in_features**-0.5))
+        self.lora_B = nn.Parameter(A.new_zeros(base.out_features, rank))
+        self.perturbation: Perturbation | None = None
+        self.recordings: list[Recording] | None = None
+        self.enabled = True
+
+    @property
+    def rank(self) -> int:
+        """r, the rank of the update."""
+        return self.lora_A.shape[0]
+
+    @property
+    def in_features(self) -> int:
+        """d_in, as on ``nn.Linear``."""
+        return self.base.in_features
+
+    @property
+    def out_features(self) -> int:
+        """d_out, as on ``nn.Linear``."""
+        return self.base.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            x: (..., d_in).
+
+        Returns:
+            (..., d_out) in the precision of the base layer's output.
+        """
+        y: Tensor = self.base(x)
+        if not self.enabled:
+            return y
+        x = x.to(self.lora_A.dtype)
+        if self.recordings is not None:
+            return y + self._recorded_update(x).to(y.dtype)
+        h = F.linear(x, self.lora_A)
+        if self.perturbation is not None:
+            with torch.autocast(x.device.type, enabled=False):
+                h = h + self.perturbation(x, self.lora_A)
+        return y + self.scaling * F.linear(h, self.lora_B).to(y.dtype)
+
+    def _recorded_update(self, x: Tensor) -> Tensor:
+        """The mean update, its graph starting at h where nothing before asks for gradients."""
+        assert self.recordings is not None
+        h = F.linear(x, self.lora_A.detach())
+        if not h.requires_grad:
+            h.requires_grad_()
+        self.recordings.append(Recording(x.detach(), h))
+        return self.scaling * F.linear(h, self.lora_B.detach())
+
+    @torch.no_grad()
+    def delta_weight(self) -> Tensor:
+        """(d_out, d_in) the mean update s B A, in the precision of A and B."""
+        return self.scaling * self.lora_B @ self.lora_A
+
+    @torch.no_grad()
+    def merge(self) -> nn.Linear:
+        """Fold the mean update into W0, in place, and return the base layer."""
+        weight = self.base.weight
+        weight.copy_(weight.to(self.lora_A.dtype) + self.delta_weight())
+        return self.base
+
+    def extra_repr(self) -> str:
+        """Rank and scale, shown when the model is printed."""
+        return f"rank={self.rank}, scaling={self.scaling:g}"

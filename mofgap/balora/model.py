@@ -1,0 +1,111 @@
+"""A model, its adapters and its noise network in one module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mofgap.balora.adapt import adapt
+from mofgap.balora.config import BaLoRAConfig
+from mofgap.balora.layer import AdaptedLinear
+from mofgap.balora.noise import NoiseNetwork
+from mofgap.balora.objective import elements_per_layer, kl_divergence
+from mofgap.balora.sampling import Kind, sampling, without_adapters
+from mofgap.balora.variance import Sensitivity, sensitivity
+
+
+class BaLoRA(nn.Module):
+    """Any torch model with Bayesian low-rank adapters.
+
+    Args:
+        model: The pretrained model; it is frozen and wrapped in place.
+        config: Which layers to adapt, and how.
+        n_features: Width of the features alpha(X) is computed from.
+
+    Attributes:
+        model: The adapted model.
+        layers: The adapted layers by name.
+        noise_network: alpha(X).
+    """
+
+    def __init__(self, model: nn.Module, config: BaLoRAConfig, n_features: int) -> None:
+        super().__init__()
+        self.config = config
+        self.layers: dict[str, AdaptedLinear] = adapt(model, config)
+        self.model = model
+        self.noise_network = NoiseNetwork(
+            n_features,
+            len(self.layers),
+            hidden=config.noise_hidden,
+            initial_alpha=config.initial_alpha or config.prior_variance,
+        )
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The adapted model's own forward: its mean, or a sample inside `sampling`."""
+        return self.model(*args, **kwargs)
+
+    def alpha(self, features: Tensor) -> Tensor:
+        """(n_inputs, n_layers) posterior variance factors from (n_inputs, n_features)."""
+        alpha: Tensor = self.noise_network(features)
+        return alpha
+
+    def kl(self, alpha: Tensor) -> Tensor:
+        """(n_inputs,) divergence from the prior, in nats."""
+        return kl_divergence(alpha, elements_per_layer(self.layers), self.config.prior_variance)
+
+    @contextmanager
+    def sampling(
+        self,
+        alpha: Tensor,
+        row_to_input: Tensor | None = None,
+        *,
+        kind: Kind = "weights",
+        generator: torch.Generator | None = None,
+        input_seeds: Sequence[int] | None = None,
+    ) -> Iterator[None]:
+        """Run with noise from the posterior; see `mofgap.balora.sampling.sampling`."""
+        with sampling(
+            self.layers, alpha, row_to_input, kind=kind, generator=generator, input_seeds=input_seeds
+        ):
+            yield
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Run as the pretrained model, without the adapters."""
+        with without_adapters(self.layers):
+            yield
+
+    def sensitivity(
+        self,
+        *args: Any,
+        n_inputs: int,
+        row_to_input: Tensor | None = None,
+        per_row: bool = False,
+        **kwargs: Any,
+    ) -> Sensitivity:
+        """Outputs and first-order sensitivities of a model of one number an input.
+
+        The model is called with ``args`` and ``kwargs``; its output may be (n_inputs,) or (n_inputs, 1).
+        For a model of several outputs use `mofgap.balora.variance.sensitivity`.
+        """
+
+        def forward() -> Tensor:
+            output: Tensor = self.model(*args, **kwargs)
+            return output.squeeze(-1) if output.ndim == 2 else output
+
+        return sensitivity(forward, self.layers, n_inputs, row_to_input, per_row=per_row)
+
+    def parameters_to_train(self, noise_lr: float | None = None) -> list[dict[str, Any]]:
+        """Parameter groups for an optimiser: what is unfrozen in the model, then the noise network.
+
+        Args:
+            noise_lr: The noise network's own learning rate; the optimiser's default when ``None``.
+        """
+        noise: dict[str, Any] = {"params": list(self.noise_network.parameters())}
+        if noise_lr is not None:
+            noise["lr"] = noise_lr
+        return [{"params": [p for p in self.model.parameters() if p.requires_grad]}, noise]

@@ -1,0 +1,79 @@
+"""The inference network: how uncertain each input makes each adapted layer."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class NoiseNetwork(nn.Module):
+    """alpha(X): standardise, LayerNorm, two-layer MLP, softplus.
+
+    Pooled features share a large constant part that a LayerNorm over one input's features keeps, and that
+    hides what differs between inputs. `fit_scale` removes it; call it once, on the training inputs.
+
+    At the start alpha is about ``initial_alpha``, and log(alpha) spreads over the inputs with a standard
+    deviation of about ``initial_spread``, so that the last layer gets a gradient that depends on the
+    input from the first step.
+
+    Args:
+        n_features: Width of the pooled features of the frozen encoder.
+        n_layers: Number of adapted layers.
+        hidden: Width of the hidden layer.
+        initial_alpha: Where alpha starts; the prior's c is where the KL divergence pulls it.
+        initial_spread: Spread of log(alpha) at the start.
+    """
+
+    feature_mean: Tensor
+    feature_std: Tensor
+
+    def __init__(
+        self,
+        n_features: int,
+        n_layers: int,
+        *,
+        hidden: int = 64,
+        initial_alpha: float = 1 / 9,
+        initial_spread: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("feature_mean", torch.zeros(n_features))
+        self.register_buffer("feature_std", torch.ones(n_features))
+        last = nn.Linear(hidden, n_layers)
+        bias = initial_alpha + math.log(-math.expm1(-initial_alpha))  # the inverse of softplus
+        # softplus turns a change dz into dlog(alpha) = slope * dz at the start; SiLU of a LayerNorm has a
+        # mean square of about 0.36.
+        slope = -math.expm1(-initial_alpha) / initial_alpha
+        nn.init.normal_(last.weight, std=initial_spread / (slope * math.sqrt(0.36 * hidden)))
+        nn.init.constant_(last.bias, bias)
+        self.network = nn.Sequential(
+            nn.LayerNorm(n_features),
+            nn.Linear(n_features, hidden),
+            nn.LayerNorm(hidden),
+            nn.SiLU(),
+            last,
+            nn.Softplus(),
+        )
+
+    @torch.no_grad()
+    def fit_scale(self, features: Tensor) -> None:
+        """Set the standardisation from training features, (n_inputs, n_features) with n_inputs >= 2."""
+        std, mean = torch.std_mean(features.float(), dim=0)
+        self.feature_mean.copy_(mean)
+        self.feature_std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Posterior variance factors.
+
+        Args:
+            features: (n_inputs, n_features) pooled features of the frozen encoder.
+
+        Returns:
+            (n_inputs, n_layers) alpha > 0, in float32 also under autocast.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            scaled = (features.to(self.feature_mean.dtype) - self.feature_mean) / self.feature_std
+            alpha: Tensor = self.network(scaled)
+        return alpha

@@ -1,0 +1,85 @@
+"""What training minimises: the expected negative log-likelihood plus the divergence from the prior."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mofgap.balora.layer import AdaptedLinear
+
+
+def kl_per_element(alpha: Tensor, prior_variance: float) -> Tensor:
+    """KL(N(a, alpha a²) || N(0, c a²)) in nats, which does not depend on a.
+
+    Args:
+        alpha: Posterior variance factors, any shape.
+        prior_variance: c.
+
+    Returns:
+        The divergence, with the shape of ``alpha``.
+    """
+    c = prior_variance
+    return 0.5 * ((alpha + 1) / c + math.log(c) - alpha.log() - 1)
+
+
+def elements_per_layer(layers: Mapping[str, AdaptedLinear]) -> Tensor:
+    """(n_layers,) r * d_in, the random elements of each adapted layer."""
+    return torch.tensor([float(layer.lora_A.numel()) for layer in layers.values()])
+
+
+def kl_divergence(alpha: Tensor, n_elements: Tensor, prior_variance: float) -> Tensor:
+    """Divergence of the posterior over all A from the prior, in nats.
+
+    Args:
+        alpha: (n_inputs, n_layers) posterior variance factors.
+        n_elements: (n_layers,) elements of each layer's A.
+        prior_variance: c.
+
+    Returns:
+        (n_inputs,).
+    """
+    return kl_per_element(alpha, prior_variance) @ n_elements.to(alpha)
+
+
+def gaussian_nll(target: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Negative log-likelihood of a normal distribution, in nats, element-wise."""
+    z = (target - mean) * torch.exp(-log_std)
+    return 0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)
+
+
+def laplace_nll(target: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Negative log-likelihood of a Laplace distribution, in nats, element-wise.
+
+    It is parametrised by its standard deviation, sqrt(2) times the scale, so that heads of either
+    likelihood report the same thing.
+    """
+    z = math.sqrt(2) * (target - mean).abs() * torch.exp(-log_std)
+    return z + log_std + 0.5 * math.log(2)
+
+
+def elbo_loss(nll: Tensor, kl: Tensor, *, beta: float = 1.0, normaliser: float = 1.0) -> Tensor:
+    """Mean of nll + beta * kl / normaliser over the batch: the negative ELBO for beta = normaliser = 1.
+
+    The divergence counts every element of every A, tens of thousands of them, against a likelihood of one
+    number. What to divide it by is a choice:
+
+    - 1: each input has weights of its own, and pays for all of them. The bound itself; the posterior falls
+      back on the prior.
+    - the number of training inputs: as if one set of weights were shared by the whole training set, the
+      usual convention of Bayesian neural networks.
+    - ``elements_per_layer(layers).sum()``: the divergence of one mean element, comparable between ranks and
+      models. Choose beta on validation data.
+
+    Args:
+        nll: (n_inputs,) negative log-likelihood of a sample from the posterior, in nats.
+        kl: (n_inputs,) from `kl_divergence`, in nats.
+        beta: Weight of the divergence; warm it up from zero.
+        normaliser: What the divergence is divided by.
+
+    Returns:
+        () the loss, in nats an input.
+    """
+    return (nll + beta / normaliser * kl).mean()

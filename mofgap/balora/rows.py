@@ -1,0 +1,74 @@
+"""Which input each row of a batch belongs to."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+class InputRows:
+    """Maps the rows of any layer's input to the inputs they come from.
+
+    A layer may see one leading entry an input (a batch-first tensor: the rest of its rows follow), or one
+    leading entry a row (the atoms of all structures, one after the other). Both may occur in one model.
+
+    Args:
+        n_inputs: Number of inputs in the batch.
+        row_to_input: (n_rows,) int64, the input each row belongs to, or ``None`` where every tensor is
+            batch-first.
+    """
+
+    def __init__(self, n_inputs: int, row_to_input: Tensor | None = None) -> None:
+        self.n_inputs = n_inputs
+        self.row_to_input = row_to_input
+
+    def has_own_rows(self, x: Tensor) -> bool:
+        """Whether the leading dimension of ``x`` counts rows (true) or inputs (false).
+
+        Raises:
+            ValueError: It counts neither.
+        """
+        if self.row_to_input is not None and x.shape[0] == self.row_to_input.shape[0]:
+            return True
+        if x.shape[0] == self.n_inputs:
+            return False
+        rows = "no row_to_input" if self.row_to_input is None else f"{len(self.row_to_input)} rows"
+        raise ValueError(
+            f"a layer got a tensor of shape {tuple(x.shape)}: its leading dimension is neither the number "
+            f"of inputs ({self.n_inputs}) nor that of rows ({rows})"
+        )
+
+    def expand(self, values: Tensor, x: Tensor) -> Tensor:
+        """Give every row of ``x`` its input's values.
+
+        Args:
+            values: (n_inputs, k).
+            x: (n_rows, ..., d) or (n_inputs, ..., d).
+
+        Returns:
+            (n_rows or n_inputs, 1, ..., k), which broadcasts against ``x``.
+        """
+        if self.has_own_rows(x):
+            assert self.row_to_input is not None
+            values = values[self.row_to_input]
+        return values.view(x.shape[0], *[1] * (x.ndim - 2), values.shape[-1])
+
+    def counts(self, x: Tensor) -> list[int]:
+        """Number of vectors of ``x``, flattened to (vectors, d), that belong to each input in turn.
+
+        Raises:
+            ValueError: The rows of one input do not lie together, in the order of the inputs.
+        """
+        vectors = x.shape[1:-1].numel()
+        if not self.has_own_rows(x):
+            return [vectors] * self.n_inputs
+        return [count * vectors for count in self._rows_of_input]
+
+    @cached_property
+    def _rows_of_input(self) -> list[int]:
+        assert self.row_to_input is not None
+        if bool((self.row_to_input.diff() < 0).any()):
+            raise ValueError("row_to_input must be sorted: the rows of one input lie together")
+        return torch.bincount(self.row_to_input, minlength=self.n_inputs).tolist()

@@ -1,0 +1,171 @@
+"""The variance of a prediction in closed form: one forward and one backward pass, no samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mofgap.balora.layer import AdaptedLinear, Recording
+from mofgap.balora.rows import InputRows
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How much each adapted layer's noise moves each input's output, to first order.
+
+    Attributes:
+        output: (n_inputs,) f at the posterior mean.
+        per_layer: (n_inputs, n_layers) sum_ij A_ij² (df/dA_ij)², in squared units of the output.
+        per_row: (n_rows, n_layers) each row's part of ``per_layer``, or ``None`` if not asked for. The parts
+            of one input sum to its total; a part may be negative, where a row opposes the others.
+        row_to_input: (n_rows,) the input each row belongs to, where there are rows.
+    """
+
+    output: Tensor
+    per_layer: Tensor
+    per_row: Tensor | None = None
+    row_to_input: Tensor | None = None
+
+    def variance(self, alpha: Tensor) -> Tensor:
+        """(n_inputs,) Var f(X) = sum_l alpha_l(X) sum_ij A_ij² (df/dA_ij)².
+
+        Args:
+            alpha: (n_inputs, n_layers) posterior variance factors.
+        """
+        return (alpha * self.per_layer).sum(1)
+
+    def variance_per_row(self, alpha: Tensor) -> Tensor:
+        """(n_rows,) the share of each row in its input's variance.
+
+        Raises:
+            ValueError: The sensitivity was computed without ``per_row=True``.
+        """
+        if self.per_row is None or self.row_to_input is None:
+            raise ValueError("no shares per row were computed; ask for them with per_row=True")
+        return (alpha[self.row_to_input] * self.per_row).sum(1)
+
+
+def sensitivity(
+    forward: Callable[[], Tensor],
+    layers: Mapping[str, AdaptedLinear],
+    n_inputs: int,
+    row_to_input: Tensor | None = None,
+    *,
+    per_row: bool = False,
+) -> Sensitivity:
+    """Run a model once forward and once backward for the outputs and what their variance takes.
+
+    Exact for noise small enough that f is linear in it, for weights shared by an input's rows. No gradient
+    of any parameter is computed, and the graph starts at the first adapted layer. Works inside
+    ``torch.no_grad``, and inside ``torch.inference_mode`` if the tensors the model gets were made outside.
+
+    Args:
+        forward: Runs the model on the batch and returns (n_inputs,) outputs, each of its own input alone.
+        layers: The adapted layers.
+        n_inputs: Number of inputs in the batch.
+        row_to_input: (n_rows,) int64 and sorted; ``None`` where tensors are batch-first.
+        per_row: Compute each row's share too; needs ``row_to_input``.
+
+    Raises:
+        ValueError: An output of another shape, or shares per row without rows.
+        RuntimeError: No adapted layer leads to the output with gradients on.
+    """
+    if per_row and row_to_input is None:
+        raise ValueError("per_row needs row_to_input: batch-first tensors have no rows to share among")
+    rows = InputRows(n_inputs, row_to_input)
+    output, calls = _run(forward, layers, n_inputs)
+    per_layer, shares = [], []
+    for layer, layer_calls in zip(layers.values(), calls, strict=True):
+        A = layer.lora_A.detach()
+        G = A.new_zeros(n_inputs, *A.shape)
+        for call in layer_calls:
+            G = G + _outer_products(call, rows)
+        per_layer.append((A * G).square().sum((1, 2)))
+        if row_to_input is not None and per_row:
+            share = A.new_zeros(row_to_input.shape[0])
+            for call in layer_calls:
+                share = share + _shares(call, A.square() * G, rows, row_to_input)
+            shares.append(share)
+    return Sensitivity(
+        output, torch.stack(per_layer, 1), torch.stack(shares, 1) if per_row else None, row_to_input
+    )
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a layer: x (..., d_in) and g = df/dh (..., r), in the precision of A."""
+
+    x: Tensor
+    g: Tensor
+
+
+def _run(
+    forward: Callable[[], Tensor], layers: Mapping[str, AdaptedLinear], n_inputs: int
+) -> tuple[Tensor, list[list[_Call]]]:
+    """The outputs, and for each layer its calls."""
+    with torch.inference_mode(False), torch.enable_grad(), _recording(layers) as recordings:
+        output = forward()
+        if output.shape != (n_inputs,):
+            raise ValueError(f"forward must return ({n_inputs},) outputs, got {tuple(output.shape)}")
+        hidden = [recording.h for recorded in recordings for recording in recorded]
+        if not hidden or not output.requires_grad:
+            raise RuntimeError(
+                "the output has no gradient: no adapted layer leads to it, or forward runs under no_grad"
+            )
+        gradients = iter(torch.autograd.grad(output.sum(), hidden, allow_unused=True))
+    calls = []
+    for layer, recorded in zip(layers.values(), recordings, strict=True):
+        reached = ((recording.x, next(gradients)) for recording in recorded)
+        calls.append([_Call(x, g.to(layer.lora_A.dtype)) for x, g in reached if g is not None])
+    return output.detach(), calls
+
+
+@contextmanager
+def _recording(layers: Mapping[str, AdaptedLinear]) -> Iterator[list[list[Recording]]]:
+    recordings: list[list[Recording]] = [[] for _ in layers]
+    try:
+        for layer, recorded in zip(layers.values(), recordings, strict=True):
+            layer.recordings = recorded
+        yield recordings
+    finally:
+        for layer in layers.values():
+            layer.recordings = None
+
+
+def _outer_products(call: _Call, rows: InputRows) -> Tensor:
+    """(n_inputs, r, d_in): each input's own df/dA, the sum over its rows of g xᵀ."""
+    counts = rows.counts(call.x)
+    g, x = call.g.flatten(0, -2), call.x.flatten(0, -2)
+    if _all_equal(counts):
+        return _by_input(g, rows).mT @ _by_input(x, rows)
+    return torch.stack([a.mT @ b for a, b in zip(g.split(counts), x.split(counts), strict=True)])
+
+
+def _shares(call: _Call, weights: Tensor, rows: InputRows, row_to_input: Tensor) -> Tensor:
+    """(n_rows,) sum_ij weights_ij g_i x_j of each row, with its input's weights (n_inputs, r, d_in).
+
+    Where the layer sees inputs and not rows (after pooling), an input's rows share evenly.
+    """
+    counts = rows.counts(call.x)
+    g, x = call.g.flatten(0, -2), call.x.flatten(0, -2)
+    if _all_equal(counts):
+        transformed = (_by_input(x, rows) @ weights.mT).flatten(0, 1)
+    else:
+        transformed = torch.cat([b @ w.mT for b, w in zip(x.split(counts), weights, strict=True)])
+    shares = (g * transformed).sum(1).view(call.x.shape[0], -1).sum(1)
+    if rows.has_own_rows(call.x):
+        return shares
+    return (shares / torch.bincount(row_to_input, minlength=rows.n_inputs))[row_to_input]
+
+
+def _all_equal(counts: list[int]) -> bool:
+    return len(set(counts)) <= 1
+
+
+def _by_input(vectors: Tensor, rows: InputRows) -> Tensor:
+    """(n_inputs, vectors of one, d), where all inputs have as many."""
+    return vectors.view(rows.n_inputs, -1, vectors.shape[-1])
