@@ -1,0 +1,163 @@
+"""A small transformer over a crystal's neighbour table.
+
+Each block lets an atom attend to its K nearest neighbours. Attention logits and values are shaped by
+an embedding of the bond (distance and the two elements), and attention weights carry the graph's
+envelope, so that a neighbour fades out smoothly where the table ends.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+MAX_Z = 100
+MASKED = 0
+"""Atomic number that stands for a masked element in pretraining."""
+
+
+@dataclass(frozen=True)
+class CrystalTransformerConfig:
+    """Size of the encoder.
+
+    Attributes:
+        n_blocks: Attention blocks.
+        width: Features of an atom.
+        n_heads: Attention heads; divides ``width``.
+        n_radial: Radial basis functions of a distance.
+        edge_width: Features of a bond.
+        ffn_width: Hidden features of a block's feed-forward part.
+        n_neighbours: Neighbours of an atom; must match the graph's.
+        cutoff_angstrom: Largest distance; must match the graph's.
+    """
+
+    n_blocks: int = 5
+    width: int = 128
+    n_heads: int = 8
+    n_radial: int = 32
+    edge_width: int = 64
+    ffn_width: int = 256
+    n_neighbours: int = 16
+    cutoff_angstrom: float = 6.0
+
+    def __post_init__(self) -> None:
+        if self.width % self.n_heads:
+            raise ValueError(f"width {self.width} is not a multiple of n_heads {self.n_heads}")
+
+
+class RadialBasis(nn.Module):
+    """Gaussians evenly spaced in the logarithm of the distance: finest where bonds are."""
+
+    centres: Tensor
+
+    def __init__(self, n_radial: int, cutoff_angstrom: float, shortest_angstrom: float = 0.8) -> None:
+        super().__init__()
+        low, high = math.log(shortest_angstrom), math.log(cutoff_angstrom)
+        self.register_buffer("centres", torch.linspace(low, high, n_radial), persistent=False)
+        self.inverse_width = (n_radial - 1) / (high - low)
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """Expand distances (...) in angstrom into (..., n_radial)."""
+        t = (distance.clamp_min(1e-3).log()[..., None] - self.centres) * self.inverse_width
+        return torch.exp(-0.5 * t * t)
+
+
+class Bonds(nn.Module):
+    """Features of each entry of the neighbour table, from distance and both elements."""
+
+    def __init__(self, config: CrystalTransformerConfig) -> None:
+        super().__init__()
+        self.basis = RadialBasis(config.n_radial, config.cutoff_angstrom)
+        self.radial = nn.Linear(config.n_radial, config.edge_width)
+        self.centre = nn.Embedding(MAX_Z + 1, config.edge_width)
+        self.other = nn.Embedding(MAX_Z + 1, config.edge_width)
+
+    def forward(self, atomic_number: Tensor, neighbour: Tensor, distance: Tensor) -> Tensor:
+        """(n_atoms, K) tables to bond features (n_atoms, K, edge_width)."""
+        centre = self.centre(atomic_number)[:, None]
+        other = self.other(atomic_number[neighbour])
+        return F.silu(self.radial(self.basis(distance)) + centre + other)
+
+
+class Block(nn.Module):
+    """Attention over neighbours, then a feed-forward part; both residual and pre-normalised."""
+
+    def __init__(self, config: CrystalTransformerConfig) -> None:
+        super().__init__()
+        self.n_heads = config.n_heads
+        self.norm_attention = nn.LayerNorm(config.width)
+        self.query = nn.Linear(config.width, config.width)
+        self.key = nn.Linear(config.width, config.width)
+        self.value = nn.Linear(config.width, config.width)
+        self.bond = nn.Linear(config.edge_width, config.n_heads + config.width)
+        self.out = nn.Linear(config.width, config.width)
+        self.norm_ffn = nn.LayerNorm(config.width)
+        self.up = nn.Linear(config.width, config.ffn_width)
+        self.down = nn.Linear(config.ffn_width, config.width)
+
+    def forward(self, x: Tensor, bonds: Tensor, neighbour: Tensor, weight: Tensor) -> Tensor:
+        """Atom features (n_atoms, width) to the same, given bonds, indices and envelope."""
+        x = x + self.out(self.attend(self.norm_attention(x), bonds, neighbour, weight))
+        return x + self.down(F.silu(self.up(self.norm_ffn(x))))
+
+    def attend(self, x: Tensor, bonds: Tensor, neighbour: Tensor, weight: Tensor) -> Tensor:
+        """Envelope-weighted attention of each atom over its neighbours: (n_atoms, width)."""
+        n, k = neighbour.shape
+        heads = (n, k, self.n_heads, -1)
+        bias, gate = self.bond(bonds).split([self.n_heads, x.shape[1]], dim=-1)
+        flat = neighbour.reshape(-1)
+        key = self.key(x).index_select(0, flat).view(heads)
+        value = self.value(x).index_select(0, flat).view(heads)
+        query = self.query(x).view(n, 1, self.n_heads, -1)
+        logits = (query * key).sum(-1) / math.sqrt(query.shape[-1]) + bias
+        share = weight[..., None] * torch.exp(logits - logits.amax(1, keepdim=True).detach())
+        share = share / share.sum(1, keepdim=True).clamp_min(1e-6)
+        return (share[..., None] * value * (1 + gate.view(heads))).sum(1).flatten(1)
+
+
+class CrystalTransformer(nn.Module):
+    """Atom features from a crystal graph, one set a block.
+
+    Args:
+        config: Size of the encoder.
+    """
+
+    def __init__(self, config: CrystalTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.element = nn.Embedding(MAX_Z + 1, config.width)
+        self.bonds = Bonds(config)
+        self.environment = nn.Linear(config.edge_width, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
+        self.norm = nn.LayerNorm(config.width)
+
+    @property
+    def n_features(self) -> int:
+        """Features of an atom over all blocks."""
+        return self.config.width * (self.config.n_blocks + 1)
+
+    def forward(self, atomic_number: Tensor, neighbour: Tensor, distance: Tensor, weight: Tensor) -> Tensor:
+        """Encode the atoms of a batch.
+
+        Args:
+            atomic_number: (n_atoms,) int64; 0 is a masked element.
+            neighbour: (n_atoms, K) int64 indices.
+            distance: (n_atoms, K) angstrom.
+            weight: (n_atoms, K) envelope.
+
+        Returns:
+            (n_atoms, n_blocks + 1, width): the embedding and the output of every block.
+        """
+        bonds = self.bonds(atomic_number, neighbour, distance)
+        # A weighted sum, not a mean, so that an atom knows its coordination number.
+        crowd = (weight[..., None] * bonds).sum(1)
+        x = self.element(atomic_number) + self.environment(crowd)
+        outputs = [x]
+        for block in self.blocks:
+            x = block(x, bonds, neighbour, weight)
+            outputs.append(x)
+        outputs[-1] = self.norm(x)
+        return torch.stack(outputs, dim=1)

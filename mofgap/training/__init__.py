@@ -1,0 +1,1 @@
+"""Pretraining of encoders and fine-tuning of gap models."""

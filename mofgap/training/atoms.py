@@ -1,0 +1,104 @@
+"""Pretraining: teach an encoder what DFT knows about each atom, then freeze it.
+
+Targets are per-atom quantities of the same PBE run: net charge, sum of bond orders and size of the
+magnetic moment; and the elements of atoms that were masked. None of them is ever an input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from mofgap.encoders.crystal_transformer import MASKED, MAX_Z, CrystalTransformer
+
+ATOM_TARGETS = {
+    "pbe_ddec6_charge_e": "DDEC6 net charge, e",
+    "pbe_ddec6_bond_order": "sum of DDEC6 bond orders",
+    "pbe_magmom_mu_b": "size of the magnetic moment, Bohr magnetons",
+    "pbe_cm5_charge_e": "CM5 charge, e",
+}
+"""Columns of per-atom targets, and what they are."""
+
+SIZE_ONLY = {"pbe_magmom_mu_b"}
+"""Targets whose sign is a convention of the calculation: their magnitude is learnt."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """How an encoder is pretrained.
+
+    Attributes:
+        epochs: Passes over the training structures.
+        batch_atoms: Atoms of a batch.
+        learning_rate: Peak of the schedule (linear warm-up, cosine decay to zero).
+        weight_decay: Of AdamW.
+        warmup: Share of the steps in which the rate rises.
+        mask_fraction: Share of atoms whose element is hidden.
+        mask_weight: Weight of the masked-element loss beside the regression losses.
+        seed: Of initialisation, order and masks.
+    """
+
+    epochs: int = 12
+    batch_atoms: int = 2500
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    mask_fraction: float = 0.1
+    mask_weight: float = 0.1
+    seed: int = 0
+
+
+class AtomHeads(nn.Module):
+    """An encoder with a head for every per-atom target and one for masked elements.
+
+    Args:
+        encoder: What is trained.
+        scale: (n_targets,) standard deviation of each target over training atoms.
+        centre: (n_targets,) its mean.
+    """
+
+    scale: Tensor
+    centre: Tensor
+
+    def __init__(self, encoder: CrystalTransformer, centre: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.encoder = encoder
+        width = encoder.config.width
+        self.regress = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, len(scale)))
+        self.classify = nn.Linear(width, MAX_Z + 1)
+        self.register_buffer("centre", centre)
+        self.register_buffer("scale", scale)
+
+    def forward(
+        self, atomic_number: Tensor, neighbour: Tensor, distance: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Per-atom targets in their own units (n_atoms, n_targets), and the features they came from."""
+        features = self.encoder(atomic_number, neighbour, distance, weight)[:, -1]
+        return self.regress(features).float() * self.scale + self.centre, features
+
+    def loss(self, batch: dict[str, Tensor], masked: Tensor, mask_weight: float) -> dict[str, Tensor]:
+        """Losses of one batch.
+
+        Args:
+            batch: The graph's tensors and ``target`` (n_atoms, n_targets).
+            masked: (n_atoms,) bool, atoms whose element the encoder must not see.
+            mask_weight: Weight of the masked-element loss.
+
+        Returns:
+            ``loss`` to descend, ``mae`` (n_targets,) in each target's units, ``element_accuracy``.
+        """
+        number = batch["atomic_number"]
+        shown = torch.where(masked, MASKED, number)
+        predicted, features = self(shown, batch["neighbour"], batch["distance"], batch["weight"])
+        error = (predicted - batch["target"])[~masked]
+        logits = self.classify(features[masked]).float()
+        element = F.cross_entropy(logits, number[masked]) if masked.any() else logits.sum()
+        regression = F.smooth_l1_loss(error / self.scale, torch.zeros_like(error), beta=0.1)
+        return {
+            "loss": regression + mask_weight * element,
+            "mae": error.abs().mean(0).detach(),
+            "element_accuracy": (logits.argmax(-1) == number[masked]).float().mean().detach(),
+        }

@@ -1,0 +1,117 @@
+"""What every training here shares: the schedule, checkpoints, resuming, the log."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Dataset
+
+import lightning as L  # noqa: N812
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from mofgap.crystals.dataset import GraphStore, PackedSampler
+
+LAST = "last.ckpt"
+
+
+class TrainingError(ValueError):
+    """A training that cannot start, and why."""
+
+
+class Batches(Dataset[Any]):
+    """Batches of a store, asked for by the positions of their structures."""
+
+    def __init__(self, store: GraphStore) -> None:
+        self.store = store
+
+    def __getitem__(self, positions: list[int]) -> Any:
+        """One torch-geometric batch."""
+        return self.store.batch(positions)
+
+
+def loader(store: GraphStore, positions: Sequence[int], batch_atoms: int, seed: int | None) -> DataLoader[Any]:
+    """Batches packed by atoms; shuffled from ``seed`` and the epoch, or in order where it is None."""
+    sampler = PackedSampler(positions, store.n_atoms, batch_atoms, seed)
+    return DataLoader(Batches(store), sampler=sampler, batch_size=None)
+
+
+def warmup_cosine(optimizer: torch.optim.Optimizer, total_steps: int, warmup: float) -> LambdaLR:
+    """Linear warm-up over a share of the steps, then a cosine to zero."""
+    rise = max(1, round(warmup * total_steps))
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, total_steps - rise))))
+
+    return LambdaLR(optimizer, factor)
+
+
+def fit(
+    module: L.LightningModule,
+    train: DataLoader[Any],
+    val: DataLoader[Any],
+    *,
+    folder: Path,
+    epochs: int,
+    monitor: str,
+    patience: int | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    precision: str = "32-true",
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+) -> Path:
+    """Train, keeping the last and the best state on disk.
+
+    The order of structures and every random draw depend on seed and step alone, so that a run taken up
+    again from its last checkpoint (written after each epoch) ends in the same weights.
+
+    Args:
+        module: What is trained; logs ``monitor`` on validation.
+        train: Training batches.
+        val: Validation batches.
+        folder: Where checkpoints and ``metrics.csv`` go.
+        epochs: Passes over the training structures.
+        monitor: Name of the validation metric that chooses the best epoch; smaller is better.
+        patience: Stop after so many epochs without improvement; None never does.
+        resume: Go on from the last checkpoint of ``folder``.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        precision: Lightning's word for it, such as ``bf16-mixed``.
+        progress: Draw a progress bar.
+        callbacks: Added to these.
+
+    Returns:
+        Path of the best checkpoint.
+
+    Raises:
+        TrainingError: If the folder holds a run already and ``resume`` is off.
+    """
+    last = folder / LAST
+    if last.exists() and not resume:
+        raise TrainingError(f"{folder} holds a training already: resume it, or choose another folder")
+    best = ModelCheckpoint(folder, filename="best", monitor=monitor, enable_version_counter=False)
+    latest = ModelCheckpoint(folder, filename="last", monitor=None, enable_version_counter=False)
+    extra: list[Callback] = [RichProgressBar()] if progress else []
+    if patience is not None:
+        extra.append(EarlyStopping(monitor, patience=patience))
+    trainer = L.Trainer(
+        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
+        max_epochs=epochs,
+        precision=precision,  # type: ignore[arg-type]
+        logger=CSVLogger(folder, name="", version=""),
+        callbacks=[*extra, *callbacks, best, latest],
+        num_sanity_val_steps=0,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        gradient_clip_val=1.0,
+        log_every_n_steps=50,
+    )
+    trainer.fit(module, train, val, ckpt_path=str(last) if resume and last.exists() else None, weights_only=False)
+    return folder / "best.ckpt"

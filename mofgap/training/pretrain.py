@@ -1,0 +1,142 @@
+"""Pretrain an encoder on a table with per-atom targets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning as L  # noqa: N812
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mofgap.crystals.dataset import TableError, cached_store
+from mofgap.crystals.graph import GraphConfig
+from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
+from mofgap.training.atoms import ATOM_TARGETS, SIZE_ONLY, AtomHeads, PretrainConfig
+from mofgap.training.loop import fit, loader, warmup_cosine
+
+
+def atom_targets(frame: pd.DataFrame) -> Tensor:
+    """Per-atom targets of a table, (n_atoms_total, n_targets) float32, in the order of ``ATOM_TARGETS``.
+
+    Raises:
+        TableError: If a column is missing or does not hold one value an atom.
+    """
+    columns = []
+    for name in ATOM_TARGETS:
+        if name not in frame.columns:
+            raise TableError(f"pretraining needs the per-atom column {name} ({ATOM_TARGETS[name]})")
+        wrong = frame.structure_id[frame[name].map(len) != frame.atomic_numbers.map(len)]
+        if len(wrong):
+            raise TableError(f"{name} does not hold one value an atom in {wrong.iloc[0]}")
+        values = np.concatenate(frame[name].to_list()).astype(np.float32)
+        columns.append(np.abs(values) if name in SIZE_ONLY else values)
+    return torch.from_numpy(np.stack(columns, axis=1))
+
+
+class Pretraining(L.LightningModule):  # type: ignore[misc]
+    """Lightning's view of ``AtomHeads``."""
+
+    def __init__(self, heads: AtomHeads, target: Tensor, config: PretrainConfig, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.config = config
+        self.target = target
+        self.total_steps = config.epochs * steps_per_epoch
+
+    def _losses(self, batch: Any, seed: list[int]) -> dict[str, Tensor]:
+        chosen = np.random.default_rng(seed).random(batch.num_nodes) < self.config.mask_fraction
+        tensors = {
+            "atomic_number": batch.atomic_number,
+            "neighbour": batch.neighbour,
+            "distance": batch.distance,
+            "weight": batch.weight,
+            "target": self.target[batch.row.cpu()].to(self.device),
+        }
+        return self.heads.loss(tensors, torch.from_numpy(chosen).to(self.device), self.config.mask_weight)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Descend the loss on one batch."""
+        losses = self._losses(batch, [self.config.seed, 1, self.global_step])
+        self.log("train_loss", losses["loss"], batch_size=batch.num_nodes, on_step=False, on_epoch=True)
+        return losses["loss"]
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Log the loss and each target's mean absolute error; the same masks every epoch."""
+        losses = self._losses(batch, [self.config.seed, 2, batch_idx])
+        named = {f"val_mae_{name}": value for name, value in zip(ATOM_TARGETS, losses["mae"], strict=True)}
+        named |= {"val_loss": losses["loss"], "val_element_accuracy": losses["element_accuracy"]}
+        self.log_dict(named, batch_size=batch.num_nodes, prog_bar=False)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW under a warm-up and a cosine."""
+        optimizer = torch.optim.AdamW(
+            self.heads.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        schedule = warmup_cosine(optimizer, self.total_steps, self.config.warmup)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def pretrain(
+    frame: pd.DataFrame,
+    folder: Path,
+    encoder_config: CrystalTransformerConfig,
+    config: PretrainConfig,
+    *,
+    cache: Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    precision: str = "32-true",
+    compiled: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Pretrain on the rows of split ``train``, choosing the epoch on split ``val``.
+
+    Args:
+        frame: A table with per-atom targets and a ``split`` column.
+        folder: Where the training lives; ``encoder.safetensors`` and ``encoder.json`` end up there.
+        encoder_config: Size of the encoder.
+        config: How to train it.
+        cache: Folder of cached graphs.
+        resume: Go on from the last checkpoint.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        precision: Lightning's word, such as ``bf16-mixed``.
+        compiled: Run the encoder through ``torch.compile``; needs a C++ compiler.
+        progress: Draw a progress bar.
+
+    Returns:
+        Path of the encoder's weights.
+    """
+    frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
+    graph = GraphConfig(encoder_config.n_neighbours, encoder_config.cutoff_angstrom)
+    store = cached_store(frame, graph, cache)
+    target = atom_targets(frame)
+    positions = {split: np.flatnonzero(frame.split == split).tolist() for split in ("train", "val")}
+    seen = target[store.atom_rows(positions["train"])]
+
+    torch.manual_seed(config.seed)
+    heads = AtomHeads(CrystalTransformer(encoder_config), seen.mean(0), seen.std(0))
+    if compiled:
+        heads.encoder.compile(dynamic=True)
+    train = loader(store, positions["train"], config.batch_atoms, config.seed)
+    val = loader(store, positions["val"], config.batch_atoms, None)
+    module = Pretraining(heads, target, config, len(train))
+    best = fit(
+        module, train, val, folder=folder, epochs=config.epochs, monitor="val_loss",
+        resume=resume, device=device, precision=precision, progress=progress,
+    )  # fmt: skip
+    state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
+    prefix = "heads.encoder."
+    weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    path = folder / "encoder.safetensors"
+    save_file(weights, path)
+    described = {"encoder": asdict(encoder_config), "pretraining": asdict(config)}
+    (folder / "encoder.json").write_text(json.dumps(described, indent=2) + "\n")
+    return path
+
+
