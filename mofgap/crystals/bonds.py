@@ -1,0 +1,63 @@
+"""Which atoms touch: pairs within a distance, and within the reach of a bond."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gemmi
+import numpy as np
+from numpy.typing import NDArray
+
+# Single-bond covalent radii in angstrom by atomic number (Cordero et al., Dalton Trans. 2832, 2008).
+COVALENT_RADII = np.array([0.0] + [gemmi.Element(number).covalent_r for number in range(1, 119)])
+IS_METAL = np.array([False] + [bool(gemmi.Element(number).is_metal) for number in range(1, 119)])
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Ordered pairs of atoms: each pair appears from both ends, periodic images included.
+
+    Attributes:
+        first: (n_pairs,) index of the atom.
+        second: (n_pairs,) index of its neighbour.
+        distances: (n_pairs,) in angstrom.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    distances: NDArray[np.float64]
+
+    def take(self, mask: NDArray[np.bool_]) -> Pairs:
+        """The pairs where the mask holds."""
+        return Pairs(self.first[mask], self.second[mask], self.distances[mask])
+
+
+def pairs_within(
+    cell: NDArray[np.float64], frac_coords: NDArray[np.float64], cutoff_angstrom: float
+) -> Pairs:
+    """All pairs of atoms nearer than a cutoff, an atom and its own images included.
+
+    Args:
+        cell: (3, 3) lattice vectors as rows, in angstrom.
+        frac_coords: (n_atoms, 3) fractional coordinates.
+        cutoff_angstrom: Largest distance.
+    """
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    coords = np.ascontiguousarray((frac_coords % 1.0) @ cell)
+    first, second, offsets, distances = find_points_in_spheres(
+        coords,
+        coords,
+        r=cutoff_angstrom,
+        pbc=np.ones(3, dtype=np.int64),
+        lattice=np.ascontiguousarray(cell),
+        tol=1e-8,
+    )
+    itself = (first == second) & ~offsets.any(axis=1)
+    return Pairs(first, second, distances).take(~itself)
+
+
+def bond_ratios(pairs: Pairs, atomic_numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n_pairs,) distances over the sum of the two covalent radii: about 1 for a bond."""
+    radii = COVALENT_RADII[atomic_numbers]
+    return pairs.distances / (radii[pairs.first] + radii[pairs.second])

@@ -1,0 +1,222 @@
+"""Reading CIFs: a ladder of readers, and a named reason whenever none of them gives a structure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import gemmi
+import numpy as np
+from gemmi import cif
+
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.disorder import Disorder, refuse
+from mofgap.crystals.rungs import read_leniently, stated_formula, syntax_error
+from mofgap.crystals.sites import CifError, cell_of, formula_of, has_sites, sites_of
+from mofgap.crystals.symmetry import expand, operations
+from mofgap.crystals.unit_cell import check_size, settle
+
+MAX_ATOMS = 1000
+
+_BLOCK_START = re.compile(r"^\s*data_", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class ReadFailure:
+    """An input that gave no structure.
+
+    Attributes:
+        source: The file, or archive member.
+        structure_id: The data block, or the file's stem.
+        reason: ``name: what is wrong and what to do``.
+    """
+
+    source: str
+    structure_id: str
+    reason: str
+
+
+Entry = Crystal | ReadFailure
+
+
+def read_cif_file(path: Path, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS) -> list[Entry]:
+    """Reads a CIF file, see `read_cif`; a file that cannot be opened is a failure too."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        return [ReadFailure(str(path), Path(path).stem, f"unreadable-file: {error.strerror or error}")]
+    return read_cif_bytes(data, str(path), disorder=disorder, max_atoms=max_atoms)
+
+
+def read_cif_bytes(
+    data: bytes, source: str, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS
+) -> list[Entry]:
+    """Reads the bytes of a CIF in UTF-8, UTF-16 or Latin-1, see `read_cif`."""
+    try:
+        text, warnings = decode(data)
+    except CifError as error:
+        return [ReadFailure(source, _stem(source), str(error))]
+    return [
+        replace(entry, warnings=warnings + entry.warnings) if isinstance(entry, Crystal) else entry
+        for entry in read_cif(text, source, disorder=disorder, max_atoms=max_atoms)
+    ]
+
+
+def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
+    """Text of a CIF's bytes, and a warning if its encoding had to be guessed.
+
+    Raises:
+        CifError: the bytes are no text.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encodings = ["utf-16"]
+    elif len(data) > 1 and 0 in data[:2]:
+        encodings = ["utf-16-be" if data[0] == 0 else "utf-16-le"]
+    else:
+        encodings = ["utf-8-sig", "latin-1"]
+    for encoding in encodings:
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        # Control characters and C1 codes do not occur in text; one stray is forgiven.
+        strange = sum(not (c.isprintable() or c in "\t\r\n\f\v\u00a0\u00ad\ufeff") for c in set(text[:4096]))
+        if strange > 2:
+            break
+        return text.replace("\x00", " "), (
+            () if encoding == "utf-8-sig" else (f"encoding: the file is {encoding}, not UTF-8",)
+        )
+    raise CifError("bad-encoding: the bytes are not text; save the file as plain text in UTF-8")
+
+
+def read_cif(
+    text: str, source: str = "memory", *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS
+) -> list[Entry]:
+    """Reads every structure of a CIF.
+
+    Args:
+        text: Content of the file.
+        source: Its path or name, kept with each structure. The ``structure_id`` is the file's stem, and
+            the name of the data block where the file holds several structures.
+        disorder: What to do about partial occupancies: fail, or keep the majority occupants.
+        max_atoms: Largest cell, in atoms, that is accepted.
+
+    Returns:
+        A `Crystal` or a `ReadFailure` for each data block with atom sites; at least one entry.
+    """
+    stem = _stem(source)
+    try:
+        parts = _parts(text)
+    except CifError as error:
+        return [ReadFailure(source, stem, str(error))]
+    names = _unique([part.name for part in parts]) if len(parts) > 1 else [stem]
+    entries: list[Entry] = []
+    for part, name in zip(parts, names, strict=True):
+        try:
+            entries.append(_structure(part, source, name, disorder, max_atoms))
+        except CifError as error:
+            entries.append(ReadFailure(source, name, str(error)))
+    return entries
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A data block with atom sites: parsed by gemmi, or as text where its syntax is damaged."""
+
+    name: str
+    block: cif.Block | None
+    text: str
+    notes: tuple[str, ...]
+
+
+def _parts(text: str) -> list[_Part]:
+    """The data blocks of a text that hold atom sites.
+
+    Raises:
+        CifError: the text is empty, no CIF, or has no atom sites.
+    """
+    if not text.strip():
+        raise CifError("empty-file: the file is empty; download or export it again")
+    starts = [match.start() for match in _BLOCK_START.finditer(text)]
+    if not starts:
+        what = "a web page" if text.lstrip().startswith("<") else "it has no data_ block"
+        raise CifError(f"not-a-cif: {what}; download or export the structure again")
+    parts = _parse(text)
+    if parts is None:
+        # One damaged block must not take the others with it.
+        ends = [*starts[1:], len(text)]
+        parts = []
+        for start, end in zip(starts, ends, strict=True):
+            piece = text[start:end]
+            name = piece.split(maxsplit=1)[0][len("data_") :]
+            parts += _parse(piece) or [_Part(name, None, piece, ())]
+    parts = [part for part in parts if part.block is None or has_sites(part.block)]
+    if not parts:
+        raise CifError("no-atoms: the file lists no atom sites; export it again with its coordinates")
+    return parts
+
+
+def _parse(text: str) -> list[_Part] | None:
+    """The data blocks that gemmi finds in a text; none if it refuses the syntax."""
+    notes: tuple[str, ...] = ()
+    try:
+        document = cif.read_string(text)
+    except (ValueError, RuntimeError) as error:
+        if "duplicate" not in str(error):
+            return None
+        try:
+            document = cif.read_string(text, 0)
+        except (ValueError, RuntimeError):
+            return None
+        notes = (f"duplicate-tag: {error}; the first was used",)
+    return [_Part(block.name, block, text, notes) for block in document]
+
+
+def _stem(source: str) -> str:
+    return Path(source.rsplit(":", 1)[-1]).stem
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Names of data blocks, repeated ones numbered."""
+    seen: Counter[str] = Counter()
+    result = []
+    for name in names:
+        seen[name] += 1
+        result.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return result
+
+
+def _structure(part: _Part, source: str, name: str, disorder: Disorder, max_atoms: int) -> Crystal:
+    """The structure of one block, from the first reader that can.
+
+    Raises:
+        CifError: it holds no structure, or not one to compute with.
+    """
+    if part.block is None:
+        return _structure_from_text(part.text, source, name, disorder, max_atoms)
+    block = part.block
+    structure = gemmi.make_small_structure_from_block(block)
+    cell = cell_of(structure)
+    sites, notes = sites_of(block, structure, cell)
+    check_size(len(sites), max_atoms)
+    ops, more = operations(block, structure.cell)
+    if disorder == "refuse":
+        refuse(sites)
+    site_index, op_index, frac_coords = expand(ops, sites.frac_coords, cell)
+    if len(ops) > 1:
+        sites = replace(sites.take(site_index), frac_coords=frac_coords)
+    warnings = (*part.notes, *notes, *more)
+    crystal = Crystal(cell, sites.frac_coords, sites.atomic_numbers, name, source, "gemmi", warnings)
+    return settle(crystal, sites, op_index, formula_of(block), disorder, max_atoms)
+
+
+def _structure_from_text(text: str, source: str, name: str, disorder: Disorder, max_atoms: int) -> Crystal:
+    """The structure of a damaged block, from the lenient readers."""
+    error = syntax_error(text)
+    rung, (cell, sites) = read_leniently(text, error)
+    warnings = (f"lenient-reading: {error}; read by {rung}, compare the structure with the file",)
+    crystal = Crystal(cell, sites.frac_coords, sites.atomic_numbers, name, source, rung, warnings)
+    op_index = np.zeros(len(sites), dtype=np.int64)
+    return settle(crystal, sites, op_index, stated_formula(text), disorder, max_atoms)

@@ -1,0 +1,186 @@
+"""The atom sites of one CIF block: the asymmetric unit before symmetry and disorder."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import gemmi
+import numpy as np
+from gemmi import cif
+from numpy.typing import NDArray
+
+from mofgap.crystals.elements import candidates, parse_formula
+
+_FRACT = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
+_CARTN = tuple(f"_atom_site_Cartn_{axis}" for axis in "xyz")
+
+
+class CifError(ValueError):
+    """A CIF that gives no structure; the message is ``name: what is wrong and what to do``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sites:
+    """Atom sites, one row each.
+
+    Attributes:
+        labels: Names of the sites in the file.
+        atomic_numbers: (n,) atomic numbers.
+        frac_coords: (n, 3) fractional coordinates.
+        occupancies: (n,) occupancies, 1 where the file says nothing.
+        assemblies: (n,) number of the disorder assembly, 0 for none.
+        groups: (n,) number of the alternative within its assembly, 0 for none.
+    """
+
+    labels: tuple[str, ...]
+    atomic_numbers: NDArray[np.int64]
+    frac_coords: NDArray[np.float64]
+    occupancies: NDArray[np.float64]
+    assemblies: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Sites:
+        """The sites of an index or a mask, in its order."""
+        index = np.arange(len(self))[rows]
+        return Sites(
+            tuple(self.labels[i] for i in index),
+            self.atomic_numbers[index],
+            self.frac_coords[index],
+            self.occupancies[index],
+            self.assemblies[index],
+            self.groups[index],
+        )
+
+
+def has_sites(block: cif.Block) -> bool:
+    """Whether a block lists atom sites with coordinates."""
+    return bool(block.find_values(_FRACT[0])) or bool(block.find_values(_CARTN[0]))
+
+
+def cell_of(structure: gemmi.SmallStructure) -> NDArray[np.float64]:
+    """(3, 3) lattice vectors as rows, in angstrom.
+
+    Raises:
+        CifError: no cell, or one without volume.
+    """
+    cell = structure.cell
+    if not cell.is_crystal():
+        raise CifError(
+            "no-cell: the cell lengths are missing or unknown; add _cell_length_a, _b, _c and the angles"
+        )
+    lengths = (cell.a, cell.b, cell.c)
+    # 0.1 cubic angstrom: far below any real cell, far above a rounding error.
+    if min(lengths) <= 0 or not (math.isfinite(cell.volume) and cell.volume > 0.1):
+        raise CifError(
+            f"bad-cell: lengths {lengths} and angles {(cell.alpha, cell.beta, cell.gamma)} "
+            "enclose no volume; correct the _cell_ values"
+        )
+    return np.array(cell.orth.mat.tolist(), dtype=np.float64).T.copy()
+
+
+def sites_of(
+    block: cif.Block, structure: gemmi.SmallStructure, cell: NDArray[np.float64]
+) -> tuple[Sites, list[str]]:
+    """The atom sites of a block and the warnings met.
+
+    Raises:
+        CifError: no atoms, an unknown element, or a coordinate that is missing.
+    """
+    labels, symbols, occupancies, rows = [], [], [], []
+    for site in structure.sites:
+        fract = site.fract
+        labels.append(site.label)
+        symbols.append(site.type_symbol)
+        occupancies.append(site.occ)
+        rows.append((fract.x, fract.y, fract.z))
+    warnings: list[str] = []
+    frac_coords = np.array(rows, dtype=np.float64).reshape(-1, 3)
+    if not block.find_values(_FRACT[0]):
+        frac_coords = _from_cartesian(block, cell)
+        warnings.append("cartesian-coordinates: only Cartesian coordinates given, taken with a along x")
+    if len(frac_coords) != len(labels) or not labels:
+        raise CifError("no-atoms: the file lists no atom sites; export it again with its coordinates")
+    formula = formula_of(block)
+    numbers = _atomic_numbers(labels, symbols, formula, warnings)
+    assemblies, groups = _disorder_columns(block, len(labels))
+    sites = Sites(
+        tuple(labels), numbers, frac_coords, np.array(occupancies, dtype=np.float64), assemblies, groups
+    )
+    return _real_sites(block, sites, warnings), warnings
+
+
+def formula_of(block: cif.Block) -> dict[int, float]:
+    """The composition that the block states, by atomic number; empty if it states none."""
+    value = block.find_value("_chemical_formula_sum")
+    return parse_formula(cif.as_string(value)) if value and value not in ("?", ".") else {}
+
+
+def _from_cartesian(block: cif.Block, cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    table = block.find(list(_CARTN))
+    cart = np.array([[cif.as_number(value) for value in row] for row in table], dtype=np.float64)
+    return cart.reshape(-1, 3) @ np.linalg.inv(cell)
+
+
+def _disorder_columns(block: cif.Block, n_sites: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Disorder assemblies and groups as numbers, 0 where the file gives ``.``, ``?`` or nothing."""
+
+    def column(tag: str) -> NDArray[np.int64]:
+        values = list(block.find_values(tag))
+        if len(values) != n_sites:
+            return np.zeros(n_sites, dtype=np.int64)
+        codes = {"?": 0, ".": 0, "0": 0}
+        return np.array([codes.setdefault(value, len(codes)) for value in values], dtype=np.int64)
+
+    return column("_atom_site_disorder_assembly"), column("_atom_site_disorder_group")
+
+
+def _atomic_numbers(
+    labels: list[str], symbols: list[str], formula: dict[int, float], warnings: list[str]
+) -> NDArray[np.int64]:
+    """Atomic numbers from type symbols, else from labels, which the stated formula settles if ambiguous."""
+    numbers, guessed, unknown = [], {}, []
+    for label, symbol in zip(labels, symbols, strict=True):
+        choices = candidates(symbol) if symbol else ()
+        if not choices:
+            choices = candidates(label)
+            stated = tuple(number for number in choices if number in formula)
+            if len(choices) > 1 and not stated and label[1:2].isupper():
+                guessed[label] = gemmi.Element(choices[0]).name
+            choices = stated or choices
+        if not choices:
+            unknown.append(label or symbol)
+        numbers.append(choices[0] if choices else 0)
+    if unknown:
+        raise CifError(
+            f"unknown-element: site {', '.join(unknown[:5])} names no element; "
+            "correct _atom_site_type_symbol, or delete the row if it is a dummy site"
+        )
+    if guessed:
+        text = ", ".join(f"{label} as {name}" for label, name in list(guessed.items())[:5])
+        warnings.append(f"ambiguous-element: no type symbols, read {text}")
+    return np.array(numbers, dtype=np.int64)
+
+
+def _real_sites(block: cif.Block, sites: Sites, warnings: list[str]) -> Sites:
+    """Drops dummy and empty sites with a warning and refuses missing coordinates."""
+    flags = list(block.find_values("_atom_site_calc_flag"))
+    dummy = np.array([flag == "dum" for flag in flags], dtype=bool)
+    if len(dummy) != len(sites):
+        dummy = np.zeros(len(sites), dtype=bool)
+    empty = sites.occupancies <= 0
+    if (dropped := int((dummy | empty).sum())) > 0:
+        warnings.append(f"empty-sites: {dropped} dummy sites or sites of zero occupancy left out")
+        sites = sites.take(~(dummy | empty))
+    missing = ~np.isfinite(sites.frac_coords).all(axis=1)
+    if missing.any():
+        names = ", ".join(sites.take(missing).labels[:5])
+        raise CifError(
+            f"missing-coordinates: site {names} has no coordinates; place the atom or delete its row"
+        )
+    if len(sites) == 0:
+        raise CifError("no-atoms: every site is a dummy or has zero occupancy; export the file again")
+    return sites

@@ -1,0 +1,144 @@
+"""From the asymmetric unit to the whole cell."""
+
+from __future__ import annotations
+
+import gemmi
+import numpy as np
+from gemmi import cif
+from numpy.typing import NDArray
+
+from mofgap.crystals.sites import CifError
+
+# Images of one site nearer than this are one atom on a special position, written with few digits.
+SPECIAL_POSITION_ANGSTROM = 0.4
+_OPERATION_TAGS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
+_NAME_TAGS = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_space_group_name_H-M_full")
+_HALL_TAGS = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
+_NUMBER_TAGS = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
+
+
+def _first_value(block: cif.Block, tags: tuple[str, ...]) -> str:
+    for tag in tags:
+        value = block.find_value(tag)
+        if value and value not in ("?", ".") and (text := cif.as_string(value).strip()):
+            return text
+    return ""
+
+
+def _named_group(block: cif.Block, cell: gemmi.UnitCell) -> tuple[gemmi.GroupOps | None, str, bool]:
+    """The operations that the Hall symbol, name or number stands for, what it was, and if it was vague."""
+    if hall := _first_value(block, _HALL_TAGS):
+        try:
+            return gemmi.symops_from_hall(hall), hall, False
+        except (ValueError, RuntimeError):
+            pass
+    name = _first_value(block, _NAME_TAGS)
+    if name:
+        plain = name.replace("(", "").replace(")", "")
+        group = gemmi.find_spacegroup_by_name(plain, cell.alpha, cell.gamma, "2")
+        # A bare name with two choices of origin is read with the centre of symmetry at the origin.
+        vague = group is not None and group.ext in ("1", "2") and ":" not in plain
+        return (group.operations() if group is not None else None), name, vague
+    number = _first_value(block, _NUMBER_TAGS)
+    if number:
+        group = gemmi.find_spacegroup_by_number(int(number)) if number.isdecimal() else None
+        return (group.operations() if group is not None else None), f"number {number}", group is not None
+    return None, "", False
+
+
+def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[list[gemmi.Op], list[str]]:
+    """Symmetry operations of a block, and warnings; those listed win over the space group's name.
+
+    Raises:
+        CifError: an operator that cannot be read, or an unknown space group without operators.
+    """
+    listed = next((values for tag in _OPERATION_TAGS if (values := block.find_values(tag))), ())
+    try:
+        ops = [gemmi.Op(cif.as_string(value)) for value in listed]
+    except (ValueError, RuntimeError) as error:
+        raise CifError(f"bad-symmetry: {error}; correct the symmetry operators") from error
+    group, name, vague = _named_group(block, cell)
+    if not ops:
+        return _from_name(group, name, vague)
+    if name.replace(" ", "") in ("P1", "number1", ""):
+        stated = 1 if name else len(ops)
+    else:
+        stated = len(group) if group is not None else len(ops)
+    warnings = []
+    if stated != len(ops):
+        warnings.append(
+            f"symmetry-disagreement: {len(ops)} operators listed, which were used, but {name} has {stated}"
+        )
+    if len(ops) > 1 and not _is_group(ops):
+        warnings.append("symmetry-not-a-group: the operators listed do not form a group")
+    return ops, warnings
+
+
+def _from_name(group: gemmi.GroupOps | None, name: str, vague: bool) -> tuple[list[gemmi.Op], list[str]]:
+    if group is not None:
+        text = f"origin-choice: {name} leaves the setting open; check it or list the operators"
+        return list(group), [text] if vague else []
+    if name:
+        raise CifError(
+            f"unknown-space-group: {name!r} is not a known space group; list the operators "
+            "(_symmetry_equiv_pos_as_xyz) or expand the file to P1"
+        )
+    return [gemmi.Op("x,y,z")], ["no-symmetry: no symmetry given, taken as P1"]
+
+
+def _is_group(ops: list[gemmi.Op]) -> bool:
+    """Whether the operations are closed under products, modulo lattice translations."""
+    wrapped = {op.wrap().triplet() for op in ops}
+    return all((a * b).wrap().triplet() in wrapped for a in ops[:8] for b in ops)
+
+
+def expand(
+    ops: list[gemmi.Op], frac_coords: NDArray[np.float64], cell: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Every image of every site in the cell, those that fall on a special position merged.
+
+    Args:
+        ops: Symmetry operations.
+        frac_coords: (n, 3) fractional coordinates of the asymmetric unit.
+        cell: (3, 3) lattice vectors as rows, in angstrom.
+
+    Returns:
+        Index of the site and index of the operation (n_atoms,), and coordinates (n_atoms, 3).
+    """
+    n_sites = len(frac_coords)
+    if len(ops) == 1 and ops[0].triplet() == "x,y,z":
+        return np.arange(n_sites), np.zeros(n_sites, dtype=np.int64), frac_coords
+    rotations = np.array([op.rot for op in ops], dtype=np.float64) / gemmi.Op.DEN
+    translations = np.array([op.tran for op in ops], dtype=np.float64) / gemmi.Op.DEN
+    site_index, op_index, coords = [], [], []
+    for site, position in enumerate(frac_coords):
+        images = _images(position, rotations, translations, cell)
+        kept = _distinct(images, cell)
+        site_index.append(np.full(len(kept), site))
+        op_index.append(kept)
+        coords.append(images[kept] % 1.0)
+    return np.concatenate(site_index), np.concatenate(op_index), np.concatenate(coords)
+
+
+def _images(
+    position: NDArray[np.float64],
+    rotations: NDArray[np.float64],
+    translations: NDArray[np.float64],
+    cell: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """(n_ops, 3) images of a site, which is first moved onto its special position."""
+    images = rotations @ position + translations
+    shifts = images - position
+    shifts -= np.round(shifts)
+    own = np.linalg.norm(shifts @ cell, axis=1) < SPECIAL_POSITION_ANGSTROM
+    if own.sum() > 1:
+        images = rotations @ (position + shifts[own].mean(axis=0)) + translations
+    return images
+
+
+def _distinct(images: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Indices of the images that repeat no earlier one."""
+    difference = images[:, None] - images[None, :]
+    difference -= np.round(difference)
+    same = np.linalg.norm(difference @ cell, axis=2) < SPECIAL_POSITION_ANGSTROM
+    return np.flatnonzero(~np.tril(same, -1).any(axis=1))

@@ -1,0 +1,123 @@
+"""The sites of a whole cell made into a structure: disorder settled, repeats merged, nonsense refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import gemmi
+import numpy as np
+from numpy.typing import NDArray
+
+from mofgap.crystals import disorder as occupancy
+from mofgap.crystals.bonds import pairs_within
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.disorder import Disorder
+from mofgap.crystals.sites import CifError, Sites
+
+# The same element twice within this distance is one atom written twice.
+DUPLICATE_ANGSTROM = 0.1
+# No bond is shorter (H2 has 0.74 angstrom).
+IMPOSSIBLE_ANGSTROM = 0.5
+# Stated and found compositions may differ by this share of all atoms: formulas are often rounded.
+_COMPOSITION_TOLERANCE = 0.005
+
+
+def check_size(n_atoms: int, max_atoms: int) -> None:
+    """Does nothing to a cell that is small enough.
+
+    Raises:
+        CifError: there are more atoms than accepted.
+    """
+    if n_atoms > max_atoms:
+        raise CifError(
+            f"too-many-atoms: {n_atoms} atoms in the cell, the limit is {max_atoms}; "
+            "give the primitive cell, or raise --max-atoms"
+        )
+
+
+def settle(
+    crystal: Crystal,
+    sites: Sites,
+    op_index: NDArray[np.int64],
+    formula: dict[int, float],
+    disorder: Disorder,
+    max_atoms: int,
+) -> Crystal:
+    """The structure that the sites of a whole cell stand for.
+
+    Args:
+        crystal: Carries the cell, the names and the warnings so far.
+        sites: All sites of the cell.
+        op_index: (n,) symmetry operation that made each site.
+        formula: The composition that the file states, by atomic number; empty if it states none.
+        disorder: What to do about partial occupancies.
+        max_atoms: Largest number of atoms accepted.
+
+    Raises:
+        CifError: disorder, too many atoms, or atoms on top of each other.
+    """
+    cell, warnings = crystal.cell, list(crystal.warnings)
+    if disorder == "refuse":
+        occupancy.refuse(sites)
+    else:
+        keep, notes = occupancy.majority(cell, sites, op_index)
+        sites = sites.take(keep)
+        warnings += notes
+        if not len(sites):
+            raise CifError("no-atoms: every site is occupied less than half; choose an arrangement yourself")
+    sites = _merge_duplicates(cell, sites, warnings)
+    check_size(len(sites), max_atoms)
+    warnings += _composition(sites.atomic_numbers, formula)
+    return replace(
+        crystal,
+        frac_coords=sites.frac_coords,
+        atomic_numbers=sites.atomic_numbers,
+        warnings=tuple(warnings),
+    )
+
+
+def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, warnings: list[str]) -> Sites:
+    """Leaves out repeated atoms with a warning.
+
+    Raises:
+        CifError: different atoms share a place.
+    """
+    pairs = pairs_within(cell, sites.frac_coords, IMPOSSIBLE_ANGSTROM)
+    numbers = sites.atomic_numbers
+    repeated = (numbers[pairs.first] == numbers[pairs.second]) & (pairs.distances < DUPLICATE_ANGSTROM)
+    repeated &= pairs.first != pairs.second
+    drop = np.unique(pairs.first[repeated & (pairs.first > pairs.second)])
+    gone = np.zeros(len(sites), dtype=bool)
+    gone[drop] = True
+    left = pairs.take(~gone[pairs.first] & ~gone[pairs.second])
+    if len(left.first):
+        worst = int(np.argmin(left.distances))
+        names = f"{sites.labels[left.first[worst]]} and {sites.labels[left.second[worst]]}"
+        raise CifError(
+            f"overlapping-atoms: {names} are {left.distances[worst]:.2f} Å apart, "
+            f"one of {len(left.first) // 2} such pairs; remove one of each disordered alternative, or correct the symmetry"
+        )
+    if len(drop):
+        warnings.append(f"duplicate-sites: {len(drop)} atoms written twice were merged")
+        return sites.take(~gone)
+    return sites
+
+
+def _composition(atomic_numbers: NDArray[np.int64], formula: dict[int, float]) -> list[str]:
+    """A warning if the atoms are no multiple of the stated formula."""
+    if not formula:
+        return []
+    stated = np.zeros(119)
+    stated[list(formula)] = list(formula.values())
+    found = np.bincount(atomic_numbers, minlength=119).astype(float)
+    gap = np.abs(stated / max(stated.sum(), 1e-9) - found / found.sum())
+    if gap.max() <= _COMPOSITION_TOLERANCE:
+        return []
+    shared = [n for n in range(119) if stated[n] and found[n]]
+    # Scaled to the heaviest element both have, so that the reader sees which counts differ.
+    scale = stated[shared[-1]] / found[shared[-1]] if shared else 1.0
+    text = " ".join(
+        f"{gemmi.Element(n).name}{found[n] * scale:.4g}/{stated[n]:g}"
+        for n in np.flatnonzero(np.abs(found * scale - stated) > 0.01)
+    )
+    return [f"composition: atoms found/stated in _chemical_formula_sum: {text}"]
