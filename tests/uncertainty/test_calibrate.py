@@ -1,0 +1,228 @@
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from mofgap.uncertainty import metrics
+from mofgap.uncertainty.calibrate import Calibration, fit_calibration
+from mofgap.uncertainty.conformal import Residuals
+from mofgap.uncertainty.scaling import Scaling
+
+N_TEST = 20_000
+
+
+def synthetic(n: int, seed: int, mean: float = 2.0):
+    """Gaps never below zero, skewed errors whose size the raw spread underestimates threefold."""
+    rng = np.random.default_rng(seed)
+    epistemic, aleatoric = rng.uniform(0.02, 0.2, n), rng.uniform(0.05, 0.3, n)
+    gap = np.abs(rng.normal(mean, 1.0, n))
+    skewed = (rng.gamma(4, size=n) - 4) / 2
+    true = np.maximum(gap + 3 * np.hypot(epistemic, aleatoric) * skewed, 0)
+    return true, gap, epistemic, aleatoric
+
+
+def names(n: int) -> list[str]:
+    return [f"mof-{i}" for i in range(n)]
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Calibration:
+    return fit_calibration(*synthetic(1000, 0), names(1000))
+
+
+@pytest.fixture(scope="module")
+def held_out(calibration):
+    true, gap, epistemic, aleatoric = synthetic(N_TEST, 1)
+    return true, gap, calibration.std(epistemic, aleatoric)
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95, 0.99])
+def test_coverage_is_within_what_chance_allows(calibration, held_out, coverage):
+    true, gap, std = held_out
+    hits = N_TEST * metrics.coverage(true, *calibration.interval(gap, std, coverage))
+    n = len(calibration.residuals[0].values)
+    rank = int(np.ceil((n + 1) * coverage))
+    # The coverage given n residuals is Beta distributed, the hits are binomial given the coverage.
+    low, high = stats.betabinom(N_TEST, rank, n + 1 - rank).interval(0.999)
+    assert low <= hits <= high
+
+
+def test_raw_intervals_of_the_same_data_do_not_cover():
+    true, gap, epistemic, aleatoric = synthetic(2000, 1)
+    raw = Calibration.raw()
+    assert metrics.coverage(true, *raw.interval(gap, raw.std(epistemic, aleatoric), 0.9)) < 0.6
+
+
+def test_record_tells_what_was_fitted(calibration):
+    record = calibration.record
+    assert (record.n_scaling, record.n_residuals) == (300, 700)
+    assert record.ids_sha256 == hashlib.sha256("\n".join(sorted(names(1000))).encode()).hexdigest()
+    assert record.crps_ev < 0.9 * record.crps_raw_ev
+    assert record.coverage["90"] == pytest.approx(0.9, abs=0.03)
+    assert record.width_ev["50"] < record.width_ev["95"]
+
+
+def test_order_of_rows_does_not_matter(calibration):
+    shuffled = np.random.default_rng(5).permutation(1000)
+    columns = [column[shuffled] for column in synthetic(1000, 0)]
+    assert fit_calibration(*columns, [names(1000)[i] for i in shuffled]) == calibration
+
+
+def test_many_rows_are_thinned():
+    rows = synthetic(9000, 2)
+    assert fit_calibration(*rows, names(9000)).record.n_residuals == 5000
+
+
+def test_intervals_are_cut_at_zero_and_still_cover():
+    rows = synthetic(1500, 3, mean=0.1)
+    calibration = fit_calibration(*rows, names(1500))
+    true, gap, epistemic, aleatoric = synthetic(N_TEST, 4, mean=0.1)
+    lo, hi = calibration.interval(gap, calibration.std(epistemic, aleatoric), 0.9)
+    assert (lo == 0).mean() > 0.2
+    assert metrics.coverage(true, lo, hi) > 0.87
+    assert calibration.interval([-5.0], [0.1])[1] == 0
+
+
+def test_wider_coverage_contains_narrower(calibration, held_out):
+    _, gap, std = held_out
+    lo, hi = calibration.interval(gap, std, 0.8)
+    wide_lo, wide_hi = calibration.interval(gap, std, 0.95)
+    assert (wide_lo <= lo).all()
+    assert (wide_hi >= hi).all()
+
+
+@pytest.mark.parametrize("window", [(1.8, 3.0), (None, 1.0), (2.5, None), (0.0, 0.5), (2.0, 2.1)])
+def test_p_in_window_is_calibrated(calibration, held_out, window):
+    true, gap, std = held_out
+    p = calibration.p_in_window(gap, std, *window)
+    lo, hi = (-np.inf if window[0] is None else window[0]), (np.inf if window[1] is None else window[1])
+    inside = (lo <= true) & (true <= hi)
+    for part in np.array_split(np.argsort(p), 5):
+        assert inside[part].mean() == pytest.approx(p[part].mean(), abs=0.05)
+
+
+@given(
+    st.floats(-1, 8),
+    st.floats(0, 3),
+    st.lists(st.floats(-2, 9), min_size=3, max_size=3),
+)
+@settings(max_examples=100, deadline=None)
+def test_p_in_window_is_a_probability(calibration, gap, std, cuts):
+    low, middle, high = sorted(cuts)
+    for each in (calibration, Calibration.raw()):
+
+        def p(lo, hi, each=each):
+            return float(each.p_in_window([gap], [std], lo, hi)[0])
+
+        assert 0 <= p(low, middle) <= p(low, high) <= p(low, None) <= p(None, np.inf) == 1
+        assert p(middle, high) <= p(low, high) <= p(None, high)
+        if middle > 0:
+            assert p(low, high) == pytest.approx(p(low, middle) + p(middle, high), abs=1e-9)
+            assert p(None, middle) + p(middle, None) == pytest.approx(1)
+
+
+def test_mass_below_zero_lies_at_zero(calibration):
+    gap, std = [0.05], [0.5]
+    at_zero = calibration.p_in_window(gap, std, 0, 0)
+    assert at_zero > 0.2
+    assert at_zero == calibration.p_in_window(gap, std, -3, 0)
+    assert calibration.p_in_window(gap, std, None, None) == 1
+    assert calibration.p_in_window(gap, std, None, -0.1) == 0
+
+
+def test_window_of_an_interval_holds_its_coverage(calibration):
+    lo, hi = calibration.interval([3.0], [0.4], 0.8)
+    assert calibration.p_in_window([3.0], [0.4], lo[0], hi[0])[0] == pytest.approx(0.8, abs=0.005)
+
+
+def test_failed_rows_stay_unknown(calibration):
+    gap, std = [np.nan, 1.0, 1.0], [0.1, np.nan, 0.1]
+    for column in (*calibration.interval(gap, std), calibration.p_in_window(gap, std, None, 2.0)):
+        assert np.isnan(column).tolist() == [True, True, False]
+
+
+def test_novel_structures_get_their_own_width():
+    true, gap, epistemic, aleatoric = synthetic(2000, 6)
+    novelty = np.random.default_rng(60).random(2000)
+    far = novelty > 0.7
+    true = np.where(far, np.maximum(gap + 3 * (true - gap), 0), true)
+    half = [column[:1000] for column in (true, gap, epistemic, aleatoric)]
+    split = fit_calibration(*half, names(1000), novelty=novelty[:1000], novelty_threshold=0.7)
+    std = split.std(epistemic[1000:], aleatoric[1000:])
+    lo, hi = split.interval(gap[1000:], std, 0.9, novelty[1000:])
+    for group in (far[1000:], ~far[1000:]):
+        assert metrics.coverage(true[1000:][group], lo[group], hi[group]) == pytest.approx(0.9, abs=0.06)
+    near_width, far_width, unknown = np.diff(
+        split.interval([3.0] * 3, [0.1] * 3, 0.9, [0.1, 0.9, np.nan]), axis=0
+    )[0]
+    assert far_width > 2 * near_width
+    assert unknown == far_width
+    with pytest.raises(ValueError, match="novelty"):
+        split.interval([3.0], [0.1])
+
+
+def test_raw_is_gaussian_and_says_so(calibration):
+    raw = Calibration.raw()
+    assert raw.is_raw
+    assert not calibration.is_raw
+    lo, hi = raw.interval([2.0], [0.5], 0.9)
+    assert [lo[0], hi[0]] == pytest.approx(stats.norm.interval(0.9, 2.0, 0.5))
+    p = raw.p_in_window([2.0, 2.0], [0.5, 0.0], 1.8, 3.0)
+    assert p == pytest.approx([stats.norm.cdf(2) - stats.norm.cdf(-0.4), 1.0])
+
+
+def test_json_round_trip(calibration, tmp_path):
+    novelty = np.arange(1000) % 2
+    split = fit_calibration(*synthetic(1000, 0), names(1000), novelty=novelty, novelty_threshold=0.5)
+    for original in (calibration, split, Calibration.raw()):
+        original.save(tmp_path / "calibration.json")
+        assert Calibration.load(tmp_path / "calibration.json") == original
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(version=2), "version 2"),
+        (lambda c: c.pop("version"), "version None"),
+        (lambda c: c.update(colour="red"), "colour"),
+        (lambda c: c["scaling"].update(power=2), "power"),
+        (lambda c: c["record"].pop("n_scaling"), "n_scaling"),
+        (lambda c: c.pop("novelty_threshold"), "novelty_threshold"),
+        (lambda c: c.update(residuals=[]), "distributions"),
+        (lambda c: c.update(residuals=[[0.0, 1.0]]), "at least 99"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(calibration, tmp_path, change, message):
+    path = tmp_path / "calibration.json"
+    calibration.save(path)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        Calibration.load(path)
+
+
+def test_nonsense_is_refused(calibration):
+    rows, ids = synthetic(400, 0), names(400)
+    with pytest.raises(ValueError, match="different ids"):
+        fit_calibration(*rows, ["same"] * 400)
+    with pytest.raises(ValueError, match="99 are needed"):
+        fit_calibration(*(column[:100] for column in rows), ids[:100])
+    with pytest.raises(ValueError, match="99 are needed"):
+        fit_calibration(*rows, ids, novelty=np.zeros(400), novelty_threshold=0.5)
+    with pytest.raises(ValueError, match="come together"):
+        fit_calibration(*rows, ids, novelty_threshold=0.5)
+    with pytest.raises(ValueError, match="needs at least"):
+        fit_calibration([], [], [], [], [])
+    with pytest.raises(ValueError, match="window"):
+        calibration.p_in_window([1.0], [0.1], 2.0, 1.0)
+    with pytest.raises(ValueError, match="negative"):
+        calibration.interval([1.0], [-0.1])
+    with pytest.raises(ValueError, match="one length"):
+        calibration.interval([1.0], [0.1, 0.2])
+    with pytest.raises(ValueError, match="either all"):
+        Calibration(Scaling(), (Residuals(), calibration.residuals[0]), novelty_threshold=0.5)

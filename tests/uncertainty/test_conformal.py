@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+from crepes import ConformalRegressor
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from mofgap.uncertainty.conformal import MIN_ROWS, Residuals
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def drawn(n: int = 400, seed: int = 0) -> Residuals:
+    return Residuals(tuple(np.sort(np.random.default_rng(seed).standard_t(3, n))))
+
+
+@given(seeds, st.integers(MIN_ROWS, 700), st.floats(0.5, 0.99))
+@settings(max_examples=60, deadline=None)
+def test_intervals_are_those_of_crepes(seed, n, coverage):
+    # On a whole rank crepes rounds (1 - coverage) (n + 1) down by a float's hair and takes one rank more.
+    assume(abs((n + 1) * coverage - round((n + 1) * coverage)) > 1e-6)
+    rng = np.random.default_rng(seed)
+    error, std = rng.standard_t(4, n), rng.uniform(0.1, 2, n)
+    oracle = ConformalRegressor().fit(error, sigmas=std)
+    gap, new_std = rng.normal(3, 1, 5), rng.uniform(0.1, 2, 5)
+    expected = oracle.predict_int(gap, sigmas=new_std, confidence=coverage)
+    half = Residuals(tuple(np.sort(error / std))).half_width(coverage) * new_std
+    np.testing.assert_allclose(np.stack([gap - half, gap + half], axis=1), expected)
+
+
+@pytest.mark.parametrize(("n", "coverage", "rank"), [(99, 0.99, 99), (109, 0.9, 99), (110, 0.9, 100)])
+def test_quantile_is_exact_in_a_finite_sample(n, coverage, rank):
+    assert Residuals(tuple(float(i) for i in range(1, n + 1))).half_width(coverage) == rank
+
+
+def test_without_residuals_it_is_the_normal_distribution():
+    assert Residuals().half_width(0.95) == pytest.approx(1.959964, abs=1e-6)
+    z = np.linspace(-4, 4, 9)
+    np.testing.assert_allclose(Residuals().cdf(z), stats.norm.cdf(z))
+
+
+@given(seeds)
+@settings(max_examples=25, deadline=None)
+def test_cdf_is_a_distribution_function(seed):
+    residuals = drawn(150, seed)
+    z = np.linspace(residuals.values[0] - 5, residuals.values[-1] + 5, 500)
+    cdf = residuals.cdf(z)
+    assert (np.diff(cdf) > 0).all(), "strictly increasing, so that no two windows tie"
+    assert 0 < cdf[0] < 0.01 < 0.99 < cdf[-1] < 1
+    assert residuals.cdf(-np.inf) == 0
+    assert residuals.cdf(np.inf) == pytest.approx(1)
+    np.testing.assert_allclose(residuals.cdf(residuals.values), np.arange(1, 151) / 151)
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95])
+def test_an_interval_holds_its_coverage_of_the_distribution(coverage):
+    residuals = drawn(500)
+    half = residuals.half_width(coverage)
+    assert residuals.cdf(half) - residuals.cdf(-half) == pytest.approx(coverage, abs=0.005)
+
+
+def test_nan_goes_through():
+    assert np.isnan(drawn().cdf(np.array([np.nan, 0.0]))).tolist() == [True, False]
+
+
+def test_nonsense_is_refused():
+    for coverage in (0.4, 0.995, 1.0, np.nan):
+        with pytest.raises(ValueError, match="coverage"):
+            drawn().half_width(coverage)
+    with pytest.raises(ValueError, match="at least 99"):
+        Residuals((0.0, 1.0))
+    with pytest.raises(ValueError, match="sorted"):
+        Residuals(tuple(float(i) for i in range(100, 0, -1)))
+    with pytest.raises(ValueError, match="finite"):
+        Residuals((*range(100), np.inf))
