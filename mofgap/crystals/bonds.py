@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 # Single-bond covalent radii in angstrom by atomic number (Cordero et al., Dalton Trans. 2832, 2008).
 COVALENT_RADII = np.array([0.0] + [gemmi.Element(number).covalent_r for number in range(1, 119)])
 IS_METAL = np.array([False] + [bool(gemmi.Element(number).is_metal) for number in range(1, 119)])
+# Shorter cutoffs make pymatgen's bins so small that it becomes slower; angstrom.
+_FASTEST_RADIUS = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,7 @@ def pairs_within(
         pbc=np.ones(3, dtype=np.int64),
         lattice=np.ascontiguousarray(cell),
         tol=1e-8,
+        min_r=_FASTEST_RADIUS,
     )
     itself = (first == second) & ~offsets.any(axis=1)
     return Pairs(first, second, distances).take(~itself)
@@ -60,4 +63,5 @@ def pairs_within(
 def bond_ratios(pairs: Pairs, atomic_numbers: NDArray[np.int64]) -> NDArray[np.float64]:
     """(n_pairs,) distances over the sum of the two covalent radii: about 1 for a bond."""
     radii = COVALENT_RADII[atomic_numbers]
-    return pairs.distances / (radii[pairs.first] + radii[pairs.second])
+    ratios: NDArray[np.float64] = pairs.distances / (radii[pairs.first] + radii[pairs.second])
+    return ratios

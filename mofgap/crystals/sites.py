@@ -174,9 +174,9 @@ def _real_sites(block: cif.Block, sites: Sites, warnings: list[str]) -> Sites:
     empty = sites.occupancies <= 0
     if (dropped := int((dummy | empty).sum())) > 0:
         warnings.append(f"empty-sites: {dropped} dummy sites or sites of zero occupancy left out")
-        sites = sites.take(~(dummy | empty))
-    missing = ~np.isfinite(sites.frac_coords).all(axis=1)
-    if missing.any():
+        sites = sites.take(np.flatnonzero(~(dummy | empty)))
+    missing = np.flatnonzero(~np.isfinite(sites.frac_coords).all(axis=1))
+    if len(missing):
         names = ", ".join(sites.take(missing).labels[:5])
         raise CifError(
             f"missing-coordinates: site {names} has no coordinates; place the atom or delete its row"

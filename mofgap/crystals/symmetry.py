@@ -41,8 +41,8 @@ def _named_group(block: cif.Block, cell: gemmi.UnitCell) -> tuple[gemmi.GroupOps
         return (group.operations() if group is not None else None), name, vague
     number = _first_value(block, _NUMBER_TAGS)
     if number:
-        group = gemmi.find_spacegroup_by_number(int(number)) if number.isdecimal() else None
-        return (group.operations() if group is not None else None), f"number {number}", group is not None
+        numbered = gemmi.find_spacegroup_by_number(int(number)) if number.isdecimal() else None
+        return (numbered.operations() if numbered else None), f"number {number}", numbered is not None
     return None, "", False
 
 

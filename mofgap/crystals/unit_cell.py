@@ -95,7 +95,8 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, warnings: list[st
         names = f"{sites.labels[left.first[worst]]} and {sites.labels[left.second[worst]]}"
         raise CifError(
             f"overlapping-atoms: {names} are {left.distances[worst]:.2f} Å apart, "
-            f"one of {len(left.first) // 2} such pairs; remove one of each disordered alternative, or correct the symmetry"
+            f"one of {len(left.first) // 2} such pairs; remove one of each disordered alternative, "
+            "or correct the symmetry"
         )
     if len(drop):
         warnings.append(f"duplicate-sites: {len(drop)} atoms written twice were merged")
@@ -117,7 +118,7 @@ def _composition(atomic_numbers: NDArray[np.int64], formula: dict[int, float]) -
     # Scaled to the heaviest element both have, so that the reader sees which counts differ.
     scale = stated[shared[-1]] / found[shared[-1]] if shared else 1.0
     text = " ".join(
-        f"{gemmi.Element(n).name}{found[n] * scale:.4g}/{stated[n]:g}"
+        f"{gemmi.Element(int(n)).name}{found[n] * scale:.4g}/{stated[n]:g}"
         for n in np.flatnonzero(np.abs(found * scale - stated) > 0.01)
     )
     return [f"composition: atoms found/stated in _chemical_formula_sum: {text}"]

@@ -1,0 +1,67 @@
+"""Crystals from and to the objects of pymatgen and ASE."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mofgap.crystals.crystal import Crystal
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import Structure
+
+
+def _is_instance(obj: object, module: str, name: str) -> bool:
+    """Whether an object is of a class, which can only be so if its module has been imported."""
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(obj, getattr(loaded, name))
+
+
+def crystal_from(obj: Any, structure_id: str = "") -> Crystal:
+    """A `Crystal` of a pymatgen ``Structure``, an ASE ``Atoms`` or a `Crystal`.
+
+    Args:
+        obj: The structure.
+        structure_id: The name to give it; a `Crystal` keeps its own.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: it is disordered, or not periodic in three directions.
+    """
+    if isinstance(obj, Crystal):
+        return obj
+    if _is_instance(obj, "pymatgen.core.structure", "IStructure"):
+        if not obj.is_ordered:
+            raise ValueError("partial-occupancy: the structure is disordered; choose one arrangement first")
+        cell, frac, numbers = obj.lattice.matrix, obj.frac_coords, [site.specie.Z for site in obj]
+    elif _is_instance(obj, "ase", "Atoms"):
+        if not obj.pbc.all() or obj.cell.rank < 3:
+            raise ValueError("no-cell: the atoms are not periodic in three directions; set a cell and pbc")
+        cell, frac, numbers = obj.cell.array, obj.get_scaled_positions(wrap=False), obj.numbers
+    else:
+        raise TypeError(f"expected a Crystal, pymatgen Structure or ASE Atoms, not {type(obj).__name__}")
+    return Crystal(
+        np.array(cell, dtype=np.float64),
+        np.array(frac, dtype=np.float64).reshape(-1, 3),
+        np.array(numbers, dtype=np.int64),
+        structure_id,
+    )
+
+
+def to_pymatgen(crystal: Crystal) -> Structure:
+    """The crystal as a pymatgen ``Structure``."""
+    from pymatgen.core import Structure
+
+    return Structure(crystal.cell, crystal.atomic_numbers.tolist(), crystal.frac_coords)
+
+
+def to_ase(crystal: Crystal) -> Atoms:
+    """The crystal as an ASE ``Atoms``."""
+    from ase import Atoms
+
+    return Atoms(
+        numbers=crystal.atomic_numbers, scaled_positions=crystal.frac_coords, cell=crystal.cell, pbc=True
+    )
