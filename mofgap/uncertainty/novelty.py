@@ -1,0 +1,215 @@
+"""Novelty: how far a structure lies from everything the model was trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from sklearn.neighbors import NearestNeighbors
+
+from mofgap.uncertainty.columns import Floats
+
+FORMAT = {"format": "mofgap novelty", "version": "1"}
+N_ELEMENTS = 118
+SELDOM = 10
+"""An element of fewer training structures than this is seldom seen."""
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """The novelty of n structures.
+
+    Attributes:
+        percentile: The fraction of training structures that lie closer to the rest of the training set than
+            this structure does, 0 to 1, shape (n,); 1 for an element that training never saw.
+        distance: Mean distance to the nearest training structures in whitened features, shape (n,). Tells
+            structures apart whose percentile is 1.
+        nearest: For each structure the ids of its nearest training structures, nearest first.
+        seldom: For each structure the atomic numbers of its elements that fewer than `SELDOM` training
+            structures have, with how many do.
+    """
+
+    percentile: Floats
+    distance: Floats
+    nearest: tuple[tuple[str, ...], ...]
+    seldom: tuple[dict[int, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class NoveltyIndex:
+    """The training set, small enough to ship: about 60 bytes and an id for each of its structures.
+
+    Distance in a frozen model's features as a measure of doubt follows Janet, Duan, Yang, Nandy and Kulik,
+    Chem. Sci. 10, 7913 (2019). A structure's numbers do not depend on what it is scored with.
+
+    Attributes:
+        mean: Of the training features, float32, shape (d,).
+        projection: Onto the leading principal components of the standardised features, each scaled to unit
+            variance, float32, shape (d, n_dims).
+        points: The projected training features, float16, shape (n_train, n_dims).
+        quantiles: Of the training structures' own distances, each left out in turn, float32, shape (n_q,).
+        element_counts: Number of training structures that have an element, int32, shape (119,) by atomic
+            number.
+        ids: Names of the training structures, length n_train.
+        n_neighbours: Number of nearest training structures a distance is the mean over.
+    """
+
+    mean: npt.NDArray[np.float32]
+    projection: npt.NDArray[np.float32]
+    points: npt.NDArray[np.float16]
+    quantiles: npt.NDArray[np.float32]
+    element_counts: npt.NDArray[np.int32]
+    ids: tuple[str, ...]
+    n_neighbours: int
+
+    def score(self, features: npt.ArrayLike, atomic_numbers: Sequence[npt.ArrayLike]) -> Novelty:
+        """Score structures one by one.
+
+        Args:
+            features: Frozen features, shape (n, d).
+            atomic_numbers: The atoms of each structure, n arrays of shape (n_atoms,).
+
+        Raises:
+            ValueError: The shapes do not fit, a feature is not finite, or an atomic number is not 1 to 118.
+        """
+        rows = _checked(features, len(atomic_numbers))
+        if rows.shape[1] != len(self.mean):
+            raise ValueError(f"features have {rows.shape[1]} columns, the training set has {len(self.mean)}")
+        found = [self._nearest(row) for row in rows]
+        distance = np.array([distances.mean() for _, distances in found], dtype=np.float64)
+        elements = [_elements(numbers) for numbers in atomic_numbers]
+        seldom = tuple(
+            {int(z): int(self.element_counts[z]) for z in each if self.element_counts[z] < SELDOM}
+            for each in elements
+        )
+        unseen = np.array([0 in counts.values() for counts in seldom], dtype=bool)
+        percentile = np.interp(distance, self.quantiles, np.linspace(0, 1, len(self.quantiles)))
+        nearest = tuple(tuple(self.ids[i] for i in indices) for indices, _ in found)
+        return Novelty(np.where(unseen, 1.0, percentile), distance, nearest, seldom)
+
+    def _nearest(self, row: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
+        """Indices and distances of the nearest training structures, nearest first."""
+        point = (row - self.mean) @ self._projection
+        # A shortlist in single precision, then exact distances: half the memory traffic.
+        rough = self._half_squares - self._points @ point.astype(np.float32)
+        n_short = min(2 * self.n_neighbours, len(rough))
+        short = np.sort(np.argpartition(rough, n_short - 1)[:n_short])
+        distances = np.sqrt(((self.points[short] - point) ** 2).sum(axis=1))
+        order = np.argsort(distances, kind="stable")[: self.n_neighbours]
+        return short[order], distances[order]
+
+    @cached_property
+    def _projection(self) -> Floats:
+        return np.ascontiguousarray(self.projection, dtype=np.float64)
+
+    @cached_property
+    def _points(self) -> npt.NDArray[np.float32]:
+        return np.ascontiguousarray(self.points, dtype=np.float32)
+
+    @cached_property
+    def _half_squares(self) -> npt.NDArray[np.float32]:
+        return np.asarray((self._points**2).sum(axis=1) / 2, dtype=np.float32)
+
+    def save(self, path: Path | str) -> None:
+        """Write one safetensors file; the ids are UTF-8 text in a tensor of bytes, one a line."""
+        tensors: dict[str, npt.NDArray[Any]] = {
+            "mean": self.mean,
+            "projection": self.projection,
+            "points": self.points,
+            "quantiles": self.quantiles,
+            "element_counts": self.element_counts,
+            "ids": np.frombuffer("\n".join(self.ids).encode(), dtype=np.uint8),
+        }
+        # safetensors writes memory as it lies, so a transposed array would come back scrambled.
+        tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        save_file(tensors, str(path), metadata={**FORMAT, "n_neighbours": str(self.n_neighbours)})
+
+    @classmethod
+    def load(cls, path: Path | str) -> "NoveltyIndex":
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: The file is of another kind or version.
+        """
+        with safe_open(str(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if any(metadata.get(key) != value for key, value in FORMAT.items()):
+                raise ValueError(f"{path}: not a novelty index of version {FORMAT['version']}: {metadata}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        ids = tuple(tensors.pop("ids").tobytes().decode().split("\n"))
+        return cls(**tensors, ids=ids, n_neighbours=int(metadata["n_neighbours"]))
+
+
+def fit_novelty(
+    features: npt.ArrayLike,
+    atomic_numbers: Sequence[npt.ArrayLike],
+    ids: Sequence[str],
+    *,
+    n_dims: int = 24,
+    n_neighbours: int = 10,
+) -> NoveltyIndex:
+    """Index a training set.
+
+    A feature that never varied in training is ignored; what an unseen element does to it shows in the
+    element counts.
+
+    Args:
+        features: Frozen features of the training structures, shape (n_train, d).
+        atomic_numbers: Their atoms, n_train arrays of shape (n_atoms,).
+        ids: Their names, length n_train, without line feeds.
+        n_dims: Principal components kept, fewer where the features have fewer.
+        n_neighbours: Nearest training structures that a distance is the mean over.
+
+    Raises:
+        ValueError: The shapes do not fit, there are no more structures than neighbours, or the features are
+            all constant.
+    """
+    rows = _checked(features, len(atomic_numbers))
+    if len(ids) != len(rows) or any("\n" in name for name in ids):
+        raise ValueError(f"{len(rows)} structures need as many ids on one line each, not {len(ids)}")
+    if n_neighbours < 1 or n_dims < 1 or len(rows) <= n_neighbours:
+        raise ValueError(f"cannot take {n_neighbours} neighbours in {n_dims} dims of {len(rows)} structures")
+    mean, projection = _whitening(rows, n_dims)
+    points = ((rows - mean) @ projection.astype(np.float64)).astype(np.float16)
+    neighbours = NearestNeighbors(n_neighbors=n_neighbours, algorithm="brute").fit(points.astype(np.float64))
+    own = neighbours.kneighbors()[0].mean(axis=1)  # without an argument a point is not its own neighbour
+    counts = np.zeros(N_ELEMENTS + 1, dtype=np.int32)
+    for numbers in atomic_numbers:
+        counts[_elements(numbers)] += 1
+    quantiles = np.quantile(own, np.linspace(0, 1, 1001)).astype(np.float32)
+    return NoveltyIndex(mean, projection, points, quantiles, counts, tuple(ids), n_neighbours)
+
+
+def _whitening(rows: Floats, n_dims: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The mean (d,), and the projection (d, n_dims) that gives its components unit variance."""
+    mean, std = rows.mean(axis=0), rows.std(axis=0)
+    varies = std > 1e-6 * np.maximum(np.abs(mean), std.max())
+    if not varies.any():
+        raise ValueError("the features do not vary over the training structures")
+    weight = np.where(varies, 1 / np.where(varies, std, 1), 0)
+    standard = (rows - mean) * weight
+    values, vectors = np.linalg.eigh(standard.T @ standard / len(rows))
+    kept = np.flatnonzero(values > 1e-6 * values[-1])[::-1][:n_dims]
+    projection = weight[:, None] * vectors[:, kept] / np.sqrt(values[kept])
+    return mean.astype(np.float32), projection.astype(np.float32)
+
+
+def _checked(features: npt.ArrayLike, n: int) -> Floats:
+    rows = np.ascontiguousarray(features, dtype=np.float64)
+    if rows.ndim != 2 or len(rows) != n:
+        raise ValueError(f"features of {n} structures must have the shape (n, d), not {rows.shape}")
+    if not np.isfinite(rows).all():
+        raise ValueError("a feature is NaN or infinite")
+    return rows
+
+
+def _elements(atomic_numbers: npt.ArrayLike) -> npt.NDArray[np.intp]:
+    elements = np.unique(np.asarray(atomic_numbers, dtype=np.intp))
+    if len(elements) and not 1 <= elements[0] <= elements[-1] <= N_ELEMENTS:
+        raise ValueError(f"atomic numbers must lie between 1 and {N_ELEMENTS}: {elements}")
+    return elements
