@@ -67,7 +67,7 @@ def save_adapters(
         "r": config.rank,
         "lora_alpha": config.lora_alpha,
         "lora_dropout": 0.0,
-        "target_modules": list(layers),
+        "target_modules": "|".join(map(re.escape, layers)),  # PEFT would take names as endings of names
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
@@ -122,6 +122,8 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLine
         name.removeprefix("base_model.model."): t for name, t in load_file(folder / WEIGHTS_FILE).items()
     }
     layers = adapted_layers(model)
+    if any(layer.scaling != config.scaling for layer in layers.values()):
+        raise ValueError(f"{folder}: the adapters are scaled by {config.scaling:g}, the model's are not")
     if not layers:
         names = sorted({re.sub(r"\.lora_[AB]\.weight$", "", key) for key in tensors})
         exact = tuple(re.escape(name) for name in names)

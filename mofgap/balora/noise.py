@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 
 class NoiseNetwork(nn.Module):
-    """alpha(X): standardise, LayerNorm, two-layer MLP, softplus.
+    """alpha(X): standardise, then linear, LayerNorm, SiLU, linear, softplus.
 
-    Pooled features share a large constant part that a LayerNorm over one input's features keeps, and that
-    hides what differs between inputs. `fit_scale` removes it; call it once, on the training inputs.
+    Pooled features share a large constant part, which hides what differs between inputs. `fit_scale` takes
+    it out; call it once, on the training inputs. The LayerNorm comes after the first linear layer, so that
+    it bounds an outlier but does not erase what few or correlated features say.
 
     At the start alpha is about ``initial_alpha``, and log(alpha) spreads over the inputs with a standard
     deviation of about ``initial_spread``, so that the last layer gets a gradient that depends on the
@@ -49,7 +50,6 @@ class NoiseNetwork(nn.Module):
         nn.init.normal_(last.weight, std=initial_spread / (slope * math.sqrt(0.36 * hidden)))
         nn.init.constant_(last.bias, bias)
         self.network = nn.Sequential(
-            nn.LayerNorm(n_features),
             nn.Linear(n_features, hidden),
             nn.LayerNorm(hidden),
             nn.SiLU(),

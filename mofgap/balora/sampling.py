@@ -168,7 +168,7 @@ def _weight_noises(
         signs = _signs((rows.n_inputs, sum(widths)), weights[0], generator)
     else:
         signs = torch.stack([_signs((sum(widths),), weights[0], _seeded(seed)) for seed in input_seeds])
-    parts = signs.split(widths, dim=1)
+    parts = torch.split(signs, widths, dim=1)
     return [
         WeightNoise(a[:, None], rows, e, u, v)
         for a, e, u, v in zip(alphas, eps, parts[::2], parts[1::2], strict=True)

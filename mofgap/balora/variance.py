@@ -33,6 +33,9 @@ class Sensitivity:
     def variance(self, alpha: Tensor) -> Tensor:
         """(n_inputs,) Var f(X) = sum_l alpha_l(X) sum_ij A_ij² (df/dA_ij)².
 
+        Gradients flow to ``alpha``, so a noise network can be fitted to observed errors with this as the
+        predictive variance, the model's own passes done once.
+
         Args:
             alpha: (n_inputs, n_layers) posterior variance factors.
         """
@@ -142,7 +145,9 @@ def _outer_products(call: _Call, rows: InputRows) -> Tensor:
     g, x = call.g.flatten(0, -2), call.x.flatten(0, -2)
     if _all_equal(counts):
         return _by_input(g, rows).mT @ _by_input(x, rows)
-    return torch.stack([a.mT @ b for a, b in zip(g.split(counts), x.split(counts), strict=True)])
+    return torch.stack(
+        [a.mT @ b for a, b in zip(torch.split(g, counts), torch.split(x, counts), strict=True)]
+    )
 
 
 def _shares(call: _Call, weights: Tensor, rows: InputRows, row_to_input: Tensor) -> Tensor:
@@ -155,7 +160,7 @@ def _shares(call: _Call, weights: Tensor, rows: InputRows, row_to_input: Tensor)
     if _all_equal(counts):
         transformed = (_by_input(x, rows) @ weights.mT).flatten(0, 1)
     else:
-        transformed = torch.cat([b @ w.mT for b, w in zip(x.split(counts), weights, strict=True)])
+        transformed = torch.cat([b @ w.mT for b, w in zip(torch.split(x, counts), weights, strict=True)])
     shares = (g * transformed).sum(1).view(call.x.shape[0], -1).sum(1)
     if rows.has_own_rows(call.x):
         return shares

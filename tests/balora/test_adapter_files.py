@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from mofgap.balora import (
+    AdaptedLinear,
+    BaLoRAConfig,
+    NoiseNetwork,
+    adapt,
+    adapter_files,
+    load_adapters,
+    load_config,
+    load_noise_network,
+    save_adapters,
+)
+
+CONFIG = BaLoRAConfig(target_modules=("0", "2.lin"), rank=3, lora_alpha=7.0, prior_rate=0.3)
+
+
+class Inner(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(6, 6)
+        self.sublin = nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.sublin(self.lin(x))
+        return out
+
+
+def make_base() -> nn.Sequential:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), Inner())
+
+
+def make_adapted() -> tuple[nn.Sequential, dict[str, AdaptedLinear]]:
+    net = make_base()
+    layers = adapt(net, CONFIG)
+    for layer in layers.values():
+        nn.init.normal_(layer.lora_B)
+    return net, layers
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    net, layers = make_adapted()
+    save_adapters(tmp_path / "new" / "folder", layers, CONFIG)
+    fresh = make_base()
+    loaded = load_adapters(fresh, tmp_path / "new" / "folder")
+    x = torch.randn(5, 4)
+    assert list(loaded) == list(layers)
+    assert torch.equal(fresh(x), net(x))
+    assert load_config(tmp_path / "new" / "folder") == CONFIG
+    for layer in loaded.values():
+        nn.init.zeros_(layer.lora_B)
+    load_adapters(fresh, tmp_path / "new" / "folder")
+    assert torch.equal(fresh(x), net(x))
+
+
+def test_noise_network_round_trip(tmp_path: Path) -> None:
+    _, layers = make_adapted()
+    network = NoiseNetwork(5, 2)
+    features = torch.randn(9, 5) + 3
+    network.fit_scale(features)
+    save_adapters(tmp_path, layers, CONFIG, network)
+    fresh = NoiseNetwork(5, 2)
+    load_noise_network(fresh, tmp_path)
+    assert torch.equal(fresh(features), network(features))
+
+
+def test_peft_loads_the_mean(tmp_path: Path) -> None:
+    net, layers = make_adapted()
+    save_adapters(tmp_path, layers, CONFIG, NoiseNetwork(5, 2))
+    x = torch.randn(5, 4)
+    theirs = peft.PeftModel.from_pretrained(make_base(), str(tmp_path))
+    torch.testing.assert_close(theirs(x), net(x))
+    adapted = [n for n, m in theirs.named_modules() if isinstance(m, peft.tuners.lora.LoraLayer)]
+    assert adapted == ["base_model.model.0", "base_model.model.2.lin"]
+
+
+def test_an_adapter_of_peft_loads_here(tmp_path: Path) -> None:
+    config = peft.LoraConfig(r=2, lora_alpha=5, target_modules=["lin"], init_lora_weights=False)
+    theirs = peft.get_peft_model(make_base(), config).eval()
+    theirs.save_pretrained(str(tmp_path))
+    ours, x = make_base(), torch.randn(5, 4)
+    assert list(load_adapters(ours, tmp_path)) == ["2.lin"]
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"use_dora": True}, "use_dora=True"),
+        ({"peft_type": "IA3"}, "IA3"),
+        ({"rank_pattern": {"a": 1}}, "rank_p"),
+    ],
+)
+def test_other_adapters_of_peft_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    peft.get_peft_model(make_base(), peft.LoraConfig(target_modules=["lin"])).save_pretrained(str(tmp_path))
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ValueError, match=message):
+        load_adapters(make_base(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (BaLoRAConfig(target_modules=("0",), rank=3, lora_alpha=7.0), r"2\.lin.* is not in the model"),
+        (BaLoRAConfig(target_modules=(".*",), rank=3, lora_alpha=7.0), r"2\.sublin.* is missing"),
+        (BaLoRAConfig(target_modules=CONFIG.target_modules, rank=6, lora_alpha=14.0), r"is \(3, 4\)"),
+        (BaLoRAConfig(target_modules=CONFIG.target_modules, rank=3, lora_alpha=8.0), "scaled by"),
+    ],
+)
+def test_adapters_that_do_not_fit_are_refused(tmp_path: Path, config: BaLoRAConfig, message: str) -> None:
+    save_adapters(tmp_path, make_adapted()[1], CONFIG)
+    net = make_base()
+    adapt(net, config)
+    with pytest.raises(ValueError, match=message):
+        load_adapters(net, tmp_path)
+
+
+def test_no_adapter_in_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="adapter_config"):
+        load_adapters(make_base(), tmp_path)
+
+
+def test_an_unknown_setting_on_disk_is_refused(tmp_path: Path) -> None:
+    save_adapters(tmp_path, make_adapted()[1], CONFIG)
+    path = tmp_path / "balora_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "prior_rat": 0.5}))
+    with pytest.raises(ValueError, match="did you mean 'prior_rate'"):
+        load_adapters(make_base(), tmp_path)
+
+
+def test_a_save_that_dies_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, layers = make_adapted()
+    save_adapters(tmp_path, layers, CONFIG)
+    before = load_file(tmp_path / "adapter_model.safetensors")
+    files = sorted(path.name for path in tmp_path.iterdir())
+
+    def half_written(tensors: object, path: Path, metadata: object = None) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(adapter_files, "save_file", half_written)
+    nn.init.ones_(layers["0"].lora_B)
+    with pytest.raises(OSError, match="disk full"):
+        save_adapters(tmp_path, layers, CONFIG)
+    after = load_file(tmp_path / "adapter_model.safetensors")
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert sorted(path.name for path in tmp_path.iterdir()) == files

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import copy
+import doctest
+
+import pytest
+import torch
+from torch import nn
+
+import mofgap.balora
+from mofgap.balora import BaLoRA, BaLoRAConfig, elbo_loss, gaussian_nll
+
+CONFIG = BaLoRAConfig(target_modules=("0", "2"), rank=4, prior_rate=0.2, initial_alpha=0.01)
+
+
+def make_net() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 1))
+
+
+def test_the_ten_lines_of_the_docstring_learn_a_regression() -> None:
+    x = torch.randn(64, 3)
+    y = torch.sin(x[:, 0]) + 0.1 * torch.randn(64)
+    net = make_net()
+    before = (net(x).squeeze(-1) - y).abs().mean()
+    scope: dict[str, object] = {"torch": torch, "net": net, "x": x, "y": y, "log_std": torch.tensor(-1.0)}
+    test = doctest.DocTestParser().get_doctest(mofgap.balora.__doc__ or "", scope, "ten lines", None, 0)
+    assert len([example for example in test.examples if "import" not in example.source]) <= 10
+    outcome = doctest.DocTestRunner().run(test, clear_globs=False)
+    assert outcome.failed == 0
+    assert outcome.attempted >= 5
+    mean, std = test.globs["mean"], test.globs["std"]
+    assert (mean - y).abs().mean() < 0.5 * before
+    assert mean.shape == std.shape == (64,)
+    assert (std > 0).all()
+
+
+def test_parameter_groups_train_adapters_head_and_noise_network() -> None:
+    model = BaLoRA(make_net(), BaLoRAConfig(target_modules=("0",)), n_features=3)
+    model.model[2].requires_grad_(True)
+    trained, noise = model.parameters_to_train(noise_lr=0.5)
+    assert [tuple(p.shape) for p in trained["params"]] == [(8, 3), (16, 8), (1, 16), (1,)]
+    assert noise["lr"] == 0.5
+    assert len(noise["params"]) == len(list(model.noise_network.parameters()))
+    assert "lr" not in model.parameters_to_train()[1]
+
+
+def test_noise_starts_where_the_config_says() -> None:
+    x = torch.randn(50, 3)
+    for config, expected in ((CONFIG, 0.01), (BaLoRAConfig(target_modules=("0",), prior_rate=0.2), 0.25)):
+        alpha = BaLoRA(make_net(), config, n_features=3).alpha(x)
+        assert alpha.shape == (50, len(config.target_modules))
+        assert alpha.mean().item() == pytest.approx(expected, rel=0.2)
+
+
+def test_frozen_is_the_pretrained_model() -> None:
+    net, x = make_net(), torch.randn(5, 3)
+    expected = net(x)
+    model = BaLoRA(net, CONFIG, n_features=3)
+    for layer in model.layers.values():
+        nn.init.normal_(layer.lora_B)
+    assert not torch.allclose(model(x), expected)
+    with model.frozen():
+        assert torch.equal(model(x), expected)
+
+
+def test_a_copy_samples_by_itself() -> None:
+    model = BaLoRA(make_net(), CONFIG, n_features=3)
+    for layer in model.layers.values():
+        nn.init.normal_(layer.lora_B)
+    twin, x = copy.deepcopy(model), torch.randn(5, 3)
+    mean = model(x)
+    with twin.sampling(twin.alpha(x)):
+        assert not torch.allclose(twin(x), mean)
+        assert torch.equal(model(x), mean)
+
+
+def test_the_noise_network_learns_where_to_doubt() -> None:
+    """Targets that scatter at x > 0 only: the closed-form error bars must end up right on both sides."""
+    x = torch.linspace(-2, 2, 256)[:, None] * torch.ones(3)
+    scatter = torch.where(x[:, 0] > 0, 0.5, 0.05)
+    model = BaLoRA(make_net(), CONFIG, n_features=3)
+    model.noise_network.fit_scale(x)
+    for layer in model.layers.values():
+        nn.init.normal_(layer.lora_B, std=0.5)
+    optimizer = torch.optim.Adam(model.noise_network.parameters(), lr=1e-2)
+    result = model.sensitivity(x, n_inputs=256)
+    for _ in range(400):
+        alpha = model.alpha(x)
+        y = result.output + scatter * torch.randn(256)
+        log_std = 0.5 * result.variance(alpha).log()
+        optimizer.zero_grad()
+        elbo_loss(gaussian_nll(y, result.output, log_std), model.kl(alpha), beta=1e-6).backward()
+        optimizer.step()
+    std = result.variance(model.alpha(x)).sqrt()
+    assert std[x[:, 0] > 0.3].mean().item() == pytest.approx(0.5, rel=0.2)
+    assert std[x[:, 0] < -0.3].mean().item() == pytest.approx(0.05, rel=0.4)

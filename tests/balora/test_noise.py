@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mofgap.balora import NoiseNetwork
+
+
+@pytest.mark.parametrize("initial_alpha", [1e-4, 1 / 9, 3.0])
+def test_starts_near_the_given_alpha_and_differs_between_inputs(initial_alpha: float) -> None:
+    network = NoiseNetwork(32, 200, initial_alpha=initial_alpha, initial_spread=0.1)
+    log_alpha = network(torch.randn(300, 32)).log()
+    assert log_alpha.exp().mean().item() == pytest.approx(initial_alpha, rel=0.1)
+    assert 0.03 < log_alpha.std(0).mean().item() < 0.2
+
+
+def test_every_parameter_gets_a_gradient_from_the_start() -> None:
+    network = NoiseNetwork(8, 3)
+    (network(torch.randn(16, 8)) * torch.randn(16, 3)).sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 1e-6, name
+
+
+def test_fit_scale_brings_out_what_differs() -> None:
+    features = 5 * torch.randn(24) + 0.01 * torch.randn(50, 24)
+    features[:, 3] = 1.0  # a feature that never changes
+    network = NoiseNetwork(24, 4)
+    before = network(features).log().std(0).mean()
+    network.fit_scale(features)
+    after = network(features).log().std(0).mean()
+    assert after > 5 * before
+    assert torch.isfinite(network(features)).all()
+
+
+def test_float32_and_positive_under_autocast() -> None:
+    network = NoiseNetwork(8, 3, initial_alpha=1e-3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        alpha = network(torch.randn(4, 8).bfloat16())
+    assert alpha.dtype == torch.float32
+    assert (alpha > 0).all()

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mofgap.balora import AdaptedLinear, BaLoRAConfig, adapt, sampling, sensitivity
+
+ROWS = torch.tensor([0, 0, 1, 2, 2, 2])
+EVEN = torch.tensor([0, 0, 1, 1, 2, 2])
+
+
+def data(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def by_autograd(forward: Callable[[], Tensor], layers: dict[str, AdaptedLinear], n_inputs: int) -> Tensor:
+    """sum_ij A_ij² (df/dA_ij)² by one backward pass through the parameters for every input."""
+    factors = [layer.lora_A for layer in layers.values()]
+    result = torch.zeros(n_inputs, len(layers), dtype=torch.float64)
+    for i in range(n_inputs):
+        gradients = torch.autograd.grad(forward()[i], factors)
+        for j, (A, gradient) in enumerate(zip(factors, gradients, strict=True)):
+            result[i, j] = (A.detach() * gradient).square().sum()
+    return result
+
+
+@pytest.mark.parametrize("rows", [ROWS, EVEN])
+@pytest.mark.parametrize("middle", [(), (2,)])
+def test_equals_autograd_input_by_input(
+    make_set_model: Callable[..., Any], rows: Tensor, middle: tuple[int, ...]
+) -> None:
+    model, layers = make_set_model()
+    x = data(6, *middle, 5)
+
+    def forward() -> Tensor:
+        out: Tensor = model(x, rows, 3)
+        return out
+
+    result = sensitivity(forward, layers, 3, rows, per_row=True)
+    torch.testing.assert_close(result.output, forward())
+    torch.testing.assert_close(result.per_layer, by_autograd(forward, layers, 3))
+    alpha = data(3, 3).square()
+    torch.testing.assert_close(result.variance(alpha), (alpha * result.per_layer).sum(1))
+    shares = result.variance_per_row(alpha)
+    assert shares.shape == (6,)
+    torch.testing.assert_close(data(3).zero_().index_add(0, rows, shares), result.variance(alpha))
+
+
+def test_batch_first_and_a_layer_called_twice() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+    layers = adapt(net, BaLoRAConfig(target_modules=("0", "2"), rank=2))
+    for layer in layers.values():
+        nn.init.normal_(layer.lora_B)
+    x = data(7, 3, 4)
+
+    def forward() -> Tensor:
+        out: Tensor = net(net[:2](x)).mean((1, 2))
+        return out
+
+    result = sensitivity(forward, layers, 7)
+    torch.testing.assert_close(result.per_layer, by_autograd(forward, layers, 7))
+
+
+def test_matches_4096_samples_at_small_noise(make_set_model: Callable[..., Any]) -> None:
+    model, layers = make_set_model()
+    x, copies = data(6, 5), 64
+    # Flipout signs decorrelate copies of the batch, so that one context gives many samples of each input.
+    many_x = x.repeat(copies, 1)
+    many_rows = (ROWS + 3 * torch.arange(copies)[:, None]).flatten()
+    alpha = 1e-4 * (data(3, 3).square() + 0.1)
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    with torch.no_grad():
+        for _ in range(4096 // copies):
+            with sampling(layers, alpha.repeat(copies, 1), many_rows, generator=generator):
+                samples.append(model(many_x, many_rows, 3 * copies).view(copies, 3))
+    expected = sensitivity(lambda: model(x, ROWS, 3), layers, 3, ROWS).variance(alpha)
+    spread = torch.cat(samples).var(0)
+    torch.testing.assert_close(spread, expected, rtol=0.12, atol=0)  # five standard errors of a variance
+
+
+def test_rows_that_oppose_each_other_cancel() -> None:
+    layer = AdaptedLinear(nn.Linear(2, 1).double(), rank=2)
+    nn.init.normal_(layer.lora_B)
+    x, rows = torch.cat([row := data(1, 2), row]), torch.tensor([0, 0])
+    signs = torch.tensor([[1.0], [-1.0]])
+    result = sensitivity(lambda: (signs * layer(x)).sum().view(1), {"": layer}, 1, rows, per_row=True)
+    torch.testing.assert_close(result.per_layer, torch.zeros_like(result.per_layer))
+
+
+def test_no_gradient_of_any_parameter_and_no_trace(make_set_model: Callable[..., Any]) -> None:
+    model, layers = make_set_model()
+    x = data(6, 5)
+    with torch.no_grad():
+        result = sensitivity(lambda: model(x, ROWS, 3), layers, 3, ROWS)
+    assert not result.output.requires_grad
+    assert not result.per_layer.requires_grad
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(layer.recordings is None for layer in layers.values())
+    assert not x.requires_grad
+
+
+def test_works_inside_inference_mode(make_set_model: Callable[..., Any]) -> None:
+    model, layers = make_set_model()
+    x = data(6, 5)
+    expected = sensitivity(lambda: model(x, ROWS, 3), layers, 3, ROWS)
+    with torch.inference_mode():
+        result = sensitivity(lambda: model(x, ROWS, 3), layers, 3, ROWS)
+    assert torch.equal(result.per_layer, expected.per_layer)
+
+
+def test_the_graph_starts_at_the_first_adapted_layer() -> None:
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
+    seen = []
+    net[0].register_forward_hook(lambda module, args, output: seen.append(output.requires_grad))
+    layers = adapt(net, BaLoRAConfig(target_modules=("1",)))
+    x = torch.randn(2, 3)
+    sensitivity(lambda: net(x).squeeze(-1), layers, 2)
+    assert seen == [False]
+
+
+def test_a_layer_that_is_not_reached_adds_nothing() -> None:
+    net = nn.Sequential(nn.Linear(3, 1), nn.Linear(3, 1))
+    layers = adapt(net, BaLoRAConfig(target_modules=("0", "1")))
+    for layer in layers.values():
+        nn.init.normal_(layer.lora_B)
+    x = torch.randn(2, 3)
+    result = sensitivity(lambda: net[0](x).squeeze(-1), layers, 2)
+    assert result.per_layer[:, 0].all()
+    assert not result.per_layer[:, 1].any()
+
+
+def test_errors(make_set_model: Callable[..., Any]) -> None:
+    model, layers = make_set_model()
+    x = data(6, 5)
+    with pytest.raises(ValueError, match="per_row needs row_to_input"):
+        sensitivity(lambda: x, layers, 3, per_row=True)
+    with pytest.raises(ValueError, match=r"must return \(4,\) outputs, got \(3,\)"):
+        sensitivity(lambda: model(x, ROWS, 3), layers, 4, ROWS)
+    with pytest.raises(RuntimeError, match="no adapted layer leads to it"):
+        sensitivity(lambda: x.sum(1)[:3], layers, 3, ROWS)
+    with pytest.raises(ValueError, match="must be sorted"):
+        sensitivity(lambda: model(x, ROWS.flip(0), 3), layers, 3, ROWS.flip(0))
+    result = sensitivity(lambda: model(x, ROWS, 3), layers, 3, ROWS)
+    with pytest.raises(ValueError, match="per_row=True"):
+        result.variance_per_row(torch.ones(3, 3))
