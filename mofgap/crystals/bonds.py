@@ -22,16 +22,18 @@ class Pairs:
     Attributes:
         first: (n_pairs,) index of the atom.
         second: (n_pairs,) index of its neighbour.
+        offsets: (n_pairs, 3) lattice translations between the two, both first wrapped into the cell.
         distances: (n_pairs,) in angstrom.
     """
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
+    offsets: NDArray[np.float64]
     distances: NDArray[np.float64]
 
     def take(self, mask: NDArray[np.bool_]) -> Pairs:
         """The pairs where the mask holds."""
-        return Pairs(self.first[mask], self.second[mask], self.distances[mask])
+        return Pairs(self.first[mask], self.second[mask], self.offsets[mask], self.distances[mask])
 
 
 def pairs_within(
@@ -46,18 +48,19 @@ def pairs_within(
     """
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
-    coords = np.ascontiguousarray((frac_coords % 1.0) @ cell)
+    cell = np.ascontiguousarray(cell, dtype=np.float64)
+    wrapped = np.ascontiguousarray((frac_coords % 1.0) @ cell)
     first, second, offsets, distances = find_points_in_spheres(
-        coords,
-        coords,
+        wrapped,
+        wrapped,
         r=cutoff_angstrom,
         pbc=np.ones(3, dtype=np.int64),
-        lattice=np.ascontiguousarray(cell),
+        lattice=cell,
         tol=1e-8,
         min_r=_FASTEST_RADIUS,
     )
     itself = (first == second) & ~offsets.any(axis=1)
-    return Pairs(first, second, distances).take(~itself)
+    return Pairs(first, second, offsets, distances).take(~itself)
 
 
 def bond_ratios(pairs: Pairs, atomic_numbers: NDArray[np.int64]) -> NDArray[np.float64]:
