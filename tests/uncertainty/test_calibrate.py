@@ -66,6 +66,23 @@ def test_record_tells_what_was_fitted(calibration):
     assert record.width_ev["50"] < record.width_ev["95"]
 
 
+def test_record_scores_rows_that_did_not_fit(calibration):
+    ids = names(1000)
+    order = np.array(sorted(range(1000), key=lambda i: hashlib.sha256(ids[i].encode()).digest()))
+    columns = synthetic(1000, 0)
+    hits, std = np.zeros(1000), np.zeros(1000)
+    for k in range(5):
+        held = order[k::5]
+        rest = np.setdiff1d(order, held)
+        fitted = fit_calibration(*(column[rest] for column in columns), [ids[i] for i in rest])
+        true, gap, epistemic, aleatoric = (column[held] for column in columns)
+        std[held] = fitted.std(epistemic, aleatoric)
+        lo, hi = fitted.interval(gap, std[held], 0.9)
+        hits[held] = (lo <= true) & (true <= hi)
+    assert calibration.record.coverage["90"] == pytest.approx(hits.mean())
+    assert calibration.record.crps_ev == pytest.approx(metrics.crps(columns[0], columns[1], std), rel=1e-5)
+
+
 def test_order_of_rows_does_not_matter(calibration):
     shuffled = np.random.default_rng(5).permutation(1000)
     columns = [column[shuffled] for column in synthetic(1000, 0)]
