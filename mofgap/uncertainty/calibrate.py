@@ -207,17 +207,19 @@ def fit_calibration(
         aleatoric_std: Raw aleatoric standard deviations in eV, shape (n,); zeros for a model without them.
         ids: Unique names of the rows, length n.
         novelty: Shape (n,), only with a threshold.
-        novelty_threshold: Gives novel structures their own residuals (Mondrian conformal regression), if both
-            sides have at least 99 of the rows that give residuals.
+        novelty_threshold: Gives novel structures their own residuals (Mondrian conformal regression).
 
     Raises:
-        ValueError: Columns do not fit together, ids repeat, or there are too few rows: the cross-validation,
-            too, needs 99 residuals a group, which takes about 200 rows in each.
+        ValueError: Columns do not fit together, a reference is negative (an interval cut at zero would miss
+            it), ids repeat, or there are too few rows: the cross-validation, too, needs 99 residuals a
+            group, which takes about 200 rows in each.
     """
     table = columns(y_true=y_true, gap_ev=gap_ev, epistemic_std=epistemic_std, aleatoric_std=aleatoric_std)
     n = len(table[0])
     if len(ids) != n or len(set(ids)) != n:
         raise ValueError(f"{n} rows need as many different ids, not {len(set(ids))} among {len(ids)}")
+    if (table[0] < 0).any():
+        raise ValueError(f"{int((table[0] < 0).sum())} reference gaps are negative")
     if (novelty is None) != (novelty_threshold is None):
         raise ValueError("novelty and its threshold come together")
     far = np.zeros(n) if novelty is None else columns(y_true=y_true, novelty=novelty)[1]

@@ -231,6 +231,8 @@ def test_nonsense_is_refused(calibration):
         fit_calibration(*(column[:100] for column in rows), ids[:100])
     with pytest.raises(ValueError, match="99 are needed"):
         fit_calibration(*rows, ids, novelty=np.zeros(400), novelty_threshold=0.5)
+    with pytest.raises(ValueError, match="400 reference gaps are negative"):
+        fit_calibration(-rows[0] - 1, *rows[1:], ids)
     with pytest.raises(ValueError, match="come together"):
         fit_calibration(*rows, ids, novelty_threshold=0.5)
     with pytest.raises(ValueError, match="needs at least"):
