@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+
+from mofgap.crystals.graph import GraphConfig
+from mofgap.encoders.attention import neighbour_attention
+from mofgap.encoders.encoder import Encoder
 
 MAX_Z = 100
 MASKED = 0
@@ -87,7 +92,6 @@ class Block(nn.Module):
 
     def __init__(self, config: CrystalTransformerConfig) -> None:
         super().__init__()
-        self.n_heads = config.n_heads
         self.norm_attention = nn.LayerNorm(config.width)
         self.query = nn.Linear(config.width, config.width)
         self.key = nn.Linear(config.width, config.width)
@@ -98,27 +102,29 @@ class Block(nn.Module):
         self.up = nn.Linear(config.width, config.ffn_width)
         self.down = nn.Linear(config.ffn_width, config.width)
 
-    def forward(self, x: Tensor, bonds: Tensor, neighbour: Tensor, weight: Tensor) -> Tensor:
-        """Atom features (n_atoms, width) to the same, given bonds, indices and envelope."""
-        x = x + self.out(self.attend(self.norm_attention(x), bonds, neighbour, weight))
-        return x + self.down(F.silu(self.up(self.norm_ffn(x))))
-
-    def attend(self, x: Tensor, bonds: Tensor, neighbour: Tensor, weight: Tensor) -> Tensor:
-        """Envelope-weighted attention of each atom over its neighbours: (n_atoms, width)."""
-        n, k = neighbour.shape
-        heads = (n, k, self.n_heads, -1)
-        bias, gate = self.bond(bonds).split([self.n_heads, x.shape[1]], dim=-1)
-        flat = neighbour.reshape(-1)
-        key = self.key(x).index_select(0, flat).view(heads)
-        value = self.value(x).index_select(0, flat).view(heads)
-        query = self.query(x).view(n, 1, self.n_heads, -1)
-        logits = (query * key).sum(-1) / math.sqrt(query.shape[-1]) + bias
-        share = weight[..., None] * torch.exp(logits - logits.amax(1, keepdim=True).detach())
-        share = share / share.sum(1, keepdim=True).clamp_min(1e-6)
-        return (share[..., None] * value * (1 + gate.view(heads))).sum(1).flatten(1)
+    def forward(self, x: Tensor, bond: Tensor, neighbour: Tensor, weight: Tensor) -> Tensor:
+        """Atom features (n_atoms, width) to the same; ``bond`` shapes logits and values."""
+        y = self.norm_attention(x)
+        y = neighbour_attention(self.query(y), self.key(y), self.value(y), bond, neighbour, weight)
+        x = x + self.out(y)
+        down: Tensor = self.down(F.silu(self.up(self.norm_ffn(x))))
+        return x + down
 
 
-class CrystalTransformer(nn.Module):
+@dataclass(frozen=True)
+class BondTerms:
+    """What the bonds contribute, none of it touched by adapters.
+
+    Attributes:
+        crowd: (n_atoms, edge_width) weighted sum of an atom's bond features.
+        bond: One (n_atoms, K, n_heads + width) a block.
+    """
+
+    crowd: Tensor
+    bond: list[Tensor]
+
+
+class CrystalTransformer(Encoder):
     """Atom features from a crystal graph, one set a block.
 
     Args:
@@ -128,36 +134,29 @@ class CrystalTransformer(nn.Module):
     def __init__(self, config: CrystalTransformerConfig) -> None:
         super().__init__()
         self.config = config
+        self.width = config.width
+        self.n_outputs = config.n_blocks + 1
+        self.graph_config = GraphConfig(config.n_neighbours, config.cutoff_angstrom)
         self.element = nn.Embedding(MAX_Z + 1, config.width)
         self.bonds = Bonds(config)
         self.environment = nn.Linear(config.edge_width, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
         self.norm = nn.LayerNorm(config.width)
 
-    @property
-    def n_features(self) -> int:
-        """Features of an atom over all blocks."""
-        return self.config.width * (self.config.n_blocks + 1)
-
-    def forward(self, atomic_number: Tensor, neighbour: Tensor, distance: Tensor, weight: Tensor) -> Tensor:
-        """Encode the atoms of a batch.
-
-        Args:
-            atomic_number: (n_atoms,) int64; 0 is a masked element.
-            neighbour: (n_atoms, K) int64 indices.
-            distance: (n_atoms, K) angstrom.
-            weight: (n_atoms, K) envelope.
-
-        Returns:
-            (n_atoms, n_blocks + 1, width): the embedding and the output of every block.
-        """
-        bonds = self.bonds(atomic_number, neighbour, distance)
+    def prepare(self, batch: Any) -> BondTerms:
+        """The bonds' terms of every block."""
+        bonds = self.bonds(batch.atomic_number, batch.neighbour, batch.distance)
         # A weighted sum, not a mean, so that an atom knows its coordination number.
-        crowd = (weight[..., None] * bonds).sum(1)
-        x = self.element(atomic_number) + self.environment(crowd)
+        crowd = (batch.weight[..., None] * bonds).sum(1)
+        return BondTerms(crowd, [cast(Block, block).bond(bonds) for block in self.blocks])
+
+    def forward(self, batch: Any, prepared: BondTerms | None = None) -> Tensor:
+        """Atom features (n_atoms, n_blocks + 1, width): the embedding and the output of every block."""
+        terms = self.prepare(batch) if prepared is None else prepared
+        x = self.element(batch.atomic_number) + self.environment(terms.crowd)
         outputs = [x]
-        for block in self.blocks:
-            x = block(x, bonds, neighbour, weight)
+        for block, bond in zip(self.blocks, terms.bond, strict=True):
+            x = block(x, bond, batch.neighbour, batch.weight)
             outputs.append(x)
         outputs[-1] = self.norm(x)
         return torch.stack(outputs, dim=1)

@@ -1,1 +1,1 @@
-"""The band-gap model: encoder, adapters and head, its training and its folder on disk."""
+"""The band-gap model: encoder, adapters and head, its predictions and its folder on disk."""

@@ -7,12 +7,14 @@ magnetic moment; and the elements of atoms that were masked. None of them is eve
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from mofgap.encoders.crystal_transformer import MASKED, MAX_Z, CrystalTransformer
+from mofgap.encoders.crystal_transformer import MASKED, MAX_Z
+from mofgap.encoders.encoder import Encoder
 
 ATOM_TARGETS = {
     "pbe_ddec6_charge_e": "DDEC6 net charge, e",
@@ -63,37 +65,36 @@ class AtomHeads(nn.Module):
     scale: Tensor
     centre: Tensor
 
-    def __init__(self, encoder: CrystalTransformer, centre: Tensor, scale: Tensor) -> None:
+    def __init__(self, encoder: Encoder, centre: Tensor, scale: Tensor) -> None:
         super().__init__()
         self.encoder = encoder
-        width = encoder.config.width
+        width = encoder.width
         self.regress = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, len(scale)))
         self.classify = nn.Linear(width, MAX_Z + 1)
         self.register_buffer("centre", centre)
         self.register_buffer("scale", scale)
 
-    def forward(
-        self, atomic_number: Tensor, neighbour: Tensor, distance: Tensor, weight: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Per-atom targets in their own units (n_atoms, n_targets), and the features they came from."""
-        features = self.encoder(atomic_number, neighbour, distance, weight)[:, -1]
+        features = self.encoder(batch)[:, -1]
         return self.regress(features).float() * self.scale + self.centre, features
 
-    def loss(self, batch: dict[str, Tensor], masked: Tensor, mask_weight: float) -> dict[str, Tensor]:
+    def loss(self, batch: Any, target: Tensor, masked: Tensor, mask_weight: float) -> dict[str, Tensor]:
         """Losses of one batch.
 
         Args:
-            batch: The graph's tensors and ``target`` (n_atoms, n_targets).
+            batch: A torch-geometric batch; its masked elements are hidden in place.
+            target: (n_atoms, n_targets) in the targets' own units.
             masked: (n_atoms,) bool, atoms whose element the encoder must not see.
             mask_weight: Weight of the masked-element loss.
 
         Returns:
             ``loss`` to descend, ``mae`` (n_targets,) in each target's units, ``element_accuracy``.
         """
-        number = batch["atomic_number"]
-        shown = torch.where(masked, MASKED, number)
-        predicted, features = self(shown, batch["neighbour"], batch["distance"], batch["weight"])
-        error = (predicted - batch["target"])[~masked]
+        number = batch.atomic_number
+        batch.atomic_number = torch.where(masked, MASKED, number)
+        predicted, features = self(batch)
+        error = (predicted - target)[~masked]
         logits = self.classify(features[masked]).float()
         element = F.cross_entropy(logits, number[masked]) if masked.any() else logits.sum()
         regression = F.smooth_l1_loss(error / self.scale, torch.zeros_like(error), beta=0.1)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning as L  # noqa: N812
 import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
-import lightning as L  # noqa: N812
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
 from mofgap.crystals.dataset import GraphStore, PackedSampler
 
 LAST = "last.ckpt"
@@ -34,7 +34,9 @@ class Batches(Dataset[Any]):
         return self.store.batch(positions)
 
 
-def loader(store: GraphStore, positions: Sequence[int], batch_atoms: int, seed: int | None) -> DataLoader[Any]:
+def loader(
+    store: GraphStore, positions: Sequence[int], batch_atoms: int, seed: int | None
+) -> DataLoader[Any]:
     """Batches packed by atoms; shuffled from ``seed`` and the epoch, or in order where it is None."""
     sampler = PackedSampler(positions, store.n_atoms, batch_atoms, seed)
     return DataLoader(Batches(store), sampler=sampler, batch_size=None)
@@ -103,7 +105,7 @@ def fit(
     trainer = L.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
         max_epochs=epochs,
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
         logger=CSVLogger(folder, name="", version=""),
         callbacks=[*extra, *callbacks, best, latest],
         num_sanity_val_steps=0,
@@ -113,5 +115,7 @@ def fit(
         gradient_clip_val=1.0,
         log_every_n_steps=50,
     )
-    trainer.fit(module, train, val, ckpt_path=str(last) if resume and last.exists() else None, weights_only=False)
+    trainer.fit(
+        module, train, val, ckpt_path=str(last) if resume and last.exists() else None, weights_only=False
+    )
     return folder / "best.ckpt"

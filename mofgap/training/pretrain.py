@@ -42,23 +42,19 @@ def atom_targets(frame: pd.DataFrame) -> Tensor:
 class Pretraining(L.LightningModule):  # type: ignore[misc]
     """Lightning's view of ``AtomHeads``."""
 
-    def __init__(self, heads: AtomHeads, target: Tensor, config: PretrainConfig, steps_per_epoch: int) -> None:
+    def __init__(self, heads: AtomHeads, target: Tensor, config: PretrainConfig, total_steps: int) -> None:
         super().__init__()
         self.heads = heads
         self.config = config
         self.target = target
-        self.total_steps = config.epochs * steps_per_epoch
+        self.total_steps = total_steps
 
     def _losses(self, batch: Any, seed: list[int]) -> dict[str, Tensor]:
         chosen = np.random.default_rng(seed).random(batch.num_nodes) < self.config.mask_fraction
-        tensors = {
-            "atomic_number": batch.atomic_number,
-            "neighbour": batch.neighbour,
-            "distance": batch.distance,
-            "weight": batch.weight,
-            "target": self.target[batch.row.cpu()].to(self.device),
-        }
-        return self.heads.loss(tensors, torch.from_numpy(chosen).to(self.device), self.config.mask_weight)
+        target = self.target[batch.row.cpu()].to(self.device)
+        return self.heads.loss(
+            batch, target, torch.from_numpy(chosen).to(self.device), self.config.mask_weight
+        )
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Descend the loss on one batch."""
@@ -92,7 +88,6 @@ def pretrain(
     resume: bool = False,
     device: str = "auto",
     precision: str = "32-true",
-    compiled: bool = False,
     progress: bool = True,
 ) -> Path:
     """Pretrain on the rows of split ``train``, choosing the epoch on split ``val``.
@@ -106,7 +101,6 @@ def pretrain(
         resume: Go on from the last checkpoint.
         device: ``auto``, ``cpu`` or ``cuda``.
         precision: Lightning's word, such as ``bf16-mixed``.
-        compiled: Run the encoder through ``torch.compile``; needs a C++ compiler.
         progress: Draw a progress bar.
 
     Returns:
@@ -121,15 +115,21 @@ def pretrain(
 
     torch.manual_seed(config.seed)
     heads = AtomHeads(CrystalTransformer(encoder_config), seen.mean(0), seen.std(0))
-    if compiled:
-        heads.encoder.compile(dynamic=True)
     train = loader(store, positions["train"], config.batch_atoms, config.seed)
     val = loader(store, positions["val"], config.batch_atoms, None)
-    module = Pretraining(heads, target, config, len(train))
+    module = Pretraining(heads, target, config, config.epochs * len(train))
     best = fit(
-        module, train, val, folder=folder, epochs=config.epochs, monitor="val_loss",
-        resume=resume, device=device, precision=precision, progress=progress,
-    )  # fmt: skip
+        module,
+        train,
+        val,
+        folder=folder,
+        epochs=config.epochs,
+        monitor="val_loss",
+        resume=resume,
+        device=device,
+        precision=precision,
+        progress=progress,
+    )
     state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
     prefix = "heads.encoder."
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -138,5 +138,3 @@ def pretrain(
     described = {"encoder": asdict(encoder_config), "pretraining": asdict(config)}
     (folder / "encoder.json").write_text(json.dumps(described, indent=2) + "\n")
     return path
-
-

@@ -1,0 +1,55 @@
+"""From atom features to a gap: pooling and the gap head.
+
+A gap is set by the highest filled and the lowest empty state, and either may sit on a few atoms: the
+pool keeps the extremes beside the mean.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+LOG_STD_RANGE = (-5.0, 2.0)
+"""Bounds of the log of the aleatoric spread, in units of the spread of the gaps."""
+
+
+def pool(x: Tensor, owner: Tensor | None, n_graphs: int) -> Tensor:
+    """Mean, largest and smallest value of each feature over the atoms of each structure.
+
+    Args:
+        x: (n_atoms, n_features).
+        owner: (n_atoms,) structure of each atom; None where there is one structure.
+        n_graphs: Number of structures.
+
+    Returns:
+        (n_graphs, 3 n_features). It does not change when a cell is repeated.
+    """
+    if owner is None or n_graphs == 1:
+        return torch.cat([x.mean(0), x.amax(0), x.amin(0)])[None]
+    index = owner[:, None].expand_as(x)
+    empty = x.new_zeros(n_graphs, x.shape[1])
+    parts = [empty.scatter_reduce(0, index, x, how, include_self=False) for how in ("mean", "amax", "amin")]
+    return torch.cat(parts, dim=1)
+
+
+class GapHead(nn.Module):
+    """Mean and log spread of a gap in normalised units.
+
+    Args:
+        n_features: Features of an atom over all outputs of the encoder.
+        hidden: Width of the hidden layers.
+    """
+
+    def __init__(self, n_features: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(n_features)
+        self.atom = nn.Linear(n_features, hidden)
+        self.hidden = nn.Linear(3 * hidden, hidden)
+        self.out = nn.Linear(hidden, 2)
+
+    def forward(self, features: Tensor, owner: Tensor | None, n_graphs: int) -> tuple[Tensor, Tensor]:
+        """(n_atoms, n_outputs, width) atom features to mean and log std, each (n_graphs,)."""
+        atoms = nn.functional.silu(self.atom(self.norm(features.flatten(1))))
+        pooled = pool(atoms.float(), owner, n_graphs)
+        mean, log_std = self.out(nn.functional.silu(self.hidden(pooled))).float().unbind(1)
+        return mean, log_std.clamp(*LOG_STD_RANGE)

@@ -1,0 +1,139 @@
+"""The band-gap model: encoder, adapters, noise network, head and normaliser in one module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mofgap.balora import AdaptedLinear, BaLoRAConfig, NoiseNetwork, adapt, without_adapters
+from mofgap.crystals.graph import GraphConfig
+from mofgap.encoders.registry import build_encoder
+from mofgap.gap.head import GapHead, pool
+
+Method = Literal["balora", "lora", "full"]
+METHODS: tuple[Method, ...] = ("balora", "lora", "full")
+
+
+@dataclass(frozen=True)
+class GapModelConfig:
+    """What a gap model is made of.
+
+    Attributes:
+        method: ``balora`` (Bayesian low-rank adapters), ``lora`` (the same without noise) or ``full``
+            (every weight of the encoder is trained).
+        encoder: Name of the encoder in the registry.
+        encoder_settings: Its settings.
+        head_hidden: Width of the gap head.
+        target_modules: Linear layers of the encoder that are adapted.
+        rank: Rank of the adapters.
+        lora_alpha: Adapters are scaled by ``lora_alpha / rank``.
+        prior_rate: Rate p of the prior; its variance factor is p / (1 - p).
+        noise_hidden: Hidden width of the noise network.
+    """
+
+    method: Method = "balora"
+    encoder: str = "crystal_transformer"
+    encoder_settings: Mapping[str, Any] = field(default_factory=dict)
+    head_hidden: int = 128
+    target_modules: tuple[str, ...] = ("query", "key", "value", "out", "up", "down")
+    rank: int = 8
+    lora_alpha: float = 16.0
+    prior_rate: float = 0.1
+    noise_hidden: int = 64
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
+        object.__setattr__(self, "target_modules", tuple(self.target_modules))
+
+    @property
+    def balora(self) -> BaLoRAConfig:
+        """The adapters' own configuration."""
+        return BaLoRAConfig(
+            target_modules=self.target_modules,
+            rank=self.rank,
+            lora_alpha=self.lora_alpha,
+            prior_rate=self.prior_rate,
+            noise_hidden=self.noise_hidden,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values for JSON."""
+        return asdict(self) | {"encoder_settings": dict(self.encoder_settings)}
+
+
+class GapModel(nn.Module):
+    """Predicts gaps in eV from batches of crystal graphs.
+
+    Args:
+        config: What it is made of.
+
+    Attributes:
+        encoder: The pretrained encoder, adapted in place (frozen but for the adapters).
+        layers: The adapted layers by name; empty for ``full``.
+        noise_network: alpha(X); None unless the method is ``balora``.
+        head: Pooling and the gap head.
+        gap_mean_ev: Mean of the training gaps.
+        gap_std_ev: Their standard deviation.
+    """
+
+    gap_mean_ev: Tensor
+    gap_std_ev: Tensor
+
+    def __init__(self, config: GapModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = build_encoder(config.encoder, config.encoder_settings)
+        n_features = self.encoder.n_outputs * self.encoder.width
+        self.head = GapHead(n_features, config.head_hidden)
+        self.layers: dict[str, AdaptedLinear] = {}
+        self.noise_network: NoiseNetwork | None = None
+        if config.method != "full":
+            self.layers = adapt(self.encoder, config.balora)
+        if config.method == "balora":
+            self.noise_network = NoiseNetwork(
+                3 * n_features,
+                len(self.layers),
+                hidden=config.noise_hidden,
+                initial_alpha=config.balora.prior_variance,
+            )
+        self.register_buffer("gap_mean_ev", torch.tensor(0.0))
+        self.register_buffer("gap_std_ev", torch.tensor(1.0))
+
+    @property
+    def graph_config(self) -> GraphConfig:
+        """The graph the encoder expects."""
+        return self.encoder.graph_config
+
+    @torch.no_grad()
+    def frozen_features(self, batch: Any, prepared: Any = None) -> Tensor:
+        """Pooled features of the encoder without its adapters: what alpha(X) and novelty look at.
+
+        Args:
+            batch: Batch of graphs.
+            prepared: What ``encoder.prepare`` gave for it, or None.
+
+        Returns:
+            (n_graphs, 3 n_outputs width).
+        """
+        with without_adapters(self.layers):
+            features = self.encoder(batch, prepared)
+        return pool(features.flatten(1).float(), *owners(batch))
+
+    def forward(self, batch: Any, prepared: Any = None) -> tuple[Tensor, Tensor]:
+        """Gap and aleatoric spread, both in eV and (n_graphs,).
+
+        The mean of the posterior, or a sample of it inside ``mofgap.balora.sampling``.
+        """
+        mean, log_std = self.head(self.encoder(batch, prepared), *owners(batch))
+        return self.gap_mean_ev + self.gap_std_ev * mean, self.gap_std_ev * log_std.exp()
+
+
+def owners(batch: Any) -> tuple[Tensor | None, int]:
+    """(n_atoms,) structure of each atom, or None for a single graph; and the number of structures."""
+    owner = getattr(batch, "batch", None)
+    return (None, 1) if owner is None else (owner, int(batch.num_graphs))

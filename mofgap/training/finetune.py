@@ -1,0 +1,235 @@
+"""Fine-tune a gap model on labelled structures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L  # noqa: N812
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mofgap.balora import elements_per_layer, kl_divergence, laplace_nll, sampling
+from mofgap.balora.sampling import Kind
+from mofgap.crystals.dataset import GraphStore
+from mofgap.crystals.graph import pack_by_atoms
+from mofgap.gap.model import GapModel
+from mofgap.training.loop import fit, loader, warmup_cosine
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """How a gap model is fine-tuned.
+
+    Attributes:
+        epochs: Passes over the training structures, at most.
+        batch_atoms: Atoms of a batch.
+        learning_rate: Peak rate of adapters and head (linear warm-up, cosine decay to zero).
+        encoder_learning_rate: Peak rate of the encoder's own weights, for the method ``full``.
+        noise_learning_rate: Peak rate of the noise network, which hardly moves under the others' rate.
+        weight_decay: Of AdamW.
+        warmup: Share of the steps in which the rates rise.
+        kl_weight: Weight of the divergence of one mean element of A, in nats.
+        kl_warmup: Share of the steps over which that weight rises from zero.
+        noise: How the posterior is sampled in training.
+        error_weighting: Exponent of the detached spread that multiplies each likelihood (Seitzer et al.,
+            arXiv 2203.09168): 0 is the likelihood itself, under which hard structures hardly teach the
+            mean; 1 teaches the mean by absolute error.
+        patience: Stop after so many epochs without a better validation error; None never does.
+        seed: Of initialisation, order and noise.
+    """
+
+    epochs: int = 20
+    batch_atoms: int = 2500
+    learning_rate: float = 1e-3
+    encoder_learning_rate: float = 3e-4
+    noise_learning_rate: float = 1e-2
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    kl_weight: float = 0.1
+    kl_warmup: float = 0.3
+    noise: Kind = "weights"
+    error_weighting: float = 1.0
+    patience: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Structures with their gaps.
+
+    Attributes:
+        ids: Identifier of each structure.
+        store: Their graphs.
+        gap_ev: (n,) labels.
+        train: Positions to learn from.
+        val: Positions to choose the epoch and to calibrate by.
+    """
+
+    ids: Sequence[str]
+    store: GraphStore
+    gap_ev: NDArray[np.float64]
+    train: Sequence[int]
+    val: Sequence[int]
+
+
+class Finetuning(L.LightningModule):  # type: ignore[misc]
+    """Lightning's view of a ``GapModel``.
+
+    Args:
+        model: What is trained.
+        features: (n_structures, n_features) pooled frozen features; what alpha(X) is computed from.
+        gap_ev: (n_structures,) labels.
+        config: How to train it.
+        total_steps: Steps of the whole training.
+    """
+
+    def __init__(
+        self, model: GapModel, features: Tensor, gap_ev: Tensor, config: FinetuneConfig, total_steps: int
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.features = features
+        self.gap_ev = gap_ev
+        self.config = config
+        self.total_steps = total_steps
+
+    @contextmanager
+    def _posterior(self, batch: Any) -> Iterator[Tensor]:
+        """Sample the posterior while open; yields the divergence of one mean element, in nats."""
+        network = self.model.noise_network
+        if network is None:
+            yield self.gap_ev.new_zeros(())
+            return
+        alpha = network(self.features[batch.position.cpu()].to(self.device))
+        elements = elements_per_layer(self.model.layers)
+        kl = kl_divergence(alpha, elements, self.model.config.balora.prior_variance) / elements.sum()
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
+        with sampling(self.model.layers, alpha, batch.batch, kind=self.config.noise, generator=generator):
+            yield kl.mean()
+
+    def _likelihood(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Absolute error in eV, spread in eV and negative log-likelihood in nats, each (n_graphs,)."""
+        gap, spread = self.model(batch)
+        target = self.gap_ev[batch.position.cpu()].to(gap)
+        return (gap - target).abs(), spread, laplace_nll(target, gap, spread.log())
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """One sample of the posterior, one step down the weighted ELBO."""
+        with self._posterior(batch) as kl:
+            error, spread, nll = self._likelihood(batch)
+        relative = spread.detach() / self.model.gap_std_ev
+        ramp = min(1.0, self.global_step / max(1.0, self.config.kl_warmup * self.total_steps))
+        weighted = (nll * relative**self.config.error_weighting).mean()
+        loss: Tensor = weighted + self.config.kl_weight * ramp * kl
+        size = len(error)
+        self.log("train_mae_ev", error.mean().detach(), batch_size=size, on_step=False, on_epoch=True)
+        self.log("train_kl", kl.detach(), batch_size=size, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Error and likelihood of the posterior mean."""
+        error, _, nll = self._likelihood(batch)
+        logged = {"val_mae_ev": error.mean(), "val_nll": nll.mean()}
+        self.log_dict(logged, batch_size=len(error), prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, a learning rate each for adapters and head, encoder and noise network."""
+        config, model = self.config, self.model
+        adapters = [p for layer in model.layers.values() for p in (layer.lora_A, layer.lora_B)]
+        groups = [{"params": [*adapters, *model.head.parameters()], "lr": config.learning_rate}]
+        if model.config.method == "full":
+            groups.append({"params": list(model.encoder.parameters()), "lr": config.encoder_learning_rate})
+        if model.noise_network is not None:
+            noise = list(model.noise_network.parameters())
+            groups.append({"params": noise, "lr": config.noise_learning_rate})
+        optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        schedule = warmup_cosine(optimizer, self.total_steps, config.warmup)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+@torch.no_grad()
+def frozen_features(model: GapModel, store: GraphStore, batch_atoms: int, path: Path | None = None) -> Tensor:
+    """Pooled features of the frozen encoder for every structure of a store.
+
+    Args:
+        model: Supplies the encoder.
+        store: The structures.
+        batch_atoms: Atoms computed at once.
+        path: Where to keep them; read from there where it exists.
+
+    Returns:
+        (n_structures, n_features) float32 on the CPU.
+    """
+    if path is not None and path.exists():
+        return load_file(path)["features"]
+    device = model.gap_mean_ev.device
+    packs = pack_by_atoms(store.n_atoms.tolist(), batch_atoms)
+    parts = [model.frozen_features(store.batch(pack).to(device)).cpu() for pack in packs]
+    features = torch.cat(parts)
+    if path is not None:
+        partial = path.with_suffix(".partial")
+        save_file({"features": features}, partial)
+        partial.replace(path)
+    return features
+
+
+def finetune(
+    model: GapModel,
+    data: Labelled,
+    folder: Path,
+    config: FinetuneConfig,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    precision: str = "32-true",
+    progress: bool = True,
+) -> Tensor:
+    """Fine-tune in place; the model ends in its best epoch on validation.
+
+    Args:
+        model: Pretrained encoder, fresh adapters and head.
+        data: Structures, labels and split.
+        folder: Where checkpoints and logs go.
+        config: How to train.
+        resume: Go on from the last checkpoint.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        precision: Lightning's word, such as ``bf16-mixed``.
+        progress: Draw a progress bar.
+
+    Returns:
+        (n_structures, n_features) pooled frozen features of all structures.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    features = frozen_features(model, data.store, config.batch_atoms, folder / "frozen_features.safetensors")
+    gaps = torch.as_tensor(data.gap_ev, dtype=torch.float32)
+    learnt = gaps[list(data.train)]
+    model.gap_mean_ev.copy_(learnt.mean())
+    model.gap_std_ev.copy_(learnt.std())
+    if model.noise_network is not None:
+        model.noise_network.fit_scale(features[list(data.train)])
+    train = loader(data.store, data.train, config.batch_atoms, config.seed)
+    val = loader(data.store, data.val, config.batch_atoms, None)
+    module = Finetuning(model, features, gaps, config, config.epochs * len(train))
+    best = fit(
+        module,
+        train,
+        val,
+        folder=folder,
+        epochs=config.epochs,
+        monitor="val_mae_ev",
+        patience=config.patience,
+        resume=resume,
+        device=device,
+        precision=precision,
+        progress=progress,
+    )
+    module.load_state_dict(torch.load(best, map_location="cpu", weights_only=False)["state_dict"])
+    model.cpu().eval()
+    return features
