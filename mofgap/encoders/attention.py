@@ -44,7 +44,8 @@ def neighbour_attention(
     """
     if query.device.type == "cpu":
         inputs = [t.float().contiguous() for t in (query, key, value, bond)]
-        result: Tensor = _CompiledAttention.apply(*inputs, neighbour.contiguous(), weight.contiguous())
+        tables = neighbour.contiguous(), weight.contiguous()
+        result: Tensor = _CompiledAttention.apply(*inputs, *tables)  # type: ignore[no-untyped-call]
         return result
     return reference_attention(query, key, value, bond, neighbour, weight)
 
@@ -110,14 +111,14 @@ def _arrays(*tensors: Tensor) -> list[Any]:
 _compiled = njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _repeat(values: Floats, times: int, out: Floats) -> None:
     for h in range(len(values)):
         for c in range(h * times, (h + 1) * times):
             out[c] = values[h]
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _logits(query: Floats, key: Floats, bond: Floats, neighbour: Indices, logits: Floats) -> None:
     n, k, n_heads = logits.shape
     width = query.shape[1]
@@ -137,7 +138,7 @@ def _logits(query: Floats, key: Floats, bond: Floats, neighbour: Indices, logits
                 logits[i, s, h] = dot * scale + bond[i, s, h]
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _mix(share: Floats, value: Floats, bond: Floats, neighbour: Indices, out: Floats) -> None:
     n, k, n_heads = share.shape
     width = value.shape[1]
@@ -153,7 +154,7 @@ def _mix(share: Floats, value: Floats, bond: Floats, neighbour: Indices, out: Fl
         out[i] = total
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _mix_backward(
     share: Floats,
     value: Floats,
@@ -191,7 +192,7 @@ def _mix_backward(
                     d_gate[c] = spread[c] * given[c] * other[c]
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _logits_backward(
     query: Floats, key: Floats, neighbour: Indices, d_logits: Floats, d_query: Floats, d_key: Floats
 ) -> None:

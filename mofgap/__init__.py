@@ -1,0 +1,29 @@
+"""mofgap: band gaps of metal-organic frameworks from CIF files, with error bars a chemist can act on.
+
+>>> import mofgap
+>>> table = mofgap.screen("structures/*.cif", window=(1.8, 3.0))
+>>> gap_ev, std_ev = mofgap.load_model("qmof-pbe").predict("MOF-5.cif", return_std=True)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mofgap.gap.predictor import load_model
+    from mofgap.screening.screen import screen
+
+__all__ = ["load_model", "screen"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is heavy when it is asked for."""
+    if name == "load_model":
+        from mofgap.gap.predictor import load_model
+
+        return load_model
+    if name == "screen":
+        from mofgap.screening.screen import screen
+
+        return screen
+    raise AttributeError(f"module 'mofgap' has no attribute {name!r}")

@@ -1,0 +1,193 @@
+"""A model on disk: safetensors, adapters in PEFT layout, calibration, novelty index and card.
+
+``config.json`` carries a version number and the sha256 of every other file, checked when a model is
+loaded. A folder of an older version is upgraded in memory, one version at a time.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mofgap.balora import adapted_layers, load_adapters, load_noise_network, save_adapters
+from mofgap.gap.model import GapModel, GapModelConfig
+from mofgap.shipped import shipped_folder
+from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.novelty import NoveltyIndex
+
+VERSION = 1
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""From a version to a function that turns its ``config.json`` into the next version's."""
+
+CONFIG, WEIGHTS, ADAPTER, CALIBRATION, NOVELTY = (
+    "config.json",
+    "model.safetensors",
+    "adapter",
+    "calibration.json",
+    "novelty.safetensors",
+)
+
+
+class ModelError(ValueError):
+    """A model folder that cannot be used, and why."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a model is and where it comes from.
+
+    Attributes:
+        name: The name it goes by.
+        target: What it predicts.
+        level_of_theory: Of the labels.
+        citation: Whom to cite for the data.
+    """
+
+    name: str
+    target: str = "band gap, eV"
+    level_of_theory: str = "unknown"
+    citation: str = ""
+
+
+def save_model(
+    folder: Path, model: GapModel, about: About, calibration: Calibration, novelty: NoveltyIndex
+) -> None:
+    """Write a model folder; ``config.json`` comes last, so that a killed run leaves no folder that loads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)
+    save_file(_plain_weights(model), folder / WEIGHTS)
+    if model.layers:
+        save_adapters(folder / ADAPTER, model.layers, model.config.balora, model.noise_network)
+    calibration.save(folder / CALIBRATION)
+    novelty.save(folder / NOVELTY)
+    described = {
+        "version": VERSION,
+        "about": vars(about),
+        "model": model.config.to_dict(),
+        "sha256": {str(p.relative_to(folder)): _sha256(p) for p in _weight_files(folder)},
+    }
+    partial = folder / f".{CONFIG}"
+    partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    partial.replace(folder / CONFIG)
+
+
+def read_model(folder: Path) -> tuple[GapModel, About, Calibration, NoveltyIndex]:
+    """Load a model folder.
+
+    Raises:
+        ModelError: Naming the folder and what is wrong with it.
+    """
+    described = read_config(folder)
+    for name, expected in described["sha256"].items():
+        if not (folder / name).exists() or _sha256(folder / name) != expected:
+            raise ModelError(f"{folder / name} is missing or is not the file this model was saved with")
+    config = GapModelConfig(**_known(GapModelConfig, described["model"], folder))
+    model = GapModel(config)
+    weights = load_file(folder / WEIGHTS)
+    state = {_adapted_name(name, model): tensor for name, tensor in weights.items()}
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    absent = [n for n in missing if ".lora_" not in n and not n.startswith("noise_network.")]
+    if absent or unexpected:
+        raise ModelError(f"{folder / WEIGHTS} does not fit its config: {(absent + unexpected)[0]}")
+    if model.layers:
+        load_adapters(model.encoder, folder / ADAPTER)
+    if model.noise_network is not None:
+        load_noise_network(model.noise_network, folder / ADAPTER)
+    about = About(**_known(About, described["about"], folder))
+    calibration, novelty = Calibration.load(folder / CALIBRATION), NoveltyIndex.load(folder / NOVELTY)
+    return model.eval().requires_grad_(False), about, calibration, novelty
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The ``config.json`` of a model folder, upgraded to today's version.
+
+    Raises:
+        ModelError: There is none, or its version is from the future.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        raise ModelError(f"{folder} is no model folder: it holds no {CONFIG}")
+    described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    version = described.get("version", 0)
+    if version > VERSION:
+        raise ModelError(f"{folder} has version {version}; this mofgap reads up to {VERSION}: upgrade mofgap")
+    while version < VERSION:
+        if version not in UPGRADES:
+            raise ModelError(f"{folder} has version {version}, which this mofgap cannot read")
+        described = UPGRADES[version](described)
+        version = described["version"]
+    return described
+
+
+def find_model(name: str | Path) -> Path:
+    """Folder of a model: a path, or the name of a shipped one.
+
+    Raises:
+        ModelError: Neither exists; the message lists the shipped names.
+    """
+    folder = Path(name)
+    if (folder / CONFIG).exists():
+        return folder
+    shipped = shipped_folder("models")
+    if (shipped / str(name) / CONFIG).exists():
+        return shipped / str(name)
+    known = sorted(p.parent.name for p in shipped.glob(f"*/{CONFIG}"))
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"shipped: {', '.join(known) or 'none'}"
+    raise ModelError(f"no model {str(name)!r}: neither a model folder nor a shipped model; {hint}")
+
+
+def _plain_weights(model: GapModel) -> dict[str, Tensor]:
+    """Everything but adapters and noise network, under the names it has without adapters."""
+    state = {k: v for k, v in model.state_dict().items() if ".lora_" not in k and "noise_network." not in k}
+    return {k.replace(".base.", "."): v.detach().cpu().contiguous() for k, v in state.items()}
+
+
+def _adapted_name(name: str, model: GapModel) -> str:
+    parent, _, leaf = name.rpartition(".")
+    layer = parent.removeprefix("encoder.")
+    return f"{parent}.base.{leaf}" if layer in adapted_layers(model.encoder) else name
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    names = [folder / WEIGHTS, folder / CALIBRATION, folder / NOVELTY]
+    return [*names, *(p for p in sorted((folder / ADAPTER).glob("*")) if p.is_file())]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _known(kind: type, values: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    names = [f.name for f in fields(kind)]
+    for key in values:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ModelError(f"{folder / CONFIG}: unknown key {key!r}{hint}")
+    return values
+
+
+def encoder_weights(path: Path, model: GapModel) -> None:
+    """Load pretrained encoder weights (``encoder.safetensors``) into a model, adapted or not.
+
+    Raises:
+        ModelError: The file does not fit the encoder.
+    """
+    named = {f"encoder.{name}": tensor for name, tensor in load_file(path).items()}
+    state = {_adapted_name(name, model): tensor for name, tensor in named.items()}
+    wanted = {n for n in model.state_dict() if n.startswith("encoder.") and ".lora_" not in n}
+    if wanted != set(state):
+        raise ModelError(f"{path} does not fit the encoder: {sorted(wanted ^ set(state))[0]}")
+    with torch.no_grad():
+        model.load_state_dict(state, strict=False)

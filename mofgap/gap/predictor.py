@@ -1,0 +1,201 @@
+"""A loaded model as a chemist uses it: structures in, gaps with calibrated error bars out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mofgap.crystals.cif import ReadFailure, read_cif_file
+from mofgap.crystals.convert import crystal_from
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
+from mofgap.gap.folder import About, find_model, read_model
+from mofgap.gap.model import GapModel
+from mofgap.gap.posterior import Posterior, Uncertainty, posterior
+from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.novelty import NoveltyIndex
+
+Floats = NDArray[np.float64]
+BATCH_ATOMS = 4000
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Calibrated predictions of n structures.
+
+    Attributes:
+        gap_ev: (n,) predicted gap, never below zero.
+        gap_std_ev: (n,) calibrated total standard deviation.
+        epistemic_std_ev: (n,) its part from the model's own doubt; NaN where none was asked for.
+        aleatoric_std_ev: (n,) its part from what the model cannot see.
+        novelty: (n,) 0..1, the share of training structures less remote from the rest than this one.
+        nearest: Ids of the nearest training structures of each.
+        seldom: Elements of each that training hardly saw, with the number of structures that have them.
+    """
+
+    gap_ev: Floats
+    gap_std_ev: Floats
+    epistemic_std_ev: Floats
+    aleatoric_std_ev: Floats
+    novelty: Floats
+    nearest: tuple[tuple[str, ...], ...]
+    seldom: tuple[dict[int, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class GapPredictor:
+    """A gap model with its calibration and its memory of the training set.
+
+    Attributes:
+        model: The network.
+        about: Name, level of theory, citation.
+        calibration: Raw spreads to calibrated ones, intervals and window probabilities.
+        novelty: Index of the training structures.
+        device: Where the network runs.
+    """
+
+    model: GapModel
+    about: About
+    calibration: Calibration
+    novelty: NoveltyIndex
+    device: str = "cpu"
+
+    def estimate(
+        self,
+        crystals: Sequence[Crystal],
+        *,
+        uncertainty: Uncertainty = "closed-form",
+        samples: int = 32,
+        seed: int = 0,
+        batch_atoms: int = BATCH_ATOMS,
+    ) -> Estimate:
+        """Predict crystals, in order.
+
+        On a CPU each structure is computed by itself, so that its numbers are the same to the last digit
+        whatever it is asked for with; on a GPU structures are packed into batches.
+
+        Args:
+            crystals: What to predict.
+            uncertainty: ``closed-form``, ``weights`` or ``rows``.
+            samples: Draws of the sampling kinds; 0 gives the mean alone, and a spread without its
+                epistemic part.
+            seed: Of the draws.
+            batch_atoms: Atoms of a batch on a GPU.
+        """
+        alone = 1 if self.device == "cpu" else batch_atoms
+        parts: list[Posterior] = []
+        for pack in pack_by_atoms((c.n_atoms for c in crystals), alone):
+            graphs = [crystal_graph(crystals[i], self.model.graph_config) for i in pack]
+            batch = graphs[0] if len(graphs) == 1 else collate(graphs)
+            parts.append(
+                posterior(
+                    self.model, batch.to(self.device), uncertainty=uncertainty, samples=samples, seed=seed
+                )
+            )
+        return self._calibrated(parts, crystals)
+
+    def _calibrated(self, parts: Sequence[Posterior], crystals: Sequence[Crystal]) -> Estimate:
+        def joined(name: str) -> Floats:
+            return np.concatenate([np.empty(0), *(getattr(part, name) for part in parts)])
+
+        gap, aleatoric = joined("gap_ev"), joined("aleatoric_std_ev")
+        epistemic = joined("epistemic_std_ev")
+        known = np.nan_to_num(epistemic)
+        nothing = np.zeros_like(gap)
+        features = np.concatenate([np.empty((0, len(self.novelty.mean))), *(part.features for part in parts)])
+        far = self.novelty.score(features, [c.atomic_numbers for c in crystals])
+        return Estimate(
+            gap_ev=np.maximum(gap, 0.0),
+            gap_std_ev=self.calibration.std(known, aleatoric),
+            epistemic_std_ev=epistemic * self.calibration.scaling.epistemic,
+            aleatoric_std_ev=self.calibration.std(nothing, aleatoric),
+            novelty=far.percentile,
+            nearest=far.nearest,
+            seldom=far.seldom,
+        )
+
+    def predict(
+        self,
+        structures: Any,
+        return_std: bool = False,
+        *,
+        uncertainty: Uncertainty = "closed-form",
+        samples: int = 32,
+        seed: int = 0,
+    ) -> Any:
+        """Predict one structure or many.
+
+        Args:
+            structures: A pymatgen ``Structure``, ASE ``Atoms``, ``Crystal`` or path to a CIF; or several.
+            return_std: Return the calibrated standard deviations too.
+            uncertainty: ``closed-form``, ``weights`` or ``rows``.
+            samples: Draws of the sampling kinds.
+            seed: Of the draws.
+
+        Returns:
+            Gaps in eV, with standard deviations in eV if asked for: floats for one structure, (n,) arrays
+            for several.
+
+        Raises:
+            ValueError: A file cannot be read; the message names it and says why.
+            TypeError: Something is no structure.
+        """
+        single = not isinstance(structures, Iterable) or _is_one(structures)
+        crystals = [crystal_of(item) for item in ([structures] if single else structures)]
+        draws = samples if return_std else 0
+        found = self.estimate(crystals, uncertainty=uncertainty, samples=draws, seed=seed)
+        if single:
+            return (
+                (float(found.gap_ev[0]), float(found.gap_std_ev[0])) if return_std else float(found.gap_ev[0])
+            )
+        return (found.gap_ev, found.gap_std_ev) if return_std else found.gap_ev
+
+
+def crystal_of(item: Any) -> Crystal:
+    """One crystal from a structure object or the path of a CIF.
+
+    Raises:
+        ValueError: The file cannot be read, or holds several structures.
+        TypeError: It is no structure.
+    """
+    if not isinstance(item, str | Path):
+        return crystal_from(item)
+    entries = read_cif_file(Path(item))
+    for entry in entries:
+        if isinstance(entry, ReadFailure):
+            raise ValueError(f"{entry.source}: {entry.reason}")
+    if len(entries) != 1:
+        raise ValueError(f"{item} holds {len(entries)} structures; use mofgap.screen, which takes several")
+    entry = entries[0]
+    assert isinstance(entry, Crystal)
+    return entry
+
+
+def _is_one(structures: Any) -> bool:
+    """Structure objects iterate over their atoms; a list, tuple or generator iterates over structures."""
+    return isinstance(structures, str) or hasattr(structures, "lattice") or hasattr(structures, "get_cell")
+
+
+def load_model(name: str | Path = "qmof-pbe", device: str = "auto") -> GapPredictor:
+    """Load a shipped model by name, or a model folder.
+
+    Args:
+        name: ``qmof-pbe``, or a folder that ``mofgap train`` wrote.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        ModelError: There is no such model, or it is damaged.
+        ValueError: ``cuda`` was asked for where there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda was asked for, but torch sees no CUDA device here")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, about, calibration, novelty = read_model(find_model(name))
+    return GapPredictor(model.to(device), about, calibration, novelty, device)

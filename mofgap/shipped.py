@@ -1,0 +1,21 @@
+"""Where the shipped models and example CIFs lie: inside an installed wheel, or at the top of a clone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+_CLONE = _PACKAGE.parent
+
+
+def shipped_folder(kind: str) -> Path:
+    """Folder of shipped ``models`` or ``examples``.
+
+    Raises:
+        FileNotFoundError: If this installation carries none.
+    """
+    in_clone = {"models": _CLONE / "models", "examples": _CLONE / "data" / "examples"}[kind]
+    for folder in (_PACKAGE / "shipped" / kind, in_clone):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f"this installation of mofgap carries no {kind}")
