@@ -20,7 +20,7 @@ from mofgap.crystals.unit_cell import check_size, settle
 
 MAX_ATOMS = 1000
 
-_BLOCK_START = re.compile(r"^\s*data_", re.IGNORECASE | re.MULTILINE)
+_BLOCK_START = re.compile(r"^[ \t]*data_", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import gemmi
 import numpy as np
 from gemmi import cif
@@ -11,6 +13,7 @@ from mofgap.crystals.sites import CifError
 
 # Images of one site nearer than this are one atom on a special position, written with few digits.
 SPECIAL_POSITION_ANGSTROM = 0.4
+_TERM = re.compile(r"([+-]?)(?:(\d+\.?\d*|\.\d+)(?:/(\d+))?\*?)?([xyz]?)")
 _OPERATION_TAGS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
 _NAME_TAGS = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_space_group_name_H-M_full")
 _HALL_TAGS = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
@@ -46,59 +49,97 @@ def _named_group(block: cif.Block, cell: gemmi.UnitCell) -> tuple[gemmi.GroupOps
     return None, "", False
 
 
-def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[list[gemmi.Op], list[str]]:
-    """Symmetry operations of a block, and warnings; those listed win over the space group's name.
+def parse_operation(triplet: str) -> NDArray[np.float64]:
+    """(3, 4) rotation and translation of an operator such as ``-x+1/2, y, z``.
+
+    Translations of few digits (0.333) are moved to the multiple of 1/24 that they mean.
+
+    Raises:
+        ValueError: it is no such operator.
+    """
+    rows = triplet.lower().replace(" ", "").split(",")
+    if len(rows) != 3:
+        raise ValueError(f"{triplet!r} has not three parts")
+    operation = np.zeros((3, 4))
+    for row, text in enumerate(rows):
+        terms = _TERM.findall(text)
+        if _TERM.sub("", text) or not text:
+            raise ValueError(f"{text!r} in {triplet!r} is not understood")
+        for sign, number, divisor, axis in terms:
+            if number or axis:
+                value = float(number or 1) / float(divisor or 1)
+                operation[row, "xyz".find(axis) if axis else 3] += -value if sign == "-" else value
+    if not 0.99 < abs(np.linalg.det(operation[:, :3])) < 1.01:
+        raise ValueError(f"{triplet!r} is no symmetry operation")
+    exact = np.round(operation[:, 3] * 24) / 24
+    near = np.abs(exact - operation[:, 3]) < 0.004
+    operation[near, 3] = exact[near]
+    return operation
+
+
+def _array(op: gemmi.Op) -> NDArray[np.float64]:
+    return np.column_stack([op.rot, op.tran]) / gemmi.Op.DEN
+
+
+def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[NDArray[np.float64], list[str]]:
+    """Symmetry operations (n_ops, 3, 4) of a block, and warnings; those listed win over the name.
 
     Raises:
         CifError: an operator that cannot be read, or an unknown space group without operators.
     """
     listed = next((values for tag in _OPERATION_TAGS if (values := block.find_values(tag))), ())
     try:
-        ops = [gemmi.Op(cif.as_string(value)) for value in listed]
-    except (ValueError, RuntimeError) as error:
+        ops = np.array([parse_operation(cif.as_string(value)) for value in listed])
+    except (ValueError, ZeroDivisionError) as error:
         raise CifError(f"bad-symmetry: {error}; correct the symmetry operators") from error
     group, name, vague = _named_group(block, cell)
-    if not ops:
+    if not len(ops):
         return _from_name(group, name, vague)
-    if name.replace(" ", "") in ("P1", "number1", ""):
-        stated = 1 if name else len(ops)
-    else:
-        stated = len(group) if group is not None else len(ops)
     warnings = []
-    if stated != len(ops):
+    if group is not None and len(group) != len(ops):
         warnings.append(
-            f"symmetry-disagreement: {len(ops)} operators listed, which were used, but {name} has {stated}"
+            f"symmetry-disagreement: {len(ops)} operators listed and used, but {name} has {len(group)}"
         )
     if len(ops) > 1 and not _is_group(ops):
-        warnings.append("symmetry-not-a-group: the operators listed do not form a group")
+        warnings.append("symmetry-not-a-group: the operators listed do not form a group; check them")
     return ops, warnings
 
 
-def _from_name(group: gemmi.GroupOps | None, name: str, vague: bool) -> tuple[list[gemmi.Op], list[str]]:
+def _from_name(group: gemmi.GroupOps | None, name: str, vague: bool) -> tuple[NDArray[np.float64], list[str]]:
     if group is not None:
         text = f"origin-choice: {name} leaves the setting open; check it or list the operators"
-        return list(group), [text] if vague else []
+        return np.array([_array(op) for op in group]), [text] if vague else []
     if name:
         raise CifError(
             f"unknown-space-group: {name!r} is not a known space group; list the operators "
             "(_symmetry_equiv_pos_as_xyz) or expand the file to P1"
         )
-    return [gemmi.Op("x,y,z")], ["no-symmetry: no symmetry given, taken as P1"]
+    return np.eye(3, 4)[None], ["no-symmetry: no symmetry given, taken as P1"]
 
 
-def _is_group(ops: list[gemmi.Op]) -> bool:
-    """Whether the operations are closed under products, modulo lattice translations."""
-    wrapped = {op.wrap().triplet() for op in ops}
-    return all((a * b).wrap().triplet() in wrapped for a in ops[:8] for b in ops)
+def _is_group(ops: NDArray[np.float64]) -> bool:
+    """Whether products of operations with the first few are operations, modulo lattice translations."""
+
+    def key(op: NDArray[np.float64]) -> bytes:
+        rotation, translation = op[:, :3], (op[:, 3] + 0.005) % 1.0
+        return np.column_stack([rotation, np.floor(translation * 100)]).round(2).astype(np.float32).tobytes()
+
+    known = {key(op) for op in ops}
+    for first in ops[:4]:
+        products = first[:, :3] @ ops
+        products[:, :, 3] += first[:, 3]
+        if not all(key(product) in known for product in products):
+            return False
+    return True
 
 
 def expand(
-    ops: list[gemmi.Op], frac_coords: NDArray[np.float64], cell: NDArray[np.float64]
+    ops: NDArray[np.float64], frac_coords: NDArray[np.float64], cell: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Every image of every site in the cell, those that fall on a special position merged.
 
     Args:
-        ops: Symmetry operations.
+        ops: (n_ops, 3, 4) symmetry operations.
         frac_coords: (n, 3) fractional coordinates of the asymmetric unit.
         cell: (3, 3) lattice vectors as rows, in angstrom.
 
@@ -106,10 +147,9 @@ def expand(
         Index of the site and index of the operation (n_atoms,), and coordinates (n_atoms, 3).
     """
     n_sites = len(frac_coords)
-    if len(ops) == 1 and ops[0].triplet() == "x,y,z":
+    if len(ops) == 1 and np.array_equal(ops[0], np.eye(3, 4)):
         return np.arange(n_sites), np.zeros(n_sites, dtype=np.int64), frac_coords
-    rotations = np.array([op.rot for op in ops], dtype=np.float64) / gemmi.Op.DEN
-    translations = np.array([op.tran for op in ops], dtype=np.float64) / gemmi.Op.DEN
+    rotations, translations = ops[:, :, :3], ops[:, :, 3]
     site_index, op_index, coords = [], [], []
     for site, position in enumerate(frac_coords):
         images = _images(position, rotations, translations, cell)
