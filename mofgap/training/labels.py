@@ -1,0 +1,132 @@
+"""Labelled structures from a parquet table, or from a CSV of labels and a folder of CIFs."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.dataset import TableError, read_table
+from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
+
+SPLITS = ("train", "val", "test")
+LABEL_IDS = ("structure_id", "qmof_id", "file", "name", "id")
+"""Columns a CSV may name its structures by, the first that is there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """A table of structures with gaps and splits.
+
+    Attributes:
+        frame: ``structure_id``, ``cell_angstrom``, ``atomic_numbers``, ``frac_coords``, the label and
+            ``split`` (train, val or test).
+        target: Name of the label's column, eV.
+        skipped: One line for each structure or label that was left out, and why.
+    """
+
+    frame: pd.DataFrame
+    target: str
+    skipped: tuple[str, ...]
+
+    def positions(self, split: str) -> list[int]:
+        """Rows of a split."""
+        return np.flatnonzero(self.frame.split == split).tolist()
+
+
+def read_labels(
+    path: Path, cifs: Path | None, target: str, *, split_column: str = "split", seed: int = 0
+) -> Labels:
+    """Read labelled structures.
+
+    Args:
+        path: A parquet table of structures and labels, or a CSV of labels.
+        cifs: Folder or archive of the CIFs a CSV's labels belong to; joined by file name or data block.
+        target: Column of the gaps, eV.
+        split_column: Column of ``train``/``val``/``test``; where there is none, structures are dealt
+            80/10/10 by a hash of identifier and seed.
+        seed: Of that deal.
+
+    Raises:
+        TableError: Naming the file and what is missing.
+    """
+    if path.suffix == ".parquet":
+        if cifs is not None:
+            raise TableError(f"{path} holds structures itself; a folder of CIFs goes with a CSV of labels")
+        frame, skipped = read_table(path), list[str]()
+    elif cifs is None:
+        raise TableError(f"{path} holds labels only: name the folder of their CIFs too")
+    else:
+        frame, skipped = _join(path, cifs)
+    if target not in frame.columns:
+        near = difflib.get_close_matches(target, frame.columns, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(map(str, frame.columns))}"
+        raise TableError(f"{path}: no column {target!r}{hint}")
+    gaps = pd.to_numeric(frame[target], errors="coerce")
+    usable = gaps.notna() & (gaps >= 0)
+    skipped += [f"{name}: no {target} of at least 0 eV" for name in frame.structure_id[~usable]]
+    frame = frame.assign(**{target: gaps})[usable].reset_index(drop=True)
+    if split_column in frame.columns:
+        frame = frame.rename(columns={split_column: "split"})
+        unknown = set(frame.split) - set(SPLITS)
+        if unknown:
+            raise TableError(f"{path}: {split_column} may be {', '.join(SPLITS)}, not {sorted(unknown)[0]!r}")
+    else:
+        frame = frame.assign(split=[_deal(name, seed) for name in frame.structure_id])
+    for split in ("train", "val"):
+        if not (frame.split == split).any():
+            raise TableError(f"{path}: no usable structure in split {split!r}")
+    return Labels(frame, target, tuple(skipped))
+
+
+def _join(path: Path, cifs: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Labels of a CSV joined to structures by identifier; whatever finds no partner is listed."""
+    labels = pd.read_csv(path)
+    id_column = next((name for name in LABEL_IDS if name in labels.columns), None)
+    if id_column is None:
+        raise TableError(f"{path}: no identifier column; expected one of {', '.join(LABEL_IDS)}")
+    labels["structure_id"] = labels[id_column].astype(str).str.removesuffix(".cif")
+    repeated = labels.structure_id[labels.structure_id.duplicated()]
+    if len(repeated):
+        raise TableError(f"{path}: {repeated.iloc[0]} is labelled more than once")
+    wanted, rows, skipped = set(labels.structure_id), {}, []
+    for item in expand_inputs([str(cifs)]):
+        entries = read_input(item) if isinstance(item, InputItem) else [item]
+        for entry in entries:
+            if isinstance(entry, ReadFailure):
+                skipped.append(f"{entry.source}: {entry.reason}")
+                continue
+            stem = Path(entry.source.rpartition(":")[2] or entry.source).stem
+            name = entry.structure_id if entry.structure_id in wanted else stem
+            if name not in wanted:
+                skipped.append(f"{entry.source}: no label")
+            elif name in rows:
+                skipped.append(f"{entry.source}: {name} was read already")
+            else:
+                rows[name] = _row(name, entry)
+    skipped += [f"{name}: labelled, but no CIF of that name was read" for name in sorted(wanted - set(rows))]
+    if not rows:
+        raise TableError(f"no label of {path} belongs to a CIF of {cifs}: they are joined by file name")
+    structures = pd.DataFrame(list(rows.values()))
+    return labels.drop(columns=["n_atoms"], errors="ignore").merge(structures, on="structure_id"), skipped
+
+
+def _row(name: str, crystal: Crystal) -> dict[str, object]:
+    return {
+        "structure_id": name,
+        "cell_angstrom": crystal.cell.ravel(),
+        "atomic_numbers": crystal.atomic_numbers,
+        "frac_coords": crystal.frac_coords.ravel(),
+    }
+
+
+def _deal(name: str, seed: int) -> str:
+    """A split from a hash, so that adding structures moves none of the others."""
+    draw = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4]) / 2**32
+    return "train" if draw < 0.8 else "val" if draw < 0.9 else "test"
