@@ -12,15 +12,20 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from mofgap.crystals.bonds import COVALENT_RADII, IS_METAL, Pairs, bond_ratios, pairs_within
+from mofgap.crystals.bonds import (
+    COVALENT_RADII,
+    HYDROGEN_CONTACT_ANGSTROM,
+    IS_METAL,
+    Pairs,
+    bond_ratios,
+    pairs_within,
+)
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import formula_sum
 
 # Distances over summed covalent radii: a bond is shorter than the second, atoms collide below the first.
 COLLISION_RATIO = 0.6
 BOND_RATIO = 1.25
-# The nearest that two hydrogens come that belong to different bonds; angstrom.
-HYDROGEN_CONTACT_ANGSTROM = 1.1
 # Length of the sum of the unit vectors along an atom's bonds: 0 if they balance (linear, trigonal,
 # tetrahedral), 1 if one is missing.
 OPEN_VALENCE = 0.75

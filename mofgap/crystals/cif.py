@@ -13,7 +13,7 @@ from gemmi import cif
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import Disorder, refuse
-from mofgap.crystals.rungs import read_leniently, stated_formula, syntax_error
+from mofgap.crystals.rungs import read_leniently, readable, stated_formula, syntax_error
 from mofgap.crystals.sites import CifError, cell_of, formula_of, has_sites, sites_of
 from mofgap.crystals.symmetry import expand, operations
 from mofgap.crystals.unit_cell import check_size, settle
@@ -170,7 +170,7 @@ def _parse(text: str) -> list[_Part] | None:
             document = cif.read_string(text, 0)
         except (ValueError, RuntimeError):
             return None
-        notes = (f"duplicate-tag: {error}; the first was used",)
+        notes = (f"duplicate-tag: {readable(error)}; the first was used",)
     return [_Part(block.name, block, text, notes) for block in document]
 
 

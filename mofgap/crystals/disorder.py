@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.bonds import bond_ratios, pairs_within
+from mofgap.crystals.bonds import HYDROGEN_CONTACT_ANGSTROM, bond_ratios, pairs_within
 from mofgap.crystals.sites import CifError, Sites
 
 Disorder = Literal["refuse", "majority"]
@@ -82,7 +82,9 @@ def _rivals(cell: NDArray[np.float64], sites: Sites, partial: NDArray[np.bool_])
         & (assemblies[pairs.first] == assemblies[pairs.second])
     )
     reach = np.where(across, _EXCLUDES_ACROSS_GROUPS, _EXCLUDES)
-    pairs = pairs.take(bond_ratios(pairs, sites.atomic_numbers) < reach)
+    hydrogens = (sites.atomic_numbers[pairs.first] == 1) & (sites.atomic_numbers[pairs.second] == 1)
+    crowded = hydrogens & (pairs.distances < HYDROGEN_CONTACT_ANGSTROM)
+    pairs = pairs.take((bond_ratios(pairs, sites.atomic_numbers) < reach) | crowded)
     rivals: list[list[int]] = [[] for _ in range(len(sites))]
     for first, second in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True):
         rivals[first].append(second)

@@ -96,8 +96,13 @@ def syntax_error(text: str) -> str:
     try:
         cif.read_string(text)
     except (ValueError, RuntimeError) as error:
-        return str(error).removeprefix("string:")
+        return readable(error)
     return ""
+
+
+def readable(error: Exception) -> str:
+    """Gemmi's complaint with the place as ``line 13``."""
+    return re.sub(r"^string:(\d+)(?::\d+\(\d+\))?", r"line \1", str(error))
 
 
 def _ends_early(text: str, error: str) -> bool:
@@ -105,7 +110,7 @@ def _ends_early(text: str, error: str) -> bool:
     if "unterminated" in error:
         return True
     lines = text.rstrip().splitlines()
-    place = re.match(r"(\d+):", error)
+    place = re.match(r"line (\d+)", error)
     tail = lines[int(place.group(1)) :] if place else []
     # The faulty loop, or tag, is the last one of the file.
     return not any(line.lstrip().lower().startswith(("loop_", "data_")) for line in tail) and (
@@ -125,7 +130,7 @@ def read_leniently(text: str, error: str) -> tuple[str, Reading]:
     """
     if _ends_early(text, error):
         raise CifError(
-            f"truncated: the file ends in the middle of a table or value (line {error}); fetch it again"
+            f"truncated: the file ends in the middle of a table or value ({error}); fetch it again"
         )
     for name, read in RUNGS.items():
         try:
@@ -134,6 +139,4 @@ def read_leniently(text: str, error: str) -> tuple[str, Reading]:
                 return name, read(text)
         except READER_ERRORS:
             continue
-    raise CifError(
-        f"syntax: line {error}, and no other reader understands it; correct or export the file again"
-    )
+    raise CifError(f"syntax: {error}, and no other reader understands it; correct or export the file again")

@@ -105,6 +105,8 @@ def sites_of(
     if len(frac_coords) != len(labels) or not labels:
         raise CifError("no-atoms: the file lists no atom sites; export it again with its coordinates")
     formula = formula_of(block)
+    if not block.find_values("_atom_site_type_symbol"):
+        symbols = [""] * len(labels)  # gemmi repeats the labels there
     numbers = _atomic_numbers(labels, symbols, formula, warnings)
     assemblies, groups = _disorder_columns(block, len(labels))
     sites = Sites(

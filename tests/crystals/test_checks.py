@@ -1,0 +1,109 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mofgap.crystals.checks import check_crystal
+from mofgap.crystals.crystal import Crystal
+
+# Magnesium formate units in a roomy cell: every valence is satisfied, no open shell. Angstrom.
+EDGE = 7.0
+ATOMS = [
+    (12, (0.0, 0.0, 0.0)),
+    (8, (1.95, 0.0, 0.35)),
+    (6, (2.75, 0.0, -0.62)),
+    (1, (2.35, 0.0, -1.64)),
+    (8, (3.97, 0.0, -0.45)),
+]
+
+
+def crystal(*more, without=(), edge=EDGE):
+    atoms = [atom for i, atom in enumerate(ATOMS) if i not in without] + list(more)
+    cart = np.array([position for _, position in atoms], dtype=np.float64)
+    return Crystal(edge * np.eye(3), cart / edge, np.array([number for number, _ in atoms], dtype=np.int64))
+
+
+def names(structure):
+    return [warning.split(":")[0] for warning in check_crystal(structure)]
+
+
+# A proton on the free oxygen makes the electrons even.
+SOUND = crystal((1, (4.6, 0.0, -1.2)))
+
+
+def test_a_sound_structure_raises_no_warning():
+    assert names(SOUND) == []
+
+
+def test_a_bare_carbon_lacks_a_hydrogen():
+    bare = replace(
+        SOUND,
+        frac_coords=np.delete(SOUND.frac_coords, 3, axis=0),
+        atomic_numbers=np.delete(SOUND.atomic_numbers, 3),
+    )
+    warnings = check_crystal(bare)
+    assert warnings[0].startswith("missing-hydrogens: 1 atoms")
+    assert "C 3" in warnings[0]
+
+
+def test_linear_carbon_needs_no_hydrogen():
+    cyanide = [(6, (0.0, 0.0, 2.1)), (7, (0.0, 0.0, 3.25))]
+    assert "missing-hydrogens" not in names(crystal(*cyanide))
+
+
+@pytest.mark.parametrize(("distance", "expected"), [(1.65, False), (2.1, True)])
+def test_water_without_hydrogens_is_told_from_an_oxo_ligand(distance, expected):
+    assert ("missing-hydrogens" in names(crystal((8, (0.0, distance, 0.0))))) is expected
+
+
+def test_lone_oxygen_is_isolated():
+    assert "isolated-atoms" in names(crystal((8, (3.5, 3.5, 3.5))))
+
+
+def test_a_water_molecule_is_a_guest():
+    water = [(8, (3.0, 3.5, 3.5)), (1, (3.76, 3.5, 4.09)), (1, (2.24, 3.5, 4.09))]
+    warnings = check_crystal(crystal(*water))
+    assert any(warning.startswith("guest-molecules: 1 H2O") for warning in warnings)
+
+
+def test_colliding_atoms_overlap():
+    assert "overlapping-atoms" in names(crystal((8, (2.75, 0.7, -0.62))))
+
+
+def test_hydrogens_on_two_sites_overlap():
+    assert "overlapping-atoms" in names(crystal((1, (2.35, 0.85, -1.5))))
+
+
+def test_hydrogen_between_two_atoms_has_odd_valence():
+    assert "odd-valence" in names(crystal((6, (2.0, 0.0, -2.7))))
+
+
+@pytest.mark.parametrize(("number", "name"), [(12, "no-metal"), (6, "no-carbon")])
+def test_what_makes_no_framework_is_named(number, name):
+    structure = replace(
+        SOUND, atomic_numbers=np.where(SOUND.atomic_numbers == number, 14, SOUND.atomic_numbers)
+    )
+    assert name in names(structure)
+
+
+def test_odd_electrons_are_reported_unless_a_metal_may_hold_them():
+    assert "odd-electrons" in names(crystal())
+    copper = replace(crystal(), atomic_numbers=np.array([29, 8, 6, 1, 8]))
+    assert names(copper) == ["open-shell-metal"]
+
+
+def test_an_empty_cell_has_an_odd_density():
+    assert "odd-density" in names(crystal(edge=20.0))
+
+
+def test_warnings_do_not_depend_on_the_choice_of_cell():
+    structure = crystal((8, (3.5, 3.5, 3.5)), without=(3,))
+    shifted = replace(structure, frac_coords=structure.frac_coords + np.array([0.37, 1.2, -2.9]))
+    assert check_crystal(shifted) == check_crystal(structure)
+
+
+def test_single_precision_is_accepted():
+    single = replace(
+        SOUND, cell=SOUND.cell.astype(np.float32), frac_coords=SOUND.frac_coords.astype(np.float32)
+    )
+    assert names(single) == []

@@ -1,0 +1,224 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mofgap.crystals.cif import ReadFailure, read_cif, read_cif_bytes, read_cif_file
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.write import formula_sum
+
+CIFS = Path(__file__).parents[1] / "fixtures" / "cifs"
+
+SOUND = {
+    "good": "C H O2 Zn",
+    "bom": "C H O2 Zn",
+    "crlf": "C H O2 Zn",
+    "whitespace": "C H O2 Zn",
+    "esd": "C H O2 Zn",
+    "charged_symbols": "C H O2 Zn",
+    "duplicate_labels": "C H O2 Zn",
+    "no_type_symbols": "C H Cu O2",
+    "name_only": "Mg4 O4",
+    "rhombohedral": "C6 Ca6 O18",
+    "hexagonal_operators": "O2 Zn2",
+}
+WARNED = {
+    "latin1": ("encoding", "C H O2 Zn"),
+    "utf16": ("encoding", "C H O2 Zn"),
+    "dummy_site": ("empty-sites", "C H O2 Zn"),
+    "duplicate_sites": ("duplicate-sites", "C H O2 Zn"),
+    "duplicate_tag": ("duplicate-tag", "C H O2 Zn"),
+    "cartesian": ("cartesian-coordinates", "C H O2 Zn"),
+    "wrong_formula": ("composition", "C H O2 Zn"),
+    "unquoted_value": ("lenient-reading", "C H O2 Zn"),
+    "no_symmetry": ("no-symmetry", "C H O2 Zn"),
+    "operators_win": ("symmetry-disagreement", "Mg O2"),
+    "origin_choice": ("origin-choice", "C8"),
+}
+FAILED = {
+    "junk": "bad-encoding",
+    "empty": "empty-file",
+    "web_page": "not-a-cif",
+    "truncated": "truncated",
+    "header_only": "no-atoms",
+    "no_atoms": "no-atoms",
+    "no_cell": "no-cell",
+    "unknown_cell": "no-cell",
+    "flat_cell": "bad-cell",
+    "impossible_angles": "bad-cell",
+    "unknown_element": "unknown-element",
+    "missing_coordinates": "missing-coordinates",
+    "partial_occupancy": "partial-occupancy",
+    "disorder_groups": "partial-occupancy",
+    "overlapping_atoms": "overlapping-atoms",
+    "unknown_space_group": "unknown-space-group",
+    "bad_operator": "bad-symmetry",
+}
+SEVERAL = {"several_blocks", "damaged_block"}
+GOOD = (CIFS / "good.cif").read_text()
+
+
+def only(entries):
+    assert len(entries) == 1
+    return entries[0]
+
+
+def read(name, **options):
+    return only(read_cif_file(CIFS / f"{name}.cif", **options))
+
+
+def test_every_fixture_is_accounted_for():
+    assert {path.stem for path in CIFS.glob("*.cif")} == {*SOUND, *WARNED, *FAILED, *SEVERAL}
+    documented = (CIFS / "README.md").read_text()
+    assert all(f"`{path.name}`" in documented for path in CIFS.glob("*.cif"))
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_sound_files_read_without_a_warning(name):
+    crystal = read(name)
+    assert isinstance(crystal, Crystal), crystal
+    assert crystal.warnings == ()
+    assert formula_sum(crystal.atomic_numbers) == SOUND[name]
+    assert (crystal.structure_id, crystal.rung) == (name, "gemmi")
+
+
+@pytest.mark.parametrize("name", WARNED)
+def test_doubtful_files_read_with_a_named_warning(name):
+    crystal = read(name)
+    warning, formula = WARNED[name]
+    assert [text.split(":")[0] for text in crystal.warnings] == [warning]
+    assert formula_sum(crystal.atomic_numbers) == formula
+
+
+@pytest.mark.parametrize("name", FAILED)
+def test_bad_files_fail_by_name_and_say_what_to_do(name):
+    failure = read(name)
+    assert isinstance(failure, ReadFailure)
+    kind, explanation = failure.reason.split(": ", 1)
+    assert kind == FAILED[name]
+    assert ";" in explanation
+    assert failure.source.endswith(f"{name}.cif")
+
+
+def test_values_of_the_good_file():
+    crystal = read("good")
+    assert crystal.cell == pytest.approx(6 * np.eye(3))
+    assert crystal.atomic_numbers.tolist() == [30, 8, 6, 8, 1]
+    assert crystal.frac_coords[1] == pytest.approx([0.31, 0.05, 0])
+
+
+def test_cartesian_and_fractional_coordinates_agree():
+    assert read("cartesian").frac_coords == pytest.approx(read("good").frac_coords, abs=1e-5)
+
+
+def test_several_blocks_give_several_entries():
+    one, bad, two = read_cif_file(CIFS / "several_blocks.cif")
+    assert [one.structure_id, bad.structure_id, two.structure_id] == ["one", "bad", "two"]
+    assert isinstance(bad, ReadFailure)
+    assert bad.reason.startswith("unknown-element: site Q1")
+    assert np.array_equal(one.frac_coords, two.frac_coords)
+
+
+def test_a_damaged_block_leaves_the_others_to_gemmi():
+    assert [entry.rung for entry in read_cif_file(CIFS / "damaged_block.cif")] == ["gemmi", "pymatgen"]
+
+
+def test_blocks_of_one_name_are_told_apart():
+    assert [entry.structure_id for entry in read_cif(GOOD + GOOD)] == ["good", "good-2"]
+
+
+def test_majority_keeps_the_likelier_hydrogen():
+    crystal = read("partial_occupancy", disorder="majority")
+    assert formula_sum(crystal.atomic_numbers) == "C H O2 Zn"
+    assert crystal.frac_coords[-1] == pytest.approx([0.5, 0.302, 0])
+
+
+def test_majority_keeps_a_disorder_group_whole():
+    crystal = read("disorder_groups", disorder="majority")
+    assert formula_sum(crystal.atomic_numbers) == "C H O2 Zn"
+    assert np.all(crystal.frac_coords[:, 1] == 0)
+
+
+def test_majority_leaves_out_what_is_mostly_absent():
+    text = GOOD.replace("_fract_z\n", "_fract_z\n_atom_site_occupancy\n")
+    text = "".join(
+        line + (" 1\n" if line.startswith(("Zn1", "O1", "C1", "O2", "H1")) else "\n")
+        for line in text.splitlines()
+    )
+    water = "O3 O 0.5 0.5 0.5 {}\n"
+    assert only(read_cif(text + water.format(0.3), disorder="majority")).n_atoms == 5
+    assert only(read_cif(text + water.format(0.6), disorder="majority")).n_atoms == 6
+
+
+def test_majority_keeps_one_image_across_a_mirror():
+    text = GOOD.replace("'x, y, z'", "'x, y, z'\n'x, y, -z'").replace(
+        "H1 H 0.50000 0.30200 0.00000", "H1 H 0.5 0.302 0.05"
+    )
+    text = text.replace("_fract_z\n", "_fract_z\n_atom_site_occupancy\n")
+    rows = {"Zn1": 1, "O1": 1, "C1": 1, "O2": 1, "H1": 0.5}
+    text = "".join(f"{line} {rows[word]}\n" if (word := line.split(" ")[0]) in rows else f"{line}\n"
+                   for line in text.splitlines())  # fmt: skip
+    crystal = only(read_cif(text, disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "C H O2 Zn"
+
+
+def test_too_many_atoms_are_refused_and_the_limit_can_be_raised():
+    rows = "".join(
+        f"C{i} C {i % 15 / 15:.5f} {i // 15 % 15 / 15:.5f} {i // 225 / 15:.5f}\n" for i in range(3000)
+    )
+    text = GOOD[: GOOD.index("Zn1 Zn")].replace("6.0", "30.0").replace("'C H O2 Zn'", "C") + rows
+    assert only(read_cif(text)).reason.startswith("too-many-atoms: 3000 atoms")
+    assert only(read_cif(text, max_atoms=3000)).n_atoms == 3000
+
+
+def test_symmetry_counts_towards_the_limit():
+    text = (CIFS / "name_only.cif").read_text()
+    assert only(read_cif(text, max_atoms=8)).n_atoms == 8
+    assert only(read_cif(text, max_atoms=7)).reason.startswith("too-many-atoms")
+
+
+def test_a_missing_file_is_a_failure():
+    failure = only(read_cif_file(CIFS / "nowhere.cif"))
+    assert failure.reason.startswith("unreadable-file: No such file")
+
+
+def test_empty_lines_do_not_cost_quadratic_time():
+    assert only(read_cif("\n" * 300_000)).reason.startswith("empty-file")
+    assert only(read_cif("\n" * 300_000 + GOOD)).n_atoms == 5
+
+
+LINES = GOOD.splitlines(keepends=True)
+
+
+@st.composite
+def mutated(draw):
+    """The bytes of a good CIF after a few accidents."""
+    lines = list(LINES)
+    for _ in range(draw(st.integers(0, 3))):
+        del lines[draw(st.integers(0, len(lines) - 1))]
+    if draw(st.booleans()):
+        i, j = draw(st.integers(0, len(lines) - 1)), draw(st.integers(0, len(lines) - 1))
+        lines[i], lines[j] = lines[j], lines[i]
+    data = bytearray("".join(lines).encode())
+    for _ in range(draw(st.integers(0, 4))):
+        data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
+    if draw(st.booleans()):
+        del data[draw(st.integers(0, len(data))) :]
+    return bytes(data)
+
+
+@settings(max_examples=150, deadline=None)
+@given(mutated(), st.sampled_from(["refuse", "majority"]))
+def test_accidents_never_raise(data, disorder):
+    entries = read_cif_bytes(data, "accident.cif", disorder=disorder)
+    assert entries
+    for entry in entries:
+        if isinstance(entry, Crystal):
+            assert 0 < entry.n_atoms <= 1000
+            assert np.isfinite(entry.frac_coords).all()
+            assert entry.volume > 0
+            assert entry.atomic_numbers.min() > 0
+        else:
+            assert ": " in entry.reason

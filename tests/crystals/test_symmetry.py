@@ -1,0 +1,111 @@
+import io
+import warnings
+
+import gemmi
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.io.cif import CifParser
+
+from mofgap.crystals.cif import read_cif
+from mofgap.crystals.symmetry import parse_operation
+
+CELLS = {
+    "triclinic": (15, 16, 17, 80, 95, 105),
+    "monoclinic": (15, 16, 17, 90, 105, 90),
+    "orthorhombic": (15, 16, 17, 90, 90, 90),
+    "tetragonal": (16, 16, 17, 90, 90, 90),
+    "trigonal": (18, 18, 17, 90, 90, 120),
+    "hexagonal": (18, 18, 17, 90, 90, 120),
+    "cubic": (17, 17, 17, 90, 90, 90),
+}
+# The standard setting of each of the 230 space groups, rhombohedral ones on hexagonal axes.
+GROUPS = [gemmi.find_spacegroup_by_number(number) for number in range(1, 231)]
+TWENTY_FOURTHS = st.tuples(*[st.integers(0, 23)] * 3)
+
+
+def cif_text(group, position, named):
+    tags = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
+    cell = CELLS[group.crystal_system_str()]
+    lines = ["data_x", *(f"_cell_{tag} {value}" for tag, value in zip(tags, cell, strict=True))]
+    if named:
+        lines += [f"_symmetry_space_group_name_Hall '{group.hall}'"]
+    else:
+        lines += ["loop_", "_symmetry_equiv_pos_as_xyz", *(f"'{op.triplet()}'" for op in group.operations())]
+    lines += ["loop_", "_atom_site_label", "_atom_site_type_symbol"]
+    lines += [f"_atom_site_fract_{axis}" for axis in "xyz"]
+    lines += ["Zn1 Zn " + " ".join(f"{x / 24:.6f}" for x in position)]
+    return "\n".join(lines) + "\n"
+
+
+def same_positions(first, second):
+    difference = first[:, None] - second[None, :]
+    distance = np.abs(difference - np.round(difference)).max(axis=2)
+    nearest = distance.argmin(axis=1)
+    return len(first) == len(second) == len(set(nearest)) and distance.min(axis=1).max() < 1e-4
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(GROUPS), TWENTY_FOURTHS)
+def test_expansion_agrees_with_pymatgen(group, position):
+    text = cif_text(group, position, named=False)
+    (crystal,) = read_cif(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference = CifParser(io.StringIO(text), site_tolerance=1e-3).parse_structures(primitive=False)[0]
+    assert crystal.warnings == ()
+    assert same_positions(crystal.frac_coords, reference.frac_coords)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(GROUPS), TWENTY_FOURTHS)
+def test_names_and_operators_give_the_same_atoms(group, position):
+    (listed,) = read_cif(cif_text(group, position, named=False))
+    (named,) = read_cif(cif_text(group, position, named=True))
+    assert same_positions(listed.frac_coords, named.frac_coords)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(GROUPS), TWENTY_FOURTHS)
+def test_every_image_of_every_atom_is_an_atom(group, position):
+    (crystal,) = read_cif(cif_text(group, position, named=False))
+    for op in group.operations():
+        images = np.array([op.apply_to_xyz(xyz) for xyz in crystal.frac_coords.tolist()])
+        assert same_positions(images, crystal.frac_coords)
+
+
+@pytest.mark.parametrize("name", ["P 21/c", "P2(1)/c", "P21/c", "P 1 21/c 1", "p21/c"])
+def test_spellings_of_a_name(name):
+    text = cif_text(gemmi.SpaceGroup("P 21/c"), (1, 2, 3), named=True)
+    hall = gemmi.SpaceGroup("P 21/c").hall
+    text = text.replace(
+        f"_symmetry_space_group_name_Hall '{hall}'", f"_symmetry_space_group_name_H-M '{name}'"
+    )
+    (crystal,) = read_cif(text)
+    assert (crystal.n_atoms, crystal.warnings) == (4, ())
+
+
+def test_operators_that_form_no_group_are_pointed_out():
+    text = cif_text(gemmi.SpaceGroup("P 4"), (1, 2, 3), named=False)
+    (crystal,) = read_cif(text.replace("'-x,-y,z'\n", ""))
+    assert [warning.split(":")[0] for warning in crystal.warnings] == ["symmetry-not-a-group"]
+
+
+@pytest.mark.parametrize(
+    ("triplet", "row", "expected"),
+    [
+        ("X-Y, x, Z+0.333", 2, [0, 0, 1, 1 / 3]),
+        ("1/2-x,y,z", 0, [-1, 0, 0, 0.5]),
+        ("x,y+249/997,z", 1, [0, 1, 0, 249 / 997]),
+        ("x, y, -1*z+.5", 2, [0, 0, -1, 0.5]),
+    ],
+)
+def test_notations_of_an_operator(triplet, row, expected):
+    assert parse_operation(triplet)[row] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("triplet", ["x,y", "a,b,c", "x,y,z,w", "x,,z", "x,y,y", "1" * 400 + "!,y,z"])
+def test_nonsense_is_no_operator(triplet):
+    with pytest.raises(ValueError, match=r"not|no symmetry"):
+        parse_operation(triplet)
