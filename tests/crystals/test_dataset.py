@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.dataset import (
+    GraphStore,
+    PackedSampler,
+    TableError,
+    build_store,
+    cached_store,
+    read_table,
+    table_crystals,
+)
+from mofgap.crystals.graph import GraphConfig, collate, crystal_graph
+
+CONFIG = GraphConfig(6, 5.0)
+
+
+def make_crystals(n: int = 6) -> list[Crystal]:
+    rng = np.random.default_rng(7)
+    sizes = rng.integers(1, 9, n)
+    return [
+        Crystal(np.eye(3) * 6 + rng.normal(0, 0.3, (3, 3)), rng.random((k, 3)), rng.integers(1, 100, k), f"s{i}")
+        for i, k in enumerate(sizes)
+    ]
+
+
+def make_frame(crystals: list[Crystal]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "structure_id": [c.structure_id for c in crystals],
+            "cell_angstrom": [c.cell.ravel() for c in crystals],
+            "atomic_numbers": [c.atomic_numbers for c in crystals],
+            "frac_coords": [c.frac_coords.ravel() for c in crystals],
+        }
+    )
+
+
+def test_a_batch_of_the_store_is_the_batch_of_its_graphs() -> None:
+    crystals = make_crystals()
+    store = build_store(crystals, CONFIG)
+    assert len(store) == len(crystals)
+    assert store.n_atoms.tolist() == [c.n_atoms for c in crystals]
+    chosen = [4, 0, 5, 4]
+    batch, expected = store.batch(chosen), collate([crystal_graph(crystals[i], CONFIG) for i in chosen])
+    for name in ("atomic_number", "neighbour", "distance", "weight", "batch", "ptr"):
+        assert torch.equal(batch[name], expected[name]), name
+        assert batch[name].dtype == expected[name].dtype, name
+    assert batch.num_graphs == expected.num_graphs
+    assert batch.num_nodes == expected.num_nodes
+    assert batch.position.tolist() == chosen
+    assert torch.equal(store.atomic_number[batch.row].long(), batch.atomic_number)
+    assert torch.equal(store[4].neighbour, crystal_graph(crystals[4], CONFIG).neighbour)
+
+
+def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    crystals = make_crystals()
+    make_frame(crystals).rename(columns={"structure_id": "qmof_id"}).to_parquet(tmp_path / "t.parquet")
+    for mine, theirs in zip(crystals, table_crystals(read_table(tmp_path / "t.parquet")), strict=True):
+        assert mine.structure_id == theirs.structure_id
+        np.testing.assert_array_equal(mine.cell, theirs.cell)
+        np.testing.assert_array_equal(mine.frac_coords, theirs.frac_coords)
+        np.testing.assert_array_equal(mine.atomic_numbers, theirs.atomic_numbers)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.drop(columns="structure_id"), "structure_id, qmof_id"),
+        (lambda f: f.drop(columns=["frac_coords", "cell_angstrom"]), "cell_angstrom, frac_coords"),
+        (lambda f: f.assign(structure_id="twice"), "twice"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_named(tmp_path: Path, change: object, message: str) -> None:
+    assert callable(change)
+    change(make_frame(make_crystals())).to_parquet(tmp_path / "bad.parquet")
+    with pytest.raises(TableError, match=message) as error:
+        read_table(tmp_path / "bad.parquet")
+    assert "bad.parquet" in str(error.value)
+
+
+def test_graphs_are_cached_under_what_shaped_them(tmp_path: Path) -> None:
+    frame = make_frame(make_crystals())
+
+    def equal(a: GraphStore, b: GraphStore) -> bool:
+        return all(torch.equal(vars(a)[name], vars(b)[name]) for name in vars(a))
+
+    first = cached_store(frame, CONFIG, tmp_path)
+    (file,) = tmp_path.iterdir()
+    written = file.stat().st_mtime_ns
+    assert equal(cached_store(frame, CONFIG, tmp_path), first)
+    assert equal(cached_store(frame, CONFIG, None), first)
+    assert file.stat().st_mtime_ns == written
+    cached_store(frame, GraphConfig(7, 5.0), tmp_path)
+    moved = frame.assign(frac_coords=[x + 0.01 for x in frame.frac_coords])
+    cached_store(moved, CONFIG, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_the_order_of_batches_depends_on_seed_and_epoch_alone() -> None:
+    sizes = torch.tensor([5, 3, 8, 2, 2, 9, 1, 4])
+    positions = [0, 2, 3, 4, 6, 7]
+    sampler = PackedSampler(positions, sizes, 10, seed=1)
+    first = list(sampler)
+    assert sorted(i for pack in first for i in pack) == positions
+    assert all(sizes[pack].sum() <= 10 for pack in first)
+    assert len(sampler) == len(first)
+    sampler.set_epoch(3)
+    third = list(sampler)
+    assert third != first
+    again = PackedSampler(positions, sizes, 10, seed=1)
+    again.set_epoch(3)
+    assert list(again) == third
+    ordered = PackedSampler(positions, sizes, 10, seed=None)
+    assert [i for pack in ordered for i in pack] == positions
