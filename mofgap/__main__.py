@@ -1,0 +1,6 @@
+"""``python -m mofgap``."""
+
+from mofgap.cli.main import app
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,23 @@
+"""How the program ends: its exit codes, and errors without tracebacks."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import typer
+
+ALL_READ = 0
+NOTHING_DONE = 1
+WRONG_USAGE = 2
+SOME_FAILED = 3
+INTERRUPTED = 130
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say what is wrong on standard error, and end.
+
+    Raises:
+        typer.Exit: Always.
+    """
+    typer.echo(f"mofgap: {message}", err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,46 @@
+"""The ``mofgap`` program: one verb a file.
+
+A verb's module may import at its top only what is light: ``mofgap --help`` reads them all. To add a verb,
+write its function and put it into `VERBS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import typer
+
+from mofgap.cli.examples import examples
+from mofgap.cli.screen import screen
+
+VERBS: tuple[Callable[..., Any], ...] = (screen, examples)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in VERBS:
+    app.command(no_args_is_help=True)(verb)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"mofgap {version('mofgap')}")
+        except PackageNotFoundError:
+            typer.echo("mofgap (not installed)")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Band gaps of metal-organic frameworks from CIF files, with error bars a chemist can act on."""

@@ -1,0 +1,56 @@
+"""``mofgap pretrain``: teach an encoder what DFT knows about atoms."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mofgap.cli.exits import NOTHING_DONE, fail
+
+
+def pretrain(
+    table: Annotated[Path, typer.Argument(help="Parquet table of structures with per-atom targets.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Encoder folder to write.")] = Path(
+        "encoder"
+    ),
+    blocks: Annotated[int, typer.Option(min=1, help="Attention blocks.")] = 5,
+    width: Annotated[int, typer.Option(min=8, help="Features of an atom.")] = 128,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training structures.")] = 8,
+    batch_atoms: Annotated[int, typer.Option(min=1, help="Atoms of a batch.")] = 2500,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak of the schedule.")] = 1.5e-3,
+    seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order and masks.")] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Folder to keep graphs in.")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
+    precision: Annotated[
+        Literal["32-true", "bf16-mixed"], typer.Option(help="bf16-mixed is faster where it is supported.")
+    ] = "32-true",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+) -> None:
+    """Pretrain the crystal transformer on per-atom charges, bond orders, moments and masked elements.
+
+    Learns from the rows of split ``train`` and chooses the epoch on split ``val``.
+    """
+    from mofgap.crystals.dataset import TableError, read_table
+    from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
+    from mofgap.training.atoms import PretrainConfig
+    from mofgap.training.loop import TrainingError
+    from mofgap.training.pretrain import pretrain as pretrain_encoder
+
+    try:
+        weights = pretrain_encoder(
+            read_table(table),
+            output,
+            CrystalTransformerConfig(n_blocks=blocks, width=width),
+            PretrainConfig(epochs=epochs, batch_atoms=batch_atoms, learning_rate=learning_rate, seed=seed),
+            cache=cache,
+            resume=resume,
+            device=device,
+            precision=precision,
+            progress=sys.stderr.isatty(),
+        )
+    except (TableError, TrainingError, OSError, ValueError) as error:
+        fail(str(error), NOTHING_DONE)
+    typer.echo(f"{weights}: mofgap train --encoder {output} ...", err=True)

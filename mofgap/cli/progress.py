@@ -1,0 +1,59 @@
+"""A progress bar on standard error; silent where that is no terminal."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+T = TypeVar("T")
+
+
+class _Rate(ProgressColumn):
+    """Files a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")
+
+
+def tracked(items: Iterable[T], count: Callable[[], int] | None, console: Console) -> Iterator[T]:
+    """The items, while a bar shows how many have passed.
+
+    Args:
+        items: What passes.
+        count: Finds how many there will be, beside the work since it may take a while; None if that cannot
+            be known.
+        console: Where to; nothing is shown on one that is no terminal.
+    """
+    if not console.is_terminal:
+        yield from items
+        return
+    columns = (
+        TextColumn("screening"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("screening", total=None)
+        if count is not None:
+            find = count
+            threading.Thread(target=lambda: progress.update(task, total=find()), daemon=True).start()
+        for item in items:
+            yield item
+            progress.advance(task)

@@ -1,0 +1,119 @@
+"""``mofgap screen``: CIFs in, ranked gaps with error bars out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+class RankBy(StrEnum):
+    """What comes first."""
+
+    window = "window"
+    low = "low"
+    high = "high"
+    std = "std"
+
+
+class Uncertainty(StrEnum):
+    """How the model's own doubt is computed."""
+
+    closed_form = "closed-form"
+    weights = "weights"
+    rows = "rows"
+
+
+class Device(StrEnum):
+    """Where the network runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Disorder(StrEnum):
+    """What to do about partial occupancies."""
+
+    refuse = "refuse"
+    majority = "majority"
+
+
+def screen(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="CIF files, folders, glob patterns, archives (.zip, .tar, .tar.gz, .tar.xz), @list.txt with "
+            "a name a line, or - for such a list on standard input.",
+        ),
+    ],
+    window: Annotated[
+        Optional[tuple[float, float]],  # noqa: UP045 (older typers read no other spelling)
+        typer.Option(metavar="LO HI", help="Gap window in eV: rank by the probability to lie in it."),
+    ] = None,
+    rank_by: Annotated[
+        Optional[RankBy],  # noqa: UP045
+        typer.Option(help="What comes first: likeliest in the window, lowest or highest gap, smallest std."),
+    ] = None,
+    top: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, metavar="N", help="Keep the N best only; failures are listed all the same."),
+    ] = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="Table to write: .csv, .parquet, .json, .xlsx or .html."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME|FOLDER", help="A shipped model, or a model folder.")
+    ] = "qmof-pbe",
+    uncertainty: Annotated[
+        Uncertainty, typer.Option(help="The model's own doubt: without sampling, or from samples.")
+    ] = Uncertainty.closed_form,
+    samples: Annotated[
+        int, typer.Option(min=0, metavar="S", help="Samples of weights or rows; 0 gives the mean alone.")
+    ] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
+    max_atoms: Annotated[int, typer.Option(min=1, help="Largest cell that is accepted.")] = 1000,
+    disorder: Annotated[
+        Disorder, typer.Option(help="Partial occupancies: refuse the file, or keep the majority occupants.")
+    ] = Disorder.refuse,
+    workers: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Processes; the table is the same for any number.")
+    ] = 1,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.auto,
+    batch_atoms: Annotated[int, typer.Option(min=1, help="Atoms of a batch on a GPU.")] = 4000,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run of the same settings that was cut off.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite the output, or what is left of a run.")
+    ] = False,
+) -> None:
+    """Predict band gaps of structures and rank them.
+
+    Every structure is a row, failures included. Exit code: 0 all read, 3 some failed, 1 nothing could be
+    done, 2 wrong usage.
+    """
+    from mofgap.cli.screening_run import Run
+
+    Run(
+        inputs=tuple(inputs),
+        window=window,
+        rank_by=None if rank_by is None else rank_by.value,
+        top=top,
+        output=output,
+        model=model,
+        uncertainty=uncertainty.value,
+        samples=samples,
+        seed=seed,
+        max_atoms=max_atoms,
+        disorder=disorder.value,
+        workers=workers,
+        device=device.value,
+        batch_atoms=batch_atoms,
+        resume=resume,
+        force=force,
+    ).execute()

@@ -1,0 +1,246 @@
+"""One run of ``mofgap screen``, from the checks of its options to its exit code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from mofgap.cli.exits import ALL_READ, INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail
+from mofgap.cli.progress import tracked
+from mofgap.screening.rank import RankBy, rank_rows, ranking
+from mofgap.screening.row import COLUMNS, Row
+from mofgap.screening.table import format_of, tab_separated, write_table
+
+if TYPE_CHECKING:
+    from mofgap.crystals.disorder import Disorder
+    from mofgap.gap.posterior import Uncertainty
+    from mofgap.gap.predictor import GapPredictor
+    from mofgap.screening.journal import Journal
+    from mofgap.screening.settings import Settings
+
+N_FAILURES_SHOWN = 10
+_IN_SEQUENCE = (".gz", ".tgz", ".xz", ".txz", ".bz2", ".tbz2")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The options of ``mofgap screen``, see its help."""
+
+    inputs: tuple[str, ...]
+    window: tuple[float, float] | None
+    rank_by: RankBy | None
+    top: int | None
+    output: Path | None
+    model: str
+    uncertainty: Uncertainty
+    samples: int
+    seed: int
+    max_atoms: int
+    disorder: Disorder
+    workers: int
+    device: str
+    batch_atoms: int
+    resume: bool
+    force: bool
+
+    def execute(self) -> None:
+        """Screen, write and show the table, and end with an exit code.
+
+        Raises:
+            typer.Exit: Always.
+        """
+        self._check_output()
+        try:
+            order = ranking(self.rank_by, self.window)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--rank-by") from error
+        # Workers inherit it: as many threads in each as there are cores would slow all of them down.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        settings = self._settings()
+        predictor = self._predictor()
+        journal = self._journal(predictor, settings)
+        started = time.perf_counter()
+        rows = self._screen(predictor, settings, journal)
+        seconds = time.perf_counter() - started
+        if not rows:
+            fail("no inputs: the list or archive is empty", NOTHING_DONE)
+        table = rank_rows(rows, order, self.top)
+        self._write(table, journal)
+        self._show(table)
+        raise typer.Exit(_summary(rows, seconds))
+
+    def _check_output(self) -> None:
+        """Refuse before any work what would fail, or destroy something, after it."""
+        if self.resume and self.output is None:
+            raise typer.BadParameter("needs -o, the output of the run to go on with", param_hint="--resume")
+        if self.resume and self.force:
+            raise typer.BadParameter("contradicts --force", param_hint="--resume")
+        if self.output is None:
+            return
+        try:
+            format_of(self.output)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--output") from error
+        journal = _journal_path(self.output)
+        if not self.output.parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {self.output.parent}", param_hint="--output")
+        if self.force:
+            return
+        if journal.exists() and not self.resume:
+            raise typer.BadParameter(
+                f"{journal} holds an unfinished run: --resume goes on with it, --force starts again",
+                param_hint="--output",
+            )
+        if self.output.exists() and not journal.exists():
+            raise typer.BadParameter(
+                f"{self.output} exists{' and is complete' if self.resume else ''}; --force overwrites it"
+                + ("" if self.resume else " (--resume goes on with an unfinished run)"),
+                param_hint="--output",
+            )
+
+    def _settings(self) -> Settings:
+        from mofgap.screening.settings import Settings
+
+        try:
+            return Settings(
+                window=self.window,
+                uncertainty=self.uncertainty,
+                samples=self.samples,
+                seed=self.seed,
+                batch_atoms=self.batch_atoms,
+                max_atoms=self.max_atoms,
+                disorder=self.disorder,
+            )
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    def _predictor(self) -> GapPredictor:
+        from mofgap.gap.predictor import load_model
+
+        try:
+            predictor = load_model(self.model, self.device)
+        except (ValueError, OSError) as error:
+            fail(str(error), NOTHING_DONE)
+        if predictor.calibration.is_raw:
+            typer.echo(f"mofgap: {predictor.about.name} is not calibrated: trust no error bar", err=True)
+        return predictor
+
+    def _journal(self, predictor: GapPredictor, settings: Settings) -> Journal | None:
+        if self.output is None:
+            return None
+        from mofgap.gap.folder import CONFIG, find_model
+        from mofgap.screening.journal import Journal, JournalError
+
+        # The config holds the sha256 of every other file of the model.
+        digest = hashlib.sha256((find_model(self.model) / CONFIG).read_bytes()).hexdigest()
+        header = {"model_sha256": digest, "device": predictor.device, **asdict(settings)}
+        try:
+            journal = Journal(_journal_path(self.output), header, resume=self.resume)
+        except JournalError as error:
+            fail(str(error), WRONG_USAGE)
+        except OSError as error:
+            fail(f"cannot write {_journal_path(self.output)}: {error.strerror}", WRONG_USAGE)
+        if self.resume:
+            typer.echo(f"mofgap: {len(journal.finished)} inputs were done before", err=True)
+        return journal
+
+    def _screen(self, predictor: GapPredictor, settings: Settings, journal: Journal | None) -> list[Row]:
+        from mofgap.crystals.inputs import expand_inputs
+        from mofgap.screening.screen import stream_rows
+
+        def count() -> int:
+            return sum(1 for _ in expand_inputs(self.inputs))
+
+        # What is read in sequence would have to be read twice to be counted.
+        countable = not any(name == "-" or name.endswith(_IN_SEQUENCE) for name in self.inputs)
+        sources = expand_inputs(self.inputs, _standard_input())
+        try:
+            with closing(stream_rows(sources, predictor, settings, self.workers, journal)) as stream:
+                passing = tracked(stream, count if countable else None, Console(stderr=True))
+                return [row for rows in passing for row in rows]
+        except KeyboardInterrupt:
+            fail(f"interrupted; {self._what_is_left(journal)}", INTERRUPTED)
+        except BrokenProcessPool:
+            what = "a worker process died, for want of memory or killed; try fewer --workers"
+            fail(f"{what}; {self._what_is_left(journal)}", NOTHING_DONE)
+        except OSError as error:
+            fail(f"{error}; {self._what_is_left(journal)}", NOTHING_DONE)
+        finally:
+            if journal is not None:
+                journal.close()
+
+    def _what_is_left(self, journal: Journal | None) -> str:
+        if journal is None:
+            return "nothing was kept, -o FILE would have"
+        return f"finished rows are kept in {journal.path}: the same command with --resume goes on"
+
+    def _write(self, table: list[Row], journal: Journal | None) -> None:
+        if self.output is None or journal is None:
+            return
+        try:
+            write_table(self.output, table)
+        except (ValueError, OSError) as error:
+            fail(f"cannot write {self.output}: {error}; {self._what_is_left(journal)}", NOTHING_DONE)
+        journal.remove()
+
+    def _show(self, table: list[Row]) -> None:
+        """The table on standard output; where that is no terminal, only if it was not written elsewhere."""
+        if sys.stdout.isatty():
+            from mofgap.screening.terminal import MAX_ROWS, render
+
+            render(Console(), table, self.window, self.top or MAX_ROWS)
+        elif self.output is None:
+            _print_lines("\t".join(COLUMNS), map(tab_separated, table))
+
+
+def _journal_path(output: Path) -> Path:
+    return output.with_name(f"{output.name}.partial.jsonl")
+
+
+def _standard_input() -> Iterator[str]:
+    # Names of files are bytes; those that are no text must survive.
+    with open(0, encoding="utf-8", errors="surrogateescape", closefd=False) as lines:
+        yield from lines
+
+
+def _print_lines(header: str, lines: Iterable[str]) -> None:
+    """Print to standard output in UTF-8, until its reader has seen enough."""
+    output = sys.stdout.buffer
+    try:
+        output.write(f"{header}\n".encode())
+        for line in lines:
+            output.write(f"{line}\n".encode())
+        output.flush()
+    except BrokenPipeError:
+        # Python flushes once more on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _summary(rows: list[Row], seconds: float) -> int:
+    """Say on standard error how it went; returns the exit code."""
+    failed = [row for row in rows if row.status == "failed"]
+    doubtful = sum(row.status == "warning" for row in rows)
+    for row in failed[:N_FAILURES_SHOWN]:
+        block = "" if Path(row.file).stem == row.structure_id else f" [{row.structure_id}]"
+        typer.echo(f"failed: {row.file}{block}: {row.reason}", err=True)
+    if len(failed) > N_FAILURES_SHOWN:
+        typer.echo(f"failed: {len(failed) - N_FAILURES_SHOWN} more, see the table", err=True)
+    typer.echo(
+        f"{len(rows) - doubtful - len(failed)} ok, {doubtful} with warnings, {len(failed)} failed: "
+        f"{len(rows)} structures in {seconds:.1f} s ({len(rows) / max(seconds, 1e-9):.1f}/s)",
+        err=True,
+    )
+    if len(failed) == len(rows):
+        return NOTHING_DONE
+    return SOME_FAILED if failed else ALL_READ

@@ -1,0 +1,108 @@
+"""``mofgap train``: fine-tune a gap model on labelled structures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from mofgap.cli.exits import NOTHING_DONE, fail
+
+
+def train(
+    labels: Annotated[Path, typer.Argument(help="Parquet table of structures and gaps, or CSV of labels.")],
+    cifs: Annotated[
+        Path | None, typer.Argument(help="Folder or archive of the CIFs that a CSV labels.")
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Model folder to write.")] = Path("model"),
+    target: Annotated[str, typer.Option(help="Column of the gaps, eV.")] = "gap_ev",
+    method: Annotated[
+        Literal["balora", "lora", "full"],
+        typer.Option(help="Bayesian adapters, plain adapters, or all weights of the encoder."),
+    ] = "balora",
+    encoder: Annotated[
+        str, typer.Option(help="Pretrained encoder: a shipped name, or a folder of mofgap pretrain.")
+    ] = "crystal-transformer",
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the adapters.")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training structures.")] = 20,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak rate of adapters and head.")] = 1e-3,
+    kl_weight: Annotated[float, typer.Option(min=0, help="Weight of the divergence from the prior.")] = 0.1,
+    batch_atoms: Annotated[int, typer.Option(min=1, help="Atoms of a batch.")] = 2500,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many epochs without improvement.")
+    ] = None,
+    split_column: Annotated[
+        str, typer.Option(help="Column of train/val/test; dealt 80/10/10 without.")
+    ] = "split",
+    level_of_theory: Annotated[str, typer.Option(help="Of the labels, shown with each gap.")] = "unknown",
+    citation: Annotated[str, typer.Option(help="Whom to cite for the labels, and their licence.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order and noise.")] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Folder to keep graphs in.")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
+    precision: Annotated[
+        Literal["32-true", "bf16-mixed"], typer.Option(help="bf16-mixed is faster where it is supported.")
+    ] = "32-true",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+) -> None:
+    """Fine-tune a gap model on labelled structures, calibrate it, and write a model folder.
+
+    The epoch is chosen, and the error bars are calibrated, on the structures of split ``val``.
+    """
+    from mofgap.crystals.dataset import TableError
+    from mofgap.gap.folder import About, ModelError
+    from mofgap.gap.model import GapModelConfig
+    from mofgap.training.card import write_card
+    from mofgap.training.encoder_folder import find_encoder
+    from mofgap.training.finetune import FinetuneConfig
+    from mofgap.training.labels import read_labels
+    from mofgap.training.loop import TrainingError
+    from mofgap.training.recipe import train as train_model
+
+    config = FinetuneConfig(
+        epochs=epochs,
+        batch_atoms=batch_atoms,
+        learning_rate=learning_rate,
+        kl_weight=kl_weight,
+        patience=patience,
+        seed=seed,
+    )
+    about = About(output.name, level_of_theory=level_of_theory, citation=citation)
+    try:
+        weights, settings = find_encoder(encoder)
+        model_config = GapModelConfig(
+            method=method, encoder_settings=settings, rank=rank, lora_alpha=2.0 * rank
+        )
+        table = read_labels(labels, cifs, target, split_column=split_column, seed=seed)
+        for line in table.skipped:
+            typer.echo(f"skipped {line}", err=True)
+        outcome = train_model(
+            table,
+            output,
+            model_config,
+            config,
+            weights,
+            about,
+            cache=cache,
+            resume=resume,
+            device=device,
+            precision=precision,
+            progress=sys.stderr.isatty(),
+        )
+    except (TableError, ModelError, TrainingError, OSError) as error:
+        fail(str(error), NOTHING_DONE)
+    write_card(output, table, outcome, config, command=" ".join(["mofgap", *sys.argv[1:]]))
+    typer.echo(_scores(outcome.metrics))
+    typer.echo(f"{output}: mofgap screen --model {output} *.cif", err=True)
+
+
+def _scores(metrics: dict[str, dict[str, float]]) -> str:
+    shown: dict[str, Any] = {
+        "mae_ev": "MAE, eV",
+        "spearman": "Spearman(std, |error|)",
+        "coverage_90": "coverage of 90 % intervals",
+    }
+    rows = [["split", *metrics]]
+    rows += [[label, *(f"{m[key]:.3f}" for m in metrics.values())] for key, label in shown.items()]
+    return "\n".join("\t".join(row) for row in rows)

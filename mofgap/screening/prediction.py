@@ -1,0 +1,170 @@
+"""From crystals to rows of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import gemmi
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mofgap.crystals.checks import NOTES
+from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.write import formula_sum
+from mofgap.encoders.crystal_transformer import MAX_Z
+from mofgap.gap.predictor import Estimate, GapPredictor
+from mofgap.screening.reading import Reading
+from mofgap.screening.row import WARNING_SEPARATOR, Row, printable, rounded
+from mofgap.screening.settings import Settings
+
+COVERAGE = 0.9
+"""Of the intervals ``gap_lo90_ev`` to ``gap_hi90_ev``."""
+
+NOVEL = 0.99
+"""A structure more remote than this share of the training set gets the warning ``novel``."""
+
+N_NEAREST = 3
+
+
+def predict_readings(
+    readings: Sequence[Reading], predictor: GapPredictor, settings: Settings
+) -> list[tuple[Row, ...]]:
+    """The rows of each reading, in order.
+
+    On a CPU a row does not depend on what it is computed with; torch runs on one thread meanwhile, since the
+    last digits of its sums depend on their number.
+    """
+    crystals = [
+        entry
+        for reading in readings
+        for entry in reading.entries
+        if isinstance(entry, Crystal) and _unknown_elements(entry) == ""
+    ]
+    with _one_thread():
+        found = iter(_rows(crystals, predictor, settings))
+    result = []
+    for reading in readings:
+        rows = []
+        for entry in reading.entries:
+            if isinstance(entry, ReadFailure):
+                rows.append(failed_row(entry))
+            elif elements := _unknown_elements(entry):
+                reason = f"unknown-element: the model has no place for {elements}; remove the structure"
+                rows.append(failed_row(ReadFailure(entry.source, entry.structure_id, reason)))
+            else:
+                rows.append(next(found))
+        result.append(tuple(rows))
+    return result
+
+
+def failed_row(failure: ReadFailure) -> Row:
+    """The row of an input that gave no gap."""
+    return Row(
+        rank=None,
+        file=printable(failure.source),
+        structure_id=printable(failure.structure_id),
+        status="failed",
+        reason=printable(failure.reason),
+    )
+
+
+def _rows(crystals: Sequence[Crystal], predictor: GapPredictor, settings: Settings) -> list[Row]:
+    """Rows of several crystals; one that cannot be computed does not take the others with it."""
+    if not crystals:
+        return []
+    try:
+        estimate = predictor.estimate(
+            crystals,
+            uncertainty=settings.uncertainty,
+            samples=settings.samples,
+            seed=settings.seed,
+            batch_atoms=settings.batch_atoms,
+        )
+    except (ValueError, RuntimeError, MemoryError) as error:
+        if len(crystals) > 1:
+            return [row for crystal in crystals for row in _rows([crystal], predictor, settings)]
+        what = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = f"prediction-failed: {what}; check the structure, or give a smaller cell"
+        return [failed_row(ReadFailure(c.source, c.structure_id, reason)) for c in crystals]
+    return _rows_of(crystals, estimate, predictor, settings)
+
+
+def _rows_of(
+    crystals: Sequence[Crystal], estimate: Estimate, predictor: GapPredictor, settings: Settings
+) -> list[Row]:
+    gap, std, novelty = estimate.gap_ev, estimate.gap_std_ev, estimate.novelty
+    low, high = predictor.calibration.interval(gap, std, COVERAGE, novelty)
+    inside = np.full(len(gap), np.nan)
+    if settings.window is not None:
+        inside = predictor.calibration.p_in_window(gap, std, *settings.window, novelty)
+    rows = []
+    for i, crystal in enumerate(crystals):
+        warnings = (*crystal.warnings, *_novelty_warnings(estimate, i))
+        doubtful = any(text.split(":", 1)[0] not in NOTES for text in warnings)
+        rows.append(
+            Row(
+                rank=None,
+                file=printable(crystal.source),
+                structure_id=printable(crystal.structure_id),
+                status="warning" if doubtful else "ok",
+                formula=reduced_formula(crystal.atomic_numbers),
+                n_atoms=crystal.n_atoms,
+                gap_ev=rounded(gap[i]),
+                gap_std_ev=rounded(std[i]),
+                epistemic_std_ev=rounded(estimate.epistemic_std_ev[i]),
+                aleatoric_std_ev=rounded(estimate.aleatoric_std_ev[i]),
+                gap_lo90_ev=rounded(low[i]),
+                gap_hi90_ev=rounded(high[i]),
+                p_in_window=rounded(inside[i]),
+                novelty=rounded(novelty[i]),
+                warnings=printable(WARNING_SEPARATOR.join(warnings)),
+                level_of_theory=predictor.about.level_of_theory,
+                model=predictor.about.name,
+            )
+        )
+    return rows
+
+
+def reduced_formula(atomic_numbers: NDArray[np.int64]) -> str:
+    """The formula in Hill order with the smallest whole counts, such as ``C24H12O13Zn4``."""
+    elements, counts = np.unique(atomic_numbers, return_counts=True)
+    return formula_sum(np.repeat(elements, counts // np.gcd.reduce(counts))).replace(" ", "")
+
+
+def _novelty_warnings(estimate: Estimate, i: int) -> list[str]:
+    """What a chemist should know about the distance of structure i from the training set."""
+    seldom = estimate.seldom[i]
+    unseen = [_symbol(z) for z, count in seldom.items() if count == 0]
+    warnings = []
+    if estimate.novelty[i] > NOVEL:
+        nearest = ", ".join(estimate.nearest[i][:N_NEAREST])
+        why = f"training saw no {', '.join(unseen)}" if unseen else "far from every training structure"
+        warnings.append(f"novel: {why}; nearest are {nearest}; check the gap by DFT")
+    known = [f"{_symbol(z)} in {count}" for z, count in seldom.items() if count]
+    if known:
+        warnings.append(f"seldom-elements: {', '.join(known)} training structures")
+    return warnings
+
+
+def _unknown_elements(crystal: Crystal) -> str:
+    beyond = np.unique(
+        crystal.atomic_numbers[(crystal.atomic_numbers > MAX_Z) | (crystal.atomic_numbers < 1)]
+    )
+    return ", ".join(_symbol(int(z)) for z in beyond)
+
+
+def _symbol(atomic_number: int) -> str:
+    return str(gemmi.Element(atomic_number).name)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

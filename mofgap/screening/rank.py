@@ -1,0 +1,60 @@
+"""The order of a table: the most promising first, failures last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Literal, get_args
+
+from mofgap.screening.row import Row
+
+RankBy = Literal["window", "low", "high", "std"]
+RANKINGS: tuple[RankBy, ...] = get_args(RankBy)
+
+_BADNESS: dict[RankBy, Callable[[Row], float]] = {
+    "window": lambda row: -_number(row.p_in_window),
+    "low": lambda row: _number(row.gap_ev),
+    "high": lambda row: -_number(row.gap_ev),
+    "std": lambda row: _number(row.gap_std_ev),
+}
+
+
+def ranking(rank_by: RankBy | None, window: tuple[float, float] | None) -> RankBy:
+    """What to rank by: what was asked for, else the window where there is one, else the smallest gap.
+
+    Raises:
+        ValueError: It is unknown, or needs a window and there is none.
+    """
+    if rank_by is None:
+        return "low" if window is None else "window"
+    if rank_by not in RANKINGS:
+        raise ValueError(f"rank_by must be one of {', '.join(RANKINGS)}, not {rank_by!r}")
+    if rank_by == "window" and window is None:
+        raise ValueError("ranking by window needs a window (--window LO HI)")
+    return rank_by
+
+
+def rank_rows(rows: Iterable[Row], rank_by: RankBy, top: int | None = None) -> list[Row]:
+    """Put rows in order and number them.
+
+    ``window`` puts the largest probability first, ``low`` and ``high`` the smallest and largest gap, ``std``
+    the smallest error bar. Ties go by file and structure id. Failures have no rank and come last, in the
+    order of the inputs.
+
+    Args:
+        rows: In the order of the inputs.
+        rank_by: See above.
+        top: Keep this many of the ranked rows; failures stay, so that none goes unseen.
+    """
+    everything = list(rows)
+    badness = _BADNESS[rank_by]
+    predicted = [row for row in everything if row.status != "failed"]
+    predicted.sort(key=lambda row: (badness(row), row.file, row.structure_id))
+    ranked = [replace(row, rank=place) for place, row in enumerate(predicted, start=1)]
+    return ranked[:top] + [row for row in everything if row.status == "failed"]
+
+
+def _number(value: float | None) -> float:
+    if value is None:
+        raise ValueError("a predicted row lacks the number it is ranked by")
+    return value

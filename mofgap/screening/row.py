@@ -1,0 +1,89 @@
+"""One line of the table: a structure with its gap, or an input that failed with its reason."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import Literal
+
+Status = Literal["ok", "warning", "failed"]
+
+DECIMALS = 4
+"""Digits kept of every number: 0.1 meV and 0.01 % are below anything the model can mean."""
+
+# Control characters, halves of undecodable file names and reordering marks would break a line of text,
+# fool a terminal, or be refused by a format.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; the fields are its columns, in order.
+
+    Attributes:
+        rank: 1 for the best; None for a failure.
+        file: The path, archive member, or ``memory``.
+        structure_id: The file's stem, or the data block where a file holds several.
+        status: ``ok``, ``warning`` (predicted, but something about it deserves a look) or ``failed``.
+        reason: Why it failed and what to do; empty otherwise.
+        formula: Reduced formula in Hill order.
+        n_atoms: Atoms of the cell as read.
+        gap_ev: Predicted gap, eV.
+        gap_std_ev: Calibrated total standard deviation, eV.
+        epistemic_std_ev: Its part from the model's own doubt, eV; None where none was asked for.
+        aleatoric_std_ev: Its part from what the model cannot see, eV.
+        gap_lo90_ev: Lower end of the 90 % interval, eV.
+        gap_hi90_ev: Upper end of the 90 % interval, eV.
+        p_in_window: Probability that the gap lies in the window; None without one.
+        novelty: 0..1, the share of training structures less remote from the rest than this one.
+        warnings: ``name: explanation`` texts, joined by `WARNING_SEPARATOR`.
+        level_of_theory: Of the gap.
+        model: Name of the model.
+    """
+
+    rank: int | None
+    file: str
+    structure_id: str
+    status: Status
+    reason: str = ""
+    formula: str = ""
+    n_atoms: int | None = None
+    gap_ev: float | None = None
+    gap_std_ev: float | None = None
+    epistemic_std_ev: float | None = None
+    aleatoric_std_ev: float | None = None
+    gap_lo90_ev: float | None = None
+    gap_hi90_ev: float | None = None
+    p_in_window: float | None = None
+    novelty: float | None = None
+    warnings: str = ""
+    level_of_theory: str = ""
+    model: str = ""
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+INTEGERS = ("rank", "n_atoms")
+TEXTS = ("file", "structure_id", "status", "reason", "formula", "warnings", "level_of_theory", "model")
+WARNING_SEPARATOR = " | "
+
+Cell = int | float | str | None
+
+
+def cells(row: Row) -> list[Cell]:
+    """The values of a row in the order of `COLUMNS`."""
+    return [getattr(row, name) for name in COLUMNS]
+
+
+def text_of(cell: Cell) -> str:
+    """A value as text: nothing for None, else the shortest text that reads back as the same value."""
+    return "" if cell is None else str(cell)
+
+
+def printable(text: str) -> str:
+    """Text for any output: whatever is no character of a line of text becomes ``�``."""
+    return _UNPRINTABLE.sub("�", text)
+
+
+def rounded(value: float) -> float | None:
+    """A number of a row; None for one that is not known (NaN). Adding zero turns -0.0 into 0.0."""
+    return None if value != value else round(float(value), DECIMALS) + 0.0

@@ -1,0 +1,185 @@
+"""The stream: inputs in, rows out, in order, with bounded memory and any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mofgap.crystals.cif import MAX_ATOMS, ReadFailure
+from mofgap.crystals.convert import crystal_from
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.disorder import Disorder
+from mofgap.crystals.inputs import expand_inputs
+from mofgap.gap.posterior import Uncertainty
+from mofgap.gap.predictor import BATCH_ATOMS, GapPredictor, load_model
+from mofgap.screening.journal import Finished, Journal
+from mofgap.screening.pool import ordered_map
+from mofgap.screening.prediction import predict_readings
+from mofgap.screening.rank import RankBy, rank_rows, ranking
+from mofgap.screening.reading import Reading, Source, read
+from mofgap.screening.row import Row
+from mofgap.screening.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Task = tuple[Source, str]
+"""An input, and the sha256 of the bytes that were done before."""
+
+
+def screen(
+    structures: Any,
+    window: tuple[float, float] | None = None,
+    *,
+    model: str | Path | GapPredictor = "qmof-pbe",
+    rank_by: RankBy | None = None,
+    top: int | None = None,
+    uncertainty: Uncertainty = "closed-form",
+    samples: int = 32,
+    seed: int = 0,
+    batch_atoms: int = BATCH_ATOMS,
+    workers: int = 1,
+    device: str = "auto",
+    max_atoms: int = MAX_ATOMS,
+    disorder: Disorder = "refuse",
+) -> pd.DataFrame:
+    """Predict and rank structures: ``mofgap screen`` in Python.
+
+    Args:
+        structures: One or many of: path of a CIF, folder, glob pattern, archive, ``@list.txt``, pymatgen
+            ``Structure``, ASE ``Atoms``, `Crystal`.
+        window: Ends of the gap window, eV; an infinite end is open.
+        model: Name of a shipped model, a model folder, or a loaded model.
+        rank_by: ``window``, ``low``, ``high`` or ``std``; by default ``window`` where there is one, else
+            ``low``.
+        top: Keep this many of the ranked rows; failures stay.
+        uncertainty: ``closed-form``, ``weights`` or ``rows``.
+        samples: Draws of the sampling kinds; 0 gives the mean alone.
+        seed: Of the draws.
+        batch_atoms: Atoms of a batch on a GPU.
+        workers: Processes that read, and on a CPU predict.
+        device: ``auto``, ``cpu`` or ``cuda``; a loaded model stays where it is.
+        max_atoms: Largest cell that is accepted.
+        disorder: ``refuse`` or ``majority``.
+
+    Returns:
+        A row for each structure and each failure, with the columns of `Row`.
+
+    Raises:
+        ValueError: An argument makes no sense; a `ModelError` if there is no such model.
+        TypeError: Something is neither a path nor a structure.
+    """
+    from mofgap.screening.table import to_frame
+
+    settings = Settings(window, uncertainty, samples, seed, batch_atoms, max_atoms, disorder)
+    order = ranking(rank_by, settings.window)
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    predictor = model if isinstance(model, GapPredictor) else load_model(model, device)
+    stream = stream_rows(sources_of(structures), predictor, settings, workers)
+    return to_frame(rank_rows((row for rows in stream for row in rows), order, top))
+
+
+def sources_of(structures: Any) -> Iterator[Source]:
+    """Inputs from paths and structure objects, one or many; objects are named by their place.
+
+    Raises:
+        TypeError: Something is neither.
+    """
+    for place, item in enumerate([structures] if _is_one(structures) else structures, start=1):
+        if isinstance(item, str | Path):
+            yield from expand_inputs([item])
+            continue
+        name = getattr(item, "structure_id", "") or f"structure-{place}"
+        try:
+            crystal = crystal_from(item, name)
+        except ValueError as error:
+            yield ReadFailure("memory", name, str(error))
+        else:
+            yield replace(crystal, structure_id=name)
+
+
+def stream_rows(
+    sources: Iterable[Source],
+    predictor: GapPredictor,
+    settings: Settings,
+    workers: int = 1,
+    journal: Journal | None = None,
+) -> Generator[tuple[Row, ...]]:
+    """The rows of each input, in order; none has a rank yet.
+
+    On a CPU every worker reads and predicts; on a GPU workers read, and this process predicts in batches.
+
+    Args:
+        sources: The inputs, read only a little ahead.
+        predictor: The model, sent to each worker once.
+        settings: How to read and predict.
+        workers: Number of processes; 1 computes in this one.
+        journal: Gives the rows of inputs that were done before, and records the others.
+    """
+    finished = journal.finished if journal else {}
+    tasks = ((source, _expected(source, finished)) for source in sources)
+    if predictor.device == "cpu":
+        results = ordered_map(_Screener(predictor, settings), tasks, workers)
+    else:
+        reader = partial(_read, settings=settings)
+        results = _in_batches(ordered_map(reader, tasks, workers), predictor, settings)
+    for reading, rows in results:
+        if reading.unchanged:
+            yield finished[reading.source].rows
+            continue
+        # A name that leads nowhere today may lead somewhere when the run goes on.
+        if journal and reading.sha256:
+            journal.add(reading.source, Finished(reading.sha256, rows))
+        yield rows
+
+
+Result = tuple[Reading, tuple[Row, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Screener:
+    """Reads and predicts one input."""
+
+    predictor: GapPredictor
+    settings: Settings
+
+    def __call__(self, task: Task) -> Result:
+        reading = _read(task, settings=self.settings)
+        rows = predict_readings([reading], self.predictor, self.settings)[0]
+        return replace(reading, entries=()), rows
+
+
+def _read(task: Task, *, settings: Settings) -> Reading:
+    source, expected = task
+    return read(source, expected, disorder=settings.disorder, max_atoms=settings.max_atoms)
+
+
+def _in_batches(readings: Iterable[Reading], predictor: GapPredictor, settings: Settings) -> Iterator[Result]:
+    """Predict inputs together, a batch of atoms at a time."""
+    batch: list[Reading] = []
+
+    def results() -> Iterator[Result]:
+        yield from zip(batch, predict_readings(batch, predictor, settings), strict=True)
+        batch.clear()
+
+    for reading in readings:
+        if batch and sum(each.n_atoms for each in batch) + reading.n_atoms > settings.batch_atoms:
+            yield from results()
+        batch.append(reading)
+    yield from results()
+
+
+def _expected(source: Source, finished: dict[str, Finished]) -> str:
+    known = None if isinstance(source, Crystal) else finished.get(source.source)
+    return known.sha256 if known else ""
+
+
+def _is_one(structures: Any) -> bool:
+    """Structure objects iterate over their atoms; a list, tuple or generator iterates over structures."""
+    return isinstance(structures, str | Path | Crystal) or any(
+        hasattr(structures, name) for name in ("lattice", "get_cell")
+    )

@@ -1,0 +1,53 @@
+"""What decides the numbers of a table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import get_args
+
+from mofgap.crystals.cif import MAX_ATOMS
+from mofgap.crystals.disorder import Disorder
+from mofgap.gap.posterior import UNCERTAINTIES, Uncertainty
+from mofgap.gap.predictor import BATCH_ATOMS
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How structures are read and predicted.
+
+    Attributes:
+        window: Ends of the gap window, eV; an infinite end is open.
+        uncertainty: ``closed-form``, ``weights`` or ``rows``.
+        samples: Draws of the sampling kinds; 0 gives the mean alone, without the model's own doubt.
+        seed: Of the draws.
+        batch_atoms: Atoms of a batch on a GPU.
+        max_atoms: Largest cell that is accepted.
+        disorder: ``refuse``, or ``majority`` for the majority occupant of each site.
+    """
+
+    window: tuple[float, float] | None = None
+    uncertainty: Uncertainty = "closed-form"
+    samples: int = 32
+    seed: int = 0
+    batch_atoms: int = BATCH_ATOMS
+    max_atoms: int = MAX_ATOMS
+    disorder: Disorder = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.window is not None:
+            low, high = self.window
+            if math.isnan(low) or math.isnan(high) or low > high:
+                raise ValueError(f"a window needs its lower end first, not {low} {high}")
+            object.__setattr__(self, "window", (float(low), float(high)))
+        if self.uncertainty not in UNCERTAINTIES:
+            raise ValueError(
+                f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, not {self.uncertainty!r}"
+            )
+        if self.disorder not in get_args(Disorder):
+            raise ValueError(
+                f"disorder must be one of {', '.join(get_args(Disorder))}, not {self.disorder!r}"
+            )
+        for name, least in {"samples": 0, "seed": 0, "batch_atoms": 1, "max_atoms": 1}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")

@@ -1,0 +1,148 @@
+"""The table as a DataFrame and as a file."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mofgap.screening.row import COLUMNS, INTEGERS, TEXTS, Cell, Row, cells, text_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_XLSX_ROWS = 1_048_575
+_FORMULA_STARTS = ("=", "+", "-", "@")
+_STYLE = (
+    "body{font:14px system-ui,sans-serif;margin:2em}table{border-collapse:collapse}"
+    "th,td{padding:.3em .6em;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}"
+    "th{position:sticky;top:0;background:#fff}td.number{text-align:right;font-variant-numeric:tabular-nums}"
+    "tr.failed{color:#a00}tr.warning{background:#fff8e1}"
+)
+
+
+def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """The rows as a DataFrame with the same types whatever the rows: a missing number is NaN or NA."""
+    import pandas as pd
+
+    frame = pd.DataFrame([cells(row) for row in rows], columns=list(COLUMNS))
+    floats = [name for name in COLUMNS if name not in INTEGERS + TEXTS]
+    types = dict.fromkeys(INTEGERS, "Int64") | dict.fromkeys(floats, "float64") | dict.fromkeys(TEXTS, "str")
+    return frame.astype(types)
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Write a table in the format of its extension; it appears whole or not at all.
+
+    Args:
+        path: With an extension of `FORMATS`.
+        rows: In order.
+
+    Raises:
+        ValueError: The extension is unknown, or the format cannot hold so many rows.
+        OSError: It cannot be written.
+    """
+    content = FORMATS[format_of(path)](rows)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def format_of(path: Path) -> str:
+    """The extension of a table, in lower case.
+
+    Raises:
+        ValueError: There is no such format.
+    """
+    extension = path.suffix.lower()
+    if extension not in FORMATS:
+        raise ValueError(f"{path.name}: the extension must be one of {', '.join(FORMATS)}")
+    return extension
+
+
+def tab_separated(row: Row) -> str:
+    """A row as one line; its texts hold no tabs and no line ends."""
+    return "\t".join(text_of(cell) for cell in cells(row))
+
+
+def _csv(rows: Sequence[Row]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([_inert(cell) for cell in cells(row)] for row in rows)
+    return text.getvalue().encode("utf-8")
+
+
+def _inert(cell: Cell) -> Cell:
+    """A text that a spreadsheet would take for a formula gets the apostrophe that marks text."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
+
+
+def _json(rows: Sequence[Row]) -> bytes:
+    return json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False).encode("utf-8") + b"\n"
+
+
+def _parquet(rows: Sequence[Row]) -> bytes:
+    buffer = io.BytesIO()
+    to_frame(rows).to_parquet(buffer, engine="pyarrow", index=False)
+    return buffer.getvalue()
+
+
+def _xlsx(rows: Sequence[Row]) -> bytes:
+    from openpyxl import Workbook
+    from openpyxl.cell import WriteOnlyCell
+
+    if len(rows) > MAX_XLSX_ROWS:
+        raise ValueError(f"a sheet holds {MAX_XLSX_ROWS:,} rows, not {len(rows):,}; choose .csv or .parquet")
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("mofgap")
+    sheet.freeze_panes = "A2"
+    sheet.append(list(COLUMNS))
+    for row in rows:
+        line = []
+        for value in cells(row):
+            cell = WriteOnlyCell(sheet, value)
+            if isinstance(value, str):
+                cell.data_type = "s"  # never a formula
+            line.append(cell)
+        sheet.append(line)
+    buffer = io.BytesIO()
+    book.save(buffer)
+    return buffer.getvalue()
+
+
+def _html(rows: Sequence[Row]) -> bytes:
+    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+    body = "\n".join(_html_row(row) for row in rows)
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>mofgap screen</title>'
+        f"<style>{_STYLE}</style></head>\n<body><table>\n<thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{body}\n</tbody></table></body></html>\n"
+    )
+    return page.encode("utf-8")
+
+
+def _html_row(row: Row) -> str:
+    def data(cell: Cell) -> str:
+        kind = "" if cell is None or isinstance(cell, str) else ' class="number"'
+        return f"<td{kind}>{html.escape(text_of(cell))}</td>"
+
+    return f'<tr class="{row.status}">{"".join(map(data, cells(row)))}</tr>'
+
+
+FORMATS: dict[str, Callable[[Sequence[Row]], bytes]] = {
+    ".csv": _csv,
+    ".parquet": _parquet,
+    ".json": _json,
+    ".xlsx": _xlsx,
+    ".html": _html,
+}
+"""From an extension to what turns rows into the bytes of a file."""

@@ -1,0 +1,100 @@
+"""The table on a terminal: a bar for each interval, on one axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mofgap.screening.row import WARNING_SEPARATOR, Row
+
+Window = tuple[float, float] | None
+MAX_ROWS = 50
+"""Rows shown where ``--top`` does not ask for more."""
+
+_WIDEST_BAR, _NARROWEST_BAR = 40, 16
+_OTHER_COLUMNS = 84
+
+
+def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int = MAX_ROWS) -> None:
+    """Print the best rows; failures are left to the summary.
+
+    Args:
+        console: Where to.
+        rows: Ranked.
+        window: Marked on the axis, eV.
+        n_shown: At most so many rows.
+    """
+    ranked = [row for row in rows if row.rank is not None]
+    shown = ranked[:n_shown]
+    if not shown:
+        return
+    top_ev = axis_end(shown)
+    width = max(_NARROWEST_BAR, min(_WIDEST_BAR, console.width - _OTHER_COLUMNS))
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("#", justify="right")
+    table.add_column("structure", overflow="fold", max_width=28)
+    table.add_column("formula", overflow="ellipsis", no_wrap=True, max_width=18)
+    table.add_column("gap / eV", justify="right", no_wrap=True)
+    table.add_column(axis(top_ev, width), no_wrap=True)
+    if window is not None:
+        table.add_column("in window", justify="right", no_wrap=True)
+    table.add_column("warnings", overflow="fold")
+    for row in shown:
+        inside = [] if window is None else [Text(f"{row.p_in_window or 0:.0%}")]
+        table.add_row(
+            Text(str(row.rank)),
+            Text(row.structure_id),
+            Text(row.formula),
+            Text(f"{row.gap_ev or 0:.2f} ± {row.gap_std_ev or 0:.2f}"),
+            bar(row, window, top_ev, width),
+            *inside,
+            Text(warning_names(row), style="yellow"),
+        )
+    console.print(table)
+    if len(ranked) > len(shown):
+        console.print(Text(f"... {len(ranked) - len(shown)} more: -o FILE keeps them all, --top N shows N"))
+
+
+def axis_end(rows: Sequence[Row]) -> float:
+    """A whole number of eV that no interval exceeds, at least 1."""
+    return float(max(1, math.ceil(max(row.gap_hi90_ev or 0 for row in rows))))
+
+
+def axis(top_ev: float, width: int) -> Text:
+    """The header of the bars: the axis from 0 to its end."""
+    end = f"{top_ev:g} eV"
+    return Text("0" + end.rjust(width - 1))
+
+
+def bar(row: Row, window: Window, top_ev: float, width: int) -> Text:
+    """An interval as a line with its gap as a dot, over the window in grey.
+
+    Args:
+        row: A predicted row.
+        window: Ends in eV; shaded with ``░`` too, for terminals without colour.
+        top_ev: Right end of the axis, which starts at 0.
+        width: Number of characters.
+    """
+
+    def place(value: float | None) -> int:
+        return min(width - 1, max(0, int((value or 0) / top_ev * width)))
+
+    low, gap, high = place(row.gap_lo90_ev), place(row.gap_ev), place(row.gap_hi90_ev)
+    text = Text()
+    for i in range(width):
+        inside = (
+            window is not None and window[0] < (i + 1) * top_ev / width and i * top_ev / width < window[1]
+        )
+        mark = "●" if i == gap else "━" if low <= i <= high else "░" if inside else " "
+        style = ("cyan" if low <= i <= high else "bright_black") + (" on grey23" if inside else "")
+        text.append(mark, style)
+    return text
+
+
+def warning_names(row: Row) -> str:
+    """The names of a row's warnings, without their explanations."""
+    return ", ".join(text.split(":", 1)[0] for text in row.warnings.split(WARNING_SEPARATOR) if text)
