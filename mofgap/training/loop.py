@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any
 import lightning as L  # noqa: N812
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
 from mofgap.crystals.dataset import GraphStore, PackedSampler
 
 LAST = "last.ckpt"
+METRICS = "metrics.csv"
 
 
 class TrainingError(ValueError):
@@ -40,6 +41,34 @@ def loader(
     """Batches packed by atoms; shuffled from ``seed`` and the epoch, or in order where it is None."""
     sampler = PackedSampler(positions, store.n_atoms, batch_atoms, seed)
     return DataLoader(Batches(store), sampler=sampler, batch_size=None)
+
+
+class EpochLog(Callback):  # type: ignore[misc]
+    """Keeps what was logged in a CSV, one row an epoch; a run that is taken up again adds to it.
+
+    Args:
+        path: The CSV.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Write the file anew, since an epoch may be repeated after a kill."""
+        if not trainer.is_global_zero:
+            return
+        rows: list[dict[str, Any]] = []
+        if self.path.exists():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
+        logged = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **logged})
+        partial = self.path.with_suffix(".partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+            writer.writeheader()
+            writer.writerows(rows)
+        partial.replace(self.path)
 
 
 def warmup_cosine(optimizer: torch.optim.Optimizer, total_steps: int, warmup: float) -> LambdaLR:
@@ -106,14 +135,13 @@ def fit(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
         max_epochs=epochs,
         precision=precision,
-        logger=CSVLogger(folder, name="", version=""),
-        callbacks=[*extra, *callbacks, best, latest],
+        logger=False,
+        callbacks=[*extra, *callbacks, EpochLog(folder / METRICS), best, latest],
         num_sanity_val_steps=0,
         enable_progress_bar=progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
         gradient_clip_val=1.0,
-        log_every_n_steps=50,
     )
     trainer.fit(
         module, train, val, ckpt_path=str(last) if resume and last.exists() else None, weights_only=False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,13 @@ import lightning as L  # noqa: N812
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mofgap.crystals.dataset import TableError, cached_store
 from mofgap.crystals.graph import GraphConfig
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
 from mofgap.training.atoms import ATOM_TARGETS, SIZE_ONLY, AtomHeads, PretrainConfig
+from mofgap.training.encoder_folder import save_encoder
 from mofgap.training.loop import fit, loader, warmup_cosine
 
 
@@ -133,8 +132,5 @@ def pretrain(
     state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
     prefix = "heads.encoder."
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    path = folder / "encoder.safetensors"
-    save_file(weights, path)
     described = {"encoder": asdict(encoder_config), "pretraining": asdict(config)}
-    (folder / "encoder.json").write_text(json.dumps(described, indent=2) + "\n")
-    return path
+    return save_encoder(folder, weights, described)

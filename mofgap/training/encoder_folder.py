@@ -1,0 +1,55 @@
+"""A pretrained encoder on disk: ``encoder.safetensors`` and what it was made with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mofgap.gap.folder import ModelError
+from mofgap.shipped import shipped_folder
+
+WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
+
+
+def save_encoder(folder: Path, weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Path:
+    """Write weights and, last, their description with the weights' sha256.
+
+    Args:
+        folder: Where to.
+        weights: The encoder's parameters by name.
+        settings: ``encoder`` (its configuration) and whatever else made it.
+
+    Returns:
+        Path of the weights.
+    """
+    path = folder / WEIGHTS
+    save_file(dict(weights), path)
+    described = dict(settings) | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    (folder / DESCRIPTION).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def find_encoder(name: str) -> tuple[Path, dict[str, Any]]:
+    """Weights and settings of a pretrained encoder.
+
+    Args:
+        name: A folder that ``save_encoder`` wrote, or the name of a shipped one.
+
+    Raises:
+        ModelError: There is none, or its weights are not those it was saved with.
+    """
+    for folder in (Path(name), shipped_folder("models") / name):
+        if not (folder / DESCRIPTION).exists():
+            continue
+        described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        path = folder / WEIGHTS
+        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != described["sha256"]:
+            raise ModelError(f"{path} is missing or is not the file it was saved as")
+        return path, described["encoder"]
+    raise ModelError(f"no encoder {name!r}: neither a folder with {DESCRIPTION} nor a shipped encoder")
