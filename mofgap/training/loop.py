@@ -126,6 +126,7 @@ def fit(
     last = folder / LAST
     if last.exists() and not resume:
         raise TrainingError(f"{folder} holds a training already: resume it, or choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
     best = ModelCheckpoint(folder, filename="best", monitor=monitor, enable_version_counter=False)
     latest = ModelCheckpoint(folder, filename="last", monitor=None, enable_version_counter=False)
     extra: list[Callback] = [RichProgressBar()] if progress else []
