@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from mofgap.encoders.attention import neighbour_attention, reference_attention
+
+N_ATOMS, K, N_HEADS, WIDTH = 11, 7, 4, 24
+
+
+def make_inputs(bond_gradient: bool) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    query, key, value = (torch.randn(N_ATOMS, WIDTH, generator=generator) for _ in range(3))
+    bond = torch.randn(N_ATOMS, K, N_HEADS + WIDTH, generator=generator)
+    neighbour = torch.randint(0, N_ATOMS, (N_ATOMS, K), generator=generator)
+    weight = torch.rand(N_ATOMS, K, generator=generator)
+    weight[2, 4:] = 0
+    weight[5] = 0
+    for tensor in (query, key, value):
+        tensor.requires_grad_()
+    return [query, key, value, bond.requires_grad_(bond_gradient), neighbour, weight]
+
+
+@pytest.mark.parametrize("bond_gradient", [True, False])
+def test_the_compiled_loops_agree_with_torch(bond_gradient: bool) -> None:
+    inputs = make_inputs(bond_gradient)
+    mine, theirs = neighbour_attention(*inputs), reference_attention(*inputs)
+    torch.testing.assert_close(mine, theirs, atol=2e-6, rtol=1e-5)
+    learnt = [t for t in inputs if t.requires_grad]
+    assert len(learnt) == (4 if bond_gradient else 3)
+    given = torch.randn(N_ATOMS, WIDTH, generator=torch.Generator().manual_seed(4))
+    ours = torch.autograd.grad(mine, learnt, given)
+    for gradient, expected in zip(ours, torch.autograd.grad(theirs, learnt, given), strict=True):
+        torch.testing.assert_close(gradient, expected, atol=5e-6, rtol=1e-4)
+        assert expected.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("attention", [neighbour_attention, reference_attention])
+def test_an_atom_without_neighbours_receives_nothing(attention: object) -> None:
+    assert callable(attention)
+    inputs = make_inputs(bond_gradient=True)
+    out = attention(*inputs)
+    assert torch.equal(out[5], torch.zeros(WIDTH))
+    gradients = torch.autograd.grad(out.square().sum(), inputs[:4])
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+    assert torch.equal(gradients[0][5], torch.zeros(WIDTH))
+
+
+def test_a_neighbour_of_no_weight_may_be_any_atom() -> None:
+    inputs = make_inputs(bond_gradient=False)
+    before = neighbour_attention(*inputs)
+    inputs[4][2, 4:] = 9
+    torch.testing.assert_close(neighbour_attention(*inputs), before, atol=1e-6, rtol=1e-6)
+
+
+def test_half_precision_inputs_are_computed_in_float32() -> None:
+    query, key, value, bond, *tables = (t.detach() for t in make_inputs(bond_gradient=False))
+    halves = [t.bfloat16() for t in (query, key, value, bond)]
+    out = neighbour_attention(*halves, *tables)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, reference_attention(*(t.float() for t in halves), *tables))

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.graph import collate, crystal_graph
+from mofgap.encoders.crystal_transformer import MASKED, CrystalTransformer, CrystalTransformerConfig
+from mofgap.training.atoms import AtomHeads
+
+HIDDEN = torch.tensor([True, False, False, True, False])
+
+
+def losses(
+    encoder_config: CrystalTransformerConfig, numbers: list[int], mask_weight: float
+) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    encoder = CrystalTransformer(encoder_config)
+    heads = AtomHeads(encoder, torch.zeros(4), torch.ones(4))
+    coords = np.random.default_rng(0).random((5, 3))
+    crystal = Crystal(np.eye(3) * 6, coords, np.array(numbers))
+    batch = collate([crystal_graph(crystal, encoder.graph_config)])
+    found = heads.loss(batch, torch.ones(5, 4), HIDDEN, mask_weight)
+    assert batch.atomic_number[HIDDEN].tolist() == [MASKED, MASKED]
+    return {name: value.detach() for name, value in found.items()}
+
+
+def test_masked_elements_are_hidden_from_the_encoder(tiny_encoder: CrystalTransformerConfig) -> None:
+    first, second = (losses(tiny_encoder, [6, 8, 1, z, 6], 0.0) for z in (30, 29))
+    assert torch.equal(first["loss"], second["loss"])
+    assert torch.equal(first["mae"], second["mae"])
+
+
+def test_masked_elements_are_a_part_of_the_loss(tiny_encoder: CrystalTransformerConfig) -> None:
+    without, half, whole = (losses(tiny_encoder, [6, 8, 1, 30, 6], w)["loss"] for w in (0.0, 0.5, 1.0))
+    assert float(half - without) == pytest.approx(float(whole - half), rel=1e-4)
+    assert whole > half > without > 0

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mofgap.crystals.dataset import TableError
+from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
+from mofgap.training.atoms import ATOM_TARGETS, PretrainConfig
+from mofgap.training.loop import TrainingError
+from mofgap.training.pretrain import Pretraining, atom_targets, pretrain
+
+CONFIG = PretrainConfig(epochs=4, batch_atoms=30, learning_rate=1e-2, seed=3)
+
+
+def run(frame: pd.DataFrame, folder: Path, encoder: CrystalTransformerConfig, resume: bool = False) -> Path:
+    return pretrain(frame, folder, encoder, CONFIG, resume=resume, device="cpu", progress=False)
+
+
+def test_the_loss_falls_and_the_encoder_is_written(
+    tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig
+) -> None:
+    path = run(tiny_frame, tmp_path / "run", tiny_encoder)
+    log = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert log.epoch.tolist() == [0, 1, 2, 3]
+    assert log.val_loss.iloc[-1] < 0.8 * log.val_loss.iloc[0]
+    assert log.train_loss.iloc[-1] < 0.8 * log.train_loss.iloc[0]
+    assert {f"val_mae_{name}" for name in ATOM_TARGETS} < set(log.columns)
+    CrystalTransformer(tiny_encoder).load_state_dict(load_file(path))
+    described = json.loads((tmp_path / "run" / "encoder.json").read_text())
+    assert CrystalTransformerConfig(**described["encoder"]) == tiny_encoder
+    assert PretrainConfig(**described["pretraining"]) == CONFIG
+
+
+def test_an_interrupted_pretraining_ends_in_the_same_weights(
+    tmp_path: Path,
+    tiny_frame: pd.DataFrame,
+    tiny_encoder: CrystalTransformerConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = load_file(run(tiny_frame, tmp_path / "whole", tiny_encoder))
+    step = Pretraining.training_step
+
+    def killed(self: Pretraining, batch: object, batch_idx: int) -> torch.Tensor:
+        if self.current_epoch == 2 and batch_idx == 1:
+            raise RuntimeError("killed")
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pretraining, "training_step", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(tiny_frame, tmp_path / "cut", tiny_encoder)
+    assert not (tmp_path / "cut" / "encoder.safetensors").exists()
+    torch.rand(7)  # a new process finds torch's own generator in another state
+    resumed = load_file(run(tiny_frame, tmp_path / "cut", tiny_encoder, resume=True))
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+    logs = [pd.read_csv(tmp_path / folder / "metrics.csv") for folder in ("whole", "cut")]
+    pd.testing.assert_frame_equal(*logs)
+
+
+def test_a_folder_in_use_is_not_overwritten(
+    tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig
+) -> None:
+    (tmp_path / "last.ckpt").write_bytes(b"a run")
+    with pytest.raises(TrainingError, match="holds a training already"):
+        run(tiny_frame, tmp_path, tiny_encoder)
+    assert (tmp_path / "last.ckpt").read_bytes() == b"a run"
+
+
+def test_test_rows_are_never_seen(
+    tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig
+) -> None:
+    spoilt = tiny_frame.copy()
+    hidden = spoilt.split == "test"
+    for name in ATOM_TARGETS:
+        spoilt.loc[hidden, name] = spoilt.loc[hidden, name].map(lambda values: values * np.nan)
+    config = PretrainConfig(epochs=1, batch_atoms=30)
+    first, second = (
+        load_file(pretrain(frame, tmp_path / name, tiny_encoder, config, device="cpu", progress=False))
+        for name, frame in (("first", tiny_frame), ("second", spoilt))
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_targets_that_do_not_fit_are_named(tiny_frame: pd.DataFrame) -> None:
+    with pytest.raises(TableError, match="pbe_magmom_mu_b"):
+        atom_targets(tiny_frame.drop(columns="pbe_magmom_mu_b"))
+    short = tiny_frame.assign(pbe_cm5_charge_e=[v[1:] for v in tiny_frame.pbe_cm5_charge_e])
+    with pytest.raises(TableError, match="pbe_cm5_charge_e does not hold one value an atom in tiny-00"):
+        atom_targets(short)
+
+
+def test_the_sign_of_a_moment_is_not_learnt(tiny_frame: pd.DataFrame) -> None:
+    turned = tiny_frame.assign(
+        pbe_magmom_mu_b=[-v for v in tiny_frame.pbe_magmom_mu_b],
+        pbe_cm5_charge_e=[-v for v in tiny_frame.pbe_cm5_charge_e],
+    )
+    plain, other = atom_targets(tiny_frame), atom_targets(turned)
+    names = list(ATOM_TARGETS)
+    assert torch.equal(plain[:, names.index("pbe_magmom_mu_b")], other[:, names.index("pbe_magmom_mu_b")])
+    assert torch.equal(plain[:, names.index("pbe_cm5_charge_e")], -other[:, names.index("pbe_cm5_charge_e")])
