@@ -7,14 +7,21 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import gemmi
 import numpy as np
 from gemmi import cif
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import Disorder, refuse
 from mofgap.crystals.rungs import read_leniently, readable, stated_formula, syntax_error
-from mofgap.crystals.sites import CifError, cell_of, formula_of, has_sites, sites_of
+from mofgap.crystals.sites import (
+    CifError,
+    cell_of,
+    check_cell,
+    formula_of,
+    has_sites,
+    sites_of,
+    small_structure,
+)
 from mofgap.crystals.symmetry import expand, operations
 from mofgap.crystals.unit_cell import check_size, settle
 
@@ -197,7 +204,7 @@ def _structure(part: _Part, source: str, name: str, disorder: Disorder, max_atom
     if part.block is None:
         return _structure_from_text(part.text, source, name, disorder, max_atoms)
     block = part.block
-    structure = gemmi.make_small_structure_from_block(block)
+    structure = small_structure(block)
     cell = cell_of(structure)
     sites, notes = sites_of(block, structure, cell)
     check_size(len(sites), max_atoms)
@@ -216,6 +223,8 @@ def _structure_from_text(text: str, source: str, name: str, disorder: Disorder, 
     """The structure of a damaged block, from the lenient readers."""
     error = syntax_error(text)
     rung, (cell, sites) = read_leniently(text, error)
+    check_cell(cell)
+    check_size(len(sites), max_atoms)
     warnings = (f"lenient-reading: {error}; read by {rung}, compare the structure with the file",)
     crystal = Crystal(cell, sites.frac_coords, sites.atomic_numbers, name, source, rung, warnings)
     op_index = np.zeros(len(sites), dtype=np.int64)

@@ -65,8 +65,12 @@ def _pymatgen(text: str, site_tolerance: float, occupancy_tolerance: float) -> R
 
 def _ase(text: str) -> Reading:
     from ase.io.cif import read_cif
+    from ase.spacegroup.spacegroup import SpacegroupError
 
-    atoms = next(read_cif(io.StringIO(text), slice(None)))
+    try:
+        atoms = read_cif(io.StringIO(text), slice(None))[0]
+    except SpacegroupError as error:
+        raise ValueError(str(error)) from error
     symbols = list(atoms.get_chemical_symbols())
     kinds = atoms.arrays["spacegroup_kinds"]
     shares = atoms.info.get("occupancy", {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import gemmi
@@ -14,6 +13,9 @@ from mofgap.crystals.elements import candidates, parse_formula
 
 _FRACT = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
 _CARTN = tuple(f"_atom_site_Cartn_{axis}" for axis in "xyz")
+# Far outside what any crystal has, near enough to keep neighbour searches cheap.
+THINNEST_CELL_ANGSTROM = 0.5
+LONGEST_EDGE_ANGSTROM = 1000.0
 
 
 class CifError(ValueError):
@@ -61,25 +63,54 @@ def has_sites(block: cif.Block) -> bool:
     return bool(block.find_values(_FRACT[0])) or bool(block.find_values(_CARTN[0]))
 
 
+def small_structure(block: cif.Block) -> gemmi.SmallStructure:
+    """Gemmi's reading of a block.
+
+    Raises:
+        CifError: a number in it is none.
+    """
+    try:
+        return gemmi.make_small_structure_from_block(block)
+    except (ValueError, RuntimeError) as error:
+        name = "bad-cell" if "angle" in str(error) else "bad-value"
+        raise CifError(f"{name}: {error}; correct that value") from error
+
+
 def cell_of(structure: gemmi.SmallStructure) -> NDArray[np.float64]:
     """(3, 3) lattice vectors as rows, in angstrom.
 
     Raises:
-        CifError: no cell, or one without volume.
+        CifError: no cell, or one that cannot be.
     """
     cell = structure.cell
     if not cell.is_crystal():
         raise CifError(
             "no-cell: the cell lengths are missing or unknown; add _cell_length_a, _b, _c and the angles"
         )
-    lengths = (cell.a, cell.b, cell.c)
-    # 0.1 cubic angstrom: far below any real cell, far above a rounding error.
-    if min(lengths) <= 0 or not (math.isfinite(cell.volume) and cell.volume > 0.1):
+    matrix = np.array(cell.orth.mat.tolist(), dtype=np.float64).T
+    # Negative lengths and angles beyond 180 degrees would give a sound matrix.
+    if min(cell.parameters) <= 0 or max(cell.alpha, cell.beta, cell.gamma) >= 180:
+        matrix[:] = np.nan
+    check_cell(matrix)
+    return np.ascontiguousarray(matrix)
+
+
+def check_cell(cell: NDArray[np.float64]) -> None:
+    """Does nothing to a cell that a crystal can have.
+
+    Raises:
+        CifError: an edge is too long, or two faces are too near each other.
+    """
+    with np.errstate(all="ignore"):
+        longest = np.linalg.norm(cell, axis=1).max()
+        volume = np.abs(np.linalg.det(cell))
+        faces = np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1)
+        thinnest = (volume / faces).min()
+    if not (thinnest > THINNEST_CELL_ANGSTROM and longest < LONGEST_EDGE_ANGSTROM):
         raise CifError(
-            f"bad-cell: lengths {lengths} and angles {(cell.alpha, cell.beta, cell.gamma)} "
-            "enclose no volume; correct the _cell_ values"
+            f"bad-cell: longest edge {longest:.3g} Å, nearest faces {thinnest:.3g} Å apart; "
+            "correct the cell lengths and angles"
         )
-    return np.array(cell.orth.mat.tolist(), dtype=np.float64).T.copy()
 
 
 def sites_of(

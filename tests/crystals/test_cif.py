@@ -179,6 +179,24 @@ def test_symmetry_counts_towards_the_limit():
     assert only(read_cif(text, max_atoms=7)).reason.startswith("too-many-atoms")
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ("_cell_length_b 6.0", "_cell_length_b 1e5", "bad-cell"),
+        ("_cell_length_b 6.0", "_cell_length_b -6.0", "bad-cell"),
+        ("_cell_length_b 6.0", "_cell_length_b nan", "bad-cell"),
+        ("_cell_length_b 6.0", "_cell_length_b 0.001", "bad-cell"),
+        ("_cell_angle_beta 90", "_cell_angle_beta 0", "bad-cell"),
+        ("_cell_angle_beta 90", "_cell_angle_beta 270", "bad-cell"),
+        ("_cell_length_a", "_symmetry_Int_Tables_number 1x\n_cell_length_a", "bad-value"),
+        ("0.31000", "nan", "missing-coordinates"),
+    ],
+)
+def test_absurd_values_are_refused_quickly(before, after, reason):
+    assert before in GOOD
+    assert only(read_cif(GOOD.replace(before, after))).reason.startswith(f"{reason}: ")
+
+
 def test_a_missing_file_is_a_failure():
     failure = only(read_cif_file(CIFS / "nowhere.cif"))
     assert failure.reason.startswith("unreadable-file: No such file")
