@@ -45,7 +45,9 @@ def _named_group(block: cif.Block, cell: gemmi.UnitCell) -> tuple[gemmi.GroupOps
     number = _first_value(block, _NUMBER_TAGS)
     if number:
         numbered = gemmi.find_spacegroup_by_number(int(number)) if number.isdecimal() else None
-        return (numbered.operations() if numbered else None), f"number {number}", numbered is not None
+        if numbered is None:
+            return None, f"number {number}", False
+        return numbered.operations(), f"number {number}", numbered.number > 2
     return None, "", False
 
 

@@ -86,6 +86,15 @@ def test_spellings_of_a_name(name):
     assert (crystal.n_atoms, crystal.warnings) == (4, ())
 
 
+@pytest.mark.parametrize(("number", "n_atoms", "warned"), [(1, 1, False), (2, 2, False), (14, 4, True)])
+def test_a_number_alone_is_taken_in_its_standard_setting(number, n_atoms, warned):
+    text = cif_text(gemmi.SpaceGroup("P 21/c"), (1, 2, 3), named=True)
+    line = next(line for line in text.splitlines() if "Hall" in line)
+    (crystal,) = read_cif(text.replace(line, f"_symmetry_Int_Tables_number {number}"))
+    assert crystal.n_atoms == n_atoms
+    assert any(text.startswith("origin-choice") for text in crystal.warnings) is warned
+
+
 def test_operators_that_form_no_group_are_pointed_out():
     text = cif_text(gemmi.SpaceGroup("P 4"), (1, 2, 3), named=False)
     (crystal,) = read_cif(text.replace("'-x,-y,z'\n", ""))
