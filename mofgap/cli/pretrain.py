@@ -24,6 +24,7 @@ def pretrain(
     seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order and masks.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder to keep graphs in.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="How many devices, a process each.")] = 1,
     precision: Annotated[
         Literal["32-true", "bf16-mixed"], typer.Option(help="bf16-mixed is faster where it is supported.")
     ] = "32-true",
@@ -48,6 +49,7 @@ def pretrain(
             cache=cache,
             resume=resume,
             device=device,
+            devices=devices,
             precision=precision,
             progress=sys.stderr.isatty(),
         )

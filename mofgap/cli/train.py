@@ -41,6 +41,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order and noise.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder to keep graphs in.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="How many devices, a process each.")] = 1,
     precision: Annotated[
         Literal["32-true", "bf16-mixed"], typer.Option(help="bf16-mixed is faster where it is supported.")
     ] = "32-true",
@@ -87,6 +88,7 @@ def train(
             cache=cache,
             resume=resume,
             device=device,
+            devices=devices,
             precision=precision,
             progress=sys.stderr.isatty(),
         )

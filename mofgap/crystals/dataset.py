@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import Sampler
 from torch_geometric.data import Batch
 
@@ -188,6 +188,9 @@ def _fingerprint(frame: pd.DataFrame, config: GraphConfig) -> str:
 class PackedSampler(Sampler[list[int]]):
     """Batches of structures packed by atoms, in an order that depends on seed and epoch alone.
 
+    Where several processes train together each takes its share of the shuffled batches; batches in the
+    order given are for looking, and every process sees them all.
+
     Args:
         positions: Structures to draw from.
         n_atoms: Atoms of every structure of the store.
@@ -210,8 +213,11 @@ class PackedSampler(Sampler[list[int]]):
         order = self.positions
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
-        packs = pack_by_atoms(self.n_atoms[order].tolist(), self.max_atoms)
-        return [order[pack].tolist() for pack in packs]
+        packs = [order[p].tolist() for p in pack_by_atoms(self.n_atoms[order].tolist(), self.max_atoms)]
+        if self.seed is None or not distributed.is_initialized():
+            return packs
+        rank, size = distributed.get_rank(), distributed.get_world_size()
+        return packs[: len(packs) // size * size][rank::size]
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the batches of this epoch."""

@@ -110,7 +110,8 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
         alpha = network(self.features[batch.position.cpu()].to(self.device))
         elements = elements_per_layer(self.model.layers)
         kl = kl_divergence(alpha, elements, self.model.config.balora.prior_variance) / elements.sum()
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
+        draw = np.random.SeedSequence([self.config.seed, self.global_step, self.global_rank])
+        generator = torch.Generator().manual_seed(int(draw.generate_state(1)[0]))
         with sampling(self.model.layers, alpha, batch.batch, kind=self.config.noise, generator=generator):
             yield kl.mean()
 
@@ -188,6 +189,7 @@ def finetune(
     *,
     resume: bool = False,
     device: str = "auto",
+    devices: int = 1,
     precision: str = "32-true",
     progress: bool = True,
 ) -> Tensor:
@@ -200,6 +202,7 @@ def finetune(
         config: How to train.
         resume: Go on from the last checkpoint.
         device: ``auto``, ``cpu`` or ``cuda``.
+        devices: How many of them, a process each.
         precision: Lightning's word, such as ``bf16-mixed``.
         progress: Draw a progress bar.
 
@@ -207,7 +210,10 @@ def finetune(
         (n_structures, n_features) pooled frozen features of all structures.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    features = frozen_features(model, data.store, config.batch_atoms, folder / "frozen_features.safetensors")
+    kept = folder / "frozen_features.safetensors"
+    if not resume:
+        kept.unlink(missing_ok=True)  # an earlier run may have been of other structures, or another encoder
+    features = frozen_features(model, data.store, config.batch_atoms, kept)
     gaps = torch.as_tensor(data.gap_ev, dtype=torch.float32)
     learnt = gaps[list(data.train)]
     model.gap_mean_ev.copy_(learnt.mean())
@@ -216,7 +222,7 @@ def finetune(
         model.noise_network.fit_scale(features[list(data.train)])
     train = loader(data.store, data.train, config.batch_atoms, config.seed)
     val = loader(data.store, data.val, config.batch_atoms, None)
-    module = Finetuning(model, features, gaps, config, config.epochs * len(train))
+    module = Finetuning(model, features, gaps, config, config.epochs * len(train) // devices)
     best = fit(
         module,
         train,
@@ -227,6 +233,7 @@ def finetune(
         patience=config.patience,
         resume=resume,
         device=device,
+        devices=devices,
         precision=precision,
         progress=progress,
     )

@@ -49,8 +49,8 @@ def read_labels(
         path: A parquet table of structures and labels, or a CSV of labels.
         cifs: Folder or archive of the CIFs a CSV's labels belong to; joined by file name or data block.
         target: Column of the gaps, eV.
-        split_column: Column of ``train``/``val``/``test``; where there is none, structures are dealt
-            80/10/10 by a hash of identifier and seed.
+        split_column: Column of ``train``/``val``/``test``; where there is no column ``split`` and no other
+            is named, structures are dealt 80/10/10 by a hash of identifier and seed.
         seed: Of that deal.
 
     Raises:
@@ -64,16 +64,15 @@ def read_labels(
         raise TableError(f"{path} holds labels only: name the folder of their CIFs too")
     else:
         frame, skipped = _join(path, cifs)
-    if target not in frame.columns:
-        near = difflib.get_close_matches(target, frame.columns, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(map(str, frame.columns))}"
-        raise TableError(f"{path}: no column {target!r}{hint}")
+    _check_column(target, frame, path)
+    if split_column != "split":
+        _check_column(split_column, frame, path)
     gaps = pd.to_numeric(frame[target], errors="coerce")
     usable = gaps.notna() & (gaps >= 0)
     skipped += [f"{name}: no {target} of at least 0 eV" for name in frame.structure_id[~usable]]
     frame = frame.assign(**{target: gaps})[usable].reset_index(drop=True)
     if split_column in frame.columns:
-        frame = frame.rename(columns={split_column: "split"})
+        frame = frame.assign(split=frame[split_column])
         unknown = set(frame.split) - set(SPLITS)
         if unknown:
             raise TableError(f"{path}: {split_column} may be {', '.join(SPLITS)}, not {sorted(unknown)[0]!r}")
@@ -85,13 +84,20 @@ def read_labels(
     return Labels(frame, target, tuple(skipped))
 
 
+def _check_column(name: str, frame: pd.DataFrame, path: Path) -> None:
+    if name not in frame.columns:
+        near = difflib.get_close_matches(name, frame.columns, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(map(str, frame.columns))}"
+        raise TableError(f"{path}: no column {name!r}{hint}")
+
+
 def _join(path: Path, cifs: Path) -> tuple[pd.DataFrame, list[str]]:
     """Labels of a CSV joined to structures by identifier; whatever finds no partner is listed."""
-    labels = pd.read_csv(path)
+    labels = pd.read_csv(path, dtype=dict.fromkeys(LABEL_IDS, str))
     id_column = next((name for name in LABEL_IDS if name in labels.columns), None)
     if id_column is None:
         raise TableError(f"{path}: no identifier column; expected one of {', '.join(LABEL_IDS)}")
-    labels["structure_id"] = labels[id_column].astype(str).str.removesuffix(".cif")
+    labels["structure_id"] = labels[id_column].str.removesuffix(".cif")
     repeated = labels.structure_id[labels.structure_id.duplicated()]
     if len(repeated):
         raise TableError(f"{path}: {repeated.iloc[0]} is labelled more than once")

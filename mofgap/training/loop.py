@@ -94,6 +94,7 @@ def fit(
     patience: int | None = None,
     resume: bool = False,
     device: str = "auto",
+    devices: int = 1,
     precision: str = "32-true",
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
@@ -113,6 +114,8 @@ def fit(
         patience: Stop after so many epochs without improvement; None never does.
         resume: Go on from the last checkpoint of ``folder``.
         device: ``auto``, ``cpu`` or ``cuda``.
+        devices: How many of them, a process each; the batches of a step add up. The program goes on after
+            this call in the first process alone.
         precision: Lightning's word for it, such as ``bf16-mixed``.
         progress: Draw a progress bar.
         callbacks: Added to these.
@@ -134,6 +137,7 @@ def fit(
         extra.append(EarlyStopping(monitor, patience=patience))
     trainer = L.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
+        devices=devices,
         max_epochs=epochs,
         precision=precision,
         logger=False,
@@ -147,4 +151,6 @@ def fit(
     trainer.fit(
         module, train, val, ckpt_path=str(last) if resume and last.exists() else None, weights_only=False
     )
+    if not trainer.is_global_zero:
+        raise SystemExit(0)
     return folder / "best.ckpt"

@@ -57,7 +57,7 @@ class Pretraining(L.LightningModule):  # type: ignore[misc]
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Descend the loss on one batch."""
-        losses = self._losses(batch, [self.config.seed, 1, self.global_step])
+        losses = self._losses(batch, [self.config.seed, 1, self.global_step, self.global_rank])
         self.log("train_loss", losses["loss"], batch_size=batch.num_nodes, on_step=False, on_epoch=True)
         return losses["loss"]
 
@@ -86,6 +86,7 @@ def pretrain(
     cache: Path | None = None,
     resume: bool = False,
     device: str = "auto",
+    devices: int = 1,
     precision: str = "32-true",
     progress: bool = True,
 ) -> Path:
@@ -99,6 +100,7 @@ def pretrain(
         cache: Folder of cached graphs.
         resume: Go on from the last checkpoint.
         device: ``auto``, ``cpu`` or ``cuda``.
+        devices: How many of them, a process each.
         precision: Lightning's word, such as ``bf16-mixed``.
         progress: Draw a progress bar.
 
@@ -116,7 +118,7 @@ def pretrain(
     heads = AtomHeads(CrystalTransformer(encoder_config), seen.mean(0), seen.std(0))
     train = loader(store, positions["train"], config.batch_atoms, config.seed)
     val = loader(store, positions["val"], config.batch_atoms, None)
-    module = Pretraining(heads, target, config, config.epochs * len(train))
+    module = Pretraining(heads, target, config, config.epochs * len(train) // devices)
     best = fit(
         module,
         train,
@@ -126,6 +128,7 @@ def pretrain(
         monitor="val_loss",
         resume=resume,
         device=device,
+        devices=devices,
         precision=precision,
         progress=progress,
     )

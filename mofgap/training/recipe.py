@@ -52,6 +52,7 @@ def train(
     cache: Path | None = None,
     resume: bool = False,
     device: str = "auto",
+    devices: int = 1,
     precision: str = "32-true",
     progress: bool = True,
 ) -> Outcome:
@@ -67,6 +68,7 @@ def train(
         cache: Folder of cached graphs.
         resume: Go on from the last checkpoint.
         device: ``auto``, ``cpu`` or ``cuda``.
+        devices: How many of them, a process each.
         precision: Lightning's word, such as ``bf16-mixed``.
         progress: Draw a progress bar.
 
@@ -90,6 +92,7 @@ def train(
         config,
         resume=resume,
         device=device,
+        devices=devices,
         precision=precision,
         progress=progress,
     )
