@@ -14,7 +14,6 @@ from mofgap.crystals.checks import NOTES
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import formula_sum
-from mofgap.encoders.crystal_transformer import MAX_Z
 from mofgap.gap.predictor import Estimate, GapPredictor
 from mofgap.screening.reading import Reading
 from mofgap.screening.row import WARNING_SEPARATOR, Row, printable, rounded
@@ -37,27 +36,15 @@ def predict_readings(
     On a CPU a row does not depend on what it is computed with; torch runs on one thread meanwhile, since the
     last digits of its sums depend on their number.
     """
-    crystals = [
-        entry
-        for reading in readings
-        for entry in reading.entries
-        if isinstance(entry, Crystal) and _unknown_elements(entry) == ""
-    ]
+    crystals = [entry for reading in readings for entry in reading.entries if isinstance(entry, Crystal)]
     with _one_thread():
         found = iter(_rows(crystals, predictor, settings))
-    result = []
-    for reading in readings:
-        rows = []
-        for entry in reading.entries:
-            if isinstance(entry, ReadFailure):
-                rows.append(failed_row(entry))
-            elif elements := _unknown_elements(entry):
-                reason = f"unknown-element: the model has no place for {elements}; remove the structure"
-                rows.append(failed_row(ReadFailure(entry.source, entry.structure_id, reason)))
-            else:
-                rows.append(next(found))
-        result.append(tuple(rows))
-    return result
+    return [
+        tuple(
+            failed_row(entry) if isinstance(entry, ReadFailure) else next(found) for entry in reading.entries
+        )
+        for reading in readings
+    ]
 
 
 def failed_row(failure: ReadFailure) -> Row:
@@ -147,13 +134,6 @@ def _novelty_warnings(estimate: Estimate, i: int) -> list[str]:
     if known:
         warnings.append(f"seldom-elements: {', '.join(known)} training structures")
     return warnings
-
-
-def _unknown_elements(crystal: Crystal) -> str:
-    beyond = np.unique(
-        crystal.atomic_numbers[(crystal.atomic_numbers > MAX_Z) | (crystal.atomic_numbers < 1)]
-    )
-    return ", ".join(_symbol(int(z)) for z in beyond)
 
 
 def _symbol(atomic_number: int) -> str:

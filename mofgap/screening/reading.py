@@ -14,6 +14,7 @@ from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.inputs import InputItem, read_input
 from mofgap.crystals.sites import CifError
 from mofgap.crystals.unit_cell import check_size
+from mofgap.encoders.crystal_transformer import MAX_Z
 
 Source = InputItem | ReadFailure | Crystal
 """What is screened: a CIF still to be read, a name that leads nowhere, or a structure at hand."""
@@ -69,6 +70,11 @@ def read(source: Source, expected_sha256: str, *, disorder: Disorder, max_atoms:
 def _checked(entry: Entry) -> Entry:
     if isinstance(entry, ReadFailure):
         return entry
+    numbers = np.unique(entry.atomic_numbers)
+    strange = numbers[(numbers < 1) | (numbers > MAX_Z)].tolist()
+    if strange:
+        reason = f"unknown-element: no model knows atomic number {', '.join(map(str, strange))}"
+        return ReadFailure(entry.source, entry.structure_id, f"{reason}; correct or leave out the structure")
     return replace(entry, warnings=entry.warnings + check_crystal(entry))
 
 

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mofgap.cli import screen as verb
+from mofgap.cli.main import app
+from mofgap.gap.posterior import UNCERTAINTIES
+from mofgap.gap.predictor import BATCH_ATOMS
+from mofgap.screening.rank import RANKINGS
+from mofgap.screening.settings import Settings
+
+HEAVY = ("torch", "pandas", "numpy", "gemmi", "pymatgen", "ase", "scipy")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["screen", "--help"]])
+def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
+    program = (
+        "import sys; sys.argv = ['mofgap', *sys.argv[1:]]\n"
+        "from mofgap.cli.main import app\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        f"print('loaded', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+    assert done.stdout.endswith("loaded []\n"), done.stdout + done.stderr
+    assert "mofgap" in done.stdout
+
+
+def test_help_answers_in_half_a_second() -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "mofgap", "--help"], check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    # The best of a few: the machine may be busy with something else.
+    assert min(seconds() for _ in range(5)) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Usage"),
+        (["--window", "3", "1"], "lower end"),
+        (["--window", "nan", "1"], "lower end"),
+        (["--rank-by", "window"], "needs a window"),
+        (["--rank-by", "best"], "best"),
+        (["-o", "table.txt"], ".parquet"),
+        (["-o", "no-folder/table.csv"], "no-folder"),
+        (["-o", "old.csv"], "--force"),
+        (["-o", "half.csv"], "--resume"),
+        (["-o", "old.csv", "--resume"], "complete"),
+        (["--resume"], "needs -o"),
+        (["-o", "new.csv", "--resume", "--force"], "contradicts"),
+        (["--samples", "-1"], "samples"),
+        (["--uncertainty", "guess"], "closed-form"),
+    ],
+)
+def test_wrong_usage_exits_with_2(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    Path("old.csv").write_text("precious")
+    Path("half.csv.partial.jsonl").write_text("")
+    result = CliRunner().invoke(app, ["screen", *(["x.cif"] if arguments else []), *arguments])
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert Path("old.csv").read_text() == "precious"
+
+
+def test_missing_model_says_which_there_are() -> None:
+    result = CliRunner().invoke(app, ["screen", "x.cif", "--model", "no-such-model"])
+    assert result.exit_code == 1
+    assert "no-such-model" in result.output and "shipped" in result.output
+
+
+def test_choices_and_defaults_are_those_of_the_library() -> None:
+    import inspect
+
+    assert [each.value for each in verb.RankBy] == list(RANKINGS)
+    assert [each.value for each in verb.Uncertainty] == list(UNCERTAINTIES)
+    defaults = {name: p.default for name, p in inspect.signature(verb.screen).parameters.items()}
+    assert defaults["batch_atoms"] == BATCH_ATOMS
+    for name, value in vars(Settings()).items():
+        assert defaults[name] == value
+
+
+def test_examples_are_copied_once(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "examples"
+    assert CliRunner().invoke(app, ["examples", str(folder)]).exit_code == 0
+    cifs = list(folder.glob("*.cif"))
+    assert len(cifs) >= 20 and (folder / "README.md").exists()
+    cifs[0].write_text("mine")
+    again = CliRunner().invoke(app, ["examples", str(folder)])
+    assert again.exit_code == 2 and "--force" in again.output and cifs[0].read_text() == "mine"
+    assert CliRunner().invoke(app, ["examples", str(folder), "--force"]).exit_code == 0
+    assert cifs[0].read_text() != "mine"

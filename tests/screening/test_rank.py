@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mofgap.screening.rank import RANKINGS, RankBy, rank_rows, ranking
+from mofgap.screening.row import Row
+
+# Few values, so that ties happen.
+number = st.sampled_from([0.0, 0.1, 0.5, 1.0, 2.5])
+name = st.sampled_from(["a", "b", "c"])
+predicted = st.builds(
+    Row,
+    rank=st.none(),
+    file=name,
+    structure_id=name,
+    status=st.sampled_from(["ok", "warning"]),
+    gap_ev=number,
+    gap_std_ev=number,
+    p_in_window=number,
+)
+failed = st.builds(Row, rank=st.none(), file=name, structure_id=name, status=st.just("failed"))
+table = st.lists(predicted | failed, max_size=12)
+KEY = {"window": "p_in_window", "low": "gap_ev", "high": "gap_ev", "std": "gap_std_ev"}
+
+
+@given(table, st.sampled_from(RANKINGS))
+def test_ranked_rows_come_first_in_order_and_failures_last(rows: list[Row], rank_by: RankBy) -> None:
+    result = rank_rows(rows, rank_by)
+    n = sum(row.status != "failed" for row in rows)
+    assert [row.rank for row in result] == [*range(1, n + 1), *[None] * (len(rows) - n)]
+    values = [getattr(row, KEY[rank_by]) for row in result[:n]]
+    assert values == sorted(values, reverse=rank_by in ("window", "high"))
+    assert result[n:] == [row for row in rows if row.status == "failed"]
+
+
+@given(table, st.sampled_from(RANKINGS), st.randoms(use_true_random=False))
+def test_ranks_do_not_depend_on_the_order_of_the_inputs(rows: list[Row], rank_by: RankBy, random) -> None:
+    shuffled = random.sample(rows, len(rows))
+    place = [(row.rank, row.file, row.structure_id) for row in rank_rows(rows, rank_by) if row.rank]
+    again = [(row.rank, row.file, row.structure_id) for row in rank_rows(shuffled, rank_by) if row.rank]
+    assert place == again
+
+
+@given(table, st.sampled_from(RANKINGS), st.integers(1, 5))
+def test_top_cuts_ranked_rows_alone(rows: list[Row], rank_by: RankBy, top: int) -> None:
+    whole, cut = rank_rows(rows, rank_by), rank_rows(rows, rank_by, top)
+    assert cut == [row for row in whole if row.rank is None or row.rank <= top]
+
+
+def test_default_ranking_follows_the_window() -> None:
+    assert ranking(None, (1.8, 3.0)) == "window"
+    assert ranking(None, None) == "low"
+    assert ranking("std", (1.8, 3.0)) == "std"
+    with pytest.raises(ValueError, match="window"):
+        ranking("window", None)
+    with pytest.raises(ValueError, match="rank_by"):
+        ranking("best", None)  # type: ignore[arg-type]

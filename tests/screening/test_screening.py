@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mofgap
+from mofgap.crystals.convert import to_ase, to_pymatgen
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.inputs import expand_inputs
+from mofgap.gap.folder import ModelError
+from mofgap.gap.predictor import GapPredictor
+from mofgap.screening import screen as screening
+from mofgap.screening.journal import Journal
+from mofgap.screening.prediction import reduced_formula
+from mofgap.screening.row import COLUMNS
+from mofgap.screening.settings import Settings
+
+WriteCifs = Callable[[Path, int], list[Path]]
+
+
+@pytest.fixture(scope="module")
+def cifs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good files, one with two blocks of which one is bad, one that is empty."""
+    from mofgap.crystals.write import write_cif
+
+    folder = tmp_path_factory.mktemp("cifs")
+    rng = np.random.default_rng(3)
+    frac = np.array([[0, 0, 0], [0.31, 0.05, 0], [0.5, 0.12, 0], [0.69, 0.05, 0], [0.5, 0.302, 0]])
+    for i in range(4):
+        cell = np.diag(rng.uniform(5.9, 6.6, 3))
+        crystal = Crystal(cell, frac, np.array([30, 8, 6, 8, 1]), f"s{i}")
+        (folder / f"s{i}.cif").write_text(write_cif(crystal))
+    one, two = (folder / "s0.cif").read_text(), (folder / "s1.cif").read_text()
+    (folder / "t.cif").write_text(one + two.replace("_cell_length_a", "_x"))
+    (folder / "u.cif").write_text("")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(cifs: Path, tiny: GapPredictor) -> pd.DataFrame:
+    return mofgap.screen(cifs, (1.8, 3.0), model=tiny)
+
+
+def test_every_structure_and_failure_is_a_row(table: pd.DataFrame) -> None:
+    assert tuple(table.columns) == COLUMNS
+    failed = table[table.status == "failed"]
+    assert failed.structure_id.tolist() == ["s1", "u"]
+    assert failed.reason.str.split(":").str[0].tolist() == ["no-cell", "empty-file"]
+    assert failed["rank"].isna().all() and failed.gap_ev.isna().all()
+    assert table["rank"].dropna().tolist() == [1, 2, 3, 4, 5]
+    assert sorted(table[table.status != "failed"].structure_id) == ["s0", "s0", "s1", "s2", "s3"]
+
+
+def test_numbers_fit_together(table: pd.DataFrame) -> None:
+    good = table[table.status != "failed"]
+    assert good.p_in_window.between(0, 1).all() and good.p_in_window.is_monotonic_decreasing
+    assert (good.gap_lo90_ev <= good.gap_ev).all() and (good.gap_ev <= good.gap_hi90_ev).all()
+    total = np.hypot(good.epistemic_std_ev, good.aleatoric_std_ev)
+    np.testing.assert_allclose(good.gap_std_ev, total, atol=2e-4)
+    assert good.novelty.between(0, 1).all() and (good.formula == "CHO2Zn").all() and (good.n_atoms == 5).all()
+    assert (good.level_of_theory == "PBE").all() and (good.model == "tiny").all()
+
+
+def test_same_table_for_any_number_of_workers(cifs: Path, tiny: GapPredictor, table: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(table, mofgap.screen(cifs, (1.8, 3.0), model=tiny, workers=2))
+
+
+@pytest.mark.parametrize("batch_atoms", [1, 12, 4000])
+def test_same_rows_in_batches_of_any_size(cifs: Path, tiny: GapPredictor, batch_atoms: int) -> None:
+    settings = Settings(batch_atoms=batch_atoms)
+    sources = list(expand_inputs([cifs]))
+    readings = [screening._read((source, ""), settings=settings) for source in sources]
+    batched = [rows for _, rows in screening._in_batches(readings, tiny, settings)]
+    assert batched == list(screening.stream_rows(sources, tiny, settings))
+
+
+def test_objects_give_the_numbers_of_their_files(cifs: Path, tiny: GapPredictor) -> None:
+    (crystal,) = tiny_crystals(cifs / "s0.cif")
+    for one in (crystal, to_pymatgen(crystal), to_ase(crystal)):
+        alone = mofgap.screen(one, model=tiny)
+        several = mofgap.screen([str(cifs / "s0.cif"), one], model=tiny)
+        assert len(alone) == 1 and several.gap_ev.tolist() == alone.gap_ev.tolist() * 2
+        assert several.gap_std_ev.nunique() == 1
+
+
+def tiny_crystals(path: Path) -> list[Crystal]:
+    from mofgap.crystals.cif import read_cif_file
+
+    return [entry for entry in read_cif_file(path) if isinstance(entry, Crystal)]
+
+
+def test_objects_that_cannot_be_computed_fail_by_name(cifs: Path, tiny: GapPredictor) -> None:
+    (good,) = tiny_crystals(cifs / "s0.cif")
+    bad = {
+        "no-atoms": replace(good, frac_coords=np.empty((0, 3)), atomic_numbers=np.empty(0, dtype=np.int64)),
+        "bad-coordinates": replace(good, frac_coords=good.frac_coords * np.nan),
+        "no-cell": replace(good, cell=np.ones((3, 3))),
+        "unknown-element": replace(good, atomic_numbers=good.atomic_numbers + 100),
+        "too-many-atoms": good,
+    }
+    for name, crystal in bad.items():
+        frame = mofgap.screen([crystal], model=tiny, max_atoms=4 if name == "too-many-atoms" else 1000)
+        assert frame.status.tolist() == ["failed"] and frame.reason[0].startswith(f"{name}: ")
+    with pytest.raises(TypeError):
+        mofgap.screen([3.5], model=tiny)
+
+
+def test_one_structure_that_breaks_the_model_leaves_the_others(cifs: Path, tiny: GapPredictor) -> None:
+    crystals = [c for i in range(2) for c in tiny_crystals(cifs / f"s{i}.cif")]
+
+    class Fragile(GapPredictor):
+        def estimate(self, crystals, **settings):  # type: ignore[no-untyped-def]
+            if any(c.structure_id == "s0" for c in crystals):
+                raise RuntimeError("out of\nmemory")
+            return super().estimate(crystals, **settings)
+
+    fragile = Fragile(tiny.model, tiny.about, tiny.calibration, tiny.novelty, "cpu")
+    frame = mofgap.screen(crystals, model=fragile)
+    assert frame.structure_id.tolist() == ["s1", "s0"]
+    assert frame.reason[1].startswith("prediction-failed: out of memory;")
+
+
+def test_unseen_elements_are_novel_and_seldom_ones_named(cifs: Path, tiny: GapPredictor) -> None:
+    (good,) = tiny_crystals(cifs / "s0.cif")
+    strange = replace(good, atomic_numbers=np.array([92, 8, 6, 8, 1]))
+    frame = mofgap.screen([strange], model=tiny)
+    assert frame.novelty[0] == 1.0 and frame.status[0] == "warning"
+    (novel,) = (text for text in frame.warnings[0].split(" | ") if text.startswith("novel: "))
+    assert "training saw no U" in novel and novel.count("train-") == 3
+
+    counts = tiny.novelty.element_counts.copy()
+    counts[30] = 2
+    rare = replace(tiny, novelty=replace(tiny.novelty, element_counts=counts))
+    assert "seldom-elements: Zn in 2 training structures" in mofgap.screen(good, model=rare).warnings[0]
+
+
+def test_facts_about_the_chemistry_are_no_warning_status(cifs: Path, tiny: GapPredictor) -> None:
+    (good,) = tiny_crystals(cifs / "s0.cif")
+    counts = np.full_like(tiny.novelty.element_counts, 99)
+    everywhere = replace(tiny.novelty, element_counts=counts, quantiles=tiny.novelty.quantiles + 1e3)
+    copper = replace(good, atomic_numbers=np.array([29, 8, 6, 8, 1]), warnings=())
+    frame = mofgap.screen(copper, model=replace(tiny, novelty=everywhere))
+    assert frame.warnings[0].startswith("open-shell-metal: ") and frame.status[0] == "ok"
+
+
+def test_no_samples_means_no_epistemic_part(cifs: Path, tiny: GapPredictor) -> None:
+    frame = mofgap.screen(cifs / "s0.cif", model=tiny, samples=0)
+    assert frame.epistemic_std_ev.isna().all() and frame.gap_std_ev.notna().all()
+    drawn = [mofgap.screen(cifs, model=tiny, uncertainty="weights", samples=3, seed=s) for s in (1, 1, 2)]
+    pd.testing.assert_frame_equal(drawn[0], drawn[1])
+    assert not drawn[0].equals(drawn[2])
+
+
+def test_changed_files_are_done_again_and_others_not(
+    tmp_path: Path, tiny: GapPredictor, write_cifs: WriteCifs
+) -> None:
+    paths = write_cifs(tmp_path / "in", 3)
+    settings = Settings()
+
+    def run(resume: bool) -> tuple[list[object], set[str]]:
+        journal = Journal(tmp_path / "journal", {}, resume=resume)
+        before = set(journal.path.read_bytes().splitlines())
+        rows = list(screening.stream_rows(expand_inputs(paths), tiny, settings, journal=journal))
+        journal.close()
+        added = set(journal.path.read_bytes().splitlines()) - before
+        return rows, {str(path) for path in paths if any(str(path).encode() in line for line in added)}
+
+    first, added = run(resume=False)
+    assert added == set(map(str, paths))
+    paths[1].write_bytes(paths[2].read_bytes())
+    again, added = run(resume=True)
+    assert added == {str(paths[1])}
+    assert [again[0], again[2]] == [first[0], first[2]] and again[1] != first[1]
+
+
+def test_wrong_arguments_are_named(tiny: GapPredictor, tmp_path: Path) -> None:
+    for wrong in (
+        {"window": (3.0, 1.8)},
+        {"window": (float("nan"), 1.8)},
+        {"uncertainty": "guess"},
+        {"disorder": "ignore"},
+        {"samples": -1},
+        {"max_atoms": 0},
+        {"workers": 0},
+        {"rank_by": "window"},
+    ):
+        with pytest.raises(ValueError, match=next(iter(wrong)).split("_")[0]):
+            mofgap.screen([], model=tiny, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="no-such"):
+        mofgap.screen([], model="no-such")
+    assert mofgap.screen([str(tmp_path / "nothing.cif")], model=tiny).reason[0].startswith("missing-file: ")
+
+
+def test_reduced_formula_is_in_hill_order() -> None:
+    assert reduced_formula(np.array([30, 30, 8, 8, 6, 6, 1, 1, 1, 1])) == "CH2OZn"
+    assert reduced_formula(np.array([8, 30])) == "OZn"

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import csv
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import openpyxl
+import pandas as pd
+import pytest
+
+from mofgap.screening.row import COLUMNS, INTEGERS, TEXTS, Row, cells, printable, rounded
+from mofgap.screening.table import FORMATS, format_of, tab_separated, to_frame, write_table
+
+GOOD = Row(
+    rank=1,
+    file="a/=1+1.cif",
+    structure_id="=1+1",
+    status="warning",
+    formula="CHO2Zn",
+    n_atoms=5,
+    gap_ev=2.5,
+    gap_std_ev=0.25,
+    aleatoric_std_ev=0.2,
+    gap_lo90_ev=2.1,
+    gap_hi90_ev=2.9,
+    novelty=1.0,
+    warnings='novel: far; nearest are x, y | -odd: Å, "quoted"',
+    level_of_theory="PBE",
+    model="tiny",
+)
+BAD = Row(rank=None, file="<b>&.cif", structure_id="@b", status="failed", reason="=cmd: <script>, µ")
+TABLE = [GOOD, BAD]
+
+
+class _Cells(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.add(tag)
+        if tag == "td":
+            self.texts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.texts and self.lasttag == "td":
+            self.texts[-1] += data.strip("\n")
+
+
+def test_columns_are_those_promised() -> None:
+    assert ",".join(COLUMNS) == (
+        "rank,file,structure_id,status,reason,formula,n_atoms,gap_ev,gap_std_ev,epistemic_std_ev,"
+        "aleatoric_std_ev,gap_lo90_ev,gap_hi90_ev,p_in_window,novelty,warnings,level_of_theory,model"
+    )
+
+
+@pytest.mark.parametrize("extension", [".csv", ".parquet", ".json"])
+def test_formats_read_back_equal(extension: str, tmp_path: Path) -> None:
+    path = tmp_path / f"out{extension}"
+    write_table(path, TABLE)
+    expected = to_frame(TABLE)
+    if extension == ".parquet":
+        found = pd.read_parquet(path)
+    elif extension == ".json":
+        found = to_frame([Row(**row) for row in json.loads(path.read_text("utf-8"))])
+    else:
+        types = dict.fromkeys(TEXTS, "str") | dict.fromkeys(INTEGERS, "Int64")
+        found = pd.read_csv(
+            path, dtype=types, na_values={c: [""] for c in COLUMNS if c not in TEXTS}, keep_default_na=False
+        )
+        # What a spreadsheet would compute is marked as text.
+        assert found["structure_id"].tolist() == ["'=1+1", "'@b"]
+        assert found["reason"].tolist() == ["", "'=cmd: <script>, µ"]
+        texts = list(TEXTS)
+        found[texts] = found[texts].apply(lambda column: column.str.removeprefix("'"))
+    pd.testing.assert_frame_equal(found, expected, check_dtype=extension != ".csv")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_xlsx_reads_back_equal_and_holds_no_formula(tmp_path: Path) -> None:
+    path = tmp_path / "out.xlsx"
+    write_table(path, TABLE)
+    header, *lines = openpyxl.load_workbook(path).active.iter_rows()
+    assert [cell.value for cell in header] == list(COLUMNS)
+    assert [[cell.value for cell in line] for line in lines] == [
+        [None if value == "" else value for value in cells(row)] for row in TABLE
+    ]
+    assert not any(cell.data_type == "f" for line in lines for cell in line)
+
+
+def test_html_shows_markup_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "out.html"
+    write_table(path, TABLE)
+    parser = _Cells()
+    parser.feed(path.read_text("utf-8"))
+    assert parser.texts == ["" if value is None else str(value) for row in TABLE for value in cells(row)]
+    assert not parser.tags & {"b", "script", "link", "img"}
+
+
+def test_tab_separated_row_has_every_column() -> None:
+    line = tab_separated(GOOD)
+    assert next(csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE))[:4] == [
+        "1",
+        "a/=1+1.cif",
+        "=1+1",
+        "warning",
+    ]
+    assert len(line.split("\t")) == len(COLUMNS)
+
+
+@pytest.mark.parametrize("rows", [[], [BAD], TABLE])
+def test_types_do_not_depend_on_the_rows(rows: list[Row]) -> None:
+    frame = to_frame(rows)
+    assert frame.dtypes.equals(to_frame([GOOD]).dtypes)
+    assert frame["gap_ev"].dtype == "float64" and frame["rank"].dtype == "Int64"
+
+
+def test_extension_decides_the_format() -> None:
+    assert format_of(Path("a/B.CSV")) == ".csv"
+    for name in ("out.txt", "out"):
+        with pytest.raises(ValueError, match=r"\.parquet"):
+            format_of(Path(name))
+    assert set(FORMATS) == {".csv", ".parquet", ".json", ".xlsx", ".html"}
+
+
+def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "out.csv"
+    path.write_text("old")
+
+    def full(self: Path, content: bytes) -> int:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="no space"):
+        write_table(path, TABLE)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.csv"] and path.read_text() == "old"
+
+
+def test_text_is_made_printable_and_numbers_rounded() -> None:
+    assert printable("a\tb\n\x1b[31m\udcff\u202eé Å.cif") == "a�b��[31m��é Å.cif"
+    assert rounded(float("nan")) is None
+    assert rounded(1.23456789) == 1.2346
+    assert str(rounded(-1e-9)) == "0.0"
