@@ -111,12 +111,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The ``config.json`` of a model folder, upgraded to today's version.
 
     Raises:
-        ModelError: There is none, or its version is from the future.
+        ModelError: There is none, it is damaged, or its version is from the future.
     """
     path = folder / CONFIG
     if not path.exists():
         raise ModelError(f"{folder} is no model folder: it holds no {CONFIG}")
-    described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        described: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{path} is damaged: {error}") from error
     version = described.get("version", 0)
     if version > VERSION:
         raise ModelError(f"{folder} has version {version}; this mofgap reads up to {VERSION}: upgrade mofgap")
@@ -125,6 +128,9 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise ModelError(f"{folder} has version {version}, which this mofgap cannot read")
         described = UPGRADES[version](described)
         version = described["version"]
+    for key in ("about", "model", "sha256"):
+        if key not in described:
+            raise ModelError(f"{path} is damaged: it says nothing of {key!r}")
     return described
 
 
