@@ -26,7 +26,9 @@ def make_crystals(n: int = 6) -> list[Crystal]:
     rng = np.random.default_rng(7)
     sizes = rng.integers(1, 9, n)
     return [
-        Crystal(np.eye(3) * 6 + rng.normal(0, 0.3, (3, 3)), rng.random((k, 3)), rng.integers(1, 100, k), f"s{i}")
+        Crystal(
+            np.eye(3) * 6 + rng.normal(0, 0.3, (3, 3)), rng.random((k, 3)), rng.integers(1, 100, k), f"s{i}"
+        )
         for i, k in enumerate(sizes)
     ]
 

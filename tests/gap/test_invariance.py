@@ -43,7 +43,7 @@ def doubled(crystal: Crystal, rng: np.random.Generator) -> Crystal:
     halves = crystal.frac_coords / [2, 1, 1]
     return Crystal(
         crystal.cell * np.array([[2], [1], [1]]),
-        np.vstack([halves, halves + [0.5, 0, 0]]),
+        np.vstack([halves, halves + np.array([0.5, 0, 0])]),
         np.tile(crystal.atomic_numbers, 2),
     )
 

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mofgap.crystals.convert import to_ase, to_pymatgen
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.write import write_cif
+from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.uncertainty.calibrate import Calibration
+
+MakeCrystal = Callable[..., Crystal]
+
+
+def test_every_kind_of_structure_gives_the_same_gap(
+    predictor: GapPredictor, make_crystal: MakeCrystal, tmp_path: Path
+) -> None:
+    crystal = make_crystal(0)
+    path = tmp_path / "made.cif"
+    path.write_text(write_cif(crystal))
+    expected = predictor.predict(crystal)
+    assert isinstance(expected, float)
+    for structure in (to_pymatgen(crystal), to_ase(crystal), path, str(path)):
+        assert predictor.predict(structure) == pytest.approx(expected, abs=1e-4), type(structure)
+
+
+def test_several_structures_give_arrays_in_their_order(
+    predictor: GapPredictor, make_crystal: MakeCrystal
+) -> None:
+    crystals = [make_crystal(i, 3 + i) for i in range(4)]
+    structures = [to_pymatgen(crystals[0]), crystals[1], to_ase(crystals[2]), crystals[3]]
+    for several in (structures, tuple(structures), iter(structures)):
+        gap_ev, std_ev = predictor.predict(several, return_std=True)
+        assert gap_ev.shape == std_ev.shape == (4,)
+        for i, crystal in enumerate(crystals):
+            alone = predictor.predict(crystal, return_std=True)
+            assert alone == pytest.approx((gap_ev[i], std_ev[i]), abs=1e-4)
+    assert predictor.predict(structures).tolist() == pytest.approx(gap_ev.tolist(), abs=1e-5)
+    assert predictor.predict([]).shape == (0,)
+
+
+def test_an_estimate_is_the_same_in_any_company(predictor: GapPredictor, make_crystal: MakeCrystal) -> None:
+    crystals = [make_crystal(i, 3 + i) for i in range(4)]
+    for how in ({}, {"uncertainty": "weights", "samples": 3}, {"uncertainty": "rows", "samples": 3}):
+        together = predictor.estimate(crystals, **how)  # type: ignore[arg-type]
+        again = predictor.estimate(crystals[::-1], **how)  # type: ignore[arg-type]
+        for name in ("gap_ev", "gap_std_ev", "epistemic_std_ev", "aleatoric_std_ev", "novelty"):
+            np.testing.assert_array_equal(getattr(together, name), getattr(again, name)[::-1])
+        assert together.nearest == again.nearest[::-1]
+
+
+def test_the_parts_of_the_spread_add_up(predictor: GapPredictor, make_crystal: MakeCrystal) -> None:
+    found = predictor.estimate([make_crystal(i) for i in range(3)])
+    total = np.hypot(found.epistemic_std_ev, found.aleatoric_std_ev)
+    np.testing.assert_allclose(found.gap_std_ev, total, rtol=1e-6)
+    mean_only = predictor.estimate([make_crystal(i) for i in range(3)], samples=0)
+    assert np.isnan(mean_only.epistemic_std_ev).all()
+    np.testing.assert_allclose(mean_only.gap_std_ev, found.aleatoric_std_ev, rtol=1e-5)
+    np.testing.assert_allclose(mean_only.gap_ev, found.gap_ev, atol=1e-5)
+
+
+def test_calibration_scales_the_spread(predictor: GapPredictor, make_crystal: MakeCrystal) -> None:
+    raw = Calibration.raw()
+    twice = replace(raw, scaling=replace(raw.scaling, epistemic=2.0, aleatoric=3.0))
+    crystals = [make_crystal(i) for i in range(3)]
+    before, after = (replace(predictor, calibration=c).estimate(crystals) for c in (raw, twice))
+    np.testing.assert_allclose(after.epistemic_std_ev, 2 * before.epistemic_std_ev)
+    np.testing.assert_allclose(after.aleatoric_std_ev, 3 * before.aleatoric_std_ev)
+
+
+def test_no_gap_is_below_zero(predictor: GapPredictor, make_crystal: MakeCrystal) -> None:
+    mean = float(predictor.model.gap_mean_ev)
+    try:
+        predictor.model.gap_mean_ev.fill_(-100.0)
+        assert predictor.predict(make_crystal(0)) == 0.0
+    finally:
+        predictor.model.gap_mean_ev.fill_(mean)
+
+
+def test_an_element_never_seen_is_named(predictor: GapPredictor, make_crystal: MakeCrystal) -> None:
+    crystal = make_crystal(0)
+    numbers = crystal.atomic_numbers.copy()
+    numbers[0] = 92
+    found = predictor.estimate([crystal, replace(crystal, atomic_numbers=numbers)])
+    assert found.seldom[1][92] == 0
+    assert 92 not in found.seldom[0]
+
+
+def test_what_is_no_structure_is_refused(predictor: GapPredictor, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="not int"):
+        predictor.predict(7)
+    with pytest.raises(TypeError, match="not dict"):
+        predictor.predict([{}])
+    with pytest.raises(ValueError, match=r"nowhere\.cif"):
+        predictor.predict(tmp_path / "nowhere.cif")
+    empty = tmp_path / "empty.cif"
+    empty.write_text("")
+    with pytest.raises(ValueError, match=r"empty\.cif: "):
+        predictor.predict([str(empty)])
+
+
+def test_a_file_of_several_structures_is_refused(
+    predictor: GapPredictor, make_crystal: MakeCrystal, tmp_path: Path
+) -> None:
+    path = tmp_path / "two.cif"
+    path.write_text("\n".join(write_cif(make_crystal(i)) for i in range(2)))
+    with pytest.raises(ValueError, match=r"two\.cif holds 2 structures; use mofgap\.screen"):
+        predictor.predict(path)
+
+
+def test_a_saved_predictor_predicts_the_same(
+    predictor: GapPredictor, folder: Path, make_crystal: MakeCrystal
+) -> None:
+    crystals = [make_crystal(i) for i in range(3)]
+    expected = predictor.predict(crystals, return_std=True)
+    found = load_model(folder, device="cpu").predict(crystals, return_std=True)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_missing_device_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="no CUDA device"):
+        load_model(folder, device="cuda")

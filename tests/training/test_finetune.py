@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from mofgap.crystals.dataset import build_store, table_crystals
+from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
+from mofgap.gap.folder import encoder_weights
+from mofgap.gap.model import METHODS, GapModel, GapModelConfig, Method
+from mofgap.training.finetune import FinetuneConfig, Finetuning, Labelled, finetune
+from mofgap.training.loop import TrainingError
+
+CONFIG = FinetuneConfig(epochs=4, batch_atoms=30, learning_rate=1e-2, encoder_learning_rate=3e-3, seed=2)
+
+
+@pytest.fixture(scope="module")
+def data(tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig) -> Labelled:
+    graph = GapModel(GapModelConfig(encoder_settings=asdict(tiny_encoder))).graph_config
+    store = build_store(table_crystals(tiny_frame), graph)
+    rows = {split: np.flatnonzero(tiny_frame.split == split).tolist() for split in ("train", "val")}
+    ids = tiny_frame.structure_id.tolist()
+    return Labelled(ids, store, tiny_frame.gap_ev.to_numpy(), rows["train"], rows["val"])
+
+
+def make_model(method: Method, encoder: CrystalTransformerConfig, weights: Path) -> GapModel:
+    torch.manual_seed(1)
+    config = GapModelConfig(method=method, encoder_settings=asdict(encoder), head_hidden=16, rank=2)
+    model = GapModel(config)
+    encoder_weights(weights, model)
+    return model
+
+
+def run(
+    model: GapModel, data: Labelled, folder: Path, config: FinetuneConfig = CONFIG, resume: bool = False
+) -> Tensor:
+    return finetune(model, data, folder, config, resume=resume, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_error_falls_and_what_is_frozen_stays(
+    tmp_path: Path,
+    method: Method,
+    data: Labelled,
+    tiny_encoder: CrystalTransformerConfig,
+    encoder_file: Path,
+) -> None:
+    model = make_model(method, tiny_encoder, encoder_file)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    run(model, data, tmp_path)
+    log = pd.read_csv(tmp_path / "metrics.csv")
+    assert log.train_mae_ev.iloc[-1] < 0.9 * log.train_mae_ev.iloc[0]
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    adapters = {name for name in before if ".lora_" in name}
+    assert bool(adapters) == (method != "full")
+    assert adapters <= moved
+    assert ("noise_network.network.0.weight" in moved) == (method == "balora")
+    base = {name for name in before if name.startswith("encoder.")} - adapters
+    assert moved.isdisjoint(base) == (method != "full")
+    gaps = torch.as_tensor(data.gap_ev[list(data.train)], dtype=torch.float32)
+    assert model.gap_mean_ev == gaps.mean()
+    assert model.gap_std_ev == gaps.std()
+    assert not model.training
+
+
+def test_an_interrupted_finetuning_ends_in_the_same_weights(
+    tmp_path: Path,
+    data: Labelled,
+    tiny_encoder: CrystalTransformerConfig,
+    encoder_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = make_model("balora", tiny_encoder, encoder_file)
+    run(whole, data, tmp_path / "whole")
+    step = Finetuning.training_step
+
+    def killed(self: Finetuning, batch: object, batch_idx: int) -> Tensor:
+        if self.current_epoch == 2 and batch_idx == 1:
+            raise RuntimeError("killed")
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Finetuning, "training_step", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(make_model("balora", tiny_encoder, encoder_file), data, tmp_path / "cut")
+    resumed = make_model("balora", tiny_encoder, encoder_file)
+    torch.rand(5)  # a new process finds torch's own generator in another state
+    run(resumed, data, tmp_path / "cut", resume=True)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
+    folders = [tmp_path / name for name in ("whole", "cut")]
+    pd.testing.assert_frame_equal(*(pd.read_csv(folder / "metrics.csv") for folder in folders))
+    first, second = (torch.load(f / "last.ckpt", weights_only=False)["state_dict"] for f in folders)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_model_ends_in_its_best_epoch(
+    tmp_path: Path, data: Labelled, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
+) -> None:
+    model = make_model("lora", tiny_encoder, encoder_file)
+    config = replace(CONFIG, epochs=4, learning_rate=1.0, warmup=1.0)  # ever wilder steps
+    run(model, data, tmp_path, config)
+    rows = list(data.val)
+    with torch.no_grad():
+        gap, _ = model(data.store.batch(rows))
+    mae = np.abs(gap.numpy() - data.gap_ev[rows]).mean()
+    logged = pd.read_csv(tmp_path / "metrics.csv").val_mae_ev
+    assert mae == pytest.approx(logged.min(), rel=1e-4)
+    assert logged.iloc[-1] > 1.1 * logged.min()
+
+
+def test_training_stops_when_validation_no_longer_improves(
+    tmp_path: Path, data: Labelled, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
+) -> None:
+    model = make_model("lora", tiny_encoder, encoder_file)
+    run(model, data, tmp_path, replace(CONFIG, epochs=30, learning_rate=0.3, patience=2))
+    logged = pd.read_csv(tmp_path / "metrics.csv").val_mae_ev
+    assert len(logged) < 30
+    assert logged.idxmin() == len(logged) - 3
+
+
+def test_a_training_is_not_started_twice(
+    tmp_path: Path, data: Labelled, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
+) -> None:
+    config = replace(CONFIG, epochs=1)
+    run(make_model("lora", tiny_encoder, encoder_file), data, tmp_path, config)
+    written = (tmp_path / "last.ckpt").read_bytes()
+    with pytest.raises(TrainingError, match="holds a training already"):
+        run(make_model("lora", tiny_encoder, encoder_file), data, tmp_path, config)
+    assert (tmp_path / "last.ckpt").read_bytes() == written
+
+
+def test_features_of_an_abandoned_start_are_not_taken_up(
+    tmp_path: Path, data: Labelled, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
+) -> None:
+    config = replace(CONFIG, epochs=1)
+    model = make_model("lora", tiny_encoder, encoder_file)
+    expected = run(model, data, tmp_path / "first", config)
+    other = make_model("lora", tiny_encoder, encoder_file)
+    with torch.no_grad():
+        other.encoder.element.weight.add_(1.0)
+    run(other, data, tmp_path / "second", config)
+    (tmp_path / "second" / "last.ckpt").unlink()
+    found = run(make_model("lora", tiny_encoder, encoder_file), data, tmp_path / "second", config)
+    assert torch.equal(found, expected)

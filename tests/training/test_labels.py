@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.dataset import TableError
+from mofgap.crystals.write import write_cif
+from mofgap.training.labels import Labels, read_labels
+
+
+def spaced(seed: int) -> NDArray[np.float64]:
+    """Four atoms that keep their distance."""
+    jitter = np.random.default_rng(seed).uniform(0, 0.2, (4, 3))
+    return np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]) + jitter
+
+
+Study = Callable[..., tuple[Path, Path]]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    def make(n: int = 30, names: list[str] | None = None, **columns: list[object]) -> tuple[Path, Path]:
+        """A CSV of labels and a folder of the CIFs they belong to."""
+        names = names or [f"mof-{i:03d}" for i in range(n)]
+        cifs = tmp_path / "cifs"
+        cifs.mkdir(exist_ok=True)
+        for i, name in enumerate(names):
+            coords = spaced(i)
+            crystal = Crystal(np.eye(3) * 8, coords, np.array([30, 8, 6, 1]), "same-block-in-all")
+            (cifs / f"{name}.cif").write_text(write_cif(crystal))
+        labels = tmp_path / "labels.csv"
+        pd.DataFrame({"name": names, "gap_ev": np.linspace(0.5, 3, len(names))} | columns).to_csv(
+            labels, index=False
+        )
+        return labels, cifs
+
+    return make
+
+
+def test_labels_are_joined_to_structures_by_file_name(study: Study) -> None:
+    path, cifs = study()
+    labels = read_labels(path, cifs, "gap_ev")
+    assert labels.skipped == ()
+    assert labels.frame.structure_id.tolist() == [f"mof-{i:03d}" for i in range(30)]
+    assert labels.frame.gap_ev.tolist() == pytest.approx(np.linspace(0.5, 3, 30))
+    assert labels.frame.atomic_numbers[3].tolist() == [30, 8, 6, 1]
+    np.testing.assert_allclose(labels.frame.frac_coords[3], spaced(3).ravel(), atol=1e-6)
+    rows = sorted(i for split in ("train", "val", "test") for i in labels.positions(split))
+    assert rows == list(range(30))
+
+
+@pytest.mark.parametrize("ending", ["", ".cif"])
+def test_names_may_be_numbers_and_may_carry_the_ending(study: Study, ending: str) -> None:
+    names = [f"{i:05d}" for i in range(30)]
+    path, cifs = study(names=names)
+    splits = ["train", "val", "test"] * 10
+    named = pd.DataFrame({"file": [name + ending for name in names], "gap_ev": 1.0, "split": splits})
+    named.to_csv(path, index=False)
+    labels = read_labels(path, cifs, "gap_ev")
+    assert labels.frame.structure_id.tolist() == names
+    assert labels.skipped == ()
+
+
+def test_whatever_has_no_partner_is_listed(study: Study) -> None:
+    path, cifs = study()
+    (cifs / "mof-004.cif").rename(cifs / "stranger.cif")
+    (cifs / "mof-007.cif").write_text("")
+    (cifs / "again").mkdir()
+    (cifs / "again" / "mof-009.cif").write_text((cifs / "mof-009.cif").read_text())
+    labels = read_labels(path, cifs, "gap_ev")
+    assert len(labels.frame) == 28
+    skipped = "\n".join(labels.skipped)
+    for expected in (
+        "stranger.cif: no label",
+        "mof-004: labelled, but no CIF",
+        "mof-007: labelled, but no CIF",
+        "mof-009.cif: mof-009 was read already",
+    ):
+        assert expected in skipped
+    assert any("mof-007.cif: " in line for line in labels.skipped)
+    assert len(labels.skipped) == 5
+
+
+def test_gaps_that_are_none_are_listed(study: Study) -> None:
+    gaps: list[object] = ["", "metal", -0.1, *np.linspace(0, 3, 27)]
+    path, cifs = study(gap_ev=gaps)
+    labels = read_labels(path, cifs, "gap_ev")
+    assert labels.skipped == tuple(f"mof-00{i}: no gap_ev of at least 0 eV" for i in range(3))
+    assert labels.frame.gap_ev.min() == 0
+
+
+def test_a_label_given_twice_is_refused(study: Study) -> None:
+    path, cifs = study()
+    pd.DataFrame({"name": ["mof-001", "mof-001.cif"], "gap_ev": [1, 2]}).to_csv(path, index=False)
+    with pytest.raises(TableError, match="mof-001 is labelled more than once"):
+        read_labels(path, cifs, "gap_ev")
+
+
+def deal(labels: Labels) -> dict[str, str]:
+    return dict(zip(labels.frame.structure_id, labels.frame.split, strict=True))
+
+
+def test_the_deal_of_splits_is_stable(study: Study) -> None:
+    path, cifs = study(n=200)
+    all_of_them = deal(read_labels(path, cifs, "gap_ev"))
+    for name in sorted(all_of_them)[::3]:
+        (cifs / f"{name}.cif").unlink()
+    fewer = deal(read_labels(path, cifs, "gap_ev"))
+    assert len(fewer) == 133
+    assert fewer.items() < all_of_them.items()
+    shares = pd.Series(all_of_them).value_counts(normalize=True)
+    assert shares["train"] == pytest.approx(0.8, abs=0.08)
+    assert shares["val"] == pytest.approx(0.1, abs=0.06)
+    assert deal(read_labels(path, cifs, "gap_ev", seed=1)) != fewer
+
+
+def test_a_column_of_splits_is_kept(study: Study) -> None:
+    given: list[object] = ["test", "val", "train"] * 10
+    path, cifs = study(split=["train"] * 29 + ["val"], by_family=given)
+    assert read_labels(path, cifs, "gap_ev").positions("val") == [29]
+    labels = read_labels(path, cifs, "gap_ev", split_column="by_family")
+    assert labels.frame.split.tolist() == given
+
+
+@pytest.mark.parametrize(
+    ("target", "how", "message"),
+    [
+        ("gap_eV", {}, "no column 'gap_eV'; did you mean gap_ev"),
+        ("homo", {}, "no column 'homo'; it has name, gap_ev, part"),
+        ("gap_ev", {"split_column": "parts"}, "no column 'parts'; did you mean part"),
+        ("gap_ev", {"split_column": "part"}, "part may be train, val, test, not 'validation'"),
+    ],
+)
+def test_a_bad_column_is_named(study: Study, target: str, how: dict[str, str], message: str) -> None:
+    path, cifs = study(part=["train", "validation"] * 15)
+    with pytest.raises(TableError, match=message) as error:
+        read_labels(path, cifs, target, **how)  # type: ignore[arg-type]
+    assert "labels.csv" in str(error.value)
+
+
+def test_each_kind_of_file_says_what_goes_with_it(study: Study, tmp_path: Path) -> None:
+    path, cifs = study()
+    with pytest.raises(TableError, match="name the folder of their CIFs"):
+        read_labels(path, None, "gap_ev")
+    with pytest.raises(TableError, match="holds structures itself"):
+        read_labels(tmp_path / "table.parquet", cifs, "gap_ev")
+    (tmp_path / "strangers").mkdir()
+    (tmp_path / "strangers" / "x.cif").write_text((cifs / "mof-001.cif").read_text())
+    with pytest.raises(TableError, match=r"no label of .* belongs to a CIF"):
+        read_labels(path, tmp_path / "strangers", "gap_ev")
+    pd.DataFrame({"gap_ev": [1.0]}).to_csv(path, index=False)
+    with pytest.raises(TableError, match="no identifier column; expected one of structure_id"):
+        read_labels(path, cifs, "gap_ev")
+
+
+def test_a_table_without_validation_rows_is_refused(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
+    tiny_frame.assign(split="train").to_parquet(tmp_path / "table.parquet")
+    with pytest.raises(TableError, match="no usable structure in split 'val'"):
+        read_labels(tmp_path / "table.parquet", None, "gap_ev")
+
+
+def test_a_parquet_table_is_taken_as_it_is(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
+    tiny_frame.to_parquet(tmp_path / "table.parquet")
+    labels = read_labels(tmp_path / "table.parquet", None, "gap_ev")
+    assert labels.frame.structure_id.tolist() == tiny_frame.structure_id.tolist()
+    assert deal(labels) == dict(zip(tiny_frame.structure_id, tiny_frame.split, strict=True))

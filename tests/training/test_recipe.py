@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mofgap.crystals.dataset import table_crystals
+from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
+from mofgap.gap.folder import About
+from mofgap.gap.model import METHODS, GapModelConfig, Method
+from mofgap.gap.predictor import load_model
+from mofgap.training.finetune import FinetuneConfig
+from mofgap.training.labels import read_labels
+from mofgap.training.loop import TrainingError
+from mofgap.training.recipe import Outcome, train
+
+CONFIG = FinetuneConfig(epochs=2, batch_atoms=40, learning_rate=1e-2)
+
+
+def run(
+    table: Path, folder: Path, encoder: Path, settings: CrystalTransformerConfig, method: Method, resume: bool
+) -> Outcome:
+    config = GapModelConfig(method=method, encoder_settings=asdict(settings), head_hidden=16, rank=2)
+    labels = read_labels(table, None, "gap_ev")
+    about = About("tiny", level_of_theory="made up")
+    return train(labels, folder, config, CONFIG, encoder, about, resume=resume, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_table_becomes_a_model_that_loads(
+    tmp_path: Path,
+    method: Method,
+    tiny_frame: pd.DataFrame,
+    tiny_encoder: CrystalTransformerConfig,
+    encoder_file: Path,
+) -> None:
+    table, folder = tmp_path / "table.parquet", tmp_path / "model"
+    tiny_frame.to_parquet(table)
+    outcome = run(table, folder, encoder_file, tiny_encoder, method, resume=False)
+    predictor = load_model(folder, device="cpu")
+    assert predictor.about == About("tiny", level_of_theory="made up")
+    assert predictor.calibration.is_raw  # five validation rows calibrate nothing
+    for split in ("val", "test"):
+        rows = tiny_frame[tiny_frame.split == split]
+        gap_ev = predictor.estimate(list(table_crystals(rows))).gap_ev
+        mae = np.abs(gap_ev - rows.gap_ev.to_numpy()).mean()
+        assert outcome.metrics[split]["mae_ev"] == pytest.approx(mae, abs=1e-5)
+        assert outcome.metrics[split]["n"] == len(rows)
+    train_ids = set(tiny_frame.structure_id[tiny_frame.split == "train"])
+    assert set(predictor.novelty.ids) == train_ids
+    report = json.loads((folder / "metrics.json").read_text())
+    assert report["n_train"] == len(train_ids)
+    assert report["training"] == asdict(CONFIG)
+    assert report["metrics"]["test"]["mae_ev"] == outcome.metrics["test"]["mae_ev"]
+    assert report["n_trainable"] == outcome.n_trainable > 0
+
+
+def test_a_trained_model_is_resumed_or_left_alone(
+    tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
+) -> None:
+    table, folder = tmp_path / "table.parquet", tmp_path / "model"
+    tiny_frame.to_parquet(table)
+    run(table, folder, encoder_file, tiny_encoder, "balora", resume=False)
+    before = load_file(folder / "model.safetensors") | load_file(folder / "adapter/adapter_model.safetensors")
+    report = json.loads((folder / "metrics.json").read_text())
+    with pytest.raises(TrainingError, match="holds a training already"):
+        run(table, folder, encoder_file, tiny_encoder, "balora", resume=False)
+    run(table, folder, encoder_file, tiny_encoder, "balora", resume=True)
+    after = load_file(folder / "model.safetensors") | load_file(folder / "adapter/adapter_model.safetensors")
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert json.loads((folder / "metrics.json").read_text())["metrics"] == report["metrics"]
