@@ -130,15 +130,15 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
         weighted = (nll * relative**self.config.error_weighting).mean()
         loss: Tensor = weighted + self.config.kl_weight * ramp * kl
         size = len(error)
-        self.log("train_mae_ev", error.mean().detach(), batch_size=size, on_step=False, on_epoch=True)
-        self.log("train_kl", kl.detach(), batch_size=size, on_step=False, on_epoch=True)
+        logged = {"train_mae_ev": error.mean().detach(), "train_kl": kl.detach()}
+        self.log_dict(logged, batch_size=size, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Error and likelihood of the posterior mean."""
         error, _, nll = self._likelihood(batch)
         logged = {"val_mae_ev": error.mean(), "val_nll": nll.mean()}
-        self.log_dict(logged, batch_size=len(error), prog_bar=True)
+        self.log_dict(logged, batch_size=len(error), prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW, a learning rate each for adapters and head, encoder and noise network."""
@@ -214,7 +214,7 @@ def finetune(
     if not resume:
         kept.unlink(missing_ok=True)  # an earlier run may have been of other structures, or another encoder
     features = frozen_features(model, data.store, config.batch_atoms, kept)
-    gaps = torch.as_tensor(data.gap_ev, dtype=torch.float32)
+    gaps = torch.tensor(data.gap_ev, dtype=torch.float32)
     learnt = gaps[list(data.train)]
     model.gap_mean_ev.copy_(learnt.mean())
     model.gap_std_ev.copy_(learnt.std())

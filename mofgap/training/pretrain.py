@@ -58,7 +58,14 @@ class Pretraining(L.LightningModule):  # type: ignore[misc]
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Descend the loss on one batch."""
         losses = self._losses(batch, [self.config.seed, 1, self.global_step, self.global_rank])
-        self.log("train_loss", losses["loss"], batch_size=batch.num_nodes, on_step=False, on_epoch=True)
+        self.log(
+            "train_loss",
+            losses["loss"],
+            batch_size=batch.num_nodes,
+            on_epoch=True,
+            on_step=False,
+            sync_dist=True,
+        )
         return losses["loss"]
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -66,7 +73,7 @@ class Pretraining(L.LightningModule):  # type: ignore[misc]
         losses = self._losses(batch, [self.config.seed, 2, batch_idx])
         named = {f"val_mae_{name}": value for name, value in zip(ATOM_TARGETS, losses["mae"], strict=True)}
         named |= {"val_loss": losses["loss"], "val_element_accuracy": losses["element_accuracy"]}
-        self.log_dict(named, batch_size=batch.num_nodes, prog_bar=False)
+        self.log_dict(named, batch_size=batch.num_nodes, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW under a warm-up and a cosine."""
