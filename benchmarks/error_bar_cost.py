@@ -1,0 +1,55 @@
+"""What an error bar costs: the closed form and samples beside the mean alone, from the same graphs."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from benchmarks.measure import cpu_seconds, example_texts, one_thread, print_times
+from mofgap.crystals.cif import read_cif
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.graph import CrystalGraph, crystal_graph
+from mofgap.gap.posterior import posterior
+from mofgap.gap.predictor import load_model
+
+POINT, CLOSED = "point prediction", "closed form"
+
+
+def main() -> None:
+    """Print times and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    parser.add_argument("--samples", type=int, default=32, help="draws of the posterior")
+    parser.add_argument("--limit", type=int, help="take only so many examples")
+    parser.add_argument("--repeats", type=int, default=5, help="times each is computed; the median counts")
+    options = parser.parse_args()
+    one_thread()
+    model = load_model(options.model, device="cpu").model
+    crystals = [entry for text in example_texts(options.limit) for entry in read_cif(text)]
+    graphs = [crystal_graph(c, model.graph_config) for c in crystals if isinstance(c, Crystal)]
+    sampled = f"{options.samples} samples"
+
+    @torch.no_grad()
+    def forward(graph: CrystalGraph) -> None:
+        model(graph)
+
+    seconds = cpu_seconds(
+        {
+            "one forward pass": forward,
+            POINT: lambda graph: posterior(model, graph, samples=0),
+            CLOSED: lambda graph: posterior(model, graph),
+            sampled: lambda graph: posterior(model, graph, uncertainty="weights", samples=options.samples),
+        },
+        graphs,
+        options.repeats,
+    )
+    print(f"{len(graphs)} example CIFs, {sum(graph.num_nodes for graph in graphs)} atoms, one thread")
+    print_times(seconds, POINT)
+    print(f"{CLOSED} / {POINT}: {seconds[CLOSED].sum() / seconds[POINT].sum():.2f}")
+    print(f"{CLOSED} / one forward pass: {seconds[CLOSED].sum() / seconds['one forward pass'].sum():.2f}")
+    print(f"{CLOSED} / {sampled}: {seconds[CLOSED].sum() / seconds[sampled].sum():.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What the benchmarks share: the example CIFs, a clock, and tables on standard output."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mofgap.shipped import shipped_folder
+
+T = TypeVar("T")
+
+
+def example_texts(limit: int | None = None) -> list[str]:
+    """Texts of the example CIFs, in the order of their names; ``limit`` takes some, evenly spread."""
+    paths = sorted(shipped_folder("examples").glob("*.cif"))
+    if limit is not None and limit < len(paths):
+        paths = [paths[i] for i in np.linspace(0, len(paths) - 1, limit).round().astype(int)]
+    return [path.read_text(encoding="utf-8") for path in paths]
+
+
+def one_thread() -> None:
+    """Let torch compute on one core."""
+    torch.set_num_threads(1)
+
+
+def cpu_seconds(
+    tasks: Mapping[str, Callable[[T], object]], items: Sequence[T], repeats: int
+) -> dict[str, NDArray[np.float64]]:
+    """CPU time of each task on each item, which other programs on the machine hardly disturb.
+
+    Tasks take turns on each item, in an order that changes with every repeat; a first round warms up and is
+    not counted.
+
+    Returns:
+        (n_items,) medians over the repeats by task, seconds. The time of all threads is added up.
+    """
+    found = {name: np.empty((repeats + 1, len(items))) for name in tasks}
+    names = list(tasks)
+    for repeat in range(repeats + 1):
+        for i, item in enumerate(items):
+            for name in np.roll(names, repeat + i).tolist():
+                begun = time.process_time()
+                tasks[name](item)
+                found[name][repeat, i] = time.process_time() - begun
+    return {name: np.median(seconds[1:], axis=0) for name, seconds in found.items()}
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print aligned columns, numbers to four digits."""
+    cells = [[f"{c:.4g}" if isinstance(c, float) else str(c) for c in row] for row in [header, *rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    for row in cells:
+        first, *rest = (
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join([first, *rest]))
+
+
+def print_times(seconds: Mapping[str, NDArray[np.float64]], reference: str) -> None:
+    """Print the mean time of each task and its ratio to a reference."""
+    base = seconds[reference].mean()
+    rows = [[name, 1e3 * float(s.mean()), float(s.mean() / base)] for name, s in seconds.items()]
+    print_table(["", "ms a structure", f"times {reference}"], rows)
