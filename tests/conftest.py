@@ -49,7 +49,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_cifs() -> Callable[[Path, int], list[Path]]:
     """Writes a number of different CIFs into a folder."""
 

@@ -163,7 +163,7 @@ class Run:
             return sum(1 for _ in expand_inputs(self.inputs))
 
         # What is read in sequence would have to be read twice to be counted.
-        countable = not any(name == "-" or name.endswith(_IN_SEQUENCE) for name in self.inputs)
+        countable = not any(name == "-" or name.lower().endswith(_IN_SEQUENCE) for name in self.inputs)
         sources = expand_inputs(self.inputs, _standard_input())
         try:
             with closing(stream_rows(sources, predictor, settings, self.workers, journal)) as stream:

@@ -24,18 +24,10 @@ WriteCifs = Callable[[Path, int], list[Path]]
 
 
 @pytest.fixture(scope="module")
-def cifs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cifs(tmp_path_factory: pytest.TempPathFactory, write_cifs: WriteCifs) -> Path:
     """Good files, one with two blocks of which one is bad, one that is empty."""
-    from mofgap.crystals.write import write_cif
-
     folder = tmp_path_factory.mktemp("cifs")
-    rng = np.random.default_rng(3)
-    frac = np.array([[0, 0, 0], [0.31, 0.05, 0], [0.5, 0.12, 0], [0.69, 0.05, 0], [0.5, 0.302, 0]])
-    for i in range(4):
-        cell = np.diag(rng.uniform(5.9, 6.6, 3))
-        crystal = Crystal(cell, frac, np.array([30, 8, 6, 8, 1]), f"s{i}")
-        (folder / f"s{i}.cif").write_text(write_cif(crystal))
-    one, two = (folder / "s0.cif").read_text(), (folder / "s1.cif").read_text()
+    one, two, *_ = (path.read_text() for path in write_cifs(folder, 4))
     (folder / "t.cif").write_text(one + two.replace("_cell_length_a", "_x"))
     (folder / "u.cif").write_text("")
     return folder
@@ -80,7 +72,7 @@ def test_same_rows_in_batches_of_any_size(cifs: Path, tiny: GapPredictor, batch_
 
 
 def test_objects_give_the_numbers_of_their_files(cifs: Path, tiny: GapPredictor) -> None:
-    (crystal,) = tiny_crystals(cifs / "s0.cif")
+    (crystal,) = crystals_in(cifs / "s0.cif")
     for one in (crystal, to_pymatgen(crystal), to_ase(crystal)):
         alone = mofgap.screen(one, model=tiny)
         several = mofgap.screen([str(cifs / "s0.cif"), one], model=tiny)
@@ -88,14 +80,14 @@ def test_objects_give_the_numbers_of_their_files(cifs: Path, tiny: GapPredictor)
         assert several.gap_std_ev.nunique() == 1
 
 
-def tiny_crystals(path: Path) -> list[Crystal]:
+def crystals_in(path: Path) -> list[Crystal]:
     from mofgap.crystals.cif import read_cif_file
 
     return [entry for entry in read_cif_file(path) if isinstance(entry, Crystal)]
 
 
 def test_objects_that_cannot_be_computed_fail_by_name(cifs: Path, tiny: GapPredictor) -> None:
-    (good,) = tiny_crystals(cifs / "s0.cif")
+    (good,) = crystals_in(cifs / "s0.cif")
     bad = {
         "no-atoms": replace(good, frac_coords=np.empty((0, 3)), atomic_numbers=np.empty(0, dtype=np.int64)),
         "bad-coordinates": replace(good, frac_coords=good.frac_coords * np.nan),
@@ -111,7 +103,7 @@ def test_objects_that_cannot_be_computed_fail_by_name(cifs: Path, tiny: GapPredi
 
 
 def test_one_structure_that_breaks_the_model_leaves_the_others(cifs: Path, tiny: GapPredictor) -> None:
-    crystals = [c for i in range(2) for c in tiny_crystals(cifs / f"s{i}.cif")]
+    crystals = [c for i in range(2) for c in crystals_in(cifs / f"s{i}.cif")]
 
     class Fragile(GapPredictor):
         def estimate(self, crystals, **settings):  # type: ignore[no-untyped-def]
@@ -126,7 +118,7 @@ def test_one_structure_that_breaks_the_model_leaves_the_others(cifs: Path, tiny:
 
 
 def test_unseen_elements_are_novel_and_seldom_ones_named(cifs: Path, tiny: GapPredictor) -> None:
-    (good,) = tiny_crystals(cifs / "s0.cif")
+    (good,) = crystals_in(cifs / "s0.cif")
     strange = replace(good, atomic_numbers=np.array([92, 8, 6, 8, 1]))
     frame = mofgap.screen([strange], model=tiny)
     assert frame.novelty[0] == 1.0 and frame.status[0] == "warning"
@@ -140,7 +132,7 @@ def test_unseen_elements_are_novel_and_seldom_ones_named(cifs: Path, tiny: GapPr
 
 
 def test_facts_about_the_chemistry_are_no_warning_status(cifs: Path, tiny: GapPredictor) -> None:
-    (good,) = tiny_crystals(cifs / "s0.cif")
+    (good,) = crystals_in(cifs / "s0.cif")
     counts = np.full_like(tiny.novelty.element_counts, 99)
     everywhere = replace(tiny.novelty, element_counts=counts, quantiles=tiny.novelty.quantiles + 1e3)
     copper = replace(good, atomic_numbers=np.array([29, 8, 6, 8, 1]), warnings=())

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from mofgap.cli.progress import tracked
+
+
+def shown(terminal: bool) -> str:
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=terminal, width=100)
+    assert list(tracked(iter(range(7)), lambda: 7, console)) == list(range(7))
+    assert list(tracked(iter("ab"), None, console)) == ["a", "b"]
+    return output.getvalue()
+
+
+def test_bar_counts_on_a_terminal_and_is_silent_elsewhere() -> None:
+    text = shown(terminal=True)
+    assert "7/7" in text and "left" in text and "2/?" in text
+    assert shown(terminal=False) == ""

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import itertools
+import operator
+import os
+import subprocess
+import sys
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import mofgap
+from mofgap.screening.pool import ordered_map
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_order_is_kept_and_few_items_are_read_ahead(workers: int) -> None:
+    taken = itertools.count()
+    endless = (next(taken) for _ in itertools.repeat(None))
+    with closing(ordered_map(operator.neg, endless, workers)) as results:
+        assert list(itertools.islice(results, 40)) == [-i for i in range(40)]
+    assert next(taken) <= 40 + 8 * workers
+
+
+def test_all_results_come_out_of_a_short_stream() -> None:
+    assert list(ordered_map(operator.neg, iter([3, 1, 2]), 2)) == [-3, -1, -2]
+    assert list(ordered_map(operator.neg, iter([]), 2)) == []
+
+
+def test_dead_worker_is_an_error_and_not_a_hang() -> None:
+    with pytest.raises(BrokenProcessPool):
+        list(ordered_map(os._exit, iter([1]), 2))
+
+
+def test_workers_end_with_a_killed_parent() -> None:
+    program = (
+        "import itertools, multiprocessing, operator, time\n"
+        "from mofgap.screening.pool import ordered_map\n"
+        "for _ in ordered_map(operator.neg, itertools.count(), 2):\n"
+        "    print(*[p.pid for p in multiprocessing.active_children()], flush=True)\n"
+        "    time.sleep(100)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1])}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert parent.stdout is not None
+    workers = [int(pid) for pid in parent.stdout.readline().split()]
+    assert workers
+    parent.kill()
+    # The pipe reads to its end only when the workers, who share it, are gone too.
+    parent.communicate(timeout=30)
