@@ -133,7 +133,8 @@ class Run:
         except (ValueError, OSError) as error:
             fail(str(error), NOTHING_DONE)
         if predictor.calibration.is_raw:
-            typer.echo(f"mofgap: {predictor.about.name} is not calibrated: trust no error bar", err=True)
+            text = "is not calibrated: its error bars are the network's own, without a guarantee"
+            typer.echo(f"mofgap: {predictor.about.name} {text}", err=True)
         return predictor
 
     def _journal(self, predictor: GapPredictor, settings: Settings) -> Journal | None:
@@ -222,9 +223,11 @@ def _print_lines(header: str, lines: Iterable[str]) -> None:
         for line in lines:
             output.write(f"{line}\n".encode())
         output.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # Python flushes once more on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            fail(f"cannot write to standard output: {error.strerror}", NOTHING_DONE)
 
 
 def _summary(rows: list[Row], seconds: float) -> int:
