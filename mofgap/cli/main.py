@@ -13,9 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from mofgap.cli.examples import examples
+from mofgap.cli.pretrain import pretrain
 from mofgap.cli.screen import screen
+from mofgap.cli.train import train
 
-VERBS: tuple[Callable[..., Any], ...] = (screen, examples)
+VERBS: tuple[Callable[..., Any], ...] = (screen, train, pretrain, examples)
 
 app = typer.Typer(
     no_args_is_help=True,
