@@ -49,7 +49,13 @@ class GapHead(nn.Module):
 
     def forward(self, features: Tensor, owner: Tensor | None, n_graphs: int) -> tuple[Tensor, Tensor]:
         """(n_atoms, n_outputs, width) atom features to mean and log std, each (n_graphs,)."""
-        atoms = nn.functional.silu(self.atom(self.norm(features.flatten(1))))
-        pooled = pool(atoms.float(), owner, n_graphs)
+        return self.from_pooled(pool(self.activations(features), owner, n_graphs))
+
+    def activations(self, features: Tensor) -> Tensor:
+        """(n_atoms, n_outputs, width) atom features to (n_atoms, hidden) activations, which are pooled."""
+        return nn.functional.silu(self.atom(self.norm(features.flatten(1)))).float()
+
+    def from_pooled(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """(n_graphs, 3 hidden) pooled activations to mean and log std, each (n_graphs,)."""
         mean, log_std = self.out(nn.functional.silu(self.hidden(pooled))).float().unbind(1)
         return mean, log_std.clamp(*LOG_STD_RANGE)

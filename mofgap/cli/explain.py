@@ -1,0 +1,96 @@
+"""``mofgap explain``: which atoms a gap and its uncertainty come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from mofgap.cli.exits import NOTHING_DONE, fail
+
+if TYPE_CHECKING:
+    from mofgap.crystals.crystal import Crystal
+    from mofgap.gap.attribution import Attribution
+    from mofgap.gap.predictor import GapPredictor
+
+
+def explain(
+    file: Annotated[Path, typer.Argument(metavar="FILE.cif", help="A CIF of one structure.")],
+    output: Annotated[
+        Optional[Path],  # noqa: UP045 (older typers read no other spelling)
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="Write table, extended XYZ, CIF and picture here."
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME|FOLDER", help="A shipped model, or a model folder.")
+    ] = "qmof-pbe",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+) -> None:
+    """Show which atoms carry the gap and its uncertainty.
+
+    Prints a row an atom: its share of the gap in eV, and its fraction of the closed-form variance, which may
+    be negative. The shares of the gap sum to its difference from the model's constant, the fractions to 1.
+    """
+    from mofgap.gap.attribution import attribute
+    from mofgap.gap.predictor import crystal_of, load_model
+
+    paths = _outputs(file, output, force)
+    try:
+        predictor = load_model(model, "cpu")
+        crystal = crystal_of(file)
+    except (ValueError, OSError) as error:
+        fail(str(error), NOTHING_DONE)
+    found = attribute(predictor.model, crystal)
+    _show(crystal, found, predictor)
+    if paths:
+        try:
+            _write(paths, crystal, found, predictor)
+        except OSError as error:
+            fail(f"cannot write {output}: {error.strerror}", NOTHING_DONE)
+        typer.echo(f"mofgap: wrote {', '.join(map(str, paths.values()))}", err=True)
+
+
+def _outputs(file: Path, output: Path | None, force: bool) -> dict[str, Path]:
+    """What will be written, by extension; refuses to overwrite."""
+    if output is None:
+        return {}
+    paths = {kind: output / f"{file.stem}-explained{kind}" for kind in (".csv", ".xyz", ".cif", ".png")}
+    taken = [path for path in paths.values() if path.exists()]
+    if taken and not force:
+        raise typer.BadParameter(f"{taken[0]} exists; --force overwrites it", param_hint="--output")
+    return paths
+
+
+def _show(crystal: Crystal, found: Attribution, predictor: GapPredictor) -> None:
+    from mofgap.explain.files import atom_table, element_table
+
+    atoms = atom_table(crystal, found)
+    typer.echo(atoms.to_csv(sep="\t", index=False, float_format="%.6g", lineterminator="\n"), nl=False)
+    estimate = predictor.estimate([crystal])
+    about = predictor.about
+    doubt = (
+        f", fractions of the variance to 1 (its root, the model's own doubt before calibration, is "
+        f"{found.variance_ev2**0.5:.3f} eV)"
+    )
+    typer.echo(
+        f"mofgap: {crystal.structure_id}: gap {estimate.gap_ev[0]:.2f} ± {estimate.gap_std_ev[0]:.2f} eV "
+        f"({about.level_of_theory}, {about.name}); shares of the gap sum to {found.gap_ev:.2f} - "
+        f"{found.reference_ev:.2f} eV{doubt if 'variance_fraction' in atoms else ''}. By element:",
+        err=True,
+    )
+    elements = element_table(atoms)
+    typer.echo(elements.to_string(index=False, float_format=lambda x: f"{x:.4g}"), err=True)
+
+
+def _write(paths: dict[str, Path], crystal: Crystal, found: Attribution, predictor: GapPredictor) -> None:
+    from mofgap.explain.files import atom_table, cif_with_shares, extended_xyz
+    from mofgap.explain.picture import draw
+
+    paths[".csv"].parent.mkdir(parents=True, exist_ok=True)
+    atom_table(crystal, found).to_csv(paths[".csv"], index=False, float_format="%.6g", lineterminator="\n")
+    paths[".xyz"].write_text(extended_xyz(crystal, found), encoding="utf-8")
+    paths[".cif"].write_text(cif_with_shares(crystal, found), encoding="utf-8")
+    caption = f"{crystal.structure_id}: gap {found.gap_ev:.2f} eV, {predictor.about.level_of_theory}"
+    draw(paths[".png"], crystal, found, caption)

@@ -1,0 +1,1 @@
+"""Showing which atoms a gap and its uncertainty come from."""

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import ase.io
+import gemmi
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+from typer.testing import CliRunner
+
+from mofgap.cli.main import app
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.write import write_cif
+from mofgap.explain.files import atom_table, cif_with_shares, element_table, extended_xyz
+from mofgap.explain.picture import draw, view
+from mofgap.gap.attribution import Attribution
+
+CRYSTAL = Crystal(
+    np.diag([9.0, 6.0, 7.5]),
+    np.array([[0, 0, 0], [0.31, 0.05, 0], [0.5, 0.12, 0], [0.69, 0.05, 0], [0.5, 0.302, 0]]),
+    np.array([30, 8, 6, 8, 1]),
+    "ZnFormate",
+)
+FOUND = Attribution(
+    2.5, 2.0, np.array([1.1, -0.7, 0.2, -0.05, -0.05]), 0.04, 0.01 * np.array([3, 1, 1, -2, 1])
+)
+NO_DOUBT = Attribution(2.5, 2.0, FOUND.gap_share_ev, float("nan"), np.full(5, np.nan))
+
+
+def test_tables_keep_the_sums() -> None:
+    atoms = atom_table(CRYSTAL, FOUND)
+    assert atoms["index"].tolist() == [1, 2, 3, 4, 5] and atoms.element.tolist() == ["Zn", "O", "C", "O", "H"]
+    elements = element_table(atoms)
+    assert elements.element.tolist()[:2] == ["Zn", "O"] and elements.n_atoms.tolist()[:2] == [1, 2]
+    assert elements.gap_share_ev.sum() == pytest.approx(0.5)
+    assert elements.variance_fraction.sum() == pytest.approx(1)
+    assert "variance_fraction" not in atom_table(CRYSTAL, NO_DOUBT)
+
+
+def test_extended_xyz_comes_back() -> None:
+    atoms = ase.io.read(io.StringIO(extended_xyz(CRYSTAL, FOUND)), format="extxyz")
+    np.testing.assert_allclose(atoms.arrays["gap_share_ev"], FOUND.gap_share_ev, atol=1e-7)
+    np.testing.assert_allclose(atoms.arrays["variance_fraction"], FOUND.variance_fraction, atol=1e-7)
+    np.testing.assert_allclose(atoms.cell.array, CRYSTAL.cell)
+    assert atoms.info["gap_ev"] == 2.5 and atoms.info["gap_variance_ev2"] == 0.04
+    plain = ase.io.read(io.StringIO(extended_xyz(CRYSTAL, NO_DOUBT)), format="extxyz")
+    assert "variance_fraction" not in plain.arrays
+
+
+def test_cif_comes_back() -> None:
+    block = gemmi.cif.read_string(cif_with_shares(CRYSTAL, FOUND)).sole_block()
+    for name in ("gap_share_ev", "variance_fraction"):
+        column = [float(v) for v in block.find_values(f"_atom_site_mofgap_{name}")]
+        np.testing.assert_allclose(column, getattr(FOUND, name), rtol=1e-5)
+    assert float(block.find_value("_mofgap_gap_reference_ev")) == 2
+    assert len(gemmi.make_small_structure_from_block(block).sites) == 5
+    assert "nan" not in cif_with_shares(CRYSTAL, NO_DOUBT)
+
+
+def test_view_is_along_the_shortest_axis() -> None:
+    rotation, axis = view(CRYSTAL.cell)
+    assert axis == 1
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(rotation) == pytest.approx(1)
+    np.testing.assert_allclose(rotation @ CRYSTAL.cell[1], [0, 0, 6], atol=1e-12)
+
+
+def test_picture_shows_both_signs_where_the_shares_have_them(tmp_path: Path) -> None:
+    draw(tmp_path / "one.png", CRYSTAL, NO_DOUBT, "one panel")
+    draw(tmp_path / "two.png", CRYSTAL, FOUND, "two panels")
+    one, two = imread(tmp_path / "one.png"), imread(tmp_path / "two.png")
+    assert two.shape[1] > one.shape[1]
+    for image in (one[:, : one.shape[1] * 3 // 4], two[:, : two.shape[1] * 3 // 8]):
+        red, _, blue = np.moveaxis(image[..., :3], 2, 0)
+        assert (red - blue > 0.3).any() and (blue - red > 0.3).any()
+
+
+def test_command_writes_what_it_shows(tmp_path: Path, model_folder: Path) -> None:
+    cif = tmp_path / "zn.cif"
+    cif.write_text(write_cif(CRYSTAL))
+    arguments = ["explain", str(cif), "--model", str(model_folder), "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    shown = pd.read_csv(io.StringIO(done.stdout), sep="\t")
+    written = pd.read_csv(tmp_path / "out" / "zn-explained.csv")
+    pd.testing.assert_frame_equal(shown, written)
+    assert shown.variance_fraction.sum() == pytest.approx(1, abs=1e-4)
+    kinds = sorted(path.suffix for path in (tmp_path / "out").iterdir())
+    assert kinds == [".cif", ".csv", ".png", ".xyz"]
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 2 and "--force" in again.output
+
+
+def test_command_names_the_file_it_cannot_read(tmp_path: Path, model_folder: Path) -> None:
+    (tmp_path / "bad.cif").write_text("data_x\n")
+    done = CliRunner().invoke(app, ["explain", str(tmp_path / "bad.cif"), "--model", str(model_folder)])
+    assert done.exit_code == 1 and "bad.cif" in done.output and "Traceback" not in done.output
