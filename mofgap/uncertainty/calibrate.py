@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.columns import Floats, columns
-from mofgap.uncertainty.conformal import MIN_ROWS, Residuals
+from mofgap.uncertainty.conformal import FEWEST_ROWS, MIN_ROWS, Residuals
 from mofgap.uncertainty.scaling import Scaling, fit_scaling
 
 VERSION = 1
@@ -194,6 +194,7 @@ def fit_calibration(
     *,
     novelty: npt.ArrayLike | None = None,
     novelty_threshold: float | None = None,
+    scaling: Scaling | None = None,
 ) -> Calibration:
     """Fit a calibration on rows that did not train the model.
 
@@ -208,6 +209,8 @@ def fit_calibration(
         ids: Unique names of the rows, length n.
         novelty: Shape (n,), only with a threshold.
         novelty_threshold: Gives novel structures their own residuals (Mondrian conformal regression).
+        scaling: Taken as it is, so that all rows give residuals and 24 of them are enough; not one that
+            was fitted on these rows.
 
     Raises:
         ValueError: Columns do not fit together, a reference is negative (an interval cut at zero would miss
@@ -225,24 +228,26 @@ def fit_calibration(
     far = np.zeros(n) if novelty is None else columns(y_true=y_true, novelty=novelty)[1]
     order = sorted(range(n), key=lambda row: hashlib.sha256(ids[row].encode()).digest())
     data = np.stack([*table, far])[:, np.array(order, dtype=np.intp)]
-    fitted = _fit(data, novelty_threshold)
+    fitted = _fit(data, novelty_threshold, scaling)
     n_residuals = sum(len(group.values) for group in fitted.residuals)
     ids_sha256 = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
-    record = Record(
-        int(n * SCALING_SHARE), n_residuals, ids_sha256, **_cross_validate(data, novelty_threshold)
-    )
+    n_scaling = 0 if scaling else int(n * SCALING_SHARE)
+    scores = _cross_validate(data, novelty_threshold, scaling)
+    record = Record(n_scaling, n_residuals, ids_sha256, **scores)
     return replace(fitted, record=record)
 
 
-def _fit(data: Floats, novelty_threshold: float | None) -> Calibration:
+def _fit(data: Floats, novelty_threshold: float | None, scaling: Scaling | None) -> Calibration:
     """Fit on (y_true, gap, epistemic, aleatoric, novelty), shape (5, n), in random order."""
-    n_scaling = int(data.shape[1] * SCALING_SHARE)
-    true, gap, epistemic, aleatoric, _ = data[:, :n_scaling]
-    if n_scaling == 0:
-        raise ValueError(
-            f"a calibration needs at least {MIN_ROWS} rows for its residuals and some for its scaling"
-        )
-    scaling = fit_scaling(true - gap, epistemic, aleatoric)
+    n_scaling, least = 0, FEWEST_ROWS
+    if scaling is None:
+        n_scaling, least = int(data.shape[1] * SCALING_SHARE), MIN_ROWS
+        true, gap, epistemic, aleatoric, _ = data[:, :n_scaling]
+        if n_scaling == 0:
+            raise ValueError(
+                f"a calibration needs at least {MIN_ROWS} rows for its residuals and some for its scaling"
+            )
+        scaling = fit_scaling(true - gap, epistemic, aleatoric)
     true, gap, epistemic, aleatoric, novelty = data[:, n_scaling : n_scaling + MAX_RESIDUALS]
     z = (true - gap) / scaling(epistemic, aleatoric)
     if novelty_threshold is None:
@@ -250,20 +255,20 @@ def _fit(data: Floats, novelty_threshold: float | None) -> Calibration:
     else:
         groups = [z[novelty <= novelty_threshold], z[novelty > novelty_threshold]]
     for group in groups:
-        if len(group) < MIN_ROWS:
-            raise ValueError(f"{len(group)} rows are left for residuals of a group, {MIN_ROWS} are needed")
+        if len(group) < least:
+            raise ValueError(f"{len(group)} rows are left for residuals of a group, {least} are needed")
     residuals = tuple(Residuals(tuple(float(f"{v:.6g}") for v in np.sort(group))) for group in groups)
     return Calibration(scaling, residuals, novelty_threshold)
 
 
-def _cross_validate(data: Floats, novelty_threshold: float | None) -> dict[str, Any]:
+def _cross_validate(data: Floats, novelty_threshold: float | None, scaling: Scaling | None) -> dict[str, Any]:
     """Score the procedure: each fold by a calibration fitted on the other folds."""
     fold = np.arange(data.shape[1]) % N_FOLDS
     true, gap, epistemic, aleatoric, novelty = data
     std = np.zeros_like(gap)
     ends = {level: (np.zeros_like(gap), np.zeros_like(gap)) for level in metrics.LEVELS}
     for k in range(N_FOLDS):
-        fitted, held = _fit(data[:, fold != k], novelty_threshold), fold == k
+        fitted, held = _fit(data[:, fold != k], novelty_threshold, scaling), fold == k
         std[held] = fitted.std(epistemic[held], aleatoric[held])
         for level, (lo, hi) in ends.items():
             lo[held], hi[held] = fitted.interval(gap[held], std[held], level, novelty[held])

@@ -12,6 +12,8 @@ from mofgap.uncertainty.columns import Floats
 MIN_COVERAGE, MAX_COVERAGE = 0.5, 0.99
 MIN_ROWS = 99
 """Residuals that an interval of 99 % coverage needs to be finite."""
+FEWEST_ROWS = 19
+"""Fewest residuals of any use: they give intervals of at most 95 % coverage."""
 
 
 @dataclass(frozen=True)
@@ -19,15 +21,15 @@ class Residuals:
     """The distribution of z = (reference - prediction) / std, as seen on rows kept for the purpose.
 
     Attributes:
-        values: Sorted residuals, at least `MIN_ROWS` of them; none at all means a standard normal.
+        values: Sorted residuals, at least `FEWEST_ROWS` of them; none at all means a standard normal.
     """
 
     values: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.values and len(self.values) < MIN_ROWS:
+        if self.values and len(self.values) < FEWEST_ROWS:
             raise ValueError(
-                f"conformal intervals need at least {MIN_ROWS} residuals, not {len(self.values)}"
+                f"conformal intervals need at least {FEWEST_ROWS} residuals, not {len(self.values)}"
             )
         if not np.isfinite(self.values).all() or (np.diff(self.values) < 0).any():
             raise ValueError("residuals must be finite and sorted")
@@ -39,7 +41,7 @@ class Residuals:
         long as old and new rows are exchangeable. Lei et al., J. Am. Stat. Assoc. 113, 1094 (2018).
 
         Raises:
-            ValueError: ``coverage`` is not between 0.5 and 0.99.
+            ValueError: ``coverage`` is not between 0.5 and 0.99, or above n / (n + 1) for n residuals.
         """
         if not MIN_COVERAGE <= coverage <= MAX_COVERAGE:
             raise ValueError(f"coverage must lie between {MIN_COVERAGE} and {MAX_COVERAGE}, not {coverage}")
@@ -47,6 +49,9 @@ class Residuals:
             return float(ndtri((1 + coverage) / 2))
         # Less a hair, so that 0.9 * 110 is 99 and not one more.
         rank = math.ceil((len(self.values) + 1) * coverage - 1e-9)
+        if rank > len(self.values):
+            most = math.floor(100 * len(self.values) / (len(self.values) + 1))
+            raise ValueError(f"{len(self.values)} residuals give intervals of at most {most} % coverage")
         return float(np.sort(np.abs(self.values))[rank - 1])
 
     def cdf(self, z: npt.ArrayLike) -> Floats:

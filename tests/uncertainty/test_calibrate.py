@@ -210,7 +210,7 @@ def test_json_round_trip(calibration, tmp_path):
         (lambda c: c["record"].pop("n_scaling"), "n_scaling"),
         (lambda c: c.pop("novelty_threshold"), "novelty_threshold"),
         (lambda c: c.update(residuals=[]), "distributions"),
-        (lambda c: c.update(residuals=[[0.0, 1.0]]), "at least 99"),
+        (lambda c: c.update(residuals=[[0.0, 1.0]]), "at least 19"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(calibration, tmp_path, change, message):
@@ -245,3 +245,24 @@ def test_nonsense_is_refused(calibration):
         calibration.interval([1.0], [0.1, 0.2])
     with pytest.raises(ValueError, match="either all"):
         Calibration(Scaling(), (Residuals(), calibration.residuals[0]), novelty_threshold=0.5)
+
+
+def test_a_given_scaling_leaves_all_rows_for_residuals_and_few_are_enough():
+    table = synthetic(60, 3)
+    fitted = fit_calibration(*table, names(60), scaling=Scaling(2.0, 1.5))
+    assert fitted.scaling == Scaling(2.0, 1.5)
+    assert fitted.record is not None
+    assert (fitted.record.n_scaling, fitted.record.n_residuals) == (0, 60)
+    fit_calibration(*(column[:24] for column in table), names(24), scaling=Scaling())
+    with pytest.raises(ValueError, match="19 are needed"):
+        fit_calibration(*(column[:23] for column in table), names(23), scaling=Scaling())
+
+
+def test_intervals_from_few_rows_cover_on_average():
+    hits = []
+    for seed in range(60):
+        fitted = fit_calibration(*synthetic(30, 100 + seed), names(30), scaling=Scaling())
+        true, gap, epistemic, aleatoric = synthetic(300, 1000 + seed)
+        interval = fitted.interval(gap, fitted.std(epistemic, aleatoric), 0.9)
+        hits.append(metrics.coverage(true, *interval))
+    assert 0.89 < np.mean(hits) < 0.94  # 28 / 31 is promised

@@ -33,6 +33,13 @@ def test_quantile_is_exact_in_a_finite_sample(n, coverage, rank):
     assert Residuals(tuple(float(i) for i in range(1, n + 1))).half_width(coverage) == rank
 
 
+def test_few_residuals_promise_only_what_they_can():
+    few = Residuals(tuple(float(i) for i in range(1, 20)))
+    assert few.half_width(0.95) == 19 and few.half_width(0.9) == 18
+    with pytest.raises(ValueError, match="19 residuals give intervals of at most 95 %"):
+        few.half_width(0.96)
+
+
 def test_without_residuals_it_is_the_normal_distribution():
     assert Residuals().half_width(0.95) == pytest.approx(1.959964, abs=1e-6)
     z = np.linspace(-4, 4, 9)
@@ -67,7 +74,7 @@ def test_nonsense_is_refused():
     for coverage in (0.4, 0.995, 1.0, np.nan):
         with pytest.raises(ValueError, match="coverage"):
             drawn().half_width(coverage)
-    with pytest.raises(ValueError, match="at least 99"):
+    with pytest.raises(ValueError, match="at least 19"):
         Residuals((0.0, 1.0))
     with pytest.raises(ValueError, match="sorted"):
         Residuals(tuple(float(i) for i in range(100, 0, -1)))
