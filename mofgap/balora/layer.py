@@ -32,11 +32,11 @@ class Recording:
 
     Attributes:
         x: (..., d_in) the layer's input, detached.
-        h: (..., r) A x, through which the output's gradient is taken.
+        y: (..., d_out) its output, through which the model output's gradient is taken.
     """
 
     x: Tensor
-    h: Tensor
+    y: Tensor
 
 
 class AdaptedLinear(nn.Module):
@@ -60,6 +60,7 @@ class AdaptedLinear(nn.Module):
         perturbation: Adds the posterior's noise to h; set by `mofgap.balora.sampling.sampling`.
         recordings: Collects the layer's calls; set by `mofgap.balora.variance.sensitivity`.
         enabled: When false the layer is W0 alone.
+        folded: (d_out, d_in) W0 + s B A where `fold` computed it, else None.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class AdaptedLinear(nn.Module):
         self.perturbation: Perturbation | None = None
         self.recordings: list[Recording] | None = None
         self.enabled = True
+        self.folded: Tensor | None = None
 
     @property
     def rank(self) -> int:
@@ -100,26 +102,39 @@ class AdaptedLinear(nn.Module):
         Returns:
             (..., d_out) in the precision of the base layer's output.
         """
+        if self.enabled and self.recordings is not None:
+            return self._recorded(x, self.recordings)
+        if self.enabled and self.perturbation is None and self.folded is not None:
+            return F.linear(x, self.folded, self.base.bias)
         y: Tensor = self.base(x)
         if not self.enabled:
             return y
         x = x.to(self.lora_A.dtype)
-        if self.recordings is not None:
-            return y + self._recorded_update(x).to(y.dtype)
         h = F.linear(x, self.lora_A)
         if self.perturbation is not None:
             with torch.autocast(x.device.type, enabled=False):
                 h = h + self.perturbation(x, self.lora_A)
         return y + self.scaling * F.linear(h, self.lora_B).to(y.dtype)
 
-    def _recorded_update(self, x: Tensor) -> Tensor:
-        """The mean update, its graph starting at h where nothing before asks for gradients."""
-        assert self.recordings is not None
-        h = F.linear(x, self.lora_A.detach())
-        if not h.requires_grad:
-            h.requires_grad_()
-        self.recordings.append(Recording(x.detach(), h))
-        return self.scaling * F.linear(h, self.lora_B.detach())
+    def _recorded(self, x: Tensor, recordings: list[Recording]) -> Tensor:
+        """The mean output, its graph starting here where nothing before asks for gradients."""
+        weight = self._mean_weight() if self.folded is None else self.folded
+        bias = None if self.base.bias is None else self.base.bias.detach()
+        y = F.linear(x, weight, bias)
+        if not y.requires_grad:
+            y.requires_grad_()
+        recordings.append(Recording(x.detach(), y))
+        return y
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Keep the mean weight ready, so that the mean costs one product; A, B and W0 must not change."""
+        self.folded = self._mean_weight()
+
+    @torch.no_grad()
+    def _mean_weight(self) -> Tensor:
+        weight = self.base.weight
+        return (weight.to(self.lora_A.dtype) + self.delta_weight()).to(weight.dtype)
 
     @torch.no_grad()
     def delta_weight(self) -> Tensor:
@@ -129,8 +144,7 @@ class AdaptedLinear(nn.Module):
     @torch.no_grad()
     def merge(self) -> nn.Linear:
         """Fold the mean update into W0, in place, and return the base layer."""
-        weight = self.base.weight
-        weight.copy_(weight.to(self.lora_A.dtype) + self.delta_weight())
+        self.base.weight.copy_(self._mean_weight())
         return self.base
 
     def extra_repr(self) -> str:

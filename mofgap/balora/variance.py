@@ -114,16 +114,17 @@ def _run(
         output = forward()
         if output.shape != (n_inputs,):
             raise ValueError(f"forward must return ({n_inputs},) outputs, got {tuple(output.shape)}")
-        hidden = [recording.h for recorded in recordings for recording in recorded]
-        if not hidden or not output.requires_grad:
+        outputs = [recording.y for recorded in recordings for recording in recorded]
+        if not outputs or not output.requires_grad:
             raise RuntimeError(
                 "the output has no gradient: no adapted layer leads to it, or forward runs under no_grad"
             )
-        gradients = iter(torch.autograd.grad(output.sum(), hidden, allow_unused=True))
+        gradients = iter(torch.autograd.grad(output.sum(), outputs, allow_unused=True))
     calls = []
     for layer, recorded in zip(layers.values(), recordings, strict=True):
+        dtype, B = layer.lora_A.dtype, layer.scaling * layer.lora_B.detach()
         reached = ((recording.x, next(gradients)) for recording in recorded)
-        calls.append([_Call(x, g.to(layer.lora_A.dtype)) for x, g in reached if g is not None])
+        calls.append([_Call(x.to(dtype), g.to(dtype) @ B) for x, g in reached if g is not None])
     return output.detach(), calls
 
 

@@ -25,6 +25,9 @@ def train(
     encoder: Annotated[
         str, typer.Option(help="Pretrained encoder: a shipped name, or a folder of mofgap pretrain.")
     ] = "crystal-transformer",
+    adapt_from_block: Annotated[
+        int, typer.Option(min=0, help="First block with adapters; what lies below is computed once.")
+    ] = 2,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the adapters.")] = 8,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training structures.")] = 20,
     learning_rate: Annotated[float, typer.Option(min=0, help="Peak rate of adapters and head.")] = 1e-3,
@@ -52,6 +55,7 @@ def train(
     The epoch is chosen, and the error bars are calibrated, on the structures of split ``val``.
     """
     from mofgap.crystals.dataset import TableError
+    from mofgap.encoders.crystal_transformer import adapter_targets
     from mofgap.gap.folder import About, ModelError
     from mofgap.gap.model import GapModelConfig
     from mofgap.training.card import write_card
@@ -73,7 +77,11 @@ def train(
     try:
         weights, settings = find_encoder(encoder)
         model_config = GapModelConfig(
-            method=method, encoder_settings=settings, rank=rank, lora_alpha=2.0 * rank
+            method=method,
+            encoder_settings=settings,
+            target_modules=adapter_targets(settings["n_blocks"], adapt_from_block),
+            rank=rank,
+            lora_alpha=2.0 * rank,
         )
         table = read_labels(labels, cifs, target, split_column=split_column, seed=seed)
         for line in table.skipped:

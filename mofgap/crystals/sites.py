@@ -106,6 +106,8 @@ def check_cell(cell: NDArray[np.float64]) -> None:
         volume = np.abs(np.linalg.det(cell))
         faces = np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1)
         thinnest = (volume / faces).min()
+    if not np.isfinite(thinnest):
+        raise CifError("bad-cell: no cell has these lengths and angles; correct them")
     if not (thinnest > THINNEST_CELL_ANGSTROM and longest < LONGEST_EDGE_ANGSTROM):
         raise CifError(
             f"bad-cell: longest edge {longest:.3g} Å, nearest faces {thinnest:.3g} Å apart; "

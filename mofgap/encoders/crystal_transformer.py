@@ -8,6 +8,7 @@ envelope, so that a neighbour fades out smoothly where the table ends.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from mofgap.crystals.graph import GraphConfig
 from mofgap.encoders.attention import neighbour_attention
-from mofgap.encoders.encoder import Encoder
+from mofgap.encoders.encoder import Encoder, Fixed
 
 MAX_Z = 100
 MASKED = 0
@@ -111,19 +112,6 @@ class Block(nn.Module):
         return x + down
 
 
-@dataclass(frozen=True)
-class BondTerms:
-    """What the bonds contribute, none of it touched by adapters.
-
-    Attributes:
-        crowd: (n_atoms, edge_width) weighted sum of an atom's bond features.
-        bond: One (n_atoms, K, n_heads + width) a block.
-    """
-
-    crowd: Tensor
-    bond: list[Tensor]
-
-
 class CrystalTransformer(Encoder):
     """Atom features from a crystal graph, one set a block.
 
@@ -135,7 +123,7 @@ class CrystalTransformer(Encoder):
         super().__init__()
         self.config = config
         self.width = config.width
-        self.n_outputs = config.n_blocks + 1
+        self.n_outputs = self.n_fixed = config.n_blocks + 1
         self.graph_config = GraphConfig(config.n_neighbours, config.cutoff_angstrom)
         self.element = nn.Embedding(MAX_Z + 1, config.width)
         self.bonds = Bonds(config)
@@ -143,20 +131,32 @@ class CrystalTransformer(Encoder):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
         self.norm = nn.LayerNorm(config.width)
 
-    def prepare(self, batch: Any) -> BondTerms:
-        """The bonds' terms of every block."""
+    def fix_below(self, adapted: Iterable[str]) -> None:
+        """The embedding and the blocks below the first adapted one are fixed."""
+        blocks = [int(name.split(".")[1]) for name in adapted if name.startswith("blocks.")]
+        self.n_fixed = min(blocks, default=self.config.n_blocks) + 1
+
+    def prepare(self, batch: Any) -> Fixed:
+        """Embedding and output of the fixed blocks; the bonds' terms of the others."""
         bonds = self.bonds(batch.atomic_number, batch.neighbour, batch.distance)
         # A weighted sum, not a mean, so that an atom knows its coordination number.
         crowd = (batch.weight[..., None] * bonds).sum(1)
-        return BondTerms(crowd, [cast(Block, block).bond(bonds) for block in self.blocks])
+        outputs = [self.element(batch.atomic_number) + self.environment(crowd)]
+        blocks = [cast(Block, block) for block in self.blocks]
+        for block in blocks[: self.n_fixed - 1]:
+            outputs.append(block(outputs[-1], block.bond(bonds), batch.neighbour, batch.weight))
+        return Fixed(outputs, [block.bond(bonds) for block in blocks[self.n_fixed - 1 :]])
 
-    def forward(self, batch: Any, prepared: BondTerms | None = None) -> Tensor:
+    def forward(self, batch: Any, fixed: Fixed | None = None) -> Tensor:
         """Atom features (n_atoms, n_blocks + 1, width): the embedding and the output of every block."""
-        terms = self.prepare(batch) if prepared is None else prepared
-        x = self.element(batch.atomic_number) + self.environment(terms.crowd)
-        outputs = [x]
-        for block, bond in zip(self.blocks, terms.bond, strict=True):
-            x = block(x, bond, batch.neighbour, batch.weight)
-            outputs.append(x)
-        outputs[-1] = self.norm(x)
-        return torch.stack(outputs, dim=1)
+        fixed = self.prepare(batch) if fixed is None else fixed
+        outputs = list(fixed.outputs)
+        for block, bond in zip(self.blocks[self.n_fixed - 1 :], fixed.extra, strict=True):
+            outputs.append(block(outputs[-1], bond, batch.neighbour, batch.weight))
+        return torch.stack([*outputs[:-1], self.norm(outputs[-1])], dim=1)
+
+
+def adapter_targets(n_blocks: int, first_block: int) -> tuple[str, ...]:
+    """Patterns for BaLoRA's ``target_modules``: every linear layer on atoms, from a block upwards."""
+    blocks = "|".join(str(i) for i in range(first_block, n_blocks))
+    return (rf"blocks\.({blocks})\.(query|key|value|out|up|down)",)

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from mofgap.crystals.graph import GraphConfig
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What no adapted layer touches: the same for every pass over a batch, and computed once.
+
+    Attributes:
+        outputs: The encoder's first outputs, each (n_atoms, width); at least one.
+        extra: Whatever else the encoder's later part needs.
+    """
+
+    outputs: list[Tensor]
+    extra: Any = None
 
 
 class Encoder(nn.Module):
@@ -16,24 +31,34 @@ class Encoder(nn.Module):
     Attributes:
         width: Features of an atom in one output.
         n_outputs: Outputs an atom has, such as one a block.
+        n_fixed: How many of them, from the first, no adapted layer touches.
         graph_config: The graph it expects.
     """
 
     width: int
     n_outputs: int
+    n_fixed: int
     graph_config: GraphConfig
 
-    def prepare(self, batch: Any) -> Any:
-        """What no adapted layer touches, computed once for several passes over the same batch."""
-        return None
+    @abstractmethod
+    def fix_below(self, adapted: Iterable[str]) -> None:
+        """Set ``n_fixed``.
+
+        Args:
+            adapted: Names of the adapted layers.
+        """
 
     @abstractmethod
-    def forward(self, batch: Any, prepared: Any = None) -> Tensor:
+    def prepare(self, batch: Any) -> Fixed:
+        """Compute the fixed part of a batch."""
+
+    @abstractmethod
+    def forward(self, batch: Any, fixed: Fixed | None = None) -> Tensor:
         """Encode the atoms of a torch-geometric batch of ``CrystalGraph``.
 
         Args:
             batch: Graph or batch of graphs.
-            prepared: What ``prepare`` gave for this batch, or None.
+            fixed: What ``prepare`` gave for this batch, or None.
 
         Returns:
             (n_atoms, n_outputs, width).

@@ -65,6 +65,7 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
     save_file(_plain_weights(model), folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)
     if model.layers:
         save_adapters(folder / ADAPTER, model.layers, model.config.balora, model.noise_network)
     calibration.save(folder / CALIBRATION)
@@ -94,7 +95,10 @@ def read_model(folder: Path) -> tuple[GapModel, About, Calibration, NoveltyIndex
     model = GapModel(config)
     weights = load_file(folder / WEIGHTS)
     state = {_adapted_name(name, model): tensor for name, tensor in weights.items()}
-    missing, unexpected = model.load_state_dict(state, strict=False)
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # torch's word for a tensor of another shape
+        raise ModelError(f"{folder / WEIGHTS} does not fit its config: {error}") from error
     absent = [n for n in missing if ".lora_" not in n and not n.startswith("noise_network.")]
     if absent or unexpected:
         raise ModelError(f"{folder / WEIGHTS} does not fit its config: {(absent + unexpected)[0]}")
@@ -102,6 +106,8 @@ def read_model(folder: Path) -> tuple[GapModel, About, Calibration, NoveltyIndex
         load_adapters(model.encoder, folder / ADAPTER)
     if model.noise_network is not None:
         load_noise_network(model.noise_network, folder / ADAPTER)
+    for layer in model.layers.values():
+        layer.fold()
     about = About(**_known(About, described["about"], folder))
     calibration, novelty = Calibration.load(folder / CALIBRATION), NoveltyIndex.load(folder / NOVELTY)
     return model.eval().requires_grad_(False), about, calibration, novelty

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mofgap.balora import AdaptedLinear, BaLoRAConfig, NoiseNetwork, adapt, without_adapters
+from mofgap.balora import AdaptedLinear, BaLoRAConfig, NoiseNetwork, adapt
 from mofgap.crystals.graph import GraphConfig
+from mofgap.encoders.encoder import Fixed
 from mofgap.encoders.registry import build_encoder
 from mofgap.gap.head import GapHead, pool
 
@@ -94,9 +95,10 @@ class GapModel(nn.Module):
         self.noise_network: NoiseNetwork | None = None
         if config.method != "full":
             self.layers = adapt(self.encoder, config.balora)
+            self.encoder.fix_below(self.layers)
         if config.method == "balora":
             self.noise_network = NoiseNetwork(
-                3 * n_features,
+                3 * self.encoder.n_fixed * self.encoder.width,
                 len(self.layers),
                 hidden=config.noise_hidden,
                 initial_alpha=config.balora.prior_variance,
@@ -110,26 +112,25 @@ class GapModel(nn.Module):
         return self.encoder.graph_config
 
     @torch.no_grad()
-    def frozen_features(self, batch: Any, prepared: Any = None) -> Tensor:
-        """Pooled features of the encoder without its adapters: what alpha(X) and novelty look at.
+    def frozen_features(self, batch: Any, fixed: Fixed | None = None) -> Tensor:
+        """Pooled features of the part of the encoder below all adapters: what alpha(X) and novelty look at.
 
         Args:
             batch: Batch of graphs.
-            prepared: What ``encoder.prepare`` gave for it, or None.
+            fixed: What ``encoder.prepare`` gave for it, or None.
 
         Returns:
-            (n_graphs, 3 n_outputs width).
+            (n_graphs, 3 n_fixed width).
         """
-        with without_adapters(self.layers):
-            features = self.encoder(batch, prepared)
-        return pool(features.flatten(1).float(), *owners(batch))
+        outputs = (self.encoder.prepare(batch) if fixed is None else fixed).outputs
+        return pool(torch.cat(outputs, dim=1).float(), *owners(batch))
 
-    def forward(self, batch: Any, prepared: Any = None) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Any, fixed: Fixed | None = None) -> tuple[Tensor, Tensor]:
         """Gap and aleatoric spread, both in eV and (n_graphs,).
 
         The mean of the posterior, or a sample of it inside ``mofgap.balora.sampling``.
         """
-        mean, log_std = self.head(self.encoder(batch, prepared), *owners(batch))
+        mean, log_std = self.head(self.encoder(batch, fixed), *owners(batch))
         return self.gap_mean_ev + self.gap_std_ev * mean, self.gap_std_ev * log_std.exp()
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mofgap.balora import sampling, sensitivity
 from mofgap.balora.sampling import Kind
+from mofgap.encoders.encoder import Fixed
 from mofgap.gap.model import GapModel, owners
 
 Uncertainty = Literal["closed-form", "weights", "rows"]
@@ -60,29 +61,29 @@ def posterior(
         atom_share: Compute each atom's share of the closed-form variance.
     """
     with torch.no_grad():
-        prepared = model.encoder.prepare(batch)
-        features = model.frozen_features(batch, prepared)
+        fixed = model.encoder.prepare(batch)
+        features = model.frozen_features(batch, fixed)
         if samples == 0 or model.noise_network is None:
-            gap, spread = model(batch, prepared)
+            gap, spread = model(batch, fixed)
             return Posterior(_ev(gap), np.full(len(gap), np.nan), _ev(spread), _ev(features))
         alpha = model.noise_network(features)
         if uncertainty != "closed-form":
-            gaps, spreads = _draw(model, batch, prepared, alpha, uncertainty, samples, seed)
+            gaps, spreads = _draw(model, batch, fixed, alpha, uncertainty, samples, seed)
             between = gaps.std(0, correction=1) if samples > 1 else torch.full_like(gaps[0], torch.nan)
             within = spreads.square().mean(0).sqrt()
             return Posterior(_ev(gaps.mean(0)), _ev(between), _ev(within), _ev(features))
-    return _closed_form(model, batch, prepared, alpha, features, atom_share)
+    return _closed_form(model, batch, fixed, alpha, features, atom_share)
 
 
 def _closed_form(
-    model: GapModel, batch: Any, prepared: Any, alpha: Tensor, features: Tensor, atom_share: bool
+    model: GapModel, batch: Any, fixed: Fixed, alpha: Tensor, features: Tensor, atom_share: bool
 ) -> Posterior:
     spread = torch.empty(0)
 
     def forward() -> Tensor:
         nonlocal spread
         gap: Tensor
-        gap, spread = model(batch, prepared)
+        gap, spread = model(batch, fixed)
         return gap
 
     owner, n_graphs = owners(batch)
@@ -99,7 +100,7 @@ def _closed_form(
 
 
 def _draw(
-    model: GapModel, batch: Any, prepared: Any, alpha: Tensor, kind: Kind, samples: int, seed: int
+    model: GapModel, batch: Any, fixed: Fixed, alpha: Tensor, kind: Kind, samples: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Gaps and spreads of every draw, each (samples, n_graphs), eV."""
     owner, n_graphs = owners(batch)
@@ -112,7 +113,7 @@ def _draw(
         generator = torch.Generator().manual_seed(start)
         input_seeds = [start ^ name for name in names]
         with sampling(model.layers, alpha, owner, kind=kind, generator=generator, input_seeds=input_seeds):
-            gap, spread = model(batch, prepared)
+            gap, spread = model(batch, fixed)
         gaps.append(gap)
         spreads.append(spread)
     return torch.stack(gaps), torch.stack(spreads)

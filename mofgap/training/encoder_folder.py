@@ -30,6 +30,7 @@ def save_encoder(folder: Path, weights: Mapping[str, Tensor], settings: Mapping[
     """
     path = folder / WEIGHTS
     save_file(dict(weights), path)
+    path.chmod(0o644)
     described = dict(settings) | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     (folder / DESCRIPTION).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     return path

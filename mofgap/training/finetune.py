@@ -239,4 +239,6 @@ def finetune(
     )
     module.load_state_dict(torch.load(best, map_location="cpu", weights_only=False)["state_dict"])
     model.cpu().eval()
+    if model.config.method == "full":  # the encoder moved
+        features = frozen_features(model, data.store, config.batch_atoms)
     return features

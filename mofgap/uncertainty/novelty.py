@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from mofgap.uncertainty.columns import Floats
 
-FORMAT = {"format": "mofgap novelty", "version": "1"}
+FORMAT = "novelty index 1"
 N_ELEMENTS = 118
 SELDOM = 10
 """An element of fewer training structures than this is seldom seen."""
@@ -127,7 +127,9 @@ class NoveltyIndex:
         }
         # safetensors writes memory as it lies, so a transposed array would come back scrambled.
         tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        save_file(tensors, str(path), metadata={**FORMAT, "n_neighbours": str(self.n_neighbours)})
+        # One entry: safetensors writes several in an order that changes from run to run.
+        save_file(tensors, str(path), metadata={FORMAT: f"{self.n_neighbours} neighbours"})
+        Path(path).chmod(0o644)
 
     @classmethod
     def load(cls, path: Path | str) -> "NoveltyIndex":
@@ -138,11 +140,11 @@ class NoveltyIndex:
         """
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
-            if any(metadata.get(key) != value for key, value in FORMAT.items()):
-                raise ValueError(f"{path}: not a novelty index of version {FORMAT['version']}: {metadata}")
+            if FORMAT not in metadata:
+                raise ValueError(f"{path}: not a {FORMAT}: {metadata}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         ids = tuple(tensors.pop("ids").tobytes().decode().split("\n"))
-        return cls(**tensors, ids=ids, n_neighbours=int(metadata["n_neighbours"]))
+        return cls(**tensors, ids=ids, n_neighbours=int(metadata[FORMAT].split()[0]))
 
 
 def fit_novelty(

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from mofgap.balora.adapt import merge
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import collate, crystal_graph
-from mofgap.encoders.crystal_transformer import CrystalTransformer
+from mofgap.encoders.crystal_transformer import CrystalTransformer, adapter_targets
 from mofgap.encoders.registry import build_encoder
 from mofgap.gap.folder import ModelError, encoder_weights
 from mofgap.gap.head import pool
@@ -48,7 +48,6 @@ def test_a_fresh_model_sees_what_the_pretrained_encoder_sees(
     graph = crystal_graph(make_crystal(0), model.graph_config)
     expected = plain_encoder(model, pretrained)(graph)
     assert torch.equal(model.encoder(graph), expected)
-    assert torch.equal(model.frozen_features(graph), pool(expected.flatten(1), None, 1))
 
 
 def test_adapters_change_the_output_but_no_frozen_weight(
@@ -59,7 +58,8 @@ def test_adapters_change_the_output_but_no_frozen_weight(
     graph = crystal_graph(make_crystal(0), model.graph_config)
     expected = plain_encoder(model, pretrained)(graph)
     assert (model.encoder(graph) - expected).abs().max() > 0.1
-    torch.testing.assert_close(model.frozen_features(graph), pool(expected.flatten(1), None, 1))
+    below = expected[:, : model.encoder.n_fixed]
+    torch.testing.assert_close(model.frozen_features(graph), pool(below.flatten(1), None, 1))
     trained = {name for name, p in model.encoder.named_parameters() if p.requires_grad}
     assert trained == {f"{name}.lora_{part}" for name in model.layers for part in "AB"}
 
@@ -124,3 +124,19 @@ def test_weights_of_another_encoder_are_refused(
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(ValueError, match="balora, lora, full, not 'bolero'"):
         GapModelConfig(method="bolero")  # type: ignore[arg-type]
+
+
+def test_what_lies_below_all_adapters_is_fixed(make_crystal: MakeCrystal) -> None:
+    settings = {"n_blocks": 3, "width": 16, "n_heads": 2, "n_radial": 8, "edge_width": 8, "ffn_width": 16}
+    config = GapModelConfig(encoder_settings=settings, target_modules=adapter_targets(3, 2))
+    model = GapModel(config)
+    assert model.encoder.n_fixed == 3
+    assert {name.split(".")[1] for name in model.layers} == {"2"}
+    graph = crystal_graph(make_crystal(0), model.graph_config)
+    before = model.frozen_features(graph)
+    with torch.no_grad():
+        for layer in model.layers.values():
+            layer.lora_B.normal_()
+    assert torch.equal(model.frozen_features(graph), before)
+    fixed = model.encoder.prepare(graph)
+    torch.testing.assert_close(model(graph, fixed)[0], model(graph)[0])

@@ -114,9 +114,9 @@ def test_another_file_or_version_is_refused(index, tmp_path):
     path = tmp_path / "novelty.safetensors"
     index.save(path)
     tensors = load_file(path)
-    for metadata in (None, {"format": "mofgap novelty", "version": "2"}):
+    for metadata in (None, {"novelty index 2": "10 neighbours"}):
         save_file(tensors, path, metadata=metadata)
-        with pytest.raises(ValueError, match="not a novelty index of version 1"):
+        with pytest.raises(ValueError, match="not a novelty index 1"):
             NoveltyIndex.load(path)
 
 
