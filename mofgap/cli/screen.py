@@ -26,6 +26,14 @@ class Uncertainty(StrEnum):
     rows = "rows"
 
 
+class Novel(StrEnum):
+    """What becomes of structures unlike all of training."""
+
+    keep = "keep"
+    last = "last"
+    drop = "drop"
+
+
 class Device(StrEnum):
     """Where the network runs."""
 
@@ -80,6 +88,13 @@ def screen(
     disorder: Annotated[
         Disorder, typer.Option(help="Partial occupancies: refuse the file, or keep the majority occupants.")
     ] = Disorder.refuse,
+    coverage: Annotated[
+        float, typer.Option(metavar="0.5..0.99", help="Of the intervals; names their columns.")
+    ] = 0.9,
+    novelty: Annotated[
+        Novel,
+        typer.Option("--novelty", "--novel", help="Structures unlike all of training, which may mislead."),
+    ] = Novel.keep,
     workers: Annotated[
         int, typer.Option(min=1, metavar="N", help="Processes; the table is the same for any number.")
     ] = 1,
@@ -111,6 +126,8 @@ def screen(
         seed=seed,
         max_atoms=max_atoms,
         disorder=disorder.value,
+        coverage=coverage,
+        novel=novelty.value,
         workers=workers,
         device=device.value,
         batch_atoms=batch_atoms,

@@ -19,9 +19,6 @@ from mofgap.screening.reading import Reading
 from mofgap.screening.row import WARNING_SEPARATOR, Row, printable, rounded
 from mofgap.screening.settings import Settings
 
-COVERAGE = 0.9
-"""Of the intervals ``gap_lo90_ev`` to ``gap_hi90_ev``."""
-
 NOVEL = 0.99
 """A structure more remote than this share of the training set gets the warning ``novel``."""
 
@@ -83,7 +80,7 @@ def _rows_of(
     crystals: Sequence[Crystal], estimate: Estimate, predictor: GapPredictor, settings: Settings
 ) -> list[Row]:
     gap, std, novelty = estimate.gap_ev, estimate.gap_std_ev, estimate.novelty
-    low, high = predictor.calibration.interval(gap, std, COVERAGE, novelty)
+    low, high = predictor.calibration.interval(gap, std, settings.coverage, novelty)
     inside = np.full(len(gap), np.nan)
     if settings.window is not None:
         inside = predictor.calibration.p_in_window(gap, std, *settings.window, novelty)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Literal, get_args
 
-from mofgap.screening.row import Row
+from mofgap.screening.row import WARNING_SEPARATOR, Row
 
 RankBy = Literal["window", "low", "high", "std"]
 RANKINGS: tuple[RankBy, ...] = get_args(RankBy)
+Novel = Literal["keep", "last", "drop"]
+NOVEL_CHOICES: tuple[Novel, ...] = get_args(Novel)
 
 _BADNESS: dict[RankBy, Callable[[Row], float]] = {
     "window": lambda row: -_number(row.p_in_window),
@@ -34,7 +36,14 @@ def ranking(rank_by: RankBy | None, window: tuple[float, float] | None) -> RankB
     return rank_by
 
 
-def rank_rows(rows: Iterable[Row], rank_by: RankBy, top: int | None = None) -> list[Row]:
+def is_novel(row: Row) -> bool:
+    """Whether a row has the warning ``novel``."""
+    return any(text.startswith("novel:") for text in row.warnings.split(WARNING_SEPARATOR))
+
+
+def rank_rows(
+    rows: Iterable[Row], rank_by: RankBy, top: int | None = None, novel: Novel = "keep"
+) -> list[Row]:
     """Put rows in order and number them.
 
     ``window`` puts the largest probability first, ``low`` and ``high`` the smallest and largest gap, ``std``
@@ -45,12 +54,24 @@ def rank_rows(rows: Iterable[Row], rank_by: RankBy, top: int | None = None) -> l
         rows: In the order of the inputs.
         rank_by: See above.
         top: Keep this many of the ranked rows; failures stay, so that none goes unseen.
+        novel: Rows with the warning ``novel``: ``keep`` them in order, rank them ``last``, or ``drop`` them.
+
+    Raises:
+        ValueError: ``novel`` is none of these.
     """
+    if novel not in NOVEL_CHOICES:
+        raise ValueError(f"novel must be one of {', '.join(NOVEL_CHOICES)}, not {novel!r}")
     everything = list(rows)
     badness = _BADNESS[rank_by]
     predicted = [row for row in everything if row.status != "failed"]
-    predicted.sort(key=lambda row: (badness(row), row.file, row.structure_id))
-    ranked = [replace(row, rank=place) for place, row in enumerate(predicted, start=1)]
+    if novel == "drop":
+        predicted = [row for row in predicted if not is_novel(row)]
+
+    def place(row: Row) -> tuple[bool, float, str, str]:
+        return novel == "last" and is_novel(row), badness(row), row.file, row.structure_id
+
+    predicted.sort(key=place)
+    ranked = [replace(row, rank=number) for number, row in enumerate(predicted, start=1)]
     return ranked[:top] + [row for row in everything if row.status == "failed"]
 
 

@@ -32,8 +32,8 @@ class Row:
         gap_std_ev: Calibrated total standard deviation, eV.
         epistemic_std_ev: Its part from the model's own doubt, eV; None where none was asked for.
         aleatoric_std_ev: Its part from what the model cannot see, eV.
-        gap_lo90_ev: Lower end of the 90 % interval, eV.
-        gap_hi90_ev: Upper end of the 90 % interval, eV.
+        gap_lo90_ev: Lower end of the interval, eV; tables name it by its coverage, see `column_names`.
+        gap_hi90_ev: Upper end of the interval, eV.
         p_in_window: Probability that the gap lies in the window; None without one.
         novelty: 0..1, the share of training structures less remote from the rest than this one.
         warnings: ``name: explanation`` texts, joined by `WARNING_SEPARATOR`.
@@ -65,8 +65,14 @@ COLUMNS = tuple(field.name for field in fields(Row))
 INTEGERS = ("rank", "n_atoms")
 TEXTS = ("file", "structure_id", "status", "reason", "formula", "warnings", "level_of_theory", "model")
 WARNING_SEPARATOR = " | "
+DEFAULT_COVERAGE = 0.9
 
 Cell = int | float | str | None
+
+
+def column_names(coverage: float = DEFAULT_COVERAGE) -> list[str]:
+    """The columns of a table: `COLUMNS`, its intervals named by their coverage, such as ``gap_lo95_ev``."""
+    return [name.replace("90", f"{100 * coverage:.10g}") for name in COLUMNS]
 
 
 def cells(row: Row) -> list[Cell]:

@@ -18,9 +18,9 @@ from mofgap.gap.predictor import BATCH_ATOMS, GapPredictor, load_model
 from mofgap.screening.journal import Finished, Journal
 from mofgap.screening.pool import ordered_map
 from mofgap.screening.prediction import predict_readings
-from mofgap.screening.rank import RankBy, rank_rows, ranking
+from mofgap.screening.rank import Novel, RankBy, rank_rows, ranking
 from mofgap.screening.reading import Reading, Source, read
-from mofgap.screening.row import Row
+from mofgap.screening.row import DEFAULT_COVERAGE, Row
 from mofgap.screening.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def screen(
     device: str = "auto",
     max_atoms: int = MAX_ATOMS,
     disorder: Disorder = "refuse",
+    coverage: float = DEFAULT_COVERAGE,
+    novel: Novel = "keep",
 ) -> pd.DataFrame:
     """Predict and rank structures: ``mofgap screen`` in Python.
 
@@ -64,6 +66,8 @@ def screen(
         device: ``auto``, ``cpu`` or ``cuda``; a loaded model stays where it is.
         max_atoms: Largest cell that is accepted.
         disorder: ``refuse`` or ``majority``.
+        coverage: Of the intervals, 0.5 to 0.99; names their columns.
+        novel: Structures unlike all of training: ``keep``, ``last`` or ``drop``.
 
     Returns:
         A row for each structure and each failure, with the columns of `Row`.
@@ -74,13 +78,13 @@ def screen(
     """
     from mofgap.screening.table import to_frame
 
-    settings = Settings(window, uncertainty, samples, seed, batch_atoms, max_atoms, disorder)
+    settings = Settings(window, uncertainty, samples, seed, batch_atoms, max_atoms, disorder, coverage)
     order = ranking(rank_by, settings.window)
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     predictor = model if isinstance(model, GapPredictor) else load_model(model, device)
     stream = stream_rows(sources_of(structures), predictor, settings, workers)
-    return to_frame(rank_rows((row for rows in stream for row in rows), order, top))
+    return to_frame(rank_rows((row for rows in stream for row in rows), order, top, novel), coverage)
 
 
 def sources_of(structures: Any) -> Iterator[Source]:

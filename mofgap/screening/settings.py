@@ -10,6 +10,8 @@ from mofgap.crystals.cif import MAX_ATOMS
 from mofgap.crystals.disorder import Disorder
 from mofgap.gap.posterior import UNCERTAINTIES, Uncertainty
 from mofgap.gap.predictor import BATCH_ATOMS
+from mofgap.screening.row import DEFAULT_COVERAGE
+from mofgap.uncertainty.conformal import MAX_COVERAGE, MIN_COVERAGE
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Settings:
         batch_atoms: Atoms of a batch on a GPU.
         max_atoms: Largest cell that is accepted.
         disorder: ``refuse``, or ``majority`` for the majority occupant of each site.
+        coverage: Of the intervals, 0.5 to 0.99.
     """
 
     window: tuple[float, float] | None = None
@@ -33,6 +36,7 @@ class Settings:
     batch_atoms: int = BATCH_ATOMS
     max_atoms: int = MAX_ATOMS
     disorder: Disorder = "refuse"
+    coverage: float = DEFAULT_COVERAGE
 
     def __post_init__(self) -> None:
         if self.window is not None:
@@ -47,6 +51,10 @@ class Settings:
         if self.disorder not in get_args(Disorder):
             raise ValueError(
                 f"disorder must be one of {', '.join(get_args(Disorder))}, not {self.disorder!r}"
+            )
+        if not MIN_COVERAGE <= self.coverage <= MAX_COVERAGE:
+            raise ValueError(
+                f"coverage must lie between {MIN_COVERAGE} and {MAX_COVERAGE}, not {self.coverage}"
             )
         for name, least in {"samples": 0, "seed": 0, "batch_atoms": 1, "max_atoms": 1}.items():
             if getattr(self, name) < least:

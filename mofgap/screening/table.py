@@ -7,11 +7,10 @@ import html
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mofgap.screening.row import COLUMNS, INTEGERS, TEXTS, Cell, Row, cells, text_of
+from mofgap.screening.row import DEFAULT_COVERAGE, INTEGERS, TEXTS, Cell, Row, cells, column_names, text_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,28 +25,30 @@ _STYLE = (
 )
 
 
-def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
+def to_frame(rows: Sequence[Row], coverage: float = DEFAULT_COVERAGE) -> pd.DataFrame:
     """The rows as a DataFrame with the same types whatever the rows: a missing number is NaN or NA."""
     import pandas as pd
 
-    frame = pd.DataFrame([cells(row) for row in rows], columns=list(COLUMNS))
-    floats = [name for name in COLUMNS if name not in INTEGERS + TEXTS]
+    columns = column_names(coverage)
+    frame = pd.DataFrame([cells(row) for row in rows], columns=columns)
+    floats = [name for name in columns if name not in INTEGERS + TEXTS]
     types = dict.fromkeys(INTEGERS, "Int64") | dict.fromkeys(floats, "float64") | dict.fromkeys(TEXTS, "str")
     return frame.astype(types)
 
 
-def write_table(path: Path, rows: Sequence[Row]) -> None:
+def write_table(path: Path, rows: Sequence[Row], coverage: float = DEFAULT_COVERAGE) -> None:
     """Write a table in the format of its extension; it appears whole or not at all.
 
     Args:
         path: With an extension of `FORMATS`.
         rows: In order.
+        coverage: Of their intervals.
 
     Raises:
         ValueError: The extension is unknown, or the format cannot hold so many rows.
         OSError: It cannot be written.
     """
-    content = FORMATS[format_of(path)](rows)
+    content = FORMATS[format_of(path)](rows, coverage)
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(content)
@@ -73,10 +74,10 @@ def tab_separated(row: Row) -> str:
     return "\t".join(text_of(cell) for cell in cells(row))
 
 
-def _csv(rows: Sequence[Row]) -> bytes:
+def _csv(rows: Sequence[Row], coverage: float) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(column_names(coverage))
     writer.writerows([_inert(cell) for cell in cells(row)] for row in rows)
     return text.getvalue().encode("utf-8")
 
@@ -86,17 +87,23 @@ def _inert(cell: Cell) -> Cell:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
 
 
-def _json(rows: Sequence[Row]) -> bytes:
-    return json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False).encode("utf-8") + b"\n"
+def _json(rows: Sequence[Row], coverage: float) -> bytes:
+    columns = column_names(coverage)
+    return (
+        json.dumps(
+            [dict(zip(columns, cells(row), strict=True)) for row in rows], indent=1, ensure_ascii=False
+        ).encode("utf-8")
+        + b"\n"
+    )
 
 
-def _parquet(rows: Sequence[Row]) -> bytes:
+def _parquet(rows: Sequence[Row], coverage: float) -> bytes:
     buffer = io.BytesIO()
-    to_frame(rows).to_parquet(buffer, engine="pyarrow", index=False)
+    to_frame(rows, coverage).to_parquet(buffer, engine="pyarrow", index=False)
     return buffer.getvalue()
 
 
-def _xlsx(rows: Sequence[Row]) -> bytes:
+def _xlsx(rows: Sequence[Row], coverage: float) -> bytes:
     from openpyxl import Workbook
     from openpyxl.cell import WriteOnlyCell
 
@@ -105,7 +112,7 @@ def _xlsx(rows: Sequence[Row]) -> bytes:
     book = Workbook(write_only=True)
     sheet = book.create_sheet("mofgap")
     sheet.freeze_panes = "A2"
-    sheet.append(list(COLUMNS))
+    sheet.append(column_names(coverage))
     for row in rows:
         line = []
         for value in cells(row):
@@ -119,8 +126,8 @@ def _xlsx(rows: Sequence[Row]) -> bytes:
     return buffer.getvalue()
 
 
-def _html(rows: Sequence[Row]) -> bytes:
-    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+def _html(rows: Sequence[Row], coverage: float) -> bytes:
+    head = "".join(f"<th>{name}</th>" for name in column_names(coverage))
     body = "\n".join(_html_row(row) for row in rows)
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>mofgap screen</title>'
@@ -138,11 +145,11 @@ def _html_row(row: Row) -> str:
     return f'<tr class="{row.status}">{"".join(map(data, cells(row)))}</tr>'
 
 
-FORMATS: dict[str, Callable[[Sequence[Row]], bytes]] = {
+FORMATS: dict[str, Callable[[Sequence[Row], float], bytes]] = {
     ".csv": _csv,
     ".parquet": _parquet,
     ".json": _json,
     ".xlsx": _xlsx,
     ".html": _html,
 }
-"""From an extension to what turns rows into the bytes of a file."""
+"""From an extension to what turns rows and their coverage into the bytes of a file."""

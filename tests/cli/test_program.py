@@ -12,7 +12,7 @@ from mofgap.cli import screen as verb
 from mofgap.cli.main import app
 from mofgap.gap.posterior import UNCERTAINTIES
 from mofgap.gap.predictor import BATCH_ATOMS
-from mofgap.screening.rank import RANKINGS
+from mofgap.screening.rank import NOVEL_CHOICES, RANKINGS
 from mofgap.screening.settings import Settings
 
 HEAVY = ("torch", "pandas", "numpy", "gemmi", "pymatgen", "ase", "scipy")
@@ -58,6 +58,8 @@ def test_help_answers_in_half_a_second() -> None:
         (["--resume"], "needs -o"),
         (["-o", "new.csv", "--resume", "--force"], "contradicts"),
         (["--samples", "-1"], "samples"),
+        (["--coverage", "0.4"], "coverage"),
+        (["--novelty", "hide"], "last"),
         (["--uncertainty", "guess"], "closed-form"),
     ],
 )
@@ -86,6 +88,7 @@ def test_choices_and_defaults_are_those_of_the_library() -> None:
 
     assert [each.value for each in verb.RankBy] == list(RANKINGS)
     assert [each.value for each in verb.Uncertainty] == list(UNCERTAINTIES)
+    assert [each.value for each in verb.Novel] == list(NOVEL_CHOICES)
     defaults = {name: p.default for name, p in inspect.signature(verb.screen).parameters.items()}
     assert defaults["batch_atoms"] == BATCH_ATOMS
     for name, value in vars(Settings()).items():

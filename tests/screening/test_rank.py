@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mofgap.screening.rank import RANKINGS, RankBy, rank_rows, ranking
+from mofgap.screening.rank import NOVEL_CHOICES, RANKINGS, Novel, RankBy, is_novel, rank_rows, ranking
 from mofgap.screening.row import Row
 
 # Few values, so that ties happen.
@@ -19,6 +19,7 @@ predicted = st.builds(
     gap_ev=number,
     gap_std_ev=number,
     p_in_window=number,
+    warnings=st.sampled_from(["", "odd-valence: x", "odd-valence: x | novel: far", "novel: far"]),
 )
 failed = st.builds(Row, rank=st.none(), file=name, structure_id=name, status=st.just("failed"))
 table = st.lists(predicted | failed, max_size=12)
@@ -49,6 +50,22 @@ def test_top_cuts_ranked_rows_alone(rows: list[Row], rank_by: RankBy, top: int) 
     assert cut == [row for row in whole if row.rank is None or row.rank <= top]
 
 
+@given(table, st.sampled_from(RANKINGS), st.sampled_from(NOVEL_CHOICES))
+def test_novel_rows_are_kept_put_last_or_dropped(rows: list[Row], rank_by: RankBy, novel: Novel) -> None:
+    result, kept = rank_rows(rows, rank_by, novel=novel), rank_rows(rows, rank_by)
+    ranked = [row for row in result if row.rank]
+    assert [row.rank for row in ranked] == list(range(1, len(ranked) + 1))
+    strip = [(row.file, row.structure_id, row.gap_ev) for row in ranked]
+    familiar = [(r.file, r.structure_id, r.gap_ev) for r in kept if r.rank and not is_novel(r)]
+    assert [key for key, row in zip(strip, ranked, strict=True) if not is_novel(row)] == familiar
+    if novel == "keep":
+        assert result == kept
+    elif novel == "drop":
+        assert strip == familiar
+    else:
+        assert len(result) == len(rows) and strip[: len(familiar)] == familiar
+
+
 def test_default_ranking_follows_the_window() -> None:
     assert ranking(None, (1.8, 3.0)) == "window"
     assert ranking(None, None) == "low"
@@ -57,3 +74,5 @@ def test_default_ranking_follows_the_window() -> None:
         ranking("window", None)
     with pytest.raises(ValueError, match="rank_by"):
         ranking("best", None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="novel"):
+        rank_rows([], "low", novel="hide")  # type: ignore[arg-type]

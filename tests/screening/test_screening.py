@@ -58,6 +58,30 @@ def test_numbers_fit_together(table: pd.DataFrame) -> None:
     assert (good.level_of_theory == "PBE").all() and (good.model == "tiny").all()
 
 
+def test_coverage_widens_the_intervals_and_names_them(
+    cifs: Path, tiny: GapPredictor, table: pd.DataFrame
+) -> None:
+    wide = mofgap.screen(cifs, (1.8, 3.0), model=tiny, coverage=0.99)
+    assert wide.gap_ev.equals(table.gap_ev)
+    good = wide.status != "failed"
+    assert (wide.gap_hi99_ev > table.gap_hi90_ev)[good].all() and "gap_hi90_ev" not in wide
+    with pytest.raises(ValueError, match="coverage"):
+        mofgap.screen(cifs, model=tiny, coverage=1.0)
+
+
+def test_novel_structures_can_be_left_out_or_put_last(cifs: Path, tiny: GapPredictor) -> None:
+    (crystal,) = crystals_in(cifs / "s0.cif")
+    gold = replace(crystal, atomic_numbers=np.array([79, 8, 6, 8, 1]), structure_id="gold")
+    kept, last, fewer = (
+        mofgap.screen([str(cifs), gold], model=tiny, rank_by="std", novel=novel)
+        for novel in ("keep", "last", "drop")
+    )
+    assert kept.structure_id[kept.warnings.str.contains("novel: training saw no Au")].tolist() == ["gold"]
+    assert last.structure_id[last["rank"] == last["rank"].max()].tolist() == ["gold"]
+    assert len(fewer) == len(kept) - 1 and "gold" not in set(fewer.structure_id)
+    assert (fewer.status == "failed").sum() == 2
+
+
 def test_same_table_for_any_number_of_workers(cifs: Path, tiny: GapPredictor, table: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(table, mofgap.screen(cifs, (1.8, 3.0), model=tiny, workers=2))
 

@@ -9,7 +9,7 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from mofgap.screening.row import COLUMNS, INTEGERS, TEXTS, Row, cells, printable, rounded
+from mofgap.screening.row import COLUMNS, INTEGERS, TEXTS, Row, cells, column_names, printable, rounded
 from mofgap.screening.table import FORMATS, format_of, tab_separated, to_frame, write_table
 
 GOOD = Row(
@@ -77,6 +77,26 @@ def test_formats_read_back_equal(extension: str, tmp_path: Path) -> None:
         found[texts] = found[texts].apply(lambda column: column.str.removeprefix("'"))
     pd.testing.assert_frame_equal(found, expected, check_dtype=extension != ".csv")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_intervals_are_named_by_their_coverage(tmp_path: Path) -> None:
+    assert column_names() == column_names(0.9) == list(COLUMNS)
+    assert [n for n in column_names(0.55) if n not in COLUMNS] == ["gap_lo55_ev", "gap_hi55_ev"]
+    assert [n for n in column_names(0.975) if n not in COLUMNS] == ["gap_lo97.5_ev", "gap_hi97.5_ev"]
+    for extension in FORMATS:
+        path = tmp_path / f"out{extension}"
+        write_table(path, TABLE, 0.95)
+        if extension == ".csv":
+            assert pd.read_csv(path).gap_hi95_ev[0] == 2.9
+        elif extension == ".parquet":
+            assert pd.read_parquet(path).gap_hi95_ev[0] == 2.9
+        elif extension == ".json":
+            assert json.loads(path.read_text("utf-8"))[0]["gap_hi95_ev"] == 2.9
+        elif extension == ".xlsx":
+            header = next(openpyxl.load_workbook(path).active.iter_rows(values_only=True))
+            assert list(header) == column_names(0.95)
+        else:
+            assert "<th>gap_hi95_ev</th>" in path.read_text("utf-8")
 
 
 def test_xlsx_reads_back_equal_and_holds_no_formula(tmp_path: Path) -> None:
