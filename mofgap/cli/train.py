@@ -28,7 +28,8 @@ def train(
     adapt_from_block: Annotated[
         int, typer.Option(min=0, help="First block with adapters; what lies below is computed once.")
     ] = 2,
-    rank: Annotated[int, typer.Option(min=1, help="Rank of the adapters.")] = 8,
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the adapters.")] = 64,
+    head_hidden: Annotated[int, typer.Option(min=1, help="Width of the gap head.")] = 256,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training structures.")] = 20,
     learning_rate: Annotated[float, typer.Option(min=0, help="Peak rate of adapters and head.")] = 1e-3,
     kl_weight: Annotated[float, typer.Option(min=0, help="Weight of the divergence from the prior.")] = 0.1,
@@ -80,6 +81,7 @@ def train(
             method=method,
             encoder_settings=settings,
             target_modules=adapter_targets(settings["n_blocks"], adapt_from_block),
+            head_hidden=head_hidden,
             rank=rank,
             lora_alpha=2.0 * rank,
         )
