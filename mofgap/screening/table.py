@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_XLSX_ROWS = 1_048_575
-_FORMULA_STARTS = ("=", "+", "-", "@")
+FORMULA_STARTS = ("=", "+", "-", "@")
 _STYLE = (
     "body{font:14px system-ui,sans-serif;margin:2em}table{border-collapse:collapse}"
     "th,td{padding:.3em .6em;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}"
@@ -84,7 +84,7 @@ def _csv(rows: Sequence[Row], coverage: float) -> bytes:
 
 def _inert(cell: Cell) -> Cell:
     """A text that a spreadsheet would take for a formula gets the apostrophe that marks text."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
 
 def _json(rows: Sequence[Row], coverage: float) -> bytes:

@@ -1,0 +1,147 @@
+"""``mofgap select``: which structures to compute next."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from mofgap.cli.exits import NOTHING_DONE, fail
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mofgap.gap.predictor import GapPredictor
+    from mofgap.selection.select import Selection
+
+SHOWN = (
+    "order",
+    "structure_id",
+    "file",
+    "formula",
+    "n_atoms",
+    "gap_ev",
+    "gap_std_ev",
+    "p_in_window",
+    "novelty",
+    "quality",
+    "distinct",
+    "gain",
+)
+
+
+class Goal(StrEnum):
+    """What the calculations are for."""
+
+    window = "window"
+    explore = "explore"
+    both = "both"
+
+
+class Inputs(StrEnum):
+    """Inputs of the calculations."""
+
+    cif = "cif"
+    poscar = "poscar"
+    vasp = "vasp"
+
+
+class Disorder(StrEnum):
+    """What to do about partial occupancies."""
+
+    refuse = "refuse"
+    majority = "majority"
+
+
+def select(
+    candidates: Annotated[
+        Path, typer.Argument(metavar="TABLE", help="What mofgap screen wrote: .csv, .parquet or .json.")
+    ],
+    budget: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many calculations there will be.")
+    ] = 20,
+    goal: Annotated[
+        Goal, typer.Option(help="Find gaps in the window, learn where the model knows least, or both.")
+    ] = Goal.both,
+    window: Annotated[
+        Optional[tuple[float, float]],  # noqa: UP045 (older typers read no other spelling)
+        typer.Option(metavar="LO HI", help="Gap window in eV; by default the table's own."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME|FOLDER", help="The model that the table was made with.")
+    ] = "qmof-pbe",
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Write selection.csv and the inputs here; inputs go into ./selection without.",
+        ),
+    ] = None,
+    write_inputs: Annotated[
+        Optional[Inputs],  # noqa: UP045
+        typer.Option(help="CIF or POSCAR files, or VASP folders with the settings of the QMOF database."),
+    ] = None,
+    disorder: Annotated[
+        Disorder, typer.Option(help="As given to mofgap screen, since the structures are read again.")
+    ] = Disorder.refuse,
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds files.")] = False,
+) -> None:
+    """Select different, promising structures for the next DFT calculations.
+
+    Each is worth its quality (probability to lie in the window; std and novelty; or both) times what is left
+    of it after those before it: of near-copies only one is taken.
+    """
+    from mofgap.selection.candidates import read_candidates, with_window
+    from mofgap.selection.select import select as select_structures
+
+    if write_inputs is not None and output is None:
+        output = Path("selection")
+    if output is not None and output.exists() and not force and (output.is_file() or any(output.iterdir())):
+        raise typer.BadParameter(f"{output} exists; --force writes into it", param_hint="--output")
+    try:
+        frame = read_candidates(candidates)
+        predictor = _predictor(model, frame)
+        if window is not None:
+            frame = with_window(frame, window, predictor.calibration)
+        found = select_structures(frame, predictor, goal.value, budget, disorder.value)
+    except (ValueError, OSError) as error:
+        fail(str(error), NOTHING_DONE)
+    _show(found, budget)
+    if output is not None:
+        try:
+            _write(output, found, write_inputs)
+        except OSError as error:
+            fail(f"cannot write {output}: {error.strerror}", NOTHING_DONE)
+
+
+def _predictor(model: str, frame: pd.DataFrame) -> GapPredictor:
+    from mofgap.gap.predictor import load_model
+
+    predictor = load_model(model, "cpu")
+    made_by = frame.model.iloc[0]
+    if predictor.about.name != made_by:
+        raise ValueError(f"the table was made with {made_by}, not {predictor.about.name}: give it as --model")
+    return predictor
+
+
+def _show(found: Selection, budget: int) -> None:
+    for line in found.skipped:
+        typer.echo(f"skipped: {line}", err=True)
+    table = found.table[list(SHOWN)]
+    typer.echo(table.to_csv(sep="\t", index=False, float_format="%.4g", lineterminator="\n"), nl=False)
+    if len(table) < budget:
+        what = "nothing else is worth a calculation, or all that is left are copies"
+        typer.echo(f"mofgap: {len(table)} structures instead of {budget}: {what}", err=True)
+
+
+def _write(output: Path, found: Selection, inputs: Inputs | None) -> None:
+    from mofgap.selection.dft import write_inputs
+
+    output.mkdir(parents=True, exist_ok=True)
+    found.table.to_csv(output / "selection.csv", index=False, float_format="%.6g", lineterminator="\n")
+    written = [] if inputs is None else write_inputs(output, found.crystals, inputs.value)
+    typer.echo(f"mofgap: {output} holds selection.csv and {len(written)} inputs", err=True)

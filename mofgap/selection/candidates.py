@@ -1,0 +1,108 @@
+"""Candidates: the rows of a screened table, and what each would be worth to compute."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mofgap.screening.row import COLUMNS, INTEGERS, TEXTS
+from mofgap.screening.table import FORMULA_STARTS
+from mofgap.uncertainty.calibrate import Calibration
+
+Floats = npt.NDArray[np.float64]
+Goal = Literal["window", "explore", "both"]
+GOALS: tuple[Goal, ...] = get_args(Goal)
+
+NEEDED = ("file", "structure_id", "status", "formula", "n_atoms", "gap_ev", "gap_std_ev", "novelty", "model")
+
+
+class CandidateError(ValueError):
+    """A table that nothing can be selected from, and why."""
+
+
+def read_candidates(path: Path) -> pd.DataFrame:
+    """The rows of a table of ``mofgap screen`` that have a gap, in the order of file and structure id.
+
+    Args:
+        path: ``.csv``, ``.parquet`` or ``.json``.
+
+    Raises:
+        CandidateError: It is no such table, holds the rows of several models, or no row with a gap.
+        OSError: It cannot be read.
+    """
+    frame = _read(path)
+    missing = [name for name in NEEDED if name not in frame.columns]
+    if missing:
+        raise CandidateError(f"{path}: no column {missing[0]}; give a table that mofgap screen wrote")
+    frame = frame[(frame.status != "failed") & frame.gap_ev.notna() & frame.gap_std_ev.notna()]
+    if frame.empty:
+        raise CandidateError(f"{path}: no row has a gap")
+    if frame.model.nunique() > 1:
+        raise CandidateError(f"{path}: rows of several models ({', '.join(sorted(set(frame.model)))})")
+    if "p_in_window" not in frame.columns:
+        frame = frame.assign(p_in_window=np.nan)
+    # A structure that was screened twice is one candidate.
+    return (
+        frame.sort_values(["file", "structure_id"], kind="stable")
+        .drop_duplicates(["file", "structure_id"])
+        .reset_index(drop=True)
+    )
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    if path.suffix == ".json":
+        frame = pd.read_json(path, orient="records", dtype=False, convert_dates=False)
+        numbers = [n for n in COLUMNS if n not in TEXTS and n in frame.columns]
+        return frame.assign(**{name: pd.to_numeric(frame[name]) for name in numbers})
+    if path.suffix != ".csv":
+        raise CandidateError(f"{path}: expected a .csv, .parquet or .json table of mofgap screen")
+    types = dict.fromkeys(TEXTS, "str") | dict.fromkeys(INTEGERS, "Int64")
+    empty = {name: [""] for name in COLUMNS if name not in TEXTS}
+    frame = pd.read_csv(path, dtype=types, na_values=empty, keep_default_na=False)
+    texts = [name for name in TEXTS if name in frame.columns]
+    # The mark of a text that a spreadsheet would take for a formula.
+    marked = f"^'(?=[{re.escape(''.join(FORMULA_STARTS))}])"
+    frame[texts] = frame[texts].apply(lambda column: column.str.replace(marked, "", regex=True))
+    return frame
+
+
+def with_window(frame: pd.DataFrame, window: tuple[float, float], calibration: Calibration) -> pd.DataFrame:
+    """The candidates with their probability to lie in a window, eV.
+
+    Raises:
+        ValueError: The window's ends are in the wrong order.
+    """
+    gap, std, novelty = (
+        frame[name].to_numpy(dtype=np.float64) for name in ("gap_ev", "gap_std_ev", "novelty")
+    )
+    return frame.assign(p_in_window=calibration.p_in_window(gap, std, *window, novelty))
+
+
+def quality(frame: pd.DataFrame, goal: Goal) -> Floats:
+    """What each candidate would be worth by itself, 0 to 1, shape (n,).
+
+    ``window``: the probability to lie in the window, the expected number of hits of one calculation and the
+    greedy policy of active search (Garnett et al., arXiv 1206.6406). ``explore``: std over the largest std,
+    times (1 + novelty) / 2, since a spread was calibrated on familiar structures and is believed less far
+    from them. ``both``: the geometric mean of the two.
+
+    Raises:
+        CandidateError: The window matters and the table has none.
+    """
+    if goal not in GOALS:
+        raise ValueError(f"goal must be one of {', '.join(GOALS)}, not {goal!r}")
+    inside = frame.p_in_window.to_numpy(dtype=np.float64)
+    if goal != "explore" and not np.isfinite(inside).all():
+        raise CandidateError(f"goal {goal} needs a window: --window LO HI")
+    std = frame.gap_std_ev.to_numpy(dtype=np.float64)
+    novelty = np.nan_to_num(frame.novelty.to_numpy(dtype=np.float64), nan=1.0)
+    unknown = std / max(float(std.max()), 1e-12) * (1 + novelty) / 2
+    worth: dict[Goal, Floats] = {"window": inside, "explore": unknown, "both": np.sqrt(inside * unknown)}
+    return worth[goal]

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mofgap.screening.row import Row
+from mofgap.screening.table import write_table
+from mofgap.selection.candidates import GOALS, CandidateError, quality, read_candidates, with_window
+from mofgap.uncertainty.calibrate import Calibration
+
+
+def row(name: str, gap: float, std: float, inside: float | None, novelty: float, **more: object) -> Row:
+    values = {
+        "formula": "C",
+        "n_atoms": 1,
+        "gap_ev": gap,
+        "gap_std_ev": std,
+        "novelty": novelty,
+        "model": "m",
+    }
+    return Row(1, f"{name}.cif", name, "ok", p_in_window=inside, **(values | more))  # type: ignore[arg-type]
+
+
+ROWS = [
+    row("b", 2.0, 0.4, 0.9, 0.5),
+    row("=a", 3.0, 0.8, 0.1, 1.0),
+    row("c", 2.5, 0.2, 0.5, 0.0),
+    Row(None, "d.cif", "d", "failed", reason="empty-file: x"),
+]
+
+
+@pytest.mark.parametrize("extension", [".csv", ".parquet", ".json"])
+def test_every_format_gives_the_same_candidates(extension: str, tmp_path: Path) -> None:
+    write_table(tmp_path / f"t{extension}", ROWS)
+    frame = read_candidates(tmp_path / f"t{extension}")
+    assert frame.structure_id.tolist() == ["=a", "b", "c"]
+    assert frame.gap_ev.tolist() == [3.0, 2.0, 2.5] and frame.n_atoms.tolist() == [1, 1, 1]
+
+
+def test_order_and_repetition_of_rows_do_not_matter(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.csv", ROWS)
+    write_table(tmp_path / "b.csv", [*ROWS[::-1], ROWS[0]])
+    pd.testing.assert_frame_equal(read_candidates(tmp_path / "a.csv"), read_candidates(tmp_path / "b.csv"))
+
+
+def test_quality_follows_the_goal(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", ROWS)
+    frame = read_candidates(tmp_path / "t.csv")
+    explore = np.array([1.0, 0.5 * 0.75, 0.25 * 0.5])
+    np.testing.assert_allclose(quality(frame, "window"), [0.1, 0.9, 0.5])
+    np.testing.assert_allclose(quality(frame, "explore"), explore)
+    np.testing.assert_allclose(quality(frame, "both"), np.sqrt(explore * [0.1, 0.9, 0.5]))
+    with pytest.raises(ValueError, match="goal"):
+        quality(frame, "luck")  # type: ignore[arg-type]
+
+
+def test_a_window_can_be_given_afterwards(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", [row("a", 2.0, 0.5, None, 0.1), row("b", 4.0, 0.5, None, 0.1)])
+    frame = read_candidates(tmp_path / "t.csv")
+    for goal in GOALS:
+        if goal != "explore":
+            with pytest.raises(CandidateError, match="--window"):
+                quality(frame, goal)
+    windowed = with_window(frame, (1.5, 2.5), Calibration.raw())
+    np.testing.assert_allclose(quality(windowed, "window"), [0.6827, 0.0013], atol=1e-3)
+
+
+def test_what_is_no_table_of_candidates_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    write_table(tmp_path / "failed.csv", ROWS[3:])
+    write_table(tmp_path / "two.csv", [ROWS[0], row("z", 1, 1, 1, 1, model="other")])
+    for name, message in {"x.csv": "mofgap screen", "failed.csv": "no row", "two.csv": "several"}.items():
+        with pytest.raises(CandidateError, match=message):
+            read_candidates(tmp_path / name)
+    with pytest.raises(CandidateError, match="csv"):
+        read_candidates(tmp_path / "x.html")

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.core import Structure
+from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
+
+from mofgap.crystals.cif import read_cif_file
+from mofgap.crystals.crystal import Crystal
+from mofgap.selection.dft import write_inputs
+
+NUMBERS = np.array([8, 26, 6, 8, 1, 64, 30])
+
+
+def crystal(name: str) -> Crystal:
+    rng = np.random.default_rng(0)
+    return Crystal(np.diag([7.0, 8.0, 9.0]), rng.random((7, 3)), NUMBERS, name)
+
+
+@pytest.mark.parametrize("kind", ["cif", "poscar"])
+def test_structures_come_back(kind: str, tmp_path: Path) -> None:
+    paths = write_inputs(tmp_path / "in", [crystal("a"), crystal("b/c d")], kind)
+    assert [p.name for p in paths] == [f"1_a.{kind}", f"2_b_c_d.{kind}"]
+    expected = Structure(crystal("a").cell, NUMBERS, crystal("a").frac_coords).get_sorted_structure()
+    if kind == "cif":
+        (entry,) = read_cif_file(paths[0])
+        assert isinstance(entry, Crystal)
+        np.testing.assert_allclose(entry.frac_coords, crystal("a").frac_coords, atol=1e-6)
+        assert entry.atomic_numbers.tolist() == NUMBERS.tolist()
+    else:
+        found = Poscar.from_file(paths[0], check_for_potcar=False).structure
+        assert found.composition == expected.composition
+        np.testing.assert_allclose(sorted(found.distance_matrix[0]), sorted(expected.distance_matrix[0]))
+
+
+def test_vasp_folder_holds_the_settings_of_qmof(tmp_path: Path) -> None:
+    (folder,) = write_inputs(tmp_path, [crystal("a")], "vasp")
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "INCAR",
+        "INCAR.static",
+        "KPOINTS",
+        "POSCAR",
+        "POTCAR.spec",
+    ]
+    relax, static = Incar.from_file(folder / "INCAR"), Incar.from_file(folder / "INCAR.static")
+    for incar in (relax, static):
+        assert (incar["ENCUT"], incar["IVDW"], incar["ISPIN"], incar["SIGMA"]) == (520, 12, 2, 0.01)
+    assert (relax["NSW"] > 0, relax["ISIF"], relax["EDIFFG"], static["NSW"]) == (True, 3, -0.03, 0)
+    structure = Poscar.from_file(folder / "POSCAR", check_for_potcar=False).structure
+    moments = dict(zip([site.specie.symbol for site in structure], relax["MAGMOM"], strict=True))
+    assert moments == {"Fe": 5.0, "Gd": 7.0, "Zn": 0.0, "C": 0.0, "H": 0.0, "O": 0.0}
+    kpoints = Kpoints.from_file(folder / "KPOINTS")
+    assert np.prod(kpoints.kpts[0]) * len(structure) == pytest.approx(1000, rel=0.6)
+    potentials = (folder / "POTCAR.spec").read_text().split()
+    order = list(dict.fromkeys(site.specie.symbol for site in structure))
+    assert [name.split("_")[0] for name in potentials] == order
+
+
+def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="kind"):
+        write_inputs(tmp_path, [], "qe")  # type: ignore[arg-type]

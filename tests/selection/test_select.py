@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import io
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import mofgap
+from mofgap.cli import select as verb
+from mofgap.cli.main import app
+from mofgap.crystals.disorder import Disorder
+from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.selection.candidates import GOALS, CandidateError, read_candidates
+from mofgap.selection.dft import KINDS
+from mofgap.selection.select import likeness_length, select, whitened
+
+WriteCifs = Callable[[Path, int], list[Path]]
+
+
+@pytest.fixture(scope="module")
+def tiny(model_folder: Path) -> GapPredictor:
+    return load_model(model_folder, "cpu")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory, write_cifs: WriteCifs, tiny: GapPredictor) -> Path:
+    """Six structures, three copies of one of them, a member of an archive and a failure."""
+    folder = tmp_path_factory.mktemp("screened")
+    paths = write_cifs(folder / "cifs", 7)
+    for i in range(3):
+        shutil.copy(paths[0], folder / "cifs" / f"copy{i}.cif")
+    with zipfile.ZipFile(folder / "more.zip", "w") as archive:
+        archive.write(paths[6], "deep/s6.cif")
+    paths[6].write_text("")
+    frame = mofgap.screen([str(folder / "cifs"), str(folder / "more.zip")], (1.8, 3.0), model=tiny)
+    frame.to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_copies_and_failures_are_left_out(table: Path, tiny: GapPredictor, goal: str) -> None:
+    found = select(read_candidates(table), tiny, goal, 20)  # type: ignore[arg-type]
+    names = found.table.structure_id.tolist()
+    assert len(names) == 7 and len({"copy0", "copy1", "copy2", "s0"} & set(names)) == 1
+    assert {"s1", "s2", "s3", "s4", "s5", "s6"} < set(names)  # s6 is the member of the archive
+    assert [c.structure_id for c in found.crystals] == names and not found.skipped
+    assert found.table.gain.is_monotonic_decreasing and found.table.order.tolist() == list(range(1, 8))
+    np.testing.assert_allclose(found.table.gain, found.table.quality * found.table.distinct)
+
+
+def test_the_budget_takes_the_first_of_them(table: Path, tiny: GapPredictor) -> None:
+    frame = read_candidates(table)
+    whole, part = select(frame, tiny, "both", 20), select(frame, tiny, "both", 3)
+    pd.testing.assert_frame_equal(part.table, whole.table[:3])
+
+
+def test_the_selection_does_not_depend_on_the_order_of_the_table(
+    table: Path, tiny: GapPredictor, tmp_path: Path
+) -> None:
+    shuffled = pd.read_csv(table).sample(frac=1, random_state=3)
+    shuffled.to_csv(tmp_path / "table.csv", index=False)
+    results = [select(read_candidates(path), tiny, "window", 4) for path in (table, tmp_path / "table.csv")]
+    pd.testing.assert_frame_equal(results[0].table, results[1].table)
+
+
+def test_what_cannot_be_read_again_is_named(table: Path, tiny: GapPredictor) -> None:
+    frame = read_candidates(table)
+    frame.loc[frame.structure_id == "s1", "file"] = "gone.cif"
+    frame.loc[frame.structure_id == "s2", "formula"] = "CH4"
+    found = select(frame, tiny, "explore", 20)
+    assert len(found.table) == 5
+    assert sorted(line.split("]: ")[1].split(";")[0] for line in found.skipped) == [
+        "the file changed since it was screened",
+        "there is no such file here",
+    ]
+    with pytest.raises(CandidateError, match="no such file"):
+        select(frame.assign(file="gone.cif"), tiny, "explore", 20)
+
+
+def test_whitened_features_are_those_of_the_index(tiny: GapPredictor) -> None:
+    index = tiny.novelty
+    assert likeness_length(index) > 0
+    origin = whitened(index.mean[None], index)
+    np.testing.assert_allclose(origin, 0, atol=1e-6)
+
+
+def test_choices_are_those_of_the_library() -> None:
+    from typing import get_args
+
+    assert [each.value for each in verb.Goal] == list(GOALS)
+    assert [each.value for each in verb.Inputs] == list(KINDS)
+    assert [each.value for each in verb.Disorder] == list(get_args(Disorder))
+
+
+def test_command_writes_selection_and_inputs(table: Path, model_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "next"
+    arguments = ["select", str(table), "--model", str(model_folder), "--budget", "2", "-o", str(output)]
+    done = CliRunner().invoke(app, [*arguments, "--write-inputs", "vasp", "--window", "2", "3"])
+    assert done.exit_code == 0, done.output
+    shown = pd.read_csv(io.StringIO(done.stdout), sep="\t")
+    written = pd.read_csv(output / "selection.csv")
+    assert shown.structure_id.tolist() == written.structure_id.tolist()
+    folders = sorted(path.name for path in output.iterdir() if path.is_dir())
+    assert folders == [f"{i}_{name}" for i, name in enumerate(written.structure_id, start=1)]
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 2 and "--force" in again.output
+
+
+def test_command_says_what_is_wrong(table: Path, model_folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    pd.read_csv(table).assign(model="another").to_csv(other, index=False)
+    for path, message in ((other, "another"), (tmp_path / "none.csv", "No such file")):
+        done = CliRunner().invoke(app, ["select", str(path), "--model", str(model_folder)])
+        assert done.exit_code == 1 and message in done.output and "Traceback" not in done.output
