@@ -21,6 +21,7 @@ def pretrain(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training structures.")] = 8,
     batch_atoms: Annotated[int, typer.Option(min=1, help="Atoms of a batch.")] = 2500,
     learning_rate: Annotated[float, typer.Option(min=0, help="Peak of the schedule.")] = 1.5e-3,
+    citation: Annotated[str, typer.Option(help="Whom to cite for the table, and its licence.")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order and masks.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder to keep graphs in.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
@@ -37,12 +38,14 @@ def pretrain(
     from mofgap.crystals.dataset import TableError, read_table
     from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
     from mofgap.training.atoms import PretrainConfig
+    from mofgap.training.card import write_encoder_card
     from mofgap.training.loop import TrainingError
     from mofgap.training.pretrain import pretrain as pretrain_encoder
 
     try:
+        frame = read_table(table)
         weights = pretrain_encoder(
-            read_table(table),
+            frame,
             output,
             CrystalTransformerConfig(n_blocks=blocks, width=width),
             PretrainConfig(epochs=epochs, batch_atoms=batch_atoms, learning_rate=learning_rate, seed=seed),
@@ -55,4 +58,6 @@ def pretrain(
         )
     except (TableError, TrainingError, OSError, ValueError) as error:
         fail(str(error), NOTHING_DONE)
+    n_train = int((frame.split == "train").sum())
+    write_encoder_card(output, n_train, " ".join(["mofgap", *sys.argv[1:]]), citation)
     typer.echo(f"{weights}: mofgap train --encoder {output} ...", err=True)
