@@ -63,6 +63,8 @@ class AdaptedLinear(nn.Module):
         folded: (d_out, d_in) W0 + s B A where `fold` computed it, else None.
     """
 
+    folded: Tensor | None
+
     def __init__(
         self, base: nn.Linear, *, rank: int = 8, lora_alpha: float = 16.0, init_scale: float = 1.0
     ) -> None:
@@ -76,7 +78,7 @@ class AdaptedLinear(nn.Module):
         self.perturbation: Perturbation | None = None
         self.recordings: list[Recording] | None = None
         self.enabled = True
-        self.folded: Tensor | None = None
+        self.register_buffer("folded", None, persistent=False)
 
     @property
     def rank(self) -> int:

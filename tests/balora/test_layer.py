@@ -65,3 +65,14 @@ def test_shape_attributes_and_repr() -> None:
     layer = AdaptedLinear(nn.Linear(3, 2), rank=4, lora_alpha=8)
     assert (layer.in_features, layer.out_features, layer.rank) == (3, 2, 4)
     assert "rank=4, scaling=2" in repr(layer)
+
+
+def test_a_folded_layer_gives_the_same_mean_and_moves_with_the_model():
+    layer = AdaptedLinear(torch.nn.Linear(5, 3), rank=2)
+    torch.nn.init.normal_(layer.lora_B)
+    x = torch.randn(4, 5)
+    expected = layer(x)
+    layer.fold()
+    torch.testing.assert_close(layer(x), expected)
+    assert "folded" not in layer.state_dict()
+    assert layer.double()(x.double()).dtype == torch.float64
