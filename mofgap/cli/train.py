@@ -10,6 +10,9 @@ import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
 
+LEAST_VAL = 40
+"""Structures that ``--from`` deals to ``val`` where it can: enough for intervals of 95 %."""
+
 
 def train(
     labels: Annotated[Path, typer.Argument(help="Parquet table of structures and gaps, or CSV of labels.")],
@@ -22,6 +25,15 @@ def train(
         Literal["balora", "lora", "full"],
         typer.Option(help="Bayesian adapters, plain adapters, or all weights of the encoder."),
     ] = "balora",
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="NAME|FOLDER",
+            help="Gap model to take to another level of theory: adapters and head go on from there, and its "
+            "encoder, method, rank and head width hold.",
+        ),
+    ] = None,
     encoder: Annotated[
         str, typer.Option(help="Pretrained encoder: a shipped name, or a folder of mofgap pretrain.")
     ] = "crystal-transformer",
@@ -38,7 +50,7 @@ def train(
         int | None, typer.Option(min=1, help="Stop after so many epochs without improvement.")
     ] = None,
     split_column: Annotated[
-        str, typer.Option(help="Column of train/val/test; dealt 80/10/10 without.")
+        str, typer.Option(help="Column of train/val/test; dealt 80/10/10 without, with --from more to val.")
     ] = "split",
     level_of_theory: Annotated[str, typer.Option(help="Of the labels, shown with each gap.")] = "unknown",
     citation: Annotated[str, typer.Option(help="Whom to cite for the labels, and their licence.")] = "",
@@ -57,7 +69,7 @@ def train(
     """
     from mofgap.crystals.dataset import TableError
     from mofgap.encoders.crystal_transformer import adapter_targets
-    from mofgap.gap.folder import About, ModelError
+    from mofgap.gap.folder import About, ModelError, find_model
     from mofgap.gap.model import GapModelConfig
     from mofgap.training.card import write_card
     from mofgap.training.encoder_folder import find_encoder
@@ -75,17 +87,22 @@ def train(
         seed=seed,
     )
     about = About(output.name, level_of_theory=level_of_theory, citation=citation)
+    model_config = None
     try:
-        weights, settings = find_encoder(encoder)
-        model_config = GapModelConfig(
-            method=method,
-            encoder_settings=settings,
-            target_modules=adapter_targets(settings["n_blocks"], adapt_from_block),
-            head_hidden=head_hidden,
-            rank=rank,
-            lora_alpha=2.0 * rank,
-        )
-        table = read_labels(labels, cifs, target, split_column=split_column, seed=seed)
+        if start_from is not None:
+            start = find_model(start_from)
+        else:
+            start, settings = find_encoder(encoder)
+            model_config = GapModelConfig(
+                method=method,
+                encoder_settings=settings,
+                target_modules=adapter_targets(settings["n_blocks"], adapt_from_block),
+                head_hidden=head_hidden,
+                rank=rank,
+                lora_alpha=2.0 * rank,
+            )
+        least_val = LEAST_VAL if start_from else 0
+        table = read_labels(labels, cifs, target, split_column=split_column, seed=seed, least_val=least_val)
         for line in table.skipped:
             typer.echo(f"skipped {line}", err=True)
         outcome = train_model(
@@ -93,7 +110,7 @@ def train(
             output,
             model_config,
             config,
-            weights,
+            start,
             about,
             cache=cache,
             resume=resume,

@@ -12,7 +12,6 @@ from mofgap.gap.folder import CALIBRATION, read_config
 from mofgap.training.atoms import ATOM_TARGETS
 from mofgap.training.finetune import FinetuneConfig
 from mofgap.training.labels import Labels
-from mofgap.training.recalibration import Recalibration
 from mofgap.training.recipe import Outcome
 from mofgap.uncertainty.calibrate import Calibration
 
@@ -69,7 +68,7 @@ def write_card(folder: Path, labels: Labels, outcome: Outcome, config: FinetuneC
         f"{', '.join(model['target_modules'])}; {outcome.n_trainable:,} trained parameters.",
         *_parentage(outcome),
         f"Training: {settings}.",
-        f"The epoch was chosen on val; test was not looked at. {_error_bars(folder)}",
+        f"The epoch was chosen on val; test was not looked at. {error_bars(folder)}",
         f"Cost: {outcome.seconds / 60:.0f} minutes of wall-clock time for the last run of the command.",
         "",
         "```",
@@ -84,65 +83,28 @@ def write_card(folder: Path, labels: Labels, outcome: Outcome, config: FinetuneC
     (folder / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_recalibration_card(folder: Path, source: Path, found: Recalibration, command: str) -> None:
-    """Write ``card.md`` of a recalibrated model: what was done, then the card of the model it came from.
-
-    Args:
-        folder: The new model folder.
-        source: The folder of the model it came from.
-        found: Its calibration.
-        command: The command line that made it.
-    """
-    names = [read_config(each)["about"]["name"] for each in (folder, source)]
-    old = source / CARD
-    rows = [
-        f"| {level} % | {before:.3f} | {found.before.width_ev[level]:.3g} | {found.after.fraction[level]:.3f} "
-        f"| {found.after.width_ev[level]:.3g} |"
-        for level, before in found.before.fraction.items()
-    ]
-    lines = [
-        f"# {names[0]}",
-        "",
-        f"The weights of {names[1]}; error bars calibrated anew on {found.n_rows} structures that it was not "
-        f"trained on ({found.n_known} more were left out because it was). {_error_bars(folder)}",
-        f"On them the label exceeds the gap by {found.bias_ev:+.3f} eV on average, and the mean absolute error "
-        f"is {found.mae_ev:.3f} eV, before and after alike.",
-        "",
-        "| intervals | coverage before | width before, eV | coverage now | width now, eV |",
-        "|---|---|---|---|---|",
-        *rows,
-        "",
-        'What stands under "now" was cross-validated in five folds.',
-        "",
-        "```",
-        command,
-        "```",
-        "",
-        f"What follows is the card of {names[1]}; its error bars are those before.",
-        "",
-        old.read_text(encoding="utf-8") if old.exists() else "It has none.",
-    ]
-    (folder / CARD).write_text("\n".join(lines).rstrip("\n") + "\n", encoding="utf-8")
-
-
 def _parentage(outcome: Outcome) -> list[str]:
     if not outcome.parent:
         return []
     return [
         f"Started from the gap model {outcome.parent}, its gaps put on the line through the labels of train; "
-        "adapters, noise network and head moved from there, the encoder did not. Novelty is the distance from "
-        f"the structures of train and those of {outcome.parent}."
+        "adapters, noise network and head moved from there, the encoder did not. Novelty is the distance "
+        f"from the structures of train and those of {outcome.parent}."
     ]
 
 
-def _error_bars(folder: Path) -> str:
+def error_bars(folder: Path) -> str:
+    """A sentence on where the error bars of a model folder come from."""
     calibration = Calibration.load(folder / CALIBRATION)
     record = calibration.record
     if record is None:
         return "There were too few structures to calibrate the error bars: they are raw, without a guarantee."
     if record.n_scaling == 0:
         return f"The intervals are conformal on {record.n_residuals} structures; the scaling was kept."
-    return f"Scaling ({record.n_scaling} structures) and intervals ({record.n_residuals} others) were calibrated."
+    return (
+        f"The scaling of the spread was fitted on {record.n_scaling} structures, the conformal intervals on "
+        f"{record.n_residuals} others."
+    )
 
 
 def write_encoder_card(folder: Path, n_train: int, command: str, citation: str) -> None:

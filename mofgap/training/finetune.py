@@ -22,6 +22,9 @@ from mofgap.crystals.graph import pack_by_atoms
 from mofgap.gap.model import GapModel
 from mofgap.training.loop import fit, loader, warmup_cosine
 
+MIN_SLOPE_ROWS = 10
+MIN_SLOPE, MAX_SLOPE = 0.3, 3.0
+
 
 @dataclass(frozen=True)
 class FinetuneConfig:
@@ -187,6 +190,7 @@ def finetune(
     folder: Path,
     config: FinetuneConfig,
     *,
+    warm: bool = False,
     resume: bool = False,
     device: str = "auto",
     devices: int = 1,
@@ -196,10 +200,11 @@ def finetune(
     """Fine-tune in place; the model ends in its best epoch on validation.
 
     Args:
-        model: Pretrained encoder, fresh adapters and head.
+        model: Pretrained encoder, with fresh adapters and head or with trained ones.
         data: Structures, labels and split.
         folder: Where checkpoints and logs go.
         config: How to train.
+        warm: The model predicts gaps already, of another kind: start from the line through its predictions.
         resume: Go on from the last checkpoint.
         device: ``auto``, ``cpu`` or ``cuda``.
         devices: How many of them, a process each.
@@ -215,11 +220,10 @@ def finetune(
         kept.unlink(missing_ok=True)  # an earlier run may have been of other structures, or another encoder
     features = frozen_features(model, data.store, config.batch_atoms, kept)
     gaps = torch.tensor(data.gap_ev, dtype=torch.float32)
-    learnt = gaps[list(data.train)]
-    model.gap_mean_ev.copy_(learnt.mean())
-    model.gap_std_ev.copy_(learnt.std())
-    if model.noise_network is not None:
-        model.noise_network.fit_scale(features[list(data.train)])
+    if warm:
+        _follow_line(model, data, config.batch_atoms)
+    else:
+        _normalise(model, gaps[list(data.train)], features[list(data.train)])
     train = loader(data.store, data.train, config.batch_atoms, config.seed)
     val = loader(data.store, data.val, config.batch_atoms, None)
     module = Finetuning(model, features, gaps, config, config.epochs * len(train) // devices)
@@ -242,3 +246,33 @@ def finetune(
     if model.config.method == "full":  # the encoder moved
         features = frozen_features(model, data.store, config.batch_atoms)
     return features
+
+
+def _normalise(model: GapModel, gap_ev: Tensor, features: Tensor) -> None:
+    """Set the scales of a new model from its training structures."""
+    model.gap_mean_ev.copy_(gap_ev.mean())
+    model.gap_std_ev.copy_(gap_ev.std())
+    if model.noise_network is not None:
+        model.noise_network.fit_scale(features)
+
+
+@torch.no_grad()
+def _follow_line(model: GapModel, data: Labelled, batch_atoms: int) -> None:
+    """Put the scales of a trained model on the least-squares line from its gaps to the training labels.
+
+    Two levels of theory differ by a line to first order. With few labels, or a slope that cannot be meant,
+    the line is a shift.
+    """
+    rows = np.asarray(data.train)
+    packs = pack_by_atoms(data.store.n_atoms[rows].tolist(), batch_atoms)
+    parts = [model(data.store.batch(rows[pack].tolist()))[0] for pack in packs]
+    predicted = torch.cat(parts).double().numpy()
+    labels = data.gap_ev[rows]
+    slope = 1.0
+    if len(rows) >= MIN_SLOPE_ROWS and predicted.std() > 0:
+        slope = float(np.cov(predicted, labels, bias=True)[0, 1] / predicted.var())
+    if not MIN_SLOPE <= slope <= MAX_SLOPE:
+        slope = 1.0
+    shift = float(labels.mean() - slope * predicted.mean())
+    model.gap_mean_ev.mul_(slope).add_(shift)
+    model.gap_std_ev.mul_(slope)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mofgap.crystals.dataset import TableError, read_table
 from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
 
 SPLITS = ("train", "val", "test")
+MAX_VAL_SHARE = 0.4
 LABEL_IDS = ("structure_id", "qmof_id", "file", "name", "id")
 """Columns a CSV may name its structures by, the first that is there."""
 
@@ -41,7 +43,14 @@ class Labels:
 
 
 def read_labels(
-    path: Path, cifs: Path | None, target: str, *, split_column: str = "split", seed: int = 0
+    path: Path,
+    cifs: Path | None,
+    target: str,
+    *,
+    split_column: str = "split",
+    seed: int = 0,
+    needed: Sequence[str] = ("train", "val"),
+    least_val: int = 0,
 ) -> Labels:
     """Read labelled structures.
 
@@ -52,6 +61,8 @@ def read_labels(
         split_column: Column of ``train``/``val``/``test``; where there is no column ``split`` and no other
             is named, structures are dealt 80/10/10 by a hash of identifier and seed.
         seed: Of that deal.
+        needed: Splits that must not be empty.
+        least_val: Deal about so many structures to ``val`` where a tenth is fewer, but at most 40 %.
 
     Raises:
         TableError: Naming the file and what is missing.
@@ -77,8 +88,9 @@ def read_labels(
         if unknown:
             raise TableError(f"{path}: {split_column} may be {', '.join(SPLITS)}, not {sorted(unknown)[0]!r}")
     else:
-        frame = frame.assign(split=[_deal(name, seed) for name in frame.structure_id])
-    for split in ("train", "val"):
+        val_share = min(MAX_VAL_SHARE, max(0.1, least_val / max(1, len(frame))))
+        frame = frame.assign(split=[_deal(name, seed, val_share) for name in frame.structure_id])
+    for split in needed:
         if not (frame.split == split).any():
             raise TableError(f"{path}: no usable structure in split {split!r}")
     return Labels(frame, target, tuple(skipped))
@@ -132,7 +144,7 @@ def _row(name: str, crystal: Crystal) -> dict[str, object]:
     }
 
 
-def _deal(name: str, seed: int) -> str:
-    """A split from a hash, so that adding structures moves none of the others."""
+def _deal(name: str, seed: int, val_share: float) -> str:
+    """A split from a hash, so that adding structures to a large table moves none of the others."""
     draw = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4]) / 2**32
-    return "train" if draw < 0.8 else "val" if draw < 0.9 else "test"
+    return "train" if draw < 0.9 - val_share else "val" if draw < 0.9 else "test"

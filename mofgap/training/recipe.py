@@ -13,17 +13,22 @@ import torch
 from numpy.typing import NDArray
 
 from mofgap.crystals.dataset import GraphStore, cached_store
-from mofgap.gap.folder import About, encoder_weights, save_model
+from mofgap.gap.folder import About, encoder_weights, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import Posterior, posterior
 from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
 from mofgap.training.labels import Labels
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration, fit_calibration
-from mofgap.uncertainty.novelty import fit_novelty
+from mofgap.uncertainty.conformal import Residuals
+from mofgap.uncertainty.novelty import NoveltyIndex, fit_novelty
+from mofgap.uncertainty.scaling import Scaling
 
-MIN_CALIBRATION_ROWS = 200
-"""With fewer validation rows the model's own spread stands, and says that it is raw."""
+MIN_ROWS = 25
+"""With fewer validation rows no interval is fitted; the model says that its own are raw."""
+
+MIN_SCALING_ROWS = 200
+"""With fewer validation rows the scaling of the spread is not fitted; all of them go to the intervals."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +39,30 @@ class Outcome:
         metrics: Metrics of each split that was not trained on, eV where an energy.
         seconds: Wall-clock time of this run of the recipe, trained from scratch or resumed.
         n_trainable: Parameters that were trained.
+        parent: Name of the gap model it started from, if it did.
     """
 
     metrics: dict[str, dict[str, float]]
     seconds: float
     n_trainable: int
+    parent: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Parent:
+    """What a model keeps of the gap model it started from."""
+
+    name: str
+    scaling: Scaling
+    novelty: NoveltyIndex
 
 
 def train(
     labels: Labels,
     folder: Path,
-    model_config: GapModelConfig,
+    model_config: GapModelConfig | None,
     config: FinetuneConfig,
-    encoder: Path,
+    start: Path,
     about: About,
     *,
     cache: Path | None = None,
@@ -61,9 +77,10 @@ def train(
     Args:
         labels: Structures, gaps and splits.
         folder: Becomes the model folder; the training's own files lie in ``folder/training``.
-        model_config: What the model is made of.
+        model_config: What the model is made of; None goes on from a gap model, of which adapters, noise
+            network and head move.
         config: How it is trained.
-        encoder: Pretrained ``encoder.safetensors``.
+        start: Pretrained ``encoder.safetensors``, or the folder of that gap model.
         about: Name, level of theory and citation to keep with it.
         cache: Folder of cached graphs.
         resume: Go on from the last checkpoint.
@@ -74,12 +91,11 @@ def train(
 
     Raises:
         TrainingError: The folder holds a training already and ``resume`` is off.
-        ModelError: The encoder's weights do not fit.
+        ModelError: The encoder's weights do not fit, or the gap model cannot be used.
     """
     begun = time.monotonic()
     torch.manual_seed(config.seed)
-    model = GapModel(model_config)
-    encoder_weights(encoder, model)
+    model, parent = _begin(model_config, start)
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     store = cached_store(labels.frame, model.graph_config, cache)
     ids = labels.frame.structure_id.tolist()
@@ -90,6 +106,7 @@ def train(
         data,
         folder / "training",
         config,
+        warm=parent is not None,
         resume=resume,
         device=device,
         devices=devices,
@@ -98,16 +115,35 @@ def train(
     )
     held_out = {split: labels.positions(split) for split in ("val", "test")}
     found = {split: predict_store(model, store, rows) for split, rows in held_out.items() if rows}
-    calibration = _calibrate(found["val"], gap_ev[data.val], [ids[i] for i in data.val])
-    numbers = labels.frame.atomic_numbers.tolist()
-    learnt = list(data.train)
-    index = fit_novelty(features[learnt].numpy(), [numbers[i] for i in learnt], [ids[i] for i in learnt])
+    scaling = parent.scaling if parent else None
+    calibration = calibration_of(found["val"], gap_ev[data.val], [ids[i] for i in data.val], scaling)
+    learnt = labels.frame.iloc[list(data.train)]
+    index = (parent.novelty.joined if parent else fit_novelty)(
+        features[list(data.train)].numpy(), learnt.atomic_numbers.tolist(), learnt.structure_id.tolist()
+    )
     scores = {s: evaluate(p, calibration, gap_ev[held_out[s]]) for s, p in found.items()}
     save_model(folder, model, about, calibration, index)
-    outcome = Outcome(scores, time.monotonic() - begun, n_trainable)
+    outcome = Outcome(scores, time.monotonic() - begun, n_trainable, parent.name if parent else "")
     report = asdict(outcome) | {"training": asdict(config), "n_train": len(learnt)}
     (folder / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return outcome
+
+
+def _begin(model_config: GapModelConfig | None, start: Path) -> tuple[GapModel, Parent | None]:
+    """A new model on a pretrained encoder, or a trained one made ready to move."""
+    if model_config is not None:
+        model = GapModel(model_config)
+        encoder_weights(start, model)
+        return model, None
+    model, about, calibration, novelty = read_model(start)
+    for layer in model.layers.values():
+        layer.folded = None  # the weights are about to change
+        layer.lora_A.requires_grad_()
+        layer.lora_B.requires_grad_()
+    for module in (model.head, model.noise_network):
+        if module is not None:
+            module.requires_grad_()
+    return model.train(), Parent(about.name, calibration.scaling, novelty)
 
 
 def predict_store(model: GapModel, store: GraphStore, rows: Sequence[int]) -> Posterior:
@@ -125,8 +161,23 @@ def evaluate(found: Posterior, calibration: Calibration, gap_ev: NDArray[np.floa
     return metrics.summary(gap_ev, predicted, std, intervals=intervals)
 
 
-def _calibrate(found: Posterior, gap_ev: NDArray[np.float64], ids: Sequence[str]) -> Calibration:
-    if len(ids) < MIN_CALIBRATION_ROWS:
-        return Calibration.raw()
-    epistemic = np.nan_to_num(found.epistemic_std_ev)
-    return fit_calibration(gap_ev, np.maximum(found.gap_ev, 0.0), epistemic, found.aleatoric_std_ev, ids)
+def calibration_of(
+    found: Posterior, gap_ev: NDArray[np.float64], ids: Sequence[str], scaling: Scaling | None = None
+) -> Calibration:
+    """The best calibration that some rows allow.
+
+    From `MIN_SCALING_ROWS` rows on, scaling and conformal intervals are fitted; from `MIN_ROWS` on, intervals
+    alone, with the scaling as it is; with fewer they are Gaussian, and raw.
+
+    Args:
+        found: Raw predictions of n structures that did not train the model.
+        gap_ev: (n,) their reference gaps, eV.
+        ids: Their names.
+        scaling: The one to keep, fitted on other rows; by default the model's own spread.
+    """
+    kept = scaling or Scaling()
+    if len(ids) < MIN_ROWS:
+        return Calibration(kept, (Residuals(),))
+    gap, epistemic = np.maximum(found.gap_ev, 0.0), np.nan_to_num(found.epistemic_std_ev)
+    given = kept if len(ids) < MIN_SCALING_ROWS else None
+    return fit_calibration(gap_ev, gap, epistemic, found.aleatoric_std_ev, ids, scaling=given)

@@ -1,7 +1,7 @@
 """Novelty: how far a structure lies from everything the model was trained on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,33 @@ class NoveltyIndex:
         percentile = np.interp(distance, self.quantiles, np.linspace(0, 1, len(self.quantiles)))
         nearest = tuple(tuple(self.ids[i] for i in indices) for indices, _ in found)
         return Novelty(np.where(unseen, 1.0, percentile), distance, nearest, seldom)
+
+    def joined(
+        self, features: npt.ArrayLike, atomic_numbers: Sequence[npt.ArrayLike], ids: Sequence[str]
+    ) -> "NoveltyIndex":
+        """The index with more structures; whitening and quantiles stay, a name it has is not added again.
+
+        Args:
+            features: Frozen features, shape (n, d).
+            atomic_numbers: The atoms of each structure, n arrays of shape (n_atoms,).
+            ids: Their names, length n, without line feeds.
+
+        Raises:
+            ValueError: The shapes do not fit, or a feature is not finite.
+        """
+        known = set(self.ids)
+        new = [i for i, name in enumerate(ids) if name not in known]
+        rows = _checked(features, len(ids))[new]
+        counts = self.element_counts.copy()
+        for i in new:
+            counts[_elements(atomic_numbers[i])] += 1
+        points = ((rows - self.mean) @ self._projection).astype(np.float16)
+        return replace(
+            self,
+            points=np.concatenate([self.points, points]),
+            element_counts=counts,
+            ids=(*self.ids, *(ids[i] for i in new)),
+        )
 
     def _nearest(self, row: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
         """Indices and distances of the nearest training structures, nearest first."""

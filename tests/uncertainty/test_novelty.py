@@ -171,3 +171,17 @@ def test_nonsense_is_refused(index):
         fit_novelty(features, atoms, names(3))
     with pytest.raises(ValueError, match="neighbours"):
         fit_novelty(features[:10], atoms[:10], names(10))
+
+
+def test_joined_structures_are_found_and_known_names_are_not_added_again(index):
+    features, _ = cluster(30, 7, shift=9.0)
+    atoms = [np.array([79, 6])] * 30
+    ids = [f"mine-{i}" for i in range(29)] + [names(N)[0]]
+    joined = index.joined(features, atoms, ids)
+    assert joined.ids == (*names(N), *ids[:29]) and joined.points.shape == (N + 29, 6)
+    assert (joined.element_counts - index.element_counts)[[6, 79]].tolist() == [29, 29]
+    before, after = index.score(features, atoms), joined.score(features, atoms)
+    assert [found[0] for found in after.nearest[:29]] == ids[:29]
+    assert (after.distance < before.distance).all() and index.ids == tuple(names(N))
+    again = index.score(*cluster(20, 8))
+    np.testing.assert_allclose(joined.score(*cluster(20, 8)).percentile, again.percentile, atol=0.01)

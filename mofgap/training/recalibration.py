@@ -1,0 +1,145 @@
+"""Recalibration: error bars from however many labelled structures there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mofgap.crystals.dataset import build_store, table_crystals
+from mofgap.gap.folder import read_config
+from mofgap.gap.posterior import Posterior
+from mofgap.gap.predictor import GapPredictor
+from mofgap.training.card import CARD, error_bars
+from mofgap.training.labels import Labels
+from mofgap.training.recipe import MIN_ROWS, calibration_of, predict_store
+from mofgap.uncertainty import metrics
+from mofgap.uncertainty.calibrate import Calibration
+
+
+class TooFewLabels(ValueError):  # noqa: N818
+    """Fewer usable rows than an interval can be made from."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How intervals did.
+
+    Attributes:
+        fraction: Nominal coverage in percent -> fraction of the rows covered.
+        width_ev: Nominal coverage in percent -> mean width, eV.
+    """
+
+    fraction: dict[str, float]
+    width_ev: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """A new calibration beside the old one.
+
+    Attributes:
+        calibration: The new one.
+        n_rows: Rows it was fitted on.
+        n_known: Rows left out because the model was trained on them.
+        bias_ev: Mean of label minus gap.
+        mae_ev: Mean absolute error of the gaps, which no calibration changes.
+        before: How the old calibration did on these rows.
+        after: The same of the new one, five-fold cross-validated.
+    """
+
+    calibration: Calibration
+    n_rows: int
+    n_known: int
+    bias_ev: float
+    mae_ev: float
+    before: Coverage
+    after: Coverage
+
+
+def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
+    """Fit a new calibration for a model on labelled structures, whatever their split.
+
+    Raises:
+        TooFewLabels: Fewer than `MIN_ROWS` rows are left without those the model was trained on.
+    """
+    known = labels.frame.structure_id.isin(predictor.novelty.ids)
+    frame = labels.frame[~known].reset_index(drop=True)
+    if len(frame) < MIN_ROWS:
+        raise TooFewLabels(
+            f"a calibration needs {MIN_ROWS} labelled structures that the model was not trained on, "
+            f"not {len(frame)}"
+        )
+    store = build_store(table_crystals(frame), predictor.model.graph_config)
+    found = predict_store(predictor.model, store, range(len(frame)))
+    gap_ev, ids = frame[labels.target].to_numpy(dtype=np.float64), frame.structure_id.tolist()
+    fitted = calibration_of(found, gap_ev, ids, predictor.calibration.scaling)
+    record = fitted.record
+    assert record is not None
+    gap = np.maximum(found.gap_ev, 0.0)
+    novelty = predictor.novelty.score(found.features, frame.atomic_numbers.tolist()).percentile
+    return Recalibration(
+        calibration=fitted,
+        n_rows=len(frame),
+        n_known=int(known.sum()),
+        bias_ev=float(np.mean(gap_ev - gap)),
+        mae_ev=metrics.mae(gap_ev, gap),
+        before=_coverage(predictor.calibration, found, gap_ev, novelty),
+        after=Coverage(record.coverage, record.width_ev),
+    )
+
+
+def write_recalibration_card(folder: Path, source: Path, found: Recalibration, command: str) -> None:
+    """Write ``card.md`` of a recalibrated model: what was done, then the card of the model it came from.
+
+    Args:
+        folder: The new model folder.
+        source: The folder of the model it came from.
+        found: Its calibration.
+        command: The command line that made it.
+    """
+    names = [read_config(each)["about"]["name"] for each in (folder, source)]
+    old = source / CARD
+    before, after = found.before, found.after
+    rows = [
+        f"| {level} % | {before.fraction[level]:.3f} | {before.width_ev[level]:.3g} "
+        f"| {after.fraction[level]:.3f} | {after.width_ev[level]:.3g} |"
+        for level in before.fraction
+    ]
+    lines = [
+        f"# {names[0]}",
+        "",
+        f"The weights of {names[1]}; error bars calibrated anew on {found.n_rows} structures that it was not "
+        f"trained on ({found.n_known} more were left out because it was). {error_bars(folder)}",
+        f"On them the label exceeds the gap by {found.bias_ev:+.3f} eV on average, and the mean absolute "
+        f"error is {found.mae_ev:.3f} eV, before and after alike.",
+        "",
+        "| intervals | coverage before | width before, eV | coverage now | width now, eV |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+        'What stands under "now" was cross-validated in five folds.',
+        "",
+        "```",
+        command,
+        "```",
+        "",
+        f"What follows is the card of {names[1]}; its error bars are those before.",
+        "",
+        old.read_text(encoding="utf-8") if old.exists() else "It has none.",
+    ]
+    (folder / CARD).write_text("\n".join(lines).rstrip("\n") + "\n", encoding="utf-8")
+
+
+def _coverage(
+    calibration: Calibration, found: Posterior, gap_ev: NDArray[np.float64], novelty: NDArray[np.float64]
+) -> Coverage:
+    gap = np.maximum(found.gap_ev, 0.0)
+    std = calibration.std(np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev)
+    ends = {f"{100 * p:g}": calibration.interval(gap, std, p, novelty) for p in metrics.LEVELS}
+    return Coverage(
+        {level: metrics.coverage(gap_ev, *both) for level, both in ends.items()},
+        {level: metrics.mean_width(*both) for level, both in ends.items()},
+    )

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from mofgap.cli.main import app
+from mofgap.crystals.dataset import build_store, table_crystals
+from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
+from mofgap.gap.folder import About, read_model, save_model
+from mofgap.gap.model import GapModel, GapModelConfig
+from mofgap.gap.predictor import load_model
+from mofgap.training.labels import read_labels
+from mofgap.training.recalibration import TooFewLabels, recalibrate
+from mofgap.training.recipe import predict_store
+from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.novelty import fit_novelty
+
+
+@pytest.fixture(scope="module")
+def source(
+    tmp_path_factory: pytest.TempPathFactory, tiny_encoder: CrystalTransformerConfig, tiny_frame: pd.DataFrame
+) -> Path:
+    """A raw model that was trained on the first twelve structures of the table."""
+    model = GapModel(GapModelConfig(encoder_settings=asdict(tiny_encoder), head_hidden=16, rank=2)).eval()
+    model.gap_mean_ev.fill_(2.0)
+    store = build_store(table_crystals(tiny_frame[:12]), model.graph_config)
+    features = predict_store(model, store, range(12)).features
+    novelty = fit_novelty(
+        features, tiny_frame.atomic_numbers[:12].tolist(), tiny_frame.structure_id[:12].tolist()
+    )
+    folder = tmp_path_factory.mktemp("model") / "source"
+    save_model(folder, model, About("source", level_of_theory="PBE"), Calibration.raw(), novelty)
+    (folder / "card.md").write_text("# source\n\nIts own words.\n")
+    return folder
+
+
+def write_labels(path: Path, frame: pd.DataFrame, model_folder: Path, n: int, shift: float = 0.0) -> Path:
+    """A table of n structures beside those of training, labelled by the model's gaps with wide errors."""
+    rows = pd.concat([frame] * (n // len(frame) + 2), ignore_index=True)
+    rows["structure_id"] = [f"{name}-{i}" if i >= 12 else name for i, name in enumerate(rows.structure_id)]
+    rows = rows[: n + 12]
+    predictor = load_model(model_folder, "cpu")
+    gap = predictor.estimate(list(table_crystals(rows))).gap_ev
+    error = np.random.default_rng(1).normal(scale=2.0, size=len(rows))
+    rows.drop(columns="split").assign(gap_ev=np.maximum(gap + error + shift, 0)).to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize(("n", "n_scaling"), [(40, 0), (220, 66)])
+def test_the_new_intervals_cover_where_the_old_ones_did_not(
+    n: int, n_scaling: int, source: Path, tiny_frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = write_labels(tmp_path / "mine.parquet", tiny_frame, source, n)
+    predictor = load_model(source, "cpu")
+    found = recalibrate(predictor, read_labels(path, None, "gap_ev", needed=()))
+    assert (found.n_rows, found.n_known) == (n, 12)
+    record = found.calibration.record
+    assert record is not None and record.n_scaling == n_scaling
+    assert found.before.fraction["90"] < 0.85 <= found.after.fraction["90"]
+    assert found.after.width_ev["90"] > found.before.width_ev["90"]
+
+
+def test_too_few_labels_are_refused(source: Path, tiny_frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = write_labels(tmp_path / "mine.parquet", tiny_frame, source, 24)
+    with pytest.raises(TooFewLabels, match="25 labelled structures"):
+        recalibrate(load_model(source, "cpu"), read_labels(path, None, "gap_ev", needed=()))
+
+
+def test_command_writes_another_model_and_leaves_the_first_alone(
+    source: Path, tiny_frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = write_labels(tmp_path / "mine.parquet", tiny_frame, source, 40, shift=1.5)
+    before = {p: p.read_bytes() for p in source.rglob("*") if p.is_file()}
+    arguments = ["calibrate", str(source), str(path), "-o", str(tmp_path / "mine")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert {p: p.read_bytes() for p in source.rglob("*") if p.is_file()} == before
+    shown = pd.read_csv(io.StringIO(done.stdout), sep="\t", index_col=0)
+    assert shown.loc["90 %", "coverage before"] < shown.loc["90 %", "coverage now"]
+    assert "12 structures were left out" in done.stderr and "train --from" in done.stderr
+    model, about, calibration, _ = read_model(tmp_path / "mine")
+    assert about == About("mine", level_of_theory="PBE") and not calibration.is_raw
+    for (name, old), new in zip(
+        read_model(source)[0].state_dict().items(), model.state_dict().values(), strict=True
+    ):
+        assert old.equal(new), name
+    described = json.loads((tmp_path / "mine" / "config.json").read_text())
+    old_hash = json.loads((source / "config.json").read_text())["sha256"]
+    changed = {name for name, digest in described["sha256"].items() if old_hash[name] != digest}
+    assert changed == {"calibration.json"}
+    card = (tmp_path / "mine" / "card.md").read_text()
+    assert "calibrated anew on 40 structures" in card and "Its own words." in card and "| 90 % |" in card
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 2 and "exists" in again.output

@@ -1,0 +1,122 @@
+"""Taking a gap model to another level of theory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mofgap.crystals.dataset import build_store, table_crystals
+from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
+from mofgap.gap.folder import About
+from mofgap.gap.model import GapModelConfig
+from mofgap.gap.posterior import Posterior
+from mofgap.gap.predictor import load_model
+from mofgap.training.card import write_card
+from mofgap.training.finetune import FinetuneConfig
+from mofgap.training.labels import read_labels
+from mofgap.training.recipe import Outcome, calibration_of, predict_store, train
+from mofgap.uncertainty.scaling import Scaling
+
+CONFIG = FinetuneConfig(epochs=2, batch_atoms=60, learning_rate=1e-2)
+GENTLE = FinetuneConfig(epochs=1, batch_atoms=60, learning_rate=0.0, noise_learning_rate=0.0)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory, tiny_frame: pd.DataFrame) -> Path:
+    """Labels of two theories, related by a line; the second has labels for other structures too."""
+    path = tmp_path_factory.mktemp("tables") / "table.parquet"
+    frame = tiny_frame.assign(hse_gap_ev=1.4 * tiny_frame.gap_ev + 0.9)
+    frame["structure_id"] = [f"{name}x" if i % 2 else name for i, name in enumerate(frame.structure_id)]
+    frame.to_parquet(path)
+    tiny_frame.to_parquet(path.with_name("first.parquet"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def parent(
+    table: Path,
+    tiny_encoder: CrystalTransformerConfig,
+    encoder_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "pbe"
+    model = GapModelConfig(encoder_settings=asdict(tiny_encoder), head_hidden=16, rank=2)
+    labels = read_labels(table.with_name("first.parquet"), None, "gap_ev")
+    train(labels, folder, model, CONFIG, encoder_file, About("pbe"), device="cpu", progress=False)
+    return folder
+
+
+def go_on(table: Path, folder: Path, parent: Path, config: FinetuneConfig) -> Outcome:
+    labels = read_labels(table, None, "hse_gap_ev")
+    about = About("hse", level_of_theory="HSE06")
+    return train(labels, folder, None, config, parent, about, device="cpu", progress=False)
+
+
+def test_adapters_and_head_move_and_the_encoder_does_not(table: Path, parent: Path, tmp_path: Path) -> None:
+    outcome = go_on(table, tmp_path / "hse", parent, CONFIG)
+    old, new = (load_file(folder / "model.safetensors") for folder in (parent, tmp_path / "hse"))
+    moved = {name for name in old if not torch.equal(old[name], new[name])}
+    assert {"head.out.weight", "gap_mean_ev"} <= moved
+    assert all(name.startswith(("head.", "gap_")) for name in moved)
+    adapters = [load_file(f / "adapter" / "adapter_model.safetensors") for f in (parent, tmp_path / "hse")]
+    assert all(not torch.equal(adapters[0][name], adapters[1][name]) for name in adapters[0])
+    loaded = load_model(tmp_path / "hse", "cpu")
+    assert loaded.about == About("hse", level_of_theory="HSE06")
+    assert outcome.parent == "pbe" and outcome.n_trainable > 0
+    assert json.loads((tmp_path / "hse" / "metrics.json").read_text())["parent"] == "pbe"
+
+
+def raw_predictions(folder: Path, frame: pd.DataFrame) -> Posterior:
+    model = load_model(folder, "cpu").model
+    store = build_store(table_crystals(frame), model.graph_config)
+    return predict_store(model, store, range(len(frame)))
+
+
+@pytest.mark.parametrize(("factor", "slope"), [(1.4, 1.4), (0.1, 1.0)])
+def test_it_starts_from_the_line_between_the_theories(
+    factor: float, slope: float, table: Path, parent: Path, tmp_path: Path
+) -> None:
+    frame = pd.read_parquet(table)
+    old = raw_predictions(parent, frame)
+    labels = factor * old.gap_ev + 0.9
+    frame.assign(hse_gap_ev=labels).to_parquet(tmp_path / "line.parquet")
+    go_on(tmp_path / "line.parquet", tmp_path / "hse", parent, GENTLE)
+    new = raw_predictions(tmp_path / "hse", frame)
+    shift = (labels - slope * old.gap_ev)[(frame.split == "train").to_numpy()].mean()
+    np.testing.assert_allclose(new.gap_ev, slope * old.gap_ev + shift, atol=1e-4)
+    np.testing.assert_allclose(new.aleatoric_std_ev, slope * old.aleatoric_std_ev, rtol=1e-3)
+
+
+def test_novelty_remembers_both_trainings(table: Path, parent: Path, tmp_path: Path) -> None:
+    go_on(table, tmp_path / "hse", parent, GENTLE)
+    old, new = load_model(parent, "cpu").novelty, load_model(tmp_path / "hse", "cpu").novelty
+    frame = pd.read_parquet(table)
+    assert set(new.ids) == set(old.ids) | set(frame.structure_id[frame.split == "train"])
+    assert len(new.ids) == len(set(new.ids)) == len(new.points) > len(old.ids)
+
+
+def test_card_names_the_parent_and_the_error_bars(table: Path, parent: Path, tmp_path: Path) -> None:
+    outcome = go_on(table, tmp_path / "hse", parent, GENTLE)
+    write_card(tmp_path / "hse", read_labels(table, None, "hse_gap_ev"), outcome, GENTLE, "mofgap train")
+    card = (tmp_path / "hse" / "card.md").read_text()
+    assert "Started from the gap model pbe" in card and "raw, without a guarantee" in card
+
+
+@pytest.mark.parametrize(("n", "kind"), [(24, "raw"), (25, "intervals"), (199, "intervals"), (200, "both")])
+def test_a_calibration_is_as_much_as_the_rows_allow(n: int, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    gap, spread = rng.uniform(1, 4, n), rng.uniform(0.1, 0.3, n)
+    found = Posterior(gap, np.full(n, np.nan), spread, np.empty((n, 0)))
+    label = np.maximum(gap + 2 * spread * rng.normal(size=n), 0)
+    kept = Scaling(1.0, 1.5)
+    fitted = calibration_of(found, label, [f"s{i}" for i in range(n)], kept)
+    assert fitted.is_raw == (kind == "raw") and (fitted.scaling == kept) == (kind != "both")
+    if kind == "intervals":
+        assert len(fitted.residuals[0].values) == n
