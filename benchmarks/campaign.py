@@ -1,0 +1,116 @@
+"""A simulated campaign: how many calculations until so many gaps inside a window are found."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.measure import one_thread, print_table
+from mofgap.crystals.dataset import build_store, read_table, table_crystals
+from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.selection.candidates import GOALS, quality
+from mofgap.selection.diverse import choose
+from mofgap.selection.select import likeness_length, whitened
+from mofgap.training.recipe import predict_store
+
+Floats = NDArray[np.float64]
+Order = NDArray[np.intp]
+N_SHUFFLES = 500
+
+
+def candidates(
+    predictor: GapPredictor, frame: pd.DataFrame, window: tuple[float, float]
+) -> tuple[pd.DataFrame, Floats]:
+    """What a screening says of each row, and the whitened features (n, n_dims)."""
+    store = build_store(table_crystals(frame), predictor.model.graph_config)
+    found = predict_store(predictor.model, store, range(len(frame)))
+    gap = np.maximum(found.gap_ev, 0.0)
+    std = predictor.calibration.std(np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev)
+    novelty = predictor.novelty.score(found.features, frame.atomic_numbers.tolist()).percentile
+    inside = predictor.calibration.p_in_window(gap, std, *window, novelty)
+    table = pd.DataFrame({"gap_ev": gap, "gap_std_ev": std, "novelty": novelty, "p_in_window": inside})
+    return table, whitened(found.features, predictor.novelty)
+
+
+def in_batches(worth: Floats, points: Floats, length: float, batch: int) -> Order:
+    """The order in which `choose` takes everything, so many at a time; what it never takes comes last."""
+    left, order = np.arange(len(worth)), list[int]()
+    while len(left):
+        picks = choose(worth[left], points[left], length, batch)
+        if not picks:
+            break
+        order += left[[pick.index for pick in picks]].tolist()
+        left = np.setdiff1d(left, order, assume_unique=True)
+    return np.array([*order, *left[np.argsort(-worth[left], kind="stable")]], dtype=np.intp)
+
+
+def calculations(order: Order, hit: NDArray[np.bool_], n_wanted: int) -> int:
+    """How many calculations in this order give the wanted number of hits."""
+    return int(np.searchsorted(np.cumsum(hit[order]), n_wanted) + 1)
+
+
+def report(orders: dict[str, Order], shuffles: Sequence[Order], hit: NDArray[np.bool_], wanted: int) -> None:
+    """Print the calculations that each order takes, and their ratio to random order."""
+    by_chance = np.array([calculations(order, hit, wanted) for order in shuffles])
+    low, high = np.quantile(by_chance, [0.05, 0.95]).tolist()
+    mean = float(by_chance.mean())
+    rows: list[list[object]] = [["random order", mean, 1.0, f"{low:.0f} to {high:.0f}"]]
+    for name, order in orders.items():
+        n = calculations(order, hit, wanted)
+        rows.append([name, n, n / mean, f"{hit[order[:wanted]].mean():.0%} of the first {wanted}"])
+    print_table(["order", "calculations", "times random", "90 % of shuffles, or hits"], rows)
+
+
+def main() -> None:
+    """Simulate the campaign on rows that the model was not trained on."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    parser.add_argument("--table", type=Path, default=os.environ.get("MOFGAP_TABLE"), help="parquet table")
+    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
+    parser.add_argument("--splits", nargs="+", default=["val", "test"], help="rows to choose from")
+    parser.add_argument("--window", nargs=2, type=float, default=(1.8, 3.0), help="ends in eV")
+    parser.add_argument("--wanted", type=int, default=100, help="hits at which the campaign ends")
+    parser.add_argument("--batch", type=int, default=20, help="calculations that are selected at a time")
+    parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
+    options = parser.parse_args()
+    if options.table is None:
+        parser.error("name the table with --table or in the environment variable MOFGAP_TABLE")
+    one_thread()
+    predictor = load_model(options.model, device="cpu")
+    frame = read_table(options.table)
+    learnt = frame.structure_id.isin(predictor.novelty.ids)
+    frame = frame[frame.split.isin(options.splits) & frame[options.target].notna() & ~learnt]
+    if options.limit is not None and options.limit < len(frame):
+        frame = frame.sample(options.limit, random_state=0)
+    low, high = options.window
+    hit = frame[options.target].between(low, high).to_numpy()
+    if not hit.any():
+        parser.error(f"no gap of these rows lies in {low} to {high} eV")
+    wanted = min(options.wanted, int(hit.sum()))
+    table, points = candidates(predictor, frame, (low, high))
+    inside, centre = table.p_in_window.to_numpy(), (low + high) / 2
+    orders = {
+        "mean nearest the window's middle": np.argsort(np.abs(table.gap_ev - centre), kind="stable"),
+        "probability to lie in it": np.argsort(-inside, kind="stable"),
+    }
+    length = likeness_length(predictor.novelty)
+    for goal in GOALS:
+        orders[f"mofgap select --goal {goal}"] = in_batches(
+            quality(table, goal), points, length, options.batch
+        )
+    rng = np.random.default_rng(0)
+    print(
+        f"{options.model} on {len(frame)} rows of {', '.join(options.splits)}: {int(hit.sum())} gaps in "
+        f"{low:g} to {high:g} eV, {wanted} wanted, selected {options.batch} at a time, the model as it is throughout"
+    )
+    report(orders, [rng.permutation(len(frame)) for _ in range(N_SHUFFLES)], hit, wanted)
+
+
+if __name__ == "__main__":
+    main()

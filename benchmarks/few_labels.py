@@ -1,0 +1,113 @@
+"""Another level of theory from few labels: ``mofgap train --from`` against starting from the encoder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.measure import one_thread, print_table
+from mofgap.cli.train import LEAST_VAL
+from mofgap.crystals.dataset import build_store, read_table, table_crystals
+from mofgap.gap.folder import About, find_model, read_config
+from mofgap.gap.model import GapModelConfig
+from mofgap.gap.predictor import load_model
+from mofgap.training.encoder_folder import find_encoder
+from mofgap.training.finetune import FinetuneConfig
+from mofgap.training.labels import MAX_VAL_SHARE, Labels
+from mofgap.training.recipe import predict_store, train
+from mofgap.uncertainty.metrics import mae
+
+Floats = NDArray[np.float64]
+
+
+def labelled(frame: pd.DataFrame, test: pd.DataFrame, n: int, target: str, seed: int) -> Labels:
+    """So many labels dealt to train and val as ``--from`` deals them, and the test rows."""
+    drawn = frame.sample(n, random_state=seed)
+    n_val = round(n * min(MAX_VAL_SHARE, max(0.1, LEAST_VAL / n)))
+    drawn = drawn.assign(split=np.where(np.arange(n) < n_val, "val", "train"))
+    return Labels(pd.concat([drawn, test], ignore_index=True), target, ())
+
+
+def raw_gaps(model: str | Path, frame: pd.DataFrame) -> Floats:
+    """Gaps of a model, eV."""
+    predictor = load_model(model, device="cpu")
+    store = build_store(table_crystals(frame), predictor.model.graph_config)
+    return predict_store(predictor.model, store, range(len(frame))).gap_ev
+
+
+def compare(
+    labels: Labels, source: Path, encoder: Path, config: FinetuneConfig, parent: Floats
+) -> list[list[object]]:
+    """Errors on the test rows: of the parent's gaps on a line, of ``--from`` and from the encoder."""
+    learnt = labels.positions("train")
+    known = [*learnt, *labels.positions("val")]
+    test = labels.positions("test")
+    gap_ev = labels.frame[labels.target].to_numpy(dtype=np.float64)
+    slope, shift = np.polyfit(parent[known], gap_ev[known], 1)
+    line = np.maximum(slope * parent[test] + shift, 0.0)
+    described = read_config(source)["model"]
+    starts = {
+        "train --from": (None, source),
+        "from the encoder": (GapModelConfig(**described), encoder),
+    }
+    numbers: list[object] = [len(known), len(learnt)]
+    rows = [[*numbers, "the model's gaps on a line", mae(gap_ev[test], line), "", ""]]
+    for name, (model_config, start) in starts.items():
+        with tempfile.TemporaryDirectory() as folder:
+            about = About("few-labels")
+            outcome = train(
+                labels, Path(folder), model_config, config, start, about, device="cpu", progress=False
+            )
+        scores = outcome.metrics["test"]
+        rows.append([*numbers, name, scores["mae_ev"], scores["coverage_90"], scores["width_90_ev"]])
+    return rows
+
+
+def main() -> None:
+    """Train with each number of labels and print the errors on the test rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="qmof-pbe", help="gap model to start from")
+    parser.add_argument("--encoder", default="crystal-transformer", help="its pretrained encoder")
+    parser.add_argument("--table", type=Path, default=os.environ.get("MOFGAP_TABLE"), help="parquet table")
+    parser.add_argument("--target", default="hse06_gap_ev", help="column of the other gaps, eV")
+    parser.add_argument("--labels", nargs="+", type=int, default=[50, 200, 800], help="numbers of labels")
+    parser.add_argument("--split", default="val", help="split the labels are drawn from")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--batch-atoms", type=int, default=800, help="small, since the labels are few")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, help="a quick look: so many test rows, chosen at random")
+    options = parser.parse_args()
+    if options.table is None:
+        parser.error("name the table with --table or in the environment variable MOFGAP_TABLE")
+    one_thread()
+    source, (encoder, _) = find_model(options.model), find_encoder(options.encoder)
+    frame = read_table(options.table)
+    frame = frame[frame[options.target].notna()]
+    pool, test = (frame[frame.split == split] for split in (options.split, "test"))
+    if options.limit is not None and options.limit < len(test):
+        test = test.sample(options.limit, random_state=0)
+    config = FinetuneConfig(
+        epochs=options.epochs,
+        batch_atoms=options.batch_atoms,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+    )
+    as_it_is = mae(test[options.target], np.maximum(raw_gaps(source, test), 0.0))
+    rows: list[list[object]] = [[0, 0, "the model as it is", as_it_is, "", ""]]
+    for n in options.labels:
+        labels = labelled(pool, test, min(n, len(pool)), options.target, options.seed)
+        rows += compare(labels, source, encoder, config, raw_gaps(source, labels.frame))
+    print(f"{options.target} of {len(test)} rows of split test, labels from split {options.split}")
+    header = ["labels", "of them train", "start", "MAE, eV", "coverage of 90 %", "width, eV"]
+    print_table(header, rows)
+
+
+if __name__ == "__main__":
+    main()
