@@ -11,11 +11,13 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, distributed
 from torch.utils.data import Sampler
@@ -204,25 +206,32 @@ class PackedSampler(Sampler[list[int]]):
         self.max_atoms = max_atoms
         self.seed = seed
         self.epoch = 0
+        self.n_batches = len(self._packed(self.positions))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order; Lightning calls this before each epoch."""
         self.epoch = epoch
 
-    def _batches(self) -> list[list[int]]:
+    def _packed(self, order: NDArray[np.int64]) -> list[list[int]]:
+        return [order[p].tolist() for p in pack_by_atoms(self.n_atoms[order].tolist(), self.max_atoms)]
+
+    def _share(self) -> tuple[int, int]:
+        """Rank of this process, and the number of processes that share the batches."""
+        alone = self.seed is None or not distributed.is_initialized()
+        return (0, 1) if alone else (distributed.get_rank(), distributed.get_world_size())
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the batches of this epoch, always the same number.
+
+        How many batches an order packs into varies by a few; Lightning validates at the end of an epoch only
+        where it is as long as the first. So the last batches are left out, or the first come again.
+        """
         order = self.positions
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
-        packs = [order[p].tolist() for p in pack_by_atoms(self.n_atoms[order].tolist(), self.max_atoms)]
-        if self.seed is None or not distributed.is_initialized():
-            return packs
-        rank, size = distributed.get_rank(), distributed.get_world_size()
-        return packs[: len(packs) // size * size][rank::size]
-
-    def __iter__(self) -> Iterator[list[int]]:
-        """Yield the batches of this epoch."""
-        yield from self._batches()
+        rank, size = self._share()
+        yield from islice(cycle(self._packed(order)), rank, self.n_batches // size * size, size)
 
     def __len__(self) -> int:
-        """Number of batches of this epoch."""
-        return len(self._batches())
+        """Number of batches of an epoch."""
+        return self.n_batches // self._share()[1]

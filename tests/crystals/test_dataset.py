@@ -121,3 +121,13 @@ def test_the_order_of_batches_depends_on_seed_and_epoch_alone() -> None:
     assert list(again) == third
     ordered = PackedSampler(positions, sizes, 10, seed=None)
     assert [i for pack in ordered for i in pack] == positions
+
+
+def test_every_epoch_has_the_same_number_of_batches() -> None:
+    n_atoms = torch.tensor([7, 30, 12, 25, 3, 18, 9, 28, 14, 5] * 4)
+    sampler = PackedSampler(range(len(n_atoms)), n_atoms, 40, seed=3)
+    counts = set()
+    for epoch in range(12):
+        sampler.set_epoch(epoch)
+        counts.add(len(list(sampler)))
+    assert counts == {len(sampler)}
