@@ -107,7 +107,8 @@ def main() -> None:
     rng = np.random.default_rng(0)
     print(
         f"{options.model} on {len(frame)} rows of {', '.join(options.splits)}: {int(hit.sum())} gaps in "
-        f"{low:g} to {high:g} eV, {wanted} wanted, selected {options.batch} at a time, the model as it is throughout"
+        f"{low:g} to {high:g} eV, {wanted} wanted, selected {options.batch} at a time, "
+        "the model as it is throughout"
     )
     report(orders, [rng.permutation(len(frame)) for _ in range(N_SHUFFLES)], hit, wanted)
 

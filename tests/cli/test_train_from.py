@@ -1,0 +1,59 @@
+"""``mofgap train --from`` and ``mofgap calibrate`` on a CSV of labels and a folder of CIFs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from mofgap.cli.main import app
+from mofgap.gap.predictor import load_model
+
+WriteCifs = Callable[[Path, int], list[Path]]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, write_cifs: WriteCifs) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    paths = write_cifs(folder / "cifs", 32)
+    gaps = np.random.default_rng(0).uniform(2, 5, len(paths))
+    pd.DataFrame({"name": [path.name for path in paths], "gap_ev": gaps}).to_csv(
+        folder / "hse.csv", index=False
+    )
+    return folder
+
+
+def test_a_model_goes_on_to_another_level_of_theory(study: Path, model_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "hse"
+    arguments = ["train", str(study / "hse.csv"), str(study / "cifs"), "--from", str(model_folder)]
+    options = ["-o", str(output), "--level-of-theory", "HSE06", "--epochs", "1", "--device", "cpu"]
+    done = CliRunner().invoke(app, [*arguments, *options])
+    assert done.exit_code == 0, done.output
+    predictor = load_model(output, "cpu")
+    assert predictor.about.level_of_theory == "HSE06" and predictor.calibration.is_raw
+    assert predictor.model.config == load_model(model_folder, "cpu").model.config
+    assert "Started from the gap model tiny" in (output / "card.md").read_text()
+    missing = CliRunner().invoke(app, [*arguments[:-1], "no-such-model", *options])
+    assert missing.exit_code == 1 and "no-such-model" in missing.output
+
+
+def test_error_bars_from_a_csv_of_labels(study: Path, model_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "mine"
+    arguments = [
+        "calibrate",
+        str(model_folder),
+        str(study / "hse.csv"),
+        str(study / "cifs"),
+        "-o",
+        str(output),
+    ]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    calibration = load_model(output, "cpu").calibration
+    assert not calibration.is_raw and len(calibration.residuals[0].values) == 32
+    wrong = CliRunner().invoke(app, [*arguments[:-1], str(tmp_path / "x"), "--target", "gap"])
+    assert wrong.exit_code == 1 and "gap_ev" in wrong.output and not (tmp_path / "x").exists()
