@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from mofgap.crystals.crystal import Crystal
@@ -20,8 +23,9 @@ Floats = NDArray[np.float64]
 N_NODES = 64
 """Nodes of the Gauss-Legendre rule along the path; the integrand is smooth."""
 
-TIE = 1e-4
-"""Atoms this near an extreme, as a share of its size, hold it together: symmetry makes them equal."""
+ALIKE = 0.01
+"""Atoms whose activations differ by less than this many standard deviations are equivalent by symmetry: in
+crystals, equivalent atoms differ by 0.001 at most and others by 0.1 at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +67,8 @@ def attribute(model: GapModel, crystal: Crystal, device: str = "cpu") -> Attribu
 
     Variance: see `mofgap.balora.Sensitivity`; exact for the closed form.
 
+    Which of several equivalent atoms holds an extreme is chance, so they share evenly what they have.
+
     Args:
         model: In evaluation mode.
         crystal: The structure.
@@ -71,17 +77,19 @@ def attribute(model: GapModel, crystal: Crystal, device: str = "cpu") -> Attribu
     graph = crystal_graph(crystal, model.graph_config).to(device)
     found = posterior(model, graph, atom_share=True)
     with torch.no_grad():
-        parts = pooled_parts(model.head.activations(model.encoder(graph)))
+        activations = model.head.activations(model.encoder(graph))
+        parts = pooled_parts(activations)
+    group = equivalent(activations.cpu().double().numpy(), crystal.atomic_numbers)
     gradient, reference = _path_gradient(model.head, parts.sum(0))
     scale = float(model.gap_std_ev)
     shares = scale * (parts.double() @ gradient.double()).cpu().numpy()
-    no_doubt = np.full(crystal.n_atoms, np.nan)
+    doubt = np.full(crystal.n_atoms, np.nan) if found.atom_share is None else found.atom_share
     return Attribution(
         gap_ev=float(found.gap_ev[0]),
         reference_ev=float(model.gap_mean_ev) + scale * reference,
-        gap_share_ev=shares,
+        gap_share_ev=_evenly(shares, group),
         variance_ev2=float(found.epistemic_std_ev[0]) ** 2,
-        variance_share_ev2=no_doubt if found.atom_share is None else found.atom_share,
+        variance_share_ev2=_evenly(doubt, group),
     )
 
 
@@ -96,9 +104,28 @@ def pooled_parts(activations: Tensor) -> Tensor:
     """
     parts = [activations / len(activations)]
     for extreme in (activations.amax(0), activations.amin(0)):
-        holds = (activations - extreme).abs() <= TIE * extreme.abs()
+        holds = activations == extreme
         parts.append(holds * extreme / holds.sum(0))
     return torch.cat(parts, dim=1)
+
+
+def equivalent(activations: Floats, atomic_numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Groups of atoms that the model cannot tell apart, a number for each atom.
+
+    Args:
+        activations: (n_atoms, hidden).
+        atomic_numbers: (n_atoms,).
+    """
+    distance = cdist(activations, activations, "chebyshev")
+    alike = (distance <= ALIKE * activations.std()) & (atomic_numbers[:, None] == atomic_numbers)
+    group: NDArray[np.int64] = connected_components(coo_array(alike), directed=False)[1]
+    return group
+
+
+def _evenly(shares: Floats, group: NDArray[np.int64]) -> Floats:
+    """Shares averaged over each group of atoms; the sum stays."""
+    mean: Floats = np.bincount(group, weights=shares) / np.bincount(group)
+    return mean[group]
 
 
 def _path_gradient(head: GapHead, pooled: Tensor) -> tuple[Tensor, float]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import crystal_graph
-from mofgap.gap.attribution import attribute, pooled_parts
+from mofgap.gap.attribution import attribute, equivalent, pooled_parts
 from mofgap.gap.head import pool
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import posterior
@@ -25,9 +25,31 @@ def test_parts_of_atoms_sum_to_the_pool(seed: int, n_atoms: int) -> None:
 
 
 def test_atoms_in_a_tie_share_an_extreme_evenly() -> None:
-    parts = pooled_parts(torch.tensor([[2.0], [2.0 - 1e-6], [-1.0], [0.0]]))
+    parts = pooled_parts(torch.tensor([[2.0], [2.0], [-1.0], [0.0]]))
     torch.testing.assert_close(parts[:, 1], torch.tensor([1.0, 1.0, 0.0, 0.0]))
     torch.testing.assert_close(parts[:, 2], torch.tensor([0.0, 0.0, -1.0, 0.0]))
+
+
+def test_atoms_alike_but_for_rounding_are_equivalent() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(3, 8))
+    x = base[[0, 1, 0, 2, 1, 0]] + rng.normal(scale=1e-5, size=(6, 8))
+    group = equivalent(x, np.array([6, 8, 6, 30, 8, 7]))
+    assert group[0] == group[2] and group[1] == group[4]
+    assert len({group[0], group[1], group[3], group[5]}) == 4
+
+
+def test_equivalent_atoms_have_equal_shares_whatever_the_rounding(
+    make_model: Callable[..., GapModel],
+) -> None:
+    """A square of four equivalent oxygens around zinc, each moved by what a CIF's digits leave out."""
+    square = np.array([[0.5, 0.5, 0.5], [0.7, 0.5, 0.5], [0.3, 0.5, 0.5], [0.5, 0.7, 0.5], [0.5, 0.3, 0.5]])
+    square = square + np.random.default_rng(2).normal(scale=1e-6, size=square.shape)
+    found = attribute(make_model(), Crystal(np.diag([9.0, 9.0, 5.0]), square, np.array([30, 8, 8, 8, 8])))
+    for shares in (found.gap_share_ev, found.variance_share_ev2):
+        assert np.ptp(shares[1:]) == 0 and shares[0] != shares[1]
+    assert found.gap_share_ev.sum() == pytest.approx(found.gap_ev - found.reference_ev, abs=2e-5)
+    assert found.variance_fraction.sum() == pytest.approx(1, rel=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(4))
