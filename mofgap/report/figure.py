@@ -1,0 +1,125 @@
+"""The look of every figure, its caption, and figures as files or as part of a page."""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+INK, GRID, WINDOW = "#22272e", "#d7dbe0", "#f0c75e"
+SERIES = ("#3577b8", "#d1603d", "#3f9168", "#9467bd", "#b3882c", "#7f7f7f")
+"""Colours of methods, in order; each has a contrast of 3 or more on white and on the page's dark ground."""
+
+MAX_VECTOR_POINTS = 3000
+"""More points than this are drawn as pixels, or an SVG would weigh tens of megabytes."""
+
+_STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+}
+_CAPTION = "caption"
+_CHARACTERS_AN_INCH = 17
+_ON_PAGE = {INK: "var(--ink)", GRID: "var(--rule)", WINDOW: "var(--window)", SERIES[0]: "var(--bar)"}
+
+
+def new_axes(caption: str, width_inch: float = 5.4, height_inch: float = 4.0) -> Axes:
+    """Axes of a figure of their own, the caption below; nothing of pyplot's state is touched."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width_inch, height_inch), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        lines = textwrap.fill(caption, int(width_inch * _CHARACTERS_AN_INCH))
+        figure.supxlabel(lines, fontsize=8, x=0.02, ha="left", parse_math=False).set_gid(_CAPTION)
+    return axes
+
+
+def figure_of(axes: Axes) -> Figure:
+    """The figure of axes that `new_axes` made."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # they were made with one
+    return figure
+
+
+def say_nothing_to_show(axes: Axes, why: str = "no rows to show") -> None:
+    """Say in the middle of empty axes that they are empty."""
+    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color=INK)
+
+
+def set_caption(figure: Figure, caption: str) -> None:
+    """Replace the caption."""
+    width = int(figure.get_figwidth() * _CHARACTERS_AN_INCH)
+    _caption_text(figure).set_text(textwrap.fill(caption, width))
+
+
+def caption_of(figure: Figure) -> str:
+    """The caption, on one line."""
+    return " ".join(_caption_text(figure).get_text().split())
+
+
+def save(figure: Figure, path: Path | str) -> None:
+    """Write a figure with its caption, in the format of the extension: .svg, .png or .pdf.
+
+    The same figure gives the same bytes.
+    """
+    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "mofgap"}), _quiet():
+        dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+        figure.savefig(path, dpi=200, metadata=dated.get(Path(path).suffix.lower()))
+
+
+def inline_svg(figure: Figure, name: str) -> str:
+    """A figure as an ``<svg>`` element for a page: no caption, text as text, colours of the page's theme.
+
+    Args:
+        figure: One of this package.
+        name: Prefix of its ids, unique within the page.
+    """
+    caption = _caption_text(figure)
+    caption.set_visible(False)
+    caption.set_in_layout(False)
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mofgap"}), _quiet():
+        figure.savefig(buffer, format="svg", transparent=True, dpi=144, metadata={"Date": None})
+    caption.set_visible(True)
+    caption.set_in_layout(True)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r"url\(#", f"url(#{name}-", svg)
+    svg = re.sub(r'href="#', f'href="#{name}-', svg)
+    for colour, variable in _ON_PAGE.items():
+        svg = svg.replace(colour, variable)
+    # The page's own font; sizes stay.
+    return re.sub(r"font: ([0-9.]+px)[^;\"]*", r"font-size: \1", svg)
+
+
+def _caption_text(figure: Figure) -> mpl.text.Text:
+    return next(text for text in figure.texts if text.get_gid() == _CAPTION)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A glyph that the font lacks is no reason to warn: the page has fonts of its own."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")
+        yield

@@ -1,0 +1,127 @@
+"""Does an error bar, or a probability, hold what it says?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.special import ndtr, ndtri
+
+from mofgap.report.figure import INK, SERIES, figure_of, new_axes, say_nothing_to_show
+from mofgap.report.series import Column, Columns, Floats, complete, counted, series
+from mofgap.uncertainty import metrics
+
+_LEVELS = np.linspace(0, 1, 101)
+
+
+def qq_gaussian(y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataFrame | None = None) -> Figure:
+    """Calibration curve: observed against nominal coverage of central Gaussian intervals, with its area.
+
+    Args:
+        y_true: Reference values, shape (n,).
+        y_pred: Predictions, shape (n,).
+        y_std: Standard deviations, shape (n,).
+        df: Where names are looked up.
+
+    Raises:
+        ValueError: Columns do not fit together.
+        KeyError: ``df`` has no such column.
+    """
+    found = series(y_true, y_pred, y_std, df)
+    counts = "; ".join(dict.fromkeys(counted(len(each.true), each.n_left_out) for each in found))
+    caption = (
+        f"Fraction of references inside central Gaussian intervals against their nominal coverage, "
+        f"{counts}. The area is between the curve and the diagonal, 0 to 0.5; a curve below the diagonal "
+        "means error bars too short."
+    )
+    axes = new_axes(caption)
+    axes.set(xlabel="nominal coverage / %", ylabel="observed coverage / %", xlim=(0, 100), ylim=(0, 100))
+    axes.set_aspect("equal")
+    axes.plot([0, 100], [0, 100], "--", color=INK, linewidth=1)
+    for i, each in enumerate(found):
+        if not len(each.true):
+            continue
+        colour = SERIES[i % len(SERIES)]
+        z = np.where(each.error == 0, 0.0, each.error / np.where(each.std == 0, 1e-300, each.std))
+        needed = np.sort(2 * ndtr(z) - 1)
+        observed = np.searchsorted(needed, _LEVELS, side="right") / len(needed)
+        area = metrics.miscalibration_area(each.true, each.pred, each.std)
+        axes.plot(100 * _LEVELS, 100 * observed, color=colour, label=f"{each.label}area {area:.3f}")
+        axes.fill_between(100 * _LEVELS, 100 * _LEVELS, 100 * observed, color=colour, alpha=0.15, linewidth=0)
+    if any(len(each.true) for each in found):
+        axes.legend(loc="upper left", frameon=False)
+    else:
+        say_nothing_to_show(axes)
+    return figure_of(axes)
+
+
+def p_in_window_reliability(
+    y_true: Column,
+    p_in_window: Columns,
+    window: tuple[float, float],
+    *,
+    df: pd.DataFrame | None = None,
+    n_bins: int = 10,
+    unit: str = "eV",
+) -> Figure:
+    """How often structures of a stated probability did lie in the window.
+
+    Args:
+        y_true: Reference values, shape (n,), in ``unit``.
+        p_in_window: Stated probabilities, shape (n,), or one column for each method.
+        window: Its ends, in ``unit``.
+        df: Where names are looked up.
+        n_bins: Bins of equal width; those of no structure are left out.
+        unit: Of references and window.
+
+    Raises:
+        ValueError: Columns do not fit together, or a probability lies outside 0 to 1.
+        KeyError: ``df`` has no such column.
+    """
+    methods = p_in_window if isinstance(p_in_window, Mapping) else {"": p_in_window}
+    tables = {name: complete(df, y_true=y_true, p_in_window=column) for name, column in methods.items()}
+    counts = "; ".join(dict.fromkeys(counted(len(table[0]), n_out) for table, n_out in tables.values()))
+    caption = (
+        f"Fraction of structures whose reference lies in {window[0]:g} to {window[1]:g} {unit} against the "
+        f"mean stated probability, in {n_bins} bins of equal width, {counts}. Bars are 90 % Wilson "
+        "intervals; numbers count the structures of a bin."
+    )
+    axes = new_axes(caption)
+    axes.set(xlabel="stated probability", ylabel="fraction in the window", xlim=(0, 1), ylim=(0, 1.02))
+    axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=1)
+    for i, (name, ((true, stated), _)) in enumerate(tables.items()):
+        if not len(true):
+            continue
+        if ((stated < 0) | (stated > 1)).any():
+            raise ValueError("p_in_window must lie between 0 and 1")
+        bins = np.minimum((stated * n_bins).astype(int), n_bins - 1)
+        n = np.bincount(bins, minlength=n_bins).astype(np.float64)
+        used = np.flatnonzero(n)
+        mean = np.bincount(bins, stated, n_bins)[used] / n[used]
+        inside = ((window[0] <= true) & (true <= window[1])).astype(np.float64)
+        hits = np.bincount(bins, inside, n_bins)[used].astype(np.float64)
+        low, high = _wilson(hits, n[used])
+        share, colour = hits / n[used], SERIES[i % len(SERIES)]
+        ends = np.maximum(0, [share - low, high - share])
+        axes.errorbar(
+            mean, share, ends, fmt="o-", color=colour, markersize=4, linewidth=1, label=name or None
+        )
+        for x, y, count in zip(mean, share, n[used], strict=True):
+            axes.annotate(
+                f"{count:,.0f}", (x, y), (4, -10), textcoords="offset points", fontsize=7, color=colour
+            )
+    if not any(len(table[0]) for table, _ in tables.values()):
+        say_nothing_to_show(axes)
+    elif any(methods):
+        axes.legend(loc="upper left", frameon=False)
+    return figure_of(axes)
+
+
+def _wilson(hits: Floats, n: Floats, level: float = 0.9) -> tuple[Floats, Floats]:
+    """Ends of the score interval of a proportion; Wilson, J. Am. Stat. Assoc. 22, 209 (1927)."""
+    z = float(ndtri((1 + level) / 2))
+    centre = (hits + z**2 / 2) / (n + z**2)
+    half = z / (n + z**2) * np.sqrt(hits * (n - hits) / n + z**2 / 4)
+    return centre - half, centre + half

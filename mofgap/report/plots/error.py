@@ -1,0 +1,157 @@
+"""Errors, and whether the spread knows where they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mofgap.report.figure import INK, MAX_VECTOR_POINTS, SERIES, figure_of, new_axes, say_nothing_to_show
+from mofgap.report.series import Column, Columns, Floats, Series, counted, series
+from mofgap.uncertainty import metrics
+
+MAX_BARS = 300
+"""Error bars drawn of one method; more would hide the points."""
+
+_MAX_SIMULATED = 2_000_000
+_LINE_POINTS = 400
+
+
+def parity(
+    y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataFrame | None = None, unit: str = "eV"
+) -> Figure:
+    """Predictions against references, with error bars of one standard deviation.
+
+    Args:
+        y_true: Reference values, shape (n,), in ``unit``.
+        y_pred: Predictions, shape (n,).
+        y_std: Standard deviations, shape (n,).
+        df: Where names are looked up.
+        unit: Of all columns.
+
+    Raises:
+        ValueError: Columns do not fit together.
+        KeyError: ``df`` has no such column.
+    """
+    found = series(y_true, y_pred, y_std, df)
+    caption = (
+        f"Prediction against reference, {_counts(found)}; bars are one standard deviation"
+        f"{_bars_note(found)}. Dashed: equality. MAE is the mean absolute error, R² the coefficient of "
+        "determination."
+    )
+    axes = new_axes(caption)
+    axes.set(xlabel=f"reference / {unit}", ylabel=f"prediction / {unit}")
+    for each, colour in zip(found, _colours(found), strict=True):
+        if not len(each.true):
+            continue
+        score = (
+            f"MAE {metrics.mae(each.true, each.pred):.3f} {unit}, R² {metrics.r2(each.true, each.pred):.2f}"
+        )
+        _points(axes, each.true, each.pred, colour, each.label + score)
+        barred = np.argsort(each.true, kind="stable")[:: max(1, -(-len(each.true) // MAX_BARS))]
+        axes.errorbar(
+            each.true[barred], each.pred[barred], each.std[barred], fmt="none", ecolor=colour, elinewidth=0.7,
+            alpha=0.5,
+        )  # fmt: skip
+    everything = np.concatenate([part for each in found for part in (each.true, each.pred)])
+    if len(everything):
+        ends = np.array([everything.min(), everything.max()])
+        axes.plot(ends, ends, "--", color=INK, linewidth=1)
+    return _finished(axes, found)
+
+
+def error_vs_std(
+    y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataFrame | None = None, unit: str = "eV"
+) -> Figure:
+    """|error| against standard deviation, with Spearman's correlation and what is the most to expect.
+
+    Args and errors are those of `parity`.
+    """
+    found = series(y_true, y_pred, y_std, df)
+    caption = (
+        f"Absolute error against predicted standard deviation, {_counts(found)}. ρ is Spearman's rank "
+        "correlation; in brackets the value these spreads would have if every error came from "
+        "N(0, std²), the mean of simulated sets of errors. Dashed: |error| = std."
+    )
+    axes = new_axes(caption)
+    axes.set(xlabel=f"standard deviation / {unit}", ylabel=f"|error| / {unit}")
+    for each, colour in zip(found, _colours(found), strict=True):
+        if not len(each.true):
+            continue
+        n_draws = max(5, min(200, _MAX_SIMULATED // len(each.std)))
+        rho = metrics.spearman(each.true, each.pred, each.std)
+        ideal = metrics.expected_spearman(each.std, n_draws)
+        _points(axes, each.std, each.error, colour, f"{each.label}ρ {rho:.2f} [{ideal:.2f}]")
+    longest = max((float(each.std.max()) for each in found if len(each.std)), default=0.0)
+    if longest > 0:
+        axes.plot([0, longest], [0, longest], "--", color=INK, linewidth=1)
+    return _finished(axes, found)
+
+
+def error_decay_with_uncert(
+    y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataFrame | None = None, unit: str = "eV"
+) -> Figure:
+    """The mean absolute error that is left when the most uncertain are dropped, with the oracle's line.
+
+    Args and errors are those of `parity`.
+    """
+    found = series(y_true, y_pred, y_std, df)
+    caption = (
+        f"Mean absolute error of the structures left when those of largest standard deviation are dropped, "
+        f"{_counts(found)}. Dotted: the oracle, which drops those of largest error; dashed: dropped at "
+        "random. AUSE is the area between a line and its oracle in units of the error of all."
+    )
+    axes = new_axes(caption)
+    axes.set(xlabel="dropped / %", ylabel=f"mean absolute error of the rest / {unit}", xlim=(0, 100))
+    for each, colour in zip(found, _colours(found), strict=True):
+        if not len(each.true):
+            continue
+        area = metrics.ause(each.true, each.pred, each.std)
+        axes.plot(*_decay(each.error, each.std), color=colour, label=f"{each.label}AUSE {area:.2f}")
+        axes.plot(*_decay(each.error, each.error), ":", color=colour, label=f"{each.label}oracle")
+        axes.axhline(float(each.error.mean()), linestyle="--", color=colour, linewidth=0.8, alpha=0.7)
+    axes.set_ylim(bottom=0)
+    return _finished(axes, found)
+
+
+def _decay(error: Floats, key: Floats) -> tuple[Floats, Floats]:
+    """Percent dropped, and the mean error of what is left, at so many places that a line looks smooth."""
+    n = len(error)
+    kept = np.cumsum(error[np.argsort(key, kind="stable")]) / np.arange(1, n + 1)
+    places = np.unique(np.linspace(0, n - 1, min(n, _LINE_POINTS)).astype(int))
+    return 100 * (1 - (places + 1) / n), kept[places]
+
+
+def _points(axes: Axes, x: Floats, y: Floats, colour: str, label: str) -> None:
+    many = len(x) > MAX_VECTOR_POINTS
+    size, alpha = (3.0, 0.25) if many else (14.0, 0.7)
+    axes.scatter(x, y, s=size, color=colour, alpha=alpha, linewidths=0, label=label, rasterized=many)
+
+
+def _colours(found: list[Series]) -> list[str]:
+    return [SERIES[i % len(SERIES)] for i in range(len(found))]
+
+
+def _counts(found: list[Series]) -> str:
+    if not found:
+        return "no method"
+    counts = {counted(len(each.true), each.n_left_out) for each in found}
+    if len(counts) == 1:
+        return counts.pop()
+    return "; ".join(f"{each.name}: {counted(len(each.true), each.n_left_out)}" for each in found)
+
+
+def _bars_note(found: list[Series]) -> str:
+    return f" (drawn for about {MAX_BARS})" if any(len(each.true) > MAX_BARS for each in found) else ""
+
+
+def _finished(axes: Axes, found: list[Series]) -> Figure:
+    if any(len(each.true) for each in found):
+        legend = axes.legend(frameon=False)
+        for handle in legend.legend_handles:
+            if handle is not None:
+                handle.set_alpha(1.0)
+    else:
+        say_nothing_to_show(axes)
+    return figure_of(axes)

@@ -1,0 +1,164 @@
+"""A screening: which gaps, how sure, and how near the window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mofgap.report.figure import (
+    INK,
+    MAX_VECTOR_POINTS,
+    SERIES,
+    WINDOW,
+    figure_of,
+    new_axes,
+    say_nothing_to_show,
+)
+from mofgap.report.series import Column, complete, counted
+
+Window = tuple[float, float] | None
+_MAX_NAME = 26
+_WIDTH_INCH = 4.7
+"""Narrow, so that text stays readable where a page shrinks it to a phone's width."""
+
+
+def top_intervals(
+    names: Column,
+    gap: Column,
+    lo: Column,
+    hi: Column,
+    *,
+    df: pd.DataFrame | None = None,
+    window: Window = None,
+    n_top: int = 20,
+    coverage: str = "90 %",
+    unit: str = "eV",
+) -> Figure:
+    """Gaps of the first rows with their intervals, the first on top, the window shaded.
+
+    Args:
+        names: Labels, shape (n,).
+        gap: Predicted gaps, shape (n,), in order of rank.
+        lo: Lower ends of the intervals, shape (n,).
+        hi: Upper ends, shape (n,).
+        df: Where names of columns are looked up.
+        window: Its ends.
+        n_top: At most so many rows.
+        coverage: Of the intervals, for the caption.
+        unit: Of gaps and ends.
+
+    Raises:
+        ValueError: Columns do not fit together.
+        KeyError: ``df`` has no such column.
+    """
+    labels = list(map(str, df[names] if isinstance(names, str) and df is not None else np.asarray(names)))
+    (rows, gaps, low, high), n_out = complete(df, row=np.arange(len(labels)), gap=gap, lo=lo, hi=hi)
+    shown = slice(0, n_top)
+    caption = (
+        f"The first {len(rows[shown])} of {counted(len(rows), n_out)} in order of rank: predicted gap (dot) "
+        f"and its {coverage} interval (line){_window_note(window, unit)}."
+    )
+    axes = new_axes(caption, _WIDTH_INCH, 1.5 + 0.26 * max(4, len(rows[shown])))
+    axes.set(xlabel=f"gap / {unit}")
+    _shade(axes, window)
+    if not len(rows):
+        say_nothing_to_show(axes)
+        return figure_of(axes)
+    places = np.arange(len(rows[shown]))
+    axes.hlines(places, low[shown], high[shown], color=SERIES[0], linewidth=2, alpha=0.6)
+    axes.plot(gaps[shown], places, "o", color=SERIES[0], markersize=5)
+    axes.set_yticks(places, [f"{int(row) + 1}  {_short(labels[int(row)])}" for row in rows[shown]])
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)  # a dollar sign in a file name is a dollar sign
+        label.set_fontsize(8.5)
+    axes.set_ylim(len(places) - 0.4, -0.6)
+    axes.grid(False, axis="y")
+    axes.set_xlim(left=min(0.0, float(low[shown].min())))
+    return figure_of(axes)
+
+
+def gap_vs_std(
+    gap: Column, std: Column, *, df: pd.DataFrame | None = None, window: Window = None, unit: str = "eV"
+) -> Figure:
+    """Predicted gap against its standard deviation, the window shaded.
+
+    Args:
+        gap: Predicted gaps, shape (n,).
+        std: Their standard deviations, shape (n,).
+        df: Where names are looked up.
+        window: Its ends.
+        unit: Of all of them.
+
+    Raises:
+        ValueError: Columns do not fit together.
+        KeyError: ``df`` has no such column.
+    """
+    (gaps, spreads), n_out = complete(df, gap=gap, std=std)
+    caption = (
+        f"Calibrated standard deviation against predicted gap, {counted(len(gaps), n_out)}"
+        f"{_window_note(window, unit)}. Low and in the window is a safe choice."
+    )
+    axes = new_axes(caption, _WIDTH_INCH, 3.4)
+    axes.set(xlabel=f"gap / {unit}", ylabel=f"standard deviation / {unit}")
+    _shade(axes, window)
+    if len(gaps):
+        many = len(gaps) > MAX_VECTOR_POINTS
+        size, alpha = (3.0, 0.3) if many else (18.0, 0.75)
+        axes.scatter(gaps, spreads, s=size, alpha=alpha, color=SERIES[0], linewidths=0, rasterized=many)
+        axes.set_xlim(left=min(0.0, float(gaps.min())))
+        axes.set_ylim(bottom=0)
+    else:
+        say_nothing_to_show(axes)
+    return figure_of(axes)
+
+
+def gap_histogram(
+    gap: Column, *, df: pd.DataFrame | None = None, window: Window = None, unit: str = "eV"
+) -> Figure:
+    """Distribution of predicted gaps, the window shaded.
+
+    Args:
+        gap: Predicted gaps, shape (n,).
+        df: Where names are looked up.
+        window: Its ends.
+        unit: Of all of them.
+
+    Raises:
+        ValueError: The column is not one-dimensional.
+        KeyError: ``df`` has no such column.
+    """
+    (gaps,), n_out = complete(df, gap=gap)
+    inside = ""
+    if window is not None and len(gaps):
+        n_inside = int(((window[0] <= gaps) & (gaps <= window[1])).sum())
+        inside = f"; {n_inside:,} predictions ({100 * n_inside / len(gaps):.0f} %) lie in it"
+    caption = f"Predicted gaps of {counted(len(gaps), n_out)}{_window_note(window, unit)}{inside}."
+    axes = new_axes(caption, _WIDTH_INCH, 3.0)
+    axes.set(xlabel=f"gap / {unit}", ylabel="structures")
+    _shade(axes, window)
+    if len(gaps):
+        n_bins = int(np.clip(2 * len(gaps) ** (1 / 3), 5, 60))
+        axes.hist(gaps, bins=n_bins, color=SERIES[0], alpha=0.85, rwidth=0.96)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(left=min(0.0, float(gaps.min())))
+    else:
+        say_nothing_to_show(axes)
+    return figure_of(axes)
+
+
+def _shade(axes: Axes, window: Window) -> None:
+    if window is not None:
+        axes.axvspan(*window, color=WINDOW, alpha=0.3, linewidth=0, zorder=0)
+        for end in window:
+            axes.axvline(end, color=INK, linewidth=0.7, linestyle=":")
+
+
+def _window_note(window: Window, unit: str) -> str:
+    return "" if window is None else f"; the window of {window[0]:g} to {window[1]:g} {unit} is shaded"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…"

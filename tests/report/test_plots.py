@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from mofgap.report import plots
+from mofgap.report.figure import caption_of, inline_svg, save
+from mofgap.uncertainty import metrics
+
+WINDOW = (1.8, 3.0)
+
+
+def table(n: int, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    gap, std = rng.uniform(0, 5, n), rng.uniform(0.1, 0.6, n)
+    return pd.DataFrame(
+        {
+            "true": np.maximum(gap + std * rng.standard_normal(n), 0),
+            "gap": gap,
+            "std": std,
+            "lo": gap - std,
+            "hi": gap + std,
+            "p": rng.uniform(0, 1, n),
+            "name": [f"s{i}" for i in range(n)],
+        }
+    )
+
+
+DRAW: dict[str, Callable[[pd.DataFrame], Figure]] = {
+    "parity": lambda df: plots.parity("true", "gap", "std", df=df),
+    "error_vs_std": lambda df: plots.error_vs_std("true", "gap", "std", df=df),
+    "error_decay": lambda df: plots.error_decay_with_uncert("true", "gap", "std", df=df),
+    "qq_gaussian": lambda df: plots.qq_gaussian("true", "gap", "std", df=df),
+    "reliability": lambda df: plots.p_in_window_reliability("true", "p", WINDOW, df=df),
+    "top_intervals": lambda df: plots.top_intervals("name", "gap", "lo", "hi", df=df, window=WINDOW),
+    "gap_vs_std": lambda df: plots.gap_vs_std("gap", "std", df=df, window=WINDOW),
+    "gap_histogram": lambda df: plots.gap_histogram("gap", df=df, window=WINDOW),
+}
+each_plot = pytest.mark.parametrize("draw", DRAW.values(), ids=DRAW.keys())
+
+
+def texts(figure: Figure) -> str:
+    axes = figure.axes[0]
+    legend = axes.get_legend()
+    found = [*axes.texts, *axes.get_yticklabels(), *(legend.get_texts() if legend else [])]
+    return "\n".join(text.get_text() for text in found)
+
+
+@each_plot
+@pytest.mark.filterwarnings("error")
+def test_empty_table_says_so(draw: Callable[[pd.DataFrame], Figure]) -> None:
+    figure = draw(table(0))
+    assert "no rows" in texts(figure)
+    assert inline_svg(figure, "x").startswith("<svg")
+
+
+@each_plot
+@pytest.mark.filterwarnings("error")
+def test_one_row(draw: Callable[[pd.DataFrame], Figure]) -> None:
+    figure = draw(table(1))
+    assert "1 structure" in caption_of(figure) and "1 structures" not in caption_of(figure)
+    assert inline_svg(figure, "x").startswith("<svg")
+
+
+@each_plot
+@pytest.mark.filterwarnings("error")
+def test_rows_without_a_value_are_left_out_and_counted(draw: Callable[[pd.DataFrame], Figure]) -> None:
+    df = table(30)
+    df.loc[3, ["true", "gap"]] = np.nan
+    df.loc[7, ["gap", "p"]] = np.nan
+    assert "28 structures (2 without a value left out)" in caption_of(draw(df))
+    df[["true", "gap", "std", "lo", "hi", "p"]] = np.nan
+    assert "no rows" in texts(draw(df))
+
+
+@each_plot
+@pytest.mark.filterwarnings("error")
+def test_many_rows_stay_small(draw: Callable[[pd.DataFrame], Figure]) -> None:
+    figure = draw(table(100_000))
+    assert "100,000" in caption_of(figure)
+    assert len(inline_svg(figure, "x")) < 1_000_000
+
+
+@each_plot
+def test_files_are_the_same_each_time(draw: Callable[[pd.DataFrame], Figure], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for kind in ("svg", "png"):
+            save(draw(table(5)), tmp_path / f"{name}.{kind}")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_arrays_and_names_are_the_same() -> None:
+    df = table(20)
+    by_name = plots.parity("true", "gap", "std", df=df)
+    by_array = plots.parity(df.true.to_numpy(), df.gap.tolist(), df["std"])
+    assert inline_svg(by_name, "x") == inline_svg(by_array, "x")
+
+
+def test_figures_show_the_metrics() -> None:
+    df = table(200)
+    columns = df.true, df.gap, df["std"]
+    assert f"MAE {metrics.mae(df.true, df.gap):.3f} eV" in texts(plots.parity(*columns))
+    rho, ideal = metrics.spearman(*columns), metrics.expected_spearman(df["std"])
+    assert f"ρ {rho:.2f} [{ideal:.2f}]" in texts(plots.error_vs_std(*columns))
+    assert f"area {metrics.miscalibration_area(*columns):.3f}" in texts(plots.qq_gaussian(*columns))
+    assert f"AUSE {metrics.ause(*columns):.2f}" in texts(plots.error_decay_with_uncert(*columns))
+
+
+@pytest.mark.parametrize("name", ["parity", "error_vs_std", "error_decay_with_uncert", "qq_gaussian"])
+def test_methods_have_their_own_predictions(name: str) -> None:
+    df = table(50)
+    y_pred = {"one": df.gap, "other": df.gap + 1}
+    figure = getattr(plots, name)("true", y_pred, {"one": "std", "other": df["std"] * 2}, df=df)
+    assert "one: " in texts(figure) and "other: " in texts(figure)
+    with pytest.raises(ValueError, match="third"):
+        getattr(plots, name)(df.true, y_pred, {"third": df["std"]})
+
+
+def test_error_decay_starts_at_the_error_of_all_and_lies_above_the_oracle() -> None:
+    df = table(100)
+    axes = plots.error_decay_with_uncert("true", "gap", "std", df=df).axes[0]
+    line, oracle = (np.asarray(found.get_xydata()) for found in axes.lines[:2])
+    assert line[-1] == pytest.approx([0, metrics.mae(df.true, df.gap)])
+    assert (line[:, 1] >= oracle[:, 1] - 1e-12).all()
+
+
+def test_reliability_counts_hits() -> None:
+    figure = plots.p_in_window_reliability([2.0, 2.5, 4.0, 5.0], [0.75, 0.75, 0.75, 0.05], WINDOW)
+    points = np.asarray(figure.axes[0].lines[1].get_xydata())
+    assert points == pytest.approx(np.array([[0.05, 0], [0.75, 2 / 3]]))
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        plots.p_in_window_reliability([2.0], [1.5], WINDOW)
+
+
+def test_names_are_text_and_not_markup_or_formulas() -> None:
+    df = table(3).assign(name=["<script>alert(1)</script>", "$\\frac{", "x" * 80])
+    svg = inline_svg(DRAW["top_intervals"](df), "x")
+    assert "&lt;script&gt;" in svg and "<script" not in svg and "$\\frac{" in svg and "x" * 40 not in svg
+
+
+def test_svg_ids_are_prefixed_and_refer_to_each_other() -> None:
+    import re
+
+    svg = inline_svg(DRAW["parity"](table(10)), "left")
+    ids = re.findall(r'\bid="([^"]*)"', svg)
+    used = re.findall(r'(?:url\(#|href="#)([^")]*)', svg)
+    assert ids and len(set(ids)) == len(ids) and all(name.startswith("left-") for name in ids)
+    assert used and set(used) <= set(ids)
+
+
+def test_wrong_columns_are_refused() -> None:
+    with pytest.raises(ValueError, match="equally long"):
+        plots.gap_vs_std([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="negative"):
+        plots.parity([1.0], [1.0], [-1.0])
+    with pytest.raises(ValueError, match="no df"):
+        plots.gap_histogram("gap")
+    with pytest.raises(KeyError):
+        plots.gap_histogram("no such column", df=table(1))
