@@ -1,0 +1,225 @@
+"use strict";
+// The ranked table. Whatever comes from the data is set as text, never as markup.
+(() => {
+  const ON_SCREEN = 25, ON_PAPER = 200;
+  const data = JSON.parse(document.getElementById("rows").textContent);
+  const column = Object.fromEntries(data.columns.map((name, i) => [name, data.values[i]]));
+  const n = data.values[0].length;
+  const [lo, hi] = data.ends.map((name) => column[name] || []);
+  const decimals = (digits) => (x) => x.toFixed(digits);
+  const percent = (x) => `${Math.round(100 * x)} %`;
+  const SHOWN = [
+    { key: "rank", label: "#", number: true, text: String },
+    { key: "structure_id", label: "Structure", css: "name", text: String },
+    { key: "gap_ev", label: "Gap / eV", number: true, text: decimals(2) },
+    { key: "gap_std_ev", label: "± / eV", number: true, text: decimals(2) },
+    { key: null, label: "Interval" },
+    { key: "p_in_window", label: "In window", number: true, text: percent },
+    { key: "formula", label: "Formula", css: "formula", text: String },
+    { key: "novelty", label: "Novelty", number: true, text: percent },
+    { key: "n_atoms", label: "Atoms", number: true, text: String },
+    { key: "warnings", label: "Warnings", text: String },
+  ].filter(({ key }) => (key === null ? lo.length : column[key] && column[key].some((x) => x !== null)));
+  const searched = ["structure_id", "file", "formula", "warnings", "reason"].filter((name) => column[name]);
+  const haystack = Array.from({ length: n }, (_, i) =>
+    searched.map((name) => column[name][i] || "").join("\n").toLowerCase());
+  const symbols = Array.from({ length: n }, (_, i) =>
+    new Set((column.formula[i] || "").match(/[A-Z][a-z]?/g) || []));
+  const axisEnd = hi.reduce((most, x) => Math.max(most, x || 0), 1);
+
+  const $ = (id) => document.getElementById(id);
+  const selected = new Set();
+  const elements = new Set();
+  let order = Array.from({ length: n }, (_, i) => i);
+  let shown = order;
+  let sorting = { key: "rank", descending: false };
+  let page = 0;
+  let perPage = ON_SCREEN;
+
+  function make(tag, css, text) {
+    const node = document.createElement(tag);
+    if (css) node.className = css;
+    if (text !== undefined) node.textContent = text;
+    return node;
+  }
+
+  function sort(key, descending) {
+    sorting = { key, descending };
+    const values = column[key];
+    const { compare } = new Intl.Collator(undefined, { numeric: true });
+    const sign = descending ? -1 : 1;
+    const missing = (x) => x === null || x === "";
+    order = Array.from({ length: n }, (_, i) => i).sort((a, b) => {
+      const x = values[a], y = values[b];
+      if (missing(x) || missing(y)) return missing(x) - missing(y) || a - b;
+      return sign * (typeof x === "number" ? x - y : compare(x, y)) || a - b;
+    });
+    filter();
+  }
+
+  function wanted() {
+    const number = (id) => ($(id) && $(id).value !== "" ? Number($(id).value) : null);
+    const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const bounds = [
+      ["gap_ev", number("gap-min"), null],
+      ["gap_ev", null, number("gap-max")],
+      ["gap_std_ev", null, number("std-max")],
+      ["p_in_window", number("p-min") === null ? null : number("p-min") / 100, null],
+    ].filter(([, least, most]) => least !== null || most !== null);
+    const status = $("status").value;
+    return (i) =>
+      (status === "" || column.status[i] === status || (status === "predicted" && column.status[i] !== "failed")) &&
+      words.every((word) => haystack[i].includes(word)) &&
+      bounds.every(([key, least, most]) => {
+        const x = column[key][i];
+        return x !== null && (least === null || x >= least) && (most === null || x <= most);
+      }) &&
+      [...elements].every((symbol) => symbols[i].has(symbol));
+  }
+
+  function filter() {
+    shown = order.filter(wanted());
+    page = 0;
+    draw();
+  }
+
+  function interval(i) {
+    const bar = make("div", "interval");
+    if (lo[i] === null || hi[i] === null) return bar;
+    const place = (x) => `${(100 * Math.min(axisEnd, Math.max(0, x))) / axisEnd}%`;
+    const span = (css, from, to) => {
+      const part = bar.appendChild(make("i", css));
+      part.style.left = place(from);
+      part.style.right = `calc(100% - ${place(to)})`;
+    };
+    if (data.window) span("inside", ...data.window);
+    span("line", lo[i], hi[i]);
+    bar.appendChild(make("i", "dot")).style.left = place(column.gap_ev[i]);
+    const words = `${lo[i].toFixed(2)} to ${hi[i].toFixed(2)} eV`;
+    bar.setAttribute("role", "img");
+    bar.setAttribute("aria-label", words);
+    bar.title = words;
+    return bar;
+  }
+
+  function warnings(cell, i) {
+    const failed = column.status[i] === "failed";
+    for (const part of (failed ? column.reason[i] : column.warnings[i] || "").split(" | ").filter(Boolean)) {
+      const chip = make("span", failed ? "" : "chip", failed ? part : part.split(":")[0]);
+      chip.title = part;
+      cell.append(chip);
+    }
+  }
+
+  function row(i) {
+    const tr = make("tr", selected.has(i) ? "selected" : "");
+    const box = make("input");
+    box.type = "checkbox";
+    box.checked = selected.has(i);
+    box.setAttribute("aria-label", `Select ${column.structure_id[i]}`);
+    box.addEventListener("change", () => {
+      if (box.checked) selected.add(i); else selected.delete(i);
+      tr.classList.toggle("selected", box.checked);
+      count();
+    });
+    tr.appendChild(make("td", "choose")).append(box);
+    for (const { key, number, css, text } of SHOWN) {
+      const td = tr.appendChild(make("td", number ? "number" : css));
+      if (key === null) td.append(interval(i));
+      else if (key === "warnings") warnings(td, i);
+      else if (column[key][i] !== null) td.textContent = text(column[key][i]);
+      if (key === "structure_id") td.title = column.file[i];
+    }
+    return tr;
+  }
+
+  function heading() {
+    const tr = make("tr");
+    const all = make("input");
+    all.type = "checkbox";
+    all.id = "all";
+    all.setAttribute("aria-label", "Select all rows that the filters leave");
+    all.addEventListener("change", () => {
+      for (const i of shown) if (all.checked) selected.add(i); else selected.delete(i);
+      draw();
+    });
+    tr.appendChild(make("th", "choose")).append(all);
+    for (const { key, label, number } of SHOWN) {
+      const th = tr.appendChild(make("th", number ? "number" : ""));
+      th.scope = "col";
+      if (key === null) { th.textContent = label; continue; }
+      th.dataset.key = key;
+      const button = th.appendChild(make("button", "", label));
+      button.type = "button";
+      button.addEventListener("click", () => sort(key, sorting.key === key && !sorting.descending));
+    }
+    document.querySelector("#table thead").append(tr);
+  }
+
+  function draw() {
+    const last = Math.max(0, Math.ceil(shown.length / perPage) - 1);
+    page = Math.min(page, last);
+    document.querySelector("#table tbody").replaceChildren(...shown.slice(page * perPage, (page + 1) * perPage).map(row));
+    for (const th of document.querySelectorAll("#table th[data-key]")) {
+      if (th.dataset.key !== sorting.key) th.removeAttribute("aria-sort");
+      else th.setAttribute("aria-sort", sorting.descending ? "descending" : "ascending");
+    }
+    $("page").textContent = shown.length
+      ? `rows ${page * perPage + 1} to ${Math.min(shown.length, (page + 1) * perPage)} of ${shown.length}` : "no rows";
+    $("previous").disabled = page === 0;
+    $("next").disabled = page === last;
+    count();
+  }
+
+  function count() {
+    $("count").textContent = `${shown.length} of ${n} rows, ${selected.size} selected`;
+    $("download").disabled = $("clear-selection").disabled = selected.size === 0;
+    $("all").checked = shown.length > 0 && shown.every((i) => selected.has(i));
+  }
+
+  function csvField(value) {
+    if (value === null) return "";
+    let text = String(value);
+    // A spreadsheet would take it for a formula.
+    if (typeof value === "string" && /^[=+\-@]/.test(text)) text = `'${text}`;
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  }
+
+  function csv() {
+    const rows = order.filter((i) => selected.has(i)).map((i) => data.values.map((values) => csvField(values[i])));
+    return [data.columns, ...rows].map((fields) => fields.join(",")).join("\n") + "\n";
+  }
+
+  function download() {
+    const link = make("a");
+    link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
+    link.download = "selection.csv";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
+  heading();
+  $("filters").addEventListener("input", filter);
+  $("filters").addEventListener("submit", (event) => event.preventDefault());
+  $("filters").addEventListener("reset", () => setTimeout(() => {
+    elements.clear();
+    for (const button of document.querySelectorAll(".ptable button")) button.setAttribute("aria-pressed", "false");
+    filter();
+  }));
+  for (const button of document.querySelectorAll(".ptable button:not(:disabled)")) {
+    button.addEventListener("click", () => {
+      const { symbol } = button.dataset;
+      if (!elements.delete(symbol)) elements.add(symbol);
+      button.setAttribute("aria-pressed", String(elements.has(symbol)));
+      filter();
+    });
+  }
+  $("download").addEventListener("click", download);
+  $("clear-selection").addEventListener("click", () => { selected.clear(); draw(); });
+  $("previous").addEventListener("click", () => { page -= 1; draw(); });
+  $("next").addEventListener("click", () => { page += 1; draw(); });
+  for (const [event, rows] of [["beforeprint", ON_PAPER], ["afterprint", ON_SCREEN]]) {
+    window.addEventListener(event, () => { perPage = rows; draw(); });
+  }
+  filter();
+})();

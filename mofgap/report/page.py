@@ -1,0 +1,233 @@
+"""A screening as one page that needs nothing else: no network, no other file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from mofgap.report import plots
+from mofgap.report.elements import periodic_table
+from mofgap.report.figure import caption_of, inline_svg
+from mofgap.report.screened import Screened, element_counts, warnings_of
+from mofgap.report.structures import Key
+
+Window = tuple[float, float] | None
+N_CARDS = 12
+N_INTERVALS = 20
+MAX_EXAMPLES = 100
+"""Failures listed of one kind; the table has them all."""
+
+VIEWER_VERSION = "2.5.5"
+_ASSETS = files("mofgap.report") / "assets"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the page: its name, ``<svg>`` and caption."""
+
+    name: str
+    svg: Markup
+    caption: str
+
+
+def screening_page(
+    table: Screened,
+    source: str,
+    window: Window = None,
+    structures: Mapping[Key, str] | None = None,
+    n_cards: int = N_CARDS,
+) -> str:
+    """The page.
+
+    Args:
+        table: The screening.
+        source: Name of its file.
+        window: Shaded in the figures, eV.
+        structures: CIFs in P1 of candidates.
+        n_cards: Candidates that get a card of their own.
+    """
+    top = candidates(table, n_cards)
+    found = {key: text for key, text in (structures or {}).items() if key in top}
+    scripts = [_asset("table.js")]
+    if found:
+        scripts = [_asset("3dmol/3Dmol-min.js"), *scripts, _asset("viewer.js")]
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
+    levels = ", ".join(table.values_of("level_of_theory")) or "unknown level of theory"
+    has_p = _has_p(table)
+    return environment.from_string(_asset("screening.html")).render(
+        title=f"Screening of {len(table.frame):,} structure{'' if len(table.frame) == 1 else 's'}",
+        script_hashes=Markup(" ".join(map(_hash, scripts))),
+        style=Markup(_asset("screening.css")),
+        facts=_facts(table, window, levels),
+        notes=notes(table, window),
+        figures=_figures(table, window),
+        elements=periodic_table(element_counts(table.ranked.formula)),
+        has_p=has_p,
+        level=levels,
+        coverage=table.coverage,
+        cards=[_card(row, table, list(found)) for row in _records(table.ranked.head(n_cards))],
+        structures_note=_structures_note(len(found), len(top)),
+        failures=_failures(table),
+        version=_version(),
+        viewer_version=VIEWER_VERSION,
+        source=source,
+        rows_json=_rows_json(table, window),
+        structures_json=_json({str(i): text for i, text in enumerate(found.values())}),
+        scripts=[Markup(script) for script in scripts],
+    )
+
+
+def candidates(table: Screened, n: int = N_CARDS) -> dict[Key, tuple[str, int]]:
+    """The best n rows: formula and number of atoms by file and structure id."""
+    rows = _records(table.ranked.head(n))
+    return {
+        (row["file"], row["structure_id"]): (row["formula"] or "", row.get("n_atoms") or 0) for row in rows
+    }
+
+
+def notes(table: Screened, window: Window) -> list[str]:
+    """What a reader must know before believing the page."""
+    found = []
+    if any("PBE" in level for level in table.values_of("level_of_theory")):
+        found.append(
+            "Gaps are those of PBE, which lie below measured ones, more so with open-shell metals. "
+            "Rank by them; do not quote them as measured."
+        )
+    if len(models := table.values_of("model")) > 1:
+        found.append(f"The rows come from several models ({', '.join(models)}); their ranks do not compare.")
+    if window is None and _has_p(table):
+        found.append(
+            "The table has probabilities for a window, but not the window: --window LO HI shades it."
+        )
+    return found
+
+
+def _facts(table: Screened, window: Window, levels: str) -> list[tuple[str, str]]:
+    status = table.ranked.status.value_counts()
+    shade = [] if window is None else [("window", f"{window[0]:g} to {window[1]:g} eV")]
+    return [
+        ("model", ", ".join(table.values_of("model")) or "unknown"),
+        ("level of theory", levels),
+        *shade,
+        ("without warnings", f"{status.get('ok', 0):,}"),
+        ("with warnings", f"{status.get('warning', 0):,}"),
+        ("failed", f"{len(table.failed):,}"),
+    ]
+
+
+def _figures(table: Screened, window: Window) -> list[Figure]:
+    if table.ranked.empty:
+        return []
+    drawn = {
+        "gap-spread": plots.gap_vs_std("gap_ev", "gap_std_ev", df=table.ranked, window=window),
+        "distribution": plots.gap_histogram("gap_ev", df=table.ranked, window=window),
+    }
+    if table.coverage:
+        intervals = plots.top_intervals(
+            "structure_id", "gap_ev", *table.ends, df=table.ranked, window=window, n_top=N_INTERVALS,
+            coverage=f"{table.coverage} %",
+        )  # fmt: skip
+        drawn = {"intervals": intervals, **drawn}
+    return [Figure(name, Markup(inline_svg(each, name)), caption_of(each)) for name, each in drawn.items()]
+
+
+def _card(row: Mapping[str, Any], table: Screened, found: list[Key]) -> dict[str, Any]:
+    key = row["file"], row["structure_id"]
+    facts = [("gap", f"{row['gap_ev']:.2f} ± {row['gap_std_ev']:.2f} eV")]
+    if table.coverage and row[table.ends[0]] is not None:
+        low, high = (row[end] for end in table.ends)
+        facts.append((f"{table.coverage} % interval", f"{low:.2f} to {high:.2f} eV"))
+    if row.get("p_in_window") is not None:
+        facts.append(("in window", f"{100 * row['p_in_window']:.0f} %"))
+    if row.get("epistemic_std_ev") is not None and row.get("aleatoric_std_ev") is not None:
+        words = f"{row['epistemic_std_ev']:.2f} eV model, {row['aleatoric_std_ev']:.2f} eV data"
+        facts.append(("spread from", words))
+    if row.get("novelty") is not None:
+        facts.append(("more remote than", f"{100 * row['novelty']:.0f} % of training"))
+    return {
+        "rank": row["rank"],
+        "name": row["structure_id"],
+        "formula": f"{row['formula']}, {row['n_atoms']} atoms" if row.get("n_atoms") else row["formula"],
+        "file": row["file"],
+        "facts": facts,
+        "warnings": warnings_of(row["warnings"]),
+        "structure": str(found.index(key)) if key in found else "",
+    }
+
+
+def _structures_note(n_found: int, n_cards: int) -> str:
+    if n_found == n_cards:
+        return "Each picture is one unit cell as the model read it."
+    if n_found == 0:
+        return "The CIF files were not found, so no structure is shown; run from the folder screened from."
+    missing = n_cards - n_found
+    return f"{missing} of {n_cards} CIF files were not found, or changed since, and are not shown."
+
+
+def _failures(table: Screened) -> list[dict[str, Any]]:
+    """Failures by the name of their reason, the most frequent first."""
+    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for row in _records(table.failed):
+        name, _, words = (row["reason"] or "unknown").partition(":")
+        file = row["file"] or ""
+        block = "" if str(row["structure_id"]) in file else f" [{row['structure_id']}]"
+        groups[name].append((f"{file}{block}", words.strip()))
+    return [
+        {"name": name, "count": len(rows), "examples": rows[:MAX_EXAMPLES]}
+        for name, rows in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+    ]
+
+
+def _has_p(table: Screened) -> bool:
+    return "p_in_window" in table.ranked and bool(table.ranked.p_in_window.notna().any())
+
+
+def _rows_json(table: Screened, window: Window) -> Markup:
+    columns = [_plain(table.frame[name]) for name in table.frame.columns]
+    ends = list(table.ends) if table.coverage else []
+    return _json({"columns": list(table.frame.columns), "values": columns, "window": window, "ends": ends})
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dicts of plain values, None for what is missing."""
+    columns = {str(name): _plain(frame[name]) for name in frame.columns}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _plain(column: pd.Series) -> list[Any]:
+    missing = column.isna().to_numpy() | column.isin([np.inf, -np.inf]).to_numpy()
+    return [None if lacks else value for value, lacks in zip(column.tolist(), missing, strict=True)]
+
+
+def _json(content: Any) -> Markup:
+    """JSON for a script element: nothing in it can end the element."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _asset(name: str) -> str:
+    return _ASSETS.joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """What a Content-Security-Policy lets run: this text and no other."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _version() -> str:
+    try:
+        return version("mofgap")
+    except PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mofgap.report.elements import periodic_table
+from mofgap.report.page import MAX_EXAMPLES, candidates, notes, screening_page
+from mofgap.report.screened import (
+    Screened,
+    TableError,
+    element_counts,
+    read_screened,
+    screened,
+    symbols_of,
+    warnings_of,
+)
+from mofgap.report.structures import cifs_of
+from mofgap.screening.row import Row
+from mofgap.screening.table import to_frame, write_table
+
+MARKUP = "</script><img src=x onerror=alert(1)>"
+WINDOW = (1.8, 3.0)
+
+
+def row(rank: int, name: str = "s", **values: object) -> Row:
+    fields: dict[str, object] = {
+        "rank": rank,
+        "file": f"{name}.cif",
+        "structure_id": name,
+        "status": "ok",
+        "formula": "CHO2Zn",
+        "n_atoms": 5,
+        "gap_ev": 2.0,
+        "gap_std_ev": 0.4,
+        "epistemic_std_ev": 0.2,
+        "aleatoric_std_ev": 0.3,
+        "gap_lo90_ev": 1.4,
+        "gap_hi90_ev": 2.6,
+        "p_in_window": 0.7,
+        "novelty": 0.3,
+        "level_of_theory": "PBE",
+        "model": "tiny",
+    }
+    return Row(**(fields | values))  # type: ignore[arg-type]
+
+
+def failure(name: str, reason: str = "no-cell: lengths are missing") -> Row:
+    return Row(None, f"{name}.cif", name, "failed", reason)
+
+
+ROWS = [
+    row(1, "a", warnings="novel: training saw no Al | odd-electrons: odd", status="warning"),
+    row(2, "b", gap_ev=3.0),
+    failure("c"),
+]
+
+
+class Elements(HTMLParser):
+    """Start tags with their attributes, and texts by the tag they stand in."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.setdefault(self.tags[-1][0] if self.tags else "", []).append(data)
+
+
+def rows_of(page: str) -> dict[str, list[object]]:
+    found = re.search(r'id="rows">(.*?)</script>', page)
+    assert found
+    content = json.loads(found[1])
+    return dict(zip(content["columns"], content["values"], strict=True))
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "json"])
+def test_every_format_gives_the_same_page(kind: str, tmp_path: Path) -> None:
+    rows = [*ROWS, failure("-d", "=odd: name")]
+    path = tmp_path / f"t.{kind}"
+    write_table(path, rows)
+    assert screening_page(read_screened(path), "t") == screening_page(screened(to_frame(rows)), "t")
+
+
+def test_coverage_is_read_from_the_columns(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", ROWS, 0.95)
+    table = read_screened(tmp_path / "t.csv")
+    assert table.ends == ("gap_lo95_ev", "gap_hi95_ev")
+    assert "95 % interval" in screening_page(table, "t")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.csv", None, "no such file"),
+        ("t.txt", "x", "expected a .csv"),
+        ("t.csv", "", "not a table"),
+        ("t.csv", "a,b\n1,2\n", "no column rank"),
+        ("t.csv", ",".join(to_frame([]).columns) + "\n", "no rows"),
+        ("t.json", "{", "not a table"),
+        ("t.json", "[1]", "no column rank"),
+        ("t.parquet", "junk", "not a table"),
+    ],
+)
+def test_other_files_are_refused(name: str, content: str | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(TableError, match=message):
+        read_screened(path)
+
+
+def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", ROWS)
+    damaged = (tmp_path / "t.csv").read_text().replace("3.0", "three")
+    (tmp_path / "t.csv").write_text(damaged)
+    with pytest.raises(TableError, match="three"):
+        read_screened(tmp_path / "t.csv")
+
+
+def test_nothing_outside_is_asked_for() -> None:
+    page = screening_page(screened(to_frame(ROWS)), "t", WINDOW, {("a.cif", "a"): "data_a"})
+    for tag, attributes in Elements(page).tags:
+        assert tag not in ("iframe", "link", "object", "base")
+        for name in ("src", "href", "xlink:href", "action"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
+    assert "default-src 'none'" in page and "unsafe-eval" not in page
+    assert re.search(r"script-src ('sha256-[A-Za-z0-9+/=]+' ?)+;", page)
+    assert not re.search(r"@import|url\((?!#)", page.split("<script")[0])
+
+
+def test_markup_in_every_text_stays_text() -> None:
+    texts = dict.fromkeys(("file", "structure_id", "formula", "level_of_theory", "model"), MARKUP)
+    rows = [row(1, warnings=f"{MARKUP}: {MARKUP}", **texts), failure(MARKUP, f"{MARKUP}: {MARKUP}")]
+    table = screened(to_frame(rows))
+    page = screening_page(table, MARKUP, WINDOW, {(MARKUP, MARKUP): MARKUP})
+    parsed = Elements(page)
+    assert not [attributes for tag, attributes in parsed.tags if tag == "img"]
+    n_scripts = sum(tag == "script" for tag, _ in parsed.tags)
+    assert n_scripts == page.count("</script>") == 5
+    assert rows_of(page)["structure_id"] == [MARKUP, MARKUP]
+    assert any(MARKUP in text for text in parsed.texts["dd"])
+
+
+def test_page_holds_all_rows_and_the_best_as_cards() -> None:
+    rows = [row(i + 1, f"s{i}") for i in range(20)]
+    page = screening_page(screened(to_frame(rows).sample(frac=1, random_state=0)), "t", n_cards=3)
+    assert page.count('<article class="card"') == 3
+    assert [page.index(f">{name}</span>") for name in "123"] == sorted(
+        page.index(f">{n}</span>") for n in "123"
+    )
+    assert len(rows_of(page)["rank"]) == 20
+
+
+def test_structures_are_carried_with_the_viewer_only_where_there_are_any() -> None:
+    table = screened(to_frame(ROWS))
+    without = screening_page(table, "t")
+    assert "$3Dmol" not in without and "CIF files were not found" in without
+    one = screening_page(table, "t", structures={("b.cif", "b"): "data_b", ("other", "o"): "data_o"})
+    assert "$3Dmol" in one and "1 of 2 CIF files" in one
+    assert '{"0":"data_b"}' in one and one.count('class="view"') == 1
+
+
+def test_failures_are_grouped_and_capped() -> None:
+    rows = [row(1), failure("x", "rare: once"), *(failure(f"f{i}") for i in range(MAX_EXAMPLES + 5))]
+    page = screening_page(screened(to_frame(rows)), "t")
+    assert page.index("<b>no-cell</b>") < page.index("<b>rare</b>")
+    assert "5 more: choose the status" in page
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [failure("a"), failure("b")],
+        [row(1)],
+        [row(1, gap_lo90_ev=None, gap_hi90_ev=None, p_in_window=None, novelty=None, epistemic_std_ev=None)],
+        [row(1, formula="", n_atoms=None, level_of_theory="", model="")],
+    ],
+    ids=["failures only", "one row", "no intervals", "no texts"],
+)
+@pytest.mark.parametrize("window", [None, WINDOW])
+def test_odd_tables_give_a_page(rows: list[Row], window: tuple[float, float] | None) -> None:
+    page = screening_page(screened(to_frame(rows)), "t", window)
+    assert page.rstrip().endswith("</html>") and "nan" not in re.sub("<script.*", "", page, flags=re.DOTALL)
+
+
+def test_notes() -> None:
+    table = screened(to_frame(ROWS))
+    assert any("PBE" in note for note in notes(table, WINDOW))
+    assert any("--window" in note for note in notes(table, None))
+    assert not any("--window" in note for note in notes(table, WINDOW))
+    mixed = screened(to_frame([row(1), row(2, model="other")]))
+    assert any("several models" in note for note in notes(mixed, WINDOW))
+
+
+def test_structures_are_read_again_from_files_and_archives(
+    write_cifs: Callable[[Path, int], list[Path]], tmp_path: Path
+) -> None:
+    import zipfile
+
+    write_cifs(tmp_path / "cifs", 3)
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        archive.write(tmp_path / "cifs" / "s2.cif", "in/s2.cif")
+    rows = [
+        row(1, "s0", file="cifs/s0.cif"),
+        row(2, "s1", file="cifs/s1.cif", n_atoms=7),  # another structure than the one that was screened
+        row(3, "s2", file="more.zip:in/s2.cif"),
+        row(4, "gone", file="cifs/gone.cif"),
+    ]
+    table = screened(to_frame(rows))
+    found = cifs_of(candidates(table), [tmp_path / "nowhere", tmp_path])
+    assert set(found) == {("cifs/s0.cif", "s0"), ("more.zip:in/s2.cif", "s2")}
+    assert all(text.startswith("data_s") and "_atom_site_fract_x" in text for text in found.values())
+
+
+def test_elements_and_warnings_are_read_from_their_texts() -> None:
+    assert symbols_of("C24H12O13Zn4") == ["C", "H", "O", "Zn"] and symbols_of("Qq2<b>") == []
+    counts = element_counts(pd.Series(["C2H2", "CO", None, ""]))
+    assert counts == {"C": 2, "H": 1, "O": 1}
+    cells = {cell.symbol: cell for cell in periodic_table(counts)}
+    assert (cells["H"].row, cells["H"].column, cells["O"].column, cells["Zn"].column) == (1, 1, 16, 12)
+    assert cells["C"].shade > cells["H"].shade > cells["He"].shade == 0
+    assert len({(cell.row, cell.column) for cell in cells.values()}) == len(cells)
+    assert warnings_of("a: b: c | d") == [("a", "b: c"), ("d", "")] and warnings_of(None) == []
+
+
+def test_screened_needs_its_columns() -> None:
+    with pytest.raises(TableError, match="gap_std_ev"):
+        screened(to_frame(ROWS).drop(columns="gap_std_ev"))
+    table = screened(to_frame(ROWS))
+    assert isinstance(table, Screened) and len(table.ranked) == 2 and len(table.failed) == 1

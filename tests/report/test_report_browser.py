@@ -1,0 +1,255 @@
+"""The page in a real browser, driven over WebDriver's plain HTTP, with the network shut off."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mofgap.report.page import candidates, screening_page
+from mofgap.report.screened import screened
+from mofgap.report.structures import cifs_of
+from mofgap.screening.row import Row
+from mofgap.screening.table import to_frame
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+CHROMEDRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and CHROMEDRIVER), reason="needs chromium and chromedriver on the PATH"
+)
+
+N_ROWS = 10_000
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+MARKUP = "<img src=x onerror=\"document.title='hacked'\">"
+
+
+class Browser:
+    """A session of WebDriver (https://www.w3.org/TR/webdriver2/), as much of it as these tests need."""
+
+    def __init__(self, port: int, downloads: Path, extra: tuple[str, ...] = ()) -> None:
+        self.root = f"http://127.0.0.1:{port}"
+        options = {
+            "binary": CHROMIUM,
+            "args": [*FLAGS, *extra],
+            "prefs": {"download.default_directory": str(downloads)},
+        }
+        capabilities = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        session = self._post("/session", {"capabilities": {"alwaysMatch": capabilities}})
+        self.root += f"/session/{session['sessionId']}"
+
+    def open(self, page: Path) -> None:
+        self._post("/url", {"url": page.as_uri()})
+
+    def run(self, script: str) -> Any:
+        return self._post("/execute/sync", {"script": script, "args": []})
+
+    def wait(self, condition: str) -> None:
+        end = time.monotonic() + 30
+        while not self.run(f"return Boolean({condition})"):
+            assert time.monotonic() < end, f"never true: {condition}"
+            time.sleep(0.05)
+
+    def complaints(self) -> list[str]:
+        entries = self._post("/se/log", {"type": "browser"})
+        # Reading a picture back from a software renderer is slow, which Chromium remarks on.
+        return [e["message"] for e in entries if "GPU stall" not in e["message"]]
+
+    def close(self) -> None:
+        urllib.request.urlopen(urllib.request.Request(self.root, method="DELETE"), timeout=30)
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        request = urllib.request.Request(self.root + path, json.dumps(body).encode())
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)["value"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from error
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number = int(free.getsockname()[1])
+    assert CHROMEDRIVER is not None
+    driver = subprocess.Popen(
+        [CHROMEDRIVER, f"--port={number}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    end = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", number), timeout=1).close()
+            break
+        except OSError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    yield number
+    driver.terminate()
+    driver.wait(10)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten thousand rows, the first of which is a real file and the second one full of markup."""
+    folder = tmp_path_factory.mktemp("page")
+    rng = np.random.default_rng(0)
+    gaps = np.round(rng.uniform(0, 5, N_ROWS), 4).tolist()
+    rows = [
+        Row(
+            i + 1, f"folder/s{i}.cif", f"s{i}", "warning" if i % 3 else "ok", "",
+            "CHO2Zn" if i % 2 else "CCuO2", 5, gap, 0.4, 0.2, 0.3, gap - 0.5, gap + 0.5, 0.5, 0.7,
+            "novel: far away" if i % 3 else "", "PBE", "m",
+        )
+        for i, gap in enumerate(gaps)
+    ]  # fmt: skip
+    good = Path(__file__).parents[1] / "fixtures" / "cifs" / "good.cif"
+    rows[0] = Row(
+        1, str(good), "good", "ok", "", "CHO2Zn", 5, 2.0, 0.4, 0.2, 0.3, 1.5, 2.5, 0.9, 0.5, "", "PBE", "m"
+    )
+    rows[1] = Row(
+        2,
+        MARKUP,
+        MARKUP,
+        "warning",
+        "",
+        MARKUP,
+        5,
+        2.1,
+        0.4,
+        0.2,
+        0.3,
+        1.5,
+        2.5,
+        0.9,
+        0.5,
+        MARKUP,
+        "PBE",
+        "m",
+    )
+    rows.append(Row(None, MARKUP, MARKUP, "failed", f"{MARKUP}: {MARKUP}"))
+    table = screened(to_frame(rows))
+    structures = cifs_of(candidates(table), [Path("/")])
+    assert len(structures) == 1
+    path = folder / "report.html"
+    path.write_text(screening_page(table, MARKUP, (1.8, 3.0), structures), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(port: int, page: Path) -> Iterator[Browser]:
+    session = Browser(port, page.parent)
+    session.open(page)
+    session.wait("document.querySelector('.view img')")
+    yield session
+    session.close()
+
+
+def test_opens_without_errors_or_outside_requests(browser: Browser) -> None:
+    assert browser.complaints() == []
+    assert browser.run("return performance.getEntriesByType('resource').map(e => e.name)") == []
+
+
+def test_policy_forbids_requests_and_scripts_of_others(browser: Browser) -> None:
+    fetched = browser.run("return fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')")
+    assert fetched == "refused"
+    script = "const s = document.createElement('script'); s.textContent = 'window.ran = 1';"
+    assert browser.run(f"{script} document.body.append(s); return window.ran === undefined")
+    assert any("Content Security Policy" in line for line in browser.complaints())
+
+
+def test_markup_is_text(browser: Browser) -> None:
+    assert browser.run("return document.title") == f"Screening of {N_ROWS + 1:,} structures"
+    assert browser.run("return document.querySelectorAll('img[src=x]').length") == 0
+    assert MARKUP in browser.run("return document.querySelector('.cards').textContent")
+    assert MARKUP in browser.run("return document.querySelector('#table').textContent")
+    assert MARKUP in browser.run("return document.querySelector('details').textContent")
+
+
+def test_sorts_ten_thousand_rows_within_a_second(browser: Browser) -> None:
+    for key in ("gap_ev", "structure_id"):
+        seconds = browser.run(
+            f"const button = document.querySelector('th[data-key={key}] button');"
+            "const start = performance.now();"
+            "button.click(); document.body.offsetHeight; return (performance.now() - start) / 1000"
+        )
+        assert seconds < 1
+    column = (
+        "return [...document.querySelectorAll('#table tbody tr')].map(r => Number(r.cells[3].textContent))"
+    )
+    browser.run("document.querySelector('th[data-key=gap_ev] button').click()")
+    rising = browser.run(column)
+    assert rising == sorted(rising) and len(rising) > 10
+    browser.run("document.querySelector('th[data-key=gap_ev] button').click()")
+    falling = browser.run(column)
+    assert falling == sorted(falling, reverse=True) and falling[0] > rising[-1]
+    assert browser.run("return document.querySelector('[aria-sort]').ariaSort") == "descending"
+
+
+def test_filters_search_elements_and_download(browser: Browser, page: Path) -> None:
+    def set_value(field: str, value: str) -> str:
+        browser.run(
+            f"const f = document.getElementById('{field}'); f.value = '{value}';"
+            "f.dispatchEvent(new Event('input', {bubbles: true}))"
+        )
+        return str(browser.run("return document.getElementById('count').textContent"))
+
+    assert set_value("status", "failed").startswith("1 of")
+    assert set_value("status", "predicted").startswith("10000 of")
+    assert set_value("search", "s12 s123").startswith("11 of")  # s123 and s1230 to s1239
+    browser.run("document.querySelector('[data-symbol=Cu]').click()")
+    n_copper = int(browser.run("return document.getElementById('count').textContent").split()[0])
+    assert 0 < n_copper < 11
+    browser.run("document.getElementById('all').click(); document.getElementById('download').click()")
+    target = page.parent / "selection.csv"
+    end = time.monotonic() + 20
+    while not target.exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    with target.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == n_copper and {row["formula"] for row in rows} == {"CCuO2"}
+    browser.run("document.querySelector('[type=reset]').click()")
+    browser.wait("document.getElementById('count').textContent.startsWith('10000 of')")
+
+
+def test_structure_turns_in_3d_with_the_keyboard(browser: Browser) -> None:
+    browser.run("document.querySelector('.turn').click()")
+    browser.wait("document.querySelector('.view canvas')")
+    shot = "return document.querySelector('.view canvas').toDataURL()"
+    before = browser.run(
+        "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: '+'}));" + shot
+    )
+    after = browser.run(
+        "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft'}));" + shot
+    )
+    assert len(before) > 5000 and before != after
+
+
+def test_dark_mode_and_phone_width(port: int, page: Path) -> None:
+    dark = "--blink-settings=preferredColorScheme=0"
+    session = Browser(port, page.parent, ("--window-size=500,800", dark))
+    try:
+        session.open(page)
+        ground = session.run("return getComputedStyle(document.body).backgroundColor")
+        assert ground == "rgb(20, 24, 29)"
+        assert session.run("return document.documentElement.scrollWidth <= window.innerWidth")
+    finally:
+        session.close()
