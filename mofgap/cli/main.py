@@ -16,11 +16,21 @@ from mofgap.cli.calibrate import calibrate
 from mofgap.cli.examples import examples
 from mofgap.cli.explain import explain
 from mofgap.cli.pretrain import pretrain
+from mofgap.cli.report import report
 from mofgap.cli.screen import screen
 from mofgap.cli.select import select
 from mofgap.cli.train import train
 
-VERBS: tuple[Callable[..., Any], ...] = (screen, select, explain, calibrate, train, pretrain, examples)
+VERBS: tuple[Callable[..., Any], ...] = (
+    screen,
+    report,
+    select,
+    explain,
+    calibrate,
+    train,
+    pretrain,
+    examples,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
