@@ -37,11 +37,11 @@ def report(
         raise typer.BadParameter(f"{output} exists; --force overwrites it", param_hint="--output")
     from mofgap.report.page import candidates, notes, screening_page
     from mofgap.report.screened import read_screened
-    from mofgap.report.structures import cifs_of
+    from mofgap.report.structures import drawings_of
 
     try:
         screened = read_screened(table)
-        structures = cifs_of(candidates(screened, cards), (Path(), table.parent))
+        structures = drawings_of(candidates(screened, cards), (Path(), table.parent))
         output.write_text(screening_page(screened, table.name, window, structures, cards), encoding="utf-8")
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from typing import Any
@@ -21,7 +21,7 @@ from mofgap.report import plots
 from mofgap.report.elements import periodic_table
 from mofgap.report.figure import caption_of, inline_svg
 from mofgap.report.screened import Screened, element_counts, warnings_of
-from mofgap.report.structures import Key
+from mofgap.report.structures import Drawing, Key
 
 Window = tuple[float, float] | None
 N_CARDS = 12
@@ -46,7 +46,7 @@ def screening_page(
     table: Screened,
     source: str,
     window: Window = None,
-    structures: Mapping[Key, str] | None = None,
+    structures: Mapping[Key, Drawing] | None = None,
     n_cards: int = N_CARDS,
 ) -> str:
     """The page.
@@ -55,11 +55,11 @@ def screening_page(
         table: The screening.
         source: Name of its file.
         window: Shaded in the figures, eV.
-        structures: CIFs in P1 of candidates.
+        structures: Drawings of candidates.
         n_cards: Candidates that get a card of their own.
     """
     top = candidates(table, n_cards)
-    found = {key: text for key, text in (structures or {}).items() if key in top}
+    found = {key: each for key, each in (structures or {}).items() if key in top}
     scripts = [_asset("table.js")]
     if found:
         scripts = [_asset("3dmol/3Dmol-min.js"), *scripts, _asset("viewer.js")]
@@ -84,7 +84,7 @@ def screening_page(
         viewer_version=VIEWER_VERSION,
         source=source,
         rows_json=_rows_json(table, window),
-        structures_json=_json({str(i): text for i, text in enumerate(found.values())}),
+        structures_json=_json({str(i): asdict(each) for i, each in enumerate(found.values())}),
         scripts=[Markup(script) for script in scripts],
     )
 
@@ -145,15 +145,15 @@ def _figures(table: Screened, window: Window) -> list[Figure]:
 
 def _card(row: Mapping[str, Any], table: Screened, found: list[Key]) -> dict[str, Any]:
     key = row["file"], row["structure_id"]
-    facts = [("gap", f"{row['gap_ev']:.2f} ± {row['gap_std_ev']:.2f} eV")]
+    facts = [("gap ± spread", f"{row['gap_ev']:.2f} ± {row['gap_std_ev']:.2f} eV")]
     if table.coverage and row[table.ends[0]] is not None:
         low, high = (row[end] for end in table.ends)
         facts.append((f"{table.coverage} % interval", f"{low:.2f} to {high:.2f} eV"))
     if row.get("p_in_window") is not None:
         facts.append(("in window", f"{100 * row['p_in_window']:.0f} %"))
     if row.get("epistemic_std_ev") is not None and row.get("aleatoric_std_ev") is not None:
-        words = f"{row['epistemic_std_ev']:.2f} eV model, {row['aleatoric_std_ev']:.2f} eV data"
-        facts.append(("spread from", words))
+        facts.append(("from the model's doubt", f"{row['epistemic_std_ev']:.2f} eV"))
+        facts.append(("from what it cannot see", f"{row['aleatoric_std_ev']:.2f} eV"))
     if row.get("novelty") is not None:
         facts.append(("more remote than", f"{100 * row['novelty']:.0f} % of training"))
     return {
@@ -169,7 +169,7 @@ def _card(row: Mapping[str, Any], table: Screened, found: list[Key]) -> dict[str
 
 def _structures_note(n_found: int, n_cards: int) -> str:
     if n_found == n_cards:
-        return "Each picture is one unit cell as the model read it."
+        return "Each picture is one unit cell as the model read it, with the linkers that leave it completed."
     if n_found == 0:
         return "The CIF files were not found, so no structure is shown; run from the folder screened from."
     missing = n_cards - n_found
@@ -230,4 +230,4 @@ def _version() -> str:
     try:
         return version("mofgap")
     except PackageNotFoundError:
-        return "(not installed)"
+        return ""

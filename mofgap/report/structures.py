@@ -2,30 +2,63 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import gemmi
+import numpy as np
 
+from mofgap.crystals.bonds import COVALENT_RADII, IS_METAL, bond_ratios, pairs_within
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
-from mofgap.crystals.write import write_cif
 from mofgap.report.screened import symbols_of
 from mofgap.screening.row import printable
+
+Offset = tuple[int, int, int]
+Node = tuple[int, Offset]
+"""An atom of the cell, and the cell it lies in."""
 
 Key = tuple[str, str]
 """``file`` and ``structure_id`` of a row."""
 
+BOND_RATIO = 1.25
+"""Atoms nearer than this many sums of their covalent radii are joined."""
 
-def cifs_of(wanted: dict[Key, tuple[str, int]], folders: Iterable[Path]) -> dict[Key, str]:
-    """The CIFs in P1, as the model read them, of those rows whose files are still there and unchanged.
+MAX_DRAWN = 1500
+"""Atoms of a drawing, unless the cell alone has more."""
+
+MAX_GROWTH = 5
+"""A drawing has at most so many times the atoms of the cell: networks without metals would not end."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn of a structure.
+
+    Attributes:
+        symbols: Elements of the atoms, n of them.
+        positions: Their places in angstrom, (n, 3).
+        bonds: Pairs of their indices, the smaller first.
+        cell: The cell's vectors as rows, in angstrom, (3, 3).
+    """
+
+    symbols: list[str]
+    positions: list[list[float]]
+    bonds: list[tuple[int, int]]
+    cell: list[list[float]]
+
+
+def drawings_of(wanted: dict[Key, tuple[str, int]], folders: Iterable[Path]) -> dict[Key, Drawing]:
+    """Drawings, as the model read them, of those rows whose files are still there and unchanged.
 
     Args:
         wanted: Formula and number of atoms of each row; what has others by now is left out.
         folders: Where relative names count from; the first that has the file is taken.
     """
-    found: dict[Key, str] = {}
+    found: dict[Key, Drawing] = {}
     places = list(folders)
     for file in dict.fromkeys(file for file, _ in wanted):
         n_atoms = max(n for (name, _), (_, n) in wanted.items() if name == file)
@@ -35,8 +68,68 @@ def cifs_of(wanted: dict[Key, tuple[str, int]], folders: Iterable[Path]) -> dict
         for entry in read_input(item, disorder="majority", max_atoms=n_atoms):
             key = file, printable(entry.structure_id)
             if isinstance(entry, Crystal) and key in wanted and _is_same(entry, *wanted[key]):
-                found[key] = write_cif(entry)
+                found[key] = draw(entry)
     return found
+
+
+def draw(crystal: Crystal) -> Drawing:
+    """One cell, and what lies across its faces: the ends of its bonds, and the rest of its linkers."""
+    neighbours = _neighbours(crystal)
+    index = {node: i for i, node in enumerate(_with_linkers(crystal, neighbours))}
+    atoms = np.array([atom for atom, _ in index], dtype=np.intp)
+    offsets = np.array([offset for _, offset in index], dtype=np.float64)
+    positions = (crystal.frac_coords[atoms] % 1.0 + offsets) @ crystal.cell
+    bonds = [
+        (i, index[end])
+        for (atom, place), i in index.items()
+        for end in _reach(neighbours[atom], place)
+        if index.get(end, -1) > i
+    ]
+    symbols = [gemmi.Element(int(crystal.atomic_numbers[atom])).name for atom in atoms]
+    return Drawing(symbols, np.round(positions, 3).tolist(), bonds, np.round(crystal.cell, 4).tolist())
+
+
+def _neighbours(crystal: Crystal) -> dict[int, list[Node]]:
+    """Bonded atoms of each atom of the cell, and the cells they lie in; metals are not joined to metals."""
+    numbers = crystal.atomic_numbers
+    longest = BOND_RATIO * 2 * float(COVALENT_RADII[numbers].max())
+    pairs = pairs_within(crystal.cell, crystal.frac_coords, longest)
+    between_metals = IS_METAL[numbers[pairs.first]] & IS_METAL[numbers[pairs.second]]
+    pairs = pairs.take((bond_ratios(pairs, numbers) < BOND_RATIO) & ~between_metals)
+    found: dict[int, list[Node]] = defaultdict(list)
+    for first, second, offset in zip(pairs.first.tolist(), pairs.second.tolist(), pairs.offsets, strict=True):
+        found[first].append((second, _offset(offset)))
+    return found
+
+
+def _reach(neighbours: list[Node], place: Offset) -> list[Node]:
+    """The neighbours of an atom that lies in another cell."""
+    return [(atom, _offset(np.add(place, step))) for atom, step in neighbours]
+
+
+def _with_linkers(crystal: Crystal, neighbours: dict[int, list[Node]]) -> list[Node]:
+    """The cell's atoms, then what is bonded to them outside.
+
+    Beyond the cell the search goes on from atoms that are no metals, so that it ends with whole linkers.
+    """
+    home = (0, 0, 0)
+    queue: deque[Node] = deque((atom, home) for atom in range(crystal.n_atoms))
+    found = dict.fromkeys(queue)
+    most = min(MAX_DRAWN, MAX_GROWTH * crystal.n_atoms)
+    while queue and len(found) < most:
+        atom, place = queue.popleft()
+        if place != home and IS_METAL[crystal.atomic_numbers[atom]]:
+            continue
+        for node in _reach(neighbours[atom], place):
+            if node not in found:
+                found[node] = None
+                queue.append(node)
+    return list(found)
+
+
+def _offset(values: Iterable[float]) -> Offset:
+    a, b, c = (round(value) for value in values)
+    return a, b, c
 
 
 def _is_same(crystal: Crystal, formula: str, n_atoms: int) -> bool:

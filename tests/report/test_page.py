@@ -6,9 +6,11 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from mofgap.crystals.crystal import Crystal
 from mofgap.report.elements import periodic_table
 from mofgap.report.page import MAX_EXAMPLES, candidates, notes, screening_page
 from mofgap.report.screened import (
@@ -20,12 +22,13 @@ from mofgap.report.screened import (
     symbols_of,
     warnings_of,
 )
-from mofgap.report.structures import cifs_of
+from mofgap.report.structures import Drawing, draw, drawings_of
 from mofgap.screening.row import Row
 from mofgap.screening.table import to_frame, write_table
 
 MARKUP = "</script><img src=x onerror=alert(1)>"
 WINDOW = (1.8, 3.0)
+DRAWING = Drawing(["C"], [[0.0, 0.0, 0.0]], [], [])
 
 
 def row(rank: int, name: str = "s", **values: object) -> Row:
@@ -129,7 +132,7 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
 
 
 def test_nothing_outside_is_asked_for() -> None:
-    page = screening_page(screened(to_frame(ROWS)), "t", WINDOW, {("a.cif", "a"): "data_a"})
+    page = screening_page(screened(to_frame(ROWS)), "t", WINDOW, {("a.cif", "a"): DRAWING})
     for tag, attributes in Elements(page).tags:
         assert tag not in ("iframe", "link", "object", "base")
         for name in ("src", "href", "xlink:href", "action"):
@@ -143,7 +146,7 @@ def test_markup_in_every_text_stays_text() -> None:
     texts = dict.fromkeys(("file", "structure_id", "formula", "level_of_theory", "model"), MARKUP)
     rows = [row(1, warnings=f"{MARKUP}: {MARKUP}", **texts), failure(MARKUP, f"{MARKUP}: {MARKUP}")]
     table = screened(to_frame(rows))
-    page = screening_page(table, MARKUP, WINDOW, {(MARKUP, MARKUP): MARKUP})
+    page = screening_page(table, MARKUP, WINDOW, {(MARKUP, MARKUP): Drawing([MARKUP], [], [], [])})
     parsed = Elements(page)
     assert not [attributes for tag, attributes in parsed.tags if tag == "img"]
     n_scripts = sum(tag == "script" for tag, _ in parsed.tags)
@@ -166,9 +169,11 @@ def test_structures_are_carried_with_the_viewer_only_where_there_are_any() -> No
     table = screened(to_frame(ROWS))
     without = screening_page(table, "t")
     assert "$3Dmol" not in without and "CIF files were not found" in without
-    one = screening_page(table, "t", structures={("b.cif", "b"): "data_b", ("other", "o"): "data_o"})
+    one = screening_page(
+        table, "t", structures={("b.cif", "b"): DRAWING, ("other", "o"): Drawing([], [], [], [])}
+    )
     assert "$3Dmol" in one and "1 of 2 CIF files" in one
-    assert '{"0":"data_b"}' in one and one.count('class="view"') == 1
+    assert '{"0":{"symbols":["C"],' in one and one.count('class="view"') == 1
 
 
 def test_failures_are_grouped_and_capped() -> None:
@@ -218,9 +223,36 @@ def test_structures_are_read_again_from_files_and_archives(
         row(4, "gone", file="cifs/gone.cif"),
     ]
     table = screened(to_frame(rows))
-    found = cifs_of(candidates(table), [tmp_path / "nowhere", tmp_path])
+    found = drawings_of(candidates(table), [tmp_path / "nowhere", tmp_path])
     assert set(found) == {("cifs/s0.cif", "s0"), ("more.zip:in/s2.cif", "s2")}
-    assert all(text.startswith("data_s") and "_atom_site_fract_x" in text for text in found.values())
+    assert all("Zn" in drawing.symbols and len(drawing.cell) == 3 for drawing in found.values())
+
+
+def test_drawings_complete_linkers_and_end_at_metals() -> None:
+    # A chain -Zn-O-C-O-Zn- along a that crosses the face between C and the second O.
+    cell = np.diag([8.0, 30.0, 30.0])
+    x = np.array([4.0, 5.9, 7.2, 8.4 - 8.0])
+    crystal = Crystal(cell, np.stack([x / 8, 0 * x, 0 * x], axis=1), np.array([30, 8, 6, 8]))
+    drawing = draw(crystal)
+    order = np.argsort(np.array(drawing.positions)[:, 0])
+    # The O on the left is bonded to the C of the cell before, and so on to its Zn.
+    assert [drawing.symbols[i] for i in order] == ["Zn", "O", "C", "O", "Zn", "O", "C", "O"]
+    place = {int(atom): k for k, atom in enumerate(order)}
+    bonds = sorted((min(place[i], place[j]), max(place[i], place[j])) for i, j in drawing.bonds)
+    assert bonds == [(0, 1), (1, 2), (2, 3), (4, 5), (5, 6), (6, 7)]
+    assert drawing.cell == cell.tolist()
+
+
+def test_drawings_of_endless_networks_end() -> None:
+    diamond = np.array([[0, 0, 0], [0.25, 0.25, 0.25]])
+    cell = 3.57 * (1 - np.eye(3)) / 2
+    drawing = draw(Crystal(cell, diamond, np.array([6, 6])))
+    assert 8 <= len(drawing.symbols) <= 14
+
+
+def test_metals_are_not_joined() -> None:
+    crystal = Crystal(np.eye(3) * 9, np.array([[0, 0, 0], [0.28, 0, 0]]), np.array([29, 29]))
+    assert draw(crystal).bonds == [] and draw(crystal).symbols == ["Cu", "Cu"]
 
 
 def test_elements_and_warnings_are_read_from_their_texts() -> None:

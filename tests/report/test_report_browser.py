@@ -19,7 +19,7 @@ import pytest
 
 from mofgap.report.page import candidates, screening_page
 from mofgap.report.screened import screened
-from mofgap.report.structures import cifs_of
+from mofgap.report.structures import drawings_of
 from mofgap.screening.row import Row
 from mofgap.screening.table import to_frame
 
@@ -146,7 +146,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     rows.append(Row(None, MARKUP, MARKUP, "failed", f"{MARKUP}: {MARKUP}"))
     table = screened(to_frame(rows))
-    structures = cifs_of(candidates(table), [Path("/")])
+    structures = drawings_of(candidates(table), [Path("/")])
     assert len(structures) == 1
     path = folder / "report.html"
     path.write_text(screening_page(table, MARKUP, (1.8, 3.0), structures), encoding="utf-8")

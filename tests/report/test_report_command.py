@@ -38,7 +38,7 @@ def test_a_screening_becomes_a_page(
     code, output = run("screened.csv", "-o", "page.html", "--window", "1.8", "3")
     assert code == 0 and "3 rows, 2 of 2 structures" in output
     page = Path("page.html").read_text(encoding="utf-8")
-    assert "1.8 to 3 eV" in page and "empty-file" in page and "data_s0" in page
+    assert "1.8 to 3 eV" in page and "empty-file" in page and "$3Dmol" in page
 
 
 def test_structures_are_found_beside_the_table(

@@ -30,13 +30,37 @@
   function load(view) {
     viewer.removeAllModels();
     viewer.removeAllShapes();
-    const model = viewer.addModel(structures[view.dataset.structure], "cif");
+    const { symbols, positions, bonds, cell } = structures[view.dataset.structure];
+    const atoms = symbols.map((elem, i) => {
+      const [x, y, z] = positions[i];
+      return { elem, x, y, z, serial: i, bonds: [], bondOrder: [] };
+    });
+    for (const [i, j] of bonds) {
+      for (const [from, to] of [[i, j], [j, i]]) {
+        atoms[from].bonds.push(to);
+        atoms[from].bondOrder.push(1);
+      }
+    }
+    viewer.addModel().addAtoms(atoms);
     viewer.setStyle({}, { stick: { radius: 0.12 }, sphere: { scale: 0.22 } });
-    viewer.addUnitCell(model, { box: { color: "#57606a" }, alabel: "", blabel: "", clabel: "" });
+    box(cell);
     viewer.zoomTo();
     viewer.rotate(15, "y");
     viewer.rotate(8, "x");
     viewer.render();
+  }
+
+  // The twelve edges of the cell; those from the origin along a, b and c in red, green and blue.
+  function box(cell) {
+    const sum = (u, v) => u.map((x, i) => x + v[i]);
+    const point = ([x, y, z]) => ({ x, y, z });
+    for (const [i, colour] of [[0, "#c0392b"], [1, "#1e8449"], [2, "#1f5fbf"]]) {
+      const [p, q] = cell.filter((_, j) => j !== i);
+      for (const start of [[0, 0, 0], p, q, sum(p, q)]) {
+        const first = start.every((x) => x === 0);
+        viewer.addLine({ start: point(start), end: point(sum(start, cell[i])), color: first ? colour : "#57606a" });
+      }
+    }
   }
 
   function picture() {
