@@ -116,7 +116,7 @@ def notes(table: Screened, window: Window) -> list[str]:
 
 def _facts(table: Screened, window: Window, levels: str) -> list[tuple[str, str]]:
     status = table.ranked.status.value_counts()
-    shade = [] if window is None else [("window", f"{window[0]:g} to {window[1]:g} eV")]
+    shade = [] if window is None else [("window shaded", f"{window[0]:g} to {window[1]:g} eV")]
     return [
         ("model", ", ".join(table.values_of("model")) or "unknown"),
         ("level of theory", levels),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import shutil
@@ -60,6 +61,9 @@ class Browser:
 
     def run(self, script: str) -> Any:
         return self._post("/execute/sync", {"script": script, "args": []})
+
+    def print(self) -> str:
+        return str(self._post("/print", {}))
 
     def wait(self, condition: str) -> None:
         end = time.monotonic() + 30
@@ -228,6 +232,12 @@ def test_filters_search_elements_and_download(browser: Browser, page: Path) -> N
     assert len(rows) == n_copper and {row["formula"] for row in rows} == {"CCuO2"}
     browser.run("document.querySelector('[type=reset]').click()")
     browser.wait("document.getElementById('count').textContent.startsWith('10000 of')")
+
+
+def test_prints(browser: Browser) -> None:
+    paper = base64.b64decode(browser.print())
+    assert paper.startswith(b"%PDF") and len(paper) > 50_000
+    assert browser.run("return document.querySelectorAll('#table tbody tr').length") == 25
 
 
 def test_structure_turns_in_3d_with_the_keyboard(browser: Browser) -> None:

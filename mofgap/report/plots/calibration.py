@@ -94,21 +94,14 @@ def p_in_window_reliability(
     for i, (name, ((true, stated), _)) in enumerate(tables.items()):
         if not len(true):
             continue
-        if ((stated < 0) | (stated > 1)).any():
-            raise ValueError("p_in_window must lie between 0 and 1")
-        bins = np.minimum((stated * n_bins).astype(int), n_bins - 1)
-        n = np.bincount(bins, minlength=n_bins).astype(np.float64)
-        used = np.flatnonzero(n)
-        mean = np.bincount(bins, stated, n_bins)[used] / n[used]
-        inside = ((window[0] <= true) & (true <= window[1])).astype(np.float64)
-        hits = np.bincount(bins, inside, n_bins)[used].astype(np.float64)
-        low, high = _wilson(hits, n[used])
-        share, colour = hits / n[used], SERIES[i % len(SERIES)]
+        mean, hits, n = _binned(true, stated, window, n_bins)
+        low, high = _wilson(hits, n)
+        share, colour = hits / n, SERIES[i % len(SERIES)]
         ends = np.maximum(0, [share - low, high - share])
         axes.errorbar(
             mean, share, ends, fmt="o-", color=colour, markersize=4, linewidth=1, label=name or None
         )
-        for x, y, count in zip(mean, share, n[used], strict=True):
+        for x, y, count in zip(mean, share, n, strict=True):
             axes.annotate(
                 f"{count:,.0f}", (x, y), (4, -10), textcoords="offset points", fontsize=7, color=colour
             )
@@ -117,6 +110,20 @@ def p_in_window_reliability(
     elif any(methods):
         axes.legend(loc="upper left", frameon=False)
     return figure_of(axes)
+
+
+def _binned(
+    true: Floats, stated: Floats, window: tuple[float, float], n_bins: int
+) -> tuple[Floats, Floats, Floats]:
+    """Mean stated probability, structures in the window, and structures, of each bin that has any."""
+    if ((stated < 0) | (stated > 1)).any():
+        raise ValueError("p_in_window must lie between 0 and 1")
+    bins = np.minimum((stated * n_bins).astype(int), n_bins - 1)
+    inside = (window[0] <= true) & (true <= window[1])
+    columns = (stated, inside.astype(np.float64), np.ones_like(stated))
+    sums, hits, n = (np.bincount(bins, column, n_bins).astype(np.float64) for column in columns)
+    used = n > 0
+    return sums[used] / n[used], hits[used], n[used]
 
 
 def _wilson(hits: Floats, n: Floats, level: float = 0.9) -> tuple[Floats, Floats]:
