@@ -1,0 +1,46 @@
+"""Draw docs/screening.svg: what a terminal shows of a screening of the example CIFs.
+
+python docs/make_picture.py [MODEL]
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from mofgap.crystals.inputs import expand_inputs
+from mofgap.gap.predictor import load_model
+from mofgap.screening.rank import rank_rows
+from mofgap.screening.screen import stream_rows
+from mofgap.screening.settings import Settings
+from mofgap.screening.terminal import render
+
+WINDOW = (1.8, 3.0)
+N_SHOWN = 14
+COMMAND = f"mofgap screen data/examples/*.cif --window {WINDOW[0]} {WINDOW[1]}"
+TOP = Path(__file__).resolve().parents[1]
+
+
+def main(model: str = "qmof-pbe") -> None:
+    """Screen the examples with a model and write the picture."""
+    files = sorted((TOP / "data" / "examples").glob("*.cif"))
+    batches = stream_rows(expand_inputs(files), load_model(model, "cpu"), Settings(window=WINDOW))
+    rows = rank_rows([row for batch in batches for row in batch], "window")
+    console = Console(
+        record=True, width=134, file=io.StringIO(), force_terminal=True, color_system="truecolor"
+    )
+    console.print(f"$ {COMMAND}\n", highlight=False)
+    render(console, rows, WINDOW, N_SHOWN)
+    svg = console.export_svg(title="mofgap", unique_id="mofgap")
+    # The fonts would come from elsewhere; without them the viewer takes its own.
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL).replace("Fira Code, ", "")
+    svg = re.sub(r"<!--.*?-->\s*", "", svg)
+    (TOP / "docs" / "screening.svg").write_text(svg, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])
