@@ -99,7 +99,7 @@ def gap_vs_std(
     (gaps, spreads), n_out = complete(df, gap=gap, std=std)
     caption = (
         f"Calibrated standard deviation against predicted gap, {counted(len(gaps), n_out)}"
-        f"{_window_note(window, unit)}. Low and in the window is a safe choice."
+        f"{_window_note(window, unit)}."
     )
     axes = new_axes(caption, _WIDTH_INCH, 3.4)
     axes.set(xlabel=f"gap / {unit}", ylabel=f"standard deviation / {unit}")
