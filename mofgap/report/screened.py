@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import gemmi
-import numpy as np
 import pandas as pd
 
-from mofgap.screening.row import INTEGERS, TEXTS, WARNING_SEPARATOR
-from mofgap.screening.table import FORMULA_STARTS
+from mofgap.screening.row import WARNING_SEPARATOR
+from mofgap.screening.table import TableError, read_table
 
 NEEDED = ("rank", "file", "structure_id", "status", "reason", "formula", "gap_ev", "gap_std_ev", "warnings")
-_FORMATS = (".csv", ".parquet", ".json")
 _LOWER_END = re.compile(r"gap_lo([0-9.]+)_ev")
 _SYMBOL = re.compile(r"[A-Z][a-z]?")
-
-
-class TableError(ValueError):
-    """A file that is no table of a screening, and why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +56,7 @@ def read_screened(path: Path) -> Screened:
         TableError: It is no such table, or has no rows.
         OSError: It cannot be read.
     """
-    if path.suffix.lower() not in _FORMATS:
-        raise TableError(f"{path}: expected a .csv, .parquet or .json table of mofgap screen")
-    if not path.is_file():
-        raise TableError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
-    try:
-        frame = _read(path)
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' and pyarrow's errors are ValueErrors
-        first_line = (str(error).splitlines() or ["unreadable"])[0]
-        raise TableError(f"{path}: not a table that mofgap screen wrote: {first_line}") from error
-    return screened(frame, str(path))
+    return screened(read_table(path), str(path))
 
 
 def screened(frame: pd.DataFrame, name: str = "table") -> Screened:
@@ -113,28 +97,3 @@ def warnings_of(text: object) -> list[tuple[str, str]]:
         return []
     parts = (part.partition(":") for part in text.split(WARNING_SEPARATOR) if part)
     return [(name.strip(), rest.strip()) for name, _, rest in parts]
-
-
-def _read(path: Path) -> pd.DataFrame:
-    if path.suffix.lower() == ".parquet":
-        return pd.read_parquet(path)
-    if path.suffix.lower() == ".json":
-        # Exact, where pandas' own reader keeps ten digits.
-        return _with_types(pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))))
-    frame = pd.read_csv(path, dtype="str", na_values=[], keep_default_na=False)
-    texts = [name for name in TEXTS if name in frame.columns]
-    # The mark of a text that a spreadsheet would take for a formula.
-    marked = f"^'(?=[{re.escape(''.join(FORMULA_STARTS))}])"
-    frame[texts] = frame[texts].apply(lambda column: column.str.replace(marked, "", regex=True))
-    return _with_types(frame)
-
-
-def _with_types(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers as numbers; whatever is no text column is one."""
-    for name in frame.columns:
-        if name in TEXTS:
-            frame[name] = frame[name].fillna("").astype("str")
-        else:
-            numbers = pd.to_numeric(frame[name].replace("", np.nan))
-            frame[name] = numbers.astype("Int64" if name in INTEGERS else "float64")
-    return frame

@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +18,19 @@ if TYPE_CHECKING:
 
 MAX_XLSX_ROWS = 1_048_575
 FORMULA_STARTS = ("=", "+", "-", "@")
+READABLE = (".csv", ".parquet", ".json")
+# The mark of a text that a spreadsheet would take for a formula.
+_MARK = f"^'(?=[{re.escape(''.join(FORMULA_STARTS))}])"
 _STYLE = (
     "body{font:14px system-ui,sans-serif;margin:2em}table{border-collapse:collapse}"
     "th,td{padding:.3em .6em;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}"
     "th{position:sticky;top:0;background:#fff}td.number{text-align:right;font-variant-numeric:tabular-nums}"
     "tr.failed{color:#a00}tr.warning{background:#fff8e1}"
 )
+
+
+class TableError(ValueError):
+    """A file that is no table of a screening, and why."""
 
 
 def to_frame(rows: Sequence[Row], coverage: float = DEFAULT_COVERAGE) -> pd.DataFrame:
@@ -55,6 +63,49 @@ def write_table(path: Path, rows: Sequence[Row], coverage: float = DEFAULT_COVER
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read what `write_table` wrote, numbers to the last digit.
+
+    Args:
+        path: ``.csv``, ``.parquet`` or ``.json``.
+
+    Raises:
+        TableError: There is no such file, or it is no table.
+        OSError: It cannot be read.
+    """
+    import pandas as pd
+
+    if path.suffix.lower() not in READABLE:
+        raise TableError(f"{path}: expected a {', '.join(READABLE)} table of mofgap screen")
+    if not path.is_file():
+        raise TableError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+    try:
+        if path.suffix.lower() == ".parquet":
+            return pd.read_parquet(path)
+        if path.suffix.lower() == ".json":  # exact, where pandas' own reader keeps ten digits
+            return _with_types(pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))))
+        frame = pd.read_csv(path, dtype="str", na_values=[], keep_default_na=False)
+        texts = [name for name in TEXTS if name in frame.columns]
+        frame[texts] = frame[texts].apply(lambda column: column.str.replace(_MARK, "", regex=True))
+        return _with_types(frame)
+    except ValueError as error:  # of pandas, of pyarrow, of json, or of a wrong encoding
+        first_line = (str(error).splitlines() or ["unreadable"])[0]
+        raise TableError(f"{path}: not a table that mofgap screen wrote: {first_line}") from error
+
+
+def _with_types(frame: pd.DataFrame) -> pd.DataFrame:
+    """Numbers as numbers; whatever is no text column is one."""
+    import pandas as pd
+
+    for name in frame.columns:
+        if name in TEXTS:
+            frame[name] = frame[name].fillna("").astype("str")
+        else:
+            numbers = pd.to_numeric(frame[name].replace("", None))
+            frame[name] = numbers.astype("Int64" if name in INTEGERS else "float64")
+    return frame
 
 
 def format_of(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -10,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mofgap.screening.row import COLUMNS, INTEGERS, TEXTS
-from mofgap.screening.table import FORMULA_STARTS
+from mofgap.screening.table import TableError, read_table
 from mofgap.uncertainty.calibrate import Calibration
 
 Floats = npt.NDArray[np.float64]
@@ -35,7 +33,10 @@ def read_candidates(path: Path) -> pd.DataFrame:
         CandidateError: It is no such table, holds the rows of several models, or no row with a gap.
         OSError: It cannot be read.
     """
-    frame = _read(path)
+    try:
+        frame = read_table(path)
+    except TableError as error:
+        raise CandidateError(str(error)) from error
     missing = [name for name in NEEDED if name not in frame.columns]
     if missing:
         raise CandidateError(f"{path}: no column {missing[0]}; give a table that mofgap screen wrote")
@@ -52,25 +53,6 @@ def read_candidates(path: Path) -> pd.DataFrame:
         .drop_duplicates(["file", "structure_id"])
         .reset_index(drop=True)
     )
-
-
-def _read(path: Path) -> pd.DataFrame:
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    if path.suffix == ".json":
-        frame = pd.read_json(path, orient="records", dtype=False, convert_dates=False)
-        numbers = [n for n in COLUMNS if n not in TEXTS and n in frame.columns]
-        return frame.assign(**{name: pd.to_numeric(frame[name]) for name in numbers})
-    if path.suffix != ".csv":
-        raise CandidateError(f"{path}: expected a .csv, .parquet or .json table of mofgap screen")
-    types = dict.fromkeys(TEXTS, "str") | dict.fromkeys(INTEGERS, "Int64")
-    empty = {name: [""] for name in COLUMNS if name not in TEXTS}
-    frame = pd.read_csv(path, dtype=types, na_values=empty, keep_default_na=False)
-    texts = [name for name in TEXTS if name in frame.columns]
-    # The mark of a text that a spreadsheet would take for a formula.
-    marked = f"^'(?=[{re.escape(''.join(FORMULA_STARTS))}])"
-    frame[texts] = frame[texts].apply(lambda column: column.str.replace(marked, "", regex=True))
-    return frame
 
 
 def with_window(frame: pd.DataFrame, window: tuple[float, float], calibration: Calibration) -> pd.DataFrame:

@@ -115,6 +115,6 @@ def test_command_writes_selection_and_inputs(table: Path, model_folder: Path, tm
 def test_command_says_what_is_wrong(table: Path, model_folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
     pd.read_csv(table).assign(model="another").to_csv(other, index=False)
-    for path, message in ((other, "another"), (tmp_path / "none.csv", "No such file")):
+    for path, message in ((other, "another"), (tmp_path / "none.csv", "no such file")):
         done = CliRunner().invoke(app, ["select", str(path), "--model", str(model_folder)])
         assert done.exit_code == 1 and message in done.output and "Traceback" not in done.output
