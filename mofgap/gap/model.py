@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from mofgap.crystals.graph import GraphConfig
 from mofgap.encoders.encoder import Fixed
 from mofgap.encoders.registry import build_encoder
 from mofgap.gap.head import GapHead, pool
+from mofgap.gap.memory import Memory
 
 Method = Literal["balora", "lora", "full"]
 METHODS: tuple[Method, ...] = ("balora", "lora", "full")
@@ -34,6 +35,7 @@ class GapModelConfig:
         lora_alpha: Adapters are scaled by ``lora_alpha / rank``.
         prior_rate: Rate p of the prior; its variance factor is p / (1 - p).
         noise_hidden: Hidden width of the noise network.
+        memory_size: Training structures whose errors are remembered; 0 for no memory.
     """
 
     method: Method = "balora"
@@ -45,6 +47,7 @@ class GapModelConfig:
     lora_alpha: float = 16.0
     prior_rate: float = 0.1
     noise_hidden: int = 64
+    memory_size: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -78,6 +81,7 @@ class GapModel(nn.Module):
         layers: The adapted layers by name; empty for ``full``.
         noise_network: alpha(X); None unless the method is ``balora``.
         head: Pooling and the gap head.
+        memory: Errors of the training structures, once they are known; None without.
         gap_mean_ev: Mean of the training gaps.
         gap_std_ev: Their standard deviation.
     """
@@ -103,6 +107,9 @@ class GapModel(nn.Module):
                 hidden=config.noise_hidden,
                 initial_alpha=config.balora.prior_variance,
             )
+        self.memory: Memory | None = None
+        if config.memory_size:
+            self.memory = Memory(config.memory_size, 3 * config.head_hidden)
         self.register_buffer("gap_mean_ev", torch.tensor(0.0))
         self.register_buffer("gap_std_ev", torch.tensor(1.0))
 
@@ -128,10 +135,29 @@ class GapModel(nn.Module):
     def forward(self, batch: Any, fixed: Fixed | None = None) -> tuple[Tensor, Tensor]:
         """Gap and aleatoric spread, both in eV and (n_graphs,).
 
-        The mean of the posterior, or a sample of it inside ``mofgap.balora.sampling``.
+        The mean of the posterior, or a sample of it inside ``mofgap.balora.sampling``. With a memory, the
+        spread is the geometric mean of what the likelihood learnt and of the training errors near by.
         """
-        mean, log_std = self.head(self.encoder(batch, fixed), *owners(batch))
-        return self.gap_mean_ev + self.gap_std_ev * mean, self.gap_std_ev * log_std.exp()
+        pooled = self.pooled(batch, fixed)
+        mean, log_std = self.head.from_pooled(pooled)
+        spread = self.gap_std_ev * log_std.exp()
+        if self.memory is not None:
+            spread = (spread * self.memory(pooled.detach())).sqrt()
+        return self.gap_mean_ev + self.gap_std_ev * mean, spread
+
+    def pooled(self, batch: Any, fixed: Fixed | None = None) -> Tensor:
+        """(n_graphs, 3 head_hidden) pooled activations of the head."""
+        return pool(self.head.activations(self.encoder(batch, fixed)), *owners(batch))
+
+    def remember(self, pooled: Tensor, error_ev: Tensor) -> None:
+        """Keep the training structures' pooled activations and absolute errors, eV."""
+        self.config = replace(self.config, memory_size=len(error_ev))
+        self.memory = Memory(len(error_ev), pooled.shape[1])
+        self.memory.fit(pooled, error_ev)
+
+    def forget(self) -> None:
+        """Drop the memory."""
+        self.config, self.memory = replace(self.config, memory_size=0), None
 
 
 def owners(batch: Any) -> tuple[Tensor | None, int]:

@@ -31,6 +31,10 @@ MIN_SCALING_ROWS = 200
 """With fewer validation rows the scaling of the spread is not fitted; all of them go to the intervals."""
 
 
+MIN_MEMORY_ROWS = 1000
+"""With fewer training rows there is no neighbourhood worth remembering."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a training came to.
@@ -113,6 +117,8 @@ def train(
         precision=precision,
         progress=progress,
     )
+    if len(data.train) >= MIN_MEMORY_ROWS:
+        _remember(model, data)
     held_out = {split: labels.positions(split) for split in ("val", "test")}
     found = {split: predict_store(model, store, rows) for split, rows in held_out.items() if rows}
     scaling = parent.scaling if parent else None
@@ -136,6 +142,7 @@ def _begin(model_config: GapModelConfig | None, start: Path) -> tuple[GapModel, 
         encoder_weights(start, model)
         return model, None
     model, about, calibration, novelty = read_model(start)
+    model.forget()
     for layer in model.layers.values():
         layer.folded = None  # the weights are about to change
         layer.lora_A.requires_grad_()
@@ -144,6 +151,16 @@ def _begin(model_config: GapModelConfig | None, start: Path) -> tuple[GapModel, 
         if module is not None:
             module.requires_grad_()
     return model.train(), Parent(about.name, calibration.scaling, novelty)
+
+
+@torch.no_grad()
+def _remember(model: GapModel, data: Labelled) -> None:
+    """Let a trained model remember how well it fits the structures it learnt from."""
+    model.forget()
+    pooled = torch.cat([model.pooled(data.store[i]) for i in data.train])
+    gap = model.gap_mean_ev + model.gap_std_ev * model.head.from_pooled(pooled)[0]
+    labels = torch.tensor(data.gap_ev[list(data.train)], dtype=gap.dtype)
+    model.remember(pooled, (gap - labels).abs())
 
 
 def predict_store(model: GapModel, store: GraphStore, rows: Sequence[int]) -> Posterior:

@@ -12,9 +12,11 @@ from safetensors.torch import load_file
 
 from mofgap.crystals.dataset import table_crystals
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
+from mofgap.gap import memory
 from mofgap.gap.folder import About
 from mofgap.gap.model import METHODS, GapModelConfig, Method
 from mofgap.gap.predictor import load_model
+from mofgap.training import recipe
 from mofgap.training.finetune import FinetuneConfig
 from mofgap.training.labels import read_labels
 from mofgap.training.loop import TrainingError
@@ -75,3 +77,24 @@ def test_a_trained_model_is_resumed_or_left_alone(
     after = load_file(folder / "model.safetensors") | load_file(folder / "adapter/adapter_model.safetensors")
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert json.loads((folder / "metrics.json").read_text())["metrics"] == report["metrics"]
+
+
+def test_errors_of_training_structures_are_remembered_where_there_are_enough(
+    tmp_path: Path,
+    tiny_frame: pd.DataFrame,
+    tiny_encoder: CrystalTransformerConfig,
+    encoder_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recipe, "MIN_MEMORY_ROWS", 8)
+    monkeypatch.setattr(memory, "N_NEIGHBOURS", 5)
+    table, folder = tmp_path / "table.parquet", tmp_path / "model"
+    tiny_frame.to_parquet(table)
+    run(table, folder, encoder_file, tiny_encoder, "balora", resume=False)
+    model = load_model(folder, device="cpu").model
+    learnt = tiny_frame[tiny_frame.split == "train"]
+    assert model.memory is not None
+    assert len(model.memory.error_ev) == len(learnt)
+    gap_ev = load_model(folder, device="cpu").predict(list(table_crystals(learnt)))
+    errors = np.abs(gap_ev - learnt.gap_ev.to_numpy())
+    np.testing.assert_allclose(model.memory.error_ev.numpy(), errors, atol=1e-4)

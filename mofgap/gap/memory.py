@@ -1,0 +1,73 @@
+"""A memory of the training structures: how far the fitted gap stayed from the label in the neighbourhood.
+
+What the likelihood's spread learns is smooth. Where a model of limited capacity fits a family of structures
+badly, its own training errors there say so, and no gradient carries that to the spread.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+N_NEIGHBOURS = 30
+N_DIMS = 32
+
+
+class Memory(nn.Module):
+    """Mean training error around a structure, in the head's whitened pooled features.
+
+    Neighbours are weighted by (1 - (d / r)²)² with r the distance of the first one left out, so that the
+    result moves smoothly where the set of neighbours changes.
+
+    Args:
+        n_structures: Training structures remembered.
+        n_features: Width of the pooled features.
+
+    Raises:
+        ValueError: There are not more structures than neighbours are looked at.
+    """
+
+    mean: Tensor
+    projection: Tensor
+    points: Tensor
+    error_ev: Tensor
+
+    def __init__(self, n_structures: int, n_features: int) -> None:
+        super().__init__()
+        if n_structures <= N_NEIGHBOURS:
+            raise ValueError(f"a memory needs more than {N_NEIGHBOURS} structures, not {n_structures}")
+        n_dims = min(N_DIMS, n_features)
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("projection", torch.zeros(n_features, n_dims))
+        self.register_buffer("points", torch.zeros(n_structures, n_dims))
+        self.register_buffer("error_ev", torch.zeros(n_structures))
+
+    @torch.no_grad()
+    def fit(self, pooled: Tensor, error_ev: Tensor) -> None:
+        """Remember structures.
+
+        Args:
+            pooled: (n_structures, n_features) the head's pooled features.
+            error_ev: (n_structures,) absolute error of the fitted gaps.
+        """
+        std, mean = torch.std_mean(pooled.double(), dim=0)
+        weight = torch.where(std > 1e-6, 1 / std.clamp_min(1e-6), 0.0)
+        standard = (pooled.double() - mean) * weight
+        values, vectors = torch.linalg.eigh(standard.mT @ standard / len(standard))
+        n_dims = self.projection.shape[1]
+        scale = values[-n_dims:].clamp_min(1e-9).rsqrt()
+        self.mean.copy_(mean)
+        self.projection.copy_(weight[:, None] * vectors[:, -n_dims:] * scale)
+        self.points.copy_((pooled - self.mean) @ self.projection)
+        self.error_ev.copy_(error_ev)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(n, n_features) pooled features to the local error in eV, (n,)."""
+        point = (pooled - self.mean) @ self.projection
+        # Squared distances up to a constant of each row find the neighbours; their own are then exact.
+        rough = self.points.square().sum(1) - 2 * point @ self.points.mT
+        nearest = rough.topk(N_NEIGHBOURS + 1, dim=1, largest=False).indices
+        squared = (self.points[nearest] - point[:, None]).square().sum(2)
+        reach = squared.amax(1, keepdim=True).clamp_min(1e-12)
+        weight = (1 - squared / reach).square() + 1e-9
+        return (weight * self.error_ev[nearest]).sum(1) / weight.sum(1)
