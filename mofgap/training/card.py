@@ -69,7 +69,7 @@ def write_card(folder: Path, labels: Labels, outcome: Outcome, config: FinetuneC
         *_parentage(outcome),
         f"Training: {settings}.",
         f"The epoch was chosen on val; test was not looked at. {error_bars(folder)}",
-        f"Cost: {outcome.seconds / 60:.0f} minutes of wall-clock time for the last run of the command.",
+        f"Cost: {outcome.seconds / 60:.0f} minutes of wall-clock time for the epochs.",
         "",
         "```",
         command,

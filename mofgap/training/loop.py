@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,11 @@ class EpochLog(Callback):  # type: ignore[misc]
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.begun = 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Start the clock."""
+        self.begun = time.monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Write the file anew, since an epoch may be repeated after a kill."""
@@ -62,13 +68,21 @@ class EpochLog(Callback):  # type: ignore[misc]
             with self.path.open(newline="", encoding="utf-8") as file:
                 rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
         logged = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-        rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **logged})
+        seconds = round(time.monotonic() - self.begun, 1)
+        place = {"epoch": trainer.current_epoch, "step": trainer.global_step, "seconds": seconds}
+        rows.append(place | logged)
         partial = self.path.with_suffix(".partial")
         with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
             writer.writeheader()
             writer.writerows(rows)
         partial.replace(self.path)
+
+
+def seconds_trained(folder: Path) -> float:
+    """Wall-clock seconds of all epochs in a training's folder, whatever number of starts they took."""
+    with (folder / METRICS).open(newline="", encoding="utf-8") as file:
+        return sum(float(row["seconds"]) for row in csv.DictReader(file))
 
 
 def warmup_cosine(optimizer: torch.optim.Optimizer, total_steps: int, warmup: float) -> LambdaLR:

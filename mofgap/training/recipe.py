@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import Posterior, posterior
 from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
 from mofgap.training.labels import Labels
+from mofgap.training.loop import seconds_trained
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration, fit_calibration
 from mofgap.uncertainty.conformal import Residuals
@@ -41,7 +41,7 @@ class Outcome:
 
     Attributes:
         metrics: Metrics of each split that was not trained on, eV where an energy.
-        seconds: Wall-clock time of this run of the recipe, trained from scratch or resumed.
+        seconds: Wall-clock time of its epochs, over all starts.
         n_trainable: Parameters that were trained.
         parent: Name of the gap model it started from, if it did.
     """
@@ -97,7 +97,6 @@ def train(
         TrainingError: The folder holds a training already and ``resume`` is off.
         ModelError: The encoder's weights do not fit, or the gap model cannot be used.
     """
-    begun = time.monotonic()
     torch.manual_seed(config.seed)
     model, parent = _begin(model_config, start)
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -129,7 +128,9 @@ def train(
     )
     scores = {s: evaluate(p, calibration, gap_ev[held_out[s]]) for s, p in found.items()}
     save_model(folder, model, about, calibration, index)
-    outcome = Outcome(scores, time.monotonic() - begun, n_trainable, parent.name if parent else "")
+    outcome = Outcome(
+        scores, seconds_trained(folder / "training"), n_trainable, parent.name if parent else ""
+    )
     report = asdict(outcome) | {"training": asdict(config), "n_train": len(learnt)}
     (folder / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return outcome
