@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -52,7 +53,7 @@ def calibrate(
         found = recalibrate(predictor, table)
         about = replace(predictor.about, name=output.name)
         save_model(output, predictor.model, about, found.calibration, predictor.novelty)
-        write_recalibration_card(output, source, found, " ".join(["mofgap", *sys.argv[1:]]))
+        write_recalibration_card(output, source, found, shlex.join(["mofgap", *sys.argv[1:]]))
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
     typer.echo(_table(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -59,5 +60,5 @@ def pretrain(
     except (TableError, TrainingError, OSError, ValueError) as error:
         fail(str(error), NOTHING_DONE)
     n_train = int((frame.split == "train").sum())
-    write_encoder_card(output, n_train, " ".join(["mofgap", *sys.argv[1:]]), citation)
+    write_encoder_card(output, n_train, shlex.join(["mofgap", *sys.argv[1:]]), citation)
     typer.echo(f"{weights}: mofgap train --encoder {output} ...", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -121,7 +122,7 @@ def train(
         )
     except (TableError, ModelError, TrainingError, OSError) as error:
         fail(str(error), NOTHING_DONE)
-    write_card(output, table, outcome, config, command=" ".join(["mofgap", *sys.argv[1:]]))
+    write_card(output, table, outcome, config, command=shlex.join(["mofgap", *sys.argv[1:]]))
     typer.echo(_scores(outcome.metrics))
     typer.echo(f"{output}: mofgap screen --model {output} *.cif", err=True)
 
