@@ -43,13 +43,13 @@ def explain(
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
     found = attribute(predictor.model, crystal)
-    _show(crystal, found, predictor)
-    if paths:
+    if paths:  # before anything is printed: a reader of the table may close the pipe early
         try:
             _write(paths, crystal, found, predictor)
         except OSError as error:
             fail(f"cannot write {output}: {error.strerror}", NOTHING_DONE)
         typer.echo(f"mofgap: wrote {', '.join(map(str, paths.values()))}", err=True)
+    _show(crystal, found, predictor)
 
 
 def _outputs(file: Path, output: Path | None, force: bool) -> dict[str, Path]:

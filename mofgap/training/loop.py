@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -144,6 +145,7 @@ def fit(
     if last.exists() and not resume:
         raise TrainingError(f"{folder} holds a training already: resume it, or choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and its device list
     best = ModelCheckpoint(folder, filename="best", monitor=monitor, enable_version_counter=False)
     latest = ModelCheckpoint(folder, filename="last", monitor=None, enable_version_counter=False)
     extra: list[Callback] = [RichProgressBar()] if progress else []
