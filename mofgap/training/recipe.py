@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +139,7 @@ def train(
 def _begin(model_config: GapModelConfig | None, start: Path) -> tuple[GapModel, Parent | None]:
     """A new model on a pretrained encoder, or a trained one made ready to move."""
     if model_config is not None:
-        model = GapModel(model_config)
+        model = GapModel(replace(model_config, memory_size=0))  # there is nothing to remember yet
         encoder_weights(start, model)
         return model, None
     model, about, calibration, novelty = read_model(start)

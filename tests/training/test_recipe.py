@@ -26,9 +26,17 @@ CONFIG = FinetuneConfig(epochs=2, batch_atoms=40, learning_rate=1e-2)
 
 
 def run(
-    table: Path, folder: Path, encoder: Path, settings: CrystalTransformerConfig, method: Method, resume: bool
+    table: Path,
+    folder: Path,
+    encoder: Path,
+    settings: CrystalTransformerConfig,
+    method: Method,
+    resume: bool,
+    memory_size: int = 0,
 ) -> Outcome:
-    config = GapModelConfig(method=method, encoder_settings=asdict(settings), head_hidden=16, rank=2)
+    config = GapModelConfig(
+        method=method, encoder_settings=asdict(settings), head_hidden=16, rank=2, memory_size=memory_size
+    )
     labels = read_labels(table, None, "gap_ev")
     about = About("tiny", level_of_theory="made up")
     return train(labels, folder, config, CONFIG, encoder, about, resume=resume, device="cpu", progress=False)
@@ -90,7 +98,7 @@ def test_errors_of_training_structures_are_remembered_where_there_are_enough(
     monkeypatch.setattr(memory, "N_NEIGHBOURS", 5)
     table, folder = tmp_path / "table.parquet", tmp_path / "model"
     tiny_frame.to_parquet(table)
-    run(table, folder, encoder_file, tiny_encoder, "balora", resume=False)
+    run(table, folder, encoder_file, tiny_encoder, "balora", resume=False, memory_size=99)
     model = load_model(folder, device="cpu").model
     learnt = tiny_frame[tiny_frame.split == "train"]
     assert model.memory is not None
