@@ -56,7 +56,9 @@ def main() -> None:
         frame = frame.sample(options.limit, random_state=0)
     store = build_store(table_crystals(frame), predictor.model.graph_config)
     found = predict_store(predictor.model, store, range(len(frame)))
-    scores = evaluate(found, predictor.calibration, frame[options.target].to_numpy(dtype=np.float64))
+    novelty = predictor.novelty.score(found.features, frame.atomic_numbers.tolist()).percentile
+    gap_ev = frame[options.target].to_numpy(dtype=np.float64)
+    scores = evaluate(found, predictor.calibration, gap_ev, novelty)
     learnt = len(set(predictor.novelty.ids) & set(frame.structure_id))
     print(f"{options.model} on {len(frame)} rows of split {options.split}, {learnt} of them trained on")
     print_table(["metric", "value"], [[name, value] for name, value in scores.items()])

@@ -134,13 +134,14 @@ def test_the_card_is_right_about_the_test_split() -> None:
     test = frame[frame.split == "test"]
     assert len(test) == card_figure("structures", "test")
     rows = test.sample(SAMPLED_ROWS, random_state=0)
-    gaps, stds = predictor().predict(list(table_crystals(rows)), return_std=True)
+    found = predictor().estimate(list(table_crystals(rows)))
+    gaps, stds = found.gap_ev, found.gap_std_ev
     true = rows.pbe_gap_ev.to_numpy()
     errors = np.abs(gaps - true)
     assert errors.mean() < 0.40
     four_sigma = 4 * errors.std(ddof=1) / np.sqrt(SAMPLED_ROWS)
     assert abs(errors.mean() - card_figure("mean absolute error", "test")) < four_sigma
-    lo, hi = predictor().calibration.interval(gaps, stds, 0.9)
+    lo, hi = predictor().calibration.interval(gaps, stds, 0.9, found.novelty)
     assert abs(metrics.coverage(true, lo, hi) - card_figure("coverage of 90 %", "test")) < 0.12
     assert abs(metrics.spearman(true, gaps, stds) - card_figure("Spearman of std", "test")) < 0.4
     assert not set(predictor().novelty.ids) & set(test.structure_id)

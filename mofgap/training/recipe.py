@@ -35,6 +35,13 @@ MIN_MEMORY_ROWS = 1000
 """With fewer training rows there is no neighbourhood worth remembering."""
 
 
+NOVELTY_THRESHOLD = 0.8
+"""Structures more remote than four in five of training get intervals of their own."""
+
+MIN_GROUP_ROWS = 200
+"""Validation rows on either side of the threshold that this takes."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a training came to.
@@ -120,13 +127,18 @@ def train(
         _remember(model, data)
     held_out = {split: labels.positions(split) for split in ("val", "test")}
     found = {split: predict_store(model, store, rows) for split, rows in held_out.items() if rows}
-    scaling = parent.scaling if parent else None
-    calibration = calibration_of(found["val"], gap_ev[data.val], [ids[i] for i in data.val], scaling)
     learnt = labels.frame.iloc[list(data.train)]
     index = (parent.novelty.joined if parent else fit_novelty)(
         features[list(data.train)].numpy(), learnt.atomic_numbers.tolist(), learnt.structure_id.tolist()
     )
-    scores = {s: evaluate(p, calibration, gap_ev[held_out[s]]) for s, p in found.items()}
+    novelty = {
+        split: index.score(p.features, labels.frame.atomic_numbers.iloc[held_out[split]].tolist()).percentile
+        for split, p in found.items()
+    }
+    scaling = parent.scaling if parent else None
+    names = [ids[i] for i in data.val]
+    calibration = calibration_of(found["val"], gap_ev[data.val], names, scaling, novelty["val"])
+    scores = {s: evaluate(p, calibration, gap_ev[held_out[s]], novelty[s]) for s, p in found.items()}
     save_model(folder, model, about, calibration, index)
     outcome = Outcome(
         scores, seconds_trained(folder / "training"), n_trainable, parent.name if parent else ""
@@ -171,16 +183,25 @@ def predict_store(model: GapModel, store: GraphStore, rows: Sequence[int]) -> Po
     return Posterior(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
 
 
-def evaluate(found: Posterior, calibration: Calibration, gap_ev: NDArray[np.float64]) -> dict[str, float]:
-    """Metrics of calibrated predictions against reference gaps."""
+def evaluate(
+    found: Posterior,
+    calibration: Calibration,
+    gap_ev: NDArray[np.float64],
+    novelty: NDArray[np.float64],
+) -> dict[str, float]:
+    """Metrics of calibrated predictions against reference gaps, of structures of some novelty."""
     std = calibration.std(np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev)
     predicted = np.maximum(found.gap_ev, 0.0)
-    intervals = {level: calibration.interval(predicted, std, level) for level in metrics.LEVELS}
+    intervals = {level: calibration.interval(predicted, std, level, novelty) for level in metrics.LEVELS}
     return metrics.summary(gap_ev, predicted, std, intervals=intervals)
 
 
 def calibration_of(
-    found: Posterior, gap_ev: NDArray[np.float64], ids: Sequence[str], scaling: Scaling | None = None
+    found: Posterior,
+    gap_ev: NDArray[np.float64],
+    ids: Sequence[str],
+    scaling: Scaling | None = None,
+    novelty: NDArray[np.float64] | None = None,
 ) -> Calibration:
     """The best calibration that some rows allow.
 
@@ -192,10 +213,22 @@ def calibration_of(
         gap_ev: (n,) their reference gaps, eV.
         ids: Their names.
         scaling: The one to keep, fitted on other rows; by default the model's own spread.
+        novelty: (n,) of the structures; where enough are novel they get intervals of their own.
     """
     kept = scaling or Scaling()
     if len(ids) < MIN_ROWS:
         return Calibration(kept, (Residuals(),))
     gap, epistemic = np.maximum(found.gap_ev, 0.0), np.nan_to_num(found.epistemic_std_ev)
     given = kept if len(ids) < MIN_SCALING_ROWS else None
-    return fit_calibration(gap_ev, gap, epistemic, found.aleatoric_std_ev, ids, scaling=given)
+    n_novel = 0 if novelty is None else int((novelty > NOVELTY_THRESHOLD).sum())
+    split = min(n_novel, len(ids) - n_novel) >= MIN_GROUP_ROWS
+    return fit_calibration(
+        gap_ev,
+        gap,
+        epistemic,
+        found.aleatoric_std_ev,
+        ids,
+        scaling=given,
+        novelty=novelty if split else None,
+        novelty_threshold=NOVELTY_THRESHOLD if split else None,
+    )

@@ -15,6 +15,7 @@ from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap import memory
 from mofgap.gap.folder import About
 from mofgap.gap.model import METHODS, GapModelConfig, Method
+from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import load_model
 from mofgap.training import recipe
 from mofgap.training.finetune import FinetuneConfig
@@ -106,3 +107,19 @@ def test_errors_of_training_structures_are_remembered_where_there_are_enough(
     gap_ev = load_model(folder, device="cpu").predict(list(table_crystals(learnt)))
     errors = np.abs(gap_ev - learnt.gap_ev.to_numpy())
     np.testing.assert_allclose(model.memory.error_ev.numpy(), errors, atol=1e-4)
+
+
+def test_novel_structures_get_intervals_of_their_own_where_there_are_enough() -> None:
+    rng = np.random.default_rng(0)
+    n = 1200
+    novelty = rng.random(n)
+    true = rng.uniform(1, 4, n)
+    gap = true + np.where(novelty > recipe.NOVELTY_THRESHOLD, 0.6, 0.2) * rng.standard_normal(n)
+    found = Posterior(gap, np.full(n, 0.1), np.full(n, 0.2), np.empty((n, 0)))
+    ids = [str(i) for i in range(n)]
+    split = recipe.calibration_of(found, true, ids, novelty=novelty)
+    assert split.novelty_threshold == recipe.NOVELTY_THRESHOLD
+    lo, hi = split.interval([2.0, 2.0], [0.3, 0.3], 0.9, [0.1, 0.95])
+    assert (hi - lo)[1] > 1.5 * (hi - lo)[0]
+    few = Posterior(gap[:300], np.full(300, 0.1), np.full(300, 0.2), np.empty((300, 0)))
+    assert recipe.calibration_of(few, true[:300], ids[:300], novelty=novelty[:300]).novelty_threshold is None
