@@ -68,7 +68,7 @@ def write_card(folder: Path, labels: Labels, outcome: Outcome, config: FinetuneC
         f"{', '.join(model['target_modules'])}; {outcome.n_trainable:,} trained parameters.",
         *_parentage(outcome),
         f"Training: {settings}.",
-        f"The epoch was chosen on val; test was not looked at. {error_bars(folder)}",
+        f"The epoch was chosen on val; nothing was fitted on test. {error_bars(folder)}",
         f"Cost: {outcome.seconds / 60:.0f} minutes of wall-clock time for the epochs.",
         "",
         "```",
