@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mofgap.crystals.dataset import GraphStore, cached_store
 from mofgap.gap.folder import About, encoder_weights, read_model, save_model
@@ -125,8 +126,22 @@ def train(
     )
     if len(data.train) >= MIN_MEMORY_ROWS:
         _remember(model, data)
+    calibration, index, scores = _measure(model, labels, data, features, parent)
+    save_model(folder, model, about, calibration, index)
+    outcome = Outcome(
+        scores, seconds_trained(folder / "training"), n_trainable, parent.name if parent else ""
+    )
+    report = asdict(outcome) | {"training": asdict(config), "n_train": len(data.train)}
+    (folder / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return outcome
+
+
+def _measure(
+    model: GapModel, labels: Labels, data: Labelled, features: Tensor, parent: Parent | None
+) -> tuple[Calibration, NoveltyIndex, dict[str, dict[str, float]]]:
+    """Calibrate a trained model on val, index what it learnt from, and score it on val and test."""
     held_out = {split: labels.positions(split) for split in ("val", "test")}
-    found = {split: predict_store(model, store, rows) for split, rows in held_out.items() if rows}
+    found = {split: predict_store(model, data.store, rows) for split, rows in held_out.items() if rows}
     learnt = labels.frame.iloc[list(data.train)]
     index = (parent.novelty.joined if parent else fit_novelty)(
         features[list(data.train)].numpy(), learnt.atomic_numbers.tolist(), learnt.structure_id.tolist()
@@ -136,16 +151,10 @@ def train(
         for split, p in found.items()
     }
     scaling = parent.scaling if parent else None
-    names = [ids[i] for i in data.val]
-    calibration = calibration_of(found["val"], gap_ev[data.val], names, scaling, novelty["val"])
-    scores = {s: evaluate(p, calibration, gap_ev[held_out[s]], novelty[s]) for s, p in found.items()}
-    save_model(folder, model, about, calibration, index)
-    outcome = Outcome(
-        scores, seconds_trained(folder / "training"), n_trainable, parent.name if parent else ""
-    )
-    report = asdict(outcome) | {"training": asdict(config), "n_train": len(learnt)}
-    (folder / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return outcome
+    names = [data.ids[i] for i in data.val]
+    calibration = calibration_of(found["val"], data.gap_ev[data.val], names, scaling, novelty["val"])
+    scores = {s: evaluate(p, calibration, data.gap_ev[held_out[s]], novelty[s]) for s, p in found.items()}
+    return calibration, index, scores
 
 
 def _begin(model_config: GapModelConfig | None, start: Path) -> tuple[GapModel, Parent | None]:
