@@ -1,0 +1,1 @@
+"""The comparison of methods: trained alike, measured alike, and a verdict on each claim."""
