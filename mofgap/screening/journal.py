@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from mofgap.screening.row import Row
 
-VERSION = 1
+VERSION = 2
 
 
 class JournalError(ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -82,8 +83,10 @@ def _rows_of(
     gap, std, novelty = estimate.gap_ev, estimate.gap_std_ev, estimate.novelty
     low, high = predictor.calibration.interval(gap, std, settings.coverage, novelty)
     inside = np.full(len(gap), np.nan)
+    ends: tuple[float | None, ...] = (None, None)
     if settings.window is not None:
         inside = predictor.calibration.p_in_window(gap, std, *settings.window, novelty)
+        ends = tuple(end if math.isfinite(end) else None for end in settings.window)
     rows = []
     for i, crystal in enumerate(crystals):
         warnings = (*crystal.warnings, *_novelty_warnings(estimate, i))
@@ -107,6 +110,9 @@ def _rows_of(
                 warnings=printable(WARNING_SEPARATOR.join(warnings)),
                 level_of_theory=predictor.about.level_of_theory,
                 model=predictor.about.name,
+                nearest=printable(", ".join(estimate.nearest[i][:N_NEAREST])),
+                window_lo_ev=ends[0],
+                window_hi_ev=ends[1],
             )
         )
     return rows

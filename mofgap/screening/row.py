@@ -39,6 +39,9 @@ class Row:
         warnings: ``name: explanation`` texts, joined by `WARNING_SEPARATOR`.
         level_of_theory: Of the gap.
         model: Name of the model.
+        nearest: Ids of the nearest training structures, joined by commas.
+        window_lo_ev: Lower end of the window that `p_in_window` is about, eV; None where it is open.
+        window_hi_ev: Its upper end, eV; None where it is open.
     """
 
     rank: int | None
@@ -59,11 +62,24 @@ class Row:
     warnings: str = ""
     level_of_theory: str = ""
     model: str = ""
+    nearest: str = ""
+    window_lo_ev: float | None = None
+    window_hi_ev: float | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
 INTEGERS = ("rank", "n_atoms")
-TEXTS = ("file", "structure_id", "status", "reason", "formula", "warnings", "level_of_theory", "model")
+TEXTS = (
+    "file",
+    "structure_id",
+    "status",
+    "reason",
+    "formula",
+    "warnings",
+    "level_of_theory",
+    "model",
+    "nearest",
+)
 WARNING_SEPARATOR = " | "
 DEFAULT_COVERAGE = 0.9
 

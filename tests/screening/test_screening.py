@@ -56,6 +56,14 @@ def test_numbers_fit_together(table: pd.DataFrame) -> None:
     np.testing.assert_allclose(good.gap_std_ev, total, atol=2e-4)
     assert good.novelty.between(0, 1).all() and (good.formula == "CHO2Zn").all() and (good.n_atoms == 5).all()
     assert (good.level_of_theory == "PBE").all() and (good.model == "tiny").all()
+    assert (good.window_lo_ev == 1.8).all() and (good.window_hi_ev == 3.0).all()
+    assert good.nearest.str.split(", ").map(len).eq(3).all() and good.nearest.str.startswith("train-").all()
+
+
+def test_open_ends_of_a_window_are_left_blank(cifs: Path, tiny: GapPredictor) -> None:
+    table = mofgap.screen(cifs / "s0.cif", (2.0, float("inf")), model=tiny)
+    assert table.window_lo_ev.tolist() == [2.0] and table.window_hi_ev.isna().all()
+    assert mofgap.screen(cifs / "s0.cif", model=tiny).window_lo_ev.isna().all()
 
 
 def test_coverage_widens_the_intervals_and_names_them(

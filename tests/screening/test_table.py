@@ -52,7 +52,8 @@ class _Cells(HTMLParser):
 def test_columns_are_those_promised() -> None:
     assert ",".join(COLUMNS) == (
         "rank,file,structure_id,status,reason,formula,n_atoms,gap_ev,gap_std_ev,epistemic_std_ev,"
-        "aleatoric_std_ev,gap_lo90_ev,gap_hi90_ev,p_in_window,novelty,warnings,level_of_theory,model"
+        "aleatoric_std_ev,gap_lo90_ev,gap_hi90_ev,p_in_window,novelty,warnings,level_of_theory,model,"
+        "nearest,window_lo_ev,window_hi_ev"
     )
 
 
