@@ -1,27 +1,49 @@
-"""Every metric of a model on a split of the development table, beside published predictions."""
+"""Every metric of a model on a split of the development table, and whether its intervals hold in every part.
+
+Published predictions are compared where they lie beside the table. ``--groups`` scores numbers of novelty
+groups for the intervals instead, by cross-validation on the split.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import gemmi
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from benchmarks.measure import one_thread, print_table
-from mofgap.crystals.dataset import build_store, read_table, table_crystals
-from mofgap.gap.predictor import load_model
+from mofgap.crystals.bonds import IS_METAL
+from mofgap.crystals.dataset import cached_store, read_table
+from mofgap.gap.posterior import Posterior
+from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.training.recipe import evaluate, predict_store
 from mofgap.uncertainty.bootstrap import paired_bootstrap
-from mofgap.uncertainty.metrics import mae
+from mofgap.uncertainty.calibrate import fit_calibration, quantile_edges
+from mofgap.uncertainty.metrics import interval_score, mae
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 BASELINES = "qmof_test_baselines.csv"
 """Published predictions of the test split, beside the table: an identifier, the label, a column a method."""
 
+LEVEL = 0.9
+BAND = 0.95
+"""Central part of the binomial distribution that the hits of a part should lie in."""
 
-def compare(frame: pd.DataFrame, target: str, predicted: NDArray[np.float64], baselines: Path) -> None:
+LEAST_ROWS = 40
+"""Parts of fewer rows say nothing."""
+
+N_PARTS, N_DEALS, N_FOLDS = 4, 6, 5
+
+
+def compare(frame: pd.DataFrame, target: str, predicted: Floats, baselines: Path) -> None:
     """Print each published method's error on the rows it has, and the difference of ours to it."""
     published = pd.read_csv(baselines).rename(columns={"qmof_id": "structure_id"})
     methods = [name for name in published.columns if name not in ("structure_id", target)]
@@ -37,35 +59,119 @@ def compare(frame: pd.DataFrame, target: str, predicted: NDArray[np.float64], ba
     print_table(["", "rows", "MAE, eV", "ours", "ours - theirs", "95 % interval"], rows)
 
 
+def parts(
+    frame: pd.DataFrame, table: pd.DataFrame, predictor: GapPredictor, novelty: Floats
+) -> Iterator[tuple[str, Mask]]:
+    """Parts of the rows by name: relatives in training, metal, number of atoms, novelty."""
+    yield "all", np.ones(len(frame), dtype=bool)
+    if "group" in frame:
+        learnt = table.structure_id.isin(predictor.novelty.ids)
+        relative = frame.group.isin(set(table.group[learnt])).to_numpy()
+        yield "a relative in training", relative
+        yield "no relative in training", ~relative
+    elements = [set(map(int, numbers)) for numbers in frame.atomic_numbers]
+    for z in np.flatnonzero(IS_METAL):
+        yield f"with {gemmi.Element(int(z)).name}", np.array([z in each for each in elements])
+    n_atoms = frame.atomic_numbers.map(len).to_numpy()
+    edges = np.quantile(n_atoms, np.arange(1, N_PARTS) / N_PARTS)
+    part = np.searchsorted(edges, n_atoms)
+    for i in range(N_PARTS):
+        held = n_atoms[part == i]
+        yield f"{held.min()} to {held.max()} atoms", part == i
+    group = predictor.calibration.group(novelty, len(frame))
+    for i in np.unique(group):
+        held_novelty = novelty[group == i]
+        yield f"novelty {held_novelty.min():.2f} to {held_novelty.max():.2f}", group == i
+
+
+def print_coverage(named: Iterator[tuple[str, Mask]], inside: Mask, width: Floats) -> None:
+    """Print coverage and mean width of the intervals of each part that is large enough."""
+    rows: list[list[object]] = []
+    for name, mask in named:
+        n = int(mask.sum())
+        if n < LEAST_ROWS:
+            continue
+        low, high = stats.binom.interval(BAND, n, LEVEL)
+        held = low <= inside[mask].sum() <= high
+        band = f"{low / n:.3f} to {high / n:.3f}"
+        rows.append(
+            [name, n, float(inside[mask].mean()), band, "" if held else "outside", float(width[mask].mean())]
+        )
+    print_table([f"{LEVEL:.0%} intervals", "rows", "coverage", f"{BAND:.0%} band", "", "width, eV"], rows)
+    within = sum(row[4] == "" for row in rows)
+    print(f"{within} of {len(rows)} parts lie within their band; chance alone would leave {BAND:.0%} there")
+
+
+def score_groups(found: Posterior, gap_ev: Floats, novelty: Floats, numbers: Sequence[int]) -> None:
+    """Print how 90 % intervals do with numbers of novelty groups, cross-validated several times."""
+    gap, epistemic = np.maximum(found.gap_ev, 0.0), np.nan_to_num(found.epistemic_std_ev)
+    columns = (gap_ev, gap, epistemic, found.aleatoric_std_ev)
+    tenth = np.searchsorted(np.quantile(novelty, np.arange(1, 10) / 10), novelty)
+    rows: list[list[object]] = []
+    for n_groups in numbers:
+        scores, hits = [], np.zeros(len(gap))
+        for deal in range(N_DEALS):
+            fold = np.random.default_rng(deal).permutation(len(gap)) % N_FOLDS
+            lo, hi = np.empty_like(gap), np.empty_like(gap)
+            for k in range(N_FOLDS):
+                rest, held = fold != k, fold == k
+                edges = quantile_edges(novelty[rest], n_groups, 1)
+                fitted = fit_calibration(
+                    *(column[rest] for column in columns),
+                    [str(i) for i in np.flatnonzero(rest)],
+                    novelty=novelty[rest] if edges else None,
+                    novelty_edges=edges,
+                )
+                std = fitted.std(epistemic[held], found.aleatoric_std_ev[held])
+                lo[held], hi[held] = fitted.interval(gap[held], std, LEVEL, novelty[held])
+            scores.append(interval_score(gap_ev, lo, hi, LEVEL))
+            hits += (lo <= gap_ev) & (gap_ev <= hi)
+        by_tenth = [float(hits[tenth == i].mean()) / N_DEALS for i in range(10)]
+        error = float(np.sqrt(np.mean((np.array(by_tenth) - LEVEL) ** 2)))
+        rows.append([n_groups, float(np.mean(scores)), float(hits.mean()) / N_DEALS, error])
+    header = ["groups", "interval score, eV", "coverage", "rms error of coverage by tenths of novelty"]
+    print_table(header, rows)
+
+
 def main() -> None:
-    """Print the metrics, then the comparison."""
+    """Print the metrics, the coverage of every part, then the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
     parser.add_argument("--table", type=Path, default=os.environ.get("MOFGAP_TABLE"), help="parquet table")
     parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--split", default="test", help="rows to predict")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
+    parser.add_argument("--groups", nargs="+", type=int, help="score these numbers of novelty groups instead")
+    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
     options = parser.parse_args()
     if options.table is None:
         parser.error("name the table with --table or in the environment variable MOFGAP_TABLE")
     one_thread()
     predictor = load_model(options.model, device="cpu")
-    frame = read_table(options.table)
-    frame = frame[(frame.split == options.split) & frame[options.target].notna()]
+    table = read_table(options.table)
+    frame = table[(table.split == options.split) & table[options.target].notna()]
     if options.limit is not None and options.limit < len(frame):
         frame = frame.sample(options.limit, random_state=0)
-    store = build_store(table_crystals(frame), predictor.model.graph_config)
+    store = cached_store(frame, predictor.model.graph_config, options.cache)
     found = predict_store(predictor.model, store, range(len(frame)))
     novelty = predictor.novelty.score(found.features, frame.atomic_numbers.tolist()).percentile
     gap_ev = frame[options.target].to_numpy(dtype=np.float64)
-    scores = evaluate(found, predictor.calibration, gap_ev, novelty)
     learnt = len(set(predictor.novelty.ids) & set(frame.structure_id))
     print(f"{options.model} on {len(frame)} rows of split {options.split}, {learnt} of them trained on")
+    if options.groups:
+        score_groups(found, gap_ev, novelty, options.groups)
+        return
+    scores = evaluate(found, predictor.calibration, gap_ev, novelty)
     print_table(["metric", "value"], [[name, value] for name, value in scores.items()])
+    print()
+    gap, epistemic = np.maximum(found.gap_ev, 0.0), np.nan_to_num(found.epistemic_std_ev)
+    std = predictor.calibration.std(epistemic, found.aleatoric_std_ev)
+    lo, hi = predictor.calibration.interval(gap, std, LEVEL, novelty)
+    print_coverage(parts(frame, table, predictor, novelty), (lo <= gap_ev) & (gap_ev <= hi), hi - lo)
     baselines = options.table.parent / BASELINES
     if options.split == "test" and baselines.exists():
         print()
-        compare(frame, options.target, np.maximum(found.gap_ev, 0.0), baselines)
+        compare(frame, options.target, gap, baselines)
 
 
 if __name__ == "__main__":

@@ -75,11 +75,11 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
     store = build_store(table_crystals(frame), predictor.model.graph_config)
     found = predict_store(predictor.model, store, range(len(frame)))
     gap_ev, ids = frame[labels.target].to_numpy(dtype=np.float64), frame.structure_id.tolist()
-    fitted = calibration_of(found, gap_ev, ids, predictor.calibration.scaling)
+    novelty = predictor.novelty.score(found.features, frame.atomic_numbers.tolist()).percentile
+    fitted = calibration_of(found, gap_ev, ids, predictor.calibration.scaling, novelty)
     record = fitted.record
     assert record is not None
     gap = np.maximum(found.gap_ev, 0.0)
-    novelty = predictor.novelty.score(found.features, frame.atomic_numbers.tolist()).percentile
     return Recalibration(
         calibration=fitted,
         n_rows=len(frame),

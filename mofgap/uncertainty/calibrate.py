@@ -15,9 +15,8 @@ from mofgap.uncertainty.columns import Floats, columns
 from mofgap.uncertainty.conformal import FEWEST_ROWS, MIN_ROWS, Residuals
 from mofgap.uncertainty.scaling import Scaling, fit_scaling
 
-VERSION = 1
+VERSION = 2
 MAX_RESIDUALS = 5000
-SCALING_SHARE = 0.3
 N_FOLDS = 5
 
 Rows = npt.NDArray[np.intp]
@@ -28,13 +27,14 @@ class Record:
     """What a calibration was fitted on and how it fared.
 
     Attributes:
-        n_scaling: Rows that fitted the scaling.
-        n_residuals: Rows that gave the residuals of the intervals, apart from the former.
+        n_scaling: Rows that fitted the scaling; 0 where it was given.
+        n_residuals: Rows that gave the residuals of the intervals, each by a scaling fitted without it.
         ids_sha256: SHA-256 of the sorted ids of all rows, joined by line feeds.
         crps_raw_ev: CRPS in eV of the raw spread on all rows.
         crps_ev: The same of the calibrated spread, five-fold cross-validated.
         coverage: Nominal coverage in percent -> the fraction observed, five-fold cross-validated.
         width_ev: Nominal coverage in percent -> mean width in eV of those intervals.
+        coverage_90_by_group: Fraction observed of the 90 % intervals in each group of novelty, likewise.
     """
 
     n_scaling: int
@@ -44,6 +44,7 @@ class Record:
     crps_ev: float
     coverage: dict[str, float]
     width_ev: dict[str, float]
+    coverage_90_by_group: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,22 @@ class Calibration:
 
     Attributes:
         scaling: Raw parts of the spread -> calibrated std.
-        residuals: One distribution, or two when split by novelty: (familiar, novel).
-        novelty_threshold: A structure of a novelty above it is novel; None for a single distribution.
+        residuals: One distribution for each group of novelty, from familiar to novel.
+        novelty_edges: Novelty between one group and the next, ascending; an edge belongs to the group below.
         record: Where it comes from; None for a raw one.
     """
 
     scaling: Scaling
     residuals: tuple[Residuals, ...]
-    novelty_threshold: float | None = None
+    novelty_edges: tuple[float, ...] = ()
     record: Record | None = None
 
     def __post_init__(self) -> None:
-        expected = 1 if self.novelty_threshold is None else 2
+        expected = len(self.novelty_edges) + 1
         if len(self.residuals) != expected:
             raise ValueError(f"expected {expected} distributions of residuals, not {len(self.residuals)}")
+        if not np.isfinite(self.novelty_edges).all() or (np.diff(self.novelty_edges) <= 0).any():
+            raise ValueError(f"edges between groups of novelty must ascend, not {self.novelty_edges}")
         if len({bool(group.values) for group in self.residuals}) > 1:
             raise ValueError("either all distributions of residuals are empirical or none is")
 
@@ -111,7 +114,7 @@ class Calibration:
         """
         gap, spread = _same_shape(gap_ev, std)
         half_widths = np.array([group.half_width(coverage) for group in self.residuals])
-        half = half_widths[self._group(novelty, len(gap))] * spread
+        half = half_widths[self.group(novelty, len(gap))] * spread
         return np.maximum(gap - half, 0), np.maximum(gap + half, 0)
 
     def p_in_window(
@@ -134,11 +137,11 @@ class Calibration:
         if not lo <= hi:
             raise ValueError(f"a window needs its lower end below its upper end, not {lo} and {hi}")
         gap, spread = _same_shape(gap_ev, std)
-        group = self._group(novelty, len(gap))
+        group = self.group(novelty, len(gap))
 
         def below(end: float) -> Floats:
             z = (end - gap) / np.maximum(spread, 1e-12)  # a point mass where the spread is zero
-            return np.choose(group, [residuals.cdf(z) for residuals in self.residuals])
+            return np.stack([residuals.cdf(z) for residuals in self.residuals])[group, np.arange(len(gap))]
 
         known = np.where(np.isnan(gap + spread), np.nan, 1.0)
         if hi < 0:
@@ -147,16 +150,20 @@ class Calibration:
         lower = below(lo) if lo > 0 else np.zeros_like(gap)
         return np.clip(upper - lower, 0, 1) * known
 
-    def _group(self, novelty: npt.ArrayLike | None, n: int) -> Rows:
-        if self.novelty_threshold is None:
+    def group(self, novelty: npt.ArrayLike | None, n: int) -> Rows:
+        """The group of novelty that each of n structures belongs to, from 0; the last for an unknown one.
+
+        Raises:
+            ValueError: The novelty is missing, or not of n structures.
+        """
+        if not self.novelty_edges:
             return np.zeros(n, dtype=np.intp)
         if novelty is None:
             raise ValueError("this calibration is split by novelty and needs that of every structure")
         values = np.asarray(novelty, dtype=np.float64)
         if values.shape != (n,):
             raise ValueError(f"novelty must have {n} values, its shape is {values.shape}")
-        # An unknown novelty is no reason for confidence.
-        return (~(values <= self.novelty_threshold)).astype(np.intp)
+        return _group(values, self.novelty_edges)
 
     def save(self, path: Path | str) -> None:
         """Write ``calibration.json``."""
@@ -168,20 +175,27 @@ class Calibration:
     def load(cls, path: Path | str) -> "Calibration":
         """Read what `save` wrote.
 
+        Files of version 1 are read too.
+
         Raises:
             ValueError: The version is another, or a key is missing or unknown.
         """
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         version = content.pop("version", None)
-        if version != VERSION:
-            raise ValueError(f"{path}: calibration of version {version}, this program reads {VERSION}")
+        if version == 1:
+            content = _upgrade_from_1(content)
+        elif version != VERSION:
+            raise ValueError(f"{path}: calibration of version {version}, this program reads up to {VERSION}")
         _check_keys(cls, content, path)
         record = content["record"]
+        if record is not None:
+            _check_keys(Record, record, path)
+            record = Record(**record | {"coverage_90_by_group": tuple(record["coverage_90_by_group"])})
         return cls(
             Scaling(**_check_keys(Scaling, content["scaling"], path)),
             tuple(Residuals(tuple(values)) for values in content["residuals"]),
-            content["novelty_threshold"],
-            None if record is None else Record(**_check_keys(Record, record, path)),
+            tuple(content["novelty_edges"]),
+            record,
         )
 
 
@@ -193,13 +207,15 @@ def fit_calibration(
     ids: Sequence[str],
     *,
     novelty: npt.ArrayLike | None = None,
-    novelty_threshold: float | None = None,
+    novelty_edges: Sequence[float] = (),
     scaling: Scaling | None = None,
 ) -> Calibration:
     """Fit a calibration on rows that did not train the model.
 
-    Three rows in ten fit the scaling, the others (at most 5,000) give the residuals, so that the guarantee is
-    strict. Rows are dealt out in the order of the hashes of their ids, whatever order they come in.
+    All rows fit the scaling, and all (at most 5,000) give residuals: each by a scaling fitted to the other
+    four fifths, as in cross-conformal prediction (Vovk, Ann. Math. Artif. Intell. 74, 9 (2015)). The scaling
+    of all rows, which new structures get, differs from those of four fifths by the noise of its three
+    numbers. Rows are dealt out in the order of the hashes of their ids, whatever order they come in.
 
     Args:
         y_true: Reference gaps in eV, shape (n,).
@@ -207,15 +223,16 @@ def fit_calibration(
         epistemic_std: Raw epistemic standard deviations in eV, shape (n,).
         aleatoric_std: Raw aleatoric standard deviations in eV, shape (n,); zeros for a model without them.
         ids: Unique names of the rows, length n.
-        novelty: Shape (n,), only with a threshold.
-        novelty_threshold: Gives novel structures their own residuals (Mondrian conformal regression).
+        novelty: Shape (n,), only with edges.
+        novelty_edges: Give each group of novelty its own residuals (Mondrian conformal regression, Boström
+            and Johansson, PMLR 128, 114 (2020)); see `quantile_edges`.
         scaling: Taken as it is, so that all rows give residuals and 24 of them are enough; not one that
             was fitted on these rows.
 
     Raises:
         ValueError: Columns do not fit together, a reference is negative (an interval cut at zero would miss
             it), ids repeat, or there are too few rows: the cross-validation, too, needs 99 residuals a
-            group, which takes about 200 rows in each.
+            group, which takes about 130 rows in each.
     """
     table = columns(y_true=y_true, gap_ev=gap_ev, epistemic_std=epistemic_std, aleatoric_std=aleatoric_std)
     n = len(table[0])
@@ -223,60 +240,92 @@ def fit_calibration(
         raise ValueError(f"{n} rows need as many different ids, not {len(set(ids))} among {len(ids)}")
     if (table[0] < 0).any():
         raise ValueError(f"{int((table[0] < 0).sum())} reference gaps are negative")
-    if (novelty is None) != (novelty_threshold is None):
-        raise ValueError("novelty and its threshold come together")
+    edges = tuple(float(edge) for edge in novelty_edges)
+    if (novelty is None) != (not edges):
+        raise ValueError("novelty and its edges come together")
     far = np.zeros(n) if novelty is None else columns(y_true=y_true, novelty=novelty)[1]
     order = sorted(range(n), key=lambda row: hashlib.sha256(ids[row].encode()).digest())
     data = np.stack([*table, far])[:, np.array(order, dtype=np.intp)]
-    fitted = _fit(data, novelty_threshold, scaling)
+    fitted = _fit(data, edges, scaling)
     n_residuals = sum(len(group.values) for group in fitted.residuals)
     ids_sha256 = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
-    n_scaling = 0 if scaling else int(n * SCALING_SHARE)
-    scores = _cross_validate(data, novelty_threshold, scaling)
-    record = Record(n_scaling, n_residuals, ids_sha256, **scores)
-    return replace(fitted, record=record)
+    scores = _cross_validate(data, edges, scaling)
+    return replace(fitted, record=Record(0 if scaling else n, n_residuals, ids_sha256, **scores))
 
 
-def _fit(data: Floats, novelty_threshold: float | None, scaling: Scaling | None) -> Calibration:
+def quantile_edges(novelty: npt.ArrayLike, max_groups: int, least: int) -> tuple[float, ...]:
+    """Edges that deal rows to groups of about equal size: as many groups as have enough rows each.
+
+    Args:
+        novelty: Shape (n,).
+        max_groups: At most so many groups.
+        least: Rows that the smallest group must have.
+    """
+    values = np.asarray(novelty, dtype=np.float64)
+    for n_groups in range(min(max_groups, len(values) // least), 1, -1):
+        edges = np.unique([_rounded(q) for q in np.quantile(values, np.arange(1, n_groups) / n_groups)])
+        if np.bincount(_group(values, edges), minlength=len(edges) + 1).min() >= least:
+            return tuple(edges.tolist())
+    return ()
+
+
+def _group(novelty: Floats, edges: npt.ArrayLike) -> Rows:
+    """Groups from 0; NaN sorts last, and an unknown novelty is no reason for confidence."""
+    return np.searchsorted(np.asarray(edges, dtype=np.float64), novelty, side="left")
+
+
+def _fit(data: Floats, edges: tuple[float, ...], scaling: Scaling | None) -> Calibration:
     """Fit on (y_true, gap, epistemic, aleatoric, novelty), shape (5, n), in random order."""
-    n_scaling, least = 0, FEWEST_ROWS
-    if scaling is None:
-        n_scaling, least = int(data.shape[1] * SCALING_SHARE), MIN_ROWS
-        true, gap, epistemic, aleatoric, _ = data[:, :n_scaling]
-        if n_scaling == 0:
-            raise ValueError(
-                f"a calibration needs at least {MIN_ROWS} rows for its residuals and some for its scaling"
-            )
-        scaling = fit_scaling(true - gap, epistemic, aleatoric)
-    true, gap, epistemic, aleatoric, novelty = data[:, n_scaling : n_scaling + MAX_RESIDUALS]
-    z = (true - gap) / scaling(epistemic, aleatoric)
-    if novelty_threshold is None:
-        groups = [z]
-    else:
-        groups = [z[novelty <= novelty_threshold], z[novelty > novelty_threshold]]
-    for group in groups:
-        if len(group) < least:
-            raise ValueError(f"{len(group)} rows are left for residuals of a group, {least} are needed")
-    residuals = tuple(Residuals(tuple(float(f"{v:.6g}") for v in np.sort(group))) for group in groups)
-    return Calibration(scaling, residuals, novelty_threshold)
+    least = MIN_ROWS if scaling is None else FEWEST_ROWS
+    z, group = _standardised(data, scaling)[:MAX_RESIDUALS], _group(data[4], edges)[:MAX_RESIDUALS]
+    groups = [np.sort(z[group == i]) for i in range(len(edges) + 1)]
+    for each in groups:
+        if len(each) < least:
+            raise ValueError(f"{len(each)} rows are left for residuals of a group, {least} are needed")
+    residuals = tuple(Residuals(tuple(_rounded(value) for value in each)) for each in groups)
+    return Calibration(scaling or _scaling_of(data), residuals, edges)
 
 
-def _cross_validate(data: Floats, novelty_threshold: float | None, scaling: Scaling | None) -> dict[str, Any]:
+def _scaling_of(data: Floats) -> Scaling:
+    true, gap, epistemic, aleatoric, _ = data
+    return fit_scaling(true - gap, epistemic, aleatoric)
+
+
+def _standardised(data: Floats, scaling: Scaling | None) -> Floats:
+    """Errors over the scaled spread, shape (n,); without a scaling, over one fitted to the other folds."""
+    true, gap, epistemic, aleatoric, _ = data
+    if scaling is not None:
+        return np.asarray((true - gap) / scaling(epistemic, aleatoric))
+    n = data.shape[1]
+    if n < MIN_ROWS:
+        raise ValueError(f"{n} rows are left to fit the scaling to, {MIN_ROWS} are needed")
+    fold, std = np.arange(n) % N_FOLDS, np.empty(n)
+    for k in range(N_FOLDS):
+        std[fold == k] = _scaling_of(data[:, fold != k])(epistemic[fold == k], aleatoric[fold == k])
+    return np.asarray((true - gap) / std)
+
+
+def _cross_validate(data: Floats, edges: tuple[float, ...], scaling: Scaling | None) -> dict[str, Any]:
     """Score the procedure: each fold by a calibration fitted on the other folds."""
     fold = np.arange(data.shape[1]) % N_FOLDS
     true, gap, epistemic, aleatoric, novelty = data
     std = np.zeros_like(gap)
     ends = {level: (np.zeros_like(gap), np.zeros_like(gap)) for level in metrics.LEVELS}
     for k in range(N_FOLDS):
-        fitted, held = _fit(data[:, fold != k], novelty_threshold, scaling), fold == k
+        fitted, held = _fit(data[:, fold != k], edges, scaling), fold == k
         std[held] = fitted.std(epistemic[held], aleatoric[held])
         for level, (lo, hi) in ends.items():
             lo[held], hi[held] = fitted.interval(gap[held], std[held], level, novelty[held])
+    inside = (ends[0.9][0] <= true) & (true <= ends[0.9][1])
+    group = _group(novelty, edges)
     return {
         "crps_raw_ev": _rounded(metrics.crps(true, gap, Scaling()(epistemic, aleatoric))),
         "crps_ev": _rounded(metrics.crps(true, gap, std)),
         "coverage": {f"{100 * p:g}": _rounded(metrics.coverage(true, *ends[p])) for p in ends},
         "width_ev": {f"{100 * p:g}": _rounded(metrics.mean_width(*ends[p])) for p in ends},
+        "coverage_90_by_group": tuple(
+            _rounded(float(inside[group == i].mean())) for i in range(len(edges) + 1)
+        ),
     }
 
 
@@ -299,4 +348,13 @@ def _check_keys(kind: type, content: dict[str, Any], path: Path | str) -> dict[s
     wrong = content.keys() ^ {field.name for field in fields(kind)}
     if wrong:
         raise ValueError(f"{path}: unknown or missing in {kind.__name__.lower()}: {', '.join(sorted(wrong))}")
+    return content
+
+
+def _upgrade_from_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew two groups of novelty at most, and did not record their coverage."""
+    threshold = content.pop("novelty_threshold", None)
+    content["novelty_edges"] = [] if threshold is None else [threshold]
+    if content.get("record"):
+        content["record"]["coverage_90_by_group"] = []
     return content

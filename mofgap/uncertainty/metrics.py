@@ -166,6 +166,22 @@ def mean_width(lo: npt.ArrayLike, hi: npt.ArrayLike) -> float:
     return _mean(high - low)
 
 
+def interval_score(y_true: npt.ArrayLike, lo: npt.ArrayLike, hi: npt.ArrayLike, level: float) -> float:
+    """Mean width in eV plus 2 / (1 - level) times what each row lies outside by, the smaller the better.
+
+    Gneiting and Raftery, J. Am. Stat. Assoc. 102, 359 (2007), equation 43.
+
+    Raises:
+        ValueError: ``level`` is not between 0 and 1, or columns do not fit together.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, not {level}")
+    (true,) = columns(y_true=y_true)
+    low, high = _ends(lo, hi, len(true))
+    outside = np.maximum(low - true, 0) + np.maximum(true - high, 0)
+    return _mean(high - low + 2 / (1 - level) * outside)
+
+
 def gaussian_interval(y_pred: npt.ArrayLike, y_std: npt.ArrayLike, level: float) -> tuple[Floats, Floats]:
     """The central interval of N(y_pred, std^2) of the given level, both ends of shape (n,) in eV."""
     if not 0 < level < 1:

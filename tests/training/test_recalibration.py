@@ -53,7 +53,7 @@ def write_labels(path: Path, frame: pd.DataFrame, model_folder: Path, n: int, sh
     return path
 
 
-@pytest.mark.parametrize(("n", "n_scaling"), [(40, 0), (220, 66)])
+@pytest.mark.parametrize(("n", "n_scaling"), [(40, 0), (220, 220)])
 def test_the_new_intervals_cover_where_the_old_ones_did_not(
     n: int, n_scaling: int, source: Path, tiny_frame: pd.DataFrame, tmp_path: Path
 ) -> None:

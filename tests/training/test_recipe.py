@@ -114,12 +114,12 @@ def test_novel_structures_get_intervals_of_their_own_where_there_are_enough() ->
     n = 1200
     novelty = rng.random(n)
     true = rng.uniform(1, 4, n)
-    gap = true + np.where(novelty > recipe.NOVELTY_THRESHOLD, 0.6, 0.2) * rng.standard_normal(n)
+    gap = true + np.where(novelty > 0.8, 0.6, 0.2) * rng.standard_normal(n)
     found = Posterior(gap, np.full(n, 0.1), np.full(n, 0.2), np.empty((n, 0)))
     ids = [str(i) for i in range(n)]
     split = recipe.calibration_of(found, true, ids, novelty=novelty)
-    assert split.novelty_threshold == recipe.NOVELTY_THRESHOLD
+    assert split.novelty_edges == pytest.approx((0.2, 0.4, 0.6, 0.8), abs=0.04)
     lo, hi = split.interval([2.0, 2.0], [0.3, 0.3], 0.9, [0.1, 0.95])
     assert (hi - lo)[1] > 1.5 * (hi - lo)[0]
-    few = Posterior(gap[:300], np.full(300, 0.1), np.full(300, 0.2), np.empty((300, 0)))
-    assert recipe.calibration_of(few, true[:300], ids[:300], novelty=novelty[:300]).novelty_threshold is None
+    few = Posterior(gap[:399], np.full(399, 0.1), np.full(399, 0.2), np.empty((399, 0)))
+    assert recipe.calibration_of(few, true[:399], ids[:399], novelty=novelty[:399]).novelty_edges == ()

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mofgap.uncertainty import metrics
-from mofgap.uncertainty.calibrate import Calibration, fit_calibration
+from mofgap.uncertainty.calibrate import Calibration, fit_calibration, quantile_edges
 from mofgap.uncertainty.conformal import Residuals
-from mofgap.uncertainty.scaling import Scaling
+from mofgap.uncertainty.scaling import Scaling, fit_scaling
 
 N_TEST = 20_000
 
@@ -59,7 +59,7 @@ def test_raw_intervals_of_the_same_data_do_not_cover():
 
 def test_record_tells_what_was_fitted(calibration):
     record = calibration.record
-    assert (record.n_scaling, record.n_residuals) == (300, 700)
+    assert (record.n_scaling, record.n_residuals) == (1000, 1000)
     assert record.ids_sha256 == hashlib.sha256("\n".join(sorted(names(1000))).encode()).hexdigest()
     assert record.crps_ev < 0.9 * record.crps_raw_ev
     assert record.coverage["90"] == pytest.approx(0.9, abs=0.03)
@@ -162,13 +162,59 @@ def test_failed_rows_stay_unknown(calibration):
         assert np.isnan(column).tolist() == [True, True, False]
 
 
+def test_each_residual_is_judged_by_a_scaling_that_never_saw_it(calibration):
+    ids = names(1000)
+    order = np.array(sorted(range(1000), key=lambda i: hashlib.sha256(ids[i].encode()).digest()))
+    true, gap, epistemic, aleatoric = (column[order] for column in synthetic(1000, 0))
+    z, fold = np.zeros(1000), np.arange(1000) % 5
+    for k in range(5):
+        rest, held = fold != k, fold == k
+        scaling = fit_scaling((true - gap)[rest], epistemic[rest], aleatoric[rest])
+        z[held] = (true - gap)[held] / scaling(epistemic[held], aleatoric[held])
+    np.testing.assert_allclose(calibration.residuals[0].values, np.sort(z), rtol=1e-5)
+    assert calibration.scaling == fit_scaling(true - gap, epistemic, aleatoric)
+
+
+def test_edges_deal_equal_groups_of_enough_rows():
+    novelty = np.random.default_rng(0).random(1000)
+    edges = quantile_edges(novelty, 5, 200)
+    assert edges == pytest.approx(np.quantile(novelty, [0.2, 0.4, 0.6, 0.8]), rel=1e-5)
+    assert len(quantile_edges(novelty, 5, 250)) == 3
+    assert quantile_edges(novelty, 5, 501) == ()
+    # A third of the rows on one value: no edge may cut an empty group off.
+    tied = np.where(novelty < 0.35, 1.0, novelty)
+    edges = quantile_edges(tied, 5, 150)
+    counts = np.bincount(np.searchsorted(edges, tied), minlength=len(edges) + 1)
+    assert len(edges) >= 2 and counts.min() >= 150
+    assert quantile_edges(np.ones(1000), 5, 200) == ()
+
+
+def test_groups_of_novelty_hold_their_coverage_where_one_for_all_does_not():
+    true, gap, epistemic, aleatoric = synthetic(6000, 8)
+    novelty = np.random.default_rng(80).random(6000)
+    true = np.maximum(gap + (0.5 + novelty) * (true - gap), 0)
+    half = [column[:2000] for column in (true, gap, epistemic, aleatoric)]
+    edges = quantile_edges(novelty[:2000], 4, 200)
+    grouped = fit_calibration(*half, names(2000), novelty=novelty[:2000], novelty_edges=edges)
+    single = fit_calibration(*half, names(2000))
+    assert len(grouped.residuals) == 4 and len(grouped.record.coverage_90_by_group) == 4
+    assert grouped.record.coverage_90_by_group == pytest.approx([0.9] * 4, abs=0.05)
+    last = novelty > edges[-1]
+    covered = {}
+    for name, each in (("grouped", grouped), ("single", single)):
+        std = each.std(epistemic[2000:], aleatoric[2000:])
+        lo, hi = each.interval(gap[2000:], std, 0.9, novelty[2000:])
+        covered[name] = metrics.coverage(true[2000:][last[2000:]], lo[last[2000:]], hi[last[2000:]])
+    assert covered["single"] < 0.86 < covered["grouped"] < 0.94
+
+
 def test_novel_structures_get_their_own_width():
     true, gap, epistemic, aleatoric = synthetic(2000, 6)
     novelty = np.random.default_rng(60).random(2000)
     far = novelty > 0.7
     true = np.where(far, np.maximum(gap + 3 * (true - gap), 0), true)
     half = [column[:1000] for column in (true, gap, epistemic, aleatoric)]
-    split = fit_calibration(*half, names(1000), novelty=novelty[:1000], novelty_threshold=0.7)
+    split = fit_calibration(*half, names(1000), novelty=novelty[:1000], novelty_edges=[0.7])
     std = split.std(epistemic[1000:], aleatoric[1000:])
     lo, hi = split.interval(gap[1000:], std, 0.9, novelty[1000:])
     for group in (far[1000:], ~far[1000:]):
@@ -194,7 +240,7 @@ def test_raw_is_gaussian_and_says_so(calibration):
 
 def test_json_round_trip(calibration, tmp_path):
     novelty = np.arange(1000) % 2
-    split = fit_calibration(*synthetic(1000, 0), names(1000), novelty=novelty, novelty_threshold=0.5)
+    split = fit_calibration(*synthetic(1000, 0), names(1000), novelty=novelty, novelty_edges=[0.5])
     for original in (calibration, split, Calibration.raw()):
         original.save(tmp_path / "calibration.json")
         assert Calibration.load(tmp_path / "calibration.json") == original
@@ -203,12 +249,13 @@ def test_json_round_trip(calibration, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(version=2), "version 2"),
+        (lambda c: c.update(version=3), "version 3"),
         (lambda c: c.pop("version"), "version None"),
         (lambda c: c.update(colour="red"), "colour"),
         (lambda c: c["scaling"].update(power=2), "power"),
         (lambda c: c["record"].pop("n_scaling"), "n_scaling"),
-        (lambda c: c.pop("novelty_threshold"), "novelty_threshold"),
+        (lambda c: c.pop("novelty_edges"), "novelty_edges"),
+        (lambda c: c.update(novelty_edges=[0.5]), "distributions"),
         (lambda c: c.update(residuals=[]), "distributions"),
         (lambda c: c.update(residuals=[[0.0, 1.0]]), "at least 19"),
     ],
@@ -223,6 +270,23 @@ def test_a_file_of_another_kind_is_refused(calibration, tmp_path, change, messag
         Calibration.load(path)
 
 
+@pytest.mark.parametrize("threshold", [None, 0.8])
+def test_files_of_version_1_are_read(calibration, tmp_path, threshold):
+    path = tmp_path / "calibration.json"
+    calibration.save(path)
+    content = json.loads(path.read_text())
+    del content["novelty_edges"], content["record"]["coverage_90_by_group"]
+    content |= {"version": 1, "novelty_threshold": threshold}
+    content["residuals"] *= 1 if threshold is None else 2
+    path.write_text(json.dumps(content))
+    old = Calibration.load(path)
+    assert old.novelty_edges == (() if threshold is None else (0.8,))
+    assert old.record.coverage == calibration.record.coverage and old.record.coverage_90_by_group == ()
+    np.testing.assert_array_equal(
+        old.interval([2.0], [0.3], 0.9, [0.9]), calibration.interval([2.0], [0.3], 0.9)
+    )
+
+
 def test_nonsense_is_refused(calibration):
     rows, ids = synthetic(400, 0), names(400)
     with pytest.raises(ValueError, match="different ids"):
@@ -230,12 +294,12 @@ def test_nonsense_is_refused(calibration):
     with pytest.raises(ValueError, match="99 are needed"):
         fit_calibration(*(column[:100] for column in rows), ids[:100])
     with pytest.raises(ValueError, match="99 are needed"):
-        fit_calibration(*rows, ids, novelty=np.zeros(400), novelty_threshold=0.5)
+        fit_calibration(*rows, ids, novelty=np.zeros(400), novelty_edges=[0.5])
     with pytest.raises(ValueError, match="400 reference gaps are negative"):
         fit_calibration(-rows[0] - 1, *rows[1:], ids)
     with pytest.raises(ValueError, match="come together"):
-        fit_calibration(*rows, ids, novelty_threshold=0.5)
-    with pytest.raises(ValueError, match="needs at least"):
+        fit_calibration(*rows, ids, novelty_edges=[0.5])
+    with pytest.raises(ValueError, match="99 are needed"):
         fit_calibration([], [], [], [], [])
     with pytest.raises(ValueError, match="window"):
         calibration.p_in_window([1.0], [0.1], 2.0, 1.0)
@@ -244,7 +308,9 @@ def test_nonsense_is_refused(calibration):
     with pytest.raises(ValueError, match="one length"):
         calibration.interval([1.0], [0.1, 0.2])
     with pytest.raises(ValueError, match="either all"):
-        Calibration(Scaling(), (Residuals(), calibration.residuals[0]), novelty_threshold=0.5)
+        Calibration(Scaling(), (Residuals(), calibration.residuals[0]), novelty_edges=(0.5,))
+    with pytest.raises(ValueError, match="ascend"):
+        Calibration(Scaling(), (Residuals(),) * 3, novelty_edges=(0.5, 0.5))
 
 
 def test_a_given_scaling_leaves_all_rows_for_residuals_and_few_are_enough():

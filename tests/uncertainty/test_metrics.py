@@ -243,3 +243,13 @@ def test_summary_takes_other_intervals():
     assert out["coverage_90"] == 0.5
     assert out["width_90_ev"] == pytest.approx(1.5)
     assert "coverage_50" not in out
+
+
+def test_interval_score_is_least_for_the_central_interval():
+    assert m.interval_score([1.0, 5.0, 0.0], [0, 2, 1], [2, 4, 2], 0.9) == pytest.approx(5 / 3 + 20 * 2 / 3)
+    draws = np.random.default_rng(0).normal(size=100_000)
+    best = m.interval_score(draws, *m.gaussian_interval(0 * draws, 0 * draws + 1, 0.9), 0.9)
+    for lo, hi in ((-1.5, 1.5), (-1.8, 1.8), (-1.4, 1.9)):
+        assert m.interval_score(draws, 0 * draws + lo, 0 * draws + hi, 0.9) > best
+    with pytest.raises(ValueError, match="level"):
+        m.interval_score([1.0], [0.0], [2.0], 1.0)
