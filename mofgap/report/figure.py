@@ -42,15 +42,44 @@ _CHARACTERS_AN_INCH = 17
 _ON_PAGE = {INK: "var(--ink)", GRID: "var(--rule)", WINDOW: "var(--window)", SERIES[0]: "var(--bar)"}
 
 
+class Drawn(Figure):
+    """A figure that a notebook shows, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with _quiet():
+            self.savefig(buffer, format="png", dpi=120, facecolor="white", metadata={"Software": None})
+        return buffer.getvalue()
+
+
 def new_axes(caption: str, width_inch: float = 5.4, height_inch: float = 4.0) -> Axes:
     """Axes of a figure of their own, the caption below; nothing of pyplot's state is touched."""
+    return new_panels(caption, 1, width_inch, height_inch)[0]
+
+
+def new_panels(
+    caption: str, n: int, width_inch: float = 5.4, height_inch: float = 4.0, *, n_columns: int = 1
+) -> list[Axes]:
+    """Axes of one figure in rows of ``n_columns``, all on the same scales, the caption below them all.
+
+    Args:
+        caption: What is shown.
+        n: Number of axes.
+        width_inch: Of the figure.
+        height_inch: Of each row.
+        n_columns: Axes in a row.
+    """
+    n_rows = -(-n // n_columns)
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width_inch, height_inch), layout="constrained")
+        figure = Drawn(figsize=(width_inch, height_inch * n_rows), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
+        grid = figure.subplots(n_rows, n_columns, sharex=n > 1, sharey=n > 1, squeeze=False)
+        axes = list(grid.flat)
+        for unused in axes[n:]:
+            unused.remove()
         lines = textwrap.fill(caption, int(width_inch * _CHARACTERS_AN_INCH))
         figure.supxlabel(lines, fontsize=8, x=0.02, ha="left", parse_math=False).set_gid(_CAPTION)
-    return axes
+    return axes[:n]
 
 
 def figure_of(axes: Axes) -> Figure:

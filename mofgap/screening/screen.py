@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +25,7 @@ from mofgap.screening.row import DEFAULT_COVERAGE, Row
 from mofgap.screening.settings import Settings
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from mofgap.screening.notebook import Screening
 
 Task = tuple[Source, str]
 """An input, and the sha256 of the bytes that were done before."""
@@ -47,7 +48,8 @@ def screen(
     disorder: Disorder = "refuse",
     coverage: float = DEFAULT_COVERAGE,
     novel: Novel = "keep",
-) -> pd.DataFrame:
+    progress: bool | None = None,
+) -> Screening:
     """Predict and rank structures: ``mofgap screen`` in Python.
 
     Args:
@@ -68,14 +70,17 @@ def screen(
         disorder: ``refuse`` or ``majority``.
         coverage: Of the intervals, 0.5 to 0.99; names their columns.
         novel: Structures unlike all of training: ``keep``, ``last`` or ``drop``.
+        progress: Show a bar while it works; by default in a notebook.
 
     Returns:
-        A row for each structure and each failure, with the columns of `Row`.
+        A DataFrame with a row for each structure and each failure, and the columns of `Row`. A notebook shows
+        it as a table with the intervals drawn; its ``plot()`` returns them as a Figure.
 
     Raises:
         ValueError: An argument makes no sense; a `ModelError` if there is no such model.
         TypeError: Something is neither a path nor a structure.
     """
+    from mofgap.screening.notebook import Screening
     from mofgap.screening.table import to_frame
 
     settings = Settings(window, uncertainty, samples, seed, batch_atoms, max_atoms, disorder, coverage)
@@ -84,7 +89,19 @@ def screen(
         raise ValueError(f"workers must be at least 1, not {workers}")
     predictor = model if isinstance(model, GapPredictor) else load_model(model, device)
     stream = stream_rows(sources_of(structures), predictor, settings, workers)
-    return to_frame(rank_rows((row for rows in stream for row in rows), order, top, novel), coverage)
+    rows = [row for rows in _with_bar(stream, progress) for row in rows]
+    return Screening(to_frame(rank_rows(rows, order, top, novel), coverage))
+
+
+def _with_bar(stream: Iterator[tuple[Row, ...]], progress: bool | None) -> Iterator[tuple[Row, ...]]:
+    """The stream, while a bar counts its inputs; in a notebook the bar is the notebook's own."""
+    if progress is None:
+        progress = "ipykernel" in sys.modules
+    if not progress:
+        return stream
+    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+    return iter(tqdm(stream, desc="screening", unit=" files", leave=False))
 
 
 def sources_of(structures: Any) -> Iterator[Source]:

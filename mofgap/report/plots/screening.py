@@ -59,7 +59,7 @@ def top_intervals(
     shown = slice(0, n_top)
     caption = (
         f"The first {len(rows[shown])} of {counted(len(rows), n_out)} in order of rank: predicted gap (dot) "
-        f"and its {coverage} interval (line){_window_note(window, unit)}."
+        f"and its {coverage.replace(' ', chr(160))} interval (line){_window_note(window, unit)}."
     )
     axes = new_axes(caption, _WIDTH_INCH, 1.5 + 0.26 * max(4, len(rows[shown])))
     axes.set(xlabel=f"gap / {unit}")

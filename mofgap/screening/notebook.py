@@ -1,0 +1,188 @@
+"""A screening in a notebook: a DataFrame that shows as a rich table and draws itself."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from pandas.plotting import PlotAccessor
+
+from mofgap.screening.row import WARNING_SEPARATOR
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Window = tuple[float, float] | None
+N_SHOWN = 15
+NEEDED = ("rank", "structure_id", "status", "formula", "gap_ev", "gap_std_ev", "warnings")
+
+# Colours with an alpha lie well on a light and on a dark notebook.
+_BAR = "position:absolute;top:.45em;height:.25em;background:#4a8fd0"
+_DOT = (
+    "position:absolute;top:.27em;width:.6em;height:.6em;margin-left:-.3em;border-radius:50%;"
+    "background:#4a8fd0"
+)
+_INSIDE = "position:absolute;top:0;bottom:0;background:rgba(240,199,94,.45)"
+_AXIS = "position:relative;display:block;width:11em;height:1.15em;background:rgba(128,128,128,.14)"
+
+
+class ScreeningPlot(PlotAccessor):
+    """``table.plot()`` draws the screening; ``table.plot.hist(...)`` and the others are those of pandas."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        super().__init__(table)
+        self._table = table
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Draw gaps and intervals of the best rows, the window shaded.
+
+        Args:
+            args: Any makes it pandas' own plot.
+            kwargs: ``n_top``, the number of rows; any other makes it pandas' own plot.
+
+        Returns:
+            A matplotlib Figure.
+        """
+        table = self._table
+        if args or set(kwargs) - {"n_top"} or not is_screening(table) or not coverage_of(table):
+            return super().__call__(*args, **kwargs)
+        return _intervals(table, kwargs.get("n_top", N_SHOWN))
+
+
+class Screening(pd.DataFrame):
+    """What `mofgap.screen` returns: a DataFrame with the columns of `mofgap.screening.row.Row`."""
+
+    @property
+    def plot(self) -> ScreeningPlot:
+        """Called, it draws the screening; its attributes are pandas' plots."""
+        return ScreeningPlot(self)
+
+    @property
+    def _constructor(self) -> Callable[..., Screening]:
+        return Screening
+
+    @property
+    def window(self) -> Window:
+        """Ends of the window that was screened for, eV; an open end is infinite. None if there is none."""
+        return window_of(self)
+
+    def _repr_html_(self) -> str:
+        if not is_screening(self):
+            return pd.DataFrame(self).to_html(max_rows=N_SHOWN)
+        return table_html(self)
+
+
+def is_screening(frame: pd.DataFrame) -> bool:
+    """Whether a frame has the columns that a screening is shown by; a selection of columns may not."""
+    return all(name in frame.columns for name in NEEDED)
+
+
+def coverage_of(frame: pd.DataFrame) -> str:
+    """Coverage of the intervals in percent, as their columns are named; empty where there are none."""
+    for name in frame.columns:
+        if isinstance(name, str) and name.startswith("gap_lo") and name.endswith("_ev"):
+            return name.removeprefix("gap_lo").removesuffix("_ev")
+    return ""
+
+
+def window_of(frame: pd.DataFrame) -> Window:
+    """The window that a table was screened for, eV.
+
+    Returns:
+        Its ends, an open one infinite; None where there is none, the table does not say, or says several.
+    """
+    if not {"p_in_window", "window_lo_ev", "window_hi_ev"} <= set(frame.columns):
+        return None
+    ends = frame.loc[frame.p_in_window.notna(), ["window_lo_ev", "window_hi_ev"]].drop_duplicates()
+    if len(ends) != 1 or ends.isna().all(axis=None):
+        return None
+    low, high = ends.fillna({"window_lo_ev": -float("inf"), "window_hi_ev": float("inf")}).iloc[0]
+    return float(low), float(high)
+
+
+def table_html(frame: pd.DataFrame, n_shown: int = N_SHOWN) -> str:
+    """The best rows as an HTML table with a bar for each interval, all on one axis; texts are escaped."""
+    status = frame.status.value_counts()
+    ranked = frame[frame.status != "failed"]
+    shown = ranked.head(n_shown)
+    kinds = {"ok": "ok", "warning": "with warnings", "failed": "failed"}
+    counts = ", ".join(f"{status.get(kind, 0):,} {words}" for kind, words in kinds.items())
+    window = window_of(frame)
+    if window is not None:
+        counts += f"; window {window[0]:g} to {window[1]:g} eV"
+    if len(ranked) > len(shown):
+        counts += f"; the first {len(shown)} of {len(ranked):,} shown"
+    columns = _columns(shown, window)
+    head = "".join(f'<th style="text-align:left">{name}</th>' for name in columns)
+    cells = zip(*columns.values(), strict=True)
+    body = "".join("<tr>" + "".join(map(_data, row)) + "</tr>" for row in cells)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{counts}</p>"
+
+
+def _columns(shown: pd.DataFrame, window: Window) -> dict[Hashable, list[str]]:
+    """HTML of the cells of each column."""
+
+    def texts(name: str) -> list[str]:
+        return [html.escape(str(value)) for value in shown[name]]
+
+    names = ("gap_ev", "gap_std_ev")
+    gaps = [f"{gap:.2f} ± {std:.2f}" for gap, std in zip(*(shown[n] for n in names), strict=True)]
+    columns: dict[Hashable, list[str]] = {
+        "#": ["" if pd.isna(rank) else str(rank) for rank in shown["rank"]],
+        "structure": texts("structure_id"),
+        "formula": texts("formula"),
+        "gap / eV": gaps,
+    }
+    if coverage := coverage_of(shown):
+        ends = [f"gap_lo{coverage}_ev", f"gap_hi{coverage}_ev"]
+        axis_end = max(1.0, shown[ends[1]].max())
+        columns[f"{coverage} % interval, 0 to {axis_end:.1f} eV"] = [
+            _bar(low, gap, high, window, axis_end)
+            for low, gap, high in zip(shown[ends[0]], shown.gap_ev, shown[ends[1]], strict=True)
+        ]
+    if window is not None:
+        columns["in window"] = ["" if pd.isna(p) else f"{p:.0%}" for p in shown.p_in_window]
+    columns["warnings"] = [_warnings(text) for text in shown.warnings]
+    return columns
+
+
+def _bar(low: float, gap: float, high: float, window: Window, axis_end: float) -> str:
+    def place(value: float) -> float:
+        return 100 * min(axis_end, max(0.0, value)) / axis_end
+
+    def span(style: str, start: float, end: float) -> str:
+        return (
+            f'<span style="{style};left:{place(start):.1f}%;width:{place(end) - place(start):.1f}%"></span>'
+        )
+
+    if pd.isna(low) or pd.isna(high):
+        return ""
+    inside = "" if window is None else span(_INSIDE, *window)
+    dot = f'<span style="{_DOT};left:{place(gap):.1f}%"></span>'
+    title = f"{low:.2f} to {high:.2f} eV"
+    return f'<span style="{_AXIS}" title="{title}">{inside}{span(_BAR, low, high)}{dot}</span>'
+
+
+def _warnings(text: Any) -> str:
+    """The names of warnings; their explanations appear under the pointer."""
+    found = [part.partition(":") for part in str(text or "").split(WARNING_SEPARATOR) if part]
+    return ", ".join(
+        f'<span title="{html.escape(words.strip())}">{html.escape(name)}</span>' for name, _, words in found
+    )
+
+
+def _data(content: str) -> str:
+    return f'<td style="text-align:left">{content}</td>'
+
+
+def _intervals(table: pd.DataFrame, n_top: int) -> Figure:
+    # The plots know nothing of this class; they are needed only when something is drawn.
+    from mofgap.report import plots
+
+    coverage = coverage_of(table)
+    return plots.top_intervals(
+        "structure_id", "gap_ev", f"gap_lo{coverage}_ev", f"gap_hi{coverage}_ev",
+        df=table[table.status != "failed"], window=window_of(table), n_top=n_top, coverage=f"{coverage} %",
+    )  # fmt: skip

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import mofgap
+from mofgap.screening.notebook import Screening, window_of
+from mofgap.screening.row import Row
+from mofgap.screening.table import read_table, to_frame, write_table
+
+MARKUP = '"><script>alert(1)</script>'
+
+
+def row(rank: int, name: str = "s", **more: object) -> Row:
+    values: dict[str, object] = {
+        "formula": "CHO2Zn",
+        "gap_ev": 2.0,
+        "gap_std_ev": 0.4,
+        "gap_lo90_ev": 1.4,
+        "gap_hi90_ev": 2.6,
+        "p_in_window": 0.7,
+        "window_lo_ev": 1.8,
+        "window_hi_ev": 3.0,
+    }
+    return Row(rank, f"{name}.cif", name, "ok", **(values | more))  # type: ignore[arg-type]
+
+
+def screening(*rows: Row) -> Screening:
+    return Screening(to_frame(rows))
+
+
+def test_screen_returns_a_data_frame_that_stays_one_of_its_kind(
+    model_folder: Path, write_cifs: object, tmp_path: Path
+) -> None:
+    write_cifs(tmp_path, 2)  # type: ignore[operator]
+    table = mofgap.screen(tmp_path, (1.0, 3.0), model=str(model_folder), progress=True)
+    assert isinstance(table, Screening) and isinstance(table, pd.DataFrame) and table.window == (1.0, 3.0)
+    assert isinstance(table.head(1), Screening) and isinstance(pickle.loads(pickle.dumps(table)), Screening)
+    assert "s0" in table._repr_html_() and isinstance(table.plot(), Figure)
+
+
+def test_rich_table_shows_the_best_rows_and_counts_the_others() -> None:
+    rows = [row(i + 1, f"s{i}") for i in range(40)] + [Row(None, "bad.cif", "bad", "failed", "why")]
+    shown = screening(*rows)._repr_html_()
+    assert "2.00 ± 0.40" in shown and "70%" in shown and "1.40 to 2.60 eV" in shown
+    assert shown.count("<tr>") == 16 and "the first 15 of 40 shown" in shown and "1 failed" in shown
+    assert "window 1.8 to 3 eV" in shown
+
+
+def test_markup_is_text() -> None:
+    table = screening(row(1, MARKUP, formula=MARKUP, warnings=f"{MARKUP}: {MARKUP} | b: c"))
+    assert "<script" not in table._repr_html_() and "&lt;script&gt;" in table._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        screening(),
+        screening(Row(None, "bad.cif", "bad", "failed", "why")),
+        screening(row(1, p_in_window=None, gap_lo90_ev=None, gap_hi90_ev=None)),
+        screening(row(1))[["gap_ev", "file"]],
+    ],
+    ids=["empty", "failures only", "no intervals", "some columns"],
+)
+def test_odd_tables_show(table: Screening) -> None:
+    assert "<table" in table._repr_html_()
+
+
+def test_plots_of_pandas_are_still_there() -> None:
+    pytest.importorskip("matplotlib.pyplot").switch_backend("agg")
+    table = screening(row(1), row(2, gap_ev=3.0))
+    assert table.plot.scatter("gap_ev", "gap_std_ev").get_xlabel() == "gap_ev"
+    assert table[["gap_ev"]].plot().get_legend() is not None
+    assert len(table.plot(n_top=1).axes[0].get_yticklabels()) == 1
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "json"])
+def test_the_window_is_read_back(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"t.{kind}"
+    write_table(path, [row(1), Row(None, "bad.cif", "bad", "failed", "why")])
+    assert window_of(read_table(path)) == (1.8, 3.0)
+    write_table(path, [row(1, window_hi_ev=None)])
+    assert window_of(read_table(path)) == (1.8, float("inf"))
+
+
+def test_no_window_is_guessed() -> None:
+    assert window_of(screening(row(1), row(2, window_lo_ev=1.0))) is None
+    assert window_of(screening(row(1, window_lo_ev=None, window_hi_ev=None))) is None
+    assert window_of(screening(row(1, p_in_window=None))) is None
+    assert window_of(screening(row(1)).drop(columns=["window_lo_ev"])) is None
