@@ -12,15 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.measure import one_thread, print_table
-from mofgap.cli.train import LEAST_VAL
 from mofgap.crystals.dataset import build_store, read_table, table_crystals
 from mofgap.gap.folder import About, find_model, read_config
 from mofgap.gap.model import GapModelConfig
 from mofgap.gap.predictor import load_model
 from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.finetune import FinetuneConfig
-from mofgap.training.labels import MAX_VAL_SHARE, Labels
-from mofgap.training.recipe import predict_store, train
+from mofgap.training.labels import Labels
+from mofgap.training.recipe import FEW_LABELS, predict_store, train
 from mofgap.uncertainty.metrics import mae
 
 Floats = NDArray[np.float64]
@@ -29,7 +28,7 @@ Floats = NDArray[np.float64]
 def labelled(frame: pd.DataFrame, test: pd.DataFrame, n: int, target: str, seed: int) -> Labels:
     """So many labels dealt to train and val as ``--from`` deals them, and the test rows."""
     drawn = frame.sample(n, random_state=seed)
-    n_val = round(n * min(MAX_VAL_SHARE, max(0.1, LEAST_VAL / n)))
+    n_val = 0 if n < FEW_LABELS else n // 10
     drawn = drawn.assign(split=np.where(np.arange(n) < n_val, "val", "train"))
     return Labels(pd.concat([drawn, test], ignore_index=True), target, ())
 

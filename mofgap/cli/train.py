@@ -11,9 +11,6 @@ import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
 
-LEAST_VAL = 40
-"""Structures that ``--from`` deals to ``val`` where it can: enough for intervals of 95 %."""
-
 
 def train(
     labels: Annotated[Path, typer.Argument(help="Parquet table of structures and gaps, or CSV of labels.")],
@@ -51,7 +48,10 @@ def train(
         int | None, typer.Option(min=1, help="Stop after so many epochs without improvement.")
     ] = None,
     split_column: Annotated[
-        str, typer.Option(help="Column of train/val/test; dealt 80/10/10 without, with --from more to val.")
+        str,
+        typer.Option(
+            help="Column of train/val/test; dealt 80/10/10 without, but for few labels with --from."
+        ),
     ] = "split",
     level_of_theory: Annotated[str, typer.Option(help="Of the labels, shown with each gap.")] = "unknown",
     citation: Annotated[str, typer.Option(help="Whom to cite for the labels, and their licence.")] = "",
@@ -66,7 +66,9 @@ def train(
 ) -> None:
     """Fine-tune a gap model on labelled structures, calibrate it, and write a model folder.
 
-    The epoch is chosen, and the error bars are calibrated, on the structures of split ``val``.
+    The epoch is chosen, and the error bars are calibrated, on the structures of split ``val``. With
+    ``--from``, fewer than 500 labels and no column of splits there is none: every structure is learnt from,
+    all epochs are run, and the error bars come from five more trainings that leave out a fifth each.
     """
     from mofgap.crystals.dataset import TableError
     from mofgap.encoders.crystal_transformer import adapter_targets
@@ -77,6 +79,7 @@ def train(
     from mofgap.training.finetune import FinetuneConfig
     from mofgap.training.labels import read_labels
     from mofgap.training.loop import TrainingError
+    from mofgap.training.recipe import FEW_LABELS
     from mofgap.training.recipe import train as train_model
 
     config = FinetuneConfig(
@@ -102,8 +105,8 @@ def train(
                 rank=rank,
                 lora_alpha=2.0 * rank,
             )
-        least_val = LEAST_VAL if start_from else 0
-        table = read_labels(labels, cifs, target, split_column=split_column, seed=seed, least_val=least_val)
+        few = FEW_LABELS if start_from else 0
+        table = read_labels(labels, cifs, target, split_column=split_column, seed=seed, few=few)
         for line in table.skipped:
             typer.echo(f"skipped {line}", err=True)
         outcome = train_model(

@@ -12,7 +12,7 @@ from mofgap.gap.folder import CALIBRATION, read_config
 from mofgap.training.atoms import ATOM_TARGETS
 from mofgap.training.finetune import FinetuneConfig
 from mofgap.training.labels import Labels
-from mofgap.training.recipe import Outcome
+from mofgap.training.recipe import CROSS_FITTED, N_FOLDS, Outcome
 from mofgap.uncertainty.calibrate import Calibration
 
 CARD = "card.md"
@@ -68,7 +68,7 @@ def write_card(folder: Path, labels: Labels, outcome: Outcome, config: FinetuneC
         f"{', '.join(model['target_modules'])}; {outcome.n_trainable:,} trained parameters.",
         *_parentage(outcome),
         f"Training: {settings}.",
-        f"The epoch was chosen on val; nothing was fitted on test. {error_bars(folder)}",
+        f"{_choice(outcome)} Nothing was fitted on test. {error_bars(folder)}",
         f"Cost: {outcome.seconds / 60:.0f} minutes of wall-clock time for the epochs.",
         "",
         "```",
@@ -78,9 +78,21 @@ def write_card(folder: Path, labels: Labels, outcome: Outcome, config: FinetuneC
         "## Quality",
         *table,
         "",
-        "Figures on val flatter the model: the epoch was chosen and the error bars were fitted there.",
+        "Figures on val flatter the model: the epoch was chosen and the error bars were fitted there."
+        if CROSS_FITTED not in outcome.metrics
+        else "The error bars were fitted to the cross-fitted errors, so that their coverage is no surprise.",
     ]
     (folder / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _choice(outcome: Outcome) -> str:
+    """A sentence on when the training ended."""
+    if CROSS_FITTED not in outcome.metrics:
+        return "The epoch was chosen on val." if "val" in outcome.metrics else "All epochs were run."
+    return (
+        f"All epochs were run on all of train. What is called {CROSS_FITTED} was predicted by {N_FOLDS} more "
+        "models, each trained without the structures that it predicts."
+    )
 
 
 def _parentage(outcome: Outcome) -> list[str]:

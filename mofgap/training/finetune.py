@@ -72,7 +72,7 @@ class Labelled:
         store: Their graphs.
         gap_ev: (n,) labels.
         train: Positions to learn from.
-        val: Positions to choose the epoch and to calibrate by.
+        val: Positions to choose the epoch and to calibrate by; none where all epochs are to be run.
     """
 
     ids: Sequence[str]
@@ -197,7 +197,7 @@ def finetune(
     precision: str = "32-true",
     progress: bool = True,
 ) -> Tensor:
-    """Fine-tune in place; the model ends in its best epoch on validation.
+    """Fine-tune in place; the model ends in its best epoch on validation, or in the last without any.
 
     Args:
         model: Pretrained encoder, with fresh adapters and head or with trained ones.
@@ -225,7 +225,7 @@ def finetune(
     else:
         _normalise(model, gaps[list(data.train)], features[list(data.train)])
     train = loader(data.store, data.train, config.batch_atoms, config.seed)
-    val = loader(data.store, data.val, config.batch_atoms, None)
+    val = loader(data.store, data.val, config.batch_atoms, None) if data.val else None
     module = Finetuning(model, features, gaps, config, config.epochs * len(train) // devices)
     best = fit(
         module,
@@ -233,7 +233,7 @@ def finetune(
         val,
         folder=folder,
         epochs=config.epochs,
-        monitor="val_mae_ev",
+        monitor="val_mae_ev" if data.val else None,
         patience=config.patience,
         resume=resume,
         device=device,

@@ -17,7 +17,6 @@ from mofgap.crystals.dataset import TableError, read_table
 from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
 
 SPLITS = ("train", "val", "test")
-MAX_VAL_SHARE = 0.4
 LABEL_IDS = ("structure_id", "qmof_id", "file", "name", "id")
 """Columns a CSV may name its structures by, the first that is there."""
 
@@ -50,7 +49,7 @@ def read_labels(
     split_column: str = "split",
     seed: int = 0,
     needed: Sequence[str] = ("train", "val"),
-    least_val: int = 0,
+    few: int = 0,
 ) -> Labels:
     """Read labelled structures.
 
@@ -62,7 +61,7 @@ def read_labels(
             is named, structures are dealt 80/10/10 by a hash of identifier and seed.
         seed: Of that deal.
         needed: Splits that must not be empty.
-        least_val: Deal about so many structures to ``val`` where a tenth is fewer, but at most 40 %.
+        few: Fewer structures than this are not dealt out: all go to ``train``.
 
     Raises:
         TableError: Naming the file and what is missing.
@@ -87,9 +86,10 @@ def read_labels(
         unknown = set(frame.split) - set(SPLITS)
         if unknown:
             raise TableError(f"{path}: {split_column} may be {', '.join(SPLITS)}, not {sorted(unknown)[0]!r}")
+    elif len(frame) < few:
+        frame, needed = frame.assign(split="train"), ("train",)
     else:
-        val_share = min(MAX_VAL_SHARE, max(0.1, least_val / max(1, len(frame))))
-        frame = frame.assign(split=[_deal(name, seed, val_share) for name in frame.structure_id])
+        frame = frame.assign(split=[_deal(name, seed) for name in frame.structure_id])
     for split in needed:
         if not (frame.split == split).any():
             raise TableError(f"{path}: no usable structure in split {split!r}")
@@ -144,7 +144,7 @@ def _row(name: str, crystal: Crystal) -> dict[str, object]:
     }
 
 
-def _deal(name: str, seed: int, val_share: float) -> str:
+def _deal(name: str, seed: int) -> str:
     """A split from a hash, so that adding structures to a large table moves none of the others."""
     draw = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4]) / 2**32
-    return "train" if draw < 0.9 - val_share else "val" if draw < 0.9 else "test"
+    return "train" if draw < 0.8 else "val" if draw < 0.9 else "test"

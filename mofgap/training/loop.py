@@ -101,11 +101,11 @@ def warmup_cosine(optimizer: torch.optim.Optimizer, total_steps: int, warmup: fl
 def fit(
     module: L.LightningModule,
     train: DataLoader[Any],
-    val: DataLoader[Any],
+    val: DataLoader[Any] | None,
     *,
     folder: Path,
     epochs: int,
-    monitor: str,
+    monitor: str | None,
     patience: int | None = None,
     resume: bool = False,
     device: str = "auto",
@@ -122,10 +122,11 @@ def fit(
     Args:
         module: What is trained; logs ``monitor`` on validation.
         train: Training batches.
-        val: Validation batches.
+        val: Validation batches, if there are any.
         folder: Where checkpoints and ``metrics.csv`` go.
         epochs: Passes over the training structures.
-        monitor: Name of the validation metric that chooses the best epoch; smaller is better.
+        monitor: Name of the validation metric that chooses the best epoch; smaller is better. None keeps the
+            last epoch.
         patience: Stop after so many epochs without improvement; None never does.
         resume: Go on from the last checkpoint of ``folder``.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -136,7 +137,7 @@ def fit(
         callbacks: Added to these.
 
     Returns:
-        Path of the best checkpoint.
+        Path of the checkpoint that was kept.
 
     Raises:
         TrainingError: If the folder holds a run already and ``resume`` is off.
@@ -146,18 +147,21 @@ def fit(
         raise TrainingError(f"{folder} holds a training already: resume it, or choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and its device list
-    best = ModelCheckpoint(folder, filename="best", monitor=monitor, enable_version_counter=False)
-    latest = ModelCheckpoint(folder, filename="last", monitor=None, enable_version_counter=False)
+    kept = [ModelCheckpoint(folder, filename="last", monitor=None, enable_version_counter=False)]
     extra: list[Callback] = [RichProgressBar()] if progress else []
-    if patience is not None:
-        extra.append(EarlyStopping(monitor, patience=patience))
+    if monitor is not None:
+        kept.insert(
+            0, ModelCheckpoint(folder, filename="best", monitor=monitor, enable_version_counter=False)
+        )
+        if patience is not None:
+            extra.append(EarlyStopping(monitor, patience=patience))
     trainer = L.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
         devices=devices,
         max_epochs=epochs,
         precision=precision,
         logger=False,
-        callbacks=[*extra, *callbacks, EpochLog(folder / METRICS), best, latest],
+        callbacks=[*extra, *callbacks, EpochLog(folder / METRICS), *kept],
         num_sanity_val_steps=0,
         enable_progress_bar=progress,
         enable_model_summary=False,
@@ -169,4 +173,4 @@ def fit(
     )
     if not trainer.is_global_zero:
         raise SystemExit(0)
-    return folder / "best.ckpt"
+    return last if monitor is None else folder / "best.ckpt"

@@ -34,9 +34,15 @@ def test_a_model_goes_on_to_another_level_of_theory(study: Path, model_folder: P
     done = CliRunner().invoke(app, [*arguments, *options])
     assert done.exit_code == 0, done.output
     predictor = load_model(output, "cpu")
-    assert predictor.about.level_of_theory == "HSE06" and predictor.calibration.is_raw
+    assert predictor.about.level_of_theory == "HSE06"
     assert predictor.model.config == load_model(model_folder, "cpu").model.config
-    assert "Started from the gap model tiny" in (output / "card.md").read_text()
+    # Few labels: all of them teach the model, and all of them carry its intervals.
+    assert len(predictor.calibration.residuals[0].values) == 32
+    assert set(predictor.novelty.ids) >= {f"s{i}" for i in range(32)}
+    card = (output / "card.md").read_text()
+    assert "Started from the gap model tiny" in card
+    assert "train 32" in card and "| cross-fitted |" in card and "conformal on 32 structures" in card
+    assert done.stdout.startswith("split\tcross-fitted")
     missing = CliRunner().invoke(app, [*arguments[:-1], "no-such-model", *options])
     assert missing.exit_code == 1 and "no-such-model" in missing.output
 

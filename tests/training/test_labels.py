@@ -120,13 +120,12 @@ def test_the_deal_of_splits_is_stable(study: Study) -> None:
     assert deal(read_labels(path, cifs, "gap_ev", seed=1)) != fewer
 
 
-def test_a_small_table_can_deal_more_to_validation(study: Study) -> None:
+def test_few_structures_all_go_to_train(study: Study) -> None:
     path, cifs = study(n=200)
-    usual, more = (read_labels(path, cifs, "gap_ev", least_val=n) for n in (0, 50))
-    assert len(usual.positions("val")) < 35 < 36 <= len(more.positions("val")) <= 64
-    assert usual.positions("test") == more.positions("test")
-    most = read_labels(path, cifs, "gap_ev", least_val=500)
-    assert 60 < len(most.positions("val")) < 100
+    assert len(read_labels(path, cifs, "gap_ev", few=201).positions("train")) == 200
+    assert deal(read_labels(path, cifs, "gap_ev", few=200)) == deal(read_labels(path, cifs, "gap_ev"))
+    path, cifs = study(split=["train"] * 29 + ["val"])
+    assert read_labels(path, cifs, "gap_ev", few=201).positions("val") == [29]
 
 
 def test_splits_that_are_not_needed_may_be_empty(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:

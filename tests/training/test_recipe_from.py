@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,15 @@ from mofgap.gap.folder import About
 from mofgap.gap.model import GapModelConfig
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import load_model
+from mofgap.training import recipe
 from mofgap.training.card import write_card
-from mofgap.training.finetune import FinetuneConfig
-from mofgap.training.labels import read_labels
+from mofgap.training.finetune import FinetuneConfig, Labelled
+from mofgap.training.labels import Labels, read_labels
 from mofgap.training.recipe import Outcome, calibration_of, predict_store, train
 from mofgap.uncertainty.scaling import Scaling
 
 CONFIG = FinetuneConfig(epochs=2, batch_atoms=60, learning_rate=1e-2)
+ABOUT = About("hse")
 GENTLE = FinetuneConfig(epochs=1, batch_atoms=60, learning_rate=0.0, noise_learning_rate=0.0)
 
 
@@ -92,6 +94,54 @@ def test_it_starts_from_the_line_between_the_theories(
     shift = (labels - slope * old.gap_ev)[(frame.split == "train").to_numpy()].mean()
     np.testing.assert_allclose(new.gap_ev, slope * old.gap_ev + shift, atol=1e-4)
     np.testing.assert_allclose(new.aleatoric_std_ev, slope * old.aleatoric_std_ev, rtol=1e-3)
+
+
+def test_each_structure_is_predicted_by_a_model_that_never_saw_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [f"s{i}" for i in range(23)]
+    data = Labelled(ids, None, np.zeros(23), list(range(3, 23)), [])  # type: ignore[arg-type]
+    trained: list[tuple[set[int], Path]] = []
+
+    def run(model: set[int], data: Labelled, folder: Path) -> None:
+        assert not data.val
+        model.update(data.train)
+        trained.append((model, folder))
+
+    def predict(model: set[int], store: None, rows: list[int]) -> Posterior:
+        assert not model & set(rows) and model | set(rows) == set(range(3, 23))
+        return Posterior(*(np.array(rows, dtype=float) for _ in range(4)))
+
+    monkeypatch.setattr(recipe, "predict_store", predict)
+    rows, found = recipe._cross_fit(set, data, Path("work"), run)  # type: ignore[arg-type]
+    assert sorted(rows) == list(range(3, 23)) and found.gap_ev.tolist() == rows
+    assert len({folder for _, folder in trained}) == len(trained) == recipe.N_FOLDS
+    shuffled = replace(data, train=data.train[::-1])
+    assert recipe._cross_fit(set, shuffled, Path("work"), run)[0] == rows  # type: ignore[arg-type]
+
+
+def test_without_validation_rows_all_epochs_are_run_and_errors_are_cross_fitted(
+    table: Path, parent: Path, tmp_path: Path
+) -> None:
+    frame = pd.read_parquet(table).assign(split="train")
+    strangers = frame.assign(structure_id=[f"{name}y" for name in frame.structure_id])
+    # Most of the relatives taught the parent: too few others are left for intervals.
+    for rows, n_used in ((frame, 0), (strangers, 30)):
+        folder, labels = tmp_path / str(n_used), Labels(rows, "hse_gap_ev", ())
+
+        def go_on(resume: bool, folder: Path = folder, labels: Labels = labels) -> Outcome:
+            return train(
+                labels, folder, None, CONFIG, parent, ABOUT, resume=resume, device="cpu", progress=False
+            )
+
+        outcome = go_on(resume=False)
+        assert list(outcome.metrics) == ["cross-fitted"] and outcome.metrics["cross-fitted"]["n"] == 30
+        calibration = load_model(folder, "cpu").calibration
+        assert sum(len(group.values) for group in calibration.residuals) == n_used
+        epochs = pd.read_csv(folder / "training" / "metrics.csv").epoch
+        assert epochs.tolist() == [0, 1] and not list(folder.rglob("best.ckpt"))
+        write_card(folder, labels, outcome, CONFIG, "mofgap train")
+        card = (folder / "card.md").read_text()
+        assert "All epochs were run on all of train" in card and "chosen on val" not in card
+    assert go_on(resume=True).metrics == outcome.metrics
 
 
 def test_novelty_remembers_both_trainings(table: Path, parent: Path, tmp_path: Path) -> None:
