@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from mofgap.training.recipe import FEW_LABELS, predict_store, train
 from mofgap.uncertainty.metrics import mae
 
 Floats = NDArray[np.float64]
+STARTS = ("model", "encoder")
 
 
 def labelled(frame: pd.DataFrame, test: pd.DataFrame, n: int, target: str, seed: int) -> Labels:
@@ -41,20 +43,18 @@ def raw_gaps(model: str | Path, frame: pd.DataFrame) -> Floats:
 
 
 def compare(
-    labels: Labels, source: Path, encoder: Path, config: FinetuneConfig, parent: Floats
+    labels: Labels,
+    starts: dict[str, tuple[GapModelConfig | None, Path]],
+    config: FinetuneConfig,
+    parent: Floats,
 ) -> list[list[object]]:
-    """Errors on the test rows: of the parent's gaps on a line, of ``--from`` and from the encoder."""
+    """Errors on the test rows: of the parent's gaps on a line, and of a training from each start."""
     learnt = labels.positions("train")
     known = [*learnt, *labels.positions("val")]
     test = labels.positions("test")
     gap_ev = labels.frame[labels.target].to_numpy(dtype=np.float64)
     slope, shift = np.polyfit(parent[known], gap_ev[known], 1)
     line = np.maximum(slope * parent[test] + shift, 0.0)
-    described = read_config(source)["model"]
-    starts = {
-        "train --from": (None, source),
-        "from the encoder": (GapModelConfig(**described), encoder),
-    }
     numbers: list[object] = [len(known), len(learnt)]
     rows = [[*numbers, "the model's gaps on a line", mae(gap_ev[test], line), "", ""]]
     for name, (model_config, start) in starts.items():
@@ -65,6 +65,9 @@ def compare(
             )
         scores = outcome.metrics["test"]
         rows.append([*numbers, name, scores["mae_ev"], scores["coverage_90"], scores["width_90_ev"]])
+        print(
+            f"{len(known)} labels, {name}: {outcome.seconds:.0f} s of training", file=sys.stderr, flush=True
+        )
     return rows
 
 
@@ -76,6 +79,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, default=os.environ.get("MOFGAP_TABLE"), help="parquet table")
     parser.add_argument("--target", default="hse06_gap_ev", help="column of the other gaps, eV")
     parser.add_argument("--labels", nargs="+", type=int, default=[50, 200, 800], help="numbers of labels")
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=STARTS, help="what to start from")
     parser.add_argument("--split", default="val", help="split the labels are drawn from")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-atoms", type=int, default=800, help="small, since the labels are few")
@@ -87,6 +91,11 @@ def main() -> None:
         parser.error("name the table with --table or in the environment variable MOFGAP_TABLE")
     one_thread()
     source, (encoder, _) = find_model(options.model), find_encoder(options.encoder)
+    described = GapModelConfig(**read_config(source)["model"])
+    starts = {
+        "model": ("train --from", (None, source)),
+        "encoder": ("from the encoder", (described, encoder)),
+    }
     frame = read_table(options.table)
     frame = frame[frame[options.target].notna()]
     pool, test = (frame[frame.split == split] for split in (options.split, "test"))
@@ -102,7 +111,8 @@ def main() -> None:
     rows: list[list[object]] = [[0, 0, "the model as it is", as_it_is, "", ""]]
     for n in options.labels:
         labels = labelled(pool, test, min(n, len(pool)), options.target, options.seed)
-        rows += compare(labels, source, encoder, config, raw_gaps(source, labels.frame))
+        chosen = dict(starts[name] for name in options.starts)
+        rows += compare(labels, chosen, config, raw_gaps(source, labels.frame))
     print(f"{options.target} of {len(test)} rows of split test, labels from split {options.split}")
     header = ["labels", "of them train", "start", "MAE, eV", "coverage of 90 %", "width, eV"]
     print_table(header, rows)
