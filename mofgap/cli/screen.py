@@ -100,6 +100,10 @@ def screen(
     ] = 1,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.auto,
     batch_atoms: Annotated[int, typer.Option(min=1, help="Atoms of a batch on a GPU.")] = 4000,
+    shard: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="I/N", help="Screen the I-th of N shares only; mofgap gather makes the table."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run of the same settings that was cut off.")
     ] = False,
@@ -113,7 +117,12 @@ def screen(
     done, 2 wrong usage.
     """
     from mofgap.cli.screening_run import Run
+    from mofgap.screening.shard import Shard
 
+    try:
+        share = None if shard is None else Shard.parse(shard)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--shard") from error
     Run(
         inputs=tuple(inputs),
         window=window,
@@ -131,6 +140,7 @@ def screen(
         workers=workers,
         device=device.value,
         batch_atoms=batch_atoms,
+        shard=share,
         resume=resume,
         force=force,
     ).execute()

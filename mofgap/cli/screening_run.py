@@ -7,12 +7,13 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from mofgap.gap.posterior import Uncertainty
     from mofgap.gap.predictor import GapPredictor
     from mofgap.screening.journal import Journal
+    from mofgap.screening.reading import Source
     from mofgap.screening.settings import Settings
+    from mofgap.screening.shard import Shard
 
 N_FAILURES_SHOWN = 10
 _IS_PBE = re.compile(r"\bPBE\b", re.IGNORECASE).search
@@ -59,8 +62,14 @@ class Run:
     workers: int
     device: str
     batch_atoms: int
+    shard: Shard | None
     resume: bool
     force: bool
+
+    @property
+    def target(self) -> Path | None:
+        """The file to write: the table, or its share."""
+        return self.output if self.output is None or self.shard is None else self.shard.path(self.output)
 
     def execute(self) -> None:
         """Screen, write and show the table, and end with an exit code.
@@ -77,32 +86,42 @@ class Run:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         settings = self._settings()
         predictor = self._predictor()
-        journal = self._journal(predictor, settings)
+        header = self._header(predictor, settings)
+        journal = self._journal(header)
         started = time.perf_counter()
-        rows = self._screen(predictor, settings, journal)
+        inputs = self._screen(predictor, settings, journal)
         seconds = time.perf_counter() - started
-        if not rows:
+        rows = [row for rows in inputs for row in rows]
+        if not (self.shard.n_inputs if self.shard else rows):
             fail("no inputs: the list or archive is empty", NOTHING_DONE)
         table = rank_rows(rows, order, self.top, self.novel)
-        self._write(table, journal)
+        if self.shard is None:
+            self._write(partial(write_table, rows=table, coverage=self.coverage), journal)
+        else:
+            header |= {"rank_by": order, "top": self.top, "novel": self.novel}
+            header["level_of_theory"] = predictor.about.level_of_theory
+            self._write(partial(self.shard.write, header=header, inputs=inputs), journal)
         self._show(table)
-        code = _summary(rows, seconds)
+        rate = f"{len(rows)} structures in {seconds:.1f} s ({len(rows) / max(seconds, 1e-9):.1f}/s)"
+        say_counts(rows, rate)
         self._caveats(rows, predictor.about.level_of_theory)
-        raise typer.Exit(code)
+        raise typer.Exit(exit_code(rows))
 
     def _check_output(self) -> None:
         """Refuse before any work what would fail, or destroy something, after it."""
+        if self.shard is not None and self.output is None:
+            raise typer.BadParameter("needs -o, the table to make a share of", param_hint="--shard")
         if self.resume and self.output is None:
             raise typer.BadParameter("needs -o, the output of the run to go on with", param_hint="--resume")
         if self.resume and self.force:
             raise typer.BadParameter("contradicts --force", param_hint="--resume")
-        if self.output is None:
+        if self.output is None or self.target is None:
             return
         try:
             format_of(self.output)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--output") from error
-        journal = _journal_path(self.output)
+        journal = _journal_path(self.target)
         if not self.output.parent.is_dir():
             raise typer.BadParameter(f"there is no folder {self.output.parent}", param_hint="--output")
         if self.force:
@@ -112,9 +131,9 @@ class Run:
                 f"{journal} holds an unfinished run: --resume goes on with it, --force starts again",
                 param_hint="--output",
             )
-        if self.output.exists() and not journal.exists():
+        if self.target.exists() and not journal.exists():
             raise typer.BadParameter(
-                f"{self.output} exists{' and is complete' if self.resume else ''}; --force overwrites it"
+                f"{self.target} exists{' and is complete' if self.resume else ''}; --force overwrites it"
                 + ("" if self.resume else " (--resume goes on with an unfinished run)"),
                 param_hint="--output",
             )
@@ -152,39 +171,49 @@ class Run:
             typer.echo(f"mofgap: {predictor.about.name} {text}", err=True)
         return predictor
 
-    def _journal(self, predictor: GapPredictor, settings: Settings) -> Journal | None:
-        if self.output is None:
-            return None
+    def _header(self, predictor: GapPredictor, settings: Settings) -> dict[str, Any]:
+        """What decides the numbers of the table."""
         from mofgap.gap.folder import CONFIG, find_model
-        from mofgap.screening.journal import Journal, JournalError
 
         # The config holds the sha256 of every other file of the model.
         digest = hashlib.sha256((find_model(self.model) / CONFIG).read_bytes()).hexdigest()
-        header = {"model_sha256": digest, "device": predictor.device, **asdict(settings)}
+        return {"model_sha256": digest, "device": predictor.device, **asdict(settings)}
+
+    def _journal(self, header: dict[str, Any]) -> Journal | None:
+        if self.target is None:
+            return None
+        from mofgap.screening.journal import Journal, JournalError
+
         try:
-            journal = Journal(_journal_path(self.output), header, resume=self.resume)
+            journal = Journal(_journal_path(self.target), header, resume=self.resume)
         except JournalError as error:
             fail(str(error), WRONG_USAGE)
         except OSError as error:
-            fail(f"cannot write {_journal_path(self.output)}: {error.strerror}", WRONG_USAGE)
+            fail(f"cannot write {_journal_path(self.target)}: {error.strerror}", WRONG_USAGE)
         if self.resume:
             typer.echo(f"mofgap: {len(journal.finished)} inputs were done before", err=True)
         return journal
 
-    def _screen(self, predictor: GapPredictor, settings: Settings, journal: Journal | None) -> list[Row]:
+    def _screen(
+        self, predictor: GapPredictor, settings: Settings, journal: Journal | None
+    ) -> list[tuple[Row, ...]]:
+        """The rows of each input."""
         from mofgap.crystals.inputs import expand_inputs
         from mofgap.screening.screen import stream_rows
 
         def count() -> int:
-            return sum(1 for _ in expand_inputs(self.inputs))
+            n_inputs = sum(1 for _ in expand_inputs(self.inputs))
+            return len(range(self.shard.index - 1, n_inputs, self.shard.count)) if self.shard else n_inputs
 
         # What is read in sequence would have to be read twice to be counted.
         countable = not any(name == "-" or name.lower().endswith(_IN_SEQUENCE) for name in self.inputs)
-        sources = expand_inputs(self.inputs, _standard_input())
+        sources: Iterable[Source] = expand_inputs(self.inputs, _standard_input())
+        if self.shard is not None:
+            sources = self.shard.take(sources)
         try:
             with closing(stream_rows(sources, predictor, settings, self.workers, journal)) as stream:
                 passing = tracked(stream, count if countable else None, Console(stderr=True))
-                return [row for rows in passing for row in rows]
+                return list(passing)
         except KeyboardInterrupt:
             fail(f"interrupted; {self._what_is_left(journal)}", INTERRUPTED)
         except BrokenProcessPool:
@@ -201,13 +230,13 @@ class Run:
             return "nothing was kept, -o FILE would have"
         return f"finished rows are kept in {journal.path}: the same command with --resume goes on"
 
-    def _write(self, table: list[Row], journal: Journal | None) -> None:
-        if self.output is None or journal is None:
+    def _write(self, write: Callable[[Path], None], journal: Journal | None) -> None:
+        if self.target is None or journal is None:
             return
         try:
-            write_table(self.output, table, self.coverage)
+            write(self.target)
         except (ValueError, OSError) as error:
-            fail(f"cannot write {self.output}: {error}; {self._what_is_left(journal)}", NOTHING_DONE)
+            fail(f"cannot write {self.target}: {error}; {self._what_is_left(journal)}", NOTHING_DONE)
         journal.remove()
 
     def _show(self, table: list[Row]) -> None:
@@ -253,8 +282,8 @@ def _print_lines(header: str, lines: Iterable[str]) -> None:
             fail(f"cannot write to standard output: {error.strerror}", NOTHING_DONE)
 
 
-def _summary(rows: list[Row], seconds: float) -> int:
-    """Say on standard error how it went; returns the exit code."""
+def say_counts(rows: list[Row], of_what: str) -> None:
+    """Say on standard error how it went, and what failed."""
     failed = [row for row in rows if row.status == "failed"]
     doubtful = sum(row.status == "warning" for row in rows)
     for row in failed[:N_FAILURES_SHOWN]:
@@ -262,11 +291,13 @@ def _summary(rows: list[Row], seconds: float) -> int:
         typer.echo(f"failed: {row.file}{block}: {row.reason}", err=True)
     if len(failed) > N_FAILURES_SHOWN:
         typer.echo(f"failed: {len(failed) - N_FAILURES_SHOWN} more, see the table", err=True)
-    typer.echo(
-        f"{len(rows) - doubtful - len(failed)} ok, {doubtful} with warnings, {len(failed)} failed: "
-        f"{len(rows)} structures in {seconds:.1f} s ({len(rows) / max(seconds, 1e-9):.1f}/s)",
-        err=True,
-    )
-    if len(failed) == len(rows):
+    n_ok = len(rows) - doubtful - len(failed)
+    typer.echo(f"{n_ok} ok, {doubtful} with warnings, {len(failed)} failed: {of_what}", err=True)
+
+
+def exit_code(rows: list[Row]) -> int:
+    """How the program ends; a shard without inputs was read."""
+    n_failed = sum(row.status == "failed" for row in rows)
+    if rows and n_failed == len(rows):
         return NOTHING_DONE
-    return SOME_FAILED if failed else ALL_READ
+    return SOME_FAILED if n_failed else ALL_READ

@@ -1,0 +1,48 @@
+"""``mofgap gather``: the shards of a screening become its table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mofgap.cli.exits import NOTHING_DONE, fail
+
+
+def gather(
+    shards: Annotated[
+        list[Path],
+        typer.Argument(metavar="SHARD...", help="What mofgap screen --shard wrote, each shard once."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Table to write: .csv, .parquet, .json, .xlsx or .html.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the table.")] = False,
+) -> None:
+    """Put the shards of a screening together: the table that one mofgap screen would have written.
+
+    Ranking, window and the rest are those that the shards were made with. Exit codes are those of screen.
+    """
+    from mofgap.cli.screening_run import exit_code, say_counts
+    from mofgap.screening.rank import rank_rows
+    from mofgap.screening.shard import gather as gather_shards
+    from mofgap.screening.table import format_of, write_table
+
+    try:
+        format_of(output)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--output") from error
+    if output.exists() and not force:
+        raise typer.BadParameter(f"{output} exists; --force overwrites it", param_hint="--output")
+    try:
+        found = gather_shards(shards)
+        if not found.rows:
+            fail("no inputs: the shards are empty", NOTHING_DONE)
+        header = found.header
+        table = rank_rows(found.rows, header["rank_by"], header["top"], header["novel"])
+        write_table(output, table, header["coverage"])
+    except (ValueError, OSError) as error:
+        fail(str(error), NOTHING_DONE)
+    say_counts(found.rows, f"{len(found.rows)} structures of {len(shards)} shards")
+    raise typer.Exit(exit_code(found.rows))

@@ -1,0 +1,179 @@
+"""A share of a screening, and the whole put together again: the same table, bit for bit.
+
+A shard takes every n-th input and writes their rows, unranked, as JSON lines: a header with everything that
+decides the table, a line an input, and a last line that says what all shards must agree on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mofgap.screening.reading import Source
+from mofgap.screening.row import Row
+
+VERSION = 1
+_SHARD = re.compile(r"([1-9][0-9]*)/([1-9][0-9]*)").fullmatch
+
+
+class ShardError(ValueError):
+    """Shards that do not make a whole, and why."""
+
+
+class Shard:
+    """One of ``count`` shares of the inputs.
+
+    Args:
+        index: Which one, from 1.
+        count: How many there are.
+
+    Attributes:
+        n_inputs: How many inputs all shards have together, as far as `take` has come.
+
+    Raises:
+        ValueError: There is no such share.
+    """
+
+    def __init__(self, index: int, count: int) -> None:
+        if not 1 <= index <= count:
+            raise ValueError(f"a shard is one of 1/{count} to {count}/{count}, not {index}/{count}")
+        self.index = index
+        self.count = count
+        self.n_inputs = 0
+        self._names = hashlib.sha256()
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """A shard from ``i/n``.
+
+        Raises:
+            ValueError: It is none.
+        """
+        found = _SHARD(text)
+        if found is None:
+            raise ValueError(f"expected i/n, such as 1/8 for the first of eight, not {text!r}")
+        return cls(int(found[1]), int(found[2]))
+
+    def path(self, output: Path) -> Path:
+        """Where this share of a table goes: beside it."""
+        width = len(str(self.count))
+        return output.with_name(f"{output.name}.shard-{self.index:0{width}}-of-{self.count}.jsonl")
+
+    def take(self, sources: Iterable[Source]) -> Iterator[Source]:
+        """Every n-th input, so that neighbours, which are often alike in size, go to different shards."""
+        for position, source in enumerate(sources):
+            self.n_inputs = position + 1
+            self._names.update(f"{getattr(source, 'source', '')}\n".encode(errors="surrogateescape"))
+            if position % self.count == self.index - 1:
+                yield source
+
+    def write(self, path: Path, header: Mapping[str, Any], inputs: Sequence[tuple[Row, ...]]) -> None:
+        """Write the rows of each input that `take` gave; the file appears whole or not at all.
+
+        Args:
+            path: Where to.
+            header: What decides the table, as plain JSON values.
+            inputs: Rows of each input, in order.
+        """
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        whole = {"n_inputs": self.n_inputs, "names_sha256": self._names.hexdigest()}
+        try:
+            with partial.open("w", encoding="ascii", newline="\n") as file:
+                _write(file, {"version": VERSION, "shard": [self.index, self.count], **header})
+                for rows in inputs:
+                    _write(file, [asdict(row) for row in rows])
+                _write(file, whole)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """All shards of a screening.
+
+    Attributes:
+        header: What decides the table.
+        rows: Of all inputs, in their order; none has a rank yet.
+    """
+
+    header: dict[str, Any]
+    rows: list[Row]
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One file: its shard and header, its rows by input, and what all must agree on."""
+
+    path: Path
+    index: int
+    count: int
+    header: dict[str, Any]
+    inputs: list[tuple[Row, ...]]
+    whole: dict[str, Any]
+
+
+def gather(paths: Sequence[Path]) -> Gathered:
+    """Put shards together.
+
+    Args:
+        paths: What ``mofgap screen --shard`` wrote, in any order, each shard once.
+
+    Raises:
+        ShardError: One is missing, there twice, cut off, or of another screening.
+        OSError: One cannot be read.
+    """
+    parts = [_read(path) for path in paths]
+    if not parts:
+        raise ShardError("there are no shards")
+    first = parts[0]
+    by_index: dict[int, _Part] = {}
+    for part in parts:
+        _compare(first, part)
+        if part.index in by_index:
+            raise ShardError(f"{part.path} and {by_index[part.index].path} are the same shard")
+        by_index[part.index] = part
+    missing = [str(i) for i in range(1, first.count + 1) if i not in by_index]
+    if missing:
+        raise ShardError(f"of {first.count} shards these are missing: {', '.join(missing)}")
+    rows: list[Row] = []
+    for position in range(first.whole["n_inputs"]):
+        place, shard = divmod(position, first.count)
+        rows += by_index[shard + 1].inputs[place]
+    return Gathered(first.header, rows)
+
+
+def _read(path: Path) -> _Part:
+    with path.open(encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    try:
+        header, *inputs, whole = map(json.loads, lines)
+        index, count = header.pop("shard")
+        found = [tuple(Row(**row) for row in rows) for rows in inputs]
+        n_here = len(range(index - 1, whole["n_inputs"], count))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ShardError(f"{path}: no whole shard of mofgap screen --shard; make it again") from error
+    if header.get("version") != VERSION:
+        raise ShardError(f"{path}: shard version {header.get('version')}, this mofgap reads {VERSION}")
+    if len(found) != n_here:
+        raise ShardError(f"{path}: holds {len(found)} of {n_here} inputs; make it again")
+    return _Part(path, index, count, header, found, whole)
+
+
+def _compare(first: _Part, other: _Part) -> None:
+    """Refuse a shard of another screening."""
+    then, now = ({**p.header, **p.whole, "shards": p.count} for p in (first, other))
+    differing = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    if differing:
+        what = ", ".join(f"{n} {then.get(n)} and {now.get(n)}" for n in differing)
+        raise ShardError(f"{first.path} and {other.path} are of different screenings: {what}")
+
+
+def _write(file: Any, content: Any) -> None:
+    file.write(json.dumps(content, separators=(",", ":")) + "\n")

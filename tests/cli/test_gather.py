@@ -1,0 +1,114 @@
+"""Shards of a screening, and the table they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from mofgap.cli.main import app
+
+WriteCifs = Callable[[Path, int], list[Path]]
+OPTIONS = ["--window", "1.8", "3.0", "--top", "4", "--novelty", "last"]
+
+
+def mofgap(*arguments: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture(scope="module")
+def cifs(tmp_path_factory: pytest.TempPathFactory, write_cifs: WriteCifs) -> Path:
+    """Good files, one with two blocks of which one is bad, two that are empty."""
+    folder = tmp_path_factory.mktemp("cifs")
+    one, two, *_ = (path.read_text() for path in write_cifs(folder, 6))
+    (folder / "s1b.cif").write_text(one + two.replace("_cell_length_a", "_x"))
+    (folder / "a.cif").write_text("")
+    (folder / "u.cif").write_text("")
+    return folder
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+@pytest.mark.parametrize(
+    ("n_shards", "extra"), [(1, ()), (4, ("--uncertainty", "weights", "--samples", "3")), (12, ())]
+)
+def test_sharded_is_unsharded_bit_for_bit(
+    tmp_path: Path, cifs: Path, model_folder: Path, ending: str, n_shards: int, extra: tuple[str, ...]
+) -> None:
+    whole, gathered = tmp_path / f"whole{ending}", tmp_path / f"gathered{ending}"
+    arguments = ["screen", cifs, "--model", model_folder, *OPTIONS, *extra, "-o"]
+    done = mofgap(*arguments, whole)
+    for i in range(n_shards):
+        assert mofgap(*arguments, tmp_path / f"t{ending}", "--shard", f"{i + 1}/{n_shards}").exit_code in (
+            0,
+            1,
+            3,
+        )
+    shards = sorted(tmp_path.glob("*.jsonl"), reverse=True)
+    assert len(shards) == n_shards
+    found = mofgap("gather", *shards, "-o", gathered)
+    assert found.exit_code == done.exit_code == 3
+    assert gathered.read_bytes() == whole.read_bytes()
+    assert "10 structures" in found.output.replace(" of ", " ") and "3 failed" in found.output
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory, cifs: Path, model_folder: Path) -> list[Path]:
+    output = tmp_path_factory.mktemp("shards") / "gaps.csv"
+    for i in (1, 2, 3):
+        mofgap("screen", cifs, "--model", model_folder, "-o", output, "--shard", f"{i}/3")
+    return sorted(output.parent.glob("gaps.csv.shard-*-of-3.jsonl"))
+
+
+def test_a_whole_needs_each_shard_once(tmp_path: Path, shards: list[Path]) -> None:
+    table = tmp_path / "gaps.csv"
+    missing = mofgap("gather", *shards[:2], "-o", table)
+    assert missing.exit_code == 1 and "of 3 shards these are missing: 3" in missing.output
+    twice = mofgap("gather", *shards, shards[0], "-o", table)
+    assert twice.exit_code == 1 and "are the same shard" in twice.output
+    assert not table.exists()
+
+
+def test_shards_of_other_settings_or_inputs_are_refused(
+    tmp_path: Path, cifs: Path, model_folder: Path, shards: list[Path]
+) -> None:
+    mofgap("screen", cifs, "--model", model_folder, "--top", "2", "-o", tmp_path / "a.csv", "--shard", "3/3")
+    mofgap("screen", cifs / "s0.cif", "--model", model_folder, "-o", tmp_path / "b.csv", "--shard", "3/3")
+    for name, what in {"a.csv": "top None and 2", "b.csv": "n_inputs 9 and 1"}.items():
+        (other,) = tmp_path.glob(f"{name}.shard*")
+        found = mofgap("gather", *shards[:2], other, "-o", tmp_path / "t.csv")
+        assert found.exit_code == 1 and "are of different screenings" in found.output and what in found.output
+
+
+def test_a_shard_that_was_cut_off_is_refused(tmp_path: Path, shards: list[Path]) -> None:
+    lines = shards[0].read_bytes().splitlines(keepends=True)
+    for kept in ([], lines[:-1], [*lines[:-2], lines[-1]], [b"".join(lines)[:-20]]):
+        cut = tmp_path / shards[0].name
+        cut.write_bytes(b"".join(kept))
+        found = mofgap("gather", cut, *shards[1:], "-o", tmp_path / "t.csv")
+        assert found.exit_code == 1 and str(cut) in found.output and "make it again" in found.output
+
+
+def test_a_shard_is_resumed_and_never_overwritten(
+    tmp_path: Path, cifs: Path, model_folder: Path, shards: list[Path]
+) -> None:
+    output = tmp_path / "gaps.csv"
+    arguments = ["screen", cifs, "--model", model_folder, "-o", output, "--shard", "1/3"]
+    mofgap(*arguments)
+    assert (tmp_path / shards[0].name).read_bytes() == shards[0].read_bytes()
+    again = mofgap(*arguments)
+    assert again.exit_code == 2 and "exists" in again.output
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"])
+def test_no_such_shard(tmp_path: Path, text: str) -> None:
+    found = mofgap("screen", "x.cif", "-o", tmp_path / "t.csv", f"--shard={text}")
+    assert found.exit_code == 2 and "shard" in found.output
+
+
+def test_a_shard_needs_an_output() -> None:
+    found = mofgap("screen", "x.cif", "--shard", "1/2")
+    assert found.exit_code == 2 and "--shard" in found.output
