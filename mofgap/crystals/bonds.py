@@ -39,7 +39,10 @@ class Pairs:
 
 
 def pairs_within(
-    cell: NDArray[np.float64], frac_coords: NDArray[np.float64], cutoff_angstrom: float
+    cell: NDArray[np.float64],
+    frac_coords: NDArray[np.float64],
+    cutoff_angstrom: float,
+    centres: NDArray[np.bool_] | None = None,
 ) -> Pairs:
     """All pairs of atoms nearer than a cutoff, an atom and its own images included.
 
@@ -47,6 +50,7 @@ def pairs_within(
         cell: (3, 3) lattice vectors as rows, in angstrom.
         frac_coords: (n_atoms, 3) fractional coordinates.
         cutoff_angstrom: Largest distance.
+        centres: (n_atoms,) a mask of atoms; pairs of which none of these is the first are left out.
     """
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
@@ -54,13 +58,15 @@ def pairs_within(
     wrapped = np.ascontiguousarray((frac_coords % 1.0) @ cell)
     first, second, offsets, distances = find_points_in_spheres(
         wrapped,
-        wrapped,
+        wrapped if centres is None else wrapped[centres],
         r=cutoff_angstrom,
         pbc=np.ones(3, dtype=np.int64),
         lattice=cell,
         tol=1e-8,
         min_r=_FASTEST_RADIUS,
     )
+    if centres is not None:
+        first = np.flatnonzero(centres)[first]
     itself = (first == second) & ~offsets.any(axis=1)
     return Pairs(first, second, offsets, distances).take(~itself)
 

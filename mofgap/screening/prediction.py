@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mofgap.crystals.checks import NOTES
 from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import formula_sum
 from mofgap.gap.predictor import Estimate, GapPredictor
@@ -89,7 +90,8 @@ def _rows_of(
         ends = tuple(end if math.isfinite(end) else None for end in settings.window)
     rows = []
     for i, crystal in enumerate(crystals):
-        warnings = (*crystal.warnings, *_novelty_warnings(estimate, i))
+        strange = predictor.novelty.unseen_coordination(metal_coordination(crystal))
+        warnings = (*crystal.warnings, *_novelty_warnings(estimate, i, strange))
         doubtful = any(text.split(":", 1)[0] not in NOTES for text in warnings)
         rows.append(
             Row(
@@ -124,12 +126,17 @@ def reduced_formula(atomic_numbers: NDArray[np.int64]) -> str:
     return formula_sum(np.repeat(elements, counts // np.gcd.reduce(counts))).replace(" ", "")
 
 
-def _novelty_warnings(estimate: Estimate, i: int) -> list[str]:
-    """What a chemist should know about the distance of structure i from the training set."""
+def _novelty_warnings(estimate: Estimate, i: int, strange: Sequence[tuple[int, int]]) -> list[str]:
+    """What a chemist should know about the distance of structure i from the training set.
+
+    A structure is novel past the threshold `NOVEL`, with an element that training never saw, or with a metal
+    of a coordination number that training never saw, in ``strange``.
+    """
     seldom = estimate.seldom[i]
     unseen = [_symbol(z) for z, count in seldom.items() if count == 0]
+    unseen += [f"{_symbol(z)} with {n} neighbours" for z, n in strange]
     warnings = []
-    if estimate.novelty[i] > NOVEL:
+    if estimate.novelty[i] > NOVEL or strange:
         nearest = ", ".join(estimate.nearest[i][:N_NEAREST])
         why = f"training saw no {', '.join(unseen)}" if unseen else "far from every training structure"
         warnings.append(f"novel: {why}; nearest are {nearest}; check the gap by DFT")

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mofgap.crystals.dataset import GraphStore, cached_store
+from mofgap.crystals.coordination import metal_coordination
+from mofgap.crystals.dataset import GraphStore, cached_store, table_crystals
 from mofgap.gap.folder import About, encoder_weights, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import Posterior, posterior
@@ -199,7 +200,10 @@ def _measure(
             held_out[split] = rows, predict_store(model, data.store, rows)
     learnt = labels.frame.iloc[list(data.train)]
     index = (parent.novelty.joined if parent else fit_novelty)(
-        features[list(data.train)].numpy(), learnt.atomic_numbers.tolist(), learnt.structure_id.tolist()
+        features[list(data.train)].numpy(),
+        learnt.atomic_numbers.tolist(),
+        learnt.structure_id.tolist(),
+        coordination=[metal_coordination(crystal) for crystal in table_crystals(learnt)],
     )
     novelty = {
         split: index.score(p.features, labels.frame.atomic_numbers.iloc[rows].tolist()).percentile

@@ -1,6 +1,6 @@
 """Novelty: how far a structure lies from everything the model was trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,10 @@ from sklearn.neighbors import NearestNeighbors
 
 from mofgap.uncertainty.columns import Floats
 
-FORMAT = "novelty index 1"
+FORMAT, OLD_FORMAT = "novelty index 2", "novelty index 1"
 N_ELEMENTS = 118
+MAX_COORDINATION = 16
+SHORTLIST = 16
 SELDOM = 10
 """An element of fewer training structures than this is seldom seen."""
 
@@ -55,6 +57,8 @@ class NoveltyIndex:
         quantiles: Of the training structures' own distances, each left out in turn, float32, shape (n_q,).
         element_counts: Number of training structures that have an element, int32, shape (119,) by atomic
             number.
+        coordination_counts: Number of training structures with an atom of an element that has so many
+            neighbours, int32, shape (119, 17), the last column for more; all zero where nothing is known.
         ids: Names of the training structures, length n_train.
         n_neighbours: Number of nearest training structures a distance is the mean over.
     """
@@ -64,6 +68,7 @@ class NoveltyIndex:
     points: npt.NDArray[np.float16]
     quantiles: npt.NDArray[np.float32]
     element_counts: npt.NDArray[np.int32]
+    coordination_counts: npt.NDArray[np.int32]
     ids: tuple[str, ...]
     n_neighbours: int
 
@@ -92,8 +97,24 @@ class NoveltyIndex:
         nearest = tuple(tuple(self.ids[i] for i in indices) for indices, _ in found)
         return Novelty(np.where(unseen, 1.0, percentile), distance, nearest, seldom)
 
+    def unseen_coordination(self, coordination: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Those pairs of atomic number and coordination number that training never saw, in order.
+
+        None of elements whose coordination training did not record.
+        """
+        counts = self.coordination_counts
+        return [
+            (z, n)
+            for z, n in sorted(coordination)
+            if counts[z].any() and not counts[z, min(n, MAX_COORDINATION)]
+        ]
+
     def joined(
-        self, features: npt.ArrayLike, atomic_numbers: Sequence[npt.ArrayLike], ids: Sequence[str]
+        self,
+        features: npt.ArrayLike,
+        atomic_numbers: Sequence[npt.ArrayLike],
+        ids: Sequence[str],
+        coordination: Sequence[Collection[tuple[int, int]]] = (),
     ) -> "NoveltyIndex":
         """The index with more structures; whitening and quantiles stay, a name it has is not added again.
 
@@ -101,6 +122,7 @@ class NoveltyIndex:
             features: Frozen features, shape (n, d).
             atomic_numbers: The atoms of each structure, n arrays of shape (n_atoms,).
             ids: Their names, length n, without line feeds.
+            coordination: As for `fit_novelty`.
 
         Raises:
             ValueError: The shapes do not fit, or a feature is not finite.
@@ -111,11 +133,13 @@ class NoveltyIndex:
         counts = self.element_counts.copy()
         for i in new:
             counts[_elements(atomic_numbers[i])] += 1
+        seen = _coordination_counts([coordination[i] for i in new] if coordination else ())
         points = ((rows - self.mean) @ self._projection).astype(np.float16)
         return replace(
             self,
             points=np.concatenate([self.points, points]),
             element_counts=counts,
+            coordination_counts=self.coordination_counts + seen,
             ids=(*self.ids, *(ids[i] for i in new)),
         )
 
@@ -124,7 +148,7 @@ class NoveltyIndex:
         point = (row - self.mean) @ self._projection
         # A shortlist in single precision, then exact distances: half the memory traffic.
         rough = self._half_squares - self._points @ point.astype(np.float32)
-        n_short = min(2 * self.n_neighbours, len(rough))
+        n_short = min(max(SHORTLIST, 2 * self.n_neighbours), len(rough))
         short = np.sort(np.argpartition(rough, n_short - 1)[:n_short])
         distances = np.sqrt(((self.points[short] - point) ** 2).sum(axis=1))
         order = np.argsort(distances, kind="stable")[: self.n_neighbours]
@@ -150,6 +174,7 @@ class NoveltyIndex:
             "points": self.points,
             "quantiles": self.quantiles,
             "element_counts": self.element_counts,
+            "coordination_counts": self.coordination_counts,
             "ids": np.frombuffer("\n".join(self.ids).encode(), dtype=np.uint8),
         }
         # safetensors writes memory as it lies, so a transposed array would come back scrambled.
@@ -160,18 +185,21 @@ class NoveltyIndex:
 
     @classmethod
     def load(cls, path: Path | str) -> "NoveltyIndex":
-        """Read what `save` wrote.
+        """Read what `save` wrote, or wrote in version 1, which knew no coordination.
 
         Raises:
             ValueError: The file is of another kind or version.
         """
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
-            if FORMAT not in metadata:
+            kind = next((name for name in (FORMAT, OLD_FORMAT) if name in metadata), None)
+            if kind is None:
                 raise ValueError(f"{path}: not a {FORMAT}: {metadata}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        if kind == OLD_FORMAT:
+            tensors["coordination_counts"] = _coordination_counts(())
         ids = tuple(tensors.pop("ids").tobytes().decode().split("\n"))
-        return cls(**tensors, ids=ids, n_neighbours=int(metadata[FORMAT].split()[0]))
+        return cls(**tensors, ids=ids, n_neighbours=int(metadata[kind].split()[0]))
 
 
 def fit_novelty(
@@ -179,18 +207,23 @@ def fit_novelty(
     atomic_numbers: Sequence[npt.ArrayLike],
     ids: Sequence[str],
     *,
-    n_dims: int = 24,
-    n_neighbours: int = 10,
+    coordination: Sequence[Collection[tuple[int, int]]] = (),
+    n_dims: int = 128,
+    n_neighbours: int = 3,
 ) -> NoveltyIndex:
     """Index a training set.
 
     A feature that never varied in training is ignored; what an unseen element does to it shows in the
-    element counts.
+    element counts. Dimensions and neighbours tell structures of a metal that training lacks from others
+    (``python -m benchmarks.novelty --dims 24 64 128 256 --neighbours 1 3 10``): more dimensions would do it
+    better still, at a price in time and bytes.
 
     Args:
         features: Frozen features of the training structures, shape (n_train, d).
         atomic_numbers: Their atoms, n_train arrays of shape (n_atoms,).
         ids: Their names, length n_train, without line feeds.
+        coordination: For each of them, the pairs of atomic number and number of neighbours that its atoms
+            have; may be left out.
         n_dims: Principal components kept, fewer where the features have fewer.
         n_neighbours: Nearest training structures that a distance is the mean over.
 
@@ -211,7 +244,17 @@ def fit_novelty(
     for numbers in atomic_numbers:
         counts[_elements(numbers)] += 1
     quantiles = np.quantile(own, np.linspace(0, 1, 1001)).astype(np.float32)
-    return NoveltyIndex(mean, projection, points, quantiles, counts, tuple(ids), n_neighbours)
+    seen = _coordination_counts(coordination)
+    return NoveltyIndex(mean, projection, points, quantiles, counts, seen, tuple(ids), n_neighbours)
+
+
+def _coordination_counts(coordination: Sequence[Collection[tuple[int, int]]]) -> npt.NDArray[np.int32]:
+    """(119, 17): how many structures have an element with so many neighbours, the last column for more."""
+    counts = np.zeros((N_ELEMENTS + 1, MAX_COORDINATION + 1), dtype=np.int32)
+    for each in coordination:
+        for z, n in {(z, min(n, MAX_COORDINATION)) for z, n in each}:
+            counts[z, n] += 1
+    return counts
 
 
 def _whitening(rows: Floats, n_dims: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -10,6 +10,7 @@ import pytest
 
 import mofgap
 from mofgap.crystals.convert import to_ase, to_pymatgen
+from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.inputs import expand_inputs
 from mofgap.gap.folder import ModelError
@@ -161,6 +162,21 @@ def test_unseen_elements_are_novel_and_seldom_ones_named(cifs: Path, tiny: GapPr
     counts[30] = 2
     rare = replace(tiny, novelty=replace(tiny.novelty, element_counts=counts))
     assert "seldom-elements: Zn in 2 training structures" in mofgap.screen(good, model=rare).warnings[0]
+
+
+def test_a_coordination_that_training_never_saw_is_novel(cifs: Path, tiny: GapPredictor) -> None:
+    (good,) = crystals_in(cifs / "s0.cif")
+    ((_, n),) = metal_coordination(good)
+    counts = np.zeros_like(tiny.novelty.coordination_counts)
+    counts[30, n + 1] = 5
+    elsewhere = replace(tiny, novelty=replace(tiny.novelty, coordination_counts=counts))
+    for novel, rows in (("keep", 1), ("drop", 0)):
+        frame = mofgap.screen(good, model=elsewhere, novel=novel)
+        assert len(frame) == rows
+    text = mofgap.screen(good, model=elsewhere).warnings[0]
+    assert f"novel: training saw no Zn with {n} neighbours; nearest are train-" in text
+    counts[30, n] = 1
+    assert "novel: training saw no" not in mofgap.screen(good, model=elsewhere).warnings[0]
 
 
 def test_facts_about_the_chemistry_are_no_warning_status(cifs: Path, tiny: GapPredictor) -> None:

@@ -37,11 +37,11 @@ def test_distances_and_neighbours_against_brute_force(index):
     scaler = StandardScaler().fit(train.astype(float))
     pca = PCA(6, whiten=True).fit(scaler.transform(train.astype(float)))
     distances = cdist(pca.transform(scaler.transform(query)), pca.transform(scaler.transform(train)))
-    expected = np.sort(distances, axis=1)[:, :10].mean(axis=1)
+    expected = np.sort(distances, axis=1)[:, :3].mean(axis=1)
     found = index.score(query, atoms)
     np.testing.assert_allclose(found.distance, expected, rtol=5e-3)
     assert [ids[0] for ids in found.nearest] == [names(N)[i] for i in distances.argmin(axis=1)]
-    assert {len(ids) for ids in found.nearest} == {10}
+    assert {len(ids) for ids in found.nearest} == {3}
 
 
 def test_familiar_structures_spread_over_the_percentiles(index):
@@ -101,6 +101,20 @@ def test_unseen_and_seldom_elements_are_named():
     assert found.percentile[0] < 1
 
 
+def test_coordination_that_training_never_saw_is_named():
+    features, atoms = cluster(N, 0)
+    seen = [{(30, 4)}] * (N - 2) + [{(30, 4), (30, 6)}, {(40, 20)}]
+    index = fit_novelty(features, atoms, names(N), coordination=seen)
+    assert index.coordination_counts[30, [4, 6]].tolist() == [N - 1, 1]
+    assert index.unseen_coordination({(30, 4), (30, 6), (40, 17)}) == []
+    assert index.unseen_coordination({(40, 8), (30, 7), (30, 6)}) == [(30, 7), (40, 8)]
+    assert index.unseen_coordination({(29, 4)}) == [], "whether copper is new is for the elements to say"
+    more = index.joined(features[:2], atoms[:2], ["a", names(N)[0]], [{(30, 7)}, {(40, 8)}])
+    assert more.unseen_coordination({(40, 8), (30, 7)}) == [(40, 8)]
+    blind = fit_novelty(features, atoms, names(N))
+    assert blind.unseen_coordination({(30, 11)}) == []
+
+
 def test_saved_and_loaded_it_scores_the_same(index, tmp_path):
     index.save(tmp_path / "novelty.safetensors")
     loaded = NoveltyIndex.load(tmp_path / "novelty.safetensors")
@@ -108,15 +122,29 @@ def test_saved_and_loaded_it_scores_the_same(index, tmp_path):
     np.testing.assert_array_equal(before.distance, after.distance)
     np.testing.assert_array_equal(before.percentile, after.percentile)
     assert (before.nearest, before.seldom) == (after.nearest, after.seldom)
+    np.testing.assert_array_equal(loaded.coordination_counts, index.coordination_counts)
+
+
+def test_files_of_version_1_are_read(index, tmp_path):
+    path = tmp_path / "novelty.safetensors"
+    index.save(path)
+    tensors = load_file(path)
+    del tensors["coordination_counts"]
+    save_file(tensors, path, metadata={"novelty index 1": "3 neighbours"})
+    old = NoveltyIndex.load(path)
+    np.testing.assert_array_equal(
+        old.score(*cluster(20, 8)).percentile, index.score(*cluster(20, 8)).percentile
+    )
+    assert old.unseen_coordination({(30, 11)}) == []
 
 
 def test_another_file_or_version_is_refused(index, tmp_path):
     path = tmp_path / "novelty.safetensors"
     index.save(path)
     tensors = load_file(path)
-    for metadata in (None, {"novelty index 2": "10 neighbours"}):
+    for metadata in (None, {"novelty index 3": "10 neighbours"}):
         save_file(tensors, path, metadata=metadata)
-        with pytest.raises(ValueError, match="not a novelty index 1"):
+        with pytest.raises(ValueError, match="not a novelty index 2"):
             NoveltyIndex.load(path)
 
 
@@ -125,16 +153,17 @@ def test_a_training_set_of_the_real_size_is_small_and_fast(tmp_path):
     rng = np.random.default_rng(0)
     index = NoveltyIndex(
         mean=np.zeros(d, np.float32),
-        projection=rng.standard_normal((d, 24)).astype(np.float32),
-        points=rng.standard_normal((n, 24)).astype(np.float16),
+        projection=rng.standard_normal((d, 128)).astype(np.float32),
+        points=rng.standard_normal((n, 128)).astype(np.float16),
         quantiles=np.linspace(0, 9, 1001, dtype=np.float32),
         element_counts=np.full(119, 50, np.int32),
+        coordination_counts=np.zeros((119, 17), np.int32),
         ids=tuple(names(n)),
-        n_neighbours=10,
+        n_neighbours=3,
     )
     path = tmp_path / "novelty.safetensors"
     index.save(path)
-    assert path.stat().st_size < 1.5e6
+    assert path.stat().st_size < 4.7e6
     features, atoms = rng.standard_normal((200, d)), [[6, 1]] * 200
     index.score(features[:1], atoms[:1])
     start = time.process_time()
@@ -170,7 +199,7 @@ def test_nonsense_is_refused(index):
     with pytest.raises(ValueError, match="as many ids"):
         fit_novelty(features, atoms, names(3))
     with pytest.raises(ValueError, match="neighbours"):
-        fit_novelty(features[:10], atoms[:10], names(10))
+        fit_novelty(features[:3], atoms[:3], names(3))
 
 
 def test_joined_structures_are_found_and_known_names_are_not_added_again(index):
