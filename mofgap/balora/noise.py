@@ -64,6 +64,11 @@ class NoiseNetwork(nn.Module):
         self.feature_mean.copy_(mean)
         self.feature_std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
 
+    @torch.no_grad()
+    def ignore_features(self) -> None:
+        """Make alpha the same for all inputs, a number a layer; call it instead of, or after, `fit_scale`."""
+        self.feature_std.fill_(math.inf)
+
     def forward(self, features: Tensor) -> Tensor:
         """Posterior variance factors.
 

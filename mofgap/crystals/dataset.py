@@ -116,6 +116,13 @@ class GraphStore:
         """Rows of the flat arrays that hold the atoms of these structures, in order."""
         return torch.cat([torch.arange(int(self.start[i]), int(self.start[i + 1])) for i in positions])
 
+    def subset(self, positions: Sequence[int]) -> GraphStore:
+        """The graphs of some structures, in this order, in arrays of their own."""
+        rows = self.atom_rows(positions)
+        ends = self.n_atoms[torch.as_tensor(positions)].cumsum(0)
+        arrays = {name: array[rows] for name, array in vars(self).items() if name != "start"}
+        return GraphStore(start=torch.cat([ends.new_zeros(1), ends]), **arrays)
+
     def batch(self, positions: Sequence[int]) -> Batch:
         """The torch-geometric batch of some structures, cut from the arrays in one go.
 

@@ -68,16 +68,26 @@ def posterior(
             return Posterior(_ev(gap), np.full(len(gap), np.nan), _ev(spread), _ev(features))
         alpha = model.noise_network(features)
         if uncertainty != "closed-form":
-            gaps, spreads = _draw(model, batch, fixed, alpha, uncertainty, samples, seed)
+            gaps, spreads = draw(model, batch, fixed, alpha, uncertainty, samples, seed)
             between = gaps.std(0, correction=1) if samples > 1 else torch.full_like(gaps[0], torch.nan)
             within = spreads.square().mean(0).sqrt()
             return Posterior(_ev(gaps.mean(0)), _ev(between), _ev(within), _ev(features))
-    return _closed_form(model, batch, fixed, alpha, features, atom_share)
+    return closed_form(model, batch, fixed, alpha, features, atom_share)
 
 
-def _closed_form(
+def closed_form(
     model: GapModel, batch: Any, fixed: Fixed, alpha: Tensor, features: Tensor, atom_share: bool
 ) -> Posterior:
+    """One forward and one backward pass, no draws.
+
+    Args:
+        model: In evaluation mode.
+        batch: A graph or a torch-geometric batch.
+        fixed: What ``encoder.prepare`` gave for it.
+        alpha: (n_graphs, n_layers) what the noise network says of it.
+        features: (n_graphs, n_features) its pooled frozen features.
+        atom_share: Compute each atom's share of the variance.
+    """
     spread = torch.empty(0)
 
     def forward() -> Tensor:
@@ -99,10 +109,10 @@ def _closed_form(
     )
 
 
-def _draw(
+def draw(
     model: GapModel, batch: Any, fixed: Fixed, alpha: Tensor, kind: Kind, samples: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Gaps and spreads of every draw, each (samples, n_graphs), eV."""
+    """Gaps and spreads of every draw, each (samples, n_graphs), eV; fewer draws are the first of more."""
     owner, n_graphs = owners(batch)
     if owner is None:
         owner = torch.zeros(batch.num_nodes, dtype=torch.long, device=alpha.device)

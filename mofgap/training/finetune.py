@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mofgap.balora import elements_per_layer, kl_divergence, laplace_nll, sampling
+from mofgap.balora.dropout import dropout
 from mofgap.balora.sampling import Kind
 from mofgap.crystals.dataset import GraphStore
 from mofgap.crystals.graph import pack_by_atoms
@@ -41,6 +42,8 @@ class FinetuneConfig:
         kl_weight: Weight of the divergence of one mean element of A, in nats.
         kl_warmup: Share of the steps over which that weight rises from zero.
         noise: How the posterior is sampled in training.
+        constant_alpha: The noise depends on the layer alone, not on the structure.
+        dropout: Rate of dropout before the adapters, for the method ``lora``.
         error_weighting: Exponent of the detached spread that multiplies each likelihood (Seitzer et al.,
             arXiv 2203.09168): 0 is the likelihood itself, under which hard structures hardly teach the
             mean; 1 teaches the mean by absolute error.
@@ -58,6 +61,8 @@ class FinetuneConfig:
     kl_weight: float = 0.1
     kl_warmup: float = 0.3
     noise: Kind = "weights"
+    constant_alpha: bool = False
+    dropout: float = 0.0
     error_weighting: float = 1.0
     patience: int | None = None
     seed: int = 0
@@ -107,14 +112,15 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
     def _posterior(self, batch: Any) -> Iterator[Tensor]:
         """Sample the posterior while open; yields the divergence of one mean element, in nats."""
         network = self.model.noise_network
+        draw = np.random.SeedSequence([self.config.seed, self.global_step, self.global_rank])
+        generator = torch.Generator().manual_seed(int(draw.generate_state(1)[0]))
         if network is None:
-            yield self.gap_ev.new_zeros(())
+            with dropout(self.model.layers if self.config.dropout else {}, self.config.dropout, generator):
+                yield self.gap_ev.new_zeros(())
             return
         alpha = network(self.features[batch.position.cpu()].to(self.device))
         elements = elements_per_layer(self.model.layers)
         kl = kl_divergence(alpha, elements, self.model.config.balora.prior_variance) / elements.sum()
-        draw = np.random.SeedSequence([self.config.seed, self.global_step, self.global_rank])
-        generator = torch.Generator().manual_seed(int(draw.generate_state(1)[0]))
         with sampling(self.model.layers, alpha, batch.batch, kind=self.config.noise, generator=generator):
             yield kl.mean()
 
@@ -190,6 +196,7 @@ def finetune(
     folder: Path,
     config: FinetuneConfig,
     *,
+    features: Tensor | None = None,
     warm: bool = False,
     resume: bool = False,
     device: str = "auto",
@@ -204,6 +211,7 @@ def finetune(
         data: Structures, labels and split.
         folder: Where checkpoints and logs go.
         config: How to train.
+        features: Pooled frozen features of all structures, where they are known.
         warm: The model predicts gaps already, of another kind: start from the line through its predictions.
         resume: Go on from the last checkpoint.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -218,12 +226,15 @@ def finetune(
     kept = folder / "frozen_features.safetensors"
     if not resume:
         kept.unlink(missing_ok=True)  # an earlier run may have been of other structures, or another encoder
-    features = frozen_features(model, data.store, config.batch_atoms, kept)
+    if features is None:
+        features = frozen_features(model, data.store, config.batch_atoms, kept)
     gaps = torch.tensor(data.gap_ev, dtype=torch.float32)
     if warm:
         _follow_line(model, data, config.batch_atoms)
     else:
         _normalise(model, gaps[list(data.train)], features[list(data.train)])
+    if config.constant_alpha and model.noise_network is not None:
+        model.noise_network.ignore_features()
     train = loader(data.store, data.train, config.batch_atoms, config.seed)
     val = loader(data.store, data.val, config.batch_atoms, None) if data.val else None
     module = Finetuning(model, features, gaps, config, config.epochs * len(train) // devices)
