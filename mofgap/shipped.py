@@ -1,4 +1,4 @@
-"""Where the shipped models and example CIFs lie: inside an installed wheel, or at the top of a clone."""
+"""Where the shipped models, example CIFs and data lie: inside an installed wheel, or at the top of a clone."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ _CLONE = _PACKAGE.parent
 
 
 def shipped_folder(kind: str) -> Path:
-    """Folder of shipped ``models`` or ``examples``.
+    """Folder of shipped ``models``, ``examples`` or ``data``.
 
     Raises:
         FileNotFoundError: If this installation carries none.
     """
-    in_clone = {"models": _CLONE / "models", "examples": _CLONE / "data" / "examples"}[kind]
+    in_clone = {
+        "models": _CLONE / "models",
+        "examples": _CLONE / "data" / "examples",
+        "data": _CLONE / "data",
+    }[kind]
     for folder in (_PACKAGE / "shipped" / kind, in_clone):
         if folder.is_dir():
             return folder

@@ -1,0 +1,275 @@
+"""``mofgap data``: datasets by name, downloads, imports and checks."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import typer
+
+from mofgap.cli.exits import INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail
+
+if TYPE_CHECKING:
+    from mofgap.datasets.importing import Skip
+    from mofgap.datasets.registry import Dataset
+
+T = TypeVar("T")
+
+MAX_SHOWN = 20
+"""Lines about structures that were left out; all of them are in the file of skipped ones."""
+
+data = typer.Typer(
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Know, fetch, import and verify datasets.",
+)
+
+Folder = Annotated[
+    Path | None,
+    typer.Option("--folder", help="Of fetched data; $MOFGAP_DATA, else below the user's data folder."),
+]
+
+
+@data.command("list")
+def list_() -> None:
+    """Show the datasets that mofgap knows by name, and where each lies."""
+    from mofgap.configuration import ConfigurationError
+    from mofgap.datasets.record import DatasetError
+    from mofgap.datasets.registry import data_folder, read_registry
+
+    try:
+        for name, dataset in read_registry().items():
+            try:
+                path = dataset.location(data_folder())
+                place = str(path) if path.exists() else f"not here; mofgap data fetch {name}"
+            except DatasetError as error:
+                place = str(error)
+            typer.echo(f"{name}\t{dataset.title}\t{_size(dataset)}\t{dataset.licence}\t{place}")
+    except (ConfigurationError, OSError) as error:
+        fail(str(error), NOTHING_DONE)
+
+
+@data.command(no_args_is_help=True)
+def fetch(
+    name: Annotated[str, typer.Argument(help="Of a dataset, see mofgap data list.")],
+    folder: Folder = None,
+    url: Annotated[str | None, typer.Option(help="Fetch the same file from elsewhere.")] = None,
+    attempts: Annotated[int, typer.Option(min=1, help="How often to try a broken connection.")] = 5,
+) -> None:
+    """Download a dataset; what has come is kept, and running it again goes on from there.
+
+    The file appears under its name when its sha256 is the one expected; where none is known yet, the one
+    found is written beside the file, for mofgap data verify.
+    """
+    from mofgap.configuration import ConfigurationError
+    from mofgap.datasets.checksum import lock_of, write_sums
+    from mofgap.datasets.download import DownloadError, Remote, download
+    from mofgap.datasets.record import DatasetError
+    from mofgap.datasets.registry import data_folder, find_dataset
+    from mofgap.datasets.verify import check_fetched
+
+    folder = folder or data_folder()
+    try:
+        dataset = find_dataset(name)
+        path = dataset.location(folder)
+        _notice(dataset)
+        if dataset.access != "download":
+            if not path.exists():
+                fail(f"{path} is missing from this installation; install it again", NOTHING_DONE)
+            typer.echo(f"{path}: here already")
+            return
+        if path.exists():
+            found = check_fetched(dataset, folder)
+            if found.verdict == "changed":
+                fail(f"{path} has sha256 {found.found}, not {found.expected}; remove it", NOTHING_DONE)
+        else:
+            remote = Remote(url or dataset.url or "", dataset.sha256, dataset.n_bytes)
+            with _meter(path.name) as show:
+                sha256 = download(remote, path, attempts=attempts, progress=show)
+            write_sums(lock_of(path), {path.name: sha256})
+            typer.echo(f"sha256 {sha256}", err=True)
+    except (DatasetError, DownloadError, ConfigurationError, ValueError, OSError) as error:
+        fail(str(error), NOTHING_DONE)
+    except KeyboardInterrupt:
+        fail("interrupted; what has come is kept, run it again to go on", INTERRUPTED)
+    typer.echo(f"{path}: mofgap data import {name} -o {name}.parquet")
+
+
+@data.command("import", no_args_is_help=True)
+def import_(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Folder or archive of CIFs, QMOF download, JSON of JARVIS or matminer, ASE database or xyz, "
+            "or the name of a dataset.",
+        ),
+    ],
+    labels: Annotated[
+        Path | None, typer.Argument(metavar="[LABELS]", help="CSV of labels, joined by identifier.")
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Parquet table to write.")] = Path(
+        "data.parquet"
+    ),
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=COLUMN]", help="Gap in eV: its name in the source, and its column in the table."
+        ),
+    ] = None,
+    without_labels: Annotated[
+        bool, typer.Option("--without-labels", help="Import the structures alone.")
+    ] = False,
+    identifier: Annotated[
+        str | None, typer.Option("--id", metavar="NAME", help="Of the identifier, where it has another.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[=COLUMN]", help="Text to keep beside split, group, name, source and doi."),
+    ] = None,
+    kind: Annotated[
+        Literal["auto", "cifs", "qmof", "json", "ase"], typer.Option("--format", help="Of SOURCE.")
+    ] = "auto",
+    max_atoms: Annotated[int, typer.Option(min=1, help="Largest cell, in atoms.")] = 1000,
+    folder: Folder = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the table.")] = False,
+) -> None:
+    """Turn labelled structures of the usual formats into a table for mofgap train.
+
+    Labels are joined by identifier, never by row. Whatever is left out is listed with its reason, in full in
+    OUTPUT.skipped.csv, and the exit code is 3.
+    """
+    from mofgap.configuration import ConfigurationError
+    from mofgap.datasets.formats import Format
+    from mofgap.datasets.importing import import_table, write_skipped
+    from mofgap.datasets.plan import Wanted, make_plan
+    from mofgap.datasets.record import DatasetError
+    from mofgap.datasets.registry import data_folder
+
+    if output.suffix != ".parquet":
+        fail(f"{output}: the table is parquet, name it so", WRONG_USAGE)
+    if output.exists() and not force:
+        fail(f"{output} exists; --force overwrites it", WRONG_USAGE)
+    if without_labels and (target or labels):
+        fail("--without-labels takes neither LABELS nor --target", WRONG_USAGE)
+    wanted = Wanted(
+        targets=target or (),
+        keep=keep or (),
+        id_name=identifier,
+        kind=None if kind == "auto" else Format(kind),
+        labels=labels,
+        without_labels=without_labels,
+    )
+    skipped_path = output.with_suffix(".skipped.csv")
+    try:
+        plan = make_plan(source, wanted, folder or data_folder())
+        done = import_table(
+            _counted(plan.records(max_atoms)),
+            plan.label_table(),
+            output,
+            plan.targets,
+            texts=plan.texts,
+            about=plan.about(shlex.join(["mofgap", *sys.argv[1:]])),
+        )
+        write_skipped(skipped_path, done.skipped)
+    except (DatasetError, ConfigurationError, OSError) as error:
+        fail(str(error), NOTHING_DONE)
+    _say(done.skipped, skipped_path)
+    if not done.n_structures:
+        fail(f"{source}: no structure could be imported", NOTHING_DONE)
+    counts = "".join(f", {count} with {name}" for name, count in done.n_labels.items())
+    typer.echo(f"{output}: {done.n_structures} structures{counts}")
+    if done.skipped:
+        raise typer.Exit(SOME_FAILED)
+
+
+@data.command()
+def verify(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME|PATH]...", help="Datasets, models, folders or files; all there are without."
+        ),
+    ] = None,
+    folder: Folder = None,
+) -> None:
+    """Recompute the sha256 of shipped models and data and of what was fetched, and compare.
+
+    The exit code is 3 where a file is missing, changed, or has no sum written down.
+    """
+    from mofgap.configuration import ConfigurationError
+    from mofgap.datasets.record import DatasetError
+    from mofgap.datasets.registry import data_folder
+    from mofgap.datasets.verify import check_all, check_named
+
+    folder = folder or data_folder()
+    n_wrong = n_checked = 0
+    try:
+        for checks in [check_named(name, folder) for name in names] if names else [check_all(folder)]:
+            for found in checks:
+                n_checked += 1
+                n_wrong += found.verdict != "ok"
+                detail = f"\t{found.found}, not {found.expected}" if found.verdict == "changed" else ""
+                typer.echo(f"{found.verdict}\t{found.path}{detail}")
+    except (DatasetError, ConfigurationError, ValueError, OSError) as error:
+        fail(str(error), NOTHING_DONE)
+    typer.echo(f"{n_checked - n_wrong} of {n_checked} files are as they should be", err=True)
+    if n_wrong:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _size(dataset: Dataset) -> str:
+    return f"{dataset.n_bytes / 1e6:.0f} MB" if dataset.n_bytes else "-"
+
+
+def _notice(dataset: Dataset) -> None:
+    """Licence and citation, before anything is taken."""
+    typer.echo(f"{dataset.title}\nLicence: {dataset.licence}. Cite:", err=True)
+    for line in dataset.citation:
+        typer.echo(f"  {line}", err=True)
+    if dataset.note:
+        typer.echo(dataset.note, err=True)
+
+
+def _say(skipped: Sequence[Skip], path: Path) -> None:
+    for skip in skipped[:MAX_SHOWN]:
+        typer.echo(f"skipped {skip}", err=True)
+    if skipped:
+        kinds = Counter(skip.reason.split(":")[0] for skip in skipped)
+        text = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        typer.echo(f"{len(skipped)} listed in {path}: {text}", err=True)
+
+
+def _counted(items: Iterable[T]) -> Iterator[T]:
+    """The items, while a line on a terminal says how many have passed."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from items
+        return
+    columns = (TextColumn("importing"), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("importing", total=None)
+        for item in items:
+            yield item
+            progress.advance(task)
+
+
+@contextmanager
+def _meter(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """What shows the progress of a download on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(name), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,1 @@
+"""Where labelled structures come from: a registry, downloads, importers for the usual formats, checksums."""

@@ -1,0 +1,84 @@
+"""Structures and properties from the files of ASE: databases and (extended) xyz."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.convert import crystal_from
+from mofgap.crystals.sites import CifError
+from mofgap.datasets.record import IDENTIFIERS, DatasetError, Record, Records, flattened, made
+
+DATABASES = (".db", ".json")
+
+
+def read_ase(path: Path, max_atoms: int, id_name: str | None = None) -> Records:
+    """Stream the structures of an ASE database (``.db``, ``.json``) or of the frames of another file.
+
+    Values are the key-value pairs and data of a database, or the ``info`` of a frame; those of a calculator
+    come under their own names, such as ``energy``.
+
+    Args:
+        path: The file.
+        max_atoms: Largest cell, in atoms, that is accepted.
+        id_name: Key of the identifier; the first of `IDENTIFIERS` if None, else the database's unique_id.
+
+    Raises:
+        DatasetError: ASE cannot read it.
+    """
+    rows = _database_rows(path) if path.suffix in DATABASES else _frames(path)
+    place = 0
+    try:
+        for atoms, values, unique_id in rows:
+            place += 1
+            yield _record(atoms, values, unique_id, f"{path}:{place}", path, place, max_atoms, id_name)
+    except (OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise DatasetError(f"{path}: ASE cannot read structure {place + 1}: {error}") from error
+
+
+def _record(
+    atoms: Any,
+    values: Mapping[str, Any],
+    unique_id: str | None,
+    source: str,
+    path: Path,
+    place: int,
+    max_atoms: int,
+    id_name: str | None,
+) -> Record | ReadFailure:
+    if id_name is None:
+        id_name = next((name for name in IDENTIFIERS if values.get(name) is not None), None)
+    given = values.get(id_name) if id_name is not None else None
+    given = unique_id if given is None else given
+    name = f"{path.stem}-{place}" if given is None else str(given)
+    try:
+        crystal = crystal_from(atoms, name)
+        crystal = made(
+            crystal.cell, crystal.frac_coords, crystal.atomic_numbers, name, source, max_atoms=max_atoms
+        )
+    except (CifError, ValueError) as error:
+        return ReadFailure(source, name, str(error))
+    return Record(crystal, values, numbered=given is None)
+
+
+def _database_rows(path: Path) -> Iterator[tuple[Any, dict[str, Any], str | None]]:
+    from ase.db import connect
+
+    with connect(path) as database:
+        for row in database.select():
+            values = flattened(row.data) | flattened(row.key_value_pairs)
+            yield row.toatoms(), values, str(row.unique_id)
+
+
+def _frames(path: Path) -> Iterator[tuple[Any, dict[str, Any], None]]:
+    from ase.io import iread
+
+    for atoms in iread(path, index=":"):
+        results = atoms.calc.results if atoms.calc is not None else {}
+        plain = {
+            key: value.item() if hasattr(value, "item") and getattr(value, "size", 0) == 1 else value
+            for key, value in {**results, **atoms.info}.items()
+        }
+        yield atoms, flattened(plain), None

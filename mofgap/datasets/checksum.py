@@ -1,0 +1,105 @@
+"""sha256 sums of files, kept beside them in the format of the ``sha256sum`` program."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+SUMS = "SHA256SUMS"
+_DESCRIPTIONS = ("config.json", "encoder.json")
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a file is, against what it should be.
+
+    Attributes:
+        path: The file.
+        expected: sha256 that is written down for it; None where none is.
+        found: sha256 of what is there; None where nothing is.
+    """
+
+    path: Path
+    expected: str | None
+    found: str | None
+
+    @property
+    def verdict(self) -> Literal["ok", "changed", "missing", "unknown"]:
+        """``unknown`` means that no sum is written down."""
+        if self.found is None:
+            return "missing"
+        if self.expected is None:
+            return "unknown"
+        return "ok" if self.found == self.expected else "changed"
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check(path: Path, expected: str | None) -> Check:
+    """Compare a file with the sum that is written down for it."""
+    return Check(path, expected, sha256_of(path) if path.is_file() else None)
+
+
+def lock_of(path: Path) -> Path:
+    """The file beside a fetched one that keeps its sum."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def write_sums(path: Path, sums: Mapping[str, str]) -> None:
+    """Write a table that ``sha256sum -c`` reads; it appears whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
+    partial.write_text(lines, encoding="utf-8", newline="\n")
+    partial.replace(path)
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """The sums of a table by file name.
+
+    Raises:
+        ValueError: A line is not a sum and a name.
+    """
+    sums = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        if len(digest) != 64 or not set(digest) <= set("0123456789abcdef") or not name:
+            raise ValueError(f"{path}: {line!r} is no sha256 and file name")
+        sums[name] = digest
+    return sums
+
+
+def check_folder(folder: Path) -> Iterator[Check]:
+    """Compare the files of a folder with the sums written down in it.
+
+    Args:
+        folder: With ``SHA256SUMS``, or a model or encoder folder, whose description holds its sums.
+
+    Raises:
+        ValueError: The sums cannot be read.
+    """
+    for name, expected in sorted(_sums_of(folder).items()):
+        yield check(folder / name, expected)
+
+
+def has_sums(folder: Path) -> bool:
+    """Whether `check_folder` finds sums there."""
+    return any((folder / name).is_file() for name in (SUMS, *_DESCRIPTIONS))
+
+
+def _sums_of(folder: Path) -> dict[str, str]:
+    if (folder / SUMS).is_file():
+        return read_sums(folder / SUMS)
+    path = next(folder / name for name in _DESCRIPTIONS if (folder / name).is_file())
+    try:
+        sums = json.loads(path.read_text(encoding="utf-8"))["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no sha256") from error
+    return {"encoder.safetensors": sums} if isinstance(sums, str) else dict(sums)

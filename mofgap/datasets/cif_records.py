@@ -1,0 +1,16 @@
+"""Structures from CIFs: a file, a folder or an archive of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
+from mofgap.datasets.record import Record, Records
+
+
+def read_cifs(path: Path, max_atoms: int) -> Records:
+    """Stream the structures of CIFs, named by their files, or by data block where a file holds several."""
+    for item in expand_inputs([str(path)]):
+        for entry in read_input(item, max_atoms=max_atoms) if isinstance(item, InputItem) else [item]:
+            yield Record(entry) if isinstance(entry, Crystal) else entry

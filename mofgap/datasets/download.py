@@ -1,0 +1,225 @@
+"""Downloads that go on where they stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import BinaryIO
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+_PIECE = 1 << 18
+TIMEOUT_SECONDS = 60.0
+# A server that says these may answer a moment later.
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+
+
+class DownloadError(ValueError):
+    """A download that did not succeed, and why."""
+
+
+class _BrokenError(Exception):
+    """The connection ended early; what has come is kept."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file on a server.
+
+    Attributes:
+        url: Where it is.
+        sha256: It must have; None where that is not known.
+        n_bytes: It must have; None where that is not known.
+    """
+
+    url: str
+    sha256: str | None = None
+    n_bytes: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Partial:
+    """What has come of a file so far, and which state of the file on the server that is part of.
+
+    Attributes:
+        path: The bytes.
+        state: JSON beside them: ``url``, ``tag`` (ETag or date, as the server gave it) and ``n_bytes``.
+    """
+
+    path: Path
+    state: Path
+
+    @classmethod
+    def of(cls, target: Path) -> Partial:
+        """The partial of a file to be."""
+        return cls(target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.json"))
+
+    def resumable(self, url: str) -> tuple[int, str]:
+        """Bytes that can be kept, and the tag they belong to; 0 where there is nothing to go on from."""
+        try:
+            state = json.loads(self.state.read_text(encoding="utf-8"))
+            n_bytes = self.path.stat().st_size
+        except (OSError, ValueError):
+            return 0, ""
+        usable = isinstance(state, dict) and state.get("url") == url and state.get("tag")
+        return (n_bytes, str(state["tag"])) if usable else (0, "")
+
+    def is_whole(self, url: str) -> bool:
+        """Whether everything has come, and only the last step was not taken."""
+        kept, _ = self.resumable(url)
+        return kept > 0 and kept == json.loads(self.state.read_text(encoding="utf-8")).get("n_bytes")
+
+    def remove(self) -> None:
+        """Forget it."""
+        self.path.unlink(missing_ok=True)
+        self.state.unlink(missing_ok=True)
+
+
+def download(
+    remote: Remote,
+    target: Path,
+    *,
+    attempts: int = 5,
+    pause_seconds: float = 2.0,
+    progress: Callable[[int, int | None], None] = lambda done, total: None,
+) -> str:
+    """Fetch a file; it appears under its name when it is whole and is what it should be.
+
+    A broken connection is taken up again where it broke, in this call or in a later one, as long as the
+    server says that the file is still the same (ETag or Last-Modified) and can send a part of it.
+
+    Args:
+        remote: The file.
+        target: Its path here.
+        attempts: How often to try before giving up.
+        pause_seconds: Before the second attempt, doubled before each further one.
+        progress: Told the bytes that are here and the size, if known.
+
+    Returns:
+        Its sha256.
+
+    Raises:
+        DownloadError: The server refuses, the connection breaks too often, or size or hash are wrong.
+        OSError: It cannot be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Partial.of(target)
+    for attempt in range(attempts):
+        try:
+            if not partial.is_whole(remote.url):
+                _receive(remote, partial, progress)
+            break
+        except _BrokenError as broken:
+            if attempt + 1 == attempts:
+                kept = partial.resumable(remote.url)[0]
+                raise DownloadError(
+                    f"{remote.url}: {broken}; {kept:,} bytes are kept, run it again to go on"
+                ) from broken
+            time.sleep(pause_seconds * 2**attempt)
+    found = _checked(remote, partial)
+    partial.path.replace(target)
+    partial.state.unlink(missing_ok=True)
+    return found
+
+
+def _receive(remote: Remote, partial: Partial, progress: Callable[[int, int | None], None]) -> None:
+    """Ask for what is missing and append it.
+
+    Raises:
+        _BrokenError: Less came than was said.
+        DownloadError: The server refuses.
+    """
+    kept, tag = partial.resumable(remote.url)
+    headers = {"User-Agent": f"mofgap/{_version()}", "Accept-Encoding": "identity"}
+    if kept:
+        headers |= {"Range": f"bytes={kept}-", "If-Range": tag}
+    try:
+        with urlopen(Request(remote.url, headers=headers), timeout=TIMEOUT_SECONDS) as answer:
+            start, total = _span(answer, kept)
+            partial.state.write_text(
+                json.dumps({"url": remote.url, "tag": _tag(answer), "n_bytes": total}), encoding="utf-8"
+            )
+            with partial.path.open("r+b" if start else "wb") as file:
+                file.truncate(start)
+                file.seek(start)
+                _copy(answer, file, total, progress)
+    except HTTPError as error:
+        if error.code == 416:
+            # What is kept does not fit the file on the server: begin again.
+            partial.remove()
+            raise _BrokenError("the server cannot go on from what is kept") from error
+        if error.code in _PASSING:
+            raise _BrokenError(f"HTTP {error.code} {error.reason}") from error
+        raise DownloadError(f"{remote.url}: HTTP {error.code} {error.reason}") from error
+    except URLError as error:
+        raise _BrokenError(f"no connection: {error.reason}") from error
+    except ValueError as error:
+        raise DownloadError(f"{remote.url}: {error}") from error
+    except (HTTPException, ConnectionError, TimeoutError) as error:
+        raise _BrokenError(f"the connection broke: {error or type(error).__name__}") from error
+
+
+def _span(answer: HTTPResponse, kept: int) -> tuple[int, int | None]:
+    """Where the answer begins in the file, and the size of the file.
+
+    Raises:
+        ValueError: The answer is no file.
+    """
+    length = answer.headers.get("Content-Length")
+    if answer.status == 206:
+        span, _, size = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+        if span.split("-")[0] != str(kept):
+            raise ValueError(f"asked for the bytes from {kept} on, the server sent {span or 'others'}")
+        return kept, int(size) if size.isdigit() else None
+    if answer.status != 200:
+        raise ValueError(f"the server answers HTTP {answer.status} and sends no file; try the browser")
+    return 0, int(length) if length else None
+
+
+def _tag(answer: HTTPResponse) -> str:
+    """What tells one state of a file from another; weak tags do not."""
+    tag = answer.headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
+
+
+def _copy(
+    answer: HTTPResponse, file: BinaryIO, total: int | None, progress: Callable[[int, int | None], None]
+) -> None:
+    progress(file.tell(), total)
+    while piece := answer.read(_PIECE):
+        file.write(piece)
+        progress(file.tell(), total)
+    if total is not None and file.tell() < total:
+        raise _BrokenError(f"the connection ended after {file.tell():,} of {total:,} bytes")
+
+
+def _checked(remote: Remote, partial: Partial) -> str:
+    """The sha256 of what has come.
+
+    Raises:
+        DownloadError: It is not the file; it is removed, since going on from it makes no sense.
+    """
+    n_bytes = partial.path.stat().st_size
+    with partial.path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if remote.sha256 not in (None, found):
+        reason = f"sha256 is {found}, expected {remote.sha256}"
+    elif remote.n_bytes not in (None, n_bytes):
+        reason = f"{n_bytes:,} bytes came, expected {remote.n_bytes:,}"
+    else:
+        return found
+    partial.remove()
+    raise DownloadError(f"{remote.url}: {reason}; what came was removed")
+
+
+def _version() -> str:
+    try:
+        return version("mofgap")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,95 @@
+"""Formats of structures: which one a path has, and its reader."""
+
+from __future__ import annotations
+
+import zipfile
+from enum import StrEnum
+from pathlib import Path
+
+from mofgap.datasets import qmof
+from mofgap.datasets.ase_records import read_ase
+from mofgap.datasets.cif_records import read_cifs
+from mofgap.datasets.json_records import read_json
+from mofgap.datasets.json_stream import JsonError, JsonStream, opened
+from mofgap.datasets.record import DatasetError, Records
+
+
+class Format(StrEnum):
+    """What `read_structures` reads."""
+
+    cifs = "cifs"
+    qmof = "qmof"
+    json = "json"
+    ase = "ase"
+
+
+_CIF_ENDINGS = (".cif", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
+_JSON_ENDINGS = (".json", ".json.gz", ".json.bz2", ".json.xz", ".json.zip")
+_ASE_ENDINGS = (".db", ".xyz", ".extxyz", ".traj")
+
+
+def format_of(path: Path) -> Format:
+    """The format of a file or folder, from its name and a look inside.
+
+    Raises:
+        DatasetError: It is none that is read.
+    """
+    name = path.name.lower()
+    if path.is_dir() or (name.endswith(".zip") and not name.endswith(".json.zip")):
+        if qmof.is_qmof(path):
+            return Format.qmof
+        return Format.json if not path.is_dir() and _holds_only_json(path) else Format.cifs
+    if name.endswith(_CIF_ENDINGS):
+        return Format.cifs
+    if name.endswith(_ASE_ENDINGS):
+        return Format.ase
+    if name.endswith(_JSON_ENDINGS):
+        return Format.ase if name.endswith(".json") and _is_ase_database(path) else Format.json
+    known = ", ".join(("a folder", ".zip", *_CIF_ENDINGS, *_JSON_ENDINGS, *_ASE_ENDINGS))
+    raise DatasetError(f"{path}: unknown kind of file; structures come as {known}")
+
+
+def read_structures(path: Path, kind: Format, max_atoms: int, id_name: str | None = None) -> Records:
+    """Stream the structures of a source; whatever fails comes as a `ReadFailure`.
+
+    Args:
+        path: A file or folder.
+        kind: Its format.
+        max_atoms: Largest cell, in atoms, that is accepted.
+        id_name: Name of the identifier in JSON and ASE files.
+
+    Raises:
+        DatasetError: The file as a whole cannot be read.
+    """
+    if kind is Format.cifs:
+        return read_cifs(path, max_atoms)
+    if kind is Format.qmof:
+        return qmof.read_structures(path, max_atoms)
+    if kind is Format.json:
+        return read_json(path, max_atoms, id_name)
+    return read_ase(path, max_atoms, id_name)
+
+
+def _holds_only_json(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.lower() for name in archive.namelist()]
+    except zipfile.BadZipFile:
+        return False
+    return any(n.endswith(".json") for n in names) and not any(n.endswith(".cif") for n in names)
+
+
+def _is_ase_database(path: Path) -> bool:
+    """ASE keys rows by running number and tells elements as ``numbers``."""
+    try:
+        with opened(path) as file:
+            stream = JsonStream(file)
+            if stream.peek() != "{":
+                return False
+            key = next(stream.members(), "")
+            if key in ("ids", "nextid"):
+                return True
+            row = stream.value() if key.isdigit() else None
+            return isinstance(row, dict) and "numbers" in row and "unique_id" in row
+    except (JsonError, OSError):
+        return False

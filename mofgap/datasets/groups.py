@@ -1,0 +1,40 @@
+"""Groups of structures that are much alike, to be kept on one side of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def refcode_family(name: str) -> str:
+    """What all determinations of one substance share: the six letters of a CSD refcode, else the name.
+
+    ``VOGTIV02_clean_h`` gives ``VOGTIV``; endings after an underscore are notes of collections.
+    """
+    stem = name.split("_")[0]
+    letters = stem[:6]
+    is_refcode = len(letters) == 6 and letters.isascii() and letters.isalpha() and letters.isupper()
+    return letters if is_refcode and not stem[6:].strip("0123456789") else name
+
+
+def group_names(formulas: Sequence[str], families: Sequence[str]) -> list[str]:
+    """A group for each structure: those that share a formula or a family, directly or through others.
+
+    Returns:
+        (n,) names of groups, each the first formula of its members by alphabet.
+    """
+    parent: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(key: tuple[str, str]) -> tuple[str, str]:
+        parent.setdefault(key, key)
+        while parent[key] != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    for formula, family in zip(formulas, families, strict=True):
+        parent[root(("family", family))] = root(("formula", formula))
+    roots = [root(("formula", formula)) for formula in formulas]
+    first: dict[tuple[str, str], str] = {}
+    for key, formula in zip(roots, formulas, strict=True):
+        first[key] = min(formula, first.get(key, formula))
+    return [first[key] for key in roots]

@@ -1,0 +1,209 @@
+"""From structures and labels to the project's table: joined by identifier, everything left out is listed."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mofgap.crystals.cif import ReadFailure
+from mofgap.datasets.label_table import LabelTable, identifier, no_column
+from mofgap.datasets.record import DatasetError, Record
+from mofgap.datasets.table import TEXTS, TableWriter
+
+_MISSING_TEXTS = {"", "na", "n/a", "nan", "none", "null", "-"}
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Something that is not in the table, or not as it stands in the source.
+
+    Attributes:
+        structure_id: Of the structure or label.
+        source: The file, and the place in it.
+        reason: ``name: what is wrong``.
+    """
+
+    structure_id: str
+    source: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.structure_id or '(no name)'}: {self.reason} [{self.source}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """What an import did.
+
+    Attributes:
+        n_structures: Rows of the table.
+        n_labels: Values in each column of labels.
+        skipped: What is listed.
+    """
+
+    n_structures: int
+    n_labels: Mapping[str, int]
+    skipped: tuple[Skip, ...]
+
+
+def import_table(
+    records: Iterable[Record | ReadFailure],
+    labels: LabelTable | None,
+    output: Path,
+    targets: Mapping[str, str],
+    *,
+    texts: Mapping[str, str] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Imported:
+    """Write structures with their labels as a table.
+
+    Args:
+        records: Structures.
+        labels: Labels of another file, joined by identifier; None where the records carry theirs.
+        output: Parquet file; it appears whole or not at all, and not at all without a row.
+        targets: Names of the gaps in the source, eV, and their columns; none imports structures alone.
+        texts: Names of texts in the source, and their columns; one that begins with ``?`` may be absent.
+        about: Kept in the file's metadata.
+
+    Raises:
+        DatasetError: The source as a whole cannot be read, or has no such label.
+    """
+    texts = {f"?{name}": name for name in TEXTS} if texts is None else texts
+    columns = list(dict.fromkeys(targets.values()))
+    join = _Join(labels, targets, texts)
+    skipped: list[Skip] = []
+    n_labels = dict.fromkeys(columns, 0)
+    with TableWriter(output, columns, list(dict.fromkeys(texts.values())), about or {}) as table:
+        for record in records:
+            outcome = join.values(record, skipped)
+            if outcome is None or isinstance(record, ReadFailure):
+                continue
+            table.add(record, outcome)
+            for name in columns:
+                n_labels[name] += outcome[name] is not None
+    skipped += join.left_over()
+    join.check_names(table.n_rows)
+    return Imported(table.n_rows, n_labels, tuple(skipped))
+
+
+def write_skipped(path: Path, skipped: Iterable[Skip]) -> None:
+    """Write what was skipped as a CSV; none of an earlier import stays where nothing was."""
+    rows = list(skipped)
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["structure_id", "reason", "source"])
+        writer.writerows([skip.structure_id, skip.reason, skip.source] for skip in rows)
+    partial.replace(path)
+
+
+class _Join:
+    """Finds the labels of one structure after the other and remembers which were seen."""
+
+    def __init__(
+        self, labels: LabelTable | None, targets: Mapping[str, str], texts: Mapping[str, str]
+    ) -> None:
+        self.labels, self.targets, self.texts = labels, targets, texts
+        self.read: dict[str, str] = {}
+        self.met: set[str] = set()
+        self.names: dict[str, None] = {}
+
+    def values(self, record: Record | ReadFailure, skipped: list[Skip]) -> dict[str, Any] | None:
+        """Labels and texts of a structure by column, or None where it is left out, and why in ``skipped``."""
+        if isinstance(record, ReadFailure):
+            self.met.add(identifier(record.structure_id) or "")
+            skipped.append(Skip(record.structure_id, record.source, record.reason))
+            return None
+        crystal = record.crystal
+        name = identifier(crystal.structure_id) or ""
+        self.met.add(name)
+        found, reason = self._found(name, record)
+        if found is None:
+            skipped.append(Skip(crystal.structure_id, crystal.source, reason))
+            return None
+        row = self._labels_of(found, crystal.structure_id, crystal.source, skipped)
+        if row is None:
+            return None
+        self.read[name] = crystal.source
+        texts = {column: found.get(column) for column in self.texts.values()}
+        return row | {column: None if text in (None, "") else str(text) for column, text in texts.items()}
+
+    def _labels_of(
+        self, found: Mapping[str, Any], structure_id: str, source: str, skipped: list[Skip]
+    ) -> dict[str, Any] | None:
+        """Gaps by column, or None where there should be some and is none."""
+        row: dict[str, Any] = {}
+        reasons = []
+        for column in self.targets.values():
+            row[column], wrong = gap_of(found.get(column))
+            if wrong:
+                reasons.append(f"bad-label: {column}: {wrong}")
+        usable = not row or any(gap is not None for gap in row.values())
+        if not usable and not reasons:
+            reasons.append(f"missing-label: no {' or '.join(self.targets)}")
+        skipped += [Skip(structure_id, source, reason) for reason in reasons]
+        return row if usable else None
+
+    def _found(self, name: str, record: Record) -> tuple[Mapping[str, Any] | None, str]:
+        """What is said of a structure, or why nothing can be."""
+        if name in self.read:
+            return None, f"duplicate-structure: read already from {self.read[name]}"
+        if self.labels is None:
+            self.names |= dict.fromkeys(record.values)
+            wanted = {**self.texts, **self.targets}
+            return {column: record.values.get(old.lstrip("?")) for old, column in wanted.items()}, ""
+        if record.numbered:
+            raise DatasetError(
+                f"{record.crystal.source}: structures without identifiers cannot be joined with "
+                f"{self.labels.source}; name the identifier"
+            )
+        if name in self.labels.conflicting:
+            return None, f"conflicting-labels: labelled more than once, differently, in {self.labels.source}"
+        if name not in self.labels.rows:
+            return None, f"missing-label: not in {self.labels.source}"
+        return self.labels.rows[name], ""
+
+    def left_over(self) -> Iterator[Skip]:
+        """Labels that found no structure or stand there twice."""
+        if self.labels is None:
+            return
+        source = self.labels.source
+        for place in self.labels.nameless:
+            yield Skip("", f"{source}, row {place}", "no-identifier: a label without a name")
+        for name in self.labels.rows:
+            if name in self.labels.repeated:
+                yield Skip(name, source, "repeated-label: labelled more than once with the same values")
+            if name not in self.met:
+                yield Skip(name, source, "missing-structure: labelled, but no structure of that name")
+
+    def check_names(self, n_rows: int) -> None:
+        """Does nothing where some record had each label.
+
+        Raises:
+            DatasetError: No record has a label of that name.
+        """
+        for old in self.targets if self.labels is None and self.names else ():
+            if old not in self.names and not n_rows:
+                raise DatasetError(no_column(old, self.names))
+
+
+def gap_of(value: Any) -> tuple[float | None, str]:
+    """A gap in eV of what a file says, None where it says nothing; and what is wrong with it."""
+    if value is None or (isinstance(value, str) and value.strip().lower() in _MISSING_TEXTS):
+        return None, ""
+    try:
+        gap = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None, f"{value!r} is no number"
+    if not isinstance(value, str) and math.isnan(gap) and not isinstance(value, bool):
+        return None, ""
+    if not math.isfinite(gap):
+        return None, f"{value!r} is no number"
+    return (gap, "") if gap >= 0 else (None, f"{gap:g} eV is negative")

@@ -1,0 +1,140 @@
+"""Labels by identifier: never by row."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from mofgap.datasets.record import IDENTIFIERS, DatasetError
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """Labels of many structures.
+
+    Attributes:
+        source: The file.
+        rows: Values by identifier and name.
+        conflicting: Identifiers that stand there with different values: none of them can be trusted.
+        repeated: Identifiers that stand there more than once with the same values.
+        nameless: Places of rows without identifier, the line of names being row 1.
+    """
+
+    source: str
+    rows: Mapping[str, Mapping[str, Any]]
+    conflicting: frozenset[str]
+    repeated: frozenset[str]
+    nameless: tuple[int, ...] = ()
+
+
+def read_label_table(path: Path, id_name: str | None, columns: Mapping[str, str]) -> LabelTable:
+    """Read a CSV, or a TSV by its name.
+
+    Args:
+        path: The file, in UTF-8, with a line of names.
+        id_name: Column of the identifiers; the first of `IDENTIFIERS` if None.
+        columns: Names of columns to read, and what to call them; one that begins with ``?`` may be absent.
+
+    Raises:
+        DatasetError: It cannot be read, or lacks a column.
+    """
+    try:
+        with path.open("rb") as file:
+            return labels_of_csv(file, str(path), id_name, columns)
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror or error}") from error
+
+
+def labels_of_csv(
+    file: IO[bytes], source: str, id_name: str | None, columns: Mapping[str, str]
+) -> LabelTable:
+    """The labels of an open CSV, see `read_label_table`."""
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    rows = csv.DictReader(text, delimiter="\t" if source.endswith(".tsv") else ",")
+    try:
+        names = rows.fieldnames or []
+        repeated = [name for name in names if names.count(name) > 1 and (name == id_name or name in columns)]
+        if repeated:
+            raise DatasetError(f"{source}: column {repeated[0]!r} is there more than once")
+        if not names:
+            raise DatasetError(f"{source}: it is empty")
+        return labels_of_rows(rows, source, id_name or _id_column(names, source), columns, names)
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{source}: no text in UTF-8; save it so") from error
+    except csv.Error as error:
+        raise DatasetError(f"{source}, line {rows.line_num}: {error}") from error
+
+
+def labels_of_rows(
+    rows: Iterable[Mapping[str, Any]],
+    source: str,
+    id_name: str,
+    columns: Mapping[str, str],
+    names: Iterable[str] = (),
+) -> LabelTable:
+    """Labels of rows, by identifier.
+
+    Args:
+        rows: Values by name.
+        source: The file, to show.
+        id_name: Name of the identifier.
+        columns: As for `read_label_table`.
+        names: All names there are, where they are known beforehand.
+
+    Raises:
+        DatasetError: No row has a name that is needed.
+    """
+    table: dict[str, dict[str, Any]] = {}
+    conflicting, repeated, nameless = set[str](), set[str](), list[int]()
+    seen = dict.fromkeys(names)
+    for place, row in enumerate(rows, start=2):
+        if not names:
+            seen |= dict.fromkeys(row)
+        name = identifier(row.get(id_name))
+        if name is None:
+            nameless.append(place)
+            continue
+        values = {new: row.get(old.lstrip("?")) for old, new in columns.items()}
+        if name in table:
+            (repeated if table[name] == values else conflicting).add(name)
+        else:
+            table[name] = values
+    for old in (id_name, *(old for old in columns if not old.startswith("?"))):
+        if old not in seen:
+            raise DatasetError(f"{source}: {no_column(old, seen)}")
+    return LabelTable(
+        source, table, frozenset(conflicting), frozenset(repeated - conflicting), tuple(nameless)
+    )
+
+
+def identifier(value: Any) -> str | None:
+    """An identifier as it is compared: a name without the ending of its file."""
+    text = "" if value is None else str(value).strip()
+    return text.removesuffix(".cif") or None
+
+
+def no_column(name: str, known: Iterable[str]) -> str:
+    """Words for a name that is not there, with the nearest that is."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(_some(names)) or 'none'}"
+    return f"no column {name!r}; {hint}"
+
+
+def _some(names: list[str]) -> Iterator[str]:
+    yield from names[:20]
+    if len(names) > 20:
+        yield "..."
+
+
+def _id_column(names: Iterable[str], source: str) -> str:
+    known = set(names)
+    found = next((name for name in IDENTIFIERS if name in known), None)
+    if found is None:
+        raise DatasetError(f"{source}: no identifier column; name it, or call it {', '.join(IDENTIFIERS)}")
+    return found

@@ -1,0 +1,173 @@
+"""The QMOF database as it is published: an archive in an archive, or what was unpacked from it."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from mofgap.crystals.cif import ReadFailure, read_cif_bytes
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.sites import CifError
+from mofgap.datasets.cif_records import read_cifs
+from mofgap.datasets.json_stream import JsonError, JsonStream
+from mofgap.datasets.label_table import LabelTable, labels_of_csv, labels_of_rows
+from mofgap.datasets.record import DatasetError, Record, Records, flattened, from_dictionary
+
+ID = "qmof_id"
+STRUCTURES, CIFS, LABELS = "qmof_structure_data.json", "relaxed_structures", ("qmof.csv", "qmof.json")
+ATOM_COLUMNS = {
+    "pbe_ddec_charge": "pbe_ddec6_charge_e",
+    "pbe_ddec_sum_bond_order": "pbe_ddec6_bond_order",
+    "pbe_ddec_spin_density": "pbe_ddec6_spin_density",
+    "pbe_magmom": "pbe_magmom_mu_b",
+    "pbe_cm5_charge": "pbe_cm5_charge_e",
+}
+"""Per-atom quantities of the database, and their columns in a table; targets of pretraining."""
+
+
+@dataclass(frozen=True, eq=False)
+class Vault:
+    """Files of a folder or of an archive, found by their base name.
+
+    Attributes:
+        label: To show.
+        folder: Where they lie, or None.
+        archive: Or the archive that holds them.
+    """
+
+    label: str
+    folder: Path | None = None
+    archive: zipfile.ZipFile | None = None
+
+    def find(self, name: str) -> str | None:
+        """Path within of the first file (or folder) of this name, by depth and name."""
+        if self.archive is not None:
+            names = self.archive.namelist()
+        else:
+            assert self.folder is not None
+            names = [path.relative_to(self.folder).as_posix() for path in _two_levels(self.folder)]
+        found = [n for n in names if PurePosixPath(n).name == name and not n.startswith("__MACOSX")]
+        return min(found, key=lambda n: (n.count("/"), n), default=None)
+
+    def open(self, name: str) -> IO[bytes]:
+        """A file of the vault."""
+        if self.archive is not None:
+            return self.archive.open(name)
+        assert self.folder is not None
+        return (self.folder / name).open("rb")
+
+
+def _two_levels(folder: Path) -> Iterator[Path]:
+    """What lies in a folder and in its folders; the CIFs further down are many and not looked for."""
+    for path in sorted(folder.iterdir()):
+        yield path
+        if path.is_dir() and path.name != CIFS:
+            yield from sorted(path.iterdir())
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Vault]:
+    """The vault of a QMOF download: ``qmof_database.zip``, figshare's archive of all files, or a folder.
+
+    Raises:
+        DatasetError: It is damaged, or no QMOF download.
+    """
+    with ExitStack() as stack:
+        try:
+            vault = Vault(str(path), folder=path) if path.is_dir() else _archive(path, stack)
+            inner = vault.find("qmof_database.zip")
+            if inner and not any(vault.find(name) for name in LABELS):
+                archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(vault.open(inner))))
+                vault = Vault(f"{path}:{inner}", archive=archive)
+            yield vault
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise DatasetError(f"{path}: the archive is damaged ({error}); fetch it again") from error
+
+
+def _archive(path: Path, stack: ExitStack) -> Vault:
+    return Vault(str(path), archive=stack.enter_context(zipfile.ZipFile(path)))
+
+
+def is_qmof(path: Path) -> bool:
+    """Whether a folder or zip archive is a download of QMOF."""
+    if not path.is_dir() and not zipfile.is_zipfile(path):
+        return False
+    with opened(path) as vault:
+        return any(vault.find(name) for name in LABELS)
+
+
+def read_labels_of(path: Path, columns: Mapping[str, str]) -> LabelTable:
+    """The labels of a QMOF download by ``qmof_id``, from ``qmof.csv`` or else ``qmof.json``.
+
+    Args:
+        path: The download.
+        columns: Names of columns, such as ``outputs.pbe.bandgap``, and what to call them.
+
+    Raises:
+        DatasetError: It holds no labels, or not these.
+    """
+    with opened(path) as vault:
+        name = next((found for label in LABELS if (found := vault.find(label))), None)
+        if name is None:
+            raise DatasetError(f"{path}: no {' or '.join(LABELS)} in it")
+        source = f"{vault.label}:{name}"
+        with vault.open(name) as file:
+            if name.endswith(".csv"):
+                return labels_of_csv(file, source, ID, columns)
+            try:
+                rows = (flattened(row) for row in JsonStream(file).items())
+                return labels_of_rows(rows, source, ID, columns)
+            except JsonError as error:
+                raise DatasetError(f"{source}: {error}") from error
+
+
+def read_structures(path: Path, max_atoms: int) -> Records:
+    """Stream the relaxed structures of a QMOF download, with quantities of atoms where it has them.
+
+    Raises:
+        DatasetError: It holds no relaxed structures, or is damaged.
+    """
+    with opened(path) as vault:
+        if name := vault.find(STRUCTURES):
+            with vault.open(name) as file:
+                yield from _from_json(file, f"{vault.label}:{name}", max_atoms)
+        elif name := vault.find(f"{CIFS}.zip"):
+            with vault.open(name) as file, zipfile.ZipFile(file) as archive:
+                yield from _from_cifs(archive, f"{vault.label}:{name}", max_atoms)
+        elif vault.folder is not None and (name := vault.find(CIFS)):
+            yield from read_cifs(vault.folder / name, max_atoms)
+        else:
+            raise DatasetError(f"{path}: neither {STRUCTURES} nor {CIFS}.zip nor {CIFS}/ in it")
+
+
+def _from_json(file: IO[bytes], source: str, max_atoms: int) -> Records:
+    try:
+        for entry in JsonStream(file).items():
+            yield _record(entry, source, max_atoms)
+    except JsonError as error:
+        raise DatasetError(f"{source}: {error}") from error
+
+
+def _record(entry: Any, source: str, max_atoms: int) -> Record | ReadFailure:
+    if not isinstance(entry, Mapping) or not entry.get(ID):
+        return ReadFailure(source, "", f"bad-record: an entry without {ID}")
+    name = str(entry[ID])
+    try:
+        record = from_dictionary(entry.get("structure"), name, source, max_atoms)
+    except CifError as error:
+        return ReadFailure(source, name, str(error))
+    atoms = {ATOM_COLUMNS[key]: values for key, values in record.atoms.items() if key in ATOM_COLUMNS}
+    return Record(record.crystal, atoms=atoms)
+
+
+def _from_cifs(archive: zipfile.ZipFile, source: str, max_atoms: int) -> Records:
+    """In the order stored: the archive may itself lie packed in another, where going back is slow."""
+    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+        name = PurePosixPath(info.filename)
+        if name.suffix == ".cif" and not name.name.startswith("."):
+            for entry in read_cif_bytes(archive.read(info), f"{source}:{name}", max_atoms=max_atoms):
+                yield Record(entry) if isinstance(entry, Crystal) else entry

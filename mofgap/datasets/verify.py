@@ -1,0 +1,75 @@
+"""What is on this disk, against the sums written down for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mofgap.datasets.checksum import Check, check, check_folder, has_sums, lock_of, read_sums
+from mofgap.datasets.record import DatasetError
+from mofgap.datasets.registry import Dataset, find_dataset, read_registry
+from mofgap.shipped import shipped_folder
+
+
+def check_all(folder: Path) -> Iterator[Check]:
+    """Everything that this installation ships and that was fetched.
+
+    Args:
+        folder: Of fetched data.
+
+    Raises:
+        ValueError: Sums cannot be read.
+    """
+    folders = {
+        path
+        for parent in (shipped_folder("models"), shipped_folder("data"), shipped_folder("examples").parent)
+        for path in parent.iterdir()
+        if path.is_dir() and has_sums(path)
+    }
+    for path in sorted(folders):
+        yield from check_folder(path)
+    for dataset in read_registry().values():
+        if dataset.access == "download" and dataset.location(folder).is_file():
+            yield check_fetched(dataset, folder)
+
+
+def check_named(name: str, folder: Path) -> Iterator[Check]:
+    """What a name stands for: a dataset, a folder with sums (a model, say), or a file with its lock.
+
+    Raises:
+        DatasetError: It is none of these.
+        ValueError: Sums cannot be read.
+    """
+    path = Path(name)
+    if path.is_dir():
+        if not has_sums(path):
+            raise DatasetError(f"{path}: no sums are written down in this folder")
+        yield from check_folder(path)
+    elif path.is_file():
+        if not lock_of(path).is_file():
+            raise DatasetError(f"{path}: no sum is written down for it, {lock_of(path).name} is missing")
+        yield check(path, locked(path))
+    elif (models := shipped_folder("models") / name).is_dir():
+        yield from check_folder(models)
+    else:
+        dataset = find_dataset(name)
+        if dataset.access == "shipped":
+            yield from check_folder(dataset.location(folder).parent)
+        else:
+            yield check_fetched(dataset, folder)
+
+
+def check_fetched(dataset: Dataset, folder: Path) -> Check:
+    """A file against the sum of the registry, or else the one recorded when it was fetched."""
+    path = dataset.location(folder)
+    return check(path, dataset.sha256 or locked(path))
+
+
+def locked(path: Path) -> str | None:
+    """The sum that was recorded when a file was fetched; None where none was.
+
+    Raises:
+        ValueError: The record is damaged.
+    """
+    lock = lock_of(path)
+    return read_sums(lock).get(path.name) if lock.is_file() else None

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mofgap.datasets import json_stream
+from mofgap.datasets.json_stream import JsonError, JsonStream, opened
+
+texts = st.text(max_size=4)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.fixture(autouse=True, params=[1, 5, 1 << 20])
+def piece(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads in tiny pieces, so that every boundary falls somewhere inconvenient."""
+    monkeypatch.setattr(json_stream, "_PIECE", request.param)
+
+
+def stream(text: str) -> JsonStream:
+    return JsonStream(io.BytesIO(text.encode()))
+
+
+class TestItems:
+    @few
+    @given(rows=st.lists(values, max_size=4), indent=st.sampled_from([None, 1]), ascii_only=st.booleans())
+    def test_are_what_json_reads(self, rows: list[Any], indent: int | None, ascii_only: bool) -> None:
+        text = json.dumps(rows, indent=indent, ensure_ascii=ascii_only)
+        assert list(stream(f" {text}\n").items()) == rows
+
+    def test_may_be_no_number(self) -> None:
+        (row,) = stream('[{"gap": NaN}]').items()
+        assert math.isnan(row["gap"])
+
+    @pytest.mark.parametrize("text", ["[1, 2", "[1 2]", "{}", "[1,]", "", '["half', "[nope]"])
+    def test_end_with_an_error_where_the_text_is_damaged(self, text: str) -> None:
+        with pytest.raises(JsonError):
+            list(stream(text).items())
+
+    def test_need_utf_8(self) -> None:
+        with pytest.raises(JsonError, match="UTF-8"):
+            list(JsonStream(io.BytesIO(b'["\xff"]')).items())
+
+
+@few
+@given(members=st.dictionaries(texts, values, max_size=4))
+def test_members_give_names_and_their_values(members: dict[str, Any]) -> None:
+    reader = stream(json.dumps(members))
+    assert {name: reader.value() for name in reader.members()} == members
+
+
+def test_files_are_read_packed_and_plain(tmp_path: Path) -> None:
+    text = b"[1, 2]"
+    (tmp_path / "a.json").write_bytes(text)
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(text))
+    with zipfile.ZipFile(tmp_path / "a.json.zip", "w") as archive:
+        archive.writestr("a.json", text)
+    for path in sorted(tmp_path.iterdir()):
+        with opened(path) as file:
+            assert list(JsonStream(file).items()) == [1, 2]
+
+
+def test_an_archive_of_two_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.json", "[]")
+        archive.writestr("b.json", "[]")
+    with pytest.raises(JsonError, match="2 JSON files"), opened(tmp_path / "a.zip"):
+        pass
