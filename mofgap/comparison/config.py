@@ -23,7 +23,8 @@ MODULES = ("query", "key", "value", "out", "up", "down")
 class DataConfig:
     """The table of structures and gaps."""
 
-    table: Path = setting(..., "Parquet table of structures, gaps and splits.")
+    table: Path = setting(..., "Parquet table of structures, gaps and splits, or CSV of gaps and splits.")
+    cifs: Path | None = setting(None, "Folder or archive of the CIFs that a CSV labels.")
     target: str = setting("gap_ev", "Column of the gaps, eV.")
     level_of_theory: str = setting("unknown", "Of the gaps.")
     citation: str = setting("", "Whom to cite for the table, and its licence.")
@@ -32,6 +33,7 @@ class DataConfig:
     )
     n_val: int | None = setting(None, "At most so many rows of val; null takes all.", least=1)
     n_test: int | None = setting(None, "At most so many rows of test; null takes all.", least=2)
+    cache: Path | None = setting(None, "Folder that keeps graphs for other runs too.")
     seed: int = setting(0, "Of grouped splits, and of which rows stay where there are fewer.", least=0)
 
 
@@ -44,7 +46,9 @@ class Trainings:
     lora: int = setting(3, "Low-rank adapters; each gets a last-layer Laplace approximation too.", least=0)
     balora: int = setting(3, "Bayesian low-rank adapters.", least=0)
     dropout: int = setting(1, "Low-rank adapters with dropout, which stays on in prediction.", least=0)
-    ensemble: int = setting(5, "Members of the ensemble of low-rank adapters, from seed 0; 0 for none.", least=0)
+    ensemble: int = setting(
+        5, "Members of the ensemble of low-rank adapters, from seed 0; 0 for none.", least=0
+    )
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,9 @@ class Recipe:
     encoder_learning_rate: float = setting(3e-4, "Peak rate of the encoder's own weights.", above=0.0)
     noise_learning_rate: float = setting(1e-2, "Peak rate of the noise network.", above=0.0)
     weight_decay: float = setting(0.01, "Of AdamW.", least=0.0)
-    error_weighting: float = setting(1.0, "Exponent of the spread that multiplies each likelihood.", least=0.0)
+    error_weighting: float = setting(
+        1.0, "Exponent of the spread that multiplies each likelihood.", least=0.0
+    )
     head_hidden: int = setting(256, "Width of the gap head.", least=1)
     rank: int = setting(64, "Rank of the adapters, which are scaled by 2.", least=1)
     blocks: tuple[int, ...] = setting((2, 3, 4), "Blocks of the encoder with adapters, from 0.", least=0)
@@ -161,7 +167,9 @@ class JudgementConfig:
 
     estimator: Estimator = setting("balora-weights", "BaLoRA's spread that the headline verdicts are about.")
     spread: Spread = setting("epistemic", "Which spread: the posterior's, or with the likelihood's.")
-    margin_ev: float = setting(0.005, "A difference of mean absolute errors that does not matter, eV.", above=0.0)
+    margin_ev: float = setting(
+        0.005, "A difference of mean absolute errors that does not matter, eV.", above=0.0
+    )
     level: float = setting(0.95, "Of the bootstrap intervals.", above=0.0, below=1.0)
     n_draws: int = setting(1000, "Resamplings of the bootstrap.", least=10)
     n_bins: int = setting(10, "Bins of the expected normalised calibration error.", least=1)
@@ -173,6 +181,7 @@ class ComputeConfig:
     """Where and how fast; no result depends on the number of jobs."""
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train and predict.")
+    devices: int = setting(1, "Devices of one training, a process each.", least=1)
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Of training.")
     jobs: int = setting(1, "Trainings and predictions at the same time, a process each.", least=1)
 

@@ -1,0 +1,48 @@
+"""``mofgap compare``: train methods alike, measure them alike, and judge the claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mofgap.cli.exits import NOTHING_DONE, fail
+
+
+def compare(
+    config: Annotated[
+        Path, typer.Argument(help="YAML configuration with a comparison, such as configs/qmof.yaml.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Run folder; taken up where it is.")] = Path(
+        "comparison"
+    ),
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a setting of the comparison, such as recipe.epochs=5."
+        ),
+    ] = None,
+) -> None:
+    """Compare fine-tuning methods on one table: errors, error bars, costs and a verdict on each claim.
+
+    Writes predictions.parquet, comparison.parquet, comparison.json and comparison.md. Whatever an earlier run
+    in the same folder finished is kept, and trained again only where its own settings changed.
+    """
+    from mofgap.comparison import stages
+    from mofgap.comparison.layout import write_whole
+    from mofgap.configuration import ConfigurationError, dump, load
+    from mofgap.crystals.dataset import TableError
+    from mofgap.gap.folder import ModelError
+    from mofgap.training.loop import TrainingError
+    from mofgap.workflow.config import RunConfig
+
+    try:
+        run = load(RunConfig, config, [f"comparison.{setting}" for setting in settings or ()])
+        comparison = run.comparison_in(output)
+        text = dump(run)
+        write_whole(output / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
+        stages.run_all(comparison, output, lambda line: typer.echo(line, err=True))
+    except (ConfigurationError, TableError, ModelError, TrainingError, OSError) as error:
+        fail(str(error), NOTHING_DONE)
+    typer.echo((output / "comparison.md").read_text(encoding="utf-8"))

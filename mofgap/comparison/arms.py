@@ -1,0 +1,139 @@
+"""Arms: the predictions of one method on the test rows of a split, seed by seed, ready to be resampled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mofgap.comparison.config import Spread
+from mofgap.comparison.scores import kind
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+STD_COLUMN: dict[Spread, str] = {"epistemic": "epistemic_std_ev", "total": "gap_std_ev"}
+"""The epistemic part as it is, which calibration would not reorder; the total after calibration."""
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """A method at a number of draws.
+
+    Attributes:
+        method: Its name.
+        n_samples: Draws, or members.
+        ids: (n,) structures.
+        gap_dft_ev: (n,) labels.
+        gap_ev: (n_seeds, n) predictions.
+        std_ev: (n_seeds, n) spreads, eV; None for a method without.
+    """
+
+    method: str
+    n_samples: int
+    ids: NDArray[np.object_]
+    gap_dft_ev: Floats
+    gap_ev: Floats
+    std_ev: Floats | None
+
+    @property
+    def label(self) -> str:
+        """Method and number of draws."""
+        return f"{self.method}@{self.n_samples}" if self.n_samples else self.method
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.gap_dft_ev)
+
+    @property
+    def n_seeds(self) -> int:
+        """Number of trainings."""
+        return len(self.gap_ev)
+
+    def taken(self, rows: Indices, seeds: Indices | None = None) -> Arm:
+        """Some rows and seeds, repeats allowed."""
+        chosen = np.arange(self.n_seeds) if seeds is None else seeds
+        place = np.ix_(chosen, rows)
+        std = None if self.std_ev is None else self.std_ev[place]
+        return replace(
+            self, ids=self.ids[rows], gap_dft_ev=self.gap_dft_ev[rows], gap_ev=self.gap_ev[place], std_ev=std
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Arms:
+    """Every arm of a split.
+
+    Attributes:
+        split: Its name.
+        spread: Which spread the arms carry.
+        frame: Predictions of the ordinary test rows, of the comparison's own recipe.
+    """
+
+    split: str
+    spread: Spread
+    frame: pd.DataFrame
+
+    @classmethod
+    def of(cls, predictions: pd.DataFrame, split: str, spread: Spread) -> Arms:
+        """Those that a table of predictions holds."""
+        p = predictions
+        mine = (p.split == split) & (p.part == "test") & ~p.is_left_out & (p.variant == "")
+        return cls(split, spread, p[mine])
+
+    def last(self, method: str) -> Arm | None:
+        """A method at the most draws that all its seeds have; None where it is not there."""
+        frame = self.frame[self.frame.method == method]
+        if frame.empty:
+            return None
+        seeds = frame.groupby("n_samples").seed.nunique()
+        return self._arm(frame, method, int(seeds.index[seeds == seeds.max()].max()))
+
+    def curve(self, method: str) -> list[Arm]:
+        """A method at every number of draws from two, by the seeds that have the most."""
+        frame = self.frame[self.frame.method == method]
+        if frame.empty:
+            return []
+        seeds = frame.seed[frame.n_samples == frame.n_samples.max()].unique()
+        frame = frame[frame.seed.isin(seeds)]
+        return [self._arm(frame, method, int(n)) for n in sorted(frame.n_samples.unique()) if n >= 2]
+
+    def others(self, method: str) -> Iterator[Arm]:
+        """Every other method at its most draws, but for the ways of predicting of the same trainings."""
+        family = method.partition("-")[0]
+        for name in self.frame.method.unique():
+            arm = self.last(name)
+            if arm is not None and name.partition("-")[0] != family:
+                yield arm
+
+    def _arm(self, frame: pd.DataFrame, method: str, n_samples: int) -> Arm:
+        frame = frame[frame.n_samples == n_samples]
+        gap = frame.pivot(index="seed", columns="id", values="gap_ev")
+        std = frame.pivot(index="seed", columns="id", values=STD_COLUMN[self.spread]).reindex(
+            columns=gap.columns
+        )
+        labels = frame.drop_duplicates("id").set_index("id").gap_dft_ev.reindex(gap.columns)
+        values = std.to_numpy(dtype=np.float64)
+        return Arm(
+            method,
+            n_samples,
+            gap.columns.to_numpy(),
+            labels.to_numpy(dtype=np.float64),
+            gap.to_numpy(dtype=np.float64),
+            None if np.isnan(values).any() else values,
+        )
+
+
+def common(a: Arm, b: Arm) -> tuple[Arm, Arm]:
+    """Both arms on the rows that both have."""
+    _, first, second = np.intersect1d(a.ids.astype(str), b.ids.astype(str), return_indices=True)
+    return a.taken(first), b.taken(second)
+
+
+def is_published(arm: Arm) -> bool:
+    """Whether others published it."""
+    return kind(arm.method) == "published"

@@ -1,0 +1,67 @@
+"""What a user would otherwise pick: the mean, composition alone, and predictions that others published."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mofgap.comparison.composition import CompositionModel, composition_features
+from mofgap.comparison.config import DataConfig
+from mofgap.comparison.dataset import Dataset, Rows
+from mofgap.comparison.passes import Estimates, Source, clock
+from mofgap.crystals.dataset import TableError
+from mofgap.training.labels import LABEL_IDS
+
+Floats = NDArray[np.float64]
+
+
+def the_mean(dataset: Dataset, rows: Rows) -> dict[Source, Estimates]:
+    """The mean and standard deviation of the training gaps, for everything."""
+    learnt, n = dataset.gap_ev[rows.train], len(rows.all)
+    return {("mean", 0): Estimates(np.full(n, learnt.mean()), _nothing(n), np.full(n, learnt.std()), 0.0)}
+
+
+def composition(dataset: Dataset, rows: Rows, seed: int) -> dict[Source, Estimates]:
+    """Gradient boosting on the composition."""
+    numbers = dataset.frame.atomic_numbers.tolist()
+    model = CompositionModel.fit(
+        composition_features([numbers[i] for i in rows.train]), dataset.gap_ev[rows.train], seed
+    )
+    read = clock()
+    gap, std = model.predict(composition_features([numbers[i] for i in rows.all]))
+    return {("composition", 0): Estimates(gap, _nothing(len(gap)), std, 1e3 * read() / len(gap))}
+
+
+def published(data: DataConfig, dataset: Dataset, rows: Rows) -> dict[Source, Estimates]:
+    """Gaps that others published, NaN where they have none; no spread and no cost.
+
+    Raises:
+        TableError: The file cannot be read, names no structures, or has no column of gaps.
+    """
+    path = data.published
+    assert path is not None
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise TableError(f"{path}: {error}") from error
+    id_column = next((name for name in LABEL_IDS if name in table.columns), None)
+    if id_column is None:
+        raise TableError(f"{path}: no identifier column; expected one of {', '.join(LABEL_IDS)}")
+    methods = [name for name in table.columns if name.endswith("_ev") and name != data.target]
+    if not methods:
+        raise TableError(f"{path}: no column of gaps; their names end in _ev")
+    ids = dataset.frame.structure_id.iloc[rows.all]
+    tested = np.array(rows.part) == "test"
+    table = table.set_index(id_column)
+    found = {name: table[name].reindex(ids).to_numpy(dtype=np.float64) for name in methods}
+    return {
+        (name.removesuffix("_ev"), 0): Estimates(
+            np.where(tested, gap, np.nan), _nothing(len(gap)), _nothing(len(gap)), np.nan
+        )
+        for name, gap in found.items()
+    }
+
+
+def _nothing(n: int) -> Floats:
+    return np.full(n, np.nan)

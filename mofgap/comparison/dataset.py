@@ -1,0 +1,211 @@
+"""The rows of a comparison: labels, splits and graphs, made once and shared by all methods."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from mofgap.comparison.config import ComparisonConfig, DataConfig
+from mofgap.comparison.layout import Layout, read_json, write_json, write_parquet, write_whole
+from mofgap.comparison.members import members
+from mofgap.comparison.splits import UNUSED, assign, order
+from mofgap.configuration import digest, to_dict
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.dataset import GraphStore, TableError, cached_store, table_crystals
+from mofgap.crystals.graph import GraphConfig
+from mofgap.training.labels import Labels, read_labels
+
+VERSION = 1
+TABLE, GRAPHS, RECORD = "table.parquet", "graphs.safetensors", "dataset.json"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a dataset that one split learns from and predicts, as positions.
+
+    Attributes:
+        train: Learnt from.
+        val: Predicted for calibration.
+        test: Predicted for the scores.
+        left_out: Tested beside them: rows with an element that training never saw.
+    """
+
+    train: list[int]
+    val: list[int]
+    test: list[int]
+    left_out: list[int]
+
+    @property
+    def all(self) -> list[int]:
+        """What is predicted, in order."""
+        return [*self.val, *self.test, *self.left_out]
+
+    @property
+    def part(self) -> list[str]:
+        """``val`` or ``test`` of each predicted row."""
+        return ["val"] * len(self.val) + ["test"] * (len(self.test) + len(self.left_out))
+
+    @property
+    def is_left_out(self) -> list[bool]:
+        """Whether each predicted row holds the element."""
+        return [False] * (len(self.val) + len(self.test)) + [True] * len(self.left_out)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The rows of a comparison.
+
+    Attributes:
+        frame: ``structure_id``, ``gap_ev``, ``atomic_numbers``, ``content`` (a hash of the structure), for
+            each split a column ``part:NAME``, and ``group:NAME`` where the table has groups. In the order
+            of `splits.order`.
+        graphs: Path of the graphs of these rows.
+    """
+
+    frame: pd.DataFrame
+    graphs: Path
+
+    @cached_property
+    def store(self) -> GraphStore:
+        """The graphs of the rows."""
+        return GraphStore(**load_file(self.graphs))
+
+    @cached_property
+    def gap_ev(self) -> NDArray[np.float64]:
+        """(n,) labels, eV."""
+        return self.frame.gap_ev.to_numpy(dtype=np.float64)
+
+    def rows(self, split: str, part: str, n: int | None = None) -> list[int]:
+        """Rows of a part, the first ``n``.
+
+        Raises:
+            TableError: There are fewer.
+        """
+        found = np.flatnonzero(self.frame[f"part:{split}"] == part).tolist()
+        if n is not None and part == "train" and n > len(found):
+            raise TableError(f"split {split} has {len(found)} training structures, not {n}")
+        return found[:n]
+
+    def predicted(self, split: str, n_train: int | None, n_val: int | None) -> Rows:
+        """The rows of a split, of val the first ``n_val``."""
+        val, test = self.rows(split, "val", n_val), self.rows(split, "test")
+        return Rows(self.rows(split, "train", n_train), val, test, self.rows(split, "left_out"))
+
+    def labels(self, split: str, n_train: int | None) -> tuple[Labels, list[int]]:
+        """Training and validation rows of a split, and where they are in the frame. Test rows stay away."""
+        train, val = self.rows(split, "train", n_train), self.rows(split, "val")
+        rows = [*train, *val]
+        frame = self.frame.iloc[rows][["structure_id", "gap_ev", "atomic_numbers"]].reset_index(drop=True)
+        frame["split"] = ["train"] * len(train) + ["val"] * len(val)
+        return Labels(frame, "gap_ev", ()), rows
+
+    def content(self, rows: Sequence[int]) -> str:
+        """A hash of the structures and labels of some rows, in order."""
+        some = self.frame.iloc[list(rows)]
+        return digest(some.structure_id.tolist(), some.content.tolist(), some.gap_ev.tolist())
+
+
+def prepare(config: ComparisonConfig, run: Path, graph: GraphConfig) -> Dataset:
+    """Read the table, deal out the splits and build the graphs; what lies there already is taken.
+
+    Raises:
+        TableError: The table lacks something, and what.
+    """
+    folder = Layout(run).dataset
+    key = _key(config, graph)
+    if read_json(folder / RECORD).get("key") != key:
+        frame = _table(config)
+        store = cached_store(frame, graph, config.data.cache)
+        write_whole(folder / GRAPHS, lambda path: save_file(vars(store), path))
+        kept = ["structure_id", "gap_ev", "atomic_numbers", "content"]
+        kept += [name for name in frame.columns if name.startswith(("part:", "group:"))]
+        write_parquet(folder / TABLE, frame[kept])
+        write_json(folder / RECORD, {"key": key, "table_sha256": _sha256(config.data.table)})
+    return read(run)
+
+
+def read(run: Path) -> Dataset:
+    """The dataset that `prepare` made.
+
+    Raises:
+        TableError: There is none.
+    """
+    folder = Layout(run).dataset
+    if not read_json(folder / RECORD):
+        raise TableError(f"{folder} holds no dataset: prepare it first")
+    return Dataset(pd.read_parquet(folder / TABLE), folder / GRAPHS)
+
+
+def _key(config: ComparisonConfig, graph: GraphConfig) -> str:
+    data = to_dict(config.data)
+    for name in ("table", "cifs", "published", "cache", "level_of_theory", "citation"):
+        del data[name]
+    splits = {name: to_dict(split) | {"trainings": None} for name, split in config.splits.items()}
+    read = [_sha256(path) for path in (config.data.table, config.data.cifs) if path is not None]
+    return digest(VERSION, data, read, splits, _n_train(config), asdict(graph))
+
+
+def _n_train(config: ComparisonConfig) -> dict[str, int | None]:
+    """The most training rows that any member of each split takes; None for all."""
+    found: dict[str, int | None] = {name: config.recipe.n_train for name in config.splits}
+    for member in members(config):
+        most, n = found[member.split], member.recipe.n_train
+        found[member.split] = None if most is None or n is None else max(most, n)
+    return found
+
+
+def _table(config: ComparisonConfig) -> pd.DataFrame:
+    """The rows that some split needs, in the order of their hashes."""
+    data = config.data
+    labels = read_labels(data.table, data.cifs, data.target, seed=data.seed, needed=())
+    frame = labels.frame.assign(gap_ev=labels.frame[data.target])
+    frame = frame.iloc[order(frame.structure_id.tolist(), data.seed)].reset_index(drop=True)
+    most = _n_train(config)
+    try:
+        parts = {
+            name: _capped(assign(frame, split, data.seed), most[name], data)
+            for name, split in config.splits.items()
+        }
+    except TableError as error:
+        raise TableError(f"{data.table}: {error}") from error
+    groups = {
+        f"group:{split.group}": frame[split.group] for split in config.splits.values() if split.group in frame
+    }
+    frame = frame.assign(**groups, **{f"part:{name}": part for name, part in parts.items()})
+    used = np.any([part != UNUSED for part in parts.values()], axis=0)
+    frame = frame[used].reset_index(drop=True)
+    return frame.assign(content=[_content(crystal) for crystal in table_crystals(frame)])
+
+
+def _capped(part: pd.Series, n_train: int | None, data: DataConfig) -> pd.Series:
+    """The first rows of each part; as many left out as are tested beside them."""
+    most = {"train": n_train, "val": data.n_val, "test": data.n_test}
+    most["left_out"] = min(data.n_test or len(part), int((part == "test").sum()))
+    rank = part.groupby(part).cumcount()
+    return part.where(rank < part.map(lambda name: most.get(name) or len(part)), UNUSED)
+
+
+def _content(crystal: Crystal) -> str:
+    values = (crystal.cell, crystal.frac_coords, crystal.atomic_numbers)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(v).tobytes() for v in values)).hexdigest()[:16]
+
+
+def _sha256(path: Path) -> str:
+    """Of a file, or of the files of a folder."""
+    try:
+        if path.is_dir():
+            return digest(
+                [[str(p.relative_to(path)), _sha256(p)] for p in sorted(path.rglob("*")) if p.is_file()]
+            )
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise TableError(f"{path}: {error.strerror}") from error

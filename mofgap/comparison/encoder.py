@@ -1,0 +1,89 @@
+"""The pretrained encoder of a run, and what it makes of every structure before any training."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mofgap.comparison.config import ComparisonConfig, Recipe
+from mofgap.comparison.dataset import Dataset
+from mofgap.comparison.layout import Layout, read_json, write_whole
+from mofgap.configuration import ConfigurationError, digest
+from mofgap.crystals.graph import GraphConfig
+from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
+from mofgap.gap.folder import encoder_weights
+from mofgap.gap.model import GapModel, GapModelConfig
+from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS, find_encoder
+from mofgap.training.finetune import frozen_features
+
+
+def take(config: ComparisonConfig, run: Path) -> Path:
+    """Copy the named encoder into the run, unless it lies there; returns its weights.
+
+    Raises:
+        ModelError: There is none of that name, or it is damaged.
+    """
+    weights, _ = find_encoder(config.encoder)
+    folder = Layout(run).encoder
+    for source in (
+        weights,
+        weights.with_name(DESCRIPTION),
+    ):  # the description last: it makes the folder whole
+        target = folder / source.name
+        if not target.exists() or target.read_bytes() != source.read_bytes():
+            write_whole(target, partial(shutil.copyfile, source))
+    return folder / WEIGHTS
+
+
+def settings(config: ComparisonConfig) -> dict[str, Any]:
+    """The size of the encoder that a configuration names."""
+    return find_encoder(config.encoder)[1]
+
+
+def graph_config(config: ComparisonConfig) -> GraphConfig:
+    """The graph that this encoder expects."""
+    size = CrystalTransformerConfig(**settings(config))
+    return GraphConfig(size.n_neighbours, size.cutoff_angstrom)
+
+
+def adapter_targets(recipe: Recipe, size: dict[str, Any]) -> tuple[str, ...]:
+    """Patterns of the linear layers that a recipe adapts.
+
+    Raises:
+        ConfigurationError: The encoder has no such block.
+    """
+    n_blocks = CrystalTransformerConfig(**size).n_blocks
+    if max(recipe.blocks) >= n_blocks:
+        raise ConfigurationError(
+            f"recipe.blocks: the encoder has blocks 0 to {n_blocks - 1}, not {max(recipe.blocks)}"
+        )
+    blocks, modules = "|".join(map(str, sorted(recipe.blocks))), "|".join(recipe.modules)
+    return (rf"blocks\.({blocks})\.({modules})",)
+
+
+def features(config: ComparisonConfig, run: Path, dataset: Dataset, recipe: Recipe) -> Tensor:
+    """(n, n_features) pooled features of the pretrained encoder below a recipe's first adapted block.
+
+    Computed once for all trainings that share that block, and kept in the run's dataset.
+    """
+    layout = Layout(run)
+    size = settings(config)
+    first = min(recipe.blocks)
+    weights = layout.encoder / WEIGHTS
+    sha256 = read_json(layout.encoder / DESCRIPTION).get("sha256")
+    key = digest(sha256, first, dataset.content(range(len(dataset.frame))))[:16]
+    path = layout.dataset / f"features-{key}.safetensors"
+    if not path.exists():
+        torch.manual_seed(0)
+        targets = adapter_targets(recipe, size)
+        model = GapModel(GapModelConfig("lora", encoder_settings=size, target_modules=targets))
+        encoder_weights(weights, model)
+        found = frozen_features(model.eval(), dataset.store, config.prediction.batch_atoms)
+        write_whole(path, partial(save_file, {"features": found}))
+    return load_file(path)["features"]

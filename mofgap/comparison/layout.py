@@ -1,0 +1,76 @@
+"""Where things lie in a run folder, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of a comparison.
+
+    Attributes:
+        run: The run folder.
+    """
+
+    run: Path
+
+    @property
+    def dataset(self) -> Path:
+        """Folder of the table, its splits and the frozen features."""
+        return self.run / "dataset"
+
+    @property
+    def encoder(self) -> Path:
+        """Folder of the pretrained encoder."""
+        return self.run / "encoder"
+
+    def member(self, name: str) -> Path:
+        """Folder of a training."""
+        return self.run / "members" / name
+
+    def prediction(self, name: str) -> Path:
+        """A file of predictions."""
+        return self.run / "predictions" / f"{name}.parquet"
+
+    def prediction_record(self, name: str) -> Path:
+        """What a file of predictions was made from, and what it cost."""
+        return self.run / "predictions" / f"{name}.json"
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` fill a neighbour, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write strict JSON."""
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no file, or a damaged one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_parquet(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table."""
+    write_whole(path, lambda partial: frame.to_parquet(partial, index=False))

@@ -1,0 +1,202 @@
+"""Passes of a trained model over structures: its mean, its closed form, and draws of several kinds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mofgap.balora.dropout import dropout
+from mofgap.balora.sampling import Kind
+from mofgap.crystals.dataset import GraphStore
+from mofgap.crystals.graph import pack_by_atoms
+from mofgap.encoders.encoder import Fixed
+from mofgap.gap.model import GapModel
+from mofgap.gap.posterior import closed_form, draw
+
+Floats = NDArray[np.float64]
+
+
+@dataclass
+class Estimates:
+    """What one way of predicting says of n structures.
+
+    Attributes:
+        gap_ev: (n,) gap, eV.
+        epistemic_std_ev: (n,) NaN where there is none.
+        aleatoric_std_ev: (n,) of the likelihood.
+        ms: CPU milliseconds a structure.
+    """
+
+    gap_ev: Floats
+    epistemic_std_ev: Floats
+    aleatoric_std_ev: Floats
+    ms: float
+
+
+Source = tuple[str, int]
+"""A method and its number of draws."""
+
+
+@dataclass
+class _Collected:
+    """Parts of `Estimates`, batch by batch."""
+
+    parts: dict[Source, list[tuple[Floats, Floats, Floats]]] = field(default_factory=dict)
+    seconds: dict[Source, float] = field(default_factory=dict)
+
+    def add(
+        self, source: Source, gap: Tensor, epistemic: Tensor | None, aleatoric: Tensor, seconds: float
+    ) -> None:
+        spread = torch.full_like(gap, torch.nan) if epistemic is None else epistemic
+        columns = tuple(t.detach().cpu().double().numpy() for t in (gap, spread, aleatoric))
+        self.parts.setdefault(source, []).append((columns[0], columns[1], columns[2]))
+        self.seconds[source] = self.seconds.get(source, 0.0) + seconds
+
+    def estimates(self) -> dict[Source, Estimates]:
+        found = {}
+        for source, parts in self.parts.items():
+            gap, epistemic, aleatoric = (np.concatenate(column) for column in zip(*parts, strict=True))
+            found[source] = Estimates(
+                gap, epistemic, aleatoric, 1e3 * self.seconds[source] / max(1, len(gap))
+            )
+        return found
+
+
+def mean(
+    model: GapModel, store: GraphStore, rows: Sequence[int], batch_atoms: int, method: str
+) -> dict[Source, Estimates]:
+    """The model's own gap and the likelihood's spread."""
+    found = _Collected()
+    with torch.no_grad():
+        for _, batch in _batches(model, store, rows, batch_atoms):
+            elapsed = clock()
+            gap, spread = model(batch)
+            found.add((method, 0), gap, None, spread, elapsed())
+    return found.estimates()
+
+
+def bayesian(
+    model: GapModel,
+    store: GraphStore,
+    rows: Sequence[int],
+    batch_atoms: int,
+    *,
+    kinds: Sequence[Kind],
+    counts: Sequence[int],
+    seed: int,
+) -> dict[Source, Estimates]:
+    """Closed form and draws of a BaLoRA model; what lies below the adapters is computed once for all.
+
+    Args:
+        model: In evaluation mode, of the method ``balora``.
+        store: Graphs.
+        rows: Which of them.
+        batch_atoms: Atoms of a batch.
+        kinds: Ways of drawing, besides the closed form.
+        counts: Numbers of draws, rising; the first draws of the many are the few.
+        seed: Of the draws.
+    """
+    found = _Collected()
+    assert model.noise_network is not None
+    for _, batch in _batches(model, store, rows, batch_atoms):
+        with torch.no_grad():
+            elapsed = clock()
+            fixed = model.encoder.prepare(batch)
+            features = model.frozen_features(batch, fixed)
+            alpha = model.noise_network(features)
+            below = elapsed()
+            gap, spread = model(batch, fixed)
+            alone = below + elapsed()
+        exact = closed_form(model, batch, fixed, alpha, features, False)
+        seconds = below + elapsed()
+        own, doubt, scatter = (
+            torch.from_numpy(c) for c in (exact.gap_ev, exact.epistemic_std_ev, exact.aleatoric_std_ev)
+        )
+        found.add(("balora-closed-form", 0), own, doubt, scatter, seconds)
+        for kind in kinds:
+            method = f"balora-{kind}"
+            found.add((method, 0), gap, None, spread, alone)
+            with torch.no_grad():
+                elapsed = clock()
+                drawn = draw(model, batch, fixed, alpha, kind, counts[-1], seed)
+                _add_draws(found, method, drawn, counts, below, elapsed())
+    return found.estimates()
+
+
+def dropping(
+    model: GapModel,
+    store: GraphStore,
+    rows: Sequence[int],
+    batch_atoms: int,
+    *,
+    rate: float,
+    counts: Sequence[int],
+    seed: int,
+) -> dict[Source, Estimates]:
+    """Monte Carlo dropout: the same as `bayesian`, with masks for draws."""
+    found, method = _Collected(), "mc-dropout"
+    with torch.no_grad():
+        for first, batch in _batches(model, store, rows, batch_atoms):
+            elapsed = clock()
+            fixed = model.encoder.prepare(batch)
+            below = elapsed()
+            gap, spread = model(batch, fixed)
+            found.add((method, 0), gap, None, spread, below + elapsed())
+            elapsed = clock()
+            drawn = [_masked(model, batch, fixed, rate, [seed, i, first]) for i in range(counts[-1])]
+            gaps, spreads = (torch.stack(column) for column in zip(*drawn, strict=True))
+            _add_draws(found, method, (gaps, spreads), counts, below, elapsed())
+    return found.estimates()
+
+
+def _masked(model: GapModel, batch: Any, fixed: Fixed, rate: float, seed: list[int]) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    with dropout(model.layers, rate, generator):
+        gap, spread = model(batch, fixed)
+    return gap, spread
+
+
+def _add_draws(
+    found: _Collected,
+    method: str,
+    drawn: tuple[Tensor, Tensor],
+    counts: Sequence[int],
+    below: float,
+    seconds: float,
+) -> None:
+    gaps, spreads = drawn
+    for n in counts:
+        between = gaps[:n].std(0, correction=1) if n > 1 else None
+        share = below + seconds * n / len(gaps)
+        found.add((method, n), gaps[:n].mean(0), between, spreads[:n].square().mean(0).sqrt(), share)
+
+
+def _batches(
+    model: GapModel, store: GraphStore, rows: Sequence[int], batch_atoms: int
+) -> Iterator[tuple[int, Any]]:
+    """Batches of the rows in order, each with the place of its first row."""
+    device, done = model.gap_mean_ev.device, 0
+    positions = np.asarray(rows)
+    for pack in pack_by_atoms(store.n_atoms[positions].tolist(), batch_atoms):
+        yield done, store.batch(positions[pack].tolist()).to(device)
+        done += len(pack)
+
+
+def clock() -> Callable[[], float]:
+    """A clock that tells the CPU seconds since it was last read."""
+    last = time.process_time()
+
+    def read() -> float:
+        nonlocal last
+        now = time.process_time()
+        gone, last = now - last, now
+        return gone
+
+    return read

@@ -1,0 +1,248 @@
+"""Predictions of every method on a split's val and test rows, calibrated alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from mofgap.balora.sampling import Kind
+from mofgap.comparison import encoder, passes
+from mofgap.comparison.baselines import composition, published, the_mean
+from mofgap.comparison.calibrated import add_calibrated
+from mofgap.comparison.config import ComparisonConfig
+from mofgap.comparison.dataset import Dataset, Rows, read
+from mofgap.comparison.laplace import fit_laplace, pooled_of
+from mofgap.comparison.layout import Layout, read_json, write_json, write_parquet
+from mofgap.comparison.members import Member, Prediction, member, prediction
+from mofgap.comparison.passes import Estimates, Source
+from mofgap.comparison.training import COST
+from mofgap.configuration import digest
+from mofgap.crystals.dataset import TableError
+from mofgap.gap.folder import read_model
+from mofgap.gap.model import GapModel
+from mofgap.uncertainty.novelty import fit_novelty
+
+VERSION = 1
+KINDS: tuple[Kind, ...] = ("weights", "rows")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One file of predictions to be made.
+
+    Attributes:
+        config: The comparison.
+        layout: Its run folder.
+        dataset: Its rows.
+        wanted: What is predicted.
+        rows: Which rows.
+    """
+
+    config: ComparisonConfig
+    layout: Layout
+    dataset: Dataset
+    wanted: Prediction
+    rows: Rows
+
+    @property
+    def member(self) -> Member:
+        """The training it rests on."""
+        return member(self.config, self.wanted.members[0])
+
+    def model(self) -> GapModel:
+        """The trained model, on the device that is asked for."""
+        cuda = torch.cuda.is_available() and self.config.compute.device != "cpu"
+        model, *_ = read_model(self.layout.member(self.wanted.members[0]))
+        return model.to("cuda" if cuda else "cpu")
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Numbers of draws."""
+        asked = self.config.prediction
+        if not self.wanted.variant and self.wanted.seed < asked.full_curves:
+            return asked.samples
+        return tuple(n for n in asked.samples if n <= asked.most_samples) or asked.samples[:1]
+
+
+def predict(config: ComparisonConfig, run: Path, name: str) -> None:
+    """Predict what a name stands for, unless that is done.
+
+    Raises:
+        ConfigurationError: There is no such prediction.
+        TableError: What it needs is not there yet.
+    """
+    task, layout = _task(config, run, name), Layout(run)
+    key = _key(task)
+    record, path = layout.prediction_record(name), layout.prediction(name)
+    if path.exists() and read_json(record).get("key") == key:
+        return
+    record.unlink(missing_ok=True)
+    found = _METHODS[task.wanted.source](task)
+    write_parquet(path, add_calibrated(_table(task, found)))
+    ms = {f"{method}@{n}": round(e.ms, 4) if np.isfinite(e.ms) else None for (method, n), e in found.items()}
+    write_json(record, {"key": key, "predict_ms": ms})
+
+
+def prediction_key(config: ComparisonConfig, run: Path, name: str) -> str:
+    """A hash of everything that a prediction depends on.
+
+    Raises:
+        ConfigurationError: There is no such prediction.
+        TableError: A training or prediction that it rests on is missing.
+    """
+    return _key(_task(config, run, name))
+
+
+def _task(config: ComparisonConfig, run: Path, name: str) -> Task:
+    wanted, dataset = prediction(config, name), read(run)
+    rows = dataset.predicted(wanted.split, config.recipe.n_train, config.prediction.n_val)
+    return Task(config, Layout(run), dataset, wanted, rows)
+
+
+def _key(task: Task) -> str:
+    wanted, config = task.wanted, task.config
+    rests_on = [read_json(task.layout.member(name) / COST).get("key") for name in wanted.members]
+    rests_on += [read_json(task.layout.prediction_record(name)).get("key") for name in wanted.predictions]
+    for name, key in zip((*wanted.members, *wanted.predictions), rests_on, strict=True):
+        if key is None:
+            raise TableError(f"{wanted.name} rests on {name}, which is not finished")
+    content = [task.dataset.content(rows) for rows in (task.rows.train, task.rows.all)]
+    settings: list[float] = [config.prediction.seed, config.prediction.batch_atoms]
+    if wanted.source in ("balora", "dropout"):
+        settings += [*task.counts, config.recipe.dropout]
+    other = (
+        config.data.published.read_text() if wanted.source == "published" and config.data.published else ""
+    )
+    return digest(VERSION, asdict(wanted), rests_on, content, settings, other)
+
+
+def _table(task: Task, found: dict[Source, Estimates]) -> pd.DataFrame:
+    """The estimates as rows of the long table, without those a method says nothing of."""
+    rows, wanted = task.rows, task.wanted
+    shared = pd.DataFrame(
+        {
+            "split": wanted.split,
+            "part": rows.part,
+            "variant": wanted.variant,
+            "seed": wanted.seed,
+            "id": task.dataset.frame.structure_id.iloc[rows.all].to_numpy(),
+            "is_left_out": rows.is_left_out,
+            "gap_dft_ev": task.dataset.gap_ev[rows.all],
+            "novelty": _novelty(task),
+        }
+    )
+    parts = [
+        shared.assign(
+            method=method,
+            n_samples=n,
+            gap_ev=np.maximum(estimates.gap_ev, 0.0),
+            epistemic_std_ev=estimates.epistemic_std_ev,
+            aleatoric_std_ev=estimates.aleatoric_std_ev,
+        )
+        for (method, n), estimates in found.items()
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    return table[table.gap_ev.notna()].reset_index(drop=True)
+
+
+def _novelty(task: Task) -> NDArray[np.float64]:
+    """(n,) percentile in the pretrained encoder's frozen features, the same for all methods of a split."""
+    frame, rows = task.dataset.frame, task.rows
+    features = encoder.features(task.config, task.layout.run, task.dataset, task.config.recipe).numpy()
+    numbers = frame.atomic_numbers.tolist()
+    key = digest(task.dataset.content(rows.train), task.dataset.content(rows.all), features.shape[1])[:16]
+    path = task.layout.dataset / f"novelty-{key}.parquet"
+    if path.exists():
+        return pd.read_parquet(path).novelty.to_numpy()
+    index = fit_novelty(
+        features[rows.train], [numbers[i] for i in rows.train], frame.structure_id.iloc[rows.train].tolist()
+    )
+    found = index.score(features[rows.all], [numbers[i] for i in rows.all]).percentile
+    write_parquet(path, pd.DataFrame({"novelty": found}))
+    return found
+
+
+def _balora(task: Task) -> dict[Source, Estimates]:
+    asked = task.config.prediction
+    kinds = (task.member.recipe.noise,) if task.wanted.variant else KINDS
+    return passes.bayesian(
+        task.model(),
+        task.dataset.store,
+        task.rows.all,
+        asked.batch_atoms,
+        kinds=kinds,
+        counts=task.counts,
+        seed=asked.seed,
+    )
+
+
+def _dropout(task: Task) -> dict[Source, Estimates]:
+    asked = task.config.prediction
+    return passes.dropping(
+        task.model(),
+        task.dataset.store,
+        task.rows.all,
+        asked.batch_atoms,
+        rate=task.member.recipe.dropout,
+        counts=task.counts,
+        seed=asked.seed,
+    )
+
+
+def _plain(task: Task) -> dict[Source, Estimates]:
+    return passes.mean(
+        task.model(),
+        task.dataset.store,
+        task.rows.all,
+        task.config.prediction.batch_atoms,
+        task.member.method,
+    )
+
+
+def _laplace(task: Task) -> dict[Source, Estimates]:
+    """The spread of the last layer's posterior around the model's own gap."""
+    model, store, rows = task.model(), task.dataset.store, task.rows
+    batch_atoms = task.config.prediction.batch_atoms
+    train = pooled_of(model, store, rows.train, batch_atoms)
+    gap_ev = torch.as_tensor(task.dataset.gap_ev[rows.train], dtype=train.dtype, device=train.device)
+    fitted = fit_laplace(model, train, gap_ev)
+    (own,) = passes.mean(model, store, rows.all, batch_atoms, "laplace").values()
+    clock = passes.clock()
+    spread = fitted.epistemic_std_ev(pooled_of(model, store, rows.all, batch_atoms))
+    own.epistemic_std_ev = spread.detach().cpu().double().numpy()
+    own.ms = max(own.ms, 1e3 * clock() / len(rows.all))
+    return {("laplace", 0): own}
+
+
+def _ensemble(task: Task) -> dict[Source, Estimates]:
+    """The first 1, 2, ... k members: their mean, the spread between them, and their mean variance."""
+    frames = [pd.read_parquet(task.layout.prediction(name)) for name in task.wanted.predictions]
+    records = [read_json(task.layout.prediction_record(name)) for name in task.wanted.predictions]
+    gap, aleatoric = (np.stack([f[c].to_numpy() for f in frames]) for c in ("gap_ev", "aleatoric_std_ev"))
+    ms = np.array([record["predict_ms"]["lora@0"] for record in records])
+    found = {}
+    for k in range(1, len(frames) + 1):
+        between = gap[:k].std(0, ddof=1) if k > 1 else np.full(gap.shape[1], np.nan)
+        within = np.sqrt((aleatoric[:k] ** 2).mean(0))
+        found["lora-ensemble", k] = Estimates(gap[:k].mean(0), between, within, float(ms[:k].sum()))
+    return found
+
+
+_METHODS: dict[str, Callable[[Task], dict[Source, Estimates]]] = {
+    "balora": _balora,
+    "dropout": _dropout,
+    "full": _plain,
+    "scratch": _plain,
+    "lora": _plain,
+    "laplace": _laplace,
+    "lora-ensemble": _ensemble,
+    "mean": lambda task: the_mean(task.dataset, task.rows),
+    "composition": lambda task: composition(task.dataset, task.rows, task.wanted.seed),
+    "published": lambda task: published(task.config.data, task.dataset, task.rows),
+}

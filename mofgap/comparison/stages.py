@@ -1,0 +1,119 @@
+"""The stages of a comparison: files in, files out, each skipped where its output is there already.
+
+`run_all` calls them one after the other; a workflow may call them as separate jobs.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from mofgap.comparison.config import ComparisonConfig
+
+_MEMORY = {
+    # torch frees and asks for large blocks all the time; giving each back to the system costs a third of the
+    # time of a training on a CPU.
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+}
+
+
+def prepare(config: ComparisonConfig, run: Path) -> None:
+    """Rows, splits and graphs, in ``dataset``."""
+    from mofgap.comparison import dataset, encoder
+
+    dataset.prepare(config, run, encoder.graph_config(config))
+
+
+def pretrain(config: ComparisonConfig, run: Path) -> None:
+    """The pretrained encoder, in ``encoder``, and its features of every structure; after `prepare`."""
+    from mofgap.comparison import dataset, encoder
+
+    encoder.take(config, run)
+    encoder.features(config, run, dataset.read(run), config.recipe)
+
+
+def train(config: ComparisonConfig, run: Path, name: str) -> None:
+    """One training, in ``members/NAME``."""
+    from mofgap.comparison.training import train as train_member
+
+    train_member(config, run, name)
+
+
+def predict(config: ComparisonConfig, run: Path, name: str) -> None:
+    """One file of predictions, ``predictions/NAME.parquet``."""
+    from mofgap.comparison.prediction import predict as predict_one
+
+    predict_one(config, run, name)
+
+
+def compare(config: ComparisonConfig, run: Path) -> None:
+    """All predictions in one table, their scores, and the verdicts."""
+    from mofgap.comparison.summary import summarise
+
+    summarise(config, run)
+
+
+def run_all(config: ComparisonConfig, run: Path, say: Callable[[str], None]) -> None:
+    """Every stage; what an earlier run finished is not done again.
+
+    Each training runs in a process of its own, so that its peak memory is its own.
+
+    Args:
+        config: The comparison.
+        run: Its run folder.
+        say: Told of each step.
+    """
+    from mofgap.comparison.members import members, predictions
+
+    say("prepare")
+    prepare(config, run)
+    say("pretrain")
+    pretrain(config, run)
+    _each(train, config, run, [member.name for member in members(config)], say)
+    made_of = [p for p in predictions(config) if not p.predictions]
+    _each(predict, config, run, [p.name for p in made_of], say)
+    _each(predict, config, run, [p.name for p in predictions(config) if p.predictions], say)
+    say("compare")
+    compare(config, run)
+
+
+def _each(
+    stage: Callable[[ComparisonConfig, Path, str], None],
+    config: ComparisonConfig,
+    run: Path,
+    names: Sequence[str],
+    say: Callable[[str], None],
+) -> None:
+    """Run a stage for each name, ``config.compute.jobs`` at a time."""
+    jobs = config.compute.jobs
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    for key, value in (_MEMORY | {"OMP_NUM_THREADS": threads}).items():
+        os.environ.setdefault(key, value)  # read when a process starts
+    spawn = multiprocessing.get_context("spawn")
+    alone = 1 if stage is train else None
+    with ProcessPoolExecutor(jobs, spawn, _end_with_parent, max_tasks_per_child=alone) as pool:
+        started = {pool.submit(stage, config, run, name): name for name in names}
+        try:
+            for done, future in enumerate(as_completed(started), 1):
+                future.result()
+                say(f"{stage.__name__} {started[future]} ({done} of {len(names)})")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,150 @@
+"""The outcome of a comparison: one table of predictions, one of scores, and a summary with the verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mofgap.comparison.arms import Arms
+from mofgap.comparison.config import ComparisonConfig
+from mofgap.comparison.dataset import Dataset, read
+from mofgap.comparison.judgement import pairs, trends, verdicts
+from mofgap.comparison.layout import Layout, read_json, write_json, write_parquet, write_whole
+from mofgap.comparison.markdown import markdown
+from mofgap.comparison.members import Prediction, predictions
+from mofgap.comparison.scores import DEFINITIONS, KEYS, SPREADS, scores
+from mofgap.comparison.training import COST
+from mofgap.configuration import to_dict
+from mofgap.crystals.dataset import TableError
+
+VERSION = 1
+PREDICTIONS, SCORES, SUMMARY, TABLE = (
+    "predictions.parquet",
+    "comparison.parquet",
+    "comparison.json",
+    "comparison.md",
+)
+GROUP = ["split", "method", "variant", "n_samples", "spread", "calibration", "kind"]
+NOT_AVERAGED = (*GROUP, "seed")
+
+
+def summarise(config: ComparisonConfig, run: Path) -> None:
+    """Score and judge all predictions of a run.
+
+    Raises:
+        TableError: A prediction is missing.
+    """
+    layout, wanted = Layout(run), [p for p in predictions(config) if _in_table(config, p)]
+    found = pd.concat([_read(layout, p) for p in wanted], ignore_index=True)
+    table = scores(found, config.judgement.n_bins)
+    table = table.merge(_costs(layout, wanted), how="left", on=KEYS)
+    summary = _summary(config, read(run), found, table)
+    write_parquet(run / PREDICTIONS, found)
+    write_parquet(run / SCORES, table)
+    write_json(run / SUMMARY, summary)
+    text = markdown(summary)
+    write_whole(run / TABLE, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _in_table(config: ComparisonConfig, each: Prediction) -> bool:
+    """LoRA trainings beyond those asked for are members of the ensemble and nothing more."""
+    only_member = each.source == "lora" and not each.variant
+    return not only_member or each.seed < config.splits[each.split].trainings.lora
+
+
+def _read(layout: Layout, each: Prediction) -> pd.DataFrame:
+    path = layout.prediction(each.name)
+    if not path.exists() or not layout.prediction_record(each.name).exists():
+        raise TableError(f"{path} is missing: predict {each.name} first")
+    return pd.read_parquet(path)
+
+
+def _costs(layout: Layout, wanted: list[Prediction]) -> pd.DataFrame:
+    """What each way of predicting cost: training, over all members that it rests on, and prediction."""
+    rows = []
+    for each in wanted:
+        costs = [read_json(layout.member(name) / COST) for name in each.members]
+        for source, ms in read_json(layout.prediction_record(each.name))["predict_ms"].items():
+            method, _, n = source.rpartition("@")
+            used = costs[: int(n)] if each.source == "lora-ensemble" else costs
+            about = {"split": each.split, "method": method, "variant": each.variant, "seed": each.seed}
+            rows.append(about | {"n_samples": int(n), "predict_ms": ms} | _training_cost(used))
+    return pd.DataFrame(rows)
+
+
+def _training_cost(costs: list[dict[str, Any]]) -> dict[str, float]:
+    if not costs:
+        names = ("train_seconds", "n_trainable", "peak_memory_mb", "n_train", "epochs")
+        return dict.fromkeys(names, math.nan)
+    found = {name: float(sum(cost[name] for cost in costs)) for name in ("train_seconds", "n_trainable")}
+    found["peak_memory_mb"] = max(cost["peak_memory_mb"] for cost in costs)
+    return found | {name: float(costs[0][name]) for name in ("n_train", "epochs")}
+
+
+def _summary(
+    config: ComparisonConfig, dataset: Dataset, found: pd.DataFrame, table: pd.DataFrame
+) -> dict[str, Any]:
+    arms = [Arms.of(found, split, spread) for split in config.splits for spread in SPREADS]
+    judged = [arm for arm in arms if config.splits[arm.split].kind != "without"]
+    n_bins = config.judgement.n_bins
+    summary: dict[str, Any] = _plain(
+        {
+            "version": VERSION,
+            "definitions": {name: text.format(n_bins=n_bins) for name, text in DEFINITIONS.items()},
+            "n_bins": {"ence": n_bins, "miscalibration_area": 101},
+            "bootstrap": to_dict(config.judgement),
+            "splits": {name: _split(config, dataset, name) for name in config.splits},
+            "methods": _methods(table),
+            "verdicts": [v for each in judged for v in verdicts(each, config.judgement)],
+            "paired": [p for each in judged for p in pairs(each, config.judgement)],
+            "trends": [t for each in judged for t in trends(each, config.judgement)],
+        }
+    )
+    return summary
+
+
+def _split(config: ComparisonConfig, dataset: Dataset, name: str) -> dict[str, Any]:
+    described = config.splits[name]
+    rows = dataset.predicted(name, config.recipe.n_train, config.prediction.n_val)
+    column = f"group:{described.group}"
+    shared = None
+    if column in dataset.frame:
+        group = dataset.frame[column].to_numpy()
+        shared = int(np.isin(group[rows.test], group[rows.train]).sum())
+    return {
+        "kind": described.kind,
+        "element": described.element,
+        "n_train": len(rows.train),
+        "n_val": len(dataset.rows(name, "val")),
+        "n_calibration": len(rows.val),
+        "n_test": len(rows.test),
+        "n_left_out": len(rows.left_out),
+        "n_test_sharing_group": shared,
+    }
+
+
+def _methods(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Means and standard errors over seeds."""
+    found = []
+    for key, group in table.groupby(GROUP, sort=False):
+        numbers = group.drop(columns=[c for c in NOT_AVERAGED if c in group]).astype(np.float64)
+        error = numbers.std(ddof=1) / math.sqrt(len(group)) if len(group) > 1 else numbers.mean() * math.nan
+        about = dict(zip(GROUP, key, strict=True)) | {"n_seeds": len(group), "seeds": group.seed.tolist()}
+        found.append(about | {"mean": numbers.mean().to_dict(), "standard_error": error.to_dict()})
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as JSON holds them; what is not finite is null."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

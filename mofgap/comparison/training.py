@@ -1,0 +1,172 @@
+"""One training of a comparison: a model folder, its history and its cost."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mofgap.comparison import encoder
+from mofgap.comparison.config import ComparisonConfig
+from mofgap.comparison.dataset import Dataset, read
+from mofgap.comparison.layout import Layout, read_json, write_json
+from mofgap.comparison.members import Member, member
+from mofgap.configuration import digest
+from mofgap.crystals.dataset import GraphStore
+from mofgap.gap.folder import About, encoder_weights, save_model
+from mofgap.gap.model import GapModel, GapModelConfig, Method
+from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS
+from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
+from mofgap.training.labels import Labels
+from mofgap.training.loop import LAST, METRICS, seconds_trained
+from mofgap.training.recipe import calibration_of, predict_store
+from mofgap.uncertainty.novelty import fit_novelty
+
+VERSION = 1
+KEY, COST, HISTORY = "key.json", "cost.json", "history.csv"
+
+
+def train(config: ComparisonConfig, run: Path, name: str) -> None:
+    """Train a member, unless it is trained; go on where a killed training stopped.
+
+    A member is trained anew where anything changed that its weights depend on, and then alone.
+
+    Raises:
+        ConfigurationError: There is no such member.
+        TableError: There are fewer training rows than the recipe asks for, or no dataset.
+    """
+    wanted, dataset, folder = member(config, name), read(run), Layout(run).member(name)
+    key = member_key(config, run, dataset, wanted)
+    if read_json(folder / COST).get("key") == key:
+        return
+    if read_json(folder / KEY).get("key") != key:
+        shutil.rmtree(folder, ignore_errors=True)
+    write_json(folder / KEY, {"key": key, "settings": wanted.settings})
+    n_train, n_trainable = _fit(config, run, dataset, wanted, folder)
+    shutil.copyfile(folder / "training" / METRICS, folder / HISTORY)
+    cost = {
+        "key": key,
+        "train_seconds": seconds_trained(folder / "training"),
+        "peak_memory_mb": _peak_memory_mb(),
+        "n_trainable": n_trainable,
+        "n_train": n_train,
+        "epochs": wanted.recipe.epochs,
+    }
+    write_json(folder / COST, cost)
+    shutil.rmtree(folder / "training")
+
+
+def member_key(config: ComparisonConfig, run: Path, dataset: Dataset, wanted: Member) -> str:
+    """A hash of everything that a member's weights depend on."""
+    _, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
+    n_train = len(rows) - len(dataset.rows(wanted.split, "val"))
+    described = read_json(Layout(run).encoder / DESCRIPTION)
+    start = described.get("sha256") if wanted.recipe.start == "pretrained" else None
+    made = (wanted.method, wanted.seed, wanted.settings, start, described.get("encoder"))
+    return digest(
+        VERSION, made, n_train, dataset.content(rows), config.compute.precision, config.compute.devices
+    )
+
+
+def model_config(wanted: Member, size: dict[str, Any]) -> GapModelConfig:
+    """What a member's network is made of, on an encoder of a size."""
+    recipe = wanted.recipe
+    methods: dict[str, Method] = {"scratch": "full", "dropout": "lora"}
+    return GapModelConfig(
+        method=methods.get(wanted.method, wanted.method),  # type: ignore[arg-type]
+        encoder_settings=size,
+        head_hidden=recipe.head_hidden,
+        target_modules=encoder.adapter_targets(recipe, size),
+        rank=recipe.rank,
+        lora_alpha=2.0 * recipe.rank,
+        prior_rate=recipe.prior_rate,
+    )
+
+
+def finetune_config(wanted: Member) -> FinetuneConfig:
+    """How a member is trained."""
+    recipe = wanted.recipe
+    return FinetuneConfig(
+        epochs=recipe.epochs,
+        batch_atoms=recipe.batch_atoms,
+        learning_rate=recipe.learning_rate,
+        encoder_learning_rate=recipe.encoder_learning_rate,
+        noise_learning_rate=recipe.noise_learning_rate,
+        weight_decay=recipe.weight_decay,
+        kl_weight=recipe.kl_weight,
+        noise=recipe.noise,
+        constant_alpha=recipe.alpha == "constant",
+        dropout=recipe.dropout if wanted.method == "dropout" else 0.0,
+        error_weighting=recipe.error_weighting,
+        seed=wanted.seed,
+    )
+
+
+def _fit(
+    config: ComparisonConfig, run: Path, dataset: Dataset, wanted: Member, folder: Path
+) -> tuple[int, int]:
+    """Train and write the model folder; returns the numbers of training rows and of trained parameters."""
+    torch.manual_seed(wanted.seed)
+    model = GapModel(model_config(wanted, encoder.settings(config)))
+    if wanted.recipe.start == "pretrained":
+        encoder_weights(Layout(run).encoder / WEIGHTS, model)
+    n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    labels, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
+    data = _labelled(labels, dataset.store.subset(rows))
+    known = None  # a random encoder's features are the seed's own
+    if model.config.method == "full" or wanted.recipe.start == "pretrained":
+        known = encoder.features(config, run, dataset, wanted.recipe)[rows]
+    training = folder / "training"
+    found = finetune(
+        model,
+        data,
+        training,
+        finetune_config(wanted),
+        features=known,
+        resume=(training / LAST).exists(),
+        device=config.compute.device,
+        devices=config.compute.devices,
+        precision=config.compute.precision,
+        progress=False,
+    )
+    _save(config, folder, wanted, model, labels, data, found)
+    return len(data.train), n_trainable
+
+
+def _labelled(labels: Labels, store: GraphStore) -> Labelled:
+    gap_ev = labels.frame[labels.target].to_numpy(dtype=np.float64)
+    ids = labels.frame.structure_id.tolist()
+    return Labelled(ids, store, gap_ev, labels.positions("train"), labels.positions("val"))
+
+
+def _save(
+    config: ComparisonConfig,
+    folder: Path,
+    wanted: Member,
+    model: GapModel,
+    labels: Labels,
+    data: Labelled,
+    found: Tensor,
+) -> None:
+    """Write a model folder that ``mofgap screen --model`` takes."""
+    val = list(data.val)[: config.prediction.n_val]
+    calibration = calibration_of(
+        predict_store(model, data.store, val), data.gap_ev[val], [data.ids[i] for i in val]
+    )
+    train = list(data.train)
+    learnt = labels.frame.iloc[train]
+    index = fit_novelty(found[train].numpy(), learnt.atomic_numbers.tolist(), learnt.structure_id.tolist())
+    about = About(wanted.name, level_of_theory=config.data.level_of_theory, citation=config.data.citation)
+    save_model(folder, model, about, calibration, index)
+
+
+def _peak_memory_mb() -> float:
+    """Of this process: on the GPU where there is one, else resident memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
