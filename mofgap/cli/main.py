@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from mofgap.cli.calibrate import calibrate
+from mofgap.cli.data import data
 from mofgap.cli.examples import examples
 from mofgap.cli.explain import explain
 from mofgap.cli.pretrain import pretrain
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 for verb in VERBS:
     app.command(no_args_is_help=True)(verb)
+app.add_typer(data, name="data")
 
 
 def _show_version(wanted: bool) -> None:
