@@ -194,7 +194,8 @@ def digest(*configs: Any) -> str:
 
 def dump(config: Any) -> str:
     """A configuration as YAML, every key under its documentation; `load` reads it back to an equal one."""
-    return "\n".join([*_comment(_summary(type(config)), ""), *_lines(config, "")]) + "\n"
+    summary = _comment(_summary(type(config)), "")
+    return "\n".join([*summary, "", *_lines(config, "")]) + "\n"
 
 
 def _parsed(text: str) -> Any:

@@ -159,7 +159,7 @@ def test_overriding_leaves_its_argument_alone() -> None:
 def test_the_dump_documents_every_key(tmp_path: Path) -> None:
     config = Whole("x", stages={"one": Training(epochs=2)})
     text = dump(config)
-    assert text.startswith("# All of it.\n# Name of the run.\nname: x\n# How it is trained.\ntraining:\n")
+    assert text.startswith("# All of it.\n\n# Name of the run.\nname: x\n# How it is trained.\ntraining:\n")
     assert "  # Peak learning rate. (above 0.0 and at most 1.0)\n  rate: 0.001\n" in text
     assert "  # Where to train. (auto, cpu)\n  device: auto\n" in text
     (tmp_path / "run.yaml").write_text(text)

@@ -13,23 +13,32 @@ from typing import Annotated, Any
 import typer
 
 from mofgap.cli.calibrate import calibrate
+from mofgap.cli.compare import compare
+from mofgap.cli.config import config
 from mofgap.cli.data import data
 from mofgap.cli.examples import examples
 from mofgap.cli.explain import explain
+from mofgap.cli.gather import gather
 from mofgap.cli.pretrain import pretrain
 from mofgap.cli.report import report
+from mofgap.cli.run import run
+from mofgap.cli.runs import runs
 from mofgap.cli.screen import screen
 from mofgap.cli.select import select
+from mofgap.cli.stage import stage
 from mofgap.cli.train import train
 
 VERBS: tuple[Callable[..., Any], ...] = (
     screen,
+    gather,
     report,
     select,
     explain,
     calibrate,
     train,
     pretrain,
+    compare,
+    run,
     examples,
 )
 
@@ -41,6 +50,9 @@ app = typer.Typer(
 )
 for verb in VERBS:
     app.command(no_args_is_help=True)(verb)
+app.command()(config)
+app.command(hidden=True)(stage)
+app.add_typer(runs, name="runs")
 app.add_typer(data, name="data")
 
 

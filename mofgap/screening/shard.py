@@ -13,10 +13,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mofgap.screening.reading import Source
 from mofgap.screening.row import Row
+
+if TYPE_CHECKING:
+    from mofgap.screening.reading import Source
 
 VERSION = 1
 _SHARD = re.compile(r"([1-9][0-9]*)/([1-9][0-9]*)").fullmatch

@@ -1,0 +1,25 @@
+"""``mofgap config``: every setting of a run with its meaning."""
+
+from __future__ import annotations
+
+import typer
+
+
+def config() -> None:
+    """Print a configuration with every setting at its default, and what it means and allows.
+
+    A run reads `mofgap config > run.yaml` back; leave out what stays at its default.
+    """
+    from pathlib import Path
+
+    from mofgap.comparison.config import ComparisonConfig, DataConfig
+    from mofgap.configuration import dump
+    from mofgap.workflow.config import PretrainingConfig, RunConfig, ScreeningConfig
+
+    everything = RunConfig(
+        name="my-run",
+        comparison=ComparisonConfig(data=DataConfig(table=Path("labels.parquet"))),
+        pretraining=PretrainingConfig(table=Path("atoms.parquet")),
+        screening=ScreeningConfig(inputs=("structures/",)),
+    )
+    typer.echo(dump(everything), nl=False)

@@ -1,0 +1,35 @@
+"""``mofgap stage``: one job of a run. The workflow calls it; nobody has to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mofgap.cli.exits import NOTHING_DONE, fail
+
+
+def stage(
+    name: Annotated[str, typer.Argument(help="Name of the stage, such as train/split/lora-seed0.")],
+    run: Annotated[Path, typer.Option(help="Run folder.")],
+    seen_from: Annotated[
+        Path, typer.Option(help="Where relative paths of the configuration count from.")
+    ] = Path(),
+) -> None:
+    """Do one stage of a run, unless it is done already with the same inputs, code and configuration."""
+    from mofgap.workflow.folder import RunError, RunFolder
+    from mofgap.workflow.plan import plan, stage_named
+    from mofgap.workflow.stage import run_stage
+
+    folder = RunFolder(run.resolve())
+    os.chdir(seen_from)
+    try:
+        config = folder.config
+        wanted = stage_named(plan(config, folder.path), name)
+        threads = getattr(config.resources, wanted.rule).cpus
+        did = run_stage(wanted, config, folder, threads)
+    except (RunError, ValueError, OSError) as error:
+        fail(str(error), NOTHING_DONE)
+    typer.echo(f"{name}: {'done' if did else 'unchanged'}", err=True)

@@ -1,0 +1,287 @@
+"""The stages of a run, in order, from its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mofgap.comparison.config import ComparisonConfig
+from mofgap.comparison.members import Member, Prediction, members, predictions
+from mofgap.configuration import to_dict
+from mofgap.shipped import shipped_folder
+from mofgap.workflow.config import PRETRAINED, RunConfig
+from mofgap.workflow.folder import RunError
+from mofgap.workflow.screening import gather_stage, screen_stages
+from mofgap.workflow.stage import Stage
+
+_COSTS = ("cost.json", "key.json", "history.csv")
+"""Of a member's folder, what says how its training went and is not the model."""
+
+
+N_CARDS = 12
+"""Candidates of a screening that its page shows with their structure."""
+
+
+def plan(config: RunConfig, run: Path) -> tuple[Stage, ...]:
+    """Every stage of a run, each after those it needs.
+
+    Args:
+        config: What to do.
+        run: The run folder; nothing is read from it.
+    """
+    stages = [*_comparison(config, run), *_screening(config)]
+    if config.report:
+        stages += _reports(config, stages)
+    return tuple(stages)
+
+
+def stage_named(stages: tuple[Stage, ...], name: str) -> Stage:
+    """The stage of a name.
+
+    Raises:
+        RunError: There is none.
+    """
+    for stage in stages:
+        if stage.name == name:
+            return stage
+    raise RunError(f"no stage {name!r}; there are {', '.join(s.name for s in stages)}")
+
+
+def _comparison(config: RunConfig, run: Path) -> Iterator[Stage]:
+    if config.comparison is None:
+        return
+    wanted = config.comparison_in(run)
+    if config.pretraining is not None:
+        yield _pretrain(config)
+    yield _prepare(config, wanted)
+    yield _encode(config, wanted)
+    for member in members(wanted):
+        yield _train(member, config, wanted)
+    asked = predictions(wanted)
+    for prediction in asked:
+        yield _predict(prediction, wanted)
+    yield _compare([p.name for p in asked], [m.name for m in members(wanted)], wanted)
+
+
+def _pretrain(config: RunConfig) -> Stage:
+    settings = to_dict(config.pretraining)
+    table = settings.pop("table")
+    return Stage(
+        rule="pretrain",
+        work=_do_pretrain,
+        settings=settings,
+        modules=("mofgap.training.pretrain",),
+        writes=(f"{PRETRAINED}/*.safetensors", f"{PRETRAINED}/*.json", f"{PRETRAINED}/*.csv"),
+        files=(table,),
+    )
+
+
+def _do_pretrain(config: RunConfig, run: Path) -> None:
+    from mofgap.crystals.dataset import read_table
+    from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
+    from mofgap.training.atoms import PretrainConfig
+    from mofgap.training.loop import LAST
+    from mofgap.training.pretrain import pretrain
+
+    asked, folder = config.pretraining, run / PRETRAINED
+    assert asked is not None  # there would be no such stage
+    pretrain(
+        read_table(asked.table),
+        folder,
+        CrystalTransformerConfig(n_blocks=asked.blocks, width=asked.width),
+        PretrainConfig(
+            epochs=asked.epochs,
+            batch_atoms=asked.batch_atoms,
+            learning_rate=asked.learning_rate,
+            seed=asked.seed,
+        ),
+        resume=(folder / LAST).exists(),
+        device=asked.device,
+        devices=asked.devices,
+        precision=asked.precision,
+        progress=False,
+    )
+
+
+def _encoder_files(config: RunConfig, wanted: ComparisonConfig) -> tuple[str, ...]:
+    """Files of the encoder that is named, if it comes from outside the run."""
+    if config.pretraining is not None:
+        return ()
+    folders = (Path(wanted.encoder), shipped_folder("models") / wanted.encoder)
+    folder = next((f for f in folders if (f / "encoder.json").exists()), folders[0])
+    return str(folder / "encoder.safetensors"), str(folder / "encoder.json")
+
+
+def _prepare(config: RunConfig, wanted: ComparisonConfig) -> Stage:
+    data = to_dict(wanted.data)
+    files = [data.pop(name, None) for name in ("table", "cifs")]
+    for name in ("published", "cache", "level_of_theory", "citation"):
+        data.pop(name, None)
+    splits = {name: {**to_dict(split), "trainings": None} for name, split in wanted.splits.items()}
+    n_train = sorted({str(member.recipe.n_train) for member in members(wanted)})
+    return Stage(
+        rule="prepare",
+        work=_stage("prepare"),
+        settings={"data": data, "splits": splits, "n_train": n_train},
+        modules=("mofgap.comparison.dataset", "mofgap.comparison.encoder"),
+        writes=("dataset/table.parquet", "dataset/graphs.safetensors", "dataset/dataset.json"),
+        after=("pretrain",) if config.pretraining else (),
+        files=(*(str(f) for f in files if f), *_encoder_files(config, wanted)),
+    )
+
+
+def _encode(config: RunConfig, wanted: ComparisonConfig) -> Stage:
+    return Stage(
+        rule="encode",
+        work=_stage("pretrain"),
+        settings={"first_block": min(wanted.recipe.blocks), "batch_atoms": wanted.prediction.batch_atoms},
+        modules=("mofgap.comparison.encoder",),
+        writes=("encoder/*",),
+        after=(*(("pretrain",) if config.pretraining else ()), "prepare"),
+        files=_encoder_files(config, wanted),
+    )
+
+
+def _train(member: Member, config: RunConfig, wanted: ComparisonConfig) -> Stage:
+    compute = to_dict(wanted.compute)
+    compute.pop("jobs", None)
+    return Stage(
+        rule="train",
+        item=member.name,
+        work=_stage("train", member.name),
+        settings={
+            "method": member.method,
+            "seed": member.seed,
+            **member.settings,
+            "n_train": member.recipe.n_train,
+            "n_val_calibration": wanted.prediction.n_val,
+            "threads": config.resources.train.cpus,
+            **compute,
+        },
+        modules=("mofgap.comparison.training",),
+        writes=(f"members/{member.name}/**",),
+        after=("encode",),
+        content=partial(_member_content, name=member.name),
+    )
+
+
+def _member_content(config: RunConfig, run: Path, *, name: str) -> str:
+    """What a training learns from, which other splits and rows of the table do not change."""
+    from mofgap.comparison.dataset import read
+    from mofgap.comparison.members import member
+    from mofgap.comparison.training import member_key
+
+    wanted = config.comparison_in(run)
+    return member_key(wanted, run, read(run), member(wanted, name))
+
+
+def _predict(prediction: Prediction, wanted: ComparisonConfig) -> Stage:
+    published = wanted.data.published if prediction.source == "published" else None
+    return Stage(
+        rule="predict",
+        item=prediction.name,
+        work=_stage("predict", prediction.name),
+        settings={"prediction": to_dict(wanted.prediction), "dropout": wanted.recipe.dropout},
+        modules=("mofgap.comparison.prediction",),
+        writes=(f"predictions/{prediction.name}.parquet", f"predictions/{prediction.name}.json"),
+        after=(
+            "encode",
+            *(f"train/{name}" for name in prediction.members),
+            *(f"predict/{name}" for name in prediction.predictions),
+        ),
+        files=(str(published),) if published else (),
+        content=partial(_prediction_content, name=prediction.name),
+    )
+
+
+def _prediction_content(config: RunConfig, run: Path, *, name: str) -> str:
+    from mofgap.comparison.prediction import prediction_key
+
+    return prediction_key(config.comparison_in(run), run, name)
+
+
+def _compare(predicted: list[str], trained: list[str], wanted: ComparisonConfig) -> Stage:
+    return Stage(
+        rule="compare",
+        work=_do_compare,
+        settings={"judgement": to_dict(wanted.judgement), "splits": to_dict(wanted)["splits"]},
+        modules=("mofgap.comparison.summary", "mofgap.workflow.metrics"),
+        writes=("predictions.parquet", "comparison.*", "metrics.json"),
+        after=("prepare", *(f"train/{n}" for n in trained), *(f"predict/{n}" for n in predicted)),
+        reads=("predictions/**", "dataset/table.parquet", *(f"members/**/{name}" for name in _COSTS)),
+    )
+
+
+def _do_compare(config: RunConfig, run: Path) -> None:
+    from mofgap.comparison.stages import compare
+    from mofgap.workflow.metrics import write_metrics
+
+    compare(config.comparison_in(run), run)
+    write_metrics(run)
+
+
+def _stage(name: str, item: str | None = None) -> Callable[[RunConfig, Path], None]:
+    """A stage of the comparison."""
+
+    def work(config: RunConfig, run: Path) -> None:
+        from mofgap.comparison import stages
+
+        arguments: list[Any] = [config.comparison_in(run), run]
+        getattr(stages, name)(*arguments, *([item] if item else []))
+
+    return work
+
+
+def _screening(config: RunConfig) -> Iterator[Stage]:
+    if config.screening is not None:
+        shards = screen_stages(config.screening)
+        yield from shards
+        yield gather_stage(config.screening, shards)
+
+
+def _reports(config: RunConfig, stages: list[Stage]) -> Iterator[Stage]:
+    """A page for the comparison, and one for the screening."""
+    rules = {stage.rule for stage in stages}
+    if "compare" in rules:
+        yield Stage(
+            rule="report",
+            work=_report_comparison,
+            settings={},
+            modules=("mofgap.report.comparison_page",),
+            writes=("report.html",),
+            after=("compare",),
+        )
+    if config.screening is not None:
+        yield Stage(
+            rule="report",
+            item="screening",
+            work=_report_screening,
+            settings={"window": config.screening.window},
+            modules=("mofgap.report.screening_page", "mofgap.report.structures"),
+            writes=("screening.html",),
+            after=("gather",),
+        )
+
+
+def _report_comparison(config: RunConfig, run: Path) -> None:
+    from mofgap.report.compared import read_compared
+    from mofgap.report.comparison_page import comparison_page
+    from mofgap.report.page import write_page
+
+    write_page(run / "report.html", comparison_page(read_compared(run)))
+
+
+def _report_screening(config: RunConfig, run: Path) -> None:
+    from mofgap.report.page import write_page
+    from mofgap.report.screened import read_screened
+    from mofgap.report.screening_page import candidates, screening_page
+    from mofgap.report.structures import drawings_of
+
+    asked = config.screening
+    assert asked is not None  # there would be no such stage
+    screened = read_screened(run / asked.table)
+    structures = drawings_of(candidates(screened, N_CARDS), (Path(), run))
+    page = screening_page(screened, asked.table, asked.window, structures, N_CARDS)
+    write_page(run / "screening.html", page)

@@ -1,0 +1,111 @@
+"""A whole run: what has to be done, doing it, and keeping account."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mofgap.workflow.config import RunConfig
+from mofgap.workflow.engine import Executor, check_installed, execute, failures
+from mofgap.workflow.folder import RunError, RunFolder
+from mofgap.workflow.manifest import write_manifest
+from mofgap.workflow.plan import plan
+from mofgap.workflow.stage import Stage, reason_to_run
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A run.
+
+    Attributes:
+        config: What to do.
+        path: Run folder, absolute; it need not be there yet.
+        command: What was typed, for the manifest.
+    """
+
+    config: RunConfig
+    path: Path
+    command: str = ""
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run folder."""
+        return RunFolder(self.path)
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """Every stage, in order."""
+        return plan(self.config, self.path)
+
+    def reasons(self) -> dict[str, str]:
+        """Why each stage that has to run has to."""
+        found: dict[str, str] = {}
+        for stage in self.stages:
+            reason = reason_to_run(stage, self.folder)
+            if not reason and (before := next((name for name in stage.after if name in found), None)):
+                reason = f"if {before} changes"
+            if reason:
+                found[stage.name] = reason
+        return found
+
+    def described(self) -> Iterator[str]:
+        """The plan, a line a stage."""
+        reasons = self.reasons()
+        width = max(len(stage.name) for stage in self.stages)
+        for stage in self.stages:
+            yield f"{stage.name:{width}}  {reasons.get(stage.name) or 'done'}"
+        yield f"{len(reasons)} of {len(self.stages)} stages to run in {self.path}"
+
+    def draw(self, path: Path) -> None:
+        """Draw the stages and what needs what.
+
+        Raises:
+            RunError: The format is unknown.
+        """
+        from mofgap.workflow.graph import draw
+
+        draw(self.stages, self.reasons(), path)
+
+    def run(self, executor: Executor, say: Callable[[str], None]) -> str:
+        """Run what is not done.
+
+        Args:
+            executor: Where jobs run.
+            say: Told of each stage that ends.
+
+        Returns:
+            What came out, in a line.
+
+        Raises:
+            RunError: A stage failed, or another process is at work on this run.
+        """
+        check_installed(executor)
+        folder = self.folder
+        with folder.locked("run", wait=False):
+            self._ask()
+            try:
+                unfinished = execute(folder, self.stages, executor, self.config.resources.retries, say)
+            finally:
+                write_manifest(folder, self.config, self.stages, self.command)
+        if unfinished:
+            raise RunError("\n".join([*failures(folder, unfinished), _unfinished(unfinished, folder)]))
+        return f"{self.path}: {', '.join(self._results())}"
+
+    def _ask(self) -> None:
+        """Write configuration and requests, and take away the mark of what is stale."""
+        self.folder.write_config(self.config)
+        for stage in self.stages:
+            self.folder.write_request(stage.name, stage.request())
+        for name in self.reasons():
+            self.folder.done(name).unlink(missing_ok=True)
+
+    def _results(self) -> list[str]:
+        last = [stage for stage in self.stages if stage.rule in ("compare", "gather", "report")]
+        return [name for stage in last for name in self.folder.files(stage.writes)]
+
+
+def _unfinished(names: list[str], folder: RunFolder) -> str:
+    few = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"not done: {few}; the same command goes on (Snakemake said {folder.path / 'logs/snakemake.log'})"

@@ -1,0 +1,181 @@
+"""One stage of a run: what is asked of it, whether it is done, and doing it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mofgap.configuration import digest
+from mofgap.workflow.config import RunConfig
+from mofgap.workflow.folder import RunError, RunFolder, fingerprint
+from mofgap.workflow.sources import code_digest
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One job.
+
+    Attributes:
+        rule: Its kind.
+        item: Which one of its kind; empty where there is but one.
+        after: Names of the stages that come before.
+        settings: What of the configuration its result depends on.
+        files: Inputs from outside the run.
+        modules: Where its code begins.
+        writes: Patterns of the files it makes, relative to the run folder.
+        reads: Patterns of what it reads of the stages before it.
+        work: Does it.
+        content: A digest of what it reads, where that is finer than files.
+    """
+
+    rule: str
+    work: Callable[[RunConfig, Path], None]
+    settings: dict[str, Any]
+    modules: tuple[str, ...]
+    writes: tuple[str, ...]
+    item: str = ""
+    after: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ("**",)
+    content: Callable[[RunConfig, Path], str] | None = None
+
+    @property
+    def name(self) -> str:
+        """``RULE`` or ``RULE/ITEM``."""
+        return f"{self.rule}/{self.item}" if self.item else self.rule
+
+    def request(self) -> dict[str, Any]:
+        """What is asked of it: configuration, code version, hashes of inputs from outside.
+
+        Raises:
+            RunError: An input is not there.
+        """
+        inputs = {name: fingerprint(name) for name in self.files}
+        missing = [name for name, known in inputs.items() if not known]
+        if missing:
+            raise RunError(f"{self.name}: there is no {missing[0]}, seen from {Path.cwd()}")
+        return {"settings": self.settings, "code": code_digest(self.modules), "inputs": inputs}
+
+
+def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) -> bool:
+    """Do a stage, unless it is done already with the same inputs, code and configuration.
+
+    What a stage left that was asked for something else is removed first. What it left when it was killed on
+    the same errand stays, for it to go on with.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        RunError: The stage did not write what it should.
+    """
+    with folder.locked(stage.name, wait=True):
+        request = folder.request(stage.name) or stage.request()
+        inputs = _inputs(stage, config, folder)
+        key = digest(request["settings"], request["code"], sorted(request["inputs"].values()), inputs)
+        last = folder.record(stage.name)
+        if last.get("key") == key and last.get("end") and folder.intact(last["outputs"]):
+            folder.done(stage.name).touch()
+            return False
+        if last and last.get("key") != key:
+            _remove(folder, stage.writes)
+        begun = {"stage": stage.name, "key": key, "request": request, "inputs": inputs, "start": _now()}
+        folder.write_record(stage.name, begun)
+        cost = _measured(lambda: stage.work(config, folder.path), threads)
+        outputs = {name: fingerprint(str(folder.path / name)) for name in folder.files(stage.writes)}
+        if not outputs:
+            raise RunError(f"{stage.name} wrote nothing")
+        folder.write_record(stage.name, begun | {"end": _now(), "cost": cost, "outputs": outputs})
+        folder.done(stage.name).touch()
+    return True
+
+
+def reason_to_run(stage: Stage, folder: RunFolder) -> str:
+    """Why a stage has to run, as far as can be said before those before it have run; empty if it need not."""
+    last, request = folder.record(stage.name), stage.request()
+    if not last:
+        return "never ran"
+    if not last.get("end"):
+        return "was cut off"
+    known = last["request"]
+    changed = [k for k in {**known["settings"], **request["settings"]} if _differs(k, known, request)]
+    if changed:
+        return f"configuration changed: {', '.join(changed)}"
+    if sorted(known["inputs"].values()) != sorted(request["inputs"].values()):
+        new = [name for name, value in request["inputs"].items() if value not in known["inputs"].values()]
+        return f"input changed: {', '.join(new) or 'one is gone'}"
+    if known["code"] != request["code"]:
+        return "code changed"
+    if not folder.intact(last["outputs"]):
+        return "output changed or gone"
+    return "" if folder.done(stage.name).exists() else "its mark is gone"
+
+
+def _differs(name: str, known: dict[str, Any], request: dict[str, Any]) -> bool:
+    return digest(known["settings"].get(name)) != digest(request["settings"].get(name))
+
+
+def _inputs(stage: Stage, config: RunConfig, folder: RunFolder) -> dict[str, str]:
+    """Hashes of what a stage reads of those before it."""
+    if stage.content is not None:
+        return {"content": stage.content(config, folder.path)}
+    wanted = set(folder.files(stage.reads))
+    found: dict[str, str] = {}
+    for name in stage.after:
+        outputs = folder.record(name).get("outputs", {})
+        found |= {path: known for path, known in outputs.items() if path in wanted}
+    return found
+
+
+def _remove(folder: RunFolder, patterns: tuple[str, ...]) -> None:
+    """Remove what a stage may have left, half-written files included."""
+    for pattern in patterns:
+        if pattern.endswith("/**"):
+            shutil.rmtree(folder.path / pattern.removesuffix("/**"), ignore_errors=True)
+    for name in folder.files(patterns):
+        (folder.path / name).unlink(missing_ok=True)
+
+
+def _measured(work: Callable[[], None], threads: int) -> dict[str, Any]:
+    """Do some work on so many threads; returns what it cost."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    begun, begun_cpu = time.monotonic(), _cpu_seconds()
+    work()
+    peak_kb = max(
+        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    cost = {
+        "seconds": round(time.monotonic() - begun, 2),
+        "cpu_seconds": round(_cpu_seconds() - begun_cpu, 2),
+        "peak_memory_mb": round(peak_kb / 2**10, 1),
+        "threads": threads,
+        "host": platform.node(),
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        cost["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    if job := os.environ.get("SLURM_JOB_ID"):
+        cost["slurm_job"] = job
+    return cost
+
+
+def _cpu_seconds() -> float:
+    return sum(
+        used.ru_utime + used.ru_stime
+        for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,168 @@
+"""A process with torch and its kin imported, that forks for each job: starting one takes no seconds.
+
+Only where jobs run on this machine, and where the system can wait for processes by descriptor (Linux).
+Jobs end with it, and it ends with the run that started it, even where that one was killed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
+from tempfile import TemporaryDirectory
+
+MODULES = (
+    "mofgap.cli.main",
+    "mofgap.comparison.stages",
+    "mofgap.comparison.training",
+    "mofgap.comparison.prediction",
+)
+MAX_REQUEST_BYTES = 2**16
+
+
+@contextmanager
+def warm_process(modules: tuple[str, ...] = MODULES) -> Iterator[str]:
+    """Keep a warm process; yields the path of its socket, empty where there can be none."""
+    if not hasattr(os, "pidfd_open"):
+        yield ""
+        return
+    with TemporaryDirectory(prefix="mofgap-") as folder:
+        path = str(Path(folder) / "warm")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(path)
+        listener.listen(128)
+        command = [sys.executable, "-m", __spec__.name, str(listener.fileno()), *modules]
+        process = Popen(command, stdin=PIPE, stdout=DEVNULL, pass_fds=[listener.fileno()])
+        listener.close()
+        try:
+            yield path
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait()
+
+
+@dataclass
+class _Job:
+    """A forked process, and who waits for it."""
+
+    pid: int
+    connection: socket.socket
+
+
+class Warm:
+    """The warm process.
+
+    Args:
+        listener: Where jobs are asked for.
+    """
+
+    def __init__(self, listener: socket.socket) -> None:
+        self.listener = listener
+        self.jobs: dict[int, _Job] = {}
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(listener, selectors.EVENT_READ)
+        self.selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
+
+    def serve(self) -> None:
+        """Fork for each request, until standard input ends; then end the jobs too."""
+        while True:
+            for key, _ in self.selector.select():
+                if key.fileobj is self.listener:
+                    self._begin()
+                elif key.fd in self.jobs:
+                    self._end(key.fd)
+                elif isinstance(key.fileobj, socket.socket):
+                    self._gone(key.fileobj)
+                else:
+                    for job in self.jobs.values():
+                        os.kill(job.pid, signal.SIGKILL)
+                    return
+
+    def _begin(self) -> None:
+        connection, _ = self.listener.accept()
+        content, outputs, _, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, 2)
+        if not content:
+            connection.close()
+            return
+        pid = os.fork()
+        if pid == 0:
+            self.selector.close()
+            self.listener.close()
+            connection.close()
+            _work(json.loads(content), outputs)
+        for output in outputs:
+            os.close(output)
+        watch = os.pidfd_open(pid)
+        self.jobs[watch] = _Job(pid, connection)
+        self.selector.register(watch, selectors.EVENT_READ)
+        self.selector.register(connection, selectors.EVENT_READ)
+
+    def _end(self, watch: int) -> None:
+        """A job has ended: say how."""
+        job = self.jobs.pop(watch)
+        self.selector.unregister(watch)
+        os.close(watch)
+        _, status = os.waitpid(job.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if job.connection.fileno() >= 0:
+            self.selector.unregister(job.connection)
+            job.connection.send(str(code if code >= 0 else 128 - code).encode())
+            job.connection.close()
+
+    def _gone(self, connection: socket.socket) -> None:
+        """Whoever waited was killed: the job ends too."""
+        self.selector.unregister(connection)
+        connection.close()
+        for job in self.jobs.values():
+            if job.connection is connection:
+                os.kill(job.pid, signal.SIGTERM)
+
+
+def _work(request: dict[str, object], outputs: list[int]) -> None:
+    """In the forked process: run the command, and never return."""
+    code = 1
+    try:
+        for source, target in zip(outputs, (1, 2), strict=True):
+            os.dup2(source, target)
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 (it lives as long as the process)
+        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.chdir(str(request["directory"]))
+        from mofgap.cli.main import app
+
+        arguments = request["arguments"]
+        assert isinstance(arguments, list)
+        sys.argv = ["mofgap", *arguments]
+        app(arguments)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def main(arguments: list[str]) -> None:
+    """Import, then serve."""
+    descriptor, *modules = arguments
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run to handle
+    for module in modules:
+        importlib.import_module(module)
+    Warm(socket.socket(fileno=int(descriptor))).serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
