@@ -1,4 +1,4 @@
-"""``mofgap report``: a table as a page to look at."""
+"""``mofgap report``: a screening, or a comparison, as a page to look at."""
 
 from __future__ import annotations
 
@@ -11,41 +11,69 @@ from mofgap.cli.exits import NOTHING_DONE, fail
 
 
 def report(
-    table: Annotated[
-        Path, typer.Argument(metavar="TABLE", help="What mofgap screen wrote: .csv, .parquet or .json.")
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_OR_TABLE",
+            help="Folder that mofgap compare wrote, or table of mofgap screen: .csv, .parquet or .json.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
     window: Annotated[
         Optional[tuple[float, float]],  # noqa: UP045 (older typers read no other spelling)
-        typer.Option(metavar="LO HI", help="The gap window in eV that was screened for, to be shaded."),
+        typer.Option(
+            metavar="LO HI", help="Of a table: gap window in eV to be shaded, instead of the table's own."
+        ),
     ] = None,
     cards: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Candidates shown with their structure in 3D.")
+        int,
+        typer.Option(min=0, metavar="N", help="Of a table: candidates shown with their structure in 3D."),
     ] = 12,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the page.")] = False,
 ) -> None:
-    """Write a screening as one page: figures, ranked table, structures in 3D, failures.
+    """Write a screening or a comparison as one page that needs no network and no other file.
 
-    The page needs no network and no other file. Structures are read again from where the table says they
-    are, seen from here or from the table's folder; those that are gone are left out.
+    Of a screening: figures, ranked table, structures in 3D, failures. Structures are read again from where
+    the table says they are, seen from here or from the table's folder; those that are gone are left out. Of a
+    comparison: verdicts, tables and figures.
     """
     if window is not None and not window[0] < window[1]:
         raise typer.BadParameter("needs its lower end below its upper end", param_hint="--window")
     if not output.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.parent}", param_hint="--output")
-    if output.exists() and not force:
-        raise typer.BadParameter(f"{output} exists; --force overwrites it", param_hint="--output")
-    from mofgap.report.page import candidates, notes, screening_page
-    from mofgap.report.screened import read_screened
-    from mofgap.report.structures import drawings_of
+    if output.is_dir() or (output.exists() and not force):
+        raise typer.BadParameter(f"{output} exists; --force overwrites a file", param_hint="--output")
+    from mofgap.report.page import write_page
 
     try:
-        screened = read_screened(table)
-        structures = drawings_of(candidates(screened, cards), (Path(), table.parent))
-        output.write_text(screening_page(screened, table.name, window, structures, cards), encoding="utf-8")
+        page, said = _comparison(source) if source.is_dir() else _screening(source, window, cards)
+        write_page(output, page)
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
-    for note in notes(screened, window):
+    for note in said[1:]:
         typer.echo(f"mofgap: {note}", err=True)
+    typer.echo(f"mofgap: wrote {output}: {said[0]}", err=True)
+
+
+def _comparison(run: Path) -> tuple[str, list[str]]:
+    """The page of a run folder, and what to say of it."""
+    from mofgap.report.compared import read_compared
+    from mofgap.report.comparison_page import comparison_page
+
+    compared = read_compared(run)
+    n_methods, n_splits = compared.best.method.nunique(), len(compared.summary["splits"])
+    return comparison_page(compared), [f"{n_methods} methods, splits: {n_splits}"]
+
+
+def _screening(table: Path, window: tuple[float, float] | None, cards: int) -> tuple[str, list[str]]:
+    """The page of a table, and what to say of it."""
+    from mofgap.report.screened import read_screened
+    from mofgap.report.screening_page import candidates, notes, screening_page
+    from mofgap.report.structures import drawings_of
+
+    screened = read_screened(table)
+    shaded = window or screened.window
+    structures = drawings_of(candidates(screened, cards), (Path(), table.parent))
+    page = screening_page(screened, table.name, shaded, structures, cards)
     n_rows, n_cards = len(screened.frame), min(cards, len(screened.ranked))
-    typer.echo(f"mofgap: wrote {output}: {n_rows} rows, {len(structures)} of {n_cards} structures", err=True)
+    return page, [f"{n_rows} rows, {len(structures)} of {n_cards} structures", *notes(screened, shaded)]

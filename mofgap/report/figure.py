@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -17,11 +17,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 INK, GRID, WINDOW = "#22272e", "#d7dbe0", "#f0c75e"
-SERIES = ("#3577b8", "#d1603d", "#3f9168", "#9467bd", "#b3882c", "#7f7f7f")
+SERIES = (
+    "#3577b8", "#d1603d", "#3f9168", "#9467bd", "#b3882c", "#7f7f7f", "#c2527f", "#2a8f9c", "#8c6d4f"
+)  # fmt: skip
 """Colours of methods, in order; each has a contrast of 3 or more on white and on the page's dark ground."""
 
 MAX_VECTOR_POINTS = 3000
 """More points than this are drawn as pixels, or an SVG would weigh tens of megabytes."""
+
+MAX_INSIDE = 3
+"""Entries of a legend that find room between the curves."""
 
 _STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -92,6 +97,20 @@ def figure_of(axes: Axes) -> Figure:
 def say_nothing_to_show(axes: Axes, why: str = "no rows to show") -> None:
     """Say in the middle of empty axes that they are empty."""
     axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color=INK)
+
+
+def add_legend(axes: Axes, loc: Literal["best", "upper left"] = "best") -> None:
+    """A legend: inside for a method or two, above the axes for more, where it hides nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) <= MAX_INSIDE:
+        legend = axes.legend(loc=loc, frameon=False)
+    else:
+        legend = figure_of(axes).legend(
+            handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=8
+        )
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1.0)
 
 
 def set_caption(figure: Figure, caption: str) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import gemmi
 import pandas as pd
 
+from mofgap.screening.notebook import coverage_of, window_of
 from mofgap.screening.row import WARNING_SEPARATOR
 from mofgap.screening.table import TableError, read_table
 
 NEEDED = ("rank", "file", "structure_id", "status", "reason", "formula", "gap_ev", "gap_std_ev", "warnings")
-_LOWER_END = re.compile(r"gap_lo([0-9.]+)_ev")
 _SYMBOL = re.compile(r"[A-Z][a-z]?")
 
 
@@ -38,6 +38,11 @@ class Screened:
     def ends(self) -> tuple[str, str]:
         """Names of the columns of the interval's ends."""
         return f"gap_lo{self.coverage}_ev", f"gap_hi{self.coverage}_ev"
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """The window that was screened for, eV, an open end infinite; None where the table does not say."""
+        return window_of(self.ranked)
 
     def values_of(self, column: str) -> list[str]:
         """The different texts of a column of the predicted rows, sorted."""
@@ -71,10 +76,9 @@ def screened(frame: pd.DataFrame, name: str = "table") -> Screened:
     if frame.empty:
         raise TableError(f"{name}: the table has no rows")
     frame = frame.reset_index(drop=True)
-    found = [match[1] for match in map(_LOWER_END.fullmatch, frame.columns) if match]
     has_gap = (frame.status != "failed") & frame.gap_ev.notna()
     ranked = frame[has_gap].sort_values("rank", kind="stable")
-    return Screened(frame, ranked, frame[~has_gap], found[0] if found else "")
+    return Screened(frame, ranked, frame[~has_gap], coverage_of(frame))
 
 
 def symbols_of(formula: str) -> list[str]:

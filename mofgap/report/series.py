@@ -87,9 +87,9 @@ def complete(df: pd.DataFrame | None, **columns: Column) -> tuple[list[Floats], 
     return [array[whole] for array in arrays.values()], int((~whole).sum())
 
 
-def counted(n: int, n_left_out: int) -> str:
+def counted(n: int, n_left_out: int, noun: str = "structure") -> str:
     """``1,234 structures`` and, if there are any, how many were left out."""
-    rows = f"{n:,} structure{'' if n == 1 else 's'}"
+    rows = f"{n:,} {noun}{'' if n == 1 else 's'}"
     return rows + (f" ({n_left_out:,} without a value left out)" if n_left_out else "")
 
 

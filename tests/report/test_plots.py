@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def table(n: int, seed: int = 0) -> pd.DataFrame:
             "hi": gap + std,
             "p": rng.uniform(0, 1, n),
             "name": [f"s{i}" for i in range(n)],
+            "samples": np.arange(n) % 128,
+            "method": [f"m{i % 3}" for i in range(n)],
         }
     )
 
@@ -39,6 +42,10 @@ DRAW: dict[str, Callable[[pd.DataFrame], Figure]] = {
     "reliability": lambda df: plots.p_in_window_reliability("true", "p", WINDOW, df=df),
     "top_intervals": lambda df: plots.top_intervals("name", "gap", "lo", "hi", df=df, window=WINDOW),
     "gap_vs_std": lambda df: plots.gap_vs_std("gap", "std", df=df, window=WINDOW),
+    "metric_vs_samples": lambda df: plots.metric_vs_samples(
+        "samples", "gap", "method", df=df, lo="lo", hi="hi"
+    ),
+    "metric_vs_cost": lambda df: plots.metric_vs_cost("std", "gap", "method", df=df, lo="lo", hi="hi"),
     "gap_histogram": lambda df: plots.gap_histogram("gap", df=df, window=WINDOW),
 }
 each_plot = pytest.mark.parametrize("draw", DRAW.values(), ids=DRAW.keys())
@@ -46,8 +53,8 @@ each_plot = pytest.mark.parametrize("draw", DRAW.values(), ids=DRAW.keys())
 
 def texts(figure: Figure) -> str:
     axes = figure.axes[0]
-    legend = axes.get_legend()
-    found = [*axes.texts, *axes.get_yticklabels(), *(legend.get_texts() if legend else [])]
+    legends = [legend for legend in (axes.get_legend(), *figure.legends) if legend]
+    found = [*axes.texts, *axes.get_yticklabels(), *(text for each in legends for text in each.get_texts())]
     return "\n".join(text.get_text() for text in found)
 
 
@@ -63,7 +70,7 @@ def test_empty_table_says_so(draw: Callable[[pd.DataFrame], Figure]) -> None:
 @pytest.mark.filterwarnings("error")
 def test_one_row(draw: Callable[[pd.DataFrame], Figure]) -> None:
     figure = draw(table(1))
-    assert "1 structure" in caption_of(figure) and "1 structures" not in caption_of(figure)
+    assert re.search(r"\b1 (structure|setting)\b", caption_of(figure))
     assert inline_svg(figure, "x").startswith("<svg")
 
 
@@ -73,7 +80,7 @@ def test_rows_without_a_value_are_left_out_and_counted(draw: Callable[[pd.DataFr
     df = table(30)
     df.loc[3, ["true", "gap"]] = np.nan
     df.loc[7, ["gap", "p"]] = np.nan
-    assert "28 structures (2 without a value left out)" in caption_of(draw(df))
+    assert re.search(r"28 (structures|settings) \(2 without a value left out\)", caption_of(draw(df)))
     df[["true", "gap", "std", "lo", "hi", "p"]] = np.nan
     assert "no rows" in texts(draw(df))
 
@@ -146,13 +153,49 @@ def test_names_are_text_and_not_markup_or_formulas() -> None:
 
 
 def test_svg_ids_are_prefixed_and_refer_to_each_other() -> None:
-    import re
-
     svg = inline_svg(DRAW["parity"](table(10)), "left")
     ids = re.findall(r'\bid="([^"]*)"', svg)
     used = re.findall(r'(?:url\(#|href="#)([^")]*)', svg)
     assert ids and len(set(ids)) == len(ids) and all(name.startswith("left-") for name in ids)
     assert used and set(used) <= set(ids)
+
+
+@pytest.mark.parametrize("window", [(1.0, np.inf), (-np.inf, 2.0), (-np.inf, np.inf), (9.0, 12.0)])
+@pytest.mark.parametrize("name", ["top_intervals", "gap_vs_std", "gap_histogram"])
+def test_windows_may_be_open_or_far_away(name: str, window: tuple[float, float]) -> None:
+    columns = {"top_intervals": ("name", "gap", "lo", "hi"), "gap_vs_std": ("gap", "std")}
+    for n in (0, 5):
+        figure = getattr(plots, name)(*columns.get(name, ("gap",)), df=table(n), window=window)
+        assert "is shaded" in caption_of(figure) and "inf" not in caption_of(figure)
+        assert inline_svg(figure, "x").startswith("<svg")
+
+
+@pytest.mark.parametrize("name", ["parity", "error_vs_std"])
+def test_methods_may_have_panels_of_their_own(name: str) -> None:
+    df = table(50).assign(none=np.nan)
+    spreads = {"one": "std", "other": "std", "third": "none"}
+    figure = getattr(plots, name)("true", "gap", spreads, df=df, panels=True)
+    assert [axes.get_title().split("\n")[0] for axes in figure.axes] == list(spreads)
+    limits = {axes.get_xlim() for axes in figure.axes}
+    assert len(limits) == 1 and figure.axes[2].texts[0].get_text() == "no rows to show"
+
+
+def test_samples_draw_lines_and_methods_without_them_cross_the_figure() -> None:
+    df = pd.DataFrame(
+        {
+            "n": [0, 4, 2, 0],
+            "rho": [0.3, 0.2, 0.1, np.nan],
+            "method": ["closed form", "draws", "draws", "draws"],
+        }
+    )
+    figure = plots.metric_vs_samples("n", "rho", "method", df=df, metric="Spearman")
+    across, line = figure.axes[0].lines
+    assert np.asarray(across.get_ydata()).tolist() == [0.3, 0.3]
+    assert np.asarray(line.get_xydata()).tolist() == [[2, 0.1], [4, 0.2]]
+    with pytest.raises(ValueError, match="negative"):
+        plots.metric_vs_samples([-1], [0.1], ["a"])
+    with pytest.raises(ValueError, match="above 0"):
+        plots.metric_vs_cost([0.0], [0.1], ["a"])
 
 
 def test_wrong_columns_are_refused() -> None:

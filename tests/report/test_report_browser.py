@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mofgap.report.page import candidates, screening_page
+from mofgap.report.compared import read_compared
+from mofgap.report.comparison_page import comparison_page
 from mofgap.report.screened import screened
+from mofgap.report.screening_page import candidates, screening_page
 from mofgap.report.structures import drawings_of
 from mofgap.screening.row import Row
 from mofgap.screening.table import to_frame
@@ -62,11 +64,27 @@ class Browser:
     def run(self, script: str) -> Any:
         return self._post("/execute/sync", {"script": script, "args": []})
 
+    def phone(self) -> None:
+        """The width of a small phone, which no window can be made as narrow as."""
+        size = {"width": 375, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+        command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": size}
+        self._post("/goog/cdp/execute", command)
+
     def print(self) -> str:
         return str(self._post("/print", {}))
 
+    def accessibility_faults(self) -> list[str]:
+        """What axe-core finds serious or critical, with the elements."""
+        axe = pytest.importorskip("axe_core_python")
+        self.run((Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
+        found: list[str] = self.run(
+            "return axe.run().then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact))"
+            ".map(v => `${v.id}: ${v.nodes.map(n => n.target.join(' ')).slice(0, 5).join(', ')}`))"
+        )
+        return found
+
     def wait(self, condition: str) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while not self.run(f"return Boolean({condition})"):
             assert time.monotonic() < end, f"never true: {condition}"
             time.sleep(0.05)
@@ -82,7 +100,7 @@ class Browser:
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         request = urllib.request.Request(self.root + path, json.dumps(body).encode())
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=240) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
             raise AssertionError(error.read().decode()) from error
@@ -126,7 +144,25 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]  # fmt: skip
     good = Path(__file__).parents[1] / "fixtures" / "cifs" / "good.cif"
     rows[0] = Row(
-        1, str(good), "good", "ok", "", "CHO2Zn", 5, 2.0, 0.4, 0.2, 0.3, 1.5, 2.5, 0.9, 0.5, "", "PBE", "m"
+        1,
+        str(good),
+        "good",
+        "ok",
+        "",
+        "CHO2Zn",
+        5,
+        2.0,
+        0.4,
+        0.2,
+        0.3,
+        1.5,
+        2.5,
+        0.9,
+        0.5,
+        "",
+        "PBE",
+        "m",
+        "train-1, train-2",
     )
     rows[1] = Row(
         2,
@@ -147,6 +183,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         MARKUP,
         "PBE",
         "m",
+        MARKUP,
     )
     rows.append(Row(None, MARKUP, MARKUP, "failed", f"{MARKUP}: {MARKUP}"))
     table = screened(to_frame(rows))
@@ -158,8 +195,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def comparison(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("comparison") / "report.html"
+    path.write_text(comparison_page(read_compared(run_folder)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
 def browser(port: int, page: Path) -> Iterator[Browser]:
-    session = Browser(port, page.parent)
+    session = Browser(port, page.parent, ("--window-size=1280,900",))
     session.open(page)
     session.wait("document.querySelector('.view img')")
     yield session
@@ -253,13 +297,44 @@ def test_structure_turns_in_3d_with_the_keyboard(browser: Browser) -> None:
     assert len(before) > 5000 and before != after
 
 
-def test_dark_mode_and_phone_width(port: int, page: Path) -> None:
+def test_cards_name_the_nearest_training_structures(browser: Browser) -> None:
+    assert "train-1, train-2" in browser.run("return document.querySelector('.card').textContent")
+
+
+def test_no_serious_accessibility_fault(browser: Browser) -> None:
+    assert browser.accessibility_faults() == []
+
+
+@pytest.fixture(scope="module")
+def dark_phone(port: int, page: Path) -> Iterator[Browser]:
     dark = "--blink-settings=preferredColorScheme=0"
     session = Browser(port, page.parent, ("--window-size=500,800", dark))
+    yield session
+    session.close()
+
+
+@pytest.mark.parametrize("which", ["page", "comparison"])
+def test_dark_mode_and_phone_width(which: str, dark_phone: Browser, request: pytest.FixtureRequest) -> None:
+    dark_phone.open(request.getfixturevalue(which))
+    dark_phone.phone()
+    ground = dark_phone.run("return getComputedStyle(document.body).backgroundColor")
+    assert ground == "rgb(20, 24, 29)"
+    assert dark_phone.run("return [document.documentElement.scrollWidth, window.innerWidth]") == [375, 375]
+    assert dark_phone.accessibility_faults() == []
+
+
+def test_comparison_opens_prints_and_is_accessible(browser: Browser, page: Path, comparison: Path) -> None:
+    browser.open(comparison)
     try:
-        session.open(page)
-        ground = session.run("return getComputedStyle(document.body).backgroundColor")
-        assert ground == "rgb(20, 24, 29)"
-        assert session.run("return document.documentElement.scrollWidth <= window.innerWidth")
+        assert browser.complaints() == []
+        assert browser.run("return performance.getEntriesByType('resource').map(e => e.name)") == []
+        assert browser.run("return document.querySelectorAll('figure svg').length") == 18
+        tops = browser.run(
+            "return [...document.querySelectorAll('.figures')].map(row =>"
+            " new Set([...row.children].map(f => f.offsetTop)).size)"
+        )
+        assert set(tops) == {1}  # both splits side by side
+        assert base64.b64decode(browser.print()).startswith(b"%PDF")
+        assert browser.accessibility_faults() == []
     finally:
-        session.close()
+        browser.open(page)

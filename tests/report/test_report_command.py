@@ -35,7 +35,7 @@ def test_a_screening_becomes_a_page(
     Path("cifs/bad.cif").write_text("")
     frame = mofgap.screen(["cifs"], model=str(model_folder), window=(1.8, 3.0))
     frame.to_csv("screened.csv", index=False)
-    code, output = run("screened.csv", "-o", "page.html", "--window", "1.8", "3")
+    code, output = run("screened.csv", "-o", "page.html")
     assert code == 0 and "3 rows, 2 of 2 structures" in output
     page = Path("page.html").read_text(encoding="utf-8")
     assert "1.8 to 3 eV" in page and "empty-file" in page and "$3Dmol" in page
@@ -57,7 +57,8 @@ def test_structures_are_found_beside_the_table(
     [
         ([], 2, "Usage"),
         (["gone.csv"], 1, "no such file"),
-        (["."], 1, "expected a .csv"),
+        (["."], 1, "no comparison.json"),
+        (["t.csv", "-o", "."], 2, "exists"),
         (["t.csv", "--window", "3", "1"], 2, "lower end"),
         (["t.csv", "-o", "no-folder/r.html"], 2, "no-folder"),
         (["t.csv", "-o", "t.csv"], 2, "--force"),
@@ -76,3 +77,21 @@ def test_a_page_is_overwritten_only_when_asked(table: Path) -> None:
     Path("report.html").write_text("mine")
     assert run("t.csv")[0] == 2 and Path("report.html").read_text() == "mine"
     assert run("t.csv", "--force")[0] == 0 and "<!doctype html>" in Path("report.html").read_text()
+
+
+def test_a_comparison_becomes_a_page(run_folder: Path, table: Path) -> None:
+    code, output = run(str(run_folder), "-o", "page.html")
+    assert code == 0 and "8 methods, splits: 2" in output
+    assert "not supported" in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_another_window_may_be_shaded(table: Path) -> None:
+    assert run("t.csv", "--window", "2", "2.5")[0] == 0
+    assert "2 to 2.5 eV" in Path("report.html").read_text(encoding="utf-8")
+
+
+def test_a_failed_report_leaves_the_old_page(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("report.html").write_text("mine")
+    Path("bad.json").write_text("[{}]")
+    assert run("bad.json", "--force")[0] == 1 and Path("report.html").read_text() == "mine"
+    assert sorted(path.name for path in Path().iterdir()) == ["bad.json", "report.html", "t.csv"]

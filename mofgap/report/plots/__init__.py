@@ -6,6 +6,7 @@ counts them. Names are pymatviz's where it has the same plot.
 """
 
 from mofgap.report.plots.calibration import p_in_window_reliability, qq_gaussian
+from mofgap.report.plots.comparison import metric_vs_cost, metric_vs_samples
 from mofgap.report.plots.error import error_decay_with_uncert, error_vs_std, parity
 from mofgap.report.plots.screening import gap_histogram, gap_vs_std, top_intervals
 
@@ -14,6 +15,8 @@ __all__ = [
     "error_vs_std",
     "gap_histogram",
     "gap_vs_std",
+    "metric_vs_cost",
+    "metric_vs_samples",
     "p_in_window_reliability",
     "parity",
     "qq_gaussian",

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import ndtr, ndtri
 
-from mofgap.report.figure import INK, SERIES, figure_of, new_axes, say_nothing_to_show
+from mofgap.report.figure import INK, SERIES, add_legend, figure_of, new_axes, say_nothing_to_show
 from mofgap.report.series import Column, Columns, Floats, complete, counted, series
 from mofgap.uncertainty import metrics
 
@@ -49,9 +49,11 @@ def qq_gaussian(y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataF
         observed = np.searchsorted(needed, _LEVELS, side="right") / len(needed)
         area = metrics.miscalibration_area(each.true, each.pred, each.std)
         axes.plot(100 * _LEVELS, 100 * observed, color=colour, label=f"{each.label}area {area:.3f}")
-        axes.fill_between(100 * _LEVELS, 100 * _LEVELS, 100 * observed, color=colour, alpha=0.15, linewidth=0)
+        if len(found) <= 2:  # more areas would mix into mud
+            ends = 100 * _LEVELS, 100 * observed
+            axes.fill_between(100 * _LEVELS, *ends, color=colour, alpha=0.15, linewidth=0)
     if any(len(each.true) for each in found):
-        axes.legend(loc="upper left", frameon=False)
+        add_legend(axes, "upper left")
     else:
         say_nothing_to_show(axes)
     return figure_of(axes)
@@ -108,7 +110,7 @@ def p_in_window_reliability(
     if not any(len(table[0]) for table, _ in tables.values()):
         say_nothing_to_show(axes)
     elif any(methods):
-        axes.legend(loc="upper left", frameon=False)
+        add_legend(axes, "upper left")
     return figure_of(axes)
 
 

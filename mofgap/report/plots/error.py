@@ -7,7 +7,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mofgap.report.figure import INK, MAX_VECTOR_POINTS, SERIES, figure_of, new_axes, say_nothing_to_show
+from mofgap.report.figure import (
+    INK,
+    MAX_VECTOR_POINTS,
+    SERIES,
+    add_legend,
+    figure_of,
+    new_axes,
+    new_panels,
+    say_nothing_to_show,
+)
 from mofgap.report.series import Column, Columns, Floats, Series, counted, series
 from mofgap.uncertainty import metrics
 
@@ -19,7 +28,13 @@ _LINE_POINTS = 400
 
 
 def parity(
-    y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataFrame | None = None, unit: str = "eV"
+    y_true: Column,
+    y_pred: Columns,
+    y_std: Columns,
+    *,
+    df: pd.DataFrame | None = None,
+    unit: str = "eV",
+    panels: bool = False,
 ) -> Figure:
     """Predictions against references, with error bars of one standard deviation.
 
@@ -29,6 +44,7 @@ def parity(
         y_std: Standard deviations, shape (n,).
         df: Where names are looked up.
         unit: Of all columns.
+        panels: Give each method axes of its own, all on the same scales.
 
     Raises:
         ValueError: Columns do not fit together.
@@ -40,9 +56,15 @@ def parity(
         f"{_bars_note(found)}. Dashed: equality. MAE is the mean absolute error, R² the coefficient of "
         "determination."
     )
-    axes = new_axes(caption)
-    axes.set(xlabel=f"reference / {unit}", ylabel=f"prediction / {unit}")
-    for each, colour in zip(found, _colours(found), strict=True):
+    everything = np.concatenate([np.empty(0), *(part for each in found for part in (each.true, each.pred))])
+    ends = [everything.min(), everything.max()] if len(everything) else []
+    margin = 0.06 * (ends[1] - ends[0]) + 0.01 if ends else 0.0
+    every = _axes_of(found, caption, panels)
+    for each, colour, axes in zip(found, _colours(found), every, strict=False):
+        axes.set(xlabel=f"reference / {unit}", ylabel=f"prediction / {unit}")
+        axes.plot(ends, ends, "--", color=INK, linewidth=1)
+        if ends:  # a bar far longer than the others would squeeze the points into a line
+            axes.set_ylim(ends[0] - margin, ends[1] + margin)
         if not len(each.true):
             continue
         score = (
@@ -54,15 +76,17 @@ def parity(
             each.true[barred], each.pred[barred], each.std[barred], fmt="none", ecolor=colour, elinewidth=0.7,
             alpha=0.5,
         )  # fmt: skip
-    everything = np.concatenate([part for each in found for part in (each.true, each.pred)])
-    if len(everything):
-        ends = np.array([everything.min(), everything.max()])
-        axes.plot(ends, ends, "--", color=INK, linewidth=1)
-    return _finished(axes, found)
+    return _finished(every[0], found, panels)
 
 
 def error_vs_std(
-    y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataFrame | None = None, unit: str = "eV"
+    y_true: Column,
+    y_pred: Columns,
+    y_std: Columns,
+    *,
+    df: pd.DataFrame | None = None,
+    unit: str = "eV",
+    panels: bool = False,
 ) -> Figure:
     """|error| against standard deviation, with Spearman's correlation and what is the most to expect.
 
@@ -74,19 +98,18 @@ def error_vs_std(
         "correlation; in brackets the value these spreads would have if every error came from "
         "N(0, std²), the mean of simulated sets of errors. Dashed: |error| = std."
     )
-    axes = new_axes(caption)
-    axes.set(xlabel=f"standard deviation / {unit}", ylabel=f"|error| / {unit}")
-    for each, colour in zip(found, _colours(found), strict=True):
+    longest = max((float(each.std.max()) for each in found if len(each.std)), default=0.0)
+    every = _axes_of(found, caption, panels)
+    for each, colour, axes in zip(found, _colours(found), every, strict=False):
+        axes.set(xlabel=f"standard deviation / {unit}", ylabel=f"|error| / {unit}")
+        axes.plot([0, longest], [0, longest], "--", color=INK, linewidth=1)
         if not len(each.true):
             continue
         n_draws = max(5, min(200, _MAX_SIMULATED // len(each.std)))
         rho = metrics.spearman(each.true, each.pred, each.std)
         ideal = metrics.expected_spearman(each.std, n_draws)
         _points(axes, each.std, each.error, colour, f"{each.label}ρ {rho:.2f} [{ideal:.2f}]")
-    longest = max((float(each.std.max()) for each in found if len(each.std)), default=0.0)
-    if longest > 0:
-        axes.plot([0, longest], [0, longest], "--", color=INK, linewidth=1)
-    return _finished(axes, found)
+    return _finished(every[0], found, panels)
 
 
 def error_decay_with_uncert(
@@ -109,7 +132,8 @@ def error_decay_with_uncert(
             continue
         area = metrics.ause(each.true, each.pred, each.std)
         axes.plot(*_decay(each.error, each.std), color=colour, label=f"{each.label}AUSE {area:.2f}")
-        axes.plot(*_decay(each.error, each.error), ":", color=colour, label=f"{each.label}oracle")
+        oracle = "oracle" if colour == SERIES[0] else None
+        axes.plot(*_decay(each.error, each.error), ":", color=colour, label=oracle)
         axes.axhline(float(each.error.mean()), linestyle="--", color=colour, linewidth=0.8, alpha=0.7)
     axes.set_ylim(bottom=0)
     return _finished(axes, found)
@@ -133,6 +157,13 @@ def _colours(found: list[Series]) -> list[str]:
     return [SERIES[i % len(SERIES)] for i in range(len(found))]
 
 
+def _axes_of(found: list[Series], caption: str, panels: bool) -> list[Axes]:
+    """Axes for each method: its own, or one for all."""
+    if panels and len(found) > 1:
+        return new_panels(caption, len(found), height_inch=2.6, n_columns=2)
+    return [new_axes(caption)] * max(1, len(found))
+
+
 def _counts(found: list[Series]) -> str:
     if not found:
         return "no method"
@@ -146,12 +177,19 @@ def _bars_note(found: list[Series]) -> str:
     return f" (drawn for about {MAX_BARS})" if any(len(each.true) > MAX_BARS for each in found) else ""
 
 
-def _finished(axes: Axes, found: list[Series]) -> Figure:
+def _finished(axes: Axes, found: list[Series], panels: bool = False) -> Figure:
+    """Say of each method what its colour is and how it scores: above its panel, or in a legend."""
+    figure = figure_of(axes)
+    if panels and len(found) > 1:
+        for each, panel in zip(found, figure.axes, strict=True):
+            panel.label_outer()
+            labels = panel.get_legend_handles_labels()[1] or [each.name]
+            panel.set_title(labels[0].replace(": ", "\n", 1), fontsize=8)
+            if not len(each.true):
+                say_nothing_to_show(panel)
+        return figure
     if any(len(each.true) for each in found):
-        legend = axes.legend(frameon=False)
-        for handle in legend.legend_handles:
-            if handle is not None:
-                handle.set_alpha(1.0)
+        add_legend(axes)
     else:
         say_nothing_to_show(axes)
-    return figure_of(axes)
+    return figure

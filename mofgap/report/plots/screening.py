@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,7 +19,7 @@ from mofgap.report.figure import (
     new_axes,
     say_nothing_to_show,
 )
-from mofgap.report.series import Column, complete, counted
+from mofgap.report.series import Column, Floats, complete, counted
 
 Window = tuple[float, float] | None
 _MAX_NAME = 26
@@ -63,7 +65,7 @@ def top_intervals(
     )
     axes = new_axes(caption, _WIDTH_INCH, 1.5 + 0.26 * max(4, len(rows[shown])))
     axes.set(xlabel=f"gap / {unit}")
-    _shade(axes, window)
+    _shade(axes, window, high[shown])
     if not len(rows):
         say_nothing_to_show(axes)
         return figure_of(axes)
@@ -103,7 +105,7 @@ def gap_vs_std(
     )
     axes = new_axes(caption, _WIDTH_INCH, 3.4)
     axes.set(xlabel=f"gap / {unit}", ylabel=f"standard deviation / {unit}")
-    _shade(axes, window)
+    _shade(axes, window, gaps)
     if len(gaps):
         many = len(gaps) > MAX_VECTOR_POINTS
         size, alpha = (3.0, 0.3) if many else (18.0, 0.75)
@@ -138,7 +140,7 @@ def gap_histogram(
     caption = f"Predicted gaps of {counted(len(gaps), n_out)}{_window_note(window, unit)}{inside}."
     axes = new_axes(caption, _WIDTH_INCH, 3.0)
     axes.set(xlabel=f"gap / {unit}", ylabel="structures")
-    _shade(axes, window)
+    _shade(axes, window, gaps)
     if len(gaps):
         n_bins = int(np.clip(2 * len(gaps) ** (1 / 3), 5, 60))
         axes.hist(gaps, bins=n_bins, color=SERIES[0], alpha=0.85, rwidth=0.96)
@@ -149,15 +151,28 @@ def gap_histogram(
     return figure_of(axes)
 
 
-def _shade(axes: Axes, window: Window) -> None:
-    if window is not None:
-        axes.axvspan(*window, color=WINDOW, alpha=0.3, linewidth=0, zorder=0)
-        for end in window:
+def window_words(window: tuple[float, float], unit: str) -> str:
+    """A window in words, such as ``1.8 to 3 eV``."""
+    low, high = window
+    if math.isfinite(low):
+        return f"{low:g} to {high:g} {unit}" if math.isfinite(high) else f"from {low:g} {unit} up"
+    return f"up to {high:g} {unit}" if math.isfinite(high) else "all of them"
+
+
+def _shade(axes: Axes, window: Window, values: Floats) -> None:
+    """Shade the window; an open end reaches to zero, or to the largest of the values."""
+    if window is None:
+        return
+    low = window[0] if math.isfinite(window[0]) else 0.0
+    high = window[1] if math.isfinite(window[1]) else max(low, *values.tolist(), low + 1)
+    axes.axvspan(low, high, color=WINDOW, alpha=0.3, linewidth=0, zorder=0)
+    for end in window:
+        if math.isfinite(end):
             axes.axvline(end, color=INK, linewidth=0.7, linestyle=":")
 
 
 def _window_note(window: Window, unit: str) -> str:
-    return "" if window is None else f"; the window of {window[0]:g} to {window[1]:g} {unit} is shaded"
+    return "" if window is None else f"; the window, {window_words(window, unit)}, is shaded"
 
 
 def _short(name: str) -> str:

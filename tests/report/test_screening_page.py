@@ -12,7 +12,6 @@ import pytest
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.report.elements import periodic_table
-from mofgap.report.page import MAX_EXAMPLES, candidates, notes, screening_page
 from mofgap.report.screened import (
     Screened,
     TableError,
@@ -22,6 +21,7 @@ from mofgap.report.screened import (
     symbols_of,
     warnings_of,
 )
+from mofgap.report.screening_page import MAX_EXAMPLES, candidates, notes, screening_page
 from mofgap.report.structures import Drawing, draw, drawings_of
 from mofgap.screening.row import Row
 from mofgap.screening.table import to_frame, write_table

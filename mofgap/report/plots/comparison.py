@@ -1,0 +1,164 @@
+"""A comparison of methods: what more samples, or more computing, buy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, NullFormatter
+
+from mofgap.report.figure import SERIES, add_legend, figure_of, new_axes, say_nothing_to_show
+from mofgap.report.series import Column, Floats, complete, counted
+
+_MARKERS = "osD^vPXdh"
+
+
+def metric_vs_samples(
+    n_samples: Column,
+    value: Column,
+    method: Column,
+    *,
+    df: pd.DataFrame | None = None,
+    lo: Column | None = None,
+    hi: Column | None = None,
+    metric: str = "metric",
+    made: str = "",
+) -> Figure:
+    """A metric against the number of samples, a line for each method.
+
+    Args:
+        n_samples: Draws, or members of an ensemble, shape (n,); 0 for a method that needs none, which is
+            drawn as a dashed line all the way across.
+        value: The metric, shape (n,).
+        method: Name of the method of each row, shape (n,).
+        df: Where names of columns are looked up.
+        lo: Lower ends of the intervals of the values, drawn as bars where both ends are there.
+        hi: Their upper ends.
+        metric: What is measured, with its unit; the label of the axis.
+        made: How values and intervals were made, for the caption.
+
+    Raises:
+        ValueError: Columns do not fit together, or a number of samples is negative.
+        KeyError: ``df`` has no such column.
+    """
+    rows = _rows(df, x=n_samples, value=value, method=method, lo=lo, hi=hi)
+    if (rows.x < 0).any():
+        raise ValueError("n_samples holds negative numbers")
+    sampled = rows[rows.x > 0]
+    caption = (
+        f"{_capital(metric)} against the number of samples (draws, or members of an ensemble), "
+        f"{_count(rows)}. Dashed: methods that draw no samples. {made}"
+    )
+    axes = _axes(rows, caption.strip(), "samples", metric)
+    for i, (name, group) in enumerate(rows.groupby("method", sort=False)):
+        colour = SERIES[i % len(SERIES)]
+        line = group[group.x > 0].sort_values("x")
+        if len(line):
+            _line(axes, line, colour, _MARKERS[i % len(_MARKERS)], str(name))
+        elif len(sampled):
+            axes.axhline(group.value.iloc[0], linestyle="--", color=colour, linewidth=1.2, label=str(name))
+        else:
+            _line(axes, group.assign(x=1.0), colour, _MARKERS[i % len(_MARKERS)], str(name))
+    return _finished(axes, rows)
+
+
+def metric_vs_cost(
+    cost: Column,
+    value: Column,
+    method: Column,
+    *,
+    df: pd.DataFrame | None = None,
+    lo: Column | None = None,
+    hi: Column | None = None,
+    metric: str = "metric",
+    cost_name: str = "forward passes a structure",
+    made: str = "",
+) -> Figure:
+    """A metric against what a prediction costs; settings of one method are joined.
+
+    Args:
+        cost: Cost of a prediction, above 0, shape (n,).
+        value: The metric, shape (n,).
+        method: Name of the method of each row, shape (n,).
+        df: Where names of columns are looked up.
+        lo: Lower ends of the intervals of the values, drawn as bars where both ends are there.
+        hi: Their upper ends.
+        metric: What is measured, with its unit; the label of the axis.
+        cost_name: What the cost is, with its unit.
+        made: How values and intervals were made, for the caption.
+
+    Raises:
+        ValueError: Columns do not fit together, or a cost is not above 0.
+        KeyError: ``df`` has no such column.
+    """
+    rows = _rows(df, x=cost, value=value, method=method, lo=lo, hi=hi)
+    if (rows.x <= 0).any():
+        raise ValueError("a cost must lie above 0 to have a place on a logarithmic axis")
+    caption = (
+        f"{_capital(metric)} against {cost_name}, {_count(rows)}; settings of one method are joined. {made}"
+    )
+    axes = _axes(rows, caption.strip(), cost_name, metric)
+    for i, (name, group) in enumerate(rows.groupby("method", sort=False)):
+        _line(axes, group.sort_values("x"), SERIES[i % len(SERIES)], _MARKERS[i % len(_MARKERS)], str(name))
+    return _finished(axes, rows)
+
+
+def _rows(df: pd.DataFrame | None, **columns: Column | None) -> pd.DataFrame:
+    """The rows that have a place and a value; ``lo`` and ``hi`` may be missing."""
+    names = columns.pop("method")
+    lo, hi = columns.pop("lo"), columns.pop("hi")
+    numbers: dict[str, Column] = {name: column for name, column in columns.items() if column is not None}
+    labels = df[names] if isinstance(names, str) and df is not None else names
+    labels = np.asarray(labels, dtype=object)
+    (place, x, value), n_out = complete(df, place=np.arange(len(labels)), **numbers)
+    kept = place.astype(int)
+    rows = pd.DataFrame({"x": x, "value": value, "method": labels[kept]})
+    for name, column in {"lo": lo, "hi": hi}.items():
+        rows[name] = np.nan if column is None else _floats(column, df)[kept]
+    rows.attrs["n_left_out"] = n_out
+    return rows
+
+
+def _floats(column: Column, df: pd.DataFrame | None) -> Floats:
+    values = df[column] if isinstance(column, str) and df is not None else column
+    return np.asarray(values, dtype=np.float64)
+
+
+def _axes(rows: pd.DataFrame, caption: str, xlabel: str, ylabel: str) -> Axes:
+    axes = new_axes(caption)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    if len(rows) and rows.x.max() > 0:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    return axes
+
+
+def _line(axes: Axes, line: pd.DataFrame, colour: str, marker: str, name: str) -> None:
+    many = len(line) > 1000
+    style = {"color": colour, "linewidth": 1.4, "markersize": 5, "label": name, "rasterized": many}
+    axes.plot(line.x, line.value, marker="" if many else marker, **style)  # type: ignore[arg-type]
+    barred = line.dropna(subset=["lo", "hi"])
+    if len(barred) and not many:
+        ends = [barred.value - barred.lo, barred.hi - barred.value]
+        axes.errorbar(
+            barred.x, barred.value, np.maximum(0, ends), fmt="none", ecolor=colour, elinewidth=1, alpha=0.6,
+            capsize=2,
+        )  # fmt: skip
+
+
+def _count(rows: pd.DataFrame) -> str:
+    return counted(len(rows), rows.attrs["n_left_out"], "setting")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _finished(axes: Axes, rows: pd.DataFrame) -> Figure:
+    if len(rows):
+        add_legend(axes)
+    else:
+        say_nothing_to_show(axes)
+    return figure_of(axes)

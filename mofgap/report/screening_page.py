@@ -1,0 +1,183 @@
+"""A screening as one page that needs nothing else: no network, no other file."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from markupsafe import Markup
+
+from mofgap.report import plots
+from mofgap.report.elements import periodic_table
+from mofgap.report.page import Figure, as_json, drawn, plain, records, render
+from mofgap.report.plots.screening import window_words
+from mofgap.report.screened import Screened, element_counts, warnings_of
+from mofgap.report.structures import Drawing, Key
+
+Window = tuple[float, float] | None
+N_CARDS = 12
+N_INTERVALS = 20
+MAX_EXAMPLES = 100
+"""Failures listed of one kind; the table has them all."""
+
+VIEWER_VERSION = "2.5.5"
+_FAR_EV = 1e6
+"""Stands for an open end of the window in the page's data."""
+
+
+def screening_page(
+    table: Screened,
+    source: str,
+    window: Window = None,
+    structures: Mapping[Key, Drawing] | None = None,
+    n_cards: int = N_CARDS,
+) -> str:
+    """The page.
+
+    Args:
+        table: The screening.
+        source: Name of its file.
+        window: Shaded in the figures, eV.
+        structures: Drawings of candidates.
+        n_cards: Candidates that get a card of their own.
+    """
+    top = candidates(table, n_cards)
+    found = {key: each for key, each in (structures or {}).items() if key in top}
+    viewer = ["3dmol/3Dmol-min.js", "viewer.js"] if found else []
+    levels = ", ".join(table.values_of("level_of_theory")) or "unknown level of theory"
+    return render(
+        "screening.html",
+        [*viewer[:1], "table.js", *viewer[1:]],
+        title=f"Screening of {len(table.frame):,} structure{'' if len(table.frame) == 1 else 's'}",
+        facts=_facts(table, window, levels),
+        notes=notes(table, window),
+        figures=_figures(table, window),
+        elements=periodic_table(element_counts(table.ranked.formula)),
+        has_p=_has_p(table),
+        level=levels,
+        coverage=table.coverage,
+        cards=[_card(row, table, list(found)) for row in records(table.ranked.head(n_cards))],
+        structures_note=_structures_note(len(found), len(top)),
+        failures=_failures(table),
+        viewer_version=VIEWER_VERSION,
+        source=source,
+        rows_json=_rows_json(table, window),
+        structures_json=as_json({str(i): asdict(each) for i, each in enumerate(found.values())}),
+    )
+
+
+def candidates(table: Screened, n: int = N_CARDS) -> dict[Key, tuple[str, int]]:
+    """The best n rows: formula and number of atoms by file and structure id."""
+    rows = records(table.ranked.head(n))
+    return {
+        (row["file"], row["structure_id"]): (row["formula"] or "", row.get("n_atoms") or 0) for row in rows
+    }
+
+
+def notes(table: Screened, window: Window) -> list[str]:
+    """What a reader must know before believing the page."""
+    found = []
+    if any("PBE" in level for level in table.values_of("level_of_theory")):
+        found.append(
+            "Gaps are those of PBE, which lie below measured ones, more so with open-shell metals. "
+            "Rank by them; do not quote them as measured."
+        )
+    if len(models := table.values_of("model")) > 1:
+        found.append(f"The rows come from several models ({', '.join(models)}); their ranks do not compare.")
+    if window is None and _has_p(table):
+        found.append(
+            "The table has probabilities for a window, but does not say which, or several: "
+            "--window LO HI shades one."
+        )
+    return found
+
+
+def _facts(table: Screened, window: Window, levels: str) -> list[tuple[str, str]]:
+    status = table.ranked.status.value_counts()
+    shade = [] if window is None else [("window shaded", window_words(window, "eV"))]
+    return [
+        ("model", ", ".join(table.values_of("model")) or "unknown"),
+        ("level of theory", levels),
+        *shade,
+        ("without warnings", f"{status.get('ok', 0):,}"),
+        ("with warnings", f"{status.get('warning', 0):,}"),
+        ("failed", f"{len(table.failed):,}"),
+    ]
+
+
+def _figures(table: Screened, window: Window) -> list[Figure]:
+    if table.ranked.empty:
+        return []
+    found = {
+        "gap-spread": plots.gap_vs_std("gap_ev", "gap_std_ev", df=table.ranked, window=window),
+        "distribution": plots.gap_histogram("gap_ev", df=table.ranked, window=window),
+    }
+    if table.coverage:
+        intervals = plots.top_intervals(
+            "structure_id", "gap_ev", *table.ends, df=table.ranked, window=window, n_top=N_INTERVALS,
+            coverage=f"{table.coverage} %",
+        )  # fmt: skip
+        found = {"intervals": intervals, **found}
+    return [drawn(name, each) for name, each in found.items()]
+
+
+def _card(row: Mapping[str, Any], table: Screened, found: list[Key]) -> dict[str, Any]:
+    key = row["file"], row["structure_id"]
+    facts = [("gap ± spread", f"{row['gap_ev']:.2f} ± {row['gap_std_ev']:.2f} eV")]
+    if table.coverage and row[table.ends[0]] is not None:
+        low, high = (row[end] for end in table.ends)
+        facts.append((f"{table.coverage} % interval", f"{low:.2f} to {high:.2f} eV"))
+    if row.get("p_in_window") is not None:
+        facts.append(("in window", f"{100 * row['p_in_window']:.0f} %"))
+    if row.get("epistemic_std_ev") is not None and row.get("aleatoric_std_ev") is not None:
+        facts.append(("from the model's doubt", f"{row['epistemic_std_ev']:.2f} eV"))
+        facts.append(("from what it cannot see", f"{row['aleatoric_std_ev']:.2f} eV"))
+    if row.get("novelty") is not None:
+        facts.append(("more remote than", f"{100 * row['novelty']:.0f} % of training"))
+    if row.get("nearest"):
+        facts.append(("nearest in training", row["nearest"]))
+    return {
+        "rank": row["rank"],
+        "name": row["structure_id"],
+        "formula": f"{row['formula']}, {row['n_atoms']} atoms" if row.get("n_atoms") else row["formula"],
+        "file": row["file"],
+        "facts": facts,
+        "warnings": warnings_of(row["warnings"]),
+        "structure": str(found.index(key)) if key in found else "",
+    }
+
+
+def _structures_note(n_found: int, n_cards: int) -> str:
+    if n_found == n_cards:
+        return "Each picture is one unit cell as the model read it, with the linkers that leave it completed."
+    if n_found == 0:
+        return "The CIF files were not found, so no structure is shown; run from the folder screened from."
+    missing = n_cards - n_found
+    return f"{missing} of {n_cards} CIF files were not found, or changed since, and are not shown."
+
+
+def _failures(table: Screened) -> list[dict[str, Any]]:
+    """Failures by the name of their reason, the most frequent first."""
+    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for row in records(table.failed):
+        name, _, words = (row["reason"] or "unknown").partition(":")
+        file = row["file"] or ""
+        block = "" if str(row["structure_id"]) in file else f" [{row['structure_id']}]"
+        groups[name].append((f"{file}{block}", words.strip()))
+    return [
+        {"name": name, "count": len(rows), "examples": rows[:MAX_EXAMPLES]}
+        for name, rows in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+    ]
+
+
+def _has_p(table: Screened) -> bool:
+    return "p_in_window" in table.ranked and bool(table.ranked.p_in_window.notna().any())
+
+
+def _rows_json(table: Screened, window: Window) -> Markup:
+    columns = [plain(table.frame[name]) for name in table.frame.columns]
+    ends = list(table.ends) if table.coverage else []
+    shaded = window and [min(_FAR_EV, max(-_FAR_EV, end)) for end in window]
+    return as_json({"columns": list(table.frame.columns), "values": columns, "window": shaded, "ends": ends})

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mofgap.report.compared import Compared, RunError, bootstrap_interval, label, read_compared
+from mofgap.uncertainty import metrics
+
+
+@pytest.fixture
+def compared(run_folder: Path) -> Compared:
+    return read_compared(run_folder)
+
+
+def test_methods_are_read_in_the_order_of_their_labels(compared: Compared) -> None:
+    best = compared.best[compared.best.split == "split"]
+    assert best.method.tolist()[:3] == ["balora-closed-form", "balora-weights", "lora-ensemble"]
+    assert best.n_samples.tolist()[:3] == [0, 8, 3] and set(best.spread) == {"total", "none"}
+    assert compared.splits == ["split", "group"] and compared.element_splits == []
+    assert label("balora-closed-form") == "BaLoRA, closed form" and label("new") == "new"
+
+
+def test_metrics_of_the_tables_are_those_of_the_predictions(compared: Compared) -> None:
+    seeds = compared.seeds("group", "balora-weights")
+    assert len(seeds) == 2 and all((rows.n_samples == 8).all() for rows in seeds)
+    mae = np.mean([metrics.mae(rows.gap_dft_ev, rows.gap_ev) for rows in seeds])
+    row = compared.best.query("split == 'group' and method == 'balora-weights'").iloc[0]
+    assert row["mean.mae_ev"] == pytest.approx(mae)
+
+
+def test_interval_of_a_mean_is_that_of_theory() -> None:
+    values = np.random.default_rng(1).normal(size=(1, 400))
+    lo, hi = bootstrap_interval([values], np.mean, n_draws=2000)
+    half = 1.96 * values.std() / np.sqrt(values.size)
+    assert (lo, hi) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: (run / "comparison.json").unlink(), "no comparison.json"),
+        (lambda run: (run / "predictions.parquet").unlink(), "no predictions.parquet"),
+        (lambda run: (run / "comparison.json").write_text("{"), "damaged"),
+        (lambda run: (run / "predictions.parquet").write_text("x"), "damaged"),
+        (lambda run: (run / "comparison.json").write_text("[]"), "version"),
+        (lambda run: (run / "comparison.json").write_text('{"version": 99}'), "version"),
+        (lambda run: (run / "comparison.json").write_text('{"version": 1, "methods": []}'), "no method"),
+    ],
+)
+def test_other_folders_are_refused(
+    damage: Callable[[Path], object], message: str, run_folder: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    damage(run)
+    with pytest.raises(RunError, match=message):
+        read_compared(run)
+
+
+def test_numbers_that_are_null_are_missing(run_folder: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    summary = json.loads((run / "comparison.json").read_text())
+    for entry in summary["methods"]:
+        entry["mean"]["nll"] = None
+    (run / "comparison.json").write_text(json.dumps(summary))
+    assert read_compared(run).entries["mean.nll"].isna().all()
