@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def read_ase(path: Path, max_atoms: int, id_name: str | None = None) -> Records:
         for atoms, values, unique_id in rows:
             place += 1
             yield _record(atoms, values, unique_id, f"{path}:{place}", path, place, max_atoms, id_name)
-    except (OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+    except (OSError, sqlite3.Error, ValueError, LookupError, AttributeError, TypeError) as error:
         raise DatasetError(f"{path}: ASE cannot read structure {place + 1}: {error}") from error
 
 

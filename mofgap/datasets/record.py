@@ -137,6 +137,8 @@ def from_jarvis(data: Mapping[str, Any], structure_id: str, source: str, max_ato
         numbers = [atomic_number(symbol) for symbol in data["elements"]]
         if data.get("cartesian"):
             coords = np.linalg.solve(np.array(cell, dtype=np.float64).T, np.array(coords).T).T
+    except CifError:
+        raise
     except (KeyError, TypeError, ValueError, np.linalg.LinAlgError) as error:
         raise CifError(f"bad-structure: no atoms of JARVIS ({type(error).__name__}: {error})") from error
     return Record(made(cell, coords, numbers, structure_id, source, max_atoms))

@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         b = self.behaviour
         asked = self.headers.get("Range")
         b.asked.append(asked)

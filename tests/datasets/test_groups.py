@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mofgap.datasets.groups import group_names, refcode_family
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("VOGTIV_clean_h", "VOGTIV"),
+        ("VOGTIV02_SL", "VOGTIV"),
+        ("ABACUF01_FSR", "ABACUF"),
+        ("VOGTIV", "VOGTIV"),
+        ("ja5b02777_si_005_clean", "ja5b02777_si_005_clean"),
+        ("tobmof-2904", "tobmof-2904"),
+        ("SHORT_clean", "SHORT_clean"),
+        ("LONGERNAME_clean", "LONGERNAME_clean"),
+    ],
+)
+def test_refcodes_of_one_substance_share_a_family(name: str, family: str) -> None:
+    assert refcode_family(name) == family
+
+
+def test_groups_join_through_formula_and_family() -> None:
+    formulas = ["C2Zn", "C2Zn", "C4Mg", "C8Al", "C1Ba"]
+    families = ["AAAAAA", "BBBBBB", "BBBBBB", "CCCCCC", "DDDDDD"]
+    assert group_names(formulas, families) == ["C2Zn", "C2Zn", "C2Zn", "C8Al", "C1Ba"]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("uvwxyz")), min_size=1, max_size=12))
+def test_groups_are_the_connected_parts_in_any_order(pairs: list[tuple[str, str]]) -> None:
+    found = dict(zip(pairs, group_names(*zip(*pairs, strict=True)), strict=True))
+    backwards = dict(zip(pairs[::-1], group_names(*zip(*pairs[::-1], strict=True)), strict=True))
+    assert found == backwards
+    for one in pairs:
+        for other in pairs:
+            if one[0] == other[0] or one[1] == other[1]:
+                assert found[one] == found[other]
+    # As many groups as flooding finds.
+    left, n_parts = set(pairs), 0
+    while left:
+        n_parts += 1
+        edge = [left.pop()]
+        while edge:
+            at = edge.pop()
+            near = {pair for pair in left if pair[0] == at[0] or pair[1] == at[1]}
+            left -= near
+            edge += near
+    assert len(set(found.values())) == n_parts
