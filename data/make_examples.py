@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, replace
-from functools import reduce
 from importlib import resources
-from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,8 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import parse_formula
 from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
 from mofgap.crystals.write import formula_sum, write_cif
+from mofgap.datasets.checksum import SUMS, sha256_of, write_sums
+from mofgap.datasets.record import reduced_formula
 
 FOLDER = Path(__file__).parent / "examples"
 COLLECTION_DOI = {
@@ -152,14 +152,6 @@ def make(example: Example, item: InputItem) -> Crystal:
     return crystal
 
 
-def reduced_formula(crystal: Crystal) -> str:
-    """The empirical formula in Hill order."""
-    found = np.bincount(crystal.atomic_numbers)
-    divisor = reduce(gcd, found[found > 0].tolist())
-    numbers = np.repeat(np.arange(len(found)), found // divisor)
-    return formula_sum(numbers).replace(" ", "")
-
-
 def main() -> None:
     """Writes the CIFs and the README."""
     items = {dataset: published(dataset) for dataset in COLLECTION_DOI}
@@ -178,13 +170,15 @@ def main() -> None:
         path = FOLDER / f"{crystal.structure_id}.cif"
         path.write_text(write_cif(crystal, header), encoding="utf-8", newline="\n")
         source = f"doi:{doi}" if doi else f"CSD {example.refcode}"
+        formula = reduced_formula(crystal.atomic_numbers)
         rows.append(
-            f"| `{path.name}` | {example.remark} | {reduced_formula(crystal)} | {crystal.n_atoms} "
+            f"| `{path.name}` | {example.remark} | {formula} | {crystal.n_atoms} "
             f"| {source} | {example.dataset}, `{example.entry}` |"
         )
     template = (FOLDER.parent / "examples_readme.md").read_text(encoding="utf-8")
     text = template.replace("{rows}", "\n".join(rows))
     (FOLDER / "README.md").write_text(text, encoding="utf-8", newline="\n")
+    write_sums(FOLDER / SUMS, {path.name: sha256_of(path) for path in FOLDER.glob("*.cif")})
 
 
 if __name__ == "__main__":
