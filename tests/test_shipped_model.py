@@ -144,4 +144,8 @@ def test_the_card_is_right_about_the_test_split() -> None:
     lo, hi = predictor().calibration.interval(gaps, stds, 0.9, found.novelty)
     assert abs(metrics.coverage(true, lo, hi) - card_figure("coverage of 90 %", "test")) < 0.12
     assert abs(metrics.spearman(true, gaps, stds) - card_figure("Spearman of std", "test")) < 0.4
+    stated = predictor().calibration.p_in_window(gaps, stds, 1.8, 3.0, found.novelty)
+    inside = (true >= 1.8) & (true <= 3.0)
+    assert abs(metrics.spiegelhalter(inside, stated)) < 4
+    assert metrics.brier(inside, stated) < 0.6 * metrics.brier(inside, np.full(len(inside), inside.mean()))
     assert not set(predictor().novelty.ids) & set(test.structure_id)

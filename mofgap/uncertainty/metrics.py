@@ -210,6 +210,48 @@ def auroc(is_positive: npt.ArrayLike, score: npt.ArrayLike) -> float:
     return float(u / (n_positive * n_negative))
 
 
+def brier(is_positive: npt.ArrayLike, probability: npt.ArrayLike) -> float:
+    """Mean squared difference of probability and outcome, 0 to 1. Brier, Mon. Weather Rev. 78, 1 (1950).
+
+    Raises:
+        ValueError: ``is_positive`` holds anything but 0 and 1, or a probability lies outside 0 to 1.
+    """
+    label, stated = _outcomes(is_positive, probability)
+    return _mean((label - stated) ** 2)
+
+
+def probability_error(is_positive: npt.ArrayLike, probability: npt.ArrayLike, n_bins: int = 10) -> float:
+    """Mean over rows of |fraction of positives - mean probability| of their bin: expected calibration error.
+
+    The bins hold equal numbers of rows in the order of their probability (equal ones share a bin). Chance keeps
+    it above zero where rows are few. Naeini, Cooper and Hauskrecht, AAAI 2015.
+
+    Raises:
+        ValueError: ``is_positive`` holds anything but 0 and 1, or a probability lies outside 0 to 1.
+    """
+    label, stated = _outcomes(is_positive, probability)
+    if len(stated) == 0:
+        return float("nan")
+    lower = rankdata(stated, method="min") - 1
+    _, bins = np.unique((lower * n_bins) // len(stated), return_inverse=True)
+    return float(np.abs(np.bincount(bins, weights=label - stated)).sum() / len(stated))
+
+
+def spiegelhalter(is_positive: npt.ArrayLike, probability: npt.ArrayLike) -> float:
+    """Spiegelhalter's z: a standard normal number if the probabilities are calibrated.
+
+    Positive where the Brier score is worse than the probabilities themselves say, as for overconfident ones.
+    NaN where every probability is 0, 0.5 or 1. Spiegelhalter, Stat. Med. 5, 421 (1986).
+
+    Raises:
+        ValueError: ``is_positive`` holds anything but 0 and 1, or a probability lies outside 0 to 1.
+    """
+    label, stated = _outcomes(is_positive, probability)
+    variance = float(np.sum((1 - 2 * stated) ** 2 * stated * (1 - stated)))
+    total = float(np.sum((label - stated) * (1 - 2 * stated)))
+    return total / np.sqrt(variance) if variance > 0 else float("nan")
+
+
 def summary(
     y_true: npt.ArrayLike,
     y_pred: npt.ArrayLike,
@@ -251,6 +293,15 @@ def summary(
 
 def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else float("nan")
+
+
+def _outcomes(is_positive: npt.ArrayLike, probability: npt.ArrayLike) -> tuple[Floats, Floats]:
+    label, stated = columns(is_positive=is_positive, probability=probability)
+    if not np.isin(label, (0, 1)).all():
+        raise ValueError("is_positive must hold 0 and 1 only")
+    if ((stated < 0) | (stated > 1)).any():
+        raise ValueError("a probability lies outside 0 to 1")
+    return label, stated
 
 
 def _is_constant(values: Floats) -> bool:

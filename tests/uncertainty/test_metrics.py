@@ -253,3 +253,20 @@ def test_interval_score_is_least_for_the_central_interval():
         assert m.interval_score(draws, 0 * draws + lo, 0 * draws + hi, 0.9) > best
     with pytest.raises(ValueError, match="level"):
         m.interval_score([1.0], [0.0], [2.0], 1.0)
+
+
+def test_probabilities_are_judged():
+    rng = np.random.default_rng(1)
+    stated = rng.random(20_000)
+    hit = rng.random(20_000) < stated
+    assert m.brier(hit, stated) == pytest.approx(np.mean(stated * (1 - stated)), abs=0.005)
+    assert m.probability_error(hit, stated) < 0.02 and abs(m.spiegelhalter(hit, stated)) < 3.5
+    bold = np.where(stated > 0.5, 1 - (1 - stated) ** 2 * 2, 2 * stated**2)
+    assert m.probability_error(hit, bold) > 0.06 and m.spiegelhalter(hit, bold) > 10
+    shy = 0.5 + (stated - 0.5) / 3
+    assert m.probability_error(hit, shy) > 0.1 and m.spiegelhalter(hit, shy) < -10
+    assert m.brier([1, 0], [1, 1]) == 0.5 and np.isnan(m.spiegelhalter([1, 0], [1, 0]))
+    assert m.probability_error([1, 0, 1, 0], [0.5] * 4) == 0 and np.isnan(m.probability_error([], []))
+    for label, p in (([2], [0.5]), ([1], [1.2])):
+        with pytest.raises(ValueError, match="0"):
+            m.brier(label, p)

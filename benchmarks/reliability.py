@@ -1,0 +1,92 @@
+"""Is ``p_in_window`` a probability? What it says of a window against how often the reference lies there."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.campaign import candidates
+from benchmarks.measure import one_thread, print_table
+from mofgap.crystals.dataset import read_table
+from mofgap.gap.predictor import load_model
+from mofgap.uncertainty import metrics
+
+WINDOWS = ((1.8, 3.0), (0.0, 1.0), (1.0, 2.0), (2.5, 4.0))
+N_DRAWS = 500
+
+Floats = NDArray[np.float64]
+
+
+def chance_error(stated: Floats) -> float:
+    """What `metrics.probability_error` would be, on average, were every probability right."""
+    rng = np.random.default_rng(0)
+    draws = [metrics.probability_error(rng.random(len(stated)) < stated, stated) for _ in range(N_DRAWS)]
+    return float(np.mean(draws))
+
+
+def print_bins(hit: NDArray[np.bool_], stated: Floats, n_bins: int = 10) -> None:
+    """The reliability diagram as a table."""
+    bins = np.minimum((stated * n_bins).astype(int), n_bins - 1)
+    rows = [
+        [f"{i / n_bins:g} to {(i + 1) / n_bins:g}", n, float(stated[held].mean()), float(hit[held].mean())]
+        for i in range(n_bins)
+        for held in [bins == i]
+        if (n := int(held.sum()))
+    ]
+    print_table(["probability", "rows", "mean stated", "fraction in the window"], rows)
+
+
+def main() -> None:
+    """Print the reliability of the first window in bins, and scores of every window."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    parser.add_argument("--table", type=Path, default=os.environ.get("MOFGAP_TABLE"), help="parquet table")
+    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
+    parser.add_argument("--split", default="test", help="rows to predict")
+    parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
+    parser.add_argument("--plot", type=Path, help="draw the diagram of the first window here")
+    options = parser.parse_args()
+    if options.table is None:
+        parser.error("name the table with --table or in the environment variable MOFGAP_TABLE")
+    one_thread()
+    predictor = load_model(options.model, device="cpu")
+    frame = read_table(options.table)
+    frame = frame[(frame.split == options.split) & frame[options.target].notna()]
+    if options.limit is not None and options.limit < len(frame):
+        frame = frame.sample(options.limit, random_state=0)
+    gap_ev = frame[options.target].to_numpy(dtype=np.float64)
+    table, _ = candidates(predictor, frame, WINDOWS[0])
+    gap, std, novelty = (table[name].to_numpy() for name in ("gap_ev", "gap_std_ev", "novelty"))
+    rows: list[list[object]] = []
+    for low, high in WINDOWS:
+        stated = predictor.calibration.p_in_window(gap, std, low, high, novelty)
+        hit = (low <= gap_ev) & (gap_ev <= high)
+        if not rows:
+            print(f"{options.model} on {len(frame)} rows of split {options.split}, {low:g} to {high:g} eV")
+            print_bins(hit, stated)
+            if options.plot is not None:
+                from mofgap.report.plots import p_in_window_reliability
+
+                p_in_window_reliability(gap_ev, stated, (low, high)).savefig(options.plot)
+        point = ((low <= gap) & (gap <= high)).astype(np.float64)
+        scores = (
+            float(hit.mean()),
+            float(stated.mean()),
+            metrics.probability_error(hit, stated),
+            chance_error(stated),
+            metrics.spiegelhalter(hit, stated),
+            metrics.brier(hit, stated),
+            metrics.brier(hit, point),
+        )
+        rows.append([f"{low:g} to {high:g} eV", *scores])
+    print()
+    header = ["window", "inside", "stated", "error", "by chance", "Spiegelhalter z", "Brier", "of the point"]
+    print_table(header, rows)
+
+
+if __name__ == "__main__":
+    main()
