@@ -221,9 +221,9 @@ def brier(is_positive: npt.ArrayLike, probability: npt.ArrayLike) -> float:
 
 
 def probability_error(is_positive: npt.ArrayLike, probability: npt.ArrayLike, n_bins: int = 10) -> float:
-    """Mean over rows of |fraction of positives - mean probability| of their bin: expected calibration error.
+    """Expected calibration error: mean over rows of |fraction of positives - mean probability| of their bin.
 
-    The bins hold equal numbers of rows in the order of their probability (equal ones share a bin). Chance keeps
+    The bins hold equal numbers of rows in the order of their probability (equal ones share one). Chance keeps
     it above zero where rows are few. Naeini, Cooper and Hauskrecht, AAAI 2015.
 
     Raises:
