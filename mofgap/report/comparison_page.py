@@ -11,18 +11,10 @@ import pandas as pd
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from mofgap.report import plots
-from mofgap.report.compared import Compared, bootstrap_interval, label
+from mofgap.report.compared import Compared, bootstrap_interval, label, place
 from mofgap.report.figure import caption_of, set_caption
 from mofgap.report.page import Figure, drawn, render
 from mofgap.uncertainty import metrics
-
-CLAIMS = {
-    "a": "The spread follows the error",
-    "b": "As good as an ensemble of adapters",
-    "c": "More samples, better uncertainty",
-    "d": "No less accurate",
-}
-"""Short names of the claims; the comparison states them in full."""
 
 SCORES = {"mae_ev": "MAE / eV", "spearman": "Spearman(std, |error|)", "ause": "AUSE"}
 CALIBRATION = {
@@ -95,7 +87,6 @@ def _verdicts(compared: Compared) -> list[dict[str, Any]]:
             each["claim"],
             {
                 "claim": each["claim"],
-                "name": CLAIMS.get(each["claim"], each["claim"]),
                 "statement": each["statement"],
                 "headline": [],
                 "others": [],
@@ -202,8 +193,8 @@ def _paired(each: Mapping[str, Any]) -> dict[str, str]:
     name = (SCORES | CALIBRATION).get(each["metric"], each["metric"])
     level = f"{100 * each['level']:g} %" if each.get("level") else ""
     return {
-        "split": each["split"], "metric": name, "a": words("a"), "b": words("b"),
-        "measured": _measured(each), "level": level,
+        "split": each["split"], "metric": name, "spread": each.get("spread", ""),
+        "a": words("a"), "b": words("b"), "measured": _measured(each), "level": level,
     }  # fmt: skip
 
 
@@ -232,14 +223,11 @@ Draw = Callable[[Compared, str], MatplotlibFigure]
 
 def _figures(compared: Compared) -> list[tuple[str, list[tuple[str, Figure]]]]:
     """Rows of figures: a title, and a figure for each split."""
+    of_error = partial(_of_predictions, plot=plots.error_vs_std, panels=True)
     wanted: dict[str, Draw] = {
         "Parity": partial(_of_predictions, plot=plots.parity, std="gap_std_ev", panels=True),
-        "Error against the calibrated spread": partial(
-            _of_predictions, plot=plots.error_vs_std, std="gap_std_ev", panels=True
-        ),
-        "Error against the model's own doubt": partial(
-            _of_predictions, plot=plots.error_vs_std, std="epistemic_std_ev", panels=True
-        ),
+        "Error against the calibrated spread": partial(of_error, std="gap_std_ev"),
+        "Error against the model's own doubt": partial(of_error, std="epistemic_std_ev"),
         "Calibration curve": partial(_of_predictions, plot=plots.qq_gaussian, std="gap_std_ev"),
         "Error left when the most uncertain are dropped": partial(
             _of_predictions, plot=plots.error_decay_with_uncert, std="gap_std_ev"
@@ -255,16 +243,15 @@ def _figures(compared: Compared) -> list[tuple[str, list[tuple[str, Figure]]]]:
     for i, (title, draw) in enumerate(wanted.items()):
         figures = {split: draw(compared, split) for split in compared.splits}
         _share_scales(list(figures.values()))
-        rows.append(
-            (title, [(name, drawn(f"f{i}-{j}", each)) for j, (name, each) in enumerate(figures.items())])
-        )
+        named = [(split, drawn(f"f{i}-{j}", each)) for j, (split, each) in enumerate(figures.items())]
+        rows.append((title, named))
     return rows
 
 
 def _share_scales(figures: Sequence[MatplotlibFigure]) -> None:
-    """Give figures that stand side by side the same ends of their axes."""
+    """Give figures that stand side by side the same heights; panels of one have widths of their own."""
     axes = [each for figure in figures for each in figure.axes if each.has_data()]
-    for end in ("xlim", "ylim"):
+    for end in ["ylim"] if any(len(figure.axes) > 1 for figure in figures) else ["xlim", "ylim"]:
         found = [getattr(each, f"get_{end}")() for each in axes]
         for each in axes:
             getattr(each, f"set_{end}")(min(low for low, _ in found), max(high for _, high in found))
@@ -277,7 +264,7 @@ def _of_predictions(
     gaps: dict[str, Any] = {}
     spreads: dict[str, Any] = {}
     reference = pd.Series(dtype=np.float64)
-    for method in compared.best[compared.best.split == split].method:
+    for method in _drawn_methods(compared, split):
         seeds = compared.seeds(split, method)
         if not seeds or seeds[0][std].isna().all():
             continue
@@ -296,9 +283,17 @@ def _of_predictions(
     return figure
 
 
+def _drawn_methods(compared: Compared, split: str) -> list[str]:
+    """Methods trained on a split, those of every split first, so that colours are the same in each."""
+    trained = compared.best[compared.best.kind == "trained"]
+    methods = trained[trained.split == split].method.tolist()
+    in_all = [set(trained[trained.split == name].method) for name in compared.splits]
+    return sorted(methods, key=lambda method: (not all(method in known for known in in_all), place(method)))
+
+
 def _against(compared: Compared, split: str, *, metric: str, x: str) -> MatplotlibFigure:
     """A metric against samples or cost, with standard errors, or with the comparison's intervals."""
-    kinds = {"spearman": (["epistemic"], "Spearman of the model's own doubt and |error|")}
+    kinds = {"spearman": (["epistemic"], "Spearman(own doubt, |error|)")}
     spreads, words = kinds.get(metric, (["total", "none"], "mean absolute error / eV"))
     entries = compared.entries
     rows = entries[(entries.split == split) & (entries.variant == "") & entries.spread.isin(spreads)]

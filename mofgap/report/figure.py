@@ -6,7 +6,7 @@ import io
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 INK, GRID, WINDOW = "#22272e", "#d7dbe0", "#f0c75e"
 SERIES = (
@@ -63,9 +64,15 @@ def new_axes(caption: str, width_inch: float = 5.4, height_inch: float = 4.0) ->
 
 
 def new_panels(
-    caption: str, n: int, width_inch: float = 5.4, height_inch: float = 4.0, *, n_columns: int = 1
+    caption: str,
+    n: int,
+    width_inch: float = 5.4,
+    height_inch: float = 4.0,
+    *,
+    n_columns: int = 1,
+    share_x: bool = True,
 ) -> list[Axes]:
-    """Axes of one figure in rows of ``n_columns``, all on the same scales, the caption below them all.
+    """Axes of one figure in rows of ``n_columns``, on the same scales, the caption below them all.
 
     Args:
         caption: What is shown.
@@ -73,18 +80,36 @@ def new_panels(
         width_inch: Of the figure.
         height_inch: Of each row.
         n_columns: Axes in a row.
+        share_x: Give them the same horizontal scale too.
     """
     n_rows = -(-n // n_columns)
     with mpl.rc_context(_STYLE):
         figure = Drawn(figsize=(width_inch, height_inch * n_rows), layout="constrained")
         FigureCanvasAgg(figure)
-        grid = figure.subplots(n_rows, n_columns, sharex=n > 1, sharey=n > 1, squeeze=False)
+        grid = figure.subplots(n_rows, n_columns, sharex=share_x, sharey=True, squeeze=False)
         axes = list(grid.flat)
         for unused in axes[n:]:
             unused.remove()
         lines = textwrap.fill(caption, int(width_inch * _CHARACTERS_AN_INCH))
         figure.supxlabel(lines, fontsize=8, x=0.02, ha="left", parse_math=False).set_gid(_CAPTION)
     return axes[:n]
+
+
+def label_outer(panels: Sequence[Axes]) -> None:
+    """Small words, at the panels on the left and at the bottom alone, and above a place left free."""
+    n_columns = panels[0].get_gridspec().ncols  # type: ignore[union-attr]
+    for place, panel in enumerate(panels):
+        panel.tick_params(labelsize=8)
+        panel.xaxis.label.set_fontsize(8)
+        panel.xaxis.set_major_locator(MaxNLocator(3))
+        panel.ticklabel_format(axis="x", scilimits=(-2, 4))
+        panel.xaxis.get_offset_text().set_fontsize(7)
+        if place % n_columns:
+            panel.set_ylabel("")
+        if place + n_columns < len(panels):
+            panel.set_xlabel("")
+        else:
+            panel.tick_params(labelbottom=True)
 
 
 def figure_of(axes: Axes) -> Figure:
@@ -103,10 +128,10 @@ def add_legend(axes: Axes, loc: Literal["best", "upper left"] = "best") -> None:
     """A legend: inside for a method or two, above the axes for more, where it hides nothing."""
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) <= MAX_INSIDE:
-        legend = axes.legend(loc=loc, frameon=False)
+        legend = axes.legend(loc=loc, frameon=False, labelcolor=INK)
     else:
         legend = figure_of(axes).legend(
-            handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=8
+            handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=8, labelcolor=INK
         )
     for handle in legend.legend_handles:
         if handle is not None:

@@ -110,12 +110,19 @@ def write_run(folder: Path, splits: tuple[str, ...] = ("split", "group")) -> Pat
     frame = predictions(splits)
     frame.to_parquet(folder / "predictions.parquet", index=False)
     verdict = {
-        "statement": "The error grows with the spread.", "estimator": "balora-closed-form",
+"estimator": "balora-closed-form",
         "spread": "epistemic", "metric": "spearman", "value": 0.3, "lo": 0.2, "hi": 0.4, "level": 0.95,
         "margin": None, "reason": "the interval lies above 0",
     }  # fmt: skip
     verdicts = [
-        verdict | {"claim": claim, "split": split, "headline": headline, "verdict": word}
+        verdict
+        | {
+            "claim": claim,
+            "statement": f"Statement {claim}.",
+            "split": split,
+            "headline": headline,
+            "verdict": word,
+        }
         for claim, word in zip("abcd", ("supported", "not supported", "undecided", "supported"), strict=True)
         for split in splits
         for headline in (True, False)

@@ -13,6 +13,7 @@ from mofgap.report.figure import (
     SERIES,
     add_legend,
     figure_of,
+    label_outer,
     new_axes,
     new_panels,
     say_nothing_to_show,
@@ -98,17 +99,18 @@ def error_vs_std(
         "correlation; in brackets the value these spreads would have if every error came from "
         "N(0, std²), the mean of simulated sets of errors. Dashed: |error| = std."
     )
-    longest = max((float(each.std.max()) for each in found if len(each.std)), default=0.0)
-    every = _axes_of(found, caption, panels)
+    every = _axes_of(found, caption, panels, share_x=False)
     for each, colour, axes in zip(found, _colours(found), every, strict=False):
-        axes.set(xlabel=f"standard deviation / {unit}", ylabel=f"|error| / {unit}")
-        axes.plot([0, longest], [0, longest], "--", color=INK, linewidth=1)
+        axes.set(xlabel=f"std / {unit}" if panels else f"standard deviation / {unit}")
+        axes.set(ylabel=f"|error| / {unit}")
+        axes.axline((0, 0), slope=1, linestyle="--", color=INK, linewidth=1)
         if not len(each.true):
             continue
         n_draws = max(5, min(200, _MAX_SIMULATED // len(each.std)))
         rho = metrics.spearman(each.true, each.pred, each.std)
         ideal = metrics.expected_spearman(each.std, n_draws)
-        _points(axes, each.std, each.error, colour, f"{each.label}ρ {rho:.2f} [{ideal:.2f}]")
+        words = f"ρ {rho:.2f} [{ideal:.2f}]" if np.isfinite(rho) else "ρ undefined"
+        _points(axes, each.std, each.error, colour, each.label + words)
     return _finished(every[0], found, panels)
 
 
@@ -157,10 +159,11 @@ def _colours(found: list[Series]) -> list[str]:
     return [SERIES[i % len(SERIES)] for i in range(len(found))]
 
 
-def _axes_of(found: list[Series], caption: str, panels: bool) -> list[Axes]:
+def _axes_of(found: list[Series], caption: str, panels: bool, share_x: bool = True) -> list[Axes]:
     """Axes for each method: its own, or one for all."""
     if panels and len(found) > 1:
-        return new_panels(caption, len(found), height_inch=2.6, n_columns=2)
+        n_columns = 2 if len(found) <= 4 else 3
+        return new_panels(caption, len(found), height_inch=2.2, n_columns=n_columns, share_x=share_x)
     return [new_axes(caption)] * max(1, len(found))
 
 
@@ -181,10 +184,10 @@ def _finished(axes: Axes, found: list[Series], panels: bool = False) -> Figure:
     """Say of each method what its colour is and how it scores: above its panel, or in a legend."""
     figure = figure_of(axes)
     if panels and len(found) > 1:
+        label_outer(figure.axes)
         for each, panel in zip(found, figure.axes, strict=True):
-            panel.label_outer()
             labels = panel.get_legend_handles_labels()[1] or [each.name]
-            panel.set_title(labels[0].replace(": ", "\n", 1), fontsize=8)
+            panel.set_title(labels[0].replace(": ", "\n", 1), fontsize=7.5)
             if not len(each.true):
                 say_nothing_to_show(panel)
         return figure
