@@ -1,6 +1,6 @@
 """From CIF text to a gap with its error bar, beside CHGNet's point energy of the same structures.
 
-Both read the same text, compute on one thread and take turns.
+Both read the same text, compute on one thread and take turns at the whole list.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from mofgap.shipped import shipped_folder
 
@@ -24,8 +25,9 @@ def example_texts(limit: int | None = None) -> list[str]:
 
 
 def one_thread() -> None:
-    """Let torch compute on one core."""
+    """Let torch and numpy compute on one core."""
     torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 def cpu_seconds(
@@ -33,8 +35,8 @@ def cpu_seconds(
 ) -> dict[str, NDArray[np.float64]]:
     """CPU time of each task on each item, which other programs on the machine hardly disturb.
 
-    Tasks take turns on each item, in an order that changes with every repeat; a first round warms up and is
-    not counted.
+    Each task goes through all items, as it would in a program of its own, then the next takes its turn; their
+    order changes with every repeat, and a first round warms up and is not counted.
 
     Returns:
         (n_items,) medians over the repeats by task, seconds. The time of all threads is added up.
@@ -42,8 +44,8 @@ def cpu_seconds(
     found = {name: np.empty((repeats + 1, len(items))) for name in tasks}
     names = list(tasks)
     for repeat in range(repeats + 1):
-        for i, item in enumerate(items):
-            for name in np.roll(names, repeat + i).tolist():
+        for name in np.roll(names, repeat).tolist():
+            for i, item in enumerate(items):
                 begun = time.process_time()
                 tasks[name](item)
                 found[name][repeat, i] = time.process_time() - begun

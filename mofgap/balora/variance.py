@@ -84,10 +84,10 @@ def sensitivity(
     per_layer, shares = [], []
     for layer, layer_calls in zip(layers.values(), calls, strict=True):
         A = layer.lora_A.detach()
-        G = A.new_zeros(n_inputs, *A.shape)
-        for call in layer_calls:
+        G = A.new_zeros(n_inputs, *A.shape) if not layer_calls else _outer_products(layer_calls[0], rows)
+        for call in layer_calls[1:]:
             G = G + _outer_products(call, rows)
-        per_layer.append((A * G).square().sum((1, 2)))
+        per_layer.append(torch.linalg.vector_norm(A * G, dim=(1, 2)).square())
         if row_to_input is not None and per_row:
             share = A.new_zeros(row_to_input.shape[0])
             for call in layer_calls:

@@ -94,7 +94,8 @@ def neighbour_table(
     )
     real = distance > _COINCIDENT_ANGSTROM
     centre, other, distance = centre[real], other[real], distance[real]
-    order = np.lexsort((other, distance, centre))
+    # One key sorts by atom, then by distance, several times as fast as two.
+    order = np.argsort(centre * (2 * cutoff) + distance, kind="stable")
     centre, other, distance = centre[order], other[order], distance[order]
     rank = np.arange(len(centre)) - np.searchsorted(centre, np.arange(n))[centre]
 

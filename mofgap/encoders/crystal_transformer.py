@@ -67,8 +67,10 @@ class RadialBasis(nn.Module):
 
     def forward(self, distance: Tensor) -> Tensor:
         """Expand distances (...) in angstrom into (..., n_radial)."""
-        t = (distance.clamp_min(1e-3).log()[..., None] - self.centres) * self.inverse_width
-        return torch.exp(-0.5 * t * t)
+        t = (distance.clamp_min(1e-3).log()[..., None] - self.centres) * (self.inverse_width * 0.5**0.5)
+        # Beyond this a Gaussian is nothing, and below it lie subnormal numbers, which are slow to multiply.
+        gaussians: Tensor = t.square_().neg_().clamp_min_(-50.0).exp_()
+        return gaussians
 
 
 class Bonds(nn.Module):
@@ -83,9 +85,9 @@ class Bonds(nn.Module):
 
     def forward(self, atomic_number: Tensor, neighbour: Tensor, distance: Tensor) -> Tensor:
         """(n_atoms, K) tables to bond features (n_atoms, K, edge_width)."""
-        centre = self.centre(atomic_number)[:, None]
-        other = self.other(atomic_number[neighbour])
-        return F.silu(self.radial(self.basis(distance)) + centre + other)
+        x = self.radial(self.basis(distance))
+        x = x.add_(self.centre(atomic_number)[:, None]).add_(self.other(atomic_number[neighbour]))
+        return F.silu(x, inplace=not x.requires_grad)
 
 
 class Block(nn.Module):
@@ -106,10 +108,19 @@ class Block(nn.Module):
     def forward(self, x: Tensor, bond: Tensor, neighbour: Tensor, weight: Tensor) -> Tensor:
         """Atom features (n_atoms, width) to the same; ``bond`` shapes logits and values."""
         y = self.norm_attention(x)
-        y = neighbour_attention(self.query(y), self.key(y), self.value(y), bond, neighbour, weight)
-        x = x + self.out(y)
+        query, key, value = self.query(y), self.key(y), self.value(y)
+        opening = self.bond.bias[-query.shape[1] :]
+        x = x + self.out(neighbour_attention(query, key, value, bond, opening, neighbour, weight))
         down: Tensor = self.down(F.silu(self.up(self.norm_ffn(x))))
         return x + down
+
+    def shape(self, bonds: Tensor) -> Tensor:
+        """What bond features (n_atoms, K, edge_width) say to this block: (n_atoms, K, n_heads + width).
+
+        Without the bias of the layer: attention does not feel it in the logits, and adds it to the gates on
+        the way, which spares a pass over the largest table there is.
+        """
+        return F.linear(bonds, self.bond.weight)
 
 
 class CrystalTransformer(Encoder):
@@ -140,12 +151,12 @@ class CrystalTransformer(Encoder):
         """Embedding and output of the fixed blocks; the bonds' terms of the others."""
         bonds = self.bonds(batch.atomic_number, batch.neighbour, batch.distance)
         # A weighted sum, not a mean, so that an atom knows its coordination number.
-        crowd = (batch.weight[..., None] * bonds).sum(1)
+        crowd = torch.bmm(batch.weight[:, None], bonds).squeeze(1)
         outputs = [self.element(batch.atomic_number) + self.environment(crowd)]
         blocks = [cast(Block, block) for block in self.blocks]
         for block in blocks[: self.n_fixed - 1]:
-            outputs.append(block(outputs[-1], block.bond(bonds), batch.neighbour, batch.weight))
-        return Fixed(outputs, [block.bond(bonds) for block in blocks[self.n_fixed - 1 :]])
+            outputs.append(block(outputs[-1], block.shape(bonds), batch.neighbour, batch.weight))
+        return Fixed(outputs, [block.shape(bonds) for block in blocks[self.n_fixed - 1 :]])
 
     def forward(self, batch: Any, fixed: Fixed | None = None) -> Tensor:
         """Atom features (n_atoms, n_blocks + 1, width): the embedding and the output of every block."""

@@ -31,6 +31,7 @@ class Memory(nn.Module):
     projection: Tensor
     points: Tensor
     error_ev: Tensor
+    squares: Tensor | None
 
     def __init__(self, n_structures: int, n_features: int) -> None:
         super().__init__()
@@ -41,6 +42,7 @@ class Memory(nn.Module):
         self.register_buffer("projection", torch.zeros(n_features, n_dims))
         self.register_buffer("points", torch.zeros(n_structures, n_dims))
         self.register_buffer("error_ev", torch.zeros(n_structures))
+        self.register_buffer("squares", None, persistent=False)
 
     @torch.no_grad()
     def fit(self, pooled: Tensor, error_ev: Tensor) -> None:
@@ -60,12 +62,15 @@ class Memory(nn.Module):
         self.projection.copy_(weight[:, None] * vectors[:, -n_dims:] * scale)
         self.points.copy_((pooled - self.mean) @ self.projection)
         self.error_ev.copy_(error_ev)
+        self.squares = None
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(n, n_features) pooled features to the local error in eV, (n,)."""
         point = (pooled - self.mean) @ self.projection
         # Squared distances up to a constant of each row find the neighbours; their own are then exact.
-        rough = self.points.square().sum(1) - 2 * point @ self.points.mT
+        if self.squares is None:
+            self.squares = self.points.square().sum(1)
+        rough = torch.addmm(self.squares, point, self.points.mT, alpha=-2)
         nearest = rough.topk(N_NEIGHBOURS + 1, dim=1, largest=False).indices
         squared = (self.points[nearest] - point[:, None]).square().sum(2)
         reach = squared.amax(1, keepdim=True).clamp_min(1e-12)

@@ -13,13 +13,15 @@ def make_inputs(bond_gradient: bool) -> list[Tensor]:
     generator = torch.Generator().manual_seed(3)
     query, key, value = (torch.randn(N_ATOMS, WIDTH, generator=generator) for _ in range(3))
     bond = torch.randn(N_ATOMS, K, N_HEADS + WIDTH, generator=generator)
+    opening = 1 + torch.randn(WIDTH, generator=generator)
     neighbour = torch.randint(0, N_ATOMS, (N_ATOMS, K), generator=generator)
     weight = torch.rand(N_ATOMS, K, generator=generator)
     weight[2, 4:] = 0
     weight[5] = 0
     for tensor in (query, key, value):
         tensor.requires_grad_()
-    return [query, key, value, bond.requires_grad_(bond_gradient), neighbour, weight]
+    shape = [bond.requires_grad_(bond_gradient), opening.requires_grad_(bond_gradient)]
+    return [query, key, value, *shape, neighbour, weight]
 
 
 @pytest.mark.parametrize("bond_gradient", [True, False])
@@ -28,7 +30,7 @@ def test_the_compiled_loops_agree_with_torch(bond_gradient: bool) -> None:
     mine, theirs = neighbour_attention(*inputs), reference_attention(*inputs)
     torch.testing.assert_close(mine, theirs, atol=2e-6, rtol=1e-5)
     learnt = [t for t in inputs if t.requires_grad]
-    assert len(learnt) == (4 if bond_gradient else 3)
+    assert len(learnt) == (5 if bond_gradient else 3)
     given = torch.randn(N_ATOMS, WIDTH, generator=torch.Generator().manual_seed(4))
     ours = torch.autograd.grad(mine, learnt, given)
     for gradient, expected in zip(ours, torch.autograd.grad(theirs, learnt, given), strict=True):
@@ -42,7 +44,7 @@ def test_an_atom_without_neighbours_receives_nothing(attention: object) -> None:
     inputs = make_inputs(bond_gradient=True)
     out = attention(*inputs)
     assert torch.equal(out[5], torch.zeros(WIDTH))
-    gradients = torch.autograd.grad(out.square().sum(), inputs[:4])
+    gradients = torch.autograd.grad(out.square().sum(), inputs[:5])
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
     assert torch.equal(gradients[0][5], torch.zeros(WIDTH))
 
@@ -50,13 +52,13 @@ def test_an_atom_without_neighbours_receives_nothing(attention: object) -> None:
 def test_a_neighbour_of_no_weight_may_be_any_atom() -> None:
     inputs = make_inputs(bond_gradient=False)
     before = neighbour_attention(*inputs)
-    inputs[4][2, 4:] = 9
+    inputs[5][2, 4:] = 9
     torch.testing.assert_close(neighbour_attention(*inputs), before, atol=1e-6, rtol=1e-6)
 
 
 def test_half_precision_inputs_are_computed_in_float32() -> None:
-    query, key, value, bond, *tables = (t.detach() for t in make_inputs(bond_gradient=False))
-    halves = [t.bfloat16() for t in (query, key, value, bond)]
+    query, key, value, bond, opening, *tables = (t.detach() for t in make_inputs(bond_gradient=False))
+    halves = [t.bfloat16() for t in (query, key, value, bond, opening)]
     out = neighbour_attention(*halves, *tables)
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, reference_attention(*(t.float() for t in halves), *tables))
