@@ -7,6 +7,7 @@ Ward et al., npj Comput. Mater. 2, 16028 (2016), on pymatgen's table of elements
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -47,9 +48,10 @@ STATISTICS = ("mean", "mean absolute deviation", "smallest", "largest", "range",
 def element_table() -> Floats:
     """(MAX_Z + 1, n_properties) by atomic number; NaN where pymatgen knows nothing."""
     table = np.full((MAX_Z + 1, len(PROPERTIES)), np.nan)
-    for z in range(1, MAX_Z + 1):
-        element = Element.from_Z(z)
-        table[z] = [_number(element, name) for name in PROPERTIES]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what pymatgen does not know
+        for z in range(1, MAX_Z + 1):
+            table[z] = [_number(Element.from_Z(z), name) for name in PROPERTIES]
     return table
 
 

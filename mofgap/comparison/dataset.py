@@ -176,6 +176,10 @@ def _table(config: ComparisonConfig) -> pd.DataFrame:
         }
     except TableError as error:
         raise TableError(f"{data.table}: {error}") from error
+    for name, part in parts.items():
+        n, found = most[name], int((part == "train").sum())
+        if n is not None and found < n:
+            raise TableError(f"{data.table}: split {name} has {found} training structures, not {n}")
     groups = {
         f"group:{split.group}": frame[split.group] for split in config.splits.values() if split.group in frame
     }

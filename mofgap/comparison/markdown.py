@@ -47,7 +47,9 @@ def markdown(summary: Summary) -> str:
         "# Comparison",
         *_about(summary),
         "## Verdicts",
-        _verdicts(summary),
+        _verdicts(summary, headline=True),
+        "Chosen before anything was trained; the same claims for the other ways of predicting:",
+        _verdicts(summary, headline=False),
         "## Errors",
         "Mean over seeds ± standard error; each method at its most draws or members.",
         _side_by_side(summary, ordinary),
@@ -81,14 +83,14 @@ def _about(summary: Summary) -> Iterable[str]:
     yield _table(header, [[name, *(s[k] for k in keys)] for name, s in summary["splits"].items()])
 
 
-def _verdicts(summary: Summary) -> str:
-    chosen = sorted(summary["verdicts"], key=lambda v: (not v["headline"], v["claim"]))
+def _verdicts(summary: Summary, *, headline: bool) -> str:
+    chosen = sorted((v for v in summary["verdicts"] if v["headline"] == headline), key=lambda v: v["claim"])
     rows = [
         [
             f"({v['claim']}) {v['statement']}",
             v["split"],
             f"{v['estimator']}, {v['spread']}",
-            f"**{v['verdict']}**" if v["headline"] else v["verdict"],
+            f"**{v['verdict']}**" if headline else v["verdict"],
             _interval(v),
             v["reason"],
         ]

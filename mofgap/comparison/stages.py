@@ -8,8 +8,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from mofgap.comparison.config import ComparisonConfig
@@ -90,25 +92,31 @@ def _each(
     say: Callable[[str], None],
 ) -> None:
     """Run a stage for each name, ``config.compute.jobs`` at a time."""
+    from mofgap.training.loop import TrainingError
+
     jobs = config.compute.jobs
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     for key, value in (_MEMORY | {"OMP_NUM_THREADS": threads}).items():
         os.environ.setdefault(key, value)  # read when a process starts
     spawn = multiprocessing.get_context("spawn")
     alone = 1 if stage is train else None
-    with ProcessPoolExecutor(jobs, spawn, _end_with_parent, max_tasks_per_child=alone) as pool:
+    with ProcessPoolExecutor(jobs, spawn, _begin_worker, max_tasks_per_child=alone) as pool:
         started = {pool.submit(stage, config, run, name): name for name in names}
         try:
             for done, future in enumerate(as_completed(started), 1):
                 future.result()
                 say(f"{stage.__name__} {started[future]} ({done} of {len(names)})")
+        except BrokenProcessPool as error:
+            what = f"a process of stage {stage.__name__} died, perhaps for want of memory"
+            raise TrainingError(f"{what}: the same command goes on from there") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _end_with_parent() -> None:
-    """End this process as soon as the one that started it is gone."""
+def _begin_worker() -> None:
+    """Keep Lightning's advice off the terminal, and end as soon as the process that started it is gone."""
+    warnings.filterwarnings("ignore", module="lightning")
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

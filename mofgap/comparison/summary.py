@@ -19,7 +19,7 @@ from mofgap.comparison.markdown import markdown
 from mofgap.comparison.members import Prediction, predictions
 from mofgap.comparison.scores import DEFINITIONS, KEYS, SPREADS, scores
 from mofgap.comparison.training import COST
-from mofgap.configuration import to_dict
+from mofgap.configuration import digest, to_dict
 from mofgap.crystals.dataset import TableError
 
 VERSION = 1
@@ -29,39 +29,49 @@ PREDICTIONS, SCORES, SUMMARY, TABLE = (
     "comparison.json",
     "comparison.md",
 )
+OUTPUTS = (PREDICTIONS, SCORES, TABLE)
 GROUP = ["split", "method", "variant", "n_samples", "spread", "calibration", "kind"]
 NOT_AVERAGED = (*GROUP, "seed")
 
 
 def summarise(config: ComparisonConfig, run: Path) -> None:
-    """Score and judge all predictions of a run.
+    """Score and judge all predictions of a run, unless that is done.
 
     Raises:
         TableError: A prediction is missing.
     """
     layout, wanted = Layout(run), [p for p in predictions(config) if _in_table(config, p)]
-    found = pd.concat([_read(layout, p) for p in wanted], ignore_index=True)
+    key = _key(config, layout, wanted)
+    if read_json(run / SUMMARY).get("key") == key and all((run / name).exists() for name in OUTPUTS):
+        return
+    found = pd.concat([pd.read_parquet(layout.prediction(p.name)) for p in wanted], ignore_index=True)
     table = scores(found, config.judgement.n_bins)
     table = table.merge(_costs(layout, wanted), how="left", on=KEYS)
-    summary = _summary(config, read(run), found, table)
+    summary = {"version": VERSION, "key": key} | _summary(config, read(run), found, table)
     write_parquet(run / PREDICTIONS, found)
     write_parquet(run / SCORES, table)
-    write_json(run / SUMMARY, summary)
     text = markdown(summary)
     write_whole(run / TABLE, lambda path: path.write_text(text, encoding="utf-8"))
+    write_json(run / SUMMARY, summary)  # last: it makes the outcome whole
+
+
+def _key(config: ComparisonConfig, layout: Layout, wanted: list[Prediction]) -> str:
+    """A hash of everything that the summary depends on.
+
+    Raises:
+        TableError: A prediction is missing.
+    """
+    made_of = [read_json(layout.prediction_record(p.name)).get("key") for p in wanted]
+    if None in made_of:
+        name = wanted[made_of.index(None)].name
+        raise TableError(f"{layout.prediction(name)} is missing: predict {name} first")
+    return digest(VERSION, config.judgement, config.splits, made_of)
 
 
 def _in_table(config: ComparisonConfig, each: Prediction) -> bool:
     """LoRA trainings beyond those asked for are members of the ensemble and nothing more."""
     only_member = each.source == "lora" and not each.variant
     return not only_member or each.seed < config.splits[each.split].trainings.lora
-
-
-def _read(layout: Layout, each: Prediction) -> pd.DataFrame:
-    path = layout.prediction(each.name)
-    if not path.exists() or not layout.prediction_record(each.name).exists():
-        raise TableError(f"{path} is missing: predict {each.name} first")
-    return pd.read_parquet(path)
 
 
 def _costs(layout: Layout, wanted: list[Prediction]) -> pd.DataFrame:
@@ -94,7 +104,6 @@ def _summary(
     n_bins = config.judgement.n_bins
     summary: dict[str, Any] = _plain(
         {
-            "version": VERSION,
             "definitions": {name: text.format(n_bins=n_bins) for name, text in DEFINITIONS.items()},
             "n_bins": {"ence": n_bins, "miscalibration_area": 101},
             "bootstrap": to_dict(config.judgement),

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mofgap.comparison.arms import Arms, common
+from mofgap.comparison.config import JudgementConfig
+from mofgap.comparison.judgement import Bootstrap, mae, pairs, spearman, trends, verdicts
+from mofgap.uncertainty import metrics
+from mofgap.uncertainty.bootstrap import paired_bootstrap
+
+CONFIG = JudgementConfig(n_draws=100)
+N = 400
+
+
+def rows(
+    method: str, gap: np.ndarray, std: np.ndarray, label: np.ndarray, n_samples: int = 0, seed: int = 0
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "split": "split",
+            "part": "test",
+            "method": method,
+            "variant": "",
+            "seed": seed,
+            "n_samples": n_samples,
+            "id": [f"s{i}" for i in range(len(label))],
+            "is_left_out": False,
+            "gap_dft_ev": label,
+            "gap_ev": gap,
+            "epistemic_std_ev": std,
+            "gap_std_ev": std,
+        }
+    )
+
+
+def made(
+    *,
+    knows: float = 1.0,
+    shift: float = 0.0,
+    noise_of: tuple[float, ...] = (0.9, 0.6, 0.3, 0.0),
+    lora_error: float = 1.0,
+) -> pd.DataFrame:
+    """BaLoRA whose spread is a mix of the true scale and chance, an ensemble that knows nothing, LoRA, full."""
+    rng = np.random.default_rng(0)
+    label, scale = rng.uniform(1, 4, N), rng.lognormal(-1, 1, N)
+    error = scale * rng.standard_normal(N)
+    chance = rng.lognormal(-1, 1, N)
+    frames = []
+    for n, noise in zip((2, 4, 8, 16), noise_of, strict=True):
+        for seed in range(2):
+            own = np.random.default_rng([n, seed]).lognormal(-1, 1, N)
+            std = (scale**knows * chance ** (1 - knows)) ** (1 - noise) * own**noise
+            gap = label + error + shift * np.sign(error)
+            frames.append(rows("balora-weights", gap, std, label, n, seed))
+    frames += [rows("lora", label + lora_error * error, np.full(N, np.nan), label, 0, s) for s in range(2)]
+    frames.append(rows("lora-ensemble", label + error, chance, label, 5))
+    frames.append(rows("full", label + 0.5 * error, np.full(N, np.nan), label))
+    return pd.concat(frames, ignore_index=True)
+
+
+def judged(frame: pd.DataFrame) -> dict[str, str]:
+    found = verdicts(Arms.of(frame, "split", "epistemic"), CONFIG)
+    assert all(v["headline"] and v["estimator"] == "balora-weights" for v in found)
+    return {v["claim"]: v["verdict"] for v in found}
+
+
+def test_a_spread_that_knows_its_error_better_is_found_to() -> None:
+    assert judged(made())["a"] == "supported"
+    assert judged(made(knows=0.0))["a"] == "undecided"
+    worse = made(knows=0.0)
+    ensemble = worse.method == "lora-ensemble"
+    error = (worse.gap_ev - worse.gap_dft_ev).abs()
+    worse.loc[ensemble, "epistemic_std_ev"] = error[ensemble]
+    assert judged(worse)["a"] == "not supported"
+
+
+def test_a_rising_curve_is_told_from_a_flat_and_a_falling_one() -> None:
+    assert judged(made())["b"] == "supported"
+    assert judged(made(noise_of=(0.0, 0.0, 0.0, 0.0)))["b"] == "undecided"
+    assert judged(made(noise_of=(0.0, 0.3, 0.6, 0.9)))["b"] == "not supported"
+    dip = judged(made(noise_of=(0.9, 0.0, 0.9, 0.0)))
+    assert dip["b"] == "not supported"  # the whole gain is there, but a step falls
+
+
+def test_accuracy_is_judged_against_the_margin() -> None:
+    assert judged(made())["c"] == "supported"
+    assert judged(made(shift=0.004))["c"] == "supported"
+    assert judged(made(shift=0.02))["c"] == "not supported"
+
+
+def test_a_gap_is_narrowed_only_where_there_is_one() -> None:
+    assert judged(made(lora_error=1.2))["d"] == "supported"
+    assert judged(made(lora_error=0.8))["d"] == "not supported"
+    (found,) = [
+        v
+        for v in verdicts(Arms.of(made(lora_error=0.4), "split", "epistemic"), CONFIG)
+        if v["claim"] == "d"
+    ]
+    assert found["verdict"] == "not supported"
+    assert "no gap to narrow" in found["reason"]
+
+
+def test_with_one_seed_it_is_the_paired_bootstrap() -> None:
+    frame = made()
+    frame = frame[(frame.seed == 0)]
+    arms = Arms.of(frame, "split", "epistemic")
+    a, b = arms.last("balora-weights"), arms.last("lora-ensemble")
+    assert a is not None and b is not None and a.std_ev is not None and b.std_ev is not None
+    (found,) = Bootstrap(0.95, 200, 1)(lambda both: spearman(both[0]) - spearman(both[1]), (a, b))
+    oracle = paired_bootstrap(
+        metrics.spearman,
+        a.gap_dft_ev,
+        (a.gap_ev[0], a.std_ev[0]),
+        (b.gap_ev[0], b.std_ev[0]),
+        n_draws=400,
+        seed=5,
+    )
+    assert np.isclose(found.value, oracle.value)
+    assert abs(found.lo - oracle.lo) < 0.03
+    assert abs(found.hi - oracle.hi) < 0.03
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    frame = made()
+    arms = Arms.of(frame, "split", "epistemic")
+    other = frame.copy()
+    second = (other.method == "lora") & (other.seed == 1)
+    other.loc[second, "gap_ev"] += 0.5 * np.sign(other.gap_ev - other.gap_dft_ev)[second]
+    widths = []
+    for each in (arms, Arms.of(other, "split", "epistemic")):
+        lora = each.last("lora")
+        assert lora is not None
+        (found,) = Bootstrap(0.95, 300, 0)(lambda drawn: mae(drawn[0]), (lora,))
+        widths.append(found.hi - found.lo)
+    assert widths[1] > 2 * widths[0]
+
+
+def test_the_last_arm_is_the_one_that_all_seeds_reach() -> None:
+    frame = made()
+    frame = frame[~((frame.n_samples == 16) & (frame.seed == 1))]
+    arms = Arms.of(frame, "split", "epistemic")
+    last = arms.last("balora-weights")
+    assert last is not None
+    assert (last.n_samples, last.n_seeds) == (8, 2)
+    assert [(arm.n_samples, arm.n_seeds) for arm in arms.curve("balora-weights")] == [
+        (2, 1),
+        (4, 1),
+        (8, 1),
+        (16, 1),
+    ]
+
+
+def test_arms_meet_on_the_rows_that_both_have() -> None:
+    frame = made()
+    frame = frame[~((frame.method == "full") & frame.id.isin(["s3", "s77"]))].sample(frac=1, random_state=0)
+    arms = Arms.of(frame, "split", "epistemic")
+    full, lora = arms.last("full"), arms.last("lora")
+    assert full is not None and lora is not None
+    a, b = common(full, lora)
+    assert a.n == b.n == N - 2
+    assert (a.ids == b.ids).all()
+    assert np.array_equal(a.gap_dft_ev, b.gap_dft_ev)
+
+
+def test_pairs_and_trends_say_what_they_are_of() -> None:
+    arms = Arms.of(made(), "split", "total")
+    found = list(pairs(arms, CONFIG))
+    assert {(p["a"], p["b"]) for p in found if p["metric"] == "mae_ev"} == {
+        ("balora-weights@16", other) for other in ("lora", "lora-ensemble@5", "full")
+    }
+    assert {p["metric"] for p in found if p["b"] == "lora"} == {"mae_ev"}
+    found = list(trends(arms, CONFIG))
+    assert {t["method"] for t in found} == {"balora-weights"}
+    (one,) = [t for t in found if t["metric"] == "ause"]
+    assert one["gain"]["value"] == pytest.approx(one["value"][-1] - one["value"][0])
+    assert one["verdict"] == "supported"  # it falls, which is good
