@@ -43,7 +43,9 @@ OPEN_SHELL = frozenset([*range(23, 30), 44, 45, *range(58, 71), *range(92, 97)])
 MOST_NEIGHBOURS = {HYDROGEN: 1, CARBON: 4, NITROGEN: 4, OXYGEN: 3, FLUORINE: 1}
 
 # Facts about the chemistry rather than signs of a faulty file.
-NOTES = frozenset({"open-shell-metal", "guest-molecules"})
+NOTES = frozenset({"open-shell-metal", "guest-molecules", "charged-framework"})
+# Ions with an even number of electrons, by formula; those with an odd one are known by it.
+EVEN_IONS = frozenset({"CO3", "O4S", "O4Se", "F6Si", "F6Ge"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +76,19 @@ class _Bonded:
         length: NDArray[np.float64] = np.linalg.norm(total, axis=1)
         return length
 
+    def parts(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """(n_atoms,) the connected part that each atom belongs to, and (n_parts,) whether it has a metal."""
+        first, second, n = self.bonds.first, self.bonds.second, self.crystal.n_atoms
+        n_parts, part = connected_components(coo_array((np.ones(len(first)), (first, second)), (n, n)), False)
+        with_metal = np.zeros(n_parts, dtype=bool)
+        with_metal[part[IS_METAL[self.numbers]]] = True
+        return part, with_metal
+
+    def formulas(self, part: NDArray[np.int64], some: NDArray[np.int64]) -> str:
+        """Formulas of some parts with how many there are of each, the first few."""
+        kinds = Counter(formula_sum(self.numbers[part == i]).replace(" ", "") for i in some)
+        return ", ".join(f"{count} {formula}" for formula, count in sorted(kinds.items())[:4])
+
     def name(self, atom: int) -> str:
         """An atom as ``Zn 3``: element and place in the list, from 1."""
         return f"{gemmi.Element(int(self.numbers[atom])).name} {atom + 1}"
@@ -87,8 +102,8 @@ def check_crystal(crystal: Crystal) -> tuple[str, ...]:
     """Warnings about a structure, as ``name: explanation``; none for a sound framework.
 
     The names are ``overlapping-atoms``, ``odd-valence``, ``missing-hydrogens``, ``isolated-atoms``,
-    ``guest-molecules``, ``no-metal``, ``no-carbon``, ``odd-electrons``, ``open-shell-metal`` and
-    ``odd-density``; those in `NOTES` are facts about the chemistry rather than signs of a faulty file.
+    ``guest-molecules``, ``charged-framework``, ``no-metal``, ``no-carbon``, ``odd-electrons``,
+    ``open-shell-metal`` and ``odd-density``; those in `NOTES` are facts about the chemistry rather than signs of a faulty file.
     """
     bonded = _bonded(crystal)
     return tuple(text for check in _CHECKS if (text := check(bonded)))
@@ -166,19 +181,32 @@ def _isolated_atoms(bonded: _Bonded) -> str:
 
 
 def _guest_molecules(bonded: _Bonded) -> str:
-    bonds, numbers = bonded.bonds, bonded.numbers
-    n_atoms = len(numbers)
-    graph = coo_array((np.ones(len(bonds.first)), (bonds.first, bonds.second)), shape=(n_atoms, n_atoms))
-    n_parts, part = connected_components(graph, directed=False)
-    with_metal = np.zeros(n_parts, dtype=bool)
-    with_metal[part[IS_METAL[numbers]]] = True
-    sizes = np.bincount(part)
-    guests = np.flatnonzero(~with_metal & (sizes > 1))
+    part, with_metal = bonded.parts()
+    guests = np.flatnonzero(~with_metal & (np.bincount(part) > 1))
     if not with_metal.any() or not len(guests):
         return ""
-    kinds = Counter(formula_sum(numbers[part == guest]).replace(" ", "") for guest in guests)
-    text = ", ".join(f"{count} {formula}" for formula, count in sorted(kinds.items())[:4])
+    text = bonded.formulas(part, guests)
     return f"guest-molecules: {text} not bonded to any metal; solvent, or ions that balance charge"
+
+
+def _charged_framework(bonded: _Bonded) -> str:
+    """A framework beside ions: parts that could not be neutral molecules, or metals bonded to nothing."""
+    numbers = bonded.numbers
+    part, with_metal = bonded.parts()
+    sizes = np.bincount(part)
+    frame = with_metal & (sizes > 1)
+    electrons = np.bincount(part, weights=numbers)
+    ions = [
+        i
+        for i in np.flatnonzero(~frame)
+        if electrons[i] % 2 or with_metal[i] or formula_sum(numbers[part == i]).replace(" ", "") in EVEN_IONS
+    ]
+    if not frame.any() or not ions:
+        return ""
+    text = bonded.formulas(part, np.array(ions))
+    return (
+        f"charged-framework: {text} seem to be ions, which a charged framework balances; none may be missing"
+    )
 
 
 def _no_metal(bonded: _Bonded) -> str:
@@ -220,6 +248,7 @@ _CHECKS: tuple[Callable[[_Bonded], str], ...] = (
     _missing_hydrogens,
     _isolated_atoms,
     _guest_molecules,
+    _charged_framework,
     _no_metal,
     _no_carbon,
     _odd_electrons,

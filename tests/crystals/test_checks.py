@@ -66,6 +66,34 @@ def test_a_water_molecule_is_a_guest():
     assert any(warning.startswith("guest-molecules: 1 H2O") for warning in warnings)
 
 
+NITRATE = [(7, (3.5, 3.5, 3.5)), (8, (4.75, 3.5, 3.5)), (8, (2.875, 4.58, 3.5)), (8, (2.875, 2.42, 3.5))]
+SULFATE = [(16, (3.5, 3.5, 3.5))] + [
+    (8, (3.5 + 0.86 * x, 3.5 + 0.86 * y, 3.5 + 0.86 * z))
+    for x, y, z in ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))
+]
+
+
+@pytest.mark.parametrize(
+    ("guest", "formula"),
+    [
+        (NITRATE, "1 NO3"),
+        (SULFATE, "1 O4S"),
+        ([(17, (3.5, 3.5, 3.5))], "1 Cl"),
+        ([(55, (3.5, 3.5, 3.5))], "1 Cs"),
+    ],
+)
+def test_ions_beside_a_framework_mean_that_it_is_charged(guest, formula):
+    (text,) = (text for text in check_crystal(crystal(*guest)) if text.startswith("charged-framework"))
+    assert f": {formula} seem to be ions" in text
+
+
+@pytest.mark.parametrize(
+    "guest", [[], [(8, (3.0, 3.5, 3.5)), (1, (3.76, 3.5, 4.09)), (1, (2.24, 3.5, 4.09))]]
+)
+def test_neutral_guests_do_not(guest):
+    assert "charged-framework" not in names(crystal(*guest))
+
+
 def test_colliding_atoms_overlap():
     assert "overlapping-atoms" in names(crystal((8, (2.75, 0.7, -0.62))))
 
