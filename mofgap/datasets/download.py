@@ -178,7 +178,9 @@ def _span(answer: HTTPResponse, kept: int) -> tuple[int, int | None]:
             raise ValueError(f"asked for the bytes from {kept} on, the server sent {span or 'others'}")
         return kept, int(size) if size.isdigit() else None
     if answer.status != 200:
-        raise ValueError(f"the server answers HTTP {answer.status} and sends no file; try the browser")
+        raise ValueError(f"the server answers HTTP {answer.status} and sends no file; try a browser")
+    if answer.headers.get_content_type() == "text/html":
+        raise ValueError("the server sends a web page, not the file; try a browser")
     return 0, int(length) if length else None
 
 

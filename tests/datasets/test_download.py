@@ -199,6 +199,18 @@ def test_a_missing_file_is_not_asked_for_twice(server: tuple[str, Behaviour], tm
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("status", "words"), [(202, "HTTP 202 and sends no file"), (200, "a web page")])
+def test_a_page_in_place_of_the_file_is_not_kept(
+    server: tuple[str, Behaviour], tmp_path: Path, status: int, words: str
+) -> None:
+    url, behaviour = server
+    # Made by http.server as a page of HTML.
+    behaviour.statuses = [status]
+    with pytest.raises(DownloadError, match=words):
+        fetched(url, tmp_path / "file.zip", sha256=None)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_busy_server_is_asked_again(server: tuple[str, Behaviour], tmp_path: Path) -> None:
     url, behaviour = server
     behaviour.statuses = [503, 429]
