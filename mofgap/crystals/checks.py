@@ -103,7 +103,8 @@ def check_crystal(crystal: Crystal) -> tuple[str, ...]:
 
     The names are ``overlapping-atoms``, ``odd-valence``, ``missing-hydrogens``, ``isolated-atoms``,
     ``guest-molecules``, ``charged-framework``, ``no-metal``, ``no-carbon``, ``odd-electrons``,
-    ``open-shell-metal`` and ``odd-density``; those in `NOTES` are facts about the chemistry rather than signs of a faulty file.
+    ``open-shell-metal`` and ``odd-density``; those in `NOTES` are facts about the chemistry rather than signs
+    of a faulty file.
     """
     bonded = _bonded(crystal)
     return tuple(text for check in _CHECKS if (text := check(bonded)))
