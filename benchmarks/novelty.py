@@ -1,8 +1,8 @@
 """Does novelty tell structures of a metal that training lacks from ordinary ones?
 
 For each metal the index is fitted anew to the train rows without it, and scores rows with it against rows of
-a split without it: by all that it knows, where an element never seen is novel by rule, and by the distance
-alone. Encoder and model were trained with the metal, unlike with one that is new to them; only their memory of
+a split without it: by all that it knows, where an element never seen is novel by rule, and by distance alone.
+Encoder and model were trained with the metal, unlike with one that is new to them; only their memory of
 it is taken away. ``--dims`` and ``--neighbours`` compare other distances; choose by the val split.
 """
 
