@@ -12,12 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.measure import one_thread, print_table
-from mofgap.crystals.dataset import build_store, read_table, table_crystals
+from mofgap.crystals.dataset import cached_store, read_table
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.selection.candidates import GOALS, quality
 from mofgap.selection.diverse import choose
 from mofgap.selection.select import likeness_length, whitened
 from mofgap.training.recipe import predict_store
+from mofgap.uncertainty.calibrate import Calibration
 
 Floats = NDArray[np.float64]
 Order = NDArray[np.intp]
@@ -25,10 +26,10 @@ N_SHUFFLES = 500
 
 
 def candidates(
-    predictor: GapPredictor, frame: pd.DataFrame, window: tuple[float, float]
+    predictor: GapPredictor, frame: pd.DataFrame, window: tuple[float, float], cache: Path | None = None
 ) -> tuple[pd.DataFrame, Floats]:
     """What a screening says of each row, and the whitened features (n, n_dims)."""
-    store = build_store(table_crystals(frame), predictor.model.graph_config)
+    store = cached_store(frame, predictor.model.graph_config, cache)
     found = predict_store(predictor.model, store, range(len(frame)))
     gap = np.maximum(found.gap_ev, 0.0)
     std = predictor.calibration.std(np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev)
@@ -36,6 +37,24 @@ def candidates(
     inside = predictor.calibration.p_in_window(gap, std, *window, novelty)
     table = pd.DataFrame({"gap_ev": gap, "gap_std_ev": std, "novelty": novelty, "p_in_window": inside})
     return table, whitened(found.features, predictor.novelty)
+
+
+def ensemble_probability(
+    folders: Sequence[Path], frame: pd.DataFrame, window: tuple[float, float], cache: Path | None
+) -> Floats:
+    """What an ensemble of models says of the window: a Gaussian of their mean and their spread.
+
+    The variance is that between the members plus the mean of their own aleatoric ones, before any calibration
+    (Lakshminarayanan, Pritzel and Blundell, arXiv 1612.01474).
+    """
+    gaps, variances = [], []
+    for folder in folders:
+        model = load_model(folder, device="cpu").model
+        found = predict_store(model, cached_store(frame, model.graph_config, cache), range(len(frame)))
+        gaps.append(found.gap_ev)
+        variances.append(found.aleatoric_std_ev**2)
+    std = np.sqrt(np.var(gaps, axis=0, ddof=1) + np.mean(variances, axis=0))
+    return Calibration.raw().p_in_window(np.mean(gaps, axis=0), std, *window)
 
 
 def in_batches(worth: Floats, points: Floats, length: float, batch: int) -> Order:
@@ -77,6 +96,10 @@ def main() -> None:
     parser.add_argument("--window", nargs=2, type=float, default=(1.8, 3.0), help="ends in eV")
     parser.add_argument("--wanted", type=int, default=100, help="hits at which the campaign ends")
     parser.add_argument("--batch", type=int, default=20, help="calculations that are selected at a time")
+    parser.add_argument(
+        "--ensemble", nargs="+", type=Path, help="model folders that differ by their seed, to rank by instead"
+    )
+    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     options = parser.parse_args()
     if options.table is None:
@@ -93,12 +116,16 @@ def main() -> None:
     if not hit.any():
         parser.error(f"no gap of these rows lies in {low} to {high} eV")
     wanted = min(options.wanted, int(hit.sum()))
-    table, points = candidates(predictor, frame, (low, high))
+    table, points = candidates(predictor, frame, (low, high), options.cache)
     inside, centre = table.p_in_window.to_numpy(), (low + high) / 2
     orders = {
         "mean nearest the window's middle": np.argsort(np.abs(table.gap_ev - centre), kind="stable"),
         "probability to lie in it": np.argsort(-inside, kind="stable"),
     }
+    if options.ensemble:
+        stated = ensemble_probability(options.ensemble, frame, (low, high), options.cache)
+        name = f"probability by an ensemble of {len(options.ensemble)}"
+        orders[name] = np.argsort(-stated, kind="stable")
     length = likeness_length(predictor.novelty)
     for goal in GOALS:
         orders[f"mofgap select --goal {goal}"] = in_batches(

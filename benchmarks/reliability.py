@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--split", default="test", help="rows to predict")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
+    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
     parser.add_argument("--plot", type=Path, help="draw the diagram of the first window here")
     options = parser.parse_args()
     if options.table is None:
@@ -59,7 +60,7 @@ def main() -> None:
     if options.limit is not None and options.limit < len(frame):
         frame = frame.sample(options.limit, random_state=0)
     gap_ev = frame[options.target].to_numpy(dtype=np.float64)
-    table, _ = candidates(predictor, frame, WINDOWS[0])
+    table, _ = candidates(predictor, frame, WINDOWS[0], options.cache)
     gap, std, novelty = (table[name].to_numpy() for name in ("gap_ev", "gap_std_ev", "novelty"))
     rows: list[list[object]] = []
     for low, high in WINDOWS:
