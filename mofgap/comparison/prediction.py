@@ -77,16 +77,23 @@ def predict(config: ComparisonConfig, run: Path, name: str) -> None:
         ConfigurationError: There is no such prediction.
         TableError: What it needs is not there yet.
     """
+    if predicted(config, run, name):
+        return
     task, layout = _task(config, run, name), Layout(run)
     key = _key(task)
     record, path = layout.prediction_record(name), layout.prediction(name)
-    if path.exists() and read_json(record).get("key") == key:
-        return
     record.unlink(missing_ok=True)
     found = _METHODS[task.wanted.source](task)
     write_parquet(path, add_calibrated(_table(task, found)))
     ms = {f"{method}@{n}": round(e.ms, 4) if np.isfinite(e.ms) else None for (method, n), e in found.items()}
     write_json(record, {"key": key, "predict_ms": ms})
+
+
+def predicted(config: ComparisonConfig, run: Path, name: str) -> bool:
+    """Whether a prediction is made, as it is asked for now and from what its trainings are now."""
+    layout = Layout(run)
+    key = prediction_key(config, run, name)
+    return layout.prediction(name).exists() and read_json(layout.prediction_record(name)).get("key") == key
 
 
 def prediction_key(config: ComparisonConfig, run: Path, name: str) -> str:

@@ -71,29 +71,35 @@ def run_all(config: ComparisonConfig, run: Path, say: Callable[[str], None]) -> 
         say: Told of each step.
     """
     from mofgap.comparison.members import members, predictions
+    from mofgap.comparison.prediction import predicted
+    from mofgap.comparison.training import trained
 
     say("prepare")
     prepare(config, run)
     say("pretrain")
     pretrain(config, run)
-    _each(train, config, run, [member.name for member in members(config)], say)
-    made_of = [p for p in predictions(config) if not p.predictions]
-    _each(predict, config, run, [p.name for p in made_of], say)
-    _each(predict, config, run, [p.name for p in predictions(config) if p.predictions], say)
+    _each(train, trained, config, run, [member.name for member in members(config)], say)
+    first = [p.name for p in predictions(config) if not p.predictions]
+    _each(predict, predicted, config, run, first, say)
+    _each(predict, predicted, config, run, [p.name for p in predictions(config) if p.predictions], say)
     say("compare")
     compare(config, run)
 
 
 def _each(
     stage: Callable[[ComparisonConfig, Path, str], None],
+    is_done: Callable[[ComparisonConfig, Path, str], bool],
     config: ComparisonConfig,
     run: Path,
     names: Sequence[str],
     say: Callable[[str], None],
 ) -> None:
-    """Run a stage for each name, ``config.compute.jobs`` at a time."""
+    """Run a stage for each name that is not done, ``config.compute.jobs`` at a time."""
     from mofgap.training.loop import TrainingError
 
+    missing = [name for name in names if not is_done(config, run, name)]
+    if not missing:
+        return
     jobs = config.compute.jobs
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     for key, value in (_MEMORY | {"OMP_NUM_THREADS": threads}).items():
@@ -101,11 +107,11 @@ def _each(
     spawn = multiprocessing.get_context("spawn")
     alone = 1 if stage is train else None
     with ProcessPoolExecutor(jobs, spawn, _begin_worker, max_tasks_per_child=alone) as pool:
-        started = {pool.submit(stage, config, run, name): name for name in names}
+        started = {pool.submit(stage, config, run, name): name for name in missing}
         try:
             for done, future in enumerate(as_completed(started), 1):
                 future.result()
-                say(f"{stage.__name__} {started[future]} ({done} of {len(names)})")
+                say(f"{stage.__name__} {started[future]} ({done} of {len(missing)})")
         except BrokenProcessPool as error:
             what = f"a process of stage {stage.__name__} died, perhaps for want of memory"
             raise TrainingError(f"{what}: the same command goes on from there") from error

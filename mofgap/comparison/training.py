@@ -40,10 +40,10 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
         ConfigurationError: There is no such member.
         TableError: There are fewer training rows than the recipe asks for, or no dataset.
     """
+    if trained(config, run, name):
+        return
     wanted, dataset, folder = member(config, name), read(run), Layout(run).member(name)
     key = member_key(config, run, dataset, wanted)
-    if read_json(folder / COST).get("key") == key:
-        return
     if read_json(folder / KEY).get("key") != key:
         shutil.rmtree(folder, ignore_errors=True)
     write_json(folder / KEY, {"key": key, "settings": wanted.settings})
@@ -59,6 +59,12 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
     }
     write_json(folder / COST, cost)
     shutil.rmtree(folder / "training")
+
+
+def trained(config: ComparisonConfig, run: Path, name: str) -> bool:
+    """Whether a member is trained, as it is asked for now."""
+    key = member_key(config, run, read(run), member(config, name))
+    return bool(read_json(Layout(run).member(name) / COST).get("key") == key)
 
 
 def member_key(config: ComparisonConfig, run: Path, dataset: Dataset, wanted: Member) -> str:
