@@ -16,6 +16,9 @@ from mofgap.datasets.record import DatasetError, Record, Records
 from mofgap.datasets.registry import Dataset, find_dataset
 from mofgap.datasets.table import STRUCTURE, TEXTS
 
+QMOF_TEXTS = {"source": "info.source", "doi": "info.doi"}
+"""Columns of text that the labels of QMOF call otherwise."""
+
 _TAKEN = {*STRUCTURE, *qmof.ATOM_COLUMNS.values()}
 
 
@@ -132,10 +135,8 @@ def make_plan(source: str, wanted: Wanted, folder: Path) -> Plan:
     targets = _named(wanted.targets)
     if not targets and known is not None and not wanted.without_labels and wanted.labels is None:
         targets = dict(known.targets)
-    texts = {f"?{name}": name for name in TEXTS} | _named(wanted.keep)
-    if kind is Format.qmof and labels is None:
-        texts = {"?info.source": "source", "?info.doi": "doi", **texts}
-        texts.pop("?source"), texts.pop("?doi")
+    names = QMOF_TEXTS if kind is Format.qmof and labels is None else {}
+    texts = {f"?{names.get(column, column)}": column for column in TEXTS} | _named(wanted.keep)
     _check_columns([*targets.values(), *texts.values()])
     _check_labelled(source, kind, labels, targets, wanted, dataset)
     return Plan(path, kind, labels, targets, texts, wanted, dataset)
