@@ -25,6 +25,7 @@ SPREAD_COLUMNS = {
 }
 FAR_COLUMNS = {
     "auroc_novelty": "AUROC of novelty",
+    "auroc_distance": "AUROC of distance",
     "auroc_std": "AUROC of std",
     "mae_ev": "MAE, eV",
     "mae_left_out_ev": "MAE of left out, eV",

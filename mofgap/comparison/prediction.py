@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from mofgap.balora.sampling import Kind
 from mofgap.comparison import encoder, passes
@@ -28,7 +27,7 @@ from mofgap.gap.folder import read_model
 from mofgap.gap.model import GapModel
 from mofgap.uncertainty.novelty import fit_novelty
 
-VERSION = 1
+VERSION = 2
 KINDS: tuple[Kind, ...] = ("weights", "rows")
 
 
@@ -141,9 +140,8 @@ def _table(task: Task, found: dict[Source, Estimates]) -> pd.DataFrame:
             "id": task.dataset.frame.structure_id.iloc[rows.all].to_numpy(),
             "is_left_out": rows.is_left_out,
             "gap_dft_ev": task.dataset.gap_ev[rows.all],
-            "novelty": _novelty(task),
         }
-    )
+    ).join(_novelty(task))
     parts = [
         shared.assign(
             method=method,
@@ -158,21 +156,23 @@ def _table(task: Task, found: dict[Source, Estimates]) -> pd.DataFrame:
     return table[table.gap_ev.notna()].reset_index(drop=True)
 
 
-def _novelty(task: Task) -> NDArray[np.float64]:
-    """(n,) percentile in the pretrained encoder's frozen features, the same for all methods of a split."""
+def _novelty(task: Task) -> pd.DataFrame:
+    """Percentile and distance in the pretrained encoder's features, the same for all methods of a split."""
     frame, rows = task.dataset.frame, task.rows
     features = encoder.features(task.config, task.layout.run, task.dataset, task.config.recipe).numpy()
     numbers = frame.atomic_numbers.tolist()
-    key = digest(task.dataset.content(rows.train), task.dataset.content(rows.all), features.shape[1])[:16]
+    content = [task.dataset.content(some) for some in (rows.train, rows.all)]
+    key = digest(VERSION, content, features.shape[1])[:16]
     path = task.layout.dataset / f"novelty-{key}.parquet"
     if path.exists():
-        return pd.read_parquet(path).novelty.to_numpy()
+        return pd.read_parquet(path)
     index = fit_novelty(
         features[rows.train], [numbers[i] for i in rows.train], frame.structure_id.iloc[rows.train].tolist()
     )
-    found = index.score(features[rows.all], [numbers[i] for i in rows.all]).percentile
-    write_parquet(path, pd.DataFrame({"novelty": found}))
-    return found
+    found = index.score(features[rows.all], [numbers[i] for i in rows.all])
+    table = pd.DataFrame({"novelty": found.percentile, "novelty_distance": found.distance})
+    write_parquet(path, table)
+    return table
 
 
 def _balora(task: Task) -> dict[Source, Estimates]:

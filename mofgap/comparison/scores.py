@@ -48,6 +48,7 @@ DEFINITIONS = {
     "calibrated",
     "width_90_ev": "mean width of those intervals, eV",
     "auroc_novelty": "P(novelty of a row with the left-out element > of an ordinary test row)",
+    "auroc_distance": "the same of the distance alone; novelty knows of unseen elements too",
     "auroc_std": "the same of the std",
     "forward_passes": "cost of one prediction in forward passes; a backward pass counts as two",
 }
@@ -78,6 +79,7 @@ def _rows(group: pd.DataFrame, n_bins: int) -> Iterator[dict[str, Any]]:
         "n_left_out": len(far),
         "mae_left_out_ev": metrics.mae(far.gap_dft_ev, far.gap_ev),
         "auroc_novelty": _auroc(test.novelty, far.novelty),
+        "auroc_distance": _auroc(test.novelty_distance, far.novelty_distance),
     }
     common |= {
         name: getattr(metrics, name.removesuffix("_ev"))(test.gap_dft_ev, test.gap_ev) for name in ERRORS

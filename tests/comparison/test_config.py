@@ -24,7 +24,9 @@ def test_an_ablation_changes_one_thing_of_the_recipe() -> None:
 
 
 def test_whatever_an_ablation_can_change_is_of_the_recipes_type_and_range() -> None:
-    with pytest.raises(ConfigurationError, match=r"ablations.wrong.prior_rate: must be above 0.0 and below 1.0"):
+    with pytest.raises(
+        ConfigurationError, match=r"ablations.wrong.prior_rate: must be above 0.0 and below 1.0"
+    ):
         read(ablations={"wrong": {"prior_rate": 1.5}})
 
 
@@ -34,7 +36,7 @@ def test_the_split_of_an_ablation_is_defined() -> None:
 
 
 def test_an_unknown_key_is_told_the_nearest() -> None:
-    with pytest.raises(ConfigurationError, match="recipe.epoch: unknown key; did you mean 'epochs'"):
+    with pytest.raises(ConfigurationError, match=r"recipe\.epoch: unknown key; did you mean 'epochs'"):
         read(recipe={"epoch": 3})
 
 

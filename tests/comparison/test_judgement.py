@@ -42,7 +42,7 @@ def made(
     noise_of: tuple[float, ...] = (0.9, 0.6, 0.3, 0.0),
     lora_error: float = 1.0,
 ) -> pd.DataFrame:
-    """BaLoRA whose spread is a mix of the true scale and chance, an ensemble that knows nothing, LoRA, full."""
+    """BaLoRA whose spread mixes the true scale and chance, an ensemble that knows nothing, LoRA, full."""
     rng = np.random.default_rng(0)
     label, scale = rng.uniform(1, 4, N), rng.lognormal(-1, 1, N)
     error = scale * rng.standard_normal(N)
@@ -94,9 +94,7 @@ def test_a_gap_is_narrowed_only_where_there_is_one() -> None:
     assert judged(made(lora_error=1.2))["d"] == "supported"
     assert judged(made(lora_error=0.8))["d"] == "not supported"
     (found,) = [
-        v
-        for v in verdicts(Arms.of(made(lora_error=0.4), "split", "epistemic"), CONFIG)
-        if v["claim"] == "d"
+        v for v in verdicts(Arms.of(made(lora_error=0.4), "split", "epistemic"), CONFIG) if v["claim"] == "d"
     ]
     assert found["verdict"] == "not supported"
     assert "no gap to narrow" in found["reason"]

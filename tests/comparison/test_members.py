@@ -58,5 +58,7 @@ def test_a_training_depends_on_what_its_method_reads(
 
 
 def test_an_unknown_name_is_told_the_known(tiny_config: ComparisonConfig) -> None:
-    with pytest.raises(ConfigurationError, match="no training 'split/lora-seed9': there are split/full-seed0"):
+    with pytest.raises(
+        ConfigurationError, match="no training 'split/lora-seed9': there are split/full-seed0"
+    ):
         member(tiny_config, "split/lora-seed9")

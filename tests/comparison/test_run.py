@@ -1,13 +1,48 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from mofgap.cli.main import app
+from mofgap.comparison import stages
 from mofgap.comparison.config import ComparisonConfig
+from mofgap.comparison.dataset import read
+from mofgap.comparison.members import members, predictions
+from mofgap.comparison.prediction import predicted
+from mofgap.comparison.training import trained
+from mofgap.configuration import dump
+from mofgap.crystals.dataset import TableError
+from mofgap.gap.predictor import load_model
+from mofgap.uncertainty import metrics
+from mofgap.workflow.config import RunConfig
+
+METHODS = {
+    "mean",
+    "composition",
+    "scratch",
+    "full",
+    "lora",
+    "lora-ensemble",
+    "mc-dropout",
+    "laplace",
+    "balora-closed-form",
+    "balora-weights",
+    "balora-rows",
+    "theirs",
+}
 
 
 @pytest.fixture(scope="module")
@@ -15,19 +50,293 @@ def table(finished: Path) -> pd.DataFrame:
     return pd.read_parquet(finished / "comparison.parquet")
 
 
+@pytest.fixture(scope="module")
+def found(finished: Path) -> pd.DataFrame:
+    return pd.read_parquet(finished / "predictions.parquet")
+
+
+@pytest.fixture(scope="module")
+def summary(finished: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((finished / "comparison.json").read_text())
+    return content
+
+
 def test_every_method_stands_on_the_first_split(table: pd.DataFrame) -> None:
     mine = table[(table.split == "split") & (table.variant == "")]
-    assert set(mine.method) == {
-        "mean",
-        "composition",
-        "scratch",
-        "full",
-        "lora",
-        "lora-ensemble",
-        "mc-dropout",
-        "laplace",
-        "balora-closed-form",
-        "balora-weights",
-        "balora-rows",
-        "theirs",
+    assert set(mine.method) == METHODS
+    assert set(table[table.variant != ""].variant) == {"rank-1", "constant"}
+
+
+def test_all_methods_are_tested_on_the_same_rows(found: pd.DataFrame, finished: Path) -> None:
+    for split, frame in found[found.method != "theirs"].groupby("split"):
+        for _, each in frame.groupby(["method", "variant", "seed", "n_samples"]):
+            assert each.id.tolist() == frame.id.iloc[: len(each)].tolist()
+        dataset = read(finished)
+        learnt = set(dataset.frame.structure_id.iloc[dataset.rows(str(split), "train")])
+        assert not learnt & set(frame.id)
+
+
+def test_an_element_left_out_is_not_learnt_from(finished: Path, found: pd.DataFrame) -> None:
+    frame = read(finished).frame
+    cobalt = set(frame.structure_id[frame.atomic_numbers.map(lambda z: 27 in z)])
+    rows = found[found.split == "without-Co"]
+    assert set(rows.id[rows.is_left_out]) <= cobalt
+    assert not set(rows.id[~rows.is_left_out]) & cobalt
+    assert not cobalt & set(frame.structure_id[frame["part:without-Co"].isin(["train", "val"])])
+
+
+def test_draws_start_at_two_and_go_as_far_as_asked(found: pd.DataFrame) -> None:
+    weights = found[(found.split == "split") & (found.method == "balora-weights") & (found.variant == "")]
+    assert sorted(weights.n_samples[weights.seed == 0].unique()) == [0, 1, 2, 4, 8]
+    assert sorted(weights.n_samples[weights.seed == 1].unique()) == [0, 1, 2, 4]
+    known = weights.groupby("n_samples").epistemic_std_ev.apply(lambda std: std.notna().all())
+    assert known.to_dict() == {0: False, 1: False, 2: True, 4: True, 8: True}
+
+
+def test_an_ensemble_is_the_mean_of_its_members_and_their_spread(finished: Path) -> None:
+    files = [finished / f"predictions/split/lora-seed{i}.parquet" for i in range(3)]
+    gaps = np.stack([pd.read_parquet(path).gap_ev for path in files])
+    assert len(np.unique(gaps[:, 0])) == 3
+    ensemble = pd.read_parquet(finished / "predictions/split/lora-ensemble-seed0.parquet")
+    three = ensemble[ensemble.n_samples == 3]
+    np.testing.assert_allclose(three.gap_ev, gaps.mean(0))
+    np.testing.assert_allclose(three.epistemic_std_ev, gaps.std(0, ddof=1))
+
+
+def test_only_the_lora_rows_that_were_asked_for_stand_in_the_table(table: pd.DataFrame) -> None:
+    mine = table[(table.split == "split") & (table.variant == "")]
+    assert set(mine.seed[mine.method == "lora"]) == {0, 1}
+    assert set(mine.n_samples[mine.method == "lora-ensemble"]) == {1, 2, 3}
+
+
+def test_scores_are_those_of_the_predictions(table: pd.DataFrame, found: pd.DataFrame) -> None:
+    where = "split == 'split' and method == 'balora-closed-form' and variant == '' and seed == 1"
+    rows = found.query(where).query("part == 'test'")
+    (raw,) = table.query(where).query("spread == 'epistemic' and calibration == 'raw'").to_dict("records")
+    assert raw["mae_ev"] == pytest.approx(metrics.mae(rows.gap_dft_ev, rows.gap_ev))
+    expected = metrics.spearman(rows.gap_dft_ev, rows.gap_ev, rows.epistemic_std_ev)
+    assert raw["spearman"] == pytest.approx(expected)
+    (whole,) = (
+        table.query(where).query("spread == 'total' and calibration == 'calibrated'").to_dict("records")
+    )
+    assert whole["coverage_90"] == pytest.approx(
+        metrics.coverage(rows.gap_dft_ev, rows.lo_90_ev, rows.hi_90_ev)
+    )
+
+
+def test_published_predictions_have_errors_and_nothing_else(table: pd.DataFrame) -> None:
+    (row,) = table[table.method == "theirs"].to_dict("records")
+    assert row["mae_ev"] == pytest.approx(0.1)
+    assert row["kind"] == "published"
+    assert row["spread"] == "none"
+    assert math.isnan(row["spearman"]) and math.isnan(row["train_seconds"])
+
+
+def test_costs_stand_in_the_table(table: pd.DataFrame) -> None:
+    mine = table[(table.split == "split") & (table.variant == "")].set_index(["method", "n_samples"])
+    lora, ensemble = mine.loc[("lora", 0)].iloc[0], mine.loc[("lora-ensemble", 3)].iloc[0]
+    assert ensemble.n_trainable == 3 * lora.n_trainable
+    assert ensemble.train_seconds > lora.train_seconds
+    assert ensemble.forward_passes == 3
+    assert mine.loc[("balora-closed-form", 0)].iloc[0].forward_passes == 3
+    assert mine.loc[("balora-weights", 4)].iloc[0].forward_passes == 4
+    assert mine.loc[("full", 0)].iloc[0].n_trainable > 3 * lora.n_trainable
+    assert (mine.loc[["lora", "full", "balora-rows"]].peak_memory_mb > 50).all()
+    assert (mine.loc[["lora", "full", "balora-rows"]].n_train == 30).all()
+
+
+def test_left_out_rows_are_told_apart_by_novelty(table: pd.DataFrame) -> None:
+    far = table[table.split == "without-Co"]
+    assert (far.n_left_out > 0).all()
+    assert (far.auroc_novelty > 0.6).all()
+    assert (far.auroc_novelty != far.auroc_distance).any()
+    assert far[far.method == "balora-closed-form"].auroc_std.between(0, 1).all()
+    assert table[table.split != "without-Co"].auroc_novelty.isna().all()
+
+
+def test_a_constant_alpha_is_the_same_for_all_structures(finished: Path) -> None:
+    model = load_model(finished / "members/split/constant-seed0").model
+    other = load_model(finished / "members/split/balora-seed0").model
+    import torch
+
+    features = torch.randn(5, model.noise_network.feature_mean.shape[0])  # type: ignore[union-attr]
+    assert model.noise_network(features).std(0).max() == 0  # type: ignore[misc]
+    assert other.noise_network(features).std(0).min() > 0  # type: ignore[misc]
+
+
+def test_each_claim_has_a_headline_verdict_on_both_splits(summary: dict[str, Any]) -> None:
+    headline = [v for v in summary["verdicts"] if v["headline"]]
+    assert sorted((v["claim"], v["split"]) for v in headline) == [
+        (claim, split) for claim in "abcd" for split in ("group", "split")
+    ]
+    for v in summary["verdicts"]:
+        assert v["verdict"] in ("supported", "not supported", "undecided")
+        assert v["lo"] <= v["hi"]
+
+
+def test_means_and_standard_errors_are_over_seeds(summary: dict[str, Any], table: pd.DataFrame) -> None:
+    where = "split == 'split' and method == 'lora' and variant == ''"
+    values = table.query(where).query("calibration == 'raw' and spread == 'total'").mae_ev
+    (entry,) = [
+        m
+        for m in summary["methods"]
+        if (m["split"], m["method"], m["calibration"], m["spread"]) == ("split", "lora", "raw", "total")
+    ]
+    assert entry["seeds"] == [0, 1]
+    assert entry["mean"]["mae_ev"] == pytest.approx(values.mean())
+    assert entry["standard_error"]["mae_ev"] == pytest.approx(values.std(ddof=1) / math.sqrt(2))
+
+
+def test_definitions_say_their_bins_and_the_markdown_prints_them(
+    summary: dict[str, Any], finished: Path
+) -> None:
+    assert "10 bins" in summary["definitions"]["ence"]
+    text = (finished / "comparison.md").read_text()
+    for line in ("## Verdicts", "## Ablations", "## Cost", "mean over 10 bins", "rank-1", "theirs"):
+        assert line in text
+
+
+def test_a_finished_run_has_nothing_left_to_do(finished: Path, tiny_config: ComparisonConfig) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    assert all(trained(tiny_config, finished, member.name) for member in members(tiny_config))
+    stages.prepare(tiny_config, finished)
+    stages.pretrain(tiny_config, finished)
+    for member in members(tiny_config):
+        stages.train(tiny_config, finished, member.name)
+    for prediction in predictions(tiny_config):
+        stages.predict(tiny_config, finished, prediction.name)
+    stages.compare(tiny_config, finished)
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
+
+
+def changed(config: ComparisonConfig, section: str, **changes: Any) -> ComparisonConfig:
+    return replace(config, **{section: replace(getattr(config, section), **changes)})
+
+
+def test_a_change_retrains_what_reads_it_and_nothing_else(
+    finished: Path, tiny_config: ComparisonConfig
+) -> None:
+    def to_train(config: ComparisonConfig) -> set[str]:
+        return {m.name for m in members(config) if not trained(config, finished, m.name)}
+
+    balora = {m.name for m in members(tiny_config) if m.method == "balora"}
+    assert to_train(changed(tiny_config, "recipe", kl_weight=0.3)) == balora
+    assert to_train(changed(tiny_config, "recipe", dropout=0.3)) == {"split/dropout-seed0"}
+    assert to_train(changed(tiny_config, "prediction", samples=(1, 2))) == set()
+    assert to_train(changed(tiny_config, "judgement", n_draws=10)) == set()
+    fewer = {m.name for m in members(tiny_config)}
+    assert to_train(changed(tiny_config, "recipe", n_train=25)) == fewer
+
+
+def test_more_draws_are_predicted_without_any_training(finished: Path, tiny_config: ComparisonConfig) -> None:
+    more = changed(tiny_config, "prediction", samples=(1, 2, 4, 8, 16))
+    missing = {p.name for p in predictions(more) if not predicted(more, finished, p.name)}
+    assert missing == {
+        "split/balora-seed0",
+        "group/balora-seed0",
+        "without-Co/balora-seed0",
+        "split/dropout-seed0",
     }
+
+
+def test_another_table_changes_the_members_whose_rows_change(
+    finished: Path, tiny_config: ComparisonConfig, tmp_path: Path
+) -> None:
+    """A relabelled test row changes no training; a relabelled training row those that learn from it."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    frame = pd.read_parquet(tiny_config.data.table)
+    dataset = read(run)
+    test = dataset.frame.structure_id.iloc[dataset.rows("split", "test")[0]]
+    learnt = dataset.frame.structure_id.iloc[dataset.rows("split", "train", 30)[0]]
+    for name, expected in ((test, False), (learnt, True)):
+        table = tmp_path / "table.parquet"
+        frame.assign(gap_ev=frame.gap_ev + (frame.structure_id == name)).to_parquet(table)
+        config = changed(tiny_config, "data", table=table)
+        stages.prepare(config, run)
+        assert trained(config, run, "split/full-seed0") is not expected
+
+
+def test_too_few_training_structures_are_told_before_anything_is_trained(
+    tiny_config: ComparisonConfig, tmp_path: Path
+) -> None:
+    config = changed(tiny_config, "recipe", n_train=99)
+    with pytest.raises(TableError, match=r"table.parquet: split split has \d+ training structures, not 99"):
+        stages.prepare(config, tmp_path)
+
+
+def test_a_prediction_waits_for_its_training(tiny_config: ComparisonConfig, tmp_path: Path) -> None:
+    stages.prepare(tiny_config, tmp_path)
+    stages.pretrain(tiny_config, tmp_path)
+    with pytest.raises(TableError, match="split/lora-seed0 rests on split/lora-seed0, which is not finished"):
+        stages.predict(tiny_config, tmp_path, "split/lora-seed0")
+
+
+def test_a_killed_comparison_goes_on_to_the_same_result(
+    tiny_config: ComparisonConfig, finished: Path, tmp_path: Path
+) -> None:
+    """Killed in the middle of a training; the trainings that were finished stay as they are."""
+    few = replace(tiny_config.splits["group"].trainings, full=0, ensemble=0, lora=1)
+    config = replace(
+        changed(tiny_config, "recipe", epochs=30),
+        splits={"split": replace(tiny_config.splits["split"], trainings=few)},
+        ablations={},
+    )
+    path, run, straight = tmp_path / "config.yaml", tmp_path / "run", tmp_path / "straight"
+    path.write_text(dump(RunConfig(name="tiny", comparison=config)))
+    stages.prepare(config, run)
+    stages.pretrain(config, run)
+    stages.train(config, run, "split/lora-seed0")
+    shutil.copytree(run, straight)
+    kept = run / "members/split/lora-seed0/cost.json"
+    before = kept.stat().st_mtime_ns
+
+    command = [sys.executable, "-m", "mofgap", "compare", str(path), "-o", str(run)]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = run / "members/split/balora-seed0/training/last.ckpt"
+    while not checkpoint.exists():
+        assert first.poll() is None
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    time.sleep(1)  # its worker sees that it is gone
+    assert not (run / "members/split/balora-seed0/cost.json").exists()
+    for folder in (run, straight):
+        stages.train(config, folder, "split/balora-seed0")
+        stages.predict(config, folder, "split/balora-seed0")
+    assert kept.stat().st_mtime_ns == before
+    file = "predictions/split/balora-seed0.parquet"
+    pd.testing.assert_frame_equal(pd.read_parquet(run / file), pd.read_parquet(straight / file), rtol=1e-4)
+
+
+def test_the_command_prints_what_it_found(
+    tiny_config: ComparisonConfig, finished: Path, tmp_path: Path
+) -> None:
+    run, path = tmp_path / "run", tmp_path / "config.yaml"
+    shutil.copytree(finished, run)
+    path.write_text(dump(RunConfig(name="tiny", comparison=tiny_config)))
+    (run / "predictions/split/lora-ensemble-seed0.parquet").unlink()
+    (run / "comparison.json").unlink()
+    command = [sys.executable, "-m", "mofgap", "compare", str(path), "-o", str(run)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("# Comparison")
+    assert "predict split/lora-ensemble-seed0 (1 of 1)" in done.stderr
+    assert "train" not in done.stderr.replace("pretrain", "")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("recipe.epoch=3", "comparison.recipe.epoch: unknown key; did you mean 'epochs'?"),
+        ("data.table=nowhere.parquet", "nowhere.parquet"),
+        ("encoder=crystal-transformr", "no encoder 'crystal-transformr'"),
+    ],
+)
+def test_wrong_settings_end_the_command(
+    tiny_config: ComparisonConfig, tmp_path: Path, setting: str, message: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(dump(RunConfig(name="tiny", comparison=tiny_config)))
+    result = CliRunner().invoke(app, ["compare", str(path), "-o", str(tmp_path / "run"), "--set", setting])
+    assert result.exit_code == 1
+    assert message in result.output

@@ -18,7 +18,9 @@ def table(n: int, seed: int, largest_group: int = 4) -> pd.DataFrame:
             "structure_id": [f"s{i}" for i in range(n)],
             "atomic_numbers": [rng.choice([1, 6, 27, 30], 3) for _ in range(n)],
             "split": rng.choice(["train", "val", "test"], n, p=[0.6, 0.2, 0.2]),
-            "group": np.r_[rng.integers(0, max(1, n // largest_group), n // 2), 10**6 + np.arange(n - n // 2)],
+            "group": np.r_[
+                rng.integers(0, max(1, n // largest_group), n // 2), 10**6 + np.arange(n - n // 2)
+            ],
         }
     )
 
@@ -51,9 +53,7 @@ def test_fewer_rows_are_some_of_the_more_whatever_order_they_come_in() -> None:
     first = [ids[i] for i in order(ids, 3)]
     turned = ids[::-1]
     assert [turned[i] for i in order(turned, 3)] == first
-    assert [i for i in first if i != ids[7]] == [
-        (ids[:7] + ids[8:])[i] for i in order(ids[:7] + ids[8:], 3)
-    ]
+    assert [i for i in first if i != ids[7]] == [(ids[:7] + ids[8:])[i] for i in order(ids[:7] + ids[8:], 3)]
 
 
 def test_what_a_split_needs_and_the_table_lacks_is_named() -> None:
