@@ -175,8 +175,6 @@ def from_dict(cls: type[_T], values: Mapping[str, Any], path: str = "") -> _T:
             raise ConfigurationError(f"{dotted} is missing: {_doc(cls, f) or _expected(types[name])}")
     try:
         return cls(**arguments)
-    except ConfigurationError:
-        raise
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}" if path else str(error)) from error
 

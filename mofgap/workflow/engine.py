@@ -22,6 +22,7 @@ from mofgap.workflow.warm import warm_process
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 MISSING = "this needs Snakemake 9: pip install 'mofgap[workflow]'"
 _POLL_SECONDS = 0.25
+_SLURM_POLL_SECONDS = 10
 _PR_SET_PDEATHSIG = 1
 
 ENVIRONMENT = {
@@ -56,7 +57,18 @@ class Executor:
         """Of Snakemake's command line."""
         if self.name == "local":
             return ["--cores", str(self.jobs), *self.options]
-        return ["--executor", self.name, "--jobs", str(self.jobs), *self.options]
+        given = ["--executor", self.name, "--jobs", str(self.jobs)]
+        return [*given, *(_slurm_options() if self.name == "slurm" else ()), *self.options]
+
+
+def _slurm_options() -> list[str]:
+    """How to ask SLURM for the state of jobs: it keeps accounts of finished ones in some places only."""
+    options = ["--slurm-init-seconds-before-status-checks", str(_SLURM_POLL_SECONDS)]
+    try:
+        accounts = subprocess.run(["sacct", "--noheader"], capture_output=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return [*options, "--slurm-status-command", "squeue"]
+    return options if accounts.returncode == 0 else [*options, "--slurm-status-command", "squeue"]
 
 
 def check_installed(executor: Executor) -> None:

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mofgap.configuration import ConfigurationError, dump, from_dict, load, overridden, to_dict
+from mofgap.workflow.config import PretrainingConfig, RunConfig, ScreeningConfig
+from mofgap.workflow.folder import RunError
+from mofgap.workflow.plan import plan, stage_named
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def changed(config: RunConfig, *overrides: str) -> set[str]:
+    """Names of the stages of which something else is asked after a change."""
+    other = from_dict(RunConfig, overridden(to_dict(config), overrides))
+    before = {stage.name: stage.request() for stage in plan(config, Path("/run"))}
+    return {s.name for s in plan(other, Path("/run")) if s.request() != before.get(s.name)}
+
+
+def test_every_stage_comes_after_those_it_needs(comparison: RunConfig) -> None:
+    both = replace(comparison, screening=ScreeningConfig(inputs=("a.cif",), shards=3))
+    seen: list[str] = []
+    for stage in plan(both, Path("/run")):
+        assert set(stage.after) <= set(seen)
+        seen.append(stage.name)
+    assert len(seen) == len(set(seen))
+    assert {"prepare", "encode", "train/split/balora-seed0", "predict/split/lora-ensemble-seed0"} < set(seen)
+    assert {"compare", "report", "screen/3-of-3", "gather", "report/screening"} < set(seen)
+
+
+@pytest.mark.parametrize(
+    ("override", "stale"),
+    [
+        ("comparison.judgement.level=0.9", {"compare"}),
+        ("comparison.recipe.kl_weight=0.5", {"train/split/balora-seed0"}),
+        ("resources.train.memory_mb=9", set()),
+        ("comparison.compute.jobs=4", set()),
+        ("comparison.data.citation=someone", set()),
+        ("name=y", set()),
+    ],
+)
+def test_a_setting_concerns_the_stages_that_read_it(
+    comparison: RunConfig, override: str, stale: set[str]
+) -> None:
+    assert changed(comparison, override) == stale
+
+
+def test_one_more_seed_leaves_the_others_alone(comparison: RunConfig) -> None:
+    found = changed(comparison, "comparison.splits.split.trainings.balora=2")
+    assert found == {"train/split/balora-seed1", "predict/split/balora-seed1", "compare"}
+
+
+def test_more_epochs_concern_every_training(comparison: RunConfig) -> None:
+    found = changed(comparison, "comparison.recipe.epochs=3")
+    assert found == {f"train/split/{name}" for name in ("lora-seed0", "lora-seed1", "balora-seed0")}
+
+
+def test_threads_are_part_of_what_is_asked(comparison: RunConfig) -> None:
+    assert changed(comparison, "resources.train.cpus=2") == changed(comparison, "comparison.recipe.epochs=3")
+
+
+def test_an_encoder_of_the_run_is_trained_first(comparison: RunConfig) -> None:
+    config = replace(comparison, pretraining=PretrainingConfig(table=comparison.comparison.data.table))  # type: ignore[union-attr]
+    stages = plan(config, Path("/run"))
+    assert stages[0].name == "pretrain"
+    assert "pretrain" in stage_named(stages, "prepare").after
+    assert config.comparison_in(Path("/run")).encoder == "/run/pretraining"
+
+
+def test_no_such_stage(comparison: RunConfig) -> None:
+    with pytest.raises(RunError, match="no stage 'x'; there are prepare, encode"):
+        stage_named(plan(comparison, Path("/run")), "x")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "x"}, "nothing to do"),
+        ({"name": "a/b", "screening": {"inputs": ["a"]}}, "name: expected letters"),
+        ({"name": "x", "screening": {"inputs": []}}, "screening: inputs: name at least one"),
+        ({"name": "x", "screening": {"inputs": ["a"], "rank_by": "window"}}, "window needs a window"),
+        ({"name": "x", "screening": {"inputs": ["a"], "window": [3, 1]}}, "the lower end comes first"),
+        ({"name": "x", "screening": {"inputs": ["a"], "table": "t.xls"}}, "table: expected NAME.csv"),
+        (
+            {"name": "x", "screening": {"inputs": ["a"]}, "pretraining": {"table": "t"}},
+            "there is no comparison",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        from_dict(RunConfig, values)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_are_valid(path: Path, tmp_path: Path) -> None:
+    config = load(RunConfig, path)
+    assert config.name == path.stem
+    (tmp_path / "again.yaml").write_text(dump(config))
+    assert load(RunConfig, tmp_path / "again.yaml") == config

@@ -1,0 +1,156 @@
+"""``mofgap run`` and ``mofgap runs`` as processes, on a screening with a tiny model."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mofgap
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed (extra workflow)"
+)
+WriteCifs = Callable[[Path, int], list[Path]]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1])}
+N_STAGES = 4
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "mofgap", *map(str, arguments)]
+
+
+def call(*arguments: object, at: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=280, env=ENVIRONMENT, cwd=at
+    )
+
+
+def records(run: Path) -> dict[str, dict[str, Any]]:
+    found = (json.loads(path.read_text()) for path in run.glob("stages/**/*.record.json"))
+    return {record["stage"]: record for record in found}
+
+
+def configure(folder: Path, model: Path, n_shards: int = 2) -> None:
+    screening = {"inputs": ["cifs"], "model": str(model), "shards": n_shards, "window": [1.8, 3.0]}
+    (folder / "run.yaml").write_text(json.dumps({"name": "small", "screening": screening}))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, write_cifs: WriteCifs, model_folder: Path) -> Path:
+    """A working directory in which a run of two shards was done."""
+    folder = tmp_path_factory.mktemp("place")
+    write_cifs(folder / "cifs", 6)
+    (folder / "cifs/t.cif").write_text("")
+    configure(folder, model_folder)
+    done = call("run", "run.yaml", "-j", "2", at=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"{folder}/runs/small: screening.csv, screening.html"
+    assert [line.split("]")[0] for line in done.stderr.splitlines()] == ["[1/4", "[2/4", "[3/4", "[4/4"]
+    return folder
+
+
+def test_the_table_is_that_of_screen(place: Path, model_folder: Path) -> None:
+    call("screen", "cifs", "--model", model_folder, "--window", "1.8", "3.0", "-o", "by-hand.csv", at=place)
+    assert (place / "by-hand.csv").read_bytes() == (place / "runs/small/screening.csv").read_bytes()
+    assert "<html" in (place / "runs/small/screening.html").read_text()
+
+
+def test_the_manifest_accounts_for_everything(place: Path, model_folder: Path) -> None:
+    manifest = json.loads((place / "runs/small/manifest.json").read_text())
+    assert manifest["finished"] and manifest["name"] == "small" and manifest["seeds"] == {"screening": 0}
+    assert manifest["packages"]["torch"] and manifest["python"] and manifest["platform"]
+    assert set(manifest["inputs"]) == {"cifs", str(model_folder / "config.json")}
+    assert {"config.yaml", "screening.csv", "screening.html"} < set(manifest["outputs"])
+    assert set(manifest["stages"]) == {"screen/1-of-2", "screen/2-of-2", "gather", "report/screening"}
+    for stage in manifest["stages"].values():
+        assert stage["seconds"] > 0 and stage["peak_memory_mb"] > 0 and stage["start"] < stage["end"]
+
+
+def test_what_is_done_is_left_alone_and_what_changed_is_not(place: Path) -> None:
+    before = records(place / "runs/small")
+    plan = call("run", "run.yaml", "--dry-run", at=place)
+    assert plan.returncode == 0 and f"0 of {N_STAGES} stages to run" in plan.stdout
+    again = call("run", "run.yaml", at=place)
+    assert again.returncode == 0 and "every stage was done already" in again.stderr
+    assert records(place / "runs/small") == before
+    plan = call("run", "run.yaml", "--set", "screening.top=2", "--dry-run", at=place)
+    assert "screen/1-of-2     configuration changed: top" in plan.stdout
+    assert "gather            if screen/1-of-2 changes" in plan.stdout
+    assert f"{N_STAGES} of {N_STAGES} stages to run" in plan.stdout
+    assert records(place / "runs/small") == before
+
+
+def test_a_file_that_was_tampered_with_is_found_and_made_again(place: Path) -> None:
+    table = place / "runs/small/screening.csv"
+    content = table.read_bytes()
+    assert call("runs", "verify", "runs/small", at=place).returncode == 0
+    table.write_bytes(content + b"\n")
+    found = call("runs", "verify", "runs/small", at=place)
+    assert found.returncode == 3 and found.stdout == "output screening.csv: changed\n"
+    assert call("run", "run.yaml", at=place).returncode == 0
+    assert table.read_bytes() == content
+    assert call("runs", "verify", "runs/small", at=place).returncode == 0
+
+
+def test_runs_are_listed_shown_and_compared(place: Path) -> None:
+    other = call(
+        "run", "run.yaml", "-o", "runs/other", "--set", "screening.novelty=last", "-j", "2", at=place
+    )
+    assert other.returncode == 0
+    listed = call("runs", "list", at=place).stdout.splitlines()
+    assert [line.split()[0] for line in listed] == ["run", "runs/other", "runs/small"]
+    assert "gather" in call("runs", "show", "runs/small", at=place).stdout
+    differences = call("runs", "diff", "runs/small", "runs/other", at=place).stdout
+    assert "screening.novelty  keep" in differences and "last" in differences
+    assert call("runs", "diff", "runs/small", "runs/small", at=place).stdout == "no difference\n"
+    nothing = call("runs", "show", "cifs", at=place)
+    assert nothing.returncode == 1 and "cifs is no run folder" in nothing.stderr
+
+
+def test_a_killed_run_goes_on_to_the_same_table(place: Path, model_folder: Path) -> None:
+    run = place / "runs/killed"
+    arguments = command("run", "run.yaml", "-o", run, "-j", "2")
+    process = subprocess.Popen(arguments, env=ENVIRONMENT, cwd=place, stderr=subprocess.DEVNULL)
+    for _ in range(600):
+        if list(run.glob("stages/screen/*.record.json")):
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (run / "screening.csv").exists()
+    done = call("run", "run.yaml", "-o", run, "-j", "2", at=place)
+    assert done.returncode == 0, done.stderr
+    assert (run / "screening.csv").read_bytes() == (place / "runs/small/screening.csv").read_bytes()
+
+
+def test_a_failure_is_told_with_its_reason(place: Path) -> None:
+    (place / "empty").mkdir(exist_ok=True)
+    (place / "empty/notes.txt").touch()
+    found = call("run", "run.yaml", "-o", "runs/bad", "--set", "screening.model=cifs", at=place)
+    assert found.returncode == 1 and "there is no" in found.stderr and "Traceback" not in found.stderr
+    wrong = call("run", "run.yaml", "-o", "runs/bad", "--set", "screening.shards=0", at=place)
+    assert wrong.returncode == 1 and "screening.shards: must be at least 1, got 0" in wrong.stderr
+
+
+def test_the_plan_is_drawn(place: Path) -> None:
+    for name in ("plan.svg", "plan.dot"):
+        assert call("run", "run.yaml", "--graph", name, at=place).returncode == 0
+    assert '"screen/1-of-2" -> "gather"' in (place / "plan.dot").read_text()
+    assert "<svg" in (place / "plan.svg").read_text()
+    assert call("run", "run.yaml", "--graph", "plan.txt", at=place).returncode == 1
+
+
+def test_an_executor_that_is_not_installed(place: Path) -> None:
+    found = call("run", "run.yaml", "--executor", "nowhere", at=place)
+    assert found.returncode == 1
+    assert "pip install snakemake-executor-plugin-nowhere" in found.stderr
