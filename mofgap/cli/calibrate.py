@@ -33,7 +33,8 @@ def calibrate(
     """Fit the error bars of a model to labelled structures that it was not trained on.
 
     The gaps stay as they are. From 25 structures on the intervals are conformal, from 200 on the scaling of
-    the spread is fitted too. The model itself is left alone; a new folder is written.
+    the spread is fitted too, from 400 on intervals differ between groups of novelty. The model itself is left
+    alone; a new folder is written.
     """
     from dataclasses import replace
 

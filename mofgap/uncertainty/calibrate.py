@@ -262,8 +262,11 @@ def quantile_edges(novelty: npt.ArrayLike, max_groups: int, least: int) -> tuple
         least: Rows that the smallest group must have.
     """
     values = np.asarray(novelty, dtype=np.float64)
+    # An edge belongs below: on the largest value, which unseen elements may share, it would part nothing.
+    below = values[values < values.max(initial=-np.inf)].max(initial=-np.inf)
     for n_groups in range(min(max_groups, len(values) // least), 1, -1):
-        edges = np.unique([_rounded(q) for q in np.quantile(values, np.arange(1, n_groups) / n_groups)])
+        quantiles = np.quantile(values, np.arange(1, n_groups) / n_groups, method="lower")
+        edges = np.unique(np.minimum(quantiles, below))
         if np.bincount(_group(values, edges), minlength=len(edges) + 1).min() >= least:
             return tuple(edges.tolist())
     return ()

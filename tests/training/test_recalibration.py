@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from dataclasses import asdict
@@ -20,7 +21,7 @@ from mofgap.training.labels import read_labels
 from mofgap.training.recalibration import TooFewLabels, recalibrate
 from mofgap.training.recipe import predict_store
 from mofgap.uncertainty.calibrate import Calibration
-from mofgap.uncertainty.novelty import fit_novelty
+from mofgap.uncertainty.novelty import Novelty, NoveltyIndex, fit_novelty
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,26 @@ def test_the_new_intervals_cover_where_the_old_ones_did_not(
     assert found.after.width_ev["90"] > found.before.width_ev["90"]
 
 
+def test_many_labels_part_by_novelty_through_the_folder(
+    source: Path, tiny_frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_labels(tmp_path / "mine.parquet", tiny_frame, source, 420)
+
+    def scattered(self: NoveltyIndex, features: np.ndarray, atomic_numbers: list[np.ndarray]) -> Novelty:
+        n = len(features)
+        return Novelty(np.random.default_rng(0).random(n), np.ones(n), ((),) * n, ({},) * n)
+
+    monkeypatch.setattr(NoveltyIndex, "score", scattered)
+    done = CliRunner().invoke(app, ["calibrate", str(source), str(path), "-o", str(tmp_path / "mine")])
+    assert done.exit_code == 0, done.output
+    calibration = read_model(tmp_path / "mine")[2]
+    (edge,), record = calibration.novelty_edges, calibration.record
+    assert 0.4 < edge < 0.6 and record is not None
+    assert [len(group.values) for group in calibration.residuals] == [210, 210]
+    assert record.coverage_90_by_group == pytest.approx((0.9, 0.9), abs=0.06)
+    assert "in 2 groups of novelty" in (tmp_path / "mine" / "card.md").read_text()
+
+
 def test_too_few_labels_are_refused(source: Path, tiny_frame: pd.DataFrame, tmp_path: Path) -> None:
     path = write_labels(tmp_path / "mine.parquet", tiny_frame, source, 24)
     with pytest.raises(TooFewLabels, match="25 labelled structures"):
@@ -87,6 +108,9 @@ def test_command_writes_another_model_and_leaves_the_first_alone(
     assert "12 structures were left out" in done.stderr and "train --from" in done.stderr
     model, about, calibration, _ = read_model(tmp_path / "mine")
     assert about == About("mine", level_of_theory="PBE") and not calibration.is_raw
+    names = pd.read_parquet(path).structure_id
+    digest = hashlib.sha256("\n".join(sorted(names[12:])).encode()).hexdigest()
+    assert calibration.record is not None and calibration.record.ids_sha256 == digest
     for (name, old), new in zip(
         read_model(source)[0].state_dict().items(), model.state_dict().values(), strict=True
     ):
