@@ -39,7 +39,6 @@ from mofgap.datasets.record import reduced_formula
 
 FOLDER = Path(__file__).parent / "quickstart"
 COLLECTION = "2019-ASR"
-N_STRUCTURES = 300
 SPLIT_SIZES = {"test": 50, "val": 50}
 MAX_ATOMS = 80
 # GFN1-xTB has parameters up to radon.
@@ -71,32 +70,25 @@ class Candidate:
 
 
 def candidates() -> list[Candidate]:
-    """Sound small structures of the collection, in an order that depends on names alone.
-
-    Those without open-shell metals come first, and among each kind the metals take turns.
-    """
+    """Sound small structures of the collection; metals take turns in an order that depends on names alone."""
     shipped = {example.refcode[:6] for example in EXAMPLES}
-    by_metals: dict[tuple[bool, str], list[Candidate]] = defaultdict(list)
+    by_metals: dict[str, list[Candidate]] = defaultdict(list)
     for crystal in small_crystals():
         numbers = np.unique(crystal.atomic_numbers)
         metals = "-".join(gemmi.Element(int(number)).name for number in numbers[IS_METAL[numbers]])
         family = refcode_family(crystal.structure_id)
         candidate = Candidate(crystal, reduced_formula(crystal.atomic_numbers), metals, family)
         if candidate.family not in shipped:
-            by_metals[bool(OPEN_SHELL & set(numbers.tolist())), metals].append(candidate)
-    ordered: list[Candidate] = []
-    for open_shell in (False, True):
-        queues = [
-            sorted(by_metals[key], key=lambda candidate: _draw(candidate.crystal.structure_id))
-            for key in sorted(by_metals)
-            if key[0] == open_shell
-        ]
-        ordered += [candidate for turn in zip_longest(*queues) for candidate in turn if candidate is not None]
-    return ordered
+            by_metals[metals].append(candidate)
+    queues = [
+        sorted(queue, key=lambda candidate: _draw(candidate.crystal.structure_id))
+        for _, queue in sorted(by_metals.items())
+    ]
+    return [candidate for turn in zip_longest(*queues) for candidate in turn if candidate is not None]
 
 
 def small_crystals() -> Iterator[Crystal]:
-    """The structures that are small enough, have an even number of electrons and raise no doubts."""
+    """The structures that are small enough, closed-shell by their elements and raise no doubts."""
     archive = resources.files("CoRE_MOF.data") / f"{COLLECTION}.tar.xz"
     for item in expand_inputs([str(archive)]):
         for entry in read_input(item) if isinstance(item, InputItem) else []:
@@ -105,7 +97,9 @@ def small_crystals() -> Iterator[Crystal]:
             crystal = primitive(entry)
             if crystal.n_atoms > MAX_ATOMS or crystal.atomic_numbers.max() > MAX_ATOMIC_NUMBER:
                 continue
-            if crystal.atomic_numbers.sum() % 2 or cell_heights(crystal.cell).min() < MIN_CELL_HEIGHT:
+            if crystal.atomic_numbers.sum() % 2 or OPEN_SHELL & set(crystal.atomic_numbers.tolist()):
+                continue
+            if cell_heights(crystal.cell).min() < MIN_CELL_HEIGHT:
                 continue
             if not any(text.split(":")[0] not in NOTES for text in check_crystal(crystal)):
                 yield crystal
@@ -147,7 +141,7 @@ def compute(crystal: Crystal) -> dict[str, float | str]:
     occupations = np.asarray(result.get("orbital-occupations"))
     full, empty = occupations > 2 - OCCUPATION_TOLERANCE, occupations < OCCUPATION_TOLERANCE
     if not (full | empty).all():
-        return {"reason": "open-shell: orbitals at the Fermi level are partly filled"}
+        return {"reason": "partly-filled: orbitals at the Fermi level hold neither 0 nor 2 electrons"}
     return {
         "homo_ev": round(float(energies[full].max()), 4),
         "lumo_ev": round(float(energies[empty].min()), 4),
@@ -156,7 +150,7 @@ def compute(crystal: Crystal) -> dict[str, float | str]:
 
 
 def label(pool: list[Candidate], journal: Path) -> tuple[list[tuple[Candidate, float]], Counter[str]]:
-    """Labels the candidates in order until there are enough.
+    """Labels the candidates in order, few of a kind.
 
     Args:
         pool: What `candidates` gives.
@@ -176,8 +170,6 @@ def label(pool: list[Candidate], journal: Path) -> tuple[list[tuple[Candidate, f
     journal.parent.mkdir(parents=True, exist_ok=True)
     with journal.open("a", encoding="utf-8") as file:
         for candidate in pool:
-            if len(labelled) == N_STRUCTURES:
-                break
             kin = (candidate.formula, candidate.family)
             if max(taken[name] for name in kin) >= MAX_OF_A_GROUP:
                 continue
@@ -273,8 +265,6 @@ def main() -> None:
     parser.add_argument("--journal", type=Path, default=Path("quickstart.jsonl"), help="results so far")
     arguments = parser.parse_args()
     labelled, reasons = label(candidates(), arguments.journal)
-    if len(labelled) < N_STRUCTURES:
-        raise SystemExit(f"only {len(labelled)} structures could be labelled, not {N_STRUCTURES}")
     FOLDER.mkdir(exist_ok=True)
     write(labelled, reasons)
 
