@@ -1,4 +1,4 @@
-"""Where the shipped models, example CIFs and data lie: inside an installed wheel, or at the top of a clone."""
+"""Where shipped models, example CIFs and data lie: inside an installed wheel, or at the top of a clone."""
 
 from __future__ import annotations
 
