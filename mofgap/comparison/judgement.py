@@ -173,14 +173,20 @@ def _estimators(arms: Arms) -> Iterator[Arm]:
             yield arm
 
 
-def verdicts(arms: Arms, config: JudgementConfig) -> list[dict[str, Any]]:
-    """One verdict a claim and estimator; ``headline`` marks those that the configuration chose beforehand."""
+def verdicts(arms: Arms, config: JudgementConfig, curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One verdict a claim and estimator; ``headline`` marks those that the configuration chose beforehand.
+
+    Args:
+        arms: Of a split and a spread.
+        config: How claims are judged.
+        curves: The `trends` of these arms.
+    """
     bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
     found = []
     for mine in _estimators(arms):
         judged = [
             _against_ensemble(arms, mine, bootstrap),
-            _rising(arms, mine.method, bootstrap),
+            _rising(curves, mine.method),
             _no_cost(arms, mine, bootstrap, config.margin_ev),
             _narrowing(arms, mine, bootstrap),
         ]
@@ -236,8 +242,9 @@ def _narrowing(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, Any] | 
     return _verdict(side, "mae_ev", narrowed, reason)
 
 
-def _rising(arms: Arms, estimator: str, bootstrap: Bootstrap) -> dict[str, Any] | None:
-    found = trend(arms, estimator, "spearman", bootstrap)
+def _rising(curves: Sequence[dict[str, Any]], estimator: str) -> dict[str, Any] | None:
+    wanted = (estimator, "spearman")
+    found = next((curve for curve in curves if (curve["method"], curve["metric"]) == wanted), None)
     if found is None:
         return None
     gain = Interval(**found["gain"])

@@ -101,6 +101,7 @@ def _summary(
 ) -> dict[str, Any]:
     arms = [Arms.of(found, split, spread) for split in config.splits for spread in SPREADS]
     judged = [arm for arm in arms if config.splits[arm.split].kind != "without"]
+    curves = [list(trends(arm, config.judgement)) for arm in judged]
     n_bins = config.judgement.n_bins
     summary: dict[str, Any] = _plain(
         {
@@ -109,9 +110,13 @@ def _summary(
             "bootstrap": to_dict(config.judgement),
             "splits": {name: _split(config, dataset, name) for name in config.splits},
             "methods": _methods(table),
-            "verdicts": [v for each in judged for v in verdicts(each, config.judgement)],
+            "verdicts": [
+                verdict
+                for arm, curve in zip(judged, curves, strict=True)
+                for verdict in verdicts(arm, config.judgement, curve)
+            ],
             "paired": [p for each in judged for p in pairs(each, config.judgement)],
-            "trends": [t for each in judged for t in trends(each, config.judgement)],
+            "trends": [trend for curve in curves for trend in curve],
         }
     )
     return summary

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,8 +62,13 @@ def made(
     return pd.concat(frames, ignore_index=True)
 
 
+def all_verdicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    arms = Arms.of(frame, "split", "epistemic")
+    return verdicts(arms, CONFIG, list(trends(arms, CONFIG)))
+
+
 def judged(frame: pd.DataFrame) -> dict[str, str]:
-    found = verdicts(Arms.of(frame, "split", "epistemic"), CONFIG)
+    found = all_verdicts(frame)
     assert all(v["headline"] and v["estimator"] == "balora-weights" for v in found)
     return {v["claim"]: v["verdict"] for v in found}
 
@@ -93,9 +100,7 @@ def test_accuracy_is_judged_against_the_margin() -> None:
 def test_a_gap_is_narrowed_only_where_there_is_one() -> None:
     assert judged(made(lora_error=1.2))["d"] == "supported"
     assert judged(made(lora_error=0.8))["d"] == "not supported"
-    (found,) = [
-        v for v in verdicts(Arms.of(made(lora_error=0.4), "split", "epistemic"), CONFIG) if v["claim"] == "d"
-    ]
+    (found,) = [v for v in all_verdicts(made(lora_error=0.4)) if v["claim"] == "d"]
     assert found["verdict"] == "not supported"
     assert "no gap to narrow" in found["reason"]
 
