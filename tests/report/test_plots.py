@@ -176,7 +176,7 @@ def test_methods_may_have_panels_of_their_own(name: str) -> None:
     spreads = {"one": "std", "other": "std", "third": "none"}
     figure = getattr(plots, name)("true", "gap", spreads, df=df, panels=True)
     assert [axes.get_title().split("\n")[0] for axes in figure.axes] == list(spreads)
-    limits = {axes.get_xlim() for axes in figure.axes}
+    limits = {axes.get_ylim() for axes in figure.axes}
     assert len(limits) == 1 and figure.axes[2].texts[0].get_text() == "no rows to show"
 
 
