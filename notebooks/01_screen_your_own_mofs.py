@@ -1,0 +1,93 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Screen your own MOFs
+# CIF files in, ranked band gaps with error bars out. The examples that come with mofgap stand in for your own
+# files: change `STRUCTURES` to a folder, a glob pattern or an archive of yours. Nothing is downloaded.
+
+# %%
+import mofgap
+
+STRUCTURES = "../data/examples/*.cif"
+WINDOW_EV = (1.8, 3.0)  # the gaps you are after
+
+# %%
+table = mofgap.screen(STRUCTURES, window=WINDOW_EV)
+table
+
+# %% [markdown]
+# The table is a pandas DataFrame with a row for each structure, ranked by the probability that its gap lies in the
+# window. Failures are rows too, with their reason, so that nothing is lost without a word.
+
+# %%
+table.plot(n_top=20)
+
+# %% [markdown]
+# ## How sure, and why not surer
+# The standard deviation has two parts that add in squares: what the model doubts for want of similar training
+# structures (`epistemic_std_ev`), and what it cannot see at all (`aleatoric_std_ev`).
+
+# %%
+from mofgap.report import plots
+
+plots.gap_vs_std("gap_ev", "gap_std_ev", df=table, window=table.window)
+
+# %%
+columns = [
+    "structure_id",
+    "gap_ev",
+    "gap_std_ev",
+    "epistemic_std_ev",
+    "aleatoric_std_ev",
+    "novelty",
+    "nearest",
+]
+table.sort_values("novelty", ascending=False)[columns].head(5).round(2)
+
+# %% [markdown]
+# `novelty` is the share of the training structures that lie closer to the others than this one does; `nearest` names
+# the training structures most like it. Where something is doubtful the row has a warning:
+
+# %%
+for row in table[table.status == "warning"].itertuples():
+    print(f"{row.structure_id}: {row.warnings}\n")
+
+# %% [markdown]
+# ## One structure
+# The model by itself takes paths, pymatgen structures and ASE atoms.
+
+# %%
+model = mofgap.load_model("qmof-pbe")
+gap_ev, std_ev = model.predict("../data/examples/MOF-5_MIBQAR16.cif", return_std=True)
+print(f"MOF-5: {gap_ev:.2f} ± {std_ev:.2f} eV, {model.about.level_of_theory}")
+
+# %% [markdown]
+# ## Keep it
+# The same table from the command line is `mofgap screen FILES --window 1.8 3.0 -o gaps.csv`. `mofgap report gaps.csv`
+# makes one page of it that opens anywhere, with the structures in 3D.
+
+# %%
+from pathlib import Path
+
+folder = Path("out")
+folder.mkdir(exist_ok=True)
+table.to_csv(folder / "gaps.csv", index=False)
+# !mofgap report out/gaps.csv -o out/report.html --force
+print(f"{(folder / 'report.html').stat().st_size / 1e6:.1f} MB in one file")
+
+# %% [markdown]
+# ## What the numbers are not
+# Gaps are those of PBE, which lie below measured ones, more so with open-shell metals: rank by them, and do not
+# quote them as measured. The intervals hold the PBE gap of 90 % of structures like those of the QMOF database; they
+# say nothing about experiment, and less about structures far from that database.
