@@ -85,9 +85,11 @@ class Arms:
         mine = (p.split == split) & (p.part == "test") & ~p.is_left_out & (p.variant == "")
         return cls(split, spread, p[mine])
 
-    def last(self, method: str) -> Arm | None:
-        """A method at the most draws that all its seeds have; None where it is not there."""
+    def last(self, method: str, most: int | None = None) -> Arm | None:
+        """A method at the most draws that all its seeds have, up to ``most``; None where it is not there."""
         frame = self.frame[self.frame.method == method]
+        if most is not None:
+            frame = frame[frame.n_samples <= most]
         if frame.empty:
             return None
         seeds = frame.groupby("n_samples").seed.nunique()

@@ -137,18 +137,31 @@ def _rank_correlation(a: Floats, b: Floats) -> float:
 def pairs(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:
     """Differences of BaLoRA's estimators to every other method."""
     bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
+    for mine, other in _wanted_pairs(arms, config.estimator):
+        a, b = common(mine, other)
+        for name in COMPARED[arms.spread]:
+            if name != "mae_ev" and (a.std_ev is None or b.std_ev is None):
+                continue
+            (found,) = bootstrap(_difference(METRICS[name]), (a, b))
+            about = {"split": arms.split, "metric": name, "spread": arms.spread}
+            sizes = {"n": a.n, "level": config.level, "n_draws": config.n_draws}
+            yield about | {"a": mine.label, "b": other.label} | asdict(found) | sizes
+
+
+def _wanted_pairs(arms: Arms, headline: str) -> Iterator[tuple[Arm, Arm]]:
+    """Each at its most draws; and against the ensemble also at no more draws than it has members."""
     for mine in _estimators(arms):
         for other in arms.others(mine.method):
-            if is_published(other) and mine.method != config.estimator:
+            if is_published(other) and mine.method != headline:
                 continue  # the rows are the same, and one comparison is enough
-            a, b = common(mine, other)
-            for name in COMPARED[arms.spread]:
-                if name != "mae_ev" and (a.std_ev is None or b.std_ev is None):
-                    continue
-                (found,) = bootstrap(_difference(METRICS[name]), (a, b))
-                about = {"split": arms.split, "metric": name, "spread": arms.spread}
-                sizes = {"n": a.n, "level": config.level, "n_draws": config.n_draws}
-                yield about | {"a": mine.label, "b": other.label} | asdict(found) | sizes
+            yield mine, other
+            cheap = arms.last(mine.method, most=other.n_samples)
+            if (
+                other.method == "lora-ensemble"
+                and cheap is not None
+                and 2 <= cheap.n_samples < mine.n_samples
+            ):
+                yield cheap, other
 
 
 def _difference(metric: Callable[[Arm], float]) -> Statistic:
