@@ -88,9 +88,10 @@ def _write(paths: dict[str, Path], crystal: Crystal, found: Attribution, predict
     from mofgap.explain.files import atom_table, cif_with_shares, extended_xyz
     from mofgap.explain.picture import draw
 
+    level = predictor.about.level_of_theory
     paths[".csv"].parent.mkdir(parents=True, exist_ok=True)
     atom_table(crystal, found).to_csv(paths[".csv"], index=False, float_format="%.6g", lineterminator="\n")
-    paths[".xyz"].write_text(extended_xyz(crystal, found), encoding="utf-8")
-    paths[".cif"].write_text(cif_with_shares(crystal, found), encoding="utf-8")
-    caption = f"{crystal.structure_id}: gap {found.gap_ev:.2f} eV, {predictor.about.level_of_theory}"
+    paths[".xyz"].write_text(extended_xyz(crystal, found, level), encoding="utf-8")
+    paths[".cif"].write_text(cif_with_shares(crystal, found, level), encoding="utf-8")
+    caption = f"{crystal.structure_id}: gap {found.gap_ev:.2f} eV, {level}"
     draw(paths[".png"], crystal, found, caption)

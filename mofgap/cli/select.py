@@ -29,6 +29,7 @@ SHOWN = (
     "quality",
     "distinct",
     "gain",
+    "level_of_theory",
 )
 
 

@@ -45,24 +45,24 @@ def element_table(atoms: pd.DataFrame) -> pd.DataFrame:
     return sums.sort_values("gap_share_ev", key=abs, ascending=False, kind="stable").reset_index()
 
 
-def extended_xyz(crystal: Crystal, found: Attribution) -> str:
+def extended_xyz(crystal: Crystal, found: Attribution, level_of_theory: str) -> str:
     """Text of an extended XYZ with a column for each of the `shares`; OVITO colours atoms by any of them."""
     from ase.io import write
 
     atoms = to_ase(crystal)
     for name, values in shares(found).items():
         atoms.set_array(name, values)
-    atoms.info |= _whole(found)
+    atoms.info |= _whole(found) | {"level_of_theory": level_of_theory}
     text = io.StringIO()
     write(text, atoms, format="extxyz")
     return text.getvalue()
 
 
-def cif_with_shares(crystal: Crystal, found: Attribution) -> str:
+def cif_with_shares(crystal: Crystal, found: Attribution, level_of_theory: str) -> str:
     """Text of a CIF in P1 with a tag ``_atom_site_mofgap_...`` for each of the `shares`."""
     columns = {f"_atom_site_mofgap_{name}": values.tolist() for name, values in shares(found).items()}
     header = {f"_mofgap_{name}": f"{value:.6g}" for name, value in _whole(found).items()}
-    return write_cif(crystal, header, columns)
+    return write_cif(crystal, header | {"_mofgap_level_of_theory": level_of_theory}, columns)
 
 
 def _whole(found: Attribution) -> dict[str, float]:

@@ -16,7 +16,18 @@ Floats = npt.NDArray[np.float64]
 Goal = Literal["window", "explore", "both"]
 GOALS: tuple[Goal, ...] = get_args(Goal)
 
-NEEDED = ("file", "structure_id", "status", "formula", "n_atoms", "gap_ev", "gap_std_ev", "novelty", "model")
+NEEDED = (
+    "file",
+    "structure_id",
+    "status",
+    "formula",
+    "n_atoms",
+    "gap_ev",
+    "gap_std_ev",
+    "novelty",
+    "model",
+    "level_of_theory",
+)
 
 
 class CandidateError(ValueError):

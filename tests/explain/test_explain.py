@@ -41,23 +41,25 @@ def test_tables_keep_the_sums() -> None:
 
 
 def test_extended_xyz_comes_back() -> None:
-    atoms = ase.io.read(io.StringIO(extended_xyz(CRYSTAL, FOUND)), format="extxyz")
+    atoms = ase.io.read(io.StringIO(extended_xyz(CRYSTAL, FOUND, "PBE")), format="extxyz")
     np.testing.assert_allclose(atoms.arrays["gap_share_ev"], FOUND.gap_share_ev, atol=1e-7)
     np.testing.assert_allclose(atoms.arrays["variance_fraction"], FOUND.variance_fraction, atol=1e-7)
     np.testing.assert_allclose(atoms.cell.array, CRYSTAL.cell)
+    assert atoms.info["level_of_theory"] == "PBE"
     assert atoms.info["gap_ev"] == 2.5 and atoms.info["gap_variance_ev2"] == 0.04
-    plain = ase.io.read(io.StringIO(extended_xyz(CRYSTAL, NO_DOUBT)), format="extxyz")
+    plain = ase.io.read(io.StringIO(extended_xyz(CRYSTAL, NO_DOUBT, "PBE")), format="extxyz")
     assert "variance_fraction" not in plain.arrays
 
 
 def test_cif_comes_back() -> None:
-    block = gemmi.cif.read_string(cif_with_shares(CRYSTAL, FOUND)).sole_block()
+    block = gemmi.cif.read_string(cif_with_shares(CRYSTAL, FOUND, "PBE-D3(BJ), no U")).sole_block()
     for name in ("gap_share_ev", "variance_fraction"):
         column = [float(v) for v in block.find_values(f"_atom_site_mofgap_{name}")]
         np.testing.assert_allclose(column, getattr(FOUND, name), rtol=1e-5)
     assert float(block.find_value("_mofgap_gap_reference_ev")) == 2
+    assert gemmi.cif.as_string(block.find_value("_mofgap_level_of_theory")) == "PBE-D3(BJ), no U"
     assert len(gemmi.make_small_structure_from_block(block).sites) == 5
-    assert "nan" not in cif_with_shares(CRYSTAL, NO_DOUBT)
+    assert "nan" not in cif_with_shares(CRYSTAL, NO_DOUBT, "PBE")
 
 
 def test_view_is_along_the_shortest_axis() -> None:

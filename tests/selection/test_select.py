@@ -106,6 +106,7 @@ def test_command_writes_selection_and_inputs(table: Path, model_folder: Path, tm
     shown = pd.read_csv(io.StringIO(done.stdout), sep="\t")
     written = pd.read_csv(output / "selection.csv")
     assert shown.structure_id.tolist() == written.structure_id.tolist()
+    assert (shown.level_of_theory == "PBE").all() and (written.level_of_theory == "PBE").all()
     folders = sorted(path.name for path in output.iterdir() if path.is_dir())
     assert folders == [f"{i}_{name}" for i, name in enumerate(written.structure_id, start=1)]
     again = CliRunner().invoke(app, arguments)
