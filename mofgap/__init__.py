@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mofgap.gap.predictor import load_model
+    from mofgap.screening.notebook import Screening
     from mofgap.screening.screen import screen
 
-__all__ = ["load_model", "screen"]
+__all__ = ["Screening", "load_model", "screen"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,6 +23,10 @@ def __getattr__(name: str) -> Any:
         from mofgap.gap.predictor import load_model
 
         return load_model
+    if name == "Screening":
+        from mofgap.screening.notebook import Screening
+
+        return Screening
     if name == "screen":
         from mofgap.screening.screen import screen
 

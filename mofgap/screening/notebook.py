@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pandas.plotting import PlotAccessor
 
 from mofgap.screening.row import WARNING_SEPARATOR
+from mofgap.screening.table import read_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,6 +55,16 @@ class ScreeningPlot(PlotAccessor):
 
 class Screening(pd.DataFrame):
     """What `mofgap.screen` returns: a DataFrame with the columns of `mofgap.screening.row.Row`."""
+
+    @classmethod
+    def read(cls, path: Path | str) -> Screening:
+        """Read a table that ``mofgap screen`` wrote: ``.csv``, ``.parquet`` or ``.json``.
+
+        Raises:
+            TableError: There is no such file, or it is no table.
+            OSError: It cannot be read.
+        """
+        return cls(read_table(Path(path)))
 
     @property
     def plot(self) -> ScreeningPlot:
@@ -167,7 +179,8 @@ def _bar(low: float, gap: float, high: float, window: Window, axis_end: float) -
 
 def _warnings(text: Any) -> str:
     """The names of warnings; their explanations appear under the pointer."""
-    found = [part.partition(":") for part in str(text or "").split(WARNING_SEPARATOR) if part]
+    parts = text.split(WARNING_SEPARATOR) if isinstance(text, str) else []
+    found = [part.partition(":") for part in parts if part]
     return ", ".join(
         f'<span title="{html.escape(words.strip())}">{html.escape(name)}</span>' for name, _, words in found
     )

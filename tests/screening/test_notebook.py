@@ -63,8 +63,9 @@ def test_markup_is_text() -> None:
         screening(Row(None, "bad.cif", "bad", "failed", "why")),
         screening(row(1, p_in_window=None, gap_lo90_ev=None, gap_hi90_ev=None)),
         screening(row(1))[["gap_ev", "file"]],
+        screening(row(1)).assign(warnings=float("nan")),
     ],
-    ids=["empty", "failures only", "no intervals", "some columns"],
+    ids=["empty", "failures only", "no intervals", "some columns", "no texts"],
 )
 def test_odd_tables_show(table: Screening) -> None:
     assert "<table" in table._repr_html_()
@@ -83,6 +84,8 @@ def test_the_window_is_read_back(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"t.{kind}"
     write_table(path, [row(1), Row(None, "bad.cif", "bad", "failed", "why")])
     assert window_of(read_table(path)) == (1.8, 3.0)
+    table = mofgap.Screening.read(path)
+    assert table.window == (1.8, 3.0) and "2.00 ± 0.40" in table._repr_html_()
     write_table(path, [row(1, window_hi_ev=None)])
     assert window_of(read_table(path)) == (1.8, float("inf"))
 
