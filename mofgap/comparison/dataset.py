@@ -122,14 +122,23 @@ def prepare(config: ComparisonConfig, run: Path, graph: GraphConfig) -> Dataset:
     folder = Layout(run).dataset
     key = _key(config, graph)
     if read_json(folder / RECORD).get("key") != key:
-        frame = _table(config)
+        labels = read_labels(
+            config.data.table, config.data.cifs, config.data.target, seed=config.data.seed, needed=()
+        )
+        frame = _table(config, labels.frame)
         store = cached_store(frame, graph, config.data.cache)
         write_whole(folder / GRAPHS, lambda path: save_file(vars(store), path))
         kept = ["structure_id", "gap_ev", "atomic_numbers", "content"]
         kept += [name for name in frame.columns if name.startswith(("part:", "group:"))]
         write_parquet(folder / TABLE, frame[kept])
-        write_json(folder / RECORD, {"key": key, "table_sha256": _sha256(config.data.table)})
+        record = {"key": key, "table_sha256": _sha256(config.data.table), "skipped": list(labels.skipped)}
+        write_json(folder / RECORD, record)
     return read(run)
+
+
+def skipped(run: Path) -> list[str]:
+    """One line for each structure or label of the table that could not be used, and why."""
+    return list(read_json(Layout(run).dataset / RECORD).get("skipped", []))
 
 
 def read(run: Path) -> Dataset:
@@ -162,11 +171,10 @@ def _n_train(config: ComparisonConfig) -> dict[str, int | None]:
     return found
 
 
-def _table(config: ComparisonConfig) -> pd.DataFrame:
-    """The rows that some split needs, in the order of their hashes."""
+def _table(config: ComparisonConfig, frame: pd.DataFrame) -> pd.DataFrame:
+    """The labelled rows that some split needs, in the order of their hashes."""
     data = config.data
-    labels = read_labels(data.table, data.cifs, data.target, seed=data.seed, needed=())
-    frame = labels.frame.assign(gap_ev=labels.frame[data.target])
+    frame = frame.assign(gap_ev=frame[data.target])
     frame = frame.iloc[order(frame.structure_id.tolist(), data.seed)].reset_index(drop=True)
     most = _n_train(config)
     try:

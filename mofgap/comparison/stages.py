@@ -70,12 +70,15 @@ def run_all(config: ComparisonConfig, run: Path, say: Callable[[str], None]) -> 
         run: Its run folder.
         say: Told of each step.
     """
+    from mofgap.comparison.dataset import skipped
     from mofgap.comparison.members import members, predictions
     from mofgap.comparison.prediction import predicted
     from mofgap.comparison.training import trained
 
     say("prepare")
     prepare(config, run)
+    for line in skipped(run):
+        say(f"skipped {line}")
     say("pretrain")
     pretrain(config, run)
     _each(train, trained, config, run, [member.name for member in members(config)], say)
