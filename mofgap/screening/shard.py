@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -152,20 +153,28 @@ def gather(paths: Sequence[Path]) -> Gathered:
 
 
 def _read(path: Path) -> _Part:
-    with path.open(encoding="utf-8") as file:
-        lines = file.read().splitlines()
     try:
-        header, *inputs, whole = map(json.loads, lines)
-        index, count = header.pop("shard")
-        found = [tuple(Row(**row) for row in rows) for rows in inputs]
+        with path.open(encoding="utf-8") as file:
+            header = json.loads(next(file))
+            index, count = header.pop("shard")
+            found, whole = [], json.loads(next(file))
+            for line in file:
+                found.append(tuple(_row(values) for values in whole))
+                whole = json.loads(line)
         n_here = len(range(index - 1, whole["n_inputs"], count))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, StopIteration) as error:
         raise ShardError(f"{path}: no whole shard of mofgap screen --shard; make it again") from error
     if header.get("version") != VERSION:
         raise ShardError(f"{path}: shard version {header.get('version')}, this mofgap reads {VERSION}")
     if len(found) != n_here:
         raise ShardError(f"{path}: holds {len(found)} of {n_here} inputs; make it again")
     return _Part(path, index, count, header, found, whole)
+
+
+def _row(values: dict[str, Any]) -> Row:
+    """A row; texts that come again and again are kept once."""
+    kept: dict[str, Any] = {k: sys.intern(v) if isinstance(v, str) else v for k, v in values.items()}
+    return Row(**kept)
 
 
 def _compare(first: _Part, other: _Part) -> None:
