@@ -182,6 +182,7 @@ class ComputeConfig:
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train and predict.")
     devices: int = setting(1, "Devices of one training, a process each.", least=1)
+    strategy: str = setting("auto", "How they share the work, in Lightning's words, such as ddp.")
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Of training.")
     jobs: int = setting(1, "Trainings and predictions at the same time, a process each.", least=1)
 

@@ -137,6 +137,7 @@ def _fit(
         resume=(training / LAST).exists(),
         device=config.compute.device,
         devices=config.compute.devices,
+        strategy=config.compute.strategy,
         precision=config.compute.precision,
         progress=False,
     )

@@ -201,6 +201,7 @@ def finetune(
     resume: bool = False,
     device: str = "auto",
     devices: int = 1,
+    strategy: str = "auto",
     precision: str = "32-true",
     progress: bool = True,
 ) -> Tensor:
@@ -216,6 +217,7 @@ def finetune(
         resume: Go on from the last checkpoint.
         device: ``auto``, ``cpu`` or ``cuda``.
         devices: How many of them, a process each.
+        strategy: Lightning's word for how they share the work, such as ``ddp``.
         precision: Lightning's word, such as ``bf16-mixed``.
         progress: Draw a progress bar.
 
@@ -249,6 +251,7 @@ def finetune(
         resume=resume,
         device=device,
         devices=devices,
+        strategy=strategy,
         precision=precision,
         progress=progress,
     )

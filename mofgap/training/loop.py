@@ -110,6 +110,7 @@ def fit(
     resume: bool = False,
     device: str = "auto",
     devices: int = 1,
+    strategy: str = "auto",
     precision: str = "32-true",
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
@@ -132,6 +133,7 @@ def fit(
         device: ``auto``, ``cpu`` or ``cuda``.
         devices: How many of them, a process each; the batches of a step add up. The program goes on after
             this call in the first process alone.
+        strategy: Lightning's word for how they share the work, such as ``ddp``.
         precision: Lightning's word for it, such as ``bf16-mixed``.
         progress: Draw a progress bar.
         callbacks: Added to these.
@@ -158,6 +160,7 @@ def fit(
     trainer = L.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
         devices=devices,
+        strategy=strategy,
         max_epochs=epochs,
         precision=precision,
         logger=False,

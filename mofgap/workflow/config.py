@@ -127,6 +127,13 @@ class RunConfig:
         if self.pretraining is not None and self.comparison is None:
             raise ConfigurationError("pretraining: there is no comparison that would use the encoder")
 
+    @property
+    def max_devices(self) -> int:
+        """Devices of the training that has most of them."""
+        asked = [self.pretraining.devices] if self.pretraining else []
+        asked += [self.comparison.compute.devices] if self.comparison else []
+        return max(asked, default=1)
+
     def comparison_in(self, run: Path) -> ComparisonConfig:
         """The comparison, starting from the encoder that is pretrained in the run if one is.
 

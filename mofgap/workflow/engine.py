@@ -86,7 +86,13 @@ def check_installed(executor: Executor) -> None:
 
 
 def execute(
-    folder: RunFolder, stages: Sequence[Stage], executor: Executor, retries: int, say: Callable[[str], None]
+    folder: RunFolder,
+    stages: Sequence[Stage],
+    executor: Executor,
+    say: Callable[[str], None],
+    *,
+    retries: int = 0,
+    warm: bool = True,
 ) -> list[str]:
     """Let Snakemake run what is not done.
 
@@ -94,8 +100,10 @@ def execute(
         folder: With configuration and requests written.
         stages: All stages of the run.
         executor: Where jobs run.
-        retries: How often a job that failed is started again.
         say: Told of each stage that ends.
+        retries: How often a job that failed is started again.
+        warm: Fork jobs from a process that has imported everything. Not for jobs that start processes of
+            their own by their command line, as Lightning does for several devices.
 
     Returns:
         Names of the stages that are not done.
@@ -111,7 +119,7 @@ def execute(
     log.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         environment = {**ENVIRONMENT, **os.environ, "PYTHONPATH": _python_path()}
-        if executor.name == "local":
+        if warm and executor.name == "local":
             environment[SOCKET] = stack.enter_context(warm_process())
         output = stack.enter_context(log.open("ab"))
         process = subprocess.Popen(

@@ -86,7 +86,8 @@ class Workflow:
         with folder.locked("run", wait=False):
             self._ask()
             try:
-                unfinished = execute(folder, self.stages, executor, self.config.resources.retries, say)
+                retries, warm = self.config.resources.retries, self.config.max_devices == 1
+                unfinished = execute(folder, self.stages, executor, say, retries=retries, warm=warm)
             finally:
                 write_manifest(folder, self.config, self.stages, self.command)
         if unfinished:

@@ -78,6 +78,10 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
     Raises:
         RunError: The stage did not write what it should.
     """
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        # One more process of a training on several devices: the first one keeps account.
+        stage.work(config, folder.path)
+        return True
     with folder.locked(stage.name, wait=True):
         request = folder.request(stage.name) or stage.request()
         inputs = _inputs(stage, config, folder)
