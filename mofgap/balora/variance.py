@@ -87,12 +87,14 @@ def sensitivity(
         G = A.new_zeros(n_inputs, *A.shape) if not layer_calls else _outer_products(layer_calls[0], rows)
         for call in layer_calls[1:]:
             G = G + _outer_products(call, rows)
-        per_layer.append(torch.linalg.vector_norm(A * G, dim=(1, 2)).square())
+        # B was left unscaled, and a variance takes the scale twice.
+        scale = layer.scaling**2
+        per_layer.append(scale * torch.linalg.vector_norm(A * G, dim=(1, 2)).square())
         if row_to_input is not None and per_row:
             share = A.new_zeros(row_to_input.shape[0])
             for call in layer_calls:
                 share = share + _shares(call, A.square() * G, rows, row_to_input)
-            shares.append(share)
+            shares.append(scale * share)
     return Sensitivity(
         output, torch.stack(per_layer, 1), torch.stack(shares, 1) if per_row else None, row_to_input
     )
@@ -100,7 +102,7 @@ def sensitivity(
 
 @dataclass(frozen=True)
 class _Call:
-    """One call of a layer: x (..., d_in) and g = df/dh (..., r), in the precision of A."""
+    """One call of a layer: x (..., d_in) and g = df/dh / s (..., r), in the precision of A."""
 
     x: Tensor
     g: Tensor
@@ -122,7 +124,7 @@ def _run(
         gradients = iter(torch.autograd.grad(output.sum(), outputs, allow_unused=True))
     calls = []
     for layer, recorded in zip(layers.values(), recordings, strict=True):
-        dtype, B = layer.lora_A.dtype, layer.scaling * layer.lora_B.detach()
+        dtype, B = layer.lora_A.dtype, layer.lora_B.detach()
         reached = ((recording.x, next(gradients)) for recording in recorded)
         calls.append([_Call(x.to(dtype), g.to(dtype) @ B) for x, g in reached if g is not None])
     return output.detach(), calls
@@ -141,9 +143,11 @@ def _recording(layers: Mapping[str, AdaptedLinear]) -> Iterator[list[list[Record
 
 
 def _outer_products(call: _Call, rows: InputRows) -> Tensor:
-    """(n_inputs, r, d_in): each input's own df/dA, the sum over its rows of g xᵀ."""
-    counts = rows.counts(call.x)
+    """(n_inputs, r, d_in): each input's own df/dA / s, the sum over its rows of g xᵀ."""
     g, x = call.g.flatten(0, -2), call.x.flatten(0, -2)
+    if rows.n_inputs == 1:
+        return (g.mT @ x)[None]
+    counts = rows.counts(call.x)
     if _all_equal(counts):
         return _by_input(g, rows).mT @ _by_input(x, rows)
     return torch.stack(
