@@ -78,7 +78,8 @@ class Browser:
         axe = pytest.importorskip("axe_core_python")
         self.run((Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
         found: list[str] = self.run(
-            "return axe.run({exclude: ['figure svg']}).then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact))"
+            "return axe.run({exclude: ['figure svg']}).then(r => r.violations"
+            ".filter(v => ['serious', 'critical'].includes(v.impact))"
             ".map(v => `${v.id}: ${v.nodes.map(n => n.target.join(' ')).slice(0, 5).join(', ')}`))"
         )
         return found
