@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.options import BatchAtoms, Cache, Devices, Epochs, Precision, Resume, TrainingDevice
 
 
 def pretrain(
@@ -19,18 +20,16 @@ def pretrain(
     ),
     blocks: Annotated[int, typer.Option(min=1, help="Attention blocks.")] = 5,
     width: Annotated[int, typer.Option(min=8, help="Features of an atom.")] = 128,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training structures.")] = 8,
-    batch_atoms: Annotated[int, typer.Option(min=1, help="Atoms of a batch.")] = 2500,
+    epochs: Epochs = 8,
+    batch_atoms: BatchAtoms = 2500,
     learning_rate: Annotated[float, typer.Option(min=0, help="Peak of the schedule.")] = 1.5e-3,
     citation: Annotated[str, typer.Option(help="Whom to cite for the table, and its licence.")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order and masks.")] = 0,
-    cache: Annotated[Path | None, typer.Option(help="Folder to keep graphs in.")] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="How many devices, a process each.")] = 1,
-    precision: Annotated[
-        Literal["32-true", "bf16-mixed"], typer.Option(help="bf16-mixed is faster where it is supported.")
-    ] = "32-true",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    cache: Cache = None,
+    device: TrainingDevice = "auto",
+    devices: Devices = 1,
+    precision: Precision = "32-true",
+    resume: Resume = False,
 ) -> None:
     """Pretrain the crystal transformer on per-atom charges, bond orders, moments and masked elements.
 

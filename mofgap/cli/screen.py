@@ -8,6 +8,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from mofgap.cli.options import Disorder
+
 
 class RankBy(StrEnum):
     """What comes first."""
@@ -40,13 +42,6 @@ class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
-
-
-class Disorder(StrEnum):
-    """What to do about partial occupancies."""
-
-    refuse = "refuse"
-    majority = "majority"
 
 
 def screen(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.options import Disorder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,13 +48,6 @@ class Inputs(StrEnum):
     cif = "cif"
     poscar = "poscar"
     vasp = "vasp"
-
-
-class Disorder(StrEnum):
-    """What to do about partial occupancies."""
-
-    refuse = "refuse"
-    majority = "majority"
 
 
 def select(

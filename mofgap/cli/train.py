@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.options import BatchAtoms, Cache, Devices, Epochs, Precision, Resume, TrainingDevice
 
 
 def train(
@@ -40,10 +41,10 @@ def train(
     ] = 2,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the adapters.")] = 64,
     head_hidden: Annotated[int, typer.Option(min=1, help="Width of the gap head.")] = 256,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training structures.")] = 20,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Peak rate of adapters and head.")] = 1e-3,
-    kl_weight: Annotated[float, typer.Option(min=0, help="Weight of the divergence from the prior.")] = 0.1,
-    batch_atoms: Annotated[int, typer.Option(min=1, help="Atoms of a batch.")] = 2500,
+    epochs: Epochs = 20,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak rate of adapters and head.")] = 4e-4,
+    kl_weight: Annotated[float, typer.Option(min=0, help="Weight of the divergence from the prior.")] = 1.0,
+    batch_atoms: BatchAtoms = 2500,
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many epochs without improvement.")
     ] = None,
@@ -56,13 +57,11 @@ def train(
     level_of_theory: Annotated[str, typer.Option(help="Of the labels, shown with each gap.")] = "unknown",
     citation: Annotated[str, typer.Option(help="Whom to cite for the labels, and their licence.")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order and noise.")] = 0,
-    cache: Annotated[Path | None, typer.Option(help="Folder to keep graphs in.")] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="How many devices, a process each.")] = 1,
-    precision: Annotated[
-        Literal["32-true", "bf16-mixed"], typer.Option(help="bf16-mixed is faster where it is supported.")
-    ] = "32-true",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    cache: Cache = None,
+    device: TrainingDevice = "auto",
+    devices: Devices = 1,
+    precision: Precision = "32-true",
+    resume: Resume = False,
 ) -> None:
     """Fine-tune a gap model on labelled structures, calibrate it, and write a model folder.
 

@@ -53,12 +53,12 @@ class FinetuneConfig:
 
     epochs: int = 20
     batch_atoms: int = 2500
-    learning_rate: float = 1e-3
+    learning_rate: float = 4e-4
     encoder_learning_rate: float = 3e-4
     noise_learning_rate: float = 1e-2
     weight_decay: float = 0.01
     warmup: float = 0.05
-    kl_weight: float = 0.1
+    kl_weight: float = 1.0
     kl_warmup: float = 0.3
     noise: Kind = "weights"
     constant_alpha: bool = False
