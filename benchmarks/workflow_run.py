@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -56,16 +57,15 @@ def main() -> None:
 def _overhead(config: Path, root: Path, settings: Sequence[str]) -> None:
     """By hand, with one job, with two, and once more with nothing to do."""
     by_hand = [sys.executable, "-c", BY_HAND, str(config), str(root / "hand"), *settings]
-    seconds = {"stages by hand, one process": _timed(by_hand)}
+    used = {"stages by hand, one process": _timed(by_hand)}
     for jobs in (1, 2):
-        seconds[f"mofgap run -j {jobs}"] = _timed(_run(config, root / f"jobs{jobs}", settings, jobs))
-    seconds["mofgap run -j 2, all done"] = _timed(_run(config, root / "jobs2", settings, 2))
-    base = seconds["stages by hand, one process"]
-    print_table(["", "s", "s over by hand"], [[name, s, s - base] for name, s in seconds.items()])
-    print_table(
-        ["cost of the stages, -j 1", "s"],
-        [[name, cost] for name, cost in _costs(root / "jobs1").items()],
-    )
+        used[f"mofgap run -j {jobs}"] = _timed(_run(config, root / f"jobs{jobs}", settings, jobs))
+    used["mofgap run -j 2, all done"] = _timed(_run(config, root / "jobs2", settings, 2))
+    base = used["stages by hand, one process"]
+    header = ["", "s", "over by hand", "CPU s", "over by hand"]
+    print_table(header, [[name, s, s - base[0], cpu, cpu - base[1]] for name, (s, cpu) in used.items()])
+    costs = [[name, cost] for name, cost in _costs(root / "jobs1").items()]
+    print_table(["cost of the stages, -j 1", "s"], costs)
     same = {name: sha256(root / name / "predictions.parquet") for name in ("hand", "jobs1", "jobs2")}
     print(f"predictions.parquet bit for bit the same: {len(set(same.values())) == 1}")
 
@@ -73,7 +73,7 @@ def _overhead(config: Path, root: Path, settings: Sequence[str]) -> None:
 def _kills(config: Path, root: Path, settings: Sequence[str], n_kills: int, seed: int) -> None:
     """Kill a run at random moments, resume it, and compare its table with that of one left alone."""
     whole = root / "whole"
-    seconds = _timed(_run(config, whole, settings, 2))
+    seconds, _ = _timed(_run(config, whole, settings, 2))
     draw = random.Random(seed)
     rows = []
     for kill in range(n_kills):
@@ -87,7 +87,7 @@ def _kills(config: Path, root: Path, settings: Sequence[str], n_kills: int, seed
         (os.killpg if kill % 2 else os.kill)(process.pid, signal.SIGKILL)
         process.wait()
         n_done = len(list(run.glob("stages/**/*.done")))
-        resumed = _timed(_run(config, run, settings, 2))
+        resumed, _ = _timed(_run(config, run, settings, 2))
         same = sha256(run / "predictions.parquet") == sha256(whole / "predictions.parquet")
         what = "all processes" if kill % 2 else "mofgap run alone"
         rows.append([f"{moment:.1f} s", what, n_done, resumed, same])
@@ -101,10 +101,13 @@ def _run(config: Path, run: Path, settings: Sequence[str], jobs: int) -> list[st
     return [sys.executable, "-m", "mofgap", "run", str(config), "-o", str(run), "-j", str(jobs), *changes]
 
 
-def _timed(command: Sequence[str]) -> float:
-    begun = time.monotonic()
+def _timed(command: Sequence[str]) -> tuple[float, float]:
+    """Seconds of a command by the clock, and of CPU time of all its processes."""
+    begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.monotonic() - begun
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.monotonic() - begun, cpu
 
 
 def _costs(run: Path) -> dict[str, float]:

@@ -15,17 +15,21 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import print_table
+from mofgap.crystals.inputs import expand_inputs
 from mofgap.screening.row import Row
 from mofgap.screening.shard import Shard
 from mofgap.shipped import shipped_folder
 from mofgap.workflow.folder import sha256
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-GATHER_ROWS = 100_000
+GATHER_ROWS = 1_000_000
 
 
 def main() -> None:
@@ -34,6 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mofgap-benchmark-") as folder:
         root = Path(folder)
         rate, bytes_a_row = _shards(arguments.inputs, arguments.shards, arguments.model, root)
+        passing = {kind: _passing(root, kind) for kind in ("zip", "folder")}
         seconds_a_row, kilobytes_a_row = _gathering(root, arguments.rows)
     n = arguments.millions * 1_000_000
     print_table(
@@ -41,6 +46,7 @@ def main() -> None:
         [
             ["core hours of screening", n / rate / 3600],
             ["hours on 1,000 cores", n / rate / 3600 / 1000],
+            *[[f"hours a shard to pass over a {k}", n * s / 3600] for k, s in passing.items()],
             ["GB of shards", n * bytes_a_row / 1e9],
             ["hours to gather", n * seconds_a_row / 3600],
             ["GB of memory to gather", n * kilobytes_a_row / 1e6],
@@ -69,7 +75,7 @@ def _shards(inputs: Sequence[str], n_shards: int, model: str, root: Path) -> tup
 
 def _first(inputs: Sequence[str]) -> Path:
     """A CIF to measure the start with."""
-    return next(iter(sorted(shipped_folder("examples").glob("*.cif"))), Path(inputs[0]))
+    return next(iter(sorted(shipped_folder("examples").glob("*.cif"))), Path(*inputs[:1]))
 
 
 def _screen(arguments: Sequence[str]) -> tuple[int, float]:
@@ -90,22 +96,49 @@ def _call(*arguments: str) -> tuple[str, float]:
     return done.stderr, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def _passing(root: Path, kind: str, n_inputs: int = 20_000) -> float:
+    """CPU seconds that a shard takes to pass over an input of another shard, in a zip or a folder."""
+    names = [f"{i % 100:02}/structure-{i}.cif" for i in range(n_inputs)]
+    place = root / f"many.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(place, "w") as archive:
+            for name in names:
+                archive.writestr(name, b"")
+    else:
+        for name in names:
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).touch()
+    begun = time.process_time()
+    assert not list(Shard(n_inputs + 1, n_inputs + 1).take(expand_inputs([place])))
+    seconds = time.process_time() - begun
+    print(f"passing over {n_inputs:,} inputs in a {kind}: {seconds:.2f} s of CPU time")
+    return seconds / n_inputs
+
+
 def _gathering(root: Path, n_rows: int) -> tuple[float, float]:
-    """Gather a made-up shard of many rows; returns seconds and kilobytes of memory a row."""
-    row = json.loads((next(root.glob("gaps.csv.shard-*.jsonl"))).read_text().splitlines()[1])[0]
-    shard = Shard(1, 1)
+    """Gather made-up shards of many rows; returns CPU seconds and kilobytes of memory of one row more."""
+    row = json.loads(next(root.glob("gaps.csv.shard-*.jsonl")).read_text().splitlines()[1])[0]
+    few, many = (_gather(root, row, n) for n in (n_rows // 10, n_rows))
+    more = n_rows - n_rows // 10
+    return (many[0] - few[0]) / more, (many[1] - few[1]) / more
+
+
+def _gather(root: Path, row: dict[str, Any], n_rows: int) -> tuple[float, float]:
+    """CPU seconds and kilobytes of memory of gathering a shard of copies of a row, with a name each."""
+    shard, output = Shard(1, 1), root / f"{n_rows}.csv"
     inputs = [(Row(**{**row, "file": f"{row['file']}-{i}"}),) for i in range(n_rows)]
-    for _ in shard.take(inputs):  # type: ignore[arg-type]
-        pass
-    path = shard.path(root / "many.csv")
-    shard.write(path, {"rank_by": "low", "top": None, "novel": "keep", "coverage": 0.9}, inputs)
-    command = [sys.executable, "-m", "mofgap", "gather", str(path), "-o", str(root / "many.csv")]
+    shard.n_inputs = n_rows
+    header = {"rank_by": "low", "top": None, "novel": "keep", "coverage": 0.9}
+    shard.write(shard.path(output), header, inputs)
+    command = [sys.executable, "-m", "mofgap", "gather", str(shard.path(output)), "-o", str(output)]
     with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as process:
-        _, _, used = os.wait4(process.pid, 0)
-        process.returncode = 0
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"mofgap gather ended with {process.returncode}")
     seconds = used.ru_utime + used.ru_stime
     print(f"gathering {n_rows:,} rows: {seconds:.1f} s of CPU time, {used.ru_maxrss / 1024:.0f} MB")
-    return seconds / n_rows, used.ru_maxrss / n_rows
+    return seconds, float(used.ru_maxrss)
 
 
 def _arguments() -> argparse.Namespace:

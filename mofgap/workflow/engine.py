@@ -135,7 +135,6 @@ def _follow(
 ) -> None:
     """Wait for Snakemake and say which stages have ended meanwhile."""
     waiting = [stage.name for stage in stages if not folder.done(stage.name).exists()]
-    n_before = len(stages) - len(waiting)
     running = True
     try:
         while running:
@@ -151,8 +150,6 @@ def _follow(
         process.send_signal(signal.SIGTERM)
         process.wait()
         raise
-    if n_before == len(stages):
-        say("every stage was done already")
 
 
 def failures(folder: RunFolder, unfinished: Sequence[str], n_lines: int = 5) -> list[str]:

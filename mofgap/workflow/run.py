@@ -84,7 +84,10 @@ class Workflow:
         check_installed(executor)
         folder = self.folder
         with folder.locked("run", wait=False):
-            self._ask()
+            if not self._ask():
+                say("every stage was done already")
+                write_manifest(folder, self.config, self.stages, self.command)
+                return self._outcome()
             try:
                 retries, warm = self.config.resources.retries, self.config.max_devices == 1
                 unfinished = execute(folder, self.stages, executor, say, retries=retries, warm=warm)
@@ -92,19 +95,22 @@ class Workflow:
                 write_manifest(folder, self.config, self.stages, self.command)
         if unfinished:
             raise RunError("\n".join([*failures(folder, unfinished), _unfinished(unfinished, folder)]))
-        return f"{self.path}: {', '.join(self._results())}"
+        return self._outcome()
 
-    def _ask(self) -> None:
-        """Write configuration and requests, and take away the mark of what is stale."""
+    def _ask(self) -> bool:
+        """Write configuration and requests, and take away the mark of what is stale; whether anything is."""
         self.folder.write_config(self.config)
         for stage in self.stages:
             self.folder.write_request(stage.name, stage.request())
-        for name in self.reasons():
+        stale = self.reasons()
+        for name in stale:
             self.folder.done(name).unlink(missing_ok=True)
+        return bool(stale)
 
-    def _results(self) -> list[str]:
+    def _outcome(self) -> str:
         last = [stage for stage in self.stages if stage.rule in ("compare", "gather", "report")]
-        return [name for stage in last for name in self.folder.files(stage.writes)]
+        results = [name for stage in last for name in self.folder.files(stage.writes)]
+        return f"{self.path}: {', '.join(results)}"
 
 
 def _unfinished(names: list[str], folder: RunFolder) -> str:

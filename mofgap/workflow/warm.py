@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 from tempfile import TemporaryDirectory
+from typing import NoReturn
 
 MODULES = (
     "mofgap.cli.main",
@@ -49,6 +50,7 @@ def warm_process(modules: tuple[str, ...] = MODULES) -> Iterator[str]:
         finally:
             assert process.stdin is not None
             process.stdin.close()
+            process.terminate()  # it may still be importing, and then listens to nothing else
             process.wait()
 
 
@@ -75,7 +77,7 @@ class Warm:
         self.selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
 
     def serve(self) -> None:
-        """Fork for each request, until standard input ends; then end the jobs too."""
+        """Fork for each request, until standard input ends; then end, and the jobs too."""
         while True:
             for key, _ in self.selector.select():
                 if key.fileobj is self.listener:
@@ -85,9 +87,13 @@ class Warm:
                 elif isinstance(key.fileobj, socket.socket):
                     self._gone(key.fileobj)
                 else:
-                    for job in self.jobs.values():
-                        os.kill(job.pid, signal.SIGKILL)
-                    return
+                    self.stop()
+
+    def stop(self) -> NoReturn:
+        """End, and the jobs with it."""
+        for job in self.jobs.values():
+            os.kill(job.pid, signal.SIGKILL)
+        os._exit(0)
 
     def _begin(self) -> None:
         connection, _ = self.listener.accept()
@@ -137,7 +143,8 @@ def _work(request: dict[str, object], outputs: list[int]) -> None:
             os.dup2(source, target)
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 (it lives as long as the process)
         sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         os.chdir(str(request["directory"]))
         from mofgap.cli.main import app
 
@@ -161,7 +168,9 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run to handle
     for module in modules:
         importlib.import_module(module)
-    Warm(socket.socket(fileno=int(descriptor))).serve()
+    warm = Warm(socket.socket(fileno=int(descriptor)))
+    signal.signal(signal.SIGTERM, lambda number, frame: warm.stop())
+    warm.serve()
 
 
 if __name__ == "__main__":
