@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, cast
 
 import torch
@@ -156,14 +157,15 @@ class CrystalTransformer(Encoder):
         blocks = [cast(Block, block) for block in self.blocks]
         for block in blocks[: self.n_fixed - 1]:
             outputs.append(block(outputs[-1], block.shape(bonds), batch.neighbour, batch.weight))
-        return Fixed(outputs, [block.shape(bonds) for block in blocks[self.n_fixed - 1 :]])
+        # Shaped when first asked for, while the caches hold what is needed, and kept for further passes.
+        return Fixed(outputs, [cache(partial(block.shape, bonds)) for block in blocks[self.n_fixed - 1 :]])
 
     def forward(self, batch: Any, fixed: Fixed | None = None) -> Tensor:
         """Atom features (n_atoms, n_blocks + 1, width): the embedding and the output of every block."""
         fixed = self.prepare(batch) if fixed is None else fixed
         outputs = list(fixed.outputs)
         for block, bond in zip(self.blocks[self.n_fixed - 1 :], fixed.extra, strict=True):
-            outputs.append(block(outputs[-1], bond, batch.neighbour, batch.weight))
+            outputs.append(block(outputs[-1], bond(), batch.neighbour, batch.weight))
         return torch.stack([*outputs[:-1], self.norm(outputs[-1])], dim=1)
 
 
