@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-atoms", type=int, default=800, help="small, since the labels are few")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--kl-weight", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="a quick look: so many test rows, chosen at random")
     options = parser.parse_args()
@@ -105,6 +106,7 @@ def main() -> None:
         epochs=options.epochs,
         batch_atoms=options.batch_atoms,
         learning_rate=options.learning_rate,
+        kl_weight=options.kl_weight,
         seed=options.seed,
     )
     as_it_is = mae(test[options.target], np.maximum(raw_gaps(source, test), 0.0))

@@ -42,8 +42,16 @@ def train(
     rank: Annotated[int, typer.Option(min=1, help="Rank of the adapters.")] = 64,
     head_hidden: Annotated[int, typer.Option(min=1, help="Width of the gap head.")] = 256,
     epochs: Epochs = 20,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Peak rate of adapters and head.")] = 4e-4,
-    kl_weight: Annotated[float, typer.Option(min=0, help="Weight of the divergence from the prior.")] = 1.0,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(min=0, help="Peak rate of adapters and head.", show_default="4e-4; 1e-3 with --from"),
+    ] = None,
+    kl_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Weight of the divergence from the prior.", show_default="1; 0.1 with --from"
+        ),
+    ] = None,
     batch_atoms: BatchAtoms = 2500,
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many epochs without improvement.")
@@ -81,11 +89,13 @@ def train(
     from mofgap.training.recipe import FEW_LABELS
     from mofgap.training.recipe import train as train_model
 
+    # What few labels need of a model that knows the structures already: a faster rate, a looser posterior.
+    usual_rate, usual_weight = (4e-4, 1.0) if start_from is None else (1e-3, 0.1)
     config = FinetuneConfig(
         epochs=epochs,
         batch_atoms=batch_atoms,
-        learning_rate=learning_rate,
-        kl_weight=kl_weight,
+        learning_rate=usual_rate if learning_rate is None else learning_rate,
+        kl_weight=usual_weight if kl_weight is None else kl_weight,
         patience=patience,
         seed=seed,
     )
