@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 MODULES = (
+    "pyarrow.parquet",
     "mofgap.cli.main",
     "mofgap.comparison.stages",
     "mofgap.comparison.training",
@@ -162,12 +163,24 @@ def _work(request: dict[str, object], outputs: list[int]) -> None:
         os._exit(code)
 
 
+def _first_use() -> None:
+    """Let numba compile once: what it loads then would cost each job some tenths of a second.
+
+    Nothing that starts threads may be used here, since they do not survive a fork: no autograd, no pyarrow.
+    """
+    import numba
+
+    numba.njit(lambda x: x + 1)(1.0)
+
+
 def main(arguments: list[str]) -> None:
     """Import, then serve."""
     descriptor, *modules = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run to handle
     for module in modules:
         importlib.import_module(module)
+    if "mofgap.comparison.training" in modules:
+        _first_use()
     warm = Warm(socket.socket(fileno=int(descriptor)))
     signal.signal(signal.SIGTERM, lambda number, frame: warm.stop())
     warm.serve()
