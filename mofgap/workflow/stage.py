@@ -160,8 +160,8 @@ def _measured(work: Callable[[], None], threads: int) -> dict[str, Any]:
         resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     cost = {
-        "seconds": round(time.monotonic() - begun, 2),
-        "cpu_seconds": round(_cpu_seconds() - begun_cpu, 2),
+        "seconds": round(time.monotonic() - begun, 4),
+        "cpu_seconds": round(_cpu_seconds() - begun_cpu, 4),
         "peak_memory_mb": round(peak_kb / 2**10, 1),
         "threads": threads,
         "host": platform.node(),

@@ -306,7 +306,8 @@ def test_a_killed_comparison_goes_on_to_the_same_result(
         stages.predict(config, folder, "split/balora-seed0")
     assert kept.stat().st_mtime_ns == before
     file = "predictions/split/balora-seed0.parquet"
-    pd.testing.assert_frame_equal(pd.read_parquet(run / file), pd.read_parquet(straight / file), rtol=1e-4)
+    resumed, whole = pd.read_parquet(run / file), pd.read_parquet(straight / file)
+    pd.testing.assert_frame_equal(resumed, whole, rtol=1e-4, atol=1e-5)  # eV, and gaps may be near zero
 
 
 def test_the_command_prints_what_it_found(
