@@ -20,6 +20,7 @@ from mofgap.gap.predictor import load_model
 from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.finetune import FinetuneConfig
 from mofgap.training.labels import Labels
+from mofgap.training.loop import Compute
 from mofgap.training.recipe import FEW_LABELS, predict_store, train
 from mofgap.uncertainty.metrics import mae
 
@@ -61,7 +62,13 @@ def compare(
         with tempfile.TemporaryDirectory() as folder:
             about = About("few-labels")
             outcome = train(
-                labels, Path(folder), model_config, config, start, about, device="cpu", progress=False
+                labels,
+                Path(folder),
+                model_config,
+                config,
+                start,
+                about,
+                compute=Compute("cpu", progress=False),
             )
         scores = outcome.metrics["test"]
         rows.append([*numbers, name, scores["mae_ev"], scores["coverage_90"], scores["width_90_ev"]])

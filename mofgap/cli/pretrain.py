@@ -39,7 +39,7 @@ def pretrain(
     from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
     from mofgap.training.atoms import PretrainConfig
     from mofgap.training.card import write_encoder_card
-    from mofgap.training.loop import TrainingError
+    from mofgap.training.loop import Compute, TrainingError
     from mofgap.training.pretrain import pretrain as pretrain_encoder
 
     try:
@@ -51,10 +51,7 @@ def pretrain(
             PretrainConfig(epochs=epochs, batch_atoms=batch_atoms, learning_rate=learning_rate, seed=seed),
             cache=cache,
             resume=resume,
-            device=device,
-            devices=devices,
-            precision=precision,
-            progress=sys.stderr.isatty(),
+            compute=Compute(device, devices, precision=precision, progress=sys.stderr.isatty()),
         )
     except (TableError, TrainingError, OSError, ValueError) as error:
         fail(str(error), NOTHING_DONE)

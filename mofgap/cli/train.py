@@ -85,7 +85,7 @@ def train(
     from mofgap.training.encoder_folder import find_encoder
     from mofgap.training.finetune import FinetuneConfig
     from mofgap.training.labels import read_labels
-    from mofgap.training.loop import TrainingError
+    from mofgap.training.loop import Compute, TrainingError
     from mofgap.training.recipe import FEW_LABELS
     from mofgap.training.recipe import train as train_model
 
@@ -127,10 +127,7 @@ def train(
             about,
             cache=cache,
             resume=resume,
-            device=device,
-            devices=devices,
-            precision=precision,
-            progress=sys.stderr.isatty(),
+            compute=Compute(device, devices, precision=precision, progress=sys.stderr.isatty()),
         )
     except (TableError, ModelError, TrainingError, OSError) as error:
         fail(str(error), NOTHING_DONE)

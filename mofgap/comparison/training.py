@@ -23,7 +23,7 @@ from mofgap.gap.model import GapModel, GapModelConfig, Method
 from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS
 from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
 from mofgap.training.labels import Labels
-from mofgap.training.loop import LAST, METRICS, seconds_trained
+from mofgap.training.loop import LAST, METRICS, Compute, seconds_trained
 from mofgap.training.recipe import calibration_of, predict_store
 from mofgap.uncertainty.novelty import fit_novelty
 
@@ -127,7 +127,7 @@ def _fit(
     known = None  # a random encoder's features are the seed's own
     if model.config.method == "full" or wanted.recipe.start == "pretrained":
         known = encoder.features(config, run, dataset, wanted.recipe)[rows]
-    training = folder / "training"
+    training, asked = folder / "training", config.compute
     found = finetune(
         model,
         data,
@@ -135,11 +135,7 @@ def _fit(
         finetune_config(wanted),
         features=known,
         resume=(training / LAST).exists(),
-        device=config.compute.device,
-        devices=config.compute.devices,
-        strategy=config.compute.strategy,
-        precision=config.compute.precision,
-        progress=False,
+        compute=Compute(asked.device, asked.devices, asked.strategy, asked.precision, progress=False),
     )
     _save(config, folder, wanted, model, labels, data, found)
     return len(data.train), n_trainable

@@ -21,7 +21,7 @@ from mofgap.balora.sampling import Kind
 from mofgap.crystals.dataset import GraphStore
 from mofgap.crystals.graph import pack_by_atoms
 from mofgap.gap.model import GapModel
-from mofgap.training.loop import fit, loader, warmup_cosine
+from mofgap.training.loop import ANYTHING, Compute, fit, loader, warmup_cosine
 
 MIN_SLOPE_ROWS = 10
 MIN_SLOPE, MAX_SLOPE = 0.3, 3.0
@@ -199,11 +199,7 @@ def finetune(
     features: Tensor | None = None,
     warm: bool = False,
     resume: bool = False,
-    device: str = "auto",
-    devices: int = 1,
-    strategy: str = "auto",
-    precision: str = "32-true",
-    progress: bool = True,
+    compute: Compute = ANYTHING,
 ) -> Tensor:
     """Fine-tune in place; the model ends in its best epoch on validation, or in the last without any.
 
@@ -215,11 +211,7 @@ def finetune(
         features: Pooled frozen features of all structures, where they are known.
         warm: The model predicts gaps already, of another kind: start from the line through its predictions.
         resume: Go on from the last checkpoint.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        devices: How many of them, a process each.
-        strategy: Lightning's word for how they share the work, such as ``ddp``.
-        precision: Lightning's word, such as ``bf16-mixed``.
-        progress: Draw a progress bar.
+        compute: What it runs on.
 
     Returns:
         (n_structures, n_features) pooled frozen features of all structures.
@@ -239,7 +231,7 @@ def finetune(
         model.noise_network.ignore_features()
     train = loader(data.store, data.train, config.batch_atoms, config.seed)
     val = loader(data.store, data.val, config.batch_atoms, None) if data.val else None
-    module = Finetuning(model, features, gaps, config, config.epochs * len(train) // devices)
+    module = Finetuning(model, features, gaps, config, config.epochs * len(train) // compute.devices)
     best = fit(
         module,
         train,
@@ -249,11 +241,7 @@ def finetune(
         monitor="val_mae_ev" if data.val else None,
         patience=config.patience,
         resume=resume,
-        device=device,
-        devices=devices,
-        strategy=strategy,
-        precision=precision,
-        progress=progress,
+        compute=compute,
     )
     module.load_state_dict(torch.load(best, map_location="cpu", weights_only=False)["state_dict"])
     model.cpu().eval()

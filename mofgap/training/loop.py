@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,40 @@ def warmup_cosine(optimizer: torch.optim.Optimizer, total_steps: int, warmup: fl
     return LambdaLR(optimizer, factor)
 
 
+@dataclass(frozen=True)
+class Compute:
+    """What a training runs on.
+
+    Attributes:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        devices: How many of them, a process each; the batches of a step add up.
+        strategy: Lightning's word for how they share the work, such as ``ddp``.
+        precision: Lightning's word for it, such as ``bf16-mixed``.
+        progress: Draw a progress bar.
+    """
+
+    device: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    progress: bool = True
+
+    @property
+    def trainer(self) -> dict[str, Any]:
+        """The same in the words of Lightning's ``Trainer``."""
+        return {
+            "accelerator": {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[self.device],
+            "devices": self.devices,
+            "strategy": self.strategy,
+            "precision": self.precision,
+            "enable_progress_bar": self.progress,
+        }
+
+
+ANYTHING = Compute()
+"""One device, the best there is."""
+
+
 def fit(
     module: L.LightningModule,
     train: DataLoader[Any],
@@ -108,11 +143,7 @@ def fit(
     monitor: str | None,
     patience: int | None = None,
     resume: bool = False,
-    device: str = "auto",
-    devices: int = 1,
-    strategy: str = "auto",
-    precision: str = "32-true",
-    progress: bool = True,
+    compute: Compute = ANYTHING,
     callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train, keeping the last and the best state on disk.
@@ -130,12 +161,8 @@ def fit(
             last epoch.
         patience: Stop after so many epochs without improvement; None never does.
         resume: Go on from the last checkpoint of ``folder``.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        devices: How many of them, a process each; the batches of a step add up. The program goes on after
-            this call in the first process alone.
-        strategy: Lightning's word for how they share the work, such as ``ddp``.
-        precision: Lightning's word for it, such as ``bf16-mixed``.
-        progress: Draw a progress bar.
+        compute: What it runs on. With several devices, the program goes on after this call in the first
+            process alone.
         callbacks: Added to these.
 
     Returns:
@@ -150,7 +177,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and its device list
     kept = [ModelCheckpoint(folder, filename="last", monitor=None, enable_version_counter=False)]
-    extra: list[Callback] = [RichProgressBar()] if progress else []
+    extra: list[Callback] = [RichProgressBar()] if compute.progress else []
     if monitor is not None:
         kept.insert(
             0, ModelCheckpoint(folder, filename="best", monitor=monitor, enable_version_counter=False)
@@ -158,18 +185,14 @@ def fit(
         if patience is not None:
             extra.append(EarlyStopping(monitor, patience=patience))
     trainer = L.Trainer(
-        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
-        devices=devices,
-        strategy=strategy,
         max_epochs=epochs,
-        precision=precision,
         logger=False,
         callbacks=[*extra, *callbacks, EpochLog(folder / METRICS), *kept],
         num_sanity_val_steps=0,
-        enable_progress_bar=progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
         gradient_clip_val=1.0,
+        **compute.trainer,
     )
     trainer.fit(
         module, train, val, ckpt_path=str(last) if resume and last.exists() else None, weights_only=False

@@ -17,7 +17,7 @@ from mofgap.crystals.graph import GraphConfig
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
 from mofgap.training.atoms import ATOM_TARGETS, SIZE_ONLY, AtomHeads, PretrainConfig
 from mofgap.training.encoder_folder import save_encoder
-from mofgap.training.loop import fit, loader, warmup_cosine
+from mofgap.training.loop import ANYTHING, Compute, fit, loader, warmup_cosine
 
 
 def atom_targets(frame: pd.DataFrame) -> Tensor:
@@ -92,10 +92,7 @@ def pretrain(
     *,
     cache: Path | None = None,
     resume: bool = False,
-    device: str = "auto",
-    devices: int = 1,
-    precision: str = "32-true",
-    progress: bool = True,
+    compute: Compute = ANYTHING,
 ) -> Path:
     """Pretrain on the rows of split ``train``, choosing the epoch on split ``val``.
 
@@ -106,10 +103,7 @@ def pretrain(
         config: How to train it.
         cache: Folder of cached graphs.
         resume: Go on from the last checkpoint.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        devices: How many of them, a process each.
-        precision: Lightning's word, such as ``bf16-mixed``.
-        progress: Draw a progress bar.
+        compute: What it runs on.
 
     Returns:
         Path of the encoder's weights.
@@ -125,7 +119,7 @@ def pretrain(
     heads = AtomHeads(CrystalTransformer(encoder_config), seen.mean(0), seen.std(0))
     train = loader(store, positions["train"], config.batch_atoms, config.seed)
     val = loader(store, positions["val"], config.batch_atoms, None)
-    module = Pretraining(heads, target, config, config.epochs * len(train) // devices)
+    module = Pretraining(heads, target, config, config.epochs * len(train) // compute.devices)
     best = fit(
         module,
         train,
@@ -134,10 +128,7 @@ def pretrain(
         epochs=config.epochs,
         monitor="val_loss",
         resume=resume,
-        device=device,
-        devices=devices,
-        precision=precision,
-        progress=progress,
+        compute=compute,
     )
     state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
     prefix = "heads.encoder."

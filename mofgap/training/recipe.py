@@ -21,7 +21,7 @@ from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import Posterior, posterior
 from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
 from mofgap.training.labels import Labels
-from mofgap.training.loop import METRICS, seconds_trained
+from mofgap.training.loop import ANYTHING, METRICS, Compute, seconds_trained
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration, fit_calibration, quantile_edges
 from mofgap.uncertainty.conformal import Residuals
@@ -100,10 +100,7 @@ def train(
     *,
     cache: Path | None = None,
     resume: bool = False,
-    device: str = "auto",
-    devices: int = 1,
-    precision: str = "32-true",
-    progress: bool = True,
+    compute: Compute = ANYTHING,
 ) -> Outcome:
     """Train a gap model and write its folder.
 
@@ -123,10 +120,7 @@ def train(
         about: Name, level of theory and citation to keep with it.
         cache: Folder of cached graphs.
         resume: Go on from the last checkpoint.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        devices: How many of them, a process each.
-        precision: Lightning's word, such as ``bf16-mixed``.
-        progress: Draw a progress bar.
+        compute: What it runs on.
 
     Raises:
         TrainingError: The folder holds a training already and ``resume`` is off.
@@ -144,10 +138,8 @@ def train(
         config=config,
         warm=parent is not None,
         resume=resume,
-        device=device,
-        devices=devices if data.val else 1,  # other processes end with the first training
-        precision=precision,
-        progress=progress,
+        # Without val more trainings follow, and other processes end with the first.
+        compute=compute if data.val else replace(compute, devices=1),
     )
     features = run(model, data, work)
     if len(data.train) >= MIN_MEMORY_ROWS:

@@ -82,7 +82,7 @@ def _do_pretrain(config: RunConfig, run: Path) -> None:
     from mofgap.crystals.dataset import read_table
     from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
     from mofgap.training.atoms import PretrainConfig
-    from mofgap.training.loop import LAST
+    from mofgap.training.loop import LAST, Compute
     from mofgap.training.pretrain import pretrain
 
     asked, folder = config.pretraining, run / PRETRAINED
@@ -98,10 +98,7 @@ def _do_pretrain(config: RunConfig, run: Path) -> None:
             seed=asked.seed,
         ),
         resume=(folder / LAST).exists(),
-        device=asked.device,
-        devices=asked.devices,
-        precision=asked.precision,
-        progress=False,
+        compute=Compute(asked.device, asked.devices, precision=asked.precision, progress=False),
     )
 
 

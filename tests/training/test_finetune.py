@@ -14,7 +14,7 @@ from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import encoder_weights
 from mofgap.gap.model import METHODS, GapModel, GapModelConfig, Method
 from mofgap.training.finetune import FinetuneConfig, Finetuning, Labelled, finetune
-from mofgap.training.loop import TrainingError
+from mofgap.training.loop import Compute, TrainingError
 
 CONFIG = FinetuneConfig(epochs=4, batch_atoms=30, learning_rate=1e-2, encoder_learning_rate=3e-3, seed=2)
 
@@ -39,7 +39,7 @@ def make_model(method: Method, encoder: CrystalTransformerConfig, weights: Path)
 def run(
     model: GapModel, data: Labelled, folder: Path, config: FinetuneConfig = CONFIG, resume: bool = False
 ) -> Tensor:
-    return finetune(model, data, folder, config, resume=resume, device="cpu", progress=False)
+    return finetune(model, data, folder, config, resume=resume, compute=Compute("cpu", progress=False))
 
 
 @pytest.mark.parametrize("method", METHODS)

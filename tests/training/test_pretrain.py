@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 from mofgap.crystals.dataset import TableError
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
 from mofgap.training.atoms import ATOM_TARGETS, PretrainConfig
-from mofgap.training.loop import TrainingError
+from mofgap.training.loop import Compute, TrainingError
 from mofgap.training.pretrain import Pretraining, atom_targets, pretrain
 
 CONFIG = PretrainConfig(epochs=4, batch_atoms=30, learning_rate=1e-2, seed=3)
 
 
 def run(frame: pd.DataFrame, folder: Path, encoder: CrystalTransformerConfig, resume: bool = False) -> Path:
-    return pretrain(frame, folder, encoder, CONFIG, resume=resume, device="cpu", progress=False)
+    return pretrain(frame, folder, encoder, CONFIG, resume=resume, compute=Compute("cpu", progress=False))
 
 
 def test_the_loss_falls_and_the_encoder_is_written(
@@ -83,7 +83,9 @@ def test_test_rows_are_never_seen(
         spoilt.loc[hidden, name] = spoilt.loc[hidden, name].map(lambda values: values * np.nan)
     config = PretrainConfig(epochs=1, batch_atoms=30)
     first, second = (
-        load_file(pretrain(frame, tmp_path / name, tiny_encoder, config, device="cpu", progress=False))
+        load_file(
+            pretrain(frame, tmp_path / name, tiny_encoder, config, compute=Compute("cpu", progress=False))
+        )
         for name, frame in (("first", tiny_frame), ("second", spoilt))
     )
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -20,7 +20,7 @@ from mofgap.gap.predictor import load_model
 from mofgap.training import recipe
 from mofgap.training.finetune import FinetuneConfig
 from mofgap.training.labels import read_labels
-from mofgap.training.loop import TrainingError
+from mofgap.training.loop import Compute, TrainingError
 from mofgap.training.recipe import Outcome, train
 
 CONFIG = FinetuneConfig(epochs=2, batch_atoms=40, learning_rate=1e-2)
@@ -40,7 +40,9 @@ def run(
     )
     labels = read_labels(table, None, "gap_ev")
     about = About("tiny", level_of_theory="made up")
-    return train(labels, folder, config, CONFIG, encoder, about, resume=resume, device="cpu", progress=False)
+    return train(
+        labels, folder, config, CONFIG, encoder, about, resume=resume, compute=Compute("cpu", progress=False)
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -22,6 +22,7 @@ from mofgap.training import recipe
 from mofgap.training.card import write_card
 from mofgap.training.finetune import FinetuneConfig, Labelled
 from mofgap.training.labels import Labels, read_labels
+from mofgap.training.loop import Compute
 from mofgap.training.recipe import Outcome, calibration_of, predict_store, train
 from mofgap.uncertainty.scaling import Scaling
 
@@ -51,14 +52,14 @@ def parent(
     folder = tmp_path_factory.mktemp("models") / "pbe"
     model = GapModelConfig(encoder_settings=asdict(tiny_encoder), head_hidden=16, rank=2)
     labels = read_labels(table.with_name("first.parquet"), None, "gap_ev")
-    train(labels, folder, model, CONFIG, encoder_file, About("pbe"), device="cpu", progress=False)
+    train(labels, folder, model, CONFIG, encoder_file, About("pbe"), compute=Compute("cpu", progress=False))
     return folder
 
 
 def go_on(table: Path, folder: Path, parent: Path, config: FinetuneConfig) -> Outcome:
     labels = read_labels(table, None, "hse_gap_ev")
     about = About("hse", level_of_theory="HSE06")
-    return train(labels, folder, None, config, parent, about, device="cpu", progress=False)
+    return train(labels, folder, None, config, parent, about, compute=Compute("cpu", progress=False))
 
 
 def test_adapters_and_head_move_and_the_encoder_does_not(table: Path, parent: Path, tmp_path: Path) -> None:
@@ -129,7 +130,14 @@ def test_without_validation_rows_all_epochs_are_run_and_errors_are_cross_fitted(
 
         def go_on(resume: bool, folder: Path = folder, labels: Labels = labels) -> Outcome:
             return train(
-                labels, folder, None, CONFIG, parent, ABOUT, resume=resume, device="cpu", progress=False
+                labels,
+                folder,
+                None,
+                CONFIG,
+                parent,
+                ABOUT,
+                resume=resume,
+                compute=Compute("cpu", progress=False),
             )
 
         outcome = go_on(resume=False)
