@@ -7,7 +7,6 @@ groups for the intervals instead, by cross-validation on the split.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.measure import one_thread, print_table
+from benchmarks.measure import add_table, one_thread, print_table
 from mofgap.crystals.bonds import IS_METAL
 from mofgap.crystals.dataset import cached_store, read_table
 from mofgap.gap.posterior import Posterior
@@ -137,15 +136,13 @@ def main() -> None:
     """Print the metrics, the coverage of every part, then the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
-    parser.add_argument("--table", type=Path, default=os.environ.get("MOFGAP_TABLE"), help="parquet table")
+    add_table(parser)
     parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--split", default="test", help="rows to predict")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     parser.add_argument("--groups", nargs="+", type=int, help="score these numbers of novelty groups instead")
     parser.add_argument("--cache", type=Path, help="folder of cached graphs")
     options = parser.parse_args()
-    if options.table is None:
-        parser.error("name the table with --table or in the environment variable MOFGAP_TABLE")
     one_thread()
     predictor = load_model(options.model, device="cpu")
     table = read_table(options.table)

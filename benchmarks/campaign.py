@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import one_thread, print_table
+from benchmarks.measure import add_table, one_thread, print_table
 from mofgap.crystals.dataset import cached_store, read_table
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.selection.candidates import GOALS, quality
@@ -90,7 +89,7 @@ def main() -> None:
     """Simulate the campaign on rows that the model was not trained on."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
-    parser.add_argument("--table", type=Path, default=os.environ.get("MOFGAP_TABLE"), help="parquet table")
+    add_table(parser)
     parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--splits", nargs="+", default=["val", "test"], help="rows to choose from")
     parser.add_argument("--window", nargs=2, type=float, default=(1.8, 3.0), help="ends in eV")
@@ -102,8 +101,6 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder of cached graphs")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     options = parser.parse_args()
-    if options.table is None:
-        parser.error("name the table with --table or in the environment variable MOFGAP_TABLE")
     one_thread()
     predictor = load_model(options.model, device="cpu")
     frame = read_table(options.table)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import one_thread, print_table
+from benchmarks.measure import add_table, one_thread, print_table
 from mofgap.crystals.dataset import build_store, read_table, table_crystals
 from mofgap.gap.folder import About, find_model, read_config
 from mofgap.gap.model import GapModelConfig
@@ -83,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="qmof-pbe", help="gap model to start from")
     parser.add_argument("--encoder", default="crystal-transformer", help="its pretrained encoder")
-    parser.add_argument("--table", type=Path, default=os.environ.get("MOFGAP_TABLE"), help="parquet table")
+    add_table(parser)
     parser.add_argument("--target", default="hse06_gap_ev", help="column of the other gaps, eV")
     parser.add_argument("--labels", nargs="+", type=int, default=[50, 200, 800], help="numbers of labels")
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=STARTS, help="what to start from")
@@ -95,8 +94,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="a quick look: so many test rows, chosen at random")
     options = parser.parse_args()
-    if options.table is None:
-        parser.error("name the table with --table or in the environment variable MOFGAP_TABLE")
     one_thread()
     source, (encoder, _) = find_model(options.model), find_encoder(options.encoder)
     described = GapModelConfig(**read_config(source)["model"])

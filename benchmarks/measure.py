@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +25,13 @@ def example_texts(limit: int | None = None) -> list[str]:
     if limit is not None and limit < len(paths):
         paths = [paths[i] for i in np.linspace(0, len(paths) - 1, limit).round().astype(int)]
     return [path.read_text(encoding="utf-8") for path in paths]
+
+
+def add_table(parser: argparse.ArgumentParser) -> None:
+    """Add ``--table``; the environment variable MOFGAP_TABLE stands in for it."""
+    known = os.environ.get("MOFGAP_TABLE")
+    words = "parquet table; MOFGAP_TABLE names it too"
+    parser.add_argument("--table", type=Path, default=known, required=known is None, help=words)
 
 
 def one_thread() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import one_thread, print_table
+from benchmarks.measure import add_table, one_thread, print_table
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, read_table, table_crystals
 from mofgap.gap.folder import WEIGHTS, find_model, read_config
@@ -130,7 +129,7 @@ def main() -> None:
     """Print how well each metal is found, and the mean over metals of every distance asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
-    parser.add_argument("--table", type=Path, default=os.environ.get("MOFGAP_TABLE"), help="parquet table")
+    add_table(parser)
     parser.add_argument("--target", default="pbe_gap_ev", help="column of the gaps that --nearest prints, eV")
     parser.add_argument("--split", default="test", help="rows without the metal")
     parser.add_argument("--metals", nargs="*", default=METALS)
@@ -139,8 +138,6 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder of cached graphs and features")
     parser.add_argument("--nearest", type=int, metavar="N", help="print the nearest of N rows of the split")
     options = parser.parse_args()
-    if options.table is None:
-        parser.error("name the table with --table or in the environment variable MOFGAP_TABLE")
     one_thread()
     table = read_table(options.table)
     train, others = (read_rows(options.model, table, s, options.cache) for s in ("train", options.split))

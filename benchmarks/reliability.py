@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.campaign import candidates
-from benchmarks.measure import one_thread, print_table
+from benchmarks.measure import add_table, one_thread, print_table
 from mofgap.crystals.dataset import read_table
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty import metrics
@@ -44,15 +43,13 @@ def main() -> None:
     """Print the reliability of the first window in bins, and scores of every window."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
-    parser.add_argument("--table", type=Path, default=os.environ.get("MOFGAP_TABLE"), help="parquet table")
+    add_table(parser)
     parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--split", default="test", help="rows to predict")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     parser.add_argument("--cache", type=Path, help="folder of cached graphs")
     parser.add_argument("--plot", type=Path, help="draw the diagram of the first window here")
     options = parser.parse_args()
-    if options.table is None:
-        parser.error("name the table with --table or in the environment variable MOFGAP_TABLE")
     one_thread()
     predictor = load_model(options.model, device="cpu")
     frame = read_table(options.table)
