@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.skipped import tell_skipped
 
 if TYPE_CHECKING:
     from mofgap.training.recalibration import Recalibration
@@ -49,8 +50,7 @@ def calibrate(
         source = find_model(model)
         predictor = load_model(source, "cpu")
         table = read_labels(labels, cifs, target, needed=())
-        for line in table.skipped:
-            typer.echo(f"skipped {line}", err=True)
+        tell_skipped(table.skipped)
         found = recalibrate(predictor, table)
         about = replace(predictor.about, name=output.name)
         save_model(output, predictor.model, about, found.calibration, predictor.novelty)

@@ -11,6 +11,7 @@ import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import BatchAtoms, Cache, Devices, Epochs, Precision, Resume, TrainingDevice
+from mofgap.cli.skipped import tell_skipped
 
 
 def train(
@@ -116,8 +117,7 @@ def train(
             )
         few = FEW_LABELS if start_from else 0
         table = read_labels(labels, cifs, target, split_column=split_column, seed=seed, few=few)
-        for line in table.skipped:
-            typer.echo(f"skipped {line}", err=True)
+        tell_skipped(table.skipped)
         outcome = train_model(
             table,
             output,

@@ -1,0 +1,27 @@
+"""What is said of structures that were left out."""
+
+from __future__ import annotations
+
+import pytest
+
+from mofgap.cli.skipped import MAX_SHOWN, tell_skipped
+
+
+def test_few_are_named_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with its reason."""
+    tell_skipped(["a: no label", "b.cif: no atoms"])
+    assert capsys.readouterr().err == "skipped a: no label\nskipped b.cif: no atoms\n"
+
+
+def test_many_are_counted_by_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nine thousand rows without a label do not bury what else is said."""
+    tell_skipped([f"row{i}: no gap" for i in range(9000)] + ["x.cif: no cell"])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == MAX_SHOWN + 2
+    assert lines[-2:] == [f"skipped {9000 - MAX_SHOWN} more: no gap", "skipped 1 more: no cell"]
+
+
+def test_nothing_is_said_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """No empty line either."""
+    tell_skipped([])
+    assert capsys.readouterr().err == ""
