@@ -2,18 +2,61 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mofgap.comparison.config import Spread
+from mofgap.comparison.config import ComparisonConfig, Spread
+from mofgap.comparison.layout import Layout, read_json, write_json, write_parquet
+from mofgap.comparison.members import tabled
+from mofgap.configuration import digest
+from mofgap.crystals.dataset import TableError
 from mofgap.gap.posterior import Posterior
 from mofgap.training.recipe import calibration_of
 from mofgap.uncertainty.calibrate import Calibration
 
+VERSION = 1
 Floats = NDArray[np.float64]
 SOURCE = ["method", "n_samples"]
 """Columns that tell ways of predicting apart within one file of predictions."""
+
+
+def calibrate(config: ComparisonConfig, run: Path, split: str) -> None:
+    """Put the predictions of a split in one table, with calibrated spreads, unless that is done.
+
+    Raises:
+        TableError: A prediction is missing.
+    """
+    if calibrated(config, run, split):
+        return
+    layout, key = Layout(run), _key(config, run, split)
+    layout.calibrated_record(split).unlink(missing_ok=True)
+    names = [prediction.name for prediction in tabled(config, split)]
+    parts = [add_calibrated(pd.read_parquet(layout.prediction(name))) for name in names]
+    write_parquet(layout.calibrated(split), pd.concat(parts, ignore_index=True))
+    write_json(layout.calibrated_record(split), {"key": key})
+
+
+def calibrated(config: ComparisonConfig, run: Path, split: str) -> bool:
+    """Whether a split is calibrated, from what its predictions are now."""
+    layout, key = Layout(run), _key(config, run, split)
+    return layout.calibrated(split).exists() and read_json(layout.calibrated_record(split)).get("key") == key
+
+
+def _key(config: ComparisonConfig, run: Path, split: str) -> str:
+    """A hash of everything that the calibrated predictions of a split depend on.
+
+    Raises:
+        TableError: A prediction is missing.
+    """
+    layout, names = Layout(run), [prediction.name for prediction in tabled(config, split)]
+    made_of = {name: read_json(layout.prediction_record(name)).get("key") for name in names}
+    for name, key in made_of.items():
+        if key is None:
+            raise TableError(f"{layout.prediction(name)} is missing: predict {name} first")
+    return digest(VERSION, list(made_of.values()))
 
 
 def has_spread(frame: pd.DataFrame) -> bool:

@@ -44,6 +44,14 @@ class Layout:
         """What a file of predictions was made from, and what it cost."""
         return self.run / "predictions" / f"{name}.json"
 
+    def calibrated(self, split: str) -> Path:
+        """The predictions of a split with calibrated spreads."""
+        return self.run / "calibrated" / f"{split}.parquet"
+
+    def calibrated_record(self, split: str) -> Path:
+        """What they were calibrated from."""
+        return self.run / "calibrated" / f"{split}.json"
+
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a neighbour, then rename it."""

@@ -125,6 +125,19 @@ def predictions(config: ComparisonConfig) -> list[Prediction]:
     return found
 
 
+def tabled(config: ComparisonConfig, split: str) -> list[Prediction]:
+    """The predictions of a split that stand in the tables.
+
+    LoRA trainings beyond those asked for are members of the ensemble and nothing more.
+    """
+    n_lora = config.splits[split].trainings.lora
+    return [
+        p
+        for p in predictions(config)
+        if p.split == split and (p.source != "lora" or p.variant or p.seed < n_lora)
+    ]
+
+
 def member(config: ComparisonConfig, name: str) -> Member:
     """The training of a name.
 

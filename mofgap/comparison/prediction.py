@@ -1,4 +1,4 @@
-"""Predictions of every method on a split's val and test rows, calibrated alike."""
+"""Predictions of every method on a split's val and test rows, before any calibration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import torch
 from mofgap.balora.sampling import Kind
 from mofgap.comparison import encoder, passes
 from mofgap.comparison.baselines import composition, published, the_mean
-from mofgap.comparison.calibrated import add_calibrated
 from mofgap.comparison.config import ComparisonConfig
 from mofgap.comparison.dataset import Dataset, Rows, read
 from mofgap.comparison.laplace import fit_laplace, pooled_of
@@ -83,7 +82,7 @@ def predict(config: ComparisonConfig, run: Path, name: str) -> None:
     record, path = layout.prediction_record(name), layout.prediction(name)
     record.unlink(missing_ok=True)
     found = _METHODS[task.wanted.source](task)
-    write_parquet(path, add_calibrated(_table(task, found)))
+    write_parquet(path, _table(task, found))
     ms = {f"{method}@{n}": round(e.ms, 4) if np.isfinite(e.ms) else None for (method, n), e in found.items()}
     write_json(record, {"key": key, "predict_ms": ms})
 

@@ -53,6 +53,13 @@ def predict(config: ComparisonConfig, run: Path, name: str) -> None:
     predict_one(config, run, name)
 
 
+def calibrate(config: ComparisonConfig, run: Path, split: str) -> None:
+    """The predictions of a split with calibrated spreads, ``calibrated/SPLIT.parquet``."""
+    from mofgap.comparison.calibrated import calibrate as calibrate_split
+
+    calibrate_split(config, run, split)
+
+
 def compare(config: ComparisonConfig, run: Path) -> None:
     """All predictions in one table, their scores, and the verdicts."""
     from mofgap.comparison.summary import summarise
@@ -70,6 +77,7 @@ def run_all(config: ComparisonConfig, run: Path, say: Callable[[str], None]) -> 
         run: Its run folder.
         say: Told of each step.
     """
+    from mofgap.comparison.calibrated import calibrated
     from mofgap.comparison.dataset import skipped
     from mofgap.comparison.members import members, predictions
     from mofgap.comparison.prediction import predicted
@@ -85,6 +93,7 @@ def run_all(config: ComparisonConfig, run: Path, say: Callable[[str], None]) -> 
     first = [p.name for p in predictions(config) if not p.predictions]
     _each(predict, predicted, config, run, first, say)
     _each(predict, predicted, config, run, [p.name for p in predictions(config) if p.predictions], say)
+    _each(calibrate, calibrated, config, run, list(config.splits), say)
     say("compare")
     compare(config, run)
 

@@ -16,7 +16,7 @@ from mofgap.comparison.dataset import Dataset, read
 from mofgap.comparison.judgement import pairs, trends, verdicts
 from mofgap.comparison.layout import Layout, read_json, write_json, write_parquet, write_whole
 from mofgap.comparison.markdown import markdown
-from mofgap.comparison.members import Prediction, predictions
+from mofgap.comparison.members import Prediction, tabled
 from mofgap.comparison.scores import DEFINITIONS, KEYS, SPREADS, scores
 from mofgap.comparison.training import COST
 from mofgap.configuration import digest, to_dict
@@ -38,14 +38,17 @@ def summarise(config: ComparisonConfig, run: Path) -> None:
     """Score and judge all predictions of a run, unless that is done.
 
     Raises:
-        TableError: A prediction is missing.
+        TableError: A split is not calibrated.
     """
-    layout, wanted = Layout(run), [p for p in predictions(config) if _in_table(config, p)]
-    key = _key(config, layout, wanted)
+    layout = Layout(run)
+    key = _key(config, layout)
     if read_json(run / SUMMARY).get("key") == key and all((run / name).exists() for name in OUTPUTS):
         return
-    found = pd.concat([pd.read_parquet(layout.prediction(p.name)) for p in wanted], ignore_index=True)
+    found = pd.concat(
+        [pd.read_parquet(layout.calibrated(split)) for split in config.splits], ignore_index=True
+    )
     table = scores(found, config.judgement.n_bins)
+    wanted = [prediction for split in config.splits for prediction in tabled(config, split)]
     table = table.merge(_costs(layout, wanted), how="left", on=KEYS)
     summary = {"version": VERSION, "key": key} | _summary(config, read(run), found, table)
     write_parquet(run / PREDICTIONS, found)
@@ -55,23 +58,17 @@ def summarise(config: ComparisonConfig, run: Path) -> None:
     write_json(run / SUMMARY, summary)  # last: it makes the outcome whole
 
 
-def _key(config: ComparisonConfig, layout: Layout, wanted: list[Prediction]) -> str:
+def _key(config: ComparisonConfig, layout: Layout) -> str:
     """A hash of everything that the summary depends on.
 
     Raises:
-        TableError: A prediction is missing.
+        TableError: A split is not calibrated.
     """
-    made_of = [read_json(layout.prediction_record(p.name)).get("key") for p in wanted]
-    if None in made_of:
-        name = wanted[made_of.index(None)].name
-        raise TableError(f"{layout.prediction(name)} is missing: predict {name} first")
+    made_of = {split: read_json(layout.calibrated_record(split)).get("key") for split in config.splits}
+    for split, key in made_of.items():
+        if key is None:
+            raise TableError(f"{layout.calibrated(split)} is missing: calibrate {split} first")
     return digest(VERSION, config.judgement, config.splits, made_of)
-
-
-def _in_table(config: ComparisonConfig, each: Prediction) -> bool:
-    """LoRA trainings beyond those asked for are members of the ensemble and nothing more."""
-    only_member = each.source == "lora" and not each.variant
-    return not only_member or each.seed < config.splits[each.split].trainings.lora
 
 
 def _costs(layout: Layout, wanted: list[Prediction]) -> pd.DataFrame:

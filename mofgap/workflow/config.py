@@ -10,7 +10,6 @@ from typing import Literal
 from mofgap.comparison.config import ComparisonConfig
 from mofgap.configuration import ConfigurationError, section, setting
 
-RULES = ("pretrain", "prepare", "encode", "train", "predict", "compare", "report", "screen", "gather")
 PRETRAINED = "pretraining"
 """Folder of a run with the encoder that was pretrained in it."""
 
@@ -97,6 +96,7 @@ class ResourcesConfig:
     encode: JobResources = section(JobResources, "The encoder and its frozen features.")
     train: JobResources = section(JobResources, "One training.")
     predict: JobResources = section(JobResources, "One file of predictions.")
+    calibrate: JobResources = section(JobResources, "The calibrated predictions of one split.")
     compare: JobResources = section(JobResources, "Scores and verdicts.")
     report: JobResources = section(JobResources, "The report.")
     screen: JobResources = section(JobResources, "One shard of a screening.")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.comparison.config import ComparisonConfig
-from mofgap.comparison.members import Member, Prediction, members, predictions
+from mofgap.comparison.members import Member, Prediction, members, predictions, tabled
 from mofgap.configuration import to_dict
 from mofgap.shipped import shipped_folder
 from mofgap.workflow.config import PRETRAINED, RunConfig
@@ -59,10 +59,11 @@ def _comparison(config: RunConfig, run: Path) -> Iterator[Stage]:
     yield _encode(config, wanted)
     for member in members(wanted):
         yield _train(member, config, wanted)
-    asked = predictions(wanted)
-    for prediction in asked:
+    for prediction in predictions(wanted):
         yield _predict(prediction, wanted)
-    yield _compare([p.name for p in asked], [m.name for m in members(wanted)], wanted)
+    for split in wanted.splits:
+        yield _calibrate(split, wanted)
+    yield _compare(wanted)
 
 
 def _pretrain(config: RunConfig) -> Stage:
@@ -199,15 +200,41 @@ def _prediction_content(config: RunConfig, run: Path, *, name: str) -> str:
     return prediction_key(config.comparison_in(run), run, name)
 
 
-def _compare(predicted: list[str], trained: list[str], wanted: ComparisonConfig) -> Stage:
+def _calibrate(split: str, wanted: ComparisonConfig) -> Stage:
+    predicted = [prediction.name for prediction in tabled(wanted, split)]
+    return Stage(
+        rule="calibrate",
+        item=split,
+        work=_stage("calibrate", split),
+        settings={"predictions": predicted},
+        modules=("mofgap.comparison.calibrated",),
+        writes=(f"calibrated/{split}.parquet", f"calibrated/{split}.json"),
+        after=tuple(f"predict/{name}" for name in predicted),
+        reads=("predictions/**",),
+    )
+
+
+def _compare(wanted: ComparisonConfig) -> Stage:
+    trained = [member.name for member in members(wanted)]
+    predicted = [prediction.name for split in wanted.splits for prediction in tabled(wanted, split)]
     return Stage(
         rule="compare",
         work=_do_compare,
         settings={"judgement": to_dict(wanted.judgement), "splits": to_dict(wanted)["splits"]},
         modules=("mofgap.comparison.summary", "mofgap.workflow.metrics"),
         writes=("predictions.parquet", "comparison.*", "metrics.json"),
-        after=("prepare", *(f"train/{n}" for n in trained), *(f"predict/{n}" for n in predicted)),
-        reads=("predictions/**", "dataset/table.parquet", *(f"members/**/{name}" for name in _COSTS)),
+        after=(
+            "prepare",
+            *(f"train/{name}" for name in trained),
+            *(f"predict/{name}" for name in predicted),
+            *(f"calibrate/{split}" for split in wanted.splits),
+        ),
+        reads=(
+            "calibrated/**",
+            "predictions/**/*.json",
+            "dataset/table.parquet",
+            *(f"members/**/{name}" for name in _COSTS),
+        ),
     )
 
 

@@ -95,6 +95,8 @@ def run_in_process(config: ComparisonConfig, run: Path) -> None:
         stages.train(config, run, member.name)
     for prediction in sorted(predictions(config), key=lambda p: len(p.predictions)):
         stages.predict(config, run, prediction.name)
+    for split in config.splits:
+        stages.calibrate(config, run, split)
     stages.compare(config, run)
 
 

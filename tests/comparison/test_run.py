@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 from mofgap.cli.main import app
 from mofgap.comparison import stages
+from mofgap.comparison.calibrated import calibrated
 from mofgap.comparison.config import ComparisonConfig
 from mofgap.comparison.dataset import read
-from mofgap.comparison.members import members, predictions
+from mofgap.comparison.members import members, predictions, tabled
 from mofgap.comparison.prediction import predicted
 from mofgap.comparison.training import trained
 from mofgap.configuration import dump
@@ -205,6 +206,8 @@ def test_a_finished_run_has_nothing_left_to_do(finished: Path, tiny_config: Comp
         stages.train(tiny_config, finished, member.name)
     for prediction in predictions(tiny_config):
         stages.predict(tiny_config, finished, prediction.name)
+    for split in tiny_config.splits:
+        stages.calibrate(tiny_config, finished, split)
     stages.compare(tiny_config, finished)
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
 
@@ -270,6 +273,38 @@ def test_a_prediction_waits_for_its_training(tiny_config: ComparisonConfig, tmp_
     stages.pretrain(tiny_config, tmp_path)
     with pytest.raises(TableError, match="split/lora-seed0 rests on split/lora-seed0, which is not finished"):
         stages.predict(tiny_config, tmp_path, "split/lora-seed0")
+
+
+def test_a_calibration_waits_for_its_predictions(tiny_config: ComparisonConfig, tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"full-seed0\.parquet is missing: predict split/full-seed0 first"):
+        stages.calibrate(tiny_config, tmp_path, "split")
+    with pytest.raises(TableError, match=r"calibrated/split\.parquet is missing: calibrate split first"):
+        stages.compare(tiny_config, tmp_path)
+
+
+def test_predictions_are_raw_and_calibrated_apart(
+    finished: Path, found: pd.DataFrame, tiny_config: ComparisonConfig
+) -> None:
+    """Calibration adds columns, changes none, and leaves out what stands in no table."""
+    added = ["gap_std_ev", "lo_90_ev", "hi_90_ev"]
+    for split in tiny_config.splits:
+        wanted = [finished / f"predictions/{p.name}.parquet" for p in tabled(tiny_config, split)]
+        raw = pd.concat([pd.read_parquet(path) for path in wanted], ignore_index=True)
+        table = pd.read_parquet(finished / f"calibrated/{split}.parquet")
+        assert not set(added) & set(raw)
+        pd.testing.assert_frame_equal(table.drop(columns=added), raw)
+        pd.testing.assert_frame_equal(found[found.split == split].reset_index(drop=True), table)
+    assert "split/lora-seed2" not in {p.name for p in tabled(tiny_config, "split")}
+
+
+def test_another_seed_calibrates_its_split_anew_and_no_other(
+    finished: Path, tiny_config: ComparisonConfig, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    record = run / "predictions/group/full-seed0.json"
+    record.write_text(record.read_text().replace('"key": "', '"key": "x'))
+    assert [split for split in tiny_config.splits if not calibrated(tiny_config, run, split)] == ["group"]
 
 
 def test_a_killed_comparison_goes_on_to_the_same_result(

@@ -29,7 +29,7 @@ def test_every_stage_comes_after_those_it_needs(comparison: RunConfig) -> None:
         seen.append(stage.name)
     assert len(seen) == len(set(seen))
     assert {"prepare", "encode", "train/split/balora-seed0", "predict/split/lora-ensemble-seed0"} < set(seen)
-    assert {"compare", "report", "screen/3-of-3", "gather", "report/screening"} < set(seen)
+    assert {"calibrate/split", "compare", "report", "screen/3-of-3", "gather", "report/screening"} < set(seen)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,12 @@ def test_a_setting_concerns_the_stages_that_read_it(
 
 def test_one_more_seed_leaves_the_others_alone(comparison: RunConfig) -> None:
     found = changed(comparison, "comparison.splits.split.trainings.balora=2")
-    assert found == {"train/split/balora-seed1", "predict/split/balora-seed1", "compare"}
+    assert found == {"train/split/balora-seed1", "predict/split/balora-seed1", "calibrate/split", "compare"}
+
+
+def test_one_seed_less_leaves_the_tables(comparison: RunConfig) -> None:
+    found = changed(comparison, "comparison.splits.split.trainings.balora=0")
+    assert found == {"calibrate/split", "compare"}
 
 
 def test_more_epochs_concern_every_training(comparison: RunConfig) -> None:
