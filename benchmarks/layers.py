@@ -1,0 +1,145 @@
+"""Which layers' noise follows the error, and what noise fitted to held-out errors would gain.
+
+The closed form is a sum over layers, Var f(X) = sum_l alpha_l(X) s_l(X). It prints, for each adapted layer,
+its share of that variance, how alpha_l varies from structure to structure, and how well s_l alone ranks the
+errors. Then one alpha for each layer is fitted by the predictive likelihood (Laplace, with the aleatoric
+part) on split val, and both spreads are judged on split test::
+
+    python -m benchmarks.layers --table qmof.parquet
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.stats import spearmanr
+
+from benchmarks.measure import add_table, one_thread, print_table
+from mofgap.balora import sensitivity
+from mofgap.crystals.dataset import cached_store, read_table
+from mofgap.gap.model import GapModel
+from mofgap.gap.predictor import GapPredictor, load_model
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a split's spreads are made of.
+
+    Attributes:
+        per_layer: (n, n_layers) s_l, eV².
+        alpha: (n, n_layers) the noise network's factors.
+        aleatoric: (n,) spread of the likelihood, eV.
+        error: (n,) absolute errors, eV.
+    """
+
+    per_layer: Floats
+    alpha: Floats
+    aleatoric: Floats
+    error: Floats
+
+    def spread(self, alpha: Floats, aleatoric: float = 1.0) -> Floats:
+        """(n,) total standard deviation for other noise, (n_layers,) or (n, n_layers), eV."""
+        return np.sqrt((self.per_layer * alpha).sum(1) + aleatoric * self.aleatoric**2)
+
+    def rank(self, spread: Floats) -> float:
+        """Spearman correlation of a spread with the error."""
+        return float(spearmanr(spread, self.error).statistic)
+
+
+def parts_of(predictor: GapPredictor, table: Path, split: str, target: str, cache: Path | None) -> Parts:
+    """One forward and one backward pass for each structure of a split."""
+    frame = read_table(table)
+    frame = frame[frame.split == split].reset_index(drop=True)
+    store = cached_store(frame, predictor.model.graph_config, cache)
+    found = [one(predictor.model, store[i]) for i in range(len(frame))]
+    per_layer, alpha, gap, aleatoric = (np.array(column) for column in zip(*found, strict=True))
+    error = np.abs(frame[target].to_numpy() - np.maximum(gap, 0.0))
+    return Parts(per_layer, alpha, aleatoric, error)
+
+
+def one(model: GapModel, graph: object) -> tuple[Floats, Floats, float, float]:
+    """Sensitivities, noise factors, gap and aleatoric spread of one structure."""
+    with torch.no_grad():
+        fixed = model.encoder.prepare(graph)
+        assert model.noise_network is not None
+        alpha = model.noise_network(model.frozen_features(graph, fixed))
+    gap, spread = torch.empty(0), torch.empty(0)
+
+    def forward() -> torch.Tensor:
+        nonlocal gap, spread
+        gap, spread = model(graph, fixed)
+        return gap
+
+    per_layer = sensitivity(forward, model.layers, 1).per_layer
+    return per_layer[0].double().numpy(), alpha[0].double().numpy(), float(gap), float(spread)
+
+
+def fitted(val: Parts) -> tuple[Floats, float]:
+    """(n_layers,) alpha and the factor of the aleatoric variance, of greatest Laplace likelihood on val."""
+
+    def loss(logs: Floats) -> tuple[float, Floats]:
+        alpha, factor = np.exp(logs[:-1]), float(np.exp(logs[-1]))
+        std = val.spread(alpha, factor)
+        scaled = np.sqrt(2) * val.error / std
+        slope = (1 - scaled) / (2 * std**2)
+        by_alpha = (val.per_layer * slope[:, None]).mean(0) * alpha
+        by_factor = float((val.aleatoric**2 * slope).mean() * factor)
+        return float((np.log(std) + scaled).mean()), np.append(by_alpha, by_factor)
+
+    start = np.append(np.log(val.alpha.mean(0)), 0.0)
+    logs = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000}).x
+    return np.exp(logs[:-1]), float(np.exp(logs[-1]))
+
+
+def main() -> None:
+    """Print two tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_table(parser)
+    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
+    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
+    options = parser.parse_args()
+    one_thread()
+    predictor = load_model(options.model, device="cpu")
+    val, test = (
+        parts_of(predictor, options.table, split, options.target, options.cache) for split in ("val", "test")
+    )
+    alpha, factor = fitted(val)
+    shares = (test.alpha * test.per_layer).mean(0)
+    print_table(
+        ["layer", "share of variance", "alpha", "its variation", "Spearman of s_l", "alpha fitted"],
+        [
+            [
+                name,
+                shares[i] / shares.sum(),
+                test.alpha[:, i].mean(),
+                test.alpha[:, i].std() / test.alpha[:, i].mean(),
+                test.rank(test.per_layer[:, i]),
+                alpha[i],
+            ]
+            for i, name in enumerate(predictor.model.layers)
+        ],
+    )
+    scaling = predictor.calibration.scaling
+    scaled = test.spread(scaling.epistemic**2 * test.alpha, scaling.aleatoric**2)
+    print_table(
+        ["Spearman on test", "epistemic", "total"],
+        [
+            ["noise network", test.rank((test.alpha * test.per_layer).sum(1)), test.rank(scaled)],
+            ["alpha fitted on val", test.rank(test.per_layer @ alpha), test.rank(test.spread(alpha, factor))],
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
