@@ -50,6 +50,37 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def hse_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for another level of theory: its own adapters, head, calibration and known structures."""
+    import torch
+
+    from mofgap.gap.folder import About, read_model, save_model
+    from mofgap.uncertainty.calibrate import Calibration
+    from mofgap.uncertainty.conformal import Residuals
+    from mofgap.uncertainty.scaling import Scaling
+
+    model, _, _, novelty = read_model(model_folder)
+    torch.manual_seed(1)
+    for layer in model.layers.values():
+        torch.nn.init.normal_(layer.lora_B, std=0.3)
+    model.gap_mean_ev.fill_(3.9)
+    residuals = Residuals(tuple(i / 10 for i in range(-40, 41)))
+    about = About("tiny-hse", level_of_theory="HSE06 at PBE-D3(BJ) geometry")
+    folder = tmp_path_factory.mktemp("model") / "tiny-hse"
+    save_model(folder, model, about, Calibration(Scaling(1.5, 0.8), (residuals,)), novelty)
+    return folder
+
+
+@pytest.fixture
+def levels(model_folder: Path, hse_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny models in place of those that ``--level`` takes."""
+    from mofgap.screening.levels import MODELS
+
+    monkeypatch.setitem(MODELS, "pbe", str(model_folder))
+    monkeypatch.setitem(MODELS, "hse06", str(hse_folder))
+
+
+@pytest.fixture(scope="session")
 def write_cifs() -> Callable[[Path, int], list[Path]]:
     """Writes a number of different CIFs into a folder."""
 

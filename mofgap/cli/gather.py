@@ -25,9 +25,8 @@ def gather(
     Ranking, window and the rest are those that the shards were made with. Exit codes are those of screen.
     """
     from mofgap.cli.screening_run import exit_code, say_counts
-    from mofgap.screening.rank import rank_rows
     from mofgap.screening.shard import gather as gather_shards
-    from mofgap.screening.table import format_of, write_table
+    from mofgap.screening.table import format_of
 
     try:
         format_of(output)
@@ -39,9 +38,7 @@ def gather(
         found = gather_shards(shards)
         if not found.rows:
             fail("no inputs: the shards are empty", NOTHING_DONE)
-        header = found.header
-        table = rank_rows(found.rows, header["rank_by"], header["top"], header["novel"])
-        write_table(output, table, header["coverage"])
+        found.write(output)
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
     say_counts(found.rows, f"{len(found.rows)} structures of {len(shards)} shards")

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-
-class Disorder(StrEnum):
-    """What to do about partial occupancies."""
-
-    refuse = "refuse"
-    majority = "majority"
-
+# Choices whose home is heavy to import; --help must not be.
+Device = Literal["auto", "cpu", "cuda"]
+Disorder = Literal["refuse", "majority"]
+Uncertainty = Literal["closed-form", "weights", "rows"]
 
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training structures.")]
 BatchAtoms = Annotated[int, typer.Option(min=1, help="Atoms of a batch.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder to keep graphs in.")]
-TrainingDevice = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")]
+TrainingDevice = Annotated[Device, typer.Option(help="Where to train.")]
 Devices = Annotated[int, typer.Option(min=1, help="How many devices, a process each.")]
 Precision = Annotated[
     Literal["32-true", "bf16-mixed"], typer.Option(help="bf16-mixed is faster where it is supported.")

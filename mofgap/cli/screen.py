@@ -2,46 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from mofgap.cli.options import Disorder
-
-
-class RankBy(StrEnum):
-    """What comes first."""
-
-    window = "window"
-    low = "low"
-    high = "high"
-    std = "std"
-
-
-class Uncertainty(StrEnum):
-    """How the model's own doubt is computed."""
-
-    closed_form = "closed-form"
-    weights = "weights"
-    rows = "rows"
-
-
-class Novel(StrEnum):
-    """What becomes of structures unlike all of training."""
-
-    keep = "keep"
-    last = "last"
-    drop = "drop"
-
-
-class Device(StrEnum):
-    """Where the network runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
+from mofgap.cli.options import Device, Disorder, Uncertainty
+from mofgap.screening.levels import MODELS, Level
+from mofgap.screening.rank import Novel, RankBy
 
 
 def screen(
@@ -54,27 +22,37 @@ def screen(
         ),
     ],
     window: Annotated[
-        Optional[tuple[float, float]],  # noqa: UP045 (older typers read no other spelling)
+        tuple[float, float] | None,
         typer.Option(metavar="LO HI", help="Gap window in eV: rank by the probability to lie in it."),
     ] = None,
     rank_by: Annotated[
-        Optional[RankBy],  # noqa: UP045
+        RankBy | None,
         typer.Option(help="What comes first: likeliest in the window, lowest or highest gap, smallest std."),
     ] = None,
     top: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(min=1, metavar="N", help="Keep the N best only; failures are listed all the same."),
     ] = None,
     output: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--output", "-o", help="Table to write: .csv, .parquet, .json, .xlsx or .html."),
     ] = None,
     model: Annotated[
-        str, typer.Option(metavar="NAME|FOLDER", help="A shipped model, or a model folder.")
-    ] = "qmof-pbe",
+        str | None,
+        typer.Option(
+            metavar="NAME|FOLDER", help="A shipped model, or a model folder.", show_default=MODELS["pbe"]
+        ),
+    ] = None,
+    level: Annotated[
+        Level | None,
+        typer.Option(
+            help="Instead of --model, the shipped one of a level of theory: pbe, hse06, which an experiment "
+            "compares with, or both: hse06 with the prediction for pbe in columns beside it."
+        ),
+    ] = None,
     uncertainty: Annotated[
         Uncertainty, typer.Option(help="The model's own doubt: without sampling, or from samples.")
-    ] = Uncertainty.closed_form,
+    ] = "closed-form",
     samples: Annotated[
         int, typer.Option(min=0, metavar="S", help="Samples of weights or rows; 0 gives the mean alone.")
     ] = 32,
@@ -82,21 +60,21 @@ def screen(
     max_atoms: Annotated[int, typer.Option(min=1, help="Largest cell that is accepted.")] = 1000,
     disorder: Annotated[
         Disorder, typer.Option(help="Partial occupancies: refuse the file, or keep the majority occupants.")
-    ] = Disorder.refuse,
+    ] = "refuse",
     coverage: Annotated[
         float, typer.Option(metavar="0.5..0.99", help="Of the intervals; names their columns.")
     ] = 0.9,
     novelty: Annotated[
         Novel,
         typer.Option("--novelty", "--novel", help="Structures unlike all of training, which may mislead."),
-    ] = Novel.keep,
+    ] = "keep",
     workers: Annotated[
         int, typer.Option(min=1, metavar="N", help="Processes; the table is the same for any number.")
     ] = 1,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.auto,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
     batch_atoms: Annotated[int, typer.Option(min=1, help="Atoms of a batch on a GPU.")] = 4000,
     shard: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="I/N", help="Screen the I-th of N shares only; mofgap gather makes the table."),
     ] = None,
     resume: Annotated[
@@ -121,19 +99,20 @@ def screen(
     Run(
         inputs=tuple(inputs),
         window=window,
-        rank_by=None if rank_by is None else rank_by.value,
+        rank_by=rank_by,
         top=top,
         output=output,
         model=model,
-        uncertainty=uncertainty.value,
+        level=level,
+        uncertainty=uncertainty,
         samples=samples,
         seed=seed,
         max_atoms=max_atoms,
-        disorder=disorder.value,
+        disorder=disorder,
         coverage=coverage,
-        novel=novelty.value,
+        novel=novelty,
         workers=workers,
-        device=device.value,
+        device=device,
         batch_atoms=batch_atoms,
         shard=share,
         resume=resume,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,7 @@ from rich.console import Console
 
 from mofgap.cli.exits import ALL_READ, INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail
 from mofgap.cli.progress import tracked
+from mofgap.screening.levels import Level, Models, is_pbe, models_of
 from mofgap.screening.rank import Novel, RankBy, is_novel, rank_rows, ranking
 from mofgap.screening.row import Row, column_names
 from mofgap.screening.table import format_of, tab_separated, write_table
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from mofgap.screening.shard import Shard
 
 N_FAILURES_SHOWN = 10
-_IS_PBE = re.compile(r"\bPBE\b", re.IGNORECASE).search
 PBE_CAVEAT = (
     "mofgap: gaps are those of PBE, which lie below measured ones (HSE06 gives 1.5 eV more on average over "
-    "QMOF), more so with open-shell 3d metals: rank by them, and do not quote them as measured"
+    "QMOF; --level hse06 predicts it), more so with open-shell 3d metals: rank by them, and do not quote "
+    "them as measured"
 )
 _IN_SEQUENCE = (".gz", ".tgz", ".xz", ".txz", ".bz2", ".tbz2")
 
@@ -51,7 +51,7 @@ class Run:
     rank_by: RankBy | None
     top: int | None
     output: Path | None
-    model: str
+    model: str | None
     uncertainty: Uncertainty
     samples: int
     seed: int
@@ -65,6 +65,7 @@ class Run:
     shard: Shard | None
     resume: bool
     force: bool
+    level: Level | None = None
 
     @property
     def target(self) -> Path | None:
@@ -85,8 +86,10 @@ class Run:
         # Workers inherit it: as many threads in each as there are cores would slow all of them down.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         settings = self._settings()
-        predictor = self._predictor()
-        header = self._header(predictor, settings)
+        models = self._models()
+        predictor = self._predictor(*models)
+        beside = predictor.beside is not None
+        header = {**_digests(*models), "device": predictor.device, **asdict(settings)}
         journal = self._journal(header)
         started = time.perf_counter()
         inputs = self._screen(predictor, settings, journal)
@@ -96,12 +99,12 @@ class Run:
             fail("no inputs: the list or archive is empty", NOTHING_DONE)
         table = rank_rows(rows, order, self.top, self.novel)
         if self.shard is None:
-            self._write(partial(write_table, rows=table, coverage=self.coverage), journal)
+            self._write(partial(write_table, rows=table, coverage=self.coverage, beside=beside), journal)
         else:
             header |= {"rank_by": order, "top": self.top, "novel": self.novel}
             header["level_of_theory"] = predictor.about.level_of_theory
             self._write(partial(self.shard.write, header=header, inputs=inputs), journal)
-        self._show(table)
+        self._show(table, column_names(self.coverage, beside))
         rate = f"{len(rows)} structures in {seconds:.1f} s ({len(rows) / max(seconds, 1e-9):.1f}/s)"
         say_counts(rows, rate)
         self._caveats(rows, predictor.about.level_of_theory)
@@ -155,29 +158,28 @@ class Run:
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
 
-    def _predictor(self) -> GapPredictor:
+    def _models(self) -> Models:
+        try:
+            return models_of(self.level, self.model)
+        except ValueError as error:
+            raise typer.BadParameter(f"{error} (--model)", param_hint="--level") from error
+
+    def _predictor(self, name: str | Path, beside: str | Path | None) -> GapPredictor:
         from mofgap.gap.predictor import load_model
 
         try:
-            predictor = load_model(self.model, self.device)
+            predictor = load_model(name, self.device, beside)
         except (ValueError, OSError) as error:
             fail(str(error), NOTHING_DONE)
-        try:
-            predictor.calibration.interval([], [], self.coverage, [])
-        except ValueError as error:
-            raise typer.BadParameter(f"{predictor.about.name}: {error}", param_hint="--coverage") from error
-        if predictor.calibration.is_raw:
-            text = "is not calibrated: its error bars are the network's own, without a guarantee"
-            typer.echo(f"mofgap: {predictor.about.name} {text}", err=True)
+        for each in filter(None, (predictor, predictor.beside)):
+            try:
+                each.calibration.interval([], [], self.coverage, [])
+            except ValueError as error:
+                raise typer.BadParameter(f"{each.about.name}: {error}", param_hint="--coverage") from error
+            if each.calibration.is_raw:
+                text = "is not calibrated: its error bars are the network's own, without a guarantee"
+                typer.echo(f"mofgap: {each.about.name} {text}", err=True)
         return predictor
-
-    def _header(self, predictor: GapPredictor, settings: Settings) -> dict[str, Any]:
-        """What decides the numbers of the table."""
-        from mofgap.gap.folder import CONFIG, find_model
-
-        # The config holds the sha256 of every other file of the model.
-        digest = hashlib.sha256((find_model(self.model) / CONFIG).read_bytes()).hexdigest()
-        return {"model_sha256": digest, "device": predictor.device, **asdict(settings)}
 
     def _journal(self, header: dict[str, Any]) -> Journal | None:
         if self.target is None:
@@ -239,22 +241,35 @@ class Run:
             fail(f"cannot write {self.target}: {error}; {self._what_is_left(journal)}", NOTHING_DONE)
         journal.remove()
 
-    def _show(self, table: list[Row]) -> None:
+    def _show(self, table: list[Row], columns: list[str]) -> None:
         """The table on standard output; where that is no terminal, only if it was not written elsewhere."""
         if sys.stdout.isatty():
             from mofgap.screening.terminal import MAX_ROWS, render
 
             render(Console(), table, self.window, self.top or MAX_ROWS)
         elif self.output is None:
-            _print_lines("\t".join(column_names(self.coverage)), map(tab_separated, table))
+            _print_lines("\t".join(columns), (tab_separated(row, len(columns)) for row in table))
 
     def _caveats(self, rows: list[Row], level_of_theory: str) -> None:
         """Say on standard error what holds for the whole table."""
         n_novel = sum(map(is_novel, rows))
         if n_novel and self.novel == "drop":
             typer.echo(f"mofgap: {n_novel} novel structures were left out (--novelty drop)", err=True)
-        if _IS_PBE(level_of_theory):
+        if is_pbe(level_of_theory):
             typer.echo(PBE_CAVEAT, err=True)
+
+
+def _digests(name: str | Path, beside: str | Path | None) -> dict[str, str]:
+    """The models, for the header: a config holds the sha256 of every other file of its model."""
+    from mofgap.gap.folder import CONFIG, find_model
+    from mofgap.screening.shard import BESIDE_MODEL
+
+    names = {"model_sha256": name, BESIDE_MODEL: beside}
+    return {
+        key: hashlib.sha256((find_model(each) / CONFIG).read_bytes()).hexdigest()
+        for key, each in names.items()
+        if each is not None
+    }
 
 
 def _journal_path(output: Path) -> Path:

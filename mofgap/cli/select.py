@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -34,20 +33,8 @@ SHOWN = (
 )
 
 
-class Goal(StrEnum):
-    """What the calculations are for."""
-
-    window = "window"
-    explore = "explore"
-    both = "both"
-
-
-class Inputs(StrEnum):
-    """Inputs of the calculations."""
-
-    cif = "cif"
-    poscar = "poscar"
-    vasp = "vasp"
+Goal = Literal["window", "explore", "both"]
+Inputs = Literal["cif", "poscar", "vasp"]
 
 
 def select(
@@ -59,16 +46,21 @@ def select(
     ] = 20,
     goal: Annotated[
         Goal, typer.Option(help="Find gaps in the window, learn where the model knows least, or both.")
-    ] = Goal.both,
+    ] = "both",
     window: Annotated[
-        Optional[tuple[float, float]],  # noqa: UP045 (older typers read no other spelling)
+        tuple[float, float] | None,
         typer.Option(metavar="LO HI", help="Gap window in eV; by default the table's own."),
     ] = None,
     model: Annotated[
-        str, typer.Option(metavar="NAME|FOLDER", help="The model that the table was made with.")
-    ] = "qmof-pbe",
+        str | None,
+        typer.Option(
+            metavar="NAME|FOLDER",
+            help="The model that the table was made with.",
+            show_default="the table's, if it is a shipped one",
+        ),
+    ] = None,
     output: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(
             "--output",
             "-o",
@@ -77,12 +69,12 @@ def select(
         ),
     ] = None,
     write_inputs: Annotated[
-        Optional[Inputs],  # noqa: UP045
+        Inputs | None,
         typer.Option(help="CIF or POSCAR files, or VASP folders with the settings of the QMOF database."),
     ] = None,
     disorder: Annotated[
         Disorder, typer.Option(help="As given to mofgap screen, since the structures are read again.")
-    ] = Disorder.refuse,
+    ] = "refuse",
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds files.")] = False,
 ) -> None:
     """Select different, promising structures for the next DFT calculations.
@@ -102,7 +94,7 @@ def select(
         predictor = _predictor(model, frame)
         if window is not None:
             frame = with_window(frame, window, predictor.calibration)
-        found = select_structures(frame, predictor, goal.value, budget, disorder.value)
+        found = select_structures(frame, predictor, goal, budget, disorder)
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
     _show(found, budget)
@@ -113,11 +105,16 @@ def select(
             fail(f"cannot write {output}: {error.strerror}", NOTHING_DONE)
 
 
-def _predictor(model: str, frame: pd.DataFrame) -> GapPredictor:
+def _predictor(model: str | None, frame: pd.DataFrame) -> GapPredictor:
+    from mofgap.gap.folder import ModelError
     from mofgap.gap.predictor import load_model
 
-    predictor = load_model(model, "cpu")
     made_by = frame.model.iloc[0]
+    try:
+        predictor = load_model(made_by if model is None else model, "cpu")
+    except ModelError as error:
+        hint = f"; give the model of the table, {made_by}, as --model" if model is None else ""
+        raise ValueError(f"{error}{hint}") from error
     if predictor.about.name != made_by:
         raise ValueError(f"the table was made with {made_by}, not {predictor.about.name}: give it as --model")
     return predictor
@@ -138,5 +135,5 @@ def _write(output: Path, found: Selection, inputs: Inputs | None) -> None:
 
     output.mkdir(parents=True, exist_ok=True)
     found.table.to_csv(output / "selection.csv", index=False, float_format="%.6g", lineterminator="\n")
-    written = [] if inputs is None else write_inputs(output, found.crystals, inputs.value)
+    written = [] if inputs is None else write_inputs(output, found.crystals, inputs)
     typer.echo(f"mofgap: {output} holds selection.csv and {len(written)} inputs", err=True)

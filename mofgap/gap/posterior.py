@@ -49,6 +49,7 @@ def posterior(
     samples: int = 32,
     seed: int = 0,
     atom_share: bool = False,
+    fixed: Fixed | None = None,
 ) -> Posterior:
     """Predict the structures of a batch.
 
@@ -59,9 +60,10 @@ def posterior(
         samples: Number of draws; 0 gives the mean alone, whatever ``uncertainty`` says.
         seed: Of the draws. A structure's draws depend on the seed and its composition, not on its batch.
         atom_share: Compute each atom's share of the closed-form variance.
+        fixed: What ``encoder.prepare`` gave for the batch, or None.
     """
     with torch.no_grad():
-        fixed = model.encoder.prepare(batch)
+        fixed = model.encoder.prepare(batch) if fixed is None else fixed
         features = model.frozen_features(batch, fixed)
         if samples == 0 or model.noise_network is None:
             gap, spread = model(batch, fixed)

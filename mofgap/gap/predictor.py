@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mofgap.crystals.cif import ReadFailure, read_cif_file
 from mofgap.crystals.convert import crystal_from
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
-from mofgap.gap.folder import About, find_model, read_model
+from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import Posterior, Uncertainty, posterior
 from mofgap.uncertainty.calibrate import Calibration
@@ -37,6 +38,7 @@ class Estimate:
         novelty: (n,) 0..1, the share of training structures less remote from the rest than this one.
         nearest: Ids of the nearest training structures of each.
         seldom: Elements of each that training hardly saw, with the number of structures that have them.
+        beside: What the model beside says of the same structures; None without one.
     """
 
     gap_ev: Floats
@@ -46,6 +48,7 @@ class Estimate:
     novelty: Floats
     nearest: tuple[tuple[str, ...], ...]
     seldom: tuple[dict[int, int], ...]
+    beside: Estimate | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,7 @@ class GapPredictor:
         calibration: Raw spreads to calibrated ones, intervals and window probabilities.
         novelty: Index of the training structures.
         device: Where the network runs.
+        beside: A model of another level of theory, which predicts the same graphs; None without one.
     """
 
     model: GapModel
@@ -65,6 +69,7 @@ class GapPredictor:
     calibration: Calibration
     novelty: NoveltyIndex
     device: str = "cpu"
+    beside: GapPredictor | None = None
 
     def estimate(
         self,
@@ -89,16 +94,41 @@ class GapPredictor:
             batch_atoms: Atoms of a batch on a GPU.
         """
         alone = 1 if self.device == "cpu" else batch_atoms
-        parts: list[Posterior] = []
+        predictors = [self] if self.beside is None else [self, self.beside]
+        found: list[list[Posterior]] = [[] for _ in predictors]
         for pack in pack_by_atoms((c.n_atoms for c in crystals), alone):
             graphs = [crystal_graph(crystals[i], self.model.graph_config) for i in pack]
-            batch = graphs[0] if len(graphs) == 1 else collate(graphs)
-            parts.append(
-                posterior(
-                    self.model, batch.to(self.device), uncertainty=uncertainty, samples=samples, seed=seed
+            batch = (graphs[0] if len(graphs) == 1 else collate(graphs)).to(self.device)
+            fixed = self.model.encoder.prepare(batch) if self._begin_alike else None
+            for predictor, parts in zip(predictors, found, strict=True):
+                parts.append(
+                    posterior(
+                        predictor.model,
+                        batch,
+                        uncertainty=uncertainty,
+                        samples=samples,
+                        seed=seed,
+                        fixed=fixed,
+                    )
                 )
-            )
-        return self._calibrated(parts, crystals)
+        estimates = [p._calibrated(parts, crystals) for p, parts in zip(predictors, found, strict=True)]
+        return replace(estimates[0], beside=estimates[1]) if self.beside else estimates[0]
+
+    @cached_property
+    def _begin_alike(self) -> bool:
+        """Whether the model beside has the same frozen encoder, adapted from the same place upwards.
+
+        What lies below the adapters is then the same to the last digit, and computed once for both.
+        """
+        if self.beside is None:
+            return False
+        encoders = self.model.encoder, self.beside.model.encoder
+        mine, other = ({k: v for k, v in e.state_dict().items() if ".lora_" not in k} for e in encoders)
+        return (
+            encoders[0].n_fixed == encoders[1].n_fixed
+            and mine.keys() == other.keys()
+            and all(torch.equal(mine[name], other[name]) for name in mine)
+        )
 
     def _calibrated(self, parts: Sequence[Posterior], crystals: Sequence[Crystal]) -> Estimate:
         def joined(name: str) -> Floats:
@@ -182,20 +212,28 @@ def _is_one(structures: Any) -> bool:
     return isinstance(structures, str) or hasattr(structures, "lattice") or hasattr(structures, "get_cell")
 
 
-def load_model(name: str | Path = "qmof-pbe", device: str = "auto") -> GapPredictor:
+def load_model(
+    name: str | Path = "qmof-pbe", device: str = "auto", beside: str | Path | None = None
+) -> GapPredictor:
     """Load a shipped model by name, or a model folder.
 
     Args:
-        name: ``qmof-pbe``, or a folder that ``mofgap train`` wrote.
+        name: ``qmof-pbe``, ``qmof-hse06``, or a folder that ``mofgap train`` wrote.
         device: ``auto``, ``cpu`` or ``cuda``.
+        beside: A second model, which is to predict the same graphs beside it.
 
     Raises:
-        ModelError: There is no such model, or it is damaged.
+        ModelError: There is no such model, it is damaged, or the two do not see the same graphs.
         ValueError: ``cuda`` was asked for where there is none.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda was asked for, but torch sees no CUDA device here")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    other = None if beside is None else load_model(beside, device)
     model, about, calibration, novelty = read_model(find_model(name))
-    return GapPredictor(model.to(device), about, calibration, novelty, device)
+    if other is not None and other.model.graph_config != model.graph_config:
+        raise ModelError(
+            f"{about.name} and {other.about.name} see different graphs: screen with one at a time"
+        )
+    return GapPredictor(model.to(device), about, calibration, novelty, device, other)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mofgap.screening.row import Row
+from mofgap.screening.row import Row, plain_values
 
 VERSION = 2
 
@@ -58,7 +58,7 @@ class Journal:
 
     def add(self, source: str, finished: Finished) -> None:
         """Record an input."""
-        rows = [asdict(row) for row in finished.rows]
+        rows = [plain_values(row) for row in finished.rows]
         self._append({"source": source, "sha256": finished.sha256, "rows": rows})
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pandas.plotting import PlotAccessor
 
+from mofgap.screening.levels import functional
 from mofgap.screening.row import WARNING_SEPARATOR
 from mofgap.screening.table import read_table
 
@@ -139,14 +140,20 @@ def _columns(shown: pd.DataFrame, window: Window) -> dict[Hashable, list[str]]:
     def texts(name: str) -> list[str]:
         return [html.escape(str(value)) for value in shown[name]]
 
-    names = ("gap_ev", "gap_std_ev")
-    gaps = [f"{gap:.2f} ± {std:.2f}" for gap, std in zip(*(shown[n] for n in names), strict=True)]
+    def gaps(level: str) -> list[str]:
+        pairs = zip(shown[f"{level}gap_ev"], shown[f"{level}gap_std_ev"], strict=True)
+        return [f"{gap:.2f} ± {std:.2f}" for gap, std in pairs]
+
     columns: dict[Hashable, list[str]] = {
         "#": ["" if pd.isna(rank) else str(rank) for rank in shown["rank"]],
         "structure": texts("structure_id"),
         "formula": texts("formula"),
-        "gap / eV": gaps,
     }
+    if {"pbe_gap_ev", "pbe_gap_std_ev", "level_of_theory"} <= set(shown.columns) and len(shown):
+        level = html.escape(functional(str(shown.level_of_theory.iloc[0])))
+        columns |= {f"{level} / eV": gaps(""), "PBE / eV": gaps("pbe_")}
+    else:
+        columns["gap / eV"] = gaps("")
     if coverage := coverage_of(shown):
         ends = [f"gap_lo{coverage}_ev", f"gap_hi{coverage}_ev"]
         axis_end = max(1.0, shown[ends[1]].max())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -18,7 +19,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import formula_sum
 from mofgap.gap.predictor import Estimate, GapPredictor
 from mofgap.screening.reading import Reading
-from mofgap.screening.row import WARNING_SEPARATOR, Row, printable, rounded
+from mofgap.screening.row import BESIDE, WARNING_SEPARATOR, Row, printable, rounded
 from mofgap.screening.settings import Settings
 
 NOVEL = 0.99
@@ -88,6 +89,7 @@ def _rows_of(
     if settings.window is not None:
         inside = predictor.calibration.p_in_window(gap, std, *settings.window, novelty)
         ends = tuple(end if math.isfinite(end) else None for end in settings.window)
+    pbe = _beside(estimate, predictor, settings.coverage)
     rows = []
     for i, crystal in enumerate(crystals):
         strange = predictor.novelty.unseen_coordination(metal_coordination(crystal))
@@ -115,9 +117,22 @@ def _rows_of(
                 nearest=printable(", ".join(estimate.nearest[i][:N_NEAREST])),
                 window_lo_ev=ends[0],
                 window_hi_ev=ends[1],
+                **pbe[i],
             )
         )
     return rows
+
+
+def _beside(estimate: Estimate, predictor: GapPredictor, coverage: float) -> list[dict[str, Any]]:
+    """The columns `BESIDE` of each structure; none where no model stands beside the first."""
+    other = estimate.beside
+    if predictor.beside is None or other is None:
+        return [{} for _ in estimate.gap_ev]
+    gap, std = other.gap_ev, other.gap_std_ev
+    ends = predictor.beside.calibration.interval(gap, std, coverage, other.novelty)
+    return [
+        dict(zip(BESIDE, map(rounded, values), strict=True)) for values in zip(gap, std, *ends, strict=True)
+    ]
 
 
 def reduced_formula(atomic_numbers: NDArray[np.int64]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 Status = Literal["ok", "warning", "failed"]
 
@@ -18,7 +18,7 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table; the fields are its columns, in order.
+    """One line of the table; the fields are its columns, in order, the last four where there are two levels.
 
     Attributes:
         rank: 1 for the best; None for a failure.
@@ -42,6 +42,10 @@ class Row:
         nearest: Ids of the nearest training structures, joined by commas.
         window_lo_ev: Lower end of the window that `p_in_window` is about, eV; None where it is open.
         window_hi_ev: Its upper end, eV; None where it is open.
+        pbe_gap_ev: Gap that PBE is predicted to give, eV, where the others are HSE06's (``--level both``).
+        pbe_gap_std_ev: Its calibrated total standard deviation, eV.
+        pbe_gap_lo90_ev: Lower end of its interval, eV.
+        pbe_gap_hi90_ev: Upper end of its interval, eV.
     """
 
     rank: int | None
@@ -65,9 +69,15 @@ class Row:
     nearest: str = ""
     window_lo_ev: float | None = None
     window_hi_ev: float | None = None
+    pbe_gap_ev: float | None = None
+    pbe_gap_std_ev: float | None = None
+    pbe_gap_lo90_ev: float | None = None
+    pbe_gap_hi90_ev: float | None = None
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
+_FIELDS = tuple(field.name for field in fields(Row))
+BESIDE = tuple(name for name in _FIELDS if name.startswith("pbe_"))
+COLUMNS = _FIELDS[: -len(BESIDE)]
 INTEGERS = ("rank", "n_atoms")
 TEXTS = (
     "file",
@@ -86,14 +96,25 @@ DEFAULT_COVERAGE = 0.9
 Cell = int | float | str | None
 
 
-def column_names(coverage: float = DEFAULT_COVERAGE) -> list[str]:
-    """The columns of a table: `COLUMNS`, its intervals named by their coverage, such as ``gap_lo95_ev``."""
-    return [name.replace("90", f"{100 * coverage:.10g}") for name in COLUMNS]
+def column_names(coverage: float = DEFAULT_COVERAGE, beside: bool = False) -> list[str]:
+    """The columns of a table, its intervals named by their coverage, such as ``gap_lo95_ev``.
+
+    Args:
+        coverage: Of the intervals.
+        beside: Whether `BESIDE` follows `COLUMNS`, as in a table of two levels.
+    """
+    return [name.replace("90", f"{100 * coverage:.10g}") for name in (_FIELDS if beside else COLUMNS)]
 
 
-def cells(row: Row) -> list[Cell]:
-    """The values of a row in the order of `COLUMNS`."""
-    return [getattr(row, name) for name in COLUMNS]
+def cells(row: Row, n_columns: int = len(COLUMNS)) -> list[Cell]:
+    """The values of a row in the order of its columns, of which a table has so many."""
+    return [getattr(row, name) for name in _FIELDS[:n_columns]]
+
+
+def plain_values(row: Row) -> dict[str, Any]:
+    """The fields of a row for JSON; those of a second level where there is one."""
+    names = COLUMNS if row.pbe_gap_ev is None else _FIELDS
+    return {name: getattr(row, name) for name in names}
 
 
 def text_of(cell: Cell) -> str:

@@ -17,6 +17,7 @@ from mofgap.crystals.inputs import expand_inputs
 from mofgap.gap.posterior import Uncertainty
 from mofgap.gap.predictor import BATCH_ATOMS, GapPredictor, load_model
 from mofgap.screening.journal import Finished, Journal
+from mofgap.screening.levels import Level, models_of
 from mofgap.screening.pool import ordered_map
 from mofgap.screening.prediction import predict_readings
 from mofgap.screening.rank import Novel, RankBy, rank_rows, ranking
@@ -35,7 +36,8 @@ def screen(
     structures: Any,
     window: tuple[float, float] | None = None,
     *,
-    model: str | Path | GapPredictor = "qmof-pbe",
+    model: str | Path | GapPredictor | None = None,
+    level: Level | None = None,
     rank_by: RankBy | None = None,
     top: int | None = None,
     uncertainty: Uncertainty = "closed-form",
@@ -56,7 +58,9 @@ def screen(
         structures: One or many of: path of a CIF, folder, glob pattern, archive, ``@list.txt``, pymatgen
             ``Structure``, ASE ``Atoms``, `Crystal`.
         window: Ends of the gap window, eV; an infinite end is open.
-        model: Name of a shipped model, a model folder, or a loaded model.
+        model: Name of a shipped model, a model folder, or a loaded model; by default ``qmof-pbe``.
+        level: Instead of a model the shipped one of ``pbe`` or ``hse06``, or ``both``: that of HSE06, and the
+            prediction for PBE beside it in columns of its own.
         rank_by: ``window``, ``low``, ``high`` or ``std``; by default ``window`` where there is one, else
             ``low``.
         top: Keep this many of the ranked rows; failures stay.
@@ -73,8 +77,9 @@ def screen(
         progress: Show a bar while it works; by default in a notebook.
 
     Returns:
-        A DataFrame with a row for each structure and each failure, and the columns of `Row`. A notebook shows
-        it as a table with the intervals drawn; its ``plot()`` returns them as a Figure.
+        A DataFrame with a row for each structure and each failure, and the columns of `Row` (those that begin
+        with ``pbe_`` only with both levels). A notebook shows it as a table with the intervals drawn; its
+        ``plot()`` returns them as a Figure.
 
     Raises:
         ValueError: An argument makes no sense; a `ModelError` if there is no such model.
@@ -87,10 +92,19 @@ def screen(
     order = ranking(rank_by, settings.window)
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
-    predictor = model if isinstance(model, GapPredictor) else load_model(model, device)
+    predictor = _predictor(model, level, device)
     stream = stream_rows(sources_of(structures), predictor, settings, workers)
     rows = [row for rows in _with_bar(stream, progress) for row in rows]
-    return Screening(to_frame(rank_rows(rows, order, top, novel), coverage))
+    return Screening(to_frame(rank_rows(rows, order, top, novel), coverage, predictor.beside is not None))
+
+
+def _predictor(model: str | Path | GapPredictor | None, level: Level | None, device: str) -> GapPredictor:
+    if not isinstance(model, GapPredictor):
+        first, beside = models_of(level, model)
+        return load_model(first, device, beside)
+    if level is not None:
+        raise ValueError("a loaded model has its own level: give level or model, not both")
+    return model
 
 
 def _with_bar(stream: Iterator[tuple[Row, ...]], progress: bool | None) -> Iterator[tuple[Row, ...]]:

@@ -12,16 +12,21 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mofgap.screening.row import Row
+from mofgap.screening.rank import rank_rows
+from mofgap.screening.row import Row, plain_values
+from mofgap.screening.table import write_table
 
 if TYPE_CHECKING:
     from mofgap.screening.reading import Source
 
 VERSION = 1
+BESIDE_MODEL = "beside_model_sha256"
+"""Of a header, where a second level's predictions stand beside the first's."""
+
 _SHARD = re.compile(r"([1-9][0-9]*)/([1-9][0-9]*)").fullmatch
 
 
@@ -90,7 +95,7 @@ class Shard:
             with partial.open("w", encoding="ascii", newline="\n") as file:
                 _write(file, {"version": VERSION, "shard": [self.index, self.count], **header})
                 for rows in inputs:
-                    _write(file, [asdict(row) for row in rows])
+                    _write(file, [plain_values(row) for row in rows])
                 _write(file, whole)
             partial.replace(path)
         finally:
@@ -108,6 +113,17 @@ class Gathered:
 
     header: dict[str, Any]
     rows: list[Row]
+
+    def write(self, path: Path) -> None:
+        """Write the table that one screening would have written.
+
+        Raises:
+            ValueError: There is no such format, or it cannot hold so many rows.
+            OSError: It cannot be written.
+        """
+        header = self.header
+        table = rank_rows(self.rows, header["rank_by"], header["top"], header["novel"])
+        write_table(path, table, header["coverage"], beside=BESIDE_MODEL in header)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mofgap.screening.row import DEFAULT_COVERAGE, INTEGERS, TEXTS, Cell, Row, cells, column_names, text_of
+from mofgap.screening.row import (
+    COLUMNS,
+    DEFAULT_COVERAGE,
+    INTEGERS,
+    TEXTS,
+    Cell,
+    Row,
+    cells,
+    column_names,
+    text_of,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,30 +43,42 @@ class TableError(ValueError):
     """A file that is no table of a screening, and why."""
 
 
-def to_frame(rows: Sequence[Row], coverage: float = DEFAULT_COVERAGE) -> pd.DataFrame:
-    """The rows as a DataFrame with the same types whatever the rows: a missing number is NaN or NA."""
+def to_frame(rows: Sequence[Row], coverage: float = DEFAULT_COVERAGE, beside: bool = False) -> pd.DataFrame:
+    """The rows as a DataFrame with the same types whatever the rows: a missing number is NaN or NA.
+
+    Args:
+        rows: In order.
+        coverage: Of their intervals.
+        beside: Whether a second level stands beside the first.
+    """
+    return _frame(rows, column_names(coverage, beside))
+
+
+def _frame(rows: Sequence[Row], columns: list[str]) -> pd.DataFrame:
     import pandas as pd
 
-    columns = column_names(coverage)
-    frame = pd.DataFrame([cells(row) for row in rows], columns=columns)
+    frame = pd.DataFrame([cells(row, len(columns)) for row in rows], columns=columns)
     floats = [name for name in columns if name not in INTEGERS + TEXTS]
     types = dict.fromkeys(INTEGERS, "Int64") | dict.fromkeys(floats, "float64") | dict.fromkeys(TEXTS, "str")
     return frame.astype(types)
 
 
-def write_table(path: Path, rows: Sequence[Row], coverage: float = DEFAULT_COVERAGE) -> None:
+def write_table(
+    path: Path, rows: Sequence[Row], coverage: float = DEFAULT_COVERAGE, beside: bool = False
+) -> None:
     """Write a table in the format of its extension; it appears whole or not at all.
 
     Args:
         path: With an extension of `FORMATS`.
         rows: In order.
         coverage: Of their intervals.
+        beside: Whether a second level stands beside the first.
 
     Raises:
         ValueError: The extension is unknown, or the format cannot hold so many rows.
         OSError: It cannot be written.
     """
-    content = FORMATS[format_of(path)](rows, coverage)
+    content = FORMATS[format_of(path)](rows, column_names(coverage, beside))
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(content)
@@ -120,16 +142,16 @@ def format_of(path: Path) -> str:
     return extension
 
 
-def tab_separated(row: Row) -> str:
+def tab_separated(row: Row, n_columns: int = len(COLUMNS)) -> str:
     """A row as one line; its texts hold no tabs and no line ends."""
-    return "\t".join(text_of(cell) for cell in cells(row))
+    return "\t".join(text_of(cell) for cell in cells(row, n_columns))
 
 
-def _csv(rows: Sequence[Row], coverage: float) -> bytes:
+def _csv(rows: Sequence[Row], columns: list[str]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(column_names(coverage))
-    writer.writerows([_inert(cell) for cell in cells(row)] for row in rows)
+    writer.writerow(columns)
+    writer.writerows([_inert(cell) for cell in cells(row, len(columns))] for row in rows)
     return text.getvalue().encode("utf-8")
 
 
@@ -138,23 +160,18 @@ def _inert(cell: Cell) -> Cell:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
 
-def _json(rows: Sequence[Row], coverage: float) -> bytes:
-    columns = column_names(coverage)
-    return (
-        json.dumps(
-            [dict(zip(columns, cells(row), strict=True)) for row in rows], indent=1, ensure_ascii=False
-        ).encode("utf-8")
-        + b"\n"
-    )
+def _json(rows: Sequence[Row], columns: list[str]) -> bytes:
+    content = [dict(zip(columns, cells(row, len(columns)), strict=True)) for row in rows]
+    return json.dumps(content, indent=1, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
-def _parquet(rows: Sequence[Row], coverage: float) -> bytes:
+def _parquet(rows: Sequence[Row], columns: list[str]) -> bytes:
     buffer = io.BytesIO()
-    to_frame(rows, coverage).to_parquet(buffer, engine="pyarrow", index=False)
+    _frame(rows, columns).to_parquet(buffer, engine="pyarrow", index=False)
     return buffer.getvalue()
 
 
-def _xlsx(rows: Sequence[Row], coverage: float) -> bytes:
+def _xlsx(rows: Sequence[Row], columns: list[str]) -> bytes:
     from openpyxl import Workbook
     from openpyxl.cell import WriteOnlyCell
 
@@ -163,10 +180,10 @@ def _xlsx(rows: Sequence[Row], coverage: float) -> bytes:
     book = Workbook(write_only=True)
     sheet = book.create_sheet("mofgap")
     sheet.freeze_panes = "A2"
-    sheet.append(column_names(coverage))
+    sheet.append(columns)
     for row in rows:
         line = []
-        for value in cells(row):
+        for value in cells(row, len(columns)):
             cell = WriteOnlyCell(sheet, value)
             if isinstance(value, str):
                 cell.data_type = "s"  # never a formula
@@ -177,9 +194,9 @@ def _xlsx(rows: Sequence[Row], coverage: float) -> bytes:
     return buffer.getvalue()
 
 
-def _html(rows: Sequence[Row], coverage: float) -> bytes:
-    head = "".join(f"<th>{name}</th>" for name in column_names(coverage))
-    body = "\n".join(_html_row(row) for row in rows)
+def _html(rows: Sequence[Row], columns: list[str]) -> bytes:
+    head = "".join(f"<th>{name}</th>" for name in columns)
+    body = "\n".join(_html_row(row, len(columns)) for row in rows)
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>mofgap screen</title>'
         f"<style>{_STYLE}</style></head>\n<body><table>\n<thead><tr>{head}</tr></thead>\n"
@@ -188,19 +205,19 @@ def _html(rows: Sequence[Row], coverage: float) -> bytes:
     return page.encode("utf-8")
 
 
-def _html_row(row: Row) -> str:
+def _html_row(row: Row, n_columns: int) -> str:
     def data(cell: Cell) -> str:
         kind = "" if cell is None or isinstance(cell, str) else ' class="number"'
         return f"<td{kind}>{html.escape(text_of(cell))}</td>"
 
-    return f'<tr class="{row.status}">{"".join(map(data, cells(row)))}</tr>'
+    return f'<tr class="{row.status}">{"".join(map(data, cells(row, n_columns)))}</tr>'
 
 
-FORMATS: dict[str, Callable[[Sequence[Row], float], bytes]] = {
+FORMATS: dict[str, Callable[[Sequence[Row], list[str]], bytes]] = {
     ".csv": _csv,
     ".parquet": _parquet,
     ".json": _json,
     ".xlsx": _xlsx,
     ".html": _html,
 }
-"""From an extension to what turns rows and their coverage into the bytes of a file."""
+"""From an extension to what turns rows and the names of their columns into the bytes of a file."""

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mofgap.screening.levels import functional
 from mofgap.screening.row import WARNING_SEPARATOR, Row
 
 Window = tuple[float, float] | None
@@ -17,6 +18,7 @@ MAX_ROWS = 50
 
 _WIDEST_BAR, _NARROWEST_BAR = 40, 16
 _OTHER_COLUMNS = 84
+_ANOTHER_GAP = 13
 
 
 def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int = MAX_ROWS) -> None:
@@ -33,23 +35,28 @@ def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int =
     if not shown:
         return
     top_ev = axis_end(shown)
-    width = max(_NARROWEST_BAR, min(_WIDEST_BAR, console.width - _OTHER_COLUMNS))
+    beside = shown[0].pbe_gap_ev is not None
+    taken = _OTHER_COLUMNS + (_ANOTHER_GAP if beside else 0)
+    width = max(_NARROWEST_BAR, min(_WIDEST_BAR, console.width - taken))
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("#", justify="right")
     table.add_column("structure", overflow="fold", max_width=28)
     table.add_column("formula", overflow="ellipsis", no_wrap=True, max_width=18)
-    table.add_column("gap / eV", justify="right", no_wrap=True)
+    for head in [f"{functional(shown[0].level_of_theory)} / eV", "PBE / eV"] if beside else ["gap / eV"]:
+        table.add_column(head, justify="right", no_wrap=True)
     table.add_column(axis(top_ev, width), no_wrap=True)
     if window is not None:
         table.add_column("in window", justify="right", no_wrap=True)
     table.add_column("warnings", overflow="fold")
     for row in shown:
         inside = [] if window is None else [Text(f"{row.p_in_window or 0:.0%}")]
+        other = [Text(gap_words(row.pbe_gap_ev, row.pbe_gap_std_ev))] if beside else []
         table.add_row(
             Text(str(row.rank)),
             Text(row.structure_id),
             Text(row.formula),
-            Text(f"{row.gap_ev or 0:.2f} ± {row.gap_std_ev or 0:.2f}"),
+            Text(gap_words(row.gap_ev, row.gap_std_ev)),
+            *other,
             bar(row, window, top_ev, width),
             *inside,
             Text(warning_names(row), style="yellow"),
@@ -57,6 +64,11 @@ def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int =
     console.print(table)
     if len(ranked) > len(shown):
         console.print(Text(f"... {len(ranked) - len(shown)} more: -o FILE keeps them all, --top N shows N"))
+
+
+def gap_words(gap_ev: float | None, std_ev: float | None) -> str:
+    """A gap and its spread, such as ``2.00 ± 0.50``."""
+    return f"{gap_ev or 0:.2f} ± {std_ev or 0:.2f}"
 
 
 def axis_end(rows: Sequence[Row]) -> float:

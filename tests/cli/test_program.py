@@ -4,15 +4,17 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
 
+from mofgap.cli import options
 from mofgap.cli import screen as verb
 from mofgap.cli.main import app
+from mofgap.crystals.disorder import Disorder
 from mofgap.gap.posterior import UNCERTAINTIES
 from mofgap.gap.predictor import BATCH_ATOMS
-from mofgap.screening.rank import NOVEL_CHOICES, RANKINGS
 from mofgap.screening.settings import Settings
 
 HEAVY = ("torch", "pandas", "numpy", "gemmi", "pymatgen", "ase", "scipy")
@@ -62,6 +64,8 @@ def test_help_takes_half_a_second_of_the_processor_at_most() -> None:
         (["--coverage", "0.4"], "coverage"),
         (["--novelty", "hide"], "last"),
         (["--uncertainty", "guess"], "closed-form"),
+        (["--level", "pbe0"], "hse06"),
+        (["--level", "both", "--model", "qmof-pbe"], "give a level or a model"),
     ],
 )
 def test_wrong_usage_exits_with_2(
@@ -87,9 +91,8 @@ def test_missing_model_says_which_there_are() -> None:
 def test_choices_and_defaults_are_those_of_the_library() -> None:
     import inspect
 
-    assert [each.value for each in verb.RankBy] == list(RANKINGS)
-    assert [each.value for each in verb.Uncertainty] == list(UNCERTAINTIES)
-    assert [each.value for each in verb.Novel] == list(NOVEL_CHOICES)
+    assert get_args(options.Uncertainty) == UNCERTAINTIES
+    assert get_args(options.Disorder) == get_args(Disorder)
     defaults = {name: p.default for name, p in inspect.signature(verb.screen).parameters.items()}
     assert defaults["batch_atoms"] == BATCH_ATOMS
     for name, value in vars(Settings()).items():

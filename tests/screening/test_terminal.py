@@ -50,6 +50,14 @@ def test_window_is_shaded_outside_the_interval() -> None:
     assert bar(ROW, (3.5, float("inf")), 4.0, 40).plain.endswith("░" * 5)
 
 
+def test_two_levels_stand_side_by_side() -> None:
+    both = replace(ROW, level_of_theory="HSE06 at PBE geometry", pbe_gap_ev=0.75, pbe_gap_std_ev=0.25)
+    head, line, *_ = shown([both], (1.8, 3.0)).splitlines()
+    assert head.index("HSE06 / eV") < head.index("PBE / eV") < head.index("in window")
+    assert "gap / eV" not in head and line.index("2.00 ± 0.50") < line.index("0.75 ± 0.25")
+    assert len(line) <= 120
+
+
 def test_axis_holds_every_interval() -> None:
     assert axis_end([ROW, replace(ROW, gap_hi90_ev=5.2)]) == 6
     assert axis_end([replace(ROW, gap_hi90_ev=0.0)]) == 1

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 import mofgap
 from mofgap.cli import select as verb
 from mofgap.cli.main import app
-from mofgap.crystals.disorder import Disorder
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.selection.candidates import GOALS, CandidateError, read_candidates
 from mofgap.selection.dft import KINDS
 from mofgap.selection.select import likeness_length, select, whitened
+from mofgap.shipped import shipped_folder
 
 WriteCifs = Callable[[Path, int], list[Path]]
 
@@ -93,9 +93,8 @@ def test_whitened_features_are_those_of_the_index(tiny: GapPredictor) -> None:
 def test_choices_are_those_of_the_library() -> None:
     from typing import get_args
 
-    assert [each.value for each in verb.Goal] == list(GOALS)
-    assert [each.value for each in verb.Inputs] == list(KINDS)
-    assert [each.value for each in verb.Disorder] == list(get_args(Disorder))
+    assert get_args(verb.Goal) == GOALS
+    assert get_args(verb.Inputs) == KINDS
 
 
 def test_command_writes_selection_and_inputs(table: Path, model_folder: Path, tmp_path: Path) -> None:
@@ -119,3 +118,12 @@ def test_command_says_what_is_wrong(table: Path, model_folder: Path, tmp_path: P
     for path, message in ((other, "another"), (tmp_path / "none.csv", "no such file")):
         done = CliRunner().invoke(app, ["select", str(path), "--model", str(model_folder)])
         assert done.exit_code == 1 and message in done.output and "Traceback" not in done.output
+    done = CliRunner().invoke(app, ["select", str(other)])
+    assert done.exit_code == 1 and "another, as --model" in done.output
+
+
+def test_a_shipped_model_need_not_be_named(tmp_path: Path) -> None:
+    example = sorted(shipped_folder("examples").glob("*.cif"))[0]
+    mofgap.screen(example, (0.0, 9.0), level="pbe").to_csv(tmp_path / "t.csv", index=False)
+    done = CliRunner().invoke(app, ["select", str(tmp_path / "t.csv")])
+    assert done.exit_code == 0 and example.stem in done.output
