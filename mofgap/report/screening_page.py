@@ -15,6 +15,7 @@ from mofgap.report.page import Figure, as_json, drawn, plain, records, render
 from mofgap.report.plots.screening import window_words
 from mofgap.report.screened import Screened, element_counts, warnings_of
 from mofgap.report.structures import Drawing, Key
+from mofgap.screening.levels import is_pbe
 
 Window = tuple[float, float] | None
 N_CARDS = 12
@@ -55,7 +56,8 @@ def screening_page(
         notes=notes(table, window),
         figures=_figures(table, window),
         elements=periodic_table(element_counts(table.ranked.formula)),
-        has_p=_has_p(table),
+        has_p=_has(table, "p_in_window"),
+        has_pbe=_has(table, "pbe_gap_ev"),
         level=levels,
         coverage=table.coverage,
         cards=[_card(row, table, list(found)) for row in records(table.ranked.head(n_cards))],
@@ -79,14 +81,14 @@ def candidates(table: Screened, n: int = N_CARDS) -> dict[Key, tuple[str, int]]:
 def notes(table: Screened, window: Window) -> list[str]:
     """What a reader must know before believing the page."""
     found = []
-    if any("PBE" in level for level in table.values_of("level_of_theory")):
+    if any(map(is_pbe, table.values_of("level_of_theory"))):
         found.append(
             "Gaps are those of PBE, which lie below measured ones, more so with open-shell metals. "
             "Rank by them; do not quote them as measured."
         )
     if len(models := table.values_of("model")) > 1:
         found.append(f"The rows come from several models ({', '.join(models)}); their ranks do not compare.")
-    if window is None and _has_p(table):
+    if window is None and _has(table, "p_in_window"):
         found.append(
             "The table has probabilities for a window, but does not say which, or several: "
             "--window LO HI shades one."
@@ -131,6 +133,8 @@ def _card(row: Mapping[str, Any], table: Screened, found: list[Key]) -> dict[str
         facts.append((f"{table.coverage} % interval", f"{low:.2f} to {high:.2f} eV"))
     if row.get("p_in_window") is not None:
         facts.append(("in window", f"{100 * row['p_in_window']:.0f} %"))
+    if row.get("pbe_gap_ev") is not None and row.get("pbe_gap_std_ev") is not None:
+        facts.append(("PBE gap ± spread", f"{row['pbe_gap_ev']:.2f} ± {row['pbe_gap_std_ev']:.2f} eV"))
     if row.get("epistemic_std_ev") is not None and row.get("aleatoric_std_ev") is not None:
         facts.append(("from the model's doubt", f"{row['epistemic_std_ev']:.2f} eV"))
         facts.append(("from what it cannot see", f"{row['aleatoric_std_ev']:.2f} eV"))
@@ -172,8 +176,8 @@ def _failures(table: Screened) -> list[dict[str, Any]]:
     ]
 
 
-def _has_p(table: Screened) -> bool:
-    return "p_in_window" in table.ranked and bool(table.ranked.p_in_window.notna().any())
+def _has(table: Screened, column: str) -> bool:
+    return column in table.ranked and bool(table.ranked[column].notna().any())
 
 
 def _rows_json(table: Screened, window: Window) -> Markup:

@@ -208,6 +208,18 @@ def test_notes() -> None:
     assert any("several models" in note for note in notes(mixed, WINDOW))
 
 
+def test_two_levels_stand_side_by_side() -> None:
+    level = {"level_of_theory": "HSE06 at PBE-D3(BJ) geometry", "model": "qmof-hse06"}
+    rows = [row(1, "a", **level, pbe_gap_ev=1.25, pbe_gap_std_ev=0.5), failure("b")]
+    both = screened(to_frame(rows, beside=True))
+    page = screening_page(both, "t", WINDOW)
+    assert both.coverage == "90" and both.ends == ("gap_lo90_ev", "gap_hi90_ev")
+    assert "PBE gap ± spread" in page and "1.25 ± 0.50 eV" in page and "<b>PBE gap</b>" in page
+    assert rows_of(page)["pbe_gap_ev"] == [1.25, None]
+    assert not any("lie below measured" in note for note in notes(both, WINDOW)), "a geometry is no level"
+    assert "PBE gap ± spread" not in screening_page(screened(to_frame([row(1)])), "t")
+
+
 def test_structures_are_read_again_from_files_and_archives(
     write_cifs: Callable[[Path, int], list[Path]], tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@
     { key: "gap_std_ev", label: "± / eV", number: true, text: decimals(2) },
     { key: null, label: "Interval" },
     { key: "p_in_window", label: "In window", number: true, text: percent },
+    { key: "pbe_gap_ev", label: "PBE gap / eV", number: true, text: decimals(2) },
     { key: "formula", label: "Formula", css: "formula", text: String },
     { key: "novelty", label: "Novelty", number: true, text: percent },
     { key: "n_atoms", label: "Atoms", number: true, text: String },
