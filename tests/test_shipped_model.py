@@ -1,4 +1,4 @@
-"""The shipped model is there, whole, described, and says what it said when it was shipped.
+"""Each shipped model is there, whole, described, and says what it said when it was shipped.
 
 How it bears other ways of writing a structure down is tested in ``gap/test_invariance.py``.
 """
@@ -15,14 +15,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mofgap
 from mofgap.crystals.dataset import read_table, table_crystals
 from mofgap.gap.folder import find_model, read_config
 from mofgap.gap.predictor import GapPredictor, crystal_of, load_model
+from mofgap.screening import levels
 from mofgap.shipped import shipped_folder
 from mofgap.uncertainty import metrics
 
-MODEL = "qmof-pbe"
-GOLDEN = Path(__file__).parent / "golden" / f"{MODEL}.json"
+MODELS = sorted(path.parent.name for path in shipped_folder("models").glob("*/config.json"))
+OF_LEVEL = {"qmof-pbe": ("PBE", "pbe_gap_ev"), "qmof-hse06": ("HSE06", "hse06_gap_ev")}
+"""How each model's level of theory begins, and the column of the development table it learnt from."""
+
+GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE_EV = 2e-3
 """Processors differ in the last bits of their arithmetic."""
 
@@ -30,19 +35,29 @@ CITED = ("10.1016/j.matt.2021.02.015", "10.1038/s41524-022-00796-6", "CC BY 4.0"
 SAMPLED_ROWS = 100
 
 
-@lru_cache
-def predictor() -> GapPredictor:
-    return load_model(MODEL, device="cpu")
+every_model = pytest.mark.parametrize("name", MODELS)
 
 
 @lru_cache
-def card() -> str:
-    return (find_model(MODEL) / "card.md").read_text(encoding="utf-8")
+def predictor(name: str) -> GapPredictor:
+    return load_model(name, device="cpu")
 
 
-def card_figure(label: str, split: str) -> float:
+@lru_cache
+def card(name: str) -> str:
+    return (find_model(name) / "card.md").read_text(encoding="utf-8")
+
+
+def golden_values(name: str) -> dict[str, dict[str, float]]:
+    path = GOLDEN / f"{name}.json"
+    assert path.exists(), f"python tests/golden/make_golden.py --model {name} writes the golden values"
+    values: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def card_figure(name: str, label: str, split: str) -> float:
     """A figure of the card's table of metrics."""
-    lines = card().splitlines()
+    lines = card(name).splitlines()
     header = next(line for line in lines if re.match(r"\| *\|", line))
     row = next(line for line in lines if line.startswith(f"| {label}"))
     column = [cell.strip() for cell in header.split("|")].index(split)
@@ -58,11 +73,17 @@ def development_table() -> Path:
     return path
 
 
-def test_the_examples_get_their_golden_values() -> None:
-    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+def test_the_model_of_each_level_is_one_of_these() -> None:
+    assert "qmof-pbe" in MODELS
+    assert set(MODELS) <= set(OF_LEVEL) == set(levels.MODELS.values())
+
+
+@every_model
+def test_the_examples_get_their_golden_values(name: str) -> None:
+    golden = golden_values(name)
     paths = sorted(shipped_folder("examples").glob("*.cif"))
     assert sorted(golden) == [path.name for path in paths]
-    gaps, stds = predictor().predict([crystal_of(path) for path in paths], return_std=True)
+    gaps, stds = predictor(name).predict([crystal_of(path) for path in paths], return_std=True)
     moved = {
         path.name: (values, gap, std)
         for path, gap, std in zip(paths, gaps, stds, strict=True)
@@ -72,8 +93,22 @@ def test_the_examples_get_their_golden_values() -> None:
     assert not moved
 
 
-def test_the_golden_values_are_those_of_a_model_that_can_tell() -> None:
-    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+@pytest.mark.skipif("qmof-hse06" not in MODELS, reason="models/qmof-hse06 is not there")
+def test_both_levels_stand_side_by_side() -> None:
+    golden = {name: golden_values(name) for name in OF_LEVEL}
+    paths = sorted(shipped_folder("examples").glob("*.cif"))[:5]
+    table = mofgap.screen(paths, level="both", device="cpu")
+    assert len(table) == len(paths) and set(table.model) == {"qmof-hse06"}
+    for row in table.itertuples():
+        for model, level in (("qmof-hse06", ""), ("qmof-pbe", "pbe_")):
+            expected = golden[model][Path(row.file).name]
+            for column, value in expected.items():
+                assert abs(getattr(row, f"{level}{column}") - value) <= TOLERANCE_EV
+
+
+@every_model
+def test_the_golden_values_are_those_of_a_model_that_can_tell(name: str) -> None:
+    golden = golden_values(name)
     gaps = np.array([values["gap_ev"] for values in golden.values()])
     stds = np.array([values["gap_std_ev"] for values in golden.values()])
     assert (gaps >= 0).all()
@@ -82,34 +117,39 @@ def test_the_golden_values_are_those_of_a_model_that_can_tell() -> None:
     assert stds.std() > 0.02
 
 
-def test_every_file_is_the_one_that_was_saved() -> None:
-    folder = find_model(MODEL)
+@every_model
+def test_every_file_is_the_one_that_was_saved(name: str) -> None:
+    folder = find_model(name)
     described = read_config(folder)
-    for name, expected in described["sha256"].items():
-        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == expected, name
+    for file, expected in described["sha256"].items():
+        assert hashlib.sha256((folder / file).read_bytes()).hexdigest() == expected, file
     unhashed = {"config.json", "card.md", "metrics.json"}
     present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert present == set(described["sha256"]) | unhashed
-    assert sum((folder / name).stat().st_size for name in present) < 20e6
+    assert sum((folder / file).stat().st_size for file in present) < 20e6
 
 
-def test_the_model_is_calibrated_balora() -> None:
-    model = predictor()
+@every_model
+def test_the_model_is_calibrated_balora(name: str) -> None:
+    model = predictor(name)
     assert model.model.config.method == "balora"
     assert not model.calibration.is_raw
-    assert model.about.name == MODEL
-    assert "PBE" in model.about.level_of_theory
+    assert model.about.name == name
+    assert model.about.level_of_theory.startswith(OF_LEVEL[name][0])
+    assert levels.is_pbe(model.about.level_of_theory) == (name == "qmof-pbe")
     assert len(model.novelty.ids) > 10_000
     assert any(layer.lora_B.abs().max() > 0 for layer in model.model.layers.values())
 
 
+@every_model
 @pytest.mark.parametrize("cited", CITED)
-def test_the_card_states_the_data_and_its_licence(cited: str) -> None:
-    assert cited in card()
+def test_the_card_states_the_data_and_its_licence(name: str, cited: str) -> None:
+    assert cited in card(name)
 
 
-def test_the_card_states_how_the_model_was_made() -> None:
-    text = card()
+@every_model
+def test_the_card_states_how_the_model_was_made(name: str) -> None:
+    text = card(name)
     assert "balora" in text
     assert re.search(r"\bseed \d+", text)
     assert re.search(r"^mofgap train .*qmof\.parquet", text, re.MULTILINE)
@@ -118,34 +158,37 @@ def test_the_card_states_how_the_model_was_made() -> None:
     assert re.search(r"\d+ minutes", text)
 
 
-def test_the_card_states_what_was_measured() -> None:
-    scores = json.loads((find_model(MODEL) / "metrics.json").read_text(encoding="utf-8"))["metrics"]
+@every_model
+def test_the_card_states_what_was_measured(name: str) -> None:
+    scores = json.loads((find_model(name) / "metrics.json").read_text(encoding="utf-8"))["metrics"]
     for label, key in (
         ("mean absolute error", "mae_ev"),
         ("Spearman of std", "spearman"),
         ("coverage of 90 %", "coverage_90"),
     ):
         for split in ("val", "test"):
-            assert card_figure(label, split) == pytest.approx(scores[split][key], rel=1e-3)
+            assert card_figure(name, label, split) == pytest.approx(scores[split][key], rel=1e-3)
 
 
-def test_the_card_is_right_about_the_test_split() -> None:
+@every_model
+def test_the_card_is_right_about_the_test_split(name: str) -> None:
+    model, target = predictor(name), OF_LEVEL[name][1]
     frame = read_table(development_table())
-    test = frame[frame.split == "test"]
-    assert len(test) == card_figure("structures", "test")
+    test = frame[(frame.split == "test") & frame[target].notna()]
+    assert len(test) == card_figure(name, "structures", "test")
     rows = test.sample(SAMPLED_ROWS, random_state=0)
-    found = predictor().estimate(list(table_crystals(rows)))
+    found = model.estimate(list(table_crystals(rows)))
     gaps, stds = found.gap_ev, found.gap_std_ev
-    true = rows.pbe_gap_ev.to_numpy()
+    true = rows[target].to_numpy()
     errors = np.abs(gaps - true)
     assert errors.mean() < 0.40
     four_sigma = 4 * errors.std(ddof=1) / np.sqrt(SAMPLED_ROWS)
-    assert abs(errors.mean() - card_figure("mean absolute error", "test")) < four_sigma
-    lo, hi = predictor().calibration.interval(gaps, stds, 0.9, found.novelty)
-    assert abs(metrics.coverage(true, lo, hi) - card_figure("coverage of 90 %", "test")) < 0.12
-    assert abs(metrics.spearman(true, gaps, stds) - card_figure("Spearman of std", "test")) < 0.4
-    stated = predictor().calibration.p_in_window(gaps, stds, 1.8, 3.0, found.novelty)
+    assert abs(errors.mean() - card_figure(name, "mean absolute error", "test")) < four_sigma
+    lo, hi = model.calibration.interval(gaps, stds, 0.9, found.novelty)
+    assert abs(metrics.coverage(true, lo, hi) - card_figure(name, "coverage of 90 %", "test")) < 0.12
+    assert abs(metrics.spearman(true, gaps, stds) - card_figure(name, "Spearman of std", "test")) < 0.4
+    stated = model.calibration.p_in_window(gaps, stds, 1.8, 3.0, found.novelty)
     inside = (true >= 1.8) & (true <= 3.0)
     assert abs(metrics.spiegelhalter(inside, stated)) < 4
     assert metrics.brier(inside, stated) < 0.6 * metrics.brier(inside, np.full(len(inside), inside.mean()))
-    assert not set(predictor().novelty.ids) & set(test.structure_id)
+    assert not set(model.novelty.ids) & set(test.structure_id)
