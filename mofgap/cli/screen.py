@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mofgap.cli.options import Device, Disorder, Uncertainty
-from mofgap.screening.levels import MODELS, Level
+from mofgap.screening.levels import DEFAULT, MODELS, Level
 from mofgap.screening.rank import Novel, RankBy
 
 
@@ -40,7 +40,7 @@ def screen(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|FOLDER", help="A shipped model, or a model folder.", show_default=MODELS["pbe"]
+            metavar="NAME|FOLDER", help="A shipped model, or a model folder.", show_default=MODELS[DEFAULT]
         ),
     ] = None,
     level: Annotated[

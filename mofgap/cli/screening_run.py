@@ -162,7 +162,7 @@ class Run:
         try:
             return models_of(self.level, self.model)
         except ValueError as error:
-            raise typer.BadParameter(f"{error} (--model)", param_hint="--level") from error
+            raise typer.BadParameter(str(error), param_hint="--level") from error
 
     def _predictor(self, name: str | Path, beside: str | Path | None) -> GapPredictor:
         from mofgap.gap.predictor import load_model
