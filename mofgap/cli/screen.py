@@ -46,8 +46,8 @@ def screen(
     level: Annotated[
         Level | None,
         typer.Option(
-            help="Instead of --model, the shipped one of a level of theory: pbe, hse06, which an experiment "
-            "compares with, or both: hse06 with the prediction for pbe in columns beside it."
+            help="Shipped model of a level of theory, instead of --model: pbe, hse06 (nearer to experiment), "
+            "or both: hse06, with pbe in columns beside it."
         ),
     ] = None,
     uncertainty: Annotated[
