@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from mofgap.crystals.checks import NOTES
 from mofgap.report import plots
 from mofgap.report.elements import periodic_table
 from mofgap.report.page import Figure, as_json, drawn, plain, records, render
@@ -62,6 +63,7 @@ def screening_page(
         coverage=table.coverage,
         cards=[_card(row, table, list(found)) for row in records(table.ranked.head(n_cards))],
         structures_note=_structures_note(len(found), len(top)),
+        note_names=NOTES,
         failures=_failures(table),
         viewer_version=VIEWER_VERSION,
         source=source,
@@ -103,7 +105,7 @@ def _facts(table: Screened, window: Window, levels: str) -> list[tuple[str, str]
         ("model", ", ".join(table.values_of("model")) or "unknown"),
         ("level of theory", levels),
         *shade,
-        ("without warnings", f"{status.get('ok', 0):,}"),
+        ("ok", f"{status.get('ok', 0):,}"),
         ("with warnings", f"{status.get('warning', 0):,}"),
         ("failed", f"{len(table.failed):,}"),
     ]
@@ -127,7 +129,8 @@ def _figures(table: Screened, window: Window) -> list[Figure]:
 
 def _card(row: Mapping[str, Any], table: Screened, found: list[Key]) -> dict[str, Any]:
     key = row["file"], row["structure_id"]
-    facts = [("gap ± spread", f"{row['gap_ev']:.2f} ± {row['gap_std_ev']:.2f} eV")]
+    gap = f"{row['gap_ev']:.2f} ± {row['gap_std_ev']:.2f} eV"
+    facts: list[tuple[str, str | list[str]]] = [("gap ± spread", gap)]
     if table.coverage and row[table.ends[0]] is not None:
         low, high = (row[end] for end in table.ends)
         facts.append((f"{table.coverage} % interval", f"{low:.2f} to {high:.2f} eV"))
@@ -141,7 +144,7 @@ def _card(row: Mapping[str, Any], table: Screened, found: list[Key]) -> dict[str
     if row.get("novelty") is not None:
         facts.append(("more remote than", f"{100 * row['novelty']:.0f} % of training"))
     if row.get("nearest"):
-        facts.append(("nearest in training", row["nearest"]))
+        facts.append(("nearest in training", _ids(row["nearest"])))
     return {
         "rank": row["rank"],
         "name": row["structure_id"],
@@ -151,6 +154,12 @@ def _card(row: Mapping[str, Any], table: Screened, found: list[Key]) -> dict[str
         "warnings": warnings_of(row["warnings"]),
         "structure": str(found.index(key)) if key in found else "",
     }
+
+
+def _ids(nearest: str) -> list[str]:
+    """Ids one by one, so that a line is not broken inside one, each but the last with its comma."""
+    ids = nearest.split(", ")
+    return [f"{each}," for each in ids[:-1]] + ids[-1:]
 
 
 def _structures_note(n_found: int, n_cards: int) -> str:
@@ -184,4 +193,5 @@ def _rows_json(table: Screened, window: Window) -> Markup:
     columns = [plain(table.frame[name]) for name in table.frame.columns]
     ends = list(table.ends) if table.coverage else []
     shaded = window and [min(_FAR_EV, max(-_FAR_EV, end)) for end in window]
-    return as_json({"columns": list(table.frame.columns), "values": columns, "window": shaded, "ends": ends})
+    content = {"columns": list(table.frame.columns), "values": columns, "window": shaded, "ends": ends}
+    return as_json(content | {"notes": sorted(NOTES)})

@@ -220,6 +220,14 @@ def test_two_levels_stand_side_by_side() -> None:
     assert "PBE gap ± spread" not in screening_page(screened(to_frame([row(1)])), "t")
 
 
+def test_notes_are_told_from_warnings_and_ids_are_not_broken() -> None:
+    rows = [row(1, warnings="open-shell-metal: Fe | novel: far", nearest="qmof-1, qmof-2")]
+    page = screening_page(screened(to_frame(rows)), "t")
+    assert '<li class="note"><b>open-shell-metal</b>' in page and "<li><b>novel</b>" in page
+    assert "<span>qmof-1,</span> <span>qmof-2</span>" in page
+    assert '"notes":["charged-framework","guest-molecules","open-shell-metal"]' in page
+
+
 def test_structures_are_read_again_from_files_and_archives(
     write_cifs: Callable[[Path, int], list[Path]], tmp_path: Path
 ) -> None:

@@ -8,25 +8,25 @@
   const [lo, hi] = data.ends.map((name) => column[name] || []);
   const decimals = (digits) => (x) => x.toFixed(digits);
   const percent = (x) => `${Math.round(100 * x)} %`;
+  const axisEnd = hi && hi.length ? hi.reduce((most, x) => Math.max(most, x || 0), 1) : 1;
   const SHOWN = [
     { key: "rank", label: "#", number: true, text: String },
     { key: "structure_id", label: "Structure", css: "name", text: String },
     { key: "gap_ev", label: "Gap / eV", number: true, text: decimals(2) },
     { key: "gap_std_ev", label: "± / eV", number: true, text: decimals(2) },
-    { key: null, label: "Interval" },
+    { key: null, label: `Interval, 0 to ${axisEnd.toFixed(1)} eV` },
     { key: "p_in_window", label: "In window", number: true, text: percent },
     { key: "pbe_gap_ev", label: "PBE gap / eV", number: true, text: decimals(2) },
     { key: "formula", label: "Formula", css: "formula", text: String },
     { key: "novelty", label: "Novelty", number: true, text: percent },
     { key: "n_atoms", label: "Atoms", number: true, text: String },
-    { key: "warnings", label: "Warnings", text: String },
+    { key: "warnings", label: "Warnings, notes", text: String },
   ].filter(({ key }) => (key === null ? lo.length : column[key] && column[key].some((x) => x !== null)));
   const searched = ["structure_id", "file", "formula", "warnings", "reason"].filter((name) => column[name]);
   const haystack = Array.from({ length: n }, (_, i) =>
     searched.map((name) => column[name][i] || "").join("\n").toLowerCase());
   const symbols = Array.from({ length: n }, (_, i) =>
     new Set((column.formula[i] || "").match(/[A-Z][a-z]?/g) || []));
-  const axisEnd = hi.reduce((most, x) => Math.max(most, x || 0), 1);
 
   const $ = (id) => document.getElementById(id);
   const selected = new Set();
@@ -106,7 +106,9 @@
   function warnings(cell, i) {
     const failed = column.status[i] === "failed";
     for (const part of (failed ? column.reason[i] : column.warnings[i] || "").split(" | ").filter(Boolean)) {
-      const chip = make("span", failed ? "" : "chip", failed ? part : part.split(":")[0]);
+      const name = part.split(":")[0];
+      const kind = data.notes.includes(name) ? "chip note" : "chip";
+      const chip = make("span", failed ? "" : kind, failed ? part : name);
       chip.title = part;
       cell.append(chip);
     }
