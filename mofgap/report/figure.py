@@ -101,6 +101,7 @@ def label_outer(panels: Sequence[Axes]) -> None:
     for place, panel in enumerate(panels):
         panel.tick_params(labelsize=8)
         panel.xaxis.label.set_fontsize(8)
+        panel.yaxis.label.set_fontsize(8)
         panel.xaxis.set_major_locator(MaxNLocator(3))
         panel.ticklabel_format(axis="x", scilimits=(-2, 4))
         panel.xaxis.get_offset_text().set_fontsize(7)

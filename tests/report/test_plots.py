@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import inspect
+import pkgutil
 import re
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +37,28 @@ def table(n: int, seed: int = 0) -> pd.DataFrame:
     )
 
 
+def methods(df: pd.DataFrame) -> tuple[dict[str, pd.Series], dict[str, pd.Series]]:
+    """Predictions and spreads of two methods."""
+    return {"one": df.gap, "other": df.gap + 0.1}, {"one": df["std"], "other": df["std"] * 2}
+
+
 DRAW: dict[str, Callable[[pd.DataFrame], Figure]] = {
     "parity": lambda df: plots.parity("true", "gap", "std", df=df),
+    "parity of methods": lambda df: plots.parity("true", *methods(df), df=df),
+    "parity in panels": lambda df: plots.parity("true", *methods(df), df=df, panels=True),
     "error_vs_std": lambda df: plots.error_vs_std("true", "gap", "std", df=df),
-    "error_decay": lambda df: plots.error_decay_with_uncert("true", "gap", "std", df=df),
+    "error_vs_std of methods": lambda df: plots.error_vs_std("true", *methods(df), df=df),
+    "error_vs_std in panels": lambda df: plots.error_vs_std("true", *methods(df), df=df, panels=True),
+    "error_decay_with_uncert": lambda df: plots.error_decay_with_uncert("true", "gap", "std", df=df),
+    "error_decay_with_uncert of methods": lambda df: plots.error_decay_with_uncert(
+        "true", *methods(df), df=df
+    ),
     "qq_gaussian": lambda df: plots.qq_gaussian("true", "gap", "std", df=df),
-    "reliability": lambda df: plots.p_in_window_reliability("true", "p", WINDOW, df=df),
+    "qq_gaussian of methods": lambda df: plots.qq_gaussian("true", *methods(df), df=df),
+    "p_in_window_reliability": lambda df: plots.p_in_window_reliability("true", "p", WINDOW, df=df),
+    "p_in_window_reliability of methods": lambda df: plots.p_in_window_reliability(
+        "true", {"one": "p", "other": df.p**2}, WINDOW, df=df
+    ),
     "top_intervals": lambda df: plots.top_intervals("name", "gap", "lo", "hi", df=df, window=WINDOW),
     "gap_vs_std": lambda df: plots.gap_vs_std("gap", "std", df=df, window=WINDOW),
     "metric_vs_samples": lambda df: plots.metric_vs_samples(
@@ -48,6 +67,8 @@ DRAW: dict[str, Callable[[pd.DataFrame], Figure]] = {
     "metric_vs_cost": lambda df: plots.metric_vs_cost("std", "gap", "method", df=df, lo="lo", hi="hi"),
     "gap_histogram": lambda df: plots.gap_histogram("gap", df=df, window=WINDOW),
 }
+"""Every figure function, by its name and what is drawn with it."""
+
 each_plot = pytest.mark.parametrize("draw", DRAW.values(), ids=DRAW.keys())
 
 
@@ -56,6 +77,21 @@ def texts(figure: Figure) -> str:
     legends = [legend for legend in (axes.get_legend(), *figure.legends) if legend]
     found = [*axes.texts, *axes.get_yticklabels(), *(text for each in legends for text in each.get_texts())]
     return "\n".join(text.get_text() for text in found)
+
+
+def test_every_figure_function_is_drawn_here() -> None:
+    modules = [
+        import_module(f"{plots.__name__}.{found.name}") for found in pkgutil.iter_modules(plots.__path__)
+    ]
+    returning_figures = {
+        name
+        for module in modules
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
+        and not name.startswith("_")
+        and function.__annotations__["return"] == "Figure"
+    }
+    assert returning_figures == set(plots.__all__) == {name.split()[0] for name in DRAW}
 
 
 @each_plot
@@ -101,6 +137,14 @@ def test_files_are_the_same_each_time(draw: Callable[[pd.DataFrame], Figure], tm
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["parity", "error_vs_std"])
+def test_many_methods_stay_small_together(name: str) -> None:
+    df = table(1000)
+    gaps = {f"m{i}": df.gap + i for i in range(5)}
+    figure = getattr(plots, name)("true", gaps, dict.fromkeys(gaps, "std"), df=df, panels=True)
+    assert len(inline_svg(figure, "x")) < 400_000
 
 
 def test_arrays_and_names_are_the_same() -> None:

@@ -71,11 +71,11 @@ def parity(
         score = (
             f"MAE {metrics.mae(each.true, each.pred):.3f} {unit}, R² {metrics.r2(each.true, each.pred):.2f}"
         )
-        _points(axes, each.true, each.pred, colour, each.label + score)
+        _points(axes, each.true, each.pred, colour, each.label + score, _is_many(found))
         barred = np.argsort(each.true, kind="stable")[:: max(1, -(-len(each.true) // MAX_BARS))]
         axes.errorbar(
             each.true[barred], each.pred[barred], each.std[barred], fmt="none", ecolor=colour, elinewidth=0.7,
-            alpha=0.5,
+            alpha=0.5, rasterized=_is_many(found),
         )  # fmt: skip
     return _finished(every[0], found, panels)
 
@@ -110,7 +110,7 @@ def error_vs_std(
         rho = metrics.spearman(each.true, each.pred, each.std)
         ideal = metrics.expected_spearman(each.std, n_draws)
         words = f"ρ {rho:.2f} [{ideal:.2f}]" if np.isfinite(rho) else "ρ undefined"
-        _points(axes, each.std, each.error, colour, each.label + words)
+        _points(axes, each.std, each.error, colour, each.label + words, _is_many(found))
     return _finished(every[0], found, panels)
 
 
@@ -149,10 +149,14 @@ def _decay(error: Floats, key: Floats) -> tuple[Floats, Floats]:
     return 100 * (1 - (places + 1) / n), kept[places]
 
 
-def _points(axes: Axes, x: Floats, y: Floats, colour: str, label: str) -> None:
-    many = len(x) > MAX_VECTOR_POINTS
-    size, alpha = (3.0, 0.25) if many else (14.0, 0.7)
+def _points(axes: Axes, x: Floats, y: Floats, colour: str, label: str, many: bool) -> None:
+    size, alpha = (3.0, 0.25) if len(x) > MAX_VECTOR_POINTS else (14.0, 0.7)
     axes.scatter(x, y, s=size, color=colour, alpha=alpha, linewidths=0, label=label, rasterized=many)
+
+
+def _is_many(found: list[Series]) -> bool:
+    """Whether a figure has more points than are kept as vectors."""
+    return sum(len(each.true) for each in found) > MAX_VECTOR_POINTS
 
 
 def _colours(found: list[Series]) -> list[str]:
