@@ -33,7 +33,7 @@ COSTS = {
 }
 _PERCENT = ("coverage_90",)
 _BAYESIAN = ("balora-closed-form", "balora-weights", "balora-rows", "lora-ensemble", "laplace", "mc-dropout")
-"""Methods with a doubt of their own, in the order of their colours."""
+"""Methods with a doubt of their own."""
 
 
 def comparison_page(compared: Compared) -> str:
@@ -53,7 +53,7 @@ def comparison_page(compared: Compared) -> str:
         paired=[_paired(each) for each in compared.summary["paired"]],
         ablations=_ablations(compared),
         rows=_figures(compared),
-        definitions=compared.summary["definitions"],
+        definitions={_defined(name): text for name, text in compared.summary["definitions"].items()},
         source=compared.name,
     )
 
@@ -92,9 +92,24 @@ def _verdicts(compared: Compared) -> list[dict[str, Any]]:
                 "others": [],
             },
         )
-        words = each | {"estimator": label(each["estimator"]), "measured": _measured(each)}
+        words = each | {
+            "metric": _metric_words(each["metric"]),
+            "estimator": label(each["estimator"]),
+            "measured": _measured(each),
+        }
         claim["headline" if each["headline"] else "others"].append(words)
     return [claims[name] for name in sorted(claims)]
+
+
+def _metric_words(metric: str) -> str:
+    """A metric as tables head it, with its unit."""
+    return (SCORES | CALIBRATION).get(metric, metric)
+
+
+def _defined(metric: str) -> str:
+    """A metric under both of its names: the tables' and that of comparison.json."""
+    words = _metric_words(metric)
+    return metric if words == metric else f"{words} ({metric})"
 
 
 def _measured(each: Mapping[str, Any]) -> str:
@@ -127,7 +142,7 @@ def _table(
     splits: Sequence[str],
     intervals: Mapping[tuple[str, str, str], tuple[float, float]] | None = None,
 ) -> dict[str, Any]:
-    """Methods as rows; under each metric a column for each split."""
+    """Methods as rows, those without any value left out; under each metric a column for each split."""
     best = compared.best[compared.best.split.isin(splits)]
     known = intervals or {}
     used = {name: words for name, words in columns.items() if best[f"mean.{name}"].notna().any()}
@@ -139,7 +154,8 @@ def _table(
             for name in used
             for split in splits
         ]
-        rows.append((_method_words(group.iloc[0]), cells))
+        if any(cell["value"] for cell in cells):
+            rows.append((_method_words(group.iloc[0]), cells))
     return {"columns": list(used.values()), "splits": list(splits), "rows": rows}
 
 
@@ -190,7 +206,7 @@ def _paired(each: Mapping[str, Any]) -> dict[str, str]:
         method, _, n_samples = str(each[key]).partition("@")
         return label(method) + (f", S = {n_samples}" if n_samples else "")
 
-    name = (SCORES | CALIBRATION).get(each["metric"], each["metric"])
+    name = _metric_words(each["metric"])
     level = f"{100 * each['level']:g} %" if each.get("level") else ""
     return {
         "split": each["split"], "metric": name, "spread": each.get("spread", ""),
@@ -308,7 +324,8 @@ def _against(compared: Compared, split: str, *, metric: str, x: str) -> Matplotl
         value=value, lo=(value - error).fillna(pd.Series(lo, rows.index)),
         hi=(value + error).fillna(pd.Series(hi, rows.index)), label=rows.method.map(label),
     )  # fmt: skip
-    rows = rows.sort_values("method", key=lambda names: names.map(_BAYESIAN.index), kind="stable")
+    order = _drawn_methods(compared, split)
+    rows = rows.sort_values("method", key=lambda names: names.map(order.index), kind="stable")
     draw = plots.metric_vs_samples if x == "n_samples" else plots.metric_vs_cost
     made = (
         f"Split “{split}”, test structures; means over trainings. Bars are one standard error over "
