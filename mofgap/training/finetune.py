@@ -231,7 +231,7 @@ def finetune(
         model.noise_network.ignore_features()
     train = loader(data.store, data.train, config.batch_atoms, config.seed)
     val = loader(data.store, data.val, config.batch_atoms, None) if data.val else None
-    module = Finetuning(model, features, gaps, config, config.epochs * len(train) // compute.devices)
+    module = Finetuning(model, features, gaps, config, config.epochs * len(train) // compute.processes)
     best = fit(
         module,
         train,

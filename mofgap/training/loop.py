@@ -105,7 +105,8 @@ class Compute:
 
     Attributes:
         device: ``auto``, ``cpu`` or ``cuda``.
-        devices: How many of them, a process each; the batches of a step add up.
+        devices: How many of them on each node, a process each; the batches of a step add up.
+        nodes: How many nodes; more than one need a scheduler such as SLURM to start their processes.
         strategy: Lightning's word for how they share the work, such as ``ddp``.
         precision: Lightning's word for it, such as ``bf16-mixed``.
         progress: Draw a progress bar.
@@ -113,9 +114,15 @@ class Compute:
 
     device: str = "auto"
     devices: int = 1
+    nodes: int = 1
     strategy: str = "auto"
     precision: str = "32-true"
     progress: bool = True
+
+    @property
+    def processes(self) -> int:
+        """Of the training, on all nodes together."""
+        return self.devices * self.nodes
 
     @property
     def trainer(self) -> dict[str, Any]:
@@ -123,6 +130,7 @@ class Compute:
         return {
             "accelerator": {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[self.device],
             "devices": self.devices,
+            "num_nodes": self.nodes,
             "strategy": self.strategy,
             "precision": self.precision,
             "enable_progress_bar": self.progress,

@@ -107,11 +107,17 @@ def pretrain(
 
     Returns:
         Path of the encoder's weights.
+
+    Raises:
+        TableError: The table lacks a split, or a value of each atom.
     """
+    for split in ("train", "val"):
+        if "split" not in frame.columns or not (frame.split == split).any():
+            raise TableError(f"pretraining needs rows of split {split!r}")
     frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
+    target = atom_targets(frame)
     graph = GraphConfig(encoder_config.n_neighbours, encoder_config.cutoff_angstrom)
     store = cached_store(frame, graph, cache)
-    target = atom_targets(frame)
     positions = {split: np.flatnonzero(frame.split == split).tolist() for split in ("train", "val")}
     seen = target[store.atom_rows(positions["train"])]
 
@@ -119,7 +125,7 @@ def pretrain(
     heads = AtomHeads(CrystalTransformer(encoder_config), seen.mean(0), seen.std(0))
     train = loader(store, positions["train"], config.batch_atoms, config.seed)
     val = loader(store, positions["val"], config.batch_atoms, None)
-    module = Pretraining(heads, target, config, config.epochs * len(train) // compute.devices)
+    module = Pretraining(heads, target, config, config.epochs * len(train) // compute.processes)
     best = fit(
         module,
         train,

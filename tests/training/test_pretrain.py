@@ -99,6 +99,14 @@ def test_targets_that_do_not_fit_are_named(tiny_frame: pd.DataFrame) -> None:
         atom_targets(short)
 
 
+def test_a_table_without_both_splits_is_refused(
+    tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, tmp_path: Path
+) -> None:
+    for frame in (tiny_frame.drop(columns="split"), tiny_frame.assign(split="train")):
+        with pytest.raises(TableError, match=r"pretraining needs rows of split '(train|val)'"):
+            run(frame, tmp_path, tiny_encoder)
+
+
 def test_the_sign_of_a_moment_is_not_learnt(tiny_frame: pd.DataFrame) -> None:
     turned = tiny_frame.assign(
         pbe_magmom_mu_b=[-v for v in tiny_frame.pbe_magmom_mu_b],
