@@ -19,6 +19,8 @@ from mofgap.uncertainty.calibrate import Calibration
 
 VERSION = 1
 Floats = NDArray[np.float64]
+RESOLUTION_EV = 1e-6
+"""What arithmetic in 32 bits still tells apart in a gap of some eV."""
 SOURCE = ["method", "n_samples"]
 """Columns that tell ways of predicting apart within one file of predictions."""
 
@@ -65,10 +67,15 @@ def has_spread(frame: pd.DataFrame) -> bool:
 
 
 def raw_parts(frame: pd.DataFrame, spread: Spread) -> tuple[Floats, Floats]:
-    """Epistemic and aleatoric std, eV; a part that a method lacks, or that is left out, is zero."""
+    """Epistemic and aleatoric std, eV; a part that a method lacks, or that is left out, is zero.
+
+    Two draws of a gap may agree to the last bit; the epistemic std alone is no less than their resolution.
+    """
     epistemic = np.nan_to_num(frame.epistemic_std_ev.to_numpy(dtype=np.float64))
     aleatoric = np.nan_to_num(frame.aleatoric_std_ev.to_numpy(dtype=np.float64))
-    return epistemic, np.zeros_like(aleatoric) if spread == "epistemic" else aleatoric
+    if spread == "epistemic":
+        return np.maximum(epistemic, RESOLUTION_EV), np.zeros_like(aleatoric)
+    return epistemic, aleatoric
 
 
 def fit(val: pd.DataFrame, spread: Spread) -> Calibration:

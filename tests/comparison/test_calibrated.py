@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from mofgap.comparison.calibrated import fit, raw_parts
+
+
+def predictions(n: int, epistemic_std_ev: object) -> pd.DataFrame:
+    """Rows of val with errors of 0.3 eV."""
+    rng = np.random.default_rng(0)
+    gap_ev = rng.uniform(2, 3, n)
+    return pd.DataFrame(
+        {
+            "id": [f"s{i}" for i in range(n)],
+            "gap_dft_ev": gap_ev + rng.normal(0, 0.3, n),
+            "gap_ev": gap_ev,
+            "epistemic_std_ev": epistemic_std_ev,
+            "aleatoric_std_ev": 0.3,
+        }
+    )
+
+
+def test_draws_that_agree_to_the_last_bit_can_be_calibrated() -> None:
+    for n in (30, 200):  # intervals alone, and the scaling too
+        std = np.random.default_rng(1).uniform(0, 1e-5, n)
+        std[::5] = 0.0
+        val = predictions(n, std)
+        calibration = fit(val, "epistemic")
+        assert np.isfinite(calibration.std(*raw_parts(val, "epistemic"))).all()
+
+
+def test_the_epistemic_part_stands_alone_or_not_at_all() -> None:
+    val = predictions(4, [0.2, 0.1, np.nan, 0.0])
+    epistemic, aleatoric = raw_parts(val, "epistemic")
+    assert epistemic.tolist() == [0.2, 0.1, 1e-6, 1e-6] and aleatoric.tolist() == [0, 0, 0, 0]
+    epistemic, aleatoric = raw_parts(val, "total")
+    assert epistemic.tolist() == [0.2, 0.1, 0, 0] and aleatoric.tolist() == [0.3] * 4
