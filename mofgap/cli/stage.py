@@ -17,10 +17,14 @@ def stage(
     seen_from: Annotated[
         Path, typer.Option(help="Where relative paths of the configuration count from.")
     ] = Path(),
+    rank: Annotated[
+        bool, typer.Option("--rank", hidden=True, help="Do the share of one process that srun started.")
+    ] = False,
 ) -> None:
     """Do one stage of a run, unless it is done already with the same inputs, code and configuration."""
     from mofgap.workflow.folder import RunError, RunFolder
     from mofgap.workflow.plan import plan, stage_named
+    from mofgap.workflow.ranks import work_in_rank
     from mofgap.workflow.stage import run_stage
 
     folder = RunFolder(run.resolve())
@@ -29,6 +33,9 @@ def stage(
         config = folder.config
         wanted = stage_named(plan(config, folder.path), name)
         threads = getattr(config.resources, wanted.rule).cpus
+        if rank:
+            work_in_rank(lambda: wanted.work(config, folder.path), name, folder, threads)
+            return
         did = run_stage(wanted, config, folder, threads)
     except (RunError, ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)

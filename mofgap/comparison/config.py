@@ -181,10 +181,16 @@ class ComputeConfig:
     """Where and how fast; no result depends on the number of jobs."""
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train and predict.")
-    devices: int = setting(1, "Devices of one training, a process each.", least=1)
+    devices: int = setting(1, "Devices of one training on each node, a process each.", least=1)
+    nodes: int = setting(1, "Nodes of one training; more than one need a scheduler.", least=1)
     strategy: str = setting("auto", "How they share the work, in Lightning's words, such as ddp.")
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Of training.")
     jobs: int = setting(1, "Trainings and predictions at the same time, a process each.", least=1)
+
+    @property
+    def processes(self) -> int:
+        """Of one training, on all nodes together."""
+        return self.devices * self.nodes
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from mofgap.comparison import encoder
@@ -44,9 +45,10 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
         return
     wanted, dataset, folder = member(config, name), read(run), Layout(run).member(name)
     key = member_key(config, run, dataset, wanted)
-    if read_json(folder / KEY).get("key") != key:
-        shutil.rmtree(folder, ignore_errors=True)
-    write_json(folder / KEY, {"key": key, "settings": wanted.settings})
+    if rank_zero_only.rank == 0:  # of the processes of a training on several devices
+        if read_json(folder / KEY).get("key") != key:
+            shutil.rmtree(folder, ignore_errors=True)
+        write_json(folder / KEY, {"key": key, "settings": wanted.settings})
     n_train, n_trainable = _fit(config, run, dataset, wanted, folder)
     shutil.copyfile(folder / "training" / METRICS, folder / HISTORY)
     cost = {
@@ -75,7 +77,7 @@ def member_key(config: ComparisonConfig, run: Path, dataset: Dataset, wanted: Me
     start = described.get("sha256") if wanted.recipe.start == "pretrained" else None
     made = (wanted.method, wanted.seed, wanted.settings, start, described.get("encoder"))
     return digest(
-        VERSION, made, n_train, dataset.content(rows), config.compute.precision, config.compute.devices
+        VERSION, made, n_train, dataset.content(rows), config.compute.precision, config.compute.processes
     )
 
 
@@ -127,7 +129,7 @@ def _fit(
     known = None  # a random encoder's features are the seed's own
     if model.config.method == "full" or wanted.recipe.start == "pretrained":
         known = encoder.features(config, run, dataset, wanted.recipe)[rows]
-    training, asked = folder / "training", config.compute
+    training, on = folder / "training", config.compute
     found = finetune(
         model,
         data,
@@ -135,7 +137,7 @@ def _fit(
         finetune_config(wanted),
         features=known,
         resume=(training / LAST).exists(),
-        compute=Compute(asked.device, asked.devices, asked.strategy, asked.precision, progress=False),
+        compute=Compute(on.device, on.devices, on.nodes, on.strategy, on.precision, progress=False),
     )
     _save(config, folder, wanted, model, labels, data, found)
     return len(data.train), n_trainable

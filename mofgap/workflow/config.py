@@ -28,8 +28,16 @@ class PretrainingConfig:
     learning_rate: float = setting(1.5e-3, "Peak of the schedule.", above=0.0)
     seed: int = setting(0, "Of initialisation, order and masks.", least=0)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train.")
-    devices: int = setting(1, "How many devices, a process each.", least=1)
+    devices: int = setting(1, "How many devices on each node, a process each.", least=1)
+    nodes: int = setting(1, "How many nodes; more than one need a scheduler.", least=1)
+    strategy: str = setting("auto", "How they share the work, in Lightning's words, such as ddp.")
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Of the arithmetic.")
+
+    def __post_init__(self) -> None:
+        if self.table.suffix != ".parquet":
+            raise ConfigurationError(
+                f"table: expected a parquet table with values of atoms, got {self.table}"
+            )
 
 
 @dataclass(frozen=True)
@@ -80,9 +88,11 @@ class JobResources:
     """What one job of a rule gets."""
 
     cpus: int = setting(
-        1, "Cores, and threads of its arithmetic: other numbers may change last digits.", least=1
+        1,
+        "Cores and threads of each process: sums on other numbers may differ in last digits.",
+        least=1,
     )
-    memory_mb: int = setting(4000, "Memory to ask a scheduler for, MB.", least=1)
+    memory_mb: int = setting(4000, "Memory to ask a scheduler for, on each node, MB.", least=1)
     minutes: int = setting(60, "Time to ask a scheduler for.", least=1)
     gpus: int = setting(0, "GPUs to ask a scheduler for, on each node.", least=0)
 
@@ -127,12 +137,13 @@ class RunConfig:
         if self.pretraining is not None and self.comparison is None:
             raise ConfigurationError("pretraining: there is no comparison that would use the encoder")
 
-    @property
-    def max_devices(self) -> int:
-        """Devices of the training that has most of them."""
-        asked = [self.pretraining.devices] if self.pretraining else []
-        asked += [self.comparison.compute.devices] if self.comparison else []
-        return max(asked, default=1)
+    def spread(self, rule: str) -> tuple[int, int]:
+        """On how many nodes a job of a rule runs, and in how many processes on each."""
+        if rule == "pretrain" and self.pretraining is not None:
+            return self.pretraining.nodes, self.pretraining.devices
+        if rule == "train" and self.comparison is not None:
+            return self.comparison.compute.nodes, self.comparison.compute.devices
+        return 1, 1
 
     def comparison_in(self, run: Path) -> ComparisonConfig:
         """The comparison, starting from the encoder that is pretrained in the run if one is.

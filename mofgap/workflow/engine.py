@@ -92,7 +92,6 @@ def execute(
     say: Callable[[str], None],
     *,
     retries: int = 0,
-    warm: bool = True,
 ) -> list[str]:
     """Let Snakemake run what is not done.
 
@@ -102,8 +101,6 @@ def execute(
         executor: Where jobs run.
         say: Told of each stage that ends.
         retries: How often a job that failed is started again.
-        warm: Fork jobs from a process that has imported everything. Not for jobs that start processes of
-            their own by their command line, as Lightning does for several devices.
 
     Returns:
         Names of the stages that are not done.
@@ -119,7 +116,7 @@ def execute(
     log.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         environment = {**ENVIRONMENT, **os.environ, "PYTHONPATH": _python_path()}
-        if warm and executor.name == "local":
+        if executor.name == "local":
             environment[SOCKET] = stack.enter_context(warm_process())
         output = stack.enter_context(log.open("ab"))
         process = subprocess.Popen(

@@ -75,6 +75,10 @@ class RunFolder:
         """Keep what a stage did."""
         write_json(self._file(stage, "record"), record)
 
+    def rank(self, stage: str, rank: int) -> Path:
+        """What one process of a stage cost, where a scheduler started several."""
+        return self._file(stage, f"rank{rank}")
+
     def files(self, patterns: Iterable[str]) -> list[str]:
         """The files that some patterns find, relative to the folder, sorted; never a half-written one."""
         found = {

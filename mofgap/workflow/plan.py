@@ -74,13 +74,13 @@ def _pretrain(config: RunConfig) -> Stage:
         work=_do_pretrain,
         settings=settings,
         modules=("mofgap.training.pretrain",),
-        writes=(f"{PRETRAINED}/*.safetensors", f"{PRETRAINED}/*.json", f"{PRETRAINED}/*.csv"),
+        writes=(f"{PRETRAINED}/**",),
         files=(table,),
     )
 
 
 def _do_pretrain(config: RunConfig, run: Path) -> None:
-    from mofgap.crystals.dataset import read_table
+    from mofgap.crystals.dataset import TableError, read_table
     from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
     from mofgap.training.atoms import PretrainConfig
     from mofgap.training.loop import LAST, Compute
@@ -88,19 +88,23 @@ def _do_pretrain(config: RunConfig, run: Path) -> None:
 
     asked, folder = config.pretraining, run / PRETRAINED
     assert asked is not None  # there would be no such stage
-    pretrain(
-        read_table(asked.table),
-        folder,
-        CrystalTransformerConfig(n_blocks=asked.blocks, width=asked.width),
-        PretrainConfig(
-            epochs=asked.epochs,
-            batch_atoms=asked.batch_atoms,
-            learning_rate=asked.learning_rate,
-            seed=asked.seed,
-        ),
-        resume=(folder / LAST).exists(),
-        compute=Compute(asked.device, asked.devices, precision=asked.precision, progress=False),
+    compute = Compute(
+        asked.device, asked.devices, asked.nodes, asked.strategy, asked.precision, progress=False
     )
+    settings = PretrainConfig(
+        epochs=asked.epochs,
+        batch_atoms=asked.batch_atoms,
+        learning_rate=asked.learning_rate,
+        seed=asked.seed,
+    )
+    size = CrystalTransformerConfig(n_blocks=asked.blocks, width=asked.width)
+    frame, begun = read_table(asked.table), (folder / LAST).exists()
+    try:
+        pretrain(frame, folder, size, settings, resume=begun, compute=compute)
+    except TableError as error:
+        raise TableError(f"{asked.table}: {error}") from error
+    for checkpoint in folder.glob("*.ckpt"):
+        checkpoint.unlink()
 
 
 def _encoder_files(config: RunConfig, wanted: ComparisonConfig) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from mofgap.workflow.engine import Executor, check_installed, execute, failures
 from mofgap.workflow.folder import RunError, RunFolder
 from mofgap.workflow.manifest import write_manifest
 from mofgap.workflow.plan import plan
+from mofgap.workflow.ranks import JOB
 from mofgap.workflow.stage import Stage, reason_to_run
 
 
@@ -82,6 +84,7 @@ class Workflow:
             RunError: A stage failed, or another process is at work on this run.
         """
         check_installed(executor)
+        self._check_nodes(executor)
         folder = self.folder
         with folder.locked("run", wait=False):
             if not self._ask():
@@ -89,13 +92,19 @@ class Workflow:
                 write_manifest(folder, self.config, self.stages, self.command)
                 return self._outcome()
             try:
-                retries, warm = self.config.resources.retries, self.config.max_devices == 1
-                unfinished = execute(folder, self.stages, executor, say, retries=retries, warm=warm)
+                retries = self.config.resources.retries
+                unfinished = execute(folder, self.stages, executor, say, retries=retries)
             finally:
                 write_manifest(folder, self.config, self.stages, self.command)
         if unfinished:
             raise RunError("\n".join([*failures(folder, unfinished), _unfinished(unfinished, folder)]))
         return self._outcome()
+
+    def _check_nodes(self, executor: Executor) -> None:
+        """Refuse what would wait for other nodes for ever."""
+        n_nodes = max(self.config.spread(stage.rule)[0] for stage in self.stages)
+        if n_nodes > 1 and executor.name != "slurm" and JOB not in os.environ:
+            raise RunError(f"nodes: a training on {n_nodes} nodes needs --executor slurm")
 
     def _ask(self) -> bool:
         """Write configuration and requests, and take away the mark of what is stale; whether anything is."""

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
-import resource
 import shutil
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +12,9 @@ from typing import Any
 
 from mofgap.configuration import digest
 from mofgap.workflow.config import RunConfig
+from mofgap.workflow.cost import measured
 from mofgap.workflow.folder import RunError, RunFolder, fingerprint
+from mofgap.workflow.ranks import launch, needs_launch
 from mofgap.workflow.sources import code_digest
 
 
@@ -94,13 +92,21 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
             _remove(folder, stage.writes)
         begun = {"stage": stage.name, "key": key, "request": request, "inputs": inputs, "start": _now()}
         folder.write_record(stage.name, begun)
-        cost = _measured(lambda: stage.work(config, folder.path), threads)
+        cost = _do(stage, config, folder, threads)
         outputs = {name: fingerprint(str(folder.path / name)) for name in folder.files(stage.writes)}
         if not outputs:
             raise RunError(f"{stage.name} wrote nothing")
         folder.write_record(stage.name, begun | {"end": _now(), "cost": cost, "outputs": outputs})
         folder.done(stage.name).touch()
     return True
+
+
+def _do(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) -> dict[str, Any]:
+    """Do the work, here or in processes that a scheduler starts; returns what it cost."""
+    nodes, processes = config.spread(stage.rule)
+    if needs_launch(nodes, processes):
+        return launch(stage.name, folder, nodes, processes, threads)
+    return measured(lambda: stage.work(config, folder.path), threads)
 
 
 def reason_to_run(stage: Stage, folder: RunFolder) -> str:
@@ -147,38 +153,6 @@ def _remove(folder: RunFolder, patterns: tuple[str, ...]) -> None:
             shutil.rmtree(folder.path / pattern.removesuffix("/**"), ignore_errors=True)
     for name in folder.files(patterns):
         (folder.path / name).unlink(missing_ok=True)
-
-
-def _measured(work: Callable[[], None], threads: int) -> dict[str, Any]:
-    """Do some work on so many threads; returns what it cost."""
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
-    begun, begun_cpu = time.monotonic(), _cpu_seconds()
-    work()
-    peak_kb = max(
-        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    cost = {
-        "seconds": round(time.monotonic() - begun, 4),
-        "cpu_seconds": round(_cpu_seconds() - begun_cpu, 4),
-        "peak_memory_mb": round(peak_kb / 2**10, 1),
-        "threads": threads,
-        "host": platform.node(),
-    }
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        cost["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    if job := os.environ.get("SLURM_JOB_ID"):
-        cost["slurm_job"] = job
-    return cost
-
-
-def _cpu_seconds() -> float:
-    return sum(
-        used.ru_utime + used.ru_stime
-        for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    )
 
 
 def _now() -> str:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install (Debian, Ubuntu; as root) and start munge and a SLURM cluster of one node: this machine.
+# Install (Debian, Ubuntu; as root) and start munge and a SLURM cluster of two nodes, both on this machine.
 #
 #   tests/slurm/start_slurm.sh          install what is missing, start what does not run
 #   tests/slurm/start_slurm.sh stop     stop what this script started
@@ -10,6 +10,7 @@ set -euo pipefail
 STATE=${MOFGAP_SLURM_STATE:-/var/tmp/mofgap-slurm}
 CONFIG=/etc/slurm/slurm.conf
 MARK="# written by mofgap tests/slurm/start_slurm.sh"
+NODES="mofgap1 mofgap2"
 
 fail() {
     echo "start_slurm: $*" >&2
@@ -17,7 +18,7 @@ fail() {
 }
 
 stop() {
-    for name in slurmd slurmctld munged; do
+    for name in slurmd.mofgap1 slurmd.mofgap2 slurmctld munged; do
         [ -f "$STATE/$name.pid" ] && kill "$(cat "$STATE/$name.pid")" 2>/dev/null || true
     done
     grep -qsF "$MARK" "$CONFIG" && rm -f "$CONFIG"
@@ -46,11 +47,11 @@ AuthType=auth/munge
 AuthInfo=socket=$STATE/munge.socket
 CryptoType=crypto/munge
 StateSaveLocation=$STATE/ctld
-SlurmdSpoolDir=$STATE/slurmd
+SlurmdSpoolDir=$STATE/slurmd.%n
 SlurmctldPidFile=$STATE/slurmctld.pid
-SlurmdPidFile=$STATE/slurmd.pid
+SlurmdPidFile=$STATE/slurmd.%n.pid
 SlurmctldLogFile=$STATE/slurmctld.log
-SlurmdLogFile=$STATE/slurmd.log
+SlurmdLogFile=$STATE/slurmd.%n.log
 # No cgroups needed, so that it runs in a container too.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -63,13 +64,16 @@ MinJobAge=3600
 SchedulerParameters=batch_sched_delay=1,sched_interval=5
 ReturnToService=2
 MpiDefault=none
-NodeName=$(hostname) CPUs=$cores RealMemory=$memory_mb State=UNKNOWN
+# Each node may fill all cores: they are one machine's twice.
+NodeName=mofgap1 NodeHostname=$(hostname) Port=17001 CPUs=$cores RealMemory=$((memory_mb / 2)) State=UNKNOWN
+NodeName=mofgap2 NodeHostname=$(hostname) Port=17002 CPUs=$cores RealMemory=$((memory_mb / 2)) State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
 }
 
 start() {
-    mkdir -p "$STATE/ctld" "$STATE/slurmd"
+    local node
+    mkdir -p "$STATE/ctld"
     chmod 755 "$STATE"
     if ! [ -S "$STATE/munge.socket" ] || ! munge -n -S "$STATE/munge.socket" >/dev/null 2>&1; then
         [ -f "$STATE/munge.key" ] || (umask 077 && head -c 1024 /dev/urandom >"$STATE/munge.key")
@@ -77,17 +81,22 @@ start() {
             --pid-file="$STATE/munged.pid" --log-file="$STATE/munged.log" --seed-file="$STATE/munged.seed"
     fi
     scontrol ping 2>/dev/null | grep -q "UP" || slurmctld
-    pgrep -x slurmd >/dev/null || slurmd
+    for node in $NODES; do
+        mkdir -p "$STATE/slurmd.$node"
+        pgrep -f "slurmd -N $node" >/dev/null || slurmd -N "$node"
+    done
     for _ in $(seq 60); do
-        if sinfo -h -o %T 2>/dev/null | grep -qE "idle|mix|alloc"; then
+        if [ "$(sinfo -h -N -o %T 2>/dev/null | grep -cE "idle|mix|alloc")" = 2 ]; then
             sinfo
             return
         fi
-        scontrol update NodeName="$(hostname)" State=RESUME 2>/dev/null || true
+        for node in $NODES; do
+            scontrol update NodeName="$node" State=RESUME 2>/dev/null || true
+        done
         sleep 1
     done
-    tail -5 "$STATE"/slurmctld.log "$STATE"/slurmd.log >&2
-    fail "the node did not come up within a minute"
+    tail -5 "$STATE"/slurmctld.log "$STATE"/slurmd.*.log >&2
+    fail "the nodes did not come up within a minute"
 }
 
 if [ "${1:-}" = stop ]; then

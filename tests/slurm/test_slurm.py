@@ -1,32 +1,50 @@
 """``mofgap run --executor slurm`` on a real SLURM: ``tests/slurm/start_slurm.sh`` starts one.
 
-Run it with ``MOFGAP_SLURM=1 pytest tests/slurm``: it takes minutes, since SLURM is asked for news every 10 s.
+Run it with ``MOFGAP_SLURM=1 pytest tests/slurm -s``: it takes some ten minutes, since each job imports torch.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import mofgap
 
+ROOT = Path(__file__).parents[2]
 START = Path(__file__).with_name("start_slurm.sh")
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1])}
-KILLED = "train/split/balora-seed0"
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(Path(mofgap.__file__).parents[1]),
+    "MASTER_ADDR": "127.0.0.1",  # both nodes are this machine, and their names mean nothing to it
+}
+PASSES = 3
+QUICKSTART = {"comparison.recipe.epochs": PASSES}
+"""The quickstart, with passes enough to be killed between two of them."""
+ONE_TRAINING = {
+    **{f"comparison.splits.split.trainings.{name}": 0 for name in ("full", "scratch", "lora", "dropout")},
+    **{"comparison.splits.split.trainings.balora": 1, "comparison.splits.split.trainings.ensemble": 0},
+    **{"comparison.data.n_val": 30, "comparison.data.n_test": 30, "comparison.recipe.n_train": 40},
+    **{"comparison.recipe.epochs": 2, "comparison.prediction.samples": [1, 2], "report": "false"},
+}
+"""Its smallest part: one training on few structures."""
+MEMBER = "members/split/balora-seed0"
 
 
 def reason_to_skip() -> str:
     if not os.environ.get("MOFGAP_SLURM"):
-        return "set MOFGAP_SLURM=1 to install and start a SLURM of one node and run on it"
+        return "set MOFGAP_SLURM=1 to install and start a SLURM of two nodes and run on it"
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return "starting SLURM needs root"
     try:
@@ -38,7 +56,7 @@ def reason_to_skip() -> str:
 
 pytestmark = [
     pytest.mark.skipif(bool(reason_to_skip()), reason=reason_to_skip() or "-"),
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(3600),
 ]
 
 
@@ -49,61 +67,111 @@ def slurm() -> None:
         pytest.skip(f"no SLURM could be started: {started.stderr.strip()}")
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, write_cifs: Callable[[Path, int], list[Path]]) -> Path:
-    """A working directory with 90 labelled zinc formates, and a comparison of two trainings."""
-    folder = tmp_path_factory.mktemp("place")
-    write_cifs(folder / "cifs", 90)
-    gaps = np.random.default_rng(0).uniform(1, 3, 90)
-    parts = ["train"] * 50 + ["val"] * 20 + ["test"] * 20
-    labels = pd.DataFrame({"structure_id": [f"s{i}" for i in range(90)], "gap_ev": gaps, "split": parts})
-    labels.to_csv(folder / "labels.csv", index=False)
-    trainings = {"full": 0, "scratch": 0, "lora": 1, "balora": 1, "dropout": 0, "ensemble": 0}
-    comparison = {
-        "data": {"table": "labels.csv", "cifs": "cifs"},
-        "splits": {"split": {"trainings": trainings}},
-        "recipe": {"epochs": 300, "rank": 4, "head_hidden": 16, "blocks": [4]},
-        "prediction": {"samples": [1, 2], "n_val": None},
-        "judgement": {"n_draws": 20},
-        "compute": {"device": "cpu"},
-    }
-    (folder / "run.yaml").write_text(json.dumps({"name": "small", "comparison": comparison}))
-    return folder
+def start(run: Path, settings: dict[str, object], *arguments: str) -> subprocess.Popen[str]:
+    changes = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    command = [sys.executable, "-m", "mofgap", "run", "configs/quickstart.yaml", "-o", str(run)]
+    return subprocess.Popen(
+        [*command, *changes, *arguments], cwd=ROOT, env=ENVIRONMENT, text=True, stderr=subprocess.PIPE
+    )
 
 
-def start(place: Path, run: str, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "mofgap", "run", "run.yaml", "-o", run, "-j", "2", *arguments]
-    return subprocess.Popen(command, cwd=place, env=ENVIRONMENT, text=True, stderr=subprocess.PIPE)
+def finish(run: subprocess.Popen[str], code: int = 0) -> str:
+    """Wait for a run; returns what it said."""
+    _, said = run.communicate(timeout=3000)
+    tell(said)
+    assert run.returncode == code, said
+    return said
 
 
-def cancel_in_the_middle(run: Path) -> str:
-    """Kill the job of a training after its first checkpoint; returns its number."""
-    for _ in range(3000):
-        squeue = ["squeue", "-h", "-t", "R", "-o", "%i %k"]  # number and comment, which names rule and item
+def tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def manifest(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "manifest.json").read_text())
+    return content
+
+
+def job_of(run: Path, member: str) -> str:
+    """Number of the SLURM job that is between two passes of a training."""
+    for _ in range(6000):
+        # Number and comment, which names rule and item.
+        squeue = ["squeue", "-h", "-t", "R", "-o", "%i %k"]
         jobs = subprocess.run(squeue, capture_output=True, text=True).stdout.splitlines()
-        named = [line.split()[0] for line in jobs if "rule_train" in line and "balora-seed0" in line]
-        if named and (run / "members/split/balora-seed0/training/last.ckpt").exists():
-            subprocess.run(["scancel", "--signal=KILL", "--full", named[0]], check=True)
+        named = [line.split()[0] for line in jobs if "rule_train" in line and member in line]
+        if named and (run / f"members/split/{member}/training/last.ckpt").exists():
             return named[0]
-        time.sleep(0.2)
-    raise AssertionError("the training never began")
+        time.sleep(0.1)
+    raise AssertionError(f"the training of {member} never began")
 
 
-def test_a_job_killed_in_the_middle_is_resumed_to_the_same_result(place: Path) -> None:
-    local = start(place, "local")
-    assert local.wait(900) == 0, local.stderr and local.stderr.read()
-    cluster = start(place, "cluster", "--executor", "slurm")
-    killed = cancel_in_the_middle(place / "cluster")
-    assert cluster.wait(900) == 1
-    assert cluster.stderr is not None and f"not done: {KILLED}" in cluster.stderr.read()
-    history = place / "cluster/members/split/balora-seed0/training/metrics.csv"
-    n_epochs = len(history.read_text().splitlines()) - 1
-    assert 0 < n_epochs < 300
-    again = start(place, "cluster", "--executor", "slurm")
-    assert again.wait(900) == 0, again.stderr and again.stderr.read()
-    manifest = json.loads((place / "cluster/manifest.json").read_text())
-    assert manifest["finished"]
-    jobs = {name: stage["slurm_job"] for name, stage in manifest["stages"].items()}
-    assert len(set(jobs.values())) == len(jobs) and jobs[KILLED] != killed
-    one, two = (pd.read_parquet(place / run / "predictions.parquet") for run in ("local", "cluster"))
+def kill_process(member: str) -> None:
+    """Kill the process that trains, and nothing else, as the kernel does when memory runs out."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[1:5] == [b"-m", b"mofgap", b"stage", f"train/split/{member}".encode()]:
+            os.kill(int(path.parent.name), signal.SIGKILL)
+            return
+    raise AssertionError(f"no process trains {member}")
+
+
+def test_the_quickstart_killed_in_the_middle_is_resumed_to_the_same_result(tmp_path: Path) -> None:
+    """One job is cancelled and the process of another is killed; both go on from their last pass."""
+    alone, cluster = tmp_path / "alone", tmp_path / "cluster"
+    finish(start(alone, QUICKSTART, "-j", "2"))
+    first = start(cluster, QUICKSTART, "-j", "4", "--executor", "slurm")
+    killed = {"full-seed0": job_of(cluster, "full-seed0")}
+    kill_process("full-seed0")
+    killed["balora-seed1"] = job_of(cluster, "balora-seed1")
+    subprocess.run(["scancel", "--signal=KILL", "--full", killed["balora-seed1"]], check=True)
+    said = finish(first, 1)
+    n_done = len(list(cluster.glob("stages/**/*.done")))
+    for member in killed:
+        assert f"train/split/{member}" in said
+        history = pd.read_csv(cluster / f"members/split/{member}/training/metrics.csv")
+        assert 0 < len(history) < PASSES
+        tell(f"{member} was killed after pass {len(history)} of {PASSES}")
+    finish(start(cluster, QUICKSTART, "-j", "4", "--executor", "slurm"))
+    found = manifest(cluster)
+    assert found["finished"] and n_done < len(found["stages"])
+    jobs = {name: stage["slurm_job"] for name, stage in found["stages"].items()}
+    assert len(set(jobs.values())) == len(jobs)
+    assert all(jobs[f"train/split/{member}"] != job for member, job in killed.items())
+    one, two = (pd.read_parquet(run / "predictions.parquet") for run in (alone, cluster))
     pd.testing.assert_frame_equal(one, two, check_exact=True)
+    tell(f"killed with {n_done} of {len(jobs)} stages done; the same {len(two)} predictions, to the bit")
+
+
+@pytest.fixture(scope="module")
+def two_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose training is two processes of this machine, without SLURM."""
+    run = tmp_path_factory.mktemp("here") / "run"
+    finish(start(run, ONE_TRAINING | {"comparison.compute.devices": 2}, "-j", "2"))
+    return run
+
+
+@pytest.mark.parametrize(("nodes", "devices"), [(2, 1), (1, 2)])
+def test_two_processes_train_the_same_member_here_and_on_nodes(
+    two_here: Path, tmp_path: Path, nodes: int, devices: int
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(two_here, run)
+    shutil.rmtree(run / MEMBER)
+    there = ONE_TRAINING | {"comparison.compute.devices": devices, "comparison.compute.nodes": nodes}
+    finish(start(run, there, "-j", "2", "--executor", "slurm"))
+    one, two = (safetensors_of(each) for each in (two_here, run))
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    stage = manifest(run)["stages"]["train/split/balora-seed0"]
+    assert stage["processes"] == 2 and stage["cpu_seconds"] > 1 and stage["peak_memory_mb"] > 100
+    asked = ["scontrol", "show", "job", stage["slurm_job"]]
+    job = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    assert f"NumNodes={nodes}" in job
+    tell(str([word for word in job.split() if word.startswith(("NodeList", "NumNodes", "NumTasks"))]))
+
+
+def safetensors_of(run: Path) -> dict[str, torch.Tensor]:
+    files = sorted((run / MEMBER).glob("**/*.safetensors"))
+    return {f"{path.name} {name}": tensor for path in files for name, tensor in load_file(path).items()}

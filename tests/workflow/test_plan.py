@@ -91,7 +91,7 @@ def test_no_such_stage(comparison: RunConfig) -> None:
         ({"name": "x", "screening": {"inputs": ["a"], "window": [3, 1]}}, "the lower end comes first"),
         ({"name": "x", "screening": {"inputs": ["a"], "table": "t.xls"}}, "table: expected NAME.csv"),
         (
-            {"name": "x", "screening": {"inputs": ["a"]}, "pretraining": {"table": "t"}},
+            {"name": "x", "screening": {"inputs": ["a"]}, "pretraining": {"table": "t.parquet"}},
             "there is no comparison",
         ),
     ],
