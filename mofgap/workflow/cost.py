@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
 
 def measured(work: Callable[[], None], threads: int) -> dict[str, Any]:
     """Do some work on so many threads; returns what it cost."""
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ |= dict.fromkeys(_THREADS, str(threads))  # read when torch is imported
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     begun, begun_cpu = time.monotonic(), _cpu_seconds()
