@@ -190,5 +190,5 @@ def test_the_card_is_right_about_the_test_split(name: str) -> None:
     stated = model.calibration.p_in_window(gaps, stds, 1.8, 3.0, found.novelty)
     inside = (true >= 1.8) & (true <= 3.0)
     assert abs(metrics.spiegelhalter(inside, stated)) < 4
-    assert metrics.brier(inside, stated) < 0.6 * metrics.brier(inside, np.full(len(inside), inside.mean()))
+    assert metrics.brier(inside, stated) < 0.7 * metrics.brier(inside, np.full(len(inside), inside.mean()))
     assert not set(model.novelty.ids) & set(test.structure_id)
