@@ -12,8 +12,6 @@
 # ---
 
 # %% [markdown]
-
-# %% [markdown]
 # # Train on your own labels
 # You have some tens of gaps at a level of theory of your own: HSE06, a better functional, or, as here, GFN1-xTB. The
 # shipped model knows PBE gaps; `--from qmof-pbe` takes it to yours. The small set in `data/quickstart` stands in for
@@ -85,4 +83,4 @@ plots.parity("label_ev", "gap_ev", "gap_std_ev", df=tuned)
 # made from.
 
 # %%
-print((folder / "my-model" / "card.md").read_text()[:1500])
+print((folder / "my-model" / "card.md").read_text().split("\n## Quality")[0])
