@@ -161,7 +161,7 @@ def _table(
 
 def _method_words(row: pd.Series) -> str:
     many = {"lora-ensemble": f" of {row.n_samples}"}
-    drawn_samples = f", S = {row.n_samples}" if row.n_samples else ""
+    drawn_samples = f", S\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{row.n_samples}" if row.n_samples else ""
     return label(row.method) + many.get(row.method, drawn_samples)
 
 
