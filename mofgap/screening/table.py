@@ -31,11 +31,17 @@ FORMULA_STARTS = ("=", "+", "-", "@")
 READABLE = (".csv", ".parquet", ".json")
 # The mark of a text that a spreadsheet would take for a formula.
 _MARK = f"^'(?=[{re.escape(''.join(FORMULA_STARTS))}])"
+MAX_ON_ONE_LINE = 60
+"""Characters of a cell of an HTML table that are not broken into lines."""
+
 _STYLE = (
-    "body{font:14px system-ui,sans-serif;margin:2em}table{border-collapse:collapse}"
-    "th,td{padding:.3em .6em;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}"
-    "th{position:sticky;top:0;background:#fff}td.number{text-align:right;font-variant-numeric:tabular-nums}"
-    "tr.failed{color:#a00}tr.warning{background:#fff8e1}"
+    ":root{color-scheme:light dark}"
+    "body{font:14px system-ui,sans-serif;margin:1em;background:Canvas;color:CanvasText}"
+    "table{border-collapse:collapse}th,td{padding:.3em .6em;border-bottom:1px solid #8886;text-align:left;"
+    "vertical-align:top;white-space:nowrap}td.words{white-space:normal;min-width:24em}"
+    "th{position:sticky;top:0;background:Canvas}"
+    "td.number{text-align:right;font-variant-numeric:tabular-nums}"
+    "tr.failed{background:#d9483840}tr.warning{background:#f0c75e40}"
 )
 
 
@@ -198,7 +204,8 @@ def _html(rows: Sequence[Row], columns: list[str]) -> bytes:
     head = "".join(f"<th>{name}</th>" for name in columns)
     body = "\n".join(_html_row(row, len(columns)) for row in rows)
     page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>mofgap screen</title>'
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>mofgap screen</title>'
         f"<style>{_STYLE}</style></head>\n<body><table>\n<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{body}\n</tbody></table></body></html>\n"
     )
@@ -207,8 +214,10 @@ def _html(rows: Sequence[Row], columns: list[str]) -> bytes:
 
 def _html_row(row: Row, n_columns: int) -> str:
     def data(cell: Cell) -> str:
-        kind = "" if cell is None or isinstance(cell, str) else ' class="number"'
-        return f"<td{kind}>{html.escape(text_of(cell))}</td>"
+        text = text_of(cell)
+        is_number = cell is not None and not isinstance(cell, str)
+        kind = "number" if is_number else "words" if len(text) > MAX_ON_ONE_LINE else ""
+        return f'<td class="{kind}">{html.escape(text)}</td>'
 
     return f'<tr class="{row.status}">{"".join(map(data, cells(row, n_columns)))}</tr>'
 
