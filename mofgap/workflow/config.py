@@ -9,6 +9,7 @@ from typing import Literal
 
 from mofgap.comparison.config import ComparisonConfig
 from mofgap.configuration import ConfigurationError, section, setting
+from mofgap.screening.levels import Level, models_of
 
 PRETRAINED = "pretraining"
 """Folder of a run with the encoder that was pretrained in it."""
@@ -48,7 +49,12 @@ class ScreeningConfig:
         ..., "CIF files, folders, glob patterns, archives or @list.txt, as mofgap screen takes them."
     )
     shards: int = setting(1, "Jobs that share the structures; the table is the same for any number.", least=1)
-    model: str = setting("qmof-pbe", "A shipped model, or a model folder.")
+    level: Level | None = setting(
+        None, "In place of a model: pbe, hse06, or both (hse06, and pbe in columns beside it)."
+    )
+    model: str | None = setting(
+        None, "A shipped model, or a model folder; null: that of the level, qmof-pbe where there is neither."
+    )
     window: tuple[float, float] | None = setting(
         None, "Gap window, eV: rank by the probability to lie in it."
     )
@@ -81,6 +87,10 @@ class ScreeningConfig:
             raise ConfigurationError("rank_by: window needs a window")
         if self.window is not None and not self.window[0] < self.window[1]:
             raise ConfigurationError("window: the lower end comes first")
+        try:
+            models_of(self.level, self.model)
+        except ValueError as error:
+            raise ConfigurationError(f"level: {error}") from error
 
 
 @dataclass(frozen=True)

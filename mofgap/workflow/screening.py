@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from mofgap.configuration import to_dict
+from mofgap.screening.levels import models_of
 from mofgap.screening.shard import Shard
 from mofgap.shipped import shipped_folder
 from mofgap.workflow.config import RunConfig, ScreeningConfig
@@ -25,9 +26,10 @@ def screen_stages(asked: ScreeningConfig) -> list[Stage]:
 def _screen(asked: ScreeningConfig, index: int) -> Stage:
     settings = to_dict(asked)
     inputs = settings.pop("inputs")
-    # The settings of the table alone; the model counts by what is in it.
-    for name in ("model", "table"):
+    # The settings of the table alone; models count by what is in them.
+    for name in ("level", "model", "table"):
         del settings[name]
+    models = [str(_model_config(str(model))) for model in models_of(asked.level, asked.model) if model]
     return Stage(
         rule="screen",
         item=f"{index}-of-{asked.shards}",
@@ -35,7 +37,7 @@ def _screen(asked: ScreeningConfig, index: int) -> Stage:
         settings=settings,
         modules=("mofgap.cli.screening_run", "mofgap.screening.shard"),
         writes=(f"{SHARDS}/{_shard_path(asked, index).name}*",),
-        files=(*inputs, str(_model_config(asked.model))),
+        files=(*inputs, *models),
     )
 
 
@@ -83,6 +85,7 @@ def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
         top=asked.top,
         output=output,
         model=asked.model,
+        level=asked.level,
         uncertainty=asked.uncertainty,
         samples=asked.samples,
         seed=asked.seed,
@@ -108,12 +111,8 @@ def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
 
 
 def _do_gather(config: RunConfig, run: Path) -> None:
-    from mofgap.screening.rank import rank_rows
     from mofgap.screening.shard import gather
-    from mofgap.screening.table import write_table
 
     asked = _asked(config)
-    found = gather([run / _shard_path(asked, index) for index in range(1, asked.shards + 1)])
-    header = found.header
-    table = rank_rows(found.rows, header["rank_by"], header["top"], header["novel"])
-    write_table(run / asked.table, table, header["coverage"])
+    shards = [run / _shard_path(asked, index) for index in range(1, asked.shards + 1)]
+    gather(shards).write(run / asked.table)

@@ -89,6 +89,10 @@ def test_no_such_stage(comparison: RunConfig) -> None:
         ({"name": "x", "screening": {"inputs": []}}, "screening: inputs: name at least one"),
         ({"name": "x", "screening": {"inputs": ["a"], "rank_by": "window"}}, "window needs a window"),
         ({"name": "x", "screening": {"inputs": ["a"], "window": [3, 1]}}, "the lower end comes first"),
+        (
+            {"name": "x", "screening": {"inputs": ["a"], "level": "pbe", "model": "m"}},
+            "screening: level: level pbe names the shipped models",
+        ),
         ({"name": "x", "screening": {"inputs": ["a"], "table": "t.xls"}}, "table: expected NAME.csv"),
         (
             {"name": "x", "screening": {"inputs": ["a"]}, "pretraining": {"table": "t.parquet"}},
