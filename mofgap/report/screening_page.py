@@ -86,7 +86,7 @@ def notes(table: Screened, window: Window) -> list[str]:
     if any(map(is_pbe, table.values_of("level_of_theory"))):
         found.append(
             "Gaps are those of PBE, which lie below measured ones, more so with open-shell metals. "
-            "Rank by them; do not quote them as measured. mofgap screen --level hse06 predicts those of HSE06."
+            "Rank by them; do not quote them as measured. mofgap screen --level hse06 predicts HSE06 gaps."
         )
     if len(models := table.values_of("model")) > 1:
         found.append(f"The rows come from several models ({', '.join(models)}); their ranks do not compare.")

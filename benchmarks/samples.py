@@ -1,0 +1,127 @@
+"""Does the spread of a BaLoRA model follow its error the better the more samples are drawn, and at what cost?
+
+The first draws of the many are the few, so that the points of a curve share their draws. Intervals are
+percentile intervals of resampled rows; the verdict is the one that `mofgap compare` gives, of one model::
+
+    python -m benchmarks.samples --table qmof.parquet
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.measure import add_table, one_thread, print_table
+from mofgap.comparison.arms import Arms
+from mofgap.comparison.config import Spread
+from mofgap.comparison.judgement import Bootstrap, mae, spearman, trend
+from mofgap.comparison.passes import Estimates, Source, bayesian
+from mofgap.crystals.dataset import cached_store, read_table
+from mofgap.gap.predictor import GapPredictor, load_model
+
+METHODS = ("balora-weights", "balora-rows")
+SPREADS: tuple[Spread, ...] = ("epistemic", "total")
+BATCH_ATOMS = 4000
+
+
+def estimates(
+    predictor: GapPredictor, frame: pd.DataFrame, counts: list[int], cache: Path | None
+) -> dict[Source, Estimates]:
+    """Closed form and draws for each row."""
+    store = cached_store(frame, predictor.model.graph_config, cache)
+    kinds = [method.removeprefix("balora-") for method in METHODS]
+    return bayesian(
+        predictor.model, store, range(len(frame)), BATCH_ATOMS, kinds=kinds, counts=counts, seed=0
+    )
+
+
+def tabled(
+    found: Mapping[Source, Estimates], ids: NDArray[Any], gap_dft_ev: NDArray[Any], predictor: GapPredictor
+) -> pd.DataFrame:
+    """All estimates in the columns that `Arms` reads, the total spread as the model calibrates it."""
+    parts = [
+        pd.DataFrame(
+            {
+                "method": method,
+                "n_samples": n_samples,
+                "seed": 0,
+                "id": ids,
+                "gap_dft_ev": gap_dft_ev,
+                "gap_ev": np.maximum(each.gap_ev, 0.0),
+                "epistemic_std_ev": each.epistemic_std_ev,
+                "gap_std_ev": predictor.calibration.std(each.epistemic_std_ev, each.aleatoric_std_ev),
+            }
+        )
+        for (method, n_samples), each in found.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def curves(
+    frame: pd.DataFrame, found: Mapping[Source, Estimates], bootstrap: Bootstrap
+) -> Iterator[list[Any]]:
+    """A row for each way of predicting and number of draws."""
+    arms = {spread: Arms("test", spread, frame) for spread in SPREADS}
+    every = [
+        [arms[spread].last("balora-closed-form") for spread in SPREADS],
+        *(
+            list(pair)
+            for method in METHODS
+            for pair in zip(*(arms[spread].curve(method) for spread in SPREADS), strict=True)
+        ),
+    ]
+    for pair in every:
+        first = pair[0]
+        ranks = [bootstrap(lambda one: spearman(one[0]), [arm])[0] for arm in pair]
+        yield [
+            first.method,
+            first.n_samples or "",
+            *(f"{rank.value:.3f} ({rank.lo:.3f} to {rank.hi:.3f})" for rank in ranks),
+            mae(first),
+            f"{found[first.method, first.n_samples].ms:.1f}",
+        ]
+
+
+def main() -> None:
+    """Print the curves and their verdicts."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_table(parser)
+    parser.add_argument(
+        "--model", default="qmof-pbe", help="shipped model or model folder, of the method balora"
+    )
+    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
+    parser.add_argument("--samples", type=int, nargs="+", default=[2, 4, 8, 16, 32, 64, 128], help="rising")
+    parser.add_argument("--limit", type=int, help="take so many test rows")
+    parser.add_argument("--draws", type=int, default=1000, help="resamplings of the bootstrap")
+    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
+    options = parser.parse_args()
+    one_thread()
+    predictor = load_model(options.model, device="cpu")
+    frame = read_table(options.table)
+    frame = frame[(frame.split == "test") & frame[options.target].notna()].head(options.limit)
+    frame = frame.reset_index(drop=True)
+    found = estimates(predictor, frame, options.samples, options.cache)
+    labels = frame[options.target].to_numpy(dtype=np.float64)
+    table = tabled(found, frame.structure_id.to_numpy(), labels, predictor)
+    bootstrap = Bootstrap(0.95, options.draws, 0)
+    header = ["method", "S", "Spearman, epistemic", "Spearman, total", "MAE, eV", "CPU ms a structure"]
+    print_table(header, list(curves(table, found, bootstrap)))
+    for spread in SPREADS:
+        for method in METHODS:
+            curve = trend(Arms("test", spread, table), method, "spearman", bootstrap)
+            assert curve is not None
+            gain = "{value:+.3f} ({lo:+.3f} to {hi:+.3f})".format(**curve["gain"])
+            ends = f"S = {curve['samples'][0]} to {curve['samples'][-1]}"
+            print(f"better with more samples, {method}, {spread}: {curve['verdict']}; {ends}: {gain}")
+
+
+if __name__ == "__main__":
+    main()
