@@ -5,13 +5,18 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import BatchAtoms, Cache, Devices, Epochs, Precision, Resume, TrainingDevice
 from mofgap.cli.skipped import tell_skipped
+
+if TYPE_CHECKING:
+    from mofgap.gap.model import GapModelConfig
+
+Method = Literal["balora", "lora", "full"]
 
 
 def train(
@@ -22,8 +27,7 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="Model folder to write.")] = Path("model"),
     target: Annotated[str, typer.Option(help="Column of the gaps, eV.")] = "gap_ev",
     method: Annotated[
-        Literal["balora", "lora", "full"],
-        typer.Option(help="Bayesian adapters, plain adapters, or all weights of the encoder."),
+        Method, typer.Option(help="Bayesian adapters, plain adapters, or all weights of the encoder.")
     ] = "balora",
     start_from: Annotated[
         str | None,
@@ -79,11 +83,8 @@ def train(
     all epochs are run, and the error bars come from five more trainings that leave out a fifth each.
     """
     from mofgap.crystals.dataset import TableError
-    from mofgap.encoders.crystal_transformer import adapter_targets
-    from mofgap.gap.folder import About, ModelError, find_model
-    from mofgap.gap.model import GapModelConfig
+    from mofgap.gap.folder import About, ModelError
     from mofgap.training.card import write_card
-    from mofgap.training.encoder_folder import find_encoder
     from mofgap.training.finetune import FinetuneConfig
     from mofgap.training.labels import read_labels
     from mofgap.training.loop import Compute, TrainingError
@@ -101,39 +102,42 @@ def train(
         seed=seed,
     )
     about = About(output.name, level_of_theory=level_of_theory, citation=citation)
-    model_config = None
+    compute = Compute(device, devices, precision=precision, progress=sys.stderr.isatty())
+    few = FEW_LABELS if start_from else 0
     try:
-        if start_from is not None:
-            start = find_model(start_from)
-        else:
-            start, settings = find_encoder(encoder)
-            model_config = GapModelConfig(
-                method=method,
-                encoder_settings=settings,
-                target_modules=adapter_targets(settings["n_blocks"], adapt_from_block),
-                head_hidden=head_hidden,
-                rank=rank,
-                lora_alpha=2.0 * rank,
-            )
-        few = FEW_LABELS if start_from else 0
+        start, network = _start(start_from, encoder, method, adapt_from_block, head_hidden, rank)
         table = read_labels(labels, cifs, target, split_column=split_column, seed=seed, few=few)
         tell_skipped(table.skipped)
         outcome = train_model(
-            table,
-            output,
-            model_config,
-            config,
-            start,
-            about,
-            cache=cache,
-            resume=resume,
-            compute=Compute(device, devices, precision=precision, progress=sys.stderr.isatty()),
+            table, output, network, config, start, about, cache=cache, resume=resume, compute=compute
         )
     except (TableError, ModelError, TrainingError, OSError) as error:
         fail(str(error), NOTHING_DONE)
     write_card(output, table, outcome, config, command=shlex.join(["mofgap", *sys.argv[1:]]))
     typer.echo(_scores(outcome.metrics))
     typer.echo(f"{output}: mofgap screen --model {output} *.cif", err=True)
+
+
+def _start(
+    model: str | None, encoder: str, method: Method, first_block: int, head_hidden: int, rank: int
+) -> tuple[Path, GapModelConfig | None]:
+    """Where the weights come from, and what is built on an encoder; a gap model brings its own."""
+    from mofgap.encoders.crystal_transformer import adapter_targets
+    from mofgap.gap.folder import find_model
+    from mofgap.gap.model import GapModelConfig
+    from mofgap.training.encoder_folder import find_encoder
+
+    if model is not None:
+        return find_model(model), None
+    start, settings = find_encoder(encoder)
+    return start, GapModelConfig(
+        method=method,
+        encoder_settings=settings,
+        target_modules=adapter_targets(settings["n_blocks"], first_block),
+        head_hidden=head_hidden,
+        rank=rank,
+        lora_alpha=2.0 * rank,
+    )
 
 
 def _scores(metrics: dict[str, dict[str, float]]) -> str:
