@@ -98,7 +98,7 @@ def main() -> None:
         "--model", default="qmof-pbe", help="shipped model or model folder, of the method balora"
     )
     parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
-    parser.add_argument("--samples", type=int, nargs="+", default=[2, 4, 8, 16, 32, 64, 128], help="rising")
+    parser.add_argument("--samples", type=int, nargs="+", default=[2, 4, 8, 16, 32], help="rising")
     parser.add_argument("--limit", type=int, help="take so many test rows")
     parser.add_argument("--draws", type=int, default=1000, help="resamplings of the bootstrap")
     parser.add_argument("--cache", type=Path, help="folder of cached graphs")
