@@ -1,4 +1,3 @@
-import time
 
 import numpy as np
 import pytest
@@ -148,7 +147,7 @@ def test_another_file_or_version_is_refused(index, tmp_path):
             NoveltyIndex.load(path)
 
 
-def test_a_training_set_of_the_real_size_is_small_and_fast(tmp_path):
+def test_a_training_set_of_the_real_size_is_small(tmp_path):
     n, d = 16_200, 200
     rng = np.random.default_rng(0)
     index = NoveltyIndex(
@@ -164,12 +163,6 @@ def test_a_training_set_of_the_real_size_is_small_and_fast(tmp_path):
     path = tmp_path / "novelty.safetensors"
     index.save(path)
     assert path.stat().st_size < 4.7e6
-    features, atoms = rng.standard_normal((200, d)), [[6, 1]] * 200
-    index.score(features[:1], atoms[:1])
-    start = time.process_time()
-    index.score(features, atoms)
-    # Measured 0.08 ms a structure; the bound leaves room for a busy machine.
-    assert (time.process_time() - start) / 200 < 2e-3
 
 
 def test_constant_and_few_features_are_no_trouble():
