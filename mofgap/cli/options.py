@@ -10,6 +10,7 @@ import typer
 # Choices whose home is heavy to import; --help must not be.
 Device = Literal["auto", "cpu", "cuda"]
 Disorder = Literal["refuse", "majority"]
+Method = Literal["balora", "lora", "full"]
 Uncertainty = Literal["closed-form", "weights", "rows"]
 
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training structures.")]

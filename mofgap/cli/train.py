@@ -5,18 +5,16 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
-from mofgap.cli.options import BatchAtoms, Cache, Devices, Epochs, Precision, Resume, TrainingDevice
+from mofgap.cli.options import BatchAtoms, Cache, Devices, Epochs, Method, Precision, Resume, TrainingDevice
 from mofgap.cli.skipped import tell_skipped
 
 if TYPE_CHECKING:
     from mofgap.gap.model import GapModelConfig
-
-Method = Literal["balora", "lora", "full"]
 
 
 def train(
