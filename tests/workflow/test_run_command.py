@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 import mofgap
-from mofgap.shipped import shipped_folder
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed (extra workflow)"
@@ -64,19 +63,6 @@ def test_the_table_is_that_of_screen(place: Path, model_folder: Path) -> None:
     call("screen", "cifs", "--model", model_folder, "--window", "1.8", "3.0", "-o", "by-hand.csv", at=place)
     assert (place / "by-hand.csv").read_bytes() == (place / "runs/small/screening.csv").read_bytes()
     assert "<html" in (place / "runs/small/screening.html").read_text()
-
-
-def test_a_level_takes_its_models_as_screen_does(tmp_path: Path) -> None:
-    example = str(min(shipped_folder("examples").glob("*.cif")))
-    screening = {"inputs": [example], "level": "both", "shards": 1}
-    (tmp_path / "levels.yaml").write_text(json.dumps({"name": "levels", "screening": screening}))
-    done = call("run", "levels.yaml", at=tmp_path)
-    assert done.returncode == 0, done.stderr
-    call("screen", example, "--level", "both", "-o", "by-hand.csv", at=tmp_path)
-    table = (tmp_path / "by-hand.csv").read_text()
-    assert "pbe_gap_ev" in table and (tmp_path / "runs/levels/screening.csv").read_text() == table
-    inputs = json.loads((tmp_path / "runs/levels/manifest.json").read_text())["inputs"]
-    assert {"qmof-pbe", "qmof-hse06"} <= {Path(name).parent.name for name in inputs}
 
 
 def test_the_manifest_accounts_for_everything(place: Path, model_folder: Path) -> None:
