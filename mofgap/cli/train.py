@@ -44,11 +44,17 @@ def train(
     ] = 2,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the adapters.")] = 64,
     head_hidden: Annotated[int, typer.Option(min=1, help="Width of the gap head.")] = 256,
+    unfreeze: Annotated[
+        bool, typer.Option("--unfreeze", help="Let the encoder's weights without adapters move too.")
+    ] = False,
     epochs: Epochs = 20,
     learning_rate: Annotated[
         float | None,
         typer.Option(min=0, help="Peak rate of adapters and head.", show_default="4e-4; 1e-3 with --from"),
     ] = None,
+    encoder_learning_rate: Annotated[
+        float, typer.Option(min=0, help="Peak rate of the encoder's own weights, where they move.")
+    ] = 3e-4,
     kl_weight: Annotated[
         float | None,
         typer.Option(
@@ -95,6 +101,8 @@ def train(
         epochs=epochs,
         batch_atoms=batch_atoms,
         learning_rate=usual_rate if learning_rate is None else learning_rate,
+        encoder_learning_rate=encoder_learning_rate,
+        unfreeze=unfreeze,
         kl_weight=usual_weight if kl_weight is None else kl_weight,
         patience=patience,
         seed=seed,

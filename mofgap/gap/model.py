@@ -149,6 +149,11 @@ class GapModel(nn.Module):
         """(n_graphs, 3 head_hidden) pooled activations of the head."""
         return pool(self.head.activations(self.encoder(batch, fixed)), *owners(batch))
 
+    def unadapted(self) -> list[nn.Parameter]:
+        """The encoder's weights that no adapter stands on: for ``full`` all of them."""
+        adapted = {id(p) for layer in self.layers.values() for p in layer.parameters()}
+        return [p for p in self.encoder.parameters() if id(p) not in adapted]
+
     def remember(self, pooled: Tensor, error_ev: Tensor) -> None:
         """Keep the training structures' pooled activations and absolute errors, eV."""
         self.config = replace(self.config, memory_size=len(error_ev))

@@ -25,7 +25,8 @@ _SHOWN = {
     "spearman": "Spearman of std against absolute error",
     "spearman_expected": "the same, were errors drawn from the predicted spreads",
     "crps_ev": "CRPS, eV",
-    "miscalibration_area": "miscalibration area",
+    "miscalibration_area": "miscalibration area, were errors Gaussian",
+    "predictive_area": "the same of the distribution behind intervals and windows",
     "coverage_50": "coverage of 50 % intervals",
     "coverage_80": "coverage of 80 % intervals",
     "coverage_90": "coverage of 90 % intervals",
@@ -66,7 +67,7 @@ def write_card(folder: Path, labels: Labels, outcome: Outcome, config: FinetuneC
         "## Method",
         f"{model['method']} on the encoder {model['encoder']}: rank {model['rank']} adapters on "
         f"{', '.join(model['target_modules'])}; {outcome.n_trainable:,} trained parameters.",
-        *_parentage(outcome),
+        *_parentage(outcome, config),
         f"Training: {settings}.",
         f"{_choice(outcome)} Nothing was fitted on test. {error_bars(folder)}",
         f"Cost: {outcome.seconds / 60:.0f} minutes of wall-clock time for the epochs.",
@@ -95,14 +96,22 @@ def _choice(outcome: Outcome) -> str:
     )
 
 
-def _parentage(outcome: Outcome) -> list[str]:
-    if not outcome.parent:
-        return []
-    return [
-        f"Started from the gap model {outcome.parent}, its gaps put on the line through the labels of train; "
-        "adapters, noise network and head moved from there, the encoder did not. Novelty is the distance "
-        f"from the structures of train and those of {outcome.parent}."
-    ]
+def _parentage(outcome: Outcome, config: FinetuneConfig) -> list[str]:
+    """Where it started and what moved from there."""
+    lines = []
+    if outcome.parent:
+        lines.append(
+            f"Started from the gap model {outcome.parent}, its gaps put on the line through the labels of "
+            "train; adapters, noise network and head moved from there."
+        )
+    if config.unfreeze:
+        lines.append("The encoder's weights that no adapter stands on moved too, without noise.")
+    elif outcome.parent:
+        lines.append(
+            "The encoder did not. Novelty is the distance from the structures of train and those of "
+            f"{outcome.parent}."
+        )
+    return lines
 
 
 def error_bars(folder: Path) -> str:

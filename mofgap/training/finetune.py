@@ -20,6 +20,7 @@ from mofgap.balora.dropout import dropout
 from mofgap.balora.sampling import Kind
 from mofgap.crystals.dataset import GraphStore
 from mofgap.crystals.graph import pack_by_atoms
+from mofgap.encoders.encoder import Fixed
 from mofgap.gap.model import GapModel
 from mofgap.training.loop import ANYTHING, Compute, fit, loader, warmup_cosine
 
@@ -35,7 +36,9 @@ class FinetuneConfig:
         epochs: Passes over the training structures, at most.
         batch_atoms: Atoms of a batch.
         learning_rate: Peak rate of adapters and head (linear warm-up, cosine decay to zero).
-        encoder_learning_rate: Peak rate of the encoder's own weights, for the method ``full``.
+        encoder_learning_rate: Peak rate of the encoder's own weights, where they move.
+        unfreeze: The encoder's weights that no adapter stands on move too. They carry no noise, so that an
+            error bar costs what it did.
         noise_learning_rate: Peak rate of the noise network, which hardly moves under the others' rate.
         weight_decay: Of AdamW.
         warmup: Share of the steps in which the rates rise.
@@ -55,6 +58,7 @@ class FinetuneConfig:
     batch_atoms: int = 2500
     learning_rate: float = 4e-4
     encoder_learning_rate: float = 3e-4
+    unfreeze: bool = False
     noise_learning_rate: float = 1e-2
     weight_decay: float = 0.01
     warmup: float = 0.05
@@ -109,7 +113,7 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
         self.total_steps = total_steps
 
     @contextmanager
-    def _posterior(self, batch: Any) -> Iterator[Tensor]:
+    def _posterior(self, batch: Any, fixed: Fixed | None) -> Iterator[Tensor]:
         """Sample the posterior while open; yields the divergence of one mean element, in nats."""
         network = self.model.noise_network
         draw = np.random.SeedSequence([self.config.seed, self.global_step, self.global_rank])
@@ -118,22 +122,27 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
             with dropout(self.model.layers if self.config.dropout else {}, self.config.dropout, generator):
                 yield self.gap_ev.new_zeros(())
             return
-        alpha = network(self.features[batch.position.cpu()].to(self.device))
+        if fixed is None:
+            features = self.features[batch.position.cpu()].to(self.device)
+        else:
+            features = self.model.frozen_features(batch, fixed)
+        alpha = network(features)
         elements = elements_per_layer(self.model.layers)
         kl = kl_divergence(alpha, elements, self.model.config.balora.prior_variance) / elements.sum()
         with sampling(self.model.layers, alpha, batch.batch, kind=self.config.noise, generator=generator):
             yield kl.mean()
 
-    def _likelihood(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def _likelihood(self, batch: Any, fixed: Fixed | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Absolute error in eV, spread in eV and negative log-likelihood in nats, each (n_graphs,)."""
-        gap, spread = self.model(batch)
+        gap, spread = self.model(batch, fixed)
         target = self.gap_ev[batch.position.cpu()].to(gap)
         return (gap - target).abs(), spread, laplace_nll(target, gap, spread.log())
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """One sample of the posterior, one step down the weighted ELBO."""
-        with self._posterior(batch) as kl:
-            error, spread, nll = self._likelihood(batch)
+        fixed = self.model.encoder.prepare(batch) if self.config.unfreeze else None
+        with self._posterior(batch, fixed) as kl:
+            error, spread, nll = self._likelihood(batch, fixed)
         relative = spread.detach() / self.model.gap_std_ev
         ramp = min(1.0, self.global_step / max(1.0, self.config.kl_warmup * self.total_steps))
         weighted = (nll * relative**self.config.error_weighting).mean()
@@ -154,8 +163,8 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
         config, model = self.config, self.model
         adapters = [p for layer in model.layers.values() for p in (layer.lora_A, layer.lora_B)]
         groups = [{"params": [*adapters, *model.head.parameters()], "lr": config.learning_rate}]
-        if model.config.method == "full":
-            groups.append({"params": list(model.encoder.parameters()), "lr": config.encoder_learning_rate})
+        if own := [p for p in model.unadapted() if p.requires_grad]:
+            groups.append({"params": own, "lr": config.encoder_learning_rate})
         if model.noise_network is not None:
             noise = list(model.noise_network.parameters())
             groups.append({"params": noise, "lr": config.noise_learning_rate})
@@ -245,7 +254,7 @@ def finetune(
     )
     module.load_state_dict(torch.load(best, map_location="cpu", weights_only=False)["state_dict"])
     model.cpu().eval()
-    if model.config.method == "full":  # the encoder moved
+    if model.config.method == "full" or config.unfreeze:  # the encoder moved
         features = frozen_features(model, data.store, config.batch_atoms)
     return features
 

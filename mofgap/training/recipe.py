@@ -126,7 +126,7 @@ def train(
         TrainingError: The folder holds a training already and ``resume`` is off.
         ModelError: The encoder's weights do not fit, or the gap model cannot be used.
     """
-    model, parent = _begin(model_config, start, config.seed)
+    model, parent = _begin(model_config, start, config)
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     store = cached_store(labels.frame, model.graph_config, cache)
     ids = labels.frame.structure_id.tolist()
@@ -146,10 +146,8 @@ def train(
         _remember(model, data)
     held_out: dict[str, HeldOut] = {}
     if not data.val and len(data.train) >= MIN_FOLD_ROWS:
-        held_out[CROSS_FITTED] = _cross_fit(
-            lambda: _begin(model_config, start, config.seed)[0], data, work, run
-        )
-    calibration, index, scores = _measure(model, labels, data, features, parent, held_out)
+        held_out[CROSS_FITTED] = _cross_fit(lambda: _begin(model_config, start, config)[0], data, work, run)
+    calibration, index, scores = _measure(model, labels, data, features, parent, config.unfreeze, held_out)
     save_model(folder, model, about, calibration, index)
     seconds = sum(seconds_trained(path.parent) for path in work.rglob(METRICS))
     outcome = Outcome(scores, seconds, n_trainable, parent.name if parent else "")
@@ -184,6 +182,7 @@ def _measure(
     data: Labelled,
     features: Tensor,
     parent: Parent | None,
+    moved: bool,
     held_out: dict[str, HeldOut],
 ) -> tuple[Calibration, NoveltyIndex, dict[str, dict[str, float]]]:
     """Calibrate a trained model, index what it learnt from, and score it on all that is held out."""
@@ -191,7 +190,8 @@ def _measure(
         if rows := labels.positions(split):
             held_out[split] = rows, predict_store(model, data.store, rows)
     learnt = labels.frame.iloc[list(data.train)]
-    index = (parent.novelty.joined if parent else fit_novelty)(
+    # Where the encoder moved, what the parent kept are features of another encoder.
+    index = (fit_novelty if parent is None or moved else parent.novelty.joined)(
         features[list(data.train)].numpy(),
         learnt.atomic_numbers.tolist(),
         learnt.structure_id.tolist(),
@@ -230,13 +230,24 @@ def _calibrate(
     )
 
 
-def _begin(model_config: GapModelConfig | None, start: Path, seed: int) -> tuple[GapModel, Parent | None]:
-    """A new model on a pretrained encoder, or a trained one made ready to move."""
-    torch.manual_seed(seed)
-    if model_config is not None:
-        model = GapModel(replace(model_config, memory_size=0))  # there is nothing to remember yet
+def _begin(
+    model_config: GapModelConfig | None, start: Path, config: FinetuneConfig
+) -> tuple[GapModel, Parent | None]:
+    """A new model on a pretrained encoder, or a trained one, made ready to move."""
+    torch.manual_seed(config.seed)
+    if model_config is None:
+        model, parent = _begin_trained(start)
+    else:
+        model, parent = GapModel(replace(model_config, memory_size=0)), None  # nothing to remember yet
         encoder_weights(start, model)
-        return model, None
+    if config.unfreeze:
+        for weight in model.unadapted():
+            weight.requires_grad_()
+    return model, parent
+
+
+def _begin_trained(start: Path) -> tuple[GapModel, Parent]:
+    """A trained model of which adapters, noise network and head can move again."""
     model, about, calibration, novelty = read_model(start)
     model.forget()
     for layer in model.layers.values():
@@ -278,7 +289,8 @@ def evaluate(
     std = calibration.std(np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev)
     predicted = np.maximum(found.gap_ev, 0.0)
     intervals = {level: calibration.interval(predicted, std, level, novelty) for level in metrics.LEVELS}
-    return metrics.summary(gap_ev, predicted, std, intervals=intervals)
+    area = metrics.predictive_area(calibration.cdf(gap_ev, predicted, std, novelty))
+    return metrics.summary(gap_ev, predicted, std, intervals=intervals) | {"predictive_area": area}
 
 
 def calibration_of(

@@ -137,18 +137,36 @@ class Calibration:
         if not lo <= hi:
             raise ValueError(f"a window needs its lower end below its upper end, not {lo} and {hi}")
         gap, spread = _same_shape(gap_ev, std)
-        group = self.group(novelty, len(gap))
-
-        def below(end: float) -> Floats:
-            z = (end - gap) / np.maximum(spread, 1e-12)  # a point mass where the spread is zero
-            return np.stack([residuals.cdf(z) for residuals in self.residuals])[group, np.arange(len(gap))]
-
         known = np.where(np.isnan(gap + spread), np.nan, 1.0)
         if hi < 0:
             return 0 * known
-        upper = below(hi) if hi < np.inf else np.ones_like(gap)
-        lower = below(lo) if lo > 0 else np.zeros_like(gap)
+        upper = self.cdf(hi, gap, spread, novelty) if hi < np.inf else np.ones_like(gap)
+        lower = self.cdf(lo, gap, spread, novelty) if lo > 0 else np.zeros_like(gap)
         return np.clip(upper - lower, 0, 1) * known
+
+    def cdf(
+        self,
+        at_ev: npt.ArrayLike,
+        gap_ev: npt.ArrayLike,
+        std: npt.ArrayLike,
+        novelty: npt.ArrayLike | None = None,
+    ) -> Floats:
+        """The probability that a gap is at most ``at_ev``, shape (n,), before the cut at zero.
+
+        Args:
+            at_ev: One energy for all structures, or one for each, shape (n,), eV.
+            gap_ev: Predicted gaps in eV, shape (n,).
+            std: Calibrated standard deviations in eV, shape (n,), from `std`.
+            novelty: Shape (n,), needed where the calibration is split by novelty.
+
+        Raises:
+            ValueError: The shapes differ, or the novelty is missing.
+        """
+        gap, spread = _same_shape(gap_ev, std)
+        group = self.group(novelty, len(gap))
+        at = np.asarray(at_ev, dtype=np.float64)
+        z = (at - gap) / np.maximum(spread, 1e-12)  # a point mass where the spread is zero
+        return np.stack([residuals.cdf(z) for residuals in self.residuals])[group, np.arange(len(gap))]
 
     def group(self, novelty: npt.ArrayLike | None, n: int) -> Rows:
         """The group of novelty that each of n structures belongs to, from 0; the last for an unknown one.

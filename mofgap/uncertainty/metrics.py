@@ -147,10 +147,24 @@ def miscalibration_area(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, y_std: npt
     if len(error) == 0:
         return float("nan")
     z = np.where(error == 0, 0.0, error / np.where(std == 0, np.nan, std))
-    needed = np.sort(2 * ndtr(np.where(np.isnan(z), np.inf, z)) - 1)
-    nominal = np.linspace(0, 1, 101)
-    observed = np.searchsorted(needed, nominal, side="right") / len(needed)
-    return float(trapezoid(np.abs(observed - nominal), nominal))
+    return _area(2 * ndtr(np.where(np.isnan(z), np.inf, z)) - 1)
+
+
+def predictive_area(pit: npt.ArrayLike) -> float:
+    """`miscalibration_area` of any predictive distribution, 0 to 0.5.
+
+    Args:
+        pit: What the distribution says of P(gap <= reference) for each row (its probability integral
+            transform), 0 to 1: uniform where the distributions are right. The central interval of a level
+            holds a reference where |2 pit - 1| is at most the level.
+
+    Raises:
+        ValueError: A value lies outside 0 to 1.
+    """
+    (value,) = columns(pit=pit)
+    if ((value < 0) | (value > 1)).any():
+        raise ValueError("a probability lies outside 0 to 1")
+    return _area(np.abs(2 * value - 1)) if len(value) else float("nan")
 
 
 def coverage(y_true: npt.ArrayLike, lo: npt.ArrayLike, hi: npt.ArrayLike) -> float:
@@ -289,6 +303,13 @@ def summary(
         out[f"coverage_{100 * level:g}"] = coverage(y_true, lo, hi)
         out[f"width_{100 * level:g}_ev"] = mean_width(lo, hi)
     return out
+
+
+def _area(needed: Floats) -> float:
+    """Area between observed and nominal coverage, from the level that each row needs to be covered."""
+    nominal = np.linspace(0, 1, 101)
+    observed = np.searchsorted(np.sort(needed), nominal, side="right") / len(needed)
+    return float(trapezoid(np.abs(observed - nominal), nominal))
 
 
 def _mean(values: Floats) -> float:

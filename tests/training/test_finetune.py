@@ -68,6 +68,22 @@ def test_the_error_falls_and_what_is_frozen_stays(
     assert not model.training
 
 
+def test_the_rest_of_the_encoder_moves_where_it_may(
+    tmp_path: Path, data: Labelled, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
+) -> None:
+    model = make_model("balora", tiny_encoder, encoder_file)
+    for weight in model.unadapted():
+        weight.requires_grad_()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    features = run(model, data, tmp_path, replace(CONFIG, unfreeze=True))
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert {"encoder.element.weight", "encoder.blocks.0.bond.weight", "encoder.norm.weight"} <= moved
+    assert {name for name in before if ".lora_" in name} <= moved
+    assert not any(".base." in name for name in moved)
+    # The noise network looks at features of the encoder as it has become.
+    torch.testing.assert_close(features[:1], model.frozen_features(data.store[0]))
+
+
 def test_an_interrupted_finetuning_ends_in_the_same_weights(
     tmp_path: Path,
     data: Labelled,

@@ -76,6 +76,20 @@ def test_adapters_and_head_move_and_the_encoder_does_not(table: Path, parent: Pa
     assert json.loads((tmp_path / "hse" / "metrics.json").read_text())["parent"] == "pbe"
 
 
+def test_the_rest_of_the_encoder_moves_too_where_it_is_unfrozen(
+    table: Path, parent: Path, tmp_path: Path
+) -> None:
+    unfrozen = replace(CONFIG, unfreeze=True)
+    outcome = go_on(table, tmp_path / "hse", parent, unfrozen)
+    old, new = (load_file(folder / "model.safetensors") for folder in (parent, tmp_path / "hse"))
+    moved = {name for name in old if not torch.equal(old[name], new[name])}
+    assert "encoder.element.weight" in moved and "encoder.blocks.0.query.weight" not in moved
+    # What the parent kept of its structures are features of an encoder that is no more.
+    assert not set(load_model(tmp_path / "hse", "cpu").novelty.ids) - set(pd.read_parquet(table).structure_id)
+    write_card(tmp_path / "hse", read_labels(table, None, "hse_gap_ev"), outcome, unfrozen, "mofgap train")
+    assert "no adapter stands on moved too" in (tmp_path / "hse" / "card.md").read_text()
+
+
 def raw_predictions(folder: Path, frame: pd.DataFrame) -> Posterior:
     model = load_model(folder, "cpu").model
     store = build_store(table_crystals(frame), model.graph_config)

@@ -112,6 +112,12 @@ def test_wider_coverage_contains_narrower(calibration, held_out):
     assert (wide_hi >= hi).all()
 
 
+def test_the_predictive_distribution_is_calibrated(calibration, held_out):
+    true, gap, std = held_out
+    assert metrics.predictive_area(calibration.cdf(true, gap, std)) < 0.02
+    assert metrics.predictive_area(calibration.cdf(true, gap, std / 3)) > 0.2
+
+
 @pytest.mark.parametrize("window", [(1.8, 3.0), (None, 1.0), (2.5, None), (0.0, 0.5), (2.0, 2.1)])
 def test_p_in_window_is_calibrated(calibration, held_out, window):
     true, gap, std = held_out

@@ -117,6 +117,15 @@ def test_exact_gaussian_errors_are_calibrated_and_doubled_ones_are_not():
     assert m.miscalibration_area(true, pred, 2 * std) == pytest.approx(area, abs=0.005)
 
 
+def test_the_area_of_gaussians_and_of_their_distribution_functions_is_the_same():
+    true, pred, std = rows(n=500)
+    for factor in (0.7, 1.0, 2.0):
+        pit = stats.norm.cdf(true, pred, factor * std)
+        assert m.predictive_area(pit) == pytest.approx(m.miscalibration_area(true, pred, factor * std))
+    assert m.predictive_area(np.linspace(0, 1, 10_001)) < 1e-3
+    assert np.isnan(m.predictive_area([]))
+
+
 def test_gaussian_intervals_cover_what_they_say():
     true, pred, std = rows(n=50_000)
     for level in m.LEVELS:
@@ -231,10 +240,11 @@ def test_nonsense_is_refused(metric):
         lambda: m.auroc([0.5], [1]),
         lambda: m.ence([1], [1], [1], n_bins=0),
         lambda: m.expected_pearson([1], n_draws=0),
+        lambda: m.predictive_area([1.5]),
     ],
 )
 def test_arguments_out_of_range_are_refused(call):
-    with pytest.raises(ValueError, match=r"must|interval"):
+    with pytest.raises(ValueError, match=r"must|interval|outside"):
         call()
 
 
