@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -193,7 +194,7 @@ def frozen_features(model: GapModel, store: GraphStore, batch_atoms: int, path: 
     parts = [model.frozen_features(store.batch(pack).to(device)).cpu() for pack in packs]
     features = torch.cat(parts)
     if path is not None:
-        partial = path.with_suffix(".partial")
+        partial = path.with_suffix(f".{os.getpid()}.partial")
         save_file({"features": features}, partial)
         partial.replace(path)
     return features

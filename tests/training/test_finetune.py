@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -7,13 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mofgap.crystals.dataset import build_store, table_crystals
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import encoder_weights
 from mofgap.gap.model import METHODS, GapModel, GapModelConfig, Method
-from mofgap.training.finetune import FinetuneConfig, Finetuning, Labelled, finetune
+from mofgap.training import finetune as finetuning
+from mofgap.training.finetune import FinetuneConfig, Finetuning, Labelled, finetune, frozen_features
 from mofgap.training.loop import Compute, TrainingError
 
 CONFIG = FinetuneConfig(epochs=4, batch_atoms=30, learning_rate=1e-2, encoder_learning_rate=3e-3, seed=2)
@@ -165,3 +168,25 @@ def test_features_of_an_abandoned_start_are_not_taken_up(
     (tmp_path / "second" / "last.ckpt").unlink()
     found = run(make_model("lora", tiny_encoder, encoder_file), data, tmp_path / "second", config)
     assert torch.equal(found, expected)
+
+
+def test_two_processes_may_keep_the_features_at_once(
+    tmp_path: Path,
+    data: Labelled,
+    tiny_encoder: CrystalTransformerConfig,
+    encoder_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, path = make_model("lora", tiny_encoder, encoder_file), tmp_path / "features.safetensors"
+    pids = iter((1, 2))
+    monkeypatch.setattr(os, "getpid", lambda: next(pids))
+
+    def overtaken(tensors: dict[str, Tensor], target: Path) -> None:
+        monkeypatch.setattr(finetuning, "save_file", save_file)
+        save_file(tensors, target)
+        frozen_features(model, data.store, 30, path)  # the other process begins and ends in between
+
+    monkeypatch.setattr(finetuning, "save_file", overtaken)
+    found = frozen_features(model, data.store, 30, path)
+    assert torch.equal(found, load_file(path)["features"])
+    assert list(tmp_path.iterdir()) == [path]
