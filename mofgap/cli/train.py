@@ -45,7 +45,12 @@ def train(
     rank: Annotated[int, typer.Option(min=1, help="Rank of the adapters.")] = 64,
     head_hidden: Annotated[int, typer.Option(min=1, help="Width of the gap head.")] = 256,
     unfreeze: Annotated[
-        bool, typer.Option("--unfreeze", help="Let the encoder's weights without adapters move too.")
+        bool,
+        typer.Option(
+            "--unfreeze",
+            help="Let the encoder's weights without adapters move too. Novelty is then the distance from the "
+            "structures of this training alone.",
+        ),
     ] = False,
     epochs: Epochs = 20,
     learning_rate: Annotated[
