@@ -87,15 +87,25 @@ def test_the_rest_of_the_encoder_moves_where_it_may(
     torch.testing.assert_close(features[:1], model.frozen_features(data.store[0]))
 
 
+@pytest.mark.parametrize("unfreeze", [False, True])
 def test_an_interrupted_finetuning_ends_in_the_same_weights(
     tmp_path: Path,
+    unfreeze: bool,
     data: Labelled,
     tiny_encoder: CrystalTransformerConfig,
     encoder_file: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = make_model("balora", tiny_encoder, encoder_file)
-    run(whole, data, tmp_path / "whole")
+    config = replace(CONFIG, unfreeze=unfreeze)
+
+    def begin() -> GapModel:
+        model = make_model("balora", tiny_encoder, encoder_file)
+        for weight in model.unadapted():
+            weight.requires_grad_(unfreeze)
+        return model
+
+    whole = begin()
+    run(whole, data, tmp_path / "whole", config)
     step = Finetuning.training_step
 
     def killed(self: Finetuning, batch: object, batch_idx: int) -> Tensor:
@@ -106,10 +116,10 @@ def test_an_interrupted_finetuning_ends_in_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr(Finetuning, "training_step", killed)
         with pytest.raises(RuntimeError, match="killed"):
-            run(make_model("balora", tiny_encoder, encoder_file), data, tmp_path / "cut")
-    resumed = make_model("balora", tiny_encoder, encoder_file)
+            run(begin(), data, tmp_path / "cut", config)
+    resumed = begin()
     torch.rand(5)  # a new process finds torch's own generator in another state
-    run(resumed, data, tmp_path / "cut", resume=True)
+    run(resumed, data, tmp_path / "cut", config, resume=True)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], tensor), name
     folders = [tmp_path / name for name in ("whole", "cut")]
