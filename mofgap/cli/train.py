@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
-from mofgap.cli.options import BatchAtoms, Cache, Devices, Epochs, Method, Precision, Resume, TrainingDevice
+from mofgap.cli.options import BatchAtoms, Cache, Devices, Method, Precision, Resume, TrainingDevice
 from mofgap.cli.skipped import tell_skipped
 
 if TYPE_CHECKING:
@@ -52,7 +52,14 @@ def train(
             "structures of this training alone.",
         ),
     ] = False,
-    epochs: Epochs = 20,
+    epochs: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Passes over the training structures. 0, with --from, keeps the weights and makes error "
+            "bars and novelty anew.",
+        ),
+    ] = 20,
     learning_rate: Annotated[
         float | None,
         typer.Option(min=0, help="Peak rate of adapters and head.", show_default="4e-4; 1e-3 with --from"),

@@ -63,12 +63,17 @@ class SplitConfig:
     )
     column: str = setting("split", "Column of train, val and test.")
     group: str = setting("group", "Column of the groups, for a grouped split.")
+    n_test: int | None = setting(
+        None, "Rows tested, for a grouped split; null takes as many as the column.", least=2
+    )
     element: str | None = setting(None, "Symbol of the element left out, for a split without one.")
     trainings: Trainings = section(Trainings)
 
     def __post_init__(self) -> None:
         if (self.kind == "without") != (self.element is not None):
             raise ConfigurationError("element goes with kind: without, and only with it")
+        if self.n_test is not None and self.kind != "grouped":
+            raise ConfigurationError("n_test goes with kind: grouped, and only with it")
         if self.element is not None and gemmi.Element(self.element).atomic_number == 0:
             raise ConfigurationError(f"element: {self.element!r} is no element's symbol")
 

@@ -38,7 +38,8 @@ def assign(frame: pd.DataFrame, split: SplitConfig, seed: int) -> pd.Series:
     if unknown:
         raise TableError(f"{split.column} may be train, val, test, not {sorted(map(str, unknown))[0]!r}")
     if split.kind == "grouped":
-        part = _grouped(_column(frame, split.group), named, seed)
+        sizes = {"test": split.n_test or int((named == "test").sum()), "val": int((named == "val").sum())}
+        part = _grouped(_column(frame, split.group), sizes, seed)
     elif split.kind == "without":
         part = _without(frame, named, str(split.element))
     else:
@@ -56,16 +57,16 @@ def _column(frame: pd.DataFrame, name: str) -> pd.Series:
     return frame[name]
 
 
-def _grouped(group: pd.Series, named: pd.Series, seed: int) -> pd.Series:
-    """Deal whole groups to test, then val, until each has as many rows as in the named split.
+def _grouped(group: pd.Series, sizes: dict[str, int], seed: int) -> pd.Series:
+    """Deal whole groups to test, then val, until each has its number of rows; the others are train's.
 
     A group that no longer fits is left to the next part, so that with some groups of one the sizes are met.
     """
     part = pd.Series("train", index=group.index)
     rows = {str(name): found for name, found in group.groupby(group).groups.items()}
     left = sorted(rows, key=lambda name: _hash(name, seed))
-    for target in ("test", "val"):
-        room, later = int((named == target).sum()), []
+    for target, room in sizes.items():
+        later = []
         for name in left:
             if len(rows[name]) <= room:
                 part[rows[name]] = target

@@ -24,8 +24,8 @@ from mofgap.shipped import shipped_folder
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
 
-VERSION = 1
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+VERSION = 2
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: lambda old: old | {"version": 2}}
 """From a version to a function that turns its ``config.json`` into the next version's."""
 
 CONFIG, WEIGHTS, ADAPTER, CALIBRATION, NOVELTY = (
@@ -95,6 +95,8 @@ def read_model(folder: Path) -> tuple[GapModel, About, Calibration, NoveltyIndex
     model = GapModel(config)
     weights = load_file(folder / WEIGHTS)
     state = {_adapted_name(name, model): tensor for name, tensor in weights.items()}
+    if model.memory is not None:  # of version 1, which knew no remoteness
+        state.setdefault("memory.spacing", torch.tensor(0.0))
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:  # torch's word for a tensor of another shape

@@ -81,7 +81,7 @@ class GapModel(nn.Module):
         layers: The adapted layers by name; empty for ``full``.
         noise_network: alpha(X); None unless the method is ``balora``.
         head: Pooling and the gap head.
-        memory: Errors of the training structures, once they are known; None without.
+        memory: The training structures and their errors, once they are known; None without.
         gap_mean_ev: Mean of the training gaps.
         gap_std_ev: Their standard deviation.
     """
@@ -135,15 +135,29 @@ class GapModel(nn.Module):
     def forward(self, batch: Any, fixed: Fixed | None = None) -> tuple[Tensor, Tensor]:
         """Gap and aleatoric spread, both in eV and (n_graphs,).
 
-        The mean of the posterior, or a sample of it inside ``mofgap.balora.sampling``. With a memory, the
-        spread is the geometric mean of what the likelihood learnt and of the training errors near by.
+        The mean of the posterior, or a sample of it inside ``mofgap.balora.sampling``.
         """
-        pooled = self.pooled(batch, fixed)
+        gap, spread, _ = self.from_pooled(self.pooled(batch, fixed))
+        return gap, spread
+
+    def from_pooled(self, pooled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gap in eV, aleatoric spread in eV, and the factor that the noise's variance has here.
+
+        With a memory, the spread is the geometric mean of what the likelihood learnt and of the training
+        errors near by, and its variance, like alpha(X), is multiplied by the remoteness of the structure.
+
+        Args:
+            pooled: (n_graphs, 3 head_hidden) what `pooled` gave.
+
+        Returns:
+            Three tensors of (n_graphs,).
+        """
         mean, log_std = self.head.from_pooled(pooled)
-        spread = self.gap_std_ev * log_std.exp()
+        spread, remoteness = self.gap_std_ev * log_std.exp(), torch.ones_like(log_std)
         if self.memory is not None:
-            spread = (spread * self.memory(pooled.detach())).sqrt()
-        return self.gap_mean_ev + self.gap_std_ev * mean, spread
+            error, remoteness = self.memory(pooled.detach())
+            spread = (spread * error * remoteness).sqrt()
+        return self.gap_mean_ev + self.gap_std_ev * mean, spread, remoteness
 
     def pooled(self, batch: Any, fixed: Fixed | None = None) -> Tensor:
         """(n_graphs, 3 head_hidden) pooled activations of the head."""

@@ -70,6 +70,8 @@ def posterior(
             return Posterior(_ev(gap), np.full(len(gap), np.nan), _ev(spread), _ev(features))
         alpha = model.noise_network(features)
         if uncertainty != "closed-form":
+            if model.memory is not None:
+                alpha = alpha * model.from_pooled(model.pooled(batch, fixed))[2][:, None]
             gaps, spreads = draw(model, batch, fixed, alpha, uncertainty, samples, seed)
             between = gaps.std(0, correction=1) if samples > 1 else torch.full_like(gaps[0], torch.nan)
             within = spreads.square().mean(0).sqrt()
@@ -86,22 +88,22 @@ def closed_form(
         model: In evaluation mode.
         batch: A graph or a torch-geometric batch.
         fixed: What ``encoder.prepare`` gave for it.
-        alpha: (n_graphs, n_layers) what the noise network says of it.
+        alpha: (n_graphs, n_layers) what the noise network says of it; it grows with remoteness here.
         features: (n_graphs, n_features) its pooled frozen features.
         atom_share: Compute each atom's share of the variance.
     """
-    spread = torch.empty(0)
+    spread = remoteness = torch.empty(0)
 
     def forward() -> Tensor:
-        nonlocal spread
-        gap: Tensor
-        gap, spread = model(batch, fixed)
+        nonlocal spread, remoteness
+        gap, spread, remoteness = model.from_pooled(model.pooled(batch, fixed))
         return gap
 
     owner, n_graphs = owners(batch)
     if owner is None:
         owner = torch.zeros(batch.num_nodes, dtype=torch.long, device=alpha.device)
     found = sensitivity(forward, model.layers, n_graphs, owner, per_row=atom_share)
+    alpha = alpha * remoteness[:, None]
     return Posterior(
         _ev(found.output),
         _ev(found.variance(alpha).sqrt()),

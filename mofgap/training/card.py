@@ -54,7 +54,6 @@ def write_card(folder: Path, labels: Labels, outcome: Outcome, config: FinetuneC
     for key, label in _SHOWN.items():
         values = " | ".join(f"{outcome.metrics[split][key]:.4g}" for split in splits_scored)
         table.append(f"| {label} | {values} |")
-    settings = ", ".join(f"{key} {value}" for key, value in asdict(config).items())
     lines = [
         f"# {about['name']}",
         "",
@@ -67,10 +66,8 @@ def write_card(folder: Path, labels: Labels, outcome: Outcome, config: FinetuneC
         "## Method",
         f"{model['method']} on the encoder {model['encoder']}: rank {model['rank']} adapters on "
         f"{', '.join(model['target_modules'])}; {outcome.n_trainable:,} trained parameters.",
-        *_parentage(outcome, config),
-        f"Training: {settings}.",
-        f"{_choice(outcome)} Nothing was fitted on test. {error_bars(folder)}",
-        f"Cost: {outcome.seconds / 60:.0f} minutes of wall-clock time for the epochs.",
+        *(_history(outcome, config) if config.epochs else _unmoved(outcome)),
+        f"Nothing was fitted on test. {error_bars(folder)}",
         "",
         "```",
         command,
@@ -96,8 +93,16 @@ def _choice(outcome: Outcome) -> str:
     )
 
 
-def _parentage(outcome: Outcome, config: FinetuneConfig) -> list[str]:
-    """Where it started and what moved from there."""
+def _unmoved(outcome: Outcome) -> list[str]:
+    """What no epoch at all did."""
+    return [
+        f"The weights are those of {outcome.parent}; what it remembers of its training structures, error "
+        "bars and novelty were made anew."
+    ]
+
+
+def _history(outcome: Outcome, config: FinetuneConfig) -> list[str]:
+    """Where it started, what moved from there, and how."""
     lines = []
     if outcome.parent:
         lines.append(
@@ -111,7 +116,9 @@ def _parentage(outcome: Outcome, config: FinetuneConfig) -> list[str]:
             "The encoder did not. Novelty is the distance from the structures of train and those of "
             f"{outcome.parent}."
         )
-    return lines
+    settings = ", ".join(f"{key} {value}" for key, value in asdict(config).items())
+    cost = f"Cost: {outcome.seconds / 60:.0f} minutes of wall-clock time for the epochs."
+    return [*lines, f"Training: {settings}.", cost, _choice(outcome)]
 
 
 def error_bars(folder: Path) -> str:

@@ -34,7 +34,7 @@ class FinetuneConfig:
     """How a gap model is fine-tuned.
 
     Attributes:
-        epochs: Passes over the training structures, at most.
+        epochs: Passes over the training structures, at most; 0 leaves the weights of a trained model alone.
         batch_atoms: Atoms of a batch.
         learning_rate: Peak rate of adapters and head (linear warm-up, cosine decay to zero).
         encoder_learning_rate: Peak rate of the encoder's own weights, where they move.
@@ -232,6 +232,9 @@ def finetune(
         kept.unlink(missing_ok=True)  # an earlier run may have been of other structures, or another encoder
     if features is None:
         features = frozen_features(model, data.store, config.batch_atoms, kept)
+    if not config.epochs:
+        model.eval()
+        return features
     gaps = torch.tensor(data.gap_ev, dtype=torch.float32)
     if warm:
         _follow_line(model, data, config.batch_atoms)

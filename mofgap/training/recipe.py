@@ -21,7 +21,7 @@ from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import Posterior, posterior
 from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
 from mofgap.training.labels import Labels
-from mofgap.training.loop import ANYTHING, METRICS, Compute, seconds_trained
+from mofgap.training.loop import ANYTHING, METRICS, Compute, TrainingError, seconds_trained
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration, fit_calibration, quantile_edges
 from mofgap.uncertainty.conformal import Residuals
@@ -123,11 +123,14 @@ def train(
         compute: What it runs on.
 
     Raises:
-        TrainingError: The folder holds a training already and ``resume`` is off.
+        TrainingError: The folder holds a training already and ``resume`` is off, or no epochs are to be run
+            and there is no gap model to go on from.
         ModelError: The encoder's weights do not fit, or the gap model cannot be used.
     """
     model, parent = _begin(model_config, start, config)
-    n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if parent is None and not config.epochs:
+        raise TrainingError("0 epochs leave a model as it was: they need one to start from")
+    n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) if config.epochs else 0
     store = cached_store(labels.frame, model.graph_config, cache)
     ids = labels.frame.structure_id.tolist()
     gap_ev = labels.frame[labels.target].to_numpy(dtype=np.float64)

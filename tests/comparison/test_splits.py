@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mofgap.comparison.config import SplitConfig
 from mofgap.comparison.splits import assign, order
+from mofgap.configuration import ConfigurationError
 from mofgap.crystals.dataset import TableError
 
 
@@ -32,6 +33,19 @@ def test_a_grouped_split_keeps_groups_together_and_sizes_as_they_were(seed: int,
     part = assign(frame, SplitConfig("grouped"), deal)
     assert part.groupby(frame.group).nunique().max() == 1
     assert part.value_counts().to_dict() == frame.split.value_counts().to_dict()
+
+
+def test_a_grouped_split_tests_as_many_rows_as_it_is_told_to() -> None:
+    frame = table(60, 0)
+    part = assign(frame, SplitConfig("grouped", n_test=30), 0)
+    assert part.groupby(frame.group).nunique().max() == 1
+    assert (part == "test").sum() == 30
+    assert (part == "val").sum() == (frame.split == "val").sum()
+
+
+def test_only_a_grouped_split_is_told_how_much_to_test() -> None:
+    with pytest.raises(ConfigurationError, match="n_test goes with kind: grouped"):
+        SplitConfig("column", n_test=30)
 
 
 def test_grouped_splits_of_another_seed_differ() -> None:

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch_geometric.data import Data
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import crystal_graph
 from mofgap.gap.folder import About, read_model, save_model
-from mofgap.gap.memory import N_NEIGHBOURS, Memory
+from mofgap.gap.memory import N_NEIGHBOURS, NUGGET, Memory
 from mofgap.gap.model import GapModel
+from mofgap.gap.posterior import Uncertainty, posterior
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import fit_novelty
 
@@ -30,7 +35,7 @@ def test_the_local_error_is_the_weighted_mean_of_the_nearest() -> None:
     query = pooled[:3] + 0.05
     points = ((query - memory.mean) @ memory.projection).double().numpy()
     stored = memory.points.double().numpy()
-    for point, found in zip(points, memory(query), strict=True):
+    for point, found in zip(points, memory(query)[0], strict=True):
         distance = np.linalg.norm(stored - point, axis=1)
         order = np.argsort(distance)[: N_NEIGHBOURS + 1]
         weight = (1 - (distance[order] / distance[order[-1]]) ** 2) ** 2
@@ -41,8 +46,34 @@ def test_the_local_error_is_the_weighted_mean_of_the_nearest() -> None:
 def test_the_local_error_moves_smoothly_while_neighbours_change() -> None:
     memory, pooled, _ = filled()
     way = torch.linspace(0, 1, 4001)[:, None]
-    along = memory(pooled[:1] * (1 - way) + pooled[1:2] * way)
+    along, remoteness = memory(pooled[:1] * (1 - way) + pooled[1:2] * way)
     assert along.diff().abs().max() < 2e-3 < along.max() - along.min()
+    assert remoteness.diff().abs().max() < 2e-3 < remoteness.max() - remoteness.min()
+
+
+def test_remoteness_is_the_distance_of_the_nearest_in_units_of_what_is_usual() -> None:
+    memory, pooled, _ = filled()
+    stored = memory.points.double().numpy()
+    between = np.linalg.norm(stored[:, None] - stored[None], axis=2)
+    np.fill_diagonal(between, np.inf)
+    usual = between.min(1).mean()
+    query = pooled[:5] + 0.3
+    points = ((query - memory.mean) @ memory.projection).double().numpy()
+    nearest = np.linalg.norm(points[:, None] - stored[None], axis=2).min(1)
+    expected = (nearest / usual + NUGGET) / (1 + NUGGET)
+    np.testing.assert_allclose(memory(query)[1].numpy(), expected, rtol=1e-4)
+
+
+def test_what_was_learnt_is_not_remote_at_all() -> None:
+    memory, pooled, _ = filled()
+    np.testing.assert_allclose(memory(pooled[:9])[1].numpy(), NUGGET / (1 + NUGGET), atol=1e-4)
+
+
+def test_one_structure_or_many_have_the_same_remoteness() -> None:
+    memory, pooled, _ = filled()
+    together = memory(pooled[:40] + 0.1)[1]
+    alone = torch.cat([memory(row[None] + 0.1)[1] for row in pooled[:40]])
+    torch.testing.assert_close(together, alone)
 
 
 def test_features_that_never_vary_are_ignored() -> None:
@@ -67,14 +98,92 @@ def test_a_memory_changes_the_spread_alone_and_is_kept_on_disk(
         pooled = torch.cat([model.pooled(graph) for graph in graphs])
         model.remember(pooled, torch.full((len(graphs),), 0.3))
         assert torch.equal(model(graphs[0])[0], gap)
-        torch.testing.assert_close(model(graphs[0])[1], (spread * 0.3).sqrt())
+        remoteness = model.from_pooled(pooled[:1])[2]
+        torch.testing.assert_close(model(graphs[0])[1], (spread * 0.3 * remoteness).sqrt())
         features = torch.cat([model.frozen_features(graph) for graph in graphs]).numpy()
     numbers = [graph.atomic_number.numpy() for graph in graphs]
     novelty = fit_novelty(features, numbers, [str(i) for i in range(len(graphs))])
     save_model(tmp_path / "model", model, About("m"), Calibration.raw(), novelty)
     again = read_model(tmp_path / "model")[0]
     with torch.no_grad():
-        torch.testing.assert_close(again(graphs[1]), model(graphs[1]))
+        # Whitening by 32 structures magnifies the rounding of folded adapters.
+        torch.testing.assert_close(again(graphs[1]), model(graphs[1]), rtol=1e-2, atol=0)
     model.forget()
     with torch.no_grad():
         assert torch.equal(model(graphs[0])[1], spread)
+
+
+def remembering(model: GapModel, graphs: list[Data]) -> GapModel:
+    """The model with some of the graphs in its memory."""
+    with torch.no_grad():
+        pooled = torch.cat([model.pooled(graph) for graph in graphs])
+    model.remember(pooled, torch.full((len(graphs),), 0.3))
+    return model
+
+
+class Fixed(torch.nn.Module):
+    """Stands for a memory: the same error and remoteness everywhere."""
+
+    def __init__(self, remoteness: float) -> None:
+        super().__init__()
+        self.remoteness = remoteness
+
+    def forward(self, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Error, eV, and remoteness."""
+        return torch.full((len(pooled),), 0.3), torch.full((len(pooled),), self.remoteness)
+
+
+@pytest.mark.parametrize("uncertainty", ["closed-form", "weights", "rows"])
+def test_the_posterior_widens_with_remoteness(
+    uncertainty: Uncertainty, make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
+) -> None:
+    model = make_model().eval()
+    graph = crystal_graph(make_crystal(0), model.graph_config)
+    found = []
+    for remoteness in (1.0, 0.01):
+        model.memory = Fixed(remoteness)  # type: ignore[assignment]
+        found.append(posterior(model, graph, uncertainty=uncertainty, samples=64))
+    # The draws are the same but for their size, and the gap is not quite linear in them.
+    tolerance = 1e-4 if uncertainty == "closed-form" else 0.25
+    ratio = found[1].epistemic_std_ev[0] / found[0].epistemic_std_ev[0]
+    assert ratio == pytest.approx(0.1, rel=tolerance)
+    assert found[1].aleatoric_std_ev[0] == pytest.approx(0.1 * found[0].aleatoric_std_ev[0], rel=tolerance)
+
+
+def test_atoms_share_the_widened_variance(
+    make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
+) -> None:
+    model = make_model().eval()
+    graphs = [crystal_graph(make_crystal(i), model.graph_config) for i in range(N_NEIGHBOURS + 4)]
+    found = posterior(remembering(model, graphs[:-2]), graphs[-1], atom_share=True)
+    assert found.atom_share is not None
+    assert found.epistemic_std_ev[0] > 0
+    assert found.atom_share.sum() == pytest.approx(found.epistemic_std_ev[0] ** 2, rel=1e-4)
+
+
+def test_a_model_of_version_1_knows_no_remoteness(
+    make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal], tmp_path: Path
+) -> None:
+    model = make_model().eval()
+    graphs = [crystal_graph(make_crystal(i), model.graph_config) for i in range(N_NEIGHBOURS + 2)]
+    remembering(model, graphs)
+    features = torch.cat([model.frozen_features(graph) for graph in graphs]).numpy()
+    numbers = [graph.atomic_number.numpy() for graph in graphs]
+    novelty = fit_novelty(features, numbers, [str(i) for i in range(len(graphs))])
+    folder = tmp_path / "model"
+    save_model(folder, model, About("m"), Calibration.raw(), novelty)
+    weights = load_file(folder / "model.safetensors")
+    del weights["memory.spacing"]
+    save_file(weights, folder / "model.safetensors")
+    described = json.loads((folder / "config.json").read_text())
+    described["version"] = 1
+    written = (folder / "model.safetensors").read_bytes()
+    described["sha256"]["model.safetensors"] = hashlib.sha256(written).hexdigest()
+    (folder / "config.json").write_text(json.dumps(described))
+    old = read_model(folder)[0]
+    with torch.no_grad():
+        gap, spread, remoteness = old.from_pooled(old.pooled(graphs[0]))
+        new_gap, new_spread, factor = model.from_pooled(model.pooled(graphs[0]))
+    assert remoteness.item() == 1.0
+    torch.testing.assert_close(gap, new_gap)
+    torch.testing.assert_close(spread * factor.sqrt(), new_spread)

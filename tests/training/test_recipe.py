@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from mofgap.gap.model import METHODS, GapModelConfig, Method
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import load_model
 from mofgap.training import recipe
+from mofgap.training.card import write_card
 from mofgap.training.finetune import FinetuneConfig
 from mofgap.training.labels import read_labels
 from mofgap.training.loop import Compute, TrainingError
@@ -109,6 +110,45 @@ def test_errors_of_training_structures_are_remembered_where_there_are_enough(
     gap_ev = load_model(folder, device="cpu").predict(list(table_crystals(learnt)))
     errors = np.abs(gap_ev - learnt.gap_ev.to_numpy())
     np.testing.assert_allclose(model.memory.error_ev.numpy(), errors, atol=1e-4)
+
+
+def test_no_epochs_keep_the_weights_and_remember_anew(
+    tmp_path: Path,
+    tiny_frame: pd.DataFrame,
+    tiny_encoder: CrystalTransformerConfig,
+    encoder_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recipe, "MIN_MEMORY_ROWS", 8)
+    monkeypatch.setattr(memory, "N_NEIGHBOURS", 5)
+    table = tmp_path / "table.parquet"
+    tiny_frame.to_parquet(table)
+    before = run(table, tmp_path / "old", encoder_file, tiny_encoder, "balora", resume=False)
+    labels, none = read_labels(table, None, "gap_ev"), replace(CONFIG, epochs=0)
+    after = train(labels, tmp_path / "new", None, none, tmp_path / "old", About("tiny"))
+    old, new = (load_model(tmp_path / name, device="cpu") for name in ("old", "new"))
+    crystals = list(table_crystals(tiny_frame))
+    np.testing.assert_array_equal(new.predict(crystals), old.predict(crystals))
+    assert new.novelty.ids == old.novelty.ids
+    assert new.model.memory is not None
+    assert new.model.memory.spacing > 0
+    assert after.metrics["test"]["mae_ev"] == before.metrics["test"]["mae_ev"]
+    assert (after.n_trainable, after.seconds, after.parent) == (0, 0.0, "tiny")
+    write_card(tmp_path / "new", labels, after, none, "mofgap train")
+    card = (tmp_path / "new" / "card.md").read_text()
+    assert "The weights are those of tiny" in card
+    assert "epochs 0" not in card
+
+
+def test_no_epochs_need_a_model_to_start_from(
+    tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
+) -> None:
+    table = tmp_path / "table.parquet"
+    tiny_frame.to_parquet(table)
+    network = GapModelConfig(encoder_settings=asdict(tiny_encoder), head_hidden=16, rank=2)
+    labels, none = read_labels(table, None, "gap_ev"), replace(CONFIG, epochs=0)
+    with pytest.raises(TrainingError, match="one to start from"):
+        train(labels, tmp_path / "new", network, none, encoder_file, About("tiny"))
 
 
 def test_novel_structures_get_intervals_of_their_own_where_there_are_enough() -> None:
