@@ -66,19 +66,19 @@ def parts_of(predictor: GapPredictor, table: Path, split: str, target: str, cach
 
 
 def one(model: GapModel, graph: object) -> tuple[Floats, Floats, float, float]:
-    """Sensitivities, noise factors, gap and aleatoric spread of one structure."""
+    """Sensitivities, grown by remoteness, noise factors, gap and aleatoric spread of one structure."""
     with torch.no_grad():
         fixed = model.encoder.prepare(graph)
         assert model.noise_network is not None
         alpha = model.noise_network(model.frozen_features(graph, fixed))
-    gap, spread = torch.empty(0), torch.empty(0)
+    gap = spread = remoteness = torch.empty(0)
 
     def forward() -> torch.Tensor:
-        nonlocal gap, spread
-        gap, spread = model(graph, fixed)
+        nonlocal gap, spread, remoteness
+        gap, spread, remoteness = model.from_pooled(model.pooled(graph, fixed))
         return gap
 
-    per_layer = sensitivity(forward, model.layers, 1).per_layer
+    per_layer = sensitivity(forward, model.layers, 1).per_layer * remoteness
     return per_layer[0].double().numpy(), alpha[0].double().numpy(), float(gap), float(spread)
 
 

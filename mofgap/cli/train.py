@@ -131,7 +131,7 @@ def train(
         )
     except (TableError, ModelError, TrainingError, OSError) as error:
         fail(str(error), NOTHING_DONE)
-    write_card(output, table, outcome, config, command=shlex.join(["mofgap", *sys.argv[1:]]))
+    write_card(output, table, outcome, config, shlex.join(["mofgap", *sys.argv[1:]]), start)
     typer.echo(_scores(outcome.metrics))
     typer.echo(f"{output}: mofgap screen --model {output} *.cif", err=True)
 

@@ -27,9 +27,9 @@ class Memory(nn.Module):
 
     Remoteness is a factor of variances: (d / s + `NUGGET`) / (1 + `NUGGET`), with d the distance of the
     nearest neighbour and s the mean of that distance among the training structures. Near data, the variance
-    of a Gaussian process with a rough kernel, exp(-d / l), grows linearly with distance, and so does this
-    (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, equations 2.26 and 4.18). Factors
-    of the spread (d / s)^0.35 to (d / s)^0.5 did equally well on split val of the QMOF table.
+    of a Gaussian process with the kernel exp(-r / l) grows linearly with distance (Rasmussen and Williams,
+    Gaussian Processes for Machine Learning, 2006, equation 2.26 and section 4.2.1), and so does this. Factors
+    of the spread from (d / s)^0.35 to (d / s)^0.5 did equally well on split val of the QMOF table.
 
     Args:
         n_structures: Training structures remembered.

@@ -70,8 +70,6 @@ def posterior(
             return Posterior(_ev(gap), np.full(len(gap), np.nan), _ev(spread), _ev(features))
         alpha = model.noise_network(features)
         if uncertainty != "closed-form":
-            if model.memory is not None:
-                alpha = alpha * model.from_pooled(model.pooled(batch, fixed))[2][:, None]
             gaps, spreads = draw(model, batch, fixed, alpha, uncertainty, samples, seed)
             between = gaps.std(0, correction=1) if samples > 1 else torch.full_like(gaps[0], torch.nan)
             within = spreads.square().mean(0).sqrt()
@@ -116,10 +114,15 @@ def closed_form(
 def draw(
     model: GapModel, batch: Any, fixed: Fixed, alpha: Tensor, kind: Kind, samples: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Gaps and spreads of every draw, each (samples, n_graphs), eV; fewer draws are the first of more."""
+    """Gaps and spreads of every draw, each (samples, n_graphs), eV; fewer draws are the first of more.
+
+    ``alpha`` is what the noise network says; it grows with remoteness here.
+    """
     owner, n_graphs = owners(batch)
     if owner is None:
         owner = torch.zeros(batch.num_nodes, dtype=torch.long, device=alpha.device)
+    if model.memory is not None:
+        alpha = alpha * model.from_pooled(model.pooled(batch, fixed))[2][:, None]
     names = [_composition_hash(batch.atomic_number[owner == i]) for i in range(n_graphs)]
     gaps, spreads = [], []
     for draw in range(samples):

@@ -35,7 +35,14 @@ _SHOWN = {
 }
 
 
-def write_card(folder: Path, labels: Labels, outcome: Outcome, config: FinetuneConfig, command: str) -> None:
+def write_card(
+    folder: Path,
+    labels: Labels,
+    outcome: Outcome,
+    config: FinetuneConfig,
+    command: str,
+    start: Path | None = None,
+) -> None:
     """Write ``card.md`` into a model folder.
 
     Args:
@@ -44,6 +51,7 @@ def write_card(folder: Path, labels: Labels, outcome: Outcome, config: FinetuneC
         outcome: How it did.
         config: How it was trained.
         command: The command line that made it.
+        start: Folder of the gap model it started from: where it kept that one's weights, its card is added.
     """
     described = read_config(folder)
     about, model = described["about"], described["model"]
@@ -65,7 +73,7 @@ def write_card(folder: Path, labels: Labels, outcome: Outcome, config: FinetuneC
         "",
         "## Method",
         f"{model['method']} on the encoder {model['encoder']}: rank {model['rank']} adapters on "
-        f"{', '.join(model['target_modules'])}; {outcome.n_trainable:,} trained parameters.",
+        f"{', '.join(model['target_modules'])}{_moved(outcome)}.",
         *(_history(outcome, config) if config.epochs else _unmoved(outcome)),
         f"Nothing was fitted on test. {error_bars(folder)}",
         "",
@@ -80,7 +88,16 @@ def write_card(folder: Path, labels: Labels, outcome: Outcome, config: FinetuneC
         if CROSS_FITTED not in outcome.metrics
         else "The error bars were fitted to the cross-fitted errors, so that their coverage is no surprise.",
     ]
-    (folder / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if start is not None and not config.epochs:
+        lines += ["", f"What follows is the card of {outcome.parent}; its error bars are those before.", ""]
+        lines.append(card_of(start))
+    (folder / CARD).write_text("\n".join(lines).rstrip("\n") + "\n", encoding="utf-8")
+
+
+def card_of(folder: Path) -> str:
+    """The card of a model folder."""
+    path = folder / CARD
+    return path.read_text(encoding="utf-8") if path.exists() else "It has none."
 
 
 def _choice(outcome: Outcome) -> str:
@@ -91,6 +108,10 @@ def _choice(outcome: Outcome) -> str:
         f"All epochs were run on all of train. What is called {CROSS_FITTED} was predicted by {N_FOLDS} more "
         "models, each trained without the structures that it predicts."
     )
+
+
+def _moved(outcome: Outcome) -> str:
+    return f"; {outcome.n_trainable:,} trained parameters" if outcome.n_trainable else ""
 
 
 def _unmoved(outcome: Outcome) -> list[str]:

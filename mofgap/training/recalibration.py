@@ -12,7 +12,7 @@ from mofgap.crystals.dataset import build_store, table_crystals
 from mofgap.gap.folder import read_config
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import GapPredictor
-from mofgap.training.card import CARD, error_bars
+from mofgap.training.card import CARD, card_of, error_bars
 from mofgap.training.labels import Labels
 from mofgap.training.recipe import MIN_ROWS, calibration_of, predict_store
 from mofgap.uncertainty import metrics
@@ -101,7 +101,6 @@ def write_recalibration_card(folder: Path, source: Path, found: Recalibration, c
         command: The command line that made it.
     """
     names = [read_config(each)["about"]["name"] for each in (folder, source)]
-    old = source / CARD
     before, after = found.before, found.after
     rows = [
         f"| {level} % | {before.fraction[level]:.3f} | {before.width_ev[level]:.3g} "
@@ -128,7 +127,7 @@ def write_recalibration_card(folder: Path, source: Path, found: Recalibration, c
         "",
         f"What follows is the card of {names[1]}; its error bars are those before.",
         "",
-        old.read_text(encoding="utf-8") if old.exists() else "It has none.",
+        card_of(source),
     ]
     (folder / CARD).write_text("\n".join(lines).rstrip("\n") + "\n", encoding="utf-8")
 

@@ -134,10 +134,12 @@ def test_no_epochs_keep_the_weights_and_remember_anew(
     assert new.model.memory.spacing > 0
     assert after.metrics["test"]["mae_ev"] == before.metrics["test"]["mae_ev"]
     assert (after.n_trainable, after.seconds, after.parent) == (0, 0.0, "tiny")
-    write_card(tmp_path / "new", labels, after, none, "mofgap train")
+    (tmp_path / "old/card.md").write_text("# tiny\n\nEpochs: two.\n")
+    write_card(tmp_path / "new", labels, after, none, "mofgap train", tmp_path / "old")
     card = (tmp_path / "new" / "card.md").read_text()
     assert "The weights are those of tiny" in card
     assert "epochs 0" not in card
+    assert card.endswith("those before.\n\n# tiny\n\nEpochs: two.\n")
 
 
 def test_no_epochs_need_a_model_to_start_from(
