@@ -79,7 +79,8 @@ def one(model: GapModel, graph: object) -> tuple[Floats, Floats, float, float]:
         return gap
 
     per_layer = sensitivity(forward, model.layers, 1).per_layer * remoteness
-    return per_layer[0].double().numpy(), alpha[0].double().numpy(), float(gap.detach()), float(spread.detach())
+    gap, spread = gap.detach(), spread.detach()
+    return per_layer[0].double().numpy(), alpha[0].double().numpy(), float(gap), float(spread)
 
 
 def fitted(val: Parts) -> tuple[Floats, float]:
