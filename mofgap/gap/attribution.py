@@ -36,7 +36,8 @@ class Attribution:
 
     Attributes:
         gap_ev: The network's gap before it is cut at zero, eV.
-        reference_ev: The gap of the head without any atom, eV: a constant of the model.
+        reference_ev: What no atom adds, eV: the gap of the head without any, and what training left missing
+            near by.
         gap_share_ev: (n_atoms,) eV; sums to ``gap_ev - reference_ev``.
         variance_ev2: Closed-form variance of the gap before calibration, eV²; NaN for a model without.
         variance_share_ev2: (n_atoms,) eV²; sums to ``variance_ev2``. A share may be negative, where an atom
@@ -82,11 +83,12 @@ def attribute(model: GapModel, crystal: Crystal, device: str = "cpu") -> Attribu
     group = equivalent(activations.cpu().double().numpy(), crystal.atomic_numbers)
     gradient, reference = _path_gradient(model.head, parts.sum(0))
     scale = float(model.gap_std_ev)
+    missing = 0.0 if model.memory is None else float(model.memory(parts.sum(0)[None]).missing_ev)
     shares = scale * (parts.double() @ gradient.double()).cpu().numpy()
     doubt = np.full(crystal.n_atoms, np.nan) if found.atom_share is None else found.atom_share
     return Attribution(
         gap_ev=float(found.gap_ev[0]),
-        reference_ev=float(model.gap_mean_ev) + scale * reference,
+        reference_ev=float(model.gap_mean_ev) + scale * reference + missing,
         gap_share_ev=_evenly(shares, group),
         variance_ev2=float(found.epistemic_std_ev[0]) ** 2,
         variance_share_ev2=_evenly(doubt, group),

@@ -95,8 +95,8 @@ def read_model(folder: Path) -> tuple[GapModel, About, Calibration, NoveltyIndex
     model = GapModel(config)
     weights = load_file(folder / WEIGHTS)
     state = {_adapted_name(name, model): tensor for name, tensor in weights.items()}
-    if model.memory is not None:  # of version 1, which knew no remoteness
-        state.setdefault("memory.spacing", torch.tensor(0.0))
+    if "memory.error_ev" in state:  # of version 1, which knew neither signs nor distances
+        state |= {"memory.residual_ev": state.pop("memory.error_ev"), "memory.spacing": torch.tensor(0.0)}
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:  # torch's word for a tensor of another shape

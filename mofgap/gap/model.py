@@ -35,7 +35,7 @@ class GapModelConfig:
         lora_alpha: Adapters are scaled by ``lora_alpha / rank``.
         prior_rate: Rate p of the prior; its variance factor is p / (1 - p).
         noise_hidden: Hidden width of the noise network.
-        memory_size: Training structures whose errors are remembered; 0 for no memory.
+        memory_size: Training structures whose residuals are remembered; 0 for no memory.
     """
 
     method: Method = "balora"
@@ -81,7 +81,7 @@ class GapModel(nn.Module):
         layers: The adapted layers by name; empty for ``full``.
         noise_network: alpha(X); None unless the method is ``balora``.
         head: Pooling and the gap head.
-        memory: The training structures and their errors, once they are known; None without.
+        memory: The training structures and their residuals, once they are known; None without.
         gap_mean_ev: Mean of the training gaps.
         gap_std_ev: Their standard deviation.
     """
@@ -143,8 +143,9 @@ class GapModel(nn.Module):
     def from_pooled(self, pooled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gap in eV, aleatoric spread in eV, and the factor that the noise's variance has here.
 
-        With a memory, the spread is the geometric mean of what the likelihood learnt and of the training
-        errors near by, and its variance, like alpha(X), is multiplied by the remoteness of the structure.
+        With a memory, what training left missing near by is added to the gap, the spread is the geometric
+        mean of what the likelihood learnt and of the training errors near by, and its variance, like
+        alpha(X), is multiplied by the remoteness of the structure.
 
         Args:
             pooled: (n_graphs, 3 head_hidden) what `pooled` gave.
@@ -153,11 +154,11 @@ class GapModel(nn.Module):
             Three tensors of (n_graphs,).
         """
         mean, log_std = self.head.from_pooled(pooled)
-        spread, remoteness = self.gap_std_ev * log_std.exp(), torch.ones_like(log_std)
-        if self.memory is not None:
-            error, remoteness = self.memory(pooled.detach())
-            spread = (spread * error * remoteness).sqrt()
-        return self.gap_mean_ev + self.gap_std_ev * mean, spread, remoteness
+        gap, spread = self.gap_mean_ev + self.gap_std_ev * mean, self.gap_std_ev * log_std.exp()
+        if self.memory is None:
+            return gap, spread, torch.ones_like(spread)
+        missing, error, remoteness = self.memory(pooled.detach())
+        return gap + missing, (spread * error * remoteness).sqrt(), remoteness
 
     def pooled(self, batch: Any, fixed: Fixed | None = None) -> Tensor:
         """(n_graphs, 3 head_hidden) pooled activations of the head."""
@@ -168,11 +169,11 @@ class GapModel(nn.Module):
         adapted = {id(p) for layer in self.layers.values() for p in layer.parameters()}
         return [p for p in self.encoder.parameters() if id(p) not in adapted]
 
-    def remember(self, pooled: Tensor, error_ev: Tensor) -> None:
-        """Keep the training structures' pooled activations and absolute errors, eV."""
-        self.config = replace(self.config, memory_size=len(error_ev))
-        self.memory = Memory(len(error_ev), pooled.shape[1])
-        self.memory.fit(pooled, error_ev)
+    def remember(self, pooled: Tensor, residual_ev: Tensor) -> None:
+        """Keep the training structures' pooled activations and residuals, label minus gap, eV."""
+        self.config = replace(self.config, memory_size=len(residual_ev))
+        self.memory = Memory(len(residual_ev), pooled.shape[1])
+        self.memory.fit(pooled, residual_ev)
 
     def forget(self) -> None:
         """Drop the memory."""
