@@ -46,6 +46,13 @@ def run(
     )
 
 
+@pytest.fixture
+def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight structures are enough to be remembered."""
+    monkeypatch.setattr(recipe, "MIN_MEMORY_ROWS", 8)
+    monkeypatch.setattr(memory, "N_NEIGHBOURS", 5)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_table_becomes_a_model_that_loads(
     tmp_path: Path,
@@ -91,15 +98,10 @@ def test_a_trained_model_is_resumed_or_left_alone(
     assert json.loads((folder / "metrics.json").read_text())["metrics"] == report["metrics"]
 
 
+@pytest.mark.usefixtures("small_memory")
 def test_errors_of_training_structures_are_remembered_where_there_are_enough(
-    tmp_path: Path,
-    tiny_frame: pd.DataFrame,
-    tiny_encoder: CrystalTransformerConfig,
-    encoder_file: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
 ) -> None:
-    monkeypatch.setattr(recipe, "MIN_MEMORY_ROWS", 8)
-    monkeypatch.setattr(memory, "N_NEIGHBOURS", 5)
     table, folder = tmp_path / "table.parquet", tmp_path / "model"
     tiny_frame.to_parquet(table)
     run(table, folder, encoder_file, tiny_encoder, "balora", resume=False, memory_size=99)
@@ -114,15 +116,10 @@ def test_errors_of_training_structures_are_remembered_where_there_are_enough(
     np.testing.assert_allclose(residual_ev, learnt.gap_ev.to_numpy() - gap_ev, atol=1e-4)
 
 
+@pytest.mark.usefixtures("small_memory")
 def test_no_epochs_keep_the_weights_and_remember_anew(
-    tmp_path: Path,
-    tiny_frame: pd.DataFrame,
-    tiny_encoder: CrystalTransformerConfig,
-    encoder_file: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
 ) -> None:
-    monkeypatch.setattr(recipe, "MIN_MEMORY_ROWS", 8)
-    monkeypatch.setattr(memory, "N_NEIGHBOURS", 5)
     table = tmp_path / "table.parquet"
     tiny_frame.to_parquet(table)
     before = run(table, tmp_path / "old", encoder_file, tiny_encoder, "balora", resume=False)
