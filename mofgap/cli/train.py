@@ -56,8 +56,8 @@ def train(
         int,
         typer.Option(
             min=0,
-            help="Passes over the training structures. 0, with --from, keeps the weights and makes error "
-            "bars and novelty anew.",
+            help="Passes over the training structures. 0, with --from, keeps the weights; the memory of "
+            "training structures, error bars and novelty are made anew.",
         ),
     ] = 20,
     learning_rate: Annotated[

@@ -89,7 +89,7 @@ def write_card(
         else "The error bars were fitted to the cross-fitted errors, so that their coverage is no surprise.",
     ]
     if start is not None and not config.epochs:
-        lines += ["", f"What follows is the card of {outcome.parent}; its error bars are those before.", ""]
+        lines += ["", f"What follows is the card of {outcome.parent}; its figures are those before.", ""]
         lines.append(card_of(start))
     (folder / CARD).write_text("\n".join(lines).rstrip("\n") + "\n", encoding="utf-8")
 
