@@ -100,44 +100,52 @@ def fetch(
     typer.echo(f"{path}: mofgap data import {name} -o {name}.parquet")
 
 
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="Folder or archive of CIFs, QMOF download, JSON of JARVIS or matminer, ASE database or xyz, "
+        "or the name of a dataset.",
+    ),
+]
+LabelsArgument = Annotated[
+    Path | None, typer.Argument(metavar="[LABELS]", help="CSV of labels, joined by identifier.")
+]
+OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Parquet table to write.")]
+TargetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME[=COLUMN]", help="Gap in eV: its name in the source, and its column in the table."
+    ),
+]
+WithoutLabelsOption = Annotated[bool, typer.Option("--without-labels", help="Import the structures alone.")]
+IdentifierOption = Annotated[
+    str | None, typer.Option("--id", metavar="NAME", help="Of the identifier, where it has another.")
+]
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME[=COLUMN]", help="Text to keep beside split, group, name, source and doi."),
+]
+KindOption = Annotated[
+    Literal["auto", "cifs", "qmof", "json", "ase"], typer.Option("--format", help="Of SOURCE.")
+]
+MaxAtomsOption = Annotated[int, typer.Option(min=1, help="Largest cell, in atoms.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the table.")]
+
+
 @data.command("import", no_args_is_help=True)
 def import_(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="Folder or archive of CIFs, QMOF download, JSON of JARVIS or matminer, ASE database or xyz, "
-            "or the name of a dataset.",
-        ),
-    ],
-    labels: Annotated[
-        Path | None, typer.Argument(metavar="[LABELS]", help="CSV of labels, joined by identifier.")
-    ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Parquet table to write.")] = Path(
-        "data.parquet"
-    ),
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME[=COLUMN]", help="Gap in eV: its name in the source, and its column in the table."
-        ),
-    ] = None,
-    without_labels: Annotated[
-        bool, typer.Option("--without-labels", help="Import the structures alone.")
-    ] = False,
-    identifier: Annotated[
-        str | None, typer.Option("--id", metavar="NAME", help="Of the identifier, where it has another.")
-    ] = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME[=COLUMN]", help="Text to keep beside split, group, name, source and doi."),
-    ] = None,
-    kind: Annotated[
-        Literal["auto", "cifs", "qmof", "json", "ase"], typer.Option("--format", help="Of SOURCE.")
-    ] = "auto",
-    max_atoms: Annotated[int, typer.Option(min=1, help="Largest cell, in atoms.")] = 1000,
+    source: SourceArgument,
+    labels: LabelsArgument = None,
+    output: OutputOption = Path("data.parquet"),
+    target: TargetOption = None,
+    without_labels: WithoutLabelsOption = False,
+    identifier: IdentifierOption = None,
+    keep: KeepOption = None,
+    kind: KindOption = "auto",
+    max_atoms: MaxAtomsOption = 1000,
     folder: Folder = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the table.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Turn labelled structures of the usual formats into a table for mofgap train.
 

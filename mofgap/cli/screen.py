@@ -11,78 +11,97 @@ from mofgap.cli.options import Device, Disorder, Uncertainty
 from mofgap.screening.levels import DEFAULT, MODELS, Level
 from mofgap.screening.rank import Novel, RankBy
 
+InputsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="CIF files, folders, glob patterns, archives (.zip, .tar, .tar.gz, .tar.xz), @list.txt with "
+        "a name a line, or - for such a list on standard input.",
+    ),
+]
+WindowOption = Annotated[
+    tuple[float, float] | None,
+    typer.Option(metavar="LO HI", help="Gap window in eV: rank by the probability to lie in it."),
+]
+RankByOption = Annotated[
+    RankBy | None,
+    typer.Option(help="What comes first: likeliest in the window, lowest or highest gap, smallest std."),
+]
+TopOption = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Keep the N best only; failures are listed all the same."),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Table to write: .csv, .parquet, .json, .xlsx or .html."),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FOLDER", help="A shipped model, or a model folder.", show_default=MODELS[DEFAULT]
+    ),
+]
+LevelOption = Annotated[
+    Level | None,
+    typer.Option(
+        help="Shipped model of a level of theory, instead of --model: pbe, hse06 (nearer to experiment), "
+        "or both: hse06, with pbe in columns beside it."
+    ),
+]
+UncertaintyOption = Annotated[
+    Uncertainty, typer.Option(help="The model's own doubt: without sampling, or from samples.")
+]
+SamplesOption = Annotated[
+    int, typer.Option(min=0, metavar="S", help="Samples of weights or rows; 0 gives the mean alone.")
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the samples.")]
+MaxAtomsOption = Annotated[int, typer.Option(min=1, help="Largest cell that is accepted.")]
+DisorderOption = Annotated[
+    Disorder, typer.Option(help="Partial occupancies: refuse the file, or keep the majority occupants.")
+]
+CoverageOption = Annotated[
+    float, typer.Option(metavar="0.5..0.99", help="Of the intervals; names their columns.")
+]
+NoveltyOption = Annotated[
+    Novel,
+    typer.Option("--novelty", "--novel", help="Structures unlike all of training, which may mislead."),
+]
+WorkersOption = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Processes; the table is the same for any number.")
+]
+DeviceOption = Annotated[Device, typer.Option(help="Where the network runs.")]
+BatchAtomsOption = Annotated[int, typer.Option(min=1, help="Atoms of a batch on a GPU.")]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(metavar="I/N", help="Screen the I-th of N shares only; mofgap gather makes the table."),
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on with a run of the same settings that was cut off.")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the output, or what is left of a run.")]
+
 
 def screen(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT...",
-            help="CIF files, folders, glob patterns, archives (.zip, .tar, .tar.gz, .tar.xz), @list.txt with "
-            "a name a line, or - for such a list on standard input.",
-        ),
-    ],
-    window: Annotated[
-        tuple[float, float] | None,
-        typer.Option(metavar="LO HI", help="Gap window in eV: rank by the probability to lie in it."),
-    ] = None,
-    rank_by: Annotated[
-        RankBy | None,
-        typer.Option(help="What comes first: likeliest in the window, lowest or highest gap, smallest std."),
-    ] = None,
-    top: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Keep the N best only; failures are listed all the same."),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Table to write: .csv, .parquet, .json, .xlsx or .html."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FOLDER", help="A shipped model, or a model folder.", show_default=MODELS[DEFAULT]
-        ),
-    ] = None,
-    level: Annotated[
-        Level | None,
-        typer.Option(
-            help="Shipped model of a level of theory, instead of --model: pbe, hse06 (nearer to experiment), "
-            "or both: hse06, with pbe in columns beside it."
-        ),
-    ] = None,
-    uncertainty: Annotated[
-        Uncertainty, typer.Option(help="The model's own doubt: without sampling, or from samples.")
-    ] = "closed-form",
-    samples: Annotated[
-        int, typer.Option(min=0, metavar="S", help="Samples of weights or rows; 0 gives the mean alone.")
-    ] = 32,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
-    max_atoms: Annotated[int, typer.Option(min=1, help="Largest cell that is accepted.")] = 1000,
-    disorder: Annotated[
-        Disorder, typer.Option(help="Partial occupancies: refuse the file, or keep the majority occupants.")
-    ] = "refuse",
-    coverage: Annotated[
-        float, typer.Option(metavar="0.5..0.99", help="Of the intervals; names their columns.")
-    ] = 0.9,
-    novelty: Annotated[
-        Novel,
-        typer.Option("--novelty", "--novel", help="Structures unlike all of training, which may mislead."),
-    ] = "keep",
-    workers: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Processes; the table is the same for any number.")
-    ] = 1,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
-    batch_atoms: Annotated[int, typer.Option(min=1, help="Atoms of a batch on a GPU.")] = 4000,
-    shard: Annotated[
-        str | None,
-        typer.Option(metavar="I/N", help="Screen the I-th of N shares only; mofgap gather makes the table."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run of the same settings that was cut off.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite the output, or what is left of a run.")
-    ] = False,
+    inputs: InputsArgument,
+    window: WindowOption = None,
+    rank_by: RankByOption = None,
+    top: TopOption = None,
+    output: OutputOption = None,
+    model: ModelOption = None,
+    level: LevelOption = None,
+    uncertainty: UncertaintyOption = "closed-form",
+    samples: SamplesOption = 32,
+    seed: SeedOption = 0,
+    max_atoms: MaxAtomsOption = 1000,
+    disorder: DisorderOption = "refuse",
+    coverage: CoverageOption = 0.9,
+    novelty: NoveltyOption = "keep",
+    workers: WorkersOption = 1,
+    device: DeviceOption = "auto",
+    batch_atoms: BatchAtomsOption = 4000,
+    shard: ShardOption = None,
+    resume: ResumeOption = False,
+    force: ForceOption = False,
 ) -> None:
     """Predict band gaps of structures and rank them.
 

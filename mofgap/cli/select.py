@@ -37,45 +37,54 @@ Goal = Literal["window", "explore", "both"]
 Inputs = Literal["cif", "poscar", "vasp"]
 
 
+CandidatesArgument = Annotated[
+    Path, typer.Argument(metavar="TABLE", help="What mofgap screen wrote: .csv, .parquet or .json.")
+]
+BudgetOption = Annotated[int, typer.Option(min=1, metavar="N", help="How many calculations there will be.")]
+GoalOption = Annotated[
+    Goal, typer.Option(help="Find gaps in the window, learn where the model knows least, or both.")
+]
+WindowOption = Annotated[
+    tuple[float, float] | None,
+    typer.Option(metavar="LO HI", help="Gap window in eV; by default the table's own."),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FOLDER",
+        help="The model that the table was made with.",
+        show_default="the table's, if it is a shipped one",
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Write selection.csv and the inputs here; inputs go into ./selection without.",
+    ),
+]
+WriteInputsOption = Annotated[
+    Inputs | None,
+    typer.Option(help="CIF or POSCAR files, or VASP folders with the settings of the QMOF database."),
+]
+DisorderOption = Annotated[
+    Disorder, typer.Option(help="As given to mofgap screen, since the structures are read again.")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Write into a folder that holds files.")]
+
+
 def select(
-    candidates: Annotated[
-        Path, typer.Argument(metavar="TABLE", help="What mofgap screen wrote: .csv, .parquet or .json.")
-    ],
-    budget: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How many calculations there will be.")
-    ] = 20,
-    goal: Annotated[
-        Goal, typer.Option(help="Find gaps in the window, learn where the model knows least, or both.")
-    ] = "both",
-    window: Annotated[
-        tuple[float, float] | None,
-        typer.Option(metavar="LO HI", help="Gap window in eV; by default the table's own."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FOLDER",
-            help="The model that the table was made with.",
-            show_default="the table's, if it is a shipped one",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="DIR",
-            help="Write selection.csv and the inputs here; inputs go into ./selection without.",
-        ),
-    ] = None,
-    write_inputs: Annotated[
-        Inputs | None,
-        typer.Option(help="CIF or POSCAR files, or VASP folders with the settings of the QMOF database."),
-    ] = None,
-    disorder: Annotated[
-        Disorder, typer.Option(help="As given to mofgap screen, since the structures are read again.")
-    ] = "refuse",
-    force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds files.")] = False,
+    candidates: CandidatesArgument,
+    budget: BudgetOption = 20,
+    goal: GoalOption = "both",
+    window: WindowOption = None,
+    model: ModelOption = None,
+    output: OutputOption = None,
+    write_inputs: WriteInputsOption = None,
+    disorder: DisorderOption = "refuse",
+    force: ForceOption = False,
 ) -> None:
     """Select different, promising structures for the next DFT calculations.
 

@@ -17,75 +17,93 @@ if TYPE_CHECKING:
     from mofgap.gap.model import GapModelConfig
 
 
+LabelsArgument = Annotated[
+    Path, typer.Argument(help="Parquet table of structures and gaps, or CSV of labels.")
+]
+CifsArgument = Annotated[Path | None, typer.Argument(help="Folder or archive of the CIFs that a CSV labels.")]
+OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Model folder to write.")]
+TargetOption = Annotated[str, typer.Option(help="Column of the gaps, eV.")]
+MethodOption = Annotated[
+    Method, typer.Option(help="Bayesian adapters, plain adapters, or all weights of the encoder.")
+]
+StartFromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="NAME|FOLDER",
+        help="Gap model to take to another level of theory: adapters and head go on from there, and its "
+        "encoder, method, rank and head width hold.",
+    ),
+]
+EncoderOption = Annotated[
+    str, typer.Option(help="Pretrained encoder: a shipped name, or a folder of mofgap pretrain.")
+]
+AdaptFromBlockOption = Annotated[
+    int, typer.Option(min=0, help="First block with adapters; what lies below is computed once.")
+]
+RankOption = Annotated[int, typer.Option(min=1, help="Rank of the adapters.")]
+HeadHiddenOption = Annotated[int, typer.Option(min=1, help="Width of the gap head.")]
+UnfreezeOption = Annotated[
+    bool,
+    typer.Option(
+        "--unfreeze",
+        help="Let the encoder's weights without adapters move too. Novelty is then the distance from the "
+        "structures of this training alone.",
+    ),
+]
+EpochsOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Passes over the training structures. 0, with --from, keeps the weights; the memory of "
+        "training structures, error bars and novelty are made anew.",
+    ),
+]
+LearningRateOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="Peak rate of adapters and head.", show_default="4e-4; 1e-3 with --from"),
+]
+EncoderLearningRateOption = Annotated[
+    float, typer.Option(min=0, help="Peak rate of the encoder's own weights, where they move.")
+]
+KlWeightOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="Weight of the divergence from the prior.", show_default="1; 0.1 with --from"),
+]
+PatienceOption = Annotated[
+    int | None, typer.Option(min=1, help="Stop after so many epochs without improvement.")
+]
+SplitColumnOption = Annotated[
+    str,
+    typer.Option(help="Column of train/val/test; dealt 80/10/10 without, but for few labels with --from."),
+]
+LevelOfTheoryOption = Annotated[str, typer.Option(help="Of the labels, shown with each gap.")]
+CitationOption = Annotated[str, typer.Option(help="Whom to cite for the labels, and their licence.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of initialisation, order and noise.")]
+
+
 def train(
-    labels: Annotated[Path, typer.Argument(help="Parquet table of structures and gaps, or CSV of labels.")],
-    cifs: Annotated[
-        Path | None, typer.Argument(help="Folder or archive of the CIFs that a CSV labels.")
-    ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Model folder to write.")] = Path("model"),
-    target: Annotated[str, typer.Option(help="Column of the gaps, eV.")] = "gap_ev",
-    method: Annotated[
-        Method, typer.Option(help="Bayesian adapters, plain adapters, or all weights of the encoder.")
-    ] = "balora",
-    start_from: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="NAME|FOLDER",
-            help="Gap model to take to another level of theory: adapters and head go on from there, and its "
-            "encoder, method, rank and head width hold.",
-        ),
-    ] = None,
-    encoder: Annotated[
-        str, typer.Option(help="Pretrained encoder: a shipped name, or a folder of mofgap pretrain.")
-    ] = "crystal-transformer",
-    adapt_from_block: Annotated[
-        int, typer.Option(min=0, help="First block with adapters; what lies below is computed once.")
-    ] = 2,
-    rank: Annotated[int, typer.Option(min=1, help="Rank of the adapters.")] = 64,
-    head_hidden: Annotated[int, typer.Option(min=1, help="Width of the gap head.")] = 256,
-    unfreeze: Annotated[
-        bool,
-        typer.Option(
-            "--unfreeze",
-            help="Let the encoder's weights without adapters move too. Novelty is then the distance from the "
-            "structures of this training alone.",
-        ),
-    ] = False,
-    epochs: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Passes over the training structures. 0, with --from, keeps the weights; the memory of "
-            "training structures, error bars and novelty are made anew.",
-        ),
-    ] = 20,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(min=0, help="Peak rate of adapters and head.", show_default="4e-4; 1e-3 with --from"),
-    ] = None,
-    encoder_learning_rate: Annotated[
-        float, typer.Option(min=0, help="Peak rate of the encoder's own weights, where they move.")
-    ] = 3e-4,
-    kl_weight: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="Weight of the divergence from the prior.", show_default="1; 0.1 with --from"
-        ),
-    ] = None,
+    labels: LabelsArgument,
+    cifs: CifsArgument = None,
+    output: OutputOption = Path("model"),
+    target: TargetOption = "gap_ev",
+    method: MethodOption = "balora",
+    start_from: StartFromOption = None,
+    encoder: EncoderOption = "crystal-transformer",
+    adapt_from_block: AdaptFromBlockOption = 2,
+    rank: RankOption = 64,
+    head_hidden: HeadHiddenOption = 256,
+    unfreeze: UnfreezeOption = False,
+    epochs: EpochsOption = 20,
+    learning_rate: LearningRateOption = None,
+    encoder_learning_rate: EncoderLearningRateOption = 3e-4,
+    kl_weight: KlWeightOption = None,
     batch_atoms: BatchAtoms = 2500,
-    patience: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many epochs without improvement.")
-    ] = None,
-    split_column: Annotated[
-        str,
-        typer.Option(
-            help="Column of train/val/test; dealt 80/10/10 without, but for few labels with --from."
-        ),
-    ] = "split",
-    level_of_theory: Annotated[str, typer.Option(help="Of the labels, shown with each gap.")] = "unknown",
-    citation: Annotated[str, typer.Option(help="Whom to cite for the labels, and their licence.")] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order and noise.")] = 0,
+    patience: PatienceOption = None,
+    split_column: SplitColumnOption = "split",
+    level_of_theory: LevelOfTheoryOption = "unknown",
+    citation: CitationOption = "",
+    seed: SeedOption = 0,
     cache: Cache = None,
     device: TrainingDevice = "auto",
     devices: Devices = 1,
