@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mofgap.comparison.config import Spread
+from mofgap.comparison.config import MEMORY, Spread
 from mofgap.comparison.scores import kind
 
 Floats = NDArray[np.float64]
@@ -43,6 +43,11 @@ class Arm:
     def label(self) -> str:
         """Method and number of draws."""
         return f"{self.method}@{self.n_samples}" if self.n_samples else self.method
+
+    @property
+    def memory(self) -> str:
+        """`MEMORY` where the method has one, else nothing."""
+        return MEMORY if self.method.endswith(MEMORY) else ""
 
     @property
     def n(self) -> int:

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from mofgap.comparison.arms import Arm, Arms, common, is_published
-from mofgap.comparison.config import ESTIMATORS, JudgementConfig, Spread
+from mofgap.comparison.config import ESTIMATORS, MEMORY, JudgementConfig, Spread
 from mofgap.uncertainty import metrics
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Sequence[Arm]], Any]
 Verdict = Literal["supported", "not supported", "undecided"]
 
-SAMPLING = ("balora-weights", "balora-rows")
+ENSEMBLE = "lora-ensemble"
+SAMPLING = ("balora-weights", "balora-rows", "mc-dropout", ENSEMBLE)
 
 CLAIMS = {
     "a": "BaLoRA's spread follows the error better than that of a trained ensemble of LoRA models",
@@ -135,7 +136,10 @@ def _rank_correlation(a: Floats, b: Floats) -> float:
 
 
 def pairs(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:
-    """Differences of BaLoRA's estimators to every other method."""
+    """Differences of BaLoRA's estimators to every other method, with a memory or without as they are.
+
+    One with a memory is also compared with the ensemble as it was trained.
+    """
     bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
     for mine, other in _wanted_pairs(arms, config.estimator):
         a, b = common(mine, other)
@@ -152,12 +156,14 @@ def _wanted_pairs(arms: Arms, headline: str) -> Iterator[tuple[Arm, Arm]]:
     """Each at its most draws; and against the ensemble also at no more draws than it has members."""
     for mine in _estimators(arms):
         for other in arms.others(mine.method):
+            if other.memory != mine.memory and other.method != ENSEMBLE:
+                continue
             if is_published(other) and mine.method != headline:
                 continue  # the rows are the same, and one comparison is enough
             yield mine, other
             cheap = arms.last(mine.method, most=other.n_samples)
             if (
-                other.method == "lora-ensemble"
+                other.method.startswith(ENSEMBLE)
                 and cheap is not None
                 and 2 <= cheap.n_samples < mine.n_samples
             ):
@@ -172,7 +178,7 @@ def _difference(metric: Callable[[Arm], float]) -> Statistic:
 def trends(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:
     """How each metric moves with draws and members."""
     bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
-    for method in (*SAMPLING, "mc-dropout", "lora-ensemble"):
+    for method in (*SAMPLING, *(name + MEMORY for name in SAMPLING)):
         for metric in COMPARED[arms.spread]:
             found = trend(arms, method, metric, bootstrap)
             if found is not None:
@@ -188,6 +194,8 @@ def _estimators(arms: Arms) -> Iterator[Arm]:
 
 def verdicts(arms: Arms, config: JudgementConfig, curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """One verdict a claim and estimator; ``headline`` marks those that the configuration chose beforehand.
+
+    One with a memory is judged against rivals with a memory.
 
     Args:
         arms: Of a split and a spread.
@@ -216,7 +224,7 @@ def _is_headline(estimator: str, spread: Spread, config: JudgementConfig) -> boo
 
 
 def _against_ensemble(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, Any] | None:
-    other = arms.last("lora-ensemble")
+    other = arms.last(ENSEMBLE + mine.memory)
     if other is None or mine.std_ev is None or other.std_ev is None:
         return None
     (found,) = bootstrap(_difference(spearman), (mine, other))
@@ -225,7 +233,7 @@ def _against_ensemble(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, 
 
 
 def _no_cost(arms: Arms, mine: Arm, bootstrap: Bootstrap, margin_ev: float) -> dict[str, Any] | None:
-    other = arms.last("lora")
+    other = arms.last("lora" + mine.memory)
     if other is None:
         return None
     (found,) = bootstrap(_difference(mae), (mine, other))
@@ -235,7 +243,7 @@ def _no_cost(arms: Arms, mine: Arm, bootstrap: Bootstrap, margin_ev: float) -> d
 
 
 def _narrowing(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, Any] | None:
-    lora, full = arms.last("lora"), arms.last("full")
+    lora, full = arms.last("lora" + mine.memory), arms.last("full" + mine.memory)
     if lora is None or full is None:
         return None
 

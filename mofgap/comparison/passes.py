@@ -32,12 +32,14 @@ class Estimates:
         epistemic_std_ev: (n,) NaN where there is none.
         aleatoric_std_ev: (n,) of the likelihood.
         ms: CPU milliseconds a structure.
+        remoteness: (n,) factor that a memory puts on the variances, in them already.
     """
 
     gap_ev: Floats
     epistemic_std_ev: Floats
     aleatoric_std_ev: Floats
     ms: float
+    remoteness: Floats | float = 1.0
 
 
 Source = tuple[str, int]
@@ -48,37 +50,45 @@ Source = tuple[str, int]
 class _Collected:
     """Parts of `Estimates`, batch by batch."""
 
-    parts: dict[Source, list[tuple[Floats, Floats, Floats]]] = field(default_factory=dict)
+    parts: dict[Source, list[list[Floats]]] = field(default_factory=dict)
     seconds: dict[Source, float] = field(default_factory=dict)
 
     def add(
-        self, source: Source, gap: Tensor, epistemic: Tensor | None, aleatoric: Tensor, seconds: float
+        self,
+        source: Source,
+        gap: Tensor,
+        epistemic: Tensor | None,
+        aleatoric: Tensor,
+        remoteness: Tensor,
+        seconds: float,
     ) -> None:
         spread = torch.full_like(gap, torch.nan) if epistemic is None else epistemic
-        columns = tuple(t.detach().cpu().double().numpy() for t in (gap, spread, aleatoric))
-        self.parts.setdefault(source, []).append((columns[0], columns[1], columns[2]))
+        columns = [t.detach().cpu().double().numpy() for t in (gap, spread, aleatoric, remoteness)]
+        self.parts.setdefault(source, []).append(columns)
         self.seconds[source] = self.seconds.get(source, 0.0) + seconds
 
     def estimates(self) -> dict[Source, Estimates]:
         found = {}
         for source, parts in self.parts.items():
-            gap, epistemic, aleatoric = (np.concatenate(column) for column in zip(*parts, strict=True))
-            found[source] = Estimates(
-                gap, epistemic, aleatoric, 1e3 * self.seconds[source] / max(1, len(gap))
-            )
+            gap, epistemic, aleatoric, remoteness = map(np.concatenate, zip(*parts, strict=True))
+            ms = 1e3 * self.seconds[source] / max(1, len(gap))
+            found[source] = Estimates(gap, epistemic, aleatoric, ms, remoteness)
         return found
 
 
 def mean(
     model: GapModel, store: GraphStore, rows: Sequence[int], batch_atoms: int, method: str
 ) -> dict[Source, Estimates]:
-    """The model's own gap and the likelihood's spread."""
+    """The model's own gap and the likelihood's spread; with a memory, a doubt that is distance alone."""
     found = _Collected()
     with torch.no_grad():
         for _, batch in _batches(model, store, rows, batch_atoms):
             elapsed = clock()
-            gap, spread = model(batch)
-            found.add((method, 0), gap, None, spread, elapsed())
+            gap, spread, remoteness = model.from_pooled(model.pooled(batch))
+            doubt = None
+            if model.memory is not None:
+                doubt = model.memory.residual_ev.square().mean().sqrt() * remoteness.sqrt()
+            found.add((method, 0), gap, doubt, spread, remoteness, elapsed())
     return found.estimates()
 
 
@@ -112,21 +122,21 @@ def bayesian(
             features = model.frozen_features(batch, fixed)
             alpha = model.noise_network(features)
             below = elapsed()
-            gap, spread = model(batch, fixed)
+            gap, spread, remoteness = model.from_pooled(model.pooled(batch, fixed))
             alone = below + elapsed()
         exact = closed_form(model, batch, fixed, alpha, features, False)
         seconds = below + elapsed()
         own, doubt, scatter = (
             torch.from_numpy(c) for c in (exact.gap_ev, exact.epistemic_std_ev, exact.aleatoric_std_ev)
         )
-        found.add(("balora-closed-form", 0), own, doubt, scatter, seconds)
+        found.add(("balora-closed-form", 0), own, doubt, scatter, remoteness, seconds)
         for kind in kinds:
             method = f"balora-{kind}"
-            found.add((method, 0), gap, None, spread, alone)
+            found.add((method, 0), gap, None, spread, remoteness, alone)
             with torch.no_grad():
                 elapsed = clock()
                 drawn = draw(model, batch, fixed, alpha, kind, counts[-1], seed)
-                _add_draws(found, method, drawn, counts, below, elapsed())
+                _add_draws(found, method, drawn, remoteness, counts, below, elapsed())
     return found.estimates()
 
 
@@ -140,19 +150,20 @@ def dropping(
     counts: Sequence[int],
     seed: int,
 ) -> dict[Source, Estimates]:
-    """Monte Carlo dropout: the same as `bayesian`, with masks for draws."""
+    """Monte Carlo dropout: the same as `bayesian`, with masks for draws, further apart where remote."""
     found, method = _Collected(), "mc-dropout"
     with torch.no_grad():
         for first, batch in _batches(model, store, rows, batch_atoms):
             elapsed = clock()
             fixed = model.encoder.prepare(batch)
             below = elapsed()
-            gap, spread = model(batch, fixed)
-            found.add((method, 0), gap, None, spread, below + elapsed())
+            gap, spread, remoteness = model.from_pooled(model.pooled(batch, fixed))
+            found.add((method, 0), gap, None, spread, remoteness, below + elapsed())
             elapsed = clock()
             drawn = [_masked(model, batch, fixed, rate, [seed, i, first]) for i in range(counts[-1])]
             gaps, spreads = (torch.stack(column) for column in zip(*drawn, strict=True))
-            _add_draws(found, method, (gaps, spreads), counts, below, elapsed())
+            gaps = gap + remoteness.sqrt() * (gaps - gap)
+            _add_draws(found, method, (gaps, spreads), remoteness, counts, below, elapsed())
     return found.estimates()
 
 
@@ -167,6 +178,7 @@ def _add_draws(
     found: _Collected,
     method: str,
     drawn: tuple[Tensor, Tensor],
+    remoteness: Tensor,
     counts: Sequence[int],
     below: float,
     seconds: float,
@@ -174,8 +186,8 @@ def _add_draws(
     gaps, spreads = drawn
     for n in counts:
         between = gaps[:n].std(0, correction=1) if n > 1 else None
-        share = below + seconds * n / len(gaps)
-        found.add((method, n), gaps[:n].mean(0), between, spreads[:n].square().mean(0).sqrt(), share)
+        within, share = spreads[:n].square().mean(0).sqrt(), below + seconds * n / len(gaps)
+        found.add((method, n), gaps[:n].mean(0), between, within, remoteness, share)
 
 
 def _batches(

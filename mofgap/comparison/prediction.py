@@ -13,7 +13,7 @@ import torch
 from mofgap.balora.sampling import Kind
 from mofgap.comparison import encoder, passes
 from mofgap.comparison.baselines import composition, published, the_mean
-from mofgap.comparison.config import ComparisonConfig
+from mofgap.comparison.config import MEMORY, ComparisonConfig
 from mofgap.comparison.dataset import Dataset, Rows, read
 from mofgap.comparison.laplace import fit_laplace, pooled_of
 from mofgap.comparison.layout import Layout, read_json, write_json, write_parquet
@@ -26,7 +26,7 @@ from mofgap.gap.folder import read_model
 from mofgap.gap.model import GapModel
 from mofgap.uncertainty.novelty import fit_novelty
 
-VERSION = 2
+VERSION = 3
 KINDS: tuple[Kind, ...] = ("weights", "rows")
 
 
@@ -66,6 +66,11 @@ class Task:
         if not self.wanted.variant and self.wanted.seed < asked.full_curves:
             return asked.samples
         return tuple(n for n in asked.samples if n <= asked.most_samples) or asked.samples[:1]
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it is also predicted with a memory."""
+        return self.config.prediction.memory and not self.wanted.variant
 
 
 def predict(config: ComparisonConfig, run: Path, name: str) -> None:
@@ -118,7 +123,7 @@ def _key(task: Task) -> str:
         if key is None:
             raise TableError(f"{wanted.name} rests on {name}, which is not finished")
     content = [task.dataset.content(rows) for rows in (task.rows.train, task.rows.all)]
-    settings: list[float] = [config.prediction.seed, config.prediction.batch_atoms]
+    settings: list[float] = [config.prediction.seed, config.prediction.batch_atoms, task.remembers]
     if wanted.source in ("balora", "dropout"):
         settings += [*task.counts, config.recipe.dropout]
     other = (
@@ -148,6 +153,7 @@ def _table(task: Task, found: dict[Source, Estimates]) -> pd.DataFrame:
             gap_ev=np.maximum(estimates.gap_ev, 0.0),
             epistemic_std_ev=estimates.epistemic_std_ev,
             aleatoric_std_ev=estimates.aleatoric_std_ev,
+            remoteness=estimates.remoteness,
         )
         for (method, n), estimates in found.items()
     ]
@@ -174,24 +180,47 @@ def _novelty(task: Task) -> pd.DataFrame:
     return table
 
 
-def _balora(task: Task) -> dict[Source, Estimates]:
+Method = Callable[[Task], dict[Source, Estimates]]
+Estimate = Callable[[Task, GapModel], dict[Source, Estimates]]
+
+
+def _trained(estimate: Estimate) -> Method:
+    """What a model says as it was trained, and with a memory where that is asked for."""
+
+    def both(task: Task) -> dict[Source, Estimates]:
+        model = task.model()
+        found = estimate(task, model)
+        if task.remembers:
+            rows = task.rows.train
+            pooled = pooled_of(model, task.dataset.store, rows, task.config.prediction.batch_atoms)
+            try:
+                model.remember(pooled, torch.as_tensor(task.dataset.gap_ev[rows]))
+            except ValueError as error:
+                raise TableError(f"{task.wanted.name}: {error}") from error
+            found |= {(method + MEMORY, n): each for (method, n), each in estimate(task, model).items()}
+        return found
+
+    return both
+
+
+def _balora(task: Task, model: GapModel) -> dict[Source, Estimates]:
     asked = task.config.prediction
-    kinds = (task.member.recipe.noise,) if task.wanted.variant else KINDS
+    ablated = task.wanted.variant or model.memory is not None
     return passes.bayesian(
-        task.model(),
+        model,
         task.dataset.store,
         task.rows.all,
         asked.batch_atoms,
-        kinds=kinds,
+        kinds=(task.member.recipe.noise,) if ablated else KINDS,
         counts=task.counts,
         seed=asked.seed,
     )
 
 
-def _dropout(task: Task) -> dict[Source, Estimates]:
+def _dropout(task: Task, model: GapModel) -> dict[Source, Estimates]:
     asked = task.config.prediction
     return passes.dropping(
-        task.model(),
+        model,
         task.dataset.store,
         task.rows.all,
         asked.batch_atoms,
@@ -201,19 +230,14 @@ def _dropout(task: Task) -> dict[Source, Estimates]:
     )
 
 
-def _plain(task: Task) -> dict[Source, Estimates]:
-    return passes.mean(
-        task.model(),
-        task.dataset.store,
-        task.rows.all,
-        task.config.prediction.batch_atoms,
-        task.member.method,
-    )
+def _plain(task: Task, model: GapModel) -> dict[Source, Estimates]:
+    batch_atoms = task.config.prediction.batch_atoms
+    return passes.mean(model, task.dataset.store, task.rows.all, batch_atoms, task.member.method)
 
 
-def _laplace(task: Task) -> dict[Source, Estimates]:
+def _laplace(task: Task, model: GapModel) -> dict[Source, Estimates]:
     """The spread of the last layer's posterior around the model's own gap."""
-    model, store, rows = task.model(), task.dataset.store, task.rows
+    store, rows = task.dataset.store, task.rows
     batch_atoms = task.config.prediction.batch_atoms
     train = pooled_of(model, store, rows.train, batch_atoms)
     gap_ev = torch.as_tensor(task.dataset.gap_ev[rows.train], dtype=train.dtype, device=train.device)
@@ -221,32 +245,40 @@ def _laplace(task: Task) -> dict[Source, Estimates]:
     (own,) = passes.mean(model, store, rows.all, batch_atoms, "laplace").values()
     clock = passes.clock()
     spread = fitted.epistemic_std_ev(pooled_of(model, store, rows.all, batch_atoms))
-    own.epistemic_std_ev = spread.detach().cpu().double().numpy()
+    own.epistemic_std_ev = spread.detach().cpu().double().numpy() * np.sqrt(own.remoteness)
     own.ms = max(own.ms, 1e3 * clock() / len(rows.all))
     return {("laplace", 0): own}
 
 
 def _ensemble(task: Task) -> dict[Source, Estimates]:
-    """The first 1, 2, ... k members: their mean, the spread between them, and their mean variance."""
+    """The first 1, 2, ... k members: their mean, the spread between them, and their mean variance.
+
+    With a memory, the variance between them grows with remoteness too, as alpha(X) does.
+    """
     frames = [pd.read_parquet(task.layout.prediction(name)) for name in task.wanted.predictions]
     records = [read_json(task.layout.prediction_record(name)) for name in task.wanted.predictions]
-    gap, aleatoric = (np.stack([f[c].to_numpy() for f in frames]) for c in ("gap_ev", "aleatoric_std_ev"))
-    ms = np.array([record["predict_ms"]["lora@0"] for record in records])
     found = {}
-    for k in range(1, len(frames) + 1):
-        between = gap[:k].std(0, ddof=1) if k > 1 else np.full(gap.shape[1], np.nan)
-        within = np.sqrt((aleatoric[:k] ** 2).mean(0))
-        found["lora-ensemble", k] = Estimates(gap[:k].mean(0), between, within, float(ms[:k].sum()))
+    for memory in ("", MEMORY) if task.remembers else ("",):
+        members = [frame[frame.method == "lora" + memory] for frame in frames]
+        columns = ("gap_ev", "aleatoric_std_ev", "remoteness")
+        gap, aleatoric, remoteness = (np.stack([m[c].to_numpy() for m in members]) for c in columns)
+        ms = np.array([record["predict_ms"][f"lora{memory}@0"] for record in records])
+        for k in range(1, len(members) + 1):
+            away = remoteness[:k].mean(0)
+            between = gap[:k].std(0, ddof=1) * np.sqrt(away) if k > 1 else np.full(gap.shape[1], np.nan)
+            within = np.sqrt((aleatoric[:k] ** 2).mean(0))
+            mean_ev, total_ms = gap[:k].mean(0), float(ms[:k].sum())
+            found["lora-ensemble" + memory, k] = Estimates(mean_ev, between, within, total_ms, away)
     return found
 
 
-_METHODS: dict[str, Callable[[Task], dict[Source, Estimates]]] = {
-    "balora": _balora,
-    "dropout": _dropout,
-    "full": _plain,
-    "scratch": _plain,
-    "lora": _plain,
-    "laplace": _laplace,
+_METHODS: dict[str, Method] = {
+    "balora": _trained(_balora),
+    "dropout": _trained(_dropout),
+    "full": _trained(_plain),
+    "scratch": _trained(_plain),
+    "lora": _trained(_plain),
+    "laplace": _trained(_laplace),
     "lora-ensemble": _ensemble,
     "mean": lambda task: the_mean(task.dataset, task.rows),
     "composition": lambda task: composition(task.dataset, task.rows, task.wanted.seed),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mofgap.comparison.calibrated import fit, has_spread, raw_parts
-from mofgap.comparison.config import Spread
+from mofgap.comparison.config import MEMORY, Spread
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration
 
@@ -119,12 +119,13 @@ def _auroc(ordinary: Any, far: Any) -> float:
 
 def kind(method: str) -> str:
     """``trained`` here, a ``baseline``, or ``published``."""
+    method = method.removesuffix(MEMORY)
     return "trained" if method in TRAINED else "baseline" if method in BASELINES else "published"
 
 
 def forward_passes(method: str, n_samples: int) -> float:
     """Cost of one prediction in forward passes: a draw or a member is one, a backward pass counts as two."""
-    if method == "balora-closed-form":
+    if method.removesuffix(MEMORY) == "balora-closed-form":
         return 3.0
     if kind(method) == "published" or method in ("mean", "composition"):
         return math.nan

@@ -169,11 +169,21 @@ class GapModel(nn.Module):
         adapted = {id(p) for layer in self.layers.values() for p in layer.parameters()}
         return [p for p in self.encoder.parameters() if id(p) not in adapted]
 
-    def remember(self, pooled: Tensor, residual_ev: Tensor) -> None:
-        """Keep the training structures' pooled activations and residuals, label minus gap, eV."""
-        self.config = replace(self.config, memory_size=len(residual_ev))
-        self.memory = Memory(len(residual_ev), pooled.shape[1])
-        self.memory.fit(pooled, residual_ev)
+    @torch.no_grad()
+    def remember(self, pooled: Tensor, gap_ev: Tensor) -> None:
+        """Keep what the trained model misses of the structures it learnt from, in place of what it kept.
+
+        Args:
+            pooled: (n_structures, 3 head_hidden) what `pooled` gave for them.
+            gap_ev: (n_structures,) their labels.
+
+        Raises:
+            ValueError: There are too few.
+        """
+        fitted_ev = self.gap_mean_ev + self.gap_std_ev * self.head.from_pooled(pooled)[0]
+        memory = Memory(len(gap_ev), pooled.shape[1]).to(pooled.device)
+        memory.fit(pooled, gap_ev.to(fitted_ev) - fitted_ev)
+        self.config, self.memory = replace(self.config, memory_size=len(gap_ev)), memory
 
     def forget(self) -> None:
         """Drop the memory."""

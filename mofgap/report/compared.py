@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mofgap.comparison.config import MEMORY
+
 SUMMARY, PREDICTIONS = "comparison.json", "predictions.parquet"
 VERSION = 1
 KEYS = ("split", "method", "n_samples", "spread", "calibration")
@@ -119,12 +121,14 @@ def read_compared(run: Path) -> Compared:
 
 def label(method: str) -> str:
     """A method as a reader knows it."""
-    return LABELS.get(method, method)
+    plain = method.removesuffix(MEMORY)
+    return LABELS.get(plain, plain) + (", with memory" if plain != method else "")
 
 
 def place(method: str) -> int:
     """Where a method stands in tables and figures; unknown ones last."""
-    return list(LABELS).index(method) if method in LABELS else len(LABELS)
+    plain = method.removesuffix(MEMORY)
+    return list(LABELS).index(plain) if plain in LABELS else len(LABELS)
 
 
 def bootstrap_interval(

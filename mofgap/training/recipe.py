@@ -266,11 +266,8 @@ def _begin_trained(start: Path) -> tuple[GapModel, Parent]:
 @torch.no_grad()
 def _remember(model: GapModel, data: Labelled) -> None:
     """Let a trained model remember what it misses of the structures it learnt from."""
-    model.forget()
     pooled = torch.cat([model.pooled(data.store[i]) for i in data.train])
-    gap = model.gap_mean_ev + model.gap_std_ev * model.head.from_pooled(pooled)[0]
-    labels = torch.tensor(data.gap_ev[list(data.train)], dtype=gap.dtype)
-    model.remember(pooled, labels - gap)
+    model.remember(pooled, torch.as_tensor(data.gap_ev[list(data.train)]))
 
 
 def predict_store(model: GapModel, store: GraphStore, rows: Sequence[int]) -> Posterior:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mofgap.comparison.arms import Arms, common
-from mofgap.comparison.config import JudgementConfig
+from mofgap.comparison.config import MEMORY, JudgementConfig
 from mofgap.comparison.judgement import Bootstrap, mae, pairs, spearman, trends, verdicts
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.bootstrap import paired_bootstrap
@@ -182,3 +182,19 @@ def test_pairs_and_trends_say_what_they_are_of() -> None:
     (one,) = [t for t in found if t["metric"] == "ause"]
     assert one["gain"]["value"] == pytest.approx(one["value"][-1] - one["value"][0])
     assert one["verdict"] == "supported"  # it falls, which is good
+
+
+def test_with_a_memory_the_rivals_have_one_too() -> None:
+    frame = made()
+    frame = pd.concat([frame, frame.assign(method=frame.method + MEMORY)[frame.method != "full"]])
+    arms = Arms.of(frame, "split", "epistemic")
+    found = [v for v in verdicts(arms, CONFIG, list(trends(arms, CONFIG))) if not v["headline"]]
+    assert {v["estimator"] for v in found} == {"balora-weights+memory"}
+    assert [v["claim"] for v in found] == ["a", "b", "c"]  # there is no full fine-tuning with one
+    assert all("+memory@5" in v["reason"] for v in found if v["claim"] == "a")
+    spearmans = [p for p in pairs(arms, CONFIG) if p["metric"] == "spearman"]
+    against = {(p["a"], p["b"]) for p in spearmans if p["a"].startswith("balora-weights+memory")}
+    name = "balora-weights+memory"
+    assert against == {
+        (f"{name}@{n}", f"lora-ensemble{memory}@5") for n in (16, 4) for memory in ("", MEMORY)
+    }

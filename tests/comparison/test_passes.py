@@ -74,6 +74,43 @@ def test_the_mean_needs_no_draws(store: GraphStore) -> None:
     np.testing.assert_allclose(found["balora-closed-form", 0].gap_ev, alone.gap_ev, rtol=1e-5)
 
 
+def remembering(method: Method, store: GraphStore) -> GapModel:
+    """A model whose memory holds the structures but for the first three, each with seven near it."""
+    model = model_of(method)
+    with torch.no_grad():
+        pooled = torch.cat([model.pooled(store[i]) for i in range(3, len(store))] * 8)
+        pooled += 0.02 * pooled.std(0) * torch.randn(pooled.shape)
+        model.remember(pooled, model.from_pooled(pooled)[0] + 0.2 * torch.randn(len(pooled)))
+    return model
+
+
+def test_with_a_memory_every_doubt_grows_with_remoteness(store: GraphStore) -> None:
+    rows = range(len(store))
+    plain, model = model_of("lora"), remembering("lora", store)
+    alone = passes.mean(model, store, rows, 30, "lora")["lora", 0]
+    assert alone.remoteness[:3].min() > alone.remoteness[3:].max()
+    ratio = alone.epistemic_std_ev**2 / alone.remoteness
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-4)
+    without, found = (
+        passes.dropping(each, store, rows, 30, rate=0.2, counts=(2, 8), seed=0) for each in (plain, model)
+    )
+    # What the memory adds to a gap differs from draw to draw, but near nothing it adds nothing.
+    far = np.argsort(alone.remoteness)[-1]
+    grown = found["mc-dropout", 8].epistemic_std_ev / without["mc-dropout", 8].epistemic_std_ev
+    assert grown[far] == pytest.approx(np.sqrt(alone.remoteness[far]), rel=0.2)
+
+
+def test_bayesian_passes_with_a_memory_are_those_of_the_predictor(store: GraphStore) -> None:
+    model = remembering("balora", store)
+    found = passes.bayesian(model, store, [1, 6], 60, kinds=("weights",), counts=(4,), seed=3)
+    for place, row in enumerate([1, 6]):
+        one = posterior(model, store[row], uncertainty="closed-form")
+        mine = found["balora-closed-form", 0]
+        assert mine.gap_ev[place] == pytest.approx(one.gap_ev[0], rel=1e-3)
+        assert mine.epistemic_std_ev[place] == pytest.approx(one.epistemic_std_ev[0], rel=2e-2)
+    assert found["balora-weights", 4].remoteness[0] != 1
+
+
 def test_dropout_spreads_predictions_around_the_mean(store: GraphStore) -> None:
     model, rows = model_of("lora"), range(len(store))
     found = passes.dropping(model, store, rows, 30, rate=0.2, counts=(2, 64), seed=0)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from mofgap.cli.main import app
 from mofgap.comparison import stages
 from mofgap.comparison.calibrated import calibrated
-from mofgap.comparison.config import ComparisonConfig
+from mofgap.comparison.config import MEMORY, ComparisonConfig
 from mofgap.comparison.dataset import read
 from mofgap.comparison.members import members, predictions, tabled
 from mofgap.comparison.prediction import predicted
@@ -44,6 +44,7 @@ METHODS = {
     "balora-rows",
     "theirs",
 }
+REMEMBERING = METHODS - {"mean", "composition", "balora-rows", "theirs"}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def summary(finished: Path) -> dict[str, Any]:
 
 def test_every_method_stands_on_the_first_split(table: pd.DataFrame) -> None:
     mine = table[(table.split == "split") & (table.variant == "")]
-    assert set(mine.method) == METHODS
+    assert set(mine.method) == METHODS | {method + MEMORY for method in REMEMBERING}
     assert set(table[table.variant != ""].variant) == {"rank-1", "constant"}
 
 
@@ -96,12 +97,17 @@ def test_draws_start_at_two_and_go_as_far_as_asked(found: pd.DataFrame) -> None:
 
 def test_an_ensemble_is_the_mean_of_its_members_and_their_spread(finished: Path) -> None:
     files = [finished / f"predictions/split/lora-seed{i}.parquet" for i in range(3)]
-    gaps = np.stack([pd.read_parquet(path).gap_ev for path in files])
-    assert len(np.unique(gaps[:, 0])) == 3
+    members = [pd.read_parquet(path).set_index("method") for path in files]
     ensemble = pd.read_parquet(finished / "predictions/split/lora-ensemble-seed0.parquet")
-    three = ensemble[ensemble.n_samples == 3]
-    np.testing.assert_allclose(three.gap_ev, gaps.mean(0))
-    np.testing.assert_allclose(three.epistemic_std_ev, gaps.std(0, ddof=1))
+    for memory in ("", MEMORY):
+        three = ensemble[(ensemble.n_samples == 3) & (ensemble.method == "lora-ensemble" + memory)]
+        gaps, away = (
+            np.stack([m.loc["lora" + memory, c] for m in members]) for c in ("gap_ev", "remoteness")
+        )
+        assert len(np.unique(gaps[:, 0])) == 3
+        assert (away == 1).all() == (memory == "")
+        np.testing.assert_allclose(three.gap_ev, gaps.mean(0))
+        np.testing.assert_allclose(three.epistemic_std_ev, gaps.std(0, ddof=1) * np.sqrt(away.mean(0)))
 
 
 def test_only_the_lora_rows_that_were_asked_for_stand_in_the_table(table: pd.DataFrame) -> None:
@@ -143,7 +149,7 @@ def test_costs_stand_in_the_table(table: pd.DataFrame) -> None:
     assert mine.loc[("balora-weights", 4)].iloc[0].forward_passes == 4
     assert mine.loc[("full", 0)].iloc[0].n_trainable > 3 * lora.n_trainable
     assert (mine.loc[["lora", "full", "balora-rows"]].peak_memory_mb > 50).all()
-    assert (mine.loc[["lora", "full", "balora-rows"]].n_train == 30).all()
+    assert (mine.loc[["lora", "full", "balora-rows"]].n_train == 36).all()
 
 
 def test_left_out_rows_are_told_apart_by_novelty(table: pd.DataFrame) -> None:
@@ -251,7 +257,7 @@ def test_another_table_changes_the_members_whose_rows_change(
     frame = pd.read_parquet(tiny_config.data.table)
     dataset = read(run)
     test = dataset.frame.structure_id.iloc[dataset.rows("split", "test")[0]]
-    learnt = dataset.frame.structure_id.iloc[dataset.rows("split", "train", 30)[0]]
+    learnt = dataset.frame.structure_id.iloc[dataset.rows("split", "train", 36)[0]]
     for name, expected in ((test, False), (learnt, True)):
         table = tmp_path / "table.parquet"
         frame.assign(gap_ev=frame.gap_ev + (frame.structure_id == name)).to_parquet(table)

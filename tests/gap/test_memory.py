@@ -105,9 +105,9 @@ def test_a_memory_moves_gap_and_spread_and_is_kept_on_disk(
     graphs = [crystal_graph(make_crystal(i), model.graph_config) for i in range(N_NEIGHBOURS + 2)]
     with torch.no_grad():
         gap, spread = model(graphs[0])
-        pooled = torch.cat([model.pooled(graph) for graph in graphs])
-        model.remember(pooled, torch.full((len(graphs),), 0.3))
-        nearby = model.memory(pooled[:1])
+        remembering(model, graphs)
+        pooled = model.pooled(graphs[0])
+        nearby = model.memory(pooled)
         assert nearby.missing_ev.item() == pytest.approx(0.3, rel=0.1)
         torch.testing.assert_close(model(graphs[0])[0], gap + nearby.missing_ev)
         torch.testing.assert_close(model(graphs[0])[1], (spread * 0.3 * nearby.remoteness).sqrt())
@@ -125,10 +125,10 @@ def test_a_memory_moves_gap_and_spread_and_is_kept_on_disk(
 
 
 def remembering(model: GapModel, graphs: list[Data]) -> GapModel:
-    """The model with some of the graphs in its memory."""
+    """The model with some of the graphs in its memory, of which it misses 0.3 eV each."""
     with torch.no_grad():
         pooled = torch.cat([model.pooled(graph) for graph in graphs])
-    model.remember(pooled, torch.full((len(graphs),), 0.3))
+        model.remember(pooled, model.from_pooled(pooled)[0] + 0.3)
     return model
 
 
