@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from benchmarks.measure import add_table, one_thread, print_table
 from mofgap.comparison.arms import Arms
 from mofgap.comparison.config import Spread
-from mofgap.comparison.judgement import Bootstrap, mae, spearman, trend
+from mofgap.comparison.judgement import Bootstrap, trend
 from mofgap.comparison.passes import Estimates, Source, bayesian
+from mofgap.comparison.statistics import mae, spearman
 from mofgap.crystals.dataset import cached_store, read_table
 from mofgap.gap.predictor import GapPredictor, load_model
 

@@ -30,6 +30,9 @@ class Arm:
         gap_dft_ev: (n,) labels.
         gap_ev: (n_seeds, n) predictions.
         std_ev: (n_seeds, n) spreads, eV; None for a method without.
+        error_rank: (n_seeds, n) place of each absolute error among those of its seed, ties alike, so that
+            what is resampled need not be sorted again.
+        std_rank: (n_seeds, n) the same of the spreads.
     """
 
     method: str
@@ -38,6 +41,8 @@ class Arm:
     gap_dft_ev: Floats
     gap_ev: Floats
     std_ev: Floats | None
+    error_rank: Indices
+    std_rank: Indices | None
 
     @property
     def label(self) -> str:
@@ -63,9 +68,14 @@ class Arm:
         """Some rows and seeds, repeats allowed."""
         chosen = np.arange(self.n_seeds) if seeds is None else seeds
         place = np.ix_(chosen, rows)
-        std = None if self.std_ev is None else self.std_ev[place]
         return replace(
-            self, ids=self.ids[rows], gap_dft_ev=self.gap_dft_ev[rows], gap_ev=self.gap_ev[place], std_ev=std
+            self,
+            ids=self.ids[rows],
+            gap_dft_ev=self.gap_dft_ev[rows],
+            gap_ev=self.gap_ev[place],
+            std_ev=None if self.std_ev is None else self.std_ev[place],
+            error_rank=self.error_rank[place],
+            std_rank=None if self.std_rank is None else self.std_rank[place],
         )
 
 
@@ -124,15 +134,23 @@ class Arms:
             columns=gap.columns
         )
         labels = frame.drop_duplicates("id").set_index("id").gap_dft_ev.reindex(gap.columns)
-        values = std.to_numpy(dtype=np.float64)
+        gap_ev, std_ev = gap.to_numpy(dtype=np.float64), std.to_numpy(dtype=np.float64)
+        gap_dft_ev, has_std = labels.to_numpy(dtype=np.float64), not np.isnan(std_ev).any()
         return Arm(
             method,
             n_samples,
             gap.columns.to_numpy(),
-            labels.to_numpy(dtype=np.float64),
-            gap.to_numpy(dtype=np.float64),
-            None if np.isnan(values).any() else values,
+            gap_dft_ev,
+            gap_ev,
+            std_ev if has_std else None,
+            _ranks(np.abs(gap_dft_ev - gap_ev)),
+            _ranks(std_ev) if has_std else None,
         )
+
+
+def _ranks(values: Floats) -> Indices:
+    """Of each row of values, the place of each among its distinct values."""
+    return np.stack([np.unique(row, return_inverse=True)[1] for row in values])
 
 
 def common(a: Arm, b: Arm) -> tuple[Arm, Arm]:

@@ -12,11 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from mofgap.comparison.arms import Arm, Arms, common, is_published
 from mofgap.comparison.config import ESTIMATORS, MEMORY, JudgementConfig, Spread
-from mofgap.uncertainty import metrics
+from mofgap.comparison.statistics import COMPARED, METRICS, mae, spearman
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Sequence[Arm]], Any]
@@ -86,53 +85,6 @@ def intervals(value: Floats, draws: Floats, level: float) -> list[Interval]:
     tail = (1 - level) / 2
     ends = np.quantile(draws, [tail, 1 - tail], axis=0)
     return [Interval(float(v), float(lo), float(hi)) for v, lo, hi in zip(value, *ends, strict=True)]
-
-
-def spearman(arm: Arm) -> float:
-    """Mean over seeds of the rank correlation of std and |error|."""
-    return _over_seeds(arm, lambda y, gap, std: _rank_correlation(std, np.abs(y - gap)))
-
-
-def mae(arm: Arm) -> float:
-    """Mean over seeds of the mean absolute error, eV."""
-    return float(np.abs(arm.gap_dft_ev - arm.gap_ev).mean())
-
-
-def ause(arm: Arm) -> float:
-    """Mean over seeds of the area under the sparsification error."""
-    return _over_seeds(arm, metrics.ause)
-
-
-def crps_ev(arm: Arm) -> float:
-    """Mean over seeds of the continuous ranked probability score, eV."""
-    return _over_seeds(arm, metrics.crps)
-
-
-METRICS: dict[str, Callable[[Arm], float]] = {
-    "mae_ev": mae,
-    "spearman": spearman,
-    "ause": ause,
-    "crps_ev": crps_ev,
-}
-COMPARED: dict[Spread, tuple[str, ...]] = {
-    "total": ("mae_ev", "spearman", "ause", "crps_ev"),
-    "epistemic": ("spearman", "ause"),
-}
-"""What pairs of methods are compared by. Errors do not depend on the spread, and stand with the total."""
-
-
-def _over_seeds(arm: Arm, metric: Callable[..., float]) -> float:
-    assert arm.std_ev is not None
-    pairs = zip(arm.gap_ev, arm.std_ev, strict=True)
-    return float(np.mean([metric(arm.gap_dft_ev, gap, std) for gap, std in pairs]))
-
-
-def _rank_correlation(a: Floats, b: Floats) -> float:
-    """Spearman's, without the checks of `metrics.spearman`, for thousands of resamplings."""
-    ranks = [rankdata(column) for column in (a, b)]
-    centred = [r - r.mean() for r in ranks]
-    scale = np.sqrt((centred[0] @ centred[0]) * (centred[1] @ centred[1]))
-    return float(centred[0] @ centred[1] / scale) if scale > 0 else float("nan")
 
 
 def pairs(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,8 @@ import pytest
 
 from mofgap.comparison.arms import Arms, common
 from mofgap.comparison.config import MEMORY, JudgementConfig
-from mofgap.comparison.judgement import Bootstrap, mae, pairs, spearman, trends, verdicts
+from mofgap.comparison.judgement import Bootstrap, pairs, trends, verdicts
+from mofgap.comparison.statistics import ause, mae, spearman
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.bootstrap import paired_bootstrap
 
@@ -198,3 +199,16 @@ def test_with_a_memory_the_rivals_have_one_too() -> None:
     assert against == {
         (f"{name}@{n}", f"lora-ensemble{memory}@5") for n in (16, 4) for memory in ("", MEMORY)
     }
+
+
+def test_statistics_of_resampled_rows_are_those_of_the_metrics() -> None:
+    frame = made()
+    frame["epistemic_std_ev"] = frame.epistemic_std_ev.round(1)  # ties, besides those of resampling
+    arm = Arms.of(frame, "split", "epistemic").last("balora-weights")
+    assert arm is not None
+    drawn = arm.taken(np.random.default_rng(0).integers(N, size=N), np.array([1, 1, 0]))
+    assert drawn.std_ev is not None
+    seeds = list(zip(drawn.gap_ev, drawn.std_ev, strict=True))
+    for mine, metric in ((spearman, metrics.spearman), (ause, metrics.ause)):
+        expected = np.mean([metric(drawn.gap_dft_ev, gap, std) for gap, std in seeds])
+        assert mine(drawn) == pytest.approx(expected, rel=1e-9)
