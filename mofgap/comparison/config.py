@@ -12,6 +12,7 @@ from mofgap.configuration import ConfigurationError, section, setting
 
 SplitKind = Literal["column", "grouped", "without"]
 AblationMethod = Literal["balora", "lora", "full"]
+
 MEMORY = "+memory"
 """Ends the name of a method that predicts with a memory of its training structures."""
 
@@ -167,10 +168,7 @@ class PredictionConfig:
     full_curves: int = setting(3, "Seeds that go through all of them; others stop at most_samples.", least=0)
     most_samples: int = setting(32, "Draws of the other seeds, and of ablations.", least=1)
     n_val: int | None = setting(600, "Rows of val that calibration is fitted on; null takes all.", least=25)
-    memory: bool = setting(
-        False,
-        "Also predict with a memory of what training missed, every method alike.",
-    )
+    memory: bool = setting(False, "Also predict with a memory of what training missed, every method alike.")
     seed: int = setting(0, "Of the draws.", least=0)
     batch_atoms: int = setting(4000, "Atoms predicted at once.", least=1)
 

@@ -50,6 +50,9 @@ DEFINITIONS = {
     "auroc_novelty": "P(novelty of a row with the left-out element > of an ordinary test row)",
     "auroc_distance": "the same of the distance alone; novelty knows of unseen elements too",
     "auroc_std": "the same of the std",
+    "...+memory": "the method with what training left missing of structures near by added to its gap, and "
+    "its spreads grown with the distance from the nearest; without draws or members the epistemic part is "
+    "that distance alone",
     "forward_passes": "cost of one prediction in forward passes; a backward pass counts as two",
 }
 
