@@ -122,7 +122,7 @@ def read_compared(run: Path) -> Compared:
 def label(method: str) -> str:
     """A method as a reader knows it."""
     plain = method.removesuffix(MEMORY)
-    return LABELS.get(plain, plain) + (", with memory" if plain != method else "")
+    return LABELS.get(plain, plain) + (" + memory" if plain != method else "")
 
 
 def place(method: str) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mofgap.report.compared import Compared, RunError, bootstrap_interval, label, read_compared
+from mofgap.report.compared import Compared, RunError, bootstrap_interval, label, place, read_compared
 from mofgap.uncertainty import metrics
 
 
@@ -23,6 +23,7 @@ def test_methods_are_read_in_the_order_of_their_labels(compared: Compared) -> No
     assert best.n_samples.tolist()[:3] == [0, 8, 3] and set(best.spread) == {"total", "none"}
     assert compared.splits == ["split", "group"] and compared.element_splits == []
     assert label("balora-closed-form") == "BaLoRA, closed form" and label("new") == "new"
+    assert label("lora+memory") == "LoRA + memory" and place("lora+memory") == place("lora")
 
 
 def test_metrics_of_the_tables_are_those_of_the_predictions(compared: Compared) -> None:
