@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
@@ -18,7 +17,6 @@ from mofgap.comparison.dataset import Dataset, read
 from mofgap.comparison.layout import Layout, read_json, write_json
 from mofgap.comparison.members import Member, member
 from mofgap.configuration import digest
-from mofgap.crystals.dataset import GraphStore
 from mofgap.gap.folder import About, encoder_weights, save_model
 from mofgap.gap.model import GapModel, GapModelConfig, Method
 from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS
@@ -125,7 +123,7 @@ def _fit(
         encoder_weights(Layout(run).encoder / WEIGHTS, model)
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     labels, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
-    data = _labelled(labels, dataset.store.subset(rows))
+    data = Labelled.of(labels, dataset.store.subset(rows))
     known = None  # a random encoder's features are the seed's own
     if model.config.method == "full" or wanted.recipe.start == "pretrained":
         known = encoder.features(config, run, dataset, wanted.recipe)[rows]
@@ -141,12 +139,6 @@ def _fit(
     )
     _save(config, folder, wanted, model, labels, data, found)
     return len(data.train), n_trainable
-
-
-def _labelled(labels: Labels, store: GraphStore) -> Labelled:
-    gap_ev = labels.frame[labels.target].to_numpy(dtype=np.float64)
-    ids = labels.frame.structure_id.tolist()
-    return Labelled(ids, store, gap_ev, labels.positions("train"), labels.positions("val"))
 
 
 def _save(

@@ -23,6 +23,7 @@ from mofgap.crystals.dataset import GraphStore
 from mofgap.crystals.graph import pack_by_atoms
 from mofgap.encoders.encoder import Fixed
 from mofgap.gap.model import GapModel
+from mofgap.training.labels import Labels
 from mofgap.training.loop import ANYTHING, Compute, fit, loader, warmup_cosine
 
 MIN_SLOPE_ROWS = 10
@@ -90,6 +91,13 @@ class Labelled:
     gap_ev: NDArray[np.float64]
     train: Sequence[int]
     val: Sequence[int]
+
+    @classmethod
+    def of(cls, labels: Labels, store: GraphStore) -> Labelled:
+        """Labels with the graphs of their rows."""
+        gap_ev = labels.frame[labels.target].to_numpy(dtype=np.float64)
+        ids = labels.frame.structure_id.tolist()
+        return cls(ids, store, gap_ev, labels.positions("train"), labels.positions("val"))
 
 
 class Finetuning(L.LightningModule):  # type: ignore[misc]

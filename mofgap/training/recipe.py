@@ -131,10 +131,7 @@ def train(
     if parent is None and not config.epochs:
         raise TrainingError("0 epochs leave a model as it was: they need one to start from")
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) if config.epochs else 0
-    store = cached_store(labels.frame, model.graph_config, cache)
-    ids = labels.frame.structure_id.tolist()
-    gap_ev = labels.frame[labels.target].to_numpy(dtype=np.float64)
-    data = Labelled(ids, store, gap_ev, labels.positions("train"), labels.positions("val"))
+    data = Labelled.of(labels, cached_store(labels.frame, model.graph_config, cache))
     work = folder / "training"
     run = partial(
         finetune,
