@@ -227,6 +227,9 @@ class ComparisonConfig:
     compute: ComputeConfig = section(ComputeConfig)
 
     def __post_init__(self) -> None:
+        estimator = self.judgement.estimator
+        if estimator.endswith(MEMORY) and not self.prediction.memory:
+            raise ConfigurationError(f"judgement.estimator: {estimator} needs prediction.memory")
         for name, ablation in self.ablations.items():
             if ablation.split not in self.splits:
                 raise ConfigurationError(f"ablations.{name}.split: no split {ablation.split!r} is defined")

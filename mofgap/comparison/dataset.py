@@ -21,6 +21,7 @@ from mofgap.configuration import digest, to_dict
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import GraphStore, TableError, cached_store, table_crystals
 from mofgap.crystals.graph import GraphConfig
+from mofgap.gap.memory import N_NEIGHBOURS
 from mofgap.training.labels import Labels, read_labels
 
 VERSION = 1
@@ -133,7 +134,19 @@ def prepare(config: ComparisonConfig, run: Path, graph: GraphConfig) -> Dataset:
         write_parquet(folder / TABLE, frame[kept])
         record = {"key": key, "table_sha256": _sha256(config.data.table), "skipped": list(labels.skipped)}
         write_json(folder / RECORD, record)
-    return read(run)
+    found = read(run)
+    if config.prediction.memory:
+        _check_memory(config, found)
+    return found
+
+
+def _check_memory(config: ComparisonConfig, dataset: Dataset) -> None:
+    """Refuse a memory of too few structures, which would fail only once all is trained."""
+    for split in config.splits:
+        n_train = len(dataset.rows(split, "train", config.recipe.n_train))
+        if n_train <= N_NEIGHBOURS:
+            few = f"{split}: {n_train} training structures"
+            raise TableError(f"{few}; prediction.memory needs more than {N_NEIGHBOURS}")
 
 
 def skipped(run: Path) -> list[str]:

@@ -193,10 +193,7 @@ def _trained(estimate: Estimate) -> Method:
         if task.remembers:
             rows = task.rows.train
             pooled = pooled_of(model, task.dataset.store, rows, task.config.prediction.batch_atoms)
-            try:
-                model.remember(pooled, torch.as_tensor(task.dataset.gap_ev[rows]))
-            except ValueError as error:
-                raise TableError(f"{task.wanted.name}: {error}") from error
+            model.remember(pooled, torch.as_tensor(task.dataset.gap_ev[rows]))
             found |= {(method + MEMORY, n): each for (method, n), each in estimate(task, model).items()}
         return found
 

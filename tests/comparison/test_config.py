@@ -59,6 +59,13 @@ def test_numbers_of_draws_rise() -> None:
         read(prediction={"samples": [4, 2]})
 
 
+def test_an_estimator_with_a_memory_needs_one() -> None:
+    asked = {"estimator": "balora-weights+memory"}
+    with pytest.raises(ConfigurationError, match=r"estimator: .* needs prediction\.memory"):
+        read(judgement=asked)
+    assert read(judgement=asked, prediction={"memory": True}).prediction.memory
+
+
 def test_a_written_configuration_reads_back(tmp_path: Path) -> None:
     config = read(
         splits={"split": {}, "without-Co": {"kind": "without", "element": "Co"}},

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from mofgap.comparison import stages
 from mofgap.comparison.config import ComparisonConfig, DataConfig
 from mofgap.comparison.dataset import read, skipped
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.dataset import TableError
 from mofgap.crystals.write import write_cif
 
 
@@ -32,6 +34,17 @@ def test_training_rows_are_nested_and_do_not_hold_the_rows_of_other_parts(finish
     assert len({*rows.train, *rows.all}) == len(rows.train) + len(rows.all)
     labels, _ = dataset.labels("split", 30)
     assert set(labels.frame.split) == {"train", "val"}
+
+
+def test_too_few_rows_for_a_memory_are_told_before_anything_is_trained(
+    tiny_config: ComparisonConfig, tmp_path: Path
+) -> None:
+    few = replace(tiny_config, recipe=replace(tiny_config.recipe, n_train=30))
+    with pytest.raises(
+        TableError, match=r"split: 30 training structures; prediction\.memory needs more than 30"
+    ):
+        stages.prepare(few, tmp_path)
+    stages.prepare(replace(few, prediction=replace(few.prediction, memory=False)), tmp_path)
 
 
 def test_a_csv_with_a_folder_of_cifs_gives_the_same_splits(
