@@ -86,7 +86,7 @@ class Arms:
     Attributes:
         split: Its name.
         spread: Which spread the arms carry.
-        frame: Predictions of the ordinary test rows, of the comparison's own recipe.
+        frame: Predictions of the ordinary test rows, of one recipe.
     """
 
     split: str
@@ -94,10 +94,10 @@ class Arms:
     frame: pd.DataFrame
 
     @classmethod
-    def of(cls, predictions: pd.DataFrame, split: str, spread: Spread) -> Arms:
-        """Those that a table of predictions holds."""
+    def of(cls, predictions: pd.DataFrame, split: str, spread: Spread, variant: str = "") -> Arms:
+        """Those that a table of predictions holds, of the comparison's own recipe or of an ablation."""
         p = predictions
-        mine = (p.split == split) & (p.part == "test") & ~p.is_left_out & (p.variant == "")
+        mine = (p.split == split) & (p.part == "test") & ~p.is_left_out & (p.variant == variant)
         return cls(split, spread, p[mine])
 
     def last(self, method: str, most: int | None = None) -> Arm | None:
@@ -119,13 +119,17 @@ class Arms:
         frame = frame[frame.seed.isin(seeds)]
         return [self._arm(frame, method, int(n)) for n in sorted(frame.n_samples.unique()) if n >= 2]
 
+    def methods(self) -> Iterator[Arm]:
+        """Every method at its most draws."""
+        for name in self.frame.method.unique():
+            arm = self.last(name)
+            if arm is not None:
+                yield arm
+
     def others(self, method: str) -> Iterator[Arm]:
         """Every other method at its most draws, but for the ways of predicting of the same trainings."""
         family = method.partition("-")[0]
-        for name in self.frame.method.unique():
-            arm = self.last(name)
-            if arm is not None and name.partition("-")[0] != family:
-                yield arm
+        return (arm for arm in self.methods() if arm.method.partition("-")[0] != family)
 
     def _arm(self, frame: pd.DataFrame, method: str, n_samples: int) -> Arm:
         frame = frame[frame.n_samples == n_samples]

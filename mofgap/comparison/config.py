@@ -140,6 +140,7 @@ class Ablation:
     alpha: Literal["network", "constant"] | None = setting(None, "See recipe.")
     prior_rate: float | None = setting(None, "See recipe.", above=0.0, below=1.0)
     kl_weight: float | None = setting(None, "See recipe.", least=0.0)
+    error_weighting: float | None = setting(None, "See recipe.", least=0.0)
 
     def __post_init__(self) -> None:
         if len(self.changes) != 1:

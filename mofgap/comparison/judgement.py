@@ -98,7 +98,7 @@ def pairs(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:
         for name in COMPARED[arms.spread]:
             if name != "mae_ev" and (a.std_ev is None or b.std_ev is None):
                 continue
-            (found,) = bootstrap(_difference(METRICS[name]), (a, b))
+            (found,) = bootstrap(difference(METRICS[name]), (a, b))
             about = {"split": arms.split, "metric": name, "spread": arms.spread}
             sizes = {"n": a.n, "level": config.level, "n_draws": config.n_draws}
             yield about | {"a": mine.label, "b": other.label} | asdict(found) | sizes
@@ -122,8 +122,8 @@ def _wanted_pairs(arms: Arms, headline: str) -> Iterator[tuple[Arm, Arm]]:
                 yield cheap, other
 
 
-def _difference(metric: Callable[[Arm], float]) -> Statistic:
-    """Of two arms, the first minus the second."""
+def difference(metric: Callable[[Arm], float]) -> Statistic:
+    """A metric of two arms, the first minus the second."""
     return lambda both: metric(both[0]) - metric(both[1])
 
 
@@ -179,7 +179,7 @@ def _against_ensemble(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, 
     other = arms.last(ENSEMBLE + mine.memory)
     if other is None or mine.std_ev is None or other.std_ev is None:
         return None
-    (found,) = bootstrap(_difference(spearman), (mine, other))
+    (found,) = bootstrap(difference(spearman), (mine, other))
     reason = f"Spearman of {mine.label} minus that of {other.label}"
     return _verdict(_side(found), "spearman", found, reason)
 
@@ -188,7 +188,7 @@ def _no_cost(arms: Arms, mine: Arm, bootstrap: Bootstrap, margin_ev: float) -> d
     other = arms.last("lora" + mine.memory)
     if other is None:
         return None
-    (found,) = bootstrap(_difference(mae), (mine, other))
+    (found,) = bootstrap(difference(mae), (mine, other))
     shifted = Interval(margin_ev - found.value, margin_ev - found.hi, margin_ev - found.lo)
     reason = f"MAE of {mine.label} minus that of {other.label}, eV, against a margin of {margin_ev:g} eV"
     return _verdict(_side(shifted), "mae_ev", found, reason, margin_ev)

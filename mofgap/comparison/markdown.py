@@ -63,7 +63,7 @@ def markdown(summary: Summary) -> str:
     if far:
         parts += ["## Elements left out of training", _left_out(summary, far)]
     if any(m["variant"] for m in summary["methods"]):
-        parts += ["## Ablations", _ablations(summary)]
+        parts += ["## Ablations", _ablations(summary), _changes(summary)]
     parts += ["## Cost", _costs(summary, ordinary)]
     parts += ["## Against each other", _paired(summary), *_definitions(summary)]
     return "\n\n".join(parts) + "\n"
@@ -177,6 +177,23 @@ def _ablations(summary: Summary) -> str:
                     rows.append([variant or "as configured", split, _label(m), *cells])
     spreads = ["Spearman, epistemic", "Spearman, total"]
     header = ["ablation", "split", "method", "MAE, eV", *spreads, "CRPS, eV", "trained parameters"]
+    return _table(header, rows)
+
+
+def _changes(summary: Summary) -> str:
+    rows = [
+        [
+            c["variant"],
+            c["a"],
+            c["b"],
+            c["split"],
+            f"{c['metric']}, {c['spread']}",
+            _interval(c),
+            c["n_seeds"],
+        ]
+        for c in summary["ablations"]
+    ]
+    header = ["ablation", "a", "b, as configured", "split", "metric", "a - b", "trainings of a"]
     return _table(header, rows)
 
 

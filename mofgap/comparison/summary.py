@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mofgap.comparison.ablations import changes
 from mofgap.comparison.arms import Arms
 from mofgap.comparison.config import ComparisonConfig
 from mofgap.comparison.dataset import Dataset, read
@@ -22,7 +23,7 @@ from mofgap.comparison.training import COST
 from mofgap.configuration import digest, to_dict
 from mofgap.crystals.dataset import TableError
 
-VERSION = 1
+VERSION = 2
 PREDICTIONS, SCORES, SUMMARY, TABLE = (
     "predictions.parquet",
     "comparison.parquet",
@@ -114,6 +115,7 @@ def _summary(
             ],
             "paired": [p for each in judged for p in pairs(each, config.judgement)],
             "trends": [trend for curve in curves for trend in curve],
+            "ablations": [change for each in judged for change in changes(found, each, config.judgement)],
         }
     )
     return summary

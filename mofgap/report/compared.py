@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mofgap.comparison.config import MEMORY
 
 SUMMARY, PREDICTIONS = "comparison.json", "predictions.parquet"
-VERSION = 1
+VERSION = 2
 KEYS = ("split", "method", "n_samples", "spread", "calibration")
 LABELS = {
     "balora-closed-form": "BaLoRA, closed form",

@@ -52,6 +52,7 @@ def comparison_page(compared: Compared) -> str:
         elements=_elements(compared),
         paired=[_paired(each) for each in compared.summary["paired"]],
         ablations=_ablations(compared),
+        changes=[_change(each) for each in compared.summary["ablations"]],
         rows=_figures(compared),
         definitions={_defined(name): text for name, text in compared.summary["definitions"].items()},
         source=compared.name,
@@ -212,6 +213,10 @@ def _paired(each: Mapping[str, Any]) -> dict[str, str]:
         "split": each["split"], "metric": name, "spread": each.get("spread", ""),
         "a": words("a"), "b": words("b"), "measured": _measured(each), "level": level,
     }  # fmt: skip
+
+
+def _change(each: Mapping[str, Any]) -> dict[str, str]:
+    return _paired(each) | {"variant": each["variant"], "trainings": str(each["n_seeds"])}
 
 
 def _ablations(compared: Compared) -> list[dict[str, Any]]:

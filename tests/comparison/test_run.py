@@ -201,6 +201,7 @@ def test_definitions_say_their_bins_and_the_markdown_prints_them(
     text = (finished / "comparison.md").read_text()
     for line in ("## Verdicts", "## Ablations", "## Cost", "mean over 10 bins", "rank-1", "theirs"):
         assert line in text
+    assert "| rank-1 | balora-weights@4 | lora-ensemble@3 | split | spearman, epistemic |" in text
 
 
 def test_a_finished_run_has_nothing_left_to_do(finished: Path, tiny_config: ComparisonConfig) -> None:

@@ -104,6 +104,11 @@ def _metrics(rows: pd.DataFrame, column: str | None) -> dict[str, float | None]:
     return found | {"auroc_novelty": None, "auroc_std": None, "mae_left_out_ev": None}
 
 
+def _ablated(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    entries = _entries(frame[frame.method == "balora-closed-form"])
+    return [each | {"variant": "rank-4"} for each in entries]
+
+
 def write_run(folder: Path, splits: tuple[str, ...] = ("split", "group")) -> Path:
     """Write a run folder's tables."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -132,14 +137,16 @@ def write_run(folder: Path, splits: tuple[str, ...] = ("split", "group")) -> Pat
          "lo": -0.02, "hi": 0.03, "level": 0.95, "n_draws": 1000, "n": N}
         for split in splits
     ]  # fmt: skip
+    changes = [{**each, "b": each["a"], "variant": "rank-4", "n_seeds": 2} for each in paired]
     kinds = {
         split: {"kind": "without" if split.startswith("without") else "column", "n_train": 200, "n_val": 20,
                 "n_test": N, "n_left_out": 0, "element": None, "n_test_sharing_group": 0}
         for split in splits
     }  # fmt: skip
     summary = {
-        "version": 1, "definitions": {"mae_ev": "Mean absolute error."}, "n_bins": {"ence": 10},
-        "splits": kinds, "methods": _entries(frame), "paired": paired, "trends": [], "verdicts": verdicts,
+        "version": 2, "definitions": {"mae_ev": "Mean absolute error."}, "n_bins": {"ence": 10},
+        "splits": kinds, "methods": _entries(frame) + _ablated(frame), "paired": paired, "trends": [],
+        "verdicts": verdicts, "ablations": changes,
     }  # fmt: skip
     (folder / "comparison.json").write_text(json.dumps(summary, allow_nan=False))
     return folder

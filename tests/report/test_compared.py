@@ -50,7 +50,7 @@ def test_interval_of_a_mean_is_that_of_theory() -> None:
         (lambda run: (run / "predictions.parquet").write_text("x"), "damaged"),
         (lambda run: (run / "comparison.json").write_text("[]"), "version"),
         (lambda run: (run / "comparison.json").write_text('{"version": 99}'), "version"),
-        (lambda run: (run / "comparison.json").write_text('{"version": 1, "methods": []}'), "no method"),
+        (lambda run: (run / "comparison.json").write_text('{"version": 2, "methods": []}'), "no method"),
     ],
 )
 def test_other_folders_are_refused(

@@ -56,6 +56,12 @@ def test_tables_show_means_standard_errors_and_intervals(page: str, run_folder: 
     assert f"{100 * entry['mean']['coverage_90']:.1f}" in text_of(page)
 
 
+def test_ablations_stand_beside_what_is_configured(page: str) -> None:
+    text = text_of(page)
+    assert "One thing changed" in text and "2 differences from what is configured" in text
+    assert "rank-4 split MAE / eV BaLoRA, closed form BaLoRA, closed form +0.010 [-0.020, +0.030] 2" in text
+
+
 def test_figures_of_the_splits_stand_side_by_side_and_say_how_they_were_made(page: str) -> None:
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
     assert len(captions) == 18
