@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mofgap.balora.layer import AdaptedLinear, Recording
 from mofgap.balora.rows import InputRows
+from mofgap.balora.sketch import signs, sketch
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,15 @@ class Sensitivity:
         per_row: (n_rows, n_layers) each row's part of ``per_layer``, or ``None`` if not asked for. The parts
             of one input sum to its total; a part may be negative, where a row opposes the others.
         row_to_input: (n_rows,) the input each row belongs to, where there are rows.
+        sketches: (n_inputs, n_layers, n_dims) short vectors in place of A∘(df/dA), or ``None`` if not asked
+            for.
     """
 
     output: Tensor
     per_layer: Tensor
     per_row: Tensor | None = None
     row_to_input: Tensor | None = None
+    sketches: Tensor | None = None
 
     def variance(self, alpha: Tensor) -> Tensor:
         """(n_inputs,) Var f(X) = sum_l alpha_l(X) sum_ij A_ij² (df/dA_ij)².
@@ -40,6 +44,23 @@ class Sensitivity:
             alpha: (n_inputs, n_layers) posterior variance factors.
         """
         return (alpha * self.per_layer).sum(1)
+
+    def place(self, alpha: Tensor) -> Tensor:
+        """(n_inputs, n_dims) where each input stands in the posterior's own geometry.
+
+        It stands for the vector of all sqrt(alpha_l) A_ij df/dA_ij. With w = A + sqrt(alpha(X)) A∘eps, eps
+        the same for all inputs, the squared distance of two places is Var(f(X) - f(X')), to first order and
+        as well as sketches tell: how uncertain the difference of two outputs is.
+
+        Args:
+            alpha: (n_inputs, n_layers) posterior variance factors.
+
+        Raises:
+            ValueError: The sensitivity was computed without ``n_dims``.
+        """
+        if self.sketches is None:
+            raise ValueError("no sketches were computed; ask for them with n_dims")
+        return (alpha.sqrt()[:, :, None] * self.sketches).sum(1)
 
     def variance_per_row(self, alpha: Tensor) -> Tensor:
         """(n_rows,) the share of each row in its input's variance.
@@ -59,6 +80,7 @@ def sensitivity(
     row_to_input: Tensor | None = None,
     *,
     per_row: bool = False,
+    n_dims: int = 0,
 ) -> Sensitivity:
     """Run a model once forward and once backward for the outputs and what their variance takes.
 
@@ -72,6 +94,7 @@ def sensitivity(
         n_inputs: Number of inputs in the batch.
         row_to_input: (n_rows,) int64 and sorted; ``None`` where tensors are batch-first.
         per_row: Compute each row's share too; needs ``row_to_input``.
+        n_dims: Length of the sketches to compute too; 0 for none.
 
     Raises:
         ValueError: An output of another shape, or shares per row without rows.
@@ -81,8 +104,8 @@ def sensitivity(
         raise ValueError("per_row needs row_to_input: batch-first tensors have no rows to share among")
     rows = InputRows(n_inputs, row_to_input)
     output, calls = _run(forward, layers, n_inputs)
-    per_layer, shares = [], []
-    for layer, layer_calls in zip(layers.values(), calls, strict=True):
+    per_layer, shares, sketches = [], [], []
+    for stream, (layer, layer_calls) in enumerate(zip(layers.values(), calls, strict=True)):
         A = layer.lora_A.detach()
         G = A.new_zeros(n_inputs, *A.shape) if not layer_calls else _outer_products(layer_calls[0], rows)
         for call in layer_calls[1:]:
@@ -90,13 +113,20 @@ def sensitivity(
         # B was left unscaled, and a variance takes the scale twice.
         scale = layer.scaling**2
         per_layer.append(scale * torch.linalg.vector_norm(A * G, dim=(1, 2)).square())
+        if n_dims:
+            signed = A * signs(A.shape, stream).to(A)
+            sketches.append(layer.scaling * sketch((signed * G).flatten(1), n_dims))
         if row_to_input is not None and per_row:
             share = A.new_zeros(row_to_input.shape[0])
             for call in layer_calls:
                 share = share + _shares(call, A.square() * G, rows, row_to_input)
             shares.append(scale * share)
     return Sensitivity(
-        output, torch.stack(per_layer, 1), torch.stack(shares, 1) if per_row else None, row_to_input
+        output,
+        torch.stack(per_layer, 1),
+        torch.stack(shares, 1) if per_row else None,
+        row_to_input,
+        torch.stack(sketches, 1) if n_dims else None,
     )
 
 

@@ -50,6 +50,29 @@ def test_equals_autograd_input_by_input(
     torch.testing.assert_close(data(3).zero_().index_add(0, rows, shares), result.variance(alpha))
 
 
+def test_places_are_as_far_apart_as_their_difference_is_uncertain(make_set_model: Callable[..., Any]) -> None:
+    model, layers = make_set_model()
+    x, alpha = data(6, 5), data(3, 3).square()
+
+    def forward() -> Tensor:
+        out: Tensor = model(x, ROWS, 3)
+        return out
+
+    found = sensitivity(forward, layers, 3, ROWS, n_dims=8192)
+    assert found.sketches is not None
+    torch.testing.assert_close(found.sketches.square().sum(2), found.per_layer)  # nothing is folded
+    factors = [layer.lora_A for layer in layers.values()]
+    vectors = []
+    for i in range(3):
+        gradients = torch.autograd.grad(forward()[i], factors)
+        noise = [(a.sqrt() * A * g).flatten() for a, A, g in zip(alpha[i], factors, gradients, strict=True)]
+        vectors.append(torch.cat(noise).detach())
+    expected = torch.cdist(torch.stack(vectors), torch.stack(vectors))
+    torch.testing.assert_close(torch.cdist(*[found.place(alpha)] * 2), expected, rtol=0.06, atol=1e-6)
+    with pytest.raises(ValueError, match="n_dims"):
+        sensitivity(forward, layers, 3, ROWS).place(alpha)
+
+
 def test_batch_first_and_a_layer_called_twice() -> None:
     net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1)).double()
     layers = adapt(net, BaLoRAConfig(target_modules=("0", "2"), rank=2))
