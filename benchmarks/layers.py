@@ -21,9 +21,9 @@ from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
 from benchmarks.measure import add_table, one_thread, print_table
-from mofgap.balora import sensitivity
 from mofgap.crystals.dataset import cached_store, read_table
 from mofgap.gap.model import GapModel
+from mofgap.gap.posterior import at_mean
 from mofgap.gap.predictor import GapPredictor, load_model
 
 Floats = NDArray[np.float64]
@@ -66,20 +66,15 @@ def parts_of(predictor: GapPredictor, table: Path, split: str, target: str, cach
 
 
 def one(model: GapModel, graph: object) -> tuple[Floats, Floats, float, float]:
-    """Sensitivities, grown by remoteness, noise factors, gap and aleatoric spread of one structure."""
+    """Sensitivities, grown as the memory says, noise factors, gap and aleatoric spread of one structure."""
     with torch.no_grad():
         fixed = model.encoder.prepare(graph)
-        assert model.noise_network is not None
-        alpha = model.noise_network(model.frozen_features(graph, fixed))
-    gap = spread = remoteness = torch.empty(0)
-
-    def forward() -> torch.Tensor:
-        nonlocal gap, spread, remoteness
-        gap, spread, remoteness = model.from_pooled(model.pooled(graph, fixed))
-        return gap
-
-    per_layer = sensitivity(forward, model.layers, 1).per_layer * remoteness
-    gap, spread = gap.detach(), spread.detach()
+        features = model.frozen_features(graph, fixed)
+        alpha = model.noise_factors(features)
+    found = at_mean(model, graph, fixed, features, doubt=True)
+    assert found.sensitivity is not None
+    gap, spread = found.recalled(found.gap_ev, found.spread_ev)
+    per_layer = found.sensitivity.per_layer * found.alpha / alpha
     return per_layer[0].double().numpy(), alpha[0].double().numpy(), float(gap), float(spread)
 
 

@@ -18,7 +18,7 @@ from mofgap.crystals.dataset import GraphStore
 from mofgap.crystals.graph import pack_by_atoms
 from mofgap.encoders.encoder import Fixed
 from mofgap.gap.model import GapModel
-from mofgap.gap.posterior import closed_form, draw
+from mofgap.gap.posterior import Mean, at_mean, draw
 
 Floats = NDArray[np.float64]
 
@@ -81,14 +81,14 @@ def mean(
 ) -> dict[Source, Estimates]:
     """The model's own gap and the likelihood's spread; with a memory, a doubt that is distance alone."""
     found = _Collected()
-    with torch.no_grad():
-        for _, batch in _batches(model, store, rows, batch_atoms):
-            elapsed = clock()
-            gap, spread, remoteness = model.from_pooled(model.pooled(batch))
-            doubt = None
-            if model.memory is not None:
-                doubt = model.memory.residual_ev.square().mean().sqrt() * remoteness.sqrt()
-            found.add((method, 0), gap, doubt, spread, remoteness, elapsed())
+    for batch in batches(model, store, rows, batch_atoms):
+        elapsed = clock()
+        own = at_mean(model, batch, *_below(model, batch))
+        doubt = None
+        if model.memory is not None:
+            doubt = model.memory.residual_ev.square().mean().sqrt() * own.remoteness.sqrt()
+        gap, spread = own.recalled(own.gap_ev, own.spread_ev)
+        found.add((method, 0), gap, doubt, spread, own.remoteness, elapsed())
     return found.estimates()
 
 
@@ -114,29 +114,25 @@ def bayesian(
         seed: Of the draws.
     """
     found = _Collected()
-    assert model.noise_network is not None
-    for _, batch in _batches(model, store, rows, batch_atoms):
-        with torch.no_grad():
-            elapsed = clock()
-            fixed = model.encoder.prepare(batch)
-            features = model.frozen_features(batch, fixed)
-            alpha = model.noise_network(features)
-            below = elapsed()
-            gap, spread, remoteness = model.from_pooled(model.pooled(batch, fixed))
-            alone = below + elapsed()
-        exact = closed_form(model, batch, fixed, alpha, features, False)
+    for batch in batches(model, store, rows, batch_atoms):
+        elapsed = clock()
+        fixed, features = _below(model, batch)
+        below = elapsed()
+        own = at_mean(model, batch, fixed, features)
+        alone = below + elapsed()
+        exact = at_mean(model, batch, fixed, features, doubt=True)
         seconds = below + elapsed()
-        own, doubt, scatter = (
-            torch.from_numpy(c) for c in (exact.gap_ev, exact.epistemic_std_ev, exact.aleatoric_std_ev)
-        )
-        found.add(("balora-closed-form", 0), own, doubt, scatter, remoteness, seconds)
+        gap, spread = own.recalled(own.gap_ev, own.spread_ev)
+        assert exact.sensitivity is not None
+        std = exact.sensitivity.variance(exact.alpha).sqrt()
+        found.add(("balora-closed-form", 0), gap, std, spread, own.remoteness, seconds)
         for kind in kinds:
             method = f"balora-{kind}"
-            found.add((method, 0), gap, None, spread, remoteness, alone)
+            found.add((method, 0), gap, None, spread, own.remoteness, alone)
             with torch.no_grad():
                 elapsed = clock()
-                drawn = draw(model, batch, fixed, alpha, kind, counts[-1], seed)
-                _add_draws(found, method, drawn, remoteness, counts, below, elapsed())
+                drawn = draw(model, batch, fixed, own, kind, counts[-1], seed)
+                _add_draws(found, method, drawn, own, counts, _before_draws(own, below, alone), elapsed())
     return found.estimates()
 
 
@@ -151,20 +147,35 @@ def dropping(
     seed: int,
 ) -> dict[Source, Estimates]:
     """Monte Carlo dropout: the same as `bayesian`, with masks for draws, further apart where remote."""
-    found, method = _Collected(), "mc-dropout"
-    with torch.no_grad():
-        for first, batch in _batches(model, store, rows, batch_atoms):
+    found, method, done = _Collected(), "mc-dropout", 0
+    for batch in batches(model, store, rows, batch_atoms):
+        elapsed = clock()
+        fixed, features = _below(model, batch)
+        below = elapsed()
+        own = at_mean(model, batch, fixed, features)
+        alone = below + elapsed()
+        gap, spread = own.recalled(own.gap_ev, own.spread_ev)
+        found.add((method, 0), gap, None, spread, own.remoteness, alone)
+        with torch.no_grad():
             elapsed = clock()
-            fixed = model.encoder.prepare(batch)
-            below = elapsed()
-            gap, spread, remoteness = model.from_pooled(model.pooled(batch, fixed))
-            found.add((method, 0), gap, None, spread, remoteness, below + elapsed())
-            elapsed = clock()
-            drawn = [_masked(model, batch, fixed, rate, [seed, i, first]) for i in range(counts[-1])]
-            gaps, spreads = (torch.stack(column) for column in zip(*drawn, strict=True))
-            gaps = gap + remoteness.sqrt() * (gaps - gap)
-            _add_draws(found, method, (gaps, spreads), remoteness, counts, below, elapsed())
+            masked = [_masked(model, batch, fixed, rate, [seed, i, done]) for i in range(counts[-1])]
+            gaps, spreads = (torch.stack(column) for column in zip(*masked, strict=True))
+            drawn = own.recalled(own.gap_ev + own.remoteness.sqrt() * (gaps - own.gap_ev), spreads)
+            _add_draws(found, method, drawn, own, counts, _before_draws(own, below, alone), elapsed())
+        done += len(gap)
     return found.estimates()
+
+
+def _below(model: GapModel, batch: Any) -> tuple[Fixed, Tensor]:
+    """What lies below the adapters, and its pooled features."""
+    with torch.no_grad():
+        fixed = model.encoder.prepare(batch)
+        return fixed, model.frozen_features(batch, fixed)
+
+
+def _before_draws(own: Mean, below: float, alone: float) -> float:
+    """Seconds spent before the first draw: a memory is looked into once, at the mean."""
+    return below if own.nearby is None else alone
 
 
 def _masked(model: GapModel, batch: Any, fixed: Fixed, rate: float, seed: list[int]) -> tuple[Tensor, Tensor]:
@@ -178,7 +189,7 @@ def _add_draws(
     found: _Collected,
     method: str,
     drawn: tuple[Tensor, Tensor],
-    remoteness: Tensor,
+    own: Mean,
     counts: Sequence[int],
     below: float,
     seconds: float,
@@ -187,18 +198,14 @@ def _add_draws(
     for n in counts:
         between = gaps[:n].std(0, correction=1) if n > 1 else None
         within, share = spreads[:n].square().mean(0).sqrt(), below + seconds * n / len(gaps)
-        found.add((method, n), gaps[:n].mean(0), between, within, remoteness, share)
+        found.add((method, n), gaps[:n].mean(0), between, within, own.remoteness, share)
 
 
-def _batches(
-    model: GapModel, store: GraphStore, rows: Sequence[int], batch_atoms: int
-) -> Iterator[tuple[int, Any]]:
-    """Batches of the rows in order, each with the place of its first row."""
-    device, done = model.gap_mean_ev.device, 0
-    positions = np.asarray(rows)
+def batches(model: GapModel, store: GraphStore, rows: Sequence[int], batch_atoms: int) -> Iterator[Any]:
+    """Batches of the rows in order, on the model's device."""
+    device, positions = model.gap_mean_ev.device, np.asarray(rows)
     for pack in pack_by_atoms(store.n_atoms[positions].tolist(), batch_atoms):
-        yield done, store.batch(positions[pack].tolist()).to(device)
-        done += len(pack)
+        yield store.batch(positions[pack].tolist()).to(device)
 
 
 def clock() -> Callable[[], float]:

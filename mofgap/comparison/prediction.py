@@ -24,9 +24,10 @@ from mofgap.configuration import digest
 from mofgap.crystals.dataset import TableError
 from mofgap.gap.folder import read_model
 from mofgap.gap.model import GapModel
+from mofgap.gap.posterior import remember
 from mofgap.uncertainty.novelty import fit_novelty
 
-VERSION = 3
+VERSION = 4
 KINDS: tuple[Kind, ...] = ("weights", "rows")
 
 
@@ -192,8 +193,8 @@ def _trained(estimate: Estimate) -> Method:
         found = estimate(task, model)
         if task.remembers:
             rows = task.rows.train
-            pooled = pooled_of(model, task.dataset.store, rows, task.config.prediction.batch_atoms)
-            model.remember(pooled, torch.as_tensor(task.dataset.gap_ev[rows]))
+            learnt = passes.batches(model, task.dataset.store, rows, task.config.prediction.batch_atoms)
+            remember(model, learnt, torch.as_tensor(task.dataset.gap_ev[rows]))
             found |= {(method + MEMORY, n): each for (method, n), each in estimate(task, model).items()}
         return found
 

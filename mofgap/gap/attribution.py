@@ -80,15 +80,16 @@ def attribute(model: GapModel, crystal: Crystal, device: str = "cpu") -> Attribu
     with torch.no_grad():
         activations = model.head.activations(model.encoder(graph))
         parts = pooled_parts(activations)
+        network_ev = float(model.from_pooled(parts.sum(0)[None])[0])
     group = equivalent(activations.cpu().double().numpy(), crystal.atomic_numbers)
     gradient, reference = _path_gradient(model.head, parts.sum(0))
     scale = float(model.gap_std_ev)
-    missing = 0.0 if model.memory is None else float(model.memory(parts.sum(0)[None]).missing_ev)
     shares = scale * (parts.double() @ gradient.double()).cpu().numpy()
+    missing_ev = float(found.gap_ev[0]) - network_ev  # what the memory adds
     doubt = np.full(crystal.n_atoms, np.nan) if found.atom_share is None else found.atom_share
     return Attribution(
         gap_ev=float(found.gap_ev[0]),
-        reference_ev=float(model.gap_mean_ev) + scale * reference + missing,
+        reference_ev=float(model.gap_mean_ev) + scale * reference + missing_ev,
         gap_share_ev=_evenly(shares, group),
         variance_ev2=float(found.epistemic_std_ev[0]) ** 2,
         variance_share_ev2=_evenly(doubt, group),

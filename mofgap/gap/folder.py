@@ -24,8 +24,11 @@ from mofgap.shipped import shipped_folder
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
 
-VERSION = 2
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: lambda old: old | {"version": 2}}
+VERSION = 3
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: lambda old: old | {"version": 2},
+    2: lambda old: old | {"version": 3},  # its memory knows no gradients, as is the default
+}
 """From a version to a function that turns its ``config.json`` into the next version's."""
 
 CONFIG, WEIGHTS, ADAPTER, CALIBRATION, NOVELTY = (

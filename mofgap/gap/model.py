@@ -36,6 +36,8 @@ class GapModelConfig:
         prior_rate: Rate p of the prior; its variance factor is p / (1 - p).
         noise_hidden: Hidden width of the noise network.
         memory_size: Training structures whose residuals are remembered; 0 for no memory.
+        memory_sketch: Length of the sketches of gradients that they are remembered by; 0 for the head's
+            features alone.
     """
 
     method: Method = "balora"
@@ -48,6 +50,7 @@ class GapModelConfig:
     prior_rate: float = 0.1
     noise_hidden: int = 64
     memory_size: int = 0
+    memory_sketch: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -109,7 +112,7 @@ class GapModel(nn.Module):
             )
         self.memory: Memory | None = None
         if config.memory_size:
-            self.memory = Memory(config.memory_size, 3 * config.head_hidden)
+            self.memory = Memory(config.memory_size, 3 * config.head_hidden, config.memory_sketch)
         self.register_buffer("gap_mean_ev", torch.tensor(0.0))
         self.register_buffer("gap_std_ev", torch.tensor(1.0))
 
@@ -132,33 +135,24 @@ class GapModel(nn.Module):
         outputs = (self.encoder.prepare(batch) if fixed is None else fixed).outputs
         return pool(torch.cat(outputs, dim=1).float(), *owners(batch))
 
+    def noise_factors(self, features: Tensor) -> Tensor:
+        """(n_graphs, n_layers) alpha(X) of pooled frozen features; ones without a noise network."""
+        if self.noise_network is None:
+            return features.new_ones(len(features), len(self.layers))
+        alpha: Tensor = self.noise_network(features)
+        return alpha
+
     def forward(self, batch: Any, fixed: Fixed | None = None) -> tuple[Tensor, Tensor]:
-        """Gap and aleatoric spread, both in eV and (n_graphs,).
+        """Gap and aleatoric spread of the network, both in eV and (n_graphs,), without what a memory adds.
 
         The mean of the posterior, or a sample of it inside ``mofgap.balora.sampling``.
         """
-        gap, spread, _ = self.from_pooled(self.pooled(batch, fixed))
-        return gap, spread
+        return self.from_pooled(self.pooled(batch, fixed))
 
-    def from_pooled(self, pooled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gap in eV, aleatoric spread in eV, and the factor that the noise's variance has here.
-
-        With a memory, what training left missing near by is added to the gap, the spread is the geometric
-        mean of what the likelihood learnt and of the training errors near by, and its variance, like
-        alpha(X), is multiplied by the remoteness of the structure.
-
-        Args:
-            pooled: (n_graphs, 3 head_hidden) what `pooled` gave.
-
-        Returns:
-            Three tensors of (n_graphs,).
-        """
+    def from_pooled(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Gap and aleatoric spread, both in eV and (n_graphs,), from what `pooled` gave."""
         mean, log_std = self.head.from_pooled(pooled)
-        gap, spread = self.gap_mean_ev + self.gap_std_ev * mean, self.gap_std_ev * log_std.exp()
-        if self.memory is None:
-            return gap, spread, torch.ones_like(spread)
-        missing, error, remoteness = self.memory(pooled.detach())
-        return gap + missing, (spread * error * remoteness).sqrt(), remoteness
+        return self.gap_mean_ev + self.gap_std_ev * mean, self.gap_std_ev * log_std.exp()
 
     def pooled(self, batch: Any, fixed: Fixed | None = None) -> Tensor:
         """(n_graphs, 3 head_hidden) pooled activations of the head."""
@@ -170,24 +164,28 @@ class GapModel(nn.Module):
         return [p for p in self.encoder.parameters() if id(p) not in adapted]
 
     @torch.no_grad()
-    def remember(self, pooled: Tensor, gap_ev: Tensor) -> None:
+    def remember(self, pooled: Tensor, gradients: Tensor | None, gap_ev: Tensor) -> None:
         """Keep what the trained model misses of the structures it learnt from, in place of what it kept.
 
         Args:
             pooled: (n_structures, 3 head_hidden) what `pooled` gave for them.
+            gradients: (n_structures, n_sketch) their places in the posterior's geometry, eV; None for the
+                head's features alone.
             gap_ev: (n_structures,) their labels.
 
         Raises:
             ValueError: There are too few.
         """
-        fitted_ev = self.gap_mean_ev + self.gap_std_ev * self.head.from_pooled(pooled)[0]
-        memory = Memory(len(gap_ev), pooled.shape[1]).to(pooled.device)
-        memory.fit(pooled, gap_ev.to(fitted_ev) - fitted_ev)
-        self.config, self.memory = replace(self.config, memory_size=len(gap_ev)), memory
+        n_sketch = 0 if gradients is None else gradients.shape[1]
+        fitted_ev = self.from_pooled(pooled)[0]
+        memory = Memory(len(gap_ev), pooled.shape[1], n_sketch).to(pooled.device)
+        memory.fit(pooled, gap_ev.to(fitted_ev) - fitted_ev, gradients)
+        self.config = replace(self.config, memory_size=len(gap_ev), memory_sketch=n_sketch)
+        self.memory = memory
 
     def forget(self) -> None:
         """Drop the memory."""
-        self.config, self.memory = replace(self.config, memory_size=0), None
+        self.config, self.memory = replace(self.config, memory_size=0, memory_sketch=0), None
 
 
 def owners(batch: Any) -> tuple[Tensor | None, int]:

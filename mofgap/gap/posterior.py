@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mofgap.balora import sampling, sensitivity
+from mofgap.balora import Sensitivity, sampling, sensitivity
 from mofgap.balora.sampling import Kind
 from mofgap.encoders.encoder import Fixed
+from mofgap.gap.memory import N_SKETCH, Nearby
 from mofgap.gap.model import GapModel, owners
 
 Uncertainty = Literal["closed-form", "weights", "rows"]
@@ -41,6 +43,122 @@ class Posterior:
     atom_share: Floats | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Mean:
+    """A model at the mean of its posterior, and what its memory says of the structures.
+
+    Attributes:
+        gap_ev: (n,) the network's gap, eV.
+        spread_ev: (n,) the likelihood's spread, eV.
+        pooled: (n, 3 head_hidden) pooled activations of the head.
+        alpha: (n, n_layers) posterior variance factors, of the difference from the nearest structure that is
+            remembered; empty without adapters.
+        sensitivity: What the closed form takes; None where it was not computed.
+        gradients: (n, n_sketch) places in the geometry of the posterior, eV; None where they were not asked
+            for.
+        nearby: What is remembered; None without a memory.
+    """
+
+    gap_ev: Tensor
+    spread_ev: Tensor
+    pooled: Tensor
+    alpha: Tensor
+    sensitivity: Sensitivity | None
+    gradients: Tensor | None
+    nearby: Nearby | None
+
+    @property
+    def remoteness(self) -> Tensor:
+        """(n,) from what is remembered; ones without a memory."""
+        return torch.ones_like(self.gap_ev) if self.nearby is None else self.nearby.remoteness
+
+    def recalled(self, gap_ev: Tensor, spread_ev: Tensor) -> tuple[Tensor, Tensor]:
+        """Gaps and spreads, of the mean or of a draw, with what the memory adds.
+
+        What training left missing near by is added to the gap. The spread becomes the geometric mean of what
+        the likelihood learnt and of the training errors near by, and its variance, like that of the
+        posterior, grows with the remoteness of the structure.
+        """
+        if self.nearby is None:
+            return gap_ev, spread_ev
+        near = self.nearby
+        return gap_ev + near.missing_ev, (spread_ev * near.error_ev * near.remoteness).sqrt()
+
+
+def at_mean(
+    model: GapModel,
+    batch: Any,
+    fixed: Fixed,
+    features: Tensor,
+    *,
+    doubt: bool = False,
+    atom_share: bool = False,
+    n_sketch: int = 0,
+) -> Mean:
+    """One forward pass, and one backward where its gradients are needed.
+
+    Args:
+        model: In evaluation mode.
+        batch: A graph or a torch-geometric batch.
+        fixed: What ``encoder.prepare`` gave for it.
+        features: (n_graphs, n_features) its pooled frozen features.
+        doubt: Compute what the closed-form variance takes.
+        atom_share: Compute each atom's share of it too.
+        n_sketch: Length of the sketches of gradients; a memory that needs some has its own.
+    """
+    memory = model.memory
+    n_sketch = n_sketch if memory is None else memory.n_sketch
+    pooled = spread = torch.empty(0)
+
+    def forward() -> Tensor:
+        nonlocal pooled, spread
+        pooled = model.pooled(batch, fixed)
+        gap, spread = model.from_pooled(pooled)
+        return gap
+
+    found = None
+    if doubt or n_sketch:
+        owner, n_graphs = owners(batch)
+        if owner is None:
+            owner = torch.zeros(batch.num_nodes, dtype=torch.long, device=features.device)
+        found = sensitivity(forward, model.layers, n_graphs, owner, per_row=atom_share, n_dims=n_sketch)
+    with torch.no_grad():
+        gap = forward() if found is None else found.output
+        alpha, pooled = model.noise_factors(features), pooled.detach()
+        gradients = found.place(alpha) if found is not None and n_sketch else None
+        mean = Mean(gap, spread.detach(), pooled, alpha, found, gradients, None)
+        if memory is None:
+            return mean
+        near: Nearby = memory(pooled, gradients)
+        variance = torch.ones_like(gap) if found is None else found.variance(alpha)
+        factor = memory.noise_factor(near.remoteness, variance)
+        return replace(mean, alpha=alpha * factor[:, None], nearby=near)
+
+
+def remember(model: GapModel, batches: Iterable[Any], gap_ev: Tensor) -> None:
+    """Let a trained model remember what it misses of structures, by gradients where it has adapters.
+
+    Args:
+        model: In evaluation mode.
+        batches: Graphs or torch-geometric batches, on the model's device, in the order of the labels.
+        gap_ev: (n_structures,) labels.
+
+    Raises:
+        ValueError: There are too few.
+    """
+    model.forget()
+    pooled, gradients = [], []
+    for batch in batches:
+        with torch.no_grad():
+            fixed = model.encoder.prepare(batch)
+            features = model.frozen_features(batch, fixed)
+        found = at_mean(model, batch, fixed, features, n_sketch=N_SKETCH if model.layers else 0)
+        pooled.append(found.pooled)
+        if found.gradients is not None:
+            gradients.append(found.gradients)
+    model.remember(torch.cat(pooled), torch.cat(gradients) if gradients else None, gap_ev)
+
+
 def posterior(
     model: GapModel,
     batch: Any,
@@ -65,72 +183,38 @@ def posterior(
     with torch.no_grad():
         fixed = model.encoder.prepare(batch) if fixed is None else fixed
         features = model.frozen_features(batch, fixed)
-        if samples == 0 or model.noise_network is None:
-            gap, spread = model(batch, fixed)
-            return Posterior(_ev(gap), np.full(len(gap), np.nan), _ev(spread), _ev(features))
-        alpha = model.noise_network(features)
-        if uncertainty != "closed-form":
-            gaps, spreads = draw(model, batch, fixed, alpha, uncertainty, samples, seed)
+    doubtful = samples > 0 and model.noise_network is not None
+    exact = doubtful and uncertainty == "closed-form"
+    mean = at_mean(model, batch, fixed, features, doubt=exact, atom_share=exact and atom_share)
+    with torch.no_grad():
+        if doubtful and uncertainty != "closed-form":
+            gaps, spreads = draw(model, batch, fixed, mean, uncertainty, samples, seed)
             between = gaps.std(0, correction=1) if samples > 1 else torch.full_like(gaps[0], torch.nan)
             within = spreads.square().mean(0).sqrt()
             return Posterior(_ev(gaps.mean(0)), _ev(between), _ev(within), _ev(features))
-    return closed_form(model, batch, fixed, alpha, features, atom_share)
-
-
-def closed_form(
-    model: GapModel, batch: Any, fixed: Fixed, alpha: Tensor, features: Tensor, atom_share: bool
-) -> Posterior:
-    """One forward and one backward pass, no draws.
-
-    Args:
-        model: In evaluation mode.
-        batch: A graph or a torch-geometric batch.
-        fixed: What ``encoder.prepare`` gave for it.
-        alpha: (n_graphs, n_layers) what the noise network says of it; it grows with remoteness here.
-        features: (n_graphs, n_features) its pooled frozen features.
-        atom_share: Compute each atom's share of the variance.
-    """
-    spread = remoteness = torch.empty(0)
-
-    def forward() -> Tensor:
-        nonlocal spread, remoteness
-        gap, spread, remoteness = model.from_pooled(model.pooled(batch, fixed))
-        return gap
-
-    owner, n_graphs = owners(batch)
-    if owner is None:
-        owner = torch.zeros(batch.num_nodes, dtype=torch.long, device=alpha.device)
-    found = sensitivity(forward, model.layers, n_graphs, owner, per_row=atom_share)
-    alpha = alpha * remoteness[:, None]
-    return Posterior(
-        _ev(found.output),
-        _ev(found.variance(alpha).sqrt()),
-        _ev(spread),
-        _ev(features),
-        _ev(found.variance_per_row(alpha)) if atom_share else None,
-    )
+        gap, spread = mean.recalled(mean.gap_ev, mean.spread_ev)
+        if mean.sensitivity is None or not exact:
+            return Posterior(_ev(gap), np.full(len(gap), np.nan), _ev(spread), _ev(features))
+        std = mean.sensitivity.variance(mean.alpha).sqrt()
+        shares = _ev(mean.sensitivity.variance_per_row(mean.alpha)) if atom_share else None
+        return Posterior(_ev(gap), _ev(std), _ev(spread), _ev(features), shares)
 
 
 def draw(
-    model: GapModel, batch: Any, fixed: Fixed, alpha: Tensor, kind: Kind, samples: int, seed: int
+    model: GapModel, batch: Any, fixed: Fixed, mean: Mean, kind: Kind, samples: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Gaps and spreads of every draw, each (samples, n_graphs), eV; fewer draws are the first of more.
-
-    ``alpha`` is what the noise network says; it grows with remoteness here.
-    """
+    """Gaps and spreads of every draw, each (samples, n_graphs), eV; fewer draws are the first of more."""
     owner, n_graphs = owners(batch)
     if owner is None:
-        owner = torch.zeros(batch.num_nodes, dtype=torch.long, device=alpha.device)
-    if model.memory is not None:
-        alpha = alpha * model.from_pooled(model.pooled(batch, fixed))[2][:, None]
+        owner = torch.zeros(batch.num_nodes, dtype=torch.long, device=mean.alpha.device)
     names = [_composition_hash(batch.atomic_number[owner == i]) for i in range(n_graphs)]
     gaps, spreads = [], []
     for draw in range(samples):
         start = int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
         generator = torch.Generator().manual_seed(start)
-        input_seeds = [start ^ name for name in names]
-        with sampling(model.layers, alpha, owner, kind=kind, generator=generator, input_seeds=input_seeds):
-            gap, spread = model(batch, fixed)
+        seeds = [start ^ name for name in names]
+        with sampling(model.layers, mean.alpha, owner, kind=kind, generator=generator, input_seeds=seeds):
+            gap, spread = mean.recalled(*model(batch, fixed))
         gaps.append(gap)
         spreads.append(spread)
     return torch.stack(gaps), torch.stack(spreads)

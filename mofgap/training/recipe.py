@@ -18,7 +18,7 @@ from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import GraphStore, cached_store, table_crystals
 from mofgap.gap.folder import About, encoder_weights, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
-from mofgap.gap.posterior import Posterior, posterior
+from mofgap.gap.posterior import Posterior, posterior, remember
 from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
 from mofgap.training.labels import Labels
 from mofgap.training.loop import ANYTHING, METRICS, Compute, TrainingError, seconds_trained
@@ -143,7 +143,7 @@ def train(
     )
     features = run(model, data, work)
     if len(data.train) >= MIN_MEMORY_ROWS:
-        _remember(model, data)
+        remember(model, (data.store[i] for i in data.train), torch.as_tensor(data.gap_ev[list(data.train)]))
     held_out: dict[str, HeldOut] = {}
     if not data.val and len(data.train) >= MIN_FOLD_ROWS:
         held_out[CROSS_FITTED] = _cross_fit(lambda: _begin(model_config, start, config)[0], data, work, run)
@@ -258,13 +258,6 @@ def _begin_trained(start: Path) -> tuple[GapModel, Parent]:
         if module is not None:
             module.requires_grad_()
     return model.train(), Parent(about.name, calibration.scaling, novelty)
-
-
-@torch.no_grad()
-def _remember(model: GapModel, data: Labelled) -> None:
-    """Let a trained model remember what it misses of the structures it learnt from."""
-    pooled = torch.cat([model.pooled(data.store[i]) for i in data.train])
-    model.remember(pooled, torch.as_tensor(data.gap_ev[list(data.train)]))
 
 
 def predict_store(model: GapModel, store: GraphStore, rows: Sequence[int]) -> Posterior:

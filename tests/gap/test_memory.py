@@ -15,9 +15,9 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import crystal_graph
 from mofgap.gap.attribution import attribute
 from mofgap.gap.folder import About, read_model, save_model
-from mofgap.gap.memory import N_NEIGHBOURS, NUGGET, REACH, SHRINKAGE, Memory, Nearby
-from mofgap.gap.model import GapModel
-from mofgap.gap.posterior import Uncertainty, posterior
+from mofgap.gap.memory import HEAD_WEIGHT, N_NEIGHBOURS, N_SKETCH, NUGGET, REACH, SHRINKAGE, Memory, Nearby
+from mofgap.gap.model import METHODS, GapModel, Method
+from mofgap.gap.posterior import Mean, Uncertainty, at_mean, posterior, remember
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import fit_novelty
 
@@ -98,50 +98,127 @@ def test_too_few_structures_are_no_neighbourhood() -> None:
         Memory(N_NEIGHBOURS, 4)
 
 
-def test_a_memory_moves_gap_and_spread_and_is_kept_on_disk(
-    make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal], tmp_path: Path
-) -> None:
-    model = make_model().eval()
-    graphs = [crystal_graph(make_crystal(i), model.graph_config) for i in range(N_NEIGHBOURS + 2)]
+def test_what_is_learnt_about_gradients_stands_beside_the_head() -> None:
+    """Both parts have the same say in units of what is usual, but for the head's weight."""
+    memory, pooled, residual = filled()
+    gradients = 0.01 * torch.randn(200, 8, generator=torch.Generator().manual_seed(1))
+    both = Memory(200, 6, 8)
+    both.fit(pooled, residual, gradients)
+    assert torch.equal(both.points[:, :8], gradients)
+
+    def usual(points: torch.Tensor) -> float:
+        return float(torch.cdist(points, points).topk(2, largest=False).values[:, 1].mean())
+
+    assert usual(both.points[:, 8:]) == pytest.approx(HEAD_WEIGHT * usual(gradients), rel=1e-3)
+    found = both(pooled[:3] + 0.1, gradients[:3] + 0.01)
+    place = torch.cat([gradients[:3] + 0.01, (pooled[:3] + 0.1 - both.mean) @ both.projection], 1)
+    nearest = torch.cdist(place, both.points).amin(1)
+    torch.testing.assert_close(found.remoteness, (nearest / both.spacing + NUGGET) / (1 + NUGGET))
+    # The posterior's variance becomes the squared distance from the nearest.
+    variance = torch.tensor([0.5, 1.0, 2.0])
+    std = (variance * both.noise_factor(found.remoteness, variance)).sqrt()
+    torch.testing.assert_close(std, nearest + NUGGET * both.spacing)
+    assert torch.equal(memory.noise_factor(found.remoteness, variance), found.remoteness)
+
+
+def looked(model: GapModel, graph: Data) -> Mean:
+    """The model at its mean, gradients and all."""
     with torch.no_grad():
-        gap, spread = model(graphs[0])
-        remembering(model, graphs)
-        pooled = model.pooled(graphs[0])
-        nearby = model.memory(pooled)
-        assert nearby.missing_ev.item() == pytest.approx(0.3, rel=0.1)
-        torch.testing.assert_close(model(graphs[0])[0], gap + nearby.missing_ev)
-        torch.testing.assert_close(model(graphs[0])[1], (spread * 0.3 * nearby.remoteness).sqrt())
-        features = torch.cat([model.frozen_features(graph) for graph in graphs]).numpy()
+        fixed = model.encoder.prepare(graph)
+        return at_mean(model, graph, fixed, model.frozen_features(graph, fixed), doubt=bool(model.layers))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_memory_moves_gap_and_spread_and_is_kept_on_disk(
+    method: Method,
+    make_model: Callable[..., GapModel],
+    make_crystal: Callable[[int], Crystal],
+    tmp_path: Path,
+) -> None:
+    model = make_model(method).eval().requires_grad_(False)
+    graphs = [crystal_graph(make_crystal(i), model.graph_config) for i in range(N_NEIGHBOURS + 2)]
+    plain = looked(model, graphs[0])
+    assert plain.recalled(plain.gap_ev, plain.spread_ev) == (plain.gap_ev, plain.spread_ev)
+    remembering(model, graphs)
+    assert model.config.memory_sketch == (0 if method == "full" else N_SKETCH)
+    found = looked(model, graphs[0])
+    assert found.nearby is not None
+    torch.testing.assert_close((found.gap_ev, found.spread_ev), (plain.gap_ev, plain.spread_ev))
+    gap, spread = found.recalled(found.gap_ev, found.spread_ev)
+    torch.testing.assert_close(gap, plain.gap_ev + found.nearby.missing_ev)
+    torch.testing.assert_close(spread, (plain.spread_ev * 0.3 * found.remoteness).sqrt())
+    assert found.nearby.missing_ev.item() == pytest.approx(0.3, rel=0.1)
+    features = torch.cat([model.frozen_features(graph) for graph in graphs]).numpy()
     numbers = [graph.atomic_number.numpy() for graph in graphs]
     novelty = fit_novelty(features, numbers, [str(i) for i in range(len(graphs))])
     save_model(tmp_path / "model", model, About("m"), Calibration.raw(), novelty)
     again = read_model(tmp_path / "model")[0]
-    with torch.no_grad():
+    for name in ("gap_ev", "aleatoric_std_ev", "epistemic_std_ev"):
         # Whitening by 32 structures magnifies the rounding of folded adapters.
-        torch.testing.assert_close(again(graphs[1]), model(graphs[1]), rtol=1e-2, atol=0)
+        before, after = (getattr(posterior(each, graphs[1]), name) for each in (model, again))
+        np.testing.assert_allclose(after, before, rtol=2e-2)
     model.forget()
-    with torch.no_grad():
-        assert torch.equal(model(graphs[0])[1], spread)
+    assert looked(model, graphs[0]).nearby is None
+
+
+@pytest.mark.parametrize("samples", [0, 4])
+def test_every_way_of_predicting_recalls_the_same(
+    samples: int, make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
+) -> None:
+    model = make_model().eval().requires_grad_(False)
+    graphs = [crystal_graph(make_crystal(i), model.graph_config) for i in range(N_NEIGHBOURS + 4)]
+    before = posterior(model, graphs[-1], uncertainty="weights", samples=samples)
+    remembering(model, graphs[:-1])
+    exact = posterior(model, graphs[-1])
+    after = posterior(model, graphs[-1], uncertainty="weights", samples=samples)
+    missing = looked(model, graphs[-1]).nearby
+    assert missing is not None
+    if not samples:
+        np.testing.assert_allclose(after.gap_ev - before.gap_ev, missing.missing_ev.numpy(), rtol=1e-4)
+        np.testing.assert_allclose(after.gap_ev, exact.gap_ev, rtol=1e-5)
+    # Draws lie about the mean as the closed form says: as far as the nearest structure is.
+    many = posterior(model, graphs[-1], uncertainty="weights", samples=400)
+    assert many.epistemic_std_ev[0] == pytest.approx(exact.epistemic_std_ev[0], rel=0.2)
+
+
+def test_a_structure_that_was_learnt_is_hardly_doubted(
+    make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
+) -> None:
+    model = make_model().eval().requires_grad_(False)
+    graphs = [crystal_graph(make_crystal(i), model.graph_config) for i in range(N_NEIGHBOURS + 4)]
+    free = [posterior(model, graph).epistemic_std_ev[0] for graph in graphs]
+    remembering(model, graphs[:-2])
+    assert model.memory is not None
+    known = [posterior(model, graph).epistemic_std_ev[0] for graph in graphs]
+    np.testing.assert_allclose(known[:-2], NUGGET * float(model.memory.spacing), rtol=1e-2)
+    assert min(known[-2:]) > 5 * max(known[:-2])
+    assert max(known[:-2]) < min(free)
 
 
 def remembering(model: GapModel, graphs: list[Data]) -> GapModel:
     """The model with some of the graphs in its memory, of which it misses 0.3 eV each."""
     with torch.no_grad():
-        pooled = torch.cat([model.pooled(graph) for graph in graphs])
-        model.remember(pooled, model.from_pooled(pooled)[0] + 0.3)
+        gap_ev = torch.cat([model(graph)[0] for graph in graphs])
+    remember(model, graphs, gap_ev + 0.3)
     return model
 
 
 class Fixed(torch.nn.Module):
     """Stands for a memory: the same error and remoteness everywhere."""
 
+    n_sketch = 0
+
     def __init__(self, remoteness: float) -> None:
         super().__init__()
         self.remoteness = remoteness
 
-    def forward(self, pooled: torch.Tensor) -> Nearby:
+    def forward(self, pooled: torch.Tensor, gradients: None) -> Nearby:
         """Nothing missing."""
         return Nearby(*(torch.full((len(pooled),), value) for value in (0.0, 0.3, self.remoteness)))
+
+    def noise_factor(self, remoteness: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+        """As without gradients."""
+        return remoteness
 
 
 @pytest.mark.parametrize("uncertainty", ["closed-form", "weights", "rows"])
@@ -177,33 +254,43 @@ def test_atoms_share_the_widened_variance_and_nothing_of_what_is_missing(
     assert found.variance_share_ev2.sum() == pytest.approx(found.variance_ev2, rel=1e-4)
 
 
-def test_a_model_of_version_1_knows_errors_alone(
-    make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal], tmp_path: Path
-) -> None:
-    model = make_model().eval()
-    graphs = [crystal_graph(make_crystal(i), model.graph_config) for i in range(N_NEIGHBOURS + 2)]
-    remembering(model, graphs)
-    features = torch.cat([model.frozen_features(graph) for graph in graphs]).numpy()
+def old_folder(model: GapModel, graphs: list[Data], folder: Path, version: int) -> GapModel:
+    """A model with a memory of the head's features, as it was kept at a version, and read again."""
+    with torch.no_grad():
+        pooled = torch.cat([model.pooled(graph) for graph in graphs])
+        features = torch.cat([model.frozen_features(graph) for graph in graphs]).numpy()
+        model.remember(pooled, None, model.from_pooled(pooled)[0] + 0.3)
     numbers = [graph.atomic_number.numpy() for graph in graphs]
     novelty = fit_novelty(features, numbers, [str(i) for i in range(len(graphs))])
-    folder = tmp_path / "model"
     save_model(folder, model, About("m"), Calibration.raw(), novelty)
-    weights = load_file(folder / "model.safetensors")
-    del weights["memory.spacing"]
-    weights["memory.error_ev"] = weights.pop("memory.residual_ev").abs()
-    save_file(weights, folder / "model.safetensors")
     described = json.loads((folder / "config.json").read_text())
-    described["version"] = 1
-    written = (folder / "model.safetensors").read_bytes()
-    described["sha256"]["model.safetensors"] = hashlib.sha256(written).hexdigest()
+    described["version"] = version
+    del described["model"]["memory_sketch"]
+    if version == 1:
+        weights = load_file(folder / "model.safetensors")
+        del weights["memory.spacing"]
+        weights["memory.error_ev"] = weights.pop("memory.residual_ev").abs()
+        save_file(weights, folder / "model.safetensors")
+        written = (folder / "model.safetensors").read_bytes()
+        described["sha256"]["model.safetensors"] = hashlib.sha256(written).hexdigest()
     (folder / "config.json").write_text(json.dumps(described))
-    old = read_model(folder)[0]
-    with torch.no_grad():
-        gap, spread, remoteness = old.from_pooled(old.pooled(graphs[0]))
-        pooled = model.pooled(graphs[0])
-        new_gap, new_spread, factor = model.from_pooled(pooled)
-        assert model.memory is not None
-        missing = model.memory(pooled).missing_ev
-    assert remoteness.item() == 1.0
-    torch.testing.assert_close(gap + missing, new_gap)
-    torch.testing.assert_close(spread * factor.sqrt(), new_spread)
+    return read_model(folder)[0]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_old_models_remember_by_the_head_alone(
+    version: int, make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal], tmp_path: Path
+) -> None:
+    model = make_model().eval().requires_grad_(False)
+    graphs = [crystal_graph(make_crystal(i), model.graph_config) for i in range(N_NEIGHBOURS + 4)]
+    plain = posterior(model, graphs[-1])
+    old = old_folder(model, graphs[:-1], tmp_path / "model", version)
+    found, nearby = posterior(old, graphs[-1]), looked(old, graphs[-1]).nearby
+    assert nearby is not None
+    known = version == 2  # signs and distances
+    assert (nearby.missing_ev.item() != 0) is known and (nearby.remoteness.item() != 1) is known
+    remoteness = nearby.remoteness.double().numpy()
+    np.testing.assert_allclose(found.gap_ev, plain.gap_ev + nearby.missing_ev.numpy(), rtol=1e-4)
+    np.testing.assert_allclose(found.epistemic_std_ev, plain.epistemic_std_ev * remoteness**0.5, rtol=1e-3)
+    spread = (plain.aleatoric_std_ev * 0.3 * remoteness) ** 0.5
+    np.testing.assert_allclose(found.aleatoric_std_ev, spread, rtol=1e-3)
