@@ -1,4 +1,4 @@
-"""Every metric of a model on a split of the development table, and whether its intervals hold in every part.
+"""Every metric of a model on a split of the QMOF table, and whether its intervals hold in every part.
 
 Published predictions are compared where they lie beside the table. ``--groups`` scores numbers of novelty
 groups for the intervals instead, by cross-validation on the split.

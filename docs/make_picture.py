@@ -21,7 +21,7 @@ from mofgap.screening.terminal import render
 
 WINDOW = (1.8, 3.0)
 N_SHOWN = 14
-COMMAND = f"mofgap screen data/examples/*.cif --window {WINDOW[0]} {WINDOW[1]}"
+COMMAND = f"mofgap screen data/examples/*.cif --window {WINDOW[0]} {WINDOW[1]} --top {N_SHOWN}"
 TOP = Path(__file__).resolve().parents[1]
 
 

@@ -69,8 +69,8 @@ trends[shown].set_index("method").rename(
 # More samples order the errors better, for draws and for members of an ensemble alike, but draws of the weights gain
 # little after the fourth; the closed form draws nothing and stands with the best of them. No line is near 1, and none
 # could be: an error is one draw from its error bar, and a wide bar may hit by luck. The shipped model, which learnt for
-# twenty passes instead of two, is judged by its whole calibrated spread, beside what that spread would score if every
-# error were drawn from it:
+# thirty-six passes instead of two and remembers what it learnt from, is judged by its whole calibrated spread, beside what
+# that spread would score if every error were drawn from it:
 
 # %%
 import json

@@ -25,7 +25,7 @@ from mofgap.uncertainty import metrics
 
 MODELS = sorted(path.parent.name for path in shipped_folder("models").glob("*/config.json"))
 OF_LEVEL = {"qmof-pbe": ("PBE", "pbe_gap_ev"), "qmof-hse06": ("HSE06", "hse06_gap_ev")}
-"""How each model's level of theory begins, and the column of the development table it learnt from."""
+"""How each model's level of theory begins, and the column of the QMOF table it learnt from."""
 
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE_EV = 2e-3
@@ -69,7 +69,7 @@ def development_table() -> Path:
     beside = Path(__file__).parents[2] / "shared" / "data" / "qmof.parquet"
     path = Path(os.environ.get("MOFGAP_TABLE", beside))
     if not path.exists():
-        pytest.skip("the development table is not here; MOFGAP_TABLE names it")
+        pytest.skip("the QMOF table is not here; MOFGAP_TABLE names it")
     return path
 
 

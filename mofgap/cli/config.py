@@ -8,7 +8,8 @@ import typer
 def config() -> None:
     """Print a configuration with every setting at its default, and what it means and allows.
 
-    A run reads `mofgap config > run.yaml` back; leave out what stays at its default.
+    It is a template, with names that stand for your files: put yours, and leave out sections that a run does
+    not need and settings that stay at their defaults.
     """
     from pathlib import Path
 

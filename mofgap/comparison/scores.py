@@ -51,8 +51,9 @@ DEFINITIONS = {
     "auroc_distance": "the same of the distance alone; novelty knows of unseen elements too",
     "auroc_std": "the same of the std",
     "...+memory": "the method with what training left missing of structures near by added to its gap, and "
-    "its spreads grown with the distance from the nearest; without draws or members the epistemic part is "
-    "that distance alone",
+    "its spreads grown with the distance from the nearest, by gradients where it has adapters; BaLoRA's "
+    "epistemic part is that distance in its posterior's geometry, and without draws or members it is the "
+    "distance alone",
     "forward_passes": "cost of one prediction in forward passes; a backward pass counts as two",
 }
 
