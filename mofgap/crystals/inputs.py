@@ -71,10 +71,12 @@ class InputItem:
 def read_input(item: InputItem, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS) -> list[Entry]:
     """Reads an item of the stream, see `read_cif`; whatever is wrong with it is a `ReadFailure`."""
     try:
-        data = item.read()
+        return read_cif_bytes(item.read(), item.source, disorder=disorder, max_atoms=max_atoms)
     except CifError as error:
-        return [ReadFailure(item.source, Path(item.member or item.path).stem, str(error))]
-    return read_cif_bytes(data, item.source, disorder=disorder, max_atoms=max_atoms)
+        reason = str(error)
+    except Exception as error:  # one file that no reader was ready for must not cost the others
+        reason = f"unreadable: {type(error).__name__}: {error}"
+    return [ReadFailure(item.source, Path(item.member or item.path).stem, reason)]
 
 
 def expand_inputs(

@@ -118,6 +118,15 @@ def test_a_file_that_vanishes_is_a_failure(folder):
     assert failure.reason.startswith("unreadable-file: No such file")
 
 
+def test_a_reader_that_breaks_costs_one_file(folder, monkeypatch):
+    def breaks(*_, **__):
+        raise TypeError("incompatible arguments")
+
+    monkeypatch.setattr(inputs, "read_cif_bytes", breaks)
+    (failure,) = read_input(InputItem("b.cif", str(folder / "b.cif")))
+    assert failure == ReadFailure("b.cif", "b", "unreadable: TypeError: incompatible arguments")
+
+
 def test_a_huge_file_is_a_failure(folder, monkeypatch):
     monkeypatch.setattr(inputs, "MAX_FILE_BYTES", 100)
     names = [folder, archive(folder, ".zip"), archive(folder, ".tar"), archive(folder, ".tar.gz")]

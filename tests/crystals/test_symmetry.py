@@ -95,6 +95,14 @@ def test_a_number_alone_is_taken_in_its_standard_setting(number, n_atoms, warned
     assert any(text.startswith("origin-choice") for text in crystal.warnings) is warned
 
 
+@pytest.mark.parametrize("number", ["231", "9999999999", "9" * 5000])
+def test_a_number_of_no_group_is_refused(number):
+    text = cif_text(gemmi.SpaceGroup("P 21/c"), (1, 2, 3), named=True)
+    line = next(line for line in text.splitlines() if "Hall" in line)
+    (failure,) = read_cif(text.replace(line, f"_space_group_IT_number {number}"))
+    assert failure.reason.startswith("unknown-space-group: ")
+
+
 def test_operators_that_form_no_group_are_pointed_out():
     text = cif_text(gemmi.SpaceGroup("P 4"), (1, 2, 3), named=False)
     (crystal,) = read_cif(text.replace("'-x,-y,z'\n", ""))
