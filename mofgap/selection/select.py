@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,8 @@ def _read_again(frame: pd.DataFrame, disorder: Disorder) -> tuple[dict[int, Crys
     expected = list(zip(frame.formula, frame.n_atoms, strict=True))
     found: dict[int, Crystal] = {}
     for item in _locate({file for file, _ in names}):
-        for entry in read_input(item, disorder=disorder, max_atoms=int(frame.n_atoms.max())):
+        # The table's structures passed its own limit, which counts atoms that the reader then merges.
+        for entry in read_input(item, disorder=disorder, max_atoms=sys.maxsize):
             name = printable(item.source), printable(entry.structure_id)
             if name not in row_of:
                 continue

@@ -69,6 +69,17 @@ def test_the_selection_does_not_depend_on_the_order_of_the_table(
     pd.testing.assert_frame_equal(results[0].table, results[1].table)
 
 
+def test_atoms_written_twice_do_not_count_twice(
+    tiny: GapPredictor, write_cifs: WriteCifs, tmp_path: Path
+) -> None:
+    (path,) = write_cifs(tmp_path, 1)
+    text = path.read_text()
+    path.write_text(text + text[text.index("\nZn1 ") + 1 :])
+    mofgap.screen(path, (1.8, 3.0), model=tiny).to_csv(tmp_path / "table.csv", index=False)
+    found = select(read_candidates(tmp_path / "table.csv"), tiny, "both", 1)
+    assert found.table.structure_id.tolist() == ["s0"] and not found.skipped
+
+
 def test_what_cannot_be_read_again_is_named(table: Path, tiny: GapPredictor) -> None:
     frame = read_candidates(table)
     frame.loc[frame.structure_id == "s1", "file"] = "gone.cif"
