@@ -108,7 +108,7 @@ def _read_again(frame: pd.DataFrame, disorder: Disorder) -> tuple[dict[int, Crys
     expected = list(zip(frame.formula, frame.n_atoms, strict=True))
     found: dict[int, Crystal] = {}
     for item in _locate({file for file, _ in names}):
-        # The table's structures passed its own limit, which counts atoms that the reader then merges.
+        # The rows passed a limit already, which counts atoms that the reader then merges or leaves out.
         for entry in read_input(item, disorder=disorder, max_atoms=sys.maxsize):
             name = printable(item.source), printable(entry.structure_id)
             if name not in row_of:

@@ -236,6 +236,8 @@ def test_structures_are_read_again_from_files_and_archives(
     write_cifs(tmp_path / "cifs", 3)
     with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
         archive.write(tmp_path / "cifs" / "s2.cif", "in/s2.cif")
+    text = (tmp_path / "cifs" / "s0.cif").read_text()  # each atom twice, which is more than the row has
+    (tmp_path / "cifs" / "s0.cif").write_text(text + text[text.index("\nZn1 ") + 1 :])
     rows = [
         row(1, "s0", file="cifs/s0.cif"),
         row(2, "s1", file="cifs/s1.cif", n_atoms=7),  # another structure than the one that was screened
