@@ -64,7 +64,7 @@ def read_cif_bytes(
     try:
         text, warnings = decode(data)
     except CifError as error:
-        return [ReadFailure(source, _stem(source), str(error))]
+        return [ReadFailure(source, stem_of(source), str(error))]
     return [
         replace(entry, warnings=warnings + entry.warnings) if isinstance(entry, Crystal) else entry
         for entry in read_cif(text, source, disorder=disorder, max_atoms=max_atoms)
@@ -113,7 +113,7 @@ def read_cif(
     Returns:
         A `Crystal` or a `ReadFailure` for each data block with atom sites; at least one entry.
     """
-    stem = _stem(source)
+    stem = stem_of(source)
     try:
         parts = _parts(text)
     except CifError as error:
@@ -181,7 +181,8 @@ def _parse(text: str) -> list[_Part] | None:
     return [_Part(block.name, block, text, notes) for block in document]
 
 
-def _stem(source: str) -> str:
+def stem_of(source: str) -> str:
+    """The name of a structure alone in its file or archive member."""
     return Path(source.rsplit(":", 1)[-1]).stem
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import lzma
 import os
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from mofgap.crystals.cif import MAX_ATOMS, Entry, ReadFailure, read_cif_bytes
+from mofgap.crystals.cif import MAX_ATOMS, Entry, ReadFailure, read_cif_bytes, stem_of
 from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.sites import CifError
 
@@ -31,14 +32,14 @@ class InputItem:
     Attributes:
         source: The name to show: a path, or ``archive.zip:folder/name.cif``.
         path: The file, or the archive.
-        member: Name within a zip archive.
+        member: Place in the list of a zip archive, whose names may occur twice.
         span: Offset and size in bytes within a plain tar archive.
         data: Its content, where the archive can only be read in sequence.
     """
 
     source: str
     path: str
-    member: str = ""
+    member: int | None = None
     span: tuple[int, int] | None = None
     data: bytes | None = None
 
@@ -51,10 +52,13 @@ class InputItem:
         if self.data is not None:
             return self.data
         try:
-            if self.member:
+            if self.member is not None:
                 archive = _open_zip(self.path, os.getpid())
-                _check_size(archive.getinfo(self.member).file_size)
-                return archive.read(self.member)
+                info = archive.infolist()[self.member]
+                _check_size(info.file_size)
+                return archive.read(info)
+            if not stat.S_ISREG(os.stat(self.path).st_mode):  # noqa: PTH116 (a Path for each file is slow)
+                raise OSError("not a regular file")  # a pipe without a writer would block for ever
             with Path(self.path).open("rb") as file:
                 if self.span is not None:
                     _check_size(self.span[1])
@@ -62,7 +66,7 @@ class InputItem:
                     return file.read(self.span[1])
                 _check_size(os.fstat(file.fileno()).st_size)
                 return file.read()
-        except (*_ARCHIVE_ERRORS, RuntimeError, KeyError) as error:
+        except (*_ARCHIVE_ERRORS, RuntimeError, IndexError) as error:
             raise CifError(
                 f"unreadable-file: {_message(error)}; check the file and its permissions"
             ) from error
@@ -76,7 +80,7 @@ def read_input(item: InputItem, *, disorder: Disorder = "refuse", max_atoms: int
         reason = str(error)
     except Exception as error:  # one file that no reader was ready for must not cost the others
         reason = f"unreadable: {type(error).__name__}: {error}"
-    return [ReadFailure(item.source, Path(item.member or item.path).stem, reason)]
+    return [_failure(item.source, reason)]
 
 
 def expand_inputs(
@@ -84,10 +88,11 @@ def expand_inputs(
 ) -> Iterator[InputItem | ReadFailure]:
     """The CIFs that a command line names, lazily and always in the same order.
 
-    Folders give their ``*.cif`` at any depth, files before subfolders, by name; zip and plain tar archives
-    their members by name; compressed tar archives their members as stored, since sorting would need all of
-    them at once. ``@list.txt`` holds a name a line (empty lines and ``#`` comments apart), ``-`` takes such
-    lines from standard input; relative names count from the working directory.
+    Folders give their ``*.cif`` at any depth, files before subfolders, by name, then those of linked folders
+    that were not met yet; zip and plain tar archives their members by name; compressed tar archives their
+    members as stored, since sorting would need all of them at once. ``@list.txt`` holds a name a line (empty
+    lines and ``#`` comments apart), ``-`` takes such lines from standard input; relative names count from the
+    working directory.
 
     Args:
         names: Files, folders, glob patterns, archives, ``@list.txt`` or ``-``.
@@ -99,7 +104,7 @@ def expand_inputs(
     for name in map(str, names):
         if name == "-":
             yield from _from_lines(stdin)
-        elif name.startswith("@") and not Path(name).exists():
+        elif name.startswith("@") and not os.path.exists(name):  # noqa: PTH110 (a Path may raise)
             yield from _from_list(name[1:])
         else:
             yield from _from_path(name)
@@ -116,27 +121,34 @@ def _from_list(name: str) -> Iterator[InputItem | ReadFailure]:
         with Path(name).open(encoding="utf-8-sig") as lines:
             yield from _from_lines(lines)
     except (OSError, UnicodeDecodeError) as error:
-        yield ReadFailure(f"@{name}", Path(name).stem, f"unreadable-list: {_message(error)}; check the list")
+        yield _failure(f"@{name}", f"unreadable-list: {_message(error)}; check the list")
 
 
 def _from_path(name: str) -> Iterator[InputItem | ReadFailure]:
-    path = Path(name)
-    if path.is_dir():
-        yield from _nonempty(_from_folder(name), name)
-    elif path.exists():
-        lower = name.lower()
-        if lower.endswith((*_PLAIN_TAR, *_PACKED_TAR, ".zip")):
+    try:
+        mode = Path(name).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        yield from _from_pattern(name)
+    except (OSError, ValueError) as error:
+        yield _failure(name, f"unreadable-file: {_message(error)}; check the path and its permissions")
+    else:
+        if stat.S_ISDIR(mode):
+            yield from _nonempty(_from_folder(name), name)
+        elif stat.S_ISREG(mode) and name.lower().endswith((*_PLAIN_TAR, *_PACKED_TAR, ".zip")):
             yield from _nonempty(_from_archive(name), name)
         else:
             yield InputItem(name, name)
-    elif glob.has_magic(name):
-        matches = sorted(glob.iglob(name, recursive=True))  # noqa: PTH207 (absolute patterns too)
-        if not matches:
-            yield ReadFailure(name, path.stem, "no-match: no file matches the pattern; check the pattern")
-        for match in matches:
-            yield from _from_path(match)
-    else:
-        yield ReadFailure(name, path.stem, "missing-file: no such file or folder; check the path")
+
+
+def _from_pattern(name: str) -> Iterator[InputItem | ReadFailure]:
+    if not glob.has_magic(name):
+        yield _failure(name, "missing-file: no such file or folder; check the path")
+        return
+    matches = sorted(glob.iglob(name, recursive=True))  # noqa: PTH207 (absolute patterns too)
+    if not matches:
+        yield _failure(name, "no-match: no file matches the pattern; check the pattern")
+    for match in matches:
+        yield from _from_path(match)
 
 
 def _nonempty(items: Iterator[InputItem | ReadFailure], name: str) -> Iterator[InputItem | ReadFailure]:
@@ -146,7 +158,7 @@ def _nonempty(items: Iterator[InputItem | ReadFailure], name: str) -> Iterator[I
         empty = False
         yield item
     if empty:
-        yield ReadFailure(name, Path(name).stem, "no-cifs: holds no file ending in .cif; check the path")
+        yield _failure(name, "no-cifs: holds no file ending in .cif; check the path")
 
 
 def _is_cif(name: str) -> bool:
@@ -155,48 +167,70 @@ def _is_cif(name: str) -> bool:
 
 
 def _from_folder(name: str) -> Iterator[InputItem | ReadFailure]:
-    for folder, subfolders, files in os.walk(name):
-        subfolders.sort()
-        for file in sorted(filter(_is_cif, files)):
-            path = os.path.join(folder, file)  # noqa: PTH118 (a Path for each of many files is slow)
-            yield InputItem(path, path)
+    """Linked folders come last and no folder is read twice, so that links to folders above them end."""
+    unlisted: list[OSError] = []
+    met: set[str] = set()
+    starts = [name]
+    for start in starts:
+        for folder, subfolders, files in os.walk(start, onerror=unlisted.append):
+            if (real := os.path.realpath(folder)) in met:
+                subfolders.clear()
+                continue
+            met.add(real)
+            subfolders.sort()
+            paths = (os.path.join(folder, each) for each in subfolders)  # noqa: PTH118
+            starts += filter(os.path.islink, paths)  # os.walk does not enter these
+            for file in sorted(filter(_is_cif, files)):
+                path = os.path.join(folder, file)  # noqa: PTH118 (a Path for each of many files is slow)
+                yield InputItem(path, path)
+    for error in unlisted:
+        yield _failure(str(error.filename), f"unreadable-folder: {_message(error)}; check its permissions")
 
 
 def _from_archive(name: str) -> Iterator[InputItem | ReadFailure]:
     try:
         if name.lower().endswith(".zip"):
             with zipfile.ZipFile(name) as archive:
-                members = sorted(filter(_is_cif, archive.namelist()))
-            yield from (InputItem(f"{name}:{member}", name, member) for member in members)
+                names = sorted(
+                    (each, place) for place, each in enumerate(archive.namelist()) if _is_cif(each)
+                )
+            yield from (InputItem(f"{name}:{each}", name, place) for each, place in names)
         elif name.lower().endswith(_PLAIN_TAR):
             with tarfile.open(name, "r:") as tar:
-                infos = sorted((info for info in tar if _is_tar_cif(info)), key=lambda info: info.name)
-            for info in infos:
-                yield InputItem(f"{name}:{info.name}", name, span=(info.offset_data, info.size))
+                for info in sorted(filter(_is_tar_cif, tar), key=lambda info: info.name):
+                    if info.isfile():
+                        yield InputItem(f"{name}:{info.name}", name, span=(info.offset_data, info.size))
+                    else:
+                        yield _from_tar_member(tar, info, name)
         else:
-            yield from _from_packed_tar(name)
+            with tarfile.open(name, "r|*") as tar:
+                yield from (_from_tar_member(tar, info, name) for info in tar if _is_tar_cif(info))
     except _ARCHIVE_ERRORS as error:
-        yield ReadFailure(
-            name, Path(name).stem, f"bad-archive: {_message(error)}; the archive is damaged, fetch it again"
-        )
+        yield _failure(name, f"bad-archive: {_message(error)}; the archive is damaged, fetch it again")
 
 
-def _from_packed_tar(name: str) -> Iterator[InputItem | ReadFailure]:
-    with tarfile.open(name, "r|*") as tar:
-        for info in tar:
-            if not _is_tar_cif(info) or (file := tar.extractfile(info)) is None:
-                continue
-            source = f"{name}:{info.name}"
-            try:
-                _check_size(info.size)
-            except CifError as error:
-                yield ReadFailure(source, Path(info.name).stem, str(error))
-                continue
-            yield InputItem(source, name, data=file.read())
+def _from_tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> InputItem | ReadFailure:
+    """A member with its content, a link with that of the member it leads to."""
+    source = f"{name}:{info.name}"
+    try:
+        _check_size(info.size)
+        file = tar.extractfile(info)
+        data = file.read(MAX_FILE_BYTES + 1) if file else b""
+        _check_size(len(data))  # a link says nothing of it
+    except CifError as error:
+        return _failure(source, str(error))
+    except (KeyError, RecursionError, tarfile.StreamError):  # leads out of the archive, to itself, or back
+        reason = f"unreadable-file: a link to {info.linkname}, not followed here; unpack the archive"
+        return _failure(source, reason)
+    return InputItem(source, name, data=data)
 
 
 def _is_tar_cif(info: tarfile.TarInfo) -> bool:
-    return info.isfile() and _is_cif(info.name)
+    return (info.isfile() or info.islnk() or info.issym()) and _is_cif(info.name)
+
+
+def _failure(source: str, reason: str) -> ReadFailure:
+    return ReadFailure(source, stem_of(source), reason)
 
 
 def _check_size(n_bytes: int) -> None:

@@ -1,4 +1,6 @@
+import errno
 import io
+import os
 import pickle
 import tarfile
 import zipfile
@@ -144,13 +146,83 @@ def test_the_stream_is_lazy(folder):
     assert [next(stream).source for _ in range(3)] == [str(folder / "b.cif")] * 3
 
 
-def test_links_in_an_archive_are_not_followed(tmp_path):
-    path = tmp_path / "links.tar"
-    with tarfile.open(path, "w") as target:
-        link = tarfile.TarInfo("link.cif")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
-        target.addfile(link)
-        member = tarfile.TarInfo("real.cif")
+def linked_archive(path, mode):
+    with tarfile.open(path, mode) as target:
+        member = tarfile.TarInfo("sub/real.cif")
         member.size = len(GOOD)
         target.addfile(member, io.BytesIO(GOOD))
-    assert [item.source for item in expand_inputs([path])] == [f"{path}:real.cif"]
+        links = {"hard": "sub/real.cif", "soft": "sub/real.cif", "out": "/etc/hostname", "self": "self.cif"}
+        for name, place in links.items():
+            link = tarfile.TarInfo(f"{name}.cif")
+            link.type, link.linkname = tarfile.LNKTYPE if name == "hard" else tarfile.SYMTYPE, place
+            target.addfile(link)
+    return path
+
+
+def test_links_in_an_archive_have_the_content_of_its_members(tmp_path):
+    path = linked_archive(tmp_path / "links.tar", "w")
+    found = {entry.source.partition(":")[2]: entry for entry in expand_inputs([path])}
+    assert list(found) == ["hard.cif", "out.cif", "self.cif", "soft.cif", "sub/real.cif"]
+    assert all(found[name].read() == GOOD for name in ("hard.cif", "soft.cif", "sub/real.cif"))
+    assert all(found[name].reason.startswith("unreadable-file: a link") for name in ("out.cif", "self.cif"))
+
+
+def test_links_in_a_compressed_archive_are_failures(tmp_path):
+    path = linked_archive(tmp_path / "links.tar.gz", "w:gz")
+    member, *links = expand_inputs([path])
+    assert member.read() == GOOD
+    assert [link.reason.split(":")[0] for link in links] == ["unreadable-file"] * 4
+
+
+def test_members_of_one_name_have_each_their_content(folder):
+    path = folder / "twice.zip"
+    with zipfile.ZipFile(path, "w") as target:
+        target.writestr("b.cif", "# first")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            target.writestr("b.cif", "# second")
+    assert [own_name(item) for item in expand_inputs([path])] == ["first", "second"]
+
+
+def test_linked_folders_are_read_once(folder):
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "e.cif").write_bytes(GOOD)
+    (elsewhere / "back").symlink_to(folder)
+    for name, place in {"a-link": elsewhere, "b-link": elsewhere, "self": folder / "self"}.items():
+        (folder / name).symlink_to(place)
+    (folder / "sub" / "up").symlink_to(folder)
+    names = [item.source for item in expand_inputs([folder])]
+    assert names == [str(folder / member) for member in [*BY_NAME, "a-link/e.cif"]]
+
+
+def test_a_folder_that_cannot_be_listed_is_a_failure(folder, monkeypatch):
+    listed = os.scandir
+
+    def scandir(name):
+        if str(name).endswith("sub"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(name))
+        return listed(name)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # root may list any
+    *items, failure = expand_inputs([folder])
+    assert [item.source for item in items] == [str(folder / "a.CIF"), str(folder / "b.cif")]
+    assert failure.source == str(folder / "sub")
+    assert failure.reason.startswith("unreadable-folder: Permission denied")
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".cif", "@" + "x" * 300, "loop.cif", "nul\0.cif"])
+def test_names_that_cannot_be_looked_up_are_failures(folder, name):
+    (folder / "loop.cif").symlink_to(folder / "loop.cif")
+    name = str(folder / name) if name == "loop.cif" else name
+    *failures, item = expand_inputs(["-"], stdin=[name, f"{folder}/b.cif"])
+    assert [failure.reason.split(":")[0] for failure in failures] == ["unreadable-file"]
+    assert own_name(item) == "b.cif"
+    assert isinstance(next(expand_inputs([name])), ReadFailure)
+
+
+@pytest.mark.parametrize("name", ["pipe.cif", "pipe.tar.gz"])
+def test_a_pipe_is_a_failure(folder, name):
+    os.mkfifo(folder / name)
+    (item,) = expand_inputs([folder / name])
+    (failure,) = read_input(item)
+    assert failure.reason.startswith("unreadable-file: not a regular file")
