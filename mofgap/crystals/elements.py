@@ -7,6 +7,8 @@ from functools import lru_cache
 
 import gemmi
 
+# The heaviest element that an encoder has a place for.
+MAX_Z = 100
 # A one-letter reading of a longer name (OW1, Cx2) is believed for these alone: W of WAT1 is no tungsten.
 _ONE_LETTER_FALLBACK = frozenset("BCFHINOPS")
 _LETTERS = re.compile(r"[A-Za-z]+")

@@ -12,12 +12,15 @@ from mofgap.crystals import disorder as occupancy
 from mofgap.crystals.bonds import pairs_within
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import Disorder
-from mofgap.crystals.sites import CifError, Sites
+from mofgap.crystals.elements import MAX_Z
+from mofgap.crystals.sites import CifError, Sites, check_cell
 
 # The same element twice within this distance is one atom written twice.
 DUPLICATE_ANGSTROM = 0.1
 # No bond is shorter (H2 has 0.74 angstrom).
 IMPOSSIBLE_ANGSTROM = 0.5
+# Volume for each atom, far beyond any framework, that keeps neighbour searches cheap.
+ROOMIEST_ANGSTROM3 = 10_000.0
 # Stated and found compositions may differ by this share of all atoms: formulas are often rounded.
 _COMPOSITION_TOLERANCE = 0.005
 
@@ -32,6 +35,41 @@ def check_size(n_atoms: int, max_atoms: int) -> None:
         raise CifError(
             f"too-many-atoms: {n_atoms} atoms in the cell, the limit is {max_atoms}; "
             "give the primitive cell, or raise --max-atoms"
+        )
+
+
+def check_usable(crystal: Crystal) -> None:
+    """Does nothing to a structure that a model can compute with.
+
+    Raises:
+        CifError: no atoms, a coordinate that is no number, an impossible cell, or an unknown element.
+    """
+    if crystal.n_atoms == 0:
+        raise CifError("no-atoms: the structure has no atoms")
+    if not np.isfinite(crystal.frac_coords).all():
+        raise CifError("bad-coordinates: a coordinate is not finite; check the structure")
+    check_cell(crystal.cell)
+    check_room(crystal.cell, crystal.n_atoms)
+    numbers = np.unique(crystal.atomic_numbers)
+    strange = numbers[(numbers < 1) | (numbers > MAX_Z)].tolist()
+    if strange:
+        raise CifError(
+            f"unknown-element: no model knows atomic number {', '.join(map(str, strange))}; "
+            "correct or leave out the structure"
+        )
+
+
+def check_room(cell: NDArray[np.float64], n_atoms: int) -> None:
+    """Does nothing to a cell that its atoms could fill.
+
+    Raises:
+        CifError: it is far emptier than any framework.
+    """
+    volume = float(abs(np.linalg.det(cell)))
+    if volume > n_atoms * ROOMIEST_ANGSTROM3:
+        raise CifError(
+            f"bad-cell: {volume / n_atoms:.3g} Å³ for each atom, no framework has more than a few hundred; "
+            "correct the cell lengths, or complete the atoms"
         )
 
 
@@ -54,9 +92,10 @@ def settle(
         max_atoms: Largest number of atoms accepted.
 
     Raises:
-        CifError: disorder, too many atoms, or atoms on top of each other.
+        CifError: an empty cell, disorder, too many atoms, or atoms on top of each other.
     """
     cell, warnings = crystal.cell, list(crystal.warnings)
+    check_room(cell, len(sites))
     if disorder == "refuse":
         occupancy.refuse(sites)
     else:

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from mofgap.crystals.elements import MAX_Z
 from mofgap.crystals.graph import GraphConfig
 from mofgap.encoders.attention import neighbour_attention
 from mofgap.encoders.encoder import Encoder, Fixed
 
-MAX_Z = 100
 MASKED = 0
 """Atomic number that stands for a masked element in pretraining."""
 

@@ -12,10 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mofgap.crystals.cif import ReadFailure, read_cif_file
+from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.convert import crystal_from
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
+from mofgap.crystals.inputs import InputItem, read_input
+from mofgap.crystals.sites import CifError
+from mofgap.crystals.unit_cell import check_usable
 from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import Posterior, Uncertainty, posterior
@@ -191,12 +194,14 @@ def crystal_of(item: Any) -> Crystal:
     """One crystal from a structure object or the path of a CIF.
 
     Raises:
-        ValueError: The file cannot be read, or holds several structures.
+        ValueError: The file cannot be read, or holds several structures, or there is nothing to compute with.
         TypeError: It is no structure.
     """
     if not isinstance(item, str | Path):
-        return crystal_from(item)
-    entries = read_cif_file(Path(item))
+        crystal = crystal_from(item)
+        check_usable(crystal)
+        return crystal
+    entries = read_input(InputItem(str(item), str(item)))
     for entry in entries:
         if isinstance(entry, ReadFailure):
             raise ValueError(f"{entry.source}: {entry.reason}")
@@ -204,6 +209,10 @@ def crystal_of(item: Any) -> Crystal:
         raise ValueError(f"{item} holds {len(entries)} structures; use mofgap.screen, which takes several")
     entry = entries[0]
     assert isinstance(entry, Crystal)
+    try:
+        check_usable(entry)
+    except CifError as error:
+        raise ValueError(f"{entry.source}: {error}") from error
     return entry
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.cif import Entry, ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.inputs import InputItem, read_input
 from mofgap.crystals.sites import CifError
-from mofgap.crystals.unit_cell import check_size
-from mofgap.encoders.crystal_transformer import MAX_Z
+from mofgap.crystals.unit_cell import check_size, check_usable
 
 Source = InputItem | ReadFailure | Crystal
 """What is screened: a CIF still to be read, a name that leads nowhere, or a structure at hand."""
@@ -54,40 +51,25 @@ def read(source: Source, expected_sha256: str, *, disorder: Disorder, max_atoms:
     if isinstance(source, ReadFailure):
         return Reading(source.source, entries=(source,))
     if isinstance(source, Crystal):
-        return Reading(source.source, entries=(_checked(_usable(source, max_atoms)),))
+        return Reading(source.source, entries=(_checked(source, max_atoms),))
     digest = ""
     try:
         source = replace(source, data=source.read())
         digest = hashlib.sha256(source.data or b"").hexdigest()
-    except CifError:
+    except Exception:
         pass  # read_input meets the same trouble and names it
     if digest and digest == expected_sha256:
         return Reading(source.source, digest, unchanged=True)
     entries = read_input(source, disorder=disorder, max_atoms=max_atoms)
-    return Reading(source.source, digest, tuple(map(_checked, entries)))
+    return Reading(source.source, digest, tuple(_checked(entry, max_atoms) for entry in entries))
 
 
-def _checked(entry: Entry) -> Entry:
+def _checked(entry: Entry, max_atoms: int) -> Entry:
     if isinstance(entry, ReadFailure):
         return entry
-    numbers = np.unique(entry.atomic_numbers)
-    strange = numbers[(numbers < 1) | (numbers > MAX_Z)].tolist()
-    if strange:
-        reason = f"unknown-element: no model knows atomic number {', '.join(map(str, strange))}"
-        return ReadFailure(entry.source, entry.structure_id, f"{reason}; correct or leave out the structure")
-    return replace(entry, warnings=entry.warnings + check_crystal(entry))
-
-
-def _usable(crystal: Crystal, max_atoms: int) -> Entry:
-    """A structure handed over as an object, unless it cannot be computed with."""
     try:
-        if crystal.n_atoms == 0:
-            raise CifError("no-atoms: the structure has no atoms")
-        check_size(crystal.n_atoms, max_atoms)
-        if not (np.isfinite(crystal.cell).all() and np.isfinite(crystal.frac_coords).all()):
-            raise CifError("bad-coordinates: a coordinate is not finite; check the structure")
-        if crystal.volume < 1e-3 * crystal.n_atoms:
-            raise CifError("no-cell: the cell has no volume; set its three vectors")
+        check_size(entry.n_atoms, max_atoms)
+        check_usable(entry)
     except CifError as error:
-        return ReadFailure(crystal.source, crystal.structure_id, str(error))
-    return crystal
+        return ReadFailure(entry.source, entry.structure_id, str(error))
+    return replace(entry, warnings=entry.warnings + check_crystal(entry))

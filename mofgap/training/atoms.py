@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from mofgap.encoders.crystal_transformer import MASKED, MAX_Z
+from mofgap.crystals.elements import MAX_Z
+from mofgap.encoders.crystal_transformer import MASKED
 from mofgap.encoders.encoder import Encoder
 
 ATOM_TARGETS = {

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import ase
 import numpy as np
 import pytest
 import torch
@@ -27,6 +28,32 @@ def test_every_kind_of_structure_gives_the_same_gap(
     assert isinstance(expected, float)
     for structure in (to_pymatgen(crystal), to_ase(crystal), path, str(path)):
         assert predictor.predict(structure) == pytest.approx(expected, abs=1e-4), type(structure)
+
+
+def test_structures_without_sense_are_refused_by_name(
+    predictor: GapPredictor, make_crystal: MakeCrystal, tmp_path: Path
+) -> None:
+    good = make_crystal(0)
+    nan, og = good.frac_coords * np.nan, np.array([118, *good.atomic_numbers[1:]])
+    thin = replace(good, cell=good.cell * [[1], [1], [1e-5]])
+    dummy = to_pymatgen(good)
+    dummy.replace(0, "X")
+    empty = ase.Atoms(cell=np.eye(3) * 5, pbc=True)
+    (tmp_path / "el_Og.cif").write_text(write_cif(replace(good, atomic_numbers=og)))
+    for name, structures in {
+        "no-atoms": [empty],
+        "bad-coordinates": [replace(good, frac_coords=nan)],
+        "bad-cell": [
+            thin,
+            to_ase(thin),
+            replace(good, cell=good.cell * np.nan),
+            replace(good, cell=good.cell * 90),
+        ],
+        "unknown-element": [replace(good, atomic_numbers=og), dummy, tmp_path / "el_Og.cif"],
+    }.items():
+        for structure in structures:
+            with pytest.raises(ValueError, match=f"{name}: "):
+                predictor.predict(structure)
 
 
 def test_several_structures_give_arrays_in_their_order(

@@ -124,7 +124,7 @@ def test_objects_that_cannot_be_computed_fail_by_name(cifs: Path, tiny: GapPredi
     bad = {
         "no-atoms": replace(good, frac_coords=np.empty((0, 3)), atomic_numbers=np.empty(0, dtype=np.int64)),
         "bad-coordinates": replace(good, frac_coords=good.frac_coords * np.nan),
-        "no-cell": replace(good, cell=np.ones((3, 3))),
+        "bad-cell": replace(good, cell=np.ones((3, 3))),
         "unknown-element": replace(good, atomic_numbers=good.atomic_numbers + 100),
         "too-many-atoms": good,
     }
