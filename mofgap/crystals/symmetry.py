@@ -99,6 +99,12 @@ def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[NDArray[np.float
     if not len(ops):
         return _from_name(group, name, vague)
     warnings = []
+    identity = np.eye(3, 4)
+    away = ops - identity
+    away[:, :, 3] %= 1.0
+    if away.any(axis=(1, 2)).all():
+        ops = np.concatenate([identity[None], ops])
+        warnings.append("missing-identity: the operators listed lack x,y,z, which was added; check them")
     if group is not None and len(group) != len(ops):
         warnings.append(
             f"symmetry-disagreement: {len(ops)} operators listed and used, but {name} has {len(group)}"

@@ -109,6 +109,15 @@ def test_operators_that_form_no_group_are_pointed_out():
     assert [warning.split(":")[0] for warning in crystal.warnings] == ["symmetry-not-a-group"]
 
 
+@pytest.mark.parametrize("name", ["P -1", "P 21/c"])
+def test_a_list_without_the_identity_is_completed(name):
+    text = cif_text(gemmi.SpaceGroup(name), (1, 2, 3), named=False)
+    (whole,) = read_cif(text)
+    (crystal,) = read_cif(text.replace("'x,y,z'\n", ""))
+    assert same_positions(crystal.frac_coords, whole.frac_coords)
+    assert [warning.split(":")[0] for warning in crystal.warnings] == ["missing-identity"]
+
+
 @pytest.mark.parametrize(
     ("triplet", "row", "expected"),
     [
