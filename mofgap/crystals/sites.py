@@ -16,6 +16,8 @@ _CARTN = tuple(f"_atom_site_Cartn_{axis}" for axis in "xyz")
 # Far outside what any crystal has, near enough to keep neighbour searches cheap.
 THINNEST_CELL_ANGSTROM = 0.5
 LONGEST_EDGE_ANGSTROM = 1000.0
+# Refinements may end a little above a full site.
+FULLEST_OCCUPANCY = 1.02
 
 
 class CifError(ValueError):
@@ -132,7 +134,7 @@ def sites_of(
         rows.append((fract.x, fract.y, fract.z))
     warnings: list[str] = []
     frac_coords = np.array(rows, dtype=np.float64).reshape(-1, 3)
-    if not block.find_values(_FRACT[0]):
+    if not all(block.find_values(tag) for tag in _FRACT):
         frac_coords = _from_cartesian(block, cell)
         warnings.append("cartesian-coordinates: only Cartesian coordinates given, taken with a along x")
     if len(frac_coords) != len(labels) or not labels:
@@ -141,6 +143,7 @@ def sites_of(
     if not block.find_values("_atom_site_type_symbol"):
         symbols = [""] * len(labels)  # gemmi repeats the labels there
     numbers = _atomic_numbers(labels, symbols, formula, warnings)
+    warnings += _odd_occupancies(block, labels)
     assemblies, groups = _disorder_columns(block, len(labels))
     sites = Sites(
         tuple(labels), numbers, frac_coords, np.array(occupancies, dtype=np.float64), assemblies, groups
@@ -155,9 +158,27 @@ def formula_of(block: cif.Block) -> dict[int, float]:
 
 
 def _from_cartesian(block: cif.Block, cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not all(block.find_values(tag) for tag in _CARTN):
+        raise CifError(
+            "missing-coordinates: not all of x, y and z have a column; export the file with its coordinates"
+        )
     table = block.find(list(_CARTN))
     cart = np.array([[cif.as_number(value) for value in row] for row in table], dtype=np.float64)
     return cart.reshape(-1, 3) @ np.linalg.inv(cell)
+
+
+def _odd_occupancies(block: cif.Block, labels: list[str]) -> list[str]:
+    """A warning of occupancies that are none; like those that are not given they count as 1."""
+    given = zip(labels, block.find_values("_atom_site_occupancy"), strict=False)
+    odd = [
+        f"{label} ({value})"
+        for label, value in given
+        if value not in ("?", ".") and not cif.as_number(value) <= FULLEST_OCCUPANCY
+    ]
+    if not odd:
+        return []
+    more = f" and {len(odd) - 4} more" if len(odd) > 4 else ""
+    return [f"odd-occupancy: {', '.join(odd[:4])}{more} counted as 1; correct _atom_site_occupancy"]
 
 
 def _disorder_columns(block: cif.Block, n_sites: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -202,6 +202,24 @@ def test_absurd_values_are_refused_quickly(before, after, reason):
     assert only(read_cif(GOOD.replace(before, after))).reason.startswith(f"{reason}: ")
 
 
+@pytest.mark.parametrize("axis", ["y", "z"])
+@pytest.mark.parametrize("kind", ["fract", "Cartn"])
+def test_a_missing_column_of_coordinates_is_refused(axis, kind):
+    text = (CIFS / "cartesian.cif").read_text() if kind == "Cartn" else GOOD
+    text = text.replace(f"_atom_site_{kind}_{axis}", f"_atom_site_other_{axis}")
+    assert only(read_cif(text)).reason.startswith("missing-coordinates: ")
+
+
+@pytest.mark.parametrize("value", ["100", "1.5", "nan", "inf", "abc"])
+def test_an_occupancy_that_is_none_counts_as_one_with_a_warning(value):
+    text = GOOD.replace("_fract_z\n", "_fract_z\n_atom_site_occupancy\n").replace("0.00000\n", "0.00000 1\n")
+    assert only(read_cif(text)).warnings == ()
+    crystal = only(read_cif(text.replace("0.05000 0.00000 1", f"0.05000 0.00000 {value}")))
+    assert crystal.n_atoms == 5
+    (warning,) = crystal.warnings
+    assert warning.startswith(f"odd-occupancy: O1 ({value}), O2 ({value}) ")
+
+
 def test_a_missing_file_is_a_failure():
     failure = only(read_cif_file(CIFS / "nowhere.cif"))
     assert failure.reason.startswith("unreadable-file: No such file")
