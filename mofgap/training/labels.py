@@ -78,14 +78,14 @@ def read_labels(
     if split_column != "split":
         _check_column(split_column, frame, path)
     gaps = pd.to_numeric(frame[target], errors="coerce")
-    usable = gaps.notna() & (gaps >= 0)
+    usable = np.isfinite(gaps) & (gaps >= 0)
     skipped += [f"{name}: no {target} of at least 0 eV" for name in frame.structure_id[~usable]]
     frame = frame.assign(**{target: gaps})[usable].reset_index(drop=True)
     if split_column in frame.columns:
         frame = frame.assign(split=frame[split_column])
-        unknown = set(frame.split) - set(SPLITS)
+        unknown = sorted(map(str, set(frame.split) - set(SPLITS)))
         if unknown:
-            raise TableError(f"{path}: {split_column} may be {', '.join(SPLITS)}, not {sorted(unknown)[0]!r}")
+            raise TableError(f"{path}: {split_column} may be {', '.join(SPLITS)}, not {unknown[0]!r}")
     elif len(frame) < few:
         frame, needed = frame.assign(split="train"), ("train",)
     else:
@@ -109,11 +109,14 @@ def _join(path: Path, cifs: Path) -> tuple[pd.DataFrame, list[str]]:
     id_column = next((name for name in LABEL_IDS if name in labels.columns), None)
     if id_column is None:
         raise TableError(f"{path}: no identifier column; expected one of {', '.join(LABEL_IDS)}")
-    labels["structure_id"] = labels[id_column].str.removesuffix(".cif")
+    labels["structure_id"] = labels[id_column].str.removesuffix(".cif").fillna("")
+    nameless = labels.structure_id == ""
+    skipped = [f"{path.name}, row {row + 1}: no {id_column}" for row in np.flatnonzero(nameless)]
+    labels = labels[~nameless]
     repeated = labels.structure_id[labels.structure_id.duplicated()]
     if len(repeated):
         raise TableError(f"{path}: {repeated.iloc[0]} is labelled more than once")
-    wanted, rows, skipped = set(labels.structure_id), {}, []
+    wanted, rows = set(labels.structure_id), {}
     for item in expand_inputs([str(cifs)]):
         entries = read_input(item) if isinstance(item, InputItem) else [item]
         for entry in entries:

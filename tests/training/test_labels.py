@@ -55,6 +55,26 @@ def test_labels_are_joined_to_structures_by_file_name(study: Study) -> None:
     assert rows == list(range(30))
 
 
+def test_labels_without_a_name_or_a_finite_gap_are_skipped(study: Study) -> None:
+    path, cifs = study()
+    table = pd.read_csv(path)
+    table.loc[0, "gap_ev"] = np.inf
+    pd.concat([table, pd.DataFrame({"name": ["", None], "gap_ev": [1.0, 2.0]})]).to_csv(path, index=False)
+    labels = read_labels(path, cifs, "gap_ev")
+    assert len(labels.frame) == 29
+    assert labels.skipped == (
+        "labels.csv, row 31: no name",
+        "labels.csv, row 32: no name",
+        "mof-000: no gap_ev of at least 0 eV",
+    )
+
+
+def test_an_unknown_split_is_named_beside_an_empty_one(study: Study) -> None:
+    path, cifs = study(30, split=["train"] * 20 + ["val"] * 8 + [None, "tset"])
+    with pytest.raises(TableError, match="split may be train, val, test, not 'nan'"):
+        read_labels(path, cifs, "gap_ev")
+
+
 @pytest.mark.parametrize("ending", ["", ".cif"])
 def test_names_may_be_numbers_and_may_carry_the_ending(study: Study, ending: str) -> None:
     names = [f"{i:05d}" for i in range(30)]
