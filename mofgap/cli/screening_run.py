@@ -127,6 +127,8 @@ class Run:
         journal = _journal_path(self.target)
         if not self.output.parent.is_dir():
             raise typer.BadParameter(f"there is no folder {self.output.parent}", param_hint="--output")
+        if self.target.is_dir():
+            raise typer.BadParameter(f"{self.target} is a folder; name a file", param_hint="--output")
         if self.force:
             return
         if journal.exists() and not self.resume:

@@ -90,8 +90,9 @@ def screen(
 
     settings = Settings(window, uncertainty, samples, seed, batch_atoms, max_atoms, disorder, coverage)
     order = ranking(rank_by, settings.window)
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
+    for name, value in {"workers": workers, "top": top}.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
     predictor = _predictor(model, level, device)
     stream = stream_rows(sources_of(structures), predictor, settings, workers)
     rows = [row for rows in _with_bar(stream, progress) for row in rows]

@@ -43,6 +43,8 @@ class Settings:
             low, high = self.window
             if math.isnan(low) or math.isnan(high) or low > high:
                 raise ValueError(f"a window needs its lower end first, not {low} {high}")
+            if low == high and math.isinf(low):
+                raise ValueError(f"the ends of a window may not be the same infinity, {low}")
             object.__setattr__(self, "window", (float(low), float(high)))
         if self.uncertainty not in UNCERTAINTIES:
             raise ValueError(

@@ -51,11 +51,13 @@ def test_help_takes_half_a_second_of_the_processor_at_most() -> None:
         ([], "Usage"),
         (["--window", "3", "1"], "lower end"),
         (["--window", "nan", "1"], "lower end"),
+        (["--window", "inf", "inf"], "same infinity"),
         (["--rank-by", "window"], "needs a window"),
         (["--rank-by", "best"], "best"),
         (["-o", "table.txt"], ".parquet"),
         (["-o", "no-folder/table.csv"], "no-folder"),
         (["-o", "old.csv"], "--force"),
+        (["-o", "folder.csv", "--force"], "is a folder"),
         (["-o", "half.csv"], "--resume"),
         (["-o", "old.csv", "--resume"], "complete"),
         (["--resume"], "needs -o"),
@@ -74,6 +76,7 @@ def test_wrong_usage_exits_with_2(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     Path("old.csv").write_text("precious")
+    Path("folder.csv").mkdir()
     Path("half.csv.partial.jsonl").write_text("")
     result = CliRunner().invoke(app, ["screen", *(["x.cif"] if arguments else []), *arguments])
     assert result.exit_code == 2

@@ -135,6 +135,11 @@ def test_objects_that_cannot_be_computed_fail_by_name(cifs: Path, tiny: GapPredi
         mofgap.screen([3.5], model=tiny)
 
 
+def test_fewer_rows_than_one_cannot_be_kept(cifs: Path, tiny: GapPredictor) -> None:
+    with pytest.raises(ValueError, match="top must be at least 1, not -1"):
+        mofgap.screen(str(cifs / "s0.cif"), model=tiny, top=-1)
+
+
 def test_one_structure_that_breaks_the_model_leaves_the_others(cifs: Path, tiny: GapPredictor) -> None:
     crystals = [c for i in range(2) for c in crystals_in(cifs / f"s{i}.cif")]
 
