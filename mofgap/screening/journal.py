@@ -15,6 +15,11 @@ from typing import Any, BinaryIO
 
 from mofgap.screening.row import Row, plain_values
 
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
+
 VERSION = 2
 
 
@@ -42,19 +47,23 @@ class Journal:
         finished: The inputs that were done before, by name.
 
     Raises:
-        JournalError: It is no journal, or was begun with another header.
+        JournalError: It is no journal, was begun with another header, or another process writes it.
         OSError: It cannot be written.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any], *, resume: bool) -> None:
         self.path = path
         self.finished: dict[str, Finished] = {}
-        kept = self._load({"version": VERSION, **header}) if resume and path.exists() else 0
-        self._file: BinaryIO = path.open("r+b" if kept else "wb")
-        self._file.seek(kept)
-        self._file.truncate()
-        if not kept:
-            self._append({"version": VERSION, **header})
+        self._file: BinaryIO = path.open("a+b")
+        try:
+            self._lock()
+            kept = self._load({"version": VERSION, **header}) if resume else 0
+            self._file.truncate(kept)
+            if not kept:
+                self._append({"version": VERSION, **header})
+        except BaseException:
+            self.close()
+            raise
 
     def add(self, source: str, finished: Finished) -> None:
         """Record an input."""
@@ -70,6 +79,19 @@ class Journal:
         self.close()
         self.path.unlink(missing_ok=True)
 
+    def _lock(self) -> None:
+        """Keep other runs off the file until it is closed, or this process ends."""
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise JournalError(
+                f"{self.path} is being written by another process; wait for it, or name another output"
+            ) from error
+        except OSError:
+            pass  # some network file systems know no locks
+
     def _append(self, content: Mapping[str, Any]) -> None:
         # ASCII: names that are no valid Unicode survive as escapes.
         self._file.write(json.dumps(content, separators=(",", ":")).encode("ascii") + b"\n")
@@ -78,17 +100,17 @@ class Journal:
     def _load(self, header: Mapping[str, Any]) -> int:
         """Fill `finished`; returns the length in bytes of the whole lines, 0 for a file without any."""
         kept = 0
-        with self.path.open("rb") as file:
-            for line in file:
-                content = self._parse(line)
-                if content is None:
-                    break
-                if kept == 0:
-                    self._compare(content, json.loads(json.dumps(header)))
-                else:
-                    rows = tuple(Row(**row) for row in content["rows"])
-                    self.finished[content["source"]] = Finished(content["sha256"], rows)
-                kept += len(line)
+        self._file.seek(0)
+        for line in self._file:
+            content = self._parse(line)
+            if content is None:
+                break
+            if kept == 0:
+                self._compare(content, json.loads(json.dumps(header)))
+            else:
+                rows = tuple(Row(**row) for row in content["rows"])
+                self.finished[content["source"]] = Finished(content["sha256"], rows)
+            kept += len(line)
         return kept
 
     def _parse(self, line: bytes) -> dict[str, Any] | None:

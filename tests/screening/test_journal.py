@@ -59,6 +59,18 @@ def test_damage_in_the_middle_is_refused(tmp_path: Path) -> None:
         Journal(tmp_path / "j", HEADER, resume=True)
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_journal_that_another_run_writes_is_left_alone(tmp_path: Path, resume: bool) -> None:
+    write(tmp_path / "j")
+    whole = (tmp_path / "j").read_bytes()
+    running = Journal(tmp_path / "j", HEADER, resume=True)
+    with pytest.raises(JournalError, match="another process"):
+        Journal(tmp_path / "j", HEADER, resume=resume)
+    assert (tmp_path / "j").read_bytes() == whole
+    running.close()
+    Journal(tmp_path / "j", HEADER, resume=resume).close()
+
+
 def test_without_resume_it_begins_anew_and_goes_when_done(tmp_path: Path) -> None:
     write(tmp_path / "j")
     journal = Journal(tmp_path / "j", HEADER, resume=False)
