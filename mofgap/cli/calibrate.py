@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.options import MaxAtoms, PartialOccupancies
 from mofgap.cli.skipped import tell_skipped
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def calibrate(
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Model folder to write.")
     ] = Path("calibrated"),
     target: Annotated[str, typer.Option(help="Column of the gaps, eV.")] = "gap_ev",
+    max_atoms: MaxAtoms = 1000,
+    disorder: PartialOccupancies = "refuse",
 ) -> None:
     """Fit the error bars of a model to labelled structures that it was not trained on.
 
@@ -49,7 +52,7 @@ def calibrate(
     try:
         source = find_model(model)
         predictor = load_model(source, "cpu")
-        table = read_labels(labels, cifs, target, needed=())
+        table = read_labels(labels, cifs, target, needed=(), disorder=disorder, max_atoms=max_atoms)
         tell_skipped(table.skipped)
         found = recalibrate(predictor, table)
         about = replace(predictor.about, name=output.name)

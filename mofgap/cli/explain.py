@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.options import MaxAtoms, PartialOccupancies
 
 if TYPE_CHECKING:
     from mofgap.crystals.crystal import Crystal
@@ -26,6 +27,8 @@ def explain(
     model: Annotated[
         str, typer.Option(metavar="NAME|FOLDER", help="A shipped model, or a model folder.")
     ] = "qmof-pbe",
+    max_atoms: MaxAtoms = 1000,
+    disorder: PartialOccupancies = "refuse",
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
 ) -> None:
     """Show which atoms carry the gap and its uncertainty.
@@ -39,7 +42,7 @@ def explain(
     paths = _outputs(file, output, force)
     try:
         predictor = load_model(model, "cpu")
-        crystal = crystal_of(file)
+        crystal = crystal_of(file, disorder=disorder, max_atoms=max_atoms)
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
     found = attribute(predictor.model, crystal)

@@ -14,6 +14,10 @@ Method = Literal["balora", "lora", "full"]
 Uncertainty = Literal["closed-form", "weights", "rows"]
 
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training structures.")]
+MaxAtoms = Annotated[int, typer.Option(min=1, help="Largest cell that is accepted.")]
+PartialOccupancies = Annotated[
+    Disorder, typer.Option(help="Partial occupancies: refuse the file, or keep the majority occupants.")
+]
 BatchAtoms = Annotated[int, typer.Option(min=1, help="Atoms of a batch.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder to keep graphs in.")]
 TrainingDevice = Annotated[Device, typer.Option(help="Where to train.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mofgap.cli.options import Device, Disorder, Uncertainty
+from mofgap.cli.options import Device, MaxAtoms, PartialOccupancies, Uncertainty
 from mofgap.screening.levels import DEFAULT, MODELS, Level
 from mofgap.screening.rank import Novel, RankBy
 
@@ -55,10 +55,6 @@ SamplesOption = Annotated[
     int, typer.Option(min=0, metavar="S", help="Samples of weights or rows; 0 gives the mean alone.")
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the samples.")]
-MaxAtomsOption = Annotated[int, typer.Option(min=1, help="Largest cell that is accepted.")]
-DisorderOption = Annotated[
-    Disorder, typer.Option(help="Partial occupancies: refuse the file, or keep the majority occupants.")
-]
 CoverageOption = Annotated[
     float, typer.Option(metavar="0.5..0.99", help="Of the intervals; names their columns.")
 ]
@@ -92,8 +88,8 @@ def screen(
     uncertainty: UncertaintyOption = "closed-form",
     samples: SamplesOption = 32,
     seed: SeedOption = 0,
-    max_atoms: MaxAtomsOption = 1000,
-    disorder: DisorderOption = "refuse",
+    max_atoms: MaxAtoms = 1000,
+    disorder: PartialOccupancies = "refuse",
     coverage: CoverageOption = 0.9,
     novelty: NoveltyOption = "keep",
     workers: WorkersOption = 1,

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.cif import MAX_ATOMS, ReadFailure
 from mofgap.crystals.convert import crystal_from
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
 from mofgap.crystals.inputs import InputItem, read_input
 from mofgap.crystals.sites import CifError
@@ -190,8 +191,13 @@ class GapPredictor:
         return (found.gap_ev, found.gap_std_ev) if return_std else found.gap_ev
 
 
-def crystal_of(item: Any) -> Crystal:
+def crystal_of(item: Any, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS) -> Crystal:
     """One crystal from a structure object or the path of a CIF.
+
+    Args:
+        item: A pymatgen ``Structure``, ASE ``Atoms``, `Crystal` or path.
+        disorder: What to do about partial occupancies in a file.
+        max_atoms: Largest cell of a file that is accepted.
 
     Raises:
         ValueError: The file cannot be read, or holds several structures, or there is nothing to compute with.
@@ -201,7 +207,7 @@ def crystal_of(item: Any) -> Crystal:
         crystal = crystal_from(item)
         check_usable(crystal)
         return crystal
-    entries = read_input(InputItem(str(item), str(item)))
+    entries = read_input(InputItem(str(item), str(item)), disorder=disorder, max_atoms=max_atoms)
     for entry in entries:
         if isinstance(entry, ReadFailure):
             raise ValueError(f"{entry.source}: {entry.reason}")

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.cif import MAX_ATOMS, ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import TableError, read_table
+from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
 
 SPLITS = ("train", "val", "test")
@@ -50,6 +51,8 @@ def read_labels(
     seed: int = 0,
     needed: Sequence[str] = ("train", "val"),
     few: int = 0,
+    disorder: Disorder = "refuse",
+    max_atoms: int = MAX_ATOMS,
 ) -> Labels:
     """Read labelled structures.
 
@@ -62,6 +65,8 @@ def read_labels(
         seed: Of that deal.
         needed: Splits that must not be empty.
         few: Fewer structures than this are not dealt out: all go to ``train``.
+        disorder: What to do about partial occupancies in CIFs.
+        max_atoms: Largest cell of a CIF that is accepted.
 
     Raises:
         TableError: Naming the file and what is missing.
@@ -73,7 +78,7 @@ def read_labels(
     elif cifs is None:
         raise TableError(f"{path} holds labels only: name the folder of their CIFs too")
     else:
-        frame, skipped = _join(path, cifs)
+        frame, skipped = _join(path, cifs, disorder, max_atoms)
     _check_column(target, frame, path)
     if split_column != "split":
         _check_column(split_column, frame, path)
@@ -103,7 +108,7 @@ def _check_column(name: str, frame: pd.DataFrame, path: Path) -> None:
         raise TableError(f"{path}: no column {name!r}{hint}")
 
 
-def _join(path: Path, cifs: Path) -> tuple[pd.DataFrame, list[str]]:
+def _join(path: Path, cifs: Path, disorder: Disorder, max_atoms: int) -> tuple[pd.DataFrame, list[str]]:
     """Labels of a CSV joined to structures by identifier; whatever finds no partner is listed."""
     labels = pd.read_csv(path, dtype=dict.fromkeys(LABEL_IDS, str))
     id_column = next((name for name in LABEL_IDS if name in labels.columns), None)
@@ -118,7 +123,11 @@ def _join(path: Path, cifs: Path) -> tuple[pd.DataFrame, list[str]]:
         raise TableError(f"{path}: {repeated.iloc[0]} is labelled more than once")
     wanted, rows = set(labels.structure_id), {}
     for item in expand_inputs([str(cifs)]):
-        entries = read_input(item) if isinstance(item, InputItem) else [item]
+        entries = (
+            read_input(item, disorder=disorder, max_atoms=max_atoms)
+            if isinstance(item, InputItem)
+            else [item]
+        )
         for entry in entries:
             if isinstance(entry, ReadFailure):
                 skipped.append(f"{entry.source}: {entry.reason}")

@@ -96,6 +96,17 @@ def test_command_writes_what_it_shows(tmp_path: Path, model_folder: Path) -> Non
     assert again.exit_code == 2 and "--force" in again.output
 
 
+def test_command_reads_disorder_and_cells_as_asked(tmp_path: Path, model_folder: Path) -> None:
+    cif = Path(__file__).parents[1] / "fixtures" / "cifs" / "partial_occupancy.cif"
+    for options, message in (
+        ([], "--disorder majority"),
+        (["--disorder", "majority"], ""),
+        (["--disorder", "majority", "--max-atoms", "4"], "--max-atoms"),
+    ):
+        done = CliRunner().invoke(app, ["explain", str(cif), "--model", str(model_folder), *options])
+        assert done.exit_code == (1 if message else 0) and message in done.output, done.output
+
+
 def test_command_names_the_file_it_cannot_read(tmp_path: Path, model_folder: Path) -> None:
     (tmp_path / "bad.cif").write_text("data_x\n")
     done = CliRunner().invoke(app, ["explain", str(tmp_path / "bad.cif"), "--model", str(model_folder)])

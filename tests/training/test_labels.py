@@ -69,6 +69,18 @@ def test_labels_without_a_name_or_a_finite_gap_are_skipped(study: Study) -> None
     )
 
 
+def test_disorder_and_large_cells_are_read_as_asked(study: Study) -> None:
+    path, cifs = study()
+    mof = cifs / "mof-000.cif"
+    mof.write_text(mof.read_text().replace("_fract_z\n", "_fract_z\n_atom_site_occupancy\n"))
+    lines = (f"{line} 0.6" if line.startswith(("Zn1", "O1", "C1", "H1")) else line for line in mof.open())
+    mof.write_text("\n".join(line.replace("\n", "") for line in lines))
+    assert "partial-occupancy" in read_labels(path, cifs, "gap_ev").skipped[0]
+    assert not read_labels(path, cifs, "gap_ev", disorder="majority").skipped
+    with pytest.raises(TableError, match="no label"):
+        read_labels(path, cifs, "gap_ev", max_atoms=3)
+
+
 def test_an_unknown_split_is_named_beside_an_empty_one(study: Study) -> None:
     path, cifs = study(30, split=["train"] * 20 + ["val"] * 8 + [None, "tset"])
     with pytest.raises(TableError, match="split may be train, val, test, not 'nan'"):
