@@ -231,7 +231,7 @@ def _open_shell_metal(bonded: _Bonded) -> str:
     if not found:
         return ""
     names = ", ".join(gemmi.Element(number).name for number in found)
-    return f"open-shell-metal: {names} may carry unpaired electrons; PBE errs more on such gaps"
+    return f"open-shell-metal: {names} may carry unpaired electrons; DFT gaps err more there"
 
 
 def _odd_density(bonded: _Bonded) -> str:
