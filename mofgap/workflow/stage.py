@@ -67,8 +67,8 @@ class Stage:
 def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) -> bool:
     """Do a stage, unless it is done already with the same inputs, code and configuration.
 
-    What a stage left that was asked for something else is removed first. What it left when it was killed on
-    the same errand stays, for it to go on with.
+    What a stage left that was asked for something else is removed first, and so is what it finished and what
+    was damaged since. What it left when it was killed on the same errand stays, for it to go on with.
 
     Returns:
         Whether there was anything to do.
@@ -88,7 +88,7 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
         if last.get("key") == key and last.get("end") and folder.intact(last["outputs"]):
             folder.done(stage.name).touch()
             return False
-        if last and last.get("key") != key:
+        if last and (last.get("key") != key or last.get("end")):
             _remove(folder, stage.writes)
         begun = {"stage": stage.name, "key": key, "request": request, "inputs": inputs, "start": _now()}
         folder.write_record(stage.name, begun)
