@@ -6,6 +6,7 @@ import csv
 import logging
 import math
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,6 +185,7 @@ def fit(
         raise TrainingError(f"{folder} holds a training already: resume it, or choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and its device list
+    warnings.filterwarnings("ignore", "Checkpoint directory .* not empty")  # it holds files of ours
     kept = [ModelCheckpoint(folder, filename="last", monitor=None, enable_version_counter=False)]
     extra: list[Callback] = [RichProgressBar()] if compute.progress else []
     if monitor is not None:

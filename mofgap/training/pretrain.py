@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from mofgap.configuration import digest
 from mofgap.crystals.dataset import TableError, cached_store
 from mofgap.crystals.graph import GraphConfig
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
 from mofgap.training.atoms import ATOM_TARGETS, SIZE_ONLY, AtomHeads, PretrainConfig
+from mofgap.training.claim import claim, structures_digest
 from mofgap.training.encoder_folder import save_encoder
 from mofgap.training.loop import ANYTHING, Compute, fit, loader, warmup_cosine
 
@@ -110,12 +113,20 @@ def pretrain(
 
     Raises:
         TableError: The table lacks a split, or a value of each atom.
+        TrainingError: The folder holds a training already and ``resume`` is off, or another training.
     """
     for split in ("train", "val"):
         if "split" not in frame.columns or not (frame.split == split).any():
             raise TableError(f"pretraining needs rows of split {split!r}")
     frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
     target = atom_targets(frame)
+    made_of = {
+        "settings": digest(encoder_config, config),
+        "structures": structures_digest(frame),
+        "targets": hashlib.sha256(target.numpy().tobytes()).hexdigest(),
+        "splits": digest(frame.split.tolist()),
+    }
+    claim(folder, made_of, resume=resume)
     graph = GraphConfig(encoder_config.n_neighbours, encoder_config.cutoff_angstrom)
     store = cached_store(frame, graph, cache)
     positions = {split: np.flatnonzero(frame.split == split).tolist() for split in ("train", "val")}

@@ -14,11 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mofgap.configuration import digest
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import GraphStore, cached_store, table_crystals
-from mofgap.gap.folder import About, encoder_weights, read_model, save_model
+from mofgap.gap.folder import CONFIG, About, encoder_weights, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import Posterior, posterior, remember
+from mofgap.training.claim import claim, structures_digest
 from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
 from mofgap.training.labels import Labels
 from mofgap.training.loop import ANYTHING, METRICS, Compute, TrainingError, seconds_trained
@@ -123,16 +125,17 @@ def train(
         compute: What it runs on.
 
     Raises:
-        TrainingError: The folder holds a training already and ``resume`` is off, or no epochs are to be run
-            and there is no gap model to go on from.
+        TrainingError: The folder holds a training already and ``resume`` is off, or one of other labels,
+            structures or settings; or no epochs are to be run and there is no gap model to go on from.
         ModelError: The encoder's weights do not fit, or the gap model cannot be used.
     """
     model, parent = _begin(model_config, start, config)
     if parent is None and not config.epochs:
         raise TrainingError("0 epochs leave a model as it was: they need one to start from")
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) if config.epochs else 0
-    data = Labelled.of(labels, cached_store(labels.frame, model.graph_config, cache))
     work = folder / "training"
+    claim(work, _made_of(labels, model_config, config, start), resume=resume)
+    data = Labelled.of(labels, cached_store(labels.frame, model.graph_config, cache))
     run = partial(
         finetune,
         config=config,
@@ -154,6 +157,21 @@ def train(
     report = asdict(outcome) | {"training": asdict(config), "n_train": len(data.train)}
     (folder / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return outcome
+
+
+def _made_of(
+    labels: Labels, model_config: GapModelConfig | None, config: FinetuneConfig, start: Path
+) -> dict[str, str]:
+    """Digests of all that the weights depend on, but for the devices, which may change."""
+    frame = labels.frame
+    weights = start / CONFIG if start.is_dir() else start  # the first holds the hashes of the others
+    return {
+        "settings": digest(config, model_config),
+        "start": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "structures": structures_digest(frame),
+        "labels": hashlib.sha256(frame[labels.target].to_numpy(dtype=np.float64).tobytes()).hexdigest(),
+        "splits": digest(frame.split.tolist()),
+    }
 
 
 def _cross_fit(

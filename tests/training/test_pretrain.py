@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,18 @@ def test_an_interrupted_pretraining_ends_in_the_same_weights(
         pd.read_csv(tmp_path / folder / "metrics.csv").drop(columns="seconds") for folder in ("whole", "cut")
     ]
     pd.testing.assert_frame_equal(*logs)
+
+
+def test_a_pretraining_is_not_taken_up_as_another(
+    tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig
+) -> None:
+    written = run(tiny_frame, tmp_path, tiny_encoder).read_bytes()
+    turned = tiny_frame.assign(pbe_cm5_charge_e=[-v for v in tiny_frame.pbe_cm5_charge_e])
+    with pytest.raises(TrainingError, match="holds a training with other targets: resume it with"):
+        run(turned, tmp_path, tiny_encoder, resume=True)
+    with pytest.raises(TrainingError, match="holds a training with other settings: resume it with"):
+        run(tiny_frame, tmp_path, replace(tiny_encoder, width=8), resume=True)
+    assert run(tiny_frame, tmp_path, tiny_encoder, resume=True).read_bytes() == written
 
 
 def test_a_folder_in_use_is_not_overwritten(

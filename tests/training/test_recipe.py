@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mofgap.crystals.dataset import table_crystals
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
@@ -96,6 +96,47 @@ def test_a_trained_model_is_resumed_or_left_alone(
     after = load_file(folder / "model.safetensors") | load_file(folder / "adapter/adapter_model.safetensors")
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert json.loads((folder / "metrics.json").read_text())["metrics"] == report["metrics"]
+
+
+@pytest.mark.parametrize("other", ["labels", "structures", "splits", "settings", "start"])
+def test_a_training_is_not_taken_up_as_another(
+    tmp_path: Path,
+    tiny_frame: pd.DataFrame,
+    tiny_encoder: CrystalTransformerConfig,
+    encoder_file: Path,
+    other: str,
+) -> None:
+    table, folder, start = tmp_path / "table.parquet", tmp_path / "model", encoder_file
+    tiny_frame.to_parquet(table)
+    run(table, folder, encoder_file, tiny_encoder, "lora", resume=False)
+    before = (folder / "training/last.ckpt").read_bytes()
+    changed = {
+        "labels": tiny_frame.assign(gap_ev=tiny_frame.gap_ev[::-1].to_numpy()),
+        "structures": tiny_frame.assign(frac_coords=[v + 0.1 for v in tiny_frame.frac_coords]),
+        "splits": tiny_frame.assign(split=tiny_frame.split.replace("test", "train")),
+    }
+    changed.get(other, tiny_frame).to_parquet(table)
+    if other == "start":
+        start = tmp_path / "other.safetensors"
+        save_file({name: w + 1 for name, w in load_file(encoder_file).items()}, start)
+    method: Method = "balora" if other == "settings" else "lora"
+    with pytest.raises(TrainingError, match=f"model/training holds a training with other {other}: resume"):
+        run(table, folder, start, tiny_encoder, method, resume=True)
+    with pytest.raises(TrainingError, match="holds a training already"):
+        run(table, folder, start, tiny_encoder, method, resume=False)
+    with pytest.raises(TrainingError, match=f"with other {other}"):  # which that start did not make its own
+        run(table, folder, start, tiny_encoder, method, resume=True)
+    assert (folder / "training/last.ckpt").read_bytes() == before
+
+
+def test_a_training_that_kept_no_key_is_taken_up(
+    tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
+) -> None:
+    table, folder = tmp_path / "table.parquet", tmp_path / "model"
+    tiny_frame.to_parquet(table)
+    before = run(table, folder, encoder_file, tiny_encoder, "lora", resume=False)
+    (folder / "training/key.json").unlink()
+    assert run(table, folder, encoder_file, tiny_encoder, "lora", resume=True).metrics == before.metrics
 
 
 @pytest.mark.usefixtures("small_memory")
