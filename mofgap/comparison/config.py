@@ -202,7 +202,9 @@ class ComputeConfig:
     nodes: int = setting(1, "Nodes of one training; more than one need a scheduler.", least=1)
     strategy: str = setting("auto", "How they share the work, in Lightning's words, such as ddp.")
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Of training.")
-    jobs: int = setting(1, "Trainings and predictions at the same time, a process each.", least=1)
+    jobs: int = setting(
+        1, "Trainings and predictions at the same time, each a process, on a CPU of one thread.", least=1
+    )
 
     @property
     def processes(self) -> int:

@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from mofgap.comparison.config import ComparisonConfig
+from mofgap.comparison.config import ComparisonConfig, ComputeConfig
 
 _MEMORY = {
     # torch frees and asks for large blocks all the time; giving each back to the system costs a third of the
@@ -113,8 +113,7 @@ def _each(
     if not missing:
         return
     jobs = config.compute.jobs
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    for key, value in (_MEMORY | {"OMP_NUM_THREADS": threads}).items():
+    for key, value in (_MEMORY | {"OMP_NUM_THREADS": _threads(config.compute)}).items():
         os.environ.setdefault(key, value)  # read when a process starts
     spawn = multiprocessing.get_context("spawn")
     alone = 1 if stage is train else None
@@ -130,6 +129,17 @@ def _each(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _threads(compute: ComputeConfig) -> str:
+    """Of a process: one, whatever the number of jobs, since sums on other numbers differ in last digits.
+
+    On a GPU it is the GPU that sums.
+    """
+    import torch
+
+    on_gpu = compute.device != "cpu" and torch.cuda.is_available()
+    return str(max(1, (os.cpu_count() or 1) // compute.jobs)) if on_gpu else "1"
 
 
 def _begin_worker() -> None:
