@@ -67,6 +67,11 @@ def adapter_targets(recipe: Recipe, size: dict[str, Any]) -> tuple[str, ...]:
     return (rf"blocks\.({blocks})\.({modules})",)
 
 
+def features_of(run: Path, recipe: Recipe) -> tuple[str, int]:
+    """What decides the frozen features of a structure: the encoder's sha256, and the first adapted block."""
+    return str(read_json(Layout(run).encoder / DESCRIPTION).get("sha256")), min(recipe.blocks)
+
+
 def features(config: ComparisonConfig, run: Path, dataset: Dataset, recipe: Recipe) -> Tensor:
     """(n, n_features) pooled features of the pretrained encoder below a recipe's first adapted block.
 
@@ -74,10 +79,8 @@ def features(config: ComparisonConfig, run: Path, dataset: Dataset, recipe: Reci
     """
     layout = Layout(run)
     size = settings(config)
-    first = min(recipe.blocks)
     weights = layout.encoder / WEIGHTS
-    sha256 = read_json(layout.encoder / DESCRIPTION).get("sha256")
-    key = digest(sha256, first, dataset.content(range(len(dataset.frame))))[:16]
+    key = digest(*features_of(run, recipe), dataset.content(range(len(dataset.frame))))[:16]
     path = layout.dataset / f"features-{key}.safetensors"
     if not path.exists():
         torch.manual_seed(0)

@@ -123,6 +123,8 @@ def _key(task: Task) -> str:
     for name, key in zip((*wanted.members, *wanted.predictions), rests_on, strict=True):
         if key is None:
             raise TableError(f"{wanted.name} rests on {name}, which is not finished")
+    if not _rests_on_features(task):
+        rests_on += encoder.features_of(task.layout.run, config.recipe)
     content = [task.dataset.content(rows) for rows in (task.rows.train, task.rows.all)]
     settings: list[float] = [config.prediction.seed, config.prediction.batch_atoms, task.remembers]
     if wanted.source in ("balora", "dropout"):
@@ -131,6 +133,14 @@ def _key(task: Task) -> str:
         config.data.published.read_text() if wanted.source == "published" and config.data.published else ""
     )
     return digest(VERSION, asdict(wanted), rests_on, content, settings, other)
+
+
+def _rests_on_features(task: Task) -> bool:
+    """Whether a training that it rests on has the features of novelty in its own key already."""
+    if not task.wanted.members:
+        return False
+    recipe, asked = task.member.recipe, task.config.recipe
+    return recipe.start == "pretrained" and recipe.blocks == asked.blocks and "blocks" in task.member.settings
 
 
 def _table(task: Task, found: dict[Source, Estimates]) -> pd.DataFrame:
@@ -168,7 +178,8 @@ def _novelty(task: Task) -> pd.DataFrame:
     features = encoder.features(task.config, task.layout.run, task.dataset, task.config.recipe).numpy()
     numbers = frame.atomic_numbers.tolist()
     content = [task.dataset.content(some) for some in (rows.train, rows.all)]
-    key = digest(VERSION, content, features.shape[1])[:16]
+    made_by = encoder.features_of(task.layout.run, task.config.recipe)
+    key = digest(VERSION, content, made_by)[:16]
     path = task.layout.dataset / f"novelty-{key}.parquet"
     if path.exists():
         return pd.read_parquet(path)
