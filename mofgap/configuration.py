@@ -23,6 +23,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
@@ -55,8 +56,8 @@ class Allowed:
     below: float | None = None
 
     def holds(self, value: float) -> bool:
-        """Whether a value lies in the range; not a number never does."""
-        return not math.isnan(value) and not (
+        """Whether a value lies in the range; infinity and not a number never do."""
+        return abs(value) <= sys.float_info.max and not (
             (self.least is not None and value < self.least)
             or (self.most is not None and value > self.most)
             or (self.above is not None and value <= self.above)
@@ -268,7 +269,9 @@ def _scalar(value: Any, kind: Any, path: str, allowed: Allowed | None) -> Any:
         raise refusal
     if kind in (int, float):
         if not (allowed or Allowed()).holds(value):
-            raise ConfigurationError(f"{path}: must be {allowed or _expected(kind)}, got {value!r}")
+            too_large = abs(value) > sys.float_info.max
+            range_ = "finite" if too_large else str(allowed or "") or "a number"
+            raise ConfigurationError(f"{path}: must be {range_}, got {value!r}")
         return kind(value)
     return value
 

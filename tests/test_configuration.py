@@ -84,6 +84,10 @@ def test_values_reach_their_fields() -> None:
         ({"training": {"epochs": 0}}, "training.epochs: must be at least 1, got 0"),
         ({"training": {"rate": 0.0}}, "training.rate: must be above 0.0 and at most 1.0, got 0.0"),
         ({"training": {"rate": float("nan")}}, "training.rate: must be above 0.0 and at most 1.0, got nan"),
+        ({"training": {"rate": 10**400}}, "training.rate: must be finite, got 1000"),
+        ({"training": {"window": [1, float("inf")]}}, "training.window[1]: must be finite, got inf"),
+        ({"training": {"window": [1, float("nan")]}}, "training.window[1]: must be a number, got nan"),
+        ({"weights": {"lora": float("inf")}}, "weights.lora: must be finite, got inf"),
         ({"training": {"rate": None}}, "training.rate: expected a number, got nothing (null)"),
         ({"training": {"patience": 0}}, "training.patience: must be at least 1, got 0"),
         (
@@ -191,7 +195,7 @@ trainings = st.builds(
     rate=st.floats(0, 1, exclude_min=True),
     patience=st.none() | st.integers(1, 99),
     device=st.sampled_from(["auto", "cpu"]),
-    window=st.tuples(*[st.floats(allow_nan=False)] * 2),
+    window=st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 2),
     shuffle=st.booleans(),
 )
 

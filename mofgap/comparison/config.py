@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,6 +13,15 @@ from mofgap.configuration import ConfigurationError, section, setting
 
 SplitKind = Literal["column", "grouped", "without"]
 AblationMethod = Literal["balora", "lora", "full"]
+
+METHODS = (
+    *("full", "scratch", "lora", "dropout", "balora"),
+    *("laplace", "lora-ensemble", "mean", "composition", "published"),
+)
+"""What predictions come from; their files bear these names, or that of an ablation."""
+
+is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch
+"""Whether a text can be the name of a file or folder anywhere."""
 
 MEMORY = "+memory"
 """Ends the name of a method that predicts with a memory of its training structures."""
@@ -174,6 +184,8 @@ class PredictionConfig:
     batch_atoms: int = setting(4000, "Atoms predicted at once.", least=1)
 
     def __post_init__(self) -> None:
+        if not self.samples:
+            raise ConfigurationError("samples: name at least one number of draws")
         if list(self.samples) != sorted(set(self.samples)):
             raise ConfigurationError(f"samples: expected rising numbers, got {list(self.samples)}")
 
@@ -230,10 +242,19 @@ class ComparisonConfig:
     compute: ComputeConfig = section(ComputeConfig)
 
     def __post_init__(self) -> None:
+        if not self.splits:
+            raise ConfigurationError("splits: name at least one")
+        for section_name, names in (("splits", self.splits), ("ablations", self.ablations)):
+            for name in names:
+                if not is_name(name):
+                    expected = "names of letters, digits, dots, dashes"
+                    raise ConfigurationError(f"{section_name}: expected {expected}, got {name!r}")
         estimator = self.judgement.estimator
         if estimator.endswith(MEMORY) and not self.prediction.memory:
             raise ConfigurationError(f"judgement.estimator: {estimator} needs prediction.memory")
         for name, ablation in self.ablations.items():
+            if name in METHODS:
+                raise ConfigurationError(f"ablations: {name!r} is the name of a method: choose another")
             if ablation.split not in self.splits:
                 raise ConfigurationError(f"ablations.{name}.split: no split {ablation.split!r} is defined")
             ablation.applied(self.recipe)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mofgap.comparison.config import ComparisonConfig
+from mofgap.comparison.config import ComparisonConfig, is_name
 from mofgap.configuration import ConfigurationError, section, setting
 from mofgap.screening.levels import Level, models_of
 
 PRETRAINED = "pretraining"
 """Folder of a run with the encoder that was pretrained in it."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch
 
 
 @dataclass(frozen=True)
@@ -140,7 +137,7 @@ class RunConfig:
     resources: ResourcesConfig = section(ResourcesConfig)
 
     def __post_init__(self) -> None:
-        if not _NAME(self.name):
+        if not is_name(self.name):
             raise ConfigurationError(f"name: expected letters, digits, dots, dashes, got {self.name!r}")
         if self.comparison is None and self.screening is None:
             raise ConfigurationError("nothing to do: a run needs a comparison or a screening")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mofgap.comparison.config import Ablation, ComparisonConfig, Recipe, SplitConfig
+from mofgap.comparison.config import METHODS, Ablation, ComparisonConfig, Recipe, SplitConfig
+from mofgap.comparison.prediction import _METHODS
 from mofgap.configuration import ConfigurationError, dump, from_dict, load
 from mofgap.workflow.config import RunConfig
 
@@ -52,6 +53,31 @@ def test_an_element_is_one_and_goes_with_its_kind_of_split(wrong: dict[str, str]
 def test_layers_that_no_block_has_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="modules: expected some of"):
         read(recipe={"modules": ["query", "keys"]})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_ablation_is_not_named_like_a_method(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"ablations: '{name}' is the name of a method"):
+        read(ablations={name: {"rank": 4}})
+
+
+def test_every_source_of_predictions_is_a_method() -> None:
+    assert set(METHODS) == set(_METHODS)
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "..", "", "a b", "-a"])
+def test_names_stay_in_their_folder(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="splits: expected names of letters, digits, dots, dashes"):
+        read(splits={name: {}})
+    with pytest.raises(ConfigurationError, match="ablations: expected names of letters"):
+        read(ablations={name: {"rank": 4}})
+
+
+def test_an_empty_list_is_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"splits: name at least one"):
+        read(splits={})
+    with pytest.raises(ConfigurationError, match=r"prediction: samples: name at least one"):
+        read(prediction={"samples": []})
 
 
 def test_numbers_of_draws_rise() -> None:
