@@ -24,7 +24,10 @@ from mofgap.crystals.graph import pack_by_atoms
 from mofgap.encoders.encoder import Fixed
 from mofgap.gap.model import GapModel
 from mofgap.training.labels import Labels
-from mofgap.training.loop import ANYTHING, Compute, fit, loader, warmup_cosine
+from mofgap.training.loop import ANYTHING, Compute, TrainingError, fit, loader, warmup_cosine
+
+MIN_TRAIN_ROWS = 4
+"""Novelty is a mean over three neighbours of a structure among the others."""
 
 MIN_SLOPE_ROWS = 10
 MIN_SLOPE, MAX_SLOPE = 0.3, 3.0
@@ -233,7 +236,13 @@ def finetune(
 
     Returns:
         (n_structures, n_features) pooled frozen features of all structures.
+
+    Raises:
+        TrainingError: There is nothing to learn from the labels, or the folder holds a training already and
+            ``resume`` is off.
     """
+    if not warm or config.unfreeze:
+        _check_labels(data, warm)
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / "frozen_features.safetensors"
     if not resume:
@@ -269,6 +278,15 @@ def finetune(
     if model.config.method == "full" or config.unfreeze:  # the encoder moved
         features = frozen_features(model, data.store, config.batch_atoms)
     return features
+
+
+def _check_labels(data: Labelled, warm: bool) -> None:
+    """Refuse labels that would be found of no use only once all epochs are over."""
+    n, gap_ev = len(data.train), data.gap_ev[list(data.train)].astype(np.float32)
+    if n < MIN_TRAIN_ROWS:
+        raise TrainingError(f"too few training structures: {n}, and novelty needs {MIN_TRAIN_ROWS}")
+    if not warm and gap_ev.min() == gap_ev.max():
+        raise TrainingError(f"all {n} training labels are {gap_ev[0]:g} eV: there is nothing to learn")
 
 
 def _normalise(model: GapModel, gap_ev: Tensor, features: Tensor) -> None:

@@ -165,6 +165,18 @@ def test_a_training_is_not_started_twice(
     assert (tmp_path / "last.ckpt").read_bytes() == written
 
 
+def test_labels_of_no_use_are_told_before_the_training(
+    tmp_path: Path, data: Labelled, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
+) -> None:
+    model = make_model("lora", tiny_encoder, encoder_file)
+    same = replace(data, gap_ev=np.full_like(data.gap_ev, 1.5))
+    with pytest.raises(TrainingError, match=r"all 20 training labels are 1\.5 eV: there is nothing to learn"):
+        run(model, same, tmp_path)
+    with pytest.raises(TrainingError, match="too few training structures: 3, and novelty needs 4"):
+        run(model, replace(data, train=data.train[:3]), tmp_path)
+    run(model, replace(data, train=data.train[:4]), tmp_path)
+
+
 def test_features_of_an_abandoned_start_are_not_taken_up(
     tmp_path: Path, data: Labelled, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
 ) -> None:
