@@ -20,23 +20,27 @@ from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTrans
 from mofgap.training.atoms import ATOM_TARGETS, SIZE_ONLY, AtomHeads, PretrainConfig
 from mofgap.training.claim import claim, structures_digest
 from mofgap.training.encoder_folder import save_encoder
-from mofgap.training.loop import ANYTHING, Compute, fit, loader, warmup_cosine
+from mofgap.training.loop import ANYTHING, METRICS, Compute, TrainingError, fit, loader, warmup_cosine
 
 
 def atom_targets(frame: pd.DataFrame) -> Tensor:
     """Per-atom targets of a table, (n_atoms_total, n_targets) float32, in the order of ``ATOM_TARGETS``.
 
     Raises:
-        TableError: If a column is missing or does not hold one value an atom.
+        TableError: If a column is missing or does not hold one finite value an atom.
     """
     columns = []
     for name in ATOM_TARGETS:
         if name not in frame.columns:
             raise TableError(f"pretraining needs the per-atom column {name} ({ATOM_TARGETS[name]})")
-        wrong = frame.structure_id[frame[name].map(len) != frame.atomic_numbers.map(len)]
+        wrong = frame.structure_id[frame[name].map(np.size) != frame.atomic_numbers.map(len)]
         if len(wrong):
             raise TableError(f"{name} does not hold one value an atom in {wrong.iloc[0]}")
-        values = np.concatenate(frame[name].to_list()).astype(np.float32)
+        numbers = [np.atleast_1d(values).astype(np.float32) for values in frame[name]]
+        wrong = frame.structure_id[[not np.isfinite(values).all() for values in numbers]]
+        if len(wrong):
+            raise TableError(f"{name} holds no finite number in {wrong.iloc[0]}")
+        values = np.concatenate(numbers)
         columns.append(np.abs(values) if name in SIZE_ONLY else values)
     return torch.from_numpy(np.stack(columns, axis=1))
 
@@ -113,19 +117,15 @@ def pretrain(
 
     Raises:
         TableError: The table lacks a split, or a value of each atom.
-        TrainingError: The folder holds a training already and ``resume`` is off, or another training.
+        TrainingError: The folder holds a training already and ``resume`` is off, or another training; or no
+            epoch ended in a finite loss.
     """
     for split in ("train", "val"):
         if "split" not in frame.columns or not (frame.split == split).any():
             raise TableError(f"pretraining needs rows of split {split!r}")
     frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
     target = atom_targets(frame)
-    made_of = {
-        "settings": digest(encoder_config, config),
-        "structures": structures_digest(frame),
-        "targets": hashlib.sha256(target.numpy().tobytes()).hexdigest(),
-        "splits": digest(frame.split.tolist()),
-    }
+    made_of = _made_of(frame, target) | {"settings": digest(encoder_config, config)}
     claim(folder, made_of, resume=resume)
     graph = GraphConfig(encoder_config.n_neighbours, encoder_config.cutoff_angstrom)
     store = cached_store(frame, graph, cache)
@@ -133,7 +133,9 @@ def pretrain(
     seen = target[store.atom_rows(positions["train"])]
 
     torch.manual_seed(config.seed)
-    heads = AtomHeads(CrystalTransformer(encoder_config), seen.mean(0), seen.std(0))
+    scale = seen.std(0)
+    scale[scale == 0] = 1.0  # a target that never varies is its mean
+    heads = AtomHeads(CrystalTransformer(encoder_config), seen.mean(0), scale)
     train = loader(store, positions["train"], config.batch_atoms, config.seed)
     val = loader(store, positions["val"], config.batch_atoms, None)
     module = Pretraining(heads, target, config, config.epochs * len(train) // compute.processes)
@@ -147,8 +149,19 @@ def pretrain(
         resume=resume,
         compute=compute,
     )
+    if not np.isfinite(pd.read_csv(folder / METRICS).val_loss).any():
+        raise TrainingError(f"{folder}: no epoch ended in a finite loss on val: no encoder was written")
     state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
     prefix = "heads.encoder."
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     described = {"encoder": asdict(encoder_config), "pretraining": asdict(config)}
     return save_encoder(folder, weights, described)
+
+
+def _made_of(frame: pd.DataFrame, target: Tensor) -> dict[str, str]:
+    """Digests of what is learnt from."""
+    return {
+        "structures": structures_digest(frame),
+        "targets": hashlib.sha256(target.numpy().tobytes()).hexdigest(),
+        "splits": digest(frame.split.tolist()),
+    }

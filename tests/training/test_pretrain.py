@@ -112,6 +112,43 @@ def test_targets_that_do_not_fit_are_named(tiny_frame: pd.DataFrame) -> None:
         atom_targets(short)
 
 
+@pytest.mark.parametrize("wrong", [None, np.nan, np.inf])
+def test_a_missing_value_of_an_atom_is_named(tiny_frame: pd.DataFrame, wrong: float | None) -> None:
+    columns = tiny_frame.pbe_cm5_charge_e.tolist()
+    columns[7] = np.array([wrong, *columns[7][1:]])
+    with pytest.raises(TableError, match="pbe_cm5_charge_e holds no finite number in tiny-07"):
+        atom_targets(tiny_frame.assign(pbe_cm5_charge_e=columns))
+    columns[7] = None
+    with pytest.raises(TableError, match="pbe_cm5_charge_e does not hold one value an atom in tiny-07"):
+        atom_targets(tiny_frame.assign(pbe_cm5_charge_e=columns))
+
+
+def test_a_target_that_never_varies_is_learnt(
+    tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig
+) -> None:
+    still = tiny_frame.assign(pbe_magmom_mu_b=[0 * v for v in tiny_frame.pbe_magmom_mu_b])
+    run(still, tmp_path, tiny_encoder)
+    assert np.isfinite(pd.read_csv(tmp_path / "metrics.csv")).all(axis=None)
+
+
+def test_no_encoder_is_written_where_no_loss_was_finite(
+    tmp_path: Path,
+    tiny_frame: pd.DataFrame,
+    tiny_encoder: CrystalTransformerConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses = Pretraining._losses
+
+    def spoilt(self: Pretraining, batch: object, seed: list[int]) -> dict[str, torch.Tensor]:
+        found = losses(self, batch, seed)
+        return found | {"loss": found["loss"] * torch.nan}
+
+    monkeypatch.setattr(Pretraining, "_losses", spoilt)
+    with pytest.raises(TrainingError, match="no epoch ended in a finite loss on val: no encoder was written"):
+        run(tiny_frame, tmp_path, tiny_encoder)
+    assert not (tmp_path / "encoder.json").exists()
+
+
 def test_a_table_without_both_splits_is_refused(
     tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, tmp_path: Path
 ) -> None:
