@@ -10,7 +10,7 @@ from mofgap.comparison.composition import CompositionModel, composition_features
 from mofgap.comparison.config import DataConfig
 from mofgap.comparison.dataset import Dataset, Rows
 from mofgap.comparison.passes import Estimates, Source, clock
-from mofgap.crystals.dataset import TableError
+from mofgap.crystals.dataset import TableError, reading
 from mofgap.training.labels import LABEL_IDS
 
 Floats = NDArray[np.float64]
@@ -41,10 +41,8 @@ def published(data: DataConfig, dataset: Dataset, rows: Rows) -> dict[Source, Es
     """
     path = data.published
     assert path is not None
-    try:
+    with reading(path):
         table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise TableError(f"{path}: {error}") from error
     id_column = next((name for name in LABEL_IDS if name in table.columns), None)
     if id_column is None:
         raise TableError(f"{path}: no identifier column; expected one of {', '.join(LABEL_IDS)}")

@@ -21,7 +21,7 @@ from mofgap.comparison.members import Member, Prediction, member, prediction
 from mofgap.comparison.passes import Estimates, Source
 from mofgap.comparison.training import COST
 from mofgap.configuration import digest
-from mofgap.crystals.dataset import TableError
+from mofgap.crystals.dataset import TableError, reading
 from mofgap.gap.folder import read_model
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import remember
@@ -129,9 +129,10 @@ def _key(task: Task) -> str:
     settings: list[float] = [config.prediction.seed, config.prediction.batch_atoms, task.remembers]
     if wanted.source in ("balora", "dropout"):
         settings += [*task.counts, config.recipe.dropout]
-    other = (
-        config.data.published.read_text() if wanted.source == "published" and config.data.published else ""
-    )
+    path, other = config.data.published, ""
+    if wanted.source == "published" and path is not None:
+        with reading(path):
+            other = path.read_text()
     return digest(VERSION, asdict(wanted), rests_on, content, settings, other)
 
 

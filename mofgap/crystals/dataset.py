@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -35,6 +36,18 @@ class TableError(ValueError):
     """A table of structures that cannot be used, and why."""
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """While open, a table that cannot be read is a `TableError` with the file's name and the reason."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise TableError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise TableError(f"{path}: {reason}") from error
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """Read a parquet table of structures.
 
@@ -46,9 +59,10 @@ def read_table(path: Path) -> pd.DataFrame:
         The table, its identifier column named ``structure_id``.
 
     Raises:
-        TableError: Naming the file and the column that is missing or repeated.
+        TableError: Naming the file, and the column that is missing or repeated or why it cannot be read.
     """
-    frame = pd.read_parquet(path)
+    with reading(path):
+        frame = pd.read_parquet(path)
     id_column = next((name for name in ID_COLUMNS if name in frame.columns), None)
     if id_column is None:
         raise TableError(f"{path}: no identifier column; expected one of {', '.join(ID_COLUMNS)}")

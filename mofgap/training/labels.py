@@ -13,7 +13,7 @@ import pandas as pd
 
 from mofgap.crystals.cif import MAX_ATOMS, ReadFailure
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.dataset import TableError, read_table
+from mofgap.crystals.dataset import TableError, read_table, reading
 from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
 
@@ -110,7 +110,8 @@ def _check_column(name: str, frame: pd.DataFrame, path: Path) -> None:
 
 def _join(path: Path, cifs: Path, disorder: Disorder, max_atoms: int) -> tuple[pd.DataFrame, list[str]]:
     """Labels of a CSV joined to structures by identifier; whatever finds no partner is listed."""
-    labels = pd.read_csv(path, dtype=dict.fromkeys(LABEL_IDS, str))
+    with reading(path):
+        labels = pd.read_csv(path, dtype=dict.fromkeys(LABEL_IDS, str))
     id_column = next((name for name in LABEL_IDS if name in labels.columns), None)
     if id_column is None:
         raise TableError(f"{path}: no identifier column; expected one of {', '.join(LABEL_IDS)}")

@@ -215,3 +215,27 @@ def test_a_parquet_table_is_taken_as_it_is(tmp_path: Path, tiny_frame: pd.DataFr
     labels = read_labels(tmp_path / "table.parquet", None, "gap_ev")
     assert labels.frame.structure_id.tolist() == tiny_frame.structure_id.tolist()
     assert deal(labels) == dict(zip(tiny_frame.structure_id, tiny_frame.split, strict=True))
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x80binary", b'name,gap_ev\n"a,1\nb,2\n'])
+def test_a_damaged_csv_is_named(study: Study, content: bytes) -> None:
+    path, cifs = study()
+    path.write_bytes(content)
+    with pytest.raises(TableError, match=r"labels\.csv: ."):
+        read_labels(path, cifs, "gap_ev")
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 cut off"])
+def test_a_damaged_parquet_table_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "table.parquet"
+    path.write_bytes(content)
+    with pytest.raises(TableError, match=r"table\.parquet: ."):
+        read_labels(path, None, "gap_ev")
+
+
+def test_a_missing_table_is_told(study: Study, tmp_path: Path) -> None:
+    _, cifs = study()
+    with pytest.raises(TableError, match=r"none\.csv: no such file$"):
+        read_labels(tmp_path / "none.csv", cifs, "gap_ev")
+    with pytest.raises(TableError, match=r"none\.parquet: no such file$"):
+        read_labels(tmp_path / "none.parquet", None, "gap_ev")
