@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import lightning as L  # noqa: N812
 import torch
@@ -178,11 +179,13 @@ def fit(
         Path of the checkpoint that was kept.
 
     Raises:
-        TrainingError: If the folder holds a run already and ``resume`` is off.
+        TrainingError: If the folder holds a run already and ``resume`` is off, or its checkpoint is damaged.
     """
     last = folder / LAST
     if last.exists() and not resume:
         raise TrainingError(f"{folder} holds a training already: resume it, or choose another folder")
+    if last.exists() and not is_zipfile(last):  # its directory comes last
+        raise TrainingError(f"{last} is damaged: delete it to start the training again")
     folder.mkdir(parents=True, exist_ok=True)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and its device list
     warnings.filterwarnings("ignore", "Checkpoint directory .* not empty")  # it holds files of ours

@@ -165,6 +165,19 @@ def test_a_training_is_not_started_twice(
     assert (tmp_path / "last.ckpt").read_bytes() == written
 
 
+def test_a_checkpoint_that_was_cut_off_is_named(
+    tmp_path: Path, data: Labelled, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
+) -> None:
+    config, last = replace(CONFIG, epochs=1), tmp_path / "last.ckpt"
+    run(make_model("lora", tiny_encoder, encoder_file), data, tmp_path, config)
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.raises(TrainingError, match=r"last\.ckpt is damaged: delete it to start the training again"):
+        run(make_model("lora", tiny_encoder, encoder_file), data, tmp_path, config, resume=True)
+    last.unlink()
+    run(make_model("lora", tiny_encoder, encoder_file), data, tmp_path, config, resume=True)
+    assert len(pd.read_csv(tmp_path / "metrics.csv")) == 1
+
+
 def test_labels_of_no_use_are_told_before_the_training(
     tmp_path: Path, data: Labelled, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
 ) -> None:
