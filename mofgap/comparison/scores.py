@@ -128,9 +128,16 @@ def kind(method: str) -> str:
 
 
 def forward_passes(method: str, n_samples: int) -> float:
-    """Cost of one prediction in forward passes: a draw or a member is one, a backward pass counts as two."""
-    if method.removesuffix(MEMORY) == "balora-closed-form":
-        return 3.0
+    """Cost of one prediction in forward passes: a draw or a member is one, a backward pass counts as two.
+
+    Where a memory goes by gradients, each member is looked up, and draws are made around the mean that was.
+    """
+    plain = method.removesuffix(MEMORY)
     if kind(method) == "published" or method in ("mean", "composition"):
         return math.nan
+    looked_up = plain != method and plain not in ("full", "scratch")
+    if plain == "balora-closed-form" or (looked_up and n_samples == 0):
+        return 3.0
+    if looked_up:
+        return 3.0 * n_samples if plain == "lora-ensemble" else 3.0 + n_samples
     return float(max(1, n_samples))

@@ -147,6 +147,9 @@ def test_costs_stand_in_the_table(table: pd.DataFrame) -> None:
     assert ensemble.forward_passes == 3
     assert mine.loc[("balora-closed-form", 0)].iloc[0].forward_passes == 3
     assert mine.loc[("balora-weights", 4)].iloc[0].forward_passes == 4
+    passes = {("full", 0): 1, ("lora", 0): 3, ("lora-ensemble", 3): 9, ("balora-weights", 4): 7}
+    for (method, n), expected in passes.items():
+        assert mine.loc[(method + MEMORY, n)].iloc[0].forward_passes == expected
     assert mine.loc[("full", 0)].iloc[0].n_trainable > 3 * lora.n_trainable
     assert (mine.loc[["lora", "full", "balora-rows"]].peak_memory_mb > 50).all()
     assert (mine.loc[["lora", "full", "balora-rows"]].n_train == 36).all()
