@@ -67,12 +67,10 @@ def parts_of(predictor: GapPredictor, table: Path, split: str, target: str, cach
 
 def one(model: GapModel, graph: object) -> tuple[Floats, Floats, float, float]:
     """Sensitivities, grown as the memory says, noise factors, gap and aleatoric spread of one structure."""
-    with torch.no_grad():
-        fixed = model.encoder.prepare(graph)
-        features = model.frozen_features(graph, fixed)
-        alpha = model.noise_factors(features)
-    found = at_mean(model, graph, fixed, features, doubt=True)
+    found = at_mean(model, graph, doubt=True)
     assert found.sensitivity is not None
+    with torch.no_grad():
+        alpha = model.noise_factors(found.features)
     gap, spread = found.recalled(found.gap_ev, found.spread_ev)
     per_layer = found.sensitivity.per_layer * found.alpha / alpha
     return per_layer[0].double().numpy(), alpha[0].double().numpy(), float(gap), float(spread)

@@ -83,7 +83,7 @@ def mean(
     found = _Collected()
     for batch in batches(model, store, rows, batch_atoms):
         elapsed = clock()
-        own = at_mean(model, batch, *_below(model, batch))
+        own = at_mean(model, batch)
         doubt = None
         if model.memory is not None:
             doubt = model.memory.residual_ev.square().mean().sqrt() * own.remoteness.sqrt()
@@ -115,12 +115,9 @@ def bayesian(
     """
     found = _Collected()
     for batch in batches(model, store, rows, batch_atoms):
+        own, below, alone = _looked(model, batch)
         elapsed = clock()
-        fixed, features = _below(model, batch)
-        below = elapsed()
-        own = at_mean(model, batch, fixed, features)
-        alone = below + elapsed()
-        exact = at_mean(model, batch, fixed, features, doubt=True)
+        exact = at_mean(model, batch, own.fixed, doubt=True)
         seconds = below + elapsed()
         gap, spread = own.recalled(own.gap_ev, own.spread_ev)
         assert exact.sensitivity is not None
@@ -131,8 +128,9 @@ def bayesian(
             found.add((method, 0), gap, None, spread, own.remoteness, alone)
             with torch.no_grad():
                 elapsed = clock()
-                drawn = draw(model, batch, fixed, own, kind, counts[-1], seed)
-                _add_draws(found, method, drawn, own, counts, _before_draws(own, below, alone), elapsed())
+                drawn = draw(model, batch, own, kind, counts[-1], seed)
+                before = below if own.nearby is None else alone
+                _add_draws(found, method, drawn, own, counts, before, elapsed())
     return found.estimates()
 
 
@@ -149,33 +147,31 @@ def dropping(
     """Monte Carlo dropout: the same as `bayesian`, with masks for draws, further apart where remote."""
     found, method, done = _Collected(), "mc-dropout", 0
     for batch in batches(model, store, rows, batch_atoms):
-        elapsed = clock()
-        fixed, features = _below(model, batch)
-        below = elapsed()
-        own = at_mean(model, batch, fixed, features)
-        alone = below + elapsed()
+        own, below, alone = _looked(model, batch)
         gap, spread = own.recalled(own.gap_ev, own.spread_ev)
         found.add((method, 0), gap, None, spread, own.remoteness, alone)
         with torch.no_grad():
             elapsed = clock()
-            masked = [_masked(model, batch, fixed, rate, [seed, i, done]) for i in range(counts[-1])]
+            masked = [_masked(model, batch, own.fixed, rate, [seed, i, done]) for i in range(counts[-1])]
             gaps, spreads = (torch.stack(column) for column in zip(*masked, strict=True))
             drawn = own.recalled(own.gap_ev + own.remoteness.sqrt() * (gaps - own.gap_ev), spreads)
-            _add_draws(found, method, drawn, own, counts, _before_draws(own, below, alone), elapsed())
+            before = below if own.nearby is None else alone
+            _add_draws(found, method, drawn, own, counts, before, elapsed())
         done += len(gap)
     return found.estimates()
 
 
-def _below(model: GapModel, batch: Any) -> tuple[Fixed, Tensor]:
-    """What lies below the adapters, and its pooled features."""
+def _looked(model: GapModel, batch: Any) -> tuple[Mean, float, float]:
+    """The mean, and the seconds for what lies below the adapters and for all of it.
+
+    Draws need the first alone, and with a memory, which is looked into once at the mean, all.
+    """
+    elapsed = clock()
     with torch.no_grad():
         fixed = model.encoder.prepare(batch)
-        return fixed, model.frozen_features(batch, fixed)
-
-
-def _before_draws(own: Mean, below: float, alone: float) -> float:
-    """Seconds spent before the first draw: a memory is looked into once, at the mean."""
-    return below if own.nearby is None else alone
+    below = elapsed()
+    own = at_mean(model, batch, fixed)
+    return own, below, below + elapsed()
 
 
 def _masked(model: GapModel, batch: Any, fixed: Fixed, rate: float, seed: list[int]) -> tuple[Tensor, Tensor]:

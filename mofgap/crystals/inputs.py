@@ -66,7 +66,9 @@ class InputItem:
                     return file.read(self.span[1])
                 _check_size(os.fstat(file.fileno()).st_size)
                 return file.read()
-        except (*_ARCHIVE_ERRORS, RuntimeError, IndexError) as error:
+        except CifError:
+            raise
+        except Exception as error:  # a damaged archive may lead its reader to any
             raise CifError(
                 f"unreadable-file: {_message(error)}; check the file and its permissions"
             ) from error

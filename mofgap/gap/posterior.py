@@ -48,6 +48,8 @@ class Mean:
     """A model at the mean of its posterior, and what its memory says of the structures.
 
     Attributes:
+        fixed: What ``encoder.prepare`` gave for them.
+        features: (n, n_features) pooled features of the frozen encoder.
         gap_ev: (n,) the network's gap, eV.
         spread_ev: (n,) the likelihood's spread, eV.
         pooled: (n, 3 head_hidden) pooled activations of the head.
@@ -59,6 +61,8 @@ class Mean:
         nearby: What is remembered; None without a memory.
     """
 
+    fixed: Fixed
+    features: Tensor
     gap_ev: Tensor
     spread_ev: Tensor
     pooled: Tensor
@@ -88,8 +92,7 @@ class Mean:
 def at_mean(
     model: GapModel,
     batch: Any,
-    fixed: Fixed,
-    features: Tensor,
+    fixed: Fixed | None = None,
     *,
     doubt: bool = False,
     atom_share: bool = False,
@@ -100,14 +103,16 @@ def at_mean(
     Args:
         model: In evaluation mode.
         batch: A graph or a torch-geometric batch.
-        fixed: What ``encoder.prepare`` gave for it.
-        features: (n_graphs, n_features) its pooled frozen features.
+        fixed: What ``encoder.prepare`` gave for it, or None.
         doubt: Compute what the closed-form variance takes.
         atom_share: Compute each atom's share of it too.
         n_sketch: Length of the sketches of gradients; a memory that needs some has its own.
     """
     memory = model.memory
     n_sketch = n_sketch if memory is None else memory.n_sketch
+    with torch.no_grad():
+        fixed = model.encoder.prepare(batch) if fixed is None else fixed
+        features = model.frozen_features(batch, fixed)
     pooled = spread = torch.empty(0)
 
     def forward() -> Tensor:
@@ -126,7 +131,7 @@ def at_mean(
         gap = forward() if found is None else found.output
         alpha, pooled = model.noise_factors(features), pooled.detach()
         gradients = found.place(alpha) if found is not None and n_sketch else None
-        mean = Mean(gap, spread.detach(), pooled, alpha, found, gradients, None)
+        mean = Mean(fixed, features, gap, spread.detach(), pooled, alpha, found, gradients, None)
         if memory is None:
             return mean
         near: Nearby = memory(pooled, gradients)
@@ -149,10 +154,7 @@ def remember(model: GapModel, batches: Iterable[Any], gap_ev: Tensor) -> None:
     model.forget()
     pooled, gradients = [], []
     for batch in batches:
-        with torch.no_grad():
-            fixed = model.encoder.prepare(batch)
-            features = model.frozen_features(batch, fixed)
-        found = at_mean(model, batch, fixed, features, n_sketch=N_SKETCH if model.layers else 0)
+        found = at_mean(model, batch, n_sketch=N_SKETCH if model.layers else 0)
         pooled.append(found.pooled)
         if found.gradients is not None:
             gradients.append(found.gradients)
@@ -180,28 +182,26 @@ def posterior(
         atom_share: Compute each atom's share of the closed-form variance.
         fixed: What ``encoder.prepare`` gave for the batch, or None.
     """
-    with torch.no_grad():
-        fixed = model.encoder.prepare(batch) if fixed is None else fixed
-        features = model.frozen_features(batch, fixed)
     doubtful = samples > 0 and model.noise_network is not None
     exact = doubtful and uncertainty == "closed-form"
-    mean = at_mean(model, batch, fixed, features, doubt=exact, atom_share=exact and atom_share)
+    mean = at_mean(model, batch, fixed, doubt=exact, atom_share=exact and atom_share)
+    features = _ev(mean.features)
     with torch.no_grad():
         if doubtful and uncertainty != "closed-form":
-            gaps, spreads = draw(model, batch, fixed, mean, uncertainty, samples, seed)
+            gaps, spreads = draw(model, batch, mean, uncertainty, samples, seed)
             between = gaps.std(0, correction=1) if samples > 1 else torch.full_like(gaps[0], torch.nan)
             within = spreads.square().mean(0).sqrt()
-            return Posterior(_ev(gaps.mean(0)), _ev(between), _ev(within), _ev(features))
+            return Posterior(_ev(gaps.mean(0)), _ev(between), _ev(within), features)
         gap, spread = mean.recalled(mean.gap_ev, mean.spread_ev)
         if mean.sensitivity is None or not exact:
-            return Posterior(_ev(gap), np.full(len(gap), np.nan), _ev(spread), _ev(features))
+            return Posterior(_ev(gap), np.full(len(gap), np.nan), _ev(spread), features)
         std = mean.sensitivity.variance(mean.alpha).sqrt()
         shares = _ev(mean.sensitivity.variance_per_row(mean.alpha)) if atom_share else None
-        return Posterior(_ev(gap), _ev(std), _ev(spread), _ev(features), shares)
+        return Posterior(_ev(gap), _ev(std), _ev(spread), features, shares)
 
 
 def draw(
-    model: GapModel, batch: Any, fixed: Fixed, mean: Mean, kind: Kind, samples: int, seed: int
+    model: GapModel, batch: Any, mean: Mean, kind: Kind, samples: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Gaps and spreads of every draw, each (samples, n_graphs), eV; fewer draws are the first of more."""
     owner, n_graphs = owners(batch)
@@ -214,7 +214,7 @@ def draw(
         generator = torch.Generator().manual_seed(start)
         seeds = [start ^ name for name in names]
         with sampling(model.layers, mean.alpha, owner, kind=kind, generator=generator, input_seeds=seeds):
-            gap, spread = mean.recalled(*model(batch, fixed))
+            gap, spread = mean.recalled(*model(batch, mean.fixed))
         gaps.append(gap)
         spreads.append(spread)
     return torch.stack(gaps), torch.stack(spreads)

@@ -56,7 +56,7 @@ def read(source: Source, expected_sha256: str, *, disorder: Disorder, max_atoms:
     try:
         source = replace(source, data=source.read())
         digest = hashlib.sha256(source.data or b"").hexdigest()
-    except Exception:
+    except CifError:
         pass  # read_input meets the same trouble and names it
     if digest and digest == expected_sha256:
         return Reading(source.source, digest, unchanged=True)

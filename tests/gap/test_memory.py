@@ -123,9 +123,7 @@ def test_what_is_learnt_about_gradients_stands_beside_the_head() -> None:
 
 def looked(model: GapModel, graph: Data) -> Mean:
     """The model at its mean, gradients and all."""
-    with torch.no_grad():
-        fixed = model.encoder.prepare(graph)
-        return at_mean(model, graph, fixed, model.frozen_features(graph, fixed), doubt=bool(model.layers))
+    return at_mean(model, graph, doubt=bool(model.layers))
 
 
 @pytest.mark.parametrize("method", METHODS)
