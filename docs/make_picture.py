@@ -29,7 +29,7 @@ def main(model: str = "qmof-pbe") -> None:
     """Screen the examples with a model and write the picture."""
     files = sorted((TOP / "data" / "examples").glob("*.cif"))
     batches = stream_rows(expand_inputs(files), load_model(model, "cpu"), Settings(window=WINDOW))
-    rows = rank_rows([row for batch in batches for row in batch], "window")
+    rows = rank_rows([row for batch in batches for row in batch], "window")[:N_SHOWN]
     console = Console(
         record=True, width=134, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
