@@ -16,9 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.measure import add_table, one_thread, print_table
+from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
 from mofgap.crystals.bonds import IS_METAL
-from mofgap.crystals.dataset import cached_store, read_table
+from mofgap.crystals.dataset import cached_store
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.training.recipe import evaluate, predict_store
@@ -148,10 +148,8 @@ def main() -> None:
     options = parser.parse_args()
     one_thread()
     predictor = load_model(options.model, device="cpu")
-    table = read_table(options.table)
-    frame = table[(table.split == options.split) & table[options.target].notna()]
-    if options.limit is not None and options.limit < len(frame):
-        frame = frame.sample(options.limit, random_state=0)
+    table = read_rows(options.table, options.target, [options.split])
+    frame = at_most(table[table.split == options.split], options.limit)
     store = cached_store(frame, predictor.model.graph_config, options.cache)
     found = predict_store(predictor.model, store, range(len(frame)))
     novelty = predictor.novelty.score(found.features, frame.atomic_numbers.tolist()).percentile

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_table, one_thread, print_table
-from mofgap.crystals.dataset import cached_store, read_table
+from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
+from mofgap.crystals.dataset import cached_store
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.selection.candidates import GOALS, quality
 from mofgap.selection.diverse import choose
@@ -103,11 +103,9 @@ def main() -> None:
     options = parser.parse_args()
     one_thread()
     predictor = load_model(options.model, device="cpu")
-    frame = read_table(options.table)
+    frame = read_rows(options.table, options.target, options.splits)
     learnt = frame.structure_id.isin(predictor.novelty.ids)
-    frame = frame[frame.split.isin(options.splits) & frame[options.target].notna() & ~learnt]
-    if options.limit is not None and options.limit < len(frame):
-        frame = frame.sample(options.limit, random_state=0)
+    frame = at_most(frame[frame.split.isin(options.splits) & ~learnt], options.limit)
     low, high = options.window
     hit = frame[options.target].between(low, high).to_numpy()
     if not hit.any():

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_table, one_thread, print_table
-from mofgap.crystals.dataset import build_store, read_table, table_crystals
+from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
+from mofgap.crystals.dataset import build_store, table_crystals
 from mofgap.gap.folder import About, find_model, read_config
 from mofgap.gap.model import GapModelConfig
 from mofgap.gap.predictor import load_model
@@ -101,11 +101,10 @@ def main() -> None:
         "model": ("train --from", (None, source)),
         "encoder": ("from the encoder", (described, encoder)),
     }
-    frame = read_table(options.table)
-    frame = frame[frame[options.target].notna()]
-    pool, test = (frame[frame.split == split] for split in (options.split, "test"))
-    if options.limit is not None and options.limit < len(test):
-        test = test.sample(options.limit, random_state=0)
+    splits = (options.split, "test")
+    frame = read_rows(options.table, options.target, splits)
+    pool, test = (frame[frame.split == split] for split in splits)
+    test = at_most(test, options.limit)
     config = FinetuneConfig(
         epochs=options.epochs,
         batch_atoms=options.batch_atoms,

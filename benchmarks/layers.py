@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
-from benchmarks.measure import add_table, one_thread, print_table
-from mofgap.crystals.dataset import cached_store, read_table
+from benchmarks.measure import add_table, one_thread, print_table, read_rows
+from mofgap.crystals.dataset import cached_store
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import at_mean
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -56,7 +56,7 @@ class Parts:
 
 def parts_of(predictor: GapPredictor, table: Path, split: str, target: str, cache: Path | None) -> Parts:
     """One forward and one backward pass for each structure of a split."""
-    frame = read_table(table)
+    frame = read_rows(table, target, [split])
     frame = frame[frame.split == split].reset_index(drop=True)
     store = cached_store(frame, predictor.model.graph_config, cache)
     found = [one(predictor.model, store[i]) for i in range(len(frame))]

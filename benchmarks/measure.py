@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from mofgap.crystals.dataset import TableError
 from mofgap.shipped import shipped_folder
+from mofgap.training.labels import read_labels
 
 T = TypeVar("T")
 
@@ -32,6 +35,23 @@ def add_table(parser: argparse.ArgumentParser) -> None:
     known = os.environ.get("MOFGAP_TABLE")
     words = "parquet table; MOFGAP_TABLE names it too"
     parser.add_argument("--table", type=Path, default=known, required=known is None, help=words)
+
+
+def read_rows(path: Path, target: str, needed: Sequence[str]) -> pd.DataFrame:
+    """The labelled rows of a table, as training reads them; some splits must not be empty.
+
+    Raises:
+        SystemExit: Naming the file and what it lacks.
+    """
+    try:
+        return read_labels(path, None, target, needed=needed).frame
+    except TableError as error:
+        raise SystemExit(str(error)) from None
+
+
+def at_most(frame: pd.DataFrame, limit: int | None) -> pd.DataFrame:
+    """The rows, or so many of them, chosen at random."""
+    return frame if limit is None or limit >= len(frame) else frame.sample(limit, random_state=0)
 
 
 def one_thread() -> None:

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_table, one_thread, print_table
+from benchmarks.measure import add_table, one_thread, print_table, read_rows
 from mofgap.crystals.coordination import metal_coordination
-from mofgap.crystals.dataset import cached_store, read_table, table_crystals
+from mofgap.crystals.dataset import cached_store, table_crystals
 from mofgap.gap.folder import WEIGHTS, find_model, read_config
 from mofgap.gap.predictor import BATCH_ATOMS, load_model
 from mofgap.screening.prediction import N_NEAREST, NOVEL, reduced_formula
@@ -57,7 +57,7 @@ class Rows:
         return np.array([z in numbers for numbers in self.numbers])
 
 
-def read_rows(model: str, table: pd.DataFrame, split: str, cache: Path | None) -> Rows:
+def rows_of(model: str, table: pd.DataFrame, split: str, cache: Path | None) -> Rows:
     """The rows of a split; their features are kept in the cache, by the sha256 of the model's weights."""
     predictor = load_model(model, device="cpu")
     frame = table[table.split == split].reset_index(drop=True)
@@ -139,8 +139,9 @@ def main() -> None:
     parser.add_argument("--nearest", type=int, metavar="N", help="print the nearest of N rows of the split")
     options = parser.parse_args()
     one_thread()
-    table = read_table(options.table)
-    train, others = (read_rows(options.model, table, s, options.cache) for s in ("train", options.split))
+    splits = ("train", options.split)
+    table = read_rows(options.table, options.target, splits)
+    train, others = (rows_of(options.model, table, split, options.cache) for split in splits)
     shipped = load_model(options.model, device="cpu").novelty
     if options.nearest:
         print_nearest(others, train, shipped, options.target, options.nearest)

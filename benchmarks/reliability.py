@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.campaign import candidates
-from benchmarks.measure import add_table, one_thread, print_table
-from mofgap.crystals.dataset import read_table
+from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty import metrics
 
@@ -52,10 +51,8 @@ def main() -> None:
     options = parser.parse_args()
     one_thread()
     predictor = load_model(options.model, device="cpu")
-    frame = read_table(options.table)
-    frame = frame[(frame.split == options.split) & frame[options.target].notna()]
-    if options.limit is not None and options.limit < len(frame):
-        frame = frame.sample(options.limit, random_state=0)
+    frame = read_rows(options.table, options.target, [options.split])
+    frame = at_most(frame[frame.split == options.split], options.limit)
     gap_ev = frame[options.target].to_numpy(dtype=np.float64)
     table, _ = candidates(predictor, frame, WINDOWS[0], options.cache)
     gap, std, novelty = (table[name].to_numpy() for name in ("gap_ev", "gap_std_ev", "novelty"))

@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_table, one_thread, print_table
+from benchmarks.measure import add_table, one_thread, print_table, read_rows
 from mofgap.comparison.arms import Arms
 from mofgap.comparison.config import Spread
 from mofgap.comparison.judgement import Bootstrap, trend
 from mofgap.comparison.passes import Estimates, Source, bayesian
 from mofgap.comparison.statistics import mae, spearman
-from mofgap.crystals.dataset import cached_store, read_table
+from mofgap.crystals.dataset import cached_store
 from mofgap.gap.predictor import GapPredictor, load_model
 
 METHODS = ("balora-weights", "balora-rows")
@@ -106,9 +106,8 @@ def main() -> None:
     options = parser.parse_args()
     one_thread()
     predictor = load_model(options.model, device="cpu")
-    frame = read_table(options.table)
-    frame = frame[(frame.split == "test") & frame[options.target].notna()].head(options.limit)
-    frame = frame.reset_index(drop=True)
+    frame = read_rows(options.table, options.target, ["test"])
+    frame = frame[frame.split == "test"].head(options.limit).reset_index(drop=True)
     found = estimates(predictor, frame, options.samples, options.cache)
     labels = frame[options.target].to_numpy(dtype=np.float64)
     table = tabled(found, frame.structure_id.to_numpy(), labels, predictor)

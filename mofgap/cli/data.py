@@ -47,8 +47,8 @@ def list_() -> None:
             try:
                 path = dataset.location(data_folder())
                 place = str(path) if path.exists() else f"not here; mofgap data fetch {name}"
-            except DatasetError as error:
-                place = str(error)
+            except DatasetError:
+                place = f"not here; pip install {dataset.package}"
             typer.echo(f"{name}\t{dataset.title}\t{_size(dataset)}\t{dataset.licence}\t{place}")
     except (ConfigurationError, OSError) as error:
         fail(str(error), NOTHING_DONE)

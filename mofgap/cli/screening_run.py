@@ -257,7 +257,7 @@ class Run:
         n_novel = sum(map(is_novel, rows))
         if n_novel and self.novel == "drop":
             typer.echo(f"mofgap: {n_novel} novel structures were left out (--novelty drop)", err=True)
-        if is_pbe(level_of_theory):
+        if is_pbe(level_of_theory) and any(row.gap_ev is not None for row in rows):
             typer.echo(PBE_CAVEAT, err=True)
 
 

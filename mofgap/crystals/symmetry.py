@@ -44,7 +44,8 @@ def _named_group(block: cif.Block, cell: gemmi.UnitCell) -> tuple[gemmi.GroupOps
         return (group.operations() if group is not None else None), name, vague
     number = _first_value(block, _NUMBER_TAGS)
     if number:
-        known = number.isdecimal() and len(number) <= 3  # gemmi takes no more than a C int
+        # gemmi takes no more than a C int, and 0 for 1.
+        known = number.isdecimal() and len(number) <= 3 and int(number) > 0
         numbered = gemmi.find_spacegroup_by_number(int(number)) if known else None
         if numbered is None:
             return None, f"number {number}", False

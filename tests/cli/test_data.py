@@ -258,12 +258,14 @@ class TestVerify:
 
 def test_list_shows_every_dataset_and_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOFGAP_DATA", str(tmp_path))
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
     done = data("list")
     assert done.exit_code == 0
     rows = {line.split("\t")[0]: line.split("\t") for line in done.stdout.splitlines()}
     assert set(rows) == set(registry.read_registry())
     assert rows["qmof"][2:] == ["392 MB", "CC BY 4.0", "not here; mofgap data fetch qmof"]
     assert rows["quickstart"][-1].endswith("structures.zip")
+    assert rows["core-mof"][-1] == "not here; pip install core-mof"
 
 
 def test_every_entry_of_the_registry_can_be_cited() -> None:

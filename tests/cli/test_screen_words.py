@@ -38,6 +38,12 @@ def test_a_raw_model_and_a_pbe_model_are_named_as_such(cif: Path, model_folder: 
     assert done.stderr.count("PBE") == 1 and "below measured" in done.stderr
 
 
+def test_nothing_is_said_of_gaps_where_there_are_none(tmp_path: Path, model_folder: Path) -> None:
+    (tmp_path / "bad.cif").write_text("no crystal")
+    done = screened(tmp_path / "bad.cif", model_folder)
+    assert done.exit_code == 1 and "PBE" not in done.stderr
+
+
 def test_a_calibrated_model_of_another_theory_needs_no_such_words(
     cif: Path, model_folder: Path, tmp_path: Path
 ) -> None:
