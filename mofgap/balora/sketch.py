@@ -24,8 +24,9 @@ def sketch(values: Tensor, n_dims: int) -> Tensor:
     Returns:
         (n, n_dims).
     """
-    padded = F.pad(values, (0, -values.shape[1] % n_dims))
-    return padded.view(len(values), -1, n_dims).sum(1)
+    if rest := values.shape[1] % n_dims:
+        values = F.pad(values, (0, n_dims - rest))
+    return values.view(len(values), -1, n_dims).sum(1)
 
 
 @lru_cache

@@ -107,19 +107,21 @@ def sensitivity(
     per_layer, shares, sketches = [], [], []
     for stream, (layer, layer_calls) in enumerate(zip(layers.values(), calls, strict=True)):
         A = layer.lora_A.detach()
+        if n_dims:
+            A = A * signs(A.shape, stream).to(A)  # which no square feels
         G = A.new_zeros(n_inputs, *A.shape) if not layer_calls else _outer_products(layer_calls[0], rows)
         for call in layer_calls[1:]:
             G = G + _outer_products(call, rows)
+        moved = G.mul_(A).flatten(1)
         # B was left unscaled, and a variance takes the scale twice.
         scale = layer.scaling**2
-        per_layer.append(scale * torch.linalg.vector_norm(A * G, dim=(1, 2)).square())
+        per_layer.append(scale * torch.linalg.vector_norm(moved, dim=1).square())
         if n_dims:
-            signed = A * signs(A.shape, stream).to(A)
-            sketches.append(layer.scaling * sketch((signed * G).flatten(1), n_dims))
+            sketches.append(layer.scaling * sketch(moved, n_dims))
         if row_to_input is not None and per_row:
             share = A.new_zeros(row_to_input.shape[0])
             for call in layer_calls:
-                share = share + _shares(call, A.square() * G, rows, row_to_input)
+                share = share + _shares(call, A * G, rows, row_to_input)
             shares.append(scale * share)
     return Sensitivity(
         output,

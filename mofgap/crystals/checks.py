@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import gemmi
 import numpy as np
@@ -76,6 +77,7 @@ class _Bonded:
         length: NDArray[np.float64] = np.linalg.norm(total, axis=1)
         return length
 
+    @cached_property
     def parts(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """(n_atoms,) the connected part that each atom belongs to, and (n_parts,) whether it has a metal."""
         first, second, n = self.bonds.first, self.bonds.second, self.crystal.n_atoms
@@ -182,7 +184,7 @@ def _isolated_atoms(bonded: _Bonded) -> str:
 
 
 def _guest_molecules(bonded: _Bonded) -> str:
-    part, with_metal = bonded.parts()
+    part, with_metal = bonded.parts
     guests = np.flatnonzero(~with_metal & (np.bincount(part) > 1))
     if not with_metal.any() or not len(guests):
         return ""
@@ -193,7 +195,7 @@ def _guest_molecules(bonded: _Bonded) -> str:
 def _charged_framework(bonded: _Bonded) -> str:
     """A framework beside ions: parts that could not be neutral molecules, or metals bonded to nothing."""
     numbers = bonded.numbers
-    part, with_metal = bonded.parts()
+    part, with_metal = bonded.parts
     sizes = np.bincount(part)
     frame = with_metal & (sizes > 1)
     electrons = np.bincount(part, weights=numbers)
