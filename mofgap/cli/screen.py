@@ -49,7 +49,11 @@ LevelOption = Annotated[
     ),
 ]
 UncertaintyOption = Annotated[
-    Uncertainty, typer.Option(help="The model's own doubt: without sampling, or from samples.")
+    Uncertainty,
+    typer.Option(
+        help="The model's own doubt: without sampling, or from samples. That of rows draws for each "
+        "atom, and shrinks in a larger cell of the same crystal."
+    ),
 ]
 SamplesOption = Annotated[
     int, typer.Option(min=0, metavar="S", help="Samples of weights or rows; 0 gives the mean alone.")

@@ -48,15 +48,6 @@ class ReadFailure:
 Entry = Crystal | ReadFailure
 
 
-def read_cif_file(path: Path, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS) -> list[Entry]:
-    """Reads a CIF file, see `read_cif`; a file that cannot be opened is a failure too."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        return [ReadFailure(str(path), Path(path).stem, f"unreadable-file: {error.strerror or error}")]
-    return read_cif_bytes(data, str(path), disorder=disorder, max_atoms=max_atoms)
-
-
 def read_cif_bytes(
     data: bytes, source: str, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS
 ) -> list[Entry]:

@@ -85,6 +85,13 @@ def read_input(item: InputItem, *, disorder: Disorder = "refuse", max_atoms: int
     return [_failure(item.source, reason)]
 
 
+def read_cif_file(
+    path: str | Path, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS
+) -> list[Entry]:
+    """Reads one CIF file, see `read_input`."""
+    return read_input(InputItem(str(path), str(path)), disorder=disorder, max_atoms=max_atoms)
+
+
 def expand_inputs(
     names: Iterable[str | Path], stdin: Iterable[str] = ()
 ) -> Iterator[InputItem | ReadFailure]:

@@ -17,7 +17,7 @@ from mofgap.crystals.convert import crystal_from
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
-from mofgap.crystals.inputs import InputItem, read_input
+from mofgap.crystals.inputs import read_cif_file
 from mofgap.crystals.sites import CifError
 from mofgap.crystals.unit_cell import check_usable
 from mofgap.gap.folder import About, ModelError, find_model, read_model
@@ -207,7 +207,7 @@ def crystal_of(item: Any, *, disorder: Disorder = "refuse", max_atoms: int = MAX
         crystal = crystal_from(item)
         check_usable(crystal)
         return crystal
-    entries = read_input(InputItem(str(item), str(item)), disorder=disorder, max_atoms=max_atoms)
+    entries = read_cif_file(item, disorder=disorder, max_atoms=max_atoms)
     for entry in entries:
         if isinstance(entry, ReadFailure):
             raise ValueError(f"{entry.source}: {entry.reason}")

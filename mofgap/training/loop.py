@@ -189,6 +189,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and its device list
     warnings.filterwarnings("ignore", "Checkpoint directory .* not empty")  # it holds files of ours
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec")  # of Lightning, not of its user
     kept = [ModelCheckpoint(folder, filename="last", monitor=None, enable_version_counter=False)]
     extra: list[Callback] = [RichProgressBar()] if compute.progress else []
     if monitor is not None:

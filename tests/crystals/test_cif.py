@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mofgap.crystals.cif import ReadFailure, read_cif, read_cif_bytes, read_cif_file
+from mofgap.crystals.cif import ReadFailure, read_cif, read_cif_bytes
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.inputs import read_cif_file
 from mofgap.crystals.write import formula_sum
 
 CIFS = Path(__file__).parents[1] / "fixtures" / "cifs"

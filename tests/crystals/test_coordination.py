@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mofgap.crystals.cif import read_cif_file
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.inputs import read_cif_file
 from mofgap.shipped import shipped_folder
 
 ROCK_SALT = Crystal(

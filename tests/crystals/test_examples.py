@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from mofgap.crystals.checks import NOTES, check_crystal
-from mofgap.crystals.cif import read_cif_file
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.inputs import read_cif_file
 
 FOLDER = Path(__file__).parents[2] / "data" / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.cif"))

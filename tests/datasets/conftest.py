@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mofgap.crystals.cif import read_cif_file
 from mofgap.crystals.convert import to_pymatgen
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.inputs import read_cif_file
 
 EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
 FILES = (

@@ -114,7 +114,7 @@ def test_objects_give_the_numbers_of_their_files(cifs: Path, tiny: GapPredictor)
 
 
 def crystals_in(path: Path) -> list[Crystal]:
-    from mofgap.crystals.cif import read_cif_file
+    from mofgap.crystals.inputs import read_cif_file
 
     return [entry for entry in read_cif_file(path) if isinstance(entry, Crystal)]
 

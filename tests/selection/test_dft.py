@@ -7,8 +7,8 @@ import pytest
 from pymatgen.core import Structure
 from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 
-from mofgap.crystals.cif import read_cif_file
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.inputs import read_cif_file
 from mofgap.selection.dft import write_inputs
 
 NUMBERS = np.array([8, 26, 6, 8, 1, 64, 30])
