@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
-from mofgap.cli.options import BatchAtoms, Cache, Devices, Method, Precision, Resume, TrainingDevice
+from mofgap.cli.options import (
+    BatchAtoms,
+    Cache,
+    Devices,
+    MaxAtoms,
+    Method,
+    PartialOccupancies,
+    Precision,
+    Resume,
+    TrainingDevice,
+)
 from mofgap.cli.skipped import tell_skipped
 
 if TYPE_CHECKING:
@@ -101,6 +111,8 @@ def train(
     batch_atoms: BatchAtoms = 2500,
     patience: PatienceOption = None,
     split_column: SplitColumnOption = "split",
+    max_atoms: MaxAtoms = 1000,
+    disorder: PartialOccupancies = "refuse",
     level_of_theory: LevelOfTheoryOption = "unknown",
     citation: CitationOption = "",
     seed: SeedOption = 0,
@@ -139,10 +151,18 @@ def train(
     )
     about = About(output.name, level_of_theory=level_of_theory, citation=citation)
     compute = Compute(device, devices, precision=precision, progress=sys.stderr.isatty())
-    few = FEW_LABELS if start_from else 0
     try:
         start, network = _start(start_from, encoder, method, adapt_from_block, head_hidden, rank)
-        table = read_labels(labels, cifs, target, split_column=split_column, seed=seed, few=few)
+        table = read_labels(
+            labels,
+            cifs,
+            target,
+            split_column=split_column,
+            seed=seed,
+            few=FEW_LABELS if start_from else 0,
+            max_atoms=max_atoms,
+            disorder=disorder,
+        )
         tell_skipped(table.skipped)
         outcome = train_model(
             table, output, network, config, start, about, cache=cache, resume=resume, compute=compute

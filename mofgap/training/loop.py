@@ -190,6 +190,7 @@ def fit(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and its device list
     warnings.filterwarnings("ignore", "Checkpoint directory .* not empty")  # it holds files of ours
     warnings.filterwarnings("ignore", r"`isinstance\(treespec")  # of Lightning, not of its user
+    warnings.filterwarnings("ignore", "You defined a `validation_step`")  # few labels have no val
     kept = [ModelCheckpoint(folder, filename="last", monitor=None, enable_version_counter=False)]
     extra: list[Callback] = [RichProgressBar()] if compute.progress else []
     if monitor is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 
 from mofgap.cli.main import app
 from mofgap.gap.predictor import load_model
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "cifs"
 
 WriteCifs = Callable[[Path, int], list[Path]]
 
@@ -45,6 +48,21 @@ def test_a_model_goes_on_to_another_level_of_theory(study: Path, model_folder: P
     assert done.stdout.startswith("split\tcross-fitted")
     missing = CliRunner().invoke(app, [*arguments[:-1], "no-such-model", *options])
     assert missing.exit_code == 1 and "no-such-model" in missing.output
+
+
+def test_how_cifs_are_read_is_up_to_the_user(study: Path, model_folder: Path, tmp_path: Path) -> None:
+    cifs = shutil.copytree(study / "cifs", tmp_path / "cifs")
+    shutil.copy(FIXTURES / "partial_occupancy.cif", cifs)
+    labels = pd.read_csv(study / "hse.csv")
+    labels.loc[len(labels)] = ["partial_occupancy", 3.0]
+    labels.to_csv(tmp_path / "labels.csv", index=False)
+    arguments = ["train", tmp_path / "labels.csv", cifs, "--from", model_folder, "--epochs", "0"]
+    for options, there in (([], False), (["--disorder", "majority"], True)):
+        output = tmp_path / f"model{there}"
+        done = CliRunner().invoke(app, [*map(str, arguments), "-o", str(output), *options])
+        assert done.exit_code == 0, done.output
+        assert ("--disorder majority" in done.stderr) != there
+        assert ("partial_occupancy" in load_model(output, "cpu").novelty.ids) == there
 
 
 def test_error_bars_from_a_csv_of_labels(study: Path, model_folder: Path, tmp_path: Path) -> None:
