@@ -33,6 +33,9 @@ _PEFT_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "rank_pattern": ({}, None),
     "alpha_pattern": ({}, None),
     "modules_to_save": ([], None),
+    "layer_replication": (None,),
+    # Others, such as pissa, change the weights below when they load.
+    "init_lora_weights": (True, False, None, "gaussian", "eva", "orthogonal"),
 }
 
 
@@ -126,7 +129,7 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLine
         raise ValueError(f"{folder}: the adapters are scaled by {config.scaling:g}, the model's are not")
     if not layers:
         names = sorted({re.sub(r"\.lora_[AB]\.weight$", "", key) for key in tensors})
-        exact = tuple(re.escape(name) for name in names)
+        exact = tuple(f"^{re.escape(name)}$" for name in names)  # a bare name may end others
         layers = adapt(model, BaLoRAConfig.from_dict({**config.to_dict(), "target_modules": exact}))
     parameters = {
         f"{name}.{part}.weight": getattr(layer, part)
@@ -141,6 +144,8 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLine
                 f"{folder}: {key} is {tuple(tensors[key].shape)}, the model wants {tuple(parameter.shape)}"
             )
         parameter.data.copy_(tensors[key])
+    for layer in layers.values():
+        layer.folded = None
     return layers
 
 

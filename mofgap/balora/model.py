@@ -37,12 +37,13 @@ class BaLoRA(nn.Module):
         self.config = config
         self.layers: dict[str, AdaptedLinear] = adapt(model, config)
         self.model = model
+        device = next(iter(self.layers.values())).lora_A.device
         self.noise_network = NoiseNetwork(
             n_features,
             len(self.layers),
             hidden=config.noise_hidden,
             initial_alpha=config.initial_alpha or config.prior_variance,
-        )
+        ).to(device)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The adapted model's own forward: its mean, or a sample inside `sampling`."""

@@ -150,8 +150,8 @@ def train(
         seed=seed,
     )
     about = About(output.name, level_of_theory=level_of_theory, citation=citation)
-    compute = Compute(device, devices, precision=precision, progress=sys.stderr.isatty())
     try:
+        compute = Compute(device, devices, precision=precision, progress=sys.stderr.isatty())
         start, network = _start(start_from, encoder, method, adapt_from_block, head_hidden, rank)
         table = read_labels(
             labels,
@@ -186,6 +186,10 @@ def _start(
     if model is not None:
         return find_model(model), None
     start, settings = find_encoder(encoder)
+    if first_block >= settings["n_blocks"]:
+        raise typer.BadParameter(
+            f"{encoder} has {settings['n_blocks']} blocks, from 0", param_hint="--adapt-from-block"
+        )
     return start, GapModelConfig(
         method=method,
         encoder_settings=settings,

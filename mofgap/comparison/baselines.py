@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -34,31 +36,53 @@ def composition(dataset: Dataset, rows: Rows, seed: int) -> dict[Source, Estimat
 
 
 def published(data: DataConfig, dataset: Dataset, rows: Rows) -> dict[Source, Estimates]:
-    """Gaps that others published, NaN where they have none; no spread and no cost.
+    """Gaps that others published, of test rows, NaN where they have none; no spread and no cost.
 
     Raises:
-        TableError: The file cannot be read, names no structures, or has no column of gaps.
+        TableError: As `published_gaps`.
     """
-    path = data.published
-    assert path is not None
-    with reading(path):
-        table = pd.read_csv(path)
-    id_column = next((name for name in LABEL_IDS if name in table.columns), None)
-    if id_column is None:
-        raise TableError(f"{path}: no identifier column; expected one of {', '.join(LABEL_IDS)}")
-    methods = [name for name in table.columns if name.endswith("_ev") and name != data.target]
-    if not methods:
-        raise TableError(f"{path}: no column of gaps; their names end in _ev")
-    ids = dataset.frame.structure_id.iloc[rows.all]
+    found = published_gaps(data, dataset.frame.structure_id.iloc[rows.all].tolist(), needed=False)
     tested = np.array(rows.part) == "test"
-    table = table.set_index(id_column)
-    found = {name: table[name].reindex(ids).to_numpy(dtype=np.float64) for name in methods}
     return {
         (name.removesuffix("_ev"), 0): Estimates(
             np.where(tested, gap, np.nan), _nothing(len(gap)), _nothing(len(gap)), np.nan
         )
         for name, gap in found.items()
     }
+
+
+def published_gaps(data: DataConfig, ids: Sequence[str], *, needed: bool = True) -> dict[str, Floats]:
+    """Gaps of structures by the columns of the published table, eV, NaN where it has none.
+
+    Args:
+        data: Names the file.
+        ids: The structures.
+        needed: Some of them must be there.
+
+    Raises:
+        TableError: The file cannot be read, names no structures or not these, or one twice, has no column of
+            gaps, or something in one that is no number.
+    """
+    path = data.published
+    assert path is not None
+    with reading(path):
+        table = pd.read_csv(path, dtype=dict.fromkeys(LABEL_IDS, str))
+    id_column = next((name for name in LABEL_IDS if name in table.columns), None)
+    if id_column is None:
+        raise TableError(f"{path}: no identifier column; expected one of {', '.join(LABEL_IDS)}")
+    methods = [name for name in table.columns if name.endswith("_ev") and name != data.target]
+    if not methods:
+        raise TableError(f"{path}: no column of gaps; their names end in _ev")
+    table = table.set_index(id_column)
+    if table.index.has_duplicates:
+        raise TableError(f"{path}: {table.index[table.index.duplicated()][0]} is there more than once")
+    if needed and not table.index.isin(ids).any():
+        raise TableError(f"{path}: none of its structures is in {data.table}")
+    try:
+        gaps = table[methods].apply(pd.to_numeric).astype(np.float64).reindex(list(ids))
+    except (TypeError, ValueError) as error:
+        raise TableError(f"{path}: a gap is no number: {error}") from error
+    return {name: gaps[name].to_numpy() for name in methods}
 
 
 def _nothing(n: int) -> Floats:

@@ -95,4 +95,6 @@ def add_calibrated(frame: pd.DataFrame) -> pd.DataFrame:
             std = calibration.std(*raw_parts(group, "total"))
             low, high = calibration.interval(group.gap_ev, std, 0.9)
         parts.append(group.assign(gap_std_ev=std, lo_90_ev=low, hi_90_ev=high))
+    if not parts:  # published predictions, and none of this split
+        return frame.assign(gap_std_ev=np.nan, lo_90_ev=np.nan, hi_90_ev=np.nan)
     return pd.concat(parts, ignore_index=True)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from mofgap.comparison.config import ComparisonConfig, DataConfig
 from mofgap.comparison.layout import Layout, read_json, write_json, write_parquet, write_whole
-from mofgap.comparison.members import members
+from mofgap.comparison.members import most_trained
 from mofgap.comparison.splits import UNUSED, assign, order
 from mofgap.configuration import digest, to_dict
 from mofgap.crystals.crystal import Crystal
@@ -128,6 +128,7 @@ def prepare(config: ComparisonConfig, run: Path, graph: GraphConfig) -> Dataset:
         )
         frame = _table(config, labels.frame)
         store = cached_store(frame, graph, config.data.cache)
+        (folder / RECORD).unlink(missing_ok=True)  # what is written next is whole with its own record only
         write_whole(folder / GRAPHS, lambda path: save_file(vars(store), path))
         kept = ["structure_id", "gap_ev", "atomic_numbers", "content"]
         kept += [name for name in frame.columns if name.startswith(("part:", "group:"))]
@@ -172,16 +173,7 @@ def _key(config: ComparisonConfig, graph: GraphConfig) -> str:
         del data[name]
     splits = {name: to_dict(split) | {"trainings": None} for name, split in config.splits.items()}
     read = [_sha256(path) for path in (config.data.table, config.data.cifs) if path is not None]
-    return digest(VERSION, data, read, splits, _n_train(config), asdict(graph))
-
-
-def _n_train(config: ComparisonConfig) -> dict[str, int | None]:
-    """The most training rows that any member of each split takes; None for all."""
-    found: dict[str, int | None] = {name: config.recipe.n_train for name in config.splits}
-    for member in members(config):
-        most, n = found[member.split], member.recipe.n_train
-        found[member.split] = None if most is None or n is None else max(most, n)
-    return found
+    return digest(VERSION, data, read, splits, most_trained(config), asdict(graph))
 
 
 def _table(config: ComparisonConfig, frame: pd.DataFrame) -> pd.DataFrame:
@@ -189,7 +181,7 @@ def _table(config: ComparisonConfig, frame: pd.DataFrame) -> pd.DataFrame:
     data = config.data
     frame = frame.assign(gap_ev=frame[data.target])
     frame = frame.iloc[order(frame.structure_id.tolist(), data.seed)].reset_index(drop=True)
-    most = _n_train(config)
+    most = most_trained(config)
     try:
         parts = {
             name: _capped(assign(frame, split, data.seed), most[name], data)

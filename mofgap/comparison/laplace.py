@@ -52,7 +52,7 @@ def fit_laplace(
     """
     from laplace import Laplace
 
-    last = nn.Linear(model.head.out.in_features, 1)
+    last = nn.Linear(model.head.out.in_features, 1, device=pooled.device)
     with torch.no_grad():
         last.weight.copy_(model.head.out.weight[:1])
         last.bias.copy_(model.head.out.bias[:1])

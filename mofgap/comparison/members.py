@@ -161,3 +161,12 @@ def _named(name: str, known: list[_T], what: str) -> _T:
         if each.name == name:
             return each
     raise ConfigurationError(f"no {what} {name!r}: there are {', '.join(k.name for k in known)}")
+
+
+def most_trained(config: ComparisonConfig) -> dict[str, int | None]:
+    """The most training rows that any member of each split takes; None for all."""
+    found: dict[str, int | None] = {name: config.recipe.n_train for name in config.splits}
+    for member in members(config):
+        most, n = found[member.split], member.recipe.n_train
+        found[member.split] = None if most is None or n is None else max(most, n)
+    return found

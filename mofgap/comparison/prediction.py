@@ -145,7 +145,7 @@ def _rests_on_features(task: Task) -> bool:
 
 
 def _table(task: Task, found: dict[Source, Estimates]) -> pd.DataFrame:
-    """The estimates as rows of the long table, without those a method says nothing of."""
+    """The estimates as rows of the long table, without those that nobody published a gap of."""
     rows, wanted = task.rows, task.wanted
     shared = pd.DataFrame(
         {
@@ -170,7 +170,7 @@ def _table(task: Task, found: dict[Source, Estimates]) -> pd.DataFrame:
         for (method, n), estimates in found.items()
     ]
     table = pd.concat(parts, ignore_index=True)
-    return table[table.gap_ev.notna()].reset_index(drop=True)
+    return table[table.gap_ev.notna()].reset_index(drop=True) if wanted.source == "published" else table
 
 
 def _novelty(task: Task) -> pd.DataFrame:

@@ -25,10 +25,12 @@ _MEMORY = {
 
 
 def prepare(config: ComparisonConfig, run: Path) -> None:
-    """Rows, splits and graphs, in ``dataset``."""
-    from mofgap.comparison import dataset, encoder
+    """Rows, splits and graphs, in ``dataset``; what others published is looked at too."""
+    from mofgap.comparison import baselines, dataset, encoder
 
-    dataset.prepare(config, run, encoder.graph_config(config))
+    found = dataset.prepare(config, run, encoder.graph_config(config))
+    if config.data.published is not None:
+        baselines.published_gaps(config.data, found.frame.structure_id.tolist())
 
 
 def pretrain(config: ComparisonConfig, run: Path) -> None:
@@ -77,18 +79,25 @@ def run_all(config: ComparisonConfig, run: Path, say: Callable[[str], None]) -> 
         run: Its run folder.
         say: Told of each step.
     """
+    import torch
+
     from mofgap.comparison.calibrated import calibrated
     from mofgap.comparison.dataset import skipped
     from mofgap.comparison.members import members, predictions
     from mofgap.comparison.prediction import predicted
     from mofgap.comparison.training import trained
 
-    say("prepare")
-    prepare(config, run)
-    for line in skipped(run):
-        say(f"skipped {line}")
-    say("pretrain")
-    pretrain(config, run)
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(int(_threads(config.compute)))
+    try:
+        say("prepare")
+        prepare(config, run)
+        for line in skipped(run):
+            say(f"skipped {line}")
+        say("pretrain")
+        pretrain(config, run)
+    finally:
+        torch.set_num_threads(n_threads)
     _each(train, trained, config, run, [member.name for member in members(config)], say)
     first = [p.name for p in predictions(config) if not p.predictions]
     _each(predict, predicted, config, run, first, say)

@@ -52,6 +52,7 @@ def summarise(config: ComparisonConfig, run: Path) -> None:
     wanted = [prediction for split in config.splits for prediction in tabled(config, split)]
     table = table.merge(_costs(layout, wanted), how="left", on=KEYS)
     summary = {"version": VERSION, "key": key} | _summary(config, read(run), found, table)
+    (run / SUMMARY).unlink(missing_ok=True)
     write_parquet(run / PREDICTIONS, found)
     write_parquet(run / SCORES, table)
     text = markdown(summary)

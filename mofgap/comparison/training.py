@@ -52,7 +52,7 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
     cost = {
         "key": key,
         "train_seconds": seconds_trained(folder / "training"),
-        "peak_memory_mb": _peak_memory_mb(),
+        "peak_memory_mb": _peak_memory_mb(config.compute.device),
         "n_trainable": n_trainable,
         "n_train": n_train,
         "epochs": wanted.recipe.epochs,
@@ -162,8 +162,13 @@ def _save(
     save_model(folder, model, about, calibration, index)
 
 
-def _peak_memory_mb() -> float:
-    """Of this process: on the GPU where there is one, else resident memory."""
-    if torch.cuda.is_available():
+def _peak_memory_mb(device: str) -> float:
+    """Of this process: on the GPU where it trained there, else resident memory."""
+    if device != "cpu" and torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    # What Linux says by getrusage was handed on by the process that started this one.
+    return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10

@@ -119,10 +119,28 @@ def expand_inputs(
             yield from _from_path(name)
 
 
+def files_of(name: str) -> Iterator[str]:
+    """The files that a name of `expand_inputs` leads to, none of them opened but a list of names."""
+    if name.startswith("@") and not os.path.exists(name):  # noqa: PTH110 (a Path may raise)
+        with Path(name[1:]).open(encoding="utf-8-sig") as lines:
+            for each in _names(lines):
+                yield from files_of(each)
+    elif os.path.isdir(name):  # noqa: PTH112
+        yield from (item.path for item in _from_folder(name) if isinstance(item, InputItem))
+    elif os.path.exists(name):  # noqa: PTH110
+        yield name
+    else:
+        for each in sorted(glob.iglob(name, recursive=True)):  # noqa: PTH207 (absolute patterns too)
+            yield from files_of(each)
+
+
+def _names(lines: Iterable[str]) -> Iterator[str]:
+    return (name for line in lines if (name := line.strip()) and not name.startswith("#"))
+
+
 def _from_lines(lines: Iterable[str]) -> Iterator[InputItem | ReadFailure]:
-    for line in lines:
-        if (name := line.strip()) and not name.startswith("#"):
-            yield from _from_path(name)
+    for name in _names(lines):
+        yield from _from_path(name)
 
 
 def _from_list(name: str) -> Iterator[InputItem | ReadFailure]:

@@ -13,6 +13,7 @@ from mofgap.crystals.sites import CifError
 from mofgap.datasets.record import IDENTIFIERS, DatasetError, Record, Records, flattened, made
 
 DATABASES = (".db", ".json")
+_UNREADABLE = (OSError, sqlite3.Error, ValueError, LookupError, AttributeError, TypeError)
 
 
 def read_ase(path: Path, max_atoms: int, id_name: str | None = None) -> Records:
@@ -29,13 +30,15 @@ def read_ase(path: Path, max_atoms: int, id_name: str | None = None) -> Records:
     Raises:
         DatasetError: ASE cannot read it.
     """
+    from ase.io.formats import UnknownFileTypeError
+
     rows = _database_rows(path) if path.suffix in DATABASES else _frames(path)
     place = 0
     try:
         for atoms, values, unique_id in rows:
             place += 1
             yield _record(atoms, values, unique_id, f"{path}:{place}", path, place, max_atoms, id_name)
-    except (OSError, sqlite3.Error, ValueError, LookupError, AttributeError, TypeError) as error:
+    except (*_UNREADABLE, UnknownFileTypeError) as error:
         raise DatasetError(f"{path}: ASE cannot read structure {place + 1}: {error}") from error
 
 

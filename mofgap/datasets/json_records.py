@@ -38,7 +38,7 @@ def read_json(path: Path, max_atoms: int, id_name: str | None = None) -> Records
     try:
         for place, (name, row) in enumerate(_rows(path)):
             yield _record(row, name, place, path, max_atoms, id_name)
-    except (JsonError, EOFError) as error:
+    except JsonError as error:
         raise DatasetError(f"{path}: {error}") from error
 
 

@@ -12,6 +12,7 @@ import json
 import lzma
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,18 +33,23 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """The bytes of a JSON file, unpacked from gz, bz2, xz, or a zip that holds one JSON file.
 
     Raises:
-        JsonError: A zip archive holds none or several.
+        JsonError: A zip archive holds none or several; what is packed is damaged, then or while it is read.
     """
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.lower().endswith(".json")]
-            if len(names) != 1:
-                raise JsonError(f"the archive holds {len(names)} JSON files, not one")
-            with archive.open(names[0]) as file:
-                yield file  # type: ignore[misc]
-    else:
-        with _OPENERS.get(path.suffix, open)(path, "rb") as file:
-            yield file
+    try:
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if name.lower().endswith(".json")]
+                if len(names) != 1:
+                    raise JsonError(f"the archive holds {len(names)} JSON files, not one")
+                with archive.open(names[0]) as file:
+                    yield file  # type: ignore[misc]
+        else:
+            with _OPENERS.get(path.suffix, open)(path, "rb") as file:
+                yield file
+    except (EOFError, OSError, lzma.LZMAError, zipfile.BadZipFile, zlib.error) as error:
+        if getattr(error, "errno", None) is not None:  # of the file system
+            raise
+        raise JsonError(f"damaged: {error}") from error
 
 
 class JsonStream:

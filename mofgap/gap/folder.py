@@ -91,6 +91,15 @@ def read_model(folder: Path) -> tuple[GapModel, About, Calibration, NoveltyIndex
         ModelError: Naming the folder and what is wrong with it.
     """
     described = read_config(folder)
+    try:
+        return _read(folder, described)
+    except ModelError:
+        raise
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:  # whatever was edited by hand
+        raise ModelError(f"{folder} does not fit its {CONFIG}: {error}") from error
+
+
+def _read(folder: Path, described: Mapping[str, Any]) -> tuple[GapModel, About, Calibration, NoveltyIndex]:
     for name, expected in described["sha256"].items():
         if not (folder / name).exists() or _sha256(folder / name) != expected:
             raise ModelError(f"{folder / name} is missing or is not the file this model was saved with")
@@ -100,10 +109,7 @@ def read_model(folder: Path) -> tuple[GapModel, About, Calibration, NoveltyIndex
     state = {_adapted_name(name, model): tensor for name, tensor in weights.items()}
     if "memory.error_ev" in state:  # of version 1, which knew neither signs nor distances
         state |= {"memory.residual_ev": state.pop("memory.error_ev"), "memory.spacing": torch.tensor(0.0)}
-    try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:  # torch's word for a tensor of another shape
-        raise ModelError(f"{folder / WEIGHTS} does not fit its config: {error}") from error
+    missing, unexpected = model.load_state_dict(state, strict=False)
     absent = [n for n in missing if ".lora_" not in n and not n.startswith("noise_network.")]
     if absent or unexpected:
         raise ModelError(f"{folder / WEIGHTS} does not fit its config: {(absent + unexpected)[0]}")
@@ -132,6 +138,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (ValueError, TypeError) as error:
         raise ModelError(f"{path} is damaged: {error}") from error
     version = described.get("version", 0)
+    if not isinstance(version, int):
+        raise ModelError(f"{path} is damaged: {version!r} is no version")
     if version > VERSION:
         raise ModelError(f"{folder} has version {version}; this mofgap reads up to {VERSION}: upgrade mofgap")
     while version < VERSION:
@@ -206,5 +214,7 @@ def encoder_weights(path: Path, model: GapModel) -> None:
     wanted = {n for n in model.state_dict() if n.startswith("encoder.") and ".lora_" not in n}
     if wanted != set(state):
         raise ModelError(f"{path} does not fit the encoder: {sorted(wanted ^ set(state))[0]}")
-    with torch.no_grad():
+    try:
         model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # torch's word for a tensor of another shape
+        raise ModelError(f"{path} does not fit the encoder: {error}") from error

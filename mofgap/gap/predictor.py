@@ -96,7 +96,11 @@ class GapPredictor:
                 epistemic part.
             seed: Of the draws.
             batch_atoms: Atoms of a batch on a GPU.
+
+        Raises:
+            ValueError: One sample is asked for, which has no spread.
         """
+        check_draws(uncertainty, samples)
         alone = 1 if self.device == "cpu" else batch_atoms
         predictors = [self] if self.beside is None else [self, self.beside]
         found: list[list[Posterior]] = [[] for _ in predictors]
@@ -182,13 +186,23 @@ class GapPredictor:
         """
         single = not isinstance(structures, Iterable) or _is_one(structures)
         crystals = [crystal_of(item) for item in ([structures] if single else structures)]
-        draws = samples if return_std else 0
+        draws = samples if return_std or uncertainty != "closed-form" else 0
         found = self.estimate(crystals, uncertainty=uncertainty, samples=draws, seed=seed)
         if single:
             return (
                 (float(found.gap_ev[0]), float(found.gap_std_ev[0])) if return_std else float(found.gap_ev[0])
             )
         return (found.gap_ev, found.gap_std_ev) if return_std else found.gap_ev
+
+
+def check_draws(uncertainty: Uncertainty, samples: int) -> None:
+    """Refuse a number of samples that would leave the model's own doubt out without saying so.
+
+    Raises:
+        ValueError: It is one.
+    """
+    if uncertainty != "closed-form" and samples == 1:
+        raise ValueError("samples: one has no spread; ask for two or more, or for 0, the mean alone")
 
 
 def crystal_of(item: Any, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS) -> Crystal:

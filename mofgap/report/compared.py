@@ -81,18 +81,19 @@ class Compared:
 
     @cached_property
     def best(self) -> pd.DataFrame:
-        """One row a split and method: with most samples, its whole spread, calibrated where that is there."""
+        """One row a split and method: most trainings, most samples, the whole spread, calibrated if it is."""
         found = self.entries[(self.entries.variant == "") & self.entries.spread.isin(["total", "none"])]
-        order = found.sort_values(["calibration", "n_samples"], ascending=[True, False], kind="stable")
+        by, rising = ["calibration", "n_seeds", "n_samples"], [True, False, False]
+        order = found.sort_values(by, ascending=rising, kind="stable")
         return order.drop_duplicates(["split", "method"]).sort_index().sort_values(
             "method", key=lambda names: names.map(place), kind="stable"
         )  # fmt: skip
 
     def seeds(self, split: str, method: str) -> list[pd.DataFrame]:
-        """Test rows of a method with most samples, a frame for each training seed, the first seed first."""
-        frame = self.predictions
-        frame = frame[(frame.split == split) & (frame.method == method)]
-        frame = frame[frame.n_samples == frame.n_samples.max()]
+        """Test rows of a method as in `best`, a frame for each training seed, the first seed first."""
+        best, frame = self.best, self.predictions
+        n_samples = best.n_samples[(best.split == split) & (best.method == method)]
+        frame = frame[(frame.split == split) & (frame.method == method) & frame.n_samples.isin(n_samples)]
         return [rows for _, rows in frame.groupby("seed", sort=True)]
 
 

@@ -9,7 +9,7 @@ from typing import get_args
 from mofgap.crystals.cif import MAX_ATOMS
 from mofgap.crystals.disorder import Disorder
 from mofgap.gap.posterior import UNCERTAINTIES, Uncertainty
-from mofgap.gap.predictor import BATCH_ATOMS
+from mofgap.gap.predictor import BATCH_ATOMS, check_draws
 from mofgap.screening.row import DEFAULT_COVERAGE
 from mofgap.uncertainty.conformal import MAX_COVERAGE, MIN_COVERAGE
 
@@ -61,3 +61,4 @@ class Settings:
         for name, least in {"samples": 0, "seed": 0, "batch_atoms": 1, "max_atoms": 1}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        check_draws(self.uncertainty, self.samples)

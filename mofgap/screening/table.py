@@ -118,7 +118,7 @@ def read_table(path: Path) -> pd.DataFrame:
         texts = [name for name in TEXTS if name in frame.columns]
         frame[texts] = frame[texts].apply(lambda column: column.str.replace(_MARK, "", regex=True))
         return _with_types(frame)
-    except ValueError as error:  # of pandas, of pyarrow, of json, or of a wrong encoding
+    except (TypeError, ValueError) as error:  # of pandas, of pyarrow, of json, or of a wrong encoding
         first_line = (str(error).splitlines() or ["unreadable"])[0]
         raise TableError(f"{path}: not a table that mofgap screen wrote: {first_line}") from error
 

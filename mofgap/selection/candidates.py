@@ -75,7 +75,9 @@ def with_window(frame: pd.DataFrame, window: tuple[float, float], calibration: C
     gap, std, novelty = (
         frame[name].to_numpy(dtype=np.float64) for name in ("gap_ev", "gap_std_ev", "novelty")
     )
-    return frame.assign(p_in_window=calibration.p_in_window(gap, std, *window, novelty))
+    low, high = (end if np.isfinite(end) else np.nan for end in window)
+    inside = calibration.p_in_window(gap, std, *window, novelty)
+    return frame.assign(p_in_window=inside, window_lo_ev=low, window_hi_ev=high)
 
 
 def quality(frame: pd.DataFrame, goal: Goal) -> Floats:

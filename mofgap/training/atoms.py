@@ -90,7 +90,8 @@ class AtomHeads(nn.Module):
             mask_weight: Weight of the masked-element loss.
 
         Returns:
-            ``loss`` to descend, ``mae`` (n_targets,) in each target's units, ``element_accuracy``.
+            ``loss`` to descend, ``mae`` (n_targets,) in each target's units, 0 where all atoms are masked,
+            ``n_masked``, and ``element_accuracy`` of those, NaN where there are none.
         """
         number = batch.atomic_number
         batch.atomic_number = torch.where(masked, MASKED, number)
@@ -98,9 +99,11 @@ class AtomHeads(nn.Module):
         error = (predicted - target)[~masked]
         logits = self.classify(features[masked]).float()
         element = F.cross_entropy(logits, number[masked]) if masked.any() else logits.sum()
-        regression = F.smooth_l1_loss(error / self.scale, torch.zeros_like(error), beta=0.1)
+        n_seen = max(1, len(error))  # none where all are masked
+        regression = F.smooth_l1_loss(error / self.scale, torch.zeros_like(error), beta=0.1, reduction="sum")
         return {
-            "loss": regression + mask_weight * element,
-            "mae": error.abs().mean(0).detach(),
+            "loss": regression / (n_seen * len(self.scale)) + mask_weight * element,
+            "mae": error.abs().sum(0).detach() / n_seen,
+            "n_masked": masked.sum(),
             "element_accuracy": (logits.argmax(-1) == number[masked]).float().mean().detach(),
         }

@@ -57,11 +57,6 @@ def write_card(
     about, model = described["about"], described["model"]
     counts = labels.frame.split.value_counts()
     splits = ", ".join(f"{split} {counts[split]}" for split in ("train", "val", "test") if split in counts)
-    splits_scored = list(outcome.metrics)
-    table = [f"| | {' | '.join(splits_scored)} |", f"|---|{'---|' * len(splits_scored)}"]
-    for key, label in _SHOWN.items():
-        values = " | ".join(f"{outcome.metrics[split][key]:.4g}" for split in splits_scored)
-        table.append(f"| {label} | {values} |")
     lines = [
         f"# {about['name']}",
         "",
@@ -82,16 +77,33 @@ def write_card(
         "```",
         "",
         "## Quality",
-        *table,
-        "",
-        "Figures on val flatter the model: the epoch was chosen and the error bars were fitted there."
-        if CROSS_FITTED not in outcome.metrics
-        else "The error bars were fitted to the cross-fitted errors, so that their coverage is no surprise.",
+        *_quality(outcome, config, calibrated=Calibration.load(folder / CALIBRATION).record is not None),
     ]
     if start is not None and not config.epochs:
         lines += ["", f"What follows is the card of {outcome.parent}; its figures are those before.", ""]
         lines.append(card_of(start))
     (folder / CARD).write_text("\n".join(lines).rstrip("\n") + "\n", encoding="utf-8")
+
+
+def _quality(outcome: Outcome, config: FinetuneConfig, *, calibrated: bool) -> list[str]:
+    """A table of the metrics, and what flatters them."""
+    scored = list(outcome.metrics)
+    if not scored:
+        return ["Nothing was held out to measure it by."]
+    table = [f"| | {' | '.join(scored)} |", f"|---|{'---|' * len(scored)}"]
+    for key, label in _SHOWN.items():
+        values = " | ".join(f"{outcome.metrics[split][key]:.4g}" for split in scored)
+        table.append(f"| {label} | {values} |")
+    flattering = ["the epoch was chosen"] if config.epochs else []
+    flattering += ["the error bars were fitted"] if calibrated else []
+    if "val" in scored and flattering:
+        table += ["", f"Figures on val flatter the model: {' and '.join(flattering)} there."]
+    elif CROSS_FITTED in scored and calibrated:
+        words = (
+            "The error bars were fitted to the cross-fitted errors, so that their coverage is no surprise."
+        )
+        table += ["", words]
+    return table
 
 
 def card_of(folder: Path) -> str:

@@ -24,10 +24,22 @@ from mofgap.crystals.graph import pack_by_atoms
 from mofgap.encoders.encoder import Fixed
 from mofgap.gap.model import GapModel
 from mofgap.training.labels import Labels
-from mofgap.training.loop import ANYTHING, Compute, TrainingError, fit, loader, warmup_cosine
+from mofgap.training.loop import (
+    ANYTHING,
+    Compute,
+    TrainingError,
+    check_folder,
+    fit,
+    loader,
+    n_steps,
+    warmup_cosine,
+)
 
 MIN_TRAIN_ROWS = 4
 """Novelty is a mean over three neighbours of a structure among the others."""
+
+STREAM = (1,)
+"""Keeps the noise of training apart from draws of a prediction with the same seed."""
 
 MIN_SLOPE_ROWS = 10
 MIN_SLOPE, MAX_SLOPE = 0.3, 3.0
@@ -128,7 +140,9 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
     def _posterior(self, batch: Any, fixed: Fixed | None) -> Iterator[Tensor]:
         """Sample the posterior while open; yields the divergence of one mean element, in nats."""
         network = self.model.noise_network
-        draw = np.random.SeedSequence([self.config.seed, self.global_step, self.global_rank])
+        draw = np.random.SeedSequence(
+            [self.config.seed, self.global_step, self.global_rank], spawn_key=STREAM
+        )
         generator = torch.Generator().manual_seed(int(draw.generate_state(1)[0]))
         if network is None:
             with dropout(self.model.layers if self.config.dropout else {}, self.config.dropout, generator):
@@ -239,8 +253,9 @@ def finetune(
 
     Raises:
         TrainingError: There is nothing to learn from the labels, or the folder holds a training already and
-            ``resume`` is off.
+            ``resume`` is off; or the training diverged.
     """
+    check_folder(folder, resume=resume)
     if not warm or config.unfreeze:
         _check_labels(data, warm)
     folder.mkdir(parents=True, exist_ok=True)
@@ -261,7 +276,7 @@ def finetune(
         model.noise_network.ignore_features()
     train = loader(data.store, data.train, config.batch_atoms, config.seed)
     val = loader(data.store, data.val, config.batch_atoms, None) if data.val else None
-    module = Finetuning(model, features, gaps, config, config.epochs * len(train) // compute.processes)
+    module = Finetuning(model, features, gaps, config, n_steps(train, config.epochs, compute))
     best = fit(
         module,
         train,

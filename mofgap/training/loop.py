@@ -112,6 +112,9 @@ class Compute:
         strategy: Lightning's word for how they share the work, such as ``ddp``.
         precision: Lightning's word for it, such as ``bf16-mixed``.
         progress: Draw a progress bar.
+
+    Raises:
+        TrainingError: ``cuda`` is asked for where there is none.
     """
 
     device: str = "auto"
@@ -120,6 +123,10 @@ class Compute:
     strategy: str = "auto"
     precision: str = "32-true"
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise TrainingError("device cuda was asked for, but torch sees no CUDA device here")
 
     @property
     def processes(self) -> int:
@@ -141,6 +148,34 @@ class Compute:
 
 ANYTHING = Compute()
 """One device, the best there is."""
+
+
+def n_steps(train: DataLoader[Any], epochs: int, compute: Compute) -> int:
+    """Steps of a whole training.
+
+    Raises:
+        TrainingError: There are fewer batches than processes to share them.
+    """
+    share = len(train) // compute.processes
+    if not share:
+        raise TrainingError(
+            f"{len(train)} batches of training structures cannot be shared by {compute.processes} processes: "
+            "take fewer devices, or smaller batches"
+        )
+    return epochs * share
+
+
+def check_folder(folder: Path, *, resume: bool) -> None:
+    """Make sure that a training can start in a folder, or go on there.
+
+    Raises:
+        TrainingError: It holds a training already and ``resume`` is off, or its checkpoint is damaged.
+    """
+    last = folder / LAST
+    if last.exists() and not resume:
+        raise TrainingError(f"{folder} holds a training already: resume it, or choose another folder")
+    if last.exists() and not is_zipfile(last):  # its directory comes last
+        raise TrainingError(f"{last} is damaged: delete it to start the training again")
 
 
 def fit(
@@ -179,13 +214,11 @@ def fit(
         Path of the checkpoint that was kept.
 
     Raises:
-        TrainingError: If the folder holds a run already and ``resume`` is off, or its checkpoint is damaged.
+        TrainingError: If the folder holds a run already and ``resume`` is off, or its checkpoint is damaged;
+            or the training diverged.
     """
+    check_folder(folder, resume=resume)
     last = folder / LAST
-    if last.exists() and not resume:
-        raise TrainingError(f"{folder} holds a training already: resume it, or choose another folder")
-    if last.exists() and not is_zipfile(last):  # its directory comes last
-        raise TrainingError(f"{last} is damaged: delete it to start the training again")
     folder.mkdir(parents=True, exist_ok=True)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and its device list
     warnings.filterwarnings("ignore", "Checkpoint directory .* not empty")  # it holds files of ours
@@ -209,9 +242,31 @@ def fit(
         gradient_clip_val=1.0,
         **compute.trainer,
     )
-    trainer.fit(
-        module, train, val, ckpt_path=str(last) if resume and last.exists() else None, weights_only=False
-    )
+    if not _lost_patience(last, patience):
+        trainer.fit(module, train, val, ckpt_path=str(last) if last.exists() else None, weights_only=False)
     if not trainer.is_global_zero:
         raise SystemExit(0)
+    _check_finite(folder / METRICS, monitor)
     return last if monitor is None else folder / "best.ckpt"
+
+
+def _lost_patience(checkpoint: Path, patience: int | None) -> bool:
+    """Whether a training stopped early before; Lightning would give it another epoch."""
+    if patience is None or not checkpoint.exists():
+        return False
+    states = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["callbacks"]
+    return any(
+        state["wait_count"] >= patience for name, state in states.items() if name.startswith("EarlyStopping")
+    )
+
+
+def _check_finite(log: Path, monitor: str | None) -> None:
+    """Refuse a training of which the kept epoch, the best or the last, ended in no number."""
+    with log.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if monitor is None:
+        finite = all(math.isfinite(float(value)) for value in rows[-1].values())
+    else:
+        finite = any(math.isfinite(float(row[monitor])) for row in rows)
+    if not finite:
+        raise TrainingError(f"{log.parent}: the training diverged: try a lower learning rate")

@@ -20,7 +20,7 @@ from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTrans
 from mofgap.training.atoms import ATOM_TARGETS, SIZE_ONLY, AtomHeads, PretrainConfig
 from mofgap.training.claim import claim, structures_digest
 from mofgap.training.encoder_folder import save_encoder
-from mofgap.training.loop import ANYTHING, METRICS, Compute, TrainingError, fit, loader, warmup_cosine
+from mofgap.training.loop import ANYTHING, Compute, fit, loader, n_steps, warmup_cosine
 
 
 def atom_targets(frame: pd.DataFrame) -> Tensor:
@@ -79,8 +79,11 @@ class Pretraining(L.LightningModule):  # type: ignore[misc]
         """Log the loss and each target's mean absolute error; the same masks every epoch."""
         losses = self._losses(batch, [self.config.seed, 2, batch_idx])
         named = {f"val_mae_{name}": value for name, value in zip(ATOM_TARGETS, losses["mae"], strict=True)}
-        named |= {"val_loss": losses["loss"], "val_element_accuracy": losses["element_accuracy"]}
+        named["val_loss"] = losses["loss"]
         self.log_dict(named, batch_size=batch.num_nodes, sync_dist=True)
+        if n_masked := int(losses["n_masked"]):
+            accuracy = losses["element_accuracy"]
+            self.log("val_element_accuracy", accuracy, batch_size=n_masked, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW under a warm-up and a cosine."""
@@ -138,7 +141,7 @@ def pretrain(
     heads = AtomHeads(CrystalTransformer(encoder_config), seen.mean(0), scale)
     train = loader(store, positions["train"], config.batch_atoms, config.seed)
     val = loader(store, positions["val"], config.batch_atoms, None)
-    module = Pretraining(heads, target, config, config.epochs * len(train) // compute.processes)
+    module = Pretraining(heads, target, config, n_steps(train, config.epochs, compute))
     best = fit(
         module,
         train,
@@ -149,8 +152,6 @@ def pretrain(
         resume=resume,
         compute=compute,
     )
-    if not np.isfinite(pd.read_csv(folder / METRICS).val_loss).any():
-        raise TrainingError(f"{folder}: no epoch ended in a finite loss on val: no encoder was written")
     state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
     prefix = "heads.encoder."
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

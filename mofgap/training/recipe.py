@@ -150,7 +150,8 @@ def train(
     held_out: dict[str, HeldOut] = {}
     if not data.val and len(data.train) >= MIN_FOLD_ROWS:
         held_out[CROSS_FITTED] = _cross_fit(lambda: _begin(model_config, start, config)[0], data, work, run)
-    calibration, index, scores = _measure(model, labels, data, features, parent, config.unfreeze, held_out)
+    moved = config.unfreeze and config.epochs > 0
+    calibration, index, scores = _measure(model, labels, data, features, parent, moved, held_out)
     save_model(folder, model, about, calibration, index)
     seconds = sum(seconds_trained(path.parent) for path in work.rglob(METRICS))
     outcome = Outcome(scores, seconds, n_trainable, parent.name if parent else "")

@@ -117,7 +117,7 @@ def execute(
     with ExitStack() as stack:
         environment = {**ENVIRONMENT, **os.environ, "PYTHONPATH": _python_path()}
         if executor.name == "local":
-            environment[SOCKET] = stack.enter_context(warm_process())
+            environment[SOCKET] = stack.enter_context(warm_process(environment=environment))
         output = stack.enter_context(log.open("ab"))
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,

@@ -6,7 +6,6 @@ import fcntl
 import glob
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,17 +125,18 @@ def fingerprint(name: str) -> str:
     """What an input from outside looks like now.
 
     A file by the sha256 of its content. A folder, a pattern or an ``@list.txt`` by the names, sizes and times
-    of its files, whose contents would take as long to read as the work itself. Empty where there is nothing.
+    of the CIFs and archives that it leads to, whose contents would take as long to read as the work itself.
+    Empty where there is nothing, or not all of it can be seen.
     """
-    path = Path(name.removeprefix("@")) if name.startswith("@") and not Path(name).exists() else Path(name)
-    if path.is_file():
-        return sha256(path)
-    if path.is_dir():
-        names = sorted(os.path.join(at, file) for at, _, files in os.walk(path) for file in files)  # noqa: PTH118
-    else:
-        names = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (absolute patterns too)
-    digest = hashlib.sha256()
-    for each in names:
-        seen = Path(each).stat()
-        digest.update(f"{each} {seen.st_size} {seen.st_mtime_ns}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest() if names else ""
+    if Path(name).is_file():
+        return sha256(Path(name))
+    from mofgap.crystals.inputs import files_of  # slow to import, and most inputs are files
+
+    digest, empty = hashlib.sha256(), True
+    try:
+        for each in files_of(name):
+            seen, empty = Path(each).stat(), False
+            digest.update(f"{each} {seen.st_size} {seen.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return "" if empty else digest.hexdigest()

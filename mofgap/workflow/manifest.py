@@ -21,6 +21,12 @@ from mofgap.workflow.stage import Stage
 
 VERSION = 1
 
+_ALWAYS = {
+    *("name", "finished", "command", "seen_from", "written", "start", "end", "seconds", "peak_memory_mb"),
+    *("config_digest", "seeds", "mofgap", "packages", "inputs", "outputs", "stages"),
+}
+"""What the reader of a manifest may count on."""
+
 
 def write_manifest(folder: RunFolder, config: RunConfig, stages: Sequence[Stage], command: str) -> None:
     """Write what is known of a run now: of a finished one everything, of another what it has done so far."""
@@ -52,8 +58,9 @@ def write_manifest(folder: RunFolder, config: RunConfig, stages: Sequence[Stage]
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
-    """The manifest of a run folder; empty where there is none."""
-    return read_json(run / MANIFEST)
+    """The manifest of a run folder; empty where there is none, or it is damaged or of another version."""
+    found = read_json(run / MANIFEST)
+    return found if found.get("version") == VERSION and found.keys() >= _ALWAYS else {}
 
 
 def environment() -> dict[str, Any]:

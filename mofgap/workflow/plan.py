@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.comparison.config import ComparisonConfig
-from mofgap.comparison.members import Member, Prediction, members, predictions, tabled
+from mofgap.comparison.members import Member, Prediction, members, most_trained, predictions, tabled
 from mofgap.configuration import to_dict
 from mofgap.shipped import shipped_folder
 from mofgap.workflow.config import PRETRAINED, RunConfig
@@ -122,11 +122,15 @@ def _prepare(config: RunConfig, wanted: ComparisonConfig) -> Stage:
     for name in ("published", "cache", "level_of_theory", "citation"):
         data.pop(name, None)
     splits = {name: {**to_dict(split), "trainings": None} for name, split in wanted.splits.items()}
-    n_train = sorted({str(member.recipe.n_train) for member in members(wanted)})
     return Stage(
         rule="prepare",
         work=_stage("prepare"),
-        settings={"data": data, "splits": splits, "n_train": n_train},
+        settings={
+            "data": data,
+            "splits": splits,
+            "n_train": most_trained(wanted),
+            "memory": wanted.prediction.memory,
+        },
         modules=("mofgap.comparison.dataset", "mofgap.comparison.encoder"),
         writes=("dataset/table.parquet", "dataset/graphs.safetensors", "dataset/dataset.json"),
         after=("pretrain",) if config.pretraining else (),

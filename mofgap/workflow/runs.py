@@ -37,15 +37,17 @@ class Difference:
 
 
 def find_runs(root: Path) -> list[Path]:
-    """Run folders below a folder, or the folder itself, newest first.
+    """Run folders below a folder, or the folder itself, newest first; those with a damaged manifest are not.
 
     Raises:
         RunError: There is no such folder.
     """
     if not root.is_dir():
         raise RunError(f"there is no folder {root}")
-    found = [path.parent for path in root.glob(f"**/{MANIFEST}") if (path.parent / CONFIG).exists()]
-    return sorted(found, key=lambda run: (read_manifest(run).get("written", ""), run.name), reverse=True)
+    beside = (path.parent for path in root.glob(f"**/{MANIFEST}") if (path.parent / CONFIG).exists())
+    manifests = {run: read_manifest(run) for run in beside}
+    written = {run: manifest["written"] for run, manifest in manifests.items() if manifest}
+    return sorted(written, key=lambda run: (written[run], run.name), reverse=True)
 
 
 def open_run(path: Path) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def open_run(path: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(path)
     if not manifest:
-        what = "no such folder" if not path.is_dir() else f"no {MANIFEST}, or a damaged one"
+        what = "no such folder" if not path.is_dir() else f"no {MANIFEST}, or none that this mofgap reads"
         raise RunError(f"{path} is no run folder: {what}")
     return manifest
 

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +33,15 @@ MAX_REQUEST_BYTES = 2**16
 
 
 @contextmanager
-def warm_process(modules: tuple[str, ...] = MODULES) -> Iterator[str]:
-    """Keep a warm process; yields the path of its socket, empty where there can be none."""
+def warm_process(
+    modules: tuple[str, ...] = MODULES, environment: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Keep a warm process; yields the path of its socket, empty where there can be none.
+
+    Args:
+        modules: What it imports.
+        environment: Of the process and its jobs; that of this process by default.
+    """
     if not hasattr(os, "pidfd_open"):
         yield ""
         return
@@ -44,7 +51,7 @@ def warm_process(modules: tuple[str, ...] = MODULES) -> Iterator[str]:
         listener.bind(path)
         listener.listen(128)
         command = [sys.executable, "-m", __spec__.name, str(listener.fileno()), *modules]
-        process = Popen(command, stdin=PIPE, stdout=DEVNULL, pass_fds=[listener.fileno()])
+        process = Popen(command, stdin=PIPE, stdout=DEVNULL, pass_fds=[listener.fileno()], env=environment)
         listener.close()
         try:
             yield path

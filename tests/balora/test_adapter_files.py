@@ -64,6 +64,26 @@ def test_round_trip(tmp_path: Path) -> None:
     assert torch.equal(fresh(x), net(x))
 
 
+def test_what_is_loaded_is_not_shadowed_by_what_was_folded(tmp_path: Path) -> None:
+    net, layers = make_adapted()
+    save_adapters(tmp_path, layers, CONFIG)
+    expected = net(torch.ones(1, 4))
+    for layer in layers.values():
+        nn.init.normal_(layer.lora_B)
+        layer.fold()
+    load_adapters(net, tmp_path)
+    assert torch.equal(net(torch.ones(1, 4)), expected)
+
+
+def test_a_layer_whose_name_ends_that_of_another_is_loaded_alone(tmp_path: Path) -> None:
+    def make() -> nn.ModuleDict:
+        return nn.ModuleDict({"lin": nn.Linear(3, 3), "inner": nn.ModuleDict({"lin": nn.Linear(3, 3)})})
+
+    config = BaLoRAConfig(target_modules=("^lin$",), rank=2)
+    save_adapters(tmp_path, adapt(make(), config), config)
+    assert list(load_adapters(make(), tmp_path)) == ["lin"]
+
+
 def test_noise_network_round_trip(tmp_path: Path) -> None:
     _, layers = make_adapted()
     network = NoiseNetwork(5, 2)
@@ -100,6 +120,7 @@ def test_an_adapter_of_peft_loads_here(tmp_path: Path) -> None:
         ({"use_dora": True}, "use_dora=True"),
         ({"peft_type": "IA3"}, "IA3"),
         ({"rank_pattern": {"a": 1}}, "rank_p"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa'"),
     ],
 )
 def test_other_adapters_of_peft_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -63,6 +63,7 @@ def test_help_takes_half_a_second_of_the_processor_at_most() -> None:
         (["--resume"], "needs -o"),
         (["-o", "new.csv", "--resume", "--force"], "contradicts"),
         (["--samples", "-1"], "samples"),
+        (["--samples", "1", "--uncertainty", "rows"], "two or more"),
         (["--coverage", "0.4"], "coverage"),
         (["--novelty", "hide"], "last"),
         (["--uncertainty", "guess"], "closed-form"),

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import math
 import zipfile
 from pathlib import Path
@@ -71,6 +73,21 @@ def test_files_are_read_packed_and_plain(tmp_path: Path) -> None:
     for path in sorted(tmp_path.iterdir()):
         with opened(path) as file:
             assert list(JsonStream(file).items()) == [1, 2]
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zip"])
+@pytest.mark.parametrize("cut", [False, True])
+def test_damaged_packing_is_told(tmp_path: Path, suffix: str, cut: bool) -> None:
+    path = tmp_path / f"a.json{suffix}"
+    if suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.json", json.dumps(list(range(999))))
+    else:
+        pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}[suffix]
+        path.write_bytes(pack(json.dumps(list(range(999))).encode()))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if cut else b"[1, 2]")
+    with pytest.raises(JsonError, match="damaged"), opened(path) as file:
+        list(JsonStream(file).items())
 
 
 def test_an_archive_of_two_is_refused(tmp_path: Path) -> None:

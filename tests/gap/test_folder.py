@@ -90,6 +90,26 @@ def test_a_damaged_config_is_named(folder: Path, text: str) -> None:
         read_model(folder)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": "3"},
+        {"sha256": []},
+        {"about": {}},
+        {"model": {"noise_hidden": 7}},
+        {"model": {"method": "guess"}},
+        {"model": {"rank": 99}},
+        {"model": {"target_modules": ["nothing"]}},
+    ],
+)
+def test_a_config_that_was_edited_is_named(folder: Path, change: dict[str, Any]) -> None:
+    if "model" in change:
+        change = {"model": read_config(folder)["model"] | change["model"]}
+    change_config(folder, **change)
+    with pytest.raises(ModelError, match=r"config\.json"):
+        read_model(folder)
+
+
 def test_an_unknown_key_names_the_nearest(folder: Path) -> None:
     model = read_config(folder)["model"]
     change_config(folder, model=model | {"head_hiden": 3})

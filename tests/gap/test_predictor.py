@@ -12,6 +12,7 @@ import torch
 from mofgap.crystals.convert import to_ase, to_pymatgen
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
+from mofgap.gap.posterior import UNCERTAINTIES, Uncertainty
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.uncertainty.calibrate import Calibration
 
@@ -98,6 +99,20 @@ def test_calibration_scales_the_spread(predictor: GapPredictor, make_crystal: Ma
     before, after = (replace(predictor, calibration=c).estimate(crystals) for c in (raw, twice))
     np.testing.assert_allclose(after.epistemic_std_ev, 2 * before.epistemic_std_ev)
     np.testing.assert_allclose(after.aleatoric_std_ev, 3 * before.aleatoric_std_ev)
+
+
+@pytest.mark.parametrize("uncertainty", UNCERTAINTIES)
+def test_the_gap_does_not_depend_on_whether_its_spread_is_asked_for(
+    predictor: GapPredictor, make_crystal: MakeCrystal, uncertainty: Uncertainty
+) -> None:
+    crystal = make_crystal(1)
+    alone = predictor.predict(crystal, uncertainty=uncertainty, samples=3)
+    assert alone == predictor.predict(crystal, True, uncertainty=uncertainty, samples=3)[0]
+
+
+def test_one_sample_is_refused(predictor: GapPredictor, make_crystal: MakeCrystal) -> None:
+    with pytest.raises(ValueError, match="one has no spread"):
+        predictor.predict(make_crystal(1), True, uncertainty="weights", samples=1)
 
 
 def test_no_gap_is_below_zero(predictor: GapPredictor, make_crystal: MakeCrystal) -> None:

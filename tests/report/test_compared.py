@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mofgap.report.compared import Compared, RunError, bootstrap_interval, label, place, read_compared
@@ -24,6 +25,22 @@ def test_methods_are_read_in_the_order_of_their_labels(compared: Compared) -> No
     assert compared.splits == ["split", "group"] and compared.element_splits == []
     assert label("balora-closed-form") == "BaLoRA, closed form" and label("new") == "new"
     assert label("lora+memory") == "LoRA + memory" and place("lora+memory") == place("lora")
+
+
+def test_all_trainings_count_before_more_draws_of_one(compared: Compared) -> None:
+    entries, predictions = list(compared.summary["methods"]), compared.predictions
+    drawn = (predictions.method == "balora-weights") & (predictions.n_samples == 8)
+    one = predictions[drawn & (predictions.seed == predictions.seed.min())]
+    entries += [
+        each | {"n_samples": 99, "n_seeds": 1}
+        for each in entries
+        if each["method"] == "balora-weights" and each["n_samples"] == 8
+    ]
+    longer = pd.concat([predictions, one.assign(n_samples=99)], ignore_index=True)
+    found = Compared(compared.name, compared.summary | {"methods": entries}, longer)
+    best = found.best[found.best.method == "balora-weights"]
+    assert set(best.n_samples) == {8} and (best.n_seeds == 2).all()
+    assert len(found.seeds("group", "balora-weights")) == 2
 
 
 def test_metrics_of_the_tables_are_those_of_the_predictions(compared: Compared) -> None:

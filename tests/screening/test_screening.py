@@ -230,6 +230,7 @@ def test_wrong_arguments_are_named(tiny: GapPredictor, tmp_path: Path) -> None:
         {"uncertainty": "guess"},
         {"disorder": "ignore"},
         {"samples": -1},
+        {"samples": 1, "uncertainty": "weights"},
         {"max_atoms": 0},
         {"workers": 0},
         {"rank_by": "window"},

@@ -10,7 +10,15 @@ import pandas as pd
 import pytest
 
 from mofgap.screening.row import COLUMNS, INTEGERS, TEXTS, Row, cells, column_names, printable, rounded
-from mofgap.screening.table import FORMATS, format_of, tab_separated, to_frame, write_table
+from mofgap.screening.table import (
+    FORMATS,
+    TableError,
+    format_of,
+    read_table,
+    tab_separated,
+    to_frame,
+    write_table,
+)
 
 GOOD = Row(
     rank=1,
@@ -136,6 +144,13 @@ def test_types_do_not_depend_on_the_rows(rows: list[Row]) -> None:
     frame = to_frame(rows)
     assert frame.dtypes.equals(to_frame([GOOD]).dtypes)
     assert frame["gap_ev"].dtype == "float64" and frame["rank"].dtype == "Int64"
+
+
+@pytest.mark.parametrize("text", ["3", '[[{"a": []}]]', '{"gap_ev": [[1], {}]}'])
+def test_other_json_is_no_table(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(TableError, match=r"x\.json"):
+        read_table(tmp_path / "x.json")
 
 
 def test_extension_decides_the_format() -> None:

@@ -66,6 +66,8 @@ def test_a_window_can_be_given_afterwards(tmp_path: Path) -> None:
                 quality(frame, goal)
     windowed = with_window(frame, (1.5, 2.5), Calibration.raw())
     np.testing.assert_allclose(quality(windowed, "window"), [0.6827, 0.0013], atol=1e-3)
+    assert windowed.window_lo_ev.tolist() == [1.5, 1.5] and windowed.window_hi_ev.tolist() == [2.5, 2.5]
+    assert with_window(frame, (1.5, np.inf), Calibration.raw()).window_hi_ev.isna().all()
 
 
 def test_what_is_no_table_of_candidates_is_refused(tmp_path: Path) -> None:

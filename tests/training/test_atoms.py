@@ -14,7 +14,10 @@ HIDDEN = torch.tensor([True, False, False, True, False])
 
 
 def losses(
-    encoder_config: CrystalTransformerConfig, numbers: list[int], mask_weight: float
+    encoder_config: CrystalTransformerConfig,
+    numbers: list[int],
+    mask_weight: float,
+    hidden: Tensor = HIDDEN,
 ) -> dict[str, Tensor]:
     torch.manual_seed(0)
     encoder = CrystalTransformer(encoder_config)
@@ -22,8 +25,8 @@ def losses(
     coords = np.random.default_rng(0).random((5, 3))
     crystal = Crystal(np.eye(3) * 6, coords, np.array(numbers))
     batch = collate([crystal_graph(crystal, encoder.graph_config)])
-    found = heads.loss(batch, torch.ones(5, 4), HIDDEN, mask_weight)
-    assert batch.atomic_number[HIDDEN].tolist() == [MASKED, MASKED]
+    found = heads.loss(batch, torch.ones(5, 4), hidden, mask_weight)
+    assert (batch.atomic_number[hidden] == MASKED).all()
     return {name: value.detach() for name, value in found.items()}
 
 
@@ -31,6 +34,15 @@ def test_masked_elements_are_hidden_from_the_encoder(tiny_encoder: CrystalTransf
     first, second = (losses(tiny_encoder, [6, 8, 1, z, 6], 0.0) for z in (30, 29))
     assert torch.equal(first["loss"], second["loss"])
     assert torch.equal(first["mae"], second["mae"])
+
+
+@pytest.mark.parametrize("all_masked", [True, False])
+def test_a_batch_may_be_masked_throughout_or_not_at_all(
+    tiny_encoder: CrystalTransformerConfig, all_masked: bool
+) -> None:
+    found = losses(tiny_encoder, [6, 8, 1, 30, 6], 1.0, torch.full((5,), all_masked))
+    assert found["loss"] > 0 and found["mae"].isfinite().all() and found["n_masked"] == 5 * all_masked
+    assert found["element_accuracy"].isfinite() == all_masked
 
 
 def test_masked_elements_are_a_part_of_the_loss(tiny_encoder: CrystalTransformerConfig) -> None:

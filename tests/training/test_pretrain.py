@@ -144,7 +144,7 @@ def test_no_encoder_is_written_where_no_loss_was_finite(
         return found | {"loss": found["loss"] * torch.nan}
 
     monkeypatch.setattr(Pretraining, "_losses", spoilt)
-    with pytest.raises(TrainingError, match="no epoch ended in a finite loss on val: no encoder was written"):
+    with pytest.raises(TrainingError, match="diverged"):
         run(tiny_frame, tmp_path, tiny_encoder)
     assert not (tmp_path / "encoder.json").exists()
 

@@ -81,6 +81,9 @@ def test_the_rest_of_the_encoder_moves_too_where_it_is_unfrozen(
 ) -> None:
     unfrozen = replace(CONFIG, unfreeze=True)
     outcome = go_on(table, tmp_path / "hse", parent, unfrozen)
+    still = go_on(table, tmp_path / "still", parent, replace(unfrozen, epochs=0))
+    assert still.n_trainable == 0
+    assert set(load_model(tmp_path / "still", "cpu").novelty.ids) > set(load_model(parent, "cpu").novelty.ids)
     old, new = (load_file(folder / "model.safetensors") for folder in (parent, tmp_path / "hse"))
     moved = {name for name in old if not torch.equal(old[name], new[name])}
     assert "encoder.element.weight" in moved and "encoder.blocks.0.query.weight" not in moved
@@ -179,6 +182,21 @@ def test_card_names_the_parent_and_the_error_bars(table: Path, parent: Path, tmp
     write_card(tmp_path / "hse", read_labels(table, None, "hse_gap_ev"), outcome, GENTLE, "mofgap train")
     card = (tmp_path / "hse" / "card.md").read_text()
     assert "Started from the gap model pbe" in card and "raw, without a guarantee" in card
+    assert "flatter the model: the epoch was chosen there." in card and "no surprise" not in card
+
+
+@pytest.mark.parametrize(("n", "words"), [(6, "Nothing was held out"), (12, "| cross-fitted |")])
+def test_card_says_no_more_than_few_structures_allow(
+    parent: Path, tiny_frame: pd.DataFrame, tmp_path: Path, n: int, words: str
+) -> None:
+    few = tiny_frame.head(n).assign(split="train", structure_id=[f"few-{i}" for i in range(n)])
+    labels = Labels(few, "gap_ev", ())
+    compute = Compute("cpu", progress=False)
+    outcome = train(labels, tmp_path / "few", None, GENTLE, parent, ABOUT, compute=compute)
+    write_card(tmp_path / "few", labels, outcome, GENTLE, "mofgap train")
+    card = (tmp_path / "few" / "card.md").read_text()
+    assert words in card and "raw, without a guarantee" in card
+    assert "flatter" not in card and "no surprise" not in card and "| |  |" not in card
 
 
 @pytest.mark.parametrize(("n", "kind"), [(24, "raw"), (25, "intervals"), (199, "intervals"), (200, "both")])

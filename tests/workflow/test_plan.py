@@ -64,6 +64,19 @@ def test_more_epochs_concern_every_training(comparison: RunConfig) -> None:
     assert found == {f"train/split/{name}" for name in ("lora-seed0", "lora-seed1", "balora-seed0")}
 
 
+def test_rows_are_prepared_anew_where_another_split_needs_more(comparison: RunConfig) -> None:
+    splits = {"b": {"kind": "grouped", "trainings": {"full": 0, "scratch": 0}}}
+    wide = overridden(to_dict(comparison), ["comparison.recipe.n_train=20"])
+    wide["comparison"]["splits"] |= splits
+    large = {"method": "balora", "n_train": 30}
+    settings = []
+    for split in ("split", "b"):
+        wide["comparison"]["ablations"] = {"large": large | {"split": split}}
+        stages = plan(from_dict(RunConfig, wide), Path("/run"))
+        settings.append(next(stage.settings for stage in stages if stage.rule == "prepare"))
+    assert settings[0] != settings[1]
+
+
 def test_threads_are_part_of_what_is_asked(comparison: RunConfig) -> None:
     assert changed(comparison, "resources.train.cpus=2") == changed(comparison, "comparison.recipe.epochs=3")
 

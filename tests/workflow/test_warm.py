@@ -43,6 +43,15 @@ def test_output_and_exit_code_come_back(socket: str) -> None:
     assert failed.returncode == 2 and "9/3" in complaint
 
 
+def test_the_environment_is_that_which_is_given() -> None:
+    given = {**os.environ, "OMP_NUM_THREADS": "7"}
+    with warm.warm_process(("mofgap.cli.main",), given) as path:
+        assert start(path, "--version").communicate(timeout=60)[0].startswith("mofgap ")  # it is there now
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        environments = [Path(f"/proc/{child}/environ").read_bytes() for child in children]
+    assert any(b"OMP_NUM_THREADS=7" in each for each in environments)
+
+
 def test_without_a_warm_process_the_command_runs_all_the_same() -> None:
     for path in ("", "/nonexistent/socket"):
         said, _ = start(path, "--version").communicate(timeout=60)
