@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -138,14 +139,16 @@ def train(
     from mofgap.training.recipe import train as train_model
 
     # What few labels need of a model that knows the structures already: a faster rate, a looser posterior.
-    usual_rate, usual_weight = (4e-4, 1.0) if start_from is None else (1e-3, 0.1)
+    usual_rate, usual_weight, few = (1e-3, 0.1, FEW_LABELS) if start_from else (4e-4, 1.0, 0)
+    rate = usual_rate if learning_rate is None else learning_rate
+    weight = usual_weight if kl_weight is None else kl_weight
     config = FinetuneConfig(
-        epochs=epochs,
-        batch_atoms=batch_atoms,
-        learning_rate=usual_rate if learning_rate is None else learning_rate,
-        encoder_learning_rate=encoder_learning_rate,
-        unfreeze=unfreeze,
-        kl_weight=usual_weight if kl_weight is None else kl_weight,
+        epochs,
+        batch_atoms,
+        rate,
+        encoder_learning_rate,
+        unfreeze,
+        kl_weight=weight,
         patience=patience,
         seed=seed,
     )
@@ -153,16 +156,8 @@ def train(
     try:
         compute = Compute(device, devices, precision=precision, progress=sys.stderr.isatty())
         start, network = _start(start_from, encoder, method, adapt_from_block, head_hidden, rank)
-        table = read_labels(
-            labels,
-            cifs,
-            target,
-            split_column=split_column,
-            seed=seed,
-            few=FEW_LABELS if start_from else 0,
-            max_atoms=max_atoms,
-            disorder=disorder,
-        )
+        read = partial(read_labels, disorder=disorder, max_atoms=max_atoms)
+        table = read(labels, cifs, target, split_column=split_column, seed=seed, few=few)
         tell_skipped(table.skipped)
         outcome = train_model(
             table, output, network, config, start, about, cache=cache, resume=resume, compute=compute

@@ -224,18 +224,12 @@ def fit(
     warnings.filterwarnings("ignore", "Checkpoint directory .* not empty")  # it holds files of ours
     warnings.filterwarnings("ignore", r"`isinstance\(treespec")  # of Lightning, not of its user
     warnings.filterwarnings("ignore", "You defined a `validation_step`")  # few labels have no val
-    kept = [ModelCheckpoint(folder, filename="last", monitor=None, enable_version_counter=False)]
-    extra: list[Callback] = [RichProgressBar()] if compute.progress else []
-    if monitor is not None:
-        kept.insert(
-            0, ModelCheckpoint(folder, filename="best", monitor=monitor, enable_version_counter=False)
-        )
-        if patience is not None:
-            extra.append(EarlyStopping(monitor, patience=patience))
+    own = _callbacks(folder, monitor, patience)
+    bar: list[Callback] = [RichProgressBar()] if compute.progress else []
     trainer = L.Trainer(
         max_epochs=epochs,
         logger=False,
-        callbacks=[*extra, *callbacks, EpochLog(folder / METRICS), *kept],
+        callbacks=[*bar, *callbacks, *own],
         num_sanity_val_steps=0,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -248,6 +242,16 @@ def fit(
         raise SystemExit(0)
     _check_finite(folder / METRICS, monitor)
     return last if monitor is None else folder / "best.ckpt"
+
+
+def _callbacks(folder: Path, monitor: str | None, patience: int | None) -> list[Callback]:
+    """What stops a training early, writes its log and keeps its states; the last state comes last."""
+    found: list[Callback] = [EpochLog(folder / METRICS)]
+    if monitor is not None:
+        if patience is not None:
+            found.insert(0, EarlyStopping(monitor, patience=patience))
+        found.append(ModelCheckpoint(folder, filename="best", monitor=monitor, enable_version_counter=False))
+    return [*found, ModelCheckpoint(folder, filename="last", monitor=None, enable_version_counter=False)]
 
 
 def _lost_patience(checkpoint: Path, patience: int | None) -> bool:
