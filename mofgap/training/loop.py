@@ -269,8 +269,8 @@ def _check_finite(log: Path, monitor: str | None) -> None:
     with log.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if monitor is None:
-        finite = all(math.isfinite(float(value)) for value in rows[-1].values())
+        finite = all(math.isfinite(float(value)) for value in rows[-1].values() if value)
     else:
-        finite = any(math.isfinite(float(row[monitor])) for row in rows)
+        finite = any(math.isfinite(float(row[monitor])) for row in rows if row[monitor])
     if not finite:
         raise TrainingError(f"{log.parent}: the training diverged: try a lower learning rate")
