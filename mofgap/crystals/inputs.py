@@ -124,14 +124,19 @@ def files_of(name: str) -> Iterator[str]:
     if name.startswith("@") and not os.path.exists(name):  # noqa: PTH110 (a Path may raise)
         with Path(name[1:]).open(encoding="utf-8-sig") as lines:
             for each in _names(lines):
-                yield from files_of(each)
-    elif os.path.isdir(name):  # noqa: PTH112
+                yield from _files_of_path(each)  # a list in a list is none
+    else:
+        yield from _files_of_path(name)
+
+
+def _files_of_path(name: str) -> Iterator[str]:
+    if os.path.isdir(name):  # noqa: PTH112
         yield from (item.path for item in _from_folder(name) if isinstance(item, InputItem))
     elif os.path.exists(name):  # noqa: PTH110
         yield name
     else:
         for each in sorted(glob.iglob(name, recursive=True)):  # noqa: PTH207 (absolute patterns too)
-            yield from files_of(each)
+            yield from _files_of_path(each)
 
 
 def _names(lines: Iterable[str]) -> Iterator[str]:

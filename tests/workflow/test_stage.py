@@ -180,7 +180,7 @@ def test_fingerprints_see_through_lists_patterns_and_links(
     Path("links").mkdir()
     Path("links/there").symlink_to("../cifs")
     Path("cifs/a.cif").write_text("a")
-    Path("list.txt").write_text("# mine\n\ncifs/a.cif\n")
+    Path("list.txt").write_text("# mine\n\ncifs/a.cif\n@list.txt\n")  # the last leads nowhere
     before = fingerprint(name)
     assert before == fingerprint(name) != ""
     Path("cifs/a.cif").write_text("another")
