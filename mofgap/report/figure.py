@@ -29,6 +29,12 @@ MAX_VECTOR_POINTS = 3000
 MAX_INSIDE = 3
 """Entries of a legend that find room between the curves."""
 
+_MAX_COLUMN_CHARACTERS = 34
+"""Longer entries of a legend have no room for another beside them."""
+
+_ROWS_ABOVE, _ROW_INCH = 4, 0.17
+"""Rows of a legend above the axes that leave them large enough, and the height of each further one."""
+
 _STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.edgecolor": INK,
@@ -46,6 +52,11 @@ _STYLE: dict[Any, Any] = {
 _CAPTION = "caption"
 _CHARACTERS_AN_INCH = 17
 _ON_PAGE = {INK: "var(--ink)", GRID: "var(--rule)", WINDOW: "var(--window)", SERIES[0]: "var(--bar)"}
+
+
+def line_style(i: int) -> dict[str, Any]:
+    """Colour of the i-th method's line and, once the colours have run out, dashes, for matplotlib."""
+    return {"color": SERIES[i % len(SERIES)], "linestyle": "-" if i < len(SERIES) else "-."}
 
 
 class Drawn(Figure):
@@ -126,14 +137,19 @@ def say_nothing_to_show(axes: Axes, why: str = "no rows to show") -> None:
 
 
 def add_legend(axes: Axes, loc: Literal["best", "upper left"] = "best") -> None:
-    """A legend: inside for a method or two, above the axes for more, where it hides nothing."""
+    """A legend: inside for a method or two; above the axes for more, where it hides nothing and has room."""
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) <= MAX_INSIDE:
         legend = axes.legend(loc=loc, frameon=False, labelcolor=INK)
     else:
-        legend = figure_of(axes).legend(
-            handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=8, labelcolor=INK
-        )
+        figure = figure_of(axes)
+        n_columns = 2 if max(map(len, labels)) <= _MAX_COLUMN_CHARACTERS else 1
+        n_more = max(0, -(-len(labels) // n_columns) - _ROWS_ABOVE)
+        figure.set_figheight(figure.get_figheight() + _ROW_INCH * n_more)
+        legend = figure.legend(
+            handles, labels, loc="outside upper left", ncols=n_columns, frameon=False, fontsize=8,
+            labelcolor=INK,
+        )  # fmt: skip
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1.0)

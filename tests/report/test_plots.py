@@ -147,6 +147,24 @@ def test_many_methods_stay_small_together(name: str) -> None:
     assert len(inline_svg(figure, "x")) < 400_000
 
 
+@pytest.mark.parametrize("name", ["parity", "error_vs_std", "error_decay_with_uncert", "qq_gaussian"])
+def test_words_of_many_methods_find_room(name: str) -> None:
+    df = table(30)
+    gaps = {f"LoRA, last-layer Laplace of {i} + memory": df.gap + i for i in range(15)}
+    panels = {"panels": True} if name in ("parity", "error_vs_std") else {}
+    figure = getattr(plots, name)("true", gaps, dict.fromkeys(gaps, "std"), df=df, **panels)
+    figure.draw_without_rendering()
+    words = [text for legend in figure.legends for text in legend.get_texts()]
+    words += [text for axes in figure.axes for text in (axes.title, axes.xaxis.label, axes.yaxis.label)]
+    places = [text.get_window_extent() for text in words if text.get_text()]
+    for i, place in enumerate(places):
+        assert figure.bbox.x0 <= place.x0 and place.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= place.y0 and place.y1 <= figure.bbox.y1
+        assert not any(place.overlaps(other) for other in places[:i])
+    assert all(axes.bbox.height > 1.2 * figure.dpi for axes in figure.axes)
+    assert sum(text.get_text() == "oracle" for text in words) == (name == "error_decay_with_uncert")
+
+
 def test_arrays_and_names_are_the_same() -> None:
     df = table(20)
     by_name = plots.parity("true", "gap", "std", df=df)

@@ -152,7 +152,7 @@
       th.scope = "col";
       if (key === null) { th.textContent = label; continue; }
       th.dataset.key = key;
-      const button = th.appendChild(make("button", "", label));
+      const button = th.appendChild(make("button", "", label.replace(" / ", "\u00a0/\u00a0")));
       button.type = "button";
       button.addEventListener("click", () => sort(key, sorting.key === key && !sorting.descending));
     }

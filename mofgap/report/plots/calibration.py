@@ -9,7 +9,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import ndtr, ndtri
 
-from mofgap.report.figure import INK, SERIES, add_legend, figure_of, new_axes, say_nothing_to_show
+from mofgap.report.figure import (
+    INK,
+    SERIES,
+    add_legend,
+    figure_of,
+    line_style,
+    new_axes,
+    say_nothing_to_show,
+)
 from mofgap.report.series import Column, Columns, Floats, complete, counted, series
 from mofgap.uncertainty import metrics
 
@@ -43,15 +51,15 @@ def qq_gaussian(y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataF
     for i, each in enumerate(found):
         if not len(each.true):
             continue
-        colour = SERIES[i % len(SERIES)]
         z = np.where(each.error == 0, 0.0, each.error / np.where(each.std == 0, 1e-300, each.std))
         needed = np.sort(2 * ndtr(z) - 1)
         observed = np.searchsorted(needed, _LEVELS, side="right") / len(needed)
         area = metrics.miscalibration_area(each.true, each.pred, each.std)
-        axes.plot(100 * _LEVELS, 100 * observed, color=colour, label=f"{each.label}area {area:.3f}")
+        style = line_style(i)
+        axes.plot(100 * _LEVELS, 100 * observed, label=f"{each.label}area {area:.3f}", **style)
         if len(found) <= 2:  # more areas would mix into mud
             ends = 100 * _LEVELS, 100 * observed
-            axes.fill_between(100 * _LEVELS, *ends, color=colour, alpha=0.15, linewidth=0)
+            axes.fill_between(100 * _LEVELS, *ends, color=style["color"], alpha=0.15, linewidth=0)
     if any(len(each.true) for each in found):
         add_legend(axes, "upper left")
     else:

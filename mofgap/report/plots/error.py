@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,6 +16,7 @@ from mofgap.report.figure import (
     add_legend,
     figure_of,
     label_outer,
+    line_style,
     new_axes,
     new_panels,
     say_nothing_to_show,
@@ -24,6 +27,7 @@ from mofgap.uncertainty import metrics
 MAX_BARS = 300
 """Error bars drawn of one method; more would hide the points."""
 
+_TITLE_CHARACTERS = 25
 _MAX_SIMULATED = 2_000_000
 _LINE_POINTS = 400
 
@@ -129,12 +133,12 @@ def error_decay_with_uncert(
     )
     axes = new_axes(caption)
     axes.set(xlabel="dropped / %", ylabel=f"mean absolute error of the rest / {unit}", xlim=(0, 100))
-    for each, colour in zip(found, _colours(found), strict=True):
+    for i, each in enumerate(found):
         if not len(each.true):
             continue
-        area = metrics.ause(each.true, each.pred, each.std)
-        axes.plot(*_decay(each.error, each.std), color=colour, label=f"{each.label}AUSE {area:.2f}")
-        oracle = "oracle" if colour == SERIES[0] else None
+        area, colour = metrics.ause(each.true, each.pred, each.std), line_style(i)["color"]
+        axes.plot(*_decay(each.error, each.std), label=f"{each.label}AUSE {area:.2f}", **line_style(i))
+        oracle = None if axes.lines[1:] else "oracle"
         axes.plot(*_decay(each.error, each.error), ":", color=colour, label=oracle)
         axes.axhline(float(each.error.mean()), linestyle="--", color=colour, linewidth=0.8, alpha=0.7)
     axes.set_ylim(bottom=0)
@@ -191,7 +195,8 @@ def _finished(axes: Axes, found: list[Series], panels: bool = False) -> Figure:
         label_outer(figure.axes)
         for each, panel in zip(found, figure.axes, strict=True):
             labels = panel.get_legend_handles_labels()[1] or [each.name]
-            panel.set_title(labels[0].replace(": ", "\n", 1), fontsize=7.5)
+            name, _, score = labels[0].partition(": ")
+            panel.set_title(f"{textwrap.fill(name, _TITLE_CHARACTERS)}\n{score}".rstrip(), fontsize=7.5)
             if not len(each.true):
                 say_nothing_to_show(panel)
         return figure
