@@ -280,7 +280,7 @@ def _journal_path(output: Path) -> Path:
 
 def _standard_input() -> Iterator[str]:
     # Names of files are bytes; those that are no text must survive.
-    with open(0, encoding="utf-8", errors="surrogateescape", closefd=False) as lines:
+    with open(0, encoding="utf-8-sig", errors="surrogateescape", closefd=False) as lines:
         yield from lines
 
 

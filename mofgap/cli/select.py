@@ -140,9 +140,16 @@ def _show(found: Selection, budget: int) -> None:
 
 
 def _write(output: Path, found: Selection, inputs: Inputs | None) -> None:
-    from mofgap.selection.dft import write_inputs
+    from mofgap.screening.table import inert
+    from mofgap.selection.dft import without_potential, write_inputs
 
     output.mkdir(parents=True, exist_ok=True)
-    found.table.to_csv(output / "selection.csv", index=False, float_format="%.6g", lineterminator="\n")
+    found.table.map(inert).to_csv(
+        output / "selection.csv", index=False, float_format="%.6g", lineterminator="\n"
+    )
     written = [] if inputs is None else write_inputs(output, found.crystals, inputs)
+    for crystal in found.crystals if inputs == "vasp" else ():
+        if unknown := without_potential(crystal):
+            words = f"no usual potential of {', '.join(unknown)}; choose one in POTCAR.spec"
+            typer.echo(f"warning: {crystal.structure_id}: {words}", err=True)
     typer.echo(f"mofgap: {output} holds selection.csv and {len(written)} inputs", err=True)

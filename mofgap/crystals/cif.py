@@ -27,6 +27,7 @@ from mofgap.crystals.unit_cell import check_size, settle
 
 MAX_ATOMS = 1000
 
+_ARCHIVE = re.compile(r"^.*?\.(zip|t?(ar|gz|xz|bz2)|tbz2):", re.IGNORECASE | re.DOTALL)
 _BLOCK_START = re.compile(r"^[ \t]*data_", re.IGNORECASE | re.MULTILINE)
 
 
@@ -68,6 +69,8 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
     Raises:
         CifError: the bytes are no text.
     """
+    if data.startswith(b"\x1f\x8b"):
+        raise CifError("bad-encoding: the file is compressed with gzip; unpack it")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encodings = ["utf-16"]
     elif len(data) > 1 and 0 in data[:2]:
@@ -168,13 +171,14 @@ def _parse(text: str) -> list[_Part] | None:
             document = cif.read_string(text, 0)
         except (ValueError, RuntimeError):
             return None
-        notes = (f"duplicate-tag: {readable(error)}; the first was used",)
+        if "block name" not in str(error):  # blocks of one name are all read
+            notes = (f"duplicate-tag: {readable(error)}; the first was used",)
     return [_Part(block.name, block, text, notes) for block in document]
 
 
 def stem_of(source: str) -> str:
     """The name of a structure alone in its file or archive member."""
-    return Path(source.rsplit(":", 1)[-1]).stem
+    return Path(_ARCHIVE.sub("", source)).stem
 
 
 def _unique(names: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TextIO
 
 from mofgap.crystals.cif import MAX_ATOMS, Entry, ReadFailure, read_cif_bytes, stem_of
 from mofgap.crystals.disorder import Disorder
@@ -122,7 +123,7 @@ def expand_inputs(
 def files_of(name: str) -> Iterator[str]:
     """The files that a name of `expand_inputs` leads to, none of them opened but a list of names."""
     if name.startswith("@") and not os.path.exists(name):  # noqa: PTH110 (a Path may raise)
-        with Path(name[1:]).open(encoding="utf-8-sig") as lines:
+        with _list(name[1:]) as lines:
             for each in _names(lines):
                 yield from _files_of_path(each)  # a list in a list is none
     else:
@@ -139,6 +140,11 @@ def _files_of_path(name: str) -> Iterator[str]:
             yield from _files_of_path(each)
 
 
+def _list(name: str) -> TextIO:
+    """A list of names, which are bytes: those that are no text must survive."""
+    return Path(name).open(encoding="utf-8-sig", errors="surrogateescape")
+
+
 def _names(lines: Iterable[str]) -> Iterator[str]:
     return (name for line in lines if (name := line.strip()) and not name.startswith("#"))
 
@@ -150,9 +156,9 @@ def _from_lines(lines: Iterable[str]) -> Iterator[InputItem | ReadFailure]:
 
 def _from_list(name: str) -> Iterator[InputItem | ReadFailure]:
     try:
-        with Path(name).open(encoding="utf-8-sig") as lines:
+        with _list(name) as lines:
             yield from _from_lines(lines)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         yield _failure(f"@{name}", f"unreadable-list: {_message(error)}; check the list")
 
 

@@ -71,6 +71,11 @@ def small_structure(block: cif.Block) -> gemmi.SmallStructure:
     Raises:
         CifError: a number in it is none.
     """
+    symbols = block.find_loop("_atom_site_type_symbol")
+    if symbols and not block.find_values("_atom_site_label"):  # gemmi finds no site without a label
+        symbols.get_loop().add_columns(["_atom_site_label"], "?")
+        for place, symbol in enumerate(list(block.find_values("_atom_site_type_symbol"))):
+            block.find_loop("_atom_site_label")[place] = symbol
     try:
         return gemmi.make_small_structure_from_block(block)
     except (ValueError, RuntimeError) as error:
@@ -142,13 +147,13 @@ def sites_of(
     formula = formula_of(block)
     if not block.find_values("_atom_site_type_symbol"):
         symbols = [""] * len(labels)  # gemmi repeats the labels there
-    numbers = _atomic_numbers(labels, symbols, formula, warnings)
+    occupancy = np.array(occupancies, dtype=np.float64)
+    real = np.flatnonzero(~_dummies(block, len(labels)) & (occupancy > 0))
+    numbers = np.zeros(len(labels), dtype=np.int64)
+    numbers[real] = _atomic_numbers([labels[i] for i in real], [symbols[i] for i in real], formula, warnings)
     warnings += _odd_occupancies(block, labels)
-    assemblies, groups = _disorder_columns(block, len(labels))
-    sites = Sites(
-        tuple(labels), numbers, frac_coords, np.array(occupancies, dtype=np.float64), assemblies, groups
-    )
-    return _real_sites(block, sites, warnings), warnings
+    sites = Sites(tuple(labels), numbers, frac_coords, occupancy, *_disorder_columns(block, len(labels)))
+    return _real_sites(sites, real, warnings), warnings
 
 
 def formula_of(block: cif.Block) -> dict[int, float]:
@@ -221,16 +226,17 @@ def _atomic_numbers(
     return np.array(numbers, dtype=np.int64)
 
 
-def _real_sites(block: cif.Block, sites: Sites, warnings: list[str]) -> Sites:
+def _dummies(block: cif.Block, n_sites: int) -> NDArray[np.bool_]:
+    """(n_sites,) whether each site is marked as none."""
+    flags = np.array([flag == "dum" for flag in block.find_values("_atom_site_calc_flag")], dtype=bool)
+    return flags if len(flags) == n_sites else np.zeros(n_sites, dtype=bool)
+
+
+def _real_sites(sites: Sites, real: NDArray[np.int64], warnings: list[str]) -> Sites:
     """Drops dummy and empty sites with a warning and refuses missing coordinates."""
-    flags = list(block.find_values("_atom_site_calc_flag"))
-    dummy = np.array([flag == "dum" for flag in flags], dtype=bool)
-    if len(dummy) != len(sites):
-        dummy = np.zeros(len(sites), dtype=bool)
-    empty = sites.occupancies <= 0
-    if (dropped := int((dummy | empty).sum())) > 0:
+    if (dropped := len(sites) - len(real)) > 0:
         warnings.append(f"empty-sites: {dropped} dummy sites or sites of zero occupancy left out")
-        sites = sites.take(np.flatnonzero(~(dummy | empty)))
+        sites = sites.take(real)
     missing = np.flatnonzero(~np.isfinite(sites.frac_coords).all(axis=1))
     if len(missing):
         names = ", ".join(sites.take(missing).labels[:5])

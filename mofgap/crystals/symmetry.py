@@ -13,6 +13,8 @@ from mofgap.crystals.sites import CifError
 
 # Images of one site nearer than this are one atom on a special position, written with few digits.
 SPECIAL_POSITION_ANGSTROM = 0.4
+# Edges that differ by half a percent, or angles by half a degree, are rounded or measured; more is a mistake.
+METRIC_TOLERANCE = 0.01
 _TERM = re.compile(r"([+-]?)(?:(\d+\.?\d*|\.\d+)(?:/(\d+))?\*?)?([xyz]?)")
 _OPERATION_TAGS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
 _NAME_TAGS = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_space_group_name_H-M_full")
@@ -36,21 +38,16 @@ def _named_group(block: cif.Block, cell: gemmi.UnitCell) -> tuple[gemmi.GroupOps
         except (ValueError, RuntimeError):
             pass
     name = _first_value(block, _NAME_TAGS)
-    if name:
-        plain = name.replace("(", "").replace(")", "")
-        group = gemmi.find_spacegroup_by_name(plain, cell.alpha, cell.gamma, "2")
+    plain = re.sub("[()_]", "", name)
+    if name and (group := gemmi.find_spacegroup_by_name(plain, cell.alpha, cell.gamma, "2")) is not None:
         # A bare name with two choices of origin is read with the centre of symmetry at the origin.
-        vague = group is not None and group.ext in ("1", "2") and ":" not in plain
-        return (group.operations() if group is not None else None), name, vague
-    number = _first_value(block, _NUMBER_TAGS)
-    if number:
+        return group.operations(), name, group.ext in ("1", "2") and ":" not in plain
+    if number := _first_value(block, _NUMBER_TAGS):
         # gemmi takes no more than a C int, and 0 for 1.
         known = number.isdecimal() and len(number) <= 3 and int(number) > 0
-        numbered = gemmi.find_spacegroup_by_number(int(number)) if known else None
-        if numbered is None:
-            return None, f"number {number}", False
-        return numbered.operations(), f"number {number}", numbered.number > 2
-    return None, "", False
+        if known and (numbered := gemmi.find_spacegroup_by_number(int(number))) is not None:
+            return numbered.operations(), f"number {number}", numbered.number > 2
+    return None, name or (f"number {number}" if number else ""), False
 
 
 def parse_operation(triplet: str) -> NDArray[np.float64]:
@@ -91,14 +88,15 @@ def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[NDArray[np.float
     Raises:
         CifError: an operator that cannot be read, or an unknown space group without operators.
     """
-    listed = next((values for tag in _OPERATION_TAGS if (values := block.find_values(tag))), ())
+    tables = ([op for op in block.find_values(tag) if op not in ("?", ".")] for tag in _OPERATION_TAGS)
     try:
-        ops = np.array([parse_operation(cif.as_string(value)) for value in listed])
+        ops = np.array([parse_operation(cif.as_string(op)) for op in next(filter(None, tables), [])])
     except (ValueError, ZeroDivisionError) as error:
         raise CifError(f"bad-symmetry: {error}; correct the symmetry operators") from error
     group, name, vague = _named_group(block, cell)
     if not len(ops):
-        return _from_name(group, name, vague)
+        ops, warnings = _from_name(group, name, vague)
+        return ops, warnings + _cell_mismatch(ops, cell)
     warnings = []
     identity = np.eye(3, 4)
     away = ops - identity
@@ -112,7 +110,7 @@ def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[NDArray[np.float
         )
     if len(ops) > 1 and not _is_group(ops):
         warnings.append("symmetry-not-a-group: the operators listed do not form a group; check them")
-    return ops, warnings
+    return ops, warnings + _cell_mismatch(ops, cell)
 
 
 def _from_name(group: gemmi.GroupOps | None, name: str, vague: bool) -> tuple[NDArray[np.float64], list[str]]:
@@ -125,6 +123,19 @@ def _from_name(group: gemmi.GroupOps | None, name: str, vague: bool) -> tuple[ND
             "(_symmetry_equiv_pos_as_xyz) or expand the file to P1"
         )
     return np.eye(3, 4)[None], ["no-symmetry: no symmetry given, taken as P1"]
+
+
+def _cell_mismatch(ops: NDArray[np.float64], cell: gemmi.UnitCell) -> list[str]:
+    """A warning of a cell that its own symmetry would distort, or nothing."""
+    vectors = np.array(cell.orth.mat.tolist())
+    metric, rotations = vectors.T @ vectors, ops[:, :, :3]
+    moved = rotations.transpose(0, 2, 1) @ metric @ rotations
+    edges = np.sqrt(np.diag(metric))
+    if (np.abs(moved - metric) <= METRIC_TOLERANCE * np.outer(edges, edges)).all():
+        return []
+    return [
+        "symmetry-cell-mismatch: the cell's lengths and angles do not have the symmetry stated; correct one"
+    ]
 
 
 def _is_group(ops: NDArray[np.float64]) -> bool:

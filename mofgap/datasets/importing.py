@@ -97,7 +97,7 @@ def write_skipped(path: Path, skipped: Iterable[Skip]) -> None:
         path.unlink(missing_ok=True)
         return
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
+    with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["structure_id", "reason", "source"])
         writer.writerows([skip.structure_id, skip.reason, skip.source] for skip in rows)
@@ -153,6 +153,8 @@ class _Join:
 
     def _found(self, name: str, record: Record) -> tuple[Mapping[str, Any] | None, str]:
         """What is said of a structure, or why nothing can be."""
+        if not name.isprintable():
+            return None, "bad-name: no printable text in UTF-8; rename the file or the data block"
         if name in self.read:
             return None, f"duplicate-structure: read already from {self.read[name]}"
         if self.labels is None:

@@ -58,6 +58,10 @@ def labels_of_csv(
     rows = csv.DictReader(text, delimiter="\t" if source.endswith(".tsv") else ",")
     try:
         names = rows.fieldnames or []
+        if len(names) == 1 and ";" in names[0]:
+            raise DatasetError(
+                f"{source}: separated by semicolons; save it with commas, and with decimal points"
+            )
         repeated = [name for name in names if names.count(name) > 1 and (name == id_name or name in columns)]
         if repeated:
             raise DatasetError(f"{source}: column {repeated[0]!r} is there more than once")

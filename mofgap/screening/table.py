@@ -114,7 +114,10 @@ def read_table(path: Path) -> pd.DataFrame:
             return pd.read_parquet(path)
         if path.suffix.lower() == ".json":  # exact, where pandas' own reader keeps ten digits
             return _with_types(pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))))
+        if ";" in _first_line(path).partition(",")[0]:
+            raise ValueError("separated by semicolons; save it with commas, and with decimal points")
         frame = pd.read_csv(path, dtype="str", na_values=[], keep_default_na=False)
+        frame = frame[(frame != "").any(axis=1)].reset_index(drop=True)  # spreadsheets leave empty lines
         texts = [name for name in TEXTS if name in frame.columns]
         frame[texts] = frame[texts].apply(lambda column: column.str.replace(_MARK, "", regex=True))
         return _with_types(frame)
@@ -123,16 +126,25 @@ def read_table(path: Path) -> pd.DataFrame:
         raise TableError(f"{path}: not a table that mofgap screen wrote: {first_line}") from error
 
 
+def _first_line(path: Path) -> str:
+    with path.open(encoding="utf-8-sig") as lines:
+        return lines.readline()
+
+
 def _with_types(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers as numbers; whatever is no text column is one."""
+    """Numbers as numbers; a column that somebody added is one of texts where it holds any."""
     import pandas as pd
 
     for name in frame.columns:
         if name in TEXTS:
             frame[name] = frame[name].fillna("").astype("str")
-        else:
+            continue
+        try:
             numbers = pd.to_numeric(frame[name].replace("", None))
             frame[name] = numbers.astype("Int64" if name in INTEGERS else "float64")
+        except (TypeError, ValueError) as error:
+            if not isinstance(name, str) or name in COLUMNS or name.endswith("_ev"):
+                raise ValueError(f"column {name}: {error}") from error
     return frame
 
 
@@ -157,11 +169,11 @@ def _csv(rows: Sequence[Row], columns: list[str]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_inert(cell) for cell in cells(row, len(columns))] for row in rows)
+    writer.writerows([inert(cell) for cell in cells(row, len(columns))] for row in rows)
     return text.getvalue().encode("utf-8")
 
 
-def _inert(cell: Cell) -> Cell:
+def inert(cell: Cell) -> Cell:
     """A text that a spreadsheet would take for a formula gets the apostrophe that marks text."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 

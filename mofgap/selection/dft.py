@@ -85,6 +85,14 @@ def write_inputs(folder: Path, crystals: Sequence[Crystal], kind: Kind) -> list[
     return written
 
 
+def without_potential(crystal: Crystal) -> list[str]:
+    """Symbols of the elements for which ``POTCAR.spec`` has no potential's name, but the element's."""
+    from pymatgen.io.vasp.sets import MPRelaxSet
+
+    named = MPRelaxSet.CONFIG["POTCAR"]
+    return sorted({element.symbol for element in to_pymatgen(crystal).elements} - set(named))
+
+
 def _write_vasp(folder: Path, crystal: Crystal) -> None:
     from pymatgen.io.vasp.inputs import Incar, Kpoints
 

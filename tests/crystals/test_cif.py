@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mofgap.crystals.cif import ReadFailure, read_cif, read_cif_bytes
+from mofgap.crystals.cif import ReadFailure, read_cif, read_cif_bytes, stem_of
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.inputs import read_cif_file
 from mofgap.crystals.write import formula_sum
@@ -127,7 +128,9 @@ def test_a_damaged_block_leaves_the_others_to_gemmi():
 
 
 def test_blocks_of_one_name_are_told_apart():
-    assert [entry.structure_id for entry in read_cif(GOOD + GOOD)] == ["good", "good-2"]
+    both = read_cif(GOOD + GOOD)
+    assert [entry.structure_id for entry in both] == ["good", "good-2"]
+    assert [entry.warnings for entry in both] == [(), ()]
 
 
 def test_majority_keeps_the_likelier_hydrogen():
@@ -264,3 +267,45 @@ def test_accidents_never_raise(data, disorder):
             assert entry.atomic_numbers.min() > 0
         else:
             assert ": " in entry.reason
+
+
+SITES = """data_x
+_cell_length_a 9
+_cell_length_b 9
+_cell_length_c 9
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'P 1'
+loop_
+{}
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+{}"""
+
+
+def test_a_dummy_of_no_element_is_left_out():
+    tags = "_atom_site_label\n_atom_site_calc_flag"
+    (crystal,) = read_cif(SITES.format(tags, "Zn1 d Zn 0 0 0\nQ1 dum Q .1 .1 .1\nO1 d O .3 0 0\n"))
+    assert crystal.atomic_numbers.tolist() == [30, 8]
+    assert [text.split(":")[0] for text in crystal.warnings][:1] == ["empty-sites"]
+
+
+def test_sites_without_labels_are_read_by_their_symbols():
+    (crystal,) = read_cif(SITES.format("", "Zn 0 0 0\nO .3 0 0\nO .6 0 0\n"))
+    assert crystal.atomic_numbers.tolist() == [30, 8, 8]
+
+
+def test_a_gzipped_file_is_to_be_unpacked():
+    (failure,) = read_cif_bytes(gzip.compress(b"data_x\n"), "x.cif.gz")
+    assert failure.reason == "bad-encoding: the file is compressed with gzip; unpack it"
+
+
+@pytest.mark.parametrize(
+    ("source", "stem"),
+    [("a:1.cif", "a:1"), ("f/a.zip:g/b:1.cif", "b:1"), ("a.tar.xz:b.cif", "b"), ("a.tgz:x.cif", "x")],
+)
+def test_names_with_colons_are_not_archives(source, stem):
+    assert stem_of(source) == stem

@@ -10,7 +10,7 @@ import pytest
 
 from mofgap.crystals import inputs
 from mofgap.crystals.cif import ReadFailure
-from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
+from mofgap.crystals.inputs import InputItem, expand_inputs, files_of, read_input
 
 GOOD = (Path(__file__).parents[1] / "fixtures" / "cifs" / "good.cif").read_bytes()
 MEMBERS = ("sub/z.cif", "b.cif", "a.CIF", "sub/a.cif", ".hidden.cif", "notes.txt")
@@ -81,6 +81,15 @@ def test_lists_and_standard_input(folder):
     expected = [str(folder / member) for member in ("b.cif", "sub/a.cif", "sub/z.cif")]
     assert [item.source for item in expand_inputs([f"@{listing}"])] == expected
     assert [item.source for item in expand_inputs(["-"], stdin=lines)] == expected
+
+
+def test_a_list_may_hold_names_that_are_no_text(folder):
+    listing = folder / "list.txt"
+    listing.write_bytes(f"\ufeff{folder}/b.cif\n{folder}/no".encode() + b"\xff.cif\n")
+    found, missing = expand_inputs([f"@{listing}"])
+    assert found.source == str(folder / "b.cif")
+    assert missing.source == f"{folder}/no\udcff.cif" and missing.reason.startswith("missing-file")
+    assert list(files_of(f"@{listing}")) == [str(folder / "b.cif")]
 
 
 def damaged_archive(folder):

@@ -135,3 +135,44 @@ def test_notations_of_an_operator(triplet, row, expected):
 def test_nonsense_is_no_operator(triplet):
     with pytest.raises(ValueError, match=r"not|no symmetry"):
         parse_operation(triplet)
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("P 4/m m m", "_length_b 16", "_length_b 16.5"),
+        ("P 4/m m m", "_angle_gamma 90", "_angle_gamma 97"),
+        ("P 21/c", "_angle_gamma 90", "_angle_gamma 105"),
+        ("P 6", "_angle_gamma 120", "_angle_gamma 90"),
+    ],
+)
+def test_a_cell_without_its_symmetry_is_pointed_out(name, before, after, named):
+    text = cif_text(gemmi.SpaceGroup(name), (1, 2, 3), named)
+    assert before in text
+    (crystal,) = read_cif(text.replace(before, after))
+    assert [warning.split(":")[0] for warning in crystal.warnings] == ["symmetry-cell-mismatch"]
+    (rounded,) = read_cif(text.replace("_length_b 16", "_length_b 16.05"))
+    assert rounded.warnings == ()
+
+
+@pytest.mark.parametrize("name", ["P2_1/c", "P 1 2_1/c 1"])
+def test_underscores_of_a_name_are_no_part_of_it(name):
+    text = cif_text(gemmi.SpaceGroup("P 21/c"), (1, 2, 3), named=True)
+    line = next(line for line in text.splitlines() if "Hall" in line)
+    (crystal,) = read_cif(text.replace(line, f"_symmetry_space_group_name_H-M '{name}'"))
+    assert (crystal.n_atoms, crystal.warnings) == (4, ())
+
+
+def test_an_unknown_name_leaves_the_number():
+    text = cif_text(gemmi.SpaceGroup("P 21/c"), (1, 2, 3), named=True)
+    line = next(line for line in text.splitlines() if "Hall" in line)
+    names = "_symmetry_space_group_name_H-M 'Unknown'\n_symmetry_Int_Tables_number 14"
+    (crystal,) = read_cif(text.replace(line, names))
+    assert crystal.n_atoms == 4 and crystal.warnings[0].startswith("origin-choice: number 14")
+
+
+def test_operators_that_are_not_given_leave_the_name():
+    text = cif_text(gemmi.SpaceGroup("P 21/c"), (1, 2, 3), named=True)
+    (crystal,) = read_cif(text + "loop_\n_symmetry_equiv_pos_as_xyz\n?\n")
+    assert (crystal.n_atoms, crystal.warnings) == (4, ())

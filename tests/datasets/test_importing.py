@@ -237,6 +237,7 @@ class TestLabelTables:
         [
             ("", "it is empty"),
             ("a,gap_ev\n1,2\n", "no identifier column"),
+            ("structure_id;gap_ev\na;1,5\n", "separated by semicolons; save it with commas"),
             ("structure_id,gap\na,1\n", "no column 'gap_ev'; did you mean gap"),
             ("structure_id,gap_ev,gap_ev\na,1,2\n", "column 'gap_ev' is there more than once"),
         ],
@@ -276,6 +277,15 @@ def test_gaps_are_numbers_or_missing(value: Any, gap: float | None) -> None:
 def test_other_values_are_no_gaps(value: Any) -> None:
     gap, reason = gap_of(value)
     assert gap is None and reason
+
+
+def test_names_that_are_no_text_are_left_out(tmp_path: Path, crystals: list[Crystal]) -> None:
+    odd = replace(crystals[0], structure_id="x\udcff", source="x\udcff.cif")
+    records = [Record(odd), Record(crystals[1])]
+    done = import_table(records, None, tmp_path / "t.parquet", {}, texts={})
+    assert done.n_structures == 1 and [skip.reason.split(":")[0] for skip in done.skipped] == ["bad-name"]
+    write_skipped(tmp_path / "s.csv", done.skipped)
+    assert pd.read_csv(tmp_path / "s.csv").source[0] == r"x\udcff.cif"
 
 
 def test_the_list_of_an_earlier_import_does_not_stay(tmp_path: Path) -> None:

@@ -153,6 +153,33 @@ def test_other_json_is_no_table(tmp_path: Path, text: str) -> None:
         read_table(tmp_path / "x.json")
 
 
+def test_columns_and_lines_that_somebody_added_are_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    write_table(path, TABLE)
+    head, *lines = path.read_text().splitlines()
+    empty = "," * (head.count(",") + 2)
+    path.write_text("\n".join([f"{head},note,mine", f"{lines[0]},a remark,1.5", f"{lines[1]},,", empty]))
+    frame = read_table(path)
+    assert frame.note.tolist() == ["a remark", ""] and frame.mine.iloc[0] == 1.5
+    pd.testing.assert_frame_equal(frame[to_frame(TABLE).columns], to_frame(TABLE))
+
+
+def test_a_number_that_is_none_names_its_column(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    write_table(path, TABLE)
+    path.write_text(path.read_text().replace("2.5,", "2.5 eV,", 1))
+    with pytest.raises(TableError, match=r"column gap_ev: .*2\.5 eV"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("point", [".", ","])
+def test_semicolons_of_a_spreadsheet_are_called_so(tmp_path: Path, point: str) -> None:
+    path = tmp_path / "x.csv"
+    to_frame(TABLE).to_csv(path, sep=";", decimal=point, index=False)
+    with pytest.raises(TableError, match=r"x\.csv: .*separated by semicolons; save it with commas"):
+        read_table(path)
+
+
 def test_extension_decides_the_format() -> None:
     assert format_of(Path("a/B.CSV")) == ".csv"
     for name in ("out.txt", "out"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.inputs import read_cif_file
-from mofgap.selection.dft import write_inputs
+from mofgap.selection.dft import without_potential, write_inputs
 
 NUMBERS = np.array([8, 26, 6, 8, 1, 64, 30])
 
@@ -56,6 +57,11 @@ def test_vasp_folder_holds_the_settings_of_qmof(tmp_path: Path) -> None:
     potentials = (folder / "POTCAR.spec").read_text().split()
     order = list(dict.fromkeys(site.specie.symbol for site in structure))
     assert [name.split("_")[0] for name in potentials] == order
+
+
+def test_elements_without_a_usual_potential_are_named() -> None:
+    berkelium = replace(crystal("a"), atomic_numbers=np.array([8, 97, 6, 8, 1, 64, 85]))
+    assert (without_potential(crystal("a")), without_potential(berkelium)) == ([], ["At", "Bk"])
 
 
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:

@@ -119,6 +119,11 @@ def test_command_writes_selection_and_inputs(table: Path, model_folder: Path, tm
     assert (shown.level_of_theory == "PBE").all() and (written.level_of_theory == "PBE").all()
     folders = sorted(path.name for path in output.iterdir() if path.is_dir())
     assert folders == [f"{i}_{name}" for i, name in enumerate(written.structure_id, start=1)]
+    frame = pd.read_csv(table)
+    frame.loc[frame.structure_id == written.structure_id[0], "level_of_theory"] = "=cmd"
+    frame.to_csv(table, index=False)
+    CliRunner().invoke(app, [*arguments, "--window", "2", "3", "--force"])
+    assert "'=cmd" in (output / "selection.csv").read_text()
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 2 and "--force" in again.output
 
