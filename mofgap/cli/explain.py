@@ -59,6 +59,8 @@ def _outputs(file: Path, output: Path | None, force: bool) -> dict[str, Path]:
     """What will be written, by extension; refuses to overwrite."""
     if output is None:
         return {}
+    if output.is_file():
+        raise typer.BadParameter(f"not a folder: {output}", param_hint="--output")
     paths = {kind: output / f"{file.stem}-explained{kind}" for kind in (".csv", ".xyz", ".cif", ".png")}
     taken = [path for path in paths.values() if path.exists()]
     if taken and not force:
