@@ -104,7 +104,12 @@ def _read_again(frame: pd.DataFrame, disorder: Disorder) -> tuple[dict[int, Crys
     """The crystals of a table by row, and why the others are none."""
     names = list(zip(frame.file.astype(str), frame.structure_id.astype(str), strict=True))
     row_of = {name: row for row, name in enumerate(names)}
-    why = dict.fromkeys(names, "there is no such file here; run from the folder that was screened from")
+    why = {
+        name: "its name has characters that no table holds; rename it and screen it again"
+        if "\N{REPLACEMENT CHARACTER}" in name[0]
+        else "there is no such file here; run from the folder that was screened from"
+        for name in names
+    }
     expected = list(zip(frame.formula, frame.n_atoms, strict=True))
     found: dict[int, Crystal] = {}
     for item in _locate({file for file, _ in names}):
