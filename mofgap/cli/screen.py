@@ -56,7 +56,13 @@ UncertaintyOption = Annotated[
     ),
 ]
 SamplesOption = Annotated[
-    int, typer.Option(min=0, metavar="S", help="Samples of weights or rows; 0 gives the mean alone.")
+    int,
+    typer.Option(
+        min=0,
+        metavar="S",
+        help="Samples of weights or rows; 0 gives the mean alone. Intervals are fitted to the closed form: "
+        "rows, or fewer than 16 samples, are marked.",
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the samples.")]
 CoverageOption = Annotated[

@@ -12,6 +12,7 @@ from mofgap.comparison.composition import CompositionModel, composition_features
 from mofgap.comparison.config import DataConfig
 from mofgap.comparison.dataset import Dataset, Rows
 from mofgap.comparison.passes import Estimates, Source, clock
+from mofgap.comparison.scores import kind
 from mofgap.crystals.dataset import TableError, reading
 from mofgap.training.labels import LABEL_IDS
 
@@ -78,8 +79,13 @@ def published_gaps(data: DataConfig, ids: Sequence[str], *, needed: bool = True)
         raise TableError(f"{path}: {table.index[table.index.duplicated()][0]} is there more than once")
     if needed and not table.index.isin(ids).any():
         raise TableError(f"{path}: none of its structures is in {data.table}")
+    for name in methods:
+        if kind(name.removesuffix("_ev")) != "published":
+            raise TableError(f"{path}: {name} has the name of a method of the comparison: choose another")
     try:
         gaps = table[methods].apply(pd.to_numeric).astype(np.float64).reindex(list(ids))
+        if np.isinf(gaps.to_numpy()).any():
+            raise ValueError("one is infinite")
     except (TypeError, ValueError) as error:
         raise TableError(f"{path}: a gap is no number: {error}") from error
     return {name: gaps[name].to_numpy() for name in methods}

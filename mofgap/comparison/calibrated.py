@@ -17,7 +17,7 @@ from mofgap.gap.posterior import Posterior
 from mofgap.training.recipe import calibration_of
 from mofgap.uncertainty.calibrate import Calibration
 
-VERSION = 1
+VERSION = 2
 Floats = NDArray[np.float64]
 RESOLUTION_EV = 1e-6
 """What arithmetic in 32 bits still tells apart in a gap of some eV."""
@@ -86,7 +86,8 @@ def fit(val: pd.DataFrame, spread: Spread) -> Calibration:
 
 
 def add_calibrated(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with ``gap_std_ev``, ``lo_90_ev`` and ``hi_90_ev`` of the total spread."""
+    """The table cut at zero, with ``gap_std_ev``, ``lo_90_ev`` and ``hi_90_ev`` of the total spread."""
+    frame = frame.assign(gap_ev=frame.gap_ev.clip(lower=0.0))  # not before members are averaged
     parts = []
     for _, group in frame.groupby(SOURCE, sort=False):
         std, low, high = (np.full(len(group), np.nan) for _ in range(3))

@@ -101,6 +101,8 @@ def _main(config: ComparisonConfig) -> Iterator[Member]:
 
 def _ablations(config: ComparisonConfig) -> Iterator[Member]:
     for name, ablation in config.ablations.items():
+        if idle := sorted(ablation.changes.keys() & set(_IRRELEVANT[ablation.method])):
+            raise ConfigurationError(f"ablations.{name}: {ablation.method} does not read {', '.join(idle)}")
         recipe = ablation.applied(config.recipe)
         for seed in range(ablation.seeds):
             yield Member(ablation.split, ablation.method, seed, recipe, variant=name)

@@ -1,4 +1,4 @@
-"""Predictions of every method on a split's val and test rows, before any calibration."""
+"""Predictions of every method on a split's val and test rows, before they are cut at zero and calibrated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import remember
 from mofgap.uncertainty.novelty import fit_novelty
 
-VERSION = 4
+VERSION = 5
 KINDS: tuple[Kind, ...] = ("weights", "rows")
 
 
@@ -162,7 +162,7 @@ def _table(task: Task, found: dict[Source, Estimates]) -> pd.DataFrame:
         shared.assign(
             method=method,
             n_samples=n,
-            gap_ev=np.maximum(estimates.gap_ev, 0.0),
+            gap_ev=estimates.gap_ev,
             epistemic_std_ev=estimates.epistemic_std_ev,
             aleatoric_std_ev=estimates.aleatoric_std_ev,
             remoteness=estimates.remoteness,

@@ -12,9 +12,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from importlib.util import find_spec
 from pathlib import Path
 
 from mofgap.comparison.config import ComparisonConfig, ComputeConfig
+from mofgap.configuration import ConfigurationError
 
 _MEMORY = {
     # torch frees and asks for large blocks all the time; giving each back to the system costs a third of the
@@ -28,6 +30,8 @@ def prepare(config: ComparisonConfig, run: Path) -> None:
     """Rows, splits and graphs, in ``dataset``; what others published is looked at too."""
     from mofgap.comparison import baselines, dataset, encoder
 
+    if find_spec("laplace") is None and any(s.trainings.lora for s in config.splits.values()):
+        raise ConfigurationError("the Laplace approximation of LoRA needs pip install 'mofgap[compare]'")
     found = dataset.prepare(config, run, encoder.graph_config(config))
     if config.data.published is not None:
         baselines.published_gaps(config.data, found.frame.structure_id.tolist())
@@ -123,7 +127,7 @@ def _each(
         return
     jobs = config.compute.jobs
     for key, value in (_MEMORY | {"OMP_NUM_THREADS": _threads(config.compute)}).items():
-        os.environ.setdefault(key, value)  # read when a process starts
+        os.environ[key] = value  # read when a process starts
     spawn = multiprocessing.get_context("spawn")
     alone = 1 if stage is train else None
     with ProcessPoolExecutor(jobs, spawn, _begin_worker, max_tasks_per_child=alone) as pool:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,13 +80,22 @@ def read_table(path: Path) -> pd.DataFrame:
 def table_crystals(frame: pd.DataFrame) -> Iterator[Crystal]:
     """Yield the structures of a table in order."""
     columns = ["structure_id", *STRUCTURE_COLUMNS]
-    for structure_id, cell, numbers, coords in frame[columns].itertuples(index=False):
-        yield Crystal(
-            cell=np.asarray(cell, dtype=np.float64).reshape(3, 3),
-            frac_coords=np.asarray(coords, dtype=np.float64).reshape(-1, 3),
-            atomic_numbers=np.asarray(numbers, dtype=np.int64),
-            structure_id=str(structure_id),
-        )
+    return (crystal_of_row(*row) for row in frame[columns].itertuples(index=False))
+
+
+def crystal_of_row(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coords: Any) -> Crystal:
+    """The structure of an identifier and the values of `STRUCTURE_COLUMNS`.
+
+    Raises:
+        ValueError: They have not the right number of values.
+        TypeError: They are no numbers.
+    """
+    return Crystal(
+        cell=np.asarray(cell, dtype=np.float64).reshape(3, 3),
+        frac_coords=np.asarray(frac_coords, dtype=np.float64).reshape(-1, 3),
+        atomic_numbers=np.asarray(atomic_numbers, dtype=np.int64),
+        structure_id=str(structure_id),
+    )
 
 
 @dataclass(frozen=True, eq=False)

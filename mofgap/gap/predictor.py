@@ -201,6 +201,8 @@ def check_draws(uncertainty: Uncertainty, samples: int) -> None:
     Raises:
         ValueError: It is one.
     """
+    if samples < 0:
+        raise ValueError(f"samples must be at least 0, not {samples}")
     if uncertainty != "closed-form" and samples == 1:
         raise ValueError("samples: one has no spread; ask for two or more, or for 0, the mean alone")
 

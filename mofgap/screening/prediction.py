@@ -27,6 +27,9 @@ NOVEL = 0.99
 
 N_NEAREST = 3
 
+MANY_DRAWS = 16
+"""Draws of the weights from which a spread is like that of the closed form, which intervals are fitted to."""
+
 
 def predict_readings(
     readings: Sequence[Reading], predictor: GapPredictor, settings: Settings
@@ -90,10 +93,11 @@ def _rows_of(
         inside = predictor.calibration.p_in_window(gap, std, *settings.window, novelty)
         ends = tuple(end if math.isfinite(end) else None for end in settings.window)
     pbe = _beside(estimate, predictor, settings.coverage)
+    otherwise = _otherwise(predictor, settings)
     rows = []
     for i, crystal in enumerate(crystals):
         strange = predictor.novelty.unseen_coordination(metal_coordination(crystal))
-        warnings = (*crystal.warnings, *_novelty_warnings(estimate, i, strange))
+        warnings = (*crystal.warnings, *_novelty_warnings(estimate, i, strange), *otherwise)
         doubtful = any(text.split(":", 1)[0] not in NOTES for text in warnings)
         rows.append(
             Row(
@@ -121,6 +125,16 @@ def _rows_of(
             )
         )
     return rows
+
+
+def _otherwise(predictor: GapPredictor, settings: Settings) -> tuple[str, ...]:
+    """A warning of spreads that the calibration was not fitted to."""
+    n = settings.samples
+    enough = {"closed-form": 1, "weights": MANY_DRAWS}.get(settings.uncertainty, math.inf)
+    if n >= enough or predictor.model.noise_network is None:
+        return ()
+    how = f"{n} draws of {settings.uncertainty} have another" if n else "the mean alone has none"
+    return (f"other-spread: intervals and probabilities are fitted to the closed form's doubt, and {how}",)
 
 
 def _beside(estimate: Estimate, predictor: GapPredictor, coverage: float) -> list[dict[str, Any]]:

@@ -7,19 +7,24 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mofgap.crystals.cif import MAX_ATOMS, ReadFailure
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.dataset import TableError, read_table, reading
+from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_row, read_table, reading
 from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
+from mofgap.crystals.unit_cell import check_usable
 
 SPLITS = ("train", "val", "test")
 LABEL_IDS = ("structure_id", "qmof_id", "file", "name", "id")
 """Columns a CSV may name its structures by, the first that is there."""
+
+N_SHOWN = 5
+"""Reasons told where nothing at all could be read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +90,14 @@ def read_labels(
     gaps = pd.to_numeric(frame[target], errors="coerce")
     usable = np.isfinite(gaps) & (gaps >= 0)
     skipped += [f"{name}: no {target} of at least 0 eV" for name in frame.structure_id[~usable]]
-    frame = frame.assign(**{target: gaps})[usable].reset_index(drop=True)
+    frame = frame.assign(**{target: gaps})[usable]
+    wrong = [_wrong(*row) for row in frame[["structure_id", *STRUCTURE_COLUMNS]].itertuples(index=False)]
+    skipped += filter(None, wrong)
+    frame = frame[[not reason for reason in wrong]].reset_index(drop=True)
     if split_column in frame.columns:
         frame = frame.assign(split=frame[split_column])
         unknown = sorted(map(str, set(frame.split) - set(SPLITS)))
-        if unknown:
+        if unknown and needed:
             raise TableError(f"{path}: {split_column} may be {', '.join(SPLITS)}, not {unknown[0]!r}")
     elif len(frame) < few:
         frame, needed = frame.assign(split="train"), ("train",)
@@ -143,9 +151,25 @@ def _join(path: Path, cifs: Path, disorder: Disorder, max_atoms: int) -> tuple[p
                 rows[name] = _row(name, entry)
     skipped += [f"{name}: labelled, but no CIF of that name was read" for name in sorted(wanted - set(rows))]
     if not rows:
-        raise TableError(f"no label of {path} belongs to a CIF of {cifs}: they are joined by file name")
+        why = "".join(f"\n{line}" for line in skipped[:N_SHOWN])
+        raise TableError(f"no label of {path} belongs to a CIF of {cifs}: they are joined by file name{why}")
     structures = pd.DataFrame(list(rows.values()))
     return labels.drop(columns=["n_atoms"], errors="ignore").merge(structures, on="structure_id"), skipped
+
+
+def _wrong(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coords: Any) -> str:
+    """Why a model cannot compute with a structure of a table; nothing where it can."""
+    try:
+        crystal = crystal_of_row(structure_id, cell, atomic_numbers, frac_coords)
+        if len(crystal.frac_coords) != len(crystal.atomic_numbers):
+            return (
+                f"{structure_id}: bad-coordinates: {len(crystal.frac_coords)} places for "
+                f"{len(crystal.atomic_numbers)} atoms"
+            )
+        check_usable(crystal)
+    except (TypeError, ValueError) as error:
+        return f"{structure_id}: {error}"
+    return ""
 
 
 def _row(name: str, crystal: Crystal) -> dict[str, object]:

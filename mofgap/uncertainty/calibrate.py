@@ -298,8 +298,9 @@ def _group(novelty: Floats, edges: npt.ArrayLike) -> Rows:
 def _fit(data: Floats, edges: tuple[float, ...], scaling: Scaling | None) -> Calibration:
     """Fit on (y_true, gap, epistemic, aleatoric, novelty), shape (5, n), in random order."""
     least = MIN_ROWS if scaling is None else FEWEST_ROWS
-    z, group = _standardised(data, scaling)[:MAX_RESIDUALS], _group(data[4], edges)[:MAX_RESIDUALS]
-    groups = [np.sort(z[group == i]) for i in range(len(edges) + 1)]
+    z, group = _standardised(data, scaling), _group(data[4], edges)
+    most = MAX_RESIDUALS // (len(edges) + 1)
+    groups = [np.sort(z[group == i][:most]) for i in range(len(edges) + 1)]
     for each in groups:
         if len(each) < least:
             raise ValueError(f"{len(each)} rows are left for residuals of a group, {least} are needed")

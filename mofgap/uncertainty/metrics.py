@@ -99,7 +99,7 @@ def nll(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, y_std: npt.ArrayLike) -> f
     error, std = _absolute_error_and_std(y_true, y_pred, y_std)
     if (std == 0).any():
         return float("nan")
-    return _mean(0.5 * np.log(2 * np.pi * std**2) + 0.5 * (error / std) ** 2)
+    return _mean(0.5 * np.log(2 * np.pi) + np.log(std) + 0.5 * (error / std) ** 2)
 
 
 def crps(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, y_std: npt.ArrayLike) -> float:
@@ -241,8 +241,11 @@ def probability_error(is_positive: npt.ArrayLike, probability: npt.ArrayLike, n_
     it above zero where rows are few. Naeini, Cooper and Hauskrecht, AAAI 2015.
 
     Raises:
-        ValueError: ``is_positive`` holds anything but 0 and 1, or a probability lies outside 0 to 1.
+        ValueError: ``is_positive`` holds anything but 0 and 1, a probability lies outside 0 to 1, or there
+            are no bins.
     """
+    if n_bins < 1:
+        raise ValueError(f"n_bins must be at least 1, not {n_bins}")
     label, stated = _outcomes(is_positive, probability)
     if len(stated) == 0:
         return float("nan")

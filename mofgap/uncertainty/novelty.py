@@ -44,7 +44,7 @@ class Novelty:
 
 @dataclass(frozen=True, eq=False)
 class NoveltyIndex:
-    """The training set, small enough to ship: about 60 bytes and an id for each of its structures.
+    """The training set, small enough to ship: a quarter of a kilobyte and an id for each structure.
 
     Distance in a frozen model's features as a measure of doubt follows Janet, Duan, Yang, Nandy and Kulik,
     Chem. Sci. 10, 7913 (2019). A structure's numbers do not depend on what it is scored with.
@@ -125,10 +125,12 @@ class NoveltyIndex:
             coordination: As for `fit_novelty`.
 
         Raises:
-            ValueError: The shapes do not fit, or a feature is not finite.
+            ValueError: The shapes do not fit, a feature is not finite, or an id has a line feed.
         """
-        known = set(self.ids)
-        new = [i for i, name in enumerate(ids) if name not in known]
+        if any("\n" in name for name in ids):
+            raise ValueError("ids must be on one line each")
+        first = {name: i for i, name in reversed(list(enumerate(ids)))}
+        new = sorted(first[name] for name in first.keys() - set(self.ids))
         rows = _checked(features, len(ids))[new]
         counts = self.element_counts.copy()
         for i in new:

@@ -29,6 +29,9 @@ def test_gaps_are_joined_by_name_and_missing_where_there_are_none(tmp_path: Path
     [
         ("id,theirs_ev\n001,1\n001,2\n", "001 is there more than once"),
         ("id,theirs_ev\n001,n/a?\n", "a gap is no number"),
+        ("id,theirs_ev\n001,inf\n", "a gap is no number: one is infinite"),
+        ("id,lora_ev\n001,1\n", "lora_ev has the name of a method"),
+        ("id,mean_ev\n001,1\n", "mean_ev has the name of a method"),
         ("id,theirs_ev\n1,1\n2,2\n", "none of its structures is in .*table.parquet"),
         ("name,theirs\n001,1\n", "no column of gaps"),
         ("who,theirs_ev\n001,1\n", "no identifier column"),

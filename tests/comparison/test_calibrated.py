@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mofgap.comparison.calibrated import fit, raw_parts
+from mofgap.comparison.calibrated import add_calibrated, fit, raw_parts
 
 
 def predictions(n: int, epistemic_std_ev: object) -> pd.DataFrame:
@@ -28,6 +28,14 @@ def test_draws_that_agree_to_the_last_bit_can_be_calibrated() -> None:
         val = predictions(n, std)
         calibration = fit(val, "epistemic")
         assert np.isfinite(calibration.std(*raw_parts(val, "epistemic"))).all()
+
+
+def test_gaps_are_cut_at_zero_before_they_are_calibrated() -> None:
+    val = predictions(30, 0.1).assign(method="lora", n_samples=0, part="val")
+    below = val.assign(gap_ev=val.gap_ev.where(val.index > 0, -0.5))
+    cut = below.assign(gap_ev=below.gap_ev.clip(lower=0))
+    pd.testing.assert_frame_equal(add_calibrated(below), add_calibrated(cut))
+    assert add_calibrated(below).gap_ev.min() == 0
 
 
 def test_the_epistemic_part_stands_alone_or_not_at_all() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mofgap.comparison.config import ComparisonConfig
+from mofgap.comparison.config import Ablation, ComparisonConfig
 from mofgap.comparison.members import TRAINED, Member, member, members, predictions
 from mofgap.configuration import ConfigurationError
 
@@ -55,6 +55,13 @@ def test_a_training_depends_on_what_its_method_reads(
         if Member("split", method, 0, before).settings != Member("split", method, 0, after).settings
     }
     assert found == moved
+
+
+def test_an_ablation_that_its_method_does_not_read_is_refused(tiny_config: ComparisonConfig) -> None:
+    for method, change in (("full", {"rank": 4}), ("lora", {"kl_weight": 0.1})):
+        idle = Ablation(method=method, **change)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match=f"ablations.idle: {method} does not read"):
+            members(replace(tiny_config, ablations={"idle": idle}))
 
 
 def test_an_unknown_name_is_told_the_known(tiny_config: ComparisonConfig) -> None:

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
 from mofgap.comparison import stages
-from mofgap.comparison.config import ComputeConfig
+from mofgap.comparison.config import ComparisonConfig, ComputeConfig
+from mofgap.configuration import ConfigurationError
+
+
+def test_a_package_that_is_missing_is_told_before_the_work(
+    tiny_config: ComparisonConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"mofgap\[compare\]"):
+        stages.prepare(tiny_config, tmp_path)
 
 
 def test_no_number_of_jobs_changes_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -199,6 +200,24 @@ def test_no_samples_means_no_epistemic_part(cifs: Path, tiny: GapPredictor) -> N
     drawn = [mofgap.screen(cifs, model=tiny, uncertainty="weights", samples=3, seed=s) for s in (1, 1, 2)]
     pd.testing.assert_frame_equal(drawn[0], drawn[1])
     assert not drawn[0].equals(drawn[2])
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({}, False),
+        ({"samples": 0}, True),
+        ({"uncertainty": "weights", "samples": 15}, True),
+        ({"uncertainty": "weights", "samples": 16}, False),
+        ({"uncertainty": "rows", "samples": 16}, True),
+    ],
+)
+def test_spreads_that_intervals_were_not_fitted_to_are_pointed_out(
+    cifs: Path, tiny: GapPredictor, how: dict[str, Any], told: bool
+) -> None:
+    frame = mofgap.screen(cifs / "s0.cif", model=tiny, **how)
+    assert ("other-spread: " in frame.warnings[0]) is told
+    assert not told or frame.status[0] == "warning"
 
 
 def test_changed_files_are_done_again_and_others_not(

@@ -204,6 +204,45 @@ def test_each_kind_of_file_says_what_goes_with_it(study: Study, tmp_path: Path) 
         read_labels(path, cifs, "gap_ev")
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("frac_coords", np.full(15, np.nan), "bad-coordinates"),
+        ("frac_coords", np.zeros(12), "bad-coordinates: 4 places for 5 atoms"),
+        ("frac_coords", None, ""),
+        ("cell_angstrom", np.zeros(9), "bad-cell"),
+        ("cell_angstrom", np.ones(4), ""),
+        ("atomic_numbers", np.array([30, 8, 6, 8, 110]), "unknown-element"),
+        ("atomic_numbers", np.array([300, 8, 6, 8, 1]), ""),
+        ("atomic_numbers", np.array([], dtype=int), "bad-coordinates"),
+    ],
+)
+def test_rows_that_no_model_can_compute_with_are_skipped(
+    tmp_path: Path, tiny_frame: pd.DataFrame, column: str, value: object, reason: str
+) -> None:
+    frame = tiny_frame.copy()
+    coords = np.array([0, 0, 0, 0.5, 0.5, 0, 0.5, 0, 0.5, 0, 0.5, 0.5, 0.25, 0.25, 0.25])
+    row = {"cell_angstrom": np.eye(3).ravel() * 8, "atomic_numbers": np.array([30, 8, 6, 8, 1])}
+    for name, given in (row | {"frac_coords": coords, column: value}).items():
+        frame.at[3, name] = given
+    frame.to_parquet(tmp_path / "table.parquet")
+    labels = read_labels(tmp_path / "table.parquet", None, "gap_ev", needed=())
+    assert len(labels.frame) == len(frame) - 1
+    assert len(labels.skipped) == 1 and labels.skipped[0].startswith(f"{frame.structure_id[3]}: {reason}")
+
+
+def test_splits_are_not_looked_at_where_none_is_needed(study: Study) -> None:
+    path, cifs = study(split=["valid"] * 30)
+    assert len(read_labels(path, cifs, "gap_ev", needed=()).frame) == 30
+
+
+def test_why_no_structure_was_read_is_told(study: Study) -> None:
+    path, cifs = study(1)
+    (cifs / "mof-000.cif").write_text("")
+    with pytest.raises(TableError, match=r"joined by file name\n.*mof-000\.cif: empty-file"):
+        read_labels(path, cifs, "gap_ev")
+
+
 def test_a_table_without_validation_rows_is_refused(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
     tiny_frame.assign(split="train").to_parquet(tmp_path / "table.parquet")
     with pytest.raises(TableError, match="no usable structure in split 'val'"):

@@ -94,6 +94,16 @@ def test_many_rows_are_thinned():
     assert fit_calibration(*rows, names(9000)).record.n_residuals == 5000
 
 
+def test_a_small_group_keeps_its_rows_among_many():
+    n = 30_000
+    novelty = np.ones(n)
+    novelty[:300] = np.linspace(0, 0.5, 300)
+    edges = quantile_edges(novelty, 5, 200)
+    assert len(edges) == 1
+    fitted = fit_calibration(*synthetic(n, 0), names(n), novelty=novelty, novelty_edges=edges)
+    assert [len(group.values) for group in fitted.residuals] == [300, 2500]
+
+
 def test_intervals_are_cut_at_zero_and_still_cover():
     rows = synthetic(1500, 3, mean=0.1)
     calibration = fit_calibration(*rows, names(1500))
