@@ -27,7 +27,7 @@ from mofgap.crystals.unit_cell import check_size, settle
 
 MAX_ATOMS = 1000
 
-_ARCHIVE = re.compile(r"^.*?\.(zip|t?(ar|gz|xz|bz2)|tbz2):", re.IGNORECASE | re.DOTALL)
+_ARCHIVE = re.compile(r"^.*?\.(zip|tar|t?(gz|xz|bz2)):", re.IGNORECASE | re.DOTALL)
 _BLOCK_START = re.compile(r"^[ \t]*data_", re.IGNORECASE | re.MULTILINE)
 
 

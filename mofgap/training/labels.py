@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mofgap.crystals.cif import MAX_ATOMS, ReadFailure
+from mofgap.crystals.cif import MAX_ATOMS, ReadFailure, stem_of
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_row, read_table, reading
 from mofgap.crystals.disorder import Disorder
@@ -141,8 +141,7 @@ def _join(path: Path, cifs: Path, disorder: Disorder, max_atoms: int) -> tuple[p
             if isinstance(entry, ReadFailure):
                 skipped.append(f"{entry.source}: {entry.reason}")
                 continue
-            stem = Path(entry.source.rpartition(":")[2] or entry.source).stem
-            name = entry.structure_id if entry.structure_id in wanted else stem
+            name = entry.structure_id if entry.structure_id in wanted else stem_of(entry.source)
             if name not in wanted:
                 skipped.append(f"{entry.source}: no label")
             elif name in rows:
