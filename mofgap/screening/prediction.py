@@ -134,7 +134,7 @@ def _otherwise(predictor: GapPredictor, settings: Settings) -> tuple[str, ...]:
     if n >= enough or predictor.model.noise_network is None:
         return ()
     how = f"{n} draws of {settings.uncertainty} have another" if n else "the mean alone has none"
-    return (f"other-spread: intervals and probabilities are fitted to the closed form's doubt, and {how}",)
+    return (f"other-spread: intervals are fitted to the closed form's doubt, and {how}: perhaps too short",)
 
 
 def _beside(estimate: Estimate, predictor: GapPredictor, coverage: float) -> list[dict[str, Any]]:
