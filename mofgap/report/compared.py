@@ -80,14 +80,19 @@ class Compared:
         return [name for name, about in self.summary["splits"].items() if about["kind"] == "without"]
 
     @cached_property
-    def best(self) -> pd.DataFrame:
-        """One row a split and method: most trainings, most samples, the whole spread, calibrated if it is."""
-        found = self.entries[(self.entries.variant == "") & self.entries.spread.isin(["total", "none"])]
+    def variants(self) -> pd.DataFrame:
+        """One row a split, variant and method: most trainings, most samples, whole spread, calibrated."""
+        found = self.entries[self.entries.spread.isin(["total", "none"])]
         by, rising = ["calibration", "n_seeds", "n_samples"], [True, False, False]
         order = found.sort_values(by, ascending=rising, kind="stable")
-        return order.drop_duplicates(["split", "method"]).sort_index().sort_values(
+        return order.drop_duplicates(["split", "variant", "method"]).sort_index().sort_values(
             "method", key=lambda names: names.map(place), kind="stable"
         )  # fmt: skip
+
+    @cached_property
+    def best(self) -> pd.DataFrame:
+        """`variants` of the recipe as configured."""
+        return self.variants[self.variants.variant == ""]
 
     def seeds(self, split: str, method: str) -> list[pd.DataFrame]:
         """Test rows of a method as in `best`, a frame for each training seed, the first seed first."""

@@ -220,14 +220,12 @@ def _change(each: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _ablations(compared: Compared) -> list[dict[str, Any]]:
-    """The recipe with one thing changed, beside the recipe itself."""
-    found = compared.entries[
-        (compared.entries.variant != "") & compared.entries.spread.isin(["total", "none"])
-    ]
-    order = found.sort_values(["calibration", "n_samples"], ascending=[True, False], kind="stable")
-    rows = order.drop_duplicates(["split", "variant", "method"]).sort_values(
-        ["variant", "split"], kind="stable"
-    )
+    """The recipe itself, where a change of it was tried, and with one thing changed."""
+    found = compared.variants
+    changed = found[found.variant != ""]
+    tried = pd.MultiIndex.from_frame(changed[["split", "method"]])
+    itself = compared.best[pd.MultiIndex.from_frame(compared.best[["split", "method"]]).isin(tried)]
+    rows = [itself.assign(variant="as configured").sort_index(), changed.sort_index()]
     return [
         {
             "variant": row.variant,
@@ -235,7 +233,7 @@ def _ablations(compared: Compared) -> list[dict[str, Any]]:
             "method": _method_words(row),
             "cells": [_cell(row, name, None) for name in SCORES],
         }
-        for _, row in rows.iterrows()
+        for _, row in pd.concat(rows).iterrows()
     ]
 
 

@@ -59,6 +59,10 @@ def test_tables_show_means_standard_errors_and_intervals(page: str, run_folder: 
 def test_ablations_stand_beside_what_is_configured(page: str) -> None:
     text = text_of(page)
     assert "One thing changed" in text and "2 differences from what is configured" in text
+    table = text[text.index("One thing changed") : text.index("2 differences")]
+    names = re.findall(r"(as configured|rank-4) BaLoRA, closed form (split|group)", table)
+    assert names == [(name, split) for name in ("as configured", "rank-4") for split in ("split", "group")]
+    assert "LoRA ensemble" not in table
     assert "rank-4 split MAE / eV BaLoRA, closed form BaLoRA, closed form +0.010 [-0.020, +0.030] 2" in text
 
 
