@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.bonds import HYDROGEN_CONTACT_ANGSTROM, bond_ratios, pairs_within
+from mofgap.crystals.bonds import HYDROGEN_CONTACT_ANGSTROM, Pairs, bond_ratios, pairs_within
 from mofgap.crystals.sites import CifError, Sites
 
 Disorder = Literal["refuse", "majority"]
@@ -17,7 +17,7 @@ FULL_OCCUPANCY = 0.985
 # Distances over summed covalent radii below which two partial sites exclude each other: C and C nearer than
 # 1.1 angstrom; sites that the file puts in different alternatives already when they would be bonded.
 _EXCLUDES = 0.75
-_EXCLUDES_ACROSS_GROUPS = 1.25
+_BONDED = 1.25
 
 
 def refuse(sites: Sites) -> None:
@@ -41,9 +41,9 @@ def majority(
 ) -> tuple[NDArray[np.bool_], list[str]]:
     """Keeps the majority occupant wherever partial sites exclude each other.
 
-    Sites are taken by falling occupancy; alternatives of equal weight are taken one symmetry image at a
-    time, so that a disordered group stays whole. A partial site that competes with no other stays if it
-    is occupied more often than not.
+    What the file puts in one alternative and bonds hold together is kept or left out as a whole. Such
+    units are taken by falling occupancy; alternatives of equal weight are taken one after the other, and one
+    symmetry image at a time. A unit that excludes no other stays if it is there at least half of the time.
 
     Args:
         cell: (3, 3) lattice vectors as rows, in angstrom.
@@ -56,36 +56,65 @@ def majority(
     partial = sites.occupancies < FULL_OCCUPANCY
     if not partial.any():
         return ~partial, []
-    rivals = _rivals(cell, sites, partial)
-    order = np.lexsort((np.arange(len(sites)), op_index, sites.groups, -np.round(sites.occupancies, 3)))
-    keep = ~partial
-    beaten = np.zeros(len(sites), dtype=bool)
-    for atom in order[partial[order]]:
-        if beaten[atom]:
+    unit, rivals = _units(cell, sites, op_index, partial)
+    members: dict[int, list[int]] = {}
+    for atom in np.flatnonzero(partial).tolist():
+        members.setdefault(unit[atom], []).append(atom)
+    share = {u: float(sites.occupancies[atoms].mean()) for u, atoms in members.items()}
+
+    def place(u: int) -> tuple[float, int, int, int]:
+        first = members[u][0]
+        return -round(share[u], 3), abs(int(sites.groups[first])), int(op_index[members[u]].min()), first
+
+    keep, beaten = ~partial, set()
+    for u in sorted(members, key=place):
+        if u in beaten:
             continue
-        losers = [rival for rival in rivals[atom] if not beaten[rival]]
-        beaten[losers] = True
-        keep[atom] = sites.occupancies[atom] + sites.occupancies[losers].sum() >= 0.5
+        losers = [{unit[rival] for rival in rivals[atom]} - beaten - {u} for atom in members[u]]
+        beaten.update(*losers)
+        taken = [share[u] + sum(share[loser] for loser in each) for each in losers]
+        keep[members[u]] = max(taken) >= 0.5
     text = f"disorder-majority: {int(keep[partial].sum())} of {int(partial.sum())} partial sites kept"
     return keep, [text]
 
 
-def _rivals(cell: NDArray[np.float64], sites: Sites, partial: NDArray[np.bool_]) -> list[list[int]]:
-    """For each site, the partial sites that cannot be occupied together with it."""
+def _units(
+    cell: NDArray[np.float64], sites: Sites, op_index: NDArray[np.int64], partial: NDArray[np.bool_]
+) -> tuple[list[int], list[list[int]]]:
+    """The number of the unit that each site is of, and the sites that cannot be occupied together with it."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     pairs = pairs_within(cell, sites.frac_coords, 3.0)
     pairs = pairs.take(partial[pairs.first] & partial[pairs.second] & (pairs.first != pairs.second))
-    groups, assemblies = sites.groups, sites.assemblies
-    across = (
-        (groups[pairs.first] != groups[pairs.second])
-        & (groups[pairs.first] > 0)
-        & (groups[pairs.second] > 0)
-        & (assemblies[pairs.first] == assemblies[pairs.second])
-    )
-    reach = np.where(across, _EXCLUDES_ACROSS_GROUPS, _EXCLUDES)
+    ratios = bond_ratios(pairs, sites.atomic_numbers)
     hydrogens = (sites.atomic_numbers[pairs.first] == 1) & (sites.atomic_numbers[pairs.second] == 1)
-    crowded = hydrogens & (pairs.distances < HYDROGEN_CONTACT_ANGSTROM)
-    pairs = pairs.take((bond_ratios(pairs, sites.atomic_numbers) < reach) | crowded)
+    close = (ratios < _EXCLUDES) | (hydrogens & (pairs.distances < HYDROGEN_CONTACT_ANGSTROM))
+    one_group, across = _alternatives(sites, op_index, pairs, close)
+    bonded = ratios < _BONDED
+    joined = pairs.take(one_group & ~across & bonded & ~close)
+    links = coo_array((np.ones(len(joined.first)), (joined.first, joined.second)), (len(sites),) * 2)
+    unit = connected_components(links, directed=False)[1].tolist()
+    apart = pairs.take(close | (across & bonded))
     rivals: list[list[int]] = [[] for _ in range(len(sites))]
-    for first, second in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True):
+    for first, second in zip(apart.first.tolist(), apart.second.tolist(), strict=True):
         rivals[first].append(second)
-    return rivals
+    return unit, rivals
+
+
+def _alternatives(
+    sites: Sites, op_index: NDArray[np.int64], pairs: Pairs, close: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which pairs are of one group of the file, and which of two alternatives.
+
+    Two symmetry images of a group are alternatives where they stand in each other's place, and if its number
+    is negative: so SHELX marks a group that has no bonds to its images.
+    """
+    groups, first, second = sites.groups, pairs.first, pairs.second
+    grouped = (groups[first] != 0) & (groups[second] != 0)
+    grouped &= sites.assemblies[first] == sites.assemblies[second]
+    one_group = grouped & (groups[first] == groups[second])
+    images = one_group & (op_index[first] != op_index[second])
+    code = sites.assemblies * (2 * int(np.abs(groups).max()) + 1) + groups
+    in_place = np.isin(code[first], code[first[images & close]]) | (groups[first] < 0)
+    return one_group, (grouped & ~one_group) | (images & in_place)

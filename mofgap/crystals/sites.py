@@ -18,6 +18,8 @@ THINNEST_CELL_ANGSTROM = 0.5
 LONGEST_EDGE_ANGSTROM = 1000.0
 # Refinements may end a little above a full site.
 FULLEST_OCCUPANCY = 1.02
+# The occupancy of an alternative of which the file does not say how often it is taken.
+UNKNOWN_SHARE = 0.5
 
 
 class CifError(ValueError):
@@ -32,9 +34,9 @@ class Sites:
         labels: Names of the sites in the file.
         atomic_numbers: (n,) atomic numbers.
         frac_coords: (n, 3) fractional coordinates.
-        occupancies: (n,) occupancies, 1 where the file says nothing.
+        occupancies: (n,) occupancies, 1 where the file says nothing and puts the site in no alternative.
         assemblies: (n,) number of the disorder assembly, 0 for none.
-        groups: (n,) number of the alternative within its assembly, 0 for none.
+        groups: (n,) number of the alternative within its assembly, negative where the file's is, 0 for none.
     """
 
     labels: tuple[str, ...]
@@ -147,12 +149,15 @@ def sites_of(
     formula = formula_of(block)
     if not block.find_values("_atom_site_type_symbol"):
         symbols = [""] * len(labels)  # gemmi repeats the labels there
+    assemblies, groups = _disorder_columns(block, len(labels))
     occupancy = np.array(occupancies, dtype=np.float64)
+    if not block.find_values("_atom_site_occupancy"):
+        occupancy[_alternatives(assemblies, groups)] = UNKNOWN_SHARE
     real = np.flatnonzero(~_dummies(block, len(labels)) & (occupancy > 0))
     numbers = np.zeros(len(labels), dtype=np.int64)
     numbers[real] = _atomic_numbers([labels[i] for i in real], [symbols[i] for i in real], formula, warnings)
     warnings += _odd_occupancies(block, labels)
-    sites = Sites(tuple(labels), numbers, frac_coords, occupancy, *_disorder_columns(block, len(labels)))
+    sites = Sites(tuple(labels), numbers, frac_coords, occupancy, assemblies, groups)
     return _real_sites(sites, real, warnings), warnings
 
 
@@ -194,9 +199,18 @@ def _disorder_columns(block: cif.Block, n_sites: int) -> tuple[NDArray[np.int64]
         if len(values) != n_sites:
             return np.zeros(n_sites, dtype=np.int64)
         codes = {"?": 0, ".": 0, "0": 0}
-        return np.array([codes.setdefault(value, len(codes)) for value in values], dtype=np.int64)
+        for value in values:
+            codes.setdefault(value, -len(codes) if value.startswith("-") else len(codes))
+        return np.array([codes[value] for value in values], dtype=np.int64)
 
     return column("_atom_site_disorder_assembly"), column("_atom_site_disorder_group")
+
+
+def _alternatives(assemblies: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(n_sites,) whether another group stands in for each site's: of its assembly, or its own images."""
+    rivals = {a: np.unique(groups[(assemblies == a) & (groups != 0)]) for a in np.unique(assemblies).tolist()}
+    many = [a for a, found in rivals.items() if len(found) > 1]
+    return (groups < 0) | ((groups != 0) & np.isin(assemblies, many))
 
 
 def _atomic_numbers(
