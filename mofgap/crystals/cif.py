@@ -28,6 +28,8 @@ from mofgap.crystals.unit_cell import check_size, settle
 MAX_ATOMS = 1000
 
 _ARCHIVE = re.compile(r"^.*?\.(zip|tar|t?(gz|xz|bz2)):", re.IGNORECASE | re.DOTALL)
+# Names of DDLm dictionaries and mmCIF have a dot where those of the core dictionary have an underscore.
+_DOTTED_NAME = re.compile(r"^([ \t]*_\w+)\.", re.MULTILINE)
 _BLOCK_START = re.compile(r"^[ \t]*data_", re.IGNORECASE | re.MULTILINE)
 
 
@@ -140,6 +142,7 @@ def _parts(text: str) -> list[_Part]:
     """
     if not text.strip():
         raise CifError("empty-file: the file is empty; download or export it again")
+    text = _DOTTED_NAME.sub(r"\1_", text)
     starts = [match.start() for match in _BLOCK_START.finditer(text)]
     if not starts:
         what = "a web page" if text.lstrip().startswith("<") else "it has no data_ block"

@@ -180,10 +180,11 @@ def build_store(crystals: Iterator[Crystal] | Sequence[Crystal], config: GraphCo
         tables.append(neighbour_table(crystal, config))
         numbers.append(crystal.atomic_numbers)
     counts = [len(z) for z in numbers]
+    index = np.int16 if max(counts, default=0) <= np.iinfo(np.int16).max else np.int32
     return GraphStore(
         start=torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)),
         atomic_number=torch.from_numpy(np.concatenate(numbers).astype(np.uint8)),
-        neighbour=torch.from_numpy(np.concatenate([t[0] for t in tables]).astype(np.int16)),
+        neighbour=torch.from_numpy(np.concatenate([t[0] for t in tables]).astype(index)),
         distance=torch.from_numpy(np.concatenate([t[1] for t in tables])),
         weight=torch.from_numpy(np.concatenate([t[2] for t in tables])),
     )

@@ -66,7 +66,8 @@ def majority(
         first = members[u][0]
         return -round(share[u], 3), abs(int(sites.groups[first])), int(op_index[members[u]].min()), first
 
-    keep, beaten = ~partial, set()
+    keep = ~partial
+    beaten: set[int] = set()
     for u in sorted(members, key=place):
         if u in beaten:
             continue

@@ -31,6 +31,8 @@ def candidates(text: str) -> tuple[int, ...]:
     if match is None:
         return ()
     letters = match.group().capitalize()
+    if letters == "T" and text.strip() != "T":  # T1 is a tetrahedral site of a zeolite
+        return ()
     found = [_atomic_number(letters[:2])]
     if len(letters) == 1 or letters[0] in _ONE_LETTER_FALLBACK:
         found.append(_atomic_number(letters[0]))

@@ -93,6 +93,14 @@ def read_cif_file(
     return read_input(InputItem(str(path), str(path)), disorder=disorder, max_atoms=max_atoms)
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file; none has the long name of an archive's member."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
+
+
 def expand_inputs(
     names: Iterable[str | Path], stdin: Iterable[str] = ()
 ) -> Iterator[InputItem | ReadFailure]:

@@ -33,7 +33,7 @@ READER_ERRORS = (
 )
 
 
-_FORMULA = re.compile(r"^\s*_chemical_formula_sum\s+(?:'([^'\n]*)'|(\S+))", re.MULTILINE)
+_FORMULA = re.compile(r"""^\s*_chemical_formula_sum\s+(?:'([^'\n]*)'|"([^"\n]*)"|(\S+))""", re.MULTILINE)
 
 
 def _sites(labels: list[str], numbers: list[int], frac: Any, occupancies: list[float]) -> Sites:
@@ -84,7 +84,7 @@ def _ase(text: str) -> Reading:
 def stated_formula(text: str) -> dict[int, float]:
     """Composition by atomic number from ``_chemical_formula_sum``, without a parser; empty if not stated."""
     match = _FORMULA.search(text)
-    return parse_formula(match.group(1) or match.group(2)) if match else {}
+    return parse_formula(next(filter(None, match.groups()), "")) if match else {}
 
 
 # The last value asks pymatgen to merge sites up to 0.01 of a cell edge apart and to accept crowded sites.

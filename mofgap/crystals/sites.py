@@ -156,7 +156,7 @@ def sites_of(
     real = np.flatnonzero(~_dummies(block, len(labels)) & (occupancy > 0))
     numbers = np.zeros(len(labels), dtype=np.int64)
     numbers[real] = _atomic_numbers([labels[i] for i in real], [symbols[i] for i in real], formula, warnings)
-    warnings += _odd_occupancies(block, labels)
+    warnings += _odd_occupancies(block, labels) + _unplaced_hydrogens(block, labels, real)
     sites = Sites(tuple(labels), numbers, frac_coords, occupancy, assemblies, groups)
     return _real_sites(sites, real, warnings), warnings
 
@@ -191,6 +191,21 @@ def _odd_occupancies(block: cif.Block, labels: list[str]) -> list[str]:
     return [f"odd-occupancy: {', '.join(odd[:4])}{more} counted as 1; correct _atom_site_occupancy"]
 
 
+def _unplaced_hydrogens(block: cif.Block, labels: list[str], real: NDArray[np.int64]) -> list[str]:
+    """A warning of hydrogens that the file counts without giving them a place."""
+    values = list(block.find_values("_atom_site_attached_hydrogens"))
+    if len(values) != len(labels):
+        return []
+    bare = [labels[i] for i in real if cif.as_number(values[i]) > 0]
+    if not bare:
+        return []
+    more = f" and {len(bare) - 4} more" if len(bare) > 4 else ""
+    return [
+        f"missing-hydrogens: {', '.join(bare[:4])}{more} have hydrogens (_atom_site_attached_hydrogens) "
+        "that the file does not place; add them"
+    ]
+
+
 def _disorder_columns(block: cif.Block, n_sites: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Disorder assemblies and groups as numbers, 0 where the file gives ``.``, ``?`` or nothing."""
 
@@ -210,7 +225,8 @@ def _alternatives(assemblies: NDArray[np.int64], groups: NDArray[np.int64]) -> N
     """(n_sites,) whether another group stands in for each site's: of its assembly, or its own images."""
     rivals = {a: np.unique(groups[(assemblies == a) & (groups != 0)]) for a in np.unique(assemblies).tolist()}
     many = [a for a, found in rivals.items() if len(found) > 1]
-    return (groups < 0) | ((groups != 0) & np.isin(assemblies, many))
+    chosen: NDArray[np.bool_] = (groups < 0) | ((groups != 0) & np.isin(assemblies, many))
+    return chosen
 
 
 def _atomic_numbers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import gemmi
 import numpy as np
@@ -16,7 +17,12 @@ SPECIAL_POSITION_ANGSTROM = 0.4
 # Edges that differ by half a percent, or angles by half a degree, are rounded or measured; more is a mistake.
 METRIC_TOLERANCE = 0.01
 _TERM = re.compile(r"([+-]?)(?:(\d+\.?\d*|\.\d+)(?:/(\d+))?\*?)?([xyz]?)")
-_OPERATION_TAGS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
+# The last are magnetic, with a fourth part, and refused: without them the file would pass for P1.
+_OPERATION_TAGS = (
+    "_space_group_symop_operation_xyz",
+    "_symmetry_equiv_pos_as_xyz",
+    "_space_group_symop_magn_operation_xyz",
+)
 _NAME_TAGS = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_space_group_name_H-M_full")
 _HALL_TAGS = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
 _NUMBER_TAGS = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
@@ -30,24 +36,39 @@ def _first_value(block: cif.Block, tags: tuple[str, ...]) -> str:
     return ""
 
 
-def _named_group(block: cif.Block, cell: gemmi.UnitCell) -> tuple[gemmi.GroupOps | None, str, bool]:
-    """The operations that the Hall symbol, name or number stands for, what it was, and if it was vague."""
+@dataclass(frozen=True, eq=False)
+class _Statement:
+    """A space group that a block names: its operations, the words, its number, and if they were vague."""
+
+    group: gemmi.GroupOps
+    words: str
+    number: int | None
+    vague: bool = False
+
+
+def _stated_groups(block: cif.Block, cell: gemmi.UnitCell) -> tuple[list[_Statement], str]:
+    """What Hall symbol, name and number stand for, the one to believe first, and a name for errors."""
+    found = []
     if hall := _first_value(block, _HALL_TAGS):
         try:
-            return gemmi.symops_from_hall(hall), hall, False
+            group = gemmi.symops_from_hall(hall)
+            known = gemmi.find_spacegroup_by_ops(group)
+            found.append(_Statement(group, hall, known.number if known else None))
         except (ValueError, RuntimeError):
             pass
     name = _first_value(block, _NAME_TAGS)
     plain = re.sub("[()_]", "", name)
-    if name and (group := gemmi.find_spacegroup_by_name(plain, cell.alpha, cell.gamma, "2")) is not None:
+    if name and (named := gemmi.find_spacegroup_by_name(plain, cell.alpha, cell.gamma, "2")) is not None:
         # A bare name with two choices of origin is read with the centre of symmetry at the origin.
-        return group.operations(), name, group.ext in ("1", "2") and ":" not in plain
+        vague = named.ext in ("1", "2") and ":" not in plain
+        found.append(_Statement(named.operations(), name, named.number, vague))
     if number := _first_value(block, _NUMBER_TAGS):
         # gemmi takes no more than a C int, and 0 for 1.
-        known = number.isdecimal() and len(number) <= 3 and int(number) > 0
-        if known and (numbered := gemmi.find_spacegroup_by_number(int(number))) is not None:
-            return numbered.operations(), f"number {number}", numbered.number > 2
-    return None, name or (f"number {number}" if number else ""), False
+        usable = number.isdecimal() and len(number) <= 3 and int(number) > 0
+        if usable and (numbered := gemmi.find_spacegroup_by_number(int(number))) is not None:
+            words = f"number {number}"
+            found.append(_Statement(numbered.operations(), words, numbered.number, numbered.number > 2))
+    return found, name or (f"number {number}" if number else "")
 
 
 def parse_operation(triplet: str) -> NDArray[np.float64]:
@@ -93,33 +114,44 @@ def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[NDArray[np.float
         ops = np.array([parse_operation(cif.as_string(op)) for op in next(filter(None, tables), [])])
     except (ValueError, ZeroDivisionError) as error:
         raise CifError(f"bad-symmetry: {error}; correct the symmetry operators") from error
-    group, name, vague = _named_group(block, cell)
+    stated, unknown = _stated_groups(block, cell)
+    warnings = _contradictions(stated)
     if not len(ops):
-        ops, warnings = _from_name(group, name, vague)
-        return ops, warnings + _cell_mismatch(ops, cell)
-    warnings = []
+        ops, notes = _from_name(stated[0] if stated else None, unknown)
+        return ops, warnings + notes + _cell_mismatch(ops, cell)
     identity = np.eye(3, 4)
     away = ops - identity
     away[:, :, 3] %= 1.0
     if away.any(axis=(1, 2)).all():
         ops = np.concatenate([identity[None], ops])
         warnings.append("missing-identity: the operators listed lack x,y,z, which was added; check them")
-    if group is not None and len(group) != len(ops):
+    if stated and (n_stated := len(stated[0].group)) != len(ops):
+        words = stated[0].words
         warnings.append(
-            f"symmetry-disagreement: {len(ops)} operators listed and used, but {name} has {len(group)}"
+            f"symmetry-disagreement: {len(ops)} operators listed and used, but {words} has {n_stated}"
         )
     if len(ops) > 1 and not _is_group(ops):
         warnings.append("symmetry-not-a-group: the operators listed do not form a group; check them")
     return ops, warnings + _cell_mismatch(ops, cell)
 
 
-def _from_name(group: gemmi.GroupOps | None, name: str, vague: bool) -> tuple[NDArray[np.float64], list[str]]:
-    if group is not None:
-        text = f"origin-choice: {name} leaves the setting open; check it or list the operators"
-        return np.array([_array(op) for op in group]), [text] if vague else []
-    if name:
+def _contradictions(stated: list[_Statement]) -> list[str]:
+    """A warning of names of different space groups, or nothing."""
+    numbered = [each for each in stated if each.number is not None]
+    other = next((each for each in numbered if each.number != numbered[0].number), None)
+    if other is None:
+        return []
+    words = f"{numbered[0].words} and {other.words}"
+    return [f"symmetry-disagreement: the file names two space groups, {words}; correct one"]
+
+
+def _from_name(stated: _Statement | None, unknown: str) -> tuple[NDArray[np.float64], list[str]]:
+    if stated is not None:
+        text = f"origin-choice: {stated.words} leaves the setting open; check it or list the operators"
+        return np.array([_array(op) for op in stated.group]), [text] if stated.vague else []
+    if unknown:
         raise CifError(
-            f"unknown-space-group: {name!r} is not a known space group; list the operators "
+            f"unknown-space-group: {unknown!r} is not a known space group; list the operators "
             "(_symmetry_equiv_pos_as_xyz) or expand the file to P1"
         )
     return np.eye(3, 4)[None], ["no-symmetry: no symmetry given, taken as P1"]

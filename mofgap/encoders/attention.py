@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -138,7 +138,19 @@ class _Loops:
     gate_backward: Callable[..., None]
 
 
-_compiled = njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+# Smaller than any logit; fast mathematics knows no infinity.
+_LOWEST = np.finfo(np.float32).min
+
+
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Machine code, kept for the next run where there is a folder to keep it in."""
+    compile_kept, compile_anew = (
+        njit(cache=cache, fastmath=True, nogil=True, error_model="numpy") for cache in (True, False)
+    )
+    try:
+        return cast(Callable[..., None], compile_kept(function))
+    except RuntimeError:  # neither the package's folder nor the home can be written to
+        return cast(Callable[..., None], compile_anew(function))
 
 
 @lru_cache
@@ -185,7 +197,7 @@ def _look(n_heads: int, d: int) -> Callable[..., None]:
         product, top = np.empty(n_heads * d, np.float32), np.empty(n_heads, np.float32)
         for i in range(n):
             own = query[i]
-            top[:] = -np.inf
+            top[:] = _LOWEST
             for s in range(k):
                 other, logit = key[neighbour[i, s]], logits[i, s]
                 for c in range(n_heads * d):

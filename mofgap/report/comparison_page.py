@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as MatplotlibFigure
 
+from mofgap.comparison.config import MEMORY
 from mofgap.report import plots
 from mofgap.report.compared import Compared, bootstrap_interval, label, place
 from mofgap.report.figure import caption_of, set_caption
@@ -161,9 +162,10 @@ def _table(
 
 
 def _method_words(row: pd.Series) -> str:
-    many = {"lora-ensemble": f" of {row.n_samples}"}
+    if row.method.removesuffix(MEMORY) == "lora-ensemble":
+        return label(row.method).replace("ensemble", f"ensemble of {row.n_samples}")
     drawn_samples = f", S\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{row.n_samples}" if row.n_samples else ""
-    return label(row.method) + many.get(row.method, drawn_samples)
+    return label(row.method) + drawn_samples
 
 
 def _cell(row: pd.Series | None, name: str, interval: tuple[float, float] | None) -> dict[str, str]:
@@ -316,7 +318,9 @@ def _against(compared: Compared, split: str, *, metric: str, x: str) -> Matplotl
     spreads, words = kinds.get(metric, (["total", "none"], "mean absolute error / eV"))
     entries = compared.entries
     rows = entries[(entries.split == split) & (entries.variant == "") & entries.spread.isin(spreads)]
-    rows = rows[rows.method.isin(_BAYESIAN)].sort_values("calibration", kind="stable", ascending=False)
+    rows = rows[rows.method.str.removesuffix(MEMORY).isin(_BAYESIAN)].sort_values(
+        "calibration", kind="stable", ascending=False
+    )
     rows = rows.drop_duplicates(["method", "n_samples"])
     value, error = rows[f"mean.{metric}"], rows[f"se.{metric}"]
     judged = _trend_intervals(compared, split, metric, spreads[0])

@@ -14,7 +14,7 @@ import numpy as np
 from mofgap.crystals.bonds import COVALENT_RADII, IS_METAL, bond_ratios, pairs_within
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
+from mofgap.crystals.inputs import InputItem, expand_inputs, is_file, read_input
 from mofgap.report.screened import symbols_of
 from mofgap.screening.row import printable
 
@@ -142,10 +142,10 @@ def _locate(file: str, folders: list[Path]) -> Iterator[InputItem]:
     """The input of this name: a plain file, or a member of an archive."""
     for folder in folders:
         path = folder / file
-        if path.is_file():
+        if is_file(path):
             yield InputItem(file, str(path))
         for place in (i for i, character in enumerate(file) if character == ":"):
-            if (archive := folder / file[:place]).is_file():
+            if is_file(archive := folder / file[:place]):
                 for item in expand_inputs([archive]):
                     member = item.source.removeprefix(f"{archive}:")
                     if not isinstance(item, ReadFailure) and printable(member) == file[place + 1 :]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Literal, get_args
@@ -13,11 +14,11 @@ RANKINGS: tuple[RankBy, ...] = get_args(RankBy)
 Novel = Literal["keep", "last", "drop"]
 NOVEL_CHOICES: tuple[Novel, ...] = get_args(Novel)
 
-_BADNESS: dict[RankBy, Callable[[Row], float]] = {
-    "window": lambda row: -_number(row.p_in_window),
-    "low": lambda row: _number(row.gap_ev),
-    "high": lambda row: -_number(row.gap_ev),
-    "std": lambda row: _number(row.gap_std_ev),
+_BADNESS: dict[RankBy, Callable[[Row], tuple[float, ...]]] = {
+    "window": lambda row: (-_number(row.p_in_window), _outside(row)),
+    "low": lambda row: (_number(row.gap_ev),),
+    "high": lambda row: (-_number(row.gap_ev),),
+    "std": lambda row: (_number(row.gap_std_ev),),
 }
 
 
@@ -46,7 +47,8 @@ def rank_rows(
 ) -> list[Row]:
     """Put rows in order and number them.
 
-    ``window`` puts the largest probability first, ``low`` and ``high`` the smallest and largest gap, ``std``
+    ``window`` puts the largest probability first, and of equal ones (0 and 1, in four decimals) the gap the
+    fewest error bars outside or the most inside; ``low`` and ``high`` the smallest and largest gap, ``std``
     the smallest error bar. Ties go by file and structure id. Failures have no rank and come last, in the
     order of the inputs.
 
@@ -67,12 +69,19 @@ def rank_rows(
     if novel == "drop":
         predicted = [row for row in predicted if not is_novel(row)]
 
-    def place(row: Row) -> tuple[bool, float, str, str]:
+    def place(row: Row) -> tuple[bool, tuple[float, ...], str, str]:
         return novel == "last" and is_novel(row), badness(row), row.file, row.structure_id
 
     predicted.sort(key=place)
     ranked = [replace(row, rank=number) for number, row in enumerate(predicted, start=1)]
     return ranked[:top] + [row for row in everything if row.status == "failed"]
+
+
+def _outside(row: Row) -> float:
+    """How far the gap lies outside the window, in standard deviations; negative inside."""
+    gap, low, high = _number(row.gap_ev), row.window_lo_ev, row.window_hi_ev
+    beyond = max(-math.inf if low is None else low - gap, -math.inf if high is None else gap - high)
+    return beyond / max(_number(row.gap_std_ev), 1e-4)
 
 
 def _number(value: float | None) -> float:

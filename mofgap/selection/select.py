@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.graph import crystal_graph
-from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
+from mofgap.crystals.inputs import InputItem, expand_inputs, is_file, read_input
 from mofgap.gap.predictor import GapPredictor
 from mofgap.screening.prediction import reduced_formula
 from mofgap.screening.row import printable
@@ -132,7 +131,7 @@ def _locate(names: set[str]) -> Iterator[InputItem]:
     """The inputs of these names, plain files first, each archive opened once."""
     archives: dict[str, set[str]] = {}
     for name in sorted(names):
-        if Path(name).is_file():
+        if is_file(name):
             yield InputItem(name, name)
         elif archive := _archive_of(name):
             archives.setdefault(archive, set()).add(name)
@@ -145,4 +144,4 @@ def _locate(names: set[str]) -> Iterator[InputItem]:
 def _archive_of(name: str) -> str | None:
     """The archive of ``archive.zip:member``; None where there is none."""
     heads = (name[:place] for place, character in enumerate(name) if character == ":")
-    return next((head for head in heads if Path(head).is_file()), None)
+    return next((head for head in heads if is_file(head)), None)

@@ -1,4 +1,5 @@
 import gzip
+import re
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,27 @@ def test_several_blocks_give_several_entries():
 
 def test_a_damaged_block_leaves_the_others_to_gemmi():
     assert [entry.rung for entry in read_cif_file(CIFS / "damaged_block.cif")] == ["gemmi", "pymatgen"]
+
+
+def test_names_with_a_dot_are_those_with_an_underscore():
+    dotted = GOOD.replace("_atom_site_", "_atom_site.").replace("_cell_", "_cell.")
+    assert only(read_cif(dotted)).frac_coords == pytest.approx(only(read_cif(GOOD)).frac_coords)
+
+
+def test_a_tetrahedral_site_is_no_tritium():
+    text = GOOD.replace("_atom_site_type_symbol\n", "").replace("Zn1 Zn ", "T1 ")
+    text = re.sub(r"^([A-Z]\d) [A-Z] ", r"\1 ", text, flags=re.MULTILINE)
+    (failure,) = read_cif(text)
+    assert failure.reason.startswith("unknown-element: site T1")
+
+
+def test_hydrogens_that_are_counted_but_not_placed_are_told():
+    text = GOOD.replace("_fract_z\n", "_fract_z\n_atom_site_attached_hydrogens\n")
+    counts = {"Zn1": ".", "O1": "2", "C1": "?", "O2": "0", "H1": "0"}
+    text = "".join(f"{line} {counts[word]}\n" if (word := line.split(" ")[0]) in counts else f"{line}\n"
+                   for line in text.splitlines())  # fmt: skip
+    (warning,) = only(read_cif(text)).warnings
+    assert warning.startswith("missing-hydrogens: O1 have hydrogens")
 
 
 def test_blocks_of_one_name_are_told_apart():

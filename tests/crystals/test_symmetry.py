@@ -176,3 +176,36 @@ def test_operators_that_are_not_given_leave_the_name():
     text = cif_text(gemmi.SpaceGroup("P 21/c"), (1, 2, 3), named=True)
     (crystal,) = read_cif(text + "loop_\n_symmetry_equiv_pos_as_xyz\n?\n")
     assert (crystal.n_atoms, crystal.warnings) == (4, ())
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        ("_space_group_name_Hall 'P 1'\n_symmetry_space_group_name_H-M 'P -1'", "P 1 and P -1"),
+        ("_symmetry_space_group_name_H-M 'P 1'\n_symmetry_Int_Tables_number 2", "P 1 and number 2"),
+        (
+            "_symmetry_equiv_pos_as_xyz 'x,y,z'\n_space_group_name_H-M_alt 'P 1'\n_space_group_IT_number 2",
+            "P 1",
+        ),
+    ],
+)
+def test_names_of_two_space_groups_are_told(lines, named):
+    text = cif_text(GROUPS[0], (1, 2, 3), named=True).replace("_symmetry_space_group_name_Hall 'P 1'", lines)
+    (crystal,) = read_cif(text)
+    assert any(w.startswith("symmetry-disagreement") and named in w for w in crystal.warnings)
+
+
+@pytest.mark.parametrize("setting", ["R -3 m :R", "R -3 m :H", "P 1 21/n 1", "F d -3 m :1", "F d -3 m :2"])
+def test_settings_of_one_space_group_are_no_contradiction(setting):
+    group = gemmi.SpaceGroup(setting)
+    names = f"_symmetry_space_group_name_H-M '{setting}'\n_symmetry_Int_Tables_number {group.number}\n"
+    text = cif_text(group, (1, 2, 3), named=True)
+    (crystal,) = read_cif(text.replace("_symmetry_space_group_name_Hall", names + "_space_group_name_Hall"))
+    assert not any(w.startswith("symmetry-disagreement") for w in crystal.warnings)
+
+
+def test_magnetic_operators_are_refused():
+    text = cif_text(GROUPS[1], (1, 2, 3), named=False)
+    text = text.replace("_symmetry_equiv_pos_as_xyz", "_space_group_symop_magn_operation.xyz")
+    (failure,) = read_cif(text.replace("'x,y,z'", "'x,y,z,+1'").replace("'-x,-y,-z'", "'-x,-y,-z,+1'"))
+    assert failure.reason.startswith("bad-symmetry")

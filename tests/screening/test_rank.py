@@ -36,6 +36,32 @@ def test_ranked_rows_come_first_in_order_and_failures_last(rows: list[Row], rank
     assert result[n:] == [row for row in rows if row.status == "failed"]
 
 
+@pytest.mark.parametrize(
+    ("window", "order"),
+    [((7.0, 7.5), "cab"), ((1.0, 9.0), "bca"), ((None, 9.0), "bac"), ((1.0, None), "bca")],
+)
+def test_equal_probabilities_go_by_the_distance_from_the_window(
+    window: tuple[float | None, float | None], order: str
+) -> None:
+    low, high = window
+    numbers = {"a": (3.0, 0.4), "b": (4.5, 0.2), "c": (6.0, 0.5)}
+    rows = [
+        Row(
+            None,
+            key,
+            key,
+            "ok",
+            gap_ev=gap,
+            gap_std_ev=std,
+            p_in_window=0.0,
+            window_lo_ev=low,
+            window_hi_ev=high,
+        )
+        for key, (gap, std) in numbers.items()
+    ]
+    assert "".join(row.file for row in rank_rows(rows, "window")) == order
+
+
 @given(table, st.sampled_from(RANKINGS), st.randoms(use_true_random=False))
 def test_ranks_do_not_depend_on_the_order_of_the_inputs(rows: list[Row], rank_by: RankBy, random) -> None:
     shuffled = random.sample(rows, len(rows))
