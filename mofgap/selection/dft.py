@@ -2,15 +2,14 @@
 
 The settings are those of the QMOF database, so that a new gap can stand beside those the model learnt from:
 PBE-D3(BJ), 520 eV, Gaussian smearing of 0.01 eV, 1000 k-points per reciprocal atom, no symmetry, forces below
-0.03 eV/Å, spin-polarised from high spin (5 Bohr magnetons on d-block, 7 on f-block metals). Rosen et al.,
-Matter 4, 1578 (2021); the QMOF preset of quacc (quantum-accelerators.github.io/quacc). Potentials are the
-choice of the Materials Project (pymatgen's ``MPRelaxSet``), which may differ for single elements.
+0.03 eV/Å, spin-polarised from high spin (5 Bohr magnetons on d-block, 7 on f-block metals), PAW potentials
+PBE.54. Rosen et al., Matter 4, 1578 (2021); potentials and moments as the QMOF preset of quacc 1.8 has them
+(quantum-accelerators.github.io/quacc).
 """
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -49,6 +48,15 @@ RELAXATION = STATIC | {"EDIFFG": -0.03, "IBRION": 2, "ISIF": 3, "NSW": 200}
 
 D_BLOCK_MAGMOM, F_BLOCK_MAGMOM = 5.0, 7.0
 
+_POTENTIALS = """
+H He Li Be B C N O F Ne Na_pv Mg Al Si P S Cl Ar K_sv Ca_sv Sc_sv Ti_sv V_sv Cr_pv Mn_pv Fe Co Ni Cu
+Zn Ga_d Ge_d As Se Br Kr Rb_sv Sr_sv Y_sv Zr_sv Nb_sv Mo_sv Tc_pv Ru_pv Rh_pv Pd Ag Cd In_d Sn_d Sb
+Te I Xe Cs_sv Ba_sv La Ce Pr_3 Nd_3 Pm_3 Sm_3 Eu_3 Gd_3 Tb_3 Dy_3 Ho_3 Er_3 Tm_3 Yb_3 Lu_3 Hf_pv
+Ta_pv W_sv Re Os Ir Pt Au Hg Tl_d Pb_d Bi_d Po_d At Rn Fr_sv Ra_sv Ac Th Pa U Np Pu Am Cm Cf
+"""
+POTENTIALS = {name.partition("_")[0]: name for name in _POTENTIALS.split()}
+"""The PAW potential of each element: those that VASP recommends, but Li, Eu_3 and Yb_3."""
+
 
 def write_inputs(folder: Path, crystals: Sequence[Crystal], kind: Kind) -> list[Path]:
     """Write an input for each crystal, named by its place and its structure id.
@@ -78,7 +86,7 @@ def write_inputs(folder: Path, crystals: Sequence[Crystal], kind: Kind) -> list[
             path.write_text(write_cif(crystal), encoding="utf-8")
         elif kind == "poscar":
             path = path.with_name(f"{path.name}.poscar")
-            path.write_text(str(_poscar(_input_set(crystal))), encoding="utf-8")
+            path.write_text(str(_poscar(crystal)), encoding="utf-8")
         else:
             _write_vasp(path, crystal)
         written.append(path)
@@ -87,47 +95,35 @@ def write_inputs(folder: Path, crystals: Sequence[Crystal], kind: Kind) -> list[
 
 def without_potential(crystal: Crystal) -> list[str]:
     """Symbols of the elements for which ``POTCAR.spec`` has no potential's name, but the element's."""
-    from pymatgen.io.vasp.sets import MPRelaxSet
-
-    named = MPRelaxSet.CONFIG["POTCAR"]
-    return sorted({element.symbol for element in to_pymatgen(crystal).elements} - set(named))
+    return sorted({element.symbol for element in to_pymatgen(crystal).elements} - set(POTENTIALS))
 
 
 def _write_vasp(folder: Path, crystal: Crystal) -> None:
     from pymatgen.io.vasp.inputs import Incar, Kpoints
 
-    inputs = _input_set(crystal)
-    structure = inputs.structure
-    magmom = {"MAGMOM": [_magmom(site.specie) for site in structure]}
+    poscar = _poscar(crystal)
+    magmom = {"MAGMOM": [_magmom(site.specie) for site in poscar.structure]}
     folder.mkdir(exist_ok=True)
     texts = {
-        "POSCAR": _poscar(inputs),
-        "KPOINTS": Kpoints.automatic_density(structure, KPOINTS_PER_ATOM, force_gamma=True),
+        "POSCAR": poscar,
+        "KPOINTS": Kpoints.automatic_density(poscar.structure, KPOINTS_PER_ATOM, force_gamma=True),
         "INCAR": Incar(RELAXATION | magmom),
         "INCAR.static": Incar(STATIC | magmom),
-        "POTCAR.spec": "\n".join(inputs.potcar_symbols),
+        "POTCAR.spec": "\n".join(POTENTIALS.get(symbol, symbol) for symbol in poscar.site_symbols),
     }
     for name, content in texts.items():
         (folder / name).write_text(str(content).rstrip("\n") + "\n", encoding="utf-8")
 
 
-def _input_set(crystal: Crystal) -> Any:
-    """Pymatgen's input set: the structure sorted by element, and the potentials in that order."""
-    from pymatgen.io.vasp.sets import MPRelaxSet
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of settings that are not used here
-        return MPRelaxSet(to_pymatgen(crystal), sort_structure=True)
-
-
-def _poscar(inputs: Any) -> Any:
+def _poscar(crystal: Crystal) -> Any:
+    """Pymatgen's POSCAR, atoms sorted by element."""
     from pymatgen.io.vasp.inputs import Poscar
 
-    return Poscar(inputs.structure)
+    return Poscar(to_pymatgen(crystal).get_sorted_structure())
 
 
 def _magmom(element: Any) -> float:
-    """The moment that the calculation starts from, Bohr magnetons; closed shells of group 12 have none."""
-    if element.is_lanthanoid or element.is_actinoid:
+    """The moment that the calculation starts from, Bohr magnetons; only zinc of the d-block has none."""
+    if 57 <= element.Z <= 70 or 90 <= element.Z <= 102:
         return F_BLOCK_MAGMOM
-    return D_BLOCK_MAGMOM if element.is_transition_metal and element.group != 12 else 0.0
+    return D_BLOCK_MAGMOM if 3 <= element.group <= 12 and element.symbol not in ("Zn", "Ac") else 0.0

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pymatgen.core import Structure
+from pymatgen.core import Element, Structure
 from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.inputs import read_cif_file
-from mofgap.selection.dft import without_potential, write_inputs
+from mofgap.selection.dft import _magmom, without_potential, write_inputs
 
 NUMBERS = np.array([8, 26, 6, 8, 1, 64, 30])
 
@@ -57,11 +57,31 @@ def test_vasp_folder_holds_the_settings_of_qmof(tmp_path: Path) -> None:
     potentials = (folder / "POTCAR.spec").read_text().split()
     order = list(dict.fromkeys(site.specie.symbol for site in structure))
     assert [name.split("_")[0] for name in potentials] == order
+    assert {"Fe", "Gd_3", "Zn"} < set(potentials)  # MPRelaxSet has Fe_pv and Gd
+
+
+@pytest.mark.parametrize(
+    ("symbol", "moment"),
+    [
+        ("Sc", 5),
+        ("Cd", 5),
+        ("Hg", 5),
+        ("Lu", 5),
+        ("La", 7),
+        ("Yb", 7),
+        ("U", 7),
+        ("Zn", 0),
+        ("Ga", 0),
+        ("Ac", 0),
+    ],
+)
+def test_moments_are_those_of_qmof(symbol: str, moment: float) -> None:
+    assert _magmom(Element(symbol)) == moment
 
 
 def test_elements_without_a_usual_potential_are_named() -> None:
     berkelium = replace(crystal("a"), atomic_numbers=np.array([8, 97, 6, 8, 1, 64, 85]))
-    assert (without_potential(crystal("a")), without_potential(berkelium)) == ([], ["At", "Bk"])
+    assert (without_potential(crystal("a")), without_potential(berkelium)) == ([], ["Bk"])
 
 
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
