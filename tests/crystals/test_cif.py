@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mofgap.crystals.cif import ReadFailure, read_cif, read_cif_bytes, stem_of
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.inputs import read_cif_file
+from mofgap.crystals.rungs import stated_formula
 from mofgap.crystals.write import formula_sum
 
 CIFS = Path(__file__).parents[1] / "fixtures" / "cifs"
@@ -147,6 +148,11 @@ def test_hydrogens_that_are_counted_but_not_placed_are_told():
                    for line in text.splitlines())  # fmt: skip
     (warning,) = only(read_cif(text)).warnings
     assert warning.startswith("missing-hydrogens: O1 have hydrogens")
+
+
+@pytest.mark.parametrize("words", ["'C H O2 Zn'", '"C H O2 Zn"', "CHO2Zn"])
+def test_a_damaged_file_still_states_its_formula(words):
+    assert stated_formula(f"data_x\n_chemical_formula_sum  {words}\n_cell_a 3") == {6: 1, 1: 1, 8: 2, 30: 1}
 
 
 def test_blocks_of_one_name_are_told_apart():
