@@ -38,7 +38,6 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 _T = TypeVar("_T")
 _COMMENT_WIDTH = 100
 _PLAIN = re.compile(r"[A-Za-z_/.][\w/.-]*", re.ASCII).fullmatch
-_ATTRIBUTES = re.compile(r"^ *Attributes:\n(.*?)(?=\n\s*\n|\Z)", re.MULTILINE | re.DOTALL).search
 _UNPRINTED = re.compile("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]")
 
 

@@ -62,7 +62,7 @@ def run(
             said = workflow.run(Executor(jobs, executor, tuple(snakemake or ())), _say)
             typer.echo(said)
     except KeyboardInterrupt:
-        fail(f"interrupted; the same command goes on with {folder}", INTERRUPTED)
+        fail("interrupted; the same command goes on", INTERRUPTED)
     except (RunError, ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
 

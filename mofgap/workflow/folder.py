@@ -106,6 +106,8 @@ class RunFolder:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError as error:
                 raise RunError(f"another mofgap run is at work in {self.path}") from error
+            except OSError:
+                pass  # some network file systems know no locks
             yield
 
     def _file(self, stage: str, kind: str) -> Path:

@@ -169,6 +169,7 @@ def _train(member: Member, config: RunConfig, wanted: ComparisonConfig) -> Stage
         modules=("mofgap.comparison.training",),
         writes=(f"members/{member.name}/**",),
         after=("encode",),
+        reads=(),
         content=partial(_member_content, name=member.name),
     )
 
@@ -197,6 +198,7 @@ def _predict(prediction: Prediction, wanted: ComparisonConfig) -> Stage:
             *(f"train/{name}" for name in prediction.members),
             *(f"predict/{name}" for name in prediction.predictions),
         ),
+        reads=("members/**/*.safetensors", "predictions/**/*.parquet"),
         files=(str(published),) if published else (),
         content=partial(_prediction_content, name=prediction.name),
     )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from mofgap.workflow.config import RunConfig
 from mofgap.workflow.engine import Executor, check_installed, execute, failures
-from mofgap.workflow.folder import RunError, RunFolder
+from mofgap.workflow.folder import RunError, RunFolder, fingerprint
 from mofgap.workflow.manifest import write_manifest
 from mofgap.workflow.plan import plan
 from mofgap.workflow.ranks import JOB
+from mofgap.workflow.sources import code_digest
 from mofgap.workflow.stage import Stage, reason_to_run
 
 
@@ -43,9 +45,17 @@ class Workflow:
 
     def reasons(self) -> dict[str, str]:
         """Why each stage that has to run has to."""
+        return self._reasons(self._requests())
+
+    def _requests(self) -> dict[str, dict[str, Any]]:
+        """What is asked of each stage; an input of many is looked at once."""
+        look, code = cache(fingerprint), cache(code_digest)
+        return {stage.name: stage.request(look, code) for stage in self.stages}
+
+    def _reasons(self, requests: Mapping[str, dict[str, Any]]) -> dict[str, str]:
         found: dict[str, str] = {}
         for stage in self.stages:
-            reason = reason_to_run(stage, self.folder)
+            reason = reason_to_run(stage, self.folder, requests[stage.name])
             if not reason and (before := next((name for name in stage.after if name in found), None)):
                 reason = f"if {before} changes"
             if reason:
@@ -109,9 +119,10 @@ class Workflow:
     def _ask(self) -> bool:
         """Write configuration and requests, and take away the mark of what is stale; whether anything is."""
         self.folder.write_config(self.config)
-        for stage in self.stages:
-            self.folder.write_request(stage.name, stage.request())
-        stale = self.reasons()
+        requests = self._requests()
+        for name, request in requests.items():
+            self.folder.write_request(name, request)
+        stale = self._reasons(requests)
         for name in stale:
             self.folder.done(name).unlink(missing_ok=True)
         return bool(stale)

@@ -15,7 +15,8 @@ from mofgap.workflow.config import RunConfig, ScreeningConfig
 from mofgap.workflow.folder import RunError
 from mofgap.workflow.stage import Stage
 
-SHARDS = "shards"
+SHARDS = Path("shards/screening.csv")
+"""What shards are named after, whatever the table is called."""
 
 
 def screen_stages(asked: ScreeningConfig) -> list[Stage]:
@@ -24,8 +25,7 @@ def screen_stages(asked: ScreeningConfig) -> list[Stage]:
 
 
 def _screen(asked: ScreeningConfig, index: int) -> Stage:
-    settings = to_dict(asked)
-    inputs = settings.pop("inputs")
+    settings = to_dict(asked)  # names of inputs count too: they are in the table
     # The settings of the table alone; models count by what is in them.
     for name in ("level", "model", "table"):
         del settings[name]
@@ -36,8 +36,8 @@ def _screen(asked: ScreeningConfig, index: int) -> Stage:
         work=partial(_do_screen, index=index),
         settings=settings,
         modules=("mofgap.cli.screening_run", "mofgap.screening.shard"),
-        writes=(f"{SHARDS}/{_shard_path(asked, index).name}*",),
-        files=(*inputs, *models),
+        writes=(f"{_shard_path(asked, index)}*",),
+        files=(*asked.inputs, *models),
     )
 
 
@@ -54,7 +54,7 @@ def gather_stage(asked: ScreeningConfig, shards: list[Stage]) -> Stage:
 
 
 def _shard_path(asked: ScreeningConfig, index: int) -> Path:
-    return Shard(index, asked.shards).path(Path(SHARDS) / asked.table)
+    return Shard(index, asked.shards).path(SHARDS)
 
 
 def _model_config(name: str) -> Path:
@@ -73,7 +73,7 @@ def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
     from mofgap.cli.exits import ALL_READ, NOTHING_DONE, SOME_FAILED
     from mofgap.cli.screening_run import Run
 
-    asked, output = _asked(config), run / SHARDS / _asked(config).table
+    asked, output = _asked(config), run / SHARDS
     output.parent.mkdir(exist_ok=True)
     target = run / _shard_path(asked, index)
     begun = target.with_name(f"{target.name}.partial.jsonl").exists()

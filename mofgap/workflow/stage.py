@@ -32,7 +32,7 @@ class Stage:
         writes: Patterns of the files it makes, relative to the run folder.
         reads: Patterns of what it reads of the stages before it.
         work: Does it.
-        content: A digest of what it reads, where that is finer than files.
+        content: A digest of what else it reads, of a part of files.
     """
 
     rule: str
@@ -51,17 +51,25 @@ class Stage:
         """``RULE`` or ``RULE/ITEM``."""
         return f"{self.rule}/{self.item}" if self.item else self.rule
 
-    def request(self) -> dict[str, Any]:
+    def request(
+        self,
+        look: Callable[[str], str] = fingerprint,
+        code: Callable[[tuple[str, ...]], str] = code_digest,
+    ) -> dict[str, Any]:
         """What is asked of it: configuration, code version, hashes of inputs from outside.
+
+        Args:
+            look: `fingerprint`, or one that remembers, for many stages with the same inputs.
+            code: `code_digest`, likewise.
 
         Raises:
             RunError: An input is not there.
         """
-        inputs = {name: fingerprint(name) for name in self.files}
+        inputs = {name: look(name) for name in self.files}
         missing = [name for name, known in inputs.items() if not known]
         if missing:
             raise RunError(f"{self.name}: there is no {missing[0]}, seen from {Path.cwd()}")
-        return {"settings": self.settings, "code": code_digest(self.modules), "inputs": inputs}
+        return {"settings": self.settings, "code": code(self.modules), "inputs": inputs}
 
 
 def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) -> bool:
@@ -109,9 +117,9 @@ def _do(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) -> dic
     return measured(lambda: stage.work(config, folder.path), threads)
 
 
-def reason_to_run(stage: Stage, folder: RunFolder) -> str:
+def reason_to_run(stage: Stage, folder: RunFolder, request: dict[str, Any]) -> str:
     """Why a stage has to run, as far as can be said before those before it have run; empty if it need not."""
-    last, request = folder.record(stage.name), stage.request()
+    last = folder.record(stage.name)
     if not last:
         return "never ran"
     if not last.get("end"):
@@ -136,10 +144,8 @@ def _differs(name: str, known: dict[str, Any], request: dict[str, Any]) -> bool:
 
 def _inputs(stage: Stage, config: RunConfig, folder: RunFolder) -> dict[str, str]:
     """Hashes of what a stage reads of those before it."""
-    if stage.content is not None:
-        return {"content": stage.content(config, folder.path)}
+    found = {"content": stage.content(config, folder.path)} if stage.content is not None else {}
     wanted = set(folder.files(stage.reads))
-    found: dict[str, str] = {}
     for name in stage.after:
         outputs = folder.record(name).get("outputs", {})
         found |= {path: known for path, known in outputs.items() if path in wanted}

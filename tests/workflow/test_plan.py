@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from mofgap.configuration import ConfigurationError, dump, from_dict, load, overridden, to_dict
+from mofgap.workflow import run
 from mofgap.workflow.config import PretrainingConfig, RunConfig, ScreeningConfig
-from mofgap.workflow.folder import RunError
+from mofgap.workflow.folder import RunError, RunFolder, fingerprint
 from mofgap.workflow.plan import plan, stage_named
+from mofgap.workflow.run import Workflow
+from mofgap.workflow.stage import _inputs
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -79,6 +82,43 @@ def test_rows_are_prepared_anew_where_another_split_needs_more(comparison: RunCo
 
 def test_threads_are_part_of_what_is_asked(comparison: RunConfig) -> None:
     assert changed(comparison, "resources.train.cpus=2") == changed(comparison, "comparison.recipe.epochs=3")
+
+
+def test_predictions_are_of_the_weights_that_lie_there(comparison: RunConfig, tmp_path: Path) -> None:
+    """A stage's key holds the weights, which threads and devices move too."""
+    folder = RunFolder(tmp_path)
+    stages = plan(comparison, tmp_path)
+    weights = tmp_path / "members/split/balora-seed0/model.safetensors"
+    weights.parent.mkdir(parents=True)
+    stage = replace(stage_named(stages, "predict/split/balora-seed0"), content=lambda config, run: "key")
+    keys = []
+    for content in ("one", "two"):
+        weights.write_text(content)
+        outputs = {str(weights.relative_to(tmp_path)): fingerprint(str(weights))}
+        folder.write_record("train/split/balora-seed0", {"outputs": outputs})
+        keys.append(_inputs(stage, comparison, folder))
+    assert keys[0] != keys[1] and set(keys[0]) == {"content", str(weights.relative_to(tmp_path))}
+
+
+def test_an_input_of_many_stages_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.cif").write_text("data_a")
+    asked = ScreeningConfig(inputs=(str(tmp_path / "a.cif"),), shards=20)
+    seen: list[str] = []
+    monkeypatch.setattr(run, "fingerprint", lambda name: seen.append(name) or fingerprint(name))
+    Workflow(RunConfig("x", screening=asked), tmp_path / "run").reasons()
+    assert len(seen) == len(set(seen)) == 2
+
+
+def test_a_renamed_input_is_another_and_a_renamed_table_is_not(tmp_path: Path) -> None:
+    before = RunConfig("x", screening=ScreeningConfig(inputs=("a.cif",)))
+
+    def settings(**changes: Any) -> Any:
+        assert before.screening is not None
+        stages = plan(replace(before, screening=replace(before.screening, **changes)), Path("/run"))
+        return [(s.settings, s.writes) for s in stages if s.rule == "screen"]
+
+    assert settings(inputs=("b.cif",)) != settings()
+    assert settings(table="other.csv") == settings()
 
 
 def test_an_encoder_of_the_run_is_trained_first(comparison: RunConfig) -> None:

@@ -52,6 +52,9 @@ class Bench:
             self.folder.write_request(stage.name, stage.request())
         return [run_stage(stage, CONFIG, self.folder, threads=1) for stage in stages]
 
+    def reason(self, stage: Stage) -> str:
+        return reason_to_run(stage, self.folder, stage.request())
+
     def out(self) -> str:
         return (self.folder.path / "first/out.txt").read_text()
 
@@ -62,9 +65,9 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_a_stage_is_done_once(bench: Bench) -> None:
-    assert reason_to_run(bench.first(), bench.folder) == "never ran"
+    assert bench.reason(bench.first()) == "never ran"
     assert bench.do(bench.first(), bench.second()) == [True, True]
-    assert reason_to_run(bench.first(), bench.folder) == ""
+    assert bench.reason(bench.first()) == ""
     assert bench.do(bench.first(), bench.second()) == [False, False]
     record = bench.folder.record("first")
     assert record["outputs"] == {"first/out.txt": fingerprint(str(bench.folder.path / "first/out.txt"))}
@@ -79,7 +82,7 @@ def test_a_changed_setting_repeats_it_and_what_reads_it(bench: Bench) -> None:
     bench.do(bench.first(), bench.second())
     (bench.folder.path / "first/stale").touch()
     changed = bench.first(settings={"epochs": 2})
-    assert reason_to_run(changed, bench.folder) == "configuration changed: epochs"
+    assert bench.reason(changed) == "configuration changed: epochs"
     # What comes out is the same, so what reads it need not run again.
     assert bench.do(changed, bench.second()) == [True, False]
     assert not (bench.folder.path / "first/stale").exists()
@@ -88,7 +91,7 @@ def test_a_changed_setting_repeats_it_and_what_reads_it(bench: Bench) -> None:
 def test_a_changed_input_repeats_it_and_what_reads_it(bench: Bench) -> None:
     bench.do(bench.first(), bench.second())
     bench.source.write_text("2")
-    assert reason_to_run(bench.first(), bench.folder) == f"input changed: {bench.source}"
+    assert bench.reason(bench.first()) == f"input changed: {bench.source}"
     assert bench.do(bench.first(), bench.second()) == [True, True]
     assert (bench.folder.path / "second.txt").read_text() == "new 2"
 
@@ -96,13 +99,24 @@ def test_a_changed_input_repeats_it_and_what_reads_it(bench: Bench) -> None:
 def test_an_input_that_only_moved_repeats_nothing(bench: Bench) -> None:
     bench.do(bench.first())
     moved = bench.source.rename(bench.source.with_name("moved.txt"))
-    assert reason_to_run(bench.first(files=(str(moved),)), bench.folder) == ""
+    assert bench.reason(bench.first(files=(str(moved),))) == ""
+
+
+def test_a_digest_of_content_does_not_stand_for_the_files_that_are_read(bench: Bench) -> None:
+    second = replace(bench.second(), content=lambda config, run: "the same")
+    bench.do(bench.first(), second)
+    bench.source.write_text("2")
+    assert bench.do(bench.first(), second) == [True, True]
+    bench.source.write_text("3")
+    assert bench.do(bench.first(), replace(second, reads=())) == [True, True]  # asked for something else
+    bench.source.write_text("4")
+    assert bench.do(bench.first(), replace(second, reads=())) == [True, False]
 
 
 def test_changed_code_repeats_it(bench: Bench) -> None:
     bench.do(bench.first())
     other = bench.first(modules=("mofgap.workflow.config",))
-    assert reason_to_run(other, bench.folder) == "code changed"
+    assert bench.reason(other) == "code changed"
     assert bench.do(other) == [True]
 
 
@@ -111,7 +125,7 @@ def test_an_output_that_changed_or_is_gone_is_made_again(bench: Bench, content: 
     bench.do(bench.first())
     out = bench.folder.path / "first/out.txt"
     out.unlink() if content is None else out.write_text(content)
-    assert reason_to_run(bench.first(), bench.folder) == "output changed or gone"
+    assert bench.reason(bench.first()) == "output changed or gone"
     assert bench.do(bench.first()) == [True] and bench.out() == "new 1"
 
 
@@ -119,7 +133,7 @@ def test_what_was_cut_off_goes_on_with_what_it_left(bench: Bench) -> None:
     bench.fails = True
     with pytest.raises(RuntimeError, match="killed"):
         bench.do(bench.first())
-    assert reason_to_run(bench.first(), bench.folder) == "was cut off"
+    assert bench.reason(bench.first()) == "was cut off"
     bench.fails = False
     assert bench.do(bench.first()) == [True] and bench.out() == "half 1"
 
