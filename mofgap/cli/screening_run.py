@@ -96,6 +96,8 @@ class Run:
         seconds = time.perf_counter() - started
         rows = [row for rows in inputs for row in rows]
         if not (self.shard.n_inputs if self.shard else rows):
+            if journal is not None:
+                journal.remove()
             fail("no inputs: the list or archive is empty", NOTHING_DONE)
         table = rank_rows(rows, order, self.top, self.novel)
         if self.shard is None:

@@ -86,7 +86,9 @@ PatienceOption = Annotated[
 ]
 SplitColumnOption = Annotated[
     str,
-    typer.Option(help="Column of train/val/test; dealt 80/10/10 without, but for few labels with --from."),
+    typer.Option(
+        help="Column of train/val/test; dealt 80/10/10 without, groups whole, but for few labels with --from."
+    ),
 ]
 LevelOfTheoryOption = Annotated[str, typer.Option(help="Of the labels, shown with each gap.")]
 CitationOption = Annotated[str, typer.Option(help="Whom to cite for the labels, and their licence.")]

@@ -215,7 +215,10 @@ class ComputeConfig:
     strategy: str = setting("auto", "How they share the work, in Lightning's words, such as ddp.")
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Of training.")
     jobs: int = setting(
-        1, "Trainings and predictions at the same time, each a process, on a CPU of one thread.", least=1
+        1,
+        "Trainings and predictions of mofgap compare at the same time, each a process, on a CPU of one thread; "
+        "mofgap run goes by --jobs.",
+        least=1,
     )
 
     @property

@@ -17,13 +17,14 @@ from mofgap.comparison.dataset import Dataset, read
 from mofgap.comparison.layout import Layout, read_json, write_json
 from mofgap.comparison.members import Member, member
 from mofgap.configuration import digest
-from mofgap.gap.folder import About, encoder_weights, save_model
+from mofgap.gap.folder import About, encoder_weights, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig, Method
 from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS
 from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
 from mofgap.training.labels import Labels
 from mofgap.training.loop import LAST, METRICS, Compute, seconds_trained
 from mofgap.training.recipe import calibration_of, predict_store
+from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import fit_novelty
 
 VERSION = 1
@@ -33,7 +34,8 @@ KEY, COST, HISTORY = "key.json", "cost.json", "history.csv"
 def train(config: ComparisonConfig, run: Path, name: str) -> None:
     """Train a member, unless it is trained; go on where a killed training stopped.
 
-    A member is trained anew where anything changed that its weights depend on, and then alone.
+    A member is trained anew where anything changed that its weights depend on, and then alone. What else its
+    folder says is written anew where that changed.
 
     Raises:
         ConfigurationError: There is no such member.
@@ -42,7 +44,12 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
     if trained(config, run, name):
         return
     wanted, dataset, folder = member(config, name), read(run), Layout(run).member(name)
-    key = member_key(config, run, dataset, wanted)
+    key, about = member_key(config, run, dataset, wanted), _about_key(config)
+    cost = read_json(folder / COST)
+    if cost.get("key") == key:
+        _describe_anew(config, dataset, wanted, folder)
+        write_json(folder / COST, cost | {"about": about})
+        return
     if rank_zero_only.rank == 0:  # of the processes of a training on several devices
         if read_json(folder / KEY).get("key") != key:
             shutil.rmtree(folder, ignore_errors=True)
@@ -51,6 +58,7 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
     shutil.copyfile(folder / "training" / METRICS, folder / HISTORY)
     cost = {
         "key": key,
+        "about": about,
         "train_seconds": seconds_trained(folder / "training"),
         "peak_memory_mb": _peak_memory_mb(config.compute.device),
         "n_trainable": n_trainable,
@@ -62,9 +70,16 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
 
 
 def trained(config: ComparisonConfig, run: Path, name: str) -> bool:
-    """Whether a member is trained, as it is asked for now."""
+    """Whether a member is trained, and its folder written, as it is asked for now."""
     key = member_key(config, run, read(run), member(config, name))
-    return bool(read_json(Layout(run).member(name) / COST).get("key") == key)
+    done = read_json(Layout(run).member(name) / COST)
+    return (done.get("key"), done.get("about")) == (key, _about_key(config))
+
+
+def _about_key(config: ComparisonConfig) -> str:
+    """A hash of what a member's folder says beside its weights."""
+    data = config.data
+    return digest(config.prediction.n_val, data.level_of_theory, data.citation)
 
 
 def member_key(config: ComparisonConfig, run: Path, dataset: Dataset, wanted: Member) -> str:
@@ -151,15 +166,27 @@ def _save(
     found: Tensor,
 ) -> None:
     """Write a model folder that ``mofgap screen --model`` takes."""
-    val = list(data.val)[: config.prediction.n_val]
-    calibration = calibration_of(
-        predict_store(model, data.store, val), data.gap_ev[val], [data.ids[i] for i in val]
-    )
     train = list(data.train)
     learnt = labels.frame.iloc[train]
     index = fit_novelty(found[train].numpy(), learnt.atomic_numbers.tolist(), learnt.structure_id.tolist())
-    about = About(wanted.name, level_of_theory=config.data.level_of_theory, citation=config.data.citation)
-    save_model(folder, model, about, calibration, index)
+    save_model(folder, model, _about(config, wanted), _calibration(config, model, data), index)
+
+
+def _describe_anew(config: ComparisonConfig, dataset: Dataset, wanted: Member, folder: Path) -> None:
+    model, _, _, index = read_model(folder)
+    labels, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
+    data = Labelled.of(labels, dataset.store.subset(rows))
+    save_model(folder, model, _about(config, wanted), _calibration(config, model.eval(), data), index)
+
+
+def _about(config: ComparisonConfig, wanted: Member) -> About:
+    return About(wanted.name, level_of_theory=config.data.level_of_theory, citation=config.data.citation)
+
+
+def _calibration(config: ComparisonConfig, model: GapModel, data: Labelled) -> Calibration:
+    val = list(data.val)[: config.prediction.n_val]
+    found = predict_store(model, data.store, val)
+    return calibration_of(found, data.gap_ev[val], [data.ids[i] for i in val])
 
 
 def _peak_memory_mb(device: str) -> float:

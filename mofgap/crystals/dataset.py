@@ -57,7 +57,7 @@ def read_table(path: Path) -> pd.DataFrame:
             values, rows a, b, c), ``atomic_numbers`` (n), ``frac_coords`` (3 n) and any labels.
 
     Returns:
-        The table, its identifier column named ``structure_id``.
+        The table, its identifiers as text in the column ``structure_id``.
 
     Raises:
         TableError: Naming the file, and the column that is missing or repeated or why it cannot be read.
@@ -71,6 +71,9 @@ def read_table(path: Path) -> pd.DataFrame:
     if missing:
         raise TableError(f"{path}: missing column(s) {', '.join(missing)}")
     frame = frame.rename(columns={id_column: "structure_id"})
+    if nameless := int((frame.structure_id.isna() | (frame.structure_id == "")).sum()):
+        raise TableError(f"{path}: {nameless} rows have no {id_column}")
+    frame["structure_id"] = frame.structure_id.astype(str)
     repeated = frame.structure_id[frame.structure_id.duplicated()]
     if len(repeated):
         raise TableError(f"{path}: {len(repeated)} identifiers are repeated, the first is {repeated.iloc[0]}")

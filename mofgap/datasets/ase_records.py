@@ -10,6 +10,7 @@ from typing import Any
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.convert import crystal_from
 from mofgap.crystals.sites import CifError
+from mofgap.datasets.label_table import no_column
 from mofgap.datasets.record import IDENTIFIERS, DatasetError, Record, Records, flattened, made
 
 DATABASES = (".db", ".json")
@@ -28,18 +29,21 @@ def read_ase(path: Path, max_atoms: int, id_name: str | None = None) -> Records:
         id_name: Key of the identifier; the first of `IDENTIFIERS` if None, else the database's unique_id.
 
     Raises:
-        DatasetError: ASE cannot read it.
+        DatasetError: ASE cannot read it, or no structure has that identifier.
     """
     from ase.io.formats import UnknownFileTypeError
 
     rows = _database_rows(path) if path.suffix in DATABASES else _frames(path)
-    place = 0
+    place, names = 0, dict[str, None]()
     try:
         for atoms, values, unique_id in rows:
             place += 1
+            names |= dict.fromkeys(values)
             yield _record(atoms, values, unique_id, f"{path}:{place}", path, place, max_atoms, id_name)
     except (*_UNREADABLE, UnknownFileTypeError) as error:
         raise DatasetError(f"{path}: ASE cannot read structure {place + 1}: {error}") from error
+    if id_name is not None and id_name not in names:
+        raise DatasetError(f"{path}: {no_column(id_name, names)}")
 
 
 def _record(

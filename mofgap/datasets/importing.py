@@ -85,8 +85,8 @@ def import_table(
             table.add(record, outcome)
             for name in columns:
                 n_labels[name] += outcome[name] is not None
+        join.check_names()
     skipped += join.left_over()
-    join.check_names(table.n_rows)
     return Imported(table.n_rows, n_labels, tuple(skipped))
 
 
@@ -185,14 +185,14 @@ class _Join:
             if name not in self.met:
                 yield Skip(name, source, "missing-structure: labelled, but no structure of that name")
 
-    def check_names(self, n_rows: int) -> None:
+    def check_names(self) -> None:
         """Does nothing where some record had each label.
 
         Raises:
             DatasetError: No record has a label of that name.
         """
         for old in self.targets if self.labels is None and self.names else ():
-            if old not in self.names and not n_rows:
+            if old not in self.names:
                 raise DatasetError(no_column(old, self.names))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.sites import CifError
 from mofgap.datasets.json_stream import JsonError, JsonStream, opened
+from mofgap.datasets.label_table import no_column
 from mofgap.datasets.record import (
     IDENTIFIERS,
     DatasetError,
@@ -33,13 +34,17 @@ def read_json(path: Path, max_atoms: int, id_name: str | None = None) -> Records
         id_name: Name of the identifier; the first of `IDENTIFIERS` if None.
 
     Raises:
-        DatasetError: It is no JSON, or of another shape.
+        DatasetError: It is no JSON, of another shape, or no structure has that identifier.
     """
+    names: dict[str, None] = {}
     try:
         for place, (name, row) in enumerate(_rows(path)):
+            names |= dict.fromkeys(row if isinstance(row, Mapping) else ())
             yield _record(row, name, place, path, max_atoms, id_name)
     except JsonError as error:
         raise DatasetError(f"{path}: {error}") from error
+    if id_name is not None and id_name not in names:
+        raise DatasetError(f"{path}: {no_column(id_name, names)}")
 
 
 def _record(

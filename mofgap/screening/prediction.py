@@ -25,6 +25,9 @@ from mofgap.screening.settings import Settings
 NOVEL = 0.99
 """A structure more remote than this share of the training set gets the warning ``novel``."""
 
+FAILED = "prediction-failed"
+"""How the reason begins where a structure was read, but not computed."""
+
 N_NEAREST = 3
 
 MANY_DRAWS = 16
@@ -77,7 +80,7 @@ def _rows(crystals: Sequence[Crystal], predictor: GapPredictor, settings: Settin
         if len(crystals) > 1:
             return [row for crystal in crystals for row in _rows([crystal], predictor, settings)]
         what = " ".join(str(error).split())[:200] or type(error).__name__
-        reason = f"prediction-failed: {what}; check the structure, or give a smaller cell"
+        reason = f"{FAILED}: {what}; check the structure, or give a smaller cell"
         return [failed_row(ReadFailure(c.source, c.structure_id, reason)) for c in crystals]
     return _rows_of(crystals, estimate, predictor, settings)
 

@@ -19,7 +19,7 @@ from mofgap.gap.predictor import BATCH_ATOMS, GapPredictor, load_model
 from mofgap.screening.journal import Finished, Journal
 from mofgap.screening.levels import Level, models_of
 from mofgap.screening.pool import ordered_map
-from mofgap.screening.prediction import predict_readings
+from mofgap.screening.prediction import FAILED, predict_readings
 from mofgap.screening.rank import Novel, RankBy, rank_rows, ranking
 from mofgap.screening.reading import Reading, Source, read
 from mofgap.screening.row import DEFAULT_COVERAGE, Row
@@ -167,8 +167,8 @@ def stream_rows(
         if reading.unchanged:
             yield finished[reading.source].rows
             continue
-        # A name that leads nowhere today may lead somewhere when the run goes on.
-        if journal and reading.sha256:
+        # A name that leads nowhere today may lead somewhere when the run goes on, and memory may do then.
+        if journal and reading.sha256 and not any(row.reason.startswith(FAILED) for row in rows):
             journal.add(reading.source, Finished(reading.sha256, rows))
         yield rows
 

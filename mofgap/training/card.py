@@ -94,6 +94,9 @@ def _quality(outcome: Outcome, config: FinetuneConfig, *, calibrated: bool) -> l
     for key, label in _SHOWN.items():
         values = " | ".join(f"{outcome.metrics[split][key]:.4g}" for split in scored)
         table.append(f"| {label} | {values} |")
+    if outcome.known:
+        shares = " and ".join(f"{n} structures of {split}" for split, n in outcome.known.items())
+        table += ["", f"{outcome.parent} learnt from {shares} before, which flatters the figures."]
     flattering = ["the epoch was chosen"] if config.epochs else []
     flattering += ["the error bars were fitted"] if calibrated else []
     if "val" in scored and flattering:

@@ -42,6 +42,14 @@ class Labels:
     target: str
     skipped: tuple[str, ...]
 
+    @property
+    def families(self) -> list[str]:
+        """What stays together where structures are dealt out, for each row.
+
+        The ``group`` of a table that ``mofgap data import`` wrote, else each structure by itself.
+        """
+        return _families(self.frame)
+
     def positions(self, split: str) -> list[int]:
         """Rows of a split."""
         return np.flatnonzero(self.frame.split == split).tolist()
@@ -66,7 +74,7 @@ def read_labels(
         cifs: Folder or archive of the CIFs a CSV's labels belong to; joined by file name or data block.
         target: Column of the gaps, eV.
         split_column: Column of ``train``/``val``/``test``; where there is no column ``split`` and no other
-            is named, structures are dealt 80/10/10 by a hash of identifier and seed.
+            is named, structures are dealt 80/10/10 by a hash of `Labels.families` and seed.
         seed: Of that deal.
         needed: Splits that must not be empty.
         few: Fewer structures than this are not dealt out: all go to ``train``.
@@ -102,7 +110,7 @@ def read_labels(
     elif len(frame) < few:
         frame, needed = frame.assign(split="train"), ("train",)
     else:
-        frame = frame.assign(split=[_deal(name, seed) for name in frame.structure_id])
+        frame = frame.assign(split=[_deal(name, seed) for name in _families(frame)])
     for split in needed:
         if not (frame.split == split).any():
             raise TableError(f"{path}: no usable structure in split {split!r}")
@@ -153,7 +161,8 @@ def _join(path: Path, cifs: Path, disorder: Disorder, max_atoms: int) -> tuple[p
         why = "".join(f"\n{line}" for line in skipped[:N_SHOWN])
         raise TableError(f"no label of {path} belongs to a CIF of {cifs}: they are joined by file name{why}")
     structures = pd.DataFrame(list(rows.values()))
-    return labels.drop(columns=["n_atoms"], errors="ignore").merge(structures, on="structure_id"), skipped
+    own = labels.drop(columns=["n_atoms", "group"], errors="ignore")  # may mean anything in such a file
+    return own.merge(structures, on="structure_id"), skipped
 
 
 def _wrong(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coords: Any) -> str:
@@ -178,6 +187,11 @@ def _row(name: str, crystal: Crystal) -> dict[str, object]:
         "atomic_numbers": crystal.atomic_numbers,
         "frac_coords": crystal.frac_coords.ravel(),
     }
+
+
+def _families(frame: pd.DataFrame) -> list[str]:
+    group = frame.get("group", frame.structure_id)
+    return group.where(group.notna(), frame.structure_id).astype(str).tolist()
 
 
 def _deal(name: str, seed: int) -> str:

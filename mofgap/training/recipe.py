@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -75,12 +75,14 @@ class Outcome:
         seconds: Wall-clock time of its epochs, over all starts.
         n_trainable: Parameters that were trained.
         parent: Name of the gap model it started from, if it did.
+        known: How many structures of each split that was not trained on that model had learnt from.
     """
 
     metrics: dict[str, dict[str, float]]
     seconds: float
     n_trainable: int
     parent: str = ""
+    known: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +127,13 @@ def train(
         compute: What it runs on.
 
     Raises:
-        TrainingError: The folder holds a training already and ``resume`` is off, or one of other labels,
+        TrainingError: The folder holds a model or a training and ``resume`` is off, or one of other labels,
             structures or settings; or no epochs are to be run and there is no gap model to go on from.
         ModelError: The encoder's weights do not fit, or the gap model cannot be used.
     """
     model, parent = _begin(model_config, start, config)
+    if (folder / CONFIG).exists() and not resume:
+        raise TrainingError(f"{folder} holds a model already: name another folder, or go on with --resume")
     if parent is None and not config.epochs:
         raise TrainingError("0 epochs leave a model as it was: they need one to start from")
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) if config.epochs else 0
@@ -149,15 +153,25 @@ def train(
         remember(model, (data.store[i] for i in data.train), torch.as_tensor(data.gap_ev[list(data.train)]))
     held_out: dict[str, HeldOut] = {}
     if not data.val and len(data.train) >= MIN_FOLD_ROWS:
-        held_out[CROSS_FITTED] = _cross_fit(lambda: _begin(model_config, start, config)[0], data, work, run)
+        held_out[CROSS_FITTED] = _cross_fit(
+            lambda: _begin(model_config, start, config)[0], data, labels.families, work, run
+        )
     moved = config.unfreeze and config.epochs > 0
     calibration, index, scores = _measure(model, labels, data, features, parent, moved, held_out)
     save_model(folder, model, about, calibration, index)
     seconds = sum(seconds_trained(path.parent) for path in work.rglob(METRICS))
-    outcome = Outcome(scores, seconds, n_trainable, parent.name if parent else "")
+    known = _known(parent, labels) if parent else {}
+    outcome = Outcome(scores, seconds, n_trainable, parent.name if parent else "", known)
     report = asdict(outcome) | {"training": asdict(config), "n_train": len(data.train)}
     (folder / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return outcome
+
+
+def _known(parent: Parent, labels: Labels) -> dict[str, int]:
+    """How many held-out structures of each split the model that was begun with had learnt from."""
+    learnt = labels.frame.structure_id.isin(set(parent.novelty.ids))
+    found = {split: int(learnt.iloc[labels.positions(split)].sum()) for split in ("val", "test")}
+    return {split: n for split, n in found.items() if n}
 
 
 def _made_of(
@@ -178,21 +192,32 @@ def _made_of(
 def _cross_fit(
     begin: Callable[[], GapModel],
     data: Labelled,
+    families: Sequence[str],
     folder: Path,
     run: Callable[[GapModel, Labelled, Path], Tensor],
 ) -> HeldOut:
     """The training structures, each predicted by a model that learnt from the other folds.
 
-    Folds are dealt by the hashes of the names, so that they do not depend on the order of the structures.
+    Folds are dealt by the hashes of the names, so that they do not depend on the order of the structures. A
+    family is on one side of each.
     """
-    by_hash = sorted(data.train, key=lambda i: hashlib.sha256(data.ids[i].encode()).digest())
+
+    def place(i: int) -> tuple[bytes, bytes]:
+        return _hash(families[i]), _hash(data.ids[i])
+
+    by_hash = sorted(data.train, key=place)
+    fold = {name: k % N_FOLDS for k, name in enumerate(dict.fromkeys(families[i] for i in by_hash))}
     parts: list[tuple[list[int], Posterior]] = []
     for k in range(N_FOLDS):
-        held = by_hash[k::N_FOLDS]
+        held = [i for i in by_hash if fold[families[i]] == k]
         model = begin()
         run(model, replace(data, train=sorted(set(by_hash) - set(held)), val=()), folder / f"fold-{k + 1}")
         parts.append((held, predict_store(model, data.store, held)))
     return [i for held, _ in parts for i in held], _together([found for _, found in parts])
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
 
 
 def _measure(

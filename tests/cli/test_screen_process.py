@@ -81,6 +81,14 @@ def test_all_bad_input_still_gives_the_table(tmp_path: Path, model_folder: Path)
     assert "Traceback" not in done.stderr and done.stdout == ""
 
 
+def test_a_list_of_nothing_leaves_nothing(tmp_path: Path, model_folder: Path) -> None:
+    (tmp_path / "none.txt").write_text("")
+    for _ in range(2):
+        done = run("@none.txt", "--model", model_folder, "-o", "t.csv", cwd=tmp_path)
+        assert done.returncode == 1 and "no inputs" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["none.txt"]
+
+
 def test_killed_and_interrupted_runs_resume_to_the_same_bytes(
     tmp_path: Path, model_folder: Path, write_cifs: WriteCifs
 ) -> None:

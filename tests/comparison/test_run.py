@@ -307,6 +307,26 @@ def test_predictions_are_raw_and_calibrated_apart(
     assert "split/lora-seed2" not in {p.name for p in tabled(tiny_config, "split")}
 
 
+def test_what_a_member_says_of_itself_follows_the_configuration(
+    finished: Path, tiny_config: ComparisonConfig, tmp_path: Path
+) -> None:
+    run, name = tmp_path / "run", "split/balora-seed0"
+    shutil.copytree(finished, run)
+    folder = run / "members" / name
+    before = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    history = (folder / "history.csv").stat().st_mtime_ns
+    data = replace(tiny_config.data, level_of_theory="HSE06", citation="someone")
+    config = changed(replace(tiny_config, data=data), "prediction", n_val=25)
+    assert not trained(config, run, name)
+    stages.train(config, run, name)
+    assert trained(config, run, name)
+    model = load_model(folder, "cpu")
+    assert (model.about.level_of_theory, model.about.citation) == ("HSE06", "someone")
+    assert model.calibration.record is not None and model.calibration.record.n_residuals == 25
+    assert {path.name: path.read_bytes() for path in folder.glob("*.safetensors")} == before
+    assert (folder / "history.csv").stat().st_mtime_ns == history
+
+
 def test_another_seed_calibrates_its_split_anew_and_no_other(
     finished: Path, tiny_config: ComparisonConfig, tmp_path: Path
 ) -> None:

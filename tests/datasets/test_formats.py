@@ -257,6 +257,15 @@ class TestJson:
         assert_same(found, crystals)
         assert found[3].values["outputs.pbe.bandgap"] == GAPS_EV[3]
 
+    def test_an_identifier_that_nothing_has_is_named(
+        self, tmp_path: Path, structure_dicts: list[dict[str, Any]]
+    ) -> None:
+        rows = [{"jid": f"j{i}", "structure": each} for i, each in enumerate(structure_dicts)]
+        (tmp_path / "m.json").write_text(json.dumps(rows))
+        assert records(tmp_path / "m.json")[0].crystal.structure_id == "j0"
+        with pytest.raises(DatasetError, match=r"m\.json: no column 'jjid'; did you mean jid"):
+            read(tmp_path / "m.json", "jjid")
+
     def test_lists_what_is_no_structure(self, tmp_path: Path, structure_dicts: list[dict[str, Any]]) -> None:
         rows = [
             {"id": "none", "gap": 1.0},
@@ -331,6 +340,8 @@ class TestAse:
         write_ase(tmp_path / "a.xyz", frames, format="extxyz")
         first, second = read(tmp_path / "a.xyz")
         assert isinstance(first, Record) and first.numbered and first.crystal.structure_id == "a-1"
+        with pytest.raises(DatasetError, match=r"a\.xyz: no column 'qmof_id'"):
+            read(tmp_path / "a.xyz", "qmof_id")
         assert isinstance(second, ReadFailure) and second.reason.startswith("no-cell")
 
     @pytest.mark.parametrize(("name", "text"), [("a.db", "no database"), ("a.xyz", "3\nhalf\nZn 0 0 0\n")])

@@ -121,6 +121,9 @@ def test_a_name_that_no_structure_has_is_an_error(tmp_path: Path, crystals: list
     with pytest.raises(DatasetError, match="no column 'bandgap'; did you mean band_gap"):
         import_table(entries, None, tmp_path / "t.parquet", {"bandgap": "gap_ev"})
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DatasetError, match="no column 'hse'; it has band_gap"):
+        import_table(entries, None, tmp_path / "t.parquet", {"band_gap": "gap_ev", "hse": "hse_ev"})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_structures_without_names_are_not_joined(tmp_path: Path, crystals: list[Crystal]) -> None:

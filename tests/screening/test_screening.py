@@ -242,6 +242,24 @@ def test_changed_files_are_done_again_and_others_not(
     assert [again[0], again[2]] == [first[0], first[2]] and again[1] != first[1]
 
 
+def test_what_failed_for_want_of_memory_is_tried_again(
+    tmp_path: Path, tiny: GapPredictor, write_cifs: WriteCifs
+) -> None:
+    class Busy(GapPredictor):
+        def estimate(self, crystals, **settings):  # type: ignore[no-untyped-def]
+            raise MemoryError
+
+    busy = Busy(tiny.model, tiny.about, tiny.calibration, tiny.novelty, "cpu")
+    paths = write_cifs(tmp_path / "in", 2)
+    status = []
+    for resume, predictor in enumerate((busy, tiny)):
+        journal = Journal(tmp_path / "journal", {}, resume=bool(resume))
+        rows = list(screening.stream_rows(expand_inputs(paths), predictor, Settings(), journal=journal))
+        journal.close()
+        status.append({row.status for each in rows for row in each})
+    assert status[0] == {"failed"} and "failed" not in status[1]
+
+
 def test_wrong_arguments_are_named(tiny: GapPredictor, tmp_path: Path) -> None:
     for wrong in (
         {"window": (3.0, 1.8)},

@@ -249,6 +249,34 @@ def test_a_table_without_validation_rows_is_refused(tmp_path: Path, tiny_frame: 
         read_labels(tmp_path / "table.parquet", None, "gap_ev")
 
 
+def test_identifiers_of_a_table_are_text_and_there(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
+    path, numbers = tmp_path / "table.parquet", range(len(tiny_frame))
+    tiny_frame.assign(structure_id=numbers).to_parquet(path)
+    assert read_labels(path, None, "gap_ev").frame.structure_id.tolist() == list(map(str, numbers))
+    tiny_frame.assign(structure_id=[None, "", *tiny_frame.structure_id[2:]]).to_parquet(path)
+    with pytest.raises(TableError, match=r"table\.parquet: 2 rows have no structure_id"):
+        read_labels(path, None, "gap_ev")
+
+
+def test_a_family_is_dealt_as_a_whole(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
+    many = pd.concat([tiny_frame] * 4, ignore_index=True).drop(columns="split")
+    family = [f"family {i % 20}" if i % 5 else None for i in range(len(many))]
+    many.assign(structure_id=[f"s{i}" for i in range(len(many))], group=family).to_parquet(
+        tmp_path / "t.parquet"
+    )
+    labels = read_labels(tmp_path / "t.parquet", None, "gap_ev", needed=())
+    together = labels.frame[labels.frame.group.notna()].groupby("group").split.nunique()
+    assert (together == 1).all() and labels.frame.split.nunique() == 3
+    alone = labels.frame.group.isna().to_numpy()
+    ids = labels.frame.structure_id.to_numpy()
+    assert (np.array(labels.families)[alone] == ids[alone]).all()
+
+
+def test_a_group_of_a_csv_may_mean_anything(study: Study) -> None:
+    table, cifs = study(n=30, group=["Fm-3m"] * 30)
+    assert set(read_labels(table, cifs, "gap_ev").frame.split) == {"train", "val", "test"}
+
+
 def test_a_parquet_table_is_taken_as_it_is(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
     tiny_frame.to_parquet(tmp_path / "table.parquet")
     labels = read_labels(tmp_path / "table.parquet", None, "gap_ev")

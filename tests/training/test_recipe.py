@@ -90,7 +90,7 @@ def test_a_trained_model_is_resumed_or_left_alone(
     run(table, folder, encoder_file, tiny_encoder, "balora", resume=False)
     before = load_file(folder / "model.safetensors") | load_file(folder / "adapter/adapter_model.safetensors")
     report = json.loads((folder / "metrics.json").read_text())
-    with pytest.raises(TrainingError, match="holds a training already"):
+    with pytest.raises(TrainingError, match="holds a model already"):
         run(table, folder, encoder_file, tiny_encoder, "balora", resume=False)
     run(table, folder, encoder_file, tiny_encoder, "balora", resume=True)
     after = load_file(folder / "model.safetensors") | load_file(folder / "adapter/adapter_model.safetensors")
@@ -123,7 +123,7 @@ def test_a_training_is_not_taken_up_as_another(
     method: Method = "balora" if other == "settings" else "lora"
     with pytest.raises(TrainingError, match=f"model/training holds a training with other {other}: resume"):
         run(table, folder, start, tiny_encoder, method, resume=True)
-    with pytest.raises(TrainingError, match="holds a training already"):
+    with pytest.raises(TrainingError, match="holds a model already"):
         run(table, folder, start, tiny_encoder, method, resume=False)
     with pytest.raises(TrainingError, match=f"with other {other}"):  # which that start did not make its own
         run(table, folder, start, tiny_encoder, method, resume=True)

@@ -116,6 +116,7 @@ def test_it_starts_from_the_line_between_the_theories(
 
 def test_each_structure_is_predicted_by_a_model_that_never_saw_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [f"s{i}" for i in range(23)]
+    families = ["f" if i % 4 == 0 else name for i, name in enumerate(ids)]
     data = Labelled(ids, None, np.zeros(23), list(range(3, 23)), [])  # type: ignore[arg-type]
     trained: list[tuple[set[int], Path]] = []
 
@@ -126,14 +127,15 @@ def test_each_structure_is_predicted_by_a_model_that_never_saw_it(monkeypatch: p
 
     def predict(model: set[int], store: None, rows: list[int]) -> Posterior:
         assert not model & set(rows) and model | set(rows) == set(range(3, 23))
+        assert not {families[i] for i in model} & {families[i] for i in rows}
         return Posterior(*(np.array(rows, dtype=float) for _ in range(4)))
 
     monkeypatch.setattr(recipe, "predict_store", predict)
-    rows, found = recipe._cross_fit(set, data, Path("work"), run)  # type: ignore[arg-type]
+    rows, found = recipe._cross_fit(set, data, families, Path("work"), run)  # type: ignore[arg-type]
     assert sorted(rows) == list(range(3, 23)) and found.gap_ev.tolist() == rows
     assert len({folder for _, folder in trained}) == len(trained) == recipe.N_FOLDS
     shuffled = replace(data, train=data.train[::-1])
-    assert recipe._cross_fit(set, shuffled, Path("work"), run)[0] == rows  # type: ignore[arg-type]
+    assert recipe._cross_fit(set, shuffled, families, Path("work"), run)[0] == rows  # type: ignore[arg-type]
 
 
 def test_without_validation_rows_all_epochs_are_run_and_errors_are_cross_fitted(
@@ -180,6 +182,7 @@ def test_novelty_remembers_both_trainings(table: Path, parent: Path, tmp_path: P
 def test_card_names_the_parent_and_the_error_bars(table: Path, parent: Path, tmp_path: Path) -> None:
     outcome = go_on(table, tmp_path / "hse", parent, GENTLE)
     write_card(tmp_path / "hse", read_labels(table, None, "hse_gap_ev"), outcome, GENTLE, "mofgap train")
+    assert "learnt from" not in (tmp_path / "hse" / "card.md").read_text()
     card = (tmp_path / "hse" / "card.md").read_text()
     assert "Started from the gap model pbe" in card and "raw, without a guarantee" in card
     assert "flatter the model: the epoch was chosen there." in card and "no surprise" not in card
@@ -210,3 +213,18 @@ def test_a_calibration_is_as_much_as_the_rows_allow(n: int, kind: str) -> None:
     assert fitted.is_raw == (kind == "raw") and (fitted.scaling == kept) == (kind != "both")
     if kind == "intervals":
         assert len(fitted.residuals[0].values) == n
+
+
+def test_held_out_structures_that_the_parent_learnt_from_are_counted(
+    table: Path, parent: Path, tmp_path: Path
+) -> None:
+    frame = pd.read_parquet(table.with_name("first.parquet"))
+    other = frame.split.map({"train": "test", "val": "train", "test": "val"})
+    frame.assign(split=other, hse_gap_ev=frame.gap_ev + 1).to_parquet(tmp_path / "t.parquet")
+    outcome = go_on(tmp_path / "t.parquet", tmp_path / "hse", parent, GENTLE)
+    n = int((other == "test").sum())
+    assert outcome.known == {"test": n}
+    write_card(
+        tmp_path / "hse", read_labels(tmp_path / "t.parquet", None, "hse_gap_ev"), outcome, GENTLE, "x"
+    )
+    assert f"pbe learnt from {n} structures of test before" in (tmp_path / "hse" / "card.md").read_text()
