@@ -216,8 +216,8 @@ class ComputeConfig:
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Of training.")
     jobs: int = setting(
         1,
-        "Trainings and predictions of mofgap compare at the same time, each a process, on a CPU of one thread; "
-        "mofgap run goes by --jobs.",
+        "Trainings and predictions of mofgap compare at the same time, each a process, on a CPU of one "
+        "thread; mofgap run goes by --jobs.",
         least=1,
     )
 
