@@ -36,13 +36,15 @@ def compare(
     from mofgap.gap.folder import ModelError
     from mofgap.training.loop import TrainingError
     from mofgap.workflow.config import RunConfig
+    from mofgap.workflow.folder import RunError, RunFolder
 
     try:
         run = load(RunConfig, config, [f"comparison.{setting}" for setting in settings or ()])
         comparison = run.comparison_in(output)
         text = dump(run)
-        write_whole(output / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
-        stages.run_all(comparison, output, lambda line: typer.echo(line, err=True))
-    except (ConfigurationError, TableError, ModelError, TrainingError, OSError) as error:
+        with RunFolder(output).locked("run", wait=False):
+            write_whole(output / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
+            stages.run_all(comparison, output, lambda line: typer.echo(line, err=True))
+    except (ConfigurationError, TableError, ModelError, TrainingError, RunError, OSError) as error:
         fail(str(error), NOTHING_DONE)
     typer.echo((output / "comparison.md").read_text(encoding="utf-8"))

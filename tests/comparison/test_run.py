@@ -29,6 +29,7 @@ from mofgap.crystals.dataset import TableError
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty import metrics
 from mofgap.workflow.config import RunConfig
+from mofgap.workflow.folder import RunFolder
 
 METHODS = {
     "mean",
@@ -406,3 +407,12 @@ def test_wrong_settings_end_the_command(
     result = CliRunner().invoke(app, ["compare", str(path), "-o", str(tmp_path / "run"), "--set", setting])
     assert result.exit_code == 1
     assert message in result.output
+
+
+def test_two_comparisons_do_not_share_a_folder(tiny_config: ComparisonConfig, tmp_path: Path) -> None:
+    path, run = tmp_path / "config.yaml", tmp_path / "run"
+    path.write_text(dump(RunConfig(name="tiny", comparison=tiny_config)))
+    with RunFolder(run).locked("run", wait=False):
+        result = CliRunner().invoke(app, ["compare", str(path), "-o", str(run)])
+    assert result.exit_code == 1 and "another mofgap run is at work" in result.output
+    assert not (run / "config.yaml").exists()
