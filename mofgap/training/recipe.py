@@ -199,8 +199,10 @@ def _cross_fit(
     """The training structures, each predicted by a model that learnt from the other folds.
 
     Folds are dealt by the hashes of the names, so that they do not depend on the order of the structures. A
-    family is on one side of each.
+    family is on one side of each, unless there are fewer of them than folds.
     """
+    if len({families[i] for i in data.train}) < N_FOLDS:
+        families = data.ids
 
     def place(i: int) -> tuple[bytes, bytes]:
         return _hash(families[i]), _hash(data.ids[i])

@@ -136,6 +136,9 @@ def test_each_structure_is_predicted_by_a_model_that_never_saw_it(monkeypatch: p
     assert len({folder for _, folder in trained}) == len(trained) == recipe.N_FOLDS
     shuffled = replace(data, train=data.train[::-1])
     assert recipe._cross_fit(set, shuffled, families, Path("work"), run)[0] == rows  # type: ignore[arg-type]
+    families = ids  # as where all are of one family
+    alone = recipe._cross_fit(set, data, ids, Path("work"), run)[0]  # type: ignore[arg-type]
+    assert recipe._cross_fit(set, data, ["f"] * 23, Path("work"), run)[0] == alone  # type: ignore[arg-type]
 
 
 def test_without_validation_rows_all_epochs_are_run_and_errors_are_cross_fitted(
