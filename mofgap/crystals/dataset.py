@@ -8,13 +8,13 @@ mapped into memory from then on.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -207,7 +207,7 @@ def cached_store(frame: pd.DataFrame, config: GraphConfig, cache: Path | None) -
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         store = build_store(table_crystals(frame), config)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial = path.with_suffix(f".{uuid4().hex}.partial")
         save_file(vars(store), partial)
         partial.replace(path)
     return GraphStore(**load_file(path))

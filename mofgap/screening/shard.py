@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from mofgap.screening.rank import rank_rows
 from mofgap.screening.row import Row, plain_values
@@ -89,7 +89,7 @@ class Shard:
             header: What decides the table, as plain JSON values.
             inputs: Rows of each input, in order.
         """
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
         whole = {"n_inputs": self.n_inputs, "names_sha256": self._names.hexdigest()}
         try:
             with partial.open("w", encoding="ascii", newline="\n") as file:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
+from uuid import uuid4
 
 import pandas as pd
 
@@ -40,7 +40,7 @@ def claim(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
             )
     elif not (folder / LAST).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial = path.with_suffix(f".{uuid4().hex}.partial")
         partial.write_text(json.dumps(dict(made_of), indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
 

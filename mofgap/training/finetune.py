@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import lightning as L  # noqa: N812
 import numpy as np
@@ -219,7 +219,7 @@ def frozen_features(model: GapModel, store: GraphStore, batch_atoms: int, path: 
     parts = [model.frozen_features(store.batch(pack).to(device)).cpu() for pack in packs]
     features = torch.cat(parts)
     if path is not None:
-        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial = path.with_suffix(f".{uuid4().hex}.partial")
         save_file({"features": features}, partial)
         partial.replace(path)
     return features

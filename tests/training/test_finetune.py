@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -213,8 +212,6 @@ def test_two_processes_may_keep_the_features_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, path = make_model("lora", tiny_encoder, encoder_file), tmp_path / "features.safetensors"
-    pids = iter((1, 2))
-    monkeypatch.setattr(os, "getpid", lambda: next(pids))
 
     def overtaken(tensors: dict[str, Tensor], target: Path) -> None:
         monkeypatch.setattr(finetuning, "save_file", save_file)
