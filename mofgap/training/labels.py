@@ -46,7 +46,7 @@ class Labels:
     def families(self) -> list[str]:
         """What stays together where structures are dealt out, for each row.
 
-        The ``group`` of a table that ``mofgap data import`` wrote, else each structure by itself.
+        Those of one ``group``, where there is such a column, as ``mofgap data import`` writes it.
         """
         return _families(self.frame)
 
@@ -161,8 +161,7 @@ def _join(path: Path, cifs: Path, disorder: Disorder, max_atoms: int) -> tuple[p
         why = "".join(f"\n{line}" for line in skipped[:N_SHOWN])
         raise TableError(f"no label of {path} belongs to a CIF of {cifs}: they are joined by file name{why}")
     structures = pd.DataFrame(list(rows.values()))
-    own = labels.drop(columns=["n_atoms", "group"], errors="ignore")  # may mean anything in such a file
-    return own.merge(structures, on="structure_id"), skipped
+    return labels.drop(columns=["n_atoms"], errors="ignore").merge(structures, on="structure_id"), skipped
 
 
 def _wrong(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coords: Any) -> str:

@@ -272,11 +272,6 @@ def test_a_family_is_dealt_as_a_whole(tmp_path: Path, tiny_frame: pd.DataFrame) 
     assert (np.array(labels.families)[alone] == ids[alone]).all()
 
 
-def test_a_group_of_a_csv_may_mean_anything(study: Study) -> None:
-    table, cifs = study(n=30, group=["Fm-3m"] * 30)
-    assert set(read_labels(table, cifs, "gap_ev").frame.split) == {"train", "val", "test"}
-
-
 def test_a_parquet_table_is_taken_as_it_is(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
     tiny_frame.to_parquet(tmp_path / "table.parquet")
     labels = read_labels(tmp_path / "table.parquet", None, "gap_ev")
