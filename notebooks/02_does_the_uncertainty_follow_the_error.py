@@ -18,7 +18,7 @@
 #
 # ## On QMOF
 # First what was measured. `docs/qmof-cpu.md` is the report of `mofgap compare configs/qmof-cpu.yaml`: every method trained
-# on 16,199 structures from one pretrained encoder, for two passes, and judged on 1,012 others. Its tables are read here.
+# on 16,199 structures from one pretrained encoder, for four passes, and judged on 1,012 others. Its tables are read here.
 
 # %%
 import os
@@ -67,9 +67,9 @@ trends[shown].set_index("method").rename(
 
 # %% [markdown]
 # More samples order the errors better, for draws and for members of an ensemble alike, but draws of the weights gain
-# little after the fourth; the closed form draws nothing and stands with the best of them. No line is near 1, and none
-# could be: an error is one draw from its error bar, and a wide bar may hit by luck. The shipped model, which learnt for
-# thirty-six passes instead of two and remembers what it learnt from, is judged by its whole calibrated spread, beside what
+# nothing after the eighth; the closed form draws nothing and stands with them. No line is near 1, and none could be: an
+# error is one draw from its error bar, and a wide bar may hit by luck. The shipped model, which learnt for fifty-two
+# passes instead of four and remembers what it learnt from, is judged by its whole calibrated spread, beside what
 # that spread would score if every error were drawn from it:
 
 # %%

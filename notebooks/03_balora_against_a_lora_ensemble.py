@@ -16,7 +16,7 @@
 # One Bayesian model, or several ordinary ones? Both are trained from the same pretrained encoder, on the same split,
 # for the same number of epochs, with adapters of the same rank; the ensemble is trained three times over. The small
 # set in `data/quickstart` keeps it to a minute. It shows how to compare, not which method is better: each is trained on
-# ninety structures, with settings chosen for speed. `docs/qmof-cpu.md` is the same comparison on QMOF, with two
+# ninety structures, with settings chosen for speed. `docs/qmof-cpu.md` is the same comparison on QMOF, with four
 # passes; `configs/qmof.yaml` asks for twenty.
 
 # %%
