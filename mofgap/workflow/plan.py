@@ -162,7 +162,6 @@ def _train(member: Member, config: RunConfig, wanted: ComparisonConfig) -> Stage
             "seed": member.seed,
             **member.settings,
             "n_train": member.recipe.n_train,
-            "n_val_calibration": wanted.prediction.n_val,
             "threads": config.resources.train.cpus,
             **compute,
         },
@@ -171,6 +170,11 @@ def _train(member: Member, config: RunConfig, wanted: ComparisonConfig) -> Stage
         after=("encode",),
         reads=(),
         content=partial(_member_content, name=member.name),
+        describes={
+            "n_val_calibration": wanted.prediction.n_val,
+            "level_of_theory": wanted.data.level_of_theory,
+            "citation": wanted.data.citation,
+        },
     )
 
 

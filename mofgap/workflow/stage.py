@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Stage:
         reads: Patterns of what it reads of the stages before it.
         work: Does it.
         content: A digest of what else it reads, of a part of files.
+        describes: What of the configuration it says of its result, which stays when only that changes.
     """
 
     rule: str
@@ -45,6 +46,7 @@ class Stage:
     files: tuple[str, ...] = ()
     reads: tuple[str, ...] = ("**",)
     content: Callable[[RunConfig, Path], str] | None = None
+    describes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -69,14 +71,16 @@ class Stage:
         missing = [name for name, known in inputs.items() if not known]
         if missing:
             raise RunError(f"{self.name}: there is no {missing[0]}, seen from {Path.cwd()}")
-        return {"settings": self.settings, "code": code(self.modules), "inputs": inputs}
+        asked = {"settings": self.settings, "describes": self.describes}
+        return asked | {"code": code(self.modules), "inputs": inputs}
 
 
 def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) -> bool:
     """Do a stage, unless it is done already with the same inputs, code and configuration.
 
     What a stage left that was asked for something else is removed first, and so is what it finished and what
-    was damaged since. What it left when it was killed on the same errand stays, for it to go on with.
+    was damaged since. What it left when it was killed on the same errand stays, for it to go on with, and so
+    does what is to be described anew.
 
     Returns:
         Whether there was anything to do.
@@ -93,10 +97,11 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
         inputs = _inputs(stage, config, folder)
         key = digest(request["settings"], request["code"], sorted(request["inputs"].values()), inputs)
         last = folder.record(stage.name)
-        if last.get("key") == key and last.get("end") and folder.intact(last["outputs"]):
+        whole = bool(last.get("end")) and folder.intact(last["outputs"])
+        if last.get("key") == key and whole and not _changed("describes", last["request"], request):
             folder.done(stage.name).touch()
             return False
-        if last and (last.get("key") != key or last.get("end")):
+        if last and (last.get("key") != key or (last.get("end") and not whole)):
             _remove(folder, stage.writes)
         begun = {"stage": stage.name, "key": key, "request": request, "inputs": inputs, "start": _now()}
         folder.write_record(stage.name, begun)
@@ -125,7 +130,7 @@ def reason_to_run(stage: Stage, folder: RunFolder, request: dict[str, Any]) -> s
     if not last.get("end"):
         return "was cut off"
     known = last["request"]
-    changed = [k for k in {**known["settings"], **request["settings"]} if _differs(k, known, request)]
+    changed = [name for part in ("settings", "describes") for name in _changed(part, known, request)]
     if changed:
         return f"configuration changed: {', '.join(changed)}"
     if sorted(known["inputs"].values()) != sorted(request["inputs"].values()):
@@ -138,8 +143,10 @@ def reason_to_run(stage: Stage, folder: RunFolder, request: dict[str, Any]) -> s
     return "" if folder.done(stage.name).exists() else "its mark is gone"
 
 
-def _differs(name: str, known: dict[str, Any], request: dict[str, Any]) -> bool:
-    return digest(known["settings"].get(name)) != digest(request["settings"].get(name))
+def _changed(part: str, known: dict[str, Any], request: dict[str, Any]) -> list[str]:
+    """Names of the settings of a part of two requests that differ."""
+    old, new = known.get(part, {}), request.get(part, {})
+    return [name for name in {**old, **new} if digest(old.get(name)) != digest(new.get(name))]
 
 
 def _inputs(stage: Stage, config: RunConfig, folder: RunFolder) -> dict[str, str]:

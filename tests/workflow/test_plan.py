@@ -42,7 +42,6 @@ def test_every_stage_comes_after_those_it_needs(comparison: RunConfig) -> None:
         ("comparison.recipe.kl_weight=0.5", {"train/split/balora-seed0"}),
         ("resources.train.memory_mb=9", set()),
         ("comparison.compute.jobs=4", set()),
-        ("comparison.data.citation=someone", set()),
         ("name=y", set()),
     ],
 )
@@ -55,6 +54,22 @@ def test_a_setting_concerns_the_stages_that_read_it(
 def test_one_more_seed_leaves_the_others_alone(comparison: RunConfig) -> None:
     found = changed(comparison, "comparison.splits.split.trainings.balora=2")
     assert found == {"train/split/balora-seed1", "predict/split/balora-seed1", "calibrate/split", "compare"}
+
+
+@pytest.mark.parametrize(
+    "setting", ["data.citation=someone", "data.level_of_theory=PBE", "prediction.n_val=70"]
+)
+def test_what_a_model_folder_says_is_written_anew_and_nothing_trained(
+    comparison: RunConfig, setting: str
+) -> None:
+    other = from_dict(RunConfig, overridden(to_dict(comparison), [f"comparison.{setting}"]))
+    before, after = (
+        [s.request() for s in plan(config, Path("/run")) if s.rule == "train"]
+        for config in (comparison, other)
+    )
+    assert len(before) == len(after) == 3
+    for old, new in zip(before, after, strict=True):
+        assert old["describes"] != new["describes"] and old["settings"] == new["settings"]
 
 
 def test_one_seed_less_leaves_the_tables(comparison: RunConfig) -> None:

@@ -88,6 +88,17 @@ def test_a_changed_setting_repeats_it_and_what_reads_it(bench: Bench) -> None:
     assert not (bench.folder.path / "first/stale").exists()
 
 
+def test_a_changed_description_repeats_it_over_what_is_there(bench: Bench) -> None:
+    bench.do(bench.first())
+    (bench.folder.path / "first/checkpoint").write_text("kept")
+    changed = bench.first(describes={"citation": "someone"})
+    assert bench.reason(changed) == "configuration changed: citation"
+    assert bench.do(changed) == [True] and bench.out() == "kept 1"
+    assert bench.do(changed) == [False] and bench.reason(changed) == ""
+    (bench.folder.path / "first/out.txt").write_text("tampered")
+    assert bench.do(bench.first(describes={"citation": "another"})) == [True] and bench.out() == "new 1"
+
+
 def test_a_changed_input_repeats_it_and_what_reads_it(bench: Bench) -> None:
     bench.do(bench.first(), bench.second())
     bench.source.write_text("2")
