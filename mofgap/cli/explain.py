@@ -61,7 +61,11 @@ def _outputs(file: Path, output: Path | None, force: bool) -> dict[str, Path]:
         return {}
     if output.is_file():
         raise typer.BadParameter(f"not a folder: {output}", param_hint="--output")
-    paths = {kind: output / f"{file.stem}-explained{kind}" for kind in (".csv", ".xyz", ".cif", ".png")}
+    from mofgap.crystals.cif import stem_of
+
+    paths = {
+        kind: output / f"{stem_of(file.name)}-explained{kind}" for kind in (".csv", ".xyz", ".cif", ".png")
+    }
     taken = [path for path in paths.values() if path.exists()]
     if taken and not force:
         raise typer.BadParameter(f"{taken[0]} exists; --force overwrites it", param_hint="--output")

@@ -71,8 +71,6 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
     Raises:
         CifError: the bytes are no text.
     """
-    if data.startswith(b"\x1f\x8b"):
-        raise CifError("bad-encoding: the file is compressed with gzip; unpack it")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encodings = ["utf-16"]
     elif len(data) > 1 and 0 in data[:2]:
@@ -181,7 +179,8 @@ def _parse(text: str) -> list[_Part] | None:
 
 def stem_of(source: str) -> str:
     """The name of a structure alone in its file or archive member."""
-    return Path(_ARCHIVE.sub("", source)).stem
+    name = Path(_ARCHIVE.sub("", source)).name
+    return Path(name.removesuffix(".gz")).stem
 
 
 def _unique(names: list[str]) -> list[str]:

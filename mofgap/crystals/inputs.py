@@ -78,7 +78,7 @@ class InputItem:
 def read_input(item: InputItem, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS) -> list[Entry]:
     """Reads an item of the stream, see `read_cif`; whatever is wrong with it is a `ReadFailure`."""
     try:
-        return read_cif_bytes(item.read(), item.source, disorder=disorder, max_atoms=max_atoms)
+        return read_cif_bytes(_unpacked(item.read()), item.source, disorder=disorder, max_atoms=max_atoms)
     except CifError as error:
         reason = str(error)
     except Exception as error:  # one file that no reader was ready for must not cost the others
@@ -106,11 +106,11 @@ def expand_inputs(
 ) -> Iterator[InputItem | ReadFailure]:
     """The CIFs that a command line names, lazily and always in the same order.
 
-    Folders give their ``*.cif`` at any depth, files before subfolders, by name, then those of linked folders
-    that were not met yet; zip and plain tar archives their members by name; compressed tar archives their
-    members as stored, since sorting would need all of them at once. ``@list.txt`` holds a name a line (empty
-    lines and ``#`` comments apart), ``-`` takes such lines from standard input; relative names count from the
-    working directory.
+    Folders give their ``*.cif`` and ``*.cif.gz`` at any depth, files before subfolders, by name, then in
+    linked folders not met yet; zip and plain tar archives their members by name; compressed tar
+    archives their members as stored, since sorting would need all of them at once. ``@list.txt`` holds a name
+    a line (empty lines and ``#`` comments apart), ``-`` takes such lines from standard input; relative names
+    count from the working directory.
 
     Args:
         names: Files, folders, glob patterns, archives, ``@list.txt`` or ``-``.
@@ -209,7 +209,7 @@ def _nonempty(items: Iterator[InputItem | ReadFailure], name: str) -> Iterator[I
 
 def _is_cif(name: str) -> bool:
     base = name.replace("\\", "/").rsplit("/", 1)[-1]
-    return base.lower().endswith(".cif") and not base.startswith(".")
+    return base.lower().endswith((".cif", ".cif.gz")) and not base.startswith(".")
 
 
 def _from_folder(name: str) -> Iterator[InputItem | ReadFailure]:
@@ -273,6 +273,21 @@ def _from_tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> 
 
 def _is_tar_cif(info: tarfile.TarInfo) -> bool:
     return (info.isfile() or info.islnk() or info.issym()) and _is_cif(info.name)
+
+
+def _unpacked(data: bytes) -> bytes:
+    """The bytes of a CIF that may be compressed with gzip."""
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        text = stream.decompress(data, MAX_FILE_BYTES + 1)
+    except zlib.error as error:
+        raise CifError(f"unreadable-file: {_message(error)}; the file is damaged, fetch it again") from error
+    _check_size(len(text))
+    if not stream.eof:
+        raise CifError("unreadable-file: ends early; the file is damaged, fetch it again")
+    return text
 
 
 def _failure(source: str, reason: str) -> ReadFailure:

@@ -1,4 +1,5 @@
 import errno
+import gzip
 import io
 import os
 import pickle
@@ -6,11 +7,12 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mofgap.crystals import inputs
-from mofgap.crystals.cif import ReadFailure
-from mofgap.crystals.inputs import InputItem, expand_inputs, files_of, read_input
+from mofgap.crystals.cif import ReadFailure, read_cif
+from mofgap.crystals.inputs import InputItem, expand_inputs, files_of, read_cif_file, read_input
 
 GOOD = (Path(__file__).parents[1] / "fixtures" / "cifs" / "good.cif").read_bytes()
 MEMBERS = ("sub/z.cif", "b.cif", "a.CIF", "sub/a.cif", ".hidden.cif", "notes.txt")
@@ -61,6 +63,20 @@ def test_archives_give_their_members(folder, suffix):
     assert [own_name(item) for item in reversed(items)] == expected[::-1]
     (entry,) = read_input(items[0])
     assert entry.structure_id == Path(expected[0]).stem
+
+
+def test_a_gzipped_cif_is_the_cif(tmp_path, monkeypatch):
+    packed = gzip.compress(GOOD)
+    for name, data in (("a.cif.gz", packed), ("b.cif.gz", packed[:-9]), ("c.cif.gz", packed[:9] + b"?" * 40)):
+        (tmp_path / name).write_bytes(data)
+    (good,), (cut,), (damaged,) = map(read_input, expand_inputs([tmp_path]))
+    (plain,) = read_cif(GOOD.decode(), "a.cif")
+    assert good.structure_id == "a" and np.array_equal(good.frac_coords, plain.frac_coords)
+    assert cut.reason == "unreadable-file: ends early; the file is damaged, fetch it again"
+    assert damaged.reason.startswith("unreadable-file: ") and "fetch it again" in damaged.reason
+    monkeypatch.setattr(inputs, "MAX_FILE_BYTES", len(GOOD) - 1)  # its packed size is far below
+    (large,) = read_cif_file(tmp_path / "a.cif.gz")
+    assert large.reason.startswith("too-large: ")
 
 
 def test_items_survive_a_process_boundary(folder):
