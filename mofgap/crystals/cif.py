@@ -1,4 +1,4 @@
-"""Reading CIFs: a ladder of readers, and a named reason whenever none of them gives a structure."""
+"""Reading CIFs, damaged ones too, and a named reason whenever one gives no structure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from gemmi import cif
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import Disorder, refuse
-from mofgap.crystals.rungs import read_leniently, readable, stated_formula, syntax_error
+from mofgap.crystals.repair import GEMMI_ERRORS, readable, repaired
 from mofgap.crystals.sites import (
     CifError,
     cell_of,
-    check_cell,
     formula_of,
     has_sites,
     sites_of,
@@ -86,7 +84,7 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
         strange = sum(not (c.isprintable() or c in "\t\r\n\f\v\u00a0\u00ad\ufeff") for c in set(text[:4096]))
         if strange > 2:
             break
-        return text.replace("\x00", " "), (
+        return text.replace("\x00", " ").replace("\x1a", " "), (
             () if encoding == "utf-8-sig" else (f"encoding: the file is {encoding}, not UTF-8",)
         )
     raise CifError("bad-encoding: the bytes are not text; save the file as plain text in UTF-8")
@@ -124,12 +122,11 @@ def read_cif(
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """A data block with atom sites: parsed by gemmi, or as text where its syntax is damaged."""
+    """A data block with atom sites, or why it cannot be read."""
 
     name: str
-    block: cif.Block | None
-    text: str
-    notes: tuple[str, ...]
+    block: cif.Block | CifError
+    notes: tuple[str, ...] = ()
 
 
 def _parts(text: str) -> list[_Part]:
@@ -145,36 +142,50 @@ def _parts(text: str) -> list[_Part]:
     if not starts:
         what = "a web page" if text.lstrip().startswith("<") else "it has no data_ block"
         raise CifError(f"not-a-cif: {what}; download or export the structure again")
-    parts = _parse(text)
-    if parts is None:
-        # One damaged block must not take the others with it.
+    try:
+        parts = _parse(text)
+    except GEMMI_ERRORS:
+        # One damaged block must not take the others with it; each keeps the numbers of its lines.
         ends = [*starts[1:], len(text)]
-        parts = []
-        for start, end in zip(starts, ends, strict=True):
-            piece = text[start:end]
-            name = piece.split(maxsplit=1)[0][len("data_") :]
-            parts += _parse(piece) or [_Part(name, None, piece, ())]
-    parts = [part for part in parts if part.block is None or has_sites(part.block)]
+        places = zip(starts, ends, strict=True)
+        pieces = ("\n" * text.count("\n", 0, start) + text[start:end] for start, end in places)
+        parts = [part for piece in pieces for part in _parse_damaged(piece)]
+    parts = [part for part in parts if isinstance(part.block, CifError) or has_sites(part.block)]
     if not parts:
         raise CifError("no-atoms: the file lists no atom sites; export it again with its coordinates")
     return parts
 
 
-def _parse(text: str) -> list[_Part] | None:
-    """The data blocks that gemmi finds in a text; none if it refuses the syntax."""
+def _parse(text: str) -> list[_Part]:
+    """The data blocks that gemmi finds in a text.
+
+    Raises:
+        ValueError: gemmi refuses the syntax, or it is a `RuntimeError`.
+    """
     notes: tuple[str, ...] = ()
     try:
         document = cif.read_string(text)
-    except (ValueError, RuntimeError) as error:
+    except GEMMI_ERRORS as error:
         if "duplicate" not in str(error):
-            return None
-        try:
-            document = cif.read_string(text, 0)
-        except (ValueError, RuntimeError):
-            return None
+            raise
+        document = cif.read_string(text, 0)
         if "block name" not in str(error):  # blocks of one name are all read
             notes = (f"duplicate-tag: {readable(error)}; the first was used",)
-    return [_Part(block.name, block, text, notes) for block in document]
+    return [_Part(block.name, block, notes) for block in document]
+
+
+def _parse_damaged(text: str) -> list[_Part]:
+    """A data block that gemmi may refuse, by what a structure takes of it."""
+    try:
+        return _parse(text)
+    except GEMMI_ERRORS as refused:
+        error = readable(refused)
+    name = text.split(maxsplit=1)[0][len("data_") :]
+    try:
+        block = repaired(text, error)
+    except CifError as reason:
+        return [_Part(name, reason)] if "_atom_site_" in text.lower() else []
+    return [_Part(name, block, (f"lenient-reading: {error}; compare the structure with the file",))]
 
 
 def stem_of(source: str) -> str:
@@ -194,13 +205,13 @@ def _unique(names: list[str]) -> list[str]:
 
 
 def _structure(part: _Part, source: str, name: str, disorder: Disorder, max_atoms: int) -> Crystal:
-    """The structure of one block, from the first reader that can.
+    """The structure of one block.
 
     Raises:
         CifError: it holds no structure, or not one to compute with.
     """
-    if part.block is None:
-        return _structure_from_text(part.text, source, name, disorder, max_atoms)
+    if isinstance(part.block, CifError):
+        raise part.block
     block = part.block
     structure = small_structure(block)
     cell = cell_of(structure)
@@ -213,17 +224,5 @@ def _structure(part: _Part, source: str, name: str, disorder: Disorder, max_atom
     if len(ops) > 1:
         sites = replace(sites.take(site_index), frac_coords=frac_coords)
     warnings = (*part.notes, *notes, *more)
-    crystal = Crystal(cell, sites.frac_coords, sites.atomic_numbers, name, source, "gemmi", warnings)
+    crystal = Crystal(cell, sites.frac_coords, sites.atomic_numbers, name, source, warnings)
     return settle(crystal, sites, op_index, formula_of(block), disorder, max_atoms)
-
-
-def _structure_from_text(text: str, source: str, name: str, disorder: Disorder, max_atoms: int) -> Crystal:
-    """The structure of a damaged block, from the lenient readers."""
-    error = syntax_error(text)
-    rung, (cell, sites) = read_leniently(text, error)
-    check_cell(cell)
-    check_size(len(sites), max_atoms)
-    warnings = (f"lenient-reading: {error}; read by {rung}, compare the structure with the file",)
-    crystal = Crystal(cell, sites.frac_coords, sites.atomic_numbers, name, source, rung, warnings)
-    op_index = np.zeros(len(sites), dtype=np.int64)
-    return settle(crystal, sites, op_index, stated_formula(text), disorder, max_atoms)

@@ -18,8 +18,6 @@ class Crystal:
         atomic_numbers: (n_atoms,) atomic numbers.
         structure_id: The name it goes by: the CIF's data block, or the file's stem.
         source: Where it came from: a path, an archive member, or ``memory``.
-        rung: The reader that succeeded (``gemmi``, ``pymatgen``, ``pymatgen-tolerant``, ``ase``),
-            or ``memory`` for a structure that was handed over as an object.
         warnings: ``name: explanation`` strings gathered on the way.
     """
 
@@ -28,7 +26,6 @@ class Crystal:
     atomic_numbers: NDArray[np.int64]
     structure_id: str = ""
     source: str = "memory"
-    rung: str = "memory"
     warnings: tuple[str, ...] = ()
 
     @property

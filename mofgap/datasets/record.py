@@ -89,7 +89,7 @@ def made(
         raise CifError("unknown-element: an atom is of no element")
     check_cell(lattice)
     check_size(len(numbers), max_atoms)
-    return Crystal(lattice, frac, numbers, structure_id, source, "memory")
+    return Crystal(lattice, frac, numbers, structure_id, source)
 
 
 def atomic_number(symbol: str) -> int:
