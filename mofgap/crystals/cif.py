@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from gemmi import cif
@@ -52,7 +52,7 @@ Entry = Crystal | ReadFailure
 def read_cif_bytes(
     data: bytes, source: str, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS
 ) -> list[Entry]:
-    """Reads the bytes of a CIF in UTF-8, UTF-16 or Latin-1, see `read_cif`."""
+    """Reads the bytes of a CIF in UTF-8, UTF-16, Windows-1252 or Latin-1, see `read_cif`."""
     try:
         text, warnings = decode(data)
     except CifError as error:
@@ -74,7 +74,7 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
     elif len(data) > 1 and 0 in data[:2]:
         encodings = ["utf-16-be" if data[0] == 0 else "utf-16-le"]
     else:
-        encodings = ["utf-8-sig", "latin-1"]
+        encodings = ["utf-8-sig", "cp1252", "latin-1"]
     for encoding in encodings:
         try:
             text = data.decode(encoding)
@@ -196,11 +196,10 @@ def stem_of(source: str) -> str:
 
 def _unique(names: list[str]) -> list[str]:
     """Names of data blocks, repeated ones numbered."""
-    seen: Counter[str] = Counter()
-    result = []
+    result: list[str] = []
     for name in names:
-        seen[name] += 1
-        result.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        numbered = (f"{name}-{i}" for i in count(2))
+        result.append(name if name not in result else next(n for n in numbered if n not in (*result, *names)))
     return result
 
 

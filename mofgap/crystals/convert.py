@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.disorder import FULL_OCCUPANCY
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -40,6 +41,11 @@ def crystal_from(obj: Any, structure_id: str = "") -> Crystal:
     elif _is_instance(obj, "ase", "Atoms"):
         if not obj.pbc.all() or obj.cell.rank < 3:
             raise ValueError("no-cell: the atoms are not periodic in three directions; set a cell and pbc")
+        if not _is_ordered(obj):
+            raise ValueError(
+                "partial-occupancy: the atoms are disordered, says info['occupancy']; choose one arrangement "
+                "first, and delete that entry"
+            )
         cell, frac, numbers = obj.cell.array, obj.get_scaled_positions(wrap=False), obj.numbers
     else:
         raise TypeError(f"expected a Crystal, pymatgen Structure or ASE Atoms, not {type(obj).__name__}")
@@ -49,6 +55,13 @@ def crystal_from(obj: Any, structure_id: str = "") -> Crystal:
         np.array(numbers, dtype=np.int64),
         structure_id,
     )
+
+
+def _is_ordered(atoms: Atoms) -> bool:
+    """Whether every site that ASE read from a CIF is full; it lists one occupant of each."""
+    shares = {str(kind): share for kind, share in atoms.info.get("occupancy", {}).items()}
+    kinds = map(str, set(atoms.arrays.get("spacegroup_kinds", ())))
+    return all(max(shares[kind].values()) >= FULL_OCCUPANCY for kind in kinds if kind in shares)
 
 
 def to_pymatgen(crystal: Crystal) -> Structure:

@@ -97,4 +97,6 @@ def _ends_early(text: str, error: str) -> bool:
 
 
 def _truncated(error: str) -> CifError:
-    return CifError(f"truncated: the file ends in the middle of a table or value ({error}); fetch it again")
+    return CifError(
+        f"truncated: a table or value does not end ({error}); fetch the file again, or correct it"
+    )

@@ -271,7 +271,8 @@ def _real_sites(sites: Sites, real: NDArray[np.int64], warnings: list[str]) -> S
     if len(missing):
         names = ", ".join(sites.take(missing).labels[:5])
         raise CifError(
-            f"missing-coordinates: site {names} has no coordinates; place the atom or delete its row"
+            f"missing-coordinates: site {names} has no coordinates, or not as decimal numbers; "
+            "place the atom, or delete its row"
         )
     if len(sites) == 0:
         raise CifError("no-atoms: every site is a dummy or has zero occupancy; export the file again")

@@ -17,6 +17,8 @@ from mofgap.crystals.sites import CifError, Sites, check_cell
 
 # The same element twice within this distance is one atom written twice.
 DUPLICATE_ANGSTROM = 0.1
+# Fractional coordinates that agree to so many decimals are less than that apart in any cell.
+_SAME_DECIMALS = 4
 # No bond is shorter (H2 has 0.74 angstrom).
 IMPOSSIBLE_ANGSTROM = 0.5
 # Volume for each atom, far beyond any framework, that keeps neighbour searches cheap.
@@ -59,6 +61,21 @@ def check_usable(crystal: Crystal) -> None:
         )
 
 
+def check_apart(crystal: Crystal) -> None:
+    """Does nothing to a structure without atoms on top of each other, as one that was read from a file.
+
+    Raises:
+        CifError: two atoms are nearer than any bond is long.
+    """
+    near = pairs_within(crystal.cell, crystal.frac_coords, IMPOSSIBLE_ANGSTROM)
+    if len(near.first):
+        worst = int(np.argmin(near.distances))
+        raise CifError(
+            f"overlapping-atoms: atoms {near.first[worst] + 1} and {near.second[worst] + 1} are "
+            f"{near.distances[worst]:.2f} Å apart; remove one of each pair"
+        )
+
+
 def check_room(cell: NDArray[np.float64], n_atoms: int) -> None:
     """Does nothing to a cell that its atoms could fill.
 
@@ -88,17 +105,15 @@ def settle(
         sites: All sites of the cell.
         op_index: (n,) symmetry operation that made each site.
         formula: The composition that the file states, by atomic number; empty if it states none.
-        disorder: What to do about partial occupancies.
+        disorder: Whether to keep the majority of partial occupancies, which were refused before otherwise.
         max_atoms: Largest number of atoms accepted.
 
     Raises:
-        CifError: an empty cell, disorder, too many atoms, or atoms on top of each other.
+        CifError: an empty cell, too many atoms, or atoms on top of each other.
     """
     cell, warnings = crystal.cell, list(crystal.warnings)
     check_room(cell, len(sites))
-    if disorder == "refuse":
-        occupancy.refuse(sites)
-    else:
+    if disorder == "majority":
         keep, notes = occupancy.majority(cell, sites, op_index)
         sites = sites.take(keep)
         warnings += notes
@@ -121,6 +136,10 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, warnings: list[st
     Raises:
         CifError: different atoms share a place.
     """
+    n_written = len(sites)
+    # A whole cell written beside its operators has each atom hundreds of times, whose pairs fill gigabytes.
+    places = np.column_stack([sites.atomic_numbers, np.round(sites.frac_coords % 1.0, _SAME_DECIMALS) % 1.0])
+    sites = sites.take(np.sort(np.unique(places, axis=0, return_index=True)[1]))
     pairs = pairs_within(cell, sites.frac_coords, IMPOSSIBLE_ANGSTROM)
     numbers = sites.atomic_numbers
     repeated = (numbers[pairs.first] == numbers[pairs.second]) & (pairs.distances < DUPLICATE_ANGSTROM)
@@ -137,9 +156,9 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, warnings: list[st
             f"one of {len(left.first) // 2} such pairs; remove one of each disordered alternative, "
             "or correct the symmetry"
         )
-    if len(drop):
-        warnings.append(f"duplicate-sites: {len(drop)} atoms written twice were merged")
-        return sites.take(~gone)
+    sites = sites.take(~gone)
+    if len(sites) < n_written:
+        warnings.append(f"duplicate-sites: {n_written - len(sites)} atoms written twice were merged")
     return sites
 
 

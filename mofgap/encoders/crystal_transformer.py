@@ -8,6 +8,7 @@ envelope, so that a neighbour fades out smoothly where the table ends.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -24,6 +25,8 @@ from mofgap.encoders.encoder import Encoder, Fixed
 
 MASKED = 0
 """Atomic number that stands for a masked element in pretraining."""
+
+_ON_ATOMS = "query|key|value|out|up|down"
 
 
 @dataclass(frozen=True)
@@ -144,8 +147,16 @@ class CrystalTransformer(Encoder):
         self.norm = nn.LayerNorm(config.width)
 
     def fix_below(self, adapted: Iterable[str]) -> None:
-        """The embedding and the blocks below the first adapted one are fixed."""
-        blocks = [int(name.split(".")[1]) for name in adapted if name.startswith("blocks.")]
+        """The embedding and the blocks below the first adapted one are fixed.
+
+        Raises:
+            ValueError: Something else than a block's linear layer on atoms is adapted.
+        """
+        adapted = list(adapted)
+        wrong = [name for name in adapted if not re.fullmatch(rf"blocks\.\d+\.({_ON_ATOMS})", name)]
+        if wrong:
+            raise ValueError(f"only {_ON_ATOMS} of a block can be adapted, not {', '.join(wrong)}")
+        blocks = [int(name.split(".")[1]) for name in adapted]
         self.n_fixed = min(blocks, default=self.config.n_blocks) + 1
 
     def prepare(self, batch: Any) -> Fixed:
@@ -172,4 +183,4 @@ class CrystalTransformer(Encoder):
 def adapter_targets(n_blocks: int, first_block: int) -> tuple[str, ...]:
     """Patterns for BaLoRA's ``target_modules``: every linear layer on atoms, from a block upwards."""
     blocks = "|".join(str(i) for i in range(first_block, n_blocks))
-    return (rf"blocks\.({blocks})\.(query|key|value|out|up|down)",)
+    return (rf"blocks\.({blocks})\.({_ON_ATOMS})",)

@@ -77,7 +77,7 @@ def save_model(
         "version": VERSION,
         "about": vars(about),
         "model": model.config.to_dict(),
-        "sha256": {str(p.relative_to(folder)): _sha256(p) for p in _weight_files(folder)},
+        "sha256": {p.relative_to(folder).as_posix(): _sha256(p) for p in _weight_files(folder)},
     }
     partial = folder / f".{CONFIG}"
     partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")

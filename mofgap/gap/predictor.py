@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mofgap.crystals.checks import NOTES, check_crystal
 from mofgap.crystals.cif import MAX_ATOMS, ReadFailure
 from mofgap.crystals.convert import crystal_from
 from mofgap.crystals.crystal import Crystal
@@ -19,10 +21,10 @@ from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
 from mofgap.crystals.inputs import read_cif_file
 from mofgap.crystals.sites import CifError
-from mofgap.crystals.unit_cell import check_usable
+from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
-from mofgap.gap.posterior import Posterior, Uncertainty, posterior
+from mofgap.gap.posterior import UNCERTAINTIES, Posterior, Uncertainty, posterior
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
 
@@ -166,8 +168,13 @@ class GapPredictor:
         uncertainty: Uncertainty = "closed-form",
         samples: int = 32,
         seed: int = 0,
+        disorder: Disorder = "refuse",
+        max_atoms: int = MAX_ATOMS,
     ) -> Any:
         """Predict one structure or many.
+
+        What deserves a look about a structure, such as missing hydrogens, is a Python warning.
+        `mofgap.screen` tells more: novelty, intervals, and the reason of each failure.
 
         Args:
             structures: A pymatgen ``Structure``, ASE ``Atoms``, ``Crystal`` or path to a CIF; or several.
@@ -175,6 +182,8 @@ class GapPredictor:
             uncertainty: ``closed-form``, ``weights`` or ``rows``.
             samples: Draws of the sampling kinds.
             seed: Of the draws.
+            disorder: What to do about partial occupancies in a file.
+            max_atoms: Largest cell of a file that is accepted.
 
         Returns:
             Gaps in eV, with standard deviations in eV if asked for: floats for one structure, (n,) arrays
@@ -185,7 +194,12 @@ class GapPredictor:
             TypeError: Something is no structure.
         """
         single = not isinstance(structures, Iterable) or _is_one(structures)
-        crystals = [crystal_of(item) for item in ([structures] if single else structures)]
+        items = [structures] if single else structures
+        crystals = [crystal_of(item, disorder=disorder, max_atoms=max_atoms) for item in items]
+        for crystal in crystals:
+            for text in (*crystal.warnings, *check_crystal(crystal)):
+                if text.split(":", 1)[0] not in NOTES:
+                    warnings.warn(f"{crystal.structure_id or 'structure'}: {text}", stacklevel=2)
         draws = samples if return_std or uncertainty != "closed-form" else 0
         found = self.estimate(crystals, uncertainty=uncertainty, samples=draws, seed=seed)
         if single:
@@ -199,8 +213,10 @@ def check_draws(uncertainty: Uncertainty, samples: int) -> None:
     """Refuse a number of samples that would leave the model's own doubt out without saying so.
 
     Raises:
-        ValueError: It is one.
+        ValueError: It is one, or there is no such uncertainty.
     """
+    if uncertainty not in UNCERTAINTIES:
+        raise ValueError(f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, not {uncertainty!r}")
     if samples < 0:
         raise ValueError(f"samples must be at least 0, not {samples}")
     if uncertainty != "closed-form" and samples == 1:
@@ -222,6 +238,7 @@ def crystal_of(item: Any, *, disorder: Disorder = "refuse", max_atoms: int = MAX
     if not isinstance(item, str | Path):
         crystal = crystal_from(item)
         check_usable(crystal)
+        check_apart(crystal)
         return crystal
     entries = read_cif_file(item, disorder=disorder, max_atoms=max_atoms)
     for entry in entries:
@@ -255,12 +272,14 @@ def load_model(
 
     Raises:
         ModelError: There is no such model, it is damaged, or the two do not see the same graphs.
-        ValueError: ``cuda`` was asked for where there is none.
+        ValueError: ``cuda`` was asked for where there is none, or another device.
     """
-    if device == "cuda" and not torch.cuda.is_available():
+    kind, there = str(device).split(":")[0], torch.cuda.is_available()
+    if kind not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu or cuda, not {device}")
+    if kind == "cuda" and not there:
         raise ValueError("device cuda was asked for, but torch sees no CUDA device here")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = ("cuda" if there else "cpu") if kind == "auto" else "cpu" if kind == "cpu" else str(device)
     other = None if beside is None else load_model(beside, device)
     model, about, calibration, novelty = read_model(find_model(name))
     if other is not None and other.model.graph_config != model.graph_config:

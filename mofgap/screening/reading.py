@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mofgap.crystals.checks import check_crystal
@@ -11,7 +12,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.inputs import InputItem, read_input
 from mofgap.crystals.sites import CifError
-from mofgap.crystals.unit_cell import check_size, check_usable
+from mofgap.crystals.unit_cell import check_apart, check_size, check_usable
 
 Source = InputItem | ReadFailure | Crystal
 """What is screened: a CIF still to be read, a name that leads nowhere, or a structure at hand."""
@@ -51,7 +52,7 @@ def read(source: Source, expected_sha256: str, *, disorder: Disorder, max_atoms:
     if isinstance(source, ReadFailure):
         return Reading(source.source, entries=(source,))
     if isinstance(source, Crystal):
-        return Reading(source.source, entries=(_checked(source, max_atoms),))
+        return Reading(source.source, entries=(_checked(source, max_atoms, check_apart),))
     digest = ""
     try:
         source = replace(source, data=source.read())
@@ -64,12 +65,13 @@ def read(source: Source, expected_sha256: str, *, disorder: Disorder, max_atoms:
     return Reading(source.source, digest, tuple(_checked(entry, max_atoms) for entry in entries))
 
 
-def _checked(entry: Entry, max_atoms: int) -> Entry:
+def _checked(entry: Entry, max_atoms: int, *more: Callable[[Crystal], None]) -> Entry:
     if isinstance(entry, ReadFailure):
         return entry
     try:
         check_size(entry.n_atoms, max_atoms)
-        check_usable(entry)
+        for check in (check_usable, *more):
+            check(entry)
     except CifError as error:
         return ReadFailure(entry.source, entry.structure_id, str(error))
     return replace(entry, warnings=entry.warnings + check_crystal(entry))

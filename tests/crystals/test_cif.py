@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mofgap.crystals import unit_cell
+from mofgap.crystals.bonds import pairs_within
 from mofgap.crystals.cif import ReadFailure, read_cif, read_cif_bytes, stem_of
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.inputs import read_cif_file
@@ -150,10 +152,40 @@ def test_hydrogens_that_are_counted_but_not_placed_are_told():
     assert warning.startswith("missing-hydrogens: O1 have hydrogens")
 
 
+def test_text_of_word_processors_is_text():
+    quotes = b"_publ_section_title 'a \x93quote\x94 and \x96 or \x92'\n_cell_length_a"
+    (crystal,) = read_cif_bytes(GOOD.encode().replace(b"_cell_length_a", quotes), "x.cif")
+    assert [text.split(",")[0] for text in crystal.warnings] == ["encoding: the file is cp1252"]
+
+
+def test_the_end_mark_of_dos_is_none():
+    assert only(read_cif_bytes(GOOD.encode() + b"\x1a", "x.cif")).warnings == ()
+
+
+def test_a_whole_cell_beside_its_operators_is_merged_before_pairs_are_sought(monkeypatch):
+    counts = []
+
+    def counted(cell, frac_coords, cutoff, centres=None):
+        counts.append(len(frac_coords))
+        return pairs_within(cell, frac_coords, cutoff, centres)
+
+    monkeypatch.setattr(unit_cell, "pairs_within", counted)
+    corners = (
+        "Mg1 0 0 0\nMg2 0 .5 .5\nMg3 .5 0 .5\nMg4 .5 .5 0\nO1 .5 .5 .5\nO2 .5 0 0\nO3 0 .5 0\nO4 0 0 .5\n"
+    )
+    text = re.sub("loop_.*", "", SITES.format("", ""), flags=re.DOTALL)
+    loop = "loop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
+    (crystal,) = read_cif(f"{text}_space_group_name_H-M_alt 'F m -3 m'\n{loop}{corners}")
+    assert crystal.n_atoms == 8 and counts == [8]
+    assert crystal.warnings[-1].startswith("duplicate-sites: 24 atoms")
+
+
 def test_blocks_of_one_name_are_told_apart():
     both = read_cif(GOOD + GOOD)
     assert [entry.structure_id for entry in both] == ["good", "good-2"]
     assert [entry.warnings for entry in both] == [(), ()]
+    names = [entry.structure_id for entry in read_cif(GOOD + GOOD.replace("data_good", "data_good-2") + GOOD)]
+    assert names == ["good", "good-2", "good-3"]
 
 
 def test_majority_keeps_the_likelier_hydrogen():

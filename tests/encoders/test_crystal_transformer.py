@@ -24,6 +24,12 @@ def encoder() -> CrystalTransformer:
     return CrystalTransformer(CONFIG).eval()
 
 
+@pytest.mark.parametrize("name", ["bond", "radial", "environment"])
+def test_what_cannot_be_adapted_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"only query\|key\|value\|out\|up\|down of a block can be adapted"):
+        CrystalTransformer(CONFIG).fix_below(["blocks.1.query", f"blocks.1.{name}"])
+
+
 def test_every_block_gives_features_of_every_atom(encoder: CrystalTransformer) -> None:
     batch = collate([crystal_graph(make_crystal(n), encoder.graph_config) for n in (3, 5)])
     features = encoder(batch)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -50,11 +52,58 @@ def test_structures_without_sense_are_refused_by_name(
             replace(good, cell=good.cell * np.nan),
             replace(good, cell=good.cell * 90),
         ],
+        "overlapping-atoms": [
+            to_ase(good) + to_ase(good)[:1],
+            replace(good, frac_coords=good.frac_coords[[1, *range(1, good.n_atoms)]] + [[0.01, 0, 0]] * 1),
+        ],
         "unknown-element": [replace(good, atomic_numbers=og), dummy, tmp_path / "el_Og.cif"],
     }.items():
         for structure in structures:
             with pytest.raises(ValueError, match=f"{name}: "):
                 predictor.predict(structure)
+
+
+def test_disordered_atoms_are_refused(predictor: GapPredictor, make_crystal: MakeCrystal) -> None:
+    atoms = to_ase(make_crystal(0))
+    atoms.new_array("spacegroup_kinds", np.arange(len(atoms)))
+    atoms.info["occupancy"] = {str(i): {symbol: 1.0} for i, symbol in enumerate(atoms.symbols)}
+    expected = predictor.predict(atoms)
+    atoms.info["occupancy"]["1"] = {str(atoms.symbols[1]): 0.5}
+    with pytest.raises(ValueError, match="partial-occupancy: "):
+        predictor.predict(atoms)
+    assert predictor.predict(atoms[[i for i in range(len(atoms)) if i != 1]]) != expected
+
+
+def test_what_deserves_a_look_is_a_warning(predictor: GapPredictor, tmp_path: Path) -> None:
+    shipped = Path(__file__).parents[2] / "data" / "examples"
+    sound = next(shipped.glob("SBMOF-1*.cif"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predictor.predict(sound)
+    (tmp_path / "bare.cif").write_text(re.sub(r"^H\d+ .*\n", "", sound.read_text(), flags=re.MULTILINE))
+    with pytest.warns(UserWarning, match="bare: missing-hydrogens: "):
+        predictor.predict(tmp_path / "bare.cif")
+
+
+def test_a_file_is_read_as_it_is_asked_for(predictor: GapPredictor, tmp_path: Path) -> None:
+    path = Path(__file__).parents[1] / "fixtures" / "cifs" / "partial_occupancy.cif"
+    with pytest.raises(ValueError, match="partial-occupancy: "):
+        predictor.predict(path)
+    with pytest.warns(UserWarning):
+        assert predictor.predict(path, disorder="majority") >= 0
+    with pytest.raises(ValueError, match="too-many-atoms: "):
+        predictor.predict(path, disorder="majority", max_atoms=2)
+
+
+def test_an_uncertainty_or_device_that_there_is_not(
+    predictor: GapPredictor, make_crystal: MakeCrystal, model_folder: Path
+) -> None:
+    with pytest.raises(ValueError, match="uncertainty must be one of closed-form, "):
+        predictor.predict(make_crystal(0), True, uncertainty="closed_form", samples=0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="device must be auto, cpu or cuda, not gpu"):
+        load_model(model_folder, "gpu")
+    for device in ("cpu:0", torch.device("cpu")):
+        assert load_model(model_folder, device).device == "cpu"  # type: ignore[arg-type]
 
 
 def test_several_structures_give_arrays_in_their_order(
