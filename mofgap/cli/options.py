@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from mofgap.screening.rank import check_window
+
 # Choices whose home is heavy to import; --help must not be.
 Device = Literal["auto", "cpu", "cuda"]
 Disorder = Literal["refuse", "majority"]
@@ -26,3 +28,17 @@ Precision = Annotated[
     Literal["32-true", "bf16-mixed"], typer.Option(help="bf16-mixed is faster where it is supported.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+
+
+def checked_window(window: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The window of an option, for its callback.
+
+    Raises:
+        typer.BadParameter: It is none.
+    """
+    try:
+        if window is not None:
+            check_window(*window)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return window

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.options import checked_window
 
 
 def report(
@@ -20,9 +21,11 @@ def report(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
     window: Annotated[
-        Optional[tuple[float, float]],  # noqa: UP045 (older typers read no other spelling)
+        tuple[float, float] | None,
         typer.Option(
-            metavar="LO HI", help="Of a table: gap window in eV to be shaded, instead of the table's own."
+            metavar="LO HI",
+            callback=checked_window,
+            help="Of a table: gap window in eV to be shaded, instead of the table's own.",
         ),
     ] = None,
     cards: Annotated[
@@ -37,8 +40,6 @@ def report(
     the table says they are, seen from here or from the table's folder; those that are gone are left out. Of a
     comparison: verdicts, tables and figures.
     """
-    if window is not None and not window[0] < window[1]:
-        raise typer.BadParameter("needs its lower end below its upper end", param_hint="--window")
     if not output.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.parent}", param_hint="--output")
     if output.is_dir() or (output.exists() and not force):

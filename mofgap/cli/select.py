@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
-from mofgap.cli.options import Disorder
+from mofgap.cli.options import Disorder, checked_window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,9 @@ GoalOption = Annotated[
 ]
 WindowOption = Annotated[
     tuple[float, float] | None,
-    typer.Option(metavar="LO HI", help="Gap window in eV; by default the table's own."),
+    typer.Option(
+        metavar="LO HI", callback=checked_window, help="Gap window in eV; by default the table's own."
+    ),
 ]
 ModelOption = Annotated[
     str | None,

@@ -22,6 +22,18 @@ _BADNESS: dict[RankBy, Callable[[Row], tuple[float, ...]]] = {
 }
 
 
+def check_window(low: float, high: float) -> None:
+    """Refuse what is no gap window, eV; an infinite end is open.
+
+    Raises:
+        ValueError: Its lower end does not come first, an end is no number, or both are the same infinity.
+    """
+    if not low <= high:
+        raise ValueError(f"a window needs its lower end first, not {low} {high}")
+    if low == high and math.isinf(low):
+        raise ValueError(f"the ends of a window may not be the same infinity, {low}")
+
+
 def ranking(rank_by: RankBy | None, window: tuple[float, float] | None) -> RankBy:
     """What to rank by: what was asked for, else the window where there is one, else the smallest gap.
 

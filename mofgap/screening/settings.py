@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import get_args
 
@@ -10,6 +9,7 @@ from mofgap.crystals.cif import MAX_ATOMS
 from mofgap.crystals.disorder import Disorder
 from mofgap.gap.posterior import UNCERTAINTIES, Uncertainty
 from mofgap.gap.predictor import BATCH_ATOMS, check_draws
+from mofgap.screening.rank import check_window
 from mofgap.screening.row import DEFAULT_COVERAGE
 from mofgap.uncertainty.conformal import MAX_COVERAGE, MIN_COVERAGE
 
@@ -41,10 +41,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.window is not None:
             low, high = self.window
-            if math.isnan(low) or math.isnan(high) or low > high:
-                raise ValueError(f"a window needs its lower end first, not {low} {high}")
-            if low == high and math.isinf(low):
-                raise ValueError(f"the ends of a window may not be the same infinity, {low}")
+            check_window(low, high)
             object.__setattr__(self, "window", (float(low), float(high)))
         if self.uncertainty not in UNCERTAINTIES:
             raise ValueError(

@@ -9,6 +9,7 @@ from typing import Literal
 from mofgap.comparison.config import ComparisonConfig, is_name
 from mofgap.configuration import ConfigurationError, section, setting
 from mofgap.screening.levels import Level, models_of
+from mofgap.screening.rank import check_window
 
 PRETRAINED = "pretraining"
 """Folder of a run with the encoder that was pretrained in it."""
@@ -82,8 +83,11 @@ class ScreeningConfig:
             )
         if self.rank_by == "window" and self.window is None:
             raise ConfigurationError("rank_by: window needs a window")
-        if self.window is not None and not self.window[0] < self.window[1]:
-            raise ConfigurationError("window: the lower end comes first")
+        if self.window is not None:
+            try:
+                check_window(*self.window)
+            except ValueError as error:
+                raise ConfigurationError(f"window: {error}") from error
         try:
             models_of(self.level, self.model)
         except ValueError as error:

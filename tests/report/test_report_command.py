@@ -60,6 +60,7 @@ def test_structures_are_found_beside_the_table(
         (["."], 1, "no comparison.json"),
         (["t.csv", "-o", "."], 2, "exists"),
         (["t.csv", "--window", "3", "1"], 2, "lower end"),
+        (["t.csv", "--window", "inf", "inf"], 2, "same infinity"),
         (["t.csv", "-o", "no-folder/r.html"], 2, "no-folder"),
         (["t.csv", "-o", "t.csv"], 2, "--force"),
         (["other.csv"], 1, "no column"),

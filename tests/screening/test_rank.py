@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mofgap.screening.rank import NOVEL_CHOICES, RANKINGS, Novel, RankBy, is_novel, rank_rows, ranking
+from mofgap.screening.rank import (
+    NOVEL_CHOICES,
+    RANKINGS,
+    Novel,
+    RankBy,
+    check_window,
+    is_novel,
+    rank_rows,
+    ranking,
+)
 from mofgap.screening.row import Row
 
 # Few values, so that ties happen.
@@ -90,6 +99,15 @@ def test_novel_rows_are_kept_put_last_or_dropped(rows: list[Row], rank_by: RankB
         assert strip == familiar
     else:
         assert len(result) == len(rows) and strip[: len(familiar)] == familiar
+
+
+def test_a_window_begins_with_its_lower_end() -> None:
+    inf = float("inf")
+    for window in ((1.8, 3.0), (2.0, 2.0), (-inf, 2.0), (-inf, inf)):
+        check_window(*window)
+    for low, high in ((3.0, 1.8), (float("nan"), 1.8), (inf, inf)):
+        with pytest.raises(ValueError, match=r"lower end first|same infinity"):
+            check_window(low, high)
 
 
 def test_default_ranking_follows_the_window() -> None:

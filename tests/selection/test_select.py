@@ -136,6 +136,8 @@ def test_command_says_what_is_wrong(table: Path, model_folder: Path, tmp_path: P
     for path, message in ((other, "another"), (tmp_path / "none.csv", "no such file")):
         done = CliRunner().invoke(app, ["select", str(path), "--model", str(model_folder)])
         assert done.exit_code == 1 and message in done.output and "Traceback" not in done.output
+    done = CliRunner().invoke(app, ["select", str(table), "--window", "3", "1"])
+    assert done.exit_code == 2 and "lower end first" in done.output
     done = CliRunner().invoke(app, ["select", str(other)])
     assert done.exit_code == 1 and "another, as --model" in done.output
 

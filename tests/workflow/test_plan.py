@@ -156,7 +156,7 @@ def test_no_such_stage(comparison: RunConfig) -> None:
         ({"name": "a/b", "screening": {"inputs": ["a"]}}, "name: expected letters"),
         ({"name": "x", "screening": {"inputs": []}}, "screening: inputs: name at least one"),
         ({"name": "x", "screening": {"inputs": ["a"], "rank_by": "window"}}, "window needs a window"),
-        ({"name": "x", "screening": {"inputs": ["a"], "window": [3, 1]}}, "the lower end comes first"),
+        ({"name": "x", "screening": {"inputs": ["a"], "window": [3, 1]}}, "needs its lower end first"),
         (
             {"name": "x", "screening": {"inputs": ["a"], "level": "pbe", "model": "m"}},
             "screening: level: level pbe names the shipped models",
