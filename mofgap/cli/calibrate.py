@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,7 +24,7 @@ def calibrate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped model, or a model folder.")],
     labels: Annotated[Path, typer.Argument(help="Parquet table of structures and gaps, or CSV of labels.")],
     cifs: Annotated[
-        Optional[Path],  # noqa: UP045 (older typers read no other spelling)
+        Path | None,
         typer.Argument(help="Folder or archive of the CIFs that a CSV labels."),
     ] = None,
     output: Annotated[

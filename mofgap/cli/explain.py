@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def explain(
     file: Annotated[Path, typer.Argument(metavar="FILE.cif", help="A CIF of one structure.")],
     output: Annotated[
-        Optional[Path],  # noqa: UP045 (older typers read no other spelling)
+        Path | None,
         typer.Option(
             "--output", "-o", metavar="FOLDER", help="Write table, extended XYZ, CIF and picture here."
         ),
