@@ -14,9 +14,10 @@ from mofgap.report import plots
 from mofgap.report.elements import periodic_table
 from mofgap.report.page import Figure, as_json, drawn, plain, records, render
 from mofgap.report.plots.screening import window_words
-from mofgap.report.screened import Screened, element_counts, warnings_of
+from mofgap.report.screened import Screened, element_counts
 from mofgap.report.structures import Drawing, Key
 from mofgap.screening.levels import is_pbe
+from mofgap.screening.row import warnings_of
 
 Window = tuple[float, float] | None
 N_CARDS = 12

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Literal, get_args
 
-from mofgap.screening.row import WARNING_SEPARATOR, Row
+from mofgap.screening.row import Row, warnings_of
 
 RankBy = Literal["window", "low", "high", "std"]
 RANKINGS: tuple[RankBy, ...] = get_args(RankBy)
@@ -51,7 +51,7 @@ def ranking(rank_by: RankBy | None, window: tuple[float, float] | None) -> RankB
 
 def is_novel(row: Row) -> bool:
     """Whether a row has the warning ``novel``."""
-    return any(text.startswith("novel:") for text in row.warnings.split(WARNING_SEPARATOR))
+    return any(name == "novel" for name, _ in warnings_of(row.warnings))
 
 
 def rank_rows(

@@ -122,6 +122,13 @@ def text_of(cell: Cell) -> str:
     return "" if cell is None else str(cell)
 
 
+def warnings_of(text: object) -> list[tuple[str, str]]:
+    """The (name, explanation) of each warning of a row; none of what is no text."""
+    parts = text.split(WARNING_SEPARATOR) if isinstance(text, str) else []
+    found = (part.partition(":") for part in parts if part)
+    return [(name.strip(), words.strip()) for name, _, words in found]
+
+
 def printable(text: str) -> str:
     """Text for any output: whatever is no character of a line of text becomes ``�``."""
     return _UNPRINTABLE.sub("�", text)

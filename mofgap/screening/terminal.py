@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mofgap.screening.levels import functional
-from mofgap.screening.row import WARNING_SEPARATOR, Row
+from mofgap.screening.row import Row, warnings_of
 
 Window = tuple[float, float] | None
 MAX_ROWS = 50
@@ -109,4 +109,4 @@ def bar(row: Row, window: Window, top_ev: float, width: int) -> Text:
 
 def warning_names(row: Row) -> str:
     """The names of a row's warnings, without their explanations."""
-    return ", ".join(text.split(":", 1)[0] for text in row.warnings.split(WARNING_SEPARATOR) if text)
+    return ", ".join(name for name, _ in warnings_of(row.warnings))
