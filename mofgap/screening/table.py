@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mofgap.screening.row import (
+    BESIDE,
     COLUMNS,
     DEFAULT_COVERAGE,
     INTEGERS,
@@ -31,6 +32,7 @@ FORMULA_STARTS = ("=", "+", "-", "@")
 READABLE = (".csv", ".parquet", ".json")
 # The mark of a text that a spreadsheet would take for a formula.
 _MARK = f"^'(?=[{re.escape(''.join(FORMULA_STARTS))}])"
+_INTERVAL = re.compile(r"(pbe_)?gap_(lo|hi)[0-9.]+_ev").fullmatch
 MAX_ON_ONE_LINE = 60
 """Characters of a cell of an HTML table that are not broken into lines."""
 
@@ -105,10 +107,10 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    if path.suffix.lower() not in READABLE:
-        raise TableError(f"{path}: expected a {', '.join(READABLE)} table of mofgap screen")
     if not path.is_file():
         raise TableError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+    if path.suffix.lower() not in READABLE:
+        raise TableError(f"{path}: expected a {', '.join(READABLE)} table of mofgap screen")
     try:
         if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path)
@@ -143,7 +145,7 @@ def _with_types(frame: pd.DataFrame) -> pd.DataFrame:
             numbers = pd.to_numeric(frame[name].replace("", None))
             frame[name] = numbers.astype("Int64" if name in INTEGERS else "float64")
         except (TypeError, ValueError) as error:
-            if not isinstance(name, str) or name in COLUMNS or name.endswith("_ev"):
+            if not isinstance(name, str) or name in (*COLUMNS, *BESIDE) or _INTERVAL(name):
                 raise ValueError(f"column {name}: {error}") from error
     return frame
 

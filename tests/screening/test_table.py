@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -158,18 +159,28 @@ def test_columns_and_lines_that_somebody_added_are_no_fault(tmp_path: Path) -> N
     write_table(path, TABLE)
     head, *lines = path.read_text().splitlines()
     empty = "," * (head.count(",") + 2)
-    path.write_text("\n".join([f"{head},note,mine", f"{lines[0]},a remark,1.5", f"{lines[1]},,", empty]))
+    path.write_text(
+        "\n".join([f"{head},measured_ev,mine", f"{lines[0]},2.1 (film),1.5", f"{lines[1]},,", empty])
+    )
     frame = read_table(path)
-    assert frame.note.tolist() == ["a remark", ""] and frame.mine.iloc[0] == 1.5
+    assert frame.measured_ev.tolist() == ["2.1 (film)", ""] and frame.mine.iloc[0] == 1.5
     pd.testing.assert_frame_equal(frame[to_frame(TABLE).columns], to_frame(TABLE))
 
 
-def test_a_number_that_is_none_names_its_column(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "column"), [("2.5,", "gap_ev"), ("2.9,", "gap_hi95_ev"), ("1.7", "pbe_gap_lo95_ev")]
+)
+def test_a_number_that_is_none_names_its_column(number: str, column: str, tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
-    write_table(path, TABLE)
-    path.write_text(path.read_text().replace("2.5,", "2.5 eV,", 1))
-    with pytest.raises(TableError, match=r"column gap_ev: .*2\.5 eV"):
+    write_table(path, [replace(GOOD, pbe_gap_lo90_ev=1.7)], 0.95, beside=True)
+    path.write_text(path.read_text().replace(number, f"eV {number}", 1))
+    with pytest.raises(TableError, match=rf"column {column}: .*eV"):
         read_table(path)
+
+
+def test_what_is_not_there_is_not_asked_for_its_extension(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="no such file"):
+        read_table(tmp_path / "nofolder")
 
 
 @pytest.mark.parametrize("point", [".", ","])
