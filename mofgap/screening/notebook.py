@@ -11,13 +11,14 @@ import pandas as pd
 from pandas.plotting import PlotAccessor
 
 from mofgap.screening.levels import functional
-from mofgap.screening.row import WARNING_SEPARATOR
+from mofgap.screening.row import warnings_of
 from mofgap.screening.table import read_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Window = tuple[float, float] | None
+_UNKNOWN = (-float("inf"), float("inf"))
 N_SHOWN = 15
 NEEDED = ("rank", "structure_id", "status", "formula", "gap_ev", "gap_std_ev", "warnings")
 
@@ -106,13 +107,17 @@ def window_of(frame: pd.DataFrame) -> Window:
     Returns:
         Its ends, an open one infinite; None where there is none, the table does not say, or says several.
     """
+    found = windows_of(frame)
+    return found[0] if len(found) == 1 and found[0] != _UNKNOWN else None
+
+
+def windows_of(frame: pd.DataFrame) -> list[tuple[float, float]]:
+    """The different windows that rows were screened for, eV, open ends infinite; both where none is named."""
     if not {"p_in_window", "window_lo_ev", "window_hi_ev"} <= set(frame.columns):
-        return None
-    ends = frame.loc[frame.p_in_window.notna(), ["window_lo_ev", "window_hi_ev"]].drop_duplicates()
-    if len(ends) != 1 or ends.isna().all(axis=None):
-        return None
-    low, high = ends.fillna({"window_lo_ev": -float("inf"), "window_hi_ev": float("inf")}).iloc[0]
-    return float(low), float(high)
+        return []
+    inside = frame[frame.p_in_window.notna()]
+    low, high = inside.window_lo_ev.fillna(_UNKNOWN[0]), inside.window_hi_ev.fillna(_UNKNOWN[1])
+    return list(dict.fromkeys(zip(map(float, low), map(float, high), strict=True)))
 
 
 def table_html(frame: pd.DataFrame, n_shown: int = N_SHOWN) -> str:
@@ -186,10 +191,8 @@ def _bar(low: float, gap: float, high: float, window: Window, axis_end: float) -
 
 def _warnings(text: Any) -> str:
     """The names of warnings; their explanations appear under the pointer."""
-    parts = text.split(WARNING_SEPARATOR) if isinstance(text, str) else []
-    found = [part.partition(":") for part in parts if part]
     return ", ".join(
-        f'<span title="{html.escape(words.strip())}">{html.escape(name)}</span>' for name, _, words in found
+        f'<span title="{html.escape(words)}">{html.escape(name)}</span>' for name, words in warnings_of(text)
     )
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mofgap.screening.table import TableError, read_table
+from mofgap.screening.notebook import windows_of
+from mofgap.screening.table import read_table
 from mofgap.uncertainty.calibrate import Calibration
 
 Floats = npt.NDArray[np.float64]
@@ -30,6 +31,10 @@ NEEDED = (
 )
 
 
+SELECTED = ("order", "quality", "distinct", "gain")
+"""Columns that a selection has more than its candidates; it may be selected from again."""
+
+
 class CandidateError(ValueError):
     """A table that nothing can be selected from, and why."""
 
@@ -41,13 +46,11 @@ def read_candidates(path: Path) -> pd.DataFrame:
         path: ``.csv``, ``.parquet`` or ``.json``.
 
     Raises:
-        CandidateError: It is no such table, holds the rows of several models, or no row with a gap.
+        TableError: There is no such file, or it is no table.
+        CandidateError: It is another table, holds the rows of several models, or no row with a gap.
         OSError: It cannot be read.
     """
-    try:
-        frame = read_table(path)
-    except TableError as error:
-        raise CandidateError(str(error)) from error
+    frame = read_table(path).drop(columns=list(SELECTED), errors="ignore")
     missing = [name for name in NEEDED if name not in frame.columns]
     if missing:
         raise CandidateError(f"{path}: no column {missing[0]}; give a table that mofgap screen wrote")
@@ -89,13 +92,18 @@ def quality(frame: pd.DataFrame, goal: Goal) -> Floats:
     from them. ``both``: the geometric mean of the two.
 
     Raises:
-        CandidateError: The window matters and the table has none.
+        CandidateError: The window matters and the table has none or several, or no gap may lie in it.
     """
     if goal not in GOALS:
         raise ValueError(f"goal must be one of {', '.join(GOALS)}, not {goal!r}")
     inside = frame.p_in_window.to_numpy(dtype=np.float64)
-    if goal != "explore" and not np.isfinite(inside).all():
-        raise CandidateError(f"goal {goal} needs a window: --window LO HI")
+    if goal != "explore":
+        if not np.isfinite(inside).all():
+            raise CandidateError(f"goal {goal} needs a window: --window LO HI")
+        if len(windows_of(frame)) > 1:
+            raise CandidateError("the table was screened for several windows; choose one: --window LO HI")
+        if not inside.any():
+            raise CandidateError("no structure has any chance of a gap in the window; widen it with --window")
     std = frame.gap_std_ev.to_numpy(dtype=np.float64)
     novelty = np.nan_to_num(frame.novelty.to_numpy(dtype=np.float64), nan=1.0)
     unknown = std / max(float(std.max()), 1e-12) * (1 + novelty) / 2

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mofgap.screening.row import Row
-from mofgap.screening.table import write_table
+from mofgap.screening.table import TableError, write_table
 from mofgap.selection.candidates import GOALS, CandidateError, quality, read_candidates, with_window
 from mofgap.uncertainty.calibrate import Calibration
 
@@ -77,5 +77,25 @@ def test_what_is_no_table_of_candidates_is_refused(tmp_path: Path) -> None:
     for name, message in {"x.csv": "mofgap screen", "failed.csv": "no row", "two.csv": "several"}.items():
         with pytest.raises(CandidateError, match=message):
             read_candidates(tmp_path / name)
-    with pytest.raises(CandidateError, match="csv"):
-        read_candidates(tmp_path / "x.html")
+    with pytest.raises(TableError, match="no such file"):
+        read_candidates(tmp_path / "none.csv")
+
+
+def test_of_several_windows_one_has_to_be_chosen(tmp_path: Path) -> None:
+    rows = [row(f"{low}", 2.0, 0.4, 0.9, 0.5, window_lo_ev=low, window_hi_ev=3.0) for low in (1.0, 2.0)]
+    write_table(tmp_path / "t.csv", rows)
+    frame = read_candidates(tmp_path / "t.csv")
+    for goal in ("window", "both"):
+        with pytest.raises(CandidateError, match="several windows"):
+            quality(frame, goal)
+    assert quality(frame, "explore").all()
+    assert quality(with_window(frame, (1.0, 3.0), Calibration.raw()), "window").all()
+
+
+def test_a_window_that_no_gap_may_lie_in_is_called_so(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", [row("a", 2.0, 0.1, 0.0, 0.5), row("b", 3.0, 0.1, 0.0, 0.5)])
+    frame = read_candidates(tmp_path / "t.csv")
+    for goal in ("window", "both"):
+        with pytest.raises(CandidateError, match="no structure has any chance"):
+            quality(frame, goal)
+    assert quality(frame, "explore").all()
