@@ -11,7 +11,6 @@ import gemmi
 import pandas as pd
 
 from mofgap.screening.notebook import coverage_of, window_of
-from mofgap.screening.row import WARNING_SEPARATOR
 from mofgap.screening.table import TableError, read_table
 
 NEEDED = ("rank", "file", "structure_id", "status", "reason", "formula", "gap_ev", "gap_std_ev", "warnings")
@@ -24,8 +23,8 @@ class Screened:
 
     Attributes:
         frame: The whole table, as it was written.
-        ranked: Its predicted rows, best first.
-        failed: Its failures.
+        ranked: Its rows with a gap and a spread, best first.
+        failed: The others.
         coverage: Of the intervals, in percent, as their columns are named; empty where there are none.
     """
 
@@ -76,7 +75,7 @@ def screened(frame: pd.DataFrame, name: str = "table") -> Screened:
     if frame.empty:
         raise TableError(f"{name}: the table has no rows")
     frame = frame.reset_index(drop=True)
-    has_gap = (frame.status != "failed") & frame.gap_ev.notna()
+    has_gap = (frame.status != "failed") & frame.gap_ev.notna() & frame.gap_std_ev.notna()
     ranked = frame[has_gap].sort_values("rank", kind="stable")
     return Screened(frame, ranked, frame[~has_gap], coverage_of(frame))
 
@@ -93,11 +92,3 @@ def element_counts(formulas: pd.Series) -> Counter[str]:
         for symbol in symbols_of(str(formula)):
             counts[symbol] += int(n)
     return counts
-
-
-def warnings_of(text: object) -> list[tuple[str, str]]:
-    """The (name, explanation) of each warning of a row."""
-    if not isinstance(text, str):
-        return []
-    parts = (part.partition(":") for part in text.split(WARNING_SEPARATOR) if part)
-    return [(name.strip(), rest.strip()) for name, _, rest in parts]

@@ -19,11 +19,10 @@ from mofgap.report.screened import (
     read_screened,
     screened,
     symbols_of,
-    warnings_of,
 )
 from mofgap.report.screening_page import MAX_EXAMPLES, candidates, notes, screening_page
 from mofgap.report.structures import Drawing, draw, drawings_of
-from mofgap.screening.row import Row
+from mofgap.screening.row import Row, warnings_of
 from mofgap.screening.table import to_frame, write_table
 
 MARKUP = "</script><img src=x onerror=alert(1)>"
@@ -190,8 +189,9 @@ def test_failures_are_grouped_and_capped() -> None:
         [row(1)],
         [row(1, gap_lo90_ev=None, gap_hi90_ev=None, p_in_window=None, novelty=None, epistemic_std_ev=None)],
         [row(1, formula="", n_atoms=None, level_of_theory="", model="")],
+        [row(1), row(2, gap_std_ev=None)],
     ],
-    ids=["failures only", "one row", "no intervals", "no texts"],
+    ids=["failures only", "one row", "no intervals", "no texts", "a spread that was blanked"],
 )
 @pytest.mark.parametrize("window", [None, WINDOW])
 def test_odd_tables_give_a_page(rows: list[Row], window: tuple[float, float] | None) -> None:
