@@ -16,6 +16,7 @@ from zipfile import is_zipfile
 import lightning as L  # noqa: N812
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
@@ -83,6 +84,30 @@ class EpochLog(Callback):  # type: ignore[misc]
         partial.replace(self.path)
 
 
+class Kept(ModelCheckpoint):  # type: ignore[misc]
+    """A state kept in a folder that may have moved since it was written.
+
+    Args:
+        folder: Where it lies.
+        filename: Its name, without ``.ckpt``.
+        monitor: The metric that chooses the best epoch; None keeps the last.
+    """
+
+    def __init__(self, folder: Path, filename: str, monitor: str | None) -> None:
+        super().__init__(folder, filename=filename, monitor=monitor, enable_version_counter=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what is known of the best epoch, which Lightning forgets where the folder moved."""
+        here = Path(str(self.dirpath))
+
+        def moved(path: str) -> str:
+            return str(here / Path(path).name) if path else path
+
+        paths = {name: moved(path) for name, path in state_dict.items() if name.endswith("_model_path")}
+        best = {moved(path): value for path, value in state_dict["best_k_models"].items()}
+        super().load_state_dict(state_dict | paths | {"best_k_models": best, "dirpath": self.dirpath})
+
+
 def seconds_trained(folder: Path) -> float:
     """Wall-clock seconds of all epochs in a training's folder, whatever number of starts they took."""
     with (folder / METRICS).open(newline="", encoding="utf-8") as file:
@@ -143,7 +168,15 @@ class Compute:
             "strategy": self.strategy,
             "precision": self.precision,
             "enable_progress_bar": self.progress,
+            "plugins": [self._environment],
         }
+
+    @property
+    def _environment(self) -> LightningEnvironment | SLURMEnvironment:
+        """Who starts the processes; Lightning's own requeueing mixes checkpoints of different jobs."""
+        if self.processes > 1 and SLURMEnvironment.detect():
+            return SLURMEnvironment(auto_requeue=False)
+        return LightningEnvironment()
 
 
 ANYTHING = Compute()
@@ -228,6 +261,7 @@ def fit(
     bar: list[Callback] = [RichProgressBar()] if compute.progress else []
     trainer = L.Trainer(
         max_epochs=epochs,
+        default_root_dir=folder,
         logger=False,
         callbacks=[*bar, *callbacks, *own],
         num_sanity_val_steps=0,
@@ -250,8 +284,8 @@ def _callbacks(folder: Path, monitor: str | None, patience: int | None) -> list[
     if monitor is not None:
         if patience is not None:
             found.insert(0, EarlyStopping(monitor, patience=patience))
-        found.append(ModelCheckpoint(folder, filename="best", monitor=monitor, enable_version_counter=False))
-    return [*found, ModelCheckpoint(folder, filename="last", monitor=None, enable_version_counter=False)]
+        found.append(Kept(folder, "best", monitor))
+    return [*found, Kept(folder, "last", None)]
 
 
 def _lost_patience(checkpoint: Path, patience: int | None) -> bool:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +28,8 @@ class Scripted(L.LightningModule):
         self.layer = torch.nn.Linear(1, 1)
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        if self.errors[self.current_epoch] == math.inf:
+            raise RuntimeError("killed")
         loss: Tensor = self.layer(batch[0]).square().mean()
         self.log("train", loss * self.errors[self.current_epoch], on_epoch=True, on_step=False)
         return loss
@@ -53,6 +57,27 @@ def run(
         compute=QUIET,
     )
     return int(torch.load(best, weights_only=False)["epoch"])
+
+
+def test_a_training_that_moved_remembers_its_best_epoch(tmp_path: Path) -> None:
+    errors = [5.0, 1.0, 4.0, math.inf, 3.0, 2.0]
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tmp_path / "here", errors)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    errors[3] = 3.5
+    assert run(tmp_path / "here", errors, resume=True) == 1
+    shutil.rmtree(tmp_path / "here")
+    assert run(tmp_path / "there", errors, resume=True) == 1
+
+
+def test_a_checkpoint_of_another_job_is_not_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path / "other", [1.0])
+    for name, value in {"JOB_ID": "1", "JOB_NAME": "x", "NTASKS": "1", "NNODES": "1", "PROCID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tmp_path / "other" / "last.ckpt", tmp_path / "hpc_ckpt_1.ckpt")
+    run(tmp_path / "mine", [3.0, 2.0])
+    assert len(pd.read_csv(tmp_path / "mine" / "metrics.csv")) == 2
 
 
 def test_a_training_that_stopped_early_is_over(tmp_path: Path) -> None:
