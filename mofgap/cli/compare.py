@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -42,8 +44,11 @@ def compare(
         run = load(RunConfig, config, [f"comparison.{setting}" for setting in settings or ()])
         comparison = run.comparison_in(output)
         text = dump(run)
-        with RunFolder(output).locked("run", wait=False):
-            write_whole(output / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
+        # One more process of a training on several devices works in the folder that the first has locked.
+        leads = int(os.environ.get("LOCAL_RANK", "0")) == 0
+        with RunFolder(output).locked("run", wait=False) if leads else nullcontext():
+            if leads:
+                write_whole(output / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
             stages.run_all(comparison, output, lambda line: typer.echo(line, err=True))
     except (ConfigurationError, TableError, ModelError, TrainingError, RunError, OSError) as error:
         fail(str(error), NOTHING_DONE)

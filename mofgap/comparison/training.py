@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mofgap.comparison.dataset import Dataset, read
 from mofgap.comparison.layout import Layout, read_json, write_json
 from mofgap.comparison.members import Member, member
 from mofgap.configuration import digest
-from mofgap.gap.folder import About, encoder_weights, read_model, save_model
+from mofgap.gap.folder import About, ModelError, encoder_weights, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig, Method
 from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS
 from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
@@ -47,9 +48,10 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
     key, about = member_key(config, run, dataset, wanted), _about_key(config)
     cost = read_json(folder / COST)
     if cost.get("key") == key:
-        _describe_anew(config, dataset, wanted, folder)
-        write_json(folder / COST, cost | {"about": about})
-        return
+        with suppress(ModelError):  # a kill while it was written anew left half a folder: trained again
+            _describe_anew(config, dataset, wanted, folder)
+            write_json(folder / COST, cost | {"about": about})
+            return
     if rank_zero_only.rank == 0:  # of the processes of a training on several devices
         if read_json(folder / KEY).get("key") != key:
             shutil.rmtree(folder, ignore_errors=True)

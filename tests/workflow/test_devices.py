@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,6 +29,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1])
 TINY = CrystalTransformerConfig(
     n_blocks=2, width=16, n_heads=4, n_radial=8, edge_width=8, ffn_width=16, n_neighbours=6
 )
+Finished = subprocess.CompletedProcess[str]
 N_ROWS = 80
 N_STEPS = 2
 MEMBER = "members/split/balora-seed0"
@@ -60,8 +61,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, write_cifs: Callable[[Path, 
     return folder
 
 
-def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mofgap", "run", "run.yaml", "-j", "2", *arguments]
+def run(place: Path, *arguments: str, command: Sequence[str] = ("run", "-j", "2")) -> Finished:
+    command = [sys.executable, "-m", "mofgap", *command, "run.yaml", *arguments]
     return subprocess.run(command, cwd=place, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
 
 
@@ -80,6 +81,13 @@ def test_two_processes_train_one_member_and_the_same_again(place: Path) -> None:
     assert "train/split/balora-seed0" in again.stderr.splitlines()[0]
     assert {path: sha256(path) for path in before} == before
     assert sha256(folder / "predictions.parquet") == table
+
+
+def test_a_comparison_by_itself_trains_on_two_devices(place: Path) -> None:
+    found = run(place, "-o", "compared", command=["compare"])
+    assert found.returncode == 0, found.stderr
+    history = pd.read_csv(place / "compared" / MEMBER / "history.csv")
+    assert history.step.tolist() == [N_STEPS, 2 * N_STEPS]
 
 
 def test_several_nodes_need_a_scheduler(place: Path) -> None:
