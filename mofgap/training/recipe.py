@@ -186,6 +186,8 @@ def _made_of(
         "structures": structures_digest(frame),
         "labels": hashlib.sha256(frame[labels.target].to_numpy(dtype=np.float64).tobytes()).hexdigest(),
         "splits": digest(frame.split.tolist()),
+        # By which the folds are dealt, where there is no val.
+        **({} if labels.positions("val") else {"families": digest(labels.families)}),
     }
 
 

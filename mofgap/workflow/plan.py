@@ -144,7 +144,7 @@ def _encode(config: RunConfig, wanted: ComparisonConfig) -> Stage:
         work=_stage("pretrain"),
         settings={"first_block": min(wanted.recipe.blocks), "batch_atoms": wanted.prediction.batch_atoms},
         modules=("mofgap.comparison.encoder",),
-        writes=("encoder/*",),
+        writes=("encoder/*", "dataset/features-*.safetensors", "dataset/novelty-*.parquet"),
         after=(*(("pretrain",) if config.pretraining else ()), "prepare"),
         files=_encoder_files(config, wanted),
     )

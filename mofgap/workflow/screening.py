@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from functools import partial
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def gather_stage(asked: ScreeningConfig, shards: list[Stage]) -> Stage:
         work=_do_gather,
         settings={"table": asked.table},
         modules=("mofgap.screening.shard", "mofgap.screening.rank", "mofgap.screening.table"),
-        writes=(asked.table,),
+        writes=(glob.escape(asked.table),),
         after=tuple(shard.name for shard in shards),
     )
 

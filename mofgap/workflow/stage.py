@@ -95,7 +95,7 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
     with folder.locked(stage.name, wait=True):
         request = folder.request(stage.name) or stage.request()
         inputs = _inputs(stage, config, folder)
-        key = digest(request["settings"], request["code"], sorted(request["inputs"].values()), inputs)
+        key = digest(request["settings"], request["code"], list(request["inputs"].values()), inputs)
         last = folder.record(stage.name)
         whole = bool(last.get("end")) and folder.intact(last["outputs"])
         if last.get("key") == key and whole and not _changed("describes", last["request"], request):
@@ -133,9 +133,9 @@ def reason_to_run(stage: Stage, folder: RunFolder, request: dict[str, Any]) -> s
     changed = [name for part in ("settings", "describes") for name in _changed(part, known, request)]
     if changed:
         return f"configuration changed: {', '.join(changed)}"
-    if sorted(known["inputs"].values()) != sorted(request["inputs"].values()):
+    if list(known["inputs"].values()) != list(request["inputs"].values()):
         new = [name for name, value in request["inputs"].items() if value not in known["inputs"].values()]
-        return f"input changed: {', '.join(new) or 'one is gone'}"
+        return f"input changed: {', '.join(new) or 'one is gone, or two changed places'}"
     if known["code"] != request["code"]:
         return "code changed"
     if not folder.intact(last["outputs"]):

@@ -22,7 +22,7 @@ from mofgap.training import recipe
 from mofgap.training.card import write_card
 from mofgap.training.finetune import FinetuneConfig, Labelled
 from mofgap.training.labels import Labels, read_labels
-from mofgap.training.loop import Compute
+from mofgap.training.loop import Compute, TrainingError
 from mofgap.training.recipe import Outcome, calibration_of, predict_store, train
 from mofgap.uncertainty.scaling import Scaling
 
@@ -172,6 +172,9 @@ def test_without_validation_rows_all_epochs_are_run_and_errors_are_cross_fitted(
         card = (folder / "card.md").read_text()
         assert "All epochs were run on all of train" in card and "chosen on val" not in card
     assert go_on(resume=True).metrics == outcome.metrics
+    regrouped = Labels(strangers.assign(group="one family"), "hse_gap_ev", ())
+    with pytest.raises(TrainingError, match="families"):  # their folds would not be those of the models
+        go_on(resume=True, labels=regrouped)
 
 
 def test_novelty_remembers_both_trainings(table: Path, parent: Path, tmp_path: Path) -> None:

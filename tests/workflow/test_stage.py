@@ -113,6 +113,16 @@ def test_an_input_that_only_moved_repeats_nothing(bench: Bench) -> None:
     assert bench.reason(bench.first(files=(str(moved),))) == ""
 
 
+def test_inputs_that_were_exchanged_are_others(bench: Bench) -> None:
+    other = bench.source.with_name("other.txt")
+    other.write_text("2")
+    both = bench.first(files=(str(bench.source), str(other)))
+    bench.do(both)
+    bench.source.write_text("2")
+    other.write_text("1")
+    assert bench.reason(both).startswith("input changed") and bench.do(both) == [True]
+
+
 def test_a_digest_of_content_does_not_stand_for_the_files_that_are_read(bench: Bench) -> None:
     second = replace(bench.second(), content=lambda config, run: "the same")
     bench.do(bench.first(), second)
