@@ -74,7 +74,7 @@ def published_gaps(data: DataConfig, ids: Sequence[str], *, needed: bool = True)
     methods = [name for name in table.columns if name.endswith("_ev") and name != data.target]
     if not methods:
         raise TableError(f"{path}: no column of gaps; their names end in _ev")
-    table = table.set_index(id_column)
+    table = table.assign(**{id_column: table[id_column].str.removesuffix(".cif")}).set_index(id_column)
     if table.index.has_duplicates:
         raise TableError(f"{path}: {table.index[table.index.duplicated()][0]} is there more than once")
     if needed and not table.index.isin(ids).any():

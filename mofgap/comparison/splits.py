@@ -39,7 +39,8 @@ def assign(frame: pd.DataFrame, split: SplitConfig, seed: int) -> pd.Series:
         raise TableError(f"{split.column} may be train, val, test, not {sorted(map(str, unknown))[0]!r}")
     if split.kind == "grouped":
         sizes = {"test": split.n_test or int((named == "test").sum()), "val": int((named == "val").sum())}
-        part = _grouped(_column(frame, split.group), sizes, seed)
+        group = _column(frame, split.group)
+        part = _grouped(group.where(group.notna(), frame.structure_id), sizes, seed)
     elif split.kind == "without":
         part = _without(frame, named, str(split.element))
     else:

@@ -147,9 +147,8 @@ def _methods(table: pd.DataFrame) -> list[dict[str, Any]]:
     found = []
     for key, group in table.groupby(GROUP, sort=False):
         numbers = group.drop(columns=[c for c in NOT_AVERAGED if c in group]).astype(np.float64)
-        error = numbers.std(ddof=1) / math.sqrt(len(group)) if len(group) > 1 else numbers.mean() * math.nan
         about = dict(zip(GROUP, key, strict=True)) | {"n_seeds": len(group), "seeds": group.seed.tolist()}
-        found.append(about | {"mean": numbers.mean().to_dict(), "standard_error": error.to_dict()})
+        found.append(about | {"mean": numbers.mean().to_dict(), "standard_error": numbers.sem().to_dict()})
     return found
 
 

@@ -22,6 +22,8 @@ def test_gaps_are_joined_by_name_and_missing_where_there_are_none(tmp_path: Path
     found = gaps_of(tmp_path, "id,theirs_ev,gap_ev\n003,1.5,2\n001,,2\nother,9,2\n")
     assert list(found) == ["theirs_ev"]
     np.testing.assert_array_equal(found["theirs_ev"], [np.nan, np.nan, 1.5])
+    by_file = gaps_of(tmp_path, "file,theirs_ev\n003.cif,1.5\n001.cif,\n")
+    np.testing.assert_array_equal(by_file["theirs_ev"], found["theirs_ev"])
 
 
 @pytest.mark.parametrize(

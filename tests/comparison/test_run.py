@@ -23,6 +23,7 @@ from mofgap.comparison.config import MEMORY, ComparisonConfig
 from mofgap.comparison.dataset import read
 from mofgap.comparison.members import members, predictions, tabled
 from mofgap.comparison.prediction import predicted
+from mofgap.comparison.summary import GROUP, _methods
 from mofgap.comparison.training import trained
 from mofgap.configuration import dump
 from mofgap.crystals.dataset import TableError
@@ -326,6 +327,26 @@ def test_what_a_member_says_of_itself_follows_the_configuration(
     assert model.calibration.record is not None and model.calibration.record.n_residuals == 25
     assert {path.name: path.read_bytes() for path in folder.glob("*.safetensors")} == before
     assert (folder / "history.csv").stat().st_mtime_ns == history
+
+
+def test_a_kill_while_a_member_is_described_anew_costs_a_training_and_no_more(
+    finished: Path, tiny_config: ComparisonConfig, tmp_path: Path
+) -> None:
+    run, name = tmp_path / "run", "split/balora-seed0"
+    shutil.copytree(finished, run)
+    (run / "members" / name / "config.json").unlink()
+    config = replace(tiny_config, data=replace(tiny_config.data, citation="someone"))
+    stages.train(config, run, name)
+    assert load_model(run / "members" / name, "cpu").about.citation == "someone"
+
+
+def test_a_standard_error_is_of_the_seeds_that_have_the_number() -> None:
+    table = pd.DataFrame(
+        {"split": "s", "seed": [0, 1, 2], "nll": [1.0, 2.0, math.nan], "mae_ev": [1.0, 2.0, 3.0]}
+    )
+    table = table.assign(**dict.fromkeys(set(GROUP) - {"split"}, ""))
+    (entry,) = _methods(table)
+    assert entry["standard_error"] == {"nll": pytest.approx(0.5), "mae_ev": pytest.approx(3**-0.5)}
 
 
 def test_another_seed_calibrates_its_split_anew_and_no_other(

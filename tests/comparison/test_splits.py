@@ -43,6 +43,14 @@ def test_a_grouped_split_tests_as_many_rows_as_it_is_told_to() -> None:
     assert (part == "val").sum() == (frame.split == "val").sum()
 
 
+def test_a_structure_without_a_group_is_one_of_its_own() -> None:
+    frame = table(60, 0)
+    frame.loc[::2, "group"] = None
+    part = assign(frame, SplitConfig("grouped"), 0)
+    assert part.value_counts().to_dict() == frame.split.value_counts().to_dict()
+    assert set(part[::2]) == {"train", "val", "test"}
+
+
 def test_only_a_grouped_split_is_told_how_much_to_test() -> None:
     with pytest.raises(ConfigurationError, match="n_test goes with kind: grouped"):
         SplitConfig("column", n_test=30)
