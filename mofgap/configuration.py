@@ -131,7 +131,10 @@ def overridden(values: Any, overrides: Iterable[str]) -> dict[str, Any]:
     values = {} if values is None else values
     if not isinstance(values, Mapping):
         raise ConfigurationError(f"expected keys with values, got {_shown(values)}")
-    result: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    try:
+        result: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    except (TypeError, ValueError) as error:  # a list for a key, or a value within itself
+        raise ConfigurationError(f"not to be read: {error}") from error
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():

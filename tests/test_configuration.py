@@ -139,6 +139,8 @@ def test_a_file_with_overrides(tmp_path: Path) -> None:
         ("name: x\nname: y", [], 'line 2, column 1: found duplicate key "name"'),
         ("name: [x", [], "line 1, column 9: "),
         ("- a", [], "expected keys with values, got ['a']"),
+        ("? [a, b]\n: 1", [], "not to be read: "),
+        ("name: &a [*a]", [], "not to be read: "),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, text: str, overrides: list[str], message: str) -> None:

@@ -33,7 +33,7 @@ def read_ase(path: Path, max_atoms: int, id_name: str | None = None) -> Records:
     """
     from ase.io.formats import UnknownFileTypeError
 
-    rows = _database_rows(path) if path.suffix in DATABASES else _frames(path)
+    rows = _database_rows(path) if path.suffix.lower() in DATABASES else _frames(path)
     place, names = 0, dict[str, None]()
     try:
         for atoms, values, unique_id in rows:

@@ -23,7 +23,7 @@ class Format(StrEnum):
     ase = "ase"
 
 
-_CIF_ENDINGS = (".cif", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
+_CIF_ENDINGS = (".cif", ".cif.gz", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 _JSON_ENDINGS = (".json", ".json.gz", ".json.bz2", ".json.xz", ".json.zip")
 _ASE_ENDINGS = (".db", ".xyz", ".extxyz", ".traj")
 

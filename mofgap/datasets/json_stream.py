@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from mofgap.datasets.zip_archive import open_zip
+
 _AFTER = frozenset(" \t\r\n,]}:")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _PIECE = 1 << 20
@@ -36,15 +38,15 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         JsonError: A zip archive holds none or several; what is packed is damaged, then or while it is read.
     """
     try:
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
+        if path.suffix.lower() == ".zip":
+            with open_zip(path) as archive:
                 names = [name for name in archive.namelist() if name.lower().endswith(".json")]
                 if len(names) != 1:
                     raise JsonError(f"the archive holds {len(names)} JSON files, not one")
                 with archive.open(names[0]) as file:
                     yield file  # type: ignore[misc]
         else:
-            with _OPENERS.get(path.suffix, open)(path, "rb") as file:
+            with _OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
                 yield file
     except (EOFError, OSError, lzma.LZMAError, zipfile.BadZipFile, zlib.error) as error:
         if getattr(error, "errno", None) is not None:  # of the file system

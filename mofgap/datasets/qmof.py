@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from mofgap.datasets.cif_records import read_cifs
 from mofgap.datasets.json_stream import JsonError, JsonStream
 from mofgap.datasets.label_table import LabelTable, labels_of_csv, labels_of_rows
 from mofgap.datasets.record import DatasetError, Record, Records, flattened, from_dictionary
+from mofgap.datasets.zip_archive import open_zip
 
 ID = "qmof_id"
 STRUCTURES, CIFS, LABELS = "qmof_structure_data.json", "relaxed_structures", ("qmof.csv", "qmof.json")
@@ -81,15 +83,17 @@ def opened(path: Path) -> Iterator[Vault]:
             vault = Vault(str(path), folder=path) if path.is_dir() else _archive(path, stack)
             inner = vault.find("qmof_database.zip")
             if inner and not any(vault.find(name) for name in LABELS):
-                archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(vault.open(inner))))
+                archive = stack.enter_context(open_zip(stack.enter_context(vault.open(inner))))
                 vault = Vault(f"{path}:{inner}", archive=archive)
             yield vault
-        except (zipfile.BadZipFile, EOFError) as error:
-            raise DatasetError(f"{path}: the archive is damaged ({error}); fetch it again") from error
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise DatasetError(
+                f"{path}: the archive is damaged, or cannot be read ({error}); fetch it again, or unpack it"
+            ) from error
 
 
 def _archive(path: Path, stack: ExitStack) -> Vault:
-    return Vault(str(path), archive=stack.enter_context(zipfile.ZipFile(path)))
+    return Vault(str(path), archive=stack.enter_context(open_zip(path)))
 
 
 def is_qmof(path: Path) -> bool:
@@ -136,7 +140,7 @@ def read_structures(path: Path, max_atoms: int) -> Records:
             with vault.open(name) as file:
                 yield from _from_json(file, f"{vault.label}:{name}", max_atoms)
         elif name := vault.find(f"{CIFS}.zip"):
-            with vault.open(name) as file, zipfile.ZipFile(file) as archive:
+            with vault.open(name) as file, open_zip(file) as archive:
                 yield from _from_cifs(archive, f"{vault.label}:{name}", max_atoms)
         elif vault.folder is not None and (name := vault.find(CIFS)):
             yield from read_cifs(vault.folder / name, max_atoms)

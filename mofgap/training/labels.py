@@ -161,7 +161,9 @@ def _join(path: Path, cifs: Path, disorder: Disorder, max_atoms: int) -> tuple[p
         why = "".join(f"\n{line}" for line in skipped[:N_SHOWN])
         raise TableError(f"no label of {path} belongs to a CIF of {cifs}: they are joined by file name{why}")
     structures = pd.DataFrame(list(rows.values()))
-    return labels.drop(columns=["n_atoms"], errors="ignore").merge(structures, on="structure_id"), skipped
+    return labels.drop(columns=list(structures.columns.drop("structure_id")), errors="ignore").merge(
+        structures, on="structure_id"
+    ), skipped
 
 
 def _wrong(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coords: Any) -> str:

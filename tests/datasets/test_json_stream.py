@@ -96,3 +96,30 @@ def test_an_archive_of_two_is_refused(tmp_path: Path) -> None:
         archive.writestr("b.json", "[]")
     with pytest.raises(JsonError, match="2 JSON files"), opened(tmp_path / "a.zip"):
         pass
+
+
+@pytest.mark.parametrize("ending", [".JSON.GZ", ".Json.Zip"])
+def test_endings_in_capitals_say_the_same(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"x{ending}"
+    if ending.lower().endswith("gz"):
+        path.write_bytes(gzip.compress(b"[1]"))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.json", "[1]")
+    with opened(path) as file:
+        assert list(JsonStream(file).items()) == [1]
+
+
+@pytest.mark.parametrize(("flag", "method", "why"), [(1, 8, "is encrypted"), (0, 9, "is packed by method 9")])
+def test_archives_that_python_does_not_read_are_named(
+    tmp_path: Path, flag: int, method: int, why: str
+) -> None:
+    path = tmp_path / "x.json.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.json", "[1]")
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 8], data[entry + 10] = flag, method
+    path.write_bytes(data)
+    with pytest.raises(JsonError, match=why), opened(path):
+        pass

@@ -55,6 +55,12 @@ def test_labels_are_joined_to_structures_by_file_name(study: Study) -> None:
     assert rows == list(range(30))
 
 
+def test_structures_are_those_of_the_cifs_whatever_the_labels_hold_beside(study: Study) -> None:
+    path, cifs = study(atomic_numbers=["[1 2]"] * 30, n_atoms=[7] * 30, frac_coords=[0] * 30)
+    labels = read_labels(path, cifs, "gap_ev")
+    assert labels.frame.atomic_numbers[3].tolist() == [30, 8, 6, 1]
+
+
 def test_labels_without_a_name_or_a_finite_gap_are_skipped(study: Study) -> None:
     path, cifs = study()
     table = pd.read_csv(path)

@@ -1,0 +1,26 @@
+"""Zip archives of which every member can be read."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import IO
+
+_READ = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA})
+_ENCRYPTED = 1
+
+
+def open_zip(file: Path | IO[bytes]) -> zipfile.ZipFile:
+    """Open an archive.
+
+    Raises:
+        BadZipFile: It is damaged, or a member is encrypted or packed in a way that Python does not read, such
+            as the Deflate64 that Windows takes for large archives; nothing but reading it would tell.
+    """
+    archive = zipfile.ZipFile(file)
+    for info in archive.infolist():
+        if info.flag_bits & _ENCRYPTED:
+            raise zipfile.BadZipFile(f"{info.filename} is encrypted")
+        if info.compress_type not in _READ:
+            raise zipfile.BadZipFile(f"{info.filename} is packed by method {info.compress_type}")
+    return archive
