@@ -15,8 +15,9 @@ from mofgap.report.elements import periodic_table
 from mofgap.report.page import Figure, as_json, drawn, plain, records, render
 from mofgap.report.plots.screening import window_words
 from mofgap.report.screened import Screened, element_counts
-from mofgap.report.structures import Drawing, Key
+from mofgap.report.structures import Drawing
 from mofgap.screening.levels import is_pbe
+from mofgap.screening.reread import Key
 from mofgap.screening.row import warnings_of
 
 Window = tuple[float, float] | None

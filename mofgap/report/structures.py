@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,18 +11,13 @@ import gemmi
 import numpy as np
 
 from mofgap.crystals.bonds import COVALENT_RADII, IS_METAL, bond_ratios, pairs_within
-from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.inputs import InputItem, expand_inputs, is_file, read_input
 from mofgap.report.screened import symbols_of
-from mofgap.screening.row import printable
+from mofgap.screening.reread import Key, read_again
 
 Offset = tuple[int, int, int]
 Node = tuple[int, Offset]
 """An atom of the cell, and the cell it lies in."""
-
-Key = tuple[str, str]
-"""``file`` and ``structure_id`` of a row."""
 
 BOND_RATIO = 1.25
 """Atoms nearer than this many sums of their covalent radii are joined."""
@@ -52,7 +46,7 @@ class Drawing:
     cell: list[list[float]]
 
 
-def drawings_of(wanted: dict[Key, tuple[str, int]], folders: Iterable[Path]) -> dict[Key, Drawing]:
+def drawings_of(wanted: dict[Key, tuple[str, int]], folders: Sequence[Path]) -> dict[Key, Drawing]:
     """Drawings, as the model read them, of those rows whose files are still there and unchanged.
 
     Args:
@@ -60,16 +54,9 @@ def drawings_of(wanted: dict[Key, tuple[str, int]], folders: Iterable[Path]) -> 
         folders: Where relative names count from; the first that has the file is taken.
     """
     found: dict[Key, Drawing] = {}
-    places = list(folders)
-    for file in dict.fromkeys(file for file, _ in wanted):
-        item = next(_locate(file, places), None)
-        if item is None:
-            continue
-        # The rows passed a limit already, which counts atoms that the reader then merges or leaves out.
-        for entry in read_input(item, disorder="majority", max_atoms=sys.maxsize):
-            key = file, printable(entry.structure_id)
-            if isinstance(entry, Crystal) and key in wanted and _is_same(entry, *wanted[key]):
-                found[key] = draw(entry)
+    for key, entry in read_again((file for file, _ in wanted), "majority", folders):
+        if isinstance(entry, Crystal) and key in wanted and _is_same(entry, *wanted[key]):
+            found[key] = draw(entry)
     return found
 
 
@@ -136,17 +123,3 @@ def _offset(values: Iterable[float]) -> Offset:
 def _is_same(crystal: Crystal, formula: str, n_atoms: int) -> bool:
     symbols = {gemmi.Element(int(number)).name for number in set(crystal.atomic_numbers.tolist())}
     return crystal.n_atoms == n_atoms and symbols == set(symbols_of(formula))
-
-
-def _locate(file: str, folders: list[Path]) -> Iterator[InputItem]:
-    """The input of this name: a plain file, or a member of an archive."""
-    for folder in folders:
-        path = folder / file
-        if is_file(path):
-            yield InputItem(file, str(path))
-        for place in (i for i, character in enumerate(file) if character == ":"):
-            if is_file(archive := folder / file[:place]):
-                for item in expand_inputs([archive]):
-                    member = item.source.removeprefix(f"{archive}:")
-                    if not isinstance(item, ReadFailure) and printable(member) == file[place + 1 :]:
-                        yield item

@@ -1,0 +1,50 @@
+"""The structures of a table, read again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mofgap.crystals.cif import Entry
+from mofgap.crystals.disorder import Disorder
+from mofgap.crystals.inputs import InputItem, expand_inputs, is_file, read_input
+from mofgap.screening.row import printable
+
+Key = tuple[str, str]
+"""``file`` and ``structure_id`` of a row."""
+
+
+def read_again(
+    files: Iterable[str], disorder: Disorder, folders: Sequence[Path] = (Path(),)
+) -> Iterator[tuple[Key, Entry]]:
+    """What the files of a table hold by now, by the names that a row has of it; nothing of one that is gone.
+
+    Args:
+        files: Of the column ``file``: plain files come first, then archives, each opened once.
+        disorder: What to do about partial occupancies.
+        folders: Where relative names count from; the first that has the file is taken.
+    """
+    for item in _locate(files, folders):
+        # The rows passed a limit already, which counts atoms that the reader then merges or leaves out.
+        for entry in read_input(item, disorder=disorder, max_atoms=sys.maxsize):
+            yield (item.source, printable(entry.structure_id)), entry
+
+
+def _locate(files: Iterable[str], folders: Sequence[Path]) -> Iterator[InputItem]:
+    """The inputs of these names, which are either a file's or ``archive.zip:member``."""
+    archives: dict[tuple[Path, str], set[str]] = {}
+    for file in sorted(set(files)):
+        heads = [file, *(file[:place] for place, character in enumerate(file) if character == ":")]
+        found = ((folder / head, head) for folder in folders for head in heads if is_file(folder / head))
+        path, head = next(found, (None, ""))
+        if path is not None and head == file:
+            yield InputItem(file, str(path))
+        elif path is not None:
+            archives.setdefault((path, head), set()).add(file)
+    for (path, head), members in archives.items():
+        for item in expand_inputs([path]):
+            name = printable(head + item.source.removeprefix(str(path)))
+            if isinstance(item, InputItem) and name in members:
+                yield replace(item, source=name)
