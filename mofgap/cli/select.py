@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,6 +10,7 @@ import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import Disorder, checked_window
+from mofgap.cli.skipped import tell_skipped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,8 +100,8 @@ def select(
 
     if write_inputs is not None and output is None:
         output = Path("selection")
-    if output is not None and output.exists() and not force and (output.is_file() or any(output.iterdir())):
-        raise typer.BadParameter(f"{output} exists; --force writes into it", param_hint="--output")
+    if output is not None and output.exists():
+        _check_output(output, write_inputs, force)
     try:
         frame = read_candidates(candidates)
         predictor = _predictor(model, frame)
@@ -114,6 +116,17 @@ def select(
             _write(output, found, write_inputs)
         except OSError as error:
             fail(f"cannot write {output}: {error.strerror}", NOTHING_DONE)
+
+
+def _check_output(output: Path, inputs: Inputs | None, force: bool) -> None:
+    """Refuse a folder whose files would be taken for this selection's, or be lost."""
+    names = [] if output.is_file() else sorted(path.name for path in output.iterdir())
+    if output.is_file() or (names and not force):
+        raise typer.BadParameter(f"{output} exists; --force writes into a folder", param_hint="--output")
+    earlier = next((name for name in names if re.match(r"\d+_", name)), None)
+    if inputs is not None and earlier is not None:
+        what = f"{output} holds inputs of an earlier selection ({earlier} ...)"
+        raise typer.BadParameter(f"{what}; remove them, or name another folder", param_hint="--output")
 
 
 def _predictor(model: str | None, frame: pd.DataFrame) -> GapPredictor:
@@ -132,8 +145,7 @@ def _predictor(model: str | None, frame: pd.DataFrame) -> GapPredictor:
 
 
 def _show(found: Selection, budget: int) -> None:
-    for line in found.skipped:
-        typer.echo(f"skipped: {line}", err=True)
+    tell_skipped(found.skipped)
     table = found.table[list(SHOWN)]
     typer.echo(table.to_csv(sep="\t", index=False, float_format="%.4g", lineterminator="\n"), nl=False)
     if len(table) < budget:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +12,9 @@ from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.graph import crystal_graph
-from mofgap.crystals.inputs import InputItem, expand_inputs, is_file, read_input
 from mofgap.gap.predictor import GapPredictor
 from mofgap.screening.prediction import reduced_formula
-from mofgap.screening.row import printable
+from mofgap.screening.reread import Key, read_again
 from mofgap.selection.candidates import CandidateError, Goal, quality
 from mofgap.selection.diverse import Pick, choose
 from mofgap.uncertainty.novelty import NoveltyIndex
@@ -25,7 +22,8 @@ from mofgap.uncertainty.novelty import NoveltyIndex
 Floats = npt.NDArray[np.float64]
 
 SHORTLIST = 10
-"""So many of the best candidates are read again and compared for each structure of the budget."""
+"""So many of the best candidates are read again and compared for each structure of the budget; where these do
+not fill it, the next ones too."""
 
 SHORTEST_LIST = 200
 """At least so many are, if there are."""
@@ -64,21 +62,35 @@ def select(
     Raises:
         CandidateError: None of the structures can be read again.
     """
-    worth = quality(frame, goal)
+    frame = frame.assign(quality=quality(frame, goal)).reset_index(drop=True)
+    order = np.argsort(-frame.quality.to_numpy(), kind="stable")
     n_short = max(SHORTLIST * budget, SHORTEST_LIST)
-    best = np.sort(np.argsort(-worth, kind="stable")[:n_short])
-    short = frame.iloc[best].assign(quality=worth[best]).reset_index(drop=True)
-    crystals, skipped = _read_again(short, disorder)
+    order = order[: max(n_short, np.count_nonzero(frame.quality))]  # nothing of quality 0 is chosen
+    crystals: dict[int, Crystal] = {}
+    features: dict[int, Floats] = {}
+    skipped: list[str] = []
+    picks: list[Pick] = []
+    while len(picks) < budget and len(order):
+        found, lost = _read_again(frame.loc[np.sort(order[:n_short])], disorder)
+        crystals |= found
+        features |= {row: _features(crystal, predictor) for row, crystal in found.items()}
+        skipped += lost
+        rows = sorted(crystals)
+        if rows:
+            points = whitened([features[row] for row in rows], predictor.novelty)
+            worth = frame.quality.to_numpy()[rows]
+            picks = choose(worth, points, likeness_length(predictor.novelty), budget)
+        order, n_short = order[n_short:], 2 * n_short  # a table of copies is gone through in few steps
     if not crystals:
         raise CandidateError(f"none of the structures can be read again; {skipped[0]}")
-    rows = sorted(crystals)
-    graphs = (crystal_graph(crystals[row], predictor.model.graph_config) for row in rows)
-    features = [
-        predictor.model.frozen_features(graph.to(predictor.device)).cpu().numpy()[0] for graph in graphs
-    ]
-    points = whitened(np.stack(features), predictor.novelty)
-    picks = choose(short.quality.to_numpy()[rows], points, likeness_length(predictor.novelty), budget)
-    return Selection(_table(short, rows, picks), tuple(crystals[rows[p.index]] for p in picks), skipped)
+    chosen = [rows[pick.index] for pick in picks]
+    return Selection(_table(frame, chosen, picks), tuple(crystals[row] for row in chosen), tuple(skipped))
+
+
+def _features(crystal: Crystal, predictor: GapPredictor) -> Floats:
+    graph = crystal_graph(crystal, predictor.model.graph_config)
+    found = predictor.model.frozen_features(graph.to(predictor.device)).cpu().numpy()[0]
+    return np.asarray(found, dtype=np.float64)
 
 
 def whitened(features: npt.ArrayLike, index: NoveltyIndex) -> Floats:
@@ -92,56 +104,38 @@ def likeness_length(index: NoveltyIndex) -> float:
     return max(float(np.median(index.quantiles)) / 2, 1e-6)
 
 
-def _table(short: pd.DataFrame, rows: list[int], picks: list[Pick]) -> pd.DataFrame:
-    chosen = short.iloc[[rows[pick.index] for pick in picks]].reset_index(drop=True)
-    chosen = chosen.assign(distinct=[p.distinct for p in picks], gain=[p.gain for p in picks])
-    chosen.insert(0, "order", range(1, len(chosen) + 1))
-    return chosen.drop(columns=["rank", "reason"], errors="ignore")
+def _table(frame: pd.DataFrame, chosen: list[int], picks: list[Pick]) -> pd.DataFrame:
+    table = frame.iloc[chosen].reset_index(drop=True)
+    table = table.assign(distinct=[p.distinct for p in picks], gain=[p.gain for p in picks])
+    table.insert(0, "order", range(1, len(table) + 1))
+    return table
 
 
-def _read_again(frame: pd.DataFrame, disorder: Disorder) -> tuple[dict[int, Crystal], tuple[str, ...]]:
+def _read_again(frame: pd.DataFrame, disorder: Disorder) -> tuple[dict[int, Crystal], list[str]]:
     """The crystals of a table by row, and why the others are none."""
     names = list(zip(frame.file.astype(str), frame.structure_id.astype(str), strict=True))
-    row_of = {name: row for row, name in enumerate(names)}
-    why = {
-        name: "its name has characters that no table holds; rename it and screen it again"
-        if "\N{REPLACEMENT CHARACTER}" in name[0]
-        else "there is no such file here; run from the folder that was screened from"
-        for name in names
-    }
-    expected = list(zip(frame.formula, frame.n_atoms, strict=True))
+    row_of = dict(zip(names, frame.index, strict=True))
+    expected = dict(zip(names, zip(frame.formula, frame.n_atoms, strict=True), strict=True))
+    why: dict[Key, str] = {}
     found: dict[int, Crystal] = {}
-    for item in _locate({file for file, _ in names}):
-        # The rows passed a limit already, which counts atoms that the reader then merges or leaves out.
-        for entry in read_input(item, disorder=disorder, max_atoms=sys.maxsize):
-            name = printable(item.source), printable(entry.structure_id)
-            if name not in row_of:
-                continue
-            if isinstance(entry, ReadFailure):
-                why[name] = entry.reason
-            elif (reduced_formula(entry.atomic_numbers), entry.n_atoms) != expected[row_of[name]]:
-                why[name] = "the file changed since it was screened"
-            else:
-                found[row_of[name]] = entry
-    lost = [name for row, name in enumerate(names) if row not in found]
-    return found, tuple(f"{name[0]} [{name[1]}]: {why[name]}" for name in lost)
+    there: set[str] = set()
+    for name, entry in read_again((file for file, _ in names), disorder):
+        there.add(name[0])
+        if name not in row_of:
+            continue
+        if isinstance(entry, ReadFailure):
+            why[name] = entry.reason
+        elif (reduced_formula(entry.atomic_numbers), entry.n_atoms) != expected[name]:
+            why[name] = "the file changed since it was screened"
+        else:
+            found[row_of[name]] = entry
+    lost = [name for name in names if row_of[name] not in found]
+    return found, [f"{name[0]} [{name[1]}]: {why.get(name) or _why_lost(name[0], there)}" for name in lost]
 
 
-def _locate(names: set[str]) -> Iterator[InputItem]:
-    """The inputs of these names, plain files first, each archive opened once."""
-    archives: dict[str, set[str]] = {}
-    for name in sorted(names):
-        if is_file(name):
-            yield InputItem(name, name)
-        elif archive := _archive_of(name):
-            archives.setdefault(archive, set()).add(name)
-    for archive, members in archives.items():
-        for item in expand_inputs([archive]):
-            if isinstance(item, InputItem) and printable(item.source) in members:
-                yield item
-
-
-def _archive_of(name: str) -> str | None:
-    """The archive of ``archive.zip:member``; None where there is none."""
-    heads = (name[:place] for place, character in enumerate(name) if character == ":")
-    return next((head for head in heads if is_file(head)), None)
+def _why_lost(file: str, there: set[str]) -> str:
+    if file in there:
+        return "the file holds no structure of that name"
+    if "\N{REPLACEMENT CHARACTER}" in file:
+        return "its name has characters that no table holds; rename it and screen it again"
+    return "there is no such file here; run from the folder that was screened from"

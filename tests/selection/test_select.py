@@ -15,6 +15,8 @@ import mofgap
 from mofgap.cli import select as verb
 from mofgap.cli.main import app
 from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.report.screened import read_screened
+from mofgap.selection import select as selection
 from mofgap.selection.candidates import GOALS, CandidateError, read_candidates
 from mofgap.selection.dft import KINDS
 from mofgap.selection.select import likeness_length, select, whitened
@@ -60,6 +62,18 @@ def test_the_budget_takes_the_first_of_them(table: Path, tiny: GapPredictor) -> 
     pd.testing.assert_frame_equal(part.table, whole.table[:3])
 
 
+def test_a_shortlist_of_copies_is_gone_beyond(
+    table: Path, tiny: GapPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = read_candidates(table)
+    whole = select(frame, tiny, "both", 20)
+    monkeypatch.setattr(selection, "SHORTLIST", 0)
+    monkeypatch.setattr(selection, "SHORTEST_LIST", 2)
+    pd.testing.assert_frame_equal(select(frame, tiny, "both", 20).table, whole.table)
+    gone = frame.assign(file=frame.file.where(frame.structure_id == whole.table.structure_id[0], "gone.cif"))
+    assert len(select(gone, tiny, "both", 1).skipped) == 1, "the first two suffice"
+
+
 def test_the_selection_does_not_depend_on_the_order_of_the_table(
     table: Path, tiny: GapPredictor, tmp_path: Path
 ) -> None:
@@ -85,11 +99,13 @@ def test_what_cannot_be_read_again_is_named(table: Path, tiny: GapPredictor) -> 
     frame.loc[frame.structure_id == "s1", "file"] = "gone.cif"
     frame.loc[frame.structure_id == "s2", "formula"] = "CH4"
     frame.loc[frame.structure_id == "s3", "file"] = "odd\ufffd.cif"
+    frame.loc[frame.structure_id == "s4", "structure_id"] = "block"
     found = select(frame, tiny, "explore", 20)
-    assert len(found.table) == 4
+    assert len(found.table) == 3
     assert sorted(line.split("]: ")[1].split(";")[0] for line in found.skipped) == [
         "its name has characters that no table holds",
         "the file changed since it was screened",
+        "the file holds no structure of that name",
         "there is no such file here",
     ]
     with pytest.raises(CandidateError, match="no such file"):
@@ -128,6 +144,21 @@ def test_command_writes_selection_and_inputs(table: Path, model_folder: Path, tm
     assert "'=cmd" in (output / "selection.csv").read_text()
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 2 and "--force" in again.output
+    more = ["--write-inputs", "cif", "--force"]
+    mixed = CliRunner().invoke(app, [*arguments, *more], env={"COLUMNS": "400"})
+    assert mixed.exit_code == 2 and f"earlier selection ({folders[0]} ...); remove them" in mixed.output
+    assert sorted(path.name for path in output.iterdir() if path.is_dir()) == folders
+
+
+def test_a_selection_is_a_table_again(table: Path, model_folder: Path, tmp_path: Path) -> None:
+    arguments = ["--model", str(model_folder), "--budget", "3", "-o"]
+    assert not CliRunner().invoke(app, ["select", str(table), *arguments, str(tmp_path / "a")]).exit_code
+    first = tmp_path / "a" / "selection.csv"
+    done = CliRunner().invoke(app, ["select", str(first), *arguments, str(tmp_path / "b")])
+    assert done.exit_code == 0, done.output
+    names = [pd.read_csv(path).structure_id.tolist() for path in (first, tmp_path / "b" / "selection.csv")]
+    assert names[0] == names[1] and len(names[0]) == 3
+    assert read_screened(first).ranked["rank"].is_monotonic_increasing
 
 
 def test_command_says_what_is_wrong(table: Path, model_folder: Path, tmp_path: Path) -> None:
