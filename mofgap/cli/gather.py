@@ -24,14 +24,10 @@ def gather(
 
     Ranking, window and the rest are those that the shards were made with. Exit codes are those of screen.
     """
-    from mofgap.cli.screening_run import exit_code, say_counts
+    from mofgap.cli.screening_run import caveats, check_output, exit_code, say_counts
     from mofgap.screening.shard import gather as gather_shards
-    from mofgap.screening.table import format_of
 
-    try:
-        format_of(output)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--output") from error
+    check_output(output, output)
     if output.exists() and not force:
         raise typer.BadParameter(f"{output} exists; --force overwrites it", param_hint="--output")
     try:
@@ -42,4 +38,5 @@ def gather(
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
     say_counts(found.rows, f"{len(found.rows)} structures of {len(shards)} shards")
+    caveats(found.rows, found.header["level_of_theory"], found.header["novel"])
     raise typer.Exit(exit_code(found.rows))

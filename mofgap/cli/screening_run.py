@@ -109,7 +109,7 @@ class Run:
         self._show(table, column_names(self.coverage, beside))
         rate = f"{len(rows)} structures in {seconds:.1f} s ({len(rows) / max(seconds, 1e-9):.1f}/s)"
         say_counts(rows, rate)
-        self._caveats(rows, predictor.about.level_of_theory)
+        caveats(rows, predictor.about.level_of_theory, self.novel)
         raise typer.Exit(exit_code(rows))
 
     def _check_output(self) -> None:
@@ -122,17 +122,10 @@ class Run:
             raise typer.BadParameter("contradicts --force", param_hint="--resume")
         if self.output is None or self.target is None:
             return
-        try:
-            format_of(self.output)
-        except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="--output") from error
-        journal = _journal_path(self.target)
-        if not self.output.parent.is_dir():
-            raise typer.BadParameter(f"there is no folder {self.output.parent}", param_hint="--output")
-        if self.target.is_dir():
-            raise typer.BadParameter(f"{self.target} is a folder; name a file", param_hint="--output")
+        check_output(self.output, self.target)
         if self.force:
             return
+        journal = _journal_path(self.target)
         if journal.exists() and not self.resume:
             raise typer.BadParameter(
                 f"{journal} holds an unfinished run: --resume goes on with it, --force starts again",
@@ -254,13 +247,21 @@ class Run:
         elif self.output is None:
             _print_lines("\t".join(columns), (tab_separated(row, len(columns)) for row in table))
 
-    def _caveats(self, rows: list[Row], level_of_theory: str) -> None:
-        """Say on standard error what holds for the whole table."""
-        n_novel = sum(map(is_novel, rows))
-        if n_novel and self.novel == "drop":
-            typer.echo(f"mofgap: {n_novel} novel structures were left out (--novelty drop)", err=True)
-        if is_pbe(level_of_theory) and any(row.gap_ev is not None for row in rows):
-            typer.echo(PBE_CAVEAT, err=True)
+
+def check_output(table: Path, target: Path) -> None:
+    """Refuse a table of no format, and a file that cannot be written.
+
+    Raises:
+        typer.BadParameter: It is one of these.
+    """
+    try:
+        format_of(table)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--output") from error
+    if not target.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {target.parent}", param_hint="--output")
+    if target.is_dir():
+        raise typer.BadParameter(f"{target} is a folder; name a file", param_hint="--output")
 
 
 def _digests(name: str | Path, beside: str | Path | None) -> dict[str, str]:
@@ -312,6 +313,15 @@ def say_counts(rows: list[Row], of_what: str) -> None:
         typer.echo(f"failed: {len(failed) - N_FAILURES_SHOWN} more, see the table", err=True)
     n_ok = len(rows) - doubtful - len(failed)
     typer.echo(f"{n_ok} ok, {doubtful} with warnings, {len(failed)} failed: {of_what}", err=True)
+
+
+def caveats(rows: list[Row], level_of_theory: str, novel: Novel) -> None:
+    """Say on standard error what holds for the whole table."""
+    n_novel = sum(map(is_novel, rows))
+    if n_novel and novel == "drop":
+        typer.echo(f"mofgap: {n_novel} novel structures were left out (--novelty drop)", err=True)
+    if is_pbe(level_of_theory) and any(row.gap_ev is not None for row in rows):
+        typer.echo(PBE_CAVEAT, err=True)
 
 
 def exit_code(rows: list[Row]) -> int:

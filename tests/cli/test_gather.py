@@ -10,13 +10,14 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from mofgap.cli.main import app
+from mofgap.cli.screening_run import PBE_CAVEAT
 
 WriteCifs = Callable[[Path, int], list[Path]]
 OPTIONS = ["--window", "1.8", "3.0", "--top", "4", "--novelty", "last"]
 
 
 def mofgap(*arguments: object) -> Result:
-    return CliRunner().invoke(app, list(map(str, arguments)))
+    return CliRunner(env={"COLUMNS": "400"}).invoke(app, list(map(str, arguments)))
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,26 @@ def test_sharded_is_unsharded_bit_for_bit(
     assert found.exit_code == done.exit_code == 3
     assert gathered.read_bytes() == whole.read_bytes()
     assert "10 structures" in found.output.replace(" of ", " ") and "3 failed" in found.output
+    assert PBE_CAVEAT in done.output and PBE_CAVEAT in found.output
+
+
+def test_novel_structures_that_were_dropped_are_counted(
+    tmp_path: Path, cifs: Path, model_folder: Path
+) -> None:
+    (tmp_path / "co.cif").write_text((cifs / "s0.cif").read_text().replace("Zn", "Co"))
+    arguments = ["screen", tmp_path, "--model", model_folder, "--novelty", "drop", "-o", tmp_path / "t.csv"]
+    done = mofgap(*arguments)
+    mofgap(*arguments, "--shard", "1/1")
+    found = mofgap("gather", *tmp_path.glob("*.jsonl"), "-o", tmp_path / "t.csv", "--force")
+    (said,) = (line for line in done.output.splitlines() if "left out (--novelty drop)" in line)
+    assert said in found.output.splitlines()
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    for name, words in {"no-folder/t.csv": "there is no folder", "folder.csv": "is a folder; name"}.items():
+        found = mofgap("gather", tmp_path / "no.jsonl", "-o", tmp_path / name, "--force")
+        assert found.exit_code == 2 and words in found.output
 
 
 @pytest.fixture(scope="module")
