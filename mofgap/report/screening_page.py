@@ -102,7 +102,7 @@ def notes(table: Screened, window: Window) -> list[str]:
 
 def _facts(table: Screened, window: Window, levels: str) -> list[tuple[str, str]]:
     status = table.ranked.status.value_counts()
-    shade = [] if window is None else [("window shaded", window_words(window, "eV"))]
+    shade = [] if window is None else [("window shaded", window_words(window))]
     return [
         ("model", ", ".join(table.values_of("model")) or "unknown"),
         ("level of theory", levels),

@@ -74,17 +74,15 @@ def p_in_window_reliability(
     *,
     df: pd.DataFrame | None = None,
     n_bins: int = 10,
-    unit: str = "eV",
 ) -> Figure:
     """How often structures of a stated probability did lie in the window.
 
     Args:
-        y_true: Reference values, shape (n,), in ``unit``.
+        y_true: Reference values, shape (n,), eV.
         p_in_window: Stated probabilities, shape (n,), or one column for each method.
-        window: Its ends, in ``unit``.
+        window: Its ends, eV.
         df: Where names are looked up.
         n_bins: Bins of equal width; those of no structure are left out.
-        unit: Of references and window.
 
     Raises:
         ValueError: Columns do not fit together, or a probability lies outside 0 to 1.
@@ -94,7 +92,7 @@ def p_in_window_reliability(
     tables = {name: complete(df, y_true=y_true, p_in_window=column) for name, column in methods.items()}
     counts = "; ".join(dict.fromkeys(counted(len(table[0]), n_out) for table, n_out in tables.values()))
     caption = (
-        f"Fraction of structures whose reference lies in {window[0]:g} to {window[1]:g} {unit} against the "
+        f"Fraction of structures whose reference lies in {window[0]:g} to {window[1]:g} eV against the "
         f"mean stated probability, in {n_bins} bins of equal width, {counts}. Bars are 90 % Wilson "
         "intervals; numbers count the structures of a bin."
     )

@@ -38,17 +38,15 @@ def parity(
     y_std: Columns,
     *,
     df: pd.DataFrame | None = None,
-    unit: str = "eV",
     panels: bool = False,
 ) -> Figure:
     """Predictions against references, with error bars of one standard deviation.
 
     Args:
-        y_true: Reference values, shape (n,), in ``unit``.
-        y_pred: Predictions, shape (n,).
-        y_std: Standard deviations, shape (n,).
+        y_true: Reference values, shape (n,), eV.
+        y_pred: Predictions, shape (n,), eV.
+        y_std: Standard deviations, shape (n,), eV.
         df: Where names are looked up.
-        unit: Of all columns.
         panels: Give each method axes of its own, all on the same scales.
 
     Raises:
@@ -66,15 +64,13 @@ def parity(
     margin = 0.06 * (ends[1] - ends[0]) + 0.01 if ends else 0.0
     every = _axes_of(found, caption, panels)
     for each, colour, axes in zip(found, _colours(found), every, strict=False):
-        axes.set(xlabel=f"reference / {unit}", ylabel=f"prediction / {unit}")
+        axes.set(xlabel="reference / eV", ylabel="prediction / eV")
         axes.plot(ends, ends, "--", color=INK, linewidth=1)
         if ends:  # a bar far longer than the others would squeeze the points into a line
             axes.set_ylim(ends[0] - margin, ends[1] + margin)
         if not len(each.true):
             continue
-        score = (
-            f"MAE {metrics.mae(each.true, each.pred):.3f} {unit}, R² {metrics.r2(each.true, each.pred):.2f}"
-        )
+        score = f"MAE {metrics.mae(each.true, each.pred):.3f} eV, R² {metrics.r2(each.true, each.pred):.2f}"
         _points(axes, each.true, each.pred, colour, each.label + score, _is_many(found))
         barred = np.argsort(each.true, kind="stable")[:: max(1, -(-len(each.true) // MAX_BARS))]
         axes.errorbar(
@@ -90,7 +86,6 @@ def error_vs_std(
     y_std: Columns,
     *,
     df: pd.DataFrame | None = None,
-    unit: str = "eV",
     panels: bool = False,
 ) -> Figure:
     """|error| against standard deviation, with Spearman's correlation and what is the most to expect.
@@ -105,8 +100,8 @@ def error_vs_std(
     )
     every = _axes_of(found, caption, panels, share_x=False)
     for each, colour, axes in zip(found, _colours(found), every, strict=False):
-        axes.set(xlabel=f"std / {unit}" if panels else f"standard deviation / {unit}")
-        axes.set(ylabel=f"|error| / {unit}")
+        axes.set(xlabel="std / eV" if panels else "standard deviation / eV")
+        axes.set(ylabel="|error| / eV")
         axes.axline((0, 0), slope=1, linestyle="--", color=INK, linewidth=1)
         if not len(each.true):
             continue
@@ -119,7 +114,7 @@ def error_vs_std(
 
 
 def error_decay_with_uncert(
-    y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataFrame | None = None, unit: str = "eV"
+    y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataFrame | None = None
 ) -> Figure:
     """The mean absolute error that is left when the most uncertain are dropped, with the oracle's line.
 
@@ -132,7 +127,7 @@ def error_decay_with_uncert(
         "random. AUSE is the area between a line and its oracle in units of the error of all."
     )
     axes = new_axes(caption)
-    axes.set(xlabel="dropped / %", ylabel=f"mean absolute error of the rest / {unit}", xlim=(0, 100))
+    axes.set(xlabel="dropped / %", ylabel="mean absolute error of the rest / eV", xlim=(0, 100))
     for i, each in enumerate(found):
         if not len(each.true):
             continue

@@ -37,20 +37,18 @@ def top_intervals(
     window: Window = None,
     n_top: int = 20,
     coverage: str = "90 %",
-    unit: str = "eV",
 ) -> Figure:
     """Gaps of the first rows with their intervals, the first on top, the window shaded.
 
     Args:
         names: Labels, shape (n,).
-        gap: Predicted gaps, shape (n,), in order of rank.
-        lo: Lower ends of the intervals, shape (n,).
-        hi: Upper ends, shape (n,).
+        gap: Predicted gaps, shape (n,), eV, in order of rank.
+        lo: Lower ends of the intervals, shape (n,), eV.
+        hi: Upper ends, shape (n,), eV.
         df: Where names of columns are looked up.
-        window: Its ends.
+        window: Its ends, eV.
         n_top: At most so many rows.
         coverage: Of the intervals, for the caption.
-        unit: Of gaps and ends.
 
     Raises:
         ValueError: Columns do not fit together.
@@ -61,10 +59,10 @@ def top_intervals(
     shown = slice(0, n_top)
     caption = (
         f"The first {len(rows[shown])} of {counted(len(rows), n_out)} in order of rank: predicted gap (dot) "
-        f"and its {coverage.replace(' ', chr(160))} interval (line){_window_note(window, unit)}."
+        f"and its {coverage.replace(' ', chr(160))} interval (line){_window_note(window)}."
     )
     axes = new_axes(caption, _WIDTH_INCH, 1.5 + 0.26 * max(4, len(rows[shown])))
-    axes.set(xlabel=f"gap / {unit}")
+    axes.set(xlabel="gap / eV")
     _shade(axes, window, high[shown])
     if not len(rows):
         say_nothing_to_show(axes)
@@ -82,17 +80,14 @@ def top_intervals(
     return figure_of(axes)
 
 
-def gap_vs_std(
-    gap: Column, std: Column, *, df: pd.DataFrame | None = None, window: Window = None, unit: str = "eV"
-) -> Figure:
+def gap_vs_std(gap: Column, std: Column, *, df: pd.DataFrame | None = None, window: Window = None) -> Figure:
     """Predicted gap against its standard deviation, the window shaded.
 
     Args:
-        gap: Predicted gaps, shape (n,).
-        std: Their standard deviations, shape (n,).
+        gap: Predicted gaps, shape (n,), eV.
+        std: Their standard deviations, shape (n,), eV.
         df: Where names are looked up.
-        window: Its ends.
-        unit: Of all of them.
+        window: Its ends, eV.
 
     Raises:
         ValueError: Columns do not fit together.
@@ -101,10 +96,10 @@ def gap_vs_std(
     (gaps, spreads), n_out = complete(df, gap=gap, std=std)
     caption = (
         f"Calibrated standard deviation against predicted gap, {counted(len(gaps), n_out)}"
-        f"{_window_note(window, unit)}."
+        f"{_window_note(window)}."
     )
     axes = new_axes(caption, _WIDTH_INCH, 3.4)
-    axes.set(xlabel=f"gap / {unit}", ylabel=f"standard deviation / {unit}")
+    axes.set(xlabel="gap / eV", ylabel="standard deviation / eV")
     _shade(axes, window, gaps)
     if len(gaps):
         many = len(gaps) > MAX_VECTOR_POINTS
@@ -117,16 +112,13 @@ def gap_vs_std(
     return figure_of(axes)
 
 
-def gap_histogram(
-    gap: Column, *, df: pd.DataFrame | None = None, window: Window = None, unit: str = "eV"
-) -> Figure:
+def gap_histogram(gap: Column, *, df: pd.DataFrame | None = None, window: Window = None) -> Figure:
     """Distribution of predicted gaps, the window shaded.
 
     Args:
-        gap: Predicted gaps, shape (n,).
+        gap: Predicted gaps, shape (n,), eV.
         df: Where names are looked up.
-        window: Its ends.
-        unit: Of all of them.
+        window: Its ends, eV.
 
     Raises:
         ValueError: The column is not one-dimensional.
@@ -137,9 +129,9 @@ def gap_histogram(
     if window is not None and len(gaps):
         n_inside = int(((window[0] <= gaps) & (gaps <= window[1])).sum())
         inside = f"; {n_inside:,} predictions ({100 * n_inside / len(gaps):.0f} %) lie in it"
-    caption = f"Predicted gaps of {counted(len(gaps), n_out)}{_window_note(window, unit)}{inside}."
+    caption = f"Predicted gaps of {counted(len(gaps), n_out)}{_window_note(window)}{inside}."
     axes = new_axes(caption, _WIDTH_INCH, 3.0)
-    axes.set(xlabel=f"gap / {unit}", ylabel="structures")
+    axes.set(xlabel="gap / eV", ylabel="structures")
     _shade(axes, window, gaps)
     if len(gaps):
         n_bins = int(np.clip(2 * len(gaps) ** (1 / 3), 5, 60))
@@ -151,12 +143,12 @@ def gap_histogram(
     return figure_of(axes)
 
 
-def window_words(window: tuple[float, float], unit: str) -> str:
+def window_words(window: tuple[float, float]) -> str:
     """A window in words, such as ``1.8 to 3 eV``."""
     low, high = window
     if math.isfinite(low):
-        return f"{low:g} to {high:g} {unit}" if math.isfinite(high) else f"from {low:g} {unit} up"
-    return f"up to {high:g} {unit}" if math.isfinite(high) else "all of them"
+        return f"{low:g} to {high:g} eV" if math.isfinite(high) else f"from {low:g} eV up"
+    return f"up to {high:g} eV" if math.isfinite(high) else "all of them"
 
 
 def _shade(axes: Axes, window: Window, values: Floats) -> None:
@@ -171,8 +163,8 @@ def _shade(axes: Axes, window: Window, values: Floats) -> None:
             axes.axvline(end, color=INK, linewidth=0.7, linestyle=":")
 
 
-def _window_note(window: Window, unit: str) -> str:
-    return "" if window is None else f"; the window, {window_words(window, unit)}, is shaded"
+def _window_note(window: Window) -> str:
+    return "" if window is None else f"; the window, {window_words(window)}, is shaded"
 
 
 def _short(name: str) -> str:
