@@ -92,11 +92,17 @@ def notes(table: Screened, window: Window) -> list[str]:
         )
     if len(models := table.values_of("model")) > 1:
         found.append(f"The rows come from several models ({', '.join(models)}); their ranks do not compare.")
+    own = table.window
     if window is None and _has(table, "p_in_window"):
         found.append(
             "The table has probabilities for a window, but does not say which, or several: "
             "--window LO HI shades one."
         )
+    elif window is not None and window != own and _has(table, "p_in_window"):
+        which = (
+            f"{window_words(own)}, the window screened for" if own else "a window that the table does not say"
+        )
+        found.append(f"“In window” is for {which}; shaded is {window_words(window)}.")
     return found
 
 
@@ -123,7 +129,7 @@ def _figures(table: Screened, window: Window) -> list[Figure]:
     if table.coverage:
         intervals = plots.top_intervals(
             "structure_id", "gap_ev", *table.ends, df=table.ranked, window=window, n_top=N_INTERVALS,
-            coverage=f"{table.coverage} %",
+            coverage=f"{table.coverage} %", rank="rank",
         )  # fmt: skip
         found = {"intervals": intervals, **found}
     return [drawn(name, each) for name, each in found.items()]

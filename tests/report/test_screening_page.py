@@ -164,6 +164,11 @@ def test_page_holds_all_rows_and_the_best_as_cards() -> None:
     assert len(rows_of(page)["rank"]) == 20
 
 
+def test_figure_and_table_are_numbered_by_rank() -> None:
+    page = screening_page(screened(to_frame([row(4, "b"), row(3, "a"), row(9, "c")])), "t")
+    assert [page.index(f">{text}<") for text in ("3  a", "4  b", "9  c")]
+
+
 def test_structures_are_carried_with_the_viewer_only_where_there_are_any() -> None:
     table = screened(to_frame(ROWS))
     without = screening_page(table, "t")
@@ -204,6 +209,11 @@ def test_notes() -> None:
     assert any("PBE" in note for note in notes(table, WINDOW))
     assert any("--window" in note for note in notes(table, None))
     assert not any("--window" in note for note in notes(table, WINDOW))
+    own = screened(to_frame([row(1, window_lo_ev=1.8, window_hi_ev=3.0)]))
+    assert not any("In window" in note for note in notes(own, WINDOW))
+    (said,) = (note for note in notes(own, (2.0, float("inf"))) if "In window" in note)
+    assert "is for 1.8 to 3 eV, the window screened for; shaded is from 2 eV up" in said
+    assert any("the table does not say; shaded is 1.8 to 3 eV" in note for note in notes(table, WINDOW))
     mixed = screened(to_frame([row(1), row(2, model="other")]))
     assert any("several models" in note for note in notes(mixed, WINDOW))
 
