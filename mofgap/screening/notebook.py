@@ -208,4 +208,5 @@ def _intervals(table: pd.DataFrame, n_top: int) -> Figure:
     return plots.top_intervals(
         "structure_id", "gap_ev", f"gap_lo{coverage}_ev", f"gap_hi{coverage}_ev",
         df=table[table.status != "failed"], window=window_of(table), n_top=n_top, coverage=f"{coverage} %",
+        rank="rank",
     )  # fmt: skip

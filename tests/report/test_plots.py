@@ -214,6 +214,14 @@ def test_names_are_text_and_not_markup_or_formulas() -> None:
     assert "&lt;script&gt;" in svg and "<script" not in svg and "$\\frac{" in svg and "x" * 40 not in svg
 
 
+def test_intervals_are_numbered_by_rank_where_there_is_one() -> None:
+    df = table(3).assign(rank=pd.array([4, 7, 9], "Int64"))
+    columns = ("name", "gap", "lo", "hi")
+    for rank, numbers in ((None, "123"), ("rank", "479")):
+        axes = plots.top_intervals(*columns, df=df, rank=rank).axes[0]
+        assert [label.get_text()[0] for label in axes.get_yticklabels()] == list(numbers)
+
+
 def test_svg_ids_are_prefixed_and_refer_to_each_other() -> None:
     svg = inline_svg(DRAW["parity"](table(10)), "left")
     ids = re.findall(r'\bid="([^"]*)"', svg)

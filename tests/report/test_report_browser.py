@@ -232,6 +232,21 @@ def test_markup_is_text(browser: Browser) -> None:
     assert MARKUP in browser.run("return document.querySelector('details').textContent")
 
 
+def test_rows_that_were_sorted_otherwise_come_by_rank(port: int, tmp_path: Path) -> None:
+    rows = [
+        Row(None, "bad.cif", "bad", "failed", "no-cell: x"),
+        *(Row(i, f"{i}.cif", f"s{i}", "ok", "", "CHO2Zn", 5, 2.0, 0.4) for i in (2, 3, 1)),
+    ]
+    (tmp_path / "report.html").write_text(screening_page(screened(to_frame(rows)), "t"), encoding="utf-8")
+    session = Browser(port, tmp_path)
+    try:
+        session.open(tmp_path / "report.html")
+        column = "return [...document.querySelectorAll('#table tbody tr')].map(r => r.cells[2].textContent)"
+        assert session.run(column)[:3] == ["s1", "s2", "s3"]
+    finally:
+        session.close()
+
+
 def test_sorts_ten_thousand_rows_within_a_second(browser: Browser) -> None:
     for key in ("gap_ev", "structure_id"):
         seconds = browser.run(

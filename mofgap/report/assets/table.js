@@ -224,5 +224,5 @@
   for (const [event, rows] of [["beforeprint", ON_PAPER], ["afterprint", ON_SCREEN]]) {
     window.addEventListener(event, () => { perPage = rows; draw(); });
   }
-  filter();
+  sort("rank", false);
 })();

@@ -37,6 +37,7 @@ def top_intervals(
     window: Window = None,
     n_top: int = 20,
     coverage: str = "90 %",
+    rank: Column | None = None,
 ) -> Figure:
     """Gaps of the first rows with their intervals, the first on top, the window shaded.
 
@@ -49,13 +50,17 @@ def top_intervals(
         window: Its ends, eV.
         n_top: At most so many rows.
         coverage: Of the intervals, for the caption.
+        rank: Numbers of the rows, shape (n,); their places from 1 by default.
 
     Raises:
         ValueError: Columns do not fit together.
         KeyError: ``df`` has no such column.
     """
     labels = list(map(str, df[names] if isinstance(names, str) and df is not None else np.asarray(names)))
-    (rows, gaps, low, high), n_out = complete(df, row=np.arange(len(labels)), gap=gap, lo=lo, hi=hi)
+    place = np.arange(len(labels))
+    (rows, ranks, gaps, low, high), n_out = complete(
+        df, row=place, rank=place + 1 if rank is None else rank, gap=gap, lo=lo, hi=hi
+    )
     shown = slice(0, n_top)
     caption = (
         f"The first {len(rows[shown])} of {counted(len(rows), n_out)} in order of rank: predicted gap (dot) "
@@ -70,7 +75,10 @@ def top_intervals(
     places = np.arange(len(rows[shown]))
     axes.hlines(places, low[shown], high[shown], color=SERIES[0], linewidth=2, alpha=0.6)
     axes.plot(gaps[shown], places, "o", color=SERIES[0], markersize=5)
-    axes.set_yticks(places, [f"{int(row) + 1}  {_short(labels[int(row)])}" for row in rows[shown]])
+    axes.set_yticks(
+        places,
+        [f"{int(i)}  {_short(labels[int(row)])}" for i, row in zip(ranks[shown], rows[shown], strict=True)],
+    )
     for label in axes.get_yticklabels():
         label.set_parse_math(False)  # a dollar sign in a file name is a dollar sign
         label.set_fontsize(8.5)
