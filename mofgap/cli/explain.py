@@ -102,5 +102,5 @@ def _write(paths: dict[str, Path], crystal: Crystal, found: Attribution, predict
     atom_table(crystal, found).to_csv(paths[".csv"], index=False, float_format="%.6g", lineterminator="\n")
     paths[".xyz"].write_text(extended_xyz(crystal, found, level), encoding="utf-8")
     paths[".cif"].write_text(cif_with_shares(crystal, found, level), encoding="utf-8")
-    caption = f"{crystal.structure_id}: gap {found.gap_ev:.2f} eV, {level}"
+    caption = f"{crystal.structure_id}: gap {max(found.gap_ev, 0.0):.2f} eV, {level}"
     draw(paths[".png"], crystal, found, caption)

@@ -66,8 +66,9 @@ def cif_with_shares(crystal: Crystal, found: Attribution, level_of_theory: str) 
 
 
 def _whole(found: Attribution) -> dict[str, float]:
-    """What the shares are shares of."""
-    whole = {"gap_ev": found.gap_ev, "gap_reference_ev": found.reference_ev}
+    """The gap, and what the shares are shares of: they add up to a gap that may lie below zero."""
+    whole = {"gap_ev": max(found.gap_ev, 0.0), "gap_before_cut_ev": found.gap_ev}
+    whole["gap_reference_ev"] = found.reference_ev
     if "variance_fraction" in shares(found):
         whole["gap_variance_ev2"] = found.variance_ev2
     return whole

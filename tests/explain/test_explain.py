@@ -17,6 +17,7 @@ from mofgap.crystals.write import write_cif
 from mofgap.explain.files import atom_table, cif_with_shares, element_table, extended_xyz
 from mofgap.explain.picture import draw, view
 from mofgap.gap.attribution import Attribution
+from mofgap.gap.folder import read_model, save_model
 
 CRYSTAL = Crystal(
     np.diag([9.0, 6.0, 7.5]),
@@ -60,6 +61,28 @@ def test_cif_comes_back() -> None:
     assert gemmi.cif.as_string(block.find_value("_mofgap_level_of_theory")) == "PBE-D3(BJ), no U"
     assert len(gemmi.make_small_structure_from_block(block).sites) == 5
     assert "nan" not in cif_with_shares(CRYSTAL, NO_DOUBT, "PBE")
+
+
+def test_a_gap_below_zero_is_cut_as_everywhere(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, about, calibration, novelty = read_model(model_folder)
+    model.gap_mean_ev.fill_(-9.0)
+    save_model(tmp_path / "model", model, about, calibration, novelty)
+    (tmp_path / "zn.cif").write_text(write_cif(CRYSTAL))
+    captions: list[str] = []
+    monkeypatch.setattr("mofgap.explain.picture.draw", lambda *given: captions.append(given[-1]))
+    arguments = [str(tmp_path / "zn.cif"), "--model", str(tmp_path / "model"), "-o", str(tmp_path)]
+    done = CliRunner().invoke(app, ["explain", *arguments])
+    assert "gap 0.00 ±" in done.stderr and "gap 0.00 eV" in captions[0]
+    block = gemmi.cif.read(str(tmp_path / "zn-explained.cif")).sole_block()
+    whole, reference = (
+        float(block.find_value(f"_mofgap_gap_{name}_ev")) for name in ("before_cut", "reference")
+    )
+    shares = [float(value) for value in block.find_values("_atom_site_mofgap_gap_share_ev")]
+    assert float(block.find_value("_mofgap_gap_ev")) == 0 and whole < -1
+    assert sum(shares) == pytest.approx(whole - reference, abs=1e-4)
+    assert ase.io.read(tmp_path / "zn-explained.xyz").info["gap_ev"] == 0
 
 
 def test_view_is_along_the_shortest_axis() -> None:
