@@ -140,6 +140,7 @@ def train(
     from mofgap.training.recipe import FEW_LABELS
     from mofgap.training.recipe import train as train_model
 
+    _check_output(output)
     # What few labels need of a model that knows the structures already: a faster rate, a looser posterior.
     usual_rate, usual_weight, few = (1e-3, 0.1, FEW_LABELS) if start_from else (4e-4, 1.0, 0)
     rate = usual_rate if learning_rate is None else learning_rate
@@ -169,6 +170,19 @@ def train(
     write_card(output, table, outcome, config, shlex.join(["mofgap", *sys.argv[1:]]), start)
     typer.echo(_scores(outcome.metrics))
     typer.echo(f"{output}: mofgap screen --model {output} *.cif", err=True)
+
+
+def _check_output(output: Path) -> None:
+    """Refuse a folder of other files, among which those of the model would be lost."""
+    from mofgap.gap.folder import CONFIG
+    from mofgap.training.claim import KEY
+    from mofgap.training.loop import LAST
+
+    begun = (output / CONFIG, output / "training" / KEY, output / "training" / LAST)
+    taken = output.is_file() or (output.is_dir() and any(output.iterdir()))
+    if taken and not any(path.exists() for path in begun):
+        what = f"{output} exists, and is no training"
+        raise typer.BadParameter(f"{what}; name a new folder", param_hint="--output")
 
 
 def _start(

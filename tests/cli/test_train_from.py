@@ -50,6 +50,21 @@ def test_a_model_goes_on_to_another_level_of_theory(study: Path, model_folder: P
     assert missing.exit_code == 1 and "no-such-model" in missing.output
 
 
+def test_a_folder_of_other_files_becomes_no_model(study: Path, model_folder: Path, tmp_path: Path) -> None:
+    before = sorted(study.rglob("*"))
+    arguments = ["train", str(study / "hse.csv"), str(study / "cifs"), "--from", str(model_folder)]
+    for output in (study / "cifs", study / "hse.csv"):
+        done = CliRunner().invoke(app, [*arguments, "--epochs", "0", "-o", str(output)])
+        assert done.exit_code == 2 and "is no training; name a" in done.output
+    assert sorted(study.rglob("*")) == before
+    (tmp_path / "empty").mkdir()
+    options = ["--epochs", "0", "--device", "cpu", "-o", str(tmp_path / "empty")]
+    assert CliRunner().invoke(app, [*arguments, *options]).exit_code == 0
+    (tmp_path / "empty" / "config.json").unlink()  # as where it was killed
+    again = CliRunner().invoke(app, [*arguments, *options, "--resume"])
+    assert again.exit_code == 0, again.output
+
+
 def test_how_cifs_are_read_is_up_to_the_user(study: Path, model_folder: Path, tmp_path: Path) -> None:
     cifs = shutil.copytree(study / "cifs", tmp_path / "cifs")
     shutil.copy(FIXTURES / "partial_occupancy.cif", cifs)
