@@ -13,6 +13,7 @@ from mofgap.cli import options
 from mofgap.cli import screen as verb
 from mofgap.cli.main import app
 from mofgap.crystals.disorder import Disorder
+from mofgap.gap.model import METHODS
 from mofgap.gap.posterior import UNCERTAINTIES
 from mofgap.gap.predictor import BATCH_ATOMS
 from mofgap.screening.settings import Settings
@@ -97,6 +98,7 @@ def test_choices_and_defaults_are_those_of_the_library() -> None:
 
     assert get_args(options.Uncertainty) == UNCERTAINTIES
     assert get_args(options.Disorder) == get_args(Disorder)
+    assert get_args(options.Method) == METHODS
     defaults = {name: p.default for name, p in inspect.signature(verb.screen).parameters.items()}
     assert defaults["batch_atoms"] == BATCH_ATOMS
     for name, value in vars(Settings()).items():
