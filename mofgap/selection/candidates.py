@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mofgap.screening.notebook import windows_of
+from mofgap.screening.row import DECIMALS
 from mofgap.screening.table import read_table
 from mofgap.uncertainty.calibrate import Calibration
 
@@ -70,7 +71,7 @@ def read_candidates(path: Path) -> pd.DataFrame:
 
 
 def with_window(frame: pd.DataFrame, window: tuple[float, float], calibration: Calibration) -> pd.DataFrame:
-    """The candidates with their probability to lie in a window, eV.
+    """The candidates with their probability to lie in a window, eV, in the digits of a table.
 
     Raises:
         ValueError: The window's ends are in the wrong order.
@@ -79,7 +80,7 @@ def with_window(frame: pd.DataFrame, window: tuple[float, float], calibration: C
         frame[name].to_numpy(dtype=np.float64) for name in ("gap_ev", "gap_std_ev", "novelty")
     )
     low, high = (end if np.isfinite(end) else np.nan for end in window)
-    inside = calibration.p_in_window(gap, std, *window, novelty)
+    inside = np.round(calibration.p_in_window(gap, std, *window, novelty), DECIMALS)
     return frame.assign(p_in_window=inside, window_lo_ev=low, window_hi_ev=high)
 
 

@@ -89,6 +89,8 @@ def test_of_several_windows_one_has_to_be_chosen(tmp_path: Path) -> None:
         with pytest.raises(CandidateError, match="several windows"):
             quality(frame, goal)
     assert quality(frame, "explore").all()
+    with pytest.raises(CandidateError, match="no structure has any chance"):
+        quality(with_window(frame, (20.0, 30.0), Calibration.raw()), "window")
     assert quality(with_window(frame, (1.0, 3.0), Calibration.raw()), "window").all()
 
 

@@ -169,6 +169,9 @@ def test_command_says_what_is_wrong(table: Path, model_folder: Path, tmp_path: P
         assert done.exit_code == 1 and message in done.output and "Traceback" not in done.output
     done = CliRunner().invoke(app, ["select", str(table), "--window", "3", "1"])
     assert done.exit_code == 2 and "lower end first" in done.output
+    far = ["select", str(table), "--model", str(model_folder), "--window", "90", "99"]
+    done = CliRunner().invoke(app, [*far, "-o", str(tmp_path / "next")])
+    assert done.exit_code == 1 and "any chance" in done.output and not (tmp_path / "next").exists()
     done = CliRunner().invoke(app, ["select", str(other)])
     assert done.exit_code == 1 and "another, as --model" in done.output
 
