@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from mofgap.comparison.config import ComparisonConfig, DataConfig
-from mofgap.comparison.layout import Layout, read_json, write_json, write_parquet, write_whole
+from mofgap.comparison.layout import Layout, read_json, write_json, write_parquet
 from mofgap.comparison.members import most_trained
 from mofgap.comparison.splits import UNUSED, assign, order
 from mofgap.configuration import digest, to_dict
@@ -23,6 +23,7 @@ from mofgap.crystals.dataset import GraphStore, TableError, cached_store, table_
 from mofgap.crystals.graph import GraphConfig
 from mofgap.gap.memory import N_NEIGHBOURS
 from mofgap.training.labels import Labels, read_labels
+from mofgap.whole_file import whole_file
 
 VERSION = 1
 TABLE, GRAPHS, RECORD = "table.parquet", "graphs.safetensors", "dataset.json"
@@ -129,7 +130,8 @@ def prepare(config: ComparisonConfig, run: Path, graph: GraphConfig) -> Dataset:
         frame = _table(config, labels.frame)
         store = cached_store(frame, graph, config.data.cache)
         (folder / RECORD).unlink(missing_ok=True)  # what is written next is whole with its own record only
-        write_whole(folder / GRAPHS, lambda path: save_file(vars(store), path))
+        with whole_file(folder / GRAPHS) as partial:
+            save_file(vars(store), partial)
         kept = ["structure_id", "gap_ev", "atomic_numbers", "content"]
         kept += [name for name in frame.columns if name.startswith(("part:", "group:"))]
         write_parquet(folder / TABLE, frame[kept])

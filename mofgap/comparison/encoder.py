@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from mofgap.comparison.config import ComparisonConfig, Recipe
 from mofgap.comparison.dataset import Dataset
-from mofgap.comparison.layout import Layout, read_json, write_whole
+from mofgap.comparison.layout import Layout, read_json
 from mofgap.configuration import ConfigurationError, digest
 from mofgap.crystals.graph import GraphConfig
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
@@ -21,6 +20,7 @@ from mofgap.gap.folder import encoder_weights
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS, find_encoder
 from mofgap.training.finetune import frozen_features
+from mofgap.whole_file import whole_file
 
 
 def take(config: ComparisonConfig, run: Path) -> Path:
@@ -37,7 +37,8 @@ def take(config: ComparisonConfig, run: Path) -> Path:
     ):  # the description last: it makes the folder whole
         target = folder / source.name
         if not target.exists() or target.read_bytes() != source.read_bytes():
-            write_whole(target, partial(shutil.copyfile, source))
+            with whole_file(target) as partial:
+                shutil.copyfile(source, partial)
     return folder / WEIGHTS
 
 
@@ -88,5 +89,6 @@ def features(config: ComparisonConfig, run: Path, dataset: Dataset, recipe: Reci
         model = GapModel(GapModelConfig("lora", encoder_settings=size, target_modules=targets))
         encoder_weights(weights, model)
         found = frozen_features(model.eval(), dataset.store, config.prediction.batch_atoms)
-        write_whole(path, partial(save_file, {"features": found}))
+        with whole_file(path) as partial:
+            save_file({"features": found}, partial)
     return load_file(path)["features"]

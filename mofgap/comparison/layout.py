@@ -1,15 +1,15 @@
-"""Where things lie in a run folder, and files that appear whole or not at all."""
+"""Where things lie in a run folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pandas as pd
+
+from mofgap.whole_file import whole_file
 
 
 @dataclass(frozen=True)
@@ -53,21 +53,11 @@ class Layout:
         return self.run / "calibrated" / f"{split}.json"
 
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a neighbour, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
-    try:
-        write(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def write_json(path: Path, content: Any) -> None:
     """Write strict JSON."""
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -81,4 +71,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_parquet(path: Path, frame: pd.DataFrame) -> None:
     """Write a table."""
-    write_whole(path, lambda partial: frame.to_parquet(partial, index=False))
+    with whole_file(path) as partial:
+        frame.to_parquet(partial, index=False)

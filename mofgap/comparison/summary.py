@@ -15,13 +15,14 @@ from mofgap.comparison.arms import Arms
 from mofgap.comparison.config import ComparisonConfig
 from mofgap.comparison.dataset import Dataset, read
 from mofgap.comparison.judgement import pairs, trends, verdicts
-from mofgap.comparison.layout import Layout, read_json, write_json, write_parquet, write_whole
+from mofgap.comparison.layout import Layout, read_json, write_json, write_parquet
 from mofgap.comparison.markdown import markdown
 from mofgap.comparison.members import Prediction, tabled
 from mofgap.comparison.scores import DEFINITIONS, KEYS, SPREADS, scores
 from mofgap.comparison.training import COST
 from mofgap.configuration import digest, to_dict
 from mofgap.crystals.dataset import TableError
+from mofgap.whole_file import whole_file
 
 VERSION = 2
 PREDICTIONS, SCORES, SUMMARY, TABLE = (
@@ -55,8 +56,8 @@ def summarise(config: ComparisonConfig, run: Path) -> None:
     (run / SUMMARY).unlink(missing_ok=True)
     write_parquet(run / PREDICTIONS, found)
     write_parquet(run / SCORES, table)
-    text = markdown(summary)
-    write_whole(run / TABLE, lambda path: path.write_text(text, encoding="utf-8"))
+    with whole_file(run / TABLE) as partial:
+        partial.write_text(markdown(summary), encoding="utf-8")
     write_json(run / SUMMARY, summary)  # last: it makes the outcome whole
 
 

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -27,6 +26,7 @@ from torch_geometric.data import Batch
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import CrystalGraph, GraphConfig, neighbour_table, pack_by_atoms
+from mofgap.whole_file import whole_file
 
 CACHE_VERSION = 1
 ID_COLUMNS = ("structure_id", "qmof_id")
@@ -205,11 +205,9 @@ def cached_store(frame: pd.DataFrame, config: GraphConfig, cache: Path | None) -
         return build_store(table_crystals(frame), config)
     path = cache / f"graphs-{_fingerprint(frame, config)}.safetensors"
     if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
         store = build_store(table_crystals(frame), config)
-        partial = path.with_suffix(f".{uuid4().hex}.partial")
-        save_file(vars(store), partial)
-        partial.replace(path)
+        with whole_file(path) as partial:
+            save_file(vars(store), partial)
     return GraphStore(**load_file(path))
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mofgap.whole_file import whole_file
+
 SUMS = "SHA256SUMS"
 _DESCRIPTIONS = ("config.json", "encoder.json")
 
@@ -55,10 +57,9 @@ def lock_of(path: Path) -> Path:
 
 def write_sums(path: Path, sums: Mapping[str, str]) -> None:
     """Write a table that ``sha256sum -c`` reads; it appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-    partial.write_text(lines, encoding="utf-8", newline="\n")
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(lines, encoding="utf-8", newline="\n")
 
 
 def read_sums(path: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from mofgap.crystals.cif import ReadFailure
 from mofgap.datasets.label_table import LabelTable, identifier, no_column
 from mofgap.datasets.record import DatasetError, Record
 from mofgap.datasets.table import TEXTS, TableWriter
+from mofgap.whole_file import whole_file
 
 _MISSING_TEXTS = {"", "na", "n/a", "nan", "none", "null", "-"}
 
@@ -96,12 +97,13 @@ def write_skipped(path: Path, skipped: Iterable[Skip]) -> None:
     if not rows:
         path.unlink(missing_ok=True)
         return
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+    with (
+        whole_file(path) as partial,
+        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["structure_id", "reason", "source"])
         writer.writerows([skip.structure_id, skip.reason, skip.source] for skip in rows)
-    partial.replace(path)
 
 
 class _Join:

@@ -23,6 +23,7 @@ from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.shipped import shipped_folder
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
+from mofgap.whole_file import whole_file
 
 VERSION = 3
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -79,9 +80,8 @@ def save_model(
         "model": model.config.to_dict(),
         "sha256": {p.relative_to(folder).as_posix(): _sha256(p) for p in _weight_files(folder)},
     }
-    partial = folder / f".{CONFIG}"
-    partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / CONFIG)
+    with whole_file(folder / CONFIG) as partial:
+        partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
 def read_model(folder: Path) -> tuple[GapModel, About, Calibration, NoveltyIndex]:

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from mofgap.report.figure import caption_of, inline_svg
+from mofgap.whole_file import whole_file
 
 _ASSETS = files("mofgap.report") / "assets"
 _LAYOUT = "layout.html"
@@ -66,12 +67,8 @@ def write_page(path: Path, page: str) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with whole_file(path) as partial:
         partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def as_json(content: Any) -> Markup:

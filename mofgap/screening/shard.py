@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from mofgap.screening.rank import rank_rows
 from mofgap.screening.row import Row, plain_values
 from mofgap.screening.table import write_table
+from mofgap.whole_file import whole_file
 
 if TYPE_CHECKING:
     from mofgap.screening.reading import Source
@@ -89,17 +89,12 @@ class Shard:
             header: What decides the table, as plain JSON values.
             inputs: Rows of each input, in order.
         """
-        partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
         whole = {"n_inputs": self.n_inputs, "names_sha256": self._names.hexdigest()}
-        try:
-            with partial.open("w", encoding="ascii", newline="\n") as file:
-                _write(file, {"version": VERSION, "shard": [self.index, self.count], **header})
-                for rows in inputs:
-                    _write(file, [plain_values(row) for row in rows])
-                _write(file, whole)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(path) as partial, partial.open("w", encoding="ascii", newline="\n") as file:
+            _write(file, {"version": VERSION, "shard": [self.index, self.count], **header})
+            for rows in inputs:
+                _write(file, [plain_values(row) for row in rows])
+            _write(file, whole)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ from mofgap.screening.row import (
     column_names,
     text_of,
 )
+from mofgap.whole_file import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,12 +88,8 @@ def write_table(
         OSError: It cannot be written.
     """
     content = FORMATS[format_of(path)](rows, column_names(coverage, beside))
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with whole_file(path) as partial:
         partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_table(path: Path) -> pd.DataFrame:

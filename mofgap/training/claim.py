@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from uuid import uuid4
 
 import pandas as pd
 
 from mofgap.crystals.dataset import table_crystals
 from mofgap.training.loop import LAST, TrainingError
+from mofgap.whole_file import whole_file
 
 KEY = "key.json"
 
@@ -39,10 +39,8 @@ def claim(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
                 "begun with, or choose another folder"
             )
     elif not (folder / LAST).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{uuid4().hex}.partial")
-        partial.write_text(json.dumps(dict(made_of), indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        with whole_file(path) as partial:
+            partial.write_text(json.dumps(dict(made_of), indent=1) + "\n", encoding="utf-8")
 
 
 def structures_digest(frame: pd.DataFrame) -> str:

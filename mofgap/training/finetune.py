@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import lightning as L  # noqa: N812
 import numpy as np
@@ -34,6 +33,7 @@ from mofgap.training.loop import (
     n_steps,
     warmup_cosine,
 )
+from mofgap.whole_file import whole_file
 
 MIN_TRAIN_ROWS = 4
 """Novelty is a mean over three neighbours of a structure among the others."""
@@ -219,9 +219,8 @@ def frozen_features(model: GapModel, store: GraphStore, batch_atoms: int, path: 
     parts = [model.frozen_features(store.batch(pack).to(device)).cpu() for pack in packs]
     features = torch.cat(parts)
     if path is not None:
-        partial = path.with_suffix(f".{uuid4().hex}.partial")
-        save_file({"features": features}, partial)
-        partial.replace(path)
+        with whole_file(path) as partial:
+            save_file({"features": features}, partial)
     return features
 
 

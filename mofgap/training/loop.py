@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
 from mofgap.crystals.dataset import GraphStore, PackedSampler
+from mofgap.whole_file import whole_file
 
 LAST = "last.ckpt"
 METRICS = "metrics.csv"
@@ -76,12 +77,10 @@ class EpochLog(Callback):  # type: ignore[misc]
         seconds = round(time.monotonic() - self.begun, 1)
         place = {"epoch": trainer.current_epoch, "step": trainer.global_step, "seconds": seconds}
         rows.append(place | logged)
-        partial = self.path.with_suffix(".partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with whole_file(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
             writer.writeheader()
             writer.writerows(rows)
-        partial.replace(self.path)
 
 
 class Kept(ModelCheckpoint):  # type: ignore[misc]

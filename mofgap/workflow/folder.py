@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mofgap.comparison.layout import read_json, write_json, write_whole
+from mofgap.comparison.layout import read_json, write_json
 from mofgap.configuration import dump, load
+from mofgap.whole_file import whole_file
 from mofgap.workflow.config import RunConfig
 
 CONFIG, MANIFEST = "config.yaml", "manifest.json"
@@ -47,7 +48,8 @@ class RunFolder:
         """Write the resolved configuration, unless it is there already."""
         path, text = self.path / CONFIG, dump(config)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+            with whole_file(path) as partial:
+                partial.write_text(text, encoding="utf-8")
 
     def log(self, stage: str) -> Path:
         """What a stage said."""

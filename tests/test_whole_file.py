@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mofgap.whole_file import whole_file
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "table.csv"
+    with whole_file(path) as partial:
+        partial.write_text("first")
+        assert not path.exists()
+    with pytest.raises(OSError, match="full"), whole_file(path) as partial:
+        partial.write_text("second, half")
+        raise OSError("the disk is full")
+    assert path.read_text() == "first" and list(path.parent.iterdir()) == [path]
+
+
+def test_two_writers_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    with whole_file(path) as one, whole_file(path) as two:
+        one.write_text("one")
+        two.write_text("two")
+        assert one != two
+    assert path.read_text() == "one"  # which is renamed last
