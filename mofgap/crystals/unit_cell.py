@@ -23,8 +23,9 @@ _SAME_DECIMALS = 4
 IMPOSSIBLE_ANGSTROM = 0.5
 # Volume for each atom, far beyond any framework, that keeps neighbour searches cheap.
 ROOMIEST_ANGSTROM3 = 10_000.0
-# Stated and found compositions may differ by this share of all atoms: formulas are often rounded.
-_COMPOSITION_TOLERANCE = 0.005
+# Stated and found compositions may differ by this share of all atoms where the formula has fractions, which
+# are often rounded; one of whole numbers tells a single atom that is missing.
+_FRACTION_TOLERANCE, _WHOLE_TOLERANCE = 0.005, 1e-6
 
 
 def check_size(n_atoms: int, max_atoms: int) -> None:
@@ -170,7 +171,8 @@ def _composition(atomic_numbers: NDArray[np.int64], formula: dict[int, float]) -
     stated[list(formula)] = list(formula.values())
     found = np.bincount(atomic_numbers, minlength=119).astype(float)
     gap = np.abs(stated / max(stated.sum(), 1e-9) - found / found.sum())
-    if gap.max() <= _COMPOSITION_TOLERANCE:
+    whole = all(count == round(count) for count in formula.values())
+    if gap.max() <= (_WHOLE_TOLERANCE if whole else _FRACTION_TOLERANCE):
         return []
     shared = [n for n in range(119) if stated[n] and found[n]]
     # Scaled to the heaviest element both have, so that the reader sees which counts differ.

@@ -180,6 +180,18 @@ def test_a_whole_cell_beside_its_operators_is_merged_before_pairs_are_sought(mon
     assert crystal.warnings[-1].startswith("duplicate-sites: 24 atoms")
 
 
+@pytest.mark.parametrize(
+    ("formula", "told"), [("C99 H101", False), ("C99 H102", True), ("C99 H101.6", False)]
+)
+def test_one_atom_in_two_hundred_is_missed_by_a_formula_of_whole_numbers(formula, told):
+    rows = "".join(f"{'CH'[i % 2]}{i} {(i % 6) / 6} {(i // 6 % 6) / 6} {(i // 36) / 6}\n" for i in range(198))
+    rows += "H198 .5 .5 .95\nH199 .5 .9 .95\n"
+    sites = "loop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
+    cell = SITES.split("loop_")[0].replace(" 9\n", " 18\n")
+    (crystal,) = read_cif(f"{cell}_chemical_formula_sum '{formula}'\n{sites}{rows}")
+    assert any(text.startswith("composition: ") for text in crystal.warnings) == told
+
+
 def test_blocks_of_one_name_are_told_apart():
     both = read_cif(GOOD + GOOD)
     assert [entry.structure_id for entry in both] == ["good", "good-2"]
