@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 # Single-bond covalent radii in angstrom by atomic number (Cordero et al., Dalton Trans. 2832, 2008).
 COVALENT_RADII = np.array([0.0] + [gemmi.Element(number).covalent_r for number in range(1, 119)])
 IS_METAL = np.array([False] + [bool(gemmi.Element(number).is_metal) for number in range(1, 119)])
+# Atoms nearer than this many sums of their covalent radii are bonded.
+BOND_RATIO = 1.25
 # The nearest that two hydrogens come that belong to different bonds; angstrom.
 HYDROGEN_CONTACT_ANGSTROM = 1.1
 # Shorter cutoffs make pymatgen's bins so small that it becomes slower; angstrom.

@@ -14,6 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mofgap.crystals.bonds import (
+    BOND_RATIO,
     COVALENT_RADII,
     HYDROGEN_CONTACT_ANGSTROM,
     IS_METAL,
@@ -24,9 +25,8 @@ from mofgap.crystals.bonds import (
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import formula_sum
 
-# Distances over summed covalent radii: a bond is shorter than the second, atoms collide below the first.
+# Distance over summed covalent radii below which atoms collide.
 COLLISION_RATIO = 0.6
-BOND_RATIO = 1.25
 # Length of the sum of the unit vectors along an atom's bonds: 0 if they balance (linear, trigonal,
 # tetrahedral), 1 if one is missing.
 OPEN_VALENCE = 0.75

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.bonds import HYDROGEN_CONTACT_ANGSTROM, Pairs, bond_ratios, pairs_within
+from mofgap.crystals.bonds import BOND_RATIO, HYDROGEN_CONTACT_ANGSTROM, Pairs, bond_ratios, pairs_within
 from mofgap.crystals.sites import CifError, Sites
 
 Disorder = Literal["refuse", "majority"]
@@ -17,7 +17,6 @@ FULL_OCCUPANCY = 0.985
 # Distances over summed covalent radii below which two partial sites exclude each other: C and C nearer than
 # 1.1 angstrom; sites that the file puts in different alternatives already when they would be bonded.
 _EXCLUDES = 0.75
-_BONDED = 1.25
 
 
 def refuse(sites: Sites) -> None:
@@ -92,7 +91,7 @@ def _units(
     hydrogens = (sites.atomic_numbers[pairs.first] == 1) & (sites.atomic_numbers[pairs.second] == 1)
     close = (ratios < _EXCLUDES) | (hydrogens & (pairs.distances < HYDROGEN_CONTACT_ANGSTROM))
     one_group, across = _alternatives(sites, op_index, pairs, close)
-    bonded = ratios < _BONDED
+    bonded = ratios < BOND_RATIO
     joined = pairs.take(one_group & ~across & bonded & ~close)
     links = coo_array((np.ones(len(joined.first)), (joined.first, joined.second)), (len(sites),) * 2)
     unit = connected_components(links, directed=False)[1].tolist()

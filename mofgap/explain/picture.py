@@ -12,14 +12,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mofgap.crystals.bonds import COVALENT_RADII, IS_METAL, bond_ratios, pairs_within
+from mofgap.crystals.bonds import BOND_RATIO, COVALENT_RADII, IS_METAL, bond_ratios, pairs_within
 from mofgap.crystals.crystal import Crystal
 from mofgap.explain.files import shares
 from mofgap.gap.attribution import Attribution
 
 Floats = NDArray[np.float64]
-BOND_RATIO = 1.25
-"""Atoms nearer than this many sums of their covalent radii are joined."""
 
 _POINTS_PER_ANGSTROM = 24.0
 _WIDEST_INCH = 6.0

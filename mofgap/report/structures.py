@@ -10,7 +10,7 @@ from pathlib import Path
 import gemmi
 import numpy as np
 
-from mofgap.crystals.bonds import COVALENT_RADII, IS_METAL, bond_ratios, pairs_within
+from mofgap.crystals.bonds import BOND_RATIO, COVALENT_RADII, IS_METAL, bond_ratios, pairs_within
 from mofgap.crystals.crystal import Crystal
 from mofgap.report.screened import symbols_of
 from mofgap.screening.reread import Key, read_again
@@ -18,9 +18,6 @@ from mofgap.screening.reread import Key, read_again
 Offset = tuple[int, int, int]
 Node = tuple[int, Offset]
 """An atom of the cell, and the cell it lies in."""
-
-BOND_RATIO = 1.25
-"""Atoms nearer than this many sums of their covalent radii are joined."""
 
 MAX_DRAWN = 1500
 """Atoms of a drawing, unless the cell alone has more."""
