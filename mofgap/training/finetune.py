@@ -267,12 +267,7 @@ def finetune(
         model.eval()
         return features
     gaps = torch.tensor(data.gap_ev, dtype=torch.float32)
-    if warm:
-        _follow_line(model, data, config.batch_atoms)
-    else:
-        _normalise(model, gaps[list(data.train)], features[list(data.train)])
-    if config.constant_alpha and model.noise_network is not None:
-        model.noise_network.ignore_features()
+    _set_scales(model, data, gaps, features, config, warm)
     train = loader(data.store, data.train, config.batch_atoms, config.seed)
     val = loader(data.store, data.val, config.batch_atoms, None) if data.val else None
     module = Finetuning(model, features, gaps, config, n_steps(train, config.epochs, compute))
@@ -303,12 +298,20 @@ def _check_labels(data: Labelled, warm: bool) -> None:
         raise TrainingError(f"all {n} training labels are {gap_ev[0]:g} eV: there is nothing to learn")
 
 
-def _normalise(model: GapModel, gap_ev: Tensor, features: Tensor) -> None:
-    """Set the scales of a new model from its training structures."""
-    model.gap_mean_ev.copy_(gap_ev.mean())
-    model.gap_std_ev.copy_(gap_ev.std())
-    if model.noise_network is not None:
-        model.noise_network.fit_scale(features)
+def _set_scales(
+    model: GapModel, data: Labelled, gap_ev: Tensor, features: Tensor, config: FinetuneConfig, warm: bool
+) -> None:
+    """Set the scales of gaps and features from the training structures."""
+    train = list(data.train)
+    if warm:
+        _follow_line(model, data, config.batch_atoms)
+    else:
+        model.gap_mean_ev.copy_(gap_ev[train].mean())
+        model.gap_std_ev.copy_(gap_ev[train].std())
+        if model.noise_network is not None:
+            model.noise_network.fit_scale(features[train])
+    if config.constant_alpha and model.noise_network is not None:
+        model.noise_network.ignore_features()
 
 
 @torch.no_grad()

@@ -252,10 +252,7 @@ def fit(
     check_folder(folder, resume=resume)
     last = folder / LAST
     folder.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and its device list
-    warnings.filterwarnings("ignore", "Checkpoint directory .* not empty")  # it holds files of ours
-    warnings.filterwarnings("ignore", r"`isinstance\(treespec")  # of Lightning, not of its user
-    warnings.filterwarnings("ignore", "You defined a `validation_step`")  # few labels have no val
+    _quieten_lightning()
     own = _callbacks(folder, monitor, patience)
     bar: list[Callback] = [RichProgressBar()] if compute.progress else []
     trainer = L.Trainer(
@@ -275,6 +272,13 @@ def fit(
         raise SystemExit(0)
     _check_finite(folder / METRICS, monitor)
     return last if monitor is None else folder / "best.ckpt"
+
+
+def _quieten_lightning() -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and its device list
+    warnings.filterwarnings("ignore", "Checkpoint directory .* not empty")  # it holds files of ours
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec")  # of Lightning, not of its user
+    warnings.filterwarnings("ignore", "You defined a `validation_step`")  # few labels have no val
 
 
 def _callbacks(folder: Path, monitor: str | None, patience: int | None) -> list[Callback]:

@@ -133,12 +133,7 @@ def pretrain(
     graph = GraphConfig(encoder_config.n_neighbours, encoder_config.cutoff_angstrom)
     store = cached_store(frame, graph, cache)
     positions = {split: np.flatnonzero(frame.split == split).tolist() for split in ("train", "val")}
-    seen = target[store.atom_rows(positions["train"])]
-
-    torch.manual_seed(config.seed)
-    scale = seen.std(0)
-    scale[scale == 0] = 1.0  # a target that never varies is its mean
-    heads = AtomHeads(CrystalTransformer(encoder_config), seen.mean(0), scale)
+    heads = _heads(encoder_config, target[store.atom_rows(positions["train"])], config.seed)
     train = loader(store, positions["train"], config.batch_atoms, config.seed)
     val = loader(store, positions["val"], config.batch_atoms, None)
     module = Pretraining(heads, target, config, n_steps(train, config.epochs, compute))
@@ -157,6 +152,14 @@ def pretrain(
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     described = {"encoder": asdict(encoder_config), "pretraining": asdict(config)}
     return save_encoder(folder, weights, described)
+
+
+def _heads(config: CrystalTransformerConfig, seen: Tensor, seed: int) -> AtomHeads:
+    """An encoder of random weights, with heads scaled to the targets of the training atoms."""
+    torch.manual_seed(seed)
+    scale = seen.std(0)
+    scale[scale == 0] = 1.0  # a target that never varies is its mean
+    return AtomHeads(CrystalTransformer(config), seen.mean(0), scale)
 
 
 def _made_of(frame: pd.DataFrame, target: Tensor) -> dict[str, str]:

@@ -29,6 +29,7 @@ from mofgap.uncertainty.calibrate import Calibration, fit_calibration, quantile_
 from mofgap.uncertainty.conformal import Residuals
 from mofgap.uncertainty.novelty import NoveltyIndex, fit_novelty
 from mofgap.uncertainty.scaling import Scaling
+from mofgap.whole_file import whole_file
 
 MIN_ROWS = 25
 """With fewer validation rows no interval is fitted; the model says that its own are raw."""
@@ -160,11 +161,16 @@ def train(
     calibration, index, scores = _measure(model, labels, data, features, parent, moved, held_out)
     save_model(folder, model, about, calibration, index)
     seconds = sum(seconds_trained(path.parent) for path in work.rglob(METRICS))
-    known = _known(parent, labels) if parent else {}
-    outcome = Outcome(scores, seconds, n_trainable, parent.name if parent else "", known)
-    report = asdict(outcome) | {"training": asdict(config), "n_train": len(data.train)}
-    (folder / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    about_parent = (parent.name, _known(parent, labels)) if parent else ()
+    outcome = Outcome(scores, seconds, n_trainable, *about_parent)
+    _write_metrics(folder / "metrics.json", outcome, config, len(data.train))
     return outcome
+
+
+def _write_metrics(path: Path, outcome: Outcome, config: FinetuneConfig, n_train: int) -> None:
+    report = asdict(outcome) | {"training": asdict(config), "n_train": n_train}
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def _known(parent: Parent, labels: Labels) -> dict[str, int]:
