@@ -167,15 +167,15 @@ class Compute:
             "strategy": self.strategy,
             "precision": self.precision,
             "enable_progress_bar": self.progress,
-            "plugins": [self._environment],
+            "plugins": self._environment,
         }
 
     @property
-    def _environment(self) -> LightningEnvironment | SLURMEnvironment:
+    def _environment(self) -> list[LightningEnvironment | SLURMEnvironment]:
         """Who starts the processes; Lightning's own requeueing mixes checkpoints of different jobs."""
-        if self.processes > 1 and SLURMEnvironment.detect():
-            return SLURMEnvironment(auto_requeue=False)
-        return LightningEnvironment()
+        if self.processes == 1:
+            return [LightningEnvironment()]
+        return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 ANYTHING = Compute()
