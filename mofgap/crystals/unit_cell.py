@@ -17,8 +17,8 @@ from mofgap.crystals.sites import CifError, Sites, check_cell
 
 # The same element twice within this distance is one atom written twice.
 DUPLICATE_ANGSTROM = 0.1
-# Fractional coordinates that agree to so many decimals are less than that apart in any cell.
-_SAME_DECIMALS = 4
+# Sites in the same one of so many parts of each edge are nearer than that in any ordinary cell.
+_SAME_PARTS = 10_000
 # No bond is shorter (H2 has 0.74 angstrom).
 IMPOSSIBLE_ANGSTROM = 0.5
 # Volume for each atom, far beyond any framework, that keeps neighbour searches cheap.
@@ -139,8 +139,11 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, warnings: list[st
     """
     n_written = len(sites)
     # A whole cell written beside its operators has each atom hundreds of times, whose pairs fill gigabytes.
-    places = np.column_stack([sites.atomic_numbers, np.round(sites.frac_coords % 1.0, _SAME_DECIMALS) % 1.0])
-    sites = sites.take(np.sort(np.unique(places, axis=0, return_index=True)[1]))
+    parts = np.rint(sites.frac_coords % 1.0 * _SAME_PARTS).astype(np.int64) % _SAME_PARTS
+    places = np.ravel_multi_index((sites.atomic_numbers, *parts.T), (119, *[_SAME_PARTS] * 3))
+    first = np.unique(places, return_index=True)[1]
+    if len(first) < n_written:
+        sites = sites.take(np.sort(first))
     pairs = pairs_within(cell, sites.frac_coords, IMPOSSIBLE_ANGSTROM)
     numbers = sites.atomic_numbers
     repeated = (numbers[pairs.first] == numbers[pairs.second]) & (pairs.distances < DUPLICATE_ANGSTROM)
@@ -157,7 +160,8 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, warnings: list[st
             f"one of {len(left.first) // 2} such pairs; remove one of each disordered alternative, "
             "or correct the symmetry"
         )
-    sites = sites.take(~gone)
+    if len(drop):
+        sites = sites.take(~gone)
     if len(sites) < n_written:
         warnings.append(f"duplicate-sites: {n_written - len(sites)} atoms written twice were merged")
     return sites
