@@ -18,7 +18,6 @@ bool, int, float, str, Path, Literal, StrEnum, another dataclass, ``X | None``, 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
@@ -34,6 +33,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from mofgap.nearest import hint, nearest
 
 _T = TypeVar("_T")
 _COMMENT_WIDTH = 100
@@ -220,9 +221,7 @@ def _join(path: str, key: Any) -> str:
 
 
 def _unknown(dotted: str, key: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-    return f"{dotted}: unknown key; {hint}"
+    return f"{dotted}: unknown key; {hint(key, known)}"
 
 
 def _is_union(kind: Any) -> bool:
@@ -262,8 +261,8 @@ def _scalar(value: Any, kind: Any, path: str, allowed: Allowed | None) -> Any:
     if choices:
         if value in choices and isinstance(value, bool) == isinstance(choices[choices.index(value)], bool):
             return kind(value) if isinstance(kind, type) else value
-        near = difflib.get_close_matches(str(value), [str(c) for c in choices], n=1, cutoff=0.5)
-        raise ConfigurationError(f"{refusal}; did you mean {near[0]!r}?") if near else refusal
+        near = nearest(value, choices)
+        raise ConfigurationError(f"{refusal}; did you mean {near!r}?") if near else refusal
     if kind is Path and isinstance(value, str | Path) and str(value):
         return Path(value)
     right = isinstance(value, int | float if kind is float else kind) if isinstance(kind, type) else False

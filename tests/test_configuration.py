@@ -77,7 +77,7 @@ def test_values_reach_their_fields() -> None:
     [
         ({"trainig": {}}, "trainig: unknown key; did you mean 'training'?"),
         ({"training": {"epoch": 3}}, "training.epoch: unknown key; did you mean 'epochs'?"),
-        ({"training": {"zzzzz": 3}}, "training.zzzzz: unknown key; known here: epochs, rate, "),
+        ({"training": {"zzzzz": 3}}, "training.zzzzz: unknown key; known: epochs, rate, "),
         ({"training": {"epochs": "many"}}, "training.epochs: expected a whole number, got the text 'many'"),
         ({"training": {"epochs": 2.5}}, "training.epochs: expected a whole number, got the number 2.5"),
         ({"training": {"epochs": True}}, "training.epochs: expected a whole number, got true"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from mofgap.nearest import hint
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,7 @@ class BaLoRAConfig:
         known = [field.name for field in fields(cls)]
         for key in values:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
-                raise ValueError(f"unknown BaLoRA setting {key!r}{hint}")
+                raise ValueError(f"unknown BaLoRA setting {key!r}; {hint(key, known)}")
         if "target_modules" not in values:
             raise ValueError("target_modules is missing: name the linear layers to adapt")
         targets = values["target_modules"]

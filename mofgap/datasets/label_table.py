@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from mofgap.datasets.record import IDENTIFIERS, DatasetError
+from mofgap.nearest import hint
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,16 +124,7 @@ def identifier(value: Any) -> str | None:
 
 def no_column(name: str, known: Iterable[str]) -> str:
     """Words for a name that is not there, with the nearest that is."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(_some(names)) or 'none'}"
-    return f"no column {name!r}; {hint}"
-
-
-def _some(names: list[str]) -> Iterator[str]:
-    yield from names[:20]
-    if len(names) > 20:
-        yield "..."
+    return f"no column {name!r}; {hint(name, known)}"
 
 
 def _id_column(names: Iterable[str], source: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -11,6 +10,7 @@ from typing import Literal
 
 from mofgap.configuration import load, setting
 from mofgap.datasets.record import DatasetError
+from mofgap.nearest import hint
 from mofgap.shipped import shipped_folder
 
 REGISTRY = "datasets.yaml"
@@ -88,9 +88,7 @@ def find_dataset(name: str) -> Dataset:
     """
     known = read_registry()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-        raise DatasetError(f"no dataset {name!r}; {hint}")
+        raise DatasetError(f"no dataset {name!r}; {hint(name, known)}")
     return known[name]
 
 

@@ -6,7 +6,6 @@ loaded. A folder of an older version is upgraded in memory, one version at a tim
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from mofgap.balora import adapted_layers, load_adapters, load_noise_network, save_adapters
 from mofgap.gap.model import GapModel, GapModelConfig
+from mofgap.nearest import hint
 from mofgap.shipped import shipped_folder
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
@@ -166,9 +166,9 @@ def find_model(name: str | Path) -> Path:
     if (shipped / str(name) / CONFIG).exists():
         return shipped / str(name)
     known = sorted(p.parent.name for p in shipped.glob(f"*/{CONFIG}"))
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"shipped: {', '.join(known) or 'none'}"
-    raise ModelError(f"no model {str(name)!r}: neither a model folder nor a shipped model; {hint}")
+    raise ModelError(
+        f"no model {str(name)!r}: neither a model folder nor a shipped model; {hint(name, known)}"
+    )
 
 
 def _plain_weights(model: GapModel) -> dict[str, Tensor]:
@@ -197,9 +197,7 @@ def _known(kind: type, values: Mapping[str, Any], folder: Path) -> Mapping[str, 
     names = [f.name for f in fields(kind)]
     for key in values:
         if key not in names:
-            near = difflib.get_close_matches(key, names, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ModelError(f"{folder / CONFIG}: unknown key {key!r}{hint}")
+            raise ModelError(f"{folder / CONFIG}: unknown key {key!r}; {hint(key, names)}")
     return values
 
 

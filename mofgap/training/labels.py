@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_ro
 from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
 from mofgap.crystals.unit_cell import check_usable
+from mofgap.nearest import hint
 
 SPLITS = ("train", "val", "test")
 LABEL_IDS = ("structure_id", "qmof_id", "file", "name", "id")
@@ -119,9 +119,7 @@ def read_labels(
 
 def _check_column(name: str, frame: pd.DataFrame, path: Path) -> None:
     if name not in frame.columns:
-        near = difflib.get_close_matches(name, frame.columns, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(map(str, frame.columns))}"
-        raise TableError(f"{path}: no column {name!r}{hint}")
+        raise TableError(f"{path}: no column {name!r}; {hint(name, frame.columns)}")
 
 
 def _join(path: Path, cifs: Path, disorder: Disorder, max_atoms: int) -> tuple[pd.DataFrame, list[str]]:

@@ -91,11 +91,11 @@ class TestImport:
         ("arguments", "words"),
         [
             (["nowhere"], "nowhere: no such file or folder, and no dataset 'nowhere'"),
-            (["qmoff"], "did you mean qmof?"),
+            (["qmoff"], "did you mean 'qmof'?"),
             (["CIFS"], "CIFs carry no gaps; give a CSV of labels, or --without-labels"),
             (["CIFS", "--target", "gap"], "CIFs carry no gaps; give a CSV of labels too"),
             (["CIFS", "LABELS"], "name the column of the gap with --target"),
-            (["CIFS", "LABELS", "--target", "gop"], "no column 'gop'; did you mean gap?"),
+            (["CIFS", "LABELS", "--target", "gop"], "no column 'gop'; did you mean 'gap'?"),
             (["CIFS", "LABELS", "--target", "gap=n_atoms"], "column 'n_atoms' would be there twice"),
             (["CIFS", "LABELS", "--target", "gap", "--keep", "nothing"], "no column 'nothing'"),
             (["CIFS", "LABELS", "--target", "gap", "--id", "code"], "no column 'code'"),
@@ -215,7 +215,7 @@ class TestFetch:
     def test_of_an_unknown_name_says_the_nearest(self) -> None:
         done = data("fetch", "qmoff")
         assert done.exit_code == 1
-        assert "did you mean qmof?" in done.stderr
+        assert "did you mean 'qmof'?" in done.stderr
 
 
 class TestVerify:

@@ -263,7 +263,7 @@ class TestJson:
         rows = [{"jid": f"j{i}", "structure": each} for i, each in enumerate(structure_dicts)]
         (tmp_path / "m.json").write_text(json.dumps(rows))
         assert records(tmp_path / "m.json")[0].crystal.structure_id == "j0"
-        with pytest.raises(DatasetError, match=r"m\.json: no column 'jjid'; did you mean jid"):
+        with pytest.raises(DatasetError, match=r"m\.json: no column 'jjid'; did you mean 'jid'"):
             read(tmp_path / "m.json", "jjid")
 
     def test_lists_what_is_no_structure(self, tmp_path: Path, structure_dicts: list[dict[str, Any]]) -> None:

@@ -118,10 +118,10 @@ def test_structures_alone_need_no_labels(tmp_path: Path, crystals: list[Crystal]
 
 def test_a_name_that_no_structure_has_is_an_error(tmp_path: Path, crystals: list[Crystal]) -> None:
     entries = [Record(c, {"band_gap": 1.0}) for c in crystals]
-    with pytest.raises(DatasetError, match="no column 'bandgap'; did you mean band_gap"):
+    with pytest.raises(DatasetError, match="no column 'bandgap'; did you mean 'band_gap'"):
         import_table(entries, None, tmp_path / "t.parquet", {"bandgap": "gap_ev"})
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(DatasetError, match="no column 'hse'; it has band_gap"):
+    with pytest.raises(DatasetError, match="no column 'hse'; known: band_gap"):
         import_table(entries, None, tmp_path / "t.parquet", {"band_gap": "gap_ev", "hse": "hse_ev"})
     assert list(tmp_path.iterdir()) == []
 
@@ -241,7 +241,7 @@ class TestLabelTables:
             ("", "it is empty"),
             ("a,gap_ev\n1,2\n", "no identifier column"),
             ("structure_id;gap_ev\na;1,5\n", "separated by semicolons; save it with commas"),
-            ("structure_id,gap\na,1\n", "no column 'gap_ev'; did you mean gap"),
+            ("structure_id,gap\na,1\n", "no column 'gap_ev'; did you mean 'gap'"),
             ("structure_id,gap_ev,gap_ev\na,1,2\n", "column 'gap_ev' is there more than once"),
         ],
     )

@@ -13,12 +13,12 @@ def test_an_encoder_is_built_from_its_settings() -> None:
 
 
 def test_an_unknown_encoder_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match="did you mean crystal_transformer"):
+    with pytest.raises(ValueError, match="did you mean 'crystal_transformer'"):
         build_encoder("crystal-transfromer", {})
     with pytest.raises(ValueError, match=f"known: {', '.join(ENCODERS)}"):
         build_encoder("zzz", {})
 
 
 def test_an_unknown_setting_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match="'widht'; did you mean width"):
+    with pytest.raises(ValueError, match="'widht'; did you mean 'width'"):
         build_encoder("crystal_transformer", {"widht": 8})

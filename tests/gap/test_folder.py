@@ -113,7 +113,7 @@ def test_a_config_that_was_edited_is_named(folder: Path, change: dict[str, Any])
 def test_an_unknown_key_names_the_nearest(folder: Path) -> None:
     model = read_config(folder)["model"]
     change_config(folder, model=model | {"head_hiden": 3})
-    with pytest.raises(ModelError, match=r"config\.json.*'head_hiden'; did you mean head_hidden"):
+    with pytest.raises(ModelError, match=r"config\.json.*'head_hiden'; did you mean 'head_hidden'"):
         read_model(folder)
 
 
@@ -160,7 +160,7 @@ def test_models_are_found_by_folder_or_by_shipped_name(
     assert find_model(folder) == folder
     monkeypatch.setattr(folders, "shipped_folder", lambda kind: folder.parent)
     assert find_model("tiny") == folder
-    with pytest.raises(ModelError, match=r"no model 'tinny'.*did you mean tiny"):
+    with pytest.raises(ModelError, match=r"no model 'tinny'.*did you mean 'tiny'"):
         find_model("tinny")
-    with pytest.raises(ModelError, match="shipped: tiny"):
+    with pytest.raises(ModelError, match="known: tiny"):
         load_model("zzzz")

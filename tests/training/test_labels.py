@@ -182,9 +182,9 @@ def test_a_column_of_splits_is_kept(study: Study) -> None:
 @pytest.mark.parametrize(
     ("target", "how", "message"),
     [
-        ("gap_eV", {}, "no column 'gap_eV'; did you mean gap_ev"),
-        ("homo", {}, "no column 'homo'; it has name, gap_ev, part"),
-        ("gap_ev", {"split_column": "parts"}, "no column 'parts'; did you mean part"),
+        ("gap_eV", {}, "no column 'gap_eV'; did you mean 'gap_ev'"),
+        ("homo", {}, "no column 'homo'; known: name, gap_ev, part"),
+        ("gap_ev", {"split_column": "parts"}, "no column 'parts'; did you mean 'part'"),
         ("gap_ev", {"split_column": "part"}, "part may be train, val, test, not 'validation'"),
     ],
 )

@@ -1,0 +1,22 @@
+"""The known name that an unknown one was meant for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+SHOWN = 20
+"""Known names shown at most where none is near."""
+
+
+def nearest(name: object, known: Iterable[object]) -> str | None:
+    """The known name most like this one; None where none is much like it."""
+    return next(iter(difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)), None)
+
+
+def hint(name: object, known: Iterable[object]) -> str:
+    """Words that help on after an unknown name: the nearest known one, or else what is known."""
+    names = [str(k) for k in known]
+    if near := nearest(name, names):
+        return f"did you mean {near!r}?"
+    return f"known: {', '.join([*names[:SHOWN], *(['...'] if len(names) > SHOWN else [])]) or 'none'}"
