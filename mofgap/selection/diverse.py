@@ -12,6 +12,9 @@ Floats = npt.NDArray[np.float64]
 COPY = 1e-4
 """An item of which less than this part is left after those chosen before is a copy of them."""
 
+TIE = 1e-9
+"""Gains that differ by less than this part differ by rounding alone."""
+
 
 @dataclass(frozen=True)
 class Pick:
@@ -60,7 +63,7 @@ def choose(quality: Floats, points: Floats, length: float, budget: int) -> list[
     for k in range(len(basis)):
         distinct = np.sqrt(np.maximum(left, 0))
         gain = np.where(left > COPY, quality * distinct, 0)
-        best = int(np.argmax(np.round(gain, 9)))  # what differs by rounding alone is a tie
+        best = int(np.argmax(gain >= gain.max() * (1 - TIE)))
         if gain[best] <= 0:
             break
         picks.append(Pick(best, float(gain[best]), float(distinct[best])))

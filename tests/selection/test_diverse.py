@@ -59,6 +59,11 @@ def test_far_apart_items_come_in_order_of_quality_and_ties_in_their_own() -> Non
     assert [pick.index for pick in picks] == [1, 3, 2, 0]
 
 
+def test_items_of_however_little_worth_are_still_ranked() -> None:
+    picks = choose(np.array([0.0, 1e-14, 3e-12, 2e-12]), 100 * np.arange(4)[:, None], 1.0, 4)
+    assert [pick.index for pick in picks] == [2, 3, 1]
+
+
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="fit together"):
         choose(np.ones(3), np.ones((2, 2)), 1.0, 2)
