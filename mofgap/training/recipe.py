@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -169,8 +170,13 @@ def train(
 
 def _write_metrics(path: Path, outcome: Outcome, config: FinetuneConfig, n_train: int) -> None:
     report = asdict(outcome) | {"training": asdict(config), "n_train": n_train}
+    # JSON has no NaN: what too few structures leave undefined is null.
+    defined = {
+        s: {k: v if math.isfinite(v) else None for k, v in m.items()} for s, m in outcome.metrics.items()
+    }
+    text = json.dumps(report | {"metrics": defined}, indent=2, allow_nan=False) + "\n"
     with whole_file(path) as partial:
-        partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
 
 
 def _known(parent: Parent, labels: Labels) -> dict[str, int]:

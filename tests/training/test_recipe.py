@@ -82,6 +82,19 @@ def test_a_table_becomes_a_model_that_loads(
     assert report["n_trainable"] == outcome.n_trainable > 0
 
 
+def test_what_one_structure_leaves_undefined_is_null(
+    tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
+) -> None:
+    table, folder = tmp_path / "table.parquet", tmp_path / "model"
+    tests = tiny_frame.index[tiny_frame.split == "test"]
+    tiny_frame.drop(tests[1:]).to_parquet(table)
+    run(table, folder, encoder_file, tiny_encoder, "lora", resume=False)
+    text = (folder / "metrics.json").read_text()
+    scores = json.loads(text)["metrics"]["test"]
+    assert "NaN" not in text and scores["n"] == 1
+    assert scores["spearman"] is None and scores["mae_ev"] > 0
+
+
 def test_a_trained_model_is_resumed_or_left_alone(
     tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
 ) -> None:
