@@ -13,6 +13,7 @@ from mofgap.comparison.config import DataConfig
 from mofgap.comparison.dataset import Dataset, Rows
 from mofgap.comparison.passes import Estimates, Source, clock
 from mofgap.comparison.scores import kind
+from mofgap.crystals.cif import without_ending
 from mofgap.crystals.dataset import TableError, reading
 from mofgap.training.labels import LABEL_IDS
 
@@ -74,7 +75,9 @@ def published_gaps(data: DataConfig, ids: Sequence[str], *, needed: bool = True)
     methods = [name for name in table.columns if name.endswith("_ev") and name != data.target]
     if not methods:
         raise TableError(f"{path}: no column of gaps; their names end in _ev")
-    table = table.assign(**{id_column: table[id_column].str.removesuffix(".cif")}).set_index(id_column)
+    table = table.assign(**{id_column: table[id_column].map(without_ending, na_action="ignore")}).set_index(
+        id_column
+    )
     if table.index.has_duplicates:
         raise TableError(f"{path}: {table.index[table.index.duplicated()][0]} is there more than once")
     if needed and not table.index.isin(ids).any():

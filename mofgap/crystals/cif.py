@@ -29,6 +29,7 @@ _ARCHIVE = re.compile(r"^.*?\.(zip|tar|t?(gz|xz|bz2)):", re.IGNORECASE | re.DOTA
 # Names of DDLm dictionaries and mmCIF have a dot where those of the core dictionary have an underscore.
 _DOTTED_NAME = re.compile(r"^([ \t]*_\w+)\.", re.MULTILINE)
 _BLOCK_START = re.compile(r"^[ \t]*data_", re.IGNORECASE | re.MULTILINE)
+_ENDING = re.compile(r"\.cif(\.gz)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,11 @@ def _parse_damaged(text: str) -> list[_Part]:
     except CifError as reason:
         return [_Part(name, reason)] if "_atom_site_" in text.lower() else []
     return [_Part(name, block, (f"lenient-reading: {error}; compare the structure with the file",))]
+
+
+def without_ending(name: str) -> str:
+    """A name without the ending of its file, which tables write or not."""
+    return _ENDING.sub("", name)
 
 
 def stem_of(source: str) -> str:

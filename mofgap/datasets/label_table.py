@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from mofgap.crystals.cif import without_ending
 from mofgap.datasets.record import IDENTIFIERS, DatasetError
 from mofgap.nearest import hint
 
@@ -119,7 +120,7 @@ def labels_of_rows(
 def identifier(value: Any) -> str | None:
     """An identifier as it is compared: a name without the ending of its file."""
     text = "" if value is None else str(value).strip()
-    return text.removesuffix(".cif") or None
+    return without_ending(text) or None
 
 
 def no_column(name: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mofgap.crystals.cif import MAX_ATOMS, ReadFailure, stem_of
+from mofgap.crystals.cif import MAX_ATOMS, ReadFailure, stem_of, without_ending
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_row, read_table, reading
 from mofgap.crystals.disorder import Disorder
@@ -129,7 +129,7 @@ def _join(path: Path, cifs: Path, disorder: Disorder, max_atoms: int) -> tuple[p
     id_column = next((name for name in LABEL_IDS if name in labels.columns), None)
     if id_column is None:
         raise TableError(f"{path}: no identifier column; expected one of {', '.join(LABEL_IDS)}")
-    labels["structure_id"] = labels[id_column].str.removesuffix(".cif").fillna("")
+    labels["structure_id"] = labels[id_column].fillna("").map(without_ending)
     nameless = labels.structure_id == ""
     skipped = [f"{path.name}, row {row + 1}: no {id_column}" for row in np.flatnonzero(nameless)]
     labels = labels[~nameless]

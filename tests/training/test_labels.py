@@ -55,6 +55,19 @@ def test_labels_are_joined_to_structures_by_file_name(study: Study) -> None:
     assert rows == list(range(30))
 
 
+def test_labels_may_name_the_file(study: Study) -> None:
+    path, cifs = study()
+    table = pd.read_csv(path)
+    table["name"] += [".cif", ".cif.gz", ".CIF"] * 10
+    table.to_csv(path, index=False)
+    labels = read_labels(path, cifs, "gap_ev")
+    assert labels.skipped == () and labels.frame.structure_id.tolist()[:3] == [
+        "mof-000",
+        "mof-001",
+        "mof-002",
+    ]
+
+
 def test_structures_are_those_of_the_cifs_whatever_the_labels_hold_beside(study: Study) -> None:
     path, cifs = study(atomic_numbers=["[1 2]"] * 30, n_atoms=[7] * 30, frac_coords=[0] * 30)
     labels = read_labels(path, cifs, "gap_ev")
