@@ -19,11 +19,11 @@ KEY = "key.json"
 def claim(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
     """Keep what a training is made of, or compare it with what was kept when it is taken up again.
 
-    A folder of a version that kept nothing is taken up unchecked.
+    What a version did not keep is not checked in its folders.
 
     Args:
         folder: Of the training.
-        made_of: Digests of what its weights depend on, by name.
+        made_of: What its weights depend on, or digests of it, by name.
         resume: It is taken up again.
 
     Raises:
@@ -32,7 +32,7 @@ def claim(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
     path = folder / KEY
     if resume and path.exists():
         known = json.loads(path.read_text(encoding="utf-8"))
-        other = [name for name, value in made_of.items() if known.get(name) != value]
+        other = [name for name, value in made_of.items() if known.get(name, value) != value]
         if other:
             raise TrainingError(
                 f"{folder} holds a training with other {', '.join(other)}: resume it with those that it was "

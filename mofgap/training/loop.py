@@ -158,6 +158,11 @@ class Compute:
         return self.devices * self.nodes
 
     @property
+    def decisive(self) -> dict[str, str]:
+        """What a training's steps depend on, so that it cannot be taken up with another."""
+        return {"number of devices": str(self.processes), "precision": self.precision}
+
+    @property
     def trainer(self) -> dict[str, Any]:
         """The same in the words of Lightning's ``Trainer``."""
         return {

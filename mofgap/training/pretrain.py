@@ -128,7 +128,7 @@ def pretrain(
             raise TableError(f"pretraining needs rows of split {split!r}")
     frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
     target = atom_targets(frame)
-    made_of = _made_of(frame, target) | {"settings": digest(encoder_config, config)}
+    made_of = _made_of(frame, target) | {"settings": digest(encoder_config, config)} | compute.decisive
     claim(folder, made_of, resume=resume)
     graph = GraphConfig(encoder_config.n_neighbours, encoder_config.cutoff_angstrom)
     store = cached_store(frame, graph, cache)

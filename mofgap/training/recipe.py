@@ -140,16 +140,11 @@ def train(
         raise TrainingError("0 epochs leave a model as it was: they need one to start from")
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) if config.epochs else 0
     work = folder / "training"
-    claim(work, _made_of(labels, model_config, config, start), resume=resume)
+    # Without val more trainings follow, and other processes end with the first.
+    compute = compute if labels.positions("val") else replace(compute, devices=1)
+    claim(work, _made_of(labels, model_config, config, start) | compute.decisive, resume=resume)
     data = Labelled.of(labels, cached_store(labels.frame, model.graph_config, cache))
-    run = partial(
-        finetune,
-        config=config,
-        warm=parent is not None,
-        resume=resume,
-        # Without val more trainings follow, and other processes end with the first.
-        compute=compute if data.val else replace(compute, devices=1),
-    )
+    run = partial(finetune, config=config, warm=parent is not None, resume=resume, compute=compute)
     features = run(model, data, work)
     if len(data.train) >= MIN_MEMORY_ROWS:
         remember(model, (data.store[i] for i in data.train), torch.as_tensor(data.gap_ev[list(data.train)]))
@@ -189,7 +184,7 @@ def _known(parent: Parent, labels: Labels) -> dict[str, int]:
 def _made_of(
     labels: Labels, model_config: GapModelConfig | None, config: FinetuneConfig, start: Path
 ) -> dict[str, str]:
-    """Digests of all that the weights depend on, but for the devices, which may change."""
+    """Digests of all that the weights depend on, but for what it runs on."""
     frame = labels.frame
     weights = start / CONFIG if start.is_dir() else start  # the first holds the hashes of the others
     return {
