@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mofgap.gap.folder import ModelError
 from mofgap.shipped import shipped_folder
+from mofgap.whole_file import whole_file
 
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
 
@@ -32,7 +33,8 @@ def save_encoder(folder: Path, weights: Mapping[str, Tensor], settings: Mapping[
     save_file(dict(weights), path)
     path.chmod(0o644)
     described = dict(settings) | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    (folder / DESCRIPTION).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    with whole_file(folder / DESCRIPTION) as partial:
+        partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     return path
 
 
@@ -43,14 +45,18 @@ def find_encoder(name: str) -> tuple[Path, dict[str, Any]]:
         name: A folder that ``save_encoder`` wrote, or the name of a shipped one.
 
     Raises:
-        ModelError: There is none, or its weights are not those it was saved with.
+        ModelError: There is none, or it is damaged.
     """
     for folder in (Path(name), shipped_folder("models") / name):
         if not (folder / DESCRIPTION).exists():
             continue
-        described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        try:
+            described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            sha256, settings = described["sha256"], dict(described["encoder"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{folder / DESCRIPTION} is damaged: {error}") from error
         path = folder / WEIGHTS
-        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != described["sha256"]:
+        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             raise ModelError(f"{path} is missing or is not the file it was saved as")
-        return path, described["encoder"]
+        return path, settings
     raise ModelError(f"no encoder {name!r}: neither a folder with {DESCRIPTION} nor a shipped encoder")
