@@ -19,6 +19,7 @@ from scipy import stats
 from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
 from mofgap.crystals.bonds import IS_METAL
 from mofgap.crystals.dataset import cached_store
+from mofgap.datasets.groups import group_of
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.training.recipe import evaluate, predict_store
@@ -68,7 +69,7 @@ def parts(
     yield "all", np.ones(len(frame), dtype=bool)
     if "group" in frame:
         learnt = table.structure_id.isin(predictor.novelty.ids)
-        relative = frame.group.isin(set(table.group[learnt])).to_numpy()
+        relative = group_of(frame).isin(set(group_of(table)[learnt])).to_numpy()
         yield "a relative in training", relative
         yield "no relative in training", ~relative
     elements = [set(map(int, numbers)) for numbers in frame.atomic_numbers]
@@ -79,6 +80,8 @@ def parts(
     part = np.searchsorted(edges, n_atoms)
     for i in range(N_PARTS):
         held = n_atoms[part == i]
+        if not held.size:
+            continue
         yield f"{held.min()} to {held.max()} atoms", part == i
     group = predictor.calibration.group(novelty, len(frame))
     for i in np.unique(group):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mofgap.comparison.config import SplitConfig
 from mofgap.crystals.dataset import TableError
+from mofgap.datasets.groups import group_of
 
 PARTS = ("train", "val", "test", "left_out")
 UNUSED = ""
@@ -39,8 +40,8 @@ def assign(frame: pd.DataFrame, split: SplitConfig, seed: int) -> pd.Series:
         raise TableError(f"{split.column} may be train, val, test, not {sorted(map(str, unknown))[0]!r}")
     if split.kind == "grouped":
         sizes = {"test": split.n_test or int((named == "test").sum()), "val": int((named == "val").sum())}
-        group = _column(frame, split.group)
-        part = _grouped(group.where(group.notna(), frame.structure_id), sizes, seed)
+        _column(frame, split.group)
+        part = _grouped(group_of(frame, split.group), sizes, seed)
     elif split.kind == "without":
         part = _without(frame, named, str(split.element))
     else:

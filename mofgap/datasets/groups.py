@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def refcode_family(name: str) -> str:
@@ -14,6 +18,12 @@ def refcode_family(name: str) -> str:
     letters = stem[:6]
     is_refcode = len(letters) == 6 and letters.isascii() and letters.isalpha() and letters.isupper()
     return letters if is_refcode and not stem[6:].strip("0123456789") else name
+
+
+def group_of(frame: pd.DataFrame, column: str = "group") -> pd.Series:
+    """The group of each row as text; a structure without one is a group of its own."""
+    group = frame.get(column, frame.structure_id)
+    return group.where(group.notna(), frame.structure_id).astype(str)
 
 
 def group_names(formulas: Sequence[str], families: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_ro
 from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
 from mofgap.crystals.unit_cell import check_usable
+from mofgap.datasets.groups import group_of
 from mofgap.nearest import hint
 
 SPLITS = ("train", "val", "test")
@@ -48,7 +49,7 @@ class Labels:
 
         Those of one ``group``, where there is such a column, as ``mofgap data import`` writes it.
         """
-        return _families(self.frame)
+        return group_of(self.frame).tolist()
 
     def positions(self, split: str) -> list[int]:
         """Rows of a split."""
@@ -110,7 +111,7 @@ def read_labels(
     elif len(frame) < few:
         frame, needed = frame.assign(split="train"), ("train",)
     else:
-        frame = frame.assign(split=[_deal(name, seed) for name in _families(frame)])
+        frame = frame.assign(split=[_deal(name, seed) for name in group_of(frame)])
     for split in needed:
         if not (frame.split == split).any():
             raise TableError(f"{path}: no usable structure in split {split!r}")
@@ -186,11 +187,6 @@ def _row(name: str, crystal: Crystal) -> dict[str, object]:
         "atomic_numbers": crystal.atomic_numbers,
         "frac_coords": crystal.frac_coords.ravel(),
     }
-
-
-def _families(frame: pd.DataFrame) -> list[str]:
-    group = frame.get("group", frame.structure_id)
-    return group.where(group.notna(), frame.structure_id).astype(str).tolist()
 
 
 def _deal(name: str, seed: int) -> str:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mofgap.datasets.groups import group_names, refcode_family
+from mofgap.datasets.groups import group_names, group_of, refcode_family
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,9 @@ def test_groups_are_the_connected_parts_in_any_order(pairs: list[tuple[str, str]
             left -= near
             edge += near
     assert len(set(found.values())) == n_parts
+
+
+def test_a_structure_without_a_group_is_one_of_its_own() -> None:
+    frame = pd.DataFrame({"structure_id": ["a", "b", "c"], "group": ["g", None, float("nan")]})
+    assert group_of(frame).tolist() == ["g", "b", "c"]
+    assert group_of(frame.drop(columns="group")).tolist() == ["a", "b", "c"]
