@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from mofgap.comparison.config import ComparisonConfig, Recipe
+from mofgap.comparison.config import ComparisonConfig, PredictionConfig, Recipe
 from mofgap.configuration import ConfigurationError, to_dict
 
 Trained = Literal["full", "scratch", "lora", "dropout", "balora"]
@@ -81,6 +81,18 @@ class Prediction:
     def name(self) -> str:
         """``SPLIT/FILE``, below ``predictions`` and without its ending."""
         return f"{self.split}/{self.variant or self.source}-seed{self.seed}"
+
+    def draws(self, asked: PredictionConfig) -> tuple[int, ...]:
+        """Numbers of draws; none where nothing is drawn."""
+        if self.source not in ("balora", "dropout"):
+            return ()
+        if not self.variant and self.seed < asked.full_curves:
+            return asked.samples
+        return tuple(n for n in asked.samples if n <= asked.most_samples) or asked.samples[:1]
+
+    def remembers(self, asked: PredictionConfig) -> bool:
+        """Whether it is also made with a memory."""
+        return asked.memory and not self.variant
 
 
 def members(config: ComparisonConfig) -> list[Member]:

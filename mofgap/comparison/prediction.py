@@ -61,17 +61,14 @@ class Task:
         return model.to("cuda" if cuda else "cpu")
 
     @property
-    def counts(self) -> tuple[int, ...]:
+    def draws(self) -> tuple[int, ...]:
         """Numbers of draws."""
-        asked = self.config.prediction
-        if not self.wanted.variant and self.wanted.seed < asked.full_curves:
-            return asked.samples
-        return tuple(n for n in asked.samples if n <= asked.most_samples) or asked.samples[:1]
+        return self.wanted.draws(self.config.prediction)
 
     @property
     def remembers(self) -> bool:
         """Whether it is also predicted with a memory."""
-        return self.config.prediction.memory and not self.wanted.variant
+        return self.wanted.remembers(self.config.prediction)
 
 
 def predict(config: ComparisonConfig, run: Path, name: str) -> None:
@@ -127,8 +124,8 @@ def _key(task: Task) -> str:
         rests_on += encoder.features_of(task.layout.run, config.recipe)
     content = [task.dataset.content(rows) for rows in (task.rows.train, task.rows.all)]
     settings: list[float] = [config.prediction.seed, config.prediction.batch_atoms, task.remembers]
-    if wanted.source in ("balora", "dropout"):
-        settings += [*task.counts, config.recipe.dropout]
+    if task.draws:
+        settings += [*task.draws, config.recipe.dropout]
     path, other = config.data.published, ""
     if wanted.source == "published" and path is not None:
         with reading(path):
@@ -222,7 +219,7 @@ def _balora(task: Task, model: GapModel) -> dict[Source, Estimates]:
         task.rows.all,
         asked.batch_atoms,
         kinds=(task.member.recipe.noise,) if ablated else KINDS,
-        counts=task.counts,
+        counts=task.draws,
         seed=asked.seed,
     )
 
@@ -235,7 +232,7 @@ def _dropout(task: Task, model: GapModel) -> dict[Source, Estimates]:
         task.rows.all,
         asked.batch_atoms,
         rate=task.member.recipe.dropout,
-        counts=task.counts,
+        counts=task.draws,
         seed=asked.seed,
     )
 

@@ -190,11 +190,16 @@ def _member_content(config: RunConfig, run: Path, *, name: str) -> str:
 
 def _predict(prediction: Prediction, wanted: ComparisonConfig) -> Stage:
     published = wanted.data.published if prediction.source == "published" else None
+    asked = wanted.prediction
+    settings = {name: getattr(asked, name) for name in ("n_val", "seed", "batch_atoms")}
+    settings["memory"] = prediction.remembers(asked)
+    if draws := prediction.draws(asked):
+        settings |= {"draws": list(draws), "dropout": wanted.recipe.dropout}
     return Stage(
         rule="predict",
         item=prediction.name,
         work=_stage("predict", prediction.name),
-        settings={"prediction": to_dict(wanted.prediction), "dropout": wanted.recipe.dropout},
+        settings=settings,
         modules=("mofgap.comparison.prediction",),
         writes=(f"predictions/{prediction.name}.parquet", f"predictions/{prediction.name}.json"),
         after=(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-PACKAGE = "mofgap"
+PACKAGE, ASSETS = "mofgap", "assets"
 _ROOT = Path(__file__).parents[1]
 
 
@@ -16,7 +16,7 @@ def code_digest(modules: Iterable[str]) -> str:
     """sha256 of the sources of some modules and of all of mofgap that they import, directly or not.
 
     Imports inside functions count; a module that is not reached does not, so that a change of the report
-    makes no training stale.
+    makes no training stale. The files in ``assets`` beside a module count as it does.
 
     Args:
         modules: Full names, such as ``mofgap.comparison.training``.
@@ -31,6 +31,9 @@ def code_digest(modules: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for name in sorted(found):
         digest.update(f"{name}\n".encode() + _file(name).read_bytes())
+    for folder in sorted({_file(name).parent / ASSETS for name in found}):
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            digest.update(f"{path.relative_to(_ROOT)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
 

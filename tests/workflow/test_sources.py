@@ -38,6 +38,16 @@ def test_only_what_is_reached_matters(package: Path, name: str, matters: int) ->
     assert (sources.code_digest(["mofgap.a"]) != before) == bool(matters)
 
 
+def test_files_beside_what_is_reached_matter(package: Path) -> None:
+    digests = [sources.code_digest(["mofgap.a"])]
+    for folder in ("room", "away"):  # room is reached, away is not
+        page = package / folder / "assets/pages/page.html"
+        page.parent.mkdir(parents=True)
+        page.write_text("<html>")
+        digests.append(sources.code_digest(["mofgap.a"]))
+    assert digests[0] != digests[1] == digests[2]
+
+
 def test_a_module_that_is_not_there(package: Path) -> None:
     with pytest.raises(ModuleNotFoundError, match=r"mofgap\.zzz"):
         sources.code_digest(["mofgap.zzz"])
