@@ -14,6 +14,9 @@ from mofgap.screening.rank import check_window
 PRETRAINED = "pretraining"
 """Folder of a run with the encoder that was pretrained in it."""
 
+TAKEN = ("predictions", "comparison", "metrics", "manifest")
+"""Names of other tables and records at the top of a run folder."""
+
 
 @dataclass(frozen=True)
 class PretrainingConfig:
@@ -81,6 +84,8 @@ class ScreeningConfig:
             raise ConfigurationError(
                 f"table: expected NAME.csv, NAME.parquet or NAME.json, got {self.table!r}"
             )
+        if Path(self.table).stem in TAKEN:
+            raise ConfigurationError(f"table: {self.table} is what another file of the run is called")
         if self.rank_by == "window" and self.window is None:
             raise ConfigurationError("rank_by: window needs a window")
         if self.window is not None:

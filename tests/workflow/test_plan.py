@@ -40,6 +40,8 @@ def test_every_stage_comes_after_those_it_needs(comparison: RunConfig) -> None:
     [
         ("comparison.judgement.level=0.9", {"compare"}),
         ("comparison.recipe.kl_weight=0.5", {"train/split/balora-seed0"}),
+        ("comparison.recipe.dropout=0.2", {"predict/split/balora-seed0"}),
+        ("comparison.prediction.samples=[1, 2]", {"predict/split/balora-seed0"}),
         ("resources.train.memory_mb=9", set()),
         ("comparison.compute.jobs=4", set()),
         ("name=y", set()),
@@ -162,6 +164,10 @@ def test_no_such_stage(comparison: RunConfig) -> None:
             "screening: level: level pbe names the shipped models",
         ),
         ({"name": "x", "screening": {"inputs": ["a"], "table": "t.xls"}}, "table: expected NAME.csv"),
+        (
+            {"name": "x", "screening": {"inputs": ["a"], "table": "metrics.json"}},
+            "what another file of the run",
+        ),
         (
             {"name": "x", "screening": {"inputs": ["a"]}, "pretraining": {"table": "t.parquet"}},
             "there is no comparison",
