@@ -13,6 +13,7 @@ from torch import Tensor
 from mofgap.comparison.config import ComparisonConfig, Recipe
 from mofgap.comparison.dataset import Dataset
 from mofgap.comparison.layout import Layout, read_json
+from mofgap.comparison.members import members
 from mofgap.configuration import ConfigurationError, digest
 from mofgap.crystals.graph import GraphConfig
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
@@ -66,6 +67,21 @@ def adapter_targets(recipe: Recipe, size: dict[str, Any]) -> tuple[str, ...]:
         )
     blocks, modules = "|".join(map(str, sorted(recipe.blocks))), "|".join(recipe.modules)
     return (rf"blocks\.({blocks})\.({modules})",)
+
+
+def check_blocks(config: ComparisonConfig) -> None:
+    """Refuse what the encoder has no blocks for before anything is trained.
+
+    Raises:
+        ConfigurationError: The recipe, or an ablation, adapts a block that is not there.
+    """
+    size = settings(config)
+    for each in members(config):
+        try:
+            adapter_targets(each.recipe, size)
+        except ConfigurationError as error:
+            where = f"ablations.{each.variant}: " if each.variant else ""
+            raise ConfigurationError(f"{where}{error}") from error
 
 
 def features_of(run: Path, recipe: Recipe) -> tuple[str, int]:

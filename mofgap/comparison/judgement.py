@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mofgap.comparison.arms import Arm, Arms, common, is_published
 from mofgap.comparison.config import ESTIMATORS, MEMORY, JudgementConfig, Spread
+from mofgap.comparison.scores import is_network
 from mofgap.comparison.statistics import COMPARED, METRICS, mae, spearman
 
 Floats = NDArray[np.float64]
@@ -88,9 +89,9 @@ def intervals(value: Floats, draws: Floats, level: float) -> list[Interval]:
 
 
 def pairs(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:
-    """Differences of BaLoRA's estimators to every other method, with a memory or without as they are.
+    """Differences of BaLoRA's estimators to every other method.
 
-    One with a memory is also compared with the ensemble as it was trained.
+    Those with a memory are compared with networks with one, and with the ensemble as it was trained.
     """
     bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
     for mine, other in _wanted_pairs(arms, config.estimator):
@@ -108,7 +109,7 @@ def _wanted_pairs(arms: Arms, headline: str) -> Iterator[tuple[Arm, Arm]]:
     """Each at its most draws; and against the ensemble also at no more draws than it has members."""
     for mine in _estimators(arms):
         for other in arms.others(mine.method):
-            if other.memory != mine.memory and other.method != ENSEMBLE:
+            if is_network(other.method) and other.memory != mine.memory and other.method != ENSEMBLE:
                 continue
             if is_published(other) and mine.method != headline:
                 continue  # the rows are the same, and one comparison is enough
@@ -223,7 +224,8 @@ def _rising(curves: Sequence[dict[str, Any]], estimator: str) -> dict[str, Any] 
     gain = Interval(**found["gain"])
     samples = found["samples"]
     falling = [f"{step['from']} to {step['to']}" for step in found["steps"] if step["hi"] < 0]
-    reason = f"Spearman at S = {samples[-1]} minus S = {samples[0]}; Kendall's tau with S "
+    of = "1 training" if found["n_seeds"] == 1 else f"{found['n_seeds']} trainings"
+    reason = f"Spearman at S = {samples[-1]} minus S = {samples[0]}, of {of}; Kendall's tau with S "
     reason += "{value:.2f} ({lo:.2f} to {hi:.2f})".format(**found["trend"])
     reason += f"; it falls from S = {', '.join(falling)}" if falling else "; no step falls significantly"
     return _verdict(found["verdict"], "spearman", gain, reason)
@@ -257,6 +259,7 @@ def trend(arms: Arms, method: str, metric: str, bootstrap: Bootstrap) -> dict[st
         "method": method,
         "metric": metric,
         "spread": arms.spread,
+        "n_seeds": curve[0].n_seeds,
         "samples": samples,
         "value": [v.value for v in values],
         "lo": [v.lo for v in values],

@@ -144,8 +144,10 @@ def _curves(summary: Summary) -> str:
     for t in summary["trends"]:
         values = ", ".join(f"{n}: {_number(v)}" for n, v in zip(t["samples"], t["value"], strict=True))
         tested = [_interval(t["gain"]), _interval(t["trend"]), t["verdict"]]
-        rows.append([t["method"], t["split"], f"{t['metric']}, {t['spread']}", values, *tested])
-    header = ["method", "split", "metric", "values", "last - first", "Kendall's tau", "gets better"]
+        about = [t["method"], t["split"], f"{t['metric']}, {t['spread']}", str(t["n_seeds"])]
+        rows.append([*about, values, *tested])
+    header = ["method", "split", "metric", "trainings", "values"]
+    header += ["last - first", "Kendall's tau", "gets better"]
     return _table(header, rows)
 
 

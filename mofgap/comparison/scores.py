@@ -127,13 +127,18 @@ def kind(method: str) -> str:
     return "trained" if method in TRAINED else "baseline" if method in BASELINES else "published"
 
 
+def is_network(method: str) -> bool:
+    """Whether it is a network that the comparison trained, which may have a memory."""
+    return kind(method) == "trained" or method.removesuffix(MEMORY) == "scratch"
+
+
 def forward_passes(method: str, n_samples: int) -> float:
     """Cost of one prediction in forward passes: a draw or a member is one, a backward pass counts as two.
 
     Where a memory goes by gradients, each member is looked up, and draws are made around the mean that was.
     """
     plain = method.removesuffix(MEMORY)
-    if kind(method) == "published" or method in ("mean", "composition"):
+    if not is_network(method):
         return math.nan
     looked_up = plain != method and plain not in ("full", "scratch")
     if plain == "balora-closed-form" or (looked_up and n_samples == 0):

@@ -32,6 +32,7 @@ def prepare(config: ComparisonConfig, run: Path) -> None:
 
     if find_spec("laplace") is None and any(s.trainings.lora for s in config.splits.values()):
         raise ConfigurationError("the Laplace approximation of LoRA needs pip install 'mofgap[compare]'")
+    encoder.check_blocks(config)
     found = dataset.prepare(config, run, encoder.graph_config(config))
     if config.data.published is not None:
         baselines.published_gaps(config.data, found.frame.structure_id.tolist())

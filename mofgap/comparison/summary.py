@@ -22,6 +22,7 @@ from mofgap.comparison.scores import DEFINITIONS, KEYS, SPREADS, scores
 from mofgap.comparison.training import COST
 from mofgap.configuration import digest, to_dict
 from mofgap.crystals.dataset import TableError
+from mofgap.datasets.groups import group_of
 from mofgap.whole_file import whole_file
 
 VERSION = 2
@@ -43,7 +44,10 @@ def summarise(config: ComparisonConfig, run: Path) -> None:
         TableError: A split is not calibrated.
     """
     layout = Layout(run)
-    key = _key(config, layout)
+    calibrated = _calibrated(config, layout)
+    dataset = read(run)
+    splits = {name: _split(config, dataset, name) for name in config.splits}
+    key = digest(VERSION, config.judgement, config.splits, splits, calibrated)
     if read_json(run / SUMMARY).get("key") == key and all((run / name).exists() for name in OUTPUTS):
         return
     found = pd.concat(
@@ -52,7 +56,7 @@ def summarise(config: ComparisonConfig, run: Path) -> None:
     table = scores(found, config.judgement.n_bins)
     wanted = [prediction for split in config.splits for prediction in tabled(config, split)]
     table = table.merge(_costs(layout, wanted), how="left", on=KEYS)
-    summary = {"version": VERSION, "key": key} | _summary(config, read(run), found, table)
+    summary = {"version": VERSION, "key": key} | _summary(config, splits, found, table)
     (run / SUMMARY).unlink(missing_ok=True)
     write_parquet(run / PREDICTIONS, found)
     write_parquet(run / SCORES, table)
@@ -61,17 +65,18 @@ def summarise(config: ComparisonConfig, run: Path) -> None:
     write_json(run / SUMMARY, summary)  # last: it makes the outcome whole
 
 
-def _key(config: ComparisonConfig, layout: Layout) -> str:
-    """A hash of everything that the summary depends on.
+def _calibrated(config: ComparisonConfig, layout: Layout) -> dict[str, Any]:
+    """The key of each split's calibrated predictions.
 
     Raises:
         TableError: A split is not calibrated.
     """
-    made_of = {split: read_json(layout.calibrated_record(split)).get("key") for split in config.splits}
-    for split, key in made_of.items():
-        if key is None:
+    found = {}
+    for split in config.splits:
+        found[split] = read_json(layout.calibrated_record(split)).get("key")
+        if found[split] is None:
             raise TableError(f"{layout.calibrated(split)} is missing: calibrate {split} first")
-    return digest(VERSION, config.judgement, config.splits, made_of)
+    return found
 
 
 def _costs(layout: Layout, wanted: list[Prediction]) -> pd.DataFrame:
@@ -97,7 +102,7 @@ def _training_cost(costs: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _summary(
-    config: ComparisonConfig, dataset: Dataset, found: pd.DataFrame, table: pd.DataFrame
+    config: ComparisonConfig, splits: Mapping[str, Any], found: pd.DataFrame, table: pd.DataFrame
 ) -> dict[str, Any]:
     arms = [Arms.of(found, split, spread) for split in config.splits for spread in SPREADS]
     judged = [arm for arm in arms if config.splits[arm.split].kind != "without"]
@@ -108,7 +113,7 @@ def _summary(
             "definitions": {name: text.format(n_bins=n_bins) for name, text in DEFINITIONS.items()},
             "n_bins": {"ence": n_bins, "miscalibration_area": 101},
             "bootstrap": to_dict(config.judgement),
-            "splits": {name: _split(config, dataset, name) for name in config.splits},
+            "splits": splits,
             "methods": _methods(table),
             "verdicts": [
                 verdict
@@ -129,7 +134,7 @@ def _split(config: ComparisonConfig, dataset: Dataset, name: str) -> dict[str, A
     column = f"group:{described.group}"
     shared = None
     if column in dataset.frame:
-        group = dataset.frame[column].to_numpy()
+        group = group_of(dataset.frame, column).to_numpy()
         shared = int(np.isin(group[rows.test], group[rows.train]).sum())
     return {
         "kind": described.kind,

@@ -322,6 +322,8 @@ def _against(compared: Compared, split: str, *, metric: str, x: str) -> Matplotl
         "calibration", kind="stable", ascending=False
     )
     rows = rows.drop_duplicates(["method", "n_samples"])
+    # A curve is of the same trainings all along.
+    rows = rows[rows.n_seeds == rows.groupby("method").n_seeds.transform("max")]
     value, error = rows[f"mean.{metric}"], rows[f"se.{metric}"]
     judged = _trend_intervals(compared, split, metric, spreads[0])
     settings = zip(rows.method.tolist(), rows.n_samples.tolist(), strict=True)

@@ -185,6 +185,25 @@ def test_pairs_and_trends_say_what_they_are_of() -> None:
     assert one["verdict"] == "supported"  # it falls, which is good
 
 
+def test_a_curve_says_of_how_many_trainings_it_is() -> None:
+    frame = made()
+    few = frame[~((frame.method == "balora-weights") & (frame.n_samples == 16) & (frame.seed == 1))]
+    for of, rows_of in (("2 trainings", frame), ("1 training", few)):
+        (rising,) = [v for v in all_verdicts(rows_of) if v["claim"] == "b"]
+        assert rising["reason"].startswith(f"Spearman at S = 16 minus S = 2, of {of};")
+
+
+def test_all_are_measured_against_what_others_published() -> None:
+    frame = made()
+    balora = frame.method.str.startswith("balora")
+    theirs = frame[frame.method == "full"].assign(method="theirs", gap_std_ev=np.nan, epistemic_std_ev=np.nan)
+    frame = pd.concat([frame, frame[balora].assign(method=frame.method + MEMORY), theirs])
+    for headline in ("balora-weights", "balora-weights" + MEMORY):
+        config = JudgementConfig(n_draws=20, estimator=headline)  # type: ignore[arg-type]
+        found = {(p["a"], p["b"]) for p in pairs(Arms.of(frame, "split", "total"), config)}
+        assert {a for a, b in found if b == "theirs"} == {f"{headline}@16"}
+
+
 def test_with_a_memory_the_rivals_have_one_too() -> None:
     frame = made()
     frame = pd.concat([frame, frame.assign(method=frame.method + MEMORY)[frame.method != "full"]])

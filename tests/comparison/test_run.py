@@ -19,14 +19,15 @@ from typer.testing import CliRunner
 from mofgap.cli.main import app
 from mofgap.comparison import stages
 from mofgap.comparison.calibrated import calibrated
-from mofgap.comparison.config import MEMORY, ComparisonConfig
+from mofgap.comparison.config import MEMORY, Ablation, ComparisonConfig
 from mofgap.comparison.dataset import read
 from mofgap.comparison.members import members, predictions, tabled
 from mofgap.comparison.prediction import predicted
 from mofgap.comparison.summary import GROUP, _methods
 from mofgap.comparison.training import trained
-from mofgap.configuration import dump
+from mofgap.configuration import ConfigurationError, dump
 from mofgap.crystals.dataset import TableError
+from mofgap.gap.folder import ModelError
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty import metrics
 from mofgap.workflow.config import RunConfig
@@ -270,6 +271,40 @@ def test_another_table_changes_the_members_whose_rows_change(
         config = changed(tiny_config, "data", table=table)
         stages.prepare(config, run)
         assert trained(config, run, "split/full-seed0") is not expected
+
+
+def test_relatives_are_counted_anew_where_the_table_names_others(
+    finished: Path, tiny_config: ComparisonConfig, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    table = run / "dataset/table.parquet"
+    frame = pd.read_parquet(table)
+    (column,) = [name for name in frame if name.startswith("group:")]
+    n_test = int((frame["part:split"] == "test").sum())
+    shared = []
+    for group in ("all alike", None):
+        frame.assign(**{column: group}).to_parquet(table)
+        stages.compare(tiny_config, run)
+        summary = json.loads((run / "comparison.json").read_text())
+        shared.append(summary["splits"]["split"]["n_test_sharing_group"])
+    assert shared == [n_test, 0]
+
+
+def test_an_ablation_of_blocks_that_are_not_there_is_told_before_anything_is_trained(
+    tiny_config: ComparisonConfig, tmp_path: Path
+) -> None:
+    config = replace(tiny_config, ablations={"high": Ablation(blocks=(7,))})
+    with pytest.raises(ConfigurationError, match=r"ablations\.high: recipe\.blocks: .* 0 to 1, not 7"):
+        stages.prepare(config, tmp_path)
+
+
+def test_a_damaged_encoder_is_told(tiny_config: ComparisonConfig, tmp_path: Path) -> None:
+    shutil.copytree(tiny_config.encoder, tmp_path / "encoder")
+    described = tmp_path / "encoder/encoder.json"
+    described.write_text(described.read_text()[:100])
+    with pytest.raises(ModelError, match=r"encoder\.json is damaged"):
+        stages.prepare(replace(tiny_config, encoder=str(tmp_path / "encoder")), tmp_path)
 
 
 def test_too_few_training_structures_are_told_before_anything_is_trained(
