@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import bz2
 import glob
+import gzip
+import io
 import lzma
 import os
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from mofgap.crystals.cif import MAX_ATOMS, Entry, ReadFailure, read_cif_bytes, stem_of
 from mofgap.crystals.disorder import Disorder
@@ -23,6 +26,8 @@ from mofgap.crystals.sites import CifError
 MAX_FILE_BYTES = 64 * 2**20
 _PLAIN_TAR = (".tar",)
 _PACKED_TAR = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
+# By the first bytes. Each reads all streams of a file; parallel packers write many, and tarfile reads one.
+_OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError)
 
 
@@ -54,7 +59,8 @@ class InputItem:
             return self.data
         try:
             if self.member is not None:
-                archive = _open_zip(self.path, os.getpid())
+                now = Path(self.path).stat()
+                archive = _open_zip(self.path, os.getpid(), (now.st_ino, now.st_size, now.st_mtime_ns))
                 info = archive.infolist()[self.member]
                 _check_size(info.file_size)
                 return archive.read(info)
@@ -249,10 +255,17 @@ def _from_archive(name: str) -> Iterator[InputItem | ReadFailure]:
                     else:
                         yield _from_tar_member(tar, info, name)
         else:
-            with tarfile.open(name, "r|*") as tar:
+            with _packed(name) as file, tarfile.open(fileobj=file, mode="r|") as tar:
                 yield from (_from_tar_member(tar, info, name) for info in tar if _is_tar_cif(info))
     except _ARCHIVE_ERRORS as error:
         yield _failure(name, f"bad-archive: {_message(error)}; the archive is damaged, fetch it again")
+
+
+def _packed(name: str) -> Any:
+    """A file open for reading, unpacked by what its first bytes say."""
+    with Path(name).open("rb") as file:
+        start = file.read(2)
+    return _OPENERS.get(start, open)(name, "rb")
 
 
 def _from_tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> InputItem | ReadFailure:
@@ -279,14 +292,14 @@ def _unpacked(data: bytes) -> bytes:
     """The bytes of a CIF that may be compressed with gzip."""
     if not data.startswith(b"\x1f\x8b"):
         return data
-    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        text = stream.decompress(data, MAX_FILE_BYTES + 1)
-    except zlib.error as error:
+        with gzip.open(io.BytesIO(data)) as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+    except EOFError as error:
+        raise CifError("unreadable-file: ends early; the file is damaged, fetch it again") from error
+    except (OSError, zlib.error) as error:
         raise CifError(f"unreadable-file: {_message(error)}; the file is damaged, fetch it again") from error
     _check_size(len(text))
-    if not stream.eof:
-        raise CifError("unreadable-file: ends early; the file is damaged, fetch it again")
     return text
 
 
@@ -307,6 +320,6 @@ def _message(error: Exception) -> str:
 
 
 @lru_cache(maxsize=4)
-def _open_zip(path: str, pid: int) -> zipfile.ZipFile:
-    """An archive kept open between reads; never shared with a forked process, which has another pid."""
+def _open_zip(path: str, pid: int, state: tuple[int, int, int]) -> zipfile.ZipFile:
+    """An archive kept open while it stays as it is; a forked process has another pid, and opens its own."""
     return zipfile.ZipFile(path)

@@ -1,6 +1,8 @@
+import bz2
 import errno
 import gzip
 import io
+import lzma
 import os
 import pickle
 import tarfile
@@ -63,6 +65,35 @@ def test_archives_give_their_members(folder, suffix):
     assert [own_name(item) for item in reversed(items)] == expected[::-1]
     (entry,) = read_input(items[0])
     assert entry.structure_id == Path(expected[0]).stem
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tar.bz2", ".tar.xz"])
+def test_all_streams_of_a_packed_archive_are_read(folder, suffix):
+    pack = {".tar.gz": gzip.compress, ".tar.bz2": bz2.compress, ".tar.xz": lzma.compress}[suffix]
+    plain = archive(folder, ".tar").read_bytes()
+    path = folder.parent / f"many{suffix}"
+    path.write_bytes(b"".join(pack(plain[i : i + 3000]) for i in range(0, len(plain), 3000)))
+    found = [own_name(item) for item in expand_inputs([path])]
+    assert sorted(found) == BY_NAME
+
+
+def test_all_members_of_a_gzipped_cif_are_read(tmp_path):
+    other = GOOD.replace(b"data_good", b"data_other", 1)
+    assert other != GOOD
+    (tmp_path / "all.cif.gz").write_bytes(
+        gzip.compress(GOOD) + gzip.compress(other[:99]) + gzip.compress(other[99:])
+    )
+    first, second = read_cif_file(tmp_path / "all.cif.gz")
+    assert first.structure_id == "good" and second.structure_id == "other"
+
+
+def test_an_archive_that_was_written_anew_is_read_anew(tmp_path):
+    path = tmp_path / "a.zip"
+    for names in (("b.cif",), ("c.cif", "d.cif")):
+        with zipfile.ZipFile(path, "w") as target:
+            for name in names:
+                target.writestr(name, f"# {name}")
+        assert [own_name(item) for item in expand_inputs([path])] == list(names)
 
 
 def test_a_gzipped_cif_is_the_cif(tmp_path, monkeypatch):
