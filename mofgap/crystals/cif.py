@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -202,10 +203,16 @@ def stem_of(source: str) -> str:
 
 def _unique(names: list[str]) -> list[str]:
     """Names of data blocks, repeated ones numbered."""
+    taken, met = set(names), set[str]()
+    numbers: dict[str, Iterator[int]] = {}
     result: list[str] = []
     for name in names:
-        numbered = (f"{name}-{i}" for i in count(2))
-        result.append(name if name not in result else next(n for n in numbered if n not in (*result, *names)))
+        if name in met:
+            numbered = (f"{name}-{i}" for i in numbers.setdefault(name, count(2)))
+            name = next(n for n in numbered if n not in taken)
+        taken.add(name)
+        met.add(name)
+        result.append(name)
     return result
 
 

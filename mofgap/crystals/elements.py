@@ -9,10 +9,19 @@ import gemmi
 
 # The heaviest element that an encoder has a place for.
 MAX_Z = 100
+# CN, NH or OG are labels of atoms in ligands, and no heavier elements.
+HEAVIEST = 103
 # A one-letter reading of a longer name (OW1, Cx2) is believed for these alone: W of WAT1 is no tungsten.
 _ONE_LETTER_FALLBACK = frozenset("BCFHINOPS")
 _LETTERS = re.compile(r"[A-Za-z]+")
 _FORMULA_TERM = re.compile(r"([A-Z][a-z]?)\s*([0-9]*\.?[0-9]*)")
+# As in 0.8Zn + 0.2Co, Zn0.5Co0.5, Zn/Co.
+_SHARED = re.compile(r"[A-Za-z][\d.()]*\s*[+/,]\s*[\d.]*[A-Z]|\.\d+[A-Z]")
+
+
+def is_shared(symbol: str) -> bool:
+    """Whether a type symbol names several elements that share a site."""
+    return _SHARED.search(symbol) is not None
 
 
 def _atomic_number(symbol: str) -> int:
@@ -36,7 +45,7 @@ def candidates(text: str) -> tuple[int, ...]:
     found = [_atomic_number(letters[:2])]
     if len(letters) == 1 or letters[0] in _ONE_LETTER_FALLBACK:
         found.append(_atomic_number(letters[0]))
-    return tuple(dict.fromkeys(number for number in found if number))
+    return tuple(dict.fromkeys(number for number in found if 0 < number <= HEAVIEST))
 
 
 def parse_formula(text: str) -> dict[int, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from gemmi import cif
 from numpy.typing import NDArray
 
-from mofgap.crystals.elements import candidates, parse_formula
+from mofgap.crystals.elements import candidates, is_shared, parse_formula
 
 _FRACT = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
 _CARTN = tuple(f"_atom_site_Cartn_{axis}" for axis in "xyz")
@@ -151,8 +151,9 @@ def sites_of(
         symbols = [""] * len(labels)  # gemmi repeats the labels there
     assemblies, groups = _disorder_columns(block, len(labels))
     occupancy = np.array(occupancies, dtype=np.float64)
-    if not block.find_values("_atom_site_occupancy"):
-        occupancy[_alternatives(assemblies, groups)] = UNKNOWN_SHARE
+    given = [value not in ("?", ".") for value in block.find_values("_atom_site_occupancy")]
+    unknown = ~np.array(given if len(given) == len(labels) else [False] * len(labels))
+    occupancy[unknown & _alternatives(assemblies, groups)] = UNKNOWN_SHARE
     real = np.flatnonzero(~_dummies(block, len(labels)) & (occupancy > 0))
     numbers = np.zeros(len(labels), dtype=np.int64)
     numbers[real] = _atomic_numbers([labels[i] for i in real], [symbols[i] for i in real], formula, warnings)
@@ -233,6 +234,8 @@ def _atomic_numbers(
     labels: list[str], symbols: list[str], formula: dict[int, float], warnings: list[str]
 ) -> NDArray[np.int64]:
     """Atomic numbers from type symbols, else from labels, which the stated formula settles if ambiguous."""
+    if shared := [f"{label} ({s})" for label, s in zip(labels, symbols, strict=True) if is_shared(s)]:
+        raise CifError(f"partial-occupancy: {', '.join(shared[:4])}: several elements on a site; choose one")
     numbers, guessed, unknown = [], {}, []
     for label, symbol in zip(labels, symbols, strict=True):
         choices = candidates(symbol) if symbol else ()
