@@ -37,6 +37,8 @@ def crystal_from(obj: Any, structure_id: str = "") -> Crystal:
     if _is_instance(obj, "pymatgen.core.structure", "IStructure"):
         if not obj.is_ordered:
             raise ValueError("partial-occupancy: the structure is disordered; choose one arrangement first")
+        if not all(obj.lattice.pbc):
+            raise ValueError("no-cell: the structure is not periodic in three directions; set pbc")
         cell, frac, numbers = obj.lattice.matrix, obj.frac_coords, [site.specie.Z for site in obj]
     elif _is_instance(obj, "ase", "Atoms"):
         if not obj.pbc.all() or obj.cell.rank < 3:

@@ -32,6 +32,12 @@ def test_disorder_is_refused():
         crystal_from(structure)
 
 
+def test_a_slab_is_refused():
+    structure = Structure(Lattice(np.eye(3) * 4, pbc=(True, True, False)), ["Zn"], [[0, 0, 0]])
+    with pytest.raises(ValueError, match="no-cell"):
+        crystal_from(structure)
+
+
 def test_a_molecule_is_refused():
     with pytest.raises(ValueError, match="no-cell"):
         crystal_from(Atoms("H2O"))
