@@ -205,7 +205,7 @@ class Run:
             return len(range(self.shard.index - 1, n_inputs, self.shard.count)) if self.shard else n_inputs
 
         # What is read in sequence would have to be read twice to be counted.
-        countable = not any(name == "-" or name.lower().endswith(_IN_SEQUENCE) for name in self.inputs)
+        countable = not any(map(_read_once, self.inputs))
         sources: Iterable[Source] = expand_inputs(self.inputs, _standard_input())
         if self.shard is not None:
             sources = self.shard.take(sources)
@@ -246,6 +246,12 @@ class Run:
             render(Console(), table, self.window, self.top or MAX_ROWS)
         elif self.output is None:
             _print_lines("\t".join(columns), (tab_separated(row, len(columns)) for row in table))
+
+
+def _read_once(name: str) -> bool:
+    """Whether a name can be gone through once only, as a pipe such as ``@<(find ...)``, or at great cost."""
+    is_pipe = name.startswith("@") and not Path(name[1:]).is_file() and not Path(name).exists()
+    return name == "-" or is_pipe or name.lower().endswith(_IN_SEQUENCE)
 
 
 def check_output(table: Path, target: Path) -> None:

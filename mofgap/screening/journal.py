@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,7 +73,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the file, and leave it."""
-        self._file.close()
+        with suppress(OSError):  # what a full disk did not take was told when it was written
+            self._file.close()
 
     def remove(self) -> None:
         """Delete the file, once the table is safe."""

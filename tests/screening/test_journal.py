@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import io
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,19 @@ def test_torn_last_line_is_dropped_and_written_over(tmp_path: Path, cut: int) ->
     journal.add("b.cif", MORE)
     journal.close()
     assert path.read_bytes() == whole
+
+
+def test_a_full_disk_is_told_once(tmp_path: Path) -> None:
+    class Full(io.BytesIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    journal = Journal(tmp_path / "j", HEADER, resume=False)
+    journal._file.close()
+    journal._file = Full()
+    with pytest.raises(OSError, match="No space left"):
+        journal.add("b.cif", MORE)
+    journal.close()
 
 
 def test_torn_header_starts_again(tmp_path: Path) -> None:
