@@ -188,12 +188,13 @@ class _Join:
                 yield Skip(name, source, "missing-structure: labelled, but no structure of that name")
 
     def check_names(self) -> None:
-        """Does nothing where some record had each label.
+        """Does nothing where some record had each label and text.
 
         Raises:
-            DatasetError: No record has a label of that name.
+            DatasetError: No record has one of that name.
         """
-        for old in self.targets if self.labels is None and self.names else ():
+        wanted = [*self.targets, *(text for text in self.texts if not text.startswith("?"))]
+        for old in wanted if self.labels is None and self.names else ():
             if old not in self.names:
                 raise DatasetError(no_column(old, self.names))
 

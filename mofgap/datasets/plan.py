@@ -150,9 +150,11 @@ def _dataset(source: str) -> Dataset:
 
 
 def _named(pairs: Iterable[str]) -> dict[str, str]:
-    named = {}
+    named: dict[str, str] = {}
     for pair in pairs:
         name, _, column = pair.partition("=")
+        if name in named:
+            raise DatasetError(f"{name!r} is asked for twice")
         named[name] = column or name
     return named
 
@@ -175,6 +177,8 @@ def _check_labelled(
     if kind is Format.cifs and labels is None:
         if targets:
             raise DatasetError(f"{source}: CIFs carry no gaps; give a CSV of labels too")
+        if wanted.keep or wanted.id_name is not None:
+            raise DatasetError(f"{source}: CIFs without labels have no columns for --keep or --id")
         if not wanted.without_labels and dataset is None:
             raise DatasetError(f"{source}: CIFs carry no gaps; give a CSV of labels, or --without-labels")
     if labels is not None and not targets:

@@ -100,6 +100,10 @@ class TestImport:
             (["CIFS", "LABELS", "--target", "gap", "--keep", "nothing"], "no column 'nothing'"),
             (["CIFS", "LABELS", "--target", "gap", "--id", "code"], "no column 'code'"),
             (["CIFS", "NONE", "--target", "gap"], "none.csv: No such file"),
+            (["CIFS", "--without-labels", "--keep", "x"], "CIFs without labels have no columns"),
+            (["CIFS", "--without-labels", "--id", "x"], "CIFs without labels have no columns"),
+            (["JSON", "--target", "band_gap", "--keep", "nosuch"], "no column 'nosuch'"),
+            (["JSON", "--target", "band_gap", "--target", "band_gap=g"], "'band_gap' is asked for twice"),
             (["JSON"], "name the gap with --target, or give --without-labels; numbers in it are band_gap"),
         ],
     )
