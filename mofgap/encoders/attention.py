@@ -22,8 +22,10 @@ from torch import Tensor
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
-TINY = 1e-6
-"""Smallest sum of weights that is divided by: an atom without neighbours receives nothing."""
+FADING = 1e-6
+"""Sum of envelopes below which an atom receives less: nothing where it has no neighbours."""
+TINY = 1e-30
+"""Smallest sum of exponentials that is divided by; far below what a logit off the top leaves."""
 
 
 def neighbour_attention(
@@ -78,7 +80,8 @@ def reference_attention(
     key, value = key.index_select(0, flat).view(heads), value.index_select(0, flat).view(heads)
     logits = (query.view(n, 1, *heads[2:]) * key).sum(-1) / math.sqrt(heads[3]) + bias
     share = weight[..., None] * torch.exp(logits - logits.amax(1, keepdim=True).detach())
-    share = share / share.sum(1, keepdim=True).clamp_min(TINY)
+    fading = (weight.sum(1) / FADING).clamp(max=1)[:, None, None]
+    share = fading * share / share.sum(1, keepdim=True).clamp_min(TINY)
     return (share[..., None] * value * gate).sum(1).flatten(1)
 
 
@@ -214,7 +217,7 @@ def _look(n_heads: int, d: int) -> Callable[..., None]:
 
 
 def _mix(n_heads: int, d: int) -> Callable[..., None]:
-    one, tiny = np.float32(1), np.float32(TINY)
+    one, tiny, fading = np.float32(1), np.float32(TINY), np.float32(1 / FADING)
 
     @_compiled
     def mix(
@@ -232,12 +235,14 @@ def _mix(n_heads: int, d: int) -> Callable[..., None]:
         mixed, start = np.empty(n_heads * d, np.float32), one + opening
         for i in range(n):
             total[:] = 0
+            crowd = np.float32(0)
             for s in range(k):
+                crowd += weight[i, s]
                 for h in range(n_heads):
                     share[i, s, h] *= weight[i, s]
                     total[h] += share[i, s, h]
             for h in range(n_heads):
-                total[h] = one / max(total[h], tiny)
+                total[h] = min(one, crowd * fading) / max(total[h], tiny)
             mixed[:] = 0
             for s in range(k):
                 other, gate = value[neighbour[i, s]], bond[i, s, n_heads:]
@@ -252,7 +257,7 @@ def _mix(n_heads: int, d: int) -> Callable[..., None]:
 
 
 def _mix_backward(n_heads: int, d: int) -> Callable[..., None]:
-    one = np.float32(1)
+    one, tiny = np.float32(1), np.float32(TINY)
 
     @_compiled
     def mix_backward(
@@ -268,10 +273,12 @@ def _mix_backward(n_heads: int, d: int) -> Callable[..., None]:
         """Through the sum and the shares to the values, which are added to, and the logits."""
         n, k, _ = share.shape
         mean, part = np.empty(n_heads, np.float32), np.empty(n_heads * d, np.float32)
+        whole = np.empty(n_heads, np.float32)
         product, start = np.empty(n_heads * d, np.float32), one + opening
         for i in range(n):
             given = d_out[i]
             mean[:] = 0
+            whole[:] = 0
             for s in range(k):
                 other, d_other = value[neighbour[i, s]], d_value[neighbour[i, s]]
                 gate = bond[i, s, n_heads:]
@@ -282,7 +289,10 @@ def _mix_backward(n_heads: int, d: int) -> Callable[..., None]:
                     product[c] = passed * other[c]
                 _sums(product, d, d_logits[i, s])
                 for h in range(n_heads):
+                    whole[h] += share[i, s, h]
                     mean[h] += share[i, s, h] * d_logits[i, s, h]
+            for h in range(n_heads):
+                mean[h] /= max(whole[h], tiny)
             for s in range(k):
                 for h in range(n_heads):
                     d_logits[i, s, h] = share[i, s, h] * (d_logits[i, s, h] - mean[h])

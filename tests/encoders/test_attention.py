@@ -57,6 +57,41 @@ def test_a_neighbour_of_no_weight_may_be_any_atom() -> None:
     torch.testing.assert_close(neighbour_attention(*inputs), before, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("attention", [neighbour_attention, reference_attention])
+def test_a_neighbour_of_little_or_no_weight_may_have_the_largest_logit(attention: object) -> None:
+    """What is passed on stays a mean, and gradients are those of the same sum in float64."""
+    assert callable(attention)
+    inputs = make_inputs(bond_gradient=True)
+    inputs[6][1, 0] = 1e-9
+    with torch.no_grad():
+        inputs[3][1:3, :, :N_HEADS] += 22 * (inputs[6][1:3] < 1e-6)[..., None]
+    given = torch.randn(N_ATOMS, WIDTH, generator=torch.Generator().manual_seed(4))
+    out = attention(*inputs)
+    found = [out, *torch.autograd.grad(out, inputs[:5], given)]
+    exact = [t.detach().double().requires_grad_() for t in inputs[:5]]
+    out = reference_attention(*exact, inputs[5], inputs[6].double())
+    expected = [out, *torch.autograd.grad(out, exact, given.double())]
+    for mine, true in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine.double(), true, atol=2e-5, rtol=1e-4)
+    constant = [*inputs[:2], torch.ones(N_ATOMS, WIDTH), *inputs[3:]]
+    constant[3] = torch.cat([inputs[3][..., :N_HEADS], torch.zeros(N_ATOMS, K, WIDTH)], dim=2)
+    constant[4] = torch.zeros(WIDTH)
+    torch.testing.assert_close(attention(*constant)[:3], torch.ones(3, WIDTH))
+
+
+@pytest.mark.parametrize("attention", [neighbour_attention, reference_attention])
+def test_the_last_neighbour_leaves_smoothly(attention: object) -> None:
+    assert callable(attention)
+    inputs = make_inputs(bond_gradient=False)
+    inputs[6][4] = 0
+    out = []
+    for weight in (1e-6, 5e-7, 0.0):
+        inputs[6][4, 3] = weight
+        out.append(attention(*inputs)[4])
+    torch.testing.assert_close(out[1], out[0] / 2)
+    assert out[0].abs().max() > 0.1 and torch.equal(out[2], torch.zeros(WIDTH))
+
+
 def test_half_precision_inputs_are_computed_in_float32() -> None:
     query, key, value, bond, opening, *tables = (t.detach() for t in make_inputs(bond_gradient=False))
     halves = [t.bfloat16() for t in (query, key, value, bond, opening)]
