@@ -126,7 +126,7 @@ class AdaptedLinear(nn.Module):
         if not y.requires_grad:
             y.requires_grad_()
         recordings.append(Recording(x.detach(), y))
-        return y
+        return y.clone()  # what follows may work in place
 
     @torch.no_grad()
     def fold(self) -> None:
@@ -146,7 +146,7 @@ class AdaptedLinear(nn.Module):
     @torch.no_grad()
     def merge(self) -> nn.Linear:
         """Fold the mean update into W0, in place, and return the base layer."""
-        self.base.weight.copy_(self._mean_weight())
+        self.base.weight = nn.Parameter(self._mean_weight(), requires_grad=False)  # it may be shared
         return self.base
 
     def extra_repr(self) -> str:

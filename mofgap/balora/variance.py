@@ -148,6 +148,7 @@ def _run(
         output = forward()
         if output.shape != (n_inputs,):
             raise ValueError(f"forward must return ({n_inputs},) outputs, got {tuple(output.shape)}")
+        recordings = [list(recorded) for recorded in recordings]  # recomputed activations add more
         outputs = [recording.y for recorded in recordings for recording in recorded]
         if not outputs or not output.requires_grad:
             raise RuntimeError(

@@ -27,7 +27,7 @@ from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import remember
 from mofgap.uncertainty.novelty import fit_novelty
 
-VERSION = 5
+VERSION = 6
 KINDS: tuple[Kind, ...] = ("weights", "rows")
 
 

@@ -18,6 +18,8 @@ FORMAT, OLD_FORMAT = "novelty index 2", "novelty index 1"
 N_ELEMENTS = 118
 MAX_COORDINATION = 16
 SHORTLIST = 16
+ROWS_PER_DIM = 8
+"""Training structures for each component: whitened by fewer, they would all stand equally far apart."""
 SELDOM = 10
 """An element of fewer training structures than this is seldom seen."""
 
@@ -238,7 +240,7 @@ def fit_novelty(
         raise ValueError(f"{len(rows)} structures need as many ids on one line each, not {len(ids)}")
     if n_neighbours < 1 or n_dims < 1 or len(rows) <= n_neighbours:
         raise ValueError(f"cannot take {n_neighbours} neighbours in {n_dims} dims of {len(rows)} structures")
-    mean, projection = _whitening(rows, n_dims)
+    mean, projection = _whitening(rows, min(n_dims, max(1, len(rows) // ROWS_PER_DIM)))
     points = ((rows - mean) @ projection.astype(np.float64)).astype(np.float16)
     neighbours = NearestNeighbors(n_neighbors=n_neighbours, algorithm="brute").fit(points.astype(np.float64))
     own = neighbours.kneighbors()[0].mean(axis=1)  # without an argument a point is not its own neighbour

@@ -105,6 +105,17 @@ def test_merge_keeps_the_mean() -> None:
     assert not adapted_layers(net)
 
 
+def test_merge_leaves_a_layer_alone_that_shares_a_weight() -> None:
+    net, x = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).double(), torch.randn(3, 4, dtype=torch.float64)
+    net[1].weight = net[0].weight
+    adapt(net, BaLoRAConfig(target_modules=("0",)))
+    perturb(net)
+    mean, other = net[0](x), net[1](x)
+    merge(net)
+    torch.testing.assert_close(net[0](x), mean)
+    assert torch.equal(net[1](x), other)
+
+
 def test_a_layer_under_two_names_stays_one() -> None:
     shared = nn.Linear(4, 4)
     net = nn.Sequential(shared, nn.ReLU(), shared)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mofgap.balora import AdaptedLinear, BaLoRAConfig, adapt, sampling, sensitivity
 
@@ -86,6 +87,23 @@ def test_batch_first_and_a_layer_called_twice() -> None:
 
     result = sensitivity(forward, layers, 7)
     torch.testing.assert_close(result.per_layer, by_autograd(forward, layers, 7))
+
+
+@pytest.mark.parametrize("frugal", [False, True])
+def test_what_follows_a_layer_may_work_in_place_or_be_computed_again(frugal: bool) -> None:
+    net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 1)).double()
+    layers = adapt(net, BaLoRAConfig(target_modules=("0", "2", "4"), rank=2))
+    for layer in layers.values():
+        nn.init.normal_(layer.lora_B)
+    x = data(6, 4)
+    expected = by_autograd(lambda: net(x)[:, 0], layers, 6)
+    net[3] = nn.ReLU(inplace=True)
+
+    def forward() -> Tensor:
+        out: Tensor = checkpoint(net, x, use_reentrant=False) if frugal else net(x)
+        return out[:, 0]
+
+    torch.testing.assert_close(sensitivity(forward, layers, 6).per_layer, expected)
 
 
 def test_matches_4096_samples_at_small_noise(make_set_model: Callable[..., Any]) -> None:

@@ -50,6 +50,18 @@ def test_familiar_structures_spread_over_the_percentiles(index):
     assert (percentile <= 1).all()
 
 
+@pytest.mark.parametrize("n", [100, 200])
+def test_few_training_structures_leave_percentiles_too(n):
+    """Whitened in as many dimensions as there are structures, all would be equally far apart."""
+    rng = np.random.default_rng(0)
+    mixing = rng.standard_normal((300, 400)) * np.geomspace(1, 1e-3, 300)[:, None]
+    features = (rng.standard_normal((n + 500, 300)) @ mixing).astype(np.float32)
+    few = fit_novelty(features[:n], [np.array([6])] * n, names(n))
+    share = few.score(features[n:], [np.array([6])] * 500).percentile
+    assert (share > 0.99).mean() < 0.05 and (share == 0).mean() < 0.05
+    assert np.subtract(*np.quantile(share, [0.75, 0.25])) > 0.25
+
+
 def test_novelty_separates_a_shifted_cluster(index):
     near, far = index.score(*cluster(200, 3)), index.score(*cluster(200, 4, shift=6.0))
     label = np.repeat([0, 1], 200)
