@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,16 @@ def load_config(folder: str | Path) -> BaLoRAConfig:
 
     Raises:
         FileNotFoundError: No adapter lies in the folder.
-        ValueError: A PEFT adapter of another kind than plain LoRA, or an unknown setting.
+        ValueError: A PEFT adapter of another kind than plain LoRA, an unknown setting, or a damaged file.
     """
     folder = Path(folder)
+    try:
+        return _read_config(folder)
+    except (AttributeError, KeyError, TypeError, JSONDecodeError) as error:
+        raise ValueError(f"{folder / CONFIG_FILE} is damaged: {error!r}") from error
+
+
+def _read_config(folder: Path) -> BaLoRAConfig:
     peft_config = json.loads((folder / CONFIG_FILE).read_text())
     if (folder / BALORA_FILE).exists():
         return BaLoRAConfig.from_dict(json.loads((folder / BALORA_FILE).read_text()))

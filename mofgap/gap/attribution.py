@@ -24,8 +24,8 @@ N_NODES = 64
 """Nodes of the Gauss-Legendre rule along the path; the integrand is smooth."""
 
 ALIKE = 0.01
-"""Atoms whose activations differ by less than this many standard deviations are equivalent by symmetry: in
-crystals, equivalent atoms differ by 0.001 at most and others by 0.1 at least."""
+"""Atoms whose activations differ by less than this many standard deviations share: those that symmetry makes
+equivalent differ by 0.003 at most, and few others by less than 0.03."""
 
 
 @dataclass(frozen=True, eq=False)

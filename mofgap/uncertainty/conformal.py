@@ -59,8 +59,7 @@ class Residuals:
 
         The i-th of n sorted residuals has the value i / (n + 1), with straight lines between them (conformal
         predictive distribution; Vovk et al., Mach. Learn. 108, 445 (2019)). Of the 1 / (n + 1) beyond either
-        end the theory does not say where it lies; here it decays exponentially over one std, so that
-        structures far from a window still have an order.
+        end the theory does not say where it lies; here it decays exponentially over one std.
         """
         z = np.asarray(z, dtype=np.float64)
         if not self.values:

@@ -161,6 +161,16 @@ def test_an_unknown_setting_on_disk_is_refused(tmp_path: Path) -> None:
         load_adapters(make_base(), tmp_path)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ['{"peft_type": "LORA', "[]", '{"peft_type": "LORA"}', '{"peft_type": "LORA", "target_modules": null}'],
+)
+def test_a_damaged_config_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "adapter_config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"adapter_config\.json is damaged"):
+        load_config(tmp_path)
+
+
 def test_a_save_that_dies_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, layers = make_adapted()
     save_adapters(tmp_path, layers, CONFIG)
