@@ -9,8 +9,6 @@ import gemmi
 
 # The heaviest element that an encoder has a place for.
 MAX_Z = 100
-# CN, NH or OG are labels of atoms in ligands, and no heavier elements.
-HEAVIEST = 103
 # A one-letter reading of a longer name (OW1, Cx2) is believed for these alone: W of WAT1 is no tungsten.
 _ONE_LETTER_FALLBACK = frozenset("BCFHINOPS")
 _LETTERS = re.compile(r"[A-Za-z]+")
@@ -45,7 +43,9 @@ def candidates(text: str) -> tuple[int, ...]:
     found = [_atomic_number(letters[:2])]
     if len(letters) == 1 or letters[0] in _ONE_LETTER_FALLBACK:
         found.append(_atomic_number(letters[0]))
-    return tuple(dict.fromkeys(number for number in found if 0 < number <= HEAVIEST))
+    if found[0] > MAX_Z and match.group()[1:2].isupper():  # CN, NH and OG are atoms of ligands
+        found = found[1:]
+    return tuple(dict.fromkeys(number for number in found if number))
 
 
 def parse_formula(text: str) -> dict[int, float]:

@@ -449,7 +449,9 @@ def test_charges_and_types_of_force_fields_name_one_element(symbol):
     assert formula_sum(only(read_cif(three_sites(symbol))).atomic_numbers) == "C O Zn"
 
 
-@pytest.mark.parametrize(("label", "formula"), [("CN1", "C2 O"), ("NH1", "C N O"), ("OG1", "C O2")])
+@pytest.mark.parametrize(
+    ("label", "formula"), [("CN1", "C2 O"), ("NH1", "C N O"), ("NO1", "C N O"), ("OG1", "C O2")]
+)
 def test_a_label_names_no_element_beyond_what_crystals_hold(label, formula):
     text = SITES.replace("_atom_site_type_symbol", "_atom_site_label")
     crystal = only(read_cif(text.format("", f"{label} 0 0 0\nO1 .2 0 0\nC1 .3 .1 0\n")))
