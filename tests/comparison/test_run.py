@@ -18,11 +18,13 @@ from typer.testing import CliRunner
 
 from mofgap.cli.main import app
 from mofgap.comparison import stages
+from mofgap.comparison import summary as summary_stage
 from mofgap.comparison.calibrated import calibrated
 from mofgap.comparison.config import MEMORY, Ablation, ComparisonConfig
 from mofgap.comparison.dataset import read
 from mofgap.comparison.members import members, predictions, tabled
 from mofgap.comparison.prediction import predicted
+from mofgap.comparison.scores import KEYS
 from mofgap.comparison.summary import GROUP, _methods
 from mofgap.comparison.training import trained
 from mofgap.configuration import ConfigurationError, dump
@@ -274,7 +276,7 @@ def test_another_table_changes_the_members_whose_rows_change(
 
 
 def test_relatives_are_counted_anew_where_the_table_names_others(
-    finished: Path, tiny_config: ComparisonConfig, tmp_path: Path
+    finished: Path, tiny_config: ComparisonConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
@@ -282,6 +284,10 @@ def test_relatives_are_counted_anew_where_the_table_names_others(
     frame = pd.read_parquet(table)
     (column,) = [name for name in frame if name.startswith("group:")]
     n_test = int((frame["part:split"] == "test").sum())
+    # Scores and verdicts take half a minute, and are not what is asked here.
+    monkeypatch.setattr(summary_stage, "scores", lambda found, n_bins: pd.DataFrame(columns=list(KEYS)))
+    monkeypatch.setattr(summary_stage, "_summary", lambda config, splits, found, table: {"splits": splits})
+    monkeypatch.setattr(summary_stage, "markdown", str)
     shared = []
     for group in ("all alike", None):
         frame.assign(**{column: group}).to_parquet(table)
