@@ -93,17 +93,16 @@ def load_config(folder: str | Path) -> BaLoRAConfig:
         FileNotFoundError: No adapter lies in the folder.
         ValueError: A PEFT adapter of another kind than plain LoRA, an unknown setting, or a damaged file.
     """
-    folder = Path(folder)
+    ours, theirs = Path(folder) / BALORA_FILE, Path(folder) / CONFIG_FILE
+    path = ours if ours.exists() else theirs
     try:
-        return _read_config(folder)
+        content = json.loads(path.read_text())
+        return BaLoRAConfig.from_dict(content) if path == ours else _of_peft(Path(folder), content)
     except (AttributeError, KeyError, TypeError, JSONDecodeError) as error:
-        raise ValueError(f"{folder / CONFIG_FILE} is damaged: {error!r}") from error
+        raise ValueError(f"{path} is damaged: {error!r}") from error
 
 
-def _read_config(folder: Path) -> BaLoRAConfig:
-    peft_config = json.loads((folder / CONFIG_FILE).read_text())
-    if (folder / BALORA_FILE).exists():
-        return BaLoRAConfig.from_dict(json.loads((folder / BALORA_FILE).read_text()))
+def _of_peft(folder: Path, peft_config: Mapping[str, Any]) -> BaLoRAConfig:
     if peft_config.get("peft_type") != "LORA":
         raise ValueError(f"{folder}: a {peft_config.get('peft_type')} adapter; only LORA can be read")
     for key, neutral in _PEFT_NEUTRAL.items():

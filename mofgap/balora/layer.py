@@ -145,8 +145,8 @@ class AdaptedLinear(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> nn.Linear:
-        """Fold the mean update into W0, in place, and return the base layer."""
-        self.base.weight = nn.Parameter(self._mean_weight(), requires_grad=False)  # it may be shared
+        """Fold the mean update into W0 and return the base layer; layers that share W0 keep it as it was."""
+        self.base.weight = nn.Parameter(self._mean_weight(), self.base.weight.requires_grad)
         return self.base
 
     def extra_repr(self) -> str:

@@ -24,8 +24,8 @@ N_NODES = 64
 """Nodes of the Gauss-Legendre rule along the path; the integrand is smooth."""
 
 ALIKE = 0.01
-"""Atoms whose activations differ by less than this many standard deviations share: those that symmetry makes
-equivalent differ by 0.003 at most, and few others by less than 0.03."""
+"""Atoms of an element whose activations differ by less than this many standard deviations share alike: those
+that symmetry makes equivalent, which rounding in a file sets a little apart, and those that nearly are."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -171,6 +171,14 @@ def test_a_damaged_config_is_told(tmp_path: Path, text: str) -> None:
         load_config(tmp_path)
 
 
+def test_a_damaged_file_of_ours_is_named(tmp_path: Path) -> None:
+    save_adapters(tmp_path, make_adapted()[1], CONFIG)
+    path = tmp_path / "balora_config.json"
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(ValueError, match=r"balora_config\.json is damaged"):
+        load_config(tmp_path)
+
+
 def test_a_save_that_dies_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, layers = make_adapted()
     save_adapters(tmp_path, layers, CONFIG)
