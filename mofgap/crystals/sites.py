@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import gemmi
@@ -13,6 +14,8 @@ from mofgap.crystals.elements import candidates, is_shared, parse_formula
 
 _FRACT = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
 _CARTN = tuple(f"_atom_site_Cartn_{axis}" for axis in "xyz")
+NUMBER_TAGS = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
+_WHOLE = re.compile(r"(\d+)\.?0*", re.ASCII)
 # Far outside what any crystal has, near enough to keep neighbour searches cheap.
 THINNEST_CELL_ANGSTROM = 0.5
 LONGEST_EDGE_ANGSTROM = 1000.0
@@ -78,6 +81,9 @@ def small_structure(block: cif.Block) -> gemmi.SmallStructure:
         symbols.get_loop().add_columns(["_atom_site_label"], "?")
         for place, symbol in enumerate(list(block.find_values("_atom_site_type_symbol"))):
             block.find_loop("_atom_site_label")[place] = symbol
+    for tag in NUMBER_TAGS:  # some programs write '14' or 14.0, which gemmi refuses
+        if number := _WHOLE.fullmatch(cif.as_string(block.find_value(tag) or "").strip()):
+            block.set_pair(tag, number[1])
     try:
         return gemmi.make_small_structure_from_block(block)
     except (ValueError, RuntimeError) as error:

@@ -10,7 +10,7 @@ import numpy as np
 from gemmi import cif
 from numpy.typing import NDArray
 
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.sites import NUMBER_TAGS, CifError
 
 # Images of one site nearer than this are one atom on a special position, written with few digits.
 SPECIAL_POSITION_ANGSTROM = 0.4
@@ -25,7 +25,6 @@ _OPERATION_TAGS = (
 )
 _NAME_TAGS = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_space_group_name_H-M_full")
 _HALL_TAGS = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
-_NUMBER_TAGS = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
 
 
 def _first_value(block: cif.Block, tags: tuple[str, ...]) -> str:
@@ -62,7 +61,7 @@ def _stated_groups(block: cif.Block, cell: gemmi.UnitCell) -> tuple[list[_Statem
         # A bare name with two choices of origin is read with the centre of symmetry at the origin.
         vague = named.ext in ("1", "2") and ":" not in plain
         found.append(_Statement(named.operations(), name, named.number, vague))
-    if number := _first_value(block, _NUMBER_TAGS):
+    if number := _first_value(block, NUMBER_TAGS):
         # gemmi takes no more than a C int, and 0 for 1.
         usable = number.isdecimal() and len(number) <= 3 and int(number) > 0
         if usable and (numbered := gemmi.find_spacegroup_by_number(int(number))) is not None:

@@ -95,6 +95,14 @@ def test_a_number_alone_is_taken_in_its_standard_setting(number, n_atoms, warned
     assert any(text.startswith("origin-choice") for text in crystal.warnings) is warned
 
 
+@pytest.mark.parametrize("number", ["14.0", "'14'", "' 14 '", "014.", "'14.0'"])
+def test_a_number_may_be_quoted_or_end_in_zeros(number):
+    text = cif_text(gemmi.SpaceGroup("P 21/c"), (1, 2, 3), named=True)
+    line = next(line for line in text.splitlines() if "Hall" in line)
+    (crystal,) = read_cif(text.replace(line, f"_symmetry_Int_Tables_number {number}"))
+    assert crystal.n_atoms == 4
+
+
 @pytest.mark.parametrize("number", ["0", "231", "9999999999", "9" * 5000])
 def test_a_number_of_no_group_is_refused(number):
     text = cif_text(gemmi.SpaceGroup("P 21/c"), (1, 2, 3), named=True)
