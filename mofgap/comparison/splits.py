@@ -34,13 +34,15 @@ def assign(frame: pd.DataFrame, split: SplitConfig, seed: int) -> pd.Series:
     Raises:
         TableError: A column is missing, holds something else than train, val and test, or a part is empty.
     """
-    named = _column(frame, split.column)
+    for name in (split.column, *([split.group] if split.kind == "grouped" else [])):
+        if name not in frame.columns:
+            raise TableError(f"no column {name!r}, which a split needs")
+    named = frame[split.column]
     unknown = set(named) - set(PARTS[:3])
     if unknown:
         raise TableError(f"{split.column} may be train, val, test, not {sorted(map(str, unknown))[0]!r}")
     if split.kind == "grouped":
         sizes = {"test": split.n_test or int((named == "test").sum()), "val": int((named == "val").sum())}
-        _column(frame, split.group)
         part = _grouped(group_of(frame, split.group), sizes, seed)
     elif split.kind == "without":
         part = _without(frame, named, str(split.element))
@@ -51,12 +53,6 @@ def assign(frame: pd.DataFrame, split: SplitConfig, seed: int) -> pd.Series:
         if not (part == name).any():
             raise TableError(f"a split of kind {split.kind} leaves no structure for {name}")
     return part
-
-
-def _column(frame: pd.DataFrame, name: str) -> pd.Series:
-    if name not in frame.columns:
-        raise TableError(f"no column {name!r}, which a split needs")
-    return frame[name]
 
 
 def _grouped(group: pd.Series, sizes: dict[str, int], seed: int) -> pd.Series:
