@@ -105,8 +105,9 @@ stages.run_all(config.comparison_in(folder), folder, print)
 # form, without sampling.
 
 # %%
-from mofgap.report.compared import bootstrap_interval, read_compared
+from mofgap.report.compared import read_compared
 from mofgap.uncertainty import metrics
+from mofgap.uncertainty.bootstrap import bootstrap
 
 compared = read_compared(folder)
 methods = ["balora-closed-form", "balora-weights"]
@@ -122,16 +123,17 @@ plots.error_vs_std(
 # %%
 for method in methods:
     columns = test[method][["gap_dft_ev", "gap_ev", "epistemic_std_ev"]].to_numpy().T
-    rho = metrics.spearman(*columns)
-    low, high = bootstrap_interval([columns], metrics.spearman)
+    rho = bootstrap(
+        lambda rows, columns=columns: metrics.spearman(*columns[:, rows]), columns.shape[1], n_draws=500
+    )
     verdict = (
         "follows the error"
-        if low > 0
+        if rho.lo > 0
         else "goes against the error"
-        if high < 0
+        if rho.hi < 0
         else "cannot be told from chance"
     )
-    print(f"{label(method):<22} Spearman {rho:+.2f}, 95 % [{low:+.2f}, {high:+.2f}]: {verdict}")
+    print(f"{label(method):<22} Spearman {rho.value:+.2f}, 95 % [{rho.lo:+.2f}, {rho.hi:+.2f}]: {verdict}")
 
 # %% [markdown]
 # ## After calibration

@@ -17,6 +17,7 @@ from mofgap.comparison.arms import Arm, Arms, common, is_published
 from mofgap.comparison.config import ESTIMATORS, MEMORY, JudgementConfig, Spread
 from mofgap.comparison.scores import is_network
 from mofgap.comparison.statistics import COMPARED, METRICS, mae, spearman
+from mofgap.uncertainty.bootstrap import Interval, intervals
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Sequence[Arm]], Any]
@@ -34,19 +35,8 @@ CLAIMS = {
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A value with its bootstrap interval."""
-
-    value: float
-    lo: float
-    hi: float
-
-
-@dataclass(frozen=True)
 class Bootstrap:
     """Resampling of test rows, the same for every arm, and of each arm's seeds.
-
-    Percentile intervals; Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 
     Attributes:
         level: Of the intervals.
@@ -79,13 +69,6 @@ class Bootstrap:
             chosen = [seeds[0]] * len(arms) if one_curve else seeds
             found.append(statistic([arm.taken(rows, s) for arm, s in zip(arms, chosen, strict=True)]))
         return np.array(found, dtype=np.float64).reshape(self.n_draws, -1)
-
-
-def intervals(value: Floats, draws: Floats, level: float) -> list[Interval]:
-    """The percentile interval of each number; NaN where it was not defined in some draw."""
-    tail = (1 - level) / 2
-    ends = np.quantile(draws, [tail, 1 - tail], axis=0)
-    return [Interval(float(v), float(lo), float(hi)) for v, lo, hi in zip(value, *ends, strict=True)]
 
 
 def pairs(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:

@@ -8,9 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from mofgap.comparison.config import MEMORY
 
@@ -135,24 +133,3 @@ def place(method: str) -> int:
     """Where a method stands in tables and figures; unknown ones last."""
     plain = method.removesuffix(MEMORY)
     return list(LABELS).index(plain) if plain in LABELS else len(LABELS)
-
-
-def bootstrap_interval(
-    values: list[NDArray[np.float64]], statistic: Any, *, n_draws: int = 500, level: float = 0.95
-) -> tuple[float, float]:
-    """A percentile interval over the choice of test rows, of a statistic's mean over seeds.
-
-    Args:
-        values: Columns of each seed, (n_columns, n) each, the same rows in the same order.
-        statistic: Called with the columns.
-        n_draws: Resamplings of the rows.
-        level: Nominal coverage.
-    """
-    rng = np.random.default_rng(0)
-    n = values[0].shape[1]
-    draws = [
-        np.mean([statistic(*columns[:, rows]) for columns in values])
-        for rows in (rng.integers(n, size=n) for _ in range(n_draws))
-    ]
-    lo, hi = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(lo), float(hi)

@@ -12,10 +12,12 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from mofgap.comparison.config import MEMORY
 from mofgap.report import plots
-from mofgap.report.compared import Compared, bootstrap_interval, label, place
+from mofgap.report.compared import Compared, label, place
 from mofgap.report.figure import caption_of, set_caption
 from mofgap.report.page import Figure, drawn, render
 from mofgap.uncertainty import metrics
+from mofgap.uncertainty.bootstrap import Rows, bootstrap
+from mofgap.uncertainty.columns import Floats
 
 SCORES = {"mae_ev": "MAE / eV", "spearman": "Spearman(std, |error|)", "ause": "AUSE"}
 CALIBRATION = {
@@ -132,10 +134,20 @@ def _intervals(compared: Compared) -> dict[tuple[str, str, str], tuple[float, fl
             continue
         names = ["gap_dft_ev", "gap_ev", "gap_std_ev"]
         values = [rows[names].to_numpy(dtype=np.float64).T for rows in seeds]
-        found[split, method, "mae_ev"] = bootstrap_interval(values, lambda t, p, _: metrics.mae(t, p))
+        found[split, method, "mae_ev"] = _interval(values, lambda t, p, _: metrics.mae(t, p))
         if spread == "total":
-            found[split, method, "spearman"] = bootstrap_interval(values, metrics.spearman)
+            found[split, method, "spearman"] = _interval(values, metrics.spearman)
     return found
+
+
+def _interval(seeds: Sequence[Floats], metric: Callable[..., float]) -> tuple[float, float]:
+    """Of a metric's mean over seeds, each (n_columns, n) of the same rows, over the choice of rows."""
+
+    def mean(rows: Rows) -> float:
+        return float(np.mean([metric(*columns[:, rows]) for columns in seeds]))
+
+    found = bootstrap(mean, seeds[0].shape[1], n_draws=500)
+    return found.lo, found.hi
 
 
 def _table(

@@ -1,4 +1,7 @@
-"""Bootstrap: is one method better than another, or was it the choice of test rows?"""
+"""Bootstrap: is one method better than another, or was it the choice of test rows?
+
+Percentile intervals; Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,17 +9,59 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mofgap.uncertainty.columns import columns
+from mofgap.uncertainty.columns import Floats, columns
+
+Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A metric of method a minus that of method b, with a percentile interval, in the metric's unit."""
+class Interval:
+    """A value with its bootstrap interval, in the unit of the value."""
 
     value: float
     lo: float
     hi: float
-    n_draws: int
+
+
+def intervals(value: Floats, draws: Floats, level: float) -> list[Interval]:
+    """The percentile interval of each of k numbers.
+
+    Args:
+        value: Of all rows, shape (k,).
+        draws: Of resampled rows, shape (n_draws, k).
+        level: Nominal coverage of the intervals.
+
+    Returns:
+        k intervals; NaN where a number was not defined in some draw.
+    """
+    tail = (1 - level) / 2
+    ends = np.quantile(draws, [tail, 1 - tail], axis=0)
+    return [Interval(float(v), float(lo), float(hi)) for v, lo, hi in zip(value, *ends, strict=True)]
+
+
+def bootstrap(
+    statistic: Callable[[Rows], float], n: int, *, level: float = 0.95, n_draws: int = 1000, seed: int = 0
+) -> Interval:
+    """A statistic of n rows and its interval over the choice of rows, n with replacement.
+
+    Args:
+        statistic: Called with the rows to take, shape (n,).
+        n: Number of rows.
+        level: Nominal coverage of the interval.
+        n_draws: Number of resamplings.
+        seed: Of the random rows.
+
+    Raises:
+        ValueError: No rows, or a level or number of draws out of range.
+    """
+    if not 0 < level < 1 or n_draws < 1:
+        raise ValueError(f"level must lie between 0 and 1 and n_draws above 0, not {level} and {n_draws}")
+    if n == 0:
+        raise ValueError("a bootstrap needs at least one row")
+    rng = np.random.default_rng(seed)
+    draws = np.array([[statistic(rng.integers(n, size=n))] for _ in range(n_draws)], dtype=np.float64)
+    (found,) = intervals(np.array([statistic(np.arange(n))]), draws, level)
+    return found
 
 
 def paired_bootstrap(
@@ -28,11 +73,8 @@ def paired_bootstrap(
     level: float = 0.95,
     n_draws: int = 1000,
     seed: int = 0,
-) -> Difference:
-    """The difference metric(a) - metric(b) and its bootstrap interval over rows.
-
-    Each draw takes n rows with replacement, the same rows for both methods, so that what is hard for both
-    cancels. Percentile interval; Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+) -> Interval:
+    """The difference metric(a) - metric(b); what is hard for both cancels, as each draw takes the same rows.
 
     Args:
         metric: A function of `metrics`, called as ``metric(y_true, *a)``.
@@ -46,17 +88,10 @@ def paired_bootstrap(
     Raises:
         ValueError: No rows, columns of different lengths, or a level or number of draws out of range.
     """
-    if not 0 < level < 1 or n_draws < 1:
-        raise ValueError(f"level must lie between 0 and 1 and n_draws above 0, not {level} and {n_draws}")
     (true,) = columns(y_true=y_true)
-    if len(true) == 0:
-        raise ValueError("a bootstrap needs at least one row")
     first, second = ([columns(y_true=true, column=column)[1] for column in side] for side in (a, b))
 
-    def difference(rows: npt.NDArray[np.intp]) -> float:
+    def difference(rows: Rows) -> float:
         return metric(true[rows], *(c[rows] for c in first)) - metric(true[rows], *(c[rows] for c in second))
 
-    rng = np.random.default_rng(seed)
-    draws = [difference(rng.integers(len(true), size=len(true))) for _ in range(n_draws)]
-    lo, hi = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Difference(difference(np.arange(len(true))), float(lo), float(hi), n_draws)
+    return bootstrap(difference, len(true), level=level, n_draws=n_draws, seed=seed)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mofgap.report.compared import Compared, RunError, bootstrap_interval, label, place, read_compared
+from mofgap.report.compared import Compared, RunError, label, place, read_compared
 from mofgap.uncertainty import metrics
 
 
@@ -49,13 +49,6 @@ def test_metrics_of_the_tables_are_those_of_the_predictions(compared: Compared) 
     mae = np.mean([metrics.mae(rows.gap_dft_ev, rows.gap_ev) for rows in seeds])
     row = compared.best.query("split == 'group' and method == 'balora-weights'").iloc[0]
     assert row["mean.mae_ev"] == pytest.approx(mae)
-
-
-def test_interval_of_a_mean_is_that_of_theory() -> None:
-    values = np.random.default_rng(1).normal(size=(1, 400))
-    lo, hi = bootstrap_interval([values], np.mean, n_draws=2000)
-    half = 1.96 * values.std() / np.sqrt(values.size)
-    assert (lo, hi) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
 
 
 @pytest.mark.parametrize(

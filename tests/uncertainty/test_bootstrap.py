@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from mofgap.uncertainty import metrics
-from mofgap.uncertainty.bootstrap import paired_bootstrap
+from mofgap.uncertainty.bootstrap import bootstrap, paired_bootstrap
 
 
 def methods(n: int = 400):
@@ -23,6 +23,14 @@ def test_pairing_finds_a_difference_smaller_than_the_noise_of_either():
     difference = paired_bootstrap(metrics.mae, true, (a,), (b,))
     assert difference.value == metrics.mae(true, a) - metrics.mae(true, b)
     assert difference.lo < difference.value < difference.hi < 0
+
+
+def test_interval_of_a_mean_is_that_of_theory():
+    values = np.random.default_rng(1).normal(size=400)
+    found = bootstrap(lambda rows: float(values[rows].mean()), len(values), n_draws=2000)
+    half = 1.96 * values.std() / np.sqrt(values.size)
+    assert found.value == values.mean()
+    assert (found.lo, found.hi) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
 
 
 def test_interval_agrees_with_scipy():
