@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from mofgap.balora.layer import AdaptedLinear
+from mofgap.balora.layer import AdaptedLinear, perturbed
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,5 @@ def dropout(
     """
     if not 0 <= rate < 1:
         raise ValueError(f"rate must be at least 0 and below 1, not {rate}")
-    previous = [layer.perturbation for layer in layers.values()]
-    try:
-        for layer in layers.values():
-            layer.perturbation = Dropout(rate, generator)
+    with perturbed(layers, [Dropout(rate, generator)] * len(layers)):
         yield
-    finally:
-        for layer, before in zip(layers.values(), previous, strict=True):
-            layer.perturbation = before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -152,3 +154,16 @@ class AdaptedLinear(nn.Module):
     def extra_repr(self) -> str:
         """Rank and scale, shown when the model is printed."""
         return f"rank={self.rank}, scaling={self.scaling:g}"
+
+
+@contextmanager
+def perturbed(layers: Mapping[str, AdaptedLinear], noises: Sequence[Perturbation]) -> Iterator[None]:
+    """While open, each layer runs with its noise, in the order of the layers."""
+    previous = [layer.perturbation for layer in layers.values()]
+    try:
+        for layer, noise in zip(layers.values(), noises, strict=True):
+            layer.perturbation = noise
+        yield
+    finally:
+        for layer, before in zip(layers.values(), previous, strict=True):
+            layer.perturbation = before

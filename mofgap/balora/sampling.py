@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from mofgap.balora.layer import AdaptedLinear, Perturbation
+from mofgap.balora.layer import AdaptedLinear, Perturbation, perturbed
 from mofgap.balora.rows import InputRows
 
 Kind = Literal["weights", "rows"]
@@ -111,14 +111,8 @@ def sampling(
     else:
         own = None if input_seeds is None else [_seeded(seed) for seed in input_seeds]
         noises = [RowNoise(a[:, None], rows, generator if own is None else own) for a in alphas]
-    previous = [layer.perturbation for layer in layers.values()]
-    try:
-        for layer, noise in zip(layers.values(), noises, strict=True):
-            layer.perturbation = noise
+    with perturbed(layers, noises):
         yield
-    finally:
-        for layer, noise_before in zip(layers.values(), previous, strict=True):
-            layer.perturbation = noise_before
 
 
 @contextmanager

@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from pymatgen.core import Element
 from sklearn.ensemble import HistGradientBoostingRegressor
 
+from mofgap.crystals.elements import MAX_Z
+
 Floats = NDArray[np.float64]
-MAX_Z = 100
 CENTRAL = 0.6827
 """Mass of a normal distribution within one standard deviation."""
 

@@ -39,16 +39,13 @@ class LastLayerLaplace:
         return self.model.gap_std_ev * std
 
 
-def fit_laplace(
-    model: GapModel, pooled: Tensor, gap_ev: Tensor, *, batch_size: int = 1024
-) -> LastLayerLaplace:
+def fit_laplace(model: GapModel, pooled: Tensor, gap_ev: Tensor) -> LastLayerLaplace:
     """Fit to the training structures; prior precision and noise maximise the marginal likelihood.
 
     Args:
         model: Trained; its last layer's first row gives the normalised gap.
         pooled: (n, n_features) pooled activations of the training structures.
         gap_ev: (n,) their labels, eV.
-        batch_size: Structures at once.
     """
     from laplace import Laplace
 
@@ -59,7 +56,7 @@ def fit_laplace(
     network = nn.Sequential(model.head.hidden, nn.SiLU(), last)
     target = ((gap_ev - model.gap_mean_ev) / model.gap_std_ev)[:, None]
     posterior = Laplace(network, "regression", subset_of_weights="last_layer", hessian_structure="full")
-    posterior.fit(DataLoader(TensorDataset(pooled, target), batch_size=batch_size))
+    posterior.fit(DataLoader(TensorDataset(pooled, target), batch_size=1024))
     _maximise_evidence(posterior)
     return LastLayerLaplace(model, posterior)
 

@@ -131,9 +131,9 @@ def figure_of(axes: Axes) -> Figure:
     return figure
 
 
-def say_nothing_to_show(axes: Axes, why: str = "no rows to show") -> None:
+def say_nothing_to_show(axes: Axes) -> None:
     """Say in the middle of empty axes that they are empty."""
-    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color=INK)
+    axes.text(0.5, 0.5, "no rows to show", ha="center", va="center", transform=axes.transAxes, color=INK)
 
 
 def add_legend(axes: Axes, loc: Literal["best", "upper left"] = "best") -> None:

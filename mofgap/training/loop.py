@@ -226,7 +226,6 @@ def fit(
     patience: int | None = None,
     resume: bool = False,
     compute: Compute = ANYTHING,
-    callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train, keeping the last and the best state on disk.
 
@@ -245,7 +244,6 @@ def fit(
         resume: Go on from the last checkpoint of ``folder``.
         compute: What it runs on. With several devices, the program goes on after this call in the first
             process alone.
-        callbacks: Added to these.
 
     Returns:
         Path of the checkpoint that was kept.
@@ -258,13 +256,12 @@ def fit(
     last = folder / LAST
     folder.mkdir(parents=True, exist_ok=True)
     _quieten_lightning()
-    own = _callbacks(folder, monitor, patience)
     bar: list[Callback] = [RichProgressBar()] if compute.progress else []
     trainer = L.Trainer(
         max_epochs=epochs,
         default_root_dir=folder,
         logger=False,
-        callbacks=[*bar, *callbacks, *own],
+        callbacks=[*bar, *_callbacks(folder, monitor, patience)],
         num_sanity_val_steps=0,
         enable_model_summary=False,
         use_distributed_sampler=False,

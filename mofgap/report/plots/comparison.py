@@ -72,20 +72,18 @@ def metric_vs_cost(
     lo: Column | None = None,
     hi: Column | None = None,
     metric: str = "metric",
-    cost_name: str = "forward passes a structure",
     made: str = "",
 ) -> Figure:
     """A metric against what a prediction costs; settings of one method are joined.
 
     Args:
-        cost: Cost of a prediction, above 0, shape (n,).
+        cost: Cost of a prediction in forward passes a structure, above 0, shape (n,).
         value: The metric, shape (n,).
         method: Name of the method of each row, shape (n,).
         df: Where names of columns are looked up.
         lo: Lower ends of the intervals of the values, drawn as bars where both ends are there.
         hi: Their upper ends.
         metric: What is measured, with its unit; the label of the axis.
-        cost_name: What the cost is, with its unit.
         made: How values and intervals were made, for the caption.
 
     Raises:
@@ -95,6 +93,7 @@ def metric_vs_cost(
     rows = _rows(df, x=cost, value=value, method=method, lo=lo, hi=hi)
     if (rows.x <= 0).any():
         raise ValueError("a cost must lie above 0 to have a place on a logarithmic axis")
+    cost_name = "forward passes a structure"
     caption = (
         f"{_capital(metric)} against {cost_name}, {_count(rows)}; settings of one method are joined. {made}"
     )
