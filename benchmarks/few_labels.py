@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
-from mofgap.crystals.dataset import build_store, table_crystals
+from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.store import build_store
 from mofgap.gap.folder import About, find_model, read_config
 from mofgap.gap.model import GapModelConfig
 from mofgap.gap.predictor import load_model

@@ -30,7 +30,6 @@ from mofgap.comparison.config import ComparisonConfig
 from mofgap.comparison.dataset import Dataset, Rows, read
 from mofgap.comparison.judgement import ENSEMBLE, Bootstrap, difference
 from mofgap.comparison.layout import Layout
-from mofgap.comparison.passes import batches
 from mofgap.comparison.statistics import spearman
 from mofgap.configuration import load
 from mofgap.gap.folder import read_model
@@ -76,7 +75,7 @@ class Training:
 def training_of(folder: Path, dataset: Dataset, rows: Rows, config: ComparisonConfig) -> Training:
     """One forward and one backward pass for each structure that is predicted."""
     model = read_model(folder)[0].eval()
-    found = [at_mean(model, b, doubt=True) for b in batches(model, dataset.store, rows.all, 2000)]
+    found = [at_mean(model, b, doubt=True) for b in dataset.store.batches(rows.all, 2000)]
     columns = [(f.sensitivity.per_layer, f.alpha, f.gap_ev, f.spread_ev) for f in found if f.sensitivity]
     per_layer, alpha, gap, spread = (torch.cat(parts).double() for parts in zip(*columns, strict=True))
     # Of a Laplace likelihood with standard deviation s: 2/s², in expectation over its errors.

@@ -19,8 +19,9 @@ from mofgap.comparison.members import most_trained
 from mofgap.comparison.splits import UNUSED, assign, order
 from mofgap.configuration import digest, to_dict
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.dataset import GraphStore, TableError, cached_store, table_crystals
+from mofgap.crystals.dataset import TableError, cached_store, table_crystals
 from mofgap.crystals.graph import GraphConfig
+from mofgap.crystals.store import GraphStore
 from mofgap.gap.memory import N_NEIGHBOURS
 from mofgap.training.labels import Labels, read_labels
 from mofgap.whole_file import whole_file

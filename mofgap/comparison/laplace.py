@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mofgap.crystals.dataset import GraphStore
-from mofgap.crystals.graph import pack_by_atoms
+from mofgap.crystals.store import GraphStore
 from mofgap.gap.model import GapModel
 
 N_STEPS = 200
@@ -79,7 +78,5 @@ def _maximise_evidence(posterior: Any) -> None:
 @torch.no_grad()
 def pooled_of(model: GapModel, store: GraphStore, rows: Sequence[int], batch_atoms: int) -> Tensor:
     """(n, n_features) pooled activations of the head for some structures."""
-    packs = pack_by_atoms(store.n_atoms[list(rows)].tolist(), batch_atoms)
-    device = model.gap_mean_ev.device
-    parts = [model.pooled(store.batch([rows[i] for i in pack]).to(device)) for pack in packs]
-    return torch.cat(parts)
+    batches = store.batches(rows, batch_atoms, model.device)
+    return torch.cat([model.pooled(batch) for batch in batches])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,7 @@ from torch import Tensor
 
 from mofgap.balora.dropout import dropout
 from mofgap.balora.sampling import Kind
-from mofgap.crystals.dataset import GraphStore
-from mofgap.crystals.graph import pack_by_atoms
+from mofgap.crystals.store import GraphStore
 from mofgap.encoders.encoder import Fixed
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import Mean, at_mean, draw
@@ -81,7 +80,7 @@ def mean(
 ) -> dict[Source, Estimates]:
     """The model's own gap and the likelihood's spread; with a memory, a doubt that is distance alone."""
     found = _Collected()
-    for batch in batches(model, store, rows, batch_atoms):
+    for batch in store.batches(rows, batch_atoms, model.device):
         elapsed = clock()
         own = at_mean(model, batch)
         doubt = None
@@ -114,7 +113,7 @@ def bayesian(
         seed: Of the draws.
     """
     found = _Collected()
-    for batch in batches(model, store, rows, batch_atoms):
+    for batch in store.batches(rows, batch_atoms, model.device):
         own, below, alone = _looked(model, batch)
         elapsed = clock()
         exact = at_mean(model, batch, own.fixed, doubt=True)
@@ -146,7 +145,7 @@ def dropping(
 ) -> dict[Source, Estimates]:
     """Monte Carlo dropout: the same as `bayesian`, with masks for draws, further apart where remote."""
     found, method, done = _Collected(), "mc-dropout", 0
-    for batch in batches(model, store, rows, batch_atoms):
+    for batch in store.batches(rows, batch_atoms, model.device):
         own, below, alone = _looked(model, batch)
         gap, spread = own.recalled(own.gap_ev, own.spread_ev)
         found.add((method, 0), gap, None, spread, own.remoteness, alone)
@@ -195,13 +194,6 @@ def _add_draws(
         between = gaps[:n].std(0, correction=1) if n > 1 else None
         within, share = spreads[:n].square().mean(0).sqrt(), below + seconds * n / len(gaps)
         found.add((method, n), gaps[:n].mean(0), between, within, own.remoteness, share)
-
-
-def batches(model: GapModel, store: GraphStore, rows: Sequence[int], batch_atoms: int) -> Iterator[Any]:
-    """Batches of the rows in order, on the model's device."""
-    device, positions = model.gap_mean_ev.device, np.asarray(rows)
-    for pack in pack_by_atoms(store.n_atoms[positions].tolist(), batch_atoms):
-        yield store.batch(positions[pack].tolist()).to(device)
 
 
 def clock() -> Callable[[], float]:

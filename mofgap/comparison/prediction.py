@@ -202,7 +202,8 @@ def _trained(estimate: Estimate) -> Method:
         found = estimate(task, model)
         if task.remembers:
             rows = task.rows.train
-            learnt = passes.batches(model, task.dataset.store, rows, task.config.prediction.batch_atoms)
+            batch_atoms = task.config.prediction.batch_atoms
+            learnt = task.dataset.store.batches(rows, batch_atoms, model.device)
             remember(model, learnt, torch.as_tensor(task.dataset.gap_ev[rows]))
             found |= {(method + MEMORY, n): each for (method, n), each in estimate(task, model).items()}
         return found

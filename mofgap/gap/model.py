@@ -121,6 +121,11 @@ class GapModel(nn.Module):
         """The graph the encoder expects."""
         return self.encoder.graph_config
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.gap_mean_ev.device
+
     @torch.no_grad()
     def frozen_features(self, batch: Any, fixed: Fixed | None = None) -> Tensor:
         """Pooled features of the part of the encoder below all adapters: what alpha(X) and novelty look at.

@@ -18,10 +18,10 @@ from torch import Tensor
 from mofgap.balora import elements_per_layer, kl_divergence, laplace_nll, sampling
 from mofgap.balora.dropout import dropout
 from mofgap.balora.sampling import Kind
-from mofgap.crystals.dataset import GraphStore
-from mofgap.crystals.graph import pack_by_atoms
+from mofgap.crystals.store import GraphStore
 from mofgap.encoders.encoder import Fixed
 from mofgap.gap.model import GapModel
+from mofgap.training.batches import loader
 from mofgap.training.labels import Labels
 from mofgap.training.loop import (
     ANYTHING,
@@ -29,7 +29,6 @@ from mofgap.training.loop import (
     TrainingError,
     check_folder,
     fit,
-    loader,
     n_steps,
     warmup_cosine,
 )
@@ -214,10 +213,8 @@ def frozen_features(model: GapModel, store: GraphStore, batch_atoms: int, path: 
     """
     if path is not None and path.exists():
         return load_file(path)["features"]
-    device = model.gap_mean_ev.device
-    packs = pack_by_atoms(store.n_atoms.tolist(), batch_atoms)
-    parts = [model.frozen_features(store.batch(pack).to(device)).cpu() for pack in packs]
-    features = torch.cat(parts)
+    batches = store.batches(range(len(store)), batch_atoms, model.device)
+    features = torch.cat([model.frozen_features(batch).cpu() for batch in batches])
     if path is not None:
         with whole_file(path) as partial:
             save_file({"features": features}, partial)
@@ -321,13 +318,11 @@ def _follow_line(model: GapModel, data: Labelled, batch_atoms: int) -> None:
     Two levels of theory differ by a line to first order. With few labels, or a slope that cannot be meant,
     the line is a shift.
     """
-    rows = np.asarray(data.train)
-    packs = pack_by_atoms(data.store.n_atoms[rows].tolist(), batch_atoms)
-    parts = [model(data.store.batch(rows[pack].tolist()))[0] for pack in packs]
+    parts = [model(batch)[0] for batch in data.store.batches(data.train, batch_atoms)]
     predicted = torch.cat(parts).double().numpy()
-    labels = data.gap_ev[rows]
+    labels = data.gap_ev[np.asarray(data.train)]
     slope = 1.0
-    if len(rows) >= MIN_SLOPE_ROWS and predicted.std() > 0:
+    if len(labels) >= MIN_SLOPE_ROWS and predicted.std() > 0:
         slope = float(np.cov(predicted, labels, bias=True)[0, 1] / predicted.var())
     if not MIN_SLOPE <= slope <= MAX_SLOPE:
         slope = 1.0

@@ -7,7 +7,6 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,8 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from mofgap.crystals.dataset import GraphStore, PackedSampler
 from mofgap.whole_file import whole_file
 
 LAST = "last.ckpt"
@@ -28,26 +26,7 @@ METRICS = "metrics.csv"
 
 
 class TrainingError(ValueError):
-    """A training that cannot start, and why."""
-
-
-class Batches(Dataset[Any]):
-    """Batches of a store, asked for by the positions of their structures."""
-
-    def __init__(self, store: GraphStore) -> None:
-        self.store = store
-
-    def __getitem__(self, positions: list[int]) -> Any:
-        """One torch-geometric batch."""
-        return self.store.batch(positions)
-
-
-def loader(
-    store: GraphStore, positions: Sequence[int], batch_atoms: int, seed: int | None
-) -> DataLoader[Any]:
-    """Batches packed by atoms; shuffled from ``seed`` and the epoch, or in order where it is None."""
-    sampler = PackedSampler(positions, store.n_atoms, batch_atoms, seed)
-    return DataLoader(Batches(store), sampler=sampler, batch_size=None)
+    """A training that cannot start or go on, and why."""
 
 
 class EpochLog(Callback):  # type: ignore[misc]

@@ -18,9 +18,10 @@ from mofgap.crystals.dataset import TableError, cached_store
 from mofgap.crystals.graph import GraphConfig
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
 from mofgap.training.atoms import ATOM_TARGETS, SIZE_ONLY, AtomHeads, PretrainConfig
+from mofgap.training.batches import loader
 from mofgap.training.claim import claim, structures_digest
 from mofgap.training.encoder_folder import save_encoder
-from mofgap.training.loop import ANYTHING, Compute, fit, loader, n_steps, warmup_cosine
+from mofgap.training.loop import ANYTHING, Compute, fit, n_steps, warmup_cosine
 
 
 def atom_targets(frame: pd.DataFrame) -> Tensor:

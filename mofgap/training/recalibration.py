@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.dataset import build_store, table_crystals
+from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.store import build_store
 from mofgap.gap.folder import read_config
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import GapPredictor

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from mofgap.configuration import digest
 from mofgap.crystals.coordination import metal_coordination
-from mofgap.crystals.dataset import GraphStore, cached_store, table_crystals
+from mofgap.crystals.dataset import cached_store, table_crystals
+from mofgap.crystals.store import GraphStore
 from mofgap.gap.folder import CONFIG, About, encoder_weights, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import Posterior, posterior, remember

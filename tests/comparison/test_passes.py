@@ -9,7 +9,7 @@ import torch
 from mofgap.balora.dropout import dropout
 from mofgap.comparison import passes
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.dataset import GraphStore, build_store
+from mofgap.crystals.store import GraphStore, build_store
 from mofgap.gap.model import GapModel, GapModelConfig, Method
 from mofgap.gap.posterior import posterior, remember
 

@@ -10,14 +10,12 @@ import torch
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import (
     GraphStore,
-    PackedSampler,
     TableError,
-    build_store,
     cached_store,
     read_table,
     table_crystals,
 )
-from mofgap.crystals.graph import GraphConfig, collate, crystal_graph
+from mofgap.crystals.graph import GraphConfig
 
 CONFIG = GraphConfig(6, 5.0)
 
@@ -42,23 +40,6 @@ def make_frame(crystals: list[Crystal]) -> pd.DataFrame:
             "frac_coords": [c.frac_coords.ravel() for c in crystals],
         }
     )
-
-
-def test_a_batch_of_the_store_is_the_batch_of_its_graphs() -> None:
-    crystals = make_crystals()
-    store = build_store(crystals, CONFIG)
-    assert len(store) == len(crystals)
-    assert store.n_atoms.tolist() == [c.n_atoms for c in crystals]
-    chosen = [4, 0, 5, 4]
-    batch, expected = store.batch(chosen), collate([crystal_graph(crystals[i], CONFIG) for i in chosen])
-    for name in ("atomic_number", "neighbour", "distance", "weight", "batch", "ptr"):
-        assert torch.equal(batch[name], expected[name]), name
-        assert batch[name].dtype == expected[name].dtype, name
-    assert batch.num_graphs == expected.num_graphs
-    assert batch.num_nodes == expected.num_nodes
-    assert batch.position.tolist() == chosen
-    assert torch.equal(store.atomic_number[batch.row].long(), batch.atomic_number)
-    assert torch.equal(store[4].neighbour, crystal_graph(crystals[4], CONFIG).neighbour)
 
 
 def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -103,31 +84,3 @@ def test_graphs_are_cached_under_what_shaped_them(tmp_path: Path) -> None:
     moved = frame.assign(frac_coords=[x + 0.01 for x in frame.frac_coords])
     cached_store(moved, CONFIG, tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
-
-
-def test_the_order_of_batches_depends_on_seed_and_epoch_alone() -> None:
-    sizes = torch.tensor([5, 3, 8, 2, 2, 9, 1, 4])
-    positions = [0, 2, 3, 4, 6, 7]
-    sampler = PackedSampler(positions, sizes, 10, seed=1)
-    first = list(sampler)
-    assert sorted(i for pack in first for i in pack) == positions
-    assert all(sizes[pack].sum() <= 10 for pack in first)
-    assert len(sampler) == len(first)
-    sampler.set_epoch(3)
-    third = list(sampler)
-    assert third != first
-    again = PackedSampler(positions, sizes, 10, seed=1)
-    again.set_epoch(3)
-    assert list(again) == third
-    ordered = PackedSampler(positions, sizes, 10, seed=None)
-    assert [i for pack in ordered for i in pack] == positions
-
-
-def test_every_epoch_has_the_same_number_of_batches() -> None:
-    n_atoms = torch.tensor([7, 30, 12, 25, 3, 18, 9, 28, 14, 5] * 4)
-    sampler = PackedSampler(range(len(n_atoms)), n_atoms, 40, seed=3)
-    counts = set()
-    for epoch in range(12):
-        sampler.set_epoch(epoch)
-        counts.add(len(list(sampler)))
-    assert counts == {len(sampler)}

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mofgap.crystals.dataset import build_store, table_crystals
+from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import encoder_weights
 from mofgap.gap.model import METHODS, GapModel, GapModelConfig, Method

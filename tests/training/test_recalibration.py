@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mofgap.cli.main import app
-from mofgap.crystals.dataset import build_store, table_crystals
+from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import About, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mofgap.crystals.dataset import build_store, table_crystals
+from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import About
 from mofgap.gap.model import GapModelConfig
