@@ -204,7 +204,7 @@ def _start(
     return start, GapModelConfig(
         method=method,
         encoder_settings=settings,
-        target_modules=adapter_targets(settings["n_blocks"], first_block),
+        target_modules=adapter_targets(range(first_block, settings["n_blocks"])),
         head_hidden=head_hidden,
         rank=rank,
         lora_alpha=2.0 * rank,

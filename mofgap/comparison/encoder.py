@@ -16,7 +16,7 @@ from mofgap.comparison.layout import Layout, read_json
 from mofgap.comparison.members import members
 from mofgap.configuration import ConfigurationError, digest
 from mofgap.crystals.graph import GraphConfig
-from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
+from mofgap.encoders.crystal_transformer import CrystalTransformerConfig, adapter_targets
 from mofgap.gap.folder import encoder_weights
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS, find_encoder
@@ -50,11 +50,10 @@ def settings(config: ComparisonConfig) -> dict[str, Any]:
 
 def graph_config(config: ComparisonConfig) -> GraphConfig:
     """The graph that this encoder expects."""
-    size = CrystalTransformerConfig(**settings(config))
-    return GraphConfig(size.n_neighbours, size.cutoff_angstrom)
+    return CrystalTransformerConfig(**settings(config)).graph
 
 
-def adapter_targets(recipe: Recipe, size: dict[str, Any]) -> tuple[str, ...]:
+def targets_of(recipe: Recipe, size: dict[str, Any]) -> tuple[str, ...]:
     """Patterns of the linear layers that a recipe adapts.
 
     Raises:
@@ -65,8 +64,7 @@ def adapter_targets(recipe: Recipe, size: dict[str, Any]) -> tuple[str, ...]:
         raise ConfigurationError(
             f"recipe.blocks: the encoder has blocks 0 to {n_blocks - 1}, not {max(recipe.blocks)}"
         )
-    blocks, modules = "|".join(map(str, sorted(recipe.blocks))), "|".join(recipe.modules)
-    return (rf"blocks\.({blocks})\.({modules})",)
+    return adapter_targets(sorted(recipe.blocks), recipe.modules)
 
 
 def check_blocks(config: ComparisonConfig) -> None:
@@ -78,7 +76,7 @@ def check_blocks(config: ComparisonConfig) -> None:
     size = settings(config)
     for each in members(config):
         try:
-            adapter_targets(each.recipe, size)
+            targets_of(each.recipe, size)
         except ConfigurationError as error:
             where = f"ablations.{each.variant}: " if each.variant else ""
             raise ConfigurationError(f"{where}{error}") from error
@@ -101,7 +99,7 @@ def features(config: ComparisonConfig, run: Path, dataset: Dataset, recipe: Reci
     path = layout.dataset / f"features-{key}.safetensors"
     if not path.exists():
         torch.manual_seed(0)
-        targets = adapter_targets(recipe, size)
+        targets = targets_of(recipe, size)
         model = GapModel(GapModelConfig("lora", encoder_settings=size, target_modules=targets))
         encoder_weights(weights, model)
         found = frozen_features(model.eval(), dataset.store, config.prediction.batch_atoms)

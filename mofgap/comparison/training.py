@@ -104,7 +104,7 @@ def model_config(wanted: Member, size: dict[str, Any]) -> GapModelConfig:
         method=methods.get(wanted.method, wanted.method),  # type: ignore[arg-type]
         encoder_settings=size,
         head_hidden=recipe.head_hidden,
-        target_modules=encoder.adapter_targets(recipe, size),
+        target_modules=encoder.targets_of(recipe, size),
         rank=recipe.rank,
         lora_alpha=2.0 * recipe.rank,
         prior_rate=recipe.prior_rate,

@@ -26,7 +26,8 @@ from mofgap.encoders.encoder import Encoder, Fixed
 MASKED = 0
 """Atomic number that stands for a masked element in pretraining."""
 
-_ON_ATOMS = "query|key|value|out|up|down"
+ON_ATOMS = ("query", "key", "value", "out", "up", "down")
+"""Linear layers of a block that work on atoms."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class CrystalTransformerConfig:
     def __post_init__(self) -> None:
         if self.width % self.n_heads:
             raise ValueError(f"width {self.width} is not a multiple of n_heads {self.n_heads}")
+
+    @property
+    def graph(self) -> GraphConfig:
+        """The graph that it expects."""
+        return GraphConfig(self.n_neighbours, self.cutoff_angstrom)
 
 
 class RadialBasis(nn.Module):
@@ -139,7 +145,7 @@ class CrystalTransformer(Encoder):
         self.config = config
         self.width = config.width
         self.n_outputs = self.n_fixed = config.n_blocks + 1
-        self.graph_config = GraphConfig(config.n_neighbours, config.cutoff_angstrom)
+        self.graph_config = config.graph
         self.element = nn.Embedding(MAX_Z + 1, config.width)
         self.bonds = Bonds(config)
         self.environment = nn.Linear(config.edge_width, config.width)
@@ -153,9 +159,9 @@ class CrystalTransformer(Encoder):
             ValueError: Something else than a block's linear layer on atoms is adapted.
         """
         adapted = list(adapted)
-        wrong = [name for name in adapted if not re.fullmatch(rf"blocks\.\d+\.({_ON_ATOMS})", name)]
+        wrong = [name for name in adapted if not re.fullmatch(rf"blocks\.\d+\.({'|'.join(ON_ATOMS)})", name)]
         if wrong:
-            raise ValueError(f"only {_ON_ATOMS} of a block can be adapted, not {', '.join(wrong)}")
+            raise ValueError(f"only {', '.join(ON_ATOMS)} of a block can be adapted, not {', '.join(wrong)}")
         blocks = [int(name.split(".")[1]) for name in adapted]
         self.n_fixed = min(blocks, default=self.config.n_blocks) + 1
 
@@ -180,7 +186,6 @@ class CrystalTransformer(Encoder):
         return torch.stack([*outputs[:-1], self.norm(outputs[-1])], dim=1)
 
 
-def adapter_targets(n_blocks: int, first_block: int) -> tuple[str, ...]:
-    """Patterns for BaLoRA's ``target_modules``: every linear layer on atoms, from a block upwards."""
-    blocks = "|".join(str(i) for i in range(first_block, n_blocks))
-    return (rf"blocks\.({blocks})\.({_ON_ATOMS})",)
+def adapter_targets(blocks: Iterable[int], modules: Iterable[str] = ON_ATOMS) -> tuple[str, ...]:
+    """Patterns for BaLoRA's ``target_modules``: some linear layers of some blocks."""
+    return (rf"blocks\.({'|'.join(map(str, blocks))})\.({'|'.join(modules)})",)

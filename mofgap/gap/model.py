@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mofgap.balora import AdaptedLinear, BaLoRAConfig, NoiseNetwork, adapt
 from mofgap.crystals.graph import GraphConfig
+from mofgap.encoders.crystal_transformer import ON_ATOMS
 from mofgap.encoders.encoder import Fixed
 from mofgap.encoders.registry import build_encoder
 from mofgap.gap.head import GapHead, pool
@@ -44,7 +45,7 @@ class GapModelConfig:
     encoder: str = "crystal_transformer"
     encoder_settings: Mapping[str, Any] = field(default_factory=dict)
     head_hidden: int = 128
-    target_modules: tuple[str, ...] = ("query", "key", "value", "out", "up", "down")
+    target_modules: tuple[str, ...] = ON_ATOMS
     rank: int = 8
     lora_alpha: float = 16.0
     prior_rate: float = 0.1

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from mofgap.configuration import digest
 from mofgap.crystals.dataset import TableError, cached_store
-from mofgap.crystals.graph import GraphConfig
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
 from mofgap.training.atoms import ATOM_TARGETS, SIZE_ONLY, AtomHeads, PretrainConfig
 from mofgap.training.batches import loader
@@ -131,8 +130,7 @@ def pretrain(
     target = atom_targets(frame)
     made_of = _made_of(frame, target) | {"settings": digest(encoder_config, config)} | compute.decisive
     claim(folder, made_of, resume=resume)
-    graph = GraphConfig(encoder_config.n_neighbours, encoder_config.cutoff_angstrom)
-    store = cached_store(frame, graph, cache)
+    store = cached_store(frame, encoder_config.graph, cache)
     positions = {split: np.flatnonzero(frame.split == split).tolist() for split in ("train", "val")}
     heads = _heads(encoder_config, target[store.atom_rows(positions["train"])], config.seed)
     train = loader(store, positions["train"], config.batch_atoms, config.seed)

@@ -128,7 +128,7 @@ def test_an_unknown_method_is_refused() -> None:
 
 def test_what_lies_below_all_adapters_is_fixed(make_crystal: MakeCrystal) -> None:
     settings = {"n_blocks": 3, "width": 16, "n_heads": 2, "n_radial": 8, "edge_width": 8, "ffn_width": 16}
-    config = GapModelConfig(encoder_settings=settings, target_modules=adapter_targets(3, 2))
+    config = GapModelConfig(encoder_settings=settings, target_modules=adapter_targets([2]))
     model = GapModel(config)
     assert model.encoder.n_fixed == 3
     assert {name.split(".")[1] for name in model.layers} == {"2"}
