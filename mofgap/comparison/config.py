@@ -106,7 +106,7 @@ class Recipe:
     n_train: int | None = setting(None, "Training structures; null takes all.", least=20)
     epochs: int = setting(20, "Passes over them.", least=1)
     batch_atoms: int = setting(2500, "Atoms of a batch.", least=1)
-    learning_rate: float = setting(1e-3, "Peak rate of adapters and head.", above=0.0)
+    learning_rate: float = setting(4e-4, "Peak rate of adapters and head.", above=0.0)
     encoder_learning_rate: float = setting(3e-4, "Peak rate of the encoder's own weights.", above=0.0)
     noise_learning_rate: float = setting(1e-2, "Peak rate of the noise network.", above=0.0)
     weight_decay: float = setting(0.01, "Of AdamW.", least=0.0)

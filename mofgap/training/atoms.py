@@ -44,7 +44,7 @@ class PretrainConfig:
         seed: Of initialisation, order and masks.
     """
 
-    epochs: int = 12
+    epochs: int = 8
     batch_atoms: int = 2500
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.01

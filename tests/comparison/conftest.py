@@ -79,7 +79,9 @@ def tiny_config(tiny_table: Path, tiny_encoder_folder: Path) -> ComparisonConfig
             "group": SplitConfig("grouped", trainings=few),
             "without-Co": SplitConfig("without", element="Co", trainings=Trainings(0, 0, 0, 1, 0, 2)),
         },
-        recipe=Recipe(epochs=2, rank=2, head_hidden=16, blocks=(1,), batch_atoms=60, n_train=36),
+        recipe=Recipe(
+            epochs=2, rank=2, head_hidden=16, blocks=(1,), batch_atoms=60, learning_rate=1e-3, n_train=36
+        ),
         ablations={"rank-1": Ablation(rank=1), "constant": Ablation(alpha="constant")},
         prediction=PredictionConfig(
             (1, 2, 4, 8), full_curves=1, most_samples=4, batch_atoms=200, memory=True

@@ -60,7 +60,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
         data=DataConfig(folder / "table.parquet"),
         encoder=str(folder),
         splits={"split": SplitConfig(trainings=Trainings(0, 0, 1, 0, 0, 0))},
-        recipe=Recipe(epochs=1, rank=2, head_hidden=16, blocks=(0,), batch_atoms=60),
+        recipe=Recipe(epochs=1, rank=2, head_hidden=16, blocks=(0,), batch_atoms=60, learning_rate=1e-3),
         prediction=PredictionConfig((1,), n_val=None),
         judgement=JudgementConfig(n_draws=10),
         compute=ComputeConfig(device="cpu"),
