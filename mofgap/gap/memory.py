@@ -19,6 +19,9 @@ from torch import Tensor, nn
 N_NEIGHBOURS = 30
 N_DIMS = 32
 
+ROWS_PER_DIM = 8
+"""Structures for each of them: whitened by fewer, new structures would stand apart from all."""
+
 N_SKETCH = 64
 """Length of the sketches of gradients."""
 
@@ -97,7 +100,7 @@ class Memory(nn.Module):
         super().__init__()
         if n_structures <= N_NEIGHBOURS:
             raise ValueError(f"a memory needs more than {N_NEIGHBOURS} structures, not {n_structures}")
-        n_dims = min(N_DIMS, n_features)
+        n_dims = min(N_DIMS, n_features, max(1, n_structures // ROWS_PER_DIM))
         self.n_sketch = n_sketch
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("projection", torch.zeros(n_features, n_dims))
@@ -120,12 +123,13 @@ class Memory(nn.Module):
         standard = (pooled.double() - mean) * weight
         values, vectors = torch.linalg.eigh(standard.mT @ standard / len(standard))
         n_dims = self.projection.shape[1]
-        scale = values[-n_dims:].clamp_min(1e-9).rsqrt()
+        kept = values[-n_dims:]  # directions in which they do not differ are nothing to measure others by
+        scale = torch.where(kept > 1e-6 * kept[-1], kept.clamp_min(1e-9).rsqrt(), 0.0)
         self.mean.copy_(mean)
         self.projection.copy_(weight[:, None] * vectors[:, -n_dims:] * scale)
         if gradients is not None:
             usual = _spacing((pooled - self.mean) @ self.projection)
-            self.projection.mul_(HEAD_WEIGHT * _spacing(gradients) / usual)
+            self.projection.mul_(HEAD_WEIGHT * _spacing(gradients) / usual if usual > 0 else 0.0)
         self.points.copy_(self._place(pooled, gradients))
         self.residual_ev.copy_(residual_ev)
         self.squares = None
@@ -169,6 +173,7 @@ class Memory(nn.Module):
 
 
 def _spacing(points: Tensor) -> Tensor:
-    """Mean distance of a point from the nearest other."""
+    """Mean distance of a point from the nearest other; 0 where it is rounding, among twins alone."""
     nearest = [torch.cdist(p, points).topk(2, largest=False).values[:, 1] for p in torch.split(points, CHUNK)]
-    return torch.cat(nearest).mean()
+    found = torch.cat(nearest).mean()
+    return torch.where(found > 1e-3 * points.norm(dim=1).mean(), found, 0.0)

@@ -292,3 +292,21 @@ def test_old_models_remember_by_the_head_alone(
     np.testing.assert_allclose(found.epistemic_std_ev, plain.epistemic_std_ev * remoteness**0.5, rtol=1e-3)
     spread = (plain.aleatoric_std_ev * 0.3 * remoteness) ** 0.5
     np.testing.assert_allclose(found.aleatoric_std_ev, spread, rtol=1e-3)
+
+
+@pytest.mark.parametrize("n_sketch", [0, 16])
+@pytest.mark.parametrize(("n", "copies"), [(31, 1), (32, 1), (40, 1), (250, 4)])
+def test_new_structures_are_about_as_remote_as_the_remembered_are_from_each_other(
+    n: int, copies: int, n_sketch: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pooled = torch.randn(n + 100, 96, generator=generator) @ torch.randn(96, 96, generator=generator) / 10
+    gradients = 0.1 * torch.randn(n + 100, n_sketch, generator=generator) if n_sketch else None
+    memory = Memory(n * copies, 96, n_sketch)
+    kept = None if gradients is None else gradients[:n].repeat(copies, 1)
+    memory.fit(pooled[:n].repeat(copies, 1), torch.zeros(n * copies), kept)
+    near = memory(pooled[n:], None if gradients is None else gradients[n:])
+    if copies == 1:
+        assert 0.3 < near.remoteness.median() < 3
+    else:  # distances of twins are nothing to measure others by
+        assert (near.remoteness == 1).all()
