@@ -57,6 +57,7 @@ class Attribution:
         return self.variance_share_ev2 / whole
 
 
+@torch.inference_mode(False)  # gradients are taken, whatever is around it
 def attribute(model: GapModel, crystal: Crystal, device: str = "cpu") -> Attribution:
     """Share out the gap and the closed-form variance of one crystal among its atoms.
 

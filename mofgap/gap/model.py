@@ -116,6 +116,7 @@ class GapModel(nn.Module):
             self.memory = Memory(config.memory_size, 3 * config.head_hidden, config.memory_sketch)
         self.register_buffer("gap_mean_ev", torch.tensor(0.0))
         self.register_buffer("gap_std_ev", torch.tensor(1.0))
+        self.float()  # whatever torch's default is
 
     @property
     def graph_config(self) -> GraphConfig:

@@ -77,6 +77,8 @@ class GapPredictor:
     device: str = "cpu"
     beside: GapPredictor | None = None
 
+    @torch.inference_mode(False)  # the closed form takes gradients, whatever is around it
+    @torch.no_grad()
     def estimate(
         self,
         crystals: Sequence[Crystal],

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -145,10 +146,9 @@ def train(
     compute = compute if labels.positions("val") else replace(compute, devices=1)
     claim(work, _made_of(labels, model_config, config, start) | compute.decisive, resume=resume)
     data = Labelled.of(labels, cached_store(labels.frame, model.graph_config, cache))
-    run = partial(finetune, config=config, warm=parent is not None, resume=resume, compute=compute)
+    how = {"config": config, "warm": parent is not None, "resume": resume, "compute": compute}
+    run = partial(_learn, how=how, remembers=len(data.train) >= MIN_MEMORY_ROWS)
     features = run(model, data, work)
-    if len(data.train) >= MIN_MEMORY_ROWS:
-        remember(model, (data.store[i] for i in data.train), torch.as_tensor(data.gap_ev[list(data.train)]))
     held_out: dict[str, HeldOut] = {}
     if not data.val and len(data.train) >= MIN_FOLD_ROWS:
         held_out[CROSS_FITTED] = _cross_fit(
@@ -162,6 +162,14 @@ def train(
     outcome = Outcome(scores, seconds, n_trainable, *about_parent)
     _write_metrics(folder / "metrics.json", outcome, config, len(data.train))
     return outcome
+
+
+def _learn(model: GapModel, data: Labelled, folder: Path, how: dict[str, Any], remembers: bool) -> Tensor:
+    """Train a model and let it remember what it learnt from; the frozen features of all structures."""
+    features = finetune(model, data, folder, **how)
+    if remembers:
+        remember(model, (data.store[i] for i in data.train), torch.as_tensor(data.gap_ev[list(data.train)]))
+    return features
 
 
 def _write_metrics(path: Path, outcome: Outcome, config: FinetuneConfig, n_train: int) -> None:

@@ -14,6 +14,7 @@ import torch
 from mofgap.crystals.convert import to_ase, to_pymatgen
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
+from mofgap.gap.attribution import attribute
 from mofgap.gap.posterior import UNCERTAINTIES, Uncertainty
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.uncertainty.calibrate import Calibration
@@ -217,3 +218,20 @@ def test_a_missing_device_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="no CUDA device"):
         load_model(folder, device="cuda")
+
+
+def test_inference_mode_and_other_defaults_change_nothing(
+    predictor: GapPredictor, folder: Path, make_crystal: MakeCrystal
+) -> None:
+    crystal = make_crystal(0)
+    expected = predictor.predict(crystal, return_std=True)
+    share = attribute(predictor.model, crystal).variance_share_ev2
+    with torch.inference_mode():
+        assert predictor.predict(crystal, return_std=True) == expected
+        assert np.array_equal(attribute(predictor.model, crystal).variance_share_ev2, share)
+    torch.set_default_dtype(torch.float64)  # as some potentials do for all that comes after them
+    try:
+        loaded = load_model(folder, device="cpu")
+        assert loaded.predict(crystal, return_std=True) == pytest.approx(expected, abs=1e-6)
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from mofgap.crystals.dataset import table_crystals
-from mofgap.crystals.store import build_store
+from mofgap.crystals.store import GraphStore, build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
+from mofgap.gap import memory
 from mofgap.gap.folder import About
-from mofgap.gap.model import GapModelConfig
+from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import load_model
 from mofgap.training import recipe
@@ -176,6 +177,26 @@ def test_without_validation_rows_all_epochs_are_run_and_errors_are_cross_fitted(
     regrouped = Labels(strangers.assign(group="one family"), "hse_gap_ev", ())
     with pytest.raises(TrainingError, match="families"):  # their folds would not be those of the models
         go_on(resume=True, labels=regrouped)
+
+
+def test_models_of_the_folds_remember_where_the_model_does(
+    table: Path, parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "MIN_MEMORY_ROWS", 25)
+    monkeypatch.setattr(memory, "N_NEIGHBOURS", 5)
+    sizes, own = [], recipe.predict_store
+
+    def predict(model: GapModel, store: GraphStore, rows: list[int]) -> Posterior:
+        sizes.append(model.config.memory_size)
+        return own(model, store, rows)
+
+    monkeypatch.setattr(recipe, "predict_store", predict)
+    frame = pd.read_parquet(table).assign(split="train")
+    labels = Labels(frame, "hse_gap_ev", ())
+    compute = Compute("cpu", progress=False)
+    train(labels, tmp_path / "model", None, CONFIG, parent, ABOUT, compute=compute)
+    assert len(frame) == 30 and sizes == [24] * 5
+    assert load_model(tmp_path / "model", "cpu").model.config.memory_size == 30
 
 
 def test_novelty_remembers_both_trainings(table: Path, parent: Path, tmp_path: Path) -> None:
