@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mofgap.training.recipe import MIN_ROWS, MIN_SCALING_ROWS
+
 Summary = dict[str, Any]
 
 ERROR_COLUMNS = {"mae_ev": "MAE, eV", "rmse_ev": "RMSE, eV", "r2": "R²"}
@@ -223,8 +225,9 @@ def _definitions(summary: Summary) -> Iterable[str]:
     yield "\n".join(f"- `{name}`: {text}." for name, text in summary["definitions"].items())
     yield (
         f"Intervals are {100 * bootstrap['level']:g} % percentile intervals of {bootstrap['n_draws']} "
-        "resamplings of the test rows, the same for both methods, and of the seeds of each. Calibration was "
-        "fitted on val, by the same procedure for every method."
+        "resamplings of the test rows, the same for both methods, and of the seeds of each; rows of one "
+        "group are drawn singly. Calibration was fitted on val, by the same procedure for every method: intervals "
+        f"from {MIN_ROWS} rows on, the spread itself from {MIN_SCALING_ROWS} on, and nothing with fewer."
     )
 
 

@@ -46,7 +46,7 @@ DEFINITIONS = {
     "levels",
     "coverage_90": "share of test rows inside their 90 % interval: Gaussian when raw, conformal when "
     "calibrated",
-    "width_90_ev": "mean width of those intervals, eV",
+    "width_90_ev": "mean width of those intervals, eV; raw ones reach below zero",
     "auroc_novelty": "P(novelty of a row with the left-out element > of an ordinary test row)",
     "auroc_distance": "the same of the distance alone; novelty knows of unseen elements too",
     "auroc_std": "the same of the std",

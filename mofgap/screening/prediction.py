@@ -137,7 +137,11 @@ def _otherwise(predictor: GapPredictor, settings: Settings) -> tuple[str, ...]:
     if n >= enough or predictor.model.noise_network is None:
         return ()
     how = f"{n} draws of {settings.uncertainty} have another" if n else "the mean alone has none"
-    return (f"other-spread: intervals are fitted to the closed form's doubt, and {how}: perhaps too short",)
+    text = f"other-spread: intervals are fitted to the closed form's doubt, and {how}: perhaps too short"
+    if n and settings.uncertainty == "rows":
+        # Noise of its own moves the largest and the smallest of many atoms, at which the head looks.
+        text += "; noise in each atom moves the gap too, by the more the larger the cell"
+    return (text,)
 
 
 def _beside(estimate: Estimate, predictor: GapPredictor, coverage: float) -> list[dict[str, Any]]:

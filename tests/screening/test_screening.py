@@ -218,6 +218,7 @@ def test_spreads_that_intervals_were_not_fitted_to_are_pointed_out(
     frame = mofgap.screen(cifs / "s0.cif", model=tiny, **how)
     assert ("other-spread: " in frame.warnings[0]) is told
     assert not told or frame.status[0] == "warning"
+    assert ("moves the gap too" in frame.warnings[0]) is (how.get("uncertainty") == "rows")
 
 
 def test_changed_files_are_done_again_and_others_not(
