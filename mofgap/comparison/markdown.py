@@ -227,7 +227,7 @@ def _definitions(summary: Summary) -> Iterable[str]:
         f"Intervals are {100 * bootstrap['level']:g} % percentile intervals of {bootstrap['n_draws']} "
         "resamplings of the test rows, the same for both methods, and of the seeds of each; rows of one "
         "group are drawn singly. Calibration was fitted on val, by the same procedure for every method: "
-        f"intervals from {MIN_ROWS} rows on, the spread itself from {MIN_SCALING_ROWS} on, and nothing with fewer."
+        f"intervals from {MIN_ROWS} rows on, the spread from {MIN_SCALING_ROWS} on, and nothing with fewer."
     )
 
 
