@@ -24,6 +24,8 @@ _OPERATION_TAGS = (
     "_space_group_symop_magn_operation_xyz",
 )
 _NAME_TAGS = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_space_group_name_H-M_full")
+# ICSD's names of the first and the second choice of origin, as in F d -3 m Z.
+_ORIGIN = re.compile(r"\s+([SZ])$")
 _HALL_TAGS = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
 
 
@@ -56,7 +58,7 @@ def _stated_groups(block: cif.Block, cell: gemmi.UnitCell) -> tuple[list[_Statem
         except (ValueError, RuntimeError):
             pass
     name = _first_value(block, _NAME_TAGS)
-    plain = re.sub("[()_]", "", name)
+    plain = _ORIGIN.sub(lambda match: ":1" if match[1] == "S" else ":2", re.sub(r"\(#\d+\)$|[()_]", "", name))
     if name and (named := gemmi.find_spacegroup_by_name(plain, cell.alpha, cell.gamma, "2")) is not None:
         # A bare name with two choices of origin is read with the centre of symmetry at the origin.
         vague = named.ext in ("1", "2") and ":" not in plain
@@ -65,9 +67,16 @@ def _stated_groups(block: cif.Block, cell: gemmi.UnitCell) -> tuple[list[_Statem
         # gemmi takes no more than a C int, and 0 for 1.
         usable = number.isdecimal() and len(number) <= 3 and int(number) > 0
         if usable and (numbered := gemmi.find_spacegroup_by_number(int(number))) is not None:
-            words = f"number {number}"
-            found.append(_Statement(numbered.operations(), words, numbered.number, numbered.number > 2))
+            found.append(_numbered(numbered, cell))
     return found, name or (f"number {number}" if number else "")
+
+
+def _numbered(standard: gemmi.SpaceGroup, cell: gemmi.UnitCell) -> _Statement:
+    """The group of a number, in the setting that its name has, with axes as the cell has them."""
+    group = gemmi.find_spacegroup_by_name(standard.hm, cell.alpha, cell.gamma, "2") or standard
+    settings = sum(each.number == group.number for each in gemmi.spacegroup_table())
+    vague = group.number > 2 and settings > 1 and group.ext not in ("H", "R")  # the cell tells these two
+    return _Statement(group.operations(), f"number {group.number}", group.number, vague)
 
 
 def parse_operation(triplet: str) -> NDArray[np.float64]:
@@ -102,6 +111,11 @@ def _array(op: gemmi.Op) -> NDArray[np.float64]:
     return np.column_stack([op.rot, op.tran]) / gemmi.Op.DEN
 
 
+def _whole(values: list[str]) -> list[str]:
+    """Operators in one piece each, such as x, y, z, which lies in three where nothing quotes it."""
+    return "".join(value if value.endswith(",") else f"{value}\n" for value in values).splitlines()
+
+
 def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[NDArray[np.float64], list[str]]:
     """Symmetry operations (n_ops, 3, 4) of a block, and warnings; those listed win over the name.
 
@@ -110,7 +124,8 @@ def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[NDArray[np.float
     """
     tables = ([op for op in block.find_values(tag) if op not in ("?", ".")] for tag in _OPERATION_TAGS)
     try:
-        ops = np.array([parse_operation(cif.as_string(op)) for op in next(filter(None, tables), [])])
+        listed = _whole([cif.as_string(op).strip() for op in next(filter(None, tables), [])])
+        ops = np.array([parse_operation(op) for op in listed])
     except (ValueError, ZeroDivisionError) as error:
         raise CifError(f"bad-symmetry: {error}; correct the symmetry operators") from error
     stated, unknown = _stated_groups(block, cell)

@@ -95,6 +95,46 @@ def test_a_number_alone_is_taken_in_its_standard_setting(number, n_atoms, warned
     assert any(text.startswith("origin-choice") for text in crystal.warnings) is warned
 
 
+@pytest.mark.parametrize(
+    ("cell", "number", "name", "position", "vague"),
+    [
+        ("5.43 5.43 5.43 90 90 90", 227, "F d -3 m", "0.125 0.125 0.125", True),
+        ("5.13 5.13 5.13 55.28 55.28 55.28", 167, "R -3 c", "0.3523 0.3523 0.3523", False),
+        ("4.76 4.76 12.99 90 90 120", 167, "R -3 c", "0 0 0.3523", False),
+        ("4.2 4.2 4.2 90 90 90", 225, "F m -3 m", "0 0 0", False),
+        ("3.2 3.2 5.2 90 90 120", 194, "P 63/m m c", "0.33333 0.66667 0.25", False),
+    ],
+)
+def test_a_number_is_read_as_the_name_of_its_group(cell, number, name, position, vague):
+    tags = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
+    head = "".join(f"_cell_{tag} {value}\n" for tag, value in zip(tags, cell.split(), strict=True))
+    loop = "loop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
+    both = [
+        read_cif(f"data_x\n{head}{group}\n{loop}Zn1 {position}\n")[0]
+        for group in (f"_space_group_name_H-M_alt '{name}'", f"_space_group_IT_number {number}")
+    ]
+    assert same_positions(both[0].frac_coords, both[1].frac_coords)
+    assert any(text.startswith("origin-choice") for text in both[1].warnings) is vague
+
+
+@pytest.mark.parametrize(
+    ("name", "n_atoms"), [("F d -3 m S", 8), ("F d -3 m Z", 16), ("F d -3 m :1 (#227)", 8), ("P 1 (#1)", 1)]
+)
+def test_names_as_databases_write_them(name, n_atoms):
+    text = cif_text(gemmi.SpaceGroup("F d -3 m:1"), (0, 0, 0), named=True)
+    line = next(line for line in text.splitlines() if "Hall" in line)
+    (crystal,) = read_cif(text.replace(line, f"_symmetry_space_group_name_H-M '{name}'"))
+    assert crystal.n_atoms == n_atoms
+    assert not any(text.startswith("origin-choice") for text in crystal.warnings)
+
+
+def test_operators_without_quotes_are_read():
+    text = cif_text(gemmi.SpaceGroup("P 21/c"), (1, 2, 3), named=False)
+    bare = text.replace("'", "").replace(",", ", ")
+    assert "\nx, y, z\n" in bare
+    assert np.array_equal(read_cif(bare)[0].frac_coords, read_cif(text)[0].frac_coords)
+
+
 @pytest.mark.parametrize("number", ["14.0", "'14'", "' 14 '", "014.", "'14.0'"])
 def test_a_number_may_be_quoted_or_end_in_zeros(number):
     text = cif_text(gemmi.SpaceGroup("P 21/c"), (1, 2, 3), named=True)
