@@ -89,7 +89,7 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
         return text.replace("\x00", " ").replace("\x1a", " "), (
             () if encoding == "utf-8-sig" else (f"encoding: the file is {encoding}, not UTF-8",)
         )
-    raise CifError("bad-encoding: the bytes are not text; save the file as plain text in UTF-8")
+    raise CifError("bad-encoding: the bytes are not text; a CIF is plain text in UTF-8")
 
 
 def read_cif(
@@ -142,8 +142,9 @@ def _parts(text: str) -> list[_Part]:
     text = _DOTTED_NAME.sub(r"\1_", text)
     starts = [match.start() for match in _BLOCK_START.finditer(text)]
     if not starts:
-        what = "a web page" if text.lstrip().startswith("<") else "it has no data_ block"
-        raise CifError(f"not-a-cif: {what}; download or export the structure again")
+        if text.lstrip().startswith("<"):
+            raise CifError("not-a-cif: a web page; download the structure again")
+        raise CifError("not-a-cif: it has no data_ block; convert other formats (ase convert NAME NAME.cif)")
     try:
         parts = _parse(text)
     except GEMMI_ERRORS:

@@ -100,7 +100,8 @@ def cell_of(structure: gemmi.SmallStructure) -> NDArray[np.float64]:
     cell = structure.cell
     if not cell.is_crystal():
         raise CifError(
-            "no-cell: the cell lengths are missing or unknown; add _cell_length_a, _b, _c and the angles"
+            "no-cell: a length or an angle of the cell is missing, unknown or zero; give _cell_length_a, _b "
+            "and _c, and _cell_angle_alpha, _beta and _gamma"
         )
     matrix = np.array(cell.orth.mat.tolist(), dtype=np.float64).T
     # Negative lengths and angles beyond 180 degrees would give a sound matrix.
@@ -122,7 +123,7 @@ def check_cell(cell: NDArray[np.float64]) -> None:
         faces = np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1)
         thinnest = (volume / faces).min()
     if not np.isfinite(thinnest):
-        raise CifError("bad-cell: no cell has these lengths and angles; correct them")
+        raise CifError("bad-cell: no cell has these lengths and angles; correct them, with decimal points")
     if not (thinnest > THINNEST_CELL_ANGSTROM and longest < LONGEST_EDGE_ANGSTROM):
         raise CifError(
             f"bad-cell: longest edge {longest:.3g} Å, nearest faces {thinnest:.3g} Å apart; "
