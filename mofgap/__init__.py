@@ -8,28 +8,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mofgap.gap.predictor import load_model
-    from mofgap.screening.notebook import Screening
-    from mofgap.screening.screen import screen
+    from mofgap.python import screen
+    from mofgap.report.notebook import Screening
 
 __all__ = ["Screening", "load_model", "screen"]
+_HOMES = {
+    "Screening": "mofgap.report.notebook",
+    "load_model": "mofgap.gap.predictor",
+    "screen": "mofgap.python",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import what is heavy when it is asked for."""
-    if name == "load_model":
-        from mofgap.gap.predictor import load_model
-
-        return load_model
-    if name == "Screening":
-        from mofgap.screening.notebook import Screening
-
-        return Screening
-    if name == "screen":
-        from mofgap.screening.screen import screen
-
-        return screen
-    raise AttributeError(f"module 'mofgap' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mofgap' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

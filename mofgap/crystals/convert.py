@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,13 @@ from mofgap.crystals.disorder import FULL_OCCUPANCY
 if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
+
+
+def is_one(structures: object) -> bool:
+    """Structure objects iterate over their atoms; a list, tuple or generator iterates over structures."""
+    return isinstance(structures, str | Path | Crystal) or any(
+        hasattr(structures, name) for name in ("lattice", "get_cell")
+    )
 
 
 def _is_instance(obj: object, module: str, name: str) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mofgap.crystals.checks import NOTES, check_crystal
 from mofgap.crystals.cif import MAX_ATOMS, ReadFailure
-from mofgap.crystals.convert import crystal_from
+from mofgap.crystals.convert import crystal_from, is_one
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
@@ -195,7 +195,7 @@ class GapPredictor:
             ValueError: A file cannot be read; the message names it and says why.
             TypeError: Something is no structure.
         """
-        single = not isinstance(structures, Iterable) or _is_one(structures)
+        single = not isinstance(structures, Iterable) or is_one(structures)
         items = [structures] if single else structures
         crystals = [crystal_of(item, disorder=disorder, max_atoms=max_atoms) for item in items]
         for crystal in crystals:
@@ -255,11 +255,6 @@ def crystal_of(item: Any, *, disorder: Disorder = "refuse", max_atoms: int = MAX
     except CifError as error:
         raise ValueError(f"{entry.source}: {error}") from error
     return entry
-
-
-def _is_one(structures: Any) -> bool:
-    """Structure objects iterate over their atoms; a list, tuple or generator iterates over structures."""
-    return isinstance(structures, str) or hasattr(structures, "lattice") or hasattr(structures, "get_cell")
 
 
 def load_model(

@@ -10,8 +10,7 @@ from pathlib import Path
 import gemmi
 import pandas as pd
 
-from mofgap.screening.notebook import coverage_of, window_of
-from mofgap.screening.table import TableError, read_table
+from mofgap.screening.table import TableError, Window, coverage_of, lacking, read_table, window_of
 
 NEEDED = ("rank", "file", "structure_id", "status", "reason", "formula", "gap_ev", "gap_std_ev", "warnings")
 _SYMBOL = re.compile(r"[A-Z][a-z]?")
@@ -39,7 +38,7 @@ class Screened:
         return f"gap_lo{self.coverage}_ev", f"gap_hi{self.coverage}_ev"
 
     @property
-    def window(self) -> tuple[float, float] | None:
+    def window(self) -> Window:
         """The window that was screened for, eV, an open end infinite; None where the table does not say."""
         return window_of(self.ranked)
 
@@ -69,9 +68,8 @@ def screened(frame: pd.DataFrame, name: str = "table") -> Screened:
     Raises:
         TableError: It is no such table, or has no rows.
     """
-    missing = [column for column in NEEDED if column not in frame.columns]
-    if missing:
-        raise TableError(f"{name}: no column {missing[0]}; give a table that mofgap screen wrote")
+    if lacks := lacking(frame, NEEDED):
+        raise TableError(f"{name}: {lacks}")
     if frame.empty:
         raise TableError(f"{name}: the table has no rows")
     frame = frame.reset_index(drop=True)

@@ -19,8 +19,8 @@ from mofgap.report.structures import Drawing
 from mofgap.screening.levels import is_pbe
 from mofgap.screening.reread import Key
 from mofgap.screening.row import warnings_of
+from mofgap.screening.table import Window
 
-Window = tuple[float, float] | None
 N_CARDS = 12
 N_INTERVALS = 20
 MAX_EXAMPLES = 100

@@ -7,7 +7,7 @@ import html
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,9 @@ from mofgap.whole_file import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Window = tuple[float, float] | None
+_UNKNOWN = (-float("inf"), float("inf"))
 
 MAX_XLSX_ROWS = 1_048_575
 FORMULA_STARTS = ("=", "+", "-", "@")
@@ -145,6 +148,39 @@ def _with_types(frame: pd.DataFrame) -> pd.DataFrame:
             if not isinstance(name, str) or name in (*COLUMNS, *BESIDE) or _INTERVAL(name):
                 raise ValueError(f"column {name}: {error}") from error
     return frame
+
+
+def lacking(frame: pd.DataFrame, needed: Iterable[str]) -> str:
+    """What is wrong with a table that has not all of some columns; empty where it has."""
+    missing = [name for name in needed if name not in frame.columns]
+    return f"no column {missing[0]}; give a table that mofgap screen wrote" if missing else ""
+
+
+def coverage_of(frame: pd.DataFrame) -> str:
+    """Coverage of the intervals in percent, as their columns are named; empty where there are none."""
+    for name in frame.columns:
+        if isinstance(name, str) and name.startswith("gap_lo") and name.endswith("_ev"):
+            return name.removeprefix("gap_lo").removesuffix("_ev")
+    return ""
+
+
+def window_of(frame: pd.DataFrame) -> Window:
+    """The window that a table was screened for, eV.
+
+    Returns:
+        Its ends, an open one infinite; None where there is none, the table does not say, or says several.
+    """
+    found = windows_of(frame)
+    return found[0] if len(found) == 1 and found[0] != _UNKNOWN else None
+
+
+def windows_of(frame: pd.DataFrame) -> list[tuple[float, float]]:
+    """The different windows that rows were screened for, eV, open ends infinite; both where none is named."""
+    if not {"p_in_window", "window_lo_ev", "window_hi_ev"} <= set(frame.columns):
+        return []
+    inside = frame[frame.p_in_window.notna()]
+    low, high = inside.window_lo_ev.fillna(_UNKNOWN[0]), inside.window_hi_ev.fillna(_UNKNOWN[1])
+    return list(dict.fromkeys(zip(map(float, low), map(float, high), strict=True)))
 
 
 def format_of(path: Path) -> str:

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from mofgap.screening.levels import functional
 from mofgap.screening.row import Row, warnings_of
+from mofgap.screening.table import Window
 
-Window = tuple[float, float] | None
 MAX_ROWS = 50
 """Rows shown where ``--top`` does not ask for more."""
 

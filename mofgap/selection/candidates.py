@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mofgap.screening.notebook import windows_of
 from mofgap.screening.row import DECIMALS
-from mofgap.screening.table import read_table
+from mofgap.screening.table import lacking, read_table, windows_of
 from mofgap.uncertainty.calibrate import Calibration
 
 Floats = npt.NDArray[np.float64]
@@ -30,7 +29,6 @@ NEEDED = (
     "model",
     "level_of_theory",
 )
-
 
 SELECTED = ("order", "quality", "distinct", "gain")
 """Columns that a selection has more than its candidates; it may be selected from again."""
@@ -52,9 +50,8 @@ def read_candidates(path: Path) -> pd.DataFrame:
         OSError: It cannot be read.
     """
     frame = read_table(path).drop(columns=list(SELECTED), errors="ignore")
-    missing = [name for name in NEEDED if name not in frame.columns]
-    if missing:
-        raise CandidateError(f"{path}: no column {missing[0]}; give a table that mofgap screen wrote")
+    if lacks := lacking(frame, NEEDED):
+        raise CandidateError(f"{path}: {lacks}")
     frame = frame[(frame.status != "failed") & frame.gap_ev.notna() & frame.gap_std_ev.notna()]
     if frame.empty:
         raise CandidateError(f"{path}: no row has a gap")

@@ -13,11 +13,13 @@ import pytest
 from mofgap.screening.row import COLUMNS, INTEGERS, TEXTS, Row, cells, column_names, printable, rounded
 from mofgap.screening.table import (
     FORMATS,
+    READABLE,
     TableError,
     format_of,
     read_table,
     tab_separated,
     to_frame,
+    window_of,
     write_table,
 )
 
@@ -40,6 +42,7 @@ GOOD = Row(
 )
 BAD = Row(rank=None, file="<b>&.cif", structure_id="@b", status="failed", reason="=cmd: <script>, µ")
 TABLE = [GOOD, BAD]
+INSIDE = replace(GOOD, p_in_window=0.7, window_lo_ev=1.8, window_hi_ev=3.0)
 
 
 class _Cells(HTMLParser):
@@ -217,3 +220,19 @@ def test_text_is_made_printable_and_numbers_rounded() -> None:
     assert rounded(float("nan")) is None
     assert rounded(1.23456789) == 1.2346
     assert str(rounded(-1e-9)) == "0.0"
+
+
+@pytest.mark.parametrize("kind", READABLE)
+def test_the_window_is_read_back(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"t{kind}"
+    write_table(path, [INSIDE, BAD])
+    assert window_of(read_table(path)) == (1.8, 3.0)
+    write_table(path, [replace(INSIDE, window_hi_ev=None)])
+    assert window_of(read_table(path)) == (1.8, float("inf"))
+
+
+def test_no_window_is_guessed() -> None:
+    assert window_of(to_frame([INSIDE, replace(INSIDE, window_lo_ev=1.0)])) is None
+    assert window_of(to_frame([replace(INSIDE, window_lo_ev=None, window_hi_ev=None)])) is None
+    assert window_of(to_frame([replace(INSIDE, p_in_window=None)])) is None
+    assert window_of(to_frame([INSIDE]).drop(columns=["window_lo_ev"])) is None

@@ -8,9 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import mofgap
-from mofgap.screening.notebook import Screening, window_of
+from mofgap.report.notebook import Screening
 from mofgap.screening.row import Row
-from mofgap.screening.table import read_table, to_frame, write_table
+from mofgap.screening.table import to_frame, write_table
 
 MARKUP = '"><script>alert(1)</script>'
 
@@ -95,19 +95,7 @@ def test_plots_of_pandas_are_still_there() -> None:
     assert len(table.plot(n_top=1).axes[0].get_yticklabels()) == 1
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet", "json"])
-def test_the_window_is_read_back(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / f"t.{kind}"
-    write_table(path, [row(1), Row(None, "bad.cif", "bad", "failed", "why")])
-    assert window_of(read_table(path)) == (1.8, 3.0)
-    table = mofgap.Screening.read(path)
+def test_a_table_that_was_read_back_is_shown_with_its_window(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", [row(1)])
+    table = mofgap.Screening.read(tmp_path / "t.csv")
     assert table.window == (1.8, 3.0) and "2.00 ± 0.40" in table._repr_html_()
-    write_table(path, [row(1, window_hi_ev=None)])
-    assert window_of(read_table(path)) == (1.8, float("inf"))
-
-
-def test_no_window_is_guessed() -> None:
-    assert window_of(screening(row(1), row(2, window_lo_ev=1.0))) is None
-    assert window_of(screening(row(1, window_lo_ev=None, window_hi_ev=None))) is None
-    assert window_of(screening(row(1, p_in_window=None))) is None
-    assert window_of(screening(row(1)).drop(columns=["window_lo_ev"])) is None

@@ -12,15 +12,13 @@ from pandas.plotting import PlotAccessor
 
 from mofgap.screening.levels import functional
 from mofgap.screening.row import warnings_of
-from mofgap.screening.table import read_table
+from mofgap.screening.table import Window, coverage_of, lacking, read_table, window_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Window = tuple[float, float] | None
-_UNKNOWN = (-float("inf"), float("inf"))
 N_SHOWN = 15
-NEEDED = ("rank", "structure_id", "status", "formula", "gap_ev", "gap_std_ev", "warnings")
+SHOWN = ("rank", "structure_id", "status", "formula", "gap_ev", "gap_std_ev", "warnings")
 
 # Colours with an alpha lie well on a light and on a dark notebook.
 _BAR = "position:absolute;top:.45em;height:.25em;background:#4a8fd0"
@@ -50,7 +48,7 @@ class ScreeningPlot(PlotAccessor):
             A matplotlib Figure.
         """
         table = self._table
-        if args or set(kwargs) - {"n_top"} or not is_screening(table) or not coverage_of(table):
+        if args or set(kwargs) - {"n_top"} or lacking(table, SHOWN) or not coverage_of(table):
             return super().__call__(*args, **kwargs)
         return _intervals(table, kwargs.get("n_top", N_SHOWN))
 
@@ -83,41 +81,9 @@ class Screening(pd.DataFrame):
         return window_of(self)
 
     def _repr_html_(self) -> str:
-        if not is_screening(self):
+        if lacking(self, SHOWN):  # as in a selection of columns
             return pd.DataFrame(self).to_html(max_rows=N_SHOWN)
         return table_html(self)
-
-
-def is_screening(frame: pd.DataFrame) -> bool:
-    """Whether a frame has the columns that a screening is shown by; a selection of columns may not."""
-    return all(name in frame.columns for name in NEEDED)
-
-
-def coverage_of(frame: pd.DataFrame) -> str:
-    """Coverage of the intervals in percent, as their columns are named; empty where there are none."""
-    for name in frame.columns:
-        if isinstance(name, str) and name.startswith("gap_lo") and name.endswith("_ev"):
-            return name.removeprefix("gap_lo").removesuffix("_ev")
-    return ""
-
-
-def window_of(frame: pd.DataFrame) -> Window:
-    """The window that a table was screened for, eV.
-
-    Returns:
-        Its ends, an open one infinite; None where there is none, the table does not say, or says several.
-    """
-    found = windows_of(frame)
-    return found[0] if len(found) == 1 and found[0] != _UNKNOWN else None
-
-
-def windows_of(frame: pd.DataFrame) -> list[tuple[float, float]]:
-    """The different windows that rows were screened for, eV, open ends infinite; both where none is named."""
-    if not {"p_in_window", "window_lo_ev", "window_hi_ev"} <= set(frame.columns):
-        return []
-    inside = frame[frame.p_in_window.notna()]
-    low, high = inside.window_lo_ev.fillna(_UNKNOWN[0]), inside.window_hi_ev.fillna(_UNKNOWN[1])
-    return list(dict.fromkeys(zip(map(float, low), map(float, high), strict=True)))
 
 
 def table_html(frame: pd.DataFrame, n_shown: int = N_SHOWN) -> str:
