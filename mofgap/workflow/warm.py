@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import runpy
 import selectors
 import signal
 import socket
@@ -154,12 +155,10 @@ def _work(request: dict[str, object], outputs: list[int]) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         os.chdir(str(request["directory"]))
-        from mofgap.cli.main import app
-
         arguments = request["arguments"]
         assert isinstance(arguments, list)
         sys.argv = ["mofgap", *arguments]
-        app(arguments)
+        runpy.run_module("mofgap", run_name="__main__")  # as launch does without a warm process
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
