@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,15 +32,26 @@ Precision = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
 
 
+@contextmanager
+def refused(option: str | None = None) -> Iterator[None]:
+    """Whatever makes no sense in the body is wrong usage, of an option where one is named.
+
+    Raises:
+        typer.BadParameter: The body raised a ValueError.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
 def checked_window(window: tuple[float, float] | None) -> tuple[float, float] | None:
     """The window of an option, for its callback.
 
     Raises:
         typer.BadParameter: It is none.
     """
-    try:
-        if window is not None:
+    if window is not None:
+        with refused():
             check_window(*window)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
     return window

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mofgap.cli.options import Device, MaxAtoms, PartialOccupancies, Uncertainty
-from mofgap.screening.levels import DEFAULT, MODELS, Level
-from mofgap.screening.rank import Novel, RankBy
+from mofgap.cli.options import Device, MaxAtoms, PartialOccupancies, Uncertainty, refused
+from mofgap.screening.levels import DEFAULT, MODELS, Level, models_of
+from mofgap.screening.rank import Novel, RankBy, ranking
 
 InputsArgument = Annotated[
     list[str],
@@ -114,32 +115,23 @@ def screen(
     Every structure is a row, failures included. Exit code: 0 all read, 3 some failed, 1 nothing could be
     done, 2 wrong usage.
     """
-    from mofgap.cli.screening_run import Run
+    from mofgap.cli.screening_run import checked_target, execute
     from mofgap.screening.shard import Shard
 
-    try:
+    with refused("--shard"):
         share = None if shard is None else Shard.parse(shard)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--shard") from error
-    Run(
-        inputs=tuple(inputs),
-        window=window,
-        rank_by=rank_by,
-        top=top,
-        output=output,
-        model=model,
-        level=level,
-        uncertainty=uncertainty,
-        samples=samples,
-        seed=seed,
-        max_atoms=max_atoms,
-        disorder=disorder,
-        coverage=coverage,
-        novel=novelty,
-        workers=workers,
-        device=device,
-        batch_atoms=batch_atoms,
-        shard=share,
-        resume=resume,
-        force=force,
-    ).execute()
+    target = checked_target(output, share, resume, force)
+    with refused("--rank-by"):
+        order = ranking(rank_by, window)
+    # Workers inherit it: as many threads in each as there are cores would slow all of them down.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+    from mofgap.screening.run import ScreeningRun
+    from mofgap.screening.settings import Settings
+
+    with refused():
+        settings = Settings(window, uncertainty, samples, seed, batch_atoms, max_atoms, disorder, coverage)
+    with refused("--level"):
+        models = models_of(level, model)
+    names = tuple(inputs)
+    run = ScreeningRun(names, settings, order, top, novelty, models, device, workers, share, target)
+    execute(run, resume)

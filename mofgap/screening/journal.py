@@ -24,6 +24,11 @@ except ImportError:  # Windows has none
 VERSION = 2
 
 
+def journal_path(target: Path) -> Path:
+    """Where the journal of a table, or of a share of one, lies: beside it."""
+    return target.with_name(f"{target.name}.partial.jsonl")
+
+
 class JournalError(ValueError):
     """A journal that cannot be continued, and why."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import glob
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
-import typer
-
 from mofgap.configuration import to_dict
+from mofgap.screening.journal import journal_path
 from mofgap.screening.levels import models_of
+from mofgap.screening.rank import ranking
 from mofgap.screening.shard import Shard
 from mofgap.shipped import shipped_folder
 from mofgap.workflow.config import RunConfig, ScreeningConfig
@@ -36,7 +38,7 @@ def _screen(asked: ScreeningConfig, index: int) -> Stage:
         item=f"{index}-of-{asked.shards}",
         work=partial(_do_screen, index=index),
         settings=settings,
-        modules=("mofgap.cli.screening_run", "mofgap.screening.shard"),
+        modules=("mofgap.screening.run",),
         writes=(f"{_shard_path(asked, index)}*",),
         files=(*asked.inputs, *models),
     )
@@ -71,44 +73,28 @@ def _asked(config: RunConfig) -> ScreeningConfig:
 
 
 def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
-    from mofgap.cli.exits import ALL_READ, NOTHING_DONE, SOME_FAILED
-    from mofgap.cli.screening_run import Run
+    from mofgap.screening.run import ScreeningRun
+    from mofgap.screening.settings import Settings
 
-    asked, output = _asked(config), run / SHARDS
-    output.parent.mkdir(exist_ok=True)
-    target = run / _shard_path(asked, index)
-    begun = target.with_name(f"{target.name}.partial.jsonl").exists()
-    shard = Shard(index, asked.shards)
-    screening = Run(
+    asked, target = _asked(config), run / _shard_path(_asked(config), index)
+    target.parent.mkdir(exist_ok=True)
+    screening = ScreeningRun(
         inputs=asked.inputs,
-        window=asked.window,
-        rank_by=asked.rank_by,
+        settings=Settings(**{field.name: getattr(asked, field.name) for field in fields(Settings)}),
+        order=ranking(asked.rank_by, asked.window),
         top=asked.top,
-        output=output,
-        model=asked.model,
-        level=asked.level,
-        uncertainty=asked.uncertainty,
-        samples=asked.samples,
-        seed=asked.seed,
-        max_atoms=asked.max_atoms,
-        disorder=asked.disorder,
-        coverage=asked.coverage,
         novel=asked.novelty,
-        workers=config.resources.screen.cpus,
+        models=models_of(asked.level, asked.model),
         device=asked.device,
-        batch_atoms=asked.batch_atoms,
-        shard=shard,
-        resume=begun,
-        force=not begun,
+        workers=config.resources.screen.cpus,
+        shard=Shard(index, asked.shards),
+        target=target,
     )
+    journal = screening.journal(resume=journal_path(target).exists())
     try:
-        screening.execute()
-    except typer.Exit as end:
-        # A shard of nothing but unreadable files is done all the same; its rows say why.
-        if end.exit_code not in (ALL_READ, SOME_FAILED) and not (
-            end.exit_code == NOTHING_DONE and target.exists()
-        ):
-            raise RunError(f"screening ended with exit code {end.exit_code}") from end
+        screening.write(screening.rows(journal), journal)
+    except BrokenProcessPool as error:
+        raise RunError("a worker process died, for want of memory or killed") from error
 
 
 def _do_gather(config: RunConfig, run: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from mofgap.cli import screening_run
 from mofgap.cli.main import app
 from mofgap.gap.folder import read_model, save_model
+from mofgap.screening import run as screening_run
 from mofgap.screening.levels import MODELS
 from mofgap.screening.row import column_names
 

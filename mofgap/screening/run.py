@@ -1,0 +1,159 @@
+"""One screening, from the names of its inputs to the file with its table, or with a share of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mofgap.crystals.inputs import expand_inputs
+from mofgap.gap.folder import CONFIG, find_model
+from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.screening.journal import Journal, journal_path
+from mofgap.screening.levels import Models
+from mofgap.screening.rank import Novel, RankBy, rank_rows
+from mofgap.screening.reading import Source
+from mofgap.screening.row import Row
+from mofgap.screening.screen import stream_rows
+from mofgap.screening.settings import Settings
+from mofgap.screening.shard import BESIDE_MODEL, Shard
+from mofgap.screening.table import write_table
+
+InputRows = tuple[Row, ...]
+
+
+class NoInputsError(ValueError):
+    """Nothing was named that could be screened."""
+
+
+class CoverageError(ValueError):
+    """A coverage that the intervals of a model cannot have, and why."""
+
+
+@dataclass(frozen=True)
+class ScreeningRun:
+    """A screening.
+
+    Attributes:
+        inputs: What to screen, as `expand_inputs` takes it.
+        settings: How structures are read and predicted.
+        order: What the table is ranked by.
+        top: How many of its ranked rows are kept; None for all.
+        novel: What becomes of rows with the warning ``novel``.
+        models: That of its ordinary columns, and that of the columns beside them.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: Number of processes; 1 computes in this one.
+        shard: The share of the inputs that is taken; None takes all.
+        target: The file of the table, or of the share; None writes none.
+    """
+
+    inputs: tuple[str, ...]
+    settings: Settings
+    order: RankBy
+    top: int | None
+    novel: Novel
+    models: Models
+    device: str
+    workers: int
+    shard: Shard | None
+    target: Path | None
+
+    @cached_property
+    def predictor(self) -> GapPredictor:
+        """The models, loaded.
+
+        Raises:
+            CoverageError: One was calibrated on too little for the coverage.
+            ValueError: There is no such model or device.
+            OSError: A model cannot be read.
+        """
+        name, beside = self.models
+        predictor = load_model(name, self.device, beside)
+        for each in filter(None, (predictor, predictor.beside)):
+            try:
+                each.calibration.interval([], [], self.settings.coverage, [])
+            except ValueError as error:
+                raise CoverageError(f"{each.about.name}: {error}") from error
+        return predictor
+
+    @cached_property
+    def _header(self) -> dict[str, Any]:
+        """What decides the numbers; a model's config holds the sha256 of every other file of it."""
+        models = zip(("model_sha256", BESIDE_MODEL), self.models, strict=True)
+        configs = {key: find_model(name) / CONFIG for key, name in models if name is not None}
+        digests = {key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in configs.items()}
+        return {**digests, "device": self.predictor.device, **asdict(self.settings)}
+
+    def journal(self, resume: bool) -> Journal | None:
+        """The journal of finished rows, beside the target; None without a target.
+
+        Raises:
+            JournalError: It cannot be continued.
+            OSError: It cannot be written.
+        """
+        if self.target is None:
+            return None
+        return Journal(journal_path(self.target), self._header, resume=resume)
+
+    def rows(
+        self,
+        journal: Journal | None,
+        lines: Iterable[str] = (),
+        watch: Callable[[Iterator[InputRows]], Iterable[InputRows]] = iter,
+    ) -> list[InputRows]:
+        """Screen, and close the journal, whatever happens.
+
+        Args:
+            journal: Gives the rows of inputs that were done before, and records the others.
+            lines: Of standard input, for the input ``-``.
+            watch: Passes the rows of each input on as they come.
+
+        Returns:
+            The rows of each input, in order, unranked.
+
+        Raises:
+            NoInputsError: There are none; the journal is gone.
+            concurrent.futures.process.BrokenProcessPool: A worker died, usually for want of memory.
+            OSError: The journal cannot be written.
+        """
+        sources: Iterable[Source] = expand_inputs(self.inputs, lines)
+        if self.shard is not None:
+            sources = self.shard.take(sources)
+        stream = stream_rows(sources, self.predictor, self.settings, self.workers, journal)
+        try:
+            with closing(stream):
+                found = list(watch(stream))
+        finally:
+            if journal is not None:
+                journal.close()
+        if not (self.shard.n_inputs if self.shard else any(found)):
+            if journal is not None:
+                journal.remove()
+            raise NoInputsError("no inputs: the list or archive is empty")
+        return found
+
+    def table(self, inputs: Iterable[InputRows]) -> list[Row]:
+        """The ranked table of the rows of each input."""
+        return rank_rows((row for rows in inputs for row in rows), self.order, self.top, self.novel)
+
+    def write(self, inputs: list[InputRows], journal: Journal | None) -> None:
+        """Write the table, or the share with what decides its rank, and remove the journal.
+
+        Raises:
+            ValueError: The format cannot hold so many rows.
+            OSError: It cannot be written.
+        """
+        if self.target is None or journal is None:
+            return
+        if self.shard is None:
+            beside = self.predictor.beside is not None
+            write_table(self.target, self.table(inputs), self.settings.coverage, beside)
+        else:
+            ranked = {"rank_by": self.order, "top": self.top, "novel": self.novel}
+            theory = {"level_of_theory": self.predictor.about.level_of_theory}
+            self.shard.write(self.target, {**self._header, **ranked, **theory}, inputs)
+        journal.remove()
