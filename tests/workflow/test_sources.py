@@ -59,13 +59,20 @@ def test_real_stages_name_real_modules(comparison: object) -> None:
         assert len(sources.code_digest(stage.modules)) == 64
 
 
-def test_the_report_is_no_part_of_a_training() -> None:
+@pytest.mark.parametrize(
+    ("start", "reached"),
+    [
+        ("mofgap.comparison.training", "mofgap.balora.layer"),
+        ("mofgap.screening.run", "mofgap.screening.row"),
+    ],
+)
+def test_words_and_pictures_are_no_part_of_the_numbers(start: str, reached: str) -> None:
     sources._imported.cache_clear()
-    waiting, found = ["mofgap.comparison.training"], set[str]()
+    waiting, found = [start], set[str]()
     while waiting:
         name = waiting.pop()
         if name not in found:
             found.add(name)
             waiting += sources._imported(name)
-    assert "mofgap.balora.layer" in found
+    assert reached in found
     assert not [name for name in found if name.startswith(("mofgap.report", "mofgap.workflow", "mofgap.cli"))]

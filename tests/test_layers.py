@@ -1,0 +1,33 @@
+"""What imports what: imports inside functions, and those for type checkers, count too."""
+
+from __future__ import annotations
+
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import mofgap
+from mofgap.workflow.sources import _imported
+
+ROOT = Path(mofgap.__file__).parent
+# From left to right: each imports only what stands before it.
+LAYERS = (
+    *("nearest", "whole_file", "shipped", "configuration"),
+    *("balora", "uncertainty", "crystals", "datasets", "encoders", "gap", "training", "comparison"),
+    *("screening", "selection", "explain", "report", "python", "workflow", "cli", "__main__"),
+)
+PATHS = [path.relative_to(ROOT.parent) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"]
+NAMES = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in PATHS]
+IMPORTS = {name: _imported(name) for name in NAMES}
+
+
+def layer(module: str) -> int:
+    return LAYERS.index(module.split(".")[1])
+
+
+def test_data_flows_one_way() -> None:
+    wrong = [(one, other) for one, names in IMPORTS.items() for other in names if layer(other) > layer(one)]
+    assert not wrong
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    TopologicalSorter(IMPORTS).prepare()
