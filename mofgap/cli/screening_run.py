@@ -16,7 +16,7 @@ from rich.console import Console
 from mofgap.cli.exits import ALL_READ, INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail
 from mofgap.cli.options import refused
 from mofgap.cli.progress import tracked
-from mofgap.screening.journal import Journal, JournalError, journal_path
+from mofgap.screening.journal import JournalError, journal_path
 from mofgap.screening.levels import is_pbe
 from mofgap.screening.rank import Novel, is_novel
 from mofgap.screening.row import Row, column_names
@@ -56,17 +56,13 @@ def checked_target(output: Path | None, shard: Shard | None, resume: bool, force
         return target
     journal = journal_path(target)
     if journal.exists() and not resume:
-        raise typer.BadParameter(
-            f"{journal} holds an unfinished run: --resume goes on with it, --force starts again",
-            param_hint="--output",
-        )
-    if target.exists() and not journal.exists():
-        raise typer.BadParameter(
-            f"{target} exists{' and is complete' if resume else ''}; --force overwrites it"
-            + ("" if resume else " (--resume goes on with an unfinished run)"),
-            param_hint="--output",
-        )
-    return target
+        words = f"{journal} holds an unfinished run: --resume goes on with it, --force starts again"
+    elif target.exists() and not journal.exists():
+        words = f"{target} exists{' and is complete' if resume else ''}; --force overwrites it"
+        words += "" if resume else " (--resume goes on with an unfinished run)"
+    else:
+        return target
+    raise typer.BadParameter(words, param_hint="--output")
 
 
 def execute(run: ScreeningRun, resume: bool) -> NoReturn:
@@ -76,14 +72,13 @@ def execute(run: ScreeningRun, resume: bool) -> NoReturn:
         typer.Exit: Always.
     """
     predictor = _predictor(run)
-    journal = _journal(run, resume)
     started = time.perf_counter()
-    inputs = _screen(run, journal)
+    inputs = _screen(run, resume)
     seconds = time.perf_counter() - started
     try:
-        run.write(inputs, journal)
+        run.write(inputs)
     except (ValueError, OSError) as error:
-        fail(f"cannot write {run.target}: {error}; {_what_is_left(journal)}", NOTHING_DONE)
+        fail(f"cannot write {run.target}: {error}; {_what_is_left(run)}", NOTHING_DONE)
     _show(run, inputs)
     rows = [row for rows in inputs for row in rows]
     say_counts(rows, f"{len(rows)} structures in {seconds:.1f} s ({len(rows) / max(seconds, 1e-9):.1f}/s)")
@@ -92,11 +87,11 @@ def execute(run: ScreeningRun, resume: bool) -> NoReturn:
 
 
 def _predictor(run: ScreeningRun) -> GapPredictor:
-    from mofgap.screening.run import CoverageError
+    from mofgap.screening.run import ScreeningError
 
     try:
         predictor = run.predictor
-    except CoverageError as error:
+    except ScreeningError as error:
         raise typer.BadParameter(str(error), param_hint="--coverage") from error
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
@@ -107,51 +102,41 @@ def _predictor(run: ScreeningRun) -> GapPredictor:
     return predictor
 
 
-def _journal(run: ScreeningRun, resume: bool) -> Journal | None:
-    if run.target is None:
-        return None
-    try:
-        journal = run.journal(resume)
-    except JournalError as error:
-        fail(str(error), WRONG_USAGE)
-    except OSError as error:
-        fail(f"cannot write {journal_path(run.target)}: {error.strerror}", WRONG_USAGE)
-    if resume and journal is not None:
-        typer.echo(f"mofgap: {len(journal.finished)} inputs were done before", err=True)
-    return journal
-
-
-def _screen(run: ScreeningRun, journal: Journal | None) -> list[tuple[Row, ...]]:
+def _screen(run: ScreeningRun, resume: bool) -> list[tuple[Row, ...]]:
     """The rows of each input, while a bar counts them."""
     from mofgap.crystals.inputs import expand_inputs
-    from mofgap.screening.run import NoInputsError
+    from mofgap.screening.run import ScreeningError
 
     def count() -> int:
         n_inputs = sum(1 for _ in expand_inputs(run.inputs))
         return len(range(run.shard.index - 1, n_inputs, run.shard.count)) if run.shard else n_inputs
 
-    def watch(stream: Iterator[tuple[Row, ...]]) -> Iterator[tuple[Row, ...]]:
+    def watch(stream: Iterator[tuple[Row, ...]], n_before: int) -> Iterator[tuple[Row, ...]]:
+        if resume:
+            typer.echo(f"mofgap: {n_before} inputs were done before", err=True)
         # What is read in sequence would have to be read twice to be counted.
         countable = not any(map(_read_once, run.inputs))
         return tracked(stream, count if countable else None, Console(stderr=True))
 
     try:
-        return run.rows(journal, _standard_input(), watch)
-    except NoInputsError as error:
+        return run.rows(resume, _standard_input(), watch)
+    except JournalError as error:
+        fail(str(error), WRONG_USAGE)
+    except ScreeningError as error:
         fail(str(error), NOTHING_DONE)
     except KeyboardInterrupt:
-        fail(f"interrupted; {_what_is_left(journal)}", INTERRUPTED)
+        fail(f"interrupted; {_what_is_left(run)}", INTERRUPTED)
     except BrokenProcessPool:
         what = "a worker process died, for want of memory or killed; try fewer --workers"
-        fail(f"{what}; {_what_is_left(journal)}", NOTHING_DONE)
+        fail(f"{what}; {_what_is_left(run)}", NOTHING_DONE)
     except OSError as error:
-        fail(f"{error}; {_what_is_left(journal)}", NOTHING_DONE)
+        fail(f"{error}; {_what_is_left(run)}", NOTHING_DONE)
 
 
-def _what_is_left(journal: Journal | None) -> str:
-    if journal is None:
+def _what_is_left(run: ScreeningRun) -> str:
+    if run.target is None:
         return "nothing was kept, -o FILE would have"
-    return f"finished rows are kept in {journal.path}: the same command with --resume goes on"
+    return f"finished rows are kept in {journal_path(run.target)}: the same command with --resume goes on"
 
 
 def _show(run: ScreeningRun, inputs: list[tuple[Row, ...]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ from typing import Any
 from mofgap.crystals.inputs import expand_inputs
 from mofgap.gap.folder import CONFIG, find_model
 from mofgap.gap.predictor import GapPredictor, load_model
-from mofgap.screening.journal import Journal, journal_path
+from mofgap.screening.journal import Journal, JournalError, journal_path
 from mofgap.screening.levels import Models
 from mofgap.screening.rank import Novel, RankBy, rank_rows
 from mofgap.screening.reading import Source
@@ -24,14 +24,11 @@ from mofgap.screening.shard import BESIDE_MODEL, Shard
 from mofgap.screening.table import write_table
 
 InputRows = tuple[Row, ...]
+Watch = Callable[[Iterator[InputRows], int], Iterable[InputRows]]
 
 
-class NoInputsError(ValueError):
-    """Nothing was named that could be screened."""
-
-
-class CoverageError(ValueError):
-    """A coverage that the intervals of a model cannot have, and why."""
+class ScreeningError(ValueError):
+    """A screening that cannot be, and why."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class ScreeningRun:
         """The models, loaded.
 
         Raises:
-            CoverageError: One was calibrated on too little for the coverage.
+            ScreeningError: One was calibrated on too little for the coverage.
             ValueError: There is no such model or device.
             OSError: A model cannot be read.
         """
@@ -77,7 +74,7 @@ class ScreeningRun:
             try:
                 each.calibration.interval([], [], self.settings.coverage, [])
             except ValueError as error:
-                raise CoverageError(f"{each.about.name}: {error}") from error
+                raise ScreeningError(f"{each.about.name}: {error}") from error
         return predictor
 
     @cached_property
@@ -88,66 +85,61 @@ class ScreeningRun:
         digests = {key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in configs.items()}
         return {**digests, "device": self.predictor.device, **asdict(self.settings)}
 
-    def journal(self, resume: bool) -> Journal | None:
-        """The journal of finished rows, beside the target; None without a target.
-
-        Raises:
-            JournalError: It cannot be continued.
-            OSError: It cannot be written.
-        """
-        if self.target is None:
-            return None
-        return Journal(journal_path(self.target), self._header, resume=resume)
-
     def rows(
-        self,
-        journal: Journal | None,
-        lines: Iterable[str] = (),
-        watch: Callable[[Iterator[InputRows]], Iterable[InputRows]] = iter,
+        self, resume: bool, lines: Iterable[str] = (), watch: Watch = lambda rows, _: rows
     ) -> list[InputRows]:
-        """Screen, and close the journal, whatever happens.
+        """Screen; with a target, finished rows are kept beside it until it is written.
 
         Args:
-            journal: Gives the rows of inputs that were done before, and records the others.
+            resume: Whether to go on with what was kept.
             lines: Of standard input, for the input ``-``.
-            watch: Passes the rows of each input on as they come.
+            watch: Passes the rows of each input on as they come; told how many inputs were done before.
 
         Returns:
             The rows of each input, in order, unranked.
 
         Raises:
-            NoInputsError: There are none; the journal is gone.
+            ScreeningError: There are no inputs.
+            JournalError: What was kept is of another run, or nothing can be kept.
             concurrent.futures.process.BrokenProcessPool: A worker died, usually for want of memory.
-            OSError: The journal cannot be written.
+            OSError: A row could not be kept.
         """
         sources: Iterable[Source] = expand_inputs(self.inputs, lines)
         if self.shard is not None:
             sources = self.shard.take(sources)
-        stream = stream_rows(sources, self.predictor, self.settings, self.workers, journal)
+        journal = None if self.target is None else self._journal(self.target, resume)
         try:
+            stream = stream_rows(sources, self.predictor, self.settings, self.workers, journal)
             with closing(stream):
-                found = list(watch(stream))
+                found = list(watch(stream, len(journal.finished) if journal else 0))
         finally:
             if journal is not None:
                 journal.close()
         if not (self.shard.n_inputs if self.shard else any(found)):
             if journal is not None:
                 journal.remove()
-            raise NoInputsError("no inputs: the list or archive is empty")
+            raise ScreeningError("no inputs: the list or archive is empty")
         return found
+
+    def _journal(self, target: Path, resume: bool) -> Journal:
+        path, header = journal_path(target), self._header
+        try:
+            return Journal(path, header, resume=resume)
+        except OSError as error:
+            raise JournalError(f"cannot write {path}: {error.strerror}") from error
 
     def table(self, inputs: Iterable[InputRows]) -> list[Row]:
         """The ranked table of the rows of each input."""
         return rank_rows((row for rows in inputs for row in rows), self.order, self.top, self.novel)
 
-    def write(self, inputs: list[InputRows], journal: Journal | None) -> None:
-        """Write the table, or the share with what decides its rank, and remove the journal.
+    def write(self, inputs: Sequence[InputRows]) -> None:
+        """Write the target, if there is one: the table, or the share and what decides its ranks.
 
         Raises:
             ValueError: The format cannot hold so many rows.
             OSError: It cannot be written.
         """
-        if self.target is None or journal is None:
+        if self.target is None:
             return
         if self.shard is None:
             beside = self.predictor.beside is not None
@@ -156,4 +148,4 @@ class ScreeningRun:
             ranked = {"rank_by": self.order, "top": self.top, "novel": self.novel}
             theory = {"level_of_theory": self.predictor.about.level_of_theory}
             self.shard.write(self.target, {**self._header, **ranked, **theory}, inputs)
-        journal.remove()
+        journal_path(self.target).unlink(missing_ok=True)

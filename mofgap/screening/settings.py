@@ -7,7 +7,7 @@ from typing import get_args
 
 from mofgap.crystals.cif import MAX_ATOMS
 from mofgap.crystals.disorder import Disorder
-from mofgap.gap.posterior import UNCERTAINTIES, Uncertainty
+from mofgap.gap.posterior import Uncertainty
 from mofgap.gap.predictor import BATCH_ATOMS, check_draws
 from mofgap.screening.rank import check_window
 from mofgap.screening.row import DEFAULT_COVERAGE
@@ -43,10 +43,7 @@ class Settings:
             low, high = self.window
             check_window(low, high)
             object.__setattr__(self, "window", (float(low), float(high)))
-        if self.uncertainty not in UNCERTAINTIES:
-            raise ValueError(
-                f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, not {self.uncertainty!r}"
-            )
+        check_draws(self.uncertainty, self.samples)
         if self.disorder not in get_args(Disorder):
             raise ValueError(
                 f"disorder must be one of {', '.join(get_args(Disorder))}, not {self.disorder!r}"
@@ -55,7 +52,6 @@ class Settings:
             raise ValueError(
                 f"coverage must lie between {MIN_COVERAGE} and {MAX_COVERAGE}, not {self.coverage}"
             )
-        for name, least in {"samples": 0, "seed": 0, "batch_atoms": 1, "max_atoms": 1}.items():
+        for name, least in {"seed": 0, "batch_atoms": 1, "max_atoms": 1}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        check_draws(self.uncertainty, self.samples)

@@ -90,9 +90,8 @@ def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
         shard=Shard(index, asked.shards),
         target=target,
     )
-    journal = screening.journal(resume=journal_path(target).exists())
     try:
-        screening.write(screening.rows(journal), journal)
+        screening.write(screening.rows(resume=journal_path(target).exists()))
     except BrokenProcessPool as error:
         raise RunError("a worker process died, for want of memory or killed") from error
 

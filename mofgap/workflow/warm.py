@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 from tempfile import TemporaryDirectory
-from typing import NoReturn
+from typing import Any, NoReturn
 
 MODULES = (
     "pyarrow.parquet",
@@ -144,7 +144,7 @@ class Warm:
                 os.kill(job.pid, signal.SIGTERM)
 
 
-def _work(request: dict[str, object], outputs: list[int]) -> None:
+def _work(request: dict[str, Any], outputs: list[int]) -> None:
     """In the forked process: run the command, and never return."""
     code = 1
     try:
@@ -154,10 +154,8 @@ def _work(request: dict[str, object], outputs: list[int]) -> None:
         sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        os.chdir(str(request["directory"]))
-        arguments = request["arguments"]
-        assert isinstance(arguments, list)
-        sys.argv = ["mofgap", *arguments]
+        os.chdir(request["directory"])
+        sys.argv = ["mofgap", *request["arguments"]]
         runpy.run_module("mofgap", run_name="__main__")  # as launch does without a warm process
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
