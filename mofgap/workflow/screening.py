@@ -76,7 +76,9 @@ def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
     from mofgap.screening.run import ScreeningRun
     from mofgap.screening.settings import Settings
 
-    asked, target = _asked(config), run / _shard_path(_asked(config), index)
+    asked = _asked(config)
+    shard = Shard(index, asked.shards)
+    target = shard.path(run / SHARDS)
     target.parent.mkdir(exist_ok=True)
     screening = ScreeningRun(
         inputs=asked.inputs,
@@ -87,7 +89,7 @@ def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
         models=models_of(asked.level, asked.model),
         device=asked.device,
         workers=config.resources.screen.cpus,
-        shard=Shard(index, asked.shards),
+        shard=shard,
         target=target,
     )
     try:
