@@ -24,7 +24,8 @@ from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
 from mofgap.gap.folder import WEIGHTS, find_model, read_config
 from mofgap.gap.predictor import BATCH_ATOMS, load_model
-from mofgap.screening.prediction import N_NEAREST, NOVEL, reduced_formula
+from mofgap.gap.unlike import N_NEAREST, NOVEL
+from mofgap.screening.prediction import reduced_formula
 from mofgap.training.finetune import frozen_features
 from mofgap.uncertainty.metrics import auroc
 from mofgap.uncertainty.novelty import NoveltyIndex, fit_novelty

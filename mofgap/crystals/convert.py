@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def is_one(structures: object) -> bool:
-    """Structure objects iterate over their atoms; a list, tuple or generator iterates over structures."""
-    return isinstance(structures, str | Path | Crystal) or any(
+    """Structures iterate over their atoms, a dict over its keys; a list or a generator over structures."""
+    return isinstance(structures, str | Path | Crystal | Mapping) or any(
         hasattr(structures, name) for name in ("lattice", "get_cell")
     )
 
@@ -44,7 +45,10 @@ def crystal_from(obj: Any, structure_id: str = "") -> Crystal:
         return obj
     if _is_instance(obj, "pymatgen.core.structure", "IStructure"):
         if not obj.is_ordered:
-            raise ValueError("partial-occupancy: the structure is disordered; choose one arrangement first")
+            raise ValueError(
+                "partial-occupancy: the structure is disordered; choose one arrangement first, or read it "
+                "from a CIF with disorder='majority'"
+            )
         if not all(obj.lattice.pbc):
             raise ValueError("no-cell: the structure is not periodic in three directions; set pbc")
         cell, frac, numbers = obj.lattice.matrix, obj.frac_coords, [site.specie.Z for site in obj]

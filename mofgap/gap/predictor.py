@@ -25,6 +25,7 @@ from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import UNCERTAINTIES, Posterior, Uncertainty, posterior
+from mofgap.gap.unlike import novelty_warnings
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
 
@@ -175,8 +176,8 @@ class GapPredictor:
     ) -> Any:
         """Predict one structure or many.
 
-        What deserves a look about a structure, such as missing hydrogens, is a Python warning.
-        `mofgap.screen` tells more: novelty, intervals, and the reason of each failure.
+        What deserves a look about a structure, such as missing hydrogens or an element that training never
+        saw, is a Python warning. `mofgap.screen` tells more: intervals, novelty, and reasons of failures.
 
         Args:
             structures: A pymatgen ``Structure``, ASE ``Atoms``, ``Crystal`` or path to a CIF; or several.
@@ -192,18 +193,22 @@ class GapPredictor:
             for several.
 
         Raises:
-            ValueError: A file cannot be read; the message names it and says why.
+            ValueError: One cannot be computed; the message names the file, or its place, and says why.
             TypeError: Something is no structure.
         """
         single = not isinstance(structures, Iterable) or is_one(structures)
         items = [structures] if single else structures
-        crystals = [crystal_of(item, disorder=disorder, max_atoms=max_atoms) for item in items]
-        for crystal in crystals:
-            for text in (*crystal.warnings, *check_crystal(crystal)):
-                if text.split(":", 1)[0] not in NOTES:
-                    warnings.warn(f"{crystal.structure_id or 'structure'}: {text}", stacklevel=2)
+        crystals = [
+            _named(item, f"structure-{place}", disorder, max_atoms) for place, item in enumerate(items, 1)
+        ]
         draws = samples if return_std or uncertainty != "closed-form" else 0
         found = self.estimate(crystals, uncertainty=uncertainty, samples=draws, seed=seed)
+        for i, crystal in enumerate(crystals):
+            about = found.novelty[i], found.nearest[i], found.seldom[i]
+            unlike = novelty_warnings(self.novelty, crystal, *about)
+            for text in (*crystal.warnings, *check_crystal(crystal), *unlike):
+                if text.split(":", 1)[0] not in NOTES:
+                    warnings.warn(f"{crystal.structure_id}: {text}", stacklevel=2)
         if single:
             return (
                 (float(found.gap_ev[0]), float(found.gap_std_ev[0])) if return_std else float(found.gap_ev[0])
@@ -225,6 +230,17 @@ def check_draws(uncertainty: Uncertainty, samples: int) -> None:
         raise ValueError("samples: one has no spread; ask for two or more, or for 0, the mean alone")
 
 
+def _named(item: Any, name: str, disorder: Disorder, max_atoms: int) -> Crystal:
+    """The crystal of an item, with a name and reasons of refusal that say which it is."""
+    if isinstance(item, str | Path):
+        return crystal_of(item, disorder=disorder, max_atoms=max_atoms)
+    try:
+        crystal = crystal_of(item)
+    except ValueError as error:
+        raise ValueError(f"{getattr(item, 'structure_id', '') or name}: {error}") from error
+    return crystal if crystal.structure_id else replace(crystal, structure_id=name)
+
+
 def crystal_of(item: Any, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS) -> Crystal:
     """One crystal from a structure object or the path of a CIF.
 
@@ -242,6 +258,10 @@ def crystal_of(item: Any, *, disorder: Disorder = "refuse", max_atoms: int = MAX
         check_usable(crystal)
         check_apart(crystal)
         return crystal
+    if "\n" in str(item):
+        raise ValueError("expected the path of a CIF, not its text")
+    if Path(item).is_dir() or (any(mark in str(item) for mark in "*?[") and not Path(item).exists()):
+        raise ValueError(f"{item}: expected the path of one CIF; mofgap.screen takes folders and patterns")
     entries = read_cif_file(item, disorder=disorder, max_atoms=max_atoms)
     for entry in entries:
         if isinstance(entry, ReadFailure):

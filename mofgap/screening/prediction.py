@@ -7,28 +7,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import gemmi
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mofgap.crystals.checks import NOTES
 from mofgap.crystals.cif import ReadFailure
-from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import formula_sum
 from mofgap.gap.predictor import Estimate, GapPredictor
+from mofgap.gap.unlike import N_NEAREST, novelty_warnings
 from mofgap.screening.reading import Reading
 from mofgap.screening.row import BESIDE, WARNING_SEPARATOR, Row, printable, rounded
 from mofgap.screening.settings import Settings
 
-NOVEL = 0.99
-"""A structure more remote than this share of the training set gets the warning ``novel``."""
-
 FAILED = "prediction-failed"
 """How the reason begins where a structure was read, but not computed."""
-
-N_NEAREST = 3
 
 MANY_DRAWS = 16
 """Draws of the weights from which a spread is like that of the closed form, which intervals are fitted to."""
@@ -99,8 +93,9 @@ def _rows_of(
     otherwise = _otherwise(predictor, settings)
     rows = []
     for i, crystal in enumerate(crystals):
-        strange = predictor.novelty.unseen_coordination(metal_coordination(crystal))
-        warnings = (*crystal.warnings, *_novelty_warnings(estimate, i, strange), *otherwise)
+        about = novelty[i], estimate.nearest[i], estimate.seldom[i]
+        unlike = novelty_warnings(predictor.novelty, crystal, *about)
+        warnings = (*crystal.warnings, *unlike, *otherwise)
         doubtful = any(text.split(":", 1)[0] not in NOTES for text in warnings)
         rows.append(
             Row(
@@ -160,30 +155,6 @@ def reduced_formula(atomic_numbers: NDArray[np.int64]) -> str:
     """The formula in Hill order with the smallest whole counts, such as ``C24H12O13Zn4``."""
     elements, counts = np.unique(atomic_numbers, return_counts=True)
     return formula_sum(np.repeat(elements, counts // np.gcd.reduce(counts))).replace(" ", "")
-
-
-def _novelty_warnings(estimate: Estimate, i: int, strange: Sequence[tuple[int, int]]) -> list[str]:
-    """What a chemist should know about the distance of structure i from the training set.
-
-    A structure is novel past the threshold `NOVEL`, with an element that training never saw, or with a metal
-    of a coordination number that training never saw, in ``strange``.
-    """
-    seldom = estimate.seldom[i]
-    unseen = [_symbol(z) for z, count in seldom.items() if count == 0]
-    unseen += [f"{_symbol(z)} with {n} neighbours" for z, n in strange]
-    warnings = []
-    if estimate.novelty[i] > NOVEL or strange:
-        nearest = ", ".join(estimate.nearest[i][:N_NEAREST])
-        why = f"training saw no {', '.join(unseen)}" if unseen else "far from every training structure"
-        warnings.append(f"novel: {why}; nearest are {nearest}; check the gap by DFT")
-    known = [f"{_symbol(z)} in {count}" for z, count in seldom.items() if count]
-    if known:
-        warnings.append(f"seldom-elements: {', '.join(known)} training structures")
-    return warnings
-
-
-def _symbol(atomic_number: int) -> str:
-    return str(gemmi.Element(atomic_number).name)
 
 
 @contextmanager

@@ -80,10 +80,34 @@ def test_what_deserves_a_look_is_a_warning(predictor: GapPredictor, tmp_path: Pa
     sound = next(shipped.glob("SBMOF-1*.cif"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", ".*: (novel|seldom-elements): ")  # of a model that learnt nothing
         predictor.predict(sound)
     (tmp_path / "bare.cif").write_text(re.sub(r"^H\d+ .*\n", "", sound.read_text(), flags=re.MULTILINE))
     with pytest.warns(UserWarning, match="bare: missing-hydrogens: "):
         predictor.predict(tmp_path / "bare.cif")
+
+
+def test_what_training_never_saw_is_a_warning(predictor: GapPredictor, make_crystal: MakeCrystal) -> None:
+    strange = replace(make_crystal(0), structure_id="")
+    strange.atomic_numbers[0] = 96
+    with pytest.warns(UserWarning, match="structure-2: novel: training saw no .*Cm"):
+        predictor.predict([make_crystal(1), strange])
+
+
+def test_a_structure_that_cannot_be_computed_is_named(
+    predictor: GapPredictor, make_crystal: MakeCrystal, tmp_path: Path
+) -> None:
+    bad = replace(make_crystal(0), structure_id="")
+    bad.frac_coords[0] = np.nan
+    with pytest.raises(ValueError, match="structure-3: bad-coordinates"):
+        predictor.predict([make_crystal(1), make_crystal(2), bad])
+    with pytest.raises(TypeError, match="not dict"):
+        predictor.predict(to_pymatgen(make_crystal(0)).as_dict())
+    with pytest.raises(ValueError, match="the path of a CIF, not its text"):
+        predictor.predict(write_cif(make_crystal(0)))
+    for name in (tmp_path, tmp_path / "*.cif"):
+        with pytest.raises(ValueError, match=r"mofgap\.screen takes folders and patterns"):
+            predictor.predict(name)
 
 
 def test_a_file_is_read_as_it_is_asked_for(predictor: GapPredictor, tmp_path: Path) -> None:
