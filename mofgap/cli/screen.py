@@ -16,8 +16,8 @@ InputsArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="INPUT...",
-        help="CIF files (also .cif.gz), folders of them, glob patterns, archives (.zip, .tar, .tar.gz, .tar.xz), "
-        "@list.txt with a name a line, or - for such a list on standard input.",
+        help="CIF files (also .cif.gz), folders of them, glob patterns, archives (.zip, .tar, .tar.gz, "
+        ".tar.xz), @list.txt with a name a line, or - for such a list on standard input.",
     ),
 ]
 WindowOption = Annotated[
