@@ -15,7 +15,7 @@ from mofgap.comparison.passes import Estimates, Source, clock
 from mofgap.comparison.scores import kind
 from mofgap.crystals.cif import without_ending
 from mofgap.crystals.dataset import TableError, reading
-from mofgap.training.labels import LABEL_IDS
+from mofgap.crystals.identifier import IDENTIFIERS, id_column
 
 Floats = NDArray[np.float64]
 
@@ -68,16 +68,12 @@ def published_gaps(data: DataConfig, ids: Sequence[str], *, needed: bool = True)
     path = data.published
     assert path is not None
     with reading(path):
-        table = pd.read_csv(path, dtype=dict.fromkeys(LABEL_IDS, str))
-    id_column = next((name for name in LABEL_IDS if name in table.columns), None)
-    if id_column is None:
-        raise TableError(f"{path}: no identifier column; expected one of {', '.join(LABEL_IDS)}")
+        table = pd.read_csv(path, dtype=dict.fromkeys(IDENTIFIERS, str))
+        id_name = id_column(table.columns)
     methods = [name for name in table.columns if name.endswith("_ev") and name != data.target]
     if not methods:
         raise TableError(f"{path}: no column of gaps; their names end in _ev")
-    table = table.assign(**{id_column: table[id_column].map(without_ending, na_action="ignore")}).set_index(
-        id_column
-    )
+    table = table.set_index(table.pop(id_name).map(without_ending, na_action="ignore"))
     if table.index.has_duplicates:
         raise TableError(f"{path}: {table.index[table.index.duplicated()][0]} is there more than once")
     if needed and not table.index.isin(ids).any():

@@ -125,9 +125,9 @@ def prepare(config: ComparisonConfig, run: Path, graph: GraphConfig) -> Dataset:
     folder = Layout(run).dataset
     key = _key(config, graph)
     if read_json(folder / RECORD).get("key") != key:
-        labels = read_labels(
-            config.data.table, config.data.cifs, config.data.target, seed=config.data.seed, needed=()
-        )
+        data = config.data
+        columns = [name for split in config.splits.values() for name in (split.column, split.group)]
+        labels = read_labels(data.table, data.cifs, data.target, keep=columns, seed=data.seed, needed=())
         frame = _table(config, labels.frame)
         store = cached_store(frame, graph, config.data.cache)
         (folder / RECORD).unlink(missing_ok=True)  # what is written next is whole with its own record only

@@ -19,11 +19,11 @@ from safetensors.torch import load_file, save_file
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import GraphConfig
+from mofgap.crystals.identifier import id_column
 from mofgap.crystals.store import GraphStore, build_store
 from mofgap.whole_file import whole_file
 
 CACHE_VERSION = 1
-ID_COLUMNS = ("structure_id", "qmof_id")
 STRUCTURE_COLUMNS = ("cell_angstrom", "atomic_numbers", "frac_coords")
 
 
@@ -47,8 +47,8 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read a parquet table of structures.
 
     Args:
-        path: A parquet file with the columns ``structure_id`` (or ``qmof_id``), ``cell_angstrom`` (9
-            values, rows a, b, c), ``atomic_numbers`` (n), ``frac_coords`` (3 n) and any labels.
+        path: A parquet file with a column of `IDENTIFIERS`, ``cell_angstrom`` (9 values, rows a, b, c),
+            ``atomic_numbers`` (n), ``frac_coords`` (3 n) and any labels.
 
     Returns:
         The table, its identifiers as text in the column ``structure_id``.
@@ -58,15 +58,13 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     with reading(path):
         frame = pd.read_parquet(path)
-    id_column = next((name for name in ID_COLUMNS if name in frame.columns), None)
-    if id_column is None:
-        raise TableError(f"{path}: no identifier column; expected one of {', '.join(ID_COLUMNS)}")
+        id_name = id_column(frame.columns)
     missing = [name for name in STRUCTURE_COLUMNS if name not in frame.columns]
     if missing:
         raise TableError(f"{path}: missing column(s) {', '.join(missing)}")
-    frame = frame.rename(columns={id_column: "structure_id"})
+    frame = frame.rename(columns={id_name: "structure_id"})
     if nameless := int((frame.structure_id.isna() | (frame.structure_id == "")).sum()):
-        raise TableError(f"{path}: {nameless} rows have no {id_column}")
+        raise TableError(f"{path}: {nameless} rows have no {id_name}")
     frame["structure_id"] = frame.structure_id.astype(str)
     repeated = frame.structure_id[frame.structure_id.duplicated()]
     if len(repeated):

@@ -9,9 +9,10 @@ from typing import Any
 
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.convert import crystal_from
+from mofgap.crystals.identifier import IDENTIFIERS
 from mofgap.crystals.sites import CifError
 from mofgap.datasets.label_table import no_column
-from mofgap.datasets.record import IDENTIFIERS, DatasetError, Record, Records, flattened, made
+from mofgap.datasets.record import DatasetError, Record, Records, flattened, made
 
 DATABASES = (".db", ".json")
 _UNREADABLE = (OSError, sqlite3.Error, ValueError, LookupError, AttributeError, TypeError)

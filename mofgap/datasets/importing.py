@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.crystals.cif import ReadFailure
-from mofgap.datasets.label_table import LabelTable, identifier, no_column
+from mofgap.datasets.label_table import LabelTable, identifier, is_missing, no_column
 from mofgap.datasets.record import DatasetError, Record
 from mofgap.datasets.table import TEXTS, TableWriter
 from mofgap.whole_file import whole_file
-
-_MISSING_TEXTS = {"", "na", "n/a", "nan", "none", "null", "-"}
 
 
 @dataclass(frozen=True)
@@ -201,7 +199,7 @@ class _Join:
 
 def gap_of(value: Any) -> tuple[float | None, str]:
     """A gap in eV of what a file says, None where it says nothing; and what is wrong with it."""
-    if value is None or (isinstance(value, str) and value.strip().lower() in _MISSING_TEXTS):
+    if is_missing(value):
         return None, ""
     try:
         gap = math.nan if isinstance(value, bool) else float(value)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.identifier import IDENTIFIERS
 from mofgap.crystals.sites import CifError
 from mofgap.datasets.json_stream import JsonError, JsonStream, opened
 from mofgap.datasets.label_table import no_column
 from mofgap.datasets.record import (
-    IDENTIFIERS,
     DatasetError,
     Record,
     Records,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from mofgap.crystals.cif import without_ending
-from mofgap.datasets.record import IDENTIFIERS, DatasetError
+from mofgap.crystals.identifier import id_column
+from mofgap.datasets.record import DatasetError
 from mofgap.nearest import hint
+
+_MISSING_TEXTS = {"", "na", "n/a", "nan", "none", "null", "-"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +23,7 @@ class LabelTable:
 
     Attributes:
         source: The file.
-        rows: Values by identifier and name.
+        rows: Values by identifier and name; without those of columns that may be absent and are.
         conflicting: Identifiers that stand there with different values: none of them can be trusted.
         repeated: Identifiers that stand there more than once with the same values.
         nameless: Places of rows without identifier, the line of names being row 1.
@@ -56,23 +59,29 @@ def labels_of_csv(
 ) -> LabelTable:
     """The labels of an open CSV, see `read_label_table`."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    rows = csv.DictReader(text, delimiter="\t" if source.endswith(".tsv") else ",")
+    rows = csv.DictReader(text, delimiter="\t" if source.endswith(".tsv") else ",", strict=True)
     try:
         names = rows.fieldnames or []
         if len(names) == 1 and ";" in names[0]:
             raise DatasetError(
                 f"{source}: separated by semicolons; save it with commas, and with decimal points"
             )
-        repeated = [name for name in names if names.count(name) > 1 and (name == id_name or name in columns)]
-        if repeated:
-            raise DatasetError(f"{source}: column {repeated[0]!r} is there more than once")
         if not names:
             raise DatasetError(f"{source}: it is empty")
-        return labels_of_rows(rows, source, id_name or _id_column(names, source), columns, names)
+        id_name = id_name or id_column(names)
+        wanted = {id_name, *(old.lstrip("?") for old in columns)}
+        repeated = [name for name in names if names.count(name) > 1 and name in wanted]
+        if repeated:
+            raise DatasetError(f"{source}: column {repeated[0]!r} is there more than once")
+        return labels_of_rows(_whole(rows, source), source, id_name, columns, names)
+    except DatasetError:
+        raise
     except UnicodeDecodeError as error:
         raise DatasetError(f"{source}: no text in UTF-8; save it so") from error
+    except ValueError as error:
+        raise DatasetError(f"{source}: {error}") from error
     except csv.Error as error:
-        raise DatasetError(f"{source}, line {rows.line_num}: {error}") from error
+        raise DatasetError(f"{source}, line {rows.reader.line_num}: {error}") from error
 
 
 def labels_of_rows(
@@ -104,7 +113,7 @@ def labels_of_rows(
         if name is None:
             nameless.append(place)
             continue
-        values = {new: row.get(old.lstrip("?")) for old, new in columns.items()}
+        values = {new: row[known] for old, new in columns.items() if (known := old.lstrip("?")) in row}
         if name in table:
             (repeated if table[name] == values else conflicting).add(name)
         else:
@@ -115,6 +124,11 @@ def labels_of_rows(
     return LabelTable(
         source, table, frozenset(conflicting), frozenset(repeated - conflicting), tuple(nameless)
     )
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value says nothing."""
+    return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING_TEXTS)
 
 
 def identifier(value: Any) -> str | None:
@@ -128,9 +142,9 @@ def no_column(name: str, known: Iterable[str]) -> str:
     return f"no column {name!r}; {hint(name, known)}"
 
 
-def _id_column(names: Iterable[str], source: str) -> str:
-    known = set(names)
-    found = next((name for name in IDENTIFIERS if name in known), None)
-    if found is None:
-        raise DatasetError(f"{source}: no identifier column; name it, or call it {', '.join(IDENTIFIERS)}")
-    return found
+def _whole(rows: csv.DictReader[str], source: str) -> Iterator[Mapping[str, Any]]:
+    """Rows that have no value beside their columns, as an unquoted decimal comma would leave."""
+    for row in rows:
+        if any(row.get(None, ())):
+            raise DatasetError(f"{source}, line {rows.line_num}: more values than columns")
+        yield row

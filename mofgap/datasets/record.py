@@ -19,21 +19,6 @@ from mofgap.crystals.sites import CifError, check_cell
 from mofgap.crystals.unit_cell import check_size
 from mofgap.crystals.write import formula_sum
 
-IDENTIFIERS = (
-    "structure_id",
-    "qmof_id",
-    "jid",
-    "material_id",
-    "mof_id",
-    "refcode",
-    "identifier",
-    "file",
-    "filename",
-    "name",
-    "id",
-)
-"""Names under which sources keep identifiers, the first that is there."""
-
 
 class DatasetError(ValueError):
     """A dataset, or a file of one, that cannot be used, and why."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mofgap.crystals.cif import MAX_ATOMS, ReadFailure, stem_of, without_ending
+from mofgap.crystals.cif import MAX_ATOMS, ReadFailure, stem_of
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_row, read_table, reading
+from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_row, read_table
 from mofgap.crystals.disorder import Disorder
-from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
 from mofgap.crystals.unit_cell import check_usable
+from mofgap.datasets.cif_records import read_cifs
 from mofgap.datasets.groups import group_of
+from mofgap.datasets.label_table import is_missing, read_label_table
+from mofgap.datasets.record import DatasetError
 from mofgap.nearest import hint
 
 SPLITS = ("train", "val", "test")
-LABEL_IDS = ("structure_id", "qmof_id", "file", "name", "id")
-"""Columns a CSV may name its structures by, the first that is there."""
-
 N_SHOWN = 5
 """Reasons told where nothing at all could be read."""
 
@@ -62,6 +61,7 @@ def read_labels(
     target: str,
     *,
     split_column: str = "split",
+    keep: Sequence[str] = (),
     seed: int = 0,
     needed: Sequence[str] = ("train", "val"),
     few: int = 0,
@@ -76,6 +76,7 @@ def read_labels(
         target: Column of the gaps, eV.
         split_column: Column of ``train``/``val``/``test``; where there is no column ``split`` and no other
             is named, structures are dealt 80/10/10 by a hash of `Labels.families` and seed.
+        keep: More columns of a CSV that stay in the table, where they are there.
         seed: Of that deal.
         needed: Splits that must not be empty.
         few: Fewer structures than this are not dealt out: all go to ``train``.
@@ -92,7 +93,10 @@ def read_labels(
     elif cifs is None:
         raise TableError(f"{path} holds labels only: name the folder of their CIFs too")
     else:
-        frame, skipped = _join(path, cifs, disorder, max_atoms)
+        columns = {f"?{name}": name for name in ("split", "group", *keep)} | {target: target}
+        if split_column != "split":
+            columns[split_column] = split_column
+        frame, skipped = _join(path, cifs, columns, disorder, max_atoms)
     _check_column(target, frame, path)
     if split_column != "split":
         _check_column(split_column, frame, path)
@@ -123,46 +127,38 @@ def _check_column(name: str, frame: pd.DataFrame, path: Path) -> None:
         raise TableError(f"{path}: no column {name!r}; {hint(name, frame.columns)}")
 
 
-def _join(path: Path, cifs: Path, disorder: Disorder, max_atoms: int) -> tuple[pd.DataFrame, list[str]]:
+def _join(
+    path: Path, cifs: Path, columns: Mapping[str, str], disorder: Disorder, max_atoms: int
+) -> tuple[pd.DataFrame, list[str]]:
     """Labels of a CSV joined to structures by identifier; whatever finds no partner is listed."""
-    with reading(path):
-        labels = pd.read_csv(path, dtype=dict.fromkeys(LABEL_IDS, str))
-    id_column = next((name for name in LABEL_IDS if name in labels.columns), None)
-    if id_column is None:
-        raise TableError(f"{path}: no identifier column; expected one of {', '.join(LABEL_IDS)}")
-    labels["structure_id"] = labels[id_column].fillna("").map(without_ending)
-    nameless = labels.structure_id == ""
-    skipped = [f"{path.name}, row {row + 1}: no {id_column}" for row in np.flatnonzero(nameless)]
-    labels = labels[~nameless]
-    repeated = labels.structure_id[labels.structure_id.duplicated()]
-    if len(repeated):
-        raise TableError(f"{path}: {repeated.iloc[0]} is labelled more than once")
-    wanted, rows = set(labels.structure_id), {}
-    for item in expand_inputs([str(cifs)]):
-        entries = (
-            read_input(item, disorder=disorder, max_atoms=max_atoms)
-            if isinstance(item, InputItem)
-            else [item]
-        )
-        for entry in entries:
-            if isinstance(entry, ReadFailure):
-                skipped.append(f"{entry.source}: {entry.reason}")
-                continue
-            name = entry.structure_id if entry.structure_id in wanted else stem_of(entry.source)
-            if name not in wanted:
-                skipped.append(f"{entry.source}: no label")
-            elif name in rows:
-                skipped.append(f"{entry.source}: {name} was read already")
-            else:
-                rows[name] = _row(name, entry)
-    skipped += [f"{name}: labelled, but no CIF of that name was read" for name in sorted(wanted - set(rows))]
-    if not rows:
+    try:
+        table = read_label_table(path, None, columns)
+    except DatasetError as error:
+        raise TableError(str(error)) from error
+    if table.conflicting:
+        raise TableError(f"{path}: {min(table.conflicting)} is labelled more than once, differently")
+    skipped = [f"{path.name}, row {place}: no name" for place in table.nameless]
+    skipped += [f"{name}: labelled more than once with the same values" for name in sorted(table.repeated)]
+    found: dict[str, Crystal] = {}
+    for record in read_cifs(cifs, max_atoms, disorder):
+        if isinstance(record, ReadFailure):
+            skipped.append(f"{record.source}: {record.reason}")
+            continue
+        crystal = record.crystal
+        name = crystal.structure_id if crystal.structure_id in table.rows else stem_of(crystal.source)
+        if name not in table.rows:
+            skipped.append(f"{crystal.source}: no label")
+        elif name in found:
+            skipped.append(f"{crystal.source}: {name} was read already")
+        else:
+            found[name] = crystal
+    unmet = sorted(table.rows.keys() - found.keys())
+    skipped += [f"{name}: labelled, but no CIF of that name was read" for name in unmet]
+    if not found:
         why = "".join(f"\n{line}" for line in skipped[:N_SHOWN])
         raise TableError(f"no label of {path} belongs to a CIF of {cifs}: they are joined by file name{why}")
-    structures = pd.DataFrame(list(rows.values()))
-    return labels.drop(columns=list(structures.columns.drop("structure_id")), errors="ignore").merge(
-        structures, on="structure_id"
-    ), skipped
+    rows = (_row(name, found[name], values) for name, values in table.rows.items() if name in found)
+    return pd.DataFrame(rows), skipped
 
 
 def _wrong(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coords: Any) -> str:
@@ -180,8 +176,9 @@ def _wrong(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coords: Any) 
     return ""
 
 
-def _row(name: str, crystal: Crystal) -> dict[str, object]:
-    return {
+def _row(name: str, crystal: Crystal, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table, the structure's own columns where the labels have such too."""
+    return {column: np.nan if is_missing(value) else value for column, value in values.items()} | {
         "structure_id": name,
         "cell_angstrom": crystal.cell.ravel(),
         "atomic_numbers": crystal.atomic_numbers,

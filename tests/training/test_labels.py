@@ -82,8 +82,8 @@ def test_labels_without_a_name_or_a_finite_gap_are_skipped(study: Study) -> None
     labels = read_labels(path, cifs, "gap_ev")
     assert len(labels.frame) == 29
     assert labels.skipped == (
-        "labels.csv, row 31: no name",
         "labels.csv, row 32: no name",
+        "labels.csv, row 33: no name",
         "mof-000: no gap_ev of at least 0 eV",
     )
 
@@ -146,10 +146,15 @@ def test_gaps_that_are_none_are_listed(study: Study) -> None:
     assert labels.frame.gap_ev.min() == 0
 
 
-def test_a_label_given_twice_is_refused(study: Study) -> None:
+def test_labels_that_contradict_each_other_are_refused_and_the_same_one_again_is_listed(study: Study) -> None:
     path, cifs = study()
+    given = pd.read_csv(path)
+    pd.concat([given, given[1:2]]).to_csv(path, index=False)
+    labels = read_labels(path, cifs, "gap_ev")
+    assert labels.skipped == ("mof-001: labelled more than once with the same values",)
+    assert len(labels.frame) == 30
     pd.DataFrame({"name": ["mof-001", "mof-001.cif"], "gap_ev": [1, 2]}).to_csv(path, index=False)
-    with pytest.raises(TableError, match="mof-001 is labelled more than once"):
+    with pytest.raises(TableError, match="mof-001 is labelled more than once, differently"):
         read_labels(path, cifs, "gap_ev")
 
 
@@ -298,12 +303,38 @@ def test_a_parquet_table_is_taken_as_it_is(tmp_path: Path, tiny_frame: pd.DataFr
     assert deal(labels) == dict(zip(tiny_frame.structure_id, tiny_frame.split, strict=True))
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x80binary", b'name,gap_ev\n"a,1\nb,2\n'])
-def test_a_damaged_csv_is_named(study: Study, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", ": it is empty"),
+        (b"\xff\xfe\x00\x80binary", ": no text in UTF-8"),
+        (b'name,gap_ev\n"a,1\nb,2\n', ", line 3: unexpected end of data"),
+        (b"name;gap_ev\nmof-001;1,5\n", ": separated by semicolons"),
+        (b"name,gap_ev\nmof-001,1,5\n", ", line 2: more values than columns"),
+        (b"name,gap_ev,gap_ev\nmof-001,1,2\n", ": column 'gap_ev' is there more than once"),
+        (b"name,name,gap_ev\nmof-001,x,2\n", ": column 'name' is there more than once"),
+    ],
+)
+def test_a_damaged_csv_is_named(study: Study, content: bytes, message: str) -> None:
     path, cifs = study()
     path.write_bytes(content)
-    with pytest.raises(TableError, match=r"labels\.csv: ."):
+    with pytest.raises(TableError, match=rf"labels\.csv{message}"):
         read_labels(path, cifs, "gap_ev")
+
+
+@pytest.mark.parametrize("name", ["refcode", "mof_id", "filename"])
+def test_names_may_stand_wherever_an_import_finds_them(study: Study, name: str) -> None:
+    path, cifs = study()
+    pd.read_csv(path).rename(columns={"name": name}).to_csv(path, index=False)
+    assert read_labels(path, cifs, "gap_ev").skipped == ()
+
+
+def test_columns_beside_the_labels_stay_where_they_are_asked_for(study: Study) -> None:
+    family: list[object] = ["a", "NA", None] * 10
+    path, cifs = study(family=family, note=list(range(30)))
+    frame = read_labels(path, cifs, "gap_ev", keep=("family", "absent"), needed=()).frame
+    assert not {"note", "absent"} & {*frame.columns}
+    assert frame.family.isna().tolist() == [False, True, True] * 10
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 cut off"])
@@ -316,7 +347,7 @@ def test_a_damaged_parquet_table_is_named(tmp_path: Path, content: bytes) -> Non
 
 def test_a_missing_table_is_told(study: Study, tmp_path: Path) -> None:
     _, cifs = study()
-    with pytest.raises(TableError, match=r"none\.csv: no such file$"):
+    with pytest.raises(TableError, match=r"none\.csv: No such file"):
         read_labels(tmp_path / "none.csv", cifs, "gap_ev")
     with pytest.raises(TableError, match=r"none\.parquet: no such file$"):
         read_labels(tmp_path / "none.parquet", None, "gap_ev")

@@ -1,0 +1,33 @@
+"""The column that names structures, found by its own name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+IDENTIFIERS = (
+    "structure_id",
+    "qmof_id",
+    "file",
+    "jid",
+    "material_id",
+    "mof_id",
+    "refcode",
+    "identifier",
+    "filename",
+    "name",
+    "id",
+)
+"""Names under which tables and other sources keep identifiers, the first that is there."""
+
+
+def id_column(names: Iterable[str]) -> str:
+    """The column of identifiers among some.
+
+    Raises:
+        ValueError: There is none.
+    """
+    known = set(names)
+    found = next((name for name in IDENTIFIERS if name in known), None)
+    if found is None:
+        raise ValueError(f"no identifier column; expected one of {', '.join(IDENTIFIERS)}")
+    return found
