@@ -32,11 +32,11 @@ def compare(
     in the same folder finished is kept, and trained again only where its own settings changed.
     """
     from mofgap.comparison import stages
-    from mofgap.configuration import ConfigurationError, dump, load
+    from mofgap.comparison.layout import REPORT
+    from mofgap.configuration import ConfigurationError, load
     from mofgap.crystals.dataset import TableError
     from mofgap.gap.folder import ModelError
     from mofgap.training.loop import TrainingError
-    from mofgap.whole_file import whole_file
     from mofgap.workflow.config import RunConfig
     from mofgap.workflow.folder import RunError, RunFolder
 
@@ -45,11 +45,11 @@ def compare(
         comparison = run.comparison_in(output)
         # One more process of a training on several devices works in the folder that the first has locked.
         leads = int(os.environ.get("LOCAL_RANK", "0")) == 0
-        with RunFolder(output).locked("run", wait=False) if leads else nullcontext():
+        folder = RunFolder(output)
+        with folder.locked("run", wait=False) if leads else nullcontext():
             if leads:
-                with whole_file(output / "config.yaml") as partial:
-                    partial.write_text(dump(run), encoding="utf-8")
+                folder.write_config(run)
             stages.run_all(comparison, output, lambda line: typer.echo(line, err=True))
     except (ConfigurationError, TableError, ModelError, TrainingError, RunError, OSError) as error:
         fail(str(error), NOTHING_DONE)
-    typer.echo((output / "comparison.md").read_text(encoding="utf-8"))
+    typer.echo((output / REPORT).read_text(encoding="utf-8"))

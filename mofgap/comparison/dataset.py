@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from mofgap.comparison.config import ComparisonConfig, DataConfig
-from mofgap.comparison.layout import Layout, read_json, write_json, write_parquet
-from mofgap.comparison.members import most_trained
+from mofgap.comparison.layout import GRAPHS, RECORD, TABLE, Layout, read_json, write_json, write_parquet
+from mofgap.comparison.members import dataset_settings, most_trained
 from mofgap.comparison.splits import UNUSED, assign, order
-from mofgap.configuration import digest, to_dict
+from mofgap.configuration import digest
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import TableError, cached_store, table_crystals
 from mofgap.crystals.graph import GraphConfig
@@ -27,7 +27,6 @@ from mofgap.training.labels import Labels, read_labels
 from mofgap.whole_file import whole_file
 
 VERSION = 1
-TABLE, GRAPHS, RECORD = "table.parquet", "graphs.safetensors", "dataset.json"
 
 
 @dataclass(frozen=True)
@@ -171,12 +170,9 @@ def read(run: Path) -> Dataset:
 
 
 def _key(config: ComparisonConfig, graph: GraphConfig) -> str:
-    data = to_dict(config.data)
-    for name in ("table", "cifs", "published", "cache", "level_of_theory", "citation"):
-        del data[name]
-    splits = {name: to_dict(split) | {"trainings": None} for name, split in config.splits.items()}
+    asked = dataset_settings(config)
     read = [_sha256(path) for path in (config.data.table, config.data.cifs) if path is not None]
-    return digest(VERSION, data, read, splits, most_trained(config), asdict(graph))
+    return digest(VERSION, asked["data"], read, asked["splits"], asked["n_train"], asdict(graph))
 
 
 def _table(config: ComparisonConfig, frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,15 +1,32 @@
-"""Where things lie in a run folder."""
+"""Where things lie in a run folder, and what they are called."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from mofgap.whole_file import whole_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE, GRAPHS, RECORD = "table.parquet", "graphs.safetensors", "dataset.json"
+"""In `Layout.dataset`."""
+
+KEY, COST, HISTORY = "key.json", "cost.json", "history.csv"
+"""In `Layout.member`, beside the model: how its training went."""
+
+PREDICTIONS, SCORES, SUMMARY, REPORT = (
+    "predictions.parquet",
+    "comparison.parquet",
+    "comparison.json",
+    "comparison.md",
+)
+"""The outcome, in the run folder itself."""
+
+SUMMARY_VERSION = 2
 
 
 @dataclass(frozen=True)

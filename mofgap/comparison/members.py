@@ -184,3 +184,12 @@ def most_trained(config: ComparisonConfig) -> dict[str, int | None]:
         most, n = found[member.split], member.recipe.n_train
         found[member.split] = None if most is None or n is None else max(most, n)
     return found
+
+
+def dataset_settings(config: ComparisonConfig) -> dict[str, Any]:
+    """What of a comparison the rows and graphs of its dataset depend on, beside the files it reads."""
+    data = to_dict(config.data)
+    for name in ("table", "cifs", "published", "cache", "level_of_theory", "citation"):
+        del data[name]
+    splits = {name: to_dict(split) | {"trainings": None} for name, split in config.splits.items()}
+    return {"data": data, "splits": splits, "n_train": most_trained(config)}

@@ -16,10 +16,9 @@ from mofgap.comparison.baselines import composition, published, the_mean
 from mofgap.comparison.config import MEMORY, ComparisonConfig
 from mofgap.comparison.dataset import Dataset, Rows, read
 from mofgap.comparison.laplace import fit_laplace, pooled_of
-from mofgap.comparison.layout import Layout, read_json, write_json, write_parquet
+from mofgap.comparison.layout import COST, Layout, read_json, write_json, write_parquet
 from mofgap.comparison.members import Member, Prediction, member, prediction
 from mofgap.comparison.passes import Estimates, Source
-from mofgap.comparison.training import COST
 from mofgap.configuration import digest
 from mofgap.crystals.dataset import TableError, reading
 from mofgap.gap.folder import read_model

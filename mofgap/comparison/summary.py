@@ -15,24 +15,27 @@ from mofgap.comparison.arms import Arms
 from mofgap.comparison.config import ComparisonConfig
 from mofgap.comparison.dataset import Dataset, read
 from mofgap.comparison.judgement import pairs, trends, verdicts
-from mofgap.comparison.layout import Layout, read_json, write_json, write_parquet
+from mofgap.comparison.layout import (
+    COST,
+    PREDICTIONS,
+    REPORT,
+    SCORES,
+    SUMMARY,
+    SUMMARY_VERSION,
+    Layout,
+    read_json,
+    write_json,
+    write_parquet,
+)
 from mofgap.comparison.markdown import markdown
 from mofgap.comparison.members import Prediction, tabled
 from mofgap.comparison.scores import DEFINITIONS, KEYS, SPREADS, scores
-from mofgap.comparison.training import COST
 from mofgap.configuration import digest, to_dict
 from mofgap.crystals.dataset import TableError
 from mofgap.datasets.groups import group_of
 from mofgap.whole_file import whole_file
 
-VERSION = 2
-PREDICTIONS, SCORES, SUMMARY, TABLE = (
-    "predictions.parquet",
-    "comparison.parquet",
-    "comparison.json",
-    "comparison.md",
-)
-OUTPUTS = (PREDICTIONS, SCORES, TABLE)
+OUTPUTS = (PREDICTIONS, SCORES, REPORT)
 GROUP = ["split", "method", "variant", "n_samples", "spread", "calibration", "kind"]
 NOT_AVERAGED = (*GROUP, "seed")
 
@@ -47,7 +50,7 @@ def summarise(config: ComparisonConfig, run: Path) -> None:
     calibrated = _calibrated(config, layout)
     dataset = read(run)
     splits = {name: _split(config, dataset, name) for name in config.splits}
-    key = digest(VERSION, config.judgement, config.splits, splits, calibrated)
+    key = digest(SUMMARY_VERSION, config.judgement, config.splits, splits, calibrated)
     if read_json(run / SUMMARY).get("key") == key and all((run / name).exists() for name in OUTPUTS):
         return
     found = pd.concat(
@@ -56,11 +59,11 @@ def summarise(config: ComparisonConfig, run: Path) -> None:
     table = scores(found, config.judgement.n_bins)
     wanted = [prediction for split in config.splits for prediction in tabled(config, split)]
     table = table.merge(_costs(layout, wanted), how="left", on=KEYS)
-    summary = {"version": VERSION, "key": key} | _summary(config, splits, found, table)
+    summary = {"version": SUMMARY_VERSION, "key": key} | _summary(config, splits, found, table)
     (run / SUMMARY).unlink(missing_ok=True)
     write_parquet(run / PREDICTIONS, found)
     write_parquet(run / SCORES, table)
-    with whole_file(run / TABLE) as partial:
+    with whole_file(run / REPORT) as partial:
         partial.write_text(markdown(summary), encoding="utf-8")
     write_json(run / SUMMARY, summary)  # last: it makes the outcome whole
 

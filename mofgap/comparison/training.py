@@ -15,7 +15,7 @@ from torch import Tensor
 from mofgap.comparison import encoder
 from mofgap.comparison.config import ComparisonConfig
 from mofgap.comparison.dataset import Dataset, read
-from mofgap.comparison.layout import Layout, read_json, write_json
+from mofgap.comparison.layout import COST, HISTORY, KEY, Layout, read_json, write_json
 from mofgap.comparison.members import Member, member
 from mofgap.configuration import digest
 from mofgap.gap.folder import About, ModelError, encoder_weights, read_model, save_model
@@ -29,7 +29,6 @@ from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import fit_novelty
 
 VERSION = 1
-KEY, COST, HISTORY = "key.json", "cost.json", "history.csv"
 
 
 def train(config: ComparisonConfig, run: Path, name: str) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 import pandas as pd
 
 from mofgap.comparison.config import MEMORY
+from mofgap.comparison.layout import PREDICTIONS, SUMMARY, SUMMARY_VERSION
 
-SUMMARY, PREDICTIONS = "comparison.json", "predictions.parquet"
-VERSION = 2
 KEYS = ("split", "method", "n_samples", "spread", "calibration")
 LABELS = {
     "balora-closed-form": "BaLoRA, closed form",
@@ -34,7 +33,7 @@ LABELS = {
 """Methods as a reader knows them, in the order of tables and figures."""
 
 
-class RunError(ValueError):
+class ComparisonError(ValueError):
     """A folder that holds no comparison, and why."""
 
 
@@ -104,21 +103,21 @@ def read_compared(run: Path) -> Compared:
     """Read a run folder.
 
     Raises:
-        RunError: It holds no finished comparison, or one of another version.
+        ComparisonError: It holds no finished comparison, or one of another version.
     """
     summary, predictions = run / SUMMARY, run / PREDICTIONS
     for path in (summary, predictions):
         if not path.is_file():
-            raise RunError(f"{run}: no {path.name}; give a folder that mofgap compare has finished")
+            raise ComparisonError(f"{run}: no {path.name}; give a folder that mofgap compare has finished")
     try:
         content = json.loads(summary.read_text(encoding="utf-8"))
         frame = pd.read_parquet(predictions)
     except (ValueError, OSError) as error:
-        raise RunError(f"{run}: damaged: {str(error).splitlines()[0]}") from error
-    if not isinstance(content, dict) or content.get("version") != VERSION:
-        raise RunError(f"{summary}: expected version {VERSION} of a comparison")
+        raise ComparisonError(f"{run}: damaged: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict) or content.get("version") != SUMMARY_VERSION:
+        raise ComparisonError(f"{summary}: expected version {SUMMARY_VERSION} of a comparison")
     if not content["methods"]:
-        raise RunError(f"{summary}: no method was compared")
+        raise ComparisonError(f"{summary}: no method was compared")
     chosen = (frame.part == "test") & ~frame.is_left_out & (frame.variant == "")
     return Compared(run.resolve().name, content, frame[chosen])
 

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from mofgap.comparison.stages import MEMORY
 from mofgap.workflow.folder import LOGS, RunError, RunFolder
 from mofgap.workflow.launch import SOCKET
 from mofgap.workflow.stage import Stage
@@ -31,10 +32,7 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    # torch frees and asks for large blocks all the time; giving each back to the system costs a third of
-    # the time of a training on a CPU.
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    **MEMORY,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mofgap.comparison.layout import read_json, write_json
+from mofgap.comparison.layout import SUMMARY, read_json, write_json
 
 METRICS = "metrics.json"
 _COSTS = ("train_seconds", "predict_ms", "peak_memory_mb")
@@ -19,7 +19,7 @@ def write_metrics(run: Path) -> None:
     of an ablation as ``METHOD:ABLATION``.
     """
     content: dict[str, dict[str, dict[str, Any]]] = {}
-    for entry in read_json(run / "comparison.json")["methods"]:
+    for entry in read_json(run / SUMMARY)["methods"]:
         if entry["spread"] == "epistemic" or (entry["spread"] == "total" and entry["calibration"] == "raw"):
             continue
         name = entry["method"] + (f":{entry['variant']}" if entry["variant"] else "")

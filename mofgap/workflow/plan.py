@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.comparison.config import ComparisonConfig
-from mofgap.comparison.members import Member, Prediction, members, most_trained, predictions, tabled
+from mofgap.comparison.layout import COST, GRAPHS, HISTORY, KEY, PREDICTIONS, RECORD, TABLE
+from mofgap.comparison.members import Member, Prediction, dataset_settings, members, predictions, tabled
 from mofgap.configuration import to_dict
 from mofgap.shipped import shipped_folder
 from mofgap.workflow.config import PRETRAINED, RunConfig
 from mofgap.workflow.folder import RunError
+from mofgap.workflow.metrics import METRICS
 from mofgap.workflow.screening import gather_stage, screen_stages
 from mofgap.workflow.stage import Stage
-
-_COSTS = ("cost.json", "key.json", "history.csv")
-"""Of a member's folder, what says how its training went and is not the model."""
-
 
 N_CARDS = 12
 """Candidates of a screening that its page shows with their structure."""
@@ -117,22 +115,13 @@ def _encoder_files(config: RunConfig, wanted: ComparisonConfig) -> tuple[str, ..
 
 
 def _prepare(config: RunConfig, wanted: ComparisonConfig) -> Stage:
-    data = to_dict(wanted.data)
-    files = [data.pop(name, None) for name in ("table", "cifs")]
-    for name in ("published", "cache", "level_of_theory", "citation"):
-        data.pop(name, None)
-    splits = {name: {**to_dict(split), "trainings": None} for name, split in wanted.splits.items()}
+    files = (wanted.data.table, wanted.data.cifs)
     return Stage(
         rule="prepare",
         work=_stage("prepare"),
-        settings={
-            "data": data,
-            "splits": splits,
-            "n_train": most_trained(wanted),
-            "memory": wanted.prediction.memory,
-        },
+        settings=dataset_settings(wanted) | {"memory": wanted.prediction.memory},
         modules=("mofgap.comparison.dataset", "mofgap.comparison.encoder"),
-        writes=("dataset/table.parquet", "dataset/graphs.safetensors", "dataset/dataset.json"),
+        writes=tuple(f"dataset/{name}" for name in (TABLE, GRAPHS, RECORD)),
         after=("pretrain",) if config.pretraining else (),
         files=(*(str(f) for f in files if f), *_encoder_files(config, wanted)),
     )
@@ -241,7 +230,7 @@ def _compare(wanted: ComparisonConfig) -> Stage:
         work=_do_compare,
         settings={"judgement": to_dict(wanted.judgement), "splits": to_dict(wanted)["splits"]},
         modules=("mofgap.comparison.summary", "mofgap.workflow.metrics"),
-        writes=("predictions.parquet", "comparison.*", "metrics.json"),
+        writes=(PREDICTIONS, "comparison.*", METRICS),
         after=(
             "prepare",
             *(f"train/{name}" for name in trained),
@@ -251,8 +240,8 @@ def _compare(wanted: ComparisonConfig) -> Stage:
         reads=(
             "calibrated/**",
             "predictions/**/*.json",
-            "dataset/table.parquet",
-            *(f"members/**/{name}" for name in _COSTS),
+            f"dataset/{TABLE}",
+            *(f"members/**/{name}" for name in (COST, KEY, HISTORY)),
         ),
     )
 

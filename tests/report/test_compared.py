@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mofgap.report.compared import Compared, RunError, label, place, read_compared
+from mofgap.report.compared import Compared, ComparisonError, label, place, read_compared
 from mofgap.uncertainty import metrics
 
 
@@ -68,7 +68,7 @@ def test_other_folders_are_refused(
 ) -> None:
     run = shutil.copytree(run_folder, tmp_path / "run")
     damage(run)
-    with pytest.raises(RunError, match=message):
+    with pytest.raises(ComparisonError, match=message):
         read_compared(run)
 
 
