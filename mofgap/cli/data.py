@@ -5,23 +5,20 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mofgap.cli.exits import INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail
+from mofgap.cli.options import refuse_taken
+from mofgap.cli.skipped import MAX_SHOWN
 
 if TYPE_CHECKING:
     from mofgap.datasets.importing import Skip
     from mofgap.datasets.registry import Dataset
-
-T = TypeVar("T")
-
-MAX_SHOWN = 20
-"""Lines about structures that were left out; all of them are in the file of skipped ones."""
 
 data = typer.Typer(
     no_args_is_help=True,
@@ -152,6 +149,9 @@ def import_(
     Labels are joined by identifier, never by row. Whatever is left out is listed with its reason, in full in
     OUTPUT.skipped.csv, and the exit code is 3.
     """
+    from rich.console import Console
+
+    from mofgap.cli.progress import tracked
     from mofgap.configuration import ConfigurationError
     from mofgap.datasets.formats import Format
     from mofgap.datasets.importing import import_table, write_skipped
@@ -161,8 +161,7 @@ def import_(
 
     if output.suffix != ".parquet":
         fail(f"{output}: the table is parquet, name it so", WRONG_USAGE)
-    if output.exists() and not force:
-        fail(f"{output} exists; --force overwrites it", WRONG_USAGE)
+    refuse_taken([output], force)
     if without_labels and (target or labels):
         fail("--without-labels takes neither LABELS nor --target", WRONG_USAGE)
     wanted = Wanted(
@@ -177,7 +176,7 @@ def import_(
     try:
         plan = make_plan(source, wanted, folder or data_folder())
         done = import_table(
-            _counted(plan.records(max_atoms)),
+            tracked(plan.records(max_atoms), None, Console(stderr=True), "importing"),
             plan.label_table(),
             output,
             plan.targets,
@@ -251,23 +250,6 @@ def _say(skipped: Sequence[Skip], path: Path) -> None:
         kinds = Counter(skip.reason.split(":")[0] for skip in skipped)
         text = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         typer.echo(f"{len(skipped)} listed in {path}: {text}", err=True)
-
-
-def _counted(items: Iterable[T]) -> Iterator[T]:
-    """The items, while a line on a terminal says how many have passed."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield from items
-        return
-    columns = (TextColumn("importing"), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("importing", total=None)
-        for item in items:
-            yield item
-            progress.advance(task)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.options import refuse_taken
 from mofgap.shipped import shipped_folder
 
 
@@ -19,14 +20,11 @@ def examples(
     """Copy the example CIFs, well-known MOFs with their references, into a folder."""
     try:
         sources = sorted(path for path in shipped_folder("examples").iterdir() if path.is_file())
-        taken = [folder / path.name for path in sources if (folder / path.name).exists()]
-        if taken and not force:
-            raise typer.BadParameter(
-                f"{taken[0]} exists; --force overwrites it, or give another folder", param_hint="DIR"
-            )
+        targets = [folder / path.name for path in sources]
+        refuse_taken(targets, force, "overwrites it, or give another folder", param_hint="DIR")
         folder.mkdir(parents=True, exist_ok=True)
-        for path in sources:
-            shutil.copyfile(path, folder / path.name)
+        for source, target in zip(sources, targets, strict=True):
+            shutil.copyfile(source, target)
     except OSError as error:
         fail(f"cannot copy the examples: {error}", NOTHING_DONE)
     n_cifs = sum(path.suffix == ".cif" for path in sources)

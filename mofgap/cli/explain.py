@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
-from mofgap.cli.options import MaxAtoms, PartialOccupancies
+from mofgap.cli.options import MaxAtoms, PartialOccupancies, refuse_taken
 
 if TYPE_CHECKING:
     from mofgap.crystals.crystal import Crystal
@@ -66,9 +66,7 @@ def _outputs(file: Path, output: Path | None, force: bool) -> dict[str, Path]:
     paths = {
         kind: output / f"{stem_of(file.name)}-explained{kind}" for kind in (".csv", ".xyz", ".cif", ".png")
     }
-    taken = [path for path in paths.values() if path.exists()]
-    if taken and not force:
-        raise typer.BadParameter(f"{taken[0]} exists; --force overwrites it", param_hint="--output")
+    refuse_taken(paths.values(), force)
     return paths
 
 

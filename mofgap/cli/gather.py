@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.options import refuse_taken
 
 
 def gather(
@@ -28,8 +29,7 @@ def gather(
     from mofgap.screening.shard import gather as gather_shards
 
     check_output(output, output)
-    if output.exists() and not force:
-        raise typer.BadParameter(f"{output} exists; --force overwrites it", param_hint="--output")
+    refuse_taken([output], force)
     try:
         found = gather_shards(shards)
         if not found.rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -55,3 +55,16 @@ def checked_window(window: tuple[float, float] | None) -> tuple[float, float] | 
         with refused():
             check_window(*window)
     return window
+
+
+def refuse_taken(
+    paths: Iterable[Path], force: bool, words: str = "overwrites it", *, param_hint: str = "--output"
+) -> None:
+    """Do nothing where no file is in the way, or ``--force`` is given.
+
+    Raises:
+        typer.BadParameter: A file is there; the message ends in what ``--force`` does.
+    """
+    taken = next((path for path in paths if path.exists()), None)
+    if taken is not None and not force:
+        raise typer.BadParameter(f"{taken} exists; --force {words}", param_hint=param_hint)

@@ -29,7 +29,9 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")
 
 
-def tracked(items: Iterable[T], count: Callable[[], int] | None, console: Console) -> Iterator[T]:
+def tracked(
+    items: Iterable[T], count: Callable[[], int] | None, console: Console, word: str = "screening"
+) -> Iterator[T]:
     """The items, while a bar shows how many have passed.
 
     Args:
@@ -37,12 +39,13 @@ def tracked(items: Iterable[T], count: Callable[[], int] | None, console: Consol
         count: Finds how many there will be, beside the work since it may take a while; None if that cannot
             be known.
         console: Where to; nothing is shown on one that is no terminal.
+        word: What is done with them.
     """
     if not console.is_terminal:
         yield from items
         return
     columns = (
-        TextColumn("screening"),
+        TextColumn(word),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
@@ -50,7 +53,7 @@ def tracked(items: Iterable[T], count: Callable[[], int] | None, console: Consol
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("screening", total=None)
+        task = progress.add_task(word, total=None)
         if count is not None:
             find = count
             threading.Thread(target=lambda: progress.update(task, total=find()), daemon=True).start()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
-from mofgap.cli.options import checked_window
+from mofgap.cli.options import checked_window, refuse_taken
 
 
 def report(
@@ -42,8 +42,7 @@ def report(
     """
     if not output.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.parent}", param_hint="--output")
-    if output.is_dir() or (output.exists() and not force):
-        raise typer.BadParameter(f"{output} exists; --force overwrites a file", param_hint="--output")
+    refuse_taken([output], force and not output.is_dir(), "overwrites a file")
     from mofgap.report.page import write_page
 
     try:
