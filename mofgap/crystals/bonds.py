@@ -8,6 +8,8 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
+from mofgap.crystals.crystal import Crystal
+
 # Single-bond covalent radii in angstrom by atomic number (Cordero et al., Dalton Trans. 2832, 2008).
 COVALENT_RADII = np.array([0.0] + [gemmi.Element(number).covalent_r for number in range(1, 119)])
 IS_METAL = np.array([False] + [bool(gemmi.Element(number).is_metal) for number in range(1, 119)])
@@ -78,3 +80,11 @@ def bond_ratios(pairs: Pairs, atomic_numbers: NDArray[np.int64]) -> NDArray[np.f
     radii = COVALENT_RADII[atomic_numbers]
     ratios: NDArray[np.float64] = pairs.distances / (radii[pairs.first] + radii[pairs.second])
     return ratios
+
+
+def bonded_pairs(crystal: Crystal) -> Pairs:
+    """All pairs of atoms within the reach of a bond."""
+    numbers = crystal.atomic_numbers
+    longest = BOND_RATIO * 2 * float(COVALENT_RADII[numbers].max())
+    pairs = pairs_within(crystal.cell, crystal.frac_coords, longest)
+    return pairs.take(bond_ratios(pairs, numbers) < BOND_RATIO)

@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mofgap.crystals.bonds import BOND_RATIO, COVALENT_RADII, IS_METAL, bond_ratios, pairs_within
+from mofgap.crystals.bonds import COVALENT_RADII, IS_METAL, bonded_pairs
 from mofgap.crystals.crystal import Crystal
 from mofgap.explain.files import shares
 from mofgap.gap.attribution import Attribution
@@ -110,8 +110,6 @@ def _panel(
 
 def _bonds(crystal: Crystal, seen: Floats) -> Floats:
     """(n_bonds, 2, 2) ends of the lines between bonded atoms of the same cell."""
-    longest = BOND_RATIO * 2 * float(COVALENT_RADII[crystal.atomic_numbers].max())
-    pairs = pairs_within(crystal.cell, crystal.frac_coords, longest)
-    inside = ~np.asarray(pairs.offsets, dtype=bool).any(axis=1) & (pairs.first < pairs.second)
-    pairs = pairs.take(inside & (bond_ratios(pairs, crystal.atomic_numbers) < BOND_RATIO))
+    pairs = bonded_pairs(crystal)
+    pairs = pairs.take(~pairs.offsets.astype(bool).any(axis=1) & (pairs.first < pairs.second))
     return np.stack([seen[pairs.first, :2], seen[pairs.second, :2]], axis=1)

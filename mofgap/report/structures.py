@@ -10,7 +10,7 @@ from pathlib import Path
 import gemmi
 import numpy as np
 
-from mofgap.crystals.bonds import BOND_RATIO, COVALENT_RADII, IS_METAL, bond_ratios, pairs_within
+from mofgap.crystals.bonds import IS_METAL, bonded_pairs
 from mofgap.crystals.crystal import Crystal
 from mofgap.report.screened import symbols_of
 from mofgap.screening.reread import Key, read_again
@@ -77,10 +77,8 @@ def draw(crystal: Crystal) -> Drawing:
 def _neighbours(crystal: Crystal) -> dict[int, list[Node]]:
     """Bonded atoms of each atom of the cell, and the cells they lie in; metals are not joined to metals."""
     numbers = crystal.atomic_numbers
-    longest = BOND_RATIO * 2 * float(COVALENT_RADII[numbers].max())
-    pairs = pairs_within(crystal.cell, crystal.frac_coords, longest)
-    between_metals = IS_METAL[numbers[pairs.first]] & IS_METAL[numbers[pairs.second]]
-    pairs = pairs.take((bond_ratios(pairs, numbers) < BOND_RATIO) & ~between_metals)
+    pairs = bonded_pairs(crystal)
+    pairs = pairs.take(~(IS_METAL[numbers[pairs.first]] & IS_METAL[numbers[pairs.second]]))
     found: dict[int, list[Node]] = defaultdict(list)
     for first, second, offset in zip(pairs.first.tolist(), pairs.second.tolist(), pairs.offsets, strict=True):
         found[first].append((second, _offset(offset)))
