@@ -19,8 +19,9 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import parse_formula
 from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
 from mofgap.crystals.write import formula_sum, write_cif
-from mofgap.datasets.checksum import SUMS, sha256_of, write_sums
+from mofgap.datasets.checksum import SUMS, write_sums
 from mofgap.datasets.record import reduced_formula
+from mofgap.whole_file import sha256_of
 
 FOLDER = Path(__file__).parent / "examples"
 COLLECTION_DOI = {

@@ -33,9 +33,10 @@ from mofgap.crystals.checks import NOTES, OPEN_SHELL, check_crystal
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
 from mofgap.crystals.write import write_cif
-from mofgap.datasets.checksum import SUMS, sha256_of, write_sums
+from mofgap.datasets.checksum import SUMS, write_sums
 from mofgap.datasets.groups import group_names, refcode_family
 from mofgap.datasets.record import reduced_formula
+from mofgap.whole_file import sha256_of
 
 FOLDER = Path(__file__).parent / "quickstart"
 COLLECTION = "2019-ASR"

@@ -23,3 +23,9 @@ def shipped_folder(kind: str) -> Path:
         if folder.is_dir():
             return folder
     raise FileNotFoundError(f"this installation of mofgap carries no {kind}")
+
+
+def model_folder(name: str, file: str) -> Path | None:
+    """The folder of that path, or of the shipped model of that name, that holds a file; None if neither."""
+    folders = (Path(name), shipped_folder("models") / name)
+    return next((folder for folder in folders if (folder / file).exists()), None)

@@ -7,7 +7,6 @@ write its function and put it into `VERBS`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +26,7 @@ from mofgap.cli.screen import screen
 from mofgap.cli.select import select
 from mofgap.cli.stage import stage
 from mofgap.cli.train import train
+from mofgap.version import installed_version
 
 VERBS: tuple[Callable[..., Any], ...] = (
     screen,
@@ -59,10 +59,7 @@ app.add_typer(data, name="data")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        try:
-            typer.echo(f"mofgap {version('mofgap')}")
-        except PackageNotFoundError:
-            typer.echo("mofgap (not installed)")
+        typer.echo(f"mofgap {installed_version('(not installed)')}")
         raise typer.Exit
 
 

@@ -9,13 +9,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mofgap.comparison.config import ComparisonConfig, Spread
-from mofgap.comparison.layout import Layout, read_json, write_json, write_parquet
+from mofgap.comparison.layout import Layout, read_json, write_parquet
 from mofgap.comparison.members import tabled
 from mofgap.configuration import digest
 from mofgap.crystals.dataset import TableError
 from mofgap.gap.posterior import Posterior
 from mofgap.training.recipe import calibration_of
 from mofgap.uncertainty.calibrate import Calibration
+from mofgap.whole_file import write_json
 
 VERSION = 2
 Floats = NDArray[np.float64]

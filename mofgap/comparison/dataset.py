@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from mofgap.comparison.config import ComparisonConfig, DataConfig
-from mofgap.comparison.layout import GRAPHS, RECORD, TABLE, Layout, read_json, write_json, write_parquet
+from mofgap.comparison.layout import GRAPHS, RECORD, TABLE, Layout, read_json, write_parquet
 from mofgap.comparison.members import dataset_settings, most_trained
 from mofgap.comparison.splits import UNUSED, assign, order
 from mofgap.configuration import digest
@@ -24,7 +24,7 @@ from mofgap.crystals.graph import GraphConfig
 from mofgap.crystals.store import GraphStore
 from mofgap.gap.memory import N_NEIGHBOURS
 from mofgap.training.labels import Labels, read_labels
-from mofgap.whole_file import whole_file
+from mofgap.whole_file import sha256_of, whole_file, write_json
 
 VERSION = 1
 
@@ -221,7 +221,6 @@ def _sha256(path: Path) -> str:
             return digest(
                 [[str(p.relative_to(path)), _sha256(p)] for p in sorted(path.rglob("*")) if p.is_file()]
             )
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise TableError(f"{path}: {error.strerror}") from error

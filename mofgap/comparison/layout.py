@@ -70,13 +70,6 @@ class Layout:
         return self.run / "calibrated" / f"{split}.json"
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write strict JSON."""
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; empty where there is no file, or a damaged one."""
     try:

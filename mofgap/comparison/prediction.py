@@ -16,7 +16,7 @@ from mofgap.comparison.baselines import composition, published, the_mean
 from mofgap.comparison.config import MEMORY, ComparisonConfig
 from mofgap.comparison.dataset import Dataset, Rows, read
 from mofgap.comparison.laplace import fit_laplace, pooled_of
-from mofgap.comparison.layout import COST, Layout, read_json, write_json, write_parquet
+from mofgap.comparison.layout import COST, Layout, read_json, write_parquet
 from mofgap.comparison.members import Member, Prediction, member, prediction
 from mofgap.comparison.passes import Estimates, Source
 from mofgap.configuration import digest
@@ -25,6 +25,7 @@ from mofgap.gap.folder import read_model
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import remember
 from mofgap.uncertainty.novelty import fit_novelty
+from mofgap.whole_file import write_json
 
 VERSION = 6
 KINDS: tuple[Kind, ...] = ("weights", "rows")

@@ -24,7 +24,6 @@ from mofgap.comparison.layout import (
     SUMMARY_VERSION,
     Layout,
     read_json,
-    write_json,
     write_parquet,
 )
 from mofgap.comparison.markdown import markdown
@@ -33,7 +32,7 @@ from mofgap.comparison.scores import DEFINITIONS, KEYS, SPREADS, scores
 from mofgap.configuration import digest, to_dict
 from mofgap.crystals.dataset import TableError
 from mofgap.datasets.groups import group_of
-from mofgap.whole_file import whole_file
+from mofgap.whole_file import write_json, write_text
 
 OUTPUTS = (PREDICTIONS, SCORES, REPORT)
 GROUP = ["split", "method", "variant", "n_samples", "spread", "calibration", "kind"]
@@ -63,8 +62,7 @@ def summarise(config: ComparisonConfig, run: Path) -> None:
     (run / SUMMARY).unlink(missing_ok=True)
     write_parquet(run / PREDICTIONS, found)
     write_parquet(run / SCORES, table)
-    with whole_file(run / REPORT) as partial:
-        partial.write_text(markdown(summary), encoding="utf-8")
+    write_text(run / REPORT, markdown(summary))
     write_json(run / SUMMARY, summary)  # last: it makes the outcome whole
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from mofgap.comparison import encoder
 from mofgap.comparison.config import ComparisonConfig
 from mofgap.comparison.dataset import Dataset, read
-from mofgap.comparison.layout import COST, HISTORY, KEY, Layout, read_json, write_json
+from mofgap.comparison.layout import COST, HISTORY, KEY, Layout, read_json
 from mofgap.comparison.members import Member, member
 from mofgap.configuration import digest
 from mofgap.gap.folder import About, ModelError, encoder_weights, read_model, save_model
@@ -27,6 +27,7 @@ from mofgap.training.loop import LAST, METRICS, Compute, seconds_trained
 from mofgap.training.recipe import calibration_of, predict_store
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import fit_novelty
+from mofgap.whole_file import write_json
 
 VERSION = 1
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mofgap.whole_file import whole_file
+from mofgap.whole_file import sha256_of, write_text
 
 SUMS = "SHA256SUMS"
 _DESCRIPTIONS = ("config.json", "encoder.json")
@@ -39,12 +38,6 @@ class Check:
         return "ok" if self.found == self.expected else "changed"
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def check(path: Path, expected: str | None) -> Check:
     """Compare a file with the sum that is written down for it."""
     return Check(path, expected, sha256_of(path) if path.is_file() else None)
@@ -58,8 +51,7 @@ def lock_of(path: Path) -> Path:
 def write_sums(path: Path, sums: Mapping[str, str]) -> None:
     """Write a table that ``sha256sum -c`` reads; it appears whole or not at all."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-    with whole_file(path) as partial:
-        partial.write_text(lines, encoding="utf-8", newline="\n")
+    write_text(path, lines)
 
 
 def read_sums(path: Path) -> dict[str, str]:

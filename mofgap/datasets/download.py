@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
+
+from mofgap.version import installed_version
+from mofgap.whole_file import sha256_of
 
 _PIECE = 1 << 18
 TIMEOUT_SECONDS = 60.0
@@ -136,7 +137,7 @@ def _receive(remote: Remote, partial: Partial, progress: Callable[[int, int | No
         DownloadError: The server refuses.
     """
     kept, tag = partial.resumable(remote.url)
-    headers = {"User-Agent": f"mofgap/{_version()}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": f"mofgap/{installed_version('0')}", "Accept-Encoding": "identity"}
     if kept:
         headers |= {"Range": f"bytes={kept}-", "If-Range": tag}
     try:
@@ -208,8 +209,7 @@ def _checked(remote: Remote, partial: Partial) -> str:
         DownloadError: It is not the file; it is removed, since going on from it makes no sense.
     """
     n_bytes = partial.path.stat().st_size
-    with partial.path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(partial.path)
     if remote.sha256 not in (None, found):
         reason = f"sha256 is {found}, expected {remote.sha256}"
     elif remote.n_bytes not in (None, n_bytes):
@@ -218,10 +218,3 @@ def _checked(remote: Remote, partial: Partial) -> str:
         return found
     partial.remove()
     raise DownloadError(f"{remote.url}: {reason}; what came was removed")
-
-
-def _version() -> str:
-    try:
-        return version("mofgap")
-    except PackageNotFoundError:
-        return "0"

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.datasets import qmof
-from mofgap.datasets.checksum import sha256_of
 from mofgap.datasets.formats import Format, format_of, read_structures
 from mofgap.datasets.label_table import LabelTable, read_label_table
 from mofgap.datasets.record import DatasetError, Record, Records
 from mofgap.datasets.registry import Dataset, find_dataset
 from mofgap.datasets.table import STRUCTURE, TEXTS
+from mofgap.whole_file import sha256_of
 
 QMOF_TEXTS = {"source": "info.source", "doi": "info.doi"}
 """Columns of text that the labels of QMOF call otherwise."""

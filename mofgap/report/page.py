@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from mofgap.report.figure import caption_of, inline_svg
-from mofgap.whole_file import whole_file
+from mofgap.version import installed_version
+from mofgap.whole_file import write_text
 
 _ASSETS = files("mofgap.report") / "assets"
 _LAYOUT = "layout.html"
@@ -56,7 +56,7 @@ def render(template: str, scripts: Sequence[str] = (), **values: Any) -> str:
         script_hashes=Markup(" ".join(map(_hash, texts)) or "'none'"),
         style=Markup(asset("page.css")),
         scripts=[Markup(text) for text in texts],
-        version=_version(),
+        version=installed_version(),
         **values,
     )
 
@@ -67,8 +67,7 @@ def write_page(path: Path, page: str) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    with whole_file(path) as partial:
-        partial.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def as_json(content: Any) -> Markup:
@@ -97,10 +96,3 @@ def asset(name: str) -> str:
 def _hash(script: str) -> str:
     """What a Content-Security-Policy lets run: this text and no other."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
-
-
-def _version() -> str:
-    try:
-        return version("mofgap")
-    except PackageNotFoundError:
-        return ""

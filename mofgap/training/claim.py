@@ -11,7 +11,7 @@ import pandas as pd
 
 from mofgap.crystals.dataset import table_crystals
 from mofgap.training.loop import LAST, TrainingError
-from mofgap.whole_file import whole_file
+from mofgap.whole_file import write_text
 
 KEY = "key.json"
 
@@ -39,8 +39,7 @@ def claim(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
                 "begun with, or choose another folder"
             )
     elif not (folder / LAST).exists():
-        with whole_file(path) as partial:
-            partial.write_text(json.dumps(dict(made_of), indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(dict(made_of), indent=1) + "\n")
 
 
 def structures_digest(frame: pd.DataFrame) -> str:

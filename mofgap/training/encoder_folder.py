@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mofgap.gap.folder import ModelError
-from mofgap.shipped import shipped_folder
-from mofgap.whole_file import whole_file
+from mofgap.shipped import model_folder
+from mofgap.whole_file import sha256_of, write_json
 
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
 
@@ -32,9 +31,8 @@ def save_encoder(folder: Path, weights: Mapping[str, Tensor], settings: Mapping[
     path = folder / WEIGHTS
     save_file(dict(weights), path)
     path.chmod(0o644)
-    described = dict(settings) | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    with whole_file(folder / DESCRIPTION) as partial:
-        partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    described = dict(settings) | {"sha256": sha256_of(path)}
+    write_json(folder / DESCRIPTION, described, indent=2)
     return path
 
 
@@ -47,16 +45,15 @@ def find_encoder(name: str) -> tuple[Path, dict[str, Any]]:
     Raises:
         ModelError: There is none, or it is damaged.
     """
-    for folder in (Path(name), shipped_folder("models") / name):
-        if not (folder / DESCRIPTION).exists():
-            continue
-        try:
-            described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-            sha256, settings = described["sha256"], dict(described["encoder"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{folder / DESCRIPTION} is damaged: {error}") from error
-        path = folder / WEIGHTS
-        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-            raise ModelError(f"{path} is missing or is not the file it was saved as")
-        return path, settings
-    raise ModelError(f"no encoder {name!r}: neither a folder with {DESCRIPTION} nor a shipped encoder")
+    folder = model_folder(name, DESCRIPTION)
+    if folder is None:
+        raise ModelError(f"no encoder {name!r}: neither a folder with {DESCRIPTION} nor a shipped encoder")
+    try:
+        described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        sha256, settings = described["sha256"], dict(described["encoder"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder / DESCRIPTION} is damaged: {error}") from error
+    path = folder / WEIGHTS
+    if not path.exists() or sha256_of(path) != sha256:
+        raise ModelError(f"{path} is missing or is not the file it was saved as")
+    return path, settings

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mofgap.comparison.layout import read_json, write_json
+from mofgap.comparison.layout import read_json
 from mofgap.configuration import dump, load
-from mofgap.whole_file import whole_file
+from mofgap.whole_file import sha256_of, write_json, write_text
 from mofgap.workflow.config import RunConfig
 
 CONFIG, MANIFEST = "config.yaml", "manifest.json"
@@ -48,8 +48,7 @@ class RunFolder:
         """Write the resolved configuration, unless it is there already."""
         path, text = self.path / CONFIG, dump(config)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
-            with whole_file(path) as partial:
-                partial.write_text(text, encoding="utf-8")
+            write_text(path, text)
 
     def log(self, stage: str) -> Path:
         """What a stage said."""
@@ -119,8 +118,7 @@ class RunFolder:
 def sha256(path: Path) -> str:
     """sha256 of a file; empty where there is none."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:
         return ""
 

@@ -12,9 +12,10 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from mofgap.comparison.layout import read_json, write_json
+from mofgap.comparison.layout import read_json
 from mofgap.comparison.members import members
 from mofgap.configuration import digest, to_dict
+from mofgap.whole_file import write_json
 from mofgap.workflow.config import RunConfig
 from mofgap.workflow.folder import CONFIG, MANIFEST, RunFolder, fingerprint, sha256
 from mofgap.workflow.stage import Stage

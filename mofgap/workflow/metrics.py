@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mofgap.comparison.layout import SUMMARY, read_json, write_json
+from mofgap.comparison.layout import SUMMARY, read_json
+from mofgap.whole_file import write_json
 
 METRICS = "metrics.json"
 _COSTS = ("train_seconds", "predict_ms", "peak_memory_mb")

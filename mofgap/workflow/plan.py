@@ -11,7 +11,7 @@ from mofgap.comparison.config import ComparisonConfig
 from mofgap.comparison.layout import COST, GRAPHS, HISTORY, KEY, PREDICTIONS, RECORD, TABLE
 from mofgap.comparison.members import Member, Prediction, dataset_settings, members, predictions, tabled
 from mofgap.configuration import to_dict
-from mofgap.shipped import shipped_folder
+from mofgap.shipped import model_folder
 from mofgap.workflow.config import PRETRAINED, RunConfig
 from mofgap.workflow.folder import RunError
 from mofgap.workflow.metrics import METRICS
@@ -109,8 +109,7 @@ def _encoder_files(config: RunConfig, wanted: ComparisonConfig) -> tuple[str, ..
     """Files of the encoder that is named, if it comes from outside the run."""
     if config.pretraining is not None:
         return ()
-    folders = (Path(wanted.encoder), shipped_folder("models") / wanted.encoder)
-    folder = next((f for f in folders if (f / "encoder.json").exists()), folders[0])
+    folder = model_folder(wanted.encoder, "encoder.json") or Path(wanted.encoder)
     return str(folder / "encoder.safetensors"), str(folder / "encoder.json")
 
 

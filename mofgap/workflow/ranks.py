@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mofgap.comparison.layout import read_json, write_json
+from mofgap.comparison.layout import read_json
+from mofgap.whole_file import write_json
 from mofgap.workflow.cost import measured
 from mofgap.workflow.folder import RunError, RunFolder
 
