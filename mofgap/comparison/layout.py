@@ -18,12 +18,8 @@ TABLE, GRAPHS, RECORD = "table.parquet", "graphs.safetensors", "dataset.json"
 KEY, COST, HISTORY = "key.json", "cost.json", "history.csv"
 """In `Layout.member`, beside the model: how its training went."""
 
-PREDICTIONS, SCORES, SUMMARY, REPORT = (
-    "predictions.parquet",
-    "comparison.parquet",
-    "comparison.json",
-    "comparison.md",
-)
+PREDICTIONS, SCORES = "predictions.parquet", "comparison.parquet"
+SUMMARY, REPORT = "comparison.json", "comparison.md"
 """The outcome, in the run folder itself."""
 
 SUMMARY_VERSION = 2
