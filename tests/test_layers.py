@@ -11,7 +11,7 @@ from mofgap.workflow.sources import _imported
 ROOT = Path(mofgap.__file__).parent
 # From left to right: each imports only what stands before it.
 LAYERS = (
-    *("nearest", "whole_file", "shipped", "configuration"),
+    *("nearest", "whole_file", "shipped", "version", "configuration"),
     *("balora", "uncertainty", "crystals", "datasets", "encoders", "gap", "training", "comparison"),
     *("screening", "selection", "explain", "report", "python", "workflow", "cli", "__main__"),
 )

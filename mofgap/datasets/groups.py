@@ -21,9 +21,10 @@ def refcode_family(name: str) -> str:
 
 
 def group_of(frame: pd.DataFrame, column: str = "group") -> pd.Series:
-    """The group of each row as text; a structure without one is a group of its own."""
-    group = frame.get(column, frame.structure_id)
-    return group.where(group.notna(), frame.structure_id).astype(str)
+    """The group of each row as text; where none is given, that of its name, see `refcode_family`."""
+    family = frame.structure_id.astype(str).map(refcode_family)
+    group = frame.get(column, family)
+    return group.where(group.notna(), family).astype(str)
 
 
 def group_names(formulas: Sequence[str], families: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from mofgap.crystals.cif import MAX_ATOMS, ReadFailure, stem_of
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_row, read_table
 from mofgap.crystals.disorder import Disorder
-from mofgap.crystals.unit_cell import check_usable
+from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.datasets.cif_records import read_cifs
 from mofgap.datasets.groups import group_of
 from mofgap.datasets.label_table import is_missing, read_label_table
@@ -46,7 +46,8 @@ class Labels:
     def families(self) -> list[str]:
         """What stays together where structures are dealt out, for each row.
 
-        Those of one ``group``, where there is such a column, as ``mofgap data import`` writes it.
+        Those of one ``group``, where there is such a column, as ``mofgap data import`` writes it; else those
+        whose names are CSD refcodes of one family.
         """
         return group_of(self.frame).tolist()
 
@@ -104,7 +105,7 @@ def read_labels(
     usable = np.isfinite(gaps) & (gaps >= 0)
     skipped += [f"{name}: no {target} of at least 0 eV" for name in frame.structure_id[~usable]]
     frame = frame.assign(**{target: gaps})[usable]
-    wrong = [_wrong(*row) for row in frame[["structure_id", *STRUCTURE_COLUMNS]].itertuples(index=False)]
+    wrong = unusable(frame)
     skipped += filter(None, wrong)
     frame = frame[[not reason for reason in wrong]].reset_index(drop=True)
     if split_column in frame.columns:
@@ -161,8 +162,12 @@ def _join(
     return pd.DataFrame(rows), skipped
 
 
+def unusable(frame: pd.DataFrame) -> list[str]:
+    """Why a model cannot compute with each structure of a table; nothing where it can."""
+    return [_wrong(*row) for row in frame[["structure_id", *STRUCTURE_COLUMNS]].itertuples(index=False)]
+
+
 def _wrong(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coords: Any) -> str:
-    """Why a model cannot compute with a structure of a table; nothing where it can."""
     try:
         crystal = crystal_of_row(structure_id, cell, atomic_numbers, frac_coords)
         if len(crystal.frac_coords) != len(crystal.atomic_numbers):
@@ -171,6 +176,7 @@ def _wrong(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coords: Any) 
                 f"{len(crystal.atomic_numbers)} atoms"
             )
         check_usable(crystal)
+        check_apart(crystal)
     except (TypeError, ValueError) as error:
         return f"{structure_id}: {error}"
     return ""

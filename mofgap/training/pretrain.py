@@ -20,6 +20,7 @@ from mofgap.training.atoms import ATOM_TARGETS, SIZE_ONLY, AtomHeads, PretrainCo
 from mofgap.training.batches import loader
 from mofgap.training.claim import claim, structures_digest
 from mofgap.training.encoder_folder import save_encoder
+from mofgap.training.labels import unusable
 from mofgap.training.loop import ANYTHING, Compute, fit, n_steps, warmup_cosine
 
 
@@ -119,7 +120,7 @@ def pretrain(
         Path of the encoder's weights.
 
     Raises:
-        TableError: The table lacks a split, or a value of each atom.
+        TableError: The table lacks a split, or a value of each atom, or holds what is no structure.
         TrainingError: The folder holds a training already and ``resume`` is off, or another training; or no
             epoch ended in a finite loss.
     """
@@ -127,6 +128,8 @@ def pretrain(
         if "split" not in frame.columns or not (frame.split == split).any():
             raise TableError(f"pretraining needs rows of split {split!r}")
     frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
+    if wrong := [*filter(None, unusable(frame))]:
+        raise TableError(f"{len(wrong)} structures cannot be computed with; {wrong[0]}")
     target = atom_targets(frame)
     made_of = _made_of(frame, target) | {"settings": digest(encoder_config, config)} | compute.decisive
     claim(folder, made_of, resume=resume)

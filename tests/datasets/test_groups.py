@@ -57,3 +57,8 @@ def test_a_structure_without_a_group_is_one_of_its_own() -> None:
     frame = pd.DataFrame({"structure_id": ["a", "b", "c"], "group": ["g", None, float("nan")]})
     assert group_of(frame).tolist() == ["g", "b", "c"]
     assert group_of(frame.drop(columns="group")).tolist() == ["a", "b", "c"]
+
+
+def test_determinations_of_one_substance_are_a_group_where_none_is_given() -> None:
+    frame = pd.DataFrame({"structure_id": ["VOGTIV_clean_h", "VOGTIV02_clean_h", "MOF-5", "qmof-1"]})
+    assert group_of(frame).tolist() == ["VOGTIV", "VOGTIV", "MOF-5", "qmof-1"]

@@ -234,6 +234,11 @@ def test_each_kind_of_file_says_what_goes_with_it(study: Study, tmp_path: Path) 
         ("frac_coords", np.full(15, np.nan), "bad-coordinates"),
         ("frac_coords", np.zeros(12), "bad-coordinates: 4 places for 5 atoms"),
         ("frac_coords", None, ""),
+        (
+            "frac_coords",
+            np.array([0, 0, 0, 0.001, 0, 0, 0.5, 0, 0.5, 0, 0.5, 0.5, 0.2, 0.2, 0.2]),
+            "overlapping",
+        ),
         ("cell_angstrom", np.zeros(9), "bad-cell"),
         ("cell_angstrom", np.ones(4), ""),
         ("atomic_numbers", np.array([30, 8, 6, 8, 110]), "unknown-element"),

@@ -166,3 +166,24 @@ def test_the_sign_of_a_moment_is_not_learnt(tiny_frame: pd.DataFrame) -> None:
     names = list(ATOM_TARGETS)
     assert torch.equal(plain[:, names.index("pbe_magmom_mu_b")], other[:, names.index("pbe_magmom_mu_b")])
     assert torch.equal(plain[:, names.index("pbe_cm5_charge_e")], -other[:, names.index("pbe_cm5_charge_e")])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [("frac_coords", np.nan, "bad-coordinates"), ("cell_angstrom", 0.0, "bad-cell")],
+)
+def test_what_is_no_structure_is_named_before_anything_is_trained(
+    tmp_path: Path,
+    tiny_frame: pd.DataFrame,
+    tiny_encoder: CrystalTransformerConfig,
+    column: str,
+    value: float,
+    reason: str,
+) -> None:
+    frame = tiny_frame.copy()
+    frame[column] = [v * value if i == 2 else v for i, v in enumerate(frame[column])]
+    with pytest.raises(
+        TableError, match=f"1 structures cannot be computed with; {frame.structure_id[2]}: {reason}"
+    ):
+        run(frame, tmp_path / "run", tiny_encoder)
+    assert not (tmp_path / "run").exists()
