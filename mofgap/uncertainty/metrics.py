@@ -276,7 +276,7 @@ def summary(
     intervals: Mapping[float, tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Every metric of this module, by name.
+    """Metrics of predictions and their spreads, by name.
 
     Args:
         y_true: Reference gaps in eV, shape (n,).
