@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -260,7 +261,9 @@ def crystal_of(item: Any, *, disorder: Disorder = "refuse", max_atoms: int = MAX
         return crystal
     if "\n" in str(item):
         raise ValueError("expected the path of a CIF, not its text")
-    if Path(item).is_dir() or (any(mark in str(item) for mark in "*?[") and not Path(item).exists()):
+    # A Path would raise where a name is too long, which the reading tells better.
+    is_pattern = any(mark in str(item) for mark in "*?[") and not os.path.exists(item)  # noqa: PTH110
+    if is_pattern or os.path.isdir(item):  # noqa: PTH112
         raise ValueError(f"{item}: expected the path of one CIF; mofgap.screen takes folders and patterns")
     entries = read_cif_file(item, disorder=disorder, max_atoms=max_atoms)
     for entry in entries:

@@ -105,6 +105,8 @@ def test_a_structure_that_cannot_be_computed_is_named(
         predictor.predict(to_pymatgen(make_crystal(0)).as_dict())
     with pytest.raises(ValueError, match="the path of a CIF, not its text"):
         predictor.predict(write_cif(make_crystal(0)))
+    with pytest.raises(ValueError, match="unreadable-file: File name too long"):
+        predictor.predict("x" * 5000)
     for name in (tmp_path, tmp_path / "*.cif"):
         with pytest.raises(ValueError, match=r"mofgap\.screen takes folders and patterns"):
             predictor.predict(name)
