@@ -108,11 +108,18 @@ def read_labels(
     wrong = unusable(frame)
     skipped += filter(None, wrong)
     frame = frame[[not reason for reason in wrong]].reset_index(drop=True)
-    if split_column in frame.columns:
-        frame = frame.assign(split=frame[split_column])
+    return Labels(_with_split(frame, split_column, seed, needed, few, path), target, tuple(skipped))
+
+
+def _with_split(
+    frame: pd.DataFrame, column: str, seed: int, needed: Sequence[str], few: int, path: Path
+) -> pd.DataFrame:
+    """The table with a column ``split``: as it is given, or dealt."""
+    if column in frame.columns:
+        frame = frame.assign(split=frame[column])
         unknown = sorted(map(str, set(frame.split) - set(SPLITS)))
         if unknown and needed:
-            raise TableError(f"{path}: {split_column} may be {', '.join(SPLITS)}, not {unknown[0]!r}")
+            raise TableError(f"{path}: {column} may be {', '.join(SPLITS)}, not {unknown[0]!r}")
     elif len(frame) < few:
         frame, needed = frame.assign(split="train"), ("train",)
     else:
@@ -120,7 +127,7 @@ def read_labels(
     for split in needed:
         if not (frame.split == split).any():
             raise TableError(f"{path}: no usable structure in split {split!r}")
-    return Labels(frame, target, tuple(skipped))
+    return frame
 
 
 def _check_column(name: str, frame: pd.DataFrame, path: Path) -> None:
