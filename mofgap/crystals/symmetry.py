@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 
 import gemmi
 import numpy as np
@@ -71,11 +73,17 @@ def _stated_groups(block: cif.Block, cell: gemmi.UnitCell) -> tuple[list[_Statem
     return found, name or (f"number {number}" if number else "")
 
 
+@cache
+def _n_settings() -> Counter[int]:
+    """How many settings are known of the group of each number."""
+    return Counter(group.number for group in gemmi.spacegroup_table())
+
+
 def _numbered(standard: gemmi.SpaceGroup, cell: gemmi.UnitCell) -> _Statement:
     """The group of a number, in the setting that its name has, with axes as the cell has them."""
     group = gemmi.find_spacegroup_by_name(standard.hm, cell.alpha, cell.gamma, "2") or standard
-    settings = sum(each.number == group.number for each in gemmi.spacegroup_table())
-    vague = group.number > 2 and settings > 1 and group.ext not in ("H", "R")  # the cell tells these two
+    # Of P1 and P-1 settings are other cells alone, and the cell tells H from R.
+    vague = group.number > 2 and _n_settings()[group.number] > 1 and group.ext not in ("H", "R")
     return _Statement(group.operations(), f"number {group.number}", group.number, vague)
 
 
