@@ -48,7 +48,7 @@ config = config.comparison_in(folder)
 
 # %%
 stages.prepare(config, folder)
-stages.pretrain(config, folder)
+stages.encode(config, folder)
 for member in members(config):
     print("train", member.name)
     stages.train(config, folder, member.name)

@@ -38,7 +38,7 @@ def prepare(config: ComparisonConfig, run: Path) -> None:
         baselines.published_gaps(config.data, found.frame.structure_id.tolist())
 
 
-def pretrain(config: ComparisonConfig, run: Path) -> None:
+def encode(config: ComparisonConfig, run: Path) -> None:
     """The pretrained encoder, in ``encoder``, and its features of every structure; after `prepare`."""
     from mofgap.comparison import dataset, encoder
 
@@ -99,8 +99,8 @@ def run_all(config: ComparisonConfig, run: Path, say: Callable[[str], None]) -> 
         prepare(config, run)
         for line in skipped(run):
             say(f"skipped {line}")
-        say("pretrain")
-        pretrain(config, run)
+        say("encode")
+        encode(config, run)
     finally:
         torch.set_num_threads(n_threads)
     _each(train, trained, config, run, [member.name for member in members(config)], say)

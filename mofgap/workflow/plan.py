@@ -129,7 +129,7 @@ def _prepare(config: RunConfig, wanted: ComparisonConfig) -> Stage:
 def _encode(config: RunConfig, wanted: ComparisonConfig) -> Stage:
     return Stage(
         rule="encode",
-        work=_stage("pretrain"),
+        work=_stage("encode"),
         settings={"first_block": min(wanted.recipe.blocks), "batch_atoms": wanted.prediction.batch_atoms},
         modules=("mofgap.comparison.encoder",),
         writes=("encoder/*", "dataset/features-*.safetensors", "dataset/novelty-*.parquet"),

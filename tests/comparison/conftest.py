@@ -100,7 +100,7 @@ def tiny_config(tiny_table: Path, tiny_encoder_folder: Path) -> ComparisonConfig
 def run_in_process(config: ComparisonConfig, run: Path) -> None:
     """Every stage, as ``stages.run_all`` calls them but in this process."""
     stages.prepare(config, run)
-    stages.pretrain(config, run)
+    stages.encode(config, run)
     for member in members(config):
         stages.train(config, run, member.name)
     for prediction in sorted(predictions(config), key=lambda p: len(p.predictions)):

@@ -35,7 +35,7 @@ def test_another_encoder_gives_every_prediction_another_novelty(
     path = run / "predictions/split/composition-seed0.parquet"
     before = pd.read_parquet(path)
     stages.prepare(other, run)
-    stages.pretrain(other, run)
+    stages.encode(other, run)
     for name in ("mean", "composition", "published", "scratch"):  # the last starts from no encoder at all
         assert not predicted(other, run, f"split/{name}-seed0")
     stages.predict(other, run, "split/composition-seed0")
@@ -46,7 +46,7 @@ def test_another_encoder_gives_every_prediction_another_novelty(
 
 def test_novelty_is_taken_below_the_first_adapted_block(run: Path, tiny_config: ComparisonConfig) -> None:
     lower = replace(tiny_config, recipe=replace(tiny_config.recipe, blocks=(0,)))
-    stages.pretrain(lower, run)
+    stages.encode(lower, run)
     unread = [p.name for p in predictions(lower) if p.source in ("mean", "full", "scratch")]
     assert unread and not any(predicted(lower, run, name) for name in unread)
     assert all(predicted(tiny_config, run, name) for name in unread)

@@ -216,7 +216,7 @@ def test_a_finished_run_has_nothing_left_to_do(finished: Path, tiny_config: Comp
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     assert all(trained(tiny_config, finished, member.name) for member in members(tiny_config))
     stages.prepare(tiny_config, finished)
-    stages.pretrain(tiny_config, finished)
+    stages.encode(tiny_config, finished)
     for member in members(tiny_config):
         stages.train(tiny_config, finished, member.name)
     for prediction in predictions(tiny_config):
@@ -323,7 +323,7 @@ def test_too_few_training_structures_are_told_before_anything_is_trained(
 
 def test_a_prediction_waits_for_its_training(tiny_config: ComparisonConfig, tmp_path: Path) -> None:
     stages.prepare(tiny_config, tmp_path)
-    stages.pretrain(tiny_config, tmp_path)
+    stages.encode(tiny_config, tmp_path)
     with pytest.raises(TableError, match="split/lora-seed0 rests on split/lora-seed0, which is not finished"):
         stages.predict(tiny_config, tmp_path, "split/lora-seed0")
 
@@ -413,7 +413,7 @@ def test_a_killed_comparison_goes_on_to_the_same_result(
     path, run, straight = tmp_path / "config.yaml", tmp_path / "run", tmp_path / "straight"
     path.write_text(dump(RunConfig(name="tiny", comparison=config)))
     stages.prepare(config, run)
-    stages.pretrain(config, run)
+    stages.encode(config, run)
     stages.train(config, run, "split/lora-seed0")
     shutil.copytree(run, straight)
     kept = run / "members/split/lora-seed0/cost.json"
@@ -450,7 +450,7 @@ def test_the_command_prints_what_it_found(
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout.startswith("# Comparison")
     assert "predict split/lora-ensemble-seed0 (1 of 1)" in done.stderr
-    assert "train" not in done.stderr.replace("pretrain", "")
+    assert "train" not in done.stderr
 
 
 @pytest.mark.parametrize(
