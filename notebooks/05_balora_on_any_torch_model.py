@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # BaLoRA on any torch model, in ten lines
+# # BaLoRA on any torch model, in a dozen lines
 # `mofgap.balora` knows nothing of crystals. Here a small network is pretrained on one curve and then adapted to
 # another, of which it sees few points, none in the middle and none at the ends. What do its error bars say there?
 
@@ -40,7 +40,7 @@ x = torch.cat([torch.empty(25, 1).uniform_(-3, -1), torch.empty(25, 1).uniform_(
 y = (target(x) + 0.05 * torch.randn_like(x)).squeeze(-1)
 
 # %% [markdown]
-# ## The ten lines
+# ## The dozen lines
 # Adapters on two layers, a noise network alpha(x), and one sample of the posterior a step.
 
 # %%
@@ -53,8 +53,8 @@ for _ in range(1500):
     alpha = model.alpha(x)
     with model.sampling(alpha):
         nll = gaussian_nll(y, model(x).squeeze(-1), log_std)
-    loss = elbo_loss(nll, model.kl(alpha), beta=0.1, normaliser=len(x))
-    optimizer.zero_grad(), loss.backward(), optimizer.step()
+        elbo_loss(nll, model.kl(alpha), beta=0.1, normaliser=len(x)).backward()
+    optimizer.step(), optimizer.zero_grad()
 
 # %% [markdown]
 # ## Error bars without sampling
@@ -62,9 +62,9 @@ for _ in range(1500):
 
 # %%
 grid = torch.linspace(-4, 4, 161)[:, None]
-closed = model.sensitivity(grid, n_inputs=len(grid))
-mean, alpha = closed.output.detach(), model.alpha(grid).detach()
-std = closed.variance(alpha).sqrt().detach()
+closed = model.eval().sensitivity(grid, n_inputs=len(grid))
+mean, alpha = closed.output, model.alpha(grid).detach()
+std = closed.variance(alpha).sqrt()
 with torch.no_grad():
     draws = []
     for seed in range(200):
@@ -77,7 +77,6 @@ import matplotlib.pyplot as plt
 
 figure, (above, below) = plt.subplots(2, 1, figsize=(6.4, 5), sharex=True, layout="constrained")
 at = grid.squeeze(-1)
-mean = mean.reshape(-1)
 above.fill_between(at, mean - 2 * std, mean + 2 * std, alpha=0.25, label="± 2 std, closed form")
 above.plot(at, mean, label="adapted")
 above.plot(at, target(grid).squeeze(-1), "--", color="grey", label="truth")

@@ -1,17 +1,19 @@
 """Bayesian low-rank adaptation (BaLoRA, arXiv 2605.08110) for any torch model.
 
-In ten lines, with ``net`` a pretrained model of one number an input, and x, y the data:
+In a dozen lines, with ``net`` a pretrained model of one number an input, and x, y the data:
 
 >>> from mofgap.balora import BaLoRA, BaLoRAConfig, elbo_loss, gaussian_nll
 >>> model = BaLoRA(net, BaLoRAConfig(target_modules=("0", "2"), rank=4), n_features=x.shape[1])
->>> optimizer = torch.optim.Adam(model.parameters_to_train(noise_lr=1e-2), lr=1e-2)
+>>> log_std = torch.zeros((), requires_grad=True)
+>>> groups = [*model.parameters_to_train(noise_lr=1e-2), {"params": [log_std]}]
+>>> optimizer = torch.optim.Adam(groups, lr=1e-2)
 >>> for _ in range(100):
 ...     alpha = model.alpha(x)
 ...     with model.sampling(alpha):
 ...         nll = gaussian_nll(y, model(x).squeeze(-1), log_std)
-...     loss = elbo_loss(nll, model.kl(alpha), beta=0.1, normaliser=len(x))
-...     _ = optimizer.zero_grad(), loss.backward(), optimizer.step()
->>> result = model.sensitivity(x, n_inputs=len(x))
+...         elbo_loss(nll, model.kl(alpha), beta=0.1, normaliser=len(x)).backward()
+...     _ = optimizer.step(), optimizer.zero_grad()
+>>> result = model.eval().sensitivity(x, n_inputs=len(x))
 >>> mean, std = result.output, result.variance(model.alpha(x)).sqrt()
 """
 

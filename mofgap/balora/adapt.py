@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from mofgap.balora.config import BaLoRAConfig
 from mofgap.balora.layer import AdaptedLinear
@@ -26,8 +27,8 @@ def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLinear]:
         The adapted layers by name, in the model's order.
 
     Raises:
-        ValueError: A pattern finds no linear layer, the model is adapted already, or a layer found is the
-            output projection of ``nn.MultiheadAttention``, which is never called.
+        ValueError: A pattern finds no linear layer, the model is adapted already, or a layer found is no
+            plain ``nn.Linear`` or the output projection of ``nn.MultiheadAttention``, which is never called.
     """
     if adapted_layers(model):
         raise ValueError("the model is adapted already; merge or unadapt it first")
@@ -76,7 +77,18 @@ def _find(model: nn.Module, patterns: tuple[str, ...]) -> dict[str, nn.Linear]:
                 f"{name} belongs to nn.MultiheadAttention, which reads its weight and never calls it: an "
                 "adapter there would do nothing"
             )
+        if more := _more_than_linear(linear):
+            raise ValueError(f"{name} has {more}: it is not W x + b alone, and an adapter knows no more")
     return targets
+
+
+def _more_than_linear(linear: nn.Linear) -> str:
+    """What a layer does beside the product of its weight, in words; empty where nothing."""
+    if is_parametrized(linear) or "weight" not in linear._parameters:
+        return "a parametrised weight"
+    if type(linear).forward is not nn.Linear.forward or "forward" in vars(linear):
+        return "a forward of its own"
+    return "hooks" if linear._forward_hooks or linear._forward_pre_hooks else ""
 
 
 def _nothing_found(pattern: str, linears: Mapping[str, nn.Linear], model: nn.Module) -> str:

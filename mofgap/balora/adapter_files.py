@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,18 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 BALORA_FILE = "balora_config.json"
 NOISE_FILE = "noise_network.safetensors"
 
-# Settings of PEFT that would change the mean, at the values under which they do not.
+_PEFT_READ = ("peft_type", "target_modules", "r", "lora_alpha")
+
+_PEFT_SILENT = (
+    *("task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_version"),
+    *("exclude_modules", "layers_to_transform", "layers_pattern"),  # the names of the weights tell as much
+    *("lora_dropout", "megatron_core", "qalora_group_size", "runtime_config", "ensure_weight_tying"),
+    *("eva_config", "corda_config"),  # of how A and B began
+)
+"""Settings of PEFT that leave the mean as it is, whatever they are; others do so where they are empty."""
+
 _PEFT_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "use_dora": (False,),
-    "use_rslora": (False,),
-    "fan_in_fan_out": (False,),
-    "lora_bias": (False,),
     "bias": ("none",),
-    "rank_pattern": ({}, None),
-    "alpha_pattern": ({}, None),
-    "modules_to_save": ([], None),
-    "layer_replication": (None,),
     # Others, such as pissa, change the weights below when they load.
     "init_lora_weights": (True, False, None, "gaussian", "eva", "orthogonal"),
 }
@@ -55,7 +56,7 @@ def save_adapters(
         folder: Made where it does not exist; files of these names are replaced.
         layers: The adapted layers by their names in the base model.
         config: What they were made with.
-        noise_network: alpha(X), saved where given.
+        noise_network: alpha(X), saved where given; where not, none is left of adapters that lay there before.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +77,9 @@ def save_adapters(
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-    if noise_network is not None:
+    if noise_network is None:
+        (folder / NOISE_FILE).unlink(missing_ok=True)
+    else:
         state = {
             name: value.detach().cpu().contiguous() for name, value in noise_network.state_dict().items()
         }
@@ -105,9 +108,9 @@ def load_config(folder: str | Path) -> BaLoRAConfig:
 def _of_peft(folder: Path, peft_config: Mapping[str, Any]) -> BaLoRAConfig:
     if peft_config.get("peft_type") != "LORA":
         raise ValueError(f"{folder}: a {peft_config.get('peft_type')} adapter; only LORA can be read")
-    for key, neutral in _PEFT_NEUTRAL.items():
-        if key in peft_config and peft_config[key] not in neutral:
-            raise ValueError(f"{folder}: {key}={peft_config[key]!r} is not supported")
+    for key, value in peft_config.items():
+        if value and key not in (*_PEFT_READ, *_PEFT_SILENT) and value not in _PEFT_NEUTRAL.get(key, ()):
+            raise ValueError(f"{folder}: {key}={value!r} is not supported")
     targets = peft_config["target_modules"]
     return BaLoRAConfig(
         target_modules=(targets,) if isinstance(targets, str) else tuple(targets),
@@ -124,7 +127,7 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLine
 
     Raises:
         FileNotFoundError: No adapter lies in the folder.
-        ValueError: The adapters do not fit the model.
+        ValueError: The adapters do not fit the model, which is left as it was.
     """
     folder = Path(folder)
     config = load_config(folder)
@@ -134,26 +137,38 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLine
     layers = adapted_layers(model)
     if any(layer.scaling != config.scaling for layer in layers.values()):
         raise ValueError(f"{folder}: the adapters are scaled by {config.scaling:g}, the model's are not")
+    names = sorted({re.sub(r"\.lora_[AB]\.weight$", "", key) for key in tensors})
+    rank = next((layer.rank for layer in layers.values()), config.rank)
+    _check_shapes(folder, tensors, rank, layers or _linears(model, names))
     if not layers:
-        names = sorted({re.sub(r"\.lora_[AB]\.weight$", "", key) for key in tensors})
         exact = tuple(f"^{re.escape(name)}$" for name in names)  # a bare name may end others
         layers = adapt(model, BaLoRAConfig.from_dict({**config.to_dict(), "target_modules": exact}))
-    parameters = {
-        f"{name}.{part}.weight": getattr(layer, part)
-        for name, layer in layers.items()
-        for part in ("lora_A", "lora_B")
-    }
-    for key in sorted(parameters.keys() ^ tensors.keys()):
-        raise ValueError(f"{folder}: {key} is {'missing' if key in parameters else 'not in the model'}")
-    for key, parameter in parameters.items():
-        if parameter.shape != tensors[key].shape:
-            raise ValueError(
-                f"{folder}: {key} is {tuple(tensors[key].shape)}, the model wants {tuple(parameter.shape)}"
-            )
-        parameter.data.copy_(tensors[key])
-    for layer in layers.values():
+    for name, layer in layers.items():
+        layer.lora_A.data.copy_(tensors[f"{name}.lora_A.weight"])
+        layer.lora_B.data.copy_(tensors[f"{name}.lora_B.weight"])
         layer.folded = None
     return layers
+
+
+def _linears(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear]:
+    return {name: m for name, m in model.named_modules() if name in names and isinstance(m, nn.Linear)}
+
+
+def _check_shapes(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    rank: int,
+    layers: Mapping[str, AdaptedLinear] | Mapping[str, nn.Linear],
+) -> None:
+    """Refuse tensors that are not the A and B of these layers."""
+    wanted = {f"{name}.lora_A.weight": (rank, layer.in_features) for name, layer in layers.items()}
+    wanted |= {f"{name}.lora_B.weight": (layer.out_features, rank) for name, layer in layers.items()}
+    for key in sorted(wanted.keys() | tensors.keys()):
+        if key not in wanted or key not in tensors:
+            raise ValueError(f"{folder}: {key} is {'missing' if key in wanted else 'not in the model'}")
+        if tensors[key].shape != wanted[key]:
+            shape = tuple(tensors[key].shape)
+            raise ValueError(f"{folder}: {key} is {shape}, the model wants {wanted[key]}")
 
 
 def load_noise_network(network: NoiseNetwork, folder: str | Path) -> None:

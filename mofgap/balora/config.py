@@ -48,9 +48,12 @@ class BaLoRAConfig:
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"target_modules: {pattern!r} is no regular expression: {error}") from error
+        for name in ("rank", "noise_hidden"):
+            if type(getattr(self, name)) is not int:
+                raise ValueError(f"{name} must be a whole number, got {getattr(self, name)!r}")
         for name in ("rank", "lora_alpha", "init_scale", "noise_hidden", "initial_alpha"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not (isinstance(value, int | float) and value > 0):
                 raise ValueError(f"{name} must be positive, got {value!r}")
         if not 0 < self.prior_rate < 1:
             raise ValueError(f"prior_rate must lie between 0 and 1, got {self.prior_rate!r}")

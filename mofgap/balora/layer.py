@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -35,10 +35,12 @@ class Recording:
     Attributes:
         x: (..., d_in) the layer's input, detached.
         y: (..., d_out) its output, through which the model output's gradient is taken.
+        version: Of ``x`` when the layer was called: torch counts what is done to it in place.
     """
 
     x: Tensor
     y: Tensor
+    version: int
 
 
 class AdaptedLinear(nn.Module):
@@ -62,7 +64,8 @@ class AdaptedLinear(nn.Module):
         perturbation: Adds the posterior's noise to h; set by `mofgap.balora.sampling.sampling`.
         recordings: Collects the layer's calls; set by `mofgap.balora.variance.sensitivity`.
         enabled: When false the layer is W0 alone.
-        folded: (d_out, d_in) W0 + s B A where `fold` computed it, else None.
+        folded: (d_out, d_in) W0 + s B A where `fold` computed it, else None. Training mode and
+            ``load_state_dict`` drop it.
     """
 
     folded: Tensor | None
@@ -97,6 +100,26 @@ class AdaptedLinear(nn.Module):
         """d_out, as on ``nn.Linear``."""
         return self.base.out_features
 
+    @property
+    def weight(self) -> Tensor:
+        """(d_out, d_in) W0, for models that look at a layer's precision or device."""
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """(d_out,) of W0, as on ``nn.Linear``."""
+        return self.base.bias
+
+    def train(self, mode: bool = True) -> Self:
+        """As on any module; what training will change is not kept folded."""
+        if mode:
+            self.folded = None
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.folded = None
+        super()._load_from_state_dict(*args, **kwargs)
+
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer.
 
@@ -121,13 +144,22 @@ class AdaptedLinear(nn.Module):
         return y + self.scaling * F.linear(h, self.lora_B).to(y.dtype)
 
     def _recorded(self, x: Tensor, recordings: list[Recording]) -> Tensor:
-        """The mean output, its graph starting here where nothing before asks for gradients."""
+        """The mean output, its graph starting here where nothing before asks for gradients.
+
+        Raises:
+            RuntimeError: Gradients are off here, so that the layer's part would be lost.
+        """
+        if not torch.is_grad_enabled():
+            raise RuntimeError(
+                "an adapted layer runs under no_grad inside the model, so that its part of the variance "
+                "cannot be known (checkpointing with use_reentrant=True does that too)"
+            )
         weight = self._mean_weight() if self.folded is None else self.folded
         bias = None if self.base.bias is None else self.base.bias.detach()
         y = F.linear(x, weight, bias)
         if not y.requires_grad:
             y.requires_grad_()
-        recordings.append(Recording(x.detach(), y))
+        recordings.append(Recording(x.detach(), y, x._version))
         return y.clone()  # what follows may work in place
 
     @torch.no_grad()

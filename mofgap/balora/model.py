@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from mofgap.balora.adapt import adapt
 from mofgap.balora.config import BaLoRAConfig
@@ -58,7 +60,6 @@ class BaLoRA(nn.Module):
         """(n_inputs,) divergence from the prior, in nats."""
         return kl_divergence(alpha, elements_per_layer(self.layers), self.config.prior_variance)
 
-    @contextmanager
     def sampling(
         self,
         alpha: Tensor,
@@ -67,18 +68,15 @@ class BaLoRA(nn.Module):
         kind: Kind = "weights",
         generator: torch.Generator | None = None,
         input_seeds: Sequence[int] | None = None,
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Run with noise from the posterior; see `mofgap.balora.sampling.sampling`."""
-        with sampling(
+        return sampling(
             self.layers, alpha, row_to_input, kind=kind, generator=generator, input_seeds=input_seeds
-        ):
-            yield
+        )
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
+    def frozen(self) -> AbstractContextManager[None]:
         """Run as the pretrained model, without the adapters."""
-        with without_adapters(self.layers):
-            yield
+        return without_adapters(self.layers)
 
     def sensitivity(
         self,
@@ -86,19 +84,30 @@ class BaLoRA(nn.Module):
         n_inputs: int,
         row_to_input: Tensor | None = None,
         per_row: bool = False,
+        n_dims: int = 0,
         **kwargs: Any,
     ) -> Sensitivity:
         """Outputs and first-order sensitivities of a model of one number an input.
 
         The model is called with ``args`` and ``kwargs``; its output may be (n_inputs,) or (n_inputs, 1).
-        For a model of several outputs use `mofgap.balora.variance.sensitivity`.
+        The rest is as in `mofgap.balora.variance.sensitivity`, which takes a model of several outputs too.
+
+        Raises:
+            RuntimeError: Dropout or batch normalisation is in training mode.
+            TypeError: The model returns no tensor.
         """
+        _check_still(self.model)
 
         def forward() -> Tensor:
-            output: Tensor = self.model(*args, **kwargs)
+            output = self.model(*args, **kwargs)
+            if not isinstance(output, Tensor):
+                raise TypeError(
+                    f"the model returns {type(output).__name__}, not a tensor: take the number out of it in "
+                    "a function, and give that to mofgap.balora.sensitivity"
+                )
             return output.squeeze(-1) if output.ndim == 2 else output
 
-        return sensitivity(forward, self.layers, n_inputs, row_to_input, per_row=per_row)
+        return sensitivity(forward, self.layers, n_inputs, row_to_input, per_row=per_row, n_dims=n_dims)
 
     def parameters_to_train(self, noise_lr: float | None = None) -> list[dict[str, Any]]:
         """Parameter groups for an optimiser: what is unfrozen in the model, then the noise network.
@@ -110,3 +119,11 @@ class BaLoRA(nn.Module):
         if noise_lr is not None:
             noise["lr"] = noise_lr
         return [{"params": [p for p in self.model.parameters() if p.requires_grad]}, noise]
+
+
+def _check_still(model: nn.Module) -> None:
+    """Refuse what makes an output random, or dependent on what else is in its batch."""
+    for name, module in model.named_modules():
+        drops = isinstance(module, _DropoutNd) and module.p > 0
+        if module.training and (drops or isinstance(module, _BatchNorm)):
+            raise RuntimeError(f"{name or 'the model'} is in training mode: call model.eval() first")

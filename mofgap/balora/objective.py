@@ -45,7 +45,12 @@ def kl_divergence(alpha: Tensor, n_elements: Tensor, prior_variance: float) -> T
 
 
 def gaussian_nll(target: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Negative log-likelihood of a normal distribution, in nats, element-wise."""
+    """Negative log-likelihood of a normal distribution, in nats, element-wise.
+
+    Raises:
+        ValueError: ``target`` and ``mean`` differ in shape.
+    """
+    _check_alike(target, mean)
     z = (target - mean) * torch.exp(-log_std)
     return 0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)
 
@@ -55,9 +60,18 @@ def laplace_nll(target: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
 
     It is parametrised by its standard deviation, sqrt(2) times the scale, so that heads of either
     likelihood report the same thing.
+
+    Raises:
+        ValueError: ``target`` and ``mean`` differ in shape.
     """
+    _check_alike(target, mean)
     z = math.sqrt(2) * (target - mean).abs() * torch.exp(-log_std)
     return z + log_std + 0.5 * math.log(2)
+
+
+def _check_alike(target: Tensor, mean: Tensor) -> None:
+    if target.shape != mean.shape:  # (n,) beside (n, 1) would be n² pairs
+        raise ValueError(f"targets are {tuple(target.shape)} and means {tuple(mean.shape)}")
 
 
 def elbo_loss(nll: Tensor, kl: Tensor, *, beta: float = 1.0, normaliser: float = 1.0) -> Tensor:

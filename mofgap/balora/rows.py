@@ -16,11 +16,16 @@ class InputRows:
 
     Args:
         n_inputs: Number of inputs in the batch.
-        row_to_input: (n_rows,) int64, the input each row belongs to, or ``None`` where every tensor is
-            batch-first.
+        row_to_input: (n_rows,) int64 and sorted, the input each row belongs to, or ``None`` where every
+            tensor is batch-first.
+
+    Raises:
+        ValueError: The rows of one input do not lie together, in the order of the inputs.
     """
 
     def __init__(self, n_inputs: int, row_to_input: Tensor | None = None) -> None:
+        if row_to_input is not None and bool((row_to_input.diff() < 0).any()):
+            raise ValueError("row_to_input must be sorted: the rows of one input lie together")
         self.n_inputs = n_inputs
         self.row_to_input = row_to_input
 
@@ -37,7 +42,7 @@ class InputRows:
         rows = "no row_to_input" if self.row_to_input is None else f"{len(self.row_to_input)} rows"
         raise ValueError(
             f"a layer got a tensor of shape {tuple(x.shape)}: its leading dimension is neither the number "
-            f"of inputs ({self.n_inputs}) nor that of rows ({rows})"
+            f"of inputs ({self.n_inputs}) nor that of rows ({rows}); tensors must be batch-first"
         )
 
     def expand(self, values: Tensor, x: Tensor) -> Tensor:
@@ -56,11 +61,7 @@ class InputRows:
         return values.view(x.shape[0], *[1] * (x.ndim - 2), values.shape[-1])
 
     def counts(self, x: Tensor) -> list[int]:
-        """Number of vectors of ``x``, flattened to (vectors, d), that belong to each input in turn.
-
-        Raises:
-            ValueError: The rows of one input do not lie together, in the order of the inputs.
-        """
+        """Number of vectors of ``x``, flattened to (vectors, d), that belong to each input in turn."""
         vectors = x.shape[1:-1].numel()
         if not self.has_own_rows(x):
             return [vectors] * self.n_inputs
@@ -69,6 +70,4 @@ class InputRows:
     @cached_property
     def _rows_of_input(self) -> list[int]:
         assert self.row_to_input is not None
-        if bool((self.row_to_input.diff() < 0).any()):
-            raise ValueError("row_to_input must be sorted: the rows of one input lie together")
         return torch.bincount(self.row_to_input, minlength=self.n_inputs).tolist()

@@ -83,7 +83,8 @@ def sampling(
     """While open, the layers run with noise from the posterior N(A, alpha A∘A).
 
     With ``weights`` one context is one sample: the weights are drawn as it opens, so every call inside sees
-    the same ones (and recomputing activations is safe). With ``rows`` every call draws afresh.
+    the same ones. With ``rows`` every call draws afresh. Go backward inside the context where activations are
+    recomputed (gradient checkpointing): recomputed outside, they would lack the noise.
 
     Every draw comes from ``generator``. So that an input's sample does not depend on what else is in the
     batch, give ``input_seeds`` too: then ``weights`` takes from the generator only what the whole batch
@@ -93,15 +94,16 @@ def sampling(
     Args:
         layers: The adapted layers, in the order of alpha's columns.
         alpha: (n_inputs, n_layers) posterior variance factors, >= 0. Gradients flow to it.
-        row_to_input: (n_rows,) int64, the input each row belongs to; ``None`` where the leading dimension
-            of every layer's input is the batch.
+        row_to_input: (n_rows,) int64 and sorted, the input each row belongs to; ``None`` where the leading
+            dimension of every layer's input is the batch.
         kind: ``weights``, one draw of A per input, or ``rows``, independent noise per row.
         generator: Source of the draws; torch's global one when ``None``. It may live on the CPU whatever
             the device of the model, and then gives the same numbers on every device.
         input_seeds: One integer per input. Torch's CPU generator uses the low 32 bits.
 
     Raises:
-        ValueError: Wrong shapes, an unknown kind, or seeds per input with no generator for ``weights``.
+        ValueError: Wrong shapes, unsorted rows, an unknown kind, or seeds per input with no generator for
+            ``weights``.
     """
     _check(layers, alpha, kind, generator, input_seeds)
     rows = InputRows(alpha.shape[0], row_to_input)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -85,11 +87,13 @@ def sensitivity(
     """Run a model once forward and once backward for the outputs and what their variance takes.
 
     Exact for noise small enough that f is linear in it, for weights shared by an input's rows. No gradient
-    of any parameter is computed, and the graph starts at the first adapted layer. Works inside
+    of any parameter is computed, and the graph starts at the first adapted layer. A compiled model runs as
+    it was written, since a graph that is compiled whole shows nothing of its layers. Works inside
     ``torch.no_grad``, and inside ``torch.inference_mode`` if the tensors the model gets were made outside.
 
     Args:
-        forward: Runs the model on the batch and returns (n_inputs,) outputs, each of its own input alone.
+        forward: Runs the model, in evaluation mode, on the batch and returns (n_inputs,) outputs, each of its
+            own input alone.
         layers: The adapted layers.
         n_inputs: Number of inputs in the batch.
         row_to_input: (n_rows,) int64 and sorted; ``None`` where tensors are batch-first.
@@ -98,7 +102,11 @@ def sensitivity(
 
     Raises:
         ValueError: An output of another shape, or shares per row without rows.
-        RuntimeError: No adapted layer leads to the output with gradients on.
+        RuntimeError: No adapted layer leads to the output with gradients on, one of them runs without, or
+            what one was given is changed in place afterwards.
+
+    Warns:
+        UserWarning: An adapted layer was not called.
     """
     if per_row and row_to_input is None:
         raise ValueError("per_row needs row_to_input: batch-first tensors have no rows to share among")
@@ -144,7 +152,7 @@ def _run(
     forward: Callable[[], Tensor], layers: Mapping[str, AdaptedLinear], n_inputs: int
 ) -> tuple[Tensor, list[list[_Call]]]:
     """The outputs, and for each layer its calls."""
-    with torch.inference_mode(False), torch.enable_grad(), _recording(layers) as recordings:
+    with torch.inference_mode(False), torch.enable_grad(), _uncompiled(), _recording(layers) as recordings:
         output = forward()
         if output.shape != (n_inputs,):
             raise ValueError(f"forward must return ({n_inputs},) outputs, got {tuple(output.shape)}")
@@ -156,11 +164,23 @@ def _run(
             )
         gradients = iter(torch.autograd.grad(output.sum(), outputs, allow_unused=True))
     calls = []
-    for layer, recorded in zip(layers.values(), recordings, strict=True):
+    for (name, layer), recorded in zip(layers.items(), recordings, strict=True):
+        if not recorded:
+            warnings.warn(f"the adapted layer {name} was not called: it adds no variance", stacklevel=3)
+        if any(recording.x._version != recording.version for recording in recorded):
+            raise RuntimeError(f"the model changes in place what {name} was given; its gradient needs that")
         dtype, B = layer.lora_A.dtype, layer.lora_B.detach()
         reached = ((recording.x, next(gradients)) for recording in recorded)
         calls.append([_Call(x.to(dtype), g.to(dtype) @ B) for x, g in reached if g is not None])
     return output.detach(), calls
+
+
+def _uncompiled() -> AbstractContextManager[None]:
+    """While open, compiled models run as they were written."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and loading it takes a second
+        return nullcontext()
+    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 @contextmanager
@@ -211,4 +231,4 @@ def _all_equal(counts: list[int]) -> bool:
 
 def _by_input(vectors: Tensor, rows: InputRows) -> Tensor:
     """(n_inputs, vectors of one, d), where all inputs have as many."""
-    return vectors.view(rows.n_inputs, -1, vectors.shape[-1])
+    return vectors.view(rows.n_inputs, len(vectors) // max(1, rows.n_inputs), vectors.shape[-1])

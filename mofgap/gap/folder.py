@@ -106,7 +106,7 @@ def _read(folder: Path, described: Mapping[str, Any]) -> tuple[GapModel, About, 
     config = GapModelConfig(**_known(GapModelConfig, described["model"], folder))
     model = GapModel(config)
     weights = load_file(folder / WEIGHTS)
-    state = {_adapted_name(name, model): tensor for name, tensor in weights.items()}
+    state = _adapted_names(weights, model)
     if "memory.error_ev" in state:  # of version 1, which knew neither signs nor distances
         state |= {"memory.residual_ev": state.pop("memory.error_ev"), "memory.spacing": torch.tensor(0.0)}
     missing, unexpected = model.load_state_dict(state, strict=False)
@@ -177,10 +177,14 @@ def _plain_weights(model: GapModel) -> dict[str, Tensor]:
     return {k.replace(".base.", "."): v.detach().cpu().contiguous() for k, v in state.items()}
 
 
-def _adapted_name(name: str, model: GapModel) -> str:
-    parent, _, leaf = name.rpartition(".")
-    layer = parent.removeprefix("encoder.")
-    return f"{parent}.base.{leaf}" if layer in adapted_layers(model.encoder) else name
+def _adapted_names(state: Mapping[str, Tensor], model: GapModel) -> dict[str, Tensor]:
+    """Weights under the names that they have below adapters."""
+    adapted = {f"encoder.{name}" for name in adapted_layers(model.encoder)}
+    split = {name: name.rpartition(".") for name in state}
+    return {
+        f"{parent}.base.{leaf}" if parent in adapted else name: state[name]
+        for name, (parent, _, leaf) in split.items()
+    }
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -207,8 +211,7 @@ def encoder_weights(path: Path, model: GapModel) -> None:
     Raises:
         ModelError: The file does not fit the encoder.
     """
-    named = {f"encoder.{name}": tensor for name, tensor in load_file(path).items()}
-    state = {_adapted_name(name, model): tensor for name, tensor in named.items()}
+    state = _adapted_names({f"encoder.{name}": tensor for name, tensor in load_file(path).items()}, model)
     wanted = {n for n in model.state_dict() if n.startswith("encoder.") and ".lora_" not in n}
     if wanted != set(state):
         raise ModelError(f"{path} does not fit the encoder: {sorted(wanted ^ set(state))[0]}")

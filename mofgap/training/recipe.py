@@ -315,7 +315,6 @@ def _begin_trained(start: Path) -> tuple[GapModel, Parent]:
     model, about, calibration, novelty = read_model(start)
     model.forget()
     for layer in model.layers.values():
-        layer.folded = None  # the weights are about to change
         layer.lora_A.requires_grad_()
         layer.lora_B.requires_grad_()
     for module in (model.head, model.noise_network):

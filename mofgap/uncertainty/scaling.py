@@ -18,10 +18,10 @@ class Scaling:
     """std = sqrt((epistemic * epistemic_std)^2 + (aleatoric * aleatoric_std)^2 + floor_ev^2).
 
     Variances of independent causes add, each with the scale that its estimate lacks. The map grows with both
-    parts and makes no ties, so a ranking by the result keeps its meaning. Isotonic regression of the total
-    spread on 20 quantile bins was tried against it (a forest on compositions, 2,029 QMOF validation rows, 5
-    folds): CRPS 0.363 eV against 0.362 here, Spearman of std against |error| 0.24 against 0.33, because it
-    flattens the spread into steps and cannot weigh its parts.
+    parts and makes no ties but where a factor is zero, so a ranking by the result keeps its meaning. Isotonic
+    regression of the total spread on 20 quantile bins was tried against it (a forest on compositions, 2,029
+    QMOF validation rows, 5 folds): CRPS 0.363 eV against 0.362 here, Spearman of std against |error| 0.24
+    against 0.33, because it flattens the spread into steps and cannot weigh its parts.
 
     Attributes:
         epistemic: Factor of the epistemic standard deviation.
@@ -58,7 +58,8 @@ def fit_scaling(error: Floats, epistemic_std: Floats, aleatoric_std: Floats) -> 
     """The scaling of least mean CRPS of N(0, std^2) over the rows.
 
     The CRPS grows linearly with an error where the likelihood grows with its square, so a few wild structures
-    do not widen every error bar. The search starts from equal shares of the variance.
+    do not widen every error bar. The search starts from equal shares of the variance. A part that is zero
+    everywhere keeps the factor 1.
 
     Args:
         error: Reference minus prediction in eV, shape (n,).
@@ -67,7 +68,8 @@ def fit_scaling(error: Floats, epistemic_std: Floats, aleatoric_std: Floats) -> 
     """
     parts = np.stack([epistemic_std**2, aleatoric_std**2, np.ones_like(error)])
     typical = parts.mean(axis=1)
-    typical[typical == 0] = 1.0  # a part that is zero everywhere: its factor stays where it starts
+    absent = typical == 0
+    typical[absent] = 1.0
     parts = parts / typical[:, None]
     scale = max(float(np.mean(error**2)), MIN_FLOOR_EV**2)
     size = np.abs(error) / np.sqrt(scale)
@@ -82,5 +84,5 @@ def fit_scaling(error: Floats, epistemic_std: Floats, aleatoric_std: Floats) -> 
 
     bounds = [(0.0, None), (0.0, None), (MIN_FLOOR_EV**2 / scale, None)]
     shares = minimize(loss, np.full(3, 1 / 3), jac=True, method="L-BFGS-B", bounds=bounds).x
-    factors = np.sqrt(shares * scale / typical)
+    factors = np.where(absent, 1.0, np.sqrt(shares * scale / typical))
     return Scaling(*(float(f"{factor:.6g}") for factor in factors))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from mofgap.balora import BaLoRAConfig, adapt, adapted_layers, merge, unadapt
 from mofgap.balora.adapt import matches
@@ -147,3 +148,28 @@ def test_torch_transformer_does_not_bypass_the_adapters_in_evaluation() -> None:
     torch.testing.assert_close(new[~padding], plain[~padding])
     torch.testing.assert_close(merged[~padding], adapted[~padding])
     assert (adapted - plain)[~padding].abs().mean() > 1e-2
+
+
+class Scaled(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * 0.1
+
+
+def hooked() -> nn.Linear:
+    linear = nn.Linear(4, 4)
+    linear.register_forward_hook(lambda module, args, output: 2 * output)
+    return linear
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (Scaled(4, 4), "0 has a forward of its own"),
+        (hooked(), "0 has hooks"),
+        (nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), "0 has a parametrised weight"),
+        (prune.identity(nn.Linear(4, 4), "weight"), "0 has a parametrised weight"),
+    ],
+)
+def test_a_layer_that_is_more_than_linear_is_refused(layer: nn.Linear, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        adapt(nn.Sequential(layer), BaLoRAConfig(target_modules=("0",)))

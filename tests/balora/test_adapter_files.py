@@ -120,6 +120,8 @@ def test_an_adapter_of_peft_loads_here(tmp_path: Path) -> None:
         ({"use_dora": True}, "use_dora=True"),
         ({"peft_type": "IA3"}, "IA3"),
         ({"rank_pattern": {"a": 1}}, "rank_p"),
+        ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens"),
+        ({"an_option_of_tomorrow": {"a": 1}}, "an_option_of_tomorrow"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa'"),
     ],
 )
@@ -146,6 +148,15 @@ def test_adapters_that_do_not_fit_are_refused(tmp_path: Path, config: BaLoRAConf
     adapt(net, config)
     with pytest.raises(ValueError, match=message):
         load_adapters(net, tmp_path)
+
+
+def test_a_model_that_adapters_do_not_fit_is_left_as_it_was(tmp_path: Path) -> None:
+    save_adapters(tmp_path, make_adapted()[1], CONFIG)
+    net = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), Inner())
+    with pytest.raises(ValueError, match=r"0\.lora_A\.weight is \(3, 4\), the model wants \(3, 5\)"):
+        load_adapters(net, tmp_path)
+    assert not any(isinstance(module, AdaptedLinear) for module in net.modules())
+    assert all(p.requires_grad for p in net.parameters())
 
 
 def test_no_adapter_in_the_folder(tmp_path: Path) -> None:
@@ -196,3 +207,11 @@ def test_a_save_that_dies_leaves_the_old_file(tmp_path: Path, monkeypatch: pytes
     after = load_file(tmp_path / "adapter_model.safetensors")
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert sorted(path.name for path in tmp_path.iterdir()) == files
+
+
+def test_no_noise_network_of_other_adapters_stays(tmp_path: Path) -> None:
+    layers = make_adapted()[1]
+    save_adapters(tmp_path, layers, CONFIG, NoiseNetwork(3, len(layers)))
+    save_adapters(tmp_path, layers, CONFIG)
+    with pytest.raises(FileNotFoundError):
+        load_noise_network(NoiseNetwork(3, len(layers)), tmp_path)

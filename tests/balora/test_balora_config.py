@@ -36,6 +36,8 @@ def test_unknown_key_far_from_all_lists_them() -> None:
         ({"target_modules": "query"}, "tuple"),
         ({"target_modules": ["("]}, "no regular expression"),
         ({"target_modules": ["a"], "rank": 0}, "rank must be positive"),
+        ({"target_modules": ["a"], "rank": 2.5}, "rank must be a whole number, got 2.5"),
+        ({"target_modules": ["a"], "lora_alpha": "8"}, "lora_alpha must be positive, got '8'"),
         ({"target_modules": ["a"], "initial_alpha": -1.0}, "initial_alpha must be positive"),
         ({"target_modules": ["a"], "prior_rate": 1.0}, "between 0 and 1"),
         ({"target_modules": ["a"], "prior_rate": float("nan")}, "between 0 and 1"),

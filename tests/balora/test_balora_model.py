@@ -17,13 +17,13 @@ def make_net() -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 1))
 
 
-def test_the_ten_lines_of_the_docstring_learn_a_regression() -> None:
+def test_the_lines_of_the_docstring_learn_a_regression() -> None:
     x = torch.randn(64, 3)
     y = torch.sin(x[:, 0]) + 0.1 * torch.randn(64)
     net = make_net()
     before = (net(x).squeeze(-1) - y).abs().mean()
-    scope: dict[str, object] = {"torch": torch, "net": net, "x": x, "y": y, "log_std": torch.tensor(-1.0)}
-    test = doctest.DocTestParser().get_doctest(mofgap.balora.__doc__ or "", scope, "ten lines", None, 0)
+    scope: dict[str, object] = {"torch": torch, "net": net, "x": x, "y": y}
+    test = doctest.DocTestParser().get_doctest(mofgap.balora.__doc__ or "", scope, "a dozen lines", None, 0)
     assert len([example for example in test.examples if "import" not in example.source]) <= 10
     outcome = doctest.DocTestRunner().run(test, clear_globs=False)
     assert outcome.failed == 0
@@ -94,3 +94,32 @@ def test_the_noise_network_learns_where_to_doubt() -> None:
     std = result.variance(model.alpha(x)).sqrt()
     assert std[x[:, 0] > 0.3].mean().item() == pytest.approx(0.5, rel=0.2)
     assert std[x[:, 0] < -0.3].mean().item() == pytest.approx(0.05, rel=0.4)
+
+
+def test_places_come_through_the_wrapper() -> None:
+    model, x = BaLoRA(make_net(), CONFIG, n_features=3), torch.randn(5, 3)
+    found = model.sensitivity(x, n_inputs=5, n_dims=8)
+    assert found.place(model.alpha(x)).shape == (5, 8)
+
+
+def test_what_returns_no_tensor_is_told() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = make_net()
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"logits": self.net(x)}
+
+    model = BaLoRA(Named(), BaLoRAConfig(target_modules=("net.0",)), n_features=3)
+    with pytest.raises(TypeError, match="returns dict, not a tensor"):
+        model.sensitivity(torch.randn(5, 3), n_inputs=5)
+
+
+@pytest.mark.parametrize("moving", [nn.Dropout(0.3), nn.BatchNorm1d(16)])
+def test_training_mode_is_refused_where_it_moves_the_output(moving: nn.Module) -> None:
+    net = nn.Sequential(nn.Linear(3, 16), moving, nn.Linear(16, 1))
+    model, x = BaLoRA(net, BaLoRAConfig(target_modules=("0", "2")), n_features=3), torch.randn(5, 3)
+    with pytest.raises(RuntimeError, match="1 is in training mode"):
+        model.sensitivity(x, n_inputs=5)
+    assert model.eval().sensitivity(x, n_inputs=5).output.shape == (5,)

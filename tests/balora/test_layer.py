@@ -76,3 +76,26 @@ def test_a_folded_layer_gives_the_same_mean_and_moves_with_the_model():
     torch.testing.assert_close(layer(x), expected)
     assert "folded" not in layer.state_dict()
     assert layer.double()(x.double()).dtype == torch.float64
+
+
+def test_what_was_folded_is_dropped_where_weights_may_change() -> None:
+    layer = AdaptedLinear(nn.Linear(5, 3), rank=2)
+    x = torch.randn(4, 5)
+    state = {name: torch.randn_like(value) for name, value in layer.state_dict().items()}
+    layer.fold()
+    layer.load_state_dict(state)
+    plain = AdaptedLinear(nn.Linear(5, 3), rank=2)
+    plain.load_state_dict(state)
+    assert torch.equal(layer(x), plain(x))
+    layer.eval().fold()
+    layer.train()
+    nn.init.zeros_(layer.lora_B)
+    assert torch.equal(layer(x), layer.base(x))
+
+
+def test_weight_and_bias_are_those_of_the_base() -> None:
+    base = nn.Linear(3, 2)
+    layer = AdaptedLinear(base)
+    assert layer.weight is base.weight
+    assert layer.bias is base.bias
+    assert set(layer.state_dict()) == {"lora_A", "lora_B", "base.weight", "base.bias"}

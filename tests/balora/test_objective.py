@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import Laplace, Normal
 from torch.distributions import kl_divergence as torch_kl
 
@@ -65,3 +67,9 @@ def test_elbo_weighs_the_divergence() -> None:
     nll, kl = torch.tensor([1.0, 3.0]), torch.tensor([10.0, 30.0])
     torch.testing.assert_close(elbo_loss(nll, kl), torch.tensor(22.0))
     torch.testing.assert_close(elbo_loss(nll, kl, beta=0.5, normaliser=10.0), torch.tensor(3.0))
+
+
+@pytest.mark.parametrize("nll", [gaussian_nll, laplace_nll])
+def test_a_column_of_means_is_not_paired_with_every_target(nll: Callable[..., Tensor]) -> None:
+    with pytest.raises(ValueError, match=r"targets are \(5,\) and means \(5, 1\)"):
+        nll(torch.zeros(5), torch.zeros(5, 1), torch.tensor(0.0))

@@ -211,13 +211,11 @@ def test_a_leading_dimension_that_counts_nothing_is_refused() -> None:
         layers["layer"](torch.randn(5, 4, dtype=torch.float64))
 
 
-def test_seeded_rows_must_lie_together() -> None:
-    layers, rows = one_layer(), torch.tensor([0, 1, 0])
-    with (
-        sampling(layers, torch.ones(2, 1).double(), rows, kind="rows", input_seeds=[1, 2]),
-        pytest.raises(ValueError, match="must be sorted"),
-    ):
-        layers["layer"](torch.randn(3, 4, dtype=torch.float64))
+def test_rows_must_lie_together() -> None:
+    # Three rows of three inputs: after pooling, a tensor of the same length would be taken for the rows.
+    layers, rows = one_layer(), torch.tensor([2, 0, 1])
+    with pytest.raises(ValueError, match="must be sorted"), sampling(layers, torch.ones(3, 1).double(), rows):
+        pass
 
 
 def test_compiles_whole_and_once(make_set_model: Callable[..., Any]) -> None:

@@ -170,7 +170,8 @@ def test_a_layer_that_is_not_reached_adds_nothing() -> None:
     for layer in layers.values():
         nn.init.normal_(layer.lora_B)
     x = torch.randn(2, 3)
-    result = sensitivity(lambda: net[0](x).squeeze(-1), layers, 2)
+    with pytest.warns(UserWarning, match="layer 1 was not called"):
+        result = sensitivity(lambda: net[0](x).squeeze(-1), layers, 2)
     assert result.per_layer[:, 0].all()
     assert not result.per_layer[:, 1].any()
 
@@ -189,3 +190,59 @@ def test_errors(make_set_model: Callable[..., Any]) -> None:
     result = sensitivity(lambda: model(x, ROWS, 3), layers, 3, ROWS)
     with pytest.raises(ValueError, match="per_row=True"):
         result.variance_per_row(torch.ones(3, 3))
+
+
+def small_net() -> tuple[nn.Sequential, dict[str, AdaptedLinear]]:
+    net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))
+    layers = adapt(net, BaLoRAConfig(target_modules=("0", "2"), rank=2))
+    for layer in layers.values():
+        nn.init.normal_(layer.lora_B)
+    return net, layers
+
+
+def test_a_compiled_model_has_the_variance_of_all_its_layers() -> None:
+    net, layers = small_net()
+    x = torch.randn(6, 4)
+    expected = sensitivity(lambda: net(x)[:, 0], layers, 6)
+    net.compile(backend="aot_eager")
+    torch.testing.assert_close(net(x)[:, 0].detach(), expected.output)
+    torch.testing.assert_close(sensitivity(lambda: net(x)[:, 0], layers, 6).per_layer, expected.per_layer)
+
+
+def test_a_layer_without_gradients_is_told() -> None:
+    net, layers = small_net()
+    x = torch.randn(6, 4)
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            h = net[:2](x)
+        out: Tensor = net[2](h)[:, 0]
+        return out
+
+    with pytest.raises(RuntimeError, match="runs under no_grad inside the model"):
+        sensitivity(forward, layers, 6)
+
+
+def test_an_input_that_is_changed_later_is_told() -> None:
+    linear = nn.Sequential(nn.Linear(4, 4))
+    layers = adapt(linear, BaLoRAConfig(target_modules=("0",), rank=2))
+    nn.init.normal_(layers["0"].lora_B)
+
+    def forward() -> Tensor:
+        x = torch.ones(3, 4)
+        y = linear(x)
+        x += y.detach()
+        out: Tensor = y.sum(1)
+        return out
+
+    with pytest.raises(RuntimeError, match="changes in place what 0 was given"):
+        sensitivity(forward, layers, 3)
+
+
+@pytest.mark.parametrize("row_to_input", [None, torch.zeros(0, dtype=torch.long)])
+def test_a_batch_of_nothing(row_to_input: Tensor | None) -> None:
+    net, layers = small_net()
+    found = sensitivity(lambda: net(torch.zeros(0, 4))[:, 0], layers, 0, row_to_input, n_dims=4)
+    assert found.output.shape == (0,)
+    assert found.per_layer.shape == (0, 2)
+    assert found.place(torch.ones(0, 2)).shape == (0, 4)
