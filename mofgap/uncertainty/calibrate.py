@@ -52,8 +52,9 @@ class Calibration:
     """A scaling of the spread, and the distribution of what remains.
 
     A prediction is mu with a calibrated std; the reference is mu + std * z with z drawn from `Residuals`, and
-    never below zero, since no gap is. Intervals are those of split-conformal regression normalised by std;
-    their coverage is guaranteed on average over structures exchangeable with the calibration rows, to the
+    never below zero, since no gap is. Intervals are those of split-conformal regression normalised by std.
+    Where the scaling was given, their coverage is guaranteed on average over structures exchangeable with the
+    calibration rows; where it was fitted on the same rows it holds nearly (`fit_calibration`); both to the
     extent that the model was not chosen on these rows.
 
     Attributes:
