@@ -26,7 +26,7 @@ def sketch(values: Tensor, n_dims: int) -> Tensor:
     """
     if rest := values.shape[1] % n_dims:
         values = F.pad(values, (0, n_dims - rest))
-    return values.unflatten(1, (values.shape[1] // n_dims, n_dims)).sum(1)
+    return values.view(len(values), values.shape[1] // n_dims, n_dims).sum(1)
 
 
 @lru_cache

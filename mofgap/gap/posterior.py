@@ -42,6 +42,11 @@ class Posterior:
     features: Floats
     atom_share: Floats | None = None
 
+    def rows(self, positions: NDArray[np.intp]) -> Posterior:
+        """Of some structures, without the shares of their atoms."""
+        columns = (self.gap_ev, self.epistemic_std_ev, self.aleatoric_std_ev, self.features)
+        return Posterior(*(column[positions] for column in columns))
+
 
 @dataclass(frozen=True, eq=False)
 class Mean:

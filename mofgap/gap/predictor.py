@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mofgap.crystals.checks import NOTES, check_crystal
+from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.cif import MAX_ATOMS, ReadFailure
 from mofgap.crystals.convert import crystal_from, is_one
 from mofgap.crystals.crystal import Crystal
@@ -26,7 +26,7 @@ from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import UNCERTAINTIES, Posterior, Uncertainty, posterior
-from mofgap.gap.unlike import novelty_warnings
+from mofgap.gap.unlike import is_note, novelty_warnings
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
 
@@ -45,6 +45,7 @@ class Estimate:
         aleatoric_std_ev: (n,) its part from what the model cannot see.
         novelty: (n,) 0..1, the share of training structures less remote from the rest than this one.
         nearest: Ids of the nearest training structures of each.
+        learnt: (n,) whether the nearest is the structure itself.
         seldom: Elements of each that training hardly saw, with the number of structures that have them.
         beside: What the model beside says of the same structures; None without one.
     """
@@ -55,6 +56,7 @@ class Estimate:
     aleatoric_std_ev: Floats
     novelty: Floats
     nearest: tuple[tuple[str, ...], ...]
+    learnt: NDArray[np.bool_]
     seldom: tuple[dict[int, int], ...]
     beside: Estimate | None = None
 
@@ -161,6 +163,7 @@ class GapPredictor:
             aleatoric_std_ev=self.calibration.std(nothing, aleatoric),
             novelty=far.percentile,
             nearest=far.nearest,
+            learnt=far.learnt,
             seldom=far.seldom,
         )
 
@@ -205,10 +208,10 @@ class GapPredictor:
         draws = samples if return_std or uncertainty != "closed-form" else 0
         found = self.estimate(crystals, uncertainty=uncertainty, samples=draws, seed=seed)
         for i, crystal in enumerate(crystals):
-            about = found.novelty[i], found.nearest[i], found.seldom[i]
+            about = found.novelty[i], found.nearest[i], bool(found.learnt[i]), found.seldom[i]
             unlike = novelty_warnings(self.novelty, crystal, *about)
             for text in (*crystal.warnings, *check_crystal(crystal), *unlike):
-                if text.split(":", 1)[0] not in NOTES:
+                if not is_note(text):
                     warnings.warn(f"{crystal.structure_id}: {text}", stacklevel=2)
         if single:
             return (

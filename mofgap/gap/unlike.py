@@ -1,4 +1,4 @@
-"""What a chemist should know about a structure's distance from all that a model learnt from."""
+"""What a chemist should know about how near a structure is to all that a model learnt from."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import gemmi
 
+from mofgap.crystals import checks
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.crystal import Crystal
 from mofgap.uncertainty.novelty import NoveltyIndex
@@ -15,26 +16,45 @@ NOVEL = 0.99
 
 N_NEAREST = 3
 
+IN_TRAINING = "in-training"
+"""Of a structure whose gap the model was trained on."""
+
+NOTES = checks.NOTES | {IN_TRAINING}
+"""Names of warnings that tell a fact rather than a reason for doubt."""
+
+
+def is_note(text: str) -> bool:
+    """Whether a warning, ``name: what``, is one of `NOTES`."""
+    return text.split(":", 1)[0] in NOTES
+
 
 def novelty_warnings(
-    index: NoveltyIndex, crystal: Crystal, novelty: float, nearest: Sequence[str], seldom: Mapping[int, int]
+    index: NoveltyIndex,
+    crystal: Crystal,
+    novelty: float,
+    nearest: Sequence[str],
+    learnt: bool,
+    seldom: Mapping[int, int],
 ) -> list[str]:
     """Warnings of a structure, ``name: what`` each.
 
-    It is novel past the threshold `NOVEL`, with an element that training never saw, or with a metal of a
-    coordination number that training never saw.
+    It may be one of training. It is novel past the threshold `NOVEL`, with an element that training never
+    saw, or with a metal of a coordination number that training never saw.
 
     Args:
         index: Of the training structures.
         crystal: The structure.
         novelty: 0..1, the share of training structures less remote from the rest than this one.
         nearest: Ids of the nearest training structures.
+        learnt: Whether the nearest is the structure itself.
         seldom: Its elements that training hardly saw, with the number of structures that have them.
     """
     strange = index.unseen_coordination(metal_coordination(crystal))
     unseen = [_symbol(z) for z, count in seldom.items() if count == 0]
     unseen += [f"{_symbol(z)} with {n} neighbours" for z, n in strange]
     warnings = []
+    if learnt:
+        warnings.append(f"{IN_TRAINING}: the model learnt the gap of this structure, {nearest[0]}")
     if novelty > NOVEL or strange:
         why = f"training saw no {', '.join(unseen)}" if unseen else "far from every training structure"
         warnings.append(f"novel: {why}; nearest are {', '.join(nearest[:N_NEAREST])}; check the gap by DFT")

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from mofgap.crystals.checks import NOTES
+from mofgap.gap.unlike import NOTES
 from mofgap.report import plots
 from mofgap.report.elements import periodic_table
 from mofgap.report.page import Figure, as_json, drawn, plain, records, render

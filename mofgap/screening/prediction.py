@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mofgap.crystals.checks import NOTES
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import formula_sum
 from mofgap.gap.predictor import Estimate, GapPredictor
-from mofgap.gap.unlike import N_NEAREST, novelty_warnings
+from mofgap.gap.unlike import N_NEAREST, is_note, novelty_warnings
 from mofgap.screening.reading import Reading
 from mofgap.screening.row import BESIDE, WARNING_SEPARATOR, Row, printable, rounded
 from mofgap.screening.settings import Settings
@@ -93,10 +92,10 @@ def _rows_of(
     otherwise = _otherwise(predictor, settings)
     rows = []
     for i, crystal in enumerate(crystals):
-        about = novelty[i], estimate.nearest[i], estimate.seldom[i]
+        about = novelty[i], estimate.nearest[i], bool(estimate.learnt[i]), estimate.seldom[i]
         unlike = novelty_warnings(predictor.novelty, crystal, *about)
         warnings = (*crystal.warnings, *unlike, *otherwise)
-        doubtful = any(text.split(":", 1)[0] not in NOTES for text in warnings)
+        doubtful = not all(map(is_note, warnings))
         rows.append(
             Row(
                 rank=None,

@@ -36,7 +36,7 @@ class Selection:
     Attributes:
         table: A row a structure, in order: the candidate's columns, ``quality``, ``distinct`` and ``gain``.
         crystals: The structures.
-        skipped: A line for each candidate that could not be read again.
+        skipped: A line for each candidate that could not be read again, or whose gap is known.
     """
 
     table: pd.DataFrame
@@ -47,7 +47,7 @@ class Selection:
 def select(
     frame: pd.DataFrame, predictor: GapPredictor, goal: Goal, budget: int, disorder: Disorder = "refuse"
 ) -> Selection:
-    """Select structures from candidates by `quality` and `choose`.
+    """Select structures from candidates by `quality` and `choose`; none that the model was trained on.
 
     Structures are compared by the frozen features of the model in the whitened space of its novelty index;
     they are alike over half the median distance of a training structure to its neighbours.
@@ -60,7 +60,7 @@ def select(
         disorder: How the table's structures were read.
 
     Raises:
-        CandidateError: None of the structures can be read again.
+        CandidateError: None of the structures can be read again, or all were trained on.
     """
     frame = frame.assign(quality=quality(frame, goal)).reset_index(drop=True)
     order = np.argsort(-frame.quality.to_numpy(), kind="stable")
@@ -72,9 +72,13 @@ def select(
     picks: list[Pick] = []
     while len(picks) < budget and len(order):
         found, lost = _read_again(frame.loc[np.sort(order[:n_short])], disorder)
-        crystals |= found
-        features |= {row: _features(crystal, predictor) for row, crystal in found.items()}
         skipped += lost
+        for row, crystal in found.items():
+            known = _features(crystal, predictor)
+            if predictor.novelty.has(known):
+                skipped.append(f"{crystal.source} [{crystal.structure_id}]: the model learnt its gap")
+            else:
+                crystals[row], features[row] = crystal, known
         rows = sorted(crystals)
         if rows:
             points = whitened([features[row] for row in rows], predictor.novelty)
@@ -82,7 +86,7 @@ def select(
             picks = choose(worth, points, likeness_length(predictor.novelty), budget)
         order, n_short = order[n_short:], 2 * n_short  # a table of copies is gone through in few steps
     if not crystals:
-        raise CandidateError(f"none of the structures can be read again; {skipped[0]}")
+        raise CandidateError(f"none of the structures is left; {skipped[0]}")
     chosen = [rows[pick.index] for pick in picks]
     return Selection(_table(frame, chosen, picks), tuple(crystals[row] for row in chosen), tuple(skipped))
 

@@ -66,17 +66,15 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
     Raises:
         TooFewLabels: Fewer than `MIN_ROWS` rows are left without those the model was trained on.
     """
-    known = labels.frame.structure_id.isin(predictor.novelty.ids)
-    frame = labels.frame[~known].reset_index(drop=True)
-    if len(frame) < MIN_ROWS:
-        raise TooFewLabels(
-            f"a calibration needs {MIN_ROWS} labelled structures that the model was not trained on, "
-            f"not {len(frame)}"
-        )
+    frame = labels.frame[~labels.frame.structure_id.isin(predictor.novelty.ids)].reset_index(drop=True)
+    _check_enough(len(frame))
     store = build_store(table_crystals(frame), predictor.model.graph_config)
     found = predict_store(predictor.model, store, range(len(frame)))
+    far = predictor.novelty.score(found.features, frame.atomic_numbers.tolist())
+    fresh = np.flatnonzero(~far.learnt)  # under other names, too, errors of training are no errors
+    _check_enough(len(fresh))
+    frame, found, novelty = frame.iloc[fresh], found.rows(fresh), far.percentile[fresh]
     gap_ev, ids = frame[labels.target].to_numpy(dtype=np.float64), frame.structure_id.tolist()
-    novelty = predictor.novelty.score(found.features, frame.atomic_numbers.tolist()).percentile
     fitted = calibration_of(found, gap_ev, ids, predictor.calibration.scaling, novelty)
     record = fitted.record
     assert record is not None
@@ -84,12 +82,18 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
     return Recalibration(
         calibration=fitted,
         n_rows=len(frame),
-        n_known=int(known.sum()),
+        n_known=len(labels.frame) - len(frame),
         bias_ev=float(np.mean(gap_ev - gap)),
         mae_ev=metrics.mae(gap_ev, gap),
         before=_coverage(predictor.calibration, found, gap_ev, novelty),
         after=Coverage(record.coverage, record.width_ev),
     )
+
+
+def _check_enough(n_rows: int) -> None:
+    if n_rows < MIN_ROWS:
+        what = f"{MIN_ROWS} labelled structures that the model was not trained on"
+        raise TooFewLabels(f"a calibration needs {what}, not {n_rows}")
 
 
 def write_recalibration_card(folder: Path, source: Path, found: Recalibration, command: str) -> None:

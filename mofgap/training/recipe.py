@@ -67,8 +67,6 @@ MIN_GROUP_ROWS = 200
 HeldOut = tuple[list[int], Posterior]
 """Positions of structures, and their raw predictions by models that did not learn from them."""
 
-_COLUMNS = ("gap_ev", "epistemic_std_ev", "aleatoric_std_ev", "features")
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -285,7 +283,7 @@ def _calibrate(
     rows, found = held_out[split]
     fresh = np.flatnonzero([data.ids[i] not in known for i in rows])
     return calibration_of(
-        Posterior(**{name: getattr(found, name)[fresh] for name in _COLUMNS}),
+        found.rows(fresh),
         data.gap_ev[rows][fresh],
         [data.ids[rows[i]] for i in fresh],
         scaling if parent else None,
@@ -329,7 +327,8 @@ def predict_store(model: GapModel, store: GraphStore, rows: Sequence[int]) -> Po
 
 
 def _together(parts: Sequence[Posterior]) -> Posterior:
-    return Posterior(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS})
+    columns = ([p.gap_ev, p.epistemic_std_ev, p.aleatoric_std_ev, p.features] for p in parts)
+    return Posterior(*map(np.concatenate, zip(*columns, strict=True)))
 
 
 def evaluate(

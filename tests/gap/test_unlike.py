@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from mofgap.crystals.crystal import Crystal
-from mofgap.gap.unlike import novelty_warnings
+from mofgap.gap.unlike import is_note, novelty_warnings
 from mofgap.uncertainty.novelty import fit_novelty
 
 OXIDE = Crystal(2.5 * np.eye(3), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), np.array([12, 8]))
@@ -14,12 +14,27 @@ def test_what_is_far_seldom_or_unseen_is_named() -> None:
     names = [f"s{i}" for i in range(64)]
     index = fit_novelty(rng.normal(size=(64, 4)), [[12, 8]] * 64, names, coordination=[{(12, 8)}] * 64)
     nearest = ["a", "b", "c", "d"]
-    assert novelty_warnings(index, OXIDE, 0.5, nearest, {}) == []
-    (far,) = novelty_warnings(index, OXIDE, 0.995, nearest, {})
+    assert novelty_warnings(index, OXIDE, 0.5, nearest, False, {}) == []
+    (far,) = novelty_warnings(index, OXIDE, 0.995, nearest, False, {})
     assert far == "novel: far from every training structure; nearest are a, b, c; check the gap by DFT"
-    unseen, seldom = novelty_warnings(index, OXIDE, 1.0, nearest, {96: 0, 31: 4})
+    unseen, seldom = novelty_warnings(index, OXIDE, 1.0, nearest, False, {96: 0, 31: 4})
     assert unseen.startswith("novel: training saw no Cm;")
     assert seldom == "seldom-elements: Ga in 4 training structures"
     pulled = Crystal(3.5 * np.eye(3), OXIDE.frac_coords, OXIDE.atomic_numbers)
-    (strange,) = novelty_warnings(index, pulled, 0.5, nearest, {})
+    (strange,) = novelty_warnings(index, pulled, 0.5, nearest, False, {})
     assert "training saw no Mg with 0 neighbours" in strange
+
+
+def test_a_structure_of_training_is_told_as_a_fact() -> None:
+    rng = np.random.default_rng(0)
+    features, names = rng.normal(size=(64, 9)), [f"s{i}" for i in range(64)]
+    index = fit_novelty(features, [[12, 8]] * 64, names)
+    moved = features[:1] + 0.1
+    found = index.score(np.concatenate([features[:2], moved]), [[12, 8]] * 3)
+    assert found.learnt.tolist() == [True, True, False]
+    assert index.has(features[5]) and not index.has(moved[0])
+    (text,) = novelty_warnings(index, OXIDE, 0.5, found.nearest[1], True, {})
+    assert text == "in-training: the model learnt the gap of this structure, s1"
+    assert is_note(text)
+    few = fit_novelty(features[:60], [[12, 8]] * 60, names[:60])
+    assert not few.has(features[5]), "seven components are too few to tell"

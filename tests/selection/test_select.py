@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 import mofgap
 from mofgap.cli import select as verb
 from mofgap.cli.main import app
+from mofgap.crystals.cif import read_cif
+from mofgap.crystals.crystal import Crystal
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.report.screened import read_screened
 from mofgap.selection import select as selection
@@ -21,6 +23,7 @@ from mofgap.selection.candidates import GOALS, CandidateError, read_candidates
 from mofgap.selection.dft import KINDS
 from mofgap.selection.select import likeness_length, select, whitened
 from mofgap.shipped import shipped_folder
+from mofgap.uncertainty.novelty import NoveltyIndex
 
 WriteCifs = Callable[[Path, int], list[Path]]
 
@@ -54,6 +57,21 @@ def test_copies_and_failures_are_left_out(table: Path, tiny: GapPredictor, goal:
     assert [c.structure_id for c in found.crystals] == names and not found.skipped
     assert found.table.gain.is_monotonic_decreasing and found.table.order.tolist() == list(range(1, 8))
     np.testing.assert_allclose(found.table.gain, found.table.quality * found.table.distinct)
+
+
+def test_what_the_model_learnt_is_left_out(
+    table: Path, tiny: GapPredictor, write_cifs: WriteCifs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = read_candidates(table)
+    (path,) = write_cifs(tmp_path, 5)[4:]
+    (crystal,) = read_cif(path.read_text(), "s4.cif")
+    assert isinstance(crystal, Crystal)
+    known = selection._features(crystal, tiny)
+    monkeypatch.setattr(NoveltyIndex, "has", lambda index, features: np.array_equal(features, known))
+    found = select(frame, tiny, "explore", 20)
+    assert len(found.table) == 6 and "s4" not in set(found.table.structure_id)
+    (learnt,) = found.skipped
+    assert learnt.endswith("s4.cif [s4]: the model learnt its gap")
 
 
 def test_the_budget_takes_the_first_of_them(table: Path, tiny: GapPredictor) -> None:

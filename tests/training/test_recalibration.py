@@ -3,12 +3,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from mofgap.cli.main import app
@@ -30,15 +31,16 @@ def source(
     tmp_path_factory: pytest.TempPathFactory, tiny_encoder: CrystalTransformerConfig, tiny_frame: pd.DataFrame
 ) -> Path:
     """A raw model that was trained on the first twelve structures of the table."""
+    torch.manual_seed(0)
     model = GapModel(GapModelConfig(encoder_settings=asdict(tiny_encoder), head_hidden=16, rank=2)).eval()
     model.gap_mean_ev.fill_(2.0)
     store = build_store(table_crystals(tiny_frame[:12]), model.graph_config)
     features = predict_store(model, store, range(12)).features
-    novelty = fit_novelty(
+    index = fit_novelty(
         features, tiny_frame.atomic_numbers[:12].tolist(), tiny_frame.structure_id[:12].tolist()
     )
     folder = tmp_path_factory.mktemp("model") / "source"
-    save_model(folder, model, About("source", level_of_theory="PBE"), Calibration.raw(), novelty)
+    save_model(folder, model, About("source", level_of_theory="PBE"), Calibration.raw(), index)
     (folder / "card.md").write_text("# source\n\nIts own words.\n")
     return folder
 
@@ -76,7 +78,8 @@ def test_many_labels_part_by_novelty_through_the_folder(
 
     def scattered(self: NoveltyIndex, features: np.ndarray, atomic_numbers: list[np.ndarray]) -> Novelty:
         n = len(features)
-        return Novelty(np.random.default_rng(0).random(n), np.ones(n), ((),) * n, ({},) * n)
+        learnt = np.zeros(n, dtype=bool)
+        return Novelty(np.random.default_rng(0).random(n), np.ones(n), ((),) * n, learnt, ({},) * n)
 
     monkeypatch.setattr(NoveltyIndex, "score", scattered)
     done = CliRunner().invoke(app, ["calibrate", str(source), str(path), "-o", str(tmp_path / "mine")])
@@ -93,6 +96,20 @@ def test_too_few_labels_are_refused(source: Path, tiny_frame: pd.DataFrame, tmp_
     path = write_labels(tmp_path / "mine.parquet", tiny_frame, source, 24)
     with pytest.raises(TooFewLabels, match="25 labelled structures"):
         recalibrate(load_model(source, "cpu"), read_labels(path, None, "gap_ev", needed=()))
+
+
+def test_structures_of_training_are_known_by_other_names_too(
+    source: Path, tiny_frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_labels(tmp_path / "mine.parquet", tiny_frame, source, 40)
+    score = NoveltyIndex.score
+
+    def scored(self: NoveltyIndex, features: np.ndarray, atomic_numbers: list[np.ndarray]) -> Novelty:
+        return replace(score(self, features, atomic_numbers), learnt=np.arange(len(features)) < 7)
+
+    monkeypatch.setattr(NoveltyIndex, "score", scored)
+    found = recalibrate(load_model(source, "cpu"), read_labels(path, None, "gap_ev", needed=()))
+    assert (found.n_rows, found.n_known) == (33, 12 + 7)
 
 
 def test_command_writes_another_model_and_leaves_the_first_alone(
