@@ -13,8 +13,11 @@ from mofgap.cli.options import Disorder, checked_window
 from mofgap.cli.skipped import tell_skipped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
+    from mofgap.crystals.crystal import Crystal
     from mofgap.gap.predictor import GapPredictor
     from mofgap.selection.select import Selection
 
@@ -71,7 +74,10 @@ OutputOption = Annotated[
 ]
 WriteInputsOption = Annotated[
     Inputs | None,
-    typer.Option(help="CIF or POSCAR files, or VASP folders with the settings of the QMOF database."),
+    typer.Option(
+        help="CIF or POSCAR files, or VASP folders with the settings of the QMOF database; the latter two of "
+        "the primitive cell."
+    ),
 ]
 DisorderOption = Annotated[
     Disorder, typer.Option(help="As given to mofgap screen, since the structures are read again.")
@@ -101,7 +107,7 @@ def select(
     if write_inputs is not None and output is None:
         output = Path("selection")
     if output is not None and output.exists():
-        _check_output(output, write_inputs, force)
+        _check_output(output, force)
     try:
         frame = read_candidates(candidates)
         predictor = _predictor(model, frame)
@@ -118,13 +124,13 @@ def select(
             fail(f"cannot write {output}: {error.strerror}", NOTHING_DONE)
 
 
-def _check_output(output: Path, inputs: Inputs | None, force: bool) -> None:
+def _check_output(output: Path, force: bool) -> None:
     """Refuse a folder whose files would be taken for this selection's, or be lost."""
     names = [] if output.is_file() else sorted(path.name for path in output.iterdir())
     if output.is_file() or (names and not force):
         raise typer.BadParameter(f"{output} exists; --force writes into a folder", param_hint="--output")
     earlier = next((name for name in names if re.match(r"\d+_", name)), None)
-    if inputs is not None and earlier is not None:
+    if earlier is not None:
         what = f"{output} holds inputs of an earlier selection ({earlier} ...)"
         raise typer.BadParameter(f"{what}; remove them, or name another folder", param_hint="--output")
 
@@ -146,6 +152,8 @@ def _predictor(model: str | None, frame: pd.DataFrame) -> GapPredictor:
 
 def _show(found: Selection, budget: int) -> None:
     tell_skipped(found.skipped)
+    for row in found.table[found.table.status == "warning"].to_dict("records"):
+        typer.echo(f"warning: {row['structure_id']}: {row.get('warnings', '')}", err=True)
     table = found.table[list(SHOWN)]
     typer.echo(table.to_csv(sep="\t", index=False, float_format="%.4g", lineterminator="\n"), nl=False)
     if len(table) < budget:
@@ -153,17 +161,29 @@ def _show(found: Selection, budget: int) -> None:
         typer.echo(f"mofgap: {len(table)} structures instead of {budget}: {what}", err=True)
 
 
+def _warn_of_settings(crystals: Sequence[Crystal], levels: str) -> None:
+    """Tell where the inputs for VASP are not what the table needs."""
+    from mofgap.selection.dft import without_potential
+
+    if not re.search("PBE|HSE06", levels):
+        typer.echo(f"warning: the table's gaps are of {levels}, the inputs of PBE-D3(BJ)", err=True)
+    for crystal in crystals:
+        if unknown := without_potential(crystal):
+            words = f"no usual potential of {', '.join(unknown)}; choose one in POTCAR.spec"
+            typer.echo(f"warning: {crystal.structure_id}: {words}", err=True)
+
+
 def _write(output: Path, found: Selection, inputs: Inputs | None) -> None:
     from mofgap.screening.table import inert
-    from mofgap.selection.dft import without_potential, write_inputs
+    from mofgap.selection.dft import write_inputs
 
     output.mkdir(parents=True, exist_ok=True)
     found.table.map(inert).to_csv(
         output / "selection.csv", index=False, float_format="%.6g", lineterminator="\n"
     )
-    written = [] if inputs is None else write_inputs(output, found.crystals, inputs)
-    for crystal in found.crystals if inputs == "vasp" else ():
-        if unknown := without_potential(crystal):
-            words = f"no usual potential of {', '.join(unknown)}; choose one in POTCAR.spec"
-            typer.echo(f"warning: {crystal.structure_id}: {words}", err=True)
+    levels = ", ".join(sorted(set(found.table.level_of_theory.astype(str))))
+    hybrid = "HSE06" in levels
+    written = [] if inputs is None else write_inputs(output, found.crystals, inputs, hybrid=hybrid)
+    if inputs == "vasp":
+        _warn_of_settings(found.crystals, levels)
     typer.echo(f"mofgap: {output} holds selection.csv and {len(written)} inputs", err=True)

@@ -4,12 +4,14 @@ The settings are those of the QMOF database, so that a new gap can stand beside 
 PBE-D3(BJ), 520 eV, Gaussian smearing of 0.01 eV, 1000 k-points per reciprocal atom, no symmetry, forces below
 0.03 eV/Å, spin-polarised from high spin (5 Bohr magnetons on d-block, 7 on f-block metals), PAW potentials
 PBE.54. Rosen et al., Matter 4, 1578 (2021); potentials and moments as the QMOF preset of quacc 1.8 has them
-(quantum-accelerators.github.io/quacc).
+(quantum-accelerators.github.io/quacc). HSE06 gaps are of one more calculation on the relaxed structure. A
+POSCAR holds the primitive cell, a half to a quarter of a centred one.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,6 +19,7 @@ from typing import Any, Literal, get_args
 from mofgap.crystals.convert import to_pymatgen
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
+from mofgap.whole_file import write_text
 
 Kind = Literal["cif", "poscar", "vasp"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -46,6 +49,15 @@ STATIC: dict[str, Any] = {
 RELAXATION = STATIC | {"EDIFFG": -0.03, "IBRION": 2, "ISIF": 3, "NSW": 200}
 """INCAR of the relaxation of atoms and cell before it."""
 
+HYBRID = STATIC | {"LHFCALC": True, "HFSCREEN": 0.2}
+"""INCAR of the HSE06 gap after both; HSE06: Krukau et al., J. Chem. Phys. 125, 224106 (2006)."""
+
+LONGEST_NAME = 180
+"""Bytes of a structure's name in that of its input; file systems take 255, with all that is put around it."""
+
+SYMPREC = 0.01
+"""Å, within which atoms are equal by symmetry."""
+
 D_BLOCK_MAGMOM, F_BLOCK_MAGMOM = 5.0, 7.0
 
 _POTENTIALS = """
@@ -58,16 +70,20 @@ POTENTIALS = {name.partition("_")[0]: name for name in _POTENTIALS.split()}
 """The PAW potential of each element: those that VASP recommends, but Li, Eu_3 and Yb_3."""
 
 
-def write_inputs(folder: Path, crystals: Sequence[Crystal], kind: Kind) -> list[Path]:
+def write_inputs(
+    folder: Path, crystals: Sequence[Crystal], kind: Kind, *, hybrid: bool = False
+) -> list[Path]:
     """Write an input for each crystal, named by its place and its structure id.
 
     ``cif`` and ``poscar`` are a file each; ``vasp`` is a folder each with POSCAR, KPOINTS, INCAR (to relax),
     INCAR.static (the gap of the relaxed structure) and POTCAR.spec (names of the potentials, one a line).
+    Each appears whole or not at all.
 
     Args:
         folder: Made if need be.
         crystals: In order.
         kind: ``cif``, ``poscar`` or ``vasp``.
+        hybrid: Add INCAR.hse06 (the HSE06 gap of the relaxed structure) to a folder of ``vasp``.
 
     Raises:
         ValueError: ``kind`` is none of these.
@@ -79,18 +95,20 @@ def write_inputs(folder: Path, crystals: Sequence[Crystal], kind: Kind) -> list[
     digits = len(str(len(crystals)))
     written = []
     for place, crystal in enumerate(crystals, start=1):
-        safe = re.sub(r"[^\w.+-]", "_", crystal.structure_id) or "structure"
-        path = folder / f"{place:0{digits}d}_{safe}"
-        if kind == "cif":
-            path = path.with_name(f"{path.name}.cif")
-            path.write_text(write_cif(crystal), encoding="utf-8")
-        elif kind == "poscar":
-            path = path.with_name(f"{path.name}.poscar")
-            path.write_text(str(_poscar(crystal)), encoding="utf-8")
+        ending = "" if kind == "vasp" else f".{kind}"
+        path = folder / f"{place:0{digits}d}_{_safe_name(crystal)}{ending}"
+        if kind == "vasp":
+            _write_vasp(path, crystal, hybrid)
         else:
-            _write_vasp(path, crystal)
+            write_text(path, write_cif(crystal) if kind == "cif" else str(_poscar(crystal)))
         written.append(path)
     return written
+
+
+def _safe_name(crystal: Crystal) -> str:
+    """A structure's id as part of a file's name."""
+    safe = re.sub(r"[^\w.+-]", "_", crystal.structure_id) or "structure"
+    return safe.encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
 def without_potential(crystal: Crystal) -> list[str]:
@@ -98,12 +116,11 @@ def without_potential(crystal: Crystal) -> list[str]:
     return sorted({element.symbol for element in to_pymatgen(crystal).elements} - set(POTENTIALS))
 
 
-def _write_vasp(folder: Path, crystal: Crystal) -> None:
+def _write_vasp(folder: Path, crystal: Crystal, hybrid: bool) -> None:
     from pymatgen.io.vasp.inputs import Incar, Kpoints
 
     poscar = _poscar(crystal)
     magmom = {"MAGMOM": [_magmom(site.specie) for site in poscar.structure]}
-    folder.mkdir(exist_ok=True)
     texts = {
         "POSCAR": poscar,
         "KPOINTS": Kpoints.automatic_density(poscar.structure, KPOINTS_PER_ATOM, force_gamma=True),
@@ -111,15 +128,31 @@ def _write_vasp(folder: Path, crystal: Crystal) -> None:
         "INCAR.static": Incar(STATIC | magmom),
         "POTCAR.spec": "\n".join(POTENTIALS.get(symbol, symbol) for symbol in poscar.site_symbols),
     }
-    for name, content in texts.items():
-        (folder / name).write_text(str(content).rstrip("\n") + "\n", encoding="utf-8")
+    if hybrid:
+        texts["INCAR.hse06"] = Incar(HYBRID | magmom)
+    partial = folder.with_name(f".{folder.name}.partial")
+    partial.mkdir()
+    try:
+        for name, content in texts.items():
+            (partial / name).write_text(str(content).rstrip("\n") + "\n", encoding="utf-8")
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _poscar(crystal: Crystal) -> Any:
-    """Pymatgen's POSCAR, atoms sorted by element."""
+    """Pymatgen's POSCAR of the primitive cell, atoms sorted by element."""
     from pymatgen.io.vasp.inputs import Poscar
+    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-    return Poscar(to_pymatgen(crystal).get_sorted_structure())
+    structure = to_pymatgen(crystal)
+    try:
+        primitive = SpacegroupAnalyzer(structure, symprec=SYMPREC).find_primitive()
+    except ValueError:  # no symmetry was found
+        primitive = None
+    if primitive is not None and len(primitive) < len(structure):
+        structure = primitive
+    return Poscar(structure.get_sorted_structure())
 
 
 def _magmom(element: Any) -> float:

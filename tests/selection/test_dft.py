@@ -87,3 +87,28 @@ def test_elements_without_a_usual_potential_are_named() -> None:
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="kind"):
         write_inputs(tmp_path, [], "qe")  # type: ignore[arg-type]
+
+
+def test_vasp_gets_the_primitive_cell(tmp_path: Path) -> None:
+    rutile_like = np.array([[0, 0, 0], [0.3, 0.3, 0], [-0.3, -0.3, 0]])
+    centred = np.concatenate([rutile_like, rutile_like + 0.5])
+    cell = Crystal(np.diag([8.0, 8.0, 6.0]), centred, np.array([26, 8, 8] * 2), "centred")
+    (folder,) = write_inputs(tmp_path, [cell], "vasp")
+    structure = Poscar.from_file(folder / "POSCAR", check_for_potcar=False).structure
+    assert structure.composition.as_dict() == {"Fe": 1, "O": 2}
+    assert structure.volume == pytest.approx(8 * 8 * 6 / 2)
+    assert Incar.from_file(folder / "INCAR")["MAGMOM"] == [5.0, 0.0, 0.0]
+
+
+def test_an_hse06_table_gets_a_calculation_of_its_gap(tmp_path: Path) -> None:
+    (folder,) = write_inputs(tmp_path, [crystal("a")], "vasp", hybrid=True)
+    hybrid = Incar.from_file(folder / "INCAR.hse06")
+    assert (hybrid["LHFCALC"], hybrid["HFSCREEN"], hybrid["NSW"]) == (True, 0.2, 0)
+    assert len(hybrid["MAGMOM"]) == len(NUMBERS)
+
+
+@pytest.mark.parametrize("kind", ["cif", "poscar", "vasp"])
+def test_a_long_name_is_cut_and_others_are_written(kind: str, tmp_path: Path) -> None:
+    paths = write_inputs(tmp_path, [crystal("ü" * 260), crystal("b")], kind)
+    assert all(path.exists() for path in paths)
+    assert len(list(tmp_path.iterdir())) == 2

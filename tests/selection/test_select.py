@@ -155,17 +155,34 @@ def test_command_writes_selection_and_inputs(table: Path, model_folder: Path, tm
     assert (shown.level_of_theory == "PBE").all() and (written.level_of_theory == "PBE").all()
     folders = sorted(path.name for path in output.iterdir() if path.is_dir())
     assert folders == [f"{i}_{name}" for i, name in enumerate(written.structure_id, start=1)]
-    frame = pd.read_csv(table)
-    frame.loc[frame.structure_id == written.structure_id[0], "level_of_theory"] = "=cmd"
-    frame.to_csv(table, index=False)
-    CliRunner().invoke(app, [*arguments, "--window", "2", "3", "--force"])
-    assert "'=cmd" in (output / "selection.csv").read_text()
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 2 and "--force" in again.output
-    more = ["--write-inputs", "cif", "--force"]
-    mixed = CliRunner().invoke(app, [*arguments, *more], env={"COLUMNS": "400"})
-    assert mixed.exit_code == 2 and f"earlier selection ({folders[0]} ...); remove them" in mixed.output
+    for more in (["--write-inputs", "cif", "--force"], ["--force"]):
+        mixed = CliRunner().invoke(app, [*arguments, *more], env={"COLUMNS": "400"})
+        assert mixed.exit_code == 2 and f"earlier selection ({folders[0]} ...); remove them" in mixed.output
     assert sorted(path.name for path in output.iterdir() if path.is_dir()) == folders
+
+
+@pytest.mark.parametrize("level", ["HSE06 at PBE-D3(BJ) geometry", "=cmd"])
+def test_inputs_are_of_the_table_s_level(level: str, table: Path, model_folder: Path, tmp_path: Path) -> None:
+    pd.read_csv(table).assign(level_of_theory=level).to_csv(tmp_path / "table.csv", index=False)
+    arguments = ["select", str(tmp_path / "table.csv"), "--model", str(model_folder), "--budget", "1"]
+    output = tmp_path / "next"
+    done = CliRunner().invoke(app, [*arguments, "-o", str(output), "--write-inputs", "vasp"])
+    assert done.exit_code == 0, done.output
+    (folder,) = (path for path in output.iterdir() if path.is_dir())
+    hybrid = level.startswith("HSE06")
+    assert (folder / "INCAR.hse06").exists() == hybrid
+    assert ("gaps are of =cmd, the inputs of PBE" in done.stderr) == (not hybrid)
+    assert ("'=cmd" in (output / "selection.csv").read_text()) == (not hybrid)
+
+
+def test_what_deserves_a_look_is_told(table: Path, model_folder: Path, tmp_path: Path) -> None:
+    words = "missing-hydrogens: no H near C"
+    pd.read_csv(table).assign(status="warning", warnings=words).to_csv(tmp_path / "table.csv", index=False)
+    arguments = ["select", str(tmp_path / "table.csv"), "--model", str(model_folder), "--budget", "1"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0 and done.stderr.startswith("warning: ") and words in done.stderr
 
 
 def test_a_selection_is_a_table_again(table: Path, model_folder: Path, tmp_path: Path) -> None:
