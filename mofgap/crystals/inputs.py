@@ -229,7 +229,8 @@ def _from_folder(name: str) -> Iterator[InputItem | ReadFailure]:
                 subfolders.clear()
                 continue
             met.add(real)
-            subfolders.sort()
+            # Hidden ones hold checkpoints of editors and snapshots of file servers.
+            subfolders[:] = sorted(each for each in subfolders if not each.startswith("."))
             paths = (os.path.join(folder, each) for each in subfolders)  # noqa: PTH118
             starts += filter(os.path.islink, paths)  # os.walk does not enter these
             for file in sorted(filter(_is_cif, files)):

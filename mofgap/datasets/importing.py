@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.crystals.cif import ReadFailure
-from mofgap.datasets.label_table import LabelTable, identifier, is_missing, no_column
+from mofgap.datasets.label_table import MAX_GAP_EV, LabelTable, identifier, is_missing, no_column
 from mofgap.datasets.record import DatasetError, Record
 from mofgap.datasets.table import TEXTS, TableWriter
 from mofgap.whole_file import whole_file
@@ -209,4 +209,6 @@ def gap_of(value: Any) -> tuple[float | None, str]:
         return None, ""
     if not math.isfinite(gap):
         return None, f"{value!r} is no number"
+    if gap > MAX_GAP_EV:
+        return None, f"{gap:g} eV is more than any gap"
     return (gap, "") if gap >= 0 else (None, f"{gap:g} eV is negative")

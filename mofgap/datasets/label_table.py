@@ -14,6 +14,9 @@ from mofgap.crystals.identifier import id_column
 from mofgap.datasets.record import DatasetError
 from mofgap.nearest import hint
 
+MAX_GAP_EV = 25.0
+"""No solid has a larger gap (neon: 21.5 eV): a label above is in another unit, or stands for none."""
+
 _MISSING_TEXTS = {"", "na", "n/a", "nan", "none", "null", "-"}
 
 
@@ -115,7 +118,7 @@ def labels_of_rows(
             continue
         values = {new: row[known] for old, new in columns.items() if (known := old.lstrip("?")) in row}
         if name in table:
-            (repeated if table[name] == values else conflicting).add(name)
+            (repeated if _alike(table[name], values) else conflicting).add(name)
         else:
             table[name] = values
     for old in (id_name, *(old for old in columns if not old.startswith("?"))):
@@ -124,6 +127,20 @@ def labels_of_rows(
     return LabelTable(
         source, table, frozenset(conflicting), frozenset(repeated - conflicting), tuple(nameless)
     )
+
+
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether values are the same, numbers whatever they are written as."""
+    return one.keys() == other.keys() and all(_plain(one[name]) == _plain(other[name]) for name in one)
+
+
+def _plain(value: Any) -> Any:
+    if is_missing(value):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
 
 
 def is_missing(value: Any) -> bool:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mofgap.crystals.cif import MAX_ATOMS, ReadFailure, stem_of
+from mofgap.crystals.cif import MAX_ATOMS, ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_row, read_table
 from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.datasets.cif_records import read_cifs
 from mofgap.datasets.groups import group_of
-from mofgap.datasets.label_table import is_missing, read_label_table
+from mofgap.datasets.label_table import MAX_GAP_EV, is_missing, read_label_table
 from mofgap.datasets.record import DatasetError
 from mofgap.nearest import hint
 
@@ -102,8 +102,9 @@ def read_labels(
     if split_column != "split":
         _check_column(split_column, frame, path)
     gaps = pd.to_numeric(frame[target], errors="coerce")
-    usable = np.isfinite(gaps) & (gaps >= 0)
-    skipped += [f"{name}: no {target} of at least 0 eV" for name in frame.structure_id[~usable]]
+    usable = np.isfinite(gaps) & (gaps >= 0) & (gaps <= MAX_GAP_EV)
+    why = f"no {target} between 0 and {MAX_GAP_EV:g} eV"
+    skipped += [f"{name}: {why}" for name in frame.structure_id[~usable]]
     frame = frame.assign(**{target: gaps})[usable]
     wrong = unusable(frame)
     skipped += filter(None, wrong)
@@ -143,24 +144,24 @@ def _join(
         table = read_label_table(path, None, columns)
     except DatasetError as error:
         raise TableError(str(error)) from error
-    if table.conflicting:
-        raise TableError(f"{path}: {min(table.conflicting)} is labelled more than once, differently")
     skipped = [f"{path.name}, row {place}: no name" for place in table.nameless]
+    skipped += [f"{name}: labelled more than once, differently" for name in sorted(table.conflicting)]
     skipped += [f"{name}: labelled more than once with the same values" for name in sorted(table.repeated)]
     found: dict[str, Crystal] = {}
     for record in read_cifs(cifs, max_atoms, disorder):
         if isinstance(record, ReadFailure):
             skipped.append(f"{record.source}: {record.reason}")
             continue
-        crystal = record.crystal
-        name = crystal.structure_id if crystal.structure_id in table.rows else stem_of(crystal.source)
+        crystal, name = record.crystal, record.crystal.structure_id
+        if name in table.conflicting:
+            continue
         if name not in table.rows:
             skipped.append(f"{crystal.source}: no label")
         elif name in found:
             skipped.append(f"{crystal.source}: {name} was read already")
         else:
             found[name] = crystal
-    unmet = sorted(table.rows.keys() - found.keys())
+    unmet = sorted(table.rows.keys() - found.keys() - table.conflicting)
     skipped += [f"{name}: labelled, but no CIF of that name was read" for name in unmet]
     if not found:
         why = "".join(f"\n{line}" for line in skipped[:N_SHOWN])

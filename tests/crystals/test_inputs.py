@@ -49,6 +49,13 @@ def own_name(item):
     return item.read().decode().rsplit("# ", 1)[1].strip()
 
 
+def test_hidden_folders_are_not_looked_into(folder):
+    for name in (".ipynb_checkpoints", "sub/.snapshot"):
+        (folder / name).mkdir()
+        (folder / name / "b.cif").write_bytes(GOOD)
+    assert [item.source for item in expand_inputs([folder])] == [str(folder / member) for member in BY_NAME]
+
+
 def test_a_folder_gives_its_cifs_by_name(folder):
     items = list(expand_inputs([folder]))
     assert [item.source for item in items] == [str(folder / member) for member in BY_NAME]
