@@ -77,6 +77,8 @@ def _show(crystal: Crystal, found: Attribution, predictor: GapPredictor) -> None
     typer.echo(atoms.to_csv(sep="\t", index=False, float_format="%.6g", lineterminator="\n"), nl=False)
     estimate = predictor.estimate([crystal])
     about = predictor.about
+    for text in predictor.doubts(crystal, estimate):
+        typer.echo(f"warning: {text}", err=True)
     doubt = (
         f", fractions of the variance to 1 (its root, the model's own doubt before calibration, is "
         f"{found.variance_ev2**0.5:.3f} eV)"

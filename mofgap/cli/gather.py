@@ -25,7 +25,7 @@ def gather(
 
     Ranking, window and the rest are those that the shards were made with. Exit codes are those of screen.
     """
-    from mofgap.cli.screening_run import caveats, check_output, exit_code, say_counts
+    from mofgap.cli.screening_run import check_output, conclude
     from mofgap.screening.shard import gather as gather_shards
 
     check_output(output, output)
@@ -37,6 +37,4 @@ def gather(
         found.write(output)
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
-    say_counts(found.rows, f"{len(found.rows)} structures of {len(shards)} shards")
-    caveats(found.rows, found.header["level_of_theory"], found.header["novel"])
-    raise typer.Exit(exit_code(found.rows))
+    conclude(found, f"{len(found.rows)} structures of {len(shards)} shards")

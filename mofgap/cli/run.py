@@ -42,12 +42,15 @@ def run(
 
     Relative paths of the configuration count from the working directory. After a kill the same command goes
     on; after a change of configuration, data or code it repeats what depends on the change, and only that.
+    A run that screens ends with the exit code of mofgap screen.
     """
+    from mofgap.cli.screening_run import conclude
     from mofgap.configuration import load
     from mofgap.workflow.config import RunConfig
     from mofgap.workflow.engine import Executor
     from mofgap.workflow.folder import RunError
     from mofgap.workflow.run import Workflow
+    from mofgap.workflow.screening import gathered
 
     try:
         loaded = load(RunConfig, config, settings or ())
@@ -61,6 +64,9 @@ def run(
         else:
             said = workflow.run(Executor(jobs, executor, tuple(snakemake or ())), _say)
             typer.echo(said)
+            if loaded.screening is not None:
+                found = gathered(loaded.screening, folder)
+                conclude(found, f"{len(found.rows)} structures")
     except KeyboardInterrupt:
         fail("interrupted; the same command goes on", INTERRUPTED)
     except (RunError, ValueError, OSError) as error:

@@ -103,7 +103,10 @@ def diff(
 
 @runs.command(no_args_is_help=True)
 def verify(run: Folder) -> None:
-    """Recompute the sha256 of every input and output of a run. Exit code 3 where one differs."""
+    """Recompute the sha256 of every input and output of a run. Exit code 3 where one differs.
+
+    Inputs that are folders, patterns or lists go by the names, sizes and times of their files.
+    """
     from mofgap.workflow.folder import RunError
     from mofgap.workflow.manifest import verify as verify_run
     from mofgap.workflow.runs import open_run

@@ -25,7 +25,7 @@ from mofgap.screening.table import format_of, tab_separated
 if TYPE_CHECKING:
     from mofgap.gap.predictor import GapPredictor
     from mofgap.screening.run import ScreeningRun
-    from mofgap.screening.shard import Shard
+    from mofgap.screening.shard import Gathered, Shard
 
 N_FAILURES_SHOWN = 10
 PBE_CAVEAT = (
@@ -212,6 +212,17 @@ def caveats(rows: list[Row], level_of_theory: str, novel: Novel) -> None:
         typer.echo(f"mofgap: {n_novel} novel structures were left out (--novelty drop)", err=True)
     if is_pbe(level_of_theory) and any(row.gap_ev is not None for row in rows):
         typer.echo(PBE_CAVEAT, err=True)
+
+
+def conclude(found: Gathered, of_what: str) -> None:
+    """Say how a gathered screening went, and end as it would have ended.
+
+    Raises:
+        typer.Exit: With the exit code of `mofgap screen`.
+    """
+    say_counts(found.rows, of_what)
+    caveats(found.rows, found.header["level_of_theory"], found.header["novel"])
+    raise typer.Exit(exit_code(found.rows))
 
 
 def exit_code(rows: list[Row]) -> int:

@@ -208,16 +208,19 @@ class GapPredictor:
         draws = samples if return_std or uncertainty != "closed-form" else 0
         found = self.estimate(crystals, uncertainty=uncertainty, samples=draws, seed=seed)
         for i, crystal in enumerate(crystals):
-            about = found.novelty[i], found.nearest[i], bool(found.learnt[i]), found.seldom[i]
-            unlike = novelty_warnings(self.novelty, crystal, *about)
-            for text in (*crystal.warnings, *check_crystal(crystal), *unlike):
-                if not is_note(text):
-                    warnings.warn(f"{crystal.structure_id}: {text}", stacklevel=2)
+            for text in self.doubts(crystal, found, i):
+                warnings.warn(f"{crystal.structure_id}: {text}", stacklevel=2)
         if single:
             return (
                 (float(found.gap_ev[0]), float(found.gap_std_ev[0])) if return_std else float(found.gap_ev[0])
             )
         return (found.gap_ev, found.gap_std_ev) if return_std else found.gap_ev
+
+    def doubts(self, crystal: Crystal, estimate: Estimate, place: int = 0) -> list[str]:
+        """What deserves a look about a crystal at a place of an estimate, ``name: what`` each."""
+        about = estimate.novelty[place], estimate.nearest[place], bool(estimate.learnt[place])
+        unlike = novelty_warnings(self.novelty, crystal, *about, estimate.seldom[place])
+        return [t for t in (*crystal.warnings, *check_crystal(crystal), *unlike) if not is_note(t)]
 
 
 def check_draws(uncertainty: Uncertainty, samples: int) -> None:

@@ -22,6 +22,7 @@ from mofgap.screening.screen import stream_rows
 from mofgap.screening.settings import Settings
 from mofgap.screening.shard import BESIDE_MODEL, Shard
 from mofgap.screening.table import write_table
+from mofgap.version import installed_version
 
 InputRows = tuple[Row, ...]
 Watch = Callable[[Iterator[InputRows], int], Iterable[InputRows]]
@@ -83,7 +84,8 @@ class ScreeningRun:
         models = zip(("model_sha256", BESIDE_MODEL), self.models, strict=True)
         configs = {key: find_model(name) / CONFIG for key, name in models if name is not None}
         digests = {key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in configs.items()}
-        return {**digests, "device": self.predictor.device, **asdict(self.settings)}
+        code = {"mofgap": installed_version()}
+        return {**code, **digests, "device": self.predictor.device, **asdict(self.settings)}
 
     def rows(
         self, resume: bool, lines: Iterable[str] = (), watch: Watch = lambda rows, _: rows

@@ -40,8 +40,9 @@ def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int =
     width = max(_NARROWEST_BAR, min(_WIDEST_BAR, console.width - taken))
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("#", justify="right")
-    table.add_column("structure", overflow="fold", max_width=28)
-    table.add_column("formula", overflow="ellipsis", no_wrap=True, max_width=18)
+    table.add_column("structure", overflow="fold", min_width=12, max_width=28)
+    if with_formula := console.width >= taken + width:
+        table.add_column("formula", overflow="ellipsis", no_wrap=True, max_width=18)
     for head in [f"{functional(shown[0].level_of_theory)} / eV", "PBE / eV"] if beside else ["gap / eV"]:
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column(axis(top_ev, width), no_wrap=True)
@@ -54,7 +55,7 @@ def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int =
         table.add_row(
             Text(str(row.rank)),
             Text(row.structure_id),
-            Text(row.formula),
+            *([Text(row.formula)] if with_formula else []),
             Text(gap_words(row.gap_ev, row.gap_std_ev)),
             *other,
             bar(row, window, top_ev, width),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from mofgap.comparison.stages import MEMORY
 from mofgap.workflow.folder import LOGS, RunError, RunFolder
@@ -103,11 +104,13 @@ def execute(
     Returns:
         Names of the stages that are not done.
     """
+    # Snakemake reads values as YAML, in which a path may say anything.
+    paths = (f"run={quote(str(folder.path))}", f"seen_from={quote(str(Path.cwd()))}")
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(folder.path)),
         # What is stale is decided by requests, hashes and locks of our own, which survive any kill.
         *("--rerun-triggers", "mtime", "--rerun-incomplete", "--nolock", "--keep-going"),
-        *("--retries", str(retries), "--config", f"run={folder.path}", f"seen_from={Path.cwd()}"),
+        *("--retries", str(retries), "--config", *paths),
         *executor.arguments,
     ]
     log = folder.path / LOGS / "snakemake.log"

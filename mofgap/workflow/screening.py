@@ -12,7 +12,7 @@ from mofgap.configuration import to_dict
 from mofgap.screening.journal import journal_path
 from mofgap.screening.levels import models_of
 from mofgap.screening.rank import ranking
-from mofgap.screening.shard import Shard
+from mofgap.screening.shard import Gathered, Shard
 from mofgap.shipped import shipped_folder
 from mofgap.workflow.config import RunConfig, ScreeningConfig
 from mofgap.workflow.folder import RunError
@@ -98,9 +98,13 @@ def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
         raise RunError("a worker process died, for want of memory or killed") from error
 
 
-def _do_gather(config: RunConfig, run: Path) -> None:
+def gathered(asked: ScreeningConfig, run: Path) -> Gathered:
+    """All finished shards of a run."""
     from mofgap.screening.shard import gather
 
+    return gather([run / _shard_path(asked, index) for index in range(1, asked.shards + 1)])
+
+
+def _do_gather(config: RunConfig, run: Path) -> None:
     asked = _asked(config)
-    shards = [run / _shard_path(asked, index) for index in range(1, asked.shards + 1)]
-    gather(shards).write(run / asked.table)
+    gathered(asked, run).write(run / asked.table)

@@ -136,3 +136,10 @@ def test_command_names_the_file_it_cannot_read(tmp_path: Path, model_folder: Pat
     (tmp_path / "bad.cif").write_text("data_x\n")
     done = CliRunner().invoke(app, ["explain", str(tmp_path / "bad.cif"), "--model", str(model_folder)])
     assert done.exit_code == 1 and "bad.cif" in done.output and "Traceback" not in done.output
+
+
+def test_command_tells_what_deserves_a_look(tmp_path: Path, model_folder: Path) -> None:
+    cif = tmp_path / "bare.cif"
+    cif.write_text(write_cif(CRYSTAL))
+    done = CliRunner().invoke(app, ["explain", str(cif), "--model", str(model_folder)])
+    assert done.exit_code == 0 and "warning: novel: " in done.stderr

@@ -72,3 +72,12 @@ def test_table_shows_ranked_rows_and_says_what_it_leaves_out() -> None:
     assert "novel, b" in text and "25%" in text
     assert "in window" not in shown(rows, None)
     assert shown(rows[-1:], None) == ""
+
+
+def test_a_narrow_terminal_keeps_the_names() -> None:
+    row = replace(ROW, structure_id="MOF-74-Zn_FIJDOS", level_of_theory="HSE06", pbe_gap_ev=1.0)
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    render(console, [row], (1.8, 3.0))
+    text = console.file.getvalue()
+    assert "formula" not in text and "MOF-74-Zn_FI" in text
+    assert len(text.splitlines()) <= 4

@@ -47,15 +47,17 @@ def configure(folder: Path, model: Path, n_shards: int = 2) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, write_cifs: WriteCifs, model_folder: Path) -> Path:
-    """A working directory in which a run of two shards was done."""
-    folder = tmp_path_factory.mktemp("place")
+    """A working directory in which a run of two shards was done; one of its files is damaged."""
+    folder = tmp_path_factory.mktemp("place") / "no YAML #1: ü"
     write_cifs(folder / "cifs", 6)
     (folder / "cifs/t.cif").write_text("")
     configure(folder, model_folder)
     done = call("run", "run.yaml", "-j", "2", at=folder)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     assert done.stdout.strip() == f"{folder}/runs/small: screening.csv, screening.html"
-    assert [line.split("]")[0] for line in done.stderr.splitlines()] == ["[1/4", "[2/4", "[3/4", "[4/4"]
+    stages, said = done.stderr.splitlines()[:4], done.stderr.splitlines()[4:]
+    assert [line.split("]")[0] for line in stages] == ["[1/4", "[2/4", "[3/4", "[4/4"]
+    assert said[0].startswith("failed: cifs/t.cif: ") and "1 failed: 7 structures" in said[1]
     return folder
 
 
@@ -81,7 +83,7 @@ def test_what_is_done_is_left_alone_and_what_changed_is_not(place: Path) -> None
     plan = call("run", "run.yaml", "--dry-run", at=place)
     assert plan.returncode == 0 and f"0 of {N_STAGES} stages to run" in plan.stdout
     again = call("run", "run.yaml", at=place)
-    assert again.returncode == 0 and "every stage was done already" in again.stderr
+    assert again.returncode == 3 and "every stage was done already" in again.stderr
     assert records(place / "runs/small") == before
     plan = call("run", "run.yaml", "--set", "screening.top=2", "--dry-run", at=place)
     assert "screen/1-of-2     configuration changed: top" in plan.stdout
@@ -97,7 +99,7 @@ def test_a_file_that_was_tampered_with_is_found_and_made_again(place: Path) -> N
     table.write_bytes(content + b"\n")
     found = call("runs", "verify", "runs/small", at=place)
     assert found.returncode == 3 and found.stdout == "output screening.csv: changed\n"
-    assert call("run", "run.yaml", at=place).returncode == 0
+    assert call("run", "run.yaml", at=place).returncode == 3
     assert table.read_bytes() == content
     assert call("runs", "verify", "runs/small", at=place).returncode == 0
 
@@ -106,7 +108,7 @@ def test_runs_are_listed_shown_and_compared(place: Path) -> None:
     other = call(
         "run", "run.yaml", "-o", "runs/other", "--set", "screening.novelty=last", "-j", "2", at=place
     )
-    assert other.returncode == 0
+    assert other.returncode == 3
     listed = call("runs", "list", at=place).stdout.splitlines()
     assert [line.split()[0] for line in listed] == ["run", "runs/other", "runs/small"]
     assert "gather" in call("runs", "show", "runs/small", at=place).stdout
@@ -129,7 +131,7 @@ def test_a_killed_run_goes_on_to_the_same_table(place: Path, model_folder: Path)
     process.wait()
     assert not (run / "screening.csv").exists()
     done = call("run", "run.yaml", "-o", run, "-j", "2", at=place)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     assert (run / "screening.csv").read_bytes() == (place / "runs/small/screening.csv").read_bytes()
 
 
