@@ -192,3 +192,7 @@ def test_the_card_is_right_about_the_test_split(name: str) -> None:
     assert abs(metrics.spiegelhalter(inside, stated)) < 4
     assert metrics.brier(inside, stated) < 0.7 * metrics.brier(inside, np.full(len(inside), inside.mean()))
     assert not set(model.novelty.ids) & set(test.structure_id)
+    learnt = frame[frame.structure_id.isin(model.novelty.ids)].sample(20, random_state=0)
+    again = model.estimate(list(table_crystals(learnt)))
+    assert again.learnt.all() and not found.learnt.any()
+    assert [nearest[0] for nearest in again.nearest] == learnt.structure_id.tolist()

@@ -29,6 +29,12 @@ SHORTEST_LIST = 200
 """At least so many are, if there are."""
 
 
+CHANGED = "the file changed since it was screened"
+
+SAME_NOVELTY = 0.01
+"""Novelty moves with every atom: by more than this, and the structure is not the one of the table."""
+
+
 @dataclass(frozen=True, eq=False)
 class Selection:
     """What was selected.
@@ -74,11 +80,11 @@ def select(
         found, lost = _read_again(frame.loc[np.sort(order[:n_short])], disorder)
         skipped += lost
         for row, crystal in found.items():
-            known = _features(crystal, predictor)
-            if predictor.novelty.has(known):
-                skipped.append(f"{crystal.source} [{crystal.structure_id}]: the model learnt its gap")
+            own = _features(crystal, predictor)
+            if reason := _unfit(crystal, own, predictor.novelty, frame.novelty[row]):
+                skipped.append(f"{crystal.source} [{crystal.structure_id}]: {reason}")
             else:
-                crystals[row], features[row] = crystal, known
+                crystals[row], features[row] = crystal, own
         rows = sorted(crystals)
         if rows:
             points = whitened([features[row] for row in rows], predictor.novelty)
@@ -95,6 +101,14 @@ def _features(crystal: Crystal, predictor: GapPredictor) -> Floats:
     graph = crystal_graph(crystal, predictor.model.graph_config)
     found = predictor.model.frozen_features(graph.to(predictor.device)).cpu().numpy()[0]
     return np.asarray(found, dtype=np.float64)
+
+
+def _unfit(crystal: Crystal, features: Floats, index: NoveltyIndex, tabled: float) -> str:
+    """Why a structure that was read again cannot be selected; nothing where it can."""
+    found = index.score(features[None], [crystal.atomic_numbers])
+    if abs(found.percentile[0] - tabled) > SAME_NOVELTY:
+        return CHANGED
+    return "the model learnt its gap" if found.learnt[0] else ""
 
 
 def whitened(features: npt.ArrayLike, index: NoveltyIndex) -> Floats:
@@ -130,7 +144,7 @@ def _read_again(frame: pd.DataFrame, disorder: Disorder) -> tuple[dict[int, Crys
         if isinstance(entry, ReadFailure):
             why[name] = entry.reason
         elif (reduced_formula(entry.atomic_numbers), entry.n_atoms) != expected[name]:
-            why[name] = "the file changed since it was screened"
+            why[name] = CHANGED
         else:
             found[row_of[name]] = entry
     lost = [name for name in names if row_of[name] not in found]

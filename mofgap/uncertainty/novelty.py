@@ -107,10 +107,6 @@ class NoveltyIndex:
         learnt = np.array([self._is_same(distances) for _, distances in found], dtype=bool)
         return Novelty(np.where(unseen, 1.0, percentile), distance, nearest, learnt, seldom)
 
-    def has(self, features: npt.ArrayLike) -> bool:
-        """Whether a structure of frozen features (d,) is one of training."""
-        return self._is_same(self._nearest(np.asarray(features, dtype=np.float64))[1])
-
     def unseen_coordination(self, coordination: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
         """Those pairs of atomic number and coordination number that training never saw, in order.
 
