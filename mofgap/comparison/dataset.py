@@ -26,7 +26,7 @@ from mofgap.gap.memory import N_NEIGHBOURS
 from mofgap.training.labels import Labels, read_labels
 from mofgap.whole_file import sha256_of, whole_file, write_json
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,9 @@ from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS, find_encoder
 from mofgap.training.finetune import frozen_features
 from mofgap.whole_file import whole_file
 
+FEATURES_VERSION = 2
+"""Rises when the same encoder makes other features of the same structures."""
+
 
 def take(config: ComparisonConfig, run: Path) -> Path:
     """Copy the named encoder into the run, unless it lies there; returns its weights.
@@ -95,7 +98,8 @@ def features(config: ComparisonConfig, run: Path, dataset: Dataset, recipe: Reci
     layout = Layout(run)
     size = settings(config)
     weights = layout.encoder / WEIGHTS
-    key = digest(*features_of(run, recipe), dataset.content(range(len(dataset.frame))))[:16]
+    content = dataset.content(range(len(dataset.frame)))
+    key = digest(FEATURES_VERSION, *features_of(run, recipe), content)[:16]
     path = layout.dataset / f"features-{key}.safetensors"
     if not path.exists():
         torch.manual_seed(0)

@@ -225,8 +225,9 @@ def _definitions(summary: Summary) -> Iterable[str]:
     yield "\n".join(f"- `{name}`: {text}." for name, text in summary["definitions"].items())
     yield (
         f"Intervals are {100 * bootstrap['level']:g} % percentile intervals of {bootstrap['n_draws']} "
-        "resamplings of the test rows, the same for both methods, and of the seeds of each; rows of one "
-        "group are drawn singly. Calibration was fitted on val, by the same procedure for every method: "
+        "resamplings of the test rows, the same for both methods, and of the seeds of each: where a method "
+        "was trained once, they leave the chance of its training out. Rows of one group are drawn singly. "
+        "Calibration was fitted on val, by the same procedure for every method: "
         f"intervals from {MIN_ROWS} rows on, the spread from {MIN_SCALING_ROWS} on, and nothing with fewer."
     )
 

@@ -29,7 +29,7 @@ from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import fit_novelty
 from mofgap.whole_file import write_json
 
-VERSION = 1
+VERSION = 2
 
 
 def train(config: ComparisonConfig, run: Path, name: str) -> None:

@@ -44,3 +44,14 @@ def test_the_epistemic_part_stands_alone_or_not_at_all() -> None:
     assert epistemic.tolist() == [0.2, 0.1, 1e-6, 1e-6] and aleatoric.tolist() == [0, 0, 0, 0]
     epistemic, aleatoric = raw_parts(val, "total")
     assert epistemic.tolist() == [0.2, 0.1, 0, 0] and aleatoric.tolist() == [0.3] * 4
+
+
+def test_nothing_is_fitted_on_test() -> None:
+    part = np.where(np.arange(400) < 200, "val", "test")
+    frame = predictions(400, np.random.default_rng(2).uniform(0.1, 0.5, 400))
+    frame = frame.assign(method="lora", n_samples=0, part=part)
+    other = frame.assign(gap_dft_ev=frame.gap_dft_ev + np.where(part == "test", 3.0, 0.0))
+    fitted = ["gap_std_ev", "lo_90_ev", "hi_90_ev"]
+    pd.testing.assert_frame_equal(add_calibrated(other)[fitted], add_calibrated(frame)[fitted])
+    moved = frame.assign(gap_dft_ev=frame.gap_dft_ev + np.where(part == "val", 3.0, 0.0))
+    assert (add_calibrated(moved).gap_std_ev > add_calibrated(frame).gap_std_ev).all()

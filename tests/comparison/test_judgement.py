@@ -8,10 +8,10 @@ import pytest
 
 from mofgap.comparison.arms import Arms, common
 from mofgap.comparison.config import MEMORY, JudgementConfig
-from mofgap.comparison.judgement import Bootstrap, pairs, trends, verdicts
+from mofgap.comparison.judgement import Bootstrap, _trend_verdict, pairs, trend, trends, verdicts
 from mofgap.comparison.statistics import ause, mae, spearman
 from mofgap.uncertainty import metrics
-from mofgap.uncertainty.bootstrap import paired_bootstrap
+from mofgap.uncertainty.bootstrap import Interval, paired_bootstrap
 
 CONFIG = JudgementConfig(n_draws=100)
 N = 400
@@ -231,3 +231,39 @@ def test_statistics_of_resampled_rows_are_those_of_the_metrics() -> None:
     for mine, metric in ((spearman, metrics.spearman), (ause, metrics.ause)):
         expected = np.mean([metric(drawn.gap_dft_ev, gap, std) for gap, std in seeds])
         assert mine(drawn) == pytest.approx(expected, rel=1e-9)
+
+
+def test_only_ordinary_test_rows_are_judged() -> None:
+    frame = made()
+    wild = frame.assign(gap_dft_ev=frame.gap_dft_ev * 3, epistemic_std_ev=frame.gap_ev, id="w" + frame.id)
+    more = [frame, wild.assign(part="val"), wild.assign(is_left_out=True), wild.assign(variant="rank-1")]
+    assert all_verdicts(pd.concat(more, ignore_index=True)) == all_verdicts(frame)
+
+
+def test_a_gain_without_a_trend_supports_nothing() -> None:
+    up, unknown, down = Interval(0.1, 0.05, 0.2), Interval(0.3, -0.3, 1.0), Interval(-0.1, -0.2, -0.05)
+    assert _trend_verdict("spearman", up, up, [up, unknown]) == "supported"
+    assert _trend_verdict("spearman", up, unknown, [up]) == "undecided"
+    assert _trend_verdict("spearman", up, up, [up, down]) == "not supported"
+    assert _trend_verdict("mae_ev", down, down, [down, unknown]) == "supported"
+
+
+def test_steps_of_a_curve_are_judged_the_more_strictly_the_more_there_are() -> None:
+    frame = made()
+    two = frame[(frame.method != "balora-weights") | frame.n_samples.isin([2, 4])]
+    widths = []
+    for each in (frame, two):
+        found = trend(
+            Arms.of(each, "split", "epistemic"), "balora-weights", "spearman", Bootstrap(0.95, 600, 0)
+        )
+        assert found is not None
+        widths.append(found["steps"][0]["hi"] - found["steps"][0]["lo"])
+    assert widths[0] > 1.1 * widths[1]  # a normal distribution gives 1.22
+
+
+def test_no_gap_is_narrowed_that_is_not_there_beyond_chance() -> None:
+    frame = made(lora_error=1.2)
+    lora = frame[(frame.method == "lora") & (frame.seed == 0)]
+    error = (lora.gap_ev - lora.gap_dft_ev).to_numpy()
+    frame.loc[frame.method == "full", "gap_ev"] = lora.gap_dft_ev.to_numpy() + 0.99 * error[::-1]
+    assert judged(frame)["d"] == "undecided"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from torch import Tensor
 from typer.testing import CliRunner
 
 from mofgap.cli.main import app
+from mofgap.comparison import prediction as prediction_stage
 from mofgap.comparison import stages
 from mofgap.comparison import summary as summary_stage
 from mofgap.comparison.calibrated import calibrated
@@ -30,6 +33,8 @@ from mofgap.comparison.training import trained
 from mofgap.configuration import ConfigurationError, dump
 from mofgap.crystals.dataset import TableError
 from mofgap.gap.folder import ModelError
+from mofgap.gap.model import GapModel
+from mofgap.gap.posterior import remember
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty import metrics
 from mofgap.workflow.config import RunConfig
@@ -478,3 +483,23 @@ def test_two_comparisons_do_not_share_a_folder(tiny_config: ComparisonConfig, tm
         result = CliRunner().invoke(app, ["compare", str(path), "-o", str(run)])
     assert result.exit_code == 1 and "another mofgap run is at work" in result.output
     assert not (run / "config.yaml").exists()
+
+
+def test_only_training_structures_are_remembered(
+    finished: Path, tiny_config: ComparisonConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, labels = tmp_path / "run", []
+    shutil.copytree(finished, run)
+    (run / "predictions/split/lora-seed0.parquet").unlink()
+
+    def spied(model: GapModel, batches: Iterable[Any], gap_ev: Tensor) -> None:
+        labels.extend(gap_ev.tolist())
+        remember(model, batches, gap_ev)
+
+    monkeypatch.setattr(prediction_stage, "remember", spied)
+    stages.predict(tiny_config, run, "split/lora-seed0")
+    data = read(run)
+    train = data.rows("split", "train", tiny_config.recipe.n_train)
+    assert labels == data.gap_ev[train].tolist()
+    predicted = pd.read_parquet(run / "predictions/split/lora-seed0.parquet")
+    assert not set(predicted.id) & set(data.frame.structure_id[train])

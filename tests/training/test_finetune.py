@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,12 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mofgap.balora import elements_per_layer, kl_divergence
 from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import encoder_weights
 from mofgap.gap.model import METHODS, GapModel, GapModelConfig, Method
 from mofgap.training import finetune as finetuning
+from mofgap.training.batches import loader
 from mofgap.training.finetune import FinetuneConfig, Finetuning, Labelled, finetune, frozen_features
 from mofgap.training.loop import Compute, TrainingError
 
@@ -223,3 +227,60 @@ def test_two_processes_may_keep_the_features_at_once(
     found = frozen_features(model, data.store, 30, path)
     assert torch.equal(found, load_file(path)["features"])
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def step(
+    data: Labelled,
+    tiny_encoder: CrystalTransformerConfig,
+    encoder_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., tuple[float, Finetuning, Any]]:
+    """The loss of one batch, ten steps into a training, with the module and the batch."""
+    monkeypatch.setattr(Finetuning, "global_step", 10)
+    monkeypatch.setattr(Finetuning, "log_dict", lambda *args, **kwargs: None)
+
+    def loss(method: Method = "balora", **settings: Any) -> tuple[float, Finetuning, Any]:
+        model = make_model(method, tiny_encoder, encoder_file)
+        for layer in model.layers.values():
+            torch.nn.init.normal_(layer.lora_B)
+        features = frozen_features(model, data.store, 30)
+        gaps = torch.tensor(data.gap_ev, dtype=torch.float32)
+        module = Finetuning(model, features, gaps, replace(CONFIG, **settings), 10)
+        batch = next(iter(loader(data.store, data.train, 60, 0)))
+        return module.training_step(batch, 0).item(), module, batch
+
+    return loss
+
+
+def test_the_loss_is_the_weighted_elbo_of_one_sample(
+    step: Callable[..., tuple[float, Finetuning, Any]],
+) -> None:
+    plain, module, batch = step(kl_weight=0.0, error_weighting=0.0)
+    with module._posterior(batch, None):
+        _, spread, nll = module._likelihood(batch)
+    assert plain == pytest.approx(nll.mean().item(), rel=1e-5)
+    weighted = step(kl_weight=0.0, error_weighting=0.5)[0]
+    relative = (spread / module.model.gap_std_ev).detach() ** 0.5
+    assert weighted == pytest.approx((nll * relative).mean().item(), rel=1e-5) != plain
+    network, balora = module.model.noise_network, module.model.config.balora
+    assert network is not None
+    elements = elements_per_layer(module.model.layers)
+    alpha = network(module.features[batch.position])
+    kl = (kl_divergence(alpha, elements, balora.prior_variance) / elements.sum()).mean().item()
+    assert step(kl_weight=200.0, error_weighting=0.0)[0] - plain == pytest.approx(200 * kl, rel=1e-3)
+
+
+def test_the_loss_is_of_noisy_weights_and_warms_up(
+    step: Callable[..., tuple[float, Finetuning, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_weights, module, batch = step(kl_weight=0.0, error_weighting=0.0)
+    at_mean = module._likelihood(batch)[2].mean().item()
+    of_rows = step(kl_weight=0.0, error_weighting=0.0, noise="rows")[0]
+    assert len({of_weights, of_rows, at_mean}) == 3
+    again = step(kl_weight=0.0, error_weighting=0.0)[0]
+    assert again == of_weights
+    monkeypatch.setattr(Finetuning, "global_step", 0)
+    first = step(kl_weight=0.0, error_weighting=0.0)[0]
+    assert first != of_weights, "every step has a draw of its own"
+    assert step(kl_weight=200.0, error_weighting=0.0)[0] == first, "the divergence warms up from nothing"
