@@ -49,3 +49,4 @@ def test_boosting_learns_what_composition_says_and_how_far_it_scatters() -> None
     assert np.abs(gap_ev - gap[450:]).mean() < 0.6 * np.abs(gap[450:] - gap[:450].mean()).mean()
     many, few = std_ev[oxygen[450:] > 0.4].mean(), std_ev[oxygen[450:] < 0.2].mean()
     assert many > 2 * few
+    assert 0.8 < np.sqrt(np.mean(((gap_ev - gap[450:]) / std_ev) ** 2)) < 1.5

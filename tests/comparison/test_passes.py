@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from mofgap.balora import sampling
 from mofgap.balora.dropout import dropout
 from mofgap.comparison import passes
 from mofgap.crystals.crystal import Crystal
@@ -142,3 +145,16 @@ def test_no_dropout_changes_nothing_and_a_rate_of_one_is_refused() -> None:
         assert torch.equal(layer(x), layer(x))
     with pytest.raises(ValueError, match="rate must be"), dropout({"layer": layer}, 1.0):
         pass
+
+
+def test_each_structure_has_a_draw_of_its_own(store: GraphStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[int]] = []
+
+    def spied(*args: Any, input_seeds: list[int], **kwargs: Any) -> AbstractContextManager[None]:
+        seen.append(input_seeds)
+        return sampling(*args, input_seeds=input_seeds, **kwargs)
+
+    monkeypatch.setattr("mofgap.gap.posterior.sampling", spied)
+    rows = range(len(store))
+    passes.bayesian(model_of("balora"), store, rows, 10_000, kinds=("weights",), counts=(3,), seed=0)
+    assert len(seen) == 3 and len({seed for seeds in seen for seed in seeds}) == 3 * len(store)

@@ -1,5 +1,6 @@
 import io
 import warnings
+from contextlib import nullcontext
 
 import gemmi
 import numpy as np
@@ -9,7 +10,10 @@ from hypothesis import strategies as st
 from pymatgen.io.cif import CifParser
 
 from mofgap.crystals.cif import read_cif
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.sites import CifError
 from mofgap.crystals.symmetry import parse_operation
+from mofgap.crystals.unit_cell import check_apart
 
 CELLS = {
     "triclinic": (15, 16, 17, 80, 95, 105),
@@ -257,3 +261,32 @@ def test_magnetic_operators_are_refused():
     text = text.replace("_symmetry_equiv_pos_as_xyz", "_space_group_symop_magn_operation.xyz")
     (failure,) = read_cif(text.replace("'x,y,z'", "'x,y,z,+1'").replace("'-x,-y,-z'", "'-x,-y,-z,+1'"))
     assert failure.reason.startswith("bad-symmetry")
+
+
+def of_group(name, cell, position):
+    tags = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
+    lines = ["data_x", *(f"_cell_{tag} {value}" for tag, value in zip(tags, cell, strict=True))]
+    lines += [f"_symmetry_space_group_name_H-M '{name}'", "loop_", "_atom_site_type_symbol"]
+    lines += [f"_atom_site_fract_{axis}" for axis in "xyz"] + [f"Zn {position}"]
+    (crystal,) = read_cif("\n".join(lines) + "\n")
+    return crystal
+
+
+def test_two_digits_are_enough_for_a_special_position():
+    crystal = of_group("P 3", (30, 30, 8, 90, 90, 120), "0.33 0.67 0.25")
+    assert crystal.n_atoms == 1
+    np.testing.assert_allclose(crystal.frac_coords, [[1 / 3, 2 / 3, 0.25]], atol=1e-6)
+    assert of_group("P 3", (30, 30, 8, 90, 90, 120), "0.31 0.69 0.25").n_atoms == 3
+
+
+@pytest.mark.parametrize(("b", "told"), [(10.03, False), (10.2, True)])
+def test_a_cell_that_its_symmetry_would_distort_is_told(b, told):
+    crystal = of_group("P m -3 m", (10, b, 10, 90, 90, 90), "0 0 0")
+    assert any(text.startswith("symmetry-cell-mismatch") for text in crystal.warnings) == told
+
+
+@pytest.mark.parametrize(("distance", "overlaps"), [(0.48, True), (0.52, False)])
+def test_atoms_overlap_below_half_an_angstrom(distance, overlaps):
+    crystal = Crystal(10 * np.eye(3), np.array([[0, 0, 0], [distance / 10, 0, 0]]), np.array([6, 6]))
+    with pytest.raises(CifError, match="overlapping-atoms") if overlaps else nullcontext():
+        check_apart(crystal)

@@ -93,6 +93,18 @@ def test_features_that_never_vary_are_ignored() -> None:
     torch.testing.assert_close(memory(moved), memory(pooled[:4]))
 
 
+def test_units_of_features_do_not_matter() -> None:
+    generator = torch.Generator().manual_seed(1)
+    pooled = torch.randn(400, 40, generator=generator) @ torch.randn(40, 40, generator=generator)
+    scale = torch.logspace(-2, 2, 40)
+    remoteness = []
+    for features in (pooled, pooled * scale):
+        memory = Memory(300, 40)
+        memory.fit(features[:300], torch.zeros(300))
+        remoteness.append(memory(features[300:]).remoteness)
+    torch.testing.assert_close(*remoteness, rtol=1e-3, atol=0)
+
+
 def test_too_few_structures_are_no_neighbourhood() -> None:
     with pytest.raises(ValueError, match="more than 30"):
         Memory(N_NEIGHBOURS, 4)
