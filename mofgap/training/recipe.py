@@ -24,7 +24,7 @@ from mofgap.gap.folder import CONFIG, About, encoder_weights, read_model, save_m
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import Posterior, posterior, remember
 from mofgap.training.claim import claim, structures_digest
-from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
+from mofgap.training.finetune import FinetuneConfig, Labelled, finetune, frozen_features
 from mofgap.training.labels import Labels
 from mofgap.training.loop import ANYTHING, METRICS, Compute, TrainingError, seconds_trained
 from mofgap.uncertainty import metrics
@@ -144,7 +144,9 @@ def train(
     compute = compute if labels.positions("val") else replace(compute, devices=1)
     claim(work, _made_of(labels, model_config, config, start) | compute.decisive, resume=resume)
     data = Labelled.of(labels, cached_store(labels.frame, model.graph_config, cache))
-    how = {"config": config, "warm": parent is not None, "resume": resume, "compute": compute}
+    before = frozen_features(model, data.store, config.batch_atoms) if parent else None
+    known = _known(parent, data.ids, before)
+    how = dict(config=config, features=before, warm=parent is not None, resume=resume, compute=compute)
     run = partial(_learn, how=how, remembers=len(data.train) >= MIN_MEMORY_ROWS)
     features = run(model, data, work)
     held_out: dict[str, HeldOut] = {}
@@ -153,11 +155,11 @@ def train(
             lambda: _begin(model_config, start, config)[0], data, labels.families, work, run
         )
     moved = config.unfreeze and config.epochs > 0
-    calibration, index, scores = _measure(model, labels, data, features, parent, moved, held_out)
+    calibration, index, scores = _measure(model, labels, data, features, parent, known, moved, held_out)
     save_model(folder, model, about, calibration, index)
     seconds = sum(seconds_trained(path.parent) for path in work.rglob(METRICS))
-    about_parent = (parent.name, _known(parent, labels)) if parent else ()
-    outcome = Outcome(scores, seconds, n_trainable, *about_parent)
+    name = parent.name if parent else ""
+    outcome = Outcome(scores, seconds, n_trainable, name, _held_out_though(known, labels))
     _write_metrics(folder / "metrics.json", outcome, config, len(data.train))
     return outcome
 
@@ -181,10 +183,16 @@ def _write_metrics(path: Path, outcome: Outcome, config: FinetuneConfig, n_train
         partial.write_text(text, encoding="utf-8")
 
 
-def _known(parent: Parent, labels: Labels) -> dict[str, int]:
-    """How many held-out structures of each split the model that was begun with had learnt from."""
-    learnt = labels.frame.structure_id.isin(set(parent.novelty.ids))
-    found = {split: int(learnt.iloc[labels.positions(split)].sum()) for split in ("val", "test")}
+def _known(parent: Parent | None, ids: Sequence[str], features: Tensor | None) -> NDArray[np.bool_]:
+    """(n,) which structures a parent had learnt from, by name or by its features (n, n_features)."""
+    if parent is None or features is None:
+        return np.zeros(len(ids), dtype=bool)
+    return np.isin(ids, parent.novelty.ids) | parent.novelty.learnt(features.numpy())
+
+
+def _held_out_though(known: NDArray[np.bool_], labels: Labels) -> dict[str, int]:
+    """How many held-out structures of each split are known."""
+    found = {split: int(known[labels.positions(split)].sum()) for split in ("val", "test")}
     return {split: n for split, n in found.items() if n}
 
 
@@ -244,6 +252,7 @@ def _measure(
     data: Labelled,
     features: Tensor,
     parent: Parent | None,
+    known: NDArray[np.bool_],
     moved: bool,
     held_out: dict[str, HeldOut],
 ) -> tuple[Calibration, NoveltyIndex, dict[str, dict[str, float]]]:
@@ -263,7 +272,7 @@ def _measure(
         split: index.score(p.features, labels.frame.atomic_numbers.iloc[rows].tolist()).percentile
         for split, (rows, p) in held_out.items()
     }
-    calibration = _calibrate(data, parent, held_out, novelty)
+    calibration = _calibrate(data, parent, known, held_out, novelty)
     scores = {s: evaluate(p, calibration, data.gap_ev[rows], novelty[s]) for s, (rows, p) in held_out.items()}
     return calibration, index, scores
 
@@ -271,6 +280,7 @@ def _measure(
 def _calibrate(
     data: Labelled,
     parent: Parent | None,
+    known: NDArray[np.bool_],
     held_out: dict[str, HeldOut],
     novelty: dict[str, NDArray[np.float64]],
 ) -> Calibration:
@@ -279,9 +289,8 @@ def _calibrate(
     split = "val" if "val" in held_out else CROSS_FITTED
     if split not in held_out:
         return Calibration(scaling, (Residuals(),))
-    known = set(parent.novelty.ids) if parent else set()
     rows, found = held_out[split]
-    fresh = np.flatnonzero([data.ids[i] not in known for i in rows])
+    fresh = np.flatnonzero(~known[rows])
     return calibration_of(
         found.rows(fresh),
         data.gap_ev[rows][fresh],

@@ -166,6 +166,11 @@ class NoveltyIndex:
         order = np.argsort(distances, kind="stable")[: self.n_neighbours]
         return short[order], distances[order]
 
+    def learnt(self, features: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """(n,) whether structures of frozen features (n, d) are among those of training."""
+        rows = _checked(features, len(np.asarray(features)))
+        return np.array([self._is_same(self._nearest(row)[1]) for row in rows], dtype=bool)
+
     def _is_same(self, distances: Floats) -> bool:
         return self.points.shape[1] >= FEWEST_DIMS and bool(distances[0] < SAME * self._usual)
 

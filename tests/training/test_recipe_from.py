@@ -256,3 +256,17 @@ def test_held_out_structures_that_the_parent_learnt_from_are_counted(
         tmp_path / "hse", read_labels(tmp_path / "t.parquet", None, "hse_gap_ev"), outcome, GENTLE, "x"
     )
     assert f"pbe learnt from {n} structures of test before" in (tmp_path / "hse" / "card.md").read_text()
+
+
+def test_structures_that_the_parent_learnt_from_are_known_by_other_names_too(
+    table: Path, parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = pd.read_parquet(table.with_name("first.parquet"))
+    other = frame.split.map({"train": "test", "val": "train", "test": "val"})
+    renamed = [f"mine-{name}" for name in frame.structure_id]
+    frame.assign(split=other, structure_id=renamed, hse_gap_ev=frame.gap_ev + 1).to_parquet(
+        tmp_path / "t.parquet"
+    )
+    monkeypatch.setattr("mofgap.uncertainty.novelty.FEWEST_DIMS", 1)  # of so few structures
+    outcome = go_on(tmp_path / "t.parquet", tmp_path / "hse", parent, GENTLE)
+    assert outcome.known.get("test") == (other == "test").sum()
