@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -152,18 +152,17 @@ def _run(
     forward: Callable[[], Tensor], layers: Mapping[str, AdaptedLinear], n_inputs: int
 ) -> tuple[Tensor, list[list[_Call]]]:
     """The outputs, and for each layer its calls."""
-    with torch.inference_mode(False), torch.enable_grad(), _uncompiled(), _recording(layers) as recordings:
-        output = forward()
-        if output.shape != (n_inputs,):
-            raise ValueError(f"forward must return ({n_inputs},) outputs, got {tuple(output.shape)}")
-        recordings = [list(recorded) for recorded in recordings]  # recomputed activations add more
-        outputs = [recording.y for recorded in recordings for recording in recorded]
-        if not outputs or not output.requires_grad:
-            raise RuntimeError(
-                "the output has no gradient: no adapted layer leads to it, or forward runs under no_grad"
-            )
-        gradients = iter(torch.autograd.grad(output.sum(), outputs, allow_unused=True))
-    calls = []
+    output, recordings, found = _differentiated(forward, layers, n_inputs)
+    met = [g is not None for g in found]
+    if not (met and all(met)) and "torch._dynamo" in sys.modules:
+        # A graph that was compiled whole hides what its layers gave from all that follows.
+        with torch.compiler.set_stance("force_eager"):
+            output, recordings, found = _differentiated(forward, layers, n_inputs)
+    if all(g is None for g in found):
+        raise RuntimeError(
+            "the output has no gradient: no adapted layer leads to it, or forward runs under no_grad"
+        )
+    gradients, calls = iter(found), []
     for (name, layer), recorded in zip(layers.items(), recordings, strict=True):
         if not recorded:
             warnings.warn(f"the adapted layer {name} was not called: it adds no variance", stacklevel=3)
@@ -175,12 +174,19 @@ def _run(
     return output.detach(), calls
 
 
-def _uncompiled() -> AbstractContextManager[None]:
-    """While open, compiled models run as they were written."""
-    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and loading it takes a second
-        return nullcontext()
-    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
-    return stance
+def _differentiated(
+    forward: Callable[[], Tensor], layers: Mapping[str, AdaptedLinear], n_inputs: int
+) -> tuple[Tensor, list[list[Recording]], list[Tensor | None]]:
+    """The outputs, each layer's calls, and the gradients of all of them in turn; None of one not met."""
+    with torch.inference_mode(False), torch.enable_grad(), _recording(layers) as recordings:
+        output = forward()
+        if output.shape != (n_inputs,):
+            raise ValueError(f"forward must return ({n_inputs},) outputs, got {tuple(output.shape)}")
+        recordings = [list(recorded) for recorded in recordings]  # recomputed activations add more
+        outputs = [recording.y for recorded in recordings for recording in recorded]
+        if not outputs or not output.requires_grad:
+            return output, recordings, [None] * len(outputs)
+        return output, recordings, list(torch.autograd.grad(output.sum(), outputs, allow_unused=True))
 
 
 @contextmanager
