@@ -235,7 +235,7 @@ def test_notes_are_told_from_warnings_and_ids_are_not_broken() -> None:
     page = screening_page(screened(to_frame(rows)), "t")
     assert '<li class="note"><b>open-shell-metal</b>' in page and "<li><b>novel</b>" in page
     assert "<span>qmof-1,</span> <span>qmof-2</span>" in page
-    assert '"notes":["charged-framework","guest-molecules","open-shell-metal"]' in page
+    assert '"notes":["charged-framework","guest-molecules","in-training","open-shell-metal"]' in page
 
 
 def test_structures_are_read_again_from_files_and_archives(
