@@ -218,9 +218,13 @@ class GapPredictor:
 
     def doubts(self, crystal: Crystal, estimate: Estimate, place: int = 0) -> list[str]:
         """What deserves a look about a crystal at a place of an estimate, ``name: what`` each."""
+        told = (*crystal.warnings, *check_crystal(crystal), *self.unlike(crystal, estimate, place))
+        return [text for text in told if not is_note(text)]
+
+    def unlike(self, crystal: Crystal, estimate: Estimate, place: int) -> list[str]:
+        """The `novelty_warnings` of a crystal at a place of an estimate."""
         about = estimate.novelty[place], estimate.nearest[place], bool(estimate.learnt[place])
-        unlike = novelty_warnings(self.novelty, crystal, *about, estimate.seldom[place])
-        return [t for t in (*crystal.warnings, *check_crystal(crystal), *unlike) if not is_note(t)]
+        return novelty_warnings(self.novelty, crystal, *about, estimate.seldom[place])
 
 
 def check_draws(uncertainty: Uncertainty, samples: int) -> None:

@@ -15,7 +15,7 @@ from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import formula_sum
 from mofgap.gap.predictor import Estimate, GapPredictor
-from mofgap.gap.unlike import N_NEAREST, is_note, novelty_warnings
+from mofgap.gap.unlike import N_NEAREST, is_note
 from mofgap.screening.reading import Reading
 from mofgap.screening.row import BESIDE, WARNING_SEPARATOR, Row, printable, rounded
 from mofgap.screening.settings import Settings
@@ -92,9 +92,7 @@ def _rows_of(
     otherwise = _otherwise(predictor, settings)
     rows = []
     for i, crystal in enumerate(crystals):
-        about = novelty[i], estimate.nearest[i], bool(estimate.learnt[i]), estimate.seldom[i]
-        unlike = novelty_warnings(predictor.novelty, crystal, *about)
-        warnings = (*crystal.warnings, *unlike, *otherwise)
+        warnings = (*crystal.warnings, *predictor.unlike(crystal, estimate, i), *otherwise)
         doubtful = not all(map(is_note, warnings))
         rows.append(
             Row(

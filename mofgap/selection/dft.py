@@ -131,6 +131,7 @@ def _write_vasp(folder: Path, crystal: Crystal, hybrid: bool) -> None:
     if hybrid:
         texts["INCAR.hse06"] = Incar(HYBRID | magmom)
     partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a killed selection
     partial.mkdir()
     try:
         for name, content in texts.items():

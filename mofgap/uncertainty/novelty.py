@@ -23,8 +23,8 @@ ROWS_PER_DIM = 8
 SELDOM = 10
 """An element of fewer training structures than this is seldom seen."""
 SAME = 0.02
-"""A structure is one of training within this share of the usual distance: of 300 that are, the farthest is at
-0.0006 in `qmof-pbe`, rounded as it is kept, and of 500 that are not, the nearest at 0.13."""
+"""A structure is one of training within this share of the usual distance: well above what rounding does to
+those that are, and below what is between others (``tests/test_shipped_model.py``)."""
 FEWEST_DIMS = 8
 """In fewer components, of fewer than 64 structures, different ones may lie as close by chance."""
 

@@ -112,3 +112,10 @@ def test_a_long_name_is_cut_and_others_are_written(kind: str, tmp_path: Path) ->
     paths = write_inputs(tmp_path, [crystal("ü" * 260), crystal("b")], kind)
     assert all(path.exists() for path in paths)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_a_killed_selection_left_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / ".1_a.partial").mkdir()
+    (tmp_path / ".1_a.partial" / "POSCAR").write_text("half")
+    (folder,) = write_inputs(tmp_path, [crystal("a")], "vasp")
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
