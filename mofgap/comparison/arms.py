@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -92,6 +93,7 @@ class Arms:
     split: str
     spread: Spread
     frame: pd.DataFrame
+    _made: dict[tuple[str, int, tuple[int, ...]], Arm] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, predictions: pd.DataFrame, split: str, spread: Spread, variant: str = "") -> Arms:
@@ -102,26 +104,22 @@ class Arms:
 
     def last(self, method: str, most: int | None = None) -> Arm | None:
         """A method at the most draws that all its seeds have, up to ``most``; None where it is not there."""
-        frame = self.frame[self.frame.method == method]
-        if most is not None:
-            frame = frame[frame.n_samples <= most]
-        if frame.empty:
+        seeds = {n: found for n, found in self._seeds.get(method, {}).items() if most is None or n <= most}
+        if not seeds:
             return None
-        seeds = frame.groupby("n_samples").seed.nunique()
-        return self._arm(frame, method, int(seeds.index[seeds == seeds.max()].max()))
+        n_samples = max(seeds, key=lambda n: (len(seeds[n]), n))
+        return self._arm(method, n_samples, seeds[n_samples])
 
     def curve(self, method: str) -> list[Arm]:
         """A method at every number of draws from two, by the seeds that have the most."""
-        frame = self.frame[self.frame.method == method]
-        if frame.empty:
-            return []
-        seeds = frame.seed[frame.n_samples == frame.n_samples.max()].unique()
-        frame = frame[frame.seed.isin(seeds)]
-        return [self._arm(frame, method, int(n)) for n in sorted(frame.n_samples.unique()) if n >= 2]
+        seeds = self._seeds.get(method, {})
+        with_most = set(seeds[max(seeds)]) if seeds else set()
+        both = {n: tuple(s for s in found if s in with_most) for n, found in seeds.items()}
+        return [self._arm(method, n, both[n]) for n in sorted(both) if n >= 2 and both[n]]
 
     def methods(self) -> Iterator[Arm]:
         """Every method at its most draws."""
-        for name in self.frame.method.unique():
+        for name in self._seeds:
             arm = self.last(name)
             if arm is not None:
                 yield arm
@@ -131,8 +129,24 @@ class Arms:
         family = method.partition("-")[0]
         return (arm for arm in self.methods() if arm.method.partition("-")[0] != family)
 
-    def _arm(self, frame: pd.DataFrame, method: str, n_samples: int) -> Arm:
-        frame = frame[frame.n_samples == n_samples]
+    @cached_property
+    def _seeds(self) -> dict[str, dict[int, tuple[int, ...]]]:
+        """The seeds that each method has at each number of draws."""
+        found: dict[str, dict[int, tuple[int, ...]]] = {}
+        for method, n, seed in self.frame[["method", "n_samples", "seed"]].drop_duplicates().to_numpy():
+            of_method = found.setdefault(method, {})
+            of_method[n] = (*of_method.get(n, ()), seed)
+        return found
+
+    def _arm(self, method: str, n_samples: int, seeds: tuple[int, ...]) -> Arm:
+        key = (method, n_samples, seeds)
+        if key not in self._made:
+            all_seeds = (self.frame.method == method) & (self.frame.n_samples == n_samples)
+            frame = self.frame[all_seeds & self.frame.seed.isin(seeds)]
+            self._made[key] = self._of(frame, method, n_samples)
+        return self._made[key]
+
+    def _of(self, frame: pd.DataFrame, method: str, n_samples: int) -> Arm:
         gap = frame.pivot(index="seed", columns="id", values="gap_ev")
         std = frame.pivot(index="seed", columns="id", values=STD_COLUMN[self.spread]).reindex(
             columns=gap.columns

@@ -45,13 +45,13 @@ def spearman(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, y_std: npt.ArrayLike)
     Even a perfect spread stays far below 1; `expected_spearman` says how far.
     """
     error, std = _absolute_error_and_std(y_true, y_pred, y_std)
-    return _correlation(rankdata(std), rankdata(error))
+    return float(_correlation(rankdata(std), rankdata(error)))
 
 
 def pearson(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, y_std: npt.ArrayLike) -> float:
     """Pearson's linear correlation of std against |error|; compare with `expected_pearson`."""
     error, std = _absolute_error_and_std(y_true, y_pred, y_std)
-    return _correlation(std, error)
+    return float(_correlation(std, error))
 
 
 def expected_spearman(y_std: npt.ArrayLike, n_draws: int = 200, seed: int = 0) -> float:
@@ -61,8 +61,7 @@ def expected_spearman(y_std: npt.ArrayLike, n_draws: int = 200, seed: int = 0) -
     J. Cheminform. 15, 121 (2023).
     """
     std, errors = _simulated_errors(y_std, n_draws, seed)
-    ranks = rankdata(std)
-    return _mean(np.array([_correlation(ranks, rankdata(draw)) for draw in errors]))
+    return _mean(_correlation(rankdata(std), rankdata(errors, axis=1)))
 
 
 def expected_pearson(y_std: npt.ArrayLike, n_draws: int = 200, seed: int = 0) -> float:
@@ -71,7 +70,7 @@ def expected_pearson(y_std: npt.ArrayLike, n_draws: int = 200, seed: int = 0) ->
     The mean over ``n_draws`` simulated sets of errors, as for `expected_spearman`.
     """
     std, errors = _simulated_errors(y_std, n_draws, seed)
-    return _mean(np.array([_correlation(std, draw) for draw in errors]))
+    return _mean(_correlation(std, errors))
 
 
 def ause(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, y_std: npt.ArrayLike) -> float:
@@ -332,13 +331,23 @@ def _is_constant(values: Floats) -> bool:
     return len(values) < 2 or bool(values.min() == values.max())
 
 
-def _correlation(a: Floats, b: Floats) -> float:
-    if _is_constant(a) or _is_constant(b):
-        return float("nan")
-    a, b = a - a.mean(), b - b.mean()
-    # Scaled first: a spread of 1e-200 would square to nothing.
-    a, b = a / np.abs(a).max(), b / np.abs(b).max()
-    return float(np.clip((a @ b) / np.sqrt((a @ a) * (b @ b)), -1, 1))
+def _correlation(a: Floats, b: Floats) -> Floats:
+    """Pearson's of a (n,) with b (n,) or with each row of b (k, n); NaN where one of both is constant."""
+    if len(a) < 2:
+        return np.full(b.shape[:-1], np.nan)
+    first, second = _deviations(a), _deviations(b)
+    product = (second * first).sum(axis=-1)
+    scale = np.sqrt((first**2).sum() * (second**2).sum(axis=-1))
+    return np.asarray(np.clip(product / scale, -1, 1), dtype=np.float64)
+
+
+def _deviations(values: Floats) -> Floats:
+    """From the mean of the last axis, the largest 1: a spread of 1e-200 would square to nothing."""
+    lowest, highest = values.min(axis=-1, keepdims=True), values.max(axis=-1, keepdims=True)
+    centred = values - values.mean(axis=-1, keepdims=True)
+    largest = np.abs(centred).max(axis=-1, keepdims=True)
+    scaled: Floats = centred / np.where(lowest == highest, np.nan, largest)
+    return scaled
 
 
 def _absolute_error_and_std(
