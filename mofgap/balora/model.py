@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from mofgap.balora.adapt import adapt
+from mofgap.balora.adapt import adapt, adapted_layers
 from mofgap.balora.config import BaLoRAConfig
 from mofgap.balora.layer import AdaptedLinear
 from mofgap.balora.noise import NoiseNetwork
@@ -30,22 +30,33 @@ class BaLoRA(nn.Module):
 
     Attributes:
         model: The adapted model.
-        layers: The adapted layers by name.
         noise_network: alpha(X).
     """
 
     def __init__(self, model: nn.Module, config: BaLoRAConfig, n_features: int) -> None:
         super().__init__()
         self.config = config
-        self.layers: dict[str, AdaptedLinear] = adapt(model, config)
+        layers = adapt(model, config)
         self.model = model
-        device = next(iter(self.layers.values())).lora_A.device
+        device = next(iter(layers.values())).lora_A.device
         self.noise_network = NoiseNetwork(
             n_features,
-            len(self.layers),
+            len(layers),
             hidden=config.noise_hidden,
             initial_alpha=config.initial_alpha or config.prior_variance,
         ).to(device)
+
+    @property
+    def layers(self) -> dict[str, AdaptedLinear]:
+        """The adapted layers by name, in the model's order.
+
+        Raises:
+            RuntimeError: They were merged or taken off, and with them what is uncertain.
+        """
+        layers = adapted_layers(self.model)
+        if not layers:
+            raise RuntimeError("the model has no adapters: they were merged into it, or taken off")
+        return layers
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The adapted model's own forward: its mean, or a sample inside `sampling`."""

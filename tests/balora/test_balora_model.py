@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import copy
 import doctest
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
 import mofgap.balora
-from mofgap.balora import BaLoRA, BaLoRAConfig, elbo_loss, gaussian_nll
+from mofgap.balora import BaLoRA, BaLoRAConfig, elbo_loss, gaussian_nll, merge, unadapt
 
 CONFIG = BaLoRAConfig(target_modules=("0", "2"), rank=4, prior_rate=0.2, initial_alpha=0.01)
 
@@ -123,3 +124,14 @@ def test_training_mode_is_refused_where_it_moves_the_output(moving: nn.Module) -
     with pytest.raises(RuntimeError, match="1 is in training mode"):
         model.sensitivity(x, n_inputs=5)
     assert model.eval().sensitivity(x, n_inputs=5).output.shape == (5,)
+
+
+@pytest.mark.parametrize("take_off", [merge, unadapt])
+def test_without_adapters_nothing_is_said_of_what_is_uncertain(take_off: Callable[[nn.Module], None]) -> None:
+    model, x = BaLoRA(make_net(), CONFIG, n_features=3), torch.randn(5, 3)
+    alpha = model.alpha(x)
+    take_off(model.model)
+    with pytest.raises(RuntimeError, match="no adapters"), model.sampling(alpha):
+        model(x)
+    with pytest.raises(RuntimeError, match="no adapters"):
+        model.sensitivity(x, n_inputs=5)
