@@ -28,8 +28,9 @@ from mofgap.balora import elements_per_layer
 from mofgap.comparison.arms import Arm, Arms
 from mofgap.comparison.config import ComparisonConfig
 from mofgap.comparison.dataset import Dataset, Rows, read
-from mofgap.comparison.judgement import ENSEMBLE, Bootstrap, difference
+from mofgap.comparison.judgement import Bootstrap, difference
 from mofgap.comparison.layout import Layout
+from mofgap.comparison.methods import ENSEMBLE
 from mofgap.comparison.statistics import spearman
 from mofgap.configuration import load
 from mofgap.gap.folder import read_model

@@ -10,7 +10,8 @@ import pandas as pd
 
 from mofgap.comparison.arms import Arm, Arms
 from mofgap.comparison.config import JudgementConfig, Spread
-from mofgap.comparison.judgement import ENSEMBLE, Bootstrap, difference
+from mofgap.comparison.judgement import Bootstrap, difference
+from mofgap.comparison.methods import ENSEMBLE
 from mofgap.comparison.statistics import METRICS
 
 COMPARED: dict[Spread, tuple[str, ...]] = {"total": ("mae_ev", "spearman"), "epistemic": ("spearman",)}

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mofgap.comparison.config import MEMORY, Spread
-from mofgap.comparison.scores import kind
+from mofgap.comparison.config import Spread
+from mofgap.comparison.methods import MEMORY, kind
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from mofgap.comparison.composition import CompositionModel, composition_features
 from mofgap.comparison.config import DataConfig
 from mofgap.comparison.dataset import Dataset, Rows
+from mofgap.comparison.methods import kind
 from mofgap.comparison.passes import Estimates, Source, clock
-from mofgap.comparison.scores import kind
 from mofgap.crystals.cif import without_ending
 from mofgap.crystals.dataset import TableError, reading
 from mofgap.crystals.identifier import IDENTIFIERS, id_column

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import gemmi
 
+from mofgap.comparison.methods import MEMORY
 from mofgap.configuration import ConfigurationError, section, setting
 
 SplitKind = Literal["column", "grouped", "without"]
@@ -22,9 +23,6 @@ METHODS = (
 
 is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch
 """Whether a text can be the name of a file or folder anywhere."""
-
-MEMORY = "+memory"
-"""Ends the name of a method that predicts with a memory of its training structures."""
 
 Estimator = Literal[
     "balora-closed-form",

@@ -14,17 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mofgap.comparison.arms import Arm, Arms, common, is_published
-from mofgap.comparison.config import ESTIMATORS, MEMORY, JudgementConfig, Spread
-from mofgap.comparison.scores import is_network
+from mofgap.comparison.config import ESTIMATORS, JudgementConfig, Spread
+from mofgap.comparison.methods import ENSEMBLE, MEMORY, SAMPLING, is_network
 from mofgap.comparison.statistics import COMPARED, METRICS, mae, spearman
 from mofgap.uncertainty.bootstrap import Interval, intervals
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Sequence[Arm]], Any]
 Verdict = Literal["supported", "not supported", "undecided"]
-
-ENSEMBLE = "lora-ensemble"
-SAMPLING = ("balora-weights", "balora-rows", "mc-dropout", ENSEMBLE)
 
 CLAIMS = {
     "a": "BaLoRA's spread follows the error better than that of a trained ensemble of LoRA models",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from mofgap.comparison.config import ComparisonConfig, PredictionConfig, Recipe
+from mofgap.comparison.methods import ENSEMBLE
 from mofgap.configuration import ConfigurationError, to_dict
 
 Trained = Literal["full", "scratch", "lora", "dropout", "balora"]
@@ -133,7 +134,7 @@ def predictions(config: ComparisonConfig) -> list[Prediction]:
             member = Member(split, "lora", seed, config.recipe).name
             found.append(Prediction(split, "laplace", seed, members=(member,)))
         if lora:
-            found.append(Prediction(split, "lora-ensemble", members=tuple(lora), predictions=tuple(lora)))
+            found.append(Prediction(split, ENSEMBLE, members=tuple(lora), predictions=tuple(lora)))
         if config.data.published is not None and described.kind == "column":
             found.append(Prediction(split, "published"))
     return found

@@ -13,11 +13,12 @@ import torch
 from mofgap.balora.sampling import Kind
 from mofgap.comparison import encoder, passes
 from mofgap.comparison.baselines import composition, published, the_mean
-from mofgap.comparison.config import MEMORY, ComparisonConfig
+from mofgap.comparison.config import ComparisonConfig
 from mofgap.comparison.dataset import Dataset, Rows, read
 from mofgap.comparison.laplace import fit_laplace, pooled_of
 from mofgap.comparison.layout import COST, Layout, read_json, write_parquet
 from mofgap.comparison.members import Member, Prediction, member, prediction
+from mofgap.comparison.methods import ENSEMBLE, MEMORY
 from mofgap.comparison.passes import Estimates, Source
 from mofgap.configuration import digest
 from mofgap.crystals.dataset import TableError, reading
@@ -276,7 +277,7 @@ def _ensemble(task: Task) -> dict[Source, Estimates]:
             between = gap[:k].std(0, ddof=1) * np.sqrt(away) if k > 1 else np.full(gap.shape[1], np.nan)
             within = np.sqrt((aleatoric[:k] ** 2).mean(0))
             mean_ev, total_ms = gap[:k].mean(0), float(ms[:k].sum())
-            found["lora-ensemble" + memory, k] = Estimates(mean_ev, between, within, total_ms, away)
+            found[ENSEMBLE + memory, k] = Estimates(mean_ev, between, within, total_ms, away)
     return found
 
 
@@ -287,7 +288,7 @@ _METHODS: dict[str, Method] = {
     "scratch": _trained(_plain),
     "lora": _trained(_plain),
     "laplace": _trained(_laplace),
-    "lora-ensemble": _ensemble,
+    ENSEMBLE: _ensemble,
     "mean": lambda task: the_mean(task.dataset, task.rows),
     "composition": lambda task: composition(task.dataset, task.rows, task.wanted.seed),
     "published": lambda task: published(task.config.data, task.dataset, task.rows),

@@ -10,23 +10,13 @@ import numpy as np
 import pandas as pd
 
 from mofgap.comparison.calibrated import fit, has_spread, raw_parts
-from mofgap.comparison.config import MEMORY, Spread
+from mofgap.comparison.config import Spread
+from mofgap.comparison.methods import forward_passes, kind
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration
 
 KEYS = ["split", "method", "variant", "seed", "n_samples"]
 SPREADS: tuple[Spread, ...] = get_args(Spread)
-BASELINES = ("mean", "composition", "scratch")
-TRAINED = (
-    "full",
-    "lora",
-    "lora-ensemble",
-    "mc-dropout",
-    "laplace",
-    "balora-closed-form",
-    "balora-weights",
-    "balora-rows",
-)
 ERRORS = ("mae_ev", "rmse_ev", "r2")
 DEFINITIONS = {
     "mae_ev": "mean absolute error, eV",
@@ -119,30 +109,3 @@ def _auroc(ordinary: Any, far: Any) -> float:
         return math.nan
     label = np.r_[np.zeros(len(ordinary)), np.ones(len(far))]
     return metrics.auroc(label, np.r_[ordinary, far])
-
-
-def kind(method: str) -> str:
-    """``trained`` here, a ``baseline``, or ``published``."""
-    method = method.removesuffix(MEMORY)
-    return "trained" if method in TRAINED else "baseline" if method in BASELINES else "published"
-
-
-def is_network(method: str) -> bool:
-    """Whether it is a network that the comparison trained, which may have a memory."""
-    return kind(method) == "trained" or method.removesuffix(MEMORY) == "scratch"
-
-
-def forward_passes(method: str, n_samples: int) -> float:
-    """Cost of one prediction in forward passes: a draw or a member is one, a backward pass counts as two.
-
-    Where a memory goes by gradients, each member is looked up, and draws are made around the mean that was.
-    """
-    plain = method.removesuffix(MEMORY)
-    if not is_network(method):
-        return math.nan
-    looked_up = plain != method and plain not in ("full", "scratch")
-    if plain == "balora-closed-form" or (looked_up and n_samples == 0):
-        return 3.0
-    if looked_up:
-        return 3.0 * n_samples if plain == "lora-ensemble" else 3.0 + n_samples
-    return float(max(1, n_samples))

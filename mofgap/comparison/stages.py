@@ -18,7 +18,7 @@ from pathlib import Path
 from mofgap.comparison.config import ComparisonConfig, ComputeConfig
 from mofgap.configuration import ConfigurationError
 
-MEMORY = {
+MALLOC = {
     # torch frees and asks for large blocks all the time; giving each back to the system costs a third of the
     # time of a training on a CPU.
     "MALLOC_MMAP_THRESHOLD_": str(2**32),
@@ -127,7 +127,7 @@ def _each(
     if not missing:
         return
     jobs = config.compute.jobs
-    for key, value in (MEMORY | {"OMP_NUM_THREADS": _threads(config.compute)}).items():
+    for key, value in (MALLOC | {"OMP_NUM_THREADS": _threads(config.compute)}).items():
         os.environ[key] = value  # read when a process starts
     spawn = multiprocessing.get_context("spawn")
     alone = 1 if stage is train else None

@@ -28,6 +28,7 @@ from mofgap.comparison.layout import (
 )
 from mofgap.comparison.markdown import markdown
 from mofgap.comparison.members import Prediction, tabled
+from mofgap.comparison.methods import ENSEMBLE
 from mofgap.comparison.scores import DEFINITIONS, KEYS, SPREADS, scores
 from mofgap.configuration import digest, to_dict
 from mofgap.crystals.dataset import TableError
@@ -87,7 +88,7 @@ def _costs(layout: Layout, wanted: list[Prediction]) -> pd.DataFrame:
         costs = [read_json(layout.member(name) / COST) for name in each.members]
         for source, ms in read_json(layout.prediction_record(each.name))["predict_ms"].items():
             method, _, n = source.rpartition("@")
-            used = costs[: int(n)] if each.source == "lora-ensemble" else costs
+            used = costs[: int(n)] if each.source == ENSEMBLE else costs
             about = {"split": each.split, "method": method, "variant": each.variant, "seed": each.seed}
             rows.append(about | {"n_samples": int(n), "predict_ms": ms} | _training_cost(used))
     return pd.DataFrame(rows)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from mofgap.comparison.config import MEMORY
 from mofgap.comparison.layout import PREDICTIONS, SUMMARY, SUMMARY_VERSION
+from mofgap.comparison.methods import plain
 
 KEYS = ("split", "method", "n_samples", "spread", "calibration")
 LABELS = {
@@ -124,11 +124,11 @@ def read_compared(run: Path) -> Compared:
 
 def label(method: str) -> str:
     """A method as a reader knows it."""
-    plain = method.removesuffix(MEMORY)
-    return LABELS.get(plain, plain) + (" + memory" if plain != method else "")
+    name = plain(method)
+    return LABELS.get(name, name) + (" + memory" if name != method else "")
 
 
 def place(method: str) -> int:
     """Where a method stands in tables and figures; unknown ones last."""
-    plain = method.removesuffix(MEMORY)
-    return list(LABELS).index(plain) if plain in LABELS else len(LABELS)
+    name = plain(method)
+    return list(LABELS).index(name) if name in LABELS else len(LABELS)

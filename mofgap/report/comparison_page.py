@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from mofgap.comparison.config import MEMORY
+from mofgap.comparison.methods import ENSEMBLE, plain
 from mofgap.report import plots
 from mofgap.report.compared import Compared, label, place
 from mofgap.report.figure import caption_of, set_caption
@@ -174,7 +174,7 @@ def _table(
 
 
 def _method_words(row: pd.Series) -> str:
-    if row.method.removesuffix(MEMORY) == "lora-ensemble":
+    if plain(row.method) == ENSEMBLE:
         return label(row.method).replace("ensemble", f"ensemble of {row.n_samples}")
     drawn_samples = f", S\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{row.n_samples}" if row.n_samples else ""
     return label(row.method) + drawn_samples
@@ -330,7 +330,7 @@ def _against(compared: Compared, split: str, *, metric: str, x: str) -> Matplotl
     spreads, words = kinds.get(metric, (["total", "none"], "mean absolute error / eV"))
     entries = compared.entries
     rows = entries[(entries.split == split) & (entries.variant == "") & entries.spread.isin(spreads)]
-    rows = rows[rows.method.str.removesuffix(MEMORY).isin(_BAYESIAN)].sort_values(
+    rows = rows[rows.method.map(plain).isin(_BAYESIAN)].sort_values(
         "calibration", kind="stable", ascending=False
     )
     rows = rows.drop_duplicates(["method", "n_samples"])

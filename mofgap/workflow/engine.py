@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from mofgap.comparison.stages import MEMORY
+from mofgap.comparison.stages import MALLOC
 from mofgap.workflow.folder import LOGS, RunError, RunFolder
 from mofgap.workflow.launch import SOCKET
 from mofgap.workflow.stage import Stage
@@ -33,7 +33,7 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    **MEMORY,
+    **MALLOC,
 }
 
 

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from mofgap.comparison.arms import Arms, common
-from mofgap.comparison.config import MEMORY, JudgementConfig
+from mofgap.comparison.config import JudgementConfig
 from mofgap.comparison.judgement import Bootstrap, _trend_verdict, pairs, trend, trends, verdicts
+from mofgap.comparison.methods import MEMORY
 from mofgap.comparison.statistics import ause, mae, spearman
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.bootstrap import Interval, paired_bootstrap

@@ -23,9 +23,10 @@ from mofgap.comparison import prediction as prediction_stage
 from mofgap.comparison import stages
 from mofgap.comparison import summary as summary_stage
 from mofgap.comparison.calibrated import calibrated
-from mofgap.comparison.config import MEMORY, Ablation, ComparisonConfig
+from mofgap.comparison.config import Ablation, ComparisonConfig
 from mofgap.comparison.dataset import read
 from mofgap.comparison.members import members, predictions, tabled
+from mofgap.comparison.methods import MEMORY
 from mofgap.comparison.prediction import predicted
 from mofgap.comparison.scores import KEYS
 from mofgap.comparison.summary import GROUP, _methods
