@@ -126,6 +126,8 @@ def _each(
     missing = [name for name in names if not is_done(config, run, name)]
     if not missing:
         return
+    if int(os.environ.get("LOCAL_RANK", "0")):  # one more process of a training on several devices
+        stage(config, run, missing[0])  # which ends with it
     jobs = config.compute.jobs
     for key, value in (MALLOC | {"OMP_NUM_THREADS": _threads(config.compute)}).items():
         os.environ[key] = value  # read when a process starts

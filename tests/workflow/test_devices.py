@@ -86,6 +86,7 @@ def test_two_processes_train_one_member_and_the_same_again(place: Path) -> None:
 def test_a_comparison_by_itself_trains_on_two_devices(place: Path) -> None:
     found = run(place, "-o", "compared", command=["compare"])
     assert found.returncode == 0, found.stderr
+    assert "Traceback" not in found.stderr
     history = pd.read_csv(place / "compared" / MEMBER / "history.csv")
     assert history.step.tolist() == [N_STEPS, 2 * N_STEPS]
 
