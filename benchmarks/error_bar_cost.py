@@ -45,7 +45,7 @@ def main() -> None:
         graphs,
         options.repeats,
     )
-    print(f"{len(graphs)} example CIFs, {sum(graph.num_nodes for graph in graphs)} atoms, one thread")
+    print(f"{len(graphs)} example CIFs, {sum(graph.n_atoms for graph in graphs)} atoms, one thread")
     print_times(seconds, POINT)
     print(f"{CLOSED} / {POINT}: {seconds[CLOSED].sum() / seconds[POINT].sum():.2f}")
     print(f"{CLOSED} / one forward pass: {seconds[CLOSED].sum() / seconds['one forward pass'].sum():.2f}")

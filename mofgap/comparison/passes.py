@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from mofgap.balora.dropout import dropout
 from mofgap.balora.sampling import Kind
+from mofgap.crystals.graph import CrystalGraph
 from mofgap.crystals.store import GraphStore
 from mofgap.encoders.encoder import Fixed
 from mofgap.gap.model import GapModel
@@ -160,7 +160,7 @@ def dropping(
     return found.estimates()
 
 
-def _looked(model: GapModel, batch: Any) -> tuple[Mean, float, float]:
+def _looked(model: GapModel, batch: CrystalGraph) -> tuple[Mean, float, float]:
     """The mean, and the seconds for what lies below the adapters and for all of it.
 
     Draws need the first alone, and with a memory, which is looked into once at the mean, all.
@@ -173,7 +173,9 @@ def _looked(model: GapModel, batch: Any) -> tuple[Mean, float, float]:
     return own, below, below + elapsed()
 
 
-def _masked(model: GapModel, batch: Any, fixed: Fixed, rate: float, seed: list[int]) -> tuple[Tensor, Tensor]:
+def _masked(
+    model: GapModel, batch: CrystalGraph, fixed: Fixed, rate: float, seed: list[int]
+) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     with dropout(model.layers, rate, generator):
         gap, spread = model(batch, fixed)

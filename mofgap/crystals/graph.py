@@ -9,16 +9,20 @@ carries no weight.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pymatgen.optimization.neighbors import find_points_in_spheres
-from torch_geometric.data import Batch, Data
+from torch import Tensor
 
 from mofgap.crystals.crystal import Crystal
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
 
 _COINCIDENT_ANGSTROM = 1e-8
 
@@ -42,25 +46,63 @@ class GraphConfig:
             raise ValueError(f"cutoff_angstrom must lie in 1..12 angstrom, not {self.cutoff_angstrom}")
 
 
-class CrystalGraph(Data):  # type: ignore[misc]
-    """A torch-geometric ``Data`` around a dense neighbour table.
+@dataclass(frozen=True, eq=False)
+class CrystalGraph:
+    """A dense table of each atom's neighbours, of one structure or of several side by side.
 
     Attributes:
+        start: (n_graphs + 1,) int64, first atom of each structure; on the CPU, wherever the others are.
         atomic_number: (n_atoms,) int64.
-        neighbour: (n_atoms, K) int64 indices of neighbours, shifted when graphs are batched.
+        neighbour: (n_atoms, K) int64 indices of neighbours, counted over the atoms of all structures.
         distance: (n_atoms, K) float32, angstrom.
         weight: (n_atoms, K) float32 envelope in 0..1; zero where there is no neighbour.
     """
 
-    def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
-        """Neighbour indices count from the first atom of the batch."""
-        if key == "neighbour":
-            return self.num_nodes
-        return super().__inc__(key, value, *args, **kwargs)
+    start: Tensor
+    atomic_number: Tensor
+    neighbour: Tensor
+    distance: Tensor
+    weight: Tensor
 
-    def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
-        """Every table has one row an atom."""
-        return 0
+    @property
+    def n_graphs(self) -> int:
+        """Number of structures."""
+        return len(self.start) - 1
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms of all structures together."""
+        return len(self.atomic_number)
+
+    @cached_property
+    def owner(self) -> Tensor:
+        """(n_atoms,) structure of each atom."""
+        return torch.repeat_interleave(self.start.diff()).to(self.atomic_number.device)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same graph on a device."""
+        tables = ("atomic_number", "neighbour", "distance", "weight")
+        return replace(self, **{name: getattr(self, name).to(device) for name in tables})
+
+    def to_pyg(self) -> Data:
+        """The same graph for models built on torch-geometric.
+
+        Returns:
+            A ``Data`` with ``z`` (n_atoms,), and for each bond of some weight, from neighbour to atom,
+            ``edge_index`` (2, n_edges), ``edge_length`` (n_edges,) in angstrom and ``edge_weight``
+            (n_edges,); ``batch`` (n_atoms,) says whose atom is whose.
+        """
+        from torch_geometric.data import Data  # it takes as long to import as all else together
+
+        atom, slot = self.weight.nonzero(as_tuple=True)
+        return Data(
+            z=self.atomic_number,
+            edge_index=torch.stack([self.neighbour[atom, slot], atom]),
+            edge_length=self.distance[atom, slot],
+            edge_weight=self.weight[atom, slot],
+            batch=self.owner,
+            num_nodes=self.n_atoms,
+        )
 
 
 def envelope(u: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -125,17 +167,30 @@ def crystal_graph(crystal: Crystal, config: GraphConfig) -> CrystalGraph:
     """
     index, distance, weight = neighbour_table(crystal, config)
     return CrystalGraph(
+        start=torch.tensor([0, crystal.n_atoms]),
         atomic_number=torch.from_numpy(crystal.atomic_numbers.astype(np.int64)),
         neighbour=torch.from_numpy(index),
         distance=torch.from_numpy(distance),
         weight=torch.from_numpy(weight),
-        num_nodes=crystal.n_atoms,
     )
 
 
-def collate(graphs: Sequence[CrystalGraph]) -> Batch:
-    """Put graphs into one torch-geometric batch; ``batch.batch`` says whose atom is whose."""
-    return Batch.from_data_list(list(graphs))
+def collate(graphs: Sequence[CrystalGraph]) -> CrystalGraph:
+    """Put graphs side by side."""
+    start = first_atoms(torch.cat([graph.start.diff() for graph in graphs]))
+    before = first_atoms(torch.tensor([graph.n_atoms for graph in graphs])).tolist()
+    return CrystalGraph(
+        start=start,
+        atomic_number=torch.cat([graph.atomic_number for graph in graphs]),
+        neighbour=torch.cat([g.neighbour + n for g, n in zip(graphs, before[:-1], strict=True)]),
+        distance=torch.cat([graph.distance for graph in graphs]),
+        weight=torch.cat([graph.weight for graph in graphs]),
+    )
+
+
+def first_atoms(n_atoms: Tensor) -> Tensor:
+    """(n_graphs + 1,) first atom of each structure where they lie side by side, and the end."""
+    return torch.cat([n_atoms.new_zeros(1), n_atoms.cumsum(0)])
 
 
 def pack_by_atoms(n_atoms: Iterable[int], max_atoms: int) -> Iterator[list[int]]:

@@ -8,10 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch
 
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.graph import CrystalGraph, GraphConfig, neighbour_table, pack_by_atoms
+from mofgap.crystals.graph import CrystalGraph, GraphConfig, first_atoms, neighbour_table, pack_by_atoms
+
+
+@dataclass(frozen=True, eq=False)
+class StoreBatch(CrystalGraph):
+    """Some structures of a store side by side.
+
+    Attributes:
+        position: (n_graphs,) which structures of the store they are; on the CPU.
+        row: (n_atoms,) which rows of its arrays their atoms are; on the CPU.
+    """
+
+    position: Tensor
+    row: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +57,11 @@ class GraphStore:
         """The graph of one structure."""
         rows = slice(int(self.start[index]), int(self.start[index + 1]))
         return CrystalGraph(
+            start=torch.tensor([0, rows.stop - rows.start]),
             atomic_number=self.atomic_number[rows].long(),
             neighbour=self.neighbour[rows].long(),
             distance=self.distance[rows],
             weight=self.weight[rows],
-            num_nodes=rows.stop - rows.start,
         )
 
     def atom_rows(self, positions: Sequence[int]) -> Tensor:
@@ -59,38 +71,29 @@ class GraphStore:
     def subset(self, positions: Sequence[int]) -> GraphStore:
         """The graphs of some structures, in this order, in arrays of their own."""
         rows = self.atom_rows(positions)
-        ends = self.n_atoms[torch.as_tensor(positions)].cumsum(0)
+        start = first_atoms(self.n_atoms[torch.as_tensor(positions)])
         arrays = {name: array[rows] for name, array in vars(self).items() if name != "start"}
-        return GraphStore(start=torch.cat([ends.new_zeros(1), ends]), **arrays)
+        return GraphStore(start=start, **arrays)
 
-    def batch(self, positions: Sequence[int]) -> Batch:
-        """The torch-geometric batch of some structures, cut from the arrays in one go.
-
-        Its ``position`` (n_graphs,) and ``row`` (n_atoms,) say which structures and rows these are.
-        """
-        rows = self.atom_rows(positions)
-        position = torch.as_tensor(positions)
+    def batch(self, positions: Sequence[int]) -> StoreBatch:
+        """Some structures side by side, cut from the arrays in one go."""
+        rows, position = self.atom_rows(positions), torch.as_tensor(positions)
         counts = self.n_atoms[position]
-        ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        owner = torch.repeat_interleave(torch.arange(len(position)), counts)
-        batch = Batch(
-            _base_cls=CrystalGraph,
+        start = first_atoms(counts)
+        shift = torch.repeat_interleave(start[:-1], counts)
+        return StoreBatch(
+            start=start,
             atomic_number=self.atomic_number[rows].long(),
-            neighbour=self.neighbour[rows].long() + ptr[owner][:, None],
+            neighbour=self.neighbour[rows].long() + shift[:, None],
             distance=self.distance[rows],
             weight=self.weight[rows],
-            batch=owner,
-            ptr=ptr,
-            num_nodes=len(rows),
             position=position,
             row=rows,
         )
-        batch._num_graphs = len(position)
-        return batch
 
     def batches(
         self, positions: Sequence[int], max_atoms: int, device: torch.device | str = "cpu"
-    ) -> Iterator[Batch]:
+    ) -> Iterator[StoreBatch]:
         """Batches of at most ``max_atoms`` atoms of some structures, order kept; see `pack_by_atoms`."""
         chosen = np.asarray(positions, dtype=np.int64)
         for pack in pack_by_atoms(self.n_atoms[chosen].tolist(), max_atoms):

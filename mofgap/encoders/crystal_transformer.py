@@ -12,14 +12,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from mofgap.crystals.elements import MAX_Z
-from mofgap.crystals.graph import GraphConfig
+from mofgap.crystals.graph import CrystalGraph, GraphConfig
 from mofgap.encoders.attention import neighbour_attention
 from mofgap.encoders.encoder import Encoder, Fixed
 
@@ -165,7 +165,7 @@ class CrystalTransformer(Encoder):
         blocks = [int(name.split(".")[1]) for name in adapted]
         self.n_fixed = min(blocks, default=self.config.n_blocks) + 1
 
-    def prepare(self, batch: Any) -> Fixed:
+    def prepare(self, batch: CrystalGraph) -> Fixed:
         """Embedding and output of the fixed blocks; the bonds' terms of the others."""
         bonds = self.bonds(batch.atomic_number, batch.neighbour, batch.distance)
         # A weighted sum, not a mean, so that an atom knows its coordination number.
@@ -177,7 +177,7 @@ class CrystalTransformer(Encoder):
         # Shaped when first asked for, while the caches hold what is needed, and kept for further passes.
         return Fixed(outputs, [cache(partial(block.shape, bonds)) for block in blocks[self.n_fixed - 1 :]])
 
-    def forward(self, batch: Any, fixed: Fixed | None = None) -> Tensor:
+    def forward(self, batch: CrystalGraph, fixed: Fixed | None = None) -> Tensor:
         """Atom features (n_atoms, n_blocks + 1, width): the embedding and the output of every block."""
         fixed = self.prepare(batch) if fixed is None else fixed
         outputs = list(fixed.outputs)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mofgap.crystals.graph import GraphConfig
+from mofgap.crystals.graph import CrystalGraph, GraphConfig
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class Encoder(nn.Module, ABC):
         """
 
     @abstractmethod
-    def prepare(self, batch: Any) -> Fixed:
+    def prepare(self, batch: CrystalGraph) -> Fixed:
         """Compute the fixed part of a batch."""
 
     @abstractmethod
-    def forward(self, batch: Any, fixed: Fixed | None = None) -> Tensor:
-        """Encode the atoms of a torch-geometric batch of ``CrystalGraph``.
+    def forward(self, batch: CrystalGraph, fixed: Fixed | None = None) -> Tensor:
+        """Encode the atoms of one structure, or of several side by side.
 
         Args:
-            batch: Graph or batch of graphs.
+            batch: The structures.
             fixed: What ``prepare`` gave for this batch, or None.
 
         Returns:

@@ -13,18 +13,18 @@ LOG_STD_RANGE = (-5.0, 2.0)
 """Bounds of the log of the aleatoric spread, in units of the spread of the gaps."""
 
 
-def pool(x: Tensor, owner: Tensor | None, n_graphs: int) -> Tensor:
+def pool(x: Tensor, owner: Tensor, n_graphs: int) -> Tensor:
     """Mean, largest and smallest value of each feature over the atoms of each structure.
 
     Args:
         x: (n_atoms, n_features).
-        owner: (n_atoms,) structure of each atom; None where there is one structure.
+        owner: (n_atoms,) structure of each atom.
         n_graphs: Number of structures.
 
     Returns:
         (n_graphs, 3 n_features). It does not change when a cell is repeated.
     """
-    if owner is None or n_graphs == 1:
+    if n_graphs == 1:
         return torch.cat([x.mean(0), x.amax(0), x.amin(0)])[None]
     index = owner[:, None].expand_as(x)
     empty = x.new_zeros(n_graphs, x.shape[1])
@@ -47,7 +47,7 @@ class GapHead(nn.Module):
         self.hidden = nn.Linear(3 * hidden, hidden)
         self.out = nn.Linear(hidden, 2)
 
-    def forward(self, features: Tensor, owner: Tensor | None, n_graphs: int) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, owner: Tensor, n_graphs: int) -> tuple[Tensor, Tensor]:
         """(n_atoms, n_outputs, width) atom features to mean and log std, each (n_graphs,)."""
         return self.from_pooled(pool(self.activations(features), owner, n_graphs))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mofgap.balora import AdaptedLinear, BaLoRAConfig, NoiseNetwork, adapt
-from mofgap.crystals.graph import GraphConfig
+from mofgap.crystals.graph import CrystalGraph, GraphConfig
 from mofgap.encoders.crystal_transformer import ON_ATOMS
 from mofgap.encoders.encoder import Fixed
 from mofgap.encoders.registry import build_encoder
@@ -129,18 +129,18 @@ class GapModel(nn.Module):
         return self.gap_mean_ev.device
 
     @torch.no_grad()
-    def frozen_features(self, batch: Any, fixed: Fixed | None = None) -> Tensor:
+    def frozen_features(self, batch: CrystalGraph, fixed: Fixed | None = None) -> Tensor:
         """Pooled features of the part of the encoder below all adapters: what alpha(X) and novelty look at.
 
         Args:
-            batch: Batch of graphs.
+            batch: The structures.
             fixed: What ``encoder.prepare`` gave for it, or None.
 
         Returns:
             (n_graphs, 3 n_fixed width).
         """
         outputs = (self.encoder.prepare(batch) if fixed is None else fixed).outputs
-        return pool(torch.cat(outputs, dim=1).float(), *owners(batch))
+        return pool(torch.cat(outputs, dim=1).float(), batch.owner, batch.n_graphs)
 
     def noise_factors(self, features: Tensor) -> Tensor:
         """(n_graphs, n_layers) alpha(X) of pooled frozen features; ones without a noise network."""
@@ -149,7 +149,7 @@ class GapModel(nn.Module):
         alpha: Tensor = self.noise_network(features)
         return alpha
 
-    def forward(self, batch: Any, fixed: Fixed | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: CrystalGraph, fixed: Fixed | None = None) -> tuple[Tensor, Tensor]:
         """Gap and aleatoric spread of the network, both in eV and (n_graphs,), without what a memory adds.
 
         The mean of the posterior, or a sample of it inside ``mofgap.balora.sampling``.
@@ -161,9 +161,9 @@ class GapModel(nn.Module):
         mean, log_std = self.head.from_pooled(pooled)
         return self.gap_mean_ev + self.gap_std_ev * mean, self.gap_std_ev * log_std.exp()
 
-    def pooled(self, batch: Any, fixed: Fixed | None = None) -> Tensor:
+    def pooled(self, batch: CrystalGraph, fixed: Fixed | None = None) -> Tensor:
         """(n_graphs, 3 head_hidden) pooled activations of the head."""
-        return pool(self.head.activations(self.encoder(batch, fixed)), *owners(batch))
+        return pool(self.head.activations(self.encoder(batch, fixed)), batch.owner, batch.n_graphs)
 
     def unadapted(self) -> list[nn.Parameter]:
         """The encoder's weights that no adapter stands on: for ``full`` all of them."""
@@ -193,9 +193,3 @@ class GapModel(nn.Module):
     def forget(self) -> None:
         """Drop the memory."""
         self.config, self.memory = replace(self.config, memory_size=0, memory_sketch=0), None
-
-
-def owners(batch: Any) -> tuple[Tensor | None, int]:
-    """(n_atoms,) structure of each atom, or None for a single graph; and the number of structures."""
-    owner = getattr(batch, "batch", None)
-    return (None, 1) if owner is None else (owner, int(batch.num_graphs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from mofgap.balora import Sensitivity, sampling, sensitivity
 from mofgap.balora.sampling import Kind
+from mofgap.crystals.graph import CrystalGraph
 from mofgap.encoders.encoder import Fixed
 from mofgap.gap.memory import N_SKETCH, Nearby
-from mofgap.gap.model import GapModel, owners
+from mofgap.gap.model import GapModel
 
 Uncertainty = Literal["closed-form", "weights", "rows"]
 UNCERTAINTIES: tuple[Uncertainty, ...] = ("closed-form", "weights", "rows")
@@ -96,7 +97,7 @@ class Mean:
 
 def at_mean(
     model: GapModel,
-    batch: Any,
+    batch: CrystalGraph,
     fixed: Fixed | None = None,
     *,
     doubt: bool = False,
@@ -107,7 +108,7 @@ def at_mean(
 
     Args:
         model: In evaluation mode.
-        batch: A graph or a torch-geometric batch.
+        batch: The structures.
         fixed: What ``encoder.prepare`` gave for it, or None.
         doubt: Compute what the closed-form variance takes.
         atom_share: Compute each atom's share of it too.
@@ -128,10 +129,9 @@ def at_mean(
 
     found = None
     if doubt or n_sketch:
-        owner, n_graphs = owners(batch)
-        if owner is None:
-            owner = torch.zeros(batch.num_nodes, dtype=torch.long, device=features.device)
-        found = sensitivity(forward, model.layers, n_graphs, owner, per_row=atom_share, n_dims=n_sketch)
+        found = sensitivity(
+            forward, model.layers, batch.n_graphs, batch.owner, per_row=atom_share, n_dims=n_sketch
+        )
     with torch.no_grad():
         gap = forward() if found is None else found.output
         alpha, pooled = model.noise_factors(features), pooled.detach()
@@ -145,12 +145,12 @@ def at_mean(
         return replace(mean, alpha=alpha * factor[:, None], nearby=near)
 
 
-def remember(model: GapModel, batches: Iterable[Any], gap_ev: Tensor) -> None:
+def remember(model: GapModel, batches: Iterable[CrystalGraph], gap_ev: Tensor) -> None:
     """Let a trained model remember what it misses of structures, by gradients where it has adapters.
 
     Args:
         model: In evaluation mode.
-        batches: Graphs or torch-geometric batches, on the model's device, in the order of the labels.
+        batches: The structures, on the model's device, in the order of the labels.
         gap_ev: (n_structures,) labels.
 
     Raises:
@@ -168,7 +168,7 @@ def remember(model: GapModel, batches: Iterable[Any], gap_ev: Tensor) -> None:
 
 def posterior(
     model: GapModel,
-    batch: Any,
+    batch: CrystalGraph,
     *,
     uncertainty: Uncertainty = "closed-form",
     samples: int = 32,
@@ -180,7 +180,7 @@ def posterior(
 
     Args:
         model: In evaluation mode.
-        batch: A graph or a torch-geometric batch, on the model's device.
+        batch: The structures, on the model's device.
         uncertainty: ``closed-form`` needs no samples; ``weights`` and ``rows`` draw from the posterior.
         samples: Number of draws; 0 gives the mean alone, whatever ``uncertainty`` says.
         seed: Of the draws. A structure's draws depend on the seed and its composition, not on its batch.
@@ -206,13 +206,11 @@ def posterior(
 
 
 def draw(
-    model: GapModel, batch: Any, mean: Mean, kind: Kind, samples: int, seed: int
+    model: GapModel, batch: CrystalGraph, mean: Mean, kind: Kind, samples: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Gaps and spreads of every draw, each (samples, n_graphs), eV; fewer draws are the first of more."""
-    owner, n_graphs = owners(batch)
-    if owner is None:
-        owner = torch.zeros(batch.num_nodes, dtype=torch.long, device=mean.alpha.device)
-    names = [_composition_hash(batch.atomic_number[owner == i]) for i in range(n_graphs)]
+    owner = batch.owner
+    names = [_composition_hash(batch.atomic_number[owner == i]) for i in range(batch.n_graphs)]
     gaps, spreads = [], []
     for draw in range(samples):
         start = int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])

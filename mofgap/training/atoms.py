@@ -6,14 +6,14 @@ magnetic moment; and the elements of atoms that were masked. None of them is eve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from mofgap.crystals.elements import MAX_Z
+from mofgap.crystals.graph import CrystalGraph
 from mofgap.encoders.crystal_transformer import MASKED
 from mofgap.encoders.encoder import Encoder
 
@@ -75,16 +75,18 @@ class AtomHeads(nn.Module):
         self.register_buffer("centre", centre)
         self.register_buffer("scale", scale)
 
-    def forward(self, batch: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: CrystalGraph) -> tuple[Tensor, Tensor]:
         """Per-atom targets in their own units (n_atoms, n_targets), and the features they came from."""
         features = self.encoder(batch)[:, -1]
         return self.regress(features).float() * self.scale + self.centre, features
 
-    def loss(self, batch: Any, target: Tensor, masked: Tensor, mask_weight: float) -> dict[str, Tensor]:
+    def loss(
+        self, batch: CrystalGraph, target: Tensor, masked: Tensor, mask_weight: float
+    ) -> dict[str, Tensor]:
         """Losses of one batch.
 
         Args:
-            batch: A torch-geometric batch; its masked elements are hidden in place.
+            batch: The structures.
             target: (n_atoms, n_targets) in the targets' own units.
             masked: (n_atoms,) bool, atoms whose element the encoder must not see.
             mask_weight: Weight of the masked-element loss.
@@ -94,8 +96,7 @@ class AtomHeads(nn.Module):
             ``n_masked``, and ``element_accuracy`` of those, NaN where there are none.
         """
         number = batch.atomic_number
-        batch.atomic_number = torch.where(masked, MASKED, number)
-        predicted, features = self(batch)
+        predicted, features = self(replace(batch, atomic_number=torch.where(masked, MASKED, number)))
         error = (predicted - target)[~masked]
         logits = self.classify(features[masked]).float()
         element = F.cross_entropy(logits, number[masked]) if masked.any() else logits.sum()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mofgap.crystals.graph import pack_by_atoms
-from mofgap.crystals.store import GraphStore
+from mofgap.crystals.store import GraphStore, StoreBatch
 
 
 class PackedSampler(Sampler[list[int]]):
@@ -65,20 +64,20 @@ class PackedSampler(Sampler[list[int]]):
         return self.n_batches // self._share()[1]
 
 
-class Batches(Dataset[Any]):
+class Batches(Dataset[StoreBatch]):
     """Batches of a store, asked for by the positions of their structures."""
 
     def __init__(self, store: GraphStore) -> None:
         self.store = store
 
-    def __getitem__(self, positions: list[int]) -> Any:
-        """One torch-geometric batch."""
+    def __getitem__(self, positions: list[int]) -> StoreBatch:
+        """The structures at these positions."""
         return self.store.batch(positions)
 
 
 def loader(
     store: GraphStore, positions: Sequence[int], batch_atoms: int, seed: int | None
-) -> DataLoader[Any]:
+) -> DataLoader[StoreBatch]:
     """Batches packed by atoms; shuffled from ``seed`` and the epoch, or in order where it is None."""
     sampler = PackedSampler(positions, store.n_atoms, batch_atoms, seed)
     return DataLoader(Batches(store), sampler=sampler, batch_size=None)

@@ -18,7 +18,7 @@ from torch import Tensor
 from mofgap.balora import elements_per_layer, kl_divergence, laplace_nll, sampling
 from mofgap.balora.dropout import dropout
 from mofgap.balora.sampling import Kind
-from mofgap.crystals.store import GraphStore
+from mofgap.crystals.store import GraphStore, StoreBatch
 from mofgap.encoders.encoder import Fixed
 from mofgap.gap.model import GapModel
 from mofgap.training.batches import loader
@@ -136,7 +136,7 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
         self.total_steps = total_steps
 
     @contextmanager
-    def _posterior(self, batch: Any, fixed: Fixed | None) -> Iterator[Tensor]:
+    def _posterior(self, batch: StoreBatch, fixed: Fixed | None) -> Iterator[Tensor]:
         """Sample the posterior while open; yields the divergence of one mean element, in nats."""
         network = self.model.noise_network
         draw = np.random.SeedSequence(
@@ -148,22 +148,22 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
                 yield self.gap_ev.new_zeros(())
             return
         if fixed is None:
-            features = self.features[batch.position.cpu()].to(self.device)
+            features = self.features[batch.position].to(self.device)
         else:
             features = self.model.frozen_features(batch, fixed)
         alpha = network(features)
         elements = elements_per_layer(self.model.layers)
         kl = kl_divergence(alpha, elements, self.model.config.balora.prior_variance) / elements.sum()
-        with sampling(self.model.layers, alpha, batch.batch, kind=self.config.noise, generator=generator):
+        with sampling(self.model.layers, alpha, batch.owner, kind=self.config.noise, generator=generator):
             yield kl.mean()
 
-    def _likelihood(self, batch: Any, fixed: Fixed | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def _likelihood(self, batch: StoreBatch, fixed: Fixed | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Absolute error in eV, spread in eV and negative log-likelihood in nats, each (n_graphs,)."""
         gap, spread = self.model(batch, fixed)
-        target = self.gap_ev[batch.position.cpu()].to(gap)
+        target = self.gap_ev[batch.position].to(gap)
         return (gap - target).abs(), spread, laplace_nll(target, gap, spread.log())
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+    def training_step(self, batch: StoreBatch, batch_idx: int) -> Tensor:
         """One sample of the posterior, one step down the weighted ELBO."""
         fixed = self.model.encoder.prepare(batch) if self.config.unfreeze else None
         with self._posterior(batch, fixed) as kl:
@@ -177,7 +177,7 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
         self.log_dict(logged, batch_size=size, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: StoreBatch, batch_idx: int) -> None:
         """Error and likelihood of the posterior mean."""
         error, _, nll = self._likelihood(batch)
         logged = {"val_mae_ev": error.mean(), "val_nll": nll.mean()}

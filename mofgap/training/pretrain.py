@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mofgap.configuration import digest
 from mofgap.crystals.dataset import TableError, cached_store
+from mofgap.crystals.store import StoreBatch
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
 from mofgap.training.atoms import ATOM_TARGETS, SIZE_ONLY, AtomHeads, PretrainConfig
 from mofgap.training.batches import loader
@@ -56,32 +57,32 @@ class Pretraining(L.LightningModule):  # type: ignore[misc]
         self.target = target
         self.total_steps = total_steps
 
-    def _losses(self, batch: Any, seed: list[int]) -> dict[str, Tensor]:
-        chosen = np.random.default_rng(seed).random(batch.num_nodes) < self.config.mask_fraction
-        target = self.target[batch.row.cpu()].to(self.device)
+    def _losses(self, batch: StoreBatch, seed: list[int]) -> dict[str, Tensor]:
+        chosen = np.random.default_rng(seed).random(batch.n_atoms) < self.config.mask_fraction
+        target = self.target[batch.row].to(self.device)
         return self.heads.loss(
             batch, target, torch.from_numpy(chosen).to(self.device), self.config.mask_weight
         )
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+    def training_step(self, batch: StoreBatch, batch_idx: int) -> Tensor:
         """Descend the loss on one batch."""
         losses = self._losses(batch, [self.config.seed, 1, self.global_step, self.global_rank])
         self.log(
             "train_loss",
             losses["loss"],
-            batch_size=batch.num_nodes,
+            batch_size=batch.n_atoms,
             on_epoch=True,
             on_step=False,
             sync_dist=True,
         )
         return losses["loss"]
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: StoreBatch, batch_idx: int) -> None:
         """Log the loss and each target's mean absolute error; the same masks every epoch."""
         losses = self._losses(batch, [self.config.seed, 2, batch_idx])
         named = {f"val_mae_{name}": value for name, value in zip(ATOM_TARGETS, losses["mae"], strict=True)}
         named["val_loss"] = losses["loss"]
-        self.log_dict(named, batch_size=batch.num_nodes, sync_dist=True)
+        self.log_dict(named, batch_size=batch.n_atoms, sync_dist=True)
         if n_masked := int(losses["n_masked"]):
             accuracy = losses["element_accuracy"]
             self.log("val_element_accuracy", accuracy, batch_size=n_masked, sync_dist=True)

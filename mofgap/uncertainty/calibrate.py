@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mofgap.uncertainty import metrics
 from mofgap.uncertainty.columns import Floats, columns
 from mofgap.uncertainty.conformal import FEWEST_ROWS, MIN_ROWS, Residuals
 from mofgap.uncertainty.scaling import Scaling, fit_scaling
@@ -330,6 +329,8 @@ def _standardised(data: Floats, scaling: Scaling | None) -> Floats:
 
 def _cross_validate(data: Floats, edges: tuple[float, ...], scaling: Scaling | None) -> dict[str, Any]:
     """Score the procedure: each fold by a calibration fitted on the other folds."""
+    from mofgap.uncertainty import metrics  # half a second, which predicting need not wait for
+
     fold = np.arange(data.shape[1]) % N_FOLDS
     true, gap, epistemic, aleatoric, novelty = data
     std = np.zeros_like(gap)

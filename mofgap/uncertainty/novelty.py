@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from sklearn.neighbors import NearestNeighbors
 
 from mofgap.uncertainty.columns import Floats
 
@@ -255,6 +254,8 @@ def fit_novelty(
         ValueError: The shapes do not fit, there are no more structures than neighbours, or the features are
             all constant.
     """
+    from sklearn.neighbors import NearestNeighbors  # a second, which predicting need not wait for
+
     rows = _checked(features, len(atomic_numbers))
     if len(ids) != len(rows) or any("\n" in name for name in ids):
         raise ValueError(f"{len(rows)} structures need as many ids on one line each, not {len(ids)}")

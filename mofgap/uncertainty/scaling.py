@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 from scipy.special import ndtr
 
 from mofgap.uncertainty.columns import Floats
@@ -66,6 +65,8 @@ def fit_scaling(error: Floats, epistemic_std: Floats, aleatoric_std: Floats) -> 
         epistemic_std: In eV, shape (n,).
         aleatoric_std: In eV, shape (n,).
     """
+    from scipy.optimize import minimize  # predicting need not wait for it
+
     parts = np.stack([epistemic_std**2, aleatoric_std**2, np.ones_like(error)])
     typical = parts.mean(axis=1)
     absent = typical == 0

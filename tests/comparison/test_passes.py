@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -81,9 +82,8 @@ def remembering(method: Method, store: GraphStore) -> GapModel:
     """A model whose memory holds the structures but for the first three, each with seven near it."""
     model = model_of(method).requires_grad_(False)
     seven = range(3, len(store))
-    near = [store[i].clone() for i in seven for _ in range(8)]
-    for i, graph in enumerate(near):
-        graph.distance = graph.distance * (1 + 1e-3 * (i % 8))
+    factors = 1 + 1e-3 * torch.arange(8)
+    near = [replace(store[i], distance=store[i].distance * factor) for i in seven for factor in factors]
     gap_ev = torch.cat([model(graph)[0] for graph in near])
     remember(model, near, gap_ev + 0.2 * torch.randn(len(near)))
     return model

@@ -8,6 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch_geometric.data import Batch
+from torch_geometric.nn import global_add_pool
+from torch_geometric.utils import scatter
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import (
@@ -111,14 +114,29 @@ def test_a_senseless_graph_is_refused(settings: dict[str, float]) -> None:
 def test_a_batch_shifts_the_neighbours() -> None:
     graphs = [crystal_graph(random_crystal(s, n, 6.0), GraphConfig(5)) for s, n in ((0, 3), (1, 1), (2, 4))]
     batch = collate(graphs)
-    assert batch.num_graphs == 3
-    assert batch.num_nodes == 8
-    assert batch.batch.tolist() == [0, 0, 0, 1, 2, 2, 2, 2]
-    for i, (first, last) in enumerate(itertools.pairwise(batch.ptr.tolist())):
+    assert batch.n_graphs == 3
+    assert batch.n_atoms == 8
+    assert batch.owner.tolist() == [0, 0, 0, 1, 2, 2, 2, 2]
+    for i, (first, last) in enumerate(itertools.pairwise(batch.start.tolist())):
         rows = slice(first, last)
         assert torch.equal(batch.neighbour[rows] - first, graphs[i].neighbour)
         assert torch.equal(batch.distance[rows], graphs[i].distance)
-        assert torch.equal(batch[i].neighbour, graphs[i].neighbour)
+    for name in ("start", "neighbour", "weight", "owner"):
+        nested = collate([collate(graphs[:2]), graphs[2]])
+        assert torch.equal(getattr(nested, name), getattr(batch, name)), name
+
+
+def test_torch_geometric_batches_its_view_of_graphs_the_same() -> None:
+    graphs = [crystal_graph(random_crystal(s, n, 6.0), GraphConfig(5)) for s, n in ((0, 3), (1, 1), (2, 4))]
+    batch = collate(graphs)
+    mine, theirs = batch.to_pyg(), Batch.from_data_list([graph.to_pyg() for graph in graphs], ["batch"])
+    for name in ("z", "edge_index", "edge_length", "edge_weight", "num_nodes"):
+        assert torch.as_tensor(mine[name]).equal(torch.as_tensor(theirs[name])), name
+    summed = scatter(mine.edge_weight, mine.edge_index[1], dim_size=mine.num_nodes)
+    torch.testing.assert_close(summed, batch.weight.sum(1))
+    from_neighbours = scatter(mine.edge_weight * mine.z[mine.edge_index[0]], mine.edge_index[1], dim_size=8)
+    torch.testing.assert_close(from_neighbours, (batch.weight * batch.atomic_number[batch.neighbour]).sum(1))
+    torch.testing.assert_close(global_add_pool(mine.z, mine.batch), scatter(batch.atomic_number, batch.owner))
 
 
 @given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch_geometric.data import Data
 
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.graph import crystal_graph
+from mofgap.crystals.graph import CrystalGraph, crystal_graph
 from mofgap.gap.attribution import attribute
 from mofgap.gap.folder import About, read_model, save_model
 from mofgap.gap.memory import HEAD_WEIGHT, N_NEIGHBOURS, N_SKETCH, NUGGET, REACH, SHRINKAGE, Memory, Nearby
@@ -133,7 +132,7 @@ def test_what_is_learnt_about_gradients_stands_beside_the_head() -> None:
     assert torch.equal(memory.noise_factor(found.remoteness, variance), found.remoteness)
 
 
-def looked(model: GapModel, graph: Data) -> Mean:
+def looked(model: GapModel, graph: CrystalGraph) -> Mean:
     """The model at its mean, gradients and all."""
     return at_mean(model, graph, doubt=bool(model.layers))
 
@@ -205,7 +204,7 @@ def test_a_structure_that_was_learnt_is_hardly_doubted(
     assert max(known[:-2]) < min(free)
 
 
-def remembering(model: GapModel, graphs: list[Data]) -> GapModel:
+def remembering(model: GapModel, graphs: list[CrystalGraph]) -> GapModel:
     """The model with some of the graphs in its memory, of which it misses 0.3 eV each."""
     with torch.no_grad():
         gap_ev = torch.cat([model(graph)[0] for graph in graphs])
@@ -264,7 +263,7 @@ def test_atoms_share_the_widened_variance_and_nothing_of_what_is_missing(
     assert found.variance_share_ev2.sum() == pytest.approx(found.variance_ev2, rel=1e-4)
 
 
-def old_folder(model: GapModel, graphs: list[Data], folder: Path, version: int) -> GapModel:
+def old_folder(model: GapModel, graphs: list[CrystalGraph], folder: Path, version: int) -> GapModel:
     """A model with a memory of the head's features, as it was kept at a version, and read again."""
     with torch.no_grad():
         pooled = torch.cat([model.pooled(graph) for graph in graphs])
