@@ -3,6 +3,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -18,21 +19,39 @@ from mofgap.gap.posterior import UNCERTAINTIES
 from mofgap.gap.predictor import BATCH_ATOMS
 from mofgap.screening.settings import Settings
 
-HEAVY = ("torch", "pandas", "numpy", "gemmi", "pymatgen", "ase", "scipy")
+HEAVY = ("numpy", "gemmi", "pymatgen", "ase", "scipy")
+SLOW = ("torch_geometric", "lightning", "pandas", "sklearn", "scipy.stats", "scipy.optimize", "matplotlib")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["screen", "--help"]])
-def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
+def loaded(names: tuple[str, ...], arguments: list[str]) -> tuple[list[str], str]:
+    """Which of these modules the program has loaded when it ends, and what it printed."""
     program = (
         "import sys; sys.argv = ['mofgap', *sys.argv[1:]]\n"
         "from mofgap.cli.main import app\n"
         "try: app()\n"
         "except SystemExit: pass\n"
-        f"print('loaded', [name for name in {HEAVY} if name in sys.modules])"
+        f"print(*[name for name in {names} if name in sys.modules], sep=',')"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
-    assert done.stdout.endswith("loaded []\n"), done.stdout + done.stderr
-    assert "mofgap" in done.stdout
+    assert not done.returncode, done.stderr
+    printed, _, last = done.stdout.removesuffix("\n").rpartition("\n")
+    return last.split(",") if last else [], printed
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["screen", "--help"]])
+def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
+    found, printed = loaded(("torch", *HEAVY, *SLOW), arguments)
+    assert not found
+    assert "mofgap" in printed
+
+
+def test_a_screening_loads_nothing_that_would_double_its_start(
+    tmp_path: Path, model_folder: Path, write_cifs: Callable[[Path, int], list[Path]]
+) -> None:
+    write_cifs(tmp_path / "in", 1)
+    found, printed = loaded(("torch", *SLOW), ["screen", str(tmp_path / "in"), "--model", str(model_folder)])
+    assert found == ["torch"]
+    assert "s0" in printed and "train-7" in printed
 
 
 def test_help_takes_half_a_second_of_the_processor_at_most() -> None:
