@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
 
 ZINC_FORMATE = np.array([30, 8, 6, 8, 1])
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # each worker has a core of its own
 
 
 def small_crystal(seed: int, name: str = "small") -> Crystal:

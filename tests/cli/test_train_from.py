@@ -50,7 +50,10 @@ def test_a_model_goes_on_to_another_level_of_theory(study: Path, model_folder: P
     assert missing.exit_code == 1 and "no-such-model" in missing.output
 
 
-def test_a_folder_of_other_files_becomes_no_model(study: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_of_other_files_becomes_no_model(
+    study: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")  # messages are not wrapped
     before = sorted(study.rglob("*"))
     arguments = ["train", str(study / "hse.csv"), str(study / "cifs"), "--from", str(model_folder)]
     for output in (study / "cifs", study / "hse.csv"):

@@ -24,7 +24,7 @@ def test_a_subset_of_graphs_is_those_graphs(finished: Path) -> None:
     assert len(some) == 3
     for place, row in enumerate(rows):
         for name in ("atomic_number", "neighbour", "distance", "weight"):
-            assert torch.equal(some[place][name], store[row][name])
+            assert torch.equal(getattr(some[place], name), getattr(store[row], name))
 
 
 def test_training_rows_are_nested_and_do_not_hold_the_rows_of_other_parts(finished: Path) -> None:
