@@ -55,14 +55,18 @@ def test_a_screening_loads_nothing_that_would_double_its_start(
 
 
 def test_help_takes_half_a_second_of_the_processor_at_most() -> None:
+    """Time of the processor, and the least of three, since the machine may be busy with something else."""
+
     def used() -> float:
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         return children.ru_utime + children.ru_stime
 
-    # Time of the processor, since the machine may be busy with something else.
-    before = used()
-    subprocess.run([sys.executable, "-m", "mofgap", "--help"], check=True, capture_output=True)
-    assert used() - before < 0.5
+    def help_seconds() -> float:
+        before = used()
+        subprocess.run([sys.executable, "-m", "mofgap", "--help"], check=True, capture_output=True)
+        return used() - before
+
+    assert min(help_seconds() for _ in range(3)) < 0.5
 
 
 @pytest.mark.parametrize(
