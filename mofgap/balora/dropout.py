@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from mofgap.balora.layer import AdaptedLinear, perturbed
+from mofgap.balora.rows import InputRows
+from mofgap.balora.sampling import seeded
 
 
 @dataclass(frozen=True)
@@ -19,33 +21,59 @@ class Dropout:
 
     Attributes:
         rate: In [0, 1).
-        generator: Source of the masks; torch's global one when None. It may live on the CPU.
+        generators: Sources of the masks, which may live on the CPU: None for torch's own, one for the batch,
+            or one per input.
+        rows: Which row belongs to which input, where each has its own.
     """
 
     rate: float
-    generator: torch.Generator | None = None
+    generators: torch.Generator | Sequence[torch.Generator] | None = None
+    rows: InputRows | None = None
 
     def __call__(self, x: Tensor, A: Tensor) -> Tensor:
         """(..., r): A (m∘x / (1 - rate)) - A x."""
-        device = x.device if self.generator is None else self.generator.device
-        drawn = torch.rand(x.shape, generator=self.generator, device=device).to(x.device)
-        kept = (drawn >= self.rate).to(x.dtype)
+        kept = (self._uniform(x) >= self.rate).to(x.dtype)
         return F.linear(x * (kept / (1 - self.rate) - 1), A)
+
+    def _uniform(self, x: Tensor) -> Tensor:
+        """Numbers in [0, 1), of the shape of x."""
+        source = self.generators
+        if source is None or isinstance(source, torch.Generator):
+            device = x.device if source is None else source.device
+            return torch.rand(x.shape, generator=source, device=device).to(x.device)
+        assert self.rows is not None
+        return self.rows.draw(torch.rand, x, source)
 
 
 @contextmanager
 def dropout(
-    layers: Mapping[str, AdaptedLinear], rate: float, generator: torch.Generator | None = None
+    layers: Mapping[str, AdaptedLinear],
+    rate: float,
+    generator: torch.Generator | None = None,
+    *,
+    row_to_input: Tensor | None = None,
+    input_seeds: Sequence[int] | None = None,
 ) -> Iterator[None]:
     """While open, the adapters see their input through dropout; every call draws a mask of its own.
 
     In training this is LoRA with dropout, as in Hugging Face PEFT. Left open in prediction, each pass is a
     sample: Gal and Ghahramani, arXiv 1506.02142.
 
+    Args:
+        layers: The adapted layers.
+        rate: Share of each layer's input that is zero, in [0, 1).
+        generator: Source of the masks; torch's global one when None. It may live on the CPU.
+        row_to_input: (n_rows,) int64 and sorted, the input each row belongs to; see `sampling`.
+        input_seeds: One integer per input, whose masks then come from its own seed in place of the
+            generator, and do not depend on what else is in the batch.
+
     Raises:
         ValueError: The rate is not in [0, 1).
     """
     if not 0 <= rate < 1:
         raise ValueError(f"rate must be at least 0 and below 1, not {rate}")
-    with perturbed(layers, [Dropout(rate, generator)] * len(layers)):
+    masks = Dropout(rate, generator)
+    if input_seeds is not None:
+        masks = Dropout(rate, seeded(input_seeds), InputRows(len(input_seeds), row_to_input))
+    with perturbed(layers, [masks] * len(layers)):
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
@@ -59,6 +60,22 @@ class InputRows:
             assert self.row_to_input is not None
             values = values[self.row_to_input]
         return values.view(x.shape[0], *[1] * (x.ndim - 2), values.shape[-1])
+
+    def draw(
+        self, make: Callable[..., Tensor], like: Tensor, generators: Sequence[torch.Generator]
+    ) -> Tensor:
+        """Random numbers of the shape and kind of a tensor, those of an input from its own generator.
+
+        Args:
+            make: ``torch.rand`` or ``torch.randn``.
+            like: (n_rows, ..., d) or (n_inputs, ..., d).
+            generators: One per input; they may live on the CPU.
+        """
+        parts = [
+            make((count, like.shape[-1]), generator=own, device=own.device, dtype=like.dtype)
+            for count, own in zip(self.counts(like), generators, strict=True)
+        ]
+        return torch.cat(parts).view(like.shape).to(like.device)
 
     def counts(self, x: Tensor) -> list[int]:
         """Number of vectors of ``x``, flattened to (vectors, d), that belong to each input in turn."""

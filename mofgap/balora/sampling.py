@@ -62,12 +62,7 @@ class RowNoise:
         std = _sqrt(self.rows.expand(self.alpha, x) * F.linear(x.square(), A.square()))
         if self.generators is None or isinstance(self.generators, torch.Generator):
             return std * _normal(std.shape, std, self.generators)
-        counts = self.rows.counts(x)
-        draws = [
-            _normal((count, std.shape[-1]), std, generator)
-            for count, generator in zip(counts, self.generators, strict=True)
-        ]
-        return std * torch.cat(draws).view(std.shape)
+        return std * self.rows.draw(torch.randn, std, self.generators)
 
 
 @contextmanager
@@ -111,7 +106,7 @@ def sampling(
     if kind == "weights":
         noises: list[Perturbation] = _weight_noises(layers, alphas, rows, generator, input_seeds)
     else:
-        own = None if input_seeds is None else [_seeded(seed) for seed in input_seeds]
+        own = None if input_seeds is None else seeded(input_seeds)
         noises = [RowNoise(a[:, None], rows, generator if own is None else own) for a in alphas]
     with perturbed(layers, noises):
         yield
@@ -163,7 +158,7 @@ def _weight_noises(
     if input_seeds is None:
         signs = _signs((rows.n_inputs, sum(widths)), weights[0], generator)
     else:
-        signs = torch.stack([_signs((sum(widths),), weights[0], _seeded(seed)) for seed in input_seeds])
+        signs = torch.stack([_signs((sum(widths),), weights[0], own) for own in seeded(input_seeds)])
     parts = torch.split(signs, widths, dim=1)
     return [
         WeightNoise(a[:, None], rows, e, u, v)
@@ -176,8 +171,9 @@ def _sqrt(variance: Tensor) -> Tensor:
     return variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
 
 
-def _seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def seeded(seeds: Sequence[int]) -> list[torch.Generator]:
+    """A generator on the CPU for each seed, of which torch uses the low 32 bits."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 def _normal(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:

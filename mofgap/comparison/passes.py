@@ -17,7 +17,7 @@ from mofgap.crystals.graph import CrystalGraph
 from mofgap.crystals.store import GraphStore
 from mofgap.encoders.encoder import Fixed
 from mofgap.gap.model import GapModel
-from mofgap.gap.posterior import Mean, at_mean, draw
+from mofgap.gap.posterior import Mean, at_mean, draw, seeds_of_draws
 
 Floats = NDArray[np.float64]
 
@@ -144,19 +144,19 @@ def dropping(
     seed: int,
 ) -> dict[Source, Estimates]:
     """Monte Carlo dropout: the same as `bayesian`, with masks for draws, further apart where remote."""
-    found, method, done = _Collected(), "mc-dropout", 0
+    found, method = _Collected(), "mc-dropout"
     for batch in store.batches(rows, batch_atoms, model.device):
         own, below, alone = _looked(model, batch)
         gap, spread = own.recalled(own.gap_ev, own.spread_ev)
         found.add((method, 0), gap, None, spread, own.remoteness, alone)
         with torch.no_grad():
             elapsed = clock()
-            masked = [_masked(model, batch, own.fixed, rate, [seed, i, done]) for i in range(counts[-1])]
+            seeds = seeds_of_draws(batch, counts[-1], seed)
+            masked = [_masked(model, batch, own.fixed, rate, each) for _, each in seeds]
             gaps, spreads = (torch.stack(column) for column in zip(*masked, strict=True))
             drawn = own.recalled(own.gap_ev + own.remoteness.sqrt() * (gaps - own.gap_ev), spreads)
             before = below if own.nearby is None else alone
             _add_draws(found, method, drawn, own, counts, before, elapsed())
-        done += len(gap)
     return found.estimates()
 
 
@@ -174,10 +174,9 @@ def _looked(model: GapModel, batch: CrystalGraph) -> tuple[Mean, float, float]:
 
 
 def _masked(
-    model: GapModel, batch: CrystalGraph, fixed: Fixed, rate: float, seed: list[int]
+    model: GapModel, batch: CrystalGraph, fixed: Fixed, rate: float, seeds: list[int]
 ) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-    with dropout(model.layers, rate, generator):
+    with dropout(model.layers, rate, row_to_input=batch.owner, input_seeds=seeds):
         gap, spread = model(batch, fixed)
     return gap, spread
 

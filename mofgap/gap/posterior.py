@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -209,18 +209,25 @@ def draw(
     model: GapModel, batch: CrystalGraph, mean: Mean, kind: Kind, samples: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Gaps and spreads of every draw, each (samples, n_graphs), eV; fewer draws are the first of more."""
-    owner = batch.owner
-    names = [_composition_hash(batch.atomic_number[owner == i]) for i in range(batch.n_graphs)]
     gaps, spreads = [], []
-    for draw in range(samples):
-        start = int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
+    for start, seeds in seeds_of_draws(batch, samples, seed):
         generator = torch.Generator().manual_seed(start)
-        seeds = [start ^ name for name in names]
-        with sampling(model.layers, mean.alpha, owner, kind=kind, generator=generator, input_seeds=seeds):
+        noise = sampling(
+            model.layers, mean.alpha, batch.owner, kind=kind, generator=generator, input_seeds=seeds
+        )
+        with noise:
             gap, spread = mean.recalled(*model(batch, mean.fixed))
         gaps.append(gap)
         spreads.append(spread)
     return torch.stack(gaps), torch.stack(spreads)
+
+
+def seeds_of_draws(batch: CrystalGraph, samples: int, seed: int) -> Iterator[tuple[int, list[int]]]:
+    """For each draw its seed, and one for each structure, which does not depend on the batch around it."""
+    names = [_composition_hash(batch.atomic_number[batch.owner == i]) for i in range(batch.n_graphs)]
+    for draw in range(samples):
+        start = int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
+        yield start, [start ^ name for name in names]
 
 
 def _composition_hash(atomic_number: Tensor) -> int:

@@ -125,6 +125,16 @@ def test_dropout_spreads_predictions_around_the_mean(store: GraphStore) -> None:
     assert all(layer.perturbation is None for layer in model.layers.values())
 
 
+def test_what_dropout_says_of_a_structure_does_not_depend_on_its_batch(store: GraphStore) -> None:
+    model, last = model_of("lora"), len(store) - 1
+    many, alone = (
+        passes.dropping(model, store, rows, batch_atoms, rate=0.2, counts=(2, 8), seed=0)["mc-dropout", 8]
+        for rows, batch_atoms in ((range(len(store)), 1000), ([last], 1))
+    )
+    assert alone.gap_ev[0] == pytest.approx(many.gap_ev[last], rel=1e-4)
+    assert alone.epistemic_std_ev[0] == pytest.approx(many.epistemic_std_ev[last], rel=1e-3)
+
+
 def test_dropout_scales_what_it_keeps_of_the_adapters_input() -> None:
     layer = next(iter(model_of("lora").layers.values()))
     x = torch.randn(400, layer.in_features)
