@@ -1,0 +1,108 @@
+"""Which of several alternatives ``--disorder majority`` keeps."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mofgap.crystals.cif import read_cif
+from mofgap.crystals.inputs import read_cif_file
+from mofgap.crystals.write import formula_sum
+
+CIFS = Path(__file__).parents[1] / "fixtures" / "cifs"
+GOOD = (CIFS / "good.cif").read_text()
+
+
+def only(entries):
+    assert len(entries) == 1
+    return entries[0]
+
+
+def test_majority_keeps_the_likelier_hydrogen():
+    crystal = only(read_cif_file(CIFS / "partial_occupancy.cif", disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "C H O2 Zn"
+    assert crystal.frac_coords[-1] == pytest.approx([0.5, 0.302, 0])
+
+
+def test_majority_keeps_a_disorder_group_whole():
+    crystal = only(read_cif_file(CIFS / "disorder_groups.cif", disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "C H O2 Zn"
+    assert np.all(crystal.frac_coords[:, 1] == 0)
+
+
+# Atoms of a 1,4-phenylene: element, place along the axis that the ring turns about, and distance from it, Å.
+PHENYLENE = [("C", 1.39, 0.0), ("C", -1.39, 0.0)] + [
+    (element, side * along, around * off)
+    for element, along, off in (("C", 0.695, 1.204), ("H", 1.235, 2.139))
+    for side in (1, -1)
+    for around in (1, -1)
+]
+
+
+def rotated_rings(groups, degrees, occupancy, operations=("x,y,z",), cell_angstrom=14.0):
+    """A CIF of a dicarboxylate of zinc, its ring given once for each group, turned by an angle each."""
+    columns = ["label", "type_symbol", "fract_x", "fract_y", "fract_z", "disorder_group"]
+    columns += ["occupancy"] if occupancy is not None else []
+    rows = [(e, x, 0, 0, ".", 1) for e, x in (("C", 2.88), ("C", -2.88), ("Zn", 5.2), ("Zn", -5.2))]
+    rows += [("O", x, y, 0, ".", 1) for x in (3.5, -3.5) for y in (1.08, -1.08)]
+    rows += [(e, x, 0, 0, ".", 1) for e, x, off in PHENYLENE if not off]
+    for group, angle in zip(groups, np.radians(degrees), strict=True):
+        for e, x, off in PHENYLENE:
+            if off:
+                rows.append((e, x, off * np.cos(angle), off * np.sin(angle), group, occupancy))
+    lines = [f"_cell_length_{a} {cell_angstrom}" for a in "abc"]
+    lines += [f"_cell_angle_{a} 90" for a in ("alpha", "beta", "gamma")]
+    lines += ["loop_", "_symmetry_equiv_pos_as_xyz", *(f"'{op}'" for op in operations), "loop_"]
+    lines += [f"_atom_site_{name}" for name in columns]
+    for i, (e, x, y, z, group, share) in enumerate(rows):
+        at = [f"{v / cell_angstrom + 0.5:.5f}" for v in (x, y, z)]
+        lines.append(" ".join([f"{e}{i}", e, *at, str(group)] + ([str(share)] if len(columns) == 7 else [])))
+    return "data_ring\n" + "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("groups", "degrees", "occupancy", "operations"),
+    [
+        *(((1, 2), (0, angle), 0.5, ("x,y,z",)) for angle in (30, 60, 90)),
+        ((1, 2, 3), (0, 60, 120), 0.333, ("x,y,z",)),
+        *(((-1,), (angle,), 0.5, ("x,y,z", "x,y,-z")) for angle in (15, 30, 60)),
+        ((1,), (20,), 0.5, ("x,y,z", "x,y,-z")),
+        ((1, 2), (0, 60), None, ("x,y,z",)),
+        ((1, 2), (0, 60), "?", ("x,y,z",)),
+        ((1, 2), (0, 60), ".", ("x,y,z",)),
+        ((-1,), (30,), None, ("x,y,z", "x,y,-z")),
+    ],
+)
+def test_majority_keeps_one_orientation_of_a_ring_with_its_hydrogens(groups, degrees, occupancy, operations):
+    text = rotated_rings(groups, degrees, occupancy, operations)
+    crystal = only(read_cif(text, disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "C8 H4 O4 Zn2"
+    (failure,) = read_cif(text)
+    assert failure.reason.startswith("partial-occupancy")
+
+
+def test_a_group_without_an_alternative_or_occupancies_is_there():
+    assert formula_sum(only(read_cif(rotated_rings((1,), (0,), None))).atomic_numbers) == "C8 H4 O4 Zn2"
+
+
+def test_majority_leaves_out_what_is_mostly_absent():
+    text = GOOD.replace("_fract_z\n", "_fract_z\n_atom_site_occupancy\n")
+    text = "".join(
+        line + (" 1\n" if line.startswith(("Zn1", "O1", "C1", "O2", "H1")) else "\n")
+        for line in text.splitlines()
+    )
+    water = "O3 O 0.5 0.5 0.5 {}\n"
+    assert only(read_cif(text + water.format(0.3), disorder="majority")).n_atoms == 5
+    assert only(read_cif(text + water.format(0.6), disorder="majority")).n_atoms == 6
+
+
+def test_majority_keeps_one_image_across_a_mirror():
+    text = GOOD.replace("'x, y, z'", "'x, y, z'\n'x, y, -z'").replace(
+        "H1 H 0.50000 0.30200 0.00000", "H1 H 0.5 0.302 0.05"
+    )
+    text = text.replace("_fract_z\n", "_fract_z\n_atom_site_occupancy\n")
+    rows = {"Zn1": 1, "O1": 1, "C1": 1, "O2": 1, "H1": 0.5}
+    text = "".join(f"{line} {rows[word]}\n" if (word := line.split(" ")[0]) in rows else f"{line}\n"
+                   for line in text.splitlines())  # fmt: skip
+    crystal = only(read_cif(text, disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "C H O2 Zn"
