@@ -23,7 +23,6 @@ from mofgap.screening.row import Row, column_names
 from mofgap.screening.table import format_of, tab_separated
 
 if TYPE_CHECKING:
-    from mofgap.gap.predictor import GapPredictor
     from mofgap.screening.run import ScreeningRun
     from mofgap.screening.shard import Gathered, Shard
 
@@ -71,7 +70,7 @@ def execute(run: ScreeningRun, resume: bool) -> NoReturn:
     Raises:
         typer.Exit: Always.
     """
-    predictor = _predictor(run)
+    _check_model(run)
     started = time.perf_counter()
     inputs = _screen(run, resume)
     seconds = time.perf_counter() - started
@@ -82,11 +81,12 @@ def execute(run: ScreeningRun, resume: bool) -> NoReturn:
     _show(run, inputs)
     rows = [row for rows in inputs for row in rows]
     say_counts(rows, f"{len(rows)} structures in {seconds:.1f} s ({len(rows) / max(seconds, 1e-9):.1f}/s)")
-    caveats(rows, predictor.about.level_of_theory, run.novel)
+    caveats(rows, run.novel)
     raise typer.Exit(exit_code(rows))
 
 
-def _predictor(run: ScreeningRun) -> GapPredictor:
+def _check_model(run: ScreeningRun) -> None:
+    """Load the model, and say what is wrong with it before the work."""
     from mofgap.screening.run import ScreeningError
 
     try:
@@ -99,7 +99,6 @@ def _predictor(run: ScreeningRun) -> GapPredictor:
         if each.calibration.is_raw:
             text = "is not calibrated: its error bars are the network's own, without a guarantee"
             typer.echo(f"mofgap: {each.about.name} {text}", err=True)
-    return predictor
 
 
 def _screen(run: ScreeningRun, resume: bool) -> list[tuple[Row, ...]]:
@@ -205,12 +204,12 @@ def say_counts(rows: list[Row], of_what: str) -> None:
     typer.echo(f"{n_ok} ok, {doubtful} with warnings, {len(failed)} failed: {of_what}", err=True)
 
 
-def caveats(rows: list[Row], level_of_theory: str, novel: Novel) -> None:
+def caveats(rows: list[Row], novel: Novel) -> None:
     """Say on standard error what holds for the whole table."""
     n_novel = sum(map(is_novel, rows))
     if n_novel and novel == "drop":
         typer.echo(f"mofgap: {n_novel} novel structures were left out (--novelty drop)", err=True)
-    if is_pbe(level_of_theory) and any(row.gap_ev is not None for row in rows):
+    if any(map(is_pbe, {row.level_of_theory for row in rows if row.gap_ev is not None})):
         typer.echo(PBE_CAVEAT, err=True)
 
 
@@ -221,7 +220,7 @@ def conclude(found: Gathered, of_what: str) -> None:
         typer.Exit: With the exit code of `mofgap screen`.
     """
     say_counts(found.rows, of_what)
-    caveats(found.rows, found.header["level_of_theory"], found.header["novel"])
+    caveats(found.rows, found.header["novel"])
     raise typer.Exit(exit_code(found.rows))
 
 

@@ -148,6 +148,5 @@ class ScreeningRun:
             write_table(self.target, self.table(inputs), self.settings.coverage, beside)
         else:
             ranked = {"rank_by": self.order, "top": self.top, "novel": self.novel}
-            theory = {"level_of_theory": self.predictor.about.level_of_theory}
-            self.shard.write(self.target, {**self._header, **ranked, **theory}, inputs)
+            self.shard.write(self.target, {**self._header, **ranked}, inputs)
         journal_path(self.target).unlink(missing_ok=True)
