@@ -25,17 +25,17 @@ from scipy.stats import spearmanr
 
 from benchmarks.measure import one_thread, print_table
 from mofgap.balora import elements_per_layer
-from mofgap.comparison.arms import Arm, Arms
-from mofgap.comparison.config import ComparisonConfig
-from mofgap.comparison.dataset import Dataset, Rows, read
-from mofgap.comparison.judgement import Bootstrap, difference
-from mofgap.comparison.layout import Layout
-from mofgap.comparison.methods import ENSEMBLE
-from mofgap.comparison.statistics import spearman
 from mofgap.configuration import load
 from mofgap.gap.folder import read_model
 from mofgap.gap.posterior import at_mean
-from mofgap.workflow.config import RunConfig
+from mofgap.study.config import ComparisonConfig
+from mofgap.study.dataset import Dataset, Rows, read
+from mofgap.study.engine.config import RunConfig
+from mofgap.study.judge.arms import Arm, Arms
+from mofgap.study.judge.judgement import Bootstrap, difference
+from mofgap.study.judge.statistics import spearman
+from mofgap.study.layout import Layout
+from mofgap.study.methods.names import ENSEMBLE
 
 Floats = NDArray[np.float64]
 CLOSED_FORM = "balora-closed-form"

@@ -18,13 +18,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.measure import add_table, one_thread, print_table, read_rows
-from mofgap.comparison.arms import Arms
-from mofgap.comparison.config import Spread
-from mofgap.comparison.judgement import Bootstrap, trend
-from mofgap.comparison.passes import Estimates, Source, bayesian
-from mofgap.comparison.statistics import mae, spearman
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.study.config import Spread
+from mofgap.study.judge.arms import Arms
+from mofgap.study.judge.judgement import Bootstrap, trend
+from mofgap.study.judge.statistics import mae, spearman
+from mofgap.study.methods.passes import Estimates, Source, bayesian
 
 METHODS = ("balora-weights", "balora-rows")
 SPREADS: tuple[Spread, ...] = ("epistemic", "total")

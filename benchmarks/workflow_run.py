@@ -23,14 +23,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.measure import print_table
-from mofgap.workflow.folder import sha256
+from mofgap.study.engine.folder import sha256
 
 BY_HAND = """
 import sys
 from pathlib import Path
 from mofgap.configuration import load
-from mofgap.workflow.config import RunConfig
-from mofgap.workflow.plan import plan
+from mofgap.study.engine.config import RunConfig
+from mofgap.study.engine.plan import plan
 import torch
 torch.set_num_threads(1)
 config, run = load(RunConfig, Path(sys.argv[1]), sys.argv[3:]), Path(sys.argv[2])

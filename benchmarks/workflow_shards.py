@@ -26,7 +26,7 @@ from mofgap.crystals.inputs import expand_inputs
 from mofgap.screening.row import Row
 from mofgap.screening.shard import Shard
 from mofgap.shipped import shipped_folder
-from mofgap.workflow.folder import sha256
+from mofgap.study.engine.folder import sha256
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 GATHER_ROWS = 1_000_000

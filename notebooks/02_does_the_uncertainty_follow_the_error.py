@@ -26,7 +26,7 @@ from pathlib import Path
 
 import pandas as pd
 from mofgap.report import plots
-from mofgap.report.compared import label
+from mofgap.study.report.compared import label
 
 os.chdir("..")  # names count from the top of the repository
 REPORT = Path("docs/qmof-cpu.md").read_text(encoding="utf-8")
@@ -86,9 +86,9 @@ print(f"90 % intervals hold {100 * test['coverage_90']:.1f} % of the references"
 # block. It shows how to look. What one short training on so few structures finds need not hold for the method.
 
 # %%
-from mofgap.comparison import stages
 from mofgap.configuration import load
-from mofgap.workflow.config import RunConfig
+from mofgap.study.engine import comparison as stages
+from mofgap.study.engine.config import RunConfig
 
 SMALL = [
     "splits.split.trainings={full: 0, scratch: 0, lora: 0, balora: 1, dropout: 0, ensemble: 0}",
@@ -106,7 +106,7 @@ stages.run_all(config.comparison_in(folder), folder, print)
 # form, without sampling.
 
 # %%
-from mofgap.report.compared import read_compared
+from mofgap.study.report.compared import read_compared
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.bootstrap import bootstrap
 

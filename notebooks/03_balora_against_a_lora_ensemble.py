@@ -24,10 +24,10 @@ import os
 import warnings
 from pathlib import Path
 
-from mofgap.comparison import stages
-from mofgap.comparison.members import members, predictions
 from mofgap.configuration import load
-from mofgap.workflow.config import RunConfig
+from mofgap.study.engine import comparison as stages
+from mofgap.study.engine.config import RunConfig
+from mofgap.study.members import members, predictions
 
 warnings.filterwarnings("ignore", module="lightning")
 os.chdir("..")  # the configuration names files from the top of the repository
@@ -66,7 +66,7 @@ stages.compare(config, folder)
 
 # %%
 from mofgap.report import plots
-from mofgap.report.compared import label, read_compared
+from mofgap.study.report.compared import label, read_compared
 
 compared = read_compared(folder)
 columns = ["mae_ev", "spearman", "crps_ev", "coverage_90", "forward_passes", "n_trainable"]

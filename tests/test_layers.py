@@ -6,14 +6,14 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import mofgap
-from mofgap.workflow.sources import _imported
+from mofgap.study.engine.sources import _imported
 
 ROOT = Path(mofgap.__file__).parent
 # From left to right: each imports only what stands before it.
 LAYERS = (
     *("nearest", "whole_file", "shipped", "version", "configuration"),
-    *("balora", "uncertainty", "crystals", "datasets", "encoders", "gap", "training", "comparison"),
-    *("screening", "selection", "explain", "report", "python", "workflow", "cli", "__main__"),
+    *("balora", "uncertainty", "crystals", "datasets", "encoders", "gap", "training"),
+    *("screening", "selection", "explain", "report", "python", "cli", "study", "__main__"),
 )
 PATHS = [path.relative_to(ROOT.parent) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"]
 NAMES = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in PATHS]

@@ -1,4 +1,4 @@
-"""The ``mofgap`` program: one verb a file.
+"""The commands of the product: one verb a file. `mofgap.__main__` adds those of the study.
 
 A verb's module may import at its top only what is light: ``mofgap --help`` reads them all. To add a verb,
 write its function and put it into `VERBS`.
@@ -12,19 +12,14 @@ from typing import Annotated, Any
 import typer
 
 from mofgap.cli.calibrate import calibrate
-from mofgap.cli.compare import compare
-from mofgap.cli.config import config
 from mofgap.cli.data import data
 from mofgap.cli.examples import examples
 from mofgap.cli.explain import explain
 from mofgap.cli.gather import gather
 from mofgap.cli.pretrain import pretrain
 from mofgap.cli.report import report
-from mofgap.cli.run import run
-from mofgap.cli.runs import runs
 from mofgap.cli.screen import screen
 from mofgap.cli.select import select
-from mofgap.cli.stage import stage
 from mofgap.cli.train import train
 from mofgap.version import installed_version
 
@@ -37,8 +32,6 @@ VERBS: tuple[Callable[..., Any], ...] = (
     calibrate,
     train,
     pretrain,
-    compare,
-    run,
     examples,
 )
 
@@ -51,9 +44,6 @@ app = typer.Typer(
 )
 for verb in VERBS:
     app.command(no_args_is_help=True)(verb)
-app.command()(config)
-app.command(hidden=True)(stage)
-app.add_typer(runs, name="runs")
 app.add_typer(data, name="data")
 
 

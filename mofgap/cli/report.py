@@ -1,7 +1,8 @@
-"""``mofgap report``: a screening, or a comparison, as a page to look at."""
+"""``mofgap report``: a screening as a page to look at."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,12 @@ import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import checked_window, refuse_taken
+
+PageAndWords = tuple[str, list[str]]
+"""A page, and what to say of it."""
+
+PAGE_OF_FOLDER: list[Callable[[Path], PageAndWords]] = []
+"""Makes the page of a folder; `mofgap.study.cli` puts that of a run here."""
 
 
 def report(
@@ -46,7 +53,10 @@ def report(
     from mofgap.report.page import write_page
 
     try:
-        page, said = _comparison(source) if source.is_dir() else _screening(source, window, cards)
+        if source.is_dir() and PAGE_OF_FOLDER:
+            page, said = PAGE_OF_FOLDER[0](source)
+        else:
+            page, said = _screening(source, window, cards)
         write_page(output, page)
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
@@ -55,17 +65,7 @@ def report(
     typer.echo(f"mofgap: wrote {output}: {said[0]}", err=True)
 
 
-def _comparison(run: Path) -> tuple[str, list[str]]:
-    """The page of a run folder, and what to say of it."""
-    from mofgap.report.compared import read_compared
-    from mofgap.report.comparison_page import comparison_page
-
-    compared = read_compared(run)
-    n_methods, n_splits = compared.best.method.nunique(), len(compared.summary["splits"])
-    return comparison_page(compared), [f"{n_methods} methods, splits: {n_splits}"]
-
-
-def _screening(table: Path, window: tuple[float, float] | None, cards: int) -> tuple[str, list[str]]:
+def _screening(table: Path, window: tuple[float, float] | None, cards: int) -> PageAndWords:
     """The page of a table, and what to say of it."""
     from mofgap.report.screened import read_screened
     from mofgap.report.screening_page import candidates, notes, screening_page

@@ -175,7 +175,7 @@ def train(
 def _check_output(output: Path) -> None:
     """Refuse a folder of other files, among which those of the model would be lost."""
     from mofgap.gap.folder import CONFIG
-    from mofgap.training.claim import KEY
+    from mofgap.training.lock import KEY
     from mofgap.training.loop import LAST
 
     begun = (output / CONFIG, output / "training" / KEY, output / "training" / LAST)

@@ -23,7 +23,7 @@ from mofgap.crystals.identifier import id_column
 from mofgap.crystals.store import GraphStore, build_store
 from mofgap.whole_file import whole_file
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 STRUCTURE_COLUMNS = ("cell_angstrom", "atomic_numbers", "frac_coords")
 
 

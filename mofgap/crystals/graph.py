@@ -51,14 +51,14 @@ class CrystalGraph:
     """A dense table of each atom's neighbours, of one structure or of several side by side.
 
     Attributes:
-        start: (n_graphs + 1,) int64, first atom of each structure; on the CPU, wherever the others are.
+        ptr: (n_graphs + 1,) int64, first atom of each structure; on the CPU, wherever the others are.
         atomic_number: (n_atoms,) int64.
         neighbour: (n_atoms, K) int64 indices of neighbours, counted over the atoms of all structures.
         distance: (n_atoms, K) float32, angstrom.
         weight: (n_atoms, K) float32 envelope in 0..1; zero where there is no neighbour.
     """
 
-    start: Tensor
+    ptr: Tensor
     atomic_number: Tensor
     neighbour: Tensor
     distance: Tensor
@@ -67,7 +67,7 @@ class CrystalGraph:
     @property
     def n_graphs(self) -> int:
         """Number of structures."""
-        return len(self.start) - 1
+        return len(self.ptr) - 1
 
     @property
     def n_atoms(self) -> int:
@@ -75,9 +75,9 @@ class CrystalGraph:
         return len(self.atomic_number)
 
     @cached_property
-    def owner(self) -> Tensor:
+    def structure_idx(self) -> Tensor:
         """(n_atoms,) structure of each atom."""
-        return torch.repeat_interleave(self.start.diff()).to(self.atomic_number.device)
+        return torch.repeat_interleave(self.ptr.diff()).to(self.atomic_number.device)
 
     def to(self, device: torch.device | str) -> Self:
         """The same graph on a device."""
@@ -100,7 +100,7 @@ class CrystalGraph:
             edge_index=torch.stack([self.neighbour[atom, slot], atom]),
             edge_length=self.distance[atom, slot],
             edge_weight=self.weight[atom, slot],
-            batch=self.owner,
+            batch=self.structure_idx,
             num_nodes=self.n_atoms,
         )
 
@@ -167,7 +167,7 @@ def crystal_graph(crystal: Crystal, config: GraphConfig) -> CrystalGraph:
     """
     index, distance, weight = neighbour_table(crystal, config)
     return CrystalGraph(
-        start=torch.tensor([0, crystal.n_atoms]),
+        ptr=torch.tensor([0, crystal.n_atoms]),
         atomic_number=torch.from_numpy(crystal.atomic_numbers.astype(np.int64)),
         neighbour=torch.from_numpy(index),
         distance=torch.from_numpy(distance),
@@ -177,10 +177,10 @@ def crystal_graph(crystal: Crystal, config: GraphConfig) -> CrystalGraph:
 
 def collate(graphs: Sequence[CrystalGraph]) -> CrystalGraph:
     """Put graphs side by side."""
-    start = first_atoms(torch.cat([graph.start.diff() for graph in graphs]))
+    ptr = first_atoms(torch.cat([graph.ptr.diff() for graph in graphs]))
     before = first_atoms(torch.tensor([graph.n_atoms for graph in graphs])).tolist()
     return CrystalGraph(
-        start=start,
+        ptr=ptr,
         atomic_number=torch.cat([graph.atomic_number for graph in graphs]),
         neighbour=torch.cat([g.neighbour + n for g, n in zip(graphs, before[:-1], strict=True)]),
         distance=torch.cat([graph.distance for graph in graphs]),

@@ -31,14 +31,14 @@ class GraphStore:
     """Graphs of many structures in flat arrays.
 
     Attributes:
-        start: (n_structures + 1,) first atom of each structure.
+        ptr: (n_structures + 1,) first atom of each structure.
         atomic_number: (n_atoms_total,) uint8.
         neighbour: (n_atoms_total, K) int16, counted within the structure.
         distance: (n_atoms_total, K) float32, angstrom.
         weight: (n_atoms_total, K) float32.
     """
 
-    start: Tensor
+    ptr: Tensor
     atomic_number: Tensor
     neighbour: Tensor
     distance: Tensor
@@ -46,18 +46,18 @@ class GraphStore:
 
     def __len__(self) -> int:
         """Number of structures."""
-        return len(self.start) - 1
+        return len(self.ptr) - 1
 
     @property
     def n_atoms(self) -> Tensor:
         """(n_structures,) atoms of each structure."""
-        return self.start.diff()
+        return self.ptr.diff()
 
     def __getitem__(self, index: int) -> CrystalGraph:
         """The graph of one structure."""
-        rows = slice(int(self.start[index]), int(self.start[index + 1]))
+        rows = slice(int(self.ptr[index]), int(self.ptr[index + 1]))
         return CrystalGraph(
-            start=torch.tensor([0, rows.stop - rows.start]),
+            ptr=torch.tensor([0, rows.stop - rows.start]),
             atomic_number=self.atomic_number[rows].long(),
             neighbour=self.neighbour[rows].long(),
             distance=self.distance[rows],
@@ -66,23 +66,23 @@ class GraphStore:
 
     def atom_rows(self, positions: Sequence[int]) -> Tensor:
         """Rows of the flat arrays that hold the atoms of these structures, in order."""
-        return torch.cat([torch.arange(int(self.start[i]), int(self.start[i + 1])) for i in positions])
+        return torch.cat([torch.arange(int(self.ptr[i]), int(self.ptr[i + 1])) for i in positions])
 
     def subset(self, positions: Sequence[int]) -> GraphStore:
         """The graphs of some structures, in this order, in arrays of their own."""
         rows = self.atom_rows(positions)
-        start = first_atoms(self.n_atoms[torch.as_tensor(positions)])
-        arrays = {name: array[rows] for name, array in vars(self).items() if name != "start"}
-        return GraphStore(start=start, **arrays)
+        ptr = first_atoms(self.n_atoms[torch.as_tensor(positions)])
+        arrays = {name: array[rows] for name, array in vars(self).items() if name != "ptr"}
+        return GraphStore(ptr=ptr, **arrays)
 
     def batch(self, positions: Sequence[int]) -> StoreBatch:
         """Some structures side by side, cut from the arrays in one go."""
         rows, position = self.atom_rows(positions), torch.as_tensor(positions)
         counts = self.n_atoms[position]
-        start = first_atoms(counts)
-        shift = torch.repeat_interleave(start[:-1], counts)
+        ptr = first_atoms(counts)
+        shift = torch.repeat_interleave(ptr[:-1], counts)
         return StoreBatch(
-            start=start,
+            ptr=ptr,
             atomic_number=self.atomic_number[rows].long(),
             neighbour=self.neighbour[rows].long() + shift[:, None],
             distance=self.distance[rows],
@@ -109,7 +109,7 @@ def build_store(crystals: Iterator[Crystal] | Sequence[Crystal], config: GraphCo
     counts = [len(z) for z in numbers]
     index = np.int16 if max(counts, default=0) <= np.iinfo(np.int16).max else np.int32
     return GraphStore(
-        start=torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)),
+        ptr=torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)),
         atomic_number=torch.from_numpy(np.concatenate(numbers).astype(np.uint8)),
         neighbour=torch.from_numpy(np.concatenate([t[0] for t in tables]).astype(index)),
         distance=torch.from_numpy(np.concatenate([t[1] for t in tables])),

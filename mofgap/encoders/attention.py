@@ -33,7 +33,7 @@ def neighbour_attention(
     key: Tensor,
     value: Tensor,
     bond: Tensor,
-    opening: Tensor,
+    gate_bias: Tensor,
     neighbour: Tensor,
     weight: Tensor,
 ) -> Tensor:
@@ -47,7 +47,7 @@ def neighbour_attention(
         key: What neighbours are looked up by.
         value: What they pass on.
         bond: (n_atoms, K, n_heads + width): the logits' bias b and the values' gate g.
-        opening: (width,) o, added to every bond's gate.
+        gate_bias: (width,) o, added to every bond's gate.
         neighbour: (n_atoms, K) int64 indices.
         weight: (n_atoms, K) float32 envelope w.
 
@@ -55,11 +55,11 @@ def neighbour_attention(
         (n_atoms, width).
     """
     if query.device.type == "cpu":
-        inputs = [t.float().contiguous() for t in (query, key, value, bond, opening)]
+        inputs = [t.float().contiguous() for t in (query, key, value, bond, gate_bias)]
         tables = neighbour.contiguous(), weight.contiguous()
         result: Tensor = _CompiledAttention.apply(*inputs, *tables)  # type: ignore[no-untyped-call]
         return result
-    return reference_attention(query, key, value, bond, opening, neighbour, weight)
+    return reference_attention(query, key, value, bond, gate_bias, neighbour, weight)
 
 
 def reference_attention(
@@ -67,7 +67,7 @@ def reference_attention(
     key: Tensor,
     value: Tensor,
     bond: Tensor,
-    opening: Tensor,
+    gate_bias: Tensor,
     neighbour: Tensor,
     weight: Tensor,
 ) -> Tensor:
@@ -76,7 +76,7 @@ def reference_attention(
     n_heads = terms - query.shape[1]
     flat = neighbour.reshape(-1)
     heads = (n, k, n_heads, query.shape[1] // n_heads)
-    bias, gate = bond[..., :n_heads], (1 + opening + bond[..., n_heads:]).reshape(heads)
+    bias, gate = bond[..., :n_heads], (1 + gate_bias + bond[..., n_heads:]).reshape(heads)
     key, value = key.index_select(0, flat).view(heads), value.index_select(0, flat).view(heads)
     logits = (query.view(n, 1, *heads[2:]) * key).sum(-1) / math.sqrt(heads[3]) + bias
     share = weight[..., None] * torch.exp(logits - logits.amax(1, keepdim=True).detach())
@@ -95,7 +95,7 @@ class _CompiledAttention(torch.autograd.Function):
         key: Tensor,
         value: Tensor,
         bond: Tensor,
-        opening: Tensor,
+        gate_bias: Tensor,
         neighbour: Tensor,
         weight: Tensor,
     ) -> Tensor:
@@ -104,26 +104,26 @@ class _CompiledAttention(torch.autograd.Function):
         out = torch.empty_like(query)
         loops.look(*_arrays(query, key, bond, neighbour, share))
         share.exp_()
-        loops.mix(*_arrays(share, weight, value, bond, opening, neighbour, out))
-        ctx.save_for_backward(query, key, value, bond, opening, neighbour, share)
+        loops.mix(*_arrays(share, weight, value, bond, gate_bias, neighbour, out))
+        ctx.save_for_backward(query, key, value, bond, gate_bias, neighbour, share)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, bond, opening, neighbour, share = ctx.saved_tensors
+        query, key, value, bond, gate_bias, neighbour, share = ctx.saved_tensors
         n_heads = share.shape[2]
         loops = _loops(n_heads, query.shape[1])
         d_out, d_logits = grads[0].float().contiguous(), torch.empty_like(share)
         d_query, d_key, d_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        loops.mix_backward(*_arrays(share, value, bond, opening, neighbour, d_out, d_logits, d_value))
+        loops.mix_backward(*_arrays(share, value, bond, gate_bias, neighbour, d_out, d_logits, d_value))
         loops.look_backward(*_arrays(query, key, neighbour, d_logits, d_query, d_key))
-        d_bond = d_opening = None
+        d_bond = d_gate_bias = None
         if ctx.needs_input_grad[3] or ctx.needs_input_grad[4]:
             d_bond = torch.empty_like(bond)
             d_bond[..., :n_heads] = d_logits
             loops.gate_backward(*_arrays(share, value, neighbour, d_out, d_bond))
-            d_opening = d_bond[..., n_heads:].sum((0, 1))
-        return d_query, d_key, d_value, d_bond, d_opening, None, None
+            d_gate_bias = d_bond[..., n_heads:].sum((0, 1))
+        return d_query, d_key, d_value, d_bond, d_gate_bias, None, None
 
 
 def _arrays(*tensors: Tensor) -> list[Any]:
@@ -225,24 +225,24 @@ def _mix(n_heads: int, d: int) -> Callable[..., None]:
         weight: Floats,
         value: Floats,
         bond: Floats,
-        opening: Floats,
+        gate_bias: Floats,
         neighbour: Indices,
         out: Floats,
     ) -> None:
         """Exponentials become shares, in place, and the neighbours' values are summed by them."""
         n, k, _ = share.shape
         total, part = np.empty(n_heads, np.float32), np.empty(n_heads * d, np.float32)
-        mixed, start = np.empty(n_heads * d, np.float32), one + opening
+        mixed, start = np.empty(n_heads * d, np.float32), one + gate_bias
         for i in range(n):
             total[:] = 0
-            crowd = np.float32(0)
+            envelope_sum = np.float32(0)
             for s in range(k):
-                crowd += weight[i, s]
+                envelope_sum += weight[i, s]
                 for h in range(n_heads):
                     share[i, s, h] *= weight[i, s]
                     total[h] += share[i, s, h]
             for h in range(n_heads):
-                total[h] = min(one, crowd * fading) / max(total[h], tiny)
+                total[h] = min(one, envelope_sum * fading) / max(total[h], tiny)
             mixed[:] = 0
             for s in range(k):
                 other, gate = value[neighbour[i, s]], bond[i, s, n_heads:]
@@ -264,7 +264,7 @@ def _mix_backward(n_heads: int, d: int) -> Callable[..., None]:
         share: Floats,
         value: Floats,
         bond: Floats,
-        opening: Floats,
+        gate_bias: Floats,
         neighbour: Indices,
         d_out: Floats,
         d_logits: Floats,
@@ -274,7 +274,7 @@ def _mix_backward(n_heads: int, d: int) -> Callable[..., None]:
         n, k, _ = share.shape
         mean, part = np.empty(n_heads, np.float32), np.empty(n_heads * d, np.float32)
         whole = np.empty(n_heads, np.float32)
-        product, start = np.empty(n_heads * d, np.float32), one + opening
+        product, start = np.empty(n_heads * d, np.float32), one + gate_bias
         for i in range(n):
             given = d_out[i]
             mean[:] = 0

@@ -119,12 +119,12 @@ class Block(nn.Module):
         """Atom features (n_atoms, width) to the same; ``bond`` shapes logits and values."""
         y = self.norm_attention(x)
         query, key, value = self.query(y), self.key(y), self.value(y)
-        opening = self.bond.bias[-query.shape[1] :]
-        x = x + self.out(neighbour_attention(query, key, value, bond, opening, neighbour, weight))
+        gate_bias = self.bond.bias[-query.shape[1] :]
+        x = x + self.out(neighbour_attention(query, key, value, bond, gate_bias, neighbour, weight))
         down: Tensor = self.down(F.silu(self.up(self.norm_ffn(x))))
         return x + down
 
-    def shape(self, bonds: Tensor) -> Tensor:
+    def bond_terms(self, bonds: Tensor) -> Tensor:
         """What bond features (n_atoms, K, edge_width) say to this block: (n_atoms, K, n_heads + width).
 
         Without the bias of the layer: attention does not feel it in the logits, and adds it to the gates on
@@ -169,13 +169,15 @@ class CrystalTransformer(Encoder):
         """Embedding and output of the fixed blocks; the bonds' terms of the others."""
         bonds = self.bonds(batch.atomic_number, batch.neighbour, batch.distance)
         # A weighted sum, not a mean, so that an atom knows its coordination number.
-        crowd = torch.bmm(batch.weight[:, None], bonds).squeeze(1)
-        outputs = [self.element(batch.atomic_number) + self.environment(crowd)]
+        scattered = torch.bmm(batch.weight[:, None], bonds).squeeze(1)
+        outputs = [self.element(batch.atomic_number) + self.environment(scattered)]
         blocks = [cast(Block, block) for block in self.blocks]
         for block in blocks[: self.n_fixed - 1]:
-            outputs.append(block(outputs[-1], block.shape(bonds), batch.neighbour, batch.weight))
+            outputs.append(block(outputs[-1], block.bond_terms(bonds), batch.neighbour, batch.weight))
         # Shaped when first asked for, while the caches hold what is needed, and kept for further passes.
-        return Fixed(outputs, [cache(partial(block.shape, bonds)) for block in blocks[self.n_fixed - 1 :]])
+        return Fixed(
+            outputs, [cache(partial(block.bond_terms, bonds)) for block in blocks[self.n_fixed - 1 :]]
+        )
 
     def forward(self, batch: CrystalGraph, fixed: Fixed | None = None) -> Tensor:
         """Atom features (n_atoms, n_blocks + 1, width): the embedding and the output of every block."""

@@ -13,12 +13,12 @@ LOG_STD_RANGE = (-5.0, 2.0)
 """Bounds of the log of the aleatoric spread, in units of the spread of the gaps."""
 
 
-def pool(x: Tensor, owner: Tensor, n_graphs: int) -> Tensor:
+def pool(x: Tensor, structure_idx: Tensor, n_graphs: int) -> Tensor:
     """Mean, largest and smallest value of each feature over the atoms of each structure.
 
     Args:
         x: (n_atoms, n_features).
-        owner: (n_atoms,) structure of each atom.
+        structure_idx: (n_atoms,) structure of each atom.
         n_graphs: Number of structures.
 
     Returns:
@@ -26,7 +26,7 @@ def pool(x: Tensor, owner: Tensor, n_graphs: int) -> Tensor:
     """
     if n_graphs == 1:
         return torch.cat([x.mean(0), x.amax(0), x.amin(0)])[None]
-    index = owner[:, None].expand_as(x)
+    index = structure_idx[:, None].expand_as(x)
     empty = x.new_zeros(n_graphs, x.shape[1])
     parts = [empty.scatter_reduce(0, index, x, how, include_self=False) for how in ("mean", "amax", "amin")]
     return torch.cat(parts, dim=1)
@@ -47,9 +47,9 @@ class GapHead(nn.Module):
         self.hidden = nn.Linear(3 * hidden, hidden)
         self.out = nn.Linear(hidden, 2)
 
-    def forward(self, features: Tensor, owner: Tensor, n_graphs: int) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, structure_idx: Tensor, n_graphs: int) -> tuple[Tensor, Tensor]:
         """(n_atoms, n_outputs, width) atom features to mean and log std, each (n_graphs,)."""
-        return self.from_pooled(pool(self.activations(features), owner, n_graphs))
+        return self.from_pooled(pool(self.activations(features), structure_idx, n_graphs))
 
     def activations(self, features: Tensor) -> Tensor:
         """(n_atoms, n_outputs, width) atom features to (n_atoms, hidden) activations, which are pooled."""

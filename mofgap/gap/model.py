@@ -140,7 +140,7 @@ class GapModel(nn.Module):
             (n_graphs, 3 n_fixed width).
         """
         outputs = (self.encoder.prepare(batch) if fixed is None else fixed).outputs
-        return pool(torch.cat(outputs, dim=1).float(), batch.owner, batch.n_graphs)
+        return pool(torch.cat(outputs, dim=1).float(), batch.structure_idx, batch.n_graphs)
 
     def noise_factors(self, features: Tensor) -> Tensor:
         """(n_graphs, n_layers) alpha(X) of pooled frozen features; ones without a noise network."""
@@ -163,7 +163,7 @@ class GapModel(nn.Module):
 
     def pooled(self, batch: CrystalGraph, fixed: Fixed | None = None) -> Tensor:
         """(n_graphs, 3 head_hidden) pooled activations of the head."""
-        return pool(self.head.activations(self.encoder(batch, fixed)), batch.owner, batch.n_graphs)
+        return pool(self.head.activations(self.encoder(batch, fixed)), batch.structure_idx, batch.n_graphs)
 
     def unadapted(self) -> list[nn.Parameter]:
         """The encoder's weights that no adapter stands on: for ``full`` all of them."""

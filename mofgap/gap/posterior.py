@@ -130,7 +130,7 @@ def at_mean(
     found = None
     if doubt or n_sketch:
         found = sensitivity(
-            forward, model.layers, batch.n_graphs, batch.owner, per_row=atom_share, n_dims=n_sketch
+            forward, model.layers, batch.n_graphs, batch.structure_idx, per_row=atom_share, n_dims=n_sketch
         )
     with torch.no_grad():
         gap = forward() if found is None else found.output
@@ -213,7 +213,7 @@ def draw(
     for start, seeds in seeds_of_draws(batch, samples, seed):
         generator = torch.Generator().manual_seed(start)
         noise = sampling(
-            model.layers, mean.alpha, batch.owner, kind=kind, generator=generator, input_seeds=seeds
+            model.layers, mean.alpha, batch.structure_idx, kind=kind, generator=generator, input_seeds=seeds
         )
         with noise:
             gap, spread = mean.recalled(*model(batch, mean.fixed))
@@ -224,7 +224,7 @@ def draw(
 
 def seeds_of_draws(batch: CrystalGraph, samples: int, seed: int) -> Iterator[tuple[int, list[int]]]:
     """For each draw its seed, and one for each structure, which does not depend on the batch around it."""
-    names = [_composition_hash(batch.atomic_number[batch.owner == i]) for i in range(batch.n_graphs)]
+    names = [_composition_hash(batch.atomic_number[batch.structure_idx == i]) for i in range(batch.n_graphs)]
     for draw in range(samples):
         start = int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
         yield start, [start ^ name for name in names]

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from mofgap.report.figure import caption_of, inline_svg
 from mofgap.version import installed_version
 from mofgap.whole_file import write_text
 
-_ASSETS = files("mofgap.report") / "assets"
+ASSETS = files("mofgap.report") / "assets"
 _LAYOUT = "layout.html"
 
 
@@ -39,15 +40,16 @@ def drawn(name: str, figure: MatplotlibFigure) -> Figure:
     return Figure(name, Markup(inline_svg(figure, name)), caption_of(figure))
 
 
-def render(template: str, scripts: Sequence[str] = (), **values: Any) -> str:
+def render(template: str, scripts: Sequence[str] = (), *, folder: Traversable = ASSETS, **values: Any) -> str:
     """Fill a template.
 
     Args:
-        template: Name of a file of ``assets`` that extends ``layout.html``.
+        template: Name of a file that extends ``layout.html``.
         scripts: Names of files of ``assets``; the page runs these and nothing else.
+        folder: Where the template lies.
         values: What the template names; text is escaped.
     """
-    sources = {name: asset(name) for name in (template, _LAYOUT)}
+    sources = {template: asset(template, folder), _LAYOUT: asset(_LAYOUT)}
     environment = Environment(
         loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -88,9 +90,9 @@ def plain(column: pd.Series) -> list[Any]:
     return [None if lacks else value for value, lacks in zip(column.tolist(), missing, strict=True)]
 
 
-def asset(name: str) -> str:
+def asset(name: str, folder: Traversable = ASSETS) -> str:
     """The text of a file of ``assets``."""
-    return _ASSETS.joinpath(name).read_text(encoding="utf-8")
+    return folder.joinpath(name).read_text(encoding="utf-8")
 
 
 def _hash(script: str) -> str:

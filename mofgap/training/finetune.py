@@ -154,7 +154,9 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
         alpha = network(features)
         elements = elements_per_layer(self.model.layers)
         kl = kl_divergence(alpha, elements, self.model.config.balora.prior_variance) / elements.sum()
-        with sampling(self.model.layers, alpha, batch.owner, kind=self.config.noise, generator=generator):
+        with sampling(
+            self.model.layers, alpha, batch.structure_idx, kind=self.config.noise, generator=generator
+        ):
             yield kl.mean()
 
     def _likelihood(self, batch: StoreBatch, fixed: Fixed | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,9 +19,9 @@ from mofgap.crystals.store import StoreBatch
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
 from mofgap.training.atoms import ATOM_TARGETS, SIZE_ONLY, AtomHeads, PretrainConfig
 from mofgap.training.batches import loader
-from mofgap.training.claim import claim, structures_digest
 from mofgap.training.encoder_folder import save_encoder
 from mofgap.training.labels import unusable
+from mofgap.training.lock import lock, structures_digest
 from mofgap.training.loop import ANYTHING, Compute, fit, n_steps, warmup_cosine
 
 
@@ -133,7 +133,7 @@ def pretrain(
         raise TableError(f"{len(wrong)} structures cannot be computed with; {wrong[0]}")
     target = atom_targets(frame)
     made_of = _made_of(frame, target) | {"settings": digest(encoder_config, config)} | compute.decisive
-    claim(folder, made_of, resume=resume)
+    lock(folder, made_of, resume=resume)
     store = cached_store(frame, encoder_config.graph, cache)
     positions = {split: np.flatnonzero(frame.split == split).tolist() for split in ("train", "val")}
     heads = _heads(encoder_config, target[store.atom_rows(positions["train"])], config.seed)

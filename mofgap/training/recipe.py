@@ -23,9 +23,9 @@ from mofgap.crystals.store import GraphStore
 from mofgap.gap.folder import CONFIG, About, encoder_weights, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import Posterior, posterior, remember
-from mofgap.training.claim import claim, structures_digest
 from mofgap.training.finetune import FinetuneConfig, Labelled, finetune, frozen_features
 from mofgap.training.labels import Labels
+from mofgap.training.lock import lock, structures_digest
 from mofgap.training.loop import ANYTHING, METRICS, Compute, TrainingError, seconds_trained
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration, fit_calibration, quantile_edges
@@ -142,7 +142,7 @@ def train(
     work = folder / "training"
     # Without val more trainings follow, and other processes end with the first.
     compute = compute if labels.positions("val") else replace(compute, devices=1)
-    claim(work, _made_of(labels, model_config, config, start) | compute.decisive, resume=resume)
+    lock(work, _made_of(labels, model_config, config, start) | compute.decisive, resume=resume)
     data = Labelled.of(labels, cached_store(labels.frame, model.graph_config, cache))
     before = frozen_features(model, data.store, config.batch_atoms) if parent else None
     known = _known(parent, data.ids, before)

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from mofgap.cli.main import app
+from mofgap.__main__ import app
 from mofgap.datasets import registry
 from mofgap.training.labels import read_labels
 

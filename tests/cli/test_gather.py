@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from mofgap.cli.main import app
+from mofgap.__main__ import app
 from mofgap.cli.screening_run import PBE_CAVEAT
 
 WriteCifs = Callable[[Path, int], list[Path]]

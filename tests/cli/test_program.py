@@ -10,9 +10,9 @@ from typing import get_args
 import pytest
 from typer.testing import CliRunner
 
+from mofgap.__main__ import app
 from mofgap.cli import options
 from mofgap.cli import screen as verb
-from mofgap.cli.main import app
 from mofgap.crystals.disorder import Disorder
 from mofgap.gap.model import METHODS
 from mofgap.gap.posterior import UNCERTAINTIES
@@ -27,7 +27,7 @@ def loaded(names: tuple[str, ...], arguments: list[str]) -> tuple[list[str], str
     """Which of these modules the program has loaded when it ends, and what it printed."""
     program = (
         "import sys; sys.argv = ['mofgap', *sys.argv[1:]]\n"
-        "from mofgap.cli.main import app\n"
+        "from mofgap.__main__ import app\n"
         "try: app()\n"
         "except SystemExit: pass\n"
         f"print(*[name for name in {names} if name in sys.modules], sep=',')"

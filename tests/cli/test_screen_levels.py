@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from mofgap.cli.main import app
+from mofgap.__main__ import app
 from mofgap.gap.folder import read_model, save_model
 from mofgap.screening import run as screening_run
 from mofgap.screening.levels import MODELS

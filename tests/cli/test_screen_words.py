@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from mofgap.cli.main import app
+from mofgap.__main__ import app
 from mofgap.gap.folder import read_model, save_model
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.conformal import Residuals

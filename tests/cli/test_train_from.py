@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from mofgap.cli.main import app
+from mofgap.__main__ import app
 from mofgap.gap.predictor import load_model
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "cifs"

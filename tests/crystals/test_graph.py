@@ -116,12 +116,12 @@ def test_a_batch_shifts_the_neighbours() -> None:
     batch = collate(graphs)
     assert batch.n_graphs == 3
     assert batch.n_atoms == 8
-    assert batch.owner.tolist() == [0, 0, 0, 1, 2, 2, 2, 2]
-    for i, (first, last) in enumerate(itertools.pairwise(batch.start.tolist())):
+    assert batch.structure_idx.tolist() == [0, 0, 0, 1, 2, 2, 2, 2]
+    for i, (first, last) in enumerate(itertools.pairwise(batch.ptr.tolist())):
         rows = slice(first, last)
         assert torch.equal(batch.neighbour[rows] - first, graphs[i].neighbour)
         assert torch.equal(batch.distance[rows], graphs[i].distance)
-    for name in ("start", "neighbour", "weight", "owner"):
+    for name in ("ptr", "neighbour", "weight", "structure_idx"):
         nested = collate([collate(graphs[:2]), graphs[2]])
         assert torch.equal(getattr(nested, name), getattr(batch, name)), name
 
@@ -136,7 +136,9 @@ def test_torch_geometric_batches_its_view_of_graphs_the_same() -> None:
     torch.testing.assert_close(summed, batch.weight.sum(1))
     from_neighbours = scatter(mine.edge_weight * mine.z[mine.edge_index[0]], mine.edge_index[1], dim_size=8)
     torch.testing.assert_close(from_neighbours, (batch.weight * batch.atomic_number[batch.neighbour]).sum(1))
-    torch.testing.assert_close(global_add_pool(mine.z, mine.batch), scatter(batch.atomic_number, batch.owner))
+    torch.testing.assert_close(
+        global_add_pool(mine.z, mine.batch), scatter(batch.atomic_number, batch.structure_idx)
+    )
 
 
 @given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))

@@ -25,7 +25,7 @@ def test_a_batch_of_the_store_is_the_batch_of_its_graphs() -> None:
     assert store.n_atoms.tolist() == [c.n_atoms for c in crystals]
     chosen = [4, 0, 5, 4]
     batch, expected = store.batch(chosen), collate([crystal_graph(crystals[i], CONFIG) for i in chosen])
-    for name in ("atomic_number", "neighbour", "distance", "weight", "owner", "start"):
+    for name in ("atomic_number", "neighbour", "distance", "weight", "structure_idx", "ptr"):
         mine, other = getattr(batch, name), getattr(expected, name)
         assert torch.equal(mine, other), name
         assert mine.dtype == other.dtype, name

@@ -14,14 +14,14 @@ def make_inputs(bond_gradient: bool) -> list[Tensor]:
     generator = torch.Generator().manual_seed(3)
     query, key, value = (torch.randn(N_ATOMS, WIDTH, generator=generator) for _ in range(3))
     bond = torch.randn(N_ATOMS, K, N_HEADS + WIDTH, generator=generator)
-    opening = 1 + torch.randn(WIDTH, generator=generator)
+    gate_bias = 1 + torch.randn(WIDTH, generator=generator)
     neighbour = torch.randint(0, N_ATOMS, (N_ATOMS, K), generator=generator)
     weight = torch.rand(N_ATOMS, K, generator=generator)
     weight[2, 4:] = 0
     weight[5] = 0
     for tensor in (query, key, value):
         tensor.requires_grad_()
-    shape = [bond.requires_grad_(bond_gradient), opening.requires_grad_(bond_gradient)]
+    shape = [bond.requires_grad_(bond_gradient), gate_bias.requires_grad_(bond_gradient)]
     return [query, key, value, *shape, neighbour, weight]
 
 
@@ -93,8 +93,8 @@ def test_the_last_neighbour_leaves_smoothly(attention: object) -> None:
 
 
 def test_half_precision_inputs_are_computed_in_float32() -> None:
-    query, key, value, bond, opening, *tables = (t.detach() for t in make_inputs(bond_gradient=False))
-    halves = [t.bfloat16() for t in (query, key, value, bond, opening)]
+    query, key, value, bond, gate_bias, *tables = (t.detach() for t in make_inputs(bond_gradient=False))
+    halves = [t.bfloat16() for t in (query, key, value, bond, gate_bias)]
     out = neighbour_attention(*halves, *tables)
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, reference_attention(*(t.float() for t in halves), *tables))

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 from typer.testing import CliRunner
 
-from mofgap.cli.main import app
+from mofgap.__main__ import app
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
 from mofgap.explain.files import atom_table, cif_with_shares, element_table, extended_xyz

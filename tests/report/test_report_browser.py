@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mofgap.report.compared import read_compared
-from mofgap.report.comparison_page import comparison_page
 from mofgap.report.screened import screened
 from mofgap.report.screening_page import candidates, screening_page
 from mofgap.report.structures import drawings_of
 from mofgap.screening.row import Row
 from mofgap.screening.table import to_frame
+from mofgap.study.report.compared import read_compared
+from mofgap.study.report.page import comparison_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 CHROMEDRIVER = shutil.which("chromedriver")

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 import mofgap
-from mofgap.cli.main import app
+from mofgap.__main__ import app
 from mofgap.screening.row import Row
 from mofgap.screening.table import write_table
 

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 import mofgap
+from mofgap.__main__ import app
 from mofgap.cli import select as verb
-from mofgap.cli.main import app
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.report.screened import read_screened
 from mofgap.selection import select as selection

@@ -1,0 +1,138 @@
+"""``mofgap runs``: which runs there are, what they did, in what they differ, and whether they are intact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mofgap.cli.exits import NOTHING_DONE, SOME_FAILED, fail
+
+runs = typer.Typer(
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="List, show, compare and verify run folders.",
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
+
+
+@runs.command("list")
+def list_runs(
+    root: Annotated[Path, typer.Argument(help="Folder to look in, at any depth.")] = Path("runs"),
+) -> None:
+    """List the runs below a folder, newest first."""
+    from mofgap.study.engine.folder import RunError
+    from mofgap.study.engine.manifest import read_manifest
+    from mofgap.study.engine.runs import find_runs
+
+    try:
+        found = find_runs(root)
+    except RunError as error:
+        fail(str(error), NOTHING_DONE)
+    rows = [["run", "finished", "ended", "seconds of jobs", "mofgap", "commit", "configuration"]]
+    for run in found:
+        m = read_manifest(run)
+        commit = (m.get("git") or {}).get("commit") or ""
+        seconds = f"{m['seconds']:.0f}"
+        cells = [str(run), "yes" if m["finished"] else "no", m["end"] or "", seconds, m["mofgap"]]
+        rows.append([*cells, commit[:10], m["config_digest"][:10]])
+    _print(rows)
+
+
+@runs.command(no_args_is_help=True)
+def show(run: Folder) -> None:
+    """Show what a run did, with what, at what cost."""
+    from mofgap.study.engine.folder import RunError
+    from mofgap.study.engine.runs import flat, open_run, read_metrics
+
+    try:
+        manifest = open_run(run)
+    except RunError as error:
+        fail(str(error), NOTHING_DONE)
+    git = manifest.get("git") or {}
+    changed = f" and {len(git['changed'])} changed files" if git.get("changed") else ""
+    _print(
+        [
+            ["name", manifest["name"]],
+            ["finished", "yes" if manifest["finished"] else "no"],
+            ["command", manifest["command"]],
+            ["started, ended", f"{manifest['start']}, {manifest['end']}"],
+            ["mofgap", f"{manifest['mofgap']}, commit {git.get('commit', 'unknown')}{changed}"],
+            ["python", f"{manifest['python']} on {manifest['platform']}"],
+            ["processor", f"{manifest['machine']['processor']}, {manifest['machine']['cores']} cores"],
+            ["inputs", ", ".join(manifest["inputs"])],
+        ]
+    )
+    rows = [["stage", "seconds", "CPU seconds", "peak MB", "threads", "host"]]
+    for name, stage in manifest["stages"].items():
+        cost = [f"{stage[key]:.1f}" for key in ("seconds", "cpu_seconds", "peak_memory_mb")]
+        rows.append([name, *cost, str(stage["threads"]), stage["host"]])
+    typer.echo()
+    _print(rows)
+    if metrics := flat(read_metrics(run)):
+        typer.echo()
+        _print([["metric", "value"], *([key, _short(value)] for key, value in metrics.items())])
+
+
+@runs.command(no_args_is_help=True)
+def diff(
+    one: Folder,
+    two: Annotated[Path, typer.Argument(metavar="OTHER", help="Another run folder.")],
+) -> None:
+    """Show in what two runs differ: settings, inputs, versions, code, metrics, outputs."""
+    from mofgap.study.engine.folder import RunError
+    from mofgap.study.engine.runs import compare_runs
+
+    try:
+        found = compare_runs(one, two)
+    except (RunError, ValueError) as error:
+        fail(str(error), NOTHING_DONE)
+    same = True
+    for title, pairs in vars(found).items():
+        if pairs:
+            same = False
+            rows = [[title, str(one), str(two)]]
+            rows += [[key, _short(here), _short(there)] for key, (here, there) in pairs.items()]
+            _print(rows)
+            typer.echo()
+    if same:
+        typer.echo("no difference")
+
+
+@runs.command(no_args_is_help=True)
+def verify(run: Folder) -> None:
+    """Recompute the sha256 of every input and output of a run. Exit code 3 where one differs.
+
+    Inputs that are folders, patterns or lists go by the names, sizes and times of their files.
+    """
+    from mofgap.study.engine.folder import RunError
+    from mofgap.study.engine.manifest import verify as verify_run
+    from mofgap.study.engine.runs import open_run
+
+    try:
+        manifest = open_run(run)
+        wrong = verify_run(run)
+    except (RunError, OSError) as error:
+        fail(str(error), NOTHING_DONE)
+    for line in wrong:
+        typer.echo(line)
+    n_files = len(manifest["inputs"]) + len(manifest["outputs"])
+    typer.echo(f"{n_files - len(wrong)} of {n_files} inputs and outputs are as they were", err=True)
+    if not manifest["finished"]:
+        typer.echo(f"mofgap: {run} is not finished", err=True)
+    if wrong:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _short(value: Any, width: int = 60) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def _print(rows: list[list[str]]) -> None:
+    """Aligned columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,42 @@
+"""``mofgap stage``: one job of a run. The workflow calls it; nobody has to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mofgap.cli.exits import NOTHING_DONE, fail
+
+
+def stage(
+    name: Annotated[str, typer.Argument(help="Name of the stage, such as train/split/lora-seed0.")],
+    run: Annotated[Path, typer.Option(help="Run folder.")],
+    seen_from: Annotated[
+        Path, typer.Option(help="Where relative paths of the configuration count from.")
+    ] = Path(),
+    rank: Annotated[
+        bool, typer.Option("--rank", hidden=True, help="Do the share of one process that srun started.")
+    ] = False,
+) -> None:
+    """Do one stage of a run, unless it is done already with the same inputs, code and configuration."""
+    from mofgap.study.engine.folder import RunError, RunFolder
+    from mofgap.study.engine.plan import plan, stage_named
+    from mofgap.study.engine.ranks import work_in_rank
+    from mofgap.study.engine.stage import run_stage
+
+    folder = RunFolder(run.resolve())
+    os.chdir(seen_from)
+    try:
+        config = folder.config
+        wanted = stage_named(plan(config, folder.path), name)
+        threads = getattr(config.resources, wanted.rule).cpus
+        if rank:
+            work_in_rank(lambda: wanted.work(config, folder.path), name, folder, threads)
+            return
+        did = run_stage(wanted, config, folder, threads)
+    except (RunError, ValueError, OSError) as error:
+        fail(str(error), NOTHING_DONE)
+    typer.echo(f"{name}: {'done' if did else 'unchanged'}", err=True)

@@ -1,0 +1,226 @@
+"""The rows of a comparison: labels, splits and graphs, made once and shared by all methods."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from mofgap.configuration import digest
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.dataset import TableError, cached_store, table_crystals
+from mofgap.crystals.graph import GraphConfig
+from mofgap.crystals.store import GraphStore
+from mofgap.gap.memory import N_NEIGHBOURS
+from mofgap.study.config import ComparisonConfig, DataConfig
+from mofgap.study.layout import GRAPHS, RECORD, TABLE, Layout, read_json, write_parquet
+from mofgap.study.members import dataset_settings, most_trained
+from mofgap.study.splits import UNUSED, assign, order
+from mofgap.training.labels import Labels, read_labels
+from mofgap.whole_file import sha256_of, whole_file, write_json
+
+VERSION = 3
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a dataset that one split learns from and predicts, as positions.
+
+    Attributes:
+        train: Learnt from.
+        val: Predicted for calibration.
+        test: Predicted for the scores.
+        left_out: Tested beside them: rows with an element that training never saw.
+    """
+
+    train: list[int]
+    val: list[int]
+    test: list[int]
+    left_out: list[int]
+
+    @property
+    def all(self) -> list[int]:
+        """What is predicted, in order."""
+        return [*self.val, *self.test, *self.left_out]
+
+    @property
+    def part(self) -> list[str]:
+        """``val`` or ``test`` of each predicted row."""
+        return ["val"] * len(self.val) + ["test"] * (len(self.test) + len(self.left_out))
+
+    @property
+    def is_left_out(self) -> list[bool]:
+        """Whether each predicted row holds the element."""
+        return [False] * (len(self.val) + len(self.test)) + [True] * len(self.left_out)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The rows of a comparison.
+
+    Attributes:
+        frame: ``structure_id``, ``gap_ev``, ``atomic_numbers``, ``content`` (a hash of the structure), for
+            each split a column ``part:NAME``, and ``group:NAME`` where the table has groups. In the order
+            of `splits.order`.
+        graphs: Path of the graphs of these rows.
+    """
+
+    frame: pd.DataFrame
+    graphs: Path
+
+    @cached_property
+    def store(self) -> GraphStore:
+        """The graphs of the rows."""
+        return GraphStore(**load_file(self.graphs))
+
+    @cached_property
+    def gap_ev(self) -> NDArray[np.float64]:
+        """(n,) labels, eV."""
+        return self.frame.gap_ev.to_numpy(dtype=np.float64)
+
+    def rows(self, split: str, part: str, n: int | None = None) -> list[int]:
+        """Rows of a part, the first ``n``.
+
+        Raises:
+            TableError: There are fewer.
+        """
+        found = np.flatnonzero(self.frame[f"part:{split}"] == part).tolist()
+        if n is not None and part == "train" and n > len(found):
+            raise TableError(f"split {split} has {len(found)} training structures, not {n}")
+        return found[:n]
+
+    def predicted(self, split: str, n_train: int | None, n_val: int | None) -> Rows:
+        """The rows of a split, of val the first ``n_val``."""
+        val, test = self.rows(split, "val", n_val), self.rows(split, "test")
+        return Rows(self.rows(split, "train", n_train), val, test, self.rows(split, "left_out"))
+
+    def labels(self, split: str, n_train: int | None) -> tuple[Labels, list[int]]:
+        """Training and validation rows of a split, and where they are in the frame. Test rows stay away."""
+        train, val = self.rows(split, "train", n_train), self.rows(split, "val")
+        rows = [*train, *val]
+        frame = self.frame.iloc[rows][["structure_id", "gap_ev", "atomic_numbers"]].reset_index(drop=True)
+        frame["split"] = ["train"] * len(train) + ["val"] * len(val)
+        return Labels(frame, "gap_ev", ()), rows
+
+    def content(self, rows: Sequence[int]) -> str:
+        """A hash of the structures and labels of some rows, in order."""
+        some = self.frame.iloc[list(rows)]
+        return digest(some.structure_id.tolist(), some.content.tolist(), some.gap_ev.tolist())
+
+
+def prepare(config: ComparisonConfig, run: Path, graph: GraphConfig) -> Dataset:
+    """Read the table, deal out the splits and build the graphs; what lies there already is taken.
+
+    Raises:
+        TableError: The table lacks something, and what.
+    """
+    folder = Layout(run).dataset
+    key = _key(config, graph)
+    if read_json(folder / RECORD).get("key") != key:
+        data = config.data
+        columns = [name for split in config.splits.values() for name in (split.column, split.group)]
+        labels = read_labels(data.table, data.cifs, data.target, keep=columns, seed=data.seed, needed=())
+        frame = _table(config, labels.frame)
+        store = cached_store(frame, graph, config.data.cache)
+        (folder / RECORD).unlink(missing_ok=True)  # what is written next is whole with its own record only
+        with whole_file(folder / GRAPHS) as partial:
+            save_file(vars(store), partial)
+        kept = ["structure_id", "gap_ev", "atomic_numbers", "content"]
+        kept += [name for name in frame.columns if name.startswith(("part:", "group:"))]
+        write_parquet(folder / TABLE, frame[kept])
+        record = {"key": key, "table_sha256": _sha256(config.data.table), "skipped": list(labels.skipped)}
+        write_json(folder / RECORD, record)
+    found = read(run)
+    if config.prediction.memory:
+        _check_memory(config, found)
+    return found
+
+
+def _check_memory(config: ComparisonConfig, dataset: Dataset) -> None:
+    """Refuse a memory of too few structures, which would fail only once all is trained."""
+    for split in config.splits:
+        n_train = len(dataset.rows(split, "train", config.recipe.n_train))
+        if n_train <= N_NEIGHBOURS:
+            few = f"{split}: {n_train} training structures"
+            raise TableError(f"{few}; prediction.memory needs more than {N_NEIGHBOURS}")
+
+
+def skipped(run: Path) -> list[str]:
+    """One line for each structure or label of the table that could not be used, and why."""
+    return list(read_json(Layout(run).dataset / RECORD).get("skipped", []))
+
+
+def read(run: Path) -> Dataset:
+    """The dataset that `prepare` made.
+
+    Raises:
+        TableError: There is none.
+    """
+    folder = Layout(run).dataset
+    if not read_json(folder / RECORD):
+        raise TableError(f"{folder} holds no dataset: prepare it first")
+    return Dataset(pd.read_parquet(folder / TABLE), folder / GRAPHS)
+
+
+def _key(config: ComparisonConfig, graph: GraphConfig) -> str:
+    asked = dataset_settings(config)
+    read = [_sha256(path) for path in (config.data.table, config.data.cifs) if path is not None]
+    return digest(VERSION, asked["data"], read, asked["splits"], asked["n_train"], asdict(graph))
+
+
+def _table(config: ComparisonConfig, frame: pd.DataFrame) -> pd.DataFrame:
+    """The labelled rows that some split needs, in the order of their hashes."""
+    data = config.data
+    frame = frame.assign(gap_ev=frame[data.target])
+    frame = frame.iloc[order(frame.structure_id.tolist(), data.seed)].reset_index(drop=True)
+    most = most_trained(config)
+    try:
+        parts = {
+            name: _capped(assign(frame, split, data.seed), most[name], data)
+            for name, split in config.splits.items()
+        }
+    except TableError as error:
+        raise TableError(f"{data.table}: {error}") from error
+    for name, part in parts.items():
+        n, found = most[name], int((part == "train").sum())
+        if n is not None and found < n:
+            raise TableError(f"{data.table}: split {name} has {found} training structures, not {n}")
+    groups = {
+        f"group:{split.group}": frame[split.group] for split in config.splits.values() if split.group in frame
+    }
+    frame = frame.assign(**groups, **{f"part:{name}": part for name, part in parts.items()})
+    used = np.any([part != UNUSED for part in parts.values()], axis=0)
+    frame = frame[used].reset_index(drop=True)
+    return frame.assign(content=[_content(crystal) for crystal in table_crystals(frame)])
+
+
+def _capped(part: pd.Series, n_train: int | None, data: DataConfig) -> pd.Series:
+    """The first rows of each part; as many left out as are tested beside them."""
+    most = {"train": n_train, "val": data.n_val, "test": data.n_test}
+    most["left_out"] = min(data.n_test or len(part), int((part == "test").sum()))
+    rank = part.groupby(part).cumcount()
+    return part.where(rank < part.map(lambda name: most.get(name) or len(part)), UNUSED)
+
+
+def _content(crystal: Crystal) -> str:
+    values = (crystal.cell, crystal.frac_coords, crystal.atomic_numbers)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(v).tobytes() for v in values)).hexdigest()[:16]
+
+
+def _sha256(path: Path) -> str:
+    """Of a file, or of the files of a folder."""
+    try:
+        if path.is_dir():
+            return digest(
+                [[str(p.relative_to(path)), _sha256(p)] for p in sorted(path.rglob("*")) if p.is_file()]
+            )
+        return sha256_of(path)
+    except OSError as error:
+        raise TableError(f"{path}: {error.strerror}") from error

@@ -1,0 +1,144 @@
+"""A run folder: where things lie, and hashes of what lies there."""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mofgap.configuration import dump, load
+from mofgap.study.engine.config import RunConfig
+from mofgap.study.layout import read_json
+from mofgap.whole_file import sha256_of, write_json, write_text
+
+CONFIG, MANIFEST = "config.yaml", "manifest.json"
+STAGES, LOGS = "stages", "logs"
+
+
+class RunError(Exception):
+    """A run that cannot go on, and why."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run.
+
+    Attributes:
+        path: Absolute.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> RunConfig:
+        """The resolved configuration.
+
+        Raises:
+            ConfigurationError: There is none, or it is damaged.
+        """
+        return load(RunConfig, self.path / CONFIG)
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write the resolved configuration, unless it is there already."""
+        path, text = self.path / CONFIG, dump(config)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+
+    def log(self, stage: str) -> Path:
+        """What a stage said."""
+        return self.path / LOGS / f"{stage}.log"
+
+    def done(self, stage: str) -> Path:
+        """There once a stage is done; what Snakemake looks at."""
+        return self.path / STAGES / f"{stage}.done"
+
+    def request(self, stage: str) -> dict[str, Any]:
+        """What is asked of a stage: configuration, code version, hashes of inputs from outside."""
+        return read_json(self._file(stage, "request"))
+
+    def write_request(self, stage: str, request: dict[str, Any]) -> None:
+        """Ask; a request that changed makes Snakemake run the stage again, since its file is newer."""
+        if self.request(stage) != json.loads(json.dumps(request)):
+            write_json(self._file(stage, "request"), request)
+
+    def record(self, stage: str) -> dict[str, Any]:
+        """What a stage did last: its key, outputs with hashes, times and cost; empty if it never began."""
+        return read_json(self._file(stage, "record"))
+
+    def write_record(self, stage: str, record: dict[str, Any]) -> None:
+        """Keep what a stage did."""
+        write_json(self._file(stage, "record"), record)
+
+    def rank(self, stage: str, rank: int) -> Path:
+        """What one process of a stage cost, where a scheduler started several."""
+        return self._file(stage, f"rank{rank}")
+
+    def files(self, patterns: Iterable[str]) -> list[str]:
+        """The files that some patterns find, relative to the folder, sorted; never a half-written one."""
+        found = {
+            name
+            for pattern in patterns
+            for name in glob.glob(pattern, root_dir=self.path, recursive=True)  # noqa: PTH207 (relative)
+            if (self.path / name).is_file() and not name.endswith(".partial")
+        }
+        return sorted(found)
+
+    def intact(self, outputs: dict[str, str]) -> bool:
+        """Whether some files are there with the content that was recorded."""
+        return all(sha256(self.path / name) == known for name, known in outputs.items())
+
+    @contextmanager
+    def locked(self, name: str, *, wait: bool) -> Iterator[None]:
+        """Hold a lock of the run, which the system releases when this process ends, however it ends.
+
+        Raises:
+            RunError: Another process holds it, and ``wait`` is off.
+        """
+        path = self.path / STAGES / f"{name}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError as error:
+                raise RunError(f"another mofgap run is at work in {self.path}") from error
+            except OSError:
+                pass  # some network file systems know no locks
+            yield
+
+    def _file(self, stage: str, kind: str) -> Path:
+        return self.path / STAGES / f"{stage}.{kind}.json"
+
+
+def sha256(path: Path) -> str:
+    """sha256 of a file; empty where there is none."""
+    try:
+        return sha256_of(path)
+    except OSError:
+        return ""
+
+
+def fingerprint(name: str) -> str:
+    """What an input from outside looks like now.
+
+    A file by the sha256 of its content. A folder, a pattern or an ``@list.txt`` by the names, sizes and times
+    of the CIFs and archives that it leads to, whose contents would take as long to read as the work itself.
+    Empty where there is nothing, or not all of it can be seen.
+    """
+    if Path(name).is_file():
+        return sha256(Path(name))
+    from mofgap.crystals.inputs import files_of  # slow to import, and most inputs are files
+
+    digest, empty = hashlib.sha256(), True
+    try:
+        for each in files_of(name):
+            seen, empty = Path(each).stat(), False
+            digest.update(f"{each} {seen.st_size} {seen.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return "" if empty else digest.hexdigest()

@@ -1,0 +1,30 @@
+"""``metrics.json``: the figures of a run that are compared with those of another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mofgap.study.layout import SUMMARY, read_json
+from mofgap.whole_file import write_json
+
+METRICS = "metrics.json"
+_COSTS = ("train_seconds", "predict_ms", "peak_memory_mb")
+"""Measured anew in every run, so they stay in ``comparison.json`` alone."""
+
+
+def write_metrics(run: Path) -> None:
+    """Write the metrics of every method of a comparison, calibrated where it has a spread.
+
+    ``{split: {method: {metric: mean over seeds}}}``, a method with draws or members as ``METHOD@N`` and one
+    of an ablation as ``METHOD:ABLATION``.
+    """
+    content: dict[str, dict[str, dict[str, Any]]] = {}
+    for entry in read_json(run / SUMMARY)["methods"]:
+        if entry["spread"] == "epistemic" or (entry["spread"] == "total" and entry["calibration"] == "raw"):
+            continue
+        name = entry["method"] + (f":{entry['variant']}" if entry["variant"] else "")
+        name += f"@{entry['n_samples']}" if entry["n_samples"] else ""
+        kept = {k: v for k, v in entry["mean"].items() if v is not None and k not in _COSTS}
+        content.setdefault(entry["split"], {})[name] = kept
+    write_json(run / METRICS, content)

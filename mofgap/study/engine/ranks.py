@@ -1,0 +1,72 @@
+"""The processes of a training on several nodes or devices of a SLURM cluster.
+
+On one machine Lightning starts them itself. In a job of SLURM srun starts them, and Lightning reads from the
+environment which of them it is in. One process more than these keeps account, and does nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mofgap.study.engine.cost import measured
+from mofgap.study.engine.folder import RunError, RunFolder
+from mofgap.study.layout import read_json
+from mofgap.whole_file import write_json
+
+JOB = "SLURM_JOB_ID"
+RANK = "SLURM_PROCID"
+
+
+def needs_launch(nodes: int, processes: int) -> bool:
+    """Whether so many processes on each of so many nodes are srun's to start."""
+    return nodes * processes > 1 and JOB in os.environ
+
+
+def launch(stage: str, folder: RunFolder, nodes: int, processes: int, threads: int) -> dict[str, Any]:
+    """Do a stage in processes that srun starts; returns what it cost.
+
+    Args:
+        stage: Its name.
+        folder: The run.
+        nodes: How many nodes.
+        processes: How many processes on each.
+        threads: Of each process.
+
+    Raises:
+        RunError: A process failed; srun then ended the others.
+    """
+    command = [
+        *("srun", f"--nodes={nodes}", f"--ntasks={nodes * processes}", f"--ntasks-per-node={processes}"),
+        *(f"--cpus-per-task={threads}", "--kill-on-bad-exit=1", "--wait=0"),
+        *(sys.executable, "-m", "mofgap", "stage", stage),
+        *("--run", str(folder.path), "--seen-from", str(Path.cwd()), "--rank"),
+    ]
+
+    def work() -> None:
+        code = subprocess.run(command, check=False).returncode
+        if code:
+            raise RunError(f"{stage}: srun ended with exit code {code}")
+
+    cost = measured(work, threads)
+    costs = [read_json(folder.rank(stage, rank)) for rank in range(nodes * processes)]
+    cost["cpu_seconds"] = round(sum(each["cpu_seconds"] for each in costs), 4)
+    cost["peak_memory_mb"] = max(each["peak_memory_mb"] for each in costs)
+    return cost | {"hosts": sorted({each["host"] for each in costs}), "processes": len(costs)}
+
+
+def work_in_rank(work: Callable[[], None], stage: str, folder: RunFolder, threads: int) -> None:
+    """Do the share of one process, and leave what it cost for the process that keeps account."""
+
+    def to_its_end() -> None:
+        try:
+            work()
+        except SystemExit as end:  # how all but the first process end
+            if end.code:
+                raise
+
+    write_json(folder.rank(stage, int(os.environ[RANK])), measured(to_its_end, threads))

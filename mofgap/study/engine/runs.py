@@ -1,0 +1,125 @@
+"""Runs side by side: which there are, and in what two of them differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mofgap.configuration import to_dict
+from mofgap.study.engine.folder import CONFIG, MANIFEST, RunError, RunFolder
+from mofgap.study.engine.manifest import read_manifest
+from mofgap.study.engine.metrics import METRICS
+from mofgap.study.layout import read_json
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """In what two runs differ; of each key the value here and there, None where there is none.
+
+    Attributes:
+        settings: Of the configuration, by dotted key.
+        inputs: Hashes of inputs by name.
+        environment: Versions of packages, Python, platform, commit.
+        code: Stages whose code differs.
+        outputs: Files whose content differs, or that only one has.
+        metrics: Of ``metrics.json``, by dotted key.
+    """
+
+    settings: dict[str, tuple[Any, Any]]
+    inputs: dict[str, tuple[Any, Any]]
+    environment: dict[str, tuple[Any, Any]]
+    code: dict[str, tuple[Any, Any]]
+    outputs: dict[str, tuple[Any, Any]]
+    metrics: dict[str, tuple[Any, Any]]
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Run folders below a folder, or the folder itself, newest first; those with a damaged manifest are not.
+
+    Raises:
+        RunError: There is no such folder.
+    """
+    if not root.is_dir():
+        raise RunError(f"there is no folder {root}")
+    beside = (path.parent for path in root.glob(f"**/{MANIFEST}") if (path.parent / CONFIG).exists())
+    manifests = {run: read_manifest(run) for run in beside}
+    written = {run: manifest["written"] for run, manifest in manifests.items() if manifest}
+    return sorted(written, key=lambda run: (written[run], run.name), reverse=True)
+
+
+def open_run(path: Path) -> dict[str, Any]:
+    """The manifest of a run.
+
+    Raises:
+        RunError: The folder holds no run, or its manifest is damaged.
+    """
+    manifest = read_manifest(path)
+    if not manifest:
+        what = "no such folder" if not path.is_dir() else f"no {MANIFEST}, or none that this mofgap reads"
+        raise RunError(f"{path} is no run folder: {what}")
+    return manifest
+
+
+def compare_runs(one: Path, two: Path) -> Difference:
+    """In what two runs differ.
+
+    Raises:
+        RunError: One of them is no run folder.
+        ConfigurationError: The configuration of one cannot be read.
+    """
+    first, second = open_run(one), open_run(two)
+    environment = [_environment(manifest) for manifest in (first, second)]
+    code = [{name: stage["code"] for name, stage in m["stages"].items()} for m in (first, second)]
+    shared = code[0].keys() & code[1].keys()
+    settings = [flat(to_dict(RunFolder(run).config)) for run in (one, two)]
+    return Difference(
+        settings=_differing(*settings),
+        inputs=_differing(first["inputs"], second["inputs"]),
+        environment=_differing(*environment),
+        code=_differing(*({name: c[name] for name in shared} for c in code)),
+        outputs=_differing(first["outputs"], second["outputs"]),
+        metrics=_differing(*(flat(read_metrics(run)) for run in (one, two))),
+    )
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """``metrics.json`` of a run; empty where there is none."""
+    return read_json(run / METRICS)
+
+
+def flat(values: Any, key: str = "") -> dict[str, Any]:
+    """Nested plain values by dotted keys."""
+    if isinstance(values, Mapping):
+        inner = ((str(k), v) for k, v in values.items())
+    elif isinstance(values, list) and any(isinstance(v, Mapping | list) for v in values):
+        inner = ((str(i), v) for i, v in enumerate(values))
+    else:
+        return {key: values}
+    return {name: v for k, v in inner for name, v in flat(v, f"{key}.{k}" if key else k).items()}
+
+
+def _environment(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    git = manifest.get("git") or {}
+    commit = git.get("commit")
+    return {
+        **manifest["packages"],
+        "python": manifest["python"],
+        "platform": manifest["platform"],
+        "processor": manifest["machine"]["processor"],
+        "commit": f"{commit} and changes" if git.get("changed") else commit,
+    }
+
+
+def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    return dict(_pairs(one, two))
+
+
+def _pairs(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    for key in {**one, **two}:
+        here, there = one.get(key), two.get(key)
+        both_nan = all(isinstance(v, float) and math.isnan(v) for v in (here, there))
+        if here != there and not both_nan:
+            yield key, (here, there)

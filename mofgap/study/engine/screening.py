@@ -1,0 +1,110 @@
+"""The stages of a screening: shards, which ``mofgap screen --shard`` makes alike by hand, and their table."""
+
+from __future__ import annotations
+
+import glob
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+
+from mofgap.configuration import to_dict
+from mofgap.screening.journal import journal_path
+from mofgap.screening.levels import models_of
+from mofgap.screening.rank import ranking
+from mofgap.screening.shard import Gathered, Shard
+from mofgap.shipped import shipped_folder
+from mofgap.study.engine.config import RunConfig, ScreeningConfig
+from mofgap.study.engine.folder import RunError
+from mofgap.study.engine.stage import Stage
+
+SHARDS = Path("shards/screening.csv")
+"""What shards are named after, whatever the table is called."""
+
+
+def screen_stages(asked: ScreeningConfig) -> list[Stage]:
+    """One stage a shard."""
+    return [_screen(asked, index) for index in range(1, asked.shards + 1)]
+
+
+def _screen(asked: ScreeningConfig, index: int) -> Stage:
+    settings = to_dict(asked)  # names of inputs count too: they are in the table
+    # The settings of the table alone; models count by what is in them.
+    for name in ("level", "model", "table"):
+        del settings[name]
+    models = [str(_model_config(str(model))) for model in models_of(asked.level, asked.model) if model]
+    return Stage(
+        rule="screen",
+        item=f"{index}-of-{asked.shards}",
+        work=partial(_do_screen, index=index),
+        settings=settings,
+        modules=("mofgap.screening.run",),
+        writes=(f"{_shard_path(asked, index)}*",),
+        files=(*asked.inputs, *models),
+    )
+
+
+def gather_stage(asked: ScreeningConfig, shards: list[Stage]) -> Stage:
+    """The table of all shards."""
+    return Stage(
+        rule="gather",
+        work=_do_gather,
+        settings={"table": asked.table},
+        modules=("mofgap.screening.shard", "mofgap.screening.rank", "mofgap.screening.table"),
+        writes=(glob.escape(asked.table),),
+        after=tuple(shard.name for shard in shards),
+    )
+
+
+def _shard_path(asked: ScreeningConfig, index: int) -> Path:
+    return Shard(index, asked.shards).path(SHARDS)
+
+
+def _model_config(name: str) -> Path:
+    """The file of a model that holds the hashes of all others."""
+    folders = (Path(name), shipped_folder("models") / name)
+    return next((f for f in folders if (f / "config.json").exists()), folders[0]) / "config.json"
+
+
+def _asked(config: RunConfig) -> ScreeningConfig:
+    if config.screening is None:
+        raise RunError("this run has no screening")
+    return config.screening
+
+
+def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
+    from mofgap.screening.run import ScreeningRun
+    from mofgap.screening.settings import Settings
+
+    asked = _asked(config)
+    shard = Shard(index, asked.shards)
+    target = shard.path(run / SHARDS)
+    target.parent.mkdir(exist_ok=True)
+    screening = ScreeningRun(
+        inputs=asked.inputs,
+        settings=Settings(**{field.name: getattr(asked, field.name) for field in fields(Settings)}),
+        order=ranking(asked.rank_by, asked.window),
+        top=asked.top,
+        novel=asked.novelty,
+        models=models_of(asked.level, asked.model),
+        device=asked.device,
+        workers=config.resources.screen.cpus,
+        shard=shard,
+        target=target,
+    )
+    try:
+        screening.write(screening.rows(resume=journal_path(target).exists()))
+    except BrokenProcessPool as error:
+        raise RunError("a worker process died, for want of memory or killed") from error
+
+
+def gathered(asked: ScreeningConfig, run: Path) -> Gathered:
+    """All finished shards of a run."""
+    from mofgap.screening.shard import gather
+
+    return gather([run / _shard_path(asked, index) for index in range(1, asked.shards + 1)])
+
+
+def _do_gather(config: RunConfig, run: Path) -> None:
+    asked = _asked(config)
+    gathered(asked, run).write(run / asked.table)

@@ -1,0 +1,182 @@
+"""Arms: the predictions of one method on the test rows of a split, seed by seed, ready to be resampled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mofgap.study.config import Spread
+from mofgap.study.methods.names import MEMORY, kind
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+STD_COLUMN: dict[Spread, str] = {"epistemic": "epistemic_std_ev", "total": "gap_std_ev"}
+"""The epistemic part as it is, which calibration would not reorder; the total after calibration."""
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """A method at a number of draws.
+
+    Attributes:
+        method: Its name.
+        n_samples: Draws, or members.
+        ids: (n,) structures.
+        gap_dft_ev: (n,) labels.
+        gap_ev: (n_seeds, n) predictions.
+        std_ev: (n_seeds, n) spreads, eV; None for a method without.
+        error_rank: (n_seeds, n) place of each absolute error among those of its seed, ties alike, so that
+            what is resampled need not be sorted again.
+        std_rank: (n_seeds, n) the same of the spreads.
+    """
+
+    method: str
+    n_samples: int
+    ids: NDArray[np.object_]
+    gap_dft_ev: Floats
+    gap_ev: Floats
+    std_ev: Floats | None
+    error_rank: Indices
+    std_rank: Indices | None
+
+    @property
+    def label(self) -> str:
+        """Method and number of draws."""
+        return f"{self.method}@{self.n_samples}" if self.n_samples else self.method
+
+    @property
+    def memory(self) -> str:
+        """`MEMORY` where the method has one, else nothing."""
+        return MEMORY if self.method.endswith(MEMORY) else ""
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.gap_dft_ev)
+
+    @property
+    def n_seeds(self) -> int:
+        """Number of trainings."""
+        return len(self.gap_ev)
+
+    def taken(self, rows: Indices, seeds: Indices | None = None) -> Arm:
+        """Some rows and seeds, repeats allowed."""
+        chosen = np.arange(self.n_seeds) if seeds is None else seeds
+        place = np.ix_(chosen, rows)
+        return replace(
+            self,
+            ids=self.ids[rows],
+            gap_dft_ev=self.gap_dft_ev[rows],
+            gap_ev=self.gap_ev[place],
+            std_ev=None if self.std_ev is None else self.std_ev[place],
+            error_rank=self.error_rank[place],
+            std_rank=None if self.std_rank is None else self.std_rank[place],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Arms:
+    """Every arm of a split.
+
+    Attributes:
+        split: Its name.
+        spread: Which spread the arms carry.
+        frame: Predictions of the ordinary test rows, of one recipe.
+    """
+
+    split: str
+    spread: Spread
+    frame: pd.DataFrame
+    _made: dict[tuple[str, int, tuple[int, ...]], Arm] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def of(cls, predictions: pd.DataFrame, split: str, spread: Spread, variant: str = "") -> Arms:
+        """Those that a table of predictions holds, of the comparison's own recipe or of an ablation."""
+        p = predictions
+        mine = (p.split == split) & (p.part == "test") & ~p.is_left_out & (p.variant == variant)
+        return cls(split, spread, p[mine])
+
+    def last(self, method: str, most: int | None = None) -> Arm | None:
+        """A method at the most draws that all its seeds have, up to ``most``; None where it is not there."""
+        seeds = {n: found for n, found in self._seeds.get(method, {}).items() if most is None or n <= most}
+        if not seeds:
+            return None
+        n_samples = max(seeds, key=lambda n: (len(seeds[n]), n))
+        return self._arm(method, n_samples, seeds[n_samples])
+
+    def curve(self, method: str) -> list[Arm]:
+        """A method at every number of draws from two, by the seeds that have the most."""
+        seeds = self._seeds.get(method, {})
+        with_most = set(seeds[max(seeds)]) if seeds else set()
+        both = {n: tuple(s for s in found if s in with_most) for n, found in seeds.items()}
+        return [self._arm(method, n, both[n]) for n in sorted(both) if n >= 2 and both[n]]
+
+    def methods(self) -> Iterator[Arm]:
+        """Every method at its most draws."""
+        for name in self._seeds:
+            arm = self.last(name)
+            if arm is not None:
+                yield arm
+
+    def others(self, method: str) -> Iterator[Arm]:
+        """Every other method at its most draws, but for the ways of predicting of the same trainings."""
+        family = method.partition("-")[0]
+        return (arm for arm in self.methods() if arm.method.partition("-")[0] != family)
+
+    @cached_property
+    def _seeds(self) -> dict[str, dict[int, tuple[int, ...]]]:
+        """The seeds that each method has at each number of draws."""
+        found: dict[str, dict[int, tuple[int, ...]]] = {}
+        for method, n, seed in self.frame[["method", "n_samples", "seed"]].drop_duplicates().to_numpy():
+            of_method = found.setdefault(method, {})
+            of_method[n] = (*of_method.get(n, ()), seed)
+        return found
+
+    def _arm(self, method: str, n_samples: int, seeds: tuple[int, ...]) -> Arm:
+        key = (method, n_samples, seeds)
+        if key not in self._made:
+            all_seeds = (self.frame.method == method) & (self.frame.n_samples == n_samples)
+            frame = self.frame[all_seeds & self.frame.seed.isin(seeds)]
+            self._made[key] = self._of(frame, method, n_samples)
+        return self._made[key]
+
+    def _of(self, frame: pd.DataFrame, method: str, n_samples: int) -> Arm:
+        gap = frame.pivot(index="seed", columns="id", values="gap_ev")
+        std = frame.pivot(index="seed", columns="id", values=STD_COLUMN[self.spread]).reindex(
+            columns=gap.columns
+        )
+        labels = frame.drop_duplicates("id").set_index("id").gap_dft_ev.reindex(gap.columns)
+        gap_ev, std_ev = gap.to_numpy(dtype=np.float64), std.to_numpy(dtype=np.float64)
+        gap_dft_ev, has_std = labels.to_numpy(dtype=np.float64), not np.isnan(std_ev).any()
+        return Arm(
+            method,
+            n_samples,
+            gap.columns.to_numpy(),
+            gap_dft_ev,
+            gap_ev,
+            std_ev if has_std else None,
+            _ranks(np.abs(gap_dft_ev - gap_ev)),
+            _ranks(std_ev) if has_std else None,
+        )
+
+
+def _ranks(values: Floats) -> Indices:
+    """Of each row of values, the place of each among its distinct values."""
+    return np.stack([np.unique(row, return_inverse=True)[1] for row in values])
+
+
+def common(a: Arm, b: Arm) -> tuple[Arm, Arm]:
+    """Both arms on the rows that both have."""
+    _, first, second = np.intersect1d(a.ids.astype(str), b.ids.astype(str), return_indices=True)
+    return a.taken(first), b.taken(second)
+
+
+def is_published(arm: Arm) -> bool:
+    """Whether others published it."""
+    return kind(arm.method) == "published"

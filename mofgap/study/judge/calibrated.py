@@ -1,0 +1,102 @@
+"""Calibration of every method by the same procedure, fitted on val."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mofgap.configuration import digest
+from mofgap.crystals.dataset import TableError
+from mofgap.gap.posterior import Posterior
+from mofgap.study.config import ComparisonConfig, Spread
+from mofgap.study.layout import Layout, read_json, write_parquet
+from mofgap.study.members import tabled
+from mofgap.training.recipe import calibration_of
+from mofgap.uncertainty.calibrate import Calibration
+from mofgap.whole_file import write_json
+
+VERSION = 2
+Floats = NDArray[np.float64]
+RESOLUTION_EV = 1e-6
+"""What arithmetic in 32 bits still tells apart in a gap of some eV."""
+SOURCE = ["method", "n_samples"]
+"""Columns that tell ways of predicting apart within one file of predictions."""
+
+
+def calibrate(config: ComparisonConfig, run: Path, split: str) -> None:
+    """Put the predictions of a split in one table, with calibrated spreads, unless that is done.
+
+    Raises:
+        TableError: A prediction is missing.
+    """
+    if calibrated(config, run, split):
+        return
+    layout, key = Layout(run), _key(config, run, split)
+    layout.calibrated_record(split).unlink(missing_ok=True)
+    names = [prediction.name for prediction in tabled(config, split)]
+    parts = [add_calibrated(pd.read_parquet(layout.prediction(name))) for name in names]
+    write_parquet(layout.calibrated(split), pd.concat(parts, ignore_index=True))
+    write_json(layout.calibrated_record(split), {"key": key})
+
+
+def calibrated(config: ComparisonConfig, run: Path, split: str) -> bool:
+    """Whether a split is calibrated, from what its predictions are now."""
+    layout, key = Layout(run), _key(config, run, split)
+    return layout.calibrated(split).exists() and read_json(layout.calibrated_record(split)).get("key") == key
+
+
+def _key(config: ComparisonConfig, run: Path, split: str) -> str:
+    """A hash of everything that the calibrated predictions of a split depend on.
+
+    Raises:
+        TableError: A prediction is missing.
+    """
+    layout, names = Layout(run), [prediction.name for prediction in tabled(config, split)]
+    made_of = {name: read_json(layout.prediction_record(name)).get("key") for name in names}
+    for name, key in made_of.items():
+        if key is None:
+            raise TableError(f"{layout.prediction(name)} is missing: predict {name} first")
+    return digest(VERSION, list(made_of.values()))
+
+
+def has_spread(frame: pd.DataFrame) -> bool:
+    """Whether a method says anything about its error."""
+    return bool(frame.aleatoric_std_ev.notna().all() or frame.epistemic_std_ev.notna().all())
+
+
+def raw_parts(frame: pd.DataFrame, spread: Spread) -> tuple[Floats, Floats]:
+    """Epistemic and aleatoric std, eV; a part that a method lacks, or that is left out, is zero.
+
+    Two draws of a gap may agree to the last bit; the epistemic std alone is no less than their resolution.
+    """
+    epistemic = np.nan_to_num(frame.epistemic_std_ev.to_numpy(dtype=np.float64))
+    aleatoric = np.nan_to_num(frame.aleatoric_std_ev.to_numpy(dtype=np.float64))
+    if spread == "epistemic":
+        return np.maximum(epistemic, RESOLUTION_EV), np.zeros_like(aleatoric)
+    return epistemic, aleatoric
+
+
+def fit(val: pd.DataFrame, spread: Spread) -> Calibration:
+    """The calibration that the val rows of one way of predicting allow."""
+    epistemic, aleatoric = raw_parts(val, spread)
+    found = Posterior(val.gap_ev.to_numpy(), epistemic, aleatoric, np.empty((len(val), 0)))
+    return calibration_of(found, val.gap_dft_ev.to_numpy(), val.id.tolist())
+
+
+def add_calibrated(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table cut at zero, with ``gap_std_ev``, ``lo_90_ev`` and ``hi_90_ev`` of the total spread."""
+    frame = frame.assign(gap_ev=frame.gap_ev.clip(lower=0.0))  # not before members are averaged
+    parts = []
+    for _, group in frame.groupby(SOURCE, sort=False):
+        std, low, high = (np.full(len(group), np.nan) for _ in range(3))
+        if has_spread(group):
+            calibration = fit(group[group.part == "val"], "total")
+            std = calibration.std(*raw_parts(group, "total"))
+            low, high = calibration.interval(group.gap_ev, std, 0.9)
+        parts.append(group.assign(gap_std_ev=std, lo_90_ev=low, hi_90_ev=high))
+    if not parts:  # published predictions, and none of this split
+        return frame.assign(gap_std_ev=np.nan, lo_90_ev=np.nan, hi_90_ev=np.nan)
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,284 @@
+"""Verdicts: each claim against the predictions, with bootstrap intervals over test rows and seeds.
+
+A claim is supported where the interval of what it asserts lies on its side, not supported where it lies on
+the other, and undecided where it holds both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mofgap.study.config import ESTIMATORS, JudgementConfig, Spread
+from mofgap.study.judge.arms import Arm, Arms, common, is_published
+from mofgap.study.judge.statistics import COMPARED, METRICS, mae, spearman
+from mofgap.study.methods.names import ENSEMBLE, MEMORY, SAMPLING, is_network
+from mofgap.uncertainty.bootstrap import Interval, intervals
+
+Floats = NDArray[np.float64]
+Statistic = Callable[[Sequence[Arm]], Any]
+Verdict = Literal["supported", "not supported", "undecided"]
+
+CLAIMS = {
+    "a": "BaLoRA's spread follows the error better than that of a trained ensemble of LoRA models",
+    "b": "BaLoRA's spread follows the error the better the more samples are drawn",
+    "c": "BaLoRA costs no accuracy against LoRA",
+    "d": "BaLoRA's noise narrows LoRA's gap in accuracy to full fine-tuning",
+}
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Resampling of test rows, the same for every arm, and of each arm's seeds.
+
+    Attributes:
+        level: Of the intervals.
+        n_draws: Resamplings.
+        seed: Of the resamplings.
+    """
+
+    level: float
+    n_draws: int
+    seed: int
+
+    def __call__(self, statistic: Statistic, arms: Sequence[Arm]) -> list[Interval]:
+        """Intervals of each number that a statistic of some arms gives."""
+        draws = self.draws(statistic, arms)
+        return intervals(np.atleast_1d(statistic(arms)), draws, self.level)
+
+    def draws(self, statistic: Statistic, arms: Sequence[Arm], *, one_curve: bool = False) -> Floats:
+        """(n_draws, n_numbers) the statistic of resampled arms.
+
+        Args:
+            statistic: Of arms.
+            arms: Of the same rows.
+            one_curve: The arms are points of one curve, and the same seeds are drawn for all.
+        """
+        rng = np.random.default_rng(self.seed)
+        found = []
+        for _ in range(self.n_draws):
+            rows = rng.integers(arms[0].n, size=arms[0].n)
+            seeds = [rng.integers(arm.n_seeds, size=arm.n_seeds) for arm in arms]
+            chosen = [seeds[0]] * len(arms) if one_curve else seeds
+            found.append(statistic([arm.taken(rows, s) for arm, s in zip(arms, chosen, strict=True)]))
+        return np.array(found, dtype=np.float64).reshape(self.n_draws, -1)
+
+
+def pairs(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:
+    """Differences of BaLoRA's estimators to every other method.
+
+    Those with a memory are compared with networks with one, and with the ensemble as it was trained.
+    """
+    bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
+    for mine, other in _wanted_pairs(arms, config.estimator):
+        a, b = common(mine, other)
+        for name in COMPARED[arms.spread]:
+            if name != "mae_ev" and (a.std_ev is None or b.std_ev is None):
+                continue
+            (found,) = bootstrap(difference(METRICS[name]), (a, b))
+            about = {"split": arms.split, "metric": name, "spread": arms.spread}
+            sizes = {"n": a.n, "level": config.level, "n_draws": config.n_draws}
+            yield about | {"a": mine.label, "b": other.label} | asdict(found) | sizes
+
+
+def _wanted_pairs(arms: Arms, headline: str) -> Iterator[tuple[Arm, Arm]]:
+    """Each at its most draws; and against the ensemble also at no more draws than it has members."""
+    for mine in _estimators(arms):
+        for other in arms.others(mine.method):
+            if is_network(other.method) and other.memory != mine.memory and other.method != ENSEMBLE:
+                continue
+            if is_published(other) and mine.method != headline:
+                continue  # the rows are the same, and one comparison is enough
+            yield mine, other
+            cheap = arms.last(mine.method, most=other.n_samples)
+            if (
+                other.method.startswith(ENSEMBLE)
+                and cheap is not None
+                and 2 <= cheap.n_samples < mine.n_samples
+            ):
+                yield cheap, other
+
+
+def difference(metric: Callable[[Arm], float]) -> Statistic:
+    """A metric of two arms, the first minus the second."""
+    return lambda both: metric(both[0]) - metric(both[1])
+
+
+def trends(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:
+    """How each metric moves with draws and members."""
+    bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
+    for method in (*SAMPLING, *(name + MEMORY for name in SAMPLING)):
+        for metric in COMPARED[arms.spread]:
+            found = trend(arms, method, metric, bootstrap)
+            if found is not None:
+                yield found
+
+
+def _estimators(arms: Arms) -> Iterator[Arm]:
+    for estimator in ESTIMATORS:
+        arm = arms.last(estimator)
+        if arm is not None:
+            yield arm
+
+
+def verdicts(arms: Arms, config: JudgementConfig, curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One verdict a claim and estimator; ``headline`` marks those that the configuration chose beforehand.
+
+    One with a memory is judged against rivals with a memory.
+
+    Args:
+        arms: Of a split and a spread.
+        config: How claims are judged.
+        curves: The `trends` of these arms.
+    """
+    bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
+    found = []
+    for mine in _estimators(arms):
+        judged = [
+            _against_ensemble(arms, mine, bootstrap),
+            _rising(curves, mine.method),
+            _no_cost(arms, mine, bootstrap, config.margin_ev),
+            _narrowing(arms, mine, bootstrap),
+        ]
+        about = {"split": arms.split, "estimator": mine.method, "spread": arms.spread, "level": config.level}
+        about["headline"] = _is_headline(mine.method, arms.spread, config)
+        for claim, verdict in zip(CLAIMS, judged, strict=True):
+            if verdict is not None:
+                found.append({"claim": claim, "statement": CLAIMS[claim]} | about | verdict)
+    return found
+
+
+def _is_headline(estimator: str, spread: Spread, config: JudgementConfig) -> bool:
+    return estimator == config.estimator and spread == config.spread
+
+
+def _against_ensemble(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, Any] | None:
+    other = arms.last(ENSEMBLE + mine.memory)
+    if other is None or mine.std_ev is None or other.std_ev is None:
+        return None
+    (found,) = bootstrap(difference(spearman), (mine, other))
+    reason = f"Spearman of {mine.label} minus that of {other.label}"
+    return _verdict(_side(found), "spearman", found, reason)
+
+
+def _no_cost(arms: Arms, mine: Arm, bootstrap: Bootstrap, margin_ev: float) -> dict[str, Any] | None:
+    other = arms.last("lora" + mine.memory)
+    if other is None:
+        return None
+    (found,) = bootstrap(difference(mae), (mine, other))
+    shifted = Interval(margin_ev - found.value, margin_ev - found.hi, margin_ev - found.lo)
+    reason = f"MAE of {mine.label} minus that of {other.label}, eV, against a margin of {margin_ev:g} eV"
+    return _verdict(_side(shifted), "mae_ev", found, reason, margin_ev)
+
+
+def _narrowing(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, Any] | None:
+    lora, full = arms.last("lora" + mine.memory), arms.last("full" + mine.memory)
+    if lora is None or full is None:
+        return None
+
+    def statistic(three: Sequence[Arm]) -> list[float]:
+        balora, low_rank, whole = (mae(arm) for arm in three)
+        return [low_rank - balora, low_rank - whole]
+
+    narrowed, gap = bootstrap(statistic, (mine, lora, full))
+    if gap.hi <= 0:
+        side: Verdict = "not supported"
+        reason = "there is no gap to narrow: LoRA's error is not above full fine-tuning's"
+    elif narrowed.hi < 0 or (narrowed.lo > 0 and gap.lo > 0):
+        side, reason = _side(narrowed), "MAE of LoRA minus that of BaLoRA, eV"
+    else:
+        side, reason = "undecided", "MAE of LoRA minus that of BaLoRA, eV"
+    reason += f"; LoRA minus full fine-tuning is {gap.value:+.4f} ({gap.lo:+.4f} to {gap.hi:+.4f}) eV"
+    return _verdict(side, "mae_ev", narrowed, reason)
+
+
+def _rising(curves: Sequence[dict[str, Any]], estimator: str) -> dict[str, Any] | None:
+    wanted = (estimator, "spearman")
+    found = next((curve for curve in curves if (curve["method"], curve["metric"]) == wanted), None)
+    if found is None:
+        return None
+    gain = Interval(**found["gain"])
+    samples = found["samples"]
+    falling = [f"{step['from']} to {step['to']}" for step in found["steps"] if step["hi"] < 0]
+    of = "1 training" if found["n_seeds"] == 1 else f"{found['n_seeds']} trainings"
+    reason = f"Spearman at S = {samples[-1]} minus S = {samples[0]}, of {of}; Kendall's tau with S "
+    reason += "{value:.2f} ({lo:.2f} to {hi:.2f})".format(**found["trend"])
+    reason += f"; it falls from S = {', '.join(falling)}" if falling else "; no step falls significantly"
+    return _verdict(found["verdict"], "spearman", gain, reason)
+
+
+def trend(arms: Arms, method: str, metric: str, bootstrap: Bootstrap) -> dict[str, Any] | None:
+    """Whether a metric gets better with every doubling of draws, or with every member.
+
+    Supported where the whole gain and Kendall's tau of metric and draws both lie on the good side, and no
+    step goes the wrong way by more than its interval, which is widened for the number of steps (Bonferroni).
+
+    Returns:
+        Values, steps, gain and tau, all with intervals and in the metric's own sign; None without a curve.
+    """
+    curve = arms.curve(method)
+    if len(curve) < 2 or any(arm.std_ev is None for arm in curve):
+        return None
+    measure, n = METRICS[metric], len(curve)
+
+    def statistic(drawn: Sequence[Arm]) -> Floats:
+        values = np.array([measure(arm) for arm in drawn])
+        return np.concatenate([values, [values[-1] - values[0], _kendall(values)], np.diff(values)])
+
+    value, draws = statistic(curve), bootstrap.draws(statistic, curve, one_curve=True)
+    plain = intervals(value, draws, bootstrap.level)
+    strict = intervals(value, draws, 1 - (1 - bootstrap.level) / (n - 1))
+    values, gain, tau, steps = plain[:n], plain[n], plain[n + 1], strict[n + 2 :]
+    samples = [arm.n_samples for arm in curve]
+    return {
+        "split": arms.split,
+        "method": method,
+        "metric": metric,
+        "spread": arms.spread,
+        "n_seeds": curve[0].n_seeds,
+        "samples": samples,
+        "value": [v.value for v in values],
+        "lo": [v.lo for v in values],
+        "hi": [v.hi for v in values],
+        "steps": [
+            {"from": a, "to": b} | asdict(step)
+            for a, b, step in zip(samples[:-1], samples[1:], steps, strict=True)
+        ],
+        "gain": asdict(gain),
+        "trend": asdict(tau),
+        "verdict": _trend_verdict(metric, gain, tau, steps),
+    }
+
+
+def _trend_verdict(metric: str, gain: Interval, tau: Interval, steps: Sequence[Interval]) -> Verdict:
+    sides = [_side(_towards_good(metric, each)) for each in (gain, tau, *steps)]
+    if sides[0] == "not supported" or "not supported" in sides[2:]:
+        return "not supported"
+    return "supported" if sides[0] == sides[1] == "supported" else "undecided"
+
+
+def _towards_good(metric: str, found: Interval) -> Interval:
+    """The interval with its sign such that more is better."""
+    return found if metric == "spearman" else Interval(-found.value, -found.hi, -found.lo)
+
+
+def _kendall(values: Floats) -> float:
+    """Kendall's tau of values in order against their place."""
+    upper = np.triu_indices(len(values), 1)
+    return float(np.sign(values[upper[1]] - values[upper[0]]).mean())
+
+
+def _side(found: Interval) -> Verdict:
+    return "supported" if found.lo > 0 else "not supported" if found.hi < 0 else "undecided"
+
+
+def _verdict(
+    side: Verdict, metric: str, found: Interval, reason: str, margin: float | None = None
+) -> dict[str, Any]:
+    if not np.isfinite([found.value, found.lo, found.hi]).all():
+        side = "undecided"
+    return {"verdict": side, "metric": metric, **asdict(found), "margin": margin, "reason": reason}

@@ -1,0 +1,171 @@
+"""The outcome of a comparison: one table of predictions, one of scores, and a summary with the verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mofgap.configuration import digest, to_dict
+from mofgap.crystals.dataset import TableError
+from mofgap.datasets.groups import group_of
+from mofgap.study.config import ComparisonConfig
+from mofgap.study.dataset import Dataset, read
+from mofgap.study.judge.ablations import changes
+from mofgap.study.judge.arms import Arms
+from mofgap.study.judge.judgement import pairs, trends, verdicts
+from mofgap.study.judge.markdown import markdown
+from mofgap.study.judge.scores import DEFINITIONS, KEYS, SPREADS, scores
+from mofgap.study.layout import (
+    COST,
+    PREDICTIONS,
+    REPORT,
+    SCORES,
+    SUMMARY,
+    SUMMARY_VERSION,
+    Layout,
+    read_json,
+    write_parquet,
+)
+from mofgap.study.members import Prediction, tabled
+from mofgap.study.methods.names import ENSEMBLE
+from mofgap.whole_file import write_json, write_text
+
+OUTPUTS = (PREDICTIONS, SCORES, REPORT)
+GROUP = ["split", "method", "variant", "n_samples", "spread", "calibration", "kind"]
+NOT_AVERAGED = (*GROUP, "seed")
+
+
+def summarise(config: ComparisonConfig, run: Path) -> None:
+    """Score and judge all predictions of a run, unless that is done.
+
+    Raises:
+        TableError: A split is not calibrated.
+    """
+    layout = Layout(run)
+    calibrated = _calibrated(config, layout)
+    dataset = read(run)
+    splits = {name: _split(config, dataset, name) for name in config.splits}
+    key = digest(SUMMARY_VERSION, config.judgement, config.splits, splits, calibrated)
+    if read_json(run / SUMMARY).get("key") == key and all((run / name).exists() for name in OUTPUTS):
+        return
+    found = pd.concat(
+        [pd.read_parquet(layout.calibrated(split)) for split in config.splits], ignore_index=True
+    )
+    table = scores(found, config.judgement.n_bins)
+    wanted = [prediction for split in config.splits for prediction in tabled(config, split)]
+    table = table.merge(_costs(layout, wanted), how="left", on=KEYS)
+    summary = {"version": SUMMARY_VERSION, "key": key} | _summary(config, splits, found, table)
+    (run / SUMMARY).unlink(missing_ok=True)
+    write_parquet(run / PREDICTIONS, found)
+    write_parquet(run / SCORES, table)
+    write_text(run / REPORT, markdown(summary))
+    write_json(run / SUMMARY, summary)  # last: it makes the outcome whole
+
+
+def _calibrated(config: ComparisonConfig, layout: Layout) -> dict[str, Any]:
+    """The key of each split's calibrated predictions.
+
+    Raises:
+        TableError: A split is not calibrated.
+    """
+    found = {}
+    for split in config.splits:
+        found[split] = read_json(layout.calibrated_record(split)).get("key")
+        if found[split] is None:
+            raise TableError(f"{layout.calibrated(split)} is missing: calibrate {split} first")
+    return found
+
+
+def _costs(layout: Layout, wanted: list[Prediction]) -> pd.DataFrame:
+    """What each way of predicting cost: training, over all members that it rests on, and prediction."""
+    rows = []
+    for each in wanted:
+        costs = [read_json(layout.member(name) / COST) for name in each.members]
+        for source, ms in read_json(layout.prediction_record(each.name))["predict_ms"].items():
+            method, _, n = source.rpartition("@")
+            used = costs[: int(n)] if each.source == ENSEMBLE else costs
+            about = {"split": each.split, "method": method, "variant": each.variant, "seed": each.seed}
+            rows.append(about | {"n_samples": int(n), "predict_ms": ms} | _training_cost(used))
+    return pd.DataFrame(rows)
+
+
+def _training_cost(costs: list[dict[str, Any]]) -> dict[str, float]:
+    if not costs:
+        names = ("train_seconds", "n_trainable", "peak_memory_mb", "n_train", "epochs")
+        return dict.fromkeys(names, math.nan)
+    found = {name: float(sum(cost[name] for cost in costs)) for name in ("train_seconds", "n_trainable")}
+    found["peak_memory_mb"] = max(cost["peak_memory_mb"] for cost in costs)
+    return found | {name: float(costs[0][name]) for name in ("n_train", "epochs")}
+
+
+def _summary(
+    config: ComparisonConfig, splits: Mapping[str, Any], found: pd.DataFrame, table: pd.DataFrame
+) -> dict[str, Any]:
+    arms = [Arms.of(found, split, spread) for split in config.splits for spread in SPREADS]
+    judged = [arm for arm in arms if config.splits[arm.split].kind != "without"]
+    curves = [list(trends(arm, config.judgement)) for arm in judged]
+    n_bins = config.judgement.n_bins
+    summary: dict[str, Any] = _plain(
+        {
+            "definitions": {name: text.format(n_bins=n_bins) for name, text in DEFINITIONS.items()},
+            "n_bins": {"ence": n_bins, "miscalibration_area": 101},
+            "bootstrap": to_dict(config.judgement),
+            "splits": splits,
+            "methods": _methods(table),
+            "verdicts": [
+                verdict
+                for arm, curve in zip(judged, curves, strict=True)
+                for verdict in verdicts(arm, config.judgement, curve)
+            ],
+            "paired": [p for each in judged for p in pairs(each, config.judgement)],
+            "trends": [trend for curve in curves for trend in curve],
+            "ablations": [change for each in judged for change in changes(found, each, config.judgement)],
+        }
+    )
+    return summary
+
+
+def _split(config: ComparisonConfig, dataset: Dataset, name: str) -> dict[str, Any]:
+    described = config.splits[name]
+    rows = dataset.predicted(name, config.recipe.n_train, config.prediction.n_val)
+    column = f"group:{described.group}"
+    shared = None
+    if column in dataset.frame:
+        group = group_of(dataset.frame, column).to_numpy()
+        shared = int(np.isin(group[rows.test], group[rows.train]).sum())
+    return {
+        "kind": described.kind,
+        "element": described.element,
+        "n_train": len(rows.train),
+        "n_val": len(dataset.rows(name, "val")),
+        "n_calibration": len(rows.val),
+        "n_test": len(rows.test),
+        "n_left_out": len(rows.left_out),
+        "n_test_sharing_group": shared,
+    }
+
+
+def _methods(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Means and standard errors over seeds."""
+    found = []
+    for key, group in table.groupby(GROUP, sort=False):
+        numbers = group.drop(columns=[c for c in NOT_AVERAGED if c in group]).astype(np.float64)
+        about = dict(zip(GROUP, key, strict=True)) | {"n_seeds": len(group), "seeds": group.seed.tolist()}
+        found.append(about | {"mean": numbers.mean().to_dict(), "standard_error": numbers.sem().to_dict()})
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as JSON holds them; what is not finite is null."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""What methods are compared: how each is trained and what it predicts."""

@@ -1,0 +1,295 @@
+"""Predictions of every method on a split's val and test rows, before they are cut at zero and calibrated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mofgap.balora.sampling import Kind
+from mofgap.configuration import digest
+from mofgap.crystals.dataset import TableError, reading
+from mofgap.gap.folder import read_model
+from mofgap.gap.model import GapModel
+from mofgap.gap.posterior import remember
+from mofgap.study.config import ComparisonConfig
+from mofgap.study.dataset import Dataset, Rows, read
+from mofgap.study.layout import COST, Layout, read_json, write_parquet
+from mofgap.study.members import Member, Prediction, member, prediction
+from mofgap.study.methods import encoder, passes
+from mofgap.study.methods.baselines import composition, published, the_mean
+from mofgap.study.methods.laplace import fit_laplace, pooled_of
+from mofgap.study.methods.names import ENSEMBLE, MEMORY
+from mofgap.study.methods.passes import Estimates, Source
+from mofgap.uncertainty.novelty import fit_novelty
+from mofgap.whole_file import write_json
+
+VERSION = 6
+KINDS: tuple[Kind, ...] = ("weights", "rows")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One file of predictions to be made.
+
+    Attributes:
+        config: The comparison.
+        layout: Its run folder.
+        dataset: Its rows.
+        wanted: What is predicted.
+        rows: Which rows.
+    """
+
+    config: ComparisonConfig
+    layout: Layout
+    dataset: Dataset
+    wanted: Prediction
+    rows: Rows
+
+    @property
+    def member(self) -> Member:
+        """The training it rests on."""
+        return member(self.config, self.wanted.members[0])
+
+    def model(self) -> GapModel:
+        """The trained model, on the device that is asked for."""
+        cuda = torch.cuda.is_available() and self.config.compute.device != "cpu"
+        model, *_ = read_model(self.layout.member(self.wanted.members[0]))
+        return model.to("cuda" if cuda else "cpu")
+
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """Numbers of draws."""
+        return self.wanted.draws(self.config.prediction)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it is also predicted with a memory."""
+        return self.wanted.remembers(self.config.prediction)
+
+
+def predict(config: ComparisonConfig, run: Path, name: str) -> None:
+    """Predict what a name stands for, unless that is done.
+
+    Raises:
+        ConfigurationError: There is no such prediction.
+        TableError: What it needs is not there yet.
+    """
+    if predicted(config, run, name):
+        return
+    task, layout = _task(config, run, name), Layout(run)
+    key = _key(task)
+    record, path = layout.prediction_record(name), layout.prediction(name)
+    record.unlink(missing_ok=True)
+    found = _METHODS[task.wanted.source](task)
+    write_parquet(path, _table(task, found))
+    ms = {f"{method}@{n}": round(e.ms, 4) if np.isfinite(e.ms) else None for (method, n), e in found.items()}
+    write_json(record, {"key": key, "predict_ms": ms})
+
+
+def predicted(config: ComparisonConfig, run: Path, name: str) -> bool:
+    """Whether a prediction is made, as it is asked for now and from what its trainings are now."""
+    layout = Layout(run)
+    key = prediction_key(config, run, name)
+    return layout.prediction(name).exists() and read_json(layout.prediction_record(name)).get("key") == key
+
+
+def prediction_key(config: ComparisonConfig, run: Path, name: str) -> str:
+    """A hash of everything that a prediction depends on.
+
+    Raises:
+        ConfigurationError: There is no such prediction.
+        TableError: A training or prediction that it rests on is missing.
+    """
+    return _key(_task(config, run, name))
+
+
+def _task(config: ComparisonConfig, run: Path, name: str) -> Task:
+    wanted, dataset = prediction(config, name), read(run)
+    rows = dataset.predicted(wanted.split, config.recipe.n_train, config.prediction.n_val)
+    return Task(config, Layout(run), dataset, wanted, rows)
+
+
+def _key(task: Task) -> str:
+    wanted, config = task.wanted, task.config
+    rests_on = [read_json(task.layout.member(name) / COST).get("key") for name in wanted.members]
+    rests_on += [read_json(task.layout.prediction_record(name)).get("key") for name in wanted.predictions]
+    for name, key in zip((*wanted.members, *wanted.predictions), rests_on, strict=True):
+        if key is None:
+            raise TableError(f"{wanted.name} rests on {name}, which is not finished")
+    if not _rests_on_features(task):
+        rests_on += encoder.features_of(task.layout.run, config.recipe)
+    content = [task.dataset.content(rows) for rows in (task.rows.train, task.rows.all)]
+    settings: list[float] = [config.prediction.seed, config.prediction.batch_atoms, task.remembers]
+    if task.draws:
+        settings += [*task.draws, config.recipe.dropout]
+    path, other = config.data.published, ""
+    if wanted.source == "published" and path is not None:
+        with reading(path):
+            other = path.read_text()
+    return digest(VERSION, asdict(wanted), rests_on, content, settings, other)
+
+
+def _rests_on_features(task: Task) -> bool:
+    """Whether a training that it rests on has the features of novelty in its own key already."""
+    if not task.wanted.members:
+        return False
+    recipe, asked = task.member.recipe, task.config.recipe
+    return recipe.start == "pretrained" and recipe.blocks == asked.blocks and "blocks" in task.member.settings
+
+
+def _table(task: Task, found: dict[Source, Estimates]) -> pd.DataFrame:
+    """The estimates as rows of the long table, without those that nobody published a gap of."""
+    rows, wanted = task.rows, task.wanted
+    shared = pd.DataFrame(
+        {
+            "split": wanted.split,
+            "part": rows.part,
+            "variant": wanted.variant,
+            "seed": wanted.seed,
+            "id": task.dataset.frame.structure_id.iloc[rows.all].to_numpy(),
+            "is_left_out": rows.is_left_out,
+            "gap_dft_ev": task.dataset.gap_ev[rows.all],
+        }
+    ).join(_novelty(task))
+    parts = [
+        shared.assign(
+            method=method,
+            n_samples=n,
+            gap_ev=estimates.gap_ev,
+            epistemic_std_ev=estimates.epistemic_std_ev,
+            aleatoric_std_ev=estimates.aleatoric_std_ev,
+            remoteness=estimates.remoteness,
+        )
+        for (method, n), estimates in found.items()
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    return table[table.gap_ev.notna()].reset_index(drop=True) if wanted.source == "published" else table
+
+
+def _novelty(task: Task) -> pd.DataFrame:
+    """Percentile and distance in the pretrained encoder's features, the same for all methods of a split."""
+    frame, rows = task.dataset.frame, task.rows
+    features = encoder.features(task.config, task.layout.run, task.dataset, task.config.recipe).numpy()
+    numbers = frame.atomic_numbers.tolist()
+    content = [task.dataset.content(some) for some in (rows.train, rows.all)]
+    made_by = encoder.features_of(task.layout.run, task.config.recipe)
+    key = digest(VERSION, content, made_by)[:16]
+    path = task.layout.dataset / f"novelty-{key}.parquet"
+    if path.exists():
+        return pd.read_parquet(path)
+    index = fit_novelty(
+        features[rows.train], [numbers[i] for i in rows.train], frame.structure_id.iloc[rows.train].tolist()
+    )
+    found = index.score(features[rows.all], [numbers[i] for i in rows.all])
+    table = pd.DataFrame({"novelty": found.percentile, "novelty_distance": found.distance})
+    write_parquet(path, table)
+    return table
+
+
+Method = Callable[[Task], dict[Source, Estimates]]
+Estimate = Callable[[Task, GapModel], dict[Source, Estimates]]
+
+
+def _trained(estimate: Estimate) -> Method:
+    """What a model says as it was trained, and with a memory where that is asked for."""
+
+    def both(task: Task) -> dict[Source, Estimates]:
+        model = task.model()
+        found = estimate(task, model)
+        if task.remembers:
+            rows = task.rows.train
+            batch_atoms = task.config.prediction.batch_atoms
+            learnt = task.dataset.store.batches(rows, batch_atoms, model.device)
+            remember(model, learnt, torch.as_tensor(task.dataset.gap_ev[rows]))
+            found |= {(method + MEMORY, n): each for (method, n), each in estimate(task, model).items()}
+        return found
+
+    return both
+
+
+def _balora(task: Task, model: GapModel) -> dict[Source, Estimates]:
+    asked = task.config.prediction
+    ablated = task.wanted.variant or model.memory is not None
+    return passes.bayesian(
+        model,
+        task.dataset.store,
+        task.rows.all,
+        asked.batch_atoms,
+        kinds=(task.member.recipe.noise,) if ablated else KINDS,
+        counts=task.draws,
+        seed=asked.seed,
+    )
+
+
+def _dropout(task: Task, model: GapModel) -> dict[Source, Estimates]:
+    asked = task.config.prediction
+    return passes.dropping(
+        model,
+        task.dataset.store,
+        task.rows.all,
+        asked.batch_atoms,
+        rate=task.member.recipe.dropout,
+        counts=task.draws,
+        seed=asked.seed,
+    )
+
+
+def _plain(task: Task, model: GapModel) -> dict[Source, Estimates]:
+    batch_atoms = task.config.prediction.batch_atoms
+    return passes.mean(model, task.dataset.store, task.rows.all, batch_atoms, task.member.method)
+
+
+def _laplace(task: Task, model: GapModel) -> dict[Source, Estimates]:
+    """The spread of the last layer's posterior around the model's own gap."""
+    store, rows = task.dataset.store, task.rows
+    batch_atoms = task.config.prediction.batch_atoms
+    train = pooled_of(model, store, rows.train, batch_atoms)
+    gap_ev = torch.as_tensor(task.dataset.gap_ev[rows.train], dtype=train.dtype, device=train.device)
+    fitted = fit_laplace(model, train, gap_ev)
+    (own,) = passes.mean(model, store, rows.all, batch_atoms, "laplace").values()
+    clock = passes.clock()
+    spread = fitted.epistemic_std_ev(pooled_of(model, store, rows.all, batch_atoms))
+    own.epistemic_std_ev = spread.detach().cpu().double().numpy() * np.sqrt(own.remoteness)
+    own.ms = max(own.ms, 1e3 * clock() / len(rows.all))
+    return {("laplace", 0): own}
+
+
+def _ensemble(task: Task) -> dict[Source, Estimates]:
+    """The first 1, 2, ... k members: their mean, the spread between them, and their mean variance.
+
+    With a memory, the variance between them grows with remoteness too, as alpha(X) does.
+    """
+    frames = [pd.read_parquet(task.layout.prediction(name)) for name in task.wanted.predictions]
+    records = [read_json(task.layout.prediction_record(name)) for name in task.wanted.predictions]
+    found = {}
+    for memory in ("", MEMORY) if task.remembers else ("",):
+        members = [frame[frame.method == "lora" + memory] for frame in frames]
+        columns = ("gap_ev", "aleatoric_std_ev", "remoteness")
+        gap, aleatoric, remoteness = (np.stack([m[c].to_numpy() for m in members]) for c in columns)
+        ms = np.array([record["predict_ms"][f"lora{memory}@0"] for record in records])
+        for k in range(1, len(members) + 1):
+            away = remoteness[:k].mean(0)
+            between = gap[:k].std(0, ddof=1) * np.sqrt(away) if k > 1 else np.full(gap.shape[1], np.nan)
+            within = np.sqrt((aleatoric[:k] ** 2).mean(0))
+            mean_ev, total_ms = gap[:k].mean(0), float(ms[:k].sum())
+            found[ENSEMBLE + memory, k] = Estimates(mean_ev, between, within, total_ms, away)
+    return found
+
+
+_METHODS: dict[str, Method] = {
+    "balora": _trained(_balora),
+    "dropout": _trained(_dropout),
+    "full": _trained(_plain),
+    "scratch": _trained(_plain),
+    "lora": _trained(_plain),
+    "laplace": _trained(_laplace),
+    ENSEMBLE: _ensemble,
+    "mean": lambda task: the_mean(task.dataset, task.rows),
+    "composition": lambda task: composition(task.dataset, task.rows, task.wanted.seed),
+    "published": lambda task: published(task.config.data, task.dataset, task.rows),
+}

@@ -1,0 +1,203 @@
+"""One training of a comparison: a model folder, its history and its cost."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from mofgap.configuration import digest
+from mofgap.gap.folder import About, ModelError, encoder_weights, read_model, save_model
+from mofgap.gap.model import GapModel, GapModelConfig, Method
+from mofgap.study.config import ComparisonConfig
+from mofgap.study.dataset import Dataset, read
+from mofgap.study.layout import COST, HISTORY, KEY, Layout, read_json
+from mofgap.study.members import Member, member
+from mofgap.study.methods import encoder
+from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS
+from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
+from mofgap.training.labels import Labels
+from mofgap.training.loop import LAST, METRICS, Compute, seconds_trained
+from mofgap.training.recipe import calibration_of, predict_store
+from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.novelty import fit_novelty
+from mofgap.whole_file import write_json
+
+VERSION = 2
+
+
+def train(config: ComparisonConfig, run: Path, name: str) -> None:
+    """Train a member, unless it is trained; go on where a killed training stopped.
+
+    A member is trained anew where anything changed that its weights depend on, and then alone. What else its
+    folder says is written anew where that changed.
+
+    Raises:
+        ConfigurationError: There is no such member.
+        TableError: There are fewer training rows than the recipe asks for, or no dataset.
+    """
+    if trained(config, run, name):
+        return
+    wanted, dataset, folder = member(config, name), read(run), Layout(run).member(name)
+    key, about = member_key(config, run, dataset, wanted), _about_key(config)
+    cost = read_json(folder / COST)
+    if cost.get("key") == key:
+        with suppress(ModelError):  # a kill while it was written anew left half a folder: trained again
+            _describe_anew(config, dataset, wanted, folder)
+            write_json(folder / COST, cost | {"about": about})
+            return
+    if rank_zero_only.rank == 0:  # of the processes of a training on several devices
+        if read_json(folder / KEY).get("key") != key:
+            shutil.rmtree(folder, ignore_errors=True)
+        write_json(folder / KEY, {"key": key, "settings": wanted.settings})
+    n_train, n_trainable = _fit(config, run, dataset, wanted, folder)
+    shutil.copyfile(folder / "training" / METRICS, folder / HISTORY)
+    cost = {
+        "key": key,
+        "about": about,
+        "train_seconds": seconds_trained(folder / "training"),
+        "peak_memory_mb": _peak_memory_mb(config.compute.device),
+        "n_trainable": n_trainable,
+        "n_train": n_train,
+        "epochs": wanted.recipe.epochs,
+    }
+    write_json(folder / COST, cost)
+    shutil.rmtree(folder / "training")
+
+
+def trained(config: ComparisonConfig, run: Path, name: str) -> bool:
+    """Whether a member is trained, and its folder written, as it is asked for now."""
+    key = member_key(config, run, read(run), member(config, name))
+    done = read_json(Layout(run).member(name) / COST)
+    return (done.get("key"), done.get("about")) == (key, _about_key(config))
+
+
+def _about_key(config: ComparisonConfig) -> str:
+    """A hash of what a member's folder says beside its weights."""
+    data = config.data
+    return digest(config.prediction.n_val, data.level_of_theory, data.citation)
+
+
+def member_key(config: ComparisonConfig, run: Path, dataset: Dataset, wanted: Member) -> str:
+    """A hash of everything that a member's weights depend on."""
+    _, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
+    n_train = len(rows) - len(dataset.rows(wanted.split, "val"))
+    described = read_json(Layout(run).encoder / DESCRIPTION)
+    start = described.get("sha256") if wanted.recipe.start == "pretrained" else None
+    made = (wanted.method, wanted.seed, wanted.settings, start, described.get("encoder"))
+    return digest(
+        VERSION, made, n_train, dataset.content(rows), config.compute.precision, config.compute.processes
+    )
+
+
+def model_config(wanted: Member, size: dict[str, Any]) -> GapModelConfig:
+    """What a member's network is made of, on an encoder of a size."""
+    recipe = wanted.recipe
+    methods: dict[str, Method] = {"scratch": "full", "dropout": "lora"}
+    return GapModelConfig(
+        method=methods.get(wanted.method, wanted.method),  # type: ignore[arg-type]
+        encoder_settings=size,
+        head_hidden=recipe.head_hidden,
+        target_modules=encoder.targets_of(recipe, size),
+        rank=recipe.rank,
+        lora_alpha=2.0 * recipe.rank,
+        prior_rate=recipe.prior_rate,
+    )
+
+
+def finetune_config(wanted: Member) -> FinetuneConfig:
+    """How a member is trained."""
+    recipe = wanted.recipe
+    return FinetuneConfig(
+        epochs=recipe.epochs,
+        batch_atoms=recipe.batch_atoms,
+        learning_rate=recipe.learning_rate,
+        encoder_learning_rate=recipe.encoder_learning_rate,
+        noise_learning_rate=recipe.noise_learning_rate,
+        weight_decay=recipe.weight_decay,
+        kl_weight=recipe.kl_weight,
+        noise=recipe.noise,
+        constant_alpha=recipe.alpha == "constant",
+        dropout=recipe.dropout if wanted.method == "dropout" else 0.0,
+        error_weighting=recipe.error_weighting,
+        seed=wanted.seed,
+    )
+
+
+def _fit(
+    config: ComparisonConfig, run: Path, dataset: Dataset, wanted: Member, folder: Path
+) -> tuple[int, int]:
+    """Train and write the model folder; returns the numbers of training rows and of trained parameters."""
+    torch.manual_seed(wanted.seed)
+    model = GapModel(model_config(wanted, encoder.settings(config)))
+    if wanted.recipe.start == "pretrained":
+        encoder_weights(Layout(run).encoder / WEIGHTS, model)
+    n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    labels, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
+    data = Labelled.of(labels, dataset.store.subset(rows))
+    known = None  # a random encoder's features are the seed's own
+    if model.config.method == "full" or wanted.recipe.start == "pretrained":
+        known = encoder.features(config, run, dataset, wanted.recipe)[rows]
+    training, on = folder / "training", config.compute
+    found = finetune(
+        model,
+        data,
+        training,
+        finetune_config(wanted),
+        features=known,
+        resume=(training / LAST).exists(),
+        compute=Compute(on.device, on.devices, on.nodes, on.strategy, on.precision, progress=False),
+    )
+    _save(config, folder, wanted, model, labels, data, found)
+    return len(data.train), n_trainable
+
+
+def _save(
+    config: ComparisonConfig,
+    folder: Path,
+    wanted: Member,
+    model: GapModel,
+    labels: Labels,
+    data: Labelled,
+    found: Tensor,
+) -> None:
+    """Write a model folder that ``mofgap screen --model`` takes."""
+    train = list(data.train)
+    learnt = labels.frame.iloc[train]
+    index = fit_novelty(found[train].numpy(), learnt.atomic_numbers.tolist(), learnt.structure_id.tolist())
+    save_model(folder, model, _about(config, wanted), _calibration(config, model, data), index)
+
+
+def _describe_anew(config: ComparisonConfig, dataset: Dataset, wanted: Member, folder: Path) -> None:
+    model, _, _, index = read_model(folder)
+    labels, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
+    data = Labelled.of(labels, dataset.store.subset(rows))
+    save_model(folder, model, _about(config, wanted), _calibration(config, model.eval(), data), index)
+
+
+def _about(config: ComparisonConfig, wanted: Member) -> About:
+    return About(wanted.name, level_of_theory=config.data.level_of_theory, citation=config.data.citation)
+
+
+def _calibration(config: ComparisonConfig, model: GapModel, data: Labelled) -> Calibration:
+    val = list(data.val)[: config.prediction.n_val]
+    found = predict_store(model, data.store, val)
+    return calibration_of(found, data.gap_ev[val], [data.ids[i] for i in val])
+
+
+def _peak_memory_mb(device: str) -> float:
+    """Of this process: on the GPU where it trained there, else resident memory."""
+    if device != "cpu" and torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    # What Linux says by getrusage was handed on by the process that started this one.
+    return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10

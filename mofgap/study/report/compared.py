@@ -1,0 +1,134 @@
+"""A run folder of ``mofgap compare``, read back for a report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mofgap.study.layout import PREDICTIONS, SUMMARY, SUMMARY_VERSION
+from mofgap.study.methods.names import plain
+
+KEYS = ("split", "method", "n_samples", "spread", "calibration")
+LABELS = {
+    "balora-closed-form": "BaLoRA, closed form",
+    "balora-weights": "BaLoRA, weights drawn",
+    "balora-rows": "BaLoRA, rows drawn",
+    "lora-ensemble": "LoRA ensemble",
+    "laplace": "LoRA, last-layer Laplace",
+    "mc-dropout": "LoRA, MC dropout",
+    "lora": "LoRA",
+    "full": "full fine-tuning",
+    "scratch": "from random weights",
+    "composition": "composition alone",
+    "mean": "mean of training",
+    "alignn": "ALIGNN (published)",
+    "matminer_xgboost": "matminer + XGBoost (published)",
+    "matminer_rf": "matminer + random forest (published)",
+}
+"""Methods as a reader knows them, in the order of tables and figures."""
+
+
+class ComparisonError(ValueError):
+    """A folder that holds no comparison, and why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """A comparison.
+
+    Attributes:
+        name: Of the run folder.
+        summary: What ``comparison.json`` holds.
+        predictions: ``predictions.parquet``, test rows alone.
+    """
+
+    name: str
+    summary: dict[str, Any]
+    predictions: pd.DataFrame
+
+    @cached_property
+    def entries(self) -> pd.DataFrame:
+        """Every setting of every method: its keys, ``mean.X`` and ``se.X`` of each metric or cost X."""
+        rows = [
+            {name: value for name, value in entry.items() if name not in ("mean", "standard_error")}
+            | {f"mean.{name}": value for name, value in entry["mean"].items()}
+            | {f"se.{name}": value for name, value in entry["standard_error"].items()}
+            for entry in self.summary["methods"]
+        ]
+        frame = pd.DataFrame(rows)
+        numbers = [name for name in frame.columns if name.startswith(("mean.", "se."))]
+        frame[numbers] = frame[numbers].apply(pd.to_numeric)
+        return frame.sort_values("method", key=lambda names: names.map(place), kind="stable")
+
+    @property
+    def splits(self) -> list[str]:
+        """Splits to set side by side: those that leave out no element, if there are any."""
+        kinds = {name: about["kind"] for name, about in self.summary["splits"].items()}
+        return [name for name, kind in kinds.items() if kind != "without"] or list(kinds)
+
+    @property
+    def element_splits(self) -> list[str]:
+        """Splits that leave out an element."""
+        return [name for name, about in self.summary["splits"].items() if about["kind"] == "without"]
+
+    @cached_property
+    def variants(self) -> pd.DataFrame:
+        """One row a split, variant and method: most trainings, most samples, whole spread, calibrated."""
+        found = self.entries[self.entries.spread.isin(["total", "none"])]
+        by, rising = ["calibration", "n_seeds", "n_samples"], [True, False, False]
+        order = found.sort_values(by, ascending=rising, kind="stable")
+        return order.drop_duplicates(["split", "variant", "method"]).sort_index().sort_values(
+            "method", key=lambda names: names.map(place), kind="stable"
+        )  # fmt: skip
+
+    @cached_property
+    def best(self) -> pd.DataFrame:
+        """`variants` of the recipe as configured."""
+        return self.variants[self.variants.variant == ""]
+
+    def seeds(self, split: str, method: str) -> list[pd.DataFrame]:
+        """Test rows of a method as in `best`, a frame for each training seed, the first seed first."""
+        best, frame = self.best, self.predictions
+        n_samples = best.n_samples[(best.split == split) & (best.method == method)]
+        frame = frame[(frame.split == split) & (frame.method == method) & frame.n_samples.isin(n_samples)]
+        return [rows for _, rows in frame.groupby("seed", sort=True)]
+
+
+def read_compared(run: Path) -> Compared:
+    """Read a run folder.
+
+    Raises:
+        ComparisonError: It holds no finished comparison, or one of another version.
+    """
+    summary, predictions = run / SUMMARY, run / PREDICTIONS
+    for path in (summary, predictions):
+        if not path.is_file():
+            raise ComparisonError(f"{run}: no {path.name}; give a folder that mofgap compare has finished")
+    try:
+        content = json.loads(summary.read_text(encoding="utf-8"))
+        frame = pd.read_parquet(predictions)
+    except (ValueError, OSError) as error:
+        raise ComparisonError(f"{run}: damaged: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict) or content.get("version") != SUMMARY_VERSION:
+        raise ComparisonError(f"{summary}: expected version {SUMMARY_VERSION} of a comparison")
+    if not content["methods"]:
+        raise ComparisonError(f"{summary}: no method was compared")
+    chosen = (frame.part == "test") & ~frame.is_left_out & (frame.variant == "")
+    return Compared(run.resolve().name, content, frame[chosen])
+
+
+def label(method: str) -> str:
+    """A method as a reader knows it."""
+    name = plain(method)
+    return LABELS.get(name, name) + (" + memory" if name != method else "")
+
+
+def place(method: str) -> int:
+    """Where a method stands in tables and figures; unknown ones last."""
+    name = plain(method)
+    return list(LABELS).index(name) if name in LABELS else len(LABELS)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
+from mofgap.study.config import (
+    Ablation,
+    ComparisonConfig,
+    ComputeConfig,
+    DataConfig,
+    JudgementConfig,
+    PredictionConfig,
+    Recipe,
+    SplitConfig,
+    Trainings,
+)
+from mofgap.study.engine import comparison as stages
+from mofgap.study.members import members, predictions
+from mofgap.training.encoder_folder import save_encoder
+
+TINY = CrystalTransformerConfig(
+    n_blocks=2, width=16, n_heads=4, n_radial=8, edge_width=8, ffn_width=16, n_neighbours=6
+)
+N_ROWS = 140
+
+
+def places(rng: np.random.Generator, n: int) -> np.ndarray:
+    """(n, 3) fractional coordinates near points of a grid, no two of the same."""
+    grid = np.stack(np.unravel_index(rng.permutation(27)[:n], (3, 3, 3)), axis=1)
+    return (grid + rng.uniform(0, 0.4, (n, 3))) / 3
+
+
+def tiny_row(index: int) -> dict[str, object]:
+    """A small crystal whose gap follows from its elements; cobalt in one of eight, groups of one to three."""
+    rng = np.random.default_rng(index)
+    n = int(rng.integers(3, 7))
+    numbers = rng.choice([1, 6, 8], n)
+    numbers[0] = 27 if index % 8 == 0 else 30
+    return {
+        "structure_id": f"tiny-{index:03d}",
+        "cell_angstrom": (np.eye(3) * 6 + rng.normal(0, 0.2, (3, 3))).ravel(),
+        "atomic_numbers": numbers,
+        "frac_coords": places(rng, n).ravel(),
+        "gap_ev": 3 * float((numbers == 8).mean()) + 0.3 * float(rng.random()),
+        "split": ("train", "train", "val", "test")[index % 4],
+        "group": index // 3 if index < 60 else 1000 + index,
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("table")
+    frame = pd.DataFrame([tiny_row(i) for i in range(N_ROWS)])
+    frame.to_parquet(folder / "table.parquet")
+    test = frame[frame.split == "test"]
+    published = pd.DataFrame(
+        {"structure_id": test.structure_id, "gap_ev": test.gap_ev, "theirs_ev": test.gap_ev + 0.1}
+    )
+    published.iloc[1:].to_csv(folder / "published.csv", index=False)
+    return folder / "table.parquet"
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(5)
+    folder = tmp_path_factory.mktemp("encoder")
+    save_encoder(folder, CrystalTransformer(TINY).state_dict(), {"encoder": asdict(TINY)})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_table: Path, tiny_encoder_folder: Path) -> ComparisonConfig:
+    few = Trainings(full=1, scratch=0, lora=1, balora=1, dropout=0, ensemble=2)
+    return ComparisonConfig(
+        data=DataConfig(table=tiny_table, published=tiny_table.with_name("published.csv")),
+        encoder=str(tiny_encoder_folder),
+        splits={
+            "split": SplitConfig(trainings=Trainings(1, 1, 2, 2, 1, 3)),
+            "group": SplitConfig("grouped", trainings=few),
+            "without-Co": SplitConfig("without", element="Co", trainings=Trainings(0, 0, 0, 1, 0, 2)),
+        },
+        recipe=Recipe(
+            epochs=2, rank=2, head_hidden=16, blocks=(1,), batch_atoms=60, learning_rate=1e-3, n_train=36
+        ),
+        ablations={"rank-1": Ablation(rank=1), "constant": Ablation(alpha="constant")},
+        prediction=PredictionConfig(
+            (1, 2, 4, 8), full_curves=1, most_samples=4, batch_atoms=200, memory=True
+        ),
+        judgement=JudgementConfig(n_draws=40),
+        compute=ComputeConfig(device="cpu"),
+    )
+
+
+def run_in_process(config: ComparisonConfig, run: Path) -> None:
+    """Every stage, as ``stages.run_all`` calls them but in this process."""
+    stages.prepare(config, run)
+    stages.encode(config, run)
+    for member in members(config):
+        stages.train(config, run, member.name)
+    for prediction in sorted(predictions(config), key=lambda p: len(p.predictions)):
+        stages.predict(config, run, prediction.name)
+    for split in config.splits:
+        stages.calibrate(config, run, split)
+    stages.compare(config, run)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_config: ComparisonConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, to be looked at and not to be changed."""
+    run = tmp_path_factory.mktemp("finished")
+    run_in_process(tiny_config, run)
+    return run

@@ -1,0 +1,97 @@
+"""A training on two devices, as two processes of this machine's CPU, inside a run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import mofgap
+from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
+from mofgap.study.engine.folder import sha256
+from mofgap.training.encoder_folder import save_encoder
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed (extra workflow)"
+)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1])}
+TINY = CrystalTransformerConfig(
+    n_blocks=2, width=16, n_heads=4, n_radial=8, edge_width=8, ffn_width=16, n_neighbours=6
+)
+Finished = subprocess.CompletedProcess[str]
+N_ROWS = 80
+N_STEPS = 2
+MEMBER = "members/split/balora-seed0"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, write_cifs: Callable[[Path, int], list[Path]]) -> Path:
+    """A working directory with labelled zinc formates, a tiny encoder, and a comparison of one training."""
+    folder = tmp_path_factory.mktemp("place")
+    write_cifs(folder / "cifs", N_ROWS)
+    gaps = np.random.default_rng(0).uniform(1, 3, N_ROWS)
+    parts = ["train"] * 30 + ["val"] * 30 + ["test"] * 20
+    names = [f"s{i}" for i in range(N_ROWS)]
+    pd.DataFrame({"structure_id": names, "gap_ev": gaps, "split": parts}).to_csv(folder / "labels.csv")
+    torch.manual_seed(0)
+    (folder / "encoder").mkdir()
+    save_encoder(folder / "encoder", CrystalTransformer(TINY).state_dict(), {"encoder": asdict(TINY)})
+    trainings = {"full": 0, "scratch": 0, "lora": 0, "balora": 1, "dropout": 0, "ensemble": 0}
+    comparison = {
+        "data": {"table": "labels.csv", "cifs": "cifs"},
+        "encoder": "encoder",
+        "splits": {"split": {"trainings": trainings}},
+        "recipe": {"epochs": 2, "rank": 2, "head_hidden": 16, "blocks": [1], "batch_atoms": 30},
+        "prediction": {"samples": [1, 2], "n_val": None},
+        "judgement": {"n_draws": 20},
+        "compute": {"device": "cpu", "devices": 2, "strategy": "ddp"},
+    }
+    (folder / "run.yaml").write_text(json.dumps({"name": "two", "comparison": comparison, "report": False}))
+    return folder
+
+
+def run(place: Path, *arguments: str, command: Sequence[str] = ("run", "-j", "2")) -> Finished:
+    command = [sys.executable, "-m", "mofgap", *command, "run.yaml", *arguments]
+    return subprocess.run(command, cwd=place, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
+
+
+def test_two_processes_train_one_member_and_the_same_again(place: Path) -> None:
+    folder = place / "runs/two"
+    first = run(place)
+    assert first.returncode == 0, first.stderr
+    before = {path: sha256(path) for path in folder.glob(f"{MEMBER}/*.safetensors")}
+    table = sha256(folder / "predictions.parquet")
+    assert len(before) > 0
+    history = pd.read_csv(folder / MEMBER / "history.csv")
+    assert history.step.tolist() == [N_STEPS, 2 * N_STEPS]  # the two processes share the batches
+    shutil.rmtree(folder / MEMBER)
+    again = run(place)
+    assert again.returncode == 0, again.stderr
+    assert "train/split/balora-seed0" in again.stderr.splitlines()[0]
+    assert {path: sha256(path) for path in before} == before
+    assert sha256(folder / "predictions.parquet") == table
+
+
+def test_a_comparison_by_itself_trains_on_two_devices(place: Path) -> None:
+    found = run(place, "-o", "compared", command=["compare"])
+    assert found.returncode == 0, found.stderr
+    assert "Traceback" not in found.stderr
+    history = pd.read_csv(place / "compared" / MEMBER / "history.csv")
+    assert history.step.tolist() == [N_STEPS, 2 * N_STEPS]
+
+
+def test_several_nodes_need_a_scheduler(place: Path) -> None:
+    found = run(place, "-o", "runs/nodes", "--set", "comparison.compute.nodes=2")
+    assert found.returncode == 1
+    assert "nodes: a training on 2 nodes needs --executor slurm" in found.stderr

@@ -1,0 +1,113 @@
+"""A run that pretrains its own encoder and trains on it, on the structures of the quickstart."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mofgap
+from mofgap.configuration import ConfigurationError, from_dict
+from mofgap.gap.predictor import load_model
+from mofgap.study.engine.config import RunConfig
+from mofgap.study.engine.folder import RunFolder, sha256
+from mofgap.study.engine.plan import plan, stage_named
+from mofgap.study.engine.stage import run_stage
+from mofgap.training.atoms import ATOM_TARGETS
+from mofgap.training.labels import read_labels
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed (extra workflow)"
+)
+ROOT = Path(__file__).parents[3]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+N_ROWS = 90
+PARTS = ["train"] * 35 + ["val"] * 30 + ["test"] * 25
+
+
+def configuration(table: str) -> dict[str, Any]:
+    trainings = {"full": 0, "scratch": 0, "lora": 0, "balora": 1, "dropout": 0, "ensemble": 0}
+    comparison = {
+        "data": {"table": table},
+        "splits": {"split": {"trainings": trainings}},
+        "recipe": {"epochs": 1, "rank": 2, "head_hidden": 16, "blocks": [1]},
+        "prediction": {"samples": [1, 2], "n_val": None},
+        "judgement": {"n_draws": 20},
+        "compute": {"device": "cpu"},
+    }
+    pretraining = {"table": table, "blocks": 2, "width": 16, "epochs": 2, "device": "cpu"}
+    return {"name": "own", "report": False, "comparison": comparison, "pretraining": pretraining}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Structures of the quickstart, once with made-up values of their atoms and once as they are."""
+    folder = tmp_path_factory.mktemp("place")
+    shipped = ROOT / "data/quickstart"
+    frame = read_labels(shipped / "labels.csv", shipped / "structures.zip", "gap_ev", seed=0, needed=()).frame
+    smallest = frame.atomic_numbers.map(len).sort_values(kind="stable").index[:N_ROWS]
+    frame = frame.loc[smallest].sample(frac=1, random_state=0).reset_index(drop=True).assign(split=PARTS)
+    frame.to_parquet(folder / "labels.parquet")
+    for place, name in enumerate(ATOM_TARGETS):
+        frame[name] = [np.cos(np.asarray(numbers) + place) for numbers in frame.atomic_numbers]
+    frame.to_parquet(folder / "atoms.parquet")
+    return folder
+
+
+def run(place: Path, table: str) -> subprocess.CompletedProcess[str]:
+    (place / "run.yaml").write_text(json.dumps(configuration(table)))
+    command = [sys.executable, "-m", "mofgap", "run", "run.yaml", "-o", f"runs/{Path(table).stem}"]
+    return subprocess.run(command, cwd=place, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
+
+
+def test_a_run_trains_on_the_encoder_that_it_pretrained(place: Path) -> None:
+    done = run(place, "atoms.parquet")
+    assert done.returncode == 0, done.stderr
+    assert "[1/9] pretrain:" in done.stderr.splitlines()[0]
+    folder = place / "runs/atoms"
+    weights = [folder / name / "encoder.safetensors" for name in ("pretraining", "encoder")]
+    assert sha256(weights[0]) == sha256(weights[1]) != ""
+    described = json.loads((folder / "pretraining/encoder.json").read_text())
+    assert described["encoder"]["width"] == 16 and described["pretraining"]["epochs"] == 2
+    assert load_model(folder / "members/split/balora-seed0").model.config.encoder_settings["n_blocks"] == 2
+    assert len(pd.read_parquet(folder / "predictions.parquet").query("method == 'balora-weights'")) > 0
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["finished"] and manifest["seeds"]["pretraining"] == 0
+    assert {"pretraining/encoder.safetensors", "pretraining/encoder.json"} < set(manifest["outputs"])
+    verify = [sys.executable, "-m", "mofgap", "runs", "verify", str(folder)]
+    assert subprocess.run(verify, cwd=place, env=ENVIRONMENT, timeout=60).returncode == 0
+    assert "every stage was done already" in run(place, "atoms.parquet").stderr
+
+
+def test_a_table_without_values_of_atoms_is_refused(place: Path) -> None:
+    found = run(place, "labels.parquet")
+    assert found.returncode == 1 and "Traceback" not in found.stderr
+    assert "labels.parquet: pretraining needs the per-atom column pbe_ddec6_charge_e (DDEC6" in found.stderr
+
+
+def test_another_size_is_pretrained_from_the_beginning(place: Path) -> None:
+    run = RunFolder(place / "runs/sizes")
+    for n_blocks in (2, 1):
+        content = configuration(str(place / "atoms.parquet"))
+        content["pretraining"] |= {"blocks": n_blocks, "epochs": n_blocks}
+        config = from_dict(RunConfig, content)
+        stage = stage_named(plan(config, run.path), "pretrain")
+        run.write_request(stage.name, stage.request())
+        assert run_stage(stage, config, run, threads=1)
+        described = json.loads((run.path / "pretraining/encoder.json").read_text())
+        assert described["encoder"]["n_blocks"] == n_blocks
+        assert len(pd.read_csv(run.path / "pretraining/metrics.csv")) == n_blocks
+        assert not list(run.path.glob("pretraining/*.ckpt"))
+
+
+def test_labels_alone_are_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match=r"pretraining.*expected a parquet table.*labels\.csv"):
+        from_dict(RunConfig, configuration("data/quickstart/labels.csv"))

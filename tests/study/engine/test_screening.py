@@ -1,0 +1,33 @@
+"""The stages of a screening, in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import mofgap
+from mofgap.shipped import shipped_folder
+from mofgap.study.engine.config import RunConfig, ScreeningConfig
+from mofgap.study.engine.screening import gather_stage, screen_stages
+
+
+@pytest.mark.parametrize(
+    ("level", "models"),
+    [(None, {"qmof-pbe"}), ("hse06", {"qmof-hse06"}), ("both", {"qmof-pbe", "qmof-hse06"})],
+)
+def test_a_level_takes_its_models_as_a_screening_does(
+    tmp_path: Path, level: str | None, models: set[str]
+) -> None:
+    example = str(min(shipped_folder("examples").glob("*.cif")))
+    asked = ScreeningConfig(inputs=(example,), level=level)
+    config, shards = RunConfig("levels", screening=asked), screen_stages(asked)
+    read = {Path(name).parent.name for name in shards[0].files if name.endswith("config.json")}
+    assert read == models
+    for stage in (*shards, gather_stage(asked, shards)):
+        stage.work(config, tmp_path)
+    found, alone = pd.read_csv(tmp_path / asked.table), mofgap.screen([example], level=level)
+    assert list(found.columns) == list(alone.columns)
+    assert set(found.model) == {"qmof-hse06" if level else "qmof-pbe"}
+    assert found.gap_ev[0] == pytest.approx(alone.gap_ev[0], abs=1e-4)

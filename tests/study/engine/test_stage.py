@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mofgap.study.engine.config import RunConfig, ScreeningConfig
+from mofgap.study.engine.folder import RunError, RunFolder, fingerprint
+from mofgap.study.engine.stage import Stage, reason_to_run, run_stage
+
+CONFIG = RunConfig("x", screening=ScreeningConfig(inputs=("none.cif",)))
+
+
+class Bench:
+    """A run folder with stages that append to what they find, so that what was done shows."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder = RunFolder(path)
+        self.source = path / "source.txt"
+        self.source.write_text("1")
+        self.fails = False
+
+    def first(self, **changes: Any) -> Stage:
+        stage = self._stage("first", self._write_first, "first/**")
+        return replace(stage, **({"files": (str(self.source),)} | changes))
+
+    def second(self) -> Stage:
+        return replace(self._stage("second", self._write_second, "second.txt"), after=("first",))
+
+    def _stage(self, rule: str, work: Callable[[RunConfig, Path], None], writes: str) -> Stage:
+        return Stage(rule, work, {"epochs": 1}, ("mofgap.study.engine.sources",), (writes,))
+
+    def _write_first(self, config: RunConfig, run: Path) -> None:
+        path = run / "first/out.txt"
+        path.parent.mkdir(exist_ok=True)
+        checkpoint = run / "first/checkpoint"
+        if self.fails:
+            checkpoint.write_text("half")
+            raise RuntimeError("killed")
+        begun = checkpoint.read_text() if checkpoint.exists() else "new"
+        checkpoint.unlink(missing_ok=True)
+        path.write_text(f"{begun} {self.source.read_text().strip()}")
+
+    def _write_second(self, config: RunConfig, run: Path) -> None:
+        (run / "second.txt").write_text((run / "first/out.txt").read_text())
+
+    def do(self, *stages: Stage) -> list[bool]:
+        for stage in stages:
+            self.folder.write_request(stage.name, stage.request())
+        return [run_stage(stage, CONFIG, self.folder, threads=1) for stage in stages]
+
+    def reason(self, stage: Stage) -> str:
+        return reason_to_run(stage, self.folder, stage.request())
+
+    def out(self) -> str:
+        return (self.folder.path / "first/out.txt").read_text()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_stage_is_done_once(bench: Bench) -> None:
+    assert bench.reason(bench.first()) == "never ran"
+    assert bench.do(bench.first(), bench.second()) == [True, True]
+    assert bench.reason(bench.first()) == ""
+    assert bench.do(bench.first(), bench.second()) == [False, False]
+    record = bench.folder.record("first")
+    assert record["outputs"] == {"first/out.txt": fingerprint(str(bench.folder.path / "first/out.txt"))}
+    assert (
+        record["cost"]["seconds"] >= 0
+        and record["cost"]["peak_memory_mb"] > 0
+        and record["end"] >= record["start"]
+    )
+
+
+def test_a_changed_setting_repeats_it_and_what_reads_it(bench: Bench) -> None:
+    bench.do(bench.first(), bench.second())
+    (bench.folder.path / "first/stale").touch()
+    changed = bench.first(settings={"epochs": 2})
+    assert bench.reason(changed) == "configuration changed: epochs"
+    # What comes out is the same, so what reads it need not run again.
+    assert bench.do(changed, bench.second()) == [True, False]
+    assert not (bench.folder.path / "first/stale").exists()
+
+
+def test_a_changed_description_repeats_it_over_what_is_there(bench: Bench) -> None:
+    bench.do(bench.first())
+    (bench.folder.path / "first/checkpoint").write_text("kept")
+    changed = bench.first(describes={"citation": "someone"})
+    assert bench.reason(changed) == "configuration changed: citation"
+    assert bench.do(changed) == [True] and bench.out() == "kept 1"
+    assert bench.do(changed) == [False] and bench.reason(changed) == ""
+    (bench.folder.path / "first/out.txt").write_text("tampered")
+    assert bench.do(bench.first(describes={"citation": "another"})) == [True] and bench.out() == "new 1"
+
+
+def test_a_changed_input_repeats_it_and_what_reads_it(bench: Bench) -> None:
+    bench.do(bench.first(), bench.second())
+    bench.source.write_text("2")
+    assert bench.reason(bench.first()) == f"input changed: {bench.source}"
+    assert bench.do(bench.first(), bench.second()) == [True, True]
+    assert (bench.folder.path / "second.txt").read_text() == "new 2"
+
+
+def test_an_input_that_only_moved_repeats_nothing(bench: Bench) -> None:
+    bench.do(bench.first())
+    moved = bench.source.rename(bench.source.with_name("moved.txt"))
+    assert bench.reason(bench.first(files=(str(moved),))) == ""
+
+
+def test_inputs_that_were_exchanged_are_others(bench: Bench) -> None:
+    other = bench.source.with_name("other.txt")
+    other.write_text("2")
+    both = bench.first(files=(str(bench.source), str(other)))
+    bench.do(both)
+    bench.source.write_text("2")
+    other.write_text("1")
+    assert bench.reason(both).startswith("input changed") and bench.do(both) == [True]
+
+
+def test_a_digest_of_content_does_not_stand_for_the_files_that_are_read(bench: Bench) -> None:
+    second = replace(bench.second(), content=lambda config, run: "the same")
+    bench.do(bench.first(), second)
+    bench.source.write_text("2")
+    assert bench.do(bench.first(), second) == [True, True]
+    bench.source.write_text("3")
+    assert bench.do(bench.first(), replace(second, reads=())) == [True, True]  # asked for something else
+    bench.source.write_text("4")
+    assert bench.do(bench.first(), replace(second, reads=())) == [True, False]
+
+
+def test_changed_code_repeats_it(bench: Bench) -> None:
+    bench.do(bench.first())
+    other = bench.first(modules=("mofgap.study.engine.config",))
+    assert bench.reason(other) == "code changed"
+    assert bench.do(other) == [True]
+
+
+@pytest.mark.parametrize("content", ["tampered", None])
+def test_an_output_that_changed_or_is_gone_is_made_again(bench: Bench, content: str | None) -> None:
+    bench.do(bench.first())
+    out = bench.folder.path / "first/out.txt"
+    out.unlink() if content is None else out.write_text(content)
+    assert bench.reason(bench.first()) == "output changed or gone"
+    assert bench.do(bench.first()) == [True] and bench.out() == "new 1"
+
+
+def test_what_was_cut_off_goes_on_with_what_it_left(bench: Bench) -> None:
+    bench.fails = True
+    with pytest.raises(RuntimeError, match="killed"):
+        bench.do(bench.first())
+    assert bench.reason(bench.first()) == "was cut off"
+    bench.fails = False
+    assert bench.do(bench.first()) == [True] and bench.out() == "half 1"
+
+
+def test_what_was_cut_off_on_another_errand_is_removed(bench: Bench) -> None:
+    bench.fails = True
+    with pytest.raises(RuntimeError, match="killed"):
+        bench.do(bench.first())
+    bench.fails = False
+    bench.source.write_text("2")
+    assert bench.do(bench.first()) == [True] and bench.out() == "new 2"
+
+
+def test_a_missing_input_is_named(bench: Bench) -> None:
+    with pytest.raises(RunError, match=r"first: there is no gone\.parquet, seen from /"):
+        bench.first(files=("gone.parquet",)).request()
+
+
+def test_a_stage_that_writes_nothing_has_failed(bench: Bench) -> None:
+    with pytest.raises(RunError, match="wrote nothing"):
+        bench.do(bench.first(work=lambda config, run: None))
+    assert not bench.folder.done("first").exists()
+
+
+def test_one_run_at_a_time(bench: Bench) -> None:
+    lock, again = (bench.folder.locked("run", wait=False) for _ in range(2))
+    with lock, pytest.raises(RunError, match="another mofgap run is at work"), again:
+        pass
+    with bench.folder.locked("run", wait=False):
+        pass
+
+
+def test_half_written_files_are_no_outputs(bench: Bench) -> None:
+    (bench.folder.path / "first").mkdir()
+    for name in ("first/a.txt", "first/.b.txt.17.partial", "first/c.partial"):
+        (bench.folder.path / name).touch()
+    assert bench.folder.files(("first/**",)) == ["first/a.txt"]
+
+
+def test_fingerprints_see_content_of_files_and_names_of_folders(tmp_path: Path) -> None:
+    (tmp_path / "cifs").mkdir()
+    one, names = tmp_path / "cifs/a.cif", tmp_path / "list.txt"
+    one.write_text("a")
+    names.write_text("a.cif\n")
+    before = fingerprint(str(tmp_path / "cifs"))
+    assert fingerprint(str(tmp_path / "cifs")) == before
+    (tmp_path / "cifs/b.cif").write_text("b")
+    assert fingerprint(str(tmp_path / "cifs")) != before
+    assert fingerprint(str(tmp_path / "none")) == fingerprint(str(tmp_path / "*.txt2")) == ""
+
+
+@pytest.mark.parametrize("name", ["@list.txt", "*ifs", "cifs/*.cif", "links"])
+def test_fingerprints_see_through_lists_patterns_and_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("cifs").mkdir()
+    Path("links").mkdir()
+    Path("links/there").symlink_to("../cifs")
+    Path("cifs/a.cif").write_text("a")
+    Path("list.txt").write_text("# mine\n\ncifs/a.cif\n@list.txt\n")  # the last leads nowhere
+    before = fingerprint(name)
+    assert before == fingerprint(name) != ""
+    Path("cifs/a.cif").write_text("another")
+    assert fingerprint(name) != before
+    Path("cifs/a.cif").unlink()
+    assert fingerprint(name) == ""

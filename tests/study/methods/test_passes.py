@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mofgap.balora import sampling
+from mofgap.balora.dropout import dropout
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.store import GraphStore, build_store
+from mofgap.gap.model import GapModel, GapModelConfig, Method
+from mofgap.gap.posterior import posterior, remember
+from mofgap.study.methods import passes
+
+ENCODER = {
+    "n_blocks": 2,
+    "width": 16,
+    "n_heads": 4,
+    "n_radial": 8,
+    "edge_width": 8,
+    "ffn_width": 24,
+    "n_neighbours": 8,
+}
+
+
+def model_of(method: Method) -> GapModel:
+    torch.manual_seed(0)
+    targets = (r"blocks\.1\.(query|key|value|out|up|down)",)
+    config = GapModelConfig(method, encoder_settings=ENCODER, head_hidden=16, rank=3, target_modules=targets)
+    model = GapModel(config).eval().requires_grad_(False)
+    for layer in model.layers.values():
+        torch.nn.init.normal_(layer.lora_B, std=0.3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def store() -> GraphStore:
+    rng = np.random.default_rng(0)
+    crystals = [
+        Crystal(np.eye(3) * 6, rng.random((n, 3)), rng.choice([1, 6, 8, 30], n), f"s{n}")
+        for n in range(3, 11)
+    ]
+    return build_store(crystals, model_of("lora").graph_config)
+
+
+def test_bayesian_passes_are_those_of_the_predictor(store: GraphStore) -> None:
+    model, rows = model_of("balora"), [5, 2, 7, 0]
+    found = passes.bayesian(model, store, rows, 15, kinds=("weights", "rows"), counts=(1, 2, 6), seed=3)
+    for kind in ("closed-form", "weights", "rows"):
+        for place, row in enumerate(rows):
+            one = posterior(model, store[row], uncertainty=kind, samples=6, seed=3)
+            mine = found[f"balora-{kind}", 0 if kind == "closed-form" else 6]
+            assert mine.gap_ev[place] == pytest.approx(one.gap_ev[0], rel=1e-4)
+            assert mine.epistemic_std_ev[place] == pytest.approx(one.epistemic_std_ev[0], rel=1e-3)
+            assert mine.aleatoric_std_ev[place] == pytest.approx(one.aleatoric_std_ev[0], rel=1e-4)
+
+
+def test_fewer_draws_are_the_first_of_more(store: GraphStore) -> None:
+    model, rows = model_of("balora"), range(len(store))
+    run: Callable[..., dict[passes.Source, passes.Estimates]] = passes.bayesian
+    few = run(model, store, rows, 30, kinds=("weights",), counts=(1, 4), seed=0)
+    many = run(model, store, rows, 30, kinds=("weights",), counts=(1, 4, 16), seed=0)
+    np.testing.assert_allclose(few["balora-weights", 4].gap_ev, many["balora-weights", 4].gap_ev)
+    assert np.isnan(many["balora-weights", 1].epistemic_std_ev).all()
+    assert many["balora-weights", 16].ms > many["balora-weights", 0].ms
+
+
+def test_the_mean_needs_no_draws(store: GraphStore) -> None:
+    model, rows = model_of("balora"), range(len(store))
+    found = passes.bayesian(model, store, rows, 30, kinds=("rows",), counts=(2,), seed=0)
+    alone = passes.mean(model, store, rows, 30, "full")["full", 0]
+    np.testing.assert_allclose(found["balora-rows", 0].gap_ev, alone.gap_ev, rtol=1e-5)
+    np.testing.assert_allclose(found["balora-closed-form", 0].gap_ev, alone.gap_ev, rtol=1e-5)
+
+
+def remembering(method: Method, store: GraphStore) -> GapModel:
+    """A model whose memory holds the structures but for the first three, each with seven near it."""
+    model = model_of(method).requires_grad_(False)
+    seven = range(3, len(store))
+    factors = 1 + 1e-3 * torch.arange(8)
+    near = [replace(store[i], distance=store[i].distance * factor) for i in seven for factor in factors]
+    gap_ev = torch.cat([model(graph)[0] for graph in near])
+    remember(model, near, gap_ev + 0.2 * torch.randn(len(near)))
+    return model
+
+
+def test_with_a_memory_every_doubt_grows_with_remoteness(store: GraphStore) -> None:
+    rows = range(len(store))
+    plain, model = model_of("lora"), remembering("lora", store)
+    alone = passes.mean(model, store, rows, 30, "lora")["lora", 0]
+    assert alone.remoteness[:3].min() > alone.remoteness[3:].max()
+    ratio = alone.epistemic_std_ev**2 / alone.remoteness
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-4)
+    without, found = (
+        passes.dropping(each, store, rows, 30, rate=0.2, counts=(2, 8), seed=0) for each in (plain, model)
+    )
+    # What the memory adds to a gap differs from draw to draw, but near nothing it adds nothing.
+    far = np.argsort(alone.remoteness)[-1]
+    grown = found["mc-dropout", 8].epistemic_std_ev / without["mc-dropout", 8].epistemic_std_ev
+    assert grown[far] == pytest.approx(np.sqrt(alone.remoteness[far]), rel=0.2)
+
+
+def test_bayesian_passes_with_a_memory_are_those_of_the_predictor(store: GraphStore) -> None:
+    model = remembering("balora", store)
+    found = passes.bayesian(model, store, [1, 2], 60, kinds=("weights",), counts=(4,), seed=3)
+    for place, row in enumerate([1, 2]):
+        one = posterior(model, store[row], uncertainty="closed-form")
+        mine = found["balora-closed-form", 0]
+        assert mine.gap_ev[place] == pytest.approx(one.gap_ev[0], rel=1e-3)
+        assert mine.epistemic_std_ev[place] == pytest.approx(one.epistemic_std_ev[0], rel=2e-2)
+    assert found["balora-weights", 4].remoteness[0] != 1
+
+
+def test_dropout_spreads_predictions_around_the_mean(store: GraphStore) -> None:
+    model, rows = model_of("lora"), range(len(store))
+    found = passes.dropping(model, store, rows, 30, rate=0.2, counts=(2, 64), seed=0)
+    many, alone = found["mc-dropout", 64], found["mc-dropout", 0]
+    assert (many.epistemic_std_ev > 0).all()
+    assert (np.abs(many.gap_ev - alone.gap_ev) < 6 * many.epistemic_std_ev).all()
+    assert all(layer.perturbation is None for layer in model.layers.values())
+
+
+def test_what_dropout_says_of_a_structure_does_not_depend_on_its_batch(store: GraphStore) -> None:
+    model, last = model_of("lora"), len(store) - 1
+    many, alone = (
+        passes.dropping(model, store, rows, batch_atoms, rate=0.2, counts=(2, 8), seed=0)["mc-dropout", 8]
+        for rows, batch_atoms in ((range(len(store)), 1000), ([last], 1))
+    )
+    assert alone.gap_ev[0] == pytest.approx(many.gap_ev[last], rel=1e-4)
+    assert alone.epistemic_std_ev[0] == pytest.approx(many.epistemic_std_ev[last], rel=1e-3)
+
+
+def test_dropout_scales_what_it_keeps_of_the_adapters_input() -> None:
+    layer = next(iter(model_of("lora").layers.values()))
+    x = torch.randn(400, layer.in_features)
+    with torch.no_grad(), dropout({"layer": layer}, 0.25, torch.Generator().manual_seed(0)):
+        mine = layer(x)
+    kept = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) >= 0.25
+    seen = torch.where(kept, x / 0.75, 0.0)
+    with torch.no_grad():
+        theirs = layer.base(x) + layer.scaling * seen @ layer.lora_A.T @ layer.lora_B.T
+    assert abs(kept.float().mean() - 0.75) < 0.02
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_no_dropout_changes_nothing_and_a_rate_of_one_is_refused() -> None:
+    layer = next(iter(model_of("lora").layers.values()))
+    x = torch.randn(3, layer.in_features)
+    with dropout({"layer": layer}, 0.0):
+        assert torch.equal(layer(x), layer(x))
+    with pytest.raises(ValueError, match="rate must be"), dropout({"layer": layer}, 1.0):
+        pass
+
+
+def test_each_structure_has_a_draw_of_its_own(store: GraphStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[int]] = []
+
+    def spied(*args: Any, input_seeds: list[int], **kwargs: Any) -> AbstractContextManager[None]:
+        seen.append(input_seeds)
+        return sampling(*args, input_seeds=input_seeds, **kwargs)
+
+    monkeypatch.setattr("mofgap.gap.posterior.sampling", spied)
+    rows = range(len(store))
+    passes.bayesian(model_of("balora"), store, rows, 10_000, kinds=("weights",), counts=(3,), seed=0)
+    assert len(seen) == 3 and len({seed for seeds in seen for seed in seeds}) == 3 * len(store)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mofgap.configuration import ConfigurationError, dump, from_dict, load
+from mofgap.study.config import METHODS, Ablation, ComparisonConfig, Recipe, SplitConfig
+from mofgap.study.engine.config import RunConfig
+from mofgap.study.methods.prediction import _METHODS
+
+TABLE = {"data": {"table": "t.parquet"}}
+
+
+def read(**sections: object) -> ComparisonConfig:
+    return from_dict(ComparisonConfig, TABLE | sections)
+
+
+def test_an_ablation_changes_one_thing_of_the_recipe() -> None:
+    recipe = Ablation(kl_weight=0.0).applied(Recipe(rank=16))
+    assert recipe == Recipe(rank=16, kl_weight=0.0)
+    for wrong in ({}, {"rank": 4, "noise": "rows"}):
+        with pytest.raises(ConfigurationError, match="changes one thing"):
+            read(ablations={"wrong": wrong})
+
+
+def test_whatever_an_ablation_can_change_is_of_the_recipes_type_and_range() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"ablations.wrong.prior_rate: must be above 0.0 and below 1.0"
+    ):
+        read(ablations={"wrong": {"prior_rate": 1.5}})
+
+
+def test_the_split_of_an_ablation_is_defined() -> None:
+    with pytest.raises(ConfigurationError, match=r"ablations.rank-4.split: no split 'others'"):
+        read(ablations={"rank-4": {"rank": 4, "split": "others"}})
+
+
+def test_an_unknown_key_is_told_the_nearest() -> None:
+    with pytest.raises(ConfigurationError, match=r"recipe\.epoch: unknown key; did you mean 'epochs'"):
+        read(recipe={"epoch": 3})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"kind": "without"}, {"element": "Co"}, {"kind": "without", "element": "Xx"}],
+)
+def test_an_element_is_one_and_goes_with_its_kind_of_split(wrong: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="element"):
+        from_dict(SplitConfig, wrong)
+
+
+def test_layers_that_no_block_has_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="modules: expected some of"):
+        read(recipe={"modules": ["query", "keys"]})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_ablation_is_not_named_like_a_method(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"ablations: '{name}' is the name of a method"):
+        read(ablations={name: {"rank": 4}})
+
+
+def test_every_source_of_predictions_is_a_method() -> None:
+    assert set(METHODS) == set(_METHODS)
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "..", "", "a b", "-a"])
+def test_names_stay_in_their_folder(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="splits: expected names of letters, digits, dots, dashes"):
+        read(splits={name: {}})
+    with pytest.raises(ConfigurationError, match="ablations: expected names of letters"):
+        read(ablations={name: {"rank": 4}})
+
+
+def test_an_empty_list_is_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"splits: name at least one"):
+        read(splits={})
+    with pytest.raises(ConfigurationError, match=r"prediction: samples: name at least one"):
+        read(prediction={"samples": []})
+
+
+def test_numbers_of_draws_rise() -> None:
+    with pytest.raises(ConfigurationError, match="samples: expected rising numbers"):
+        read(prediction={"samples": [4, 2]})
+
+
+def test_an_estimator_with_a_memory_needs_one() -> None:
+    asked = {"estimator": "balora-weights+memory"}
+    with pytest.raises(ConfigurationError, match=r"estimator: .* needs prediction\.memory"):
+        read(judgement=asked)
+    assert read(judgement=asked, prediction={"memory": True}).prediction.memory
+
+
+def test_a_written_configuration_reads_back(tmp_path: Path) -> None:
+    config = read(
+        splits={"split": {}, "without-Co": {"kind": "without", "element": "Co"}},
+        ablations={"rank-4": {"rank": 4}, "last": {"blocks": [4]}},
+    )
+    path = tmp_path / "config.yaml"
+    path.write_text(dump(config))
+    assert load(ComparisonConfig, path) == config
+
+
+def test_the_shipped_configuration_is_valid() -> None:
+    root = Path(__file__).parents[2]
+    config = load(RunConfig, root / "configs/qmof.yaml").comparison
+    assert config is not None
+    assert {split.kind for split in config.splits.values()} == {"column", "grouped", "without"}

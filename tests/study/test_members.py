@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mofgap.configuration import ConfigurationError
+from mofgap.study.config import Ablation, ComparisonConfig
+from mofgap.study.members import TRAINED, Member, member, members, predictions
+
+
+def test_the_ensemble_is_made_of_lora_trainings_of_different_seeds(tiny_config: ComparisonConfig) -> None:
+    (ensemble,) = [p for p in predictions(tiny_config) if p.name == "split/lora-ensemble-seed0"]
+    assert ensemble.predictions == ("split/lora-seed0", "split/lora-seed1", "split/lora-seed2")
+    trained = {m.name: m for m in members(tiny_config)}
+    assert len({trained[name].seed for name in ensemble.members}) == 3
+
+
+def test_names_are_unique_and_every_prediction_rests_on_what_there_is(tiny_config: ComparisonConfig) -> None:
+    trained = [m.name for m in members(tiny_config)]
+    predicted = [p.name for p in predictions(tiny_config)]
+    assert len(set(trained)) == len(trained)
+    assert len(set(predicted)) == len(predicted)
+    for each in predictions(tiny_config):
+        assert set(each.members) <= set(trained)
+        assert set(each.predictions) <= set(predicted[: predicted.index(each.name)])
+
+
+def test_published_predictions_stand_where_the_rows_are_those_of_the_table(
+    tiny_config: ComparisonConfig,
+) -> None:
+    assert [p.split for p in predictions(tiny_config) if p.source == "published"] == ["split"]
+
+
+@pytest.mark.parametrize(
+    ("change", "moved"),
+    [
+        ({"kl_weight": 0.5}, {"balora"}),
+        ({"noise": "rows"}, {"balora"}),
+        ({"rank": 3}, {"lora", "dropout", "balora"}),
+        ({"dropout": 0.4}, {"dropout"}),
+        ({"encoder_learning_rate": 0.1}, {"full", "scratch"}),
+        ({"epochs": 7}, set(TRAINED)),
+        ({"n_train": 25}, set()),  # its rows tell
+    ],
+)
+def test_a_training_depends_on_what_its_method_reads(
+    tiny_config: ComparisonConfig, change: dict[str, object], moved: set[str]
+) -> None:
+    before = tiny_config.recipe
+    after = replace(before, **change)  # type: ignore[arg-type]
+    found = {
+        method
+        for method in TRAINED
+        if Member("split", method, 0, before).settings != Member("split", method, 0, after).settings
+    }
+    assert found == moved
+
+
+def test_an_ablation_that_its_method_does_not_read_is_refused(tiny_config: ComparisonConfig) -> None:
+    for method, change in (("full", {"rank": 4}), ("lora", {"kl_weight": 0.1})):
+        idle = Ablation(method=method, **change)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match=f"ablations.idle: {method} does not read"):
+            members(replace(tiny_config, ablations={"idle": idle}))
+
+
+def test_an_unknown_name_is_told_the_known(tiny_config: ComparisonConfig) -> None:
+    with pytest.raises(
+        ConfigurationError, match="no training 'split/lora-seed9': there are split/full-seed0"
+    ):
+        member(tiny_config, "split/lora-seed9")
