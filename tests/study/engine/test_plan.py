@@ -14,7 +14,7 @@ from mofgap.study.engine.plan import plan, stage_named
 from mofgap.study.engine.run import Workflow
 from mofgap.study.engine.stage import _inputs
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 def changed(config: RunConfig, *overrides: str) -> set[str]:
