@@ -6,7 +6,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import mofgap
-from mofgap.study.engine.sources import _imported
+from mofgap.study.engine.sources import imported
 
 ROOT = Path(mofgap.__file__).parent
 # From left to right: each imports only what stands before it.
@@ -17,7 +17,7 @@ LAYERS = (
 )
 PATHS = [path.relative_to(ROOT.parent) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"]
 NAMES = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in PATHS]
-IMPORTS = {name: _imported(name) for name in NAMES}
+IMPORTS = {name: imported(name) for name in NAMES}
 
 
 def layer(module: str) -> int:

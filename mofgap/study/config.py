@@ -205,19 +205,13 @@ class JudgementConfig:
 
 @dataclass(frozen=True)
 class ComputeConfig:
-    """Where and how fast; no result depends on the number of jobs."""
+    """Where and how fast."""
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train and predict.")
     devices: int = setting(1, "Devices of one training on each node, a process each.", least=1)
     nodes: int = setting(1, "Nodes of one training; more than one need a scheduler.", least=1)
     strategy: str = setting("auto", "How they share the work, in Lightning's words, such as ddp.")
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Of training.")
-    jobs: int = setting(
-        1,
-        "Trainings and predictions of mofgap compare at the same time, each a process, on a CPU of one "
-        "thread; mofgap run goes by --jobs.",
-        least=1,
-    )
 
     @property
     def processes(self) -> int:

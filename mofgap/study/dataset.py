@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -21,12 +21,10 @@ from mofgap.crystals.store import GraphStore
 from mofgap.gap.memory import N_NEIGHBOURS
 from mofgap.study.config import ComparisonConfig, DataConfig
 from mofgap.study.layout import GRAPHS, RECORD, TABLE, Layout, read_json, write_parquet
-from mofgap.study.members import dataset_settings, most_trained
+from mofgap.study.members import most_trained
 from mofgap.study.splits import UNUSED, assign, order
 from mofgap.training.labels import Labels, read_labels
 from mofgap.whole_file import sha256_of, whole_file, write_json
-
-VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -116,27 +114,23 @@ class Dataset:
 
 
 def prepare(config: ComparisonConfig, run: Path, graph: GraphConfig) -> Dataset:
-    """Read the table, deal out the splits and build the graphs; what lies there already is taken.
+    """Read the table, deal out the splits and build the graphs.
 
     Raises:
         TableError: The table lacks something, and what.
     """
-    folder = Layout(run).dataset
-    key = _key(config, graph)
-    if read_json(folder / RECORD).get("key") != key:
-        data = config.data
-        columns = [name for split in config.splits.values() for name in (split.column, split.group)]
-        labels = read_labels(data.table, data.cifs, data.target, keep=columns, seed=data.seed, needed=())
-        frame = _table(config, labels.frame)
-        store = cached_store(frame, graph, config.data.cache)
-        (folder / RECORD).unlink(missing_ok=True)  # what is written next is whole with its own record only
-        with whole_file(folder / GRAPHS) as partial:
-            save_file(vars(store), partial)
-        kept = ["structure_id", "gap_ev", "atomic_numbers", "content"]
-        kept += [name for name in frame.columns if name.startswith(("part:", "group:"))]
-        write_parquet(folder / TABLE, frame[kept])
-        record = {"key": key, "table_sha256": _sha256(config.data.table), "skipped": list(labels.skipped)}
-        write_json(folder / RECORD, record)
+    folder, data = Layout(run).dataset, config.data
+    columns = [name for split in config.splits.values() for name in (split.column, split.group)]
+    labels = read_labels(data.table, data.cifs, data.target, keep=columns, seed=data.seed, needed=())
+    frame = _table(config, labels.frame)
+    store = cached_store(frame, graph, data.cache)
+    with whole_file(folder / GRAPHS) as partial:
+        save_file(vars(store), partial)
+    kept = ["structure_id", "gap_ev", "atomic_numbers", "content"]
+    kept += [name for name in frame.columns if name.startswith(("part:", "group:"))]
+    write_parquet(folder / TABLE, frame[kept])
+    record = {"table_sha256": sha256_of(data.table), "skipped": list(labels.skipped)}
+    write_json(folder / RECORD, record)
     found = read(run)
     if config.prediction.memory:
         _check_memory(config, found)
@@ -167,12 +161,6 @@ def read(run: Path) -> Dataset:
     if not read_json(folder / RECORD):
         raise TableError(f"{folder} holds no dataset: prepare it first")
     return Dataset(pd.read_parquet(folder / TABLE), folder / GRAPHS)
-
-
-def _key(config: ComparisonConfig, graph: GraphConfig) -> str:
-    asked = dataset_settings(config)
-    read = [_sha256(path) for path in (config.data.table, config.data.cifs) if path is not None]
-    return digest(VERSION, asked["data"], read, asked["splits"], asked["n_train"], asdict(graph))
 
 
 def _table(config: ComparisonConfig, frame: pd.DataFrame) -> pd.DataFrame:
@@ -212,15 +200,3 @@ def _capped(part: pd.Series, n_train: int | None, data: DataConfig) -> pd.Series
 def _content(crystal: Crystal) -> str:
     values = (crystal.cell, crystal.frac_coords, crystal.atomic_numbers)
     return hashlib.sha256(b"".join(np.ascontiguousarray(v).tobytes() for v in values)).hexdigest()[:16]
-
-
-def _sha256(path: Path) -> str:
-    """Of a file, or of the files of a folder."""
-    try:
-        if path.is_dir():
-            return digest(
-                [[str(p.relative_to(path)), _sha256(p)] for p in sorted(path.rglob("*")) if p.is_file()]
-            )
-        return sha256_of(path)
-    except OSError as error:
-        raise TableError(f"{path}: {error.strerror}") from error

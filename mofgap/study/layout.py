@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TABLE, GRAPHS, RECORD = "table.parquet", "graphs.safetensors", "dataset.json"
 """In `Layout.dataset`."""
 
-KEY, COST, HISTORY = "key.json", "cost.json", "history.csv"
+COST, HISTORY = "cost.json", "history.csv"
 """In `Layout.member`, beside the model: how its training went."""
 
 PREDICTIONS, SCORES = "predictions.parquet", "comparison.parquet"
@@ -37,13 +37,17 @@ class Layout:
 
     @property
     def dataset(self) -> Path:
-        """Folder of the table, its splits and the frozen features."""
+        """Folder of the table, its splits and its graphs."""
         return self.run / "dataset"
 
     @property
     def encoder(self) -> Path:
-        """Folder of the pretrained encoder."""
+        """Folder of the pretrained encoder and its features."""
         return self.run / "encoder"
+
+    def features(self, first_block: int) -> Path:
+        """The encoder's features of every structure below a block."""
+        return self.encoder / f"features-below-{first_block}.safetensors"
 
     def member(self, name: str) -> Path:
         """Folder of a training."""
@@ -54,16 +58,12 @@ class Layout:
         return self.run / "predictions" / f"{name}.parquet"
 
     def prediction_record(self, name: str) -> Path:
-        """What a file of predictions was made from, and what it cost."""
+        """What a file of predictions cost."""
         return self.run / "predictions" / f"{name}.json"
 
     def calibrated(self, split: str) -> Path:
-        """The predictions of a split with calibrated spreads."""
+        """The predictions of a split with calibrated spreads and novelty."""
         return self.run / "calibrated" / f"{split}.parquet"
-
-    def calibrated_record(self, split: str) -> Path:
-        """What they were calibrated from."""
-        return self.run / "calibrated" / f"{split}.json"
 
 
 def read_json(path: Path) -> dict[str, Any]:

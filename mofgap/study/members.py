@@ -187,6 +187,11 @@ def most_trained(config: ComparisonConfig) -> dict[str, int | None]:
     return found
 
 
+def first_blocks(config: ComparisonConfig) -> list[int]:
+    """The first adapted block of every recipe: below it, the encoder's features are the pretrained ones."""
+    return sorted({min(config.recipe.blocks), *(min(member.recipe.blocks) for member in members(config))})
+
+
 def dataset_settings(config: ComparisonConfig) -> dict[str, Any]:
     """What of a comparison the rows and graphs of its dataset depend on, beside the files it reads."""
     data = to_dict(config.data)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,8 +22,10 @@ from mofgap.study.config import (
     SplitConfig,
     Trainings,
 )
-from mofgap.study.engine import comparison as stages
-from mofgap.study.members import members, predictions
+from mofgap.study.engine.config import RunConfig
+from mofgap.study.engine.folder import RunFolder
+from mofgap.study.engine.plan import plan
+from mofgap.study.engine.stage import run_stage
 from mofgap.training.encoder_folder import save_encoder
 
 TINY = CrystalTransformerConfig(
@@ -97,22 +101,26 @@ def tiny_config(tiny_table: Path, tiny_encoder_folder: Path) -> ComparisonConfig
     )
 
 
-def run_in_process(config: ComparisonConfig, run: Path) -> None:
-    """Every stage, as ``stages.run_all`` calls them but in this process."""
-    stages.prepare(config, run)
-    stages.encode(config, run)
-    for member in members(config):
-        stages.train(config, run, member.name)
-    for prediction in sorted(predictions(config), key=lambda p: len(p.predictions)):
-        stages.predict(config, run, prediction.name)
-    for split in config.splits:
-        stages.calibrate(config, run, split)
-    stages.compare(config, run)
+def do(config: RunConfig, run: Path) -> list[str]:
+    """Do every stage that is not done, in this process; names of those that were not."""
+    folder, done = RunFolder(run), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "environ", os.environ.copy())  # stages set their number of threads
+        for stage in plan(config, run):
+            folder.write_request(stage.name, stage.request())
+            if run_stage(stage, config, folder, threads=1):
+                done.append(stage.name)
+    return done
+
+
+@pytest.fixture(scope="session")
+def do_stages() -> Callable[[RunConfig, Path], list[str]]:
+    return do
 
 
 @pytest.fixture(scope="session")
 def finished(tiny_config: ComparisonConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, to be looked at and not to be changed."""
     run = tmp_path_factory.mktemp("finished")
-    run_in_process(tiny_config, run)
+    do(RunConfig("tiny", comparison=tiny_config, report=False), run)
     return run

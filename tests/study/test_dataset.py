@@ -12,7 +12,6 @@ import torch
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import TableError
 from mofgap.crystals.write import write_cif
-from mofgap.study import dataset
 from mofgap.study.config import ComparisonConfig, DataConfig
 from mofgap.study.dataset import read, skipped
 from mofgap.study.engine import comparison as stages
@@ -69,23 +68,6 @@ def test_a_csv_with_a_folder_of_cifs_gives_the_same_splits(
     first, second = (read(tmp_path / name).frame for name in ("parquet", "csv"))
     parts = ["structure_id", "gap_ev", *(column for column in first if column.startswith("part:"))]
     pd.testing.assert_frame_equal(first[parts], second[parts])
-
-
-def test_a_killed_change_leaves_nothing_that_counts(
-    tiny_config: ComparisonConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = replace(tiny_config, data=replace(tiny_config.data, n_test=5))
-    stages.prepare(tiny_config, tmp_path)
-
-    def killed(path: Path, frame: pd.DataFrame) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(dataset, "write_parquet", killed)  # the graphs are written before the table
-        stages.prepare(other, tmp_path)
-    stages.prepare(tiny_config, tmp_path)
-    found = read(tmp_path)
-    assert len(found.store.n_atoms) == len(found.frame)
 
 
 def test_a_changed_cif_is_seen(tiny_config: ComparisonConfig, tmp_path: Path) -> None:

@@ -4,74 +4,106 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mofgap.cli.exits import INTERRUPTED, NOTHING_DONE, fail
 
+if TYPE_CHECKING:
+    from mofgap.study.engine.cluster import Executor
+    from mofgap.study.engine.run import Run
+
+Configuration = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="YAML configuration, such as configs/quickstart.yaml.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", help="Run folder; runs/NAME without. Taken up where it is."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: comparison.recipe.epochs=5."),
+]
+Jobs = Annotated[
+    int, typer.Option("-j", "--jobs", min=1, help="Cores that stages share here; jobs at a time elsewhere.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, and why; do nothing.")]
+
 
 def run(
-    config: Annotated[Path, typer.Argument(help="YAML configuration, such as configs/quickstart.yaml.")],
+    config: Configuration,
     snakemake: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- OPTION...]", help="More options, for Snakemake.")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Run folder; runs/NAME without. Taken up where it is."),
-    ] = None,
-    settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: comparison.recipe.epochs=5."),
+        typer.Argument(metavar="[-- OPTION...]", help="More options, for Snakemake, such as --dag."),
     ] = None,
-    jobs: Annotated[
-        int, typer.Option("-j", "--jobs", min=1, help="Cores that jobs share here; jobs at a time elsewhere.")
-    ] = 1,
+    output: Output = None,
+    settings: Settings = None,
+    jobs: Jobs = 1,
     executor: Annotated[
         str, typer.Option(help="local, slurm, or another executor plugin of Snakemake.")
     ] = "local",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would run, and why; do nothing.")
-    ] = False,
-    graph: Annotated[
-        Path | None, typer.Option(help="Draw the stages to a .svg, .png, .pdf or .dot; do nothing else.")
-    ] = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Run every stage of a configuration that is not done yet, and keep what was done with what.
 
     Relative paths of the configuration count from the working directory. After a kill the same command goes
     on; after a change of configuration, data or code it repeats what depends on the change, and only that.
+    An earlier result that no longer holds is moved to the folder stale of the run.
     A run that screens ends with the exit code of mofgap screen.
     """
     from mofgap.cli.screening_run import conclude
-    from mofgap.configuration import load
     from mofgap.study.engine.cluster import Executor
-    from mofgap.study.engine.config import RunConfig
-    from mofgap.study.engine.folder import RunError
-    from mofgap.study.engine.run import Workflow
     from mofgap.study.engine.screening import gathered
 
+    with ending():
+        opened = open_run(config, output, settings)
+        if dry_run:
+            show(opened)
+            return
+        typer.echo(carry_out(opened, Executor(jobs, executor, tuple(snakemake or ()))))
+        if opened.config.screening is not None:
+            found = gathered(opened.config.screening, opened.path)
+            conclude(found, f"{len(found.rows)} structures")
+
+
+def open_run(config: Path, output: Path | None, settings: list[str] | None, *, screening: bool = True) -> Run:
+    """The run of a configuration.
+
+    Raises:
+        ConfigurationError: It cannot be used.
+    """
+    from mofgap.configuration import load
+    from mofgap.study.engine.config import RunConfig
+    from mofgap.study.engine.run import Run
+
+    loaded = load(RunConfig, config, settings or ())
+    folder = (output or Path("runs") / loaded.name).resolve()
+    return Run(loaded, folder, shlex.join(["mofgap", *sys.argv[1:]]), screening)
+
+
+def show(run: Run) -> None:
+    """Print what would run, and why."""
+    for line in run.described():
+        typer.echo(line)
+
+
+def carry_out(run: Run, executor: Executor) -> str:
+    """Run what is not done, with a line a stage on standard error; what came out."""
+    return run.run(executor, lambda line: typer.echo(line, err=True))
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """End the program with a message where a run cannot start or go on."""
+    from mofgap.study.engine.folder import RunError
+
     try:
-        loaded = load(RunConfig, config, settings or ())
-        folder = (output or Path("runs") / loaded.name).resolve()
-        workflow = Workflow(loaded, folder, shlex.join(["mofgap", *sys.argv[1:]]))
-        if graph is not None:
-            workflow.draw(graph)
-        elif dry_run:
-            for line in workflow.described():
-                typer.echo(line)
-        else:
-            said = workflow.run(Executor(jobs, executor, tuple(snakemake or ())), _say)
-            typer.echo(said)
-            if loaded.screening is not None:
-                found = gathered(loaded.screening, folder)
-                conclude(found, f"{len(found.rows)} structures")
+        yield
     except KeyboardInterrupt:
         fail("interrupted; the same command goes on", INTERRUPTED)
     except (RunError, ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

@@ -1,4 +1,4 @@
-"""Driving Snakemake: what it is asked, and what is said while it works."""
+"""Stages as jobs of a cluster: driving Snakemake, and following what it does."""
 
 from __future__ import annotations
 
@@ -10,31 +10,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from mofgap.study.engine.comparison import MALLOC
 from mofgap.study.engine.folder import LOGS, RunError, RunFolder
-from mofgap.study.engine.launch import SOCKET
-from mofgap.study.engine.stage import Stage
-from mofgap.study.engine.warm import warm_process
+from mofgap.study.engine.local import ENVIRONMENT
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
+LOG = f"{LOGS}/snakemake.log"
 MISSING = "this needs Snakemake 9: pip install 'mofgap[workflow]'"
 _POLL_SECONDS = 0.25
 _SLURM_POLL_SECONDS = 10
 _PR_SET_PDEATHSIG = 1
-
-ENVIRONMENT = {
-    # One thread for each job unless its resources say more: sums on other numbers of threads differ in
-    # their last digits. A stage sets its own number.
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    **MALLOC,
-}
 
 
 @dataclass(frozen=True)
@@ -54,8 +42,6 @@ class Executor:
     @property
     def arguments(self) -> list[str]:
         """Of Snakemake's command line."""
-        if self.name == "local":
-            return ["--cores", str(self.jobs), *self.options]
         given = ["--executor", self.name, "--jobs", str(self.jobs)]
         return [*given, *(_slurm_options() if self.name == "slurm" else ()), *self.options]
 
@@ -79,30 +65,29 @@ def check_installed(executor: Executor) -> None:
     if importlib.util.find_spec("snakemake") is None:
         raise RunError(MISSING)
     plugin = f"snakemake-executor-plugin-{executor.name}"
-    if executor.name != "local" and importlib.util.find_spec(plugin.replace("-", "_")) is None:
+    if importlib.util.find_spec(plugin.replace("-", "_")) is None:
         extra = "'mofgap[workflow]'" if executor.name == "slurm" else plugin
         raise RunError(f"the executor {executor.name} needs its plugin: pip install {extra}")
 
 
 def execute(
     folder: RunFolder,
-    stages: Sequence[Stage],
+    names: Sequence[str],
     executor: Executor,
-    say: Callable[[str], None],
-    *,
-    retries: int = 0,
+    retries: int,
+    ended: Callable[[str], None],
 ) -> list[str]:
     """Let Snakemake run what is not done.
 
     Args:
         folder: With configuration and requests written.
-        stages: All stages of the run.
+        names: Of the stages that are not done.
         executor: Where jobs run.
-        say: Told of each stage that ends.
         retries: How often a job that failed is started again.
+        ended: Told the name of each stage that is done.
 
     Returns:
-        Names of the stages that are not done.
+        Names of the stages that are not done, where Snakemake says that something failed.
     """
     # Snakemake reads values as YAML, in which a path may say anything.
     paths = (f"run={quote(str(folder.path))}", f"seen_from={quote(str(Path.cwd()))}")
@@ -113,55 +98,34 @@ def execute(
         *("--retries", str(retries), "--config", *paths),
         *executor.arguments,
     ]
-    log = folder.path / LOGS / "snakemake.log"
+    environment = {**ENVIRONMENT, **os.environ, "PYTHONPATH": _python_path()}
+    log = folder.path / LOG
     log.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        environment = {**ENVIRONMENT, **os.environ, "PYTHONPATH": _python_path()}
-        if executor.name == "local":
-            environment[SOCKET] = stack.enter_context(warm_process(environment=environment))
-        output = stack.enter_context(log.open("ab"))
+    with log.open("ab") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
-            preexec_fn=_end_with_parent,
-        )  # fmt: skip
-        _follow(process, folder, stages, say)
-    return [stage.name for stage in stages if not folder.done(stage.name).exists()]
+            command, stdin=subprocess.DEVNULL, stderr=output, env=environment, preexec_fn=_end_with_parent
+        )
+        waiting = _follow(process, folder, names, ended)
+    return waiting if process.returncode else []
 
 
 def _follow(
-    process: subprocess.Popen[bytes], folder: RunFolder, stages: Sequence[Stage], say: Callable[[str], None]
-) -> None:
-    """Wait for Snakemake and say which stages have ended meanwhile."""
-    waiting = [stage.name for stage in stages if not folder.done(stage.name).exists()]
-    running = True
+    process: subprocess.Popen[bytes], folder: RunFolder, names: Sequence[str], ended: Callable[[str], None]
+) -> list[str]:
+    """Wait for Snakemake, and say which stages are done meanwhile; returns the others."""
+    waiting, running = list(names), True
     try:
         while running:
             running = process.poll() is None
-            ended = [name for name in waiting if folder.done(name).exists()]
-            for name in ended:
+            for name in [name for name in waiting if folder.done(name).exists()]:
                 waiting.remove(name)
-                cost = folder.record(name).get("cost", {})
-                place = f"[{len(stages) - len(waiting)}/{len(stages)}]"
-                say(f"{place} {name}: {cost.get('seconds', 0):.1f} s, {cost.get('peak_memory_mb', 0):.0f} MB")
+                ended(name)
             time.sleep(_POLL_SECONDS if running else 0)
     except KeyboardInterrupt:
         process.send_signal(signal.SIGTERM)
         process.wait()
         raise
-
-
-def failures(folder: RunFolder, unfinished: Sequence[str], n_lines: int = 5) -> list[str]:
-    """For each stage that began and did not end, the last lines of its log."""
-    found = []
-    for name in unfinished:
-        log = folder.log(name)
-        if not log.exists() or folder.record(name).get("end"):
-            continue
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        found.append(
-            "\n  ".join([f"{name} failed, see {log}:", *(lines[-n_lines:] or ["(it said nothing)"])])
-        )
-    return found
+    return waiting
 
 
 def _python_path() -> str:

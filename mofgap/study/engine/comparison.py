@@ -1,29 +1,36 @@
-"""The stages of a comparison: files in, files out, each skipped where its output is there already.
+"""The stages of a comparison: what each does, and what it depends on.
 
-`run_all` calls them one after the other; a workflow may call them as separate jobs.
+The functions of the first half do their work whenever they are called. Those of the second half make stages
+of them, which the engine skips where they are done.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
-import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from mofgap.configuration import ConfigurationError
-from mofgap.study.config import ComparisonConfig, ComputeConfig
-
-MALLOC = {
-    # torch frees and asks for large blocks all the time; giving each back to the system costs a third of the
-    # time of a training on a CPU.
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
-}
+from mofgap.configuration import ConfigurationError, digest, to_dict
+from mofgap.shipped import model_folder
+from mofgap.study.config import ComparisonConfig
+from mofgap.study.engine.config import RunConfig
+from mofgap.study.engine.metrics import METRICS
+from mofgap.study.engine.pretraining import pretrain_stage
+from mofgap.study.engine.stage import Stage, Work
+from mofgap.study.layout import COST, GRAPHS, PREDICTIONS, RECORD, TABLE
+from mofgap.study.members import (
+    Member,
+    Prediction,
+    dataset_settings,
+    first_blocks,
+    member,
+    members,
+    predictions,
+    tabled,
+)
 
 
 def prepare(config: ComparisonConfig, run: Path) -> None:
@@ -37,22 +44,30 @@ def prepare(config: ComparisonConfig, run: Path) -> None:
     found = dataset.prepare(config, run, encoder.graph_config(config))
     if config.data.published is not None:
         baselines.published_gaps(config.data, found.frame.structure_id.tolist())
+    sys.stderr.writelines(f"skipped {line}\n" for line in dataset.skipped(run))
 
 
 def encode(config: ComparisonConfig, run: Path) -> None:
-    """The pretrained encoder, in ``encoder``, and its features of every structure; after `prepare`."""
-    from mofgap.study import dataset
+    """The pretrained encoder and its features of every structure, in ``encoder``; after `prepare`."""
+    from mofgap.study.dataset import read
     from mofgap.study.methods import encoder
 
-    encoder.take(config, run)
-    encoder.features(config, run, dataset.read(run), config.recipe)
+    encoder.check_blocks(config)
+    encoder.encode(config, run, read(run))
 
 
 def train(config: ComparisonConfig, run: Path, name: str) -> None:
-    """One training, in ``members/NAME``."""
+    """One training, in ``members/NAME``, from the checkpoint that lies there if one does."""
     from mofgap.study.methods.training import train as train_member
 
     train_member(config, run, name)
+
+
+def describe(config: ComparisonConfig, run: Path, name: str) -> None:
+    """What ``members/NAME`` says of a training that stays as it is."""
+    from mofgap.study.methods.training import describe as describe_member
+
+    describe_member(config, run, name)
 
 
 def predict(config: ComparisonConfig, run: Path, name: str) -> None:
@@ -63,7 +78,7 @@ def predict(config: ComparisonConfig, run: Path, name: str) -> None:
 
 
 def calibrate(config: ComparisonConfig, run: Path, split: str) -> None:
-    """The predictions of a split with calibrated spreads, ``calibrated/SPLIT.parquet``."""
+    """The predictions of a split with calibrated spreads and novelty, ``calibrated/SPLIT.parquet``."""
     from mofgap.study.judge.calibrated import calibrate as calibrate_split
 
     calibrate_split(config, run, split)
@@ -71,103 +86,201 @@ def calibrate(config: ComparisonConfig, run: Path, split: str) -> None:
 
 def compare(config: ComparisonConfig, run: Path) -> None:
     """All predictions in one table, their scores, and the verdicts."""
+    from mofgap.study.engine.metrics import write_metrics
     from mofgap.study.judge.summary import summarise
 
     summarise(config, run)
+    write_metrics(run)
 
 
-def run_all(config: ComparisonConfig, run: Path, say: Callable[[str], None]) -> None:
-    """Every stage; what an earlier run finished is not done again.
+def report(config: ComparisonConfig, run: Path) -> None:
+    """The page, ``report.html``."""
+    from mofgap.report.page import write_page
+    from mofgap.study.report.compared import read_compared
+    from mofgap.study.report.page import comparison_page
 
-    Each training runs in a process of its own, so that its peak memory is its own.
+    write_page(run / "report.html", comparison_page(read_compared(run)))
+
+
+def learnt_from(config: ComparisonConfig, run: Path, name: str) -> str:
+    """A digest of the rows that a training learns from, which other rows of the table do not change."""
+    from mofgap.study.dataset import read
+
+    wanted, dataset = member(config, name), read(run)
+    _, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
+    return digest(dataset.content(rows), len(dataset.rows(wanted.split, "val")))
+
+
+def rows_of(config: ComparisonConfig, run: Path, split: str) -> str:
+    """A digest of the rows of a split that are learnt from and predicted."""
+    from mofgap.study.dataset import read
+
+    dataset = read(run)
+    rows = dataset.predicted(split, config.recipe.n_train, config.prediction.n_val)
+    return digest(dataset.content(rows.train), dataset.content(rows.all), rows.part, rows.is_left_out)
+
+
+def comparison_stages(config: RunConfig, run: Path) -> Iterator[Stage]:
+    """The stages of the comparison, in order.
 
     Args:
-        config: The comparison.
-        run: Its run folder.
-        say: Told of each step.
+        config: With a comparison, or without one: then there are none.
+        run: The run folder.
     """
-    import torch
-
-    from mofgap.study.dataset import skipped
-    from mofgap.study.judge.calibrated import calibrated
-    from mofgap.study.members import members, predictions
-    from mofgap.study.methods.prediction import predicted
-    from mofgap.study.methods.training import trained
-
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(int(_threads(config.compute)))
-    try:
-        say("prepare")
-        prepare(config, run)
-        for line in skipped(run):
-            say(f"skipped {line}")
-        say("encode")
-        encode(config, run)
-    finally:
-        torch.set_num_threads(n_threads)
-    _each(train, trained, config, run, [member.name for member in members(config)], say)
-    first = [p.name for p in predictions(config) if not p.predictions]
-    _each(predict, predicted, config, run, first, say)
-    _each(predict, predicted, config, run, [p.name for p in predictions(config) if p.predictions], say)
-    _each(calibrate, calibrated, config, run, list(config.splits), say)
-    say("compare")
-    compare(config, run)
-
-
-def _each(
-    stage: Callable[[ComparisonConfig, Path, str], None],
-    is_done: Callable[[ComparisonConfig, Path, str], bool],
-    config: ComparisonConfig,
-    run: Path,
-    names: Sequence[str],
-    say: Callable[[str], None],
-) -> None:
-    """Run a stage for each name that is not done, ``config.compute.jobs`` at a time."""
-    from mofgap.training.loop import TrainingError
-
-    missing = [name for name in names if not is_done(config, run, name)]
-    if not missing:
+    if config.comparison is None:
         return
-    if int(os.environ.get("LOCAL_RANK", "0")):  # one more process of a training on several devices
-        stage(config, run, missing[0])  # which ends with it
-    jobs = config.compute.jobs
-    for key, value in (MALLOC | {"OMP_NUM_THREADS": _threads(config.compute)}).items():
-        os.environ[key] = value  # read when a process starts
-    spawn = multiprocessing.get_context("spawn")
-    alone = 1 if stage is train else None
-    with ProcessPoolExecutor(jobs, spawn, _begin_worker, max_tasks_per_child=alone) as pool:
-        started = {pool.submit(stage, config, run, name): name for name in missing}
-        try:
-            for done, future in enumerate(as_completed(started), 1):
-                future.result()
-                say(f"{stage.__name__} {started[future]} ({done} of {len(missing)})")
-        except BrokenProcessPool as error:
-            what = f"a process of stage {stage.__name__} died, perhaps for want of memory"
-            raise TrainingError(f"{what}: the same command goes on from there") from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    wanted = config.comparison_in(run)
+    if config.pretraining is not None:
+        yield pretrain_stage(config.pretraining)
+    yield _prepare(config, wanted)
+    yield _encode(config, wanted)
+    for each in members(wanted):
+        yield _train(each, config, wanted)
+    for one in predictions(wanted):
+        yield _predict(one, wanted)
+    for split in wanted.splits:
+        yield _calibrate(split, wanted)
+    yield _compare(wanted)
+    if config.report:
+        yield Stage(
+            rule="report",
+            work=_work(report),
+            settings={},
+            modules=("mofgap.study.report.page",),
+            writes=("report.html",),
+            after=("compare",),
+        )
 
 
-def _threads(compute: ComputeConfig) -> str:
-    """Of a process: one, whatever the number of jobs, since sums on other numbers differ in last digits.
-
-    On a GPU it is the GPU that sums.
-    """
-    import torch
-
-    on_gpu = compute.device != "cpu" and torch.cuda.is_available()
-    return str(max(1, (os.cpu_count() or 1) // compute.jobs)) if on_gpu else "1"
+def _work(function: Callable[..., None], *item: str) -> Work:
+    """The work of a stage that knows the comparison alone."""
+    return partial(_of_comparison, function, item)
 
 
-def _begin_worker() -> None:
-    """Keep Lightning's advice off the terminal, and end as soon as the process that started it is gone."""
-    warnings.filterwarnings("ignore", module="lightning")
-    parent = multiprocessing.parent_process()
+def _of_comparison(function: Callable[..., Any], item: tuple[str, ...], config: RunConfig, run: Path) -> Any:
+    return function(config.comparison_in(run), run, *item)
 
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+def _prepare(config: RunConfig, wanted: ComparisonConfig) -> Stage:
+    files = (wanted.data.table, wanted.data.cifs)
+    return Stage(
+        rule="prepare",
+        work=_work(prepare),
+        settings=dataset_settings(wanted) | {"memory": wanted.prediction.memory},
+        modules=("mofgap.study.dataset", "mofgap.study.methods.encoder"),
+        writes=tuple(f"dataset/{name}" for name in (TABLE, GRAPHS, RECORD)),
+        after=("pretrain",) if config.pretraining else (),
+        files=(*(str(f) for f in files if f), *_encoder_files(config, wanted)),
+    )
+
+
+def _encoder_files(config: RunConfig, wanted: ComparisonConfig) -> tuple[str, ...]:
+    """Files of the encoder that is named, if it comes from outside the run."""
+    if config.pretraining is not None:
+        return ()
+    folder = model_folder(wanted.encoder, "encoder.json") or Path(wanted.encoder)
+    return str(folder / "encoder.safetensors"), str(folder / "encoder.json")
+
+
+def _encode(config: RunConfig, wanted: ComparisonConfig) -> Stage:
+    return Stage(
+        rule="encode",
+        work=_work(encode),
+        settings={"first_blocks": first_blocks(wanted), "batch_atoms": wanted.prediction.batch_atoms},
+        modules=("mofgap.study.methods.encoder",),
+        writes=("encoder/*",),
+        after=(*(("pretrain",) if config.pretraining else ()), "prepare"),
+        reads=("pretraining/encoder.*", f"dataset/{GRAPHS}"),
+        files=_encoder_files(config, wanted),
+    )
+
+
+def _train(each: Member, config: RunConfig, wanted: ComparisonConfig) -> Stage:
+    about = {"method": each.method, "seed": each.seed, "n_train": each.recipe.n_train}
+    return Stage(
+        rule="train",
+        item=each.name,
+        work=_work(train, each.name),
+        settings=about | each.settings | to_dict(wanted.compute) | {"threads": config.resources.train.cpus},
+        modules=("mofgap.study.methods.training",),
+        writes=(f"members/{each.name}/**",),
+        after=("encode",),
+        reads=("encoder/encoder.*",),
+        content=partial(_of_comparison, learnt_from, (each.name,)),
+        describes={
+            "n_val_calibration": wanted.prediction.n_val,
+            "level_of_theory": wanted.data.level_of_theory,
+            "citation": wanted.data.citation,
+        },
+        describe=_work(describe, each.name),
+    )
+
+
+def _predict(one: Prediction, wanted: ComparisonConfig) -> Stage:
+    published = wanted.data.published if one.source == "published" else None
+    asked = wanted.prediction
+    settings = {name: getattr(asked, name) for name in ("n_val", "seed", "batch_atoms")}
+    settings |= {"n_train": wanted.recipe.n_train, "memory": one.remembers(asked)}
+    settings |= {"predictions": list(one.predictions), "draws": list(one.draws(asked))}
+    if one.source in ("dropout", "balora"):
+        read = {"dropout": "dropout", "balora": "noise"}[one.source]
+        settings[read] = getattr(member(wanted, one.members[0]).recipe, read)
+    return Stage(
+        rule="predict",
+        item=one.name,
+        work=_work(predict, one.name),
+        settings=settings,
+        modules=("mofgap.study.methods.prediction",),
+        writes=(f"predictions/{one.name}.parquet", f"predictions/{one.name}.json"),
+        after=(
+            "encode",
+            *(f"train/{name}" for name in one.members),
+            *(f"predict/{name}" for name in one.predictions),
+        ),
+        reads=("members/**/*.safetensors", "predictions/**/*.parquet"),
+        files=(str(published),) if published else (),
+        content=partial(_of_comparison, rows_of, (one.split,)),
+    )
+
+
+def _calibrate(split: str, wanted: ComparisonConfig) -> Stage:
+    predicted = [one.name for one in tabled(wanted, split)]
+    return Stage(
+        rule="calibrate",
+        item=split,
+        work=_work(calibrate, split),
+        settings={
+            "predictions": predicted,
+            "n_train": wanted.recipe.n_train,
+            "n_val": wanted.prediction.n_val,
+            "first_block": min(wanted.recipe.blocks),
+        },
+        modules=("mofgap.study.judge.calibrated",),
+        writes=(f"calibrated/{split}.parquet",),
+        after=("encode", *(f"predict/{name}" for name in predicted)),
+        reads=("encoder/features-*", "predictions/**/*.parquet"),
+        content=partial(_of_comparison, rows_of, (split,)),
+    )
+
+
+def _compare(wanted: ComparisonConfig) -> Stage:
+    predicted = [one.name for split in wanted.splits for one in tabled(wanted, split)]
+    return Stage(
+        rule="compare",
+        work=_work(compare),
+        settings={
+            "judgement": to_dict(wanted.judgement),
+            "splits": to_dict(wanted)["splits"],
+            "n_train": wanted.recipe.n_train,
+            "n_val": wanted.prediction.n_val,
+        },
+        modules=("mofgap.study.judge.summary", "mofgap.study.engine.metrics"),
+        writes=(PREDICTIONS, "comparison.*", METRICS),
+        after=(
+            "prepare",
+            *(f"train/{each.name}" for each in members(wanted)),
+            *(f"predict/{name}" for name in predicted),
+            *(f"calibrate/{split}" for split in wanted.splits),
+        ),
+        reads=("calibrated/**", "predictions/**/*.json", f"dataset/{TABLE}", f"members/**/{COST}"),
+    )

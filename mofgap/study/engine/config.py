@@ -161,6 +161,11 @@ class RunConfig:
             return self.comparison.compute.nodes, self.comparison.compute.devices
         return 1, 1
 
+    def cores(self, rule: str) -> int:
+        """Of a job of a rule, on each node."""
+        cpus: int = getattr(self.resources, rule).cpus
+        return cpus * self.spread(rule)[1]
+
     def comparison_in(self, run: Path) -> ComparisonConfig:
         """The comparison, starting from the encoder that is pretrained in the run if one is.
 

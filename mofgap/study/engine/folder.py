@@ -18,7 +18,7 @@ from mofgap.study.layout import read_json
 from mofgap.whole_file import sha256_of, write_json, write_text
 
 CONFIG, MANIFEST = "config.yaml", "manifest.json"
-STAGES, LOGS = "stages", "logs"
+STAGES, LOGS, STALE = "stages", "logs", "stale"
 
 
 class RunError(Exception):
@@ -59,11 +59,14 @@ class RunFolder:
         return self.path / STAGES / f"{stage}.done"
 
     def request(self, stage: str) -> dict[str, Any]:
-        """What is asked of a stage: configuration, code version, hashes of inputs from outside."""
+        """What a stage should be done with: configuration, code version, hashes of inputs from outside."""
         return read_json(self._file(stage, "request"))
 
     def write_request(self, stage: str, request: dict[str, Any]) -> None:
-        """Ask; a request that changed makes Snakemake run the stage again, since its file is newer."""
+        """Keep what a stage should be done with.
+
+        Snakemake runs the stage again where the file is newer, so it stays as it is where nothing changed.
+        """
         if self.request(stage) != json.loads(json.dumps(request)):
             write_json(self._file(stage, "request"), request)
 
@@ -92,6 +95,33 @@ class RunFolder:
     def intact(self, outputs: dict[str, str]) -> bool:
         """Whether some files are there with the content that was recorded."""
         return all(sha256(self.path / name) == known for name, known in outputs.items())
+
+    def set_aside(self, stage: str, patterns: Iterable[str], reason: str) -> str:
+        """Move what a stage left, and its record, to ``stale/STAGE/NUMBER``.
+
+        Args:
+            stage: Its name.
+            patterns: Of what it writes; all of a folder goes where a pattern ends in ``/**``.
+            reason: Why it cannot stay.
+
+        Returns:
+            A line that says what was moved where and why; empty if there was nothing.
+        """
+        folders = [pattern.removesuffix("/**") for pattern in patterns if pattern.endswith("/**")]
+        names = [name for name in folders if (self.path / name).exists()]
+        names += [
+            name for name in self.files(patterns) if not name.startswith(tuple(f"{f}/" for f in folders))
+        ]
+        if not names:
+            return ""
+        kept = self.path / STALE / stage
+        kept /= str(1 + max((int(p.name) for p in kept.glob("*") if p.name.isdecimal()), default=0))
+        moved = f"moved {', '.join(names)} to {kept.relative_to(self.path)}: {reason}"
+        write_json(kept / "record.json", self.record(stage) | {"moved": moved})
+        for name in names:
+            (kept / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.path / name).rename(kept / name)
+        return moved
 
     @contextmanager
     def locked(self, name: str, *, wait: bool) -> Iterator[None]:

@@ -27,6 +27,12 @@ def needs_launch(nodes: int, processes: int) -> bool:
     return nodes * processes > 1 and JOB in os.environ
 
 
+def stage_command(stage: str, folder: RunFolder) -> list[str]:
+    """The command line that does one stage of a run."""
+    place = ("--run", str(folder.path), "--seen-from", str(Path.cwd()))
+    return [sys.executable, "-m", "mofgap", "stage", stage, *place]
+
+
 def launch(stage: str, folder: RunFolder, nodes: int, processes: int, threads: int) -> dict[str, Any]:
     """Do a stage in processes that srun starts; returns what it cost.
 
@@ -43,8 +49,8 @@ def launch(stage: str, folder: RunFolder, nodes: int, processes: int, threads: i
     command = [
         *("srun", f"--nodes={nodes}", f"--ntasks={nodes * processes}", f"--ntasks-per-node={processes}"),
         *(f"--cpus-per-task={threads}", "--kill-on-bad-exit=1", "--wait=0"),
-        *(sys.executable, "-m", "mofgap", "stage", stage),
-        *("--run", str(folder.path), "--seen-from", str(Path.cwd()), "--rank"),
+        *stage_command(stage, folder),
+        "--rank",
     ]
 
     def work() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from mofgap.study.engine.cluster import Executor, check_installed, execute, failures
+from mofgap.study.engine import cluster, local
+from mofgap.study.engine.cluster import Executor
 from mofgap.study.engine.config import RunConfig
 from mofgap.study.engine.folder import RunError, RunFolder, fingerprint
 from mofgap.study.engine.manifest import write_manifest
@@ -18,20 +20,25 @@ from mofgap.study.engine.ranks import JOB
 from mofgap.study.engine.sources import code_digest
 from mofgap.study.engine.stage import Stage, reason_to_run
 
+N_LOG_LINES = 5
+"""Of the log of a stage that failed."""
+
 
 @dataclass(frozen=True)
-class Workflow:
+class Run:
     """A run.
 
     Attributes:
         config: What to do.
         path: Run folder, absolute; it need not be there yet.
         command: What was typed, for the manifest.
+        screening: Whether the stages of the screening are run too.
     """
 
     config: RunConfig
     path: Path
     command: str = ""
+    screening: bool = True
 
     @property
     def folder(self) -> RunFolder:
@@ -40,15 +47,15 @@ class Workflow:
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
-        """Every stage, in order."""
-        return plan(self.config, self.path)
+        """Every stage that is wanted, in order."""
+        return plan(self.config, self.path, screening=self.screening)
 
     def reasons(self) -> dict[str, str]:
         """Why each stage that has to run has to."""
         return self._reasons(self._requests())
 
     def _requests(self) -> dict[str, dict[str, Any]]:
-        """What is asked of each stage; an input of many is looked at once."""
+        """The request of each stage; an input of many is looked at once."""
         look, code = cache(fingerprint), cache(code_digest)
         return {stage.name: stage.request(look, code) for stage in self.stages}
 
@@ -70,21 +77,11 @@ class Workflow:
             yield f"{stage.name:{width}}  {reasons.get(stage.name) or 'done'}"
         yield f"{len(reasons)} of {len(self.stages)} stages to run in {self.path}"
 
-    def draw(self, path: Path) -> None:
-        """Draw the stages and what needs what.
-
-        Raises:
-            RunError: The format is unknown.
-        """
-        from mofgap.study.engine.graph import draw
-
-        draw(self.stages, self.reasons(), path)
-
     def run(self, executor: Executor, say: Callable[[str], None]) -> str:
         """Run what is not done.
 
         Args:
-            executor: Where jobs run.
+            executor: Where stages run.
             say: Told of each stage that ends.
 
         Returns:
@@ -93,46 +90,80 @@ class Workflow:
         Raises:
             RunError: A stage failed, or another process is at work on this run.
         """
-        check_installed(executor)
-        self._check_nodes(executor)
-        folder = self.folder
-        with folder.locked("run", wait=False):
-            if not self._ask():
+        self._check(executor)
+        with self.folder.locked("run", wait=False):
+            stale = self._stale()
+            if not stale:
                 say("every stage was done already")
-                write_manifest(folder, self.config, self.stages, self.command)
-                return self._outcome()
             try:
-                retries = self.config.resources.retries
-                unfinished = execute(folder, self.stages, executor, say, retries=retries)
+                failed = self._execute(stale, executor, say) if stale else []
             finally:
-                write_manifest(folder, self.config, self.stages, self.command)
-        if unfinished:
-            raise RunError("\n".join([*failures(folder, unfinished), _unfinished(unfinished, folder)]))
-        return self._outcome()
+                write_manifest(self.folder, self.config, plan(self.config, self.path), self.command)
+        if failed:
+            raise RunError("\n".join([*_failures(self.folder, failed), self._unfinished(executor)]))
+        results = [s for s in self.stages if s.rule in ("compare", "gather", "report")]
+        return f"{self.path}: {', '.join(name for s in results for name in self.folder.files(s.writes))}"
 
-    def _check_nodes(self, executor: Executor) -> None:
-        """Refuse what would wait for other nodes for ever."""
+    def _check(self, executor: Executor) -> None:
+        """Refuse what would fail, or wait for other nodes for ever."""
+        if executor.name != "local":
+            cluster.check_installed(executor)
+        elif executor.options:
+            raise RunError(
+                f"{executor.options[0]}: options of Snakemake need --executor slurm, or another plugin"
+            )
         n_nodes = max(self.config.spread(stage.rule)[0] for stage in self.stages)
         if n_nodes > 1 and executor.name != "slurm" and JOB not in os.environ:
             raise RunError(f"nodes: a training on {n_nodes} nodes needs --executor slurm")
 
-    def _ask(self) -> bool:
-        """Write configuration and requests, and take away the mark of what is stale; whether anything is."""
-        self.folder.write_config(self.config)
+    def _stale(self) -> list[Stage]:
+        """Write configuration and requests, and take away the mark of what is stale; what that is."""
         requests = self._requests()
+        self.folder.write_config(self.config)
         for name, request in requests.items():
             self.folder.write_request(name, request)
-        stale = self._reasons(requests)
-        for name in stale:
+        reasons = self._reasons(requests)
+        for name in reasons:
             self.folder.done(name).unlink(missing_ok=True)
-        return bool(stale)
+        return [stage for stage in self.stages if stage.name in reasons]
 
-    def _outcome(self) -> str:
-        last = [stage for stage in self.stages if stage.rule in ("compare", "gather", "report")]
-        results = [name for stage in last for name in self.folder.files(stage.writes)]
-        return f"{self.path}: {', '.join(results)}"
+    def _execute(self, stale: Sequence[Stage], executor: Executor, say: Callable[[str], None]) -> list[str]:
+        """Run stages here or on a cluster; names of those that failed."""
+        folder, retries = self.folder, self.config.resources.retries
+        before = {stage.name: folder.record(stage.name) for stage in stale}
+        places = count(len(self.stages) - len(stale) + 1)
+
+        def ended(name: str) -> None:
+            say(f"[{next(places)}/{len(self.stages)}] {_outcome(name, before[name], folder)}")
+
+        if executor.name == "local":
+            return local.Pool(self.config, folder, executor.jobs, retries, ended).run(stale)
+        return cluster.execute(folder, list(before), executor, retries, ended)
+
+    def _unfinished(self, executor: Executor) -> str:
+        names = [stage.name for stage in self.stages if not self.folder.done(stage.name).exists()]
+        few = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        said = "" if executor.name == "local" else f" (Snakemake said {self.path / cluster.LOG})"
+        return f"not done: {few}; the same command goes on{said}"
 
 
-def _unfinished(names: list[str], folder: RunFolder) -> str:
-    few = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"not done: {few}; the same command goes on (Snakemake said {folder.path / 'logs/snakemake.log'})"
+def _outcome(name: str, before: Mapping[str, Any], folder: RunFolder) -> str:
+    """What a stage that ended did, in a line."""
+    record = folder.record(name)
+    if not folder.done(name).exists():
+        said = "failed"
+    elif record == before:
+        said = "unchanged"
+    else:
+        said = f"{record['cost']['seconds']:.1f} s, {record['cost']['peak_memory_mb']:.0f} MB"
+    moved = record.get("moved") if record != before else ""
+    return f"{name}: {said}" + (f"; {moved}" if moved else "")
+
+
+def _failures(folder: RunFolder, failed: Sequence[str]) -> Iterator[str]:
+    """For each stage that began and failed, the last lines of its log."""
+    for name in failed:
+        log = folder.log(name)
+        if log.exists():
+            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-N_LOG_LINES:]
+            yield "\n  ".join([f"{name} failed, see {log}:", *(lines or ["(it said nothing)"])])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields
 from functools import partial
@@ -21,10 +22,20 @@ from mofgap.study.engine.stage import Stage
 SHARDS = Path("shards/screening.csv")
 """What shards are named after, whatever the table is called."""
 
+N_CARDS = 12
+"""Candidates that the page shows with their structure."""
 
-def screen_stages(asked: ScreeningConfig) -> list[Stage]:
-    """One stage a shard."""
-    return [_screen(asked, index) for index in range(1, asked.shards + 1)]
+
+def screening_stages(config: RunConfig) -> Iterator[Stage]:
+    """A stage for each shard, for their table, and for its page; none where nothing is screened."""
+    asked = config.screening
+    if asked is None:
+        return
+    shards = [_screen(asked, index) for index in range(1, asked.shards + 1)]
+    yield from shards
+    yield _gather(asked, shards)
+    if config.report:
+        yield _report(asked)
 
 
 def _screen(asked: ScreeningConfig, index: int) -> Stage:
@@ -44,8 +55,7 @@ def _screen(asked: ScreeningConfig, index: int) -> Stage:
     )
 
 
-def gather_stage(asked: ScreeningConfig, shards: list[Stage]) -> Stage:
-    """The table of all shards."""
+def _gather(asked: ScreeningConfig, shards: list[Stage]) -> Stage:
     return Stage(
         rule="gather",
         work=_do_gather,
@@ -53,6 +63,18 @@ def gather_stage(asked: ScreeningConfig, shards: list[Stage]) -> Stage:
         modules=("mofgap.screening.shard", "mofgap.screening.rank", "mofgap.screening.table"),
         writes=(glob.escape(asked.table),),
         after=tuple(shard.name for shard in shards),
+    )
+
+
+def _report(asked: ScreeningConfig) -> Stage:
+    return Stage(
+        rule="report",
+        item="screening",
+        work=_do_report,
+        settings={"window": asked.window},
+        modules=("mofgap.report.screening_page", "mofgap.report.structures"),
+        writes=("screening.html",),
+        after=("gather",),
     )
 
 
@@ -108,3 +130,16 @@ def gathered(asked: ScreeningConfig, run: Path) -> Gathered:
 def _do_gather(config: RunConfig, run: Path) -> None:
     asked = _asked(config)
     gathered(asked, run).write(run / asked.table)
+
+
+def _do_report(config: RunConfig, run: Path) -> None:
+    from mofgap.report.page import write_page
+    from mofgap.report.screened import read_screened
+    from mofgap.report.screening_page import candidates, screening_page
+    from mofgap.report.structures import drawings_of
+
+    asked = _asked(config)
+    screened = read_screened(run / asked.table)
+    structures = drawings_of(candidates(screened, N_CARDS), (Path(), run))
+    page = screening_page(screened, asked.table, asked.window, structures, N_CARDS)
+    write_page(run / "screening.html", page)

@@ -1,4 +1,8 @@
-"""The code version of a stage: a digest of the modules of mofgap that it can reach."""
+"""The code part of a stage's key: a digest of what the modules of mofgap that it can reach do.
+
+Only what decides a result counts. Comments, docstrings, formatting, the texts of raised errors and the help
+texts of settings do not, so that a better word never costs a training.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,22 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 PACKAGE, ASSETS = "mofgap", "assets"
 _ROOT = Path(__file__).parents[2]
 
+_HELP = {"setting": 1, "section": 1}
+"""Functions whose positional argument of that number is a help text; see `mofgap.configuration`."""
+
+_HELP_KEYWORDS = ("doc", "help", "description")
+
 
 def code_digest(modules: Iterable[str]) -> str:
-    """sha256 of the sources of some modules and of all of mofgap that they import, directly or not.
+    """sha256 of what some modules do, and all of mofgap that they import, directly or not.
 
-    Imports inside functions count; a module that is not reached does not, so that a change of the report
-    makes no training stale. The files in ``assets`` beside a module count as it does.
+    Imports inside functions count. A module that is not reached does not count, so that a change of the
+    report makes no training stale. The files in ``assets`` beside a module count by their bytes.
 
     Args:
         modules: Full names, such as ``mofgap.study.methods.training``.
@@ -27,10 +37,10 @@ def code_digest(modules: Iterable[str]) -> str:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting += _imported(name)
+            waiting += imported(name)
     digest = hashlib.sha256()
     for name in sorted(found):
-        digest.update(f"{name}\n".encode() + _file(name).read_bytes())
+        digest.update(f"{name} {_read(name)[0]}\n".encode())
     for folder in sorted({_file(name).parent / ASSETS for name in found}):
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             digest.update(f"{path.relative_to(_ROOT)}\n".encode() + path.read_bytes())
@@ -38,9 +48,56 @@ def code_digest(modules: Iterable[str]) -> str:
 
 
 @cache
-def _imported(name: str) -> tuple[str, ...]:
+def _read(name: str) -> tuple[str, tuple[str, ...]]:
+    """sha256 of a module's syntax tree without what no result depends on, and what it imports of mofgap."""
     tree = ast.parse(_file(name).read_bytes())
-    return tuple(dict.fromkeys(m for node in ast.walk(tree) for m in _modules(node)))
+    imported = dict.fromkeys(m for node in ast.walk(tree) for m in _modules(node))
+    behaviour = repr(_plain(_WithoutWords().visit(tree)))
+    return hashlib.sha256(behaviour.encode()).hexdigest(), tuple(imported)
+
+
+class _WithoutWords(ast.NodeTransformer):
+    """Removes docstrings and other texts that stand alone, texts of raised errors, and help texts."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        """Nothing in place of a text that stands alone."""
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return None
+        return self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        """The error without its arguments."""
+        if isinstance(node.exc, ast.Call):
+            node.exc.args, node.exc.keywords = [], []
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """The definition of a setting without its help text."""
+        place = _HELP.get(node.func.id) if isinstance(node.func, ast.Name) else None
+        if place is not None:
+            del node.args[place : place + 1]
+        node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _HELP_KEYWORDS]
+        return self.generic_visit(node)
+
+
+def _plain(node: Any) -> Any:
+    """A syntax tree as nested lists, without positions and empty fields.
+
+    `ast.dump` would differ between versions of Python, which add fields to nodes that stay empty here.
+    """
+    if isinstance(node, list):
+        return [_plain(each) for each in node]
+    if isinstance(node, ast.Constant):
+        return repr(node.value)
+    if not isinstance(node, ast.AST):
+        return node
+    values = ((name, getattr(node, name, None)) for name in node._fields)
+    return [type(node).__name__, *((name, _plain(each)) for name, each in values if each not in (None, []))]
+
+
+def imported(name: str) -> tuple[str, ...]:
+    """Modules of mofgap that a module of mofgap imports, inside functions too."""
+    return _read(name)[1]
 
 
 def _modules(node: ast.AST) -> Iterator[str]:

@@ -1,9 +1,13 @@
-"""One stage of a run: what is asked of it, whether it is done, and doing it."""
+"""One stage of a run: its key, whether it is done, and doing it.
+
+The key is a digest of the stage's settings, of its code, and of the contents of its inputs. A stage is done
+once the record in the run folder has that key and the outputs are as the record says.
+"""
 
 from __future__ import annotations
 
 import os
-import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +20,9 @@ from mofgap.study.engine.cost import measured
 from mofgap.study.engine.folder import RunError, RunFolder, fingerprint
 from mofgap.study.engine.ranks import launch, needs_launch
 from mofgap.study.engine.sources import code_digest
+
+Work = Callable[[RunConfig, Path], None]
+"""What a stage does: takes the configuration and the run folder, and can be pickled."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +41,11 @@ class Stage:
         work: Does it.
         content: A digest of what else it reads, of a part of files.
         describes: What of the configuration it says of its result, which stays when only that changes.
+        describe: Writes anew what it says of a result that stays; ``work`` where there is none.
     """
 
     rule: str
-    work: Callable[[RunConfig, Path], None]
+    work: Work
     settings: dict[str, Any]
     modules: tuple[str, ...]
     writes: tuple[str, ...]
@@ -47,6 +55,7 @@ class Stage:
     reads: tuple[str, ...] = ("**",)
     content: Callable[[RunConfig, Path], str] | None = None
     describes: dict[str, Any] = field(default_factory=dict)
+    describe: Work | None = None
 
     @property
     def name(self) -> str:
@@ -58,7 +67,7 @@ class Stage:
         look: Callable[[str], str] = fingerprint,
         code: Callable[[tuple[str, ...]], str] = code_digest,
     ) -> dict[str, Any]:
-        """What is asked of it: configuration, code version, hashes of inputs from outside.
+        """The part of its key that is known before the stages before it are done.
 
         Args:
             look: `fingerprint`, or one that remembers, for many stages with the same inputs.
@@ -76,11 +85,10 @@ class Stage:
 
 
 def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) -> bool:
-    """Do a stage, unless it is done already with the same inputs, code and configuration.
+    """Do a stage, unless it is done already with the same key.
 
-    What a stage left that was asked for something else is removed first, and so is what it finished and what
-    was damaged since. What it left when it was killed on the same errand stays, for it to go on with, and so
-    does what is to be described anew.
+    What it left with another key, or what was damaged since, is moved aside first. What it left with the same
+    key when it was killed stays, for it to go on with.
 
     Returns:
         Whether there was anything to do.
@@ -96,16 +104,21 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
         request = folder.request(stage.name) or stage.request()
         inputs = _inputs(stage, config, folder)
         key = digest(request["settings"], request["code"], list(request["inputs"].values()), inputs)
-        last = folder.record(stage.name)
-        whole = bool(last.get("end")) and folder.intact(last["outputs"])
-        if last.get("key") == key and whole and not _changed("describes", last["request"], request):
-            folder.done(stage.name).touch()
-            return False
-        if last and (last.get("key") != key or (last.get("end") and not whole)):
-            _remove(folder, stage.writes)
         begun = {"stage": stage.name, "key": key, "request": request, "inputs": inputs, "start": _now()}
-        folder.write_record(stage.name, begun)
-        cost = _do(stage, config, folder, threads)
+        last, work = folder.record(stage.name), stage.work
+        if last.get("key") == key and last.get("end") and folder.intact(last["outputs"]):
+            if not _differing("describes", last["request"], request):
+                folder.done(stage.name).touch()
+                return False
+            work = stage.describe or stage.work
+        else:
+            if last.get("key") != key or last.get("end"):
+                reason = _reason(last, folder, request, inputs) if last else "no record says what made it"
+                moved = folder.set_aside(stage.name, stage.writes, reason)
+                begun |= {"moved": moved}
+                sys.stderr.write(f"{moved}\n" if moved else "")
+            folder.write_record(stage.name, begun)
+        cost = _do(stage, work, config, folder, threads)
         outputs = {name: fingerprint(str(folder.path / name)) for name in folder.files(stage.writes)}
         if not outputs:
             raise RunError(f"{stage.name} wrote nothing")
@@ -114,23 +127,28 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
     return True
 
 
-def _do(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) -> dict[str, Any]:
+def _do(stage: Stage, work: Work, config: RunConfig, folder: RunFolder, threads: int) -> dict[str, Any]:
     """Do the work, here or in processes that a scheduler starts; returns what it cost."""
     nodes, processes = config.spread(stage.rule)
-    if needs_launch(nodes, processes):
+    if work is stage.work and needs_launch(nodes, processes):
         return launch(stage.name, folder, nodes, processes, threads)
-    return measured(lambda: stage.work(config, folder.path), threads)
+    return measured(lambda: work(config, folder.path), threads)
 
 
 def reason_to_run(stage: Stage, folder: RunFolder, request: dict[str, Any]) -> str:
     """Why a stage has to run, as far as can be said before those before it have run; empty if it need not."""
-    last = folder.record(stage.name)
+    reason = _reason(folder.record(stage.name), folder, request)
+    return reason or ("" if folder.done(stage.name).exists() else "its mark is gone")
+
+
+def _reason(
+    last: dict[str, Any], folder: RunFolder, request: dict[str, Any], inputs: dict[str, str] | None = None
+) -> str:
+    """In what a record differs from a request, and from what the stage reads of others if that is known."""
     if not last:
         return "never ran"
-    if not last.get("end"):
-        return "was cut off"
     known = last["request"]
-    changed = [name for part in ("settings", "describes") for name in _changed(part, known, request)]
+    changed = [name for part in ("settings", "describes") for name in _differing(part, known, request)]
     if changed:
         return f"configuration changed: {', '.join(changed)}"
     if list(known["inputs"].values()) != list(request["inputs"].values()):
@@ -138,12 +156,20 @@ def reason_to_run(stage: Stage, folder: RunFolder, request: dict[str, Any]) -> s
         return f"input changed: {', '.join(new) or 'one is gone, or two changed places'}"
     if known["code"] != request["code"]:
         return "code changed"
-    if not folder.intact(last["outputs"]):
-        return "output changed or gone"
-    return "" if folder.done(stage.name).exists() else "its mark is gone"
+    if inputs is not None and inputs != last["inputs"]:
+        names = sorted({**last["inputs"], **inputs}, key=str)
+        return f"what it reads changed: {_few([n for n in names if last['inputs'].get(n) != inputs.get(n)])}"
+    if not last.get("end"):
+        return "was cut off"
+    damaged = [name for name, value in last["outputs"].items() if not folder.intact({name: value})]
+    return f"output changed or gone: {_few(damaged)}" if damaged else ""
 
 
-def _changed(part: str, known: dict[str, Any], request: dict[str, Any]) -> list[str]:
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _differing(part: str, known: dict[str, Any], request: dict[str, Any]) -> list[str]:
     """Names of the settings of a part of two requests that differ."""
     old, new = known.get(part, {}), request.get(part, {})
     return [name for name in {**old, **new} if digest(old.get(name)) != digest(new.get(name))]
@@ -157,15 +183,6 @@ def _inputs(stage: Stage, config: RunConfig, folder: RunFolder) -> dict[str, str
         outputs = folder.record(name).get("outputs", {})
         found |= {path: known for path, known in outputs.items() if path in wanted}
     return found
-
-
-def _remove(folder: RunFolder, patterns: tuple[str, ...]) -> None:
-    """Remove what a stage may have left, half-written files included."""
-    for pattern in patterns:
-        if pattern.endswith("/**"):
-            shutil.rmtree(folder.path / pattern.removesuffix("/**"), ignore_errors=True)
-    for name in folder.files(patterns):
-        (folder.path / name).unlink(missing_ok=True)
 
 
 def _now() -> str:

@@ -8,17 +8,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mofgap.configuration import digest
-from mofgap.crystals.dataset import TableError
 from mofgap.gap.posterior import Posterior
 from mofgap.study.config import ComparisonConfig, Spread
-from mofgap.study.layout import Layout, read_json, write_parquet
+from mofgap.study.dataset import read
+from mofgap.study.layout import Layout, write_parquet
 from mofgap.study.members import tabled
+from mofgap.study.methods.encoder import features
 from mofgap.training.recipe import calibration_of
 from mofgap.uncertainty.calibrate import Calibration
-from mofgap.whole_file import write_json
+from mofgap.uncertainty.novelty import fit_novelty
 
-VERSION = 2
 Floats = NDArray[np.float64]
 RESOLUTION_EV = 1e-6
 """What arithmetic in 32 bits still tells apart in a gap of some eV."""
@@ -27,39 +26,23 @@ SOURCE = ["method", "n_samples"]
 
 
 def calibrate(config: ComparisonConfig, run: Path, split: str) -> None:
-    """Put the predictions of a split in one table, with calibrated spreads, unless that is done.
-
-    Raises:
-        TableError: A prediction is missing.
-    """
-    if calibrated(config, run, split):
-        return
-    layout, key = Layout(run), _key(config, run, split)
-    layout.calibrated_record(split).unlink(missing_ok=True)
-    names = [prediction.name for prediction in tabled(config, split)]
-    parts = [add_calibrated(pd.read_parquet(layout.prediction(name))) for name in names]
-    write_parquet(layout.calibrated(split), pd.concat(parts, ignore_index=True))
-    write_json(layout.calibrated_record(split), {"key": key})
+    """Put the predictions of a split in one table, with calibrated spreads and novelty."""
+    layout = Layout(run)
+    paths = [layout.prediction(prediction.name) for prediction in tabled(config, split)]
+    table = pd.concat([add_calibrated(pd.read_parquet(path)) for path in paths], ignore_index=True)
+    write_parquet(layout.calibrated(split), table.join(_novelty(config, run, split), on="id"))
 
 
-def calibrated(config: ComparisonConfig, run: Path, split: str) -> bool:
-    """Whether a split is calibrated, from what its predictions are now."""
-    layout, key = Layout(run), _key(config, run, split)
-    return layout.calibrated(split).exists() and read_json(layout.calibrated_record(split)).get("key") == key
-
-
-def _key(config: ComparisonConfig, run: Path, split: str) -> str:
-    """A hash of everything that the calibrated predictions of a split depend on.
-
-    Raises:
-        TableError: A prediction is missing.
-    """
-    layout, names = Layout(run), [prediction.name for prediction in tabled(config, split)]
-    made_of = {name: read_json(layout.prediction_record(name)).get("key") for name in names}
-    for name, key in made_of.items():
-        if key is None:
-            raise TableError(f"{layout.prediction(name)} is missing: predict {name} first")
-    return digest(VERSION, list(made_of.values()))
+def _novelty(config: ComparisonConfig, run: Path, split: str) -> pd.DataFrame:
+    """Percentile and distance by structure in the pretrained encoder's features, the same for all methods."""
+    dataset = read(run)
+    rows = dataset.predicted(split, config.recipe.n_train, config.prediction.n_val)
+    found, ids = features(run, config.recipe).numpy(), dataset.frame.structure_id
+    numbers = dataset.frame.atomic_numbers.tolist()
+    index = fit_novelty(found[rows.train], [numbers[i] for i in rows.train], ids.iloc[rows.train].tolist())
+    novelty = index.score(found[rows.all], [numbers[i] for i in rows.all])
+    columns = {"novelty": novelty.percentile, "novelty_distance": novelty.distance}
+    return pd.DataFrame(columns, index=pd.Index(ids.iloc[rows.all], name="id"))
 
 
 def has_spread(frame: pd.DataFrame) -> bool:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mofgap.configuration import digest, to_dict
-from mofgap.crystals.dataset import TableError
+from mofgap.configuration import to_dict
 from mofgap.datasets.groups import group_of
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.dataset import Dataset, read
@@ -35,50 +34,25 @@ from mofgap.study.members import Prediction, tabled
 from mofgap.study.methods.names import ENSEMBLE
 from mofgap.whole_file import write_json, write_text
 
-OUTPUTS = (PREDICTIONS, SCORES, REPORT)
 GROUP = ["split", "method", "variant", "n_samples", "spread", "calibration", "kind"]
 NOT_AVERAGED = (*GROUP, "seed")
 
 
 def summarise(config: ComparisonConfig, run: Path) -> None:
-    """Score and judge all predictions of a run, unless that is done.
-
-    Raises:
-        TableError: A split is not calibrated.
-    """
-    layout = Layout(run)
-    calibrated = _calibrated(config, layout)
-    dataset = read(run)
+    """Score and judge all predictions of a run."""
+    layout, dataset = Layout(run), read(run)
     splits = {name: _split(config, dataset, name) for name in config.splits}
-    key = digest(SUMMARY_VERSION, config.judgement, config.splits, splits, calibrated)
-    if read_json(run / SUMMARY).get("key") == key and all((run / name).exists() for name in OUTPUTS):
-        return
     found = pd.concat(
         [pd.read_parquet(layout.calibrated(split)) for split in config.splits], ignore_index=True
     )
     table = scores(found, config.judgement.n_bins)
     wanted = [prediction for split in config.splits for prediction in tabled(config, split)]
     table = table.merge(_costs(layout, wanted), how="left", on=KEYS)
-    summary = {"version": SUMMARY_VERSION, "key": key} | _summary(config, splits, found, table)
-    (run / SUMMARY).unlink(missing_ok=True)
+    summary = {"version": SUMMARY_VERSION} | _summary(config, splits, found, table)
     write_parquet(run / PREDICTIONS, found)
     write_parquet(run / SCORES, table)
     write_text(run / REPORT, markdown(summary))
-    write_json(run / SUMMARY, summary)  # last: it makes the outcome whole
-
-
-def _calibrated(config: ComparisonConfig, layout: Layout) -> dict[str, Any]:
-    """The key of each split's calibrated predictions.
-
-    Raises:
-        TableError: A split is not calibrated.
-    """
-    found = {}
-    for split in config.splits:
-        found[split] = read_json(layout.calibrated_record(split)).get("key")
-        if found[split] is None:
-            raise TableError(f"{layout.calibrated(split)} is missing: calibrate {split} first")
-    return found
+    write_json(run / SUMMARY, summary)
 
 
 def _costs(layout: Layout, wanted: list[Prediction]) -> pd.DataFrame:

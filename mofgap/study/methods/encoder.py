@@ -10,40 +10,41 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mofgap.configuration import ConfigurationError, digest
+from mofgap.configuration import ConfigurationError
 from mofgap.crystals.graph import GraphConfig
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig, adapter_targets
 from mofgap.gap.folder import encoder_weights
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.study.config import ComparisonConfig, Recipe
 from mofgap.study.dataset import Dataset
-from mofgap.study.layout import Layout, read_json
-from mofgap.study.members import members
+from mofgap.study.layout import Layout
+from mofgap.study.members import first_blocks, members
 from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS, find_encoder
 from mofgap.training.finetune import frozen_features
 from mofgap.whole_file import whole_file
 
-FEATURES_VERSION = 2
-"""Rises when the same encoder makes other features of the same structures."""
 
+def encode(config: ComparisonConfig, run: Path, dataset: Dataset) -> None:
+    """Copy the named encoder into the run, and compute its features of every structure.
 
-def take(config: ComparisonConfig, run: Path) -> Path:
-    """Copy the named encoder into the run, unless it lies there; returns its weights.
+    There is a file of features for each first adapted block, which all trainings that share it read.
 
     Raises:
-        ModelError: There is none of that name, or it is damaged.
+        ModelError: There is no encoder of that name, or it is damaged.
     """
-    weights, _ = find_encoder(config.encoder)
-    folder = Layout(run).encoder
-    for source in (
-        weights,
-        weights.with_name(DESCRIPTION),
-    ):  # the description last: it makes the folder whole
-        target = folder / source.name
-        if not target.exists() or target.read_bytes() != source.read_bytes():
-            with whole_file(target) as partial:
-                shutil.copyfile(source, partial)
-    return folder / WEIGHTS
+    layout = Layout(run)
+    weights, size = find_encoder(config.encoder)
+    for source in (weights, weights.with_name(DESCRIPTION)):
+        with whole_file(layout.encoder / source.name) as partial:
+            shutil.copyfile(source, partial)
+    for block in first_blocks(config):
+        torch.manual_seed(0)
+        targets = adapter_targets([block], config.recipe.modules)
+        model = GapModel(GapModelConfig("lora", encoder_settings=size, target_modules=targets))
+        encoder_weights(layout.encoder / WEIGHTS, model)
+        found = frozen_features(model.eval(), dataset.store, config.prediction.batch_atoms)
+        with whole_file(layout.features(block)) as partial:
+            save_file({"features": found}, partial)
 
 
 def settings(config: ComparisonConfig) -> dict[str, Any]:
@@ -85,28 +86,6 @@ def check_blocks(config: ComparisonConfig) -> None:
             raise ConfigurationError(f"{where}{error}") from error
 
 
-def features_of(run: Path, recipe: Recipe) -> tuple[str, int]:
-    """What decides the frozen features of a structure: the encoder's sha256, and the first adapted block."""
-    return str(read_json(Layout(run).encoder / DESCRIPTION).get("sha256")), min(recipe.blocks)
-
-
-def features(config: ComparisonConfig, run: Path, dataset: Dataset, recipe: Recipe) -> Tensor:
-    """(n, n_features) pooled features of the pretrained encoder below a recipe's first adapted block.
-
-    Computed once for all trainings that share that block, and kept in the run's dataset.
-    """
-    layout = Layout(run)
-    size = settings(config)
-    weights = layout.encoder / WEIGHTS
-    content = dataset.content(range(len(dataset.frame)))
-    key = digest(FEATURES_VERSION, *features_of(run, recipe), content)[:16]
-    path = layout.dataset / f"features-{key}.safetensors"
-    if not path.exists():
-        torch.manual_seed(0)
-        targets = targets_of(recipe, size)
-        model = GapModel(GapModelConfig("lora", encoder_settings=size, target_modules=targets))
-        encoder_weights(weights, model)
-        found = frozen_features(model.eval(), dataset.store, config.prediction.batch_atoms)
-        with whole_file(path) as partial:
-            save_file({"features": found}, partial)
-    return load_file(path)["features"]
+def features(run: Path, recipe: Recipe) -> Tensor:
+    """(n, n_features) pooled features of the pretrained encoder below a recipe's first adapted block."""
+    return load_file(Layout(run).features(min(recipe.blocks)))["features"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +11,20 @@ import pandas as pd
 import torch
 
 from mofgap.balora.sampling import Kind
-from mofgap.configuration import digest
-from mofgap.crystals.dataset import TableError, reading
 from mofgap.gap.folder import read_model
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import remember
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.dataset import Dataset, Rows, read
-from mofgap.study.layout import COST, Layout, read_json, write_parquet
+from mofgap.study.layout import Layout, read_json, write_parquet
 from mofgap.study.members import Member, Prediction, member, prediction
-from mofgap.study.methods import encoder, passes
+from mofgap.study.methods import passes
 from mofgap.study.methods.baselines import composition, published, the_mean
 from mofgap.study.methods.laplace import fit_laplace, pooled_of
 from mofgap.study.methods.names import ENSEMBLE, MEMORY
 from mofgap.study.methods.passes import Estimates, Source
-from mofgap.uncertainty.novelty import fit_novelty
 from mofgap.whole_file import write_json
 
-VERSION = 6
 KINDS: tuple[Kind, ...] = ("weights", "rows")
 
 
@@ -73,73 +69,19 @@ class Task:
 
 
 def predict(config: ComparisonConfig, run: Path, name: str) -> None:
-    """Predict what a name stands for, unless that is done.
+    """Predict what a name stands for.
 
     Raises:
         ConfigurationError: There is no such prediction.
-        TableError: What it needs is not there yet.
+        ModelError: A training that it rests on is not there.
     """
-    if predicted(config, run, name):
-        return
-    task, layout = _task(config, run, name), Layout(run)
-    key = _key(task)
-    record, path = layout.prediction_record(name), layout.prediction(name)
-    record.unlink(missing_ok=True)
-    found = _METHODS[task.wanted.source](task)
-    write_parquet(path, _table(task, found))
-    ms = {f"{method}@{n}": round(e.ms, 4) if np.isfinite(e.ms) else None for (method, n), e in found.items()}
-    write_json(record, {"key": key, "predict_ms": ms})
-
-
-def predicted(config: ComparisonConfig, run: Path, name: str) -> bool:
-    """Whether a prediction is made, as it is asked for now and from what its trainings are now."""
-    layout = Layout(run)
-    key = prediction_key(config, run, name)
-    return layout.prediction(name).exists() and read_json(layout.prediction_record(name)).get("key") == key
-
-
-def prediction_key(config: ComparisonConfig, run: Path, name: str) -> str:
-    """A hash of everything that a prediction depends on.
-
-    Raises:
-        ConfigurationError: There is no such prediction.
-        TableError: A training or prediction that it rests on is missing.
-    """
-    return _key(_task(config, run, name))
-
-
-def _task(config: ComparisonConfig, run: Path, name: str) -> Task:
-    wanted, dataset = prediction(config, name), read(run)
+    wanted, dataset, layout = prediction(config, name), read(run), Layout(run)
     rows = dataset.predicted(wanted.split, config.recipe.n_train, config.prediction.n_val)
-    return Task(config, Layout(run), dataset, wanted, rows)
-
-
-def _key(task: Task) -> str:
-    wanted, config = task.wanted, task.config
-    rests_on = [read_json(task.layout.member(name) / COST).get("key") for name in wanted.members]
-    rests_on += [read_json(task.layout.prediction_record(name)).get("key") for name in wanted.predictions]
-    for name, key in zip((*wanted.members, *wanted.predictions), rests_on, strict=True):
-        if key is None:
-            raise TableError(f"{wanted.name} rests on {name}, which is not finished")
-    if not _rests_on_features(task):
-        rests_on += encoder.features_of(task.layout.run, config.recipe)
-    content = [task.dataset.content(rows) for rows in (task.rows.train, task.rows.all)]
-    settings: list[float] = [config.prediction.seed, config.prediction.batch_atoms, task.remembers]
-    if task.draws:
-        settings += [*task.draws, config.recipe.dropout]
-    path, other = config.data.published, ""
-    if wanted.source == "published" and path is not None:
-        with reading(path):
-            other = path.read_text()
-    return digest(VERSION, asdict(wanted), rests_on, content, settings, other)
-
-
-def _rests_on_features(task: Task) -> bool:
-    """Whether a training that it rests on has the features of novelty in its own key already."""
-    if not task.wanted.members:
-        return False
-    recipe, asked = task.member.recipe, task.config.recipe
-    return recipe.start == "pretrained" and recipe.blocks == asked.blocks and "blocks" in task.member.settings
+    task = Task(config, layout, dataset, wanted, rows)
+    found = _METHODS[wanted.source](task)
+    write_parquet(layout.prediction(name), _table(task, found))
+    ms = {f"{method}@{n}": round(e.ms, 4) if np.isfinite(e.ms) else None for (method, n), e in found.items()}
+    write_json(layout.prediction_record(name), {"predict_ms": ms})
 
 
 def _table(task: Task, found: dict[Source, Estimates]) -> pd.DataFrame:
@@ -155,7 +97,7 @@ def _table(task: Task, found: dict[Source, Estimates]) -> pd.DataFrame:
             "is_left_out": rows.is_left_out,
             "gap_dft_ev": task.dataset.gap_ev[rows.all],
         }
-    ).join(_novelty(task))
+    )
     parts = [
         shared.assign(
             method=method,
@@ -169,26 +111,6 @@ def _table(task: Task, found: dict[Source, Estimates]) -> pd.DataFrame:
     ]
     table = pd.concat(parts, ignore_index=True)
     return table[table.gap_ev.notna()].reset_index(drop=True) if wanted.source == "published" else table
-
-
-def _novelty(task: Task) -> pd.DataFrame:
-    """Percentile and distance in the pretrained encoder's features, the same for all methods of a split."""
-    frame, rows = task.dataset.frame, task.rows
-    features = encoder.features(task.config, task.layout.run, task.dataset, task.config.recipe).numpy()
-    numbers = frame.atomic_numbers.tolist()
-    content = [task.dataset.content(some) for some in (rows.train, rows.all)]
-    made_by = encoder.features_of(task.layout.run, task.config.recipe)
-    key = digest(VERSION, content, made_by)[:16]
-    path = task.layout.dataset / f"novelty-{key}.parquet"
-    if path.exists():
-        return pd.read_parquet(path)
-    index = fit_novelty(
-        features[rows.train], [numbers[i] for i in rows.train], frame.structure_id.iloc[rows.train].tolist()
-    )
-    found = index.score(features[rows.all], [numbers[i] for i in rows.all])
-    table = pd.DataFrame({"novelty": found.percentile, "novelty_distance": found.distance})
-    write_parquet(path, table)
-    return table
 
 
 Method = Callable[[Task], dict[Source, Estimates]]

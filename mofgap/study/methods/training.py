@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import resource
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from mofgap.configuration import digest
-from mofgap.gap.folder import About, ModelError, encoder_weights, read_model, save_model
+from mofgap.gap.folder import About, encoder_weights, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig, Method
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.dataset import Dataset, read
-from mofgap.study.layout import COST, HISTORY, KEY, Layout, read_json
+from mofgap.study.layout import COST, HISTORY, Layout
 from mofgap.study.members import Member, member
 from mofgap.study.methods import encoder
-from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS
+from mofgap.training.encoder_folder import WEIGHTS
 from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
 from mofgap.training.labels import Labels
 from mofgap.training.loop import LAST, METRICS, Compute, seconds_trained
@@ -29,38 +26,18 @@ from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import fit_novelty
 from mofgap.whole_file import write_json
 
-VERSION = 2
-
 
 def train(config: ComparisonConfig, run: Path, name: str) -> None:
-    """Train a member, unless it is trained; go on where a killed training stopped.
-
-    A member is trained anew where anything changed that its weights depend on, and then alone. What else its
-    folder says is written anew where that changed.
+    """Train a member, from the checkpoint that a killed training left in its folder if there is one.
 
     Raises:
         ConfigurationError: There is no such member.
         TableError: There are fewer training rows than the recipe asks for, or no dataset.
     """
-    if trained(config, run, name):
-        return
     wanted, dataset, folder = member(config, name), read(run), Layout(run).member(name)
-    key, about = member_key(config, run, dataset, wanted), _about_key(config)
-    cost = read_json(folder / COST)
-    if cost.get("key") == key:
-        with suppress(ModelError):  # a kill while it was written anew left half a folder: trained again
-            _describe_anew(config, dataset, wanted, folder)
-            write_json(folder / COST, cost | {"about": about})
-            return
-    if rank_zero_only.rank == 0:  # of the processes of a training on several devices
-        if read_json(folder / KEY).get("key") != key:
-            shutil.rmtree(folder, ignore_errors=True)
-        write_json(folder / KEY, {"key": key, "settings": wanted.settings})
     n_train, n_trainable = _fit(config, run, dataset, wanted, folder)
     shutil.copyfile(folder / "training" / METRICS, folder / HISTORY)
     cost = {
-        "key": key,
-        "about": about,
         "train_seconds": seconds_trained(folder / "training"),
         "peak_memory_mb": _peak_memory_mb(config.compute.device),
         "n_trainable": n_trainable,
@@ -71,29 +48,13 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
     shutil.rmtree(folder / "training")
 
 
-def trained(config: ComparisonConfig, run: Path, name: str) -> bool:
-    """Whether a member is trained, and its folder written, as it is asked for now."""
-    key = member_key(config, run, read(run), member(config, name))
-    done = read_json(Layout(run).member(name) / COST)
-    return (done.get("key"), done.get("about")) == (key, _about_key(config))
-
-
-def _about_key(config: ComparisonConfig) -> str:
-    """A hash of what a member's folder says beside its weights."""
-    data = config.data
-    return digest(config.prediction.n_val, data.level_of_theory, data.citation)
-
-
-def member_key(config: ComparisonConfig, run: Path, dataset: Dataset, wanted: Member) -> str:
-    """A hash of everything that a member's weights depend on."""
-    _, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
-    n_train = len(rows) - len(dataset.rows(wanted.split, "val"))
-    described = read_json(Layout(run).encoder / DESCRIPTION)
-    start = described.get("sha256") if wanted.recipe.start == "pretrained" else None
-    made = (wanted.method, wanted.seed, wanted.settings, start, described.get("encoder"))
-    return digest(
-        VERSION, made, n_train, dataset.content(rows), config.compute.precision, config.compute.processes
-    )
+def describe(config: ComparisonConfig, run: Path, name: str) -> None:
+    """Write anew what a trained member's folder says beside its weights: calibration, level, citation."""
+    wanted, dataset, folder = member(config, name), read(run), Layout(run).member(name)
+    model, _, _, index = read_model(folder)
+    labels, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
+    data = Labelled.of(labels, dataset.store.subset(rows))
+    save_model(folder, model, _about(config, wanted), _calibration(config, model.eval(), data), index)
 
 
 def model_config(wanted: Member, size: dict[str, Any]) -> GapModelConfig:
@@ -143,7 +104,7 @@ def _fit(
     data = Labelled.of(labels, dataset.store.subset(rows))
     known = None  # a random encoder's features are the seed's own
     if model.config.method == "full" or wanted.recipe.start == "pretrained":
-        known = encoder.features(config, run, dataset, wanted.recipe)[rows]
+        known = encoder.features(run, wanted.recipe)[rows]
     training, on = folder / "training", config.compute
     found = finetune(
         model,
@@ -172,13 +133,6 @@ def _save(
     learnt = labels.frame.iloc[train]
     index = fit_novelty(found[train].numpy(), learnt.atomic_numbers.tolist(), learnt.structure_id.tolist())
     save_model(folder, model, _about(config, wanted), _calibration(config, model, data), index)
-
-
-def _describe_anew(config: ComparisonConfig, dataset: Dataset, wanted: Member, folder: Path) -> None:
-    model, _, _, index = read_model(folder)
-    labels, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
-    data = Labelled.of(labels, dataset.store.subset(rows))
-    save_model(folder, model, _about(config, wanted), _calibration(config, model.eval(), data), index)
 
 
 def _about(config: ComparisonConfig, wanted: Member) -> About:

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mofgap.study.config import ComparisonConfig, DataConfig, SplitConfig, Trainings
+from mofgap.study.config import (
+    ComparisonConfig,
+    DataConfig,
+    JudgementConfig,
+    PredictionConfig,
+    SplitConfig,
+    Trainings,
+)
 from mofgap.study.engine.config import RunConfig
 
 
@@ -16,6 +24,20 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     trainings = Trainings(full=0, scratch=0, lora=1, balora=1, dropout=0, ensemble=2)
     splits = {"split": SplitConfig(trainings=trainings)}
     return RunConfig("x", comparison=ComparisonConfig(data=DataConfig(table), splits=splits))
+
+
+@pytest.fixture(scope="session")
+def small(tiny_config: ComparisonConfig) -> RunConfig:
+    """A comparison of one training, which takes seconds."""
+    comparison = replace(
+        tiny_config,
+        data=DataConfig(tiny_config.data.table),
+        splits={"split": SplitConfig(trainings=Trainings(0, 0, 1, 0, 0, 0))},
+        ablations={},
+        prediction=PredictionConfig((1,), n_val=None),
+        judgement=JudgementConfig(n_draws=10),
+    )
+    return RunConfig("small", comparison=comparison, report=False)
 
 
 @pytest.fixture

@@ -6,26 +6,25 @@ from pathlib import Path
 import pytest
 
 from mofgap.study.engine import cluster as engine
-from mofgap.study.engine.cluster import Executor, check_installed, failures
+from mofgap.study.engine.cluster import Executor, check_installed
 from mofgap.study.engine.folder import RunError, RunFolder
+from mofgap.study.engine.run import _failures
 
 
 def test_a_missing_snakemake_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RunError, match=r"needs Snakemake 9: pip install 'mofgap\[workflow\]'"):
-        check_installed(Executor(1))
+        check_installed(Executor(1, "slurm"))
 
 
 def test_a_missing_plugin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "snakemake" or None)
     with pytest.raises(RunError, match=r"executor slurm needs its plugin: pip install 'mofgap\[workflow\]'"):
         check_installed(Executor(1, "slurm"))
-    check_installed(Executor(1))
 
 
-def test_cores_are_shared_here_and_jobs_counted_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Executor(4, options=("--quiet",)).arguments == ["--cores", "4", "--quiet"]
-    assert Executor(4, "lsf").arguments == ["--executor", "lsf", "--jobs", "4"]
+def test_a_cluster_is_told_how_many_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Executor(4, "lsf", ("--quiet",)).arguments == ["--executor", "lsf", "--jobs", "4", "--quiet"]
     monkeypatch.setattr(engine.subprocess, "run", _no_sacct)
     squeue = Executor(4, "slurm", ("--slurm-status-command", "sacct")).arguments
     assert squeue[:4] == ["--executor", "slurm", "--jobs", "4"]
@@ -40,5 +39,5 @@ def test_a_failure_shows_the_end_of_its_log(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.log("train/a").parent.mkdir(parents=True)
     folder.log("train/a").write_text("".join(f"line {i}\n" for i in range(9)) + "mofgap: the disk is full\n")
-    (text,) = failures(folder, ["train/a", "compare"], n_lines=2)
-    assert text.splitlines()[1:] == ["  line 8", "  mofgap: the disk is full"]
+    (text,) = _failures(folder, ["train/a", "compare"])
+    assert text.splitlines()[1:] == [f"  line {i}" for i in range(5, 9)] + ["  mofgap: the disk is full"]

@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +25,6 @@ from mofgap.study.config import Ablation, ComparisonConfig
 from mofgap.study.dataset import read
 from mofgap.study.engine import comparison as stages
 from mofgap.study.engine.config import RunConfig
-from mofgap.study.engine.folder import RunFolder
 from mofgap.study.judge.summary import GROUP, _methods
 from mofgap.study.members import tabled
 from mofgap.study.methods import prediction as prediction_stage
@@ -211,6 +208,14 @@ def test_definitions_say_their_bins_and_the_markdown_prints_them(
     assert "| rank-1 | balora-weights@4 | lora-ensemble@3 | split | spearman, epistemic |" in text
 
 
+def test_a_package_that_is_missing_is_told_before_the_work(
+    tiny_config: ComparisonConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"mofgap\[compare\]"):
+        stages.prepare(tiny_config, tmp_path)
+
+
 def test_an_ablation_of_blocks_that_are_not_there_is_told_before_anything_is_trained(
     tiny_config: ComparisonConfig, tmp_path: Path
 ) -> None:
@@ -235,25 +240,11 @@ def test_too_few_training_structures_are_told_before_anything_is_trained(
         stages.prepare(config, tmp_path)
 
 
-def test_a_prediction_waits_for_its_training(tiny_config: ComparisonConfig, tmp_path: Path) -> None:
-    stages.prepare(tiny_config, tmp_path)
-    stages.encode(tiny_config, tmp_path)
-    with pytest.raises(TableError, match="split/lora-seed0 rests on split/lora-seed0, which is not finished"):
-        stages.predict(tiny_config, tmp_path, "split/lora-seed0")
-
-
-def test_a_calibration_waits_for_its_predictions(tiny_config: ComparisonConfig, tmp_path: Path) -> None:
-    with pytest.raises(TableError, match=r"full-seed0\.parquet is missing: predict split/full-seed0 first"):
-        stages.calibrate(tiny_config, tmp_path, "split")
-    with pytest.raises(TableError, match=r"calibrated/split\.parquet is missing: calibrate split first"):
-        stages.compare(tiny_config, tmp_path)
-
-
 def test_predictions_are_raw_and_calibrated_apart(
     finished: Path, found: pd.DataFrame, tiny_config: ComparisonConfig
 ) -> None:
     """Calibration adds columns, changes none, and leaves out what stands in no table."""
-    added = ["gap_std_ev", "lo_90_ev", "hi_90_ev"]
+    added = ["gap_std_ev", "lo_90_ev", "hi_90_ev", "novelty", "novelty_distance"]
     for split in tiny_config.splits:
         wanted = [finished / f"predictions/{p.name}.parquet" for p in tabled(tiny_config, split)]
         raw = pd.concat([pd.read_parquet(path) for path in wanted], ignore_index=True)
@@ -273,27 +264,13 @@ def test_a_standard_error_is_of_the_seeds_that_have_the_number() -> None:
     assert entry["standard_error"] == {"nll": pytest.approx(0.5), "mae_ev": pytest.approx(3**-0.5)}
 
 
-def test_the_command_prints_what_it_found(
-    tiny_config: ComparisonConfig, finished: Path, tmp_path: Path
-) -> None:
-    run, path = tmp_path / "run", tmp_path / "config.yaml"
-    shutil.copytree(finished, run)
-    path.write_text(dump(RunConfig(name="tiny", comparison=tiny_config)))
-    (run / "predictions/split/lora-ensemble-seed0.parquet").unlink()
-    (run / "comparison.json").unlink()
-    command = [sys.executable, "-m", "mofgap", "compare", str(path), "-o", str(run)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert done.stdout.startswith("# Comparison")
-    assert "predict split/lora-ensemble-seed0 (1 of 1)" in done.stderr
-    assert "train" not in done.stderr
-
-
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("recipe.epoch=3", "comparison.recipe.epoch: unknown key; did you mean 'epochs'?"),
-        ("data.table=nowhere.parquet", "nowhere.parquet"),
-        ("encoder=crystal-transformr", "no encoder 'crystal-transformr'"),
+        ("comparison.recipe.epoch=3", "comparison.recipe.epoch: unknown key; did you mean 'epochs'?"),
+        ("comparison.data.table=nowhere.parquet", "nowhere.parquet"),
+        ("comparison.encoder=crystal-transformr", "there is no crystal-transformr"),
+        ("comparison.recipe.epochs=0", "must be at least 1"),
     ],
 )
 def test_wrong_settings_end_the_command(
@@ -304,15 +281,6 @@ def test_wrong_settings_end_the_command(
     result = CliRunner().invoke(app, ["compare", str(path), "-o", str(tmp_path / "run"), "--set", setting])
     assert result.exit_code == 1
     assert message in result.output
-
-
-def test_two_comparisons_do_not_share_a_folder(tiny_config: ComparisonConfig, tmp_path: Path) -> None:
-    path, run = tmp_path / "config.yaml", tmp_path / "run"
-    path.write_text(dump(RunConfig(name="tiny", comparison=tiny_config)))
-    with RunFolder(run).locked("run", wait=False):
-        result = CliRunner().invoke(app, ["compare", str(path), "-o", str(run)])
-    assert result.exit_code == 1 and "another mofgap run is at work" in result.output
-    assert not (run / "config.yaml").exists()
 
 
 def test_only_training_structures_are_remembered(

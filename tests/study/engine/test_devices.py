@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -22,9 +21,6 @@ from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTrans
 from mofgap.study.engine.folder import sha256
 from mofgap.training.encoder_folder import save_encoder
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed (extra workflow)"
-)
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1])}
 TINY = CrystalTransformerConfig(
     n_blocks=2, width=16, n_heads=4, n_radial=8, edge_width=8, ffn_width=16, n_neighbours=6

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from mofgap.study.engine import run
 from mofgap.study.engine.config import PretrainingConfig, RunConfig, ScreeningConfig
 from mofgap.study.engine.folder import RunError, RunFolder, fingerprint
 from mofgap.study.engine.plan import plan, stage_named
-from mofgap.study.engine.run import Workflow
+from mofgap.study.engine.run import Run
 from mofgap.study.engine.stage import _inputs
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -40,10 +41,10 @@ def test_every_stage_comes_after_those_it_needs(comparison: RunConfig) -> None:
     [
         ("comparison.judgement.level=0.9", {"compare"}),
         ("comparison.recipe.kl_weight=0.5", {"train/split/balora-seed0"}),
-        ("comparison.recipe.dropout=0.2", {"predict/split/balora-seed0"}),
+        ("comparison.recipe.dropout=0.2", set()),  # no such training
+        ("comparison.splits.split.trainings.ensemble=1", {"predict/split/lora-ensemble-seed0", "compare"}),
         ("comparison.prediction.samples=[1, 2]", {"predict/split/balora-seed0"}),
         ("resources.train.memory_mb=9", set()),
-        ("comparison.compute.jobs=4", set()),
         ("name=y", set()),
     ],
 )
@@ -56,6 +57,26 @@ def test_a_setting_concerns_the_stages_that_read_it(
 def test_one_more_seed_leaves_the_others_alone(comparison: RunConfig) -> None:
     found = changed(comparison, "comparison.splits.split.trainings.balora=2")
     assert found == {"train/split/balora-seed1", "predict/split/balora-seed1", "calibrate/split", "compare"}
+
+
+def test_the_rows_that_are_learnt_from_concern_every_prediction(comparison: RunConfig) -> None:
+    """An ablation may have had as many already, and then the dataset stays."""
+    found = changed(comparison, "comparison.recipe.n_train=20")
+    assert {f"predict/split/{name}-seed0" for name in ("mean", "composition", "balora")} < found
+    assert {"calibrate/split", "compare"} < found
+
+
+def test_a_run_without_its_screening_is_the_comparison(comparison: RunConfig) -> None:
+    both = replace(comparison, screening=ScreeningConfig(inputs=("a.cif",)))
+    alone = [stage.name for stage in plan(comparison, Path("/run"))]
+    assert [stage.name for stage in plan(both, Path("/run"), screening=False)] == alone
+
+
+def test_stages_can_be_given_to_another_process(comparison: RunConfig) -> None:
+    both = replace(comparison, screening=ScreeningConfig(inputs=("a.cif",), shards=2))
+    stages = plan(both, Path("/run"))
+    names = [stage.name for stage in pickle.loads(pickle.dumps(stages))]
+    assert names == [stage.name for stage in stages]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +143,7 @@ def test_an_input_of_many_stages_is_looked_at_once(tmp_path: Path, monkeypatch: 
     asked = ScreeningConfig(inputs=(str(tmp_path / "a.cif"),), shards=20)
     seen: list[str] = []
     monkeypatch.setattr(run, "fingerprint", lambda name: seen.append(name) or fingerprint(name))
-    Workflow(RunConfig("x", screening=asked), tmp_path / "run").reasons()
+    Run(RunConfig("x", screening=asked), tmp_path / "run").reasons()
     assert len(seen) == len(set(seen)) == 2
 
 

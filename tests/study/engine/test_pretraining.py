@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -24,9 +23,6 @@ from mofgap.study.engine.stage import run_stage
 from mofgap.training.atoms import ATOM_TARGETS
 from mofgap.training.labels import read_labels
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed (extra workflow)"
-)
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 N_ROWS = 90

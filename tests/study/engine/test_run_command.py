@@ -5,10 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,23 @@ from typing import Any
 import pytest
 
 import mofgap
+from mofgap.configuration import load
+from mofgap.study.engine import cluster
+from mofgap.study.engine.cluster import Executor
+from mofgap.study.engine.config import RunConfig
+from mofgap.study.engine.folder import RunFolder
+from mofgap.study.engine.run import Run
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed (extra workflow)"
-)
 WriteCifs = Callable[[Path, int], list[Path]]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1])}
 N_STAGES = 4
+DAG = """
+import sys
+from pathlib import Path
+from mofgap.study.engine.cluster import Executor, execute
+from mofgap.study.engine.folder import RunFolder
+execute(RunFolder(Path(sys.argv[1])), [], Executor(1, options=("--dag",)), 0, print)
+"""
 
 
 def command(*arguments: object) -> list[str]:
@@ -122,13 +130,11 @@ def test_runs_are_listed_shown_and_compared(place: Path) -> None:
 def test_a_killed_run_goes_on_to_the_same_table(place: Path, model_folder: Path) -> None:
     run = place / "runs/killed"
     arguments = command("run", "run.yaml", "-o", run, "-j", "2")
-    process = subprocess.Popen(arguments, env=ENVIRONMENT, cwd=place, stderr=subprocess.DEVNULL)
-    for _ in range(600):
-        if list(run.glob("stages/screen/*.record.json")):
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process = subprocess.Popen(arguments, env=ENVIRONMENT, cwd=place, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    assert b"screen/" in process.stderr.readline()  # one shard of two
+    process.kill()
+    process.communicate()
     assert not (run / "screening.csv").exists()
     done = call("run", "run.yaml", "-o", run, "-j", "2", at=place)
     assert done.returncode == 3, done.stderr
@@ -144,12 +150,26 @@ def test_a_failure_is_told_with_its_reason(place: Path) -> None:
     assert wrong.returncode == 1 and "screening.shards: must be at least 1, got 0" in wrong.stderr
 
 
-def test_the_plan_is_drawn(place: Path) -> None:
-    for name in ("plan.svg", "plan.dot"):
-        assert call("run", "run.yaml", "--graph", name, at=place).returncode == 0
-    assert '"screen/1-of-2" -> "gather"' in (place / "plan.dot").read_text()
-    assert "<svg" in (place / "plan.svg").read_text()
-    assert call("run", "run.yaml", "--graph", "plan.txt", at=place).returncode == 1
+def test_options_of_snakemake_need_it(place: Path) -> None:
+    found = call("run", "run.yaml", "--", "--dag", at=place)
+    assert found.returncode == 1 and "--dag: options of Snakemake need --executor slurm" in found.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed")
+def test_snakemake_makes_the_same_table_and_draws_the_stages(place: Path) -> None:
+    """By its own local executor, as it would on a cluster."""
+    loaded = load(RunConfig, place / "run.yaml")
+    run, said = RunFolder(place / "runs/snakemake"), list[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        names = [stage.name for stage in Run(loaded, run.path)._stale()]
+        assert cluster.execute(run, names, Executor(2), 0, said.append) == []
+    assert sorted(said) == sorted(names) and len(names) == N_STAGES
+    assert (run.path / "screening.csv").read_bytes() == (place / "runs/small/screening.csv").read_bytes()
+    assert "every stage was done already" in call("run", "run.yaml", "-o", run.path, at=place).stderr
+    dag = [sys.executable, "-c", DAG, str(run.path)]
+    drawn = subprocess.run(dag, capture_output=True, text=True, env=ENVIRONMENT, cwd=place, check=True)
+    assert drawn.stdout.startswith("digraph") and "gather" in drawn.stdout
 
 
 def test_an_executor_that_is_not_installed(place: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import mofgap
 from mofgap.shipped import shipped_folder
 from mofgap.study.engine.config import RunConfig, ScreeningConfig
-from mofgap.study.engine.screening import gather_stage, screen_stages
+from mofgap.study.engine.screening import screening_stages
 
 
 @pytest.mark.parametrize(
@@ -22,10 +22,11 @@ def test_a_level_takes_its_models_as_a_screening_does(
 ) -> None:
     example = str(min(shipped_folder("examples").glob("*.cif")))
     asked = ScreeningConfig(inputs=(example,), level=level)
-    config, shards = RunConfig("levels", screening=asked), screen_stages(asked)
-    read = {Path(name).parent.name for name in shards[0].files if name.endswith("config.json")}
+    config = RunConfig("levels", screening=asked, report=False)
+    stages = list(screening_stages(config))
+    read = {Path(name).parent.name for name in stages[0].files if name.endswith("config.json")}
     assert read == models
-    for stage in (*shards, gather_stage(asked, shards)):
+    for stage in stages:
         stage.work(config, tmp_path)
     found, alone = pd.read_csv(tmp_path / asked.table), mofgap.screen([example], level=level)
     assert list(found.columns) == list(alone.columns)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,9 @@ class Bench:
         checkpoint.unlink(missing_ok=True)
         path.write_text(f"{begun} {self.source.read_text().strip()}")
 
+    def describe_first(self, config: RunConfig, run: Path) -> None:
+        (run / "first/out.txt").write_text(f"{self.out()}, described")
+
     def _write_second(self, config: RunConfig, run: Path) -> None:
         (run / "second.txt").write_text((run / "first/out.txt").read_text())
 
@@ -86,17 +90,20 @@ def test_a_changed_setting_repeats_it_and_what_reads_it(bench: Bench) -> None:
     # What comes out is the same, so what reads it need not run again.
     assert bench.do(changed, bench.second()) == [True, False]
     assert not (bench.folder.path / "first/stale").exists()
+    assert (bench.folder.path / "stale/first/1/first/stale").exists()
 
 
 def test_a_changed_description_repeats_it_over_what_is_there(bench: Bench) -> None:
     bench.do(bench.first())
     (bench.folder.path / "first/checkpoint").write_text("kept")
-    changed = bench.first(describes={"citation": "someone"})
+    changed = bench.first(describes={"citation": "someone"}, describe=bench.describe_first)
     assert bench.reason(changed) == "configuration changed: citation"
-    assert bench.do(changed) == [True] and bench.out() == "kept 1"
+    assert bench.do(changed) == [True] and bench.out() == "new 1, described"
+    assert (bench.folder.path / "first/checkpoint").exists()
     assert bench.do(changed) == [False] and bench.reason(changed) == ""
     (bench.folder.path / "first/out.txt").write_text("tampered")
-    assert bench.do(bench.first(describes={"citation": "another"})) == [True] and bench.out() == "new 1"
+    another = bench.first(describes={"citation": "another"}, describe=bench.describe_first)
+    assert bench.do(another) == [True] and bench.out() == "new 1"
 
 
 def test_a_changed_input_repeats_it_and_what_reads_it(bench: Bench) -> None:
@@ -146,7 +153,7 @@ def test_an_output_that_changed_or_is_gone_is_made_again(bench: Bench, content: 
     bench.do(bench.first())
     out = bench.folder.path / "first/out.txt"
     out.unlink() if content is None else out.write_text(content)
-    assert bench.reason(bench.first()) == "output changed or gone"
+    assert bench.reason(bench.first()) == "output changed or gone: first/out.txt"
     assert bench.do(bench.first()) == [True] and bench.out() == "new 1"
 
 
@@ -159,13 +166,38 @@ def test_what_was_cut_off_goes_on_with_what_it_left(bench: Bench) -> None:
     assert bench.do(bench.first()) == [True] and bench.out() == "half 1"
 
 
-def test_what_was_cut_off_on_another_errand_is_removed(bench: Bench) -> None:
+def test_what_was_cut_off_with_another_key_is_moved_aside(bench: Bench) -> None:
     bench.fails = True
     with pytest.raises(RuntimeError, match="killed"):
         bench.do(bench.first())
     bench.fails = False
     bench.source.write_text("2")
     assert bench.do(bench.first()) == [True] and bench.out() == "new 2"
+    assert (bench.folder.path / "stale/first/1/first/checkpoint").read_text() == "half"
+
+
+def test_a_stale_result_is_moved_aside_with_a_line_that_says_why(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.do(bench.first(), bench.second())
+    for number, text in ((1, "2"), (2, "3")):
+        bench.source.write_text(text)
+        bench.do(bench.first(), bench.second())
+        kept = bench.folder.path / f"stale/first/{number}"
+        assert (kept / "first/out.txt").read_text() == f"new {number}"
+        line = f"moved first to stale/first/{number}: input changed: {bench.source}"
+        assert line in capsys.readouterr().err
+        assert bench.folder.record("first")["moved"] == line
+        assert json.loads((kept / "record.json").read_text())["moved"] == line
+    moved = bench.folder.record("second")["moved"]
+    assert moved == "moved second.txt to stale/second/2: what it reads changed: first/out.txt"
+
+
+def test_files_that_no_record_explains_are_not_taken_up(bench: Bench) -> None:
+    (bench.folder.path / "first").mkdir()
+    (bench.folder.path / "first/checkpoint").write_text("of whatever settings")
+    assert bench.do(bench.first()) == [True] and bench.out() == "new 1"
+    assert "no record says what made it" in bench.folder.record("first")["moved"]
 
 
 def test_a_missing_input_is_named(bench: Bench) -> None:

@@ -14,8 +14,6 @@ import torch
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.engine import comparison as stages
-from mofgap.study.members import predictions
-from mofgap.study.methods.prediction import predicted
 from mofgap.training.encoder_folder import find_encoder, save_encoder
 
 
@@ -32,13 +30,11 @@ def test_another_encoder_gives_every_prediction_another_novelty(
     (tmp_path / "other").mkdir()
     save_encoder(tmp_path / "other", CrystalTransformer(size).state_dict(), {"encoder": asdict(size)})
     other = replace(tiny_config, encoder=str(tmp_path / "other"))
-    path = run / "predictions/split/composition-seed0.parquet"
+    path = run / "calibrated/split.parquet"
     before = pd.read_parquet(path)
     stages.prepare(other, run)
     stages.encode(other, run)
-    for name in ("mean", "composition", "published", "scratch"):  # the last starts from no encoder at all
-        assert not predicted(other, run, f"split/{name}-seed0")
-    stages.predict(other, run, "split/composition-seed0")
+    stages.calibrate(other, run, "split")
     after = pd.read_parquet(path)
     assert not np.allclose(after.novelty_distance, before.novelty_distance)
     pd.testing.assert_series_equal(after.gap_ev, before.gap_ev)
@@ -46,7 +42,14 @@ def test_another_encoder_gives_every_prediction_another_novelty(
 
 def test_novelty_is_taken_below_the_first_adapted_block(run: Path, tiny_config: ComparisonConfig) -> None:
     lower = replace(tiny_config, recipe=replace(tiny_config.recipe, blocks=(0,)))
+    path = run / "calibrated/split.parquet"
+    before = pd.read_parquet(path)
     stages.encode(lower, run)
-    unread = [p.name for p in predictions(lower) if p.source in ("mean", "full", "scratch")]
-    assert unread and not any(predicted(lower, run, name) for name in unread)
-    assert all(predicted(tiny_config, run, name) for name in unread)
+    stages.calibrate(lower, run, "split")
+    assert not np.allclose(pd.read_parquet(path).novelty_distance, before.novelty_distance)
+
+
+def test_novelty_is_the_same_for_all_methods_of_a_structure(finished: Path) -> None:
+    frame = pd.read_parquet(finished / "calibrated/split.parquet")
+    assert frame.novelty.notna().all()
+    assert (frame.groupby("id").novelty_distance.nunique() == 1).all()
