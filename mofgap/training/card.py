@@ -132,8 +132,8 @@ def _moved(outcome: Outcome) -> str:
 def _unmoved(outcome: Outcome) -> list[str]:
     """What no epoch at all did."""
     return [
-        f"The weights are those of {outcome.parent}; what it remembers of its training structures, error "
-        "bars and novelty were made anew."
+        f"The weights are those of {outcome.parent}; neighbour correction, error bars and "
+        "novelty were made anew."
     ]
 
 

@@ -118,7 +118,7 @@ def _prepare(config: RunConfig, wanted: ComparisonConfig) -> Stage:
     return Stage(
         rule="prepare",
         work=_stage("prepare"),
-        settings=dataset_settings(wanted) | {"memory": wanted.prediction.memory},
+        settings=dataset_settings(wanted) | {"neighbour_correction": wanted.prediction.neighbour_correction},
         modules=("mofgap.study.dataset", "mofgap.study.methods.encoder"),
         writes=tuple(f"dataset/{name}" for name in (TABLE, GRAPHS, RECORD)),
         after=("pretrain",) if config.pretraining else (),
@@ -180,7 +180,7 @@ def _predict(prediction: Prediction, wanted: ComparisonConfig) -> Stage:
     published = wanted.data.published if prediction.source == "published" else None
     asked = wanted.prediction
     settings = {name: getattr(asked, name) for name in ("n_val", "seed", "batch_atoms")}
-    settings["memory"] = prediction.remembers(asked)
+    settings["neighbour_correction"] = prediction.is_corrected(asked)
     if draws := prediction.draws(asked):
         settings |= {"draws": list(draws), "dropout": wanted.recipe.dropout}
     return Stage(
