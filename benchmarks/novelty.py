@@ -3,7 +3,7 @@
 For each metal the index is fitted anew to the train rows without it, and scores rows with it against rows of
 a split without it: by all that it knows, where an element never seen is novel by rule, and by distance alone.
 Encoder and model were trained with the metal, unlike with one that is new to them; only the index
-forgets it. ``--dims`` and ``--neighbours`` compare other distances; choose by the val split.
+leaves it out. ``--dims`` and ``--neighbours`` compare other distances; choose by the val split.
 """
 
 from __future__ import annotations

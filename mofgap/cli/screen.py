@@ -52,10 +52,9 @@ LevelOption = Annotated[
 UncertaintyOption = Annotated[
     Uncertainty,
     typer.Option(
-        help="Epistemic part. distance: from the nearest training structure, in the geometry of "
-        "the adapters' gradients. closed-form: the posterior's variance, without draws. weights, rows: "
-        "draws from the posterior, one for all atoms or one an atom. auto: the one that intervals are fitted "
-        "to, distance for the shipped models."
+        help="Epistemic part of the error bar: auto (the one that intervals are fitted to, for the shipped "
+        "models the distance), distance (from the nearest training structure, by the adapters' gradients), "
+        "closed-form (variance of the posterior), weights or rows (draws for a structure, or for each atom)."
     ),
 ]
 SamplesOption = Annotated[

@@ -52,7 +52,7 @@ def run(
 
 @pytest.fixture
 def small_correction(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight structures are enough to be remembered."""
+    """Eight structures are enough for a neighbour correction."""
     monkeypatch.setattr(recipe, "MIN_CORRECTION_ROWS", 8)
     monkeypatch.setattr(correction, "N_NEIGHBOURS", 5)
 
@@ -158,7 +158,7 @@ def test_a_training_that_kept_no_key_is_taken_up(
 
 
 @pytest.mark.usefixtures("small_correction")
-def test_errors_of_training_structures_are_remembered_where_there_are_enough(
+def test_a_neighbour_correction_is_fitted_where_there_are_enough_structures(
     tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
 ) -> None:
     table, folder = tmp_path / "table.parquet", tmp_path / "model"
@@ -176,7 +176,7 @@ def test_errors_of_training_structures_are_remembered_where_there_are_enough(
 
 
 @pytest.mark.usefixtures("small_correction")
-def test_no_epochs_keep_the_weights_and_remember_anew(
+def test_no_epochs_keep_the_weights_and_fit_the_correction_anew(
     tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
 ) -> None:
     table = tmp_path / "table.parquet"

@@ -179,7 +179,7 @@ def test_without_validation_rows_all_epochs_are_run_and_errors_are_cross_fitted(
         go_on(resume=True, labels=regrouped)
 
 
-def test_models_of_the_folds_remember_where_the_model_does(
+def test_models_of_the_folds_are_corrected_where_the_model_is(
     table: Path, parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recipe, "MIN_CORRECTION_ROWS", 25)
@@ -199,7 +199,7 @@ def test_models_of_the_folds_remember_where_the_model_does(
     assert load_model(tmp_path / "model", "cpu").model.config.correction_size == 30
 
 
-def test_novelty_remembers_both_trainings(table: Path, parent: Path, tmp_path: Path) -> None:
+def test_novelty_knows_both_trainings(table: Path, parent: Path, tmp_path: Path) -> None:
     go_on(table, tmp_path / "hse", parent, GENTLE)
     old, new = load_model(parent, "cpu").novelty, load_model(tmp_path / "hse", "cpu").novelty
     frame = pd.read_parquet(table)
