@@ -133,7 +133,7 @@ def _moved(outcome: Outcome) -> str:
 
 
 def _epistemic(model: dict[str, Any]) -> str:
-    """A sentence on where the epistemic part of its error bars comes from; ``model`` is of ``config.json``."""
+    """A sentence on the epistemic part of the error bars of a model described in ``config.json``."""
     if model["correction_sketch"]:
         return (
             "Epistemic standard deviation: the distance from the nearest training structure, in the geometry "

@@ -199,6 +199,7 @@ def test_no_epochs_keep_the_weights_and_fit_the_correction_anew(
     write_card(tmp_path / "new", labels, after, none, "mofgap train", tmp_path / "old")
     card = (tmp_path / "new" / "card.md").read_text()
     assert "The weights are those of tiny" in card
+    assert "distance from the nearest training structure" in card
     assert "epochs 0" not in card
     assert card.endswith("those before.\n\n# tiny\n\nEpochs: two.\n")
 
