@@ -21,7 +21,7 @@ OURS, THEIRS, THEIRS_READ = "mofgap, CIF to error bar", "CHGNet, CIF to energy",
 
 
 def screened(predictor: GapPredictor, text: str) -> float:
-    """Read, check, graph, closed form, calibration, novelty; the lower end of the 90 % interval, eV."""
+    """Read, check, graph, error bar, calibration, novelty; the lower end of the 90 % interval, eV."""
     (crystal,) = read_cif(text)
     if not isinstance(crystal, Crystal):
         raise ValueError(crystal.reason)

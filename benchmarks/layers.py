@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
@@ -66,14 +65,14 @@ def parts_of(predictor: GapPredictor, table: Path, split: str, target: str, cach
 
 
 def one(model: GapModel, graph: object) -> tuple[Floats, Floats, float, float]:
-    """Sensitivities, grown as the memory says, noise factors, gap and aleatoric spread of one structure."""
-    found = at_mean(model, graph, doubt=True)
+    """Sensitivities, noise factors, gap and aleatoric spread of one structure."""
+    found = at_mean(model, graph, closed_form=True)
     assert found.sensitivity is not None
-    with torch.no_grad():
-        alpha = model.noise_factors(found.features)
-    gap, spread = found.recalled(found.gap_ev, found.spread_ev)
-    per_layer = found.sensitivity.per_layer * found.alpha / alpha
-    return per_layer[0].double().numpy(), alpha[0].double().numpy(), float(gap), float(spread)
+    gap, spread = found.corrected(found.gap_ev, found.aleatoric_std_ev)
+    per_layer, alpha = (
+        each[0].detach().double().numpy() for each in (found.sensitivity.per_layer, found.alpha)
+    )
+    return per_layer, alpha, float(gap), float(spread)
 
 
 def fitted(val: Parts) -> tuple[Floats, float]:

@@ -2,8 +2,8 @@
 
 For each metal the index is fitted anew to the train rows without it, and scores rows with it against rows of
 a split without it: by all that it knows, where an element never seen is novel by rule, and by distance alone.
-Encoder and model were trained with the metal, unlike with one that is new to them; only their memory of
-it is taken away. ``--dims`` and ``--neighbours`` compare other distances; choose by the val split.
+Encoder and model were trained with the metal, unlike with one that is new to them; only the index
+leaves it out. ``--dims`` and ``--neighbours`` compare other distances; choose by the val split.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import gemmi
 import numpy as np
 import pandas as pd
+from mofgap.gap.unlike import N_NEAREST, NOVEL
 from numpy.typing import NDArray
 
 from benchmarks.measure import add_table, one_thread, print_table, read_rows
@@ -24,7 +25,6 @@ from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
 from mofgap.gap.folder import WEIGHTS, find_model, read_config
 from mofgap.gap.predictor import BATCH_ATOMS, load_model
-from mofgap.gap.unlike import N_NEAREST, NOVEL
 from mofgap.screening.prediction import reduced_formula
 from mofgap.training.finetune import frozen_features
 from mofgap.uncertainty.metrics import auroc

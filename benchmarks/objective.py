@@ -76,8 +76,10 @@ class Training:
 def training_of(folder: Path, dataset: Dataset, rows: Rows, config: ComparisonConfig) -> Training:
     """One forward and one backward pass for each structure that is predicted."""
     model = read_model(folder)[0].eval()
-    found = [at_mean(model, b, doubt=True) for b in dataset.store.batches(rows.all, 2000)]
-    columns = [(f.sensitivity.per_layer, f.alpha, f.gap_ev, f.spread_ev) for f in found if f.sensitivity]
+    found = [at_mean(model, b, closed_form=True) for b in dataset.store.batches(rows.all, 2000)]
+    columns = [
+        (f.sensitivity.per_layer, f.alpha, f.gap_ev, f.aleatoric_std_ev) for f in found if f.sensitivity
+    ]
     per_layer, alpha, gap, spread = (torch.cat(parts).double() for parts in zip(*columns, strict=True))
     # Of a Laplace likelihood with standard deviation s: 2/s², in expectation over its errors.
     curvature = 2 / spread**2 * (spread / model.gap_std_ev) ** config.recipe.error_weighting

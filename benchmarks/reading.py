@@ -17,7 +17,7 @@ from mofgap.crystals.crystal import Crystal
 
 
 def read_and_check(text: str) -> None:
-    """Read a CIF and look for what a chemist would doubt."""
+    """Read a CIF and look for what a chemist should check."""
     for entry in read_cif(text):
         if isinstance(entry, Crystal):
             check_crystal(entry)

@@ -26,6 +26,8 @@ from mofgap.study.judge.judgement import Bootstrap, trend
 from mofgap.study.judge.statistics import mae, spearman
 from mofgap.study.methods.passes import Estimates, Source, bayesian
 
+DEFAULT = ("balora-distance", "balora-closed-form")
+"""The spread without draws: the first for a model with a neighbour correction, else the second."""
 METHODS = ("balora-weights", "balora-rows")
 SPREADS: tuple[Spread, ...] = ("epistemic", "total")
 BATCH_ATOMS = 4000
@@ -34,7 +36,7 @@ BATCH_ATOMS = 4000
 def estimates(
     predictor: GapPredictor, frame: pd.DataFrame, counts: list[int], cache: Path | None
 ) -> dict[Source, Estimates]:
-    """Closed form and draws for each row."""
+    """The default spread, and draws, for each row."""
     store = cached_store(frame, predictor.model.graph_config, cache)
     kinds = [method.removeprefix("balora-") for method in METHODS]
     return bayesian(
@@ -70,7 +72,7 @@ def curves(
     """A row for each way of predicting and number of draws."""
     arms = {spread: Arms("test", spread, frame) for spread in SPREADS}
     every = [
-        [arms[spread].last("balora-closed-form") for spread in SPREADS],
+        *([arms[s].last(name) for s in SPREADS] for name in DEFAULT if arms["total"].last(name)),
         *(
             list(pair)
             for method in METHODS

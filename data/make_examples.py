@@ -134,7 +134,7 @@ def make(example: Example, item: InputItem) -> Crystal:
     """The example's structure.
 
     Raises:
-        ValueError: it cannot be read, is doubtful, or is not what its name says.
+        ValueError: it cannot be read, needs a look, or is not what its name says.
     """
     (entry,) = read_input(item)
     if not isinstance(entry, Crystal):
@@ -147,9 +147,9 @@ def make(example: Example, item: InputItem) -> Crystal:
         number: n_units * count for number, count in unit.items()
     }:
         raise ValueError(f"{example.entry} is {formula_sum(crystal.atomic_numbers)}, not {example.formula}")
-    doubts = [text for text in check_crystal(crystal) if text.split(":")[0] not in NOTES]
-    if doubts or entry.warnings:
-        raise ValueError(f"{example.entry}: {doubts} {entry.warnings}")
+    told = [text for text in check_crystal(crystal) if text.split(":")[0] not in NOTES]
+    if told or entry.warnings:
+        raise ValueError(f"{example.entry}: {told} {entry.warnings}")
     return crystal
 
 

@@ -89,7 +89,7 @@ def candidates() -> list[Candidate]:
 
 
 def small_crystals() -> Iterator[Crystal]:
-    """The structures that are small enough, closed-shell by their elements and raise no doubts."""
+    """The structures that are small enough, closed-shell by their elements and have no warnings."""
     archive = resources.files("CoRE_MOF.data") / f"{COLLECTION}.tar.xz"
     for item in expand_inputs([str(archive)]):
         for entry in read_input(item) if isinstance(item, InputItem) else []:

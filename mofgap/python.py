@@ -32,7 +32,7 @@ def screen(
     level: Level | None = None,
     rank_by: RankBy | None = None,
     top: int | None = None,
-    uncertainty: Uncertainty = "closed-form",
+    uncertainty: Uncertainty = "auto",
     samples: int = 32,
     seed: int = 0,
     batch_atoms: int = BATCH_ATOMS,
@@ -56,8 +56,10 @@ def screen(
         rank_by: ``window``, ``low``, ``high`` or ``std``; by default ``window`` where there is one, else
             ``low``.
         top: Keep this many of the ranked rows; failures stay.
-        uncertainty: ``closed-form``, ``weights`` or ``rows``.
-        samples: Draws of the sampling kinds; 0 gives the mean alone.
+        uncertainty: Where the epistemic part of the spread comes from: ``distance`` from the nearest training
+            structure, ``closed-form`` of the posterior, or draws of ``weights`` or ``rows``. ``auto`` is the
+            one that intervals are fitted to.
+        samples: Draws of ``weights`` and ``rows``; 0 gives the mean alone.
         seed: Of the draws.
         batch_atoms: Atoms of a batch on a GPU.
         workers: Processes that read, and on a CPU predict.
@@ -83,6 +85,7 @@ def screen(
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
     predictor = _predictor(model, level, device)
+    predictor.check_spread(settings.uncertainty)
     stream = stream_rows(sources_of(structures), predictor, settings, workers)
     rows = [row for rows in _with_bar(stream, progress) for row in rows]
     return Screening(to_frame(rank_rows(rows, order, top, novel), coverage, predictor.beside is not None))

@@ -35,8 +35,8 @@ table.plot(n_top=20)
 
 # %% [markdown]
 # ## How sure, and why not surer
-# The standard deviation has two parts that add in squares: what the model doubts for want of similar training
-# structures (`epistemic_std_ev`), and what it cannot see at all (`aleatoric_std_ev`).
+# The standard deviation has two parts that add in squares: the epistemic one, for want of similar training
+# structures (`epistemic_std_ev`), and the aleatoric one, from what a structure does not tell (`aleatoric_std_ev`).
 
 # %%
 from mofgap.report import plots
@@ -57,7 +57,7 @@ table.sort_values("novelty", ascending=False)[columns].head(5).round(2)
 
 # %% [markdown]
 # `novelty` is the share of the training structures that lie closer to the others than this one does; `nearest` names
-# the training structures most like it. Where something is doubtful the row has a warning:
+# the training structures most like it. Where something needs a look the row has a warning:
 
 # %%
 for row in table[table.status == "warning"].itertuples():

@@ -55,7 +55,7 @@ closed = (
 )
 measured.loc[len(measured)] = [label("balora-closed-form"), 0, float(closed.split()[0])]
 plots.metric_vs_samples(
-    "n_samples", "spearman", "method", df=measured, metric="Spearman(own doubt, |error|)",
+    "n_samples", "spearman", "method", df=measured, metric="Spearman(epistemic std, |error|)",
     made="1,012 test structures of QMOF.",
 )  # fmt: skip
 
@@ -69,8 +69,8 @@ trends[shown].set_index("method").rename(
 # All four lines rise at every step; beyond the chance of which structures are tested that is shown of draws of the weights
 # alone. The closed form draws nothing and stands with them, and the ensemble, five trainings, stands above them; on the
 # report's other split, of which no family is tested, it is ahead by more than chance. No line is near 1, and none could
-# be: an error is one draw from its error bar, and a wide bar may hit by luck. The shipped model, which learnt for fifty-two passes instead of four and remembers what it learnt
-# from, is judged by its whole calibrated spread, beside what that spread would score if every error were drawn from it:
+# be: an error is one draw from its error bar, and a wide bar may hit by luck. The shipped model, which learnt for fifty-two passes instead of four and has the neighbour correction
+# of its training structures, is judged by its whole calibrated spread, beside what that spread would score if every error were drawn from it:
 
 # %%
 import json
@@ -102,7 +102,7 @@ folder = Path("notebooks/out/02")  # what lies there already is not trained agai
 stages.run_all(config.comparison_in(folder), folder, print)
 
 # %% [markdown]
-# The model's own doubt (epistemic) on test structures it has not seen, from 32 samples of the weights and in closed
+# The model's epistemic std on test structures it has not seen, from 32 samples of the weights and in closed
 # form, without sampling.
 
 # %%
@@ -138,8 +138,8 @@ for method in methods:
 
 # %% [markdown]
 # ## After calibration
-# The model's own doubt may rank errors; it is not of their size (look at the axes above). For that the part that the
-# model cannot see is added, and the whole spread is scaled on the validation structures.
+# The epistemic std may rank errors; it is not of their size (look at the axes above). For that the aleatoric
+# part is added, and the whole spread is scaled on the validation structures.
 
 # %%
 plots.qq_gaussian("gap_dft_ev", "gap_ev", "gap_std_ev", df=first)

@@ -12,7 +12,7 @@ ROOT = Path(mofgap.__file__).parent
 # From left to right: each imports only what stands before it.
 LAYERS = (
     *("nearest", "whole_file", "shipped", "version", "configuration"),
-    *("balora", "uncertainty", "crystals", "datasets", "encoders", "gap", "training"),
+    *("neighbours", "balora", "uncertainty", "crystals", "datasets", "encoders", "gap", "training"),
     *("screening", "selection", "explain", "report", "python", "cli", "study", "__main__"),
 )
 PATHS = [path.relative_to(ROOT.parent) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"]

@@ -32,13 +32,13 @@ def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLinear]:
     """
     if adapted_layers(model):
         raise ValueError("the model is adapted already; merge or unadapt it first")
-    targets = _find(model, config.target_modules)
+    found = targets(model, config.target_modules)
     model.requires_grad_(False)
     layers = {
         name: AdaptedLinear(
             linear, rank=config.rank, lora_alpha=config.lora_alpha, init_scale=config.init_scale
         )
-        for name, linear in targets.items()
+        for name, linear in found.items()
     }
     _keep_off_fast_paths(model, layers)
     _replace(model, {layer.base: layer for layer in layers.values()})
@@ -65,13 +65,18 @@ def matches(name: str, pattern: str) -> bool:
     return name == pattern or name.endswith(f".{pattern}") or re.fullmatch(pattern, name) is not None
 
 
-def _find(model: nn.Module, patterns: tuple[str, ...]) -> dict[str, nn.Linear]:
+def targets(model: nn.Module, patterns: tuple[str, ...]) -> dict[str, nn.Linear]:
+    """The linear layers that some patterns mean, by name, in the model's order.
+
+    Raises:
+        ValueError: As for `adapt`.
+    """
     linears = {n: m for n, m in model.named_modules() if n and isinstance(m, nn.Linear)}
     for pattern in patterns:
         if not any(matches(name, pattern) for name in linears):
             raise ValueError(_nothing_found(pattern, linears, model))
-    targets = {n: m for n, m in linears.items() if any(matches(n, pattern) for pattern in patterns)}
-    for name, linear in targets.items():
+    found = {n: m for n, m in linears.items() if any(matches(n, pattern) for pattern in patterns)}
+    for name, linear in found.items():
         if isinstance(linear, nn.modules.linear.NonDynamicallyQuantizableLinear):
             raise ValueError(
                 f"{name} belongs to nn.MultiheadAttention, which reads its weight and never calls it: an "
@@ -79,11 +84,11 @@ def _find(model: nn.Module, patterns: tuple[str, ...]) -> dict[str, nn.Linear]:
             )
         if more := _more_than_linear(linear):
             raise ValueError(f"{name} has {more}: it is not W x + b alone, and an adapter knows no more")
-    return targets
+    return found
 
 
 def _more_than_linear(linear: nn.Linear) -> str:
-    """What a layer does beside the product of its weight, in words; empty where nothing."""
+    """What a layer does besides the product with its weight, in words; empty where nothing."""
     if is_parametrized(linear) or "weight" not in linear._parameters:
         return "a parametrised weight"
     if type(linear).forward is not nn.Linear.forward or "forward" in vars(linear):
@@ -97,8 +102,8 @@ def _nothing_found(pattern: str, linears: Mapping[str, nn.Linear], model: nn.Mod
             return f"{pattern!r} finds {name}, a {type(module).__name__}; only nn.Linear can be adapted"
     names = [*linears, *dict.fromkeys(name.rpartition(".")[2] for name in linears)]
     near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4) or list(linears)[:5]
-    found = f"near it: {', '.join(near)}" if near else "the model has none"
-    return f"{pattern!r} finds no nn.Linear in the model; {found}"
+    hint = f"near it: {', '.join(near)}" if near else "the model has none"
+    return f"{pattern!r} finds no nn.Linear in the model; {hint}"
 
 
 def _replace(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:

@@ -1,4 +1,4 @@
-"""A model, its adapters and its noise network in one module."""
+"""A model, its adapters and, where they are Bayesian, its noise network in one module."""
 
 from __future__ import annotations
 
@@ -21,37 +21,40 @@ from mofgap.balora.variance import Sensitivity, sensitivity
 
 
 class BaLoRA(nn.Module):
-    """Any torch model with Bayesian low-rank adapters.
+    """Any torch model with Bayesian low-rank adapters, or with plain LoRA.
 
     Args:
         model: The pretrained model; it is frozen and wrapped in place.
         config: Which layers to adapt, and how.
-        n_features: Width of the features alpha(X) is computed from.
+        n_features: Width of the features that alpha(X) is computed from; 0 for LoRA, which has no noise
+            network.
 
     Attributes:
         model: The adapted model.
-        noise_network: alpha(X).
+        noise_network: alpha(X); None for LoRA.
     """
 
-    def __init__(self, model: nn.Module, config: BaLoRAConfig, n_features: int) -> None:
+    def __init__(self, model: nn.Module, config: BaLoRAConfig, n_features: int = 0) -> None:
         super().__init__()
         self.config = config
         layers = adapt(model, config)
         self.model = model
         device = next(iter(layers.values())).lora_A.device
-        self.noise_network = NoiseNetwork(
-            n_features,
-            len(layers),
-            hidden=config.noise_hidden,
-            initial_alpha=config.initial_alpha or config.prior_variance,
-        ).to(device)
+        self.noise_network: NoiseNetwork | None = None
+        if n_features:
+            self.noise_network = NoiseNetwork(
+                n_features,
+                len(layers),
+                hidden=config.noise_hidden,
+                initial_alpha=config.initial_alpha or config.prior_variance,
+            ).to(device)
 
     @property
     def layers(self) -> dict[str, AdaptedLinear]:
         """The adapted layers by name, in the model's order.
 
         Raises:
-            RuntimeError: They were merged or taken off, and with them what is uncertain.
+            RuntimeError: If they were merged or taken off.
         """
         layers = adapted_layers(self.model)
         if not layers:
@@ -63,7 +66,9 @@ class BaLoRA(nn.Module):
         return self.model(*args, **kwargs)
 
     def alpha(self, features: Tensor) -> Tensor:
-        """(n_inputs, n_layers) posterior variance factors from (n_inputs, n_features)."""
+        """(n_inputs, n_layers) posterior variance factors from (n_inputs, n_features); ones for LoRA."""
+        if self.noise_network is None:
+            return features.new_ones(len(features), len(self.layers))
         alpha: Tensor = self.noise_network(features)
         return alpha
 
@@ -104,8 +109,8 @@ class BaLoRA(nn.Module):
         The rest is as in `mofgap.balora.variance.sensitivity`, which takes a model of several outputs too.
 
         Raises:
-            RuntimeError: Dropout or batch normalisation is in training mode.
-            TypeError: The model returns no tensor.
+            RuntimeError: If dropout or batch normalisation is in training mode.
+            TypeError: If the model returns no tensor.
         """
         _check_still(self.model)
 
@@ -121,15 +126,16 @@ class BaLoRA(nn.Module):
         return sensitivity(forward, self.layers, n_inputs, row_to_input, per_row=per_row, n_dims=n_dims)
 
     def parameters_to_train(self, noise_lr: float | None = None) -> list[dict[str, Any]]:
-        """Parameter groups for an optimiser: what is unfrozen in the model, then the noise network.
+        """Parameter groups for an optimiser: what is unfrozen in the model, then the noise network if any.
 
         Args:
             noise_lr: The noise network's own learning rate; the optimiser's default when ``None``.
         """
-        noise: dict[str, Any] = {"params": list(self.noise_network.parameters())}
-        if noise_lr is not None:
-            noise["lr"] = noise_lr
-        return [{"params": [p for p in self.model.parameters() if p.requires_grad]}, noise]
+        groups: list[dict[str, Any]] = [{"params": [p for p in self.model.parameters() if p.requires_grad]}]
+        if self.noise_network is not None:
+            rate = {} if noise_lr is None else {"lr": noise_lr}
+            groups.append({"params": list(self.noise_network.parameters()), **rate})
+        return groups
 
 
 def _check_still(model: nn.Module) -> None:

@@ -34,7 +34,8 @@ def explain(
     """Show which atoms carry the gap and its uncertainty.
 
     Prints a row an atom: its share of the gap in eV, and its fraction of the closed-form variance, which may
-    be negative. The shares of the gap sum to its difference from the model's constant, the fractions to 1.
+    be negative. That variance is the adapters' posterior's own, not the distance that error bars go by. The
+    shares of the gap sum to its difference from the model's constant, the fractions to 1.
     """
     from mofgap.gap.attribution import attribute
     from mofgap.gap.predictor import crystal_of, load_model
@@ -75,18 +76,18 @@ def _show(crystal: Crystal, found: Attribution, predictor: GapPredictor) -> None
 
     atoms = atom_table(crystal, found)
     typer.echo(atoms.to_csv(sep="\t", index=False, float_format="%.6g", lineterminator="\n"), nl=False)
-    estimate = predictor.estimate([crystal])
+    predicted = predictor.estimate([crystal])
     about = predictor.about
-    for text in predictor.doubts(crystal, estimate):
+    for text in predictor.warnings_of(crystal, predicted):
         typer.echo(f"warning: {text}", err=True)
-    doubt = (
-        f", fractions of the variance to 1 (its root, the model's own doubt before calibration, is "
-        f"{found.variance_ev2**0.5:.3f} eV)"
+    variance = (
+        f", fractions of the closed-form variance to 1 (its root is {found.variance_ev2**0.5:.3f} eV before "
+        "calibration)"
     )
     typer.echo(
-        f"mofgap: {crystal.structure_id}: gap {estimate.gap_ev[0]:.2f} ± {estimate.gap_std_ev[0]:.2f} eV "
+        f"mofgap: {crystal.structure_id}: gap {predicted.gap_ev[0]:.2f} ± {predicted.gap_std_ev[0]:.2f} eV "
         f"({about.level_of_theory}, {about.name}); shares of the gap sum to {found.gap_ev:.2f} - "
-        f"{found.reference_ev:.2f} eV{doubt if 'variance_fraction' in atoms else ''}. By element:",
+        f"{found.reference_ev:.2f} eV{variance if 'variance_fraction' in atoms else ''}. By element:",
         err=True,
     )
     elements = element_table(atoms)

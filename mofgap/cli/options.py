@@ -15,7 +15,7 @@ from mofgap.screening.rank import check_window
 Device = Literal["auto", "cpu", "cuda"]
 Disorder = Literal["refuse", "majority"]
 Method = Literal["balora", "lora", "full"]
-Uncertainty = Literal["closed-form", "weights", "rows"]
+Uncertainty = Literal["auto", "distance", "closed-form", "weights", "rows"]
 
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training structures.")]
 MaxAtoms = Annotated[int, typer.Option(min=1, help="Largest cell that is accepted.")]

@@ -52,8 +52,9 @@ LevelOption = Annotated[
 UncertaintyOption = Annotated[
     Uncertainty,
     typer.Option(
-        help="The model's own doubt: without sampling, or from samples. That of rows draws for each "
-        "atom, and shrinks in a larger cell of the same crystal."
+        help="Epistemic part of the error bar: auto (the one that intervals are fitted to, for the shipped "
+        "models the distance), distance (from the nearest training structure, by the adapters' gradients), "
+        "closed-form (variance of the posterior), weights or rows (draws for a structure, or for each atom)."
     ),
 ]
 SamplesOption = Annotated[
@@ -61,11 +62,10 @@ SamplesOption = Annotated[
     typer.Option(
         min=0,
         metavar="S",
-        help="Samples of weights or rows; 0 gives the mean alone. Intervals are fitted to the closed form: "
-        "rows, or fewer than 16 samples, are marked.",
+        help="Draws of weights or rows; 0 gives the mean alone, without the epistemic part.",
     ),
 ]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the samples.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the draws.")]
 CoverageOption = Annotated[
     float, typer.Option(metavar="0.5..0.99", help="Of the intervals; names their columns.")
 ]
@@ -96,7 +96,7 @@ def screen(
     output: OutputOption = None,
     model: ModelOption = None,
     level: LevelOption = None,
-    uncertainty: UncertaintyOption = "closed-form",
+    uncertainty: UncertaintyOption = "auto",
     samples: SamplesOption = 32,
     seed: SeedOption = 0,
     max_atoms: MaxAtoms = 1000,

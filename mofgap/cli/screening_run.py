@@ -194,14 +194,14 @@ def _print_lines(header: str, lines: Iterable[str]) -> None:
 def say_counts(rows: list[Row], of_what: str) -> None:
     """Say on standard error how it went, and what failed."""
     failed = [row for row in rows if row.status == "failed"]
-    doubtful = sum(row.status == "warning" for row in rows)
+    n_warned = sum(row.status == "warning" for row in rows)
     for row in failed[:N_FAILURES_SHOWN]:
         block = "" if Path(row.file).stem == row.structure_id else f" [{row.structure_id}]"
         typer.echo(f"failed: {row.file}{block}: {row.reason}", err=True)
     if len(failed) > N_FAILURES_SHOWN:
         typer.echo(f"failed: {len(failed) - N_FAILURES_SHOWN} more, see the table", err=True)
-    n_ok = len(rows) - doubtful - len(failed)
-    typer.echo(f"{n_ok} ok, {doubtful} with warnings, {len(failed)} failed: {of_what}", err=True)
+    n_ok = len(rows) - n_warned - len(failed)
+    typer.echo(f"{n_ok} ok, {n_warned} with warnings, {len(failed)} failed: {of_what}", err=True)
 
 
 def caveats(rows: list[Row], novel: Novel) -> None:

@@ -66,8 +66,8 @@ EpochsOption = Annotated[
     int,
     typer.Option(
         min=0,
-        help="Passes over the training structures. 0, with --from, keeps the weights; the memory of "
-        "training structures, error bars and novelty are made anew.",
+        help="Passes over the training structures. 0, with --from, keeps the weights; neighbour correction, "
+        "error bars and novelty are made anew.",
     ),
 ]
 LearningRateOption = Annotated[

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 COLUMNS = ("gap_share_ev", "variance_fraction")
-"""Per-atom columns of every file, see `Attribution`; the second only for a model with doubts of its own."""
+"""Per-atom columns of every file, see `Attribution`; the second only for a Bayesian model."""
 
 
 def shares(found: Attribution) -> dict[str, Floats]:

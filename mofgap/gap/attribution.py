@@ -16,7 +16,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import crystal_graph
 from mofgap.gap.head import GapHead
 from mofgap.gap.model import GapModel
-from mofgap.gap.posterior import posterior
+from mofgap.gap.posterior import MeanPrediction, at_mean
 
 Floats = NDArray[np.float64]
 
@@ -30,16 +30,18 @@ that symmetry makes equivalent, which rounding in a file sets a little apart, an
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """What each atom of a structure adds to its gap and to the variance of the model's own doubt.
+    """What each atom of a structure adds to its gap and to the closed-form variance of the gap.
 
     A share belongs to an atom in its surroundings: an atom's features hold what the encoder saw around it.
 
     Attributes:
         gap_ev: The network's gap before it is cut at zero, eV.
-        reference_ev: What no atom adds, eV: the gap of the head without any, and what training left missing
-            near by.
+        reference_ev: What no atom adds, eV: the gap of the head without any atom, plus the neighbour
+            correction.
         gap_share_ev: (n_atoms,) eV; sums to ``gap_ev - reference_ev``.
-        variance_ev2: Closed-form variance of the gap before calibration, eV²; NaN for a model without.
+        variance_ev2: Variance of the gap from the adapters' posterior, Σ α A² (∂f/∂A)², before calibration,
+            eV²; NaN for a model without a posterior. A model with a neighbour correction has another spread,
+            which is a distance and has no shares.
         variance_share_ev2: (n_atoms,) eV²; sums to ``variance_ev2``. A share may be negative, where an atom
             opposes the others.
     """
@@ -77,24 +79,35 @@ def attribute(model: GapModel, crystal: Crystal, device: str = "cpu") -> Attribu
         device: Where the model lies.
     """
     graph = crystal_graph(crystal, model.graph_config).to(device)
-    found = posterior(model, graph, atom_share=True)
+    bayesian = model.noise_network is not None
+    found = at_mean(model, graph, closed_form=bayesian, atom_share=bayesian)
+    variance, variance_share = _variance(found, crystal.n_atoms)
     with torch.no_grad():
-        activations = model.head.activations(model.encoder(graph))
+        corrected_ev = float(found.corrected(found.gap_ev, found.aleatoric_std_ev)[0])
+        activations = model.head.activations(model.backbone(graph))
         parts = pooled_parts(activations)
         network_ev = float(model.from_pooled(parts.sum(0)[None])[0])
     group = equivalent(activations.cpu().double().numpy(), crystal.atomic_numbers)
     gradient, reference = _path_gradient(model.head, parts.sum(0))
     scale = float(model.gap_std_ev)
     shares = scale * (parts.double() @ gradient.double()).cpu().numpy()
-    missing_ev = float(found.gap_ev[0]) - network_ev  # what the memory adds
-    doubt = np.full(crystal.n_atoms, np.nan) if found.atom_share is None else found.atom_share
+    residual_ev = corrected_ev - network_ev
     return Attribution(
-        gap_ev=float(found.gap_ev[0]),
-        reference_ev=float(model.gap_mean_ev) + scale * reference + missing_ev,
+        gap_ev=corrected_ev,
+        reference_ev=float(model.gap_mean_ev) + scale * reference + residual_ev,
         gap_share_ev=_evenly(shares, group),
-        variance_ev2=float(found.epistemic_std_ev[0]) ** 2,
-        variance_share_ev2=_evenly(doubt, group),
+        variance_ev2=variance,
+        variance_share_ev2=_evenly(variance_share, group),
     )
+
+
+def _variance(found: MeanPrediction, n_atoms: int) -> tuple[float, Floats]:
+    """The closed-form variance of a structure and its atoms' shares (n_atoms,), eV²; NaN without any."""
+    if found.sensitivity is None or found.sensitivity.per_row is None:
+        return np.nan, np.full(n_atoms, np.nan)
+    with torch.no_grad():
+        shares = found.sensitivity.variance_per_row(found.alpha)
+        return float(found.sensitivity.variance(found.alpha)[0]), shares.cpu().double().numpy()
 
 
 def pooled_parts(activations: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mofgap.balora import adapted_layers, load_adapters, load_noise_network, save_adapters
+from mofgap.balora import load_adapters, load_noise_network, save_adapters
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.nearest import hint
 from mofgap.shipped import shipped_folder
@@ -25,10 +27,29 @@ from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
 from mofgap.whole_file import whole_file
 
-VERSION = 3
+VERSION = 4
+
+
+def _of_version_4(old: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 called the neighbour correction a memory, and only BaLoRA went by distances in gradients."""
+    model = old.get("model")
+    if not isinstance(model, dict):
+        return old | {"version": 4}
+    if model.get("memory_size") and not (model.get("method") == "balora" and model.get("memory_sketch")):
+        name = dict(old.get("about", {})).get("name", "the model")
+        warnings.warn(
+            f"{name} was calibrated for another spread than it has in this mofgap: its intervals may be off; "
+            "calibrate it anew with mofgap calibrate",
+            stacklevel=2,
+        )
+    names = {"memory_size": "correction_size", "memory_sketch": "correction_sketch"}
+    return old | {"version": 4, "model": {names.get(key, key): value for key, value in model.items()}}
+
+
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda old: old | {"version": 2},
     2: lambda old: old | {"version": 3},  # its memory knows no gradients, as is the default
+    3: _of_version_4,
 }
 """From a version to a function that turns its ``config.json`` into the next version's."""
 
@@ -105,14 +126,7 @@ def _read(folder: Path, described: Mapping[str, Any]) -> tuple[GapModel, About, 
             raise ModelError(f"{folder / name} is missing or is not the file this model was saved with")
     config = GapModelConfig(**_known(GapModelConfig, described["model"], folder))
     model = GapModel(config)
-    weights = load_file(folder / WEIGHTS)
-    state = _adapted_names(weights, model)
-    if "memory.error_ev" in state:  # of version 1, which knew neither signs nor distances
-        state |= {"memory.residual_ev": state.pop("memory.error_ev"), "memory.spacing": torch.tensor(0.0)}
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    absent = [n for n in missing if ".lora_" not in n and not n.startswith("noise_network.")]
-    if absent or unexpected:
-        raise ModelError(f"{folder / WEIGHTS} does not fit its config: {(absent + unexpected)[0]}")
+    _load_weights(model, _upgraded(load_file(folder / WEIGHTS)), folder)
     if model.layers:
         load_adapters(model.encoder, folder / ADAPTER)
     if model.noise_network is not None:
@@ -124,11 +138,32 @@ def _read(folder: Path, described: Mapping[str, Any]) -> tuple[GapModel, About, 
     return model.eval().requires_grad_(False), about, calibration, novelty
 
 
+def _upgraded(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of any version under the names of today's."""
+    state = {re.sub(r"^memory\.", "correction.", name): weight for name, weight in weights.items()}
+    if "correction.error_ev" in state:  # of version 1, which knew neither signs nor distances
+        state["correction.residual_ev"] = state.pop("correction.error_ev")
+        state["correction.spacing"] = torch.tensor(0.0)
+    return state
+
+
+def _load_weights(model: GapModel, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Load everything but adapters and noise network."""
+    encoder, others = _split(weights)
+    adapted = _adapted_names(encoder, model)
+    found = model.encoder.load_state_dict(adapted, strict=False)
+    rest = model.load_state_dict(others, strict=False)
+    absent = [n for n in found.missing_keys if ".lora_" not in n]
+    absent += [n for n in rest.missing_keys if not n.startswith("backbone.")]
+    if wrong := [*absent, *found.unexpected_keys, *rest.unexpected_keys]:
+        raise ModelError(f"{folder / WEIGHTS} does not fit its config: {wrong[0]}")
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The ``config.json`` of a model folder, upgraded to today's version.
 
     Raises:
-        ModelError: There is none, it is damaged, or its version is from the future.
+        ModelError: If there is none, it is damaged, or its version is newer than this mofgap.
     """
     path = folder / CONFIG
     if not path.exists():
@@ -157,7 +192,7 @@ def find_model(name: str | Path) -> Path:
     """Folder of a model: a path, or the name of a shipped one.
 
     Raises:
-        ModelError: Neither exists; the message lists the shipped names.
+        ModelError: If neither exists; the message lists the shipped names.
     """
     folder = Path(name)
     if (folder / CONFIG).exists():
@@ -171,18 +206,29 @@ def find_model(name: str | Path) -> Path:
     )
 
 
+_ENCODER = "encoder."
+"""Begins the names of the encoder's weights on disk."""
+
+
 def _plain_weights(model: GapModel) -> dict[str, Tensor]:
     """Everything but adapters and noise network, under the names it has without adapters."""
-    state = {k: v for k, v in model.state_dict().items() if ".lora_" not in k and "noise_network." not in k}
-    return {k.replace(".base.", "."): v.detach().cpu().contiguous() for k, v in state.items()}
+    encoder = {k: v for k, v in model.encoder.state_dict().items() if ".lora_" not in k}
+    others = {k: v for k, v in model.state_dict().items() if not k.startswith("backbone.")}
+    state = {_ENCODER + k.replace(".base.", "."): v for k, v in encoder.items()} | others
+    return {k: v.detach().cpu().contiguous() for k, v in state.items()}
+
+
+def _split(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Those of the encoder, under its own names, and all others."""
+    encoder = {k.removeprefix(_ENCODER): v for k, v in weights.items() if k.startswith(_ENCODER)}
+    return encoder, {k: v for k, v in weights.items() if not k.startswith(_ENCODER)}
 
 
 def _adapted_names(state: Mapping[str, Tensor], model: GapModel) -> dict[str, Tensor]:
-    """Weights under the names that they have below adapters."""
-    adapted = {f"encoder.{name}" for name in adapted_layers(model.encoder)}
+    """An encoder's weights under the names that they have below adapters."""
     split = {name: name.rpartition(".") for name in state}
     return {
-        f"{parent}.base.{leaf}" if parent in adapted else name: state[name]
+        f"{parent}.base.{leaf}" if parent in model.layers else name: state[name]
         for name, (parent, _, leaf) in split.items()
     }
 
@@ -209,13 +255,13 @@ def encoder_weights(path: Path, model: GapModel) -> None:
     """Load pretrained encoder weights (``encoder.safetensors``) into a model, adapted or not.
 
     Raises:
-        ModelError: The file does not fit the encoder.
+        ModelError: If the file does not fit the encoder.
     """
-    state = _adapted_names({f"encoder.{name}": tensor for name, tensor in load_file(path).items()}, model)
-    wanted = {n for n in model.state_dict() if n.startswith("encoder.") and ".lora_" not in n}
+    state = _adapted_names(load_file(path), model)
+    wanted = {n for n in model.encoder.state_dict() if ".lora_" not in n}
     if wanted != set(state):
         raise ModelError(f"{path} does not fit the encoder: {sorted(wanted ^ set(state))[0]}")
     try:
-        model.load_state_dict(state, strict=False)
+        model.encoder.load_state_dict(state, strict=False)
     except RuntimeError as error:  # torch's word for a tensor of another shape
         raise ModelError(f"{path} does not fit the encoder: {error}") from error

@@ -1,4 +1,4 @@
-"""The band-gap model: encoder, adapters, noise network, head and normaliser in one module."""
+"""The band-gap model: encoder, adapters, head, normaliser and neighbour correction in one module."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mofgap.balora import AdaptedLinear, BaLoRAConfig, NoiseNetwork, adapt
+from mofgap.balora import AdaptedLinear, BaLoRA, BaLoRAConfig, NoiseNetwork
+from mofgap.balora.adapt import targets
 from mofgap.crystals.graph import CrystalGraph, GraphConfig
 from mofgap.encoders.crystal_transformer import ON_ATOMS
-from mofgap.encoders.encoder import Fixed
+from mofgap.encoders.encoder import Encoder, Fixed
 from mofgap.encoders.registry import build_encoder
+from mofgap.gap.correction import NeighbourCorrection
 from mofgap.gap.head import GapHead, pool
-from mofgap.gap.memory import Memory
 
 Method = Literal["balora", "lora", "full"]
 METHODS: tuple[Method, ...] = ("balora", "lora", "full")
@@ -36,8 +37,8 @@ class GapModelConfig:
         lora_alpha: Adapters are scaled by ``lora_alpha / rank``.
         prior_rate: Rate p of the prior; its variance factor is p / (1 - p).
         noise_hidden: Hidden width of the noise network.
-        memory_size: Training structures whose residuals are remembered; 0 for no memory.
-        memory_sketch: Length of the sketches of gradients that they are remembered by; 0 for the head's
+        correction_size: Training structures of the neighbour correction; 0 for no correction.
+        correction_sketch: Length of the sketches of gradients that it places them by; 0 for the head's
             features alone.
     """
 
@@ -50,8 +51,8 @@ class GapModelConfig:
     lora_alpha: float = 16.0
     prior_rate: float = 0.1
     noise_hidden: int = 64
-    memory_size: int = 0
-    memory_sketch: int = 0
+    correction_size: int = 0
+    correction_sketch: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -81,11 +82,10 @@ class GapModel(nn.Module):
         config: What it is made of.
 
     Attributes:
-        encoder: The pretrained encoder, adapted in place (frozen but for the adapters).
+        backbone: The pretrained encoder, for ``lora`` and ``balora`` inside its adapters.
         layers: The adapted layers by name; empty for ``full``.
-        noise_network: alpha(X); None unless the method is ``balora``.
         head: Pooling and the gap head.
-        memory: The training structures and their residuals, once they are known; None without.
+        correction: The neighbour correction, once it is fitted; None without.
         gap_mean_ev: Mean of the training gaps.
         gap_std_ev: Their standard deviation.
     """
@@ -96,27 +96,35 @@ class GapModel(nn.Module):
     def __init__(self, config: GapModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = build_encoder(config.encoder, config.encoder_settings)
-        n_features = self.encoder.n_outputs * self.encoder.width
-        self.head = GapHead(n_features, config.head_hidden)
+        encoder = build_encoder(config.encoder, config.encoder_settings)
+        self.head = GapHead(encoder.n_outputs * encoder.width, config.head_hidden)
+        self.backbone: Encoder | BaLoRA = encoder
         self.layers: dict[str, AdaptedLinear] = {}
-        self.noise_network: NoiseNetwork | None = None
         if config.method != "full":
-            self.layers = adapt(self.encoder, config.balora)
-            self.encoder.fix_below(self.layers)
-        if config.method == "balora":
-            self.noise_network = NoiseNetwork(
-                3 * self.encoder.n_fixed * self.encoder.width,
-                len(self.layers),
-                hidden=config.noise_hidden,
-                initial_alpha=config.balora.prior_variance,
+            encoder.fix_below(targets(encoder, config.target_modules))
+            n_features = 3 * encoder.n_fixed * encoder.width if config.method == "balora" else 0
+            self.backbone = BaLoRA(encoder, config.balora, n_features)
+            self.layers = self.backbone.layers
+        self.correction: NeighbourCorrection | None = None
+        if config.correction_size:
+            self.correction = NeighbourCorrection(
+                config.correction_size, 3 * config.head_hidden, config.correction_sketch
             )
-        self.memory: Memory | None = None
-        if config.memory_size:
-            self.memory = Memory(config.memory_size, 3 * config.head_hidden, config.memory_sketch)
         self.register_buffer("gap_mean_ev", torch.tensor(0.0))
         self.register_buffer("gap_std_ev", torch.tensor(1.0))
         self.float()  # whatever torch's default is
+
+    @property
+    def encoder(self) -> Encoder:
+        """The pretrained encoder, adapted in place for ``lora`` and ``balora``."""
+        inside = self.backbone.model if isinstance(self.backbone, BaLoRA) else self.backbone
+        assert isinstance(inside, Encoder)
+        return inside
+
+    @property
+    def noise_network(self) -> NoiseNetwork | None:
+        """alpha(X); None unless the method is ``balora``."""
+        return self.backbone.noise_network if isinstance(self.backbone, BaLoRA) else None
 
     @property
     def graph_config(self) -> GraphConfig:
@@ -143,27 +151,26 @@ class GapModel(nn.Module):
         return pool(torch.cat(outputs, dim=1).float(), batch.structure_idx, batch.n_graphs)
 
     def noise_factors(self, features: Tensor) -> Tensor:
-        """(n_graphs, n_layers) alpha(X) of pooled frozen features; ones without a noise network."""
-        if self.noise_network is None:
-            return features.new_ones(len(features), len(self.layers))
-        alpha: Tensor = self.noise_network(features)
-        return alpha
+        """(n_graphs, n_layers) alpha(X) of pooled frozen features; ones for LoRA, no column for ``full``."""
+        if isinstance(self.backbone, BaLoRA):
+            return self.backbone.alpha(features)
+        return features.new_empty(len(features), 0)
 
     def forward(self, batch: CrystalGraph, fixed: Fixed | None = None) -> tuple[Tensor, Tensor]:
-        """Gap and aleatoric spread of the network, both in eV and (n_graphs,), without what a memory adds.
+        """Gap and aleatoric std of the network, both in eV and (n_graphs,), without the neighbour correction.
 
-        The mean of the posterior, or a sample of it inside ``mofgap.balora.sampling``.
+        The mean of the posterior, or a draw from it inside ``mofgap.balora.sampling``.
         """
         return self.from_pooled(self.pooled(batch, fixed))
 
     def from_pooled(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """Gap and aleatoric spread, both in eV and (n_graphs,), from what `pooled` gave."""
+        """Gap and aleatoric std, both in eV and (n_graphs,), from what `pooled` gave."""
         mean, log_std = self.head.from_pooled(pooled)
         return self.gap_mean_ev + self.gap_std_ev * mean, self.gap_std_ev * log_std.exp()
 
     def pooled(self, batch: CrystalGraph, fixed: Fixed | None = None) -> Tensor:
         """(n_graphs, 3 head_hidden) pooled activations of the head."""
-        return pool(self.head.activations(self.encoder(batch, fixed)), batch.structure_idx, batch.n_graphs)
+        return pool(self.head.activations(self.backbone(batch, fixed)), batch.structure_idx, batch.n_graphs)
 
     def unadapted(self) -> list[nn.Parameter]:
         """The encoder's weights that no adapter stands on: for ``full`` all of them."""
@@ -171,8 +178,8 @@ class GapModel(nn.Module):
         return [p for p in self.encoder.parameters() if id(p) not in adapted]
 
     @torch.no_grad()
-    def remember(self, pooled: Tensor, gradients: Tensor | None, gap_ev: Tensor) -> None:
-        """Keep what the trained model misses of the structures it learnt from, in place of what it kept.
+    def fit_correction(self, pooled: Tensor, gradients: Tensor | None, gap_ev: Tensor) -> None:
+        """Fit the neighbour correction to the training structures, in place of an earlier one.
 
         Args:
             pooled: (n_structures, 3 head_hidden) what `pooled` gave for them.
@@ -181,15 +188,16 @@ class GapModel(nn.Module):
             gap_ev: (n_structures,) their labels.
 
         Raises:
-            ValueError: There are too few.
+            ValueError: If there are too few structures.
         """
         n_sketch = 0 if gradients is None else gradients.shape[1]
         fitted_ev = self.from_pooled(pooled)[0]
-        memory = Memory(len(gap_ev), pooled.shape[1], n_sketch).to(pooled.device)
-        memory.fit(pooled, gap_ev.to(fitted_ev) - fitted_ev, gradients)
-        self.config = replace(self.config, memory_size=len(gap_ev), memory_sketch=n_sketch)
-        self.memory = memory
+        correction = NeighbourCorrection(len(gap_ev), pooled.shape[1], n_sketch).to(pooled.device)
+        correction.fit(pooled, gap_ev.to(fitted_ev) - fitted_ev, gradients)
+        self.config = replace(self.config, correction_size=len(gap_ev), correction_sketch=n_sketch)
+        self.correction = correction
 
-    def forget(self) -> None:
-        """Drop the memory."""
-        self.config, self.memory = replace(self.config, memory_size=0, memory_sketch=0), None
+    def drop_correction(self) -> None:
+        """Predict without the neighbour correction."""
+        self.config = replace(self.config, correction_size=0, correction_sketch=0)
+        self.correction = None

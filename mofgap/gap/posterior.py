@@ -1,11 +1,11 @@
-"""From a batch of graphs to gaps and raw spreads: closed form, samples, or the mean alone."""
+"""From a batch of graphs to gaps and spreads before calibration."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,11 +16,25 @@ from mofgap.balora import Sensitivity, sampling, sensitivity
 from mofgap.balora.sampling import Kind
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.encoders.encoder import Fixed
-from mofgap.gap.memory import N_SKETCH, Nearby
+from mofgap.gap.correction import N_SKETCH, Correction
 from mofgap.gap.model import GapModel
 
-Uncertainty = Literal["closed-form", "weights", "rows"]
-UNCERTAINTIES: tuple[Uncertainty, ...] = ("closed-form", "weights", "rows")
+Uncertainty = Literal["auto", "distance", "closed-form", "weights", "rows"]
+"""Where the epistemic standard deviation comes from.
+
+- ``distance``: the distance from the nearest training structure, in the geometry of the adapters' gradients,
+  plus a tenth of the usual distance (`mofgap.gap.correction.NeighbourCorrection`).
+- ``closed-form``: the root of the posterior's variance, Σ α A² (∂f/∂A)².
+- ``weights``, ``rows``: the spread of draws from the posterior N(A, α A²), with one draw of the adapters for
+  all atoms of a structure, or a draw for each atom.
+- ``auto``: ``distance`` for a model with a neighbour correction, else ``closed-form`` for a BaLoRA model,
+  else none.
+"""
+
+UNCERTAINTIES: tuple[Uncertainty, ...] = get_args(Uncertainty)
+DRAWN: tuple[Kind, ...] = ("weights", "rows")
+
+Spread = Literal["distance", "closed-form", "weights", "rows"]
 
 Floats = NDArray[np.float64]
 
@@ -31,68 +45,105 @@ class Posterior:
 
     Attributes:
         gap_ev: (n,) mean, eV.
-        epistemic_std_ev: (n,) spread from the adapters' posterior, eV; NaN where none was asked for.
-        aleatoric_std_ev: (n,) spread of the likelihood, eV.
+        epistemic_std_ev: (n,) epistemic standard deviation, eV; NaN where there is none.
+        aleatoric_std_ev: (n,) standard deviation of the likelihood, eV.
         features: (n, n_features) pooled features of the frozen encoder.
-        atom_share: Each atom's share of the closed-form variance, eV²; None unless asked for.
     """
 
     gap_ev: Floats
     epistemic_std_ev: Floats
     aleatoric_std_ev: Floats
     features: Floats
-    atom_share: Floats | None = None
 
     def rows(self, positions: NDArray[np.intp]) -> Posterior:
-        """Of some structures, without the shares of their atoms."""
+        """Of some structures."""
         columns = (self.gap_ev, self.epistemic_std_ev, self.aleatoric_std_ev, self.features)
         return Posterior(*(column[positions] for column in columns))
 
 
 @dataclass(frozen=True, eq=False)
-class Mean:
-    """A model at the mean of its posterior, and what its memory says of the structures.
+class MeanPrediction:
+    """The network at the mean of its posterior, and what the neighbour correction says of the structures.
 
     Attributes:
         fixed: What ``encoder.prepare`` gave for them.
         features: (n, n_features) pooled features of the frozen encoder.
-        gap_ev: (n,) the network's gap, eV.
-        spread_ev: (n,) the likelihood's spread, eV.
+        gap_ev: (n,) gap of the network, eV.
+        aleatoric_std_ev: (n,) standard deviation of its likelihood, eV.
         pooled: (n, 3 head_hidden) pooled activations of the head.
-        alpha: (n, n_layers) posterior variance factors, of the difference from the nearest structure that is
-            remembered; empty without adapters.
+        alpha: (n, n_layers) posterior variance factors; empty without adapters.
         sensitivity: What the closed form takes; None where it was not computed.
-        gradients: (n, n_sketch) places in the geometry of the posterior, eV; None where they were not asked
-            for.
-        nearby: What is remembered; None without a memory.
+        gradients: (n, n_sketch) places in the geometry of the posterior, eV; None where they were not
+            computed.
+        correction: What the neighbours say; None without a neighbour correction.
     """
 
     fixed: Fixed
     features: Tensor
     gap_ev: Tensor
-    spread_ev: Tensor
+    aleatoric_std_ev: Tensor
     pooled: Tensor
     alpha: Tensor
     sensitivity: Sensitivity | None
     gradients: Tensor | None
-    nearby: Nearby | None
+    correction: Correction | None
 
-    @property
-    def remoteness(self) -> Tensor:
-        """(n,) from what is remembered; ones without a memory."""
-        return torch.ones_like(self.gap_ev) if self.nearby is None else self.nearby.remoteness
+    def corrected(self, gap_ev: Tensor, aleatoric_std_ev: Tensor) -> tuple[Tensor, Tensor]:
+        """Gaps and aleatoric standard deviations of the network, with the neighbour correction.
 
-    def recalled(self, gap_ev: Tensor, spread_ev: Tensor) -> tuple[Tensor, Tensor]:
-        """Gaps and spreads, of the mean or of a draw, with what the memory adds.
+        The expected residual is added to the gap. The standard deviation becomes the geometric mean of that
+        of the likelihood and of the usual error of the neighbours, and its square grows with the relative
+        distance.
 
-        What training left missing near by is added to the gap. The spread becomes the geometric mean of what
-        the likelihood learnt and of the training errors near by, and its variance, like that of the
-        posterior, grows with the remoteness of the structure.
+        Args:
+            gap_ev: (n,) of the mean or of a draw.
+            aleatoric_std_ev: (n,) the same.
         """
-        if self.nearby is None:
-            return gap_ev, spread_ev
-        near = self.nearby
-        return gap_ev + near.missing_ev, (spread_ev * near.error_ev * near.remoteness).sqrt()
+        near = self.correction
+        if near is None:
+            return gap_ev, aleatoric_std_ev
+        return gap_ev + near.residual_ev, (aleatoric_std_ev * near.error_ev * near.relative_distance).sqrt()
+
+    def posterior(self, spread: Literal["distance", "closed-form"] | None) -> Posterior:
+        """The corrected mean, with an epistemic standard deviation that needs no draws.
+
+        Args:
+            spread: Which; None for none. It must have been computed.
+        """
+        gap, aleatoric = self.corrected(self.gap_ev, self.aleatoric_std_ev)
+        std = torch.full_like(gap, torch.nan)
+        if spread == "distance":
+            assert self.correction is not None
+            std = self.correction.std_ev
+        elif spread == "closed-form":
+            assert self.sensitivity is not None
+            std = self.sensitivity.variance(self.alpha).sqrt()
+        return Posterior(_array(gap), _array(std), _array(aleatoric), _array(self.features))
+
+    def posterior_of_draws(self, gaps: Tensor, aleatoric: Tensor) -> Posterior:
+        """Mean and standard deviation of corrected draws, each (n_draws, n), eV; one draw has no std."""
+        std = gaps.std(0, correction=1) if len(gaps) > 1 else torch.full_like(gaps[0], torch.nan)
+        within = aleatoric.square().mean(0).sqrt()
+        return Posterior(_array(gaps.mean(0)), _array(std), _array(within), _array(self.features))
+
+
+def spread_of(model: GapModel, uncertainty: Uncertainty) -> Spread | None:
+    """The spread that a choice means for a model; None where ``auto`` finds none.
+
+    Raises:
+        ValueError: If the model does not have that spread.
+    """
+    if uncertainty == "auto":
+        if model.correction is not None:
+            return "distance"
+        return None if model.noise_network is None else "closed-form"
+    if uncertainty == "distance" and model.correction is None:
+        raise ValueError("uncertainty distance needs a model with a neighbour correction: choose auto")
+    if uncertainty != "distance" and model.noise_network is None:
+        raise ValueError(
+            f"uncertainty {uncertainty} needs the method balora, not {model.config.method}: choose auto"
+        )
+    return uncertainty
 
 
 def at_mean(
@@ -100,35 +151,35 @@ def at_mean(
     batch: CrystalGraph,
     fixed: Fixed | None = None,
     *,
-    doubt: bool = False,
+    closed_form: bool = False,
     atom_share: bool = False,
     n_sketch: int = 0,
-) -> Mean:
-    """One forward pass, and one backward where its gradients are needed.
+) -> MeanPrediction:
+    """One forward pass, and one backward pass where gradients are needed.
 
     Args:
         model: In evaluation mode.
         batch: The structures.
         fixed: What ``encoder.prepare`` gave for it, or None.
-        doubt: Compute what the closed-form variance takes.
+        closed_form: Compute what the closed-form variance takes.
         atom_share: Compute each atom's share of it too.
-        n_sketch: Length of the sketches of gradients; a memory that needs some has its own.
+        n_sketch: Length of the sketches of gradients; a neighbour correction has its own.
     """
-    memory = model.memory
-    n_sketch = n_sketch if memory is None else memory.n_sketch
+    if model.correction is not None:
+        n_sketch = model.correction.n_sketch
     with torch.no_grad():
         fixed = model.encoder.prepare(batch) if fixed is None else fixed
         features = model.frozen_features(batch, fixed)
-    pooled = spread = torch.empty(0)
+    pooled = aleatoric = torch.empty(0)
 
     def forward() -> Tensor:
-        nonlocal pooled, spread
+        nonlocal pooled, aleatoric
         pooled = model.pooled(batch, fixed)
-        gap, spread = model.from_pooled(pooled)
+        gap, aleatoric = model.from_pooled(pooled)
         return gap
 
     found = None
-    if doubt or n_sketch:
+    if closed_form or n_sketch:
         found = sensitivity(
             forward, model.layers, batch.n_graphs, batch.structure_idx, per_row=atom_share, n_dims=n_sketch
         )
@@ -136,44 +187,40 @@ def at_mean(
         gap = forward() if found is None else found.output
         alpha, pooled = model.noise_factors(features), pooled.detach()
         gradients = found.place(alpha) if found is not None and n_sketch else None
-        mean = Mean(fixed, features, gap, spread.detach(), pooled, alpha, found, gradients, None)
-        if memory is None:
-            return mean
-        near: Nearby = memory(pooled, gradients)
-        variance = torch.ones_like(gap) if found is None else found.variance(alpha)
-        factor = memory.noise_factor(near.remoteness, variance)
-        return replace(mean, alpha=alpha * factor[:, None], nearby=near)
+        correction = None if model.correction is None else model.correction(pooled, gradients)
+    return MeanPrediction(
+        fixed, features, gap, aleatoric.detach(), pooled, alpha, found, gradients, correction
+    )
 
 
-def remember(model: GapModel, batches: Iterable[CrystalGraph], gap_ev: Tensor) -> None:
-    """Let a trained model remember what it misses of structures, by gradients where it has adapters.
+def fit_correction(model: GapModel, batches: Iterable[CrystalGraph], gap_ev: Tensor) -> None:
+    """Fit the neighbour correction of a trained model, by gradients where it has adapters.
 
     Args:
         model: In evaluation mode.
-        batches: The structures, on the model's device, in the order of the labels.
+        batches: The training structures, on the model's device, in the order of the labels.
         gap_ev: (n_structures,) labels.
 
     Raises:
-        ValueError: There are too few.
+        ValueError: If there are too few structures.
     """
-    model.forget()
+    model.drop_correction()
     pooled, gradients = [], []
     for batch in batches:
         found = at_mean(model, batch, n_sketch=N_SKETCH if model.layers else 0)
         pooled.append(found.pooled)
         if found.gradients is not None:
             gradients.append(found.gradients)
-    model.remember(torch.cat(pooled), torch.cat(gradients) if gradients else None, gap_ev)
+    model.fit_correction(torch.cat(pooled), torch.cat(gradients) if gradients else None, gap_ev)
 
 
 def posterior(
     model: GapModel,
     batch: CrystalGraph,
     *,
-    uncertainty: Uncertainty = "closed-form",
+    uncertainty: Uncertainty = "auto",
     samples: int = 32,
     seed: int = 0,
-    atom_share: bool = False,
     fixed: Fixed | None = None,
 ) -> Posterior:
     """Predict the structures of a batch.
@@ -181,45 +228,52 @@ def posterior(
     Args:
         model: In evaluation mode.
         batch: The structures, on the model's device.
-        uncertainty: ``closed-form`` needs no samples; ``weights`` and ``rows`` draw from the posterior.
-        samples: Number of draws; 0 gives the mean alone, whatever ``uncertainty`` says.
+        uncertainty: Where the epistemic standard deviation comes from, see `Uncertainty`.
+        samples: Number of draws of ``weights`` and ``rows``. 0 gives the mean alone, without an epistemic
+            standard deviation, whatever ``uncertainty`` says.
         seed: Of the draws. A structure's draws depend on the seed and its composition, not on its batch.
-        atom_share: Compute each atom's share of the closed-form variance.
         fixed: What ``encoder.prepare`` gave for the batch, or None.
+
+    Raises:
+        ValueError: If the model does not have that spread.
     """
-    doubtful = samples > 0 and model.noise_network is not None
-    exact = doubtful and uncertainty == "closed-form"
-    mean = at_mean(model, batch, fixed, doubt=exact, atom_share=exact and atom_share)
-    features = _ev(mean.features)
+    spread = spread_of(model, uncertainty)
+    if not samples:
+        spread = None
+    mean = at_mean(model, batch, fixed, closed_form=spread == "closed-form")
     with torch.no_grad():
-        if doubtful and uncertainty != "closed-form":
-            gaps, spreads = draw(model, batch, mean, uncertainty, samples, seed)
-            between = gaps.std(0, correction=1) if samples > 1 else torch.full_like(gaps[0], torch.nan)
-            within = spreads.square().mean(0).sqrt()
-            return Posterior(_ev(gaps.mean(0)), _ev(between), _ev(within), features)
-        gap, spread = mean.recalled(mean.gap_ev, mean.spread_ev)
-        if mean.sensitivity is None or not exact:
-            return Posterior(_ev(gap), np.full(len(gap), np.nan), _ev(spread), features)
-        std = mean.sensitivity.variance(mean.alpha).sqrt()
-        shares = _ev(mean.sensitivity.variance_per_row(mean.alpha)) if atom_share else None
-        return Posterior(_ev(gap), _ev(std), _ev(spread), features, shares)
+        if spread == "weights" or spread == "rows":
+            return mean.posterior_of_draws(*draw(model, batch, mean, spread, samples, seed))
+        return mean.posterior(spread)
 
 
 def draw(
-    model: GapModel, batch: CrystalGraph, mean: Mean, kind: Kind, samples: int, seed: int
+    model: GapModel, batch: CrystalGraph, mean: MeanPrediction, kind: Kind, samples: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Gaps and spreads of every draw, each (samples, n_graphs), eV; fewer draws are the first of more."""
-    gaps, spreads = [], []
+    """Corrected gaps and aleatoric standard deviations of draws from the posterior.
+
+    Args:
+        model: In evaluation mode.
+        batch: The structures.
+        mean: What `at_mean` gave for them.
+        kind: How to draw.
+        samples: Number of draws; fewer are the first of more.
+        seed: Of the draws.
+
+    Returns:
+        Both (samples, n_graphs), eV.
+    """
+    gaps, stds = [], []
     for start, seeds in seeds_of_draws(batch, samples, seed):
         generator = torch.Generator().manual_seed(start)
         noise = sampling(
             model.layers, mean.alpha, batch.structure_idx, kind=kind, generator=generator, input_seeds=seeds
         )
         with noise:
-            gap, spread = mean.recalled(*model(batch, mean.fixed))
+            gap, std = mean.corrected(*model(batch, mean.fixed))
         gaps.append(gap)
-        spreads.append(spread)
-    return torch.stack(gaps), torch.stack(spreads)
+        stds.append(std)
+    return torch.stack(gaps), torch.stack(stds)
 
 
 def seeds_of_draws(batch: CrystalGraph, samples: int, seed: int) -> Iterator[tuple[int, list[int]]]:
@@ -236,5 +290,5 @@ def _composition_hash(atomic_number: Tensor) -> int:
     return zlib.crc32((counts // np.gcd.reduce(counts)).tobytes())
 
 
-def _ev(values: Tensor) -> Floats:
+def _array(values: Tensor) -> Floats:
     return values.detach().cpu().double().numpy()

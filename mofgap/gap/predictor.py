@@ -25,8 +25,8 @@ from mofgap.crystals.sites import CifError
 from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
-from mofgap.gap.posterior import UNCERTAINTIES, Posterior, Uncertainty, posterior
-from mofgap.gap.unlike import is_note, novelty_warnings
+from mofgap.gap.novelty_warnings import is_note, novelty_warnings
+from mofgap.gap.posterior import DRAWN, UNCERTAINTIES, Posterior, Uncertainty, posterior, spread_of
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
 
@@ -35,19 +35,19 @@ BATCH_ATOMS = 4000
 
 
 @dataclass(frozen=True, eq=False)
-class Estimate:
+class Predictions:
     """Calibrated predictions of n structures.
 
     Attributes:
         gap_ev: (n,) predicted gap, never below zero.
         gap_std_ev: (n,) calibrated total standard deviation.
-        epistemic_std_ev: (n,) its part from the model's own doubt; NaN where none was asked for.
-        aleatoric_std_ev: (n,) its part from what the model cannot see.
+        epistemic_std_ev: (n,) its epistemic part; NaN where there is none.
+        aleatoric_std_ev: (n,) its aleatoric part: noise of the labels, and what a structure does not tell.
         novelty: (n,) 0..1, the share of training structures less remote from the rest than this one.
         nearest: Ids of the nearest training structures of each.
         learnt: (n,) whether the nearest is the structure itself.
-        seldom: Elements of each that training hardly saw, with the number of structures that have them.
-        beside: What the model beside says of the same structures; None without one.
+        rare_elements: Elements of each that few training structures have, with their number.
+        beside: What the second model says of the same structures; None without one.
     """
 
     gap_ev: Floats
@@ -57,13 +57,13 @@ class Estimate:
     novelty: Floats
     nearest: tuple[tuple[str, ...], ...]
     learnt: NDArray[np.bool_]
-    seldom: tuple[dict[int, int], ...]
-    beside: Estimate | None = None
+    rare_elements: tuple[dict[int, int], ...]
+    beside: Predictions | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class GapPredictor:
-    """A gap model with its calibration and its memory of the training set.
+    """A gap model with its calibration and its index of the training set.
 
     Attributes:
         model: The network.
@@ -71,7 +71,7 @@ class GapPredictor:
         calibration: Raw spreads to calibrated ones, intervals and window probabilities.
         novelty: Index of the training structures.
         device: Where the network runs.
-        beside: A model of another level of theory, which predicts the same graphs; None without one.
+        beside: A second model, of another level of theory, which predicts the same graphs; None without one.
     """
 
     model: GapModel
@@ -87,11 +87,11 @@ class GapPredictor:
         self,
         crystals: Sequence[Crystal],
         *,
-        uncertainty: Uncertainty = "closed-form",
+        uncertainty: Uncertainty = "auto",
         samples: int = 32,
         seed: int = 0,
         batch_atoms: int = BATCH_ATOMS,
-    ) -> Estimate:
+    ) -> Predictions:
         """Predict crystals, in order.
 
         On a CPU each structure is computed by itself, so that its numbers are the same to the last digit
@@ -99,16 +99,16 @@ class GapPredictor:
 
         Args:
             crystals: What to predict.
-            uncertainty: ``closed-form``, ``weights`` or ``rows``.
-            samples: Draws of the sampling kinds; 0 gives the mean alone, and a spread without its
-                epistemic part.
+            uncertainty: Where the epistemic part comes from, see `mofgap.gap.posterior.Uncertainty`.
+            samples: Draws of ``weights`` and ``rows``; 0 gives the mean alone, without the epistemic part.
             seed: Of the draws.
             batch_atoms: Atoms of a batch on a GPU.
 
         Raises:
-            ValueError: One sample is asked for, which has no spread.
+            ValueError: If `check_draws` raises it, or the model does not have that spread.
         """
         check_draws(uncertainty, samples)
+        self.check_spread(uncertainty)
         alone = 1 if self.device == "cpu" else batch_atoms
         predictors = [self] if self.beside is None else [self, self.beside]
         found: list[list[Posterior]] = [[] for _ in predictors]
@@ -130,6 +130,18 @@ class GapPredictor:
         estimates = [p._calibrated(parts, crystals) for p, parts in zip(predictors, found, strict=True)]
         return replace(estimates[0], beside=estimates[1]) if self.beside else estimates[0]
 
+    def check_spread(self, uncertainty: Uncertainty) -> None:
+        """Refuse a spread that the model, or the one beside it, does not have.
+
+        Raises:
+            ValueError: If it does not; the message names the model.
+        """
+        for each in filter(None, (self, self.beside)):
+            try:
+                spread_of(each.model, uncertainty)
+            except ValueError as error:
+                raise ValueError(f"{each.about.name}: {error}") from error
+
     @cached_property
     def _begin_alike(self) -> bool:
         """Whether the model beside has the same frozen encoder, adapted from the same place upwards.
@@ -146,7 +158,7 @@ class GapPredictor:
             and all(torch.equal(mine[name], other[name]) for name in mine)
         )
 
-    def _calibrated(self, parts: Sequence[Posterior], crystals: Sequence[Crystal]) -> Estimate:
+    def _calibrated(self, parts: Sequence[Posterior], crystals: Sequence[Crystal]) -> Predictions:
         def joined(name: str) -> Floats:
             return np.concatenate([np.empty(0), *(getattr(part, name) for part in parts)])
 
@@ -156,7 +168,7 @@ class GapPredictor:
         nothing = np.zeros_like(gap)
         features = np.concatenate([np.empty((0, len(self.novelty.mean))), *(part.features for part in parts)])
         far = self.novelty.score(features, [c.atomic_numbers for c in crystals])
-        return Estimate(
+        return Predictions(
             gap_ev=np.maximum(gap, 0.0),
             gap_std_ev=self.calibration.std(known, aleatoric),
             epistemic_std_ev=epistemic * self.calibration.scaling.epistemic,
@@ -164,7 +176,7 @@ class GapPredictor:
             novelty=far.percentile,
             nearest=far.nearest,
             learnt=far.learnt,
-            seldom=far.seldom,
+            rare_elements=far.rare_elements,
         )
 
     def predict(
@@ -172,7 +184,7 @@ class GapPredictor:
         structures: Any,
         return_std: bool = False,
         *,
-        uncertainty: Uncertainty = "closed-form",
+        uncertainty: Uncertainty = "auto",
         samples: int = 32,
         seed: int = 0,
         disorder: Disorder = "refuse",
@@ -186,8 +198,9 @@ class GapPredictor:
         Args:
             structures: A pymatgen ``Structure``, ASE ``Atoms``, ``Crystal`` or path to a CIF; or several.
             return_std: Return the calibrated standard deviations too.
-            uncertainty: ``closed-form``, ``weights`` or ``rows``.
-            samples: Draws of the sampling kinds.
+            uncertainty: Where the epistemic part of the spread comes from: ``auto``, ``distance``,
+                ``closed-form``, ``weights`` or ``rows``.
+            samples: Draws of ``weights`` and ``rows``.
             seed: Of the draws.
             disorder: What to do about partial occupancies in a file.
             max_atoms: Largest cell of a file that is accepted.
@@ -197,18 +210,18 @@ class GapPredictor:
             for several.
 
         Raises:
-            ValueError: One cannot be computed; the message names the file, or its place, and says why.
-            TypeError: Something is no structure.
+            ValueError: If one cannot be computed; the message names the file, or its place, and says why.
+            TypeError: If something is no structure.
         """
         single = not isinstance(structures, Iterable) or is_one(structures)
         items = [structures] if single else structures
         crystals = [
             _named(item, f"structure-{place}", disorder, max_atoms) for place, item in enumerate(items, 1)
         ]
-        draws = samples if return_std or uncertainty != "closed-form" else 0
+        draws = samples if return_std or uncertainty in DRAWN else 0
         found = self.estimate(crystals, uncertainty=uncertainty, samples=draws, seed=seed)
         for i, crystal in enumerate(crystals):
-            for text in self.doubts(crystal, found, i):
+            for text in self.warnings_of(crystal, found, i):
                 warnings.warn(f"{crystal.structure_id}: {text}", stacklevel=2)
         if single:
             return (
@@ -216,28 +229,29 @@ class GapPredictor:
             )
         return (found.gap_ev, found.gap_std_ev) if return_std else found.gap_ev
 
-    def doubts(self, crystal: Crystal, estimate: Estimate, place: int = 0) -> list[str]:
-        """What deserves a look about a crystal at a place of an estimate, ``name: what`` each."""
-        told = (*crystal.warnings, *check_crystal(crystal), *self.unlike(crystal, estimate, place))
+    def warnings_of(self, crystal: Crystal, found: Predictions, place: int = 0) -> list[str]:
+        """Warnings of the crystal at a place of some predictions, ``name: what`` each."""
+        told = (*crystal.warnings, *check_crystal(crystal), *self.novelty_warnings(crystal, found, place))
         return [text for text in told if not is_note(text)]
 
-    def unlike(self, crystal: Crystal, estimate: Estimate, place: int) -> list[str]:
-        """The `novelty_warnings` of a crystal at a place of an estimate."""
-        about = estimate.novelty[place], estimate.nearest[place], bool(estimate.learnt[place])
-        return novelty_warnings(self.novelty, crystal, *about, estimate.seldom[place])
+    def novelty_warnings(self, crystal: Crystal, found: Predictions, place: int) -> list[str]:
+        """The `novelty_warnings` of the crystal at a place of some predictions."""
+        about = found.novelty[place], found.nearest[place], bool(found.learnt[place])
+        return novelty_warnings(self.novelty, crystal, *about, found.rare_elements[place])
 
 
 def check_draws(uncertainty: Uncertainty, samples: int) -> None:
-    """Refuse a number of samples that would leave the model's own doubt out without saying so.
+    """Refuse a number of samples that would silently leave out the epistemic part.
 
     Raises:
-        ValueError: It is one, or there is no such uncertainty.
+        ValueError: If ``uncertainty`` is not one of `UNCERTAINTIES`, ``samples`` is negative, or it is 1
+            where ``uncertainty`` is drawn.
     """
     if uncertainty not in UNCERTAINTIES:
         raise ValueError(f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, not {uncertainty!r}")
     if samples < 0:
         raise ValueError(f"samples must be at least 0, not {samples}")
-    if uncertainty != "closed-form" and samples == 1:
+    if uncertainty in DRAWN and samples == 1:
         raise ValueError("samples: one has no spread; ask for two or more, or for 0, the mean alone")
 
 
@@ -261,8 +275,8 @@ def crystal_of(item: Any, *, disorder: Disorder = "refuse", max_atoms: int = MAX
         max_atoms: Largest cell of a file that is accepted.
 
     Raises:
-        ValueError: The file cannot be read, or holds several structures, or there is nothing to compute with.
-        TypeError: It is no structure.
+        ValueError: If the file cannot be read, holds several structures, or has nothing to compute with.
+        TypeError: If it is no structure.
     """
     if not isinstance(item, str | Path):
         crystal = crystal_from(item)
@@ -298,11 +312,11 @@ def load_model(
     Args:
         name: ``qmof-pbe``, ``qmof-hse06``, or a folder that ``mofgap train`` wrote.
         device: ``auto``, ``cpu`` or ``cuda``.
-        beside: A second model, which is to predict the same graphs beside it.
+        beside: A second model, which predicts the same graphs.
 
     Raises:
-        ModelError: There is no such model, it is damaged, or the two do not see the same graphs.
-        ValueError: ``cuda`` was asked for where there is none, or another device.
+        ModelError: If there is no such model, it is damaged, or the two do not see the same graphs.
+        ValueError: If ``device`` is none of these, or ``cuda`` where there is none.
     """
     kind, there = str(device).split(":")[0], torch.cuda.is_available()
     if kind not in ("auto", "cpu", "cuda"):

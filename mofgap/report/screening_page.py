@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from mofgap.gap.unlike import NOTES
+from mofgap.gap.novelty_warnings import NOTES
 from mofgap.report import plots
 from mofgap.report.elements import periodic_table
 from mofgap.report.page import Figure, as_json, drawn, plain, records, render
@@ -147,8 +147,8 @@ def _card(row: Mapping[str, Any], table: Screened, found: list[Key]) -> dict[str
     if row.get("pbe_gap_ev") is not None and row.get("pbe_gap_std_ev") is not None:
         facts.append(("PBE gap ± spread", f"{row['pbe_gap_ev']:.2f} ± {row['pbe_gap_std_ev']:.2f} eV"))
     if row.get("epistemic_std_ev") is not None and row.get("aleatoric_std_ev") is not None:
-        facts.append(("from the model's doubt", f"{row['epistemic_std_ev']:.2f} eV"))
-        facts.append(("from what it cannot see", f"{row['aleatoric_std_ev']:.2f} eV"))
+        facts.append(("epistemic part", f"{row['epistemic_std_ev']:.2f} eV"))
+        facts.append(("aleatoric part", f"{row['aleatoric_std_ev']:.2f} eV"))
     if row.get("novelty") is not None:
         facts.append(("more remote than", f"{100 * row['novelty']:.0f} % of training"))
     if row.get("nearest"):

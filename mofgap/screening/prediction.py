@@ -14,17 +14,15 @@ from numpy.typing import NDArray
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import formula_sum
-from mofgap.gap.predictor import Estimate, GapPredictor
-from mofgap.gap.unlike import N_NEAREST, is_note
+from mofgap.gap.novelty_warnings import N_NEAREST, is_note
+from mofgap.gap.posterior import DRAWN, spread_of
+from mofgap.gap.predictor import GapPredictor, Predictions
 from mofgap.screening.reading import Reading
 from mofgap.screening.row import BESIDE, WARNING_SEPARATOR, Row, printable, rounded
 from mofgap.screening.settings import Settings
 
 FAILED = "prediction-failed"
 """How the reason begins where a structure was read, but not computed."""
-
-MANY_DRAWS = 16
-"""Draws of the weights from which a spread is like that of the closed form, which intervals are fitted to."""
 
 
 def predict_readings(
@@ -62,7 +60,7 @@ def _rows(crystals: Sequence[Crystal], predictor: GapPredictor, settings: Settin
     if not crystals:
         return []
     try:
-        estimate = predictor.estimate(
+        found = predictor.estimate(
             crystals,
             uncertainty=settings.uncertainty,
             samples=settings.samples,
@@ -75,37 +73,37 @@ def _rows(crystals: Sequence[Crystal], predictor: GapPredictor, settings: Settin
         what = " ".join(str(error).split())[:200] or type(error).__name__
         reason = f"{FAILED}: {what}; check the structure, or give a smaller cell"
         return [failed_row(ReadFailure(c.source, c.structure_id, reason)) for c in crystals]
-    return _rows_of(crystals, estimate, predictor, settings)
+    return _rows_of(crystals, found, predictor, settings)
 
 
 def _rows_of(
-    crystals: Sequence[Crystal], estimate: Estimate, predictor: GapPredictor, settings: Settings
+    crystals: Sequence[Crystal], found: Predictions, predictor: GapPredictor, settings: Settings
 ) -> list[Row]:
-    gap, std, novelty = estimate.gap_ev, estimate.gap_std_ev, estimate.novelty
+    gap, std, novelty = found.gap_ev, found.gap_std_ev, found.novelty
     low, high = predictor.calibration.interval(gap, std, settings.coverage, novelty)
     inside = np.full(len(gap), np.nan)
     ends: tuple[float | None, ...] = (None, None)
     if settings.window is not None:
         inside = predictor.calibration.p_in_window(gap, std, *settings.window, novelty)
         ends = tuple(end if math.isfinite(end) else None for end in settings.window)
-    pbe = _beside(estimate, predictor, settings.coverage)
+    pbe = _beside(found, predictor, settings.coverage)
     otherwise = _otherwise(predictor, settings)
     rows = []
     for i, crystal in enumerate(crystals):
-        warnings = (*crystal.warnings, *predictor.unlike(crystal, estimate, i), *otherwise)
-        doubtful = not all(map(is_note, warnings))
+        warnings = (*crystal.warnings, *predictor.novelty_warnings(crystal, found, i), *otherwise)
+        noted = all(map(is_note, warnings))
         rows.append(
             Row(
                 rank=None,
                 file=printable(crystal.source),
                 structure_id=printable(crystal.structure_id),
-                status="warning" if doubtful else "ok",
+                status="ok" if noted else "warning",
                 formula=reduced_formula(crystal.atomic_numbers),
                 n_atoms=crystal.n_atoms,
                 gap_ev=rounded(gap[i]),
                 gap_std_ev=rounded(std[i]),
-                epistemic_std_ev=rounded(estimate.epistemic_std_ev[i]),
-                aleatoric_std_ev=rounded(estimate.aleatoric_std_ev[i]),
+                epistemic_std_ev=rounded(found.epistemic_std_ev[i]),
+                aleatoric_std_ev=rounded(found.aleatoric_std_ev[i]),
                 gap_lo90_ev=rounded(low[i]),
                 gap_hi90_ev=rounded(high[i]),
                 p_in_window=rounded(inside[i]),
@@ -113,7 +111,7 @@ def _rows_of(
                 warnings=printable(WARNING_SEPARATOR.join(warnings)),
                 level_of_theory=predictor.about.level_of_theory,
                 model=predictor.about.name,
-                nearest=printable(", ".join(estimate.nearest[i][:N_NEAREST])),
+                nearest=printable(", ".join(found.nearest[i][:N_NEAREST])),
                 window_lo_ev=ends[0],
                 window_hi_ev=ends[1],
                 **pbe[i],
@@ -123,24 +121,25 @@ def _rows_of(
 
 
 def _otherwise(predictor: GapPredictor, settings: Settings) -> tuple[str, ...]:
-    """A warning of spreads that the calibration was not fitted to."""
-    n = settings.samples
-    enough = {"closed-form": 1, "weights": MANY_DRAWS}.get(settings.uncertainty, math.inf)
-    if n >= enough or predictor.model.noise_network is None:
+    """A warning of a spread that the calibration was not fitted to."""
+    fitted = spread_of(predictor.model, "auto")
+    asked = spread_of(predictor.model, settings.uncertainty) if settings.samples else None
+    if asked == fitted:
         return ()
-    how = f"{n} draws of {settings.uncertainty} have another" if n else "the mean alone has none"
-    text = f"other-spread: intervals are fitted to the closed form's doubt, and {how}: perhaps too short"
-    if n and settings.uncertainty == "rows":
+    of_draws = f"{settings.samples} draws of " if asked in DRAWN else ""
+    what = f"this one is of {of_draws}{asked}" if asked else "the mean alone has no epistemic part"
+    text = f"other-spread: intervals are fitted to the spread {fitted}, and {what}: perhaps too short"
+    if asked == "rows":
         # Noise of its own moves the largest and the smallest of many atoms, at which the head looks.
         text += "; noise in each atom moves the gap too, by the more the larger the cell"
     return (text,)
 
 
-def _beside(estimate: Estimate, predictor: GapPredictor, coverage: float) -> list[dict[str, Any]]:
+def _beside(found: Predictions, predictor: GapPredictor, coverage: float) -> list[dict[str, Any]]:
     """The columns `BESIDE` of each structure; none where no model stands beside the first."""
-    other = estimate.beside
+    other = found.beside
     if predictor.beside is None or other is None:
-        return [{} for _ in estimate.gap_ev]
+        return [{} for _ in found.gap_ev]
     gap, std = other.gap_ev, other.gap_std_ev
     ends = predictor.beside.calibration.interval(gap, std, coverage, other.novelty)
     return [

@@ -65,12 +65,13 @@ class ScreeningRun:
         """The models, loaded.
 
         Raises:
-            ScreeningError: One was calibrated on too little for the coverage.
-            ValueError: There is no such model or device.
-            OSError: A model cannot be read.
+            ScreeningError: If one was calibrated on too little for the coverage.
+            ValueError: If there is no such model or device, or a model does not have the spread.
+            OSError: If a model cannot be read.
         """
         name, beside = self.models
         predictor = load_model(name, self.device, beside)
+        predictor.check_spread(self.settings.uncertainty)
         for each in filter(None, (predictor, predictor.beside)):
             try:
                 each.calibration.interval([], [], self.settings.coverage, [])

@@ -20,8 +20,9 @@ class Settings:
 
     Attributes:
         window: Ends of the gap window, eV; an infinite end is open.
-        uncertainty: ``closed-form``, ``weights`` or ``rows``.
-        samples: Draws of the sampling kinds; 0 gives the mean alone, without the model's own doubt.
+        uncertainty: Where the epistemic part of the spread comes from: ``auto``, ``distance``,
+            ``closed-form``, ``weights`` or ``rows``.
+        samples: Draws of ``weights`` and ``rows``; 0 gives the mean alone, without the epistemic part.
         seed: Of the draws.
         batch_atoms: Atoms of a batch on a GPU.
         max_atoms: Largest cell that is accepted.
@@ -30,7 +31,7 @@ class Settings:
     """
 
     window: tuple[float, float] | None = None
-    uncertainty: Uncertainty = "closed-form"
+    uncertainty: Uncertainty = "auto"
     samples: int = 32
     seed: int = 0
     batch_atoms: int = BATCH_ATOMS

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import gemmi
 
 from mofgap.configuration import ConfigurationError, section, setting
-from mofgap.study.methods.names import MEMORY
+from mofgap.study.methods.names import NEIGHBOURS
 
 SplitKind = Literal["column", "grouped", "without"]
 AblationMethod = Literal["balora", "lora", "full"]
@@ -28,8 +28,8 @@ Estimator = Literal[
     "balora-closed-form",
     "balora-weights",
     "balora-rows",
-    "balora-closed-form+memory",
-    "balora-weights+memory",
+    "balora-distance+neighbours",
+    "balora-weights+neighbours",
 ]
 Spread = Literal["epistemic", "total"]
 
@@ -177,7 +177,9 @@ class PredictionConfig:
     full_curves: int = setting(3, "Seeds that go through all of them; others stop at most_samples.", least=0)
     most_samples: int = setting(32, "Draws of the other seeds, and of ablations.", least=1)
     n_val: int | None = setting(600, "Rows of val that calibration is fitted on; null takes all.", least=25)
-    memory: bool = setting(False, "Also predict with a memory of what training missed, every method alike.")
+    neighbour_correction: bool = setting(
+        False, "Also predict with the neighbour correction, every method alike."
+    )
     seed: int = setting(0, "Of the draws.", least=0)
     batch_atoms: int = setting(4000, "Atoms predicted at once.", least=1)
 
@@ -245,8 +247,10 @@ class ComparisonConfig:
                     expected = "names of letters, digits, dots, dashes"
                     raise ConfigurationError(f"{section_name}: expected {expected}, got {name!r}")
         estimator = self.judgement.estimator
-        if estimator.endswith(MEMORY) and not self.prediction.memory:
-            raise ConfigurationError(f"judgement.estimator: {estimator} needs prediction.memory")
+        if estimator.endswith(NEIGHBOURS) and not self.prediction.neighbour_correction:
+            raise ConfigurationError(
+                f"judgement.estimator: {estimator} needs prediction.neighbour_correction"
+            )
         for name, ablation in self.ablations.items():
             if name in METHODS:
                 raise ConfigurationError(f"ablations: {name!r} is the name of a method: choose another")

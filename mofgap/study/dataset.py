@@ -18,7 +18,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import TableError, cached_store, table_crystals
 from mofgap.crystals.graph import GraphConfig
 from mofgap.crystals.store import GraphStore
-from mofgap.gap.memory import N_NEIGHBOURS
+from mofgap.gap.correction import N_NEIGHBOURS
 from mofgap.study.config import ComparisonConfig, DataConfig
 from mofgap.study.layout import GRAPHS, RECORD, TABLE, Layout, read_json, write_parquet
 from mofgap.study.members import most_trained
@@ -132,18 +132,18 @@ def prepare(config: ComparisonConfig, run: Path, graph: GraphConfig) -> Dataset:
     record = {"table_sha256": sha256_of(data.table), "skipped": list(labels.skipped)}
     write_json(folder / RECORD, record)
     found = read(run)
-    if config.prediction.memory:
-        _check_memory(config, found)
+    if config.prediction.neighbour_correction:
+        _check_enough_neighbours(config, found)
     return found
 
 
-def _check_memory(config: ComparisonConfig, dataset: Dataset) -> None:
-    """Refuse a memory of too few structures, which would fail only once all is trained."""
+def _check_enough_neighbours(config: ComparisonConfig, dataset: Dataset) -> None:
+    """Refuse a neighbour correction from too few structures, which would fail only once all is trained."""
     for split in config.splits:
         n_train = len(dataset.rows(split, "train", config.recipe.n_train))
         if n_train <= N_NEIGHBOURS:
             few = f"{split}: {n_train} training structures"
-            raise TableError(f"{few}; prediction.memory needs more than {N_NEIGHBOURS}")
+            raise TableError(f"{few}; prediction.neighbour_correction needs more than {N_NEIGHBOURS}")
 
 
 def skipped(run: Path) -> list[str]:

@@ -91,9 +91,9 @@ class Prediction:
             return asked.samples
         return tuple(n for n in asked.samples if n <= asked.most_samples) or asked.samples[:1]
 
-    def remembers(self, asked: PredictionConfig) -> bool:
-        """Whether it is also made with a memory."""
-        return asked.memory and not self.variant
+    def is_corrected(self, asked: PredictionConfig) -> bool:
+        """Whether it is also made with the neighbour correction."""
+        return asked.neighbour_correction and not self.variant
 
 
 def members(config: ComparisonConfig) -> list[Member]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import CALIBRATION, read_config
 from mofgap.training.atoms import ATOM_TARGETS
 from mofgap.training.finetune import FinetuneConfig
@@ -70,6 +72,7 @@ def write_card(
         f"{model['method']} on the encoder {model['encoder']}: rank {model['rank']} adapters on "
         f"{', '.join(model['target_modules'])}{_moved(outcome)}.",
         *(_history(outcome, config) if config.epochs else _unmoved(outcome)),
+        _epistemic(model),
         f"Nothing was fitted on test. {error_bars(folder)}",
         "",
         "```",
@@ -129,11 +132,28 @@ def _moved(outcome: Outcome) -> str:
     return f"; {outcome.n_trainable:,} trained parameters" if outcome.n_trainable else ""
 
 
+def _epistemic(model: dict[str, Any]) -> str:
+    """A sentence on the epistemic part of the error bars of a model described in ``config.json``."""
+    if model["correction_sketch"]:
+        return (
+            "Epistemic standard deviation: the distance from the nearest training structure, in the geometry "
+            f"of the adapters' gradients, plus {NUGGET:g} of the usual distance."
+        )
+    if model["correction_size"]:
+        return (
+            "Epistemic standard deviation: the root mean square of the training residuals times the root of "
+            "the relative distance from the nearest training structure."
+        )
+    if model["method"] == "balora":
+        return "Epistemic standard deviation: the closed form of the adapters' posterior."
+    return "It has no epistemic standard deviation."
+
+
 def _unmoved(outcome: Outcome) -> list[str]:
     """What no epoch at all did."""
     return [
-        f"The weights are those of {outcome.parent}; what it remembers of its training structures, error "
-        "bars and novelty were made anew."
+        f"The weights are those of {outcome.parent}; neighbour correction, error bars and "
+        "novelty were made anew."
     ]
 
 

@@ -22,7 +22,7 @@ from mofgap.crystals.dataset import cached_store, table_crystals
 from mofgap.crystals.store import GraphStore
 from mofgap.gap.folder import CONFIG, About, encoder_weights, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
-from mofgap.gap.posterior import Posterior, posterior, remember
+from mofgap.gap.posterior import Posterior, fit_correction, posterior
 from mofgap.training.finetune import FinetuneConfig, Labelled, finetune, frozen_features
 from mofgap.training.labels import Labels
 from mofgap.training.lock import lock, structures_digest
@@ -41,8 +41,8 @@ MIN_SCALING_ROWS = 200
 """With fewer validation rows the scaling of the spread is not fitted; all of them go to the intervals."""
 
 
-MIN_MEMORY_ROWS = 1000
-"""With fewer training rows there is no neighbourhood worth remembering."""
+MIN_CORRECTION_ROWS = 1000
+"""With fewer training rows neighbours are too far for a neighbour correction."""
 
 FEW_LABELS = 500
 """With fewer labels for another level of theory none are spared for validation: error bars come from
@@ -147,7 +147,7 @@ def train(
     before = frozen_features(model, data.store, config.batch_atoms) if parent else None
     known = _known(parent, data.ids, before)
     how = dict(config=config, features=before, warm=parent is not None, resume=resume, compute=compute)
-    run = partial(_learn, how=how, remembers=len(data.train) >= MIN_MEMORY_ROWS)
+    run = partial(_learn, how=how, corrects=len(data.train) >= MIN_CORRECTION_ROWS)
     features = run(model, data, work)
     held_out: dict[str, HeldOut] = {}
     if not data.val and len(data.train) >= MIN_FOLD_ROWS:
@@ -164,11 +164,12 @@ def train(
     return outcome
 
 
-def _learn(model: GapModel, data: Labelled, folder: Path, how: dict[str, Any], remembers: bool) -> Tensor:
-    """Train a model and let it remember what it learnt from; the frozen features of all structures."""
+def _learn(model: GapModel, data: Labelled, folder: Path, how: dict[str, Any], corrects: bool) -> Tensor:
+    """Train a model and fit its neighbour correction; returns the frozen features of all structures."""
     features = finetune(model, data, folder, **how)
-    if remembers:
-        remember(model, (data.store[i] for i in data.train), torch.as_tensor(data.gap_ev[list(data.train)]))
+    if corrects:
+        gap_ev = torch.as_tensor(data.gap_ev[list(data.train)])
+        fit_correction(model, (data.store[i] for i in data.train), gap_ev)
     return features
 
 
@@ -309,7 +310,10 @@ def _begin(
     if model_config is None:
         model, parent = _begin_trained(start)
     else:
-        model, parent = GapModel(replace(model_config, memory_size=0)), None  # nothing to remember yet
+        model, parent = (
+            GapModel(replace(model_config, correction_size=0)),
+            None,
+        )  # which is fitted after training
         encoder_weights(start, model)
     if config.unfreeze:
         for weight in model.unadapted():
@@ -320,7 +324,7 @@ def _begin(
 def _begin_trained(start: Path) -> tuple[GapModel, Parent]:
     """A trained model of which adapters, noise network and head can move again."""
     model, about, calibration, novelty = read_model(start)
-    model.forget()
+    model.drop_correction()
     for layer in model.layers.values():
         layer.lora_A.requires_grad_()
         layer.lora_B.requires_grad_()

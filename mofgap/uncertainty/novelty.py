@@ -11,16 +11,14 @@ import numpy.typing as npt
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from mofgap.neighbours import Neighbours, whitening
 from mofgap.uncertainty.columns import Floats
 
 FORMAT, OLD_FORMAT = "novelty index 2", "novelty index 1"
 N_ELEMENTS = 118
 MAX_COORDINATION = 16
-SHORTLIST = 16
-ROWS_PER_DIM = 8
-"""Training structures for each component: whitened by fewer, they would all stand equally far apart."""
-SELDOM = 10
-"""An element of fewer training structures than this is seldom seen."""
+RARE = 10
+"""An element of fewer training structures than this is rare."""
 SAME = 0.02
 """A structure is one of training within this share of the usual distance: well above what rounding does to
 those that are, and below what is between others (``tests/test_shipped_model.py``)."""
@@ -39,7 +37,7 @@ class Novelty:
             structures apart whose percentile is 1.
         nearest: For each structure the ids of its nearest training structures, nearest first.
         learnt: Whether the nearest one is this very structure, shape (n,); never in an index of too few.
-        seldom: For each structure the atomic numbers of its elements that fewer than `SELDOM` training
+        rare_elements: For each structure the atomic numbers of its elements that fewer than `RARE` training
             structures have, with how many do.
     """
 
@@ -47,15 +45,15 @@ class Novelty:
     distance: Floats
     nearest: tuple[tuple[str, ...], ...]
     learnt: npt.NDArray[np.bool_]
-    seldom: tuple[dict[int, int], ...]
+    rare_elements: tuple[dict[int, int], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class NoveltyIndex:
     """The training set, small enough to ship: a quarter of a kilobyte and an id for each structure.
 
-    Distance in a frozen model's features as a measure of doubt follows Janet, Duan, Yang, Nandy and Kulik,
-    Chem. Sci. 10, 7913 (2019). A structure's numbers do not depend on what it is scored with.
+    Distance in a frozen model's features as a measure of uncertainty follows Janet, Duan, Yang, Nandy and
+    Kulik, Chem. Sci. 10, 7913 (2019). A structure's numbers do not depend on what it is scored with.
 
     Attributes:
         mean: Of the training features, float32, shape (d,).
@@ -96,15 +94,15 @@ class NoveltyIndex:
         found = [self._nearest(row) for row in rows]
         distance = np.array([distances.mean() for _, distances in found], dtype=np.float64)
         elements = [_elements(numbers) for numbers in atomic_numbers]
-        seldom = tuple(
-            {int(z): int(self.element_counts[z]) for z in each if self.element_counts[z] < SELDOM}
+        rare = tuple(
+            {int(z): int(self.element_counts[z]) for z in each if self.element_counts[z] < RARE}
             for each in elements
         )
-        unseen = np.array([0 in counts.values() for counts in seldom], dtype=bool)
+        unseen = np.array([0 in counts.values() for counts in rare], dtype=bool)
         percentile = np.interp(distance, self.quantiles, np.linspace(0, 1, len(self.quantiles)))
         nearest = tuple(tuple(self.ids[i] for i in indices) for indices, _ in found)
         learnt = np.array([self._is_same(distances) for _, distances in found], dtype=bool)
-        return Novelty(np.where(unseen, 1.0, percentile), distance, nearest, learnt, seldom)
+        return Novelty(np.where(unseen, 1.0, percentile), distance, nearest, learnt, rare)
 
     def unseen_coordination(self, coordination: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
         """Those pairs of atomic number and coordination number that training never saw, in order.
@@ -156,14 +154,7 @@ class NoveltyIndex:
 
     def _nearest(self, row: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
         """Indices and distances of the nearest training structures, nearest first."""
-        point = (row - self.mean) @ self._projection
-        # A shortlist in single precision, then exact distances: half the memory traffic.
-        rough = self._half_squares - self._points @ point.astype(np.float32)
-        n_short = min(max(SHORTLIST, 2 * self.n_neighbours), len(rough))
-        short = np.sort(np.argpartition(rough, n_short - 1)[:n_short])
-        distances = np.sqrt(((self.points[short] - point) ** 2).sum(axis=1))
-        order = np.argsort(distances, kind="stable")[: self.n_neighbours]
-        return short[order], distances[order]
+        return self._neighbours.nearest((row - self.mean) @ self._projection, self.n_neighbours)
 
     def learnt(self, features: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """(n,) whether structures of frozen features (n, d) are among those of training."""
@@ -182,12 +173,8 @@ class NoveltyIndex:
         return np.ascontiguousarray(self.projection, dtype=np.float64)
 
     @cached_property
-    def _points(self) -> npt.NDArray[np.float32]:
-        return np.ascontiguousarray(self.points, dtype=np.float32)
-
-    @cached_property
-    def _half_squares(self) -> npt.NDArray[np.float32]:
-        return np.asarray((self._points**2).sum(axis=1) / 2, dtype=np.float32)
+    def _neighbours(self) -> Neighbours:
+        return Neighbours(self.points)
 
     def save(self, path: Path | str) -> None:
         """Write one safetensors file; the ids are UTF-8 text in a tensor of bytes, one a line."""
@@ -254,17 +241,16 @@ def fit_novelty(
         ValueError: The shapes do not fit, there are no more structures than neighbours, or the features are
             all constant.
     """
-    from sklearn.neighbors import NearestNeighbors  # a second, which predicting need not wait for
-
     rows = _checked(features, len(atomic_numbers))
     if len(ids) != len(rows) or any("\n" in name for name in ids):
         raise ValueError(f"{len(rows)} structures need as many ids on one line each, not {len(ids)}")
     if n_neighbours < 1 or n_dims < 1 or len(rows) <= n_neighbours:
         raise ValueError(f"cannot take {n_neighbours} neighbours in {n_dims} dims of {len(rows)} structures")
-    mean, projection = _whitening(rows, min(n_dims, max(1, len(rows) // ROWS_PER_DIM)))
+    mean, projection = (each.astype(np.float32) for each in whitening(rows, n_dims))
+    if not projection.size:
+        raise ValueError("the features do not vary over the training structures")
     points = ((rows - mean) @ projection.astype(np.float64)).astype(np.float16)
-    neighbours = NearestNeighbors(n_neighbors=n_neighbours, algorithm="brute").fit(points.astype(np.float64))
-    own = neighbours.kneighbors()[0].mean(axis=1)  # without an argument a point is not its own neighbour
+    own = Neighbours(points).own_distances(n_neighbours).mean(axis=1)
     counts = np.zeros(N_ELEMENTS + 1, dtype=np.int32)
     for numbers in atomic_numbers:
         counts[_elements(numbers)] += 1
@@ -280,20 +266,6 @@ def _coordination_counts(coordination: Sequence[Collection[tuple[int, int]]]) ->
         for z, n in {(z, min(n, MAX_COORDINATION)) for z, n in each}:
             counts[z, n] += 1
     return counts
-
-
-def _whitening(rows: Floats, n_dims: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The mean (d,), and the projection (d, n_dims) that gives its components unit variance."""
-    mean, std = rows.mean(axis=0), rows.std(axis=0)
-    varies = std > 1e-6 * np.maximum(np.abs(mean), std.max())
-    if not varies.any():
-        raise ValueError("the features do not vary over the training structures")
-    weight = np.where(varies, 1 / np.where(varies, std, 1), 0)
-    standard = (rows - mean) * weight
-    values, vectors = np.linalg.eigh(standard.T @ standard / len(rows))
-    kept = np.flatnonzero(values > 1e-6 * values[-1])[::-1][:n_dims]
-    projection = weight[:, None] * vectors[:, kept] / np.sqrt(values[kept])
-    return mean.astype(np.float32), projection.astype(np.float32)
 
 
 def _checked(features: npt.ArrayLike, n: int) -> Floats:

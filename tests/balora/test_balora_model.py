@@ -41,8 +41,19 @@ def test_parameter_groups_train_adapters_head_and_noise_network() -> None:
     trained, noise = model.parameters_to_train(noise_lr=0.5)
     assert [tuple(p.shape) for p in trained["params"]] == [(8, 3), (16, 8), (1, 16), (1,)]
     assert noise["lr"] == 0.5
+    assert model.noise_network is not None
     assert len(noise["params"]) == len(list(model.noise_network.parameters()))
     assert "lr" not in model.parameters_to_train()[1]
+
+
+def test_without_features_it_is_lora() -> None:
+    net, x = make_net(), torch.randn(5, 3)
+    model = BaLoRA(net, CONFIG)
+    assert model.noise_network is None and list(model.layers) == ["0", "2"]
+    assert torch.equal(model.alpha(x), torch.ones(5, 2))
+    (trained,) = model.parameters_to_train(noise_lr=0.5)
+    assert len(trained["params"]) == 4 and "lr" not in trained
+    assert {name for name in model.state_dict() if not name.startswith("model.")} == set()
 
 
 def test_noise_starts_where_the_config_says() -> None:
@@ -75,11 +86,12 @@ def test_a_copy_samples_by_itself() -> None:
         assert torch.equal(model(x), mean)
 
 
-def test_the_noise_network_learns_where_to_doubt() -> None:
+def test_the_noise_network_learns_where_targets_scatter() -> None:
     """Targets that scatter at x > 0 only: the closed-form error bars must end up right on both sides."""
     x = torch.linspace(-2, 2, 256)[:, None] * torch.ones(3)
     scatter = torch.where(x[:, 0] > 0, 0.5, 0.05)
     model = BaLoRA(make_net(), CONFIG, n_features=3)
+    assert model.noise_network is not None
     model.noise_network.fit_scale(x)
     for layer in model.layers.values():
         nn.init.normal_(layer.lora_B, std=0.5)

@@ -89,7 +89,7 @@ def test_sound_files_read_without_a_warning(name):
 
 
 @pytest.mark.parametrize("name", WARNED)
-def test_doubtful_files_read_with_a_named_warning(name):
+def test_odd_files_read_with_a_named_warning(name):
     crystal = read(name)
     warning, formula = WARNED[name]
     assert [text.split(":")[0] for text in crystal.warnings] == [warning]

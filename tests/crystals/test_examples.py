@@ -11,7 +11,7 @@ EXAMPLES = sorted(FOLDER.glob("*.cif"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_reads_without_doubts(path):
+def test_an_example_reads_without_warnings(path):
     (crystal,) = read_cif_file(path)
     assert isinstance(crystal, Crystal), crystal
     assert crystal.warnings == ()

@@ -28,7 +28,7 @@ CRYSTAL = Crystal(
 FOUND = Attribution(
     2.5, 2.0, np.array([1.1, -0.7, 0.2, -0.05, -0.05]), 0.04, 0.01 * np.array([3, 1, 1, -2, 1])
 )
-NO_DOUBT = Attribution(2.5, 2.0, FOUND.gap_share_ev, float("nan"), np.full(5, np.nan))
+WITHOUT_VARIANCE = Attribution(2.5, 2.0, FOUND.gap_share_ev, float("nan"), np.full(5, np.nan))
 
 
 def test_tables_keep_the_sums() -> None:
@@ -38,7 +38,7 @@ def test_tables_keep_the_sums() -> None:
     assert elements.element.tolist()[:2] == ["Zn", "O"] and elements.n_atoms.tolist()[:2] == [1, 2]
     assert elements.gap_share_ev.sum() == pytest.approx(0.5)
     assert elements.variance_fraction.sum() == pytest.approx(1)
-    assert "variance_fraction" not in atom_table(CRYSTAL, NO_DOUBT)
+    assert "variance_fraction" not in atom_table(CRYSTAL, WITHOUT_VARIANCE)
 
 
 def test_extended_xyz_comes_back() -> None:
@@ -48,7 +48,7 @@ def test_extended_xyz_comes_back() -> None:
     np.testing.assert_allclose(atoms.cell.array, CRYSTAL.cell)
     assert atoms.info["level_of_theory"] == "PBE"
     assert atoms.info["gap_ev"] == 2.5 and atoms.info["gap_variance_ev2"] == 0.04
-    plain = ase.io.read(io.StringIO(extended_xyz(CRYSTAL, NO_DOUBT, "PBE")), format="extxyz")
+    plain = ase.io.read(io.StringIO(extended_xyz(CRYSTAL, WITHOUT_VARIANCE, "PBE")), format="extxyz")
     assert "variance_fraction" not in plain.arrays
 
 
@@ -60,7 +60,7 @@ def test_cif_comes_back() -> None:
     assert float(block.find_value("_mofgap_gap_reference_ev")) == 2
     assert gemmi.cif.as_string(block.find_value("_mofgap_level_of_theory")) == "PBE-D3(BJ), no U"
     assert len(gemmi.make_small_structure_from_block(block).sites) == 5
-    assert "nan" not in cif_with_shares(CRYSTAL, NO_DOUBT, "PBE")
+    assert "nan" not in cif_with_shares(CRYSTAL, WITHOUT_VARIANCE, "PBE")
 
 
 def test_a_gap_below_zero_is_cut_as_everywhere(
@@ -94,7 +94,7 @@ def test_view_is_along_the_shortest_axis() -> None:
 
 
 def test_picture_shows_both_signs_where_the_shares_have_them(tmp_path: Path) -> None:
-    draw(tmp_path / "one.png", CRYSTAL, NO_DOUBT, "one panel")
+    draw(tmp_path / "one.png", CRYSTAL, WITHOUT_VARIANCE, "one panel")
     draw(tmp_path / "two.png", CRYSTAL, FOUND, "two panels")
     one, two = imread(tmp_path / "one.png"), imread(tmp_path / "two.png")
     assert two.shape[1] > one.shape[1]

@@ -17,7 +17,7 @@ from mofgap.encoders.registry import build_encoder
 from mofgap.gap.folder import ModelError, encoder_weights
 from mofgap.gap.head import pool
 from mofgap.gap.model import METHODS, GapModel, GapModelConfig, Method
-from mofgap.gap.posterior import posterior
+from mofgap.gap.posterior import posterior, spread_of
 
 MakeModel = Callable[..., GapModel]
 MakeCrystal = Callable[..., Crystal]
@@ -92,15 +92,38 @@ def test_samples_spread_about_as_the_closed_form_says(
     assert model.noise_network is not None
     torch.nn.init.constant_(model.noise_network.network[-2].bias, -9.0)  # small noise
     graph = crystal_graph(make_crystal(0), model.graph_config)
-    closed = posterior(model, graph, atom_share=True)
+    closed = posterior(model, graph, uncertainty="closed-form")
     drawn = posterior(model, graph, uncertainty="weights", samples=600)
     assert drawn.epistemic_std_ev[0] == pytest.approx(closed.epistemic_std_ev[0], rel=0.12)
     assert drawn.gap_ev[0] == pytest.approx(closed.gap_ev[0], abs=0.2 * closed.epistemic_std_ev[0])
-    assert closed.atom_share is not None
-    assert closed.atom_share.shape == (7,)
     mean_only = posterior(model, graph, samples=0)
     assert mean_only.gap_ev[0] == pytest.approx(closed.gap_ev[0], abs=1e-5)
     assert np.isnan(mean_only.epistemic_std_ev).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "alone", "kinds"),
+    [
+        ("balora", "closed-form", {"closed-form", "weights", "rows"}),
+        ("lora", None, set()),
+        ("full", None, set()),
+    ],
+)
+def test_each_model_has_its_spreads_and_refuses_others_by_name(
+    method: Method, alone: str | None, kinds: set[str], make_model: MakeModel
+) -> None:
+    model = make_model(method)
+    assert spread_of(model, "auto") == alone
+    with pytest.raises(ValueError, match="distance"):
+        spread_of(model, "distance")
+    model.fit_correction(torch.randn(40, 48), None, torch.randn(40))
+    assert spread_of(model, "auto") == spread_of(model, "distance") == "distance"
+    for kind in ("closed-form", "weights", "rows"):
+        if kind in kinds:
+            assert spread_of(model, kind) == kind
+        else:
+            with pytest.raises(ValueError, match=f"{kind}.*balora.*{method}"):
+                spread_of(model, kind)
 
 
 def test_one_draw_has_no_spread(make_model: MakeModel, make_crystal: MakeCrystal) -> None:

@@ -80,7 +80,7 @@ def test_what_deserves_a_look_is_a_warning(predictor: GapPredictor, tmp_path: Pa
     sound = next(shipped.glob("SBMOF-1*.cif"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", ".*: (novel|seldom-elements): ")  # of a model that learnt nothing
+        warnings.filterwarnings("ignore", ".*: (novel|rare-elements): ")  # of a model that learnt nothing
         predictor.predict(sound)
     (tmp_path / "bare.cif").write_text(re.sub(r"^H\d+ .*\n", "", sound.read_text(), flags=re.MULTILINE))
     with pytest.warns(UserWarning, match="bare: missing-hydrogens: "):
@@ -125,8 +125,10 @@ def test_a_file_is_read_as_it_is_asked_for(predictor: GapPredictor, tmp_path: Pa
 def test_an_uncertainty_or_device_that_there_is_not(
     predictor: GapPredictor, make_crystal: MakeCrystal, model_folder: Path
 ) -> None:
-    with pytest.raises(ValueError, match="uncertainty must be one of closed-form, "):
+    with pytest.raises(ValueError, match="uncertainty must be one of auto, distance, "):
         predictor.predict(make_crystal(0), True, uncertainty="closed_form", samples=0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="tiny: uncertainty distance needs "):
+        predictor.predict(make_crystal(0), True, uncertainty="distance")
     with pytest.raises(ValueError, match="device must be auto, cpu or cuda, not gpu"):
         load_model(model_folder, "gpu")
     for device in ("cpu:0", torch.device("cpu")):
@@ -177,7 +179,7 @@ def test_calibration_scales_the_spread(predictor: GapPredictor, make_crystal: Ma
     np.testing.assert_allclose(after.aleatoric_std_ev, 3 * before.aleatoric_std_ev)
 
 
-@pytest.mark.parametrize("uncertainty", UNCERTAINTIES)
+@pytest.mark.parametrize("uncertainty", [kind for kind in UNCERTAINTIES if kind != "distance"])
 def test_the_gap_does_not_depend_on_whether_its_spread_is_asked_for(
     predictor: GapPredictor, make_crystal: MakeCrystal, uncertainty: Uncertainty
 ) -> None:
@@ -205,8 +207,8 @@ def test_an_element_never_seen_is_named(predictor: GapPredictor, make_crystal: M
     numbers = crystal.atomic_numbers.copy()
     numbers[0] = 92
     found = predictor.estimate([crystal, replace(crystal, atomic_numbers=numbers)])
-    assert found.seldom[1][92] == 0
-    assert 92 not in found.seldom[0]
+    assert found.rare_elements[1][92] == 0
+    assert 92 not in found.rare_elements[0]
 
 
 def test_what_is_no_structure_is_refused(predictor: GapPredictor, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_many_methods_stay_small_together(name: str) -> None:
 @pytest.mark.parametrize("name", ["parity", "error_vs_std", "error_decay_with_uncert", "qq_gaussian"])
 def test_words_of_many_methods_find_room(name: str) -> None:
     df = table(30)
-    gaps = {f"LoRA, last-layer Laplace of {i} + memory": df.gap + i for i in range(15)}
+    gaps = {f"LoRA, last-layer Laplace of {i} + neighbours": df.gap + i for i in range(15)}
     panels = {"panels": True} if name in ("parity", "error_vs_std") else {}
     figure = getattr(plots, name)("true", gaps, dict.fromkeys(gaps, "std"), df=df, **panels)
     figure.draw_without_rendering()

@@ -156,7 +156,7 @@ def test_one_structure_that_breaks_the_model_leaves_the_others(cifs: Path, tiny:
     assert frame.reason[1].startswith("prediction-failed: out of memory;")
 
 
-def test_unseen_elements_are_novel_and_seldom_ones_named(cifs: Path, tiny: GapPredictor) -> None:
+def test_unseen_elements_are_novel_and_rare_ones_named(cifs: Path, tiny: GapPredictor) -> None:
     (good,) = crystals_in(cifs / "s0.cif")
     strange = replace(good, atomic_numbers=np.array([92, 8, 6, 8, 1]))
     frame = mofgap.screen([strange], model=tiny)
@@ -167,7 +167,7 @@ def test_unseen_elements_are_novel_and_seldom_ones_named(cifs: Path, tiny: GapPr
     counts = tiny.novelty.element_counts.copy()
     counts[30] = 2
     rare = replace(tiny, novelty=replace(tiny.novelty, element_counts=counts))
-    assert "seldom-elements: Zn in 2 training structures" in mofgap.screen(good, model=rare).warnings[0]
+    assert "rare-elements: Zn in 2 training structures" in mofgap.screen(good, model=rare).warnings[0]
 
 
 def test_a_coordination_that_training_never_saw_is_novel(cifs: Path, tiny: GapPredictor) -> None:
@@ -207,8 +207,8 @@ def test_no_samples_means_no_epistemic_part(cifs: Path, tiny: GapPredictor) -> N
     [
         ({}, False),
         ({"samples": 0}, True),
-        ({"uncertainty": "weights", "samples": 15}, True),
-        ({"uncertainty": "weights", "samples": 16}, False),
+        ({"uncertainty": "closed-form"}, False),  # what auto is without a neighbour correction
+        ({"uncertainty": "weights", "samples": 64}, True),
         ({"uncertainty": "rows", "samples": 16}, True),
     ],
 )
@@ -219,6 +219,13 @@ def test_spreads_that_intervals_were_not_fitted_to_are_pointed_out(
     assert ("other-spread: " in frame.warnings[0]) is told
     assert not told or frame.status[0] == "warning"
     assert ("moves the gap too" in frame.warnings[0]) is (how.get("uncertainty") == "rows")
+
+
+def test_a_spread_that_the_model_does_not_have_is_refused_before_the_work(
+    cifs: Path, tiny: GapPredictor
+) -> None:
+    with pytest.raises(ValueError, match="tiny: uncertainty distance needs a model with a neighbour"):
+        mofgap.screen(cifs, model=tiny, uncertainty="distance")
 
 
 def test_changed_files_are_done_again_and_others_not(

@@ -94,7 +94,7 @@ def tiny_config(tiny_table: Path, tiny_encoder_folder: Path) -> ComparisonConfig
         ),
         ablations={"rank-1": Ablation(rank=1), "constant": Ablation(alpha="constant")},
         prediction=PredictionConfig(
-            (1, 2, 4, 8), full_curves=1, most_samples=4, batch_atoms=200, memory=True
+            (1, 2, 4, 8), full_curves=1, most_samples=4, batch_atoms=200, neighbour_correction=True
         ),
         judgement=JudgementConfig(n_draws=40),
         compute=ComputeConfig(device="cpu"),

@@ -85,11 +85,11 @@ def test_numbers_of_draws_rise() -> None:
         read(prediction={"samples": [4, 2]})
 
 
-def test_an_estimator_with_a_memory_needs_one() -> None:
-    asked = {"estimator": "balora-weights+memory"}
-    with pytest.raises(ConfigurationError, match=r"estimator: .* needs prediction\.memory"):
+def test_an_estimator_with_neighbours_needs_the_correction() -> None:
+    asked = {"estimator": "balora-weights+neighbours"}
+    with pytest.raises(ConfigurationError, match=r"estimator: .* needs prediction\.neighbour_correction"):
         read(judgement=asked)
-    assert read(judgement=asked, prediction={"memory": True}).prediction.memory
+    assert read(judgement=asked, prediction={"neighbour_correction": True}).prediction.neighbour_correction
 
 
 def test_a_written_configuration_reads_back(tmp_path: Path) -> None:

@@ -36,15 +36,16 @@ def test_training_rows_are_nested_and_do_not_hold_the_rows_of_other_parts(finish
     assert set(labels.frame.split) == {"train", "val"}
 
 
-def test_too_few_rows_for_a_memory_are_told_before_anything_is_trained(
+def test_too_few_rows_for_neighbours_are_told_before_anything_is_trained(
     tiny_config: ComparisonConfig, tmp_path: Path
 ) -> None:
     few = replace(tiny_config, recipe=replace(tiny_config.recipe, n_train=30))
     with pytest.raises(
-        TableError, match=r"split: 30 training structures; prediction\.memory needs more than 30"
+        TableError,
+        match=r"split: 30 training structures; prediction\.neighbour_correction needs more than 30",
     ):
         stages.prepare(few, tmp_path)
-    stages.prepare(replace(few, prediction=replace(few.prediction, memory=False)), tmp_path)
+    stages.prepare(replace(few, prediction=replace(few.prediction, neighbour_correction=False)), tmp_path)
 
 
 def test_a_csv_with_a_folder_of_cifs_gives_the_same_splits(

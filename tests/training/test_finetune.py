@@ -66,8 +66,9 @@ def test_the_error_falls_and_what_is_frozen_stays(
     adapters = {name for name in before if ".lora_" in name}
     assert bool(adapters) == (method != "full")
     assert adapters <= moved
-    assert ("noise_network.network.0.weight" in moved) == (method == "balora")
-    base = {name for name in before if name.startswith("encoder.")} - adapters
+    assert ("backbone.noise_network.network.0.weight" in moved) == (method == "balora")
+    of_encoder = "backbone." if method == "full" else "backbone.model."
+    base = {name for name in before if name.startswith(of_encoder)} - adapters
     assert moved.isdisjoint(base) == (method != "full")
     gaps = torch.as_tensor(data.gap_ev[list(data.train)], dtype=torch.float32)
     assert model.gap_mean_ev == gaps.mean()
@@ -84,7 +85,7 @@ def test_the_rest_of_the_encoder_moves_where_it_may(
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     features = run(model, data, tmp_path, replace(CONFIG, unfreeze=True))
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
-    assert {"encoder.element.weight", "encoder.blocks.0.bond.weight", "encoder.norm.weight"} <= moved
+    assert {f"backbone.model.{name}.weight" for name in ("element", "blocks.0.bond", "norm")} <= moved
     assert {name for name in before if ".lora_" in name} <= moved
     assert not any(".base." in name for name in moved)
     # The noise network looks at features of the encoder as it has become.

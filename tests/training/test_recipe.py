@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from mofgap.crystals.dataset import table_crystals
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
-from mofgap.gap import memory
+from mofgap.gap import correction
 from mofgap.gap.folder import About
 from mofgap.gap.model import METHODS, GapModelConfig, Method
 from mofgap.gap.posterior import Posterior
@@ -34,10 +34,14 @@ def run(
     settings: CrystalTransformerConfig,
     method: Method,
     resume: bool,
-    memory_size: int = 0,
+    correction_size: int = 0,
 ) -> Outcome:
     config = GapModelConfig(
-        method=method, encoder_settings=asdict(settings), head_hidden=16, rank=2, memory_size=memory_size
+        method=method,
+        encoder_settings=asdict(settings),
+        head_hidden=16,
+        rank=2,
+        correction_size=correction_size,
     )
     labels = read_labels(table, None, "gap_ev")
     about = About("tiny", level_of_theory="made up")
@@ -47,10 +51,10 @@ def run(
 
 
 @pytest.fixture
-def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight structures are enough to be remembered."""
-    monkeypatch.setattr(recipe, "MIN_MEMORY_ROWS", 8)
-    monkeypatch.setattr(memory, "N_NEIGHBOURS", 5)
+def small_correction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight structures are enough for a neighbour correction."""
+    monkeypatch.setattr(recipe, "MIN_CORRECTION_ROWS", 8)
+    monkeypatch.setattr(correction, "N_NEIGHBOURS", 5)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -153,26 +157,26 @@ def test_a_training_that_kept_no_key_is_taken_up(
     assert run(table, folder, encoder_file, tiny_encoder, "lora", resume=True).metrics == before.metrics
 
 
-@pytest.mark.usefixtures("small_memory")
-def test_errors_of_training_structures_are_remembered_where_there_are_enough(
+@pytest.mark.usefixtures("small_correction")
+def test_a_neighbour_correction_is_fitted_where_there_are_enough_structures(
     tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
 ) -> None:
     table, folder = tmp_path / "table.parquet", tmp_path / "model"
     tiny_frame.to_parquet(table)
-    run(table, folder, encoder_file, tiny_encoder, "balora", resume=False, memory_size=99)
+    run(table, folder, encoder_file, tiny_encoder, "balora", resume=False, correction_size=99)
     model = load_model(folder, device="cpu").model
     learnt = tiny_frame[tiny_frame.split == "train"]
-    assert model.memory is not None
-    residual_ev = model.memory.residual_ev.numpy()
+    assert model.correction is not None
+    residual_ev = model.correction.residual_ev.numpy()
     assert len(residual_ev) == len(learnt)
     predictor = load_model(folder, device="cpu")
-    predictor.model.forget()
+    predictor.model.drop_correction()
     gap_ev = predictor.estimate(list(table_crystals(learnt)), samples=0).gap_ev
     np.testing.assert_allclose(residual_ev, learnt.gap_ev.to_numpy() - gap_ev, atol=1e-4)
 
 
-@pytest.mark.usefixtures("small_memory")
-def test_no_epochs_keep_the_weights_and_remember_anew(
+@pytest.mark.usefixtures("small_correction")
+def test_no_epochs_keep_the_weights_and_fit_the_correction_anew(
     tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
 ) -> None:
     table = tmp_path / "table.parquet"
@@ -183,10 +187,10 @@ def test_no_epochs_keep_the_weights_and_remember_anew(
     old, new = (load_model(tmp_path / name, device="cpu") for name in ("old", "new"))
     crystals = list(table_crystals(tiny_frame))
     assert new.novelty.ids == old.novelty.ids
-    assert new.model.memory is not None
-    assert new.model.memory.spacing > 0
+    assert new.model.correction is not None
+    assert new.model.correction.spacing > 0
     for predictor in (old, new):
-        predictor.model.forget()
+        predictor.model.drop_correction()
     predicted = [model.estimate(crystals, samples=0).gap_ev for model in (new, old)]
     np.testing.assert_array_equal(*predicted)
     assert after.metrics["test"]["n"] == before.metrics["test"]["n"]
@@ -195,6 +199,7 @@ def test_no_epochs_keep_the_weights_and_remember_anew(
     write_card(tmp_path / "new", labels, after, none, "mofgap train", tmp_path / "old")
     card = (tmp_path / "new" / "card.md").read_text()
     assert "The weights are those of tiny" in card
+    assert "distance from the nearest training structure" in card
     assert "epochs 0" not in card
     assert card.endswith("those before.\n\n# tiny\n\nEpochs: two.\n")
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.store import GraphStore, build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
-from mofgap.gap import memory
+from mofgap.gap import correction
 from mofgap.gap.folder import About
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import Posterior
@@ -179,15 +179,15 @@ def test_without_validation_rows_all_epochs_are_run_and_errors_are_cross_fitted(
         go_on(resume=True, labels=regrouped)
 
 
-def test_models_of_the_folds_remember_where_the_model_does(
+def test_models_of_the_folds_are_corrected_where_the_model_is(
     table: Path, parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipe, "MIN_MEMORY_ROWS", 25)
-    monkeypatch.setattr(memory, "N_NEIGHBOURS", 5)
+    monkeypatch.setattr(recipe, "MIN_CORRECTION_ROWS", 25)
+    monkeypatch.setattr(correction, "N_NEIGHBOURS", 5)
     sizes, own = [], recipe.predict_store
 
     def predict(model: GapModel, store: GraphStore, rows: list[int]) -> Posterior:
-        sizes.append(model.config.memory_size)
+        sizes.append(model.config.correction_size)
         return own(model, store, rows)
 
     monkeypatch.setattr(recipe, "predict_store", predict)
@@ -196,10 +196,10 @@ def test_models_of_the_folds_remember_where_the_model_does(
     compute = Compute("cpu", progress=False)
     train(labels, tmp_path / "model", None, CONFIG, parent, ABOUT, compute=compute)
     assert len(frame) == 30 and sizes == [24] * 5
-    assert load_model(tmp_path / "model", "cpu").model.config.memory_size == 30
+    assert load_model(tmp_path / "model", "cpu").model.config.correction_size == 30
 
 
-def test_novelty_remembers_both_trainings(table: Path, parent: Path, tmp_path: Path) -> None:
+def test_novelty_knows_both_trainings(table: Path, parent: Path, tmp_path: Path) -> None:
     go_on(table, tmp_path / "hse", parent, GENTLE)
     old, new = load_model(parent, "cpu").novelty, load_model(tmp_path / "hse", "cpu").novelty
     frame = pd.read_parquet(table)

@@ -101,12 +101,12 @@ def test_units_of_the_features_do_not_matter(index):
     np.testing.assert_allclose(found.distance, expected.distance, rtol=0.02)
 
 
-def test_unseen_and_seldom_elements_are_named():
+def test_unseen_and_rare_elements_are_named():
     features, atoms = cluster(N, 0)
     atoms = [np.array([6, 92])] * 3 + atoms[3:]
     index = fit_novelty(features, atoms, names(N), n_dims=6)
     found = index.score(features[:3], [[6, 1], [6, 92, 92], [6, 94]])
-    assert found.seldom == ({}, {92: 3}, {94: 0})
+    assert found.rare_elements == ({}, {92: 3}, {94: 0})
     assert found.percentile[2] == 1
     assert found.percentile[0] < 1
 
@@ -131,7 +131,7 @@ def test_saved_and_loaded_it_scores_the_same(index, tmp_path):
     before, after = index.score(*cluster(20, 8)), loaded.score(*cluster(20, 8))
     np.testing.assert_array_equal(before.distance, after.distance)
     np.testing.assert_array_equal(before.percentile, after.percentile)
-    assert (before.nearest, before.seldom) == (after.nearest, after.seldom)
+    assert (before.nearest, before.rare_elements) == (after.nearest, after.rare_elements)
     np.testing.assert_array_equal(loaded.coordination_counts, index.coordination_counts)
 
 
@@ -187,7 +187,7 @@ def test_constant_and_few_features_are_no_trouble():
 
 def test_no_structures_give_no_scores(index):
     empty = index.score(np.empty((0, D)), [])
-    assert (len(empty.percentile), empty.nearest, empty.seldom) == (0, (), ())
+    assert (len(empty.percentile), empty.nearest, empty.rare_elements) == (0, (), ())
 
 
 def test_nonsense_is_refused(index):

@@ -166,7 +166,7 @@ def _prepare(config: RunConfig, wanted: ComparisonConfig) -> Stage:
     return Stage(
         rule="prepare",
         work=_work(prepare),
-        settings=dataset_settings(wanted) | {"memory": wanted.prediction.memory},
+        settings=dataset_settings(wanted) | {"neighbour_correction": wanted.prediction.neighbour_correction},
         modules=("mofgap.study.dataset", "mofgap.study.methods.encoder"),
         writes=tuple(f"dataset/{name}" for name in (TABLE, GRAPHS, RECORD)),
         after=("pretrain",) if config.pretraining else (),
@@ -220,7 +220,7 @@ def _predict(one: Prediction, wanted: ComparisonConfig) -> Stage:
     published = wanted.data.published if one.source == "published" else None
     asked = wanted.prediction
     settings = {name: getattr(asked, name) for name in ("n_val", "seed", "batch_atoms")}
-    settings |= {"n_train": wanted.recipe.n_train, "memory": one.remembers(asked)}
+    settings |= {"n_train": wanted.recipe.n_train, "neighbour_correction": one.is_corrected(asked)}
     settings |= {"predictions": list(one.predictions), "draws": list(one.draws(asked))}
     if one.source in ("dropout", "balora"):
         read = {"dropout": "dropout", "balora": "noise"}[one.source]

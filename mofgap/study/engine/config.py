@@ -63,7 +63,9 @@ class ScreeningConfig:
         None, "What comes first; null: the window where there is one, else the smallest gap."
     )
     top: int | None = setting(None, "Keep so many of the best; null keeps all.", least=1)
-    uncertainty: Literal["closed-form", "weights", "rows"] = setting("closed-form", "How it is computed.")
+    uncertainty: Literal["auto", "distance", "closed-form", "weights", "rows"] = setting(
+        "auto", "Where the epistemic part of the error bar comes from."
+    )
     samples: int = setting(32, "Draws of weights or rows.", least=0)
     seed: int = setting(0, "Of the draws.", least=0)
     max_atoms: int = setting(1000, "Largest cell that is accepted.", least=1)

@@ -41,7 +41,7 @@ def changes(
 def _wanted(mine: Arm, as_configured: Arms) -> Iterator[tuple[str, Arm]]:
     """What each is compared by, and with: at no more draws than it has itself."""
     same = as_configured.last(mine.method, most=mine.n_samples)
-    ensemble = as_configured.last(ENSEMBLE + mine.memory)
+    ensemble = as_configured.last(ENSEMBLE + mine.suffix)
     spreads = [arm for arm in (same, ensemble) if arm is not None and arm.std_ev is not None]
     for metric in COMPARED[as_configured.spread]:
         if metric == "mae_ev" and same is not None:

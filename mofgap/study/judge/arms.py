@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mofgap.study.config import Spread
-from mofgap.study.methods.names import MEMORY, kind
+from mofgap.study.methods.names import NEIGHBOURS, kind
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -51,9 +51,9 @@ class Arm:
         return f"{self.method}@{self.n_samples}" if self.n_samples else self.method
 
     @property
-    def memory(self) -> str:
-        """`MEMORY` where the method has one, else nothing."""
-        return MEMORY if self.method.endswith(MEMORY) else ""
+    def suffix(self) -> str:
+        """`NEIGHBOURS` for a method with the neighbour correction, else nothing."""
+        return NEIGHBOURS if self.method.endswith(NEIGHBOURS) else ""
 
     @property
     def n(self) -> int:

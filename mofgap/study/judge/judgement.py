@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mofgap.study.config import ESTIMATORS, JudgementConfig, Spread
 from mofgap.study.judge.arms import Arm, Arms, common, is_published
 from mofgap.study.judge.statistics import COMPARED, METRICS, mae, spearman
-from mofgap.study.methods.names import ENSEMBLE, MEMORY, SAMPLING, is_network
+from mofgap.study.methods.names import ENSEMBLE, NEIGHBOURS, SAMPLING, is_network
 from mofgap.uncertainty.bootstrap import Interval, intervals
 
 Floats = NDArray[np.float64]
@@ -71,7 +71,7 @@ class Bootstrap:
 def pairs(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:
     """Differences of BaLoRA's estimators to every other method.
 
-    Those with a memory are compared with networks with one, and with the ensemble as it was trained.
+    Those with the neighbour correction are compared with networks with one, and with the plain ensemble.
     """
     bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
     for mine, other in _wanted_pairs(arms, config.estimator):
@@ -89,7 +89,7 @@ def _wanted_pairs(arms: Arms, headline: str) -> Iterator[tuple[Arm, Arm]]:
     """Each at its most draws; and against the ensemble also at no more draws than it has members."""
     for mine in _estimators(arms):
         for other in arms.others(mine.method):
-            if is_network(other.method) and other.memory != mine.memory and other.method != ENSEMBLE:
+            if is_network(other.method) and other.suffix != mine.suffix and other.method != ENSEMBLE:
                 continue
             if is_published(other) and mine.method != headline:
                 continue  # the rows are the same, and one comparison is enough
@@ -111,7 +111,7 @@ def difference(metric: Callable[[Arm], float]) -> Statistic:
 def trends(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:
     """How each metric moves with draws and members."""
     bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
-    for method in (*SAMPLING, *(name + MEMORY for name in SAMPLING)):
+    for method in (*SAMPLING, *(name + NEIGHBOURS for name in SAMPLING)):
         for metric in COMPARED[arms.spread]:
             found = trend(arms, method, metric, bootstrap)
             if found is not None:
@@ -128,7 +128,7 @@ def _estimators(arms: Arms) -> Iterator[Arm]:
 def verdicts(arms: Arms, config: JudgementConfig, curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """One verdict a claim and estimator; ``headline`` marks those that the configuration chose beforehand.
 
-    One with a memory is judged against rivals with a memory.
+    One with the neighbour correction is judged against rivals with one.
 
     Args:
         arms: Of a split and a spread.
@@ -157,7 +157,7 @@ def _is_headline(estimator: str, spread: Spread, config: JudgementConfig) -> boo
 
 
 def _against_ensemble(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, Any] | None:
-    other = arms.last(ENSEMBLE + mine.memory)
+    other = arms.last(ENSEMBLE + mine.suffix)
     if other is None or mine.std_ev is None or other.std_ev is None:
         return None
     (found,) = bootstrap(difference(spearman), (mine, other))
@@ -166,7 +166,7 @@ def _against_ensemble(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, 
 
 
 def _no_cost(arms: Arms, mine: Arm, bootstrap: Bootstrap, margin_ev: float) -> dict[str, Any] | None:
-    other = arms.last("lora" + mine.memory)
+    other = arms.last("lora" + mine.suffix)
     if other is None:
         return None
     (found,) = bootstrap(difference(mae), (mine, other))
@@ -176,7 +176,7 @@ def _no_cost(arms: Arms, mine: Arm, bootstrap: Bootstrap, margin_ev: float) -> d
 
 
 def _narrowing(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, Any] | None:
-    lora, full = arms.last("lora" + mine.memory), arms.last("full" + mine.memory)
+    lora, full = arms.last("lora" + mine.suffix), arms.last("full" + mine.suffix)
     if lora is None or full is None:
         return None
 

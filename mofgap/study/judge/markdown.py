@@ -173,10 +173,10 @@ def _ablations(summary: Summary) -> str:
     rows = []
     for variant in dict.fromkeys(m["variant"] for m in summary["methods"]):
         for split in summary["splits"]:
-            doubt = {m["method"]: m for m in _last(summary, split, "epistemic", "raw", variant)}
+            epistemic = {m["method"]: m for m in _last(summary, split, "epistemic", "raw", variant)}
             for m in _last(summary, split, "total", "calibrated", variant):
                 if variant or m["method"].startswith("balora"):
-                    cells = [_cell(m, "mae_ev"), _cell(doubt.get(m["method"]), "spearman")]
+                    cells = [_cell(m, "mae_ev"), _cell(epistemic.get(m["method"]), "spearman")]
                     cells += [_cell(m, column) for column in ("spearman", "crps_ev", "n_trainable")]
                     rows.append([variant or "as configured", split, _label(m), *cells])
     spreads = ["Spearman, epistemic", "Spearman, total"]

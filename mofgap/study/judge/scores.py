@@ -40,10 +40,9 @@ DEFINITIONS = {
     "auroc_novelty": "P(novelty of a row with the left-out element > of an ordinary test row)",
     "auroc_distance": "the same of the distance alone; novelty knows of unseen elements too",
     "auroc_std": "the same of the std",
-    "...+memory": "the method with what training left missing of structures near by added to its gap, and "
-    "its spreads grown with the distance from the nearest, by gradients where it has adapters; BaLoRA's "
-    "epistemic part is that distance in its posterior's geometry, and without draws or members it is the "
-    "distance alone",
+    "...+neighbours": "the method with the neighbour correction: residuals of the nearest training "
+    "structures correct its gap and its aleatoric part; without draws or members its epistemic part is the "
+    "distance from the nearest, in the geometry of its adapters' gradients where it has adapters",
     "forward_passes": "cost of one prediction in forward passes; a backward pass counts as two",
 }
 

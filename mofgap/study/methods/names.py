@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-MEMORY = "+memory"
-"""Ends the name of a method that predicts with a memory of its training structures."""
+NEIGHBOURS = "+neighbours"
+"""Ends the name of a method that predicts with the neighbour correction."""
 
 ENSEMBLE = "lora-ensemble"
 BASELINES = ("mean", "composition", "scratch")
@@ -15,6 +15,7 @@ TRAINED = (
     ENSEMBLE,
     "mc-dropout",
     "laplace",
+    "balora-distance",
     "balora-closed-form",
     "balora-weights",
     "balora-rows",
@@ -24,8 +25,8 @@ SAMPLING = ("balora-weights", "balora-rows", "mc-dropout", ENSEMBLE)
 
 
 def plain(method: str) -> str:
-    """The name of a method without its memory."""
-    return method.removesuffix(MEMORY)
+    """The name of a method without its neighbour correction."""
+    return method.removesuffix(NEIGHBOURS)
 
 
 def kind(method: str) -> str:
@@ -35,21 +36,22 @@ def kind(method: str) -> str:
 
 
 def is_network(method: str) -> bool:
-    """Whether it is a network that the comparison trained, which may have a memory."""
+    """Whether it is a network that the comparison trained, with or without the neighbour correction."""
     return kind(method) == "trained" or plain(method) == "scratch"
 
 
 def forward_passes(method: str, n_samples: int) -> float:
     """Cost of one prediction in forward passes: a draw or a member is one, a backward pass counts as two.
 
-    Where a memory goes by gradients, each member is looked up, and draws are made around the mean that was.
+    A neighbour correction that goes by gradients takes one forward and one backward pass for each member;
+    draws come on top.
     """
     if not is_network(method):
         return math.nan
     name = plain(method)
-    looked_up = name != method and name not in ("full", "scratch")
-    if name == "balora-closed-form" or (looked_up and n_samples == 0):
+    corrected = name != method and name not in ("full", "scratch")
+    if name == "balora-closed-form" or (corrected and n_samples == 0):
         return 3.0
-    if looked_up:
+    if corrected:
         return 3.0 * n_samples if name == ENSEMBLE else 3.0 + n_samples
     return float(max(1, n_samples))

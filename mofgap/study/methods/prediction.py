@@ -13,7 +13,7 @@ import torch
 from mofgap.balora.sampling import Kind
 from mofgap.gap.folder import read_model
 from mofgap.gap.model import GapModel
-from mofgap.gap.posterior import remember
+from mofgap.gap.posterior import fit_correction
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.dataset import Dataset, Rows, read
 from mofgap.study.layout import Layout, read_json, write_parquet
@@ -21,7 +21,7 @@ from mofgap.study.members import Member, Prediction, member, prediction
 from mofgap.study.methods import passes
 from mofgap.study.methods.baselines import composition, published, the_mean
 from mofgap.study.methods.laplace import fit_laplace, pooled_of
-from mofgap.study.methods.names import ENSEMBLE, MEMORY
+from mofgap.study.methods.names import ENSEMBLE, NEIGHBOURS
 from mofgap.study.methods.passes import Estimates, Source
 from mofgap.whole_file import write_json
 
@@ -63,9 +63,9 @@ class Task:
         return self.wanted.draws(self.config.prediction)
 
     @property
-    def remembers(self) -> bool:
-        """Whether it is also predicted with a memory."""
-        return self.wanted.remembers(self.config.prediction)
+    def is_corrected(self) -> bool:
+        """Whether it is also predicted with the neighbour correction."""
+        return self.wanted.is_corrected(self.config.prediction)
 
 
 def predict(config: ComparisonConfig, run: Path, name: str) -> None:
@@ -105,7 +105,6 @@ def _table(task: Task, found: dict[Source, Estimates]) -> pd.DataFrame:
             gap_ev=estimates.gap_ev,
             epistemic_std_ev=estimates.epistemic_std_ev,
             aleatoric_std_ev=estimates.aleatoric_std_ev,
-            remoteness=estimates.remoteness,
         )
         for (method, n), estimates in found.items()
     ]
@@ -118,17 +117,17 @@ Estimate = Callable[[Task, GapModel], dict[Source, Estimates]]
 
 
 def _trained(estimate: Estimate) -> Method:
-    """What a model says as it was trained, and with a memory where that is asked for."""
+    """What a model says as it was trained, and with the neighbour correction where that is asked for."""
 
     def both(task: Task) -> dict[Source, Estimates]:
         model = task.model()
         found = estimate(task, model)
-        if task.remembers:
+        if task.is_corrected:
             rows = task.rows.train
             batch_atoms = task.config.prediction.batch_atoms
             learnt = task.dataset.store.batches(rows, batch_atoms, model.device)
-            remember(model, learnt, torch.as_tensor(task.dataset.gap_ev[rows]))
-            found |= {(method + MEMORY, n): each for (method, n), each in estimate(task, model).items()}
+            fit_correction(model, learnt, torch.as_tensor(task.dataset.gap_ev[rows]))
+            found |= {(method + NEIGHBOURS, n): each for (method, n), each in estimate(task, model).items()}
         return found
 
     return both
@@ -136,7 +135,7 @@ def _trained(estimate: Estimate) -> Method:
 
 def _balora(task: Task, model: GapModel) -> dict[Source, Estimates]:
     asked = task.config.prediction
-    ablated = task.wanted.variant or model.memory is not None
+    ablated = task.wanted.variant or model.correction is not None
     return passes.bayesian(
         model,
         task.dataset.store,
@@ -176,30 +175,30 @@ def _laplace(task: Task, model: GapModel) -> dict[Source, Estimates]:
     (own,) = passes.mean(model, store, rows.all, batch_atoms, "laplace").values()
     clock = passes.clock()
     spread = fitted.epistemic_std_ev(pooled_of(model, store, rows.all, batch_atoms))
-    own.epistemic_std_ev = spread.detach().cpu().double().numpy() * np.sqrt(own.remoteness)
+    own.epistemic_std_ev = spread.detach().cpu().double().numpy()
     own.ms = max(own.ms, 1e3 * clock() / len(rows.all))
     return {("laplace", 0): own}
 
 
 def _ensemble(task: Task) -> dict[Source, Estimates]:
-    """The first 1, 2, ... k members: their mean, the spread between them, and their mean variance.
+    """The first 1, 2, ... k members: the mean and standard deviation of a mixture of equal parts.
 
-    With a memory, the variance between them grows with remoteness too, as alpha(X) does.
+    Its epistemic variance is that between the members' gaps plus the mean of their own, which members have
+    with the neighbour correction alone: the law of total variance.
     """
     frames = [pd.read_parquet(task.layout.prediction(name)) for name in task.wanted.predictions]
     records = [read_json(task.layout.prediction_record(name)) for name in task.wanted.predictions]
     found = {}
-    for memory in ("", MEMORY) if task.remembers else ("",):
-        members = [frame[frame.method == "lora" + memory] for frame in frames]
-        columns = ("gap_ev", "aleatoric_std_ev", "remoteness")
-        gap, aleatoric, remoteness = (np.stack([m[c].to_numpy() for m in members]) for c in columns)
-        ms = np.array([record["predict_ms"][f"lora{memory}@0"] for record in records])
+    for suffix in ("", NEIGHBOURS) if task.is_corrected else ("",):
+        members = [frame[frame.method == "lora" + suffix] for frame in frames]
+        columns = ("gap_ev", "epistemic_std_ev", "aleatoric_std_ev")
+        gap, epistemic, aleatoric = (np.stack([m[c].to_numpy() for m in members]) for c in columns)
+        own = np.nan_to_num(epistemic) ** 2
+        ms = np.array([record["predict_ms"][f"lora{suffix}@0"] for record in records])
         for k in range(1, len(members) + 1):
-            away = remoteness[:k].mean(0)
-            between = gap[:k].std(0, ddof=1) * np.sqrt(away) if k > 1 else np.full(gap.shape[1], np.nan)
-            within = np.sqrt((aleatoric[:k] ** 2).mean(0))
-            mean_ev, total_ms = gap[:k].mean(0), float(ms[:k].sum())
-            found[ENSEMBLE + memory, k] = Estimates(mean_ev, between, within, total_ms, away)
+            between = gap[:k].var(0, ddof=1) if k > 1 else np.full(gap.shape[1], np.nan)
+            std, within = np.sqrt(between + own[:k].mean(0)), np.sqrt((aleatoric[:k] ** 2).mean(0))
+            found[ENSEMBLE + suffix, k] = Estimates(gap[:k].mean(0), std, within, float(ms[:k].sum()))
     return found
 
 

@@ -15,6 +15,7 @@ from mofgap.study.methods.names import plain
 
 KEYS = ("split", "method", "n_samples", "spread", "calibration")
 LABELS = {
+    "balora-distance": "BaLoRA, distance",
     "balora-closed-form": "BaLoRA, closed form",
     "balora-weights": "BaLoRA, weights drawn",
     "balora-rows": "BaLoRA, rows drawn",
@@ -125,7 +126,7 @@ def read_compared(run: Path) -> Compared:
 def label(method: str) -> str:
     """A method as a reader knows it."""
     name = plain(method)
-    return LABELS.get(name, name) + (" + memory" if name != method else "")
+    return LABELS.get(name, name) + (" + neighbours" if name != method else "")
 
 
 def place(method: str) -> int:

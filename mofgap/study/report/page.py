@@ -36,8 +36,16 @@ COSTS = {
     "predict_ms": "prediction / ms a structure",
 }
 _PERCENT = ("coverage_90",)
-_BAYESIAN = ("balora-closed-form", "balora-weights", "balora-rows", "lora-ensemble", "laplace", "mc-dropout")
-"""Methods with a doubt of their own."""
+_BAYESIAN = (
+    "balora-distance",
+    "balora-closed-form",
+    "balora-weights",
+    "balora-rows",
+    "lora-ensemble",
+    "laplace",
+    "mc-dropout",
+)
+"""Methods with an epistemic spread."""
 
 
 def comparison_page(compared: Compared) -> str:
@@ -262,7 +270,7 @@ def _figures(compared: Compared) -> list[tuple[str, list[tuple[str, Figure]]]]:
     wanted: dict[str, Draw] = {
         "Parity": partial(_of_predictions, plot=plots.parity, std="gap_std_ev", panels=True),
         "Error against the calibrated spread": partial(of_error, std="gap_std_ev"),
-        "Error against the model's own doubt": partial(of_error, std="epistemic_std_ev"),
+        "Error against the epistemic spread": partial(of_error, std="epistemic_std_ev"),
         "Calibration curve": partial(_of_predictions, plot=plots.qq_gaussian, std="gap_std_ev"),
         "Error left when the most uncertain are dropped": partial(
             _of_predictions, plot=plots.error_decay_with_uncert, std="gap_std_ev"
@@ -309,7 +317,7 @@ def _of_predictions(
         gaps[label(method)], spreads[label(method)] = rows.gap_ev.to_numpy(), rows[std].to_numpy()
     figure = plot(reference.to_numpy(), gaps, spreads, **options)
     made = (
-        "spreads calibrated on val" if std == "gap_std_ev" else "the model's own doubt alone, not calibrated"
+        "spreads calibrated on val" if std == "gap_std_ev" else "the epistemic spread alone, not calibrated"
     )
     which = (
         f"Test structures of the split “{split}”, the first training of each method, most samples; {made}."
@@ -328,7 +336,7 @@ def _drawn_methods(compared: Compared, split: str) -> list[str]:
 
 def _against(compared: Compared, split: str, *, metric: str, x: str) -> MatplotlibFigure:
     """A metric against samples or cost, with standard errors, or with the comparison's intervals."""
-    kinds = {"spearman": (["epistemic"], "Spearman(own doubt, |error|)")}
+    kinds = {"spearman": (["epistemic"], "Spearman(epistemic std, |error|)")}
     spreads, words = kinds.get(metric, (["total", "none"], "mean absolute error / eV"))
     entries = compared.entries
     rows = entries[(entries.split == split) & (entries.variant == "") & entries.spread.isin(spreads)]

@@ -19,7 +19,7 @@ from mofgap.configuration import ConfigurationError, dump
 from mofgap.crystals.dataset import TableError
 from mofgap.gap.folder import ModelError
 from mofgap.gap.model import GapModel
-from mofgap.gap.posterior import remember
+from mofgap.gap.posterior import fit_correction
 from mofgap.gap.predictor import load_model
 from mofgap.study.config import Ablation, ComparisonConfig
 from mofgap.study.dataset import read
@@ -28,7 +28,7 @@ from mofgap.study.engine.config import RunConfig
 from mofgap.study.judge.summary import GROUP, _methods
 from mofgap.study.members import tabled
 from mofgap.study.methods import prediction as prediction_stage
-from mofgap.study.methods.names import MEMORY
+from mofgap.study.methods.names import NEIGHBOURS
 from mofgap.uncertainty import metrics
 
 METHODS = {
@@ -45,7 +45,9 @@ METHODS = {
     "balora-rows",
     "theirs",
 }
-REMEMBERING = METHODS - {"mean", "composition", "balora-rows", "theirs"}
+CORRECTED = METHODS - {"mean", "composition", "balora-closed-form", "balora-rows", "theirs"} | {
+    "balora-distance"
+}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def summary(finished: Path) -> dict[str, Any]:
 
 def test_every_method_stands_on_the_first_split(table: pd.DataFrame) -> None:
     mine = table[(table.split == "split") & (table.variant == "")]
-    assert set(mine.method) == METHODS | {method + MEMORY for method in REMEMBERING}
+    assert set(mine.method) == METHODS | {method + NEIGHBOURS for method in CORRECTED}
     assert set(table[table.variant != ""].variant) == {"rank-1", "constant"}
 
 
@@ -100,15 +102,16 @@ def test_an_ensemble_is_the_mean_of_its_members_and_their_spread(finished: Path)
     files = [finished / f"predictions/split/lora-seed{i}.parquet" for i in range(3)]
     members = [pd.read_parquet(path).set_index("method") for path in files]
     ensemble = pd.read_parquet(finished / "predictions/split/lora-ensemble-seed0.parquet")
-    for memory in ("", MEMORY):
-        three = ensemble[(ensemble.n_samples == 3) & (ensemble.method == "lora-ensemble" + memory)]
-        gaps, away = (
-            np.stack([m.loc["lora" + memory, c] for m in members]) for c in ("gap_ev", "remoteness")
+    for suffix in ("", NEIGHBOURS):
+        three = ensemble[(ensemble.n_samples == 3) & (ensemble.method == "lora-ensemble" + suffix)]
+        gaps, own = (
+            np.stack([m.loc["lora" + suffix, c] for m in members]) for c in ("gap_ev", "epistemic_std_ev")
         )
         assert len(np.unique(gaps[:, 0])) == 3
-        assert (away == 1).all() == (memory == "")
+        assert np.isnan(own).all() if not suffix else (own > 0).all()
+        variance = gaps.var(0, ddof=1) + (0 if not suffix else (own**2).mean(0))
         np.testing.assert_allclose(three.gap_ev, gaps.mean(0))
-        np.testing.assert_allclose(three.epistemic_std_ev, gaps.std(0, ddof=1) * np.sqrt(away.mean(0)))
+        np.testing.assert_allclose(three.epistemic_std_ev, np.sqrt(variance))
 
 
 def test_only_the_lora_rows_that_were_asked_for_stand_in_the_table(table: pd.DataFrame) -> None:
@@ -150,7 +153,7 @@ def test_costs_stand_in_the_table(table: pd.DataFrame) -> None:
     assert mine.loc[("balora-weights", 4)].iloc[0].forward_passes == 4
     passes = {("full", 0): 1, ("lora", 0): 3, ("lora-ensemble", 3): 9, ("balora-weights", 4): 7}
     for (method, n), expected in passes.items():
-        assert mine.loc[(method + MEMORY, n)].iloc[0].forward_passes == expected
+        assert mine.loc[(method + NEIGHBOURS, n)].iloc[0].forward_passes == expected
     assert mine.loc[("full", 0)].iloc[0].n_trainable > 3 * lora.n_trainable
     assert (mine.loc[["lora", "full", "balora-rows"]].peak_memory_mb > 50).all()
     assert (mine.loc[["lora", "full", "balora-rows"]].n_train == 36).all()
@@ -283,7 +286,7 @@ def test_wrong_settings_end_the_command(
     assert message in result.output
 
 
-def test_only_training_structures_are_remembered(
+def test_only_training_structures_correct_a_gap(
     finished: Path, tiny_config: ComparisonConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, labels = tmp_path / "run", []
@@ -292,9 +295,9 @@ def test_only_training_structures_are_remembered(
 
     def spied(model: GapModel, batches: Iterable[Any], gap_ev: Tensor) -> None:
         labels.extend(gap_ev.tolist())
-        remember(model, batches, gap_ev)
+        fit_correction(model, batches, gap_ev)
 
-    monkeypatch.setattr(prediction_stage, "remember", spied)
+    monkeypatch.setattr(prediction_stage, "fit_correction", spied)
     stages.predict(tiny_config, run, "split/lora-seed0")
     data = read(run)
     train = data.rows("split", "train", tiny_config.recipe.n_train)

@@ -10,7 +10,7 @@ from mofgap.study.config import JudgementConfig
 from mofgap.study.judge.arms import Arms, common
 from mofgap.study.judge.judgement import Bootstrap, _trend_verdict, pairs, trend, trends, verdicts
 from mofgap.study.judge.statistics import ause, mae, spearman
-from mofgap.study.methods.names import MEMORY
+from mofgap.study.methods.names import NEIGHBOURS
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.bootstrap import Interval, paired_bootstrap
 
@@ -198,26 +198,26 @@ def test_all_are_measured_against_what_others_published() -> None:
     frame = made()
     balora = frame.method.str.startswith("balora")
     theirs = frame[frame.method == "full"].assign(method="theirs", gap_std_ev=np.nan, epistemic_std_ev=np.nan)
-    frame = pd.concat([frame, frame[balora].assign(method=frame.method + MEMORY), theirs])
-    for headline in ("balora-weights", "balora-weights" + MEMORY):
+    frame = pd.concat([frame, frame[balora].assign(method=frame.method + NEIGHBOURS), theirs])
+    for headline in ("balora-weights", "balora-weights" + NEIGHBOURS):
         config = JudgementConfig(n_draws=20, estimator=headline)  # type: ignore[arg-type]
         found = {(p["a"], p["b"]) for p in pairs(Arms.of(frame, "split", "total"), config)}
         assert {a for a, b in found if b == "theirs"} == {f"{headline}@16"}
 
 
-def test_with_a_memory_the_rivals_have_one_too() -> None:
+def test_with_neighbours_the_rivals_have_them_too() -> None:
     frame = made()
-    frame = pd.concat([frame, frame.assign(method=frame.method + MEMORY)[frame.method != "full"]])
+    frame = pd.concat([frame, frame.assign(method=frame.method + NEIGHBOURS)[frame.method != "full"]])
     arms = Arms.of(frame, "split", "epistemic")
     found = [v for v in verdicts(arms, CONFIG, list(trends(arms, CONFIG))) if not v["headline"]]
-    assert {v["estimator"] for v in found} == {"balora-weights+memory"}
+    assert {v["estimator"] for v in found} == {"balora-weights+neighbours"}
     assert [v["claim"] for v in found] == ["a", "b", "c"]  # there is no full fine-tuning with one
-    assert all("+memory@5" in v["reason"] for v in found if v["claim"] == "a")
+    assert all("+neighbours@5" in v["reason"] for v in found if v["claim"] == "a")
     spearmans = [p for p in pairs(arms, CONFIG) if p["metric"] == "spearman"]
-    against = {(p["a"], p["b"]) for p in spearmans if p["a"].startswith("balora-weights+memory")}
-    name = "balora-weights+memory"
+    against = {(p["a"], p["b"]) for p in spearmans if p["a"].startswith("balora-weights+neighbours")}
+    name = "balora-weights+neighbours"
     assert against == {
-        (f"{name}@{n}", f"lora-ensemble{memory}@5") for n in (16, 4) for memory in ("", MEMORY)
+        (f"{name}@{n}", f"lora-ensemble{suffix}@5") for n in (16, 4) for suffix in ("", NEIGHBOURS)
     }
 
 

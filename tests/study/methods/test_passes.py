@@ -14,7 +14,7 @@ from mofgap.balora.dropout import dropout
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.store import GraphStore, build_store
 from mofgap.gap.model import GapModel, GapModelConfig, Method
-from mofgap.gap.posterior import posterior, remember
+from mofgap.gap.posterior import fit_correction, posterior
 from mofgap.study.methods import passes
 
 ENCODER = {
@@ -78,42 +78,47 @@ def test_the_mean_needs_no_draws(store: GraphStore) -> None:
     np.testing.assert_allclose(found["balora-closed-form", 0].gap_ev, alone.gap_ev, rtol=1e-5)
 
 
-def remembering(method: Method, store: GraphStore) -> GapModel:
-    """A model whose memory holds the structures but for the first three, each with seven near it."""
+def corrected(method: Method, store: GraphStore) -> GapModel:
+    """A model corrected by the structures but for the first three, each with seven near it."""
     model = model_of(method).requires_grad_(False)
     seven = range(3, len(store))
     factors = 1 + 1e-3 * torch.arange(8)
     near = [replace(store[i], distance=store[i].distance * factor) for i in seven for factor in factors]
     gap_ev = torch.cat([model(graph)[0] for graph in near])
-    remember(model, near, gap_ev + 0.2 * torch.randn(len(near)))
+    fit_correction(model, near, gap_ev + 0.2 * torch.randn(len(near)))
     return model
 
 
-def test_with_a_memory_every_doubt_grows_with_remoteness(store: GraphStore) -> None:
+def test_corrected_dropout_has_the_gap_of_the_neighbours_and_the_spread_of_its_masks(
+    store: GraphStore,
+) -> None:
     rows = range(len(store))
-    plain, model = model_of("lora"), remembering("lora", store)
-    alone = passes.mean(model, store, rows, 30, "lora")["lora", 0]
-    assert alone.remoteness[:3].min() > alone.remoteness[3:].max()
-    ratio = alone.epistemic_std_ev**2 / alone.remoteness
-    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-4)
+    plain, model = model_of("lora"), corrected("lora", store)
+    mean = [passes.mean(each, store, rows, 30, "lora")["lora", 0] for each in (plain, model)]
     without, found = (
-        passes.dropping(each, store, rows, 30, rate=0.2, counts=(2, 8), seed=0) for each in (plain, model)
+        passes.dropping(each, store, rows, 30, rate=0.2, counts=(2, 8), seed=0)["mc-dropout", 8]
+        for each in (plain, model)
     )
-    # What the memory adds to a gap differs from draw to draw, but near nothing it adds nothing.
-    far = np.argsort(alone.remoteness)[-1]
-    grown = found["mc-dropout", 8].epistemic_std_ev / without["mc-dropout", 8].epistemic_std_ev
-    assert grown[far] == pytest.approx(np.sqrt(alone.remoteness[far]), rel=0.2)
+    np.testing.assert_allclose(found.epistemic_std_ev, without.epistemic_std_ev, rtol=1e-3)
+    np.testing.assert_allclose(
+        found.gap_ev - without.gap_ev, mean[1].gap_ev - mean[0].gap_ev, rtol=1e-3, atol=1e-5
+    )
+    assert np.abs(found.gap_ev - without.gap_ev).max() > 0.01
 
 
-def test_bayesian_passes_with_a_memory_are_those_of_the_predictor(store: GraphStore) -> None:
-    model = remembering("balora", store)
-    found = passes.bayesian(model, store, [1, 2], 60, kinds=("weights",), counts=(4,), seed=3)
-    for place, row in enumerate([1, 2]):
-        one = posterior(model, store[row], uncertainty="closed-form")
-        mine = found["balora-closed-form", 0]
+@pytest.mark.parametrize("method", ["lora", "balora"])
+def test_corrected_passes_are_those_of_the_predictor(method: Method, store: GraphStore) -> None:
+    model, rows = corrected(method, store), [1, 2]
+    if method == "lora":
+        mine = passes.mean(model, store, rows, 60, "lora")["lora", 0]
+    else:
+        found = passes.bayesian(model, store, rows, 60, kinds=("weights",), counts=(4,), seed=3)
+        assert ("balora-closed-form", 0) not in found
+        mine = found["balora-distance", 0]
+    for place, row in enumerate(rows):
+        one = posterior(model, store[row])
         assert mine.gap_ev[place] == pytest.approx(one.gap_ev[0], rel=1e-3)
         assert mine.epistemic_std_ev[place] == pytest.approx(one.epistemic_std_ev[0], rel=2e-2)
-    assert found["balora-weights", 4].remoteness[0] != 1
 
 
 def test_dropout_spreads_predictions_around_the_mean(store: GraphStore) -> None:

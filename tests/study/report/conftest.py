@@ -40,7 +40,9 @@ def predictions(splits: tuple[str, ...]) -> pd.DataFrame:
                 for n_samples in SAMPLES.get(method, (0,)):
                     blur = np.exp(rng.normal(0, 0.8 / (1 + n_samples), N))
                     std = np.full(N, np.nan) if method in WITHOUT_SPREAD else scale * blur
-                    has_doubt = method not in ("full", "lora") and (method not in SAMPLES or n_samples >= 2)
+                    has_epistemic = method not in ("full", "lora") and (
+                        method not in SAMPLES or n_samples >= 2
+                    )
                     parts.append(
                         pd.DataFrame(
                             {
@@ -54,7 +56,7 @@ def predictions(splits: tuple[str, ...]) -> pd.DataFrame:
                                 "is_left_out": [split.startswith("without") and i < 10 for i in range(N)],
                                 "gap_dft_ev": true,
                                 "gap_ev": np.maximum(gap, 0),
-                                "epistemic_std_ev": std / 2 if has_doubt else np.nan,
+                                "epistemic_std_ev": std / 2 if has_epistemic else np.nan,
                                 "aleatoric_std_ev": std / 2,
                                 "gap_std_ev": std,
                                 "lo_90_ev": gap - 1.64 * std,

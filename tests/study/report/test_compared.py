@@ -24,7 +24,7 @@ def test_methods_are_read_in_the_order_of_their_labels(compared: Compared) -> No
     assert best.n_samples.tolist()[:3] == [0, 8, 3] and set(best.spread) == {"total", "none"}
     assert compared.splits == ["split", "group"] and compared.element_splits == []
     assert label("balora-closed-form") == "BaLoRA, closed form" and label("new") == "new"
-    assert label("lora+memory") == "LoRA + memory" and place("lora+memory") == place("lora")
+    assert label("lora+neighbours") == "LoRA + neighbours" and place("lora+neighbours") == place("lora")
 
 
 def test_all_trainings_count_before_more_draws_of_one(compared: Compared) -> None:

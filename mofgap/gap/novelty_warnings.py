@@ -1,4 +1,4 @@
-"""What a chemist should know about how near a structure is to all that a model learnt from."""
+"""Warnings about how far a structure lies from the training structures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IN_TRAINING = "in-training"
 """Of a structure whose gap the model was trained on."""
 
 NOTES = checks.NOTES | {IN_TRAINING}
-"""Names of warnings that tell a fact rather than a reason for doubt."""
+"""Names of warnings that state a fact, not a reason to check the structure."""
 
 
 def is_note(text: str) -> bool:
@@ -34,7 +34,7 @@ def novelty_warnings(
     novelty: float,
     nearest: Sequence[str],
     learnt: bool,
-    seldom: Mapping[int, int],
+    rare_elements: Mapping[int, int],
 ) -> list[str]:
     """Warnings of a structure, ``name: what`` each.
 
@@ -47,10 +47,10 @@ def novelty_warnings(
         novelty: 0..1, the share of training structures less remote from the rest than this one.
         nearest: Ids of the nearest training structures.
         learnt: Whether the nearest is the structure itself.
-        seldom: Its elements that training hardly saw, with the number of structures that have them.
+        rare_elements: Its elements that few training structures have, with their number.
     """
     strange = index.unseen_coordination(metal_coordination(crystal))
-    unseen = [_symbol(z) for z, count in seldom.items() if count == 0]
+    unseen = [_symbol(z) for z, count in rare_elements.items() if count == 0]
     unseen += [f"{_symbol(z)} with {n} neighbours" for z, n in strange]
     warnings = []
     if learnt:
@@ -58,9 +58,9 @@ def novelty_warnings(
     if novelty > NOVEL or strange:
         why = f"training saw no {', '.join(unseen)}" if unseen else "far from every training structure"
         warnings.append(f"novel: {why}; nearest are {', '.join(nearest[:N_NEAREST])}; check the gap by DFT")
-    known = [f"{_symbol(z)} in {count}" for z, count in seldom.items() if count]
+    known = [f"{_symbol(z)} in {count}" for z, count in rare_elements.items() if count]
     if known:
-        warnings.append(f"seldom-elements: {', '.join(known)} training structures")
+        warnings.append(f"rare-elements: {', '.join(known)} training structures")
     return warnings
 
 

@@ -1,0 +1,379 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.graph import CrystalGraph, crystal_graph
+from mofgap.gap.attribution import attribute
+from mofgap.gap.correction import (
+    HEAD_WEIGHT,
+    N_NEIGHBOURS,
+    N_SKETCH,
+    NUGGET,
+    REACH,
+    SHRINKAGE,
+    Correction,
+    NeighbourCorrection,
+)
+from mofgap.gap.folder import About, read_model, save_model
+from mofgap.gap.model import METHODS, GapModel, Method
+from mofgap.gap.posterior import at_mean, fit_correction, posterior
+from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.novelty import fit_novelty
+
+
+def fitted(n: int = 200, d: int = 6) -> tuple[NeighbourCorrection, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    pooled = torch.randn(n, d, generator=generator) * torch.tensor([1.0, 5.0, 0.1, 2.0, 1.0, 0.0])
+    residual = torch.rand(n, generator=generator) - 0.4
+    correction = NeighbourCorrection(n, d)
+    correction.fit(pooled, residual)
+    return correction, pooled, residual
+
+
+def place(correction: NeighbourCorrection, pooled: torch.Tensor) -> np.ndarray:
+    """Where structures stand by their pooled features alone, in double precision."""
+    found: np.ndarray = ((pooled - correction.mean) @ correction.projection).double().numpy()
+    return found
+
+
+def usual_spacing(points: np.ndarray) -> float:
+    between = np.linalg.norm(points[:, None] - points[None], axis=2)
+    np.fill_diagonal(between, np.inf)
+    return float(between.min(1).mean())
+
+
+def test_every_value_against_brute_force() -> None:
+    correction, pooled, residual = fitted()
+    query = pooled[:5] + 0.05
+    stored, left = correction.points.double().numpy(), residual.double().numpy()
+    spacing = usual_spacing(stored)
+    found = correction(query)
+    for i, point in enumerate(place(correction, query)):
+        distance = np.linalg.norm(stored - point, axis=1)
+        order = np.argsort(distance)[: N_NEIGHBOURS + 1]
+        near = distance[order]
+        weight = (1 - (near / near[-1]) ** 2) ** 2
+        error = (weight * abs(left[order])).sum() / weight.sum()
+        weight = weight * np.exp(-near / (REACH * spacing))
+        expected = (weight * left[order]).sum() / (weight.sum() + SHRINKAGE)
+        relative = (distance.min() / spacing + NUGGET) / (1 + NUGGET)
+        std = np.sqrt(np.mean(left**2) * relative)  # a head's distance has no unit
+        for name, value in zip(Correction._fields, (expected, error, relative, std), strict=True):
+            assert getattr(found, name)[i].item() == pytest.approx(value, abs=1e-4), name
+
+
+def test_no_residual_is_expected_far_from_everything() -> None:
+    correction, pooled, _ = fitted()
+    assert correction(pooled[:5] + 1000).residual_ev.abs().max() < 1e-6
+
+
+def test_everything_moves_smoothly_while_neighbours_change() -> None:
+    correction, pooled, _ = fitted()
+    way = torch.linspace(0, 1, 4001)[:, None]
+    for along in correction(pooled[:1] * (1 - way) + pooled[1:2] * way):
+        assert along.diff().abs().max() < 4e-3 < along.max() - along.min()
+
+
+def test_a_training_structure_has_the_nugget_for_a_distance() -> None:
+    correction, pooled, _ = fitted()
+    np.testing.assert_allclose(
+        correction(pooled[:9]).relative_distance.numpy(), NUGGET / (1 + NUGGET), atol=1e-4
+    )
+
+
+def test_one_structure_or_many_give_the_same() -> None:
+    correction, pooled, _ = fitted()
+    together = correction(pooled[:40] + 0.1)
+    alone = [correction(row[None] + 0.1) for row in pooled[:40]]
+    for i, each in enumerate(zip(*alone, strict=True)):
+        torch.testing.assert_close(together[i], torch.cat(each))
+
+
+def test_features_that_never_vary_are_ignored() -> None:
+    correction, pooled, _ = fitted()
+    moved = pooled[:4].clone()
+    moved[:, 5] += 100
+    torch.testing.assert_close(correction(moved), correction(pooled[:4]))
+
+
+def test_units_of_features_do_not_matter() -> None:
+    generator = torch.Generator().manual_seed(1)
+    pooled = torch.randn(400, 40, generator=generator) @ torch.randn(40, 40, generator=generator)
+    scale = torch.logspace(-2, 2, 40)
+    distances = []
+    for features in (pooled, pooled * scale):
+        correction = NeighbourCorrection(300, 40)
+        correction.fit(features[:300], torch.zeros(300))
+        distances.append(correction(features[300:]).relative_distance)
+    torch.testing.assert_close(*distances, rtol=1e-3, atol=0)
+
+
+def test_too_few_structures_are_no_neighbourhood() -> None:
+    with pytest.raises(ValueError, match=f"more than {N_NEIGHBOURS}"):
+        NeighbourCorrection(N_NEIGHBOURS, 4)
+
+
+def test_by_gradients_the_spread_is_the_distance_and_a_nugget() -> None:
+    """Gradients and head have the same say in units of what is usual, but for the head's weight."""
+    _, pooled, residual = fitted()
+    gradients = 0.01 * torch.randn(200, 8, generator=torch.Generator().manual_seed(1))
+    both = NeighbourCorrection(200, 6, 8)
+    both.fit(pooled, residual, gradients)
+    stored = both.points.double().numpy()
+    np.testing.assert_array_equal(stored[:, :8], gradients.double().numpy())
+    assert usual_spacing(stored[:, 8:]) == pytest.approx(HEAD_WEIGHT * usual_spacing(stored[:, :8]), rel=1e-3)
+    found = both(pooled[:3] + 0.1, gradients[:3] + 0.01)
+    point = np.hstack([(gradients[:3] + 0.01).double().numpy(), place(both, pooled[:3] + 0.1)])
+    nearest = np.linalg.norm(point[:, None] - stored[None], axis=2).min(1)
+    spacing = usual_spacing(stored)
+    np.testing.assert_allclose(found.std_ev.numpy(), nearest + NUGGET * spacing, rtol=1e-4)
+    np.testing.assert_allclose(
+        found.relative_distance.numpy(), (nearest / spacing + NUGGET) / (1 + NUGGET), rtol=1e-4
+    )
+
+
+def test_loaded_values_take_the_place_of_those_it_was_used_with() -> None:
+    correction, pooled, residual = fitted()
+    other = NeighbourCorrection(200, 6)
+    other.fit(pooled, residual + 1)
+    before = correction(pooled[:3])
+    correction.load_state_dict(other.state_dict())
+    torch.testing.assert_close(correction(pooled[:3]).residual_ev, other(pooled[:3]).residual_ev)
+    assert (correction(pooled[:3]).residual_ev - before.residual_ev).abs().min() > 0.1
+
+
+def corrected(model: GapModel, graphs: list[CrystalGraph]) -> GapModel:
+    """The model with the neighbour correction of some graphs, with a residual of 0.3 eV each."""
+    with torch.no_grad():
+        gap_ev = torch.cat([model(graph)[0] for graph in graphs])
+    fit_correction(model, graphs, gap_ev + 0.3)
+    return model
+
+
+def graphs_of(model: GapModel, make_crystal: Callable[[int], Crystal], n: int) -> list[CrystalGraph]:
+    return [crystal_graph(make_crystal(i), model.graph_config) for i in range(n)]
+
+
+def save(folder: Path, model: GapModel, graphs: list[CrystalGraph]) -> None:
+    features = torch.cat([model.frozen_features(graph) for graph in graphs]).numpy()
+    numbers = [graph.atomic_number.numpy() for graph in graphs]
+    novelty = fit_novelty(features, numbers, [str(i) for i in range(len(graphs))])
+    save_model(folder, model, About("m"), Calibration.raw(), novelty)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_correction_moves_gap_and_spread_and_is_kept_on_disk(
+    method: Method,
+    make_model: Callable[..., GapModel],
+    make_crystal: Callable[[int], Crystal],
+    tmp_path: Path,
+) -> None:
+    model = make_model(method).eval().requires_grad_(False)
+    graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 2)
+    plain = at_mean(model, graphs[0])
+    assert plain.corrected(plain.gap_ev, plain.aleatoric_std_ev) == (plain.gap_ev, plain.aleatoric_std_ev)
+    corrected(model, graphs)
+    assert model.config.correction_sketch == (0 if method == "full" else N_SKETCH)
+    found = at_mean(model, graphs[0])
+    near = found.correction
+    assert near is not None
+    torch.testing.assert_close((found.gap_ev, found.aleatoric_std_ev), (plain.gap_ev, plain.aleatoric_std_ev))
+    gap, std = found.corrected(found.gap_ev, found.aleatoric_std_ev)
+    torch.testing.assert_close(gap, plain.gap_ev + near.residual_ev)
+    torch.testing.assert_close(std, (plain.aleatoric_std_ev * 0.3 * near.relative_distance).sqrt())
+    assert near.residual_ev.item() == pytest.approx(0.3, rel=0.1)
+    save(tmp_path / "model", model, graphs)
+    again = read_model(tmp_path / "model")[0]
+    for name in ("gap_ev", "aleatoric_std_ev", "epistemic_std_ev"):
+        # Whitening by 32 structures magnifies the rounding of folded adapters.
+        before, after = (getattr(posterior(each, graphs[1]), name) for each in (model, again))
+        np.testing.assert_allclose(after, before, rtol=2e-2)
+    model.drop_correction()
+    assert at_mean(model, graphs[0]).correction is None
+
+
+@pytest.mark.parametrize("method", ["balora", "lora"])
+def test_the_default_spread_is_the_distance_in_gradients(
+    method: Method, make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
+) -> None:
+    model = make_model(method).eval().requires_grad_(False)
+    graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 4)
+    corrected(model, graphs[:-1])
+    assert model.correction is not None
+    new, stored = at_mean(model, graphs[-1]), model.correction.points.double().numpy()
+    assert new.gradients is not None
+    point = np.hstack([new.gradients.double().numpy(), place(model.correction, new.pooled)])
+    expected = np.linalg.norm(stored - point, axis=1).min() + NUGGET * usual_spacing(stored)
+    for how in ("auto", "distance"):
+        found = posterior(model, graphs[-1], uncertainty=how)  # type: ignore[arg-type]
+        assert found.epistemic_std_ev[0] == pytest.approx(expected, rel=1e-3), how
+
+
+def test_without_gradients_the_spread_is_of_the_size_of_the_residuals(
+    make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
+) -> None:
+    model = make_model("full").eval().requires_grad_(False)
+    graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 4)
+    corrected(model, graphs[:-1])
+    near = at_mean(model, graphs[-1]).correction
+    assert near is not None
+    expected = 0.3 * near.relative_distance.sqrt().item()
+    assert posterior(model, graphs[-1]).epistemic_std_ev[0] == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_posterior_of_a_corrected_model_is_the_plain_one(
+    make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
+) -> None:
+    model = make_model().eval().requires_grad_(False)
+    graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 4)
+    plain = {
+        how: posterior(model, graphs[-1], uncertainty=how, samples=8)  # type: ignore[arg-type]
+        for how in ("closed-form", "weights", "rows")
+    }
+    corrected(model, graphs[:-1])
+    near = at_mean(model, graphs[-1]).correction
+    assert near is not None
+    for how, before in plain.items():
+        after = posterior(model, graphs[-1], uncertainty=how, samples=8)  # type: ignore[arg-type]
+        np.testing.assert_allclose(after.epistemic_std_ev, before.epistemic_std_ev, rtol=1e-4)
+        np.testing.assert_allclose(after.gap_ev - before.gap_ev, near.residual_ev.numpy(), rtol=1e-3)
+
+
+def test_without_samples_there_is_the_corrected_gap_alone(
+    make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
+) -> None:
+    model = make_model().eval().requires_grad_(False)
+    graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 4)
+    corrected(model, graphs[:-1])
+    alone, whole = posterior(model, graphs[-1], samples=0), posterior(model, graphs[-1])
+    np.testing.assert_allclose(alone.gap_ev, whole.gap_ev, rtol=1e-5)
+    assert np.isnan(alone.epistemic_std_ev).all() and whole.epistemic_std_ev[0] > 0
+
+
+def test_training_structures_have_the_smallest_spread(
+    make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
+) -> None:
+    model = make_model().eval().requires_grad_(False)
+    graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 4)
+    closed_form = [posterior(model, graph).epistemic_std_ev[0] for graph in graphs]
+    corrected(model, graphs[:-2])
+    assert model.correction is not None
+    known = [posterior(model, graph).epistemic_std_ev[0] for graph in graphs]
+    np.testing.assert_allclose(known[:-2], NUGGET * float(model.correction.spacing), rtol=1e-2)
+    assert min(known[-2:]) > 5 * max(known[:-2])
+    assert max(known[:-2]) < min(closed_form)
+
+
+def test_atoms_share_the_closed_form_variance_and_nothing_of_the_correction(
+    make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
+) -> None:
+    model = make_model().eval()
+    crystals = [make_crystal(i) for i in range(N_NEIGHBOURS + 4)]
+    plain = attribute(model, crystals[-1])
+    corrected(model, [crystal_graph(crystal, model.graph_config) for crystal in crystals])
+    found = attribute(model, crystals[-1])
+    assert found.gap_ev - plain.gap_ev == pytest.approx(0.3, rel=0.1)
+    assert found.gap_share_ev.sum() == pytest.approx(found.gap_ev - found.reference_ev, abs=1e-4)
+    np.testing.assert_allclose(found.gap_share_ev, plain.gap_share_ev, atol=1e-6)
+    assert found.variance_ev2 == pytest.approx(plain.variance_ev2, rel=1e-4)
+    np.testing.assert_allclose(found.variance_fraction, plain.variance_fraction, atol=1e-4)
+
+
+def old_folder(folder: Path, version: int) -> None:
+    """Turn a model folder of today into one of an older version."""
+    described = json.loads((folder / "config.json").read_text())
+    model = described["model"]
+    model["memory_size"], sketch = model.pop("correction_size"), model.pop("correction_sketch")
+    if version == 3:
+        model["memory_sketch"] = sketch
+    weights = {
+        name.replace("correction.", "memory."): weight
+        for name, weight in load_file(folder / "model.safetensors").items()
+    }
+    assert not {name.split(".")[0] for name in weights} & {"backbone", "noise_network"}
+    if version == 1:
+        del weights["memory.spacing"]
+        weights["memory.error_ev"] = weights.pop("memory.residual_ev").abs()
+    save_file(weights, folder / "model.safetensors")
+    written = (folder / "model.safetensors").read_bytes()
+    described["sha256"]["model.safetensors"] = hashlib.sha256(written).hexdigest()
+    described["version"] = version
+    (folder / "config.json").write_text(json.dumps(described))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_folder_of_version_3_predicts_the_same(
+    method: Method,
+    make_model: Callable[..., GapModel],
+    make_crystal: Callable[[int], Crystal],
+    tmp_path: Path,
+) -> None:
+    model = make_model(method).eval().requires_grad_(False)
+    graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 4)
+    corrected(model, graphs[:-1])
+    save(tmp_path, model, graphs)
+    expected = posterior(read_model(tmp_path)[0], graphs[-1])
+    old_folder(tmp_path, 3)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        old = read_model(tmp_path)[0]
+    # Only BaLoRA's spread was the distance then, so that its calibration alone still fits.
+    assert any("calibrate" in str(each.message) for each in told) == (method != "balora")
+    assert old.config == model.config
+    found = posterior(old, graphs[-1])
+    for name in ("gap_ev", "aleatoric_std_ev", "epistemic_std_ev"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+@pytest.mark.filterwarnings("ignore:m was calibrated for another spread")
+@pytest.mark.parametrize("version", [1, 2])
+def test_models_before_version_3_go_by_the_head_alone(
+    version: int, make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal], tmp_path: Path
+) -> None:
+    model = make_model().eval().requires_grad_(False)
+    graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 4)
+    plain = posterior(model, graphs[-1])
+    with torch.no_grad():
+        pooled = torch.cat([model.pooled(graph) for graph in graphs[:-1]])
+        model.fit_correction(pooled, None, model.from_pooled(pooled)[0] + 0.3)
+    save(tmp_path, model, graphs[:-1])
+    old_folder(tmp_path, version)
+    old = read_model(tmp_path)[0]
+    found, near = posterior(old, graphs[-1]), at_mean(old, graphs[-1]).correction
+    assert near is not None
+    known = version == 2  # signs and distances
+    assert (near.residual_ev.item() != 0) is known and (near.relative_distance.item() != 1) is known
+    relative = near.relative_distance.double().numpy()
+    np.testing.assert_allclose(found.gap_ev, plain.gap_ev + near.residual_ev.numpy(), rtol=1e-4)
+    np.testing.assert_allclose(found.epistemic_std_ev, 0.3 * relative**0.5, rtol=1e-3)
+    np.testing.assert_allclose(
+        found.aleatoric_std_ev, (plain.aleatoric_std_ev * 0.3 * relative) ** 0.5, rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("n_sketch", [0, 16])
+@pytest.mark.parametrize(("n", "copies"), [(31, 1), (32, 1), (40, 1), (250, 4)])
+def test_new_structures_are_about_as_far_as_training_structures_are_from_each_other(
+    n: int, copies: int, n_sketch: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pooled = torch.randn(n + 100, 96, generator=generator) @ torch.randn(96, 96, generator=generator) / 10
+    gradients = 0.1 * torch.randn(n + 100, n_sketch, generator=generator) if n_sketch else None
+    correction = NeighbourCorrection(n * copies, 96, n_sketch)
+    kept = None if gradients is None else gradients[:n].repeat(copies, 1)
+    correction.fit(pooled[:n].repeat(copies, 1), torch.zeros(n * copies), kept)
+    near = correction(pooled[n:], None if gradients is None else gradients[n:])
+    if copies == 1:
+        assert 0.3 < near.relative_distance.median() < 3
+    else:  # distances of twins are nothing to measure others by
+        assert (near.relative_distance == 1).all()
