@@ -12,14 +12,13 @@ from torch import Tensor
 
 from mofgap.configuration import ConfigurationError, digest
 from mofgap.crystals.graph import GraphConfig
-from mofgap.encoders.crystal_transformer import CrystalTransformerConfig, adapter_targets
 from mofgap.gap.folder import encoder_weights
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.study.config import ComparisonConfig, Recipe
 from mofgap.study.dataset import Dataset
 from mofgap.study.layout import Layout, read_json
 from mofgap.study.members import members
-from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS, find_encoder
+from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS, PretrainedEncoder, find_encoder
 from mofgap.training.finetune import frozen_features
 from mofgap.whole_file import whole_file
 
@@ -33,7 +32,7 @@ def take(config: ComparisonConfig, run: Path) -> Path:
     Raises:
         ModelError: There is none of that name, or it is damaged.
     """
-    weights, _ = find_encoder(config.encoder)
+    weights = find_encoder(config.encoder).weights
     folder = Layout(run).encoder
     for source in (
         weights,
@@ -46,40 +45,45 @@ def take(config: ComparisonConfig, run: Path) -> Path:
     return folder / WEIGHTS
 
 
-def settings(config: ComparisonConfig) -> dict[str, Any]:
-    """The size of the encoder that a configuration names."""
-    return find_encoder(config.encoder)[1]
-
-
 def graph_config(config: ComparisonConfig) -> GraphConfig:
-    """The graph that this encoder expects."""
-    return CrystalTransformerConfig(**settings(config)).graph
+    """The graph that the encoder of a configuration expects."""
+    return find_encoder(config.encoder).config.graph
 
 
-def targets_of(recipe: Recipe, size: dict[str, Any]) -> tuple[str, ...]:
-    """Patterns of the linear layers that a recipe adapts.
+def model_config(found: PretrainedEncoder, recipe: Recipe, **others: Any) -> GapModelConfig:
+    """What a recipe's network on an encoder is made of.
+
+    Args:
+        found: The encoder.
+        recipe: Names the blocks and layers with adapters.
+        others: Further fields of `GapModelConfig`.
 
     Raises:
-        ConfigurationError: The encoder has no such block.
+        ConfigurationError: If the encoder has no such block or layer; the message says what it has.
     """
-    n_blocks = CrystalTransformerConfig(**size).n_blocks
-    if max(recipe.blocks) >= n_blocks:
-        raise ConfigurationError(
-            f"recipe.blocks: the encoder has blocks 0 to {n_blocks - 1}, not {max(recipe.blocks)}"
-        )
-    return adapter_targets(sorted(recipe.blocks), recipe.modules)
+    for key in ("blocks", "modules"):
+        try:
+            found.adapter_targets(**{key: getattr(recipe, key)})
+        except ValueError as error:
+            raise ConfigurationError(f"recipe.{key}: {error}") from error
+    return GapModelConfig(
+        encoder=found.architecture,
+        encoder_settings=found.settings,
+        target_modules=found.adapter_targets(recipe.blocks, recipe.modules),
+        **others,
+    )
 
 
 def check_blocks(config: ComparisonConfig) -> None:
-    """Refuse what the encoder has no blocks for before anything is trained.
+    """Refuse blocks and layers that the encoder does not have before anything is trained.
 
     Raises:
-        ConfigurationError: The recipe, or an ablation, adapts a block that is not there.
+        ConfigurationError: If the recipe, or an ablation, adapts one of them.
     """
-    size = settings(config)
+    found = find_encoder(config.encoder)
     for each in members(config):
         try:
-            targets_of(each.recipe, size)
+            model_config(found, each.recipe)
         except ConfigurationError as error:
             where = f"ablations.{each.variant}: " if each.variant else ""
             raise ConfigurationError(f"{where}{error}") from error
@@ -96,15 +100,13 @@ def features(config: ComparisonConfig, run: Path, dataset: Dataset, recipe: Reci
     Computed once for all trainings that share that block, and kept in the run's dataset.
     """
     layout = Layout(run)
-    size = settings(config)
     weights = layout.encoder / WEIGHTS
     content = dataset.content(range(len(dataset.frame)))
     key = digest(FEATURES_VERSION, *features_of(run, recipe), content)[:16]
     path = layout.dataset / f"features-{key}.safetensors"
     if not path.exists():
         torch.manual_seed(0)
-        targets = targets_of(recipe, size)
-        model = GapModel(GapModelConfig("lora", encoder_settings=size, target_modules=targets))
+        model = GapModel(model_config(find_encoder(config.encoder), recipe, method="lora"))
         encoder_weights(weights, model)
         found = frozen_features(model.eval(), dataset.store, config.prediction.batch_atoms)
         with whole_file(path) as partial:

@@ -6,7 +6,6 @@ import resource
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
@@ -20,7 +19,7 @@ from mofgap.study.dataset import Dataset, read
 from mofgap.study.layout import COST, HISTORY, KEY, Layout, read_json
 from mofgap.study.members import Member, member
 from mofgap.study.methods import encoder
-from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS
+from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS, PretrainedEncoder, find_encoder
 from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
 from mofgap.training.labels import Labels
 from mofgap.training.loop import LAST, METRICS, Compute, seconds_trained
@@ -90,21 +89,22 @@ def member_key(config: ComparisonConfig, run: Path, dataset: Dataset, wanted: Me
     n_train = len(rows) - len(dataset.rows(wanted.split, "val"))
     described = read_json(Layout(run).encoder / DESCRIPTION)
     start = described.get("sha256") if wanted.recipe.start == "pretrained" else None
-    made = (wanted.method, wanted.seed, wanted.settings, start, described.get("encoder"))
+    network = described.get("architecture"), described.get("encoder")
+    made = (wanted.method, wanted.seed, wanted.settings, start, *network)
     return digest(
         VERSION, made, n_train, dataset.content(rows), config.compute.precision, config.compute.processes
     )
 
 
-def model_config(wanted: Member, size: dict[str, Any]) -> GapModelConfig:
-    """What a member's network is made of, on an encoder of a size."""
+def model_config(wanted: Member, found: PretrainedEncoder) -> GapModelConfig:
+    """What a member's network is made of, on an encoder."""
     recipe = wanted.recipe
     methods: dict[str, Method] = {"scratch": "full", "dropout": "lora"}
-    return GapModelConfig(
-        method=methods.get(wanted.method, wanted.method),  # type: ignore[arg-type]
-        encoder_settings=size,
+    return encoder.model_config(
+        found,
+        recipe,
+        method=methods.get(wanted.method, wanted.method),
         head_hidden=recipe.head_hidden,
-        target_modules=encoder.targets_of(recipe, size),
         rank=recipe.rank,
         lora_alpha=2.0 * recipe.rank,
         prior_rate=recipe.prior_rate,
@@ -135,7 +135,7 @@ def _fit(
 ) -> tuple[int, int]:
     """Train and write the model folder; returns the numbers of training rows and of trained parameters."""
     torch.manual_seed(wanted.seed)
-    model = GapModel(model_config(wanted, encoder.settings(config)))
+    model = GapModel(model_config(wanted, find_encoder(config.encoder)))
     if wanted.recipe.start == "pretrained":
         encoder_weights(Layout(run).encoder / WEIGHTS, model)
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
