@@ -38,6 +38,13 @@ def test_only_what_is_reached_matters(package: Path, name: str, matters: int) ->
     assert (sources.code_digest(["mofgap.a"]) != before) == bool(matters)
 
 
+def test_what_a_registry_names_is_reached(package: Path) -> None:
+    (package / "b.py").write_text('KNOWN = {"d": ("mofgap.d", "D")}\n')
+    before = sources.code_digest(["mofgap.a"])
+    (package / "d.py").write_text("class D: ...\n")
+    assert sources.code_digest(["mofgap.a"]) != before
+
+
 def test_files_beside_what_is_reached_matter(package: Path) -> None:
     digests = [sources.code_digest(["mofgap.a"])]
     for folder in ("room", "away"):  # room is reached, away is not
