@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ENCODERS: dict[str, tuple[str, str]] = {
     "crystal-transformer": ("mofgap.encoders.crystal_transformer", "CrystalTransformer"),
+    "schnet": ("mofgap.encoders.schnet", "SchNet"),
 }
 """Name of an encoder, its module and its class; the module is imported when it is asked for."""
 
