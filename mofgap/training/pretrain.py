@@ -156,11 +156,8 @@ def pretrain(
         resume=resume,
         compute=compute,
     )
-    state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
-    prefix = "heads.encoder."
-    weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     described = {"architecture": architecture, "encoder": asdict(encoder), "pretraining": asdict(config)}
-    return save_encoder(folder, weights, described)
+    return save_encoder(folder, _encoder_of(best), described)
 
 
 def _heads(architecture: str, settings: Mapping[str, Any], seen: Tensor, seed: int) -> AtomHeads:
@@ -169,6 +166,13 @@ def _heads(architecture: str, settings: Mapping[str, Any], seen: Tensor, seed: i
     scale = seen.std(0)
     scale[scale == 0] = 1.0  # a target that never varies is its mean
     return AtomHeads(build_encoder(architecture, settings), seen.mean(0), scale)
+
+
+def _encoder_of(checkpoint: Path) -> dict[str, Tensor]:
+    """The encoder's weights in a checkpoint of `Pretraining`."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    prefix = "heads.encoder."
+    return {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
 
 
 def _made_of(frame: pd.DataFrame, target: Tensor) -> dict[str, str]:
