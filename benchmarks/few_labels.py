@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="a quick look: so many test rows, chosen at random")
     options = parser.parse_args()
     one_thread()
-    source, (encoder, _) = find_model(options.model), find_encoder(options.encoder)
+    source, encoder = find_model(options.model), find_encoder(options.encoder).weights
     described = GapModelConfig(**read_config(source)["model"])
     starts = {
         "model": ("train --from", (None, source)),

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
-from mofgap.cli.options import BatchAtoms, Cache, Devices, Epochs, Precision, Resume, TrainingDevice
+from mofgap.cli.options import BatchAtoms, Cache, Devices, Epochs, Precision, Resume, TrainingDevice, refused
+from mofgap.encoders.registry import DEFAULT, ENCODERS, encoder_config, registered
+
+Architecture = Annotated[
+    str, typer.Option(metavar="NAME", help=f"Encoder to pretrain: {', '.join(ENCODERS)}.")
+]
+Blocks = Annotated[
+    int | None, typer.Option(min=1, help="Blocks of the encoder.", show_default="the encoder's own")
+]
+Width = Annotated[
+    int | None, typer.Option(min=8, help="Features of an atom.", show_default="the encoder's own")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE", help="Another setting of the encoder, such as n_heads=4; may be repeated."
+    ),
+]
 
 
 def pretrain(
@@ -18,8 +37,10 @@ def pretrain(
     output: Annotated[Path, typer.Option("-o", "--output", help="Encoder folder to write.")] = Path(
         "encoder"
     ),
-    blocks: Annotated[int, typer.Option(min=1, help="Attention blocks.")] = 5,
-    width: Annotated[int, typer.Option(min=8, help="Features of an atom.")] = 128,
+    architecture: Architecture = DEFAULT,
+    blocks: Blocks = None,
+    width: Width = None,
+    setting: Settings = None,
     epochs: Epochs = 8,
     batch_atoms: BatchAtoms = 2500,
     learning_rate: Annotated[float, typer.Option(min=0, help="Peak of the schedule.")] = 1.5e-3,
@@ -31,23 +52,28 @@ def pretrain(
     precision: Precision = "32-true",
     resume: Resume = False,
 ) -> None:
-    """Pretrain the crystal transformer on per-atom charges, bond orders, moments and masked elements.
+    """Pretrain an encoder on per-atom charges, bond orders, moments and masked elements.
 
     Learns from the rows of split ``train`` and chooses the epoch on split ``val``.
     """
     from mofgap.crystals.dataset import TableError, read_table
-    from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
     from mofgap.training.atoms import PretrainConfig
     from mofgap.training.card import write_encoder_card
     from mofgap.training.loop import Compute, TrainingError
     from mofgap.training.pretrain import pretrain as pretrain_encoder
 
+    with refused("--architecture"):
+        registered(architecture)
+    with refused():
+        settings = _settings(blocks, width, setting or ())
+        encoder_config(architecture, settings)
     try:
         frame = read_table(table)
         weights = pretrain_encoder(
             frame,
             output,
-            CrystalTransformerConfig(n_blocks=blocks, width=width),
+            architecture,
+            settings,
             PretrainConfig(epochs=epochs, batch_atoms=batch_atoms, learning_rate=learning_rate, seed=seed),
             cache=cache,
             resume=resume,
@@ -58,3 +84,21 @@ def pretrain(
     n_train = int((frame.split == "train").sum())
     write_encoder_card(output, n_train, shlex.join(["mofgap", *sys.argv[1:]]), citation)
     typer.echo(f"{weights}: mofgap train --encoder {output} ...", err=True)
+
+
+def _settings(blocks: int | None, width: int | None, others: Iterable[str]) -> dict[str, Any]:
+    """Settings of the encoder that were asked for.
+
+    Raises:
+        ValueError: If a setting is not of the form ``KEY=VALUE``.
+    """
+    named: dict[str, Any] = {"n_blocks": blocks, "width": width}
+    for text in others:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"{text!r} is not of the form KEY=VALUE, such as n_heads=4")
+        try:
+            named[key] = json.loads(value)
+        except ValueError:  # neither a number, nor true or false
+            named[key] = value
+    return {key: value for key, value in named.items() if value is not None}

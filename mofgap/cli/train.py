@@ -189,22 +189,22 @@ def _start(
     model: str | None, encoder: str, method: Method, first_block: int, head_hidden: int, rank: int
 ) -> tuple[Path, GapModelConfig | None]:
     """Where the weights come from, and what is built on an encoder; a gap model brings its own."""
-    from mofgap.encoders.crystal_transformer import adapter_targets
     from mofgap.gap.folder import find_model
     from mofgap.gap.model import GapModelConfig
     from mofgap.training.encoder_folder import find_encoder
 
     if model is not None:
         return find_model(model), None
-    start, settings = find_encoder(encoder)
-    if first_block >= settings["n_blocks"]:
-        raise typer.BadParameter(
-            f"{encoder} has {settings['n_blocks']} blocks, from 0", param_hint="--adapt-from-block"
-        )
-    return start, GapModelConfig(
+    found = find_encoder(encoder)
+    n_blocks = found.config.n_blocks
+    if first_block >= n_blocks:
+        message = f"the blocks of {encoder} are 0 to {n_blocks - 1}: there is no block {first_block}"
+        raise typer.BadParameter(message, param_hint="--adapt-from-block")
+    return found.weights, GapModelConfig(
         method=method,
-        encoder_settings=settings,
-        target_modules=adapter_targets(range(first_block, settings["n_blocks"])),
+        encoder=found.architecture,
+        encoder_settings=found.settings,
+        target_modules=found.adapter_targets(range(first_block, n_blocks)),
         head_hidden=head_hidden,
         rank=rank,
         lora_alpha=2.0 * rank,

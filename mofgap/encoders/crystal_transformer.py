@@ -8,60 +8,45 @@ envelope, so that a neighbour fades out smoothly where the table ends.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from mofgap.crystals.elements import MAX_Z
-from mofgap.crystals.graph import CrystalGraph, GraphConfig
+from mofgap.crystals.graph import CrystalGraph
 from mofgap.encoders.attention import neighbour_attention
-from mofgap.encoders.encoder import Encoder, Fixed
-
-MASKED = 0
-"""Atomic number that stands for a masked element in pretraining."""
-
-ON_ATOMS = ("query", "key", "value", "out", "up", "down")
-"""Linear layers of a block that work on atoms."""
+from mofgap.encoders.encoder import Encoder, EncoderConfig
 
 
 @dataclass(frozen=True)
-class CrystalTransformerConfig:
+class CrystalTransformerConfig(EncoderConfig):
     """Size of the encoder.
 
     Attributes:
         n_blocks: Attention blocks.
-        width: Features of an atom.
         n_heads: Attention heads; divides ``width``.
         n_radial: Radial basis functions of a distance.
         edge_width: Features of a bond.
         ffn_width: Hidden features of a block's feed-forward part.
-        n_neighbours: Neighbours of an atom; must match the graph's.
-        cutoff_angstrom: Largest distance; must match the graph's.
+
+    Raises:
+        ValueError: If ``n_heads`` does not divide ``width``, or as for `EncoderConfig`.
     """
 
-    n_blocks: int = 5
-    width: int = 128
     n_heads: int = 8
     n_radial: int = 32
     edge_width: int = 64
     ffn_width: int = 256
-    n_neighbours: int = 16
-    cutoff_angstrom: float = 6.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.width % self.n_heads:
             raise ValueError(f"width {self.width} is not a multiple of n_heads {self.n_heads}")
-
-    @property
-    def graph(self) -> GraphConfig:
-        """The graph that it expects."""
-        return GraphConfig(self.n_neighbours, self.cutoff_angstrom)
 
 
 class RadialBasis(nn.Module):
@@ -140,54 +125,35 @@ class CrystalTransformer(Encoder):
         config: Size of the encoder.
     """
 
+    Config = CrystalTransformerConfig
+    adaptable = ("query", "key", "value", "out", "up", "down")
+
     def __init__(self, config: CrystalTransformerConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.width = config.width
-        self.n_outputs = self.n_fixed = config.n_blocks + 1
-        self.graph_config = config.graph
+        super().__init__(config)
         self.element = nn.Embedding(MAX_Z + 1, config.width)
         self.bonds = Bonds(config)
         self.environment = nn.Linear(config.edge_width, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
         self.norm = nn.LayerNorm(config.width)
 
-    def fix_below(self, adapted: Iterable[str]) -> None:
-        """The embedding and the blocks below the first adapted one are fixed.
-
-        Raises:
-            ValueError: Something else than a block's linear layer on atoms is adapted.
-        """
-        adapted = list(adapted)
-        wrong = [name for name in adapted if not re.fullmatch(rf"blocks\.\d+\.({'|'.join(ON_ATOMS)})", name)]
-        if wrong:
-            raise ValueError(f"only {', '.join(ON_ATOMS)} of a block can be adapted, not {', '.join(wrong)}")
-        blocks = [int(name.split(".")[1]) for name in adapted]
-        self.n_fixed = min(blocks, default=self.config.n_blocks) + 1
-
-    def prepare(self, batch: CrystalGraph) -> Fixed:
-        """Embedding and output of the fixed blocks; the bonds' terms of the others."""
+    def embed(self, batch: CrystalGraph) -> tuple[Tensor, list[Callable[[], Tensor]]]:
+        """Features of the elements and their surroundings; for each block, what gives its terms of bonds."""
         bonds = self.bonds(batch.atomic_number, batch.neighbour, batch.distance)
         # A weighted sum, not a mean, so that an atom knows its coordination number.
         scattered = torch.bmm(batch.weight[:, None], bonds).squeeze(1)
-        outputs = [self.element(batch.atomic_number) + self.environment(scattered)]
-        blocks = [cast(Block, block) for block in self.blocks]
-        for block in blocks[: self.n_fixed - 1]:
-            outputs.append(block(outputs[-1], block.bond_terms(bonds), batch.neighbour, batch.weight))
-        # Shaped when first asked for, while the caches hold what is needed, and kept for further passes.
-        return Fixed(
-            outputs, [cache(partial(block.bond_terms, bonds)) for block in blocks[self.n_fixed - 1 :]]
-        )
+        terms: list[Callable[[], Tensor]] = []
+        for i, block in enumerate(self.blocks):
+            term = partial(cast(Block, block).bond_terms, bonds)
+            # A frozen block runs once. The others keep their terms for further passes, from the first on.
+            terms.append(term if i < self.n_fixed - 1 else cache(term))
+        return self.element(batch.atomic_number) + self.environment(scattered), terms
 
-    def forward(self, batch: CrystalGraph, fixed: Fixed | None = None) -> Tensor:
-        """Atom features (n_atoms, n_blocks + 1, width): the embedding and the output of every block."""
-        fixed = self.prepare(batch) if fixed is None else fixed
-        outputs = list(fixed.outputs)
-        for block, bond in zip(self.blocks[self.n_fixed - 1 :], fixed.extra, strict=True):
-            outputs.append(block(outputs[-1], bond(), batch.neighbour, batch.weight))
-        return torch.stack([*outputs[:-1], self.norm(outputs[-1])], dim=1)
+    def run_block(self, i: int, x: Tensor, batch: CrystalGraph, extra: Any) -> Tensor:
+        """Attention over neighbours and feed-forward part of a block."""
+        result: Tensor = self.blocks[i](x, extra[i](), batch.neighbour, batch.weight)
+        return result
 
-
-def adapter_targets(blocks: Iterable[int], modules: Iterable[str] = ON_ATOMS) -> tuple[str, ...]:
-    """Patterns for BaLoRA's ``target_modules``: some linear layers of some blocks."""
-    return (rf"blocks\.({'|'.join(map(str, blocks))})\.({'|'.join(modules)})",)
+    def finish(self, x: Tensor) -> Tensor:
+        """Normalise the last output."""
+        result: Tensor = self.norm(x)
+        return result

@@ -1,24 +1,65 @@
-"""What an encoder is: crystal graphs in, atom features out."""
+"""What an encoder is: crystal graphs in, atom features out.
+
+An encoder embeds each atom, then passes the features through blocks. BaLoRA adapts linear layers of some
+blocks. What lies below the first adapted block is frozen, and computed once for all passes over a batch.
+"""
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from mofgap.crystals.graph import CrystalGraph, GraphConfig
 
+MASKED = 0
+"""Atomic number that stands for a masked element in pretraining; every encoder has an embedding for it."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Settings that all encoders have; an encoder adds its own in a subclass. Each has a default.
+
+    Attributes:
+        n_blocks: Blocks between the embedding and the last output.
+        width: Features of an atom.
+        n_neighbours: Neighbours of an atom in the graph.
+        cutoff_angstrom: Largest distance of a neighbour.
+
+    Raises:
+        ValueError: If a whole number is below 1, or the graph cannot be made.
+    """
+
+    n_blocks: int = 5
+    width: int = 128
+    n_neighbours: int = 16
+    cutoff_angstrom: float = 6.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(field.default) is int and value < 1:
+                raise ValueError(f"{field.name} must be at least 1, not {value}")
+        GraphConfig(self.n_neighbours, self.cutoff_angstrom)  # checks its own ranges
+
+    @property
+    def graph(self) -> GraphConfig:
+        """The graph that the encoder expects."""
+        return GraphConfig(self.n_neighbours, self.cutoff_angstrom)
+
 
 @dataclass(frozen=True)
 class Fixed:
-    """What no adapted layer touches: the same for every pass over a batch, and computed once.
+    """The frozen part of an encoder's work: no adapter touches it, so that all passes over a batch share it.
 
     Attributes:
-        outputs: The encoder's first outputs, each (n_atoms, width); at least one.
-        extra: Whatever else the encoder's later part needs.
+        outputs: The frozen outputs, each (n_atoms, width): the embedding, then those of frozen blocks.
+        extra: What `Encoder.embed` gave besides.
     """
 
     outputs: list[Tensor]
@@ -28,38 +69,135 @@ class Fixed:
 class Encoder(nn.Module, ABC):
     """Base of all encoders.
 
+    A subclass names its ``Config``, its blocks and their adaptable layers, builds its modules, and defines
+    `embed` and `run_block`. An encoder that cannot be divided into blocks has one: then the embedding alone
+    is frozen.
+
     Attributes:
+        Config: The encoder's own settings.
+        block_list: Name of the ``nn.ModuleList`` that holds the blocks.
+        adaptable: Names of the ``nn.Linear`` layers of a block that can be adapted. Each is applied to atoms,
+            (n_atoms, d_in), never to pairs of atoms: BaLoRA must know which structure a row belongs to.
+        config: The settings of this one.
         width: Features of an atom in one output.
-        n_outputs: Outputs an atom has, such as one a block.
-        n_fixed: How many of them, from the first, no adapted layer touches.
+        n_blocks: How many blocks there are.
+        n_outputs: Outputs of an atom: the embedding, and one a block.
+        n_fixed: How many outputs are frozen, counted from the first; all of them before anything is adapted.
         graph_config: The graph it expects.
     """
 
-    width: int
-    n_outputs: int
-    n_fixed: int
-    graph_config: GraphConfig
+    Config: ClassVar[type[EncoderConfig]] = EncoderConfig
+    block_list: ClassVar[str] = "blocks"
+    adaptable: ClassVar[tuple[str, ...]]
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.width = config.width
+        self.n_blocks = config.n_blocks
+        self.n_outputs = self.n_fixed = config.n_blocks + 1
+        self.graph_config = config.graph
 
     @abstractmethod
-    def fix_below(self, adapted: Iterable[str]) -> None:
-        """Set ``n_fixed``.
+    def embed(self, batch: CrystalGraph) -> tuple[Tensor, Any]:
+        """Compute what the first block starts from.
 
         Args:
-            adapted: Names of the adapted layers.
+            batch: The structures.
+
+        Returns:
+            Atom features (n_atoms, width), and whatever the blocks need besides, such as features of bonds.
         """
 
     @abstractmethod
-    def prepare(self, batch: CrystalGraph) -> Fixed:
-        """Compute the fixed part of a batch."""
+    def run_block(self, i: int, x: Tensor, batch: CrystalGraph, extra: Any) -> Tensor:
+        """Run block ``i``, which is counted from 0.
 
-    @abstractmethod
+        Args:
+            i: The block.
+            x: (n_atoms, width) output of the block before, or the embedding.
+            batch: The structures.
+            extra: What `embed` gave besides.
+
+        Returns:
+            (n_atoms, width).
+        """
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Turn the last block's output (n_atoms, width) into the encoder's; by default they are the same."""
+        return x
+
+    @classmethod
+    def adapter_targets(
+        cls, config: EncoderConfig, blocks: Iterable[int] | None = None, modules: Iterable[str] | None = None
+    ) -> tuple[str, ...]:
+        """Patterns of linear layers, for BaLoRA's ``target_modules``.
+
+        Args:
+            config: The encoder's settings.
+            blocks: Blocks with adapters, counted from 0; all by default.
+            modules: Names of their adapted layers, out of ``adaptable``; all by default.
+
+        Raises:
+            ValueError: If the encoder has no such block or layer, or none is named.
+        """
+        blocks = range(config.n_blocks) if blocks is None else sorted(blocks)
+        modules = cls.adaptable if modules is None else tuple(modules)
+        if not blocks or not 0 <= blocks[0] <= blocks[-1] < config.n_blocks:
+            asked = ", ".join(map(str, blocks)) or "none"
+            raise ValueError(f"the encoder has blocks 0 to {config.n_blocks - 1}, not {asked}")
+        wrong = [name for name in modules if name not in cls.adaptable]
+        if wrong or not modules:
+            had = ", ".join(cls.adaptable)
+            raise ValueError(f"a block of the encoder has the layers {had}, not {', '.join(wrong) or 'none'}")
+        return (rf"{cls.block_list}\.({'|'.join(map(str, blocks))})\.({_either(modules)})",)
+
+    def fix_below(self, adapted: Iterable[str]) -> None:
+        """Freeze the embedding and the blocks below the first adapted one: sets ``n_fixed``.
+
+        Args:
+            adapted: Names of the adapted layers.
+
+        Raises:
+            ValueError: If something else than an adaptable layer of a block is adapted.
+        """
+        adapted = list(adapted)
+        pattern = re.compile(rf"{self.block_list}\.(\d+)\.({_either(self.adaptable)})")
+        found = [pattern.fullmatch(name) for name in adapted]
+        if wrong := [name for name, match in zip(adapted, found, strict=True) if match is None]:
+            can = ", ".join(self.adaptable)
+            raise ValueError(f"only {can} of a block can be adapted, not {', '.join(wrong)}")
+        self.n_fixed = min((int(match[1]) for match in found if match), default=self.n_blocks) + 1
+
+    def prepare(self, batch: CrystalGraph) -> Fixed:
+        """Compute the frozen part of a batch: the embedding, and the outputs of the frozen blocks."""
+        x, extra = self.embed(batch)
+        return Fixed(self._through([x], range(self.n_fixed - 1), batch, extra), extra)
+
     def forward(self, batch: CrystalGraph, fixed: Fixed | None = None) -> Tensor:
         """Encode the atoms of one structure, or of several side by side.
 
         Args:
             batch: The structures.
-            fixed: What ``prepare`` gave for this batch, or None.
+            fixed: What `prepare` gave for this batch, or None.
 
         Returns:
-            (n_atoms, n_outputs, width).
+            (n_atoms, n_outputs, width): the embedding, and the output of every block.
         """
+        fixed = self.prepare(batch) if fixed is None else fixed
+        others = range(self.n_fixed - 1, self.n_blocks)
+        outputs = self._through(list(fixed.outputs), others, batch, fixed.extra)
+        return torch.stack([*outputs[:-1], self.finish(outputs[-1])], dim=1)
+
+    def _through(
+        self, outputs: list[Tensor], blocks: Iterable[int], batch: CrystalGraph, extra: Any
+    ) -> list[Tensor]:
+        """Run some blocks and append their outputs."""
+        for i in blocks:
+            outputs.append(self.run_block(i, outputs[-1], batch, extra))
+        return outputs
+
+
+def _either(names: Iterable[str]) -> str:
+    """A regular expression that matches each of some names."""
+    return "|".join(map(re.escape, names))

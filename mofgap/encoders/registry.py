@@ -1,34 +1,72 @@
-"""Encoders by name."""
+"""Encoders by name: the only place that knows which there are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
-from mofgap.encoders.encoder import Encoder
 from mofgap.nearest import hint
 
+if TYPE_CHECKING:
+    from mofgap.encoders.encoder import Encoder, EncoderConfig
 
-def _crystal_transformer(settings: Mapping[str, Any]) -> Encoder:
-    known = [field.name for field in fields(CrystalTransformerConfig)]
-    for name in settings:
-        if name not in known:
-            raise ValueError(f"unknown setting {name!r}; {hint(name, known)}")
-    return CrystalTransformer(CrystalTransformerConfig(**settings))
+ENCODERS: dict[str, tuple[str, str]] = {
+    "crystal-transformer": ("mofgap.encoders.crystal_transformer", "CrystalTransformer"),
+    "schnet": ("mofgap.encoders.schnet", "SchNet"),
+}
+"""Name of an encoder, its module and its class; the module is imported when it is asked for."""
+
+DEFAULT = "crystal-transformer"
+"""The encoder of folders that name none."""
 
 
-ENCODERS: dict[str, Callable[[Mapping[str, Any]], Encoder]] = {"crystal_transformer": _crystal_transformer}
-"""Name of an encoder, and what builds it from its settings. Add yours here."""
+def registered(name: str) -> str:
+    """The name of an encoder as the registry writes it; folders of older versions have ``_`` for ``-``.
+
+    Raises:
+        ValueError: If there is no encoder of this name; the message names the nearest.
+    """
+    for known in (name, name.replace("_", "-")):
+        if known in ENCODERS:
+            return known
+    raise ValueError(f"unknown encoder {name!r}; {hint(name, ENCODERS)}")
+
+
+def encoder_class(name: str) -> type[Encoder]:
+    """The class of an encoder.
+
+    Raises:
+        ValueError: As for `registered`.
+    """
+    module, cls = ENCODERS[registered(name)]
+    found: type[Encoder] = getattr(import_module(module), cls)
+    return found
+
+
+def encoder_config(name: str, settings: Mapping[str, Any]) -> EncoderConfig:
+    """The settings of an encoder as its own class of them; those not given have their defaults.
+
+    Raises:
+        ValueError: If the encoder or a setting is unknown, or a value has another type than the default or
+            is out of range.
+    """
+    cls = encoder_class(name).Config
+    defaults = {field.name: field.default for field in fields(cls)}
+    for key, value in settings.items():
+        if key not in defaults:
+            raise ValueError(f"{name}: unknown setting {key!r}; {hint(key, defaults)}")
+        kind = type(defaults[key])
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise ValueError(f"{name}: {key} must be of type {kind.__name__}, not {value!r}")
+    return cls(**settings)
 
 
 def build_encoder(name: str, settings: Mapping[str, Any]) -> Encoder:
     """Build an encoder with random weights.
 
     Raises:
-        ValueError: An unknown name or setting; the message names the nearest.
+        ValueError: As for `encoder_config`.
     """
-    if name not in ENCODERS:
-        raise ValueError(f"unknown encoder {name!r}; {hint(name, ENCODERS)}")
-    return ENCODERS[name](settings)
+    return encoder_class(name)(encoder_config(name, settings))

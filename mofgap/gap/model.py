@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from mofgap.balora import AdaptedLinear, BaLoRA, BaLoRAConfig, NoiseNetwork
 from mofgap.balora.adapt import targets
 from mofgap.crystals.graph import CrystalGraph, GraphConfig
-from mofgap.encoders.crystal_transformer import ON_ATOMS
 from mofgap.encoders.encoder import Encoder, Fixed
-from mofgap.encoders.registry import build_encoder
+from mofgap.encoders.registry import DEFAULT, build_encoder, encoder_class, encoder_config
 from mofgap.gap.correction import NeighbourCorrection
 from mofgap.gap.head import GapHead, pool
 
@@ -32,7 +31,7 @@ class GapModelConfig:
         encoder: Name of the encoder in the registry.
         encoder_settings: Its settings.
         head_hidden: Width of the gap head.
-        target_modules: Linear layers of the encoder that are adapted.
+        target_modules: Linear layers of the encoder that are adapted; by default all that can be.
         rank: Rank of the adapters.
         lora_alpha: Adapters are scaled by ``lora_alpha / rank``.
         prior_rate: Rate p of the prior; its variance factor is p / (1 - p).
@@ -43,10 +42,10 @@ class GapModelConfig:
     """
 
     method: Method = "balora"
-    encoder: str = "crystal_transformer"
+    encoder: str = DEFAULT
     encoder_settings: Mapping[str, Any] = field(default_factory=dict)
     head_hidden: int = 128
-    target_modules: tuple[str, ...] = ON_ATOMS
+    target_modules: tuple[str, ...] = ()
     rank: int = 8
     lora_alpha: float = 16.0
     prior_rate: float = 0.1
@@ -57,7 +56,11 @@ class GapModelConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
-        object.__setattr__(self, "target_modules", tuple(self.target_modules))
+        targets = tuple(self.target_modules)
+        if not targets:
+            config = encoder_config(self.encoder, self.encoder_settings)
+            targets = encoder_class(self.encoder).adapter_targets(config)
+        object.__setattr__(self, "target_modules", targets)
 
     @property
     def balora(self) -> BaLoRAConfig:

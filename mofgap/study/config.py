@@ -34,7 +34,6 @@ Estimator = Literal[
 Spread = Literal["epistemic", "total"]
 
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
-MODULES = ("query", "key", "value", "out", "up", "down")
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,9 @@ class Recipe:
     head_hidden: int = setting(256, "Width of the gap head.", least=1)
     rank: int = setting(64, "Rank of the adapters, which are scaled by 2.", least=1)
     blocks: tuple[int, ...] = setting((2, 3, 4), "Blocks of the encoder with adapters, from 0.", least=0)
-    modules: tuple[str, ...] = setting(MODULES, "Linear layers of a block with adapters.")
+    modules: tuple[str, ...] | None = setting(
+        None, "Linear layers of a block with adapters, by the encoder's names; null takes all that can be."
+    )
     dropout: float = setting(0.1, "Rate of the method dropout.", above=0.0, below=1.0)
     noise: Literal["weights", "rows"] = setting("weights", "How BaLoRA's posterior is sampled in training.")
     alpha: Literal["network", "constant"] = setting(
@@ -126,9 +127,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.blocks:
             raise ConfigurationError("blocks: name at least one")
-        unknown = set(self.modules) - set(MODULES)
-        if unknown or not self.modules:
-            raise ConfigurationError(f"modules: expected some of {', '.join(MODULES)}, got {self.modules}")
+        if self.modules == ():
+            raise ConfigurationError("modules: name at least one")
 
 
 @dataclass(frozen=True)

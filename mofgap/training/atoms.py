@@ -14,8 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from mofgap.crystals.elements import MAX_Z
 from mofgap.crystals.graph import CrystalGraph
-from mofgap.encoders.crystal_transformer import MASKED
-from mofgap.encoders.encoder import Encoder
+from mofgap.encoders.encoder import MASKED, Encoder
 
 ATOM_TARGETS = {
     "pbe_ddec6_charge_e": "DDEC6 net charge, e",

@@ -210,7 +210,7 @@ def write_encoder_card(folder: Path, n_train: int, command: str, citation: str) 
     lines = [
         f"# {folder.name}",
         "",
-        "A pretrained encoder: crystal graphs in, atom features out.",
+        f"A pretrained encoder ({described['architecture']}): crystal graphs in, atom features out.",
         f"Configuration: {', '.join(f'{key} {value}' for key, value in described['encoder'].items())}.",
         "",
         "## Data",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mofgap.encoders.encoder import EncoderConfig
+from mofgap.encoders.registry import DEFAULT, encoder_class, encoder_config, registered
 from mofgap.gap.folder import ModelError
 from mofgap.shipped import model_folder
 from mofgap.whole_file import sha256_of, write_json
@@ -17,13 +20,40 @@ from mofgap.whole_file import sha256_of, write_json
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
 
 
-def save_encoder(folder: Path, weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Path:
+@dataclass(frozen=True)
+class PretrainedEncoder:
+    """A pretrained encoder that was found.
+
+    Attributes:
+        weights: Path of its weights.
+        architecture: Its name in the registry of encoders.
+        config: Its settings.
+    """
+
+    weights: Path
+    architecture: str
+    config: EncoderConfig
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its settings as plain values."""
+        return asdict(self.config)
+
+    def adapter_targets(
+        self, blocks: Iterable[int] | None = None, modules: Iterable[str] | None = None
+    ) -> tuple[str, ...]:
+        """Patterns of linear layers that can be adapted, as of `Encoder.adapter_targets`."""
+        return encoder_class(self.architecture).adapter_targets(self.config, blocks, modules)
+
+
+def save_encoder(folder: Path, weights: Mapping[str, Tensor], described: Mapping[str, Any]) -> Path:
     """Write weights and, last, their description with the weights' sha256.
 
     Args:
         folder: Where to.
         weights: The encoder's parameters by name.
-        settings: ``encoder`` (its configuration) and whatever else made it.
+        described: ``architecture`` (its name in the registry), ``encoder`` (its settings) and whatever else
+            made it. Without a name it is the crystal transformer.
 
     Returns:
         Path of the weights.
@@ -31,29 +61,29 @@ def save_encoder(folder: Path, weights: Mapping[str, Tensor], settings: Mapping[
     path = folder / WEIGHTS
     save_file(dict(weights), path)
     path.chmod(0o644)
-    described = dict(settings) | {"sha256": sha256_of(path)}
-    write_json(folder / DESCRIPTION, described, indent=2)
+    write_json(folder / DESCRIPTION, dict(described) | {"sha256": sha256_of(path)}, indent=2)
     return path
 
 
-def find_encoder(name: str) -> tuple[Path, dict[str, Any]]:
-    """Weights and settings of a pretrained encoder.
+def find_encoder(name: str) -> PretrainedEncoder:
+    """Find a pretrained encoder.
 
     Args:
         name: A folder that ``save_encoder`` wrote, or the name of a shipped one.
 
     Raises:
-        ModelError: There is none, or it is damaged.
+        ModelError: If there is none, it is damaged, or its architecture or settings are unknown.
     """
     folder = model_folder(name, DESCRIPTION)
     if folder is None:
         raise ModelError(f"no encoder {name!r}: neither a folder with {DESCRIPTION} nor a shipped encoder")
     try:
         described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        sha256, settings = described["sha256"], dict(described["encoder"])
-    except (ValueError, KeyError, TypeError) as error:
+        sha256, architecture = described["sha256"], registered(described.get("architecture", DEFAULT))
+        config = encoder_config(architecture, described["encoder"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder / DESCRIPTION} is damaged: {error}") from error
     path = folder / WEIGHTS
     if not path.exists() or sha256_of(path) != sha256:
         raise ModelError(f"{path} is missing or is not the file it was saved as")
-    return path, settings
+    return PretrainedEncoder(path, architecture, config)

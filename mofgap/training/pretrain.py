@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 from mofgap.configuration import digest
 from mofgap.crystals.dataset import TableError, cached_store
 from mofgap.crystals.store import StoreBatch
-from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
+from mofgap.encoders.registry import build_encoder, encoder_config, registered
 from mofgap.training.atoms import ATOM_TARGETS, SIZE_ONLY, AtomHeads, PretrainConfig
 from mofgap.training.batches import loader
 from mofgap.training.encoder_folder import save_encoder
@@ -99,7 +100,8 @@ class Pretraining(L.LightningModule):  # type: ignore[misc]
 def pretrain(
     frame: pd.DataFrame,
     folder: Path,
-    encoder_config: CrystalTransformerConfig,
+    architecture: str,
+    encoder_settings: Mapping[str, Any],
     config: PretrainConfig,
     *,
     cache: Path | None = None,
@@ -111,7 +113,8 @@ def pretrain(
     Args:
         frame: A table with per-atom targets and a ``split`` column.
         folder: Where the training lives; ``encoder.safetensors`` and ``encoder.json`` end up there.
-        encoder_config: Size of the encoder.
+        architecture: Name of the encoder in the registry.
+        encoder_settings: Its settings; those not given have their defaults.
         config: How to train it.
         cache: Folder of cached graphs.
         resume: Go on from the last checkpoint.
@@ -124,7 +127,9 @@ def pretrain(
         TableError: The table lacks a split, or a value of each atom, or holds what is no structure.
         TrainingError: The folder holds a training already and ``resume`` is off, or another training; or no
             epoch ended in a finite loss.
+        ValueError: If the encoder or one of its settings is unknown or out of range.
     """
+    architecture, encoder = registered(architecture), encoder_config(architecture, encoder_settings)
     for split in ("train", "val"):
         if "split" not in frame.columns or not (frame.split == split).any():
             raise TableError(f"pretraining needs rows of split {split!r}")
@@ -132,11 +137,12 @@ def pretrain(
     if wrong := [*filter(None, unusable(frame))]:
         raise TableError(f"{len(wrong)} structures cannot be computed with; {wrong[0]}")
     target = atom_targets(frame)
-    made_of = _made_of(frame, target) | {"settings": digest(encoder_config, config)} | compute.decisive
-    lock(folder, made_of, resume=resume)
-    store = cached_store(frame, encoder_config.graph, cache)
+    made_of = _made_of(frame, target) | {"settings": digest(encoder, config), "architecture": architecture}
+    lock(folder, made_of | compute.decisive, resume=resume)
+    store = cached_store(frame, encoder.graph, cache)
     positions = {split: np.flatnonzero(frame.split == split).tolist() for split in ("train", "val")}
-    heads = _heads(encoder_config, target[store.atom_rows(positions["train"])], config.seed)
+    seen = target[store.atom_rows(positions["train"])]
+    heads = _heads(architecture, asdict(encoder), seen, config.seed)
     train = loader(store, positions["train"], config.batch_atoms, config.seed)
     val = loader(store, positions["val"], config.batch_atoms, None)
     module = Pretraining(heads, target, config, n_steps(train, config.epochs, compute))
@@ -150,19 +156,23 @@ def pretrain(
         resume=resume,
         compute=compute,
     )
-    state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
-    prefix = "heads.encoder."
-    weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    described = {"encoder": asdict(encoder_config), "pretraining": asdict(config)}
-    return save_encoder(folder, weights, described)
+    described = {"architecture": architecture, "encoder": asdict(encoder), "pretraining": asdict(config)}
+    return save_encoder(folder, _encoder_of(best), described)
 
 
-def _heads(config: CrystalTransformerConfig, seen: Tensor, seed: int) -> AtomHeads:
+def _heads(architecture: str, settings: Mapping[str, Any], seen: Tensor, seed: int) -> AtomHeads:
     """An encoder of random weights, with heads scaled to the targets of the training atoms."""
     torch.manual_seed(seed)
     scale = seen.std(0)
     scale[scale == 0] = 1.0  # a target that never varies is its mean
-    return AtomHeads(CrystalTransformer(config), seen.mean(0), scale)
+    return AtomHeads(build_encoder(architecture, settings), seen.mean(0), scale)
+
+
+def _encoder_of(checkpoint: Path) -> dict[str, Tensor]:
+    """The encoder's weights in a checkpoint of `Pretraining`."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    prefix = "heads.encoder."
+    return {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
 
 
 def _made_of(frame: pd.DataFrame, target: Tensor) -> dict[str, str]:

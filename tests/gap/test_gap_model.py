@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from mofgap.balora.adapt import merge
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import collate, crystal_graph
-from mofgap.encoders.crystal_transformer import CrystalTransformer, adapter_targets
+from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
 from mofgap.encoders.registry import build_encoder
 from mofgap.gap.folder import ModelError, encoder_weights
 from mofgap.gap.head import pool
@@ -26,7 +26,7 @@ MakeCrystal = Callable[..., Crystal]
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory, make_model: MakeModel) -> Path:
     torch.manual_seed(99)
-    encoder = build_encoder("crystal_transformer", make_model().config.encoder_settings)
+    encoder = build_encoder("crystal-transformer", make_model().config.encoder_settings)
     path = tmp_path_factory.mktemp("pretrained") / "encoder.safetensors"
     save_file(encoder.state_dict(), path)
     return path
@@ -151,7 +151,8 @@ def test_an_unknown_method_is_refused() -> None:
 
 def test_what_lies_below_all_adapters_is_fixed(make_crystal: MakeCrystal) -> None:
     settings = {"n_blocks": 3, "width": 16, "n_heads": 2, "n_radial": 8, "edge_width": 8, "ffn_width": 16}
-    config = GapModelConfig(encoder_settings=settings, target_modules=adapter_targets([2]))
+    targets = CrystalTransformer.adapter_targets(CrystalTransformerConfig(**settings), [2])
+    config = GapModelConfig(encoder_settings=settings, target_modules=targets)
     model = GapModel(config)
     assert model.encoder.n_fixed == 3
     assert {name.split(".")[1] for name in model.layers} == {"2"}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,16 @@ from mofgap.training.pretrain import Pretraining, atom_targets, pretrain
 CONFIG = PretrainConfig(epochs=4, batch_atoms=30, learning_rate=1e-2, seed=3)
 
 
-def run(frame: pd.DataFrame, folder: Path, encoder: CrystalTransformerConfig, resume: bool = False) -> Path:
-    return pretrain(frame, folder, encoder, CONFIG, resume=resume, compute=Compute("cpu", progress=False))
+def run(
+    frame: pd.DataFrame,
+    folder: Path,
+    encoder: CrystalTransformerConfig,
+    resume: bool = False,
+    config: PretrainConfig = CONFIG,
+) -> Path:
+    compute = Compute("cpu", progress=False)
+    network = "crystal-transformer", asdict(encoder)
+    return pretrain(frame, folder, *network, config, resume=resume, compute=compute)
 
 
 def test_the_loss_falls_and_the_encoder_is_written(
@@ -96,9 +104,7 @@ def test_test_rows_are_never_seen(
         spoilt.loc[hidden, name] = spoilt.loc[hidden, name].map(lambda values: values * np.nan)
     config = PretrainConfig(epochs=1, batch_atoms=30)
     first, second = (
-        load_file(
-            pretrain(frame, tmp_path / name, tiny_encoder, config, compute=Compute("cpu", progress=False))
-        )
+        load_file(run(frame, tmp_path / name, tiny_encoder, config=config))
         for name, frame in (("first", tiny_frame), ("second", spoilt))
     )
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mofgap.configuration import ConfigurationError, section, setting
+from mofgap.encoders.registry import DEFAULT, ENCODERS, registered
 from mofgap.screening.levels import Level, models_of
 from mofgap.screening.rank import check_window
 from mofgap.study.config import ComparisonConfig, is_name
@@ -23,7 +24,8 @@ class PretrainingConfig:
     """An encoder pretrained in this run, in place of the one that the comparison names."""
 
     table: Path = setting(..., "Parquet table with per-atom targets and a column split.")
-    blocks: int = setting(5, "Attention blocks.", least=1)
+    architecture: str = setting(DEFAULT, f"Encoder to pretrain: {', '.join(ENCODERS)}.")
+    blocks: int = setting(5, "Blocks of the encoder.", least=1)
     width: int = setting(128, "Features of an atom.", least=8)
     epochs: int = setting(8, "Passes over the training structures.", least=1)
     batch_atoms: int = setting(2500, "Atoms of a batch.", least=1)
@@ -36,6 +38,7 @@ class PretrainingConfig:
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Of the arithmetic.")
 
     def __post_init__(self) -> None:
+        registered(self.architecture)
         if self.table.suffix != ".parquet":
             raise ConfigurationError(
                 f"table: expected a parquet table with values of atoms, got {self.table}"

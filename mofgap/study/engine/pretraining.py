@@ -25,7 +25,6 @@ def pretrain_stage(asked: PretrainingConfig) -> Stage:
 
 def _pretrain(config: RunConfig, run: Path) -> None:
     from mofgap.crystals.dataset import TableError, read_table
-    from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
     from mofgap.training.atoms import PretrainConfig
     from mofgap.training.loop import LAST, Compute
     from mofgap.training.pretrain import pretrain
@@ -41,10 +40,10 @@ def _pretrain(config: RunConfig, run: Path) -> None:
         learning_rate=asked.learning_rate,
         seed=asked.seed,
     )
-    size = CrystalTransformerConfig(n_blocks=asked.blocks, width=asked.width)
+    size = {"n_blocks": asked.blocks, "width": asked.width}
     frame, begun = read_table(asked.table), (folder / LAST).exists()
     try:
-        pretrain(frame, folder, size, settings, resume=begun, compute=compute)
+        pretrain(frame, folder, asked.architecture, size, settings, resume=begun, compute=compute)
     except TableError as error:
         raise TableError(f"{asked.table}: {error}") from error
     for checkpoint in folder.glob("*.ckpt"):

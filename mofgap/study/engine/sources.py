@@ -25,8 +25,9 @@ _HELP_KEYWORDS = ("doc", "help", "description")
 def code_digest(modules: Iterable[str]) -> str:
     """sha256 of what some modules do, and all of mofgap that they import, directly or not.
 
-    Imports inside functions count. A module that is not reached does not count, so that a change of the
-    report makes no training stale. The files in ``assets`` beside a module count by their bytes.
+    Imports inside functions count, and so do the entries ``(module, class)`` of a registry. A module that is
+    not reached does not count, so that a change of the report makes no training stale. The files in
+    ``assets`` beside a module count by their bytes.
 
     Args:
         modules: Full names, such as ``mofgap.study.methods.training``.
@@ -101,8 +102,11 @@ def imported(name: str) -> tuple[str, ...]:
 
 
 def _modules(node: ast.AST) -> Iterator[str]:
-    """Modules of mofgap that an import statement names."""
-    if isinstance(node, ast.Import):
+    """Modules of mofgap that an import statement names, or the entry ``(module, class)`` of a registry."""
+    if isinstance(node, ast.Tuple) and len(node.elts) == 2:
+        module, cls = (getattr(element, "value", None) for element in node.elts)
+        names = [module] if isinstance(module, str) and "." in module and str(cls).isidentifier() else []
+    elif isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
         names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]

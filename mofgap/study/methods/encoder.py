@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,13 @@ from torch import Tensor
 
 from mofgap.configuration import ConfigurationError
 from mofgap.crystals.graph import GraphConfig
-from mofgap.encoders.crystal_transformer import CrystalTransformerConfig, adapter_targets
 from mofgap.gap.folder import encoder_weights
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.study.config import ComparisonConfig, Recipe
 from mofgap.study.dataset import Dataset
 from mofgap.study.layout import Layout
 from mofgap.study.members import first_blocks, members
-from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS, find_encoder
+from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS, PretrainedEncoder, find_encoder
 from mofgap.training.finetune import frozen_features
 from mofgap.whole_file import whole_file
 
@@ -32,55 +32,59 @@ def encode(config: ComparisonConfig, run: Path, dataset: Dataset) -> None:
     Raises:
         ModelError: There is no encoder of that name, or it is damaged.
     """
-    layout = Layout(run)
-    weights, size = find_encoder(config.encoder)
-    for source in (weights, weights.with_name(DESCRIPTION)):
+    layout, found = Layout(run), find_encoder(config.encoder)
+    for source in (found.weights, found.weights.with_name(DESCRIPTION)):
         with whole_file(layout.encoder / source.name) as partial:
             shutil.copyfile(source, partial)
     for block in first_blocks(config):
         torch.manual_seed(0)
-        targets = adapter_targets([block], config.recipe.modules)
-        model = GapModel(GapModelConfig("lora", encoder_settings=size, target_modules=targets))
+        recipe = replace(config.recipe, blocks=(block,), modules=None)
+        model = GapModel(model_config(found, recipe, method="lora"))
         encoder_weights(layout.encoder / WEIGHTS, model)
-        found = frozen_features(model.eval(), dataset.store, config.prediction.batch_atoms)
+        features = frozen_features(model.eval(), dataset.store, config.prediction.batch_atoms)
         with whole_file(layout.features(block)) as partial:
-            save_file({"features": found}, partial)
-
-
-def settings(config: ComparisonConfig) -> dict[str, Any]:
-    """The size of the encoder that a configuration names."""
-    return find_encoder(config.encoder)[1]
+            save_file({"features": features}, partial)
 
 
 def graph_config(config: ComparisonConfig) -> GraphConfig:
-    """The graph that this encoder expects."""
-    return CrystalTransformerConfig(**settings(config)).graph
+    """The graph that the encoder of a configuration expects."""
+    return find_encoder(config.encoder).config.graph
 
 
-def targets_of(recipe: Recipe, size: dict[str, Any]) -> tuple[str, ...]:
-    """Patterns of the linear layers that a recipe adapts.
+def model_config(found: PretrainedEncoder, recipe: Recipe, **others: Any) -> GapModelConfig:
+    """What a recipe's network on an encoder is made of.
+
+    Args:
+        found: The encoder.
+        recipe: Names the blocks and layers with adapters.
+        others: Further fields of `GapModelConfig`.
 
     Raises:
-        ConfigurationError: The encoder has no such block.
+        ConfigurationError: If the encoder has no such block or layer; the message says what it has.
     """
-    n_blocks = CrystalTransformerConfig(**size).n_blocks
-    if max(recipe.blocks) >= n_blocks:
-        raise ConfigurationError(
-            f"recipe.blocks: the encoder has blocks 0 to {n_blocks - 1}, not {max(recipe.blocks)}"
-        )
-    return adapter_targets(sorted(recipe.blocks), recipe.modules)
+    for key in ("blocks", "modules"):
+        try:
+            found.adapter_targets(**{key: getattr(recipe, key)})
+        except ValueError as error:
+            raise ConfigurationError(f"recipe.{key}: {error}") from error
+    return GapModelConfig(
+        encoder=found.architecture,
+        encoder_settings=found.settings,
+        target_modules=found.adapter_targets(recipe.blocks, recipe.modules),
+        **others,
+    )
 
 
 def check_blocks(config: ComparisonConfig) -> None:
-    """Refuse what the encoder has no blocks for before anything is trained.
+    """Refuse blocks and layers that the encoder does not have before anything is trained.
 
     Raises:
-        ConfigurationError: The recipe, or an ablation, adapts a block that is not there.
+        ConfigurationError: If the recipe, or an ablation, adapts one of them.
     """
-    size = settings(config)
+    found = find_encoder(config.encoder)
     for each in members(config):
         try:
-            targets_of(each.recipe, size)
+            model_config(found, each.recipe)
         except ConfigurationError as error:
             where = f"ablations.{each.variant}: " if each.variant else ""
             raise ConfigurationError(f"{where}{error}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from mofgap.study.dataset import Dataset, read
 from mofgap.study.layout import COST, HISTORY, Layout
 from mofgap.study.members import Member, member
 from mofgap.study.methods import encoder
-from mofgap.training.encoder_folder import WEIGHTS
+from mofgap.training.encoder_folder import WEIGHTS, PretrainedEncoder, find_encoder
 from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
 from mofgap.training.labels import Labels
 from mofgap.training.loop import LAST, METRICS, Compute, seconds_trained
@@ -57,15 +56,15 @@ def describe(config: ComparisonConfig, run: Path, name: str) -> None:
     save_model(folder, model, _about(config, wanted), _calibration(config, model.eval(), data), index)
 
 
-def model_config(wanted: Member, size: dict[str, Any]) -> GapModelConfig:
-    """What a member's network is made of, on an encoder of a size."""
+def model_config(wanted: Member, found: PretrainedEncoder) -> GapModelConfig:
+    """What a member's network is made of, on an encoder."""
     recipe = wanted.recipe
     methods: dict[str, Method] = {"scratch": "full", "dropout": "lora"}
-    return GapModelConfig(
-        method=methods.get(wanted.method, wanted.method),  # type: ignore[arg-type]
-        encoder_settings=size,
+    return encoder.model_config(
+        found,
+        recipe,
+        method=methods.get(wanted.method, wanted.method),
         head_hidden=recipe.head_hidden,
-        target_modules=encoder.targets_of(recipe, size),
         rank=recipe.rank,
         lora_alpha=2.0 * recipe.rank,
         prior_rate=recipe.prior_rate,
@@ -96,7 +95,7 @@ def _fit(
 ) -> tuple[int, int]:
     """Train and write the model folder; returns the numbers of training rows and of trained parameters."""
     torch.manual_seed(wanted.seed)
-    model = GapModel(model_config(wanted, encoder.settings(config)))
+    model = GapModel(model_config(wanted, find_encoder(config.encoder)))
     if wanted.recipe.start == "pretrained":
         encoder_weights(Layout(run).encoder / WEIGHTS, model)
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -219,11 +219,18 @@ def test_a_package_that_is_missing_is_told_before_the_work(
         stages.prepare(tiny_config, tmp_path)
 
 
-def test_an_ablation_of_blocks_that_are_not_there_is_told_before_anything_is_trained(
-    tiny_config: ComparisonConfig, tmp_path: Path
+@pytest.mark.parametrize(
+    ("ablation", "told"),
+    [
+        (Ablation(blocks=(7,)), r"recipe\.blocks: .* 0 to 1, not 7"),
+        (Ablation(modules=("query", "lin")), r"recipe\.modules: .* query, key, .*, not lin"),
+    ],
+)
+def test_an_ablation_of_what_the_encoder_lacks_is_told_before_anything_is_trained(
+    tiny_config: ComparisonConfig, tmp_path: Path, ablation: Ablation, told: str
 ) -> None:
-    config = replace(tiny_config, ablations={"high": Ablation(blocks=(7,))})
-    with pytest.raises(ConfigurationError, match=r"ablations\.high: recipe\.blocks: .* 0 to 1, not 7"):
+    config = replace(tiny_config, ablations={"high": ablation})
+    with pytest.raises(ConfigurationError, match=rf"ablations\.high: {told}"):
         stages.prepare(config, tmp_path)
 
 

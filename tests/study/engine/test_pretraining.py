@@ -104,6 +104,13 @@ def test_another_size_is_pretrained_from_the_beginning(place: Path) -> None:
         assert not list(run.path.glob("pretraining/*.ckpt"))
 
 
+def test_an_unknown_encoder_is_refused_at_once() -> None:
+    content = configuration("atoms.parquet")
+    content["pretraining"]["architecture"] = "shcnet"
+    with pytest.raises(ConfigurationError, match=r"pretraining: .*'schnet'"):
+        from_dict(RunConfig, content)
+
+
 def test_labels_alone_are_refused_at_once() -> None:
     with pytest.raises(ConfigurationError, match=r"pretraining.*expected a parquet table.*labels\.csv"):
         from_dict(RunConfig, configuration("data/quickstart/labels.csv"))

@@ -132,6 +132,14 @@ def test_a_comment_in_a_copy_of_this_package_trains_nothing_again(
     sources._read.cache_clear()
 
 
+def test_what_a_registry_names_is_reached(package: Path) -> None:
+    (package / "b.py").write_text('KNOWN = {"d": ("mofgap.d", "D")}\n')
+    before = sources.code_digest(["mofgap.a"])
+    (package / "d.py").write_text("class D:\n    x = 1\n")
+    sources._read.cache_clear()
+    assert sources.code_digest(["mofgap.a"]) != before
+
+
 def test_files_beside_what_is_reached_matter(package: Path) -> None:
     digests = [sources.code_digest(["mofgap.a"])]
     for folder in ("room", "away"):  # room is reached, away is not

@@ -26,7 +26,8 @@ def test_another_encoder_gives_every_prediction_another_novelty(
     run: Path, tiny_config: ComparisonConfig, tmp_path: Path
 ) -> None:
     torch.manual_seed(6)
-    size = CrystalTransformerConfig(**find_encoder(tiny_config.encoder)[1])
+    size = find_encoder(tiny_config.encoder).config
+    assert isinstance(size, CrystalTransformerConfig)
     (tmp_path / "other").mkdir()
     save_encoder(tmp_path / "other", CrystalTransformer(size).state_dict(), {"encoder": asdict(size)})
     other = replace(tiny_config, encoder=str(tmp_path / "other"))
