@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,13 +13,11 @@ from torch import Tensor
 
 from mofgap.balora import Sensitivity, sampling, sensitivity
 from mofgap.balora.sampling import Kind
+from mofgap.choices import Uncertainty
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.encoders.encoder import Fixed
 from mofgap.gap.memory import N_SKETCH, Nearby
 from mofgap.gap.model import GapModel
-
-Uncertainty = Literal["closed-form", "weights", "rows"]
-UNCERTAINTIES: tuple[Uncertainty, ...] = ("closed-form", "weights", "rows")
 
 Floats = NDArray[np.float64]
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mofgap.choices import Uncertainty
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import CrystalGraph, crystal_graph
 from mofgap.gap.attribution import attribute
 from mofgap.gap.folder import About, read_model, save_model
 from mofgap.gap.memory import HEAD_WEIGHT, N_NEIGHBOURS, N_SKETCH, NUGGET, REACH, SHRINKAGE, Memory, Nearby
 from mofgap.gap.model import METHODS, GapModel, Method
-from mofgap.gap.posterior import Mean, Uncertainty, at_mean, posterior, remember
+from mofgap.gap.posterior import Mean, at_mean, posterior, remember
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import fit_novelty
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from mofgap.choices import UNCERTAINTIES, Uncertainty
 from mofgap.crystals.convert import to_ase, to_pymatgen
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
 from mofgap.gap.attribution import attribute
-from mofgap.gap.posterior import UNCERTAINTIES, Uncertainty
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.uncertainty.calibrate import Calibration
 
