@@ -16,9 +16,9 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import formula_sum
 from mofgap.gap.predictor import Estimate, GapPredictor
 from mofgap.gap.unlike import N_NEAREST, is_note
+from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.reading import Reading
 from mofgap.screening.row import BESIDE, WARNING_SEPARATOR, Row, printable, rounded
-from mofgap.screening.settings import Settings
 
 FAILED = "prediction-failed"
 """How the reason begins where a structure was read, but not computed."""
@@ -28,7 +28,7 @@ MANY_DRAWS = 16
 
 
 def predict_readings(
-    readings: Sequence[Reading], predictor: GapPredictor, settings: Settings
+    readings: Sequence[Reading], predictor: GapPredictor, config: ScreeningConfig
 ) -> list[tuple[Row, ...]]:
     """The rows of each reading, in order.
 
@@ -37,7 +37,7 @@ def predict_readings(
     """
     crystals = [entry for reading in readings for entry in reading.entries if isinstance(entry, Crystal)]
     with _one_thread():
-        found = iter(_rows(crystals, predictor, settings))
+        found = iter(_rows(crystals, predictor, config))
     return [
         tuple(
             failed_row(entry) if isinstance(entry, ReadFailure) else next(found) for entry in reading.entries
@@ -57,39 +57,39 @@ def failed_row(failure: ReadFailure) -> Row:
     )
 
 
-def _rows(crystals: Sequence[Crystal], predictor: GapPredictor, settings: Settings) -> list[Row]:
+def _rows(crystals: Sequence[Crystal], predictor: GapPredictor, config: ScreeningConfig) -> list[Row]:
     """Rows of several crystals; one that cannot be computed does not take the others with it."""
     if not crystals:
         return []
     try:
         estimate = predictor.estimate(
             crystals,
-            uncertainty=settings.uncertainty,
-            samples=settings.samples,
-            seed=settings.seed,
-            batch_atoms=settings.batch_atoms,
+            uncertainty=config.uncertainty,
+            samples=config.samples,
+            seed=config.seed,
+            batch_atoms=config.batch_atoms,
         )
     except (ValueError, RuntimeError, MemoryError) as error:
         if len(crystals) > 1:
-            return [row for crystal in crystals for row in _rows([crystal], predictor, settings)]
+            return [row for crystal in crystals for row in _rows([crystal], predictor, config)]
         what = " ".join(str(error).split())[:200] or type(error).__name__
         reason = f"{FAILED}: {what}; check the structure, or give a smaller cell"
         return [failed_row(ReadFailure(c.source, c.structure_id, reason)) for c in crystals]
-    return _rows_of(crystals, estimate, predictor, settings)
+    return _rows_of(crystals, estimate, predictor, config)
 
 
 def _rows_of(
-    crystals: Sequence[Crystal], estimate: Estimate, predictor: GapPredictor, settings: Settings
+    crystals: Sequence[Crystal], estimate: Estimate, predictor: GapPredictor, config: ScreeningConfig
 ) -> list[Row]:
     gap, std, novelty = estimate.gap_ev, estimate.gap_std_ev, estimate.novelty
-    low, high = predictor.calibration.interval(gap, std, settings.coverage, novelty)
+    low, high = predictor.calibration.interval(gap, std, config.coverage, novelty)
     inside = np.full(len(gap), np.nan)
     ends: tuple[float | None, ...] = (None, None)
-    if settings.window is not None:
-        inside = predictor.calibration.p_in_window(gap, std, *settings.window, novelty)
-        ends = tuple(end if math.isfinite(end) else None for end in settings.window)
-    pbe = _beside(estimate, predictor, settings.coverage)
-    otherwise = _otherwise(predictor, settings)
+    if config.window is not None:
+        inside = predictor.calibration.p_in_window(gap, std, *config.window, novelty)
+        ends = tuple(end if math.isfinite(end) else None for end in config.window)
+    pbe = _beside(estimate, predictor, config.coverage)
+    otherwise = _otherwise(predictor, config)
     rows = []
     for i, crystal in enumerate(crystals):
         warnings = (*crystal.warnings, *predictor.unlike(crystal, estimate, i), *otherwise)
@@ -122,15 +122,15 @@ def _rows_of(
     return rows
 
 
-def _otherwise(predictor: GapPredictor, settings: Settings) -> tuple[str, ...]:
+def _otherwise(predictor: GapPredictor, config: ScreeningConfig) -> tuple[str, ...]:
     """A warning of spreads that the calibration was not fitted to."""
-    n = settings.samples
-    enough = {"closed-form": 1, "weights": MANY_DRAWS}.get(settings.uncertainty, math.inf)
+    n = config.samples
+    enough = {"closed-form": 1, "weights": MANY_DRAWS}.get(config.uncertainty, math.inf)
     if n >= enough or predictor.model.noise_network is None:
         return ()
-    how = f"{n} draws of {settings.uncertainty} have another" if n else "the mean alone has none"
+    how = f"{n} draws of {config.uncertainty} have another" if n else "the mean alone has none"
     text = f"other-spread: intervals are fitted to the closed form's doubt, and {how}: perhaps too short"
-    if n and settings.uncertainty == "rows":
+    if n and config.uncertainty == "rows":
         # Noise of its own moves the largest and the smallest of many atoms, at which the head looks.
         text += "; noise in each atom moves the gap too, by the more the larger the cell"
     return (text,)

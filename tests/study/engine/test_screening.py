@@ -9,7 +9,7 @@ import pytest
 
 import mofgap
 from mofgap.shipped import shipped_folder
-from mofgap.study.engine.config import RunConfig, ScreeningConfig
+from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.screening import gather_stage, screen_stages
 
 
@@ -21,7 +21,7 @@ def test_a_level_takes_its_models_as_a_screening_does(
     tmp_path: Path, level: str | None, models: set[str]
 ) -> None:
     example = str(min(shipped_folder("examples").glob("*.cif")))
-    asked = ScreeningConfig(inputs=(example,), level=level)
+    asked = ShardedScreening(inputs=(example,), level=level)
     config, shards = RunConfig("levels", screening=asked), screen_stages(asked)
     read = {Path(name).parent.name for name in shards[0].files if name.endswith("config.json")}
     assert read == models
