@@ -23,4 +23,4 @@ def check_draws(uncertainty: Uncertainty, samples: int) -> None:
     if samples < 0:
         raise ValueError(f"samples must be at least 0, not {samples}")
     if uncertainty != "closed-form" and samples == 1:
-        raise ValueError("samples of 1 have no spread; ask for two or more, or for 0, the mean alone")
+        raise ValueError("1 sample has no spread; ask for two or more samples, or for 0, the mean alone")

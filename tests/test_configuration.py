@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,6 +112,44 @@ def test_wrong_values_are_refused_with_what_is_right(values: dict[str, object], 
     with pytest.raises(ConfigurationError) as caught:
         built(**values)
     assert str(caught.value).startswith(message)
+
+
+def test_an_instance_is_checked_like_a_file_however_often() -> None:
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=r"^epochs: expected a whole number, got the text 'a'$"):
+            Training("a")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"^seeds: given twice$"):
+        Whole("x", seeds=(1, 1))
+    with pytest.raises(ConfigurationError, match=r"^epoch: unknown key; did you mean 'epochs'"):
+        Training(epoch=3)  # type: ignore[call-arg]
+    with pytest.raises(ConfigurationError, match="given twice"):
+        Training(1, epochs=2)  # type: ignore[misc]
+    with pytest.raises(ConfigurationError, match="more values than there are settings"):
+        Training(*[1] * 9)  # type: ignore[arg-type, call-arg]
+
+
+def test_an_instance_takes_lists_and_numbers_of_numpy() -> None:
+    config = Training(np.int64(3), np.float64(0.5), window=np.array([1.0, 2.0]))  # type: ignore[arg-type]
+    assert config == Training(3, 0.5, window=[1.0, 2.0])  # type: ignore[arg-type]
+    assert type(config.epochs) is int and config.window == (1.0, 2.0)
+
+
+def test_all_problems_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("naem: x\ntraining: {epochs: 0, device: gpu}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load(Whole, path)
+    assert [problem.words.startswith(f"{path}: ") for problem in caught.value.problems] == [True] * 4
+    told = str(caught.value).replace(f"{path}: ", "").splitlines()
+    assert [line.partition(":")[0] for line in told] == ["name", "training.epochs", "training.device", "naem"]
+
+
+def test_no_word_of_the_library_is_told() -> None:
+    wrong = [{"name": "\ud800"}, {"name": "x", "seeds": {"a": 1}}, {"name": "x", "stages": [1]}, {"name": []}]
+    for values in wrong:
+        with pytest.raises(ConfigurationError) as caught:
+            from_dict(Whole, values)
+        assert not re.search(r"(?i)input|error|valid|pydantic|http", str(caught.value))
 
 
 def test_a_missing_value_is_named_with_its_meaning() -> None:

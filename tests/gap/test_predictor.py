@@ -187,7 +187,7 @@ def test_the_gap_does_not_depend_on_whether_its_spread_is_asked_for(
 
 
 def test_one_sample_is_refused(predictor: GapPredictor, make_crystal: MakeCrystal) -> None:
-    with pytest.raises(ValueError, match="one has no spread"):
+    with pytest.raises(ValueError, match="1 sample has no spread"):
         predictor.predict(make_crystal(1), True, uncertainty="weights", samples=1)
 
 
