@@ -14,9 +14,9 @@ from rich.console import Console
 
 from mofgap.crystals.inputs import expand_inputs
 from mofgap.gap.predictor import load_model
+from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.rank import rank_rows
 from mofgap.screening.screen import stream_rows
-from mofgap.screening.settings import Settings
 from mofgap.screening.terminal import render
 
 WINDOW = (1.8, 3.0)
@@ -28,7 +28,7 @@ TOP = Path(__file__).resolve().parents[1]
 def main(model: str = "qmof-pbe") -> None:
     """Screen the examples with a model and write the picture."""
     files = sorted((TOP / "data" / "examples").glob("*.cif"))
-    batches = stream_rows(expand_inputs(files), load_model(model, "cpu"), Settings(window=WINDOW))
+    batches = stream_rows(expand_inputs(files), load_model(model, "cpu"), ScreeningConfig(window=WINDOW))
     rows = rank_rows([row for batch in batches for row in batch], "window")[:N_SHOWN]
     console = Console(
         record=True, width=134, file=io.StringIO(), force_terminal=True, color_system="truecolor"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 SHOWN = 20
@@ -11,6 +10,8 @@ SHOWN = 20
 
 def nearest(name: object, known: Iterable[object]) -> str | None:
     """The known name most like this one; None where none is much like it."""
+    import difflib  # needed for errors alone
+
     return next(iter(difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)), None)
 
 

@@ -3,72 +3,40 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from mofgap.crystals.cif import MAX_ATOMS, ReadFailure
+from mofgap.configuration import ConfigurationError
+from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.convert import crystal_from, is_one
-from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.inputs import expand_inputs
-from mofgap.gap.posterior import Uncertainty
-from mofgap.gap.predictor import BATCH_ATOMS, GapPredictor, load_model
+from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.nearest import hint
+from mofgap.plain_words import default_of, limits, meaning, settings_of
 from mofgap.report.notebook import Screening
-from mofgap.screening.levels import Level, models_of
-from mofgap.screening.rank import Novel, RankBy, rank_rows, ranking
+from mofgap.screening.config import ScreeningConfig
+from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import Source
-from mofgap.screening.row import DEFAULT_COVERAGE, Row
+from mofgap.screening.row import Row
 from mofgap.screening.screen import stream_rows
-from mofgap.screening.settings import Settings
 from mofgap.screening.table import to_frame
 
 
 def screen(
-    structures: Any,
-    window: tuple[float, float] | None = None,
-    *,
-    model: str | Path | GapPredictor | None = None,
-    level: Level | None = None,
-    rank_by: RankBy | None = None,
-    top: int | None = None,
-    uncertainty: Uncertainty = "auto",
-    samples: int = 32,
-    seed: int = 0,
-    batch_atoms: int = BATCH_ATOMS,
-    workers: int = 1,
-    device: str = "auto",
-    max_atoms: int = MAX_ATOMS,
-    disorder: Disorder = "refuse",
-    coverage: float = DEFAULT_COVERAGE,
-    novel: Novel = "keep",
-    progress: bool | None = None,
+    structures: Any, window: Any = None, *, progress: bool | None = None, **settings: Any
 ) -> Screening:
     """Predict and rank structures: ``mofgap screen`` in Python.
 
     Args:
         structures: One or many of: path of a CIF, folder, glob pattern, archive, ``@list.txt``, pymatgen
             ``Structure``, ASE ``Atoms``, `Crystal`.
-        window: Ends of the gap window, eV; an infinite end is open.
-        model: Name of a shipped model, a model folder, or a loaded model; by default ``qmof-pbe``.
-        level: Instead of a model the shipped one of ``pbe`` or ``hse06``, or ``both``: that of HSE06, and the
-            prediction for PBE beside it in columns of its own.
-        rank_by: ``window``, ``low``, ``high`` or ``std``; by default ``window`` where there is one, else
-            ``low``.
-        top: Keep this many of the ranked rows; failures stay.
-        uncertainty: Where the epistemic part of the spread comes from: ``distance`` from the nearest training
-            structure, ``closed-form`` of the posterior, or draws of ``weights`` or ``rows``. ``auto`` is the
-            one that intervals are fitted to.
-        samples: Draws of ``weights`` and ``rows``; 0 gives the mean alone.
-        seed: Of the draws.
-        batch_atoms: Atoms of a batch on a GPU.
-        workers: Processes that read, and on a CPU predict.
-        device: ``auto``, ``cpu`` or ``cuda``; a loaded model stays where it is.
-        max_atoms: Largest cell that is accepted.
-        disorder: ``refuse`` or ``majority``.
-        coverage: Of the intervals, 0.5 to 0.99; names their columns.
-        novel: Structures unlike all of training: ``keep``, ``last`` or ``drop``.
+        window: See `ScreeningConfig`.
         progress: Show a bar while it works; by default in a notebook.
+        **settings: See `ScreeningConfig`.
 
     Returns:
         A DataFrame with a row for each structure and each failure, and the columns of `Row` (those that begin
@@ -76,28 +44,52 @@ def screen(
         ``plot()`` returns them as a Figure.
 
     Raises:
-        ValueError: An argument makes no sense; a `ModelError` if there is no such model.
-        TypeError: Something is neither a path nor a structure.
+        ValueError: If a setting has a wrong type, lies out of its range or contradicts another: a
+            `ConfigurationError`. If there is no such model: a `ModelError`.
+        TypeError: If something is neither a path nor a structure, or an argument is unknown.
     """
-    settings = Settings(window, uncertainty, samples, seed, batch_atoms, max_atoms, disorder, coverage)
-    order = ranking(rank_by, settings.window)
-    for name, value in {"workers": workers, "top": top}.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
-    predictor = _predictor(model, level, device)
-    predictor.check_spread(settings.uncertainty)
-    stream = stream_rows(sources_of(structures), predictor, settings, workers)
+    for name in settings:
+        if name not in settings_of(ScreeningConfig):
+            raise TypeError(f"screen() has no argument {name!r}; {hint(name, signature(screen).parameters)}")
+    model = settings.pop("model", None)
+    loaded = model if isinstance(model, GapPredictor) else None
+    if loaded is not None and settings.get("level") is not None:
+        raise ConfigurationError("a loaded model has its own: give level or model, not both", key="level")
+    named = str(model) if isinstance(model, Path) else None if loaded else model
+    config = ScreeningConfig(window=window, model=named, **settings)
+    first, beside = config.models
+    predictor = loaded or load_model(first, config.device, beside)
+    predictor.check_spread(config.uncertainty)
+    stream = stream_rows(sources_of(structures), predictor, config)
     rows = [row for rows in _with_bar(stream, progress) for row in rows]
-    return Screening(to_frame(rank_rows(rows, order, top, novel), coverage, predictor.beside is not None))
+    table = to_frame(rank_rows(rows, **config.rank_settings), config.coverage, predictor.beside is not None)
+    return Screening(table)
 
 
-def _predictor(model: str | Path | GapPredictor | None, level: Level | None, device: str) -> GapPredictor:
-    if not isinstance(model, GapPredictor):
-        first, beside = models_of(level, model)
-        return load_model(first, device, beside)
-    if level is not None:
-        raise ValueError("a loaded model has its own level: give level or model, not both")
-    return model
+def _describe(function: Any) -> None:
+    """Give ``screen`` the arguments of `ScreeningConfig`: their names, types, defaults and what they mean."""
+    fields, types = settings_of(ScreeningConfig), get_type_hints(ScreeningConfig)
+    types["model"] = str | Path | GapPredictor | None
+    structures, window, progress, _ = signature(function, eval_str=True).parameters.values()
+    added = {
+        name: Parameter(name, Parameter.KEYWORD_ONLY, default=default_of(field), annotation=types[name])
+        for name, field in fields.items()
+    }
+    added["window"] = added["window"].replace(kind=window.kind)
+    function.__signature__ = Signature([structures, *added.values(), progress], return_annotation=Screening)
+    words = {name: f"{meaning(f)} ({limits(f)})".removesuffix(" ()") for name, f in fields.items()}
+    words["model"] += " Or a loaded model, which stays on its device."
+    lines = {
+        name: textwrap.fill(
+            f"{name}: {text}", 110, initial_indent=" " * 8, subsequent_indent=" " * 12
+        ).strip()
+        for name, text in words.items()
+    }
+    doc = function.__doc__.replace("window: See `ScreeningConfig`.", lines.pop("window"))
+    function.__doc__ = doc.replace("**settings: See `ScreeningConfig`.", f"\n{' ' * 8}".join(lines.values()))
+
+
+_describe(screen)
 
 
 def _with_bar(stream: Iterator[tuple[Row, ...]], progress: bool | None) -> Iterator[tuple[Row, ...]]:

@@ -11,7 +11,7 @@ from mofgap.study.engine.sources import imported
 ROOT = Path(mofgap.__file__).parent
 # From left to right: each imports only what stands before it.
 LAYERS = (
-    *("nearest", "whole_file", "shipped", "version", "configuration"),
+    *("nearest", "whole_file", "shipped", "version", "choices", "plain_words", "configuration"),
     *("neighbours", "balora", "uncertainty", "crystals", "datasets", "encoders", "gap", "training"),
     *("screening", "selection", "explain", "report", "python", "cli", "study", "__main__"),
 )

@@ -9,26 +9,24 @@ from typing import Annotated, Literal
 
 import typer
 
+from mofgap.choices import Device, Disorder
+from mofgap.choices import Precision as Arithmetic
+from mofgap.cli.schema import option_of
+from mofgap.configuration import ConfigurationError
+from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.rank import check_window
 
-# Choices whose home is heavy to import; --help must not be.
-Device = Literal["auto", "cpu", "cuda"]
-Disorder = Literal["refuse", "majority"]
+# Its home is heavy to import; --help must not be.
 Method = Literal["balora", "lora", "full"]
-Uncertainty = Literal["auto", "distance", "closed-form", "weights", "rows"]
 
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training structures.")]
-MaxAtoms = Annotated[int, typer.Option(min=1, help="Largest cell that is accepted.")]
-PartialOccupancies = Annotated[
-    Disorder, typer.Option(help="Partial occupancies: refuse the file, or keep the majority occupants.")
-]
+MaxAtoms = Annotated[int, option_of(ScreeningConfig, "max_atoms")]
+PartialOccupancies = Annotated[Disorder, option_of(ScreeningConfig, "disorder")]
 BatchAtoms = Annotated[int, typer.Option(min=1, help="Atoms of a batch.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder to keep graphs in.")]
 TrainingDevice = Annotated[Device, typer.Option(help="Where to train.")]
 Devices = Annotated[int, typer.Option(min=1, help="How many devices, a process each.")]
-Precision = Annotated[
-    Literal["32-true", "bf16-mixed"], typer.Option(help="bf16-mixed is faster where it is supported.")
-]
+Precision = Annotated[Arithmetic, typer.Option(help="bf16-mixed is faster where it is supported.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
 
 
@@ -37,10 +35,15 @@ def refused(option: str | None = None) -> Iterator[None]:
     """Whatever makes no sense in the body is wrong usage, of an option where one is named.
 
     Raises:
-        typer.BadParameter: The body raised a ValueError.
+        typer.BadParameter: If the body raised a ValueError; a `ConfigurationError` names the option itself.
     """
     try:
         yield
+    except ConfigurationError as error:
+        first = error.problems[0]
+        raise typer.BadParameter(
+            first.words, param_hint=option or f"--{first.key.replace('_', '-')}"
+        ) from error
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from error
 

@@ -18,7 +18,7 @@ from mofgap.cli.options import refused
 from mofgap.cli.progress import tracked
 from mofgap.screening.journal import JournalError, journal_path
 from mofgap.screening.levels import is_pbe
-from mofgap.screening.rank import Novel, is_novel
+from mofgap.screening.rank import Novelty, is_novel
 from mofgap.screening.row import Row, column_names
 from mofgap.screening.table import format_of, tab_separated
 
@@ -81,7 +81,7 @@ def execute(run: ScreeningRun, resume: bool) -> NoReturn:
     _show(run, inputs)
     rows = [row for rows in inputs for row in rows]
     say_counts(rows, f"{len(rows)} structures in {seconds:.1f} s ({len(rows) / max(seconds, 1e-9):.1f}/s)")
-    caveats(rows, run.novel)
+    caveats(rows, run.config.novelty)
     raise typer.Exit(exit_code(rows))
 
 
@@ -143,9 +143,9 @@ def _show(run: ScreeningRun, inputs: list[tuple[Row, ...]]) -> None:
     if sys.stdout.isatty():
         from mofgap.screening.terminal import MAX_ROWS, render
 
-        render(Console(), run.table(inputs), run.settings.window, run.top or MAX_ROWS)
+        render(Console(), run.table(inputs), run.config.window, run.config.top or MAX_ROWS)
     elif run.target is None:
-        columns = column_names(run.settings.coverage, run.predictor.beside is not None)
+        columns = column_names(run.config.coverage, run.predictor.beside is not None)
         lines = (tab_separated(row, len(columns)) for row in run.table(inputs))
         _print_lines("\t".join(columns), lines)
 
@@ -204,10 +204,10 @@ def say_counts(rows: list[Row], of_what: str) -> None:
     typer.echo(f"{n_ok} ok, {n_warned} with warnings, {len(failed)} failed: {of_what}", err=True)
 
 
-def caveats(rows: list[Row], novel: Novel) -> None:
+def caveats(rows: list[Row], novelty: Novelty) -> None:
     """Say on standard error what holds for the whole table."""
     n_novel = sum(map(is_novel, rows))
-    if n_novel and novel == "drop":
+    if n_novel and novelty == "drop":
         typer.echo(f"mofgap: {n_novel} novel structures were left out (--novelty drop)", err=True)
     if any(map(is_pbe, {row.level_of_theory for row in rows if row.gap_ev is not None})):
         typer.echo(PBE_CAVEAT, err=True)
@@ -220,7 +220,7 @@ def conclude(found: Gathered, of_what: str) -> None:
         typer.Exit: With the exit code of `mofgap screen`.
     """
     say_counts(found.rows, of_what)
-    caveats(found.rows, found.header["novel"])
+    caveats(found.rows, found.header["novelty"])
     raise typer.Exit(exit_code(found.rows))
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mofgap.choices import Disorder
 from mofgap.cli.exits import NOTHING_DONE, fail
-from mofgap.cli.options import Disorder, checked_window
+from mofgap.cli.options import checked_window
 from mofgap.cli.skipped import tell_skipped
 
 if TYPE_CHECKING:

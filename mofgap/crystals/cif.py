@@ -10,8 +10,9 @@ from pathlib import Path
 
 from gemmi import cif
 
+from mofgap.choices import Disorder
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.disorder import Disorder, refuse
+from mofgap.crystals.disorder import refuse
 from mofgap.crystals.repair import GEMMI_ERRORS, readable, repaired
 from mofgap.crystals.sites import (
     CifError,

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mofgap.crystals.bonds import BOND_RATIO, HYDROGEN_CONTACT_ANGSTROM, Pairs, bond_ratios, pairs_within
 from mofgap.crystals.sites import CifError, Sites
-
-Disorder = Literal["refuse", "majority"]
 
 # Refinements write 0.99 or 0.999 for a site they mean to be full.
 FULL_OCCUPANCY = 0.985

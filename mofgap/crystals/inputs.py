@@ -18,8 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
+from mofgap.choices import Disorder
 from mofgap.crystals.cif import MAX_ATOMS, Entry, ReadFailure, read_cif_bytes, stem_of
-from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.sites import CifError
 
 # A CIF of a thousand atoms has 0.1 MB, one with its reflections a few; more is some other file.

@@ -8,10 +8,10 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
+from mofgap.choices import Disorder
 from mofgap.crystals import disorder as occupancy
 from mofgap.crystals.bonds import pairs_within
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.elements import MAX_Z
 from mofgap.crystals.sites import CifError, Sites, check_cell
 

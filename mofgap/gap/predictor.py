@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mofgap.choices import DRAWN, Disorder, Uncertainty, check_draws
 from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.cif import MAX_ATOMS, ReadFailure
 from mofgap.crystals.convert import crystal_from, is_one
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
 from mofgap.crystals.inputs import read_cif_file
 from mofgap.crystals.sites import CifError
@@ -26,7 +26,7 @@ from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
 from mofgap.gap.novelty_warnings import is_note, novelty_warnings
-from mofgap.gap.posterior import DRAWN, UNCERTAINTIES, Posterior, Uncertainty, posterior, spread_of
+from mofgap.gap.posterior import Posterior, posterior, spread_of
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
 
@@ -238,21 +238,6 @@ class GapPredictor:
         """The `novelty_warnings` of the crystal at a place of some predictions."""
         about = found.novelty[place], found.nearest[place], bool(found.learnt[place])
         return novelty_warnings(self.novelty, crystal, *about, found.rare_elements[place])
-
-
-def check_draws(uncertainty: Uncertainty, samples: int) -> None:
-    """Refuse a number of samples that would silently leave out the epistemic part.
-
-    Raises:
-        ValueError: If ``uncertainty`` is not one of `UNCERTAINTIES`, ``samples`` is negative, or it is 1
-            where ``uncertainty`` is drawn.
-    """
-    if uncertainty not in UNCERTAINTIES:
-        raise ValueError(f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, not {uncertainty!r}")
-    if samples < 0:
-        raise ValueError(f"samples must be at least 0, not {samples}")
-    if uncertainty in DRAWN and samples == 1:
-        raise ValueError("samples: one has no spread; ask for two or more, or for 0, the mean alone")
 
 
 def _named(item: Any, name: str, disorder: Disorder, max_atoms: int) -> Crystal:

@@ -61,7 +61,7 @@ class Screening(pd.DataFrame):
         """Read a table that ``mofgap screen`` wrote: ``.csv``, ``.parquet`` or ``.json``.
 
         Raises:
-            TableError: There is no such file, or it is no table.
+            ScreeningTableError: There is no such file, or it is no table.
             OSError: It cannot be read.
         """
         return cls(read_table(Path(path)))

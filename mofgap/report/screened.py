@@ -10,7 +10,7 @@ from pathlib import Path
 import gemmi
 import pandas as pd
 
-from mofgap.screening.table import TableError, Window, coverage_of, lacking, read_table, window_of
+from mofgap.screening.table import ScreeningTableError, Window, coverage_of, lacking, read_table, window_of
 
 NEEDED = ("rank", "file", "structure_id", "status", "reason", "formula", "gap_ev", "gap_std_ev", "warnings")
 _SYMBOL = re.compile(r"[A-Z][a-z]?")
@@ -56,7 +56,7 @@ def read_screened(path: Path) -> Screened:
         path: ``.csv``, ``.parquet`` or ``.json``.
 
     Raises:
-        TableError: It is no such table, or has no rows.
+        ScreeningTableError: It is no such table, or has no rows.
         OSError: It cannot be read.
     """
     return screened(read_table(path), str(path))
@@ -66,12 +66,12 @@ def screened(frame: pd.DataFrame, name: str = "table") -> Screened:
     """A screening from its DataFrame, such as `mofgap.screen` returns.
 
     Raises:
-        TableError: It is no such table, or has no rows.
+        ScreeningTableError: It is no such table, or has no rows.
     """
     if lacks := lacking(frame, NEEDED):
-        raise TableError(f"{name}: {lacks}")
+        raise ScreeningTableError(f"{name}: {lacks}")
     if frame.empty:
-        raise TableError(f"{name}: the table has no rows")
+        raise ScreeningTableError(f"{name}: the table has no rows")
     frame = frame.reset_index(drop=True)
     has_gap = (frame.status != "failed") & frame.gap_ev.notna() & frame.gap_std_ev.notna()
     ranked = frame[has_gap].sort_values("rank", kind="stable")

@@ -11,22 +11,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mofgap.choices import DRAWN
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import formula_sum
 from mofgap.gap.novelty_warnings import N_NEAREST, is_note
-from mofgap.gap.posterior import DRAWN, spread_of
+from mofgap.gap.posterior import spread_of
 from mofgap.gap.predictor import GapPredictor, Predictions
+from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.reading import Reading
 from mofgap.screening.row import BESIDE, WARNING_SEPARATOR, Row, printable, rounded
-from mofgap.screening.settings import Settings
 
 FAILED = "prediction-failed"
 """How the reason begins where a structure was read, but not computed."""
 
 
 def predict_readings(
-    readings: Sequence[Reading], predictor: GapPredictor, settings: Settings
+    readings: Sequence[Reading], predictor: GapPredictor, config: ScreeningConfig
 ) -> list[tuple[Row, ...]]:
     """The rows of each reading, in order.
 
@@ -35,7 +36,7 @@ def predict_readings(
     """
     crystals = [entry for reading in readings for entry in reading.entries if isinstance(entry, Crystal)]
     with _one_thread():
-        found = iter(_rows(crystals, predictor, settings))
+        found = iter(_rows(crystals, predictor, config))
     return [
         tuple(
             failed_row(entry) if isinstance(entry, ReadFailure) else next(found) for entry in reading.entries
@@ -55,39 +56,39 @@ def failed_row(failure: ReadFailure) -> Row:
     )
 
 
-def _rows(crystals: Sequence[Crystal], predictor: GapPredictor, settings: Settings) -> list[Row]:
+def _rows(crystals: Sequence[Crystal], predictor: GapPredictor, config: ScreeningConfig) -> list[Row]:
     """Rows of several crystals; one that cannot be computed does not take the others with it."""
     if not crystals:
         return []
     try:
         found = predictor.estimate(
             crystals,
-            uncertainty=settings.uncertainty,
-            samples=settings.samples,
-            seed=settings.seed,
-            batch_atoms=settings.batch_atoms,
+            uncertainty=config.uncertainty,
+            samples=config.samples,
+            seed=config.seed,
+            batch_atoms=config.batch_atoms,
         )
     except (ValueError, RuntimeError, MemoryError) as error:
         if len(crystals) > 1:
-            return [row for crystal in crystals for row in _rows([crystal], predictor, settings)]
+            return [row for crystal in crystals for row in _rows([crystal], predictor, config)]
         what = " ".join(str(error).split())[:200] or type(error).__name__
         reason = f"{FAILED}: {what}; check the structure, or give a smaller cell"
         return [failed_row(ReadFailure(c.source, c.structure_id, reason)) for c in crystals]
-    return _rows_of(crystals, found, predictor, settings)
+    return _rows_of(crystals, found, predictor, config)
 
 
 def _rows_of(
-    crystals: Sequence[Crystal], found: Predictions, predictor: GapPredictor, settings: Settings
+    crystals: Sequence[Crystal], found: Predictions, predictor: GapPredictor, config: ScreeningConfig
 ) -> list[Row]:
     gap, std, novelty = found.gap_ev, found.gap_std_ev, found.novelty
-    low, high = predictor.calibration.interval(gap, std, settings.coverage, novelty)
+    low, high = predictor.calibration.interval(gap, std, config.coverage, novelty)
     inside = np.full(len(gap), np.nan)
     ends: tuple[float | None, ...] = (None, None)
-    if settings.window is not None:
-        inside = predictor.calibration.p_in_window(gap, std, *settings.window, novelty)
-        ends = tuple(end if math.isfinite(end) else None for end in settings.window)
-    pbe = _beside(found, predictor, settings.coverage)
-    otherwise = _otherwise(predictor, settings)
+    if config.window is not None:
+        inside = predictor.calibration.p_in_window(gap, std, *config.window, novelty)
+        ends = tuple(end if math.isfinite(end) else None for end in config.window)
+    pbe = _beside(found, predictor, config.coverage)
+    otherwise = _otherwise(predictor, config)
     rows = []
     for i, crystal in enumerate(crystals):
         warnings = (*crystal.warnings, *predictor.novelty_warnings(crystal, found, i), *otherwise)
@@ -120,13 +121,13 @@ def _rows_of(
     return rows
 
 
-def _otherwise(predictor: GapPredictor, settings: Settings) -> tuple[str, ...]:
+def _otherwise(predictor: GapPredictor, config: ScreeningConfig) -> tuple[str, ...]:
     """A warning of a spread that the calibration was not fitted to."""
     fitted = spread_of(predictor.model, "auto")
-    asked = spread_of(predictor.model, settings.uncertainty) if settings.samples else None
+    asked = spread_of(predictor.model, config.uncertainty) if config.samples else None
     if asked == fitted:
         return ()
-    of_draws = f"{settings.samples} draws of " if asked in DRAWN else ""
+    of_draws = f"{config.samples} draws of " if asked in DRAWN else ""
     what = f"this one is of {of_draws}{asked}" if asked else "the mean alone has no epistemic part"
     text = f"other-spread: intervals are fitted to the spread {fitted}, and {what}: perhaps too short"
     if asked == "rows":

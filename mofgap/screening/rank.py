@@ -11,8 +11,8 @@ from mofgap.screening.row import Row, warnings_of
 
 RankBy = Literal["window", "low", "high", "std"]
 RANKINGS: tuple[RankBy, ...] = get_args(RankBy)
-Novel = Literal["keep", "last", "drop"]
-NOVEL_CHOICES: tuple[Novel, ...] = get_args(Novel)
+Novelty = Literal["keep", "last", "drop"]
+NOVELTIES: tuple[Novelty, ...] = get_args(Novelty)
 
 _BADNESS: dict[RankBy, Callable[[Row], tuple[float, ...]]] = {
     "window": lambda row: (-_number(row.p_in_window), _outside(row)),
@@ -26,7 +26,7 @@ def check_window(low: float, high: float) -> None:
     """Refuse what is no gap window, eV; an infinite end is open.
 
     Raises:
-        ValueError: Its lower end does not come first, an end is no number, or both are the same infinity.
+        ValueError: If the lower end does not come first, an end is no number, or both are the same infinity.
     """
     if not low <= high:
         raise ValueError(f"a window needs its lower end first, not {low} {high}")
@@ -38,14 +38,14 @@ def ranking(rank_by: RankBy | None, window: tuple[float, float] | None) -> RankB
     """What to rank by: what was asked for, else the window where there is one, else the smallest gap.
 
     Raises:
-        ValueError: It is unknown, or needs a window and there is none.
+        ValueError: If `rank_by` is unknown, or needs a window and there is none.
     """
     if rank_by is None:
         return "low" if window is None else "window"
     if rank_by not in RANKINGS:
         raise ValueError(f"rank_by must be one of {', '.join(RANKINGS)}, not {rank_by!r}")
     if rank_by == "window" and window is None:
-        raise ValueError("ranking by window needs a window (--window LO HI)")
+        raise ValueError("ranking by window needs a window")
     return rank_by
 
 
@@ -55,7 +55,7 @@ def is_novel(row: Row) -> bool:
 
 
 def rank_rows(
-    rows: Iterable[Row], rank_by: RankBy, top: int | None = None, novel: Novel = "keep"
+    rows: Iterable[Row], rank_by: RankBy, top: int | None = None, novelty: Novelty = "keep"
 ) -> list[Row]:
     """Put rows in order and number them.
 
@@ -68,21 +68,22 @@ def rank_rows(
         rows: In the order of the inputs.
         rank_by: See above.
         top: Keep this many of the ranked rows; failures stay, so that none goes unseen.
-        novel: Rows with the warning ``novel``: ``keep`` them in order, rank them ``last``, or ``drop`` them.
+        novelty: What becomes of rows with the warning ``novel``: ``keep`` them in order, rank them ``last``,
+            or ``drop`` them.
 
     Raises:
-        ValueError: ``novel`` is none of these.
+        ValueError: If `novelty` is none of these.
     """
-    if novel not in NOVEL_CHOICES:
-        raise ValueError(f"novel must be one of {', '.join(NOVEL_CHOICES)}, not {novel!r}")
+    if novelty not in NOVELTIES:
+        raise ValueError(f"novelty must be one of {', '.join(NOVELTIES)}, not {novelty!r}")
     everything = list(rows)
     badness = _BADNESS[rank_by]
     predicted = [row for row in everything if row.status != "failed"]
-    if novel == "drop":
+    if novelty == "drop":
         predicted = [row for row in predicted if not is_novel(row)]
 
     def place(row: Row) -> tuple[bool, tuple[float, ...], str, str]:
-        return novel == "last" and is_novel(row), badness(row), row.file, row.structure_id
+        return novelty == "last" and is_novel(row), badness(row), row.file, row.structure_id
 
     predicted.sort(key=place)
     ranked = [replace(row, rank=number) for number, row in enumerate(predicted, start=1)]

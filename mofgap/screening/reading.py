@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from mofgap.choices import Disorder
 from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.cif import Entry, ReadFailure
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.inputs import InputItem, read_input
 from mofgap.crystals.sites import CifError
 from mofgap.crystals.unit_cell import check_apart, check_size, check_usable

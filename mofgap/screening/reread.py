@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mofgap.choices import Disorder
 from mofgap.crystals.cif import Entry
-from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.inputs import InputItem, expand_inputs, is_file, read_input
 from mofgap.screening.row import printable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,12 @@ from typing import Any
 from mofgap.crystals.inputs import expand_inputs
 from mofgap.gap.folder import CONFIG, find_model
 from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.journal import Journal, JournalError, journal_path
-from mofgap.screening.levels import Models
-from mofgap.screening.rank import Novel, RankBy, rank_rows
+from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import Source
 from mofgap.screening.row import Row
 from mofgap.screening.screen import stream_rows
-from mofgap.screening.settings import Settings
 from mofgap.screening.shard import BESIDE_MODEL, Shard
 from mofgap.screening.table import write_table
 from mofgap.version import installed_version
@@ -38,25 +37,13 @@ class ScreeningRun:
 
     Attributes:
         inputs: What to screen, as `expand_inputs` takes it.
-        settings: How structures are read and predicted.
-        order: What the table is ranked by.
-        top: How many of its ranked rows are kept; None for all.
-        novel: What becomes of rows with the warning ``novel``.
-        models: That of its ordinary columns, and that of the columns beside them.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        workers: Number of processes; 1 computes in this one.
+        config: How structures are read, predicted and ranked.
         shard: The share of the inputs that is taken; None takes all.
         target: The file of the table, or of the share; None writes none.
     """
 
     inputs: tuple[str, ...]
-    settings: Settings
-    order: RankBy
-    top: int | None
-    novel: Novel
-    models: Models
-    device: str
-    workers: int
+    config: ScreeningConfig
     shard: Shard | None
     target: Path | None
 
@@ -69,12 +56,12 @@ class ScreeningRun:
             ValueError: If there is no such model or device, or a model does not have the spread.
             OSError: If a model cannot be read.
         """
-        name, beside = self.models
-        predictor = load_model(name, self.device, beside)
-        predictor.check_spread(self.settings.uncertainty)
+        name, beside = self.config.models
+        predictor = load_model(name, self.config.device, beside)
+        predictor.check_spread(self.config.uncertainty)
         for each in filter(None, (predictor, predictor.beside)):
             try:
-                each.calibration.interval([], [], self.settings.coverage, [])
+                each.calibration.interval([], [], self.config.coverage, [])
             except ValueError as error:
                 raise ScreeningError(f"{each.about.name}: {error}") from error
         return predictor
@@ -82,11 +69,11 @@ class ScreeningRun:
     @cached_property
     def _header(self) -> dict[str, Any]:
         """What decides the numbers; a model's config holds the sha256 of every other file of it."""
-        models = zip(("model_sha256", BESIDE_MODEL), self.models, strict=True)
+        models = zip(("model_sha256", BESIDE_MODEL), self.config.models, strict=True)
         configs = {key: find_model(name) / CONFIG for key, name in models if name is not None}
         digests = {key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in configs.items()}
         code = {"mofgap": installed_version()}
-        return {**code, **digests, "device": self.predictor.device, **asdict(self.settings)}
+        return {**code, **digests, "device": self.predictor.device, **self.config.row_settings}
 
     def rows(
         self, resume: bool, lines: Iterable[str] = (), watch: Watch = lambda rows, _: rows
@@ -112,7 +99,7 @@ class ScreeningRun:
             sources = self.shard.take(sources)
         journal = None if self.target is None else self._journal(self.target, resume)
         try:
-            stream = stream_rows(sources, self.predictor, self.settings, self.workers, journal)
+            stream = stream_rows(sources, self.predictor, self.config, journal)
             with closing(stream):
                 found = list(watch(stream, len(journal.finished) if journal else 0))
         finally:
@@ -133,7 +120,7 @@ class ScreeningRun:
 
     def table(self, inputs: Iterable[InputRows]) -> list[Row]:
         """The ranked table of the rows of each input."""
-        return rank_rows((row for rows in inputs for row in rows), self.order, self.top, self.novel)
+        return rank_rows((row for rows in inputs for row in rows), **self.config.rank_settings)
 
     def write(self, inputs: Sequence[InputRows]) -> None:
         """Write the target, if there is one: the table, or the share and what decides its ranks.
@@ -146,8 +133,7 @@ class ScreeningRun:
             return
         if self.shard is None:
             beside = self.predictor.beside is not None
-            write_table(self.target, self.table(inputs), self.settings.coverage, beside)
+            write_table(self.target, self.table(inputs), self.config.coverage, beside)
         else:
-            ranked = {"rank_by": self.order, "top": self.top, "novel": self.novel}
-            self.shard.write(self.target, {**self._header, **ranked}, inputs)
+            self.shard.write(self.target, {**self._header, **self.config.rank_settings}, inputs)
         journal_path(self.target).unlink(missing_ok=True)

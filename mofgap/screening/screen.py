@@ -8,12 +8,12 @@ from functools import partial
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.gap.predictor import GapPredictor
+from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.journal import Finished, Journal
 from mofgap.screening.pool import ordered_map
 from mofgap.screening.prediction import FAILED, predict_readings
 from mofgap.screening.reading import Reading, Source, read
 from mofgap.screening.row import Row
-from mofgap.screening.settings import Settings
 
 Task = tuple[Source, str]
 """An input, and the sha256 of the bytes that were done before."""
@@ -22,8 +22,7 @@ Task = tuple[Source, str]
 def stream_rows(
     sources: Iterable[Source],
     predictor: GapPredictor,
-    settings: Settings,
-    workers: int = 1,
+    config: ScreeningConfig,
     journal: Journal | None = None,
 ) -> Generator[tuple[Row, ...]]:
     """The rows of each input, in order; none has a rank yet.
@@ -33,17 +32,16 @@ def stream_rows(
     Args:
         sources: The inputs, read only a little ahead.
         predictor: The model, sent to each worker once.
-        settings: How to read and predict.
-        workers: Number of processes; 1 computes in this one.
+        config: How to read and predict, and in how many processes; 1 computes in this one.
         journal: Gives the rows of inputs that were done before, and records the others.
     """
     finished = journal.finished if journal else {}
     tasks = ((source, _expected(source, finished)) for source in sources)
     if predictor.device == "cpu":
-        results = ordered_map(_Screener(predictor, settings), tasks, workers)
+        results = ordered_map(_Screener(predictor, config), tasks, config.workers)
     else:
-        reader = partial(_read, settings=settings)
-        results = _in_batches(ordered_map(reader, tasks, workers), predictor, settings)
+        reader = partial(_read, config=config)
+        results = _in_batches(ordered_map(reader, tasks, config.workers), predictor, config)
     for reading, rows in results:
         if reading.unchanged:
             yield finished[reading.source].rows
@@ -62,29 +60,31 @@ class _Screener:
     """Reads and predicts one input."""
 
     predictor: GapPredictor
-    settings: Settings
+    config: ScreeningConfig
 
     def __call__(self, task: Task) -> Result:
-        reading = _read(task, settings=self.settings)
-        rows = predict_readings([reading], self.predictor, self.settings)[0]
+        reading = _read(task, config=self.config)
+        rows = predict_readings([reading], self.predictor, self.config)[0]
         return replace(reading, entries=()), rows
 
 
-def _read(task: Task, *, settings: Settings) -> Reading:
+def _read(task: Task, *, config: ScreeningConfig) -> Reading:
     source, expected = task
-    return read(source, expected, disorder=settings.disorder, max_atoms=settings.max_atoms)
+    return read(source, expected, disorder=config.disorder, max_atoms=config.max_atoms)
 
 
-def _in_batches(readings: Iterable[Reading], predictor: GapPredictor, settings: Settings) -> Iterator[Result]:
+def _in_batches(
+    readings: Iterable[Reading], predictor: GapPredictor, config: ScreeningConfig
+) -> Iterator[Result]:
     """Predict inputs together, a batch of atoms at a time."""
     batch: list[Reading] = []
 
     def results() -> Iterator[Result]:
-        yield from zip(batch, predict_readings(batch, predictor, settings), strict=True)
+        yield from zip(batch, predict_readings(batch, predictor, config), strict=True)
         batch.clear()
 
     for reading in readings:
-        if batch and sum(each.n_atoms for each in batch) + reading.n_atoms > settings.batch_atoms:
+        if batch and sum(each.n_atoms for each in batch) + reading.n_atoms > config.batch_atoms:
             yield from results()
         batch.append(reading)
     yield from results()

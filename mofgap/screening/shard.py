@@ -117,7 +117,7 @@ class Gathered:
             OSError: It cannot be written.
         """
         header = self.header
-        table = rank_rows(self.rows, header["rank_by"], header["top"], header["novel"])
+        table = rank_rows(self.rows, header["rank_by"], header["top"], header["novelty"])
         write_table(path, table, header["coverage"], beside=BESIDE_MODEL in header)
 
 
@@ -168,6 +168,8 @@ def _read(path: Path) -> _Part:
         with path.open(encoding="utf-8") as file:
             header = json.loads(next(file))
             index, count = header.pop("shard")
+            if "novel" in header:  # its name in shards that were begun before
+                header["novelty"] = header.pop("novel")
             found, whole = [], json.loads(next(file))
             for line in file:
                 found.append(tuple(_row(values) for values in whole))

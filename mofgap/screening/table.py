@@ -51,7 +51,7 @@ _STYLE = (
 )
 
 
-class TableError(ValueError):
+class ScreeningTableError(ValueError):
     """A file that is no table of a screening, and why."""
 
 
@@ -102,15 +102,15 @@ def read_table(path: Path) -> pd.DataFrame:
         path: ``.csv``, ``.parquet`` or ``.json``.
 
     Raises:
-        TableError: There is no such file, or it is no table.
+        ScreeningTableError: There is no such file, or it is no table.
         OSError: It cannot be read.
     """
     import pandas as pd
 
     if not path.is_file():
-        raise TableError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+        raise ScreeningTableError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     if path.suffix.lower() not in READABLE:
-        raise TableError(f"{path}: expected a {', '.join(READABLE)} table of mofgap screen")
+        raise ScreeningTableError(f"{path}: expected a {', '.join(READABLE)} table of mofgap screen")
     try:
         if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path)
@@ -125,7 +125,7 @@ def read_table(path: Path) -> pd.DataFrame:
         return _with_types(frame)
     except (TypeError, ValueError) as error:  # of pandas, of pyarrow, of json, or of a wrong encoding
         first_line = (str(error).splitlines() or ["unreadable"])[0]
-        raise TableError(f"{path}: not a table that mofgap screen wrote: {first_line}") from error
+        raise ScreeningTableError(f"{path}: not a table that mofgap screen wrote: {first_line}") from error
 
 
 def _first_line(path: Path) -> str:

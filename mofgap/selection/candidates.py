@@ -45,7 +45,7 @@ def read_candidates(path: Path) -> pd.DataFrame:
         path: ``.csv``, ``.parquet`` or ``.json``.
 
     Raises:
-        TableError: There is no such file, or it is no table.
+        ScreeningTableError: There is no such file, or it is no table.
         CandidateError: It is another table, holds the rows of several models, or no row with a gap.
         OSError: It cannot be read.
     """

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mofgap.choices import Disorder
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.graph import crystal_graph
 from mofgap.gap.predictor import GapPredictor
 from mofgap.screening.prediction import reduced_formula

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import gemmi
+from pydantic import Field, NonNegativeInt, PositiveInt
 
-from mofgap.configuration import ConfigurationError, section, setting
+from mofgap.choices import Device, Precision
+from mofgap.configuration import ConfigurationError, schema
 from mofgap.study.methods.names import NEIGHBOURS
 
 SplitKind = Literal["column", "grouped", "without"]
@@ -36,119 +38,135 @@ Spread = Literal["epistemic", "total"]
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 
 
-@dataclass(frozen=True)
+@schema
 class DataConfig:
     """The table of structures and gaps."""
 
-    table: Path = setting(..., "Parquet table of structures, gaps and splits, or CSV of gaps and splits.")
-    cifs: Path | None = setting(None, "Folder or archive of the CIFs that a CSV labels.")
-    target: str = setting("gap_ev", "Column of the gaps, eV.")
-    level_of_theory: str = setting("unknown", "Of the gaps.")
-    citation: str = setting("", "Whom to cite for the table, and its licence.")
-    published: Path | None = setting(
-        None, "CSV of published predictions of test rows: an identifier, and a column of gaps in eV a method."
+    table: Path = Field(
+        description="Parquet table of structures, gaps and splits, or CSV of gaps and splits."
     )
-    n_val: int | None = setting(None, "At most so many rows of val; null takes all.", least=1)
-    n_test: int | None = setting(None, "At most so many rows of test; null takes all.", least=2)
-    cache: Path | None = setting(None, "Folder that keeps graphs for other runs too.")
-    seed: int = setting(0, "Of grouped splits, and of which rows stay where there are fewer.", least=0)
+    cifs: Path | None = Field(None, description="Folder or archive of the CIFs that a CSV labels.")
+    target: str = Field("gap_ev", description="Column of the gaps, eV.")
+    level_of_theory: str = Field("unknown", description="Of the gaps.")
+    citation: str = Field("", description="Whom to cite for the table, and its licence.")
+    published: Path | None = Field(
+        None,
+        description="CSV of published predictions of test rows: an identifier, and a column of gaps in eV a "
+        "method.",
+    )
+    n_val: int | None = Field(None, description="At most so many rows of val; null takes all.", ge=1)
+    n_test: int | None = Field(None, description="At most so many rows of test; null takes all.", ge=2)
+    cache: Path | None = Field(None, description="Folder that keeps graphs for other runs too.")
+    seed: int = Field(0, description="Of grouped splits, and of which rows stay where there are fewer.", ge=0)
 
 
-@dataclass(frozen=True)
+@schema
 class Trainings:
     """How many trainings of each method, with different seeds and data order; 0 leaves a method out."""
 
-    full: int = setting(1, "Every weight of the pretrained encoder is trained.", least=0)
-    scratch: int = setting(1, "The same network, from random weights.", least=0)
-    lora: int = setting(3, "Low-rank adapters; each gets a last-layer Laplace approximation too.", least=0)
-    balora: int = setting(3, "Bayesian low-rank adapters.", least=0)
-    dropout: int = setting(1, "Low-rank adapters with dropout, which stays on in prediction.", least=0)
-    ensemble: int = setting(
-        5, "Members of the ensemble of low-rank adapters, from seed 0; 0 for none.", least=0
+    full: int = Field(1, description="Every weight of the pretrained encoder is trained.", ge=0)
+    scratch: int = Field(1, description="The same network, from random weights.", ge=0)
+    lora: int = Field(
+        3, description="Low-rank adapters; each gets a last-layer Laplace approximation too.", ge=0
+    )
+    balora: int = Field(3, description="Bayesian low-rank adapters.", ge=0)
+    dropout: int = Field(1, description="Low-rank adapters with dropout, which stays on in prediction.", ge=0)
+    ensemble: int = Field(
+        5, description="Members of the ensemble of low-rank adapters, from seed 0; 0 for none.", ge=0
     )
 
 
-@dataclass(frozen=True)
+@schema
 class SplitConfig:
     """Which rows are learnt from, and which are predicted."""
 
-    kind: SplitKind = setting(
+    kind: SplitKind = Field(
         "column",
-        "column: as a column of train/val/test says. grouped: of the same sizes, no group on two sides. "
-        "without: as the column says, but rows with an element are never learnt from, and are tested beside "
-        "the ordinary rows.",
+        description="column: as a column of train/val/test says. grouped: of the same sizes, no group on two "
+        "sides. without: as the column says, but rows with an element are never learnt from, and are "
+        "tested beside the ordinary rows.",
     )
-    column: str = setting("split", "Column of train, val and test.")
-    group: str = setting("group", "Column of the groups, for a grouped split.")
-    n_test: int | None = setting(
-        None, "Rows tested, for a grouped split; null takes as many as the column.", least=2
+    column: str = Field("split", description="Column of train, val and test.")
+    group: str = Field("group", description="Column of the groups, for a grouped split.")
+    n_test: int | None = Field(
+        None, description="Rows tested, for a grouped split; null takes as many as the column.", ge=2
     )
-    element: str | None = setting(None, "Symbol of the element left out, for a split without one.")
-    trainings: Trainings = section(Trainings)
+    element: str | None = Field(None, description="Symbol of the element left out, for a split without one.")
+    trainings: Trainings = Field(default_factory=Trainings)
 
     def __post_init__(self) -> None:
         if (self.kind == "without") != (self.element is not None):
-            raise ConfigurationError("element goes with kind: without, and only with it")
+            raise ConfigurationError("goes with kind: without, and only with it", key="element")
         if self.n_test is not None and self.kind != "grouped":
-            raise ConfigurationError("n_test goes with kind: grouped, and only with it")
+            raise ConfigurationError("goes with kind: grouped, and only with it", key="n_test")
         if self.element is not None and gemmi.Element(self.element).atomic_number == 0:
-            raise ConfigurationError(f"element: {self.element!r} is no element's symbol")
+            raise ConfigurationError(f"{self.element!r} is no element's symbol", key="element")
 
 
-@dataclass(frozen=True)
+@schema
 class Recipe:
     """How a network is built and trained: the same for every method, but for what makes the method."""
 
-    start: Literal["pretrained", "random"] = setting("pretrained", "Weights the encoder starts from.")
-    n_train: int | None = setting(None, "Training structures; null takes all.", least=20)
-    epochs: int = setting(20, "Passes over them.", least=1)
-    batch_atoms: int = setting(2500, "Atoms of a batch.", least=1)
-    learning_rate: float = setting(4e-4, "Peak rate of adapters and head.", above=0.0)
-    encoder_learning_rate: float = setting(3e-4, "Peak rate of the encoder's own weights.", above=0.0)
-    noise_learning_rate: float = setting(1e-2, "Peak rate of the noise network.", above=0.0)
-    weight_decay: float = setting(0.01, "Of AdamW.", least=0.0)
-    error_weighting: float = setting(
-        1.0, "Exponent of the spread that multiplies each likelihood.", least=0.0
+    start: Literal["pretrained", "random"] = Field(
+        "pretrained", description="Weights the encoder starts from."
     )
-    head_hidden: int = setting(256, "Width of the gap head.", least=1)
-    rank: int = setting(64, "Rank of the adapters, which are scaled by 2.", least=1)
-    blocks: tuple[int, ...] = setting((2, 3, 4), "Blocks of the encoder with adapters, from 0.", least=0)
-    modules: tuple[str, ...] | None = setting(
-        None, "Linear layers of a block with adapters, by the encoder's names; null takes all that can be."
+    n_train: int | None = Field(None, description="Training structures; null takes all.", ge=20)
+    epochs: int = Field(20, description="Passes over them.", ge=1)
+    batch_atoms: int = Field(2500, description="Atoms of a batch.", ge=1)
+    learning_rate: float = Field(4e-4, description="Peak rate of adapters and head.", gt=0.0)
+    encoder_learning_rate: float = Field(3e-4, description="Peak rate of the encoder's own weights.", gt=0.0)
+    noise_learning_rate: float = Field(1e-2, description="Peak rate of the noise network.", gt=0.0)
+    weight_decay: float = Field(0.01, description="Of AdamW.", ge=0.0)
+    error_weighting: float = Field(
+        1.0, description="Exponent of the spread that multiplies each likelihood.", ge=0.0
     )
-    dropout: float = setting(0.1, "Rate of the method dropout.", above=0.0, below=1.0)
-    noise: Literal["weights", "rows"] = setting("weights", "How BaLoRA's posterior is sampled in training.")
-    alpha: Literal["network", "constant"] = setting(
-        "network", "Whether BaLoRA's noise depends on the structure, or on the layer alone."
+    head_hidden: int = Field(256, description="Width of the gap head.", ge=1)
+    rank: int = Field(64, description="Rank of the adapters, which are scaled by 2.", ge=1)
+    blocks: tuple[NonNegativeInt, ...] = Field(
+        (2, 3, 4), description="Blocks of the encoder with adapters, from 0."
     )
-    prior_rate: float = setting(0.1, "Rate p of BaLoRA's prior.", above=0.0, below=1.0)
-    kl_weight: float = setting(1.0, "Weight of the divergence of one mean element from the prior.", least=0.0)
+    modules: tuple[str, ...] | None = Field(
+        None,
+        description="Linear layers of a block with adapters, by the encoder's names; null takes all that can "
+        "be.",
+    )
+    dropout: float = Field(0.1, description="Rate of the method dropout.", gt=0.0, lt=1.0)
+    noise: Literal["weights", "rows"] = Field(
+        "weights", description="How BaLoRA's posterior is sampled in training."
+    )
+    alpha: Literal["network", "constant"] = Field(
+        "network", description="Whether BaLoRA's noise depends on the structure, or on the layer alone."
+    )
+    prior_rate: float = Field(0.1, description="Rate p of BaLoRA's prior.", gt=0.0, lt=1.0)
+    kl_weight: float = Field(
+        1.0, description="Weight of the divergence of one mean element from the prior.", ge=0.0
+    )
 
     def __post_init__(self) -> None:
         if not self.blocks:
-            raise ConfigurationError("blocks: name at least one")
+            raise ConfigurationError("name at least one", key="blocks")
         if self.modules == ():
-            raise ConfigurationError("modules: name at least one")
+            raise ConfigurationError("name at least one", key="modules")
 
 
-@dataclass(frozen=True)
+@schema
 class Ablation:
     """The recipe with one thing changed; whatever is null stays."""
 
-    method: AblationMethod = setting("balora", "What is trained.")
-    split: str = setting("split", "Name of the split.")
-    seeds: int = setting(1, "Trainings.", least=1)
-    start: Literal["pretrained", "random"] | None = setting(None, "See recipe.")
-    n_train: int | None = setting(None, "See recipe.", least=20)
-    epochs: int | None = setting(None, "See recipe.", least=1)
-    rank: int | None = setting(None, "See recipe.", least=1)
-    blocks: tuple[int, ...] | None = setting(None, "See recipe.", least=0)
-    modules: tuple[str, ...] | None = setting(None, "See recipe.")
-    noise: Literal["weights", "rows"] | None = setting(None, "See recipe.")
-    alpha: Literal["network", "constant"] | None = setting(None, "See recipe.")
-    prior_rate: float | None = setting(None, "See recipe.", above=0.0, below=1.0)
-    kl_weight: float | None = setting(None, "See recipe.", least=0.0)
-    error_weighting: float | None = setting(None, "See recipe.", least=0.0)
+    method: AblationMethod = Field("balora", description="What is trained.")
+    split: str = Field("split", description="Name of the split.")
+    seeds: int = Field(1, description="Trainings.", ge=1)
+    start: Literal["pretrained", "random"] | None = Field(None, description="See recipe.")
+    n_train: int | None = Field(None, description="See recipe.", ge=20)
+    epochs: int | None = Field(None, description="See recipe.", ge=1)
+    rank: int | None = Field(None, description="See recipe.", ge=1)
+    blocks: tuple[NonNegativeInt, ...] | None = Field(None, description="See recipe.")
+    modules: tuple[str, ...] | None = Field(None, description="See recipe.")
+    noise: Literal["weights", "rows"] | None = Field(None, description="See recipe.")
+    alpha: Literal["network", "constant"] | None = Field(None, description="See recipe.")
+    prior_rate: float | None = Field(None, description="See recipe.", gt=0.0, lt=1.0)
+    kl_weight: float | None = Field(None, description="See recipe.", ge=0.0)
+    error_weighting: float | None = Field(None, description="See recipe.", ge=0.0)
 
     def __post_init__(self) -> None:
         if len(self.changes) != 1:
@@ -167,53 +185,62 @@ class Ablation:
         return replace(recipe, **self.changes)
 
 
-@dataclass(frozen=True)
+@schema
 class PredictionConfig:
     """How much is predicted."""
 
-    samples: tuple[int, ...] = setting(
-        (1, 2, 4, 8, 16, 32, 64, 128), "Draws of the sampling methods; the mean, 0, comes by itself.", least=1
+    samples: tuple[PositiveInt, ...] = Field(
+        (1, 2, 4, 8, 16, 32, 64, 128),
+        description="Draws of the sampling methods; the mean, 0, comes by itself.",
     )
-    full_curves: int = setting(3, "Seeds that go through all of them; others stop at most_samples.", least=0)
-    most_samples: int = setting(32, "Draws of the other seeds, and of ablations.", least=1)
-    n_val: int | None = setting(600, "Rows of val that calibration is fitted on; null takes all.", least=25)
-    neighbour_correction: bool = setting(
-        False, "Also predict with the neighbour correction, every method alike."
+    full_curves: int = Field(
+        3, description="Seeds that go through all of them; others stop at most_samples.", ge=0
     )
-    seed: int = setting(0, "Of the draws.", least=0)
-    batch_atoms: int = setting(4000, "Atoms predicted at once.", least=1)
+    most_samples: int = Field(32, description="Draws of the other seeds, and of ablations.", ge=1)
+    n_val: int | None = Field(
+        600, description="Rows of val that calibration is fitted on; null takes all.", ge=25
+    )
+    neighbour_correction: bool = Field(
+        False, description="Also predict with the neighbour correction, every method alike."
+    )
+    seed: int = Field(0, description="Of the draws.", ge=0)
+    batch_atoms: int = Field(4000, description="Atoms predicted at once.", ge=1)
 
     def __post_init__(self) -> None:
         if not self.samples:
-            raise ConfigurationError("samples: name at least one number of draws")
+            raise ConfigurationError("name at least one number of draws", key="samples")
         if list(self.samples) != sorted(set(self.samples)):
-            raise ConfigurationError(f"samples: expected rising numbers, got {list(self.samples)}")
+            raise ConfigurationError(f"expected rising numbers, got {list(self.samples)}", key="samples")
 
 
-@dataclass(frozen=True)
+@schema
 class JudgementConfig:
     """How the claims are judged; fixed before anything is trained."""
 
-    estimator: Estimator = setting("balora-weights", "BaLoRA's spread that the headline verdicts are about.")
-    spread: Spread = setting("epistemic", "Which spread: the posterior's, or with the likelihood's.")
-    margin_ev: float = setting(
-        0.005, "A difference of mean absolute errors that does not matter, eV.", above=0.0
+    estimator: Estimator = Field(
+        "balora-weights", description="BaLoRA's spread that the headline verdicts are about."
     )
-    level: float = setting(0.95, "Of the bootstrap intervals.", above=0.0, below=1.0)
-    n_draws: int = setting(1000, "Resamplings of the bootstrap.", least=10)
-    n_bins: int = setting(10, "Bins of the expected normalised calibration error.", least=1)
-    seed: int = setting(0, "Of the bootstrap.", least=0)
+    spread: Spread = Field(
+        "epistemic", description="Which spread: the posterior's, or with the likelihood's."
+    )
+    margin_ev: float = Field(
+        0.005, description="A difference of mean absolute errors that does not matter, eV.", gt=0.0
+    )
+    level: float = Field(0.95, description="Of the bootstrap intervals.", gt=0.0, lt=1.0)
+    n_draws: int = Field(1000, description="Resamplings of the bootstrap.", ge=10)
+    n_bins: int = Field(10, description="Bins of the expected normalised calibration error.", ge=1)
+    seed: int = Field(0, description="Of the bootstrap.", ge=0)
 
 
-@dataclass(frozen=True)
+@schema
 class ComputeConfig:
     """Where and how fast."""
 
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train and predict.")
-    devices: int = setting(1, "Devices of one training on each node, a process each.", least=1)
-    nodes: int = setting(1, "Nodes of one training; more than one need a scheduler.", least=1)
-    strategy: str = setting("auto", "How they share the work, in Lightning's words, such as ddp.")
-    precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Of training.")
+    device: Device = Field("auto", description="Where to train and predict.")
+    devices: int = Field(1, description="Devices of one training on each node, a process each.", ge=1)
+    nodes: int = Field(1, description="Nodes of one training; more than one need a scheduler.", ge=1)
+    strategy: str = Field("auto", description="How they share the work, in Lightning's words, such as ddp.")
+    precision: Precision = Field("32-true", description="Of training.")
 
     @property
     def processes(self) -> int:
@@ -221,39 +248,42 @@ class ComputeConfig:
         return self.devices * self.nodes
 
 
-@dataclass(frozen=True)
+@schema
 class ComparisonConfig:
     """A comparison of methods: trained on the same rows, from the same encoder, for the same passes."""
 
-    data: DataConfig = setting(...)
-    encoder: str = setting("crystal-transformer", "Pretrained encoder: a shipped name, or a folder.")
-    splits: dict[str, SplitConfig] = field(
-        default_factory=lambda: {"split": SplitConfig()}, metadata={"doc": "Splits by name."}
+    data: DataConfig = Field(description="The table of structures and gaps.")
+    encoder: str = Field(
+        "crystal-transformer", description="Pretrained encoder: a shipped name, or a folder."
     )
-    recipe: Recipe = section(Recipe)
-    ablations: dict[str, Ablation] = field(
-        default_factory=dict, metadata={"doc": "Trainings with one thing changed, by name."}
+    splits: dict[str, SplitConfig] = Field(
+        default_factory=lambda: {"split": SplitConfig()}, description="Splits by name."
     )
-    prediction: PredictionConfig = section(PredictionConfig)
-    judgement: JudgementConfig = section(JudgementConfig)
-    compute: ComputeConfig = section(ComputeConfig)
+    recipe: Recipe = Field(default_factory=Recipe)
+    ablations: dict[str, Ablation] = Field(
+        default_factory=dict, description="Trainings with one thing changed, by name."
+    )
+    prediction: PredictionConfig = Field(default_factory=PredictionConfig)
+    judgement: JudgementConfig = Field(default_factory=JudgementConfig)
+    compute: ComputeConfig = Field(default_factory=ComputeConfig)
 
     def __post_init__(self) -> None:
         if not self.splits:
-            raise ConfigurationError("splits: name at least one")
+            raise ConfigurationError("name at least one", key="splits")
         for section_name, names in (("splits", self.splits), ("ablations", self.ablations)):
             for name in names:
                 if not is_name(name):
                     expected = "names of letters, digits, dots, dashes"
-                    raise ConfigurationError(f"{section_name}: expected {expected}, got {name!r}")
+                    raise ConfigurationError(f"expected {expected}, got {name!r}", key=section_name)
         estimator = self.judgement.estimator
         if estimator.endswith(NEIGHBOURS) and not self.prediction.neighbour_correction:
-            raise ConfigurationError(
-                f"judgement.estimator: {estimator} needs prediction.neighbour_correction"
-            )
+            words = f"{estimator} needs prediction.neighbour_correction"
+            raise ConfigurationError(words, key="judgement.estimator")
         for name, ablation in self.ablations.items():
             if name in METHODS:
-                raise ConfigurationError(f"ablations: {name!r} is the name of a method: choose another")
+                raise ConfigurationError(f"{name!r} is the name of a method: choose another", key="ablations")
             if ablation.split not in self.splits:
-                raise ConfigurationError(f"ablations.{name}.split: no split {ablation.split!r} is defined")
+                raise ConfigurationError(
+                    f"no split {ablation.split!r} is defined", key=f"ablations.{name}.split"
+                )
             ablation.applied(self.recipe)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mofgap.choices import Disorder
 from mofgap.crystals.cif import MAX_ATOMS, ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_row, read_table
-from mofgap.crystals.disorder import Disorder
 from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.datasets.cif_records import read_cifs
 from mofgap.datasets.groups import group_of

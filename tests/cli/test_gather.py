@@ -92,6 +92,16 @@ def test_a_whole_needs_each_shard_once(tmp_path: Path, shards: list[Path]) -> No
     assert not table.exists()
 
 
+def test_shards_that_call_novelty_novel_are_gathered_still(tmp_path: Path, shards: list[Path]) -> None:
+    mofgap("gather", *shards, "-o", tmp_path / "now.csv")
+    for shard in shards:
+        text = shard.read_text()
+        assert '"novelty":"keep"' in text
+        (tmp_path / shard.name).write_text(text.replace('"novelty":"keep"', '"novel":"keep"'))
+    assert mofgap("gather", *tmp_path.glob("*.jsonl"), "-o", tmp_path / "then.csv").exit_code == 3
+    assert (tmp_path / "then.csv").read_bytes() == (tmp_path / "now.csv").read_bytes()
+
+
 def test_shards_of_other_settings_or_inputs_are_refused(
     tmp_path: Path, cifs: Path, model_folder: Path, shards: list[Path]
 ) -> None:

@@ -5,19 +5,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
 
 from mofgap.__main__ import app
-from mofgap.cli import options
-from mofgap.cli import screen as verb
-from mofgap.crystals.disorder import Disorder
-from mofgap.gap.model import METHODS
-from mofgap.gap.posterior import UNCERTAINTIES
-from mofgap.gap.predictor import BATCH_ATOMS
-from mofgap.screening.settings import Settings
 
 HEAVY = ("numpy", "gemmi", "pymatgen", "ase", "scipy")
 SLOW = ("torch_geometric", "lightning", "pandas", "sklearn", "scipy.stats", "scipy.optimize", "matplotlib")
@@ -90,6 +82,7 @@ def test_help_takes_half_a_second_of_the_processor_at_most() -> None:
         (["--samples", "1", "--uncertainty", "rows"], "two or more"),
         (["--coverage", "0.4"], "coverage"),
         (["--novelty", "hide"], "last"),
+        (["--novelti", "drop"], "--novelty"),
         (["--uncertainty", "guess"], "closed-form"),
         (["--level", "pbe0"], "hse06"),
         (["--level", "both", "--model", "qmof-pbe"], "give a level or a model"),
@@ -114,18 +107,6 @@ def test_missing_model_says_which_there_are() -> None:
     result = CliRunner().invoke(app, ["screen", "x.cif", "--model", "no-such-model"])
     assert result.exit_code == 1
     assert "no-such-model" in result.output and "shipped" in result.output
-
-
-def test_choices_and_defaults_are_those_of_the_library() -> None:
-    import inspect
-
-    assert get_args(options.Uncertainty) == UNCERTAINTIES
-    assert get_args(options.Disorder) == get_args(Disorder)
-    assert get_args(options.Method) == METHODS
-    defaults = {name: p.default for name, p in inspect.signature(verb.screen).parameters.items()}
-    assert defaults["batch_atoms"] == BATCH_ATOMS
-    for name, value in vars(Settings()).items():
-        assert defaults[name] == value
 
 
 def test_examples_are_copied_once(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from mofgap.choices import UNCERTAINTIES, Uncertainty
 from mofgap.crystals.convert import to_ase, to_pymatgen
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
 from mofgap.gap.attribution import attribute
-from mofgap.gap.posterior import UNCERTAINTIES, Uncertainty
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.uncertainty.calibrate import Calibration
 
@@ -189,7 +189,7 @@ def test_the_gap_does_not_depend_on_whether_its_spread_is_asked_for(
 
 
 def test_one_sample_is_refused(predictor: GapPredictor, make_crystal: MakeCrystal) -> None:
-    with pytest.raises(ValueError, match="one has no spread"):
+    with pytest.raises(ValueError, match="1 sample has no spread"):
         predictor.predict(make_crystal(1), True, uncertainty="weights", samples=1)
 
 

@@ -14,7 +14,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.report.elements import periodic_table
 from mofgap.report.screened import (
     Screened,
-    TableError,
+    ScreeningTableError,
     element_counts,
     read_screened,
     screened,
@@ -118,7 +118,7 @@ def test_other_files_are_refused(name: str, content: str | None, message: str, t
     path = tmp_path / name
     if content is not None:
         path.write_text(content)
-    with pytest.raises(TableError, match=message):
+    with pytest.raises(ScreeningTableError, match=message):
         read_screened(path)
 
 
@@ -126,7 +126,7 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     write_table(tmp_path / "t.csv", ROWS)
     damaged = (tmp_path / "t.csv").read_text().replace("3.0", "three")
     (tmp_path / "t.csv").write_text(damaged)
-    with pytest.raises(TableError, match="three"):
+    with pytest.raises(ScreeningTableError, match="three"):
         read_screened(tmp_path / "t.csv")
 
 
@@ -299,7 +299,7 @@ def test_elements_and_warnings_are_read_from_their_texts() -> None:
 
 
 def test_screened_needs_its_columns() -> None:
-    with pytest.raises(TableError, match="gap_std_ev"):
+    with pytest.raises(ScreeningTableError, match="gap_std_ev"):
         screened(to_frame(ROWS).drop(columns="gap_std_ev"))
     table = screened(to_frame(ROWS))
     assert isinstance(table, Screened) and len(table.ranked) == 2 and len(table.failed) == 1

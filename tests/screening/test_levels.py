@@ -21,9 +21,9 @@ from mofgap.gap.folder import ModelError, read_model, save_model
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening import reading
 from mofgap.screening import screen as screening
+from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.levels import LEVELS, MODELS, Level, functional, is_pbe, models_of
 from mofgap.screening.row import BESIDE, COLUMNS, Row, column_names
-from mofgap.screening.settings import Settings
 from mofgap.screening.table import FORMATS, read_table, to_frame, write_table
 
 WriteCifs = Callable[[Path, int], list[Path]]
@@ -121,17 +121,17 @@ def test_what_lies_below_the_adapters_is_shared_only_where_it_is_the_same(
 
 @pytest.mark.parametrize("batch_atoms", [1, 12, 4000])
 def test_same_rows_in_batches_of_any_size(cifs: Path, both: GapPredictor, batch_atoms: int) -> None:
-    settings = Settings(batch_atoms=batch_atoms)
+    config = ScreeningConfig(batch_atoms=batch_atoms)
     sources = list(expand_inputs([cifs]))
-    readings = [screening._read((source, ""), settings=settings) for source in sources]
-    batched = [rows for _, rows in screening._in_batches(readings, both, settings)]
-    assert batched == list(screening.stream_rows(sources, both, settings))
+    readings = [screening._read((source, ""), config=config) for source in sources]
+    batched = [rows for _, rows in screening._in_batches(readings, both, config)]
+    assert batched == list(screening.stream_rows(sources, both, config))
 
 
 @pytest.mark.usefixtures("levels")
 def test_tables_without_a_prediction_have_the_columns_too(cifs: Path, tmp_path: Path) -> None:
     gone = mofgap.screen([tmp_path / "gone.cif"], level="both")
-    dropped = mofgap.screen(cifs / "gold.cif", level="both", novel="drop", coverage=0.95)
+    dropped = mofgap.screen(cifs / "gold.cif", level="both", novelty="drop", coverage=0.95)
     nothing = mofgap.screen([], level="both")
     assert list(gone.columns) == list(nothing.columns) == [*COLUMNS, *BESIDE]
     assert len(dropped) == 0 and {"pbe_gap_lo95_ev", "pbe_gap_hi95_ev"} <= set(dropped.columns)

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mofgap.screening.rank import (
-    NOVEL_CHOICES,
+    NOVELTIES,
     RANKINGS,
-    Novel,
+    Novelty,
     RankBy,
     check_window,
     is_novel,
@@ -85,9 +85,9 @@ def test_top_cuts_ranked_rows_alone(rows: list[Row], rank_by: RankBy, top: int) 
     assert cut == [row for row in whole if row.rank is None or row.rank <= top]
 
 
-@given(table, st.sampled_from(RANKINGS), st.sampled_from(NOVEL_CHOICES))
-def test_novel_rows_are_kept_put_last_or_dropped(rows: list[Row], rank_by: RankBy, novel: Novel) -> None:
-    result, kept = rank_rows(rows, rank_by, novel=novel), rank_rows(rows, rank_by)
+@given(table, st.sampled_from(RANKINGS), st.sampled_from(NOVELTIES))
+def test_novel_rows_are_kept_put_last_or_dropped(rows: list[Row], rank_by: RankBy, novel: Novelty) -> None:
+    result, kept = rank_rows(rows, rank_by, novelty=novel), rank_rows(rows, rank_by)
     ranked = [row for row in result if row.rank]
     assert [row.rank for row in ranked] == list(range(1, len(ranked) + 1))
     strip = [(row.file, row.structure_id, row.gap_ev) for row in ranked]
@@ -119,4 +119,4 @@ def test_default_ranking_follows_the_window() -> None:
     with pytest.raises(ValueError, match="rank_by"):
         ranking("best", None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="novel"):
-        rank_rows([], "low", novel="hide")  # type: ignore[arg-type]
+        rank_rows([], "low", novelty="hide")  # type: ignore[arg-type]

@@ -17,10 +17,10 @@ from mofgap.crystals.inputs import expand_inputs
 from mofgap.gap.folder import ModelError
 from mofgap.gap.predictor import GapPredictor
 from mofgap.screening import screen as screening
+from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.journal import Journal
 from mofgap.screening.prediction import reduced_formula
 from mofgap.screening.row import COLUMNS
-from mofgap.screening.settings import Settings
 
 WriteCifs = Callable[[Path, int], list[Path]]
 
@@ -83,7 +83,7 @@ def test_novel_structures_can_be_left_out_or_put_last(cifs: Path, tiny: GapPredi
     (crystal,) = crystals_in(cifs / "s0.cif")
     gold = replace(crystal, atomic_numbers=np.array([79, 8, 6, 8, 1]), structure_id="gold")
     kept, last, fewer = (
-        mofgap.screen([str(cifs), gold], model=tiny, rank_by="std", novel=novel)
+        mofgap.screen([str(cifs), gold], model=tiny, rank_by="std", novelty=novel)
         for novel in ("keep", "last", "drop")
     )
     assert kept.structure_id[kept.warnings.str.contains("novel: training saw no Au")].tolist() == ["gold"]
@@ -98,11 +98,11 @@ def test_same_table_for_any_number_of_workers(cifs: Path, tiny: GapPredictor, ta
 
 @pytest.mark.parametrize("batch_atoms", [1, 12, 4000])
 def test_same_rows_in_batches_of_any_size(cifs: Path, tiny: GapPredictor, batch_atoms: int) -> None:
-    settings = Settings(batch_atoms=batch_atoms)
+    config = ScreeningConfig(batch_atoms=batch_atoms)
     sources = list(expand_inputs([cifs]))
-    readings = [screening._read((source, ""), settings=settings) for source in sources]
-    batched = [rows for _, rows in screening._in_batches(readings, tiny, settings)]
-    assert batched == list(screening.stream_rows(sources, tiny, settings))
+    readings = [screening._read((source, ""), config=config) for source in sources]
+    batched = [rows for _, rows in screening._in_batches(readings, tiny, config)]
+    assert batched == list(screening.stream_rows(sources, tiny, config))
 
 
 def test_objects_give_the_numbers_of_their_files(cifs: Path, tiny: GapPredictor) -> None:
@@ -137,7 +137,7 @@ def test_objects_that_cannot_be_computed_fail_by_name(cifs: Path, tiny: GapPredi
 
 
 def test_fewer_rows_than_one_cannot_be_kept(cifs: Path, tiny: GapPredictor) -> None:
-    with pytest.raises(ValueError, match="top must be at least 1, not -1"):
+    with pytest.raises(ValueError, match="top: must be at least 1, got -1"):
         mofgap.screen(str(cifs / "s0.cif"), model=tiny, top=-1)
 
 
@@ -177,7 +177,7 @@ def test_a_coordination_that_training_never_saw_is_novel(cifs: Path, tiny: GapPr
     counts[30, n + 1] = 5
     elsewhere = replace(tiny, novelty=replace(tiny.novelty, coordination_counts=counts))
     for novel, rows in (("keep", 1), ("drop", 0)):
-        frame = mofgap.screen(good, model=elsewhere, novel=novel)
+        frame = mofgap.screen(good, model=elsewhere, novelty=novel)
         assert len(frame) == rows
     text = mofgap.screen(good, model=elsewhere).warnings[0]
     assert f"novel: training saw no Zn with {n} neighbours; nearest are train-" in text
@@ -232,12 +232,12 @@ def test_changed_files_are_done_again_and_others_not(
     tmp_path: Path, tiny: GapPredictor, write_cifs: WriteCifs
 ) -> None:
     paths = write_cifs(tmp_path / "in", 3)
-    settings = Settings()
+    config = ScreeningConfig()
 
     def run(resume: bool) -> tuple[list[object], set[str]]:
         journal = Journal(tmp_path / "journal", {}, resume=resume)
         before = set(journal.path.read_bytes().splitlines())
-        rows = list(screening.stream_rows(expand_inputs(paths), tiny, settings, journal=journal))
+        rows = list(screening.stream_rows(expand_inputs(paths), tiny, config, journal=journal))
         journal.close()
         added = set(journal.path.read_bytes().splitlines()) - before
         return rows, {str(path) for path in paths if any(str(path).encode() in line for line in added)}
@@ -262,7 +262,9 @@ def test_what_failed_for_want_of_memory_is_tried_again(
     status = []
     for resume, predictor in enumerate((busy, tiny)):
         journal = Journal(tmp_path / "journal", {}, resume=bool(resume))
-        rows = list(screening.stream_rows(expand_inputs(paths), predictor, Settings(), journal=journal))
+        rows = list(
+            screening.stream_rows(expand_inputs(paths), predictor, ScreeningConfig(), journal=journal)
+        )
         journal.close()
         status.append({row.status for each in rows for row in each})
     assert status[0] == {"failed"} and "failed" not in status[1]

@@ -14,7 +14,7 @@ from mofgap.screening.row import COLUMNS, INTEGERS, TEXTS, Row, cells, column_na
 from mofgap.screening.table import (
     FORMATS,
     READABLE,
-    TableError,
+    ScreeningTableError,
     format_of,
     read_table,
     tab_separated,
@@ -153,7 +153,7 @@ def test_types_do_not_depend_on_the_rows(rows: list[Row]) -> None:
 @pytest.mark.parametrize("text", ["3", '[[{"a": []}]]', '{"gap_ev": [[1], {}]}'])
 def test_other_json_is_no_table(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(TableError, match=r"x\.json"):
+    with pytest.raises(ScreeningTableError, match=r"x\.json"):
         read_table(tmp_path / "x.json")
 
 
@@ -177,12 +177,12 @@ def test_a_number_that_is_none_names_its_column(number: str, column: str, tmp_pa
     path = tmp_path / "x.csv"
     write_table(path, [replace(GOOD, pbe_gap_lo90_ev=1.7)], 0.95, beside=True)
     path.write_text(path.read_text().replace(number, f"eV {number}", 1))
-    with pytest.raises(TableError, match=rf"column {column}: .*eV"):
+    with pytest.raises(ScreeningTableError, match=rf"column {column}: .*eV"):
         read_table(path)
 
 
 def test_what_is_not_there_is_not_asked_for_its_extension(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="no such file"):
+    with pytest.raises(ScreeningTableError, match="no such file"):
         read_table(tmp_path / "nofolder")
 
 
@@ -190,7 +190,7 @@ def test_what_is_not_there_is_not_asked_for_its_extension(tmp_path: Path) -> Non
 def test_semicolons_of_a_spreadsheet_are_called_so(tmp_path: Path, point: str) -> None:
     path = tmp_path / "x.csv"
     to_frame(TABLE).to_csv(path, sep=";", decimal=point, index=False)
-    with pytest.raises(TableError, match=r"x\.csv: .*separated by semicolons; save it with commas"):
+    with pytest.raises(ScreeningTableError, match=r"x\.csv: .*separated by semicolons; save it with commas"):
         read_table(path)
 
 

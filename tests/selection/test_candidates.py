@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mofgap.screening.row import Row
-from mofgap.screening.table import TableError, write_table
+from mofgap.screening.table import ScreeningTableError, write_table
 from mofgap.selection.candidates import GOALS, CandidateError, quality, read_candidates, with_window
 from mofgap.uncertainty.calibrate import Calibration
 
@@ -77,7 +77,7 @@ def test_what_is_no_table_of_candidates_is_refused(tmp_path: Path) -> None:
     for name, message in {"x.csv": "mofgap screen", "failed.csv": "no row", "two.csv": "several"}.items():
         with pytest.raises(CandidateError, match=message):
             read_candidates(tmp_path / name)
-    with pytest.raises(TableError, match="no such file"):
+    with pytest.raises(ScreeningTableError, match="no such file"):
         read_candidates(tmp_path / "none.csv")
 
 

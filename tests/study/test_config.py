@@ -76,7 +76,7 @@ def test_names_stay_in_their_folder(name: str) -> None:
 def test_an_empty_list_is_told() -> None:
     with pytest.raises(ConfigurationError, match=r"splits: name at least one"):
         read(splits={})
-    with pytest.raises(ConfigurationError, match=r"prediction: samples: name at least one"):
+    with pytest.raises(ConfigurationError, match=r"prediction\.samples: name at least one"):
         read(prediction={"samples": []})
 
 

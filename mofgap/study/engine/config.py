@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Literal
 
-from mofgap.configuration import ConfigurationError, section, setting
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
+
+from mofgap.choices import Device, Precision
+from mofgap.configuration import ConfigurationError, schema
 from mofgap.encoders.registry import DEFAULT, ENCODERS, registered
-from mofgap.screening.levels import Level, models_of
-from mofgap.screening.rank import check_window
+from mofgap.screening.config import ScreeningConfig
 from mofgap.study.config import ComparisonConfig, is_name
 
 PRETRAINED = "pretraining"
@@ -19,144 +21,131 @@ TAKEN = ("predictions", "comparison", "metrics", "manifest")
 """Names of other tables and records at the top of a run folder."""
 
 
-@dataclass(frozen=True)
+@schema
 class PretrainingConfig:
     """An encoder pretrained in this run, in place of the one that the comparison names."""
 
-    table: Path = setting(..., "Parquet table with per-atom targets and a column split.")
-    architecture: str = setting(DEFAULT, f"Encoder to pretrain: {', '.join(ENCODERS)}.")
-    blocks: int = setting(5, "Blocks of the encoder.", least=1)
-    width: int = setting(128, "Features of an atom.", least=8)
-    epochs: int = setting(8, "Passes over the training structures.", least=1)
-    batch_atoms: int = setting(2500, "Atoms of a batch.", least=1)
-    learning_rate: float = setting(1.5e-3, "Peak of the schedule.", above=0.0)
-    seed: int = setting(0, "Of initialisation, order and masks.", least=0)
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where to train.")
-    devices: int = setting(1, "How many devices on each node, a process each.", least=1)
-    nodes: int = setting(1, "How many nodes; more than one need a scheduler.", least=1)
-    strategy: str = setting("auto", "How they share the work, in Lightning's words, such as ddp.")
-    precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Of the arithmetic.")
+    table: Path = Field(description="Parquet table with per-atom targets and a column split.")
+    architecture: str = Field(DEFAULT, description=f"Encoder to pretrain: {', '.join(ENCODERS)}.")
+    blocks: int = Field(5, description="Blocks of the encoder.", ge=1)
+    width: int = Field(128, description="Features of an atom.", ge=8)
+    epochs: int = Field(8, description="Passes over the training structures.", ge=1)
+    batch_atoms: int = Field(2500, description="Atoms of a batch.", ge=1)
+    learning_rate: float = Field(1.5e-3, description="Peak of the schedule.", gt=0.0)
+    seed: int = Field(0, description="Of initialisation, order and masks.", ge=0)
+    device: Device = Field("auto", description="Where to train.")
+    devices: int = Field(1, description="How many devices on each node, a process each.", ge=1)
+    nodes: int = Field(1, description="How many nodes; more than one need a scheduler.", ge=1)
+    strategy: str = Field("auto", description="How they share the work, in Lightning's words, such as ddp.")
+    precision: Precision = Field("32-true", description="Of the arithmetic.")
 
     def __post_init__(self) -> None:
         registered(self.architecture)
         if self.table.suffix != ".parquet":
-            raise ConfigurationError(
-                f"table: expected a parquet table with values of atoms, got {self.table}"
-            )
+            words = f"expected a parquet table with values of atoms, got {self.table}"
+            raise ConfigurationError(words, key="table")
 
 
-@dataclass(frozen=True)
-class ScreeningConfig:
+@schema
+class ShardedScreening(ScreeningConfig):
     """A screening in shards, gathered to one ranked table."""
 
-    inputs: tuple[str, ...] = setting(
-        ..., "CIF files, folders, glob patterns, archives or @list.txt, as mofgap screen takes them."
+    workers: SkipJsonSchema[int] = Field(1, init=False)  # a run says it once for all: resources.screen.cpus
+    inputs: tuple[str, ...] = Field(
+        description="CIF files, folders, glob patterns, archives or @list.txt, as mofgap screen takes them."
     )
-    shards: int = setting(1, "Jobs that share the structures; the table is the same for any number.", least=1)
-    level: Level | None = setting(
-        None, "In place of a model: pbe, hse06, or both (hse06, and pbe in columns beside it)."
+    shards: int = Field(
+        1, description="Jobs that share the structures; the table is the same for any number.", ge=1
     )
-    model: str | None = setting(
-        None, "A shipped model, or a model folder; null: that of the level, qmof-pbe where there is neither."
+    table: str = Field(
+        "screening.csv", description="Name of the table in the run folder: .csv, .parquet or .json."
     )
-    window: tuple[float, float] | None = setting(
-        None, "Gap window, eV: rank by the probability to lie in it."
-    )
-    rank_by: Literal["window", "low", "high", "std"] | None = setting(
-        None, "What comes first; null: the window where there is one, else the smallest gap."
-    )
-    top: int | None = setting(None, "Keep so many of the best; null keeps all.", least=1)
-    uncertainty: Literal["auto", "distance", "closed-form", "weights", "rows"] = setting(
-        "auto", "Where the epistemic part of the error bar comes from."
-    )
-    samples: int = setting(32, "Draws of weights or rows.", least=0)
-    seed: int = setting(0, "Of the draws.", least=0)
-    max_atoms: int = setting(1000, "Largest cell that is accepted.", least=1)
-    disorder: Literal["refuse", "majority"] = setting("refuse", "What to do about partial occupancies.")
-    coverage: float = setting(0.9, "Of the intervals.", least=0.5, most=0.99)
-    novelty: Literal["keep", "last", "drop"] = setting("keep", "Structures unlike all of training.")
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where the network runs.")
-    batch_atoms: int = setting(4000, "Atoms of a batch on a GPU.", least=1)
-    table: str = setting("screening.csv", "Name of the table in the run folder: .csv, .parquet or .json.")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        table = Path(self.table)
         if not self.inputs or "-" in self.inputs:
-            raise ConfigurationError("inputs: name at least one file, folder or list; standard input is none")
-        if (
-            Path(self.table).suffix not in (".csv", ".parquet", ".json")
-            or Path(self.table).name != self.table
-        ):
-            raise ConfigurationError(
-                f"table: expected NAME.csv, NAME.parquet or NAME.json, got {self.table!r}"
-            )
-        if Path(self.table).stem in TAKEN:
-            raise ConfigurationError(f"table: {self.table} is what another file of the run is called")
-        if self.rank_by == "window" and self.window is None:
-            raise ConfigurationError("rank_by: window needs a window")
-        if self.window is not None:
-            try:
-                check_window(*self.window)
-            except ValueError as error:
-                raise ConfigurationError(f"window: {error}") from error
-        try:
-            models_of(self.level, self.model)
-        except ValueError as error:
-            raise ConfigurationError(f"level: {error}") from error
+            words = "name at least one file, folder or list; standard input is none"
+            raise ConfigurationError(words, key="inputs")
+        if table.suffix not in (".csv", ".parquet", ".json") or table.name != self.table:
+            words = f"expected NAME.csv, NAME.parquet or NAME.json, got {self.table!r}"
+            raise ConfigurationError(words, key="table")
+        if table.stem in TAKEN:
+            raise ConfigurationError(f"{table} is what another file of the run is called", key="table")
+
+    def in_processes(self, workers: int) -> ScreeningConfig:
+        """The screening itself, in a number of processes."""
+        own = {field.name: getattr(self, field.name) for field in fields(ScreeningConfig)}
+        return ScreeningConfig(**own | {"workers": workers})
 
 
-@dataclass(frozen=True)
+@schema
 class JobResources:
     """What one job of a rule gets."""
 
-    cpus: int = setting(
+    cpus: int = Field(
         1,
-        "Cores and threads of each process: sums on other numbers may differ in last digits.",
-        least=1,
+        description="Cores and threads of each process: sums on other numbers may differ in last digits.",
+        ge=1,
     )
-    memory_mb: int = setting(4000, "Memory to ask a scheduler for, on each node, MB.", least=1)
-    minutes: int = setting(60, "Time to ask a scheduler for.", least=1)
-    gpus: int = setting(0, "GPUs to ask a scheduler for, on each node.", least=0)
+    memory_mb: int = Field(4000, description="Memory to ask a scheduler for, on each node, MB.", ge=1)
+    minutes: int = Field(60, description="Time to ask a scheduler for.", ge=1)
+    gpus: int = Field(0, description="GPUs to ask a scheduler for, on each node.", ge=0)
 
 
-@dataclass(frozen=True)
+@schema
 class ResourcesConfig:
     """What jobs get, by rule. Cores count everywhere, the rest where a scheduler such as SLURM is asked."""
 
-    pretrain: JobResources = section(JobResources, "Pretraining of an encoder.")
-    prepare: JobResources = section(JobResources, "Reading of structures, their graphs and splits.")
-    encode: JobResources = section(JobResources, "The encoder and its frozen features.")
-    train: JobResources = section(JobResources, "One training.")
-    predict: JobResources = section(JobResources, "One file of predictions.")
-    calibrate: JobResources = section(JobResources, "The calibrated predictions of one split.")
-    compare: JobResources = section(JobResources, "Scores and verdicts.")
-    report: JobResources = section(JobResources, "The report.")
-    screen: JobResources = section(JobResources, "One shard of a screening.")
-    gather: JobResources = section(JobResources, "The table of all shards.")
-    partition: str | None = setting(None, "Partition of the cluster; null leaves it to the scheduler.")
-    account: str | None = setting(None, "Account of the cluster; null leaves it to the scheduler.")
-    retries: int = setting(0, "How often a job that died is started again; it goes on where it was.", least=0)
+    pretrain: JobResources = Field(default_factory=JobResources, description="Pretraining of an encoder.")
+    prepare: JobResources = Field(
+        default_factory=JobResources, description="Reading of structures, their graphs and splits."
+    )
+    encode: JobResources = Field(
+        default_factory=JobResources, description="The encoder and its frozen features."
+    )
+    train: JobResources = Field(default_factory=JobResources, description="One training.")
+    predict: JobResources = Field(default_factory=JobResources, description="One file of predictions.")
+    calibrate: JobResources = Field(
+        default_factory=JobResources, description="The calibrated predictions of one split."
+    )
+    compare: JobResources = Field(default_factory=JobResources, description="Scores and verdicts.")
+    report: JobResources = Field(default_factory=JobResources, description="The report.")
+    screen: JobResources = Field(default_factory=JobResources, description="One shard of a screening.")
+    gather: JobResources = Field(default_factory=JobResources, description="The table of all shards.")
+    partition: str | None = Field(
+        None, description="Partition of the cluster; null leaves it to the scheduler."
+    )
+    account: str | None = Field(None, description="Account of the cluster; null leaves it to the scheduler.")
+    retries: int = Field(
+        0, description="How often a job that died is started again; it goes on where it was.", ge=0
+    )
 
 
-@dataclass(frozen=True)
+@schema
 class RunConfig:
     """What one run does: a comparison of methods, a screening, or both; leave out what you do not need."""
 
-    name: str = setting(..., "Name of the run, and of its folder below runs/.")
-    comparison: ComparisonConfig | None = setting(None, "What is trained on what, and how it is judged.")
-    pretraining: PretrainingConfig | None = setting(
-        None, "An encoder pretrained in this run, in place of the one that the comparison names."
+    name: str = Field(description="Name of the run, and of its folder below runs/.")
+    comparison: ComparisonConfig | None = Field(
+        None, description="What is trained on what, and how it is judged."
     )
-    screening: ScreeningConfig | None = setting(None, "A screening in shards, gathered to one ranked table.")
-    report: bool = setting(True, "Write report.html.")
-    resources: ResourcesConfig = section(ResourcesConfig)
+    pretraining: PretrainingConfig | None = Field(
+        None, description="An encoder pretrained in this run, in place of the one that the comparison names."
+    )
+    screening: ShardedScreening | None = Field(
+        None, description="A screening in shards, gathered to one ranked table."
+    )
+    report: bool = Field(True, description="Write report.html.")
+    resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
 
     def __post_init__(self) -> None:
         if not is_name(self.name):
-            raise ConfigurationError(f"name: expected letters, digits, dots, dashes, got {self.name!r}")
+            raise ConfigurationError(f"expected letters, digits, dots, dashes, got {self.name!r}", key="name")
         if self.comparison is None and self.screening is None:
             raise ConfigurationError("nothing to do: a run needs a comparison or a screening")
         if self.pretraining is not None and self.comparison is None:
-            raise ConfigurationError("pretraining: there is no comparison that would use the encoder")
+            raise ConfigurationError("there is no comparison that would use the encoder", key="pretraining")
 
     def spread(self, rule: str) -> tuple[int, int]:
         """On how many nodes a job of a rule runs, and in how many processes on each."""

@@ -5,17 +5,14 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
 from mofgap.configuration import to_dict
 from mofgap.screening.journal import journal_path
-from mofgap.screening.levels import models_of
-from mofgap.screening.rank import ranking
 from mofgap.screening.shard import Gathered, Shard
 from mofgap.shipped import shipped_folder
-from mofgap.study.engine.config import RunConfig, ScreeningConfig
+from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunError
 from mofgap.study.engine.stage import Stage
 
@@ -38,12 +35,13 @@ def screening_stages(config: RunConfig) -> Iterator[Stage]:
         yield _report(asked)
 
 
-def _screen(asked: ScreeningConfig, index: int) -> Stage:
+def _screen(asked: ShardedScreening, index: int) -> Stage:
     settings = to_dict(asked)  # names of inputs count too: they are in the table
     # The settings of the table alone; models count by what is in them.
     for name in ("level", "model", "table"):
         del settings[name]
-    models = [str(_model_config(str(model))) for model in models_of(asked.level, asked.model) if model]
+    settings["window"] = asked.window and list(map(str, asked.window))  # JSON holds no infinite end
+    models = [str(_model_config(str(model))) for model in asked.models if model]
     return Stage(
         rule="screen",
         item=f"{index}-of-{asked.shards}",
@@ -55,7 +53,7 @@ def _screen(asked: ScreeningConfig, index: int) -> Stage:
     )
 
 
-def _gather(asked: ScreeningConfig, shards: list[Stage]) -> Stage:
+def _gather(asked: ShardedScreening, shards: list[Stage]) -> Stage:
     return Stage(
         rule="gather",
         work=_do_gather,
@@ -66,7 +64,7 @@ def _gather(asked: ScreeningConfig, shards: list[Stage]) -> Stage:
     )
 
 
-def _report(asked: ScreeningConfig) -> Stage:
+def _report(asked: ShardedScreening) -> Stage:
     return Stage(
         rule="report",
         item="screening",
@@ -78,7 +76,7 @@ def _report(asked: ScreeningConfig) -> Stage:
     )
 
 
-def _shard_path(asked: ScreeningConfig, index: int) -> Path:
+def _shard_path(asked: ShardedScreening, index: int) -> Path:
     return Shard(index, asked.shards).path(SHARDS)
 
 
@@ -88,7 +86,7 @@ def _model_config(name: str) -> Path:
     return next((f for f in folders if (f / "config.json").exists()), folders[0]) / "config.json"
 
 
-def _asked(config: RunConfig) -> ScreeningConfig:
+def _asked(config: RunConfig) -> ShardedScreening:
     if config.screening is None:
         raise RunError("this run has no screening")
     return config.screening
@@ -96,7 +94,6 @@ def _asked(config: RunConfig) -> ScreeningConfig:
 
 def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
     from mofgap.screening.run import ScreeningRun
-    from mofgap.screening.settings import Settings
 
     asked = _asked(config)
     shard = Shard(index, asked.shards)
@@ -104,13 +101,7 @@ def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
     target.parent.mkdir(exist_ok=True)
     screening = ScreeningRun(
         inputs=asked.inputs,
-        settings=Settings(**{field.name: getattr(asked, field.name) for field in fields(Settings)}),
-        order=ranking(asked.rank_by, asked.window),
-        top=asked.top,
-        novel=asked.novelty,
-        models=models_of(asked.level, asked.model),
-        device=asked.device,
-        workers=config.resources.screen.cpus,
+        config=asked.in_processes(config.resources.screen.cpus),
         shard=shard,
         target=target,
     )
@@ -120,7 +111,7 @@ def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
         raise RunError("a worker process died, for want of memory or killed") from error
 
 
-def gathered(asked: ScreeningConfig, run: Path) -> Gathered:
+def gathered(asked: ShardedScreening, run: Path) -> Gathered:
     """All finished shards of a run."""
     from mofgap.screening.shard import gather
 

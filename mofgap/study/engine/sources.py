@@ -16,9 +16,6 @@ from typing import Any
 PACKAGE, ASSETS = "mofgap", "assets"
 _ROOT = Path(__file__).parents[2]
 
-_HELP = {"setting": 1, "section": 1}
-"""Functions whose positional argument of that number is a help text; see `mofgap.configuration`."""
-
 _HELP_KEYWORDS = ("doc", "help", "description")
 
 
@@ -74,9 +71,6 @@ class _WithoutWords(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """The definition of a setting without its help text."""
-        place = _HELP.get(node.func.id) if isinstance(node.func, ast.Name) else None
-        if place is not None:
-            del node.args[place : place + 1]
         node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _HELP_KEYWORDS]
         return self.generic_visit(node)
 

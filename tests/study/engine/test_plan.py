@@ -9,7 +9,7 @@ import pytest
 
 from mofgap.configuration import ConfigurationError, dump, from_dict, load, overridden, to_dict
 from mofgap.study.engine import run
-from mofgap.study.engine.config import PretrainingConfig, RunConfig, ScreeningConfig
+from mofgap.study.engine.config import PretrainingConfig, RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunError, RunFolder, fingerprint
 from mofgap.study.engine.plan import plan, stage_named
 from mofgap.study.engine.run import Run
@@ -26,7 +26,7 @@ def changed(config: RunConfig, *overrides: str) -> set[str]:
 
 
 def test_every_stage_comes_after_those_it_needs(comparison: RunConfig) -> None:
-    both = replace(comparison, screening=ScreeningConfig(inputs=("a.cif",), shards=3))
+    both = replace(comparison, screening=ShardedScreening(inputs=("a.cif",), shards=3))
     seen: list[str] = []
     for stage in plan(both, Path("/run")):
         assert set(stage.after) <= set(seen)
@@ -67,13 +67,13 @@ def test_the_rows_that_are_learnt_from_concern_every_prediction(comparison: RunC
 
 
 def test_a_run_without_its_screening_is_the_comparison(comparison: RunConfig) -> None:
-    both = replace(comparison, screening=ScreeningConfig(inputs=("a.cif",)))
+    both = replace(comparison, screening=ShardedScreening(inputs=("a.cif",)))
     alone = [stage.name for stage in plan(comparison, Path("/run"))]
     assert [stage.name for stage in plan(both, Path("/run"), screening=False)] == alone
 
 
 def test_stages_can_be_given_to_another_process(comparison: RunConfig) -> None:
-    both = replace(comparison, screening=ScreeningConfig(inputs=("a.cif",), shards=2))
+    both = replace(comparison, screening=ShardedScreening(inputs=("a.cif",), shards=2))
     stages = plan(both, Path("/run"))
     names = [stage.name for stage in pickle.loads(pickle.dumps(stages))]
     assert names == [stage.name for stage in stages]
@@ -140,7 +140,7 @@ def test_predictions_are_of_the_weights_that_lie_there(comparison: RunConfig, tm
 
 def test_an_input_of_many_stages_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.cif").write_text("data_a")
-    asked = ScreeningConfig(inputs=(str(tmp_path / "a.cif"),), shards=20)
+    asked = ShardedScreening(inputs=(str(tmp_path / "a.cif"),), shards=20)
     seen: list[str] = []
     monkeypatch.setattr(run, "fingerprint", lambda name: seen.append(name) or fingerprint(name))
     Run(RunConfig("x", screening=asked), tmp_path / "run").reasons()
@@ -148,7 +148,7 @@ def test_an_input_of_many_stages_is_looked_at_once(tmp_path: Path, monkeypatch: 
 
 
 def test_a_renamed_input_is_another_and_a_renamed_table_is_not(tmp_path: Path) -> None:
-    before = RunConfig("x", screening=ScreeningConfig(inputs=("a.cif",)))
+    before = RunConfig("x", screening=ShardedScreening(inputs=("a.cif",)))
 
     def settings(**changes: Any) -> Any:
         assert before.screening is not None
@@ -177,12 +177,12 @@ def test_no_such_stage(comparison: RunConfig) -> None:
     [
         ({"name": "x"}, "nothing to do"),
         ({"name": "a/b", "screening": {"inputs": ["a"]}}, "name: expected letters"),
-        ({"name": "x", "screening": {"inputs": []}}, "screening: inputs: name at least one"),
+        ({"name": "x", "screening": {"inputs": []}}, "screening.inputs: name at least one"),
         ({"name": "x", "screening": {"inputs": ["a"], "rank_by": "window"}}, "window needs a window"),
         ({"name": "x", "screening": {"inputs": ["a"], "window": [3, 1]}}, "needs its lower end first"),
         (
             {"name": "x", "screening": {"inputs": ["a"], "level": "pbe", "model": "m"}},
-            "screening: level: level pbe names the shipped models",
+            "screening.level: level pbe names the shipped models",
         ),
         ({"name": "x", "screening": {"inputs": ["a"], "table": "t.xls"}}, "table: expected NAME.csv"),
         (

@@ -9,7 +9,7 @@ import pytest
 
 import mofgap
 from mofgap.shipped import shipped_folder
-from mofgap.study.engine.config import RunConfig, ScreeningConfig
+from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.screening import screening_stages
 
 
@@ -21,7 +21,7 @@ def test_a_level_takes_its_models_as_a_screening_does(
     tmp_path: Path, level: str | None, models: set[str]
 ) -> None:
     example = str(min(shipped_folder("examples").glob("*.cif")))
-    asked = ScreeningConfig(inputs=(example,), level=level)
+    asked = ShardedScreening(inputs=(example,), level=level)
     config = RunConfig("levels", screening=asked, report=False)
     stages = list(screening_stages(config))
     read = {Path(name).parent.name for name in stages[0].files if name.endswith("config.json")}

@@ -46,7 +46,7 @@ def test_only_what_is_reached_matters(package: Path, name: str, matters: int) ->
 CODE = '''"""What it is."""
 
 from dataclasses import dataclass, field
-from mofgap.configuration import setting
+from pydantic import Field
 
 TOLERANCE_EV = 0.5
 """Of a gap."""
@@ -56,7 +56,7 @@ TOLERANCE_EV = 0.5
 class Recipe:
     """How it is trained."""
 
-    rate: float = setting(1e-3, "Peak rate.", above=0.0)
+    rate: float = Field(1e-3, description="Peak rate.", gt=0.0)
     splits: dict = field(default_factory=dict, metadata={"doc": "By name."})
 
 
@@ -87,8 +87,8 @@ def checked(gap_ev: float) -> float:
         ("max(gap_ev, 0.0)", "max(gap_ev, 0.1)", True),
         ("max(gap_ev, 0.0)", "min(gap_ev, 0.0)", True),
         ("raise ValueError", "raise TypeError", True),
-        ("setting(1e-3", "setting(2e-3", True),
-        ("above=0.0", "above=0.1", True),
+        ("Field(1e-3", "Field(2e-3", True),
+        ("gt=0.0", "gt=0.1", True),
         ("gap_ev < -TOLERANCE_EV", "gap_ev <= -TOLERANCE_EV", True),
     ],
 )

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from mofgap.study.engine.config import RunConfig, ScreeningConfig
+from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunError, RunFolder, fingerprint
 from mofgap.study.engine.stage import Stage, reason_to_run, run_stage
 
-CONFIG = RunConfig("x", screening=ScreeningConfig(inputs=("none.cif",)))
+CONFIG = RunConfig("x", screening=ShardedScreening(inputs=("none.cif",)))
 
 
 class Bench:

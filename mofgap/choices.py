@@ -1,0 +1,39 @@
+"""Words that a setting may take, where the module that acts on them is heavy to import; ``--help`` is not."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Device = Literal["auto", "cpu", "cuda"]
+Disorder = Literal["refuse", "majority"]
+Precision = Literal["32-true", "bf16-mixed"]
+
+Uncertainty = Literal["auto", "distance", "closed-form", "weights", "rows"]
+"""Where the epistemic standard deviation comes from.
+
+- ``distance``: the distance from the nearest training structure, in the geometry of the adapters' gradients,
+  plus a tenth of the usual distance (`mofgap.gap.correction.NeighbourCorrection`).
+- ``closed-form``: the root of the posterior's variance, Σ α A² (∂f/∂A)².
+- ``weights``, ``rows``: the spread of draws from the posterior N(A, α A²), with one draw of the adapters for
+  all atoms of a structure, or a draw for each atom.
+- ``auto``: ``distance`` for a model with a neighbour correction, else ``closed-form`` for a BaLoRA model,
+  else none.
+"""
+
+UNCERTAINTIES: tuple[Uncertainty, ...] = get_args(Uncertainty)
+DRAWN: tuple[Uncertainty, ...] = ("weights", "rows")
+
+
+def check_draws(uncertainty: Uncertainty, samples: int) -> None:
+    """Refuse a number of samples from which no spread can be computed.
+
+    Raises:
+        ValueError: If `samples` is negative, or is 1 for an uncertainty that is drawn, or if `uncertainty`
+            is not one of `UNCERTAINTIES`.
+    """
+    if uncertainty not in UNCERTAINTIES:
+        raise ValueError(f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, not {uncertainty!r}")
+    if samples < 0:
+        raise ValueError(f"samples must be at least 0, not {samples}")
+    if uncertainty in DRAWN and samples == 1:
+        raise ValueError("1 sample has no spread; ask for two or more samples, or for 0, the mean alone")

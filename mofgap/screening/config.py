@@ -1,0 +1,128 @@
+"""The settings of a screening, each declared once.
+
+The options of ``mofgap screen``, the arguments of `mofgap.screen`, the section ``screening`` of a run and
+``mofgap config`` all come from here. ``--help`` imports this module, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import AllowInfNan, Field
+
+from mofgap.choices import Device, Disorder, Uncertainty, check_draws
+from mofgap.configuration import ConfigurationError, schema
+from mofgap.screening.levels import Level, Models, models_of
+from mofgap.screening.rank import Novelty, RankBy, check_window, ranking
+
+WindowEnd = Annotated[float, AllowInfNan(True)]
+
+
+@schema
+class ScreeningConfig:
+    """How structures are read, predicted and ranked."""
+
+    window: tuple[WindowEnd, WindowEnd] | None = Field(
+        None,
+        description="Gap window, lower and upper end: rank by the probability to lie in it. An infinite end "
+        "is open.",
+        json_schema_extra={"unit": "eV"},
+    )
+    rank_by: RankBy | None = Field(
+        None,
+        description="What comes first: likeliest in the window, lowest gap, highest gap, or smallest "
+        "standard deviation. By default window where there is one, else low.",
+    )
+    top: int | None = Field(
+        None,
+        description="Keep only so many of the best; failures are listed all the same. By default all.",
+        ge=1,
+    )
+    model: str | None = Field(
+        None,
+        description="Name of a shipped model, or a model folder. By default that of the level, and qmof-pbe "
+        "without a level.",
+    )
+    level: Level | None = Field(
+        None,
+        description="Level of theory, instead of a model: the shipped model of pbe, of hse06 (nearer to "
+        "experiment), or both: hse06, with pbe in columns beside it.",
+    )
+    uncertainty: Uncertainty = Field(
+        "auto",
+        description="Epistemic part of the error bar. auto: the one that intervals are fitted to, for the "
+        "shipped models the distance. distance: from the nearest training structure, by the adapters' "
+        "gradients. closed-form: variance of the posterior. weights or rows: draws for a structure, or for "
+        "each atom.",
+    )
+    samples: int = Field(
+        32,
+        description="Draws of weights or rows; 0 gives the mean alone, without the epistemic part.",
+        ge=0,
+    )
+    seed: int = Field(0, description="Seed of the draws.", ge=0)
+    max_atoms: int = Field(
+        1000, description="Largest cell that is accepted.", ge=1, json_schema_extra={"unit": "atoms"}
+    )
+    disorder: Disorder = Field(
+        "refuse", description="Partial occupancies: refuse the file, or keep the majority occupants."
+    )
+    coverage: float = Field(
+        0.9, description="Coverage of the intervals; names their columns.", ge=0.5, le=0.99
+    )
+    novelty: Novelty = Field(
+        "keep",
+        description="Structures unlike all of training, which may mislead: keep them in order, rank them "
+        "last, or drop them.",
+    )
+    workers: int = Field(1, description="Processes; the table is the same for any number.", ge=1)
+    device: Device = Field("auto", description="Where the network runs.")
+    batch_atoms: int = Field(
+        4000, description="Size of a batch on a GPU.", ge=1, json_schema_extra={"unit": "atoms"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.window is not None:
+            _checked("window", check_window, *self.window)
+        _checked("rank_by", ranking, self.rank_by, self.window)
+        _checked("level", models_of, self.level, self.model)
+        _checked("samples", check_draws, self.uncertainty, self.samples)
+
+    @property
+    def order(self) -> RankBy:
+        """What the table is ranked by."""
+        return ranking(self.rank_by, self.window)
+
+    @property
+    def models(self) -> Models:
+        """The model of the ordinary columns, and that of the columns beside them, None without any."""
+        return models_of(self.level, self.model)
+
+    @property
+    def row_settings(self) -> dict[str, Any]:
+        """What decides the numbers of a row, besides model and device; a journal goes on with the same."""
+        names = (
+            "window",
+            "uncertainty",
+            "samples",
+            "seed",
+            "batch_atoms",
+            "max_atoms",
+            "disorder",
+            "coverage",
+        )
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def rank_settings(self) -> dict[str, Any]:
+        """What decides which rows a table keeps, and their order: all shards of a table have the same."""
+        return {"rank_by": self.order, "top": self.top, "novelty": self.novelty}
+
+
+def _checked(key: str, check: Callable[..., Any], *values: Any) -> None:
+    """Call a check of several settings; what it refuses is told of one of them."""
+    try:
+        check(*values)
+    except ValueError as error:
+        raise ConfigurationError(str(error), key=key) from error
