@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mofgap.uncertainty.columns import Floats, Indices, columns
-from mofgap.uncertainty.conformal import FEWEST_ROWS, MIN_ROWS, Residuals
+from mofgap.uncertainty.conformal import MIN_RESIDUALS, MIN_RESIDUALS_99, Residuals
 from mofgap.uncertainty.scaling import Scaling, fit_scaling
 
 VERSION = 2
@@ -297,13 +297,13 @@ def _group(novelty: Floats, edges: npt.ArrayLike) -> Indices:
 
 def _fit(data: Floats, edges: tuple[float, ...], scaling: Scaling | None) -> Calibration:
     """Fit on (y_true, gap, epistemic, aleatoric, novelty), shape (5, n), in random order."""
-    least = MIN_ROWS if scaling is None else FEWEST_ROWS
-    z, group = _standardised(data, scaling), _group(data[4], edges)
-    most = MAX_RESIDUALS // (len(edges) + 1)
-    groups = [np.sort(z[group == i][:most]) for i in range(len(edges) + 1)]
-    for each in groups:
-        if len(each) < least:
-            raise ValueError(f"{len(each)} rows are left for residuals of a group, {least} are needed")
+    least = MIN_RESIDUALS_99 if scaling is None else MIN_RESIDUALS
+    group, n_groups = _group(data[4], edges), len(edges) + 1
+    fewest = np.bincount(group, minlength=n_groups).min()
+    if fewest < least:
+        raise ValueError(f"{fewest} rows are left for residuals of a group of novelty, {least} are needed")
+    z, most = _standardised(data, scaling), MAX_RESIDUALS // n_groups
+    groups = [np.sort(z[group == i][:most]) for i in range(n_groups)]
     residuals = tuple(Residuals(tuple(_rounded(value) for value in each)) for each in groups)
     return Calibration(scaling or _scaling_of(data), residuals, edges)
 
@@ -318,10 +318,7 @@ def _standardised(data: Floats, scaling: Scaling | None) -> Floats:
     true, gap, epistemic, aleatoric, _ = data
     if scaling is not None:
         return np.asarray((true - gap) / scaling(epistemic, aleatoric))
-    n = data.shape[1]
-    if n < MIN_ROWS:
-        raise ValueError(f"{n} rows are left to fit the scaling to, {MIN_ROWS} are needed")
-    fold, std = np.arange(n) % N_FOLDS, np.empty(n)
+    fold, std = np.arange(len(gap)) % N_FOLDS, np.empty_like(gap)
     for k in range(N_FOLDS):
         std[fold == k] = _scaling_of(data[:, fold != k])(epistemic[fold == k], aleatoric[fold == k])
     return np.asarray((true - gap) / std)

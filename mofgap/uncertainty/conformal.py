@@ -10,10 +10,10 @@ from scipy.special import ndtr, ndtri
 from mofgap.uncertainty.columns import Floats
 
 MIN_COVERAGE, MAX_COVERAGE = 0.5, 0.99
-MIN_ROWS = 99
+MIN_RESIDUALS = 19
+"""Fewest residuals of a distribution; they give intervals of 95 % coverage."""
+MIN_RESIDUALS_99 = 99
 """Fewest residuals that give intervals of 99 % coverage."""
-FEWEST_ROWS = 19
-"""Fewest residuals that give intervals of 95 % coverage; no fewer are accepted."""
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,18 @@ class Residuals:
     """The distribution of z = (reference - prediction) / std on rows that were kept back.
 
     Attributes:
-        values: Sorted residuals, at least `FEWEST_ROWS` of them; none at all means a standard normal.
+        values: Sorted residuals, at least `MIN_RESIDUALS` of them; none at all means a standard normal.
 
     Raises:
-        ValueError: If there are some but fewer than `FEWEST_ROWS`, or they are not finite and sorted.
+        ValueError: If there are some but fewer than `MIN_RESIDUALS`, or they are not finite and sorted.
     """
 
     values: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.values and len(self.values) < FEWEST_ROWS:
+        if self.values and len(self.values) < MIN_RESIDUALS:
             raise ValueError(
-                f"conformal intervals need at least {FEWEST_ROWS} residuals, not {len(self.values)}"
+                f"conformal intervals need at least {MIN_RESIDUALS} residuals, not {len(self.values)}"
             )
         if not np.isfinite(self.values).all() or (np.diff(self.values) < 0).any():
             raise ValueError("residuals must be finite and sorted")
