@@ -1,4 +1,4 @@
-"""Bootstrap: is one method better than another, or was it the choice of test rows?
+"""Bootstrap: intervals of a statistic, or of the difference of two methods, over the choice of test rows.
 
 Percentile intervals; Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 """
@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mofgap.uncertainty.columns import Floats, columns
-
-Rows = npt.NDArray[np.intp]
+from mofgap.uncertainty.columns import Floats, Indices, check_level, columns
 
 
 @dataclass(frozen=True)
@@ -24,15 +22,15 @@ class Interval:
 
 
 def intervals(value: Floats, draws: Floats, level: float) -> list[Interval]:
-    """The percentile interval of each of k numbers.
+    """The percentile interval of each of k statistics.
 
     Args:
-        value: Of all rows, shape (k,).
-        draws: Of resampled rows, shape (n_draws, k).
+        value: The statistics of all rows, shape (k,).
+        draws: The statistics of resampled rows, shape (n_draws, k).
         level: Nominal coverage of the intervals.
 
     Returns:
-        k intervals; NaN where a number was not defined in some draw.
+        k intervals; NaN where a statistic was not defined in some draw.
     """
     tail = (1 - level) / 2
     ends = np.quantile(draws, [tail, 1 - tail], axis=0)
@@ -40,22 +38,23 @@ def intervals(value: Floats, draws: Floats, level: float) -> list[Interval]:
 
 
 def bootstrap(
-    statistic: Callable[[Rows], float], n: int, *, level: float = 0.95, n_draws: int = 1000, seed: int = 0
+    statistic: Callable[[Indices], float], n: int, *, level: float = 0.95, n_draws: int = 1000, seed: int = 0
 ) -> Interval:
-    """A statistic of n rows and its interval over the choice of rows, n with replacement.
+    """A statistic of n rows, and its interval over resamplings: n rows drawn with replacement.
 
     Args:
-        statistic: Called with the rows to take, shape (n,).
+        statistic: Called with the indices of the rows to take, shape (n,).
         n: Number of rows.
         level: Nominal coverage of the interval.
         n_draws: Number of resamplings.
         seed: Of the random rows.
 
     Raises:
-        ValueError: No rows, or a level or number of draws out of range.
+        ValueError: If there are no rows, ``level`` is not between 0 and 1, or ``n_draws`` is below 1.
     """
-    if not 0 < level < 1 or n_draws < 1:
-        raise ValueError(f"level must lie between 0 and 1 and n_draws above 0, not {level} and {n_draws}")
+    check_level(level)
+    if n_draws < 1:
+        raise ValueError(f"n_draws must be at least 1, not {n_draws}")
     if n == 0:
         raise ValueError("a bootstrap needs at least one row")
     rng = np.random.default_rng(seed)
@@ -74,7 +73,9 @@ def paired_bootstrap(
     n_draws: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """The difference metric(a) - metric(b); what is hard for both cancels, as each draw takes the same rows.
+    """The difference metric(a) - metric(b) and its interval.
+
+    Each resampling takes the same rows for both, so that the difficulty of the rows cancels.
 
     Args:
         metric: A function of `metrics`, called as ``metric(y_true, *a)``.
@@ -86,12 +87,13 @@ def paired_bootstrap(
         seed: Of the random rows.
 
     Raises:
-        ValueError: No rows, columns of different lengths, or a level or number of draws out of range.
+        ValueError: If there are no rows, columns differ in length, ``level`` is not between 0 and 1, or
+            ``n_draws`` is below 1.
     """
     (true,) = columns(y_true=y_true)
     first, second = ([columns(y_true=true, column=column)[1] for column in side] for side in (a, b))
 
-    def difference(rows: Rows) -> float:
+    def difference(rows: Indices) -> float:
         return metric(true[rows], *(c[rows] for c in first)) - metric(true[rows], *(c[rows] for c in second))
 
     return bootstrap(difference, len(true), level=level, n_draws=n_draws, seed=seed)

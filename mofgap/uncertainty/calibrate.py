@@ -1,4 +1,4 @@
-"""Calibrate: from a model's raw spread to error bars that hold what they say."""
+"""Calibrate: from a model's raw spread to intervals of a stated coverage."""
 
 import hashlib
 import json
@@ -10,30 +10,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mofgap.uncertainty.columns import Floats, columns
-from mofgap.uncertainty.conformal import FEWEST_ROWS, MIN_ROWS, Residuals
+from mofgap.uncertainty.columns import Floats, Indices, columns
+from mofgap.uncertainty.conformal import MIN_RESIDUALS, MIN_RESIDUALS_99, Residuals
 from mofgap.uncertainty.scaling import Scaling, fit_scaling
 
 VERSION = 2
 MAX_RESIDUALS = 5000
+"""Most residuals that are kept, over all groups of novelty."""
 N_FOLDS = 5
-
-Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a calibration was fitted on and how it fared.
+    """The rows that fitted a calibration, and its scores on them.
 
     Attributes:
-        n_scaling: Rows that fitted the scaling; 0 where it was given.
-        n_residuals: Rows that gave the residuals of the intervals, each by a scaling fitted without it.
+        n_scaling: Number of rows that fitted the scaling; 0 where it was given.
+        n_residuals: Number of residuals behind the intervals, each by a scaling fitted without its row.
         ids_sha256: SHA-256 of the sorted ids of all rows, joined by line feeds.
         crps_raw_ev: CRPS in eV of the raw spread on all rows.
         crps_ev: The same of the calibrated spread, five-fold cross-validated.
         coverage: Nominal coverage in percent -> the fraction observed, five-fold cross-validated.
         width_ev: Nominal coverage in percent -> mean width in eV of those intervals.
-        coverage_90_by_group: Fraction observed of the 90 % intervals in each group of novelty, likewise.
+        coverage_90_by_group: The fraction observed in 90 % intervals, for each group of novelty.
     """
 
     n_scaling: int
@@ -48,19 +47,23 @@ class Record:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A scaling of the spread, and the distribution of what remains.
+    """A scaling of the spread, and the distribution of the standardised errors.
 
-    A prediction is mu with a calibrated std; the reference is mu + std * z with z drawn from `Residuals`, and
-    never below zero, since no gap is. Intervals are those of split-conformal regression normalised by std.
-    Where the scaling was given, their coverage is guaranteed on average over structures exchangeable with the
-    calibration rows; where it was fitted on the same rows it holds nearly (`fit_calibration`); both to the
-    extent that the model was not chosen on these rows.
+    The reference gap is mu + std * z, with the prediction mu, its calibrated std, and z from `Residuals`. It
+    is never below zero. Intervals are those of split-conformal regression normalised by std. With a given
+    scaling, their coverage is guaranteed on average over structures exchangeable with the calibration rows.
+    With a scaling fitted on the same rows it holds nearly (`fit_calibration`). Both ask that the model was
+    not chosen on these rows.
 
     Attributes:
         scaling: Raw parts of the spread -> calibrated std.
         residuals: One distribution for each group of novelty, from familiar to novel.
         novelty_edges: Novelty between one group and the next, ascending; an edge belongs to the group below.
-        record: Where it comes from; None for a raw one.
+        record: The rows that fitted it; None for a raw one.
+
+    Raises:
+        ValueError: If residuals and edges do not fit together, edges do not ascend, or some distributions are
+            empirical and others are not.
     """
 
     scaling: Scaling
@@ -84,7 +87,7 @@ class Calibration:
 
     @property
     def is_raw(self) -> bool:
-        """Whether the intervals are the model's own, without a guarantee."""
+        """Whether the intervals are the model's own Gaussian ones."""
         return not self.residuals[0].values
 
     def std(self, epistemic_std: npt.ArrayLike, aleatoric_std: npt.ArrayLike) -> Floats:
@@ -110,7 +113,7 @@ class Calibration:
             Lower and upper ends in eV, each of shape (n,); NaN where the gap or std is.
 
         Raises:
-            ValueError: The coverage is out of range, the shapes differ, or the novelty is missing.
+            ValueError: If the coverage is out of range, shapes differ, or the novelty is missing.
         """
         gap, spread = _same_shape(gap_ev, std)
         half_widths = np.array([group.half_width(coverage) for group in self.residuals])
@@ -127,11 +130,11 @@ class Calibration:
     ) -> Floats:
         """The probability that the gap lies in [lo, hi] eV, shape (n,); None or infinity leaves an end open.
 
-        Mass of the predictive distribution below zero belongs to zero, so a window that begins at or below
-        zero holds it, and one that ends below zero holds nothing.
+        The predictive distribution's mass below zero counts as mass at zero. A window that begins at or below
+        zero holds it; a window that ends below zero holds nothing.
 
         Raises:
-            ValueError: ``lo`` exceeds ``hi``, the shapes differ, or the novelty is missing.
+            ValueError: If ``lo`` exceeds ``hi``, shapes differ, or the novelty is missing.
         """
         lo, hi = -np.inf if lo is None else lo, np.inf if hi is None else hi
         if not lo <= hi:
@@ -160,7 +163,7 @@ class Calibration:
             novelty: Shape (n,), needed where the calibration is split by novelty.
 
         Raises:
-            ValueError: The shapes differ, or the novelty is missing.
+            ValueError: If shapes differ, or the novelty is missing.
         """
         gap, spread = _same_shape(gap_ev, std)
         group = self.group(novelty, len(gap))
@@ -168,11 +171,11 @@ class Calibration:
         z = (at - gap) / np.maximum(spread, 1e-12)  # a point mass where the spread is zero
         return np.stack([residuals.cdf(z) for residuals in self.residuals])[group, np.arange(len(gap))]
 
-    def group(self, novelty: npt.ArrayLike | None, n: int) -> Rows:
-        """The group of novelty that each of n structures belongs to, from 0; the last for an unknown one.
+    def group(self, novelty: npt.ArrayLike | None, n: int) -> Indices:
+        """The group of novelty of each of n structures, from 0; the last one where the novelty is NaN.
 
         Raises:
-            ValueError: The novelty is missing, or not of n structures.
+            ValueError: If the novelty is missing, or its length is not ``n``.
         """
         if not self.novelty_edges:
             return np.zeros(n, dtype=np.intp)
@@ -191,12 +194,10 @@ class Calibration:
 
     @classmethod
     def load(cls, path: Path | str) -> "Calibration":
-        """Read what `save` wrote.
-
-        Files of version 1 are read too.
+        """Read ``calibration.json`` of this version or of version 1.
 
         Raises:
-            ValueError: The version is another, or a key is missing or unknown.
+            ValueError: If the version is another, or a key is missing or unknown.
         """
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         version = content.pop("version", None)
@@ -230,10 +231,10 @@ def fit_calibration(
 ) -> Calibration:
     """Fit a calibration on rows that did not train the model.
 
-    All rows fit the scaling, and all (at most 5,000) give residuals: each by a scaling fitted to the other
-    four fifths, as in cross-conformal prediction (Vovk, Ann. Math. Artif. Intell. 74, 9 (2015)). The scaling
-    of all rows, which new structures get, differs from those of four fifths by the noise of its three
-    numbers. Rows are dealt out in the order of the hashes of their ids, whatever order they come in.
+    All rows fit the scaling, and all (at most 5,000) give residuals. The scaling behind a residual is fitted
+    to the four fifths of the rows without it, as in cross-conformal prediction (Vovk, Ann. Math. Artif.
+    Intell. 74, 9 (2015)). New structures get the scaling of all rows, which differs from those by the noise
+    of three numbers. The folds follow the hashes of the ids, so the order of the rows does not matter.
 
     Args:
         y_true: Reference gaps in eV, shape (n,).
@@ -244,13 +245,12 @@ def fit_calibration(
         novelty: Shape (n,), only with edges.
         novelty_edges: Give each group of novelty its own residuals (Mondrian conformal regression, Boström
             and Johansson, PMLR 128, 114 (2020)); see `quantile_edges`.
-        scaling: Taken as it is, so that all rows give residuals and 24 of them are enough; not one that
-            was fitted on these rows.
+        scaling: Used as it is, so that 24 rows are enough. It may not be fitted on these rows.
 
     Raises:
-        ValueError: Columns do not fit together, a reference is negative (an interval cut at zero would miss
-            it), ids repeat, or there are too few rows: the cross-validation, too, needs 99 residuals a
-            group, which takes about 130 rows in each.
+        ValueError: If columns differ in length, ids repeat, a reference is negative (an interval cut at zero
+            would miss it), or there are too few rows. The cross-validation, too, needs 99 residuals in each
+            group of novelty, which takes about 130 rows.
     """
     table = columns(y_true=y_true, gap_ev=gap_ev, epistemic_std=epistemic_std, aleatoric_std=aleatoric_std)
     n = len(table[0])
@@ -261,9 +261,9 @@ def fit_calibration(
     edges = tuple(float(edge) for edge in novelty_edges)
     if (novelty is None) != (not edges):
         raise ValueError("novelty and its edges come together")
-    far = np.zeros(n) if novelty is None else columns(y_true=y_true, novelty=novelty)[1]
+    distance = np.zeros(n) if novelty is None else columns(y_true=y_true, novelty=novelty)[1]
     order = sorted(range(n), key=lambda row: hashlib.sha256(ids[row].encode()).digest())
-    data = np.stack([*table, far])[:, np.array(order, dtype=np.intp)]
+    data = np.stack([*table, distance])[:, np.array(order, dtype=np.intp)]
     fitted = _fit(data, edges, scaling)
     n_residuals = sum(len(group.values) for group in fitted.residuals)
     ids_sha256 = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
@@ -272,15 +272,15 @@ def fit_calibration(
 
 
 def quantile_edges(novelty: npt.ArrayLike, max_groups: int, least: int) -> tuple[float, ...]:
-    """Edges that deal rows to groups of about equal size: as many groups as have enough rows each.
+    """Edges between groups of about equal size, as many groups as have enough rows each.
 
     Args:
         novelty: Shape (n,).
-        max_groups: At most so many groups.
-        least: Rows that the smallest group must have.
+        max_groups: The largest number of groups.
+        least: The smallest number of rows in a group.
     """
     values = np.asarray(novelty, dtype=np.float64)
-    # An edge belongs below: on the largest value, which unseen elements may share, it would part nothing.
+    # An edge on the largest value, which many rows may share, would leave the last group empty.
     below = values[values < values.max(initial=-np.inf)].max(initial=-np.inf)
     for n_groups in range(min(max_groups, len(values) // least), 1, -1):
         quantiles = np.quantile(values, np.arange(1, n_groups) / n_groups, method="lower")
@@ -290,20 +290,20 @@ def quantile_edges(novelty: npt.ArrayLike, max_groups: int, least: int) -> tuple
     return ()
 
 
-def _group(novelty: Floats, edges: npt.ArrayLike) -> Rows:
-    """Groups from 0; NaN sorts last, and an unknown novelty is no reason for confidence."""
+def _group(novelty: Floats, edges: npt.ArrayLike) -> Indices:
+    """Groups from 0. NaN sorts last: an unknown novelty counts as the largest."""
     return np.searchsorted(np.asarray(edges, dtype=np.float64), novelty, side="left")
 
 
 def _fit(data: Floats, edges: tuple[float, ...], scaling: Scaling | None) -> Calibration:
     """Fit on (y_true, gap, epistemic, aleatoric, novelty), shape (5, n), in random order."""
-    least = MIN_ROWS if scaling is None else FEWEST_ROWS
-    z, group = _standardised(data, scaling), _group(data[4], edges)
-    most = MAX_RESIDUALS // (len(edges) + 1)
-    groups = [np.sort(z[group == i][:most]) for i in range(len(edges) + 1)]
-    for each in groups:
-        if len(each) < least:
-            raise ValueError(f"{len(each)} rows are left for residuals of a group, {least} are needed")
+    least = MIN_RESIDUALS_99 if scaling is None else MIN_RESIDUALS
+    group, n_groups = _group(data[4], edges), len(edges) + 1
+    fewest = np.bincount(group, minlength=n_groups).min()
+    if fewest < least:
+        raise ValueError(f"{fewest} rows are left for residuals of a group of novelty, {least} are needed")
+    z, most = _standardised(data, scaling), MAX_RESIDUALS // n_groups
+    groups = [np.sort(z[group == i][:most]) for i in range(n_groups)]
     residuals = tuple(Residuals(tuple(_rounded(value) for value in each)) for each in groups)
     return Calibration(scaling or _scaling_of(data), residuals, edges)
 
@@ -318,18 +318,15 @@ def _standardised(data: Floats, scaling: Scaling | None) -> Floats:
     true, gap, epistemic, aleatoric, _ = data
     if scaling is not None:
         return np.asarray((true - gap) / scaling(epistemic, aleatoric))
-    n = data.shape[1]
-    if n < MIN_ROWS:
-        raise ValueError(f"{n} rows are left to fit the scaling to, {MIN_ROWS} are needed")
-    fold, std = np.arange(n) % N_FOLDS, np.empty(n)
+    fold, std = np.arange(len(gap)) % N_FOLDS, np.empty_like(gap)
     for k in range(N_FOLDS):
         std[fold == k] = _scaling_of(data[:, fold != k])(epistemic[fold == k], aleatoric[fold == k])
     return np.asarray((true - gap) / std)
 
 
 def _cross_validate(data: Floats, edges: tuple[float, ...], scaling: Scaling | None) -> dict[str, Any]:
-    """Score the procedure: each fold by a calibration fitted on the other folds."""
-    from mofgap.uncertainty import metrics  # half a second, which predicting need not wait for
+    """The scores of a `Record`: each fold is predicted by a calibration fitted on the other folds."""
+    from mofgap.uncertainty import metrics  # predicting need not wait for it
 
     fold = np.arange(data.shape[1]) % N_FOLDS
     true, gap, epistemic, aleatoric, novelty = data
@@ -354,7 +351,7 @@ def _cross_validate(data: Floats, edges: tuple[float, ...], scaling: Scaling | N
 
 
 def _rounded(value: float) -> float:
-    """Six significant digits: what a reader and a file need."""
+    """Six significant digits, which keep the file short."""
     return float(f"{value:.6g}")
 
 
@@ -368,7 +365,7 @@ def _same_shape(gap_ev: npt.ArrayLike, std: npt.ArrayLike) -> tuple[Floats, Floa
 
 
 def _check_keys(kind: type, content: dict[str, Any], path: Path | str) -> dict[str, Any]:
-    """The content itself, if its keys are the fields of the dataclass, no more and no fewer."""
+    """The content itself, after a check that its keys are the fields of the dataclass."""
     wrong = content.keys() ^ {field.name for field in fields(kind)}
     if wrong:
         raise ValueError(f"{path}: unknown or missing in {kind.__name__.lower()}: {', '.join(sorted(wrong))}")
@@ -376,7 +373,7 @@ def _check_keys(kind: type, content: dict[str, Any], path: Path | str) -> dict[s
 
 
 def _upgrade_from_1(content: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 knew two groups of novelty at most, and did not record their coverage."""
+    """The content of a version 1 file in version 2, which knows more than two groups and their coverage."""
     threshold = content.pop("novelty_threshold", None)
     content["novelty_edges"] = [] if threshold is None else [threshold]
     if content.get("record"):

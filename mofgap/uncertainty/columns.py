@@ -1,25 +1,26 @@
-"""Columns: equally long one-dimensional arrays of finite numbers, checked once at the door."""
+"""Columns: equally long one-dimensional arrays of finite numbers, checked once on entry."""
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 
 def columns(**named: npt.ArrayLike) -> list[Floats]:
     """Check and convert named columns, in the order given.
 
-    A name that ends in ``_std`` is a standard deviation and may not be negative.
+    A column whose name ends in ``_std`` holds standard deviations. They may not be negative.
 
     Args:
-        **named: Array-likes of shape (n,), n may be 0.
+        **named: Array-likes of shape (n,); n may be 0.
 
     Returns:
         The columns as float64 arrays of shape (n,).
 
     Raises:
-        ValueError: A column is not one-dimensional, its length differs from the first one's, it holds a NaN
-            or an infinity, or it is a negative standard deviation.
+        ValueError: If a column is not one-dimensional, differs in length from the first one, holds NaN or
+            infinity, or holds a negative standard deviation.
     """
     checked: dict[str, Floats] = {}
     for name, values in named.items():
@@ -35,3 +36,13 @@ def columns(**named: npt.ArrayLike) -> list[Floats]:
             raise ValueError(f"{name} holds {int((column < 0).sum())} negative standard deviations")
         checked[name] = column
     return list(checked.values())
+
+
+def check_level(level: float) -> None:
+    """Refuse what is no nominal coverage.
+
+    Raises:
+        ValueError: If ``level`` is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, not {level}")

@@ -1,4 +1,4 @@
-"""Conformal: what standardised errors of the past promise about the next one."""
+"""Conformal: intervals and probabilities from the standardised errors of rows that were kept back."""
 
 import math
 from dataclasses import dataclass
@@ -10,44 +10,48 @@ from scipy.special import ndtr, ndtri
 from mofgap.uncertainty.columns import Floats
 
 MIN_COVERAGE, MAX_COVERAGE = 0.5, 0.99
-MIN_ROWS = 99
-"""Residuals that an interval of 99 % coverage needs to be finite."""
-FEWEST_ROWS = 19
-"""Fewest residuals of any use: they give intervals of at most 95 % coverage."""
+MIN_RESIDUALS = 19
+"""Fewest residuals of a distribution; they give intervals of 95 % coverage."""
+MIN_RESIDUALS_99 = 99
+"""Fewest residuals that give intervals of 99 % coverage."""
 
 
 @dataclass(frozen=True)
 class Residuals:
-    """The distribution of z = (reference - prediction) / std, as seen on rows kept for the purpose.
+    """The distribution of z = (reference - prediction) / std on rows that were kept back.
 
     Attributes:
-        values: Sorted residuals, at least `FEWEST_ROWS` of them; none at all means a standard normal.
+        values: Sorted residuals, at least `MIN_RESIDUALS` of them; none at all means a standard normal.
+
+    Raises:
+        ValueError: If there are some but fewer than `MIN_RESIDUALS`, or they are not finite and sorted.
     """
 
     values: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.values and len(self.values) < FEWEST_ROWS:
+        if self.values and len(self.values) < MIN_RESIDUALS:
             raise ValueError(
-                f"conformal intervals need at least {FEWEST_ROWS} residuals, not {len(self.values)}"
+                f"conformal intervals need at least {MIN_RESIDUALS} residuals, not {len(self.values)}"
             )
         if not np.isfinite(self.values).all() or (np.diff(self.values) < 0).any():
             raise ValueError("residuals must be finite and sorted")
 
     def half_width(self, coverage: float) -> float:
-        """The half-width in units of std of a symmetric interval of at least the given coverage.
+        """The half-width of a symmetric interval of at least the given coverage, in units of std.
 
-        The ceil((n + 1) coverage)-th smallest |z|: split-conformal regression, valid for any distribution as
-        long as old and new rows are exchangeable. Lei et al., J. Am. Stat. Assoc. 113, 1094 (2018).
+        It is the ceil((n + 1) coverage)-th smallest |z| (split-conformal regression). The coverage holds for
+        any distribution if old and new rows are exchangeable. Lei et al., J. Am. Stat. Assoc. 113, 1094
+        (2018).
 
         Raises:
-            ValueError: ``coverage`` is not between 0.5 and 0.99, or above n / (n + 1) for n residuals.
+            ValueError: If ``coverage`` is not between 0.5 and 0.99, or is above n / (n + 1) for n residuals.
         """
         if not MIN_COVERAGE <= coverage <= MAX_COVERAGE:
             raise ValueError(f"coverage must lie between {MIN_COVERAGE} and {MAX_COVERAGE}, not {coverage}")
         if not self.values:
             return float(ndtri((1 + coverage) / 2))
-        # Less a hair, so that 0.9 * 110 is 99 and not one more.
+        # Rounding may lift (n + 1) * coverage just above a whole number, which costs no further rank.
         rank = math.ceil((len(self.values) + 1) * coverage - 1e-9)
         if rank > len(self.values):
             most = math.floor(100 * len(self.values) / (len(self.values) + 1))
@@ -58,8 +62,8 @@ class Residuals:
         """P(residual <= z), the same shape as z; NaN where z is.
 
         The i-th of n sorted residuals has the value i / (n + 1), with straight lines between them (conformal
-        predictive distribution; Vovk et al., Mach. Learn. 108, 445 (2019)). Of the 1 / (n + 1) beyond either
-        end the theory does not say where it lies; here it decays exponentially over one std.
+        predictive distribution; Vovk et al., Mach. Learn. 108, 445 (2019)). The theory does not say how the
+        1 / (n + 1) beyond either end is distributed. Here its density decays exponentially over one std.
         """
         z = np.asarray(z, dtype=np.float64)
         if not self.values:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from mofgap.uncertainty import metrics
-from mofgap.uncertainty.scaling import MIN_FLOOR_EV, Scaling, fit_scaling
+from mofgap.uncertainty.scaling import Scaling, fit_scaling
 
 factors = st.floats(0, 10)
 
@@ -71,8 +71,11 @@ def test_grows_with_either_part(a, b, c, small, more, other):
 def test_a_missing_part_or_perfect_predictions_still_give_a_positive_spread():
     rng, epistemic, _ = spreads(300)
     zero = np.zeros(300)
-    assert (fit_scaling(rng.standard_normal(300), epistemic, zero)(epistemic, zero) > 0).all()
-    assert (fit_scaling(zero, zero, zero)(zero, zero) >= MIN_FLOOR_EV * 0.999).all()
+    without = fit_scaling(rng.standard_normal(300), epistemic, zero)
+    assert without.aleatoric == 1.0 and (without(epistemic, zero) > 0).all()
+    assert fit_scaling(zero, zero, zero) == Scaling(1.0, 1.0, 0.001)
+    tiny = fit_scaling(1e-6 * rng.standard_normal(300), epistemic, zero)
+    assert tiny.floor_ev == pytest.approx(0.001)
 
 
 def test_unit_scaling_adds_variances_and_passes_nan():
@@ -83,7 +86,8 @@ def test_nonsense_is_refused():
     for wrong in ((-1.0, 1.0, 0.0), (1.0, np.nan, 0.0), (1.0, 1.0, np.inf)):
         with pytest.raises(ValueError, match="at least 0"):
             Scaling(*wrong)
-    with pytest.raises(ValueError, match="negative"):
-        Scaling()([-0.1], [0.1])
-    with pytest.raises(ValueError, match="shape"):
+    for parts in (([-0.1], [0.1]), ([0.1], [-0.1])):
+        with pytest.raises(ValueError, match="negative"):
+            Scaling()(*parts)
+    with pytest.raises(ValueError, match=r"\(1,\).*\(2,\)"):
         Scaling()([0.1], [0.1, 0.2])

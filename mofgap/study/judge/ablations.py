@@ -1,4 +1,4 @@
-"""Ablations: what one change of the recipe does, beside the recipe as configured and the trained ensemble."""
+"""Ablations: one change of the recipe against the recipe as configured, and against the trained ensemble."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ COMPARED: dict[Spread, tuple[str, ...]] = {"total": ("mae_ev", "spearman"), "epi
 def changes(
     predictions: pd.DataFrame, as_configured: Arms, config: JudgementConfig
 ) -> Iterator[dict[str, Any]]:
-    """Differences of every ablation to the same method as configured, and of its spread to the ensemble's.
+    """Every ablation minus the same method as configured, and its spread against the ensemble's.
 
     Args:
         predictions: Of all recipes, splits and parts.
-        as_configured: What the ablations are compared with; they are taken of its split and with its spread.
-        config: How intervals are made. They know the chance of training as far as there are several.
+        as_configured: The arms to compare with. The ablations are of the same split and spread.
+        config: How intervals are made. Those of a single training do not hold the chance of training.
     """
     bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
     split, spread = as_configured.split, as_configured.spread
@@ -39,7 +39,7 @@ def changes(
 
 
 def _wanted(mine: Arm, as_configured: Arms) -> Iterator[tuple[str, Arm]]:
-    """What each is compared by, and with: at no more draws than it has itself."""
+    """The metrics and arms to compare an ablation with, at no more draws than it has itself."""
     same = as_configured.last(mine.method, most=mine.n_samples)
     ensemble = as_configured.last(ENSEMBLE + mine.suffix)
     spreads = [arm for arm in (same, ensemble) if arm is not None and arm.std_ev is not None]

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from mofgap.study.config import Spread
 from mofgap.study.methods.names import NEIGHBOURS, kind
-
-Floats = NDArray[np.float64]
-Indices = NDArray[np.intp]
+from mofgap.uncertainty.columns import Floats, Indices
+from mofgap.uncertainty.places import places
 
 STD_COLUMN: dict[Spread, str] = {"epistemic": "epistemic_std_ev", "total": "gap_std_ev"}
-"""The epistemic part as it is, which calibration would not reorder; the total after calibration."""
+"""The column of each spread. The epistemic part is raw, since calibration would not change its order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +25,13 @@ class Arm:
 
     Attributes:
         method: Its name.
-        n_samples: Draws, or members.
+        n_samples: Number of draws, or of ensemble members.
         ids: (n,) structures.
         gap_dft_ev: (n,) labels.
         gap_ev: (n_seeds, n) predictions.
-        std_ev: (n_seeds, n) spreads, eV; None for a method without.
-        error_rank: (n_seeds, n) place of each absolute error among those of its seed, ties alike, so that
-            what is resampled need not be sorted again.
-        std_rank: (n_seeds, n) the same of the spreads.
+        std_ev: (n_seeds, n) spreads, eV; None for a method without one.
+        error_place: (n_seeds, n) `places` of the absolute errors of each seed, so that no resampling sorts.
+        std_place: (n_seeds, n) the same of the spreads.
     """
 
     method: str
@@ -42,8 +40,8 @@ class Arm:
     gap_dft_ev: Floats
     gap_ev: Floats
     std_ev: Floats | None
-    error_rank: Indices
-    std_rank: Indices | None
+    error_place: Indices
+    std_place: Indices | None
 
     @property
     def label(self) -> str:
@@ -66,17 +64,17 @@ class Arm:
         return len(self.gap_ev)
 
     def taken(self, rows: Indices, seeds: Indices | None = None) -> Arm:
-        """Some rows and seeds, repeats allowed."""
+        """The arm of some rows and seeds; repeats are allowed."""
         chosen = np.arange(self.n_seeds) if seeds is None else seeds
-        place = np.ix_(chosen, rows)
+        where = np.ix_(chosen, rows)
         return replace(
             self,
             ids=self.ids[rows],
             gap_dft_ev=self.gap_dft_ev[rows],
-            gap_ev=self.gap_ev[place],
-            std_ev=None if self.std_ev is None else self.std_ev[place],
-            error_rank=self.error_rank[place],
-            std_rank=None if self.std_rank is None else self.std_rank[place],
+            gap_ev=self.gap_ev[where],
+            std_ev=None if self.std_ev is None else self.std_ev[where],
+            error_place=self.error_place[where],
+            std_place=None if self.std_place is None else self.std_place[where],
         )
 
 
@@ -97,13 +95,13 @@ class Arms:
 
     @classmethod
     def of(cls, predictions: pd.DataFrame, split: str, spread: Spread, variant: str = "") -> Arms:
-        """Those that a table of predictions holds, of the comparison's own recipe or of an ablation."""
+        """The arms in a table of predictions, of the comparison's own recipe or of an ablation."""
         p = predictions
-        mine = (p.split == split) & (p.part == "test") & ~p.is_left_out & (p.variant == variant)
-        return cls(split, spread, p[mine])
+        chosen = (p.split == split) & (p.part == "test") & ~p.is_left_out & (p.variant == variant)
+        return cls(split, spread, p[chosen])
 
     def last(self, method: str, most: int | None = None) -> Arm | None:
-        """A method at the most draws that all its seeds have, up to ``most``; None where it is not there."""
+        """A method at the most draws that all its seeds have, up to ``most``; None if it is missing."""
         seeds = {n: found for n, found in self._seeds.get(method, {}).items() if most is None or n <= most}
         if not seeds:
             return None
@@ -111,7 +109,7 @@ class Arms:
         return self._arm(method, n_samples, seeds[n_samples])
 
     def curve(self, method: str) -> list[Arm]:
-        """A method at every number of draws from two, by the seeds that have the most."""
+        """A method at every number of draws from two on, of the seeds that have the most draws."""
         seeds = self._seeds.get(method, {})
         with_most = set(seeds[max(seeds)]) if seeds else set()
         both = {n: tuple(s for s in found if s in with_most) for n, found in seeds.items()}
@@ -125,7 +123,7 @@ class Arms:
                 yield arm
 
     def others(self, method: str) -> Iterator[Arm]:
-        """Every other method at its most draws, but for the ways of predicting of the same trainings."""
+        """Every other method at its most draws, without other ways of predicting from the same trainings."""
         family = method.partition("-")[0]
         return (arm for arm in self.methods() if arm.method.partition("-")[0] != family)
 
@@ -161,22 +159,17 @@ class Arms:
             gap_dft_ev,
             gap_ev,
             std_ev if has_std else None,
-            _ranks(np.abs(gap_dft_ev - gap_ev)),
-            _ranks(std_ev) if has_std else None,
+            np.stack([places(row) for row in np.abs(gap_dft_ev - gap_ev)]),
+            np.stack([places(row) for row in std_ev]) if has_std else None,
         )
 
 
-def _ranks(values: Floats) -> Indices:
-    """Of each row of values, the place of each among its distinct values."""
-    return np.stack([np.unique(row, return_inverse=True)[1] for row in values])
-
-
 def common(a: Arm, b: Arm) -> tuple[Arm, Arm]:
-    """Both arms on the rows that both have."""
+    """Two arms on the structures that both have, in the same order."""
     _, first, second = np.intersect1d(a.ids.astype(str), b.ids.astype(str), return_indices=True)
     return a.taken(first), b.taken(second)
 
 
 def is_published(arm: Arm) -> bool:
-    """Whether others published it."""
+    """Whether the predictions are published ones of others."""
     return kind(arm.method) == "published"

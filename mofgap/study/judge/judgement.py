@@ -1,7 +1,7 @@
 """Verdicts: each claim against the predictions, with bootstrap intervals over test rows and seeds.
 
-A claim is supported where the interval of what it asserts lies on its side, not supported where it lies on
-the other, and undecided where it holds both.
+A claim asserts that a difference lies on one side of a bound. It is supported where the whole interval of the
+difference does, not supported where none of it does, and undecided otherwise.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mofgap.study.config import ESTIMATORS, JudgementConfig, Spread
 from mofgap.study.judge.arms import Arm, Arms, common, is_published
 from mofgap.study.judge.statistics import COMPARED, METRICS, mae, spearman
 from mofgap.study.methods.names import ENSEMBLE, NEIGHBOURS, SAMPLING, is_network
 from mofgap.uncertainty.bootstrap import Interval, intervals
+from mofgap.uncertainty.columns import Floats
 
-Floats = NDArray[np.float64]
 Statistic = Callable[[Sequence[Arm]], Any]
 Verdict = Literal["supported", "not supported", "undecided"]
 
@@ -36,8 +35,8 @@ class Bootstrap:
     """Resampling of test rows, the same for every arm, and of each arm's seeds.
 
     Attributes:
-        level: Of the intervals.
-        n_draws: Resamplings.
+        level: Nominal coverage of the intervals.
+        n_draws: Number of resamplings.
         seed: Of the resamplings.
     """
 
@@ -46,17 +45,17 @@ class Bootstrap:
     seed: int
 
     def __call__(self, statistic: Statistic, arms: Sequence[Arm]) -> list[Interval]:
-        """Intervals of each number that a statistic of some arms gives."""
+        """The interval of each number that a statistic of some arms gives."""
         draws = self.draws(statistic, arms)
         return intervals(np.atleast_1d(statistic(arms)), draws, self.level)
 
     def draws(self, statistic: Statistic, arms: Sequence[Arm], *, one_curve: bool = False) -> Floats:
-        """(n_draws, n_numbers) the statistic of resampled arms.
+        """The statistic of resampled arms, shape (n_draws, n_numbers).
 
         Args:
-            statistic: Of arms.
+            statistic: Called with a list of arms.
             arms: Of the same rows.
-            one_curve: The arms are points of one curve, and the same seeds are drawn for all.
+            one_curve: Whether the arms are points of one curve, so that all get the same seeds.
         """
         rng = np.random.default_rng(self.seed)
         found = []
@@ -86,7 +85,7 @@ def pairs(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:
 
 
 def _wanted_pairs(arms: Arms, headline: str) -> Iterator[tuple[Arm, Arm]]:
-    """Each at its most draws; and against the ensemble also at no more draws than it has members."""
+    """Each estimator at its most draws; against the ensemble also at no more draws than it has members."""
     for mine in _estimators(arms):
         for other in arms.others(mine.method):
             if is_network(other.method) and other.suffix != mine.suffix and other.method != ENSEMBLE:
@@ -109,7 +108,7 @@ def difference(metric: Callable[[Arm], float]) -> Statistic:
 
 
 def trends(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:
-    """How each metric moves with draws and members."""
+    """How each metric depends on the number of draws or members."""
     bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
     for method in (*SAMPLING, *(name + NEIGHBOURS for name in SAMPLING)):
         for metric in COMPARED[arms.spread]:
@@ -214,8 +213,9 @@ def _rising(curves: Sequence[dict[str, Any]], estimator: str) -> dict[str, Any] 
 def trend(arms: Arms, method: str, metric: str, bootstrap: Bootstrap) -> dict[str, Any] | None:
     """Whether a metric gets better with every doubling of draws, or with every member.
 
-    Supported where the whole gain and Kendall's tau of metric and draws both lie on the good side, and no
-    step goes the wrong way by more than its interval, which is widened for the number of steps (Bonferroni).
+    The claim is supported where the gain from the first to the last number of draws and Kendall's tau of
+    metric and draws are both on the good side, and no step is on the bad side. A step's interval is widened
+    for the number of steps (Bonferroni).
 
     Returns:
         Values, steps, gain and tau, all with intervals and in the metric's own sign; None without a curve.
@@ -262,12 +262,12 @@ def _trend_verdict(metric: str, gain: Interval, tau: Interval, steps: Sequence[I
 
 
 def _towards_good(metric: str, found: Interval) -> Interval:
-    """The interval with its sign such that more is better."""
+    """The interval in the sign in which more is better."""
     return found if metric == "spearman" else Interval(-found.value, -found.hi, -found.lo)
 
 
 def _kendall(values: Floats) -> float:
-    """Kendall's tau of values in order against their place."""
+    """Kendall's tau of values and their index."""
     upper = np.triu_indices(len(values), 1)
     return float(np.sign(values[upper[1]] - values[upper[0]]).mean())
 

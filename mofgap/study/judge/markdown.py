@@ -1,9 +1,12 @@
-"""A comparison as Markdown tables."""
+"""A comparison as Markdown: what ``comparison.md.jinja`` shows in its tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
 from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
 
 from mofgap.training.recipe import MIN_ROWS, MIN_SCALING_ROWS
 
@@ -25,7 +28,7 @@ SPREAD_COLUMNS = {
     "coverage_95": "cov. 95",
     "width_90_ev": "width 90, eV",
 }
-FAR_COLUMNS = {
+LEFT_OUT_COLUMNS = {
     "auroc_novelty": "AUROC of novelty",
     "auroc_distance": "AUROC of distance",
     "auroc_std": "AUROC of std",
@@ -43,69 +46,52 @@ COST_COLUMNS = {
 
 def markdown(summary: Summary) -> str:
     """The summary of a comparison as Markdown."""
-    splits = list(summary["splits"])
-    ordinary = [name for name in splits if summary["splits"][name]["kind"] != "without"]
-    far = [name for name in splits if name not in ordinary]
-    parts = [
-        "# Comparison",
-        *_about(summary),
-        "## Verdicts",
-        _verdicts(summary, headline=True),
-        "Chosen before anything was trained; the same claims for the other ways of predicting:",
-        _verdicts(summary, headline=False),
-        "## Errors",
-        "Mean over seeds ± standard error; each method at its most draws or members.",
-        _side_by_side(summary, ordinary),
-        *_spreads(summary, ordinary, "epistemic", "raw"),
-        *_spreads(summary, ordinary, "total", "raw"),
-        *_spreads(summary, ordinary, "total", "calibrated"),
-        "## Draws and members",
-        _curves(summary),
-    ]
-    if far:
-        parts += ["## Elements left out of training", _left_out(summary, far)]
-    if any(m["variant"] for m in summary["methods"]):
-        parts += ["## Ablations", _ablations(summary), _changes(summary)]
-    parts += ["## Cost", _costs(summary, ordinary)]
-    parts += ["## Against each other", _paired(summary), *_definitions(summary)]
-    return "\n\n".join(parts) + "\n"
+    elements = [name for name, about in summary["splits"].items() if about["kind"] == "without"]
+    ordinary = [name for name in summary["splits"] if name not in elements]
+    verdicts = sorted(summary["verdicts"], key=lambda verdict: verdict["claim"])
+    shown = [("epistemic", "raw"), ("total", "raw"), ("total", "calibrated")]
+    return _template().render(
+        **{name: summary[name] for name in ("splits", "trends", "paired", "definitions", "bootstrap")},
+        headline=[v for v in verdicts if v["headline"]],
+        others=[v for v in verdicts if not v["headline"]],
+        error_titles=[f"{title} ({split})" for title in ERROR_COLUMNS.values() for split in ordinary],
+        errors=_errors(summary, ordinary),
+        spread_columns=SPREAD_COLUMNS,
+        spreads=[(*of, [m for split in ordinary for m in _last(summary, split, *of)]) for of in shown],
+        elements=elements,
+        left_out_columns=LEFT_OUT_COLUMNS,
+        left_out=[
+            m
+            for split in elements
+            for spread in ("epistemic", "total")
+            for m in _last(summary, split, spread, "calibrated")
+        ],
+        has_ablations=any(m["variant"] for m in summary["methods"]),
+        ablations=_ablations(summary),
+        changes=summary["ablations"],
+        cost_columns=COST_COLUMNS,
+        costs=[m for s in ordinary for m in _last(summary, s, None, "raw") if m["kind"] != "published"],
+        min_rows=MIN_ROWS,
+        min_scaling_rows=MIN_SCALING_ROWS,
+    )
 
 
-def _about(summary: Summary) -> Iterable[str]:
-    header = [
-        "split",
-        "kind",
-        "train",
-        "val",
-        "calibration",
-        "test",
-        "left out",
-        "sharing a group with train",
-    ]
-    keys = ("kind", "n_train", "n_val", "n_calibration", "n_test", "n_left_out", "n_test_sharing_group")
-    yield _table(header, [[name, *(s[k] for k in keys)] for name, s in summary["splits"].items()])
-
-
-def _verdicts(summary: Summary, *, headline: bool) -> str:
-    chosen = sorted((v for v in summary["verdicts"] if v["headline"] == headline), key=lambda v: v["claim"])
-    rows = [
-        [
-            f"({v['claim']}) {v['statement']}",
-            v["split"],
-            f"{v['estimator']}, {v['spread']}",
-            f"**{v['verdict']}**" if headline else v["verdict"],
-            _interval(v),
-            v["reason"],
-        ]
-        for v in chosen
-    ]
-    return _table(["claim", "split", "spread", "verdict", "difference", "of what"], rows)
+def _template() -> Template:
+    environment = Environment(
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        finalize=lambda value: "" if value is None else value,
+    )
+    environment.filters |= {"cell": _cell, "interval": _interval, "label": _label, "number": _number}
+    source = files("mofgap.study.judge") / "comparison.md.jinja"
+    return environment.from_string(source.read_text(encoding="utf-8"))
 
 
 def _last(
     summary: Summary, split: str, spread: str | None, calibration: str, variant: str = ""
 ) -> list[Summary]:
-    """Each method's entry of the most draws, of the most seeds."""
+    """Each method's entry of the most seeds, and among these of the most draws."""
     best: dict[str, Summary] = {}
     for m in summary["methods"]:
         if (m["split"], m["variant"], m["calibration"]) != (split, variant, calibration):
@@ -118,118 +104,22 @@ def _last(
     return list(best.values())
 
 
-def _side_by_side(summary: Summary, splits: Sequence[str]) -> str:
+def _errors(summary: Summary, splits: Sequence[str]) -> Iterator[list[Any]]:
+    """Method, a cell for each error and split, and the number of seeds."""
     found = {split: {m["method"]: m for m in _last(summary, split, None, "raw")} for split in splits}
-    names = list(dict.fromkeys(name for each in found.values() for name in each))
-    titles = [f"{title} ({split})" for title in ERROR_COLUMNS.values() for split in splits]
-    rows = []
-    for name in names:
+    for name in dict.fromkeys(name for each in found.values() for name in each):
         cells = [_cell(found[split].get(name), column) for column in ERROR_COLUMNS for split in splits]
-        seeds = max(found[split][name]["n_seeds"] for split in splits if name in found[split])
-        rows.append([name, *cells, seeds])
-    return _table(["method", *titles, "seeds"], rows)
+        yield [name, *cells, max(found[split][name]["n_seeds"] for split in splits if name in found[split])]
 
 
-def _spreads(summary: Summary, splits: Sequence[str], spread: str, calibration: str) -> Iterable[str]:
-    rows = [
-        [_label(m), split, *(_cell(m, column) for column in SPREAD_COLUMNS)]
-        for split in splits
-        for m in _last(summary, split, spread, calibration)
-    ]
-    if rows:
-        yield f"## Spread: {spread}, {calibration}"
-        yield _table(["method", "split", *SPREAD_COLUMNS.values()], rows)
-
-
-def _curves(summary: Summary) -> str:
-    rows = []
-    for t in summary["trends"]:
-        values = ", ".join(f"{n}: {_number(v)}" for n, v in zip(t["samples"], t["value"], strict=True))
-        tested = [_interval(t["gain"]), _interval(t["trend"]), t["verdict"]]
-        about = [t["method"], t["split"], f"{t['metric']}, {t['spread']}", str(t["n_seeds"])]
-        rows.append([*about, values, *tested])
-    header = ["method", "split", "metric", "trainings", "values"]
-    header += ["last - first", "Kendall's tau", "gets better"]
-    return _table(header, rows)
-
-
-def _left_out(summary: Summary, splits: Sequence[str]) -> str:
-    rows = [
-        [
-            split,
-            summary["splits"][split]["element"],
-            _label(m),
-            m["spread"],
-            *(_cell(m, c) for c in FAR_COLUMNS),
-        ]
-        for split in splits
-        for spread in ("epistemic", "total")
-        for m in _last(summary, split, spread, "calibrated")
-    ]
-    return _table(["split", "element", "method", "spread", *FAR_COLUMNS.values()], rows)
-
-
-def _ablations(summary: Summary) -> str:
-    rows = []
+def _ablations(summary: Summary) -> Iterator[tuple[Summary | None, Summary]]:
+    """The entries of the raw epistemic and the calibrated total spread, of ablations and of BaLoRA itself."""
     for variant in dict.fromkeys(m["variant"] for m in summary["methods"]):
         for split in summary["splits"]:
             epistemic = {m["method"]: m for m in _last(summary, split, "epistemic", "raw", variant)}
             for m in _last(summary, split, "total", "calibrated", variant):
                 if variant or m["method"].startswith("balora"):
-                    cells = [_cell(m, "mae_ev"), _cell(epistemic.get(m["method"]), "spearman")]
-                    cells += [_cell(m, column) for column in ("spearman", "crps_ev", "n_trainable")]
-                    rows.append([variant or "as configured", split, _label(m), *cells])
-    spreads = ["Spearman, epistemic", "Spearman, total"]
-    header = ["ablation", "split", "method", "MAE, eV", *spreads, "CRPS, eV", "trained parameters"]
-    return _table(header, rows)
-
-
-def _changes(summary: Summary) -> str:
-    rows = [
-        [
-            c["variant"],
-            c["a"],
-            c["b"],
-            c["split"],
-            f"{c['metric']}, {c['spread']}",
-            _interval(c),
-            c["n_seeds"],
-        ]
-        for c in summary["ablations"]
-    ]
-    header = ["ablation", "a", "b, as configured", "split", "metric", "a - b", "trainings of a"]
-    return _table(header, rows)
-
-
-def _costs(summary: Summary, splits: Sequence[str]) -> str:
-    rows = [
-        [_label(m), split, *(_cell(m, column) for column in COST_COLUMNS)]
-        for split in splits
-        for m in _last(summary, split, None, "raw")
-        if m["kind"] != "published"
-    ]
-    return _table(["method", "split", *COST_COLUMNS.values()], rows)
-
-
-def _paired(summary: Summary) -> str:
-    rows = [
-        [p["a"], p["b"], p["split"], f"{p['metric']}, {p['spread']}", _interval(p), p["n"]]
-        for p in summary["paired"]
-    ]
-    return _table(["a", "b", "split", "metric", "a - b", "rows"], rows)
-
-
-def _definitions(summary: Summary) -> Iterable[str]:
-    bootstrap = summary["bootstrap"]
-    yield "## Definitions"
-    yield "\n".join(f"- `{name}`: {text}." for name, text in summary["definitions"].items())
-    yield (
-        f"Intervals are {100 * bootstrap['level']:g} % percentile intervals of {bootstrap['n_draws']} "
-        "resamplings of the test rows, the same for both methods, and of the seeds of each: where a method "
-        "was trained once, they leave the chance of its training out. Rows of one group are drawn singly. "
-        "Calibration was fitted on val, by the same procedure for every method: "
-        f"intervals from {MIN_ROWS} rows on, the spread from {MIN_SCALING_ROWS} on, and nothing with fewer."
-    )
+                    yield epistemic.get(m["method"]), m
 
 
 def _label(m: Summary) -> str:
@@ -237,6 +127,7 @@ def _label(m: Summary) -> str:
 
 
 def _cell(m: Summary | None, column: str) -> str:
+    """A mean over seeds with its standard error, nothing where there is none."""
     if m is None or m["mean"].get(column) is None:
         return ""
     error = m["standard_error"].get(column)
@@ -255,8 +146,3 @@ def _interval(found: Summary) -> str:
     if None in (found["value"], found["lo"], found["hi"]):
         return ""
     return f"{found['value']:+.4f} ({found['lo']:+.4f} to {found['hi']:+.4f})"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [header, ["---"] * len(header), *([("" if c is None else str(c)) for c in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -48,7 +48,7 @@ DEFINITIONS = {
 
 
 def scores(frame: pd.DataFrame, n_bins: int) -> pd.DataFrame:
-    """Every metric of each way of predicting that a table of predictions holds.
+    """Every metric of each way of predicting in a table of predictions, raw and calibrated.
 
     Args:
         frame: Columns as `prediction.predict` writes them.

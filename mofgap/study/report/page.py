@@ -17,8 +17,8 @@ from mofgap.report.page import Figure, drawn, render
 from mofgap.study.methods.names import ENSEMBLE, plain
 from mofgap.study.report.compared import Compared, label, place
 from mofgap.uncertainty import metrics
-from mofgap.uncertainty.bootstrap import Rows, bootstrap
-from mofgap.uncertainty.columns import Floats
+from mofgap.uncertainty.bootstrap import bootstrap
+from mofgap.uncertainty.columns import Floats, Indices
 
 SCORES = {"mae_ev": "MAE / eV", "spearman": "Spearman(std, |error|)", "ause": "AUSE"}
 CALIBRATION = {
@@ -153,7 +153,7 @@ def _intervals(compared: Compared) -> dict[tuple[str, str, str], tuple[float, fl
 def _interval(seeds: Sequence[Floats], metric: Callable[..., float]) -> tuple[float, float]:
     """Of a metric's mean over seeds, each (n_columns, n) of the same rows, over the choice of rows."""
 
-    def mean(rows: Rows) -> float:
+    def mean(rows: Indices) -> float:
         return float(np.mean([metric(*columns[:, rows]) for columns in seeds]))
 
     found = bootstrap(mean, seeds[0].shape[1], n_draws=500)

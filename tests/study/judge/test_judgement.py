@@ -9,7 +9,7 @@ import pytest
 from mofgap.study.config import JudgementConfig
 from mofgap.study.judge.arms import Arms, common
 from mofgap.study.judge.judgement import Bootstrap, _trend_verdict, pairs, trend, trends, verdicts
-from mofgap.study.judge.statistics import ause, mae, spearman
+from mofgap.study.judge.statistics import ause, crps_ev, mae, spearman
 from mofgap.study.methods.names import NEIGHBOURS
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.bootstrap import Interval, paired_bootstrap
@@ -94,6 +94,7 @@ def test_a_rising_curve_is_told_from_a_flat_and_a_falling_one() -> None:
 
 
 def test_accuracy_is_judged_against_the_margin() -> None:
+    assert (CONFIG.margin_ev, CONFIG.level) == (0.005, 0.95)
     assert judged(made())["c"] == "supported"
     assert judged(made(shift=0.004))["c"] == "supported"
     assert judged(made(shift=0.02))["c"] == "not supported"
@@ -229,7 +230,8 @@ def test_statistics_of_resampled_rows_are_those_of_the_metrics() -> None:
     drawn = arm.taken(np.random.default_rng(0).integers(N, size=N), np.array([1, 1, 0]))
     assert drawn.std_ev is not None
     seeds = list(zip(drawn.gap_ev, drawn.std_ev, strict=True))
-    for mine, metric in ((spearman, metrics.spearman), (ause, metrics.ause)):
+    assert mae(drawn) == pytest.approx(np.mean([metrics.mae(drawn.gap_dft_ev, gap) for gap, _ in seeds]))
+    for mine, metric in ((spearman, metrics.spearman), (ause, metrics.ause), (crps_ev, metrics.crps)):
         expected = np.mean([metric(drawn.gap_dft_ev, gap, std) for gap, std in seeds])
         assert mine(drawn) == pytest.approx(expected, rel=1e-9)
 
