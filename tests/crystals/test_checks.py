@@ -3,6 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mofgap.crystals.bonds import bond_graph
+from mofgap.crystals.charges import uncompensated_charge
 from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.crystal import Crystal
 
@@ -118,6 +120,63 @@ def test_odd_electrons_are_reported_unless_a_metal_may_hold_them():
     assert "odd-electrons" in names(crystal())
     copper = replace(crystal(), atomic_numbers=np.array([29, 8, 6, 1, 8]))
     assert names(copper) == ["open-shell-metal"]
+
+
+# Ligands around a closed-shell metal, whose charge it can balance or not: element and place in angstrom.
+TETRAHEDRON = ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))
+PYRIDINE = [
+    (7 if i == 0 else 6, (1.39 * np.cos(i * np.pi / 3), 1.39 * np.sin(i * np.pi / 3), 0.0)) for i in range(6)
+]
+RING_HYDROGENS = [(1, (2.48 * np.cos(i * np.pi / 3), 2.48 * np.sin(i * np.pi / 3), 0.0)) for i in range(1, 6)]
+PROTON = [(1, (2.42, 0.0, 0.0))]
+
+
+def charge(*parts):
+    """Negative charge that a metal of the given kind cannot balance, in a roomy cell."""
+    atoms = [atom for part in parts for atom in part]
+    cart = np.array([place for _, place in atoms]) + 12.0
+    structure = Crystal(24.0 * np.eye(3), cart / 24.0, np.array([z for z, _ in atoms], dtype=np.int64))
+    return uncompensated_charge(bond_graph(structure))
+
+
+def far(*numbers):
+    """Atoms far from everything."""
+    return [(z, (-10.0, 4.0 * i - 8.0, 8.0)) for i, z in enumerate(numbers)]
+
+
+@pytest.mark.parametrize(
+    ("ligand", "expected"),
+    [
+        (
+            [(7, (0, 0, 0)), *[(8, (1.24 * np.cos(a), 1.24 * np.sin(a), 0)) for a in (0, 2.0944, 4.1888)]],
+            1,
+        ),  # NO3-
+        ([(16, (0, 0, 0)), *[(8, (0.86 * x, 0.86 * y, 0.86 * z)) for x, y, z in TETRAHEDRON]], 2),  # SO4 2-
+        ([(5, (0, 0, 0)), *[(9, (0.82 * x, 0.82 * y, 0.82 * z)) for x, y, z in TETRAHEDRON]], 1),  # BF4-
+        ([(8, (0, 0, 0)), (1, (0.99, 0, 0))], 1),  # OH-
+        ([(8, (0, 0, 0)), (1, (0.76, 0.59, 0)), (1, (-0.76, 0.59, 0))], 0),  # H2O
+        ([(6, (0, 0, 0)), (7, (1.16, 0, 0))], 1),  # CN-
+        ([(6, (0, 0, 0)), (8, (1.14, 0, 0))], 0),  # CO
+        ([(7, (-1.18, 0, 0)), (7, (0, 0, 0)), (7, (1.18, 0, 0))], 1),  # N3-
+        ([(7, (0, 0, 0)), *[(1, (0.59 * x, 0.59 * y, 0.59 * z)) for x, y, z in TETRAHEDRON]], -1),  # NH4+
+        ([*PYRIDINE, *RING_HYDROGENS], 0),
+        ([*PYRIDINE, *RING_HYDROGENS, *PROTON], -1),  # pyridinium
+    ],
+)
+def test_the_charge_of_a_ligand_is_that_of_its_lewis_structure(ligand, expected):
+    # Sodium balances one charge; four chlorides leave three, and the ligand adds its own.
+    assert charge(ligand, far(11, 17, 17, 17, 17)) == 3 + expected
+
+
+def test_a_missing_proton_is_told_by_the_charge():
+    assert "missing-charge" not in names(crystal((17, (5.2, 3.5, 3.5))))
+    assert "missing-charge" in names(
+        crystal((17, (5.2, 3.5, 3.5)), (17, (1.0, 3.5, 3.5)), (17, (3.2, 5.5, 0.9)))
+    )
+
+
+def test_a_metal_of_unknown_charge_balances_everything():
+    assert charge(far(100, 17, 17, 17, 17)) == 0
 
 
 def test_an_empty_cell_has_an_odd_density():

@@ -1,0 +1,43 @@
+"""Lengths of bonds to hydrogen by element in relaxed structures: the constants of `hydrogen_lengths`."""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+
+import gemmi
+import numpy as np
+
+from benchmarks.measure import add_table, print_table, read_rows
+from mofgap.crystals.bonds import HYDROGEN, bond_ratios, pairs_within
+from mofgap.crystals.dataset import table_crystals
+
+LONGEST_ANGSTROM = 2.2
+LEAST_BONDS = 50
+
+
+def main() -> None:
+    """Print number, mean, median and shortest of the bonds of each element."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_table(parser)
+    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
+    parser.add_argument("--split", default="train", help="rows to measure")
+    options = parser.parse_args()
+    frame = read_rows(options.table, options.target, [options.split])
+    lengths: dict[int, list[float]] = defaultdict(list)
+    for crystal in table_crystals(frame[frame.split == options.split]):
+        numbers = crystal.atomic_numbers
+        pairs = pairs_within(crystal.cell, crystal.frac_coords, LONGEST_ANGSTROM, numbers == HYDROGEN)
+        order = np.lexsort((bond_ratios(pairs, numbers), pairs.first))
+        for i in order[np.unique(pairs.first[order], return_index=True)[1]]:
+            lengths[int(numbers[pairs.second[i]])].append(pairs.distances[i])
+    rows: list[list[object]] = [
+        [gemmi.Element(z).name, len(d), *(f"{f(d):.4f}" for f in (np.mean, np.median, np.min))]
+        for z, d in sorted(lengths.items())
+        if len(d) >= LEAST_BONDS
+    ]
+    print_table(["H on", "bonds", "mean, Å", "median, Å", "shortest, Å"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""What experimental geometry costs, and what each step of preparation wins back.
+
+Files of CoRE MOF, which have the geometry of X-ray diffraction, are predicted beside the relaxed structures
+of the same refcode and formula. Choices are made on val: train has structures whose gaps the model learnt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from time import process_time
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
+from mofgap.crystals.cif import read_cif_bytes
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.prepare import PreparationConfig, prepare
+from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.uncertainty import metrics
+
+SETS = ("2019-ASR", "2019-FSR", "2014")
+"""Where several files belong to a row, the first of the first of these sets is taken."""
+PACKAGE = "CoRE_MOF"
+LEVEL = 0.9
+MANY_ATOMS = 5000
+
+ALL = PreparationConfig(guests="remove", add_hydrogens=True)
+NONE = PreparationConfig(hydrogen_lengths=False, primitive_cell=False)
+STEPS = tuple(f.name for f in fields(PreparationConfig))
+
+
+@dataclass(eq=False)
+class Pairs:
+    """Structures that are known raw and relaxed.
+
+    Attributes:
+        raw: As the files have them.
+        relaxed: The rows of the table.
+        gap_ev: (n,) their reference gaps.
+        n_skipped: Files that give no structure.
+    """
+
+    raw: list[Crystal] = field(default_factory=list)
+    relaxed: list[Crystal] = field(default_factory=list)
+    gap_ev: list[float] = field(default_factory=list)
+    n_skipped: int = 0
+
+
+def chosen(path: Path) -> pd.DataFrame:
+    """One file for each row of the table: of the same formula, from the first of `SETS` that has one."""
+    table = pd.read_csv(path)
+    table = table[table.same_formula & table.core_set.isin(SETS)]
+    order = table.core_set.map(SETS.index)
+    table = table.assign(order=order).sort_values(["qmof_id", "order", "core_file"])
+    return table.drop_duplicates("qmof_id").set_index("qmof_id")
+
+
+def read_files(names: pd.DataFrame) -> dict[tuple[str, str], bytes]:
+    """The bytes of files of CoRE MOF by set and name.
+
+    Raises:
+        SystemExit: The package is not installed.
+    """
+    package = importlib.util.find_spec(PACKAGE)
+    if package is None or package.origin is None:
+        raise SystemExit("the files of CoRE MOF are missing: pip install core-mof")
+    found = {}
+    for core_set, rows in names.groupby("core_set"):
+        wanted = set(rows.core_file)
+        with tarfile.open(Path(package.origin).parent / "data" / f"{core_set}.tar.xz") as archive:
+            for member in archive:
+                name = Path(member.name).name
+                if name in wanted and (file := archive.extractfile(member)) is not None:
+                    found[str(core_set), name] = file.read()
+    return found
+
+
+def read_pairs(frame: pd.DataFrame, names: pd.DataFrame, target: str) -> Pairs:
+    """The structures of some rows beside those of their files."""
+    names = names.loc[frame.structure_id]
+    files = read_files(names)
+    pairs = Pairs()
+    order = zip(names.core_set, names.core_file, table_crystals(frame), frame[target], strict=True)
+    for core_set, name, relaxed, gap_ev in order:
+        data = files.get((core_set, name), b"")
+        entry = read_cif_bytes(data, name, max_atoms=MANY_ATOMS)[0]
+        if not isinstance(entry, Crystal):
+            pairs.n_skipped += 1
+            continue
+        pairs.raw.append(entry)
+        pairs.relaxed.append(relaxed)
+        pairs.gap_ev.append(float(gap_ev))
+    return pairs
+
+
+def variants() -> Iterator[tuple[str, PreparationConfig]]:
+    """Preparations by name: the default one, each step alone, all steps, and all but each."""
+    yield "prepared", PreparationConfig()
+    for name in STEPS:
+        yield f"{name} alone", replace(NONE, **{name: getattr(ALL, name)})
+    yield "all steps", ALL
+    for name in STEPS:
+        yield f"all but {name}", replace(ALL, **{name: getattr(NONE, name)})
+
+
+class Scorer:
+    """Predicts structures, each object once, and scores them."""
+
+    def __init__(self, predictor: GapPredictor, gap_ev: Sequence[float]) -> None:
+        self.predictor = predictor
+        self.gap_ev = np.array(gap_ev)
+        self._known: dict[int, tuple[Crystal, NDArray[np.float64]]] = {}
+
+    def row(self, name: str, crystals: Sequence[Crystal], ms: float, n_changed: int) -> list[object]:
+        """Mean and median error, Spearman of spread with error, coverage and mean width of intervals."""
+        gap, std, low, high = np.array([self._predict(crystal) for crystal in crystals]).T
+        true = self.gap_ev
+        return [
+            name,
+            metrics.mae(true, gap),
+            float(np.median(np.abs(true - gap))),
+            metrics.spearman(true, gap, std),
+            metrics.coverage(true, low, high),
+            metrics.mean_width(low, high),
+            n_changed,
+            ms,
+        ]
+
+    def _predict(self, crystal: Crystal) -> NDArray[np.float64]:
+        # The crystal is kept too, so that no other takes its identity.
+        if id(crystal) not in self._known:
+            found = self.predictor.estimate([crystal])
+            ends = self.predictor.calibration.interval(found.gap_ev, found.gap_std_ev, LEVEL, found.novelty)
+            columns = (found.gap_ev, found.gap_std_ev, *ends)
+            self._known[id(crystal)] = crystal, np.concatenate(columns)
+        return self._known[id(crystal)][1]
+
+
+def print_split(predictor: GapPredictor, pairs: Pairs) -> None:
+    """Print scores of relaxed, raw and prepared input, and of every variant of preparation."""
+    scorer = Scorer(predictor, pairs.gap_ev)
+    rows = [
+        scorer.row("relaxed", pairs.relaxed, 0.0, 0),
+        scorer.row("raw", pairs.raw, 0.0, 0),
+    ]
+    for name, config in variants():
+        begun = process_time()
+        prepared = [prepare(crystal, config) for crystal in pairs.raw]
+        ms = 1e3 * (process_time() - begun) / len(prepared)
+        changed = sum(a is not b for a, b in zip(pairs.raw, prepared, strict=True))
+        rows.append(scorer.row(name, prepared, ms, changed))
+    header = ["", "MAE, eV", "median", "Spearman", f"{LEVEL:.0%} coverage", "width, eV", "changed", "ms each"]
+    print_table(header, rows)
+    relaxed, raw, prepared = (float(str(row[1])) for row in rows[:3])
+    print(f"error over that of relaxed input: raw {raw / relaxed:.3f}, prepared {prepared / relaxed:.3f}")
+
+
+def main() -> None:
+    """Print a table for each split."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    add_table(parser)
+    parser.add_argument("--pairs", type=Path, required=True, help="CSV of files and rows of one refcode")
+    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
+    parser.add_argument("--split", nargs="+", default=["val"], help="rows to predict, a table each")
+    parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
+    options = parser.parse_args()
+    one_thread()
+    predictor = load_model(options.model, device="cpu")
+    table = read_rows(options.table, options.target, options.split)
+    names = chosen(options.pairs)
+    for split in options.split:
+        rows = table[(table.split == split) & table.structure_id.isin(names.index)]
+        pairs = read_pairs(at_most(rows, options.limit), names, options.target)
+        learnt = len(set(predictor.novelty.ids) & {crystal.structure_id for crystal in pairs.relaxed})
+        print(
+            f"{split}: {len(pairs.raw)} pairs of the same formula, {learnt} of them trained on, "
+            f"{pairs.n_skipped} files unreadable; one file a row, {' before '.join(SETS)}"
+        )
+        print_split(predictor, pairs)
+        print()
+
+
+if __name__ == "__main__":
+    main()

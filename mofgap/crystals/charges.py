@@ -1,0 +1,199 @@
+"""The charge that ligands carry in a Lewis structure, against the most that the metals can balance.
+
+Bonds between metals and ligands are cut with both electrons on the ligand. Open valences of neighbouring
+atoms are then paired to double and triple bonds, as many as there can be. Those left over are negative
+charges.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mofgap.crystals.bonds import IS_METAL, BondGraph
+
+# Valences of the neutral atoms; sulfur, phosphorus, nitrogen and the halogens have higher ones too.
+_VALENCE = {1: 1, 5: 3, 6: 4, 7: 3, 8: 2, 9: 1, 14: 4, 15: 3, 16: 2, 17: 1, 32: 4, 33: 3, 34: 2, 35: 1}
+_VALENCE |= {51: 3, 52: 2, 53: 1}
+_BORON, _CARBON, _NITROGEN, _OXYGEN, _SILICON = 5, 6, 7, 8, 14
+_CHALCOGENS, _PNICTOGENS, _HALOGENS = frozenset({8, 16, 34}), frozenset({15, 33}), frozenset({17, 35, 53})
+# The highest oxidation state of each metal in ordinary compounds.
+_STATES = {
+    1: (3, 11, 19, 37, 47, 55),
+    2: (4, 12, 20, 29, 30, 38, 48, 56, 80, 88),
+    3: (13, 21, 26, 27, 28, 31, 39, 44, 45, 49, 57, *range(59, 72), 79, 81, 83, 89, 95, 96),
+    4: (22, 25, 40, 46, 50, 58, 65, 72, 77, 78, 82, 84, 90),
+    5: (23, 41, 51, 73, 91),
+    6: (24, 42, 74, 76, 92, 93, 94),
+    7: (43, 75),
+}
+_HIGHEST = {number: state for state, numbers in _STATES.items() for number in numbers}
+
+Path = list[tuple[int, int]]
+
+
+def uncompensated_charge(bonded: BondGraph) -> int:
+    """By how much the ligands' negative charge exceeds what the metals of a cell can balance, in e.
+
+    It is above 0 where a hydrogen or a cation is missing; 0 where all is well or nobody can say. The contrary
+    excess is not looked for: a ligand such as quinone or porphyrin takes two more electrons willingly.
+    """
+    numbers = bonded.numbers
+    metals = numbers[IS_METAL[numbers]].tolist()
+    if not metals or any(number not in _HIGHEST for number in metals):
+        return 0
+    lewis = _open_valences(bonded)
+    if lewis is None:
+        return 0
+    lewis.pair_up(bonded)
+    lewis.spare_carbon(numbers.tolist())
+    return max(0, sum(lewis.open) - lewis.charge - sum(_HIGHEST[number] for number in metals))
+
+
+@dataclass(eq=False)
+class _Lewis:
+    """Atoms that share electrons.
+
+    Attributes:
+        neighbours: Of each atom, those among the ligands' atoms.
+        open: Of each atom, the valences not yet used.
+        cations: Atoms that gain a valence by giving an electron away: nitrogen with three neighbours.
+        charge: Of the atoms with more or fewer neighbours than neutral ones, in e.
+        partners: Of each atom, those to which it has a second or third bond, each as often.
+    """
+
+    neighbours: list[list[int]]
+    open: list[int]
+    cations: set[int]
+    charge: int
+    partners: list[list[int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.partners = [[] for _ in self.open]
+
+    def pair_up(self, bonded: BondGraph) -> None:
+        """Pair atoms that have one choice left, then those of the shortest bond, and so on."""
+        self._settle(i for i, left in enumerate(self.open) if left)
+        bonds = bonded.bonds
+        lengths = np.round(bonded.bonds.distances, 3).tolist()
+        bonds_by_length = sorted(zip(lengths, bonds.first.tolist(), bonds.second.tolist(), strict=True))
+        for _, i, j in bonds_by_length:
+            if i < j and self.open[i] and self.open[j]:
+                self._join(i, j)
+                self._settle([i, j, *self.neighbours[i], *self.neighbours[j]])
+
+    def spare_carbon(self, numbers: list[int]) -> None:
+        """Move open valences from carbon to where they are at home, or make a cation of nitrogen beside it.
+
+        Two that meet pair. A pyridinium ring has an open valence only as long as its nitrogen is neutral.
+        """
+        goals: tuple[Callable[[int], bool], ...] = (
+            lambda j: self.open[j] > 0 and numbers[j] == _CARBON,
+            lambda j: self.open[j] > 0,
+            lambda j: j in self.cations,
+        )
+        for i in [i for i, left in enumerate(self.open) if left and numbers[i] == _CARBON]:
+            while self.open[i]:
+                path = next(filter(None, (self._path(i, goal) for goal in goals)), None)
+                if path is None:
+                    break
+                self._flip(path)
+
+    def _settle(self, atoms: Iterable[int]) -> None:
+        queue = deque(atoms)
+        while queue:
+            i = queue.popleft()
+            if not self.open[i]:
+                continue
+            choices = {j for j in self.neighbours[i] if self.open[j]}
+            if len(choices) == 1:
+                j = choices.pop()
+                self._join(i, j)
+                queue.extend((i, j, *self.neighbours[j], *self.neighbours[i]))
+
+    def _join(self, i: int, j: int) -> None:
+        self.partners[i].append(j)
+        self.partners[j].append(i)
+        self.open[i] -= 1
+        self.open[j] -= 1
+
+    def _path(self, start: int, goal: Callable[[int], bool]) -> Path | None:
+        """The shortest path from an atom to a goal along single and double bonds by turns."""
+        seen, queue = {start}, deque[tuple[int, Path]]([(start, [])])
+        while queue:
+            i, path = queue.popleft()
+            for j in self.neighbours[i]:
+                if j in seen:
+                    continue
+                if goal(j):
+                    return [*path, (i, j)]
+                for k in self.partners[j]:
+                    if k not in seen and k != i:
+                        seen |= {j, k}
+                        queue.append((k, [*path, (i, j), (j, k)]))
+        return None
+
+    def _flip(self, path: Path) -> None:
+        """Exchange single and double bonds along a path, which takes an open valence from each end."""
+        for place, (i, j) in enumerate(path):
+            for one, other in ((i, j), (j, i)):
+                partners = self.partners[one]
+                if place % 2:
+                    partners.remove(other)
+                else:
+                    partners.append(other)
+        # An end without an open valence gives an electron away instead.
+        start, end = path[0][0], path[-1][1]
+        self.open[start] -= 1
+        if self.open[end]:
+            self.open[end] -= 1
+        else:
+            self.cations.remove(end)
+            self.charge += 1
+
+
+def _open_valences(bonded: BondGraph) -> _Lewis | None:
+    """The ligands' atoms joined by single bonds; None if one has too many neighbours, or is of rare kind."""
+    numbers, metal, bonds = bonded.numbers.tolist(), IS_METAL[bonded.numbers], bonded.bonds
+    organic = bonds.take(~metal[bonds.first] & ~metal[bonds.second])
+    neighbours: list[list[int]] = [[] for _ in numbers]
+    for i, j in zip(organic.first.tolist(), organic.second.tolist(), strict=True):
+        neighbours[i].append(j)
+    lewis = _Lewis(neighbours, [0] * len(numbers), set(), 0)
+    for i in np.flatnonzero(~metal).tolist():
+        if numbers[i] not in _VALENCE:
+            return None
+        ends = [numbers[j] for j in neighbours[i] if len(neighbours[j]) == 1]
+        valence, charge = _valence_and_charge(numbers[i], len(neighbours[i]), ends)
+        lewis.charge += charge
+        lewis.open[i] = valence - len(neighbours[i])
+        if lewis.open[i] < 0:
+            return None
+        if numbers[i] == _NITROGEN and valence == len(neighbours[i]) == 3:
+            lewis.cations.add(i)
+    return lewis
+
+
+def _valence_and_charge(number: int, n: int, ends: list[int]) -> tuple[int, int]:
+    """Valence and charge of an atom with n neighbours, some of which are bonded to nothing else."""
+    valence = _VALENCE[number]
+    if number == _NITROGEN:
+        if (n == 3 and not _CHALCOGENS.isdisjoint(ends)) or (n == 2 and _NITROGEN in ends):
+            return 5, 0  # nitro groups, nitrate, N-oxides; azide
+        return (4, 1) if n == 4 else (valence, 0)
+    if number == _OXYGEN and n == 3:
+        return 3, 1
+    if number == _CARBON and n == 1 and ends == [_OXYGEN]:
+        return 2, 0  # carbon monoxide
+    if n > valence and number in (_BORON, _SILICON):
+        return n, valence - n
+    if number in _PNICTOGENS and n > 3:
+        return (5, 0) if n < 6 else (6, -1)
+    if number in _CHALCOGENS and n > 2:
+        return (4, 0) if n == 3 else (6, 0)
+    if number in _HALOGENS and n > 1:
+        return (7, 0) if n == 4 else (n, 0)
+    return valence, 0

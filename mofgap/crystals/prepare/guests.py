@@ -1,0 +1,31 @@
+"""Free molecules in the pores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from mofgap.crystals.bonds import bond_graph
+from mofgap.crystals.crystal import Crystal
+
+
+def remove_guests(crystal: Crystal) -> Crystal:
+    """The crystal without neutral molecules that no bond joins to a metal or to an endless network.
+
+    What seems to be an ion stays, since the framework needs its charge: an odd number of electrons, or a
+    formula such as SO4. A cation with two charges, such as doubly protonated bipyridine, looks neutral and is
+    removed. A crystal of molecules alone stays as it is.
+    """
+    bonded = bond_graph(crystal)
+    part = bonded.parts[0]
+    neutral = np.setdiff1d(bonded.molecules, bonded.ions)
+    gone = np.isin(part, neutral)
+    if not gone.any() or gone.all():
+        return crystal
+    return replace(
+        crystal,
+        frac_coords=crystal.frac_coords[~gone],
+        atomic_numbers=crystal.atomic_numbers[~gone],
+        warnings=(*crystal.warnings, f"guests-removed: {bonded.formulas(neutral)} not bonded to any metal"),
+    )

@@ -1,0 +1,41 @@
+"""All steps of preparation in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.prepare.config import PreparationConfig
+from mofgap.crystals.prepare.guests import remove_guests
+from mofgap.crystals.prepare.hydrogen_lengths import stretch_hydrogens
+from mofgap.crystals.prepare.missing_hydrogens import add_ring_hydrogens
+from mofgap.crystals.prepare.primitive import to_primitive
+
+DEFAULT = PreparationConfig()
+Step = Callable[[Crystal], Crystal]
+
+
+def prepare(crystal: Crystal, config: PreparationConfig = DEFAULT) -> Crystal:
+    """The structure that DFT would see, with a note among its warnings for each change.
+
+    A relaxed structure in its primitive cell comes back as it is. Preparing twice is preparing once. The cell
+    is reduced last, since a guest or a missing hydrogen may be all that tells two halves of a cell apart.
+
+    Args:
+        crystal: As it was read; each atom has a place of its own.
+        config: Which steps to take.
+    """
+    for step in steps_of(config).values():
+        crystal = step(crystal)
+    return crystal
+
+
+def steps_of(config: PreparationConfig) -> dict[str, Step]:
+    """The steps that a configuration takes, by the name of its field."""
+    steps: dict[str, Step] = {
+        "guests": remove_guests,
+        "add_hydrogens": add_ring_hydrogens,
+        "hydrogen_lengths": stretch_hydrogens,
+        "primitive_cell": to_primitive,
+    }
+    return {name: step for name, step in steps.items() if getattr(config, name) not in (False, "keep")}

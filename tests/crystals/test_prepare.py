@@ -1,0 +1,244 @@
+"""Each step: what it changes, what it leaves to the last digit, and that a second time changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mofgap.crystals.bonds import pairs_within
+from mofgap.crystals.checks import NOTES, check_crystal
+from mofgap.crystals.cif import read_cif
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.prepare import PREPARATION_NOTES, PreparationConfig, prepare
+from mofgap.crystals.prepare.guests import remove_guests
+from mofgap.crystals.prepare.hydrogen_lengths import LENGTHS_ANGSTROM, stretch_hydrogens
+from mofgap.crystals.prepare.missing_hydrogens import add_ring_hydrogens
+from mofgap.crystals.prepare.primitive import to_primitive
+from mofgap.crystals.prepare.steps import steps_of
+from mofgap.shipped import shipped_folder
+
+EDGE = 9.0
+# Formula units of magnesium formate with water beside them, X-ray lengths of C-H and O-H; angstrom.
+FORMATE = [
+    (12, (0.0, 0.0, 0.0)),
+    (8, (1.95, 0.0, 0.35)),
+    (6, (2.75, 0.0, -0.62)),
+    (1, (2.40, 0.0, -1.50)),
+    (8, (3.97, 0.0, -0.45)),
+]
+WATER = [(8, (4.5, 4.5, 4.5)), (1, (5.16, 4.5, 5.01)), (1, (3.84, 4.5, 5.01))]
+NITRATE = [(7, (4.5, 4.5, 4.5)), (8, (5.75, 4.5, 4.5)), (8, (3.875, 5.58, 4.5)), (8, (3.875, 3.42, 4.5))]
+EVERY_STEP = PreparationConfig(guests="remove", add_hydrogens=True)
+STEPS = steps_of(EVERY_STEP)
+
+
+def crystal(*parts: list[tuple[int, tuple[float, float, float]]]) -> Crystal:
+    atoms = [atom for part in parts for atom in part]
+    cart = np.array([place for _, place in atoms], dtype=np.float64)
+    return Crystal(EDGE * np.eye(3), cart / EDGE, np.array([z for z, _ in atoms], dtype=np.int64), "made")
+
+
+def example(name: str) -> Crystal:
+    (path,) = shipped_folder("examples").glob(f"{name}_*.cif")
+    (found,) = read_cif(path.read_text())
+    assert isinstance(found, Crystal)
+    return found
+
+
+def doubled(one: Crystal, times: tuple[int, int, int] = (1, 1, 2)) -> Crystal:
+    """A supercell."""
+    shifts = np.array(list(np.ndindex(*times)), dtype=np.float64)
+    frac = (one.frac_coords[None] + shifts[:, None]).reshape(-1, 3) / times
+    return replace(
+        one,
+        cell=one.cell * np.array(times)[:, None],
+        frac_coords=frac,
+        atomic_numbers=np.tile(one.atomic_numbers, len(shifts)),
+    )
+
+
+def notes(structure: Crystal) -> list[str]:
+    return [text.split(":")[0] for text in structure.warnings]
+
+
+def shortest(structure: Crystal, element: int) -> float:
+    """The shortest distance between hydrogen and an element."""
+    z = structure.atomic_numbers
+    pairs = pairs_within(structure.cell, structure.frac_coords, 1.6, centres=z == 1)
+    return float(pairs.distances[z[pairs.second] == element].min())
+
+
+# --- lengths of bonds to hydrogen
+
+
+@pytest.mark.parametrize(("element", "length"), sorted(LENGTHS_ANGSTROM.items()))
+def test_a_short_bond_gets_the_length_of_its_element(element: int, length: float) -> None:
+    pair = crystal([(element, (8.8, 1.0, 1.0)), (1, (0.6, 1.0, 1.0))])  # across the cell's face
+    found = stretch_hydrogens(pair)
+    assert shortest(found, element) == pytest.approx(length, abs=1e-9)
+    assert np.array_equal(found.frac_coords[0], pair.frac_coords[0])
+    (note,) = found.warnings
+    assert note.startswith("hydrogen-lengths: 1 ") and "-H bonds" in note
+
+
+def test_a_relaxed_structure_is_not_touched() -> None:
+    relaxed = stretch_hydrogens(crystal(FORMATE))
+    assert stretch_hydrogens(relaxed) is relaxed
+    slightly = crystal([(6, (1.0, 1.0, 1.0)), (1, (2.05, 1.0, 1.0))])
+    assert stretch_hydrogens(slightly) is slightly
+
+
+def test_hydrogen_on_a_metal_and_in_h2_stays() -> None:
+    odd = crystal([(30, (1.0, 1.0, 1.0)), (1, (2.2, 1.0, 1.0)), (1, (5.0, 5.0, 5.0)), (1, (5.6, 5.0, 5.0))])
+    assert stretch_hydrogens(odd) is odd
+
+
+def test_hydrogen_between_two_atoms_is_not_given_to_the_other() -> None:
+    squeezed = crystal([(8, (1.0, 1.0, 1.0)), (1, (1.8, 1.0, 1.0)), (8, (2.65, 1.0, 1.0))])
+    assert stretch_hydrogens(squeezed) is squeezed
+
+
+@given(seed=st.integers(0, 10_000), spread=st.floats(0.0, 0.5))
+@settings(max_examples=60, deadline=None)
+def test_stretching_twice_is_stretching_once(seed: int, spread: float) -> None:
+    rng = np.random.default_rng(seed)
+    structure = crystal(FORMATE, WATER)
+    noise = rng.normal(scale=spread, size=structure.frac_coords.shape) / EDGE
+    once = stretch_hydrogens(replace(structure, frac_coords=structure.frac_coords + noise))
+    assert stretch_hydrogens(once) is once
+
+
+# --- primitive cell
+
+
+@pytest.mark.parametrize("times", [(1, 1, 2), (2, 2, 1), (3, 1, 1)])
+def test_a_supercell_is_reduced_and_its_atoms_stay_in_place(times: tuple[int, int, int]) -> None:
+    one = crystal(FORMATE, WATER)
+    many = doubled(one, times)
+    found = to_primitive(many)
+    assert found.n_atoms == one.n_atoms and found.volume == pytest.approx(one.volume)
+    assert notes(found) == ["primitive-cell"]
+    offsets = (found.cart_coords[:, None] - many.cart_coords[None]) @ np.linalg.inv(many.cell)
+    offsets -= np.round(offsets)
+    distances = np.linalg.norm(offsets @ many.cell, axis=2)
+    assert distances.min(axis=1).max() < 1e-6
+    assert np.array_equal(many.atomic_numbers[distances.argmin(axis=1)], found.atomic_numbers)
+
+
+def test_a_centred_cell_is_reduced() -> None:
+    body = [(z, (x + EDGE / 2, y + EDGE / 2, w + EDGE / 2)) for z, (x, y, w) in FORMATE]
+    assert to_primitive(crystal(FORMATE, body)).n_atoms == len(FORMATE)
+
+
+def test_a_primitive_cell_is_not_touched() -> None:
+    one = crystal(FORMATE)
+    assert to_primitive(one) is one
+    # Twice the atoms of each kind, but no shift maps one half onto the other.
+    turned = [(z, (-x, -y, -w + 4.5)) for z, (x, y, w) in FORMATE]
+    both = crystal(FORMATE, turned)
+    assert to_primitive(both) is both
+
+
+def test_what_differs_by_more_than_the_tolerance_is_no_copy() -> None:
+    many = doubled(crystal(FORMATE))
+    frac = many.frac_coords.copy()
+    frac[3, 0] += 0.05 / EDGE
+    moved = replace(many, frac_coords=frac)
+    assert to_primitive(moved) is moved
+
+
+# --- guests
+
+
+def test_water_is_removed_on_request_and_ions_stay() -> None:
+    wet = crystal(FORMATE, WATER)
+    found = remove_guests(wet)
+    assert found.atomic_numbers.tolist() == [z for z, _ in FORMATE]
+    assert found.warnings == ("guests-removed: 1 H2O not bonded to any metal",)
+    charged = crystal(FORMATE, NITRATE)
+    assert remove_guests(charged) is charged
+    assert "guests-removed" not in notes(prepare(wet))
+    assert any(text.startswith("guest-molecules: 1 H2O") for text in check_crystal(wet))
+
+
+def test_a_chain_without_metal_is_no_guest() -> None:
+    # Carbon atoms all along the cell, 1.5 angstrom apart, beside a metal bonded to oxygen.
+    chain = [(6, (1.5 * i, 6.0, 6.0)) for i in range(6)]
+    structure = crystal(FORMATE, chain)
+    assert remove_guests(structure) is structure
+    assert "guest-molecules" not in [text.split(":")[0] for text in check_crystal(structure)]
+
+
+def test_molecules_alone_are_no_guests() -> None:
+    ice = crystal(WATER)
+    assert remove_guests(ice) is ice
+
+
+# --- missing hydrogens
+
+
+@pytest.mark.parametrize("name", ["MOF-5", "ZIF-8", "UiO-67"])
+def test_hydrogens_of_rings_come_back_where_they_were(name: str) -> None:
+    whole = stretch_hydrogens(example(name))
+    z = whole.atomic_numbers
+    pairs = pairs_within(whole.cell, whole.frac_coords, 1.7)
+    partner = np.zeros(len(z), dtype=np.int64)
+    np.add.at(partner, pairs.first[z[pairs.second] != 1], 1)
+    on_carbon = (z[pairs.first] == 1) & (z[pairs.second] == 6) & (pairs.distances < 1.2)
+    ring = on_carbon & (np.bincount(pairs.first, minlength=len(z))[pairs.second] == 3)
+    gone = np.zeros(len(z), dtype=bool)
+    gone[pairs.first[ring]] = True
+    assert gone.any()
+    bare = replace(whole, frac_coords=whole.frac_coords[~gone], atomic_numbers=z[~gone])
+    found = add_ring_hydrogens(bare)
+    assert found.n_atoms == whole.n_atoms
+    added = found.frac_coords[bare.n_atoms :]
+    difference = added[:, None] - whole.frac_coords[gone][None]
+    difference -= np.round(difference)
+    assert np.linalg.norm(difference @ whole.cell, axis=2).min(axis=1).max() < 0.15
+    assert add_ring_hydrogens(found) is found
+    assert "missing-hydrogens" not in [text.split(":")[0] for text in check_crystal(found)]
+
+
+# --- all together
+
+
+@given(seed=st.integers(0, 10_000), spread=st.floats(0.0, 0.3), n=st.integers(1, 2))
+@settings(max_examples=40, deadline=None)
+def test_preparing_twice_is_preparing_once(seed: int, spread: float, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    structure = crystal(FORMATE, WATER)
+    noise = rng.normal(scale=spread, size=structure.frac_coords.shape) / EDGE
+    structure = doubled(replace(structure, frac_coords=structure.frac_coords + noise), (1, 1, n))
+    once = prepare(structure, EVERY_STEP)
+    assert prepare(once, EVERY_STEP) is once
+    for name, step in STEPS.items():
+        found = step(structure)
+        assert step(found) is found, name
+
+
+@pytest.mark.parametrize("path", sorted(shipped_folder("examples").glob("*.cif")), ids=lambda p: p.stem)
+def test_examples_are_prepared_once_and_say_what_was_done(path) -> None:
+    (raw,) = read_cif(path.read_text())
+    once = prepare(raw)
+    assert prepare(once) is once
+    told = set(notes(once)) - set(notes(raw))
+    assert told <= PREPARATION_NOTES <= NOTES
+    changed = once.n_atoms != raw.n_atoms or not np.array_equal(once.frac_coords, raw.frac_coords)
+    assert changed == bool(told)
+
+
+def test_every_step_can_be_switched_off() -> None:
+    raw = doubled(crystal(FORMATE, WATER))
+    off = PreparationConfig(hydrogen_lengths=False, primitive_cell=False)
+    assert prepare(raw, off) is raw
+    assert notes(prepare(raw, EVERY_STEP)) == ["guests-removed", "hydrogen-lengths", "primitive-cell"]
+
+
+def test_an_unknown_choice_is_refused() -> None:
+    with pytest.raises(ValueError, match="guests must be one of keep, remove"):
+        PreparationConfig(guests="drop")  # type: ignore[arg-type]
