@@ -52,7 +52,7 @@ def test_a_structure_without_a_group_is_one_of_its_own() -> None:
 
 
 def test_only_a_grouped_split_is_told_how_much_to_test() -> None:
-    with pytest.raises(ConfigurationError, match="n_test goes with kind: grouped"):
+    with pytest.raises(ConfigurationError, match="n_test: goes with kind: grouped"):
         SplitConfig("column", n_test=30)
 
 

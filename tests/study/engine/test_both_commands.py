@@ -16,7 +16,7 @@ import mofgap
 from mofgap.__main__ import app
 from mofgap.configuration import dump
 from mofgap.study.config import ComparisonConfig
-from mofgap.study.engine.config import RunConfig, ScreeningConfig
+from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunFolder
 
 DoStages = Callable[[RunConfig, Path], list[str]]
@@ -68,7 +68,7 @@ def test_a_comparison_leaves_the_screening_of_its_run_to_be_done(
     small: RunConfig, do_stages: DoStages, tmp_path: Path
 ) -> None:
     do_stages(small, tmp_path / "run")
-    both = replace(small, screening=ScreeningConfig(inputs=(str(tmp_path / "nowhere"),)))
+    both = replace(small, screening=ShardedScreening(inputs=(str(tmp_path / "nowhere"),)))
     (tmp_path / "both.yaml").write_text(dump(both))
     options = [str(tmp_path / "both.yaml"), "-o", str(tmp_path / "run")]
     done = CliRunner().invoke(app, ["compare", *options])
@@ -106,7 +106,7 @@ def test_what_was_moved_aside_is_said(place: Path) -> None:
 
 
 def test_a_comparison_needs_one(tmp_path: Path) -> None:
-    (tmp_path / "x.yaml").write_text(dump(RunConfig("x", screening=ScreeningConfig(inputs=("a.cif",)))))
+    (tmp_path / "x.yaml").write_text(dump(RunConfig("x", screening=ShardedScreening(inputs=("a.cif",)))))
     result = CliRunner().invoke(app, ["compare", str(tmp_path / "x.yaml"), "-o", str(tmp_path / "run")])
     assert result.exit_code == 1 and "this run has no comparison" in result.output
 

@@ -16,13 +16,13 @@ from types import ModuleType
 import pytest
 
 import mofgap
-from mofgap.study.engine.config import ResourcesConfig, RunConfig, ScreeningConfig
+from mofgap.study.engine.config import ResourcesConfig, RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunFolder
 from mofgap.study.engine.local import Pool
 from mofgap.study.engine.stage import Stage
 
 ROOT = str(Path(mofgap.__file__).parents[1])
-CONFIG = RunConfig("x", screening=ScreeningConfig(inputs=("none.cif",)))
+CONFIG = RunConfig("x", screening=ShardedScreening(inputs=("none.cif",)))
 WORK = """
 import os, signal, subprocess, sys
 from pathlib import Path
@@ -60,14 +60,14 @@ HEAD = """
 import sys
 from functools import partial
 from pathlib import Path
-from mofgap.study.engine.config import RunConfig, ScreeningConfig
+from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunFolder
 from mofgap.study.engine.local import Pool
 from mofgap.study.engine.stage import Stage
 import work
 
 if __name__ == "__main__":
-    config = RunConfig("x", screening=ScreeningConfig(inputs=("none.cif",)))
+    config = RunConfig("x", screening=ShardedScreening(inputs=("none.cif",)))
     stage = Stage("screen", partial(work.hang, name="a"), {}, ("mofgap.study.engine.sources",), ("a",))
     Pool(config, RunFolder(Path(sys.argv[1])), 1, 0, print).run([stage])
 """
