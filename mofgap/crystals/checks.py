@@ -43,8 +43,8 @@ OPEN_SHELL = frozenset([*range(23, 30), 44, 45, *range(58, 71), *range(92, 97)])
 # The largest number of non-metal neighbours that each of these has in ordinary compounds.
 MOST_NEIGHBOURS = {HYDROGEN: 1, CARBON: 4, NITROGEN: 4, OXYGEN: 3, FLUORINE: 1}
 
-# Facts about the chemistry rather than signs of a faulty file.
-NOTES = frozenset({"open-shell-metal", "guest-molecules", "charged-framework"})
+# Facts about the chemistry, or about how a file is written, rather than signs of a faulty file.
+NOTES = frozenset({"open-shell-metal", "guest-molecules", "charged-framework", "unquoted-value", "encoding"})
 # Ions with an even number of electrons, by formula; those with an odd one are known by it.
 EVEN_IONS = frozenset({"CO3", "O4S", "O4Se", "F6Si", "F6Ge"})
 
