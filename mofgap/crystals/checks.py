@@ -31,8 +31,11 @@ OPEN_SHELL = frozenset([*range(23, 30), 44, 45, *range(58, 71), *range(92, 97)])
 # The largest number of non-metal neighbours that each of these has in ordinary compounds.
 MOST_NEIGHBOURS = {HYDROGEN: 1, CARBON: 4, NITROGEN: 4, OXYGEN: 3, FLUORINE: 1}
 
-# Facts about the chemistry rather than signs of a faulty file.
-NOTES = PREPARATION_NOTES | {"open-shell-metal", "guest-molecules", "charged-framework"}
+# Facts about the chemistry, or about how a file is written, rather than signs of a faulty file.
+NOTES = PREPARATION_NOTES | {
+    *("open-shell-metal", "guest-molecules", "charged-framework"),
+    *("unquoted-value", "encoding"),
+}
 
 
 def _name(bonded: BondGraph, atom: int) -> str:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 from gemmi import cif
 
 from mofgap.choices import Disorder
+from mofgap.crystals.crowding import MOST_SITES_OF_ATOM
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import refuse
-from mofgap.crystals.repair import GEMMI_ERRORS, readable, repaired
+from mofgap.crystals.reasons import one_line
+from mofgap.crystals.repair import GEMMI_ERRORS, quoted, readable, repaired
 from mofgap.crystals.sites import (
     CifError,
     cell_of,
     formula_of,
-    has_sites,
+    n_rows,
     sites_of,
     small_structure,
 )
@@ -26,6 +28,9 @@ from mofgap.crystals.symmetry import expand, operations
 from mofgap.crystals.unit_cell import check_size, settle
 
 MAX_ATOMS = 1000
+
+# Of a data block; it becomes a cell of a table.
+_LONGEST_NAME = 200
 
 _ARCHIVE = re.compile(r"^.*?\.(zip|tar|t?(gz|xz|bz2)):", re.IGNORECASE | re.DOTALL)
 # Names of DDLm dictionaries and mmCIF have a dot where those of the core dictionary have an underscore.
@@ -41,12 +46,15 @@ class ReadFailure:
     Attributes:
         source: The file, or archive member.
         structure_id: The data block, or the file's stem.
-        reason: ``name: what is wrong and what to do``.
+        reason: ``name: what is wrong and what to do``, on one short line.
     """
 
     source: str
     structure_id: str
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", one_line(self.reason))
 
 
 Entry = Crystal | ReadFailure
@@ -120,7 +128,15 @@ def read_cif(
             entries.append(_structure(part, source, name, disorder, max_atoms))
         except CifError as error:
             entries.append(ReadFailure(source, name, str(error)))
+        except Exception as error:  # one block that no reader was ready for must not cost the others
+            entries.append(ReadFailure(source, name, unforeseen(error)))
     return entries
+
+
+def unforeseen(error: Exception) -> str:
+    """The reason of an exception that is a fault of the reader, or a lack of memory."""
+    what = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return f"unreadable: {what}; leave out the structure, or report it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,18 +166,18 @@ def _parts(text: str) -> list[_Part]:
         parts = _parse(text)
     except GEMMI_ERRORS:
         # One damaged block must not take the others with it; each keeps the numbers of its lines.
-        ends = [*starts[1:], len(text)]
-        places = zip(starts, ends, strict=True)
-        pieces = ("\n" * text.count("\n", 0, start) + text[start:end] for start, end in places)
-        parts = [part for piece in pieces for part in _parse_damaged(piece)]
-    parts = [part for part in parts if isinstance(part.block, CifError) or has_sites(part.block)]
+        parts, lines_above = [], text.count("\n", 0, starts[0])
+        for start, end in pairwise([*starts, len(text)]):
+            parts += _parse_damaged(text[start:end], lines_above)
+            lines_above += text.count("\n", start, end)
+    parts = [part for part in parts if isinstance(part.block, CifError) or n_rows(part.block)]
     if not parts:
         raise CifError("no-atoms: the file lists no atom sites; export it again with its coordinates")
     return parts
 
 
-def _parse(text: str) -> list[_Part]:
-    """The data blocks that gemmi finds in a text.
+def _parse(text: str, lines_above: int = 0) -> list[_Part]:
+    """The data blocks that gemmi finds in a text, which has so many lines above it in its file.
 
     Raises:
         ValueError: gemmi refuses the syntax, or it is a `RuntimeError`.
@@ -174,22 +190,28 @@ def _parse(text: str) -> list[_Part]:
             raise
         document = cif.read_string(text, 0)
         if "block name" not in str(error):  # blocks of one name are all read
-            notes = (f"duplicate-tag: {readable(error)}; the first was used",)
-    return [_Part(block.name, block, notes) for block in document]
+            notes = (f"duplicate-tag: {readable(error, lines_above)}; the first was used",)
+    return [_Part(block.name[:_LONGEST_NAME], block, notes) for block in document]
 
 
-def _parse_damaged(text: str) -> list[_Part]:
+def _parse_damaged(text: str, lines_above: int) -> list[_Part]:
     """A data block that gemmi may refuse, by what a structure takes of it."""
     try:
-        return _parse(text)
+        return _parse(text, lines_above)
     except GEMMI_ERRORS as refused:
-        error = readable(refused)
-    name = text.split(maxsplit=1)[0][len("data_") :]
+        error = refused
+    words = readable(error, lines_above)
+    try:  # a value of several words, as in P 1, says what it says without its quotes
+        note = f"unquoted-value: {words}; values of several words were read as if quoted"
+        return [replace(part, notes=(note, *part.notes)) for part in _parse(quoted(text), lines_above)]
+    except (CifError, *GEMMI_ERRORS):
+        pass
+    name = text.split(maxsplit=1)[0][len("data_") :][:_LONGEST_NAME]
     try:
-        block = repaired(text, error)
+        block = repaired(text, error, lines_above)
     except CifError as reason:
         return [_Part(name, reason)] if "_atom_site_" in text.lower() else []
-    return [_Part(name, block, (f"lenient-reading: {error}; compare the structure with the file",))]
+    return [_Part(name, block, (f"lenient-reading: {words}; compare the structure with the file",))]
 
 
 def without_ending(name: str) -> str:
@@ -227,9 +249,11 @@ def _structure(part: _Part, source: str, name: str, disorder: Disorder, max_atom
     if isinstance(part.block, CifError):
         raise part.block
     block = part.block
+    if (n := n_rows(block)) > MOST_SITES_OF_ATOM * max_atoms:  # dummies and alternatives among them
+        check_size(n, max_atoms)
     structure = small_structure(block)
     cell = cell_of(structure)
-    sites, notes = sites_of(block, structure, cell)
+    sites, notes = sites_of(block, structure, cell, disorder == "majority")
     check_size(len(sites), max_atoms)
     ops, more = operations(block, structure.cell)
     if disorder == "refuse":
@@ -239,4 +263,5 @@ def _structure(part: _Part, source: str, name: str, disorder: Disorder, max_atom
         sites = replace(sites.take(site_index), frac_coords=frac_coords)
     warnings = (*part.notes, *notes, *more)
     crystal = Crystal(cell, sites.frac_coords, sites.atomic_numbers, name, source, warnings)
-    return settle(crystal, sites, op_index, formula_of(block), disorder, max_atoms)
+    crystal = settle(crystal, sites, op_index, formula_of(block), disorder, max_atoms)
+    return replace(crystal, warnings=tuple(map(one_line, crystal.warnings)))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mofgap.crystals.bonds import BOND_RATIO, HYDROGEN_CONTACT_ANGSTROM, Pairs, bond_ratios, pairs_within
+from mofgap.crystals.crowding import check_crowding
+from mofgap.crystals.reasons import listed
 from mofgap.crystals.sites import CifError, Sites
 
 # Refinements write 0.99 or 0.999 for a site they mean to be full.
@@ -13,6 +17,8 @@ FULL_OCCUPANCY = 0.985
 # Distances over summed covalent radii below which two partial sites exclude each other: C and C nearer than
 # 1.1 angstrom; sites that the file puts in different alternatives already when they would be bonded.
 _EXCLUDES = 0.75
+# Partial sites may exclude each other within this distance, or be bonded.
+_REACH_ANGSTROM = 3.0
 
 
 def refuse(sites: Sites) -> None:
@@ -23,10 +29,9 @@ def refuse(sites: Sites) -> None:
     """
     partial = np.flatnonzero(sites.occupancies < FULL_OCCUPANCY)
     if len(partial):
-        names = ", ".join(f"{sites.labels[i]} ({sites.occupancies[i]:g})" for i in partial[:4])
-        more = f" and {len(partial) - 4} more" if len(partial) > 4 else ""
+        names = listed([f"{sites.labels[i]} ({sites.occupancies[i]:g})" for i in partial])
         raise CifError(
-            f"partial-occupancy: {names}{more}; choose one arrangement yourself, "
+            f"partial-occupancy: {names}; choose one arrangement yourself, "
             "or let --disorder majority keep the likeliest occupants"
         )
 
@@ -47,10 +52,14 @@ def majority(
 
     Returns:
         (n_atoms,) mask of the sites to keep, and warnings.
+
+    Raises:
+        CifError: partial sites are so crowded that their pairs would fill the memory.
     """
     partial = sites.occupancies < FULL_OCCUPANCY
     if not partial.any():
         return ~partial, []
+    check_crowding(cell, sites.frac_coords[partial], _REACH_ANGSTROM)
     unit, rivals = _units(cell, sites, op_index, partial)
     members: dict[int, list[int]] = {}
     for atom in np.flatnonzero(partial).tolist():
@@ -81,8 +90,10 @@ def _units(
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    pairs = pairs_within(cell, sites.frac_coords, 3.0)
-    pairs = pairs.take(partial[pairs.first] & partial[pairs.second] & (pairs.first != pairs.second))
+    index = np.flatnonzero(partial)
+    pairs = pairs_within(cell, sites.frac_coords[index], _REACH_ANGSTROM)
+    pairs = replace(pairs, first=index[pairs.first], second=index[pairs.second])
+    pairs = pairs.take(pairs.first != pairs.second)
     ratios = bond_ratios(pairs, sites.atomic_numbers)
     hydrogens = (sites.atomic_numbers[pairs.first] == 1) & (sites.atomic_numbers[pairs.second] == 1)
     close = (ratios < _EXCLUDES) | (hydrogens & (pairs.distances < HYDROGEN_CONTACT_ANGSTROM))

@@ -1,4 +1,4 @@
-"""Which element a site's symbol or label means."""
+"""Which element a site's type symbol or label means."""
 
 from __future__ import annotations
 
@@ -9,36 +9,100 @@ import gemmi
 
 # The heaviest element that an encoder has a place for.
 MAX_Z = 100
-# A one-letter reading of a longer name (OW1, Cx2) is believed for these alone: W of WAT1 is no tungsten.
+# A one-letter reading of a longer label (OW1, Cx2) is believed for these alone: W of WAT1 is no tungsten.
 _ONE_LETTER_FALLBACK = frozenset("BCFHINOPS")
 _LETTERS = re.compile(r"[A-Za-z]+")
 _FORMULA_TERM = re.compile(r"([A-Z][a-z]?)\s*([0-9]*\.?[0-9]*)")
-# As in 0.8Zn + 0.2Co, Zn0.5Co0.5, Zn/Co.
-_SHARED = re.compile(r"[A-Za-z][\d.()]*\s*[+/,]\s*[\d.]*[A-Z]|\.\d+[A-Z]")
+# A formula or a symbol is no longer than this; more is some other text.
+_LONGEST_FORMULA, _LONGEST_SYMBOL = 1000, 100
+# What a type symbol adds to an element: standard uncertainty or charge and valence in brackets, the types of
+# force fields (C_R, O_3_z, Zn3f2), and W or w of the oxygen and the hydrogen of water.
+_ADDED = re.compile(r"\(\d*[+-]?\d*\)|\([IVX]+\)|_\w*|(?<=\d)f\d|(?<=^[OH])[Ww](?![A-Za-z])")
+_BETWEEN = re.compile(r"[\d.+\-/,;:&|*'\"\s]*")
+_SEPARATOR = re.compile(r"[+/,;:&|\s]|\.\d")
+_LABEL_SEPARATOR = re.compile(r"[A-Za-z]\S*[+/,;&|].*[A-Za-z]")
+_SHARE = re.compile(r"\d*\.\d+")
+_LEADING_SHARE = re.compile(r"(\d*\.\d+[\s*:]*)?")
+# Shares may be rounded up.
+_FULLEST = 1.02
 
-
-def is_shared(symbol: str) -> bool:
-    """Whether a type symbol names several elements that share a site."""
-    return _SHARED.search(symbol) is not None
+Occupants = tuple[tuple[int, float], ...]
+"""Atomic number and share of each element on a site."""
 
 
 def _atomic_number(symbol: str) -> int:
     """Atomic number of an element symbol, 0 if there is none; deuterium and tritium are hydrogen."""
-    return 1 if symbol in ("D", "T") else int(gemmi.Element(symbol).atomic_number)
+    if symbol in ("D", "T"):
+        return 1
+    return int(gemmi.Element(symbol).atomic_number) if len(symbol) <= 2 else 0  # gemmi takes Hoh for Ho
 
 
 @lru_cache(maxsize=8192)
-def candidates(text: str) -> tuple[int, ...]:
-    """Atomic numbers that a type symbol or a site label can mean, the likeliest first.
+def occupants(symbol: str) -> Occupants:
+    """The elements that a type symbol names, the likeliest first; none if it is not understood.
 
-    >>> candidates("Cu2+"), candidates("OW1"), candidates("CA1"), candidates("Q1")
+    Where no share is written, elements share equally. A molecule (H2O, CH3) is no element, nor a mixture.
+
+    >>> occupants("Cu2+"), occupants("Zn0.7(1)Co0.3"), occupants("Zn2+/Co2+"), occupants("H2O")
+    (((29, 1.0),), ((30, 0.7), (27, 0.3)), ((30, 0.5), (27, 0.5)), ())
+    """
+    plain = _ADDED.sub("", symbol.strip()) if len(symbol) <= _LONGEST_SYMBOL else ""
+    names, gaps = _LETTERS.findall(plain), _LETTERS.split(plain)
+    numbers = [_atomic_number(name.capitalize()) for name in names]
+    if not names or not all(numbers) or not all(map(_BETWEEN.fullmatch, gaps)):
+        return ()
+    if any(n > MAX_Z and name.isupper() for n, name in zip(numbers, names, strict=True)):
+        return ()  # CN and NH are groups of atoms, no elements 112 and 113
+    if plain != "T" and any(name in "Tt" for name in names):  # T1 is a tetrahedral site of a zeolite
+        return ()
+    if len(names) == 1:
+        return _alone(numbers[0], *gaps)
+    if not all(map(_SEPARATOR.search, gaps[1:-1])) or not _LEADING_SHARE.fullmatch(gaps[0]):
+        return ()
+    return _sharing(numbers, gaps)
+
+
+def _alone(number: int, before: str, after: str) -> Occupants:
+    """One element, perhaps with its share (0.5Zn) or mass number (2H), with numbers or a charge after it."""
+    if not before and ("." not in after or "+" in after or "-" in after):
+        return ((number, 1.0),)
+    if before.isdecimal():
+        return ((number, 1.0),) if number <= int(before) < 300 else ()
+    return _sharing([number], [before, after]) if _LEADING_SHARE.fullmatch(before) else ()
+
+
+def _sharing(numbers: list[int], gaps: list[str]) -> Occupants:
+    """Elements with their shares, all before or all after them; those without share the rest equally."""
+    written = [_SHARE.findall(gap) for gap in gaps]
+    mine, other = (written[:-1], written[-1]) if written[0] else (written[1:], [])
+    known = [float(each[0]) for each in mine if each]
+    if other or any(len(each) > 1 for each in mine) or sum(known) > _FULLEST:
+        return ()
+    rest = (max(1.0 - sum(known), 0.0) / (len(mine) - len(known))) if len(known) < len(mine) else 0.0
+    shares: dict[int, float] = {}
+    for number, each in zip(numbers, mine, strict=True):
+        shares[number] = shares.get(number, 0.0) + (float(each[0]) if each else rest)
+    return tuple(sorted(shares.items(), key=lambda each: -each[1]))
+
+
+def label_occupants(label: str) -> Occupants:
+    """The elements of a label such as Zn1/Co1 that names several; none of one that does not."""
+    found = occupants(label) if _LABEL_SEPARATOR.match(label) else ()
+    return found if len(found) > 1 else ()
+
+
+@lru_cache(maxsize=8192)
+def candidates(label: str) -> tuple[int, ...]:
+    """Atomic numbers that a site label can mean, the likeliest first.
+
+    >>> candidates("Cu2"), candidates("OW1"), candidates("CA1"), candidates("Q1")
     ((29, 6), (8,), (20, 6), ())
     """
-    match = _LETTERS.match(text.strip())
+    match = _LETTERS.match(label.strip())
     if match is None:
         return ()
     letters = match.group().capitalize()
-    if letters == "T" and text.strip() != "T":  # T1 is a tetrahedral site of a zeolite
+    if letters == "T" and label.strip() != "T":  # T1 is a tetrahedral site of a zeolite
         return ()
     found = [_atomic_number(letters[:2])]
     if len(letters) == 1 or letters[0] in _ONE_LETTER_FALLBACK:
@@ -51,9 +115,9 @@ def candidates(text: str) -> tuple[int, ...]:
 def parse_formula(text: str) -> dict[int, float]:
     """Counts by atomic number of a formula such as ``C24 H12 O13 Zn4``; empty if it cannot be read."""
     counts: dict[int, float] = {}
-    for symbol, count in _FORMULA_TERM.findall(text):
+    for symbol, count in _FORMULA_TERM.findall(text[: _LONGEST_FORMULA + 1]):
         number = _atomic_number(symbol)
-        if not number:
+        if not number or len(text) > _LONGEST_FORMULA or len(count) > 20:
             return {}
         counts[number] = counts.get(number, 0.0) + (float(count) if count.strip(".") else 1.0)
     return counts

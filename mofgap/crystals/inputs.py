@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
 import glob
 import gzip
 import io
@@ -12,22 +11,25 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from mofgap.choices import Disorder
-from mofgap.crystals.cif import MAX_ATOMS, Entry, ReadFailure, read_cif_bytes, stem_of
+from mofgap.crystals.cif import MAX_ATOMS, Entry, ReadFailure, read_cif_bytes, stem_of, unforeseen
 from mofgap.crystals.sites import CifError
+from mofgap.crystals.tar_archive import open_packed_tar, open_tar
 
-# A CIF of a thousand atoms has 0.1 MB, one with its reflections a few; more is some other file.
-MAX_FILE_BYTES = 64 * 2**20
+# A CIF of a thousand atoms has 0.1 MB, one with its reflections a few; more is some other file. Its words may
+# take sixteen times as much memory.
+MAX_FILE_BYTES = 32 * 2**20
+# The name of a CIF that has none.
+STANDARD_INPUT = "stdin"
 _PLAIN_TAR = (".tar",)
 _PACKED_TAR = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
-# By the first bytes. Each reads all streams of a file; parallel packers write many, and tarfile reads one.
-_OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError)
 
 
@@ -56,6 +58,7 @@ class InputItem:
             CifError: the file cannot be read, or is far too large.
         """
         if self.data is not None:
+            _check_size(len(self.data))
             return self.data
         try:
             if self.member is not None:
@@ -88,7 +91,7 @@ def read_input(item: InputItem, *, disorder: Disorder = "refuse", max_atoms: int
     except CifError as error:
         reason = str(error)
     except Exception as error:  # one file that no reader was ready for must not cost the others
-        reason = f"unreadable: {type(error).__name__}: {error}"
+        reason = unforeseen(error)
     return [_failure(item.source, reason)]
 
 
@@ -115,8 +118,8 @@ def expand_inputs(
     Folders give their ``*.cif`` and ``*.cif.gz`` at any depth, files before subfolders, by name, then in
     linked folders not met yet; zip and plain tar archives their members by name; compressed tar
     archives their members as stored, since sorting would need all of them at once. ``@list.txt`` holds a name
-    a line (empty lines and ``#`` comments apart), ``-`` takes such lines from standard input; relative names
-    count from the working directory.
+    a line (empty lines and ``#`` comments apart), ``-`` takes such lines from standard input, or the text of
+    a CIF; relative names count from the working directory.
 
     Args:
         names: Files, folders, glob patterns, archives, ``@list.txt`` or ``-``.
@@ -127,7 +130,7 @@ def expand_inputs(
     """
     for name in map(str, names):
         if name == "-":
-            yield from _from_lines(stdin)
+            yield from _from_stdin(stdin)
         elif name.startswith("@") and not os.path.exists(name):  # noqa: PTH110 (a Path may raise)
             yield from _from_list(name[1:])
         else:
@@ -166,6 +169,31 @@ def _names(lines: Iterable[str]) -> Iterator[str]:
 def _from_lines(lines: Iterable[str]) -> Iterator[InputItem | ReadFailure]:
     for name in _names(lines):
         yield from _from_path(name)
+
+
+def _from_stdin(lines: Iterable[str]) -> Iterator[InputItem | ReadFailure]:
+    """A list of names, or one CIF: its first line but comments is ``data_NAME``, and the next has a tag."""
+    stream = iter(lines)
+    start: list[str] = []
+    words: list[str] = []
+    for line in stream:
+        start.append(line)
+        if word := line.strip().lower() if not line.lstrip().startswith("#") else "":
+            words.append(word)
+        if len(words) == 2 or (words and not words[0].startswith("data_")):
+            break
+    rest = chain(start, stream)
+    if len(words) < 2 or not words[1].startswith(("_", "loop_")):
+        yield from _from_lines(rest)
+        return
+    text, size = [], 0
+    for line in rest:
+        text.append(line)
+        size += len(line)
+        if size > MAX_FILE_BYTES:
+            break
+    data = "".join(text).encode("utf-8", "surrogateescape")
+    yield InputItem(STANDARD_INPUT, STANDARD_INPUT, data=data)
 
 
 def _from_list(name: str) -> Iterator[InputItem | ReadFailure]:
@@ -249,24 +277,17 @@ def _from_archive(name: str) -> Iterator[InputItem | ReadFailure]:
                 )
             yield from (InputItem(f"{name}:{each}", name, place) for each, place in names)
         elif name.lower().endswith(_PLAIN_TAR):
-            with tarfile.open(name, "r:") as tar:
+            with open_tar(name) as tar:
                 for info in sorted(filter(_is_tar_cif, tar), key=lambda info: info.name):
                     if info.isfile():
                         yield InputItem(f"{name}:{info.name}", name, span=(info.offset_data, info.size))
                     else:
                         yield _from_tar_member(tar, info, name)
         else:
-            with _packed(name) as file, tarfile.open(fileobj=file, mode="r|") as tar:
+            with open_packed_tar(name) as tar:
                 yield from (_from_tar_member(tar, info, name) for info in tar if _is_tar_cif(info))
     except _ARCHIVE_ERRORS as error:
         yield _failure(name, f"bad-archive: {_message(error)}; the archive is damaged, fetch it again")
-
-
-def _packed(name: str) -> Any:
-    """A file open for reading, unpacked by what its first bytes say."""
-    with Path(name).open("rb") as file:
-        start = file.read(2)
-    return _OPENERS.get(start, open)(name, "rb")
 
 
 def _from_tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> InputItem | ReadFailure:

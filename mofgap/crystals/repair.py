@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from gemmi import cif
 
+from mofgap.crystals.reasons import one_line
 from mofgap.crystals.sites import CifError
 
 GEMMI_ERRORS = (ValueError, RuntimeError)
@@ -20,43 +21,56 @@ GEMMI_ERRORS = (ValueError, RuntimeError)
 _NEEDED = re.compile(
     r"_(cell_|symmetry_|space_group_|atom_site_(?!aniso)|chemical_formula_sum\b)", re.IGNORECASE
 )
+_PLACE = re.compile(r"^string:(\d+)(?::\d+\(\d+\))?")
 _TAG = re.compile(r"(?<!\S)_\S+")
 _NO_ASCII = re.compile(r"[^\t\n\r -~]")
 
 
-def repaired(text: str, error: str) -> cif.Block:
+def quoted(text: str) -> str:
+    """A data block with each value of several words, on the line of its tag, in quotes.
+
+    Raises:
+        CifError: a text field does not end, or swallowed what a structure takes.
+    """
+    return "\n".join(item if "\n" in item else _quoted(item) for item in _items(text, "") if item)
+
+
+def repaired(text: str, error: Exception, lines_above: int) -> cif.Block:
     """The part of a data block that a structure takes.
 
     Args:
         text: The data block, from ``data_``.
-        error: What gemmi objects to in it, from `readable`.
+        error: What gemmi objects to in it.
+        lines_above: Lines of the file above the block.
 
     Raises:
         CifError: the damage is in what a structure takes, or the text was cut off.
     """
-    kept = [_quoted(item) for item in _items(text, error) if any(map(_NEEDED.match, _TAG.findall(item)))]
+    words = readable(error, lines_above)
+    items = _items(_NO_ASCII.sub("?", text), words)
+    kept = [_quoted(item) for item in items if any(map(_NEEDED.match, _TAG.findall(item)))]
     try:
         return cif.read_string("\n".join(["data_repaired", *kept]), 0).sole_block()
     except GEMMI_ERRORS as still:
-        if _ends_early(text, error):
-            raise _truncated(error) from still
-        raise CifError(f"syntax: {error}; correct the file, or export it again") from still
+        if _ends_early(text, readable(error)):
+            raise _truncated(words) from still
+        raise CifError(f"syntax: {words}; correct the file, or export it again") from still
 
 
-def readable(error: Exception) -> str:
-    """Gemmi's complaint with the place as ``line 13``."""
-    return re.sub(r"^string:(\d+)(?::\d+\(\d+\))?", r"line \1", str(error))
+def readable(error: Exception, lines_above: int = 0) -> str:
+    """Gemmi's complaint with the place in the file as ``line 13``."""
+    return _PLACE.sub(lambda place: f"line {int(place[1]) + lines_above}", one_line(str(error)))
 
 
 def _items(text: str, error: str) -> Iterator[str]:
-    """Each tag with its value and each loop with its table, without comments and in ASCII.
+    """Each tag with its value and each loop with its table, without comments.
 
     Raises:
         CifError: a text field does not end, or swallowed what a structure takes.
     """
     item: list[str] = []
     in_text = in_header = False
-    for line in _NO_ASCII.sub("?", text).splitlines():
+    for line in text.splitlines():
         word = line.split(maxsplit=1)[0].lower() if line.strip() else "#"
         if in_text or line.startswith(";"):
             in_text ^= line.startswith(";")

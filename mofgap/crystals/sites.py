@@ -10,11 +10,16 @@ import numpy as np
 from gemmi import cif
 from numpy.typing import NDArray
 
-from mofgap.crystals.elements import candidates, is_shared, parse_formula
+from mofgap.crystals.elements import Occupants, candidates, label_occupants, occupants, parse_formula
+from mofgap.crystals.reasons import listed, one_line, shown
 
 _FRACT = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
 _CARTN = tuple(f"_atom_site_Cartn_{axis}" for axis in "xyz")
 NUMBER_TAGS = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
+_CELL = tuple(
+    f"_cell_{name}"
+    for name in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
+)
 _WHOLE = re.compile(r"(\d+)\.?0*", re.ASCII)
 # Far outside what any crystal has, near enough to keep neighbour searches cheap.
 THINNEST_CELL_ANGSTROM = 0.5
@@ -23,10 +28,15 @@ LONGEST_EDGE_ANGSTROM = 1000.0
 FULLEST_OCCUPANCY = 1.02
 # The occupancy of an alternative of which the file does not say how often it is taken.
 UNKNOWN_SHARE = 0.5
+# Atoms that moved through many cells of a simulation lie far out; farther, digits of their place are lost.
+FARTHEST_CELL = 1e4
 
 
 class CifError(ValueError):
-    """A CIF that gives no structure; the message is ``name: what is wrong and what to do``."""
+    """A CIF that gives no structure; the message is ``name: what is wrong and what to do``, on one line."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(one_line(reason))
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +44,7 @@ class Sites:
     """Atom sites, one row each.
 
     Attributes:
-        labels: Names of the sites in the file.
+        labels: Names of the sites in the file, or of a site without one its place.
         atomic_numbers: (n,) atomic numbers.
         frac_coords: (n, 3) fractional coordinates.
         occupancies: (n,) occupancies, 1 where the file says nothing and puts the site in no alternative.
@@ -65,17 +75,19 @@ class Sites:
         )
 
 
-def has_sites(block: cif.Block) -> bool:
-    """Whether a block lists atom sites with coordinates."""
-    return bool(block.find_values(_FRACT[0])) or bool(block.find_values(_CARTN[0]))
+def n_rows(block: cif.Block) -> int:
+    """How many atom sites with coordinates a block lists."""
+    return max(len(block.find_values(_FRACT[0])), len(block.find_values(_CARTN[0])))
 
 
 def small_structure(block: cif.Block) -> gemmi.SmallStructure:
     """Gemmi's reading of a block.
 
     Raises:
-        CifError: a number in it is none.
+        CifError: a number in it is none, or there are several cells.
     """
+    if (n_cells := max(len(block.find_values(tag)) for tag in _CELL)) > 1:
+        raise CifError(f"no-cell: the cell stands in a table of {n_cells} rows; give one cell")
     symbols = block.find_loop("_atom_site_type_symbol")
     if symbols and not block.find_values("_atom_site_label"):  # gemmi finds no site without a label
         symbols.get_loop().add_columns(["_atom_site_label"], "?")
@@ -132,12 +144,18 @@ def check_cell(cell: NDArray[np.float64]) -> None:
 
 
 def sites_of(
-    block: cif.Block, structure: gemmi.SmallStructure, cell: NDArray[np.float64]
+    block: cif.Block, structure: gemmi.SmallStructure, cell: NDArray[np.float64], majority: bool
 ) -> tuple[Sites, list[str]]:
     """The atom sites of a block and the warnings met.
 
+    Args:
+        block: The data block.
+        structure: Gemmi's reading of it.
+        cell: (3, 3) lattice vectors as rows, in angstrom.
+        majority: Whether a site of several elements is read as the likeliest of them.
+
     Raises:
-        CifError: no atoms, an unknown element, or a coordinate that is missing.
+        CifError: no atoms, an unknown element, several elements on a site, or a coordinate that is missing.
     """
     labels, symbols, occupancies, rows = [], [], [], []
     for site in structure.sites:
@@ -153,19 +171,22 @@ def sites_of(
         warnings.append("cartesian-coordinates: only Cartesian coordinates given, taken with a along x")
     if len(frac_coords) != len(labels) or not labels:
         raise CifError("no-atoms: the file lists no atom sites; export it again with its coordinates")
-    formula = formula_of(block)
     if not block.find_values("_atom_site_type_symbol"):
         symbols = [""] * len(labels)  # gemmi repeats the labels there
+    names = [label if label.strip() else f"number {i} (blank label)" for i, label in enumerate(labels, 1)]
     assemblies, groups = _disorder_columns(block, len(labels))
     occupancy = np.array(occupancies, dtype=np.float64)
     given = [value not in ("?", ".") for value in block.find_values("_atom_site_occupancy")]
     unknown = ~np.array(given if len(given) == len(labels) else [False] * len(labels))
     occupancy[unknown & _alternatives(assemblies, groups)] = UNKNOWN_SHARE
     real = np.flatnonzero(~_dummies(block, len(labels)) & (occupancy > 0))
-    numbers = np.zeros(len(labels), dtype=np.int64)
-    numbers[real] = _atomic_numbers([labels[i] for i in real], [symbols[i] for i in real], formula, warnings)
-    warnings += _odd_occupancies(block, labels) + _unplaced_hydrogens(block, labels, real)
-    sites = Sites(tuple(labels), numbers, frac_coords, occupancy, assemblies, groups)
+    found = _elements(labels, symbols, names, real, majority, warnings)
+    numbers = _atomic_numbers(labels, names, real, found, formula_of(block), warnings)
+    for i, elements in found.items():
+        if elements[0][1] < 1.0:
+            occupancy[i] *= min(sum(share for _, share in elements), 1.0)
+    warnings += _odd_occupancies(block, names) + _unplaced_hydrogens(block, names, real)
+    sites = Sites(tuple(names), numbers, frac_coords, occupancy, assemblies, groups)
     return _real_sites(sites, real, warnings), warnings
 
 
@@ -195,8 +216,7 @@ def _odd_occupancies(block: cif.Block, labels: list[str]) -> list[str]:
     ]
     if not odd:
         return []
-    more = f" and {len(odd) - 4} more" if len(odd) > 4 else ""
-    return [f"odd-occupancy: {', '.join(odd[:4])}{more} counted as 1; correct _atom_site_occupancy"]
+    return [f"odd-occupancy: {listed(odd)} counted as 1; correct _atom_site_occupancy"]
 
 
 def _unplaced_hydrogens(block: cif.Block, labels: list[str], real: NDArray[np.int64]) -> list[str]:
@@ -207,9 +227,8 @@ def _unplaced_hydrogens(block: cif.Block, labels: list[str], real: NDArray[np.in
     bare = [labels[i] for i in real if cif.as_number(values[i]) > 0]
     if not bare:
         return []
-    more = f" and {len(bare) - 4} more" if len(bare) > 4 else ""
     return [
-        f"missing-hydrogens: {', '.join(bare[:4])}{more} have hydrogens (_atom_site_attached_hydrogens) "
+        f"missing-hydrogens: {listed(bare)} have hydrogens (_atom_site_attached_hydrogens) "
         "that the file does not place; add them"
     ]
 
@@ -237,33 +256,84 @@ def _alternatives(assemblies: NDArray[np.int64], groups: NDArray[np.int64]) -> N
     return chosen
 
 
-def _atomic_numbers(
-    labels: list[str], symbols: list[str], formula: dict[int, float], warnings: list[str]
-) -> NDArray[np.int64]:
-    """Atomic numbers from type symbols, else from labels, which the stated formula settles if ambiguous."""
-    if shared := [f"{label} ({s})" for label, s in zip(labels, symbols, strict=True) if is_shared(s)]:
-        raise CifError(f"partial-occupancy: {', '.join(shared[:4])}: several elements on a site; choose one")
-    numbers, guessed, unknown = [], {}, []
-    for label, symbol in zip(labels, symbols, strict=True):
-        choices = candidates(symbol) if symbol else ()
-        if not choices:
-            choices = candidates(label)
-            stated = tuple(number for number in choices if number in formula)
-            if len(choices) > 1 and not stated and label[1:2].isupper():
-                guessed[label] = gemmi.Element(choices[0]).name
-            choices = stated or choices
-        if not choices:
-            unknown.append(label or symbol)
-        numbers.append(choices[0] if choices else 0)
+def _elements(
+    labels: list[str],
+    symbols: list[str],
+    names: list[str],
+    real: NDArray[np.int64],
+    majority: bool,
+    warnings: list[str],
+) -> dict[int, Occupants]:
+    """The elements of each real site that its symbol, or a label of several elements, tells.
+
+    Raises:
+        CifError: a symbol names no element, or there are several elements on a site and no choice.
+    """
+    found, shared, unknown = {}, [], []
+    for i in real.tolist():
+        symbol = symbols[i]
+        if symbol and not symbol.isdecimal():  # a number refers to some other table
+            elements = occupants(symbol)
+            if not elements:
+                unknown.append(f"{shown(names[i])} ({shown(symbol)})")
+                continue
+        else:
+            elements = label_occupants(labels[i])
+        if elements:
+            found[i] = elements
+        if len(elements) > 1:
+            shared.append(f"{shown(names[i])} ({shown(symbol)})" if symbol else names[i])
     if unknown:
+        raise _no_element(unknown)
+    if shared and not majority:
         raise CifError(
-            f"unknown-element: site {', '.join(unknown[:5])} names no element; "
-            "correct _atom_site_type_symbol, or delete the row if it is a dummy site"
+            f"partial-occupancy: {listed(shared)}: several elements on a site; choose one, "
+            "or let --disorder majority keep the likeliest"
         )
+    if shared:
+        warnings.append(f"disorder-majority: the likeliest of several elements taken for {listed(shared)}")
+    return found
+
+
+def _atomic_numbers(
+    labels: list[str],
+    names: list[str],
+    real: NDArray[np.int64],
+    found: dict[int, Occupants],
+    formula: dict[int, float],
+    warnings: list[str],
+) -> NDArray[np.int64]:
+    """(n_sites,) atomic numbers of the real sites, from labels where the elements found have none.
+
+    The stated formula settles which of several elements a label means.
+    """
+    numbers = np.zeros(len(labels), dtype=np.int64)
+    guessed, unknown = [], []
+    for i in real.tolist():
+        if i in found:
+            numbers[i] = found[i][0][0]
+            continue
+        choices = candidates(labels[i])
+        stated = tuple(number for number in choices if number in formula)
+        if len(choices) > 1 and not stated and labels[i][1:2].isupper():
+            guessed.append(f"{labels[i]} as {gemmi.Element(choices[0]).name}")
+        choices = stated or choices
+        if choices:
+            numbers[i] = choices[0]
+        else:
+            unknown.append(names[i])
+    if unknown:
+        raise _no_element(unknown)
     if guessed:
-        text = ", ".join(f"{label} as {name}" for label, name in list(guessed.items())[:5])
-        warnings.append(f"ambiguous-element: no type symbols, read {text}")
-    return np.array(numbers, dtype=np.int64)
+        warnings.append(f"ambiguous-element: no type symbols, read {listed(guessed, 5)}")
+    return numbers
+
+
+def _no_element(sites: list[str]) -> CifError:
+    return CifError(
+        f"unknown-element: site {listed(sites)} names no element; write one element for each atom in "
+        "_atom_site_type_symbol, or delete the row if it is a dummy site"
+    )
 
 
 def _dummies(block: cif.Block, n_sites: int) -> NDArray[np.bool_]:
@@ -279,10 +349,15 @@ def _real_sites(sites: Sites, real: NDArray[np.int64], warnings: list[str]) -> S
         sites = sites.take(real)
     missing = np.flatnonzero(~np.isfinite(sites.frac_coords).all(axis=1))
     if len(missing):
-        names = ", ".join(sites.take(missing).labels[:5])
         raise CifError(
-            f"missing-coordinates: site {names} has no coordinates, or not as decimal numbers; "
-            "place the atom, or delete its row"
+            f"missing-coordinates: site {listed([sites.labels[i] for i in missing])} has no coordinates, or "
+            "not as decimal numbers; place the atom, or delete its row"
+        )
+    far = np.flatnonzero((np.abs(sites.frac_coords) > FARTHEST_CELL).any(axis=1))
+    if len(far):
+        raise CifError(
+            f"bad-coordinates: site {listed([sites.labels[i] for i in far])} lies more than "
+            f"{FARTHEST_CELL:.0f} cells away; correct its coordinates"
         )
     if len(sites) == 0:
         raise CifError("no-atoms: every site is a dummy or has zero occupancy; export the file again")

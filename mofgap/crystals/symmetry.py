@@ -12,12 +12,17 @@ import numpy as np
 from gemmi import cif
 from numpy.typing import NDArray
 
+from mofgap.crystals.reasons import shown
 from mofgap.crystals.sites import NUMBER_TAGS, CifError
 
 # Images of one site nearer than this are one atom on a special position, written with few digits.
 SPECIAL_POSITION_ANGSTROM = 0.4
 # Edges that differ by half a percent, or angles by half a degree, are rounded or measured; more is a mistake.
 METRIC_TOLERANCE = 0.01
+# No space group has more operations than F m -3 m in its conventional cell.
+MOST_OPERATIONS = 192
+# Longer texts are no operator, and no space group.
+_LONGEST_OPERATOR, _LONGEST_NAME = 100, 60
 _TERM = re.compile(r"([+-]?)(?:(\d+\.?\d*|\.\d+)(?:/(\d+))?\*?)?([xyz]?)")
 # The last are magnetic, with a fourth part, and refused: without them the file would pass for P1.
 _OPERATION_TAGS = (
@@ -28,6 +33,10 @@ _OPERATION_TAGS = (
 _NAME_TAGS = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_space_group_name_H-M_full")
 # ICSD's names of the first and the second choice of origin, as in F d -3 m Z.
 _ORIGIN = re.compile(r"\s+([SZ])$")
+# gemmi takes a lattice without a rotation, as in a truncated symbol, for P1.
+_HALL = re.compile(
+    r"-?[PABCIRSTFH][\s_]*-?[12346][^\s_]*([\s_]+-?[12346][^\s_]*)*([\s_]*\(.*\))?", re.IGNORECASE
+)
 _HALL_TAGS = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
 
 
@@ -49,28 +58,39 @@ class _Statement:
     vague: bool = False
 
 
-def _stated_groups(block: cif.Block, cell: gemmi.UnitCell) -> tuple[list[_Statement], str]:
-    """What Hall symbol, name and number stand for, the one to believe first, and a name for errors."""
-    found = []
+def _stated_groups(block: cif.Block, cell: gemmi.UnitCell) -> tuple[list[_Statement], list[str]]:
+    """What Hall symbol, name and number stand for, the one to believe first, and words not understood."""
+    found: list[_Statement] = []
+    unknown: list[str] = []
     if hall := _first_value(block, _HALL_TAGS):
         try:
-            group = gemmi.symops_from_hall(hall)
+            if len(hall) > _LONGEST_NAME or not _HALL.fullmatch(hall):
+                raise ValueError("no Hall symbol")
+            group = gemmi.symops_from_hall(hall.replace("_", " "))
             known = gemmi.find_spacegroup_by_ops(group)
             found.append(_Statement(group, hall, known.number if known else None))
         except (ValueError, RuntimeError):
-            pass
-    name = _first_value(block, _NAME_TAGS)
-    plain = _ORIGIN.sub(lambda match: ":1" if match[1] == "S" else ":2", re.sub(r"\(#\d+\)$|[()_]", "", name))
-    if name and (named := gemmi.find_spacegroup_by_name(plain, cell.alpha, cell.gamma, "2")) is not None:
-        # A bare name with two choices of origin is read with the centre of symmetry at the origin.
-        vague = named.ext in ("1", "2") and ":" not in plain
-        found.append(_Statement(named.operations(), name, named.number, vague))
+            unknown.append(f"Hall symbol {shown(hall)!r}")
+    if name := _first_value(block, _NAME_TAGS):
+        plain = _ORIGIN.sub(
+            lambda match: ":1" if match[1] == "S" else ":2",
+            re.sub(r"\(#\d+\)$|[()_]", "", name[: _LONGEST_NAME + 1]),
+        )
+        named = gemmi.find_spacegroup_by_name(plain, cell.alpha, cell.gamma, "2")
+        if named is not None and len(name) <= _LONGEST_NAME:
+            # A bare name with two choices of origin is read with the centre of symmetry at the origin.
+            vague = named.ext in ("1", "2") and ":" not in plain
+            found.append(_Statement(named.operations(), name, named.number, vague))
+        else:
+            unknown.append(repr(shown(name)))
     if number := _first_value(block, NUMBER_TAGS):
         # gemmi takes no more than a C int, and 0 for 1.
         usable = number.isdecimal() and len(number) <= 3 and int(number) > 0
         if usable and (numbered := gemmi.find_spacegroup_by_number(int(number))) is not None:
             found.append(_numbered(numbered, cell))
-    return found, name or (f"number {number}" if number else "")
+        else:
+            unknown.append(f"number {shown(number)}")
+    return found, unknown
 
 
 @cache
@@ -95,6 +115,8 @@ def parse_operation(triplet: str) -> NDArray[np.float64]:
     Raises:
         ValueError: it is no such operator.
     """
+    if len(triplet) > _LONGEST_OPERATOR:
+        raise ValueError(f"{shown(triplet)!r} is not an operator")
     rows = triplet.lower().replace(" ", "").split(",")
     if len(rows) != 3:
         raise ValueError(f"{triplet!r} has not three parts")
@@ -107,7 +129,7 @@ def parse_operation(triplet: str) -> NDArray[np.float64]:
             if number or axis:
                 value = float(number or 1) / float(divisor or 1)
                 operation[row, "xyz".find(axis) if axis else 3] += -value if sign == "-" else value
-    if not 0.99 < abs(np.linalg.det(operation[:, :3])) < 1.01:
+    if not np.isfinite(operation).all() or not 0.99 < abs(np.linalg.det(operation[:, :3])) < 1.01:
         raise ValueError(f"{triplet!r} is no symmetry operation")
     exact = np.round(operation[:, 3] * 24) / 24
     near = np.abs(exact - operation[:, 3]) < 0.004
@@ -124,22 +146,36 @@ def _whole(values: list[str]) -> list[str]:
     return "".join(value if value.endswith(",") else f"{value}\n" for value in values).splitlines()
 
 
+def _listed_operations(block: cif.Block) -> NDArray[np.float64]:
+    """(n_ops, 3, 4) operators that a block lists, each once.
+
+    Raises:
+        CifError: one cannot be read, or there are more than any space group has.
+    """
+    tables = ([op for op in block.find_values(tag) if op not in ("?", ".")] for tag in _OPERATION_TAGS)
+    texts = dict.fromkeys(_whole([cif.as_string(op).strip() for op in next(filter(None, tables), [])]))
+    if len(texts) > MOST_OPERATIONS:
+        raise CifError(
+            f"bad-symmetry: {len(texts)} symmetry operators, no space group has more than {MOST_OPERATIONS}; "
+            "list those of the space group, or expand the file to P1"
+        )
+    try:
+        return np.array([parse_operation(op) for op in texts]).reshape(-1, 3, 4)
+    except (ValueError, ZeroDivisionError) as error:
+        raise CifError(f"bad-symmetry: {error}; correct the symmetry operators") from error
+
+
 def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[NDArray[np.float64], list[str]]:
     """Symmetry operations (n_ops, 3, 4) of a block, and warnings; those listed win over the name.
 
     Raises:
         CifError: an operator that cannot be read, or an unknown space group without operators.
     """
-    tables = ([op for op in block.find_values(tag) if op not in ("?", ".")] for tag in _OPERATION_TAGS)
-    try:
-        listed = _whole([cif.as_string(op).strip() for op in next(filter(None, tables), [])])
-        ops = np.array([parse_operation(op) for op in listed])
-    except (ValueError, ZeroDivisionError) as error:
-        raise CifError(f"bad-symmetry: {error}; correct the symmetry operators") from error
+    ops = _listed_operations(block)
     stated, unknown = _stated_groups(block, cell)
     warnings = _contradictions(stated)
     if not len(ops):
-        ops, notes = _from_name(stated[0] if stated else None, unknown)
+        ops, notes = _from_name(stated, unknown)
         return ops, warnings + notes + _cell_mismatch(ops, cell)
     identity = np.eye(3, 4)
     away = ops - identity
@@ -167,13 +203,25 @@ def _contradictions(stated: list[_Statement]) -> list[str]:
     return [f"symmetry-disagreement: the file names two space groups, {words}; correct one"]
 
 
-def _from_name(stated: _Statement | None, unknown: str) -> tuple[NDArray[np.float64], list[str]]:
-    if stated is not None:
-        text = f"origin-choice: {stated.words} leaves the setting open; check it or list the operators"
-        return np.array([_array(op) for op in stated.group]), [text] if stated.vague else []
+def _from_name(stated: list[_Statement], unknown: list[str]) -> tuple[NDArray[np.float64], list[str]]:
+    """The operations of the statement to believe, or P1 where the file says nothing.
+
+    Raises:
+        CifError: nothing that it says is understood.
+    """
+    if stated:
+        words = stated[0].words
+        notes = []
+        if stated[0].vague:
+            notes.append(f"origin-choice: {words} leaves the setting open; check it or list the operators")
+        if any(each.startswith("Hall") for each in unknown):
+            notes.append(
+                f"unknown-hall-symbol: {unknown[0]} is not known, {words} was used; check the symmetry"
+            )
+        return np.array([_array(op) for op in stated[0].group]), notes
     if unknown:
         raise CifError(
-            f"unknown-space-group: {unknown!r} is not a known space group; list the operators "
+            f"unknown-space-group: {unknown[0]} is not a known space group; list the operators "
             "(_symmetry_equiv_pos_as_xyz) or expand the file to P1"
         )
     return np.eye(3, 4)[None], ["no-symmetry: no symmetry given, taken as P1"]

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from mofgap.choices import Disorder
 from mofgap.crystals import disorder as occupancy
 from mofgap.crystals.bonds import pairs_within
+from mofgap.crystals.crowding import MOST_SITES_OF_ATOM, boxes, check_crowding, check_density
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import MAX_Z
-from mofgap.crystals.sites import CifError, Sites, check_cell
+from mofgap.crystals.sites import FARTHEST_CELL, CifError, Sites, check_cell
 
 # The same element twice within this distance is one atom written twice.
 DUPLICATE_ANGSTROM = 0.1
@@ -21,6 +22,8 @@ DUPLICATE_ANGSTROM = 0.1
 _SAME_PARTS = 10_000
 # No bond is shorter (H2 has 0.74 angstrom).
 IMPOSSIBLE_ANGSTROM = 0.5
+# No two points of a box with such edges are as far apart as DUPLICATE_ANGSTROM, whatever its angles.
+_BOX_ANGSTROM = 0.033
 # Volume for each atom, far beyond any framework, that keeps neighbour searches cheap.
 ROOMIEST_ANGSTROM3 = 10_000.0
 # Stated and found compositions may differ by this share of all atoms where the formula has fractions, which
@@ -49,10 +52,14 @@ def check_usable(crystal: Crystal) -> None:
     """
     if crystal.n_atoms == 0:
         raise CifError("no-atoms: the structure has no atoms")
-    if not np.isfinite(crystal.frac_coords).all():
-        raise CifError("bad-coordinates: a coordinate is not finite; check the structure")
+    if not (np.abs(crystal.frac_coords) <= FARTHEST_CELL).all():
+        raise CifError(
+            f"bad-coordinates: an atom is not finite, or more than {FARTHEST_CELL:.0f} cells away; "
+            "check the structure"
+        )
     check_cell(crystal.cell)
     check_room(crystal.cell, crystal.n_atoms)
+    check_density(crystal.cell, crystal.n_atoms)
     numbers = np.unique(crystal.atomic_numbers)
     strange = numbers[(numbers < 1) | (numbers > MAX_Z)].tolist()
     if strange:
@@ -68,6 +75,7 @@ def check_apart(crystal: Crystal) -> None:
     Raises:
         CifError: two atoms are nearer than any bond is long.
     """
+    check_crowding(crystal.cell, crystal.frac_coords, IMPOSSIBLE_ANGSTROM)
     near = pairs_within(crystal.cell, crystal.frac_coords, IMPOSSIBLE_ANGSTROM)
     if len(near.first):
         worst = int(np.argmin(near.distances))
@@ -115,13 +123,20 @@ def settle(
     cell, warnings = crystal.cell, list(crystal.warnings)
     check_room(cell, len(sites))
     if disorder == "majority":
+        n_partial = int((sites.occupancies < occupancy.FULL_OCCUPANCY).sum())
+        if n_partial > MOST_SITES_OF_ATOM * max_atoms:
+            raise CifError(
+                f"too-many-atoms: {n_partial} partly occupied sites in the cell, the limit is "
+                f"{MOST_SITES_OF_ATOM * max_atoms}; choose one arrangement yourself, or raise --max-atoms"
+            )
         keep, notes = occupancy.majority(cell, sites, op_index)
         sites = sites.take(keep)
         warnings += notes
         if not len(sites):
             raise CifError("no-atoms: every site is occupied less than half; choose an arrangement yourself")
-    sites = _merge_duplicates(cell, sites, warnings)
+    sites = _merge_duplicates(cell, sites, max_atoms, warnings)
     check_size(len(sites), max_atoms)
+    check_density(cell, len(sites))
     warnings += _composition(sites.atomic_numbers, formula)
     return replace(
         crystal,
@@ -131,19 +146,21 @@ def settle(
     )
 
 
-def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, warnings: list[str]) -> Sites:
+def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, max_atoms: int, warnings: list[str]) -> Sites:
     """Leaves out repeated atoms with a warning.
 
     Raises:
-        CifError: different atoms share a place.
+        CifError: different atoms share a place, or there are far too many atoms.
     """
     n_written = len(sites)
     # A whole cell written beside its operators has each atom hundreds of times, whose pairs fill gigabytes.
-    parts = np.rint(sites.frac_coords % 1.0 * _SAME_PARTS).astype(np.int64) % _SAME_PARTS
-    places = np.ravel_multi_index((sites.atomic_numbers, *parts.T), (119, *[_SAME_PARTS] * 3))
-    first = np.unique(places, return_index=True)[1]
-    if len(first) < n_written:
-        sites = sites.take(np.sort(first))
+    sites = _one_each(sites, np.rint(sites.frac_coords % 1.0 * _SAME_PARTS).astype(np.int64) % _SAME_PARTS)
+    if len(sites) > max_atoms:
+        counts = np.ceil(np.linalg.norm(cell, axis=1) / _BOX_ANGSTROM)
+        sites = _one_each(sites, boxes(sites.frac_coords, counts))
+        if len(sites) > MOST_SITES_OF_ATOM * max_atoms:
+            check_size(len(sites), max_atoms)
+    check_crowding(cell, sites.frac_coords, IMPOSSIBLE_ANGSTROM)
     pairs = pairs_within(cell, sites.frac_coords, IMPOSSIBLE_ANGSTROM)
     numbers = sites.atomic_numbers
     repeated = (numbers[pairs.first] == numbers[pairs.second]) & (pairs.distances < DUPLICATE_ANGSTROM)
@@ -165,6 +182,15 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, warnings: list[st
     if len(sites) < n_written:
         warnings.append(f"duplicate-sites: {n_written - len(sites)} atoms written twice were merged")
     return sites
+
+
+def _one_each(sites: Sites, places: NDArray[np.int64]) -> Sites:
+    """The first site of each element in each place, (n, 3) whole numbers."""
+    code = sites.atomic_numbers.astype(np.int64)
+    for column in places.T:
+        code = code * (int(column.max(initial=0)) + 1) + column
+    first = np.unique(code, return_index=True)[1]
+    return sites.take(np.sort(first)) if len(first) < len(sites) else sites
 
 
 def _composition(atomic_numbers: NDArray[np.int64], formula: dict[int, float]) -> list[str]:

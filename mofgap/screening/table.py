@@ -32,10 +32,13 @@ Window = tuple[float, float] | None
 _UNKNOWN = (-float("inf"), float("inf"))
 
 MAX_XLSX_ROWS = 1_048_575
-FORMULA_STARTS = ("=", "+", "-", "@")
+FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 READABLE = (".csv", ".parquet", ".json")
-# The mark of a text that a spreadsheet would take for a formula.
-_MARK = f"^'(?=[{re.escape(''.join(FORMULA_STARTS))}])"
+_START = f"[{re.escape(''.join(FORMULA_STARTS))}]"
+# Where a spreadsheet would begin a formula; many split lines at semicolons.
+_FORMULA = re.compile(f"(^|;)(?={_START})")
+# The mark of a text that is none.
+_MARK = f"(?:^|(?<=;))'(?={_START})"
 _INTERVAL = re.compile(r"(pbe_)?gap_(lo|hi)[0-9.]+_ev").fullmatch
 MAX_ON_ONE_LINE = 60
 """Characters of a cell of an HTML table that are not broken into lines."""
@@ -196,8 +199,8 @@ def format_of(path: Path) -> str:
 
 
 def tab_separated(row: Row, n_columns: int = len(COLUMNS)) -> str:
-    """A row as one line; its texts hold no tabs and no line ends."""
-    return "\t".join(text_of(cell) for cell in cells(row, n_columns))
+    """A row as one line; its texts hold no tabs and no line ends, and start no formula."""
+    return "\t".join(text_of(inert(cell)) for cell in cells(row, n_columns))
 
 
 def _csv(rows: Sequence[Row], columns: list[str]) -> bytes:
@@ -210,7 +213,7 @@ def _csv(rows: Sequence[Row], columns: list[str]) -> bytes:
 
 def inert(cell: Cell) -> Cell:
     """A text that a spreadsheet would take for a formula gets the apostrophe that marks text."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
+    return _FORMULA.sub(r"\1'", cell) if isinstance(cell, str) else cell
 
 
 def _json(rows: Sequence[Row], columns: list[str]) -> bytes:

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mofgap.crystals import cif as cif_module
 from mofgap.crystals import unit_cell
 from mofgap.crystals.bonds import pairs_within
 from mofgap.crystals.cif import ReadFailure, read_cif, read_cif_bytes, stem_of
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.inputs import read_cif_file
+from mofgap.crystals.symmetry import operations
 from mofgap.crystals.write import formula_sum
 
 CIFS = Path(__file__).parents[1] / "fixtures" / "cifs"
@@ -36,7 +38,8 @@ WARNED = {
     "duplicate_tag": ("duplicate-tag", "C H O2 Zn"),
     "cartesian": ("cartesian-coordinates", "C H O2 Zn"),
     "wrong_formula": ("composition", "C H O2 Zn"),
-    "unquoted_value": ("lenient-reading", "C H O2 Zn"),
+    "unquoted_value": ("unquoted-value", "C H O2 Zn"),
+    "stray_words": ("lenient-reading", "C H O2 Zn"),
     "no_symmetry": ("no-symmetry", "C H O2 Zn"),
     "operators_win": ("symmetry-disagreement", "Mg O2"),
     "origin_choice": ("origin-choice", "C8"),
@@ -59,6 +62,13 @@ FAILED = {
     "overlapping_atoms": "overlapping-atoms",
     "unknown_space_group": "unknown-space-group",
     "bad_operator": "bad-symmetry",
+    "mixed_site": "partial-occupancy",
+    "molecule_symbol": "unknown-element",
+    "blank_label": "unknown-element",
+    "far_atom": "bad-coordinates",
+    "looped_cell": "no-cell",
+    "unknown_hall": "unknown-space-group",
+    "too_many_operators": "bad-symmetry",
 }
 SEVERAL = {"several_blocks", "damaged_block"}
 GOOD = (CIFS / "good.cif").read_text()
@@ -128,7 +138,63 @@ def test_several_blocks_give_several_entries():
 def test_a_damaged_block_leaves_the_others_alone():
     one, two = read_cif_file(CIFS / "damaged_block.cif")
     assert (one.structure_id, one.warnings) == ("one", ())
-    assert two.structure_id == "two" and "lenient-reading: line 26" in two.warnings[0]
+    assert two.structure_id == "two" and "unquoted-value: line 26" in two.warnings[0]
+
+
+def test_a_blank_label_and_a_looped_cell_are_called_so():
+    assert "number 5 (blank label)" in read("blank_label").reason
+    assert "table of 2 rows" in read("looped_cell").reason
+    tags = [
+        f"_cell_{name}"
+        for name in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
+    ]
+    lines = [line for line in GOOD.splitlines() if not line.startswith("_cell_")]
+    lines[1:1] = ["loop_", *tags, "6 6 6 90 90 90"]  # one row says what pairs would
+    assert only(read_cif("\n".join(lines))).warnings == ()
+
+
+def test_reasons_are_one_short_line_that_ends_with_its_cure():
+    text = three_sites("Zn").replace("Zn1 Zn ", f"'{'Q' * 1000}\x1b[31m' Qq ")
+    (failure,) = read_cif(text)
+    assert len(failure.reason) < 300 and failure.reason.endswith("dummy site")
+    failure = ReadFailure("x.cif", "x", "name: " + "long\n\x1b[0m" * 1000 + "; cure")
+    assert len(failure.reason) <= 300 and failure.reason.isprintable() and failure.reason.endswith("; cure")
+    assert "\\x1b" in failure.reason
+    (crystal,) = read_cif(GOOD + f"_{'q' * 1000} 1\n_{'q' * 1000} 1\n")
+    assert all(len(warning) <= 300 for warning in crystal.warnings) and crystal.warnings
+
+
+def test_an_exception_in_one_block_leaves_the_others_alone(monkeypatch):
+    def breaks(block, *rest):
+        if block.name == "two":
+            raise TypeError("not foreseen\nat all")
+        return operations(block, *rest)
+
+    monkeypatch.setattr(cif_module, "operations", breaks)
+    one, two, three = read_cif(
+        "".join(GOOD.replace("data_good", f"data_{n}") for n in ("one", "two", "three"))
+    )
+    assert one.n_atoms == three.n_atoms == 5
+    assert two.reason.startswith("unreadable: TypeError: not foreseen\\nat all; ")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("'C H O2 Zn'", f"'C{'9' * 400}'"),
+        ("'C H O2 Zn'", "'C0'"),
+        ("'x, y, z'", f"'x, y, z+{'9' * 90}'"),
+        ("_cell_length_a 6.0", "_cell_length_a 1e300"),
+        ("_cell_length_a 6.0", "_cell_length_a 1e-300"),
+        ("0.31000", "-1e300"),
+        ("0.31000", "1e18"),
+    ],
+)
+def test_absurd_numbers_warn_of_nothing_on_the_terminal(before, after):
+    assert before in GOOD
+    (entry,) = read_cif(GOOD.replace(before, after))
+    assert isinstance(entry, ReadFailure) or entry.n_atoms == 5
 
 
 def test_names_with_a_dot_are_those_with_an_underscore():
@@ -348,13 +414,64 @@ def three_sites(symbol: str) -> str:
     return SITES.format("_atom_site_label", f"{symbol}1 {symbol} 0 0 0\nO1 O .2 0 0\nC1 C .3 .1 0\n")
 
 
-@pytest.mark.parametrize("symbol", ["0.8Zn+0.2Co", "Zn0.5Co0.5", "Zn/Co", "Zn,Co"])
-def test_a_site_of_several_elements_is_refused(symbol):
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "0.8Zn+0.2Co",
+        "Zn0.5Co0.5",
+        "Zn/Co",
+        "Zn,Co",
+        "Zn0.5(1)Co0.5",
+        "Zn2+/Co2+",
+        "Zn2+Co2+",
+        "Zn:0.5,Co:0.5",
+        "Zn;Co",
+        "'Zn 0.6(1) Co 0.4(1)'",
+        "'0.648(4)Zn + 0.352(4)Co'",
+    ],
+)
+def test_a_site_of_several_elements_is_refused_or_settled(symbol):
+    text = three_sites("Zn").replace("Zn1 Zn ", f"T {symbol} ")
+    (failure,) = read_cif(text)
+    plain = symbol.strip("'")
+    assert failure.reason.startswith(f"partial-occupancy: T ({plain}): several elements on a site")
+    (crystal,) = read_cif(text, disorder="majority")
+    assert formula_sum(crystal.atomic_numbers) == "C O Zn"
+    assert any(w.startswith("disorder-majority: ") and f"T ({plain})" in w for w in crystal.warnings)
+
+
+def test_the_likelier_element_is_kept_and_a_share_is_an_occupancy():
+    (crystal,) = read_cif(three_sites("Zn0.2Co0.8"), disorder="majority")
+    assert formula_sum(crystal.atomic_numbers) == "C Co O"
+    (crystal,) = read_cif(three_sites("Zn0.2Co0.1"), disorder="majority")  # mostly nothing is there
+    assert formula_sum(crystal.atomic_numbers) == "C O"
+    (failure,) = read_cif(three_sites("Zn0.5"))
+    assert failure.reason.startswith("partial-occupancy: Zn0.51 (0.5)")
+
+
+def test_two_charges_of_one_element_are_one_element():
+    assert formula_sum(only(read_cif(three_sites("Fe2+/Fe3+"))).atomic_numbers) == "C Fe O"
+
+
+@pytest.mark.parametrize(
+    "symbol", ["H2O", "HOH", "Bq", "Ph", "NH3", "OH", "CH3", "CN", "ZnCo", "Wat", "2Zn8Co"]
+)
+def test_what_is_no_element_is_refused_by_name(symbol):
     (failure,) = read_cif(three_sites(symbol))
-    assert failure.reason.startswith(f"partial-occupancy: {symbol}1 ({symbol}): several elements on a site")
+    assert failure.reason.startswith(f"unknown-element: site {symbol}1 ({symbol}) ")
 
 
-@pytest.mark.parametrize("symbol", ["Zn2+", "Zn+2", "Zn3f2", "Zn3+2", "Zn_2", "Zn(II)", "ZN", "Zn2"])
+def test_a_label_of_several_elements_is_refused_where_there_is_no_symbol():
+    text = SITES.replace("_atom_site_type_symbol\n", "")
+    (failure,) = read_cif(text.format("_atom_site_label", "Zn1/Co1 0 0 0\nO1 .3 0 0\n"))
+    assert failure.reason.startswith("partial-occupancy: Zn1/Co1: several elements")
+    (crystal,) = read_cif(text.format("_atom_site_label", "C1/C2 0 0 0\nO1,2 .3 0 0\n"))
+    assert formula_sum(crystal.atomic_numbers) == "C O"
+
+
+@pytest.mark.parametrize(
+    "symbol", ["Zn2+", "Zn+2", "Zn3f2", "Zn3+2", "Zn_2", "Zn(II)", "Zn(2+)", "ZN", "Zn2", "zn", "67Zn"]
+)
 def test_charges_and_types_of_force_fields_name_one_element(symbol):
     assert formula_sum(only(read_cif(three_sites(symbol))).atomic_numbers) == "C O Zn"
 
@@ -366,6 +483,14 @@ def test_a_label_names_no_element_beyond_what_crystals_hold(label, formula):
     text = SITES.replace("_atom_site_type_symbol", "_atom_site_label")
     crystal = only(read_cif(text.format("", f"{label} 0 0 0\nO1 .2 0 0\nC1 .3 .1 0\n")))
     assert formula_sum(crystal.atomic_numbers) == formula
+
+
+@pytest.mark.parametrize(
+    ("symbol", "read_as"), [("D", "H"), ("T", "H"), ("2H", "H"), ("Ow", "O"), ("C_R", "C")]
+)
+def test_isotopes_and_types_of_atoms_are_elements(symbol, read_as):
+    crystal = only(read_cif(three_sites("Zn").replace("Zn1 Zn ", f"A1 {symbol} ")))
+    assert formula_sum(crystal.atomic_numbers[:1]) == read_as
 
 
 def test_many_blocks_of_one_name_are_numbered():

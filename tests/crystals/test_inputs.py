@@ -137,6 +137,22 @@ def test_lists_and_standard_input(folder):
     assert [item.source for item in expand_inputs(["-"], stdin=lines)] == expected
 
 
+def test_standard_input_may_be_a_cif():
+    for head in ("", "#\\#CIF_1.1\n\n"):
+        (item,) = expand_inputs(["-"], stdin=io.StringIO(head + GOOD.decode()))
+        (crystal,) = read_input(item)
+        assert (item.source, crystal.structure_id, crystal.n_atoms) == ("stdin", "stdin", 5)
+
+
+def test_names_that_begin_like_a_cif_are_names(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "data_b.cif").write_bytes(GOOD)
+    found = expand_inputs(["-"], stdin=["# mine\n", "data_b.cif\n", "data_c.cif\n", "_d.cif\n"])
+    assert [entry.source for entry in found] == ["data_b.cif", "data_c.cif", "_d.cif"]
+    assert [entry.source for entry in expand_inputs(["-"], stdin=["data_b.cif"])] == ["data_b.cif"]
+    assert list(expand_inputs(["-"], stdin=[])) == []
+
+
 def test_a_list_may_hold_names_that_are_no_text(folder):
     listing = folder / "list.txt"
     listing.write_bytes(f"\ufeff{folder}/b.cif\n{folder}/no".encode() + b"\xff.cif\n")
@@ -189,7 +205,8 @@ def test_a_reader_that_breaks_costs_one_file(folder, monkeypatch):
 
     monkeypatch.setattr(inputs, "read_cif_bytes", breaks)
     (failure,) = read_input(InputItem("b.cif", str(folder / "b.cif")))
-    assert failure == ReadFailure("b.cif", "b", "unreadable: TypeError: incompatible arguments")
+    assert (failure.source, failure.structure_id) == ("b.cif", "b")
+    assert failure.reason.startswith("unreadable: TypeError: incompatible arguments; ")
 
 
 def test_a_huge_file_is_a_failure(folder, monkeypatch):

@@ -290,3 +290,30 @@ def test_atoms_overlap_below_half_an_angstrom(distance, overlaps):
     crystal = Crystal(10 * np.eye(3), np.array([[0, 0, 0], [distance / 10, 0, 0]]), np.array([6, 6]))
     with pytest.raises(CifError, match="overlapping-atoms") if overlaps else nullcontext():
         check_apart(crystal)
+
+
+@pytest.mark.parametrize("hall", ["Q 9", "P", "unknown", "P 7x", "-P 2ybQ", "P " + "1" * 99])
+def test_a_hall_symbol_that_nobody_knows_is_not_p1(hall):
+    text = cif_text(gemmi.SpaceGroup("P 21/c"), (1, 2, 3), named=True)
+    line = next(line for line in text.splitlines() if "Hall" in line)
+    unknown = f"_symmetry_space_group_name_Hall '{hall}'"
+    (failure,) = read_cif(text.replace(line, unknown))
+    assert failure.reason.startswith("unknown-space-group: Hall symbol ")
+    (crystal,) = read_cif(text.replace(line, f"{unknown}\n_symmetry_space_group_name_H-M 'P 21/c'"))
+    assert crystal.n_atoms == 4
+    assert [warning.split(":")[0] for warning in crystal.warnings] == ["unknown-hall-symbol"]
+    (crystal,) = read_cif(cif_text(GROUPS[13], (1, 2, 3), named=False) + unknown + "\n")
+    assert (crystal.n_atoms, crystal.warnings) == (4, ())  # operators say more than names
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: str(group.number))
+def test_every_hall_symbol_is_known(group):
+    for hall in (group.hall, group.hall.lower(), group.hall.replace(" ", "_")):
+        text = cif_text(group, (1, 2, 3), named=True).replace(f"'{group.hall}'", f"'{hall}'")
+        assert read_cif(text)[0].warnings == ()
+
+
+def test_operators_that_are_listed_twice_count_once():
+    text = cif_text(gemmi.SpaceGroup("P 21/c"), (1, 2, 3), named=False)
+    once, twice = read_cif(text)[0], read_cif(text.replace("'x,y,z'", "'x,y,z'\n" * 200))[0]
+    assert np.array_equal(once.frac_coords, twice.frac_coords) and twice.warnings == ()

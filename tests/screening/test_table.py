@@ -16,6 +16,7 @@ from mofgap.screening.table import (
     READABLE,
     ScreeningTableError,
     format_of,
+    inert,
     read_table,
     tab_separated,
     to_frame,
@@ -137,10 +138,19 @@ def test_tab_separated_row_has_every_column() -> None:
     assert next(csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE))[:4] == [
         "1",
         "a/=1+1.cif",
-        "=1+1",
+        "'=1+1",
         "warning",
     ]
     assert len(line.split("\t")) == len(COLUMNS)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "＝cmd|' /C calc'!A0", ";=cmd", "a;-2", "@x", "＠x", ";＋1"])
+def test_what_spreadsheets_take_for_a_formula_is_neutral_and_reads_back(text: str, tmp_path: Path) -> None:
+    row = replace(BAD, file=text)
+    assert f"{inert(text)}" != text and "'" in tab_separated(row).split("\t")[1]
+    write_table(tmp_path / "x.csv", [row])
+    assert read_table(tmp_path / "x.csv").file[0] == text
+    assert inert("no-atoms: none; export it") == "no-atoms: none; export it"
 
 
 @pytest.mark.parametrize("rows", [[], [BAD], TABLE])

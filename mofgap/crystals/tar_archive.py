@@ -1,0 +1,79 @@
+"""Tar archives read in bounded memory and time, whatever their headers say."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+# A name or other attributes that a header of its own holds; file systems allow names of 4 kB.
+MAX_HEADER_BYTES = 16 * 2**10
+# CIFs shrink to a fifth or, many alike, to a fiftieth; an archive that unpacks to more is made to do harm.
+MAX_RATIO, FREE_BYTES = 200, 256 * 2**20
+_HEADERS = frozenset({
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+})  # fmt: skip
+# By the first bytes. Each reads all streams of a file; parallel packers write many, and tarfile reads one.
+_OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose long name is not read into memory at any length."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _HEADERS and member.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a name or header of {member.size} bytes")
+        return member
+
+    def _proc_gnusparse_10(self, *_: Any) -> None:
+        """A table that Python reads at any length; files with holes are no CIFs."""
+        raise tarfile.ReadError("a sparse file")
+
+
+class _Unpacked:
+    """The bytes of a packed archive, as many as one of its size may have."""
+
+    def __init__(self, file: IO[bytes], n_bytes: int) -> None:
+        self.file, self.left = file, n_bytes
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.file.read(size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise tarfile.ReadError(f"unpacks to more than {MAX_RATIO} times its size")
+        return data
+
+
+def open_tar(name: str) -> tarfile.TarFile:
+    """A plain archive, whose members can be read in any order.
+
+    Raises:
+        TarError: It is damaged, or a header is far too long; also while its members are read.
+    """
+    return tarfile.open(name, "r:", tarinfo=_Member)
+
+
+@contextmanager
+def open_packed_tar(name: str) -> Iterator[tarfile.TarFile]:
+    """An archive packed with what its first bytes say, to be read once and in sequence.
+
+    Raises:
+        TarError: As `open_tar`, or it unpacks to far too much.
+    """
+    path = Path(name)
+    with path.open("rb") as file:
+        start = file.read(2)
+    allowed = max(MAX_RATIO * path.stat().st_size, FREE_BYTES)
+    with (
+        _OPENERS.get(start, open)(name, "rb") as file,
+        tarfile.open(fileobj=_Unpacked(file, allowed), mode="r|", tarinfo=_Member) as tar,  # type: ignore[call-overload]
+    ):
+        yield tar
