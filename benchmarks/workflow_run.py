@@ -1,4 +1,4 @@
-"""What a workflow costs over its stages by hand, what two jobs gain, and what kills do to the result.
+"""What a run costs over its stages by hand, what two jobs gain, and what kills do to the result.
 
 Everything is measured in the same run, on the same configuration, each time from an empty run folder::
 
@@ -38,7 +38,7 @@ run.mkdir(parents=True)
 for stage in plan(config, run):
     stage.work(config, run)
 """
-"""Every stage, one after the other, in one process: no hashes, no locks, no Snakemake."""
+"""Every stage, one after the other, in one process: no hashes, no locks, no pool."""
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 

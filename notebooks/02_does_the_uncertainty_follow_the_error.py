@@ -87,19 +87,19 @@ print(f"90 % intervals hold {100 * test['coverage_90']:.1f} % of the references"
 
 # %%
 from mofgap.configuration import load
-from mofgap.study.engine import comparison as stages
+from mofgap.study.engine.cluster import Executor
 from mofgap.study.engine.config import RunConfig
+from mofgap.study.engine.run import Run
 
 SMALL = [
     "splits.split.trainings={full: 0, scratch: 0, lora: 0, balora: 1, dropout: 0, ensemble: 0}",
     "recipe={epochs: 8, blocks: [4], batch_atoms: 400, learning_rate: 3e-3, rank: 16}",
     "prediction.samples=[2, 8, 32]",
     "prediction.most_samples=32",
-    "compute.jobs=1",
 ]
 config = load(RunConfig, Path("configs/quickstart.yaml"), [f"comparison.{each}" for each in SMALL])
 folder = Path("notebooks/out/02")  # what lies there already is not trained again
-stages.run_all(config.comparison_in(folder), folder, print)
+_ = Run(config, folder.resolve()).run(Executor(jobs=1), print)
 
 # %% [markdown]
 # The model's epistemic std on test structures it has not seen, from 32 samples of the weights and in closed

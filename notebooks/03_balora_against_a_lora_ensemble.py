@@ -25,9 +25,9 @@ import warnings
 from pathlib import Path
 
 from mofgap.configuration import load
-from mofgap.study.engine import comparison as stages
+from mofgap.study.engine.cluster import Executor
 from mofgap.study.engine.config import RunConfig
-from mofgap.study.members import members, predictions
+from mofgap.study.engine.run import Run
 
 warnings.filterwarnings("ignore", module="lightning")
 os.chdir("..")  # the configuration names files from the top of the repository
@@ -40,24 +40,12 @@ SMALL = [
 ]
 folder = Path("notebooks/out/03")
 config = load(RunConfig, Path("configs/quickstart.yaml"), [f"comparison.{each}" for each in SMALL])
-config = config.comparison_in(folder)
 
 # %% [markdown]
-# What `mofgap compare` does, stage by stage. Each writes into the run folder, and what lies there already is not done
-# again.
+# What `mofgap compare` does: each stage writes into the run folder, and what lies there already is not done again.
 
 # %%
-stages.prepare(config, folder)
-stages.encode(config, folder)
-for member in members(config):
-    print("train", member.name)
-    stages.train(config, folder, member.name)
-for prediction in predictions(config):
-    print("predict", prediction.name)
-    stages.predict(config, folder, prediction.name)
-for split in config.splits:
-    stages.calibrate(config, folder, split)
-stages.compare(config, folder)
+_ = Run(config, folder.resolve()).run(Executor(jobs=1), print)
 
 # %% [markdown]
 # ## How far off it is, and what it costs

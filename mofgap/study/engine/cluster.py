@@ -87,7 +87,8 @@ def execute(
         ended: Told the name of each stage that is done.
 
     Returns:
-        Names of the stages that are not done, where Snakemake says that something failed.
+        Names of the stages that began and are not done, or of all that are not where none began; none where
+        Snakemake says that nothing failed.
     """
     # Snakemake reads values as YAML, in which a path may say anything.
     paths = (f"run={quote(str(folder.path))}", f"seen_from={quote(str(Path.cwd()))}")
@@ -106,7 +107,10 @@ def execute(
             command, stdin=subprocess.DEVNULL, stderr=output, env=environment, preexec_fn=_end_with_parent
         )
         waiting = _follow(process, folder, names, ended)
-    return waiting if process.returncode else []
+    if not process.returncode:
+        return []
+    begun = [name for name in waiting if folder.log(name).exists() and not folder.record(name).get("end")]
+    return begun or waiting
 
 
 def _follow(
