@@ -22,7 +22,8 @@ from benchmarks.measure import add_table, at_most, one_thread, print_table, read
 from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import table_crystals
-from mofgap.crystals.prepare import PreparationConfig, prepare
+from mofgap.crystals.prepare.config import PreparationConfig
+from mofgap.crystals.prepare.steps import prepare
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.uncertainty import metrics
 

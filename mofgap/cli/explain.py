@@ -37,13 +37,16 @@ def explain(
     be negative. That variance is the adapters' posterior's own, not the distance that error bars go by. The
     shares of the gap sum to its difference from the model's constant, the fractions to 1.
     """
+    from mofgap.crystals.prepare.config import PreparationConfig
     from mofgap.gap.attribution import attribute
     from mofgap.gap.predictor import crystal_of, load_model
 
     paths = _outputs(file, output, force)
     try:
         predictor = load_model(model, "cpu")
-        crystal = crystal_of(file, disorder=disorder, max_atoms=max_atoms)
+        # The atoms of the file, one for one: the cell stays.
+        how = PreparationConfig(primitive_cell=False)
+        crystal = crystal_of(file, disorder=disorder, max_atoms=max_atoms, preparation=how)
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
     found = attribute(predictor.model, crystal)

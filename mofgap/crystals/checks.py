@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mofgap.crystals.bonds import HYDROGEN, HYDROGEN_CONTACT_ANGSTROM, IS_METAL, BondGraph, bond_graph
 from mofgap.crystals.charges import uncompensated_charge
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.prepare import PREPARATION_NOTES
+from mofgap.crystals.prepare.config import PREPARATION_NOTES
 
 # Distance over summed covalent radii below which atoms collide.
 COLLISION_RATIO = 0.6

@@ -20,7 +20,10 @@ from mofgap.crystals.cif import MAX_ATOMS, ReadFailure
 from mofgap.crystals.convert import crystal_from, is_one
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
-from mofgap.crystals.inputs import read_cif_file
+from mofgap.crystals.inputs import InputItem, read_cif_file
+from mofgap.crystals.prepare.config import PreparationConfig
+from mofgap.crystals.prepare.reading import prepared, read_prepared
+from mofgap.crystals.prepare.steps import DEFAULT
 from mofgap.crystals.sites import CifError
 from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.gap.folder import About, ModelError, find_model, read_model
@@ -189,6 +192,7 @@ class GapPredictor:
         seed: int = 0,
         disorder: Disorder = "refuse",
         max_atoms: int = MAX_ATOMS,
+        preparation: PreparationConfig | None = DEFAULT,
     ) -> Any:
         """Predict one structure or many.
 
@@ -203,7 +207,9 @@ class GapPredictor:
             samples: Draws of ``weights`` and ``rows``.
             seed: Of the draws.
             disorder: What to do about partial occupancies in a file.
-            max_atoms: Largest cell of a file that is accepted.
+            max_atoms: Largest cell that is accepted, after it was made primitive.
+            preparation: Which steps bring a structure nearer to that of DFT, as in a screening; None leaves
+                it as it is.
 
         Returns:
             Gaps in eV, with standard deviations in eV if asked for: floats for one structure, (n,) arrays
@@ -216,7 +222,8 @@ class GapPredictor:
         single = not isinstance(structures, Iterable) or is_one(structures)
         items = [structures] if single else structures
         crystals = [
-            _named(item, f"structure-{place}", disorder, max_atoms) for place, item in enumerate(items, 1)
+            _named(item, f"structure-{place}", disorder, max_atoms, preparation)
+            for place, item in enumerate(items, 1)
         ]
         draws = samples if return_std or uncertainty in DRAWN else 0
         found = self.estimate(crystals, uncertainty=uncertainty, samples=draws, seed=seed)
@@ -240,24 +247,33 @@ class GapPredictor:
         return novelty_warnings(self.novelty, crystal, *about, found.rare_elements[place])
 
 
-def _named(item: Any, name: str, disorder: Disorder, max_atoms: int) -> Crystal:
+def _named(
+    item: Any, name: str, disorder: Disorder, max_atoms: int, preparation: PreparationConfig | None
+) -> Crystal:
     """The crystal of an item, with a name and reasons of refusal that say which it is."""
     if isinstance(item, str | Path):
-        return crystal_of(item, disorder=disorder, max_atoms=max_atoms)
+        return crystal_of(item, disorder=disorder, max_atoms=max_atoms, preparation=preparation)
     try:
-        crystal = crystal_of(item)
+        crystal = crystal_of(item, max_atoms=max_atoms, preparation=preparation)
     except ValueError as error:
         raise ValueError(f"{getattr(item, 'structure_id', '') or name}: {error}") from error
     return crystal if crystal.structure_id else replace(crystal, structure_id=name)
 
 
-def crystal_of(item: Any, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS) -> Crystal:
+def crystal_of(
+    item: Any,
+    *,
+    disorder: Disorder = "refuse",
+    max_atoms: int = MAX_ATOMS,
+    preparation: PreparationConfig | None = None,
+) -> Crystal:
     """One crystal from a structure object or the path of a CIF.
 
     Args:
         item: A pymatgen ``Structure``, ASE ``Atoms``, `Crystal` or path.
         disorder: What to do about partial occupancies in a file.
-        max_atoms: Largest cell of a file that is accepted.
+        max_atoms: Largest cell that is accepted, after it was prepared; without preparation, of a file.
+        preparation: Which steps to take; None leaves the structure as it is.
 
     Raises:
         ValueError: If the file cannot be read, holds several structures, or has nothing to compute with.
@@ -267,14 +283,18 @@ def crystal_of(item: Any, *, disorder: Disorder = "refuse", max_atoms: int = MAX
         crystal = crystal_from(item)
         check_usable(crystal)
         check_apart(crystal)
-        return crystal
+        return crystal if preparation is None else _prepared(crystal, max_atoms, preparation)
     if "\n" in str(item):
         raise ValueError("expected the path of a CIF, not its text")
     # A Path would raise where a name is too long, which the reading tells better.
     is_pattern = any(mark in str(item) for mark in "*?[") and not os.path.exists(item)  # noqa: PTH110
     if is_pattern or os.path.isdir(item):  # noqa: PTH112
         raise ValueError(f"{item}: expected the path of one CIF; mofgap.screen takes folders and patterns")
-    entries = read_cif_file(item, disorder=disorder, max_atoms=max_atoms)
+    if preparation is None:
+        entries = read_cif_file(item, disorder=disorder, max_atoms=max_atoms)
+    else:
+        file = InputItem(str(item), str(item))
+        entries = read_prepared(file, disorder=disorder, max_atoms=max_atoms, preparation=preparation)
     for entry in entries:
         if isinstance(entry, ReadFailure):
             raise ValueError(f"{entry.source}: {entry.reason}")
@@ -287,6 +307,13 @@ def crystal_of(item: Any, *, disorder: Disorder = "refuse", max_atoms: int = MAX
     except CifError as error:
         raise ValueError(f"{entry.source}: {error}") from error
     return entry
+
+
+def _prepared(crystal: Crystal, max_atoms: int, preparation: PreparationConfig) -> Crystal:
+    found = prepared(crystal, max_atoms=max_atoms, preparation=preparation)
+    if isinstance(found, ReadFailure):
+        raise ValueError(found.reason)
+    return found
 
 
 def load_model(

@@ -13,6 +13,8 @@ from pydantic import AllowInfNan, Field
 
 from mofgap.choices import Device, Disorder, Uncertainty, check_draws
 from mofgap.configuration import ConfigurationError, schema
+from mofgap.crystals.prepare.config import PreparationConfig
+from mofgap.plain_words import settings_of
 from mofgap.screening.levels import Level, Models, models_of
 from mofgap.screening.rank import Novelty, RankBy, check_window, ranking
 
@@ -20,7 +22,7 @@ WindowEnd = Annotated[float, AllowInfNan(True)]
 
 
 @schema
-class ScreeningConfig:
+class ScreeningConfig(PreparationConfig):
     """How structures are read, predicted and ranked."""
 
     window: tuple[WindowEnd, WindowEnd] | None = Field(
@@ -111,6 +113,7 @@ class ScreeningConfig:
             "max_atoms",
             "disorder",
             "coverage",
+            *settings_of(PreparationConfig),
         )
         return {name: getattr(self, name) for name in names}
 

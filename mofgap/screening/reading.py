@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from mofgap.choices import Disorder
 from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.cif import Entry, ReadFailure
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.inputs import InputItem, read_input
+from mofgap.crystals.inputs import InputItem
+from mofgap.crystals.prepare.reading import prepared, read_prepared
 from mofgap.crystals.sites import CifError
-from mofgap.crystals.unit_cell import check_apart, check_size, check_usable
+from mofgap.crystals.unit_cell import check_apart
+from mofgap.screening.config import ScreeningConfig
 
 Source = InputItem | ReadFailure | Crystal
 """What is screened: a CIF still to be read, a name that leads nowhere, or a structure at hand."""
@@ -40,19 +40,18 @@ class Reading:
         return sum(entry.n_atoms for entry in self.entries if isinstance(entry, Crystal))
 
 
-def read(source: Source, expected_sha256: str, *, disorder: Disorder, max_atoms: int) -> Reading:
-    """Read and check an input, unless its bytes have the expected hash.
+def read(source: Source, expected_sha256: str, config: ScreeningConfig) -> Reading:
+    """Read, prepare and check an input, unless its bytes have the expected hash.
 
     Args:
         source: The input.
         expected_sha256: Of the bytes that need not be read again; empty for none.
-        disorder: What to do about partial occupancies.
-        max_atoms: Largest cell that is accepted.
+        config: How to read and prepare it.
     """
     if isinstance(source, ReadFailure):
         return Reading(source.source, entries=(source,))
     if isinstance(source, Crystal):
-        return Reading(source.source, entries=(_checked(source, max_atoms, check_apart),))
+        return Reading(source.source, entries=(_at_hand(source, config),))
     digest = ""
     try:
         source = replace(source, data=source.read())
@@ -61,17 +60,21 @@ def read(source: Source, expected_sha256: str, *, disorder: Disorder, max_atoms:
         pass  # read_input meets the same trouble and names it
     if digest and digest == expected_sha256:
         return Reading(source.source, digest, unchanged=True)
-    entries = read_input(source, disorder=disorder, max_atoms=max_atoms)
-    return Reading(source.source, digest, tuple(_checked(entry, max_atoms) for entry in entries))
+    entries = read_prepared(source, disorder=config.disorder, max_atoms=config.max_atoms, preparation=config)
+    return Reading(source.source, digest, tuple(map(_checked, entries)))
 
 
-def _checked(entry: Entry, max_atoms: int, *more: Callable[[Crystal], None]) -> Entry:
+def _at_hand(crystal: Crystal, config: ScreeningConfig) -> Entry:
+    """A structure that was given as one, prepared and checked."""
+    try:
+        check_apart(crystal)
+    except CifError as error:
+        return ReadFailure(crystal.source, crystal.structure_id, str(error))
+    return _checked(prepared(crystal, max_atoms=config.max_atoms, preparation=config))
+
+
+def _checked(entry: Entry) -> Entry:
+    """The entry, a crystal with the warnings of `check_crystal`."""
     if isinstance(entry, ReadFailure):
         return entry
-    try:
-        check_size(entry.n_atoms, max_atoms)
-        for check in (check_usable, *more):
-            check(entry)
-    except CifError as error:
-        return ReadFailure(entry.source, entry.structure_id, str(error))
     return replace(entry, warnings=entry.warnings + check_crystal(entry))

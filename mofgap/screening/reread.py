@@ -9,7 +9,8 @@ from pathlib import Path
 
 from mofgap.choices import Disorder
 from mofgap.crystals.cif import Entry
-from mofgap.crystals.inputs import InputItem, expand_inputs, is_file, read_input
+from mofgap.crystals.inputs import InputItem, expand_inputs, is_file
+from mofgap.crystals.prepare.reading import read_prepared
 from mofgap.screening.row import printable
 
 Key = tuple[str, str]
@@ -19,7 +20,9 @@ Key = tuple[str, str]
 def read_again(
     files: Iterable[str], disorder: Disorder, folders: Sequence[Path] = (Path(),)
 ) -> Iterator[tuple[Key, Entry]]:
-    """What the files of a table hold by now, by the names that a row has of it; nothing of one that is gone.
+    """What the files of a table hold by now, prepared, by the names that a row has of it.
+
+    Files that are gone give nothing.
 
     Args:
         files: Of the column ``file``: plain files come first, then archives, each opened once.
@@ -28,7 +31,7 @@ def read_again(
     """
     for item in _locate(files, folders):
         # The rows passed a limit already, which counts atoms that the reader then merges or leaves out.
-        for entry in read_input(item, disorder=disorder, max_atoms=sys.maxsize):
+        for entry in read_prepared(item, disorder=disorder, max_atoms=sys.maxsize):
             yield (item.source, printable(entry.structure_id)), entry
 
 

@@ -70,7 +70,7 @@ class _Screener:
 
 def _read(task: Task, *, config: ScreeningConfig) -> Reading:
     source, expected = task
-    return read(source, expected, disorder=config.disorder, max_atoms=config.max_atoms)
+    return read(source, expected, config)
 
 
 def _in_batches(

@@ -13,12 +13,12 @@ from mofgap.crystals.bonds import pairs_within
 from mofgap.crystals.checks import NOTES, check_crystal
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.prepare import PREPARATION_NOTES, PreparationConfig, prepare
+from mofgap.crystals.prepare.config import PREPARATION_NOTES, PreparationConfig
 from mofgap.crystals.prepare.guests import remove_guests
 from mofgap.crystals.prepare.hydrogen_lengths import LENGTHS_ANGSTROM, stretch_hydrogens
 from mofgap.crystals.prepare.missing_hydrogens import add_ring_hydrogens
 from mofgap.crystals.prepare.primitive import to_primitive
-from mofgap.crystals.prepare.steps import steps_of
+from mofgap.crystals.prepare.steps import prepare, steps_of
 from mofgap.shipped import shipped_folder
 
 EDGE = 9.0
