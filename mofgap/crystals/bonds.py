@@ -162,15 +162,15 @@ class BondGraph:
         part, with_metal = self.parts
         position = np.zeros((self.crystal.n_atoms, 3))
         bonds = self.bonds
+        ends = zip(bonds.first.tolist(), bonds.second.tolist(), strict=True)
         step = {
-            pair: offset
-            for pair, offset in zip(
-                zip(bonds.first.tolist(), bonds.second.tolist(), strict=True), bonds.offsets, strict=True
-            )
-            if not with_metal[part[pair[0]]]
+            (i, j): offset
+            for (i, j), offset in zip(ends, bonds.offsets, strict=True)
+            if not with_metal[part[i]]
         }
         free = np.flatnonzero(~with_metal)
         for start in np.unique(part, return_index=True)[1][free]:
+            # Counted in cells; a molecule may reach across the faces of the cell.
             order, before = breadth_first_order(self._links, start, directed=False)
             for atom in order[1:].tolist():
                 position[atom] = position[before[atom]] + step[int(before[atom]), atom]

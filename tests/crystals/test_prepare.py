@@ -97,8 +97,9 @@ def test_hydrogen_on_a_metal_and_in_h2_stays() -> None:
     assert stretch_hydrogens(odd) is odd
 
 
-def test_hydrogen_between_two_atoms_is_not_given_to_the_other() -> None:
-    squeezed = crystal([(8, (1.0, 1.0, 1.0)), (1, (1.8, 1.0, 1.0)), (8, (2.65, 1.0, 1.0))])
+@pytest.mark.parametrize("other", [(8, (2.7, 1.0, 1.0)), (15, (3.385, 1.0, 1.0))])
+def test_hydrogen_between_two_atoms_is_not_given_to_the_other(other: tuple[int, tuple[float, ...]]) -> None:
+    squeezed = crystal([(8, (1.0, 1.0, 1.0)), (1, (1.85, 1.0, 1.0)), other])
     assert stretch_hydrogens(squeezed) is squeezed
 
 
@@ -202,6 +203,15 @@ def test_hydrogens_of_rings_come_back_where_they_were(name: str) -> None:
     assert np.linalg.norm(difference @ whole.cell, axis=2).min(axis=1).max() < 0.15
     assert add_ring_hydrogens(found) is found
     assert "missing-hydrogens" not in [text.split(":")[0] for text in check_crystal(found)]
+
+
+def test_no_hydrogen_is_put_beside_another_atom() -> None:
+    angles = np.arange(6) * np.pi / 3
+    ring = [(6, (4.5 + 1.39 * np.cos(a), 4.5 + 1.39 * np.sin(a), 4.5)) for a in angles]
+    free = crystal(ring)
+    assert add_ring_hydrogens(free).n_atoms == 12
+    crowded = crystal(ring, [(8, (4.5 + 1.39 + 2.2, 4.5, 4.5))])
+    assert add_ring_hydrogens(crowded).n_atoms == 12  # five hydrogens
 
 
 # --- all together
