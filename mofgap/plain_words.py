@@ -54,9 +54,13 @@ class Problem:
 
 
 def settings_of(cls: Any) -> dict[str, FieldInfo]:
-    """The fields of a schema that may be given, by name; those that must be given come first."""
+    """The fields of a schema that may be given, by name.
+
+    Those that must be given come first, and those that a schema inherits last.
+    """
     found = {name: f for name, f in cls.__pydantic_fields__.items() if f.init is not False}
-    return dict(sorted(found.items(), key=lambda pair: not pair[1].is_required()))
+    own = cls.__annotations__
+    return dict(sorted(found.items(), key=lambda pair: (not pair[1].is_required(), pair[0] not in own)))
 
 
 def problems_of(cls: Any, error: ValidationError) -> Iterator[Problem]:

@@ -75,8 +75,9 @@ def _describe(function: Any) -> None:
         name: Parameter(name, Parameter.KEYWORD_ONLY, default=default_of(field), annotation=types[name])
         for name, field in fields.items()
     }
-    added["window"] = added["window"].replace(kind=window.kind)
-    function.__signature__ = Signature([structures, *added.values(), progress], return_annotation=Screening)
+    first = added.pop("window").replace(kind=window.kind)
+    arguments = [structures, first, *added.values(), progress]
+    function.__signature__ = Signature(arguments, return_annotation=Screening)
     words = {name: f"{meaning(f)} ({limits(f)})".removesuffix(" ()") for name, f in fields.items()}
     words["model"] += " Or a loaded model, which stays on its device."
     lines = {

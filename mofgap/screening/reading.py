@@ -11,7 +11,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.inputs import InputItem
 from mofgap.crystals.prepare.reading import prepared, read_prepared
 from mofgap.crystals.sites import CifError
-from mofgap.crystals.unit_cell import check_apart
+from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.screening.config import ScreeningConfig
 
 Source = InputItem | ReadFailure | Crystal
@@ -67,7 +67,8 @@ def read(source: Source, expected_sha256: str, config: ScreeningConfig) -> Readi
 def _at_hand(crystal: Crystal, config: ScreeningConfig) -> Entry:
     """A structure that was given as one, prepared and checked."""
     try:
-        check_apart(crystal)
+        for check in (check_usable, check_apart):
+            check(crystal)
     except CifError as error:
         return ReadFailure(crystal.source, crystal.structure_id, str(error))
     return _checked(prepared(crystal, max_atoms=config.max_atoms, preparation=config))

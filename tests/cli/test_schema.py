@@ -93,11 +93,12 @@ def test_limits_and_defaults_are_those_of_what_does_the_work() -> None:
 
 
 def test_what_decides_the_rows_and_their_ranks_is_everything_else_than_where_and_how_fast() -> None:
-    config = ScreeningConfig((1.8, float("inf")), top=3)
+    config = ScreeningConfig(window=(1.8, float("inf")), top=3)
     # By these names journals and shards hold them, those begun before included.
     assert list(config.row_settings) == [
         *("window", "uncertainty", "samples", "seed"),
         *("batch_atoms", "max_atoms", "disorder", "coverage"),
+        *("guests", "add_hydrogens", "hydrogen_lengths", "primitive_cell"),
     ]
     assert config.row_settings["window"] == (1.8, float("inf"))
     assert config.rank_settings == {"rank_by": "window", "top": 3, "novelty": "keep"}
@@ -147,7 +148,7 @@ def test_what_a_run_has_once_for_all_is_no_key_of_its_screening() -> None:
 
 
 def test_an_open_window_survives_yaml() -> None:
-    config = ShardedScreening((2.0, float("inf")), inputs=("a",))  # type: ignore[call-arg]
+    config = ShardedScreening(window=(2.0, float("inf")), inputs=("a",))  # type: ignore[call-arg]
     text = dump(RunConfig("x", screening=config))
     assert "window: [2.0, .inf]" in text
 

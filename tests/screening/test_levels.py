@@ -91,7 +91,7 @@ def test_each_structure_is_read_and_its_graph_made_once(
         monkeypatch.setattr(module, name, count)
 
     counted(predicting, "crystal_graph", "graph")
-    counted(reading, "read_input", "read")
+    counted(reading, "read_prepared", "read")
     counted(reading, "check_crystal", "checks")
     table = mofgap.screen(cifs, model=both)
     n_good = int((table.status != "failed").sum())
