@@ -22,7 +22,7 @@ from mofgap.study.engine.stage import Stage
 from mofgap.study.engine.warm import warm_process
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
-MISSING = "this needs Snakemake 9: pip install 'mofgap[workflow]'"
+MISSING = "this needs Snakemake 9: pip install 'mofgap[study]'"
 _POLL_SECONDS = 0.25
 _SLURM_POLL_SECONDS = 10
 _PR_SET_PDEATHSIG = 1
@@ -80,7 +80,7 @@ def check_installed(executor: Executor) -> None:
         raise RunError(MISSING)
     plugin = f"snakemake-executor-plugin-{executor.name}"
     if executor.name != "local" and importlib.util.find_spec(plugin.replace("-", "_")) is None:
-        extra = "'mofgap[workflow]'" if executor.name == "slurm" else plugin
+        extra = "'mofgap[study]'" if executor.name == "slurm" else plugin
         raise RunError(f"the executor {executor.name} needs its plugin: pip install {extra}")
 
 

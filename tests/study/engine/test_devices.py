@@ -23,7 +23,7 @@ from mofgap.study.engine.folder import sha256
 from mofgap.training.encoder_folder import save_encoder
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed (extra workflow)"
+    importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed (extra study)"
 )
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1])}
 TINY = CrystalTransformerConfig(

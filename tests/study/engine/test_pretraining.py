@@ -25,7 +25,7 @@ from mofgap.training.atoms import ATOM_TARGETS
 from mofgap.training.labels import read_labels
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed (extra workflow)"
+    importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed (extra study)"
 )
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1]), "OMP_NUM_THREADS": "1"}

@@ -18,7 +18,7 @@ import pytest
 import mofgap
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed (extra workflow)"
+    importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed (extra study)"
 )
 WriteCifs = Callable[[Path, int], list[Path]]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1])}
