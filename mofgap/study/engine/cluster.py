@@ -19,7 +19,7 @@ from mofgap.study.engine.local import ENVIRONMENT
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 LOG = f"{LOGS}/snakemake.log"
-MISSING = "this needs Snakemake 9: pip install 'mofgap[workflow]'"
+MISSING = "this needs Snakemake 9: pip install 'mofgap[study]'"
 _POLL_SECONDS = 0.25
 _SLURM_POLL_SECONDS = 10
 _PR_SET_PDEATHSIG = 1
@@ -66,7 +66,7 @@ def check_installed(executor: Executor) -> None:
         raise RunError(MISSING)
     plugin = f"snakemake-executor-plugin-{executor.name}"
     if importlib.util.find_spec(plugin.replace("-", "_")) is None:
-        extra = "'mofgap[workflow]'" if executor.name == "slurm" else plugin
+        extra = "'mofgap[study]'" if executor.name == "slurm" else plugin
         raise RunError(f"the executor {executor.name} needs its plugin: pip install {extra}")
 
 

@@ -39,7 +39,7 @@ def prepare(config: ComparisonConfig, run: Path) -> None:
     from mofgap.study.methods import baselines, encoder
 
     if find_spec("laplace") is None and any(s.trainings.lora for s in config.splits.values()):
-        raise ConfigurationError("the Laplace approximation of LoRA needs pip install 'mofgap[compare]'")
+        raise ConfigurationError("the Laplace approximation of LoRA needs pip install 'mofgap[study]'")
     encoder.check_blocks(config)
     found = dataset.prepare(config, run, encoder.graph_config(config))
     if config.data.published is not None:

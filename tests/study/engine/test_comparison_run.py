@@ -215,7 +215,7 @@ def test_a_package_that_is_missing_is_told_before_the_work(
     tiny_config: ComparisonConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stages, "find_spec", lambda name: None)
-    with pytest.raises(ConfigurationError, match=r"mofgap\[compare\]"):
+    with pytest.raises(ConfigurationError, match=r"mofgap\[study\]"):
         stages.prepare(tiny_config, tmp_path)
 
 
