@@ -17,7 +17,7 @@ InputsArgument = Annotated[
     typer.Argument(
         metavar="INPUT...",
         help="CIF files (also .cif.gz), folders of them, glob patterns, archives (.zip, .tar, .tar.gz, "
-        ".tar.xz), @list.txt with a name a line, or - for such a list on standard input.",
+        ".tar.xz), @list.txt with a name a line, or - for such a list, or a CIF, on standard input.",
     ),
 ]
 OutputOption = Annotated[

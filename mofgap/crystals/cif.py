@@ -202,7 +202,8 @@ def _parse_damaged(text: str, lines_above: int) -> list[_Part]:
         error = refused
     words = readable(error, lines_above)
     try:  # a value of several words, as in P 1, says what it says without its quotes
-        note = f"unquoted-value: {words}; values of several words were read as if quoted"
+        place = words.partition(":")[0]
+        note = f"unquoted-value: {place} has several words without quotes; they were read as one value"
         return [replace(part, notes=(note, *part.notes)) for part in _parse(quoted(text), lines_above)]
     except (CifError, *GEMMI_ERRORS):
         pass

@@ -10,7 +10,7 @@ import numpy as np
 from gemmi import cif
 from numpy.typing import NDArray
 
-from mofgap.crystals.elements import Occupants, candidates, label_occupants, occupants, parse_formula
+from mofgap.crystals.elements import candidates, label_occupants, occupants, parse_formula
 from mofgap.crystals.reasons import listed, one_line, shown
 
 _FRACT = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
@@ -77,7 +77,7 @@ class Sites:
 
 def n_rows(block: cif.Block) -> int:
     """How many atom sites with coordinates a block lists."""
-    return max(len(block.find_values(_FRACT[0])), len(block.find_values(_CARTN[0])))
+    return len(block.find_values(_FRACT[0])) or len(block.find_values(_CARTN[0]))
 
 
 def small_structure(block: cif.Block) -> gemmi.SmallStructure:
@@ -173,18 +173,19 @@ def sites_of(
         raise CifError("no-atoms: the file lists no atom sites; export it again with its coordinates")
     if not block.find_values("_atom_site_type_symbol"):
         symbols = [""] * len(labels)  # gemmi repeats the labels there
-    names = [label if label.strip() else f"number {i} (blank label)" for i, label in enumerate(labels, 1)]
+    names = labels
+    if not all(map(str.strip, labels)):
+        names = [label if label.strip() else f"number {i} (blank label)" for i, label in enumerate(labels, 1)]
     assemblies, groups = _disorder_columns(block, len(labels))
     occupancy = np.array(occupancies, dtype=np.float64)
     given = [value not in ("?", ".") for value in block.find_values("_atom_site_occupancy")]
     unknown = ~np.array(given if len(given) == len(labels) else [False] * len(labels))
     occupancy[unknown & _alternatives(assemblies, groups)] = UNKNOWN_SHARE
     real = np.flatnonzero(~_dummies(block, len(labels)) & (occupancy > 0))
-    found = _elements(labels, symbols, names, real, majority, warnings)
+    found, shares = _elements(labels, symbols, names, real, majority, warnings)
     numbers = _atomic_numbers(labels, names, real, found, formula_of(block), warnings)
-    for i, elements in found.items():
-        if elements[0][1] < 1.0:
-            occupancy[i] *= min(sum(share for _, share in elements), 1.0)
+    for i, share in shares.items():
+        occupancy[i] *= share
     warnings += _odd_occupancies(block, names) + _unplaced_hydrogens(block, names, real)
     sites = Sites(tuple(names), numbers, frac_coords, occupancy, assemblies, groups)
     return _real_sites(sites, real, warnings), warnings
@@ -250,6 +251,8 @@ def _disorder_columns(block: cif.Block, n_sites: int) -> tuple[NDArray[np.int64]
 
 def _alternatives(assemblies: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(n_sites,) whether another group stands in for each site's: of its assembly, or its own images."""
+    if not groups.any():
+        return np.zeros(len(groups), dtype=bool)
     rivals = {a: np.unique(groups[(assemblies == a) & (groups != 0)]) for a in np.unique(assemblies).tolist()}
     many = [a for a, found in rivals.items() if len(found) > 1]
     chosen: NDArray[np.bool_] = (groups < 0) | ((groups != 0) & np.isin(assemblies, many))
@@ -263,26 +266,32 @@ def _elements(
     real: NDArray[np.int64],
     majority: bool,
     warnings: list[str],
-) -> dict[int, Occupants]:
-    """The elements of each real site that its symbol, or a label of several elements, tells.
+) -> tuple[dict[int, int], dict[int, float]]:
+    """What the symbol, or a label of several elements, tells of each real site.
+
+    Returns:
+        Atomic numbers, and shares of the sites that are not full, by place in the list.
 
     Raises:
         CifError: a symbol names no element, or there are several elements on a site and no choice.
     """
-    found, shared, unknown = {}, [], []
+    # A number refers to some other table.
+    kinds = {symbol: occupants(symbol) for symbol in set(symbols) if symbol and not symbol.isdecimal()}
+    found, shares, shared, unknown = {}, {}, [], []
     for i in real.tolist():
-        symbol = symbols[i]
-        if symbol and not symbol.isdecimal():  # a number refers to some other table
-            elements = occupants(symbol)
-            if not elements:
-                unknown.append(f"{shown(names[i])} ({shown(symbol)})")
-                continue
-        else:
+        elements = kinds.get(symbols[i])
+        if elements is None:
             elements = label_occupants(labels[i])
-        if elements:
-            found[i] = elements
+            if not elements:
+                continue
+        elif not elements:
+            unknown.append(f"{shown(names[i])} ({shown(symbols[i])})")
+            continue
+        found[i], share = elements[0]
+        if share < 1.0:
+            shares[i] = min(sum(each for _, each in elements), 1.0)
         if len(elements) > 1:
-            shared.append(f"{shown(names[i])} ({shown(symbol)})" if symbol else names[i])
+            shared.append(f"{shown(names[i])} ({shown(symbols[i])})" if symbols[i] else names[i])
     if unknown:
         raise _no_element(unknown)
     if shared and not majority:
@@ -292,18 +301,18 @@ def _elements(
         )
     if shared:
         warnings.append(f"disorder-majority: the likeliest of several elements taken for {listed(shared)}")
-    return found
+    return found, shares
 
 
 def _atomic_numbers(
     labels: list[str],
     names: list[str],
     real: NDArray[np.int64],
-    found: dict[int, Occupants],
+    found: dict[int, int],
     formula: dict[int, float],
     warnings: list[str],
 ) -> NDArray[np.int64]:
-    """(n_sites,) atomic numbers of the real sites, from labels where the elements found have none.
+    """(n_sites,) atomic numbers of the real sites, from labels where none was found before.
 
     The stated formula settles which of several elements a label means.
     """
@@ -311,7 +320,7 @@ def _atomic_numbers(
     guessed, unknown = [], []
     for i in real.tolist():
         if i in found:
-            numbers[i] = found[i][0][0]
+            numbers[i] = found[i]
             continue
         choices = candidates(labels[i])
         stated = tuple(number for number in choices if number in formula)

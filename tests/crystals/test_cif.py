@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mofgap.crystals import cif as cif_module
 from mofgap.crystals import unit_cell
 from mofgap.crystals.bonds import pairs_within
+from mofgap.crystals.checks import NOTES
 from mofgap.crystals.cif import ReadFailure, read_cif, read_cif_bytes, stem_of
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.inputs import read_cif_file
@@ -104,6 +105,12 @@ def test_odd_files_read_with_a_named_warning(name):
     warning, formula = WARNED[name]
     assert [text.split(":")[0] for text in crystal.warnings] == [warning]
     assert formula_sum(crystal.atomic_numbers) == formula
+
+
+@pytest.mark.parametrize("name", ["unquoted_value", "damaged_block", "latin1", "utf16"])
+def test_how_a_file_is_written_is_no_reason_for_doubt(name):
+    names = {text.split(":")[0] for entry in read_cif_file(CIFS / f"{name}.cif") for text in entry.warnings}
+    assert names and names <= NOTES
 
 
 @pytest.mark.parametrize("name", FAILED)
