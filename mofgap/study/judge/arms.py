@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mofgap.study.config import Spread
-from mofgap.study.methods.names import NEIGHBOURS, kind
+from mofgap.study.methods.method import NEIGHBOURS, method_with
 from mofgap.uncertainty.columns import Floats, Indices
 from mofgap.uncertainty.places import places
 
@@ -172,4 +172,4 @@ def common(a: Arm, b: Arm) -> tuple[Arm, Arm]:
 
 def is_published(arm: Arm) -> bool:
     """Whether the predictions are published ones of others."""
-    return kind(arm.method) == "published"
+    return method_with(arm.method).kind == "published"

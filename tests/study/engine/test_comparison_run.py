@@ -28,7 +28,7 @@ from mofgap.study.engine.config import RunConfig
 from mofgap.study.judge.summary import GROUP, _methods
 from mofgap.study.members import tabled
 from mofgap.study.methods import prediction as prediction_stage
-from mofgap.study.methods.names import NEIGHBOURS
+from mofgap.study.methods.method import NEIGHBOURS
 from mofgap.uncertainty import metrics
 
 METHODS = {
