@@ -60,7 +60,7 @@ class Trainings:
         5, description="Members of the ensemble of low-rank adapters, from seed 0; 0 for none.", ge=0
     )
     others: dict[str, NonNegativeInt] = Field(
-        default_factory=dict, description="Trainings of other methods, by the names of the registry."
+        default_factory=dict, description="Of methods that were added, by name; each has a number of its own."
     )
 
     def __post_init__(self) -> None:
@@ -152,7 +152,10 @@ class Recipe:
 class Ablation:
     """The recipe with one thing changed; whatever is null stays."""
 
-    method: str = Field("balora", description="What is trained, by the names of the registry.")
+    method: str = Field(
+        "balora",
+        description="What is trained: balora, lora, full, scratch, dropout, or one that was added.",
+    )
     split: str = Field("split", description="Name of the split.")
     seeds: int = Field(1, description="Trainings.", ge=1)
     start: Literal["pretrained", "random"] | None = Field(None, description="See recipe.")

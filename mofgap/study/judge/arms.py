@@ -123,9 +123,9 @@ class Arms:
                 yield arm
 
     def others(self, method: str) -> Iterator[Arm]:
-        """Every other method at its most draws, without other ways of predicting from the same trainings."""
-        family = method.partition("-")[0]
-        return (arm for arm in self.methods() if arm.method.partition("-")[0] != family)
+        """Every other method at its most draws, without other estimators of the same one."""
+        own = method_with(method)
+        return (arm for arm in self.methods() if method_with(arm.method) is not own)
 
     @cached_property
     def _seeds(self) -> dict[str, dict[int, tuple[int, ...]]]:

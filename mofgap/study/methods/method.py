@@ -83,6 +83,7 @@ class PredictionTask:
         wanted: What is predicted.
         rows: Which rows.
         recipe: Of the training that it rests on.
+        draws: Numbers of draws; empty for a method that does not draw.
     """
 
     config: ComparisonConfig
@@ -91,11 +92,7 @@ class PredictionTask:
     wanted: Prediction
     rows: SplitRows
     recipe: Recipe
-
-    @property
-    def draws(self) -> tuple[int, ...]:
-        """Numbers of draws, for a method that draws."""
-        return self.wanted.draws(self.config.prediction)
+    draws: tuple[int, ...]
 
     @property
     def is_corrected(self) -> bool:

@@ -25,8 +25,9 @@ def predict(config: ComparisonConfig, run: Path, name: str) -> None:
     wanted, dataset, layout = prediction(config, name), read(run), Layout(run)
     rows = dataset.predicted(wanted.split, config.recipe.n_train, config.prediction.n_val)
     recipe = member(config, wanted.members[0]).recipe if wanted.members else config.recipe
-    task = PredictionTask(config, layout, dataset, wanted, rows, recipe)
     method = method_of(wanted.method)
+    draws = method.draws(wanted, config.prediction)
+    task = PredictionTask(config, layout, dataset, wanted, rows, recipe, draws)
     found = method.predict(task)
     table = _table(task, found)
     if method.kind == "published":

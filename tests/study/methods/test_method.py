@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from mofgap.study.engine.sources import imported
 from mofgap.study.methods.method import NEIGHBOURS, estimators, method_of, method_with, methods
 from mofgap.study.methods.registry import METHODS
 
@@ -42,6 +43,23 @@ def test_a_prediction_costs_its_passes(estimator: str, n_samples: int, passes: f
 
 def test_what_is_no_network_has_no_passes() -> None:
     assert all(math.isnan(method_with(name).cost(name, 0)) for name in ("composition", "mean", "alignn"))
+
+
+def reached(*modules: str) -> set[str]:
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        if (name := waiting.pop()) not in found:
+            found.add(name)
+            waiting += imported(name)
+    return {name.removeprefix("mofgap.study.methods.") for name in found if "study.methods." in name}
+
+
+def test_a_change_of_one_method_makes_no_result_of_another_stale() -> None:
+    mine = {type(method).__module__.rpartition(".")[2] for method in methods()}
+    assert not reached(method_of("balora").training) & {*mine, "passes", "last_layer", "boosting"}
+    predicted = reached("mofgap.study.methods.prediction", type(method_of("laplace")).__module__)
+    assert predicted & {*mine, "passes", "last_layer", "boosting"} == {"laplace", "passes", "last_layer"}
 
 
 def test_a_plan_imports_nothing_that_only_the_work_needs() -> None:
