@@ -29,13 +29,12 @@ from mofgap.configuration import load
 from mofgap.gap.folder import read_model
 from mofgap.gap.posterior import at_mean
 from mofgap.study.config import ComparisonConfig
-from mofgap.study.dataset import Dataset, Rows, read
+from mofgap.study.dataset import Dataset, SplitRows, read
 from mofgap.study.engine.config import RunConfig
 from mofgap.study.judge.arms import Arm, Arms
-from mofgap.study.judge.judgement import Bootstrap, difference
+from mofgap.study.judge.judgement import ENSEMBLE, Bootstrap, difference
 from mofgap.study.judge.statistics import spearman
 from mofgap.study.layout import Layout
-from mofgap.study.methods.names import ENSEMBLE
 
 Floats = NDArray[np.float64]
 CLOSED_FORM = "balora-closed-form"
@@ -73,7 +72,7 @@ class Training:
         return np.sqrt((alpha * self.per_layer).sum(1))
 
 
-def training_of(folder: Path, dataset: Dataset, rows: Rows, config: ComparisonConfig) -> Training:
+def training_of(folder: Path, dataset: Dataset, rows: SplitRows, config: ComparisonConfig) -> Training:
     """One forward and one backward pass for each structure that is predicted."""
     model = read_model(folder)[0].eval()
     found = [at_mean(model, b, closed_form=True) for b in dataset.store.batches(rows.all, 2000)]
@@ -90,7 +89,7 @@ def training_of(folder: Path, dataset: Dataset, rows: Rows, config: ComparisonCo
     return Training(*numbers, model.config.balora.prior_variance)
 
 
-def arm_of(table: pd.DataFrame, name: str, spreads: list[Floats], rows: Rows, dataset: Dataset) -> Arm:
+def arm_of(table: pd.DataFrame, name: str, spreads: list[Floats], rows: SplitRows, dataset: Dataset) -> Arm:
     """Other spreads in place of the closed form's, on the test rows."""
     ids = dataset.frame.structure_id.iloc[rows.all].to_numpy()
     own = table[table.method == CLOSED_FORM].assign(method=name)

@@ -9,7 +9,7 @@ percentile intervals of resampled rows; the verdict is the one that `mofgap comp
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from mofgap.study.config import Spread
 from mofgap.study.judge.arms import Arms
 from mofgap.study.judge.judgement import Bootstrap, trend
 from mofgap.study.judge.statistics import mae, spearman
-from mofgap.study.methods.passes import Estimates, Source, bayesian
+from mofgap.study.methods.method import Estimated
+from mofgap.study.methods.passes import bayesian
 
 DEFAULT = ("balora-distance", "balora-closed-form")
 """The spread without draws: the first for a model with a neighbour correction, else the second."""
@@ -35,7 +36,7 @@ BATCH_ATOMS = 4000
 
 def estimates(
     predictor: GapPredictor, frame: pd.DataFrame, counts: list[int], cache: Path | None
-) -> dict[Source, Estimates]:
+) -> Estimated:
     """The default spread, and draws, for each row."""
     store = cached_store(frame, predictor.model.graph_config, cache)
     kinds = [method.removeprefix("balora-") for method in METHODS]
@@ -45,7 +46,7 @@ def estimates(
 
 
 def tabled(
-    found: Mapping[Source, Estimates], ids: NDArray[Any], gap_dft_ev: NDArray[Any], predictor: GapPredictor
+    found: Estimated, ids: NDArray[Any], gap_dft_ev: NDArray[Any], predictor: GapPredictor
 ) -> pd.DataFrame:
     """All estimates in the columns that `Arms` reads, the total spread as the model calibrates it."""
     parts = [
@@ -66,9 +67,7 @@ def tabled(
     return pd.concat(parts, ignore_index=True)
 
 
-def curves(
-    frame: pd.DataFrame, found: Mapping[Source, Estimates], bootstrap: Bootstrap
-) -> Iterator[list[Any]]:
+def curves(frame: pd.DataFrame, found: Estimated, bootstrap: Bootstrap) -> Iterator[list[Any]]:
     """A row for each way of predicting and number of draws."""
     arms = {spread: Arms("test", spread, frame) for spread in SPREADS}
     every = [

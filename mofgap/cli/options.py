@@ -17,7 +17,7 @@ from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.rank import check_window
 
 # Its home is heavy to import; --help must not be.
-Method = Literal["balora", "lora", "full"]
+Adaptation = Literal["balora", "lora", "full"]
 
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training structures.")]
 MaxAtoms = Annotated[int, option_of(ScreeningConfig, "max_atoms")]

@@ -12,11 +12,11 @@ import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import (
+    Adaptation,
     BatchAtoms,
     Cache,
     Devices,
     MaxAtoms,
-    Method,
     PartialOccupancies,
     Precision,
     Resume,
@@ -35,7 +35,7 @@ CifsArgument = Annotated[Path | None, typer.Argument(help="Folder or archive of 
 OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Model folder to write.")]
 TargetOption = Annotated[str, typer.Option(help="Column of the gaps, eV.")]
 MethodOption = Annotated[
-    Method, typer.Option(help="Bayesian adapters, plain adapters, or all weights of the encoder.")
+    Adaptation, typer.Option(help="Bayesian adapters, plain adapters, or all weights of the encoder.")
 ]
 StartFromOption = Annotated[
     str | None,
@@ -186,7 +186,7 @@ def _check_output(output: Path) -> None:
 
 
 def _start(
-    model: str | None, encoder: str, method: Method, first_block: int, head_hidden: int, rank: int
+    model: str | None, encoder: str, method: Adaptation, first_block: int, head_hidden: int, rank: int
 ) -> tuple[Path, GapModelConfig | None]:
     """Where the weights come from, and what is built on an encoder; a gap model brings its own."""
     from mofgap.gap.folder import find_model

@@ -17,8 +17,8 @@ from mofgap.encoders.registry import DEFAULT, build_encoder, encoder_class, enco
 from mofgap.gap.correction import NeighbourCorrection
 from mofgap.gap.head import GapHead, pool
 
-Method = Literal["balora", "lora", "full"]
-METHODS: tuple[Method, ...] = ("balora", "lora", "full")
+Adaptation = Literal["balora", "lora", "full"]
+ADAPTATIONS: tuple[Adaptation, ...] = ("balora", "lora", "full")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class GapModelConfig:
             features alone.
     """
 
-    method: Method = "balora"
+    method: Adaptation = "balora"
     encoder: str = DEFAULT
     encoder_settings: Mapping[str, Any] = field(default_factory=dict)
     head_hidden: int = 128
@@ -54,8 +54,8 @@ class GapModelConfig:
     correction_sketch: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
+        if self.method not in ADAPTATIONS:
+            raise ValueError(f"method must be one of {', '.join(ADAPTATIONS)}, not {self.method!r}")
         targets = tuple(self.target_modules)
         if not targets:
             config = encoder_config(self.encoder, self.encoder_settings)

@@ -5,37 +5,22 @@ from __future__ import annotations
 import re
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import gemmi
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mofgap.choices import Device, Precision
 from mofgap.configuration import ConfigurationError, schema
-from mofgap.study.methods.names import NEIGHBOURS
+from mofgap.nearest import hint
+from mofgap.study.methods.registry import METHODS
 
 SplitKind = Literal["column", "grouped", "without"]
-AblationMethod = Literal["balora", "lora", "full"]
-
-METHODS = (
-    *("full", "scratch", "lora", "dropout", "balora"),
-    *("laplace", "lora-ensemble", "mean", "composition", "published"),
-)
-"""What predictions come from; their files bear these names, or that of an ablation."""
 
 is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch
 """Whether a text can be the name of a file or folder anywhere."""
 
-Estimator = Literal[
-    "balora-closed-form",
-    "balora-weights",
-    "balora-rows",
-    "balora-distance+neighbours",
-    "balora-weights+neighbours",
-]
 Spread = Literal["epistemic", "total"]
-
-ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 
 
 @schema
@@ -74,6 +59,20 @@ class Trainings:
     ensemble: int = Field(
         5, description="Members of the ensemble of low-rank adapters, from seed 0; 0 for none.", ge=0
     )
+    others: dict[str, NonNegativeInt] = Field(
+        default_factory=dict, description="Of methods that were added, by name; each has a number of its own."
+    )
+
+    def __post_init__(self) -> None:
+        named = [field.name for field in fields(self)]
+        for name in self.others:
+            if name not in METHODS or name in named:
+                words = f"unknown method {name!r}; {hint(name, [n for n in METHODS if n not in named])}"
+                raise ConfigurationError(words, key="others")
+
+    def of(self, method: str, default: int) -> int:
+        """How many trainings of a method; ``default`` where nothing is said of it."""
+        return int(getattr(self, method, self.others.get(method, default)))
 
 
 @schema
@@ -153,7 +152,10 @@ class Recipe:
 class Ablation:
     """The recipe with one thing changed; whatever is null stays."""
 
-    method: AblationMethod = Field("balora", description="What is trained.")
+    method: str = Field(
+        "balora",
+        description="What is trained: balora, lora, full, scratch, dropout, or one that was added.",
+    )
     split: str = Field("split", description="Name of the split.")
     seeds: int = Field(1, description="Trainings.", ge=1)
     start: Literal["pretrained", "random"] | None = Field(None, description="See recipe.")
@@ -169,6 +171,9 @@ class Ablation:
     error_weighting: float | None = Field(None, description="See recipe.", ge=0.0)
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            words = f"unknown method {self.method!r}; {hint(self.method, METHODS)}"
+            raise ConfigurationError(words, key="method")
         if len(self.changes) != 1:
             given = ", ".join(self.changes) or "none"
             raise ConfigurationError(f"an ablation changes one thing of the recipe, not {given}")
@@ -217,9 +222,13 @@ class PredictionConfig:
 class JudgementConfig:
     """How the claims are judged; fixed before anything is trained."""
 
-    estimator: Estimator = Field(
-        "balora-weights", description="BaLoRA's spread that the headline verdicts are about."
-    )
+    estimator: Literal[
+        "balora-closed-form",
+        "balora-weights",
+        "balora-rows",
+        "balora-distance+neighbours",
+        "balora-weights+neighbours",
+    ] = Field("balora-weights", description="BaLoRA's spread that the headline verdicts are about.")
     spread: Spread = Field(
         "epistemic", description="Which spread: the posterior's, or with the likelihood's."
     )
@@ -276,7 +285,7 @@ class ComparisonConfig:
                     expected = "names of letters, digits, dots, dashes"
                     raise ConfigurationError(f"expected {expected}, got {name!r}", key=section_name)
         estimator = self.judgement.estimator
-        if estimator.endswith(NEIGHBOURS) and not self.prediction.neighbour_correction:
+        if estimator.endswith("+neighbours") and not self.prediction.neighbour_correction:
             words = f"{estimator} needs prediction.neighbour_correction"
             raise ConfigurationError(words, key="judgement.estimator")
         for name, ablation in self.ablations.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,14 +21,13 @@ from mofgap.crystals.store import GraphStore
 from mofgap.gap.correction import N_NEIGHBOURS
 from mofgap.study.config import ComparisonConfig, DataConfig
 from mofgap.study.layout import GRAPHS, RECORD, TABLE, Layout, read_json, write_parquet
-from mofgap.study.members import most_trained
 from mofgap.study.splits import UNUSED, assign, order
 from mofgap.training.labels import Labels, read_labels
 from mofgap.whole_file import sha256_of, whole_file, write_json
 
 
 @dataclass(frozen=True)
-class Rows:
+class SplitRows:
     """Rows of a dataset that one split learns from and predicts, as positions.
 
     Attributes:
@@ -94,10 +93,10 @@ class Dataset:
             raise TableError(f"split {split} has {len(found)} training structures, not {n}")
         return found[:n]
 
-    def predicted(self, split: str, n_train: int | None, n_val: int | None) -> Rows:
+    def predicted(self, split: str, n_train: int | None, n_val: int | None) -> SplitRows:
         """The rows of a split, of val the first ``n_val``."""
         val, test = self.rows(split, "val", n_val), self.rows(split, "test")
-        return Rows(self.rows(split, "train", n_train), val, test, self.rows(split, "left_out"))
+        return SplitRows(self.rows(split, "train", n_train), val, test, self.rows(split, "left_out"))
 
     def labels(self, split: str, n_train: int | None) -> tuple[Labels, list[int]]:
         """Training and validation rows of a split, and where they are in the frame. Test rows stay away."""
@@ -113,8 +112,16 @@ class Dataset:
         return digest(some.structure_id.tolist(), some.content.tolist(), some.gap_ev.tolist())
 
 
-def prepare(config: ComparisonConfig, run: Path, graph: GraphConfig) -> Dataset:
+def prepare(
+    config: ComparisonConfig, run: Path, graph: GraphConfig, n_train: Mapping[str, int | None]
+) -> Dataset:
     """Read the table, deal out the splits and build the graphs.
+
+    Args:
+        config: The comparison.
+        run: The run folder.
+        graph: How the encoder wants its graphs.
+        n_train: The most training rows that are taken of each split, by its name; None for all.
 
     Raises:
         TableError: The table lacks something, and what.
@@ -122,7 +129,7 @@ def prepare(config: ComparisonConfig, run: Path, graph: GraphConfig) -> Dataset:
     folder, data = Layout(run).dataset, config.data
     columns = [name for split in config.splits.values() for name in (split.column, split.group)]
     labels = read_labels(data.table, data.cifs, data.target, keep=columns, seed=data.seed, needed=())
-    frame = _table(config, labels.frame)
+    frame = _table(config, labels.frame, n_train)
     store = cached_store(frame, graph, data.cache)
     with whole_file(folder / GRAPHS) as partial:
         save_file(vars(store), partial)
@@ -163,12 +170,11 @@ def read(run: Path) -> Dataset:
     return Dataset(pd.read_parquet(folder / TABLE), folder / GRAPHS)
 
 
-def _table(config: ComparisonConfig, frame: pd.DataFrame) -> pd.DataFrame:
+def _table(config: ComparisonConfig, frame: pd.DataFrame, most: Mapping[str, int | None]) -> pd.DataFrame:
     """The labelled rows that some split needs, in the order of their hashes."""
     data = config.data
     frame = frame.assign(gap_ev=frame[data.target])
     frame = frame.iloc[order(frame.structure_id.tolist(), data.seed)].reset_index(drop=True)
-    most = most_trained(config)
     try:
         parts = {
             name: _capped(assign(frame, split, data.seed), most[name], data)

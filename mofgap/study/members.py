@@ -3,97 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from mofgap.configuration import ConfigurationError, to_dict
-from mofgap.study.config import ComparisonConfig, PredictionConfig, Recipe
-from mofgap.study.methods.names import ENSEMBLE
+from mofgap.study.config import ComparisonConfig
+from mofgap.study.methods.method import Method, method_of, methods
+from mofgap.study.planned import Member, Prediction
 
-Trained = Literal["full", "scratch", "lora", "dropout", "balora"]
-TRAINED: tuple[Trained, ...] = ("full", "scratch", "lora", "dropout", "balora")
-
-_ADAPTER = ("rank", "blocks", "modules")
-_BAYESIAN = ("noise", "alpha", "prior_rate", "kl_weight", "noise_learning_rate")
-_IRRELEVANT: dict[Trained, tuple[str, ...]] = {
-    "full": (*_ADAPTER, *_BAYESIAN, "dropout"),
-    "scratch": (*_ADAPTER, *_BAYESIAN, "dropout"),
-    "lora": (*_BAYESIAN, "dropout", "encoder_learning_rate"),
-    "dropout": (*_BAYESIAN, "encoder_learning_rate"),
-    "balora": ("dropout", "encoder_learning_rate"),
-}
-"""Of the recipe, what a method does not read."""
-
-
-_T = TypeVar("_T", "Member", "Prediction")
-
-
-@dataclass(frozen=True)
-class Member:
-    """One training.
-
-    Attributes:
-        split: Name of the split.
-        method: What is trained.
-        seed: Of initialisation, order and noise.
-        recipe: How.
-        variant: Name of the ablation; empty for the comparison's own recipe.
-    """
-
-    split: str
-    method: Trained
-    seed: int
-    recipe: Recipe
-    variant: str = ""
-
-    @property
-    def name(self) -> str:
-        """``SPLIT/MEMBER``, its folder below ``members``."""
-        return f"{self.split}/{self.variant or self.method}-seed{self.seed}"
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Everything of the recipe that this method reads, but for the number of rows."""
-        unread = {*_IRRELEVANT[self.method], "n_train"}
-        return {name: value for name, value in to_dict(self.recipe).items() if name not in unread}
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One file of predictions.
-
-    Attributes:
-        split: Name of the split.
-        source: A trained method, or ``mean``, ``composition``, ``laplace``, ``lora-ensemble``, ``published``.
-        seed: Of the training.
-        variant: Name of the ablation; empty for the comparison's own recipe.
-        members: Names of the trainings it needs.
-        predictions: Names of the predictions it is made of.
-    """
-
-    split: str
-    source: str
-    seed: int = 0
-    variant: str = ""
-    members: tuple[str, ...] = ()
-    predictions: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """``SPLIT/FILE``, below ``predictions`` and without its ending."""
-        return f"{self.split}/{self.variant or self.source}-seed{self.seed}"
-
-    def draws(self, asked: PredictionConfig) -> tuple[int, ...]:
-        """Numbers of draws; none where nothing is drawn."""
-        if self.source not in ("balora", "dropout"):
-            return ()
-        if not self.variant and self.seed < asked.full_curves:
-            return asked.samples
-        return tuple(n for n in asked.samples if n <= asked.most_samples) or asked.samples[:1]
-
-    def is_corrected(self, asked: PredictionConfig) -> bool:
-        """Whether it is also made with the neighbour correction."""
-        return asked.neighbour_correction and not self.variant
+_T = TypeVar("_T", Member, Prediction)
 
 
 def members(config: ComparisonConfig) -> list[Member]:
@@ -103,53 +20,55 @@ def members(config: ComparisonConfig) -> list[Member]:
 
 def _main(config: ComparisonConfig) -> Iterator[Member]:
     for split, described in config.splits.items():
-        wanted = described.trainings
-        counts: dict[Trained, int] = {name: getattr(wanted, name) for name in TRAINED}
-        counts["lora"] = max(wanted.lora, wanted.ensemble)
-        for method, count in counts.items():
-            start = "random" if method == "scratch" else config.recipe.start
-            recipe = replace(config.recipe, start=start)
-            yield from (Member(split, method, seed, recipe) for seed in range(count))
+        needed = [method.trainings(described) for method in methods()]
+        for method in methods():
+            recipe = method.recipe(config.recipe)
+            n = max(trainings.get(method.name, 0) for trainings in needed)
+            yield from (Member(split, method.name, seed, recipe) for seed in range(n))
 
 
 def _ablations(config: ComparisonConfig) -> Iterator[Member]:
     for name, ablation in config.ablations.items():
-        if idle := sorted(ablation.changes.keys() & set(_IRRELEVANT[ablation.method])):
-            raise ConfigurationError(f"ablations.{name}: {ablation.method} does not read {', '.join(idle)}")
-        recipe = ablation.applied(config.recipe)
+        method = method_of(ablation.method)
+        if method.adaptation is None:
+            raise ConfigurationError(f"ablations.{name}: {method.name} trains no network of its own")
+        if idle := sorted(ablation.changes.keys() & unread(method)):
+            raise ConfigurationError(f"ablations.{name}: {method.name} does not read {', '.join(idle)}")
+        recipe = ablation.applied(method.recipe(config.recipe))
         for seed in range(ablation.seeds):
             yield Member(ablation.split, ablation.method, seed, recipe, variant=name)
 
 
+def unread(method: Method) -> set[str]:
+    """Settings of the recipe that a method does not read: what others read by name, and it does not."""
+    return {setting for other in methods() for setting in other.reads} - set(method.reads)
+
+
+def training_settings(member: Member) -> dict[str, Any]:
+    """Everything of the recipe that a training depends on, but for the number of rows."""
+    method = method_of(member.method)
+    idle = unread(method) | {"n_train"}
+    settings = {name: value for name, value in to_dict(member.recipe).items() if name not in idle}
+    return settings | {"adaptation": method.adaptation, "dropout": method.dropout(member.recipe)}
+
+
 def predictions(config: ComparisonConfig) -> list[Prediction]:
     """Every file of predictions, each after those it is made of."""
-    found = [Prediction(m.split, m.method, m.seed, m.variant, (m.name,)) for m in members(config)]
-    for split, described in config.splits.items():
-        lora = [
-            Member(split, "lora", seed, config.recipe).name for seed in range(described.trainings.ensemble)
-        ]
-        found.append(Prediction(split, "mean"))
-        found.append(Prediction(split, "composition"))
-        for seed in range(described.trainings.lora):
-            member = Member(split, "lora", seed, config.recipe).name
-            found.append(Prediction(split, "laplace", seed, members=(member,)))
-        if lora:
-            found.append(Prediction(split, ENSEMBLE, members=tuple(lora), predictions=tuple(lora)))
-        if config.data.published is not None and described.kind == "column":
-            found.append(Prediction(split, "published"))
-    return found
+    own = [Prediction(m.split, m.method, m.seed, m.variant, (m.name,)) for m in members(config)]
+    return own + [p for split in config.splits for m in methods() for p in m.predictions(config, split)]
 
 
 def tabled(config: ComparisonConfig, split: str) -> list[Prediction]:
     """The predictions of a split that stand in the tables.
 
-    LoRA trainings beyond those asked for are members of the ensemble and nothing more.
+    Trainings beyond those asked for are members of an ensemble and nothing more.
     """
-    n_lora = config.splits[split].trainings.lora
+    described = config.splits[split]
+    asked = {m.name: m.trainings(described)[m.name] for m in methods() if m.adaptation}
     return [
         p
         for p in predictions(config)
-        if p.split == split and (p.source != "lora" or p.variant or p.seed < n_lora)
+        if p.split == split and (p.variant or p.seed < asked.get(p.method, p.seed + 1))
     ]
 
 

@@ -10,7 +10,7 @@ import torch
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import crystal_graph
 from mofgap.gap.folder import About, save_model
-from mofgap.gap.model import GapModel, GapModelConfig, Method
+from mofgap.gap.model import Adaptation, GapModel, GapModelConfig
 from mofgap.gap.predictor import GapPredictor
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex, fit_novelty
@@ -46,7 +46,7 @@ def make_crystal() -> Callable[..., Crystal]:
 
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., GapModel]:
-    def make(method: Method = "balora", seed: int = 0) -> GapModel:
+    def make(method: Adaptation = "balora", seed: int = 0) -> GapModel:
         """Random weights, B too, so that the adapters do something; the gaps have a scale of their own."""
         torch.manual_seed(seed)
         config = GapModelConfig(

@@ -25,7 +25,7 @@ from mofgap.gap.correction import (
     NeighbourCorrection,
 )
 from mofgap.gap.folder import About, read_model, save_model
-from mofgap.gap.model import METHODS, GapModel, Method
+from mofgap.gap.model import ADAPTATIONS, Adaptation, GapModel
 from mofgap.gap.posterior import at_mean, fit_correction, posterior
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import fit_novelty
@@ -171,9 +171,9 @@ def save(folder: Path, model: GapModel, graphs: list[CrystalGraph]) -> None:
     save_model(folder, model, About("m"), Calibration.raw(), novelty)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ADAPTATIONS)
 def test_a_correction_moves_gap_and_spread_and_is_kept_on_disk(
-    method: Method,
+    method: Adaptation,
     make_model: Callable[..., GapModel],
     make_crystal: Callable[[int], Crystal],
     tmp_path: Path,
@@ -204,7 +204,7 @@ def test_a_correction_moves_gap_and_spread_and_is_kept_on_disk(
 
 @pytest.mark.parametrize("method", ["balora", "lora"])
 def test_the_default_spread_is_the_distance_in_gradients(
-    method: Method, make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
+    method: Adaptation, make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
 ) -> None:
     model = make_model(method).eval().requires_grad_(False)
     graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 4)
@@ -311,9 +311,9 @@ def old_folder(folder: Path, version: int) -> None:
     (folder / "config.json").write_text(json.dumps(described))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ADAPTATIONS)
 def test_a_folder_of_version_3_predicts_the_same(
-    method: Method,
+    method: Adaptation,
     make_model: Callable[..., GapModel],
     make_crystal: Callable[[int], Crystal],
     tmp_path: Path,

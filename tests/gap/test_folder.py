@@ -16,7 +16,7 @@ from mofgap.crystals.graph import crystal_graph
 from mofgap.encoders.registry import build_encoder
 from mofgap.gap import folder as folders
 from mofgap.gap.folder import About, ModelError, find_model, read_config, read_model, save_model
-from mofgap.gap.model import METHODS, GapModel, Method
+from mofgap.gap.model import ADAPTATIONS, Adaptation, GapModel
 from mofgap.gap.posterior import posterior
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.uncertainty.calibrate import Calibration
@@ -28,10 +28,10 @@ def change_config(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ADAPTATIONS)
 def test_a_model_comes_back_as_it_was_saved(
     tmp_path: Path,
-    method: Method,
+    method: Adaptation,
     make_model: Callable[..., GapModel],
     make_novelty: Callable[[GapModel], NoveltyIndex],
     make_crystal: Callable[..., Crystal],

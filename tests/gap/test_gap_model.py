@@ -16,7 +16,7 @@ from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTrans
 from mofgap.encoders.registry import build_encoder
 from mofgap.gap.folder import ModelError, encoder_weights
 from mofgap.gap.head import pool
-from mofgap.gap.model import METHODS, GapModel, GapModelConfig, Method
+from mofgap.gap.model import ADAPTATIONS, Adaptation, GapModel, GapModelConfig
 from mofgap.gap.posterior import posterior, spread_of
 
 MakeModel = Callable[..., GapModel]
@@ -39,9 +39,9 @@ def plain_encoder(model: GapModel, path: Path) -> CrystalTransformer:
     return encoder.eval()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ADAPTATIONS)
 def test_a_fresh_model_sees_what_the_pretrained_encoder_sees(
-    method: Method, make_model: MakeModel, make_crystal: MakeCrystal, pretrained: Path
+    method: Adaptation, make_model: MakeModel, make_crystal: MakeCrystal, pretrained: Path
 ) -> None:
     model = GapModel(make_model(method).config).eval()  # B is zero: the identity at the start
     encoder_weights(pretrained, model)
@@ -66,7 +66,7 @@ def test_adapters_change_the_output_but_no_frozen_weight(
 
 @pytest.mark.parametrize("method", ["lora", "balora"])
 def test_the_mean_is_that_of_merged_weights(
-    method: Method, make_model: MakeModel, make_crystal: MakeCrystal
+    method: Adaptation, make_model: MakeModel, make_crystal: MakeCrystal
 ) -> None:
     model = make_model(method)
     merged = copy.deepcopy(model)
@@ -79,7 +79,7 @@ def test_the_mean_is_that_of_merged_weights(
 
 def test_only_balora_has_an_epistemic_spread(make_model: MakeModel, make_crystal: MakeCrystal) -> None:
     graph = crystal_graph(make_crystal(0), make_model().graph_config)
-    found = {method: posterior(make_model(method).requires_grad_(False), graph) for method in METHODS}
+    found = {method: posterior(make_model(method).requires_grad_(False), graph) for method in ADAPTATIONS}
     assert found["balora"].epistemic_std_ev[0] > 0
     assert all(np.isnan(found[method].epistemic_std_ev).all() for method in ("lora", "full"))
     assert all(f.aleatoric_std_ev[0] > 0 for f in found.values())
@@ -110,7 +110,7 @@ def test_samples_spread_about_as_the_closed_form_says(
     ],
 )
 def test_each_model_has_its_spreads_and_refuses_others_by_name(
-    method: Method, alone: str | None, kinds: set[str], make_model: MakeModel
+    method: Adaptation, alone: str | None, kinds: set[str], make_model: MakeModel
 ) -> None:
     model = make_model(method)
     assert spread_of(model, "auto") == alone

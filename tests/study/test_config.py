@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from mofgap.configuration import ConfigurationError, dump, from_dict, load
-from mofgap.study.config import METHODS, Ablation, ComparisonConfig, Recipe, SplitConfig
+from mofgap.study.config import Ablation, ComparisonConfig, JudgementConfig, Recipe, SplitConfig
 from mofgap.study.engine.config import RunConfig
-from mofgap.study.methods.prediction import _METHODS
+from mofgap.study.methods.method import method_of, plain
+from mofgap.study.methods.registry import METHODS
 
 TABLE = {"data": {"table": "t.parquet"}}
 
@@ -61,8 +63,16 @@ def test_an_ablation_is_not_named_like_a_method(name: str) -> None:
         read(ablations={name: {"rank": 4}})
 
 
-def test_every_source_of_predictions_is_a_method() -> None:
-    assert set(METHODS) == set(_METHODS)
+def test_an_unknown_method_is_told_the_nearest() -> None:
+    with pytest.raises(ConfigurationError, match=r"wrong\.method: .*did you mean 'balora'"):
+        read(ablations={"wrong": {"method": "balorra", "rank": 4}})
+    with pytest.raises(ConfigurationError, match=r"trainings\.others: unknown method 'lora'"):
+        read(splits={"split": {"trainings": {"others": {"lora": 2}}}})
+
+
+def test_the_estimators_that_can_be_judged_are_those_of_balora() -> None:
+    judged = get_args(get_type_hints(JudgementConfig)["estimator"])
+    assert {plain(name) for name in judged} == {each.name for each in method_of("balora").estimators}
 
 
 @pytest.mark.parametrize("name", ["../out", "a/b", "..", "", "a b", "-a"])

@@ -6,7 +6,11 @@ import pytest
 
 from mofgap.configuration import ConfigurationError
 from mofgap.study.config import Ablation, ComparisonConfig
-from mofgap.study.members import TRAINED, Member, member, members, predictions
+from mofgap.study.members import member, members, predictions, training_settings
+from mofgap.study.methods.method import methods
+from mofgap.study.planned import Member
+
+TRAINED = [method.name for method in methods() if method.adaptation]
 
 
 def test_the_ensemble_is_made_of_lora_trainings_of_different_seeds(tiny_config: ComparisonConfig) -> None:
@@ -29,7 +33,7 @@ def test_names_are_unique_and_every_prediction_rests_on_what_there_is(tiny_confi
 def test_published_predictions_stand_where_the_rows_are_those_of_the_table(
     tiny_config: ComparisonConfig,
 ) -> None:
-    assert [p.split for p in predictions(tiny_config) if p.source == "published"] == ["split"]
+    assert [p.split for p in predictions(tiny_config) if p.method == "published"] == ["split"]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +56,8 @@ def test_a_training_depends_on_what_its_method_reads(
     found = {
         method
         for method in TRAINED
-        if Member("split", method, 0, before).settings != Member("split", method, 0, after).settings
+        if training_settings(Member("split", method, 0, before))
+        != training_settings(Member("split", method, 0, after))
     }
     assert found == moved
 
@@ -66,6 +71,6 @@ def test_an_ablation_that_its_method_does_not_read_is_refused(tiny_config: Compa
 
 def test_an_unknown_name_is_told_the_known(tiny_config: ComparisonConfig) -> None:
     with pytest.raises(
-        ConfigurationError, match="no training 'split/lora-seed9': there are split/full-seed0"
+        ConfigurationError, match="no training 'split/lora-seed9': there are split/balora-seed0"
     ):
         member(tiny_config, "split/lora-seed9")

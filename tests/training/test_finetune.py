@@ -17,7 +17,7 @@ from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import encoder_weights
-from mofgap.gap.model import METHODS, GapModel, GapModelConfig, Method
+from mofgap.gap.model import ADAPTATIONS, Adaptation, GapModel, GapModelConfig
 from mofgap.training import finetune as finetuning
 from mofgap.training.batches import loader
 from mofgap.training.finetune import FinetuneConfig, Finetuning, Labelled, finetune, frozen_features
@@ -35,7 +35,7 @@ def data(tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig) -> La
     return Labelled(ids, store, tiny_frame.gap_ev.to_numpy(), rows["train"], rows["val"])
 
 
-def make_model(method: Method, encoder: CrystalTransformerConfig, weights: Path) -> GapModel:
+def make_model(method: Adaptation, encoder: CrystalTransformerConfig, weights: Path) -> GapModel:
     torch.manual_seed(1)
     config = GapModelConfig(method=method, encoder_settings=asdict(encoder), head_hidden=16, rank=2)
     model = GapModel(config)
@@ -49,10 +49,10 @@ def run(
     return finetune(model, data, folder, config, resume=resume, compute=Compute("cpu", progress=False))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ADAPTATIONS)
 def test_the_error_falls_and_what_is_frozen_stays(
     tmp_path: Path,
-    method: Method,
+    method: Adaptation,
     data: Labelled,
     tiny_encoder: CrystalTransformerConfig,
     encoder_file: Path,
@@ -241,7 +241,7 @@ def step(
     monkeypatch.setattr(Finetuning, "global_step", 10)
     monkeypatch.setattr(Finetuning, "log_dict", lambda *args, **kwargs: None)
 
-    def loss(method: Method = "balora", **settings: Any) -> tuple[float, Finetuning, Any]:
+    def loss(method: Adaptation = "balora", **settings: Any) -> tuple[float, Finetuning, Any]:
         model = make_model(method, tiny_encoder, encoder_file)
         for layer in model.layers.values():
             torch.nn.init.normal_(layer.lora_B)

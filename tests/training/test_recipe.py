@@ -14,7 +14,7 @@ from mofgap.crystals.dataset import table_crystals
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap import correction
 from mofgap.gap.folder import About
-from mofgap.gap.model import METHODS, GapModelConfig, Method
+from mofgap.gap.model import ADAPTATIONS, Adaptation, GapModelConfig
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import load_model
 from mofgap.training import recipe
@@ -32,7 +32,7 @@ def run(
     folder: Path,
     encoder: Path,
     settings: CrystalTransformerConfig,
-    method: Method,
+    method: Adaptation,
     resume: bool,
     correction_size: int = 0,
 ) -> Outcome:
@@ -57,10 +57,10 @@ def small_correction(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(correction, "N_NEIGHBOURS", 5)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ADAPTATIONS)
 def test_a_table_becomes_a_model_that_loads(
     tmp_path: Path,
-    method: Method,
+    method: Adaptation,
     tiny_frame: pd.DataFrame,
     tiny_encoder: CrystalTransformerConfig,
     encoder_file: Path,
@@ -137,7 +137,7 @@ def test_a_training_is_not_taken_up_as_another(
     if other == "start":
         start = tmp_path / "other.safetensors"
         save_file({name: w + 1 for name, w in load_file(encoder_file).items()}, start)
-    method: Method = "balora" if other == "settings" else "lora"
+    method: Adaptation = "balora" if other == "settings" else "lora"
     with pytest.raises(TrainingError, match=f"model/training holds a training with other {other}: resume"):
         run(table, folder, start, tiny_encoder, method, resume=True)
     with pytest.raises(TrainingError, match="holds a model already"):

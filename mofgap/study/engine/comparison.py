@@ -9,11 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mofgap.configuration import ConfigurationError, digest, to_dict
+from mofgap.configuration import digest, to_dict
 from mofgap.shipped import model_folder
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.engine.config import RunConfig
@@ -22,28 +21,30 @@ from mofgap.study.engine.pretraining import pretrain_stage
 from mofgap.study.engine.stage import Stage, Work
 from mofgap.study.layout import COST, GRAPHS, PREDICTIONS, RECORD, TABLE
 from mofgap.study.members import (
-    Member,
-    Prediction,
     dataset_settings,
     first_blocks,
     member,
     members,
+    most_trained,
     predictions,
     tabled,
+    training_settings,
 )
+from mofgap.study.methods.method import method_of, methods
+from mofgap.study.planned import Member, Prediction
 
 
 def prepare(config: ComparisonConfig, run: Path) -> None:
-    """Rows, splits and graphs, in ``dataset``; what others published is looked at too."""
+    """Rows, splits and graphs, in ``dataset``; whatever a method would refuse is refused."""
     from mofgap.study import dataset
-    from mofgap.study.methods import baselines, encoder
+    from mofgap.study.methods import encoder
 
-    if find_spec("laplace") is None and any(s.trainings.lora for s in config.splits.values()):
-        raise ConfigurationError("the Laplace approximation of LoRA needs pip install 'mofgap[study]'")
+    for method in methods():
+        method.check(config)
     encoder.check_blocks(config)
-    found = dataset.prepare(config, run, encoder.graph_config(config))
-    if config.data.published is not None:
-        baselines.published_gaps(config.data, found.frame.structure_id.tolist())
+    found = dataset.prepare(config, run, encoder.graph_config(config), most_trained(config))
+    for method in methods():
+        method.check_structures(config, found.frame.structure_id.tolist())
     sys.stderr.writelines(f"skipped {line}\n" for line in dataset.skipped(run))
 
 
@@ -58,9 +59,7 @@ def encode(config: ComparisonConfig, run: Path) -> None:
 
 def train(config: ComparisonConfig, run: Path, name: str) -> None:
     """One training, in ``members/NAME``, from the checkpoint that lies there if one does."""
-    from mofgap.study.methods.training import train as train_member
-
-    train_member(config, run, name)
+    method_of(member(config, name).method).fit(config, run, name)
 
 
 def describe(config: ComparisonConfig, run: Path, name: str) -> None:
@@ -201,8 +200,11 @@ def _train(each: Member, config: RunConfig, wanted: ComparisonConfig) -> Stage:
         rule="train",
         item=each.name,
         work=_work(train, each.name),
-        settings=about | each.settings | to_dict(wanted.compute) | {"threads": config.resources.train.cpus},
-        modules=("mofgap.study.methods.training",),
+        settings=about
+        | training_settings(each)
+        | to_dict(wanted.compute)
+        | {"threads": config.resources.train.cpus},
+        modules=(method_of(each.method).training,),
         writes=(f"members/{each.name}/**",),
         after=("encode",),
         reads=("encoder/encoder.*",),
@@ -217,20 +219,19 @@ def _train(each: Member, config: RunConfig, wanted: ComparisonConfig) -> Stage:
 
 
 def _predict(one: Prediction, wanted: ComparisonConfig) -> Stage:
-    published = wanted.data.published if one.source == "published" else None
-    asked = wanted.prediction
+    method, asked = method_of(one.method), wanted.prediction
+    published = wanted.data.published if method.kind == "published" else None
     settings = {name: getattr(asked, name) for name in ("n_val", "seed", "batch_atoms")}
     settings |= {"n_train": wanted.recipe.n_train, "neighbour_correction": one.is_corrected(asked)}
-    settings |= {"predictions": list(one.predictions), "draws": list(one.draws(asked))}
-    if one.source in ("dropout", "balora"):
-        read = {"dropout": "dropout", "balora": "noise"}[one.source]
-        settings[read] = getattr(member(wanted, one.members[0]).recipe, read)
+    settings |= {"predictions": list(one.predictions), "draws": list(method.draws(one, asked))}
+    for name in method.reads_to_predict:
+        settings[name] = getattr(member(wanted, one.members[0]).recipe, name)
     return Stage(
         rule="predict",
         item=one.name,
         work=_work(predict, one.name),
         settings=settings,
-        modules=("mofgap.study.methods.prediction",),
+        modules=("mofgap.study.methods.prediction", type(method).__module__),
         writes=(f"predictions/{one.name}.parquet", f"predictions/{one.name}.json"),
         after=(
             "encode",
@@ -274,7 +275,11 @@ def _compare(wanted: ComparisonConfig) -> Stage:
             "n_train": wanted.recipe.n_train,
             "n_val": wanted.prediction.n_val,
         },
-        modules=("mofgap.study.judge.summary", "mofgap.study.engine.metrics"),
+        modules=(
+            "mofgap.study.judge.summary",
+            "mofgap.study.engine.metrics",
+            *dict.fromkeys(type(method).__module__ for method in methods()),
+        ),
         writes=(PREDICTIONS, "comparison.*", METRICS),
         after=(
             "prepare",

@@ -10,6 +10,7 @@ import ast
 import hashlib
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,11 @@ def _modules(node: ast.AST) -> Iterator[str]:
 
 
 def _file(name: str) -> Path:
+    """The file of a module of mofgap, or of another package that a registry names."""
     path = _path(name)
+    if path is None and name.partition(".")[0] != PACKAGE:
+        spec = find_spec(name)
+        path = Path(spec.origin) if spec and spec.origin else None
     if path is None:
         raise ModuleNotFoundError(f"no module {name} in {_ROOT}")
     return path

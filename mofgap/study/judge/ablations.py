@@ -10,9 +10,8 @@ import pandas as pd
 
 from mofgap.study.config import JudgementConfig, Spread
 from mofgap.study.judge.arms import Arm, Arms
-from mofgap.study.judge.judgement import Bootstrap, difference
+from mofgap.study.judge.judgement import ENSEMBLE, Bootstrap, difference
 from mofgap.study.judge.statistics import METRICS
-from mofgap.study.methods.names import ENSEMBLE
 
 COMPARED: dict[Spread, tuple[str, ...]] = {"total": ("mae_ev", "spearman"), "epistemic": ("spearman",)}
 

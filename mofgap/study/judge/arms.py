@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mofgap.study.config import Spread
-from mofgap.study.methods.names import NEIGHBOURS, kind
+from mofgap.study.methods.method import NEIGHBOURS, method_with
 from mofgap.uncertainty.columns import Floats, Indices
 from mofgap.uncertainty.places import places
 
@@ -123,9 +123,9 @@ class Arms:
                 yield arm
 
     def others(self, method: str) -> Iterator[Arm]:
-        """Every other method at its most draws, without other ways of predicting from the same trainings."""
-        family = method.partition("-")[0]
-        return (arm for arm in self.methods() if arm.method.partition("-")[0] != family)
+        """Every other method at its most draws, without other estimators of the same one."""
+        own = method_with(method)
+        return (arm for arm in self.methods() if method_with(arm.method) is not own)
 
     @cached_property
     def _seeds(self) -> dict[str, dict[int, tuple[int, ...]]]:
@@ -172,4 +172,4 @@ def common(a: Arm, b: Arm) -> tuple[Arm, Arm]:
 
 def is_published(arm: Arm) -> bool:
     """Whether the predictions are published ones of others."""
-    return kind(arm.method) == "published"
+    return method_with(arm.method).kind == "published"

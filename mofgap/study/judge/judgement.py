@@ -12,15 +12,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mofgap.study.config import ESTIMATORS, JudgementConfig, Spread
+from mofgap.study.config import JudgementConfig, Spread
 from mofgap.study.judge.arms import Arm, Arms, common, is_published
 from mofgap.study.judge.statistics import COMPARED, METRICS, mae, spearman
-from mofgap.study.methods.names import ENSEMBLE, NEIGHBOURS, SAMPLING, is_network
+from mofgap.study.methods.method import NEIGHBOURS, estimators, method_of, method_with
 from mofgap.uncertainty.bootstrap import Interval, intervals
 from mofgap.uncertainty.columns import Floats
 
 Statistic = Callable[[Sequence[Arm]], Any]
 Verdict = Literal["supported", "not supported", "undecided"]
+
+ENSEMBLE = "lora-ensemble"
+"""The rival that BaLoRA is judged against."""
 
 CLAIMS = {
     "a": "BaLoRA's spread follows the error better than that of a trained ensemble of LoRA models",
@@ -88,7 +91,11 @@ def _wanted_pairs(arms: Arms, headline: str) -> Iterator[tuple[Arm, Arm]]:
     """Each estimator at its most draws; against the ensemble also at no more draws than it has members."""
     for mine in _estimators(arms):
         for other in arms.others(mine.method):
-            if is_network(other.method) and other.suffix != mine.suffix and other.method != ENSEMBLE:
+            if (
+                method_with(other.method).is_network
+                and other.suffix != mine.suffix
+                and other.method != ENSEMBLE
+            ):
                 continue
             if is_published(other) and mine.method != headline:
                 continue  # the rows are the same, and one comparison is enough
@@ -110,7 +117,8 @@ def difference(metric: Callable[[Arm], float]) -> Statistic:
 def trends(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:
     """How each metric depends on the number of draws or members."""
     bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
-    for method in (*SAMPLING, *(name + NEIGHBOURS for name in SAMPLING)):
+    sampled = [name for name, each in estimators().items() if each.is_sampled]
+    for method in (*sampled, *(name + NEIGHBOURS for name in sampled)):
         for metric in COMPARED[arms.spread]:
             found = trend(arms, method, metric, bootstrap)
             if found is not None:
@@ -118,7 +126,8 @@ def trends(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:
 
 
 def _estimators(arms: Arms) -> Iterator[Arm]:
-    for estimator in ESTIMATORS:
+    names = [each.name for each in method_of("balora").estimators]
+    for estimator in (*names, *(name + NEIGHBOURS for name in names)):
         arm = arms.last(estimator)
         if arm is not None:
             yield arm

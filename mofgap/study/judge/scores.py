@@ -11,7 +11,7 @@ import pandas as pd
 
 from mofgap.study.config import Spread
 from mofgap.study.judge.calibrated import fit, has_spread, raw_parts
-from mofgap.study.methods.names import forward_passes, kind
+from mofgap.study.methods.method import method_with
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration
 
@@ -65,10 +65,12 @@ def scores(frame: pd.DataFrame, n_bins: int) -> pd.DataFrame:
 def _rows(group: pd.DataFrame, n_bins: int) -> Iterator[dict[str, Any]]:
     test = group[(group.part == "test") & ~group.is_left_out]
     far = group[group.is_left_out]
+    name = group.method.iloc[0]
+    method = method_with(name)
     common = {
-        "kind": kind(group.method.iloc[0]),
+        "kind": method.kind,
         "n": len(test),
-        "forward_passes": forward_passes(group.method.iloc[0], int(group.n_samples.iloc[0])),
+        "forward_passes": method.cost(name, int(group.n_samples.iloc[0])),
         "n_left_out": len(far),
         "mae_left_out_ev": metrics.mae(far.gap_dft_ev, far.gap_ev),
         "auroc_novelty": _auroc(test.novelty, far.novelty),

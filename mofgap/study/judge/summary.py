@@ -30,8 +30,8 @@ from mofgap.study.layout import (
     read_json,
     write_parquet,
 )
-from mofgap.study.members import Prediction, tabled
-from mofgap.study.methods.names import ENSEMBLE
+from mofgap.study.members import tabled
+from mofgap.study.planned import Prediction
 from mofgap.whole_file import write_json, write_text
 
 GROUP = ["split", "method", "variant", "n_samples", "spread", "calibration", "kind"]
@@ -62,7 +62,7 @@ def _costs(layout: Layout, wanted: list[Prediction]) -> pd.DataFrame:
         costs = [read_json(layout.member(name) / COST) for name in each.members]
         for source, ms in read_json(layout.prediction_record(each.name))["predict_ms"].items():
             method, _, n = source.rpartition("@")
-            used = costs[: int(n)] if each.source == ENSEMBLE else costs
+            used = costs[: int(n)] if each.predictions else costs
             about = {"split": each.split, "method": method, "variant": each.variant, "seed": each.seed}
             rows.append(about | {"n_samples": int(n), "predict_ms": ms} | _training_cost(used))
     return pd.DataFrame(rows)

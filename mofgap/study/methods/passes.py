@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mofgap.balora.dropout import dropout
@@ -26,43 +25,21 @@ from mofgap.gap.posterior import (
     seeds_of_draws,
     spread_of,
 )
-
-Floats = NDArray[np.float64]
-
-
-@dataclass
-class Estimates:
-    """What one way of predicting says of n structures.
-
-    Attributes:
-        gap_ev: (n,) gap, eV.
-        epistemic_std_ev: (n,) NaN where there is none.
-        aleatoric_std_ev: (n,) of the likelihood.
-        ms: CPU milliseconds a structure.
-    """
-
-    gap_ev: Floats
-    epistemic_std_ev: Floats
-    aleatoric_std_ev: Floats
-    ms: float
-
-
-Source = tuple[str, int]
-"""A method and its number of draws."""
+from mofgap.study.methods.method import Estimated, Estimates
 
 
 @dataclass
 class _Collected:
     """Parts of `Estimates`, batch by batch."""
 
-    parts: dict[Source, list[Posterior]] = field(default_factory=dict)
-    seconds: dict[Source, float] = field(default_factory=dict)
+    parts: dict[tuple[str, int], list[Posterior]] = field(default_factory=dict)
+    seconds: dict[tuple[str, int], float] = field(default_factory=dict)
 
-    def add(self, source: Source, found: Posterior, seconds: float) -> None:
+    def add(self, source: tuple[str, int], found: Posterior, seconds: float) -> None:
         self.parts.setdefault(source, []).append(found)
         self.seconds[source] = self.seconds.get(source, 0.0) + seconds
 
-    def estimates(self) -> dict[Source, Estimates]:
+    def estimates(self) -> Estimated:
         found = {}
         for source, parts in self.parts.items():
             columns = [(p.gap_ev, p.epistemic_std_ev, p.aleatoric_std_ev) for p in parts]
@@ -73,9 +50,7 @@ class _Collected:
         return found
 
 
-def mean(
-    model: GapModel, store: GraphStore, rows: Sequence[int], batch_atoms: int, method: str
-) -> dict[Source, Estimates]:
+def mean(model: GapModel, store: GraphStore, rows: Sequence[int], batch_atoms: int, method: str) -> Estimated:
     """The model's own gap and spread, without draws."""
     found = _Collected()
     for batch in store.batches(rows, batch_atoms, model.device):
@@ -93,7 +68,7 @@ def bayesian(
     kinds: Sequence[Kind],
     counts: Sequence[int],
     seed: int,
-) -> dict[Source, Estimates]:
+) -> Estimated:
     """A BaLoRA model's default spread, and draws; what lies below the adapters is computed once for all.
 
     The default is ``balora-distance`` with a neighbour correction, else ``balora-closed-form``.
@@ -134,7 +109,7 @@ def dropping(
     rate: float,
     counts: Sequence[int],
     seed: int,
-) -> dict[Source, Estimates]:
+) -> Estimated:
     """Monte Carlo dropout: the same as `bayesian`, with masks for draws."""
     found, method = _Collected(), "mc-dropout"
     for batch in store.batches(rows, batch_atoms, model.device):

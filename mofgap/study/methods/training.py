@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from mofgap.gap.folder import About, encoder_weights, read_model, save_model
-from mofgap.gap.model import GapModel, GapModelConfig, Method
+from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.dataset import Dataset, read
 from mofgap.study.layout import COST, HISTORY, Layout
-from mofgap.study.members import Member, member
+from mofgap.study.members import member
 from mofgap.study.methods import encoder
+from mofgap.study.methods.method import method_of
+from mofgap.study.planned import Member
 from mofgap.training.encoder_folder import WEIGHTS, PretrainedEncoder, find_encoder
 from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
 from mofgap.training.labels import Labels
@@ -59,11 +61,10 @@ def describe(config: ComparisonConfig, run: Path, name: str) -> None:
 def model_config(wanted: Member, found: PretrainedEncoder) -> GapModelConfig:
     """What a member's network is made of, on an encoder."""
     recipe = wanted.recipe
-    methods: dict[str, Method] = {"scratch": "full", "dropout": "lora"}
     return encoder.model_config(
         found,
         recipe,
-        method=methods.get(wanted.method, wanted.method),
+        method=method_of(wanted.method).adaptation,
         head_hidden=recipe.head_hidden,
         rank=recipe.rank,
         lora_alpha=2.0 * recipe.rank,
@@ -84,7 +85,7 @@ def finetune_config(wanted: Member) -> FinetuneConfig:
         kl_weight=recipe.kl_weight,
         noise=recipe.noise,
         constant_alpha=recipe.alpha == "constant",
-        dropout=recipe.dropout if wanted.method == "dropout" else 0.0,
+        dropout=method_of(wanted.method).dropout(recipe),
         error_weighting=recipe.error_weighting,
         seed=wanted.seed,
     )

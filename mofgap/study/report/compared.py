@@ -11,27 +11,9 @@ from typing import Any
 import pandas as pd
 
 from mofgap.study.layout import PREDICTIONS, SUMMARY, SUMMARY_VERSION
-from mofgap.study.methods.names import plain
+from mofgap.study.methods.method import estimators, plain
 
 KEYS = ("split", "method", "n_samples", "spread", "calibration")
-LABELS = {
-    "balora-distance": "BaLoRA, distance",
-    "balora-closed-form": "BaLoRA, closed form",
-    "balora-weights": "BaLoRA, weights drawn",
-    "balora-rows": "BaLoRA, rows drawn",
-    "lora-ensemble": "LoRA ensemble",
-    "laplace": "LoRA, last-layer Laplace",
-    "mc-dropout": "LoRA, MC dropout",
-    "lora": "LoRA",
-    "full": "full fine-tuning",
-    "scratch": "from random weights",
-    "composition": "composition alone",
-    "mean": "mean of training",
-    "alignn": "ALIGNN (published)",
-    "matminer_xgboost": "matminer + XGBoost (published)",
-    "matminer_rf": "matminer + random forest (published)",
-}
-"""Methods as a reader knows them, in the order of tables and figures."""
 
 
 class ComparisonError(ValueError):
@@ -126,10 +108,12 @@ def read_compared(run: Path) -> Compared:
 def label(method: str) -> str:
     """A method as a reader knows it."""
     name = plain(method)
-    return LABELS.get(name, name) + (" + neighbours" if name != method else "")
+    known = estimators().get(name)
+    return (known.label if known else name) + (" + neighbours" if name != method else "")
 
 
 def place(method: str) -> int:
     """Where a method stands in tables and figures; unknown ones last."""
     name = plain(method)
-    return list(LABELS).index(name) if name in LABELS else len(LABELS)
+    known = [*estimators()]
+    return known.index(name) if name in known else len(known)

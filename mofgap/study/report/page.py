@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from mofgap.report import plots
 from mofgap.report.figure import caption_of, set_caption
 from mofgap.report.page import Figure, drawn, render
-from mofgap.study.methods.names import ENSEMBLE, plain
+from mofgap.study.methods.method import estimators, plain
 from mofgap.study.report.compared import Compared, label, place
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.bootstrap import bootstrap
@@ -36,16 +36,6 @@ COSTS = {
     "predict_ms": "prediction / ms a structure",
 }
 _PERCENT = ("coverage_90",)
-_BAYESIAN = (
-    "balora-distance",
-    "balora-closed-form",
-    "balora-weights",
-    "balora-rows",
-    "lora-ensemble",
-    "laplace",
-    "mc-dropout",
-)
-"""Methods with an epistemic spread."""
 
 
 def comparison_page(compared: Compared) -> str:
@@ -184,7 +174,7 @@ def _table(
 
 
 def _method_words(row: pd.Series) -> str:
-    if plain(row.method) == ENSEMBLE:
+    if plain(row.method) == "lora-ensemble":
         return label(row.method).replace("ensemble", f"ensemble of {row.n_samples}")
     drawn_samples = f", S\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{row.n_samples}" if row.n_samples else ""
     return label(row.method) + drawn_samples
@@ -340,7 +330,8 @@ def _against(compared: Compared, split: str, *, metric: str, x: str) -> Matplotl
     spreads, words = kinds.get(metric, (["total", "none"], "mean absolute error / eV"))
     entries = compared.entries
     rows = entries[(entries.split == split) & (entries.variant == "") & entries.spread.isin(spreads)]
-    rows = rows[rows.method.map(plain).isin(_BAYESIAN)].sort_values(
+    spread = [name for name, each in estimators().items() if each.has_spread]
+    rows = rows[rows.method.map(plain).isin(spread)].sort_values(
         "calibration", kind="stable", ascending=False
     )
     rows = rows.drop_duplicates(["method", "n_samples"])

@@ -27,8 +27,8 @@ from mofgap.study.engine import comparison as stages
 from mofgap.study.engine.config import RunConfig
 from mofgap.study.judge.summary import GROUP, _methods
 from mofgap.study.members import tabled
-from mofgap.study.methods import prediction as prediction_stage
-from mofgap.study.methods.names import NEIGHBOURS
+from mofgap.study.methods import laplace
+from mofgap.study.methods.method import NEIGHBOURS
 from mofgap.uncertainty import metrics
 
 METHODS = {
@@ -214,7 +214,7 @@ def test_definitions_say_their_bins_and_the_markdown_prints_them(
 def test_a_package_that_is_missing_is_told_before_the_work(
     tiny_config: ComparisonConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "find_spec", lambda name: None)
+    monkeypatch.setattr(laplace, "find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match=r"mofgap\[study\]"):
         stages.prepare(tiny_config, tmp_path)
 
@@ -304,7 +304,7 @@ def test_only_training_structures_correct_a_gap(
         labels.extend(gap_ev.tolist())
         fit_correction(model, batches, gap_ev)
 
-    monkeypatch.setattr(prediction_stage, "fit_correction", spied)
+    monkeypatch.setattr("mofgap.gap.posterior.fit_correction", spied)
     stages.predict(tiny_config, run, "split/lora-seed0")
     data = read(run)
     train = data.rows("split", "train", tiny_config.recipe.n_train)

@@ -10,7 +10,7 @@ from mofgap.study.config import JudgementConfig
 from mofgap.study.judge.arms import Arms, common
 from mofgap.study.judge.judgement import Bootstrap, _trend_verdict, pairs, trend, trends, verdicts
 from mofgap.study.judge.statistics import ause, crps_ev, mae, spearman
-from mofgap.study.methods.names import NEIGHBOURS
+from mofgap.study.methods.method import NEIGHBOURS
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.bootstrap import Interval, paired_bootstrap
 

@@ -13,9 +13,10 @@ from mofgap.balora import sampling
 from mofgap.balora.dropout import dropout
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.store import GraphStore, build_store
-from mofgap.gap.model import GapModel, GapModelConfig, Method
+from mofgap.gap.model import Adaptation, GapModel, GapModelConfig
 from mofgap.gap.posterior import fit_correction, posterior
 from mofgap.study.methods import passes
+from mofgap.study.methods.method import Estimated
 
 ENCODER = {
     "n_blocks": 2,
@@ -28,7 +29,7 @@ ENCODER = {
 }
 
 
-def model_of(method: Method) -> GapModel:
+def model_of(method: Adaptation) -> GapModel:
     torch.manual_seed(0)
     targets = (r"blocks\.1\.(query|key|value|out|up|down)",)
     config = GapModelConfig(method, encoder_settings=ENCODER, head_hidden=16, rank=3, target_modules=targets)
@@ -62,7 +63,7 @@ def test_bayesian_passes_are_those_of_the_predictor(store: GraphStore) -> None:
 
 def test_fewer_draws_are_the_first_of_more(store: GraphStore) -> None:
     model, rows = model_of("balora"), range(len(store))
-    run: Callable[..., dict[passes.Source, passes.Estimates]] = passes.bayesian
+    run: Callable[..., Estimated] = passes.bayesian
     few = run(model, store, rows, 30, kinds=("weights",), counts=(1, 4), seed=0)
     many = run(model, store, rows, 30, kinds=("weights",), counts=(1, 4, 16), seed=0)
     np.testing.assert_allclose(few["balora-weights", 4].gap_ev, many["balora-weights", 4].gap_ev)
@@ -78,7 +79,7 @@ def test_the_mean_needs_no_draws(store: GraphStore) -> None:
     np.testing.assert_allclose(found["balora-closed-form", 0].gap_ev, alone.gap_ev, rtol=1e-5)
 
 
-def corrected(method: Method, store: GraphStore) -> GapModel:
+def corrected(method: Adaptation, store: GraphStore) -> GapModel:
     """A model corrected by the structures but for the first three, each with seven near it."""
     model = model_of(method).requires_grad_(False)
     seven = range(3, len(store))
@@ -107,7 +108,7 @@ def test_corrected_dropout_has_the_gap_of_the_neighbours_and_the_spread_of_its_m
 
 
 @pytest.mark.parametrize("method", ["lora", "balora"])
-def test_corrected_passes_are_those_of_the_predictor(method: Method, store: GraphStore) -> None:
+def test_corrected_passes_are_those_of_the_predictor(method: Adaptation, store: GraphStore) -> None:
     model, rows = corrected(method, store), [1, 2]
     if method == "lora":
         mine = passes.mean(model, store, rows, 60, "lora")["lora", 0]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from pymatgen.core import Composition
 
-from mofgap.study.methods.composition import (
+from mofgap.study.methods.boosting import (
     MAX_Z,
     PROPERTIES,
     STATISTICS,

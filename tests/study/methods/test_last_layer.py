@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from mofgap.gap.model import GapModel, GapModelConfig
-from mofgap.study.methods.laplace import fit_laplace
+from mofgap.study.methods.last_layer import fit_laplace
 
 ENCODER = {"n_blocks": 1, "width": 16, "n_heads": 2, "n_radial": 8, "edge_width": 8, "ffn_width": 16}
 

@@ -7,7 +7,7 @@ import pytest
 
 from mofgap.crystals.dataset import TableError
 from mofgap.study.config import DataConfig
-from mofgap.study.methods.baselines import published_gaps
+from mofgap.study.methods.published import published_gaps
 
 IDS = ["001", "002", "003"]
 

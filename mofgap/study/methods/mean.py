@@ -1,0 +1,28 @@
+"""The mean of the training gaps, for everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mofgap.study.config import ComparisonConfig
+from mofgap.study.methods.method import Estimated, Estimates, Estimator, Method, PredictionTask
+from mofgap.study.planned import Prediction
+
+
+class Mean(Method):
+    """What says nothing of a structure: the mean and standard deviation of the training gaps."""
+
+    estimators = (Estimator("mean", "mean of training", has_spread=False),)
+    kind = "baseline"
+
+    def predictions(self, config: ComparisonConfig, split: str) -> Iterator[Prediction]:
+        """One for each split."""
+        yield Prediction(split, self.name)
+
+    def predict(self, task: PredictionTask) -> Estimated:
+        """The same for every structure."""
+        import numpy as np
+
+        learnt, n = task.dataset.gap_ev[task.rows.train], len(task.rows.all)
+        gap, std = np.full(n, learnt.mean()), np.full(n, learnt.std())
+        return {("mean", 0): Estimates(gap, np.full(n, np.nan), std, 0.0)}

@@ -1,0 +1,216 @@
+"""What a method of a comparison is: how it is trained, what it predicts, what it costs, what tables call it.
+
+The modules of methods import torch and the like inside functions, so that a plan needs none of it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from mofgap.study.config import ComparisonConfig, PredictionConfig, Recipe, SplitConfig
+from mofgap.study.layout import Layout
+from mofgap.study.methods.registry import METHODS
+from mofgap.study.planned import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mofgap.gap.model import Adaptation
+    from mofgap.study.dataset import Dataset, SplitRows
+
+    Floats = NDArray[np.float64]
+
+NEIGHBOURS = "+neighbours"
+"""Ends the name of an estimator with the neighbour correction."""
+
+Kind = Literal["trained", "baseline", "published"]
+
+
+@dataclass
+class Estimates:
+    """What an estimator says of n structures.
+
+    Attributes:
+        gap_ev: (n,) gap, eV.
+        epistemic_std_ev: (n,) NaN where there is none.
+        aleatoric_std_ev: (n,) of the likelihood.
+        ms: CPU milliseconds a structure.
+    """
+
+    gap_ev: Floats
+    epistemic_std_ev: Floats
+    aleatoric_std_ev: Floats
+    ms: float
+
+
+Estimated = dict[tuple[str, int], Estimates]
+"""Estimates by the name of the estimator and its number of draws or members, 0 for none."""
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """One of a method's ways to predict, a method of its own in tables of predictions and scores.
+
+    Attributes:
+        name: In tables, in ``comparison.json`` and on the command line.
+        label: In the tables and figures of a report.
+        is_sampled: Whether it says more with more draws or members.
+        has_spread: Whether it has an epistemic spread.
+    """
+
+    name: str
+    label: str
+    is_sampled: bool = False
+    has_spread: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionTask:
+    """One file of predictions to be made.
+
+    Attributes:
+        config: The comparison.
+        layout: Its run folder.
+        dataset: Its rows.
+        wanted: What is predicted.
+        rows: Which rows.
+        recipe: Of the training that it rests on.
+        draws: Numbers of draws; empty for a method that does not draw.
+    """
+
+    config: ComparisonConfig
+    layout: Layout
+    dataset: Dataset
+    wanted: Prediction
+    rows: SplitRows
+    recipe: Recipe
+    draws: tuple[int, ...]
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether it is also predicted with the neighbour correction."""
+        return self.wanted.is_corrected(self.config.prediction)
+
+
+class Method(ABC):
+    """A method of a comparison. A subclass has a line in the registry, and no state.
+
+    Attributes:
+        estimators: Its ways to predict, in the order of tables.
+        kind: ``trained`` here, a ``baseline``, or ``published`` by others.
+        is_network: Whether it predicts with networks that the comparison trains.
+        adaptation: How the encoder of a network of its own is trained; None for a method that trains none.
+        training: Module whose ``train`` fits it; a training is repeated where the module, or what it imports,
+            does another thing than before.
+        n_trainings: Trainings on each split, where the configuration does not say.
+        does_draw: Whether it draws as many samples as the configuration says.
+        reads: Settings of the recipe that it reads, of those that not every method reads.
+        reads_to_predict: Settings of the recipe that its predictions depend on.
+    """
+
+    estimators: ClassVar[tuple[Estimator, ...]]
+    kind: ClassVar[Kind] = "trained"
+    is_network: ClassVar[bool] = False
+    adaptation: ClassVar[Adaptation | None] = None
+    training: ClassVar[str] = "mofgap.study.methods.training"
+    n_trainings: ClassVar[int] = 1
+    does_draw: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
+    reads_to_predict: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def check(self, config: ComparisonConfig) -> None:  # noqa: B027 (few have something to refuse)
+        """Refuse, before anything is done, what would fail late."""
+
+    def check_structures(  # noqa: B027
+        self, config: ComparisonConfig, ids: Sequence[str]
+    ) -> None:
+        """Refuse, before anything is trained, what does not fit the structures of the dataset."""
+
+    def trainings(self, split: SplitConfig) -> dict[str, int]:
+        """How many trainings of which methods it needs on a split, from seed 0."""
+        return {}
+
+    def predictions(self, config: ComparisonConfig, split: str) -> Iterator[Prediction]:
+        """The files of predictions of a split, but for those of trainings of its own, which each have one."""
+        yield from ()
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """The recipe of a comparison as this method takes it."""
+        return recipe
+
+    def dropout(self, recipe: Recipe) -> float:
+        """The rate of dropout in training."""
+        return 0.0
+
+    def draws(self, wanted: Prediction, asked: PredictionConfig) -> tuple[int, ...]:
+        """Numbers of draws of a prediction; none for a method that does not draw."""
+        return wanted.draws(asked) if self.does_draw else ()
+
+    def fit(self, config: ComparisonConfig, run: Path, name: str) -> None:
+        """Train a member of this method, and write its folder.
+
+        Args:
+            config: The comparison.
+            run: The run folder.
+            name: Of the member.
+        """
+        import_module(self.training).train(config, run, name)
+
+    @abstractmethod
+    def predict(self, task: PredictionTask) -> Estimated:
+        """What each estimator says of `PredictionTask.rows`.
+
+        Names of estimators with the neighbour correction end in `NEIGHBOURS`.
+        """
+
+    def cost(self, estimator: str, n_samples: int) -> float:
+        """Cost of one prediction in forward passes; a backward pass counts as two. NaN without a network."""
+        return math.nan
+
+
+def method_of(name: str) -> Method:
+    """The method of a name in the registry."""
+    return _loaded(name, METHODS[name])
+
+
+def methods() -> list[Method]:
+    """Every method, in the order of the registry."""
+    return [method_of(name) for name in METHODS]
+
+
+@cache
+def _loaded(name: str, path: str) -> Method:
+    module, _, cls = path.partition(":")
+    found: Method = getattr(import_module(module), cls)(name)
+    return found
+
+
+def plain(estimator: str) -> str:
+    """The name of an estimator without its neighbour correction."""
+    return estimator.removesuffix(NEIGHBOURS)
+
+
+def estimators() -> dict[str, Estimator]:
+    """Every estimator by name, in the order of tables."""
+    return {each.name: each for method in methods() for each in method.estimators}
+
+
+def method_with(estimator: str) -> Method:
+    """The method that an estimator belongs to, with or without the neighbour correction.
+
+    Whatever is the estimator of none was published by others.
+    """
+    name = plain(estimator)
+    found = (method for method in methods() if any(each.name == name for each in method.estimators))
+    return next(found, method_of("published"))
