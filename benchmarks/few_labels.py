@@ -17,8 +17,8 @@ from mofgap.crystals.store import build_store
 from mofgap.gap.folder import About, find_model, read_config
 from mofgap.gap.model import GapModelConfig
 from mofgap.gap.predictor import load_model
+from mofgap.training.config import FinetuneConfig
 from mofgap.training.encoder_folder import find_encoder
-from mofgap.training.finetune import FinetuneConfig
 from mofgap.training.labels import Labels
 from mofgap.training.loop import Compute
 from mofgap.training.recipe import FEW_LABELS, predict_store, train

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mofgap.balora import AdaptedLinear, BaLoRA, BaLoRAConfig, NoiseNetwork
 from mofgap.balora.adapt import targets
+from mofgap.choices import METHODS, Method
 from mofgap.crystals.graph import CrystalGraph, GraphConfig
 from mofgap.encoders.encoder import Encoder, Fixed
 from mofgap.encoders.registry import DEFAULT, build_encoder, encoder_class, encoder_config
 from mofgap.gap.correction import NeighbourCorrection
 from mofgap.gap.head import GapHead, pool
-
-Method = Literal["balora", "lora", "full"]
-METHODS: tuple[Method, ...] = ("balora", "lora", "full")
 
 
 @dataclass(frozen=True)

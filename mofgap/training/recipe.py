@@ -23,7 +23,8 @@ from mofgap.crystals.store import GraphStore
 from mofgap.gap.folder import CONFIG, About, encoder_weights, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import Posterior, fit_correction, posterior
-from mofgap.training.finetune import FinetuneConfig, Labelled, finetune, frozen_features
+from mofgap.training.config import MIN_CORRECTION_ROWS, FinetuneConfig
+from mofgap.training.finetune import Labelled, finetune, frozen_features
 from mofgap.training.labels import Labels
 from mofgap.training.lock import lock, structures_digest
 from mofgap.training.loop import ANYTHING, METRICS, Compute, TrainingError, seconds_trained
@@ -40,9 +41,6 @@ MIN_ROWS = 25
 MIN_SCALING_ROWS = 200
 """With fewer validation rows the scaling of the spread is not fitted; all of them go to the intervals."""
 
-
-MIN_CORRECTION_ROWS = 1000
-"""With fewer training rows neighbours are too far for a neighbour correction."""
 
 FEW_LABELS = 500
 """With fewer labels for another level of theory none are spared for validation: error bars come from
@@ -147,7 +145,9 @@ def train(
     before = frozen_features(model, data.store, config.batch_atoms) if parent else None
     known = _known(parent, data.ids, before)
     how = dict(config=config, features=before, warm=parent is not None, resume=resume, compute=compute)
-    run = partial(_learn, how=how, corrects=len(data.train) >= MIN_CORRECTION_ROWS)
+    run = partial(
+        _learn, how=how, corrects=config.neighbour_correction and len(data.train) >= MIN_CORRECTION_ROWS
+    )
     features = run(model, data, work)
     held_out: dict[str, HeldOut] = {}
     if not data.val and len(data.train) >= MIN_FOLD_ROWS:

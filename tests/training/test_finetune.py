@@ -20,7 +20,8 @@ from mofgap.gap.folder import encoder_weights
 from mofgap.gap.model import METHODS, GapModel, GapModelConfig, Method
 from mofgap.training import finetune as finetuning
 from mofgap.training.batches import loader
-from mofgap.training.finetune import FinetuneConfig, Finetuning, Labelled, finetune, frozen_features
+from mofgap.training.config import FinetuneConfig
+from mofgap.training.finetune import Finetuning, Labelled, finetune, frozen_features
 from mofgap.training.loop import Compute, TrainingError
 
 CONFIG = FinetuneConfig(epochs=4, batch_atoms=30, learning_rate=1e-2, encoder_learning_rate=3e-3, seed=2)

@@ -19,7 +19,7 @@ from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import load_model
 from mofgap.training import recipe
 from mofgap.training.card import write_card
-from mofgap.training.finetune import FinetuneConfig
+from mofgap.training.config import FinetuneConfig
 from mofgap.training.labels import read_labels
 from mofgap.training.loop import Compute, TrainingError
 from mofgap.training.recipe import Outcome, train

@@ -22,7 +22,8 @@ from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import load_model
 from mofgap.training import recipe
 from mofgap.training.card import write_card
-from mofgap.training.finetune import FinetuneConfig, Labelled
+from mofgap.training.config import FinetuneConfig
+from mofgap.training.finetune import Labelled
 from mofgap.training.labels import Labels, read_labels
 from mofgap.training.loop import Compute, TrainingError
 from mofgap.training.recipe import Outcome, calibration_of, predict_store, train

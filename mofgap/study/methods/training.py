@@ -5,21 +5,26 @@ from __future__ import annotations
 import resource
 import shutil
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from mofgap.choices import Method
+from mofgap.configuration import part
 from mofgap.gap.folder import About, encoder_weights, read_model, save_model
-from mofgap.gap.model import GapModel, GapModelConfig, Method
+from mofgap.gap.model import GapModel
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.dataset import Dataset, read
 from mofgap.study.layout import COST, HISTORY, Layout
 from mofgap.study.members import Member, member
 from mofgap.study.methods import encoder
-from mofgap.training.encoder_folder import WEIGHTS, PretrainedEncoder, find_encoder
-from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
+from mofgap.training.config import TrainingConfig
+from mofgap.training.encoder_folder import WEIGHTS, find_encoder
+from mofgap.training.finetune import Labelled, finetune
 from mofgap.training.labels import Labels
 from mofgap.training.loop import LAST, METRICS, Compute, seconds_trained
+from mofgap.training.network import network
 from mofgap.training.recipe import calibration_of, predict_store
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import fit_novelty
@@ -56,38 +61,12 @@ def describe(config: ComparisonConfig, run: Path, name: str) -> None:
     save_model(folder, model, _about(config, wanted), _calibration(config, model.eval(), data), index)
 
 
-def model_config(wanted: Member, found: PretrainedEncoder) -> GapModelConfig:
-    """What a member's network is made of, on an encoder."""
-    recipe = wanted.recipe
+def training_config(wanted: Member) -> TrainingConfig:
+    """What a member's network is made of, and how it is trained."""
     methods: dict[str, Method] = {"scratch": "full", "dropout": "lora"}
-    return encoder.model_config(
-        found,
-        recipe,
-        method=methods.get(wanted.method, wanted.method),
-        head_hidden=recipe.head_hidden,
-        rank=recipe.rank,
-        lora_alpha=2.0 * recipe.rank,
-        prior_rate=recipe.prior_rate,
-    )
-
-
-def finetune_config(wanted: Member) -> FinetuneConfig:
-    """How a member is trained."""
-    recipe = wanted.recipe
-    return FinetuneConfig(
-        epochs=recipe.epochs,
-        batch_atoms=recipe.batch_atoms,
-        learning_rate=recipe.learning_rate,
-        encoder_learning_rate=recipe.encoder_learning_rate,
-        noise_learning_rate=recipe.noise_learning_rate,
-        weight_decay=recipe.weight_decay,
-        kl_weight=recipe.kl_weight,
-        noise=recipe.noise,
-        constant_alpha=recipe.alpha == "constant",
-        dropout=recipe.dropout if wanted.method == "dropout" else 0.0,
-        error_weighting=recipe.error_weighting,
-        seed=wanted.seed,
-    )
+    others = {"dropout": wanted.recipe.dropout} if wanted.method == "dropout" else {}
+    method = methods.get(wanted.method, cast(Method, wanted.method))
+    return wanted.recipe.training(method, seed=wanted.seed, **others)
 
 
 def _fit(
@@ -95,7 +74,8 @@ def _fit(
 ) -> tuple[int, int]:
     """Train and write the model folder; returns the numbers of training rows and of trained parameters."""
     torch.manual_seed(wanted.seed)
-    model = GapModel(model_config(wanted, find_encoder(config.encoder)))
+    settings = training_config(wanted)
+    model = GapModel(network(settings, find_encoder(config.encoder)))
     if wanted.recipe.start == "pretrained":
         encoder_weights(Layout(run).encoder / WEIGHTS, model)
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -104,15 +84,15 @@ def _fit(
     known = None  # a random encoder's features are the seed's own
     if model.config.method == "full" or wanted.recipe.start == "pretrained":
         known = encoder.features(run, wanted.recipe)[rows]
-    training, on = folder / "training", config.compute
+    training = folder / "training"
     found = finetune(
         model,
         data,
         training,
-        finetune_config(wanted),
+        settings.finetuning,
         features=known,
         resume=(training / LAST).exists(),
-        compute=Compute(on.device, on.devices, on.nodes, on.strategy, on.precision, progress=False),
+        compute=part(Compute, vars(config.compute), progress=False),
     )
     _save(config, folder, wanted, model, labels, data, found)
     return len(data.train), n_trainable
