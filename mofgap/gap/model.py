@@ -21,7 +21,10 @@ from mofgap.gap.head import GapHead, pool
 
 @dataclass(frozen=True)
 class GapModelConfig:
-    """What a gap model is made of.
+    """What a gap model is made of, as its folder holds it.
+
+    The defaults are those of folders that lack a field; a training takes its own from
+    `mofgap.training.config`.
 
     Attributes:
         method: ``balora`` (Bayesian low-rank adapters), ``lora`` (the same without noise) or ``full``

@@ -22,7 +22,7 @@ MIN_CORRECTION_ROWS = 1000
 
 
 def _with_from(name: str) -> str:
-    return f"With --from the default is {FROM_A_MODEL[name]:g}."
+    return f"By default {FROM_A_MODEL[name]:g} for mofgap train --from."
 
 
 @schema

@@ -213,9 +213,7 @@ def finetune(
     if not warm or config.unfreeze:
         _check_labels(data, warm)
     folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / "frozen_features.safetensors"
-    if not resume:
-        kept.unlink(missing_ok=True)  # an earlier run may have been of other structures, or another encoder
+    kept = _kept_features(folder, resume)
     if features is None:
         features = frozen_features(model, data.store, config.batch_atoms, kept)
     if not config.epochs:
@@ -242,6 +240,14 @@ def finetune(
     if model.config.method == "full" or config.unfreeze:  # the encoder moved
         features = frozen_features(model, data.store, config.batch_atoms)
     return features
+
+
+def _kept_features(folder: Path, resume: bool) -> Path:
+    """Where a training keeps frozen features; those of an earlier one may be of other structures."""
+    path = folder / "frozen_features.safetensors"
+    if not resume:
+        path.unlink(missing_ok=True)
+    return path
 
 
 def _check_labels(data: Labelled, warm: bool) -> None:

@@ -135,8 +135,10 @@ def train(
     if begun.parent is None and not config.epochs:
         raise TrainingError("0 epochs leave a model as it was: they need one to start from")
     work = folder / "training"
-    # Without val more trainings follow, and other processes end with the first.
-    compute = compute if labels.positions("val") else replace(compute, devices=1)
+    if not labels.positions("val"):  # more trainings follow, and other processes end with the first
+        if compute.nodes > 1:
+            raise TrainingError("without a split val a training runs on one node: leave out --nodes")
+        compute = replace(compute, devices=1)
     lock(work, _made_of(labels, model_config, config, start) | compute.decisive, resume=resume)
     data = Labelled.of(labels, cached_store(labels.frame, begun.model.graph_config, cache))
     trained = train_model(begun, labels, data, work, config, again=begin, resume=resume, compute=compute)

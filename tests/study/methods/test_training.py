@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from mofgap.gap.folder import About, read_model
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.dataset import read
 from mofgap.study.layout import COST, Layout, read_json
-from mofgap.study.members import member
+from mofgap.study.members import member, members
 from mofgap.study.methods.training import describe, training_config
 from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.labels import Labels
@@ -60,3 +61,12 @@ def test_describing_a_member_anew_keeps_what_it_says(
     before = {name: (folder / name).read_bytes() for name in CONTENT}
     describe(tiny_config, finished, "split/balora-seed0")
     assert {name: (folder / name).read_bytes() for name in CONTENT} == before
+    fewer = replace(tiny_config, prediction=replace(tiny_config.prediction, n_val=25))
+    describe(fewer, finished, "split/balora-seed0")
+    assert len(read_model(folder)[2].residuals[0].values) == 25
+
+
+def test_dropout_is_that_of_its_own_method_alone(tiny_config: ComparisonConfig) -> None:
+    rates = {m.method: training_config(m).dropout for m in members(tiny_config) if not m.variant}
+    assert rates.pop("dropout") == tiny_config.recipe.dropout > 0
+    assert set(rates.values()) == {0.0}
