@@ -17,8 +17,8 @@ from mofgap.crystals.store import build_store
 from mofgap.gap.folder import About, find_model, read_config
 from mofgap.gap.model import GapModelConfig
 from mofgap.gap.predictor import load_model
+from mofgap.training.config import FROM_A_MODEL, FinetuneConfig
 from mofgap.training.encoder_folder import find_encoder
-from mofgap.training.finetune import FinetuneConfig
 from mofgap.training.labels import Labels
 from mofgap.training.loop import Compute
 from mofgap.training.recipe import FEW_LABELS, predict_store, train
@@ -90,8 +90,8 @@ def main() -> None:
     parser.add_argument("--split", default="val", help="split the labels are drawn from")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-atoms", type=int, default=800, help="small, since the labels are few")
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--kl-weight", type=float, default=0.1)
+    parser.add_argument("--learning-rate", type=float, default=FROM_A_MODEL["learning_rate"])
+    parser.add_argument("--kl-weight", type=float, default=FROM_A_MODEL["kl_weight"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="a quick look: so many test rows, chosen at random")
     options = parser.parse_args()

@@ -8,6 +8,15 @@ Device = Literal["auto", "cpu", "cuda"]
 Disorder = Literal["refuse", "majority"]
 Precision = Literal["32-true", "bf16-mixed"]
 
+Adaptation = Literal["balora", "lora", "full"]
+"""How the encoder of a gap model is fitted: ``balora`` (Bayesian low-rank adapters), ``lora`` (the same without noise) or
+``full`` (every weight of the encoder is trained)."""
+
+ADAPTATIONS: tuple[Adaptation, ...] = get_args(Adaptation)
+
+Noise = Literal["weights", "rows"]
+Alpha = Literal["network", "constant"]
+
 Uncertainty = Literal["auto", "distance", "closed-form", "weights", "rows"]
 """Where the epistemic standard deviation comes from.
 

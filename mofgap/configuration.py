@@ -164,6 +164,17 @@ def from_dict(cls: type[_T], values: Mapping[str, Any]) -> _T:
         raise ConfigurationError(*problems_of(cls, error)) from None
 
 
+def part(cls: type[_T], settings: Mapping[str, Any], **others: Any) -> _T:
+    """The settings of a schema out of more settings.
+
+    Args:
+        cls: The schema.
+        settings: By name; those that the schema does not have are left out.
+        others: Further settings, which go before the same of `settings`.
+    """
+    return cls(**{name: settings[name] for name in settings_of(cls) if name in settings} | others)
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Settings as plain values that JSON and YAML can hold; of any dataclass."""
     return {f.name: plain(getattr(config, f.name)) for f in fields(config) if f.init}

@@ -5,28 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from mofgap.choices import Device, Disorder
-from mofgap.choices import Precision as Arithmetic
+from mofgap.choices import Disorder
 from mofgap.cli.schema import option_of
 from mofgap.configuration import ConfigurationError
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.rank import check_window
 
-# Its home is heavy to import; --help must not be.
-Adaptation = Literal["balora", "lora", "full"]
-
-Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training structures.")]
 MaxAtoms = Annotated[int, option_of(ScreeningConfig, "max_atoms")]
 PartialOccupancies = Annotated[Disorder, option_of(ScreeningConfig, "disorder")]
-BatchAtoms = Annotated[int, typer.Option(min=1, help="Atoms of a batch.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder to keep graphs in.")]
-TrainingDevice = Annotated[Device, typer.Option(help="Where to train.")]
-Devices = Annotated[int, typer.Option(min=1, help="How many devices, a process each.")]
-Precision = Annotated[Arithmetic, typer.Option(help="bf16-mixed is faster where it is supported.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
 
 

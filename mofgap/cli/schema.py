@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 from typer.models import ArgumentInfo
@@ -28,11 +28,11 @@ def option_of(schema: type, name: str, metavar: str | None = None) -> Any:
     return typer.Option(metavar=metavar, help=meaning(field), **ends)
 
 
-def with_settings(schema: type, **metavars: str) -> Callable[[_Command], _Command]:
-    """Give a command an option for each setting of a schema, after its arguments and before its own options.
+def with_settings(*schemas: type, **metavars: str) -> Callable[[_Command], _Command]:
+    """Give a command an option for each setting of schemas, after its arguments and before its own options.
 
     Args:
-        schema: Made by `mofgap.configuration.schema`.
+        schemas: Made by `mofgap.configuration.schema`, without a setting in common.
         metavars: What stands for the value of some settings in the help, by their names.
 
     Returns:
@@ -41,16 +41,7 @@ def with_settings(schema: type, **metavars: str) -> Callable[[_Command], _Comman
 
     def decorate(command: _Command) -> _Command:
         *own, _ = inspect.signature(command, eval_str=True).parameters.values()
-        types = get_type_hints(schema)
-        added = [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=default_of(field, inspect.Parameter.empty),
-                annotation=Annotated[types[name], option_of(schema, name, metavars.get(name))],
-            )
-            for name, field in settings_of(schema).items()
-        ]
+        added = [_parameter(cls, name, metavars.get(name)) for cls in schemas for name in settings_of(cls)]
         arguments = [p for p in own if _is_argument(p.annotation)]
         options = [p for p in own if p not in arguments]
         all_ = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*arguments, *added, *options)]
@@ -60,6 +51,25 @@ def with_settings(schema: type, **metavars: str) -> Callable[[_Command], _Comman
         return command
 
     return decorate
+
+
+def _parameter(schema: type, name: str, metavar: str | None) -> inspect.Parameter:
+    """The parameter of a command that a setting of a schema is."""
+    kind, option = get_type_hints(schema)[name], option_of(schema, name, metavar)
+    if any(get_origin(k) is tuple and get_args(k)[-1] is ... for k in (kind, *get_args(kind))):
+        kind, option.parser = str | None, _list_of
+    default = default_of(settings_of(schema)[name], inspect.Parameter.empty)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
+
+
+def _list_of(text: str | tuple[Any, ...]) -> tuple[Any, ...]:
+    """What stands between the commas; whole numbers are numbers, and the schema says whether they should."""
+    if isinstance(text, tuple):  # the default
+        return text
+    items = [item.strip() for item in text.split(",")]
+    return tuple(int(item) if item.isdecimal() else item for item in items if item)
 
 
 def _is_argument(annotation: Any) -> bool:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mofgap.balora import AdaptedLinear, BaLoRA, BaLoRAConfig, NoiseNetwork
 from mofgap.balora.adapt import targets
+from mofgap.choices import ADAPTATIONS, Adaptation
 from mofgap.crystals.graph import CrystalGraph, GraphConfig
 from mofgap.encoders.encoder import Encoder, Fixed
 from mofgap.encoders.registry import DEFAULT, build_encoder, encoder_class, encoder_config
 from mofgap.gap.correction import NeighbourCorrection
 from mofgap.gap.head import GapHead, pool
 
-Adaptation = Literal["balora", "lora", "full"]
-ADAPTATIONS: tuple[Adaptation, ...] = ("balora", "lora", "full")
-
 
 @dataclass(frozen=True)
 class GapModelConfig:
-    """What a gap model is made of.
+    """What a gap model is made of, as its folder holds it.
+
+    The defaults are those of folders that lack a field; a training takes its own from
+    `mofgap.training.config`.
 
     Attributes:
         method: ``balora`` (Bayesian low-rank adapters), ``lora`` (the same without noise) or ``full``

@@ -9,13 +9,17 @@ from typing import Any, Literal
 
 import gemmi
 from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic.json_schema import SkipJsonSchema
 
-from mofgap.choices import Device, Precision
-from mofgap.configuration import ConfigurationError, schema
+from mofgap.choices import Adaptation, Alpha, Noise
+from mofgap.configuration import ConfigurationError, part, schema
 from mofgap.nearest import hint
+from mofgap.plain_words import settings_of
 from mofgap.study.methods.registry import METHODS
+from mofgap.training.config import ComputeConfig, TrainingConfig
 
 SplitKind = Literal["column", "grouped", "without"]
+Start = Literal["pretrained", "random"]
 
 is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch
 """Whether a text can be the name of a file or folder anywhere."""
@@ -103,49 +107,29 @@ class SplitConfig:
 
 
 @schema
-class Recipe:
+class Recipe(TrainingConfig):
     """How a network is built and trained: the same for every method, but for what makes the method."""
 
-    start: Literal["pretrained", "random"] = Field(
-        "pretrained", description="Weights the encoder starts from."
-    )
-    n_train: int | None = Field(None, description="Training structures; null takes all.", ge=20)
-    epochs: int = Field(20, description="Passes over them.", ge=1)
-    batch_atoms: int = Field(2500, description="Atoms of a batch.", ge=1)
-    learning_rate: float = Field(4e-4, description="Peak rate of adapters and head.", gt=0.0)
-    encoder_learning_rate: float = Field(3e-4, description="Peak rate of the encoder's own weights.", gt=0.0)
-    noise_learning_rate: float = Field(1e-2, description="Peak rate of the noise network.", gt=0.0)
-    weight_decay: float = Field(0.01, description="Of AdamW.", ge=0.0)
-    error_weighting: float = Field(
-        1.0, description="Exponent of the spread that multiplies each likelihood.", ge=0.0
-    )
-    head_hidden: int = Field(256, description="Width of the gap head.", ge=1)
-    rank: int = Field(64, description="Rank of the adapters, which are scaled by 2.", ge=1)
-    blocks: tuple[NonNegativeInt, ...] = Field(
-        (2, 3, 4), description="Blocks of the encoder with adapters, from 0."
-    )
-    modules: tuple[str, ...] | None = Field(
-        None,
-        description="Linear layers of a block with adapters, by the encoder's names; null takes all that can "
-        "be.",
-    )
-    dropout: float = Field(0.1, description="Rate of the method dropout.", gt=0.0, lt=1.0)
-    noise: Literal["weights", "rows"] = Field(
-        "weights", description="How BaLoRA's posterior is sampled in training."
-    )
-    alpha: Literal["network", "constant"] = Field(
-        "network", description="Whether BaLoRA's noise depends on the structure, or on the layer alone."
-    )
-    prior_rate: float = Field(0.1, description="Rate p of BaLoRA's prior.", gt=0.0, lt=1.0)
-    kl_weight: float = Field(
-        1.0, description="Weight of the divergence of one mean element from the prior.", ge=0.0
-    )
+    # What a comparison decides itself, for each of its trainings.
+    method: SkipJsonSchema[Adaptation] = Field("balora", init=False)
+    seed: SkipJsonSchema[int] = Field(0, init=False)
+    unfreeze: SkipJsonSchema[bool] = Field(False, init=False)
+    neighbour_correction: SkipJsonSchema[bool] = Field(False, init=False)
 
-    def __post_init__(self) -> None:
-        if not self.blocks:
-            raise ConfigurationError("name at least one", key="blocks")
-        if self.modules == ():
-            raise ConfigurationError("name at least one", key="modules")
+    start: Start = Field("pretrained", description="Weights the encoder starts from.")
+    n_train: int | None = Field(None, description="Training structures; null takes all.", ge=20)
+    epochs: int = Field(20, description="Passes over the training structures, at most.", ge=1)
+    dropout: float = Field(0.1, description="Rate of the method dropout.", gt=0.0, lt=1.0)
+
+    def training(self, method: Adaptation, **others: Any) -> TrainingConfig:
+        """The settings of one training.
+
+        Args:
+            method: Of the gap model.
+            others: Further settings, in place of the recipe's.
+        """
+        own = vars(self) | {"unfreeze": False, "neighbour_correction": False, "dropout": 0.0}
+        return part(TrainingConfig, own, **others | {"method": method})
 
 
 @schema
@@ -158,17 +142,17 @@ class Ablation:
     )
     split: str = Field("split", description="Name of the split.")
     seeds: int = Field(1, description="Trainings.", ge=1)
-    start: Literal["pretrained", "random"] | None = Field(None, description="See recipe.")
-    n_train: int | None = Field(None, description="See recipe.", ge=20)
-    epochs: int | None = Field(None, description="See recipe.", ge=1)
-    rank: int | None = Field(None, description="See recipe.", ge=1)
-    blocks: tuple[NonNegativeInt, ...] | None = Field(None, description="See recipe.")
+    start: Start | None = Field(None, description="See recipe.")
+    n_train: int | None = Field(None, description="See recipe.")
+    epochs: int | None = Field(None, description="See recipe.")
+    rank: int | None = Field(None, description="See recipe.")
+    blocks: tuple[int, ...] | None = Field(None, description="See recipe.")
     modules: tuple[str, ...] | None = Field(None, description="See recipe.")
-    noise: Literal["weights", "rows"] | None = Field(None, description="See recipe.")
-    alpha: Literal["network", "constant"] | None = Field(None, description="See recipe.")
-    prior_rate: float | None = Field(None, description="See recipe.", gt=0.0, lt=1.0)
-    kl_weight: float | None = Field(None, description="See recipe.", ge=0.0)
-    error_weighting: float | None = Field(None, description="See recipe.", ge=0.0)
+    noise: Noise | None = Field(None, description="See recipe.")
+    alpha: Alpha | None = Field(None, description="See recipe.")
+    prior_rate: float | None = Field(None, description="See recipe.")
+    kl_weight: float | None = Field(None, description="See recipe.")
+    error_weighting: float | None = Field(None, description="See recipe.")
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -177,12 +161,12 @@ class Ablation:
         if len(self.changes) != 1:
             given = ", ".join(self.changes) or "none"
             raise ConfigurationError(f"an ablation changes one thing of the recipe, not {given}")
+        self.applied(Recipe())  # which checks type and range
 
     @property
     def changes(self) -> dict[str, Any]:
         """What it changes, by the recipe's names."""
-        names = {f.name for f in fields(Recipe)}
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name in names}
+        given = {name: value for name, value in vars(self).items() if name in settings_of(Recipe)}
         return {name: value for name, value in given.items() if value is not None}
 
     def applied(self, recipe: Recipe) -> Recipe:
@@ -239,22 +223,6 @@ class JudgementConfig:
     n_draws: int = Field(1000, description="Resamplings of the bootstrap.", ge=10)
     n_bins: int = Field(10, description="Bins of the expected normalised calibration error.", ge=1)
     seed: int = Field(0, description="Of the bootstrap.", ge=0)
-
-
-@schema
-class ComputeConfig:
-    """Where and how fast."""
-
-    device: Device = Field("auto", description="Where to train and predict.")
-    devices: int = Field(1, description="Devices of one training on each node, a process each.", ge=1)
-    nodes: int = Field(1, description="Nodes of one training; more than one need a scheduler.", ge=1)
-    strategy: str = Field("auto", description="How they share the work, in Lightning's words, such as ddp.")
-    precision: Precision = Field("32-true", description="Of training.")
-
-    @property
-    def processes(self) -> int:
-        """Of one training, on all nodes together."""
-        return self.devices * self.nodes
 
 
 @schema

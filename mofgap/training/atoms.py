@@ -6,7 +6,7 @@ magnetic moment; and the elements of atoms that were masked. None of them is eve
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -26,31 +26,6 @@ ATOM_TARGETS = {
 
 SIZE_ONLY = {"pbe_magmom_mu_b"}
 """Targets whose sign is a convention of the calculation: their magnitude is learnt."""
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """How an encoder is pretrained.
-
-    Attributes:
-        epochs: Passes over the training structures.
-        batch_atoms: Atoms of a batch.
-        learning_rate: Peak of the schedule (linear warm-up, cosine decay to zero).
-        weight_decay: Of AdamW.
-        warmup: Share of the steps in which the rate rises.
-        mask_fraction: Share of atoms whose element is hidden.
-        mask_weight: Weight of the masked-element loss beside the regression losses.
-        seed: Of initialisation, order and masks.
-    """
-
-    epochs: int = 8
-    batch_atoms: int = 2500
-    learning_rate: float = 1.5e-3
-    weight_decay: float = 0.01
-    warmup: float = 0.05
-    mask_fraction: float = 0.1
-    mask_weight: float = 0.1
-    seed: int = 0
 
 
 class AtomHeads(nn.Module):

@@ -12,7 +12,7 @@ import pandas as pd
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import CALIBRATION, read_config
 from mofgap.training.atoms import ATOM_TARGETS
-from mofgap.training.finetune import FinetuneConfig
+from mofgap.training.config import FinetuneConfig
 from mofgap.training.labels import Labels
 from mofgap.training.recipe import CROSS_FITTED, N_FOLDS, Outcome
 from mofgap.uncertainty.calibrate import Calibration

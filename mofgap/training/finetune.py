@@ -17,11 +17,11 @@ from torch import Tensor
 
 from mofgap.balora import elements_per_layer, kl_divergence, laplace_nll, sampling
 from mofgap.balora.dropout import dropout
-from mofgap.balora.sampling import Kind
 from mofgap.crystals.store import GraphStore, StoreBatch
 from mofgap.encoders.encoder import Fixed
 from mofgap.gap.model import GapModel
 from mofgap.training.batches import loader
+from mofgap.training.config import FinetuneConfig
 from mofgap.training.labels import Labels
 from mofgap.training.loop import (
     ANYTHING,
@@ -42,50 +42,6 @@ STREAM = (1,)
 
 MIN_SLOPE_ROWS = 10
 MIN_SLOPE, MAX_SLOPE = 0.3, 3.0
-
-
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """How a gap model is fine-tuned.
-
-    Attributes:
-        epochs: Passes over the training structures, at most; 0 leaves the weights of a trained model alone.
-        batch_atoms: Atoms of a batch.
-        learning_rate: Peak rate of adapters and head (linear warm-up, cosine decay to zero).
-        encoder_learning_rate: Peak rate of the encoder's own weights, where they move.
-        unfreeze: The encoder's weights that no adapter stands on move too. They carry no noise, so that an
-            error bar costs what it did.
-        noise_learning_rate: Peak rate of the noise network, which hardly moves under the others' rate.
-        weight_decay: Of AdamW.
-        warmup: Share of the steps in which the rates rise.
-        kl_weight: Weight of the divergence of one mean element of A, in nats.
-        kl_warmup: Share of the steps over which that weight rises from zero.
-        noise: How the posterior is sampled in training.
-        constant_alpha: The noise depends on the layer alone, not on the structure.
-        dropout: Rate of dropout before the adapters, for the method ``lora``.
-        error_weighting: Exponent of the detached spread that multiplies each likelihood (Seitzer et al.,
-            arXiv 2203.09168): 0 is the likelihood itself, under which hard structures hardly teach the
-            mean; 1 teaches the mean by absolute error.
-        patience: Stop after so many epochs without a better validation error; None never does.
-        seed: Of initialisation, order and noise.
-    """
-
-    epochs: int = 20
-    batch_atoms: int = 2500
-    learning_rate: float = 4e-4
-    encoder_learning_rate: float = 3e-4
-    unfreeze: bool = False
-    noise_learning_rate: float = 1e-2
-    weight_decay: float = 0.01
-    warmup: float = 0.05
-    kl_weight: float = 1.0
-    kl_warmup: float = 0.3
-    noise: Kind = "weights"
-    constant_alpha: bool = False
-    dropout: float = 0.0
-    error_weighting: float = 1.0
-    patience: int | None = None
-    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,9 +213,7 @@ def finetune(
     if not warm or config.unfreeze:
         _check_labels(data, warm)
     folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / "frozen_features.safetensors"
-    if not resume:
-        kept.unlink(missing_ok=True)  # an earlier run may have been of other structures, or another encoder
+    kept = _kept_features(folder, resume)
     if features is None:
         features = frozen_features(model, data.store, config.batch_atoms, kept)
     if not config.epochs:
@@ -288,6 +242,14 @@ def finetune(
     return features
 
 
+def _kept_features(folder: Path, resume: bool) -> Path:
+    """Where a training keeps frozen features; those of an earlier one may be of other structures."""
+    path = folder / "frozen_features.safetensors"
+    if not resume:
+        path.unlink(missing_ok=True)
+    return path
+
+
 def _check_labels(data: Labelled, warm: bool) -> None:
     """Refuse labels that would be found of no use only once all epochs are over."""
     n, gap_ev = len(data.train), data.gap_ev[list(data.train)].astype(np.float32)
@@ -309,7 +271,7 @@ def _set_scales(
         model.gap_std_ev.copy_(gap_ev[train].std())
         if model.noise_network is not None:
             model.noise_network.fit_scale(features[train])
-    if config.constant_alpha and model.noise_network is not None:
+    if config.alpha == "constant" and model.noise_network is not None:
         model.noise_network.ignore_features()
 
 

@@ -7,7 +7,6 @@ import logging
 import math
 import time
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
@@ -16,9 +15,12 @@ import lightning as L  # noqa: N812
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
+from pydantic import Field
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
+from mofgap.configuration import ConfigurationError, schema
+from mofgap.training.config import ComputeConfig
 from mofgap.whole_file import whole_file
 
 LAST = "last.ckpt"
@@ -104,37 +106,19 @@ def warmup_cosine(optimizer: torch.optim.Optimizer, total_steps: int, warmup: fl
     return LambdaLR(optimizer, factor)
 
 
-@dataclass(frozen=True)
-class Compute:
-    """What a training runs on.
-
-    Attributes:
-        device: ``auto``, ``cpu`` or ``cuda``.
-        devices: How many of them on each node, a process each; the batches of a step add up.
-        nodes: How many nodes; more than one need a scheduler such as SLURM to start their processes.
-        strategy: Lightning's word for how they share the work, such as ``ddp``.
-        precision: Lightning's word for it, such as ``bf16-mixed``.
-        progress: Draw a progress bar.
+@schema
+class Compute(ComputeConfig):
+    """What a training runs on in this process.
 
     Raises:
-        TrainingError: ``cuda`` is asked for where there is none.
+        ConfigurationError: If ``cuda`` is asked for where there is none.
     """
 
-    device: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-    strategy: str = "auto"
-    precision: str = "32-true"
-    progress: bool = True
+    progress: bool = Field(True, description="Draw a progress bar.")
 
     def __post_init__(self) -> None:
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise TrainingError("device cuda was asked for, but torch sees no CUDA device here")
-
-    @property
-    def processes(self) -> int:
-        """Of the training, on all nodes together."""
-        return self.devices * self.nodes
+            raise ConfigurationError("cuda was asked for, but torch sees no CUDA device here", key="device")
 
     @property
     def decisive(self) -> dict[str, str]:

@@ -18,8 +18,9 @@ from mofgap.configuration import digest
 from mofgap.crystals.dataset import TableError, cached_store
 from mofgap.crystals.store import StoreBatch
 from mofgap.encoders.registry import build_encoder, encoder_config, registered
-from mofgap.training.atoms import ATOM_TARGETS, SIZE_ONLY, AtomHeads, PretrainConfig
+from mofgap.training.atoms import ATOM_TARGETS, SIZE_ONLY, AtomHeads
 from mofgap.training.batches import loader
+from mofgap.training.config import PretrainConfig
 from mofgap.training.encoder_folder import save_encoder
 from mofgap.training.labels import unusable
 from mofgap.training.lock import lock, structures_digest

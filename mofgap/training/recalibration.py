@@ -13,9 +13,10 @@ from mofgap.crystals.store import build_store
 from mofgap.gap.folder import read_config
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import GapPredictor
+from mofgap.training.calibration import MIN_ROWS, calibration_of
 from mofgap.training.card import CARD, card_of, error_bars
 from mofgap.training.labels import Labels
-from mofgap.training.recipe import MIN_ROWS, calibration_of, predict_store
+from mofgap.training.recipe import predict_store
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration
 

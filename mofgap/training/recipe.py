@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,29 +20,21 @@ from mofgap.configuration import digest
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
 from mofgap.crystals.store import GraphStore
-from mofgap.gap.folder import CONFIG, About, encoder_weights, read_model, save_model
+from mofgap.gap.folder import CONFIG, About, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import Posterior, fit_correction, posterior
-from mofgap.training.finetune import FinetuneConfig, Labelled, finetune, frozen_features
+from mofgap.training.calibration import calibration_of, evaluate
+from mofgap.training.config import MIN_CORRECTION_ROWS, FinetuneConfig
+from mofgap.training.finetune import Labelled, finetune, frozen_features
 from mofgap.training.labels import Labels
 from mofgap.training.lock import lock, structures_digest
 from mofgap.training.loop import ANYTHING, METRICS, Compute, TrainingError, seconds_trained
-from mofgap.uncertainty import metrics
-from mofgap.uncertainty.calibrate import Calibration, fit_calibration, quantile_edges
+from mofgap.training.start import Begun, Parent, begin_model
+from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.conformal import Residuals
 from mofgap.uncertainty.novelty import NoveltyIndex, fit_novelty
 from mofgap.uncertainty.scaling import Scaling
 from mofgap.whole_file import whole_file
-
-MIN_ROWS = 25
-"""With fewer validation rows no interval is fitted; the model says that its own are raw."""
-
-MIN_SCALING_ROWS = 200
-"""With fewer validation rows the scaling of the spread is not fitted; all of them go to the intervals."""
-
-
-MIN_CORRECTION_ROWS = 1000
-"""With fewer training rows neighbours are too far for a neighbour correction."""
 
 FEW_LABELS = 500
 """With fewer labels for another level of theory none are spared for validation: error bars come from
@@ -54,15 +46,6 @@ MIN_FOLD_ROWS = 10
 
 CROSS_FITTED = "cross-fitted"
 """Stands for a split in the metrics: structures of train, each predicted by a model that did not learn it."""
-
-MAX_GROUPS = 5
-"""Structures are dealt to so many groups of novelty at most, each with intervals of its own. On the val split
-of the QMOF table no other number gave a better interval score (``python -m benchmarks.accuracy --split val
---groups 1 2 3 4 5 6 8 10``)."""
-
-MIN_GROUP_ROWS = 200
-"""Validation rows that each of these groups has at least."""
-
 
 HeldOut = tuple[list[int], Posterior]
 """Positions of structures, and their raw predictions by models that did not learn from them."""
@@ -88,12 +71,24 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
-class Parent:
-    """What a model keeps of the gap model it started from."""
+class Trained:
+    """A gap model and what its folder holds beside the weights.
 
-    name: str
-    scaling: Scaling
+    Attributes:
+        model: The model, on the CPU.
+        calibration: Of its error bars.
+        novelty: Index of the structures that it learnt from.
+        outcome: What the training came to.
+    """
+
+    model: GapModel
+    calibration: Calibration
     novelty: NoveltyIndex
+    outcome: Outcome
+
+    def save(self, folder: Path, about: About) -> None:
+        """Write the model folder."""
+        save_model(folder, self.model, about, self.calibration, self.novelty)
 
 
 def train(
@@ -133,35 +128,75 @@ def train(
             structures or settings; or no epochs are to be run and there is no gap model to go on from.
         ModelError: The encoder's weights do not fit, or the gap model cannot be used.
     """
-    model, parent = _begin(model_config, start, config)
+    begin = partial(begin_model, model_config, start, config)
+    begun = begin()
     if (folder / CONFIG).exists() and not resume:
         raise TrainingError(f"{folder} holds a model already: name another folder, or go on with --resume")
-    if parent is None and not config.epochs:
+    if begun.parent is None and not config.epochs:
         raise TrainingError("0 epochs leave a model as it was: they need one to start from")
-    n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) if config.epochs else 0
     work = folder / "training"
-    # Without val more trainings follow, and other processes end with the first.
-    compute = compute if labels.positions("val") else replace(compute, devices=1)
+    if not labels.positions("val"):  # more trainings follow, and other processes end with the first
+        if compute.nodes > 1:
+            raise TrainingError("without a split val a training runs on one node: leave out --nodes")
+        compute = replace(compute, devices=1)
     lock(work, _made_of(labels, model_config, config, start) | compute.decisive, resume=resume)
-    data = Labelled.of(labels, cached_store(labels.frame, model.graph_config, cache))
-    before = frozen_features(model, data.store, config.batch_atoms) if parent else None
-    known = _known(parent, data.ids, before)
-    how = dict(config=config, features=before, warm=parent is not None, resume=resume, compute=compute)
-    run = partial(_learn, how=how, corrects=len(data.train) >= MIN_CORRECTION_ROWS)
-    features = run(model, data, work)
+    data = Labelled.of(labels, cached_store(labels.frame, begun.model.graph_config, cache))
+    trained = train_model(begun, labels, data, work, config, again=begin, resume=resume, compute=compute)
+    trained.save(folder, about)
+    _write_metrics(folder / "metrics.json", trained.outcome, config, len(data.train))
+    return trained.outcome
+
+
+def train_model(
+    begun: Begun,
+    labels: Labels,
+    data: Labelled,
+    folder: Path,
+    config: FinetuneConfig,
+    *,
+    again: Callable[[], Begun],
+    features: Tensor | None = None,
+    n_val: int | None = None,
+    resume: bool = False,
+    compute: Compute = ANYTHING,
+) -> Trained:
+    """Train a model that is begun: fit it, correct it, index what it learnt from, calibrate and score it.
+
+    Args:
+        begun: The model, which is trained in place, and the one it comes from.
+        labels: Structures, gaps and splits.
+        data: The same with their graphs.
+        folder: Where the training's own files go.
+        config: How it is trained.
+        again: Begins the same once more, for the models of cross-fitting.
+        features: (n_structures, n_features) pooled frozen features, where they are known.
+        n_val: Structures of val that calibrate it, the first; None for all.
+        resume: Go on from the last checkpoint.
+        compute: What it runs on.
+
+    Raises:
+        TrainingError: As for `mofgap.training.finetune.finetune`.
+    """
+    model, parent = begun.model, begun.parent
+    n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) if config.epochs else 0
+    if parent is not None:
+        features = frozen_features(model, data.store, config.batch_atoms)
+    known = _known(parent, data.ids, features)
+    how = dict(config=config, features=features, warm=parent is not None, resume=resume, compute=compute)
+    corrects = config.neighbour_correction and len(data.train) >= MIN_CORRECTION_ROWS
+    run = partial(_learn, how=how, corrects=corrects)
+    features = run(model, data, folder)
+    # Where the encoder moved, what the parent kept are features of another encoder.
+    moved = config.unfreeze and config.epochs > 0
+    index = _index(labels, data, features, None if moved else parent)
     held_out: dict[str, HeldOut] = {}
     if not data.val and len(data.train) >= MIN_FOLD_ROWS:
-        held_out[CROSS_FITTED] = _cross_fit(
-            lambda: _begin(model_config, start, config)[0], data, labels.families, work, run
-        )
-    moved = config.unfreeze and config.epochs > 0
-    calibration, index, scores = _measure(model, labels, data, features, parent, known, moved, held_out)
-    save_model(folder, model, about, calibration, index)
-    seconds = sum(seconds_trained(path.parent) for path in work.rglob(METRICS))
+        held_out[CROSS_FITTED] = _cross_fit(lambda: again().model, data, labels.families, folder, run)
+    calibration, scores = measure(model, labels, data, index, parent, known, held_out, n_val)
+    seconds = sum(seconds_trained(path.parent) for path in folder.rglob(METRICS))
     name = parent.name if parent else ""
     outcome = Outcome(scores, seconds, n_trainable, name, _held_out_though(known, labels))
-    _write_metrics(folder / "metrics.json", outcome, config, len(data.train))
-    return outcome
+    return Trained(model, calibration, index, outcome)
 
 
 def _learn(model: GapModel, data: Labelled, folder: Path, how: dict[str, Any], corrects: bool) -> Tensor:
@@ -247,35 +282,59 @@ def _hash(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest()
 
 
-def _measure(
-    model: GapModel,
-    labels: Labels,
-    data: Labelled,
-    features: Tensor,
-    parent: Parent | None,
-    known: NDArray[np.bool_],
-    moved: bool,
-    held_out: dict[str, HeldOut],
-) -> tuple[Calibration, NoveltyIndex, dict[str, dict[str, float]]]:
-    """Calibrate a trained model, index what it learnt from, and score it on all that is held out."""
-    for split in ("val", "test"):
-        if rows := labels.positions(split):
-            held_out[split] = rows, predict_store(model, data.store, rows)
+def _index(labels: Labels, data: Labelled, features: Tensor, parent: Parent | None) -> NoveltyIndex:
+    """An index of the structures that were learnt from, and of those that the parent learnt from."""
     learnt = labels.frame.iloc[list(data.train)]
-    # Where the encoder moved, what the parent kept are features of another encoder.
-    index = (fit_novelty if parent is None or moved else parent.novelty.joined)(
+    has_atoms = "frac_coords" in learnt.columns  # a comparison keeps graphs alone
+    return (fit_novelty if parent is None else parent.novelty.joined)(
         features[list(data.train)].numpy(),
         learnt.atomic_numbers.tolist(),
         learnt.structure_id.tolist(),
-        coordination=[metal_coordination(crystal) for crystal in table_crystals(learnt)],
+        coordination=[metal_coordination(crystal) for crystal in table_crystals(learnt)] if has_atoms else (),
     )
+
+
+def measure(
+    model: GapModel,
+    labels: Labels,
+    data: Labelled,
+    index: NoveltyIndex,
+    parent: Parent | None = None,
+    known: NDArray[np.bool_] | None = None,
+    held_out: Mapping[str, HeldOut] | None = None,
+    n_val: int | None = None,
+) -> tuple[Calibration, dict[str, dict[str, float]]]:
+    """Calibrate a trained model, and score it on all that is held out.
+
+    Args:
+        model: The model.
+        labels: Structures, gaps and splits.
+        data: The same with their graphs.
+        index: Of the structures that it learnt from.
+        parent: The gap model that it comes from.
+        known: (n_structures,) which of them the parent had learnt from; by default none.
+        held_out: Predictions that were made before, by the name of what was held out.
+        n_val: Structures of val that are used, the first; None for all.
+
+    Returns:
+        The calibration, and the metrics of each split that was held out.
+    """
+    held_out, gap_ev = dict(held_out or {}), data.gap_ev
+    for split, n in (("val", n_val), ("test", None)):
+        if rows := labels.positions(split)[:n]:
+            held_out[split] = rows, predict_store(model, data.store, rows)
+    numbers = labels.frame.atomic_numbers
     novelty = {
-        split: index.score(p.features, labels.frame.atomic_numbers.iloc[rows].tolist()).percentile
-        for split, (rows, p) in held_out.items()
+        split: index.score(found.features, numbers.iloc[rows].tolist()).percentile
+        for split, (rows, found) in held_out.items()
     }
+    known = np.zeros(len(data.ids), dtype=bool) if known is None else known
     calibration = _calibrate(data, parent, known, held_out, novelty)
-    scores = {s: evaluate(p, calibration, data.gap_ev[rows], novelty[s]) for s, (rows, p) in held_out.items()}
-    return calibration, index, scores
+    scores = {
+        split: evaluate(found, calibration, gap_ev[rows], novelty[split])
+        for split, (rows, found) in held_out.items()
+    }
+    return calibration, scores
 
 
 def _calibrate(
@@ -302,38 +361,6 @@ def _calibrate(
     )
 
 
-def _begin(
-    model_config: GapModelConfig | None, start: Path, config: FinetuneConfig
-) -> tuple[GapModel, Parent | None]:
-    """A new model on a pretrained encoder, or a trained one, made ready to move."""
-    torch.manual_seed(config.seed)
-    if model_config is None:
-        model, parent = _begin_trained(start)
-    else:
-        model, parent = (
-            GapModel(replace(model_config, correction_size=0)),
-            None,
-        )  # which is fitted after training
-        encoder_weights(start, model)
-    if config.unfreeze:
-        for weight in model.unadapted():
-            weight.requires_grad_()
-    return model, parent
-
-
-def _begin_trained(start: Path) -> tuple[GapModel, Parent]:
-    """A trained model of which adapters, noise network and head can move again."""
-    model, about, calibration, novelty = read_model(start)
-    model.drop_correction()
-    for layer in model.layers.values():
-        layer.lora_A.requires_grad_()
-        layer.lora_B.requires_grad_()
-    for module in (model.head, model.noise_network):
-        if module is not None:
-            module.requires_grad_()
-    return model.train(), Parent(about.name, calibration.scaling, novelty)
-
-
 def predict_store(model: GapModel, store: GraphStore, rows: Sequence[int]) -> Posterior:
     """Raw predictions of structures of a store, each computed by itself."""
     return _together([posterior(model, store[i]) for i in rows])
@@ -342,54 +369,3 @@ def predict_store(model: GapModel, store: GraphStore, rows: Sequence[int]) -> Po
 def _together(parts: Sequence[Posterior]) -> Posterior:
     columns = ([p.gap_ev, p.epistemic_std_ev, p.aleatoric_std_ev, p.features] for p in parts)
     return Posterior(*map(np.concatenate, zip(*columns, strict=True)))
-
-
-def evaluate(
-    found: Posterior,
-    calibration: Calibration,
-    gap_ev: NDArray[np.float64],
-    novelty: NDArray[np.float64],
-) -> dict[str, float]:
-    """Metrics of calibrated predictions against reference gaps, of structures of some novelty."""
-    std = calibration.std(np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev)
-    predicted = np.maximum(found.gap_ev, 0.0)
-    intervals = {level: calibration.interval(predicted, std, level, novelty) for level in metrics.LEVELS}
-    area = metrics.predictive_area(calibration.cdf(gap_ev, predicted, std, novelty))
-    return metrics.summary(gap_ev, predicted, std, intervals=intervals) | {"predictive_area": area}
-
-
-def calibration_of(
-    found: Posterior,
-    gap_ev: NDArray[np.float64],
-    ids: Sequence[str],
-    scaling: Scaling | None = None,
-    novelty: NDArray[np.float64] | None = None,
-) -> Calibration:
-    """The best calibration that some rows allow.
-
-    From `MIN_SCALING_ROWS` rows on, scaling and conformal intervals are fitted; from `MIN_ROWS` on, intervals
-    alone, with the scaling as it is; with fewer they are Gaussian, and raw.
-
-    Args:
-        found: Raw predictions of n structures that did not train the model.
-        gap_ev: (n,) their reference gaps, eV.
-        ids: Their names.
-        scaling: The one to keep, fitted on other rows; by default the model's own spread.
-        novelty: (n,) of the structures; where there are enough, intervals differ between groups of it.
-    """
-    kept = scaling or Scaling()
-    if len(ids) < MIN_ROWS:
-        return Calibration(kept, (Residuals(),))
-    gap, epistemic = np.maximum(found.gap_ev, 0.0), np.nan_to_num(found.epistemic_std_ev)
-    given = kept if len(ids) < MIN_SCALING_ROWS else None
-    edges = () if novelty is None else quantile_edges(novelty, MAX_GROUPS, MIN_GROUP_ROWS)
-    return fit_calibration(
-        gap_ev,
-        gap,
-        epistemic,
-        found.aleatoric_std_ev,
-        ids,
-        scaling=given,
-        novelty=novelty if edges else None,
-        novelty_edges=edges,
-    )

@@ -15,13 +15,11 @@ from typer.testing import CliRunner
 import mofgap
 from mofgap.__main__ import app
 from mofgap.choices import UNCERTAINTIES
-from mofgap.cli import options
 from mofgap.cli import screen as verb
 from mofgap.cli.options import refused
 from mofgap.cli.schema import with_settings
 from mofgap.configuration import ConfigurationError, dump, from_dict, schema
 from mofgap.crystals.cif import MAX_ATOMS
-from mofgap.gap.model import ADAPTATIONS
 from mofgap.gap.predictor import BATCH_ATOMS
 from mofgap.plain_words import choices, default_of, limits, meaning, settings_of
 from mofgap.screening.config import ScreeningConfig
@@ -81,7 +79,6 @@ def test_nothing_but_a_screening_has_more_options() -> None:
 
 def test_limits_and_defaults_are_those_of_what_does_the_work() -> None:
     assert get_args(get_type_hints(ScreeningConfig)["uncertainty"]) == UNCERTAINTIES
-    assert get_args(options.Adaptation) == ADAPTATIONS
     config = ScreeningConfig()
     assert (config.max_atoms, config.batch_atoms, config.coverage) == (
         MAX_ATOMS,

@@ -53,7 +53,7 @@ def trained_and_screened(
         """The model folder trained on an encoder, and the table of two CIFs screened with it."""
         model, screened = tmp_path / "model", tmp_path / "screened.csv"
         settings = ["--rank", 2, "--head-hidden", 16, "--epochs", 2, "--learning-rate", 0.02]
-        start = ["--encoder", encoder, "--adapt-from-block", first_block, "--device", "cpu"]
+        start = ["--encoder", encoder, "--blocks", first_block, "--device", "cpu"]
         run("train", table, "-o", model, *start, *settings)
         run("screen", *write_cifs(tmp_path / "cifs", 2), "--model", model, "-o", screened)
         return model, pd.read_csv(screened)

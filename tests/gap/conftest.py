@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from mofgap.choices import Adaptation
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import crystal_graph
 from mofgap.gap.folder import About, save_model
-from mofgap.gap.model import Adaptation, GapModel, GapModelConfig
+from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.predictor import GapPredictor
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex, fit_novelty

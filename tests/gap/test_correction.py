@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mofgap.choices import ADAPTATIONS, Adaptation
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import CrystalGraph, crystal_graph
 from mofgap.gap.attribution import attribute
@@ -25,7 +26,7 @@ from mofgap.gap.correction import (
     NeighbourCorrection,
 )
 from mofgap.gap.folder import About, read_model, save_model
-from mofgap.gap.model import ADAPTATIONS, Adaptation, GapModel
+from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import at_mean, fit_correction, posterior
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import fit_novelty

@@ -11,12 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mofgap.choices import ADAPTATIONS, Adaptation
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import crystal_graph
 from mofgap.encoders.registry import build_encoder
 from mofgap.gap import folder as folders
 from mofgap.gap.folder import About, ModelError, find_model, read_config, read_model, save_model
-from mofgap.gap.model import ADAPTATIONS, Adaptation, GapModel
+from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import posterior
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.uncertainty.calibrate import Calibration

@@ -10,13 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mofgap.balora.adapt import merge
+from mofgap.choices import ADAPTATIONS, Adaptation
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import collate, crystal_graph
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
 from mofgap.encoders.registry import build_encoder
 from mofgap.gap.folder import ModelError, encoder_weights
 from mofgap.gap.head import pool
-from mofgap.gap.model import ADAPTATIONS, Adaptation, GapModel, GapModelConfig
+from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import posterior, spread_of
 
 MakeModel = Callable[..., GapModel]

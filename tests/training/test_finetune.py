@@ -13,14 +13,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mofgap.balora import elements_per_layer, kl_divergence
+from mofgap.choices import ADAPTATIONS, Adaptation
 from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import encoder_weights
-from mofgap.gap.model import ADAPTATIONS, Adaptation, GapModel, GapModelConfig
+from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.training import finetune as finetuning
 from mofgap.training.batches import loader
-from mofgap.training.finetune import FinetuneConfig, Finetuning, Labelled, finetune, frozen_features
+from mofgap.training.config import FinetuneConfig
+from mofgap.training.finetune import Finetuning, Labelled, finetune, frozen_features
 from mofgap.training.loop import Compute, TrainingError
 
 CONFIG = FinetuneConfig(epochs=4, batch_atoms=30, learning_rate=1e-2, encoder_learning_rate=3e-3, seed=2)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from mofgap.configuration import ConfigurationError
 from mofgap.training.loop import Compute, TrainingError, fit, n_steps, warmup_cosine
 
 QUIET = Compute("cpu", progress=False)
@@ -111,7 +112,7 @@ def test_the_schedule_ends_with_the_steps() -> None:
 
 def test_a_missing_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "cuda", SimpleNamespace(is_available=lambda: False))
-    with pytest.raises(TrainingError, match="no CUDA device"):
+    with pytest.raises(ConfigurationError, match=r"^device: .*no CUDA device"):
         Compute("cuda")
 
 

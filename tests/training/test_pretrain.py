@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from mofgap.crystals.dataset import TableError
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
-from mofgap.training.atoms import ATOM_TARGETS, PretrainConfig
+from mofgap.training.atoms import ATOM_TARGETS
+from mofgap.training.config import PretrainConfig
 from mofgap.training.loop import Compute, TrainingError
 from mofgap.training.pretrain import Pretraining, atom_targets, pretrain
 

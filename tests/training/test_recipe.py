@@ -10,16 +10,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mofgap.choices import ADAPTATIONS, Adaptation
 from mofgap.crystals.dataset import table_crystals
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap import correction
 from mofgap.gap.folder import About
-from mofgap.gap.model import ADAPTATIONS, Adaptation, GapModelConfig
+from mofgap.gap.model import GapModelConfig
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import load_model
 from mofgap.training import recipe
 from mofgap.training.card import write_card
-from mofgap.training.finetune import FinetuneConfig
+from mofgap.training.config import FinetuneConfig
 from mofgap.training.labels import read_labels
 from mofgap.training.loop import Compute, TrainingError
 from mofgap.training.recipe import Outcome, train

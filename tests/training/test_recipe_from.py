@@ -22,7 +22,8 @@ from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import load_model
 from mofgap.training import recipe
 from mofgap.training.card import write_card
-from mofgap.training.finetune import FinetuneConfig, Labelled
+from mofgap.training.config import FinetuneConfig
+from mofgap.training.finetune import Labelled
 from mofgap.training.labels import Labels, read_labels
 from mofgap.training.loop import Compute, TrainingError
 from mofgap.training.recipe import Outcome, calibration_of, predict_store, train
@@ -270,3 +271,11 @@ def test_structures_that_the_parent_learnt_from_are_known_by_other_names_too(
     monkeypatch.setattr("mofgap.uncertainty.novelty.FEWEST_DIMS", 1)  # of so few structures
     outcome = go_on(tmp_path / "t.parquet", tmp_path / "hse", parent, GENTLE)
     assert outcome.known.get("test") == (other == "test").sum()
+
+
+def test_cross_fitting_stays_on_one_node(table: Path, parent: Path, tmp_path: Path) -> None:
+    labels = read_labels(table, None, "hse_gap_ev", needed=())
+    labels.frame["split"] = "train"
+    many = Compute("cpu", nodes=2, progress=False)
+    with pytest.raises(TrainingError, match="one node"):
+        train(labels, tmp_path / "hse", None, CONFIG, parent, ABOUT, compute=many)

@@ -27,7 +27,7 @@ def config(
 
     from mofgap.configuration import dump
     from mofgap.study.config import ComparisonConfig, DataConfig
-    from mofgap.study.engine.config import PretrainingConfig, RunConfig, ShardedScreening
+    from mofgap.study.engine.config import RunConfig, RunPretraining, ShardedScreening
 
     if as_schema:
         typer.echo(json.dumps(TypeAdapter(RunConfig).json_schema(), indent=2))
@@ -35,7 +35,7 @@ def config(
     everything = RunConfig(
         name="my-run",
         comparison=ComparisonConfig(data=DataConfig(table=Path("labels.parquet"))),
-        pretraining=PretrainingConfig(table=Path("atoms.parquet")),
+        pretraining=RunPretraining(table=Path("atoms.parquet")),
         screening=ShardedScreening(inputs=("structures/",)),
     )
     typer.echo(dump(everything), nl=False)

@@ -8,11 +8,10 @@ from pathlib import Path
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from mofgap.choices import Device, Precision
 from mofgap.configuration import ConfigurationError, schema
-from mofgap.encoders.registry import DEFAULT, ENCODERS, registered
 from mofgap.screening.config import ScreeningConfig
 from mofgap.study.config import ComparisonConfig, is_name
+from mofgap.training.config import ComputeConfig, PretrainingConfig
 
 PRETRAINED = "pretraining"
 """Folder of a run with the encoder that was pretrained in it."""
@@ -22,25 +21,13 @@ TAKEN = ("predictions", "comparison", "metrics", "manifest")
 
 
 @schema
-class PretrainingConfig:
+class RunPretraining(ComputeConfig, PretrainingConfig):
     """An encoder pretrained in this run, in place of the one that the comparison names."""
 
     table: Path = Field(description="Parquet table with per-atom targets and a column split.")
-    architecture: str = Field(DEFAULT, description=f"Encoder to pretrain: {', '.join(ENCODERS)}.")
-    blocks: int = Field(5, description="Blocks of the encoder.", ge=1)
-    width: int = Field(128, description="Features of an atom.", ge=8)
-    epochs: int = Field(8, description="Passes over the training structures.", ge=1)
-    batch_atoms: int = Field(2500, description="Atoms of a batch.", ge=1)
-    learning_rate: float = Field(1.5e-3, description="Peak of the schedule.", gt=0.0)
-    seed: int = Field(0, description="Of initialisation, order and masks.", ge=0)
-    device: Device = Field("auto", description="Where to train.")
-    devices: int = Field(1, description="How many devices on each node, a process each.", ge=1)
-    nodes: int = Field(1, description="How many nodes; more than one need a scheduler.", ge=1)
-    strategy: str = Field("auto", description="How they share the work, in Lightning's words, such as ddp.")
-    precision: Precision = Field("32-true", description="Of the arithmetic.")
 
     def __post_init__(self) -> None:
-        registered(self.architecture)
+        super().__post_init__()
         if self.table.suffix != ".parquet":
             words = f"expected a parquet table with values of atoms, got {self.table}"
             raise ConfigurationError(words, key="table")
@@ -130,7 +117,7 @@ class RunConfig:
     comparison: ComparisonConfig | None = Field(
         None, description="What is trained on what, and how it is judged."
     )
-    pretraining: PretrainingConfig | None = Field(
+    pretraining: RunPretraining | None = Field(
         None, description="An encoder pretrained in this run, in place of the one that the comparison names."
     )
     screening: ShardedScreening | None = Field(

@@ -14,7 +14,7 @@ from mofgap.study.dataset import read
 from mofgap.study.layout import Layout, write_parquet
 from mofgap.study.members import tabled
 from mofgap.study.methods.encoder import features
-from mofgap.training.recipe import calibration_of
+from mofgap.training.calibration import calibration_of
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import fit_novelty
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from mofgap.training.recipe import MIN_ROWS, MIN_SCALING_ROWS
+from mofgap.training.calibration import MIN_ROWS, MIN_SCALING_ROWS
 
 Summary = dict[str, Any]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,13 +13,14 @@ from torch import Tensor
 from mofgap.configuration import ConfigurationError
 from mofgap.crystals.graph import GraphConfig
 from mofgap.gap.folder import encoder_weights
-from mofgap.gap.model import GapModel, GapModelConfig
+from mofgap.gap.model import GapModel
 from mofgap.study.config import ComparisonConfig, Recipe
 from mofgap.study.dataset import Dataset
 from mofgap.study.layout import Layout
 from mofgap.study.members import first_blocks, members
-from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS, PretrainedEncoder, find_encoder
+from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS, find_encoder
 from mofgap.training.finetune import frozen_features
+from mofgap.training.network import network
 from mofgap.whole_file import whole_file
 
 
@@ -39,7 +39,7 @@ def encode(config: ComparisonConfig, run: Path, dataset: Dataset) -> None:
     for block in first_blocks(config):
         torch.manual_seed(0)
         recipe = replace(config.recipe, blocks=(block,), modules=None)
-        model = GapModel(model_config(found, recipe, method="lora"))
+        model = GapModel(network(recipe.training("lora"), found))
         encoder_weights(layout.encoder / WEIGHTS, model)
         features = frozen_features(model.eval(), dataset.store, config.prediction.batch_atoms)
         with whole_file(layout.features(block)) as partial:
@@ -51,30 +51,6 @@ def graph_config(config: ComparisonConfig) -> GraphConfig:
     return find_encoder(config.encoder).config.graph
 
 
-def model_config(found: PretrainedEncoder, recipe: Recipe, **others: Any) -> GapModelConfig:
-    """What a recipe's network on an encoder is made of.
-
-    Args:
-        found: The encoder.
-        recipe: Names the blocks and layers with adapters.
-        others: Further fields of `GapModelConfig`.
-
-    Raises:
-        ConfigurationError: If the encoder has no such block or layer; the message says what it has.
-    """
-    for key in ("blocks", "modules"):
-        try:
-            found.adapter_targets(**{key: getattr(recipe, key)})
-        except ValueError as error:
-            raise ConfigurationError(f"recipe.{key}: {error}") from error
-    return GapModelConfig(
-        encoder=found.architecture,
-        encoder_settings=found.settings,
-        target_modules=found.adapter_targets(recipe.blocks, recipe.modules),
-        **others,
-    )
-
-
 def check_blocks(config: ComparisonConfig) -> None:
     """Refuse blocks and layers that the encoder does not have before anything is trained.
 
@@ -84,10 +60,10 @@ def check_blocks(config: ComparisonConfig) -> None:
     found = find_encoder(config.encoder)
     for each in members(config):
         try:
-            model_config(found, each.recipe)
+            network(each.recipe, found)
         except ConfigurationError as error:
             where = f"ablations.{each.variant}: " if each.variant else ""
-            raise ConfigurationError(f"{where}{error}") from error
+            raise ConfigurationError(f"{where}recipe.{error}") from error
 
 
 def features(run: Path, recipe: Recipe) -> Tensor:

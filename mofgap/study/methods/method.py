@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mofgap.gap.model import Adaptation
+    from mofgap.choices import Adaptation
     from mofgap.study.dataset import Dataset, SplitRows
 
     Floats = NDArray[np.float64]

@@ -4,49 +4,72 @@ from __future__ import annotations
 
 import resource
 import shutil
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from mofgap.gap.folder import About, encoder_weights, read_model, save_model
-from mofgap.gap.model import GapModel, GapModelConfig
+from mofgap.configuration import part
+from mofgap.gap.folder import About, read_model, save_model
 from mofgap.study.config import ComparisonConfig
-from mofgap.study.dataset import Dataset, read
+from mofgap.study.dataset import read
 from mofgap.study.layout import COST, HISTORY, Layout
 from mofgap.study.members import member
 from mofgap.study.methods import encoder
 from mofgap.study.methods.method import method_of
 from mofgap.study.planned import Member
-from mofgap.training.encoder_folder import WEIGHTS, PretrainedEncoder, find_encoder
-from mofgap.training.finetune import FinetuneConfig, Labelled, finetune
-from mofgap.training.labels import Labels
-from mofgap.training.loop import LAST, METRICS, Compute, seconds_trained
-from mofgap.training.recipe import calibration_of, predict_store
-from mofgap.uncertainty.calibrate import Calibration
-from mofgap.uncertainty.novelty import fit_novelty
+from mofgap.training.config import TrainingConfig
+from mofgap.training.encoder_folder import WEIGHTS, find_encoder
+from mofgap.training.finetune import Labelled
+from mofgap.training.loop import LAST, METRICS, Compute
+from mofgap.training.network import network
+from mofgap.training.recipe import measure, train_model
+from mofgap.training.start import begin_model
 from mofgap.whole_file import write_json
 
 
 def train(config: ComparisonConfig, run: Path, name: str) -> None:
     """Train a member, from the checkpoint that a killed training left in its folder if there is one.
 
+    It is the training of ``mofgap train``, on rows and features that the run has already.
+
     Raises:
         ConfigurationError: There is no such member.
         TableError: There are fewer training rows than the recipe asks for, or no dataset.
     """
     wanted, dataset, folder = member(config, name), read(run), Layout(run).member(name)
-    n_train, n_trainable = _fit(config, run, dataset, wanted, folder)
-    shutil.copyfile(folder / "training" / METRICS, folder / HISTORY)
+    recipe, settings, work = wanted.recipe, training_config(wanted), folder / "training"
+    is_pretrained = recipe.start == "pretrained"
+    made_of = network(settings, find_encoder(config.encoder))
+    start = Layout(run).encoder / WEIGHTS if is_pretrained else None
+    begin = partial(begin_model, made_of, start, settings.finetuning)
+    labels, rows = dataset.labels(wanted.split, recipe.n_train)
+    data = Labelled.of(labels, dataset.store.subset(rows))
+    # A random encoder's features are the seed's own.
+    are_known = settings.method == "full" or is_pretrained
+    trained = train_model(
+        begin(),
+        labels,
+        data,
+        work,
+        settings.finetuning,
+        again=begin,
+        features=encoder.features(run, recipe)[rows] if are_known else None,
+        n_val=config.prediction.n_val,
+        resume=(work / LAST).exists(),
+        compute=part(Compute, vars(config.compute), progress=False),
+    )
+    trained.save(folder, _about(config, wanted))
+    shutil.copyfile(work / METRICS, folder / HISTORY)
     cost = {
-        "train_seconds": seconds_trained(folder / "training"),
+        "train_seconds": trained.outcome.seconds,
         "peak_memory_mb": _peak_memory_mb(config.compute.device),
-        "n_trainable": n_trainable,
-        "n_train": n_train,
-        "epochs": wanted.recipe.epochs,
+        "n_trainable": trained.outcome.n_trainable,
+        "n_train": len(data.train),
+        "epochs": recipe.epochs,
     }
     write_json(folder / COST, cost)
-    shutil.rmtree(folder / "training")
+    shutil.rmtree(work)
 
 
 def describe(config: ComparisonConfig, run: Path, name: str) -> None:
@@ -55,94 +78,19 @@ def describe(config: ComparisonConfig, run: Path, name: str) -> None:
     model, _, _, index = read_model(folder)
     labels, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
     data = Labelled.of(labels, dataset.store.subset(rows))
-    save_model(folder, model, _about(config, wanted), _calibration(config, model.eval(), data), index)
+    calibration, _ = measure(model.eval(), labels, data, index, n_val=config.prediction.n_val)
+    save_model(folder, model, _about(config, wanted), calibration, index)
 
 
-def model_config(wanted: Member, found: PretrainedEncoder) -> GapModelConfig:
-    """What a member's network is made of, on an encoder."""
-    recipe = wanted.recipe
-    return encoder.model_config(
-        found,
-        recipe,
-        method=method_of(wanted.method).adaptation,
-        head_hidden=recipe.head_hidden,
-        rank=recipe.rank,
-        lora_alpha=2.0 * recipe.rank,
-        prior_rate=recipe.prior_rate,
-    )
-
-
-def finetune_config(wanted: Member) -> FinetuneConfig:
-    """How a member is trained."""
-    recipe = wanted.recipe
-    return FinetuneConfig(
-        epochs=recipe.epochs,
-        batch_atoms=recipe.batch_atoms,
-        learning_rate=recipe.learning_rate,
-        encoder_learning_rate=recipe.encoder_learning_rate,
-        noise_learning_rate=recipe.noise_learning_rate,
-        weight_decay=recipe.weight_decay,
-        kl_weight=recipe.kl_weight,
-        noise=recipe.noise,
-        constant_alpha=recipe.alpha == "constant",
-        dropout=method_of(wanted.method).dropout(recipe),
-        error_weighting=recipe.error_weighting,
-        seed=wanted.seed,
-    )
-
-
-def _fit(
-    config: ComparisonConfig, run: Path, dataset: Dataset, wanted: Member, folder: Path
-) -> tuple[int, int]:
-    """Train and write the model folder; returns the numbers of training rows and of trained parameters."""
-    torch.manual_seed(wanted.seed)
-    model = GapModel(model_config(wanted, find_encoder(config.encoder)))
-    if wanted.recipe.start == "pretrained":
-        encoder_weights(Layout(run).encoder / WEIGHTS, model)
-    n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    labels, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
-    data = Labelled.of(labels, dataset.store.subset(rows))
-    known = None  # a random encoder's features are the seed's own
-    if model.config.method == "full" or wanted.recipe.start == "pretrained":
-        known = encoder.features(run, wanted.recipe)[rows]
-    training, on = folder / "training", config.compute
-    found = finetune(
-        model,
-        data,
-        training,
-        finetune_config(wanted),
-        features=known,
-        resume=(training / LAST).exists(),
-        compute=Compute(on.device, on.devices, on.nodes, on.strategy, on.precision, progress=False),
-    )
-    _save(config, folder, wanted, model, labels, data, found)
-    return len(data.train), n_trainable
-
-
-def _save(
-    config: ComparisonConfig,
-    folder: Path,
-    wanted: Member,
-    model: GapModel,
-    labels: Labels,
-    data: Labelled,
-    found: Tensor,
-) -> None:
-    """Write a model folder that ``mofgap screen --model`` takes."""
-    train = list(data.train)
-    learnt = labels.frame.iloc[train]
-    index = fit_novelty(found[train].numpy(), learnt.atomic_numbers.tolist(), learnt.structure_id.tolist())
-    save_model(folder, model, _about(config, wanted), _calibration(config, model, data), index)
+def training_config(wanted: Member) -> TrainingConfig:
+    """What a member's network is made of, and how it is trained."""
+    method, recipe = method_of(wanted.method), wanted.recipe
+    assert method.adaptation is not None  # of a method that trains
+    return recipe.training(method.adaptation, seed=wanted.seed, dropout=method.dropout(recipe))
 
 
 def _about(config: ComparisonConfig, wanted: Member) -> About:
     return About(wanted.name, level_of_theory=config.data.level_of_theory, citation=config.data.citation)
-
-
-def _calibration(config: ComparisonConfig, model: GapModel, data: Labelled) -> Calibration:
-    val = list(data.val)[: config.prediction.n_val]
-    found = predict_store(model, data.store, val)
-    return calibration_of(found, data.gap_ev[val], [data.ids[i] for i in val])
 
 
 def _peak_memory_mb(device: str) -> float:

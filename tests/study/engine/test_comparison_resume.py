@@ -21,7 +21,7 @@ from mofgap.study.engine.run import Run
 from mofgap.study.judge import summary as summary_stage
 from mofgap.study.judge.scores import KEYS
 from mofgap.study.members import members
-from mofgap.study.methods import training as training_stage
+from mofgap.training import recipe
 from mofgap.training.finetune import finetune
 from mofgap.training.loop import LAST
 
@@ -164,7 +164,7 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(
         return finetune(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_stage, "finetune", spied)
+        patch.setattr(recipe, "finetune", spied)
         do_stages(small, run)
     assert resumed == [True] and not (run / "stale").exists()
     do_stages(small, straight)

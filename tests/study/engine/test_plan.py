@@ -9,7 +9,7 @@ import pytest
 
 from mofgap.configuration import ConfigurationError, dump, from_dict, load, overridden, to_dict
 from mofgap.study.engine import run
-from mofgap.study.engine.config import PretrainingConfig, RunConfig, ShardedScreening
+from mofgap.study.engine.config import RunConfig, RunPretraining, ShardedScreening
 from mofgap.study.engine.folder import RunError, RunFolder, fingerprint
 from mofgap.study.engine.plan import plan, stage_named
 from mofgap.study.engine.run import Run
@@ -160,7 +160,7 @@ def test_a_renamed_input_is_another_and_a_renamed_table_is_not(tmp_path: Path) -
 
 
 def test_an_encoder_of_the_run_is_trained_first(comparison: RunConfig) -> None:
-    config = replace(comparison, pretraining=PretrainingConfig(table=comparison.comparison.data.table))  # type: ignore[union-attr]
+    config = replace(comparison, pretraining=RunPretraining(table=comparison.comparison.data.table))  # type: ignore[union-attr]
     stages = plan(config, Path("/run"))
     assert stages[0].name == "pretrain"
     assert "pretrain" in stage_named(stages, "prepare").after

@@ -107,7 +107,7 @@ def test_another_size_is_pretrained_from_the_beginning(place: Path) -> None:
 def test_an_unknown_encoder_is_refused_at_once() -> None:
     content = configuration("atoms.parquet")
     content["pretraining"]["architecture"] = "shcnet"
-    with pytest.raises(ConfigurationError, match=r"pretraining: .*'schnet'"):
+    with pytest.raises(ConfigurationError, match=r"pretraining\.architecture: .*'schnet'"):
         from_dict(RunConfig, content)
 
 

@@ -11,9 +11,10 @@ import torch
 
 from mofgap.balora import sampling
 from mofgap.balora.dropout import dropout
+from mofgap.choices import Adaptation
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.store import GraphStore, build_store
-from mofgap.gap.model import Adaptation, GapModel, GapModelConfig
+from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import fit_correction, posterior
 from mofgap.study.methods import passes
 from mofgap.study.methods.method import Estimated

@@ -1,0 +1,79 @@
+"""The calibration that held-out structures allow, and metrics of calibrated predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mofgap.gap.posterior import Posterior
+from mofgap.uncertainty import metrics
+from mofgap.uncertainty.calibrate import Calibration, fit_calibration, quantile_edges
+from mofgap.uncertainty.conformal import Residuals
+from mofgap.uncertainty.scaling import Scaling
+
+MIN_ROWS = 25
+"""With fewer validation rows no interval is fitted; the model says that its own are raw."""
+
+MIN_SCALING_ROWS = 200
+"""With fewer validation rows the scaling of the spread is not fitted; all of them go to the intervals."""
+
+MAX_GROUPS = 5
+"""Structures are dealt to so many groups of novelty at most, each with intervals of its own. On the val split
+of the QMOF table no other number gave a better interval score (``python -m benchmarks.accuracy --split val
+--groups 1 2 3 4 5 6 8 10``)."""
+
+MIN_GROUP_ROWS = 200
+"""Validation rows that each of these groups has at least."""
+
+
+def evaluate(
+    found: Posterior,
+    calibration: Calibration,
+    gap_ev: NDArray[np.float64],
+    novelty: NDArray[np.float64],
+) -> dict[str, float]:
+    """Metrics of calibrated predictions against reference gaps, of structures of some novelty."""
+    std = calibration.std(np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev)
+    predicted = np.maximum(found.gap_ev, 0.0)
+    intervals = {level: calibration.interval(predicted, std, level, novelty) for level in metrics.LEVELS}
+    area = metrics.predictive_area(calibration.cdf(gap_ev, predicted, std, novelty))
+    return metrics.summary(gap_ev, predicted, std, intervals=intervals) | {"predictive_area": area}
+
+
+def calibration_of(
+    found: Posterior,
+    gap_ev: NDArray[np.float64],
+    ids: Sequence[str],
+    scaling: Scaling | None = None,
+    novelty: NDArray[np.float64] | None = None,
+) -> Calibration:
+    """The best calibration that some rows allow.
+
+    From `MIN_SCALING_ROWS` rows on, scaling and conformal intervals are fitted; from `MIN_ROWS` on, intervals
+    alone, with the scaling as it is; with fewer they are Gaussian, and raw.
+
+    Args:
+        found: Raw predictions of n structures that did not train the model.
+        gap_ev: (n,) their reference gaps, eV.
+        ids: Their names.
+        scaling: The one to keep, fitted on other rows; by default the model's own spread.
+        novelty: (n,) of the structures; where there are enough, intervals differ between groups of it.
+    """
+    kept = scaling or Scaling()
+    if len(ids) < MIN_ROWS:
+        return Calibration(kept, (Residuals(),))
+    gap, epistemic = np.maximum(found.gap_ev, 0.0), np.nan_to_num(found.epistemic_std_ev)
+    given = kept if len(ids) < MIN_SCALING_ROWS else None
+    edges = () if novelty is None else quantile_edges(novelty, MAX_GROUPS, MIN_GROUP_ROWS)
+    return fit_calibration(
+        gap_ev,
+        gap,
+        epistemic,
+        found.aleatoric_std_ev,
+        ids,
+        scaling=given,
+        novelty=novelty if edges else None,
+        novelty_edges=edges,
+    )

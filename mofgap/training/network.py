@@ -1,0 +1,34 @@
+"""What a gap model on a pretrained encoder is made of."""
+
+from __future__ import annotations
+
+from mofgap.configuration import ConfigurationError
+from mofgap.gap.model import GapModelConfig
+from mofgap.training.config import TrainingConfig
+from mofgap.training.encoder_folder import PretrainedEncoder
+
+ADAPTER_SCALE = 2.0
+"""Adapters are scaled by it, whatever their rank."""
+
+
+def network(config: TrainingConfig, found: PretrainedEncoder) -> GapModelConfig:
+    """The network that settings describe, on an encoder.
+
+    Raises:
+        ConfigurationError: If the encoder has no such block or layer; the message says what it has.
+    """
+    for key in ("blocks", "modules"):
+        try:
+            found.adapter_targets(**{key: getattr(config, key)})
+        except ValueError as error:
+            raise ConfigurationError(str(error), key=key) from error
+    return GapModelConfig(
+        method=config.method,
+        encoder=found.architecture,
+        encoder_settings=found.settings,
+        head_hidden=config.head_hidden,
+        target_modules=found.adapter_targets(config.blocks, config.modules),
+        rank=config.rank,
+        lora_alpha=ADAPTER_SCALE * config.rank,
+        prior_rate=config.prior_rate,
+    )

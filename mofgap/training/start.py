@@ -1,0 +1,70 @@
+"""Where a training starts: from a pretrained encoder, from random weights, or from a trained gap model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from mofgap.gap.folder import encoder_weights, read_model
+from mofgap.gap.model import GapModel, GapModelConfig
+from mofgap.training.config import FinetuneConfig
+from mofgap.uncertainty.novelty import NoveltyIndex
+from mofgap.uncertainty.scaling import Scaling
+
+
+@dataclass(frozen=True, eq=False)
+class Parent:
+    """What a model keeps of the gap model it started from."""
+
+    name: str
+    scaling: Scaling
+    novelty: NoveltyIndex
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """A model that is ready to be trained, and the gap model it comes from, if it does."""
+
+    model: GapModel
+    parent: Parent | None = None
+
+
+def begin_model(model_config: GapModelConfig | None, start: Path | None, config: FinetuneConfig) -> Begun:
+    """A new model on an encoder, or a trained one, made ready to move.
+
+    Args:
+        model_config: What a new model is made of; None goes on from a gap model.
+        start: Pretrained ``encoder.safetensors``, or the folder of that gap model; None leaves the encoder
+            its random weights.
+        config: How it will be trained; the seed is that of new weights.
+
+    Raises:
+        ModelError: If the encoder's weights do not fit, or the gap model cannot be used.
+    """
+    torch.manual_seed(config.seed)
+    if model_config is not None:
+        begun = Begun(GapModel(replace(model_config, correction_size=0)))  # which is fitted after training
+        if start is not None:
+            encoder_weights(start, begun.model)
+    else:
+        assert start is not None  # there is nothing else to go on from
+        begun = _begin_trained(start)
+    if config.unfreeze:
+        for weight in begun.model.unadapted():
+            weight.requires_grad_()
+    return begun
+
+
+def _begin_trained(start: Path) -> Begun:
+    """A trained model of which adapters, noise network and head can move again."""
+    model, about, calibration, novelty = read_model(start)
+    model.drop_correction()
+    for layer in model.layers.values():
+        layer.lora_A.requires_grad_()
+        layer.lora_B.requires_grad_()
+    for module in (model.head, model.noise_network):
+        if module is not None:
+            module.requires_grad_()
+    return Begun(model.train(), Parent(about.name, calibration.scaling, novelty))

@@ -1,0 +1,141 @@
+"""A setting of a training is declared once: options, keys of a run and their documentation come from it."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from typer.testing import CliRunner
+
+from mofgap.__main__ import app
+from mofgap.cli import pretrain, train, training_run
+from mofgap.configuration import ConfigurationError, from_dict
+from mofgap.plain_words import default_of, meaning, settings_of
+from mofgap.study.config import Recipe
+from mofgap.study.engine.config import RunConfig, RunPretraining
+from mofgap.training.config import (
+    FROM_A_MODEL,
+    NETWORK,
+    ComputeConfig,
+    FinetuneConfig,
+    PretrainingConfig,
+    TrainingConfig,
+)
+
+COMMANDS = [(train.train, TrainingConfig), (train.train, ComputeConfig)]
+COMMANDS += [(pretrain.pretrain, PretrainingConfig), (pretrain.pretrain, ComputeConfig)]
+DATA = {"data": {"table": "t.parquet"}}
+
+
+@pytest.mark.parametrize(("command", "schema"), COMMANDS)
+def test_each_setting_is_an_option_of_the_same_name_default_and_help(
+    command: Callable[..., None], schema: type
+) -> None:
+    options = inspect.signature(command).parameters
+    for name, field in settings_of(schema).items():
+        assert options[name].default == default_of(field), name
+        assert get_args(options[name].annotation)[1].help == meaning(field) and field.description
+
+
+def test_a_recipe_has_the_settings_of_a_training_but_for_what_a_comparison_decides() -> None:
+    decided = {"method", "seed", "unfreeze", "neighbour_correction"}
+    assert set(settings_of(Recipe)) == set(settings_of(TrainingConfig)) - decided | {"start", "n_train"}
+    same = settings_of(TrainingConfig).keys() - decided - {"dropout"}
+    recipe, config = Recipe(), TrainingConfig()
+    assert all(getattr(recipe, name) == getattr(config, name) for name in same)
+    wanted = {**{name: getattr(recipe, name) for name in same}, "method": "full", "seed": 3}
+    assert Recipe().training("full", seed=3) == TrainingConfig(**wanted, neighbour_correction=False)
+    for name in decided:
+        with pytest.raises(ConfigurationError, match=rf"recipe\.{name}: unknown key"):
+            from_dict(RunConfig, {"name": "x", "comparison": DATA | {"recipe": {name: "lora"}}})
+
+
+def test_the_pretraining_of_a_run_has_the_settings_of_the_command() -> None:
+    both = settings_of(PretrainingConfig).keys() | settings_of(ComputeConfig).keys()
+    assert settings_of(RunPretraining).keys() == both | {"table"}
+
+
+def test_what_a_model_is_made_of_is_apart_from_how_its_weights_move() -> None:
+    assert settings_of(TrainingConfig).keys() - settings_of(FinetuneConfig).keys() == set(NETWORK)
+    assert TrainingConfig(rank=3, epochs=2).finetuning == FinetuneConfig(epochs=2)
+
+
+def test_an_unknown_key_is_told_the_nearest() -> None:
+    with pytest.raises(ConfigurationError, match=r"^learn_rate: unknown key; did you mean 'learning_rate'"):
+        from_dict(TrainingConfig, {"learn_rate": 1e-3})
+    with pytest.raises(ConfigurationError, match=r"pretraining\.epoch: unknown key; did you mean 'epochs'"):
+        from_dict(RunConfig, {"name": "x", "comparison": DATA, "pretraining": {"table": "a", "epoch": 2}})
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "value"),
+    [
+        ("train", "--rank", "0"),
+        ("train", "--blocks", ","),
+        ("train", "--blocks", "two"),
+        ("train", "--prior-rate", "1"),
+        ("pretrain", "--architecture", "schnett"),
+        ("pretrain", "--setting", "n_heads"),
+    ],
+)
+def test_wrong_usage_names_the_option(verb: str, option: str, value: str) -> None:
+    done = CliRunner().invoke(app, [verb, "t.parquet", option, value], env={"COLUMNS": "300"})
+    assert done.exit_code == 2
+    assert option in done.output or "KEY=VALUE" in done.output
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., TrainingConfig]:
+    """What a command line asks to be trained, without training it."""
+    found: list[TrainingConfig] = []
+
+    def execute(read: Any, output: Path, config: TrainingConfig, *others: Any, **how: Any) -> None:
+        found.append(config)
+
+    def go(*options: str) -> TrainingConfig:
+        done = CliRunner().invoke(app, ["train", "t.parquet", "-o", str(tmp_path / "m"), *options])
+        assert done.exit_code == 0, done.output
+        return found.pop()
+
+    monkeypatch.setattr(training_run, "execute", execute)
+    return go
+
+
+def test_from_a_model_other_defaults_hold(asked: Callable[..., TrainingConfig]) -> None:
+    assert asked() == TrainingConfig()
+    assert asked("--from", "qmof-pbe") == TrainingConfig(**FROM_A_MODEL)
+    # What is given holds, the usual default included.
+    given = asked("--from", "qmof-pbe", "--learning-rate", "4e-4", "--kl-weight", "1")
+    assert given == TrainingConfig()
+    for name, value in FROM_A_MODEL.items():
+        assert f"{value:g}" in meaning(settings_of(TrainingConfig)[name])
+
+
+def test_lists_are_written_with_commas(asked: Callable[..., TrainingConfig]) -> None:
+    assert asked("--blocks", "0, 4", "--modules", "query,out").blocks == (0, 4)
+    assert asked("--modules", "query,out").modules == ("query", "out")
+
+
+@pytest.mark.parametrize("option", ["--rank", "--method", "--encoder"])
+def test_what_a_model_brings_itself_is_refused(option: str, tmp_path: Path) -> None:
+    value = {"--rank": "8", "--method": "lora"}.get(option, "crystal-transformer")
+    arguments = ["train", "t.parquet", "--from", "qmof-pbe", "-o", str(tmp_path / "m"), option, value]
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
+    assert done.exit_code == 2 and option in done.output and "leave it out" in done.output
+
+
+def test_a_block_that_the_encoder_lacks_is_wrong_usage(tmp_path: Path) -> None:
+    arguments = ["train", "t.parquet", "-o", str(tmp_path / "m"), "--blocks", "7"]
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
+    assert done.exit_code == 2 and "--blocks" in done.output and "0 to 4" in done.output
+
+
+def test_the_settings_are_light_to_import() -> None:
+    code = "import sys, mofgap.training.config; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "lightning", "pandas", "numpy"} & set(done.stdout.split())
