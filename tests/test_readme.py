@@ -1,0 +1,71 @@
+"""README and documentation are short, plain, and lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from mofgap.__main__ import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MOST_WORDS = 900
+MOST_WORDS_OF_A_SENTENCE = 25
+# Generated tables, with what their authors said of them.
+GENERATED = {
+    "qmof-ablations.md",
+    "qmof-claims.md",
+    "qmof-cpu.md",
+    "qmof-neighbours.md",
+    "samples.md",
+    "scale.md",
+}
+WRITTEN = [page for page in PAGES if page.name not in GENERATED]
+
+
+def prose(text: str) -> str:
+    """A page without its code, tables, pictures and headings; links as their words."""
+    text = re.sub(r"```.*?```", ".", text, flags=re.DOTALL)
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("|", "#", "!"))]
+    text = "\n".join("." if not line.strip() else line for line in lines)
+    text = re.sub(r"`[^`]*`", "x", re.sub(r"\]\([^)]*\)", "]", text))
+    return re.sub(r"^\s*(-|\d+\.) ", ". ", text, flags=re.MULTILINE)
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= MOST_WORDS
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_sentences_are_short(page: Path) -> None:
+    sentences = re.split(r"[.:;?!](?=\s|$)", prose(page.read_text(encoding="utf-8")))
+    long = [
+        " ".join(s.split()) for s in sentences if len(re.findall(r"[\w'’-]+", s)) > MOST_WORDS_OF_A_SENTENCE
+    ]
+    assert not long
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    lost = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+    assert not lost
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_their_options_are_there(page: Path) -> None:
+    program = get_command(app)
+    blocks = re.findall(r"```\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for line in "\n".join(blocks).splitlines():
+        for words in re.findall(r"\bmofgap (?!\.)([^#&|]*)", line):
+            command, rest = program, words.partition(" -- ")[0].split()
+            while rest and rest[0] in getattr(command, "commands", {}):
+                command = command.commands[rest.pop(0)]
+            known = {
+                name for parameter in command.params for name in parameter.opts + parameter.secondary_opts
+            }
+            assert command is not program or set(rest) <= known, words
+            assert {word for word in rest if word.startswith("--") and word != "--"} <= known, words
