@@ -132,11 +132,12 @@ def test_a_comment_in_a_copy_of_this_package_trains_nothing_again(
     sources._read.cache_clear()
 
 
-def test_files_beside_what_is_reached_matter(package: Path) -> None:
+@pytest.mark.parametrize("name", ["assets/pages/page.html", "table.md.jinja"])
+def test_files_beside_what_is_reached_matter(package: Path, name: str) -> None:
     digests = [sources.code_digest(["mofgap.a"])]
     for folder in ("room", "away"):  # room is reached, away is not
-        page = package / folder / "assets/pages/page.html"
-        page.parent.mkdir(parents=True)
+        page = package / folder / name
+        page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text("<html>")
         digests.append(sources.code_digest(["mofgap.a"]))
     assert digests[0] != digests[1] == digests[2]
