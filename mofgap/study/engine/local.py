@@ -154,7 +154,7 @@ def _ended(running: Mapping[str, BaseProcess]) -> list[str]:
     names = {process.sentinel: name for name, process in running.items()}
     ended = [names[sentinel] for sentinel in wait(list(names)) if isinstance(sentinel, int)]
     for name in ended:
-        running[name].join()
+        _end(running[name])
     return ended
 
 
@@ -165,10 +165,16 @@ def _ending(running: Mapping[str, BaseProcess]) -> Iterator[None]:
         yield
     finally:
         for process in running.values():
-            with suppress(ProcessLookupError):  # it may not lead its group yet
-                os.killpg(process.pid or 0, signal.SIGKILL)
             process.kill()
-            process.join()
+            _end(process)
+
+
+def _end(process: BaseProcess) -> None:
+    """End whatever a process started that is gone, or about to be."""
+    if process.pid is not None:
+        with suppress(ProcessLookupError):  # nothing is left of its group, or it does not lead it yet
+            os.killpg(process.pid, signal.SIGKILL)
+    process.join()
 
 
 def _work(stage: Stage, config: RunConfig, folder: RunFolder, seen_from: Path) -> None:

@@ -14,7 +14,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-PACKAGE, ASSETS = "mofgap", "assets"
+PACKAGE = "mofgap"
+ASSETS = ("assets/**/*", "*.jinja")
+"""Beside a module: files that decide its result as its code does."""
+
 _ROOT = Path(__file__).parents[2]
 
 _HELP_KEYWORDS = ("doc", "help", "description")
@@ -24,8 +27,8 @@ def code_digest(modules: Iterable[str]) -> str:
     """sha256 of what some modules do, and all of mofgap that they import, directly or not.
 
     Imports inside functions count, and so do the entries ``(module, class)`` of a registry. A module that is
-    not reached does not count, so that a change of the report makes no training stale. The files in
-    ``assets`` beside a module count by their bytes.
+    not reached does not count, so that a change of the report makes no training stale. The `ASSETS` beside a
+    module count by their bytes.
 
     Args:
         modules: Full names, such as ``mofgap.study.methods.training``.
@@ -40,9 +43,10 @@ def code_digest(modules: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for name in sorted(found):
         digest.update(f"{name} {_read(name)[0]}\n".encode())
-    for folder in sorted({_file(name).parent / ASSETS for name in found}):
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            digest.update(f"{path.relative_to(_ROOT)}\n".encode() + path.read_bytes())
+    folders = {_file(name).parent for name in found}
+    beside = {path for folder in folders for pattern in ASSETS for path in folder.glob(pattern)}
+    for path in sorted(path for path in beside if path.is_file()):
+        digest.update(f"{path.relative_to(_ROOT)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
 

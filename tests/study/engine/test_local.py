@@ -42,6 +42,8 @@ def break_down(config, run, *, name):
     raise TypeError(name)
 
 def die(config, run, *, name):
+    child = subprocess.Popen(["sleep", "1000"])
+    (run / "child").write_text(str(child.pid))
     os.kill(os.getpid(), signal.SIGKILL)
 
 def fail_once(config, run, *, name):
@@ -89,6 +91,17 @@ def stage(do: Callable[..., None], item: str, *after: str, rule: str = "screen")
     return Stage(rule, partial(do, name=item), {}, modules, (item,), item=item, after=after)
 
 
+def has_ended(pid: int, within_seconds: float = 30.0) -> bool:
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], within_seconds)[0])
+    finally:
+        os.close(process)
+
+
 def carry_out(
     run: Path, *stages: Stage, jobs: int = 2, config: RunConfig = CONFIG
 ) -> tuple[list[str], list[str]]:
@@ -130,6 +143,13 @@ def test_the_log_says_how_a_process_ended(work: ModuleType, run: Path, name: str
     assert last in RunFolder(run).log("screen/it").read_text().splitlines()[-1]
 
 
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has no pidfd_open")
+def test_what_a_process_started_ends_with_it(work: ModuleType, run: Path) -> None:
+    run.mkdir()
+    carry_out(run, stage(work.die, "it"))
+    assert has_ended(int((run / "child").read_text()))
+
+
 def test_a_stage_is_started_again_as_often_as_is_said(work: ModuleType, run: Path) -> None:
     run.mkdir()
     patient = replace(CONFIG, resources=ResourcesConfig(retries=1))
@@ -159,9 +179,6 @@ def test_a_run_that_ends_leaves_no_process_behind(
         [sys.executable, str(tmp_path / "head.py"), str(run)], env=environment, stderr=subprocess.DEVNULL
     )
     pids = [int(pid) for pid in (run / "pids").read_text().split()]  # once the stage is at work
-    watched = [os.pidfd_open(pid) for pid in pids]
     head.send_signal(number)
     head.wait(timeout=30)
-    for descriptor in watched:
-        assert select.select([descriptor], [], [], 30)[0], "a process goes on"
-        os.close(descriptor)
+    assert len(pids) == 2 and all(map(has_ended, pids))

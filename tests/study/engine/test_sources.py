@@ -140,11 +140,12 @@ def test_what_a_registry_names_is_reached(package: Path) -> None:
     assert sources.code_digest(["mofgap.a"]) != before
 
 
-def test_files_beside_what_is_reached_matter(package: Path) -> None:
+@pytest.mark.parametrize("name", ["assets/pages/page.html", "table.md.jinja"])
+def test_files_beside_what_is_reached_matter(package: Path, name: str) -> None:
     digests = [sources.code_digest(["mofgap.a"])]
     for folder in ("room", "away"):  # room is reached, away is not
-        page = package / folder / "assets/pages/page.html"
-        page.parent.mkdir(parents=True)
+        page = package / folder / name
+        page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text("<html>")
         digests.append(sources.code_digest(["mofgap.a"]))
     assert digests[0] != digests[1] == digests[2]
