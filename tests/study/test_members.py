@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from mofgap.configuration import ConfigurationError
-from mofgap.study.config import Ablation, ComparisonConfig
+from mofgap.study.config import Ablation, ComparisonConfig, Recipe
 from mofgap.study.members import member, members, predictions, training_settings
 from mofgap.study.methods.method import methods
 from mofgap.study.planned import Member
@@ -60,6 +60,11 @@ def test_a_training_depends_on_what_its_method_reads(
         != training_settings(Member("split", method, 0, after))
     }
     assert found == moved
+
+
+def test_whatever_a_method_reads_is_a_setting_of_the_recipe() -> None:
+    known = {field.name for field in fields(Recipe)}
+    assert all({*method.reads, *method.reads_to_predict} <= known for method in methods())
 
 
 def test_an_ablation_that_its_method_does_not_read_is_refused(tiny_config: ComparisonConfig) -> None:
