@@ -128,7 +128,7 @@ class Recipe(TrainingConfig):
             method: Of the gap model.
             others: Further settings, in place of the recipe's.
         """
-        own = vars(self) | {"unfreeze": False, "neighbour_correction": False, "dropout": 0.0}
+        own = vars(self) | {"dropout": 0.0}  # which only the method dropout has
         return part(TrainingConfig, own, **others | {"method": method})
 
 

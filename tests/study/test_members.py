@@ -43,6 +43,7 @@ def test_published_predictions_stand_where_the_rows_are_those_of_the_table(
         ({"noise": "rows"}, {"balora"}),
         ({"rank": 3}, {"lora", "dropout", "balora"}),
         ({"dropout": 0.4}, {"dropout"}),
+        ({"kl_warmup": 0.5}, {"balora"}),
         ({"encoder_learning_rate": 0.1}, {"full", "scratch"}),
         ({"epochs": 7}, set(TRAINED)),
         ({"n_train": 25}, set()),  # its rows tell

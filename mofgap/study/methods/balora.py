@@ -23,7 +23,7 @@ class Balora(TrainedMethod):
     adaptation = "balora"
     n_trainings = 3
     does_draw = True
-    reads = (*ADAPTERS, "noise", "alpha", "prior_rate", "kl_weight", "noise_learning_rate")
+    reads = (*ADAPTERS, "noise", "alpha", "prior_rate", "kl_weight", "kl_warmup", "noise_learning_rate")
     reads_to_predict = ("noise",)
 
     def estimate(self, task: PredictionTask, model: GapModel) -> Estimated:
