@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -31,3 +34,17 @@ def test_data_flows_one_way() -> None:
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
     TopologicalSorter(IMPORTS).prepare()
+
+
+def test_the_product_stands_without_the_study(
+    model_folder: Path, write_cifs: Callable[[Path, int], list[Path]], tmp_path: Path
+) -> None:
+    (cif,) = write_cifs(tmp_path, 1)
+    program = (
+        "import sys; sys.modules['mofgap.study'] = None\n"
+        "from mofgap.cli.main import app\n"
+        f"app(['screen', {str(cif)!r}, '--model', {str(model_folder)!r}])\n"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.splitlines()[1].split("\t")[:3] == ["1", str(cif), cif.stem]

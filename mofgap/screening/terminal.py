@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mofgap.gap.novelty_warnings import NOTES
 from mofgap.screening.levels import functional
 from mofgap.screening.row import Row, warnings_of
 from mofgap.screening.table import Window
@@ -60,7 +61,7 @@ def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int =
             *other,
             bar(row, window, top_ev, width),
             *inside,
-            Text(warning_names(row), style="yellow"),
+            named_warnings(row),
         )
     console.print(table)
     if len(ranked) > len(shown):
@@ -108,6 +109,8 @@ def bar(row: Row, window: Window, top_ev: float, width: int) -> Text:
     return text
 
 
-def warning_names(row: Row) -> str:
-    """The names of a row's warnings, without their explanations."""
-    return ", ".join(name for name, _ in warnings_of(row.warnings))
+def named_warnings(row: Row) -> Text:
+    """The names of a row's warnings, without their explanations; notes in grey."""
+    names = [name for name, _ in warnings_of(row.warnings)]
+    styles = ["bright_black" if name in NOTES else "yellow" for name in names]
+    return Text(", ").join(Text(name, style) for name, style in zip(names, styles, strict=True))
