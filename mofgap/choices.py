@@ -9,8 +9,8 @@ Disorder = Literal["refuse", "majority"]
 Precision = Literal["32-true", "bf16-mixed"]
 
 Adaptation = Literal["balora", "lora", "full"]
-"""How the encoder of a gap model is fitted: ``balora`` (Bayesian low-rank adapters), ``lora`` (the same without
-noise) or ``full`` (every weight of the encoder is trained)."""
+"""How the encoder of a gap model is fitted: ``balora`` (Bayesian low-rank adapters), ``lora`` (the same
+without noise) or ``full`` (every weight of the encoder is trained)."""
 
 ADAPTATIONS: tuple[Adaptation, ...] = get_args(Adaptation)
 
