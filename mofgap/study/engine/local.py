@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -192,9 +191,6 @@ def _work(stage: Stage, config: RunConfig, folder: RunFolder, seen_from: Path) -
         run_stage(stage, config, folder, threads=getattr(config.resources, stage.rule).cpus)
     except (RunError, ValueError, OSError) as error:
         sys.exit(f"mofgap: {error}")
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
 
 
 def _end_with_run() -> None:
