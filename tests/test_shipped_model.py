@@ -34,6 +34,10 @@ TOLERANCE_EV = 2e-3
 CITED = ("10.1016/j.matt.2021.02.015", "10.1038/s41524-022-00796-6", "CC BY 4.0")
 SAMPLED_ROWS = 100
 
+ON_VAL = {"qmof-pbe": (2029, 0.1993, 0.4298, 0.9034), "qmof-hse06": (1053, 0.2210, 0.4121, 0.9012)}
+"""What each model was measured at on the split val: structures, mean absolute error in eV, Spearman
+coefficient of standard deviation and absolute error, coverage of the 90 % interval."""
+
 
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -174,6 +178,22 @@ def test_the_card_states_what_was_measured(name: str) -> None:
 
 
 @every_model
+@pytest.mark.timeout(1800)
+def test_the_error_bars_rank_the_errors_of_val_as_when_they_were_shipped(name: str) -> None:
+    """Of all of val: the Spearman coefficient of a hundred rows alone may be 0.27 off."""
+    model, target = predictor(name), OF_LEVEL[name][1]
+    frame = read_table(development_table())
+    val = frame[(frame.split == "val") & frame[target].notna()]
+    found, true = model.estimate(list(table_crystals(val))), val[target].to_numpy()
+    n, mae_ev, spearman, coverage = ON_VAL[name]
+    assert len(val) == n
+    assert np.abs(found.gap_ev - true).mean() == pytest.approx(mae_ev, abs=0.002)
+    assert metrics.spearman(true, found.gap_ev, found.gap_std_ev) == pytest.approx(spearman, abs=0.02)
+    lo, hi = model.calibration.interval(found.gap_ev, found.gap_std_ev, 0.9, found.novelty)
+    assert metrics.coverage(true, lo, hi) == pytest.approx(coverage, abs=0.005)
+
+
+@every_model
 def test_the_card_is_right_about_the_test_split(name: str) -> None:
     model, target = predictor(name), OF_LEVEL[name][1]
     frame = read_table(development_table())
@@ -189,7 +209,6 @@ def test_the_card_is_right_about_the_test_split(name: str) -> None:
     assert abs(errors.mean() - card_figure(name, "mean absolute error", "test")) < four_sigma
     lo, hi = model.calibration.interval(gaps, stds, 0.9, found.novelty)
     assert abs(metrics.coverage(true, lo, hi) - card_figure(name, "coverage of 90 %", "test")) < 0.09
-    assert abs(metrics.spearman(true, gaps, stds) - card_figure(name, "Spearman of std", "test")) < 0.27
     stated = model.calibration.p_in_window(gaps, stds, 1.8, 3.0, found.novelty)
     inside = (true >= 1.8) & (true <= 3.0)
     assert abs(metrics.spiegelhalter(inside, stated)) < 4

@@ -6,7 +6,6 @@ import hashlib
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,7 +29,8 @@ class Behaviour:
     ranges: bool = True
     breaks_after: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
-    pause_seconds: float = 0.0
+    stops_after: int | None = None
+    stopped: threading.Event = field(default_factory=threading.Event)
     asked: list[str | None] = field(default_factory=list)
 
 
@@ -62,8 +62,9 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         stop = start + b.breaks_after.pop(0) if b.breaks_after else len(b.content)
         for at in range(start, min(stop, len(b.content)), 100_000):
+            if b.stops_after is not None and at >= b.stops_after:
+                b.stopped.wait(60)
             self.wfile.write(b.content[at : min(at + 100_000, stop)])
-            time.sleep(b.pause_seconds)
         self.close_connection = True
 
 
@@ -116,23 +117,26 @@ def test_a_later_call_goes_on_from_what_an_earlier_one_kept(
 
 def test_a_killed_download_goes_on(server: tuple[str, Behaviour], tmp_path: Path) -> None:
     url, behaviour = server
-    behaviour.pause_seconds = 0.05
+    behaviour.stops_after = 1_500_000
     target = tmp_path / "file.zip"
     program = (
         "import sys; from pathlib import Path; from mofgap.datasets.download import Remote, download;"
-        "download(Remote(sys.argv[1]), Path(sys.argv[2]))"
+        "told = lambda done, total: print(done, flush=True);"
+        "download(Remote(sys.argv[1]), Path(sys.argv[2]), progress=told)"
     )
-    process = subprocess.Popen([sys.executable, "-c", program, url, str(target)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, url, str(target)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert any(int(line) > 300_000 for line in process.stdout)
     partial = Partial.of(target).path
-    deadline = time.monotonic() + 60
-    while not (partial.exists() and partial.stat().st_size > 300_000) and time.monotonic() < deadline:
-        time.sleep(0.01)
     process.kill()
     process.wait()
     kept = partial.stat().st_size
     assert 300_000 < kept < len(CONTENT)
     assert not target.exists()
-    behaviour.pause_seconds = 0.0
+    behaviour.stops_after = None
+    behaviour.stopped.set()
     fetched(url, target)
     assert target.read_bytes() == CONTENT
     assert behaviour.asked[-1] == f"bytes={kept}-"

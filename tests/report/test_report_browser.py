@@ -85,10 +85,11 @@ class Browser:
         return found
 
     def wait(self, condition: str) -> None:
-        end = time.monotonic() + 120
-        while not self.run(f"return Boolean({condition})"):
-            assert time.monotonic() < end, f"never true: {condition}"
-            time.sleep(0.05)
+        self._post("/timeouts", {"script": 120_000})
+        self.run(
+            f"return new Promise(done => {{const look = () => ({condition}) ? done(true) : "
+            "setTimeout(look, 20); look()})"
+        )
 
     def complaints(self) -> list[str]:
         entries = self._post("/se/log", {"type": "browser"})
@@ -114,16 +115,10 @@ def port() -> Iterator[int]:
         number = int(free.getsockname()[1])
     assert CHROMEDRIVER is not None
     driver = subprocess.Popen(
-        [CHROMEDRIVER, f"--port={number}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [CHROMEDRIVER, f"--port={number}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
-    end = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", number), timeout=1).close()
-            break
-        except OSError:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+    assert driver.stdout is not None
+    assert any("started successfully" in line for line in driver.stdout)
     yield number
     driver.terminate()
     driver.wait(10)
@@ -286,7 +281,7 @@ def test_filters_search_elements_and_download(browser: Browser, page: Path) -> N
     end = time.monotonic() + 20
     while not target.exists():
         assert time.monotonic() < end
-        time.sleep(0.05)
+        browser.run("return new Promise(done => setTimeout(done, 20))")
     with target.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == n_copper and {row["formula"] for row in rows} == {"CCuO2"}

@@ -36,11 +36,11 @@ def test_dead_worker_is_an_error_and_not_a_hang() -> None:
 
 def test_workers_end_with_a_killed_parent() -> None:
     program = (
-        "import itertools, multiprocessing, operator, time\n"
+        "import itertools, multiprocessing, operator, signal\n"
         "from mofgap.screening.pool import ordered_map\n"
         "for _ in ordered_map(operator.neg, itertools.count(), 2):\n"
         "    print(*[p.pid for p in multiprocessing.active_children()], flush=True)\n"
-        "    time.sleep(100)\n"
+        "    signal.pause()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1])}
     parent = subprocess.Popen(

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def manifest(run: Path) -> dict[str, Any]:
     return content
 
 
-def job_of(run: Path, member: str) -> str:
+def job_of(started: subprocess.Popen[str], run: Path, member: str) -> str:
     """Number of the SLURM job that is between two passes of a training."""
     for _ in range(6000):
         # Number and comment, which names rule and item.
@@ -101,7 +101,9 @@ def job_of(run: Path, member: str) -> str:
         named = [line.split()[0] for line in jobs if "rule_train" in line and member in line]
         if named and (run / f"members/split/{member}/training/last.ckpt").exists():
             return named[0]
-        time.sleep(0.1)
+        with suppress(subprocess.TimeoutExpired):
+            started.wait(0.1)
+            break
     raise AssertionError(f"the training of {member} never began")
 
 
@@ -123,9 +125,9 @@ def test_the_quickstart_killed_in_the_middle_is_resumed_to_the_same_result(tmp_p
     alone, cluster = tmp_path / "alone", tmp_path / "cluster"
     finish(start(alone, QUICKSTART, "-j", "2"))
     first = start(cluster, QUICKSTART, "-j", "4", "--executor", "slurm")
-    killed = {"full-seed0": job_of(cluster, "full-seed0")}
+    killed = {"full-seed0": job_of(first, cluster, "full-seed0")}
     kill_process("full-seed0")
-    killed["balora-seed1"] = job_of(cluster, "balora-seed1")
+    killed["balora-seed1"] = job_of(first, cluster, "balora-seed1")
     subprocess.run(["scancel", "--signal=KILL", "--full", killed["balora-seed1"]], check=True)
     said = finish(first, 1)
     n_done = len(list(cluster.glob("stages/**/*.done")))

@@ -94,6 +94,43 @@ def test_the_rest_of_the_encoder_moves_where_it_may(
     torch.testing.assert_close(features[:1], model.frozen_features(data.store[0]))
 
 
+def moved_by(
+    data: Labelled, folder: Path, encoder: CrystalTransformerConfig, weights: Path, **settings: Any
+) -> tuple[set[str], set[str]]:
+    """The weights of the noise network and of the adapters that a training without decay moves."""
+    model = make_model("balora", encoder, weights)
+    network = model.noise_network
+    assert network is not None
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    run(model, data, folder, replace(CONFIG, weight_decay=0.0, **settings))
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    ids = {id(p) for p in network.parameters()}
+    noise = {name for name, p in model.named_parameters() if id(p) in ids}
+    return noise & moved, {name for name in moved if ".lora_" in name}
+
+
+def test_the_noise_network_learns_from_the_likelihood(
+    tmp_path: Path, data: Labelled, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
+) -> None:
+    noise, _ = moved_by(data, tmp_path, tiny_encoder, encoder_file, kl_weight=0.0)
+    assert noise, "without the divergence nothing else could have moved it"
+
+
+@pytest.mark.parametrize(("rate", "noise_rate"), [(0.0, 1e-2), (1e-2, 0.0)])
+def test_the_noise_network_has_a_learning_rate_of_its_own(
+    rate: float,
+    noise_rate: float,
+    tmp_path: Path,
+    data: Labelled,
+    tiny_encoder: CrystalTransformerConfig,
+    encoder_file: Path,
+) -> None:
+    rates = {"learning_rate": rate, "noise_learning_rate": noise_rate}
+    noise, adapters = moved_by(data, tmp_path, tiny_encoder, encoder_file, **rates)
+    assert bool(noise) == (noise_rate > 0)
+    assert bool(adapters) == (rate > 0)
+
+
 @pytest.mark.parametrize("unfreeze", [False, True])
 def test_an_interrupted_finetuning_ends_in_the_same_weights(
     tmp_path: Path,
@@ -287,3 +324,11 @@ def test_the_loss_is_of_noisy_weights_and_warms_up(
     first = step(kl_weight=0.0, error_weighting=0.0)[0]
     assert first != of_weights, "every step has a draw of its own"
     assert step(kl_weight=200.0, error_weighting=0.0)[0] == first, "the divergence warms up from nothing"
+
+
+def test_noise_of_an_encoder_that_moves_depends_on_its_present_features(
+    step: Callable[..., tuple[float, Finetuning, Any]],
+) -> None:
+    _, module, batch = step(unfreeze=True)
+    module.features = torch.full_like(module.features, torch.nan)  # of the encoder before the training
+    assert module.training_step(batch, 0).isfinite()

@@ -87,6 +87,28 @@ def test_a_table_becomes_a_model_that_loads(
     assert report["n_trainable"] == outcome.n_trainable > 0
 
 
+def test_error_bars_are_calibrated_on_val_alone(
+    tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
+) -> None:
+    # The same structures in each split: one training fits them all, 30 rows calibrate.
+    splits = [
+        tiny_frame.assign(split=split, structure_id=f"{split}-" + tiny_frame.structure_id)
+        for split in ("train", "val", "test")
+    ]
+    frame = pd.concat(splits, ignore_index=True)
+    ends = {}
+    for shifted in ("none", "val", "test"):
+        labels = frame.gap_ev + 2.0 * (frame.split == shifted)
+        frame.assign(gap_ev=labels).to_parquet(tmp_path / f"{shifted}.parquet")
+        folder = tmp_path / shifted
+        run(tmp_path / f"{shifted}.parquet", folder, encoder_file, tiny_encoder, "lora", resume=False)
+        calibration = load_model(folder, device="cpu").calibration
+        assert not calibration.is_raw
+        ends[shifted] = np.concatenate(calibration.interval([4.0], [0.3], 0.8))
+    np.testing.assert_array_equal(ends["test"], ends["none"])
+    assert np.diff(ends["val"]) > 2 * np.diff(ends["none"])
+
+
 def test_what_one_structure_leaves_undefined_is_null(
     tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
 ) -> None:

@@ -215,6 +215,7 @@ def test_card_names_the_parent_and_the_error_bars(table: Path, parent: Path, tmp
     card = (tmp_path / "hse" / "card.md").read_text()
     assert "Started from the gap model pbe" in card and "raw, without a guarantee" in card
     assert "flatter the model: the epoch was chosen there." in card and "no surprise" not in card
+    assert "The epoch was chosen on val." in card
 
 
 @pytest.mark.parametrize(("n", "words"), [(6, "Nothing was held out"), (12, "| cross-fitted |")])

@@ -113,10 +113,11 @@ def test_unseen_and_rare_elements_are_named():
 
 def test_coordination_that_training_never_saw_is_named():
     features, atoms = cluster(N, 0)
-    seen = [{(30, 4)}] * (N - 2) + [{(30, 4), (30, 6)}, {(40, 20)}]
+    seen = [{(30, 4)}] * (N - 2) + [{(30, 4), (30, 6)}, {(40, 20), (118, 2)}]
     index = fit_novelty(features, atoms, names(N), coordination=seen)
     assert index.coordination_counts[30, [4, 6]].tolist() == [N - 1, 1]
     assert index.unseen_coordination({(30, 4), (30, 6), (40, 17)}) == []
+    assert index.unseen_coordination({(118, 2), (118, 3)}) == [(118, 3)]
     assert index.unseen_coordination({(40, 8), (30, 7), (30, 6)}) == [(30, 7), (40, 8)]
     assert index.unseen_coordination({(29, 4)}) == [], "whether copper is new is for the elements to say"
     more = index.joined(features[:2], atoms[:2], ["a", names(N)[0]], [{(30, 7)}, {(40, 8)}])
