@@ -1,4 +1,4 @@
-"""``mofgap stage``: one job of a run. The workflow calls it; nobody has to."""
+"""``mofgap stage``: one job of a run. The engine calls it on a cluster; nobody has to."""
 
 from __future__ import annotations
 
