@@ -17,7 +17,7 @@ def fail(message: str, code: int) -> NoReturn:
     """Say what is wrong on standard error, and end.
 
     Raises:
-        typer.Exit: Always.
+        typer.Exit: The program always ends, with the exit code ``code``.
     """
     typer.echo(f"mofgap: {message}", err=True)
     raise typer.Exit(code)

@@ -23,10 +23,11 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last chec
 
 @contextmanager
 def refused(option: str | None = None) -> Iterator[None]:
-    """Whatever makes no sense in the body is wrong usage, of an option where one is named.
+    """Turn a ValueError of the body into wrong usage, of the option ``option`` if that is named.
 
     Raises:
-        typer.BadParameter: If the body raised a ValueError; a `ConfigurationError` names the option itself.
+        typer.BadParameter: The body raised a ValueError. A `ConfigurationError` names its own option unless
+            ``option`` is given.
     """
     try:
         yield
@@ -43,7 +44,7 @@ def checked_window(window: tuple[float, float] | None) -> tuple[float, float] | 
     """The window of an option, for its callback.
 
     Raises:
-        typer.BadParameter: It is none.
+        typer.BadParameter: The ends of ``window`` are in the wrong order, not numbers, or the same infinity.
     """
     if window is not None:
         with refused():
@@ -54,10 +55,11 @@ def checked_window(window: tuple[float, float] | None) -> tuple[float, float] | 
 def refuse_taken(
     paths: Iterable[Path], force: bool, words: str = "overwrites it", *, param_hint: str = "--output"
 ) -> None:
-    """Do nothing where no file is in the way, or ``--force`` is given.
+    """Refuse to write where a file is in the way, unless ``--force`` is given.
 
     Raises:
-        typer.BadParameter: A file is there; the message ends in what ``--force`` does.
+        typer.BadParameter: A file of ``paths`` exists and ``force`` is False. The message ends in ``words``,
+            the effect of ``--force``.
     """
     taken = next((path for path in paths if path.exists()), None)
     if taken is not None and not force:

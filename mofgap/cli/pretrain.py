@@ -68,7 +68,7 @@ def _settings(texts: Iterable[str]) -> dict[str, Any]:
     """Further settings of the encoder.
 
     Raises:
-        ValueError: If a setting is not of the form ``KEY=VALUE``.
+        ValueError: A text of ``texts`` is not of the form ``KEY=VALUE``.
     """
     named: dict[str, Any] = {}
     for text in texts:

@@ -39,7 +39,8 @@ def checked_target(output: Path | None, shard: Shard | None, resume: bool, force
     """The file to write: the table, or its share.
 
     Raises:
-        typer.BadParameter: It would fail, or destroy something, after the work.
+        typer.BadParameter: The options contradict each other, the file cannot be written, or earlier results
+            would be lost.
     """
     if shard is not None and output is None:
         raise typer.BadParameter("needs -o, the table to make a share of", param_hint="--shard")
@@ -68,7 +69,8 @@ def execute(run: ScreeningRun, resume: bool) -> NoReturn:
     """Screen, write and show the table, and end with an exit code.
 
     Raises:
-        typer.Exit: Always.
+        typer.Exit: The program always ends with an exit code, unless the coverage is refused.
+        typer.BadParameter: The model was calibrated on too few structures for the coverage.
     """
     _check_model(run)
     started = time.perf_counter()
@@ -157,10 +159,11 @@ def _read_once(name: str) -> bool:
 
 
 def check_output(table: Path, target: Path) -> None:
-    """Refuse a table of no format, and a file that cannot be written.
+    """Refuse a table of unknown format, and a file that cannot be written.
 
     Raises:
-        typer.BadParameter: It is one of these.
+        typer.BadParameter: The extension of ``table`` is unknown, ``target`` is a folder, or its parent
+            folder does not exist.
     """
     with refused("--output"):
         format_of(table)
@@ -214,10 +217,10 @@ def caveats(rows: list[Row], novelty: Novelty) -> None:
 
 
 def conclude(found: Gathered, of_what: str) -> None:
-    """Say how a gathered screening went, and end as it would have ended.
+    """Say how a gathered screening went, and end as the whole screening would have ended.
 
     Raises:
-        typer.Exit: With the exit code of `mofgap screen`.
+        typer.Exit: The program always ends, with the exit code of ``mofgap screen``.
     """
     say_counts(found.rows, of_what)
     caveats(found.rows, found.header["novelty"])

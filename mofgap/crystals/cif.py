@@ -78,7 +78,7 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
     """Text of a CIF's bytes, and a warning if its encoding had to be guessed.
 
     Raises:
-        CifError: the bytes are no text.
+        CifError: The bytes ``data`` are not text.
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encodings = ["utf-16"]
@@ -152,7 +152,7 @@ def _parts(text: str) -> list[_Part]:
     """The data blocks of a text that hold atom sites.
 
     Raises:
-        CifError: the text is empty, no CIF, or has no atom sites.
+        CifError: The text is empty, is not a CIF, or lists no atom sites.
     """
     if not text.strip():
         raise CifError("empty-file: the file is empty; download or export it again")
@@ -177,10 +177,11 @@ def _parts(text: str) -> list[_Part]:
 
 
 def _parse(text: str, lines_above: int = 0) -> list[_Part]:
-    """The data blocks that gemmi finds in a text, which has so many lines above it in its file.
+    """The data blocks that gemmi finds in ``text``, which has ``lines_above`` lines above it in its file.
 
     Raises:
-        ValueError: gemmi refuses the syntax, or it is a `RuntimeError`.
+        ValueError: The syntax of ``text`` is wrong.
+        RuntimeError: The syntax of ``text`` is wrong in a way that gemmi reports by this class.
     """
     notes: tuple[str, ...] = ()
     try:
@@ -245,7 +246,7 @@ def _structure(part: _Part, source: str, name: str, disorder: Disorder, max_atom
     """The structure of one block.
 
     Raises:
-        CifError: it holds no structure, or not one to compute with.
+        CifError: The block ``part`` holds no structure, or a structure that no model can compute with.
     """
     if isinstance(part.block, CifError):
         raise part.block

@@ -27,7 +27,7 @@ def boxes(frac_coords: NDArray[np.float64], counts: NDArray[np.float64]) -> NDAr
 
 
 def check_crowding(cell: NDArray[np.float64], frac_coords: NDArray[np.float64], size_angstrom: float) -> None:
-    """Does nothing to points whose pairs within a distance are few enough to be listed.
+    """Refuse points so crowded that their pairs within a distance are too many to be listed.
 
     They may be alternatives, or copies, of the atoms of a crystal.
 
@@ -37,7 +37,7 @@ def check_crowding(cell: NDArray[np.float64], frac_coords: NDArray[np.float64], 
         size_angstrom: The distance.
 
     Raises:
-        CifError: many lie in one place, or in a small cell.
+        CifError: Too many points lie near one place, or in the whole cell.
     """
     check_density(cell, len(frac_coords) / MOST_SITES_OF_ATOM)
     if len(frac_coords) ** 2 <= MOST_PAIRS:
@@ -53,10 +53,10 @@ def check_crowding(cell: NDArray[np.float64], frac_coords: NDArray[np.float64], 
 
 
 def check_density(cell: NDArray[np.float64], n_atoms: float) -> None:
-    """Does nothing to a cell that has the room for its atoms.
+    """Refuse a cell that is too small for its atoms.
 
     Raises:
-        CifError: it has not.
+        CifError: The cell holds more than one atom in each cubic angstrom.
     """
     volume = float(abs(np.linalg.det(cell)))
     if n_atoms > volume * DENSEST:

@@ -54,7 +54,8 @@ def read_table(path: Path) -> pd.DataFrame:
         The table, its identifiers as text in the column ``structure_id``.
 
     Raises:
-        TableError: Naming the file, and the column that is missing or repeated or why it cannot be read.
+        TableError: The file ``path`` cannot be read, lacks a column, or has rows with no identifier or a
+            repeated one.
     """
     with reading(path):
         frame = pd.read_parquet(path)
@@ -82,8 +83,8 @@ def crystal_of_row(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coord
     """The structure of an identifier and the values of `STRUCTURE_COLUMNS`.
 
     Raises:
-        ValueError: They have not the right number of values.
-        TypeError: They are no numbers.
+        ValueError: An argument has the wrong number of values, or holds a text that is not a number.
+        TypeError: An argument holds an object that cannot become a number.
     """
     return Crystal(
         cell=np.asarray(cell, dtype=np.float64).reshape(3, 3),

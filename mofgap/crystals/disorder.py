@@ -22,10 +22,10 @@ _REACH_ANGSTROM = 3.0
 
 
 def refuse(sites: Sites) -> None:
-    """Does nothing to an ordered structure.
+    """Refuse a structure with partially occupied sites.
 
     Raises:
-        CifError: a site is partially occupied.
+        CifError: A site is partially occupied.
     """
     partial = np.flatnonzero(sites.occupancies < FULL_OCCUPANCY)
     if len(partial):
@@ -54,7 +54,7 @@ def majority(
         (n_atoms,) mask of the sites to keep, and warnings.
 
     Raises:
-        CifError: partial sites are so crowded that their pairs would fill the memory.
+        CifError: The partial sites are so crowded that their pairs would fill the memory.
     """
     partial = sites.occupancies < FULL_OCCUPANCY
     if not partial.any():

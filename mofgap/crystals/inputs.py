@@ -55,7 +55,7 @@ class InputItem:
         """The bytes of the CIF.
 
         Raises:
-            CifError: the file cannot be read, or is far too large.
+            CifError: The file or archive member cannot be read, or is larger than `MAX_FILE_BYTES`.
         """
         if self.data is not None:
             _check_size(len(self.data))

@@ -30,7 +30,7 @@ def quoted(text: str) -> str:
     """A data block with each value of several words, on the line of its tag, in quotes.
 
     Raises:
-        CifError: a text field does not end, or swallowed what a structure takes.
+        CifError: A text field does not end, or it includes lines that a structure needs.
     """
     return "\n".join(item if "\n" in item else _quoted(item) for item in _items(text, "") if item)
 
@@ -44,7 +44,7 @@ def repaired(text: str, error: Exception, lines_above: int) -> cif.Block:
         lines_above: Lines of the file above the block.
 
     Raises:
-        CifError: the damage is in what a structure takes, or the text was cut off.
+        CifError: The damage is in lines that a structure needs, or the text was cut off.
     """
     words = readable(error, lines_above)
     items = _items(_NO_ASCII.sub("?", text), words)
@@ -66,7 +66,7 @@ def _items(text: str, error: str) -> Iterator[str]:
     """Each tag with its value and each loop with its table, without comments.
 
     Raises:
-        CifError: a text field does not end, or swallowed what a structure takes.
+        CifError: A text field does not end, or it includes lines that a structure needs.
     """
     item: list[str] = []
     in_text = in_header = False

@@ -84,7 +84,7 @@ def small_structure(block: cif.Block) -> gemmi.SmallStructure:
     """Gemmi's reading of a block.
 
     Raises:
-        CifError: a number in it is none, or there are several cells.
+        CifError: A value of ``block`` that must be a number is not one, or ``block`` gives several cells.
     """
     if (n_cells := max(len(block.find_values(tag)) for tag in _CELL)) > 1:
         raise CifError(f"no-cell: the cell stands in a table of {n_cells} rows; give one cell")
@@ -107,7 +107,7 @@ def cell_of(structure: gemmi.SmallStructure) -> NDArray[np.float64]:
     """(3, 3) lattice vectors as rows, in angstrom.
 
     Raises:
-        CifError: no cell, or one that cannot be.
+        CifError: The cell is missing, or no crystal can have its lengths and angles.
     """
     cell = structure.cell
     if not cell.is_crystal():
@@ -124,10 +124,10 @@ def cell_of(structure: gemmi.SmallStructure) -> NDArray[np.float64]:
 
 
 def check_cell(cell: NDArray[np.float64]) -> None:
-    """Does nothing to a cell that a crystal can have.
+    """Refuse a cell that no crystal can have.
 
     Raises:
-        CifError: an edge is too long, or two faces are too near each other.
+        CifError: The cell has no volume, an edge that is too long, or two faces that are too close together.
     """
     with np.errstate(all="ignore"):
         longest = np.linalg.norm(cell, axis=1).max()
@@ -155,7 +155,8 @@ def sites_of(
         majority: Whether a site of several elements is read as the likeliest of them.
 
     Raises:
-        CifError: no atoms, an unknown element, several elements on a site, or a coordinate that is missing.
+        CifError: The block ``block`` lists no atoms, or a site has no known element, several elements, or
+            unusable coordinates.
     """
     labels, symbols, occupancies, rows = [], [], [], []
     for site in structure.sites:
@@ -273,7 +274,7 @@ def _elements(
         Atomic numbers, and shares of the sites that are not full, by place in the list.
 
     Raises:
-        CifError: a symbol names no element, or there are several elements on a site and no choice.
+        CifError: A symbol names no element, or a site has several elements and ``majority`` is False.
     """
     # A number refers to some other table.
     kinds = {symbol: occupants(symbol) for symbol in set(symbols) if symbol and not symbol.isdecimal()}

@@ -113,7 +113,8 @@ def parse_operation(triplet: str) -> NDArray[np.float64]:
     Translations of few digits (0.333) are moved to the multiple of 1/24 that they mean.
 
     Raises:
-        ValueError: it is no such operator.
+        ValueError: The text ``triplet`` is not a symmetry operator.
+        ZeroDivisionError: The text ``triplet`` holds a fraction with the divisor 0.
     """
     if len(triplet) > _LONGEST_OPERATOR:
         raise ValueError(f"{shown(triplet)!r} is not an operator")
@@ -150,7 +151,7 @@ def _listed_operations(block: cif.Block) -> NDArray[np.float64]:
     """(n_ops, 3, 4) operators that a block lists, each once.
 
     Raises:
-        CifError: one cannot be read, or there are more than any space group has.
+        CifError: An operator cannot be read, or the list is longer than that of any space group.
     """
     tables = ([op for op in block.find_values(tag) if op not in ("?", ".")] for tag in _OPERATION_TAGS)
     texts = dict.fromkeys(_whole([cif.as_string(op).strip() for op in next(filter(None, tables), [])]))
@@ -169,7 +170,8 @@ def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[NDArray[np.float
     """Symmetry operations (n_ops, 3, 4) of a block, and warnings; those listed win over the name.
 
     Raises:
-        CifError: an operator that cannot be read, or an unknown space group without operators.
+        CifError: An operator cannot be read, the operators are too many, or the block only names an unknown
+            space group.
     """
     ops = _listed_operations(block)
     stated, unknown = _stated_groups(block, cell)
@@ -207,7 +209,7 @@ def _from_name(stated: list[_Statement], unknown: list[str]) -> tuple[NDArray[np
     """The operations of the statement to believe, or P1 where the file says nothing.
 
     Raises:
-        CifError: nothing that it says is understood.
+        CifError: The block names a space group, but no name, number or symbol in it is known.
     """
     if stated:
         words = stated[0].words

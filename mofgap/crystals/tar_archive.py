@@ -56,17 +56,19 @@ def open_tar(name: str) -> tarfile.TarFile:
     """A plain archive, whose members can be read in any order.
 
     Raises:
-        TarError: It is damaged, or a header is far too long; also while its members are read.
+        TarError: The archive ``name`` is damaged, or a header in it is far too long. Reading its members may
+            raise the same error.
     """
     return tarfile.open(name, "r:", tarinfo=_Member)
 
 
 @contextmanager
 def open_packed_tar(name: str) -> Iterator[tarfile.TarFile]:
-    """An archive packed with what its first bytes say, to be read once and in sequence.
+    """Open a tar archive whose first bytes tell its compression, to be read once and in sequence.
 
     Raises:
-        TarError: As `open_tar`, or it unpacks to far too much.
+        TarError: The archive ``name`` is damaged, has a header that is far too long, or unpacks to far too
+            many bytes.
     """
     path = Path(name)
     with path.open("rb") as file:

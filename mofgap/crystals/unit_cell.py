@@ -32,10 +32,10 @@ _FRACTION_TOLERANCE, _WHOLE_TOLERANCE = 0.005, 1e-6
 
 
 def check_size(n_atoms: int, max_atoms: int) -> None:
-    """Does nothing to a cell that is small enough.
+    """Refuse a cell with too many atoms.
 
     Raises:
-        CifError: there are more atoms than accepted.
+        CifError: The number ``n_atoms`` exceeds ``max_atoms``.
     """
     if n_atoms > max_atoms:
         raise CifError(
@@ -45,10 +45,11 @@ def check_size(n_atoms: int, max_atoms: int) -> None:
 
 
 def check_usable(crystal: Crystal) -> None:
-    """Does nothing to a structure that a model can compute with.
+    """Refuse a structure that no model can compute with.
 
     Raises:
-        CifError: no atoms, a coordinate that is no number, an impossible cell, or an unknown element.
+        CifError: The structure has no atoms, an unusable coordinate, an unknown element, or a cell that does
+            not fit its atoms.
     """
     if crystal.n_atoms == 0:
         raise CifError("no-atoms: the structure has no atoms")
@@ -70,10 +71,10 @@ def check_usable(crystal: Crystal) -> None:
 
 
 def check_apart(crystal: Crystal) -> None:
-    """Does nothing to a structure without atoms on top of each other, as one that was read from a file.
+    """Refuse a structure with atoms on top of each other.
 
     Raises:
-        CifError: two atoms are nearer than any bond is long.
+        CifError: Two atoms are nearer than any bond is long, or many atoms lie in one place.
     """
     check_crowding(crystal.cell, crystal.frac_coords, IMPOSSIBLE_ANGSTROM)
     near = pairs_within(crystal.cell, crystal.frac_coords, IMPOSSIBLE_ANGSTROM)
@@ -86,10 +87,10 @@ def check_apart(crystal: Crystal) -> None:
 
 
 def check_room(cell: NDArray[np.float64], n_atoms: int) -> None:
-    """Does nothing to a cell that its atoms could fill.
+    """Refuse a cell that is far too large for its atoms.
 
     Raises:
-        CifError: it is far emptier than any framework.
+        CifError: The cell has far more volume for each atom than any framework.
     """
     volume = float(abs(np.linalg.det(cell)))
     if volume > n_atoms * ROOMIEST_ANGSTROM3:
@@ -118,7 +119,7 @@ def settle(
         max_atoms: Largest number of atoms accepted.
 
     Raises:
-        CifError: an empty cell, too many atoms, or atoms on top of each other.
+        CifError: The cell is far too empty, holds too many atoms or none, or has atoms on top of each other.
     """
     cell, warnings = crystal.cell, list(crystal.warnings)
     check_room(cell, len(sites))
@@ -150,7 +151,7 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, max_atoms: int, w
     """Leaves out repeated atoms with a warning.
 
     Raises:
-        CifError: different atoms share a place, or there are far too many atoms.
+        CifError: Different atoms share a place, or the sites are far more than ``max_atoms``.
     """
     n_written = len(sites)
     # A whole cell written beside its operators has each atom hundreds of times, whose pairs fill gigabytes.

@@ -58,7 +58,7 @@ def read_sums(path: Path) -> dict[str, str]:
     """The sums of a table by file name.
 
     Raises:
-        ValueError: A line is not a sum and a name.
+        ValueError: A line of the file ``path`` is not a sha256 followed by a file name.
     """
     sums = {}
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -76,7 +76,7 @@ def check_folder(folder: Path) -> Iterator[Check]:
         folder: With ``SHA256SUMS``, or a model or encoder folder, whose description holds its sums.
 
     Raises:
-        ValueError: The sums cannot be read.
+        ValueError: The sums in ``folder`` cannot be read.
     """
     for name, expected in sorted(_sums_of(folder).items()):
         yield check(folder / name, expected)

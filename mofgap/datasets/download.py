@@ -106,8 +106,9 @@ def download(
         Its sha256.
 
     Raises:
-        DownloadError: The server refuses, the connection breaks too often, or size or hash are wrong.
-        OSError: It cannot be written.
+        DownloadError: The server refuses, the connection breaks too often, or the bytes have the wrong size
+            or sha256.
+        OSError: The file ``target`` cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Partial.of(target)
@@ -130,11 +131,11 @@ def download(
 
 
 def _receive(remote: Remote, partial: Partial, progress: Callable[[int, int | None], None]) -> None:
-    """Ask for what is missing and append it.
+    """Ask for the missing bytes and append them to the partial file.
 
     Raises:
-        _BrokenError: Less came than was said.
-        DownloadError: The server refuses.
+        _BrokenError: The connection fails or ends early, or the server's answer allows another attempt.
+        DownloadError: The server refuses, or its answer is not the file.
     """
     kept, tag = partial.resumable(remote.url)
     headers = {"User-Agent": f"mofgap/{installed_version('0')}", "Accept-Encoding": "identity"}
@@ -170,7 +171,7 @@ def _span(answer: HTTPResponse, kept: int) -> tuple[int, int | None]:
     """Where the answer begins in the file, and the size of the file.
 
     Raises:
-        ValueError: The answer is no file.
+        ValueError: The answer is not a file, or does not begin at the byte ``kept``.
     """
     length = answer.headers.get("Content-Length")
     if answer.status == 206:
@@ -203,10 +204,10 @@ def _copy(
 
 
 def _checked(remote: Remote, partial: Partial) -> str:
-    """The sha256 of what has come.
+    """The sha256 of the bytes that have come, which are removed if they are not the file.
 
     Raises:
-        DownloadError: It is not the file; it is removed, since going on from it makes no sense.
+        DownloadError: The downloaded bytes have the wrong sha256 or size.
     """
     n_bytes = partial.path.stat().st_size
     found = sha256_of(partial.path)

@@ -69,7 +69,8 @@ def import_table(
         about: Kept in the file's metadata.
 
     Raises:
-        DatasetError: The source as a whole cannot be read, or has no such label.
+        DatasetError: The source as a whole cannot be read, or has no column of a wanted name. Structures
+            without identifiers cannot be joined with ``labels``, and raise the error too.
     """
     texts = {f"?{name}": name for name in TEXTS} if texts is None else texts
     columns = list(dict.fromkeys(targets.values()))
@@ -186,10 +187,10 @@ class _Join:
                 yield Skip(name, source, "missing-structure: labelled, but no structure of that name")
 
     def check_names(self) -> None:
-        """Does nothing where some record had each label and text.
+        """Refuse a name of a label or text that no record had.
 
         Raises:
-            DatasetError: No record has one of that name.
+            DatasetError: A wanted label or text occurs in no record.
         """
         wanted = [*self.targets, *(text for text in self.texts if not text.startswith("?"))]
         for old in wanted if self.labels is None and self.names else ():

@@ -34,7 +34,8 @@ def read_json(path: Path, max_atoms: int, id_name: str | None = None) -> Records
         id_name: Name of the identifier; the first of `IDENTIFIERS` if None.
 
     Raises:
-        DatasetError: It is no JSON, of another shape, or no structure has that identifier.
+        DatasetError: The file ``path`` is not JSON, has another shape, or none of its structures has the key
+            ``id_name``.
     """
     names: dict[str, None] = {}
     try:

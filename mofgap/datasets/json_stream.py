@@ -35,7 +35,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """The bytes of a JSON file, unpacked from gz, bz2, xz, or a zip that holds one JSON file.
 
     Raises:
-        JsonError: A zip archive holds none or several; what is packed is damaged, then or while it is read.
+        JsonError: The zip archive ``path`` does not hold exactly one JSON file, or the compressed data is
+            damaged. Damaged data raises the error while the bytes are read.
     """
     try:
         if path.suffix.lower() == ".zip":
@@ -82,7 +83,7 @@ class JsonStream:
         """Step over a character.
 
         Raises:
-            JsonError: Another one stands there.
+            JsonError: The next character is not ``expected``, or the text is not UTF-8.
         """
         if self.peek() != expected:
             raise JsonError(f"expected {expected!r}, found {self.peek()!r}")
@@ -92,7 +93,7 @@ class JsonStream:
         """The next value, whole.
 
         Raises:
-            JsonError: There is none.
+            JsonError: The text ahead is not a JSON value, or is not UTF-8.
         """
         self.peek()
         piece = _PIECE

@@ -48,7 +48,7 @@ def read_label_table(path: Path, id_name: str | None, columns: Mapping[str, str]
         columns: Names of columns to read, and what to call them; one that begins with ``?`` may be absent.
 
     Raises:
-        DatasetError: It cannot be read, or lacks a column.
+        DatasetError: The file ``path`` cannot be read, or lacks a column that is needed.
     """
     try:
         with path.open("rb") as file:
@@ -104,7 +104,7 @@ def labels_of_rows(
         names: All names there are, where they are known beforehand.
 
     Raises:
-        DatasetError: No row has a name that is needed.
+        DatasetError: The name ``id_name``, or a needed name of ``columns``, occurs in no row.
     """
     table: dict[str, dict[str, Any]] = {}
     conflicting, repeated, nameless = set[str](), set[str](), list[int]()

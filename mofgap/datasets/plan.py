@@ -69,7 +69,7 @@ class Plan:
         """The labels that lie apart from the structures; None where the structures carry theirs.
 
         Raises:
-            DatasetError: They cannot be read.
+            DatasetError: The labels cannot be read.
         """
         columns = {**self.texts, **self.targets}
         if self.labels is not None:
@@ -82,7 +82,7 @@ class Plan:
         """The structures; a first look makes sure that gaps were named where there are some.
 
         Raises:
-            DatasetError: They cannot be read, or no gap was named.
+            DatasetError: The structures cannot be read, or they carry values and no gap was named.
         """
         records = read_structures(self.path, self.kind, max_atoms, self.wanted.id_name)
         if self.targets or self.labels is not None or self.kind in (Format.cifs, Format.qmof):
@@ -119,7 +119,8 @@ def make_plan(source: str, wanted: Wanted, folder: Path) -> Plan:
         folder: Of fetched data.
 
     Raises:
-        DatasetError: The source is neither, is not here, or what is asked for does not go together.
+        DatasetError: The source ``source`` is neither a path nor a dataset, was not fetched, or does not fit
+            ``wanted``.
     """
     path, dataset = Path(source), None
     if not path.exists():

@@ -58,7 +58,7 @@ def made(
         max_atoms: Largest cell, in atoms, that is accepted.
 
     Raises:
-        CifError: They make no crystal.
+        CifError: The numbers make no possible crystal, or one with more than ``max_atoms`` atoms.
     """
     try:
         lattice = np.array(cell, dtype=np.float64).reshape(3, 3)
@@ -78,10 +78,10 @@ def made(
 
 
 def atomic_number(symbol: str) -> int:
-    """Of an element symbol, charges such as in ``Zn2+`` left aside.
+    """The atomic number of an element symbol, charges such as in ``Zn2+`` left aside.
 
     Raises:
-        CifError: There is no such element.
+        CifError: The text ``symbol`` names no element.
     """
     letters = "".join(c for c in symbol if c.isalpha())
     number = int(gemmi.Element(letters).atomic_number)
@@ -94,7 +94,7 @@ def from_pymatgen(data: Mapping[str, Any], structure_id: str, source: str, max_a
     """A record of the dictionary that pymatgen writes for a ``Structure``, properties of sites with it.
 
     Raises:
-        CifError: It is disordered or damaged.
+        CifError: The structure ``data`` is disordered, damaged, or has more than ``max_atoms`` atoms.
     """
     try:
         sites = data["sites"]
@@ -115,7 +115,7 @@ def from_jarvis(data: Mapping[str, Any], structure_id: str, source: str, max_ato
     """A record of the dictionary that JARVIS writes for its ``Atoms``.
 
     Raises:
-        CifError: It is damaged.
+        CifError: The structure ``data`` is damaged, or has more than ``max_atoms`` atoms.
     """
     try:
         cell, coords = data["lattice_mat"], data["coords"]
@@ -133,7 +133,7 @@ def from_dictionary(data: Any, structure_id: str, source: str, max_atoms: int) -
     """A record of a structure as pymatgen or JARVIS write it, as an object or as a text of JSON.
 
     Raises:
-        CifError: It is none, or damaged.
+        CifError: The object ``data`` is not a structure of pymatgen or JARVIS, or is damaged.
     """
     if isinstance(data, str):
         try:

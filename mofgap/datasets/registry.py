@@ -47,13 +47,13 @@ class Dataset:
     note: str = Field("", description="What else a user should know.")
 
     def location(self, folder: Path) -> Path:
-        """Where its file lies, or would lie.
+        """Where the dataset's file lies, or would lie.
 
         Args:
             folder: Of fetched data, see `data_folder`.
 
         Raises:
-            DatasetError: The package that carries it is not installed.
+            DatasetError: The package that carries the dataset is not installed.
         """
         if self.access == "shipped":
             return shipped_folder("data") / self.path
@@ -79,7 +79,7 @@ def read_registry(path: Path | None = None) -> dict[str, Dataset]:
         path: The registry; the shipped one if None.
 
     Raises:
-        ConfigurationError: It cannot be read, or an entry is wrong.
+        ConfigurationError: The registry cannot be read, or an entry of it is wrong.
     """
     return load(_Registry, path or shipped_folder("data") / REGISTRY).datasets
 
@@ -88,7 +88,7 @@ def find_dataset(name: str) -> Dataset:
     """A dataset of the shipped registry.
 
     Raises:
-        DatasetError: No dataset has this name; the message names the nearest.
+        DatasetError: The registry has no dataset ``name``. The message suggests the nearest name.
     """
     known = read_registry()
     if name not in known:

@@ -12,13 +12,13 @@ from mofgap.shipped import shipped_folder
 
 
 def check_all(folder: Path) -> Iterator[Check]:
-    """Everything that this installation ships and that was fetched.
+    """Check every file with sums that this installation ships, and every dataset that was fetched.
 
     Args:
         folder: Of fetched data.
 
     Raises:
-        ValueError: Sums cannot be read.
+        ValueError: A file of sums cannot be read.
     """
     folders = {
         path
@@ -34,11 +34,12 @@ def check_all(folder: Path) -> Iterator[Check]:
 
 
 def check_named(name: str, folder: Path) -> Iterator[Check]:
-    """What a name stands for: a dataset, a folder with sums (a model, say), or a file with its lock.
+    """Check what a name stands for: a dataset, a folder with sums (a model, say), or a file with its lock.
 
     Raises:
-        DatasetError: It is none of these.
-        ValueError: Sums cannot be read.
+        DatasetError: The name ``name`` is unknown, no sums are written down for it, or its package is not
+            installed.
+        ValueError: A file of sums cannot be read.
     """
     path = Path(name)
     if path.is_dir():
@@ -69,7 +70,7 @@ def locked(path: Path) -> str | None:
     """The sum that was recorded when a file was fetched; None where none was.
 
     Raises:
-        ValueError: The record is damaged.
+        ValueError: The record of the sum is damaged.
     """
     lock = lock_of(path)
     return read_sums(lock).get(path.name) if lock.is_file() else None

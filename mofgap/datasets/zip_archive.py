@@ -14,8 +14,8 @@ def open_zip(file: Path | IO[bytes]) -> zipfile.ZipFile:
     """Open an archive.
 
     Raises:
-        BadZipFile: It is damaged, or a member is encrypted or packed in a way that Python does not read, such
-            as the Deflate64 that Windows takes for large archives; nothing but reading it would tell.
+        BadZipFile: The archive is damaged, or a member is encrypted or packed by a method that Python cannot
+            read. One such method is Deflate64, which Windows uses for large archives.
     """
     archive = zipfile.ZipFile(file)
     for info in archive.infolist():

@@ -61,8 +61,8 @@ class Screening(pd.DataFrame):
         """Read a table that ``mofgap screen`` wrote: ``.csv``, ``.parquet`` or ``.json``.
 
         Raises:
-            ScreeningTableError: There is no such file, or it is no table.
-            OSError: It cannot be read.
+            ScreeningTableError: The file ``path`` does not exist, or is not a table of ``mofgap screen``.
+            OSError: The file ``path`` cannot be read.
         """
         return cls(read_table(Path(path)))
 

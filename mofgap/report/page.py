@@ -67,7 +67,7 @@ def write_page(path: Path, page: str) -> None:
     """Write a page; it appears whole or not at all.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file ``path`` cannot be written.
     """
     write_text(path, page)
 

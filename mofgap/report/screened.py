@@ -56,8 +56,9 @@ def read_screened(path: Path) -> Screened:
         path: ``.csv``, ``.parquet`` or ``.json``.
 
     Raises:
-        ScreeningTableError: It is no such table, or has no rows.
-        OSError: It cannot be read.
+        ScreeningTableError: The file ``path`` does not exist, is not a table of ``mofgap screen``, or has no
+            rows.
+        OSError: The file ``path`` cannot be read.
     """
     return screened(read_table(path), str(path))
 
@@ -66,7 +67,7 @@ def screened(frame: pd.DataFrame, name: str = "table") -> Screened:
     """A screening from its DataFrame, such as `mofgap.screen` returns.
 
     Raises:
-        ScreeningTableError: It is no such table, or has no rows.
+        ScreeningTableError: The table ``frame`` lacks a column of a screening, or has no rows.
     """
     if lacks := lacking(frame, NEEDED):
         raise ScreeningTableError(f"{name}: {lacks}")

@@ -55,8 +55,9 @@ def series(y_true: Column, y_pred: Columns, y_std: Columns, df: pd.DataFrame | N
         df: Where names are looked up.
 
     Raises:
-        ValueError: Columns differ in length, a std is negative, or methods have no prediction.
-        KeyError: There is no such column.
+        ValueError: The columns differ in length, a standard deviation is negative, or a method has no
+            prediction.
+        KeyError: The table ``df`` lacks a named column.
     """
     spreads = dict(y_std) if isinstance(y_std, Mapping) else {"": y_std}
     out = []
@@ -75,8 +76,9 @@ def complete(df: pd.DataFrame | None, **columns: Column) -> tuple[list[Floats], 
     """Columns as float64 arrays of the rows where all are finite, and how many rows are not.
 
     Raises:
-        ValueError: A column is not one-dimensional, or lengths differ.
-        KeyError: There is no such column.
+        ValueError: A column is not one-dimensional, the columns differ in length, or a name is given without
+            ``df``.
+        KeyError: The table ``df`` lacks a named column.
     """
     arrays = {name: _values(column, df) for name, column in columns.items()}
     shapes = {array.shape for array in arrays.values()}

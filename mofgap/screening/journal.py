@@ -53,8 +53,9 @@ class Journal:
         finished: The inputs that were done before, by name.
 
     Raises:
-        JournalError: It is no journal, was begun with another header, or another process writes it.
-        OSError: It cannot be written.
+        JournalError: The file ``path`` is damaged, has another ``header``, or is being written by another
+            process.
+        OSError: The file ``path`` cannot be written.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any], *, resume: bool) -> None:

@@ -31,7 +31,7 @@ def models_of(level: Level | None, model: str | Path | None) -> Models:
         model: A model that was asked for by its name or folder, which has its own level.
 
     Raises:
-        ValueError: If there is no such level, or level and model were both asked for.
+        ValueError: The level ``level`` is unknown, or ``level`` and ``model`` are both given.
     """
     if level is None:
         return (MODELS[DEFAULT] if model is None else model), None

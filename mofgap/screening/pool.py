@@ -29,7 +29,7 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) ->
         workers: Number of processes; 1 computes in this one.
 
     Raises:
-        concurrent.futures.process.BrokenProcessPool: A worker died, usually for want of memory.
+        concurrent.futures.process.BrokenProcessPool: A worker process died, usually for want of memory.
     """
     if workers == 1:
         yield from map(function, items)

@@ -23,10 +23,10 @@ _BADNESS: dict[RankBy, Callable[[Row], tuple[float, ...]]] = {
 
 
 def check_window(low: float, high: float) -> None:
-    """Refuse what is no gap window, eV; an infinite end is open.
+    """Refuse two ends that make no gap window, eV; an infinite end is open.
 
     Raises:
-        ValueError: If the lower end does not come first, an end is no number, or both are the same infinity.
+        ValueError: The end ``low`` is above ``high``, an end is not a number, or both are the same infinity.
     """
     if not low <= high:
         raise ValueError(f"a window needs its lower end first, not {low} {high}")
@@ -38,7 +38,7 @@ def ranking(rank_by: RankBy | None, window: tuple[float, float] | None) -> RankB
     """What to rank by: what was asked for, else the window where there is one, else the smallest gap.
 
     Raises:
-        ValueError: If `rank_by` is unknown, or needs a window and there is none.
+        ValueError: The ranking ``rank_by`` is unknown, or needs a window where ``window`` is None.
     """
     if rank_by is None:
         return "low" if window is None else "window"
@@ -72,7 +72,8 @@ def rank_rows(
             or ``drop`` them.
 
     Raises:
-        ValueError: If `novelty` is none of these.
+        ValueError: The choice ``novelty`` is unknown, or a predicted row lacks the number that rows are
+            ranked by.
     """
     if novelty not in NOVELTIES:
         raise ValueError(f"novelty must be one of {', '.join(NOVELTIES)}, not {novelty!r}")

@@ -52,9 +52,10 @@ class ScreeningRun:
         """The models, loaded.
 
         Raises:
-            ScreeningError: If one was calibrated on too little for the coverage.
-            ValueError: If there is no such model or device, or a model does not have the spread.
-            OSError: If a model cannot be read.
+            ScreeningError: A model was calibrated on too few structures for the coverage.
+            ValueError: A model does not exist, lacks the chosen spread, or cannot be used, or the device is
+                not available.
+            OSError: A file of a model cannot be read.
         """
         name, beside = self.config.models
         predictor = load_model(name, self.config.device, beside)
@@ -89,10 +90,10 @@ class ScreeningRun:
             The rows of each input, in order, unranked.
 
         Raises:
-            ScreeningError: There are no inputs.
-            JournalError: What was kept is of another run, or nothing can be kept.
-            concurrent.futures.process.BrokenProcessPool: A worker died, usually for want of memory.
-            OSError: A row could not be kept.
+            ScreeningError: The names lead to no inputs.
+            JournalError: The kept rows are of another run, or the file for them cannot be opened.
+            concurrent.futures.process.BrokenProcessPool: A worker process died, usually for want of memory.
+            OSError: A finished row cannot be kept.
         """
         sources: Iterable[Source] = expand_inputs(self.inputs, lines)
         if self.shard is not None:
@@ -126,8 +127,8 @@ class ScreeningRun:
         """Write the target, if there is one: the table, or the share and what decides its ranks.
 
         Raises:
-            ValueError: The format cannot hold so many rows.
-            OSError: It cannot be written.
+            ValueError: The extension of the target is unknown, or its format cannot hold so many rows.
+            OSError: The target cannot be written.
         """
         if self.target is None:
             return

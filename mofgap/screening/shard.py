@@ -45,7 +45,7 @@ class Shard:
         n_inputs: How many inputs all shards have together, as far as `take` has come.
 
     Raises:
-        ValueError: There is no such share.
+        ValueError: The number ``index`` does not lie between 1 and ``count``.
     """
 
     def __init__(self, index: int, count: int) -> None:
@@ -61,7 +61,7 @@ class Shard:
         """A shard from ``i/n``.
 
         Raises:
-            ValueError: It is none.
+            ValueError: The text ``text`` is not of the form ``i/n`` with ``i`` from 1 to ``n``.
         """
         found = _SHARD(text)
         if found is None:
@@ -113,8 +113,8 @@ class Gathered:
         """Write the table that one screening would have written.
 
         Raises:
-            ValueError: There is no such format, or it cannot hold so many rows.
-            OSError: It cannot be written.
+            ValueError: The extension of ``path`` is unknown, or its format cannot hold so many rows.
+            OSError: The file ``path`` cannot be written.
         """
         header = self.header
         table = rank_rows(self.rows, header["rank_by"], header["top"], header["novelty"])
@@ -140,8 +140,8 @@ def gather(paths: Sequence[Path]) -> Gathered:
         paths: What ``mofgap screen --shard`` wrote, in any order, each shard once.
 
     Raises:
-        ShardError: One is missing, there twice, cut off, or of another screening.
-        OSError: One cannot be read.
+        ShardError: A shard is missing, repeated, cut off, of another version, or of another screening.
+        OSError: A file of ``paths`` cannot be read.
     """
     parts = [_read(path) for path in paths]
     if not parts:

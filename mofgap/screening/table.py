@@ -90,8 +90,8 @@ def write_table(
         beside: Whether a second level stands beside the first.
 
     Raises:
-        ValueError: The extension is unknown, or the format cannot hold so many rows.
-        OSError: It cannot be written.
+        ValueError: The extension of ``path`` is unknown, or its format cannot hold so many rows.
+        OSError: The file ``path`` cannot be written.
     """
     content = FORMATS[format_of(path)](rows, column_names(coverage, beside))
     with whole_file(path) as partial:
@@ -105,8 +105,8 @@ def read_table(path: Path) -> pd.DataFrame:
         path: ``.csv``, ``.parquet`` or ``.json``.
 
     Raises:
-        ScreeningTableError: There is no such file, or it is no table.
-        OSError: It cannot be read.
+        ScreeningTableError: The file ``path`` does not exist, or is not a table of ``mofgap screen``.
+        OSError: The file ``path`` cannot be read.
     """
     import pandas as pd
 
@@ -190,7 +190,7 @@ def format_of(path: Path) -> str:
     """The extension of a table, in lower case.
 
     Raises:
-        ValueError: There is no such format.
+        ValueError: The extension of ``path`` is not one of `FORMATS`.
     """
     extension = path.suffix.lower()
     if extension not in FORMATS:

@@ -45,9 +45,9 @@ def read_candidates(path: Path) -> pd.DataFrame:
         path: ``.csv``, ``.parquet`` or ``.json``.
 
     Raises:
-        ScreeningTableError: There is no such file, or it is no table.
-        CandidateError: It is another table, holds the rows of several models, or no row with a gap.
-        OSError: It cannot be read.
+        ScreeningTableError: The file ``path`` does not exist, or is not a table of ``mofgap screen``.
+        CandidateError: The table lacks a needed column, has rows of several models, or has no row with a gap.
+        OSError: The file ``path`` cannot be read.
     """
     frame = read_table(path).drop(columns=list(SELECTED), errors="ignore")
     if lacks := lacking(frame, NEEDED):
@@ -71,7 +71,7 @@ def with_window(frame: pd.DataFrame, window: tuple[float, float], calibration: C
     """The candidates with their probability to lie in a window, eV, in the digits of a table.
 
     Raises:
-        ValueError: The window's ends are in the wrong order.
+        ValueError: The lower end of ``window`` is above its upper end.
     """
     gap, std, novelty = (
         frame[name].to_numpy(dtype=np.float64) for name in ("gap_ev", "gap_std_ev", "novelty")
@@ -90,7 +90,9 @@ def quality(frame: pd.DataFrame, goal: Goal) -> Floats:
     from them. ``both``: the geometric mean of the two.
 
     Raises:
-        CandidateError: The window matters and the table has none or several, or no gap may lie in it.
+        ValueError: The goal ``goal`` is unknown.
+        CandidateError: The goal needs one window and the table has none or several, or no gap can lie in the
+            window.
     """
     if goal not in GOALS:
         raise ValueError(f"goal must be one of {', '.join(GOALS)}, not {goal!r}")

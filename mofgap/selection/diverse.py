@@ -50,7 +50,8 @@ def choose(quality: Floats, points: Floats, length: float, budget: int) -> list[
         Picks in order; of several equal ones the first item comes first.
 
     Raises:
-        ValueError: The shapes do not fit, a quality is negative or not finite, or the length is not positive.
+        ValueError: The shapes do not match, a quality is negative or not finite, or ``length`` is not
+            positive.
     """
     quality, points = np.asarray(quality, dtype=np.float64), np.asarray(points, dtype=np.float64)
     if quality.ndim != 1 or points.ndim != 2 or len(points) != len(quality):

@@ -66,7 +66,9 @@ def select(
         disorder: How the table's structures were read.
 
     Raises:
-        CandidateError: None of the structures can be read again, or all were trained on.
+        ValueError: The goal ``goal`` is unknown.
+        CandidateError: The table does not fit ``goal``, or all structures are unreadable, changed, or known
+            to the model from training.
     """
     frame = frame.assign(quality=quality(frame, goal)).reset_index(drop=True)
     order = np.argsort(-frame.quality.to_numpy(), kind="stable")

@@ -34,8 +34,9 @@ def qq_gaussian(y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataF
         df: Where names are looked up.
 
     Raises:
-        ValueError: Columns do not fit together.
-        KeyError: ``df`` has no such column.
+        ValueError: The columns differ in length, a standard deviation is negative, or a method has no
+            prediction.
+        KeyError: The table ``df`` lacks a named column.
     """
     found = series(y_true, y_pred, y_std, df)
     counts = "; ".join(dict.fromkeys(counted(len(each.true), each.n_left_out) for each in found))
@@ -85,8 +86,8 @@ def p_in_window_reliability(
         n_bins: Bins of equal width; those of no structure are left out.
 
     Raises:
-        ValueError: Columns do not fit together, or a probability lies outside 0 to 1.
-        KeyError: ``df`` has no such column.
+        ValueError: The columns differ in length, or a probability lies outside 0 to 1.
+        KeyError: The table ``df`` lacks a named column.
     """
     methods = p_in_window if isinstance(p_in_window, Mapping) else {"": p_in_window}
     tables = {name: complete(df, y_true=y_true, p_in_window=column) for name, column in methods.items()}

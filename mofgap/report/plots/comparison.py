@@ -39,8 +39,8 @@ def metric_vs_samples(
         made: How values and intervals were made, for the caption.
 
     Raises:
-        ValueError: Columns do not fit together, or a number of samples is negative.
-        KeyError: ``df`` has no such column.
+        ValueError: The columns differ in length, or a number of samples is negative.
+        KeyError: The table ``df`` lacks a named column.
     """
     rows = _rows(df, x=n_samples, value=value, method=method, lo=lo, hi=hi)
     if (rows.x < 0).any():
@@ -87,8 +87,8 @@ def metric_vs_cost(
         made: How values and intervals were made, for the caption.
 
     Raises:
-        ValueError: Columns do not fit together, or a cost is not above 0.
-        KeyError: ``df`` has no such column.
+        ValueError: The columns differ in length, or a cost is not above 0.
+        KeyError: The table ``df`` lacks a named column.
     """
     rows = _rows(df, x=cost, value=value, method=method, lo=lo, hi=hi)
     if (rows.x <= 0).any():

@@ -53,8 +53,8 @@ def top_intervals(
         rank: Numbers of the rows, shape (n,); their places from 1 by default.
 
     Raises:
-        ValueError: Columns do not fit together.
-        KeyError: ``df`` has no such column.
+        ValueError: The columns differ in length, or a column is not one-dimensional.
+        KeyError: The table ``df`` lacks a named column.
     """
     labels = list(map(str, df[names] if isinstance(names, str) and df is not None else np.asarray(names)))
     place = np.arange(len(labels))
@@ -98,8 +98,8 @@ def gap_vs_std(gap: Column, std: Column, *, df: pd.DataFrame | None = None, wind
         window: Its ends, eV.
 
     Raises:
-        ValueError: Columns do not fit together.
-        KeyError: ``df`` has no such column.
+        ValueError: The columns differ in length, or a column is not one-dimensional.
+        KeyError: The table ``df`` lacks a named column.
     """
     (gaps, spreads), n_out = complete(df, gap=gap, std=std)
     caption = (
@@ -129,8 +129,8 @@ def gap_histogram(gap: Column, *, df: pd.DataFrame | None = None, window: Window
         window: Its ends, eV.
 
     Raises:
-        ValueError: The column is not one-dimensional.
-        KeyError: ``df`` has no such column.
+        ValueError: The column ``gap`` is not one-dimensional.
+        KeyError: The table ``df`` lacks a named column.
     """
     (gaps,), n_out = complete(df, gap=gap)
     inside = ""
