@@ -104,8 +104,8 @@ def load(cls: type[_T], path: Path, overrides: Iterable[str] = ()) -> _T:
         overrides: ``a.b=value`` each, the value in YAML; later ones win.
 
     Raises:
-        ConfigurationError: If the file cannot be read, a key is unknown, missing or given twice, or a value
-            has the wrong type or lies out of its range.
+        ConfigurationError: The file ``path`` cannot be read, a key is unknown, missing or given twice, or a
+            value has a wrong type or range.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -122,7 +122,8 @@ def overridden(values: Any, overrides: Iterable[str]) -> dict[str, Any]:
     """A copy of plain values with ``a.b=value`` put in, the values read as YAML.
 
     Raises:
-        ConfigurationError: If an override has no ``=``, or goes through something that is no section.
+        ConfigurationError: The ``values`` are no mapping, or an override has no ``=``, no YAML as its value,
+            or a parent that is no section.
     """
     values = {} if values is None else values
     if not isinstance(values, Mapping):
@@ -152,7 +153,8 @@ def from_dict(cls: type[_T], values: Mapping[str, Any]) -> _T:
         values: Plain values, as YAML or JSON hold them.
 
     Raises:
-        ConfigurationError: As for `load`.
+        ConfigurationError: A key is unknown or missing, or a value has the wrong type or lies out of its
+            range.
     """
     if not isinstance(values, Mapping):
         raise ConfigurationError(f"expected keys with values, got {shown(values)}")

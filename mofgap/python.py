@@ -44,9 +44,10 @@ def screen(
         ``plot()`` returns them as a Figure.
 
     Raises:
-        ValueError: If a setting has a wrong type, lies out of its range or contradicts another: a
-            `ConfigurationError`. If there is no such model: a `ModelError`.
-        TypeError: If something is neither a path nor a structure, or an argument is unknown.
+        ConfigurationError: A setting has a wrong type, lies out of its range, or contradicts another.
+        ModelError: The model does not exist or is damaged.
+        ValueError: The model cannot give the uncertainty that is asked for, or the device is not available.
+        TypeError: An item of ``structures`` is neither a path nor a structure, or an argument is unknown.
     """
     for name in settings:
         if name not in settings_of(ScreeningConfig):
@@ -108,7 +109,7 @@ def sources_of(structures: Any) -> Iterator[Source]:
     """Inputs from paths and structure objects, one or many; objects are named by their place.
 
     Raises:
-        TypeError: Something is neither.
+        TypeError: An item of ``structures`` is neither a path nor a structure.
     """
     for place, item in enumerate([structures] if is_one(structures) else structures, start=1):
         if isinstance(item, str | Path):

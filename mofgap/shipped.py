@@ -12,7 +12,7 @@ def shipped_folder(kind: str) -> Path:
     """Folder of shipped ``models``, ``examples`` or ``data``.
 
     Raises:
-        FileNotFoundError: If this installation carries none.
+        FileNotFoundError: This installation of mofgap carries no folder of ``kind``.
     """
     in_clone = {
         "models": _CLONE / "models",

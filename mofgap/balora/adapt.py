@@ -27,8 +27,9 @@ def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLinear]:
         The adapted layers by name, in the model's order.
 
     Raises:
-        ValueError: A pattern finds no linear layer, the model is adapted already, or a layer found is no
-            plain ``nn.Linear`` or the output projection of ``nn.MultiheadAttention``, which is never called.
+        ValueError: A pattern of ``config`` matches no linear layer, or the model is adapted already. A
+            matched layer is no plain ``nn.Linear``, or is the output projection of ``nn.MultiheadAttention``,
+            which is never called.
     """
     if adapted_layers(model):
         raise ValueError("the model is adapted already; merge or unadapt it first")
@@ -69,7 +70,8 @@ def targets(model: nn.Module, patterns: tuple[str, ...]) -> dict[str, nn.Linear]
     """The linear layers that some patterns mean, by name, in the model's order.
 
     Raises:
-        ValueError: As for `adapt`.
+        ValueError: A pattern matches no linear layer. A matched layer is no plain ``nn.Linear``, or is the
+            output projection of ``nn.MultiheadAttention``, which is never called.
     """
     linears = {n: m for n, m in model.named_modules() if n and isinstance(m, nn.Linear)}
     for pattern in patterns:

@@ -93,8 +93,9 @@ def load_config(folder: str | Path) -> BaLoRAConfig:
     """The config of saved adapters, ours or those of a plain PEFT LoRA adapter.
 
     Raises:
-        FileNotFoundError: No adapter lies in the folder.
-        ValueError: A PEFT adapter of another kind than plain LoRA, an unknown setting, or a damaged file.
+        FileNotFoundError: The folder ``folder`` holds no adapters.
+        ValueError: The config file is damaged, has an unknown setting, or describes a PEFT adapter of another
+            kind than plain LoRA.
     """
     ours, theirs = Path(folder) / BALORA_FILE, Path(folder) / CONFIG_FILE
     path = ours if ours.exists() else theirs
@@ -126,8 +127,9 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLine
         The adapted layers by name.
 
     Raises:
-        FileNotFoundError: No adapter lies in the folder.
-        ValueError: The adapters do not fit the model, which is left as it was.
+        FileNotFoundError: The folder ``folder`` holds no adapters.
+        ValueError: The adapters in ``folder`` do not fit ``model``, which stays as it was, or their config
+            cannot be read.
     """
     folder = Path(folder)
     config = load_config(folder)
@@ -175,8 +177,8 @@ def load_noise_network(network: NoiseNetwork, folder: str | Path) -> None:
     """Load a saved noise network into one of the same shape.
 
     Raises:
-        FileNotFoundError: None was saved.
-        RuntimeError: It has another shape.
+        FileNotFoundError: The folder ``folder`` holds no noise network.
+        RuntimeError: The saved noise network has another shape than ``network``.
     """
     network.load_state_dict(load_file(Path(folder) / NOISE_FILE))
 

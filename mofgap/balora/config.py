@@ -12,7 +12,7 @@ from mofgap.nearest import hint
 
 @dataclass(frozen=True)
 class BaLoRAConfig:
-    """What is adapted, and the prior over it.
+    """Which linear layers are adapted, and the prior over their adapters.
 
     Attributes:
         target_modules: Which ``nn.Linear`` layers to adapt. Each entry is the end of a module's name
@@ -26,7 +26,8 @@ class BaLoRAConfig:
             prior's own, where the KL divergence is nearly flat.
 
     Raises:
-        ValueError: A value out of its range, or a pattern that is no regular expression.
+        ValueError: A value is out of its range, ``target_modules`` is empty or text, or one of its patterns
+            is no regular expression.
     """
 
     target_modules: tuple[str, ...]
@@ -77,7 +78,8 @@ class BaLoRAConfig:
         """Build from plain values.
 
         Raises:
-            ValueError: A key that is no field; the message names the nearest one.
+            ValueError: A key is no field, ``target_modules`` is missing, or a value is out of its range. The
+                message about an unknown key names the nearest field.
         """
         known = [field.name for field in fields(cls)]
         for key in values:

@@ -68,7 +68,8 @@ def dropout(
             generator, and do not depend on what else is in the batch.
 
     Raises:
-        ValueError: The rate is not in [0, 1).
+        ValueError: The ``rate`` is not in [0, 1), or ``row_to_input`` is not sorted though ``input_seeds``
+            are given.
     """
     if not 0 <= rate < 1:
         raise ValueError(f"rate must be at least 0 and below 1, not {rate}")

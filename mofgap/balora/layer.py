@@ -147,7 +147,8 @@ class AdaptedLinear(nn.Module):
         """The mean output, its graph starting here where nothing before asks for gradients.
 
         Raises:
-            RuntimeError: Gradients are off here, so that the layer's part would be lost.
+            RuntimeError: Gradients are switched off at this layer, so that its part of the variance would be
+                lost.
         """
         if not torch.is_grad_enabled():
             raise RuntimeError(

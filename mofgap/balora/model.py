@@ -54,7 +54,7 @@ class BaLoRA(nn.Module):
         """The adapted layers by name, in the model's order.
 
         Raises:
-            RuntimeError: If they were merged or taken off.
+            RuntimeError: The model has no adapted layers, because they were merged into it or taken off.
         """
         layers = adapted_layers(self.model)
         if not layers:
@@ -109,8 +109,11 @@ class BaLoRA(nn.Module):
         The rest is as in `mofgap.balora.variance.sensitivity`, which takes a model of several outputs too.
 
         Raises:
-            RuntimeError: If dropout or batch normalisation is in training mode.
-            TypeError: If the model returns no tensor.
+            RuntimeError: A dropout or batch normalisation layer is in training mode, the model has no
+                adapters, or no adapted layer leads to the output.
+            TypeError: The model returns something other than a tensor.
+            ValueError: The output does not hold one number for each input, or ``per_row`` is set without
+                ``row_to_input``.
         """
         _check_still(self.model)
 

@@ -48,7 +48,7 @@ def gaussian_nll(target: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Negative log-likelihood of a normal distribution, in nats, element-wise.
 
     Raises:
-        ValueError: ``target`` and ``mean`` differ in shape.
+        ValueError: The tensors ``target`` and ``mean`` differ in shape.
     """
     _check_alike(target, mean)
     z = (target - mean) * torch.exp(-log_std)
@@ -62,7 +62,7 @@ def laplace_nll(target: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     likelihood report the same thing.
 
     Raises:
-        ValueError: ``target`` and ``mean`` differ in shape.
+        ValueError: The tensors ``target`` and ``mean`` differ in shape.
     """
     _check_alike(target, mean)
     z = math.sqrt(2) * (target - mean).abs() * torch.exp(-log_std)

@@ -21,7 +21,8 @@ class InputRows:
             tensor is batch-first.
 
     Raises:
-        ValueError: The rows of one input do not lie together, in the order of the inputs.
+        ValueError: The indices ``row_to_input`` are not sorted, so that the rows of an input do not lie
+            together.
     """
 
     def __init__(self, n_inputs: int, row_to_input: Tensor | None = None) -> None:
@@ -34,7 +35,7 @@ class InputRows:
         """Whether the leading dimension of ``x`` counts rows (true) or inputs (false).
 
         Raises:
-            ValueError: It counts neither.
+            ValueError: The leading dimension of ``x`` is neither the number of rows nor that of inputs.
         """
         if self.row_to_input is not None and x.shape[0] == self.row_to_input.shape[0]:
             return True

@@ -97,8 +97,9 @@ def sampling(
         input_seeds: One integer per input. Torch's CPU generator uses the low 32 bits.
 
     Raises:
-        ValueError: Wrong shapes, unsorted rows, an unknown kind, or seeds per input with no generator for
-            ``weights``.
+        ValueError: The ``kind`` is unknown, ``alpha`` or ``input_seeds`` has the wrong shape, or
+            ``row_to_input`` is not sorted. The ``kind`` is ``weights``, with ``input_seeds`` but without a
+            ``generator``.
     """
     _check(layers, alpha, kind, generator, input_seeds)
     rows = InputRows(alpha.shape[0], row_to_input)

@@ -84,7 +84,7 @@ def sensitivity(
     per_row: bool = False,
     n_dims: int = 0,
 ) -> Sensitivity:
-    """Run a model once forward and once backward for the outputs and what their variance takes.
+    """Run a model once forward and once backward, for its outputs and the terms of their variance.
 
     Exact for noise small enough that f is linear in it, for weights shared by an input's rows. No gradient
     of any parameter is computed, and the graph starts at the first adapted layer. A compiled model runs as
@@ -101,12 +101,13 @@ def sensitivity(
         n_dims: Length of the sketches to compute too; 0 for none.
 
     Raises:
-        ValueError: An output of another shape, or shares per row without rows.
-        RuntimeError: No adapted layer leads to the output with gradients on, one of them runs without, or
-            what one was given is changed in place afterwards.
+        ValueError: The output of ``forward`` does not have the shape (n_inputs,), or ``per_row`` is set
+            without ``row_to_input``.
+        RuntimeError: No adapted layer leads to the output, an adapted layer runs with gradients off, or the
+            model changes an adapted layer's input in place.
 
     Warns:
-        UserWarning: An adapted layer was not called.
+        UserWarning: An adapted layer was not called, so that it adds no variance.
     """
     if per_row and row_to_input is None:
         raise ValueError("per_row needs row_to_input: batch-first tensors have no rows to share among")

@@ -35,7 +35,8 @@ class CrystalTransformerConfig(EncoderConfig):
         ffn_width: Hidden features of a block's feed-forward part.
 
     Raises:
-        ValueError: If ``n_heads`` does not divide ``width``, or as for `EncoderConfig`.
+        ValueError: The ``width`` is not a multiple of ``n_heads``, a whole number is below 1, or
+            ``cutoff_angstrom`` is not in 1 to 12.
     """
 
     n_heads: int = 8

@@ -32,7 +32,7 @@ class EncoderConfig:
         cutoff_angstrom: Largest distance of a neighbour.
 
     Raises:
-        ValueError: If a whole number is below 1, or the graph cannot be made.
+        ValueError: A whole number is below 1, or ``cutoff_angstrom`` is not in 1 to 12.
     """
 
     n_blocks: int = 5
@@ -139,7 +139,8 @@ class Encoder(nn.Module, ABC):
             modules: Names of their adapted layers, out of ``adaptable``; all by default.
 
         Raises:
-            ValueError: If the encoder has no such block or layer, or none is named.
+            ValueError: A block or layer that is asked for does not exist in the encoder, or none is asked
+                for.
         """
         blocks = range(config.n_blocks) if blocks is None else sorted(blocks)
         modules = cls.adaptable if modules is None else tuple(modules)
@@ -159,7 +160,7 @@ class Encoder(nn.Module, ABC):
             adapted: Names of the adapted layers.
 
         Raises:
-            ValueError: If something else than an adaptable layer of a block is adapted.
+            ValueError: A name in ``adapted`` belongs to no adaptable layer of a block.
         """
         adapted = list(adapted)
         pattern = re.compile(rf"{self.block_list}\.(\d+)\.({_either(self.adaptable)})")

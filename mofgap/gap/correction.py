@@ -89,7 +89,7 @@ class NeighbourCorrection(nn.Module):
         n_sketch: Length of the sketches of gradients; 0 where there are none.
 
     Raises:
-        ValueError: If there are not more structures than `N_NEIGHBOURS`.
+        ValueError: The number ``n_structures`` is not above `N_NEIGHBOURS`.
     """
 
     mean: Tensor

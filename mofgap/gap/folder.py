@@ -109,7 +109,8 @@ def read_model(folder: Path) -> tuple[GapModel, About, Calibration, NoveltyIndex
     """Load a model folder.
 
     Raises:
-        ModelError: Naming the folder and what is wrong with it.
+        ModelError: The folder ``folder`` holds no model, has a missing or damaged file, or was written by a
+            newer mofgap.
     """
     described = read_config(folder)
     try:
@@ -163,7 +164,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The ``config.json`` of a model folder, upgraded to today's version.
 
     Raises:
-        ModelError: If there is none, it is damaged, or its version is newer than this mofgap.
+        ModelError: The file ``config.json`` is missing or damaged, or has a version that this mofgap cannot
+            read.
     """
     path = folder / CONFIG
     if not path.exists():
@@ -192,7 +194,8 @@ def find_model(name: str | Path) -> Path:
     """Folder of a model: a path, or the name of a shipped one.
 
     Raises:
-        ModelError: If neither exists; the message lists the shipped names.
+        ModelError: The name ``name`` belongs to no model folder and no shipped model. The message suggests
+            the nearest shipped name, or lists some.
     """
     folder = Path(name)
     if (folder / CONFIG).exists():
@@ -255,7 +258,7 @@ def encoder_weights(path: Path, model: GapModel) -> None:
     """Load pretrained encoder weights (``encoder.safetensors``) into a model, adapted or not.
 
     Raises:
-        ModelError: If the file does not fit the encoder.
+        ModelError: The weights in the file ``path`` do not fit the encoder of ``model``.
     """
     state = _adapted_names(load_file(path), model)
     wanted = {n for n in model.encoder.state_dict() if ".lora_" not in n}

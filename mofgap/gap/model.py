@@ -192,7 +192,7 @@ class GapModel(nn.Module):
             gap_ev: (n_structures,) their labels.
 
         Raises:
-            ValueError: If there are too few structures.
+            ValueError: The number of training structures is not above `mofgap.gap.correction.N_NEIGHBOURS`.
         """
         n_sketch = 0 if gradients is None else gradients.shape[1]
         fitted_ev = self.from_pooled(pooled)[0]

@@ -116,7 +116,7 @@ def spread_of(model: GapModel, uncertainty: Uncertainty) -> Spread | None:
     """The spread that a choice means for a model; None where ``auto`` finds none.
 
     Raises:
-        ValueError: If the model does not have that spread.
+        ValueError: The model cannot give the spread that ``uncertainty`` asks for.
     """
     if uncertainty == "auto":
         if model.correction is not None:
@@ -187,7 +187,7 @@ def fit_correction(model: GapModel, batches: Iterable[CrystalGraph], gap_ev: Ten
         gap_ev: (n_structures,) labels.
 
     Raises:
-        ValueError: If there are too few structures.
+        ValueError: The number of training structures is not above `mofgap.gap.correction.N_NEIGHBOURS`.
     """
     model.drop_correction()
     pooled, gradients = [], []
@@ -220,7 +220,7 @@ def posterior(
         fixed: What ``encoder.prepare`` gave for the batch, or None.
 
     Raises:
-        ValueError: If the model does not have that spread.
+        ValueError: The model cannot give the spread that ``uncertainty`` asks for.
     """
     spread = spread_of(model, uncertainty)
     if not samples:

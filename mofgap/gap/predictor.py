@@ -108,7 +108,8 @@ class GapPredictor:
             batch_atoms: Atoms of a batch on a GPU.
 
         Raises:
-            ValueError: If `check_draws` raises it, or the model does not have that spread.
+            ValueError: The ``uncertainty`` is unknown or not available for the model, or ``samples`` is
+                negative, or 1 for a drawn uncertainty.
         """
         check_draws(uncertainty, samples)
         self.check_spread(uncertainty)
@@ -137,7 +138,8 @@ class GapPredictor:
         """Refuse a spread that the model, or the one beside it, does not have.
 
         Raises:
-            ValueError: If it does not; the message names the model.
+            ValueError: The model, or the one beside it, cannot give the spread ``uncertainty``; the message
+                names the model.
         """
         for each in filter(None, (self, self.beside)):
             try:
@@ -216,8 +218,9 @@ class GapPredictor:
             for several.
 
         Raises:
-            ValueError: If one cannot be computed; the message names the file, or its place, and says why.
-            TypeError: If something is no structure.
+            ValueError: A structure cannot be computed with; the message names its file or place, and says
+                why. The model cannot give the ``uncertainty``, or ``samples`` is 1 for a drawn uncertainty.
+            TypeError: An item of ``structures`` is neither a path nor a structure.
         """
         single = not isinstance(structures, Iterable) or is_one(structures)
         items = [structures] if single else structures
@@ -276,8 +279,9 @@ def crystal_of(
         preparation: Which steps to take; None leaves the structure as it is.
 
     Raises:
-        ValueError: If the file cannot be read, holds several structures, or has nothing to compute with.
-        TypeError: If it is no structure.
+        ValueError: The file ``item`` cannot be read or holds several structures, or the structure cannot be
+            computed with.
+        TypeError: The object ``item`` is neither a path nor a structure.
     """
     if not isinstance(item, str | Path):
         crystal = crystal_from(item)
@@ -327,8 +331,9 @@ def load_model(
         beside: A second model, which predicts the same graphs.
 
     Raises:
-        ModelError: If there is no such model, it is damaged, or the two do not see the same graphs.
-        ValueError: If ``device`` is none of these, or ``cuda`` where there is none.
+        ModelError: The model ``name`` or ``beside`` does not exist or is damaged, or the two models read
+            different graphs.
+        ValueError: The ``device`` is not auto, cpu or cuda, or is cuda on a machine without a CUDA device.
     """
     kind, there = str(device).split(":")[0], torch.cuda.is_available()
     if kind not in ("auto", "cpu", "cuda"):

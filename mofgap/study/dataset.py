@@ -86,7 +86,7 @@ class Dataset:
         """Rows of a part, the first ``n``.
 
         Raises:
-            TableError: There are fewer.
+            TableError: The split ``split`` has fewer than ``n`` training structures.
         """
         found = np.flatnonzero(self.frame[f"part:{split}"] == part).tolist()
         if n is not None and part == "train" and n > len(found):
@@ -124,7 +124,8 @@ def prepare(
         n_train: The most training rows that are taken of each split, by its name; None for all.
 
     Raises:
-        TableError: The table lacks something, and what.
+        TableError: The table cannot be read, lacks a column, or has too few structures for a split; the
+            message says which.
     """
     folder, data = Layout(run).dataset, config.data
     columns = [name for split in config.splits.values() for name in (split.column, split.group)]
@@ -162,7 +163,7 @@ def read(run: Path) -> Dataset:
     """The dataset that `prepare` made.
 
     Raises:
-        TableError: There is none.
+        TableError: The folder ``run`` holds no dataset, because `prepare` has not made it.
     """
     folder = Layout(run).dataset
     if not read_json(folder / RECORD):

@@ -72,7 +72,8 @@ def find_encoder(name: str) -> PretrainedEncoder:
         name: A folder that ``save_encoder`` wrote, or the name of a shipped one.
 
     Raises:
-        ModelError: If there is none, it is damaged, or its architecture or settings are unknown.
+        ModelError: The encoder ``name`` does not exist, has missing or damaged files, or has an unknown
+            architecture or setting.
     """
     folder = model_folder(name, DESCRIPTION)
     if folder is None:

@@ -206,8 +206,9 @@ def finetune(
         (n_structures, n_features) pooled frozen features of all structures.
 
     Raises:
-        TrainingError: There is nothing to learn from the labels, or the folder holds a training already and
-            ``resume`` is off; or the training diverged.
+        TrainingError: The training structures are too few, or their labels are all alike. The folder
+            ``folder`` holds a training and ``resume`` is off, its checkpoint is damaged, or the training
+            diverged.
     """
     check_folder(folder, resume=resume)
     if not warm or config.unfreeze:

@@ -17,7 +17,7 @@ KEY = "key.json"
 
 
 def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
-    """Keep what a training is made of, or compare it with what was kept when it is taken up again.
+    """Record what a training is made of, or compare a resumed training with its record.
 
     What a version did not keep is not checked in its folders.
 
@@ -27,7 +27,7 @@ def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
         resume: It is taken up again.
 
     Raises:
-        TrainingError: It was begun as another training.
+        TrainingError: The training in ``folder`` was begun with other values than those in ``made_of``.
     """
     path = folder / KEY
     if resume and path.exists():

@@ -108,10 +108,10 @@ def warmup_cosine(optimizer: torch.optim.Optimizer, total_steps: int, warmup: fl
 
 @schema
 class Compute(ComputeConfig):
-    """What a training runs on in this process.
+    """The devices and the precision that a training uses in this process.
 
     Raises:
-        ConfigurationError: If ``cuda`` is asked for where there is none.
+        ConfigurationError: The device is cuda, but torch sees no CUDA device here.
     """
 
     progress: bool = Field(True, description="Draw a progress bar.")
@@ -154,7 +154,7 @@ def n_steps(train: DataLoader[Any], epochs: int, compute: Compute) -> int:
     """Steps of a whole training.
 
     Raises:
-        TrainingError: There are fewer batches than processes to share them.
+        TrainingError: The batches are fewer than the processes that share them.
     """
     share = len(train) // compute.processes
     if not share:
@@ -169,7 +169,8 @@ def check_folder(folder: Path, *, resume: bool) -> None:
     """Make sure that a training can start in a folder, or go on there.
 
     Raises:
-        TrainingError: It holds a training already and ``resume`` is off, or its checkpoint is damaged.
+        TrainingError: The folder ``folder`` holds a training and ``resume`` is off, or its checkpoint is
+            damaged.
     """
     last = folder / LAST
     if last.exists() and not resume:
@@ -212,8 +213,8 @@ def fit(
         Path of the checkpoint that was kept.
 
     Raises:
-        TrainingError: If the folder holds a run already and ``resume`` is off, or its checkpoint is damaged;
-            or the training diverged.
+        TrainingError: The folder ``folder`` holds a training and ``resume`` is off, its checkpoint is
+            damaged, or the training diverged.
     """
     check_folder(folder, resume=resume)
     last = folder / LAST

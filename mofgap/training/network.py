@@ -15,7 +15,8 @@ def network(config: TrainingConfig, found: PretrainedEncoder) -> GapModelConfig:
     """The network that settings describe, on an encoder.
 
     Raises:
-        ConfigurationError: If the encoder has no such block or layer; the message says what it has.
+        ConfigurationError: The setting ``blocks`` or ``modules`` names what the encoder does not have; the
+            message says what it has.
     """
     for key in ("blocks", "modules"):
         try:

@@ -31,7 +31,7 @@ def atom_targets(frame: pd.DataFrame) -> Tensor:
     """Per-atom targets of a table, (n_atoms_total, n_targets) float32, in the order of ``ATOM_TARGETS``.
 
     Raises:
-        TableError: If a column is missing or does not hold one finite value an atom.
+        TableError: A column of `ATOM_TARGETS` is missing, or does not hold one finite number for each atom.
     """
     columns = []
     for name in ATOM_TARGETS:
@@ -125,10 +125,12 @@ def pretrain(
         Path of the encoder's weights.
 
     Raises:
-        TableError: The table lacks a split, or a value of each atom, or holds what is no structure.
-        TrainingError: The folder holds a training already and ``resume`` is off, or another training; or no
-            epoch ended in a finite loss.
-        ValueError: If the encoder or one of its settings is unknown or out of range.
+        TableError: The table ``frame`` lacks split train or val, lacks a value for an atom, or holds a
+            structure that cannot be computed with.
+        TrainingError: The folder ``folder`` holds a training and ``resume`` is off, or holds another
+            training. No epoch ended in a finite loss.
+        ValueError: The encoder ``architecture`` is unknown, or one of ``encoder_settings`` is unknown, has
+            another type, or is out of range.
     """
     architecture, encoder = registered(architecture), encoder_config(architecture, encoder_settings)
     for split in ("train", "val"):

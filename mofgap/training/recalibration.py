@@ -65,7 +65,7 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
     """Fit a new calibration for a model on labelled structures, whatever their split.
 
     Raises:
-        TooFewLabels: Fewer than `MIN_ROWS` rows are left without those the model was trained on.
+        TooFewLabels: The ``labels`` hold fewer than `MIN_ROWS` structures that the model was not trained on.
     """
     frame = labels.frame[~labels.frame.structure_id.isin(predictor.novelty.ids)].reset_index(drop=True)
     _check_enough(len(frame))

@@ -124,9 +124,11 @@ def train(
         compute: What it runs on.
 
     Raises:
-        TrainingError: The folder holds a model or a training and ``resume`` is off, or one of other labels,
-            structures or settings; or no epochs are to be run and there is no gap model to go on from.
-        ModelError: The encoder's weights do not fit, or the gap model cannot be used.
+        TrainingError: The folder ``folder`` holds a model or training and ``resume`` is off, or one of other
+            labels, structures or settings. The ``config`` asks for no epochs, but no trained model is there
+            to go on from. The labels have no split val, but ``compute`` asks for several nodes.
+        ModelError: The encoder's weights in ``start`` do not fit, or the gap model in ``start`` cannot be
+            used.
     """
     begin = partial(begin_model, model_config, start, config)
     begun = begin()
@@ -175,7 +177,9 @@ def train_model(
         compute: What it runs on.
 
     Raises:
-        TrainingError: As for `mofgap.training.finetune.finetune`.
+        TrainingError: The training structures are too few, or their labels are all alike. The folder
+            ``folder`` holds a training and ``resume`` is off, its checkpoint is damaged, or the training
+            diverged.
     """
     model, parent = begun.model, begun.parent
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) if config.epochs else 0

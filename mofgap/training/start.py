@@ -41,7 +41,8 @@ def begin_model(model_config: GapModelConfig | None, start: Path | None, config:
         config: How it will be trained; the seed is that of new weights.
 
     Raises:
-        ModelError: If the encoder's weights do not fit, or the gap model cannot be used.
+        ModelError: The encoder's weights in ``start`` do not fit, or the gap model in ``start`` cannot be
+            used.
     """
     torch.manual_seed(config.seed)
     if model_config is not None:

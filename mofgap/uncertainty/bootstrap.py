@@ -50,7 +50,7 @@ def bootstrap(
         seed: Of the random rows.
 
     Raises:
-        ValueError: If there are no rows, ``level`` is not between 0 and 1, or ``n_draws`` is below 1.
+        ValueError: The number ``n`` is 0, ``level`` is not between 0 and 1, or ``n_draws`` is below 1.
     """
     check_level(level)
     if n_draws < 1:
@@ -87,7 +87,7 @@ def paired_bootstrap(
         seed: Of the random rows.
 
     Raises:
-        ValueError: If there are no rows, columns differ in length, ``level`` is not between 0 and 1, or
+        ValueError: The columns are empty or differ in length, ``level`` is not between 0 and 1, or
             ``n_draws`` is below 1.
     """
     (true,) = columns(y_true=y_true)

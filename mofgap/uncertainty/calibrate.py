@@ -62,8 +62,8 @@ class Calibration:
         record: The rows that fitted it; None for a raw one.
 
     Raises:
-        ValueError: If residuals and edges do not fit together, edges do not ascend, or some distributions are
-            empirical and others are not.
+        ValueError: The residuals and edges do not fit together, the edges do not ascend, or only some
+            distributions are empirical.
     """
 
     scaling: Scaling
@@ -113,7 +113,8 @@ class Calibration:
             Lower and upper ends in eV, each of shape (n,); NaN where the gap or std is.
 
         Raises:
-            ValueError: If the coverage is out of range, shapes differ, or the novelty is missing.
+            ValueError: The ``coverage`` is out of range, the columns differ in shape, a ``std`` is negative,
+                or the ``novelty`` is missing.
         """
         gap, spread = _same_shape(gap_ev, std)
         half_widths = np.array([group.half_width(coverage) for group in self.residuals])
@@ -134,7 +135,8 @@ class Calibration:
         zero holds it; a window that ends below zero holds nothing.
 
         Raises:
-            ValueError: If ``lo`` exceeds ``hi``, shapes differ, or the novelty is missing.
+            ValueError: The end ``lo`` exceeds ``hi``, the columns differ in shape, a ``std`` is negative, or
+                the ``novelty`` is missing.
         """
         lo, hi = -np.inf if lo is None else lo, np.inf if hi is None else hi
         if not lo <= hi:
@@ -163,7 +165,7 @@ class Calibration:
             novelty: Shape (n,), needed where the calibration is split by novelty.
 
         Raises:
-            ValueError: If shapes differ, or the novelty is missing.
+            ValueError: The columns differ in shape, a ``std`` is negative, or the ``novelty`` is missing.
         """
         gap, spread = _same_shape(gap_ev, std)
         group = self.group(novelty, len(gap))
@@ -175,7 +177,8 @@ class Calibration:
         """The group of novelty of each of n structures, from 0; the last one where the novelty is NaN.
 
         Raises:
-            ValueError: If the novelty is missing, or its length is not ``n``.
+            ValueError: The ``novelty`` is missing though the calibration needs it, or has another length than
+                ``n``.
         """
         if not self.novelty_edges:
             return np.zeros(n, dtype=np.intp)
@@ -197,7 +200,7 @@ class Calibration:
         """Read ``calibration.json`` of this version or of version 1.
 
         Raises:
-            ValueError: If the version is another, or a key is missing or unknown.
+            ValueError: The file ``path`` has an unknown version, or a key is missing or unknown.
         """
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         version = content.pop("version", None)
@@ -248,9 +251,10 @@ def fit_calibration(
         scaling: Used as it is, so that 24 rows are enough. It may not be fitted on these rows.
 
     Raises:
-        ValueError: If columns differ in length, ids repeat, a reference is negative (an interval cut at zero
-            would miss it), or there are too few rows. The cross-validation, too, needs 99 residuals in each
-            group of novelty, which takes about 130 rows.
+        ValueError: The columns differ in length, ids repeat, ``novelty`` and ``novelty_edges`` do not come
+            together, or the rows are too few. A reference is negative, which an interval cut at zero would
+            miss. Without ``scaling`` the cross-validation, too, needs 99 residuals in each group of novelty,
+            which takes about 130 rows.
     """
     table = columns(y_true=y_true, gap_ev=gap_ev, epistemic_std=epistemic_std, aleatoric_std=aleatoric_std)
     n = len(table[0])

@@ -19,8 +19,8 @@ def columns(**named: npt.ArrayLike) -> list[Floats]:
         The columns as float64 arrays of shape (n,).
 
     Raises:
-        ValueError: If a column is not one-dimensional, differs in length from the first one, holds NaN or
-            infinity, or holds a negative standard deviation.
+        ValueError: A column is not one-dimensional, differs in length from the first one, or holds NaN,
+            infinity, or a negative standard deviation.
     """
     checked: dict[str, Floats] = {}
     for name, values in named.items():
@@ -39,10 +39,10 @@ def columns(**named: npt.ArrayLike) -> list[Floats]:
 
 
 def check_level(level: float) -> None:
-    """Refuse what is no nominal coverage.
+    """Refuse a nominal coverage that is not between 0 and 1.
 
     Raises:
-        ValueError: If ``level`` is not between 0 and 1.
+        ValueError: The ``level`` is not between 0 and 1.
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, not {level}")

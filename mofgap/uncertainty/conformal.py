@@ -24,7 +24,7 @@ class Residuals:
         values: Sorted residuals, at least `MIN_RESIDUALS` of them; none at all means a standard normal.
 
     Raises:
-        ValueError: If there are some but fewer than `MIN_RESIDUALS`, or they are not finite and sorted.
+        ValueError: The ``values`` are not empty but fewer than `MIN_RESIDUALS`, or are not finite and sorted.
     """
 
     values: tuple[float, ...] = ()
@@ -45,7 +45,7 @@ class Residuals:
         (2018).
 
         Raises:
-            ValueError: If ``coverage`` is not between 0.5 and 0.99, or is above n / (n + 1) for n residuals.
+            ValueError: The ``coverage`` is not between 0.5 and 0.99, or is above n / (n + 1) for n residuals.
         """
         if not MIN_COVERAGE <= coverage <= MAX_COVERAGE:
             raise ValueError(f"coverage must lie between {MIN_COVERAGE} and {MAX_COVERAGE}, not {coverage}")

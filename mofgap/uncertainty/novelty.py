@@ -86,7 +86,8 @@ class NoveltyIndex:
             atomic_numbers: The atoms of each structure, n arrays of shape (n_atoms,).
 
         Raises:
-            ValueError: The shapes do not fit, a feature is not finite, or an atomic number is not 1 to 118.
+            ValueError: The shapes do not fit, a feature is not finite, or an atomic number is not in 1 to
+                118.
         """
         rows = _checked(features, len(atomic_numbers))
         if rows.shape[1] != len(self.mean):
@@ -123,7 +124,7 @@ class NoveltyIndex:
         ids: Sequence[str],
         coordination: Sequence[Collection[tuple[int, int]]] = (),
     ) -> "NoveltyIndex":
-        """The index with more structures; whitening and quantiles stay, a name it has is not added again.
+        """The index with more structures; whitening and quantiles stay, and known names are not added again.
 
         Args:
             features: Frozen features, shape (n, d).
@@ -132,7 +133,8 @@ class NoveltyIndex:
             coordination: As for `fit_novelty`.
 
         Raises:
-            ValueError: The shapes do not fit, a feature is not finite, or an id has a line feed.
+            ValueError: The shapes do not fit, a feature is not finite, an id has a line feed, or an atomic
+                number is not in 1..118.
         """
         if any("\n" in name for name in ids):
             raise ValueError("ids must be on one line each")
@@ -195,10 +197,10 @@ class NoveltyIndex:
 
     @classmethod
     def load(cls, path: Path | str) -> "NoveltyIndex":
-        """Read what `save` wrote, or wrote in version 1, which knew no coordination.
+        """Read an index that `save` wrote, also one of version 1, which knew no coordination.
 
         Raises:
-            ValueError: The file is of another kind or version.
+            ValueError: The file ``path`` holds no novelty index, or one of another version.
         """
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -238,8 +240,9 @@ def fit_novelty(
         n_neighbours: Nearest training structures that a distance is the mean over.
 
     Raises:
-        ValueError: The shapes do not fit, there are no more structures than neighbours, or the features are
-            all constant.
+        ValueError: The shapes do not fit, a feature is not finite, or the features are all constant. The
+            structures are not more than ``n_neighbours``, an id has a line feed, or an atomic number is not
+            in 1 to 118.
     """
     rows = _checked(features, len(atomic_numbers))
     if len(ids) != len(rows) or any("\n" in name for name in ids):

@@ -11,7 +11,8 @@ def page_of_run(run: Path) -> PageAndWords:
     """The page of a comparison.
 
     Raises:
-        ValueError: The folder holds no comparison.
+        ComparisonError: The folder ``run`` holds no finished comparison, or a damaged one, or one of another
+            version.
     """
     from mofgap.study.report.compared import read_compared
     from mofgap.study.report.page import comparison_page

@@ -74,7 +74,7 @@ def open_run(config: Path, output: Path | None, settings: list[str] | None, *, s
     """The run of a configuration.
 
     Raises:
-        ConfigurationError: It cannot be used.
+        ConfigurationError: The file ``config`` or an override in ``settings`` cannot be used.
     """
     from mofgap.configuration import load
     from mofgap.study.engine.config import RunConfig

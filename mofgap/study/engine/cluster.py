@@ -57,10 +57,10 @@ def _slurm_options() -> list[str]:
 
 
 def check_installed(executor: Executor) -> None:
-    """Refuse before any work what would fail for want of a package.
+    """Refuse a run for which a package is missing, before any work begins.
 
     Raises:
-        RunError: Snakemake, or the executor's plugin, is not installed.
+        RunError: The package Snakemake, or the plugin of ``executor``, is not installed.
     """
     if importlib.util.find_spec("snakemake") is None:
         raise RunError(MISSING)

@@ -148,10 +148,10 @@ class RunConfig:
         return cpus * self.spread(rule)[1]
 
     def comparison_in(self, run: Path) -> ComparisonConfig:
-        """The comparison, starting from the encoder that is pretrained in the run if one is.
+        """The comparison, with the encoder that this run pretrains, if there is such a pretraining.
 
         Raises:
-            ConfigurationError: There is no comparison.
+            ConfigurationError: The configuration of the run has no comparison.
         """
         if self.comparison is None:
             raise ConfigurationError("this run has no comparison")

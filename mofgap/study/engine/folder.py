@@ -40,7 +40,7 @@ class RunFolder:
         """The resolved configuration.
 
         Raises:
-            ConfigurationError: There is none, or it is damaged.
+            ConfigurationError: The run's configuration file is missing or damaged.
         """
         return load(RunConfig, self.path / CONFIG)
 
@@ -128,7 +128,7 @@ class RunFolder:
         """Hold a lock of the run, which the system releases when this process ends, however it ends.
 
         Raises:
-            RunError: Another process holds it, and ``wait`` is off.
+            RunError: Another process holds the lock ``name``, and ``wait`` is off.
         """
         path = self.path / STAGES / f"{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)

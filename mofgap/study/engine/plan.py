@@ -27,7 +27,7 @@ def stage_named(stages: Iterable[Stage], name: str) -> Stage:
     """The stage of a name.
 
     Raises:
-        RunError: There is none.
+        RunError: No stage in ``stages`` has the name ``name``.
     """
     known = {stage.name: stage for stage in stages}
     if name not in known:

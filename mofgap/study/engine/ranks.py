@@ -44,7 +44,7 @@ def launch(stage: str, folder: RunFolder, nodes: int, processes: int, threads: i
         threads: Of each process.
 
     Raises:
-        RunError: A process failed; srun then ended the others.
+        RunError: A process of the stage failed, after which srun ended the others.
     """
     command = [
         *("srun", f"--nodes={nodes}", f"--ntasks={nodes * processes}", f"--ntasks-per-node={processes}"),

@@ -78,7 +78,7 @@ class Run:
         yield f"{len(reasons)} of {len(self.stages)} stages to run in {self.path}"
 
     def run(self, executor: Executor, say: Callable[[str], None]) -> str:
-        """Run what is not done.
+        """Run the stages that are not done yet.
 
         Args:
             executor: Where stages run.
@@ -88,7 +88,8 @@ class Run:
             What came out, in a line.
 
         Raises:
-            RunError: A stage failed, or another process is at work on this run.
+            RunError: A stage failed, an input is missing, ``executor`` cannot do this run, or another process
+                is at work on it.
         """
         self._check(executor)
         with self.folder.locked("run", wait=False):

@@ -37,10 +37,10 @@ class Difference:
 
 
 def find_runs(root: Path) -> list[Path]:
-    """Run folders below a folder, or the folder itself, newest first; those with a damaged manifest are not.
+    """Run folders at or below the folder ``root``, newest first, without those whose manifest is damaged.
 
     Raises:
-        RunError: There is no such folder.
+        RunError: The folder ``root`` does not exist.
     """
     if not root.is_dir():
         raise RunError(f"there is no folder {root}")
@@ -54,7 +54,7 @@ def open_run(path: Path) -> dict[str, Any]:
     """The manifest of a run.
 
     Raises:
-        RunError: The folder holds no run, or its manifest is damaged.
+        RunError: The folder ``path`` does not exist, holds no run, or has a damaged manifest.
     """
     manifest = read_manifest(path)
     if not manifest:
@@ -64,11 +64,11 @@ def open_run(path: Path) -> dict[str, Any]:
 
 
 def compare_runs(one: Path, two: Path) -> Difference:
-    """In what two runs differ.
+    """The differences between two runs.
 
     Raises:
-        RunError: One of them is no run folder.
-        ConfigurationError: The configuration of one cannot be read.
+        RunError: The folder ``one`` or ``two`` does not exist, holds no run, or has a damaged manifest.
+        ConfigurationError: The configuration of the run ``one`` or ``two`` cannot be read.
     """
     first, second = open_run(one), open_run(two)
     environment = [_environment(manifest) for manifest in (first, second)]

@@ -67,14 +67,14 @@ class Stage:
         look: Callable[[str], str] = fingerprint,
         code: Callable[[tuple[str, ...]], str] = code_digest,
     ) -> dict[str, Any]:
-        """The part of its key that is known before the stages before it are done.
+        """The part of the stage's key that is known before the earlier stages are done.
 
         Args:
             look: `fingerprint`, or one that remembers, for many stages with the same inputs.
             code: `code_digest`, likewise.
 
         Raises:
-            RunError: An input is not there.
+            RunError: A file or folder that the stage reads from outside the run does not exist.
         """
         inputs = {name: look(name) for name in self.files}
         missing = [name for name, known in inputs.items() if not known]
@@ -94,7 +94,8 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
         Whether there was anything to do.
 
     Raises:
-        RunError: The stage did not write what it should.
+        RunError: The stage wrote no files, an input of it is missing, or one of its processes failed under
+            srun.
     """
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
         # One more process of a training on several devices: the first one keeps account.

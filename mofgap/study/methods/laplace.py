@@ -22,10 +22,11 @@ class Laplace(NetworkMethod):
     estimators = (Estimator("laplace", "LoRA, last-layer Laplace"),)
 
     def check(self, config: ComparisonConfig) -> None:
-        """The package must be installed.
+        """Refuse a comparison with the Laplace approximation where its package is not installed.
 
         Raises:
-            ConfigurationError: If it is not.
+            ConfigurationError: The comparison ``config`` asks for the Laplace approximation, but the package
+                ``laplace`` is not installed.
         """
         wanted = any(self.trainings(split)["lora"] for split in config.splits.values())
         if wanted and find_spec("laplace") is None:

@@ -16,11 +16,12 @@ from mofgap.whole_file import write_json
 
 
 def predict(config: ComparisonConfig, run: Path, name: str) -> None:
-    """Predict what a name stands for.
+    """Make the prediction with the name ``name``, and write its table.
 
     Raises:
-        ConfigurationError: There is no such prediction.
-        ModelError: A training that it rests on is not there.
+        ConfigurationError: The comparison ``config`` has no prediction with the name ``name``.
+        ModelError: The folder of a training that the prediction needs is missing or damaged.
+        TableError: The folder ``run`` holds no dataset.
     """
     wanted, dataset, layout = prediction(config, name), read(run), Layout(run)
     rows = dataset.predicted(wanted.split, config.recipe.n_train, config.prediction.n_val)

@@ -37,10 +37,11 @@ class Published(Method):
     kind = "published"
 
     def check_structures(self, config: ComparisonConfig, ids: Sequence[str]) -> None:
-        """The table must be of use.
+        """Refuse a published table that the comparison cannot use.
 
         Raises:
-            TableError: As `published_gaps`.
+            TableError: The published table cannot be read, holds unusable gaps, or names none of the
+                structures ``ids``.
         """
         if config.data.published is not None:
             published_gaps(config.data, ids)
@@ -63,7 +64,7 @@ class Published(Method):
 
 
 def published_gaps(data: DataConfig, ids: Sequence[str], *, needed: bool = True) -> dict[str, Floats]:
-    """Gaps of structures by the columns of the published table, eV, NaN where it has none.
+    """Gaps of structures by the columns of the published table, in eV; NaN where the table has no gap.
 
     Args:
         data: Names the file.
@@ -71,8 +72,9 @@ def published_gaps(data: DataConfig, ids: Sequence[str], *, needed: bool = True)
         needed: Some of them must be there.
 
     Raises:
-        TableError: The file cannot be read, names no structures or not these, or one twice, has no column of
-            gaps, or something in one that is no number.
+        TableError: The published table cannot be read, has no column of names or of gaps, or lists a
+            structure twice. None of its structures is in ``ids``, a gap is no finite number, or a column has
+            the name of a compared method.
     """
     import numpy as np
     import pandas as pd

@@ -34,8 +34,8 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
     It is the training of ``mofgap train``, on rows and features that the run has already.
 
     Raises:
-        ConfigurationError: There is no such member.
-        TableError: There are fewer training rows than the recipe asks for, or no dataset.
+        ConfigurationError: The comparison ``config`` has no training with the name ``name``.
+        TableError: The folder ``run`` holds no dataset, or fewer training rows than the recipe asks for.
     """
     wanted, dataset, folder = member(config, name), read(run), Layout(run).member(name)
     recipe, settings, work = wanted.recipe, training_config(wanted), folder / "training"

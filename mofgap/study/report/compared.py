@@ -86,7 +86,8 @@ def read_compared(run: Path) -> Compared:
     """Read a run folder.
 
     Raises:
-        ComparisonError: It holds no finished comparison, or one of another version.
+        ComparisonError: The folder ``run`` holds no finished comparison, or a damaged one, or one of another
+            version.
     """
     summary, predictions = run / SUMMARY, run / PREDICTIONS
     for path in (summary, predictions):
