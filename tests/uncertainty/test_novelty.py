@@ -79,6 +79,13 @@ def test_a_training_structure_finds_itself(index):
     assert [ids[0] for ids in found.nearest] == names(N)
 
 
+def test_structures_of_training_are_told_from_others():
+    (train, atoms), (others, _) = cluster(N, 0), cluster(50, 6)
+    index = fit_novelty(train, atoms, names(N))
+    assert index.learnt(train).all()
+    assert not index.learnt(others).any()
+
+
 def test_the_batch_does_not_matter(index):
     features, atoms = cluster(50, 6)
     together = index.score(features, atoms)
@@ -115,6 +122,7 @@ def test_coordination_that_training_never_saw_is_named():
     features, atoms = cluster(N, 0)
     seen = [{(30, 4)}] * (N - 2) + [{(30, 4), (30, 6)}, {(40, 20), (118, 2)}]
     index = fit_novelty(features, atoms, names(N), coordination=seen)
+    assert index.coordination_counts.shape == (119, 17), "as in files of models that are there already"
     assert index.coordination_counts[30, [4, 6]].tolist() == [N - 1, 1]
     assert index.unseen_coordination({(30, 4), (30, 6), (40, 17)}) == []
     assert index.unseen_coordination({(118, 2), (118, 3)}) == [(118, 3)]
