@@ -326,6 +326,13 @@ def test_the_loss_is_of_noisy_weights_and_warms_up(
     assert step(kl_weight=200.0, error_weighting=0.0)[0] == first, "the divergence warms up from nothing"
 
 
+def test_the_loss_without_a_posterior_is_of_adapters_under_dropout(
+    step: Callable[..., tuple[float, Finetuning, Any]],
+) -> None:
+    dropped, module, batch = step("lora", error_weighting=0.0, dropout=0.5)
+    assert dropped != pytest.approx(module._likelihood(batch)[2].mean().item())
+
+
 def test_noise_of_an_encoder_that_moves_depends_on_its_present_features(
     step: Callable[..., tuple[float, Finetuning, Any]],
 ) -> None:

@@ -69,6 +69,9 @@ def test_a_training_that_moved_remembers_its_best_epoch(tmp_path: Path) -> None:
     assert run(tmp_path / "here", errors, resume=True) == 1
     shutil.rmtree(tmp_path / "here")
     assert run(tmp_path / "there", errors, resume=True) == 1
+    states = torch.load(tmp_path / "there/last.ckpt", weights_only=False)["callbacks"]
+    kept = [state["best_model_path"] for name, state in states.items() if name.startswith("Kept")]
+    assert kept == [str(tmp_path / "there" / name) for name in ("best.ckpt", "last.ckpt")]
 
 
 def test_a_checkpoint_of_another_job_is_not_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
