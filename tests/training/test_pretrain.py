@@ -24,12 +24,12 @@ def run(
     frame: pd.DataFrame,
     folder: Path,
     encoder: CrystalTransformerConfig,
-    resume: bool = False,
     config: PretrainConfig = CONFIG,
+    **given: bool,
 ) -> Path:
     compute = Compute("cpu", progress=False)
     network = "crystal-transformer", asdict(encoder)
-    return pretrain(frame, folder, *network, config, resume=resume, compute=compute)
+    return pretrain(frame, folder, *network, config, compute=compute, **given)
 
 
 def test_the_loss_falls_and_the_encoder_is_written(

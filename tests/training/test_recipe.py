@@ -223,7 +223,7 @@ def test_no_epochs_keep_the_weights_and_fit_the_correction_anew(
     card = (tmp_path / "new" / "card.md").read_text()
     assert "The weights are those of tiny" in card
     assert "distance from the nearest training structure" in card
-    assert "epochs 0" not in card
+    assert "epochs 0" not in card and "trained parameters" not in card
     assert card.endswith("those before.\n\n# tiny\n\nEpochs: two.\n")
 
 
