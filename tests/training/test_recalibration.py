@@ -92,6 +92,20 @@ def test_many_labels_part_by_novelty_through_the_folder(
     assert "in 2 groups of novelty" in (tmp_path / "mine" / "card.md").read_text()
 
 
+def test_errors_are_those_of_gaps_that_end_at_zero(
+    source: Path, tiny_frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    labels = read_labels(
+        write_labels(tmp_path / "mine.parquet", tiny_frame, source, 40), None, "gap_ev", needed=()
+    )
+    predictor, rows = load_model(source, "cpu"), labels.frame[12:]
+    predictor.model.gap_mean_ev.fill_(0.0)
+    gap_ev = predictor.estimate(list(table_crystals(rows))).gap_ev
+    assert gap_ev.min() == 0 < gap_ev.max()
+    errors = np.abs(rows.gap_ev - gap_ev)
+    assert recalibrate(predictor, labels).mae_ev == pytest.approx(errors.mean(), rel=1e-5)
+
+
 def test_too_few_labels_are_refused(source: Path, tiny_frame: pd.DataFrame, tmp_path: Path) -> None:
     path = write_labels(tmp_path / "mine.parquet", tiny_frame, source, 24)
     with pytest.raises(TooFewLabels, match="25 labelled structures"):
