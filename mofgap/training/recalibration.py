@@ -67,7 +67,7 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
     Raises:
         TooFewLabels: The ``labels`` hold fewer than `MIN_ROWS` structures that the model was not trained on.
     """
-    frame = labels.frame[~labels.frame.structure_id.isin(predictor.novelty.ids)].reset_index(drop=True)
+    frame = labels.frame[~labels.frame.structure_id.isin(predictor.novelty.ids)]
     _check_enough(len(frame))
     store = build_store(table_crystals(frame), predictor.model.graph_config)
     found = predict_store(predictor.model, store, range(len(frame)))

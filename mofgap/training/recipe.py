@@ -157,9 +157,9 @@ def train_model(
     config: FinetuneConfig,
     *,
     again: Callable[[], Begun],
+    resume: bool,
     features: Tensor | None = None,
     n_val: int | None = None,
-    resume: bool = False,
     compute: Compute = ANYTHING,
 ) -> Trained:
     """Train a model that is begun: fit it, correct it, index what it learnt from, calibrate and score it.
@@ -171,9 +171,9 @@ def train_model(
         folder: Where the training's own files go.
         config: How it is trained.
         again: Begins the same once more, for the models of cross-fitting.
+        resume: Go on from the last checkpoint.
         features: (n_structures, n_features) pooled frozen features, where they are known.
         n_val: Structures of val that calibrate it, the first; None for all.
-        resume: Go on from the last checkpoint.
         compute: What it runs on.
 
     Raises:
