@@ -35,7 +35,7 @@ install_packages() {
 
 write_config() {
     local cores memory_mb
-    cores=$(nproc)
+    cores=$(nproc --all) # plain nproc listens to OMP_NUM_THREADS, which tests set
     memory_mb=$(($(awk '/^MemTotal/ {print $2}' /proc/meminfo) / 1024))
     mkdir -p /etc/slurm
     cat >"$CONFIG" <<CONF

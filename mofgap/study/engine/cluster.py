@@ -102,6 +102,8 @@ def execute(
     environment = {**ENVIRONMENT, **os.environ, "PYTHONPATH": _python_path()}
     log = folder.path / LOG
     log.parent.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        folder.log(name).unlink(missing_ok=True)  # a job that a scheduler refuses writes none
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stderr=output, env=environment, preexec_fn=_end_with_parent
@@ -109,7 +111,7 @@ def execute(
         waiting = _follow(process, folder, names, ended)
     if not process.returncode:
         return []
-    begun = [name for name in waiting if folder.log(name).exists() and not folder.record(name).get("end")]
+    begun = [name for name in waiting if folder.log(name).exists()]
     return begun or waiting
 
 
