@@ -26,12 +26,11 @@ _OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.
 class _Member(tarfile.TarInfo):
     """A member whose long name is not read into memory at any length."""
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in _HEADERS and member.size > MAX_HEADER_BYTES:
-            raise tarfile.ReadError(f"a name or header of {member.size} bytes")
-        return member
+    def _proc_member(self, *arguments: Any) -> Any:
+        """Refuse a header before what it announces is read; `tarfile` lets a subclass override this."""
+        if self.type in _HEADERS and self.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a name or header of {self.size} bytes")
+        return super()._proc_member(*arguments)  # type: ignore[misc]
 
     def _proc_gnusparse_10(self, *_: Any) -> None:
         """A table that Python reads at any length; files with holes are no CIFs."""
