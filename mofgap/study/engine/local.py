@@ -132,7 +132,7 @@ def _context(stages: Iterable[Stage]) -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     modules = dict.fromkeys(module for stage in stages for module in stage.modules)
-    context.set_forkserver_preload(["mofgap.__main__", "pyarrow.parquet", *modules])
+    context.set_forkserver_preload(["mofgap.__main__", "pyarrow.dataset", "numba", *modules])
     return context
 
 
