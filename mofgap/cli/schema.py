@@ -25,7 +25,7 @@ def option_of(schema: type, name: str, metavar: str | None = None) -> Any:
     """
     field = settings_of(schema)[name]
     ends: dict[str, Any] = {_ENDS[end]: value for end, value in bounds(field).items() if end in _ENDS}
-    return typer.Option(metavar=metavar, help=meaning(field), **ends)
+    return typer.Option(metavar=metavar, help=meaning(field), case_sensitive=False, **ends)
 
 
 def with_settings(*schemas: type, **metavars: str) -> Callable[[_Command], _Command]:

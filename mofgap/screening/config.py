@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import AllowInfNan, Field
+from pydantic import AllowInfNan, BeforeValidator, Field
 
 from mofgap.choices import Device, Disorder, Uncertainty, check_draws
 from mofgap.configuration import ConfigurationError, schema
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.plain_words import settings_of
-from mofgap.screening.levels import Level, Models, models_of
+from mofgap.screening.levels import Level, Models, in_lower_case, models_of
 from mofgap.screening.rank import Novelty, RankBy, check_window, ranking
 
 WindowEnd = Annotated[float, AllowInfNan(True)]
@@ -43,13 +43,13 @@ class ScreeningConfig(PreparationConfig):
     )
     model: str | None = Field(
         None,
-        description="Name of a shipped model, or a model folder. By default that of the level, and qmof-pbe "
-        "without a level.",
+        description="Name of a shipped model, or a model folder. By default those of the level.",
     )
-    level: Level | None = Field(
+    level: Annotated[Level | None, BeforeValidator(in_lower_case)] = Field(
         None,
         description="Level of theory, instead of a model: the shipped model of pbe, of hse06 (nearer to "
-        "experiment), or both: hse06, with pbe in columns beside it.",
+        "measured gaps), or both: rank by hse06, with pbe in columns of its own. By default both, unless a "
+        "model is given.",
     )
     uncertainty: Uncertainty = Field(
         "auto",

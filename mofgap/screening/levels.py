@@ -12,7 +12,8 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 MODELS = {"pbe": "qmof-pbe", "hse06": "qmof-hse06"}
 """The shipped model of each level."""
 
-DEFAULT: Level = "pbe"
+DEFAULT: Level = "both"
+"""Taken where neither a level nor a model is asked for."""
 
 Models = tuple[str | Path, str | Path | None]
 """The model of a table's ordinary columns, and that of the columns beside them, None without any."""
@@ -24,22 +25,28 @@ _PBE = re.compile(r"\bPBE\b", re.IGNORECASE).search
 def models_of(level: Level | None, model: str | Path | None) -> Models:
     """Which models to screen with.
 
-    Both levels together are HSE06, which an experiment is comparable with, and PBE beside it.
+    Both levels together are HSE06, which lies nearer to measured gaps, and PBE beside it.
 
     Args:
-        level: What was asked for; None for the default.
+        level: What was asked for; None for that of the model, and `DEFAULT` without one.
         model: A model that was asked for by its name or folder, which has its own level.
 
     Raises:
         ValueError: The level ``level`` is unknown, or ``level`` and ``model`` are both given.
     """
-    if level is None:
-        return (MODELS[DEFAULT] if model is None else model), None
+    if level is None and model is not None:
+        return model, None
+    level = DEFAULT if level is None else level
     if level not in LEVELS:
         raise ValueError(f"level must be one of {', '.join(LEVELS)}, not {level!r}")
     if model is not None:
         raise ValueError(f"level {level} names the shipped models to take: give a level or a model, not both")
     return (MODELS["hse06"], MODELS["pbe"]) if level == "both" else (MODELS[level], None)
+
+
+def in_lower_case(level: object) -> object:
+    """What was asked for as a level, such as ``HSE06``, as `LEVELS` writes it."""
+    return level.lower() if isinstance(level, str) else level
 
 
 def functional(level_of_theory: str) -> str:

@@ -23,7 +23,7 @@ from mofgap.crystals.cif import MAX_ATOMS
 from mofgap.gap.predictor import BATCH_ATOMS
 from mofgap.plain_words import choices, default_of, limits, meaning, settings_of
 from mofgap.screening.config import ScreeningConfig
-from mofgap.screening.levels import DEFAULT, MODELS
+from mofgap.screening.levels import DEFAULT
 from mofgap.screening.row import DEFAULT_COVERAGE
 from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.uncertainty.conformal import MAX_COVERAGE, MIN_COVERAGE
@@ -86,7 +86,7 @@ def test_limits_and_defaults_are_those_of_what_does_the_work() -> None:
         DEFAULT_COVERAGE,
     )
     assert limits(FIELDS["coverage"]) == f"at least {MIN_COVERAGE} and at most {MAX_COVERAGE}"
-    assert MODELS[DEFAULT] in meaning(FIELDS["model"])
+    assert f"By default {DEFAULT}" in meaning(FIELDS["level"])
 
 
 def test_what_decides_the_rows_and_their_ranks_is_everything_else_than_where_and_how_fast() -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import mofgap
+from mofgap.configuration import load
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.inputs import expand_inputs
 from mofgap.encoders.crystal_transformer import CrystalTransformer
@@ -163,9 +164,9 @@ def test_every_format_holds_the_columns_beside(extension: str, tmp_path: Path) -
 
 
 def test_other_levels_than_asked_for_are_refused(tiny: GapPredictor, tmp_path: Path) -> None:
-    assert models_of(None, None) == models_of("pbe", None) == ("qmof-pbe", None)
+    assert models_of("pbe", None) == ("qmof-pbe", None)
     assert models_of("hse06", None) == ("qmof-hse06", None)
-    assert models_of("both", None) == ("qmof-hse06", "qmof-pbe")
+    assert models_of(None, None) == models_of("both", None) == ("qmof-hse06", "qmof-pbe")
     assert models_of(None, "my-model") == ("my-model", None)
     with pytest.raises(ValueError, match="pbe, hse06, both"):
         models_of("pbe0", None)  # type: ignore[arg-type]
@@ -173,6 +174,13 @@ def test_other_levels_than_asked_for_are_refused(tiny: GapPredictor, tmp_path: P
         for model in ("qmof-pbe", tmp_path, tiny):
             with pytest.raises(ValueError, match="not both"):
                 mofgap.screen([], model=model, level=level)
+
+
+@pytest.mark.parametrize("written", ["HSE06", "Hse06", "hse06"])
+def test_a_level_is_taken_in_any_case(written: str, tmp_path: Path) -> None:
+    assert ScreeningConfig(level=written).level == "hse06"  # type: ignore[arg-type]
+    (tmp_path / "c.yaml").write_text(f"level: {written}\n")
+    assert load(ScreeningConfig, tmp_path / "c.yaml").models == ("qmof-hse06", None)
 
 
 def test_a_level_whose_model_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from mofgap.study.engine.screening import screening_stages
 
 @pytest.mark.parametrize(
     ("level", "models"),
-    [(None, {"qmof-pbe"}), ("hse06", {"qmof-hse06"}), ("both", {"qmof-pbe", "qmof-hse06"})],
+    [("pbe", {"qmof-pbe"}), ("hse06", {"qmof-hse06"}), (None, {"qmof-pbe", "qmof-hse06"})],
 )
 def test_a_level_takes_its_models_as_a_screening_does(
     tmp_path: Path, level: str | None, models: set[str]
@@ -30,5 +30,5 @@ def test_a_level_takes_its_models_as_a_screening_does(
         stage.work(config, tmp_path)
     found, alone = pd.read_csv(tmp_path / asked.table), mofgap.screen([example], level=level)
     assert list(found.columns) == list(alone.columns)
-    assert set(found.model) == {"qmof-hse06" if level else "qmof-pbe"}
+    assert set(found.model) == {"qmof-pbe" if level == "pbe" else "qmof-hse06"}
     assert found.gap_ev[0] == pytest.approx(alone.gap_ev[0], abs=1e-4)
