@@ -16,8 +16,10 @@ from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crystal import Crystal
 from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.screening.levels import MODELS
 
 OURS, THEIRS, THEIRS_READ = "mofgap, CIF to error bar", "CHGNet, CIF to energy", "CHGNet, energy alone"
+OURS_OF_TWO = "mofgap, CIF to error bars of HSE06 and PBE"
 
 
 def screened(predictor: GapPredictor, text: str) -> float:
@@ -41,12 +43,14 @@ def main() -> None:
     warnings.simplefilter("ignore")
     one_thread()
     predictor = load_model(options.model, device="cpu")
+    of_two = load_model(MODELS["hse06"], "cpu", MODELS["pbe"])
     chgnet = CHGNet.load(use_device="cpu", verbose=False)
     texts = example_texts(options.limit)
     parsed = {text: Structure.from_str(text, fmt="cif") for text in texts}
     seconds = cpu_seconds(
         {
             OURS: lambda text: screened(predictor, text),
+            OURS_OF_TWO: lambda text: screened(of_two, text),
             THEIRS: lambda text: chgnet.predict_structure(Structure.from_str(text, fmt="cif"), task="e"),
             THEIRS_READ: lambda text: chgnet.predict_structure(parsed[text], task="e"),
         },

@@ -2,8 +2,8 @@
 
 >>> import mofgap
 >>> table = mofgap.screen("structures/*.cif", window=(1.8, 3.0))
->>> both = mofgap.screen("structures/*.cif", level="both")  # HSE06, and PBE beside it
->>> gap_ev, std_ev = mofgap.load_model("qmof-pbe").predict("MOF-5.cif", return_std=True)
+>>> pbe = mofgap.screen("structures/*.cif", level="pbe")  # instead of HSE06 with PBE next to it
+>>> gap_ev, std_ev = mofgap.load_model("qmof-hse06").predict("MOF-5.cif", return_std=True)
 """
 
 from __future__ import annotations

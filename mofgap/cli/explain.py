@@ -26,7 +26,7 @@ def explain(
     ] = None,
     model: Annotated[
         str, typer.Option(metavar="NAME|FOLDER", help="A shipped model, or a model folder.")
-    ] = "qmof-pbe",
+    ] = "qmof-hse06",
     max_atoms: MaxAtoms = 1000,
     disorder: PartialOccupancies = "refuse",
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,

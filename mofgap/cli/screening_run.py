@@ -17,7 +17,7 @@ from mofgap.cli.exits import ALL_READ, INTERRUPTED, NOTHING_DONE, SOME_FAILED, W
 from mofgap.cli.options import refused
 from mofgap.cli.progress import tracked
 from mofgap.screening.journal import JournalError, journal_path
-from mofgap.screening.levels import is_pbe
+from mofgap.screening.levels import goes_by, is_pbe
 from mofgap.screening.rank import Novelty, is_novel
 from mofgap.screening.row import Row, column_names
 from mofgap.screening.table import format_of, tab_separated
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 N_FAILURES_SHOWN = 10
 PBE_CAVEAT = (
-    "mofgap: gaps are those of PBE, which lie below measured ones (HSE06 gives 1.5 eV more on average over "
-    "QMOF; --level hse06 predicts it), more so with open-shell 3d metals: rank by them, and do not quote "
-    "them as measured"
+    "gaps are those of PBE, which lie below measured ones (HSE06 gives 1.5 eV more on average over QMOF; "
+    "--level hse06 predicts it), more so with open-shell 3d metals: rank by them, and do not quote them as "
+    "measured"
 )
 _IN_SEQUENCE = (".gz", ".tgz", ".xz", ".txz", ".bz2", ".tbz2")
 
@@ -209,11 +209,13 @@ def say_counts(rows: list[Row], of_what: str) -> None:
 
 def caveats(rows: list[Row], novelty: Novelty) -> None:
     """Say on standard error what holds for the whole table."""
-    n_novel = sum(map(is_novel, rows))
+    predicted = [row for row in rows if row.gap_ev is not None]
+    n_novel = sum(map(is_novel, predicted))
     if n_novel and novelty == "drop":
         typer.echo(f"mofgap: {n_novel} novel structures were left out (--novelty drop)", err=True)
-    if any(map(is_pbe, {row.level_of_theory for row in rows if row.gap_ev is not None})):
-        typer.echo(PBE_CAVEAT, err=True)
+    for level, of_two in sorted({(row.level_of_theory, row.pbe_gap_ev is not None) for row in predicted}):
+        if of_two or is_pbe(level):
+            typer.echo(f"mofgap: {goes_by(level) if of_two else PBE_CAVEAT}", err=True)
 
 
 def conclude(found: Gathered, of_what: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pandas.plotting import PlotAccessor
 
-from mofgap.screening.levels import functional
+from mofgap.screening.levels import functional, goes_by
 from mofgap.screening.row import warnings_of
 from mofgap.screening.table import Window, coverage_of, lacking, read_table, window_of
 
@@ -98,6 +98,8 @@ def table_html(frame: pd.DataFrame, n_shown: int = N_SHOWN) -> str:
         counts += f"; window {window[0]:g} to {window[1]:g} eV"
     if len(ranked) > len(shown):
         counts += f"; the first {len(shown)} of {len(ranked):,} shown"
+    if _of_two(shown):
+        counts += f"; {html.escape(goes_by(str(shown.level_of_theory.iloc[0])))}"
     columns = _columns(shown, window)
     head = "".join(f'<th style="text-align:left">{name}</th>' for name in columns)
     cells = zip(*columns.values(), strict=True)
@@ -120,7 +122,7 @@ def _columns(shown: pd.DataFrame, window: Window) -> dict[Hashable, list[str]]:
         "structure": texts("structure_id"),
         "formula": texts("formula"),
     }
-    if {"pbe_gap_ev", "pbe_gap_std_ev", "level_of_theory"} <= set(shown.columns) and len(shown):
+    if _of_two(shown):
         level = html.escape(functional(str(shown.level_of_theory.iloc[0])))
         columns |= {f"{level} / eV": gaps(""), "PBE / eV": gaps("pbe_")}
     else:
@@ -136,6 +138,11 @@ def _columns(shown: pd.DataFrame, window: Window) -> dict[Hashable, list[str]]:
         columns["in window"] = ["" if pd.isna(p) else f"{p:.0%}" for p in shown.p_in_window]
     columns["warnings"] = [_warnings(text) for text in shown.warnings]
     return columns
+
+
+def _of_two(shown: pd.DataFrame) -> bool:
+    """Whether rows have the gap of a second level."""
+    return len(shown) > 0 and {"pbe_gap_ev", "pbe_gap_std_ev", "level_of_theory"} <= set(shown.columns)
 
 
 def _bar(low: float, gap: float, high: float, window: Window, axis_end: float) -> str:

@@ -16,7 +16,7 @@ from mofgap.report.page import Figure, as_json, drawn, plain, records, render
 from mofgap.report.plots.screening import window_words
 from mofgap.report.screened import Screened, element_counts
 from mofgap.report.structures import Drawing
-from mofgap.screening.levels import is_pbe
+from mofgap.screening.levels import goes_by, is_pbe
 from mofgap.screening.reread import Key
 from mofgap.screening.row import warnings_of
 from mofgap.screening.table import Window
@@ -85,11 +85,18 @@ def candidates(table: Screened, n: int = N_CARDS) -> dict[Key, tuple[str, int]]:
 def notes(table: Screened, window: Window) -> list[str]:
     """What a reader must know before believing the page."""
     found = []
-    if any(map(is_pbe, table.values_of("level_of_theory"))):
-        found.append(
-            "Gaps are those of PBE, which lie below measured ones, more so with open-shell metals. "
-            "Rank by them; do not quote them as measured. mofgap screen --level hse06 predicts HSE06 gaps."
-        )
+    of_two = set(table.ranked.level_of_theory[table.ranked.pbe_gap_ev.notna()]) if _has(table, "pbe_gap_ev") else ()
+    for level in table.values_of("level_of_theory"):
+        if level in of_two:
+            words = goes_by(level)
+            found.append(
+                f"{words[0].upper()}{words[1:]}. Both are gaps of DFT: do not quote them as measured."
+            )
+        elif is_pbe(level):
+            found.append(
+                "Gaps are those of PBE, which lie below measured ones, more so with open-shell metals. "
+                "Rank by them; do not quote them as measured. mofgap screen --level hse06 predicts HSE06 gaps."
+            )
     if len(models := table.values_of("model")) > 1:
         found.append(f"The rows come from several models ({', '.join(models)}); their ranks do not compare.")
     own = table.window

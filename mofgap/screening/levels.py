@@ -54,6 +54,13 @@ def functional(level_of_theory: str) -> str:
     return _GEOMETRY(level_of_theory, maxsplit=1)[0].strip()
 
 
+def goes_by(level_of_theory: str) -> str:
+    """What a table of two levels is ranked by, in one line; the level is that of its ordinary columns."""
+    first = functional(level_of_theory)
+    nearer = ", which lies nearer to measured gaps" if first == "HSE06" else ""
+    return f"ranks and window go by the {first} gap{nearer}; the PBE gap stands next to it"
+
+
 def is_pbe(level_of_theory: str) -> bool:
     """Whether gaps are those of PBE, whatever the geometry they are computed at."""
     return _PBE(functional(level_of_theory)) is not None
