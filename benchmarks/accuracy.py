@@ -1,4 +1,4 @@
-"""Every metric of a model on a split of the QMOF table, and whether its intervals hold in every part.
+"""Every metric of a model on a split of the QMOF table, and in every part its error and coverage.
 
 Published predictions are compared where they lie beside the table. ``--groups`` scores numbers of novelty
 groups for the intervals instead, by cross-validation on the split.
@@ -90,8 +90,8 @@ def parts(
         yield f"novelty {held_novelty.min():.2f} to {held_novelty.max():.2f}", group == i
 
 
-def print_coverage(named: Iterator[tuple[str, Mask]], inside: Mask, width: Floats) -> None:
-    """Print coverage and mean width of the intervals of each part that is large enough."""
+def print_coverage(named: Iterator[tuple[str, Mask]], inside: Mask, width: Floats, error: Floats) -> None:
+    """Print coverage and mean width of the intervals, and the MAE, of each part that is large enough."""
     rows: list[list[object]] = []
     for name, mask in named:
         n = int(mask.sum())
@@ -100,10 +100,10 @@ def print_coverage(named: Iterator[tuple[str, Mask]], inside: Mask, width: Float
         low, high = stats.binom.interval(BAND, n, LEVEL)
         held = low <= inside[mask].sum() <= high
         band = f"{low / n:.3f} to {high / n:.3f}"
-        rows.append(
-            [name, n, float(inside[mask].mean()), band, "" if held else "outside", float(width[mask].mean())]
-        )
-    print_table([f"{LEVEL:.0%} intervals", "rows", "coverage", f"{BAND:.0%} band", "", "width, eV"], rows)
+        means = [float(each[mask].mean()) for each in (inside, width, error)]
+        rows.append([name, n, means[0], band, "" if held else "outside", *means[1:]])
+    header = [f"{LEVEL:.0%} intervals", "rows", "coverage", f"{BAND:.0%} band", "", "width, eV", "MAE, eV"]
+    print_table(header, rows)
     within = sum(row[4] == "" for row in rows)
     print(f"{within} of {len(rows)} parts lie within their band; chance alone would leave {BAND:.0%} there")
 
@@ -169,7 +169,8 @@ def main() -> None:
     gap, epistemic = np.maximum(found.gap_ev, 0.0), np.nan_to_num(found.epistemic_std_ev)
     std = predictor.calibration.std(epistemic, found.aleatoric_std_ev)
     lo, hi = predictor.calibration.interval(gap, std, LEVEL, novelty)
-    print_coverage(parts(frame, table, predictor, novelty), (lo <= gap_ev) & (gap_ev <= hi), hi - lo)
+    inside, error = (lo <= gap_ev) & (gap_ev <= hi), np.abs(gap - gap_ev)
+    print_coverage(parts(frame, table, predictor, novelty), inside, hi - lo, error)
     baselines = options.table.parent / BASELINES
     if options.split == "test" and baselines.exists():
         compare(frame, options.target, gap, baselines)

@@ -9,6 +9,7 @@ import gemmi
 from mofgap.crystals import checks
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.crystal import Crystal
+from mofgap.gap.extrapolation import EXTRAPOLATION
 from mofgap.uncertainty.novelty import NoveltyIndex
 
 NOVEL = 0.99
@@ -19,7 +20,7 @@ N_NEAREST = 3
 IN_TRAINING = "in-training"
 """Of a structure whose gap the model was trained on."""
 
-NOTES = checks.NOTES | {IN_TRAINING}
+NOTES = checks.NOTES | {IN_TRAINING, EXTRAPOLATION}
 """Names of warnings that state a fact, not a reason to check the structure."""
 
 

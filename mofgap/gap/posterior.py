@@ -33,12 +33,15 @@ class Posterior:
         epistemic_std_ev: (n,) epistemic standard deviation, eV; NaN where there is none.
         aleatoric_std_ev: (n,) standard deviation of the likelihood, eV.
         features: (n, n_features) pooled features of the frozen encoder.
+        relative_distance: (n,) from the nearest structure with a learnt gap, see `NeighbourCorrection`; None
+            where nobody asks for it, or without a neighbour correction.
     """
 
     gap_ev: Floats
     epistemic_std_ev: Floats
     aleatoric_std_ev: Floats
     features: Floats
+    relative_distance: Floats | None = None
 
     def rows(self, positions: NDArray[np.intp]) -> Posterior:
         """Of some structures."""
@@ -103,13 +106,19 @@ class MeanPrediction:
         elif spread == "closed-form":
             assert self.sensitivity is not None
             std = self.sensitivity.variance(self.alpha).sqrt()
-        return Posterior(_array(gap), _array(std), _array(aleatoric), _array(self.features))
+        return self._posterior(gap, std, aleatoric)
 
     def posterior_of_draws(self, gaps: Tensor, aleatoric: Tensor) -> Posterior:
         """Mean and standard deviation of corrected draws, each (n_draws, n), eV; one draw has no std."""
         std = gaps.std(0, correction=1) if len(gaps) > 1 else torch.full_like(gaps[0], torch.nan)
         within = aleatoric.square().mean(0).sqrt()
-        return Posterior(_array(gaps.mean(0)), _array(std), _array(within), _array(self.features))
+        return self._posterior(gaps.mean(0), std, within)
+
+    def _posterior(self, gap_ev: Tensor, std_ev: Tensor, aleatoric_std_ev: Tensor) -> Posterior:
+        near = None if self.correction is None else _array(self.correction.relative_distance)
+        return Posterior(
+            _array(gap_ev), _array(std_ev), _array(aleatoric_std_ev), _array(self.features), near
+        )
 
 
 def spread_of(model: GapModel, uncertainty: Uncertainty) -> Spread | None:

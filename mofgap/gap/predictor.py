@@ -26,12 +26,13 @@ from mofgap.crystals.prepare.reading import prepared, read_prepared
 from mofgap.crystals.prepare.steps import DEFAULT
 from mofgap.crystals.sites import CifError
 from mofgap.crystals.unit_cell import check_apart, check_usable
+from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
 from mofgap.gap.novelty_warnings import is_note, novelty_warnings
 from mofgap.gap.posterior import Posterior, posterior, spread_of
 from mofgap.uncertainty.calibrate import Calibration
-from mofgap.uncertainty.novelty import NoveltyIndex
+from mofgap.uncertainty.novelty import SAME, NoveltyIndex
 
 Floats = NDArray[np.float64]
 BATCH_ATOMS = 4000
@@ -48,7 +49,7 @@ class Predictions:
         aleatoric_std_ev: (n,) its aleatoric part: noise of the labels, and what a structure does not tell.
         novelty: (n,) 0..1, the share of training structures less remote from the rest than this one.
         nearest: Ids of the nearest training structures of each.
-        learnt: (n,) whether the nearest is the structure itself.
+        learnt: (n,) whether the nearest is the structure itself, and its gap was learnt.
         rare_elements: Elements of each that few training structures have, with their number.
         beside: What the second model says of the same structures; None without one.
     """
@@ -180,9 +181,21 @@ class GapPredictor:
             aleatoric_std_ev=self.calibration.std(nothing, aleatoric),
             novelty=far.percentile,
             nearest=far.nearest,
-            learnt=far.learnt,
+            learnt=far.learnt & self._gap_is_known(parts),
             rare_elements=far.rare_elements,
         )
+
+    def _gap_is_known(self, parts: Sequence[Posterior]) -> NDArray[np.bool_]:
+        """(n,) whether the neighbour correction has a structure; all where it cannot tell.
+
+        A model taken from another one has the novelty index of both, and gaps of fewer structures.
+        """
+        correction = self.model.correction
+        distances = [part.relative_distance for part in parts if part.relative_distance is not None]
+        if correction is None or not correction.spacing > 0 or not distances:
+            return np.ones(sum(len(part.gap_ev) for part in parts), dtype=bool)
+        known: NDArray[np.bool_] = np.concatenate(distances) < (NUGGET + SAME) / (1 + NUGGET)
+        return known
 
     def predict(
         self,

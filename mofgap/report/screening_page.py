@@ -85,7 +85,11 @@ def candidates(table: Screened, n: int = N_CARDS) -> dict[Key, tuple[str, int]]:
 def notes(table: Screened, window: Window) -> list[str]:
     """What a reader must know before believing the page."""
     found = []
-    of_two = set(table.ranked.level_of_theory[table.ranked.pbe_gap_ev.notna()]) if _has(table, "pbe_gap_ev") else ()
+    of_two = (
+        set(table.ranked.level_of_theory[table.ranked.pbe_gap_ev.notna()])
+        if _has(table, "pbe_gap_ev")
+        else ()
+    )
     for level in table.values_of("level_of_theory"):
         if level in of_two:
             words = goes_by(level)
@@ -95,7 +99,8 @@ def notes(table: Screened, window: Window) -> list[str]:
         elif is_pbe(level):
             found.append(
                 "Gaps are those of PBE, which lie below measured ones, more so with open-shell metals. "
-                "Rank by them; do not quote them as measured. mofgap screen --level hse06 predicts HSE06 gaps."
+                "Rank by them; do not quote them as measured. mofgap screen --level hse06 predicts those of "
+                "HSE06."
             )
     if len(models := table.values_of("model")) > 1:
         found.append(f"The rows come from several models ({', '.join(models)}); their ranks do not compare.")

@@ -15,6 +15,7 @@ from mofgap.choices import DRAWN
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import formula_sum
+from mofgap.gap.extrapolation import extrapolation_notes
 from mofgap.gap.novelty_warnings import N_NEAREST, is_note
 from mofgap.gap.posterior import spread_of
 from mofgap.gap.predictor import GapPredictor, Predictions
@@ -91,7 +92,9 @@ def _rows_of(
     otherwise = _otherwise(predictor, config)
     rows = []
     for i, crystal in enumerate(crystals):
-        warnings = (*crystal.warnings, *predictor.novelty_warnings(crystal, found, i), *otherwise)
+        novel = predictor.novelty_warnings(crystal, found, i)
+        known = extrapolation_notes(predictor.about.name, crystal)
+        warnings = (*crystal.warnings, *novel, *known, *otherwise)
         noted = all(map(is_note, warnings))
         rows.append(
             Row(

@@ -28,6 +28,7 @@ from mofgap.gap.correction import (
 from mofgap.gap.folder import About, read_model, save_model
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import at_mean, fit_correction, posterior
+from mofgap.gap.predictor import GapPredictor
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import fit_novelty
 
@@ -201,6 +202,23 @@ def test_a_correction_moves_gap_and_spread_and_is_kept_on_disk(
         np.testing.assert_allclose(after, before, rtol=2e-2)
     model.drop_correction()
     assert at_mean(model, graphs[0]).correction is None
+
+
+def test_a_structure_is_learnt_where_its_gap_is_known_too(
+    make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
+) -> None:
+    """A model taken from another one knows fewer gaps than its novelty index knows structures."""
+    model = make_model().eval().requires_grad_(False)
+    crystals = [make_crystal(i) for i in range(70)]
+    graphs = [crystal_graph(crystal, model.graph_config) for crystal in crystals]
+    features = torch.cat([model.frozen_features(graph) for graph in graphs]).numpy()
+    novelty = fit_novelty(features, [c.atomic_numbers for c in crystals], [str(i) for i in range(70)])
+    predictor = GapPredictor(model, About("m"), Calibration.raw(), novelty)
+    several = [crystals[0], crystals[60]]
+    assert predictor.estimate(several).learnt.tolist() == [True, True]
+    corrected(model, graphs[: N_NEIGHBOURS + 2])
+    for how in ({}, {"samples": 0}, {"uncertainty": "weights", "samples": 2}):
+        assert predictor.estimate(several, **how).learnt.tolist() == [True, False]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["balora", "lora"])

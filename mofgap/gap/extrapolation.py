@@ -1,0 +1,73 @@
+"""Where a shipped model extrapolates: kinds of structures that have no gap of its level in its training set.
+
+Novelty counts every structure that a model, or the one it started from, learnt from. Of those, only
+structures of the CSD with at most 150 atoms have an HSE06 gap. Nobody can measure the error of the others.
+On split val of the QMOF table it does not grow up to that size, and that of ``qmof-pbe`` does not grow
+beyond it. Hence this is a note, and no warning (``python -m benchmarks.accuracy --table qmof.parquet
+--split val``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import gemmi
+import numpy as np
+
+from mofgap.crystals.crystal import Crystal
+
+EXTRAPOLATION = "extrapolation"
+"""Of a structure of a kind whose gap at the level of the model was not learnt."""
+
+FEW = 10
+"""An element in fewer labelled structures than this is rare, as in `mofgap.uncertainty.novelty.RARE`."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The structures that a model has gaps of.
+
+    Attributes:
+        functional: Of the gaps.
+        largest_cell: Number of atoms of the largest.
+        few: Elements of the training set that fewer than `FEW` of them have, with the number that do.
+    """
+
+    functional: str
+    largest_cell: int
+    few: Mapping[str, int]
+
+
+LABELLED = {
+    "qmof-hse06": Labelled(
+        "HSE06",
+        150,
+        {
+            **{"Be": 2, "Sc": 5, "Ti": 6, "Ge": 4, "Zr": 4, "Nb": 2, "Tc": 0, "Rh": 8, "Ce": 3, "Eu": 9},
+            **{"Re": 3, "Ir": 1, "Th": 4, "Np": 1, "Pu": 3},
+        },
+    )
+}
+"""By the name of a shipped model; the others have a gap of every structure that novelty counts."""
+
+
+def extrapolation_notes(model: str, crystal: Crystal) -> list[str]:
+    """A note where a model knows few gaps of structures like this one, ``name: what``.
+
+    Args:
+        model: Name of the model.
+        crystal: The structure.
+    """
+    labelled = LABELLED.get(model)
+    if labelled is None:
+        return []
+    cells = f"cells of at most {labelled.largest_cell} atoms (this one has {crystal.n_atoms})"
+    found = [cells] if crystal.n_atoms > labelled.largest_cell else []
+    symbols = [str(gemmi.Element(int(z)).name) for z in np.unique(crystal.atomic_numbers)]
+    few = {symbol: labelled.few[symbol] for symbol in symbols if symbol in labelled.few}
+    found += [
+        f"only {n} structures with {symbol}" if n else f"none with {symbol}" for symbol, n in few.items()
+    ]
+    what = f"{labelled.functional} gaps were learnt from {', and from '.join(found)}"
+    return [f"{EXTRAPOLATION}: {what}"] if found else []
