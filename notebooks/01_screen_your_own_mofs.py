@@ -42,7 +42,7 @@ table.plot(n_top=20)
 # %%
 from mofgap.report import plots
 
-plots.gap_vs_std("gap_ev", "gap_std_ev", df=table, window=table.window)
+plots.gap_vs_std("gap_ev", "gap_std_ev", df=table, window=table.window, functional="HSE06")
 
 # %%
 columns = [

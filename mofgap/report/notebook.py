@@ -178,8 +178,9 @@ def _intervals(table: pd.DataFrame, n_top: int) -> Figure:
     from mofgap.report import plots
 
     coverage = coverage_of(table)
+    names = set(map(functional, table[table.gap_ev.notna()].get("level_of_theory", [])))
     return plots.top_intervals(
         "structure_id", "gap_ev", f"gap_lo{coverage}_ev", f"gap_hi{coverage}_ev",
         df=table[table.status != "failed"], window=window_of(table), n_top=n_top, coverage=f"{coverage} %",
-        rank="rank",
+        rank="rank", functional=names.pop() if len(names) == 1 else "",
     )  # fmt: skip

@@ -16,7 +16,7 @@ from mofgap.report.page import Figure, as_json, drawn, plain, records, render
 from mofgap.report.plots.screening import window_words
 from mofgap.report.screened import Screened, element_counts
 from mofgap.report.structures import Drawing
-from mofgap.screening.levels import goes_by, is_pbe
+from mofgap.screening.levels import functional, goes_by, is_pbe
 from mofgap.screening.reread import Key
 from mofgap.screening.row import warnings_of
 from mofgap.screening.table import Window
@@ -134,14 +134,16 @@ def _facts(table: Screened, window: Window, levels: str) -> list[tuple[str, str]
 def _figures(table: Screened, window: Window) -> list[Figure]:
     if table.ranked.empty:
         return []
+    names = set(map(functional, table.values_of("level_of_theory")))
+    common: Any = {"df": table.ranked, "window": window, "functional": names.pop() if len(names) == 1 else ""}
     found = {
-        "gap-spread": plots.gap_vs_std("gap_ev", "gap_std_ev", df=table.ranked, window=window),
-        "distribution": plots.gap_histogram("gap_ev", df=table.ranked, window=window),
+        "gap-spread": plots.gap_vs_std("gap_ev", "gap_std_ev", **common),
+        "distribution": plots.gap_histogram("gap_ev", **common),
     }
     if table.coverage:
         intervals = plots.top_intervals(
-            "structure_id", "gap_ev", *table.ends, df=table.ranked, window=window, n_top=N_INTERVALS,
-            coverage=f"{table.coverage} %", rank="rank",
+            "structure_id", "gap_ev", *table.ends, n_top=N_INTERVALS, coverage=f"{table.coverage} %",
+            rank="rank", **common,
         )  # fmt: skip
         found = {"intervals": intervals, **found}
     return [drawn(name, each) for name, each in found.items()]

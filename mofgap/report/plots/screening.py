@@ -38,6 +38,7 @@ def top_intervals(
     n_top: int = 20,
     coverage: str = "90 %",
     rank: Column | None = None,
+    functional: str = "",
 ) -> Figure:
     """Gaps of the first rows with their intervals, the first on top, the window shaded.
 
@@ -51,6 +52,7 @@ def top_intervals(
         n_top: At most so many rows.
         coverage: Of the intervals, for the caption.
         rank: Numbers of the rows, shape (n,); their places from 1 by default.
+        functional: Of the gaps, for the axis.
 
     Raises:
         ValueError: The columns differ in length, or a column is not one-dimensional.
@@ -67,7 +69,7 @@ def top_intervals(
         f"and its {coverage.replace(' ', chr(160))} interval (line){_window_note(window)}."
     )
     axes = new_axes(caption, _WIDTH_INCH, 1.5 + 0.26 * max(4, len(rows[shown])))
-    axes.set(xlabel="gap / eV")
+    axes.set(xlabel=_gap_label(functional))
     _shade(axes, window, high[shown])
     if not len(rows):
         say_nothing_to_show(axes)
@@ -88,7 +90,14 @@ def top_intervals(
     return figure_of(axes)
 
 
-def gap_vs_std(gap: Column, std: Column, *, df: pd.DataFrame | None = None, window: Window = None) -> Figure:
+def gap_vs_std(
+    gap: Column,
+    std: Column,
+    *,
+    df: pd.DataFrame | None = None,
+    window: Window = None,
+    functional: str = "",
+) -> Figure:
     """Predicted gap against its standard deviation, the window shaded.
 
     Args:
@@ -96,6 +105,7 @@ def gap_vs_std(gap: Column, std: Column, *, df: pd.DataFrame | None = None, wind
         std: Their standard deviations, shape (n,), eV.
         df: Where names are looked up.
         window: Its ends, eV.
+        functional: Of the gaps, for the axis.
 
     Raises:
         ValueError: The columns differ in length, or a column is not one-dimensional.
@@ -107,7 +117,7 @@ def gap_vs_std(gap: Column, std: Column, *, df: pd.DataFrame | None = None, wind
         f"{_window_note(window)}."
     )
     axes = new_axes(caption, _WIDTH_INCH, 3.4)
-    axes.set(xlabel="gap / eV", ylabel="standard deviation / eV")
+    axes.set(xlabel=_gap_label(functional), ylabel="standard deviation / eV")
     _shade(axes, window, gaps)
     if len(gaps):
         many = len(gaps) > MAX_VECTOR_POINTS
@@ -120,13 +130,16 @@ def gap_vs_std(gap: Column, std: Column, *, df: pd.DataFrame | None = None, wind
     return figure_of(axes)
 
 
-def gap_histogram(gap: Column, *, df: pd.DataFrame | None = None, window: Window = None) -> Figure:
+def gap_histogram(
+    gap: Column, *, df: pd.DataFrame | None = None, window: Window = None, functional: str = ""
+) -> Figure:
     """Distribution of predicted gaps, the window shaded.
 
     Args:
         gap: Predicted gaps, shape (n,), eV.
         df: Where names are looked up.
         window: Its ends, eV.
+        functional: Of the gaps, for the axis.
 
     Raises:
         ValueError: The column ``gap`` is not one-dimensional.
@@ -139,7 +152,7 @@ def gap_histogram(gap: Column, *, df: pd.DataFrame | None = None, window: Window
         inside = f"; {n_inside:,} predictions ({100 * n_inside / len(gaps):.0f} %) lie in it"
     caption = f"Predicted gaps of {counted(len(gaps), n_out)}{_window_note(window)}{inside}."
     axes = new_axes(caption, _WIDTH_INCH, 3.0)
-    axes.set(xlabel="gap / eV", ylabel="structures")
+    axes.set(xlabel=_gap_label(functional), ylabel="structures")
     _shade(axes, window, gaps)
     if len(gaps):
         n_bins = int(np.clip(2 * len(gaps) ** (1 / 3), 5, 60))
@@ -157,6 +170,10 @@ def window_words(window: tuple[float, float]) -> str:
     if math.isfinite(low):
         return f"{low:g} to {high:g} eV" if math.isfinite(high) else f"from {low:g} eV up"
     return f"up to {high:g} eV" if math.isfinite(high) else "all of them"
+
+
+def _gap_label(functional: str) -> str:
+    return f"{functional} gap / eV".strip()
 
 
 def _shade(axes: Axes, window: Window, values: Floats) -> None:
