@@ -28,7 +28,7 @@ table
 
 # %% [markdown]
 # The table is a pandas DataFrame with a row for each structure, ranked by the probability that its gap lies in the
-# window. Ranks and window go by the HSE06 gap, which lies nearer to measured gaps; the PBE gap stands next to it.
+# window. Ranks and window go by the HSE06 gap; the PBE gap, mostly too small, stands next to it.
 # Failures are rows too, with their reason, so that nothing is lost without a word.
 
 # %%
@@ -89,6 +89,6 @@ print(f"{(folder / 'report.html').stat().st_size / 1e6:.1f} MB in one file")
 
 # %% [markdown]
 # ## What the numbers are not
-# Gaps are those of DFT: do not quote them as measured. HSE06 lies nearer to measured gaps than PBE, which is far too
+# Gaps are those of DFT: do not quote them as measured. Optical gaps may lie well below HSE06. PBE is far too
 # low with open-shell metals. The intervals hold the HSE06 gap of 90 % of structures like those of the QMOF database;
 # they say nothing about experiment, and less about structures far from that database.

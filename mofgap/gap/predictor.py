@@ -339,8 +339,7 @@ def load_model(
     """Load a shipped model by name, or a model folder.
 
     Args:
-        name: ``qmof-hse06``, whose gaps lie nearer to measured ones, ``qmof-pbe``, or a folder that
-            ``mofgap train`` wrote.
+        name: ``qmof-hse06``, ``qmof-pbe``, or a folder that ``mofgap train`` wrote.
         device: ``auto``, ``cpu`` or ``cuda``.
         beside: A second model, which predicts the same graphs.
 
