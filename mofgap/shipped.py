@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
@@ -23,6 +24,16 @@ def shipped_folder(kind: str) -> Path:
         if folder.is_dir():
             return folder
     raise FileNotFoundError(f"this installation of mofgap carries no {kind}")
+
+
+DIGESTS = _PACKAGE / "digests.json"
+"""The digest of each shipped model and encoder; ``python -m mofgap.training.release`` writes it."""
+
+
+def shipped_digests() -> dict[str, str]:
+    """The digests that shipped models and encoders have, by name."""
+    found: dict[str, str] = json.loads(DIGESTS.read_text(encoding="utf-8"))
+    return found
 
 
 def model_folder(name: str, file: str) -> Path | None:

@@ -23,6 +23,8 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 BALORA_FILE = "balora_config.json"
 NOISE_FILE = "noise_network.safetensors"
+ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE, BALORA_FILE)
+"""All files of adapters but that of the noise network, which not all have."""
 
 _PEFT_READ = ("peft_type", "target_modules", "r", "lora_alpha")
 

@@ -98,6 +98,8 @@ def _check_model(run: ScreeningRun) -> None:
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
     for each in filter(None, (predictor, predictor.beside)):
+        if each.about.is_changed:
+            typer.echo(f"mofgap: {each.about.name}: it is not the model that this mofgap ships", err=True)
         if each.calibration.is_raw:
             text = "is not calibrated: its error bars are the network's own, without a guarantee"
             typer.echo(f"mofgap: {each.about.name} {text}", err=True)

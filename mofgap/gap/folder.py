@@ -1,33 +1,37 @@
 """A model on disk: safetensors, adapters in PEFT layout, calibration, novelty index and card.
 
-``config.json`` carries a version number and the sha256 of every other file, checked when a model is
-loaded. A folder of an older version is upgraded in memory, one version at a time.
+``config.json`` carries a version number, the sha256 of every other file that is read, and a digest of its
+own content. All are checked when a model is loaded, and the digests of shipped models are in the package. A
+folder of an older version is upgraded in memory, one version at a time.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mofgap.balora import load_adapters, load_noise_network, save_adapters
+from mofgap.balora.adapter_files import ADAPTER_FILES, NOISE_FILE
+from mofgap.configuration import digest
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.nearest import hint
-from mofgap.shipped import shipped_folder
+from mofgap.shipped import shipped_digests, shipped_folder
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
-from mofgap.whole_file import whole_file
+from mofgap.whole_file import sha256_of, write_json
 
-VERSION = 4
+VERSION = 5
 
 
 def _of_version_4(old: dict[str, Any]) -> dict[str, Any]:
@@ -50,6 +54,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda old: old | {"version": 2},
     2: lambda old: old | {"version": 3},  # its memory knows no gradients, as is the default
     3: _of_version_4,
+    4: lambda old: old | {"version": 5},  # it had no digest of its own content
 }
 """From a version to a function that turns its ``config.json`` into the next version's."""
 
@@ -60,6 +65,17 @@ CONFIG, WEIGHTS, ADAPTER, CALIBRATION, NOVELTY = (
     "calibration.json",
     "novelty.safetensors",
 )
+FIRST_WITH_DIGEST = 5
+"""The first version of which ``config.json`` has a digest of its own content."""
+
+CHANGED = " (changed)"
+"""Follows the name of a model that has a shipped model's name, or lies in its place, but other files."""
+
+_DAMAGED = (
+    *(ArithmeticError, AttributeError, LookupError, RuntimeError),
+    *(SafetensorError, TypeError, ValueError),
+)
+"""What is raised by files that were edited by hand, or are damaged."""
 
 
 class ModelError(ValueError):
@@ -82,6 +98,11 @@ class About:
     level_of_theory: str = "unknown"
     citation: str = ""
 
+    @property
+    def is_changed(self) -> bool:
+        """Whether it has a shipped model's name without being it, see `CHANGED`."""
+        return self.name.endswith(CHANGED)
+
 
 def save_model(
     folder: Path, model: GapModel, about: About, calibration: Calibration, novelty: NoveltyIndex
@@ -95,38 +116,77 @@ def save_model(
         save_adapters(folder / ADAPTER, model.layers, model.config.balora, model.noise_network)
     calibration.save(folder / CALIBRATION)
     novelty.save(folder / NOVELTY)
-    described = {
+    _write_config(folder, {"about": vars(about), "model": model.config.to_dict()}, model)
+
+
+def seal(folder: Path) -> str:
+    """Write the hashes of a model folder anew, for files that were changed on purpose.
+
+    Returns:
+        The digest of everything in the folder that is read.
+
+    Raises:
+        ModelError: The folder ``folder`` holds no model, or its ``config.json`` cannot be read.
+    """
+    described = _described(folder)
+    with _fitting(folder):
+        model = GapModel(GapModelConfig(**_known(GapModelConfig, described["model"], folder)))
+        return _write_config(folder, described, model)
+
+
+def _write_config(folder: Path, described: Mapping[str, Any], model: GapModel) -> str:
+    """Write ``config.json`` with the hashes of all files; returns its digest."""
+    hashed = {
         "version": VERSION,
-        "about": vars(about),
-        "model": model.config.to_dict(),
-        "sha256": {p.relative_to(folder).as_posix(): _sha256(p) for p in _weight_files(folder)},
+        "about": described["about"],
+        "model": described["model"],
+        "sha256": {name: sha256_of(folder / name) for name in _files(model)},
     }
-    with whole_file(folder / CONFIG) as partial:
-        partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    found = digest(hashed)
+    write_json(folder / CONFIG, hashed | {"digest": found}, indent=2)
+    return found
+
+
+def _files(model: GapModel) -> tuple[str, ...]:
+    """Names of all files beside ``config.json`` that the folder of a model is read from."""
+    adapters = ADAPTER_FILES if model.layers else ()
+    noise = () if model.noise_network is None else (NOISE_FILE,)
+    return WEIGHTS, CALIBRATION, NOVELTY, *(f"{ADAPTER}/{name}" for name in (*adapters, *noise))
 
 
 def read_model(folder: Path) -> tuple[GapModel, About, Calibration, NoveltyIndex]:
     """Load a model folder.
+
+    A model that has the name of a shipped one without being it has `CHANGED` after its name.
 
     Raises:
         ModelError: The folder ``folder`` holds no model, has a missing or damaged file, or was written by a
             newer mofgap.
     """
     described = read_config(folder)
-    try:
+    with _fitting(folder):
         return _read(folder, described)
+
+
+@contextmanager
+def _fitting(folder: Path) -> Iterator[None]:
+    """While open, files that do not fit each other are a `ModelError` with the folder's name."""
+    try:
+        yield
     except ModelError:
         raise
-    except (AttributeError, RuntimeError, TypeError, ValueError) as error:  # whatever was edited by hand
-        raise ModelError(f"{folder} does not fit its {CONFIG}: {error}") from error
+    except _DAMAGED as error:
+        raise ModelError(f"{folder} does not fit its {CONFIG}: {error}; get the model again") from error
 
 
 def _read(folder: Path, described: Mapping[str, Any]) -> tuple[GapModel, About, Calibration, NoveltyIndex]:
-    for name, expected in described["sha256"].items():
-        if not (folder / name).exists() or _sha256(folder / name) != expected:
-            raise ModelError(f"{folder / name} is missing or is not the file this model was saved with")
-    config = GapModelConfig(**_known(GapModelConfig, described["model"], folder))
-    model = GapModel(config)
+    model = GapModel(GapModelConfig(**_known(GapModelConfig, described["model"], folder)))
+    for name in _files(model):
+        if name not in described["sha256"]:
+            raise ModelError(f"{folder / CONFIG} has no sha256 of {name}: get the model again")
+        path = folder / name
+        if not path.is_file() or sha256_of(path) != described["sha256"][name]:
+            raise ModelError(f"{path} is missing or is not the file this model was saved with: get it again")
     _load_weights(model, _upgraded(load_file(folder / WEIGHTS)), folder)
     if model.layers:
         load_adapters(model.encoder, folder / ADAPTER)
@@ -134,9 +194,23 @@ def _read(folder: Path, described: Mapping[str, Any]) -> tuple[GapModel, About, 
         load_noise_network(model.noise_network, folder / ADAPTER)
     for layer in model.layers.values():
         layer.fold()
-    about = About(**_known(About, described["about"], folder))
+    about = _about(folder, described)
     calibration, novelty = Calibration.load(folder / CALIBRATION), NoveltyIndex.load(folder / NOVELTY)
     return model.eval().requires_grad_(False), about, calibration, novelty
+
+
+def _about(folder: Path, described: Mapping[str, Any]) -> About:
+    """What the model is, its name marked where it is no longer the shipped model of this name."""
+    values = _known(About, described["about"], folder)
+    if wrong := [key for key, value in values.items() if not isinstance(value, str)]:
+        raise ModelError(f"{folder / CONFIG} is damaged: {wrong[0]!r} is no text")
+    about, shipped = About(**values), shipped_digests()
+    names = {about.name}
+    if folder.resolve().parent == shipped_folder("models").resolve():
+        names.add(folder.resolve().name)
+    if any(shipped[name] != described.get("digest") for name in names & shipped.keys()):
+        return replace(about, name=about.name.removesuffix(CHANGED) + CHANGED)
+    return about
 
 
 def _upgraded(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -164,30 +238,39 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The ``config.json`` of a model folder, upgraded to today's version.
 
     Raises:
-        ModelError: The file ``config.json`` is missing or damaged, or has a version that this mofgap cannot
-            read.
+        ModelError: The file ``config.json`` is missing, damaged or edited by hand, or has a version that this
+            mofgap cannot read.
     """
+    return _described(folder, sealed=True)
+
+
+def _described(folder: Path, *, sealed: bool = False) -> dict[str, Any]:
+    """The content of ``config.json``, upgraded; sealed, it must have the digest that it was written with."""
     path = folder / CONFIG
     if not path.exists():
         raise ModelError(f"{folder} is no model folder: it holds no {CONFIG}")
     try:
         described: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"{path} is damaged: {error}") from error
+        own = described.pop("digest", None)
+        intact = not sealed or own == digest(described)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged: {error}; get the model again") from error
     version = described.get("version", 0)
     if not isinstance(version, int):
         raise ModelError(f"{path} is damaged: {version!r} is no version")
     if version > VERSION:
         raise ModelError(f"{folder} has version {version}; this mofgap reads up to {VERSION}: upgrade mofgap")
+    if version >= FIRST_WITH_DIGEST and not intact:
+        raise ModelError(f"{path} was changed since the model was saved: get the model again")
     while version < VERSION:
         if version not in UPGRADES:
             raise ModelError(f"{folder} has version {version}, which this mofgap cannot read")
         described = UPGRADES[version](described)
         version = described["version"]
     for key in ("about", "model", "sha256"):
-        if key not in described:
+        if not isinstance(described.get(key), dict):
             raise ModelError(f"{path} is damaged: it says nothing of {key!r}")
-    return described
+    return described if own is None else described | {"digest": own}
 
 
 def find_model(name: str | Path) -> Path:
@@ -236,16 +319,6 @@ def _adapted_names(state: Mapping[str, Tensor], model: GapModel) -> dict[str, Te
     }
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    names = [folder / WEIGHTS, folder / CALIBRATION, folder / NOVELTY]
-    return [*names, *(p for p in sorted((folder / ADAPTER).glob("*")) if p.is_file())]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _known(kind: type, values: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     names = [f.name for f in fields(kind)]
     for key in values:
@@ -258,9 +331,12 @@ def encoder_weights(path: Path, model: GapModel) -> None:
     """Load pretrained encoder weights (``encoder.safetensors``) into a model, adapted or not.
 
     Raises:
-        ModelError: The weights in the file ``path`` do not fit the encoder of ``model``.
+        ModelError: The file ``path`` is damaged, or its weights do not fit the encoder of ``model``.
     """
-    state = _adapted_names(load_file(path), model)
+    try:
+        state = _adapted_names(load_file(path), model)
+    except SafetensorError as error:
+        raise ModelError(f"{path} is damaged: {error}; get it again") from error
     wanted = {n for n in model.encoder.state_dict() if ".lora_" not in n}
     if wanted != set(state):
         raise ModelError(f"{path} does not fit the encoder: {sorted(wanted ^ set(state))[0]}")

@@ -1,4 +1,8 @@
-"""A pretrained encoder on disk: ``encoder.safetensors`` and what it was made with."""
+"""A pretrained encoder on disk: ``encoder.safetensors`` and what it was made with.
+
+``encoder.json`` carries the sha256 of the weights and a digest of its own content. Both are checked when an
+encoder is found; one that is shipped must have the digest that is in the package.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,11 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mofgap.configuration import digest
 from mofgap.encoders.encoder import EncoderConfig
 from mofgap.encoders.registry import DEFAULT, encoder_class, encoder_config, registered
 from mofgap.gap.folder import ModelError
-from mofgap.shipped import model_folder
+from mofgap.shipped import model_folder, shipped_digests, shipped_folder
 from mofgap.whole_file import sha256_of, write_json
 
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
@@ -47,7 +52,7 @@ class PretrainedEncoder:
 
 
 def save_encoder(folder: Path, weights: Mapping[str, Tensor], described: Mapping[str, Any]) -> Path:
-    """Write weights and, last, their description with the weights' sha256.
+    """Write weights and, last, their description with the weights' sha256 and its own digest.
 
     Args:
         folder: Where to.
@@ -61,8 +66,36 @@ def save_encoder(folder: Path, weights: Mapping[str, Tensor], described: Mapping
     path = folder / WEIGHTS
     save_file(dict(weights), path)
     path.chmod(0o644)
-    write_json(folder / DESCRIPTION, dict(described) | {"sha256": sha256_of(path)}, indent=2)
+    _write_description(folder, described)
     return path
+
+
+def seal_encoder(folder: Path) -> str:
+    """Write the hashes of an encoder folder anew, for files that were changed on purpose.
+
+    Returns:
+        The digest of everything in the folder that is read.
+
+    Raises:
+        ModelError: The file ``encoder.json`` cannot be read.
+    """
+    return _write_description(folder, _parsed(folder)[0])
+
+
+def _write_description(folder: Path, described: Mapping[str, Any]) -> str:
+    hashed = dict(described) | {"sha256": sha256_of(folder / WEIGHTS)}
+    found = digest(hashed)
+    write_json(folder / DESCRIPTION, hashed | {"digest": found}, indent=2)
+    return found
+
+
+def _parsed(folder: Path) -> tuple[dict[str, Any], str | None]:
+    """The content of ``encoder.json`` and its digest, which older versions did not write."""
+    try:
+        described = dict(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ModelError(f"{folder / DESCRIPTION} is damaged: {error}; get the encoder again") from error
+    return described, described.pop("digest", None)
 
 
 def find_encoder(name: str) -> PretrainedEncoder:
@@ -72,19 +105,25 @@ def find_encoder(name: str) -> PretrainedEncoder:
         name: A folder that ``save_encoder`` wrote, or the name of a shipped one.
 
     Raises:
-        ModelError: The encoder ``name`` does not exist, has missing or damaged files, or has an unknown
-            architecture or setting.
+        ModelError: The encoder ``name`` does not exist, has missing, damaged or edited files, or has an
+            unknown architecture or setting. It lies in the place of a shipped one, but is another.
     """
     folder = model_folder(name, DESCRIPTION)
     if folder is None:
         raise ModelError(f"no encoder {name!r}: neither a folder with {DESCRIPTION} nor a shipped encoder")
+    described, own = _parsed(folder)
+    if own not in (None, digest(described)):
+        what = f"{folder / DESCRIPTION} was changed since the encoder was saved"
+        raise ModelError(f"{what}: get the encoder again")
+    shipped = shipped_digests().get(folder.resolve().name, own)
+    if own != shipped and folder.resolve().parent == shipped_folder("models").resolve():
+        raise ModelError(f"{folder} is not the encoder that this mofgap ships: install mofgap again")
     try:
-        described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         sha256, architecture = described["sha256"], registered(described.get("architecture", DEFAULT))
         config = encoder_config(architecture, described["encoder"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder / DESCRIPTION} is damaged: {error}") from error
     path = folder / WEIGHTS
     if not path.exists() or sha256_of(path) != sha256:
-        raise ModelError(f"{path} is missing or is not the file it was saved as")
+        raise ModelError(f"{path} is missing or is not the file it was saved as: get the encoder again")
     return PretrainedEncoder(path, architecture, config)

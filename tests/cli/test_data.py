@@ -247,6 +247,16 @@ class TestVerify:
         assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["changed", "missing"]
         assert "0 of 2 files" in done.stderr
 
+    def test_finds_a_setting_of_a_model_that_was_edited(self, tmp_path: Path, model_folder: Path) -> None:
+        folder = tmp_path / "tiny"
+        shutil.copytree(model_folder, folder)
+        assert data("verify", folder).exit_code == 0
+        path = folder / "config.json"
+        path.write_text(path.read_text().replace('"rank": 2', '"rank": 3'))
+        done = data("verify", folder)
+        assert done.exit_code == 3
+        assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["changed"] + ["ok"] * 7
+
     def test_names_a_file_without_a_sum(self, tmp_path: Path) -> None:
         (tmp_path / "a.zip").write_bytes(b"")
         done = data("verify", tmp_path / "a.zip")

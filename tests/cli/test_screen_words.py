@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mofgap.__main__ import app
+from mofgap.gap import folder as folders
 from mofgap.gap.folder import read_model, save_model
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.conformal import Residuals
@@ -36,6 +38,16 @@ def test_a_raw_model_and_a_pbe_model_are_named_as_such(cif: Path, model_folder: 
     assert done.exit_code == 0
     assert "tiny is not calibrated" in done.stderr
     assert done.stderr.count("PBE") == 1 and "below measured" in done.stderr
+
+
+def test_a_changed_model_is_named_as_such_in_every_row(
+    cif: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "shipped_digests", lambda: {"tiny": "of another"})
+    done = screened(cif, model_folder)
+    assert "tiny (changed)" in done.stderr
+    with cif.with_name("table.csv").open() as file:
+        assert [row["model"] for row in csv.DictReader(file)] == ["tiny (changed)"]
 
 
 def test_nothing_is_said_of_gaps_where_there_are_none(tmp_path: Path, model_folder: Path) -> None:

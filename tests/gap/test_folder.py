@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from mofgap.choices import ADAPTATIONS, Adaptation
+from mofgap.configuration import digest
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import crystal_graph
 from mofgap.encoders.registry import build_encoder
 from mofgap.gap import folder as folders
-from mofgap.gap.folder import About, ModelError, find_model, read_config, read_model, save_model
+from mofgap.gap.folder import About, ModelError, find_model, read_config, read_model, save_model, seal
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import posterior
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -25,8 +26,11 @@ from mofgap.uncertainty.novelty import NoveltyIndex
 
 
 def change_config(folder: Path, **changes: Any) -> None:
+    """Edit ``config.json`` with the digest that fits."""
     path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    content = json.loads(path.read_text()) | changes
+    del content["digest"]
+    path.write_text(json.dumps(content | {"digest": digest(content)}))
 
 
 @pytest.mark.parametrize("method", ADAPTATIONS)
@@ -84,7 +88,68 @@ def test_a_damaged_or_missing_file_is_named(folder: Path, name: str) -> None:
         read_model(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "[1, 2]", "", '{"version": 1}', "null"])
+@pytest.mark.parametrize(
+    ("old", "new"), [('"n_neighbours": 8', '"n_neighbours": 4'), ('"tiny"', '"qmof-pbe"')]
+)
+def test_a_config_that_was_edited_is_refused(folder: Path, old: str, new: str) -> None:
+    path = folder / "config.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ModelError, match=r"config\.json was changed"):
+        read_config(folder)
+
+
+@pytest.mark.parametrize("version", [4, folders.VERSION])
+def test_every_file_that_is_read_must_have_a_hash(folder: Path, version: int) -> None:
+    sums = read_config(folder)["sha256"]
+    assert len(sums) == 7
+    change_config(folder, version=version)
+    read_model(folder)
+    for name in sums:
+        change_config(folder, sha256={k: v for k, v in sums.items() if k != name})
+        with pytest.raises(ModelError, match=rf"config\.json has no sha256 of {name}"):
+            read_model(folder)
+
+
+def test_a_folder_of_version_4_has_no_digest(folder: Path) -> None:
+    path = folder / "config.json"
+    old = json.loads(path.read_text()) | {"version": 4}
+    del old["digest"]
+    path.write_text(json.dumps(old))
+    assert read_model(folder)[1].name == "tiny"
+    path.write_text(json.dumps(old | {"version": 5}))
+    with pytest.raises(ModelError, match=r"config\.json was changed"):
+        read_model(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "novelty.safetensors", "calibration.json"])
+@pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"[" * 100_000, b'{"a": 1}'])
+def test_a_file_that_was_damaged_before_it_was_hashed_is_told(
+    folder: Path, name: str, content: bytes
+) -> None:
+    (folder / name).write_bytes(content)
+    seal(folder)
+    with pytest.raises(ModelError, match="tiny"):
+        read_model(folder)
+
+
+def test_a_shipped_model_that_was_changed_says_so(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = {"tiny": seal(folder), "other": "0"}
+    monkeypatch.setattr(folders, "shipped_digests", lambda: shipped)
+    monkeypatch.setattr(folders, "shipped_folder", lambda kind: tmp_path)
+    assert load_model(folder).about.name == "tiny"
+    change_config(folder, model={**read_config(folder)["model"], "prior_rate": 0.2})
+    assert load_model(folder).about.name == "tiny (changed)"
+    change_config(folder, about={"name": "mine"})  # in the place of a shipped one, whatever it says
+    assert load_model(folder).about.name == "mine (changed)"
+    assert load_model(folder.rename(tmp_path / "mine")).about.name == "mine"
+    change_config(tmp_path / "mine", version=4, about={"name": "tiny"})
+    assert load_model(tmp_path / "mine").about.name == "tiny (changed)"
+
+
+@pytest.mark.parametrize("text", ["{", "[1, 2]", "", '{"version": 1}', "null", "[" * 100_000])
 def test_a_damaged_config_is_named(folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
     with pytest.raises(ModelError, match=r"config\.json|has version 0"):
@@ -97,6 +162,7 @@ def test_a_damaged_config_is_named(folder: Path, text: str) -> None:
         {"version": "3"},
         {"sha256": []},
         {"about": {}},
+        {"about": {"name": 3}},
         {"model": {"noise_hidden": 7}},
         {"model": {"method": "guess"}},
         {"model": {"rank": 99}},
