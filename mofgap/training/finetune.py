@@ -12,7 +12,6 @@ import lightning as L  # noqa: N812
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mofgap.balora import elements_per_layer, kl_divergence, laplace_nll, sampling
@@ -22,6 +21,7 @@ from mofgap.encoders.encoder import Fixed
 from mofgap.gap.model import GapModel
 from mofgap.training.batches import loader
 from mofgap.training.config import FinetuneConfig
+from mofgap.training.features_file import read_features, write_features
 from mofgap.training.labels import Labels
 from mofgap.training.loop import (
     ANYTHING,
@@ -30,9 +30,9 @@ from mofgap.training.loop import (
     check_folder,
     fit,
     n_steps,
+    restore,
     warmup_cosine,
 )
-from mofgap.whole_file import whole_file
 
 MIN_TRAIN_ROWS = 4
 """Novelty is a mean over three neighbours of a structure among the others."""
@@ -164,18 +164,17 @@ def frozen_features(model: GapModel, store: GraphStore, batch_atoms: int, path: 
         model: Supplies the encoder.
         store: The structures.
         batch_atoms: Atoms computed at once.
-        path: Where to keep them; read from there where it exists.
+        path: Where to keep them; read from there where an undamaged file of so many structures is.
 
     Returns:
         (n_structures, n_features) float32 on the CPU.
     """
-    if path is not None and path.exists():
-        return load_file(path)["features"]
+    if path is not None and (kept := read_features(path, len(store))) is not None:
+        return kept
     batches = store.batches(range(len(store)), batch_atoms, model.device)
     features = torch.cat([model.frozen_features(batch).cpu() for batch in batches])
     if path is not None:
-        with whole_file(path) as partial:
-            save_file({"features": features}, partial)
+        write_features(path, features)
     return features
 
 
@@ -236,7 +235,7 @@ def finetune(
         resume=resume,
         compute=compute,
     )
-    module.load_state_dict(torch.load(best, map_location="cpu", weights_only=False)["state_dict"])
+    restore(module, best)
     model.cpu().eval()
     if model.config.method == "full" or config.unfreeze:  # the encoder moved
         features = frozen_features(model, data.store, config.batch_atoms)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from mofgap.configuration import digest
 from mofgap.crystals.dataset import table_crystals
 from mofgap.training.loop import LAST, TrainingError
-from mofgap.whole_file import write_text
+from mofgap.whole_file import write_json
 
-KEY = "key.json"
+KEY, DIGEST = "key.json", "digest"
 
 
 def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
@@ -27,11 +28,12 @@ def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
         resume: It is taken up again.
 
     Raises:
-        TrainingError: The training in ``folder`` was begun with other values than those in ``made_of``.
+        TrainingError: The training in ``folder`` was begun with other values than those in ``made_of``, or
+            its record is damaged.
     """
     path = folder / KEY
     if resume and path.exists():
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = _read(path)
         other = [name for name, value in made_of.items() if known.get(name, value) != value]
         if other:
             raise TrainingError(
@@ -39,7 +41,23 @@ def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
                 "begun with, or choose another folder"
             )
     elif not (folder / LAST).exists():
-        write_text(path, json.dumps(dict(made_of), indent=1) + "\n")
+        write_json(path, dict(made_of) | {DIGEST: digest(made_of)})
+
+
+def _read(path: Path) -> dict[str, str]:
+    """What a training was begun with; records of older versions have no digest.
+
+    Raises:
+        TrainingError: The file ``path`` is damaged.
+    """
+    try:
+        known = dict(json.loads(path.read_text(encoding="utf-8")))
+        intact = known.pop(DIGEST, None) in (None, digest(known))
+    except (RecursionError, TypeError, ValueError):
+        intact = False
+    if not intact:
+        raise TrainingError(f"{path} is damaged: delete {path.parent} to start the training again")
+    return known
 
 
 def structures_digest(frame: pd.DataFrame) -> str:

@@ -7,15 +7,17 @@ import logging
 import math
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
+from zipfile import BadZipFile, ZipFile
 
 import lightning as L  # noqa: N812
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 from pydantic import Field
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
@@ -23,12 +25,71 @@ from mofgap.configuration import ConfigurationError, schema
 from mofgap.training.config import ComputeConfig
 from mofgap.whole_file import whole_file
 
-LAST = "last.ckpt"
+LAST, BEST = "last.ckpt", "best.ckpt"
 METRICS = "metrics.csv"
 
 
 class TrainingError(ValueError):
     """A training that cannot start or go on, and why."""
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint. It may hold tensors and plain values; nothing in it is executed.
+
+    Raises:
+        TrainingError: The file ``path`` is missing, damaged, or holds anything else.
+    """
+    try:
+        with ZipFile(path) as file:
+            if (entry := file.testzip()) is not None:  # torch does not compare the checksums
+                raise BadZipFile(entry)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a file made by somebody else can lead to
+        what = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
+        cure = f"delete {'it' if path.name == LAST else path.with_name(LAST)} to start the training again"
+        raise TrainingError(f"{path} {what}: {cure}") from error
+    return content
+
+
+def restore(module: L.LightningModule, path: Path) -> None:
+    """Load the weights of a checkpoint.
+
+    Raises:
+        TrainingError: The file ``path`` is missing, damaged, or of another training.
+    """
+    module.load_state_dict(_weights(module, read_checkpoint(path), path))
+
+
+def _weights(module: L.LightningModule, content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint's content.
+
+    Raises:
+        TrainingError: They are not weights of the module.
+    """
+    found = content.get("state_dict") if isinstance(content, dict) else None
+    wanted = {name: weight.shape for name, weight in module.state_dict().items()}
+    if not isinstance(found, dict) or {n: getattr(w, "shape", None) for n, w in found.items()} != wanted:
+        raise TrainingError(f"{path} is of another training: choose another folder")
+    return found
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    """The rows of a training's ``metrics.csv``, one an epoch.
+
+    Raises:
+        TrainingError: The file ``path`` is damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            _ = int(row["epoch"]), float(row["seconds"]), [float(value) for value in row.values() if value]
+        if not rows:
+            raise ValueError("it has no rows")
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        cure = f"delete {path.with_name(LAST)} to start the training again"
+        raise TrainingError(f"{path} is damaged: {cure}") from error
+    return rows
 
 
 class EpochLog(Callback):  # type: ignore[misc]
@@ -51,9 +112,8 @@ class EpochLog(Callback):  # type: ignore[misc]
         if not trainer.is_global_zero:
             return
         rows: list[dict[str, Any]] = []
-        if self.path.exists():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
+        if trainer.current_epoch and self.path.exists():
+            rows = [row for row in read_log(self.path) if int(row["epoch"]) < trainer.current_epoch]
         logged = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         seconds = round(time.monotonic() - self.begun, 1)
         place = {"epoch": trainer.current_epoch, "step": trainer.global_step, "seconds": seconds}
@@ -69,12 +129,13 @@ class Kept(ModelCheckpoint):  # type: ignore[misc]
 
     Args:
         folder: Where it lies.
-        filename: Its name, without ``.ckpt``.
+        name: Its name.
         monitor: The metric that chooses the best epoch; None keeps the last.
     """
 
-    def __init__(self, folder: Path, filename: str, monitor: str | None) -> None:
-        super().__init__(folder, filename=filename, monitor=monitor, enable_version_counter=False)
+    def __init__(self, folder: Path, name: str, monitor: str | None) -> None:
+        stem = name.removesuffix(self.FILE_EXTENSION)
+        super().__init__(folder, filename=stem, monitor=monitor, enable_version_counter=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what is known of the best epoch, which Lightning forgets where the folder moved."""
@@ -90,8 +151,7 @@ class Kept(ModelCheckpoint):  # type: ignore[misc]
 
 def seconds_trained(folder: Path) -> float:
     """Wall-clock seconds of all epochs in a training's folder, whatever number of starts they took."""
-    with (folder / METRICS).open(newline="", encoding="utf-8") as file:
-        return sum(float(row["seconds"]) for row in csv.DictReader(file))
+    return sum(float(row["seconds"]) for row in read_log(folder / METRICS))
 
 
 def warmup_cosine(optimizer: torch.optim.Optimizer, total_steps: int, warmup: float) -> LambdaLR:
@@ -169,14 +229,18 @@ def check_folder(folder: Path, *, resume: bool) -> None:
     """Make sure that a training can start in a folder, or go on there.
 
     Raises:
-        TrainingError: The folder ``folder`` holds a training and ``resume`` is off, or its checkpoint is
-            damaged.
+        TrainingError: The folder ``folder`` holds a training and ``resume`` is off, or one of its
+            checkpoints or its log is damaged.
     """
     last = folder / LAST
-    if last.exists() and not resume:
+    if not last.exists():
+        return
+    if not resume:
         raise TrainingError(f"{folder} holds a training already: resume it, or choose another folder")
-    if last.exists() and not is_zipfile(last):  # its directory comes last
-        raise TrainingError(f"{last} is damaged: delete it to start the training again")
+    for path in filter(Path.exists, (last, folder / BEST)):
+        read_checkpoint(path)
+    if (folder / METRICS).exists():
+        read_log(folder / METRICS)
 
 
 def fit(
@@ -214,10 +278,13 @@ def fit(
 
     Raises:
         TrainingError: The folder ``folder`` holds a training and ``resume`` is off, its checkpoint is
-            damaged, or the training diverged.
+            damaged or of another training, or the training diverged.
     """
     check_folder(folder, resume=resume)
     last = folder / LAST
+    before = read_checkpoint(last) if last.exists() else None
+    if before is not None:
+        _weights(module, before, last)
     folder.mkdir(parents=True, exist_ok=True)
     _quieten_lightning()
     bar: list[Callback] = [RichProgressBar()] if compute.progress else []
@@ -232,12 +299,12 @@ def fit(
         gradient_clip_val=1.0,
         **compute.trainer,
     )
-    if not _lost_patience(last, patience):
-        trainer.fit(module, train, val, ckpt_path=str(last) if last.exists() else None, weights_only=False)
+    if not _lost_patience(before, patience):
+        trainer.fit(module, train, val, ckpt_path=str(last) if before else None, weights_only=True)
     if not trainer.is_global_zero:
         raise SystemExit(0)
     _check_finite(folder / METRICS, monitor)
-    return last if monitor is None else folder / "best.ckpt"
+    return last if monitor is None else folder / BEST
 
 
 def _quieten_lightning() -> None:
@@ -253,24 +320,21 @@ def _callbacks(folder: Path, monitor: str | None, patience: int | None) -> list[
     if monitor is not None:
         if patience is not None:
             found.insert(0, EarlyStopping(monitor, patience=patience))
-        found.append(Kept(folder, "best", monitor))
-    return [*found, Kept(folder, "last", None)]
+        found.append(Kept(folder, BEST, monitor))
+    return [*found, Kept(folder, LAST, None)]
 
 
-def _lost_patience(checkpoint: Path, patience: int | None) -> bool:
+def _lost_patience(before: Mapping[str, Any] | None, patience: int | None) -> bool:
     """Whether a training stopped early before; Lightning would give it another epoch."""
-    if patience is None or not checkpoint.exists():
+    if patience is None or before is None:
         return False
-    states = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["callbacks"]
-    return any(
-        state["wait_count"] >= patience for name, state in states.items() if name.startswith("EarlyStopping")
-    )
+    states = before["callbacks"].items()
+    return any(state["wait_count"] >= patience for name, state in states if name.startswith("EarlyStopping"))
 
 
 def _check_finite(log: Path, monitor: str | None) -> None:
     """Refuse a training of which the kept epoch, the best or the last, ended in no number."""
-    with log.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_log(log)
     if monitor is None:
         finite = all(math.isfinite(float(value)) for value in rows[-1].values() if value)
     else:

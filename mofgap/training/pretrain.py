@@ -24,7 +24,7 @@ from mofgap.training.config import PretrainConfig
 from mofgap.training.encoder_folder import save_encoder
 from mofgap.training.labels import unusable
 from mofgap.training.lock import lock, structures_digest
-from mofgap.training.loop import ANYTHING, Compute, fit, n_steps, warmup_cosine
+from mofgap.training.loop import ANYTHING, Compute, fit, n_steps, read_checkpoint, warmup_cosine
 
 
 def atom_targets(frame: pd.DataFrame) -> Tensor:
@@ -173,7 +173,7 @@ def _heads(architecture: str, settings: Mapping[str, Any], seen: Tensor, seed: i
 
 def _encoder_of(checkpoint: Path) -> dict[str, Tensor]:
     """The encoder's weights in a checkpoint of `Pretraining`."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    state = read_checkpoint(checkpoint)["state_dict"]
     prefix = "heads.encoder."
     return {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -34,6 +35,7 @@ from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.conformal import Residuals
 from mofgap.uncertainty.novelty import NoveltyIndex, fit_novelty
 from mofgap.uncertainty.scaling import Scaling
+from mofgap.version import installed_version
 from mofgap.whole_file import whole_file
 
 FEW_LABELS = 500
@@ -213,7 +215,12 @@ def _learn(model: GapModel, data: Labelled, folder: Path, how: dict[str, Any], c
 
 
 def _write_metrics(path: Path, outcome: Outcome, config: FinetuneConfig, n_train: int) -> None:
-    report = asdict(outcome) | {"training": asdict(config), "n_train": n_train}
+    versions = {
+        "mofgap": installed_version(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    report = asdict(outcome) | {"training": asdict(config), "n_train": n_train, "versions": versions}
     # JSON has no NaN: what too few structures leave undefined is null.
     defined = {
         s: {k: v if math.isfinite(v) else None for k, v in m.items()} for s, m in outcome.metrics.items()

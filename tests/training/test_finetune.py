@@ -19,11 +19,11 @@ from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import encoder_weights
 from mofgap.gap.model import GapModel, GapModelConfig
-from mofgap.training import finetune as finetuning
+from mofgap.training import features_file
 from mofgap.training.batches import loader
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.finetune import Finetuning, Labelled, finetune, frozen_features
-from mofgap.training.loop import Compute, TrainingError
+from mofgap.training.loop import Compute, TrainingError, read_checkpoint
 
 CONFIG = FinetuneConfig(epochs=4, batch_atoms=30, learning_rate=1e-2, encoder_learning_rate=3e-3, seed=2)
 
@@ -169,7 +169,7 @@ def test_an_interrupted_finetuning_ends_in_the_same_weights(
     folders = [tmp_path / name for name in ("whole", "cut")]
     logs = [pd.read_csv(folder / "metrics.csv").drop(columns="seconds") for folder in folders]
     pd.testing.assert_frame_equal(*logs)
-    first, second = (torch.load(f / "last.ckpt", weights_only=False)["state_dict"] for f in folders)
+    first, second = (read_checkpoint(f / "last.ckpt")["state_dict"] for f in folders)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -258,12 +258,12 @@ def test_two_processes_may_keep_the_features_at_once(
 ) -> None:
     model, path = make_model("lora", tiny_encoder, encoder_file), tmp_path / "features.safetensors"
 
-    def overtaken(tensors: dict[str, Tensor], target: Path) -> None:
-        monkeypatch.setattr(finetuning, "save_file", save_file)
-        save_file(tensors, target)
+    def overtaken(tensors: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
+        monkeypatch.setattr(features_file, "save_file", save_file)
+        save_file(tensors, target, metadata)
         frozen_features(model, data.store, 30, path)  # the other process begins and ends in between
 
-    monkeypatch.setattr(finetuning, "save_file", overtaken)
+    monkeypatch.setattr(features_file, "save_file", overtaken)
     found = frozen_features(model, data.store, 30, path)
     assert torch.equal(found, load_file(path)["features"])
     assert list(tmp_path.iterdir()) == [path]

@@ -22,3 +22,12 @@ def test_a_training_is_taken_up_as_it_was_begun(tmp_path: Path) -> None:
 def test_what_an_older_version_did_not_keep_is_not_asked_of_it(tmp_path: Path) -> None:
     (tmp_path / KEY).write_text(json.dumps({"labels": "a"}))
     lock(tmp_path, {"labels": "a", "precision": "32-true"}, resume=True)
+
+
+@pytest.mark.parametrize("damage", ["", "[1]", "[" * 100_000, None])
+def test_a_damaged_record_is_refused(tmp_path: Path, damage: str | None) -> None:
+    lock(tmp_path, {"labels": "a"}, resume=False)
+    text = (tmp_path / KEY).read_text()
+    (tmp_path / KEY).write_text(text.replace('"a"', '"c"') if damage is None else damage)
+    with pytest.raises(TrainingError, match=r"key\.json is damaged"):
+        lock(tmp_path, {"labels": "c"}, resume=True)

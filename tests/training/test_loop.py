@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import lightning as L  # noqa: N812
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,7 +15,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from mofgap.configuration import ConfigurationError
-from mofgap.training.loop import Compute, TrainingError, fit, n_steps, warmup_cosine
+from mofgap.training.loop import (
+    Compute,
+    TrainingError,
+    fit,
+    n_steps,
+    read_checkpoint,
+    restore,
+    warmup_cosine,
+)
 
 QUIET = Compute("cpu", progress=False)
 BATCHES = DataLoader(TensorDataset(torch.ones(2, 1)))
@@ -57,7 +66,73 @@ def run(
         resume=resume,
         compute=QUIET,
     )
-    return int(torch.load(best, weights_only=False)["epoch"])
+    return int(read_checkpoint(best)["epoch"])
+
+
+class Command:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_command_in_a_checkpoint_is_not_run(tmp_path: Path, name: str, is_zip: bool) -> None:
+    folder, made = tmp_path / "run", tmp_path / "made"
+    run(folder, [2.0, 1.0])
+    content = read_checkpoint(folder / name) | {"hparams_name": Command(made)}
+    torch.save(content, folder / name, _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(TrainingError, match=rf"{name} is damaged: delete .*last\.ckpt|{name} .*delete it"):
+        run(folder, [2.0, 1.0, 0.5], resume=True)
+    assert not made.exists()
+    torch.load(folder / name, weights_only=False)
+    assert made.exists()
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+def test_a_damaged_checkpoint_is_never_believed(tmp_path: Path, name: str) -> None:
+    run(tmp_path, [2.0, 1.0])
+    path, rng = tmp_path / name, np.random.default_rng(0)
+    whole, before = path.read_bytes(), repr(read_checkpoint(path))
+    refused = 0
+    for place in rng.integers(len(whole), size=150):
+        content = bytearray(whole)
+        content[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(content)
+        try:
+            assert repr(read_checkpoint(path)) == before  # in what fills the file up, and in its dates
+        except TrainingError as error:
+            refused += name in str(error)
+    assert refused > 75
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(TrainingError, match=name):
+        run(tmp_path, [2.0, 1.0, 0.5], resume=True)
+
+
+def test_a_checkpoint_of_another_training_is_told(tmp_path: Path) -> None:
+    run(tmp_path, [2.0, 1.0])
+    for name in ("best.ckpt", "last.ckpt"):
+        content = read_checkpoint(tmp_path / name)
+        content["state_dict"]["layer.weight"] = torch.ones(3, 3)
+        torch.save(content, tmp_path / name)
+    with pytest.raises(TrainingError, match=r"last\.ckpt is of another training"):
+        run(tmp_path, [2.0, 1.0, 0.5], resume=True)
+    with pytest.raises(TrainingError, match=r"best\.ckpt is of another training"):
+        restore(Scripted([]), tmp_path / "best.ckpt")
+
+
+@pytest.mark.parametrize("content", ["epoch,step\n0,1", "epoch,step,seconds\n0,1,x", "\0", "epoch\n0,1,2"])
+def test_a_damaged_log_is_named(tmp_path: Path, content: str) -> None:
+    run(tmp_path, [2.0, 1.0])
+    (tmp_path / "metrics.csv").write_text(content)
+    with pytest.raises(TrainingError, match=r"metrics\.csv is damaged: delete .*last\.ckpt"):
+        run(tmp_path, [2.0, 1.0, 0.5], resume=True)
+    (tmp_path / "last.ckpt").unlink()
+    assert run(tmp_path, [2.0, 1.0], resume=True) == 1  # the cure works
 
 
 def test_a_training_that_moved_remembers_its_best_epoch(tmp_path: Path) -> None:
@@ -69,7 +144,7 @@ def test_a_training_that_moved_remembers_its_best_epoch(tmp_path: Path) -> None:
     assert run(tmp_path / "here", errors, resume=True) == 1
     shutil.rmtree(tmp_path / "here")
     assert run(tmp_path / "there", errors, resume=True) == 1
-    states = torch.load(tmp_path / "there/last.ckpt", weights_only=False)["callbacks"]
+    states = read_checkpoint(tmp_path / "there/last.ckpt")["callbacks"]
     kept = [state["best_model_path"] for name, state in states.items() if name.startswith("Kept")]
     assert kept == [str(tmp_path / "there" / name) for name in ("best.ckpt", "last.ckpt")]
 

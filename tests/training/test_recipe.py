@@ -85,6 +85,7 @@ def test_a_table_becomes_a_model_that_loads(
     assert report["training"] == asdict(CONFIG)
     assert report["metrics"]["test"]["mae_ev"] == outcome.metrics["test"]["mae_ev"]
     assert report["n_trainable"] == outcome.n_trainable > 0
+    assert report["versions"]["torch"] == torch.__version__ and set(report["versions"]) > {"mofgap", "python"}
 
 
 def test_error_bars_are_calibrated_on_val_alone(
