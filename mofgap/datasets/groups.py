@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_REFCODE = re.compile("[A-Z]{6}([0-9]{2})?")
+"""Of the Cambridge Structural Database."""
 
 
 def refcode_family(name: str) -> str:
@@ -18,6 +22,16 @@ def refcode_family(name: str) -> str:
     letters = stem[:6]
     is_refcode = len(letters) == 6 and letters.isascii() and letters.isalpha() and letters.isupper()
     return letters if is_refcode and not stem[6:].strip("0123456789") else name
+
+
+def short_name(name: str) -> str:
+    """The CSD refcode in the name that a collection gives, or else the whole name on one line.
+
+    ``ABACUF01_FSR`` gives ``ABACUF01``, and ``core_XOQXOR_SL`` gives ``XOQXOR``.
+    """
+    name = " ".join(name.split())
+    refcodes = [part for part in name.split("_") if _REFCODE.fullmatch(part)]
+    return refcodes[0] if len(refcodes) == 1 else name
 
 
 def group_of(frame: pd.DataFrame, column: str = "group") -> pd.Series:

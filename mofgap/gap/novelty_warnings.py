@@ -46,22 +46,23 @@ def novelty_warnings(
         index: Of the training structures.
         crystal: The structure.
         novelty: 0..1, the share of training structures less remote from the rest than this one.
-        nearest: Ids of the nearest training structures.
+        nearest: Ids of the nearest training structures; told with their names and known gaps.
         learnt: Whether the nearest is the structure itself.
         rare_elements: Its elements that few training structures have, with their number.
     """
+    known = [index.known_as(name) for name in nearest[:N_NEAREST]]
     strange = index.unseen_coordination(metal_coordination(crystal))
     unseen = [_symbol(z) for z, count in rare_elements.items() if count == 0]
     unseen += [f"{_symbol(z)} with {n} neighbours" for z, n in strange]
     warnings = []
     if learnt:
-        warnings.append(f"{IN_TRAINING}: the model learnt the gap of this structure, {nearest[0]}")
+        warnings.append(f"{IN_TRAINING}: the model learnt the gap of this structure, {known[0]}")
     if novelty > NOVEL or strange:
         why = f"training saw no {', '.join(unseen)}" if unseen else "far from every training structure"
-        warnings.append(f"novel: {why}; nearest are {', '.join(nearest[:N_NEAREST])}; check the gap by DFT")
-    known = [f"{_symbol(z)} in {count}" for z, count in rare_elements.items() if count]
-    if known:
-        warnings.append(f"rare-elements: {', '.join(known)} training structures")
+        warnings.append(f"novel: {why}; nearest are {', '.join(known)}; check the gap by DFT")
+    rare = [f"{_symbol(z)} in {count}" for z, count in rare_elements.items() if count]
+    if rare:
+        warnings.append(f"rare-elements: {', '.join(rare)} training structures")
     return warnings
 
 

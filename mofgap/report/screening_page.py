@@ -18,7 +18,7 @@ from mofgap.report.screened import Screened, element_counts
 from mofgap.report.structures import Drawing
 from mofgap.screening.levels import functional, goes_by, is_pbe
 from mofgap.screening.reread import Key
-from mofgap.screening.row import warnings_of
+from mofgap.screening.row import NEAREST_SEPARATOR, warnings_of
 from mofgap.screening.table import Window
 
 N_CARDS = 12
@@ -166,7 +166,7 @@ def _card(row: Mapping[str, Any], table: Screened, found: list[Key]) -> dict[str
     if row.get("novelty") is not None:
         facts.append(("more remote than", f"{100 * row['novelty']:.0f} % of training"))
     if row.get("nearest"):
-        facts.append(("nearest in training", _ids(row["nearest"])))
+        facts.append(("nearest in training", row["nearest"].split(NEAREST_SEPARATOR)))
     return {
         "rank": row["rank"],
         "name": row["structure_id"],
@@ -176,12 +176,6 @@ def _card(row: Mapping[str, Any], table: Screened, found: list[Key]) -> dict[str
         "warnings": warnings_of(row["warnings"]),
         "structure": str(found.index(key)) if key in found else "",
     }
-
-
-def _ids(nearest: str) -> list[str]:
-    """Ids one by one, so that a line is not broken inside one, each but the last with its comma."""
-    ids = nearest.split(", ")
-    return [f"{each}," for each in ids[:-1]] + ids[-1:]
 
 
 def _structures_note(n_found: int, n_cards: int) -> str:

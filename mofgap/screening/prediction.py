@@ -21,7 +21,7 @@ from mofgap.gap.posterior import spread_of
 from mofgap.gap.predictor import GapPredictor, Predictions
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.reading import Reading
-from mofgap.screening.row import BESIDE, WARNING_SEPARATOR, Row, printable, rounded
+from mofgap.screening.row import BESIDE, NEAREST_SEPARATOR, WARNING_SEPARATOR, Row, printable, rounded
 
 FAILED = "prediction-failed"
 """How the reason begins where a structure was read, but not computed."""
@@ -96,6 +96,7 @@ def _rows_of(
         known = extrapolation_notes(predictor.about.name, crystal)
         warnings = (*crystal.warnings, *novel, *known, *otherwise)
         noted = all(map(is_note, warnings))
+        nearest = map(predictor.novelty.known_as, found.nearest[i][:N_NEAREST])
         rows.append(
             Row(
                 rank=None,
@@ -115,7 +116,7 @@ def _rows_of(
                 warnings=printable(WARNING_SEPARATOR.join(warnings)),
                 level_of_theory=predictor.about.level_of_theory,
                 model=predictor.about.name,
-                nearest=printable(", ".join(found.nearest[i][:N_NEAREST])),
+                nearest=printable(NEAREST_SEPARATOR.join(nearest)),
                 window_lo_ev=ends[0],
                 window_hi_ev=ends[1],
                 **pbe[i],

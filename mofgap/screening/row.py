@@ -39,7 +39,8 @@ class Row:
         warnings: ``name: explanation`` texts, joined by `WARNING_SEPARATOR`.
         level_of_theory: Of the gap.
         model: Name of the model.
-        nearest: Ids of the nearest training structures, joined by commas.
+        nearest: The nearest training structures, ``id (name, gap eV)`` each as far as they are known, joined
+            by `NEAREST_SEPARATOR`.
         window_lo_ev: Lower end of the window that `p_in_window` is about, eV; None where it is open.
         window_hi_ev: Its upper end, eV; None where it is open.
         pbe_gap_ev: Gap that PBE is predicted to give, eV, where the others are HSE06's (``--level both``).
@@ -90,7 +91,7 @@ TEXTS = (
     "model",
     "nearest",
 )
-WARNING_SEPARATOR = " | "
+WARNING_SEPARATOR = NEAREST_SEPARATOR = " | "
 DEFAULT_COVERAGE = 0.9
 
 Cell = int | float | str | None

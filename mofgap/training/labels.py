@@ -17,12 +17,14 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_row, read_table
 from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.datasets.cif_records import read_cifs
-from mofgap.datasets.groups import group_of
+from mofgap.datasets.groups import group_of, short_name
 from mofgap.datasets.label_table import MAX_GAP_EV, is_missing, read_label_table
 from mofgap.datasets.record import DatasetError
 from mofgap.nearest import hint
 
 SPLITS = ("train", "val", "test")
+NAME_COLUMNS = ("refcode", "name")
+"""Columns with names of structures, beside their identifiers."""
 N_SHOWN = 5
 """Reasons told where nothing at all could be read."""
 
@@ -50,6 +52,15 @@ class Labels:
         whose names are CSD refcodes of one family.
         """
         return group_of(self.frame).tolist()
+
+    @property
+    def names(self) -> list[str]:
+        """A name that a chemist knows for each row, from `NAME_COLUMNS`; empty where there is none."""
+        names = [""] * len(self.frame)
+        for column in reversed([column for column in NAME_COLUMNS if column in self.frame]):
+            given = self.frame[column].map(lambda value: value if isinstance(value, str) else "")
+            names = [short_name(new) or old for new, old in zip(given, names, strict=True)]
+        return names
 
     def positions(self, split: str) -> list[int]:
         """Rows of a split."""
@@ -143,6 +154,8 @@ def _join(
     """Labels of a CSV joined to structures by identifier; whatever finds no partner is listed."""
     try:
         table = read_label_table(path, None, columns)
+        # Apart from the labels, so that one structure under two names is no conflict.
+        names = read_label_table(path, None, {f"?{name}": name for name in NAME_COLUMNS}).rows
     except DatasetError as error:
         raise TableError(str(error)) from error
     skipped = [f"{path.name}, row {place}: no name" for place in table.nameless]
@@ -167,7 +180,11 @@ def _join(
     if not found:
         why = "".join(f"\n{line}" for line in skipped[:N_SHOWN])
         raise TableError(f"no label of {path} belongs to a CIF of {cifs}: they are joined by file name{why}")
-    rows = (_row(name, found[name], values) for name, values in table.rows.items() if name in found)
+    rows = (
+        _row(name, found[name], {**names[name], **values})
+        for name, values in table.rows.items()
+        if name in found
+    )
     return pd.DataFrame(rows), skipped
 
 

@@ -134,6 +134,8 @@ def train(
     """
     begin = partial(begin_model, model_config, start, config)
     begun = begin()
+    if begun.parent is not None:
+        begun = replace(begun, parent=begun.parent.taken_to(about.level_of_theory))
     if (folder / CONFIG).exists() and not resume:
         raise TrainingError(f"{folder} holds a model already: name another folder, or go on with --resume")
     if begun.parent is None and not config.epochs:
@@ -296,12 +298,15 @@ def _hash(name: str) -> bytes:
 def _index(labels: Labels, data: Labelled, features: Tensor, parent: Parent | None) -> NoveltyIndex:
     """An index of the structures that were learnt from, and of those that the parent learnt from."""
     learnt = labels.frame.iloc[list(data.train)]
+    names = labels.names
     has_atoms = "frac_coords" in learnt.columns  # a comparison keeps graphs alone
     return (fit_novelty if parent is None else parent.novelty.joined)(
         features[list(data.train)].numpy(),
         learnt.atomic_numbers.tolist(),
         learnt.structure_id.tolist(),
         coordination=[metal_coordination(crystal) for crystal in table_crystals(learnt)] if has_atoms else (),
+        names=[names[i] for i in data.train],
+        gap_ev=data.gap_ev[list(data.train)],
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mofgap.gap.folder import encoder_weights, read_model
+from mofgap.gap.folder import About, encoder_weights, read_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.training.config import FinetuneConfig
 from mofgap.uncertainty.novelty import NoveltyIndex
@@ -21,6 +21,13 @@ class Parent:
     name: str
     scaling: Scaling
     novelty: NoveltyIndex
+    level_of_theory: str
+
+    def taken_to(self, level_of_theory: str) -> Parent:
+        """The same for a model of this level, which is told no gaps that may be of another."""
+        if level_of_theory == self.level_of_theory != About.level_of_theory:
+            return self
+        return replace(self, novelty=self.novelty.without_gaps())
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,4 +75,4 @@ def _begin_trained(start: Path) -> Begun:
     for module in (model.head, model.noise_network):
         if module is not None:
             module.requires_grad_()
-    return Begun(model.train(), Parent(about.name, calibration.scaling, novelty))
+    return Begun(model.train(), Parent(about.name, calibration.scaling, novelty, about.level_of_theory))

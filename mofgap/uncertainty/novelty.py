@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from mofgap.neighbours import Neighbours, whitening
 from mofgap.uncertainty.columns import Floats
 
-FORMAT, OLD_FORMAT = "novelty index 2", "novelty index 1"
+FORMAT, *OLD_FORMATS = "novelty index 3", "novelty index 2", "novelty index 1"
 N_ELEMENTS = 118
 MAX_COORDINATION = 16
 RARE = 10
@@ -65,7 +65,10 @@ class NoveltyIndex:
             number.
         coordination_counts: Number of training structures with an atom of an element that has so many
             neighbours, int32, shape (119, 17), the last column for more; all zero where nothing is known.
-        ids: Names of the training structures, length n_train.
+        ids: Identifiers of the training structures, length n_train.
+        names: Names that a chemist knows them by, length n_train; empty where there is none.
+        gap_ev: Their labels, eV, float32, shape (n_train,); NaN where none of the model's own level of theory
+            is known.
         n_neighbours: Number of nearest training structures a distance is the mean over.
     """
 
@@ -76,7 +79,20 @@ class NoveltyIndex:
     element_counts: npt.NDArray[np.int32]
     coordination_counts: npt.NDArray[np.int32]
     ids: tuple[str, ...]
+    names: tuple[str, ...]
+    gap_ev: npt.NDArray[np.float32]
     n_neighbours: int
+
+    def known_as(self, structure_id: str) -> str:
+        """A training structure with its name and its known gap, such as ``qmof-c2b5b0e (SAHYIK, 3.44 eV)``.
+
+        It holds no vertical bar, which stands between texts in a cell of a table.
+        """
+        place = self._places[structure_id]
+        name, gap_ev = self.names[place], float(self.gap_ev[place])
+        known = [] if name in structure_id else [name]
+        known += [f"{gap_ev:.2f} eV"] if np.isfinite(gap_ev) else []
+        return f"{structure_id} ({', '.join(known)})".removesuffix(" ()").replace("|", "/")
 
     def score(self, features: npt.ArrayLike, atomic_numbers: Sequence[npt.ArrayLike]) -> Novelty:
         """Score structures one by one.
@@ -123,21 +139,26 @@ class NoveltyIndex:
         atomic_numbers: Sequence[npt.ArrayLike],
         ids: Sequence[str],
         coordination: Sequence[Collection[tuple[int, int]]] = (),
+        names: Sequence[str] = (),
+        gap_ev: npt.ArrayLike = (),
     ) -> "NoveltyIndex":
-        """The index with more structures; whitening and quantiles stay, and known names are not added again.
+        """The index with more structures; whitening and quantiles stay, and known ids are not added again.
+
+        Of these the names and labels are replaced, where there are new ones.
 
         Args:
             features: Frozen features, shape (n, d).
             atomic_numbers: The atoms of each structure, n arrays of shape (n_atoms,).
-            ids: Their names, length n, without line feeds.
+            ids: Their identifiers, length n, without line feeds.
             coordination: As for `fit_novelty`.
+            names: As for `fit_novelty`.
+            gap_ev: As for `fit_novelty`.
 
         Raises:
-            ValueError: The shapes do not fit, a feature is not finite, an id has a line feed, or an atomic
-                number is not in 1..118.
+            ValueError: The shapes do not fit, a feature is not finite, an id or name has a line feed, or an
+                atomic number is not in 1..118.
         """
-        if any("\n" in name for name in ids):
-            raise ValueError("ids must be on one line each")
+        names, gaps = _labels(ids, names, gap_ev)
         first = {name: i for i, name in reversed(list(enumerate(ids)))}
         new = sorted(first[name] for name in first.keys() - set(self.ids))
         rows = _checked(features, len(ids))[new]
@@ -146,13 +167,24 @@ class NoveltyIndex:
             counts[_elements(atomic_numbers[i])] += 1
         seen = _coordination_counts([coordination[i] for i in new] if coordination else ())
         points = ((rows - self.mean) @ self._projection).astype(np.float16)
+        again = [(place, first[name]) for place, name in enumerate(self.ids) if name in first]
+        old_names, old_gaps = list(self.names), self.gap_ev.copy()
+        for place, i in again:
+            old_names[place] = names[i] or old_names[place]
+            old_gaps[place] = gaps[i] if np.isfinite(gaps[i]) else old_gaps[place]
         return replace(
             self,
             points=np.concatenate([self.points, points]),
             element_counts=counts,
             coordination_counts=self.coordination_counts + seen,
             ids=(*self.ids, *(ids[i] for i in new)),
+            names=(*old_names, *(names[i] for i in new)),
+            gap_ev=np.concatenate([old_gaps, gaps[new]]),
         )
+
+    def without_gaps(self) -> "NoveltyIndex":
+        """The index without the labels, for a model of another level of theory."""
+        return replace(self, gap_ev=np.full_like(self.gap_ev, np.nan))
 
     def _nearest(self, row: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
         """Indices and distances of the nearest training structures, nearest first."""
@@ -175,11 +207,15 @@ class NoveltyIndex:
         return np.ascontiguousarray(self.projection, dtype=np.float64)
 
     @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in reversed(list(enumerate(self.ids)))}
+
+    @cached_property
     def _neighbours(self) -> Neighbours:
         return Neighbours(self.points)
 
     def save(self, path: Path | str) -> None:
-        """Write one safetensors file; the ids are UTF-8 text in a tensor of bytes, one a line."""
+        """Write one safetensors file; ids and names are UTF-8 text in tensors of bytes, one a line."""
         tensors: dict[str, npt.NDArray[Any]] = {
             "mean": self.mean,
             "projection": self.projection,
@@ -188,6 +224,8 @@ class NoveltyIndex:
             "element_counts": self.element_counts,
             "coordination_counts": self.coordination_counts,
             "ids": np.frombuffer("\n".join(self.ids).encode(), dtype=np.uint8),
+            "names": np.frombuffer("\n".join(self.names).encode(), dtype=np.uint8),
+            "gap_ev": self.gap_ev,
         }
         # safetensors writes memory as it lies, so a transposed array would come back scrambled.
         tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
@@ -197,21 +235,46 @@ class NoveltyIndex:
 
     @classmethod
     def load(cls, path: Path | str) -> "NoveltyIndex":
-        """Read an index that `save` wrote, also one of version 1, which knew no coordination.
+        """Read an index that `save` wrote.
+
+        Version 1 knew no coordination, and version 2 neither names nor gaps.
 
         Raises:
-            ValueError: The file ``path`` holds no novelty index, or one of another version.
+            ValueError: The file ``path`` holds no novelty index, one of another version, or one of which the
+                parts do not belong together.
         """
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
-            kind = next((name for name in (FORMAT, OLD_FORMAT) if name in metadata), None)
+            kind = next((name for name in (FORMAT, *OLD_FORMATS) if name in metadata), None)
             if kind is None:
                 raise ValueError(f"{path}: not a {FORMAT}: {metadata}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        if kind == OLD_FORMAT:
-            tensors["coordination_counts"] = _coordination_counts(())
-        ids = tuple(tensors.pop("ids").tobytes().decode().split("\n"))
-        return cls(**tensors, ids=ids, n_neighbours=int(metadata[kind].split()[0]))
+        tensors.setdefault("coordination_counts", _coordination_counts(()))
+        ids, names = (_texts(tensors.pop(name, None)) for name in ("ids", "names"))
+        names, gap_ev = _labels(ids, names, tensors.pop("gap_ev", ()))
+        if len(tensors["points"]) != len(ids):
+            raise ValueError(f"{path}: {len(tensors['points'])} points of {len(ids)} structures")
+        n_neighbours = int(metadata[kind].split()[0])
+        return cls(**tensors, ids=ids, names=names, gap_ev=gap_ev, n_neighbours=n_neighbours)
+
+
+def _texts(tensor: npt.NDArray[np.uint8] | None) -> tuple[str, ...]:
+    """The lines of a tensor of bytes."""
+    return () if tensor is None else tuple(tensor.tobytes().decode().split("\n"))
+
+
+def _labels(
+    ids: Sequence[str], names: Sequence[str], gap_ev: npt.ArrayLike
+) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
+    """Names and gaps of structures, filled up where none are given."""
+    found = tuple(names) or ("",) * len(ids)
+    gaps = np.asarray(gap_ev, dtype=np.float32)
+    gaps = gaps if gaps.size else np.full(len(ids), np.nan, dtype=np.float32)
+    if len(found) != len(ids) or gaps.shape != (len(ids),):
+        raise ValueError(f"{len(ids)} structures need as many names and gaps: {len(found)}, {gaps.shape}")
+    if any("\n" in text for text in (*ids, *found)):
+        raise ValueError("ids and names must be on one line each")
+    return found, gaps
 
 
 def fit_novelty(
@@ -220,6 +283,8 @@ def fit_novelty(
     ids: Sequence[str],
     *,
     coordination: Sequence[Collection[tuple[int, int]]] = (),
+    names: Sequence[str] = (),
+    gap_ev: npt.ArrayLike = (),
     n_dims: int = 128,
     n_neighbours: int = 3,
 ) -> NoveltyIndex:
@@ -233,20 +298,23 @@ def fit_novelty(
     Args:
         features: Frozen features of the training structures, shape (n_train, d).
         atomic_numbers: Their atoms, n_train arrays of shape (n_atoms,).
-        ids: Their names, length n_train, without line feeds.
+        ids: Their identifiers, length n_train, without line feeds.
         coordination: For each of them, the pairs of atomic number and number of neighbours that its atoms
             have; may be left out.
+        names: Names that a chemist knows them by, empty where there is none; may be left out.
+        gap_ev: Their labels, shape (n_train,), NaN where there is none; may be left out.
         n_dims: Principal components kept, fewer where the features have fewer.
         n_neighbours: Nearest training structures that a distance is the mean over.
 
     Raises:
         ValueError: The shapes do not fit, a feature is not finite, or the features are all constant. The
-            structures are not more than ``n_neighbours``, an id has a line feed, or an atomic number is not
-            in 1 to 118.
+            structures are not more than ``n_neighbours``, an id or name has a line feed, or an atomic number
+            is not in 1 to 118.
     """
     rows = _checked(features, len(atomic_numbers))
-    if len(ids) != len(rows) or any("\n" in name for name in ids):
-        raise ValueError(f"{len(rows)} structures need as many ids on one line each, not {len(ids)}")
+    if len(ids) != len(rows):
+        raise ValueError(f"{len(rows)} structures need as many ids, not {len(ids)}")
+    names, gaps = _labels(ids, names, gap_ev)
     if n_neighbours < 1 or n_dims < 1 or len(rows) <= n_neighbours:
         raise ValueError(f"cannot take {n_neighbours} neighbours in {n_dims} dims of {len(rows)} structures")
     mean, projection = (each.astype(np.float32) for each in whitening(rows, n_dims))
@@ -259,7 +327,8 @@ def fit_novelty(
         counts[_elements(numbers)] += 1
     quantiles = np.quantile(own, np.linspace(0, 1, 1001)).astype(np.float32)
     seen = _coordination_counts(coordination)
-    return NoveltyIndex(mean, projection, points, quantiles, counts, seen, tuple(ids), n_neighbours)
+    whitened = mean, projection, points, quantiles
+    return NoveltyIndex(*whitened, counts, seen, tuple(ids), names, gaps, n_neighbours)
 
 
 def _coordination_counts(coordination: Sequence[Collection[tuple[int, int]]]) -> npt.NDArray[np.int32]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mofgap.datasets.groups import group_names, group_of, refcode_family
+from mofgap.datasets.groups import group_names, group_of, refcode_family, short_name
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,21 @@ from mofgap.datasets.groups import group_names, group_of, refcode_family
 )
 def test_refcodes_of_one_substance_share_a_family(name: str, family: str) -> None:
     assert refcode_family(name) == family
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("ABACUF01_FSR", "ABACUF01"),
+        ("core_XOQXOR_SL", "XOQXOR"),
+        ("gmof_Al2O6-irmof7_B_No1", "gmof_Al2O6-irmof7_B_No1"),
+        ("ABACUF_ABACUG", "ABACUF_ABACUG"),
+        ("MIL-53 \n (Al)", "MIL-53 (Al)"),
+        ("", ""),
+    ],
+)
+def test_a_name_is_shown_by_its_refcode(name: str, short: str) -> None:
+    assert short_name(name) == short
 
 
 def test_groups_join_through_formula_and_family() -> None:

@@ -12,11 +12,13 @@ OXIDE = Crystal(2.5 * np.eye(3), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), np.arra
 def test_what_is_far_rare_or_unseen_is_named() -> None:
     rng = np.random.default_rng(0)
     names = [f"s{i}" for i in range(64)]
-    index = fit_novelty(rng.normal(size=(64, 4)), [[12, 8]] * 64, names, coordination=[{(12, 8)}] * 64)
-    nearest = ["a", "b", "c", "d"]
+    how = dict(coordination=[{(12, 8)}] * 64, names=["MgO", *names[1:]], gap_ev=[7.8] + [np.nan] * 63)
+    index = fit_novelty(rng.normal(size=(64, 4)), [[12, 8]] * 64, names, **how)
+    nearest = ["s0", "s1", "s2", "s3"]
     assert novelty_warnings(index, OXIDE, 0.5, nearest, False, {}) == []
     (far,) = novelty_warnings(index, OXIDE, 0.995, nearest, False, {})
-    assert far == "novel: far from every training structure; nearest are a, b, c; check the gap by DFT"
+    told = "nearest are s0 (MgO, 7.80 eV), s1, s2"
+    assert far == f"novel: far from every training structure; {told}; check the gap by DFT"
     unseen, rare = novelty_warnings(index, OXIDE, 1.0, nearest, False, {96: 0, 31: 4})
     assert unseen.startswith("novel: training saw no Cm;")
     assert rare == "rare-elements: Ga in 4 training structures"

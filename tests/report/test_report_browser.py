@@ -158,7 +158,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "",
         "PBE",
         "m",
-        "train-1, train-2",
+        "train-1 (SAHYIK, 3.44 eV) | train-2",
     )
     rows[1] = Row(
         2,
@@ -309,7 +309,8 @@ def test_structure_turns_in_3d_with_the_keyboard(browser: Browser) -> None:
 
 
 def test_cards_name_the_nearest_training_structures(browser: Browser) -> None:
-    assert "train-1, train-2" in browser.run("return document.querySelector('.card').textContent")
+    text = browser.run("return document.querySelector('.card').textContent")
+    assert "train-1 (SAHYIK, 3.44 eV) train-2" in text
 
 
 def test_no_serious_accessibility_fault(browser: Browser) -> None:

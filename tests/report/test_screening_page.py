@@ -236,10 +236,10 @@ def test_two_levels_stand_side_by_side() -> None:
 
 
 def test_notes_are_told_from_warnings_and_ids_are_not_broken() -> None:
-    rows = [row(1, warnings="open-shell-metal: Fe | novel: far", nearest="qmof-1, qmof-2")]
+    rows = [row(1, warnings="open-shell-metal: Fe | novel: far", nearest="qmof-1 (SAHYIK, 3.44 eV) | qmof-2")]
     page = screening_page(screened(to_frame(rows)), "t")
     assert '<li class="note"><b>open-shell-metal</b>' in page and "<li><b>novel</b>" in page
-    assert "<span>qmof-1,</span> <span>qmof-2</span>" in page
+    assert "<span>qmof-1 (SAHYIK, 3.44 eV)</span> <span>qmof-2</span>" in page
     names = json.loads(re.search(r'"notes":(\[[^]]*\])', page)[1])  # type: ignore[index]
     assert names == sorted(NOTES) and {"in-training", "hydrogen-lengths"} <= set(names)
 

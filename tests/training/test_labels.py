@@ -55,6 +55,19 @@ def test_labels_are_joined_to_structures_by_file_name(study: Study) -> None:
     assert rows == list(range(30))
 
 
+def test_names_are_those_of_a_column_beside_the_identifier(study: Study) -> None:
+    path, cifs = study(3)
+    table = pd.read_csv(path).rename(columns={"name": "structure_id"})
+    table = table.assign(name=["ABACUF01_FSR", "", "MIL-53"], other=1)
+    twice = pd.concat([table, table[:1].assign(name="another")])
+    twice.to_csv(path, index=False)
+    labels = read_labels(path, cifs, "gap_ev")
+    assert labels.names == ["ABACUF01", "", "MIL-53"]
+    assert len(labels.skipped) == 1 and "labelled more than once with the same" in labels.skipped[0]
+    table.drop(columns="name").to_csv(path, index=False)
+    assert read_labels(path, cifs, "gap_ev").names == ["", "", ""]
+
+
 def test_labels_may_name_the_file(study: Study) -> None:
     path, cifs = study()
     table = pd.read_csv(path)

@@ -88,6 +88,21 @@ def test_a_table_becomes_a_model_that_loads(
     assert report["versions"]["torch"] == torch.__version__ and set(report["versions"]) > {"mofgap", "python"}
 
 
+def test_neighbours_have_names_and_gaps(
+    tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
+) -> None:
+    table, folder = tmp_path / "table.parquet", tmp_path / "model"
+    frame = tiny_frame.assign(
+        name=[f"ABCD{chr(65 + i)}F_FSR" for i in range(26)] + [None, "MIL-53", "UiO-66", "X"]
+    )
+    frame.to_parquet(table)
+    run(table, folder, encoder_file, tiny_encoder, "lora", resume=False)
+    novelty = load_model(folder, device="cpu").novelty
+    for row in frame[frame.split == "train"].itertuples():
+        name = f"{row.name.removesuffix('_FSR')}, " if isinstance(row.name, str) else ""
+        assert novelty.known_as(row.structure_id) == f"{row.structure_id} ({name}{row.gap_ev:.2f} eV)"
+
+
 def test_error_bars_are_calibrated_on_val_alone(
     tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
 ) -> None:

@@ -16,7 +16,7 @@ from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.store import GraphStore, build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap import correction
-from mofgap.gap.folder import About
+from mofgap.gap.folder import About, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import load_model
@@ -94,6 +94,24 @@ def test_the_rest_of_the_encoder_moves_too_where_it_is_unfrozen(
     assert not set(load_model(tmp_path / "hse", "cpu").novelty.ids) - set(pd.read_parquet(table).structure_id)
     write_card(tmp_path / "hse", read_labels(table, None, "hse_gap_ev"), outcome, unfrozen, "mofgap train")
     assert "no adapter stands on moved too" in (tmp_path / "hse" / "card.md").read_text()
+
+
+@pytest.mark.parametrize(("level", "known"), [("HSE06", False), ("unknown", False), ("PBE", True)])
+def test_gaps_of_another_level_are_not_told_of_neighbours(
+    table: Path, parent: Path, tmp_path: Path, level: str, known: bool
+) -> None:
+    model, about, calibration, novelty = read_model(parent)
+    save_model(tmp_path / "pbe", model, replace(about, level_of_theory="PBE"), calibration, novelty)
+    labels, still = read_labels(table, None, "hse_gap_ev"), replace(CONFIG, epochs=0)
+    train(labels, tmp_path / "new", None, still, tmp_path / "pbe", About("new", level_of_theory=level))
+    old, new = (load_model(tmp_path / name, "cpu").novelty for name in ("pbe", "new"))
+    own = labels.frame[labels.frame.split == "train"].set_index("structure_id").hse_gap_ev
+    assert set(new.ids) - set(own.index) and set(own.index) - set(old.ids)
+    for place, name in enumerate(new.ids):
+        if name in own.index:
+            assert new.gap_ev[place] == np.float32(own[name])
+        else:
+            assert np.isfinite(new.gap_ev[place]) == known
 
 
 def raw_predictions(folder: Path, frame: pd.DataFrame) -> Posterior:

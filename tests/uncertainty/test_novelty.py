@@ -144,11 +144,54 @@ def test_saved_and_loaded_it_scores_the_same(index, tmp_path):
     np.testing.assert_array_equal(loaded.coordination_counts, index.coordination_counts)
 
 
+def test_a_structure_is_known_by_name_and_gap(tmp_path):
+    called, gaps = ["SAHYIK", "", "C", "a | b"], [3.441, 0.0, np.nan, 2.0]
+    index = fit_novelty(*cluster(4, 0), ["A", "B", "C", "D"], names=called, gap_ev=gaps, n_dims=2)
+    index.save(tmp_path / "novelty.safetensors")
+    for each in (index, NoveltyIndex.load(tmp_path / "novelty.safetensors")):
+        known = [each.known_as(name) for name in each.ids]
+        assert known == ["A (SAHYIK, 3.44 eV)", "B (0.00 eV)", "C", "D (a / b, 2.00 eV)"]
+    assert index.without_gaps().known_as("A") == "A (SAHYIK)"
+    features, atoms = cluster(3, 5)
+    joined = index.joined(features, atoms, ["A", "B", "E"], names=["", "X", "Y"], gap_ev=[1.0, np.nan, 3.0])
+    assert [joined.known_as(name) for name in "ABE"] == [
+        "A (SAHYIK, 1.00 eV)",
+        "B (X, 0.00 eV)",
+        "E (Y, 3.00 eV)",
+    ]
+    assert index.known_as("A") == "A (SAHYIK, 3.44 eV)"
+    with pytest.raises(ValueError, match="as many names"):
+        fit_novelty(*cluster(4, 0), ["A", "B", "C", "D"], names=["A"], n_dims=2)
+    with pytest.raises(ValueError, match="one line"):
+        fit_novelty(*cluster(4, 0), ["A", "B", "C", "D"], names=["a\nb", "", "", ""], n_dims=2)
+
+
+def test_an_index_of_which_the_parts_do_not_belong_together_is_refused(index, tmp_path):
+    path = tmp_path / "novelty.safetensors"
+    index.save(path)
+    tensors = load_file(path)
+    for name in ("points", "gap_ev", "names"):
+        save_file({**tensors, name: tensors[name][:5]}, path, metadata={"novelty index 3": "10 neighbours"})
+        with pytest.raises(ValueError, match="structures"):
+            NoveltyIndex.load(path)
+
+
+def test_files_of_version_2_know_no_names(index, tmp_path):
+    path = tmp_path / "novelty.safetensors"
+    index.save(path)
+    tensors = load_file(path)
+    del tensors["names"], tensors["gap_ev"]
+    save_file(tensors, path, metadata={"novelty index 2": "3 neighbours"})
+    old = NoveltyIndex.load(path)
+    assert old.known_as(names(N)[5]) == names(N)[5]
+    assert old.score(*cluster(20, 8)).nearest == index.score(*cluster(20, 8)).nearest
+
+
 def test_files_of_version_1_are_read(index, tmp_path):
     path = tmp_path / "novelty.safetensors"
     index.save(path)
     tensors = load_file(path)
-    del tensors["coordination_counts"]
+    del tensors["coordination_counts"], tensors["names"], tensors["gap_ev"]
     save_file(tensors, path, metadata={"novelty index 1": "3 neighbours"})
     old = NoveltyIndex.load(path)
     np.testing.assert_array_equal(
@@ -161,9 +204,9 @@ def test_another_file_or_version_is_refused(index, tmp_path):
     path = tmp_path / "novelty.safetensors"
     index.save(path)
     tensors = load_file(path)
-    for metadata in (None, {"novelty index 3": "10 neighbours"}):
+    for metadata in (None, {"novelty index 4": "10 neighbours"}):
         save_file(tensors, path, metadata=metadata)
-        with pytest.raises(ValueError, match="not a novelty index 2"):
+        with pytest.raises(ValueError, match="not a novelty index 3"):
             NoveltyIndex.load(path)
 
 
@@ -178,11 +221,13 @@ def test_a_training_set_of_the_real_size_is_small(tmp_path):
         element_counts=np.full(119, 50, np.int32),
         coordination_counts=np.zeros((119, 17), np.int32),
         ids=tuple(names(n)),
+        names=tuple(names(n)),
+        gap_ev=np.ones(n, np.float32),
         n_neighbours=3,
     )
     path = tmp_path / "novelty.safetensors"
     index.save(path)
-    assert path.stat().st_size < 5.2e6
+    assert path.stat().st_size < 5.3e6
 
 
 def test_constant_and_few_features_are_no_trouble():
