@@ -25,6 +25,7 @@ from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import prepare
 from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.training.calibration import experimental_std_ev
 from mofgap.uncertainty import metrics
 
 SETS = ("2019-ASR", "2019-FSR", "2014")
@@ -34,8 +35,8 @@ LEVEL = 0.9
 MANY_ATOMS = 5000
 
 ALL = PreparationConfig(guests="remove", add_hydrogens=True)
-NONE = PreparationConfig(hydrogen_lengths=False, primitive_cell=False)
-STEPS = tuple(f.name for f in fields(PreparationConfig))
+NONE = PreparationConfig(hydrogen_lengths=False, bond_lengths=False, primitive_cell=False)
+STEPS = tuple(f.name for f in fields(PreparationConfig) if f.name != "geometry")
 
 
 @dataclass(eq=False)
@@ -156,12 +157,31 @@ def print_split(predictor: GapPredictor, pairs: Pairs) -> None:
         begun = process_time()
         prepared = [prepare(crystal, config) for crystal in pairs.raw]
         ms = 1e3 * (process_time() - begun) / len(prepared)
-        changed = sum(a is not b for a, b in zip(pairs.raw, prepared, strict=True))
+        moved = zip(pairs.raw, prepared, strict=True)
+        changed = sum(a.frac_coords is not b.frac_coords for a, b in moved)
         rows.append(scorer.row(name, prepared, ms, changed))
     header = ["", "MAE, eV", "median", "Spearman", f"{LEVEL:.0%} coverage", "width, eV", "changed", "ms each"]
     print_table(header, rows)
     relaxed, raw, prepared = (float(str(row[1])) for row in rows[:3])
     print(f"error over that of relaxed input: raw {raw / relaxed:.3f}, prepared {prepared / relaxed:.3f}")
+    print_geometry(predictor, pairs)
+
+
+def print_geometry(predictor: GapPredictor, pairs: Pairs) -> None:
+    """Print how many structures count as experimental, and the spread that experimental geometry adds."""
+    prepared = [prepare(crystal) for crystal in pairs.raw]
+    relaxed = sum(prepare(crystal).experimental for crystal in pairs.relaxed)
+    kept = [i for i, crystal in enumerate(prepared) if crystal.experimental]
+    print(
+        f"taken for experimental: {len(kept)} of {len(prepared)} files, {relaxed} of the relaxed structures"
+    )
+    found = predictor.estimate([replace(prepared[i], experimental=False) for i in kept])
+    gap_ev, spread = np.array(pairs.gap_ev)[kept], (found.gap_ev, found.gap_std_ev, found.novelty)
+    of_relaxed = predictor.estimate([pairs.relaxed[i] for i in kept])
+    moved = np.abs(found.gap_ev - of_relaxed.gap_ev).mean()
+    print(f"mean distance of the prediction from that of the relaxed structure: {moved:.4f} eV")
+    added = experimental_std_ev(predictor.calibration, gap_ev, *spread)
+    print(f"added to the std for {LEVEL:.0%} coverage of these: {added:g} eV")
 
 
 def main() -> None:

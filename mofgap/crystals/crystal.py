@@ -19,6 +19,7 @@ class Crystal:
         structure_id: The name it goes by: the CIF's data block, or the file's stem.
         source: Where it came from: a path, an archive member, or ``memory``.
         warnings: ``name: explanation`` strings gathered on the way.
+        experimental: Whether the geometry is that of an experiment, not of a relaxation with DFT.
     """
 
     cell: NDArray[np.float64]
@@ -27,6 +28,7 @@ class Crystal:
     structure_id: str = ""
     source: str = "memory"
     warnings: tuple[str, ...] = ()
+    experimental: bool = False
 
     @property
     def n_atoms(self) -> int:

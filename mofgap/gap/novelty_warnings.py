@@ -20,7 +20,10 @@ N_NEAREST = 3
 IN_TRAINING = "in-training"
 """Of a structure whose gap the model was trained on."""
 
-NOTES = checks.NOTES | {IN_TRAINING, EXTRAPOLATION}
+EXPERIMENTAL = "experimental-geometry"
+"""Of a structure whose error bars are those of experimental geometry."""
+
+NOTES = checks.NOTES | {IN_TRAINING, EXPERIMENTAL, EXTRAPOLATION}
 """Names of warnings that state a fact, not a reason to check the structure."""
 
 

@@ -29,7 +29,7 @@ from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
-from mofgap.gap.novelty_warnings import is_note, novelty_warnings
+from mofgap.gap.novelty_warnings import EXPERIMENTAL, is_note, novelty_warnings
 from mofgap.gap.posterior import Posterior, posterior, spread_of
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import SAME, NoveltyIndex
@@ -46,7 +46,8 @@ class Predictions:
         gap_ev: (n,) predicted gap, never below zero.
         gap_std_ev: (n,) calibrated total standard deviation.
         epistemic_std_ev: (n,) its epistemic part; NaN where there is none.
-        aleatoric_std_ev: (n,) its aleatoric part: noise of the labels, and what a structure does not tell.
+        aleatoric_std_ev: (n,) its aleatoric part: noise of the labels, what a structure does not tell, and
+            what an experimental geometry adds.
         novelty: (n,) 0..1, the share of training structures less remote from the rest than this one.
         nearest: Ids of the nearest training structures of each.
         learnt: (n,) whether the nearest is the structure itself, and its gap was learnt.
@@ -174,11 +175,12 @@ class GapPredictor:
         nothing = np.zeros_like(gap)
         features = np.concatenate([np.empty((0, len(self.novelty.mean))), *(part.features for part in parts)])
         far = self.novelty.score(features, [c.atomic_numbers for c in crystals])
+        experimental = np.array([c.experimental for c in crystals], dtype=bool)
         return Predictions(
             gap_ev=np.maximum(gap, 0.0),
-            gap_std_ev=self.calibration.std(known, aleatoric),
+            gap_std_ev=self.calibration.std(known, aleatoric, experimental),
             epistemic_std_ev=epistemic * self.calibration.scaling.epistemic,
-            aleatoric_std_ev=self.calibration.std(nothing, aleatoric),
+            aleatoric_std_ev=self.calibration.std(nothing, aleatoric, experimental),
             novelty=far.percentile,
             nearest=far.nearest,
             learnt=far.learnt & self._gap_is_known(parts),
@@ -256,6 +258,12 @@ class GapPredictor:
         """Warnings of the crystal at a place of some predictions, ``name: what`` each."""
         told = (*crystal.warnings, *check_crystal(crystal), *self.novelty_warnings(crystal, found, place))
         return [text for text in told if not is_note(text)]
+
+    def geometry_notes(self, crystal: Crystal) -> list[str]:
+        """A note where the error bars are those of an experimental geometry."""
+        if not crystal.experimental or self.calibration.experimental_std_ev is None:
+            return []
+        return [f"{EXPERIMENTAL}: error bars are those of prepared experimental structures"]
 
     def novelty_warnings(self, crystal: Crystal, found: Predictions, place: int) -> list[str]:
         """The `novelty_warnings` of the crystal at a place of some predictions."""

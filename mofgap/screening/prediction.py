@@ -93,7 +93,7 @@ def _rows_of(
     rows = []
     for i, crystal in enumerate(crystals):
         novel = predictor.novelty_warnings(crystal, found, i)
-        known = extrapolation_notes(predictor.about.name, crystal)
+        known = (*predictor.geometry_notes(crystal), *extrapolation_notes(predictor.about.name, crystal))
         warnings = (*crystal.warnings, *novel, *known, *otherwise)
         noted = all(map(is_note, warnings))
         nearest = map(predictor.novelty.known_as, found.nearest[i][:N_NEAREST])

@@ -27,6 +27,10 @@ of the QMOF table no other number gave a better interval score (``python -m benc
 MIN_GROUP_ROWS = 200
 """Validation rows that each of these groups has at least."""
 
+EXPERIMENTAL_STEP_EV = 0.01
+MAX_EXPERIMENTAL_STEPS = 100
+"""How finely, and how far, a spread of experimental geometry is looked for."""
+
 
 def evaluate(
     found: Posterior,
@@ -77,3 +81,29 @@ def calibration_of(
         novelty=novelty if edges else None,
         novelty_edges=edges,
     )
+
+
+def experimental_std_ev(
+    calibration: Calibration,
+    gap_ev: NDArray[np.float64],
+    predicted_ev: NDArray[np.float64],
+    std_ev: NDArray[np.float64],
+    novelty: NDArray[np.float64],
+) -> float:
+    """The spread that experimental geometry adds: the least with which 90 % intervals hold 90 % of some rows.
+
+    Args:
+        calibration: That of relaxed structures.
+        gap_ev: (n,) reference gaps of the relaxed structures, eV.
+        predicted_ev: (n,) gaps predicted from prepared experimental structures, eV.
+        std_ev: (n,) their standard deviations by the calibration of relaxed structures, eV.
+        novelty: (n,) of the experimental structures.
+
+    Raises:
+        ValueError: No spread of up to 1 eV is enough for the rows.
+    """
+    for added in np.arange(MAX_EXPERIMENTAL_STEPS) * EXPERIMENTAL_STEP_EV:
+        ends = calibration.interval(predicted_ev, np.hypot(std_ev, added), 0.9, novelty)
+        if metrics.coverage(gap_ev, *ends) >= 0.9:
+            return round(float(added), 6)
+    raise ValueError(f"no spread of up to {added:g} eV covers 90 % of the {len(gap_ev)} rows")

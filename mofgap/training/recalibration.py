@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +77,7 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
     frame, found, novelty = frame.iloc[fresh], found.rows(fresh), far.percentile[fresh]
     gap_ev, ids = frame[labels.target].to_numpy(dtype=np.float64), frame.structure_id.tolist()
     fitted = calibration_of(found, gap_ev, ids, predictor.calibration.scaling, novelty)
+    fitted = replace(fitted, experimental_std_ev=predictor.calibration.experimental_std_ev)
     record = fitted.record
     assert record is not None
     gap = np.maximum(found.gap_ev, 0.0)

@@ -14,7 +14,7 @@ from mofgap.uncertainty.columns import Floats, Indices, columns
 from mofgap.uncertainty.conformal import MIN_RESIDUALS, MIN_RESIDUALS_99, Residuals
 from mofgap.uncertainty.scaling import Scaling, fit_scaling
 
-VERSION = 2
+VERSION = 3
 MAX_RESIDUALS = 5000
 """Most residuals that are kept, over all groups of novelty."""
 N_FOLDS = 5
@@ -60,16 +60,19 @@ class Calibration:
         residuals: One distribution for each group of novelty, from familiar to novel.
         novelty_edges: Novelty between one group and the next, ascending; an edge belongs to the group below.
         record: The rows that fitted it; None for a raw one.
+        experimental_std_ev: Added in squares to the std of structures whose geometry is experimental, eV;
+            None where it was never fitted.
 
     Raises:
         ValueError: The residuals and edges do not fit together, the edges do not ascend, or only some
-            distributions are empirical.
+            distributions are empirical. The ``experimental_std_ev`` is negative or not finite.
     """
 
     scaling: Scaling
     residuals: tuple[Residuals, ...]
     novelty_edges: tuple[float, ...] = ()
     record: Record | None = None
+    experimental_std_ev: float | None = None
 
     def __post_init__(self) -> None:
         expected = len(self.novelty_edges) + 1
@@ -79,6 +82,8 @@ class Calibration:
             raise ValueError(f"edges between groups of novelty must ascend, not {self.novelty_edges}")
         if len({bool(group.values) for group in self.residuals}) > 1:
             raise ValueError("either all distributions of residuals are empirical or none is")
+        if not 0 <= (self.experimental_std_ev or 0.0) < np.inf:
+            raise ValueError(f"experimental_std_ev must be at least 0, not {self.experimental_std_ev}")
 
     @classmethod
     def raw(cls) -> "Calibration":
@@ -90,9 +95,19 @@ class Calibration:
         """Whether the intervals are the model's own Gaussian ones."""
         return not self.residuals[0].values
 
-    def std(self, epistemic_std: npt.ArrayLike, aleatoric_std: npt.ArrayLike) -> Floats:
-        """The calibrated total standard deviation in eV, shape (n,). See `Scaling`."""
-        return self.scaling(epistemic_std, aleatoric_std)
+    def std(
+        self,
+        epistemic_std: npt.ArrayLike,
+        aleatoric_std: npt.ArrayLike,
+        experimental: npt.ArrayLike | None = None,
+    ) -> Floats:
+        """The calibrated total standard deviation in eV, shape (n,). See `Scaling`.
+
+        Where ``experimental`` holds, shape (n,), `experimental_std_ev` is added in squares.
+        """
+        std = self.scaling(epistemic_std, aleatoric_std)
+        added = self.experimental_std_ev
+        return std if experimental is None or not added else np.where(experimental, np.hypot(std, added), std)
 
     def interval(
         self,
@@ -197,18 +212,16 @@ class Calibration:
 
     @classmethod
     def load(cls, path: Path | str) -> "Calibration":
-        """Read ``calibration.json`` of this version or of version 1.
+        """Read ``calibration.json`` of this version, of 1 or of 2.
 
         Raises:
             ValueError: The file ``path`` has an unknown version, or a key is missing or unknown.
         """
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         version = content.pop("version", None)
-        if version == 1:
-            content = _upgrade_from_1(content)
-        elif version != VERSION:
+        if version not in (1, 2, VERSION):
             raise ValueError(f"{path}: calibration of version {version}, this program reads up to {VERSION}")
-        _check_keys(cls, content, path)
+        content = _check_keys(cls, _upgraded(content, version), path)
         record = content["record"]
         if record is not None:
             _check_keys(Record, record, path)
@@ -218,6 +231,7 @@ class Calibration:
             tuple(Residuals(tuple(values)) for values in content["residuals"]),
             tuple(content["novelty_edges"]),
             record,
+            content["experimental_std_ev"],
         )
 
 
@@ -376,10 +390,11 @@ def _check_keys(kind: type, content: dict[str, Any], path: Path | str) -> dict[s
     return content
 
 
-def _upgrade_from_1(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of a version 1 file in version 2, which knows more than two groups and their coverage."""
-    threshold = content.pop("novelty_threshold", None)
-    content["novelty_edges"] = [] if threshold is None else [threshold]
-    if content.get("record"):
-        content["record"]["coverage_90_by_group"] = []
-    return content
+def _upgraded(content: dict[str, Any], version: int) -> dict[str, Any]:
+    """The content of a file of version 1 or 2 in version 3, which knows experimental geometry."""
+    if version == 1:
+        threshold = content.pop("novelty_threshold", None)
+        content["novelty_edges"] = [] if threshold is None else [threshold]
+        if content.get("record"):
+            content["record"]["coverage_90_by_group"] = []
+    return content if version == VERSION else content | {"experimental_std_ev": None}

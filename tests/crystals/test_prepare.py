@@ -13,7 +13,10 @@ from mofgap.crystals.bonds import pairs_within
 from mofgap.crystals.checks import NOTES, check_crystal
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.prepare.bond_lengths import LENGTHS_ANGSTROM as LENGTHS_OF_LIGANDS
+from mofgap.crystals.prepare.bond_lengths import correct_bond_lengths
 from mofgap.crystals.prepare.config import PREPARATION_NOTES, PreparationConfig
+from mofgap.crystals.prepare.geometry import with_geometry
 from mofgap.crystals.prepare.guests import remove_guests
 from mofgap.crystals.prepare.hydrogen_lengths import LENGTHS_ANGSTROM, stretch_hydrogens
 from mofgap.crystals.prepare.missing_hydrogens import add_ring_hydrogens
@@ -111,6 +114,62 @@ def test_stretching_twice_is_stretching_once(seed: int, spread: float) -> None:
     noise = rng.normal(scale=spread, size=structure.frac_coords.shape) / EDGE
     once = stretch_hydrogens(replace(structure, frac_coords=structure.frac_coords + noise))
     assert stretch_hydrogens(once) is once
+
+
+# --- geometry, and bonds inside ligands
+
+
+def carboxylate(structure: Crystal) -> tuple[float, float, float]:
+    """C-O length on the metal's side, length of the other, and angle between the two in degrees."""
+    places = structure.cart_coords
+    near, far = places[1] - places[2], places[4] - places[2]
+    lengths = np.linalg.norm(near), np.linalg.norm(far)
+    cosine = near @ far / lengths[0] / lengths[1]
+    return float(lengths[0]), float(lengths[1]), float(np.degrees(np.arccos(cosine)))
+
+
+def test_short_bonds_to_hydrogen_mark_an_experimental_geometry() -> None:
+    raw = crystal(FORMATE)
+    assert prepare(raw).experimental
+    assert prepare(raw, PreparationConfig(hydrogen_lengths=False)).experimental
+    relaxed = stretch_hydrogens(raw)
+    assert not prepare(relaxed).experimental
+    assert with_geometry(relaxed) is relaxed
+
+
+@pytest.mark.parametrize(("said", "expected"), [("relaxed", False), ("experimental", True)])
+def test_what_is_said_of_the_geometry_goes_before_what_is_seen(said, expected) -> None:
+    for structure in (crystal(FORMATE), stretch_hydrogens(crystal(FORMATE))):
+        assert prepare(structure, PreparationConfig(said)).experimental is expected
+
+
+def test_bonds_of_a_ligand_come_near_the_lengths_of_dft_and_angles_stay() -> None:
+    raw = replace(crystal(FORMATE), experimental=True)
+    found = correct_bond_lengths(raw)
+    (note,) = found.warnings
+    assert note.startswith("bond-lengths: 2 bonds")
+    for before, after in zip(carboxylate(raw)[:2], carboxylate(found)[:2], strict=True):
+        xray, relaxed, slope = LENGTHS_OF_LIGANDS[(6, 3), (8, 1)]
+        wanted = relaxed + slope * (before - xray)
+        assert abs(after - wanted) < 0.4 * abs(before - wanted)
+    assert carboxylate(found)[2] == pytest.approx(carboxylate(raw)[2], abs=1.0)
+    assert shortest(found, 6) == pytest.approx(shortest(raw, 6), abs=1e-9)  # hydrogen goes with its carbon
+    assert correct_bond_lengths(found) is found
+
+
+def test_bonds_of_a_relaxed_structure_stay() -> None:
+    relaxed = crystal(FORMATE)
+    assert correct_bond_lengths(relaxed) is relaxed
+
+
+def test_bonds_are_corrected_alike_in_any_order_and_cell() -> None:
+    raw = replace(crystal(FORMATE, WATER), experimental=True)
+    once = correct_bond_lengths(raw)
+    order = np.random.default_rng(0).permutation(raw.n_atoms)
+    mixed = replace(raw, frac_coords=raw.frac_coords[order] + 0.3, atomic_numbers=raw.atomic_numbers[order])
+    assert np.allclose(correct_bond_lengths(mixed).frac_coords - 0.3, once.frac_coords[order], atol=1e-6)
+    twice = correct_bond_lengths(doubled(raw))
+    assert np.allclose(twice.cart_coords[: raw.n_atoms], once.cart_coords, atol=1e-5)
 
 
 # --- primitive cell
@@ -244,9 +303,10 @@ def test_examples_are_prepared_once_and_say_what_was_done(path) -> None:
 
 def test_every_step_can_be_switched_off() -> None:
     raw = doubled(crystal(FORMATE, WATER))
-    off = PreparationConfig(hydrogen_lengths=False, primitive_cell=False)
+    off = PreparationConfig("relaxed", hydrogen_lengths=False, bond_lengths=False, primitive_cell=False)
     assert prepare(raw, off) is raw
-    assert notes(prepare(raw, EVERY_STEP)) == ["guests-removed", "hydrogen-lengths", "primitive-cell"]
+    steps = ["guests-removed", "hydrogen-lengths", "bond-lengths", "primitive-cell"]
+    assert notes(prepare(raw, EVERY_STEP)) == steps
 
 
 def test_an_unknown_choice_is_refused() -> None:

@@ -12,6 +12,7 @@ import mofgap
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import crystal_graph
 from mofgap.crystals.write import write_cif
+from mofgap.gap.folder import save_model
 from mofgap.gap.predictor import load_model
 from mofgap.selection.candidates import read_candidates
 from mofgap.selection.select import select
@@ -83,3 +84,20 @@ def test_what_is_selected_is_read_again_as_it_was_screened(
     assert len(found.table) == 1 and not found.skipped
     bond = (found.crystals[0].frac_coords[4] - found.crystals[0].frac_coords[2]) @ CELL
     assert np.linalg.norm(bond) == pytest.approx(1.0927, abs=2e-3)
+
+
+def test_error_bars_know_an_experimental_geometry(raw: Path, model_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    plain = load_model(model_folder)
+    wider = replace(plain.calibration, experimental_std_ev=0.5)
+    save_model(folder, plain.model, plain.about, wider, plain.novelty)
+    before, after, said = (
+        mofgap.screen(raw, model=model, **more).iloc[0]
+        for model, more in ((model_folder, {}), (folder, {}), (folder, {"geometry": "relaxed"}))
+    )
+    assert "experimental-geometry" in after.warnings and after.status == before.status
+    assert after.gap_std_ev == pytest.approx(np.hypot(before.gap_std_ev, 0.5), abs=1e-3)
+    for other in (before, said):
+        assert "experimental-geometry" not in other.warnings
+    relaxed = [mofgap.screen(zinc_formate(1.1), model=model).iloc[0] for model in (model_folder, folder)]
+    assert relaxed[0].drop("model").equals(relaxed[1].drop("model"))

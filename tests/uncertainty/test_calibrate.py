@@ -298,7 +298,7 @@ def test_json_round_trip(calibration, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(version=3), "calibration.json.* 3.* 2"),
+        (lambda c: c.update(version=4), "calibration.json.* 4.* 3"),
         (lambda c: c.pop("version"), "None"),
         (lambda c: c.update(colour="red"), "colour"),
         (lambda c: c["scaling"].update(power=2), "power"),
@@ -306,6 +306,8 @@ def test_json_round_trip(calibration, tmp_path):
         (lambda c: c.pop("novelty_edges"), "novelty_edges"),
         (lambda c: c.update(novelty_edges=[0.5]), "distributions"),
         (lambda c: c.update(residuals=[]), "distributions"),
+        (lambda c: c.update(experimental_std_ev=-0.1), "experimental_std_ev"),
+        (lambda c: c.pop("experimental_std_ev"), "experimental_std_ev"),
         (lambda c: c.update(residuals=[[0.0, 1.0]]), "19 .* 2"),
     ],
 )
@@ -385,3 +387,24 @@ def test_intervals_from_few_rows_cover_on_average():
         interval = fitted.interval(gap, fitted.std(epistemic, aleatoric), 0.9)
         hits.append(metrics.coverage(true, *interval))
     assert 0.89 < np.mean(hits) < 0.94  # 28 / 31 is promised
+
+
+def test_files_of_version_2_are_read(calibration, tmp_path):
+    path = tmp_path / "calibration.json"
+    replace(calibration, experimental_std_ev=0.1).save(path)
+    content = json.loads(path.read_text()) | {"version": 2}
+    del content["experimental_std_ev"]
+    path.write_text(json.dumps(content))
+    assert Calibration.load(path) == calibration
+
+
+def test_experimental_geometry_widens_the_error_bars_of_its_structures_alone(calibration, tmp_path):
+    epistemic, aleatoric = np.array([0.1, 0.1, 0.3]), np.array([0.2, 0.2, 0.0])
+    plain = calibration.std(epistemic, aleatoric)
+    experimental = [False, True, True]
+    assert (calibration.std(epistemic, aleatoric, experimental) == plain).all()
+    path = tmp_path / "calibration.json"
+    replace(calibration, experimental_std_ev=0.4).save(path)
+    wide = Calibration.load(path).std(epistemic, aleatoric, experimental)
+    assert wide[0] == plain[0]
+    assert wide[1:] == pytest.approx(np.hypot(plain[1:], 0.4))

@@ -9,14 +9,23 @@ from pydantic import Field
 from mofgap.configuration import schema
 
 Guests = Literal["keep", "remove"]
+Geometry = Literal["auto", "relaxed", "experimental"]
 
-PREPARATION_NOTES = frozenset({"guests-removed", "hydrogens-added", "hydrogen-lengths", "primitive-cell"})
+PREPARATION_NOTES = frozenset(
+    {"guests-removed", "hydrogens-added", "hydrogen-lengths", "bond-lengths", "primitive-cell"}
+)
 """Names of the notes that the steps leave."""
 
 
 @schema
 class PreparationConfig:
-    """Switches of the steps, in the order in which they are taken."""
+    """What is known of the geometry, and switches of the steps, in the order in which they are taken."""
+
+    geometry: Geometry = Field(
+        "auto",
+        description="Where the geometry comes from, which decides the error bars: relaxed by DFT, or "
+        "experimental. auto: experimental if a bond to hydrogen is too short for DFT.",
+    )
 
     guests: Guests = Field(
         "keep", description="Neutral molecules that nothing binds to the framework: keep or remove them."
@@ -26,6 +35,10 @@ class PreparationConfig:
     )
     hydrogen_lengths: bool = Field(
         True, description="Stretch bonds to hydrogen that are too short, as X-ray diffraction sees them."
+    )
+    bond_lengths: bool = Field(
+        True,
+        description="Bring bonds inside ligands to the lengths of DFT, in experimental structures alone.",
     )
     primitive_cell: bool = Field(
         True,

@@ -26,6 +26,12 @@ _LENGTHS = np.zeros(119)
 _LENGTHS[list(LENGTHS_ANGSTROM)] = list(LENGTHS_ANGSTROM.values())
 
 
+def has_short_hydrogens(crystal: Crystal) -> bool:
+    """Whether a bond to hydrogen is shorter than those of relaxed structures."""
+    hydrogens = crystal.atomic_numbers == HYDROGEN
+    return bool(hydrogens.any() and _is_short(_bonds(crystal, hydrogens), crystal).any())
+
+
 def stretch_hydrogens(crystal: Crystal) -> Crystal:
     """The crystal with hydrogens moved along their bonds to the lengths of DFT, where they are too short.
 

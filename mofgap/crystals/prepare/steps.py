@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.prepare.bond_lengths import correct_bond_lengths
 from mofgap.crystals.prepare.config import PreparationConfig
+from mofgap.crystals.prepare.geometry import with_geometry
 from mofgap.crystals.prepare.guests import remove_guests
 from mofgap.crystals.prepare.hydrogen_lengths import stretch_hydrogens
 from mofgap.crystals.prepare.missing_hydrogens import add_ring_hydrogens
@@ -25,6 +27,7 @@ def prepare(crystal: Crystal, config: PreparationConfig = DEFAULT) -> Crystal:
         crystal: As it was read; each atom has a place of its own.
         config: Which steps to take.
     """
+    crystal = with_geometry(crystal, config.geometry)
     for step in steps_of(config).values():
         crystal = step(crystal)
     return crystal
@@ -36,6 +39,7 @@ def steps_of(config: PreparationConfig) -> dict[str, Step]:
         "guests": remove_guests,
         "add_hydrogens": add_ring_hydrogens,
         "hydrogen_lengths": stretch_hydrogens,
+        "bond_lengths": correct_bond_lengths,
         "primitive_cell": to_primitive,
     }
     return {name: step for name, step in steps.items() if getattr(config, name) not in (False, "keep")}

@@ -1,0 +1,76 @@
+"""Lengths of bonds in X-ray and in relaxed structures by kind of bond: the constants of `bond_lengths`."""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+
+import gemmi
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.measure import add_table, print_table, read_rows
+from benchmarks.raw_geometry import chosen, read_pairs
+from mofgap.crystals.bonds import HYDROGEN, IS_METAL, bond_graph
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.prepare.bond_lengths import Kind, kinds_of_bonds
+from mofgap.crystals.prepare.config import PreparationConfig
+from mofgap.crystals.prepare.steps import prepare
+
+Floats = NDArray[np.float64]
+LEAST_STRUCTURES = 20
+
+
+def lengths_by_kind(crystal: Crystal) -> dict[Kind, Floats]:
+    """The sorted lengths of the bonds of each kind, without hydrogen and metals, angstrom."""
+    bonded = bond_graph(crystal)
+    found = defaultdict(list)
+    for kind, length in zip(kinds_of_bonds(bonded), bonded.bonds.distances.tolist(), strict=True):
+        if not any(number == HYDROGEN or IS_METAL[number] for number, _ in kind):
+            found[kind].append(length)
+    return {kind: np.sort(lengths) for kind, lengths in found.items()}
+
+
+def line(raw: list[Floats], relaxed: list[Floats]) -> tuple[float, float, float]:
+    """Mean of either length, and slope of the second against the first; structures count alike."""
+    x, y = np.concatenate(raw), np.concatenate(relaxed)
+    weights = np.concatenate([np.full(len(each), 1 / len(each)) for each in raw])
+    mean_x, mean_y = np.average(x, weights=weights), np.average(y, weights=weights)
+    covariance = np.average((x - mean_x) * (y - mean_y), weights=weights)
+    variance = np.average((x - mean_x) ** 2, weights=weights)
+    return float(mean_x), float(mean_y), float(np.clip(covariance / max(variance, 1e-8), 0, 1))
+
+
+def main() -> None:
+    """Print both means and the slope of each kind of bond."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_table(parser)
+    parser.add_argument("--pairs", type=Path, required=True, help="CSV of files and rows of one refcode")
+    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
+    parser.add_argument("--split", default="train", help="rows to measure")
+    options = parser.parse_args()
+    table, names = read_rows(options.table, options.target, [options.split]), chosen(options.pairs)
+    rows = table[(table.split == options.split) & table.structure_id.isin(names.index)]
+    pairs = read_pairs(rows, names, options.target)
+    found: dict[Kind, tuple[list[Floats], list[Floats]]] = defaultdict(lambda: ([], []))
+    for file, row in zip(pairs.raw, pairs.relaxed, strict=True):
+        prepared = prepare(file, PreparationConfig(bond_lengths=False))
+        if prepared.n_atoms != row.n_atoms:
+            continue
+        raw, relaxed = lengths_by_kind(prepared), lengths_by_kind(row)
+        for kind in raw.keys() & relaxed.keys():
+            if len(raw[kind]) == len(relaxed[kind]):
+                found[kind][0].append(raw[kind])
+                found[kind][1].append(relaxed[kind])
+    printed: list[list[object]] = [
+        ["-".join(f"{gemmi.Element(z).name}{n or ''}" for z, n in kind), len(raw)]
+        + [f"{value:.4f}" for value in line(raw, relaxed)]
+        for kind, (raw, relaxed) in sorted(found.items())
+        if len(raw) >= LEAST_STRUCTURES
+    ]
+    print_table(["", "structures", "X-ray, Å", "relaxed, Å", "slope"], printed)
+
+
+if __name__ == "__main__":
+    main()
