@@ -5,7 +5,7 @@ import pytest
 
 from mofgap.crystals.bonds import bond_graph
 from mofgap.crystals.charges import uncompensated_charge
-from mofgap.crystals.checks import check_crystal
+from mofgap.crystals.checks import NOTES, check_crystal
 from mofgap.crystals.crystal import Crystal
 
 # Magnesium formate units in a roomy cell: every valence is satisfied, no open shell. Angstrom.
@@ -58,8 +58,14 @@ def test_water_without_hydrogens_is_told_from_an_oxo_ligand(distance, expected):
     assert ("missing-hydrogens" in names(crystal((8, (0.0, distance, 0.0))))) is expected
 
 
-def test_lone_oxygen_is_isolated():
-    assert "isolated-atoms" in names(crystal((8, (3.5, 3.5, 3.5))))
+def test_lone_oxygen_is_isolated_and_lacks_hydrogens():
+    assert {"isolated-atoms", "missing-hydrogens"} <= set(names(crystal((8, (3.5, 3.5, 3.5)))))
+
+
+def test_a_halide_is_isolated_and_lacks_nothing():
+    told = names(crystal((17, (3.5, 3.5, 3.5))))
+    assert "isolated-atoms" in told and "missing-hydrogens" not in told
+    assert "isolated-atoms" in NOTES
 
 
 def test_a_water_molecule_is_a_guest():
