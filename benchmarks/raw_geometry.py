@@ -146,14 +146,14 @@ class Scorer:
         return self._known[id(crystal)][1]
 
 
-def print_split(predictor: GapPredictor, pairs: Pairs) -> None:
-    """Print scores of relaxed, raw and prepared input, and of every variant of preparation."""
+def print_split(predictor: GapPredictor, pairs: Pairs, steps: bool) -> None:
+    """Print scores of relaxed, raw and prepared input, and, with ``steps``, of every other preparation."""
     scorer = Scorer(predictor, pairs.gap_ev)
     rows = [
         scorer.row("relaxed", pairs.relaxed, 0.0, 0),
         scorer.row("raw", pairs.raw, 0.0, 0),
     ]
-    for name, config in variants():
+    for name, config in variants() if steps else [("prepared", PreparationConfig())]:
         begun = process_time()
         prepared = [prepare(crystal, config) for crystal in pairs.raw]
         ms = 1e3 * (process_time() - begun) / len(prepared)
@@ -164,7 +164,8 @@ def print_split(predictor: GapPredictor, pairs: Pairs) -> None:
     print_table(header, rows)
     relaxed, raw, prepared = (float(str(row[1])) for row in rows[:3])
     print(f"error over that of relaxed input: raw {raw / relaxed:.3f}, prepared {prepared / relaxed:.3f}")
-    print_geometry(predictor, pairs)
+    if steps:
+        print_geometry(predictor, pairs)
 
 
 def print_geometry(predictor: GapPredictor, pairs: Pairs) -> None:
@@ -192,6 +193,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, required=True, help="CSV of files and rows of one refcode")
     parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--split", nargs="+", default=["val"], help="rows to predict, a table each")
+    parser.add_argument("--no-steps", action="store_true", help="the default preparation alone")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     options = parser.parse_args()
     one_thread()
@@ -206,7 +208,7 @@ def main() -> None:
             f"{split}: {len(pairs.raw)} pairs of the same formula, {learnt} of them trained on, "
             f"{pairs.n_skipped} files unreadable; one file a row, {' before '.join(SETS)}"
         )
-        print_split(predictor, pairs)
+        print_split(predictor, pairs, not options.no_steps)
         print()
 
 

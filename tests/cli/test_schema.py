@@ -95,7 +95,7 @@ def test_what_decides_the_rows_and_their_ranks_is_everything_else_than_where_and
     assert list(config.row_settings) == [
         *("window", "uncertainty", "samples", "seed"),
         *("batch_atoms", "max_atoms", "disorder", "coverage"),
-        *("guests", "add_hydrogens", "hydrogen_lengths", "primitive_cell"),
+        *("geometry", "guests", "add_hydrogens", "hydrogen_lengths", "bond_lengths", "primitive_cell"),
     ]
     assert config.row_settings["window"] == (1.8, float("inf"))
     assert config.rank_settings == {"rank_by": "window", "top": 3, "novelty": "keep"}
