@@ -19,10 +19,11 @@ from mofgap.cli.progress import tracked
 from mofgap.screening.journal import JournalError, journal_path
 from mofgap.screening.levels import goes_by, is_pbe
 from mofgap.screening.rank import Novelty, is_novel
-from mofgap.screening.row import Row, column_names
+from mofgap.screening.row import Row, column_names, printable
 from mofgap.screening.table import format_of, tab_separated
 
 if TYPE_CHECKING:
+    from mofgap.screening.journal import Journal
     from mofgap.screening.run import ScreeningRun
     from mofgap.screening.shard import Gathered, Shard
 
@@ -114,9 +115,9 @@ def _screen(run: ScreeningRun, resume: bool) -> list[tuple[Row, ...]]:
         n_inputs = sum(1 for _ in expand_inputs(run.inputs))
         return len(range(run.shard.index - 1, n_inputs, run.shard.count)) if run.shard else n_inputs
 
-    def watch(stream: Iterator[tuple[Row, ...]], n_before: int) -> Iterator[tuple[Row, ...]]:
-        if resume:
-            typer.echo(f"mofgap: {n_before} inputs were done before", err=True)
+    def watch(stream: Iterator[tuple[Row, ...]], journal: Journal | None) -> Iterator[tuple[Row, ...]]:
+        if resume and journal is not None:
+            _say_what_was_done(journal)
         # What is read in sequence would have to be read twice to be counted.
         countable = not any(map(_read_once, run.inputs))
         return tracked(stream, count if countable else None, Console(stderr=True))
@@ -134,6 +135,16 @@ def _screen(run: ScreeningRun, resume: bool) -> list[tuple[Row, ...]]:
         fail(f"{what}; {_what_is_left(run)}", NOTHING_DONE)
     except OSError as error:
         fail(f"{error}; {_what_is_left(run)}", NOTHING_DONE)
+
+
+def _say_what_was_done(journal: Journal) -> None:
+    typer.echo(f"mofgap: {len(journal.finished)} inputs were done before", err=True)
+    if n := journal.n_damaged:
+        lines = "1 line was" if n == 1 else f"{n} lines were"
+        typer.echo(f"mofgap: {lines} damaged in {journal.path}; what is missing is computed again", err=True)
+    if journal.begun:
+        name = printable(journal.begun)
+        typer.echo(f"mofgap: the run ended at {name}, which now has a process of its own", err=True)
 
 
 def _what_is_left(run: ScreeningRun) -> str:

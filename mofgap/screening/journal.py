@@ -1,8 +1,8 @@
 """The finished rows of a run under way, so that a killed one can go on.
 
-JSON lines beside the output: a header with everything that decides the numbers, then one line an input with
-the sha256 of its bytes. Every line reaches the operating system at once; a killed process loses none, and a
-last line that was cut off is dropped.
+JSON lines beside the output, each with a checksum: a header with everything that decides the numbers, then
+one line an input with the sha256 of its bytes. Every line reaches the operating system at once; a killed
+process loses none. A last line that was cut off is dropped, and a damaged one is as if it had never been.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mofgap.screening.checked_line import WITHOUT_CHECKSUM, DamagedLineError, content_of, line_of
 from mofgap.screening.row import Row, plain_values
 
 try:
@@ -21,7 +22,7 @@ try:
 except ImportError:  # Windows has none
     fcntl = None  # type: ignore[assignment]
 
-VERSION = 2
+VERSION = 3
 
 
 def journal_path(target: Path) -> Path:
@@ -51,26 +52,33 @@ class Journal:
 
     Attributes:
         finished: The inputs that were done before, by name.
+        begun: Name of the input that was begun last and not done, and may have ended the run; or empty.
+        n_damaged: How many lines were damaged; their inputs have to be done again.
 
     Raises:
-        JournalError: The file ``path`` is damaged, has another ``header``, or is being written by another
-            process.
+        JournalError: The first line of ``path`` is damaged, the journal has another ``header`` or is of
+            another version, or another process writes it.
         OSError: The file ``path`` cannot be written.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any], *, resume: bool) -> None:
         self.path = path
         self.finished: dict[str, Finished] = {}
+        self.begun = ""
+        self.n_damaged = 0
         self._file: BinaryIO = path.open("a+b")
         try:
             self._lock()
-            kept = self._load({"version": VERSION, **header}) if resume else 0
-            self._file.truncate(kept)
-            if not kept:
+            if not resume or not self._load({"version": VERSION, **header}):
+                self._file.truncate(0)
                 self._append({"version": VERSION, **header})
         except BaseException:
             self.close()
             raise
+
+    def begin(self, source: str) -> None:
+        """Record that an input is begun, in case it ends the process."""
+        self._append({"begun": source})
 
     def add(self, source: str, finished: Finished) -> None:
         """Record an input."""
@@ -101,35 +109,57 @@ class Journal:
             pass  # some network file systems know no locks
 
     def _append(self, content: Mapping[str, Any]) -> None:
-        # ASCII: names that are no valid Unicode survive as escapes.
-        self._file.write(json.dumps(content, separators=(",", ":")).encode("ascii") + b"\n")
+        self._file.write(line_of(content))
         self._file.flush()
 
-    def _load(self, header: Mapping[str, Any]) -> int:
-        """Fill `finished`; returns the length in bytes of the whole lines, 0 for a file without any."""
-        kept = 0
+    def _load(self, header: Mapping[str, Any]) -> bool:
+        """Take up what was done before, and drop damaged lines; False without a header."""
+        kept, later = 0, list[bytes]()
         self._file.seek(0)
         for line in self._file:
-            content = self._parse(line)
-            if content is None:
+            if not line.endswith(b"\n"):
                 break
             if kept == 0:
-                self._compare(content, json.loads(json.dumps(header)))
+                self._compare(self._header(line), json.loads(json.dumps(header)))
+            elif not self._take(line):
+                self.n_damaged += 1
+                continue
+            if self.n_damaged:
+                later.append(line)
             else:
-                rows = tuple(Row(**row) for row in content["rows"])
-                self.finished[content["source"]] = Finished(content["sha256"], rows)
-            kept += len(line)
-        return kept
+                kept += len(line)
+        self._file.truncate(kept)
+        self._file.writelines(later)
+        self._file.flush()
+        return kept > 0
 
-    def _parse(self, line: bytes) -> dict[str, Any] | None:
-        """A line's content; None for one that was cut off."""
-        if not line.endswith(b"\n"):
-            return None
+    def _header(self, line: bytes) -> dict[str, Any]:
+        """What decided the numbers of the rows that follow."""
         try:
-            content: dict[str, Any] = json.loads(line)
-        except ValueError as error:
-            raise JournalError(f"{self.path} is damaged; --force starts again") from error
-        return content
+            header: dict[str, Any] = content_of(line)
+        except DamagedLineError as error:
+            if line.startswith(WITHOUT_CHECKSUM):
+                what = (
+                    "is of an earlier version of mofgap; go on with that one, or give --force to start again"
+                )
+            else:
+                what = "has a damaged first line, which says what its rows are of; --force starts again"
+            raise JournalError(f"{self.path} {what}") from error
+        return header
+
+    def _take(self, line: bytes) -> bool:
+        """Take up an input; False if its line is damaged."""
+        try:
+            content = content_of(line)
+        except DamagedLineError:
+            return False
+        if "begun" in content:
+            self.begun = content["begun"]
+        else:
+            rows = tuple(Row(**row) for row in content["rows"])
+            self.finished[content["source"]] = Finished(content["sha256"], rows)
+            self.begun = ""
+        return True
 
     def _compare(self, found: Mapping[str, Any], header: Mapping[str, Any]) -> None:
         differing = [name for name in {**header, **found} if found.get(name) != header.get(name)]

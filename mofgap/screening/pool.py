@@ -9,7 +9,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import Any, TypeVar
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Generic, Self, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -20,33 +21,113 @@ _AHEAD = 8
 _function: Callable[[Any], Any]
 
 
-def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+def ordered_map(
+    function: Callable[[T], R], items: Iterable[T], workers: int, lost: Callable[[T], R] | None = None
+) -> Iterator[R]:
     """Apply a function to each item, results in the order of the items.
 
     Args:
         function: Sent to each worker process once, so it may carry a model.
         items: Read only a few items ahead of the results.
         workers: Number of processes; 1 computes in this one.
+        lost: The result of an item that ends its process. Where a worker dies, each item under way is
+            computed again in a process alone, which tells the item that is to blame from the others.
 
     Raises:
-        concurrent.futures.process.BrokenProcessPool: A worker process died, usually for want of memory.
+        concurrent.futures.process.BrokenProcessPool: A worker process died, usually for want of memory, and
+            ``lost`` is None or the process had no item.
     """
     if workers == 1:
         yield from map(function, items)
         return
-    # Forking a process that has started threads, as torch does, can deadlock.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(function,))
-    pending: deque[Future[R]] = deque()
+    rest, pending = iter(items), deque[tuple[T, Future[R]]]()
+    while True:
+        try:
+            yield from _in_workers(function, rest, workers, pending)
+            return
+        except BrokenProcessPool:
+            if lost is None:
+                raise
+        with Apart(function, lost) as apart:
+            while pending:
+                item, future = pending.popleft()
+                yield apart(item) if isinstance(future.exception(), BrokenProcessPool) else future.result()
+
+
+class Apart(Generic[T, R]):
+    """A function applied in a process of its own, so that an item can end that one only.
+
+    Args:
+        function: Sent to the process once.
+        lost: The result of an item that ends the process.
+    """
+
+    def __init__(self, function: Callable[[T], R], lost: Callable[[T], R]) -> None:
+        self.function = function
+        self.lost = lost
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __call__(self, item: T) -> R:
+        """The result of an item.
+
+        Raises:
+            concurrent.futures.process.BrokenProcessPool: The process dies before it has an item.
+        """
+        if self._pool is None:
+            self._pool = _pool(self.function, 1)
+            self._pool.submit(int).result()
+        try:
+            result: R = _submit(self._pool, item).result()
+        except BrokenProcessPool:
+            self.close()
+            return self.lost(item)
+        return result
+
+    def close(self) -> None:
+        """End the process."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _in_workers(
+    function: Callable[[T], R], items: Iterator[T], workers: int, pending: deque[tuple[T, Future[R]]]
+) -> Iterator[R]:
+    """The map, in processes that end with it; ``pending`` is left with the items without a result."""
+    pool = _pool(function, workers)
     try:
         for item in items:
-            pending.append(pool.submit(_call, item))
+            pending.append((item, _submit(pool, item)))
             if len(pending) >= _AHEAD * workers:
-                yield pending.popleft().result()
+                yield pending[0][1].result()
+                pending.popleft()
         while pending:
-            yield pending.popleft().result()
+            yield pending[0][1].result()
+            pending.popleft()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _pool(function: Callable[[T], R], workers: int) -> ProcessPoolExecutor:
+    # Forking a process that has started threads, as torch does, can deadlock.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, initializer=_start, initargs=(function,))
+
+
+def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
+    """The result of an item to come; an error for it where a process has died already."""
+    try:
+        return pool.submit(_call, item)
+    except BrokenProcessPool as error:
+        failed: Future[Any] = Future()
+        failed.set_exception(error)
+        return failed
 
 
 def _start(function: Callable[[Any], Any]) -> None:

@@ -24,7 +24,7 @@ from mofgap.screening.table import write_table
 from mofgap.version import installed_version
 
 InputRows = tuple[Row, ...]
-Watch = Callable[[Iterator[InputRows], int], Iterable[InputRows]]
+Watch = Callable[[Iterator[InputRows], Journal | None], Iterable[InputRows]]
 
 
 class ScreeningError(ValueError):
@@ -84,7 +84,7 @@ class ScreeningRun:
         Args:
             resume: Whether to go on with what was kept.
             lines: Of standard input, for the input ``-``.
-            watch: Passes the rows of each input on as they come; told how many inputs were done before.
+            watch: Passes the rows of each input on as they come; told of the journal, if there is one.
 
         Returns:
             The rows of each input, in order, unranked.
@@ -102,7 +102,7 @@ class ScreeningRun:
         try:
             stream = stream_rows(sources, self.predictor, self.config, journal)
             with closing(stream):
-                found = list(watch(stream, len(journal.finished) if journal else 0))
+                found = list(watch(stream, journal))
         finally:
             if journal is not None:
                 journal.close()

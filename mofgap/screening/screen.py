@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
+from mofgap.crystals.cif import ReadFailure, stem_of
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.inputs import InputItem
+from mofgap.crystals.sites import CifError
 from mofgap.gap.predictor import GapPredictor
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.journal import Finished, Journal
-from mofgap.screening.pool import ordered_map
-from mofgap.screening.prediction import FAILED, predict_readings
+from mofgap.screening.pool import Apart, ordered_map
+from mofgap.screening.prediction import FAILED, failed_row, predict_readings
 from mofgap.screening.reading import Reading, Source, read
 from mofgap.screening.row import Row
 
 Task = tuple[Source, str]
 """An input, and the sha256 of the bytes that were done before."""
+
+_DIED = (
+    "process-died: the process that read or computed it was ended, perhaps for want of memory; "
+    "screen it alone with more memory, or leave it out"
+)
 
 
 def stream_rows(
@@ -28,6 +38,7 @@ def stream_rows(
     """The rows of each input, in order; none has a rank yet.
 
     On a CPU every worker reads and predicts; on a GPU workers read, and this process predicts in batches.
+    An input that ends its process fails, and the others go on.
 
     Args:
         sources: The inputs, read only a little ahead.
@@ -38,10 +49,14 @@ def stream_rows(
     finished = journal.finished if journal else {}
     tasks = ((source, _expected(source, finished)) for source in sources)
     if predictor.device == "cpu":
-        results = ordered_map(_Screener(predictor, config), tasks, config.workers)
+        screener = _Screener(predictor, config)
+        if config.workers == 1 and journal:
+            results = _in_this_process(screener, tasks, journal)
+        else:
+            results = ordered_map(screener, tasks, config.workers, screener.lost)
     else:
         reader = partial(_read, config=config)
-        results = _in_batches(ordered_map(reader, tasks, config.workers), predictor, config)
+        results = _in_batches(ordered_map(reader, tasks, config.workers, _lost), predictor, config)
     for reading, rows in results:
         if reading.unchanged:
             yield finished[reading.source].rows
@@ -66,6 +81,32 @@ class _Screener:
         reading = _read(task, config=self.config)
         rows = predict_readings([reading], self.predictor, self.config)[0]
         return replace(reading, entries=()), rows
+
+    def lost(self, task: Task) -> Result:
+        """What is left to say of an input that ended its process."""
+        reading = _lost(task)
+        return reading, tuple(
+            failed_row(entry) for entry in reading.entries if isinstance(entry, ReadFailure)
+        )
+
+
+def _in_this_process(screener: _Screener, tasks: Iterable[Task], journal: Journal) -> Iterator[Result]:
+    """Screen here, but for what may have ended an earlier run: that has a process of its own."""
+    suspect = journal.begun
+    with Apart(screener, screener.lost) as apart:
+        for source, expected in tasks:
+            if not expected:
+                journal.begin(source.source)
+            yield (apart if source.source == suspect else screener)((source, expected))
+
+
+def _lost(task: Task) -> Reading:
+    """An input that ended its process; with the hash of its bytes, so that a resumed run passes it over."""
+    source, digest = task[0], ""
+    if isinstance(source, InputItem):
+        with suppress(CifError):
+            digest = hashlib.sha256(source.read()).hexdigest()
+    return Reading(source.source, digest, (ReadFailure(source.source, stem_of(source.source), _DIED),))
 
 
 def _read(task: Task, *, config: ScreeningConfig) -> Reading:

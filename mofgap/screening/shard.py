@@ -1,13 +1,12 @@
 """A share of a screening, and the whole put together again: the same table, bit for bit.
 
-A shard takes every n-th input and writes their rows, unranked, as JSON lines: a header with everything that
-decides the table, a line an input, and a last line that says what all shards must agree on.
+A shard takes every n-th input and writes their rows, unranked, as JSON lines, each with a checksum: a header
+with everything that decides the table, a line an input, and a last line that all shards must agree on.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mofgap.screening.checked_line import WITHOUT_CHECKSUM, content_of, line_of
 from mofgap.screening.rank import rank_rows
 from mofgap.screening.row import Row, plain_values
 from mofgap.screening.table import write_table
@@ -23,7 +23,7 @@ from mofgap.whole_file import whole_file
 if TYPE_CHECKING:
     from mofgap.screening.reading import Source
 
-VERSION = 1
+VERSION = 2
 BESIDE_MODEL = "beside_model_sha256"
 """Of a header, where a second level's predictions stand beside the first's."""
 
@@ -90,11 +90,10 @@ class Shard:
             inputs: Rows of each input, in order.
         """
         whole = {"n_inputs": self.n_inputs, "names_sha256": self._names.hexdigest()}
-        with whole_file(path) as partial, partial.open("w", encoding="ascii", newline="\n") as file:
-            _write(file, {"version": VERSION, "shard": [self.index, self.count], **header})
-            for rows in inputs:
-                _write(file, [plain_values(row) for row in rows])
-            _write(file, whole)
+        with whole_file(path) as partial, partial.open("wb") as file:
+            file.write(line_of({"version": VERSION, "shard": [self.index, self.count], **header}))
+            file.writelines(line_of([plain_values(row) for row in rows]) for rows in inputs)
+            file.write(line_of(whole))
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,18 +164,23 @@ def gather(paths: Sequence[Path]) -> Gathered:
 
 def _read(path: Path) -> _Part:
     try:
-        with path.open(encoding="utf-8") as file:
-            header = json.loads(next(file))
+        with path.open("rb") as file:
+            first = next(file)
+            if first.startswith(WITHOUT_CHECKSUM):
+                what = "an earlier version of mofgap; gather with that one, or make it again"
+                raise ShardError(f"{path}: a shard of {what}")
+            header = content_of(first)
             index, count = header.pop("shard")
-            if "novel" in header:  # its name in shards that were begun before
-                header["novelty"] = header.pop("novel")
-            found, whole = [], json.loads(next(file))
+            found, whole = [], content_of(next(file))
             for line in file:
                 found.append(tuple(_row(values) for values in whole))
-                whole = json.loads(line)
+                whole = content_of(line)
         n_here = len(range(index - 1, whole["n_inputs"], count))
+    except ShardError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError, StopIteration) as error:
-        raise ShardError(f"{path}: no whole shard of mofgap screen --shard; make it again") from error
+        what = "damaged, cut off, or nothing that mofgap screen --shard wrote; make it again"
+        raise ShardError(f"{path}: {what}") from error
     if header.get("version") != VERSION:
         raise ShardError(f"{path}: shard version {header.get('version')}, this mofgap reads {VERSION}")
     if len(found) != n_here:
@@ -197,7 +201,3 @@ def _compare(first: _Part, other: _Part) -> None:
     if differing:
         what = ", ".join(f"{n} {then.get(n)} and {now.get(n)}" for n in differing)
         raise ShardError(f"{first.path} and {other.path} are of different screenings: {what}")
-
-
-def _write(file: Any, content: Any) -> None:
-    file.write(json.dumps(content, separators=(",", ":")) + "\n")

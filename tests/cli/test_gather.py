@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from mofgap.__main__ import app
 from mofgap.cli.screening_run import PBE_CAVEAT
+from mofgap.screening.shard import ShardError, gather
 
 WriteCifs = Callable[[Path, int], list[Path]]
 OPTIONS = ["--window", "1.8", "3.0", "--top", "4", "--novelty", "last"]
@@ -92,14 +93,21 @@ def test_a_whole_needs_each_shard_once(tmp_path: Path, shards: list[Path]) -> No
     assert not table.exists()
 
 
-def test_shards_that_call_novelty_novel_are_gathered_still(tmp_path: Path, shards: list[Path]) -> None:
-    mofgap("gather", *shards, "-o", tmp_path / "now.csv")
-    for shard in shards:
-        text = shard.read_text()
-        assert '"novelty":"keep"' in text
-        (tmp_path / shard.name).write_text(text.replace('"novelty":"keep"', '"novel":"keep"'))
-    assert mofgap("gather", *tmp_path.glob("*.jsonl"), "-o", tmp_path / "then.csv").exit_code == 3
-    assert (tmp_path / "then.csv").read_bytes() == (tmp_path / "now.csv").read_bytes()
+def test_shards_of_an_earlier_version_are_refused_with_the_cure(tmp_path: Path, shards: list[Path]) -> None:
+    old = tmp_path / "old.jsonl"
+    old.write_text('{"version":1,"shard":[1,3],"seed":0}\n[]\n{"n_inputs":1,"names_sha256":""}\n')
+    found = mofgap("gather", old, *shards[1:], "-o", tmp_path / "t.csv")
+    assert found.exit_code == 1 and "earlier version" in found.output and "make it again" in found.output
+
+
+def test_no_flipped_bit_of_a_shard_is_believed(tmp_path: Path, shards: list[Path]) -> None:
+    whole, damaged = bytearray(shards[0].read_bytes()), tmp_path / shards[0].name
+    for bit in range(0, 8 * len(whole), 151):
+        whole[bit // 8] ^= 1 << bit % 8
+        damaged.write_bytes(whole)
+        whole[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(ShardError, match="make it again"):
+            gather([damaged, *shards[1:]])
 
 
 def test_shards_of_other_settings_or_inputs_are_refused(

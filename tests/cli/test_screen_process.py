@@ -49,7 +49,7 @@ def feed_until_journaled(process: subprocess.Popen[str], paths: list[Path], jour
     process.stdin.write("".join(f"{path}\n" for path in paths))
     process.stdin.flush()
     for _ in range(2000):
-        if journal.exists() and all(str(path) in journal.read_text() for path in paths):
+        if journal.exists() and all(f'"source":"{path}"' in journal.read_text() for path in paths):
             return
         with pytest.raises(subprocess.TimeoutExpired):  # it ends when its list of inputs does
             process.wait(0.1)

@@ -68,12 +68,61 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
         Journal(tmp_path / "j", {"seed": 0}, resume=True)
 
 
-def test_damage_in_the_middle_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_line_is_as_if_it_had_never_been(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    write(path)
+    header, one, two = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(header + one.replace(b"0.3", b"7.3") + two)
+    journal = Journal(path, HEADER, resume=True)
+    assert journal.finished == {"b.cif": MORE} and journal.n_damaged == 1
+    journal.close()
+    assert path.read_bytes() == header + two
+    assert Journal(path, HEADER, resume=True).n_damaged == 0
+
+
+def test_a_damaged_first_line_is_refused_with_the_cure(tmp_path: Path) -> None:
     write(tmp_path / "j")
-    lines = (tmp_path / "j").read_bytes().splitlines(keepends=True)
-    (tmp_path / "j").write_bytes(lines[0] + b"{\n" + lines[2])
-    with pytest.raises(JournalError, match="--force"):
+    content = (tmp_path / "j").read_bytes()
+    (tmp_path / "j").write_bytes(content.replace(b'"seed":0', b'"seed":1', 1))
+    with pytest.raises(JournalError, match=r"damaged first line.*--force"):
         Journal(tmp_path / "j", HEADER, resume=True)
+
+
+def test_a_journal_of_an_earlier_version_is_refused_with_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "j").write_text('{"version":2,"seed":0,"window":[1.8,3.0]}\n')
+    with pytest.raises(JournalError, match=r"earlier version.*--force"):
+        Journal(tmp_path / "j", HEADER, resume=True)
+
+
+def test_no_flipped_bit_is_believed(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    write(path)
+    whole, known = path.read_bytes(), {"a\udcff.cif": DONE, "b.cif": MORE}
+    for bit in range(0, 8 * len(whole), 11):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            journal = Journal(path, HEADER, resume=True)
+        except JournalError:
+            assert bit // 8 <= whole.index(b"\n")
+            continue
+        assert journal.finished.items() < known.items()
+        journal.close()
+
+
+def test_the_input_that_was_begun_last_is_known_until_it_is_done(tmp_path: Path) -> None:
+    write(tmp_path / "j")
+    journal = Journal(tmp_path / "j", HEADER, resume=True)
+    assert journal.begun == ""
+    journal.begin("gone.cif")  # it gave no row
+    journal.begin("c.cif")
+    journal.close()
+    journal = Journal(tmp_path / "j", HEADER, resume=True)
+    assert journal.begun == "c.cif"
+    journal.add("c.cif", MORE)
+    journal.close()
+    assert Journal(tmp_path / "j", HEADER, resume=True).begun == ""
 
 
 @pytest.mark.parametrize("resume", [True, False])

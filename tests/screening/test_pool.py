@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import operator
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures.process import BrokenProcessPool
@@ -32,6 +33,32 @@ def test_all_results_come_out_of_a_short_stream() -> None:
 def test_dead_worker_is_an_error_and_not_a_hang() -> None:
     with pytest.raises(BrokenProcessPool):
         list(ordered_map(os._exit, iter([1]), 2))
+
+
+def _negative_or_killed(item: int) -> int:
+    if item in (5, 6, 30):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return -item
+
+
+def test_an_item_that_kills_its_worker_is_lost_and_no_other() -> None:
+    found = list(ordered_map(_negative_or_killed, range(40), 2, lost=lambda item: item))
+    assert found == [item if item in (5, 6, 30) else -item for item in range(40)]
+
+
+def test_a_process_that_dies_without_an_item_is_an_error() -> None:
+    with pytest.raises(BrokenProcessPool):
+        list(ordered_map(_Unloadable(), iter([1]), 2, lost=operator.neg))
+
+
+class _Unloadable:
+    """Ends the process that it is sent to."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return os._exit, (1,)
+
+    def __call__(self, item: int) -> int:
+        return item
 
 
 def test_workers_end_with_a_killed_parent() -> None:

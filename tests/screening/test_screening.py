@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -269,6 +271,34 @@ def test_what_failed_for_want_of_memory_is_tried_again(
         journal.close()
         status.append({row.status for each in rows for row in each})
     assert status[0] == {"failed"} and "failed" not in status[1]
+
+
+class Deadly(GapPredictor):
+    """Ends the process that computes ``s1.cif``."""
+
+    def estimate(self, crystals, **settings):  # type: ignore[no-untyped-def]
+        if any(crystal.source.endswith("s1.cif") for crystal in crystals):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().estimate(crystals, **settings)
+
+
+def test_what_ended_its_run_fails_by_name_and_is_passed_over(
+    tmp_path: Path, tiny: GapPredictor, write_cifs: WriteCifs
+) -> None:
+    deadly = Deadly(tiny.model, tiny.about, tiny.calibration, tiny.novelty, "cpu")
+    paths = write_cifs(tmp_path / "in", 3)
+    killed = Journal(tmp_path / "journal", {}, resume=False)
+    killed.begin(str(paths[1]))
+    killed.close()
+    rows = []
+    for _ in range(2):
+        journal = Journal(tmp_path / "journal", {}, resume=True)
+        stream = screening.stream_rows(expand_inputs(paths), deadly, ScreeningConfig(), journal=journal)
+        rows.append([row for each in stream for row in each])
+        journal.close()
+        assert [row.status == "failed" for row in rows[-1]] == [False, True, False]
+        assert rows[-1][1].file == str(paths[1]) and rows[-1][1].reason.startswith("process-died: ")
+    assert rows[0] == rows[1] and str(paths[1]) in journal.finished
 
 
 def test_wrong_arguments_are_named(tiny: GapPredictor, tmp_path: Path) -> None:
