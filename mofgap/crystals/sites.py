@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -129,18 +130,24 @@ def check_cell(cell: NDArray[np.float64]) -> None:
     Raises:
         CifError: The cell has no volume, an edge that is too long, or two faces that are too close together.
     """
-    with np.errstate(all="ignore"):
-        longest = np.linalg.norm(cell, axis=1).max()
-        volume = np.abs(np.linalg.det(cell))
-        faces = np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1)
-        thinnest = (volume / faces).min()
-    if not np.isfinite(thinnest):
+    # Plain numbers: a file may hold tens of thousands of cells, and arrays of three are slow.
+    a, b, c = cell.tolist()
+    faces = [_cross(b, c), _cross(c, a), _cross(a, b)]
+    longest = max(math.hypot(*edge) for edge in (a, b, c))
+    largest = max(math.hypot(*face) for face in faces)
+    volume = abs(sum(x * y for x, y in zip(a, faces[0], strict=True)))
+    thinnest = volume / largest if largest > 0 else math.nan
+    if not math.isfinite(thinnest):
         raise CifError("bad-cell: no cell has these lengths and angles; correct them, with decimal points")
     if not (thinnest > THINNEST_CELL_ANGSTROM and longest < LONGEST_EDGE_ANGSTROM):
         raise CifError(
             f"bad-cell: longest edge {longest:.3g} Å, nearest faces {thinnest:.3g} Å apart; "
             "correct the cell lengths and angles"
         )
+
+
+def _cross(a: list[float], b: list[float]) -> tuple[float, float, float]:
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
 def sites_of(

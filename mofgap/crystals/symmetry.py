@@ -231,6 +231,8 @@ def _from_name(stated: list[_Statement], unknown: list[str]) -> tuple[NDArray[np
 
 def _cell_mismatch(ops: NDArray[np.float64], cell: gemmi.UnitCell) -> list[str]:
     """A warning of a cell that its own symmetry would distort, or nothing."""
+    if len(ops) == 1:  # the identity
+        return []
     vectors = np.array(cell.orth.mat.tolist())
     metric, rotations = vectors.T @ vectors, ops[:, :, :3]
     moved = rotations.transpose(0, 2, 1) @ metric @ rotations
