@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.configuration import dump, load
+from mofgap.study.engine.checked_json import read_checked, write_checked
 from mofgap.study.engine.config import RunConfig
 from mofgap.study.layout import read_json
 from mofgap.whole_file import sha256_of, write_json, write_text
@@ -47,7 +48,7 @@ class RunFolder:
     def write_config(self, config: RunConfig) -> None:
         """Write the resolved configuration, unless it is there already."""
         path, text = self.path / CONFIG, dump(config)
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
+        if not path.exists() or path.read_bytes() != text.encode():
             write_text(path, text)
 
     def log(self, stage: str) -> Path:
@@ -71,12 +72,16 @@ class RunFolder:
             write_json(self._file(stage, "request"), request)
 
     def record(self, stage: str) -> dict[str, Any]:
-        """What a stage did last: its key, outputs with hashes, times and cost; empty if it never began."""
-        return read_json(self._file(stage, "record"))
+        """What a stage did last: its key, outputs with hashes, times and cost; empty if nothing tells."""
+        return read_checked(self._file(stage, "record"))
+
+    def is_record_damaged(self, stage: str) -> bool:
+        """Whether what a stage did last can no longer be told."""
+        return self._file(stage, "record").exists() and not self.record(stage)
 
     def write_record(self, stage: str, record: dict[str, Any]) -> None:
         """Keep what a stage did."""
-        write_json(self._file(stage, "record"), record)
+        write_checked(self._file(stage, "record"), record)
 
     def rank(self, stage: str, rank: int) -> Path:
         """What one process of a stage cost, where a scheduler started several."""
@@ -118,6 +123,8 @@ class RunFolder:
         kept /= str(1 + max((int(p.name) for p in kept.glob("*") if p.name.isdecimal()), default=0))
         moved = f"moved {', '.join(names)} to {kept.relative_to(self.path)}: {reason}"
         write_json(kept / "record.json", self.record(stage) | {"moved": moved})
+        if self.is_record_damaged(stage):
+            self._file(stage, "record").rename(kept / "damaged_record.json")
         for name in names:
             (kept / name).parent.mkdir(parents=True, exist_ok=True)
             (self.path / name).rename(kept / name)

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.configuration import digest, to_dict
+from mofgap.study.engine.checked_json import read_checked, write_checked
 from mofgap.study.engine.config import RunConfig
 from mofgap.study.engine.folder import CONFIG, MANIFEST, RunFolder, fingerprint, sha256
 from mofgap.study.engine.stage import Stage
-from mofgap.study.layout import read_json
 from mofgap.study.members import members
-from mofgap.whole_file import write_json
 
 VERSION = 1
 
@@ -55,12 +54,12 @@ def write_manifest(folder: RunFolder, config: RunConfig, stages: Sequence[Stage]
         "outputs": {CONFIG: sha256(folder.path / CONFIG), **dict(sorted(outputs.items()))},
         "stages": {name: _stage(record) for name, record in done.items()},
     }
-    write_json(folder.path / MANIFEST, content)
+    write_checked(folder.path / MANIFEST, content)
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
     """The manifest of a run folder; empty where there is none, or it is damaged or of another version."""
-    found = read_json(run / MANIFEST)
+    found = read_checked(run / MANIFEST)
     return found if found.get("version") == VERSION and found.keys() >= _ALWAYS else {}
 
 

@@ -106,7 +106,7 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
         inputs = _inputs(stage, config, folder)
         key = digest(request["settings"], request["code"], list(request["inputs"].values()), inputs)
         begun = {"stage": stage.name, "key": key, "request": request, "inputs": inputs, "start": _now()}
-        last, work = folder.record(stage.name), stage.work
+        last, damaged, work = folder.record(stage.name), folder.is_record_damaged(stage.name), stage.work
         if last.get("key") == key and last.get("end") and folder.intact(last["outputs"]):
             if not _differing("describes", last["request"], request):
                 folder.done(stage.name).touch()
@@ -114,7 +114,8 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
             work = stage.describe or stage.work
         else:
             if last.get("key") != key or last.get("end"):
-                reason = _reason(last, folder, request, inputs) if last else "no record says what made it"
+                unknown = "its record is damaged" if damaged else "no record says what made it"
+                reason = _reason(last, folder, request, inputs) if last else unknown
                 moved = folder.set_aside(stage.name, stage.writes, reason)
                 begun |= {"moved": moved}
                 sys.stderr.write(f"{moved}\n" if moved else "")
@@ -138,6 +139,8 @@ def _do(stage: Stage, work: Work, config: RunConfig, folder: RunFolder, threads:
 
 def reason_to_run(stage: Stage, folder: RunFolder, request: dict[str, Any]) -> str:
     """Why a stage has to run, as far as can be said before those before it have run; empty if it need not."""
+    if folder.is_record_damaged(stage.name):
+        return "its record is damaged"
     reason = _reason(folder.record(stage.name), folder, request)
     return reason or ("" if folder.done(stage.name).exists() else "its mark is gone")
 

@@ -157,6 +157,33 @@ def test_an_output_that_changed_or_is_gone_is_made_again(bench: Bench, content: 
     assert bench.do(bench.first()) == [True] and bench.out() == "new 1"
 
 
+def test_a_damaged_record_is_said_and_moved_aside_with_what_it_described(bench: Bench) -> None:
+    bench.do(bench.first())
+    path = bench.folder.path / "stages/first.record.json"
+    damaged = path.read_text().replace('"peak_memory_mb": ', '"peak_memory_mb": 1')
+    path.write_text(damaged)
+    assert bench.reason(bench.first()) == "its record is damaged"
+    assert bench.do(bench.first()) == [True] and bench.reason(bench.first()) == ""
+    kept = bench.folder.path / "stale/first/1"
+    assert (kept / "damaged_record.json").read_text() == damaged
+    assert (kept / "first/out.txt").exists()
+
+
+def test_no_flipped_bit_of_what_a_stage_left_is_believed(bench: Bench) -> None:
+    bench.do(bench.first(), bench.second())
+    left = [path for path in bench.folder.path.rglob("*") if path.is_file() and path != bench.source]
+    for path in left:
+        whole = path.read_bytes()
+        for bit in range(3, 8 * len(whole), 211):
+            damaged = bytearray(whole)
+            damaged[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(damaged)
+            bench.do(bench.first(), bench.second())
+            assert bench.out() == "new 1" and bench.do(bench.first(), bench.second()) == [False, False]
+            known = [bench.folder.record(name)["outputs"] for name in ("first", "second")]
+            assert all(map(bench.folder.intact, known)) and all(known)
+
+
 def test_what_was_cut_off_goes_on_with_what_it_left(bench: Bench) -> None:
     bench.fails = True
     with pytest.raises(RuntimeError, match="killed"):

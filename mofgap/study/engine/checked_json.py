@@ -1,0 +1,25 @@
+"""JSON files that carry a checksum, so that a damaged one is as if there were none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mofgap.configuration import digest
+from mofgap.study.layout import read_json
+from mofgap.whole_file import write_json
+
+_KEY = "sha256"
+
+
+def write_checked(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an object, and the sha256 of what it holds."""
+    write_json(path, {**content, _KEY: digest(content)})
+
+
+def read_checked(path: Path) -> dict[str, Any]:
+    """An object; empty where there is no file, or a damaged one. Earlier versions wrote no checksum."""
+    content = read_json(path)
+    known = content.pop(_KEY, None)
+    return content if known in (None, digest(content)) else {}
