@@ -1,26 +1,26 @@
 """Bayesian low-rank adaptation (BaLoRA, arXiv 2605.08110) for any torch model.
 
-In a dozen lines, with ``net`` a pretrained model of one number an input, and x, y the data:
+In a dozen lines, with ``net`` a pretrained model, and x, y the data:
 
->>> from mofgap.balora import BaLoRA, BaLoRAConfig, elbo_loss, gaussian_nll
->>> model = BaLoRA(net, BaLoRAConfig(target_modules=("0", "2"), rank=4), n_features=x.shape[1])
->>> log_std = torch.zeros((), requires_grad=True)
->>> groups = [*model.parameters_to_train(noise_lr=1e-2), {"params": [log_std]}]
->>> optimizer = torch.optim.Adam(groups, lr=1e-2)
+>>> from mofgap.balora import BaLoRAConfig, get_balora_model
+>>> model = get_balora_model(net, BaLoRAConfig(r=4, target_modules="all-linear"))
+>>> optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
 >>> for _ in range(100):
-...     alpha = model.alpha(x)
-...     with model.sampling(alpha):
-...         nll = gaussian_nll(y, model(x).squeeze(-1), log_std)
-...         elbo_loss(nll, model.kl(alpha), beta=0.1, normaliser=len(x)).backward()
+...     loss = torch.nn.functional.mse_loss(model(x).squeeze(-1), y)
+...     (loss + model.kl_loss(n_train=len(x))).backward()
 ...     _ = optimizer.step(), optimizer.zero_grad()
->>> result = model.eval().sensitivity(x, n_inputs=len(x))
->>> mean, std = result.output, result.variance(model.alpha(x)).sqrt()
+>>> mean, std = model.eval().predict(x)
+
+`BaLoRA` and the functions below are the parts, for who wants to hand alpha and rows over himself.
 """
 
 from mofgap.balora.adapt import adapt, adapted_layers, merge, unadapt
 from mofgap.balora.adapter_files import load_adapters, load_config, load_noise_network, save_adapters
 from mofgap.balora.config import BaLoRAConfig
-from mofgap.balora.layer import AdaptedLinear
+from mofgap.balora.conv import AdaptedConv2d
+from mofgap.balora.embedding import AdaptedEmbedding
+from mofgap.balora.layer import AdaptedLayer
+from mofgap.balora.linear import AdaptedConv1D, AdaptedLinear
 from mofgap.balora.model import BaLoRA
 from mofgap.balora.noise import NoiseNetwork
 from mofgap.balora.objective import (
@@ -32,19 +32,34 @@ from mofgap.balora.objective import (
     laplace_nll,
 )
 from mofgap.balora.sampling import sampling, without_adapters
+from mofgap.balora.several_outputs import JointSensitivity, class_probabilities, joint_sensitivity
 from mofgap.balora.variance import Sensitivity, sensitivity
+from mofgap.balora.wrapper import BaLoRAModel, get_balora_model
+
+BaLoraConfig = BaLoRAConfig
+"""The same class, spelt as PEFT would."""
 
 __all__ = [
+    "AdaptedConv1D",
+    "AdaptedConv2d",
+    "AdaptedEmbedding",
+    "AdaptedLayer",
     "AdaptedLinear",
     "BaLoRA",
     "BaLoRAConfig",
+    "BaLoRAModel",
+    "BaLoraConfig",
+    "JointSensitivity",
     "NoiseNetwork",
     "Sensitivity",
     "adapt",
     "adapted_layers",
+    "class_probabilities",
     "elbo_loss",
     "elements_per_layer",
     "gaussian_nll",
+    "get_balora_model",
+    "joint_sensitivity",
     "kl_divergence",
     "kl_per_element",
     "laplace_nll",

@@ -1,4 +1,4 @@
-"""Wrapping the linear layers of a model, and unwrapping them."""
+"""Wrapping the layers of a model, and unwrapping them."""
 
 from __future__ import annotations
 
@@ -7,58 +7,64 @@ import re
 from collections.abc import Mapping
 
 from torch import nn
-from torch.nn.utils.parametrize import is_parametrized
 
-from mofgap.balora.config import BaLoRAConfig
-from mofgap.balora.layer import AdaptedLinear
+from mofgap.balora.config import ALL_LINEAR, BaLoRAConfig, as_patterns
+from mofgap.balora.kinds import NAMES, adapted_kind, is_linear, why_not
+from mofgap.balora.layer import AdaptedLayer
+from mofgap.balora.saved import TrainedModule, trained_modules
 
 
-def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLinear]:
-    """Freeze a model and wrap the linear layers that the config names, in place.
+def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLayer]:
+    """Freeze a model and wrap the layers that the config names, in place.
 
     Everything but A and B is frozen; unfreeze a new head afterwards with ``head.requires_grad_(True)``.
     A's start comes from torch's global generator.
 
     Args:
-        model: Any module with ``nn.Linear`` layers inside.
+        model: Any module with layers of `mofgap.balora.kinds` inside.
         config: Which layers, and how.
 
     Returns:
         The adapted layers by name, in the model's order.
 
     Raises:
-        ValueError: A pattern of ``config`` matches no linear layer, or the model is adapted already. A
-            matched layer is no plain ``nn.Linear``, or is the output projection of ``nn.MultiheadAttention``,
-            which is never called.
+        ValueError: A pattern of ``config`` matches no layer that can be adapted, or the model is adapted
+            already. A matched layer does more than its kind, or is the output projection of
+            ``nn.MultiheadAttention``, which is never called.
     """
     if adapted_layers(model):
         raise ValueError("the model is adapted already; merge or unadapt it first")
-    found = targets(model, config.target_modules)
+    found, to_save = chosen(model, config), _to_save(model, config.modules_to_save)
     model.requires_grad_(False)
-    layers = {
-        name: AdaptedLinear(
-            linear, rank=config.rank, lora_alpha=config.lora_alpha, init_scale=config.init_scale
-        )
-        for name, linear in found.items()
-    }
+    layers = {}
+    for name, base in found.items():
+        kind, rank = adapted_kind(base), config.rank_of(name)
+        assert kind is not None
+        alpha = config.scaling_of(name) * rank
+        layers[name] = kind(base, rank=rank, lora_alpha=alpha, init_scale=config.init_scale)  # type: ignore[call-arg]
+        layers[name].train(base.training)
     _keep_off_fast_paths(model, layers)
-    _replace(model, {layer.base: layer for layer in layers.values()})
+    saved = {module: TrainedModule(module) for module in to_save}
+    _replace(model, {**{layer.base: layer for layer in layers.values()}, **saved})
     return layers
 
 
-def adapted_layers(model: nn.Module) -> dict[str, AdaptedLinear]:
+def adapted_layers(model: nn.Module) -> dict[str, AdaptedLayer]:
     """The adapted layers of a model by name, in its order."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, AdaptedLinear)}
+    return {name: module for name, module in model.named_modules() if isinstance(module, AdaptedLayer)}
 
 
 def unadapt(model: nn.Module) -> None:
     """Put the base layers back, dropping the adapters. Parameters stay frozen."""
-    _replace(model, {layer: layer.base for layer in adapted_layers(model).values()})
+    replacements: dict[nn.Module, nn.Module] = {m: m.original for m in trained_modules(model).values()}
+    _replace(model, replacements | {layer: layer.base for layer in adapted_layers(model).values()})
 
 
 def merge(model: nn.Module) -> None:
     """Fold the mean updates into the weights and put the base layers back. Parameters stay frozen."""
-    _replace(model, {layer: layer.merge() for layer in adapted_layers(model).values()})
+    saved = trained_modules(model).values()
+    replacements: dict[nn.Module, nn.Module] = {m: m.trained.requires_grad_(False) for m in saved}
+    _replace(model, replacements | {layer: layer.merge() for layer in adapted_layers(model).values()})
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -66,46 +72,99 @@ def matches(name: str, pattern: str) -> bool:
     return name == pattern or name.endswith(f".{pattern}") or re.fullmatch(pattern, name) is not None
 
 
-def targets(model: nn.Module, patterns: tuple[str, ...]) -> dict[str, nn.Linear]:
-    """The linear layers that some patterns mean, by name, in the model's order.
+def chosen(model: nn.Module, config: BaLoRAConfig) -> dict[str, nn.Module]:
+    """The layers that a config means, by name, in the model's order.
 
     Raises:
-        ValueError: A pattern matches no linear layer. A matched layer is no plain ``nn.Linear``, or is the
-            output projection of ``nn.MultiheadAttention``, which is never called.
+        ValueError: As of `targets`, or no layer that ``config`` names has an index in its
+            ``layers_to_transform``.
     """
-    linears = {n: m for n, m in model.named_modules() if n and isinstance(m, nn.Linear)}
-    for pattern in patterns:
-        if not any(matches(name, pattern) for name in linears):
-            raise ValueError(_nothing_found(pattern, linears, model))
-    found = {n: m for n, m in linears.items() if any(matches(n, pattern) for pattern in patterns)}
-    for name, linear in found.items():
-        if isinstance(linear, nn.modules.linear.NonDynamicallyQuantizableLinear):
-            raise ValueError(
-                f"{name} belongs to nn.MultiheadAttention, which reads its weight and never calls it: an "
-                "adapter there would do nothing"
-            )
-        if more := _more_than_linear(linear):
-            raise ValueError(f"{name} has {more}: it is not W x + b alone, and an adapter knows no more")
+    if config.target_modules == ALL_LINEAR:
+        found = _all_linear(model)
+    else:
+        found = targets(model, config.target_modules)
+    found = {n: m for n, m in found.items() if not any(_within(n, saved) for saved in config.modules_to_save)}
+    wanted = config.layers_to_transform
+    if wanted is not None:
+        indices = (wanted,) if isinstance(wanted, int) else wanted
+        found = {n: m for n, m in found.items() if _index(n, as_patterns(config.layers_pattern)) in indices}
+    if not found:
+        raise ValueError("no layer is left to adapt: modules_to_save and layers_to_transform leave none")
     return found
 
 
-def _more_than_linear(linear: nn.Linear) -> str:
-    """What a layer does besides the product with its weight, in words; empty where nothing."""
-    if is_parametrized(linear) or "weight" not in linear._parameters:
-        return "a parametrised weight"
-    if type(linear).forward is not nn.Linear.forward or "forward" in vars(linear):
-        return "a forward of its own"
-    return "hooks" if linear._forward_hooks or linear._forward_pre_hooks else ""
+def targets(model: nn.Module, patterns: str | tuple[str, ...]) -> dict[str, nn.Module]:
+    """The layers that some patterns mean, by name, in the model's order.
+
+    Raises:
+        ValueError: A pattern matches no layer that can be adapted. A matched layer does more than its kind,
+            or is the output projection of ``nn.MultiheadAttention``, which is never called.
+    """
+    known = {n: m for n, m in model.named_modules() if n and adapted_kind(m) is not None}
+    for pattern in as_patterns(patterns):
+        if not any(matches(name, pattern) for name in known):
+            raise ValueError(_nothing_found(pattern, known, model))
+    found = {n: m for n, m in known.items() if any(matches(n, pattern) for pattern in as_patterns(patterns))}
+    _check(found)
+    return found
 
 
-def _nothing_found(pattern: str, linears: Mapping[str, nn.Linear], model: nn.Module) -> str:
+def _all_linear(model: nn.Module) -> dict[str, nn.Module]:
+    """All linear layers but the one that gives a language model's logits, as in PEFT.
+
+    Raises:
+        ValueError: The model has none, or one of them does more than its kind.
+    """
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    found = {n: m for n, m in model.named_modules() if n and is_linear(m) and m is not output}
+    if not found:
+        raise ValueError("target_modules='all-linear' finds no linear layer in the model")
+    _check(found)
+    return found
+
+
+def _to_save(model: nn.Module, names: tuple[str, ...]) -> list[nn.Module]:
+    """The modules that are trained whole.
+
+    Raises:
+        ValueError: A name of ``modules_to_save`` is the end of no module's name.
+    """
+    found = []
+    for saved in names:
+        own = [m for n, m in model.named_modules() if n == saved or n.endswith(f".{saved}")]
+        if not own:
+            raise ValueError(f"modules_to_save: the model has no module {saved!r}")
+        found += own
+    return found
+
+
+def _check(found: Mapping[str, nn.Module]) -> None:
+    for name, module in found.items():
+        if reason := why_not(module):
+            raise ValueError(f"{name} {reason}")
+
+
+def _within(name: str, module: str) -> bool:
+    """Whether a layer lies in a module of ``modules_to_save``, or is it, as in PEFT."""
+    return re.match(rf"(^|.*\.){re.escape(module)}($|\..*)", name) is not None
+
+
+def _index(name: str, patterns: tuple[str, ...]) -> int | None:
+    """Index of the block that a layer is in, by the rules of PEFT."""
+    for pattern in patterns or (r"[^.]*",):
+        if found := re.match(rf"(?:^|.*?\.){pattern}\.(\d+)\.", name):
+            return int(found[1])
+    return None
+
+
+def _nothing_found(pattern: str, known: Mapping[str, nn.Module], model: nn.Module) -> str:
     for name, module in model.named_modules():
         if name and matches(name, pattern):
-            return f"{pattern!r} finds {name}, a {type(module).__name__}; only nn.Linear can be adapted"
-    names = [*linears, *dict.fromkeys(name.rpartition(".")[2] for name in linears)]
-    near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4) or list(linears)[:5]
+            return f"{pattern!r} finds {name}, a {type(module).__name__}; only {NAMES} can be adapted"
+    names = [*known, *dict.fromkeys(name.rpartition(".")[2] for name in known)]
+    near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4) or list(known)[:5]
     hint = f"near it: {', '.join(near)}" if near else "the model has none"
-    return f"{pattern!r} finds no nn.Linear in the model; {hint}"
+    return f"{pattern!r} finds no {NAMES} in the model; {hint}"
 
 
 def _replace(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
@@ -118,7 +177,7 @@ def _replace(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> N
                 setattr(parent, name, replacements[child])
 
 
-def _keep_off_fast_paths(model: nn.Module, layers: Mapping[str, AdaptedLinear]) -> None:
+def _keep_off_fast_paths(model: nn.Module, layers: Mapping[str, AdaptedLayer]) -> None:
     """Make torch's own transformer layers call their linear layers.
 
     In evaluation they hand the weights to a fused kernel instead, past any adapter. A hook on a layer inside

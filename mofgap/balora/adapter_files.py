@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mofgap.balora.adapt import adapt, adapted_layers
+from mofgap.balora.adapt import adapt, adapted_layers, unadapt
 from mofgap.balora.config import BaLoRAConfig
-from mofgap.balora.layer import AdaptedLinear
+from mofgap.balora.layer import AdaptedLayer
+from mofgap.balora.linear import AdaptedConv1D
 from mofgap.balora.noise import NoiseNetwork
+from mofgap.balora.saved import TrainedModule, trained_modules
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -26,13 +31,19 @@ NOISE_FILE = "noise_network.safetensors"
 ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE, BALORA_FILE)
 """All files of adapters but that of the noise network, which not all have."""
 
-_PEFT_READ = ("peft_type", "target_modules", "r", "lora_alpha")
+_PREFIX = "base_model.model."
+_PART = re.compile(r"(.*)\.(?:lora_[AB]\.weight|lora_embedding_[AB])")
+
+_SHARED = ("r", "lora_alpha", "rank_pattern", "alpha_pattern")
+"""Settings that PEFT and `BaLoRAConfig` call the same."""
+_PEFT_READ = ("peft_type", "target_modules", "modules_to_save", *_SHARED)
 
 _PEFT_SILENT = (
     *("task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_version"),
     *("exclude_modules", "layers_to_transform", "layers_pattern"),  # the names of the weights tell as much
     *("lora_dropout", "megatron_core", "qalora_group_size", "runtime_config", "ensure_weight_tying"),
     *("eva_config", "corda_config"),  # of how A and B began
+    "fan_in_fan_out",  # the kind of the layer tells
 )
 """Settings of PEFT that leave the mean as it is, whatever they are; others do so where they are empty."""
 
@@ -45,9 +56,10 @@ _PEFT_NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 def save_adapters(
     folder: str | Path,
-    layers: Mapping[str, AdaptedLinear],
+    layers: Mapping[str, AdaptedLayer],
     config: BaLoRAConfig,
-    noise_network: NoiseNetwork | None = None,
+    noise_network: NoiseNetwork | Mapping[str, Tensor] | None = None,
+    trained: Mapping[str, TrainedModule] | None = None,
 ) -> None:
     """Write adapters that `load_adapters` and Hugging Face PEFT read.
 
@@ -58,37 +70,58 @@ def save_adapters(
         folder: Made where it does not exist; files of these names are replaced.
         layers: The adapted layers by their names in the base model.
         config: What they were made with.
-        noise_network: alpha(X), saved where given; where not, none is left of adapters that lay there before.
+        noise_network: alpha(X), or other tensors of the posterior by name. It is saved where given; where
+            not, none is left of adapters that lay there before.
+        trained: Modules that were trained whole, by their names in the base model.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, layer in layers.items():
-        for part in ("lora_A", "lora_B"):
-            weight: Tensor = getattr(layer, part).detach().cpu().contiguous()
-            tensors[f"base_model.model.{name}.{part}.weight"] = weight
-    peft_config = {
-        "peft_type": "LORA",
-        "task_type": None,
-        "base_model_name_or_path": None,
-        "r": config.rank,
-        "lora_alpha": config.lora_alpha,
-        "lora_dropout": 0.0,
-        "target_modules": "|".join(map(re.escape, layers)),  # PEFT would take names as endings of names
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-    }
+        parts = zip(layer.peft_names, (layer.lora_A, layer.lora_B), layer.peft_shapes(), strict=True)
+        tensors |= {f"{name}.{part}": weight.view(shape) for part, weight, shape in parts}
+    for name, module in (trained or {}).items():
+        tensors |= {f"{name}.{key}": value for key, value in module.trained.state_dict().items()}
+    tensors = {f"{_PREFIX}{name}": value for name, value in tensors.items()}
     if noise_network is None:
         (folder / NOISE_FILE).unlink(missing_ok=True)
     else:
-        state = {
-            name: value.detach().cpu().contiguous() for name, value in noise_network.state_dict().items()
-        }
-        _write(folder / NOISE_FILE, lambda path: save_file(state, path))
-    _write(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
-    _write(folder / BALORA_FILE, lambda path: path.write_text(json.dumps(config.to_dict(), indent=2) + "\n"))
-    _write(folder / CONFIG_FILE, lambda path: path.write_text(json.dumps(peft_config, indent=2) + "\n"))
+        state = noise_network if isinstance(noise_network, Mapping) else noise_network.state_dict()
+        _write(folder / NOISE_FILE, lambda path: save_file(_on_cpu(state), path))
+    _write(folder / WEIGHTS_FILE, lambda path: save_file(_on_cpu(tensors), path, metadata={"format": "pt"}))
+    _write_json(folder / BALORA_FILE, config.to_dict())
+    _write_json(folder / CONFIG_FILE, _peft_config(layers, config, list(trained or {})))
+
+
+def _peft_config(
+    layers: Mapping[str, AdaptedLayer], config: BaLoRAConfig, trained: Sequence[str]
+) -> dict[str, Any]:
+    """What PEFT reads; where the layers differ, each is named by a pattern of its whole name."""
+    alphas = {name: layer.scaling * layer.rank for name, layer in layers.items()}
+    return {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "r": config.r,
+        "lora_alpha": config.lora_alpha,
+        "lora_dropout": 0.0,
+        "target_modules": "|".join(map(re.escape, layers)),  # PEFT would take names as endings of names
+        "rank_pattern": {_whole(n): layer.rank for n, layer in layers.items() if layer.rank != config.r},
+        "alpha_pattern": {_whole(n): a for n, a in alphas.items() if not math.isclose(a, config.lora_alpha)},
+        "modules_to_save": list(trained) or None,
+        "bias": "none",
+        "fan_in_fan_out": any(isinstance(layer, AdaptedConv1D) for layer in layers.values()),
+        "inference_mode": True,
+    }
+
+
+def _whole(name: str) -> str:
+    return f"^{re.escape(name)}"
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # Tied tensors are copied: a file of safetensors holds none that share their numbers.
+    return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
 
 
 def load_config(folder: str | Path) -> BaLoRAConfig:
@@ -115,14 +148,14 @@ def _of_peft(folder: Path, peft_config: Mapping[str, Any]) -> BaLoRAConfig:
         if value and key not in (*_PEFT_READ, *_PEFT_SILENT) and value not in _PEFT_NEUTRAL.get(key, ()):
             raise ValueError(f"{folder}: {key}={value!r} is not supported")
     targets = peft_config["target_modules"]
-    return BaLoRAConfig(
-        target_modules=(targets,) if isinstance(targets, str) else tuple(targets),
-        rank=peft_config["r"],
-        lora_alpha=float(peft_config["lora_alpha"]),
-    )
+    if targets is None:
+        raise TypeError("target_modules is empty")
+    shared = {name: peft_config[name] for name in _SHARED if peft_config.get(name)}
+    saved = tuple(peft_config.get("modules_to_save") or ())
+    return BaLoRAConfig(target_modules=targets, modules_to_save=saved, **shared)
 
 
-def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLinear]:
+def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLayer]:
     """Load saved adapters into a base model, which is adapted first unless it is already.
 
     Returns:
@@ -135,44 +168,80 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLine
     """
     folder = Path(folder)
     config = load_config(folder)
-    tensors = {
-        name.removeprefix("base_model.model."): t for name, t in load_file(folder / WEIGHTS_FILE).items()
-    }
+    tensors = {name.removeprefix(_PREFIX): t for name, t in load_file(folder / WEIGHTS_FILE).items()}
+    if adapted_layers(model):
+        _check_fit(folder, tensors, model, config)
+    else:
+        _adapt_as_saved(folder, tensors, model, config)
     layers = adapted_layers(model)
-    if any(layer.scaling != config.scaling for layer in layers.values()):
-        raise ValueError(f"{folder}: the adapters are scaled by {config.scaling:g}, the model's are not")
-    names = sorted({re.sub(r"\.lora_[AB]\.weight$", "", key) for key in tensors})
-    rank = next((layer.rank for layer in layers.values()), config.rank)
-    _check_shapes(folder, tensors, rank, layers or _linears(model, names))
-    if not layers:
-        exact = tuple(f"^{re.escape(name)}$" for name in names)  # a bare name may end others
-        layers = adapt(model, BaLoRAConfig.from_dict({**config.to_dict(), "target_modules": exact}))
     for name, layer in layers.items():
-        layer.lora_A.data.copy_(tensors[f"{name}.lora_A.weight"])
-        layer.lora_B.data.copy_(tensors[f"{name}.lora_B.weight"])
+        for part, weight in zip(layer.peft_names, (layer.lora_A, layer.lora_B), strict=True):
+            weight.data.copy_(tensors[f"{name}.{part}"].view(weight.shape))
         layer.folded = None
+    for name, module in trained_modules(model).items():
+        for key, value in module.trained.state_dict().items():
+            value.copy_(tensors[f"{name}.{key}"])
     return layers
 
 
-def _linears(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear]:
-    return {name: m for name, m in model.named_modules() if name in names and isinstance(m, nn.Linear)}
-
-
-def _check_shapes(
-    folder: Path,
-    tensors: Mapping[str, Tensor],
-    rank: int,
-    layers: Mapping[str, AdaptedLinear] | Mapping[str, nn.Linear],
+def _adapt_as_saved(
+    folder: Path, tensors: Mapping[str, Tensor], model: nn.Module, config: BaLoRAConfig
 ) -> None:
-    """Refuse tensors that are not the A and B of these layers."""
-    wanted = {f"{name}.lora_A.weight": (rank, layer.in_features) for name, layer in layers.items()}
-    wanted |= {f"{name}.lora_B.weight": (layer.out_features, rank) for name, layer in layers.items()}
+    known = dict(model.named_modules())
+    for key in tensors:
+        if (part := _PART.fullmatch(key)) and part[1] not in known:
+            raise ValueError(f"{folder}: {key} is not in the model")
+    asked = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    adapt(model, as_saved(folder, config))
+    try:
+        _check_fit(folder, tensors, model, config)
+    except ValueError:
+        unadapt(model)
+        for parameter, wanted in asked:
+            parameter.requires_grad_(wanted)
+        raise
+
+
+def as_saved(folder: str | Path, config: BaLoRAConfig) -> BaLoRAConfig:
+    """A config that names the layers whose adapters a folder holds, and no others."""
+    with safe_open(Path(folder) / WEIGHTS_FILE, "pt") as file:
+        parts = (_PART.fullmatch(key.removeprefix(_PREFIX)) for key in file.keys())  # noqa: SIM118
+        names = dict.fromkeys(part[1] for part in parts if part)
+    exact = tuple(f"^{re.escape(name)}$" for name in names)  # a bare name may end others
+    return replace(config, target_modules=exact, layers_to_transform=None)
+
+
+def is_ours(folder: str | Path) -> bool:
+    """Whether saved adapters have a posterior; those of PEFT have none."""
+    return (Path(folder) / BALORA_FILE).exists()
+
+
+def _check_fit(folder: Path, tensors: Mapping[str, Tensor], model: nn.Module, config: BaLoRAConfig) -> None:
+    """Refuse tensors that are not those of a model's adapters and trained modules."""
+    wanted: dict[str, tuple[int, ...]] = {}
+    for name, layer in adapted_layers(model).items():
+        if not math.isclose(layer.scaling, config.scaling_of(name)):
+            scaling = config.scaling_of(name)
+            raise ValueError(f"{folder}: the adapter of {name} is scaled by {scaling:g}, the model's is not")
+        parts = zip(layer.peft_names, layer.peft_shapes(), strict=True)
+        wanted |= {f"{name}.{part}": shape for part, shape in parts}
+    for name, module in trained_modules(model).items():
+        wanted |= {f"{name}.{key}": tuple(v.shape) for key, v in module.trained.state_dict().items()}
     for key in sorted(wanted.keys() | tensors.keys()):
         if key not in wanted or key not in tensors:
             raise ValueError(f"{folder}: {key} is {'missing' if key in wanted else 'not in the model'}")
         if tensors[key].shape != wanted[key]:
             shape = tuple(tensors[key].shape)
             raise ValueError(f"{folder}: {key} is {shape}, the model wants {wanted[key]}")
+
+
+def load_posterior(folder: str | Path) -> dict[str, Tensor]:
+    """The saved tensors of the posterior by name: those of the noise network, or what stands in for it.
+
+    Raises:
+        FileNotFoundError: The folder ``folder`` holds none.
+    """
+    return load_file(Path(folder) / NOISE_FILE)
 
 
 def load_noise_network(network: NoiseNetwork, folder: str | Path) -> None:
@@ -182,7 +251,11 @@ def load_noise_network(network: NoiseNetwork, folder: str | Path) -> None:
         FileNotFoundError: The folder ``folder`` holds no noise network.
         RuntimeError: The saved noise network has another shape than ``network``.
     """
-    network.load_state_dict(load_file(Path(folder) / NOISE_FILE))
+    network.load_state_dict(load_posterior(folder))
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    _write(path, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:

@@ -4,65 +4,119 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
 
 from mofgap.nearest import hint
+
+Posterior = Literal["network", "constant", "diagonal", "analytic", "none"]
+Kind = Literal["weights", "rows"]
+ALL_LINEAR = "all-linear"
+
+_NAMES_BEFORE = {"rank": "r"}
+"""Names of fields in files that were written before, and their names today."""
+_POSITIVE = ("r", "lora_alpha", "init_scale", "noise_hidden", "initial_alpha", "n_features", "curvature")
 
 
 @dataclass(frozen=True)
 class BaLoRAConfig:
-    """Which linear layers are adapted, and the prior over their adapters.
+    """Which layers are adapted, and the prior and posterior of their adapters.
+
+    Fields that PEFT has too bear its names and mean what they mean there.
 
     Attributes:
-        target_modules: Which ``nn.Linear`` layers to adapt. Each entry is the end of a module's name
-            (``"query"`` finds ``blocks.0.query``), or a regular expression for the whole name.
-        rank: Rank r of the update B A.
-        lora_alpha: The update is scaled by ``lora_alpha / rank``.
+        target_modules: Which layers to adapt. Each entry is the end of a module's name (``"query"`` finds
+            ``blocks.0.query``), or a regular expression for the whole name. A text alone is a regular
+            expression for the whole name, or ``"all-linear"``.
+        r: Rank of the update B A.
+        lora_alpha: The update is scaled by ``lora_alpha / r``.
+        layers_to_transform: Indices of the blocks to adapt; ``None`` for all.
+        layers_pattern: Name in front of the index of a block, such as ``"layers"``; ``None`` for any.
+        rank_pattern: Other ranks, by the end of a module's name or a regular expression.
+        alpha_pattern: Other values of ``lora_alpha``, likewise.
+        modules_to_save: Ends of names of modules that are trained and saved whole, such as a new head.
         prior_rate: Rate p in (0, 1) of the prior N(0, c A∘A) with c = p / (1 - p).
         init_scale: A starts as N(0, init_scale² / d_in); B starts at zero.
         noise_hidden: Hidden width of the noise network.
-        initial_alpha: Posterior variance factor the noise network starts near; ``None`` means c, the
-            prior's own, where the KL divergence is nearly flat.
+        initial_alpha: Posterior variance factor alpha at the start; ``None`` means c, the prior's own, where
+            the KL divergence is nearly flat.
+        posterior: ``network`` computes alpha(X) from features of each input. ``constant`` learns one alpha a
+            layer (variational dropout). ``diagonal`` learns a standard deviation for each element of A (as
+            BLoB does). ``analytic`` computes the alpha of least loss, without a network. ``none`` is LoRA.
+        noise: ``weights`` draws A once an input, ``rows`` draws noise for each row; used in training.
+        flipout: Whether the inputs of a batch get draws of their own from one draw by random signs. Without
+            it they share one draw. ``rows`` does not need it.
+        features: Module whose pooled output in the frozen model alpha(X) is computed from; ``""`` is the
+            model itself. ``None`` means what the model's last linear layer gets.
+        n_features: Width of these features, where the module does not tell.
+        beta: Weight of the KL divergence.
+        n_train: Number of training inputs; needed by ``analytic``.
+        curvature: Second derivative h of the negative log-likelihood by the output, for ``analytic``: 1/σ²
+            for a normal likelihood.
 
     Raises:
-        ValueError: A value is out of its range, ``target_modules`` is empty or text, or one of its patterns
-            is no regular expression.
+        ValueError: A value is out of its range, ``target_modules`` is empty, or one of its patterns is no
+            regular expression. The ``posterior`` is ``analytic`` and ``n_train`` is missing.
     """
 
-    target_modules: tuple[str, ...]
-    rank: int = 8
+    target_modules: str | tuple[str, ...] = ALL_LINEAR
+    r: int = 8
     lora_alpha: float = 16.0
+    layers_to_transform: int | tuple[int, ...] | None = None
+    layers_pattern: str | tuple[str, ...] | None = None
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    modules_to_save: tuple[str, ...] = ()
     prior_rate: float = 0.1
     init_scale: float = 1.0
     noise_hidden: int = 64
     initial_alpha: float | None = None
+    posterior: Posterior = "network"
+    noise: Kind = "weights"
+    flipout: bool = True
+    features: str | None = None
+    n_features: int | None = None
+    beta: float = 1.0
+    n_train: int | None = None
+    curvature: float = 1.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.target_modules, str) or not self.target_modules:
-            raise ValueError(
-                f"target_modules must be a tuple of at least one name, got {self.target_modules!r}"
-            )
-        object.__setattr__(self, "target_modules", tuple(self.target_modules))
-        for pattern in self.target_modules:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"target_modules: {pattern!r} is no regular expression: {error}") from error
-        for name in ("rank", "noise_hidden"):
-            if type(getattr(self, name)) is not int:
-                raise ValueError(f"{name} must be a whole number, got {getattr(self, name)!r}")
-        for name in ("rank", "lora_alpha", "init_scale", "noise_hidden", "initial_alpha"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and value > 0):
-                raise ValueError(f"{name} must be positive, got {value!r}")
+        if not self.target_modules:
+            raise ValueError("target_modules is empty: name at least one layer to adapt")
+        for name in ("target_modules", "layers_to_transform", "layers_pattern", "modules_to_save"):
+            object.__setattr__(self, name, _as_tuple(getattr(self, name)))
+        object.__setattr__(self, "modules_to_save", self.modules_to_save or ())
+        for name, patterns in self._patterns().items():
+            _check_patterns(name, patterns)
+        _check_numbers({name: getattr(self, name) for name in _POSITIVE})
+        _check_numbers({f"rank_pattern of {name}": rank for name, rank in self.rank_pattern.items()})
+        _check_numbers({f"alpha_pattern of {name}": alpha for name, alpha in self.alpha_pattern.items()})
+        for name, value in {"r": self.r, "noise_hidden": self.noise_hidden, **self.rank_pattern}.items():
+            if type(value) is not int:
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
         if not 0 < self.prior_rate < 1:
             raise ValueError(f"prior_rate must lie between 0 and 1, got {self.prior_rate!r}")
+        if not self.beta >= 0:
+            raise ValueError(f"beta must not be negative, got {self.beta!r}")
+        for name, choices in {"posterior": get_args(Posterior), "noise": get_args(Kind)}.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.posterior == "analytic" and not self.n_train:
+            raise ValueError("posterior='analytic' needs n_train, the number of training inputs")
 
-    @property
-    def scaling(self) -> float:
-        """Factor in front of B A."""
-        return self.lora_alpha / self.rank
+    def _patterns(self) -> dict[str, tuple[str, ...]]:
+        named = ("target_modules", "layers_pattern", "rank_pattern", "alpha_pattern")
+        return {name: as_patterns(getattr(self, name)) for name in named}
+
+    def rank_of(self, name: str) -> int:
+        """Rank of the adapter of the layer of this name."""
+        return next((rank for key, rank in self.rank_pattern.items() if _means(key, name)), self.r)
+
+    def scaling_of(self, name: str) -> float:
+        """Factor in front of B A in the layer of this name."""
+        alphas = self.alpha_pattern.items()
+        alpha = next((alpha for key, alpha in alphas if _means(key, name)), self.lora_alpha)
+        return alpha / self.rank_of(name)
 
     @property
     def prior_variance(self) -> float:
@@ -71,7 +125,7 @@ class BaLoRAConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values that JSON and YAML can hold."""
-        return {**asdict(self), "target_modules": list(self.target_modules)}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BaLoRAConfig:
@@ -82,10 +136,38 @@ class BaLoRAConfig:
                 message about an unknown key names the nearest field.
         """
         known = [field.name for field in fields(cls)]
+        values = {_NAMES_BEFORE.get(key, key): value for key, value in values.items()}
         for key in values:
             if key not in known:
                 raise ValueError(f"unknown BaLoRA setting {key!r}; {hint(key, known)}")
         if "target_modules" not in values:
-            raise ValueError("target_modules is missing: name the linear layers to adapt")
-        targets = values["target_modules"]
-        return cls(**{**values, "target_modules": targets if isinstance(targets, str) else tuple(targets)})
+            raise ValueError("target_modules is missing: name the layers to adapt")
+        return cls(**values)
+
+
+def as_patterns(value: str | tuple[str, ...] | Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Names or patterns, of which a field may hold one, several or none."""
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple | set) else value
+
+
+def _means(pattern: str, name: str) -> bool:
+    """Whether a key of ``rank_pattern`` or ``alpha_pattern`` means a layer, as in PEFT."""
+    return re.match(rf"(.*\.)?({pattern})$", name) is not None
+
+
+def _check_patterns(field_name: str, patterns: tuple[str, ...]) -> None:
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{field_name}: {pattern!r} is no regular expression: {error}") from error
+
+
+def _check_numbers(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if value is not None and not (isinstance(value, int | float) and value > 0):
+            raise ValueError(f"{name} must be positive, got {value!r}")

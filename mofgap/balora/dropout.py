@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
-from mofgap.balora.layer import AdaptedLinear, perturbed
+from mofgap.balora.layer import AdaptedLayer, perturbed
 from mofgap.balora.rows import InputRows
 from mofgap.balora.sampling import seeded
 
@@ -30,10 +29,12 @@ class Dropout:
     generators: torch.Generator | Sequence[torch.Generator] | None = None
     rows: InputRows | None = None
 
-    def __call__(self, x: Tensor, A: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, layer: AdaptedLayer) -> Tensor:
         """(..., r): A (m∘x / (1 - rate)) - A x."""
+        if not x.is_floating_point():  # an embedding looks up, and has none in PEFT either
+            return layer.lora_A.new_zeros(1)
         kept = (self._uniform(x) >= self.rate).to(x.dtype)
-        return F.linear(x * (kept / (1 - self.rate) - 1), A)
+        return layer.project(x * (kept / (1 - self.rate) - 1), layer.lora_A)
 
     def _uniform(self, x: Tensor) -> Tensor:
         """Numbers in [0, 1), of the shape of x."""
@@ -47,7 +48,7 @@ class Dropout:
 
 @contextmanager
 def dropout(
-    layers: Mapping[str, AdaptedLinear],
+    layers: Mapping[str, AdaptedLayer],
     rate: float,
     generator: torch.Generator | None = None,
     *,

@@ -1,26 +1,30 @@
-"""The adapted linear layer."""
+"""What all adapted layers share; each kind of layer has a small file of its own."""
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from mofgap.balora.rows import InputRows
+
 
 class Perturbation(Protocol):
     """The random part of A x under the posterior."""
 
-    def __call__(self, x: Tensor, A: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, layer: AdaptedLayer) -> Tensor:
         """Perturbation of h = A x.
 
         Args:
-            x: (..., d_in) inputs of the layer.
-            A: (r, d_in) posterior mean.
+            x: Inputs of the layer, the channels last.
+            layer: The layer.
 
         Returns:
             (..., r) what to add to h.
@@ -33,8 +37,8 @@ class Recording:
     """One call of a layer, kept for the closed-form variance.
 
     Attributes:
-        x: (..., d_in) the layer's input, detached.
-        y: (..., d_out) its output, through which the model output's gradient is taken.
+        x: The layer's input, detached.
+        y: Its output, through which the model output's gradient is taken.
         version: Of ``x`` when the layer was called: torch counts what is done to it in place.
     """
 
@@ -43,17 +47,19 @@ class Recording:
     version: int
 
 
-class AdaptedLinear(nn.Module):
-    """A frozen linear layer W0 with a low-rank update: y = W0 x + s B h, h = A x (+ noise).
+class AdaptedLayer(nn.Module, ABC):
+    """A frozen layer W0 with a low-rank update: y = W0 x + s B h, h = A x (+ noise).
 
     Without noise this is exactly LoRA, and it is the identity on W0 when new, since B starts at zero. The
     noise is on whenever `perturbation` is set, in training and in evaluation alike.
 
-    A and B are kept in at least float32. Under autocast the two thin products run in its lower precision,
-    the noise does not.
+    A and B are matrices whatever the layer, kept in at least float32. Under autocast the two thin products
+    run in its lower precision, the noise does not.
 
     Args:
         base: The layer to adapt; its parameters are frozen in place.
+        d_in: Width of the vectors that A multiplies.
+        d_out: Width of what B returns.
         rank: r, the rank of the update.
         lora_alpha: The update is scaled by s = lora_alpha / rank.
         init_scale: A starts as N(0, init_scale² / d_in).
@@ -61,29 +67,82 @@ class AdaptedLinear(nn.Module):
     Attributes:
         lora_A: (r, d_in) parameter.
         lora_B: (d_out, r) parameter.
+        lora_log_std: (r, d_in) logarithm of the posterior's standard deviations, where `learn_spread` made
+            it; else ``None``, and they are multiples of A.
         perturbation: Adds the posterior's noise to h; set by `mofgap.balora.sampling.sampling`.
         recordings: Collects the layer's calls; set by `mofgap.balora.variance.sensitivity`.
         enabled: When false the layer is W0 alone.
-        folded: (d_out, d_in) W0 + s B A where `fold` computed it, else None. Training mode and
-            ``load_state_dict`` drop it.
+        folded: W0 + s B A where `fold` computed it, in the layout of the base's weight, else ``None``.
+            Training mode and ``load_state_dict`` drop it.
     """
 
     folded: Tensor | None
+    lora_log_std: nn.Parameter | None
+    base: Any
+    peft_names: ClassVar[tuple[str, str]] = ("lora_A.weight", "lora_B.weight")
+    """What PEFT calls A and B in its files."""
 
     def __init__(
-        self, base: nn.Linear, *, rank: int = 8, lora_alpha: float = 16.0, init_scale: float = 1.0
+        self, base: nn.Module, d_in: int, d_out: int, *, rank: int, lora_alpha: float, init_scale: float
     ) -> None:
         super().__init__()
         self.base = base.requires_grad_(False)
         self.scaling = lora_alpha / rank
-        dtype = torch.promote_types(base.weight.dtype, torch.float32)
-        A = torch.empty(rank, base.in_features, dtype=dtype, device=base.weight.device)
-        self.lora_A = nn.Parameter(nn.init.normal_(A, std=init_scale * base.in_features**-0.5))
-        self.lora_B = nn.Parameter(A.new_zeros(base.out_features, rank))
+        weight = self.base.weight
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        A = torch.empty(rank, d_in, dtype=dtype, device=weight.device)
+        self.lora_A = nn.Parameter(nn.init.normal_(A, std=init_scale * d_in**-0.5))
+        self.lora_B = nn.Parameter(A.new_zeros(d_out, rank))
+        self.register_parameter("lora_log_std", None)
         self.perturbation: Perturbation | None = None
         self.recordings: list[Recording] | None = None
         self.enabled = True
         self.register_buffer("folded", None, persistent=False)
+
+    @abstractmethod
+    def project(self, x: Tensor, weight: Tensor) -> Tensor:
+        """(..., r) the product of a matrix of A's shape with the layer's input, the channels last."""
+
+    @abstractmethod
+    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The layer's output for its own input and a weight in the base's layout."""
+
+    @abstractmethod
+    def vectors(self, x: Tensor) -> Tensor:
+        """(n, ..., d_in) the vectors that A multiplies, for the layer's own input."""
+
+    def peft_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of A and B in PEFT's files."""
+        return tuple(self.lora_A.shape), tuple(self.lora_B.shape)
+
+    def last(self, x: Tensor) -> Tensor:
+        """The layer's input with the channels last, in the precision of A."""
+        return x.to(self.lora_A.dtype)
+
+    def output_last(self, y: Tensor) -> Tensor:
+        """The layer's output with the channels last."""
+        return y
+
+    def lift(self, h: Tensor) -> Tensor:
+        """B h in the layout of the layer's output, for h with the channels last."""
+        return F.linear(h, self.lora_B)
+
+    def square(self, x: Tensor) -> Tensor:
+        """Element-wise square of the layer's input."""
+        return x.square()
+
+    def with_signs(self, x: Tensor, signs: Tensor, weight: Tensor) -> Tensor:
+        """(..., r) `project` of an input whose channels have random signs, (..., n_signs)."""
+        return self.project(x * signs, weight)
+
+    def outer(self, x: Tensor, g: Tensor, rows: InputRows) -> Tensor:
+        """(n_inputs, r, d_in): sum of g xᵀ over the rows of each input; g is (..., r)."""
+        return rows.outer(self.vectors(x).to(g.dtype), g)
+
+    @property
+    def n_signs(self) -> int:
+        """Number of random signs that the layer's input takes."""
+        return self.lora_A.shape[1]
 
     @property
     def rank(self) -> int:
@@ -91,24 +150,19 @@ class AdaptedLinear(nn.Module):
         return self.lora_A.shape[0]
 
     @property
-    def in_features(self) -> int:
-        """d_in, as on ``nn.Linear``."""
-        return self.base.in_features
-
-    @property
-    def out_features(self) -> int:
-        """d_out, as on ``nn.Linear``."""
-        return self.base.out_features
+    def spread(self) -> Tensor:
+        """(r, d_in) whose square, times alpha, is the posterior variance of A."""
+        return self.lora_A if self.lora_log_std is None else self.lora_log_std.exp()
 
     @property
     def weight(self) -> Tensor:
-        """(d_out, d_in) W0, for models that look at a layer's precision or device."""
-        return self.base.weight
+        """W0, for models that look at a layer's precision or device."""
+        weight: Tensor = self.base.weight
+        return weight
 
-    @property
-    def bias(self) -> Tensor | None:
-        """(d_out,) of W0, as on ``nn.Linear``."""
-        return self.base.bias
+    def learn_spread(self, std: float) -> None:
+        """Let each element of A have a standard deviation of its own, to be learnt; it starts at ``std``."""
+        self.lora_log_std = nn.Parameter(torch.full_like(self.lora_A, math.log(std)))
 
     def train(self, mode: bool = True) -> Self:
         """As on any module; what training will change is not kept folded."""
@@ -120,28 +174,25 @@ class AdaptedLinear(nn.Module):
         self.folded = None
         super()._load_from_state_dict(*args, **kwargs)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Noise and recordings belong to one pass; torch cannot copy their graphs.
+        return {**self.__dict__, "perturbation": None, "recordings": None}
+
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the layer.
-
-        Args:
-            x: (..., d_in).
-
-        Returns:
-            (..., d_out) in the precision of the base layer's output.
-        """
+        """Apply the layer; the output has the precision of the base layer's."""
         if self.enabled and self.recordings is not None:
             return self._recorded(x, self.recordings)
         if self.enabled and self.perturbation is None and self.folded is not None:
-            return F.linear(x, self.folded, self.base.bias)
+            return self.apply_weight(x, self.folded)
         y: Tensor = self.base(x)
         if not self.enabled:
             return y
-        x = x.to(self.lora_A.dtype)
-        h = F.linear(x, self.lora_A)
+        x = self.last(x)
+        h = self.project(x, self.lora_A)
         if self.perturbation is not None:
             with torch.autocast(x.device.type, enabled=False):
-                h = h + self.perturbation(x, self.lora_A)
-        return y + self.scaling * F.linear(h, self.lora_B).to(y.dtype)
+                h = h + self.perturbation(x, self)
+        return y + self.scaling * self.lift(h).to(y.dtype)
 
     def _recorded(self, x: Tensor, recordings: list[Recording]) -> Tensor:
         """The mean output, its graph starting here where nothing before asks for gradients.
@@ -155,9 +206,7 @@ class AdaptedLinear(nn.Module):
                 "an adapted layer runs under no_grad inside the model, so that its part of the variance "
                 "cannot be known (checkpointing with use_reentrant=True does that too)"
             )
-        weight = self._mean_weight() if self.folded is None else self.folded
-        bias = None if self.base.bias is None else self.base.bias.detach()
-        y = F.linear(x, weight, bias)
+        y = self.apply_weight(x, self._mean_weight() if self.folded is None else self.folded)
         if not y.requires_grad:
             y.requires_grad_()
         recordings.append(Recording(x.detach(), y, x._version))
@@ -170,19 +219,20 @@ class AdaptedLinear(nn.Module):
 
     @torch.no_grad()
     def _mean_weight(self) -> Tensor:
-        weight = self.base.weight
+        weight: Tensor = self.base.weight
         return (weight.to(self.lora_A.dtype) + self.delta_weight()).to(weight.dtype)
 
     @torch.no_grad()
     def delta_weight(self) -> Tensor:
-        """(d_out, d_in) the mean update s B A, in the precision of A and B."""
+        """The mean update s B A in the layout of the base's weight, in the precision of A and B."""
         return self.scaling * self.lora_B @ self.lora_A
 
     @torch.no_grad()
-    def merge(self) -> nn.Linear:
+    def merge(self) -> nn.Module:
         """Fold the mean update into W0 and return the base layer; layers that share W0 keep it as it was."""
         self.base.weight = nn.Parameter(self._mean_weight(), self.base.weight.requires_grad)
-        return self.base
+        base: nn.Module = self.base
+        return base
 
     def extra_repr(self) -> str:
         """Rank and scale, shown when the model is printed."""
@@ -190,7 +240,7 @@ class AdaptedLinear(nn.Module):
 
 
 @contextmanager
-def perturbed(layers: Mapping[str, AdaptedLinear], noises: Sequence[Perturbation]) -> Iterator[None]:
+def perturbed(layers: Mapping[str, AdaptedLayer], noises: Sequence[Perturbation]) -> Iterator[None]:
     """While open, each layer runs with its noise, in the order of the layers."""
     previous = [layer.perturbation for layer in layers.values()]
     try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -11,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from mofgap.balora.adapt import adapt, adapted_layers
+from mofgap.balora.adapt import adapt, adapted_layers, merge, unadapt
 from mofgap.balora.config import BaLoRAConfig
-from mofgap.balora.layer import AdaptedLinear
+from mofgap.balora.layer import AdaptedLayer
 from mofgap.balora.noise import NoiseNetwork
 from mofgap.balora.objective import elements_per_layer, kl_divergence
 from mofgap.balora.sampling import Kind, sampling, without_adapters
+from mofgap.balora.saved import trained_modules
 from mofgap.balora.variance import Sensitivity, sensitivity
 
 
@@ -50,7 +52,7 @@ class BaLoRA(nn.Module):
             ).to(device)
 
     @property
-    def layers(self) -> dict[str, AdaptedLinear]:
+    def layers(self) -> dict[str, AdaptedLayer]:
         """The adapted layers by name, in the model's order.
 
         Raises:
@@ -84,15 +86,58 @@ class BaLoRA(nn.Module):
         kind: Kind = "weights",
         generator: torch.Generator | None = None,
         input_seeds: Sequence[int] | None = None,
+        flipout: bool = True,
     ) -> AbstractContextManager[None]:
         """Run with noise from the posterior; see `mofgap.balora.sampling.sampling`."""
         return sampling(
-            self.layers, alpha, row_to_input, kind=kind, generator=generator, input_seeds=input_seeds
+            self.layers,
+            alpha,
+            row_to_input,
+            kind=kind,
+            generator=generator,
+            input_seeds=input_seeds,
+            flipout=flipout,
         )
 
     def frozen(self) -> AbstractContextManager[None]:
         """Run as the pretrained model, without the adapters."""
         return without_adapters(self.layers)
+
+    def print_trainable_parameters(self) -> None:
+        """Print how many parameters are trained, in the words of PEFT."""
+        trained, total = self.get_nb_trainable_parameters()
+        share = 100 * trained / total
+        words = f"trainable params: {trained:,d} || all params: {total:,d} || trainable%: {share:.4f}"
+        sys.stdout.write(words + "\n")
+
+    def get_nb_trainable_parameters(self) -> tuple[int, int]:
+        """Number of parameters that are trained, and of all."""
+        numbers = [(p.numel(), p.requires_grad) for p in self.parameters()]
+        return sum(n for n, trained in numbers if trained), sum(n for n, _ in numbers)
+
+    @contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        """While open, the model is the pretrained one, its ``modules_to_save`` too."""
+        saved = trained_modules(self.model).values()
+        previous = [module.enabled for module in saved]
+        try:
+            for module in saved:
+                module.enabled = False
+            with self.frozen():
+                yield
+        finally:
+            for module, before in zip(saved, previous, strict=True):
+                module.enabled = before
+
+    def merge_and_unload(self) -> nn.Module:
+        """Fold the mean into the weights and return the model that was given, without adapters."""
+        merge(self.model)
+        return self.model
+
+    def unload(self) -> nn.Module:
+        """Return the model that was given as it was, without adapters."""
+        unadapt(self.model)
+        return self.model
 
     def sensitivity(
         self,
@@ -139,6 +184,19 @@ class BaLoRA(nn.Module):
             rate = {} if noise_lr is None else {"lr": noise_lr}
             groups.append({"params": list(self.noise_network.parameters()), **rate})
         return groups
+
+
+@contextmanager
+def still(model: nn.Module) -> Iterator[None]:
+    """While open, a model is in evaluation mode, so that dropout and batch statistics are off."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _check_still(model: nn.Module) -> None:

@@ -65,6 +65,25 @@ class NoiseNetwork(nn.Module):
         self.feature_std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
 
     @torch.no_grad()
+    def observe(self, features: Tensor, n_before: Tensor) -> None:
+        """Take a batch into a standardisation that has seen ``n_before`` inputs already.
+
+        Chan, Golub and LeVeque, Am. Stat. 37, 242 (1983).
+
+        Args:
+            features: (n_inputs, n_features), n_inputs >= 1.
+            n_before: () number of inputs of the batches before.
+        """
+        features = features.to(self.feature_mean)
+        share = len(features) / (n_before + len(features)).to(features)
+        mean = features.mean(0)
+        before = torch.where(n_before < 2, torch.zeros_like(mean), self.feature_std.square())
+        shift = torch.where(n_before < 1, torch.zeros_like(mean), mean - self.feature_mean)
+        variance = before.lerp(features.var(0, correction=0), share) + share * (1 - share) * shift.square()
+        self.feature_mean.copy_(mean - (1 - share) * shift)
+        self.feature_std.copy_(torch.where(variance > 1e-12, variance.sqrt(), torch.ones_like(variance)))
+
+    @torch.no_grad()
     def ignore_features(self) -> None:
         """Make alpha the same for all inputs, a number a layer; call it instead of, or after, `fit_scale`."""
         self.feature_std.fill_(math.inf)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mofgap.balora.layer import AdaptedLinear
+from mofgap.balora.layer import AdaptedLayer
 
 
 def kl_per_element(alpha: Tensor, prior_variance: float) -> Tensor:
@@ -25,7 +25,7 @@ def kl_per_element(alpha: Tensor, prior_variance: float) -> Tensor:
     return 0.5 * ((alpha + 1) / c + math.log(c) - alpha.log() - 1)
 
 
-def elements_per_layer(layers: Mapping[str, AdaptedLinear]) -> Tensor:
+def elements_per_layer(layers: Mapping[str, AdaptedLayer]) -> Tensor:
     """(n_layers,) r * d_in, the random elements of each adapted layer."""
     return torch.tensor([float(layer.lora_A.numel()) for layer in layers.values()])
 
@@ -42,6 +42,36 @@ def kl_divergence(alpha: Tensor, n_elements: Tensor, prior_variance: float) -> T
         (n_inputs,).
     """
     return kl_per_element(alpha, prior_variance) @ n_elements.to(alpha)
+
+
+def diagonal_kl(layers: Mapping[str, AdaptedLayer], init_scale: float) -> Tensor:
+    """() divergence of learnt standard deviations from what A began as, N(0, init_scale² / d_in), in nats."""
+    total = torch.zeros(())
+    for layer in layers.values():
+        prior = init_scale**2 / layer.lora_A.shape[1]
+        ratio = layer.spread.square() / prior
+        total = total.to(ratio) + 0.5 * (ratio + layer.lora_A.square() / prior - 1 - ratio.log()).sum()
+    return total
+
+
+def optimal_alpha(
+    per_layer: Tensor, n_elements: Tensor, prior_variance: float, *, curvature: float, weight: float
+) -> Tensor:
+    """(n_inputs, n_layers) alpha of least loss: c / (1 + c h s / w), w = weight * elements of the layer.
+
+    To second order, noise raises the expected loss of an input by h alpha s / 2, against the divergence of
+    its weights.
+
+    Args:
+        per_layer: (n_inputs, n_layers) s, variance of the outputs for alpha = 1.
+        n_elements: (n_layers,) elements of each layer's A.
+        prior_variance: c.
+        curvature: h, second derivative of the negative log-likelihood by the output.
+        weight: What the divergence is multiplied by in the loss of one input.
+    """
+    c = prior_variance
+    pull = curvature * per_layer / (weight * n_elements).clamp_min(torch.finfo(per_layer.dtype).tiny)
+    return c / (1 + c * pull)
 
 
 def gaussian_nll(target: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:

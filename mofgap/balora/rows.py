@@ -85,6 +85,27 @@ class InputRows:
             return [vectors] * self.n_inputs
         return [count * vectors for count in self._rows_of_input]
 
+    def outer(self, x: Tensor, g: Tensor) -> Tensor:
+        """(n_inputs, r, d): sum of g xᵀ over the rows of each input.
+
+        Args:
+            x: (n_rows or n_inputs, ..., d).
+            g: (n_rows or n_inputs, ..., r), with as many vectors.
+        """
+        if self.n_inputs == 1:
+            return (g.flatten(0, -2).mT @ x.flatten(0, -2))[None]
+        counts = self.counts(x)
+        g, x = g.flatten(0, -2), x.flatten(0, -2)
+        if len(set(counts)) <= 1:
+            return self.by_input(g).mT @ self.by_input(x)
+        return torch.stack(
+            [a.mT @ b for a, b in zip(torch.split(g, counts), torch.split(x, counts), strict=True)]
+        )
+
+    def by_input(self, vectors: Tensor) -> Tensor:
+        """(n_inputs, vectors of one, d), where all inputs have as many."""
+        return vectors.view(self.n_inputs, len(vectors) // max(1, self.n_inputs), vectors.shape[-1])
+
     @cached_property
     def _rows_of_input(self) -> list[int]:
         assert self.row_to_input is not None

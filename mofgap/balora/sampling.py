@@ -5,42 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
-from mofgap.balora.layer import AdaptedLinear, Perturbation, perturbed
+from mofgap.balora.config import Kind as Kind
+from mofgap.balora.layer import AdaptedLayer, Perturbation, perturbed
 from mofgap.balora.rows import InputRows
-
-Kind = Literal["weights", "rows"]
 
 
 @dataclass(frozen=True)
 class WeightNoise:
     """One draw of A per input, shared by all its rows and decorrelated by flipout signs.
 
-    Flipout: Wen et al., arXiv 1803.04386.
+    Flipout: Wen et al., arXiv 1803.04386. Without signs all inputs of the batch share one draw.
 
     Attributes:
         alpha: (n_inputs, 1) posterior variance factor.
         rows: Which row belongs to which input.
         eps: (r, d_in) standard normal, shared by the batch.
-        signs_out: (n_inputs, r) random signs u.
-        signs_in: (n_inputs, d_in) random signs v.
+        signs: Random signs u (n_inputs, r) and v (n_inputs, n_signs of the layer), or ``None``.
     """
 
     alpha: Tensor
     rows: InputRows
     eps: Tensor
-    signs_out: Tensor
-    signs_in: Tensor
+    signs: tuple[Tensor, Tensor] | None
 
-    def __call__(self, x: Tensor, A: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, layer: AdaptedLayer) -> Tensor:
         """(..., r): sqrt(alpha) u ∘ ((A∘eps)(v∘x))."""
-        h = F.linear(x * self.rows.expand(self.signs_in, x), A * self.eps)
-        return self.rows.expand(_sqrt(self.alpha) * self.signs_out, x) * h
+        weight = layer.spread * self.eps
+        if self.signs is None:
+            return self.rows.expand(_sqrt(self.alpha), x) * layer.project(x, weight)
+        u, v = self.signs
+        h = layer.with_signs(x, self.rows.expand(v, x), weight)
+        return self.rows.expand(_sqrt(self.alpha) * u, x) * h
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class RowNoise:
     rows: InputRows
     generators: torch.Generator | Sequence[torch.Generator] | None
 
-    def __call__(self, x: Tensor, A: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, layer: AdaptedLayer) -> Tensor:
         """(..., r): sqrt(alpha (A∘A)(x∘x)) ∘ eps."""
-        std = _sqrt(self.rows.expand(self.alpha, x) * F.linear(x.square(), A.square()))
+        std = _sqrt(self.rows.expand(self.alpha, x) * layer.project(layer.square(x), layer.spread.square()))
         if self.generators is None or isinstance(self.generators, torch.Generator):
             return std * _normal(std.shape, std, self.generators)
         return std * self.rows.draw(torch.randn, std, self.generators)
@@ -67,13 +67,14 @@ class RowNoise:
 
 @contextmanager
 def sampling(
-    layers: Mapping[str, AdaptedLinear],
+    layers: Mapping[str, AdaptedLayer],
     alpha: Tensor,
     row_to_input: Tensor | None = None,
     *,
     kind: Kind = "weights",
     generator: torch.Generator | None = None,
     input_seeds: Sequence[int] | None = None,
+    flipout: bool = True,
 ) -> Iterator[None]:
     """While open, the layers run with noise from the posterior N(A, alpha A∘A).
 
@@ -95,6 +96,7 @@ def sampling(
         generator: Source of the draws; torch's global one when ``None``. It may live on the CPU whatever
             the device of the model, and then gives the same numbers on every device.
         input_seeds: One integer per input. Torch's CPU generator uses the low 32 bits.
+        flipout: Whether the inputs of a batch get different ``weights``; without it they share one draw.
 
     Raises:
         ValueError: The ``kind`` is unknown, ``alpha`` or ``input_seeds`` has the wrong shape, or
@@ -103,18 +105,29 @@ def sampling(
     """
     _check(layers, alpha, kind, generator, input_seeds)
     rows = InputRows(alpha.shape[0], row_to_input)
-    alphas = alpha.unbind(1)
-    if kind == "weights":
-        noises: list[Perturbation] = _weight_noises(layers, alphas, rows, generator, input_seeds)
-    else:
-        own = None if input_seeds is None else seeded(input_seeds)
-        noises = [RowNoise(a[:, None], rows, generator if own is None else own) for a in alphas]
-    with perturbed(layers, noises):
+    with perturbed(layers, noises(layers, alpha, rows, kind, generator, input_seeds, flipout)):
         yield
 
 
+def noises(
+    layers: Mapping[str, AdaptedLayer],
+    alpha: Tensor,
+    rows: InputRows,
+    kind: Kind,
+    generator: torch.Generator | None = None,
+    input_seeds: Sequence[int] | None = None,
+    flipout: bool = True,
+) -> list[Perturbation]:
+    """The noise of each layer for one sample; the arguments are those of `sampling`."""
+    alphas = alpha.unbind(1)
+    if kind == "weights":
+        return _weight_noises(layers, alphas, rows, generator, input_seeds, flipout)
+    own = None if input_seeds is None else seeded(input_seeds)
+    return [RowNoise(a[:, None], rows, generator if own is None else own) for a in alphas]
+
+
 @contextmanager
-def without_adapters(layers: Mapping[str, AdaptedLinear]) -> Iterator[None]:
+def without_adapters(layers: Mapping[str, AdaptedLayer]) -> Iterator[None]:
     """While open, the layers are their frozen base alone: the pretrained model's own features."""
     previous = [layer.enabled for layer in layers.values()]
     try:
@@ -127,7 +140,7 @@ def without_adapters(layers: Mapping[str, AdaptedLinear]) -> Iterator[None]:
 
 
 def _check(
-    layers: Mapping[str, AdaptedLinear],
+    layers: Mapping[str, AdaptedLayer],
     alpha: Tensor,
     kind: str,
     generator: torch.Generator | None,
@@ -146,23 +159,26 @@ def _check(
 
 
 def _weight_noises(
-    layers: Mapping[str, AdaptedLinear],
+    layers: Mapping[str, AdaptedLayer],
     alphas: Sequence[Tensor],
     rows: InputRows,
     generator: torch.Generator | None,
     input_seeds: Sequence[int] | None,
+    flipout: bool,
 ) -> list[Perturbation]:
     """Draw eps for each layer, then the signs of all layers at once."""
     weights = [layer.lora_A for layer in layers.values()]
     eps = [_normal(A.shape, A, generator) for A in weights]
-    widths = [width for A in weights for width in A.shape]
+    if not flipout:
+        return [WeightNoise(a[:, None], rows, e, None) for a, e in zip(alphas, eps, strict=True)]
+    widths = [width for layer in layers.values() for width in (layer.rank, layer.n_signs)]
     if input_seeds is None:
         signs = _signs((rows.n_inputs, sum(widths)), weights[0], generator)
     else:
         signs = torch.stack([_signs((sum(widths),), weights[0], own) for own in seeded(input_seeds)])
     parts = torch.split(signs, widths, dim=1)
     return [
-        WeightNoise(a[:, None], rows, e, u, v)
+        WeightNoise(a[:, None], rows, e, (u, v))
         for a, e, u, v in zip(alphas, eps, parts[::2], parts[1::2], strict=True)
     ]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mofgap.balora.layer import AdaptedLinear, Recording
+from mofgap.balora.layer import AdaptedLayer, Recording
 from mofgap.balora.rows import InputRows
 from mofgap.balora.sketch import signs, sketch
 
@@ -77,7 +77,7 @@ class Sensitivity:
 
 def sensitivity(
     forward: Callable[[], Tensor],
-    layers: Mapping[str, AdaptedLinear],
+    layers: Mapping[str, AdaptedLayer],
     n_inputs: int,
     row_to_input: Tensor | None = None,
     *,
@@ -112,15 +112,15 @@ def sensitivity(
     if per_row and row_to_input is None:
         raise ValueError("per_row needs row_to_input: batch-first tensors have no rows to share among")
     rows = InputRows(n_inputs, row_to_input)
-    output, calls = _run(forward, layers, n_inputs)
+    output, (calls, *_) = calls_of(forward, layers, n_inputs)
+    if output.ndim > 1:
+        raise ValueError(f"{tuple(output.shape)} outputs: several an input are for joint_sensitivity")
     per_layer, shares, sketches = [], [], []
     for stream, (layer, layer_calls) in enumerate(zip(layers.values(), calls, strict=True)):
-        A = layer.lora_A.detach()
+        A = layer.spread.detach()
         if n_dims:
             A = A * signs(A.shape, stream).to(A)  # which no square feels
-        G = A.new_zeros(n_inputs, *A.shape) if not layer_calls else _outer_products(layer_calls[0], rows)
-        for call in layer_calls[1:]:
-            G = G + _outer_products(call, rows)
+        G = gradient_of(layer_calls, A, rows)
         moved = G.mul_(A).flatten(1)
         # B was left unscaled, and a variance takes the scale twice.
         scale = layer.scaling**2
@@ -142,56 +142,90 @@ def sensitivity(
 
 
 @dataclass(frozen=True)
-class _Call:
-    """One call of a layer: x (..., d_in) and g = df/dh / s (..., r), in the precision of A."""
+class Call:
+    """One call of a layer: its input x, and g = df/dh / s (..., r) in the precision of A."""
 
+    layer: AdaptedLayer
     x: Tensor
     g: Tensor
 
+    def outer(self, rows: InputRows) -> Tensor:
+        """(n_inputs, r, d_in): each input's part of df/dA / s in this call."""
+        return self.layer.outer(self.x, self.g, rows)
 
-def _run(
-    forward: Callable[[], Tensor], layers: Mapping[str, AdaptedLinear], n_inputs: int
-) -> tuple[Tensor, list[list[_Call]]]:
-    """The outputs, and for each layer its calls."""
+
+def calls_of(
+    forward: Callable[[], Tensor], layers: Mapping[str, AdaptedLayer], n_inputs: int
+) -> tuple[Tensor, list[list[list[Call]]]]:
+    """Run a model forward once, and backward once for each number of its output.
+
+    Args:
+        forward: As in `sensitivity`, but its outputs may be (n_inputs, k) too.
+        layers: The adapted layers.
+        n_inputs: Number of inputs in the batch.
+
+    Returns:
+        The outputs, and the calls of each layer for each of the k numbers.
+    """
     output, recordings, found = _differentiated(forward, layers, n_inputs)
-    met = [g is not None for g in found]
+    met = [g is not None for gradients in found for g in gradients]
     if not (met and all(met)) and "torch._dynamo" in sys.modules:
         # A graph that was compiled whole hides what its layers gave from all that follows.
         with torch.compiler.set_stance("force_eager"):
             output, recordings, found = _differentiated(forward, layers, n_inputs)
-    if all(g is None for g in found):
+    if all(g is None for gradients in found for g in gradients):
         raise RuntimeError(
             "the output has no gradient: no adapted layer leads to it, or forward runs under no_grad"
         )
-    gradients, calls = iter(found), []
-    for (name, layer), recorded in zip(layers.items(), recordings, strict=True):
+    for (name, _), recorded in zip(layers.items(), recordings, strict=True):
         if not recorded:
             warnings.warn(f"the adapted layer {name} was not called: it adds no variance", stacklevel=3)
         if any(recording.x._version != recording.version for recording in recorded):
             raise RuntimeError(f"the model changes in place what {name} was given; its gradient needs that")
+    return output.detach(), [_calls(layers, recordings, gradients) for gradients in found]
+
+
+def _calls(
+    layers: Mapping[str, AdaptedLayer],
+    recordings: Sequence[Sequence[Recording]],
+    gradients: Sequence[Tensor | None],
+) -> list[list[Call]]:
+    """The calls of each layer that led to one number of the output."""
+    left, calls = iter(gradients), []
+    for layer, recorded in zip(layers.values(), recordings, strict=True):
         dtype, B = layer.lora_A.dtype, layer.lora_B.detach()
-        reached = ((recording.x, next(gradients)) for recording in recorded)
-        calls.append([_Call(x.to(dtype), g.to(dtype) @ B) for x, g in reached if g is not None])
-    return output.detach(), calls
+        reached = ((recording.x, next(left)) for recording in recorded)
+        calls.append(
+            [Call(layer, x, layer.output_last(g).to(dtype) @ B) for x, g in reached if g is not None]
+        )
+    return calls
 
 
 def _differentiated(
-    forward: Callable[[], Tensor], layers: Mapping[str, AdaptedLinear], n_inputs: int
-) -> tuple[Tensor, list[list[Recording]], list[Tensor | None]]:
-    """The outputs, each layer's calls, and the gradients of all of them in turn; None of one not met."""
+    forward: Callable[[], Tensor], layers: Mapping[str, AdaptedLayer], n_inputs: int
+) -> tuple[Tensor, list[list[Recording]], list[list[Tensor | None]]]:
+    """The outputs, each layer's calls, and for each output the gradients of all; None of one not met."""
     with torch.inference_mode(False), torch.enable_grad(), _recording(layers) as recordings:
         output = forward()
-        if output.shape != (n_inputs,):
-            raise ValueError(f"forward must return ({n_inputs},) outputs, got {tuple(output.shape)}")
+        if output.ndim not in (1, 2) or len(output) != n_inputs:
+            raise ValueError(
+                f"forward must return ({n_inputs},) or ({n_inputs}, k) outputs, got {tuple(output.shape)}"
+            )
         recordings = [list(recorded) for recorded in recordings]  # recomputed activations add more
         outputs = [recording.y for recorded in recordings for recording in recorded]
+        numbers = [output] if output.ndim == 1 else list(output.unbind(1))
         if not outputs or not output.requires_grad:
-            return output, recordings, [None] * len(outputs)
-        return output, recordings, list(torch.autograd.grad(output.sum(), outputs, allow_unused=True))
+            return output, recordings, [[None] * len(outputs)] * len(numbers)
+        found: list[list[Tensor | None]] = []
+        for number in numbers:
+            kept = number is not numbers[-1]
+            gradients = torch.autograd.grad(number.sum(), outputs, retain_graph=kept, allow_unused=True)
+            found.append(list(gradients))
+        return output, recordings, found
 
 
 @contextmanager
-def _recording(layers: Mapping[str, AdaptedLinear]) -> Iterator[list[list[Recording]]]:
+def _recording(layers: Mapping[str, AdaptedLayer]) -> Iterator[list[list[Recording]]]:
     recordings: list[list[Recording]] = [[] for _ in layers]
     try:
         for layer, recorded in zip(layers.values(), recordings, strict=True):
@@ -202,40 +236,29 @@ def _recording(layers: Mapping[str, AdaptedLinear]) -> Iterator[list[list[Record
             layer.recordings = None
 
 
-def _outer_products(call: _Call, rows: InputRows) -> Tensor:
-    """(n_inputs, r, d_in): each input's own df/dA / s, the sum over its rows of g xᵀ."""
-    g, x = call.g.flatten(0, -2), call.x.flatten(0, -2)
-    if rows.n_inputs == 1:
-        return (g.mT @ x)[None]
-    counts = rows.counts(call.x)
-    if _all_equal(counts):
-        return _by_input(g, rows).mT @ _by_input(x, rows)
-    return torch.stack(
-        [a.mT @ b for a, b in zip(torch.split(g, counts), torch.split(x, counts), strict=True)]
-    )
+def gradient_of(calls: Sequence[Call], A: Tensor, rows: InputRows) -> Tensor:
+    """(n_inputs, r, d_in): each input's own df/dA / s, over all calls of a layer; A gives the shape."""
+    if not calls:
+        return A.new_zeros(rows.n_inputs, *A.shape)
+    G = calls[0].outer(rows)
+    for call in calls[1:]:
+        G = G + call.outer(rows)
+    return G
 
 
-def _shares(call: _Call, weights: Tensor, rows: InputRows, row_to_input: Tensor) -> Tensor:
+def _shares(call: Call, weights: Tensor, rows: InputRows, row_to_input: Tensor) -> Tensor:
     """(n_rows,) sum_ij weights_ij g_i x_j of each row, with its input's weights (n_inputs, r, d_in).
 
     Where the layer sees inputs and not rows (after pooling), an input's rows share evenly.
     """
-    counts = rows.counts(call.x)
-    g, x = call.g.flatten(0, -2), call.x.flatten(0, -2)
-    if _all_equal(counts):
-        transformed = (_by_input(x, rows) @ weights.mT).flatten(0, 1)
+    vectors = call.layer.vectors(call.x).to(call.g.dtype)
+    counts = rows.counts(vectors)
+    g, x = call.g.flatten(0, -2), vectors.flatten(0, -2)
+    if len(set(counts)) <= 1:
+        transformed = (rows.by_input(x) @ weights.mT).flatten(0, 1)
     else:
         transformed = torch.cat([b @ w.mT for b, w in zip(torch.split(x, counts), weights, strict=True)])
     shares = (g * transformed).sum(1).view(call.x.shape[0], -1).sum(1)
-    if rows.has_own_rows(call.x):
+    if rows.has_own_rows(vectors):
         return shares
     return (shares / torch.bincount(row_to_input, minlength=rows.n_inputs))[row_to_input]
-
-
-def _all_equal(counts: list[int]) -> bool:
-    return len(set(counts)) <= 1
-
-
-def _by_input(vectors: Tensor, rows: InputRows) -> Tensor:
-    """(n_inputs, vectors of one, d), where all inputs have as many."""
-    return vectors.view(rows.n_inputs, len(vectors) // max(1, rows.n_inputs), vectors.shape[-1])

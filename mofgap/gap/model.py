@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mofgap.balora import AdaptedLinear, BaLoRA, BaLoRAConfig, NoiseNetwork
+from mofgap.balora import AdaptedLayer, BaLoRA, BaLoRAConfig, NoiseNetwork
 from mofgap.balora.adapt import targets
 from mofgap.choices import ADAPTATIONS, Adaptation
 from mofgap.crystals.graph import CrystalGraph, GraphConfig
@@ -68,7 +68,7 @@ class GapModelConfig:
         """The adapters' own configuration."""
         return BaLoRAConfig(
             target_modules=self.target_modules,
-            rank=self.rank,
+            r=self.rank,
             lora_alpha=self.lora_alpha,
             prior_rate=self.prior_rate,
             noise_hidden=self.noise_hidden,
@@ -103,7 +103,7 @@ class GapModel(nn.Module):
         encoder = build_encoder(config.encoder, config.encoder_settings)
         self.head = GapHead(encoder.n_outputs * encoder.width, config.head_hidden)
         self.backbone: Encoder | BaLoRA = encoder
-        self.layers: dict[str, AdaptedLinear] = {}
+        self.layers: dict[str, AdaptedLayer] = {}
         if config.method != "full":
             encoder.fix_below(targets(encoder, config.target_modules))
             n_features = 3 * encoder.n_fixed * encoder.width if config.method == "balora" else 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mofgap.balora import AdaptedLinear, BaLoRAConfig, adapt
+from mofgap.balora import AdaptedLayer, BaLoRAConfig, adapt
 
 
 class SetModel(nn.Module):
@@ -27,7 +27,7 @@ class SetModel(nn.Module):
         return out
 
 
-def perturb(layers: dict[str, AdaptedLinear]) -> None:
+def perturb(layers: dict[str, AdaptedLayer]) -> None:
     """Give B values, so that the adapters do something."""
     for layer in layers.values():
         nn.init.normal_(layer.lora_B, std=0.3)
@@ -39,10 +39,10 @@ def _seeded() -> None:
 
 
 @pytest.fixture
-def make_set_model() -> Callable[..., tuple[SetModel, dict[str, AdaptedLinear]]]:
-    def make(**settings: object) -> tuple[SetModel, dict[str, AdaptedLinear]]:
+def make_set_model() -> Callable[..., tuple[SetModel, dict[str, AdaptedLayer]]]:
+    def make(**settings: object) -> tuple[SetModel, dict[str, AdaptedLayer]]:
         model = SetModel().double()
-        config = BaLoRAConfig.from_dict({"target_modules": ["embed", "mix", "out"], "rank": 3, **settings})
+        config = BaLoRAConfig.from_dict({"target_modules": ["embed", "mix", "out"], "r": 3, **settings})
         layers = adapt(model, config)
         perturb(layers)
         return model, layers

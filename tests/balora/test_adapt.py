@@ -63,7 +63,7 @@ def test_everything_else_is_frozen() -> None:
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
-        (("qurey",), r"'qurey' finds no nn.Linear in the model; near it: .*query"),
+        (("qurey",), r"'qurey' finds no nn.Linear.* in the model; near it: .*query"),
         (("query", "vlaue"), r"'vlaue' finds no nn.Linear.*near it: .*value"),
         (("norm",), r"'norm' finds 0.norm, a LayerNorm; only nn.Linear"),
         (("zzzzzz",), r"near it: 0.query, 0.value"),

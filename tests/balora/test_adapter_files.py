@@ -22,7 +22,7 @@ from mofgap.balora import (
     save_adapters,
 )
 
-CONFIG = BaLoRAConfig(target_modules=("0", "2.lin"), rank=3, lora_alpha=7.0, prior_rate=0.3)
+CONFIG = BaLoRAConfig(target_modules=("0", "2.lin"), r=3, lora_alpha=7.0, prior_rate=0.3)
 
 
 class Inner(nn.Module):
@@ -79,7 +79,7 @@ def test_a_layer_whose_name_ends_that_of_another_is_loaded_alone(tmp_path: Path)
     def make() -> nn.ModuleDict:
         return nn.ModuleDict({"lin": nn.Linear(3, 3), "inner": nn.ModuleDict({"lin": nn.Linear(3, 3)})})
 
-    config = BaLoRAConfig(target_modules=("^lin$",), rank=2)
+    config = BaLoRAConfig(target_modules=("^lin$",), r=2)
     save_adapters(tmp_path, adapt(make(), config), config)
     assert list(load_adapters(make(), tmp_path)) == ["lin"]
 
@@ -119,7 +119,7 @@ def test_an_adapter_of_peft_loads_here(tmp_path: Path) -> None:
     [
         ({"use_dora": True}, "use_dora=True"),
         ({"peft_type": "IA3"}, "IA3"),
-        ({"rank_pattern": {"a": 1}}, "rank_p"),
+        ({"use_rslora": True}, "use_rslora=True"),
         ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens"),
         ({"an_option_of_tomorrow": {"a": 1}}, "an_option_of_tomorrow"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa'"),
@@ -136,10 +136,10 @@ def test_other_adapters_of_peft_are_refused(tmp_path: Path, change: dict[str, An
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (BaLoRAConfig(target_modules=("0",), rank=3, lora_alpha=7.0), r"2\.lin.* is not in the model"),
-        (BaLoRAConfig(target_modules=(".*",), rank=3, lora_alpha=7.0), r"2\.sublin.* is missing"),
-        (BaLoRAConfig(target_modules=CONFIG.target_modules, rank=6, lora_alpha=14.0), r"is \(3, 4\)"),
-        (BaLoRAConfig(target_modules=CONFIG.target_modules, rank=3, lora_alpha=8.0), "scaled by"),
+        (BaLoRAConfig(target_modules=("0",), r=3, lora_alpha=7.0), r"2\.lin.* is not in the model"),
+        (BaLoRAConfig(target_modules=(".*",), r=3, lora_alpha=7.0), r"2\.sublin.* is missing"),
+        (BaLoRAConfig(target_modules=CONFIG.target_modules, r=6, lora_alpha=14.0), r"is \(3, 4\)"),
+        (BaLoRAConfig(target_modules=CONFIG.target_modules, r=3, lora_alpha=8.0), "scaled by"),
     ],
 )
 def test_adapters_that_do_not_fit_are_refused(tmp_path: Path, config: BaLoRAConfig, message: str) -> None:

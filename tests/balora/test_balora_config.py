@@ -8,14 +8,30 @@ from mofgap.balora import BaLoRAConfig
 
 
 def test_round_trip_through_json() -> None:
-    config = BaLoRAConfig(target_modules=("query", "value"), rank=4, initial_alpha=0.01)
+    config = BaLoRAConfig(target_modules=("query", "value"), r=4, initial_alpha=0.01)
     assert BaLoRAConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_prior_variance_and_scaling() -> None:
-    config = BaLoRAConfig(target_modules=("a",), rank=4, lora_alpha=8.0, prior_rate=0.2)
+    config = BaLoRAConfig(target_modules=("a",), r=4, lora_alpha=8.0, prior_rate=0.2)
     assert config.prior_variance == pytest.approx(0.25)
-    assert config.scaling == 2.0
+    assert config.scaling_of("a") == 2.0
+
+
+def test_ranks_and_scales_of_single_layers() -> None:
+    config = BaLoRAConfig(
+        target_modules="all-linear",
+        r=4,
+        lora_alpha=8.0,
+        rank_pattern={"query": 2},
+        alpha_pattern={"^1.key": 6.0},
+    )
+    assert [config.rank_of(name) for name in ("0.query", "query", "0.subquery", "key")] == [2, 2, 4, 4]
+    assert [config.scaling_of(name) for name in ("0.query", "1.key", "0.1.key")] == [4.0, 1.5, 2.0]
+
+
+def test_files_of_before_call_the_rank_by_another_name() -> None:
+    assert BaLoRAConfig.from_dict({"target_modules": ["a"], "rank": 3}).r == 3
 
 
 def test_unknown_key_names_the_nearest() -> None:
@@ -24,7 +40,7 @@ def test_unknown_key_names_the_nearest() -> None:
 
 
 def test_unknown_key_far_from_all_lists_them() -> None:
-    with pytest.raises(ValueError, match=r"'zzz'; known: target_modules, rank"):
+    with pytest.raises(ValueError, match=r"'zzz'; known: target_modules, r,"):
         BaLoRAConfig.from_dict({"target_modules": ["a"], "zzz": 8})
 
 
@@ -32,11 +48,18 @@ def test_unknown_key_far_from_all_lists_them() -> None:
     ("values", "message"),
     [
         ({}, "target_modules is missing"),
-        ({"target_modules": []}, "at least one name"),
-        ({"target_modules": "query"}, "tuple"),
+        ({"target_modules": []}, "target_modules is empty"),
+        ({"target_modules": "("}, "no regular expression"),
+        ({"target_modules": ["a"], "rank_pattern": {"(": 2}}, "rank_pattern: .* no regular expression"),
+        ({"target_modules": ["a"], "rank_pattern": {"b": 0}}, "rank_pattern of b must be positive"),
+        ({"target_modules": ["a"], "alpha_pattern": {"b": "8"}}, "alpha_pattern of b must be positive"),
+        ({"target_modules": ["a"], "posterior": "gaussian"}, "posterior must be one of network"),
+        ({"target_modules": ["a"], "noise": "row"}, "noise must be one of weights, rows"),
+        ({"target_modules": ["a"], "posterior": "analytic"}, "needs n_train"),
+        ({"target_modules": ["a"], "beta": -1.0}, "beta must not be negative"),
         ({"target_modules": ["("]}, "no regular expression"),
-        ({"target_modules": ["a"], "rank": 0}, "rank must be positive"),
-        ({"target_modules": ["a"], "rank": 2.5}, "rank must be a whole number, got 2.5"),
+        ({"target_modules": ["a"], "r": 0}, "r must be positive"),
+        ({"target_modules": ["a"], "r": 2.5}, "r must be a whole number, got 2.5"),
         ({"target_modules": ["a"], "lora_alpha": "8"}, "lora_alpha must be positive, got '8'"),
         ({"target_modules": ["a"], "initial_alpha": -1.0}, "initial_alpha must be positive"),
         ({"target_modules": ["a"], "prior_rate": 1.0}, "between 0 and 1"),

@@ -76,7 +76,7 @@ def test_places_are_as_far_apart_as_their_difference_is_uncertain(make_set_model
 
 def test_batch_first_and_a_layer_called_twice() -> None:
     net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1)).double()
-    layers = adapt(net, BaLoRAConfig(target_modules=("0", "2"), rank=2))
+    layers = adapt(net, BaLoRAConfig(target_modules=("0", "2"), r=2))
     for layer in layers.values():
         nn.init.normal_(layer.lora_B)
     x = data(7, 3, 4)
@@ -92,7 +92,7 @@ def test_batch_first_and_a_layer_called_twice() -> None:
 @pytest.mark.parametrize("frugal", [False, True])
 def test_what_follows_a_layer_may_work_in_place_or_be_computed_again(frugal: bool) -> None:
     net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 1)).double()
-    layers = adapt(net, BaLoRAConfig(target_modules=("0", "2", "4"), rank=2))
+    layers = adapt(net, BaLoRAConfig(target_modules=("0", "2", "4"), r=2))
     for layer in layers.values():
         nn.init.normal_(layer.lora_B)
     x = data(6, 4)
@@ -181,7 +181,7 @@ def test_errors(make_set_model: Callable[..., Any]) -> None:
     x = data(6, 5)
     with pytest.raises(ValueError, match="per_row needs row_to_input"):
         sensitivity(lambda: x, layers, 3, per_row=True)
-    with pytest.raises(ValueError, match=r"must return \(4,\) outputs, got \(3,\)"):
+    with pytest.raises(ValueError, match=r"must return \(4,\) or \(4, k\) outputs, got \(3,\)"):
         sensitivity(lambda: model(x, ROWS, 3), layers, 4, ROWS)
     with pytest.raises(RuntimeError, match="no adapted layer leads to it"):
         sensitivity(lambda: x.sum(1)[:3], layers, 3, ROWS)
@@ -194,7 +194,7 @@ def test_errors(make_set_model: Callable[..., Any]) -> None:
 
 def small_net() -> tuple[nn.Sequential, dict[str, AdaptedLinear]]:
     net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))
-    layers = adapt(net, BaLoRAConfig(target_modules=("0", "2"), rank=2))
+    layers = adapt(net, BaLoRAConfig(target_modules=("0", "2"), r=2))
     for layer in layers.values():
         nn.init.normal_(layer.lora_B)
     return net, layers
@@ -225,7 +225,7 @@ def test_a_layer_without_gradients_is_told() -> None:
 
 def test_an_input_that_is_changed_later_is_told() -> None:
     linear = nn.Sequential(nn.Linear(4, 4))
-    layers = adapt(linear, BaLoRAConfig(target_modules=("0",), rank=2))
+    layers = adapt(linear, BaLoRAConfig(target_modules=("0",), r=2))
     nn.init.normal_(layers["0"].lora_B)
 
     def forward() -> Tensor:

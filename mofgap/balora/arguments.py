@@ -1,0 +1,46 @@
+"""What models are called with, and what they return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def call_of(x: Any, kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments that a model is called with."""
+    if isinstance(x, Mapping):
+        return (), {**x, **kwargs}
+    if isinstance(x, tuple):
+        return x, dict(kwargs)
+    return (() if x is None else (x,)), dict(kwargs)
+
+
+def n_inputs_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """Leading dimension of the first tensor.
+
+    Raises:
+        ValueError: There is none.
+    """
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor) and value.ndim:
+            return len(value)
+    raise ValueError("the model is called with no tensor, so that the number of inputs is not known")
+
+
+def logits_of(output: Any) -> Tensor:
+    """The tensor that a model predicts: its output, or the ``logits`` in it.
+
+    Raises:
+        TypeError: There is no such tensor.
+    """
+    if isinstance(output, Tensor):
+        return output
+    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if not isinstance(found, Tensor):
+        raise TypeError(
+            f"the model returns {type(output).__name__}, neither a tensor nor something with logits: wrap it "
+            "in a module that returns the tensor"
+        )
+    return found

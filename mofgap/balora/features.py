@@ -1,0 +1,140 @@
+"""What alpha(X) is computed from: pooled features of the frozen model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mofgap.balora.arguments import logits_of
+from mofgap.balora.config import BaLoRAConfig
+from mofgap.balora.kinds import adapted_kind, is_never_called
+
+Callback = Callable[..., Tensor]
+_WIDTHS = ("out_features", "out_channels", "num_features", "embedding_dim", "nf")
+
+
+class FrozenFeatures:
+    """Takes the input or output of one module while the frozen model runs, and pools it.
+
+    Vectors of the tokens of an input are averaged, without those that an ``attention_mask`` leaves out;
+    images are averaged over height and width, and rows over those of an input.
+
+    Args:
+        model: The model, before it is adapted.
+        config: Names the module; without a name it is the model's last linear or convolution layer, of which
+            the input counts.
+
+    Attributes:
+        width: Number of features.
+
+    Raises:
+        ValueError: The model has no module of that name, or its width is unknown and not in the config.
+    """
+
+    def __init__(self, model: nn.Module, config: BaLoRAConfig) -> None:
+        self.takes_input = config.features is None
+        self.name = _last_layer(model) if config.features is None else config.features
+        try:
+            module = model.get_submodule(self.name)
+        except AttributeError as error:
+            raise ValueError(f"features: the model has no module {self.name!r}") from error
+        self.width = config.n_features or (_width_in(module) if self.takes_input else _width_out(module))
+        if not self.width:
+            raise ValueError(
+                f"the width of what {self.name or 'the model'} returns is not known; say it with n_features"
+            )
+
+    def __call__(
+        self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], row_to_input: Tensor | None
+    ) -> Tensor:
+        """Run a model and pool what the module got or returned.
+
+        Returns:
+            (n_inputs, width) without gradients.
+
+        Raises:
+            RuntimeError: The module did not run.
+            ValueError: What it gave has another width.
+        """
+        found: list[Any] = []
+        module = model.get_submodule(self.name)
+        if self.takes_input:
+            handle = module.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+        else:
+            handle = module.register_forward_hook(lambda _, inputs, output: found.append(output))
+        try:
+            model(*args, **kwargs)
+        finally:
+            handle.remove()
+        if not found:
+            raise RuntimeError(f"the module {self.name} did not run: name another one as features")
+        return self._pooled(_tensor(found[-1]).detach(), kwargs.get("attention_mask"), row_to_input)
+
+    def _pooled(self, x: Tensor, mask: Any, row_to_input: Tensor | None) -> Tensor:
+        if x.ndim == 1:
+            x = x[:, None]
+        if x.shape[-1] != self.width and x.ndim > 2 and x.shape[1] == self.width:
+            x = x.movedim(1, -1)
+        if x.shape[-1] != self.width:
+            raise ValueError(
+                f"features of {self.name or 'the model'} are {tuple(x.shape)}, not {self.width} wide: say "
+                "their width with n_features"
+            )
+        x = x.float()
+        if row_to_input is not None and len(x) == len(row_to_input):
+            return mean_by_input(x.flatten(1, -2).mean(1) if x.ndim > 2 else x, row_to_input)
+        if isinstance(mask, Tensor) and mask.shape == x.shape[:2] and x.ndim == 3:
+            weights = mask.to(x.dtype)
+            return (x * weights[..., None]).sum(1) / weights.sum(1, keepdim=True).clamp_min(1)
+        return x.flatten(1, -2).mean(1) if x.ndim > 2 else x
+
+
+def mean_by_input(x: Tensor, row_to_input: Tensor) -> Tensor:
+    """(n_inputs, d): mean of the rows (n_rows, d) of each input."""
+    counts = torch.bincount(row_to_input)
+    sums = x.new_zeros(len(counts), x.shape[1]).index_add_(0, row_to_input, x)
+    return sums / counts.clamp_min(1)[:, None]
+
+
+def _tensor(output: Any) -> Tensor:
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, tuple) and isinstance(output[0], Tensor):
+        return output[0]
+    hidden = getattr(output, "last_hidden_state", None)
+    return hidden if isinstance(hidden, Tensor) else logits_of(output)
+
+
+def _last_layer(model: nn.Module) -> str:
+    name = ""
+    for own, module in model.named_modules():
+        if (
+            own
+            and adapted_kind(module)
+            and not isinstance(module, nn.Embedding)
+            and not is_never_called(module)
+        ):
+            name = own
+    if not name:
+        raise ValueError("features: the model has no linear layer; name a module")
+    return name
+
+
+def _width_in(module: nn.Module) -> int:
+    if isinstance(module, nn.Linear):
+        return module.in_features
+    if isinstance(module, nn.Conv2d):
+        return module.in_channels
+    return len(getattr(module, "weight"))  # noqa: B009  (d_in, d_out) of a Conv1D
+
+
+def _width_out(module: nn.Module) -> int:
+    for name in _WIDTHS:
+        if isinstance(width := getattr(module, name, None), int):
+            return width
+    if isinstance(module, nn.LayerNorm):
+        return module.normalized_shape[-1]
+    return int(getattr(getattr(module, "config", None), "hidden_size", 0))

@@ -1,0 +1,92 @@
+"""The closed-form covariance of models with several outputs, and of class probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mofgap.balora.layer import AdaptedLayer
+from mofgap.balora.rows import InputRows
+from mofgap.balora.variance import calls_of, gradient_of
+
+
+@dataclass(frozen=True)
+class JointSensitivity:
+    """How much each adapted layer's noise moves each input's outputs together, to first order.
+
+    Attributes:
+        output: (n_inputs, k) outputs at the posterior mean.
+        per_layer: (n_inputs, n_layers, k, k) sum_ij A_ij² (df_c/dA_ij) (df_d/dA_ij) of outputs c and d.
+    """
+
+    output: Tensor
+    per_layer: Tensor
+
+    def covariance(self, alpha: Tensor) -> Tensor:
+        """(n_inputs, k, k) covariance of the outputs, for alpha (n_inputs, n_layers)."""
+        return (alpha[:, :, None, None] * self.per_layer).sum(1)
+
+    def variance(self, alpha: Tensor) -> Tensor:
+        """(n_inputs, k) variance of each output, for alpha (n_inputs, n_layers)."""
+        return self.covariance(alpha).diagonal(dim1=1, dim2=2)
+
+    @property
+    def total(self) -> Tensor:
+        """(n_inputs, n_layers) sum of the variances of all outputs, for alpha = 1."""
+        return self.per_layer.diagonal(dim1=2, dim2=3).sum(-1)
+
+
+def joint_sensitivity(
+    forward: Callable[[], Tensor],
+    layers: Mapping[str, AdaptedLayer],
+    n_inputs: int,
+    row_to_input: Tensor | None = None,
+) -> JointSensitivity:
+    """Run a model once forward, and once backward for each output.
+
+    As `mofgap.balora.variance.sensitivity`, for outputs (n_inputs, k). Gradients of all k outputs are kept
+    for one layer at a time.
+    """
+    rows = InputRows(n_inputs, row_to_input)
+    output, calls = calls_of(forward, layers, n_inputs)
+    per_layer = []
+    for place, layer in enumerate(layers.values()):
+        A = layer.spread.detach()
+        moved = [gradient_of(calls_of_output[place], A, rows).mul_(A).flatten(1) for calls_of_output in calls]
+        M = torch.stack(moved, 1)
+        per_layer.append(layer.scaling**2 * M @ M.mT)
+    return JointSensitivity(output.view(n_inputs, -1), torch.stack(per_layer, 1))
+
+
+def class_probabilities(logits: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Class probabilities of uncertain logits, and their standard deviations.
+
+    The mean compares classes in pairs by the probit approximation, with the variance of the difference of
+    their logits: p_c ~ 1 / (1 + sum_d exp(-(f_c - f_d) / sqrt(1 + π/8 Var(f_c - f_d)))), normalised (Lu, Ie
+    and Sha, arXiv 2006.07584). The standard deviation is the delta method, J covariance Jᵀ with
+    J = diag(p) - p pᵀ at the mean logits.
+
+    Args:
+        logits: (n, k), k > 1; or (n, 1), the logit of the second of two classes.
+        covariance: (n, k, k) of the logits.
+
+    Returns:
+        (n, k) means and (n, k) standard deviations.
+    """
+    if logits.shape[1] == 1:
+        pair = torch.cat([torch.zeros_like(logits), logits], 1)
+        padded = torch.nn.functional.pad(covariance, (1, 0, 1, 0))
+        mean, std = class_probabilities(pair, padded)
+        return mean[:, 1:], std[:, 1:]
+    variance = covariance.diagonal(dim1=1, dim2=2)
+    of_difference = (variance[:, :, None] + variance[:, None, :] - 2 * covariance).clamp_min(0)
+    difference = (logits[:, None, :] - logits[:, :, None]) / (1 + math.pi / 8 * of_difference).sqrt()
+    mean = (-difference.logsumexp(2)).exp()  # the class itself is the 1 of the sum
+    p = logits.softmax(1)
+    J = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    std = (J @ covariance @ J.mT).diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
+    return mean / mean.sum(1, keepdim=True), std

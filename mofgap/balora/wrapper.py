@@ -1,0 +1,360 @@
+"""A model and its posterior behind the calls that users of PEFT know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from mofgap.balora.adapt import adapted_layers
+from mofgap.balora.adapter_files import (
+    as_saved,
+    is_ours,
+    load_adapters,
+    load_config,
+    load_posterior,
+    save_adapters,
+)
+from mofgap.balora.arguments import call_of, logits_of, n_inputs_of
+from mofgap.balora.config import BaLoRAConfig
+from mofgap.balora.features import Callback, FrozenFeatures
+from mofgap.balora.model import BaLoRA, still
+from mofgap.balora.objective import diagonal_kl, elements_per_layer, optimal_alpha
+from mofgap.balora.rows import InputRows
+from mofgap.balora.sampling import noises
+from mofgap.balora.saved import trained_modules
+from mofgap.balora.several_outputs import JointSensitivity, class_probabilities, joint_sensitivity
+
+A_FUNCTION = "(a function)"
+"""Stands in a saved config for features that a function of the user computes."""
+SETTLED = 2**40
+"""Number of inputs that a saved standardisation counts for: more do not change it."""
+MOST_OUTPUTS = 256
+"""Outputs an input above which a closed form is refused: it takes one backward pass for each."""
+
+
+class BaLoRAModel(BaLoRA):
+    """A model with Bayesian low-rank adapters that computes alpha(X) itself.
+
+    In training mode a forward is a sample of the posterior, one for each input; in evaluation mode it is the
+    posterior mean. The noise of a training forward stays until the next forward, so that gradient
+    checkpointing recomputes the same sample.
+
+    Args:
+        model: The pretrained model; it is frozen and wrapped in place.
+        config: Which layers to adapt, and how.
+        features: Computes (n_inputs, n_features) from the model's own arguments, in place of the module that
+            the config names; ``n_features`` of the config is then needed.
+        rows: Computes ``row_to_input`` of `sampling` from the model's arguments, for a model whose tensors
+            hold the rows of all inputs one after the other.
+
+    Raises:
+        ValueError: As of `mofgap.balora.adapt`, or the width of the features is not known.
+    """
+
+    n_seen: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: BaLoRAConfig,
+        features: Callback | None = None,
+        rows: Callback | None = None,
+    ) -> None:
+        taken, width = None, config.n_features or 0
+        if config.posterior != "network":
+            width = 0
+        elif features is None:
+            taken = FrozenFeatures(model, config)
+            width = taken.width
+        elif not width:
+            raise ValueError("say the width of what features returns with n_features of the config")
+        super().__init__(model, config, width)
+        self._features, self._taken, self._rows = features, taken, rows
+        self._alpha: Tensor | None = None
+        start = config.initial_alpha or config.prior_variance
+        first = next(iter(self.layers.values())).lora_A
+        self.register_buffer("n_seen", torch.zeros((), dtype=torch.int64, device=first.device))
+        logs = torch.full((len(self.layers),), start, device=first.device).log()
+        self.log_alpha = nn.Parameter(logs) if config.posterior == "constant" else None
+        if config.posterior == "diagonal":
+            for layer in self.layers.values():
+                layer.learn_spread(config.init_scale * (start / layer.lora_A.shape[1]) ** 0.5)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own forward: a sample in training mode, the mean in evaluation mode."""
+        if not self.training or self.config.posterior == "none":
+            return self.model(*args, **kwargs)
+        alpha, rows = self._alpha_of(args, kwargs, observe=True)
+        self._alpha = alpha
+        drawn = noises(self.layers, alpha, rows, self.config.noise, flipout=self.config.flipout)
+        for layer, noise in zip(self.layers.values(), drawn, strict=True):
+            layer.perturbation = noise
+        return self.model(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> Self:
+        """As on any module; evaluation mode ends the sample of the last training forward."""
+        self._end_sample()
+        return super().train(mode)
+
+    def _end_sample(self) -> None:
+        self._alpha = None
+        for layer in adapted_layers(self.model).values():
+            layer.perturbation = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_alpha": None}  # torch cannot copy its graph
+
+    def kl_loss(self, n_train: int) -> Tensor:
+        """What to add to the mean loss of a batch: beta times the divergence from the prior, over n_train.
+
+        Args:
+            n_train: Number of training inputs.
+
+        Returns:
+            () in nats an input: of the inputs of the last forward, in training mode.
+
+        Raises:
+            RuntimeError: No forward in training mode came before.
+            ValueError: The config has another ``n_train``.
+        """
+        if self.config.posterior == "none":
+            return torch.zeros((), device=self.n_seen.device)
+        if self._alpha is None:
+            raise RuntimeError("kl_loss needs a forward in training mode first: call model.train()")
+        if self.config.n_train not in (None, n_train):
+            raise ValueError(f"n_train is {n_train}, and {self.config.n_train} in the config")
+        if self.config.posterior == "diagonal":
+            divergence = diagonal_kl(self.layers, self.config.init_scale)
+        else:
+            divergence = self.kl(self._alpha).mean()
+        return self.config.beta / n_train * divergence
+
+    def predict(self, x: Any = None, *, samples: int = 0, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Mean and epistemic standard deviation of each output, detached.
+
+        Args:
+            x: What the model is called with: a tensor, a tuple of arguments or a mapping of named ones.
+            samples: Number of samples to estimate from, at least 2; 0 computes the closed form instead,
+                with one backward pass for each number of an input's output.
+            **kwargs: More named arguments of the model.
+
+        Returns:
+            Two tensors of the shape of the model's output, or of the ``logits`` in it.
+
+        Raises:
+            ValueError: An input has too many outputs for the closed form, or ``samples`` is 1.
+        """
+        if samples:
+            if samples < 2:
+                raise ValueError(f"samples must be 0 or at least 2, got {samples}")
+            drawn = self.sample(x, samples, **kwargs)
+            return drawn.mean(0), drawn.std(0)
+        found, alpha, shape = self._closed_form(x, kwargs)
+        return found.output.view(shape), found.variance(alpha).clamp_min(0).sqrt().view(shape)
+
+    def predict_proba(self, x: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Class probabilities and their standard deviations, in closed form, detached.
+
+        See `mofgap.balora.several_outputs.class_probabilities`: probit for the mean, delta method for the
+        standard deviation.
+
+        Args:
+            x: As in `predict`.
+            **kwargs: More named arguments of the model.
+
+        Returns:
+            (n_inputs, n_classes) twice; (n_inputs, 1) for a model of one logit.
+        """
+        found, alpha, _ = self._closed_form(x, kwargs)
+        return class_probabilities(found.output, found.covariance(alpha))
+
+    @torch.no_grad()
+    def sample(self, x: Any = None, n: int = 32, *, seed: int | None = None, **kwargs: Any) -> Tensor:
+        """Outputs of n samples of the posterior, detached: (n, ...) and then the output's shape.
+
+        Args:
+            x: As in `predict`.
+            n: Number of samples.
+            seed: Of the samples; torch's global generator draws without it.
+            **kwargs: More named arguments of the model.
+        """
+        args, kwargs = call_of(x, kwargs)
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        kind, flipout = self.config.noise, self.config.flipout
+        with still(self.model):
+            if self.config.posterior == "none":
+                return torch.stack([logits_of(self.model(*args, **kwargs))] * n)
+            alpha, rows = self._alpha_of(args, kwargs)
+            outputs = []
+            for _ in range(n):
+                with self.sampling(alpha, rows.row_to_input, kind=kind, generator=generator, flipout=flipout):
+                    outputs.append(logits_of(self.model(*args, **kwargs)))
+        return torch.stack(outputs)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the adapters in the layout of PEFT, and the posterior beside them."""
+        config = self.config if self._features is None else replace(self.config, features=A_FUNCTION)
+        save_adapters(
+            folder, self.layers, config, self._posterior_state() or None, trained_modules(self.model)
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: nn.Module,
+        folder: str | Path,
+        features: Callback | None = None,
+        rows: Callback | None = None,
+    ) -> Self:
+        """A model with the adapters of a folder, in evaluation mode.
+
+        Of a LoRA adapter of PEFT the mean is loaded; the posterior is then new, near the prior.
+
+        Raises:
+            FileNotFoundError: The folder ``folder`` holds no adapters.
+            ValueError: The adapters or the posterior in ``folder`` do not fit.
+        """
+        config = load_config(folder)
+        found = cls(model, as_saved(folder, config), features, rows)
+        found.config = config
+        try:
+            load_adapters(model, folder)
+            found._load_posterior(folder)
+        except (ValueError, FileNotFoundError):
+            found.unload()
+            raise
+        return found.eval()
+
+    def parameters_to_train(self, noise_lr: float | None = None) -> list[dict[str, Any]]:
+        """Parameter groups for an optimiser: the adapters and ``modules_to_save``, then alpha's own.
+
+        Args:
+            noise_lr: Learning rate of what alpha is computed from; the optimiser's default when ``None``.
+        """
+        groups = super().parameters_to_train(noise_lr)
+        if self.log_alpha is not None:
+            groups.append({"params": [self.log_alpha], **({} if noise_lr is None else {"lr": noise_lr})})
+        return groups
+
+    def _alpha_of(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, observe: bool = False
+    ) -> tuple[Tensor, InputRows]:
+        """(n_inputs, n_layers) alpha of a batch, and which of its rows belong to which input."""
+        row_to_input = None if self._rows is None else self._rows(*args, **kwargs)
+        if self.noise_network is not None:
+            features = self._frozen_features(args, kwargs, row_to_input)
+            if observe:
+                self.noise_network.observe(features, self.n_seen)
+                self.n_seen += len(features)
+            alpha = self.alpha(features)
+            return alpha, InputRows(len(alpha), row_to_input)
+        n_inputs = n_inputs_of(args, kwargs) if row_to_input is None else int(row_to_input[-1]) + 1
+        rows = InputRows(n_inputs, row_to_input)
+        layers = self.layers
+        if self.config.posterior == "analytic":
+            return self._optimal(self._joint(args, kwargs, rows)[0]), rows
+        log_alpha = (
+            self.log_alpha if self.log_alpha is not None else self.n_seen.new_zeros(len(layers)).float()
+        )
+        return log_alpha.exp().expand(n_inputs, -1), rows
+
+    def _optimal(self, found: JointSensitivity) -> Tensor:
+        """(n_inputs, n_layers) alpha of least loss; see `mofgap.balora.objective.optimal_alpha`."""
+        config = self.config
+        assert config.n_train is not None
+        return optimal_alpha(
+            found.total,
+            elements_per_layer(self.layers).to(found.total),
+            config.prior_variance,
+            curvature=config.curvature,
+            weight=config.beta / config.n_train,
+        )
+
+    def _frozen_features(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], row_to_input: Tensor | None
+    ) -> Tensor:
+        with torch.no_grad():
+            if self._features is not None:
+                return self._features(*args, **kwargs)
+            assert self._taken is not None
+            with still(self.model), self.disable_adapter():
+                return self._taken(self.model, args, kwargs, row_to_input)
+
+    def _closed_form(self, x: Any, kwargs: Mapping[str, Any]) -> tuple[JointSensitivity, Tensor, torch.Size]:
+        args, kwargs = call_of(x, kwargs)
+        if self.config.posterior == "analytic":
+            row_to_input = None if self._rows is None else self._rows(*args, **kwargs)
+            n_inputs = n_inputs_of(args, kwargs) if row_to_input is None else int(row_to_input[-1]) + 1
+            found, shape = self._joint(args, kwargs, InputRows(n_inputs, row_to_input))
+            return found, self._optimal(found), shape
+        with torch.no_grad():
+            alpha, rows = self._alpha_of(args, kwargs)
+        found, shape = self._joint(args, kwargs, rows)
+        return found, alpha * (self.config.posterior != "none"), shape
+
+    def _joint(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: InputRows
+    ) -> tuple[JointSensitivity, torch.Size]:
+        """The closed form of a batch, and the shape of the model's output."""
+        shapes: list[torch.Size] = []
+
+        def forward() -> Tensor:
+            output = logits_of(self.model(*args, **kwargs))
+            shapes.append(output.shape)
+            if (k := output.shape[1:].numel()) > MOST_OUTPUTS:
+                raise ValueError(
+                    f"an input has {k} outputs, and the closed form takes a backward pass for each: use "
+                    "predict(x, samples=32)"
+                )
+            return output.flatten(1) if output.ndim > 1 else output[:, None]
+
+        with still(self.model):
+            found = joint_sensitivity(forward, self.layers, rows.n_inputs, rows.row_to_input)
+        return found, shapes[-1]
+
+    def _posterior_state(self) -> dict[str, Tensor]:
+        """What the posterior is besides the adapters, by name; copying into these tensors sets it."""
+        if self.noise_network is not None:
+            return dict(self.noise_network.state_dict())
+        if self.log_alpha is not None:
+            return {"log_alpha": self.log_alpha}
+        stds = {name: layer.lora_log_std for name, layer in self.layers.items()}
+        return {f"{name}.lora_log_std": std for name, std in stds.items() if std is not None}
+
+    @torch.no_grad()
+    def _load_posterior(self, folder: str | Path) -> None:
+        """Take the saved posterior, if it is one of ours."""
+        own = self._posterior_state()
+        if not own or not is_ours(folder):
+            return
+        saved = load_posterior(folder)
+        if {n: v.shape for n, v in saved.items()} != {n: v.shape for n, v in own.items()}:
+            raise ValueError(
+                f"{folder}: the saved posterior is not that of the config, or has other features"
+            )
+        for name, value in own.items():
+            value.copy_(saved[name])
+        self.n_seen.fill_(SETTLED)
+
+
+def get_balora_model(
+    model: nn.Module,
+    config: BaLoRAConfig | None = None,
+    *,
+    features: Callback | None = None,
+    rows: Callback | None = None,
+) -> BaLoRAModel:
+    """Wrap a model as PEFT's ``get_peft_model`` does, with adapters that know how uncertain they are.
+
+    Args:
+        model: The pretrained model; it is frozen and wrapped in place.
+        config: Which layers to adapt, and how; by default all linear layers.
+        features: As of `BaLoRAModel`.
+        rows: As of `BaLoRAModel`.
+    """
+    return BaLoRAModel(model, config or BaLoRAConfig(), features, rows)

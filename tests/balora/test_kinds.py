@@ -1,0 +1,149 @@
+"""Each kind of adapted layer: the mean is LoRA's, the noise has the posterior's variance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from mofgap.balora import AdaptedLayer, BaLoRAConfig, adapt, merge, sampling, sensitivity
+
+Make = Callable[[], tuple[nn.Module, Tensor]]
+
+
+def linear() -> tuple[nn.Module, Tensor]:
+    return nn.Linear(5, 3), torch.randn(4, 6, 5)
+
+
+def conv1d() -> tuple[nn.Module, Tensor]:
+    return Conv1D(3, 5), torch.randn(4, 6, 5)
+
+
+def conv(kernel: int, **settings: object) -> Make:
+    def make() -> tuple[nn.Module, Tensor]:
+        return nn.Conv2d(2, 3, kernel, **settings), torch.randn(4, 2, 6, 5)  # type: ignore[arg-type]
+
+    return make
+
+
+def embedding() -> tuple[nn.Module, Tensor]:
+    return nn.Embedding(7, 3), torch.randint(0, 7, (4, 6))
+
+
+KINDS = {
+    "linear": linear,
+    "Conv1D": conv1d,
+    "1x1": conv(1),
+    "3x3": conv(3, padding=1),
+    "stride": conv(3, stride=2, padding=(0, 1), bias=False),
+    "same": conv(4, padding="same"),
+    "embedding": embedding,
+}
+
+
+@pytest.fixture(params=KINDS, name="case")
+def _case(request: pytest.FixtureRequest) -> tuple[nn.Sequential, AdaptedLayer, Tensor]:
+    torch.manual_seed(0)
+    base, x = KINDS[request.param]()
+    net = nn.Sequential(base.double())
+    (layer,) = adapt(net, BaLoRAConfig(target_modules=("0",), r=2)).values()
+    nn.init.normal_(layer.lora_B)
+    return net, layer, x.double() if x.is_floating_point() else x
+
+
+def test_the_mean_is_that_of_the_merged_weight(case: tuple[nn.Sequential, AdaptedLayer, Tensor]) -> None:
+    net, layer, x = case
+    mean, base = net(x), layer.base(x)
+    assert (mean - base).abs().max() > 0.1
+    layer.fold()
+    torch.testing.assert_close(net(x), mean)
+    merge(net)
+    torch.testing.assert_close(net(x), mean)
+
+
+@pytest.mark.parametrize(("kind", "flipout"), [("weights", True), ("weights", False), ("rows", True)])
+def test_noise_has_the_variance_of_the_posterior(
+    case: tuple[nn.Sequential, AdaptedLayer, Tensor], kind: str, flipout: bool
+) -> None:
+    """By brute force: the output is linear in A, so one derivative by each of its elements is exact."""
+    net, layer, x = case
+    alpha = torch.tensor([[0.1], [0.4], [0.2], [0.0]], dtype=torch.float64)
+    A = layer.lora_A.detach().clone()
+
+    def output(weight: Tensor) -> Tensor:
+        return torch.func.functional_call(net, {"0.lora_A": weight}, (x,))
+
+    jacobian = torch.func.jacrev(output)(A).flatten(-2)
+    shape = (-1, *[1] * (jacobian.ndim - 2))
+    expected = alpha.view(shape) * (jacobian * A.flatten()).square().sum(-1)
+    generator, n = torch.Generator().manual_seed(1), 3000
+    total = torch.zeros_like(expected)
+    with torch.no_grad():
+        mean = net(x)
+        for _ in range(n):
+            with sampling({"0": layer}, alpha, kind=kind, generator=generator, flipout=flipout):  # type: ignore[arg-type]
+                total += (net(x) - mean).square()
+    assert (total[3] < 1e-12).all()
+    torch.testing.assert_close((total / n).mean(-1), expected.mean(-1), rtol=0.25, atol=1e-9)
+
+
+def test_inputs_share_a_draw_without_flipout_only() -> None:
+    net = nn.Sequential(nn.Linear(5, 3))
+    layers = adapt(net, BaLoRAConfig(target_modules=("0",), r=2))
+    nn.init.normal_(layers["0"].lora_B)
+    x = torch.randn(1, 5).expand(8, 5)
+    for flipout, different in ((True, True), (False, False)):
+        with sampling(layers, torch.ones(8, 1), flipout=flipout):
+            y = net(x)
+        assert bool((y.std(0) > 1e-6).any()) == different
+
+
+def test_the_closed_form_is_the_sum_over_all_elements(
+    case: tuple[nn.Sequential, AdaptedLayer, Tensor],
+) -> None:
+    net, layer, x = case
+    A = layer.lora_A.detach().clone()
+
+    def output(weight: Tensor) -> Tensor:
+        y: Tensor = torch.func.functional_call(net, {"0.lora_A": weight}, (x,))
+        return torch.tanh(y).flatten(1).sum(1)
+
+    expected = (torch.func.jacrev(output)(A) * A).square().sum((1, 2))
+    found = sensitivity(lambda: torch.tanh(net(x)).flatten(1).sum(1), {"0": layer}, 4)
+    torch.testing.assert_close(found.output, output(A))
+    torch.testing.assert_close(found.per_layer[:, 0], expected)
+
+
+def test_an_embedding_called_twice_adds_up_and_shares_out() -> None:
+    net = nn.Embedding(7, 3).double()
+    holder = nn.ModuleDict({"e": net})
+    layers = adapt(holder, BaLoRAConfig(target_modules=("e",), r=2))
+    layer = layers["e"]
+    nn.init.normal_(layer.lora_B)
+    x, row_to_input = torch.tensor([1, 1, 3, 3, 6]), torch.tensor([0, 0, 0, 1, 1])
+
+    def forward() -> Tensor:
+        y: Tensor = torch.tanh(layer(x) * layer(x.flip(0).flip(0))).sum(1)
+        return y.new_zeros(2).index_add(0, row_to_input, y)
+
+    found = sensitivity(forward, layers, 2, row_to_input, per_row=True)
+    assert found.per_row is not None
+    sums = found.per_row.new_zeros(2, 1).index_add(0, row_to_input, found.per_row)
+    torch.testing.assert_close(sums, found.per_layer)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (nn.Conv2d(4, 4, 3, groups=2), "groups=2"),
+        (nn.Conv2d(4, 4, 3, dilation=2), r"dilation=\(2, 2\)"),
+        (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "padding_mode='circular'"),
+        (nn.Embedding(4, 4, max_norm=1.0), "max_norm"),
+    ],
+)
+def test_what_peft_cannot_hold_is_refused(layer: nn.Module, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        adapt(nn.Sequential(layer), BaLoRAConfig(target_modules=("0",)))

@@ -1,0 +1,88 @@
+"""Autocast, torch.compile, gradient checkpointing and data-parallel training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mofgap.balora import BaLoRAConfig, BaLoRAModel, get_balora_model
+
+X = torch.randn(6, 5, 4, generator=torch.Generator().manual_seed(3))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.checkpointed = False
+
+    def block(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.tanh(self.second(torch.tanh(self.first(x))))
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = checkpoint(self.block, x, use_reentrant=False) if self.checkpointed else self.block(x)
+        y: Tensor = self.head(x.mean(1))
+        return y
+
+
+def made(**settings: object) -> BaLoRAModel:
+    torch.manual_seed(0)
+    model = get_balora_model(
+        Net(), BaLoRAConfig.from_dict({"target_modules": "all-linear", "r": 3, **settings})
+    )
+    for layer in model.layers.values():
+        nn.init.normal_(layer.lora_B, std=0.5)
+    return model
+
+
+def step(model: nn.Module, balora: BaLoRAModel) -> tuple[Tensor, list[Tensor]]:
+    """Loss and gradients of one step with a given seed."""
+    torch.manual_seed(1)
+    loss = model(X).square().mean() + balora.kl_loss(100)
+    loss.backward()
+    return loss, [p.grad for p in balora.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("noise", ["weights", "rows"])
+def test_gradient_checkpointing_recomputes_the_same_sample(noise: str) -> None:
+    plain, again = made(noise=noise), made(noise=noise)
+    again.model.checkpointed = True
+    torch.testing.assert_close(step(again, again), step(plain, plain))
+    torch.testing.assert_close(again.eval().predict(X), plain.eval().predict(X))
+
+
+def test_autocast_keeps_weights_and_alpha_in_full_precision() -> None:
+    model, plain = made(), made()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, gradients = step(model, model)
+        mean, std = model.eval().predict(X)
+    assert mean.dtype == torch.bfloat16
+    assert all(g.dtype == torch.float32 and g.isfinite().all() for g in gradients)
+    expected, expected_std = plain.eval().predict(X)
+    torch.testing.assert_close(mean.float(), expected, rtol=0.1, atol=0.1)
+    torch.testing.assert_close(std.float(), expected_std, rtol=0.2, atol=0.05)
+
+
+def test_a_compiled_model_samples_anew_and_predicts_the_same() -> None:
+    model, plain = made(), made()
+    compiled = torch.compile(model, backend="aot_eager")
+    torch.testing.assert_close(step(compiled, model), step(plain, plain))
+    assert not torch.allclose(compiled(X), compiled(X))
+    model.eval()
+    torch.testing.assert_close(compiled(X), model(X))
+    torch.testing.assert_close(model.predict(X), plain.eval().predict(X))
+
+
+def test_data_parallel_training_is_that_of_one_process(tmp_path: Path) -> None:
+    model, plain = made(), made()
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        parallel = nn.parallel.DistributedDataParallel(model)
+        torch.testing.assert_close(step(parallel, model), step(plain, plain))
+    finally:
+        torch.distributed.destroy_process_group()

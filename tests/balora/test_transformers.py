@@ -1,0 +1,104 @@
+"""A real transformer: tiny ones of Hugging Face, made from their configs."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
+
+from mofgap.balora import AdaptedConv1D, BaLoRAConfig, BaLoRAModel, get_balora_model
+
+
+def bert() -> BertForSequenceClassification:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    return BertForSequenceClassification(BertConfig(vocab_size=50, num_labels=3, **sizes))
+
+
+def gpt2() -> GPT2LMHeadModel:
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=30, n_positions=16, n_embd=16, n_layer=2, n_head=2))
+
+
+def tokens(n: int = 4, length: int = 6, vocabulary: int = 30) -> dict[str, Tensor]:
+    ids = torch.randint(3, vocabulary, (n, length), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def perturb(model: BaLoRAModel) -> None:
+    for layer in model.layers.values():
+        nn.init.normal_(layer.lora_B, std=0.3)
+
+
+def test_a_classifier_trains_and_predicts() -> None:
+    model = get_balora_model(bert(), BaLoRAConfig(r=2, modules_to_save=("classifier",)))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(3):
+        output = model(**tokens(), labels=torch.tensor([0, 1, 2, 0]))
+        (output.loss + model.kl_loss(n_train=4)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    logits, std = model.eval().predict(tokens())
+    p, p_std = model.predict_proba(tokens())
+    assert logits.shape == std.shape == p.shape == p_std.shape == (4, 3)
+    torch.testing.assert_close(p.sum(1), torch.ones(4))
+    torch.testing.assert_close(logits, model(**tokens()).logits.detach())
+    assert (std > 0).all()
+
+
+def test_padding_changes_neither_mean_nor_spread() -> None:
+    model = get_balora_model(bert(), BaLoRAConfig(r=2, features="bert.encoder.layer.1.output.LayerNorm"))
+    perturb(model)
+    batch = tokens()
+    short = {name: value[:1, :3] for name, value in batch.items()}
+    padded = {name: torch.cat([value, value.new_zeros(1, 4)], 1) for name, value in short.items()}
+    torch.testing.assert_close(model.eval().predict(short), model.predict(padded), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [bert, gpt2])
+def test_ours_loads_in_peft(make: type, tmp_path: Path) -> None:
+    embedding = "word_embeddings" if make is bert else "wte"
+    names = ("query", "value") if make is bert else ("c_attn", "c_proj")
+    ours = get_balora_model(make(), BaLoRAConfig(r=2, target_modules=(*names, embedding)))
+    perturb(ours)
+    ours.eval().save_pretrained(tmp_path)
+    expected = ours(**tokens()).logits
+    theirs = peft.PeftModel.from_pretrained(make(), str(tmp_path)).eval()
+    torch.testing.assert_close(theirs(**tokens()).logits, expected)
+    torch.testing.assert_close(theirs.merge_and_unload()(**tokens()).logits, expected, rtol=1e-4, atol=1e-5)
+    merged = copy.deepcopy(ours).merge_and_unload()
+    torch.testing.assert_close(merged(**tokens()).logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [bert, gpt2])
+def test_a_lora_of_peft_is_our_mean(make: type, tmp_path: Path) -> None:
+    names = ["query", "word_embeddings"] if make is bert else ["c_attn", "wte"]
+    config = peft.LoraConfig(
+        r=2, lora_alpha=3, target_modules=names, init_lora_weights=False, rank_pattern={names[0]: 4}
+    )
+    theirs = peft.get_peft_model(make(), config).eval()
+    theirs.save_pretrained(str(tmp_path))
+    ours = BaLoRAModel.from_pretrained(make(), tmp_path)
+    torch.testing.assert_close(ours(**tokens()).logits, theirs(**tokens()).logits)
+
+
+def test_a_language_model_samples_whole_sequences() -> None:
+    model = get_balora_model(gpt2(), BaLoRAConfig(r=2))
+    assert all(isinstance(layer, AdaptedConv1D) for layer in model.layers.values())  # lm_head is left out
+    perturb(model)
+    mean, std = model.eval().predict(tokens(), samples=8)
+    assert mean.shape == std.shape == (4, 6, 30)
+    assert (std.mean(-1) > 0).all()
+
+
+def test_positions_that_inputs_share_are_refused() -> None:
+    model = get_balora_model(gpt2(), BaLoRAConfig(r=2, target_modules=("wpe",)))
+    with pytest.raises(ValueError, match="batch-first"):
+        model(**tokens())

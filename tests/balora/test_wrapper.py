@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mofgap.balora import BaLoRAConfig, BaLoraConfig, BaLoRAModel, get_balora_model
+from mofgap.balora.noise import NoiseNetwork
+
+POSTERIORS = ("network", "constant", "diagonal", "analytic", "none")
+
+
+class Net(nn.Module):
+    def __init__(self, k: int = 2) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 8), nn.Linear(8, 8)])
+        self.drop = nn.Dropout(0.5)
+        self.norm = nn.BatchNorm1d(8)
+        self.head = nn.Linear(8, k)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = self.drop(torch.tanh(layer(x)))
+        y: Tensor = self.head(self.norm(x))
+        return y
+
+
+def made(net: nn.Module | None = None, **settings: Any) -> BaLoRAModel:
+    torch.manual_seed(0)
+    config = BaLoRAConfig.from_dict({"target_modules": "all-linear", "r": 3, "n_train": 10, **settings})
+    model = get_balora_model(Net() if net is None else net, config)
+    for layer in model.layers.values():
+        nn.init.normal_(layer.lora_B, std=0.5)
+    return model
+
+
+X = torch.randn(6, 4, generator=torch.Generator().manual_seed(3))
+
+
+def test_one_class_under_two_spellings() -> None:
+    assert BaLoraConfig is BaLoRAConfig
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_the_users_own_loop_trains_what_it_should(posterior: str) -> None:
+    model = made(posterior=posterior)
+    statistics = model.model.norm.num_batches_tracked
+    frozen = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
+    trained = {n: p.clone() for n, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for _ in range(2):
+        loss = nn.functional.cross_entropy(model(X), torch.tensor([0, 1] * 3)) + model.kl_loss(10)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    now = dict(model.named_parameters())
+    assert all(torch.equal(now[name], before) for name, before in frozen.items())
+    still = [name for name, before in trained.items() if torch.equal(now[name], before)]
+    assert not still
+    assert int(statistics) == 2  # alpha's own pass counts for nothing
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS[:-1])
+def test_training_samples_and_evaluation_does_not(posterior: str) -> None:
+    model = made(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)), posterior=posterior)
+    first = model(X)
+    assert not torch.allclose(first, model(X))
+    model.eval()
+    assert torch.equal(model(X), model(X))
+    mean, std = model.predict(X)
+    torch.testing.assert_close(mean, model(X).detach())
+    assert mean.shape == std.shape == (6, 2)
+    assert not mean.requires_grad and not std.requires_grad and (std > 0).all()
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS[:-1])
+def test_the_closed_form_agrees_with_samples(posterior: str) -> None:
+    settings = {"initial_alpha": 0.003, "curvature": 300.0}
+    model = made(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)), posterior=posterior, **settings)
+    _, std = model.eval().predict(X)
+    sampled = model.predict(X, samples=600)[1]
+    assert ((sampled / std).log().abs() < 0.25).all()
+
+
+def test_samples_have_seeds_and_leave_the_mode_alone() -> None:
+    model = made()
+    first, second, other = (model.sample(X, 3, seed=seed) for seed in (0, 0, 1))
+    assert first.shape == (3, 6, 2)
+    assert torch.equal(first, second) and not torch.equal(first, other)
+    assert model.training and model.model.drop.training
+    model.eval()
+    assert torch.equal(model.sample(X, 3, seed=0), first)  # without dropout in either mode
+
+
+def test_what_the_model_is_called_with_may_have_names() -> None:
+    model = made().eval()
+    expected = model.predict(X)
+    for found in (model.predict({"x": X}), model.predict((X,)), model.predict(x=X)):
+        torch.testing.assert_close(found, expected)
+
+
+def test_predicting_does_not_move_the_standardisation() -> None:
+    model = made()
+    model(X)
+    network = model.noise_network
+    assert isinstance(network, NoiseNetwork)
+    before = network.feature_mean.clone()
+    model.predict(X + 5)
+    model.sample(X + 5, 2)
+    assert torch.equal(network.feature_mean, before) and int(model.n_seen) == 6
+
+
+def test_the_standardisation_adds_up_over_batches() -> None:
+    network, x = NoiseNetwork(3, 1), torch.randn(20, 3) * 4 + 1
+    seen = torch.tensor(0)
+    for batch in (x[:1], x[1:8], x[8:]):
+        network.observe(batch, seen)
+        seen += len(batch)
+    torch.testing.assert_close(network.feature_mean, x.mean(0))
+    torch.testing.assert_close(network.feature_std, x.std(0, correction=0))
+
+
+def test_features_by_module_by_function_and_pooled() -> None:
+    model = made(features="layers.0", posterior="network")
+    assert model.noise_network is not None
+    assert model.noise_network.network[0].in_features == 8
+    seen: list[Tensor] = []
+
+    def own(x: Tensor) -> Tensor:
+        seen.append(x)
+        return x[:, :2]
+
+    config = BaLoRAConfig(n_features=2)
+    get_balora_model(Net(), config, features=own)(X)
+    assert seen[0] is X
+    with pytest.raises(ValueError, match="n_features"):
+        get_balora_model(Net(), BaLoRAConfig(), features=own)
+    with pytest.raises(ValueError, match="no module 'nowhere'"):
+        made(features="nowhere")
+
+
+def test_kl_loss_needs_a_forward_and_one_number_of_inputs() -> None:
+    model = made()
+    with pytest.raises(RuntimeError, match="forward in training mode"):
+        model.kl_loss(10)
+    model(X)
+    with pytest.raises(ValueError, match="n_train is 11"):
+        model.kl_loss(11)
+
+
+def test_kl_loss_of_the_prior_itself_by_hand() -> None:
+    model = made(posterior="constant", prior_rate=0.2, beta=0.5)
+    model(X)
+    elements = 3 * (4 + 8 + 8)  # of each A, at alpha = c: 1 / (2 c) nats an element
+    assert model.kl_loss(10).item() == pytest.approx(0.5 / 10 * elements / (2 * 0.25))
+
+
+def test_analytic_alpha_is_the_least_of_the_loss() -> None:
+    """By a grid over alpha of curvature times half the variance, plus the divergence."""
+    model = made(posterior="analytic", curvature=3.0, beta=0.2).eval()
+    with torch.no_grad():
+        alpha, rows = model._alpha_of((X,), {})
+    found, _ = model._joint((X,), {}, rows)
+
+    def loss(alpha: Tensor) -> Tensor:
+        return 1.5 * found.variance(alpha).sum(1) + 0.2 / 10 * model.kl(alpha)
+
+    for layer in range(alpha.shape[1]):
+        for factor in (0.9, 1.1):
+            moved = alpha.clone()
+            moved[:, layer] *= factor
+            assert (loss(moved) > loss(alpha)).all()
+
+
+def test_adapters_off_is_the_pretrained_model_with_its_head() -> None:
+    net = Net().eval()
+    expected = net(X)
+    model = made(net, modules_to_save=["head"]).eval()
+    assert list(model.layers) == ["layers.0", "layers.1"]
+    nn.init.normal_(model.model.head.trained.weight)
+    assert not torch.allclose(model(X), expected)
+    with model.disable_adapter():
+        assert torch.equal(model(X), expected)
+    mean = model(X)
+    torch.testing.assert_close(model.merge_and_unload()(X), mean)
+    model.eval()  # still a module, with nothing to end
+
+
+def test_unload_gives_the_model_back() -> None:
+    net = Net().eval()
+    expected, names = net(X), list(net.state_dict())
+    given_back = made(net, modules_to_save=["head"]).unload()
+    assert given_back is net and torch.equal(net.eval()(X), expected)
+    assert list(net.state_dict()) == names
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_round_trip_and_into_peft(tmp_path: Path, posterior: str) -> None:
+    settings = {
+        "modules_to_save": ["head"],
+        "rank_pattern": {"layers.1": 5},
+        "alpha_pattern": {"layers.0": 4.0},
+    }
+    model = made(posterior=posterior, **settings)
+    model(X)
+    nn.init.normal_(model.model.head.trained.weight)
+    model.eval().save_pretrained(tmp_path)
+    again = BaLoRAModel.from_pretrained(_same_base(model), tmp_path)
+    torch.testing.assert_close(again.predict(X), model.predict(X))
+    assert again.config == model.config and not again.training
+    theirs = peft.PeftModel.from_pretrained(_same_base(model), str(tmp_path)).eval()
+    torch.testing.assert_close(theirs(X), model(X))
+
+
+def _same_base(model: BaLoRAModel) -> Net:
+    return copy.deepcopy(model).unload()  # type: ignore[return-value]
+
+
+def test_a_function_of_the_user_is_asked_for_again(tmp_path: Path) -> None:
+    model = get_balora_model(Net(), BaLoRAConfig(n_features=4), features=lambda x: x)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="features"):
+        BaLoRAModel.from_pretrained(Net(), tmp_path)
+    again = BaLoRAModel.from_pretrained(_same_base(model), tmp_path, features=lambda x: x)
+    torch.testing.assert_close(again.predict(X), model.eval().predict(X))
+
+
+def test_a_copy_can_be_made_between_forward_and_backward() -> None:
+    model = made()
+    loss = model(X).sum()
+    twin = copy.deepcopy(model)
+    loss.backward()
+    assert torch.equal(twin.eval()(X), model.eval()(X))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": ["query", "key"], "layers_to_transform": [1], "layers_pattern": "blocks"},
+        {"target_modules": ["query"], "layers_to_transform": 0},
+        {"target_modules": r".*key"},
+        {"target_modules": "all-linear", "modules_to_save": ["head"]},
+    ],
+)
+def test_the_layers_are_those_of_peft(settings: dict[str, Any]) -> None:
+    def make() -> nn.Module:
+        blocks = [nn.ModuleDict({"query": nn.Linear(4, 4), "key": nn.Linear(4, 4)}) for _ in range(2)]
+        return nn.ModuleDict(
+            {"model": nn.ModuleDict({"blocks": nn.ModuleList(blocks)}), "head": nn.Linear(4, 1)}
+        )
+
+    theirs = peft.get_peft_model(make(), peft.LoraConfig(**settings))
+    adapted = [n for n, m in theirs.named_modules() if isinstance(m, peft.tuners.lora.LoraLayer)]
+    ours = get_balora_model(make(), BaLoRAConfig(**settings))
+    assert [f"base_model.model.{name}" for name in ours.layers] == adapted
+
+
+def test_how_many_are_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    model = made(posterior="none")
+    theirs = peft.get_peft_model(Net(), peft.LoraConfig(r=3, target_modules="all-linear"))
+    model.print_trainable_parameters()
+    ours = capsys.readouterr().out
+    theirs.print_trainable_parameters()
+    assert ours == capsys.readouterr().out
+
+
+def test_too_many_outputs_for_a_closed_form() -> None:
+    model = made(Net(k=300), posterior="constant")
+    with pytest.raises(ValueError, match="300 outputs"):
+        model.predict(X)
+    assert model.predict(X, samples=4)[1].shape == (6, 300)
