@@ -41,19 +41,20 @@ y = (target(x) + 0.05 * torch.randn_like(x)).squeeze(-1)
 
 # %% [markdown]
 # ## The dozen lines
-# Adapters on two layers, a noise network alpha(x), and one sample of the posterior a step.
+# Adapters on all linear layers, and one sample of the posterior a step. The loop is the one of any torch model; only
+# `kl_loss` is new.
 
 # %%
-from mofgap.balora import BaLoRA, BaLoRAConfig, elbo_loss, gaussian_nll
+from mofgap.balora import BaLoRAConfig, get_balora_model
 
-model = BaLoRA(net, BaLoRAConfig(target_modules=("2", "4"), rank=4), n_features=1)
+model = get_balora_model(net, BaLoRAConfig(r=4, target_modules="all-linear", beta=0.1))
+model.print_trainable_parameters()
 log_std = nn.Parameter(torch.tensor(-1.0))
 optimizer = torch.optim.Adam([*model.parameters_to_train(noise_lr=1e-2), {"params": [log_std]}], lr=1e-2)
 for _ in range(1500):
-    alpha = model.alpha(x)
-    with model.sampling(alpha):
-        nll = gaussian_nll(y, model(x).squeeze(-1), log_std)
-        elbo_loss(nll, model.kl(alpha), beta=0.1, normaliser=len(x)).backward()
+    task_loss = nn.functional.gaussian_nll_loss(model(x).squeeze(-1), y, (2 * log_std).exp().expand_as(y))
+    loss = task_loss + model.kl_loss(n_train=len(x))
+    loss.backward()
     optimizer.step(), optimizer.zero_grad()
 
 # %% [markdown]
@@ -62,15 +63,8 @@ for _ in range(1500):
 
 # %%
 grid = torch.linspace(-4, 4, 161)[:, None]
-closed = model.eval().sensitivity(grid, n_inputs=len(grid))
-mean, alpha = closed.output, model.alpha(grid).detach()
-std = closed.variance(alpha).sqrt()
-with torch.no_grad():
-    draws = []
-    for seed in range(200):
-        with model.sampling(alpha, generator=torch.Generator().manual_seed(seed)):
-            draws.append(model(grid).squeeze(-1))
-sampled = torch.stack(draws).std(0)
+mean, std = (each.squeeze(-1) for each in model.eval().predict(grid))
+sampled = model.sample(grid, 200, seed=0).squeeze(-1).std(0)
 
 # %%
 import matplotlib.pyplot as plt
@@ -103,6 +97,5 @@ print(f"correlation of the closed form with 200 samples: {correlation:.3f}")
 # around one solution knows nothing of what no data ever asked for. This is why mofgap reports `novelty` beside its
 # error bars.
 #
-# The adapters load in Hugging Face PEFT as a LoRA adapter: `mofgap.balora.save_adapters`. With
-# `BaLoRAConfig(target_modules=...)` any `nn.Linear` can be adapted. On a graph, `row_to_input` of `sampling` says which
-# rows belong to one input, so that one draw of the weights is shared by all atoms of a crystal.
+# The adapters load in Hugging Face PEFT as a LoRA adapter: `model.save_pretrained(folder)`. `docs/balora.md` says which
+# layers can be adapted, what the model may be wrapped in, and which other posteriors there are.

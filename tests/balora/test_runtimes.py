@@ -59,7 +59,7 @@ def test_gradient_checkpointing_recomputes_the_same_sample(noise: str) -> None:
 def test_autocast_keeps_weights_and_alpha_in_full_precision() -> None:
     model, plain = made(), made()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss, gradients = step(model, model)
+        _, gradients = step(model, model)
         mean, std = model.eval().predict(X)
     assert mean.dtype == torch.bfloat16
     assert all(g.dtype == torch.float32 and g.isfinite().all() for g in gradients)
@@ -70,12 +70,11 @@ def test_autocast_keeps_weights_and_alpha_in_full_precision() -> None:
 
 def test_a_compiled_model_samples_anew_and_predicts_the_same() -> None:
     model, plain = made(), made()
-    compiled = torch.compile(model, backend="aot_eager")
+    compiled = torch.compile(model, backend="eager")
     torch.testing.assert_close(step(compiled, model), step(plain, plain))
     assert not torch.allclose(compiled(X), compiled(X))
     model.eval()
-    torch.testing.assert_close(compiled(X), model(X))
-    torch.testing.assert_close(model.predict(X), plain.eval().predict(X))
+    torch.testing.assert_close(compiled(X), plain.eval()(X))
 
 
 def test_data_parallel_training_is_that_of_one_process(tmp_path: Path) -> None:

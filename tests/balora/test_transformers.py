@@ -72,7 +72,9 @@ def test_ours_loads_in_peft(make: type, tmp_path: Path) -> None:
     expected = ours(**tokens()).logits
     theirs = peft.PeftModel.from_pretrained(make(), str(tmp_path)).eval()
     torch.testing.assert_close(theirs(**tokens()).logits, expected)
-    torch.testing.assert_close(theirs.merge_and_unload()(**tokens()).logits, expected, rtol=1e-4, atol=1e-5)
+    if make is bert:  # PEFT merges an embedding into the language model's head that is tied to it
+        merged = theirs.merge_and_unload()
+        torch.testing.assert_close(merged(**tokens()).logits, expected, rtol=1e-4, atol=1e-5)
     merged = copy.deepcopy(ours).merge_and_unload()
     torch.testing.assert_close(merged(**tokens()).logits, expected, rtol=1e-4, atol=1e-5)
 

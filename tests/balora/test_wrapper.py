@@ -201,12 +201,8 @@ def test_unload_gives_the_model_back() -> None:
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_round_trip_and_into_peft(tmp_path: Path, posterior: str) -> None:
-    settings = {
-        "modules_to_save": ["head"],
-        "rank_pattern": {"layers.1": 5},
-        "alpha_pattern": {"layers.0": 4.0},
-    }
-    model = made(posterior=posterior, **settings)
+    patterns = {"rank_pattern": {"layers.1": 5}, "alpha_pattern": {"layers.0": 4.0}}
+    model = made(posterior=posterior, modules_to_save=["head"], **patterns)
     model(X)
     nn.init.normal_(model.model.head.trained.weight)
     model.eval().save_pretrained(tmp_path)
