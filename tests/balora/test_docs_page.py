@@ -15,7 +15,7 @@ def test_the_lines_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     assert len([line for line in code.splitlines() if line]) <= 25
     scope: dict[str, object] = {}
-    exec(code, scope)  # noqa: S102
+    exec(code, scope)
     x, y, mean, std, samples, merged = (
         scope[name] for name in ("x", "y", "mean", "std", "samples", "merged")
     )
