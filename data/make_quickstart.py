@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 from mofgap.crystals.bonds import IS_METAL
 from mofgap.crystals.checks import NOTES, OPEN_SHELL, check_crystal
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
+from mofgap.crystals.inputs import expand_inputs
+from mofgap.crystals.item import InputItem, read_input
 from mofgap.crystals.write import write_cif
 from mofgap.datasets.checksum import SUMS, write_sums
 from mofgap.datasets.groups import group_names, refcode_family

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from inspect import Parameter, Signature, signature
@@ -13,7 +14,7 @@ from typing import Any, get_type_hints
 from mofgap.configuration import ConfigurationError
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.convert import crystal_from, is_one
-from mofgap.crystals.inputs import expand_inputs
+from mofgap.crystals.inputs import PassedOver, expand_inputs, passed_over_words
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.nearest import hint
 from mofgap.plain_words import default_of, limits, meaning, settings_of
@@ -32,7 +33,7 @@ def screen(
     """Predict and rank structures: ``mofgap screen`` in Python.
 
     Args:
-        structures: One or many of: path of a CIF, folder, glob pattern, archive, ``@list.txt``, pymatgen
+        structures: One or many of: path of a file, folder, glob pattern, archive, ``@list.txt``, pymatgen
             ``Structure``, ASE ``Atoms``, `Crystal`.
         window: See `ScreeningConfig`.
         progress: Show a bar while it works; by default in a notebook.
@@ -113,7 +114,10 @@ def sources_of(structures: Any) -> Iterator[Source]:
     """
     for place, item in enumerate([structures] if is_one(structures) else structures, start=1):
         if isinstance(item, str | Path):
-            yield from expand_inputs([item])
+            passed_over = PassedOver()
+            yield from expand_inputs([item], passed_over=passed_over)
+            if passed_over:
+                warnings.warn(passed_over_words(passed_over), stacklevel=2)
             continue
         name = getattr(item, "structure_id", "") or f"structure-{place}"
         try:

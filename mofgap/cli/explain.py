@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def explain(
-    file: Annotated[Path, typer.Argument(metavar="FILE.cif", help="A CIF of one structure.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A CIF, or another file of one structure.")],
     output: Annotated[
         Path | None,
         typer.Option(
@@ -65,7 +65,7 @@ def _outputs(file: Path, output: Path | None, force: bool) -> dict[str, Path]:
         return {}
     if output.is_file():
         raise typer.BadParameter(f"not a folder: {output}", param_hint="--output")
-    from mofgap.crystals.cif import stem_of
+    from mofgap.crystals.formats import stem_of
 
     paths = {
         kind: output / f"{stem_of(file.name)}-explained{kind}" for kind in (".csv", ".xyz", ".cif", ".png")

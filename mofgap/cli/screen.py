@@ -1,4 +1,4 @@
-"""``mofgap screen``: CIFs in, ranked gaps with error bars out."""
+"""``mofgap screen``: structures in, ranked gaps with error bars out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ InputsArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="INPUT...",
-        help="CIF files (also .cif.gz), folders of them, glob patterns, archives (.zip, .tar, .tar.gz, "
-        ".tar.xz), @list.txt with a name a line, or - for such a list, or a CIF, on standard input.",
+        help="CIF files, POSCAR, CONTCAR, .xyz with a cell, .json of pymatgen, .db and .traj of ASE, also "
+        "with .gz; folders of them, glob patterns, archives (.zip, .tar, .tar.gz, .tar.xz), @list.txt with "
+        "a name a line, or - for such a list, or a CIF, on standard input.",
     ),
 ]
 OutputOption = Annotated[

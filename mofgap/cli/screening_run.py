@@ -73,6 +73,8 @@ def execute(run: ScreeningRun, resume: bool) -> NoReturn:
         typer.Exit: The program always ends with an exit code, unless the coverage is refused.
         typer.BadParameter: The model was calibrated on too few structures for the coverage.
     """
+    from mofgap.crystals.inputs import passed_over_words
+
     _check_model(run)
     started = time.perf_counter()
     inputs = _screen(run, resume)
@@ -84,6 +86,8 @@ def execute(run: ScreeningRun, resume: bool) -> NoReturn:
     _show(run, inputs)
     rows = [row for rows in inputs for row in rows]
     say_counts(rows, f"{len(rows)} structures in {seconds:.1f} s ({len(rows) / max(seconds, 1e-9):.1f}/s)")
+    if run.passed_over:
+        typer.echo(f"mofgap: {passed_over_words(run.passed_over)}", err=True)
     caveats(rows, run.config.novelty)
     raise typer.Exit(exit_code(rows))
 

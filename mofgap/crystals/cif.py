@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count, pairwise
-from pathlib import Path
 
 from gemmi import cif
 
@@ -14,6 +13,7 @@ from mofgap.choices import Disorder
 from mofgap.crystals.crowding import MOST_SITES_OF_ATOM
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import refuse
+from mofgap.crystals.formats import LONGEST_NAME, stem_of
 from mofgap.crystals.reasons import one_line
 from mofgap.crystals.repair import GEMMI_ERRORS, quoted, readable, repaired
 from mofgap.crystals.sites import (
@@ -29,14 +29,9 @@ from mofgap.crystals.unit_cell import check_size, settle
 
 MAX_ATOMS = 1000
 
-# Of a data block; it becomes a cell of a table.
-_LONGEST_NAME = 200
-
-_ARCHIVE = re.compile(r"^.*?\.(zip|tar|t?(gz|xz|bz2)):", re.IGNORECASE | re.DOTALL)
 # Names of DDLm dictionaries and mmCIF have a dot where those of the core dictionary have an underscore.
 _DOTTED_NAME = re.compile(r"^([ \t]*_\w+)\.", re.MULTILINE)
 _BLOCK_START = re.compile(r"^[ \t]*data_", re.IGNORECASE | re.MULTILINE)
-_ENDING = re.compile(r"\.cif(\.gz)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -161,7 +156,10 @@ def _parts(text: str) -> list[_Part]:
     if not starts:
         if text.lstrip().startswith("<"):
             raise CifError("not-a-cif: a web page; download the structure again")
-        raise CifError("not-a-cif: it has no data_ block; convert other formats (ase convert NAME NAME.cif)")
+        raise CifError(
+            "not-a-cif: it has no data_ block; give the file the ending of its format, or convert it "
+            "(ase convert NAME NAME.cif)"
+        )
     try:
         parts = _parse(text)
     except GEMMI_ERRORS:
@@ -192,7 +190,7 @@ def _parse(text: str, lines_above: int = 0) -> list[_Part]:
         document = cif.read_string(text, 0)
         if "block name" not in str(error):  # blocks of one name are all read
             notes = (f"duplicate-tag: {readable(error, lines_above)}; the first was used",)
-    return [_Part(block.name[:_LONGEST_NAME], block, notes) for block in document]
+    return [_Part(block.name[:LONGEST_NAME], block, notes) for block in document]
 
 
 def _parse_damaged(text: str, lines_above: int) -> list[_Part]:
@@ -208,23 +206,12 @@ def _parse_damaged(text: str, lines_above: int) -> list[_Part]:
         return [replace(part, notes=(note, *part.notes)) for part in _parse(quoted(text), lines_above)]
     except (CifError, *GEMMI_ERRORS):
         pass
-    name = text.split(maxsplit=1)[0][len("data_") :][:_LONGEST_NAME]
+    name = text.split(maxsplit=1)[0][len("data_") :][:LONGEST_NAME]
     try:
         block = repaired(text, error, lines_above)
     except CifError as reason:
         return [_Part(name, reason)] if "_atom_site_" in text.lower() else []
     return [_Part(name, block, (f"lenient-reading: {words}; compare the structure with the file",))]
-
-
-def without_ending(name: str) -> str:
-    """A name without the ending of its file, which tables write or not."""
-    return _ENDING.sub("", name)
-
-
-def stem_of(source: str) -> str:
-    """The name of a structure alone in its file or archive member."""
-    name = Path(_ARCHIVE.sub("", source)).name
-    return Path(name.removesuffix(".gz")).stem
 
 
 def _unique(names: list[str]) -> list[str]:

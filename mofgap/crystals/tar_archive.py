@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import tarfile
 from collections.abc import Callable, Iterator
@@ -37,18 +38,28 @@ class _Member(tarfile.TarInfo):
         raise tarfile.ReadError("a sparse file")
 
 
-class _Unpacked:
-    """The bytes of a packed archive, as many as one of its size may have."""
+class Unpacked(io.RawIOBase):
+    """The bytes of a packed file, as many as one of its size may have."""
 
-    def __init__(self, file: IO[bytes], n_bytes: int) -> None:
-        self.file, self.left = file, n_bytes
+    def __init__(self, file: IO[bytes] | gzip.GzipFile, n_packed: int) -> None:
+        self.file, self.left = file, max(MAX_RATIO * n_packed, FREE_BYTES)
 
-    def read(self, size: int = -1) -> bytes:
-        data = self.file.read(size)
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer.
+
+        Raises:
+            ReadError: There are far more bytes than those of a file of its size.
+        """
+        data = self.file.read(len(buffer))
         self.left -= len(data)
         if self.left < 0:
             raise tarfile.ReadError(f"unpacks to more than {MAX_RATIO} times its size")
-        return data
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def open_tar(name: str) -> tarfile.TarFile:
@@ -72,9 +83,9 @@ def open_packed_tar(name: str) -> Iterator[tarfile.TarFile]:
     path = Path(name)
     with path.open("rb") as file:
         start = file.read(2)
-    allowed = max(MAX_RATIO * path.stat().st_size, FREE_BYTES)
+    size = path.stat().st_size
     with (
         _OPENERS.get(start, open)(name, "rb") as file,
-        tarfile.open(fileobj=_Unpacked(file, allowed), mode="r|", tarinfo=_Member) as tar,  # type: ignore[call-overload]
+        tarfile.open(fileobj=Unpacked(file, size), mode="r|", tarinfo=_Member) as tar,
     ):
         yield tar

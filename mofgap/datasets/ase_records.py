@@ -9,10 +9,10 @@ from typing import Any
 
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.convert import crystal_from
-from mofgap.crystals.identifier import IDENTIFIERS
+from mofgap.crystals.dictionaries import identifier_in, made
 from mofgap.crystals.sites import CifError
 from mofgap.datasets.label_table import no_column
-from mofgap.datasets.record import DatasetError, Record, Records, flattened, made
+from mofgap.datasets.record import DatasetError, Record, Records, flattened
 
 DATABASES = (".db", ".json")
 _UNREADABLE = (OSError, sqlite3.Error, ValueError, LookupError, AttributeError, TypeError)
@@ -59,7 +59,7 @@ def _record(
     id_name: str | None,
 ) -> Record | ReadFailure:
     if id_name is None:
-        id_name = next((name for name in IDENTIFIERS if values.get(name) is not None), None)
+        id_name = identifier_in(values)
     given = values.get(id_name) if id_name is not None else None
     given = unique_id if given is None else given
     name = f"{path.stem}-{place}" if given is None else str(given)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mofgap.choices import Disorder
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
+from mofgap.crystals.inputs import expand_inputs
+from mofgap.crystals.item import InputItem, read_input
 from mofgap.datasets.record import Record, Records
 
 

@@ -6,11 +6,11 @@ import zipfile
 from enum import StrEnum
 from pathlib import Path
 
+from mofgap.crystals.json_stream import JsonError, JsonStream, opened
 from mofgap.datasets import qmof
 from mofgap.datasets.ase_records import read_ase
 from mofgap.datasets.cif_records import read_cifs
 from mofgap.datasets.json_records import read_json
-from mofgap.datasets.json_stream import JsonError, JsonStream, opened
 from mofgap.datasets.record import DatasetError, Records
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from mofgap.crystals.cif import without_ending
+from mofgap.crystals.formats import without_ending
 from mofgap.crystals.identifier import id_column
 from mofgap.datasets.record import DatasetError
 from mofgap.nearest import hint

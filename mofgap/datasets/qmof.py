@@ -12,12 +12,12 @@ from typing import IO, Any
 
 from mofgap.crystals.cif import ReadFailure, read_cif_bytes
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.json_stream import JsonError, JsonStream
 from mofgap.crystals.sites import CifError
+from mofgap.crystals.zip_archive import open_zip
 from mofgap.datasets.cif_records import read_cifs
-from mofgap.datasets.json_stream import JsonError, JsonStream
 from mofgap.datasets.label_table import LabelTable, labels_of_csv, labels_of_rows
 from mofgap.datasets.record import DatasetError, Record, Records, flattened, from_dictionary
-from mofgap.datasets.zip_archive import open_zip
 
 ID = "qmof_id"
 STRUCTURES, CIFS, LABELS = "qmof_structure_data.json", "relaxed_structures", ("qmof.csv", "qmof.json")

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from numpy.typing import NDArray
 
 from mofgap.choices import DRAWN, Disorder, Uncertainty, check_draws
 from mofgap.crystals.checks import check_crystal
-from mofgap.crystals.cif import MAX_ATOMS, ReadFailure
+from mofgap.crystals.cif import MAX_ATOMS, Entry, ReadFailure
 from mofgap.crystals.convert import crystal_from, is_one
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
-from mofgap.crystals.inputs import InputItem, read_cif_file
+from mofgap.crystals.inputs import items_of_file
+from mofgap.crystals.item import read_input
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.reading import prepared, read_prepared
 from mofgap.crystals.prepare.steps import DEFAULT
@@ -217,7 +219,7 @@ class GapPredictor:
         saw, is a Python warning. `mofgap.screen` tells more: intervals, novelty, and reasons of failures.
 
         Args:
-            structures: A pymatgen ``Structure``, ASE ``Atoms``, ``Crystal`` or path to a CIF; or several.
+            structures: A pymatgen ``Structure``, ASE ``Atoms``, ``Crystal`` or path to a file; or several.
             return_std: Return the calibrated standard deviations too.
             uncertainty: Where the epistemic part of the spread comes from: ``auto``, ``distance``,
                 ``closed-form``, ``weights`` or ``rows``.
@@ -291,7 +293,7 @@ def crystal_of(
     max_atoms: int = MAX_ATOMS,
     preparation: PreparationConfig | None = None,
 ) -> Crystal:
-    """One crystal from a structure object or the path of a CIF.
+    """One crystal from a structure object or the path of a file.
 
     Args:
         item: A pymatgen ``Structure``, ASE ``Atoms``, `Crystal` or path.
@@ -310,21 +312,24 @@ def crystal_of(
         check_apart(crystal)
         return crystal if preparation is None else _prepared(crystal, max_atoms, preparation)
     if "\n" in str(item):
-        raise ValueError("expected the path of a CIF, not its text")
+        raise ValueError("expected the path of a file, not its text")
     # A Path would raise where a name is too long, which the reading tells better.
     is_pattern = any(mark in str(item) for mark in "*?[") and not os.path.exists(item)  # noqa: PTH110
     if is_pattern or os.path.isdir(item):  # noqa: PTH112
-        raise ValueError(f"{item}: expected the path of one CIF; mofgap.screen takes folders and patterns")
-    if preparation is None:
-        entries = read_cif_file(item, disorder=disorder, max_atoms=max_atoms)
-    else:
-        file = InputItem(str(item), str(item))
-        entries = read_prepared(file, disorder=disorder, max_atoms=max_atoms, preparation=preparation)
+        raise ValueError(f"{item}: expected the path of one file; mofgap.screen takes folders and patterns")
+    entries: list[Entry] = []
+    for each in islice(items_of_file(item), 2):
+        if isinstance(each, ReadFailure):
+            entries.append(each)
+        elif preparation is None:
+            entries += read_input(each, disorder=disorder, max_atoms=max_atoms)
+        else:
+            entries += read_prepared(each, disorder=disorder, max_atoms=max_atoms, preparation=preparation)
     for entry in entries:
         if isinstance(entry, ReadFailure):
             raise ValueError(f"{entry.source}: {entry.reason}")
     if len(entries) != 1:
-        raise ValueError(f"{item} holds {len(entries)} structures; use mofgap.screen, which takes several")
+        raise ValueError(f"{item} holds several structures; use mofgap.screen, which takes several")
     entry = entries[0]
     assert isinstance(entry, Crystal)
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.cif import Entry, ReadFailure
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.inputs import InputItem
+from mofgap.crystals.item import InputItem
 from mofgap.crystals.prepare.reading import prepared, read_prepared
 from mofgap.crystals.sites import CifError
 from mofgap.crystals.unit_cell import check_apart, check_usable

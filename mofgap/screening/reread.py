@@ -9,7 +9,8 @@ from pathlib import Path
 
 from mofgap.choices import Disorder
 from mofgap.crystals.cif import Entry
-from mofgap.crystals.inputs import InputItem, expand_inputs, is_file
+from mofgap.crystals.inputs import expand_inputs, is_file, items_of_file
+from mofgap.crystals.item import InputItem
 from mofgap.crystals.prepare.reading import read_prepared
 from mofgap.screening.row import printable
 
@@ -36,14 +37,14 @@ def read_again(
 
 
 def _locate(files: Iterable[str], folders: Sequence[Path]) -> Iterator[InputItem]:
-    """The inputs of these names, which are either a file's or ``archive.zip:member``."""
+    """The inputs of these names: a file's, ``archive.zip:member``, or ``several.xyz:place``."""
     archives: dict[tuple[Path, str], set[str]] = {}
     for file in sorted(set(files)):
         heads = [file, *(file[:place] for place, character in enumerate(file) if character == ":")]
         found = ((folder / head, head) for folder in folders for head in heads if is_file(folder / head))
         path, head = next(found, (None, ""))
         if path is not None and head == file:
-            yield InputItem(file, str(path))
+            yield from (item for item in items_of_file(path, file) if isinstance(item, InputItem))
         elif path is not None:
             archives.setdefault((path, head), set()).add(file)
     for (path, head), members in archives.items():

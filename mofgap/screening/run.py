@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mofgap.crystals.inputs import expand_inputs
+from mofgap.crystals.inputs import PassedOver, expand_inputs
 from mofgap.gap.folder import CONFIG, find_model
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.config import ScreeningConfig
@@ -40,12 +40,14 @@ class ScreeningRun:
         config: How structures are read, predicted and ranked.
         shard: The share of the inputs that is taken; None takes all.
         target: The file of the table, or of the share; None writes none.
+        passed_over: Files of folders and archives that are not read, as far as `rows` has come.
     """
 
     inputs: tuple[str, ...]
     config: ScreeningConfig
     shard: Shard | None
     target: Path | None
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
     @cached_property
     def predictor(self) -> GapPredictor:
@@ -95,7 +97,7 @@ class ScreeningRun:
             concurrent.futures.process.BrokenProcessPool: A worker process died, usually for want of memory.
             OSError: A finished row cannot be kept.
         """
-        sources: Iterable[Source] = expand_inputs(self.inputs, lines)
+        sources: Iterable[Source] = expand_inputs(self.inputs, lines, self.passed_over)
         if self.shard is not None:
             sources = self.shard.take(sources)
         journal = None if self.target is None else self._journal(self.target, resume)

@@ -1,5 +1,6 @@
 """Small files that would fill the memory or take minutes; each is read in a process of little memory."""
 
+import gzip
 import io
 import json
 import lzma
@@ -21,8 +22,9 @@ SECONDS, MEGABYTES = 10, 600
 # Memory above that of the imports, and processor time, both enforced by the kernel.
 READER = """
 import json, resource, sys
-import pymatgen.optimization.neighbors, scipy.sparse.csgraph
-from mofgap.crystals.inputs import InputItem, expand_inputs, read_input
+import pymatgen.optimization.neighbors, scipy.sparse.csgraph, ase.io.extxyz, ase.io.vasp
+from mofgap.crystals.inputs import expand_inputs
+from mofgap.crystals.item import InputItem, read_input
 from mofgap.crystals.cif import ReadFailure
 with open("/proc/self/statm") as pages:
     now = int(pages.read().split()[0]) * resource.getpagesize()
@@ -107,6 +109,45 @@ def test_a_small_file_takes_little_memory_and_time(name, tmp_path):
     path = tmp_path / "attack.cif"
     path.write_text(text)
     assert read_confined(path, disorder).startswith(reason)
+
+
+LATTICE = 'Lattice="9 0 0 0 9 0 0 0 9"'
+POSCAR = "Zn\n1\n9 0 0\n0 9 0\n0 0 9\n"
+OTHER_ATTACKS = {
+    "many small values.json": ("[" + "[]," * 8_000_000, "bad-json: "),
+    "nested.json": ("[" * 2_000_000, "bad-json: "),
+    "many structures at once.json": (json.dumps({"lattice": {}, "sites": [{}] * 5_000_000}), "bad-json: "),
+    "many members.json": ("{" + ",".join(f'"{i}":{i}' for i in range(1_000_000)) + "}", "bad-json: "),
+    "an array.json": (
+        '{"cell": {"__ndarray__": [[1000000000000], "float64", [1]]}, "numbers": [], "positions": []}',
+        "bad-structure: ",
+    ),
+    "many atoms.xyz": (f"999999999999\n{LATTICE}\nZn 0 0 0\n", "bad-xyz: "),
+    "many columns.xyz": (
+        f"1\n{LATTICE} Properties=species:S:1:pos:R:3:x:R:900000000\nZn 0 0 0\n",
+        "bad-xyz: ",
+    ),
+    "a long line.xyz": (f"1\n{LATTICE} x={'[' * 30_000_000}\nZn 0 0 0\n", "bad-xyz: "),
+    "many atoms.vasp": (POSCAR + "Zn\n999\nDirect\n0 0 0\n", "bad-poscar: "),
+    "many elements.vasp": (POSCAR + "Zn " * 5_000_000 + "\n" + "1 " * 5_000_000 + "\n", "bad-poscar: "),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_ATTACKS)
+def test_files_of_other_formats_take_little_memory_and_time(name, tmp_path):
+    text, reason = OTHER_ATTACKS[name]
+    path = tmp_path / name
+    path.write_text(text)
+    assert read_confined(path).startswith(reason)
+
+
+def test_a_compressed_file_that_unpacks_to_far_more_is_refused(tmp_path):
+    with gzip.open(tmp_path / "bomb.json.gz", "wb", compresslevel=1) as packed:
+        packed.write(b"[")
+        for _ in range(272):
+            packed.write(b" " * 2**20)
+    (failure,) = expand_inputs([tmp_path / "bomb.json.gz"])
+    assert failure.reason.startswith("unreadable-file: unpacks to more than ")
 
 
 def header(kind, n_bytes, start=b""):

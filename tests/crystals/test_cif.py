@@ -10,9 +10,10 @@ from mofgap.crystals import cif as cif_module
 from mofgap.crystals import unit_cell
 from mofgap.crystals.bonds import pairs_within
 from mofgap.crystals.checks import NOTES
-from mofgap.crystals.cif import ReadFailure, read_cif, read_cif_bytes, stem_of
+from mofgap.crystals.cif import ReadFailure, read_cif, read_cif_bytes
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.inputs import read_cif_file
+from mofgap.crystals.formats import stem_of
+from mofgap.crystals.inputs import read_file
 from mofgap.crystals.symmetry import operations
 from mofgap.crystals.write import formula_sum
 
@@ -81,7 +82,7 @@ def only(entries):
 
 
 def read(name, **options):
-    return only(read_cif_file(CIFS / f"{name}.cif", **options))
+    return only(read_file(CIFS / f"{name}.cif", **options))
 
 
 def test_every_fixture_is_accounted_for():
@@ -109,7 +110,7 @@ def test_odd_files_read_with_a_named_warning(name):
 
 @pytest.mark.parametrize("name", ["unquoted_value", "damaged_block", "latin1", "utf16"])
 def test_how_a_file_is_written_is_no_reason_for_doubt(name):
-    names = {text.split(":")[0] for entry in read_cif_file(CIFS / f"{name}.cif") for text in entry.warnings}
+    names = {text.split(":")[0] for entry in read_file(CIFS / f"{name}.cif") for text in entry.warnings}
     assert names and names <= NOTES
 
 
@@ -135,7 +136,7 @@ def test_cartesian_and_fractional_coordinates_agree():
 
 
 def test_several_blocks_give_several_entries():
-    one, bad, two = read_cif_file(CIFS / "several_blocks.cif")
+    one, bad, two = read_file(CIFS / "several_blocks.cif")
     assert [one.structure_id, bad.structure_id, two.structure_id] == ["one", "bad", "two"]
     assert isinstance(bad, ReadFailure)
     assert bad.reason.startswith("unknown-element: site Q1")
@@ -143,7 +144,7 @@ def test_several_blocks_give_several_entries():
 
 
 def test_a_damaged_block_leaves_the_others_alone():
-    one, two = read_cif_file(CIFS / "damaged_block.cif")
+    one, two = read_file(CIFS / "damaged_block.cif")
     assert (one.structure_id, one.warnings) == ("one", ())
     assert two.structure_id == "two" and "unquoted-value: line 26" in two.warnings[0]
 
@@ -330,7 +331,7 @@ def test_an_occupancy_that_is_none_counts_as_one_with_a_warning(value):
 
 
 def test_a_missing_file_is_a_failure():
-    failure = only(read_cif_file(CIFS / "nowhere.cif"))
+    failure = only(read_file(CIFS / "nowhere.cif"))
     assert failure.reason.startswith("unreadable-file: No such file")
 
 

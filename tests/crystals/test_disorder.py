@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mofgap.crystals.cif import read_cif
-from mofgap.crystals.inputs import read_cif_file
+from mofgap.crystals.inputs import read_file
 from mofgap.crystals.write import formula_sum
 
 CIFS = Path(__file__).parents[1] / "fixtures" / "cifs"
@@ -19,13 +19,13 @@ def only(entries):
 
 
 def test_majority_keeps_the_likelier_hydrogen():
-    crystal = only(read_cif_file(CIFS / "partial_occupancy.cif", disorder="majority"))
+    crystal = only(read_file(CIFS / "partial_occupancy.cif", disorder="majority"))
     assert formula_sum(crystal.atomic_numbers) == "C H O2 Zn"
     assert crystal.frac_coords[-1] == pytest.approx([0.5, 0.302, 0])
 
 
 def test_majority_keeps_a_disorder_group_whole():
-    crystal = only(read_cif_file(CIFS / "disorder_groups.cif", disorder="majority"))
+    crystal = only(read_file(CIFS / "disorder_groups.cif", disorder="majority"))
     assert formula_sum(crystal.atomic_numbers) == "C H O2 Zn"
     assert np.all(crystal.frac_coords[:, 1] == 0)
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mofgap.crystals import inputs
+from mofgap.crystals import item as item_module
 from mofgap.crystals.cif import ReadFailure, read_cif
-from mofgap.crystals.inputs import InputItem, expand_inputs, files_of, read_cif_file, read_input
+from mofgap.crystals.inputs import expand_inputs, files_of, read_file
+from mofgap.crystals.item import InputItem, read_input
 
 GOOD = (Path(__file__).parents[1] / "fixtures" / "cifs" / "good.cif").read_bytes()
 MEMBERS = ("sub/z.cif", "b.cif", "a.CIF", "sub/a.cif", ".hidden.cif", "notes.txt")
@@ -90,7 +91,7 @@ def test_all_members_of_a_gzipped_cif_are_read(tmp_path):
     (tmp_path / "all.cif.gz").write_bytes(
         gzip.compress(GOOD) + gzip.compress(other[:99]) + gzip.compress(other[99:])
     )
-    first, second = read_cif_file(tmp_path / "all.cif.gz")
+    first, second = read_file(tmp_path / "all.cif.gz")
     assert first.structure_id == "good" and second.structure_id == "other"
 
 
@@ -112,8 +113,8 @@ def test_a_gzipped_cif_is_the_cif(tmp_path, monkeypatch):
     assert good.structure_id == "a" and np.array_equal(good.frac_coords, plain.frac_coords)
     assert cut.reason == "unreadable-file: ends early; the file is damaged, fetch it again"
     assert damaged.reason.startswith("unreadable-file: ") and "fetch it again" in damaged.reason
-    monkeypatch.setattr(inputs, "MAX_FILE_BYTES", len(GOOD) - 1)  # its packed size is far below
-    (large,) = read_cif_file(tmp_path / "a.cif.gz")
+    monkeypatch.setattr(item_module, "MAX_FILE_BYTES", len(GOOD) - 1)  # its packed size is far below
+    (large,) = read_file(tmp_path / "a.cif.gz")
     assert large.reason.startswith("too-large: ")
 
 
@@ -174,7 +175,7 @@ def damaged_archive(folder):
         ("nowhere.cif", "missing-file"),
         ("no*where.cif", "no-match"),
         ("@nolist.txt", "unreadable-list"),
-        ("empty", "no-cifs"),
+        ("empty", "no-structures"),
         ("text.zip", "bad-archive"),
         ("text.tar.xz", "bad-archive"),
         ("cut.tar.gz", "bad-archive"),
@@ -203,14 +204,14 @@ def test_a_reader_that_breaks_costs_one_file(folder, monkeypatch):
     def breaks(*_, **__):
         raise TypeError("incompatible arguments")
 
-    monkeypatch.setattr(inputs, "read_cif_bytes", breaks)
+    monkeypatch.setattr(item_module, "read_cif_bytes", breaks)
     (failure,) = read_input(InputItem("b.cif", str(folder / "b.cif")))
     assert (failure.source, failure.structure_id) == ("b.cif", "b")
     assert failure.reason.startswith("unreadable: TypeError: incompatible arguments; ")
 
 
 def test_a_huge_file_is_a_failure(folder, monkeypatch):
-    monkeypatch.setattr(inputs, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(item_module, "MAX_FILE_BYTES", 100)
     names = [folder, archive(folder, ".zip"), archive(folder, ".tar"), archive(folder, ".tar.gz")]
     for entry in expand_inputs(names):
         (failure,) = read_input(entry) if isinstance(entry, InputItem) else [entry]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mofgap.choices import Disorder
 from mofgap.crystals.cif import MAX_ATOMS, Entry, ReadFailure
-from mofgap.crystals.inputs import InputItem, read_input
+from mofgap.crystals.item import InputItem, read_input
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import DEFAULT, prepare
 from mofgap.crystals.sites import CifError

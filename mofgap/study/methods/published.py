@@ -79,8 +79,8 @@ def published_gaps(data: DataConfig, ids: Sequence[str], *, needed: bool = True)
     import numpy as np
     import pandas as pd
 
-    from mofgap.crystals.cif import without_ending
     from mofgap.crystals.dataset import TableError, reading
+    from mofgap.crystals.formats import without_ending
     from mofgap.crystals.identifier import IDENTIFIERS, id_column
 
     path = data.published

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mofgap.datasets import json_stream
-from mofgap.datasets.json_stream import JsonError, JsonStream, opened
+from mofgap.crystals import json_stream
+from mofgap.crystals.json_stream import JsonError, JsonStream, opened
 
 texts = st.text(max_size=4)
 values = st.recursive(

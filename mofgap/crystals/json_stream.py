@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from mofgap.datasets.zip_archive import open_zip
+from mofgap.crystals.zip_archive import open_zip
 
 _AFTER = frozenset(" \t\r\n,]}:")
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -60,15 +60,19 @@ class JsonStream:
 
     Args:
         file: Bytes in UTF-8.
+        most_bytes: Of one value; None for no limit.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], most_bytes: int | None = None) -> None:
         self._file = file
+        self._most_bytes = most_bytes
         self._decoder = json.JSONDecoder()
         self._text_of = codecs.getincrementaldecoder("utf-8-sig")()
         self._text = ""
         self._at = 0
         self._ended = False
+        self.n_bytes = 0
+        """Read so far."""
 
     def peek(self) -> str:
         """The next character that is no space, empty at the end."""
@@ -93,14 +97,18 @@ class JsonStream:
         """The next value, whole.
 
         Raises:
-            JsonError: The text ahead is not a JSON value, or is not UTF-8.
+            JsonError: The text ahead is not a JSON value, is too long or too deeply nested, or is not UTF-8.
         """
         self.peek()
         piece = _PIECE
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
+            except RecursionError as error:
+                raise JsonError("no JSON of structures: too deeply nested") from error
             except ValueError as error:
+                if self._most_bytes is not None and len(self._text) - self._at > self._most_bytes:
+                    raise JsonError(f"a value of more than {self._most_bytes // 2**20} MB") from error
                 if not self._more(piece):
                     raise JsonError(f"no JSON: {error}") from error
             else:
@@ -141,6 +149,7 @@ class JsonStream:
         try:
             data = self._file.read(n_bytes)
             self._ended = not data
+            self.n_bytes += len(data)
             self._text = self._text[self._at :] + self._text_of.decode(data, final=not data)
         except UnicodeDecodeError as error:
             raise JsonError("no text in UTF-8") from error

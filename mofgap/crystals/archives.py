@@ -1,0 +1,65 @@
+"""The members of zip and tar archives as inputs."""
+
+from __future__ import annotations
+
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+
+from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.formats import kind_of
+from mofgap.crystals.item import MAX_FILE_BYTES, InputItem, check_size, failure, message
+from mofgap.crystals.sites import CifError
+from mofgap.crystals.tar_archive import open_packed_tar, open_tar
+
+_PLAIN_TAR = (".tar",)
+_PACKED_TAR = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
+ARCHIVES = (*_PLAIN_TAR, *_PACKED_TAR, ".zip")
+_ERRORS = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError)
+
+
+def members(name: str) -> Iterator[InputItem | ReadFailure]:
+    """The files of an archive, those of no known format without content; a damaged archive is a failure."""
+    try:
+        if name.lower().endswith(".zip"):
+            with zipfile.ZipFile(name) as archive:
+                names = sorted(
+                    (each, place) for place, each in enumerate(archive.namelist()) if not each.endswith("/")
+                )
+            yield from (InputItem(f"{name}:{each}", name, place) for each, place in names)
+        elif name.lower().endswith(_PLAIN_TAR):
+            with open_tar(name) as tar:
+                for info in sorted(filter(_is_file, tar), key=lambda info: info.name):
+                    if info.isfile():
+                        yield InputItem(f"{name}:{info.name}", name, span=(info.offset_data, info.size))
+                    else:
+                        yield _from_tar(tar, info, name)
+        else:
+            with open_packed_tar(name) as tar:
+                yield from (_from_tar(tar, info, name) for info in filter(_is_file, tar))
+    except _ERRORS as error:
+        yield failure(name, f"bad-archive: {message(error)}; the archive is damaged, fetch it again")
+
+
+def _from_tar(tar: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> InputItem | ReadFailure:
+    """A member with its content, a link with that of the member it leads to."""
+    source = f"{name}:{info.name}"
+    if kind_of(info.name) is None:
+        return InputItem(source, name, data=b"")
+    try:
+        check_size(info.size)
+        file = tar.extractfile(info)
+        data = file.read(MAX_FILE_BYTES + 1) if file else b""
+        check_size(len(data))  # a link says nothing of it
+    except CifError as error:
+        return failure(source, str(error))
+    except (KeyError, RecursionError, tarfile.StreamError):  # leads out of the archive, to itself, or back
+        reason = f"unreadable-file: a link to {info.linkname}, not followed here; unpack the archive"
+        return failure(source, reason)
+    return InputItem(source, name, data=data)
+
+
+def _is_file(info: tarfile.TarInfo) -> bool:
+    return info.isfile() or info.islnk() or info.issym()

@@ -1,0 +1,194 @@
+"""One input: a file, or one structure of a file or archive of several; and what it holds."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mofgap.choices import Disorder
+from mofgap.crystals.cif import MAX_ATOMS, Entry, ReadFailure, decode, read_cif_bytes, unforeseen
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.formats import LONGEST_NAME, Kind, stem_of
+from mofgap.crystals.sites import CifError
+from mofgap.crystals.unit_cell import check_apart, check_usable
+
+# A CIF of a thousand atoms has 0.1 MB, one with its reflections a few; more is some other file. Its words may
+# take sixteen times as much memory.
+MAX_FILE_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class InputItem:
+    """One input to be read, cheap to send to another process.
+
+    Attributes:
+        source: The name to show: a path, ``archive.zip:folder/name.cif``, or ``frames.xyz:2``.
+        path: The file, or the archive.
+        member: Place in the list of a zip archive, whose names may occur twice.
+        span: Offset and size in bytes within a plain tar archive.
+        data: Its content, where the file or archive can only be read in sequence.
+        kind: Its format.
+        number: Of the structure in a database or trajectory.
+        name: Of the structure; empty for the stem of the file.
+        named: Whether an identifier in its content comes before ``name``, as where a file holds several.
+    """
+
+    source: str
+    path: str
+    member: int | None = None
+    span: tuple[int, int] | None = None
+    data: bytes | None = None
+    kind: Kind = "cif"
+    number: int | None = None
+    name: str = ""
+    named: bool = False
+
+    @property
+    def structure_id(self) -> str:
+        """The name of its structure, as far as it is known before it is read."""
+        return self.name or stem_of(self.source)
+
+    def read(self) -> bytes:
+        """Its bytes; of a structure in a database or trajectory, a JSON that says the same.
+
+        Raises:
+            CifError: The file or archive member cannot be read, or is larger than `MAX_FILE_BYTES`.
+        """
+        if self.data is not None:
+            check_size(len(self.data))
+            return self.data
+        try:
+            if self.number is not None:
+                from mofgap.crystals.ase_files import record_of
+
+                return record_of(self.path, self.kind, self.number)
+            if self.member is not None:
+                now = Path(self.path).stat()
+                archive = _open_zip(self.path, os.getpid(), (now.st_ino, now.st_size, now.st_mtime_ns))
+                info = archive.infolist()[self.member]
+                check_size(info.file_size)
+                return archive.read(info)
+            if not stat.S_ISREG(os.stat(self.path).st_mode):  # noqa: PTH116 (a Path for each file is slow)
+                raise OSError("not a regular file")  # a pipe without a writer would block for ever
+            with Path(self.path).open("rb") as file:
+                if self.span is not None:
+                    check_size(self.span[1])
+                    file.seek(self.span[0])
+                    return file.read(self.span[1])
+                check_size(os.fstat(file.fileno()).st_size)
+                return file.read()
+        except CifError:
+            raise
+        except Exception as error:  # a damaged archive may lead its reader to any
+            raise CifError(
+                f"unreadable-file: {message(error)}; check the file and its permissions"
+            ) from error
+
+
+def read_input(item: InputItem, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS) -> list[Entry]:
+    """Reads an input, see `read_cif` for CIFs; whatever is wrong with it is a `ReadFailure`."""
+    try:
+        data = unpacked(item.read())
+        if item.kind == "cif":
+            return read_cif_bytes(data, item.source, disorder=disorder, max_atoms=max_atoms)
+        crystal = _structure(item, data, max_atoms)
+        check_usable(crystal)
+        check_apart(crystal)
+        return [crystal]
+    except CifError as error:
+        reason = str(error)
+    except Exception as error:  # one file that no reader was ready for must not cost the others
+        reason = unforeseen(error)
+    return [failure(item.source, reason, item.structure_id)]
+
+
+def _structure(item: InputItem, data: bytes, max_atoms: int) -> Crystal:
+    """The structure of an input that is no CIF.
+
+    Raises:
+        CifError: The bytes ``data`` are no structure of the format of ``item``.
+    """
+    name, source = item.structure_id, item.source
+    if item.kind in ("json", "db", "traj"):
+        return _of_json(json.loads(data), item, max_atoms)
+    from mofgap.crystals.ase_files import read_poscar, read_xyz
+
+    text, _ = decode(data)
+    if item.kind == "poscar":
+        return read_poscar(text, name, source, max_atoms)
+    return read_xyz(text, name, source, max_atoms, named=item.named)
+
+
+def _of_json(row: Any, item: InputItem, max_atoms: int) -> Crystal:
+    from mofgap.crystals.dictionaries import crystal_of_dictionary, identifier_in, is_structure, structures_in
+
+    name = item.structure_id
+    if isinstance(row, Mapping):
+        values = {**row, **(row.get("key_value_pairs") or {})}  # where ASE keeps what users say
+        if item.named and (given := identifier_in(values)) is not None:
+            name = str(values[given])[:LONGEST_NAME]
+        if not is_structure(row):
+            found = structures_in(row)
+            if len(found) != 1:
+                what = f"{len(found)} structures ({', '.join(found)})" if found else "no structure"
+                raise CifError(f"bad-record: the object holds {what}; give one of pymatgen, JARVIS or ASE")
+            row = row[found[0]]
+    return crystal_of_dictionary(row, name, item.source, max_atoms)
+
+
+def unpacked(data: bytes) -> bytes:
+    """The bytes of a file that may be compressed with gzip.
+
+    Raises:
+        CifError: The compressed ``data`` are damaged, or unpack to more than `MAX_FILE_BYTES`.
+    """
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+    except EOFError as error:
+        raise CifError("unreadable-file: ends early; the file is damaged, fetch it again") from error
+    except (OSError, zlib.error) as error:
+        raise CifError(f"unreadable-file: {message(error)}; the file is damaged, fetch it again") from error
+    check_size(len(text))
+    return text
+
+
+def failure(source: str, reason: str, name: str = "") -> ReadFailure:
+    """An input that gave no structure, named by the stem of its file where it has no name of its own."""
+    return ReadFailure(source, name or stem_of(source), reason)
+
+
+def check_size(n_bytes: int) -> None:
+    """Refuse a file that is too large for one structure.
+
+    Raises:
+        CifError: The size ``n_bytes`` exceeds `MAX_FILE_BYTES`.
+    """
+    if n_bytes > MAX_FILE_BYTES:
+        raise CifError(
+            f"too-large: {n_bytes / 2**20:.0f} MB, the limit is {MAX_FILE_BYTES // 2**20} MB; "
+            "give the structure alone"
+        )
+
+
+def message(error: Exception) -> str:
+    """What an exception says, of the file system in its own words."""
+    return (error.strerror if isinstance(error, OSError) and error.strerror else str(error)) or "ends early"
+
+
+@lru_cache(maxsize=4)
+def _open_zip(path: str, pid: int, state: tuple[int, int, int]) -> zipfile.ZipFile:
+    """An archive kept open while it stays as it is; a forked process has another pid, and opens its own."""
+    return zipfile.ZipFile(path)

@@ -1,0 +1,112 @@
+"""The rows of a JSON file: a list of JARVIS, a dataframe of matminer, a structure of pymatgen, and others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import IO, Any
+
+from mofgap.crystals.dictionaries import is_structure
+from mofgap.crystals.json_stream import JsonError, JsonStream
+
+Opened = Callable[[], AbstractContextManager[IO[bytes]]]
+Row = tuple[str | None, Any]
+"""The name of a row, if the file has one for it, and its object."""
+
+_DATAFRAME = ("columns", "index", "data", "index_names", "column_names")
+# Names within one structure, or within one object that has one, of which the value may be an object too.
+_OF_ONE = ("lattice", "structure", "atoms", "cell", "numbers", "positions", "properties")
+_MOST_MEMBERS = 10_000
+_NO_ROWS = ("ids", "nextid")  # of a database of ASE
+
+
+def json_rows(opened: Opened, most_bytes: int | None = None) -> Iterator[Row]:
+    """The rows of a JSON file, one at a time.
+
+    Four shapes are read. A list of objects (JARVIS). An object with ``columns`` and ``data`` (a dataframe in
+    the orientation ``split``, as matminer stores it). An object of objects by identifier (the orientation
+    ``index``, or a database of ASE). One structure, or one object with a structure.
+
+    Args:
+        opened: Opens the file; it is called again where the file has to be read twice.
+        most_bytes: Of one value of the file; None for no limit.
+
+    Raises:
+        JsonError: The file is no JSON, has another shape, or has a value of more than ``most_bytes``.
+    """
+    with opened() as file:
+        stream = JsonStream(file, most_bytes)
+        if stream.peek() == "[":
+            yield from ((None, row) for row in stream.items())
+            return
+        if stream.peek() != "{":
+            raise JsonError("expected a list of objects, or an object that holds some")
+        members = stream.members()
+        first = next(members, None)
+        if first is None:
+            raise JsonError("expected a list of objects, or an object that holds some")
+        if first not in _DATAFRAME:
+            yield from _rows_of_object(stream, members, first, most_bytes)
+            return
+    yield from _split_rows(opened, most_bytes)
+
+
+def _rows_of_object(
+    stream: JsonStream, members: Iterator[str], first: str, most_bytes: int | None
+) -> Iterator[Row]:
+    value = stream.value()
+    holds_rows = isinstance(value, Mapping) or is_structure(value)
+    if first not in _NO_ROWS and (first in _OF_ONE or not holds_rows):
+        row = {first: value}
+        for name in members:
+            row[name] = stream.value()
+            if len(row) > _MOST_MEMBERS or (most_bytes is not None and stream.n_bytes > 2 * most_bytes):
+                raise JsonError("an object of more than one structure could have; give a list of objects")
+        yield None, row
+        return
+    if first not in _NO_ROWS:
+        yield first, value
+    for name in members:
+        value = stream.value()
+        if name not in _NO_ROWS:
+            yield name, value
+
+
+def _split_rows(opened: Opened, most_bytes: int | None) -> Iterator[Row]:
+    """Rows of a dataframe whose names of columns may stand behind its data."""
+    columns, index = _header(opened, most_bytes)
+    with opened() as file:
+        stream = JsonStream(file, most_bytes)
+        for name in stream.members():
+            if name != "data":
+                stream.value()
+                continue
+            for place, values in enumerate(stream.items()):
+                if not isinstance(values, list) or len(values) != len(columns):
+                    raise JsonError(f"row {place + 1} has not {len(columns)} values, one a column")
+                key = index[place] if place < len(index) else None
+                # Numbers of rows are no identifiers.
+                row = dict(zip(columns, values, strict=True))
+                yield (key if isinstance(key, str) else None), row
+
+
+def _header(opened: Opened, most_bytes: int | None) -> tuple[list[str], list[Any]]:
+    columns: list[str] | None = None
+    index: list[Any] = []
+    with opened() as file:
+        stream = JsonStream(file, most_bytes)
+        for name in stream.members():
+            if name == "data":
+                for _ in stream.items():
+                    pass
+                continue
+            value = stream.value()
+            if name == "columns":
+                columns = [str(column) for column in value]
+            elif name == "index":
+                index = list(value)
+            if columns is not None and index:
+                break
+    if columns is None:
+        raise JsonError("a dataframe without columns; write it in the orientation split")
+    return columns, index

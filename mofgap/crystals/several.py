@@ -1,0 +1,180 @@
+"""From a file that may hold several structures to an input for each."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
+
+from mofgap.crystals.cif import ReadFailure, unforeseen
+from mofgap.crystals.formats import LONGEST_NAME, NUMBERED, STREAMED, stem_of
+from mofgap.crystals.item import MAX_FILE_BYTES, InputItem, failure, message, unpacked
+from mofgap.crystals.sites import CifError
+from mofgap.crystals.tar_archive import Unpacked
+
+# Of one structure in a JSON; its objects may take ten times as much memory.
+MAX_JSON_BYTES = 8 * 2**20
+_GZIP = b"\x1f\x8b"
+_LOOK_BYTES = 2**16
+_CELL = re.compile(rb"\A[^\n]*\n[^\n]*\blattice\s*=", re.IGNORECASE)
+_STRUCTURES = re.compile(rb'"(sites|lattice|lattice_mat|positions)\\?"\s*:')
+
+Part = tuple[str, bytes]
+"""A name, empty where there is none, and the bytes of a structure."""
+
+
+def items_in(item: InputItem) -> Iterator[InputItem | ReadFailure]:
+    """The item, or where its file holds several structures, an item for each.
+
+    The structure alone in its file is named by the file; of several, each by its identifier, else by its
+    place. What can still be read of a damaged file comes before the failure.
+    """
+    if item.kind not in (*STREAMED, *NUMBERED):
+        yield item
+        return
+    reason = "no-structures: the file holds no structure; check the path"
+    try:
+        for each in _numbered(item) if item.kind in NUMBERED else _streamed(item):
+            reason = ""
+            yield each
+    except CifError as error:
+        reason = str(error)
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        reason = f"unreadable-file: {message(error)}; check the file and its permissions"
+    except Exception as error:
+        reason = unforeseen(error)
+    if reason:
+        yield failure(item.source, reason)
+
+
+def holds_crystals(item: InputItem) -> bool:
+    """Whether a file that nobody named looks like structures: XYZ and JSON may be anything else."""
+    if item.kind not in STREAMED:
+        return True
+    with suppress(Exception), _opened(item) as file:  # whatever is wrong with it, it does not look like one
+        start = file.read(_LOOK_BYTES)
+        return (_CELL if item.kind == "xyz" else _STRUCTURES).search(start) is not None
+    return False
+
+
+def _numbered(item: InputItem) -> Iterator[InputItem]:
+    from mofgap.crystals.ase_files import numbers_of, record_of
+
+    with _as_file(item) as path:
+        numbers = numbers_of(path, item.kind)
+        for place, number in enumerate(numbers, start=1):
+            # What is not there for long is read at once.
+            data = None if path == item.path else record_of(path, item.kind, number)
+            one = replace(item, number=number, data=data, member=None, span=None)
+            yield one if len(numbers) == 1 else _one_of_several(one, place, data=data)
+
+
+def _streamed(item: InputItem) -> Iterator[InputItem]:
+    parts = _frames(item) if item.kind == "xyz" else _rows(item)
+    first = next(parts, None)
+    if first is None:
+        return
+    second, trouble = None, None
+    try:
+        second = next(parts, None)
+    except Exception as error:  # what stands before it is read all the same
+        trouble = error
+    if second is None and trouble is None:
+        yield replace(item, data=first[1], member=None, span=None, name=stem_of(item.source))
+        return
+    yield _one_of_several(item, 1, *first)
+    if trouble is not None:
+        raise trouble
+    for place, part in enumerate(chain([second], parts), start=2):
+        if part is not None:
+            yield _one_of_several(item, place, *part)
+
+
+def _one_of_several(item: InputItem, place: int, name: str = "", data: bytes | None = None) -> InputItem:
+    return replace(
+        item,
+        source=f"{item.source}:{place}",
+        name=name[:LONGEST_NAME] or f"{stem_of(item.source)}-{place}",
+        named=True,
+        data=data,
+        member=None,
+        span=None,
+    )
+
+
+def _frames(item: InputItem) -> Iterator[Part]:
+    from mofgap.crystals.ase_files import frames
+
+    with _opened(item) as file:
+        yield from (("", frame) for frame in frames(file, MAX_FILE_BYTES))
+
+
+def _rows(item: InputItem) -> Iterator[Part]:
+    from mofgap.crystals.json_rows import json_rows
+    from mofgap.crystals.json_stream import JsonError
+
+    try:
+        for name, row in json_rows(lambda: _opened(item), MAX_JSON_BYTES):
+            if not isinstance(row, dict | str):
+                raise JsonError("expected objects, found another value")
+            # ASE counts the rows of a database.
+            yield "" if name is None or name.isdigit() else name, json.dumps(row).encode()
+    except JsonError as error:
+        raise CifError(f"bad-json: {error}; write the file again") from error
+
+
+@contextmanager
+def _opened(item: InputItem) -> Iterator[IO[bytes]]:
+    """The bytes of a file, unpacked from gzip, in bounded memory.
+
+    Raises:
+        CifError: The file is a pipe, or the member of an archive cannot be read.
+    """
+    if not _on_disk(item):
+        yield io.BytesIO(unpacked(item.read()))
+        return
+    _check_regular(item.path)
+    path = Path(item.path)
+    with path.open("rb") as file:
+        if file.read(2) != _GZIP:
+            file.seek(0)
+            yield file
+            return
+        file.seek(0)
+        with gzip.open(file) as packed:
+            yield io.BufferedReader(Unpacked(packed, path.stat().st_size))
+
+
+@contextmanager
+def _as_file(item: InputItem) -> Iterator[str]:
+    """The path of a file, or of a copy of what lies in an archive or is packed."""
+    if _on_disk(item):
+        _check_regular(item.path)
+        with Path(item.path).open("rb") as file:
+            is_packed = file.read(2) == _GZIP
+        if not is_packed:
+            yield item.path
+            return
+    with TemporaryDirectory(prefix="mofgap-") as folder:
+        copy = Path(folder) / f"copy.{item.kind}"
+        copy.write_bytes(unpacked(item.read()))
+        yield str(copy)
+
+
+def _on_disk(item: InputItem) -> bool:
+    return item.data is None and item.member is None and item.span is None
+
+
+def _check_regular(path: str) -> None:
+    if not Path(path).is_file():  # a pipe without a writer would block for ever
+        raise CifError("unreadable-file: not a regular file; check the path")

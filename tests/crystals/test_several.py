@@ -1,0 +1,282 @@
+"""Files of other formats than CIF, and files of several structures."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.db import connect
+from ase.io import write
+from ase.io.trajectory import Trajectory
+from pymatgen.core import Lattice, Structure
+
+from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.convert import to_ase, to_pymatgen
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.formats import kind_of, stem_of, without_ending
+from mofgap.crystals.inputs import PassedOver, expand_inputs, files_of, passed_over_words, read_file
+from mofgap.crystals.item import InputItem, read_input
+from mofgap.crystals.write import write_cif
+
+ZINC_FORMATE = np.array([30, 8, 6, 8, 1])
+
+
+def crystal(name: str, edge: float = 6.0) -> Crystal:
+    frac = np.array([[0, 0, 0], [0.31, 0.05, 0], [0.5, 0.12, 0], [0.69, 0.05, 0], [0.5, 0.302, 0]])
+    return Crystal(np.array([[edge, 0, 0], [0.5, edge, 0], [0, 0.3, edge]]), frac, ZINC_FORMATE, name)
+
+
+ONE, OTHER = crystal("one"), crystal("other", 6.2)
+
+
+def write_db(path: Path, crystals: list[Crystal]) -> None:
+    with connect(path) as database:
+        for each in crystals:
+            database.write(to_ase(each), name=each.structure_id)
+
+
+def write_traj(path: Path, crystals: list[Crystal]) -> None:
+    with Trajectory(path, "w") as frames:
+        for each in crystals:
+            frames.write(to_ase(each))
+
+
+def write_xyz(path: Path, crystals: list[Crystal]) -> None:
+    frames = [to_ase(each) for each in crystals]
+    for frame, each in zip(frames, crystals, strict=True):
+        frame.info["name"] = each.structure_id
+    write(path, frames, format="extxyz")
+
+
+def write_json(path: Path, crystals: list[Crystal]) -> None:
+    rows = [{"name": c.structure_id, "structure": to_pymatgen(c).as_dict()} for c in crystals]
+    path.write_text(json.dumps(rows if len(rows) > 1 else rows[0]["structure"]))
+
+
+Writer = Callable[[Path, list[Crystal]], None]
+SEVERAL: dict[str, Writer] = {
+    "a.db": write_db,
+    "a.traj": write_traj,
+    "a.xyz": write_xyz,
+    "a.extxyz": write_xyz,
+    "a.json": write_json,
+}
+FORMATS: dict[str, Writer] = {
+    **SEVERAL,
+    "POSCAR_a": lambda path, crystals: write(path, to_ase(crystals[0]), format="vasp"),
+    "a.vasp": lambda path, crystals: write(path, to_ase(crystals[0]), format="vasp"),
+    "a.json.gz": lambda path, crystals: path.write_bytes(
+        gzip.compress(json.dumps(to_pymatgen(crystals[0]).as_dict()).encode())
+    ),
+}
+
+
+def assert_same(found: Crystal, expected: Crystal) -> None:
+    """The same atoms at the same places, whatever their order and the direction of the cell."""
+    assert sorted(found.atomic_numbers) == sorted(expected.atomic_numbers)
+    distances = [np.sort(to_ase(each).get_all_distances(mic=True).ravel()) for each in (found, expected)]
+    np.testing.assert_allclose(distances[0], distances[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_structure_alone_is_read_and_named_by_its_file(name: str, tmp_path: Path) -> None:
+    FORMATS[name](tmp_path / name, [ONE])
+    (found,) = read_file(tmp_path / name)
+    assert isinstance(found, Crystal)
+    assert (found.structure_id, found.source) == (stem_of(name), str(tmp_path / name))
+    assert_same(found, ONE)
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize("where", ["folder", "archive.zip", "archive.tar", "archive.tar.gz"])
+def test_each_of_several_structures_is_an_input(name: str, where: str, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    SEVERAL[name](folder / name, [ONE, OTHER])
+    path, start = folder, f"{folder}/{name}"
+    if where != "folder":
+        kind = {"archive.tar.gz": "gztar"}.get(where, where.partition(".")[2])
+        path = Path(shutil.make_archive(str(tmp_path / "archive"), kind, folder))
+        start = f"{path}:{'' if kind == 'zip' else './'}{name}"
+    items = [pickle.loads(pickle.dumps(item)) for item in expand_inputs([path])]
+    assert [item.source for item in items] == [f"{start}:1", f"{start}:2"]
+    found = [entry for item in items for entry in read_input(item)]
+    names = ["a-1", "a-2"] if name == "a.traj" else ["one", "other"]
+    for entry, expected, structure_id in zip(found, (ONE, OTHER), names, strict=True):
+        assert isinstance(entry, Crystal) and entry.structure_id == structure_id
+        assert_same(entry, expected)
+    assert [item.read() for item in items] == [item.read() for item in expand_inputs([path])]
+
+
+def test_json_comes_in_several_shapes(tmp_path: Path) -> None:
+    one, other = (to_pymatgen(each).as_dict() for each in (ONE, OTHER))
+    with connect(tmp_path / "ase.json") as database:
+        database.write(to_ase(ONE), qmof_id="one")
+        database.write(to_ase(OTHER), qmof_id="other")
+    shapes = {
+        "list.json": [one, other],
+        "names.json": {"one": one, "other": other},
+        "frame.json": {"data": [[one], [other]], "columns": ["structure"], "index": ["one", "other"]},
+    }
+    for name, shape in shapes.items():
+        (tmp_path / name).write_text(json.dumps(shape))
+    for name in (*shapes, "ase.json"):
+        found = read_file(tmp_path / name)
+        expected = ["list-1", "list-2"] if name == "list.json" else ["one", "other"]
+        assert [entry.structure_id for entry in found] == expected
+        for entry, each in zip(found, (ONE, OTHER), strict=True):
+            assert isinstance(entry, Crystal)
+            assert_same(entry, each)
+
+
+def test_names_say_formats_and_structures() -> None:
+    kinds = {
+        "a/b.CIF.GZ": "cif",
+        "POSCAR": "poscar",
+        "x.zip:CONTCAR-3": "poscar",
+        "a.poscar": "poscar",
+        "POSCAR.cif": "cif",
+        "poscar_to_cif.py": None,
+        "a.pckl": None,
+        "x.zip:.a.cif": None,
+        "a.txt": None,
+    }
+    assert {name: kind_of(name) for name in kinds} == kinds
+    stems = {
+        "runs/mof-5/CONTCAR": "mof-5",
+        "x.zip:mof-5/POSCAR.gz": "mof-5",
+        "CONTCAR": "CONTCAR",
+        "POSCAR.mof5": "POSCAR.mof5",
+        "mof5.vasp": "mof5",
+        "a.b.json.gz": "a.b",
+    }
+    assert {name: stem_of(name) for name in stems} == stems
+    assert [without_ending(name) for name in ("a.cif", "a.xyz.gz", "a.b")] == ["a", "a", "a.b"]
+
+
+def test_a_folder_passes_over_what_does_not_look_like_structures(tmp_path: Path) -> None:
+    (tmp_path / "a.cif").write_text(write_cif(ONE))
+    write_json(tmp_path / "b.json", [ONE])
+    write_xyz(tmp_path / "c.xyz", [ONE])
+    (tmp_path / "molecule.xyz").write_text("1\nwater\nO 0 0 0\n")
+    (tmp_path / "results.json").write_text('[{"rank": 1}]')
+    for name in ("notes.txt", "more.txt", ".hidden.txt", "README"):
+        (tmp_path / name).write_text("words")
+    expected = [str(tmp_path / name) for name in ("a.cif", "b.json", "c.xyz")]
+    for name in (
+        str(tmp_path),
+        f"{tmp_path}/*",
+        shutil.make_archive(str(tmp_path) + "-all", "zip", tmp_path),
+    ):
+        passed_over = PassedOver()
+        found = [item.source for item in expand_inputs([name], passed_over=passed_over)]
+        assert [Path(source.replace(":", "/")).name for source in found] == ["a.cif", "b.json", "c.xyz"]
+        assert passed_over == {".txt": 2, ".xyz": 1, ".json": 1, "": 1}
+    words = passed_over_words(passed_over)
+    assert "5 files" in words and "2 .txt" in words and "1 without ending" in words
+    assert list(files_of(str(tmp_path)))[: len(expected)] == expected
+
+
+def test_what_is_named_is_tried(tmp_path: Path) -> None:
+    (tmp_path / "molecule.xyz").write_text("1\nwater\nO 0 0 0\n")
+    (tmp_path / "results.json").write_text('[{"rank": 1}]')
+    for name, reason in (("molecule.xyz", "no-cell"), ("results.json", "bad-record")):
+        for path in (tmp_path / name, f"{tmp_path}/*.{name[-4:].strip('.')}"):
+            (entry,) = [e for item in expand_inputs([path]) for e in read_input(item)]
+            assert isinstance(entry, ReadFailure) and entry.reason.startswith(f"{reason}: ")
+            assert entry.source == str(tmp_path / name)
+
+
+def database(path: Path, sql: str) -> None:
+    with sqlite3.connect(path) as found:
+        found.executescript(sql)
+
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS id FROM n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.db", "no database", "bad-database"),
+        ("a.db", f"CREATE VIEW systems AS {ENDLESS};", "bad-database"),
+        ("a.db", "CREATE TABLE other (id INTEGER);", "bad-database"),
+        ("a.traj", "no trajectory", "bad-trajectory"),
+        ("a.json", "{", "bad-json"),
+        ("a.json", "[]", "no-structures"),
+        ("a.json", '{"lattice": {}, "sites": [{}]}', "bad-structure"),
+        ("a.xyz", "", "no-structures"),
+        ("a.xyz", "words\n", "bad-xyz"),
+        ("a.xyz", '2\nLattice="9 0 0 0 9 0 0 0 9"\nZn 0 0 0\n', "bad-xyz"),
+        ("a.xyz", '2\nLattice="9 0 0 0 9 0 0 0 9"\nZn 0 0 0\nZn 0 0 x\n', "bad-xyz"),
+        ("a.xyz", '2\nLattice="9 0 0 0 9 0 0 0 9"\nZn 0 0 0\nZn 0 0 0.1\n', "overlapping-atoms"),
+        ("a.xyz", '1\nLattice="9 0 0 0 9 0 0 0 9" pbc="T T F"\nZn 0 0 0\n', "no-cell"),
+        ("POSCAR", "Zn\n1\n9 0 0\n0 9 0\n0 0 9\nZn\n", "bad-poscar"),
+        ("POSCAR", "made\n1\n9 0 0\n0 9 0\n0 0 9\n1\nDirect\n0 0 0\n", "bad-poscar"),
+        ("POSCAR", "made\n1\n9 0 0\n0 9 0\n0 0 9\nZn\n999999999\nDirect\n0 0 0\n", "too-many-atoms"),
+    ],
+)
+def test_what_cannot_be_read_is_a_failure(name: str, content: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if content.startswith("CREATE"):
+        database(path, content)
+    else:
+        path.write_text(content)
+    before = path.read_bytes()
+    (entry,) = read_file(path)
+    assert isinstance(entry, ReadFailure)
+    assert entry.reason.startswith(f"{reason}: ")
+    assert entry.source == str(path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_elements_of_an_old_poscar_stand_in_its_comment(tmp_path: Path) -> None:
+    (tmp_path / "POSCAR").write_text("Zn O\n1\n9 0 0\n0 9 0\n0 0 9\n1 2\nDirect\n0 0 0\n.5 0 0\n0 .5 0\n")
+    (found,) = read_file(tmp_path / "POSCAR")
+    assert isinstance(found, Crystal) and found.atomic_numbers.tolist() == [30, 8, 8]
+
+
+class Trap:
+    """Leaves a trace where it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("raise SystemExit('unpickled')",)
+
+
+@pytest.mark.parametrize("name", ["a.traj", "a.db", "a.json", "a.xyz", "a.pckl", "POSCAR", "a.traj.gz"])
+def test_nothing_is_unpickled(name: str, tmp_path: Path) -> None:
+    content = pickle.dumps(Trap())
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert all(isinstance(entry, ReadFailure) for entry in read_file(tmp_path / name))
+
+
+def test_what_stands_before_the_damage_is_read(tmp_path: Path) -> None:
+    write_xyz(tmp_path / "a.xyz", [ONE, OTHER])
+    (tmp_path / "a.xyz").write_bytes((tmp_path / "a.xyz").read_bytes()[:-60])
+    good, bad = expand_inputs([tmp_path / "a.xyz"])
+    assert isinstance(good, InputItem) and isinstance(read_input(good)[0], Crystal)
+    assert good.source.endswith("a.xyz:1")
+    assert isinstance(bad, ReadFailure) and bad.reason.startswith("bad-xyz: structure 2")
+
+
+def test_disorder_and_slabs_are_refused_in_json(tmp_path: Path) -> None:
+    mixed = Structure(Lattice.cubic(9), [{"Zn": 0.5, "Mg": 0.5}], [[0, 0, 0]])
+    slab = Structure(Lattice(np.eye(3) * 9, pbc=(True, True, False)), ["Zn"], [[0, 0, 0]])
+    for structure, reason in ((mixed, "partial-occupancy"), (slab, "no-cell")):
+        (tmp_path / "a.json").write_text(json.dumps(structure.as_dict()))
+        (entry,) = read_file(tmp_path / "a.json")
+        assert isinstance(entry, ReadFailure) and entry.reason.startswith(f"{reason}: ")
+
+
+def test_a_cell_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    for name, write_one in FORMATS.items():
+        write_one(tmp_path / name, [ONE])
+        (entry,) = read_file(tmp_path / name, max_atoms=4)
+        assert isinstance(entry, ReadFailure) and entry.reason.startswith("too-many-atoms: 5 ")
