@@ -16,9 +16,10 @@ from rich.console import Console
 from mofgap.cli.exits import ALL_READ, INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail
 from mofgap.cli.options import refused
 from mofgap.cli.progress import tracked
+from mofgap.screening.duplicates import n_duplicates
 from mofgap.screening.journal import JournalError, journal_path
 from mofgap.screening.levels import goes_by, is_pbe
-from mofgap.screening.rank import Novelty, is_novel
+from mofgap.screening.rank import Duplicates, Novelty, is_novel
 from mofgap.screening.row import Row, column_names, printable
 from mofgap.screening.table import format_of, tab_separated
 
@@ -88,7 +89,7 @@ def execute(run: ScreeningRun, resume: bool) -> NoReturn:
     say_counts(rows, f"{len(rows)} structures in {seconds:.1f} s ({len(rows) / max(seconds, 1e-9):.1f}/s)")
     if run.passed_over:
         typer.echo(f"mofgap: {passed_over_words(run.passed_over)}", err=True)
-    caveats(rows, run.config.novelty)
+    caveats(rows, run.config.novelty, run.config.duplicates)
     raise typer.Exit(exit_code(rows))
 
 
@@ -224,12 +225,17 @@ def say_counts(rows: list[Row], of_what: str) -> None:
     typer.echo(f"{n_ok} ok, {n_warned} with warnings, {len(failed)} failed: {of_what}", err=True)
 
 
-def caveats(rows: list[Row], novelty: Novelty) -> None:
+def caveats(rows: list[Row], novelty: Novelty, duplicates: Duplicates) -> None:
     """Say on standard error what holds for the whole table."""
     predicted = [row for row in rows if row.gap_ev is not None]
     n_novel = sum(map(is_novel, predicted))
     if n_novel and novelty == "drop":
         typer.echo(f"mofgap: {n_novel} novel structures were left out (--novelty drop)", err=True)
+    if n_alike := n_duplicates(rows):
+        what = "share the rank of" if duplicates == "keep" else "were left out beside"
+        typer.echo(
+            f"mofgap: {n_alike} duplicates {what} the same structure (--duplicates {duplicates})", err=True
+        )
     for level, of_two in sorted({(row.level_of_theory, row.pbe_gap_ev is not None) for row in predicted}):
         if of_two or is_pbe(level):
             typer.echo(f"mofgap: {goes_by(level) if of_two else PBE_CAVEAT}", err=True)
@@ -242,7 +248,7 @@ def conclude(found: Gathered, of_what: str) -> None:
         typer.Exit: The program always ends, with the exit code of ``mofgap screen``.
     """
     say_counts(found.rows, of_what)
-    caveats(found.rows, found.header["novelty"])
+    caveats(found.rows, found.header["novelty"], found.duplicates)
     raise typer.Exit(exit_code(found.rows))
 
 

@@ -23,7 +23,7 @@ IN_TRAINING = "in-training"
 EXPERIMENTAL = "experimental-geometry"
 """Of a structure whose error bars are those of experimental geometry."""
 
-NOTES = checks.NOTES | {IN_TRAINING, EXPERIMENTAL, EXTRAPOLATION}
+NOTES = checks.NOTES | {IN_TRAINING, EXPERIMENTAL, EXTRAPOLATION, "duplicate"}
 """Names of warnings that state a fact, not a reason to check the structure."""
 
 

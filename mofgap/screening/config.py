@@ -16,7 +16,7 @@ from mofgap.configuration import ConfigurationError, schema
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.plain_words import settings_of
 from mofgap.screening.levels import Level, Models, in_lower_case, models_of
-from mofgap.screening.rank import Novelty, RankBy, check_window, ranking
+from mofgap.screening.rank import Duplicates, Novelty, RankBy, check_window, ranking
 
 WindowEnd = Annotated[float, AllowInfNan(True)]
 
@@ -78,6 +78,11 @@ class ScreeningConfig(PreparationConfig):
         description="Structures unlike all of training, which may mislead: keep them in order, rank them "
         "last, or drop them.",
     )
+    duplicates: Duplicates = Field(
+        "keep",
+        description="Inputs of one and the same structure, in another cell, name or file: keep all with one "
+        "rank, or the first alone.",
+    )
     workers: int = Field(1, description="Processes; the table is the same for any number.", ge=1)
     device: Device = Field("auto", description="Where the network runs.")
     batch_atoms: int = Field(
@@ -120,7 +125,12 @@ class ScreeningConfig(PreparationConfig):
     @property
     def rank_settings(self) -> dict[str, Any]:
         """What decides which rows a table keeps, and their order: all shards of a table have the same."""
-        return {"rank_by": self.order, "top": self.top, "novelty": self.novelty}
+        return {
+            "rank_by": self.order,
+            "top": self.top,
+            "novelty": self.novelty,
+            "duplicates": self.duplicates,
+        }
 
 
 def _checked(key: str, check: Callable[..., Any], *values: Any) -> None:

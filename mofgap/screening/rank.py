@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Literal, get_args
 
-from mofgap.screening.row import Row, warnings_of
+from mofgap.crystals.formats import stem_of
+from mofgap.crystals.reasons import listed
+from mofgap.screening.duplicates import originals
+from mofgap.screening.row import WARNING_SEPARATOR, Row, warnings_of
 
 RankBy = Literal["window", "low", "high", "std"]
 RANKINGS: tuple[RankBy, ...] = get_args(RankBy)
 Novelty = Literal["keep", "last", "drop"]
 NOVELTIES: tuple[Novelty, ...] = get_args(Novelty)
+Duplicates = Literal["keep", "first"]
+DUPLICATES: tuple[Duplicates, ...] = get_args(Duplicates)
+
+DUPLICATE = "duplicate"
+"""Name of the note of a row whose structure another row has, or had, too."""
 
 _BADNESS: dict[RankBy, Callable[[Row], tuple[float, ...]]] = {
     "window": lambda row: (-_number(row.p_in_window), _outside(row)),
@@ -55,28 +64,37 @@ def is_novel(row: Row) -> bool:
 
 
 def rank_rows(
-    rows: Iterable[Row], rank_by: RankBy, top: int | None = None, novelty: Novelty = "keep"
+    rows: Iterable[Row],
+    rank_by: RankBy,
+    top: int | None = None,
+    novelty: Novelty = "keep",
+    duplicates: Duplicates = "keep",
 ) -> list[Row]:
     """Put rows in order and number them.
 
     ``window`` puts the largest probability first, and of equal ones (0 and 1, in four decimals) the gap the
     fewest error bars outside or the most inside; ``low`` and ``high`` the smallest and largest gap, ``std``
-    the smallest error bar. Ties go by file and structure id. Failures have no rank and come last, in the
-    order of the inputs.
+    the smallest error bar. Ties go by file and structure id. Rows of one structure (see `originals`) share a
+    rank, that of the best of them, and follow it. Failures have no rank and come last, in the order of the
+    inputs.
 
     Args:
         rows: In the order of the inputs.
         rank_by: See above.
-        top: Keep this many of the ranked rows; failures stay, so that none goes unseen.
+        top: Keep this many ranks; failures stay, so that none goes unseen.
         novelty: What becomes of rows with the warning ``novel``: ``keep`` them in order, rank them ``last``,
             or ``drop`` them.
+        duplicates: What becomes of further rows of one structure: ``keep`` them with a note that names the
+            first, or keep the ``first`` alone, with a note that names the others.
 
     Raises:
-        ValueError: The choice ``novelty`` is unknown, or a predicted row lacks the number that rows are
-            ranked by.
+        ValueError: The choice ``novelty`` or ``duplicates`` is unknown, or a predicted row lacks the number
+            that rows are ranked by.
     """
     if novelty not in NOVELTIES:
         raise ValueError(f"novelty must be one of {', '.join(NOVELTIES)}, not {novelty!r}")
+    if duplicates not in DUPLICATES:
+        raise ValueError(f"duplicates must be one of {', '.join(DUPLICATES)}, not {duplicates!r}")
     everything = list(rows)
     badness = _BADNESS[rank_by]
     predicted = [row for row in everything if row.status != "failed"]
@@ -87,8 +105,39 @@ def rank_rows(
         return novelty == "last" and is_novel(row), badness(row), row.file, row.structure_id
 
     predicted.sort(key=place)
-    ranked = [replace(row, rank=number) for number, row in enumerate(predicted, start=1)]
-    return ranked[:top] + [row for row in everything if row.status == "failed"]
+    groups: dict[int, list[Row]] = {}
+    for row, first in zip(predicted, originals(predicted), strict=True):
+        groups.setdefault(first, []).append(row)
+    ranked = [
+        replace(row, rank=rank)
+        for rank, group in enumerate(islice(groups.values(), top), start=1)
+        for row in (_noted(group) if duplicates == "keep" else [_alone(group)])
+    ]
+    return ranked + [row for row in everything if row.status == "failed"]
+
+
+def _noted(group: Sequence[Row]) -> list[Row]:
+    """The rows of one structure, a note at all but the first."""
+    first, *others = group
+    return [first, *(_with_note(row, f"same structure as {_named(first)}") for row in others)]
+
+
+def _alone(group: Sequence[Row]) -> Row:
+    """The first row of a structure, with a note if there are others."""
+    first, *others = group
+    if not others:
+        return first
+    return _with_note(first, f"left out the same structure in {listed([_named(row) for row in others])}")
+
+
+def _with_note(row: Row, words: str) -> Row:
+    return replace(
+        row, warnings=WARNING_SEPARATOR.join(filter(None, [row.warnings, f"{DUPLICATE}: {words}"]))
+    )
+
+
+def _named(row: Row) -> str:
+    return row.file if stem_of(row.file) == row.structure_id else f"{row.file} [{row.structure_id}]"
 
 
 def _outside(row: Row) -> float:

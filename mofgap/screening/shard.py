@@ -12,10 +12,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mofgap.screening.checked_line import WITHOUT_CHECKSUM, content_of, line_of
-from mofgap.screening.rank import rank_rows
+from mofgap.screening.rank import Duplicates, rank_rows
 from mofgap.screening.row import Row, plain_values
 from mofgap.screening.table import write_table
 from mofgap.whole_file import whole_file
@@ -108,6 +108,11 @@ class Gathered:
     header: dict[str, Any]
     rows: list[Row]
 
+    @property
+    def duplicates(self) -> Duplicates:
+        """What becomes of them; shards of before kept them."""
+        return cast(Duplicates, self.header.get("duplicates", "keep"))
+
     def write(self, path: Path) -> None:
         """Write the table that one screening would have written.
 
@@ -116,7 +121,7 @@ class Gathered:
             OSError: The file ``path`` cannot be written.
         """
         header = self.header
-        table = rank_rows(self.rows, header["rank_by"], header["top"], header["novelty"])
+        table = rank_rows(self.rows, header["rank_by"], header["top"], header["novelty"], self.duplicates)
         write_table(path, table, header["coverage"], beside=BESIDE_MODEL in header)
 
 

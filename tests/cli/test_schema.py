@@ -98,7 +98,7 @@ def test_what_decides_the_rows_and_their_ranks_is_everything_else_than_where_and
         *("geometry", "guests", "add_hydrogens", "hydrogen_lengths", "bond_lengths", "primitive_cell"),
     ]
     assert config.row_settings["window"] == (1.8, float("inf"))
-    assert config.rank_settings == {"rank_by": "window", "top": 3, "novelty": "keep"}
+    assert config.rank_settings == {"rank_by": "window", "top": 3, "novelty": "keep", "duplicates": "keep"}
     elsewhere = {"model", "level", "device", "workers"}
     assert config.row_settings.keys() | config.rank_settings.keys() | elsewhere == FIELDS.keys()
 

@@ -1,0 +1,86 @@
+"""Rows of one and the same structure: in another cell, under another name, or in another file."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from mofgap.screening.row import NEAREST_SEPARATOR, Row
+
+TOLERANCES = {
+    "gap_ev": 0.003,
+    "aleatoric_std_ev": 0.003,
+    "epistemic_std_ev": 0.003,
+    "novelty": 0.01,
+}
+"""How far the numbers of two rows of one structure may lie apart: what rounded coordinates do to them.
+
+What the model says of a structure depends neither on its cell nor on the order and origin of its atoms.
+Four numbers and the nearest training structures that all agree tell structures of one composition apart.
+"""
+
+_LIMITS = tuple(limit + 1e-9 for limit in TOLERANCES.values())  # the last digit of a difference is not exact
+
+
+def originals(rows: Sequence[Row]) -> list[int]:
+    """For each row the place of the first row of the same structure, its own where there is none before.
+
+    Rows are of one structure if they have the same formula and their numbers agree within `TOLERANCES`, or
+    if a chain of such rows joins them. Failures are alone. Which rows are of one structure does not depend
+    on their order.
+
+    Args:
+        rows: Of one model and the same settings.
+    """
+    first = list(range(len(rows)))
+    by_formula: dict[str, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        if row.formula and row.gap_ev is not None and row.novelty is not None:
+            by_formula[row.formula].append(place)
+    for places in by_formula.values():
+        if len(places) > 1:
+            _join_alike(rows, places, first)
+    return first
+
+
+def n_duplicates(rows: Iterable[Row]) -> int:
+    """How many rows are of a structure that a row before them has."""
+    return sum(place != first for place, first in enumerate(originals(list(rows))))
+
+
+def _numbers(row: Row) -> tuple[float | None, ...]:
+    return row.gap_ev, row.aleatoric_std_ev, row.epistemic_std_ev, row.novelty
+
+
+def _join_alike(rows: Sequence[Row], places: Sequence[int], first: list[int]) -> None:
+    """Enter into ``first`` which of some rows of one formula are of one structure."""
+    same: dict[object, int] = {}  # copies to the last digit may be many, and need no comparison
+    for place in places:
+        first[place] = same.setdefault((_numbers(rows[place]), rows[place].nearest), place)
+    for one, other in _alike(
+        rows, sorted(same.values(), key=lambda place: (rows[place].gap_ev or 0.0, place))
+    ):
+        roots = sorted((_root(first, one), _root(first, other)))
+        first[roots[1]] = roots[0]
+    for place in places:
+        first[place] = _root(first, place)
+
+
+def _alike(rows: Sequence[Row], places: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Pairs of rows of one structure, of rows in the order of their gaps."""
+    known = [(_numbers(rows[place]), rows[place].nearest.split(NEAREST_SEPARATOR), place) for place in places]
+    for i, (one, one_nearest, place) in enumerate(known, start=1):
+        for other, other_nearest, other_place in known[i:]:
+            apart = [abs((a or 0.0) - (b or 0.0)) for a, b in zip(one, other, strict=True)]
+            if apart[0] > _LIMITS[0]:
+                break
+            near = all(map(float.__le__, apart, _LIMITS))
+            # Two that are about as near may change places.
+            if near and one_nearest[0] in other_nearest and other_nearest[0] in one_nearest:
+                yield place, other_place
+
+
+def _root(first: Sequence[int], place: int) -> int:
+    while first[place] != place:
+        place = first[place]
+    return place
