@@ -8,15 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from mofgap.screening.row import NEAREST_SEPARATOR, Row
 
 TOLERANCES = {
-    "gap_ev": 0.003,
-    "aleatoric_std_ev": 0.003,
-    "epistemic_std_ev": 0.003,
-    "novelty": 0.01,
+    "gap_ev": 0.001,
+    "aleatoric_std_ev": 0.001,
+    "epistemic_std_ev": 0.0015,
+    "novelty": 0.003,
 }
-"""How far the numbers of two rows of one structure may lie apart: what rounded coordinates do to them.
+"""How far the numbers of two rows of one structure may lie apart: what coordinates of 5 digits do to them.
 
 What the model says of a structure depends neither on its cell nor on the order and origin of its atoms.
-Four numbers and the nearest training structures that all agree tell structures of one composition apart.
+Four numbers and the nearest training structures that all agree tell structures of one composition apart, but
+for near twins among crystals (conformers, and relaxations from two files), whose gaps are the same too.
 """
 
 _LIMITS = tuple(limit + 1e-9 for limit in TOLERANCES.values())  # the last digit of a difference is not exact

@@ -103,7 +103,7 @@ def test_a_structure_that_cannot_be_computed_is_named(
         predictor.predict([make_crystal(1), make_crystal(2), bad])
     with pytest.raises(TypeError, match="not dict"):
         predictor.predict(to_pymatgen(make_crystal(0)).as_dict())
-    with pytest.raises(ValueError, match="the path of a CIF, not its text"):
+    with pytest.raises(ValueError, match="the path of a file, not its text"):
         predictor.predict(write_cif(make_crystal(0)))
     with pytest.raises(ValueError, match="unreadable-file: File name too long"):
         predictor.predict("x" * 5000)
@@ -229,7 +229,7 @@ def test_a_file_of_several_structures_is_refused(
 ) -> None:
     path = tmp_path / "two.cif"
     path.write_text("\n".join(write_cif(make_crystal(i)) for i in range(2)))
-    with pytest.raises(ValueError, match=r"two\.cif holds 2 structures; use mofgap\.screen"):
+    with pytest.raises(ValueError, match=r"two\.cif holds several structures; use mofgap\.screen"):
         predictor.predict(path)
 
 
