@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from mofgap.crystals.cif import ReadFailure, stem_of
+from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.inputs import InputItem
+from mofgap.crystals.formats import stem_of
+from mofgap.crystals.item import InputItem
 from mofgap.crystals.sites import CifError
 from mofgap.gap.predictor import GapPredictor
 from mofgap.screening.config import ScreeningConfig
