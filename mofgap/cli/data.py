@@ -15,6 +15,7 @@ import typer
 from mofgap.cli.exits import INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail
 from mofgap.cli.options import refuse_taken
 from mofgap.cli.skipped import MAX_SHOWN
+from mofgap.cli.tables import AsJson, print_json, show
 
 if TYPE_CHECKING:
     from mofgap.datasets.importing import Skip
@@ -33,22 +34,32 @@ Folder = Annotated[
 
 
 @data.command("list")
-def list_() -> None:
+def list_(as_json: AsJson = False) -> None:
     """Show the datasets that mofgap knows by name, and where each lies."""
     from mofgap.configuration import ConfigurationError
-    from mofgap.datasets.record import DatasetError
     from mofgap.datasets.registry import data_folder, read_registry
 
     try:
-        for name, dataset in read_registry().items():
-            try:
-                path = dataset.location(data_folder())
-                place = str(path) if path.exists() else f"not here; mofgap data fetch {name}"
-            except DatasetError:
-                place = f"not here; pip install {dataset.package}"
-            typer.echo(f"{name}\t{dataset.title}\t{_size(dataset)}\t{dataset.licence}\t{place}")
+        rows = [_listed(name, dataset, data_folder()) for name, dataset in read_registry().items()]
     except (ConfigurationError, OSError) as error:
         fail(str(error), NOTHING_DONE)
+    if as_json:
+        print_json(rows)
+    else:
+        headings = {"name": "name", "title": "title", "size": "size", "licence": "licence", "place": "where"}
+        show(rows, headings, header=False)
+
+
+def _listed(name: str, dataset: Dataset, folder: Path) -> dict[str, str]:
+    from mofgap.datasets.record import DatasetError
+
+    try:
+        path = dataset.location(folder)
+        place = str(path) if path.exists() else f"not here; mofgap data fetch {name}"
+    except DatasetError:
+        place = f"not here; pip install {dataset.package}"
+    about = {"title": dataset.title, "size": _size(dataset), "licence": dataset.licence}
+    return {"name": name, **about, "place": place}
 
 
 @data.command(no_args_is_help=True)

@@ -9,11 +9,17 @@ import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import MaxAtoms, PartialOccupancies, refuse_taken
+from mofgap.cli.tables import AsJson, print_json, show
 
 if TYPE_CHECKING:
-    from mofgap.crystals.crystal import Crystal
-    from mofgap.gap.attribution import Attribution
-    from mofgap.gap.predictor import GapPredictor
+    from mofgap.explanation.explanation import Explanation
+
+_SHARES = {"gap_share_ev": "share of gap / eV", "variance_fraction": "part of variance"}
+HEADINGS = {
+    False: {"element": "element", "n_atoms": "atoms", **_SHARES},
+    True: {"index": "#", "element": "element", **_SHARES},
+}
+"""Columns on a terminal, by whether each row is an atom."""
 
 
 def explain(
@@ -29,82 +35,76 @@ def explain(
     ] = "qmof-hse06",
     max_atoms: MaxAtoms = 1000,
     disorder: PartialOccupancies = "refuse",
+    atoms: Annotated[
+        bool, typer.Option("--atoms", help="Print a row an atom, instead of an element.")
+    ] = False,
+    as_json: AsJson = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
 ) -> None:
     """Show which atoms carry the gap and its uncertainty.
 
-    Prints a row an atom: its share of the gap in eV, and its fraction of the closed-form variance, which may
-    be negative. That variance is the adapters' posterior's own, not the distance that error bars go by. The
-    shares of the gap sum to its difference from the model's constant, the fractions to 1.
+    Prints a row an element, or with --atoms a row an atom: its share of the gap in eV, and its fraction of
+    the closed-form variance, which may be negative. That variance is the adapters' posterior's own, not the
+    distance that error bars go by. The shares of the gap sum to its difference from the baseline, the
+    network's gap without any atom. The fractions sum to 1.
     """
-    from mofgap.crystals.prepare.config import PreparationConfig
-    from mofgap.gap.attribution import attribute
-    from mofgap.gap.predictor import crystal_of, load_model
+    from mofgap.explanation.explanation import explained
 
     paths = _outputs(file, output, force)
     try:
-        predictor = load_model(model, "cpu")
-        # The atoms of the file, one for one: the cell stays.
-        how = PreparationConfig(primitive_cell=False)
-        crystal = crystal_of(file, disorder=disorder, max_atoms=max_atoms, preparation=how)
+        found = explained(file, model, disorder=disorder, max_atoms=max_atoms)
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
-    found = attribute(predictor.model, crystal)
-    if paths:  # before anything is printed: a reader of the table may close the pipe early
+    if output is not None and paths:  # before anything is printed: a reader of the table may leave early
         try:
-            _write(paths, crystal, found, predictor)
+            found.write(output, _stem(file))
         except OSError as error:
             fail(f"cannot write {output}: {error.strerror}", NOTHING_DONE)
-        typer.echo(f"mofgap: wrote {', '.join(map(str, paths.values()))}", err=True)
-    _show(crystal, found, predictor)
+        names = ", ".join(map(str, paths))
+        typer.echo(f"mofgap: wrote {names}; OVITO or VESTA colours atoms by their shares", err=True)
+    _show(found, atoms, as_json)
 
 
-def _outputs(file: Path, output: Path | None, force: bool) -> dict[str, Path]:
-    """What will be written, by extension; refuses to overwrite."""
-    if output is None:
-        return {}
-    if output.is_file():
-        raise typer.BadParameter(f"not a folder: {output}", param_hint="--output")
+def _stem(file: Path) -> str:
     from mofgap.crystals.formats import stem_of
 
-    paths = {
-        kind: output / f"{stem_of(file.name)}-explained{kind}" for kind in (".csv", ".xyz", ".cif", ".png")
-    }
-    refuse_taken(paths.values(), force)
+    return stem_of(file.name)
+
+
+def _outputs(file: Path, output: Path | None, force: bool) -> list[Path]:
+    """What will be written; refuses to overwrite."""
+    if output is None:
+        return []
+    if output.is_file():
+        raise typer.BadParameter(f"not a folder: {output}", param_hint="--output")
+    from mofgap.explanation.explanation import paths_of
+
+    paths = paths_of(output, _stem(file))
+    refuse_taken(paths, force)
     return paths
 
 
-def _show(crystal: Crystal, found: Attribution, predictor: GapPredictor) -> None:
-    from mofgap.explain.files import atom_table, element_table
-
-    atoms = atom_table(crystal, found)
-    typer.echo(atoms.to_csv(sep="\t", index=False, float_format="%.6g", lineterminator="\n"), nl=False)
-    predicted = predictor.estimate([crystal])
-    about = predictor.about
-    for text in predictor.warnings_of(crystal, predicted):
+def _show(found: Explanation, atoms: bool, as_json: bool) -> None:
+    for text in found.warnings:
         typer.echo(f"warning: {text}", err=True)
-    variance = (
-        f", fractions of the closed-form variance to 1 (its root is {found.variance_ev2**0.5:.3f} eV before "
-        "calibration)"
-    )
-    typer.echo(
-        f"mofgap: {crystal.structure_id}: gap {predicted.gap_ev[0]:.2f} ± {predicted.gap_std_ev[0]:.2f} eV "
-        f"({about.level_of_theory}, {about.name}); shares of the gap sum to {found.gap_ev:.2f} - "
-        f"{found.reference_ev:.2f} eV{variance if 'variance_fraction' in atoms else ''}. By element:",
-        err=True,
-    )
-    elements = element_table(atoms)
-    typer.echo(elements.to_string(index=False, float_format=lambda x: f"{x:.4g}"), err=True)
-
-
-def _write(paths: dict[str, Path], crystal: Crystal, found: Attribution, predictor: GapPredictor) -> None:
-    from mofgap.explain.files import atom_table, cif_with_shares, extended_xyz
-    from mofgap.explain.picture import draw
-
-    level = predictor.about.level_of_theory
-    paths[".csv"].parent.mkdir(parents=True, exist_ok=True)
-    atom_table(crystal, found).to_csv(paths[".csv"], index=False, float_format="%.6g", lineterminator="\n")
-    paths[".xyz"].write_text(extended_xyz(crystal, found, level), encoding="utf-8")
-    paths[".cif"].write_text(cif_with_shares(crystal, found, level), encoding="utf-8")
-    caption = f"{crystal.structure_id}: gap {max(found.gap_ev, 0.0):.2f} eV, {level}"
-    draw(paths[".png"], crystal, found, caption)
+    rows = (found.atoms if atoms else found.elements).to_dict("records")
+    if as_json:
+        whole = found.attribution
+        print_json(
+            {
+                "structure_id": found.crystal.structure_id,
+                "gap_ev": found.gap_ev,
+                "gap_std_ev": found.gap_std_ev,
+                "level_of_theory": found.level_of_theory,
+                "model": found.model,
+                "gap_before_cut_ev": whole.gap_ev,
+                "baseline_ev": whole.reference_ev,
+                "atoms" if atoms else "elements": rows,
+            }
+        )
+        return
+    has_variance = "variance_fraction" in found.atoms
+    root = found.attribution.variance_ev2**0.5
+    variance = f"; fractions of the closed-form variance to 1 (its root: {root:.3f} eV before calibration)"
+    typer.echo(f"mofgap: {found.title}; {found.baseline}{variance if has_variance else ''}", err=True)
+    show([{str(key): value for key, value in row.items()} for row in rows], HEADINGS[atoms])

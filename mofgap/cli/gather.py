@@ -25,7 +25,7 @@ def gather(
 
     Ranking, window and the rest are those that the shards were made with. Exit codes are those of screen.
     """
-    from mofgap.cli.screening_run import check_output, conclude
+    from mofgap.cli.screening_run import check_output, conclude, write_output
     from mofgap.screening.shard import gather as gather_shards
 
     check_output(output, output)
@@ -34,7 +34,7 @@ def gather(
         found = gather_shards(shards)
         if not found.rows:
             fail("no inputs: the shards are empty", NOTHING_DONE)
-        found.write(output)
+        found.write(output, write_output)
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
-    conclude(found, f"{len(found.rows)} structures of {len(shards)} shards")
+    conclude(found, f"{len(found.rows)} structures of {len(shards)} shards", output)

@@ -10,6 +10,7 @@ import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import checked_window, refuse_taken
+from mofgap.cli.tables import command_line
 
 PageAndWords = tuple[str, list[str]]
 """A page, and what to say of it."""
@@ -37,7 +38,11 @@ def report(
     ] = None,
     cards: Annotated[
         int,
-        typer.Option(min=0, metavar="N", help="Of a table: candidates shown with their structure in 3D."),
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Of a table: candidates shown as cards, in 3D as every row.",
+        ),
     ] = 12,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the page.")] = False,
 ) -> None:
@@ -50,30 +55,32 @@ def report(
     if not output.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.parent}", param_hint="--output")
     refuse_taken([output], force and not output.is_dir(), "overwrites a file")
-    from mofgap.report.page import write_page
-
     try:
         if source.is_dir() and PAGE_OF_FOLDER:
+            from mofgap.report.page import write_page
+
             page, said = PAGE_OF_FOLDER[0](source)
+            write_page(output, page)
         else:
-            page, said = _screening(source, window, cards)
-        write_page(output, page)
+            said = _screening(source, output, window, cards)
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
     for note in said[1:]:
         typer.echo(f"mofgap: {note}", err=True)
-    typer.echo(f"mofgap: wrote {output}: {said[0]}", err=True)
+    typer.echo(f"mofgap: wrote {output}: {said[0]}; open it in a browser", err=True)
 
 
-def _screening(table: Path, window: tuple[float, float] | None, cards: int) -> PageAndWords:
-    """The page of a table, and what to say of it."""
-    from mofgap.report.screened import read_screened
-    from mofgap.report.screening_page import candidates, notes, screening_page
-    from mofgap.report.structures import drawings_of
+def _screening(table: Path, output: Path, window: tuple[float, float] | None, cards: int) -> list[str]:
+    """Write the page of a table; returns what to say of it."""
+    from mofgap.report.file import write_report
+    from mofgap.screening.table import read_table
 
-    screened = read_screened(table)
-    shaded = window or screened.window
-    structures = drawings_of(candidates(screened, cards), (Path(), table.parent))
-    page = screening_page(screened, table.name, shaded, structures, cards)
-    n_rows, n_cards = len(screened.frame), min(cards, len(screened.ranked))
-    return page, [f"{n_rows} rows, {len(structures)} of {n_cards} structures", *notes(screened, shaded)]
+    return write_report(
+        output,
+        read_table(table),
+        source=table.name,
+        command=command_line(),
+        window=window,
+        cards=cards,
+        folders=(Path(), table.parent),
+    )

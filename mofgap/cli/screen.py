@@ -10,6 +10,7 @@ import typer
 
 from mofgap.cli.options import refused
 from mofgap.cli.schema import with_settings
+from mofgap.cli.tables import AsJson
 from mofgap.screening.config import ScreeningConfig
 
 InputsArgument = Annotated[
@@ -42,6 +43,7 @@ def screen(
     shard: ShardOption = None,
     resume: ResumeOption = False,
     force: ForceOption = False,
+    as_json: AsJson = False,
     **settings: Any,
 ) -> None:
     """Predict band gaps of structures and rank them.
@@ -61,4 +63,4 @@ def screen(
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
     from mofgap.screening.run import ScreeningRun
 
-    execute(ScreeningRun(tuple(inputs), config, share, target), resume)
+    execute(ScreeningRun(tuple(inputs), config, share, target), resume, as_json)

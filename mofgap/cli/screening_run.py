@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,12 +16,13 @@ from rich.console import Console
 from mofgap.cli.exits import ALL_READ, INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail
 from mofgap.cli.options import refused
 from mofgap.cli.progress import tracked
+from mofgap.cli.tables import command_line, print_json, print_lines
 from mofgap.screening.duplicates import n_duplicates
 from mofgap.screening.journal import JournalError, journal_path
 from mofgap.screening.levels import goes_by, is_pbe
 from mofgap.screening.rank import Duplicates, Novelty, is_novel
-from mofgap.screening.row import Row, column_names, printable
-from mofgap.screening.table import format_of, tab_separated
+from mofgap.screening.row import Row, cells, column_names, printable
+from mofgap.screening.table import PAGE, READABLE, format_of, tab_separated, to_frame, write_table
 
 if TYPE_CHECKING:
     from mofgap.screening.journal import Journal
@@ -67,8 +68,13 @@ def checked_target(output: Path | None, shard: Shard | None, resume: bool, force
     raise typer.BadParameter(words, param_hint="--output")
 
 
-def execute(run: ScreeningRun, resume: bool) -> NoReturn:
+def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
     """Screen, write and show the table, and end with an exit code.
+
+    Args:
+        run: The screening.
+        resume: Whether to go on with what was kept.
+        as_json: Print the table on standard output as JSON.
 
     Raises:
         typer.Exit: The program always ends with an exit code, unless the coverage is refused.
@@ -81,16 +87,46 @@ def execute(run: ScreeningRun, resume: bool) -> NoReturn:
     inputs = _screen(run, resume)
     seconds = time.perf_counter() - started
     try:
-        run.write(inputs)
+        run.write(inputs, write_output)
     except (ValueError, OSError) as error:
         fail(f"cannot write {run.target}: {error}; {_what_is_left(run)}", NOTHING_DONE)
-    _show(run, inputs)
+    _show(run, inputs, as_json)
     rows = [row for rows in inputs for row in rows]
     say_counts(rows, f"{len(rows)} structures in {seconds:.1f} s ({len(rows) / max(seconds, 1e-9):.1f}/s)")
     if run.passed_over:
         typer.echo(f"mofgap: {passed_over_words(run.passed_over)}", err=True)
     caveats(rows, run.config.novelty, run.config.duplicates)
+    if run.target is not None:
+        say_written(run.target, run.shard)
     raise typer.Exit(exit_code(rows))
+
+
+def say_written(target: Path, shard: Shard | None = None) -> None:
+    """Say on standard error what was written, and what to do next."""
+    if shard is not None:
+        what_next = "mofgap gather puts all shards together"
+    elif target.suffix.lower() in READABLE:
+        what_next = f"mofgap report {target} (a page), or mofgap select {target} (what to compute)"
+    elif target.suffix.lower() == PAGE:
+        what_next = "open it in a browser; -o FILE.csv writes the table for mofgap select"
+    else:
+        what_next = "-o FILE.csv or .parquet writes what mofgap report and mofgap select read"
+    typer.echo(f"mofgap: wrote {target}; next: {what_next}", err=True)
+
+
+def write_output(path: Path, rows: Sequence[Row], coverage: float, beside: bool) -> None:
+    """Write a table in the format of its extension, or the report where that is ``.html``.
+
+    Raises:
+        ValueError: The extension of ``path`` is unknown, or its format cannot hold so many rows.
+        OSError: The file ``path`` cannot be written.
+    """
+    if path.suffix.lower() != PAGE:
+        write_table(path, rows, coverage, beside)
+        return
+    from mofgap.report.file import write_report
+
+    write_report(path, to_frame(rows, coverage, beside), command=command_line())
 
 
 def _check_model(run: ScreeningRun) -> None:
@@ -158,16 +194,20 @@ def _what_is_left(run: ScreeningRun) -> str:
     return f"finished rows are kept in {journal_path(run.target)}: the same command with --resume goes on"
 
 
-def _show(run: ScreeningRun, inputs: list[tuple[Row, ...]]) -> None:
+def _show(run: ScreeningRun, inputs: list[tuple[Row, ...]], as_json: bool) -> None:
     """The table on standard output; where that is no terminal, only if it was not written elsewhere."""
-    if sys.stdout.isatty():
+    if as_json:
+        columns = column_names(run.config.coverage, run.predictor.beside is not None)
+        rows = run.table(inputs)
+        print_json([dict(zip(columns, cells(row, len(columns)), strict=True)) for row in rows])
+    elif sys.stdout.isatty():
         from mofgap.screening.terminal import MAX_ROWS, render
 
         render(Console(), run.table(inputs), run.config.window, run.config.top or MAX_ROWS)
     elif run.target is None:
         columns = column_names(run.config.coverage, run.predictor.beside is not None)
         lines = (tab_separated(row, len(columns)) for row in run.table(inputs))
-        _print_lines("\t".join(columns), lines)
+        print_lines(chain(["\t".join(columns)], lines))
 
 
 def _read_once(name: str) -> bool:
@@ -195,21 +235,6 @@ def _standard_input() -> Iterator[str]:
     # Names of files are bytes; those that are no text must survive.
     with open(0, encoding="utf-8-sig", errors="surrogateescape", closefd=False) as lines:
         yield from lines
-
-
-def _print_lines(header: str, lines: Iterable[str]) -> None:
-    """Print to standard output in UTF-8, until its reader has seen enough."""
-    output = sys.stdout.buffer
-    try:
-        output.write(f"{header}\n".encode())
-        for line in lines:
-            output.write(f"{line}\n".encode())
-        output.flush()
-    except OSError as error:
-        # Python flushes once more on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            fail(f"cannot write to standard output: {error.strerror}", NOTHING_DONE)
 
 
 def say_counts(rows: list[Row], of_what: str) -> None:
@@ -241,7 +266,7 @@ def caveats(rows: list[Row], novelty: Novelty, duplicates: Duplicates) -> None:
             typer.echo(f"mofgap: {goes_by(level) if of_two else PBE_CAVEAT}", err=True)
 
 
-def conclude(found: Gathered, of_what: str) -> None:
+def conclude(found: Gathered, of_what: str, target: Path) -> None:
     """Say how a gathered screening went, and end as the whole screening would have ended.
 
     Raises:
@@ -249,6 +274,7 @@ def conclude(found: Gathered, of_what: str) -> None:
     """
     say_counts(found.rows, of_what)
     caveats(found.rows, found.header["novelty"], found.duplicates)
+    say_written(target)
     raise typer.Exit(exit_code(found.rows))
 
 

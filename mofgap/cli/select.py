@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Hashable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,14 +14,12 @@ from mofgap.choices import Disorder
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import checked_window
 from mofgap.cli.skipped import tell_skipped
+from mofgap.cli.tables import AsJson, print_json, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
-
     from mofgap.crystals.crystal import Crystal
-    from mofgap.gap.predictor import GapPredictor
     from mofgap.selection.select import Selection
 
 SHOWN = (
@@ -37,6 +37,17 @@ SHOWN = (
     "gain",
     "level_of_theory",
 )
+
+HEADINGS = {
+    "order": "#",
+    "structure_id": "structure",
+    "gap": "gap / eV",
+    "p_in_window": "in window",
+    "novelty": "novelty",
+    "distinct": "distinct",
+    "gain": "gain",
+}
+"""Columns on a terminal."""
 
 
 Goal = Literal["window", "explore", "both"]
@@ -96,6 +107,7 @@ def select(
     write_inputs: WriteInputsOption = None,
     disorder: DisorderOption = "refuse",
     force: ForceOption = False,
+    as_json: AsJson = False,
 ) -> None:
     """Select different, promising structures for the next DFT calculations.
 
@@ -103,6 +115,7 @@ def select(
     of it after those before it: of near-copies only one is taken.
     """
     from mofgap.selection.candidates import read_candidates, with_window
+    from mofgap.selection.select import predictor_of
     from mofgap.selection.select import select as select_structures
 
     if write_inputs is not None and output is None:
@@ -111,13 +124,13 @@ def select(
         _check_output(output, force)
     try:
         frame = read_candidates(candidates)
-        predictor = _predictor(model, frame)
+        predictor = predictor_of(frame, model)
         if window is not None:
             frame = with_window(frame, window, predictor.calibration)
         found = select_structures(frame, predictor, goal, budget, disorder)
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
-    _show(found, budget)
+    _show(found, budget, as_json)
     if output is not None:
         try:
             _write(output, found, write_inputs)
@@ -136,30 +149,31 @@ def _check_output(output: Path, force: bool) -> None:
         raise typer.BadParameter(f"{what}; remove them, or name another folder", param_hint="--output")
 
 
-def _predictor(model: str | None, frame: pd.DataFrame) -> GapPredictor:
-    from mofgap.gap.folder import ModelError
-    from mofgap.gap.predictor import load_model
-
-    made_by = frame.model.iloc[0]
-    try:
-        predictor = load_model(made_by if model is None else model, "cpu")
-    except ModelError as error:
-        hint = f"; give the model of the table, {made_by}, as --model" if model is None else ""
-        raise ValueError(f"{error}{hint}") from error
-    if predictor.about.name != made_by:
-        raise ValueError(f"the table was made with {made_by}, not {predictor.about.name}: give it as --model")
-    return predictor
-
-
-def _show(found: Selection, budget: int) -> None:
+def _show(found: Selection, budget: int, as_json: bool) -> None:
     tell_skipped(found.skipped)
     for row in found.table[found.table.status == "warning"].to_dict("records"):
         typer.echo(f"warning: {row['structure_id']}: {row.get('warnings', '')}", err=True)
-    table = found.table[list(SHOWN)]
-    typer.echo(table.to_csv(sep="\t", index=False, float_format="%.4g", lineterminator="\n"), nl=False)
-    if len(table) < budget:
+    rows = found.table[list(SHOWN)].to_dict("records")
+    if as_json:
+        print_json(rows)
+    elif sys.stdout.isatty():
+        _show_table(rows, found.levels)
+    else:
+        show([{str(key): value for key, value in row.items()} for row in rows], HEADINGS)
+    if len(rows) < budget:
         what = "nothing else is worth a calculation, or all that is left are copies"
-        typer.echo(f"mofgap: {len(table)} structures instead of {budget}: {what}", err=True)
+        typer.echo(f"mofgap: {len(rows)} structures instead of {budget}: {what}", err=True)
+
+
+def _show_table(rows: list[dict[Hashable, Any]], levels: str) -> None:
+    for row in rows:
+        row["gap"] = f"{row['gap_ev']:.2f} ± {row['gap_std_ev']:.2f}"
+        for name in ("p_in_window", "novelty"):
+            row[name] = "" if row[name] != row[name] else f"{row[name]:.0%}"
+        row |= {name: f"{row[name]:.2f}" for name in ("distinct", "gain")}
+    headings = HEADINGS if any(row["p_in_window"] for row in rows) else HEADINGS | {"p_in_window": ""}
+    show([{str(key): value for key, value in row.items()} for row in rows], headings)
+    typer.echo(f"gaps: {levels}; gain: worth of a calculation times what sets it apart", err=True)
 
 
 def _warn_of_settings(crystals: Sequence[Crystal], levels: str) -> None:
@@ -175,16 +189,14 @@ def _warn_of_settings(crystals: Sequence[Crystal], levels: str) -> None:
 
 
 def _write(output: Path, found: Selection, inputs: Inputs | None) -> None:
-    from mofgap.screening.table import inert
-    from mofgap.selection.dft import write_inputs
-
-    output.mkdir(parents=True, exist_ok=True)
-    found.table.map(inert).to_csv(
-        output / "selection.csv", index=False, float_format="%.6g", lineterminator="\n"
-    )
-    levels = ", ".join(sorted(set(found.table.level_of_theory.astype(str))))
-    hybrid = "HSE06" in levels
-    written = [] if inputs is None else write_inputs(output, found.crystals, inputs, hybrid=hybrid)
+    written = found.write(output, inputs)
     if inputs == "vasp":
-        _warn_of_settings(found.crystals, levels)
-    typer.echo(f"mofgap: {output} holds selection.csv and {len(written)} inputs", err=True)
+        _warn_of_settings(found.crystals, found.levels)
+    what_next = (
+        "compute them, then mofgap train LABELS.csv CIFS --from MODEL learns their gaps"
+        if inputs
+        else "--write-inputs cif, poscar or vasp makes inputs of calculations"
+    )
+    typer.echo(
+        f"mofgap: wrote {output}: selection.csv and {len(written)} inputs; next: {what_next}", err=True
+    )

@@ -68,7 +68,7 @@ class Predictions:
     beside: Predictions | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GapPredictor:
     """A gap model with its calibration and its index of the training set.
 
@@ -87,6 +87,22 @@ class GapPredictor:
     novelty: NoveltyIndex
     device: str = "cpu"
     beside: GapPredictor | None = None
+
+    def __repr__(self) -> str:
+        """What the model is, in a few lines."""
+        made = self.model.config
+        n_parameters = sum(weight.numel() for weight in self.model.parameters())
+        lines = {
+            "level of theory": self.about.level_of_theory,
+            "made of": f"{made.method} on {made.encoder}, {n_parameters:,} parameters, on {self.device}",
+            "novelty index": f"{len(self.novelty.ids):,} training structures",
+            "error bars": "not calibrated" if self.calibration.is_raw else "calibrated",
+            "cite": self.about.citation,
+            "second level": self.beside.about.name if self.beside else "",
+        }
+        return "\n".join(
+            [f"GapPredictor {self.about.name}", *(f"  {k:<16}{v}" for k, v in lines.items() if v)]
+        )
 
     @torch.inference_mode(False)  # the closed form takes gradients, whatever is around it
     @torch.no_grad()

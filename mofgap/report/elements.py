@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 _LAYOUT = """
@@ -17,6 +17,19 @@ Cs Ba .  Hf Ta W  Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn
 .  .  Ac Th Pa U  Np Pu Am Cm .  .  .  .  .  .  .  .
 """
 N_SHADES = 4
+
+
+def colours_of(symbols: Iterable[str]) -> dict[str, str]:
+    """Colours of elements as Jmol has them, such as ``#ff0d0d``, sorted by atomic number.
+
+    http://jmol.sourceforge.net/jscolors, as ASE carries them.
+    """
+    from ase.data import atomic_numbers
+    from ase.data.colors import jmol_colors
+
+    found = sorted({s for s in symbols if s in atomic_numbers}, key=atomic_numbers.__getitem__)
+    rgb = {s: (255 * jmol_colors[min(atomic_numbers[s], len(jmol_colors) - 1)]).round() for s in found}
+    return {s: "#" + "".join(f"{int(part):02x}" for part in parts) for s, parts in rgb.items()}
 
 
 @dataclass(frozen=True)

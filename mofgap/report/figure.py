@@ -50,7 +50,7 @@ _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
 }
 _CAPTION = "caption"
-_CHARACTERS_AN_INCH = 17
+CHARACTERS_AN_INCH = 17
 _ON_PAGE = {INK: "var(--ink)", GRID: "var(--rule)", WINDOW: "var(--window)", SERIES[0]: "var(--bar)"}
 
 
@@ -101,7 +101,7 @@ def new_panels(
         axes = list(grid.flat)
         for unused in axes[n:]:
             unused.remove()
-        lines = textwrap.fill(caption, int(width_inch * _CHARACTERS_AN_INCH))
+        lines = textwrap.fill(caption, int(width_inch * CHARACTERS_AN_INCH))
         figure.supxlabel(lines, fontsize=8, x=0.02, ha="left", parse_math=False).set_gid(_CAPTION)
     return axes[:n]
 
@@ -157,7 +157,7 @@ def add_legend(axes: Axes, loc: Literal["best", "upper left"] = "best") -> None:
 
 def set_caption(figure: Figure, caption: str) -> None:
     """Replace the caption."""
-    width = int(figure.get_figwidth() * _CHARACTERS_AN_INCH)
+    width = int(figure.get_figwidth() * CHARACTERS_AN_INCH)
     _caption_text(figure).set_text(textwrap.fill(caption, width))
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pandas.plotting import PlotAccessor
 
+from mofgap.report.formula import with_subscripts
+from mofgap.report.screened import N_CARDS
 from mofgap.screening.levels import functional, goes_by
-from mofgap.screening.row import warnings_of
+from mofgap.screening.row import shortened, warnings_of
 from mofgap.screening.table import Window, coverage_of, lacking, read_table, window_of
 
 if TYPE_CHECKING:
@@ -80,26 +82,94 @@ class Screening(pd.DataFrame):
         """Ends of the window that was screened for, eV; an open end is infinite. None if there is none."""
         return window_of(self)
 
+    def report(
+        self, path: Path | str = "report.html", *, window: Window = None, cards: int = N_CARDS
+    ) -> Path:
+        """Write the page of ``mofgap report``; structures are read again from where the table says they are.
+
+        Args:
+            path: The page; a file that is there is overwritten.
+            window: Shaded in the figures, eV; by default the table's own.
+            cards: Candidates that get a card of their own.
+
+        Returns:
+            The path.
+
+        Raises:
+            ScreeningTableError: The table lacks a column of a screening, or has no rows.
+            OSError: The file ``path`` cannot be written.
+        """
+        from mofgap.report.file import write_report
+
+        write_report(Path(path), pd.DataFrame(self), window=window, cards=cards)
+        return Path(path)
+
+    def __repr__(self) -> str:
+        if lacking(self, SHOWN) or self.empty:
+            return repr(pd.DataFrame(self))
+        return table_text(self)
+
     def _repr_html_(self) -> str:
         if lacking(self, SHOWN):  # as in a selection of columns
             return pd.DataFrame(self).to_html(max_rows=N_SHOWN)
         return table_html(self)
 
 
-def table_html(frame: pd.DataFrame, n_shown: int = N_SHOWN) -> str:
-    """The best rows as an HTML table with a bar for each interval, all on one axis; texts are escaped."""
-    status = frame.status.value_counts()
+def table_text(frame: pd.DataFrame, n_shown: int = N_SHOWN) -> str:
+    """The best rows as lines of text, then how many there are of each kind."""
     ranked = frame[frame.status != "failed"]
     shown = ranked.head(n_shown)
+    window = window_of(frame)
+    columns = {
+        "#": ["" if pd.isna(rank) else str(rank) for rank in shown["rank"]],
+        "structure": [shortened(str(name)) for name in shown.structure_id],
+        **_gaps(shown),
+    }
+    if coverage := coverage_of(shown):
+        ends = zip(shown[f"gap_lo{coverage}_ev"], shown[f"gap_hi{coverage}_ev"], strict=True)
+        columns[f"{coverage} % interval"] = [
+            "" if pd.isna(low) or pd.isna(high) else f"{low:.2f} to {high:.2f}" for low, high in ends
+        ]
+    if window is not None:
+        columns["in window"] = ["" if pd.isna(p) else f"{p:.0%}" for p in shown.p_in_window]
+    table = pd.DataFrame(columns).to_string(index=False) + "\n" if len(shown) else ""
+    return table + _counts(frame, len(shown))
+
+
+def _gaps(shown: pd.DataFrame) -> dict[Hashable, list[str]]:
+    """Gaps with their spreads, in a column for each level."""
+
+    def gaps(level: str) -> list[str]:
+        pairs = zip(shown[f"{level}gap_ev"], shown[f"{level}gap_std_ev"], strict=True)
+        return [f"{gap:.2f} ± {std:.2f}" for gap, std in pairs]
+
+    if not _of_two(shown):
+        return {"gap / eV": gaps("")}
+    level = functional(str(shown.level_of_theory.iloc[0]))
+    return {f"{level} / eV": gaps(""), "PBE / eV": gaps("pbe_")}
+
+
+def _counts(frame: pd.DataFrame, n_shown: int) -> str:
+    """How many rows there are of each kind, the window, and what ranks go by."""
+    status = frame.status.value_counts()
     kinds = {"ok": "ok", "warning": "with warnings", "failed": "failed"}
     counts = ", ".join(f"{status.get(kind, 0):,} {words}" for kind, words in kinds.items())
+    ranked = frame[frame.status != "failed"]
     window = window_of(frame)
     if window is not None:
         counts += f"; window {window[0]:g} to {window[1]:g} eV"
-    if len(ranked) > len(shown):
-        counts += f"; the first {len(shown)} of {len(ranked):,} shown"
-    if _of_two(shown):
-        counts += f"; {html.escape(goes_by(str(shown.level_of_theory.iloc[0])))}"
+    if len(ranked) > n_shown:
+        counts += f"; the first {n_shown} of {len(ranked):,} shown"
+    if _of_two(ranked):
+        counts += f"; {goes_by(str(ranked.level_of_theory.iloc[0]))}"
+    return counts
+
+
+def table_html(frame: pd.DataFrame, n_shown: int = N_SHOWN) -> str:
+    """The best rows as an HTML table with a bar for each interval, all on one axis; texts are escaped."""
+    shown = frame[frame.status != "failed"].head(n_shown)
+    window = window_of(frame)
+    counts = html.escape(_counts(frame, len(shown)))
     columns = _columns(shown, window)
     head = "".join(f'<th style="text-align:left">{name}</th>' for name in columns)
     cells = zip(*columns.values(), strict=True)
@@ -113,20 +183,12 @@ def _columns(shown: pd.DataFrame, window: Window) -> dict[Hashable, list[str]]:
     def texts(name: str) -> list[str]:
         return [html.escape(str(value)) for value in shown[name]]
 
-    def gaps(level: str) -> list[str]:
-        pairs = zip(shown[f"{level}gap_ev"], shown[f"{level}gap_std_ev"], strict=True)
-        return [f"{gap:.2f} ± {std:.2f}" for gap, std in pairs]
-
     columns: dict[Hashable, list[str]] = {
         "#": ["" if pd.isna(rank) else str(rank) for rank in shown["rank"]],
         "structure": texts("structure_id"),
-        "formula": texts("formula"),
+        "formula": [str(with_subscripts(str(text))) for text in shown.formula],
     }
-    if _of_two(shown):
-        level = html.escape(functional(str(shown.level_of_theory.iloc[0])))
-        columns |= {f"{level} / eV": gaps(""), "PBE / eV": gaps("pbe_")}
-    else:
-        columns["gap / eV"] = gaps("")
+    columns |= {html.escape(str(name)): gaps for name, gaps in _gaps(shown).items()}
     if coverage := coverage_of(shown):
         ends = [f"gap_lo{coverage}_ev", f"gap_hi{coverage}_ev"]
         axis_end = max(1.0, shown[ends[1]].max())

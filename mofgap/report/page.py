@@ -19,6 +19,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from mofgap.report.figure import caption_of, inline_svg
+from mofgap.report.origin import page_date
 from mofgap.version import installed_version
 from mofgap.whole_file import write_text
 
@@ -59,6 +60,7 @@ def render(template: str, scripts: Sequence[str] = (), *, folder: Traversable = 
         style=Markup(asset("page.css")),
         scripts=[Markup(text) for text in texts],
         version=installed_version(),
+        date=page_date(),
         **values,
     )
 

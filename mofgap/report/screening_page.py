@@ -11,18 +11,22 @@ from markupsafe import Markup
 
 from mofgap.gap.novelty_warnings import NOTES
 from mofgap.report import plots
-from mofgap.report.elements import periodic_table
+from mofgap.report.elements import colours_of, periodic_table
+from mofgap.report.formula import with_subscripts
+from mofgap.report.origin import model_origins
 from mofgap.report.page import Figure, as_json, drawn, plain, records, render
 from mofgap.report.plots.screening import window_words
-from mofgap.report.screened import Screened, element_counts
+from mofgap.report.screened import N_CARDS, Screened, element_counts
 from mofgap.report.structures import Drawing
 from mofgap.screening.levels import functional, goes_by, is_pbe
 from mofgap.screening.reread import Key
 from mofgap.screening.row import NEAREST_SEPARATOR, warnings_of
 from mofgap.screening.table import Window
 
-N_CARDS = 12
 N_INTERVALS = 20
+MAX_PAGE_ATOMS = 100_000
+"""Atoms of the cells whose structures a page carries, some ten megabytes of it."""
+
 MAX_EXAMPLES = 100
 """Failures listed of one kind; the table has them all."""
 
@@ -37,18 +41,24 @@ def screening_page(
     window: Window = None,
     structures: Mapping[Key, Drawing] | None = None,
     n_cards: int = N_CARDS,
+    *,
+    command: str = "",
 ) -> str:
     """The page.
 
     Args:
         table: The screening.
-        source: Name of its file.
+        source: Name of its file; empty for none.
         window: Shaded in the figures, eV.
-        structures: Drawings of candidates.
+        structures: Drawings of rows.
         n_cards: Candidates that get a card of their own.
+        command: What made the page.
     """
-    top = candidates(table, n_cards)
-    found = {key: each for key, each in (structures or {}).items() if key in top}
+    keys = zip(table.ranked.file, table.ranked.structure_id, strict=True)
+    place = {key: int(i) for i, key in reversed(list(zip(table.ranked.index, keys, strict=True)))}
+    found = {place[key]: each for key, each in (structures or {}).items() if key in place}
+    cards = records(table.ranked.head(n_cards))
+    n_drawn = sum(place[row["file"], row["structure_id"]] in found for row in cards)
     viewer = ["3dmol/3Dmol-min.js", "viewer.js"] if found else []
     levels = ", ".join(table.values_of("level_of_theory")) or "unknown level of theory"
     return render(
@@ -63,15 +73,28 @@ def screening_page(
         has_pbe=_has(table, "pbe_gap_ev"),
         level=levels,
         coverage=table.coverage,
-        cards=[_card(row, table, list(found)) for row in records(table.ranked.head(n_cards))],
-        structures_note=_structures_note(len(found), len(top)),
+        cards=[_card(row, table, place, found) for row in cards],
+        structures_note=_structures_note(n_drawn, len(cards)),
+        n_structures=len(found),
+        origins=model_origins(table.values_of("model")),
+        command=command,
         note_names=NOTES,
         failures=_failures(table),
         viewer_version=VIEWER_VERSION,
         source=source,
         rows_json=_rows_json(table, window),
-        structures_json=as_json({str(i): asdict(each) for i, each in enumerate(found.values())}),
+        structures_json=as_json({str(i): asdict(each) for i, each in sorted(found.items())}),
+        colours_json=as_json(colours_of(symbol for each in found.values() for symbol in each.symbols)),
     )
+
+
+def drawn_rows(table: Screened) -> dict[Key, tuple[str, int]]:
+    """The best rows, as `candidates`, until their cells hold `MAX_PAGE_ATOMS` atoms; at least the cards."""
+    n_atoms = table.ranked.get("n_atoms")
+    if n_atoms is None:
+        return candidates(table)
+    within = int((n_atoms.fillna(0).cumsum() <= MAX_PAGE_ATOMS).sum())
+    return candidates(table, max(within, N_CARDS))
 
 
 def candidates(table: Screened, n: int = N_CARDS) -> dict[Key, tuple[str, int]]:
@@ -137,7 +160,7 @@ def _figures(table: Screened, window: Window) -> list[Figure]:
     names = set(map(functional, table.values_of("level_of_theory")))
     common: Any = {"df": table.ranked, "window": window, "functional": names.pop() if len(names) == 1 else ""}
     found = {
-        "gap-spread": plots.gap_vs_std("gap_ev", "gap_std_ev", **common),
+        "gap-spread": plots.gap_vs_std("gap_ev", "gap_std_ev", names="structure_id", **common),
         "distribution": plots.gap_histogram("gap_ev", **common),
     }
     if table.coverage:
@@ -149,8 +172,10 @@ def _figures(table: Screened, window: Window) -> list[Figure]:
     return [drawn(name, each) for name, each in found.items()]
 
 
-def _card(row: Mapping[str, Any], table: Screened, found: list[Key]) -> dict[str, Any]:
-    key = row["file"], row["structure_id"]
+def _card(
+    row: Mapping[str, Any], table: Screened, place: Mapping[Key, int], found: Mapping[int, Drawing]
+) -> dict[str, Any]:
+    i = place[row["file"], row["structure_id"]]
     gap = f"{row['gap_ev']:.2f} ± {row['gap_std_ev']:.2f} eV"
     facts: list[tuple[str, str | list[str]]] = [("gap ± spread", gap)]
     if table.coverage and row[table.ends[0]] is not None:
@@ -161,8 +186,8 @@ def _card(row: Mapping[str, Any], table: Screened, found: list[Key]) -> dict[str
     if row.get("pbe_gap_ev") is not None and row.get("pbe_gap_std_ev") is not None:
         facts.append(("PBE gap ± spread", f"{row['pbe_gap_ev']:.2f} ± {row['pbe_gap_std_ev']:.2f} eV"))
     if row.get("epistemic_std_ev") is not None and row.get("aleatoric_std_ev") is not None:
-        facts.append(("epistemic part", f"{row['epistemic_std_ev']:.2f} eV"))
-        facts.append(("aleatoric part", f"{row['aleatoric_std_ev']:.2f} eV"))
+        facts.append(("epistemic std (model)", f"{row['epistemic_std_ev']:.2f} eV"))
+        facts.append(("aleatoric std (labels)", f"{row['aleatoric_std_ev']:.2f} eV"))
     if row.get("novelty") is not None:
         facts.append(("more remote than", f"{100 * row['novelty']:.0f} % of training"))
     if row.get("nearest"):
@@ -170,11 +195,12 @@ def _card(row: Mapping[str, Any], table: Screened, found: list[Key]) -> dict[str
     return {
         "rank": row["rank"],
         "name": row["structure_id"],
-        "formula": f"{row['formula']}, {row['n_atoms']} atoms" if row.get("n_atoms") else row["formula"],
+        "formula": with_subscripts(row["formula"] or ""),
+        "n_atoms": row.get("n_atoms"),
         "file": row["file"],
         "facts": facts,
         "warnings": warnings_of(row["warnings"]),
-        "structure": str(found.index(key)) if key in found else "",
+        "structure": str(i) if i in found else "",
     }
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import gemmi
 import numpy as np
+from numpy.typing import NDArray
 
 from mofgap.crystals.bonds import IS_METAL, bonded_pairs
 from mofgap.crystals.crystal import Crystal
@@ -21,6 +22,9 @@ Node = tuple[int, Offset]
 
 MAX_DRAWN = 1500
 """Atoms of a drawing, unless the cell alone has more."""
+
+FEWEST_CORNERS = 4
+"""Neighbours from which on a metal has a polyhedron."""
 
 MAX_GROWTH = 5
 """A drawing has at most so many times the atoms of the cell: networks without metals would not end."""
@@ -35,12 +39,15 @@ class Drawing:
         positions: Their places in angstrom, (n, 3).
         bonds: Pairs of their indices, the smaller first.
         cell: The cell's vectors as rows, in angstrom, (3, 3).
+        polyhedra: Of each metal with four neighbours or more: its index, and the corners of each triangle of
+            the hull of its neighbours.
     """
 
     symbols: list[str]
     positions: list[list[float]]
     bonds: list[tuple[int, int]]
     cell: list[list[float]]
+    polyhedra: list[tuple[int, list[tuple[int, ...]]]] = field(default_factory=list)
 
 
 def drawings_of(wanted: dict[Key, tuple[str, int]], folders: Sequence[Path]) -> dict[Key, Drawing]:
@@ -71,7 +78,26 @@ def draw(crystal: Crystal) -> Drawing:
         if index.get(end, -1) > i
     ]
     symbols = [gemmi.Element(int(crystal.atomic_numbers[atom])).name for atom in atoms]
-    return Drawing(symbols, np.round(positions, 3).tolist(), bonds, np.round(crystal.cell, 4).tolist())
+    hulls = []
+    for (atom, place), i in index.items():
+        ends = _reach(neighbours[atom], place) if IS_METAL[crystal.atomic_numbers[atom]] else []
+        # Half a polyhedron, of a metal at the end of a linker, would look like another coordination.
+        if all(end in index for end in ends) and (faces := _hull(positions, [index[end] for end in ends])):
+            hulls.append((i, faces))
+    return Drawing(symbols, np.round(positions, 2).tolist(), bonds, np.round(crystal.cell, 3).tolist(), hulls)
+
+
+def _hull(positions: NDArray[np.float64], corners: list[int]) -> list[tuple[int, ...]]:
+    """Triangles of the convex hull of atoms; none for atoms too few, or all in a plane."""
+    if len(corners) < FEWEST_CORNERS:
+        return []
+    from scipy.spatial import ConvexHull, QhullError
+
+    try:
+        hull = ConvexHull(positions[corners])
+    except QhullError:
+        return []
+    return [tuple(corners[i] for i in face) for face in hull.simplices.tolist()]
 
 
 def _neighbours(crystal: Crystal) -> dict[int, list[Node]]:

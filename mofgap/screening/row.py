@@ -138,3 +138,11 @@ def printable(text: str) -> str:
 def rounded(value: float) -> float | None:
     """A number of a row; None for one that is not known (NaN). Adding zero turns -0.0 into 0.0."""
     return None if value != value else round(float(value), DECIMALS) + 0.0
+
+
+def shortened(name: str, longest: int = 32) -> str:
+    """A name, of which a long one keeps both ends, by which names of a series are told apart."""
+    if len(name) <= longest:
+        return name
+    tail = (longest - 1) // 2
+    return f"{name[: longest - 1 - tail]}…{name[-tail:]}"

@@ -20,7 +20,7 @@ from mofgap.screening.reading import Source
 from mofgap.screening.row import Row
 from mofgap.screening.screen import stream_rows
 from mofgap.screening.shard import BESIDE_MODEL, Shard
-from mofgap.screening.table import write_table
+from mofgap.screening.table import WriteTable, write_table
 from mofgap.version import installed_version
 
 InputRows = tuple[Row, ...]
@@ -125,8 +125,12 @@ class ScreeningRun:
         """The ranked table of the rows of each input."""
         return rank_rows((row for rows in inputs for row in rows), **self.config.rank_settings)
 
-    def write(self, inputs: Sequence[InputRows]) -> None:
+    def write(self, inputs: Sequence[InputRows], write: WriteTable = write_table) -> None:
         """Write the target, if there is one: the table, or the share and what decides its ranks.
+
+        Args:
+            inputs: The rows of each input.
+            write: What writes a table, see `write_table`.
 
         Raises:
             ValueError: The extension of the target is unknown, or its format cannot hold so many rows.
@@ -136,7 +140,7 @@ class ScreeningRun:
             return
         if self.shard is None:
             beside = self.predictor.beside is not None
-            write_table(self.target, self.table(inputs), self.config.coverage, beside)
+            write(self.target, self.table(inputs), self.config.coverage, beside)
         else:
             self.shard.write(self.target, {**self._header, **self.config.rank_settings}, inputs)
         journal_path(self.target).unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mofgap.screening.checked_line import WITHOUT_CHECKSUM, content_of, line_of
 from mofgap.screening.rank import Duplicates, rank_rows
 from mofgap.screening.row import Row, plain_values
-from mofgap.screening.table import write_table
+from mofgap.screening.table import WriteTable, write_table
 from mofgap.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -113,8 +113,12 @@ class Gathered:
         """What becomes of them; shards of before kept them."""
         return cast(Duplicates, self.header.get("duplicates", "keep"))
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, write: WriteTable = write_table) -> None:
         """Write the table that one screening would have written.
+
+        Args:
+            path: The file.
+            write: What writes a table, see `write_table`.
 
         Raises:
             ValueError: The extension of ``path`` is unknown, or its format cannot hold so many rows.
@@ -122,7 +126,7 @@ class Gathered:
         """
         header = self.header
         table = rank_rows(self.rows, header["rank_by"], header["top"], header["novelty"], self.duplicates)
-        write_table(path, table, header["coverage"], beside=BESIDE_MODEL in header)
+        write(path, table, header["coverage"], BESIDE_MODEL in header)
 
 
 @dataclass(frozen=True, eq=False)

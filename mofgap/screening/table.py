@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
 import re
@@ -40,18 +39,11 @@ _FORMULA = re.compile(f"(^|;)(?={_START})")
 # The mark of a text that is none.
 _MARK = f"(?:^|(?<=;))'(?={_START})"
 _INTERVAL = re.compile(r"(pbe_)?gap_(lo|hi)[0-9.]+_ev").fullmatch
-MAX_ON_ONE_LINE = 60
-"""Characters of a cell of an HTML table that are not broken into lines."""
+PAGE = ".html"
+"""Extension of the report, which stands above this module."""
 
-_STYLE = (
-    ":root{color-scheme:light dark}"
-    "body{font:14px system-ui,sans-serif;margin:1em;background:Canvas;color:CanvasText}"
-    "table{border-collapse:collapse}th,td{padding:.3em .6em;border-bottom:1px solid #8886;text-align:left;"
-    "vertical-align:top;white-space:nowrap}td.words{white-space:normal;min-width:24em}"
-    "th{position:sticky;top:0;background:Canvas}"
-    "td.number{text-align:right;font-variant-numeric:tabular-nums}"
-    "tr.failed{background:#d9483840}tr.warning{background:#f0c75e40}"
-)
+WriteTable = Callable[[Path, Sequence[Row], float, bool], None]
+"""Writes rows to a file; told the coverage, and whether a second level stands beside the first."""
 
 
 class ScreeningTableError(ValueError):
@@ -93,6 +85,8 @@ def write_table(
         ValueError: The extension of ``path`` is unknown, or its format cannot hold so many rows.
         OSError: The file ``path`` cannot be written.
     """
+    if path.suffix.lower() == PAGE:
+        raise ValueError(f"{path.name}: a page is written by mofgap report")
     content = FORMATS[format_of(path)](rows, column_names(coverage, beside))
     with whole_file(path) as partial:
         partial.write_bytes(content)
@@ -187,14 +181,14 @@ def windows_of(frame: pd.DataFrame) -> list[tuple[float, float]]:
 
 
 def format_of(path: Path) -> str:
-    """The extension of a table, in lower case.
+    """The extension of an output, in lower case.
 
     Raises:
-        ValueError: The extension of ``path`` is not one of `FORMATS`.
+        ValueError: The extension of ``path`` is neither one of `FORMATS` nor `PAGE`.
     """
     extension = path.suffix.lower()
-    if extension not in FORMATS:
-        raise ValueError(f"{path.name}: the extension must be one of {', '.join(FORMATS)}")
+    if extension not in (*FORMATS, PAGE):
+        raise ValueError(f"{path.name}: the extension must be one of {', '.join((*FORMATS, PAGE))}")
     return extension
 
 
@@ -250,33 +244,10 @@ def _xlsx(rows: Sequence[Row], columns: list[str]) -> bytes:
     return buffer.getvalue()
 
 
-def _html(rows: Sequence[Row], columns: list[str]) -> bytes:
-    head = "".join(f"<th>{name}</th>" for name in columns)
-    body = "\n".join(_html_row(row, len(columns)) for row in rows)
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>mofgap screen</title>'
-        f"<style>{_STYLE}</style></head>\n<body><table>\n<thead><tr>{head}</tr></thead>\n"
-        f"<tbody>\n{body}\n</tbody></table></body></html>\n"
-    )
-    return page.encode("utf-8")
-
-
-def _html_row(row: Row, n_columns: int) -> str:
-    def data(cell: Cell) -> str:
-        text = text_of(cell)
-        is_number = cell is not None and not isinstance(cell, str)
-        kind = "number" if is_number else "words" if len(text) > MAX_ON_ONE_LINE else ""
-        return f'<td class="{kind}">{html.escape(text)}</td>'
-
-    return f'<tr class="{row.status}">{"".join(map(data, cells(row, n_columns)))}</tr>'
-
-
 FORMATS: dict[str, Callable[[Sequence[Row], list[str]], bytes]] = {
     ".csv": _csv,
     ".parquet": _parquet,
     ".json": _json,
     ".xlsx": _xlsx,
-    ".html": _html,
 }
 """From an extension to what turns rows and the names of their columns into the bytes of a file."""

@@ -11,15 +11,15 @@ from rich.text import Text
 
 from mofgap.gap.novelty_warnings import NOTES
 from mofgap.screening.levels import functional
-from mofgap.screening.row import Row, warnings_of
+from mofgap.screening.row import Row, shortened, warnings_of
 from mofgap.screening.table import Window
 
 MAX_ROWS = 50
 """Rows shown where ``--top`` does not ask for more."""
 
 _WIDEST_BAR, _NARROWEST_BAR = 40, 16
-_OTHER_COLUMNS = 84
-_ANOTHER_GAP = 13
+_GAP, _FORMULA, _INSIDE, _WARNINGS = 13, 20, 11, 16
+"""Characters of the columns besides names and bars, with the space between them."""
 
 
 def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int = MAX_ROWS) -> None:
@@ -37,29 +37,36 @@ def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int =
         return
     top_ev = axis_end(shown)
     beside = shown[0].pbe_gap_ev is not None
-    taken = _OTHER_COLUMNS + (_ANOTHER_GAP if beside else 0)
-    width = max(_NARROWEST_BAR, min(_WIDEST_BAR, console.width - taken))
+    names = [shortened(row.structure_id) for row in shown]
+    # A name is never broken: first the formula goes, then the bars.
+    taken = (
+        6 + max(9, *map(len, names)) + 2 + _GAP * (1 + beside) + _INSIDE * (window is not None) + _WARNINGS
+    )
+    with_formula = console.width >= taken + _FORMULA + _NARROWEST_BAR + 4
+    left = console.width - taken - (_FORMULA if with_formula else 0)
+    width = min(_WIDEST_BAR, left) if left >= _NARROWEST_BAR else 0
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("#", justify="right")
-    table.add_column("structure", overflow="fold", min_width=12, max_width=28)
-    if with_formula := console.width >= taken + width:
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("structure", no_wrap=True)
+    if with_formula:
         table.add_column("formula", overflow="ellipsis", no_wrap=True, max_width=18)
     for head in [f"{functional(shown[0].level_of_theory)} / eV", "PBE / eV"] if beside else ["gap / eV"]:
         table.add_column(head, justify="right", no_wrap=True)
-    table.add_column(axis(top_ev, width), no_wrap=True)
+    if width:
+        table.add_column(axis(top_ev, width), no_wrap=True)
     if window is not None:
         table.add_column("in window", justify="right", no_wrap=True)
-    table.add_column("warnings", overflow="fold")
-    for row in shown:
+    table.add_column("warnings")
+    for name, row in zip(names, shown, strict=True):
         inside = [] if window is None else [Text(f"{row.p_in_window or 0:.0%}")]
         other = [Text(gap_words(row.pbe_gap_ev, row.pbe_gap_std_ev))] if beside else []
         table.add_row(
             Text(str(row.rank)),
-            Text(row.structure_id),
+            Text(name),
             *([Text(row.formula)] if with_formula else []),
             Text(gap_words(row.gap_ev, row.gap_std_ev)),
             *other,
-            bar(row, window, top_ev, width),
+            *([bar(row, window, top_ev, width)] if width else []),
             *inside,
             named_warnings(row),
         )

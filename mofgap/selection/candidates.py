@@ -49,14 +49,27 @@ def read_candidates(path: Path) -> pd.DataFrame:
         CandidateError: The table lacks a needed column, has rows of several models, or has no row with a gap.
         OSError: The file ``path`` cannot be read.
     """
-    frame = read_table(path).drop(columns=list(SELECTED), errors="ignore")
+    return candidates_of(read_table(path), str(path))
+
+
+def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:
+    """The rows of a table that have a gap, in the order of file and structure id.
+
+    Args:
+        frame: A table of ``mofgap screen``.
+        name: What to call it.
+
+    Raises:
+        CandidateError: The table lacks a needed column, has rows of several models, or has no row with a gap.
+    """
+    frame = pd.DataFrame(frame).drop(columns=list(SELECTED), errors="ignore")
     if lacks := lacking(frame, NEEDED):
-        raise CandidateError(f"{path}: {lacks}")
+        raise CandidateError(f"{name}: {lacks}")
     frame = frame[(frame.status != "failed") & frame.gap_ev.notna() & frame.gap_std_ev.notna()]
     if frame.empty:
-        raise CandidateError(f"{path}: no row has a gap")
+        raise CandidateError(f"{name}: no row has a gap")
     if frame.model.nunique() > 1:
-        raise CandidateError(f"{path}: rows of several models ({', '.join(sorted(set(frame.model)))})")
+        raise CandidateError(f"{name}: rows of several models ({', '.join(sorted(set(frame.model)))})")
     if "p_in_window" not in frame.columns:
         frame = frame.assign(p_in_window=np.nan)
     # A structure that was screened twice is one candidate.

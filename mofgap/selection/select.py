@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +13,13 @@ from mofgap.choices import Disorder
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import crystal_graph
-from mofgap.gap.predictor import GapPredictor
+from mofgap.gap.folder import ModelError
+from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.prediction import reduced_formula
 from mofgap.screening.reread import Key, read_again
+from mofgap.screening.table import inert
 from mofgap.selection.candidates import CandidateError, Goal, quality
+from mofgap.selection.dft import Kind, write_inputs
 from mofgap.selection.diverse import Pick, choose
 from mofgap.uncertainty.novelty import NoveltyIndex
 
@@ -35,7 +39,12 @@ SAME_NOVELTY = 0.01
 """Novelty moves with every atom: by more than this, and the structure is not the one of the table."""
 
 
-@dataclass(frozen=True, eq=False)
+SHOWN = ("order", "structure_id", "gap_ev", "gap_std_ev", "p_in_window", "novelty", "gain")
+MAX_SHOWN = 30
+"""Rows of a selection that are printed."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Selection:
     """What was selected.
 
@@ -48,6 +57,61 @@ class Selection:
     table: pd.DataFrame
     crystals: tuple[Crystal, ...]
     skipped: tuple[str, ...]
+
+    @property
+    def levels(self) -> str:
+        """Levels of theory of the gaps."""
+        return ", ".join(sorted(set(self.table.level_of_theory.astype(str))))
+
+    def __repr__(self) -> str:
+        shown = self.table[[name for name in SHOWN if name in self.table.columns]]
+        left_out = f", {len(self.skipped)} candidates left out" if self.skipped else ""
+        words = f"{len(self.table)} structures for the next calculations ({self.levels}){left_out}"
+        table = shown.to_string(index=False, max_rows=MAX_SHOWN, float_format=lambda x: f"{x:.3g}")
+        return f"{words}\n{table}"
+
+    def write(self, folder: Path | str, inputs: Kind | None = None) -> list[Path]:
+        """Write ``selection.csv``, and the inputs of calculations; returns the paths of the inputs.
+
+        Args:
+            folder: Where to; it is made if need be.
+            inputs: ``cif``, ``poscar`` or ``vasp``, see `write_inputs`; None writes none.
+
+        Raises:
+            ValueError: The kind ``inputs`` is unknown.
+            OSError: A file cannot be written.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.table.map(inert).to_csv(
+            folder / "selection.csv", index=False, float_format="%.6g", lineterminator="\n"
+        )
+        hybrid = "HSE06" in self.levels
+        return [] if inputs is None else write_inputs(folder, self.crystals, inputs, hybrid=hybrid)
+
+
+def predictor_of(frame: pd.DataFrame, model: GapPredictor | str | None = None) -> GapPredictor:
+    """The model that made a table.
+
+    Args:
+        frame: Its candidates.
+        model: That model, or its name or folder; by default the shipped one that the table names.
+
+    Raises:
+        ValueError: The model does not exist or is damaged, or is another than that of the table.
+    """
+    made_by = frame.model.iloc[0]
+    if isinstance(model, GapPredictor):
+        predictor = model
+    else:
+        try:
+            predictor = load_model(made_by if model is None else model, "cpu")
+        except ModelError as error:
+            hint = f"; give the model of the table, {made_by}, as --model" if model is None else ""
+            raise ModelError(f"{error}{hint}") from error
+    if predictor.about.name != made_by:
+        raise ValueError(f"the table was made with {made_by}, not {predictor.about.name}: give it as --model")
+    return predictor
 
 
 def select(

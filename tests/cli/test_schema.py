@@ -71,7 +71,7 @@ def test_options_are_spelt_with_dashes() -> None:
 
 
 def test_nothing_but_a_screening_has_more_options() -> None:
-    own = {"inputs", "output", "shard", "resume", "force"}
+    own = {"inputs", "output", "shard", "resume", "force", "as_json"}
     assert set(OPTIONS) == set(FIELDS) | own
     assert set(ARGUMENTS) == set(FIELDS) | {"structures", "progress"}
     assert set(settings_of(ShardedScreening)) == set(FIELDS) - {"workers"} | {"inputs", "shards", "table"}

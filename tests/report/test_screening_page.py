@@ -150,7 +150,7 @@ def test_markup_in_every_text_stays_text() -> None:
     parsed = Elements(page)
     assert not [attributes for tag, attributes in parsed.tags if tag == "img"]
     n_scripts = sum(tag == "script" for tag, _ in parsed.tags)
-    assert n_scripts == page.count("</script>") == 5
+    assert n_scripts == page.count("</script>") == 6
     assert rows_of(page)["structure_id"] == [MARKUP, MARKUP]
     assert any(MARKUP in text for text in parsed.texts["dd"])
 
@@ -178,7 +178,9 @@ def test_structures_are_carried_with_the_viewer_only_where_there_are_any() -> No
         table, "t", structures={("b.cif", "b"): DRAWING, ("other", "o"): Drawing([], [], [], [])}
     )
     assert "$3Dmol" in one and "1 of 2 CIF files" in one
-    assert '{"0":{"symbols":["C"],' in one and one.count('class="view"') == 1
+    assert '{"1":{"symbols":["C"],' in one and one.count('class="view"') == 2, (
+        "one card, and the view of rows"
+    )
 
 
 def test_failures_are_grouped_and_capped() -> None:
@@ -232,7 +234,7 @@ def test_two_levels_stand_side_by_side() -> None:
     assert "HSE06" in basis and "PBE" in basis and basis in page
     mixed = screened(to_frame([row(1, "a", **level, pbe_gap_ev=1.25), row(2, "b")], beside=True))
     assert sum("lie below measured" in note for note in notes(mixed, WINDOW)) == 1
-    assert "PBE gap ± spread" not in screening_page(screened(to_frame([row(1)])), "t")
+    assert "<dt>PBE gap ± spread" not in screening_page(screened(to_frame([row(1)])), "t")
 
 
 def test_notes_are_told_from_warnings_and_ids_are_not_broken() -> None:

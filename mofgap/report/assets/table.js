@@ -13,9 +13,9 @@
     { key: "rank", label: "#", number: true, text: String },
     { key: "structure_id", label: "Structure", css: "name", text: String },
     { key: "gap_ev", label: "Gap / eV", number: true, text: decimals(2) },
+    { key: "p_in_window", label: "In window", number: true, text: percent },
     { key: "gap_std_ev", label: "± / eV", number: true, text: decimals(2) },
     { key: null, label: `Interval, 0 to ${axisEnd.toFixed(1)} eV` },
-    { key: "p_in_window", label: "In window", number: true, text: percent },
     { key: "pbe_gap_ev", label: "PBE gap / eV", number: true, text: decimals(2) },
     { key: "formula", label: "Formula", css: "formula", text: String },
     { key: "novelty", label: "Novelty", number: true, text: percent },
@@ -130,10 +130,69 @@
       const td = tr.appendChild(make("td", number ? "number" : css));
       if (key === null) td.append(interval(i));
       else if (key === "warnings") warnings(td, i);
+      else if (key === "formula") td.append(formula(column.formula[i]));
+      else if (key === "structure_id") td.append(opener(i));
       else if (column[key][i] !== null) td.textContent = text(column[key][i]);
       if (key === "structure_id") td.title = column.file[i];
     }
+    tr.addEventListener("click", (event) => { if (!event.target.closest("input, button")) open(i); });
     return tr;
+  }
+
+  function formula(text) {
+    const node = document.createDocumentFragment();
+    for (const [j, part] of (text || "").split(/(?<=[A-Za-z)\]])(\d+(?:\.\d+)?)/).entries()) {
+      node.append(j % 2 ? make("sub", "", part) : part);
+    }
+    return node;
+  }
+
+  function opener(i) {
+    const button = make("button", "link", column.structure_id[i]);
+    button.type = "button";
+    button.addEventListener("click", () => open(i));
+    return button;
+  }
+
+  // What is known of a row; the viewer puts its structure into #row-view.
+  function open(i) {
+    const value = (name) => (column[name] ? column[name][i] : null);
+    const ev = (x) => `${x.toFixed(2)} eV`;
+    const facts = [];
+    const add = (label, name, text) => { if (value(name) !== null && value(name) !== "") facts.push([label, text(value(name))]); };
+    add("rank", "rank", String);
+    add("gap ± spread", "gap_ev", (x) => `${x.toFixed(2)} ± ${ev(value("gap_std_ev") || 0)}`);
+    if (lo.length && lo[i] !== null) facts.push(["interval", `${lo[i].toFixed(2)} to ${ev(hi[i])}`]);
+    add("in window", "p_in_window", percent);
+    add("epistemic std (model)", "epistemic_std_ev", ev);
+    add("aleatoric std (labels)", "aleatoric_std_ev", ev);
+    add("PBE gap ± spread", "pbe_gap_ev", (x) => `${x.toFixed(2)} ± ${ev(value("pbe_gap_std_ev") || 0)}`);
+    add("novelty", "novelty", percent);
+    add("nearest in training", "nearest", String);
+    add("atoms", "n_atoms", String);
+    add("level of theory", "level_of_theory", String);
+    add("model", "model", String);
+    add("file", "file", String);
+    const list = make("dl");
+    for (const [label, text] of facts) {
+      const line = list.appendChild(make("div"));
+      const words = make("dd", "", label === "nearest in training" ? "" : text);
+      if (!words.textContent) words.append(...text.split(/(?<=,) /).flatMap((each) => [make("span", "", each), " "]));
+      line.append(make("dt", "", label), words);
+    }
+    const told = make("ul", "warnings");
+    for (const part of (value("status") === "failed" ? value("reason") : value("warnings") || "").split(" | ").filter(Boolean)) {
+      const note = data.notes.includes(part.split(":")[0]);
+      told.append(make("li", note ? "note" : "", part));
+    }
+    $("row-name").textContent = column.structure_id[i];
+    $("row-formula").replaceChildren(formula(column.formula[i]));
+    $("row-facts").replaceChildren(list, told);
+    $("row-view").replaceChildren(make("p", "words", "The structure of this row is not on the page: its file was not found, or the page was full."));
+    $("row-view").dataset.structure = i;
+    $("row-view").dataset.name = column.structure_id[i];
+    $("row").showModal();
+    document.dispatchEvent(new CustomEvent("row-opened", { detail: { view: $("row-view") } }));
   }
 
   function heading() {
@@ -202,6 +261,8 @@
   }
 
   heading();
+  $("row").addEventListener("click", (event) => { if (event.target === $("row")) $("row").close(); });
+  $("row").addEventListener("close", () => document.dispatchEvent(new CustomEvent("row-closed")));
   $("filters").addEventListener("input", filter);
   $("filters").addEventListener("submit", (event) => event.preventDefault());
   $("filters").addEventListener("reset", () => setTimeout(() => {

@@ -23,6 +23,11 @@ from mofgap.report.series import Column, Floats, complete, counted
 
 Window = tuple[float, float] | None
 _MAX_NAME = 26
+_MAX_BINS = 60
+_MAX_NAMED = 5
+_FEWEST_FOR_OUTLIERS = 8
+"""Fewer points than this have no outliers worth the word."""
+
 _WIDTH_INCH = 4.7
 """Narrow, so that text stays readable where a page shrinks it to a phone's width."""
 
@@ -97,8 +102,9 @@ def gap_vs_std(
     df: pd.DataFrame | None = None,
     window: Window = None,
     functional: str = "",
+    names: Column | None = None,
 ) -> Figure:
-    """Predicted gap against its standard deviation, the window shaded.
+    """Predicted gap against its standard deviation, the window shaded, outliers named.
 
     Args:
         gap: Predicted gaps, shape (n,), eV.
@@ -106,15 +112,18 @@ def gap_vs_std(
         df: Where names are looked up.
         window: Its ends, eV.
         functional: Of the gaps, for the axis.
+        names: Labels, shape (n,), of which those of outliers are shown; none by default.
 
     Raises:
         ValueError: The columns differ in length, or a column is not one-dimensional.
         KeyError: The table ``df`` lacks a named column.
     """
-    (gaps, spreads), n_out = complete(df, gap=gap, std=std)
+    (gaps, spreads, place), n_out = complete(df, gap=gap, std=std, place=_places(gap, df))
+    labels = df[names] if isinstance(names, str) and df is not None else names
+    outliers = [] if labels is None else _outliers(gaps, spreads)
     caption = (
         f"Calibrated standard deviation against predicted gap, {counted(len(gaps), n_out)}"
-        f"{_window_note(window)}."
+        f"{_window_note(window)}{'; outliers are named' if outliers else ''}."
     )
     axes = new_axes(caption, _WIDTH_INCH, 3.4)
     axes.set(xlabel=_gap_label(functional), ylabel="standard deviation / eV")
@@ -125,6 +134,8 @@ def gap_vs_std(
         axes.scatter(gaps, spreads, s=size, alpha=alpha, color=SERIES[0], linewidths=0, rasterized=many)
         axes.set_xlim(left=min(0.0, float(gaps.min())))
         axes.set_ylim(bottom=0)
+        for i in outliers:
+            _name_point(axes, gaps, spreads, i, str(np.asarray(labels)[int(place[i])]))
     else:
         say_nothing_to_show(axes)
     return figure_of(axes)
@@ -155,13 +166,69 @@ def gap_histogram(
     axes.set(xlabel=_gap_label(functional), ylabel="structures")
     _shade(axes, window, gaps)
     if len(gaps):
-        n_bins = int(np.clip(2 * len(gaps) ** (1 / 3), 5, 60))
-        axes.hist(gaps, bins=n_bins, color=SERIES[0], alpha=0.85, rwidth=0.96)
+        axes.hist(gaps, bins=histogram_edges(gaps, window), color=SERIES[0], alpha=0.85, rwidth=0.96)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlim(left=min(0.0, float(gaps.min())))
     else:
         say_nothing_to_show(axes)
     return figure_of(axes)
+
+
+def histogram_edges(values: Floats, window: Window) -> list[float]:
+    """Edges of bins that hold all values, such that no bin lies across an end of the window.
+
+    Bins are as wide as a whole number of them makes the window, unless that were too many.
+
+    Args:
+        values: At least one, eV.
+        window: Its ends, eV.
+    """
+    least, most = float(values.min()), float(values.max())
+    n_bins = int(np.clip(2 * len(values) ** (1 / 3), 5, _MAX_BINS))
+    width = (most - least) / n_bins if most > least else 0.1
+    ends = [end for end in window or () if math.isfinite(end)]
+    if not ends or ends[-1] < least or ends[0] > most:
+        return [float(edge) for edge in np.linspace(least, max(most, least + width), n_bins + 1)]
+    inside = [ends[0]]
+    if ends[-1] > ends[0]:
+        n_inside = max(1, round((ends[-1] - ends[0]) / width))
+        inside = [float(edge) for edge in np.linspace(ends[0], ends[-1], n_inside + 1)]
+        fitted = (ends[-1] - ends[0]) / n_inside
+        width = fitted if (most - least) / fitted <= 2 * _MAX_BINS else width
+    below = max(0, math.ceil((inside[0] - least) / width))
+    above = max(0, math.ceil((most - inside[-1]) / width))
+    if below + above + len(inside) < 2:
+        above = 1
+    lower = [max(inside[0] - k * width, min(0.0, least)) for k in range(below, 0, -1)]
+    edges = [*lower, *inside, *(inside[-1] + k * width for k in range(1, above + 1))]
+    return [min(edges[0], least), *edges[1:-1], max(edges[-1], most)]
+
+
+def _places(column: Column, df: pd.DataFrame | None) -> Floats:
+    values = df[column] if isinstance(column, str) and df is not None else column
+    return np.arange(np.asarray(values).size, dtype=np.float64)
+
+
+def _outliers(gaps: Floats, spreads: Floats) -> list[int]:
+    """Points outside the fences of a box plot (Tukey), the farthest first, few enough to be read."""
+    if len(gaps) < _FEWEST_FOR_OUTLIERS:
+        return []
+    beyond = np.zeros(len(gaps))
+    for values in (gaps, spreads):
+        low, high = np.quantile(values, [0.25, 0.75])
+        reach = max(1.5 * (high - low), 1e-9)
+        beyond = np.maximum(beyond, np.maximum(low - values, values - high) / reach)
+    order = np.argsort(-beyond, kind="stable")[:_MAX_NAMED]
+    return [int(i) for i in order if beyond[i] > 1]
+
+
+def _name_point(axes: Axes, x: Floats, y: Floats, i: int, name: str) -> None:
+    """A name beside a point, on the side that has room."""
+    to_left = x[i] > (x.min() + x.max()) / 2
+    axes.annotate(
+        _short(name), (x[i], y[i]), xytext=(-5 if to_left else 5, 2), textcoords="offset points",
+        ha="right" if to_left else "left", fontsize=7, color=INK, parse_math=False,
+    )  # fmt: skip
 
 
 def window_words(window: tuple[float, float]) -> str:

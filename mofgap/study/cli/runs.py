@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, SOME_FAILED, fail
+from mofgap.cli.tables import AsJson, print_json
+from mofgap.cli.tables import show as show_rows
 
 runs = typer.Typer(
     no_args_is_help=True,
@@ -15,12 +18,15 @@ runs = typer.Typer(
     help="List, show, compare and verify run folders.",
 )
 
+LISTED = ("run", "finished", "ended", "seconds of jobs", "mofgap", "commit", "configuration")
+
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
 
 
 @runs.command("list")
 def list_runs(
     root: Annotated[Path, typer.Argument(help="Folder to look in, at any depth.")] = Path("runs"),
+    as_json: AsJson = False,
 ) -> None:
     """List the runs below a folder, newest first."""
     from mofgap.study.engine.folder import RunError
@@ -31,14 +37,24 @@ def list_runs(
         found = find_runs(root)
     except RunError as error:
         fail(str(error), NOTHING_DONE)
-    rows = [["run", "finished", "ended", "seconds of jobs", "mofgap", "commit", "configuration"]]
-    for run in found:
-        m = read_manifest(run)
-        commit = (m.get("git") or {}).get("commit") or ""
-        seconds = f"{m['seconds']:.0f}"
-        cells = [str(run), "yes" if m["finished"] else "no", m["end"] or "", seconds, m["mofgap"]]
-        rows.append([*cells, commit[:10], m["config_digest"][:10]])
-    _print(rows)
+    rows = [_listed(run, read_manifest(run)) for run in found]
+    if as_json:
+        print_json(rows)
+    else:
+        show_rows(rows, {name: name for name in LISTED})
+
+
+def _listed(run: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
+    values = (
+        str(run),
+        "yes" if manifest["finished"] else "no",
+        manifest["end"] or "",
+        f"{manifest['seconds']:.0f}",
+        manifest["mofgap"],
+        ((manifest.get("git") or {}).get("commit") or "")[:10],
+        manifest["config_digest"][:10],
+    )
+    return dict(zip(LISTED, values, strict=True))
 
 
 @runs.command(no_args_is_help=True)

@@ -70,7 +70,7 @@ def _report(asked: ShardedScreening) -> Stage:
         item="screening",
         work=_do_report,
         settings={"window": asked.window},
-        modules=("mofgap.report.screening_page", "mofgap.report.structures"),
+        modules=("mofgap.report.file",),
         writes=("screening.html",),
         after=("gather",),
     )
@@ -124,13 +124,12 @@ def _do_gather(config: RunConfig, run: Path) -> None:
 
 
 def _do_report(config: RunConfig, run: Path) -> None:
-    from mofgap.report.page import write_page
-    from mofgap.report.screened import read_screened
-    from mofgap.report.screening_page import candidates, screening_page
-    from mofgap.report.structures import drawings_of
+    from mofgap.report.file import write_report
+    from mofgap.screening.table import read_table
 
     asked = _asked(config)
-    screened = read_screened(run / asked.table)
-    structures = drawings_of(candidates(screened, N_CARDS), (Path(), run))
-    page = screening_page(screened, asked.table, asked.window, structures, N_CARDS)
-    write_page(run / "screening.html", page)
+    frame = read_table(run / asked.table)
+    folders = (Path(), run)
+    write_report(
+        run / "screening.html", frame, source=asked.table, window=asked.window, cards=N_CARDS, folders=folders
+    )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import ase.io
@@ -8,14 +9,15 @@ import gemmi
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from mofgap.__main__ import app
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
-from mofgap.explain.files import atom_table, cif_with_shares, element_table, extended_xyz
-from mofgap.explain.picture import draw, view
+from mofgap.explanation.files import atom_table, cif_with_shares, element_table, extended_xyz
+from mofgap.explanation.picture import drawn, save, view
 from mofgap.gap.attribution import Attribution
 from mofgap.gap.folder import read_model, save_model
 
@@ -70,11 +72,16 @@ def test_a_gap_below_zero_is_cut_as_everywhere(
     model.gap_mean_ev.fill_(-9.0)
     save_model(tmp_path / "model", model, about, calibration, novelty)
     (tmp_path / "zn.cif").write_text(write_cif(CRYSTAL))
-    captions: list[str] = []
-    monkeypatch.setattr("mofgap.explain.picture.draw", lambda *given: captions.append(given[-1]))
+    captions: list[tuple[str, str]] = []
+
+    def caught(crystal: Crystal, found: Attribution, *words: str) -> Figure:
+        captions.append(words)
+        return drawn(crystal, found, *words)
+
+    monkeypatch.setattr("mofgap.explanation.picture.drawn", caught)
     arguments = [str(tmp_path / "zn.cif"), "--model", str(tmp_path / "model"), "-o", str(tmp_path)]
     done = CliRunner().invoke(app, ["explain", *arguments])
-    assert "gap 0.00 ±" in done.stderr and "gap 0.00 eV" in captions[0]
+    assert "gap 0.00 ±" in done.stderr and "gap 0.00 ±" in captions[0][0] and "baseline" in captions[0][1]
     block = gemmi.cif.read(str(tmp_path / "zn-explained.cif")).sole_block()
     whole, reference = (
         float(block.find_value(f"_mofgap_gap_{name}_ev")) for name in ("before_cut", "reference")
@@ -94,8 +101,8 @@ def test_view_is_along_the_shortest_axis() -> None:
 
 
 def test_picture_shows_both_signs_where_the_shares_have_them(tmp_path: Path) -> None:
-    draw(tmp_path / "one.png", CRYSTAL, WITHOUT_VARIANCE, "one panel")
-    draw(tmp_path / "two.png", CRYSTAL, FOUND, "two panels")
+    save(drawn(CRYSTAL, WITHOUT_VARIANCE, "one panel", "baseline"), tmp_path / "one.png")
+    save(drawn(CRYSTAL, FOUND, "two panels", "baseline"), tmp_path / "two.png")
     one, two = imread(tmp_path / "one.png"), imread(tmp_path / "two.png")
     assert two.shape[1] > one.shape[1]
     for image in (one[:, : one.shape[1] * 3 // 4], two[:, : two.shape[1] * 3 // 8]):
@@ -107,7 +114,7 @@ def test_command_writes_what_it_shows(tmp_path: Path, model_folder: Path) -> Non
     cif = tmp_path / "zn.cif"
     cif.write_text(write_cif(CRYSTAL))
     arguments = ["explain", str(cif), "--model", str(model_folder), "-o", str(tmp_path / "out")]
-    done = CliRunner().invoke(app, arguments)
+    done = CliRunner().invoke(app, [*arguments, "--atoms"])
     assert done.exit_code == 0, done.output
     shown = pd.read_csv(io.StringIO(done.stdout), sep="\t")
     written = pd.read_csv(tmp_path / "out" / "zn-explained.csv")
@@ -115,6 +122,12 @@ def test_command_writes_what_it_shows(tmp_path: Path, model_folder: Path) -> Non
     assert shown.variance_fraction.sum() == pytest.approx(1, abs=1e-4)
     kinds = sorted(path.suffix for path in (tmp_path / "out").iterdir())
     assert kinds == [".cif", ".csv", ".png", ".xyz"]
+    elements = CliRunner().invoke(app, arguments[:4])
+    by_element = pd.read_csv(io.StringIO(elements.stdout), sep="\t")
+    assert sorted(by_element.element) == ["C", "H", "O", "Zn"] and by_element.n_atoms.sum() == 5
+    content = json.loads(CliRunner().invoke(app, [*arguments[:4], "--json"]).stdout)
+    assert {row["element"] for row in content["elements"]} == {"C", "H", "O", "Zn"}
+    assert content["gap_ev"] >= 0 and content["model"] == "tiny"
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 2 and "--force" in again.output
     beside = CliRunner().invoke(app, [*arguments[:-1], str(cif), "--force"])

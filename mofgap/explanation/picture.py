@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 
 from mofgap.crystals.bonds import COVALENT_RADII, IS_METAL, bonded_pairs
 from mofgap.crystals.crystal import Crystal
-from mofgap.explain.files import shares
+from mofgap.explanation.files import shares
 from mofgap.gap.attribution import Attribution
+from mofgap.report.figure import CHARACTERS_AN_INCH, Drawn
 
 Floats = NDArray[np.float64]
 
@@ -35,31 +37,38 @@ def view(cell: Floats) -> tuple[Floats, int]:
     return np.stack([right, np.cross(towards, right), towards]), axis
 
 
-def draw(path: Path, crystal: Crystal, found: Attribution, caption: str) -> None:
-    """Write a PNG: one panel for the gap, and one for the variance where the model has any.
+def drawn(crystal: Crystal, found: Attribution, title: str, baseline: str) -> Figure:
+    """One panel for the gap, and one for the variance where the model has any.
 
     Args:
-        path: Where to.
         crystal: The structure; one cell is drawn, atoms wrapped into it.
         found: Its attribution.
-        caption: Title of the picture.
+        title: The structure, and its gap with its error bar.
+        baseline: What the shares are counted from.
     """
     columns = shares(found)
     panels = [(columns["gap_share_ev"], "share of the gap / eV")]
     if "variance_fraction" in columns:
-        panels.append((100 * columns["variance_fraction"], "share of the variance / %"))
+        panels.append((100 * columns["variance_fraction"], "share of the adapters' variance / %"))
     rotation, axis = view(crystal.cell)
     corners = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]) @ _in_plane(crystal.cell, rotation, axis)
     width, height = np.ptp(corners, axis=0)
     scale = min(_WIDEST_INCH / max(width, height), _POINTS_PER_ANGSTROM / 72)
-    size = (len(panels) * (scale * width + 1.6) + 0.6, scale * height + 1.5)
-    figure = Figure(figsize=(max(size[0], 6.5), max(size[1], 3.5)), layout="constrained")
+    size = (len(panels) * (scale * width + 1.6) + 0.6, scale * height + 1.9)
+    figure = Drawn(figsize=(max(size[0], 6.5), max(size[1], 3.9)), layout="constrained")
     FigureCanvasAgg(figure)
     for place, (values, label) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), place)
         _panel(figure, axes, crystal, rotation, corners, values, label, 72 * scale)
-    figure.suptitle(caption, fontsize=10)
-    figure.supxlabel(f"one cell seen along {'abc'[axis]}; distances in Å", fontsize=8)
+    n_characters = int(figure.get_figwidth() * CHARACTERS_AN_INCH)
+    figure.suptitle(textwrap.fill(title, int(n_characters * 0.8)), fontsize=10)
+    words = f"One cell seen along {'abc'[axis]}; distances in Å. Gap: {baseline}."
+    figure.supxlabel(textwrap.fill(words, n_characters), fontsize=8)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture as PNG."""
     figure.savefig(path, dpi=160)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -25,6 +25,9 @@ from mofgap.screening.reading import Source
 from mofgap.screening.row import Row
 from mofgap.screening.screen import stream_rows
 from mofgap.screening.table import to_frame
+
+NOWHERE = ("missing-file:", "no-match:")
+"""How the reason of a path begins that leads to no file."""
 
 
 def screen(
@@ -48,6 +51,7 @@ def screen(
         ConfigurationError: A setting has a wrong type, lies out of its range, or contradicts another.
         ModelError: The model does not exist or is damaged.
         ValueError: The model cannot give the uncertainty that is asked for, or the device is not available.
+        FileNotFoundError: A path or pattern of ``structures`` leads to no file.
         TypeError: An item of ``structures`` is neither a path nor a structure, or an argument is unknown.
     """
     for name in settings:
@@ -110,10 +114,28 @@ def sources_of(structures: Any) -> Iterator[Source]:
     """Inputs from paths and structure objects, one or many; objects are named by their place.
 
     Raises:
+        FileNotFoundError: A path or pattern of ``structures`` leads to no file. Of a list this is raised
+            before anything is predicted.
         TypeError: An item of ``structures`` is neither a path nor a structure.
     """
-    for place, item in enumerate([structures] if is_one(structures) else structures, start=1):
+    items = [structures] if is_one(structures) else structures
+    if isinstance(items, list | tuple):
+        for item in items:
+            if isinstance(item, str | Path):
+                _check_there(item)
+    return _sources(items)
+
+
+def _check_there(path: str | Path) -> None:
+    first = next(expand_inputs([path]), None)
+    if isinstance(first, ReadFailure) and first.reason.startswith(NOWHERE) and first.source == str(path):
+        raise FileNotFoundError(f"{first.source}: {first.reason.partition(': ')[2]}")
+
+
+def _sources(items: Iterable[Any]) -> Iterator[Source]:
+    for place, item in enumerate(items, start=1):
         if isinstance(item, str | Path):
+            _check_there(item)
             passed_over = PassedOver()
             yield from expand_inputs([item], passed_over=passed_over)
             if passed_over:

@@ -1,0 +1,96 @@
+"""Results on standard output: a table for people, tab-separated lines for programs, or JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.screening.row import shortened
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+def show(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, header: bool = True) -> None:
+    """Print rows as a table on a terminal, or else as tab-separated lines.
+
+    Args:
+        rows: Values by the name of their column.
+        columns: Names of the columns that a terminal shows, with their headings; a pipe gets all, in the
+            order of the first row.
+        header: Whether a pipe gets the names first.
+    """
+    if sys.stdout.isatty():
+        _show_table(rows, columns)
+        return
+    names = list(rows[0]) if rows else list(columns)
+    lines = ["\t".join(names)] if header else []
+    print_lines([*lines, *("\t".join(_text(row.get(name)) for name in names) for row in rows)])
+
+
+def _show_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name, heading in columns.items():
+        values = [row.get(name) for row in rows]
+        numeric = any(isinstance(value, int | float) for value in values)
+        is_name = not numeric and all(" " not in str(value or "") for value in values)
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric or is_name)
+    for row in rows:
+        table.add_row(*(Text(_short(_text(row.get(name), 4))) for name in columns))
+    Console().print(table)
+
+
+def _short(text: str) -> str:
+    """A text, of which a name keeps both ends; words are broken between them, and paths anywhere."""
+    return text if " " in text or "/" in text else shortened(text)
+
+
+def command_line() -> str:
+    """The command that runs, as it would be typed."""
+    return shlex.join(["mofgap", *sys.argv[1:]])
+
+
+def print_json(content: Any) -> None:
+    """Print JSON, in which what is no number is null."""
+    print_lines([json.dumps(_finite(content), ensure_ascii=False, indent=1, allow_nan=False)])
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print to standard output in UTF-8, until its reader has seen enough."""
+    output = getattr(sys.stdout, "buffer", None)
+    try:
+        for line in lines:
+            output.write(f"{line}\n".encode()) if output else sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        # Python flushes once more on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            fail(f"cannot write to standard output: {error.strerror}", NOTHING_DONE)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text(value: Any, digits: int = 6) -> str:
+    if value is None or value != value:
+        return ""
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,146 @@
+"""What a gap and its uncertainty come from, and what of it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mofgap.choices import Disorder
+from mofgap.crystals.cif import MAX_ATOMS
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.prepare.config import PreparationConfig
+from mofgap.explanation.files import atom_table, cif_with_shares, element_table, extended_xyz
+from mofgap.gap.attribution import Attribution, attribute
+from mofgap.gap.predictor import GapPredictor, crystal_of, load_model
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+KINDS = (".csv", ".xyz", ".cif", ".png")
+"""Extensions of the files of an explanation."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation:
+    """What the atoms of a structure add to its gap and to its variance.
+
+    Attributes:
+        crystal: The structure.
+        attribution: The shares of its atoms.
+        gap_ev: Predicted gap, eV, never below zero.
+        gap_std_ev: Its calibrated total standard deviation, eV.
+        level_of_theory: Of the gap.
+        model: Name of the model.
+        warnings: What deserves a look, ``name: what`` each.
+    """
+
+    crystal: Crystal
+    attribution: Attribution
+    gap_ev: float
+    gap_std_ev: float
+    level_of_theory: str
+    model: str
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def atoms(self) -> pd.DataFrame:
+        """A row an atom, in the order of the file, see `atom_table`."""
+        return atom_table(self.crystal, self.attribution)
+
+    @cached_property
+    def elements(self) -> pd.DataFrame:
+        """A row an element, largest share of the gap first, see `element_table`."""
+        return element_table(self.atoms)
+
+    @property
+    def title(self) -> str:
+        """The structure with its gap and level, in one line."""
+        gap = f"{self.gap_ev:.2f} ± {self.gap_std_ev:.2f} eV"
+        return f"{self.crystal.structure_id}: gap {gap} ({self.level_of_theory}, {self.model})"
+
+    @property
+    def baseline(self) -> str:
+        """What the shares are counted from, in one line."""
+        whole, start = self.attribution.gap_ev, self.attribution.reference_ev
+        return (
+            f"shares sum to {whole:.2f} - {start:.2f} eV: the network's gap less the baseline, "
+            "its gap without any atom"
+        )
+
+    def __repr__(self) -> str:
+        table = self.elements.to_string(index=False, float_format=lambda x: f"{x:.4g}")
+        return f"{self.title}\n{self.baseline}\n{table}"
+
+    def plot(self) -> Figure:
+        """The structure seen along its shortest axis, atoms coloured by their shares."""
+        from mofgap.explanation.picture import drawn
+
+        return drawn(self.crystal, self.attribution, self.title, self.baseline)
+
+    def write(self, folder: Path | str, stem: str = "") -> list[Path]:
+        """Write a table (.csv), an extended XYZ, a CIF and a picture (.png); returns their paths.
+
+        Args:
+            folder: Where to; it is made if need be.
+            stem: What the names begin with, by default the structure's.
+
+        Raises:
+            OSError: A file cannot be written.
+        """
+        from mofgap.explanation.picture import save
+
+        paths = paths_of(Path(folder), stem or self.crystal.structure_id.replace("/", "_"))
+        table, xyz, cif, picture = paths
+        table.parent.mkdir(parents=True, exist_ok=True)
+        self.atoms.to_csv(table, index=False, float_format="%.6g", lineterminator="\n")
+        shared = self.crystal, self.attribution, self.level_of_theory
+        xyz.write_text(extended_xyz(*shared), encoding="utf-8")
+        cif.write_text(cif_with_shares(*shared), encoding="utf-8")
+        save(self.plot(), picture)
+        return paths
+
+
+def explained(
+    structure: Any,
+    model: GapPredictor | str,
+    *,
+    disorder: Disorder = "refuse",
+    max_atoms: int = MAX_ATOMS,
+) -> Explanation:
+    """The explanation of a structure; its atoms are those of the file, one for one.
+
+    Args:
+        structure: As `crystal_of` takes it.
+        model: A loaded model, or what `load_model` takes.
+        disorder: What to do about partial occupancies in a file.
+        max_atoms: Largest cell that is accepted.
+
+    Raises:
+        ValueError: The file cannot be read, the structure cannot be computed with, or the model cannot be
+            used.
+        TypeError: The ``structure`` is neither a path nor a structure.
+    """
+    predictor = model if isinstance(model, GapPredictor) else load_model(model, "cpu")
+    how = PreparationConfig(primitive_cell=False)
+    crystal = crystal_of(structure, disorder=disorder, max_atoms=max_atoms, preparation=how)
+    if not crystal.structure_id:
+        crystal = replace(crystal, structure_id="structure")
+    found = attribute(predictor.model, crystal, predictor.device)
+    predicted = predictor.estimate([crystal])
+    return Explanation(
+        crystal,
+        found,
+        float(predicted.gap_ev[0]),
+        float(predicted.gap_std_ev[0]),
+        predictor.about.level_of_theory,
+        predictor.about.name,
+        tuple(predictor.warnings_of(crystal, predicted)),
+    )
+
+
+def paths_of(folder: Path, stem: str) -> list[Path]:
+    """The files of an explanation, one for each of `KINDS`."""
+    return [folder / f"{stem}-explained{kind}" for kind in KINDS]

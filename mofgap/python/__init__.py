@@ -1,0 +1,1 @@
+"""The Python side of the commands: `mofgap.screen`, `mofgap.select`, `mofgap.explain` and more."""

@@ -1,0 +1,43 @@
+"""Predicted gaps written into ASE ``Atoms``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mofgap.gap.predictor import GapPredictor, load_model
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def annotate(atoms: Any, model: GapPredictor | str = "qmof-hse06", **how: Any) -> Any:
+    """Write the predicted gap of ASE ``Atoms`` into their ``info``, which extended XYZ and databases keep.
+
+    The keys are ``gap_ev``, ``gap_std_ev``, ``gap_level_of_theory`` and ``gap_model``. Nothing else changes.
+
+    Args:
+        atoms: One ``Atoms``, or a list of them.
+        model: A loaded model, the name of a shipped one, or a model folder.
+        **how: Options of `GapPredictor.predict`, such as ``uncertainty``.
+
+    Returns:
+        What was given.
+
+    Raises:
+        ValueError: A structure cannot be computed with; the message names its place.
+        TypeError: An item of ``atoms`` is no ``Atoms``.
+    """
+    predictor = model if isinstance(model, GapPredictor) else load_model(model)
+    items: list[Atoms] = [atoms] if hasattr(atoms, "get_cell") else list(atoms)
+    for item in items:
+        if not hasattr(item, "info"):
+            raise TypeError(f"expected ASE Atoms, not {type(item).__name__}")
+    gaps, stds = predictor.predict(items, return_std=True, **how)
+    for item, gap, std in zip(items, gaps, stds, strict=True):
+        item.info |= {
+            "gap_ev": float(gap),
+            "gap_std_ev": float(std),
+            "gap_level_of_theory": predictor.about.level_of_theory,
+            "gap_model": predictor.about.name,
+        }
+    return atoms

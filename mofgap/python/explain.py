@@ -1,0 +1,40 @@
+"""The Python side of ``mofgap explain``."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from mofgap.choices import Disorder
+from mofgap.crystals.cif import MAX_ATOMS
+from mofgap.explanation.explanation import Explanation, explained
+from mofgap.gap.predictor import GapPredictor
+
+
+def explain(
+    structure: Any,
+    model: GapPredictor | str = "qmof-hse06",
+    *,
+    disorder: Disorder = "refuse",
+    max_atoms: int = MAX_ATOMS,
+) -> Explanation:
+    """Show which atoms carry a gap and its uncertainty: ``mofgap explain`` in Python.
+
+    Args:
+        structure: Path of a CIF, pymatgen ``Structure``, ASE ``Atoms`` or `Crystal`.
+        model: A loaded model, the name of a shipped one, or a model folder.
+        disorder: What to do about partial occupancies in a file.
+        max_atoms: Largest cell that is accepted.
+
+    Returns:
+        The shares by element and by atom; ``plot()`` draws them and ``write()`` writes them.
+
+    Raises:
+        ValueError: The file cannot be read, or the structure cannot be computed with.
+        ModelError: The model does not exist or is damaged.
+        TypeError: The ``structure`` is neither a path nor a structure.
+    """
+    found = explained(structure, model, disorder=disorder, max_atoms=max_atoms)
+    for text in found.warnings:
+        warnings.warn(f"{found.crystal.structure_id}: {text}", stacklevel=2)
+    return found

@@ -1,0 +1,125 @@
+"""A gap model as an estimator of scikit-learn: ``fit``, ``predict``, ``score``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
+
+from mofgap.choices import Device
+from mofgap.crystals.cif import MAX_ATOMS
+from mofgap.crystals.crystal import Crystal
+from mofgap.gap.folder import About, find_model
+from mofgap.gap.predictor import GapPredictor, crystal_of, load_model
+from mofgap.training.config import FROM_A_MODEL, FinetuneConfig
+from mofgap.training.labels import Labels
+from mofgap.training.loop import Compute
+from mofgap.training.recipe import train
+
+_TARGET = "gap_ev"
+
+
+class GapRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Fine-tune a gap model on labelled structures: ``mofgap train --from`` in Python.
+
+    Every structure is learnt from. Error bars come from five more trainings, which leave out a fifth each.
+    Parameters are those of scikit-learn, so that ``clone``, ``cross_val_score`` and searches work.
+
+    Args:
+        model: Name or folder of the gap model to go on from.
+        epochs: Passes over the structures.
+        learning_rate: Peak rate of adapters and head.
+        kl_weight: Weight of the divergence of the posterior from the prior.
+        level_of_theory: Of the labels.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        seed: Of the order and the noise.
+
+    Attributes:
+        model_: The fine-tuned model, a `GapPredictor`; `fit` sets it.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "qmof-hse06",
+        *,
+        epochs: int = 20,
+        learning_rate: float = FROM_A_MODEL["learning_rate"],
+        kl_weight: float = FROM_A_MODEL["kl_weight"],
+        level_of_theory: str = "unknown",
+        device: Device = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.kl_weight = kl_weight
+        self.level_of_theory = level_of_theory
+        self.device = device
+        self.seed = seed
+
+    def fit(self, X: Sequence[Any], y: ArrayLike) -> Self:
+        """Fine-tune the model.
+
+        Args:
+            X: Structures: pymatgen ``Structure``, ASE ``Atoms``, `Crystal` or paths of CIFs, n of them.
+            y: Their gaps, eV, shape (n,).
+
+        Returns:
+            This estimator.
+
+        Raises:
+            ValueError: The numbers of structures and gaps differ, a gap is no number or negative, or a
+                structure cannot be computed with.
+            ConfigurationError: A parameter has a wrong type or lies out of its range.
+            ModelError: The model does not exist or is damaged.
+        """
+        config = FinetuneConfig(
+            epochs=self.epochs, learning_rate=self.learning_rate, kl_weight=self.kl_weight, seed=self.seed
+        )
+        labels = Labels(_frame(X, np.asarray(y, dtype=np.float64)), _TARGET, ())
+        start = find_model(self.model)
+        about = About(f"{Path(self.model).name}-fitted", level_of_theory=self.level_of_theory)
+        compute = Compute(device=self.device, progress=False)
+        with TemporaryDirectory(prefix="mofgap-fit-") as folder:
+            train(labels, Path(folder) / "model", None, config, start, about, compute=compute)
+            self.model_ = load_model(Path(folder) / "model", self.device)
+        return self
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Gaps of structures, eV, shape (n,); with calibrated standard deviations if asked for.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: `fit` was not called; a model as it is shipped comes from
+                `mofgap.load_model`.
+            ValueError: A structure cannot be computed with; the message names it.
+        """
+        check_is_fitted(self, "model_")
+        fitted: GapPredictor = self.model_
+        return fitted.predict(X, return_std)
+
+
+def _frame(structures: Sequence[Any], gap_ev: NDArray[np.float64]) -> pd.DataFrame:
+    """The table that a training reads, all rows in the split ``train``."""
+    if gap_ev.shape != (len(structures),):
+        raise ValueError(f"{len(structures)} structures need as many gaps, not an array {gap_ev.shape}")
+    if not (np.isfinite(gap_ev) & (gap_ev >= 0)).all():
+        raise ValueError(f"gap {int(np.flatnonzero(~(gap_ev >= 0))[0]) + 1} is no number of at least 0 eV")
+    crystals: list[Crystal] = [crystal_of(item, max_atoms=MAX_ATOMS) for item in structures]
+    return pd.DataFrame(
+        {
+            # Places as names: those of files may occur twice, and families are told by them.
+            "structure_id": [f"structure-{place}" for place in range(1, len(crystals) + 1)],
+            "cell_angstrom": [crystal.cell.ravel() for crystal in crystals],
+            "atomic_numbers": [crystal.atomic_numbers for crystal in crystals],
+            "frac_coords": [crystal.frac_coords.ravel() for crystal in crystals],
+            _TARGET: gap_ev,
+            "split": "train",
+        }
+    )

@@ -1,0 +1,55 @@
+"""The Python side of ``mofgap select``."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+from mofgap.choices import Disorder
+from mofgap.gap.predictor import GapPredictor
+from mofgap.screening.rank import check_window
+from mofgap.selection.candidates import Goal, candidates_of, read_candidates, with_window
+from mofgap.selection.select import Selection, predictor_of
+from mofgap.selection.select import select as select_structures
+
+
+def select(
+    table: pd.DataFrame | str | Path,
+    budget: int = 20,
+    goal: Goal = "both",
+    window: tuple[float, float] | None = None,
+    *,
+    model: GapPredictor | str | None = None,
+    disorder: Disorder = "refuse",
+) -> Selection:
+    """Select different, promising structures for the next DFT calculations: ``mofgap select`` in Python.
+
+    Args:
+        table: What `mofgap.screen` returned, or the file that ``mofgap screen`` wrote. Its files are read
+            again.
+        budget: At most so many structures.
+        goal: ``window`` finds gaps in the window, ``explore`` goes where the model knows least, ``both`` does
+            both.
+        window: Its ends, eV; by default the table's own.
+        model: The model that the table was made with, its name or folder; needed for one that is not shipped.
+        disorder: How the table's structures were read.
+
+    Returns:
+        The selection: its ``table``, its ``crystals``, and ``write()`` for the inputs of calculations.
+
+    Raises:
+        CandidateError: The table does not fit ``goal``, or none of its structures can be selected.
+        ModelError: The model does not exist or is damaged.
+        ValueError: The ``window`` is none, or the ``model`` is not the one of the table.
+    """
+    frame = candidates_of(table) if isinstance(table, pd.DataFrame) else read_candidates(Path(table))
+    predictor = predictor_of(frame, model)
+    if window is not None:
+        check_window(*window)
+        frame = with_window(frame, window, predictor.calibration)
+    found = select_structures(frame, predictor, goal, budget, disorder)
+    if found.skipped:
+        warnings.warn(f"{len(found.skipped)} left out, such as {found.skipped[0]}", stacklevel=2)
+    return found

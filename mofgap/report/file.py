@@ -1,0 +1,51 @@
+"""The page of a screening as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mofgap.report.page import write_page
+from mofgap.report.screened import N_CARDS, screened
+from mofgap.report.screening_page import drawn_rows, notes, screening_page
+from mofgap.report.structures import drawings_of
+from mofgap.screening.table import Window
+
+
+def write_report(
+    path: Path,
+    frame: pd.DataFrame,
+    *,
+    source: str = "",
+    command: str = "",
+    window: Window = None,
+    cards: int = N_CARDS,
+    folders: Sequence[Path] = (Path(),),
+) -> list[str]:
+    """Write a screening as one page that needs no other file.
+
+    Args:
+        path: The page; it appears whole or not at all.
+        frame: The table.
+        source: Name of its file; empty for none.
+        command: What made the page, to be shown there.
+        window: Shaded in the figures, eV; by default the table's own.
+        cards: Candidates that get a card of their own.
+        folders: Where relative names of structures count from; the first that has the file is taken.
+
+    Returns:
+        How many rows and structures the page has, then what a reader must know of it.
+
+    Raises:
+        ScreeningTableError: The table ``frame`` lacks a column of a screening, or has no rows.
+        OSError: The file ``path`` cannot be written.
+    """
+    table = screened(frame, source or "table")
+    shaded = window or table.window
+    wanted = drawn_rows(table)
+    structures = drawings_of(wanted, folders)
+    write_page(path, screening_page(table, source, shaded, structures, cards, command=command))
+    found = f"{len(table.frame):,} rows, {len(structures):,} of {len(table.ranked):,} structures"
+    return [found, *notes(table, shaded)]

@@ -1,0 +1,56 @@
+"""Where a page comes from: date, version, command, models, and whom to cite."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mofgap.gap.folder import ModelError, find_model, read_config
+
+CARD = "card.md"
+
+
+@dataclass(frozen=True)
+class ModelOrigin:
+    """What is known of a model that made a page's numbers.
+
+    Attributes:
+        name: Of the model.
+        level: Level of theory of its labels.
+        citation: Whom to cite for its data set.
+        card: Its model card, Markdown; empty where it is not at hand.
+    """
+
+    name: str
+    level: str = ""
+    citation: str = ""
+    card: str = ""
+
+
+def page_date() -> str:
+    """Today, such as ``2026-11-29`` (UTC); that of SOURCE_DATE_EPOCH where it is set.
+
+    https://reproducible-builds.org/specs/source-date-epoch/
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    when = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdecimal() else datetime.now(UTC)
+    return when.date().isoformat()
+
+
+def model_origins(names: Iterable[str]) -> list[ModelOrigin]:
+    """The models of those names, with their cards where their folders are found from here."""
+    return [_origin(name) for name in names]
+
+
+def _origin(name: str) -> ModelOrigin:
+    try:
+        folder: Path = find_model(name)
+        about = dict(read_config(folder)["about"])
+        card = folder / CARD
+        text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    except (ModelError, OSError, KeyError, TypeError, ValueError):
+        return ModelOrigin(name)
+    return ModelOrigin(name, str(about.get("level_of_theory", "")), str(about.get("citation", "")), text)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+import mofgap
+from mofgap.crystals.convert import to_ase
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.write import write_cif
+from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.version import installed_version
+
+WriteCifs = Callable[[Path, int], list[Path]]
+
+
+@pytest.fixture
+def tiny(model_folder: Path) -> GapPredictor:
+    return load_model(model_folder, "cpu")
+
+
+def crystals(n: int) -> list[Crystal]:
+    frac = np.array([[0, 0, 0], [0.31, 0.05, 0], [0.5, 0.12, 0], [0.69, 0.05, 0], [0.5, 0.302, 0]])
+    numbers = np.array([30, 8, 6, 8, 1])
+    return [Crystal(np.diag([6.0 + 0.03 * i, 6.1, 6.2]), frac, numbers, f"s{i}") for i in range(n)]
+
+
+def test_the_package_lists_what_it_offers() -> None:
+    assert {"screen", "load_model", "select", "explain", "annotate", "GapRegressor"} <= set(dir(mofgap))
+    assert all(callable(getattr(mofgap, name)) for name in mofgap.__all__)
+    assert mofgap.__version__ == installed_version("unknown")
+
+
+@pytest.mark.parametrize("gone", ["gone.cif", "gone/*.cif"])
+def test_a_path_that_does_not_exist_raises_before_any_work(
+    gone: str, tiny: GapPredictor, write_cifs: WriteCifs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (there,) = write_cifs(tmp_path, 1)
+    for structures in (tmp_path / gone, [there, str(tmp_path / gone)]):
+        with monkeypatch.context() as patch, pytest.raises(FileNotFoundError, match="gone"):
+            patch.setattr(GapPredictor, "estimate", lambda *_, **__: pytest.fail("it has predicted"))
+            mofgap.screen(structures, model=tiny)
+    with pytest.raises(FileNotFoundError, match="gone"):
+        mofgap.screen(iter([tmp_path / gone]), model=tiny)
+
+
+def test_a_model_is_shown_on_one_screen(tiny: GapPredictor) -> None:
+    lines = repr(tiny).splitlines()
+    assert len(lines) < 10 and max(map(len, lines)) < 120
+    assert "tiny" in lines[0] and any("PBE" in line for line in lines)
+
+
+def test_a_table_is_printed_with_its_gaps(tiny: GapPredictor, write_cifs: WriteCifs, tmp_path: Path) -> None:
+    write_cifs(tmp_path, 3)
+    (tmp_path / "bad.cif").write_text("")
+    table = mofgap.screen(tmp_path, (1.8, 3.0), model=tiny)
+    text = str(table)
+    first = table.iloc[0]
+    assert f"{first.gap_ev:.2f} ± {first.gap_std_ev:.2f}" in text and "1 failed" in text
+    assert "in window" in text and max(map(len, text.splitlines())) <= 80
+    assert "gap_ev" in repr(table[["gap_ev"]]) and "Empty" in repr(table.iloc[:0])
+    page = table.report(tmp_path / "page.html").read_text("utf-8")
+    assert "$3Dmol" in page and "Model card" not in page
+
+
+def test_a_table_can_be_selected_from(tiny: GapPredictor, write_cifs: WriteCifs, tmp_path: Path) -> None:
+    write_cifs(tmp_path / "cifs", 4)
+    table = mofgap.screen(tmp_path / "cifs", (0.0, 9.0), model=tiny)
+    found = mofgap.select(table, 2, model=tiny)
+    assert len(found.table) == len(found.crystals) == 2 and "gap_ev" in repr(found)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    again = mofgap.select(tmp_path / "t.csv", 2, "window", (2.0, 3.0), model=tiny)
+    assert set(again.table.structure_id) <= set(table.structure_id)
+    assert len(found.write(tmp_path / "next", "poscar")) == 2
+    assert pd.read_csv(tmp_path / "next" / "selection.csv").structure_id.tolist() == [
+        *found.table.structure_id
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:ZnFormate")
+def test_a_structure_can_be_explained(tiny: GapPredictor, tmp_path: Path) -> None:
+    (tmp_path / "ZnFormate.cif").write_text(write_cif(crystals(1)[0]))
+    found = mofgap.explain(tmp_path / "ZnFormate.cif", tiny)
+    assert len(found.atoms) == 5 and set(found.elements.element) == {"Zn", "O", "C", "H"}
+    shares = found.elements.gap_share_ev.sum()
+    assert shares == pytest.approx(found.attribution.gap_ev - found.attribution.reference_ev, abs=1e-4)
+    assert "baseline" in repr(found) and " ± " in repr(found)
+    assert len(found.plot().axes) >= 2
+
+
+@pytest.mark.filterwarnings("ignore:structure-")
+def test_gaps_are_written_into_atoms(tiny: GapPredictor, tmp_path: Path) -> None:
+    atoms = [to_ase(crystal) for crystal in crystals(2)]
+    assert mofgap.annotate(atoms, tiny) is atoms
+    expected = tiny.predict(atoms)
+    ase.io.write(tmp_path / "a.xyz", atoms, format="extxyz")
+    read = ase.io.read(tmp_path / "a.xyz", index=":")
+    np.testing.assert_allclose([each.info["gap_ev"] for each in read], expected, atol=1e-6)
+    assert read[0].info["gap_level_of_theory"] == "PBE" and read[0].info["gap_std_ev"] > 0
+    one = to_ase(crystals(1)[0])
+    assert mofgap.annotate(one, tiny).info["gap_ev"] == pytest.approx(expected[0])
+    with pytest.raises(TypeError, match="Atoms"):
+        mofgap.annotate(["x.cif"], tiny)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_model_is_fitted_as_scikit_learn_does(model_folder: Path, tiny: GapPredictor) -> None:
+    structures = crystals(4)
+    gaps = np.array([1.0, 1.5, 2.0, 2.5])
+    estimator = clone(mofgap.GapRegressor(str(model_folder), epochs=2, device="cpu"))
+    assert estimator.get_params()["epochs"] == 2
+    with pytest.raises(NotFittedError):
+        estimator.predict(structures)
+    with pytest.raises(ValueError, match="as many gaps"):
+        estimator.fit(structures, gaps[:2])
+    with pytest.raises(ValueError, match="gap 2"):
+        estimator.fit(structures, [1.0, -1.0, 1.0, 1.0])
+    predicted = estimator.fit(structures, gaps).predict(structures)
+    assert predicted.shape == (4,) and np.isfinite(estimator.score(structures, gaps))
+    before = tiny.predict(structures)
+    assert np.abs(predicted - gaps).mean() < np.abs(before - gaps).mean()

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mofgap.crystals.crystal import Crystal
+from mofgap.report.elements import colours_of
+from mofgap.report.formula import with_subscripts
+from mofgap.report.origin import model_origins, page_date
+from mofgap.report.plots.screening import gap_vs_std, histogram_edges
+from mofgap.report.structures import draw
+
+
+def test_the_date_is_that_of_the_source_where_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert page_date() == "1970-01-02"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
+    assert page_date() > "2024"
+
+
+def test_models_bring_their_data_set_and_card(model_folder: Path) -> None:
+    shipped, unknown, tiny = model_origins(["qmof-hse06", "no-such-model", str(model_folder)])
+    assert "QMOF" in shipped.citation and "HSE06" in shipped.level and shipped.card.startswith("# qmof-hse06")
+    assert (unknown.level, unknown.citation, unknown.card) == ("", "", "")
+    assert tiny.level == "PBE" and tiny.card == ""
+
+
+def test_counts_of_a_formula_are_set_low_and_markup_is_text() -> None:
+    assert with_subscripts("C24H12O13Zn4") == ("C<sub>24</sub>H<sub>12</sub>O<sub>13</sub>Zn<sub>4</sub>")
+    assert with_subscripts("") == "" and with_subscripts("2-BDC") == "2-BDC"
+    assert "<b>" not in with_subscripts("<b>C2</b>")
+
+
+def test_elements_have_the_colours_of_jmol() -> None:
+    colours = colours_of(["Zn", "O", "F", "Si", "Xx", "O"])
+    assert list(colours) == ["O", "F", "Si", "Zn"] and colours["O"] == "#ff0d0d"
+    assert colours["Zn"] == "#7d80b0" and colours["F"] != colours["Si"]
+
+
+@pytest.mark.parametrize("window", [(1.8, 3.0), (2.0, float("inf")), (1.0, 1.001), (0.0, 9.0)])
+def test_no_bin_lies_across_an_end_of_the_window(window: tuple[float, float]) -> None:
+    values = np.random.default_rng(0).uniform(0.3, 5.0, 200)
+    edges = np.array(histogram_edges(values, window))
+    assert (np.diff(edges) > 0).all() and edges[0] <= values.min() and edges[-1] >= values.max()
+    assert len(edges) < 200 and edges[0] >= 0
+    for end in window:
+        if edges[0] < end < edges[-1]:
+            assert np.abs(edges - end).min() < 1e-9
+    assert np.histogram(values, edges)[0].sum() == len(values)
+
+
+def test_odd_values_have_bins() -> None:
+    for values in ([2.0], [2.0, 2.0], [0.0, 0.0]):
+        for window in (None, (1.8, 3.0), (2.0, 2.0), (2.0, 5.0), (0.0, 2.0), (7.0, 9.0)):
+            edges = histogram_edges(np.array(values), window)
+            assert np.histogram(values, edges)[0].sum() == len(values)
+
+
+def test_outliers_are_named() -> None:
+    gaps, stds = np.linspace(1, 2, 20), np.full(20, 0.3)
+    stds[7] = 2.0
+    figure = gap_vs_std(gaps, stds, names=[f"s{i}" for i in range(20)])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["s7"]
+    assert not gap_vs_std(gaps, stds).axes[0].texts
+
+
+def test_metals_have_their_polyhedron() -> None:
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 1.15
+    crystal = Crystal(
+        np.eye(3) * 12, np.vstack([np.full(3, 6.0), 6 + corners]) / 12, np.array([30, 8, 8, 8, 8])
+    )
+    ((metal, faces),) = draw(crystal).polyhedra
+    assert draw(crystal).symbols[metal] == "Zn" and len(faces) == 4
+    flat = Crystal(np.eye(3) * 12, crystal.frac_coords[[0, 1, 2]], np.array([30, 8, 8]))
+    assert draw(flat).polyhedra == []
