@@ -60,8 +60,8 @@ def explain(
             found.write(output, _stem(file))
         except OSError as error:
             fail(f"cannot write {output}: {error.strerror}", NOTHING_DONE)
-        names = ", ".join(map(str, paths))
-        typer.echo(f"mofgap: wrote {names}; OVITO or VESTA colours atoms by their shares", err=True)
+        names = ", ".join([str(paths[0]), *(path.suffix for path in paths[1:])])
+        typer.echo(f"mofgap: wrote {names}; next: OVITO colours the atoms of the .xyz by shares", err=True)
     _show(found, atoms, as_json)
 
 

@@ -45,7 +45,8 @@ def _show_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -
         values = [row.get(name) for row in rows]
         numeric = any(isinstance(value, int | float) for value in values)
         is_name = not numeric and all(" " not in str(value or "") for value in values)
-        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric or is_name)
+        justify: Any = "right" if numeric else "left"
+        table.add_column(heading, justify=justify, no_wrap=numeric or is_name, overflow="fold")
     for row in rows:
         table.add_row(*(Text(_short(_text(row.get(name), 4))) for name in columns))
     Console().print(table)

@@ -18,7 +18,7 @@ from mofgap.report.page import Figure, as_json, drawn, plain, records, render
 from mofgap.report.plots.screening import window_words
 from mofgap.report.screened import N_CARDS, Screened, element_counts
 from mofgap.report.structures import Drawing
-from mofgap.screening.levels import functional, goes_by, is_pbe
+from mofgap.screening.levels import MODELS, functional, goes_by, is_pbe
 from mofgap.screening.reread import Key
 from mofgap.screening.row import NEAREST_SEPARATOR, warnings_of
 from mofgap.screening.table import Window
@@ -76,7 +76,7 @@ def screening_page(
         cards=[_card(row, table, place, found) for row in cards],
         structures_note=_structures_note(n_drawn, len(cards)),
         n_structures=len(found),
-        origins=model_origins(table.values_of("model")),
+        origins=model_origins(_models(table)),
         command=command,
         note_names=NOTES,
         failures=_failures(table),
@@ -86,6 +86,12 @@ def screening_page(
         structures_json=as_json({str(i): asdict(each) for i, each in sorted(found.items())}),
         colours_json=as_json(colours_of(symbol for each in found.values() for symbol in each.symbols)),
     )
+
+
+def _models(table: Screened) -> list[str]:
+    """The models of all gaps; a table of two levels names the first alone."""
+    models = table.values_of("model")
+    return [*models, MODELS["pbe"]] if _has(table, "pbe_gap_ev") and MODELS["hse06"] in models else models
 
 
 def drawn_rows(table: Screened) -> dict[Key, tuple[str, int]]:

@@ -56,7 +56,7 @@ def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int =
         table.add_column(axis(top_ev, width), no_wrap=True)
     if window is not None:
         table.add_column("in window", justify="right", no_wrap=True)
-    table.add_column("warnings")
+    table.add_column("warnings", overflow="fold")
     for name, row in zip(names, shown, strict=True):
         inside = [] if window is None else [Text(f"{row.p_in_window or 0:.0%}")]
         other = [Text(gap_words(row.pbe_gap_ev, row.pbe_gap_std_ev))] if beside else []
@@ -68,7 +68,7 @@ def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int =
             *other,
             *([bar(row, window, top_ev, width)] if width else []),
             *inside,
-            named_warnings(row),
+            named_warnings(row, brief=left < _NARROWEST_BAR),
         )
     console.print(table)
     if len(ranked) > len(shown):
@@ -116,8 +116,17 @@ def bar(row: Row, window: Window, top_ev: float, width: int) -> Text:
     return text
 
 
-def named_warnings(row: Row) -> Text:
-    """The names of a row's warnings, without their explanations; notes in grey."""
+def named_warnings(row: Row, brief: bool = False) -> Text:
+    """The names of a row's warnings, without their explanations; notes in grey.
+
+    Args:
+        row: A predicted row.
+        brief: Count notes, which state a fact, instead of naming them.
+    """
     names = [name for name, _ in warnings_of(row.warnings)]
+    if brief and (n_notes := sum(name in NOTES for name in names)):
+        told = Text(", ").join(Text(name, "yellow") for name in names if name not in NOTES)
+        notes = Text(f"{n_notes} note{'' if n_notes == 1 else 's'}", "bright_black")
+        return Text(", ").join(filter(None, [told, notes]))
     styles = ["bright_black" if name in NOTES else "yellow" for name in names]
     return Text(", ").join(Text(name, style) for name, style in zip(names, styles, strict=True))
