@@ -177,7 +177,7 @@
     for (const [label, text] of facts) {
       const line = list.appendChild(make("div"));
       const words = make("dd", "", label === "nearest in training" ? "" : text);
-      if (!words.textContent) words.append(...text.split(/(?<=,) /).flatMap((each) => [make("span", "", each), " "]));
+      if (!words.textContent) words.append(...text.split(" | ").flatMap((each) => [make("span", "", each), " "]));
       line.append(make("dt", "", label), words);
     }
     const told = make("ul", "warnings");

@@ -67,8 +67,9 @@ def parity(
     for each, colour, axes in zip(found, _colours(found), every, strict=False):
         axes.set(xlabel="reference / eV", ylabel="prediction / eV")
         axes.plot(ends, ends, "--", color=INK, linewidth=1)
+        axes.set_box_aspect(1)
         if ends:  # a bar far longer than the others would squeeze the points into a line
-            axes.set_ylim(ends[0] - margin, ends[1] + margin)
+            axes.set(xlim=(ends[0] - margin, ends[1] + margin), ylim=(ends[0] - margin, ends[1] + margin))
         if not len(each.true):
             continue
         score = f"MAE {metrics.mae(each.true, each.pred):.3f} eV, R² {metrics.r2(each.true, each.pred):.2f}"
@@ -124,8 +125,9 @@ def error_decay_with_uncert(
     found = series(y_true, y_pred, y_std, df)
     caption = (
         f"Mean absolute error of the structures left when those of largest standard deviation are dropped, "
-        f"{_counts(found)}. Dotted: the oracle, which drops those of largest error; dashed: dropped at "
-        "random. AUSE is the area between a line and its oracle in units of the error of all."
+        f"{_counts(found)}. Dotted: the oracle of each method, which drops those of largest error; dropped "
+        "at random, the error would stay where the line begins. AUSE is the area between a line and its "
+        "oracle in units of the error of all."
     )
     axes = new_axes(caption)
     axes.set(xlabel="dropped / %", ylabel="mean absolute error of the rest / eV", xlim=(0, 100))
@@ -136,7 +138,6 @@ def error_decay_with_uncert(
         axes.plot(*_decay(each.error, each.std), label=f"{each.label}AUSE {area:.2f}", **line_style(i))
         oracle = None if axes.lines[1:] else "oracle"
         axes.plot(*_decay(each.error, each.error), ":", color=colour, label=oracle)
-        axes.axhline(float(each.error.mean()), linestyle="--", color=colour, linewidth=0.8, alpha=0.7)
     axes.set_ylim(bottom=0)
     return _finished(axes, found)
 
@@ -167,7 +168,9 @@ def _axes_of(found: list[Series], caption: str, panels: bool, share_x: bool = Tr
     """Axes for each method: its own, or one for all."""
     if panels and len(found) > 1:
         n_columns = 2 if len(found) <= 4 else 3
-        return new_panels(caption, len(found), height_inch=2.2, n_columns=n_columns, share_x=share_x)
+        # Square axes fill their panels at this height.
+        height_inch = 2.9 if n_columns == 2 else 2.2
+        return new_panels(caption, len(found), height_inch=height_inch, n_columns=n_columns, share_x=share_x)
     return [new_axes(caption)] * max(1, len(found))
 
 

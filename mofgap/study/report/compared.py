@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,13 @@ class Compared:
         name: Of the run folder.
         summary: What ``comparison.json`` holds.
         predictions: ``predictions.parquet``, test rows alone.
+        origin: What the run's manifest says of where it comes from, by name.
     """
 
     name: str
     summary: dict[str, Any]
     predictions: pd.DataFrame
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def entries(self) -> pd.DataFrame:
@@ -103,7 +106,21 @@ def read_compared(run: Path) -> Compared:
     if not content["methods"]:
         raise ComparisonError(f"{summary}: no method was compared")
     chosen = (frame.part == "test") & ~frame.is_left_out & (frame.variant == "")
-    return Compared(run.resolve().name, content, frame[chosen])
+    return Compared(run.resolve().name, content, frame[chosen], _origin(run / "manifest.json"))
+
+
+def _origin(manifest: Path) -> dict[str, str]:
+    """What a manifest tells a reader of the page; nothing where there is none that can be read."""
+    try:
+        found = json.loads(manifest.read_text(encoding="utf-8"))
+        told = {
+            "command": found.get("command"),
+            "run with": f"mofgap {found['mofgap']}" if found.get("mofgap") else "",
+            "data set and other inputs": ", ".join(found.get("inputs") or ()),
+        }
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+    return {name: str(value) for name, value in told.items() if value}
 
 
 def label(method: str) -> str:

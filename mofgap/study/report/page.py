@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure as MatplotlibFigure
 
-from mofgap.report import plots
-from mofgap.report.figure import caption_of, set_caption
-from mofgap.report.page import Figure, drawn, render
-from mofgap.study.methods.method import estimators, plain
-from mofgap.study.report.compared import Compared, label, place
+from mofgap.report.page import render
+from mofgap.study.methods.method import plain
+from mofgap.study.report.compared import Compared, label
+from mofgap.study.report.figures import figures_of
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.bootstrap import bootstrap
 from mofgap.uncertainty.columns import Floats, Indices
@@ -56,9 +53,11 @@ def comparison_page(compared: Compared) -> str:
         paired=[_paired(each) for each in compared.summary["paired"]],
         ablations=_ablations(compared),
         changes=[_change(each) for each in compared.summary["ablations"]],
-        rows=_figures(compared),
+        rows=figures_of(compared),
+        appendix=figures_of(compared, appendix=True),
         definitions={_defined(name): text for name, text in compared.summary["definitions"].items()},
         source=compared.name,
+        origin=list(compared.origin.items()),
     )
 
 
@@ -249,120 +248,3 @@ def _ablations(compared: Compared) -> list[dict[str, Any]]:
         }
         for _, row in pd.concat(rows).iterrows()
     ]
-
-
-Draw = Callable[[Compared, str], MatplotlibFigure]
-
-
-def _figures(compared: Compared) -> list[tuple[str, list[tuple[str, Figure]]]]:
-    """Rows of figures: a title, and a figure for each split."""
-    of_error = partial(_of_predictions, plot=plots.error_vs_std, panels=True)
-    wanted: dict[str, Draw] = {
-        "Parity": partial(_of_predictions, plot=plots.parity, std="gap_std_ev", panels=True),
-        "Error against the calibrated spread": partial(of_error, std="gap_std_ev"),
-        "Error against the epistemic spread": partial(of_error, std="epistemic_std_ev"),
-        "Calibration curve": partial(_of_predictions, plot=plots.qq_gaussian, std="gap_std_ev"),
-        "Error left when the most uncertain are dropped": partial(
-            _of_predictions, plot=plots.error_decay_with_uncert, std="gap_std_ev"
-        ),
-        "Ranking of errors against the number of samples": partial(
-            _against, metric="spearman", x="n_samples"
-        ),
-        "Error against the number of samples": partial(_against, metric="mae_ev", x="n_samples"),
-        "Ranking of errors against cost": partial(_against, metric="spearman", x="mean.forward_passes"),
-        "Error against cost": partial(_against, metric="mae_ev", x="mean.forward_passes"),
-    }
-    rows = []
-    for i, (title, draw) in enumerate(wanted.items()):
-        figures = {split: draw(compared, split) for split in compared.splits}
-        _share_scales(list(figures.values()))
-        named = [(split, drawn(f"f{i}-{j}", each)) for j, (split, each) in enumerate(figures.items())]
-        rows.append((title, named))
-    return rows
-
-
-def _share_scales(figures: Sequence[MatplotlibFigure]) -> None:
-    """Give figures that stand side by side the same heights; panels of one have widths of their own."""
-    axes = [each for figure in figures for each in figure.axes if each.has_data()]
-    for end in ["ylim"] if any(len(figure.axes) > 1 for figure in figures) else ["xlim", "ylim"]:
-        found = [getattr(each, f"get_{end}")() for each in axes]
-        for each in axes:
-            getattr(each, f"set_{end}")(min(low for low, _ in found), max(high for _, high in found))
-
-
-def _of_predictions(
-    compared: Compared, split: str, *, plot: Callable[..., MatplotlibFigure], std: str, **options: Any
-) -> MatplotlibFigure:
-    """A figure of the test predictions of each method's first training, with most samples."""
-    gaps: dict[str, Any] = {}
-    spreads: dict[str, Any] = {}
-    reference = pd.Series(dtype=np.float64)
-    for method in _drawn_methods(compared, split):
-        seeds = compared.seeds(split, method)
-        if not seeds or seeds[0][std].isna().all():
-            continue
-        rows = seeds[0].set_index("id")
-        reference = rows.gap_dft_ev if reference.empty else reference
-        rows = rows.reindex(reference.index)
-        gaps[label(method)], spreads[label(method)] = rows.gap_ev.to_numpy(), rows[std].to_numpy()
-    figure = plot(reference.to_numpy(), gaps, spreads, **options)
-    made = (
-        "spreads calibrated on val" if std == "gap_std_ev" else "the epistemic spread alone, not calibrated"
-    )
-    which = (
-        f"Test structures of the split “{split}”, the first training of each method, most samples; {made}."
-    )
-    set_caption(figure, f"{caption_of(figure)} {which}")
-    return figure
-
-
-def _drawn_methods(compared: Compared, split: str) -> list[str]:
-    """Methods trained on a split, those of every split first, so that colours are the same in each."""
-    trained = compared.best[compared.best.kind == "trained"]
-    methods = trained[trained.split == split].method.tolist()
-    in_all = [set(trained[trained.split == name].method) for name in compared.splits]
-    return sorted(methods, key=lambda method: (not all(method in known for known in in_all), place(method)))
-
-
-def _against(compared: Compared, split: str, *, metric: str, x: str) -> MatplotlibFigure:
-    """A metric against samples or cost, with standard errors, or with the comparison's intervals."""
-    kinds = {"spearman": (["epistemic"], "Spearman(epistemic std, |error|)")}
-    spreads, words = kinds.get(metric, (["total", "none"], "mean absolute error / eV"))
-    entries = compared.entries
-    rows = entries[(entries.split == split) & (entries.variant == "") & entries.spread.isin(spreads)]
-    spread = [name for name, each in estimators().items() if each.has_spread]
-    rows = rows[rows.method.map(plain).isin(spread)].sort_values(
-        "calibration", kind="stable", ascending=False
-    )
-    rows = rows.drop_duplicates(["method", "n_samples"])
-    # A curve is of the same trainings all along.
-    rows = rows[rows.n_seeds == rows.groupby("method").n_seeds.transform("max")]
-    value, error = rows[f"mean.{metric}"], rows[f"se.{metric}"]
-    judged = _trend_intervals(compared, split, metric, spreads[0])
-    settings = zip(rows.method.tolist(), rows.n_samples.tolist(), strict=True)
-    ends = [judged.get(setting, (np.nan, np.nan)) for setting in settings]
-    lo, hi = np.array(ends, dtype=np.float64).reshape(-1, 2).T
-    rows = rows.assign(
-        value=value, lo=(value - error).fillna(pd.Series(lo, rows.index)),
-        hi=(value + error).fillna(pd.Series(hi, rows.index)), label=rows.method.map(label),
-    )  # fmt: skip
-    order = _drawn_methods(compared, split)
-    rows = rows.sort_values("method", key=lambda names: names.map(order.index), kind="stable")
-    draw = plots.metric_vs_samples if x == "n_samples" else plots.metric_vs_cost
-    made = (
-        f"Split “{split}”, test structures; means over trainings. Bars are one standard error over "
-        "trainings, or a bootstrap interval over test structures where there was one training."
-    )
-    return draw(x, "value", "label", df=rows, lo="lo", hi="hi", metric=words, made=made)
-
-
-def _trend_intervals(
-    compared: Compared, split: str, metric: str, spread: str
-) -> dict[tuple[str, int], tuple[float, float]]:
-    """Intervals of the comparison by method and number of samples."""
-    found = {}
-    for trend in compared.summary["trends"]:
-        if (trend["split"], trend["metric"], trend["spread"]) == (split, metric, spread):
-            for n_samples, lo, hi in zip(trend["samples"], trend["lo"], trend["hi"], strict=True):
-                found[trend["method"], n_samples] = (lo, hi)
-    return found
