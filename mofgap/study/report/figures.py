@@ -117,8 +117,9 @@ def _of_predictions(
 
 
 def _drawn_methods(compared: Compared, split: str) -> list[str]:
-    """Methods trained on a split, those of every split first, so that colours are the same in each."""
-    trained = compared.best[compared.best.kind == "trained"]
+    """Methods trained on a split that have a spread, those of every split first, for the same colours."""
+    best = compared.best
+    trained = best[(best.kind == "trained") & (best.spread != "none")]
     methods = trained[trained.split == split].method.tolist()
     in_all = [set(trained[trained.split == name].method) for name in compared.splits]
     return sorted(methods, key=lambda method: (not all(method in known for known in in_all), place(method)))
