@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from mofgap.__main__ import app
 from mofgap.gap.folder import read_model, save_model
+from mofgap.screening.checked_line import content_of
 from mofgap.screening.levels import MODELS
 from mofgap.screening.row import column_names
 
@@ -102,8 +103,9 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
         assert mofgap("screen", cifs, *OPTIONS, "-o", output).exit_code == 1
     journal = tmp_path / "out.csv.partial.jsonl"
     header, *lines = journal.read_bytes().splitlines(keepends=True)
-    assert json.loads(lines[0])["rows"][0]["pbe_gap_ev"] is not None
-    journal.write_bytes(b"".join([header, *lines[:3]]) + lines[3][:30])
+    finished = [line for line in lines if b'"rows"' in line]
+    assert content_of(finished[0])["rows"][0]["pbe_gap_ev"] is not None
+    journal.write_bytes(b"".join([header, *finished[:3]]) + finished[3][:30])
 
     for other in (["--level", "hse06", *OPTIONS[2:]], ["--level", "pbe", *OPTIONS[2:]]):
         refused = mofgap("screen", cifs, *other, "-o", output, "--resume")
