@@ -13,7 +13,7 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -163,12 +163,12 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLaye
 
     Raises:
         FileNotFoundError: The folder ``folder`` holds no adapters.
-        ValueError: The adapters in ``folder`` do not fit ``model``, which stays as it was, or their config
-            cannot be read.
+        ValueError: The adapters in ``folder`` do not fit ``model``, which stays as it was, or one of their
+            files is damaged.
     """
     folder = Path(folder)
     config = load_config(folder)
-    tensors = {name.removeprefix(_PREFIX): t for name, t in load_file(folder / WEIGHTS_FILE).items()}
+    tensors = {name.removeprefix(_PREFIX): t for name, t in _read(folder / WEIGHTS_FILE).items()}
     if adapted_layers(model):
         _check_fit(folder, tensors, model, config)
     else:
@@ -203,10 +203,14 @@ def _adapt_as_saved(
 
 
 def as_saved(folder: str | Path, config: BaLoRAConfig) -> BaLoRAConfig:
-    """A config that names the layers whose adapters a folder holds, and no others."""
-    with safe_open(Path(folder) / WEIGHTS_FILE, "pt") as file:
-        parts = (_PART.fullmatch(key.removeprefix(_PREFIX)) for key in file.keys())  # noqa: SIM118
-        names = dict.fromkeys(part[1] for part in parts if part)
+    """A config that names the layers whose adapters a folder holds, and no others.
+
+    Raises:
+        FileNotFoundError: The folder ``folder`` holds no adapters.
+        ValueError: Their file is damaged.
+    """
+    parts = (_PART.fullmatch(key.removeprefix(_PREFIX)) for key in _read(Path(folder) / WEIGHTS_FILE))
+    names = dict.fromkeys(part[1] for part in parts if part)
     exact = tuple(f"^{re.escape(name)}$" for name in names)  # a bare name may end others
     return replace(config, target_modules=exact, layers_to_transform=None)
 
@@ -240,8 +244,9 @@ def load_posterior(folder: str | Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: The folder ``folder`` holds none.
+        ValueError: Its file is damaged.
     """
-    return load_file(Path(folder) / NOISE_FILE)
+    return _read(Path(folder) / NOISE_FILE)
 
 
 def load_noise_network(network: NoiseNetwork, folder: str | Path) -> None:
@@ -249,9 +254,17 @@ def load_noise_network(network: NoiseNetwork, folder: str | Path) -> None:
 
     Raises:
         FileNotFoundError: The folder ``folder`` holds no noise network.
+        ValueError: Its file is damaged.
         RuntimeError: The saved noise network has another shape than ``network``.
     """
     network.load_state_dict(load_posterior(folder))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

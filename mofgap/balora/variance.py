@@ -119,19 +119,16 @@ def sensitivity(
     for stream, (layer, layer_calls) in enumerate(zip(layers.values(), calls, strict=True)):
         A = layer.spread.detach()
         if n_dims:
-            A = A * signs(A.shape, stream).to(A)  # which no square feels
+            A = A * signs(A.shape, stream).to(A)  # which changes no square
         G = gradient_of(layer_calls, A, rows)
         moved = G.mul_(A).flatten(1)
-        # B was left unscaled, and a variance takes the scale twice.
-        scale = layer.scaling**2
+        scale = layer.scaling**2  # B was left unscaled, and a variance takes the scale twice
         per_layer.append(scale * torch.linalg.vector_norm(moved, dim=1).square())
         if n_dims:
             sketches.append(layer.scaling * sketch(moved, n_dims))
         if row_to_input is not None and per_row:
-            share = A.new_zeros(row_to_input.shape[0])
-            for call in layer_calls:
-                share = share + _shares(call, A * G, rows, row_to_input)
-            shares.append(scale * share)
+            none = A.new_zeros(row_to_input.shape[0])
+            shares.append(scale * sum((_shares(c, A * G, rows, row_to_input) for c in layer_calls), none))
     return Sensitivity(
         output,
         torch.stack(per_layer, 1),

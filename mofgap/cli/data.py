@@ -175,14 +175,8 @@ def import_(
     refuse_taken([output], force)
     if without_labels and (target or labels):
         fail("--without-labels takes neither LABELS nor --target", WRONG_USAGE)
-    wanted = Wanted(
-        targets=target or (),
-        keep=keep or (),
-        id_name=identifier,
-        kind=None if kind == "auto" else Format(kind),
-        labels=labels,
-        without_labels=without_labels,
-    )
+    known = None if kind == "auto" else Format(kind)
+    wanted = Wanted(target or (), keep or (), identifier, known, labels, without_labels)
     skipped_path = output.with_suffix(".skipped.csv")
     try:
         plan = make_plan(source, wanted, folder or data_folder())
@@ -200,8 +194,7 @@ def import_(
     _say(done.skipped, skipped_path)
     if not done.n_structures:
         fail(f"{source}: no structure could be imported", NOTHING_DONE)
-    counts = "".join(f", {count} with {name}" for name, count in done.n_labels.items())
-    typer.echo(f"{output}: {done.n_structures} structures{counts}")
+    typer.echo(f"{output}: {done}")
     if done.skipped:
         raise typer.Exit(SOME_FAILED)
 

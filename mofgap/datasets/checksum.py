@@ -78,7 +78,7 @@ def check_folder(folder: Path) -> Iterator[Check]:
         folder: With ``SHA256SUMS``, or a model or encoder folder, whose description holds its sums.
 
     Raises:
-        ValueError: The sums in ``folder`` cannot be read.
+        ValueError: The folder ``folder`` holds no sums, or they cannot be read.
     """
     if (folder / SUMS).is_file():
         sums = read_sums(folder / SUMS)
@@ -100,7 +100,9 @@ def _described(folder: Path) -> tuple[Check, dict[str, str]]:
 
     What is shipped must have the digest that is in the package.
     """
-    path = next(folder / name for name in _DESCRIPTIONS if (folder / name).is_file())
+    path = next((folder / name for name in _DESCRIPTIONS if (folder / name).is_file()), None)
+    if path is None:
+        raise ValueError(f"{folder}: no sums are written down in this folder")
     try:
         content = dict(json.loads(path.read_text(encoding="utf-8")))
         own = content.pop("digest", None)

@@ -48,6 +48,10 @@ class Imported:
     n_labels: Mapping[str, int]
     skipped: tuple[Skip, ...]
 
+    def __str__(self) -> str:
+        counts = (f"{count} with {name}" for name, count in self.n_labels.items())
+        return ", ".join([f"{self.n_structures} structures", *counts])
+
 
 def import_table(
     records: Iterable[Record | ReadFailure],

@@ -37,14 +37,12 @@ def check_named(name: str, folder: Path) -> Iterator[Check]:
     """Check what a name stands for: a dataset, a folder with sums (a model, say), or a file with its lock.
 
     Raises:
-        DatasetError: The name ``name`` is unknown, no sums are written down for it, or its package is not
+        DatasetError: The name ``name`` is unknown, no sum is written down for its file, or its package is not
             installed.
-        ValueError: A file of sums cannot be read.
+        ValueError: A folder holds no sums, or they cannot be read.
     """
     path = Path(name)
     if path.is_dir():
-        if not has_sums(path):
-            raise DatasetError(f"{path}: no sums are written down in this folder")
         yield from check_folder(path)
     elif path.is_file():
         if not lock_of(path).is_file():

@@ -80,7 +80,7 @@ def complete(df: pd.DataFrame | None, **columns: Column) -> tuple[list[Floats], 
             ``df``.
         KeyError: The table ``df`` lacks a named column.
     """
-    arrays = {name: _values(column, df) for name, column in columns.items()}
+    arrays = {name: floats(column, df) for name, column in columns.items()}
     shapes = {array.shape for array in arrays.values()}
     if len(shapes) != 1 or len(next(iter(shapes))) != 1:
         found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
@@ -95,7 +95,13 @@ def counted(n: int, n_left_out: int, noun: str = "structure") -> str:
     return rows + (f" ({n_left_out:,} without a value left out)" if n_left_out else "")
 
 
-def _values(column: Column, df: pd.DataFrame | None) -> Floats:
+def floats(column: Column, df: pd.DataFrame | None) -> Floats:
+    """A column as float64; NaN where a value is missing.
+
+    Raises:
+        ValueError: A name is given without ``df``, or a value is no number.
+        KeyError: The table ``df`` lacks a named column.
+    """
     if isinstance(column, str):
         if df is None:
             raise ValueError(f"{column!r} names a column, but there is no df")

@@ -88,9 +88,11 @@ def rank_rows(
             first, or keep the ``first`` alone, with a note that names the others.
 
     Raises:
-        ValueError: The choice ``novelty`` or ``duplicates`` is unknown, or a predicted row lacks the number
-            that rows are ranked by.
+        ValueError: The choice ``rank_by``, ``novelty`` or ``duplicates`` is unknown, or a predicted row lacks
+            the number that rows are ranked by.
     """
+    if rank_by not in RANKINGS:
+        raise ValueError(f"rank_by must be one of {', '.join(RANKINGS)}, not {rank_by!r}")
     if novelty not in NOVELTIES:
         raise ValueError(f"novelty must be one of {', '.join(NOVELTIES)}, not {novelty!r}")
     if duplicates not in DUPLICATES:

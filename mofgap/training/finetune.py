@@ -69,6 +69,11 @@ class Labelled:
         ids = labels.frame.structure_id.tolist()
         return cls(ids, store, gap_ev, labels.positions("train"), labels.positions("val"))
 
+    @property
+    def target(self) -> Tensor:
+        """(n,) float32 labels, eV."""
+        return torch.tensor(self.gap_ev, dtype=torch.float32)
+
 
 class Finetuning(L.LightningModule):  # type: ignore[misc]
     """Lightning's view of a ``GapModel``.
@@ -209,21 +214,18 @@ def finetune(
             ``folder`` holds a training and ``resume`` is off, its checkpoint is damaged, or the training
             diverged.
     """
-    check_folder(folder, resume=resume)
     if not warm or config.unfreeze:
         _check_labels(data, warm)
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = _kept_features(folder, resume)
+    kept = _begin(folder, resume)
     if features is None:
         features = frozen_features(model, data.store, config.batch_atoms, kept)
     if not config.epochs:
         model.eval()
         return features
-    gaps = torch.tensor(data.gap_ev, dtype=torch.float32)
-    _set_scales(model, data, gaps, features, config, warm)
+    _set_scales(model, data, features, config, warm)
     train = loader(data.store, data.train, config.batch_atoms, config.seed)
     val = loader(data.store, data.val, config.batch_atoms, None) if data.val else None
-    module = Finetuning(model, features, gaps, config, n_steps(train, config.epochs, compute))
+    module = Finetuning(model, features, data.target, config, n_steps(train, config.epochs, compute))
     best = fit(
         module,
         train,
@@ -242,8 +244,13 @@ def finetune(
     return features
 
 
-def _kept_features(folder: Path, resume: bool) -> Path:
-    """Where a training keeps frozen features; those of an earlier one may be of other structures."""
+def _begin(folder: Path, resume: bool) -> Path:
+    """Make the folder of a training; returns the file of its frozen features.
+
+    Features of an earlier training may be of other structures, and are removed.
+    """
+    check_folder(folder, resume=resume)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "frozen_features.safetensors"
     if not resume:
         path.unlink(missing_ok=True)
@@ -260,15 +267,15 @@ def _check_labels(data: Labelled, warm: bool) -> None:
 
 
 def _set_scales(
-    model: GapModel, data: Labelled, gap_ev: Tensor, features: Tensor, config: FinetuneConfig, warm: bool
+    model: GapModel, data: Labelled, features: Tensor, config: FinetuneConfig, warm: bool
 ) -> None:
     """Set the scales of gaps and features from the training structures."""
     train = list(data.train)
     if warm:
         _follow_line(model, data, config.batch_atoms)
     else:
-        model.gap_mean_ev.copy_(gap_ev[train].mean())
-        model.gap_std_ev.copy_(gap_ev[train].std())
+        model.gap_mean_ev.copy_(data.target[train].mean())
+        model.gap_std_ev.copy_(data.target[train].std())
         if model.noise_network is not None:
             model.noise_network.fit_scale(features[train])
     if config.alpha == "constant" and model.noise_network is not None:

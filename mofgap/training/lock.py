@@ -12,15 +12,19 @@ import pandas as pd
 from mofgap.configuration import digest
 from mofgap.crystals.dataset import table_crystals
 from mofgap.training.loop import LAST, TrainingError
+from mofgap.version import installed_version
 from mofgap.whole_file import write_json
 
 KEY, DIGEST = "key.json", "digest"
+MOFGAP = "mofgap"
+"""The name of the version in a key; it alone may differ."""
 
 
 def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
     """Record what a training is made of, or compare a resumed training with its record.
 
-    What a version did not keep is not checked in its folders.
+    What a version did not keep is not checked in its folders. Another version is no reason to refuse, but is
+    named where a value differs: settings that it added or renamed change their digest.
 
     Args:
         folder: Of the training.
@@ -37,11 +41,12 @@ def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
         other = [name for name, value in made_of.items() if known.get(name, value) != value]
         if other:
             raise TrainingError(
-                f"{folder} holds a training with other {', '.join(other)}: resume it with those that it was "
-                "begun with, or choose another folder"
+                f"{folder} holds a training with other {', '.join(other)}: {_cure(known.get(MOFGAP))}, or "
+                "choose another folder"
             )
     elif not (folder / LAST).exists():
-        write_json(path, dict(made_of) | {DIGEST: digest(made_of)})
+        record = {MOFGAP: installed_version(), **made_of}
+        write_json(path, record | {DIGEST: digest(record)})
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -58,6 +63,14 @@ def _read(path: Path) -> dict[str, str]:
     if not intact:
         raise TrainingError(f"{path} is damaged: delete {path.parent} to start the training again")
     return known
+
+
+def _cure(version: str | None) -> str:
+    """What to do about a training that this version began, or another one, or one of long ago (None)."""
+    if version == installed_version():
+        return "resume it with those that it was begun with"
+    begun_by, this = f"mofgap {version or 'of an older version'}", f"mofgap {installed_version()}"
+    return f"the likely cause is that {begun_by} began it and this is {this}, so resume it with that version"
 
 
 def structures_digest(frame: pd.DataFrame) -> str:

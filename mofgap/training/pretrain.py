@@ -133,12 +133,7 @@ def pretrain(
             another type, or is out of range.
     """
     architecture, encoder = registered(architecture), encoder_config(architecture, encoder_settings)
-    for split in ("train", "val"):
-        if "split" not in frame.columns or not (frame.split == split).any():
-            raise TableError(f"pretraining needs rows of split {split!r}")
-    frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
-    if wrong := [*filter(None, unusable(frame))]:
-        raise TableError(f"{len(wrong)} structures cannot be computed with; {wrong[0]}")
+    frame = _rows(frame)
     target = atom_targets(frame)
     made_of = _made_of(frame, target) | {"settings": digest(encoder, config), "architecture": architecture}
     lock(folder, made_of | compute.decisive, resume=resume)
@@ -161,6 +156,21 @@ def pretrain(
     )
     described = {"architecture": architecture, "encoder": asdict(encoder), "pretraining": asdict(config)}
     return save_encoder(folder, _encoder_of(best), described)
+
+
+def _rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of splits train and val.
+
+    Raises:
+        TableError: A split has no rows, or holds a structure that cannot be computed with.
+    """
+    for split in ("train", "val"):
+        if "split" not in frame.columns or not (frame.split == split).any():
+            raise TableError(f"pretraining needs rows of split {split!r}")
+    frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
+    if wrong := [*filter(None, unusable(frame))]:
+        raise TableError(f"{len(wrong)} structures cannot be computed with; {wrong[0]}")
+    return frame
 
 
 def _heads(architecture: str, settings: Mapping[str, Any], seen: Tensor, seed: int) -> AtomHeads:

@@ -159,6 +159,17 @@ def test_a_model_that_adapters_do_not_fit_is_left_as_it_was(tmp_path: Path) -> N
     assert all(p.requires_grad for p in net.parameters())
 
 
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "noise_network.safetensors"])
+def test_damaged_weights_are_named(tmp_path: Path, name: str) -> None:
+    net, layers = make_adapted()
+    network = NoiseNetwork(5, len(layers))
+    save_adapters(tmp_path, layers, CONFIG, network)
+    (tmp_path / name).write_bytes(b"cut off")
+    with pytest.raises(ValueError, match=name):
+        load_adapters(net, tmp_path)
+        load_noise_network(network, tmp_path)
+
+
 def test_no_adapter_in_the_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="adapter_config"):
         load_adapters(make_base(), tmp_path)

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from mofgap.__main__ import app
 from mofgap.datasets import registry
+from mofgap.datasets.checksum import check_folder
 from mofgap.training.labels import read_labels
 
 EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
@@ -256,6 +257,13 @@ class TestVerify:
         done = data("verify", folder)
         assert done.exit_code == 3
         assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["changed"] + ["ok"] * 7
+
+    def test_names_a_folder_without_sums(self, tmp_path: Path) -> None:
+        done = data("verify", tmp_path)
+        assert done.exit_code == 1
+        assert str(tmp_path) in done.stderr
+        with pytest.raises(ValueError, match=str(tmp_path)):
+            list(check_folder(tmp_path))
 
     def test_names_a_file_without_a_sum(self, tmp_path: Path) -> None:
         (tmp_path / "a.zip").write_bytes(b"")

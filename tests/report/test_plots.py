@@ -266,6 +266,11 @@ def test_samples_draw_lines_and_methods_without_them_cross_the_figure() -> None:
         plots.metric_vs_samples([-1], [0.1], ["a"])
     with pytest.raises(ValueError, match="above 0"):
         plots.metric_vs_cost([0.0], [0.1], ["a"])
+    for plot in (plots.metric_vs_samples, plots.metric_vs_cost):
+        with pytest.raises(ValueError, match=r"lo .*\(3,\)"):
+            plot([1.0, 2.0], [0.1, 0.2], ["a", "a"], lo=[0.0, 0.0, 0.0], hi=[1.0, 1.0])
+        with pytest.raises(ValueError, match=r"hi .*\(1,\)"):
+            plot([1.0, 2.0], [0.1, 0.2], ["a", "a"], lo=[0.0, 0.0], hi=[1.0])
 
 
 def test_wrong_columns_are_refused() -> None:

@@ -118,5 +118,7 @@ def test_default_ranking_follows_the_window() -> None:
         ranking("window", None)
     with pytest.raises(ValueError, match="rank_by"):
         ranking("best", None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=", ".join(RANKINGS)):
+        rank_rows([], "best")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="novel"):
         rank_rows([], "low", novelty="hide")  # type: ignore[arg-type]

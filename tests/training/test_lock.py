@@ -13,10 +13,26 @@ def test_a_training_is_taken_up_as_it_was_begun(tmp_path: Path) -> None:
     begun = {"labels": "a"} | Compute("cpu", devices=2).decisive
     lock(tmp_path, begun, resume=False)
     lock(tmp_path, begun, resume=True)
-    with pytest.raises(TrainingError, match="a training with other labels: resume it with those"):
+    with pytest.raises(TrainingError, match="labels"):
         lock(tmp_path, begun | {"labels": "b"}, resume=True)
-    with pytest.raises(TrainingError, match="with other number of devices, precision:"):
+    with pytest.raises(TrainingError, match="number of devices, precision"):
         lock(tmp_path, begun | Compute("cpu", precision="bf16-mixed").decisive, resume=True)
+
+
+@pytest.mark.parametrize("older", ["0.0.7", None])
+def test_a_refusal_names_the_version_that_began_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: str | None
+) -> None:
+    monkeypatch.setattr("mofgap.training.lock.installed_version", lambda *otherwise: "0.0.9")
+    lock(tmp_path, {"settings": "a"}, resume=False)
+    with pytest.raises(TrainingError) as of_the_same:
+        lock(tmp_path, {"settings": "b"}, resume=True)
+    assert "0.0.9" not in str(of_the_same.value)
+    record = {"settings": "a"} if older is None else {"settings": "a", "mofgap": older}
+    (tmp_path / KEY).write_text(json.dumps(record))
+    lock(tmp_path, {"settings": "a"}, resume=True)
+    with pytest.raises(TrainingError, match=rf"settings.*mofgap {older or '[a-z ]*'}.*0\.0\.9"):
+        lock(tmp_path, {"settings": "b"}, resume=True)
 
 
 def test_what_an_older_version_did_not_keep_is_not_asked_of_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
 from mofgap.report.figure import SERIES, add_legend, figure_of, new_axes, say_nothing_to_show
-from mofgap.report.series import Column, Floats, complete, counted
+from mofgap.report.series import Column, complete, counted, floats
 
 _MARKERS = "osD^vPXdh"
 
@@ -114,14 +114,12 @@ def _rows(df: pd.DataFrame | None, **columns: Column | None) -> pd.DataFrame:
     kept = place.astype(int)
     rows = pd.DataFrame({"x": x, "value": value, "method": labels[kept]})
     for name, column in {"lo": lo, "hi": hi}.items():
-        rows[name] = np.nan if column is None else _floats(column, df)[kept]
+        ends = np.full(labels.shape, np.nan) if column is None else floats(column, df)
+        if ends.shape != labels.shape:
+            raise ValueError(f"{name} has the shape {ends.shape}, the other columns have {labels.shape}")
+        rows[name] = ends[kept]
     rows.attrs["n_left_out"] = n_out
     return rows
-
-
-def _floats(column: Column, df: pd.DataFrame | None) -> Floats:
-    values = df[column] if isinstance(column, str) and df is not None else column
-    return np.asarray(values, dtype=np.float64)
 
 
 def _axes(rows: pd.DataFrame, caption: str, xlabel: str, ylabel: str) -> Axes:
