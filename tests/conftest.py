@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
+
+if TYPE_CHECKING:
+    from mofgap.choices import Adaptation
+    from mofgap.gap.model import GapModel
 
 ZINC_FORMATE = np.array([30, 8, 6, 8, 1])
 
@@ -23,6 +28,64 @@ def small_crystal(seed: int, name: str = "small") -> Crystal:
     frac = np.array([[0, 0, 0], [0.31, 0.05, 0], [0.5, 0.12, 0], [0.69, 0.05, 0], [0.5, 0.302, 0]])
     cell = np.diag(rng.uniform(5.9, 6.4, 3))
     return Crystal(cell, frac + rng.normal(scale=0.004, size=frac.shape), ZINC_FORMATE, name)
+
+
+@pytest.fixture(scope="session")
+def make_row() -> Callable[..., dict[str, Any]]:
+    def make(
+        rng: np.random.Generator, most: int = 7, elements: Sequence[int] = (1, 6, 8, 30)
+    ) -> dict[str, Any]:
+        """Columns of a crystal: three atoms or more near points of a grid, no two near the same."""
+        n = int(rng.integers(3, most + 1))
+        numbers, cell = rng.choice(elements, n), np.eye(3) * 6 + rng.normal(0, 0.2, (3, 3))
+        grid = np.stack(np.unravel_index(rng.permutation(27)[:n], (3, 3, 3)), axis=1)
+        frac = (grid + rng.uniform(0, 0.4, (n, 3))) / 3
+        return {"cell_angstrom": cell.ravel(), "atomic_numbers": numbers, "frac_coords": frac.ravel()}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_labelled_row(make_row: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    from mofgap.training.atoms import ATOM_TARGETS
+
+    def make(index: int, splits: Sequence[str]) -> dict[str, Any]:
+        """A row of a table: its gap and atomic targets follow from its elements, and can be learnt."""
+        rng = np.random.default_rng(index)
+        row = make_row(rng)
+        numbers = row["atomic_numbers"]
+        return {
+            **row,
+            "structure_id": f"tiny-{index:02d}",
+            "gap_ev": 4 * float((numbers == 8).mean()) + 0.1 * float(rng.random()),
+            "split": splits[index % len(splits)],
+            **{name: np.sqrt(numbers) / 5 + 0.01 * rng.normal(size=len(numbers)) for name in ATOM_TARGETS},
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., GapModel]:
+    import torch
+
+    from mofgap.gap.model import GapModel, GapModelConfig
+
+    encoder = {"n_blocks": 2, "width": 16, "n_heads": 4, "n_radial": 8, "edge_width": 8, "ffn_width": 24}
+    encoder["n_neighbours"] = 8
+
+    def make(method: Adaptation = "balora", seed: int = 0, **settings: Any) -> GapModel:
+        """Random weights, B too, so that the adapters do something; the gaps have a scale of their own."""
+        torch.manual_seed(seed)
+        how = {"encoder_settings": encoder, "head_hidden": 16, "rank": 3, "lora_alpha": 6.0, **settings}
+        model = GapModel(GapModelConfig(method=method, **how))
+        for layer in model.layers.values():
+            torch.nn.init.normal_(layer.lora_B, std=0.2)
+        model.gap_mean_ev.fill_(2.1)
+        model.gap_std_ev.fill_(1.1)
+        return model.eval()
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +144,18 @@ def levels(model_folder: Path, hse_folder: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setitem(MODELS, "pbe", str(model_folder))
     monkeypatch.setitem(MODELS, "hse06", str(hse_folder))
+
+
+@pytest.fixture(scope="session")
+def write_mixed(write_cifs: Callable[[Path, int], list[Path]]) -> Callable[[Path, int], Path]:
+    def write(folder: Path, n: int) -> Path:
+        """Write ``n`` good files, one with two blocks of which one is bad, and one that is empty."""
+        one, two, *_ = (path.read_text() for path in write_cifs(folder, n))
+        (folder / "s1b.cif").write_text(one + two.replace("_cell_length_a", "_x"))
+        (folder / "u.cif").write_text("")
+        return folder
+
+    return write
 
 
 @pytest.fixture(scope="session")

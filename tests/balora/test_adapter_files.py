@@ -153,7 +153,7 @@ def test_adapters_that_do_not_fit_are_refused(tmp_path: Path, config: BaLoRAConf
 def test_a_model_that_adapters_do_not_fit_is_left_as_it_was(tmp_path: Path) -> None:
     save_adapters(tmp_path, make_adapted()[1], CONFIG)
     net = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), Inner())
-    with pytest.raises(ValueError, match=r"0\.lora_A\.weight is \(3, 4\), the model wants \(3, 5\)"):
+    with pytest.raises(ValueError, match=r"0\.lora_A\.weight .*\(3, 4\).*\(3, 5\)"):
         load_adapters(net, tmp_path)
     assert not any(isinstance(module, AdaptedLinear) for module in net.modules())
     assert all(p.requires_grad for p in net.parameters())

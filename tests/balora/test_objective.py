@@ -71,5 +71,5 @@ def test_elbo_weighs_the_divergence() -> None:
 
 @pytest.mark.parametrize("nll", [gaussian_nll, laplace_nll])
 def test_a_column_of_means_is_not_paired_with_every_target(nll: Callable[..., Tensor]) -> None:
-    with pytest.raises(ValueError, match=r"targets are \(5,\) and means \(5, 1\)"):
+    with pytest.raises(ValueError, match=r"\(5,\).*\(5, 1\)"):
         nll(torch.zeros(5), torch.zeros(5, 1), torch.tensor(0.0))

@@ -181,7 +181,7 @@ def test_errors(make_set_model: Callable[..., Any]) -> None:
     x = data(6, 5)
     with pytest.raises(ValueError, match="per_row needs row_to_input"):
         sensitivity(lambda: x, layers, 3, per_row=True)
-    with pytest.raises(ValueError, match=r"must return \(4,\) or \(4, k\) outputs, got \(3,\)"):
+    with pytest.raises(ValueError, match=r"\(4,\).*\(4, k\).*\(3,\)"):
         sensitivity(lambda: model(x, ROWS, 3), layers, 4, ROWS)
     with pytest.raises(RuntimeError, match="no adapted layer leads to it"):
         sensitivity(lambda: x.sum(1)[:3], layers, 3, ROWS)
@@ -219,7 +219,7 @@ def test_a_layer_without_gradients_is_told() -> None:
         out: Tensor = net[2](h)[:, 0]
         return out
 
-    with pytest.raises(RuntimeError, match="runs under no_grad inside the model"):
+    with pytest.raises(RuntimeError, match="no_grad"):
         sensitivity(forward, layers, 6)
 
 

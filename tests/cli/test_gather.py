@@ -13,7 +13,7 @@ from mofgap.__main__ import app
 from mofgap.cli.screening_run import PBE_CAVEAT
 from mofgap.screening.shard import ShardError, gather
 
-WriteCifs = Callable[[Path, int], list[Path]]
+WriteMixed = Callable[[Path, int], Path]
 OPTIONS = ["--window", "1.8", "3.0", "--top", "4", "--novelty", "last"]
 
 
@@ -22,13 +22,9 @@ def mofgap(*arguments: object) -> Result:
 
 
 @pytest.fixture(scope="module")
-def cifs(tmp_path_factory: pytest.TempPathFactory, write_cifs: WriteCifs) -> Path:
-    """Good files, one with two blocks of which one is bad, two that are empty."""
-    folder = tmp_path_factory.mktemp("cifs")
-    one, two, *_ = (path.read_text() for path in write_cifs(folder, 6))
-    (folder / "s1b.cif").write_text(one + two.replace("_cell_length_a", "_x"))
+def cifs(tmp_path_factory: pytest.TempPathFactory, write_mixed: WriteMixed) -> Path:
+    folder = write_mixed(tmp_path_factory.mktemp("cifs"), 6)
     (folder / "a.cif").write_text("")
-    (folder / "u.cif").write_text("")
     return folder
 
 

@@ -17,7 +17,7 @@ from mofgap.screening.checked_line import content_of
 from mofgap.screening.levels import MODELS
 from mofgap.screening.row import column_names
 
-WriteCifs = Callable[[Path, int], list[Path]]
+WriteMixed = Callable[[Path, int], Path]
 OPTIONS = ["--level", "both", "--window", "1.8", "3.0", "--coverage", "0.95"]
 pytestmark = pytest.mark.usefixtures("levels")
 
@@ -27,13 +27,8 @@ def mofgap(*arguments: object) -> Result:
 
 
 @pytest.fixture(scope="module")
-def cifs(tmp_path_factory: pytest.TempPathFactory, write_cifs: WriteCifs) -> Path:
-    """Good files, one with two blocks of which one is bad, one that is empty."""
-    folder = tmp_path_factory.mktemp("cifs")
-    one, two, *_ = (path.read_text() for path in write_cifs(folder, 5))
-    (folder / "s1b.cif").write_text(one + two.replace("_cell_length_a", "_x"))
-    (folder / "u.cif").write_text("")
-    return folder
+def cifs(tmp_path_factory: pytest.TempPathFactory, write_mixed: WriteMixed) -> Path:
+    return write_mixed(tmp_path_factory.mktemp("cifs"), 5)
 
 
 def test_a_pipe_gets_every_column(cifs: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_gzipped_cif_is_the_cif(tmp_path, monkeypatch):
     (good,), (cut,), (damaged,) = map(read_input, expand_inputs([tmp_path]))
     (plain,) = read_cif(GOOD.decode(), "a.cif")
     assert good.structure_id == "a" and np.array_equal(good.frac_coords, plain.frac_coords)
-    assert cut.reason == "unreadable-file: ends early; the file is damaged, fetch it again"
+    assert cut.reason.startswith("unreadable-file: ends early")
     assert damaged.reason.startswith("unreadable-file: ") and "fetch it again" in damaged.reason
     monkeypatch.setattr(item_module, "MAX_FILE_BYTES", len(GOOD) - 1)  # its packed size is far below
     (large,) = read_file(tmp_path / "a.cif.gz")

@@ -310,5 +310,5 @@ def test_every_step_can_be_switched_off() -> None:
 
 
 def test_an_unknown_choice_is_refused() -> None:
-    with pytest.raises(ValueError, match="guests: expected one of keep, remove"):
+    with pytest.raises(ValueError, match=r"guests: .*keep, remove"):
         PreparationConfig(guests="drop")  # type: ignore[arg-type]

@@ -184,13 +184,13 @@ def test_more_than_the_file_is_not_kept(server: tuple[str, Behaviour], tmp_path:
 
 
 def test_a_wrong_checksum_leaves_no_file(server: tuple[str, Behaviour], tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match=f"sha256 is {SHA256}, expected {'0' * 64}"):
+    with pytest.raises(DownloadError, match=f"{SHA256}.*{'0' * 64}"):
         fetched(server[0], tmp_path / "file.zip", "0" * 64)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrong_size_leaves_no_file(server: tuple[str, Behaviour], tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match=r"3,000,000 bytes came, expected 17"):
+    with pytest.raises(DownloadError, match=r"3,000,000 .*17"):
         download(Remote(server[0], n_bytes=17), tmp_path / "file.zip")
     assert list(tmp_path.iterdir()) == []
 

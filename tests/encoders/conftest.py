@@ -4,37 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from mofgap.__main__ import app
-from mofgap.training.atoms import ATOM_TARGETS
-
-
-def row(index: int) -> dict[str, object]:
-    """A small crystal whose gap and atomic targets follow from its elements."""
-    rng = np.random.default_rng(index)
-    n = int(rng.integers(3, 8))
-    grid = np.stack(np.unravel_index(rng.permutation(27)[:n], (3, 3, 3)), axis=1)
-    numbers = rng.choice([1, 6, 8, 30], n)
-    return {
-        "structure_id": f"tiny-{index:02d}",
-        "cell_angstrom": (np.eye(3) * 6 + rng.normal(0, 0.2, (3, 3))).ravel(),
-        "atomic_numbers": numbers,
-        "frac_coords": ((grid + rng.uniform(0, 0.4, (n, 3))) / 3).ravel(),
-        "gap_ev": 4 * float((numbers == 8).mean()) + 0.1 * float(rng.random()),
-        "split": ("train", "train", "val", "test")[index % 4],
-        **{name: np.sqrt(numbers) / 5 + 0.01 * rng.normal(size=n) for name in ATOM_TARGETS},
-    }
 
 
 @pytest.fixture(scope="session")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def table(tmp_path_factory: pytest.TempPathFactory, make_labelled_row: Callable[..., dict[str, Any]]) -> Path:
     path = tmp_path_factory.mktemp("table") / "tiny.parquet"
-    pd.DataFrame([row(i) for i in range(28)]).to_parquet(path)
+    pd.DataFrame([make_labelled_row(i, ("train", "train", "val", "test")) for i in range(28)]).to_parquet(
+        path
+    )
     return path
 
 

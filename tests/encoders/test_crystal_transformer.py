@@ -26,7 +26,7 @@ def encoder() -> CrystalTransformer:
 
 @pytest.mark.parametrize("name", ["bond", "radial", "environment"])
 def test_what_cannot_be_adapted_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="only query, key, value, out, up, down of a block can"):
+    with pytest.raises(ValueError, match="query, key, value, out, up, down"):
         CrystalTransformer(CONFIG).fix_below(["blocks.1.query", f"blocks.1.{name}"])
 
 
@@ -48,7 +48,7 @@ def test_a_lonely_atom_has_finite_features(encoder: CrystalTransformer) -> None:
 
 
 def test_heads_must_divide_the_width() -> None:
-    with pytest.raises(ValueError, match="width 10 is not a multiple of n_heads 4"):
+    with pytest.raises(ValueError, match=r"width 10 .*n_heads 4"):
         CrystalTransformerConfig(width=10, n_heads=4)
 
 

@@ -5,26 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from mofgap.choices import Adaptation
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import crystal_graph
 from mofgap.gap.folder import About, save_model
-from mofgap.gap.model import GapModel, GapModelConfig
+from mofgap.gap.model import GapModel
 from mofgap.gap.predictor import GapPredictor
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex, fit_novelty
-
-TINY_ENCODER = {
-    "n_blocks": 2,
-    "width": 16,
-    "n_heads": 4,
-    "n_radial": 8,
-    "edge_width": 8,
-    "ffn_width": 24,
-    "n_neighbours": 8,
-}
 
 
 @pytest.fixture(scope="session")
@@ -41,24 +29,6 @@ def make_crystal() -> Callable[..., Crystal]:
                 coords = np.vstack([coords, new])
         numbers = np.append(rng.choice([1, 6, 7, 8], n_atoms - 1), 30)
         return Crystal(cell, coords, numbers, f"made-{seed}")
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def make_model() -> Callable[..., GapModel]:
-    def make(method: Adaptation = "balora", seed: int = 0) -> GapModel:
-        """Random weights, B too, so that the adapters do something; the gaps have a scale of their own."""
-        torch.manual_seed(seed)
-        config = GapModelConfig(
-            method=method, encoder_settings=TINY_ENCODER, head_hidden=16, rank=3, lora_alpha=6.0
-        )
-        model = GapModel(config)
-        for layer in model.layers.values():
-            torch.nn.init.normal_(layer.lora_B, std=0.2)
-        model.gap_mean_ev.fill_(2.1)
-        model.gap_std_ev.fill_(1.1)
-        return model.eval()
 
     return make
 

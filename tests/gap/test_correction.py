@@ -32,6 +32,8 @@ from mofgap.gap.predictor import GapPredictor
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import fit_novelty
 
+Start = Callable[..., tuple[GapModel, list[CrystalGraph]]]
+
 
 def fitted(n: int = 200, d: int = 6) -> tuple[NeighbourCorrection, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
@@ -162,8 +164,15 @@ def corrected(model: GapModel, graphs: list[CrystalGraph]) -> GapModel:
     return model
 
 
-def graphs_of(model: GapModel, make_crystal: Callable[[int], Crystal], n: int) -> list[CrystalGraph]:
-    return [crystal_graph(make_crystal(i), model.graph_config) for i in range(n)]
+@pytest.fixture
+def start(make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]) -> Start:
+    def make(method: Adaptation = "balora", n_more: int = 4) -> tuple[GapModel, list[CrystalGraph]]:
+        """A model without a correction, and some graphs more than a correction has neighbours."""
+        model: GapModel = make_model(method).eval().requires_grad_(False)
+        crystals = [make_crystal(i) for i in range(N_NEIGHBOURS + n_more)]
+        return model, [crystal_graph(crystal, model.graph_config) for crystal in crystals]
+
+    return make
 
 
 def save(folder: Path, model: GapModel, graphs: list[CrystalGraph]) -> None:
@@ -175,13 +184,9 @@ def save(folder: Path, model: GapModel, graphs: list[CrystalGraph]) -> None:
 
 @pytest.mark.parametrize("method", ADAPTATIONS)
 def test_a_correction_moves_gap_and_spread_and_is_kept_on_disk(
-    method: Adaptation,
-    make_model: Callable[..., GapModel],
-    make_crystal: Callable[[int], Crystal],
-    tmp_path: Path,
+    method: Adaptation, start: Start, tmp_path: Path
 ) -> None:
-    model = make_model(method).eval().requires_grad_(False)
-    graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 2)
+    model, graphs = start(method, 2)
     plain = at_mean(model, graphs[0])
     assert plain.corrected(plain.gap_ev, plain.aleatoric_std_ev) == (plain.gap_ev, plain.aleatoric_std_ev)
     corrected(model, graphs)
@@ -222,11 +227,8 @@ def test_a_structure_is_learnt_where_its_gap_is_known_too(
 
 
 @pytest.mark.parametrize("method", ["balora", "lora"])
-def test_the_default_spread_is_the_distance_in_gradients(
-    method: Adaptation, make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
-) -> None:
-    model = make_model(method).eval().requires_grad_(False)
-    graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 4)
+def test_the_default_spread_is_the_distance_in_gradients(method: Adaptation, start: Start) -> None:
+    model, graphs = start(method)
     corrected(model, graphs[:-1])
     assert model.correction is not None
     new, stored = at_mean(model, graphs[-1]), model.correction.points.double().numpy()
@@ -238,11 +240,8 @@ def test_the_default_spread_is_the_distance_in_gradients(
         assert found.epistemic_std_ev[0] == pytest.approx(expected, rel=1e-3), how
 
 
-def test_without_gradients_the_spread_is_of_the_size_of_the_residuals(
-    make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
-) -> None:
-    model = make_model("full").eval().requires_grad_(False)
-    graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 4)
+def test_without_gradients_the_spread_is_of_the_size_of_the_residuals(start: Start) -> None:
+    model, graphs = start("full")
     corrected(model, graphs[:-1])
     near = at_mean(model, graphs[-1]).correction
     assert near is not None
@@ -250,11 +249,8 @@ def test_without_gradients_the_spread_is_of_the_size_of_the_residuals(
     assert posterior(model, graphs[-1]).epistemic_std_ev[0] == pytest.approx(expected, rel=1e-3)
 
 
-def test_the_posterior_of_a_corrected_model_is_the_plain_one(
-    make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
-) -> None:
-    model = make_model().eval().requires_grad_(False)
-    graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 4)
+def test_the_posterior_of_a_corrected_model_is_the_plain_one(start: Start) -> None:
+    model, graphs = start()
     plain = {
         how: posterior(model, graphs[-1], uncertainty=how, samples=8)  # type: ignore[arg-type]
         for how in ("closed-form", "weights", "rows")
@@ -268,22 +264,16 @@ def test_the_posterior_of_a_corrected_model_is_the_plain_one(
         np.testing.assert_allclose(after.gap_ev - before.gap_ev, near.residual_ev.numpy(), rtol=1e-3)
 
 
-def test_without_samples_there_is_the_corrected_gap_alone(
-    make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
-) -> None:
-    model = make_model().eval().requires_grad_(False)
-    graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 4)
+def test_without_samples_there_is_the_corrected_gap_alone(start: Start) -> None:
+    model, graphs = start()
     corrected(model, graphs[:-1])
     alone, whole = posterior(model, graphs[-1], samples=0), posterior(model, graphs[-1])
     np.testing.assert_allclose(alone.gap_ev, whole.gap_ev, rtol=1e-5)
     assert np.isnan(alone.epistemic_std_ev).all() and whole.epistemic_std_ev[0] > 0
 
 
-def test_training_structures_have_the_smallest_spread(
-    make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
-) -> None:
-    model = make_model().eval().requires_grad_(False)
-    graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 4)
+def test_training_structures_have_the_smallest_spread(start: Start) -> None:
+    model, graphs = start()
     closed_form = [posterior(model, graph).epistemic_std_ev[0] for graph in graphs]
     corrected(model, graphs[:-2])
     assert model.correction is not None
@@ -331,14 +321,8 @@ def old_folder(folder: Path, version: int) -> None:
 
 
 @pytest.mark.parametrize("method", ADAPTATIONS)
-def test_a_folder_of_version_3_predicts_the_same(
-    method: Adaptation,
-    make_model: Callable[..., GapModel],
-    make_crystal: Callable[[int], Crystal],
-    tmp_path: Path,
-) -> None:
-    model = make_model(method).eval().requires_grad_(False)
-    graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 4)
+def test_a_folder_of_version_3_predicts_the_same(method: Adaptation, start: Start, tmp_path: Path) -> None:
+    model, graphs = start(method)
     corrected(model, graphs[:-1])
     save(tmp_path, model, graphs)
     expected = posterior(read_model(tmp_path)[0], graphs[-1])
@@ -356,11 +340,8 @@ def test_a_folder_of_version_3_predicts_the_same(
 
 @pytest.mark.filterwarnings("ignore:m was calibrated for another spread")
 @pytest.mark.parametrize("version", [1, 2])
-def test_models_before_version_3_go_by_the_head_alone(
-    version: int, make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal], tmp_path: Path
-) -> None:
-    model = make_model().eval().requires_grad_(False)
-    graphs = graphs_of(model, make_crystal, N_NEIGHBOURS + 4)
+def test_models_before_version_3_go_by_the_head_alone(version: int, start: Start, tmp_path: Path) -> None:
+    model, graphs = start()
     plain = posterior(model, graphs[-1])
     with torch.no_grad():
         pooled = torch.cat([model.pooled(graph) for graph in graphs[:-1]])

@@ -40,12 +40,7 @@ def rotated(crystal: Crystal, rng: np.random.Generator) -> Crystal:
 
 
 def doubled(crystal: Crystal, rng: np.random.Generator) -> Crystal:
-    halves = crystal.frac_coords / [2, 1, 1]
-    return Crystal(
-        crystal.cell * np.array([[2], [1], [1]]),
-        np.vstack([halves, halves + np.array([0.5, 0, 0])]),
-        np.tile(crystal.atomic_numbers, 2),
-    )
+    return crystal_from(to_pymatgen(crystal) * (2, 1, 1))
 
 
 def niggli(crystal: Crystal, rng: np.random.Generator) -> Crystal:

@@ -90,7 +90,7 @@ def test_what_deserves_a_look_is_a_warning(predictor: GapPredictor, tmp_path: Pa
 def test_what_training_never_saw_is_a_warning(predictor: GapPredictor, make_crystal: MakeCrystal) -> None:
     strange = replace(make_crystal(0), structure_id="")
     strange.atomic_numbers[0] = 96
-    with pytest.warns(UserWarning, match="structure-2: novel: training saw no .*Cm"):
+    with pytest.warns(UserWarning, match=r"structure-2: novel: training saw no .*Cm"):
         predictor.predict([make_crystal(1), strange])
 
 
@@ -105,10 +105,10 @@ def test_a_structure_that_cannot_be_computed_is_named(
         predictor.predict(to_pymatgen(make_crystal(0)).as_dict())
     with pytest.raises(ValueError, match="the path of a file, not its text"):
         predictor.predict(write_cif(make_crystal(0)))
-    with pytest.raises(ValueError, match="unreadable-file: File name too long"):
+    with pytest.raises(ValueError, match="unreadable-file"):
         predictor.predict("x" * 5000)
     for name in (tmp_path, tmp_path / "*.cif"):
-        with pytest.raises(ValueError, match=r"mofgap\.screen takes folders and patterns"):
+        with pytest.raises(ValueError, match=r"mofgap\.screen"):
             predictor.predict(name)
 
 
@@ -125,11 +125,11 @@ def test_a_file_is_read_as_it_is_asked_for(predictor: GapPredictor, tmp_path: Pa
 def test_an_uncertainty_or_device_that_there_is_not(
     predictor: GapPredictor, make_crystal: MakeCrystal, model_folder: Path
 ) -> None:
-    with pytest.raises(ValueError, match="uncertainty must be one of auto, distance, "):
+    with pytest.raises(ValueError, match=r"uncertainty .*auto, distance, "):
         predictor.predict(make_crystal(0), True, uncertainty="closed_form", samples=0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="tiny: uncertainty distance needs "):
         predictor.predict(make_crystal(0), True, uncertainty="distance")
-    with pytest.raises(ValueError, match="device must be auto, cpu or cuda, not gpu"):
+    with pytest.raises(ValueError, match=r"device .*auto, cpu.* gpu"):
         load_model(model_folder, "gpu")
     for device in ("cpu:0", torch.device("cpu")):
         assert load_model(model_folder, device).device == "cpu"  # type: ignore[arg-type]
@@ -229,7 +229,7 @@ def test_a_file_of_several_structures_is_refused(
 ) -> None:
     path = tmp_path / "two.cif"
     path.write_text("\n".join(write_cif(make_crystal(i)) for i in range(2)))
-    with pytest.raises(ValueError, match=r"two\.cif holds several structures; use mofgap\.screen"):
+    with pytest.raises(ValueError, match=r"two\.cif .*several.*mofgap\.screen"):
         predictor.predict(path)
 
 

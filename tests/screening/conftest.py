@@ -10,3 +10,9 @@ from mofgap.gap.predictor import GapPredictor, load_model
 @pytest.fixture(scope="session")
 def tiny(model_folder: Path) -> GapPredictor:
     return load_model(model_folder, "cpu")
+
+
+@pytest.fixture
+def both(model_folder: Path, hse_folder: Path) -> GapPredictor:
+    """The model of HSE06 with that of PBE beside it."""
+    return load_model(hse_folder, "cpu", model_folder)

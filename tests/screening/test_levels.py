@@ -15,14 +15,11 @@ import torch
 import mofgap
 from mofgap.configuration import load
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.inputs import expand_inputs
 from mofgap.encoders.crystal_transformer import CrystalTransformer
 from mofgap.gap import predictor as predicting
 from mofgap.gap.folder import ModelError, read_model, save_model
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening import reading
-from mofgap.screening import screen as screening
-from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.levels import LEVELS, MODELS, Level, functional, is_pbe, models_of
 from mofgap.screening.row import BESIDE, COLUMNS, Row, column_names
 from mofgap.screening.table import FORMATS, read_table, to_frame, write_table
@@ -39,11 +36,6 @@ def cifs(tmp_path_factory: pytest.TempPathFactory, write_cifs: WriteCifs) -> Pat
     (folder / "t.cif").write_text(one + two.replace("_cell_length_a", "_x"))
     (folder / "gold.cif").write_text(three.replace("Zn", "Au"))
     return folder
-
-
-@pytest.fixture
-def both(model_folder: Path, hse_folder: Path) -> GapPredictor:
-    return load_model(hse_folder, "cpu", model_folder)
 
 
 @pytest.mark.usefixtures("levels")
@@ -120,15 +112,6 @@ def test_what_lies_below_the_adapters_is_shared_only_where_it_is_the_same(
         assert table.pbe_gap_ev[0] == alone.gap_ev[0] and table.pbe_gap_std_ev[0] == alone.gap_std_ev[0]
 
 
-@pytest.mark.parametrize("batch_atoms", [1, 12, 4000])
-def test_same_rows_in_batches_of_any_size(cifs: Path, both: GapPredictor, batch_atoms: int) -> None:
-    config = ScreeningConfig(batch_atoms=batch_atoms)
-    sources = list(expand_inputs([cifs]))
-    readings = [screening._read((source, ""), config=config) for source in sources]
-    batched = [rows for _, rows in screening._in_batches(readings, both, config)]
-    assert batched == list(screening.stream_rows(sources, both, config))
-
-
 @pytest.mark.usefixtures("levels")
 def test_tables_without_a_prediction_have_the_columns_too(cifs: Path, tmp_path: Path) -> None:
     gone = mofgap.screen([tmp_path / "gone.cif"], level="both")
@@ -194,7 +177,7 @@ def test_models_of_other_graphs_do_not_stand_side_by_side(model_folder: Path, tm
     settings = {**model.config.encoder_settings, "n_neighbours": 5}
     other = GapModel(replace(model.config, encoder_settings=settings))
     save_model(tmp_path / "other", other, replace(about, name="other"), calibration, novelty)
-    with pytest.raises(ModelError, match="tiny and other see different graphs"):
+    with pytest.raises(ModelError, match=r"tiny .*other .*graphs"):
         load_model(model_folder, "cpu", tmp_path / "other")
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,33 +35,24 @@ TINY = CrystalTransformerConfig(
 N_ROWS = 140
 
 
-def places(rng: np.random.Generator, n: int) -> np.ndarray:
-    """(n, 3) fractional coordinates near points of a grid, no two of the same."""
-    grid = np.stack(np.unravel_index(rng.permutation(27)[:n], (3, 3, 3)), axis=1)
-    return (grid + rng.uniform(0, 0.4, (n, 3))) / 3
-
-
-def tiny_row(index: int) -> dict[str, object]:
-    """A small crystal whose gap follows from its elements; cobalt in one of eight, groups of one to three."""
-    rng = np.random.default_rng(index)
-    n = int(rng.integers(3, 7))
-    numbers = rng.choice([1, 6, 8], n)
-    numbers[0] = 27 if index % 8 == 0 else 30
-    return {
-        "structure_id": f"tiny-{index:03d}",
-        "cell_angstrom": (np.eye(3) * 6 + rng.normal(0, 0.2, (3, 3))).ravel(),
-        "atomic_numbers": numbers,
-        "frac_coords": places(rng, n).ravel(),
-        "gap_ev": 3 * float((numbers == 8).mean()) + 0.3 * float(rng.random()),
-        "split": ("train", "train", "val", "test")[index % 4],
-        "group": index // 3 if index < 60 else 1000 + index,
-    }
-
-
 @pytest.fixture(scope="session")
-def tiny_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_table(tmp_path_factory: pytest.TempPathFactory, make_row: Callable[..., dict[str, Any]]) -> Path:
     folder = tmp_path_factory.mktemp("table")
-    frame = pd.DataFrame([tiny_row(i) for i in range(N_ROWS)])
+
+    def row(index: int) -> dict[str, Any]:
+        """The gap follows from the elements; cobalt in one of eight, groups of one to three."""
+        rng = np.random.default_rng(index)
+        made = make_row(rng, 6, (1, 6, 8))
+        made["atomic_numbers"][0] = 27 if index % 8 == 0 else 30
+        return {
+            **made,
+            "structure_id": f"tiny-{index:03d}",
+            "gap_ev": 3 * float((made["atomic_numbers"] == 8).mean()) + 0.3 * float(rng.random()),
+            "split": ("train", "train", "val", "test")[index % 4],
+            "group": index // 3 if index < 60 else 1000 + index,
+        }
+
+    frame = pd.DataFrame([row(i) for i in range(N_ROWS)])
     frame.to_parquet(folder / "table.parquet")
     test = frame[frame.split == "test"]
     published = pd.DataFrame(

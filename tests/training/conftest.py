@@ -1,17 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
-from mofgap.training.atoms import ATOM_TARGETS
 
-ELEMENTS = np.array([1, 6, 8, 30])
 SPLITS = ("train", "train", "train", "val", "train", "test")
 
 TINY_ENCODER = CrystalTransformerConfig(
@@ -19,31 +18,9 @@ TINY_ENCODER = CrystalTransformerConfig(
 )
 
 
-def places(rng: np.random.Generator, n: int) -> np.ndarray:
-    """(n, 3) fractional coordinates near points of a grid, no two of the same."""
-    grid = np.stack(np.unravel_index(rng.permutation(27)[:n], (3, 3, 3)), axis=1)
-    return (grid + rng.uniform(0, 0.4, (n, 3))) / 3
-
-
-def tiny_row(index: int) -> dict[str, object]:
-    """A small crystal whose gap and atomic targets follow from its elements, so that they can be learnt."""
-    rng = np.random.default_rng(index)
-    n = int(rng.integers(3, 8))
-    numbers = rng.choice(ELEMENTS, n)
-    return {
-        "structure_id": f"tiny-{index:02d}",
-        "cell_angstrom": (np.eye(3) * 6 + rng.normal(0, 0.2, (3, 3))).ravel(),
-        "atomic_numbers": numbers,
-        "frac_coords": places(rng, n).ravel(),
-        "gap_ev": 4 * float((numbers == 8).mean()) + 0.1 * float(rng.random()),
-        "split": SPLITS[index % len(SPLITS)],
-        **{name: np.sqrt(numbers) / 5 + 0.01 * rng.normal(size=n) for name in ATOM_TARGETS},
-    }
-
-
 @pytest.fixture(scope="session")
-def tiny_frame() -> pd.DataFrame:
-    return pd.DataFrame([tiny_row(i) for i in range(30)])
+def tiny_frame(make_labelled_row: Callable[..., dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame([make_labelled_row(i, SPLITS) for i in range(30)])
 
 
 @pytest.fixture(scope="session")

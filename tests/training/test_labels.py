@@ -115,7 +115,7 @@ def test_disorder_and_large_cells_are_read_as_asked(study: Study) -> None:
 
 def test_an_unknown_split_is_named_beside_an_empty_one(study: Study) -> None:
     path, cifs = study(30, split=["train"] * 20 + ["val"] * 8 + [None, "tset"])
-    with pytest.raises(TableError, match="split may be train, val, test, not 'nan'"):
+    with pytest.raises(TableError, match=r"split .*train, val, test.*'nan'"):
         read_labels(path, cifs, "gap_ev")
 
 
@@ -183,7 +183,7 @@ def test_a_file_of_several_structures_gives_none_its_own_label(study: Study) -> 
     (cifs / "mof-001.cif").write_text(block.replace(f"data_{name}", "data_first") + other)
     labels = read_labels(path, cifs, "gap_ev")
     assert "mof-001" not in set(labels.frame.structure_id)
-    assert "mof-001: labelled, but no CIF of that name was read" in labels.skipped
+    assert any(line.startswith("mof-001: ") for line in labels.skipped)
 
 
 def deal(labels: Labels) -> dict[str, str]:
@@ -252,7 +252,7 @@ def test_each_kind_of_file_says_what_goes_with_it(study: Study, tmp_path: Path) 
     with pytest.raises(TableError, match=r"no label of .* belongs to a CIF"):
         read_labels(path, tmp_path / "strangers", "gap_ev")
     pd.DataFrame({"gap_ev": [1.0]}).to_csv(path, index=False)
-    with pytest.raises(TableError, match="no identifier column; expected one of structure_id"):
+    with pytest.raises(TableError, match=r"identifier.*structure_id"):
         read_labels(path, cifs, "gap_ev")
 
 
@@ -302,7 +302,7 @@ def test_why_no_structure_was_read_is_told(study: Study) -> None:
 
 def test_a_table_without_validation_rows_is_refused(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
     tiny_frame.assign(split="train").to_parquet(tmp_path / "table.parquet")
-    with pytest.raises(TableError, match="no usable structure in split 'val'"):
+    with pytest.raises(TableError, match="split 'val'"):
         read_labels(tmp_path / "table.parquet", None, "gap_ev")
 
 

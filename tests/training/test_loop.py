@@ -170,7 +170,7 @@ def test_a_training_that_stopped_early_is_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("val", [True, False])
 def test_a_training_that_diverged_is_an_error(tmp_path: Path, val: bool) -> None:
-    with pytest.raises(TrainingError, match="diverged: try a lower learning rate"):
+    with pytest.raises(TrainingError, match="diverged"):
         run(tmp_path, [torch.nan, torch.nan], val=val)
 
 
@@ -182,9 +182,7 @@ def test_the_schedule_ends_with_the_steps() -> None:
     three: DataLoader[list[Tensor]] = DataLoader(TensorDataset(torch.ones(3, 1)))
     assert n_steps(three, 20, Compute("cpu")) == 60
     assert n_steps(three, 20, Compute("cpu", devices=2)) == 20
-    with pytest.raises(
-        TrainingError, match="3 batches of training structures cannot be shared by 4 processes"
-    ):
+    with pytest.raises(TrainingError, match=r"3 batches .*4 processes"):
         n_steps(three, 20, Compute("cpu", devices=4))
 
 

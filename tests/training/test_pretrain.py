@@ -80,9 +80,9 @@ def test_a_pretraining_is_not_taken_up_as_another(
 ) -> None:
     written = run(tiny_frame, tmp_path, tiny_encoder).read_bytes()
     turned = tiny_frame.assign(pbe_cm5_charge_e=[-v for v in tiny_frame.pbe_cm5_charge_e])
-    with pytest.raises(TrainingError, match="holds a training with other targets: resume it with"):
+    with pytest.raises(TrainingError, match="targets"):
         run(turned, tmp_path, tiny_encoder, resume=True)
-    with pytest.raises(TrainingError, match="holds a training with other settings: resume it with"):
+    with pytest.raises(TrainingError, match="settings"):
         run(tiny_frame, tmp_path, replace(tiny_encoder, width=8), resume=True)
     assert run(tiny_frame, tmp_path, tiny_encoder, resume=True).read_bytes() == written
 
@@ -115,7 +115,7 @@ def test_targets_that_do_not_fit_are_named(tiny_frame: pd.DataFrame) -> None:
     with pytest.raises(TableError, match="pbe_magmom_mu_b"):
         atom_targets(tiny_frame.drop(columns="pbe_magmom_mu_b"))
     short = tiny_frame.assign(pbe_cm5_charge_e=[v[1:] for v in tiny_frame.pbe_cm5_charge_e])
-    with pytest.raises(TableError, match="pbe_cm5_charge_e does not hold one value an atom in tiny-00"):
+    with pytest.raises(TableError, match=r"pbe_cm5_charge_e .*tiny-00"):
         atom_targets(short)
 
 
@@ -123,10 +123,10 @@ def test_targets_that_do_not_fit_are_named(tiny_frame: pd.DataFrame) -> None:
 def test_a_missing_value_of_an_atom_is_named(tiny_frame: pd.DataFrame, wrong: float | None) -> None:
     columns = tiny_frame.pbe_cm5_charge_e.tolist()
     columns[7] = np.array([wrong, *columns[7][1:]])
-    with pytest.raises(TableError, match="pbe_cm5_charge_e holds no finite number in tiny-07"):
+    with pytest.raises(TableError, match=r"pbe_cm5_charge_e .*tiny-07"):
         atom_targets(tiny_frame.assign(pbe_cm5_charge_e=columns))
     columns[7] = None
-    with pytest.raises(TableError, match="pbe_cm5_charge_e does not hold one value an atom in tiny-07"):
+    with pytest.raises(TableError, match=r"pbe_cm5_charge_e .*tiny-07"):
         atom_targets(tiny_frame.assign(pbe_cm5_charge_e=columns))
 
 
@@ -160,7 +160,7 @@ def test_a_table_without_both_splits_is_refused(
     tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, tmp_path: Path
 ) -> None:
     for frame in (tiny_frame.drop(columns="split"), tiny_frame.assign(split="train")):
-        with pytest.raises(TableError, match=r"pretraining needs rows of split '(train|val)'"):
+        with pytest.raises(TableError, match=r"split '(train|val)'"):
             run(frame, tmp_path, tiny_encoder)
 
 
@@ -189,8 +189,6 @@ def test_what_is_no_structure_is_named_before_anything_is_trained(
 ) -> None:
     frame = tiny_frame.copy()
     frame[column] = [v * value if i == 2 else v for i, v in enumerate(frame[column])]
-    with pytest.raises(
-        TableError, match=f"1 structures cannot be computed with; {frame.structure_id[2]}: {reason}"
-    ):
+    with pytest.raises(TableError, match=f"{frame.structure_id[2]}: {reason}"):
         run(frame, tmp_path / "run", tiny_encoder)
     assert not (tmp_path / "run").exists()

@@ -177,11 +177,11 @@ def test_a_training_is_not_taken_up_as_another(
         start = tmp_path / "other.safetensors"
         save_file({name: w + 1 for name, w in load_file(encoder_file).items()}, start)
     method: Adaptation = "balora" if other == "settings" else "lora"
-    with pytest.raises(TrainingError, match=f"model/training holds a training with other {other}: resume"):
+    with pytest.raises(TrainingError, match=f"model/training .*{other}"):
         run(table, folder, start, tiny_encoder, method, resume=True)
     with pytest.raises(TrainingError, match="holds a model already"):
         run(table, folder, start, tiny_encoder, method, resume=False)
-    with pytest.raises(TrainingError, match=f"with other {other}"):  # which that start did not make its own
+    with pytest.raises(TrainingError, match=other):  # which that start did not make its own
         run(table, folder, start, tiny_encoder, method, resume=True)
     assert [path.read_bytes() for path in kept] == before
 

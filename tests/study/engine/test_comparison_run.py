@@ -246,7 +246,7 @@ def test_too_few_training_structures_are_told_before_anything_is_trained(
     tiny_config: ComparisonConfig, tmp_path: Path
 ) -> None:
     config = replace(tiny_config, recipe=replace(tiny_config.recipe, n_train=99))
-    with pytest.raises(TableError, match=r"table.parquet: split split has \d+ training structures, not 99"):
+    with pytest.raises(TableError, match=r"table\.parquet: .*99"):
         stages.prepare(config, tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_a_run_trains_on_the_encoder_that_it_pretrained(place: Path) -> None:
 def test_a_table_without_values_of_atoms_is_refused(place: Path) -> None:
     found = run(place, "labels.parquet")
     assert found.returncode == 1 and "Traceback" not in found.stderr
-    assert "labels.parquet: pretraining needs the per-atom column pbe_ddec6_charge_e (DDEC6" in found.stderr
+    assert re.search("labels.parquet: .*pbe_ddec6_charge_e", found.stderr)
 
 
 def test_another_size_is_pretrained_from_the_beginning(place: Path) -> None:
@@ -112,5 +113,5 @@ def test_an_unknown_encoder_is_refused_at_once() -> None:
 
 
 def test_labels_alone_are_refused_at_once() -> None:
-    with pytest.raises(ConfigurationError, match=r"pretraining.*expected a parquet table.*labels\.csv"):
+    with pytest.raises(ConfigurationError, match=r"pretraining.*parquet.*labels\.csv"):
         from_dict(RunConfig, configuration("data/quickstart/labels.csv"))

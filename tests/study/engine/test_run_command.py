@@ -152,7 +152,7 @@ def test_a_failure_is_told_with_its_reason(place: Path) -> None:
 
 def test_options_of_snakemake_need_it(place: Path) -> None:
     found = call("run", "run.yaml", "--", "--dag", at=place)
-    assert found.returncode == 1 and "--dag: options of Snakemake need --executor slurm" in found.stderr
+    assert found.returncode == 1 and "--dag: " in found.stderr and "--executor" in found.stderr
 
 
 @pytest.mark.skipif(importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed")
