@@ -69,6 +69,18 @@ def test_moments_match_element_wise_sampling(kind: Kind) -> None:
     torch.testing.assert_close(kurtosis, torch.full_like(kurtosis, 3.0), atol=0.35, rtol=0)
 
 
+def test_rows_of_inputs_with_seeds_of_their_own_have_the_same_variance() -> None:
+    layers, n = one_layer(), 3000
+    A, x = layers["layer"].lora_A.detach(), torch.randn(1, 4, dtype=torch.float64)
+    alpha = torch.full((n, 1), 0.5, dtype=torch.float64)
+    with torch.no_grad(), sampling(layers, alpha, torch.arange(n), kind="rows", input_seeds=range(n)):
+        drawn = layers["layer"](x.expand(n, 4))
+    std = (0.5 * (A.square() * x.square()).sum(1)).sqrt()
+    z = (drawn - x @ A.T) / std
+    assert z.mean(0).abs().max() < 5 / n**0.5
+    torch.testing.assert_close(z.square().mean(0), torch.ones_like(std), atol=0.15, rtol=0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("train", [True, False])
 def test_active_inside_the_context_only(make_set_model: Callable[..., Any], kind: Kind, train: bool) -> None:

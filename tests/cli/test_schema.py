@@ -26,7 +26,6 @@ from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.levels import DEFAULT
 from mofgap.screening.row import DEFAULT_COVERAGE
 from mofgap.study.engine.config import RunConfig, ShardedScreening
-from mofgap.uncertainty.conformal import MAX_COVERAGE, MIN_COVERAGE
 
 FIELDS = settings_of(ScreeningConfig)
 OPTIONS = inspect.signature(verb.screen).parameters
@@ -80,12 +79,9 @@ def test_nothing_but_a_screening_has_more_options() -> None:
 def test_limits_and_defaults_are_those_of_what_does_the_work() -> None:
     assert get_args(get_type_hints(ScreeningConfig)["uncertainty"]) == UNCERTAINTIES
     config = ScreeningConfig()
-    assert (config.max_atoms, config.batch_atoms, config.coverage) == (
-        MAX_ATOMS,
-        BATCH_ATOMS,
-        DEFAULT_COVERAGE,
-    )
-    assert limits(FIELDS["coverage"]) == f"at least {MIN_COVERAGE} and at most {MAX_COVERAGE}"
+    assert (config.max_atoms, config.batch_atoms, config.coverage) == (1000, 4000, 0.9)
+    assert (MAX_ATOMS, BATCH_ATOMS, DEFAULT_COVERAGE) == (1000, 4000, 0.9)
+    assert limits(FIELDS["coverage"]) == "at least 0.5 and at most 0.99"
     assert f"By default {DEFAULT}" in meaning(FIELDS["level"])
 
 

@@ -56,6 +56,11 @@ def usual_spacing(points: np.ndarray) -> float:
     return float(between.min(1).mean())
 
 
+def test_constants_are_those_that_shipped_models_were_calibrated_with() -> None:
+    found = (N_NEIGHBOURS, N_SKETCH, HEAD_WEIGHT, REACH, SHRINKAGE, NUGGET)
+    assert found == (30, 64, 0.5, 0.35, 0.03, 0.1)
+
+
 def test_every_value_against_brute_force() -> None:
     correction, pooled, residual = fitted()
     query = pooled[:5] + 0.05
@@ -247,6 +252,16 @@ def test_without_gradients_the_spread_is_of_the_size_of_the_residuals(start: Sta
     assert near is not None
     expected = 0.3 * near.relative_distance.sqrt().item()
     assert posterior(model, graphs[-1]).epistemic_std_ev[0] == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_spread_of_draws_is_their_standard_deviation_from_two_on(start: Start) -> None:
+    model, graphs = start()
+    found = at_mean(model, graphs[0])
+    gaps, aleatoric = torch.tensor([[1.0], [3.0]]), torch.tensor([[0.3], [0.4]])
+    two, one = found.posterior_of_draws(gaps, aleatoric), found.posterior_of_draws(gaps[:1], aleatoric[:1])
+    assert two.gap_ev == pytest.approx(2.0) and two.epistemic_std_ev == pytest.approx(2**0.5)
+    assert two.aleatoric_std_ev == pytest.approx(0.125**0.5)
+    assert one.gap_ev == pytest.approx(1.0) and np.isnan(one.epistemic_std_ev).all()
 
 
 def test_the_posterior_of_a_corrected_model_is_the_plain_one(start: Start) -> None:

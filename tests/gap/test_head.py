@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from mofgap.gap.head import LOG_STD_RANGE, GapHead, pool
+from mofgap.gap.head import GapHead, pool
 
 
 def test_the_pool_holds_mean_and_extremes_of_each_structure() -> None:
@@ -35,7 +35,8 @@ def test_gradients_reach_the_extremes_alike_alone_and_in_a_batch() -> None:
 def test_the_log_spread_is_bounded() -> None:
     torch.manual_seed(0)
     head = GapHead(n_features=6, hidden=4)
-    torch.nn.init.constant_(head.out.bias, 50.0)
-    mean, log_std = head(torch.randn(3, 2, 3), torch.tensor([0, 0, 1]), 2)
-    assert mean.shape == log_std.shape == (2,)
-    assert (log_std == LOG_STD_RANGE[1]).all()
+    for bias, bound in ((50.0, 2.0), (-50.0, -5.0)):
+        torch.nn.init.constant_(head.out.bias, bias)
+        mean, log_std = head(torch.randn(3, 2, 3), torch.tensor([0, 0, 1]), 2)
+        assert mean.shape == log_std.shape == (2,)
+        assert (log_std == bound).all()

@@ -154,7 +154,7 @@ def test_each_structure_is_predicted_by_a_model_that_never_saw_it(monkeypatch: p
     monkeypatch.setattr(recipe, "predict_store", predict)
     rows, found = recipe._cross_fit(set, data, families, Path("work"), run)  # type: ignore[arg-type]
     assert sorted(rows) == list(range(3, 23)) and found.gap_ev.tolist() == rows
-    assert len({folder for _, folder in trained}) == len(trained) == recipe.N_FOLDS
+    assert len({folder for _, folder in trained}) == len(trained) == 5
     shuffled = replace(data, train=data.train[::-1])
     assert recipe._cross_fit(set, shuffled, families, Path("work"), run)[0] == rows  # type: ignore[arg-type]
     families = ids  # as where all are of one family
