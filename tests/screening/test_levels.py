@@ -20,6 +20,7 @@ from mofgap.gap import predictor as predicting
 from mofgap.gap.folder import ModelError, read_model, save_model
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening import reading
+from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.levels import LEVELS, MODELS, Level, functional, is_pbe, models_of
 from mofgap.screening.row import BESIDE, COLUMNS, Row, column_names
 from mofgap.screening.table import FORMATS, read_table, to_frame, write_table
