@@ -245,12 +245,11 @@ def finetune(
 
 
 def _begin(folder: Path, resume: bool) -> Path:
-    """Make the folder of a training; returns the file of its frozen features.
+    """Check the folder of a training; returns the file of its frozen features.
 
     Features of an earlier training may be of other structures, and are removed.
     """
     check_folder(folder, resume=resume)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "frozen_features.safetensors"
     if not resume:
         path.unlink(missing_ok=True)

@@ -147,6 +147,12 @@ def test_weights_of_another_encoder_are_refused(
         encoder_weights(tmp_path / "other.safetensors", make_model())
 
 
+def test_what_a_config_leaves_out_is_what_the_first_models_had() -> None:
+    config = GapModelConfig()
+    assert (config.rank, config.lora_alpha, config.prior_rate) == (8, 16.0, 0.1)
+    assert (config.head_hidden, config.noise_hidden) == (128, 64)
+
+
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(ValueError, match="balora, lora, full, not 'bolero'"):
         GapModelConfig(method="bolero")  # type: ignore[arg-type]

@@ -73,6 +73,12 @@ def test_expected_correlation_is_seeded():
     assert m.expected_spearman(std, seed=1) != m.expected_spearman(std, seed=2)
 
 
+def test_expected_pearson_of_one_draw_is_that_of_its_errors():
+    std = np.sort(rows()[2])
+    errors = np.abs(np.random.default_rng(3).standard_normal((1, len(std)))[0]) * std
+    assert m.expected_pearson(std, 1, seed=3) == pytest.approx(np.corrcoef(std, errors)[0, 1])
+
+
 @pytest.mark.parametrize(("error", "std"), [(0.0, 1.0), (0.7, 0.2), (-1.3, 0.9), (3.0, 0.1)])
 def test_crps_is_the_integral_that_defines_it(error, std):
     def squared(x: float) -> float:

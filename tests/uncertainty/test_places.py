@@ -35,5 +35,6 @@ def test_resampled_places_give_the_statistics_of_resampled_values(seed, digits):
 def test_a_constant_has_no_rank_correlation_and_no_error_leaves_no_area():
     same, other = np.array([3, 3, 3]), np.array([0, 1, 5])
     assert np.isnan(rank_correlation(same, other)) and np.isnan(rank_correlation(other, same))
+    assert rank_correlation(other[:2], other[:2]) == 1
     assert rank_correlation(other, 2 * other) == 1 and rank_correlation(other, other[::-1]) == -1
     assert sparsification_area(np.zeros(3), np.zeros(3, dtype=np.intp), other) == 0
