@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -155,6 +156,7 @@ def test_a_checkpoint_of_another_job_is_not_taken_up(tmp_path: Path, monkeypatch
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.chdir(tmp_path)
     shutil.copy(tmp_path / "other" / "last.ckpt", tmp_path / "hpc_ckpt_1.ckpt")
+    assert [type(plugin) for plugin in Compute("cpu").trainer["plugins"]] == [LightningEnvironment]
     run(tmp_path / "mine", [3.0, 2.0])
     assert len(pd.read_csv(tmp_path / "mine" / "metrics.csv")) == 2
 
