@@ -120,12 +120,11 @@ def sensitivity(
         A = layer.spread.detach()
         if n_dims:
             A = A * signs(A.shape, stream).to(A)  # which changes no square
-        G = gradient_of(layer_calls, A, rows)
-        moved = G.mul_(A).flatten(1)
+        G = gradient_of(layer_calls, A, rows).mul_(A)
         scale = layer.scaling**2  # B was left unscaled, and a variance takes the scale twice
-        per_layer.append(scale * torch.linalg.vector_norm(moved, dim=1).square())
+        per_layer.append(scale * torch.linalg.vector_norm(G.flatten(1), dim=1).square())
         if n_dims:
-            sketches.append(layer.scaling * sketch(moved, n_dims))
+            sketches.append(layer.scaling * sketch(G.flatten(1), n_dims))
         if row_to_input is not None and per_row:
             none = A.new_zeros(row_to_input.shape[0])
             shares.append(scale * sum((_shares(c, A * G, rows, row_to_input) for c in layer_calls), none))
