@@ -9,7 +9,8 @@ from mofgap.balora.dropout import dropout
 
 
 def adapted_layer() -> AdaptedLinear:
-    layer = adapt(nn.Sequential(nn.Linear(16, 12)), BaLoRAConfig(("0",), rank=3))["0"]
+    layer = adapt(nn.Sequential(nn.Linear(16, 12)), BaLoRAConfig(("0",), r=3))["0"]
+    assert isinstance(layer, AdaptedLinear)
     nn.init.normal_(layer.lora_B, std=0.3)
     return layer
 
