@@ -16,6 +16,7 @@ from mofgap.cli.options import Cache, Resume, refused
 from mofgap.cli.schema import with_settings
 from mofgap.configuration import part
 from mofgap.encoders.registry import encoder_config
+from mofgap.threads import use_cores
 from mofgap.training.config import ComputeConfig, PretrainingConfig
 
 Settings = Annotated[
@@ -46,6 +47,7 @@ def pretrain(
         config = part(PretrainingConfig, settings)
         encoder = config.encoder_settings | _settings(setting or ())
         encoder_config(config.architecture, encoder)
+        use_cores(part(ComputeConfig, settings).devices)  # before torch is imported
     from mofgap.crystals.dataset import TableError, read_table
     from mofgap.training.card import write_encoder_card
     from mofgap.training.loop import Compute, TrainingError

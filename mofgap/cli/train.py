@@ -12,6 +12,7 @@ import typer
 from mofgap.cli.options import Cache, MaxAtoms, PartialOccupancies, Resume, refused
 from mofgap.cli.schema import with_settings
 from mofgap.configuration import part
+from mofgap.threads import use_cores
 from mofgap.training.config import FROM_A_MODEL, NETWORK, ComputeConfig, TrainingConfig
 
 LabelsArgument = Annotated[
@@ -70,6 +71,7 @@ def train(
         settings |= _going_on(context)
     with refused():
         config = part(TrainingConfig, settings)
+        use_cores(part(ComputeConfig, settings).devices)  # before torch is imported
     from mofgap.cli.training_run import check_output, execute
     from mofgap.gap.folder import About
     from mofgap.training.labels import read_labels

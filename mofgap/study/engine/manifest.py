@@ -18,6 +18,7 @@ from mofgap.study.engine.config import RunConfig
 from mofgap.study.engine.folder import CONFIG, MANIFEST, RunFolder, fingerprint, sha256
 from mofgap.study.engine.stage import Stage
 from mofgap.study.members import members
+from mofgap.threads import usable_cores
 
 VERSION = 1
 
@@ -72,7 +73,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "executable": sys.executable,
         "platform": platform.platform(),
-        "machine": {"host": platform.node(), "processor": _processor(), "cores": os.cpu_count()},
+        "machine": {"host": platform.node(), "processor": _processor(), "cores": usable_cores()},
         "git": _git(),
     }
 
