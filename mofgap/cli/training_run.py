@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Callable
@@ -63,7 +64,11 @@ def execute(
     except (TableError, ModelError, TrainingError, OSError) as error:
         fail(str(error), NOTHING_DONE)
     write_card(output, table, outcome, config.finetuning, shlex.join(["mofgap", *sys.argv[1:]]), start)
-    typer.echo(_scores(outcome.metrics))
+    typer.echo(scores(outcome.metrics))
+    if outcome.known:
+        counts = " and ".join(f"{n} of {split}" for split, n in outcome.known.items())
+        words = f"{outcome.parent} learnt from {counts} before: their scores stand apart, and flatter"
+        typer.echo(words, err=True)
     typer.echo(f"{output}: mofgap screen --model {output} *.cif", err=True)
 
 
@@ -76,12 +81,21 @@ def _start(model: str | None, encoder: str, config: TrainingConfig) -> tuple[Pat
         return found.weights, network(config, found)
 
 
-def _scores(metrics: dict[str, dict[str, float]]) -> str:
-    shown: dict[str, Any] = {
+def scores(metrics: dict[str, dict[str, float]]) -> str:
+    """The scores of each split, tab-separated, with 95 % intervals in brackets."""
+    shown = {
+        "n": "structures",
         "mae_ev": "MAE, eV",
         "spearman": "Spearman(std, |error|)",
         "coverage_90": "coverage of 90 % intervals",
     }
     rows = [["split", *metrics]]
-    rows += [[label, *(f"{m[key]:.3f}" for m in metrics.values())] for key, label in shown.items()]
+    rows += [[label, *(_score(m, key) for m in metrics.values())] for key, label in shown.items()]
     return "\n".join("\t".join(row) for row in rows)
+
+
+def _score(metrics: dict[str, float], name: str) -> str:
+    if name == "n":
+        return f"{metrics['n']:.0f}"
+    value, lo, hi = (metrics[f"{name}{end}"] for end in ("", "_lo", "_hi"))
+    return f"{value:.3f} ({lo:.3f} to {hi:.3f})" if math.isfinite(value) else "-"

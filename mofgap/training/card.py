@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pandas as pd
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import CALIBRATION, read_config
 from mofgap.training.atoms import ATOM_TARGETS
+from mofgap.training.calibration import MIN_SPEARMAN_ROWS
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.labels import Labels
 from mofgap.training.recipe import CROSS_FITTED, N_FOLDS, Outcome
@@ -95,21 +98,39 @@ def _quality(outcome: Outcome, config: FinetuneConfig, *, calibrated: bool) -> l
         return ["Nothing was held out to measure it by."]
     table = [f"| | {' | '.join(scored)} |", f"|---|{'---|' * len(scored)}"]
     for key, label in _SHOWN.items():
-        values = " | ".join(f"{outcome.metrics[split][key]:.4g}" for split in scored)
+        values = " | ".join(_cell(outcome.metrics[split], key) for split in scored)
         table.append(f"| {label} | {values} |")
+    table += ["", "In brackets: 95 % intervals over the choice of structures, by bootstrap."]
+    if any(m["n"] < MIN_SPEARMAN_ROWS for m in outcome.metrics.values()):
+        table += [f"A rank correlation of fewer than {MIN_SPEARMAN_ROWS} structures is not given."]
     if outcome.known:
         shares = " and ".join(f"{n} structures of {split}" for split, n in outcome.known.items())
-        table += ["", f"{outcome.parent} learnt from {shares} before, which flatters the figures."]
+        table += ["", f"{outcome.parent} learnt from {shares} before. Their figures stand apart, since they "]
+        table[-1] += "flatter the model. The error bars were not fitted to them."
     flattering = ["the epoch was chosen"] if config.epochs else []
     flattering += ["the error bars were fitted"] if calibrated else []
-    if "val" in scored and flattering:
+    if _has(outcome, "val") and flattering:
         table += ["", f"Figures on val flatter the model: {' and '.join(flattering)} there."]
-    elif CROSS_FITTED in scored and calibrated:
+    elif _has(outcome, CROSS_FITTED) and calibrated:
         words = (
             "The error bars were fitted to the cross-fitted errors, so that their coverage is no surprise."
         )
         table += ["", words]
     return table
+
+
+def _has(outcome: Outcome, split: str) -> bool:
+    """Whether structures of a split were held out, known before or not."""
+    return split in outcome.metrics or split in outcome.known
+
+
+def _cell(metrics: Mapping[str, float], name: str) -> str:
+    """A metric as a card shows it, with its interval where it has one."""
+    if not math.isfinite(metrics[name]):
+        return "–"
+    if f"{name}_lo" not in metrics:
+        return f"{metrics[name]:.4g}"
+    return f"{metrics[name]:.4g} ({metrics[f'{name}_lo']:.3g} to {metrics[f'{name}_hi']:.3g})"
 
 
 def card_of(folder: Path) -> str:
@@ -120,8 +141,8 @@ def card_of(folder: Path) -> str:
 
 def _choice(outcome: Outcome) -> str:
     """A sentence on when the training ended."""
-    if CROSS_FITTED not in outcome.metrics:
-        return "The epoch was chosen on val." if "val" in outcome.metrics else "All epochs were run."
+    if not _has(outcome, CROSS_FITTED):
+        return "The epoch was chosen on val." if _has(outcome, "val") else "All epochs were run."
     return (
         f"All epochs were run on all of train. What is called {CROSS_FITTED} was predicted by {N_FOLDS} more "
         "models, each trained without the structures that it predicts."

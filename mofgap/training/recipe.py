@@ -49,6 +49,12 @@ MIN_FOLD_ROWS = 10
 CROSS_FITTED = "cross-fitted"
 """Stands for a split in the metrics: structures of train, each predicted by a model that did not learn it."""
 
+KNOWN = ", known before"
+"""Follows the name of a split: its structures that the gap model a training started from had learnt from."""
+
+SCORED = ("val", "test", CROSS_FITTED)
+"""What may be held out."""
+
 HeldOut = tuple[list[int], Posterior]
 """Positions of structures, and their raw predictions by models that did not learn from them."""
 
@@ -58,11 +64,12 @@ class Outcome:
     """What a training came to.
 
     Attributes:
-        metrics: Metrics of each split that was not trained on, eV where an energy, or `CROSS_FITTED`.
+        metrics: Metrics of each split that was not trained on, eV where an energy, or `CROSS_FITTED`. Those
+            of structures that a parent had learnt from stand apart, under the name with `KNOWN`.
         seconds: Wall-clock time of its epochs, over all starts.
         n_trainable: Parameters that were trained.
         parent: Name of the gap model it started from, if it did.
-        known: How many structures of each split that was not trained on that model had learnt from.
+        known: How many structures of each of these splits that model had learnt from.
     """
 
     metrics: dict[str, dict[str, float]]
@@ -203,7 +210,8 @@ def train_model(
     calibration, scores = measure(model, labels, data, index, parent, known, held_out, n_val)
     seconds = sum(seconds_trained(path.parent) for path in folder.rglob(METRICS))
     name = parent.name if parent else ""
-    outcome = Outcome(scores, seconds, n_trainable, name, _held_out_though(known, labels))
+    counts = {split: int(scores[f"{split}{KNOWN}"]["n"]) for split in SCORED if f"{split}{KNOWN}" in scores}
+    outcome = Outcome(scores, seconds, n_trainable, name, counts)
     return Trained(model, calibration, index, outcome)
 
 
@@ -237,12 +245,6 @@ def _known(parent: Parent | None, ids: Sequence[str], features: Tensor | None) -
     if parent is None or features is None:
         return np.zeros(len(ids), dtype=bool)
     return np.isin(ids, parent.novelty.ids) | parent.novelty.learnt(features.numpy())
-
-
-def _held_out_though(known: NDArray[np.bool_], labels: Labels) -> dict[str, int]:
-    """How many held-out structures of each split are known."""
-    found = {split: int(known[labels.positions(split)].sum()) for split in ("val", "test")}
-    return {split: n for split, n in found.items() if n}
 
 
 def _made_of(
@@ -333,7 +335,7 @@ def measure(
         n_val: Structures of val that are used, the first; None for all.
 
     Returns:
-        The calibration, and the metrics of each split that was held out.
+        The calibration, and the metrics of each split that was held out; see `Outcome.metrics`.
     """
     held_out, gap_ev = dict(held_out or {}), data.gap_ev
     for split, n in (("val", n_val), ("test", None)):
@@ -346,10 +348,12 @@ def measure(
     }
     known = np.zeros(len(data.ids), dtype=bool) if known is None else known
     calibration = _calibrate(data, parent, known, held_out, novelty)
-    scores = {
-        split: evaluate(found, calibration, gap_ev[rows], novelty[split])
-        for split, (rows, found) in held_out.items()
-    }
+    scores: dict[str, dict[str, float]] = {}
+    for split, (rows, found) in held_out.items():
+        for name, chosen in ((split, ~known[rows]), (f"{split}{KNOWN}", known[rows])):
+            if len(own := np.flatnonzero(chosen)):
+                gaps = gap_ev[rows][own]
+                scores[name] = evaluate(found.rows(own), calibration, gaps, novelty[split][own])
     return calibration, scores
 
 

@@ -184,7 +184,8 @@ def test_without_validation_rows_all_epochs_are_run_and_errors_are_cross_fitted(
             )
 
         outcome = go_on(resume=False)
-        assert list(outcome.metrics) == ["cross-fitted"] and outcome.metrics["cross-fitted"]["n"] == 30
+        assert {name.removesuffix(recipe.KNOWN) for name in outcome.metrics} == {"cross-fitted"}
+        assert sum(scores["n"] for scores in outcome.metrics.values()) == 30
         calibration = load_model(folder, "cpu").calibration
         assert sum(len(group.values) for group in calibration.residuals) == n_used
         epochs = pd.read_csv(folder / "training" / "metrics.csv").epoch
@@ -272,10 +273,14 @@ def test_held_out_structures_that_the_parent_learnt_from_are_counted(
     outcome = go_on(tmp_path / "t.parquet", tmp_path / "hse", parent, GENTLE)
     n = int((other == "test").sum())
     assert outcome.known == {"test": n}
+    # Their scores stand apart: there is no other structure of test.
+    assert "test" not in outcome.metrics and outcome.metrics[f"test{recipe.KNOWN}"]["n"] == n
+    assert outcome.metrics["val"]["n"] == (other == "val").sum()
     write_card(
         tmp_path / "hse", read_labels(tmp_path / "t.parquet", None, "hse_gap_ev"), outcome, GENTLE, "x"
     )
-    assert f"pbe learnt from {n} structures of test before" in (tmp_path / "hse" / "card.md").read_text()
+    card = (tmp_path / "hse" / "card.md").read_text()
+    assert f"pbe learnt from {n} structures of test before" in card and f"test{recipe.KNOWN}" in card
 
 
 def test_structures_that_the_parent_learnt_from_are_known_by_other_names_too(
@@ -298,3 +303,17 @@ def test_cross_fitting_stays_on_one_node(table: Path, parent: Path, tmp_path: Pa
     many = Compute("cpu", nodes=2, progress=False)
     with pytest.raises(TrainingError, match="one node"):
         train(labels, tmp_path / "hse", None, CONFIG, parent, ABOUT, compute=many)
+
+
+def test_cross_fitted_structures_that_the_parent_learnt_from_are_scored_apart(
+    table: Path, parent: Path, tmp_path: Path
+) -> None:
+    """The parent knew 20 of the 30 structures: with few labels none is spared for val or test."""
+    frame = pd.read_parquet(table.with_name("first.parquet")).drop(columns="split")
+    frame.assign(hse_gap_ev=frame.gap_ev + 1).to_parquet(tmp_path / "t.parquet")
+    labels = read_labels(tmp_path / "t.parquet", None, "hse_gap_ev", few=100)
+    cpu = Compute("cpu", progress=False)
+    outcome = train(labels, tmp_path / "hse", None, GENTLE, parent, ABOUT, compute=cpu)
+    fitted = recipe.CROSS_FITTED
+    assert outcome.known == {fitted: 20}
+    assert outcome.metrics[fitted]["n"] == 10 and outcome.metrics[f"{fitted}{recipe.KNOWN}"]["n"] == 20
