@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="of each training; the shortest counts")
     parser.add_argument("--neighbours", type=int, nargs="+", default=[0, 1, 2])
     asked = parser.parse_args()
-    data = shipped_folder("data/quickstart")
+    data = shipped_folder("data") / "quickstart"
     frame = read_labels(data / "labels.csv", data / "structures.zip", "gap_ev").frame
     with tempfile.TemporaryDirectory() as temporary:
         table = Path(temporary) / "table.parquet"

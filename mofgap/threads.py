@@ -46,10 +46,10 @@ def usable_cores() -> int:
             return asked
     affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return min(cores, cgroup_cores())
+    return int(min(cores, cgroup_cores()))
 
 
-def cgroup_cores(groups: Path = _GROUPS, mount: Path = _MOUNT) -> int | float:
+def cgroup_cores(groups: Path = _GROUPS, mount: Path = _MOUNT) -> float:
     """Whole cores that the quota of this process's cgroups allows, at least 1; infinite without a quota.
 
     Args:

@@ -14,7 +14,7 @@ from mofgap.study.engine.sources import imported
 ROOT = Path(mofgap.__file__).parent
 # From left to right: each imports only what stands before it.
 LAYERS = (
-    *("nearest", "whole_file", "shipped", "version", "choices", "plain_words", "configuration"),
+    *("nearest", "whole_file", "threads", "shipped", "version", "choices", "plain_words", "configuration"),
     *("neighbours", "balora", "uncertainty", "crystals", "datasets", "encoders", "gap", "training"),
     *("screening", "selection", "report", "explanation", "python", "cli", "study", "__main__"),
 )

@@ -11,14 +11,15 @@ MAX_SHOWN = 20
 """Lines told in full, before the others are only counted by their reasons."""
 
 
-def tell_skipped(lines: Sequence[str]) -> None:
+def tell_skipped(lines: Sequence[str], what: str = "skipped") -> None:
     """Write to standard error what was left out.
 
     Args:
         lines: ``NAME: REASON`` each.
+        what: What was done with them.
     """
     for line in lines[:MAX_SHOWN]:
-        typer.echo(f"skipped {line}", err=True)
+        typer.echo(f"{what} {line}", err=True)
     reasons = Counter(line.partition(": ")[2] for line in lines[MAX_SHOWN:])
     for reason, count in reasons.most_common():
-        typer.echo(f"skipped {count} more: {reason}", err=True)
+        typer.echo(f"{what} {count} more: {reason}", err=True)

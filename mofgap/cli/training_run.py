@@ -60,6 +60,7 @@ def execute(
         start, made_of = _start(model, encoder, config)
         table = read(few=0 if model is None else FEW_LABELS)
         tell_skipped(table.skipped)
+        tell_skipped(table.notes, "used")
         outcome = train(table, output, made_of, config.finetuning, start, about, **how)
     except (TableError, ModelError, TrainingError, OSError) as error:
         fail(str(error), NOTHING_DONE)

@@ -6,11 +6,18 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from mofgap.datasets.record import reduced_formula
+
 if TYPE_CHECKING:
     import pandas as pd
 
 _REFCODE = re.compile("[A-Z]{6}([0-9]{2})?")
 """Of the Cambridge Structural Database."""
+
+FAMILY_NAMES = ("name", "refcode")
+"""Columns whose names tell the family, the first that is there, before that of identifiers."""
 
 
 def refcode_family(name: str) -> str:
@@ -35,10 +42,27 @@ def short_name(name: str) -> str:
 
 
 def group_of(frame: pd.DataFrame, column: str = "group") -> pd.Series:
-    """The group of each row as text; where none is given, that of its name, see `refcode_family`."""
-    family = frame.structure_id.astype(str).map(refcode_family)
-    group = frame.get(column, family)
-    return group.where(group.notna(), family).astype(str)
+    """The group of each row as text: the given one, else that of formula and refcode family.
+
+    Every deal of structures goes by it, whatever the structures were read from. See `group_names`.
+
+    Args:
+        frame: ``structure_id``, ``atomic_numbers`` and, where they are known, the column and `FAMILY_NAMES`.
+        column: Of groups that were given.
+    """
+    given = frame.get(column)
+    if given is not None and given.notna().all():
+        return given.astype(str)
+    found = frame.structure_id.astype(str)
+    for column_of_names in reversed([name for name in FAMILY_NAMES if name in frame]):
+        names = frame[column_of_names]
+        found = names.where(names.map(lambda name: isinstance(name, str) and name != ""), found)
+    families = found.map(refcode_family)
+    if "atomic_numbers" in frame and len(frame):
+        formulas = [reduced_formula(np.asarray(numbers)) for numbers in frame.atomic_numbers]
+        families = families.set_axis(frame.index)
+        families.loc[:] = group_names(formulas, families.tolist())
+    return (families if given is None else given.where(given.notna(), families)).astype(str)
 
 
 def group_names(formulas: Sequence[str], families: Sequence[str]) -> list[str]:

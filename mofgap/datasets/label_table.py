@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import IO, Any
+from zipfile import BadZipFile
 
 from mofgap.crystals.formats import without_ending
 from mofgap.crystals.identifier import id_column
@@ -16,6 +18,12 @@ from mofgap.nearest import hint
 
 MAX_GAP_EV = 25.0
 """No solid has a larger gap (neon: 21.5 eV): a label above is in another unit, or stands for none."""
+
+_UNITS_EV = {"meV": 1e-3, "kJ/mol": 1 / 96.485, "cm-1": 1 / 8065.54}
+"""Units in which a table may hold its gaps, in eV, the likeliest first."""
+
+_LIKELY_EV = (0.3, 8.0)
+"""The median of gaps that are not zero lies here."""
 
 _MISSING_TEXTS = {"", "na", "n/a", "nan", "none", "null", "-"}
 
@@ -40,10 +48,10 @@ class LabelTable:
 
 
 def read_label_table(path: Path, id_name: str | None, columns: Mapping[str, str]) -> LabelTable:
-    """Read a CSV, or a TSV by its name.
+    """Read a CSV, or by its name a TSV or the first sheet of an Excel file.
 
     Args:
-        path: The file, in UTF-8, with a line of names.
+        path: The file, with a line of names; text is in UTF-8.
         id_name: Column of the identifiers; the first of `IDENTIFIERS` if None.
         columns: Names of columns to read, and what to call them; one that begins with ``?`` may be absent.
 
@@ -51,10 +59,28 @@ def read_label_table(path: Path, id_name: str | None, columns: Mapping[str, str]
         DatasetError: The file ``path`` cannot be read, or lacks a column that is needed.
     """
     try:
+        if path.suffix.lower() == ".xlsx":
+            return _labels_of_sheet(path, id_name, columns)
         with path.open("rb") as file:
             return labels_of_csv(file, str(path), id_name, columns)
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror or error}") from error
+
+
+def _labels_of_sheet(path: Path, id_name: str | None, columns: Mapping[str, str]) -> LabelTable:
+    from openpyxl import load_workbook
+
+    try:
+        lines = load_workbook(path, read_only=True, data_only=True).worksheets[0].iter_rows(values_only=True)
+        names = [str(name) for name in next(lines, ()) if name is not None]
+        rows = (dict(zip(names, line, strict=False)) for line in lines if any(v is not None for v in line))
+        return labels_of_rows(rows, str(path), id_name or id_column(names), columns, names)
+    except (BadZipFile, KeyError) as error:
+        raise DatasetError(f"{path}: no Excel file, or a damaged one") from error
+    except DatasetError:
+        raise
+    except ValueError as error:
+        raise DatasetError(f"{path}: {error}") from error
 
 
 def labels_of_csv(
@@ -141,6 +167,20 @@ def _plain(value: Any) -> Any:
         return float(value)
     except (TypeError, ValueError):
         return value
+
+
+def other_unit(values: Sequence[float]) -> str:
+    """Words on gaps of which most are larger than any solid's, and a guess of their unit; else nothing.
+
+    Args:
+        values: Numbers above zero; a metal has 0 eV in any unit.
+    """
+    if not values or sum(value > MAX_GAP_EV for value in values) * 2 <= len(values):
+        return ""
+    middle = median(values)
+    fits = [unit for unit, ev in _UNITS_EV.items() if _LIKELY_EV[0] <= middle * ev <= _LIKELY_EV[1]]
+    guess = f"are they in {fits[0]}? Convert them to eV" if fits else "convert them to eV"
+    return f"half of them are above {middle:g}, and no solid has a gap above {MAX_GAP_EV:g} eV: {guess}"
 
 
 def is_missing(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Labelled structures from a parquet table, or from a CSV of labels and a folder of CIFs."""
+"""Labelled structures from a parquet table, or from a table of labels and a folder of CIFs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_ro
 from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.datasets.cif_records import read_cifs
 from mofgap.datasets.groups import group_of, short_name
-from mofgap.datasets.label_table import MAX_GAP_EV, is_missing, read_label_table
+from mofgap.datasets.label_table import MAX_GAP_EV, is_missing, other_unit, read_label_table
 from mofgap.datasets.record import DatasetError
 from mofgap.nearest import hint
 
@@ -38,18 +38,20 @@ class Labels:
             ``split`` (train, val or test).
         target: Name of the label's column, eV.
         skipped: One line for each structure or label that was left out, and why.
+        notes: One line for each that was used, but is worth a look, and why.
     """
 
     frame: pd.DataFrame
     target: str
     skipped: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def families(self) -> list[str]:
         """What stays together where structures are dealt out, for each row.
 
         Those of one ``group``, where there is such a column, as ``mofgap data import`` writes it; else those
-        whose names are CSD refcodes of one family.
+        of one formula, or whose names are CSD refcodes of one family.
         """
         return group_of(self.frame).tolist()
 
@@ -83,7 +85,7 @@ def read_labels(
     """Read labelled structures.
 
     Args:
-        path: A parquet table of structures and labels, or a CSV of labels.
+        path: A parquet table of structures and labels; or labels as CSV, TSV or Excel.
         cifs: Folder or archive of the CIFs a CSV's labels belong to; joined by file name or data block.
         target: Column of the gaps, eV.
         split_column: Column of ``train``/``val``/``test``; where there is no column ``split`` and no other
@@ -102,33 +104,48 @@ def read_labels(
     if path.suffix == ".parquet":
         if cifs is not None:
             raise TableError(f"{path} holds structures itself; a folder of CIFs goes with a CSV of labels")
-        frame, skipped = read_table(path), list[str]()
+        frame, skipped, notes = read_table(path), list[str](), list[str]()
     elif cifs is None:
         raise TableError(f"{path} holds labels only: name the folder of their CIFs too")
     else:
         columns = {f"?{name}": name for name in ("split", "group", *keep)} | {target: target}
         if split_column != "split":
             columns[split_column] = split_column
-        frame, skipped = _join(path, cifs, columns, disorder, max_atoms)
+        frame, skipped, notes = _join(path, cifs, columns, disorder, max_atoms)
     _check_column(target, frame, path)
     if split_column != "split":
         _check_column(split_column, frame, path)
     gaps = pd.to_numeric(frame[target], errors="coerce")
     usable = np.isfinite(gaps) & (gaps >= 0) & (gaps <= MAX_GAP_EV)
+    _check_gaps(gaps, usable, target, path)
     why = f"no {target} between 0 and {MAX_GAP_EV:g} eV"
     skipped += [f"{name}: {why}" for name in frame.structure_id[~usable]]
     frame = frame.assign(**{target: gaps})[usable]
     wrong = unusable(frame)
     skipped += filter(None, wrong)
     frame = frame[[not reason for reason in wrong]].reset_index(drop=True)
-    return Labels(_with_split(frame, split_column, seed, needed, few, path), target, tuple(skipped))
+    frame = _with_split(frame, split_column, seed, needed, few, path)
+    return Labels(frame, target, tuple(skipped), tuple(notes))
+
+
+def _check_gaps(gaps: pd.Series, usable: pd.Series, target: str, path: Path) -> None:
+    """Refuse a column that cannot be one of gaps in eV."""
+    finite = gaps[np.isfinite(gaps)]
+    if unit := other_unit(finite[finite > 0].tolist()):
+        raise TableError(f"{path}: {target} is not in eV: {unit}")
+    if not usable.any():
+        ends = f"they lie between {finite.min():g} and {finite.max():g}"
+        found = ends if len(finite) else "none is a number"
+        what = f"none of the {len(gaps)} values of {target} lies between 0 and {MAX_GAP_EV:g} eV"
+        raise TableError(f"{path}: {what}: {found}")
 
 
 def _with_split(
     frame: pd.DataFrame, column: str, seed: int, needed: Sequence[str], few: int, path: Path
 ) -> pd.DataFrame:
     """The table with a column ``split``: as it is given, or dealt."""
-    if column in frame.columns:
+    given = frame.columns
+    if column in given:
         frame = frame.assign(split=frame[column])
         unknown = sorted(map(str, set(frame.split) - set(SPLITS)))
         if unknown and needed:
@@ -139,8 +156,18 @@ def _with_split(
         frame = frame.assign(split=[_deal(name, seed) for name in group_of(frame)])
     for split in needed:
         if not (frame.split == split).any():
-            raise TableError(f"{path}: no usable structure in split {split!r}")
+            dealt = "" if column in given else _few_groups(frame)
+            raise TableError(f"{path}: no usable structure in split {split!r}{dealt}")
     return frame
+
+
+def _few_groups(frame: pd.DataFrame) -> str:
+    """Why a deal may leave a split empty."""
+    n = group_of(frame).nunique()
+    return (
+        f": structures of one formula or refcode family stay together, and there are {n} such groups. "
+        "Add structures, or a column split of train, val and test"
+    )
 
 
 def _check_column(name: str, frame: pd.DataFrame, path: Path) -> None:
@@ -150,8 +177,8 @@ def _check_column(name: str, frame: pd.DataFrame, path: Path) -> None:
 
 def _join(
     path: Path, cifs: Path, columns: Mapping[str, str], disorder: Disorder, max_atoms: int
-) -> tuple[pd.DataFrame, list[str]]:
-    """Labels of a CSV joined to structures by identifier; whatever finds no partner is listed."""
+) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """Labels joined to structures by identifier; lines on what finds no partner, and on what stands twice."""
     try:
         table = read_label_table(path, None, columns)
         # Apart from the labels, so that one structure under two names is no conflict.
@@ -160,7 +187,7 @@ def _join(
         raise TableError(str(error)) from error
     skipped = [f"{path.name}, row {place}: no name" for place in table.nameless]
     skipped += [f"{name}: labelled more than once, differently" for name in sorted(table.conflicting)]
-    skipped += [f"{name}: labelled more than once with the same values" for name in sorted(table.repeated)]
+    notes = [f"{name}: labelled more than once with the same values" for name in sorted(table.repeated)]
     found: dict[str, Crystal] = {}
     for record in read_cifs(cifs, max_atoms, disorder):
         if isinstance(record, ReadFailure):
@@ -185,7 +212,7 @@ def _join(
         for name, values in table.rows.items()
         if name in found
     )
-    return pd.DataFrame(rows), skipped
+    return pd.DataFrame(rows), skipped, notes
 
 
 def unusable(frame: pd.DataFrame) -> list[str]:
@@ -219,6 +246,6 @@ def _row(name: str, crystal: Crystal, values: Mapping[str, Any]) -> dict[str, An
 
 
 def _deal(name: str, seed: int) -> str:
-    """A split from a hash, so that adding structures to a large table moves none of the others."""
+    """A split from a hash, so that adding structures to a large table moves hardly any of the others."""
     draw = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4]) / 2**32
     return "train" if draw < 0.8 else "val" if draw < 0.9 else "test"
