@@ -33,6 +33,7 @@ from typing import Any, TypeVar, dataclass_transform
 import pydantic
 
 from mofgap.plain_words import Problem, limits, meaning, problems_of, settings_of, shown
+from mofgap.shipped import with_shipped
 
 _T = TypeVar("_T")
 _COMMENT_WIDTH = 100
@@ -108,14 +109,30 @@ def load(cls: type[_T], path: Path, overrides: Iterable[str] = ()) -> _T:
             value has a wrong type or range.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
-        raise ConfigurationError(f"{path}: {reason}") from error
-    try:
-        return from_dict(cls, overridden(_parsed(text), overrides))
+        return from_dict(cls, with_shipped(overridden(_parsed(_text(path)), overrides)))
     except ConfigurationError as error:
         raise ConfigurationError(*(f"{path}: {problem}" for problem in error.problems)) from error
+
+
+def read_sections(path: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Some sections of a YAML file as plain values; those that it has.
+
+    Raises:
+        ConfigurationError: The file ``path`` cannot be read, or holds no keys with values.
+    """
+    try:
+        values = with_shipped(overridden(_parsed(_text(path)), ()))
+    except ConfigurationError as error:
+        raise ConfigurationError(*(f"{path}: {problem}" for problem in error.problems)) from error
+    return {name: values[name] for name in names if name in values}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
+        raise ConfigurationError(f"{reason}") from error
 
 
 def overridden(values: Any, overrides: Iterable[str]) -> dict[str, Any]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 _PACKAGE = Path(__file__).parent
 _CLONE = _PACKAGE.parent
+PREFIX = "shipped:"
+"""Begins a path in a configuration that leads to what mofgap ships: ``shipped:examples``."""
 
 
 def shipped_folder(kind: str) -> Path:
-    """Folder of shipped ``models``, ``examples`` or ``data``.
+    """Folder of shipped ``models``, ``examples``, ``data`` or ``configs``.
 
     Raises:
         FileNotFoundError: This installation of mofgap carries no folder of ``kind``.
@@ -19,11 +23,28 @@ def shipped_folder(kind: str) -> Path:
         "models": _CLONE / "models",
         "examples": _CLONE / "data" / "examples",
         "data": _CLONE / "data",
-    }[kind]
+        "configs": _CLONE / "configs",
+    }.get(kind, _CLONE / kind)
     for folder in (_PACKAGE / "shipped" / kind, in_clone):
         if folder.is_dir():
             return folder
     raise FileNotFoundError(f"this installation of mofgap carries no {kind}")
+
+
+def with_shipped(value: Any) -> Any:
+    """Plain values in which ``shipped:KIND/REST`` became the path of what is shipped.
+
+    Raises:
+        FileNotFoundError: This installation of mofgap carries nothing of that kind.
+    """
+    if isinstance(value, Mapping):
+        return {name: with_shipped(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [with_shipped(each) for each in value]
+    if not isinstance(value, str) or not value.startswith(PREFIX):
+        return value
+    kind, _, rest = value.removeprefix(PREFIX).partition("/")
+    return str(shipped_folder(kind) / rest)
 
 
 DIGESTS = _PACKAGE / "digests.json"

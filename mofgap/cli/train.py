@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import sys
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mofgap.cli.options import Cache, MaxAtoms, PartialOccupancies, Resume, refused
+from mofgap.cli.options import Cache, MaxAtoms, PartialOccupancies, Resume
 from mofgap.cli.schema import with_settings
-from mofgap.configuration import part
+from mofgap.configuration import ConfigurationError, from_dict, read_sections
+from mofgap.configuration import plain as to_plain
+from mofgap.plain_words import settings_of
 from mofgap.threads import use_cores
-from mofgap.training.config import FROM_A_MODEL, NETWORK, ComputeConfig, TrainingConfig
+from mofgap.training.config import NETWORK, ComputeConfig, TrainingConfig
+from mofgap.training.job import LabelsConfig, ModelTraining, TrainingJob
 
 LabelsArgument = Annotated[
-    Path, typer.Argument(help="Parquet table of structures and gaps, or CSV of labels.")
+    Path | None,
+    typer.Argument(help="Parquet table of structures and gaps; or CSV, TSV or Excel file of labels."),
 ]
 CifsArgument = Annotated[Path | None, typer.Argument(help="Folder or archive of the CIFs that a CSV labels.")]
 OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Model folder to write.")]
@@ -43,11 +47,24 @@ LevelOfTheoryOption = Annotated[str, typer.Option(help="Of the labels, shown wit
 CitationOption = Annotated[str, typer.Option(help="Whom to cite for the labels, and their licence.")]
 
 
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="YAML of a run, of which the sections data and training count; options go before it.",
+    ),
+]
+_NAMES = {"start_from": "from_model", "from_model": "start_from"}
+"""What an option is called in a section, and the other way round."""
+
+
 @with_settings(TrainingConfig, ComputeConfig, blocks="N,N,...", modules="NAME,NAME,...")
 def train(
     context: typer.Context,
-    labels: LabelsArgument,
+    labels: LabelsArgument = None,
     cifs: CifsArgument = None,
+    config: ConfigOption = None,
     output: OutputOption = Path("model"),
     target: TargetOption = "gap_ev",
     start_from: StartFromOption = None,
@@ -67,38 +84,54 @@ def train(
     ``--from``, fewer than 500 labels and no column of splits there is none: every structure is learnt from,
     all epochs are run, and the error bars come from five more trainings that leave out a fifth each.
     """
-    if start_from is not None:
-        settings |= _going_on(context)
-    with refused():
-        config = part(TrainingConfig, settings)
-        use_cores(part(ComputeConfig, settings).devices)  # before torch is imported
+    if labels is None and config is None:
+        raise typer.BadParameter("name the labels, or a run by --config", param_hint="LABELS")
+    with _named():
+        job = _job(config, _given(context))
+        job.check()
+    use_cores(job.training.devices)  # before torch is imported
     from mofgap.cli.training_run import check_output, execute
-    from mofgap.gap.folder import About
-    from mofgap.training.labels import read_labels
-    from mofgap.training.loop import Compute
 
     check_output(output)
-    with refused():
-        compute = part(Compute, settings, progress=sys.stderr.isatty())
-    how: Any = dict(split_column=split_column, disorder=disorder, max_atoms=max_atoms, seed=config.seed)
-    read = partial(read_labels, labels, cifs, target, **how)
-    about = About(output.name, level_of_theory=level_of_theory, citation=citation)
-    rest = dict(cache=cache, resume=resume, compute=compute)
-    execute(read, output, config, start_from, encoder, about, **rest)
+    execute(job, output, resume=resume)
 
 
-def _going_on(context: typer.Context) -> dict[str, float]:
-    """The defaults of a training that goes on from a gap model, for what was not given.
+def _given(context: typer.Context) -> dict[str, Any]:
+    """The settings of the command line, without what was left at its default."""
+    given: dict[str, Any] = {}
+    for name, value in context.params.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            given[_NAMES.get(name, name)] = value
+    return given
+
+
+def _job(config: Path | None, given: dict[str, Any]) -> TrainingJob:
+    """The training of a file, or of options alone; options go before.
 
     Raises:
-        typer.BadParameter: A setting was given that the gap model brings itself.
+        ConfigurationError: The file ``config`` cannot be read, or a setting cannot be used.
     """
+    parts = {"data": LabelsConfig, "training": ModelTraining}
+    plain = {} if config is None else read_sections(config, tuple(parts))
+    for key, cls in parts.items():
+        plain[key] = {**(plain.get(key) or {}), **{n: v for n, v in given.items() if n in settings_of(cls)}}
+    if plain["training"].get("from_model") is not None:
+        for name in (*NETWORK, "encoder"):
+            if name in given:
+                raise ConfigurationError("the gap model of --from has its own: leave it out", key=name)
+    return from_dict(TrainingJob, to_plain(plain))
 
-    def is_given(name: str) -> bool:
-        source = context.get_parameter_source(name)
-        return source is not None and source.name != "DEFAULT"
 
-    if own := next(filter(is_given, (*NETWORK, "encoder")), None):
-        option = f"--{own.replace('_', '-')}"
-        raise typer.BadParameter("the gap model of --from has its own: leave it out", param_hint=option)
-    return {name: value for name, value in FROM_A_MODEL.items() if not is_given(name)}
+@contextmanager
+def _named() -> Iterator[None]:
+    """Turn a setting that cannot be used into wrong usage of its option."""
+    try:
+        yield
+    except ConfigurationError as error:
+        problem = error.problems[0]
+        key = problem.key.rpartition(".")[2].partition("[")[0]
+        option = {"labels": "LABELS", "cifs": "CIFS", "from_model": "--from"}.get(key)
+        raise typer.BadParameter(
+            problem.words, param_hint=option or (f"--{key.replace('_', '-')}" if key else None)
+        ) from error

@@ -5,26 +5,19 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import refused
 from mofgap.cli.skipped import tell_skipped
+from mofgap.configuration import ConfigurationError
 from mofgap.crystals.dataset import TableError
-from mofgap.gap.folder import CONFIG, About, ModelError, find_model
-from mofgap.gap.model import GapModelConfig
-from mofgap.training.card import write_card
-from mofgap.training.config import TrainingConfig
-from mofgap.training.encoder_folder import find_encoder
-from mofgap.training.labels import Labels
+from mofgap.gap.folder import CONFIG, ModelError
+from mofgap.training.job import TrainingJob
 from mofgap.training.lock import KEY
 from mofgap.training.loop import LAST, TrainingError
-from mofgap.training.network import network
-from mofgap.training.recipe import FEW_LABELS, train
 
 
 def check_output(output: Path) -> None:
@@ -36,50 +29,32 @@ def check_output(output: Path) -> None:
         raise typer.BadParameter(f"{what}; name a new folder", param_hint="--output")
 
 
-def execute(
-    read: Callable[..., Labels],
-    output: Path,
-    config: TrainingConfig,
-    model: str | None,
-    encoder: str,
-    about: About,
-    **how: Any,
-) -> None:
+def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
     """Train, write the model folder with its card, and tell the scores.
 
     Args:
-        read: Reads the labels; fewer than its argument ``few`` are not dealt to splits.
+        job: What is learnt from, and how.
         output: The model folder.
-        config: What is trained, and how.
-        model: Name or folder of the gap model to go on from; None starts from an encoder.
-        encoder: Name or folder of that encoder.
-        about: Name, level of theory and citation to keep with the model.
-        how: ``cache``, ``resume`` and ``compute`` of `mofgap.training.recipe.train`.
+        resume: Go on from the last checkpoint.
     """
+    command = shlex.join(["mofgap", *sys.argv[1:]])
     try:
-        start, made_of = _start(model, encoder, config)
-        table = read(few=0 if model is None else FEW_LABELS)
+        table = job.read()
         tell_skipped(table.skipped)
         tell_skipped(table.notes, "used")
-        outcome = train(table, output, made_of, config.finetuning, start, about, **how)
+        progress = sys.stderr.isatty()
+        outcome = job.train(table, output, output.name, command, resume=resume, progress=progress)
+    except ConfigurationError as error:
+        with refused():
+            raise error
     except (TableError, ModelError, TrainingError, OSError) as error:
         fail(str(error), NOTHING_DONE)
-    write_card(output, table, outcome, config.finetuning, shlex.join(["mofgap", *sys.argv[1:]]), start)
     typer.echo(scores(outcome.metrics))
     if outcome.known:
         counts = " and ".join(f"{n} of {split}" for split, n in outcome.known.items())
         words = f"{outcome.parent} learnt from {counts} before: their scores stand apart, and flatter"
         typer.echo(words, err=True)
     typer.echo(f"{output}: mofgap screen --model {output} *.cif", err=True)
-
-
-def _start(model: str | None, encoder: str, config: TrainingConfig) -> tuple[Path, GapModelConfig | None]:
-    """Where the weights come from, and what is built on an encoder; a gap model brings its own."""
-    if model is not None:
-        return find_model(model), None
-    found = find_encoder(encoder)
-    with refused():
-        return found.weights, network(config, found)
 
 
 def scores(metrics: dict[str, dict[str, float]]) -> str:

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
+import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -26,6 +28,7 @@ from mofgap.training.config import (
     PretrainingConfig,
     TrainingConfig,
 )
+from mofgap.training.job import ModelTraining, TrainingJob
 
 COMMANDS = [(train.train, TrainingConfig), (train.train, ComputeConfig)]
 COMMANDS += [(pretrain.pretrain, PretrainingConfig), (pretrain.pretrain, ComputeConfig)]
@@ -90,15 +93,22 @@ def test_wrong_usage_names_the_option(verb: str, option: str, value: str) -> Non
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., TrainingConfig]:
+def asked(asked_job: Callable[..., TrainingJob], tmp_path: Path) -> Callable[..., TrainingConfig]:
+    """How a command line asks a model to be trained."""
+    pd.DataFrame({"gap_ev": [1.0]}).to_parquet(tmp_path / "t.parquet")
+    return lambda *options: asked_job(str(tmp_path / "t.parquet"), *options).training.settings
+
+
+@pytest.fixture
+def asked_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., TrainingJob]:
     """What a command line asks to be trained, without training it."""
-    found: list[TrainingConfig] = []
+    found: list[TrainingJob] = []
 
-    def execute(read: Any, output: Path, config: TrainingConfig, *others: Any, **how: Any) -> None:
-        found.append(config)
+    def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
+        found.append(job)
 
-    def go(*options: str) -> TrainingConfig:
-        done = CliRunner().invoke(app, ["train", "t.parquet", "-o", str(tmp_path / "m"), *options])
+    def go(*options: str) -> TrainingJob:
+        done = CliRunner().invoke(app, ["train", *options, "-o", str(tmp_path / "m")])
         assert done.exit_code == 0, done.output
         return found.pop()
 
@@ -130,7 +140,10 @@ def test_what_a_model_brings_itself_is_refused(option: str, tmp_path: Path) -> N
 
 
 def test_a_block_that_the_encoder_lacks_is_wrong_usage(tmp_path: Path) -> None:
-    arguments = ["train", "t.parquet", "-o", str(tmp_path / "m"), "--blocks", "7"]
+    row = {"structure_id": "a", "cell_angstrom": np.eye(3).ravel() * 9, "atomic_numbers": [6]}
+    rows = [row | {"frac_coords": [0.0] * 3, "gap_ev": 1.0, "split": split} for split in ("train", "val")]
+    pd.DataFrame(rows).assign(structure_id=["a", "b"]).to_parquet(tmp_path / "t.parquet")
+    arguments = ["train", str(tmp_path / "t.parquet"), "-o", str(tmp_path / "m"), "--blocks", "7"]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
     assert done.exit_code == 2 and "--blocks" in done.output and "0 to 4" in done.output
 
@@ -139,3 +152,46 @@ def test_the_settings_are_light_to_import() -> None:
     code = "import sys, mofgap.training.config; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "lightning", "pandas", "numpy"} & set(done.stdout.split())
+
+
+def test_the_training_of_a_run_has_the_settings_of_the_command() -> None:
+    both = settings_of(TrainingConfig).keys() | settings_of(ComputeConfig).keys()
+    assert settings_of(ModelTraining).keys() == both | {"from_model", "encoder"}
+
+
+def test_a_training_is_taken_from_the_file_of_a_run_and_options_go_before(
+    asked_job: Callable[..., TrainingJob], tmp_path: Path
+) -> None:
+    path = tmp_path / "run.yaml"
+    pd.DataFrame({"gap": [1.0]}).to_parquet(tmp_path / "t.parquet")
+    path.write_text(
+        f"name: x\ndata: {{labels: {tmp_path}/t.parquet, target: gap}}\n"
+        "training: {rank: 8, epochs: 3, blocks: [1]}\nscreening: {inputs: [a]}\n"
+    )
+    job = asked_job("--config", str(path), "--epochs", "7")
+    assert job.training.settings == TrainingConfig(rank=8, epochs=7, blocks=(1,))
+    assert (job.data.labels, job.data.target) == (tmp_path / "t.parquet", "gap")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["none.csv", "cifs"], "none.csv"),
+        (["labels.csv"], "CIFS"),
+        (["labels.csv", "cifs", "--target", "gap_eV"], "did you mean 'gap_ev'"),
+        (["labels.csv", "cifs", "--encoder", "transformer"], "--encoder"),
+        (["labels.csv", "cifs", "--from", "qmof-pb"], "--from"),
+        (["labels.txt", "cifs"], "LABELS"),
+        (["--epochs", "2"], "LABELS"),
+    ],
+)
+def test_paths_columns_and_models_are_looked_for_before_torch_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], named: str
+) -> None:
+    (tmp_path / "labels.csv").write_text("name,gap_ev\na,1\n")
+    (tmp_path / "cifs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import fails
+    monkeypatch.delitem(sys.modules, "mofgap.cli.training_run", raising=False)
+    done = CliRunner().invoke(app, ["train", *arguments, "-o", "m"], env={"COLUMNS": "300"})
+    assert done.exit_code == 2 and named in done.output, done.output

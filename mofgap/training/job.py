@@ -1,0 +1,226 @@
+"""A whole training from its settings: labels and structures in, a model folder with its card out.
+
+``mofgap train`` and a run make their models by it. ``--help`` imports this module, so it imports nothing
+heavy at its top.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from mofgap.choices import Disorder
+from mofgap.configuration import ConfigurationError, part, schema
+from mofgap.nearest import hint
+from mofgap.plain_words import settings_of
+from mofgap.shipped import model_folder
+from mofgap.training.config import FROM_A_MODEL, NETWORK, ComputeConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    from mofgap.training.labels import Labels
+    from mofgap.training.recipe import Outcome
+
+TABLES = (".parquet", ".csv", ".tsv", ".xlsx")
+"""Endings of files that labels may stand in; a parquet table holds their structures too."""
+
+
+@schema
+class LabelsConfig:
+    """Labelled structures, to learn from."""
+
+    labels: Path = Field(
+        description="Parquet table of structures and gaps; or CSV, TSV or Excel file of labels."
+    )
+    cifs: Path | None = Field(None, description="Folder or archive of the CIFs that such a file labels.")
+    target: str = Field("gap_ev", description="Column of the gaps, eV.")
+    split_column: str = Field(
+        "split",
+        description="Column of train/val/test; dealt 80/10/10 without, groups whole, but for few labels of a "
+        "model to go on from.",
+    )
+    disorder: Disorder = Field("refuse", description="What to do about partial occupancies.")
+    max_atoms: int = Field(1000, description="Largest cell of a CIF that is accepted, atoms.", ge=1)
+    level_of_theory: str = Field("unknown", description="Of the labels, shown with each gap.")
+    citation: str = Field("", description="Whom to cite for the labels, and their licence.")
+    cache: Path | None = Field(None, description="Folder to keep graphs in.")
+
+    def __post_init__(self) -> None:
+        if self.labels.suffix.lower() not in TABLES:
+            raise ConfigurationError(f"expected one of {', '.join(TABLES)}, got {self.labels}", key="labels")
+
+    def check(self) -> None:
+        """Look for the files and for the columns, without reading any structure.
+
+        Raises:
+            ConfigurationError: A file is missing, or the labels lack a column.
+        """
+        for key, path in (("labels", self.labels), ("cifs", self.cifs)):
+            if path is not None and not path.exists():
+                raise ConfigurationError(f"{path}: no such file", key=key)
+        has_structures = self.labels.suffix.lower() == ".parquet"
+        if has_structures == (self.cifs is not None):
+            what = "holds structures itself" if has_structures else "holds labels only: name their CIFs too"
+            raise ConfigurationError(f"{self.labels} {what}", key="cifs")
+        known = _columns(self.labels)
+        asked = {"target": self.target} | (
+            {"split_column": self.split_column} if self.split_column != "split" else {}
+        )
+        for key, name in asked.items() if known else ():
+            if name not in known:
+                raise ConfigurationError(f"{self.labels}: no column {name!r}; {hint(name, known)}", key=key)
+
+
+def _either(name: str, words: str) -> str:
+    usual = settings_of(TrainingConfig)[name].default
+    return f"{words}. By default {usual:g}, and {FROM_A_MODEL[name]:g} for a model to go on from."
+
+
+@schema
+class ModelTraining(ComputeConfig, TrainingConfig):
+    """How a gap model is trained on them, calibrated on their split val, and from where it starts."""
+
+    from_model: str | None = Field(
+        None,
+        description="Gap model to take to another level of theory, by name or folder. Adapters and head go "
+        "on from there; its encoder, method, adapters and head width hold.",
+    )
+    encoder: str = Field(
+        "crystal-transformer",
+        description="Pretrained encoder: a shipped name, or a folder of mofgap pretrain.",
+    )
+    learning_rate: float | None = Field(  # type: ignore[assignment]
+        None, description=_either("learning_rate", "Peak rate of adapters and head"), ge=0.0
+    )
+    kl_weight: float | None = Field(  # type: ignore[assignment]
+        None, description=_either("kl_weight", "Weight of the divergence from the prior"), ge=0.0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.from_model is not None:
+            standard = {name: setting.default for name, setting in settings_of(type(self)).items()}
+            own = [name for name in (*NETWORK, "encoder") if getattr(self, name) != standard[name]]
+            if own:
+                words = "the gap model to go on from has its own: leave it out"
+                raise ConfigurationError(words, key=own[0])
+
+    @property
+    def settings(self) -> TrainingConfig:
+        """The settings of the training, those that depend on where it starts decided."""
+        usual = FROM_A_MODEL if self.from_model is not None else {}
+        left = [name for name in FROM_A_MODEL if getattr(self, name) is None]
+        given = {name: value for name, value in vars(self).items() if name not in left}
+        return part(TrainingConfig, given, **{name: usual[name] for name in left if name in usual})
+
+    def check(self) -> None:
+        """Look for the model or the encoder to start from.
+
+        Raises:
+            ConfigurationError: There is none of that name.
+        """
+        key, file = ("encoder", "encoder.json") if self.from_model is None else ("from_model", "config.json")
+        name = getattr(self, key)
+        if model_folder(name, file) is None:
+            raise ConfigurationError(f"{name}: neither a shipped name, nor a folder with {file}", key=key)
+
+
+@schema
+class TrainingJob:
+    """What is learnt from, and how."""
+
+    data: LabelsConfig = Field(description="Labelled structures.")
+    training: ModelTraining = Field(default_factory=ModelTraining)
+
+    def check(self) -> None:
+        """Look for all that it needs, without reading any structure.
+
+        Raises:
+            ConfigurationError: A file, a column, a model or an encoder is missing.
+        """
+        for key, section in (("data", self.data), ("training", self.training)):
+            try:
+                section.check()
+            except ConfigurationError as error:
+                raise ConfigurationError(*(p.below(key) for p in error.problems)) from error
+
+    def read(self) -> Labels:
+        """The labelled structures.
+
+        Raises:
+            TableError: The labels or the structures cannot be read, or a needed split is empty.
+        """
+        from mofgap.training.labels import read_labels
+        from mofgap.training.recipe import FEW_LABELS
+
+        data = self.data
+        return read_labels(
+            data.labels,
+            data.cifs,
+            data.target,
+            split_column=data.split_column,
+            seed=self.training.seed,
+            few=0 if self.training.from_model is None else FEW_LABELS,
+            disorder=data.disorder,
+            max_atoms=data.max_atoms,
+        )
+
+    def train(
+        self, labels: Labels, folder: Path, name: str, command: str, *, resume: bool, progress: bool
+    ) -> Outcome:
+        """Train a model on labels that were read, and write its folder with the card.
+
+        Args:
+            labels: What `read` returns.
+            folder: Becomes the model folder.
+            name: Of the model.
+            command: The command line, for the card.
+            resume: Go on from the last checkpoint.
+            progress: Draw progress bars.
+
+        Raises:
+            ConfigurationError: The settings do not fit the encoder.
+            ModelError: The encoder or the gap model to start from cannot be used.
+            TrainingError: The training cannot start, go on or end; see `mofgap.training.recipe.train`.
+        """
+        from mofgap.gap.folder import About, find_model
+        from mofgap.training.card import write_card
+        from mofgap.training.encoder_folder import find_encoder
+        from mofgap.training.loop import Compute
+        from mofgap.training.network import network
+        from mofgap.training.recipe import train
+
+        asked, settings = self.training, self.training.settings
+        if asked.from_model is not None:
+            start, made_of = find_model(asked.from_model), None
+        else:
+            found = find_encoder(asked.encoder)
+            start, made_of = found.weights, network(settings, found)
+        about = About(name, level_of_theory=self.data.level_of_theory, citation=self.data.citation)
+        compute = part(Compute, vars(asked), progress=progress)
+        how = settings.finetuning
+        outcome = train(
+            labels, folder, made_of, how, start, about, cache=self.data.cache, resume=resume, compute=compute
+        )
+        write_card(folder, labels, outcome, how, command, start)
+        return outcome
+
+
+def _columns(path: Path) -> list[str]:
+    """Names of the columns of a table; none where its reader has more to say of what is wrong."""
+    try:
+        if path.suffix.lower() == ".parquet":
+            from pyarrow.parquet import read_schema
+
+            return list(read_schema(path).names)
+        if path.suffix.lower() == ".xlsx":
+            from openpyxl import load_workbook
+
+            first = next(load_workbook(path, read_only=True).worksheets[0].iter_rows(values_only=True), ())
+            return [str(name) for name in first if name is not None]
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return next(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","), [])
+    except Exception:  # whatever a damaged file leads to
+        return []
