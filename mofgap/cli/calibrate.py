@@ -40,24 +40,19 @@ def calibrate(
     the spread is fitted too, from 400 on intervals differ between groups of novelty. The model itself is left
     alone; a new folder is written.
     """
-    from dataclasses import replace
-
-    from mofgap.gap.folder import find_model, save_model
-    from mofgap.gap.predictor import load_model
+    from mofgap.gap.folder import find_model
     from mofgap.training.labels import read_labels
-    from mofgap.training.recalibration import recalibrate, write_recalibration_card
+    from mofgap.training.recalibration import recalibrated
 
     if output.exists():
         raise typer.BadParameter(f"{output} exists; name a new folder", param_hint="--output")
     try:
         source = find_model(model)
-        predictor = load_model(source, "cpu")
         table = read_labels(labels, cifs, target, needed=(), disorder=disorder, max_atoms=max_atoms)
         tell_skipped(table.skipped)
-        found = recalibrate(predictor, table)
-        about = replace(predictor.about, name=output.name)
-        save_model(output, predictor.model, about, found.calibration, predictor.novelty)
-        write_recalibration_card(output, source, found, shlex.join(["mofgap", *sys.argv[1:]]))
+        tell_skipped(table.notes, "used")
+        command = shlex.join(["mofgap", *sys.argv[1:]])
+        found = recalibrated(source, table, output, output.name, command)
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
     typer.echo(_table(found))

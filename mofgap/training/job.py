@@ -108,6 +108,13 @@ class ModelTraining(ComputeConfig, TrainingConfig):
                 raise ConfigurationError(words, key=own[0])
 
     @property
+    def start(self) -> tuple[str, str]:
+        """Name of the model or encoder to start from, and the file in its folder with its hashes."""
+        if self.from_model is not None:
+            return self.from_model, "config.json"
+        return self.encoder, "encoder.json"
+
+    @property
     def settings(self) -> TrainingConfig:
         """The settings of the training, those that depend on where it starts decided."""
         usual = FROM_A_MODEL if self.from_model is not None else {}
@@ -121,8 +128,7 @@ class ModelTraining(ComputeConfig, TrainingConfig):
         Raises:
             ConfigurationError: There is none of that name.
         """
-        key, file = ("encoder", "encoder.json") if self.from_model is None else ("from_model", "config.json")
-        name = getattr(self, key)
+        key, (name, file) = "encoder" if self.from_model is None else "from_model", self.start
         if model_folder(name, file) is None:
             raise ConfigurationError(f"{name}: neither a shipped name, nor a folder with {file}", key=key)
 

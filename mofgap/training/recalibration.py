@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.store import build_store
-from mofgap.gap.folder import read_config
+from mofgap.gap.folder import read_config, save_model
 from mofgap.gap.posterior import Posterior
-from mofgap.gap.predictor import GapPredictor
+from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.training.calibration import MIN_ROWS, calibration_of
 from mofgap.training.card import CARD, card_of, error_bars
 from mofgap.training.labels import Labels
@@ -90,6 +90,29 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
         before=_coverage(predictor.calibration, found, gap_ev, novelty),
         after=Coverage(record.coverage, record.width_ev),
     )
+
+
+def recalibrated(source: Path, labels: Labels, folder: Path, name: str, command: str) -> Recalibration:
+    """Write a model folder with the weights of another, calibrated on labelled structures.
+
+    Args:
+        source: Folder of the model.
+        labels: Structures and gaps.
+        folder: To be written.
+        name: Of the new model.
+        command: The command line, for the card.
+
+    Raises:
+        TooFewLabels: The ``labels`` hold too few structures that the model was not trained on.
+        ModelError: The folder ``source`` holds no model that can be used.
+    """
+    predictor = load_model(source, "cpu")
+    found = recalibrate(predictor, labels)
+    save_model(
+        folder, predictor.model, replace(predictor.about, name=name), found.calibration, predictor.novelty
+    )
+    write_recalibration_card(folder, source, found, command)
+    return found
 
 
 def _check_enough(n_rows: int) -> None:

@@ -78,6 +78,14 @@ class Outcome:
     parent: str = ""
     known: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def defined(self) -> dict[str, dict[str, float | None]]:
+        """The metrics for JSON, which has no NaN: what too few structures leave undefined is None."""
+        return {
+            split: {name: value if math.isfinite(value) else None for name, value in found.items()}
+            for split, found in self.metrics.items()
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Trained:
@@ -231,11 +239,7 @@ def _write_metrics(path: Path, outcome: Outcome, config: FinetuneConfig, n_train
         "python": platform.python_version(),
     }
     report = asdict(outcome) | {"training": asdict(config), "n_train": n_train, "versions": versions}
-    # JSON has no NaN: what too few structures leave undefined is null.
-    defined = {
-        s: {k: v if math.isfinite(v) else None for k, v in m.items()} for s, m in outcome.metrics.items()
-    }
-    text = json.dumps(report | {"metrics": defined}, indent=2, allow_nan=False) + "\n"
+    text = json.dumps(report | {"metrics": outcome.defined}, indent=2, allow_nan=False) + "\n"
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 

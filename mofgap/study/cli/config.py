@@ -6,8 +6,15 @@ from typing import Annotated
 
 import typer
 
+SECTIONS = ("training", "comparison", "pretraining", "screening")
+"""What a template can be about; ``data`` and ``calibration`` belong to ``training``."""
+
 
 def config(
+    section: Annotated[
+        str | None,
+        typer.Argument(help=f"Print a run of this alone: {', '.join(SECTIONS)}. Trains and screens without."),
+    ] = None,
     as_schema: Annotated[
         bool,
         typer.Option(
@@ -17,8 +24,8 @@ def config(
 ) -> None:
     """Print a configuration with every setting at its default, and what it means and allows.
 
-    It is a template, with names that stand for your files: put yours, and leave out sections that a run does
-    not need and settings that stay at their defaults.
+    It runs as it is, on the data that ship with mofgap: put your files in their place, and leave out sections
+    that a run does not need and settings that stay at their defaults.
     """
     import json
     from pathlib import Path
@@ -26,16 +33,31 @@ def config(
     from pydantic import TypeAdapter
 
     from mofgap.configuration import dump
+    from mofgap.nearest import hint
     from mofgap.study.config import ComparisonConfig, DataConfig
     from mofgap.study.engine.config import RunConfig, RunPretraining, ShardedScreening
+    from mofgap.training.job import LabelsConfig, ModelTraining
 
     if as_schema:
         typer.echo(json.dumps(TypeAdapter(RunConfig).json_schema(), indent=2))
         return
-    everything = RunConfig(
+    if section is not None and section not in SECTIONS:
+        raise typer.BadParameter(
+            f"unknown section {section!r}; {hint(section, SECTIONS)}", param_hint="SECTION"
+        )
+    data = Path("shipped:data/quickstart")
+    labels, cifs = data / "labels.csv", data / "structures.zip"
+    comparison = ComparisonConfig(data=DataConfig(table=labels, cifs=cifs))
+    if section == "pretraining":  # the table with values of atoms is yours
+        pretraining = RunPretraining(table=Path("atoms.parquet"))
+        typer.echo(dump(RunConfig("my-run", comparison=comparison, pretraining=pretraining)), nl=False)
+        return
+    trains, screens = section in (None, "training"), section in (None, "screening")
+    template = RunConfig(
         name="my-run",
-        comparison=ComparisonConfig(data=DataConfig(table=Path("labels.parquet"))),
-        pretraining=RunPretraining(table=Path("atoms.parquet")),
-        screening=ShardedScreening(inputs=("structures/",)),
+        data=LabelsConfig(labels, cifs) if trains else None,
+        training=ModelTraining() if trains else None,
+        comparison=comparison if section == "comparison" else None,
+        screening=ShardedScreening(inputs=("shipped:examples",)) if screens else None,
     )
-    typer.echo(dump(everything), nl=False)
+    typer.echo(dump(template), nl=False)

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from mofgap.study.engine.run import Run
 
 Configuration = Annotated[
-    Path, typer.Argument(metavar="CONFIG", help="YAML configuration, such as configs/quickstart.yaml.")
+    Path,
+    typer.Argument(
+        metavar="CONFIG", help="YAML configuration, or the name of a shipped one, such as quickstart."
+    ),
 ]
 Output = Annotated[
     Path | None,
@@ -80,9 +83,29 @@ def open_run(config: Path, output: Path | None, settings: list[str] | None, *, s
     from mofgap.study.engine.config import RunConfig
     from mofgap.study.engine.run import Run
 
-    loaded = load(RunConfig, config, settings or ())
+    loaded = load(RunConfig, find_configuration(config), settings or ())
     folder = (output or Path("runs") / loaded.name).resolve()
     return Run(loaded, folder, shlex.join(["mofgap", *sys.argv[1:]]), screening)
+
+
+def find_configuration(name: Path) -> Path:
+    """The file of that path, or the shipped configuration of that name.
+
+    Raises:
+        ConfigurationError: There is neither; the message says what is shipped.
+    """
+    from mofgap.configuration import ConfigurationError
+    from mofgap.nearest import hint
+    from mofgap.shipped import shipped_folder
+
+    if name.exists() or name.suffix or len(name.parts) != 1:
+        return name
+    shipped = {path.stem: path for path in shipped_folder("configs").glob("*.yaml")}
+    if str(name) not in shipped:
+        raise ConfigurationError(
+            f"no file, and no shipped configuration {name}; {hint(name, sorted(shipped))}"
+        )
+    return shipped[str(name)]
 
 
 def show(run: Run) -> None:

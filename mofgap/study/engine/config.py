@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
+from mofgap.choices import Disorder
 from mofgap.configuration import ConfigurationError, schema
 from mofgap.screening.config import ScreeningConfig
+from mofgap.shipped import model_folder
 from mofgap.study.config import ComparisonConfig, is_name
 from mofgap.training.config import ComputeConfig, PretrainingConfig
+from mofgap.training.job import LabelsConfig, ModelTraining, TrainingJob
 
 PRETRAINED = "pretraining"
 """Folder of a run with the encoder that was pretrained in it."""
+
+
+@contextmanager
+def _below(section: str) -> Iterator[None]:
+    """Name problems of the body as those of a section."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(*(p.below(section) for p in error.problems)) from error
+
 
 TAKEN = ("predictions", "comparison", "metrics", "manifest")
 """Names of other tables and records at the top of a run folder."""
@@ -31,6 +46,21 @@ class RunPretraining(ComputeConfig, PretrainingConfig):
         if self.table.suffix != ".parquet":
             words = f"expected a parquet table with values of atoms, got {self.table}"
             raise ConfigurationError(words, key="table")
+
+
+@schema
+class RunCalibration:
+    """Structures that a trained model is calibrated on anew, in place of those of its split val."""
+
+    labels: Path = Field(description="Parquet table of structures and gaps; or file of labels.")
+    cifs: Path | None = Field(None, description="Folder or archive of the CIFs that such a file labels.")
+    target: str = Field("gap_ev", description="Column of the gaps, eV.")
+    disorder: Disorder = Field("refuse", description="What to do about partial occupancies.")
+    max_atoms: int = Field(1000, description="Largest cell of a CIF that is accepted, atoms.", ge=1)
+
+    def check(self) -> None:
+        """Look for the files and the column, as `LabelsConfig.check` does."""
+        LabelsConfig(self.labels, self.cifs, self.target).check()
 
 
 @schema
@@ -111,9 +141,19 @@ class ResourcesConfig:
 
 @schema
 class RunConfig:
-    """What one run does: a comparison of methods, a screening, or both; leave out what you do not need."""
+    """What one run does: train a model and screen with it, compare methods, or screen alone.
 
-    name: str = Field(description="Name of the run, and of its folder below runs/.")
+    Leave out the sections that you do not need.
+    """
+
+    name: str = Field(description="Name of the run, of its folder below runs/, and of the model it trains.")
+    data: LabelsConfig | None = Field(None, description="Labelled structures that a model is trained on.")
+    training: ModelTraining | None = Field(
+        None, description="How that model is trained; a screening of the same run uses it."
+    )
+    calibration: RunCalibration | None = Field(
+        None, description="Other structures that the trained model is calibrated on."
+    )
     comparison: ComparisonConfig | None = Field(
         None, description="What is trained on what, and how it is judged."
     )
@@ -129,15 +169,55 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not is_name(self.name):
             raise ConfigurationError(f"expected letters, digits, dots, dashes, got {self.name!r}", key="name")
-        if self.comparison is None and self.screening is None:
-            raise ConfigurationError("nothing to do: a run needs a comparison or a screening")
+        if self.comparison is None and self.screening is None and self.data is None:
+            raise ConfigurationError(
+                "nothing to do: a run needs data to train on, a comparison or a screening"
+            )
+        if self.data is None and (self.training or self.calibration):
+            raise ConfigurationError("there are no labelled structures to train on", key="data")
+        if self.data is not None and self.comparison is not None:
+            words = "a run trains one model or compares methods: make two runs"
+            raise ConfigurationError(words, key="comparison")
+        if self.data is not None and self.screening and (self.screening.model or self.screening.level):
+            words = "this run screens with the model that it trains: leave it out"
+            raise ConfigurationError(words, key=f"screening.{'model' if self.screening.model else 'level'}")
         if self.pretraining is not None and self.comparison is None:
             raise ConfigurationError("there is no comparison that would use the encoder", key="pretraining")
+
+    @property
+    def job(self) -> TrainingJob | None:
+        """The training of a model, if there is one."""
+        return None if self.data is None else TrainingJob(self.data, self.training or ModelTraining())
+
+    def check(self) -> None:
+        """Look for columns, models and encoders that stages would miss only once they run.
+
+        Raises:
+            ConfigurationError: One is missing.
+        """
+        if self.job is not None:
+            self.job.check()
+        if self.calibration is not None:
+            with _below("calibration"):
+                self.calibration.check()
+        if self.comparison is not None:
+            data = self.comparison.data
+            with _below("comparison.data"):
+                LabelsConfig(data.table, data.cifs, data.target).check()
+            if self.pretraining is None and model_folder(self.comparison.encoder, "encoder.json") is None:
+                words = f"{self.comparison.encoder}: neither a shipped name, nor a folder with encoder.json"
+                raise ConfigurationError(words, key="comparison.encoder")
+        model = self.screening.model if self.screening is not None else None
+        if model is not None and model_folder(model, "config.json") is None:
+            words = f"{model}: neither a shipped name, nor a folder with config.json"
+            raise ConfigurationError(words, key="screening.model")
 
     def spread(self, rule: str) -> tuple[int, int]:
         """On how many nodes a job of a rule runs, and in how many processes on each."""
         if rule == "pretrain" and self.pretraining is not None:
             return self.pretraining.nodes, self.pretraining.devices
+        if rule == "train" and self.job is not None:
+            return self.job.training.nodes, self.job.training.devices
         if rule == "train" and self.comparison is not None:
             return self.comparison.compute.nodes, self.comparison.compute.devices
         return 1, 1

@@ -122,6 +122,8 @@ def _seeds(config: RunConfig) -> dict[str, Any]:
             "prediction": comparison.prediction.seed,
             "bootstrap": comparison.judgement.seed,
         }
+    if config.job is not None:
+        found["training"] = config.job.training.seed
     if config.pretraining is not None:
         found["pretraining"] = config.pretraining.seed
     if config.screening is not None:

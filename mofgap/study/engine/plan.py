@@ -10,6 +10,7 @@ from mofgap.study.engine.config import RunConfig
 from mofgap.study.engine.folder import RunError
 from mofgap.study.engine.screening import screening_stages
 from mofgap.study.engine.stage import Stage
+from mofgap.study.engine.training import training_stages
 
 
 def plan(config: RunConfig, run: Path, *, screening: bool = True) -> tuple[Stage, ...]:
@@ -20,7 +21,11 @@ def plan(config: RunConfig, run: Path, *, screening: bool = True) -> tuple[Stage
         run: The run folder; nothing is read from it.
         screening: Whether those of the screening are among them.
     """
-    return (*comparison_stages(config, run), *(screening_stages(config) if screening else ()))
+    return (
+        *training_stages(config),
+        *comparison_stages(config, run),
+        *(screening_stages(config) if screening else ()),
+    )
 
 
 def stage_named(stages: Iterable[Stage], name: str) -> Stage:

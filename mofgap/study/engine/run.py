@@ -19,6 +19,7 @@ from mofgap.study.engine.plan import plan
 from mofgap.study.engine.ranks import JOB
 from mofgap.study.engine.sources import code_digest
 from mofgap.study.engine.stage import Stage, reason_to_run
+from mofgap.study.engine.training import made_by
 
 N_LOG_LINES = 5
 """Of the log of a stage that failed."""
@@ -71,6 +72,7 @@ class Run:
 
     def described(self) -> Iterator[str]:
         """The plan, a line a stage."""
+        self.config.check()
         reasons = self.reasons()
         width = max(len(stage.name) for stage in self.stages)
         for stage in self.stages:
@@ -91,6 +93,7 @@ class Run:
             RunError: A stage failed, an input is missing, ``executor`` cannot do this run, or another process
                 is at work on it.
         """
+        self.config.check()
         self._check(executor)
         with self.folder.locked("run", wait=False):
             stale = self._stale()
@@ -103,7 +106,9 @@ class Run:
         if failed:
             raise RunError("\n".join([*_failures(self.folder, failed), self._unfinished(executor)]))
         results = [s for s in self.stages if s.rule in ("compare", "gather", "report")]
-        return f"{self.path}: {', '.join(name for s in results for name in self.folder.files(s.writes))}"
+        names = [name for s in results for name in self.folder.files(s.writes)]
+        names = ([made[1]] if (made := made_by(self.config)) else []) + names
+        return f"{self.path}: {', '.join(names)}"
 
     def _check(self, executor: Executor) -> None:
         """Refuse what would fail, or wait for other nodes for ever."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mofgap.shipped import shipped_folder
 from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunError
 from mofgap.study.engine.stage import Stage
+from mofgap.study.engine.training import made_by
 
 SHARDS = Path("shards/screening.csv")
 """What shards are named after, whatever the table is called."""
@@ -28,20 +30,21 @@ def screening_stages(config: RunConfig) -> Iterator[Stage]:
     asked = config.screening
     if asked is None:
         return
-    shards = [_screen(asked, index) for index in range(1, asked.shards + 1)]
+    shards = [_screen(asked, index, made_by(config)) for index in range(1, asked.shards + 1)]
     yield from shards
     yield _gather(asked, shards)
     if config.report:
         yield _report(asked)
 
 
-def _screen(asked: ShardedScreening, index: int) -> Stage:
+def _screen(asked: ShardedScreening, index: int, made: tuple[str, str] | None) -> Stage:
+    """A shard; a stage of this run makes the model in a folder, or it comes from outside."""
     settings = to_dict(asked)  # names of inputs count too: they are in the table
     # The settings of the table alone; models count by what is in them.
     for name in ("level", "model", "table"):
         del settings[name]
     settings["window"] = asked.window and list(map(str, asked.window))  # JSON holds no infinite end
-    models = [str(_model_config(str(model))) for model in asked.models if model]
+    models = [] if made else [str(_model_config(str(model))) for model in asked.models if model]
     return Stage(
         rule="screen",
         item=f"{index}-of-{asked.shards}",
@@ -50,6 +53,8 @@ def _screen(asked: ShardedScreening, index: int) -> Stage:
         modules=("mofgap.screening.run",),
         writes=(f"{_shard_path(asked, index)}*",),
         files=(*asked.inputs, *models),
+        after=made[:1] if made else (),
+        reads=(f"{made[1]}/**",) if made else ("**",),
     )
 
 
@@ -96,6 +101,8 @@ def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
     from mofgap.screening.run import ScreeningRun
 
     asked = _asked(config)
+    if (made := made_by(config)) is not None:
+        asked = replace(asked, model=str(run / made[1]))
     shard = Shard(index, asked.shards)
     target = shard.path(run / SHARDS)
     target.parent.mkdir(exist_ok=True)

@@ -1,0 +1,104 @@
+"""The stages that make the model of a run: its training, and a calibration on other structures."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from mofgap.configuration import to_dict
+from mofgap.shipped import model_folder
+from mofgap.study.engine.config import RunCalibration, RunConfig
+from mofgap.study.engine.folder import RunError
+from mofgap.study.engine.metrics import METRICS
+from mofgap.study.engine.stage import Stage
+from mofgap.whole_file import write_json
+
+MODEL, CALIBRATED = "model", "calibrated"
+"""Folders of a run with the model as it was trained, and as it was calibrated on other structures."""
+
+_WORK = "training"
+"""Folder with the checkpoints, until the model is done."""
+
+
+def training_stages(config: RunConfig) -> Iterator[Stage]:
+    """The training, and the calibration where there is one; none where a run trains no model."""
+    if config.job is None:
+        return
+    yield _train(config)
+    if config.calibration is not None:
+        yield _calibrate(config.calibration)
+
+
+def made_by(config: RunConfig) -> tuple[str, str] | None:
+    """The stage that makes the model of a run, and its folder; None where a run trains none."""
+    if config.job is None:
+        return None
+    return ("train", MODEL) if config.calibration is None else ("calibrate", CALIBRATED)
+
+
+def _train(config: RunConfig) -> Stage:
+    job = config.job
+    assert job is not None
+    settings = to_dict(job)
+    data = settings["data"]
+    described = {name: data.pop(name) for name in ("level_of_theory", "citation")}
+    files = [data.pop("labels"), *filter(None, [data.pop("cifs")])]
+    data.pop("cache")
+    asked = job.training
+    name, file = (
+        (asked.encoder, "encoder.json") if asked.from_model is None else (asked.from_model, "config.json")
+    )
+    if (start := model_folder(name, file)) is not None:
+        files.append(str(start / file))
+    return Stage(
+        rule="train",
+        work=_do_train,
+        settings=settings | {"name": config.name} | described,
+        modules=("mofgap.training.job",),
+        writes=(f"{MODEL}/**", METRICS),
+        files=tuple(files),
+    )
+
+
+def _calibrate(asked: RunCalibration) -> Stage:
+    settings = to_dict(asked)
+    files = [settings.pop("labels"), *filter(None, [settings.pop("cifs")])]
+    return Stage(
+        rule="calibrate",
+        work=_do_calibrate,
+        settings=settings,
+        modules=("mofgap.training.recalibration",),
+        writes=(f"{CALIBRATED}/**",),
+        files=tuple(files),
+        after=("train",),
+        reads=(f"{MODEL}/**",),
+    )
+
+
+def _do_train(config: RunConfig, run: Path) -> None:
+    from mofgap.training.loop import LAST
+
+    job, folder = config.job, run / MODEL
+    assert job is not None  # there would be no such stage
+    labels = job.read()
+    for line in (*labels.skipped, *labels.notes):
+        sys.stderr.write(f"{line}\n")  # to the log of the stage
+    begun = any((folder / _WORK).rglob(LAST))
+    command = f"mofgap run {config.name}"
+    outcome = job.train(labels, folder, config.name, command, resume=begun, progress=False)
+    write_json(run / METRICS, outcome.defined)
+    shutil.rmtree(folder / _WORK)
+
+
+def _do_calibrate(config: RunConfig, run: Path) -> None:
+    from mofgap.training.labels import read_labels
+    from mofgap.training.recalibration import recalibrated
+
+    asked = config.calibration
+    if asked is None:
+        raise RunError("this run has no calibration")
+    how = dict(disorder=asked.disorder, max_atoms=asked.max_atoms)
+    labels = read_labels(asked.labels, asked.cifs, asked.target, needed=(), **how)  # type: ignore[arg-type]
+    recalibrated(run / MODEL, labels, run / CALIBRATED, config.name, f"mofgap run {config.name}")

@@ -1,0 +1,137 @@
+"""From labels to a ranked table in one run, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from mofgap.__main__ import app
+from mofgap.configuration import ConfigurationError, dump, from_dict
+from mofgap.gap.predictor import load_model
+from mofgap.study.engine.config import RunCalibration, RunConfig, ShardedScreening
+from mofgap.study.engine.folder import RunFolder
+from mofgap.study.engine.plan import plan
+from mofgap.study.engine.run import Run
+from mofgap.training.job import LabelsConfig, ModelTraining
+
+Do = Callable[[RunConfig, Path], list[str]]
+
+
+@pytest.fixture(scope="module")
+def config(
+    tiny_table: Path,
+    tiny_encoder_folder: Path,
+    write_cifs: Callable[[Path, int], list[Path]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> RunConfig:
+    cifs = tmp_path_factory.mktemp("cifs")
+    write_cifs(cifs, 3)
+    training = ModelTraining(  # type: ignore[call-arg]
+        epochs=1, rank=2, head_hidden=16, blocks=(1,), batch_atoms=200, device="cpu",
+        encoder=str(tiny_encoder_folder),
+    )  # fmt: skip
+    return RunConfig(
+        "mine",
+        data=LabelsConfig(tiny_table, level_of_theory="xTB"),
+        training=training,
+        screening=ShardedScreening(inputs=(str(cifs),)),  # type: ignore[call-arg]
+    )
+
+
+@pytest.fixture(scope="module")
+def done(config: RunConfig, do_stages: Do, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "one"
+    assert do_stages(config, run) == ["train", "screen/1-of-1", "gather", "report/screening"]
+    return run
+
+
+def test_the_table_is_that_of_the_model_that_the_run_trained(done: Path) -> None:
+    table = pd.read_csv(done / "screening.csv")
+    assert (
+        table.gap_ev.notna().all() and set(table.model) == {"mine"} and set(table.level_of_theory) == {"xTB"}
+    )
+    assert load_model(done / "model", "cpu").about.name == "mine"
+    assert not (done / "model" / "training").exists() and (done / "screening.html").exists()
+
+
+def test_two_runs_write_the_same_bytes(config: RunConfig, done: Path, do_stages: Do, tmp_path: Path) -> None:
+    do_stages(config, tmp_path)
+    one, two = dict[str, str](), dict[str, str]()
+    for run, found in ((done, one), (tmp_path, two)):
+        for stage in plan(config, run):
+            found.update(RunFolder(run).record(stage.name)["outputs"])
+    assert [name for name in one if one[name] != two.get(name)] == []
+
+
+def test_what_changes_the_training_repeats_it_and_what_only_screens_does_not(
+    config: RunConfig, done: Path
+) -> None:
+    assert not Run(config, done).reasons()
+    assert config.screening is not None and config.training is not None
+    screened = replace(config, screening=replace(config.screening, top=2))
+    assert next(iter(Run(screened, done).reasons())) == "screen/1-of-1"
+    trained = replace(config, training=replace(config.training, rank=3))
+    assert next(iter(Run(trained, done).reasons())) == "train"
+
+
+def test_a_calibration_on_other_structures_makes_the_model_that_screens(
+    config: RunConfig, tiny_table: Path
+) -> None:
+    calibrated = replace(config, calibration=RunCalibration(tiny_table))
+    stages = {stage.name: stage for stage in plan(calibrated, Path())}
+    assert stages["calibrate"].after == ("train",) and stages["screen/1-of-1"].after == ("calibrate",)
+    assert stages["screen/1-of-1"].reads == ("calibrated/**",)
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("data.target=gap", "data.target"),
+        ("data.split_column=part", "data.split_column"),
+        ("training.from_model=qmof-pb", "training.from_model"),
+        ("training.encoder=transformer", "training.encoder"),
+    ],
+)
+def test_a_dry_run_finds_what_is_missing(config: RunConfig, tmp_path: Path, setting: str, key: str) -> None:
+    plain = replace(config, training=None)
+    (tmp_path / "run.yaml").write_text(dump(plain))
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "run.yaml"), "--dry-run", "--set", setting])
+    assert done.exit_code == 1 and key in done.output
+
+
+def test_a_run_trains_one_model_or_compares_methods_and_screens_with_its_own() -> None:
+    data = {"labels": "t.parquet"}
+    for others, key in (
+        ({"comparison": {"data": {"table": "t.parquet"}}}, "comparison"),
+        ({"screening": {"inputs": ["a"], "model": "qmof-pbe"}}, r"screening\.model"),
+    ):
+        with pytest.raises(ConfigurationError, match=key):
+            from_dict(RunConfig, {"name": "x", "data": data} | others)
+    with pytest.raises(ConfigurationError, match="data"):
+        from_dict(RunConfig, {"name": "x", "training": {}, "screening": {"inputs": ["a"]}})
+
+
+@pytest.mark.parametrize("section", [None, "training", "comparison", "screening"])
+def test_the_template_dry_runs_as_it_is_anywhere(
+    section: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed = CliRunner().invoke(app, ["config", *([section] if section else [])]).stdout
+    Path("run.yaml").write_text(printed)
+    done = CliRunner().invoke(app, ["run", "run.yaml", "--dry-run"])
+    assert done.exit_code == 0 and "stages to run" in done.output, done.output
+
+
+@pytest.mark.parametrize("name", ["quickstart", "train"])
+def test_a_shipped_configuration_runs_from_anywhere(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(app, ["run", name, "--dry-run"]).exit_code == 0
+    done = CliRunner().invoke(app, ["run", f"{name}x", "--dry-run"])
+    assert done.exit_code == 1 and f"did you mean '{name}'" in done.output
