@@ -73,7 +73,9 @@ def compare(
         scores = outcome.metrics["test"]
         rows.append([*numbers, name, scores["mae_ev"], scores["coverage_90"], scores["width_90_ev"]])
         print(
-            f"{len(known)} labels, {name}: {outcome.seconds:.0f} s of training", file=sys.stderr, flush=True
+            f"{len(known)} labels, {name}: {outcome.cost.seconds:.0f} s of training",
+            file=sys.stderr,
+            flush=True,
         )
     return rows
 

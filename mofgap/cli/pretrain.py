@@ -54,7 +54,7 @@ def pretrain(
     from mofgap.training.pretrain import pretrain as pretrain_encoder
 
     with refused():
-        compute = part(Compute, settings, progress=sys.stderr.isatty())
+        compute = part(Compute, settings, progress=True)
     how: Any = dict(cache=cache, resume=resume, compute=compute)
     try:
         frame = read_table(table)

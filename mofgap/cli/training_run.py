@@ -42,8 +42,7 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
         table = job.read()
         tell_skipped(table.skipped)
         tell_skipped(table.notes, "used")
-        progress = sys.stderr.isatty()
-        outcome = job.train(table, output, output.name, command, resume=resume, progress=progress)
+        outcome = job.train(table, output, output.name, command, resume=resume, progress=True)
     except ConfigurationError as error:
         with refused():
             raise error

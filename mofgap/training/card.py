@@ -194,8 +194,7 @@ def _history(outcome: Outcome, config: FinetuneConfig) -> list[str]:
             f"{outcome.parent}."
         )
     settings = ", ".join(f"{key} {value}" for key, value in asdict(config).items())
-    cost = f"Cost: {outcome.seconds / 60:.0f} minutes of wall-clock time for the epochs."
-    return [*lines, f"Training: {settings}.", cost, _choice(outcome)]
+    return [*lines, f"Training: {settings}.", _choice(outcome)]
 
 
 def error_bars(folder: Path) -> str:

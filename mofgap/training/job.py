@@ -184,7 +184,7 @@ class TrainingJob:
             name: Of the model.
             command: The command line, for the card.
             resume: Go on from the last checkpoint.
-            progress: Draw progress bars.
+            progress: Say how the training goes, a line an epoch.
 
         Raises:
             ConfigurationError: The settings do not fit the encoder.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import math
+import sys
 import time
 import warnings
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from zipfile import BadZipFile, ZipFile
 
 import lightning as L  # noqa: N812
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 from pydantic import Field
 from torch import Tensor
@@ -101,11 +102,11 @@ class EpochLog(Callback):  # type: ignore[misc]
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.begun = 0.0
+        self.begun = self.begun_cpu = 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Start the clock."""
-        self.begun = time.monotonic()
+        """Start the clocks."""
+        self.begun, self.begun_cpu = time.monotonic(), time.process_time()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Write the file anew, since an epoch may be repeated after a kill."""
@@ -115,13 +116,58 @@ class EpochLog(Callback):  # type: ignore[misc]
         if trainer.current_epoch and self.path.exists():
             rows = [row for row in read_log(self.path) if int(row["epoch"]) < trainer.current_epoch]
         logged = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-        seconds = round(time.monotonic() - self.begun, 1)
-        place = {"epoch": trainer.current_epoch, "step": trainer.global_step, "seconds": seconds}
+        place = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "seconds": round(time.monotonic() - self.begun, 1),
+            "cpu_seconds": round(time.process_time() - self.begun_cpu, 1),
+        }
         rows.append(place | logged)
         with whole_file(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
             writer.writeheader()
             writer.writerows(rows)
+
+
+class EpochLines(Callback):  # type: ignore[misc]
+    """Says how a training goes on standard error, a line an epoch, whether that is a terminal or not.
+
+    Args:
+        model: Which of several models it is, such as ``model 2 of 6``; nothing for a single one.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.begun: float | None = None
+        self.first = 0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Start the clock at the first epoch of this start."""
+        if self.begun is None:
+            self.begun, self.first = time.monotonic(), trainer.current_epoch
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Write the line."""
+        if not trainer.is_global_zero or self.begun is None:
+            return
+        done, wanted = trainer.current_epoch + 1, trainer.max_epochs or 0
+        left = (time.monotonic() - self.begun) / (done - self.first) * (wanted - done)
+        logged = trainer.callback_metrics
+        said = [self.model] if self.model else []
+        said.append(f"epoch {done} of {wanted}")
+        said += [words.format(float(logged[name])) for name, words in _SAID.items() if name in logged]
+        said.append(f"{left // 60:.0f} min {left % 60:02.0f} s left")
+        sys.stderr.write(f"{', '.join(said)}\n")
+        sys.stderr.flush()
+
+
+_SAID = {
+    "train_loss": "loss {:.3g}",
+    "train_mae_ev": "error {:.3f} eV",
+    "val_mae_ev": "val error {:.3f} eV",
+    "val_loss": "val loss {:.3g}",
+}
+"""What is said of the logged values of an epoch."""
 
 
 class Kept(ModelCheckpoint):  # type: ignore[misc]
@@ -149,11 +195,6 @@ class Kept(ModelCheckpoint):  # type: ignore[misc]
         super().load_state_dict(state_dict | paths | {"best_k_models": best, "dirpath": self.dirpath})
 
 
-def seconds_trained(folder: Path) -> float:
-    """Wall-clock seconds of all epochs in a training's folder, whatever number of starts they took."""
-    return sum(float(row["seconds"]) for row in read_log(folder / METRICS))
-
-
 def warmup_cosine(optimizer: torch.optim.Optimizer, total_steps: int, warmup: float) -> LambdaLR:
     """Linear warm-up over a share of the steps, then a cosine to zero."""
     rise = max(1, round(warmup * total_steps))
@@ -174,7 +215,8 @@ class Compute(ComputeConfig):
         ConfigurationError: The device is cuda, but torch sees no CUDA device here.
     """
 
-    progress: bool = Field(True, description="Draw a progress bar.")
+    progress: bool = Field(True, description="Say how a training goes, a line an epoch.")
+    model: str = Field("", description="Which of several models this is, to be said in these lines.")
 
     def __post_init__(self) -> None:
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -194,7 +236,7 @@ class Compute(ComputeConfig):
             "num_nodes": self.nodes,
             "strategy": self.strategy,
             "precision": self.precision,
-            "enable_progress_bar": self.progress,
+            "enable_progress_bar": False,
             "plugins": self._environment,
         }
 
@@ -287,12 +329,12 @@ def fit(
         _weights(module, before, last)
     folder.mkdir(parents=True, exist_ok=True)
     _quieten_lightning()
-    bar: list[Callback] = [RichProgressBar()] if compute.progress else []
+    lines: list[Callback] = [EpochLines(compute.model)] if compute.progress else []
     trainer = L.Trainer(
         max_epochs=epochs,
         default_root_dir=folder,
         logger=False,
-        callbacks=[*bar, *_callbacks(folder, monitor, patience)],
+        callbacks=[*lines, *_callbacks(folder, monitor, patience)],
         num_sanity_val_steps=0,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -309,6 +351,7 @@ def fit(
 
 def _quieten_lightning() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and its device list
+    warnings.filterwarnings("ignore", "The `srun` command is available")  # who wants it, uses it
     warnings.filterwarnings("ignore", "Checkpoint directory .* not empty")  # it holds files of ours
     warnings.filterwarnings("ignore", r"`isinstance\(treespec")  # of Lightning, not of its user
     warnings.filterwarnings("ignore", "You defined a `validation_step`")  # few labels have no val

@@ -26,10 +26,11 @@ from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import Posterior, fit_correction, posterior
 from mofgap.training.calibration import calibration_of, evaluate
 from mofgap.training.config import MIN_CORRECTION_ROWS, FinetuneConfig
+from mofgap.training.costs import Cost
 from mofgap.training.finetune import Labelled, finetune, frozen_features
 from mofgap.training.labels import Labels
 from mofgap.training.lock import lock, structures_digest
-from mofgap.training.loop import ANYTHING, METRICS, Compute, TrainingError, seconds_trained
+from mofgap.training.loop import ANYTHING, Compute, TrainingError
 from mofgap.training.start import Begun, Parent, begin_model
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.conformal import Residuals
@@ -66,14 +67,14 @@ class Outcome:
     Attributes:
         metrics: Metrics of each split that was not trained on, eV where an energy, or `CROSS_FITTED`. Those
             of structures that a parent had learnt from stand apart, under the name with `KNOWN`.
-        seconds: Wall-clock time of its epochs, over all starts.
+        cost: Of its epochs.
         n_trainable: Parameters that were trained.
         parent: Name of the gap model it started from, if it did.
         known: How many structures of each of these splits that model had learnt from.
     """
 
     metrics: dict[str, dict[str, float]]
-    seconds: float
+    cost: Cost
     n_trainable: int
     parent: str = ""
     known: dict[str, int] = field(default_factory=dict)
@@ -164,6 +165,7 @@ def train(
     data = Labelled.of(labels, cached_store(labels.frame, begun.model.graph_config, cache))
     trained = train_model(begun, labels, data, work, config, again=begin, resume=resume, compute=compute)
     trained.save(folder, about)
+    trained.outcome.cost.write(folder)
     _write_metrics(folder / "metrics.json", trained.outcome, config, len(data.train))
     return trained.outcome
 
@@ -208,23 +210,36 @@ def train_model(
     how = dict(config=config, features=features, warm=parent is not None, resume=resume, compute=compute)
     corrects = config.neighbour_correction and len(data.train) >= MIN_CORRECTION_ROWS
     run = partial(_learn, how=how, corrects=corrects)
-    features = run(model, data, folder)
+    folds = not data.val and len(data.train) >= MIN_FOLD_ROWS
+    features = run(model, data, folder, 1 if folds else None)
     # Where the encoder moved, what the parent kept are features of another encoder.
     moved = config.unfreeze and config.epochs > 0
     index = _index(labels, data, features, None if moved else parent)
     held_out: dict[str, HeldOut] = {}
-    if not data.val and len(data.train) >= MIN_FOLD_ROWS:
+    if folds:
         held_out[CROSS_FITTED] = _cross_fit(lambda: again().model, data, labels.families, folder, run)
     calibration, scores = measure(model, labels, data, index, parent, known, held_out, n_val)
-    seconds = sum(seconds_trained(path.parent) for path in folder.rglob(METRICS))
     name = parent.name if parent else ""
     counts = {split: int(scores[f"{split}{KNOWN}"]["n"]) for split in SCORED if f"{split}{KNOWN}" in scores}
-    outcome = Outcome(scores, seconds, n_trainable, name, counts)
+    outcome = Outcome(scores, Cost.of(folder), n_trainable, name, counts)
     return Trained(model, calibration, index, outcome)
 
 
-def _learn(model: GapModel, data: Labelled, folder: Path, how: dict[str, Any], corrects: bool) -> Tensor:
-    """Train a model and fit its neighbour correction; returns the frozen features of all structures."""
+def _learn(
+    model: GapModel,
+    data: Labelled,
+    folder: Path,
+    place: int | None = None,
+    *,
+    how: dict[str, Any],
+    corrects: bool,
+) -> Tensor:
+    """Train a model and fit its neighbour correction; returns the frozen features of all structures.
+
+    The ``place`` is that among the models of cross-fitting, from 1; None for a model alone.
+    """
+    if place is not None:
+        how = how | {"compute": replace(how["compute"], model=f"model {place} of {N_FOLDS + 1}")}
     features = finetune(model, data, folder, **how)
     if corrects:
         gap_ev = torch.as_tensor(data.gap_ev[list(data.train)])
@@ -238,7 +253,8 @@ def _write_metrics(path: Path, outcome: Outcome, config: FinetuneConfig, n_train
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    report = asdict(outcome) | {"training": asdict(config), "n_train": n_train, "versions": versions}
+    report = {name: value for name, value in asdict(outcome).items() if name != "cost"}
+    report |= {"training": asdict(config), "n_train": n_train, "versions": versions}
     text = json.dumps(report | {"metrics": outcome.defined}, indent=2, allow_nan=False) + "\n"
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
@@ -273,7 +289,7 @@ def _cross_fit(
     data: Labelled,
     families: Sequence[str],
     folder: Path,
-    run: Callable[[GapModel, Labelled, Path], Tensor],
+    run: Callable[[GapModel, Labelled, Path, int], Tensor],
 ) -> HeldOut:
     """The training structures, each predicted by a model that learnt from the other folds.
 
@@ -292,7 +308,12 @@ def _cross_fit(
     for k in range(N_FOLDS):
         held = [i for i in by_hash if fold[families[i]] == k]
         model = begin()
-        run(model, replace(data, train=sorted(set(by_hash) - set(held)), val=()), folder / f"fold-{k + 1}")
+        run(
+            model,
+            replace(data, train=sorted(set(by_hash) - set(held)), val=()),
+            folder / f"fold-{k + 1}",
+            k + 2,
+        )
         parts.append((held, predict_store(model, data.store, held)))
     return [i for held, _ in parts for i in held], _together([found for _, found in parts])
 

@@ -96,6 +96,8 @@ def tiny_config(tiny_table: Path, tiny_encoder_folder: Path) -> ComparisonConfig
 def do(config: RunConfig, run: Path) -> list[str]:
     """Do every stage that is not done, in this process; names of those that were not."""
     folder, done = RunFolder(run), []
+    import rich.console  # noqa: F401 (it keeps the environment that it finds when it is imported)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "environ", os.environ.copy())  # stages set their number of threads
         for stage in plan(config, run):

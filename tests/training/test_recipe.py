@@ -21,6 +21,7 @@ from mofgap.gap.predictor import load_model
 from mofgap.training import recipe
 from mofgap.training.card import write_card
 from mofgap.training.config import FinetuneConfig
+from mofgap.training.costs import Cost
 from mofgap.training.labels import read_labels
 from mofgap.training.loop import Compute, TrainingError
 from mofgap.training.recipe import Outcome, train
@@ -233,7 +234,7 @@ def test_no_epochs_keep_the_weights_and_fit_the_correction_anew(
     predicted = [model.estimate(crystals, samples=0).gap_ev for model in (new, old)]
     np.testing.assert_array_equal(*predicted)
     assert after.metrics["test"]["n"] == before.metrics["test"]["n"]
-    assert (after.n_trainable, after.seconds, after.parent) == (0, 0.0, "tiny")
+    assert (after.n_trainable, after.cost, after.parent) == (0, Cost(), "tiny")
     (tmp_path / "old/card.md").write_text("# tiny\n\nEpochs: two.\n")
     write_card(tmp_path / "new", labels, after, none, "mofgap train", tmp_path / "old")
     card = (tmp_path / "new" / "card.md").read_text()

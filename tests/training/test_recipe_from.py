@@ -141,7 +141,7 @@ def test_each_structure_is_predicted_by_a_model_that_never_saw_it(monkeypatch: p
     data = Labelled(ids, None, np.zeros(23), list(range(3, 23)), [])  # type: ignore[arg-type]
     trained: list[tuple[set[int], Path]] = []
 
-    def run(model: set[int], data: Labelled, folder: Path) -> None:
+    def run(model: set[int], data: Labelled, folder: Path, place: int) -> None:
         assert not data.val
         model.update(data.train)
         trained.append((model, folder))
@@ -212,6 +212,7 @@ def test_models_of_the_folds_are_corrected_where_the_model_is(
 
     monkeypatch.setattr(recipe, "predict_store", predict)
     frame = pd.read_parquet(table).assign(split="train")
+    frame["group"] = frame.structure_id  # folds of the same size
     labels = Labels(frame, "hse_gap_ev", ())
     compute = Compute("cpu", progress=False)
     train(labels, tmp_path / "model", None, CONFIG, parent, ABOUT, compute=compute)
@@ -317,3 +318,18 @@ def test_cross_fitted_structures_that_the_parent_learnt_from_are_scored_apart(
     fitted = recipe.CROSS_FITTED
     assert outcome.known == {fitted: 20}
     assert outcome.metrics[fitted]["n"] == 10 and outcome.metrics[f"{fitted}{recipe.KNOWN}"]["n"] == 20
+
+
+def test_a_line_an_epoch_names_the_model_and_costs_stand_in_a_file_of_their_own(
+    table: Path, parent: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    labels = read_labels(table, None, "hse_gap_ev", needed=())
+    labels.frame["split"] = "train"
+    compute = Compute("cpu", progress=True)
+    train(labels, tmp_path / "hse", None, GENTLE, parent, ABOUT, compute=compute)
+    lines = [line for line in capfd.readouterr().err.splitlines() if "epoch" in line]
+    assert [line.split(",")[0] for line in lines] == [f"model {k} of 6" for k in range(1, 7)]
+    assert all("epoch 1 of 1" in line and "left" in line for line in lines)
+    cost = json.loads((tmp_path / "hse" / "cost.json").read_text())
+    assert cost.keys() == {"seconds", "cpu_seconds"}
+    assert "seconds" not in (tmp_path / "hse" / "metrics.json").read_text()

@@ -18,7 +18,7 @@ from mofgap.study.engine.manifest import write_manifest
 from mofgap.study.engine.plan import plan
 from mofgap.study.engine.ranks import JOB
 from mofgap.study.engine.sources import code_digest
-from mofgap.study.engine.stage import Stage, reason_to_run
+from mofgap.study.engine.stage import ANEW, Stage, reason_to_run
 from mofgap.study.engine.training import made_by
 
 N_LOG_LINES = 5
@@ -77,7 +77,9 @@ class Run:
         width = max(len(stage.name) for stage in self.stages)
         for stage in self.stages:
             yield f"{stage.name:{width}}  {reasons.get(stage.name) or 'done'}"
-        yield f"{len(reasons)} of {len(self.stages)} stages to run in {self.path}"
+        anew = sum(reason.startswith(ANEW) for reason in reasons.values())
+        also = f", {anew} only to be described anew" if anew else ""
+        yield f"{len(reasons) - anew} of {len(self.stages)} stages to run{also} in {self.path}"
 
     def run(self, executor: Executor, say: Callable[[str], None]) -> str:
         """Run the stages that are not done yet.

@@ -141,8 +141,16 @@ def reason_to_run(stage: Stage, folder: RunFolder, request: dict[str, Any]) -> s
     """Why a stage has to run, as far as can be said before those before it have run; empty if it need not."""
     if folder.is_record_damaged(stage.name):
         return "its record is damaged"
-    reason = _reason(folder.record(stage.name), folder, request)
+    last = folder.record(stage.name)
+    reason = _reason(last, folder, request)
+    described = _differing("describes", last["request"], request) if last else []
+    if stage.describe is not None and reason == f"configuration changed: {', '.join(described)}":
+        return f"{ANEW}: {', '.join(described)} changed"
     return reason or ("" if folder.done(stage.name).exists() else "its mark is gone")
+
+
+ANEW = "only described anew"
+"""Begins the reason of a stage of which nothing changed but what it says of its result."""
 
 
 def _reason(
@@ -152,9 +160,9 @@ def _reason(
     if not last:
         return "never ran"
     known = last["request"]
-    changed = [name for part in ("settings", "describes") for name in _differing(part, known, request)]
-    if changed:
-        return f"configuration changed: {', '.join(changed)}"
+    described = _differing("describes", known, request)
+    if changed := [*_differing("settings", known, request)]:
+        return f"configuration changed: {', '.join([*changed, *described])}"
     if list(known["inputs"].values()) != list(request["inputs"].values()):
         new = [name for name, value in request["inputs"].items() if value not in known["inputs"].values()]
         return f"input changed: {', '.join(new) or 'one is gone, or two changed places'}"
@@ -166,7 +174,9 @@ def _reason(
     if not last.get("end"):
         return "was cut off"
     damaged = [name for name, value in last["outputs"].items() if not folder.intact({name: value})]
-    return f"output changed or gone: {_few(damaged)}" if damaged else ""
+    if damaged:
+        return f"output changed or gone: {_few(damaged)}"
+    return f"configuration changed: {', '.join(described)}" if described else ""
 
 
 def _few(names: list[str]) -> str:

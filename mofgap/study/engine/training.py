@@ -78,6 +78,7 @@ def _calibrate(asked: RunCalibration) -> Stage:
 
 
 def _do_train(config: RunConfig, run: Path) -> None:
+    from mofgap.training.costs import COST
     from mofgap.training.loop import LAST
 
     job, folder = config.job, run / MODEL
@@ -89,6 +90,7 @@ def _do_train(config: RunConfig, run: Path) -> None:
     command = f"mofgap run {config.name}"
     outcome = job.train(labels, folder, config.name, command, resume=begun, progress=False)
     write_json(run / METRICS, outcome.defined)
+    (folder / COST).rename(run / COST)  # no part of the result: it differs from run to run
     shutil.rmtree(folder / _WORK)
 
 

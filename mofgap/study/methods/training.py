@@ -62,7 +62,8 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
     trained.save(folder, _about(config, wanted))
     shutil.copyfile(work / METRICS, folder / HISTORY)
     cost = {
-        "train_seconds": trained.outcome.seconds,
+        "train_seconds": trained.outcome.cost.seconds,
+        "train_cpu_seconds": trained.outcome.cost.cpu_seconds,
         "peak_memory_mb": _peak_memory_mb(config.compute.device),
         "n_trainable": trained.outcome.n_trainable,
         "n_train": len(data.train),

@@ -97,7 +97,8 @@ def test_a_changed_description_repeats_it_over_what_is_there(bench: Bench) -> No
     bench.do(bench.first())
     (bench.folder.path / "first/checkpoint").write_text("kept")
     changed = bench.first(describes={"citation": "someone"}, describe=bench.describe_first)
-    assert bench.reason(changed) == "configuration changed: citation"
+    assert bench.reason(changed) == "only described anew: citation changed"
+    assert bench.reason(bench.first(describes={"citation": "someone"})) == "configuration changed: citation"
     assert bench.do(changed) == [True] and bench.out() == "new 1, described"
     assert (bench.folder.path / "first/checkpoint").exists()
     assert bench.do(changed) == [False] and bench.reason(changed) == ""

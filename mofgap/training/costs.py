@@ -1,0 +1,39 @@
+"""What a training cost, in a file of its own: two trainings of the same settings differ in nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mofgap.training.loop import METRICS, read_log
+from mofgap.whole_file import write_json
+
+COST = "cost.json"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of the epochs of all models of a training, over all starts.
+
+    Attributes:
+        seconds: Wall-clock time, which other programs on the machine lengthen.
+        cpu_seconds: Time of the processor, of all threads together.
+    """
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    @classmethod
+    def of(cls, folder: Path) -> Cost:
+        """That of the training in a folder, and of those in its folders; kept since their first epochs.
+
+        Raises:
+            TrainingError: A log in ``folder`` is damaged.
+        """
+        rows = [row for log in sorted(folder.rglob(METRICS)) for row in read_log(log)]
+        # Trainings begun by older versions have no CPU seconds.
+        return cls(*(sum(float(row.get(name) or 0) for row in rows) for name in ("seconds", "cpu_seconds")))
+
+    def write(self, folder: Path) -> None:
+        """Write ``cost.json`` into a folder."""
+        write_json(folder / COST, {name: round(value, 1) for name, value in asdict(self).items()})
