@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from mofgap.crystals.elements import MAX_Z
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.encoders.attention import neighbour_attention
+from mofgap.encoders.element_features import ELEMENT_FEATURES, element_dropout
 from mofgap.encoders.encoder import Encoder, EncoderConfig
 
 
@@ -33,21 +33,27 @@ class CrystalTransformerConfig(EncoderConfig):
         n_radial: Radial basis functions of a distance.
         edge_width: Features of a bond.
         ffn_width: Hidden features of a block's feed-forward part.
+        elements: Where features of an element come from: a ``table``, which is learnt for each element by
+            itself, or ``descriptors`` (see `mofgap.encoders.element_features`), from which elements that
+            were never seen have features too.
 
     Raises:
-        ValueError: The ``width`` is not a multiple of ``n_heads``, a whole number is below 1, or
-            ``cutoff_angstrom`` is not in 1 to 12.
+        ValueError: The ``width`` is not a multiple of ``n_heads``, ``elements`` is unknown, a whole number is
+            below 1, or ``cutoff_angstrom`` is not in 1 to 12.
     """
 
     n_heads: int = 8
     n_radial: int = 32
     edge_width: int = 64
     ffn_width: int = 256
+    elements: str = "table"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.width % self.n_heads:
             raise ValueError(f"width {self.width} is not a multiple of n_heads {self.n_heads}")
+        if self.elements not in ELEMENT_FEATURES:
+            raise ValueError(f"elements: {self.elements!r} is none of {', '.join(ELEMENT_FEATURES)}")
 
 
 class RadialBasis(nn.Module):
@@ -76,13 +82,16 @@ class Bonds(nn.Module):
         super().__init__()
         self.basis = RadialBasis(config.n_radial, config.cutoff_angstrom)
         self.radial = nn.Linear(config.n_radial, config.edge_width)
-        self.centre = nn.Embedding(MAX_Z + 1, config.edge_width)
-        self.other = nn.Embedding(MAX_Z + 1, config.edge_width)
+        self.centre = ELEMENT_FEATURES[config.elements](config.edge_width)
+        self.other = ELEMENT_FEATURES[config.elements](config.edge_width)
 
-    def forward(self, atomic_number: Tensor, neighbour: Tensor, distance: Tensor) -> Tensor:
-        """(n_atoms, K) tables to bond features (n_atoms, K, edge_width)."""
+    def forward(
+        self, atomic_number: Tensor, neighbour: Tensor, distance: Tensor, own: Tensor | None
+    ) -> Tensor:
+        """(n_atoms, K) tables to bond features (n_atoms, K, edge_width); ``own`` as of `ElementTable`."""
         x = self.radial(self.basis(distance))
-        x = x.add_(self.centre(atomic_number)[:, None]).add_(self.other(atomic_number[neighbour]))
+        other = F.embedding(neighbour, self.other(atomic_number, own))
+        x = x.add_(self.centre(atomic_number, own)[:, None]).add_(other)
         return F.silu(x, inplace=not x.requires_grad)
 
 
@@ -131,7 +140,8 @@ class CrystalTransformer(Encoder):
 
     def __init__(self, config: CrystalTransformerConfig) -> None:
         super().__init__(config)
-        self.element = nn.Embedding(MAX_Z + 1, config.width)
+        self.drops_elements = config.elements == "descriptors"
+        self.element = ELEMENT_FEATURES[config.elements](config.width)
         self.bonds = Bonds(config)
         self.environment = nn.Linear(config.edge_width, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
@@ -139,7 +149,9 @@ class CrystalTransformer(Encoder):
 
     def embed(self, batch: CrystalGraph) -> tuple[Tensor, list[Callable[[], Tensor]]]:
         """Features of the elements and their surroundings; for each block, what gives its terms of bonds."""
-        bonds = self.bonds(batch.atomic_number, batch.neighbour, batch.distance)
+        drops = self.drops_elements and self.training and torch.is_grad_enabled()
+        own = element_dropout(batch) if drops else None
+        bonds = self.bonds(batch.atomic_number, batch.neighbour, batch.distance, own)
         # A weighted sum, not a mean, so that an atom knows its coordination number.
         scattered = torch.bmm(batch.weight[:, None], bonds).squeeze(1)
         terms: list[Callable[[], Tensor]] = []
@@ -147,7 +159,12 @@ class CrystalTransformer(Encoder):
             term = partial(cast(Block, block).bond_terms, bonds)
             # A frozen block runs once. The others keep their terms for further passes, from the first on.
             terms.append(term if i < self.n_fixed - 1 else cache(term))
-        return self.element(batch.atomic_number) + self.environment(scattered), terms
+        return self.element(batch.atomic_number, own) + self.environment(scattered), terms
+
+    @property
+    def element_tables(self) -> list[nn.Embedding]:
+        """None where features come from descriptors: their residuals of unseen elements are zero."""
+        return [] if self.drops_elements else super().element_tables
 
     def run_block(self, i: int, x: Tensor, batch: CrystalGraph, extra: Any) -> Tensor:
         """Attention over neighbours and feed-forward part of a block."""

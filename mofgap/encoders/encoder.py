@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from mofgap.crystals.elements import MAX_Z
 from mofgap.crystals.graph import CrystalGraph, GraphConfig
 
 MASKED = 0
@@ -122,6 +123,12 @@ class Encoder(nn.Module, ABC):
         Returns:
             (n_atoms, width).
         """
+
+    @property
+    def element_tables(self) -> list[nn.Embedding]:
+        """Tables of which each row is learnt from structures with that element alone."""
+        tables = (module for module in self.modules() if isinstance(module, nn.Embedding))
+        return [table for table in tables if table.num_embeddings == MAX_Z + 1]
 
     def finish(self, x: Tensor) -> Tensor:
         """Turn the last block's output (n_atoms, width) into the encoder's; by default they are the same."""

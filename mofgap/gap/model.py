@@ -37,6 +37,7 @@ class GapModelConfig:
         lora_alpha: Adapters are scaled by ``lora_alpha / rank``.
         prior_rate: Rate p of the prior; its variance factor is p / (1 - p).
         noise_hidden: Hidden width of the noise network.
+        substitutes: Elements that were never seen, and shares of those that they are read as.
         correction_size: Training structures of the neighbour correction; 0 for no correction.
         correction_sketch: Length of the sketches of gradients that it places them by; 0 for the head's
             features alone.
@@ -53,6 +54,7 @@ class GapModelConfig:
     noise_hidden: int = 64
     correction_size: int = 0
     correction_sketch: int = 0
+    substitutes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.method not in ADAPTATIONS:
@@ -76,7 +78,8 @@ class GapModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values for JSON."""
-        return asdict(self) | {"encoder_settings": dict(self.encoder_settings)}
+        plain = {name: dict(getattr(self, name)) for name in ("encoder_settings", "substitutes")}
+        return asdict(self) | plain
 
 
 class GapModel(nn.Module):

@@ -39,6 +39,7 @@ def novelty_warnings(
     nearest: Sequence[str],
     learnt: bool,
     rare_elements: Mapping[int, int],
+    substitutes: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[str]:
     """Warnings of a structure, ``name: what`` each.
 
@@ -52,10 +53,12 @@ def novelty_warnings(
         nearest: Ids of the nearest training structures; told with their names and known gaps.
         learnt: Whether the nearest is the structure itself.
         rare_elements: Its elements that few training structures have, with their number.
+        substitutes: What elements that training never saw are read as, with their shares.
     """
     known = [index.known_as(name) for name in nearest[:N_NEAREST]]
     strange = index.unseen_coordination(metal_coordination(crystal))
-    unseen = [_symbol(z) for z, count in rare_elements.items() if count == 0]
+    missing = [_symbol(z) for z, count in rare_elements.items() if count == 0]
+    unseen = [symbol + _read_as((substitutes or {}).get(symbol)) for symbol in missing]
     unseen += [f"{_symbol(z)} with {n} neighbours" for z, n in strange]
     warnings = []
     if learnt:
@@ -67,6 +70,14 @@ def novelty_warnings(
     if rare:
         warnings.append(f"rare-elements: {', '.join(rare)} training structures")
     return warnings
+
+
+def _read_as(shares: Mapping[str, float] | None) -> str:
+    """In brackets, the elements that one is read as: those of at least half the largest share."""
+    if not shares:
+        return ""
+    most = max(shares.values())
+    return f" (read as {' and '.join(symbol for symbol, share in shares.items() if 2 * share >= most)})"
 
 
 def _symbol(atomic_number: int) -> str:

@@ -194,10 +194,14 @@ class GapPredictor:
         features = np.concatenate([np.empty((0, len(self.novelty.mean))), *(part.features for part in parts)])
         far = self.novelty.score(features, [c.atomic_numbers for c in crystals])
         experimental = np.array([c.experimental for c in crystals], dtype=bool)
+        total = self.calibration.std(known, aleatoric, experimental)
+        scaled = epistemic * self.calibration.scaling.epistemic
+        # What is not known of an element is added to the epistemic part.
+        added = (far.widening**2 - 1) * total**2
         return Predictions(
             gap_ev=np.maximum(gap, 0.0),
-            gap_std_ev=self.calibration.std(known, aleatoric, experimental),
-            epistemic_std_ev=epistemic * self.calibration.scaling.epistemic,
+            gap_std_ev=far.widening * total,
+            epistemic_std_ev=np.where(added > 0, np.sqrt(scaled**2 + added), scaled),
             aleatoric_std_ev=self.calibration.std(nothing, aleatoric, experimental),
             novelty=far.percentile,
             nearest=far.nearest,
@@ -286,7 +290,8 @@ class GapPredictor:
     def novelty_warnings(self, crystal: Crystal, found: Predictions, place: int) -> list[str]:
         """The `novelty_warnings` of the crystal at a place of some predictions."""
         about = found.novelty[place], found.nearest[place], bool(found.learnt[place])
-        return novelty_warnings(self.novelty, crystal, *about, found.rare_elements[place])
+        known = found.rare_elements[place], self.model.config.substitutes
+        return novelty_warnings(self.novelty, crystal, *about, *known)
 
 
 def _named(

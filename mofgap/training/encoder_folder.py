@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,13 @@ class PretrainedEncoder:
         weights: Path of its weights.
         architecture: Its name in the registry of encoders.
         config: Its settings.
+        substitutes: What elements that it never saw are read as, with their shares.
     """
 
     weights: Path
     architecture: str
     config: EncoderConfig
+    substitutes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -121,9 +123,10 @@ def find_encoder(name: str) -> PretrainedEncoder:
     try:
         sha256, architecture = described["sha256"], registered(described.get("architecture", DEFAULT))
         config = encoder_config(architecture, described["encoder"])
+        substitutes = dict(described.get("substitutes", {}))  # older ones read unseen elements as random
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder / DESCRIPTION} is damaged: {error}") from error
     path = folder / WEIGHTS
     if not path.exists() or sha256_of(path) != sha256:
         raise ModelError(f"{path} is missing or is not the file it was saved as: get the encoder again")
-    return PretrainedEncoder(path, architecture, config)
+    return PretrainedEncoder(path, architecture, config, substitutes)

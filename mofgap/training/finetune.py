@@ -31,6 +31,7 @@ from mofgap.training.loop import (
     fit,
     n_steps,
     restore,
+    seed_step,
     warmup_cosine,
 )
 
@@ -128,6 +129,7 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
 
     def training_step(self, batch: StoreBatch, batch_idx: int) -> Tensor:
         """One sample of the posterior, one step down the weighted ELBO."""
+        seed_step(self, self.config.seed)
         fixed = self.model.encoder.prepare(batch) if self.config.unfreeze else None
         with self._posterior(batch, fixed) as kl:
             error, spread, nll = self._likelihood(batch, fixed)

@@ -14,6 +14,7 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 import lightning as L  # noqa: N812
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
@@ -246,6 +247,13 @@ class Compute(ComputeConfig):
         if self.processes == 1:
             return [LightningEnvironment()]
         return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
+def seed_step(module: L.LightningModule, seed: int) -> None:
+    """Seed torch's own generator for one step, so that a training taken up again draws the same."""
+    torch.manual_seed(
+        int(np.random.SeedSequence([seed, module.global_step, module.global_rank]).generate_state(1)[0])
+    )
 
 
 ANYTHING = Compute()

@@ -32,4 +32,5 @@ def network(config: TrainingConfig, found: PretrainedEncoder) -> GapModelConfig:
         rank=config.rank,
         lora_alpha=ADAPTER_SCALE * config.rank,
         prior_rate=config.prior_rate,
+        substitutes=found.substitutes,
     )

@@ -24,7 +24,8 @@ from mofgap.training.config import PretrainConfig
 from mofgap.training.encoder_folder import save_encoder
 from mofgap.training.labels import unusable
 from mofgap.training.lock import lock, structures_digest
-from mofgap.training.loop import ANYTHING, Compute, fit, n_steps, read_checkpoint, warmup_cosine
+from mofgap.training.loop import ANYTHING, Compute, fit, n_steps, read_checkpoint, seed_step, warmup_cosine
+from mofgap.training.unseen import Substitutes, element_counts, substitute, substitutes_of, tables_of
 
 
 def atom_targets(frame: pd.DataFrame) -> Tensor:
@@ -68,6 +69,7 @@ class Pretraining(L.LightningModule):  # type: ignore[misc]
 
     def training_step(self, batch: StoreBatch, batch_idx: int) -> Tensor:
         """Descend the loss on one batch."""
+        seed_step(self, self.config.seed)
         losses = self._losses(batch, [self.config.seed, 1, self.global_step, self.global_rank])
         self.log(
             "train_loss",
@@ -154,8 +156,13 @@ def pretrain(
         resume=resume,
         compute=compute,
     )
+    network, substitutes = heads.encoder.cpu(), Substitutes()
+    network.load_state_dict(_encoder_of(best))
+    if network.element_tables:
+        substitutes = substitutes_of(element_counts(frame.atomic_numbers.iloc[positions["train"]]))
+        substitute(tables_of(network), substitutes)
     described = {"architecture": architecture, "encoder": asdict(encoder), "pretraining": asdict(config)}
-    return save_encoder(folder, _encoder_of(best), described)
+    return save_encoder(folder, network.state_dict(), described | {"substitutes": substitutes})
 
 
 def _rows(frame: pd.DataFrame) -> pd.DataFrame:

@@ -32,6 +32,7 @@ from mofgap.training.labels import Labels
 from mofgap.training.lock import lock, structures_digest
 from mofgap.training.loop import ANYTHING, Compute, TrainingError
 from mofgap.training.start import Begun, Parent, begin_model
+from mofgap.training.unseen import substitute_unseen
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.conformal import Residuals
 from mofgap.uncertainty.novelty import NoveltyIndex, fit_novelty
@@ -241,6 +242,7 @@ def _learn(
     if place is not None:
         how = how | {"compute": replace(how["compute"], model=f"model {place} of {N_FOLDS + 1}")}
     features = finetune(model, data, folder, **how)
+    substitute_unseen(model, (data.store[i].atomic_number for i in data.train))
     if corrects:
         gap_ev = torch.as_tensor(data.gap_ev[list(data.train)])
         fit_correction(model, (data.store[i] for i in data.train), gap_ev)

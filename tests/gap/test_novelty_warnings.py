@@ -21,6 +21,8 @@ def test_what_is_far_rare_or_unseen_is_named() -> None:
     unseen, rare = novelty_warnings(index, OXIDE, 1.0, nearest, False, {96: 0, 31: 4})
     assert unseen.startswith("novel: training saw no Cm;")
     assert rare == "rare-elements: Ga in 4 training structures"
+    (read,) = novelty_warnings(index, OXIDE, 1.0, nearest, False, {72: 0}, {"Hf": {"Zr": 0.7, "Ti": 0.3}})
+    assert read.startswith("novel: training saw no Hf (read as Zr);")
     pulled = Crystal(3.5 * np.eye(3), OXIDE.frac_coords, OXIDE.atomic_numbers)
     (strange,) = novelty_warnings(index, pulled, 0.5, nearest, False, {})
     assert "training saw no Mg with 0 neighbours" in strange

@@ -1,0 +1,147 @@
+"""How well are metals read that neither pretraining nor training ever saw?
+
+All rows with a withheld metal leave pretraining and training, and are predicted afterwards. Compared are
+encoders with a table of elements, whose unseen rows are random or copies of the most alike element's
+(`mofgap.training.unseen`), and with descriptors. A training goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import get_args
+
+import gemmi
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.measure import add_table, one_thread, print_table, read_rows
+from mofgap.choices import Precision
+from mofgap.crystals.dataset import cached_store
+from mofgap.encoders.element_features import ELEMENT_FEATURES
+from mofgap.gap.folder import CONFIG, About
+from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.training.config import FinetuneConfig, PretrainConfig, TrainingConfig
+from mofgap.training.encoder_folder import find_encoder
+from mofgap.training.labels import Labels
+from mofgap.training.loop import Compute
+from mofgap.training.network import network
+from mofgap.training.pretrain import pretrain
+from mofgap.training.recipe import predict_store, train
+from mofgap.uncertainty.metrics import coverage, mae
+
+METALS = ("Zr", "In", "Cd", "Sc", "Eu", "Rh", "Mo")
+COMMON, MOST_COMMON, MOST_ATOMS = "Cd", 300, 150
+"""Of the rows that have no withheld metal but the commonest, so many of few atoms are predicted."""
+
+Floats = NDArray[np.float64]
+
+
+def having(frame: pd.DataFrame, symbol: str) -> NDArray[np.bool_]:
+    """(n,) which rows have an element."""
+    number = gemmi.Element(symbol).atomic_number
+    return np.array([number in each for each in frame.atomic_numbers], dtype=bool)
+
+
+def withheld(table: pd.DataFrame, metals: Sequence[str], max_atoms: int) -> pd.DataFrame:
+    """Small rows of train and val without the metals, and rows of both with them as split test."""
+    numbers = {gemmi.Element(symbol).atomic_number for symbol in metals}
+    found = table.atomic_numbers.map(lambda each: numbers & set(each.tolist()))
+    n_atoms = table.atomic_numbers.map(len)
+    has, public = found.map(bool), table.split == "test"
+    common = found.map(lambda each: each == {gemmi.Element(COMMON).atomic_number})
+    seen = table[~has & ~public & (n_atoms <= max_atoms)]
+    some = table[common & ~public & (n_atoms <= MOST_ATOMS)]
+    some = some.sample(min(MOST_COMMON, len(some)), random_state=0)
+    held = pd.concat([table[has & ~common & ~public], some])
+    return pd.concat([seen, held.assign(split="test")], ignore_index=True)
+
+
+def trained(frame: pd.DataFrame, target: str, kind: str, options: argparse.Namespace) -> Path:
+    """Folder of a model with this kind of element features; trained where it is not there yet."""
+    output: Path = options.output
+    encoder, model = output / f"encoder-{kind}", output / f"gap-{kind}"
+    compute = Compute("cpu", precision=options.precision, progress=False)
+    how = {"cache": options.output / "cache", "resume": True, "compute": compute}
+    if not (model / CONFIG).exists():
+        pretraining = PretrainConfig(epochs=options.pretrain_epochs)
+        pretrain(frame, encoder, "crystal-transformer", {"elements": kind}, pretraining, **how)
+        found, config = (
+            find_encoder(str(encoder)),
+            FinetuneConfig(epochs=options.epochs, batch_atoms=1250, unfreeze=True),
+        )
+        labels = Labels(frame, target, ())
+        train(labels, model, network(TrainingConfig(), found), config, found.weights, About(kind), **how)
+    return model
+
+
+@torch.no_grad()
+def forget(predictor: GapPredictor) -> None:
+    """Make the rows of elements that were never seen random again."""
+    torch.manual_seed(0)
+    for table in predictor.model.encoder.element_tables:
+        unseen = torch.from_numpy(predictor.novelty.element_counts[: len(table.weight)] == 0)
+        table.weight[unseen] = torch.randn_like(table.weight[unseen])
+
+
+def predicted(predictor: GapPredictor, frame: pd.DataFrame, cache: Path) -> dict[str, Floats]:
+    """Gaps and the ends of 90 % intervals, eV, (n,) each."""
+    store = cached_store(frame, predictor.model.graph_config, cache)
+    found = predict_store(predictor.model, store, range(len(frame)))
+    gap = np.maximum(found.gap_ev, 0.0)
+    novelty = predictor.novelty.score(found.features, frame.atomic_numbers.tolist())
+    std = predictor.calibration.std(np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev)
+    std = std * novelty.widening
+    lo, hi = predictor.calibration.interval(gap, std, 0.9, novelty.percentile)
+    return {"gap": gap, "lo": lo, "hi": hi}
+
+
+def scores(
+    name: str, frame: pd.DataFrame, target: str, metals: Sequence[str], found: dict[str, Floats]
+) -> Iterator[list[object]]:
+    """Error, coverage and width over the rows with each metal, and over all of them."""
+    true = frame[target].to_numpy(dtype=np.float64)
+    parts = {symbol: having(frame, symbol) for symbol in metals}
+    for part, mask in (parts | {"all": np.ones(len(frame), dtype=bool)}).items():
+        gap, lo, hi = (found[key][mask] for key in ("gap", "lo", "hi"))
+        inside, width = coverage(true[mask], lo, hi), float((hi - lo).mean())
+        yield [name, part, int(mask.sum()), mae(true[mask], gap), inside, width]
+
+
+def main() -> None:
+    """Train what is not there yet, and print the errors on rows with the withheld metals."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_table(parser)
+    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
+    parser.add_argument("--metals", nargs="+", default=METALS, help="those to withhold")
+    parser.add_argument("--max-atoms", type=int, default=100, help="of the rows to learn from")
+    parser.add_argument("--elements", nargs="+", default=list(ELEMENT_FEATURES), choices=ELEMENT_FEATURES)
+    parser.add_argument("--pretrain-epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--precision", choices=get_args(Precision), default="bf16-mixed")
+    parser.add_argument("-o", "--output", type=Path, default=Path("withheld"), help="folder of the trainings")
+    options = parser.parse_args()
+    one_thread()
+    frame = withheld(
+        read_rows(options.table, options.target, ("train", "val")), options.metals, options.max_atoms
+    )
+    held = frame[frame.split == "test"].reset_index(drop=True)
+    mean_ev = float(frame[options.target][frame.split == "train"].mean())
+    constant = {key: np.full(len(held), mean_ev) for key in ("gap", "lo", "hi")}
+    rows = list(scores("constant", held, options.target, options.metals, constant))
+    for kind in options.elements:
+        predictor = load_model(trained(frame, options.target, kind, options), device="cpu")
+        found = predicted(predictor, held, options.output / "cache")
+        rows += scores(kind, held, options.target, options.metals, found)
+        if predictor.model.encoder.element_tables:
+            forget(predictor)
+            found = predicted(predictor, held, options.output / "cache")
+            rows += scores("random rows", held, options.target, options.metals, found)
+    print_table(["elements", "metal", "rows", "MAE, eV", "coverage of 90 %", "width, eV"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Properties of the elements, and which are alike.
+
+The table ``elements.csv`` holds what is known of every element up to Z = 100. Its sources stand in
+``benchmarks/element_table.py``, which made it.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mofgap.crystals.bonds import IS_METAL
+from mofgap.crystals.elements import MAX_Z
+
+Floats = NDArray[np.float64]
+
+TABLE = Path(__file__).with_name("elements.csv")
+BLOCKS = "spdf"
+LOGARITHMIC = ("polarizability_au",)
+
+OXIDATION_WEIGHT = 3.0
+"""Of oxidation states against the other descriptors, where elements are compared. This weight, the open d
+shells of ions and the exponential shares of `alike` were chosen by reading each metal of the shipped
+``qmof-pbe`` as others (``python -m benchmarks.withheld_metals --choose``)."""
+
+N_ALIKE = 8
+"""Elements that one is read as, at most; their shares fall to 1/e over a distance of 1."""
+
+
+@cache
+def _columns() -> dict[str, Floats]:
+    """Columns of the table by name, (MAX_Z,) each; a block is a column of zeros and ones."""
+    with TABLE.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["atomic_number"]) for row in rows] == list(range(1, MAX_Z + 1))
+    columns = {f"block_{kind}": np.array([float(row["block"] == kind) for row in rows]) for kind in BLOCKS}
+    names = [name for name in rows[0] if name not in ("atomic_number", "symbol", "block")]
+    columns |= {name: np.array([float(row[name]) for row in rows]) for name in names}
+    return columns | {name: np.log(columns[name]) for name in LOGARITHMIC}
+
+
+@cache
+def descriptors() -> NDArray[np.float32]:
+    """Descriptors of the elements, (MAX_Z + 1, n_descriptors), each of mean 0 and standard deviation 1.
+
+    The row of atomic number 0, a masked element, is zero.
+    """
+    values = np.stack(list(_columns().values()), axis=1)
+    values = (values - values.mean(axis=0)) / values.std(axis=0)
+    return np.concatenate([np.zeros((1, values.shape[1])), values]).astype(np.float32)
+
+
+@cache
+def _places() -> Floats:
+    """(MAX_Z + 1, n) coordinates of the elements, in which alike ones are near."""
+    columns = _columns()
+    outer = sum(columns[f"{kind}_electrons"] for kind in BLOCKS)
+    left = outer - columns["lowest_oxidation_state"]
+    # Electrons or holes in the d shell of the ion, and those of the first row, whose shells stay open.
+    open_d = np.where(columns["block_d"] > 0, np.clip(np.minimum(left, 10 - left), 0, None), 0.0)
+    shells = np.stack([open_d, open_d * (columns["period"] == 4)], axis=1)
+    shells = (shells - shells.mean(axis=0)) / shells.std(axis=0)
+    weight = [OXIDATION_WEIGHT if "oxidation" in name else 1.0 for name in columns]
+    places: Floats = descriptors() * np.array(weight)
+    return np.concatenate([places, np.concatenate([np.zeros((1, 2)), shells])], axis=1)
+
+
+def alike(atomic_number: int, among: Iterable[int]) -> dict[int, float]:
+    """The most alike elements; metals for a metal, and others for others.
+
+    Args:
+        atomic_number: The element, 1 to `MAX_Z`.
+        among: Those to choose from; the element itself is not counted.
+
+    Returns:
+        Atomic numbers with shares that add up to one, the most alike first; at most `N_ALIKE`.
+    """
+    places, metal = _places(), IS_METAL[atomic_number]
+    of_kind = [z for z in among if z != atomic_number and IS_METAL[z] == metal]
+    distance = {z: float(np.linalg.norm(places[z] - places[atomic_number])) for z in of_kind}
+    nearest = sorted(of_kind, key=distance.__getitem__)[:N_ALIKE]
+    weight = {z: float(np.exp(distance[nearest[0]] - distance[z])) for z in nearest}
+    return {z: weight[z] / sum(weight.values()) for z in nearest}
