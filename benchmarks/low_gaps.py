@@ -1,0 +1,81 @@
+"""How a model does where gaps are low: error, bias and intervals by the true and by the predicted gap.
+
+A network draws what it knows little of towards the mean. So errors are large, and of one sign, where the true
+gap is low; nobody can sort by that in a screening, where only the predicted gap is known. Last comes a search
+for low gaps: how many of the structures ranked first have one, and what chance alone would give.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.campaign import candidates
+from benchmarks.measure import add_table, one_thread, print_table, read_rows
+from mofgap.gap.predictor import load_model
+
+EDGES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, np.inf)
+N_FIRST = 25
+
+Floats = NDArray[np.float64]
+
+
+def by_gap(kind: str, gap: Floats, true: Floats, found: dict[str, Floats]) -> list[list[object]]:
+    """Rows of the table for each range of the true or the predicted gap."""
+    rows: list[list[object]] = []
+    for low, high in pairwise(EDGES):
+        held = (low <= gap) & (gap < high)
+        if not held.any():
+            continue
+        lo, hi, error = found["lo"][held], found["hi"][held], (found["gap"] - true)[held]
+        below, above = float((true[held] < lo).mean()), float((true[held] > hi).mean())
+        part = f"{kind} {low:g} to {high:g} eV" if high < np.inf else f"{kind} from {low:g} eV"
+        scores = float(np.abs(error).mean()), float(error.mean()), 1 - below - above, below, above
+        rows.append([part, int(held.sum()), *scores, float((hi - lo).mean())])
+    return rows
+
+
+def print_search(order: str, score: Floats, true: Floats, limit_ev: float) -> None:
+    """Print how many of the first have a gap below the limit, and the enrichment over chance."""
+    first = np.argsort(-score, kind="stable")[:N_FIRST]
+    n_first, share = int((true[first] < limit_ev).sum()), float((true < limit_ev).mean())
+    enrichment = n_first / N_FIRST / share if share else np.nan
+    print(
+        f"below {limit_ev:g} eV: {n_first} of the {N_FIRST} first by {order}, "
+        f"{int((true < limit_ev).sum())} of all {len(true)}: enrichment {enrichment:.3g}"
+    )
+
+
+def main() -> None:
+    """Print the tables of a model."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    add_table(parser)
+    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
+    parser.add_argument("--splits", nargs="+", default=["val"], help="rows to predict")
+    parser.add_argument("--limit-ev", type=float, default=1.0, help="gaps that the search is for, eV")
+    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
+    options = parser.parse_args()
+    one_thread()
+    predictor = load_model(options.model, device="cpu")
+    frame = read_rows(options.table, options.target, options.splits)
+    frame = frame[frame.split.isin(options.splits)]
+    table, _ = candidates(predictor, frame, (0.0, options.limit_ev), options.cache)
+    true = frame[options.target].to_numpy(dtype=np.float64)
+    gap, std, novelty = (table[name].to_numpy() for name in ("gap_ev", "gap_std_ev", "novelty"))
+    lo, hi = predictor.calibration.interval(gap, std, 0.9, novelty)
+    found = {"gap": gap, "lo": lo, "hi": hi}
+    header = ["gap", "rows", "MAE, eV", "bias, eV", "coverage of 90 %", "below", "above", "width, eV"]
+    print_table(header, by_gap("true", true, true, found) + by_gap("predicted", gap, true, found))
+    print()
+    print_search("predicted gap", -gap, true, options.limit_ev)
+    stated = predictor.calibration.p_in_window(gap, std, 0.0, options.limit_ev, novelty)
+    print_search("probability", stated, true, options.limit_ev)
+
+
+if __name__ == "__main__":
+    main()
