@@ -70,6 +70,7 @@ def write_card(
         "## Data",
         f"Column `{labels.target}` of {len(labels.frame)} structures ({splits}).",
         f"{about['citation'] or 'No citation was given.'}",
+        *_substituted(model),
         "",
         "## Method",
         f"{model['method']} on the encoder {model['encoder']}: rank {model['rank']} adapters on "
@@ -89,6 +90,12 @@ def write_card(
         lines += ["", f"What follows is the card of {outcome.parent}; its figures are those before.", ""]
         lines.append(card_of(start))
     (folder / CARD).write_text("\n".join(lines).rstrip("\n") + "\n", encoding="utf-8")
+
+
+def _substituted(model: dict[str, Any]) -> list[str]:
+    """A sentence on elements that are read as others."""
+    names = ", ".join(model["substitutes"])
+    return [f"Elements that were never seen, each read as alike ones: {names}."] if names else []
 
 
 def _quality(outcome: Outcome, config: FinetuneConfig, *, calibrated: bool) -> list[str]:

@@ -18,6 +18,7 @@ from mofgap.crystals.write import write_cif
 from mofgap.gap.attribution import attribute
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.novelty import UNSEEN_WIDENING
 
 MakeCrystal = Callable[..., Crystal]
 
@@ -73,6 +74,23 @@ def test_disordered_atoms_are_refused(predictor: GapPredictor, make_crystal: Mak
     with pytest.raises(ValueError, match="partial-occupancy: "):
         predictor.predict(atoms)
     assert predictor.predict(atoms[[i for i in range(len(atoms)) if i != 1]]) != expected
+
+
+def test_an_element_that_was_never_seen_widens_the_error_bar(
+    predictor: GapPredictor, make_crystal: MakeCrystal
+) -> None:
+    crystal = make_crystal(0)
+    counts = predictor.novelty.element_counts.copy()
+    counts[crystal.atomic_numbers] = 0
+    unseen = replace(predictor, novelty=replace(predictor.novelty, element_counts=counts))
+    counts = np.full_like(counts, 99)
+    seen = replace(predictor, novelty=replace(predictor.novelty, element_counts=counts))
+    before, after = seen.estimate([crystal]), unseen.estimate([crystal])
+    assert after.gap_ev == before.gap_ev
+    assert after.gap_std_ev == pytest.approx(UNSEEN_WIDENING * before.gap_std_ev)
+    added = [total.gap_std_ev**2 - total.epistemic_std_ev**2 for total in (before, after)]
+    assert added[1] == pytest.approx(added[0]), "it is the epistemic part that grows"
+    assert after.aleatoric_std_ev == before.aleatoric_std_ev
 
 
 def test_what_deserves_a_look_is_a_warning(predictor: GapPredictor, tmp_path: Path) -> None:
