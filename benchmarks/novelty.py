@@ -17,13 +17,13 @@ from pathlib import Path
 import gemmi
 import numpy as np
 import pandas as pd
-from mofgap.gap.unlike import N_NEAREST, NOVEL
 from numpy.typing import NDArray
 
 from benchmarks.measure import add_table, one_thread, print_table, read_rows
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
 from mofgap.gap.folder import WEIGHTS, find_model, read_config
+from mofgap.gap.novelty_warnings import N_NEAREST, NOVEL
 from mofgap.gap.predictor import BATCH_ATOMS, load_model
 from mofgap.screening.prediction import reduced_formula
 from mofgap.training.finetune import frozen_features
