@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mofgap.training.atoms import ATOM_TARGETS
-from mofgap.training.card import write_encoder_card
+from mofgap.training.card import write_card, write_encoder_card
+from mofgap.training.config import FinetuneConfig
+from mofgap.training.labels import Labels
+from mofgap.training.recipe import Outcome
+from mofgap.training.unseen import substitute_in
 
 
 def test_the_card_of_an_encoder_has_the_figures_of_its_best_epoch(tmp_path: Path) -> None:
@@ -18,3 +24,17 @@ def test_the_card_of_an_encoder_has_the_figures_of_its_best_epoch(tmp_path: Path
     write_encoder_card(tmp_path, 20, "mofgap pretrain", "")
     card = (tmp_path / "card.md").read_text()
     assert card.count("| 0.1000 |") == len(ATOM_TARGETS)
+
+
+def test_the_card_of_a_model_names_elements_that_are_read_as_others(
+    tmp_path: Path, model_folder: Path
+) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(model_folder, folder)
+    frame = pd.DataFrame({"split": ["train"] * 3})
+    labels, outcome = Labels(frame, "gap_ev", ()), Outcome({}, 1.0, 10)
+    write_card(folder, labels, outcome, FinetuneConfig(), "mofgap train")
+    assert "read as alike ones" not in (folder / "card.md").read_text()
+    substitute_in(folder, np.bincount([30] * 12, minlength=119))
+    write_card(folder, labels, outcome, FinetuneConfig(), "mofgap train")
+    assert "each read as alike ones: Li, " in (folder / "card.md").read_text()
