@@ -47,7 +47,7 @@ def test_a_model_goes_on_to_another_level_of_theory(study: Path, model_folder: P
     assert "train 32" in card and "| cross-fitted |" in card and "conformal on 32 structures" in card
     assert done.stdout.startswith("split\tcross-fitted")
     missing = CliRunner().invoke(app, [*arguments[:-1], "no-such-model", *options])
-    assert missing.exit_code == 1 and "no-such-model" in missing.output
+    assert missing.exit_code == 2 and "no-such-model" in missing.output
 
 
 def test_a_folder_of_other_files_becomes_no_model(

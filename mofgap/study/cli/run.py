@@ -69,8 +69,9 @@ def run(
             return
         typer.echo(carry_out(opened, Executor(jobs, executor, tuple(snakemake or ()))))
         if opened.config.screening is not None:
-            found = gathered(opened.config.screening, opened.path)
-            conclude(found, f"{len(found.rows)} structures")
+            asked = opened.config.screening
+            found = gathered(asked, opened.path)
+            conclude(found, f"{len(found.rows)} structures", opened.path / asked.table)
 
 
 def open_run(config: Path, output: Path | None, settings: list[str] | None, *, screening: bool = True) -> Run:
