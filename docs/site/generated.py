@@ -1,0 +1,75 @@
+"""Write the tables of commands and settings from the program itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+from typer.main import get_command
+
+from mofgap.__main__ import app
+from mofgap.plain_words import default_of, limits, meaning, settings_of
+
+_MARK = re.compile(r"^<!-- (commands|settings)(?: (\S+))? -->$", flags=re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace ``<!-- commands -->`` and ``<!-- settings MODULE.SCHEMA -->`` by their tables."""
+    return _MARK.sub(lambda mark: commands() if mark[1] == "commands" else settings(mark[2]), markdown)
+
+
+def commands() -> str:
+    """Each command with what it does, and a table of its arguments and options."""
+    return "\n\n".join(_sections(get_command(app), "mofgap"))
+
+
+def _sections(command: Any, name: str) -> Iterator[str]:
+    for below, child in getattr(command, "commands", {}).items():
+        if not child.hidden:
+            yield from _sections(child, f"{name} {below}")
+    if not getattr(command, "commands", {}):
+        rows = [
+            (_names(parameter), _cell(_meaning(parameter)))
+            for parameter in command.params
+            if parameter.name != "help"
+        ]
+        yield f"## {name}\n\n{_plain(command.help or '')}\n\n{_table(('', 'meaning'), rows)}"
+
+
+def _names(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"`{parameter.name.upper()}`"
+    return "<br>".join(f"`{name}`" for name in parameter.opts + parameter.secondary_opts)
+
+
+def _meaning(parameter: Any) -> str:
+    default = parameter.default
+    told = isinstance(default, str | int | float) and not isinstance(default, bool)
+    return " ".join(filter(None, (parameter.help, f"Default `{default}`." if told else "")))
+
+
+def settings(name: str) -> str:
+    """The fields of a schema: names, defaults, what they mean and allow."""
+    module, _, schema = name.rpartition(".")
+    rows = []
+    for key, field in settings_of(getattr(import_module(module), schema)).items():
+        allowed = limits(field)
+        default = "required" if field.is_required() else f"`{default_of(field)}`"
+        rows.append((f"`{key}`", default, _cell(meaning(field) + (f" ({allowed})" if allowed else ""))))
+    return _table(("setting", "default", "meaning"), rows)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Help as Markdown: double backticks are single ones here, and blank lines part paragraphs."""
+    return text.replace("``", "`")
+
+
+def _cell(text: str) -> str:
+    return _plain(" ".join(text.split())).replace("|", "\\|").replace("<", "&lt;")
