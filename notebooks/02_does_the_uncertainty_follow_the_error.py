@@ -17,8 +17,8 @@
 # further off, and do more samples make the answer better?
 #
 # ## On QMOF
-# First what was measured. `docs/qmof-cpu.md` is the report of `mofgap compare configs/qmof-cpu.yaml`: every method trained
-# on 16,199 structures from one pretrained encoder, for four passes, and judged on 1,012 others. Its tables are read here.
+# First what was measured. `docs/tables/qmof-cpu` holds the tables of `mofgap compare configs/qmof-cpu.yaml`: every method trained
+# on 16,199 structures from one pretrained encoder, for four passes, and judged on 1,012 others. They are read here.
 
 # %%
 import os
@@ -29,17 +29,11 @@ from mofgap.report import plots
 from mofgap.study.report.compared import label
 
 os.chdir("..")  # names count from the top of the repository
-REPORT = Path("docs/qmof-cpu.md").read_text(encoding="utf-8")
+TABLES = Path("docs/tables/qmof-cpu")
 
-
-def read_table(title: str) -> pd.DataFrame:
-    """A table of the report."""
-    section = REPORT.split(f"\n## {title}\n")[1].split("\n## ")[0]
-    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
-    return pd.DataFrame(rows[2:], columns=rows[0])
-
-
-trends = read_table("Draws and members").query("split == 'split' and metric == 'spearman, epistemic'")
+trends = pd.read_csv(TABLES / "draws-and-members.csv").query(
+    "split == 'split' and metric == 'spearman, epistemic'"
+)
 measured = pd.DataFrame(
     [
         (label(method), *pair.split(": "))
@@ -49,7 +43,7 @@ measured = pd.DataFrame(
     columns=["method", "n_samples", "spearman"],
 ).astype({"n_samples": int, "spearman": float})
 closed = (
-    read_table("Spread: epistemic, raw")
+    pd.read_csv(TABLES / "spread-epistemic-raw.csv")
     .set_index(["method", "split"])
     .Spearman["balora-closed-form", "split"]
 )
