@@ -56,7 +56,8 @@ def settings(name: str) -> str:
     rows = []
     for key, field in settings_of(getattr(import_module(module), schema)).items():
         allowed = limits(field)
-        default = "required" if field.is_required() else f"`{default_of(field)}`"
+        value = "required" if field.is_required() else default_of(field)
+        default = "" if value is None else f"`{value}`"
         rows.append((f"`{key}`", default, _cell(meaning(field) + (f" ({allowed})" if allowed else ""))))
     return _table(("setting", "default", "meaning"), rows)
 

@@ -1,4 +1,4 @@
-"""Fail the build where a page would load anything from another site."""
+"""Fail the build where a page would load anything from another site; name the search for screen readers."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ def on_post_page(output: str, page: Any, **_: Any) -> str:
     """
     if found := _LOADED.search(output):
         raise PluginError(f"{page.file.src_uri} loads {found[1] or found[2]}: keep a copy in docs/")
-    return output
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
