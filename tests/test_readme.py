@@ -30,6 +30,11 @@ def test_readme_is_short() -> None:
     assert len(text.split()) <= MOST_WORDS
 
 
+def test_citation_is_of_this_version() -> None:
+    (version,) = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_sentences_are_short(page: Path) -> None:
     sentences = re.split(r"[.:;?!](?=\s|$)", prose(page.read_text(encoding="utf-8")))

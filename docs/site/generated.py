@@ -1,10 +1,11 @@
-"""Write the tables of commands and settings from the program itself."""
+"""Write the tables of commands and settings from the program itself, and list the files of tables."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from typer.main import get_command
@@ -12,12 +13,24 @@ from typer.main import get_command
 from mofgap.__main__ import app
 from mofgap.plain_words import default_of, limits, meaning, settings_of
 
-_MARK = re.compile(r"^<!-- (commands|settings)(?: (\S+))? -->$", flags=re.MULTILINE)
+_MARK = re.compile(r"^<!-- (commands|settings|files)(?: (\S+))? -->$", flags=re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace ``<!-- commands -->`` and ``<!-- settings MODULE.SCHEMA -->`` by their tables."""
-    return _MARK.sub(lambda mark: commands() if mark[1] == "commands" else settings(mark[2]), markdown)
+    """Replace ``<!-- commands -->``, ``<!-- settings MODULE.SCHEMA -->`` and ``<!-- files FOLDER -->``."""
+    made: dict[str, Callable[[str], str]] = {
+        "commands": lambda _: commands(),
+        "settings": settings,
+        "files": files,
+    }
+    return _MARK.sub(lambda mark: made[mark[1]](mark[2]), markdown)
+
+
+def files(folder: str) -> str:
+    """Links to the CSV files below a folder of the documentation, from a page in that folder."""
+    top = Path(__file__).parents[1] / folder
+    found = [path.relative_to(top).as_posix() for path in sorted(top.rglob("*.csv"))]
+    return "\n".join(f"- [{name}]({name})" for name in found)
 
 
 def commands() -> str:
@@ -62,7 +75,7 @@ def settings(name: str) -> str:
     return _table(("setting", "default", "meaning"), rows)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
