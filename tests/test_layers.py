@@ -16,7 +16,7 @@ ROOT = Path(mofgap.__file__).parent
 LAYERS = (
     *("nearest", "whole_file", "threads", "shipped", "version", "choices", "plain_words", "configuration"),
     *("neighbours", "balora", "uncertainty", "crystals", "datasets", "encoders", "gap", "training"),
-    *("screening", "selection", "report", "explanation", "python", "cli", "study", "__main__"),
+    *("screening", "selection", "report", "explanation", "python", "web", "cli", "study", "__main__"),
 )
 PATHS = [path.relative_to(ROOT.parent) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"]
 NAMES = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in PATHS]

@@ -20,6 +20,7 @@ from mofgap.cli.pretrain import pretrain
 from mofgap.cli.report import report
 from mofgap.cli.screen import screen
 from mofgap.cli.select import select
+from mofgap.cli.serve import serve
 from mofgap.cli.train import train
 from mofgap.version import installed_version
 
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 for verb in VERBS:
     app.command(no_args_is_help=True)(verb)
+app.command()(serve)  # needs no argument
 app.add_typer(data, name="data")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mofgap.crystals.bonds import IS_METAL, bonded_pairs
+from mofgap.crystals.cif import Entry
 from mofgap.crystals.crystal import Crystal
 from mofgap.report.screened import symbols_of
 from mofgap.screening.reread import Key, read_again
@@ -57,8 +58,20 @@ def drawings_of(wanted: dict[Key, tuple[str, int]], folders: Sequence[Path]) -> 
         wanted: Formula and number of atoms of each row; what has others by now is left out.
         folders: Where relative names count from; the first that has the file is taken.
     """
+    return drawings_among(wanted, read_again((file for file, _ in wanted), "majority", folders))
+
+
+def drawings_among(
+    wanted: dict[Key, tuple[str, int]], entries: Iterable[tuple[Key, Entry]]
+) -> dict[Key, Drawing]:
+    """Drawings of the rows that are among these entries.
+
+    Args:
+        wanted: Formula and number of atoms of each row; what has others by now is left out.
+        entries: What files hold, by the names that a row has of it, see `mofgap.screening.reread.entries_of`.
+    """
     found: dict[Key, Drawing] = {}
-    for key, entry in read_again((file for file, _ in wanted), "majority", folders):
+    for key, entry in entries:
         if isinstance(entry, Crystal) and key in wanted and _is_same(entry, *wanted[key]):
             found[key] = draw(entry)
     return found

@@ -115,9 +115,7 @@ def _in_workers(
 
 
 def _pool(function: Callable[[T], R], workers: int) -> ProcessPoolExecutor:
-    # Forking a process that has started threads, as torch does, can deadlock.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, initializer=_start, initargs=(function,))
+    return process_pool(workers, _set_function, function)
 
 
 def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
@@ -130,10 +128,22 @@ def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
         return failed
 
 
-def _start(function: Callable[[Any], Any]) -> None:
+def process_pool(workers: int, begin: Callable[..., None], *arguments: Any) -> ProcessPoolExecutor:
+    """Worker processes that leave Ctrl-C to this process, and end with it.
+
+    Args:
+        workers: Number of processes.
+        begin: Called in each process before its first work.
+        arguments: What ``begin`` gets.
+    """
+    # Forking a process that has started threads, as torch does, can deadlock.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, initializer=_start, initargs=(begin, *arguments))
+
+
+def _start(begin: Callable[..., None], *arguments: Any) -> None:
     """Set up a worker process."""
-    global _function
-    _function = function
+    begin(*arguments)
     # Ctrl-C reaches every process of the terminal; the main one alone decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -145,6 +155,11 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+def _set_function(function: Callable[[Any], Any]) -> None:
+    global _function
+    _function = function
 
 
 def _call(item: Any) -> Any:

@@ -30,7 +30,12 @@ def read_again(
         disorder: What to do about partial occupancies.
         folders: Where relative names count from; the first that has the file is taken.
     """
-    for item in _locate(files, folders):
+    return entries_of(_locate(files, folders), disorder)
+
+
+def entries_of(items: Iterable[InputItem], disorder: Disorder) -> Iterator[tuple[Key, Entry]]:
+    """What inputs hold, prepared, by the names that a row has of it."""
+    for item in items:
         # The rows passed a limit already, which counts atoms that the reader then merges or leaves out.
         for entry in read_prepared(item, disorder=disorder, max_atoms=sys.maxsize):
             yield (item.source, printable(entry.structure_id)), entry

@@ -1,0 +1,65 @@
+"""``mofgap serve``: screenings in a browser, and by HTTP."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from typing import Any
+
+import typer
+
+from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.options import refused
+from mofgap.cli.schema import with_settings
+from mofgap.web.config import ServeConfig
+
+TOKEN_VARIABLE = "MOFGAP_TOKEN"
+
+
+@with_settings(ServeConfig, allow_host="NAME,...")
+def serve(**settings: Any) -> None:
+    """Screen structures in a browser, and by HTTP.
+
+    The page takes CIFs and archives, and shows progress, the ranked table and the report with structures in
+    3D. The same as JSON: POST /api/screen; /docs describes it. Uploads are removed once the page is closed.
+    """
+    settings["token"] = settings["token"] or os.environ.get(TOKEN_VARIABLE) or None
+    with refused():
+        config = ServeConfig(**settings)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers inherit it
+    try:
+        import uvicorn
+
+        from mofgap.web.app import make_app
+    except ModuleNotFoundError as error:
+        fail(f"serve needs {error.name}: pip install 'mofgap[web]'", NOTHING_DONE)
+    token = config.token or (None if config.is_local else secrets.token_urlsafe(24))
+    try:
+        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+        listening = socket.create_server((config.host, config.port), family=family)
+    except OSError as error:
+        words = f"cannot listen on {config.host} port {config.port}: {error.strerror}; try another --port"
+        fail(words, NOTHING_DONE)
+    address = _address(config, listening, token)
+    typer.echo("mofgap: loading the models", err=True)
+    with listening:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                make_app(config, token, ready=lambda: typer.echo(f"mofgap: open {address}", err=True)),
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+            )
+        )
+        server.run(sockets=[listening])
+    if not server.started:
+        fail("the server could not start; the reason stands above", NOTHING_DONE)
+
+
+def _address(config: ServeConfig, listening: socket.socket, token: str | None) -> str:
+    """What to open in a browser."""
+    anywhere = config.host in ("0.0.0.0", "::")
+    host = socket.gethostname() if anywhere else config.host
+    host = f"[{host}]" if ":" in host else host
+    return f"http://{host}:{listening.getsockname()[1]}/{f'?token={token}' if token else ''}"

@@ -1,0 +1,360 @@
+"""The server: what it answers to which request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Literal, cast
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from pydantic import BaseModel, Field
+
+from mofgap.configuration import ConfigurationError
+from mofgap.screening.config import ScreeningConfig
+from mofgap.screening.levels import DEFAULT, LEVELS, models_of
+from mofgap.screening.levels import Level as LevelName
+from mofgap.screening.row import cells
+from mofgap.screening.table import FORMATS
+from mofgap.version import installed_version
+from mofgap.web.config import MB, ServeConfig
+from mofgap.web.guard import Guard
+from mofgap.web.jobs import Job, Jobs
+from mofgap.web.pages import assets, docs_page, screen_page
+from mofgap.web.turns import Turns
+from mofgap.web.uploads import RequestError, Upload, receive, too_large
+from mofgap.web.work import Task, describe
+
+CHECK_S = 5.0
+"""Seconds between two looks for screenings whose time is over."""
+
+Kind = Literal["csv", "xlsx", "parquet", "json"]
+_log = logging.getLogger(__name__)
+_SEPARATOR = re.compile(r"[\s,;]+")
+_WINDOW_WORDS = "Gap window in eV, such as “1.8 3.0”: rank by the probability to lie in it."
+_FORM = {
+    "type": "object",
+    "required": ["files"],
+    "properties": {
+        "files": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "description": "Structures, such as CIFs, or archives of them; repeat the field for several.",
+        },
+        "window": {"type": "string", "description": _WINDOW_WORDS},
+        "level": {
+            "type": "string",
+            "enum": list(LEVELS),
+            "default": DEFAULT,
+            "description": f"Level of theory: {', '.join(LEVELS)}; {DEFAULT} unless told otherwise.",
+        },
+    },
+}
+_BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
+
+
+class Fault(BaseModel):
+    """Why a request was not served."""
+
+    detail: str
+
+
+class Table(BaseModel):
+    """A ranked table.
+
+    Attributes:
+        columns: Names of the columns, as mofgap screen writes them.
+        rows: Best first, failures last; a value for each column.
+        counts: Numbers of rows by status.
+    """
+
+    columns: list[str]
+    rows: list[dict[str, int | float | str | None]]
+    counts: dict[str, int]
+
+
+class Progress(BaseModel):
+    """How far a screening is."""
+
+    id: str = Field(description="Names the screening; who knows it may see the screening.")
+    state: Literal["reading", "screening", "done", "failed"]
+    error: str = Field(description="Why the screening failed as a whole; empty otherwise.")
+    done: int = Field(description="Structures that are done.")
+    total: int = Field(description="Structures altogether; 0 while archives are read.")
+    counts: dict[str, int] = Field(description="Numbers of rows by status.")
+    kept: bool = Field(description="Whether it stays when its page is closed.")
+
+
+class Model(BaseModel):
+    """A model that gaps come from."""
+
+    name: str
+    level_of_theory: str
+    citation: str
+    calibrated: bool
+    device: str
+
+
+class Level(BaseModel):
+    """A level of theory that may be asked for, and its models: that of the ranks comes first."""
+
+    level: str
+    is_default: bool
+    models: list[Model]
+
+
+def make_app(
+    settings: ServeConfig,
+    token: str | None = None,
+    turns: Turns | None = None,
+    ready: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """The server's application.
+
+    Args:
+        settings: What it accepts.
+        token: What visitors must know; None asks for none.
+        turns: Where it computes; by default in processes of its own.
+        ready: Called when requests can be answered.
+    """
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        state = app.state
+        state.turns = turns or Turns(settings.workers)
+        state.jobs = Jobs(settings, state.turns)
+        cleaner = asyncio.create_task(_expire(state.jobs))
+        try:
+            state.levels = [await _level(level, state.turns, settings.device) for level in LEVELS]
+            ready()
+            yield
+        finally:
+            cleaner.cancel()
+            await state.jobs.close()
+            await asyncio.to_thread(state.turns.close)
+
+    app = FastAPI(
+        title="mofgap",
+        version=installed_version(),
+        description="Band gaps of metal-organic frameworks from crystal structures, with error bars.",
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.add_middleware(Guard, settings=settings, token=token)
+    app.add_exception_handler(RequestError, _refused)
+    app.include_router(_api)
+    app.include_router(_pages)
+    return app
+
+
+async def _level(name: str, turns: Turns, device: str) -> Level:
+    """A level with its models, which are loaded to see that they work."""
+    found = await turns.run(describe, models_of(cast(LevelName, name), None), device)
+    return Level(level=name, is_default=name == DEFAULT, models=[Model(**each) for each in found])
+
+
+async def _expire(jobs: Jobs) -> None:
+    while True:
+        await asyncio.sleep(CHECK_S)
+        try:
+            await jobs.expire(time.monotonic())
+        except Exception:
+            _log.exception("expired screenings could not be removed")
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    # What is left of the request is not read: the connection cannot be used again.
+    return JSONResponse({"detail": error.words}, error.status, {"connection": "close"})
+
+
+_FAULTS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Fault, "description": words}
+    for status, words in {
+        413: "Too large, too many files or too many structures.",
+        422: "A field is wrong, or there are no files.",
+        503: "The server holds as many screenings as it may.",
+    }.items()
+}
+_LOST: dict[int | str, dict[str, Any]] = {404: {"model": Fault, "description": "No such screening."}}
+_api = APIRouter(prefix="/api")
+_pages = APIRouter(include_in_schema=False)
+
+
+async def _job(request: Request, screening_id: str) -> Job:
+    jobs: Jobs = request.app.state.jobs
+    return jobs.find(screening_id)
+
+
+Found = Annotated[Job, Depends(_job)]
+
+
+async def _started(request: Request) -> Job:
+    """The screening of a request with files.
+
+    Raises:
+        RequestError: The request is not served.
+    """
+    settings: ServeConfig = request.app.state.settings
+    jobs: Jobs = request.app.state.jobs
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > settings.max_mb * MB:
+        raise RequestError(413, too_large(settings))
+    folder, upload = jobs.new_folder(), None
+    try:
+        content_type = request.headers.get("content-type", "")
+        received = await receive(request.stream(), content_type, folder, settings)
+        task = _task(received, settings)
+        upload = received
+        return jobs.start(received, task)
+    finally:
+        jobs.end_upload(folder, upload)
+
+
+def _task(upload: Upload, settings: ServeConfig) -> Task:
+    fields: dict[str, Any] = {"device": settings.device}
+    if level := upload.fields.get("level"):
+        fields["level"] = level
+    if window := upload.fields.get("window"):
+        try:
+            fields["window"] = tuple(float(end) for end in _SEPARATOR.split(window.strip("()[]")))
+        except ValueError as error:
+            raise RequestError(
+                422, f"window: expected two numbers, such as 1.8 3.0, not {window!r}"
+            ) from error
+    try:
+        config = ScreeningConfig(**fields)
+    except ConfigurationError as error:
+        raise RequestError(422, str(error)) from error
+    return Task(config, config.models)
+
+
+def _table(job: Job, limit: int | None = None) -> Table:
+    columns = job.columns
+    rows = [dict(zip(columns, cells(row, len(columns)), strict=True)) for row in job.rows()[:limit]]
+    return Table(columns=columns, rows=rows, counts=job.counts())
+
+
+def _progress(job: Job) -> Progress:
+    return Progress(
+        id=job.id,
+        state=job.state,
+        error=job.fault.words if job.fault else "",
+        done=len(job.found),
+        total=len(job.inputs),
+        counts=job.counts(),
+        kept=job.kept_until is not None,
+    )
+
+
+@_api.post("/screen", response_model=Table, responses=_FAULTS, openapi_extra=_BODY)
+async def screen(request: Request) -> Table:
+    """Screen structures, and wait for the ranked table. Nothing is kept."""
+    job = await _started(request)
+    jobs: Jobs = request.app.state.jobs
+    try:
+        while job.runner and not job.runner.done():
+            await asyncio.wait({job.runner}, timeout=1.0)
+            jobs.find(job.id)
+            if await request.is_disconnected():
+                break
+        if job.fault is not None:
+            raise job.fault
+        return await asyncio.to_thread(_table, job)
+    finally:
+        await jobs.remove(job)
+
+
+@_api.get("/models")
+async def models(request: Request) -> list[Level]:
+    """The levels of theory, and the models that answer for them."""
+    found: list[Level] = request.app.state.levels
+    return found
+
+
+@_api.post("/screenings", status_code=202, responses=_FAULTS, openapi_extra=_BODY)
+async def begin(request: Request) -> Progress:
+    """Begin a screening, to be watched and fetched by its id.
+
+    It is removed some minutes after the last request for it, unless it is kept.
+    """
+    return _progress(await _started(request))
+
+
+@_api.get("/screenings/{screening_id}", responses=_LOST)
+async def progress(job: Found) -> Progress:
+    """How far a screening is."""
+    return _progress(job)
+
+
+@_api.get("/screenings/{screening_id}/rows", responses=_LOST)
+async def rows(job: Found, limit: int | None = None) -> Table:
+    """The ranked table as far as it is done, or the first rows of it."""
+    return await asyncio.to_thread(_table, job, limit)
+
+
+@_api.get("/screenings/{screening_id}/table.{kind}", responses=_LOST)
+async def table(job: Found, kind: Kind) -> Response:
+    """The ranked table as a file, as mofgap screen writes it: csv, xlsx, parquet or json."""
+    content = await asyncio.to_thread(FORMATS[f".{kind}"], job.rows(), job.columns)
+    name = {"content-disposition": f'attachment; filename="mofgap.{kind}"'}
+    kinds = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
+    return Response(content, media_type=kinds.get(kind, "application/octet-stream"), headers=name)
+
+
+@_api.get("/screenings/{screening_id}/report", response_class=HTMLResponse, responses=_LOST)
+async def report(request: Request, job: Found, download: bool = False) -> Response:
+    """The screening as one page, with its structures in 3D, that needs no network."""
+    if job.state != "done":
+        raise RequestError(409, "the screening is not done; ask again when it is")
+    path = await job.report(request.app.state.turns)
+    # The page gets an origin of its own: whatever runs in it cannot ask this server for anything.
+    headers = {"content-security-policy": "sandbox allow-scripts allow-downloads; frame-ancestors 'self'"}
+    name = "mofgap-report.html" if download else None
+    return FileResponse(path, media_type="text/html", headers=headers, filename=name)
+
+
+@_api.post("/screenings/{screening_id}/keep", responses=_LOST)
+async def keep(request: Request, job: Found) -> Progress:
+    """Keep a screening for some hours, although nobody asks for it."""
+    jobs: Jobs = request.app.state.jobs
+    jobs.keep(job)
+    return _progress(job)
+
+
+@_api.delete("/screenings/{screening_id}", status_code=204, responses=_LOST)
+async def remove(request: Request, job: Found) -> None:
+    """Stop a screening, and remove it with its files."""
+    jobs: Jobs = request.app.state.jobs
+    await jobs.remove(job)
+
+
+@_pages.get("/")
+async def page(request: Request) -> HTMLResponse:
+    """The page for screening."""
+    return HTMLResponse(screen_page(request.app.state.settings))
+
+
+@_pages.get("/docs")
+async def docs(request: Request) -> HTMLResponse:
+    """The description of the interface, as a page of this server alone."""
+    address = f"{request.url.scheme}://{request.headers['host']}"
+    return HTMLResponse(docs_page(request.app.openapi(), address))
+
+
+_ASSETS = assets()
+
+
+@_pages.get("/assets/{name}")
+async def asset(name: str) -> Response:
+    """A file that pages load."""
+    if name not in _ASSETS:
+        raise RequestError(404, f"there is no file {name}")
+    content, kind = _ASSETS[name]
+    return Response(content, media_type=kind)

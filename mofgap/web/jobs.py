@@ -1,0 +1,214 @@
+"""Screenings of visitors: started, watched, kept as long as wanted, and removed with all they brought."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mofgap.crystals.cif import ReadFailure, stem_of
+from mofgap.crystals.inputs import InputItem
+from mofgap.screening.rank import rank_rows
+from mofgap.screening.row import Row, column_names, printable
+from mofgap.web.config import MB, ServeConfig
+from mofgap.web.turns import Turns
+from mofgap.web.uploads import RequestError, Upload, inputs_of
+from mofgap.web.work import Task, report_of, screen_source
+
+State = Literal["reading", "screening", "done", "failed"]
+DIED = "prediction-failed: the process that computed it died; give a smaller cell, or use more memory"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Job:
+    """A screening of a visitor.
+
+    Attributes:
+        id: Names it; who knows the id may see it.
+        upload: What was sent.
+        task: How to screen it.
+        state: How far it is.
+        fault: Why it failed as a whole; None unless it did.
+        inputs: The structures, in order.
+        found: The rows of each input that is done, by its place.
+        seen: When its visitor asked last, seconds of `time.monotonic`.
+        kept_until: In the same seconds; None unless it was asked for.
+    """
+
+    id: str
+    upload: Upload
+    task: Task
+    state: State = "reading"
+    fault: RequestError | None = None
+    inputs: list[InputItem | ReadFailure] = field(default_factory=list)
+    found: dict[int, tuple[Row, ...]] = field(default_factory=dict)
+    seen: float = field(default_factory=time.monotonic)
+    kept_until: float | None = None
+    runner: asyncio.Task[None] | None = None
+    _drawing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of its table."""
+        return column_names(self.task.config.coverage, self.task.models[1] is not None)
+
+    def rows(self) -> list[Row]:
+        """The ranked table, as far as it is done."""
+        rows = (row for place in sorted(self.found) for row in self.found[place])
+        return rank_rows(rows, **self.task.config.rank_settings)
+
+    def counts(self) -> dict[str, int]:
+        """Numbers of rows by their status."""
+        counts = Counter(row.status for rows in self.found.values() for row in rows)
+        return {status: counts[status] for status in ("ok", "warning", "failed")}
+
+    async def report(self, turns: Turns) -> Path:
+        """The report, made once."""
+        path = self.upload.folder / "report.html"
+        async with self._drawing:
+            if not path.exists():
+                name = ", ".join(each.shown for each in self.upload.files[:3])
+                n_more = len(self.upload.files) - 3
+                source = f"{name} and {n_more} more" if n_more > 0 else name
+                items = {
+                    (row.file, row.structure_id): item
+                    for place, rows in self.found.items()
+                    for row in rows
+                    if isinstance(item := self.inputs[place], InputItem)
+                }
+                page = await turns.run(report_of, self.rows(), items, self.task, source)
+                await asyncio.to_thread(path.write_text, page, encoding="utf-8")
+        return path
+
+
+class Jobs:
+    """All screenings of the server.
+
+    Args:
+        limits: How many there may be, and for how long.
+        turns: Where they compute.
+    """
+
+    def __init__(self, limits: ServeConfig, turns: Turns) -> None:
+        self.limits = limits
+        self.turns = turns
+        self.root = Path(tempfile.mkdtemp(prefix="mofgap-serve-"))
+        self._jobs: dict[str, Job] = {}
+        self._uploading = 0
+
+    def new_folder(self) -> Path:
+        """A folder for an upload, whose place among the screenings is taken from now on.
+
+        Raises:
+            RequestError: There are too many screenings, or they take too much space.
+        """
+        n_bytes = sum(job.upload.n_bytes for job in self._jobs.values())
+        n_bytes += (self._uploading + 1) * self.limits.max_mb * MB
+        full = len(self._jobs) + self._uploading >= self.limits.max_screenings
+        if full or n_bytes > max(self.limits.max_total_mb, self.limits.max_mb) * MB:
+            raise RequestError(
+                503, "the server holds as many screenings as it may; try again in some minutes"
+            )
+        self._uploading += 1
+        return Path(tempfile.mkdtemp(dir=self.root))
+
+    def end_upload(self, folder: Path, upload: Upload | None) -> None:
+        """Say that an upload is over, with None for one that came to nothing."""
+        self._uploading -= 1
+        if upload is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def start(self, upload: Upload, task: Task) -> Job:
+        """Begin to screen an upload."""
+        job = Job(secrets.token_urlsafe(18), upload, task)
+        self._jobs[job.id] = job
+        job.runner = asyncio.create_task(self._screen(job))
+        return job
+
+    def find(self, job_id: str) -> Job:
+        """The screening of this id; its visitor was seen.
+
+        Raises:
+            RequestError: There is none, or no longer.
+        """
+        job = self._jobs.get(job_id)
+        if job is None:
+            raise RequestError(404, "there is no such screening; it may have expired: send the files again")
+        job.seen = time.monotonic()
+        return job
+
+    def keep(self, job: Job) -> None:
+        """Keep a screening although its page is closed."""
+        job.kept_until = time.monotonic() + 3600 * self.limits.keep_hours
+
+    async def remove(self, job: Job) -> None:
+        """Stop a screening, and remove it with all its files."""
+        self._jobs.pop(job.id, None)
+        if job.runner is not None:
+            job.runner.cancel()
+            with suppress(asyncio.CancelledError):
+                await job.runner
+        await asyncio.to_thread(shutil.rmtree, job.upload.folder, ignore_errors=True)
+
+    async def expire(self, now: float) -> None:
+        """Remove the screenings whose time is over.
+
+        Args:
+            now: In the seconds of `time.monotonic`.
+        """
+        for job in list(self._jobs.values()):
+            until = job.seen + 60 * self.limits.expire_minutes
+            if now > max(until, job.kept_until or 0):
+                await self.remove(job)
+
+    async def close(self) -> None:
+        """Remove everything."""
+        for job in list(self._jobs.values()):
+            await self.remove(job)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    async def _screen(self, job: Job) -> None:
+        try:
+            job.inputs = await asyncio.to_thread(inputs_of, job.upload, self.limits)
+            job.state = "screening"
+            places = iter(range(len(job.inputs)))
+            # All take from one iterator, so that a lone visitor has every worker.
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.turns.workers):
+                    group.create_task(self._take(job, places))
+            job.state = "done"
+        except RequestError as error:
+            job.state, job.fault = "failed", error
+        except Exception:
+            _log.exception("a screening failed")
+            words = "the server met an error of its own; tell whoever runs it"
+            job.state, job.fault = "failed", RequestError(500, words)
+
+    async def _take(self, job: Job, places: Iterator[int]) -> None:
+        """Screen one input after the other."""
+        for place in places:
+            source = job.inputs[place]
+            try:
+                job.found[place] = await self.turns.run(screen_source, job.task, source)
+            except BrokenExecutor:
+                job.found[place] = (_failed(source, DIED),)
+            except Exception as error:  # one structure must not cost the others
+                _log.exception("%r failed", source.source)
+                words = " ".join(f"prediction-failed: {type(error).__name__}: {error}".split())
+                job.found[place] = (_failed(source, words[:300]),)
+
+
+def _failed(source: InputItem | ReadFailure, reason: str) -> Row:
+    name = stem_of(source.source)
+    return Row(None, printable(source.source), printable(name), "failed", printable(reason))

@@ -1,0 +1,232 @@
+"""Uploads: from the bytes of a request to files in a folder, and from these to inputs.
+
+The names that a visitor gives are shown and never used as paths. On the disk each file has a folder of its
+own, and a name of letters, digits, points, dashes and underscores, whose ending tells the format.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+
+from mofgap.crystals.cif import ReadFailure, stem_of
+from mofgap.crystals.inputs import InputItem, expand_inputs
+from mofgap.screening.row import printable
+from mofgap.web.config import MB, ServeConfig
+
+FIELDS = ("window", "level")
+MAX_FIELD_BYTES = 1000
+MAX_NAME = 200
+"""Characters of a file's name that are shown."""
+
+_MAX_STEM = 80
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]")
+
+
+class RequestError(ValueError):
+    """A request that is not served, and why.
+
+    Args:
+        status: The status code of HTTP.
+        words: What is wrong and what helps.
+    """
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+        self.words = words
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A file that was sent.
+
+    Attributes:
+        shown: The name to show.
+        path: Where it lies.
+        in_folder: Whether the visitor named a folder, in which there may be other files than structures.
+    """
+
+    shown: str
+    path: Path
+    in_folder: bool
+
+
+@dataclass
+class Upload:
+    """What a request brought.
+
+    Attributes:
+        folder: Where its files lie.
+        files: Each of them.
+        fields: The other fields of the form.
+        n_bytes: Of the request, and of what was unpacked since.
+    """
+
+    folder: Path
+    files: list[Sent] = field(default_factory=list)
+    fields: dict[str, str] = field(default_factory=dict)
+    n_bytes: int = 0
+
+
+async def receive(
+    chunks: AsyncIterator[bytes], content_type: str, folder: Path, limits: ServeConfig
+) -> Upload:
+    """Write the files of a form to the disk as they come, so that memory does not grow with them.
+
+    Raises:
+        RequestError: The request is no form, too large, has too many files or none, or an unknown field.
+    """
+    kind, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary", b"")
+    if kind != b"multipart/form-data" or not boundary:
+        raise RequestError(415, "send a form: multipart/form-data with the structures as “files”")
+    form = _Form(Upload(folder), limits.max_files)
+    try:
+        parser = MultipartParser(boundary, form.callbacks())  # type: ignore[arg-type]
+        async for chunk in chunks:
+            form.upload.n_bytes += len(chunk)
+            if form.upload.n_bytes > limits.max_mb * MB:
+                raise RequestError(413, too_large(limits))
+            await run_in_threadpool(parser.write, chunk)
+        parser.finalize()
+    except FormParserError as error:
+        raise RequestError(400, f"the form cannot be read: {error}; send it again") from error
+    finally:
+        form.close()
+    if not form.upload.files:
+        raise RequestError(422, "files: there are none; send at least one CIF or archive")
+    return form.upload
+
+
+def too_large(limits: ServeConfig) -> str:
+    """What to say of an upload that is too large."""
+    return f"the upload is larger than {limits.max_mb} MB; send it in parts, or use mofgap screen"
+
+
+class _Form:
+    """What the parser of a form calls; one file is open at a time."""
+
+    def __init__(self, upload: Upload, max_files: int) -> None:
+        self.upload = upload
+        self.max_files = max_files
+        self._shown: set[str] = set()
+        self._headers: dict[bytes, bytes] = {}
+        self._name = self._value = b""
+        self._field = ""
+        self._text = b""
+        self._file: BinaryIO | None = None
+
+    def callbacks(self) -> dict[str, object]:
+        names = ("part_begin", "header_field", "header_value", "header_end", "headers_finished")
+        return {f"on_{name}": getattr(self, name) for name in (*names, "part_data", "part_end")}
+
+    def part_begin(self) -> None:
+        self._headers = {}
+        self._text = b""
+
+    def header_field(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def header_end(self) -> None:
+        self._headers[self._name.lower()] = self._value
+        self._name = self._value = b""
+
+    def headers_finished(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        self._field = options.get(b"name", b"").decode("utf-8", "replace")
+        name = options.get(b"filename", b"").decode("utf-8", "replace")
+        if self._field not in ("files", *FIELDS):
+            raise RequestError(422, f"{self._field or 'a field'}: not known; send files, {', '.join(FIELDS)}")
+        if self._field == "files":
+            if len(self.upload.files) == self.max_files:
+                raise RequestError(413, f"more than {self.max_files} files; send an archive, or fewer files")
+            self._file = self._path(name).open("xb")
+
+    def part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is not None:
+            self._file.write(data[start:end])
+        elif len(self._text) + end - start > MAX_FIELD_BYTES:
+            raise RequestError(422, f"{self._field}: longer than {MAX_FIELD_BYTES} bytes")
+        else:
+            self._text += data[start:end]
+
+    def part_end(self) -> None:
+        if self._field == "files":
+            self.close()
+        else:
+            self.upload.fields[self._field] = self._text.decode("utf-8", "replace").strip()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _path(self, name: str) -> Path:
+        """A new place for a file, whose name is shown as it came; a name that came before is numbered."""
+        number = len(self.upload.files) + 1
+        shown = printable(name.replace("\\", "/"))[-MAX_NAME:] or f"file-{number}"
+        in_folder = "/" in shown
+        if shown in self._shown:
+            shown = f"{number}/{shown}"
+        self._shown.add(shown)
+        folder = self.upload.folder / f"{number}"
+        folder.mkdir()
+        path = folder / plain_name(shown)
+        self.upload.files.append(Sent(shown, path, in_folder))
+        return path
+
+
+def plain_name(name: str) -> str:
+    """The last part of a name, with nothing in it that a file system or a glob pattern could take ill."""
+    base = _NOT_PLAIN.sub("_", name.rsplit("/", 1)[-1])[-_MAX_STEM:]
+    return base.lstrip(".") or "file"
+
+
+def inputs_of(upload: Upload, limits: ServeConfig) -> list[InputItem | ReadFailure]:
+    """The structures of an upload, archives looked into, under the names that the visitor gave.
+
+    Raises:
+        RequestError: There are too many or none, or what must be unpacked is too large.
+    """
+    found: list[InputItem | ReadFailure] = []
+    for sent in upload.files:
+        # A folder of one file: what is no structure there is passed over.
+        for item in expand_inputs([sent.path.parent if sent.in_folder else sent.path]):
+            if sent.in_folder and item.source == str(sent.path.parent):
+                continue
+            if len(found) == limits.max_structures:
+                words = (
+                    f"more than {limits.max_structures} structures; send them in parts, or use mofgap screen"
+                )
+                raise RequestError(413, words)
+            source = sent.shown + item.source.removeprefix(str(sent.path))
+            if isinstance(item, ReadFailure):
+                found.append(replace(item, source=source, structure_id=stem_of(source)))
+            else:
+                found.append(_on_disk(replace(item, source=source), upload, limits, len(found)))
+    if not found:
+        raise RequestError(422, "files: none of them is a structure; send CIFs, or archives of them")
+    return found
+
+
+def _on_disk(item: InputItem, upload: Upload, limits: ServeConfig, place: int) -> InputItem:
+    """The input with what it has in memory, from an archive read in sequence, written to the disk."""
+    if item.data is None:
+        return item
+    upload.n_bytes += len(item.data)
+    if upload.n_bytes > limits.max_mb * MB:
+        raise RequestError(413, f"unpacked, {too_large(limits)}")
+    path = upload.folder / f"unpacked-{place}"
+    path.write_bytes(item.data)
+    return replace(item, path=str(path), data=None)

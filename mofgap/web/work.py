@@ -1,0 +1,86 @@
+"""What worker processes do: they alone import torch, and load each model once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from mofgap.crystals.inputs import InputItem
+from mofgap.screening.config import ScreeningConfig
+from mofgap.screening.levels import Models
+from mofgap.screening.reading import Source
+from mofgap.screening.reread import Key
+from mofgap.screening.row import Row
+
+
+@dataclass(frozen=True)
+class Task:
+    """A setting of a screening and the models it takes, which a test may change in this process alone."""
+
+    config: ScreeningConfig
+    models: Models
+
+
+def begin() -> None:
+    """Let numerics take one thread: there are as many processes as there should be."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def screen_source(task: Task, source: Source) -> tuple[Row, ...]:
+    """The rows of one input."""
+    from mofgap.screening.screen import stream_rows
+
+    predictor = _predictor(*task.models, task.config.device)
+    return tuple(row for rows in stream_rows([source], predictor, task.config) for row in rows)
+
+
+def describe(models: Models, device: str) -> list[dict[str, Any]]:
+    """What there is to know of the models of a level; loading them finds out whether they work."""
+    first = _predictor(*models, device)
+    return [
+        {
+            "name": each.about.name,
+            "level_of_theory": each.about.level_of_theory,
+            "citation": each.about.citation,
+            "calibrated": not each.calibration.is_raw,
+            "device": each.device,
+        }
+        for each in filter(None, (first, first.beside))
+    ]
+
+
+def report_of(rows: Sequence[Row], items: Mapping[Key, InputItem], task: Task, source: str) -> str:
+    """The page of a screening.
+
+    Args:
+        rows: Ranked.
+        items: The input of each row, by the row's file and structure id.
+        task: How they were screened.
+        source: What the page names as its source.
+    """
+    from mofgap.report.screened import screened
+    from mofgap.report.screening_page import candidates, screening_page
+    from mofgap.report.structures import drawings_among
+    from mofgap.screening.reread import entries_of
+    from mofgap.screening.table import to_frame
+
+    config = task.config
+    table = screened(to_frame(rows, config.coverage, task.models[1] is not None), source)
+    wanted = candidates(table)
+    found = dict.fromkeys(items[key] for key in wanted if key in items)
+    structures = drawings_among(wanted, entries_of(found, "majority"))
+    return screening_page(table, source, config.window, structures)
+
+
+@cache
+def _predictor(name: str, beside: str | None, device: str) -> Any:
+    """A model, and the one beside it; each is in memory once, whatever levels are asked for."""
+    from mofgap.gap.predictor import load_model
+
+    if beside is None:
+        return load_model(name, device)
+    return replace(_predictor(name, None, device), beside=_predictor(beside, None, device))
