@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -15,6 +16,8 @@ from mofgap.cli.schema import with_settings
 from mofgap.web.config import ServeConfig
 
 TOKEN_VARIABLE = "MOFGAP_TOKEN"
+GRACE_S = 5
+"""Seconds that requests under way have when the server ends."""
 
 
 @with_settings(ServeConfig, allow_host="NAME,...")
@@ -50,9 +53,11 @@ def serve(**settings: Any) -> None:
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                timeout_graceful_shutdown=GRACE_S,
             )
         )
-        server.run(sockets=[listening])
+        with suppress(KeyboardInterrupt):  # the way to end it
+            server.run(sockets=[listening])
     if not server.started:
         fail("the server could not start; the reason stands above", NOTHING_DONE)
 

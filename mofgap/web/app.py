@@ -8,9 +8,9 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
 
@@ -183,11 +183,15 @@ _FAULTS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 _LOST: dict[int | str, dict[str, Any]] = {404: {"model": Fault, "description": "No such screening."}}
+_ID = "The id that the screening got when it began."
+_LIMIT = "Rows at most; all by default."
+_KIND = f"Format: {', '.join(get_args(Kind))}."
+_DOWNLOAD = "Whether browsers save it instead of showing it."
 _api = APIRouter(prefix="/api")
 _pages = APIRouter(include_in_schema=False)
 
 
-async def _job(request: Request, screening_id: str) -> Job:
+async def _job(request: Request, screening_id: Annotated[str, Path(description=_ID)]) -> Job:
     jobs: Jobs = request.app.state.jobs
     return jobs.find(screening_id)
 
@@ -235,10 +239,15 @@ def _task(upload: Upload, settings: ServeConfig) -> Task:
     return Task(config, config.models)
 
 
-def _table(job: Job, limit: int | None = None) -> Table:
-    columns = job.columns
-    rows = [dict(zip(columns, cells(row, len(columns)), strict=True)) for row in job.rows()[:limit]]
-    return Table(columns=columns, rows=rows, counts=job.counts())
+async def _table(job: Job, limit: int | None = None) -> Response:
+    """A `Table`, written in a thread: a long one takes a while."""
+
+    def answer() -> Response:
+        columns = job.columns
+        rows = [dict(zip(columns, cells(row, len(columns)), strict=True)) for row in job.rows()[:limit]]
+        return JSONResponse({"columns": columns, "rows": rows, "counts": job.counts()})
+
+    return await asyncio.to_thread(answer)
 
 
 def _progress(job: Job) -> Progress:
@@ -254,7 +263,7 @@ def _progress(job: Job) -> Progress:
 
 
 @_api.post("/screen", response_model=Table, responses=_FAULTS, openapi_extra=_BODY)
-async def screen(request: Request) -> Table:
+async def screen(request: Request) -> Response:
     """Screen structures, and wait for the ranked table. Nothing is kept."""
     job = await _started(request)
     jobs: Jobs = request.app.state.jobs
@@ -266,7 +275,7 @@ async def screen(request: Request) -> Table:
                 break
         if job.fault is not None:
             raise job.fault
-        return await asyncio.to_thread(_table, job)
+        return await _table(job)
     finally:
         await jobs.remove(job)
 
@@ -293,14 +302,14 @@ async def progress(job: Found) -> Progress:
     return _progress(job)
 
 
-@_api.get("/screenings/{screening_id}/rows", responses=_LOST)
-async def rows(job: Found, limit: int | None = None) -> Table:
+@_api.get("/screenings/{screening_id}/rows", response_model=Table, responses=_LOST)
+async def rows(job: Found, limit: Annotated[int | None, Query(ge=0, description=_LIMIT)] = None) -> Response:
     """The ranked table as far as it is done, or the first rows of it."""
-    return await asyncio.to_thread(_table, job, limit)
+    return await _table(job, limit)
 
 
 @_api.get("/screenings/{screening_id}/table.{kind}", responses=_LOST)
-async def table(job: Found, kind: Kind) -> Response:
+async def table(job: Found, kind: Annotated[Kind, Path(description=_KIND)]) -> Response:
     """The ranked table as a file, as mofgap screen writes it: csv, xlsx, parquet or json."""
     content = await asyncio.to_thread(FORMATS[f".{kind}"], job.rows(), job.columns)
     name = {"content-disposition": f'attachment; filename="mofgap.{kind}"'}
@@ -309,7 +318,9 @@ async def table(job: Found, kind: Kind) -> Response:
 
 
 @_api.get("/screenings/{screening_id}/report", response_class=HTMLResponse, responses=_LOST)
-async def report(request: Request, job: Found, download: bool = False) -> Response:
+async def report(
+    request: Request, job: Found, download: Annotated[bool, Query(description=_DOWNLOAD)] = False
+) -> Response:
     """The screening as one page, with its structures in 3D, that needs no network."""
     if job.state != "done":
         raise RequestError(409, "the screening is not done; ask again when it is")

@@ -6,6 +6,7 @@ own, and a name of letters, digits, points, dashes and underscores, whose ending
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,9 @@ from mofgap.web.config import MB, ServeConfig
 
 FIELDS = ("window", "level")
 MAX_FIELD_BYTES = 1000
+STALL_S = 60.0
+"""Seconds that an upload may stand still."""
+
 MAX_NAME = 200
 """Characters of a file's name that are shown."""
 
@@ -91,7 +95,7 @@ async def receive(
     form = _Form(Upload(folder), limits.max_files)
     try:
         parser = MultipartParser(boundary, form.callbacks())  # type: ignore[arg-type]
-        async for chunk in chunks:
+        while chunk := await _next(chunks):
             form.upload.n_bytes += len(chunk)
             if form.upload.n_bytes > limits.max_mb * MB:
                 raise RequestError(413, too_large(limits))
@@ -104,6 +108,22 @@ async def receive(
     if not form.upload.files:
         raise RequestError(422, "files: there are none; send at least one CIF or archive")
     return form.upload
+
+
+async def _next(chunks: AsyncIterator[bytes]) -> bytes:
+    """The next bytes that hold anything; none at the end.
+
+    Raises:
+        RequestError: Nothing comes for `STALL_S`.
+    """
+    try:
+        async with asyncio.timeout(STALL_S):
+            async for chunk in chunks:
+                if chunk:
+                    return chunk
+    except TimeoutError as error:
+        raise RequestError(408, f"nothing came for {STALL_S:.0f} s; send it again") from error
+    return b""
 
 
 def too_large(limits: ServeConfig) -> str:

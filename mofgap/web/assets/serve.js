@@ -6,8 +6,10 @@
   const form = $("form"), drop = $("drop");
   const { maxFiles, maxMb, keepHours } = form.dataset;
   const hint = $("chosen").textContent;
+  const notes = new Set(form.dataset.notes.split(" "));
   let chosen = [];
-  let id = null, upload = null, timer = null, limit = FIRST_ROWS, shownDone = -1, kept = false, over = false;
+  let id = null, upload = null, timer = null, limit = FIRST_ROWS, shownDone = -1;
+  let kept = false, over = false, began = null;
 
   function make(tag, css, text) {
     const node = document.createElement(tag);
@@ -117,7 +119,7 @@
   }
 
   function open() {
-    limit = FIRST_ROWS; shownDone = -1; kept = false; over = false;
+    limit = FIRST_ROWS; shownDone = -1; kept = false; over = false; began = null;
     $("result").hidden = false;
     for (const name of ["actions", "kept", "basis", "more"]) $(name).hidden = true;
     $("rows").tHead.replaceChildren();
@@ -130,6 +132,7 @@
     $("start").disabled = true;
     $("keep").disabled = false;
     $("result-title").focus({ preventScroll: true });
+    $("result").scrollIntoView({ block: "start" });
     show("table");
   }
 
@@ -184,12 +187,20 @@
       }
       if (now.state === "done") { if (!over) finished(now); }
       else if (now.state === "reading") state("Reading what was sent");
-      else state(`${now.done.toLocaleString("en")} of ${many(now.total, "structure")}`, now.done / now.total);
+      else state(`${now.done.toLocaleString("en")} of ${many(now.total, "structure")}${timeLeft(now)}`, now.done / now.total);
       timer = setTimeout(look, now.state === "done" ? SLOW_POLL_MS : POLL_MS);  // which says that the page is open
     } catch (error) {
       if (error.status === 404) id = null;
       end(error.message);
     }
+  }
+
+  function timeLeft({ done, total }) {
+    began ??= performance.now();
+    const seconds = (performance.now() - began) / 1000;
+    if (done < 5 || seconds < 5) return "";
+    const left = (seconds / done) * (total - done);
+    return left < 90 ? `, ${Math.ceil(left)} s left` : `, ${Math.ceil(left / 60)} min left`;
   }
 
   function finished(now) {
@@ -280,7 +291,7 @@
       cell.scope = "col";
       head.append(cell);
     }
-    const context = { lo, hi, end, p: has("p_in_window"), pbe: has("pbe_gap_ev") };
+    const context = { lo, hi, end, p: has("p_in_window"), pbe: has("pbe_gap_ev"), nColumns: heads.length };
     $("rows").tHead.replaceChildren(head);
     $("rows").tBodies[0].replaceChildren(...rows.map((row) => line(row, context)));
     const tags = [["ok", "ok"], ["warning", "with warnings"], ["failed", "failed"]];
@@ -296,20 +307,28 @@
 
   $("more").addEventListener("click", () => { limit = 1e6; shownDone = -1; look(); });
 
-  function line(row, { lo, hi, end, p, pbe }) {
+  function line(row, { lo, hi, end, p, pbe, nColumns }) {
     const failed = row.status === "failed";
     const tr = make("tr", row.status);
     tr.append(make("td", "number", failed ? "–" : String(row.rank)));
     const structure = make("td", "structure", row.structure_id);
     if (row.file !== `${row.structure_id}.cif`) structure.append(make("small", "", row.file));
-    const gap = make("td", "gap", failed ? "–" : "");
-    if (!failed) gap.append(make("b", "", row.gap_ev.toFixed(2)), row.gap_std_ev === null ? "" : ` ± ${row.gap_std_ev.toFixed(2)}`);
+    tr.append(structure);
+    if (failed) {
+      const cell = make("td", "why", row.reason);
+      cell.prepend(make("span", "tag failed", "failed"), " ");
+      cell.colSpan = nColumns - 2;
+      tr.append(cell);
+      return tr;
+    }
+    const gap = make("td", "gap");
+    gap.append(make("b", "", row.gap_ev.toFixed(2)), row.gap_std_ev === null ? "" : ` ± ${row.gap_std_ev.toFixed(2)}`);
     const cell = make("td", "interval-cell");
-    if (!failed && row[lo] !== null) cell.append(interval(row, lo, hi, end));
-    tr.append(structure, gap, cell);
-    if (p) tr.append(make("td", "number", failed ? "–" : percent(row.p_in_window)));
-    if (pbe) tr.append(make("td", "number", failed ? "–" : row.pbe_gap_ev?.toFixed(2)));
-    tr.append(make("td", "formula-cell", row.formula), why(row));
+    if (row[lo] !== null) cell.append(interval(row, lo, hi, end));
+    tr.append(gap, cell);
+    if (p) tr.append(make("td", "number", percent(row.p_in_window)));
+    if (pbe) tr.append(make("td", "number", row.pbe_gap_ev?.toFixed(2)));
+    tr.append(formula(row.formula), why(row));
     return tr;
   }
 
@@ -329,17 +348,20 @@
     return box;
   }
 
+  function formula(text) {
+    const cell = make("td", "formula-cell");
+    for (const part of text.split(/(\d+)/)) cell.append(/^\d/.test(part) ? make("sub", "", part) : part);
+    return cell;
+  }
+
   function why(row) {
     const cell = make("td", "why");
-    if (row.status === "failed") {
-      cell.append(make("span", "tag failed", "failed"), ` ${row.reason}`);
-      return cell;
-    }
     const words = row.warnings ? row.warnings.split(" | ") : [];
     if (!words.length) return cell;
     const details = make("details"), summary = make("summary"), list = make("ul");
     for (const each of words) {
-      summary.append(make("span", row.status === "warning" ? "chip" : "chip note", each.split(":")[0]));
+      const [name] = each.split(":");
+      summary.append(make("span", notes.has(name) ? "chip note" : "chip", name));
       list.append(make("li", "", each));
     }
     details.append(summary, list);

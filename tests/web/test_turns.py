@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mofgap.screening.pool import process_pool
+from mofgap.web.turns import Turns
+
+
+def nothing() -> None:
+    """What a worker begins with."""
+
+
+def processes(workers: int) -> Executor:
+    return process_pool(workers, nothing)
+
+
+def die(*_: object) -> None:
+    os._exit(1)
+
+
+def die_once(path: Path) -> str:
+    if path.exists():
+        return "done"
+    path.touch()
+    os._exit(1)
+
+
+def test_screenings_take_turns() -> None:
+    order: list[str] = []
+
+    async def visitor(turns: Turns, name: str, n: int) -> None:
+        for _ in range(n):
+            await turns.run(order.append, name)
+
+    async def all_visitors() -> None:
+        turns = Turns(1, ThreadPoolExecutor)
+        large = asyncio.create_task(visitor(turns, "large", 50))
+        await asyncio.sleep(0)
+        await asyncio.gather(*(visitor(turns, f"small {i}", 2) for i in range(5)), large)
+        turns.close()
+
+    asyncio.run(all_visitors())
+    last_small = max(place for place, name in enumerate(order) if name != "large")
+    assert len(order) == 60 and last_small < 18
+
+
+def test_a_process_that_dies_costs_no_other(tmp_path: Path) -> None:
+    async def run() -> None:
+        turns = Turns(1, processes)
+        with pytest.raises(BrokenExecutor):
+            await turns.run(die)
+        assert await turns.run(die_once, tmp_path / "mark") == "done"
+        assert await turns.run(len, "four") == 4
+        turns.close()
+
+    asyncio.run(run())
