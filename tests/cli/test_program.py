@@ -30,7 +30,7 @@ def loaded(names: tuple[str, ...], arguments: list[str]) -> tuple[list[str], str
     return last.split(",") if last else [], printed
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["screen", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["screen", "--help"], ["serve", "--help"]])
 def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
     found, printed = loaded(("torch", *HEAVY, *SLOW), arguments)
     assert not found

@@ -8,28 +8,35 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import uvicorn
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
-from mofgap.web.app import make_app
-from mofgap.web.config import ServeConfig
-from mofgap.web.turns import Turns
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
 
+# Without mofgap[web] there is nothing to test.
+collect_ignore_glob = [] if find_spec("fastapi") and find_spec("uvicorn") else ["test_*.py"]
 HERE = "http://127.0.0.1:8000"
 
 
 def app_of(token: str | None = None, **settings: Any) -> FastAPI:
+    from mofgap.web.app import make_app
+    from mofgap.web.config import ServeConfig
+    from mofgap.web.turns import Turns
+
     return make_app(ServeConfig(device="cpu", **settings), token, Turns(1, ThreadPoolExecutor))
 
 
 @pytest.fixture
 def serving(levels: None) -> Iterator[Callable[..., TestClient]]:
     """Starts a server of other settings."""
+    from fastapi.testclient import TestClient
+
     with ExitStack() as stack:
         yield lambda *token, **settings: stack.enter_context(
             TestClient(app_of(*token, **settings), base_url=HERE)
@@ -67,6 +74,8 @@ def server(listening: Callable[..., Server]) -> Server:
 
 @contextmanager
 def _listening(app: FastAPI) -> Iterator[Server]:
+    import uvicorn
+
     running = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     ready = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as port:
