@@ -17,6 +17,11 @@ from mofgap.screening.config import ScreeningConfig
 Source = InputItem | ReadFailure | Crystal
 """What is screened: a CIF still to be read, a name that leads nowhere, or a structure at hand."""
 
+PROCESS_DIED = (
+    "process-died: the process that read or computed it was ended, perhaps for want of memory; "
+    "screen it alone with more memory, or leave it out"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Reading:

@@ -18,16 +18,11 @@ from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.journal import Finished, Journal
 from mofgap.screening.pool import Apart, ordered_map
 from mofgap.screening.prediction import FAILED, failed_row, predict_readings
-from mofgap.screening.reading import Reading, Source, read
+from mofgap.screening.reading import PROCESS_DIED, Reading, Source, read
 from mofgap.screening.row import Row
 
 Task = tuple[Source, str]
 """An input, and the sha256 of the bytes that were done before."""
-
-_DIED = (
-    "process-died: the process that read or computed it was ended, perhaps for want of memory; "
-    "screen it alone with more memory, or leave it out"
-)
 
 
 def stream_rows(
@@ -107,7 +102,7 @@ def _lost(task: Task) -> Reading:
     if isinstance(source, InputItem):
         with suppress(CifError):
             digest = hashlib.sha256(source.read()).hexdigest()
-    return Reading(source.source, digest, (ReadFailure(source.source, stem_of(source.source), _DIED),))
+    return Reading(source.source, digest, (ReadFailure(source.source, stem_of(source.source), PROCESS_DIED),))
 
 
 def _read(task: Task, *, config: ScreeningConfig) -> Reading:

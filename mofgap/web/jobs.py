@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mofgap.crystals.cif import ReadFailure, stem_of
-from mofgap.crystals.inputs import InputItem
+from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.formats import stem_of
+from mofgap.crystals.item import InputItem
 from mofgap.screening.rank import rank_rows
+from mofgap.screening.reading import PROCESS_DIED
 from mofgap.screening.row import Row, column_names, printable
 from mofgap.web.config import MB, ServeConfig
 from mofgap.web.turns import Turns
@@ -26,7 +28,6 @@ from mofgap.web.uploads import RequestError, Upload, inputs_of
 from mofgap.web.work import Task, report_of, screen_source
 
 State = Literal["reading", "screening", "done", "failed"]
-DIED = "prediction-failed: the process that computed it died; give a smaller cell, or use more memory"
 _log = logging.getLogger(__name__)
 
 
@@ -202,7 +203,7 @@ class Jobs:
             try:
                 job.found[place] = await self.turns.run(screen_source, job.task, source)
             except BrokenExecutor:
-                job.found[place] = (_failed(source, DIED),)
+                job.found[place] = (_failed(source, PROCESS_DIED),)
             except Exception as error:  # one structure must not cost the others
                 _log.exception("%r failed", source.source)
                 words = " ".join(f"prediction-failed: {type(error).__name__}: {error}".split())

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,8 +18,11 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
-from mofgap.crystals.cif import ReadFailure, stem_of
-from mofgap.crystals.inputs import InputItem, expand_inputs
+from mofgap.crystals.archives import ARCHIVES
+from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.formats import stem_of
+from mofgap.crystals.inputs import expand_inputs, items_of_file
+from mofgap.crystals.item import InputItem
 from mofgap.screening.row import printable
 from mofgap.web.config import MB, ServeConfig
 
@@ -221,23 +225,34 @@ def inputs_of(upload: Upload, limits: ServeConfig) -> list[InputItem | ReadFailu
     """
     found: list[InputItem | ReadFailure] = []
     for sent in upload.files:
-        # A folder of one file: what is no structure there is passed over.
-        for item in expand_inputs([sent.path.parent if sent.in_folder else sent.path]):
-            if sent.in_folder and item.source == str(sent.path.parent):
-                continue
+        for item in _items(sent):
             if len(found) == limits.max_structures:
                 words = (
                     f"more than {limits.max_structures} structures; send them in parts, or use mofgap screen"
                 )
                 raise RequestError(413, words)
-            source = sent.shown + item.source.removeprefix(str(sent.path))
-            if isinstance(item, ReadFailure):
-                found.append(replace(item, source=source, structure_id=stem_of(source)))
-            else:
-                found.append(_on_disk(replace(item, source=source), upload, limits, len(found)))
+            if isinstance(item, InputItem):
+                item = _on_disk(item, upload, limits, len(found))
+            found.append(item)
     if not found:
         raise RequestError(422, "files: none of them is a structure; send CIFs, or archives of them")
     return found
+
+
+def _items(sent: Sent) -> Iterator[InputItem | ReadFailure]:
+    """The structures of a file; of a folder, what is none is passed over, as `expand_inputs` does."""
+    folder = str(sent.path.parent)
+    if sent.in_folder and any(item.source == folder for item in islice(expand_inputs([folder]), 1)):
+        return
+    if not sent.path.name.lower().endswith(ARCHIVES):
+        yield from items_of_file(sent.path, sent.shown)
+        return
+    for item in expand_inputs([sent.path]):
+        source = sent.shown + item.source.removeprefix(str(sent.path))
+        if isinstance(item, ReadFailure):
+            yield replace(item, source=source, structure_id=stem_of(source))
+        else:
+            yield replace(item, source=source)
 
 
 def _on_disk(item: InputItem, upload: Upload, limits: ServeConfig, place: int) -> InputItem:
@@ -249,4 +264,4 @@ def _on_disk(item: InputItem, upload: Upload, limits: ServeConfig, place: int) -
         raise RequestError(413, f"unpacked, {too_large(limits)}")
     path = upload.folder / f"unpacked-{place}"
     path.write_bytes(item.data)
-    return replace(item, path=str(path), data=None)
+    return replace(item, path=str(path), data=None, member=None, span=None, number=None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from mofgap.crystals.inputs import InputItem
+from mofgap.crystals.item import InputItem
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.levels import Models
 from mofgap.screening.reading import Source

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.item import InputItem, read_input
 from mofgap.web import uploads
 from mofgap.web.config import MB, ServeConfig
 from mofgap.web.uploads import RequestError, Upload, inputs_of, plain_name, receive
@@ -136,6 +138,7 @@ def test_inputs_have_the_names_that_were_sent(
     assert names == ["../größe.cif", "x y.zip:in/s0.cif", "t.tgz:p.cif", "e.zip"]
     assert isinstance(found[-1], ReadFailure) and found[-1].reason.startswith("bad-archive")
     assert [each.read() for each in found if not isinstance(each, ReadFailure)] == [cif.read_bytes()] * 3
+    assert [each.structure_id for each in found] == ["größe", "s0", "p", "e"]
     assert all(each.data is None for each in found if not isinstance(each, ReadFailure))
 
 
@@ -171,3 +174,31 @@ def test_archives_have_limits_too(tmp_path: Path, members: dict[str, bytes]) -> 
     with pytest.raises(RequestError) as found:
         inputs_of(upload, LIMITS)
     assert found.value.status == 413
+
+
+@pytest.mark.parametrize("ending", ["extxyz", "json", "db", "traj"])
+@pytest.mark.parametrize("in_archive", [False, True])
+def test_other_formats_arrive_as_structures(tmp_path: Path, ending: str, in_archive: bool) -> None:
+    from ase import Atoms
+    from ase.io import write
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    atoms = Atoms("ZnO", positions=[[0, 0, 0], [0, 0, 2]], cell=[4, 4, 6], pbc=True)
+    path = tmp_path / f"x.{ending}"
+    if ending == "json":
+        path.write_text(AseAtomsAdaptor.get_structure(atoms).to_json())  # type: ignore[arg-type]
+    else:
+        write(path, [atoms])
+    name, data = f"größe.{ending}", path.read_bytes()
+    (tmp_path / "up").mkdir()
+    sent = ("a.tgz", packed({name: data})) if in_archive else (name, data)
+    (item,) = inputs_of(received(form([sent]), tmp_path / "up"), LIMITS)
+    assert isinstance(item, InputItem) and item.data is None
+    (entry,) = read_input(item)
+    assert isinstance(entry, Crystal) and entry.n_atoms == 2, entry
+    assert entry.structure_id == "größe" and entry.source.endswith(name)
+
+
+def test_a_poscar_is_named_by_its_folder(tmp_path: Path) -> None:
+    found = inputs_of(received(form([("mof-5/CONTCAR", b"x"), ("POSCAR", b"x")]), tmp_path), LIMITS)
+    assert [each.structure_id for each in found] == ["mof-5", "POSCAR"]
