@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 
+from mofgap.crystals.formats import KNOWN
 from mofgap.gap.novelty_warnings import NOTES
 from mofgap.screening.levels import DEFAULT, LEVELS
 from mofgap.version import installed_version
@@ -36,7 +37,7 @@ def assets() -> dict[str, tuple[bytes, str]]:
 def screen_page(limits: ServeConfig) -> str:
     """The page for screening."""
     levels = [(level, LEVEL_WORDS[level]) for level in sorted(LEVELS, key=lambda level: level != DEFAULT)]
-    return _filled("screen.html", levels=levels, limits=limits, notes=" ".join(sorted(NOTES)))
+    return _filled("screen.html", levels=levels, limits=limits, known=KNOWN, notes=" ".join(sorted(NOTES)))
 
 
 def token_page(wrong: bool) -> str:

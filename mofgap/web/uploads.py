@@ -227,10 +227,8 @@ def inputs_of(upload: Upload, limits: ServeConfig) -> list[InputItem | ReadFailu
     for sent in upload.files:
         for item in _items(sent):
             if len(found) == limits.max_structures:
-                words = (
-                    f"more than {limits.max_structures} structures; send them in parts, or use mofgap screen"
-                )
-                raise RequestError(413, words)
+                words = f"more than {limits.max_structures} structures"
+                raise RequestError(413, f"{words}; send them in parts, or use mofgap screen")
             if isinstance(item, InputItem):
                 item = _on_disk(item, upload, limits, len(found))
             found.append(item)
