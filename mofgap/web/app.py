@@ -340,10 +340,11 @@ async def keep(request: Request, job: Found) -> Progress:
 
 
 @_api.delete("/screenings/{screening_id}", status_code=204, responses=_LOST)
-async def remove(request: Request, job: Found) -> None:
+async def remove(request: Request, job: Found) -> Response:
     """Stop a screening, and remove it with its files."""
     jobs: Jobs = request.app.state.jobs
     await jobs.remove(job)
+    return Response(status_code=204)
 
 
 @_pages.get("/")

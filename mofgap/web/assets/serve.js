@@ -359,11 +359,12 @@
     const words = row.warnings ? row.warnings.split(" | ") : [];
     if (!words.length) return cell;
     const details = make("details"), summary = make("summary"), list = make("ul");
-    for (const each of words) {
-      const [name] = each.split(":");
-      summary.append(make("span", notes.has(name) ? "chip note" : "chip", name));
-      list.append(make("li", "", each));
-    }
+    const named = (each) => each.split(":")[0];
+    const warnings = words.filter((each) => !notes.has(named(each)));
+    for (const each of warnings) summary.append(make("span", "chip", named(each)));
+    const nNotes = words.length - warnings.length;
+    if (nNotes) summary.append(make("span", "chip note", nNotes === 1 ? words.map(named).find((name) => notes.has(name)) : many(nNotes, "note")));
+    list.append(...words.map((each) => make("li", "", each)));
     details.append(summary, list);
     cell.append(details);
     return cell;
