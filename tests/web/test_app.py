@@ -3,6 +3,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,10 +34,14 @@ def finished(client: TestClient, sent: list[Any], **data: str) -> str:
     answer = client.post("/api/screenings", files=sent, data=data)
     assert answer.status_code == 202, answer.text
     name = str(answer.json()["id"])
+    wait_for(client, name)
+    return name
+
+
+def wait_for(client: TestClient, name: str) -> None:
     until = time.monotonic() + 60
     while client.get(f"/api/screenings/{name}").json()["state"] not in ("done", "failed"):
         assert time.monotonic() < until
-    return name
 
 
 def test_rows_are_those_of_mofgap_screen(client: TestClient, write_cifs: Writer, tmp_path: Path) -> None:
@@ -73,6 +78,26 @@ def test_a_fault_of_our_own_costs_one_row(
     monkeypatch.setattr(jobs_module, "screen_source", faulty)
     rows = client.post("/api/screen", files=files(write_cifs(tmp_path, 3))).json()["rows"]
     assert [row["file"] for row in rows if row["status"] == "failed"] == ["s1.cif"] and len(rows) == 3
+
+
+def test_a_large_upload_does_not_hold_up_a_small_one(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_are_there = threading.Event()
+    order: list[str] = []
+
+    def recorded(task: Any, source: Any) -> Any:
+        both_are_there.wait(60)
+        order.append(source.source)
+        return (jobs_module._failed(source, "x"),)
+
+    monkeypatch.setattr(jobs_module, "screen_source", recorded)
+    large = files([], *[(f"{i}.cif", b"x") for i in range(40)])
+    client.post("/api/screenings", files=large)
+    small = client.post("/api/screenings", files=files([], ("small.cif", b"x"))).json()["id"]
+    both_are_there.set()
+    wait_for(client, small)
+    assert order.index("small.cif") < 5
 
 
 @pytest.mark.parametrize(
