@@ -23,7 +23,7 @@ from mofgap.datasets.groups import group_of
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.training.calibration import evaluate
-from mofgap.training.recipe import predict_store
+from mofgap.training.cross_fitting import predict_store
 from mofgap.uncertainty.bootstrap import paired_bootstrap
 from mofgap.uncertainty.calibrate import fit_calibration, quantile_edges
 from mofgap.uncertainty.metrics import interval_score, mae

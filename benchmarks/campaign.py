@@ -16,7 +16,7 @@ from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.selection.candidates import GOALS, quality
 from mofgap.selection.diverse import choose
 from mofgap.selection.select import likeness_length, whitened
-from mofgap.training.recipe import predict_store
+from mofgap.training.cross_fitting import predict_store
 from mofgap.uncertainty.calibrate import Calibration
 
 Floats = NDArray[np.float64]

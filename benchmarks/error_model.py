@@ -23,7 +23,7 @@ from benchmarks.accuracy import BASELINES
 from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.predictor import GapPredictor, load_model
-from mofgap.training.recipe import predict_store
+from mofgap.training.cross_fitting import predict_store
 from mofgap.uncertainty.bootstrap import Interval, bootstrap
 from mofgap.uncertainty.metrics import spearman
 

@@ -17,7 +17,7 @@ from benchmarks.measure import add_table, at_most, one_thread, print_table, read
 from mofgap.crystals.checks import NOTES, check_crystal
 from mofgap.crystals.dataset import cached_store, table_crystals
 from mofgap.gap.predictor import GapPredictor, load_model
-from mofgap.training.recipe import predict_store
+from mofgap.training.cross_fitting import predict_store
 from mofgap.uncertainty.bootstrap import bootstrap
 
 LEAST_ROWS = 2

@@ -28,12 +28,13 @@ from mofgap.encoders.elements import alike
 from mofgap.gap.folder import CONFIG, About
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.training.config import FinetuneConfig, PretrainConfig, TrainingConfig
+from mofgap.training.cross_fitting import predict_store
 from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.labels import Labels
 from mofgap.training.loop import Compute
 from mofgap.training.network import network
 from mofgap.training.pretrain import pretrain
-from mofgap.training.recipe import predict_store, train
+from mofgap.training.recipe import train
 from mofgap.training.unseen import substitute, tables_of
 from mofgap.uncertainty.metrics import coverage, mae
 from mofgap.uncertainty.novelty import RARE, UNSEEN_WIDENING

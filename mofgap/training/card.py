@@ -16,8 +16,9 @@ from mofgap.gap.folder import CALIBRATION, read_config
 from mofgap.training.atoms import ATOM_TARGETS
 from mofgap.training.calibration import MIN_SPEARMAN_ROWS
 from mofgap.training.config import FinetuneConfig
+from mofgap.training.cross_fitting import N_FOLDS
 from mofgap.training.labels import Labels
-from mofgap.training.recipe import CROSS_FITTED, N_FOLDS, Outcome
+from mofgap.training.recipe import CROSS_FITTED, Outcome
 from mofgap.uncertainty.calibrate import Calibration
 
 CARD = "card.md"

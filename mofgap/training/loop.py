@@ -338,23 +338,27 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     _quieten_lightning()
     lines: list[Callback] = [EpochLines(compute.model)] if compute.progress else []
-    trainer = L.Trainer(
-        max_epochs=epochs,
-        default_root_dir=folder,
-        logger=False,
-        callbacks=[*lines, *_callbacks(folder, monitor, patience)],
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        gradient_clip_val=1.0,
-        **compute.trainer,
-    )
+    trainer = _trainer(folder, epochs, [*lines, *_callbacks(folder, monitor, patience)], compute)
     if not _lost_patience(before, patience):
         trainer.fit(module, train, val, ckpt_path=str(last) if before else None, weights_only=True)
     if not trainer.is_global_zero:
         raise SystemExit(0)
     _check_finite(folder / METRICS, monitor)
     return last if monitor is None else folder / BEST
+
+
+def _trainer(folder: Path, epochs: int, callbacks: list[Callback], compute: Compute) -> L.Trainer:
+    return L.Trainer(
+        max_epochs=epochs,
+        default_root_dir=folder,
+        logger=False,
+        callbacks=callbacks,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        gradient_clip_val=1.0,
+        **compute.trainer,
+    )
 
 
 def _quieten_lightning() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ import lightning as L  # noqa: N812
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from mofgap.configuration import digest
 from mofgap.crystals.dataset import TableError, cached_store
 from mofgap.crystals.store import StoreBatch
+from mofgap.encoders.encoder import Encoder
 from mofgap.encoders.registry import build_encoder, encoder_config, registered
 from mofgap.training.atoms import ATOM_TARGETS, SIZE_ONLY, AtomHeads
 from mofgap.training.batches import loader
@@ -146,23 +148,22 @@ def pretrain(
     train = loader(store, positions["train"], config.batch_atoms, config.seed)
     val = loader(store, positions["val"], config.batch_atoms, None)
     module = Pretraining(heads, target, config, n_steps(train, config.epochs, compute))
-    best = fit(
-        module,
-        train,
-        val,
-        folder=folder,
-        epochs=config.epochs,
-        monitor="val_loss",
-        resume=resume,
-        compute=compute,
-    )
-    network, substitutes = heads.encoder.cpu(), Substitutes()
+    how: Any = dict(folder=folder, epochs=config.epochs, resume=resume, compute=compute)
+    best = fit(module, train, val, monitor="val_loss", **how)
+    network = heads.encoder.cpu()
     network.load_state_dict(_encoder_of(best))
-    if network.element_tables:
-        substitutes = substitutes_of(element_counts(frame.atomic_numbers.iloc[positions["train"]]))
-        substitute(tables_of(network), substitutes)
+    substitutes = _substitute_unseen(network, frame.atomic_numbers.iloc[positions["train"]])
     described = {"architecture": architecture, "encoder": asdict(encoder), "pretraining": asdict(config)}
     return save_encoder(folder, network.state_dict(), described | {"substitutes": substitutes})
+
+
+def _substitute_unseen(encoder: Encoder, atomic_numbers: Iterable[ArrayLike]) -> Substitutes:
+    """Let an encoder read elements that no structure has as alike ones, and say which."""
+    if not encoder.element_tables:
+        return Substitutes()
+    found = substitutes_of(element_counts(atomic_numbers))
+    substitute(tables_of(encoder), found)
+    return found
 
 
 def _rows(frame: pd.DataFrame) -> pd.DataFrame:

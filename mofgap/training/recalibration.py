@@ -15,8 +15,8 @@ from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.training.calibration import MIN_ROWS, calibration_of
 from mofgap.training.card import CARD, card_of, error_bars
+from mofgap.training.cross_fitting import predict_store
 from mofgap.training.labels import Labels
-from mofgap.training.recipe import predict_store
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration
 

@@ -20,13 +20,13 @@ from torch import Tensor
 from mofgap.configuration import digest
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
-from mofgap.crystals.store import GraphStore
 from mofgap.gap.folder import CONFIG, About, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
-from mofgap.gap.posterior import Posterior, fit_correction, posterior
+from mofgap.gap.posterior import fit_correction
 from mofgap.training.calibration import calibration_of, evaluate
 from mofgap.training.config import MIN_CORRECTION_ROWS, FinetuneConfig
 from mofgap.training.costs import Cost
+from mofgap.training.cross_fitting import MIN_FOLD_ROWS, N_FOLDS, HeldOut, cross_fit, predict_store
 from mofgap.training.finetune import Labelled, finetune, frozen_features
 from mofgap.training.labels import Labels
 from mofgap.training.lock import lock, structures_digest
@@ -44,10 +44,6 @@ FEW_LABELS = 500
 """With fewer labels for another level of theory none are spared for validation: error bars come from
 cross-fitting, at the price of five more trainings."""
 
-N_FOLDS = 5
-MIN_FOLD_ROWS = 10
-"""Training rows from which on errors are cross-fitted."""
-
 CROSS_FITTED = "cross-fitted"
 """Stands for a split in the metrics: structures of train, each predicted by a model that did not learn it."""
 
@@ -56,9 +52,6 @@ KNOWN = ", known before"
 
 SCORED = ("val", "test", CROSS_FITTED)
 """What may be held out."""
-
-HeldOut = tuple[list[int], Posterior]
-"""Positions of structures, and their raw predictions by models that did not learn from them."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +211,7 @@ def train_model(
     index = _index(labels, data, features, None if moved else parent)
     held_out: dict[str, HeldOut] = {}
     if folds:
-        held_out[CROSS_FITTED] = _cross_fit(lambda: again().model, data, labels.families, folder, run)
+        held_out[CROSS_FITTED] = cross_fit(lambda: again().model, data, labels.families, folder, run)
     calibration, scores = measure(model, labels, data, index, parent, known, held_out, n_val)
     name = parent.name if parent else ""
     counts = {split: int(scores[f"{split}{KNOWN}"]["n"]) for split in SCORED if f"{split}{KNOWN}" in scores}
@@ -284,44 +277,6 @@ def _made_of(
         # By which the folds are dealt, where there is no val.
         **({} if labels.positions("val") else {"families": digest(labels.families)}),
     }
-
-
-def _cross_fit(
-    begin: Callable[[], GapModel],
-    data: Labelled,
-    families: Sequence[str],
-    folder: Path,
-    run: Callable[[GapModel, Labelled, Path, int], Tensor],
-) -> HeldOut:
-    """The training structures, each predicted by a model that learnt from the other folds.
-
-    Folds are dealt by the hashes of the names, so that they do not depend on the order of the structures. A
-    family is on one side of each, unless there are fewer of them than folds.
-    """
-    if len({families[i] for i in data.train}) < N_FOLDS:
-        families = data.ids
-
-    def place(i: int) -> tuple[bytes, bytes]:
-        return _hash(families[i]), _hash(data.ids[i])
-
-    by_hash = sorted(data.train, key=place)
-    fold = {name: k % N_FOLDS for k, name in enumerate(dict.fromkeys(families[i] for i in by_hash))}
-    parts: list[tuple[list[int], Posterior]] = []
-    for k in range(N_FOLDS):
-        held = [i for i in by_hash if fold[families[i]] == k]
-        model = begin()
-        run(
-            model,
-            replace(data, train=sorted(set(by_hash) - set(held)), val=()),
-            folder / f"fold-{k + 1}",
-            k + 2,
-        )
-        parts.append((held, predict_store(model, data.store, held)))
-    return [i for held, _ in parts for i in held], _together([found for _, found in parts])
-
-
-def _hash(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()
 
 
 def _index(labels: Labels, data: Labelled, features: Tensor, parent: Parent | None) -> NoveltyIndex:
@@ -406,13 +361,3 @@ def _calibrate(
         # To the index of the final model, a structure it learnt is not new at all.
         novelty[split][fresh] if split == "val" else None,
     )
-
-
-def predict_store(model: GapModel, store: GraphStore, rows: Sequence[int]) -> Posterior:
-    """Raw predictions of structures of a store, each computed by itself."""
-    return _together([posterior(model, store[i]) for i in rows])
-
-
-def _together(parts: Sequence[Posterior]) -> Posterior:
-    columns = ([p.gap_ev, p.epistemic_std_ev, p.aleatoric_std_ev, p.features] for p in parts)
-    return Posterior(*map(np.concatenate, zip(*columns, strict=True)))

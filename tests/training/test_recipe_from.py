@@ -20,13 +20,14 @@ from mofgap.gap.folder import About, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import load_model
-from mofgap.training import recipe
+from mofgap.training import cross_fitting, recipe
 from mofgap.training.card import write_card
 from mofgap.training.config import FinetuneConfig
+from mofgap.training.cross_fitting import predict_store
 from mofgap.training.finetune import Labelled
 from mofgap.training.labels import Labels, read_labels
 from mofgap.training.loop import Compute, TrainingError
-from mofgap.training.recipe import Outcome, calibration_of, predict_store, train
+from mofgap.training.recipe import Outcome, calibration_of, train
 from mofgap.uncertainty.scaling import Scaling
 
 CONFIG = FinetuneConfig(epochs=2, batch_atoms=60, learning_rate=1e-2)
@@ -151,15 +152,15 @@ def test_each_structure_is_predicted_by_a_model_that_never_saw_it(monkeypatch: p
         assert not {families[i] for i in model} & {families[i] for i in rows}
         return Posterior(*(np.array(rows, dtype=float) for _ in range(4)))
 
-    monkeypatch.setattr(recipe, "predict_store", predict)
-    rows, found = recipe._cross_fit(set, data, families, Path("work"), run)  # type: ignore[arg-type]
+    monkeypatch.setattr(cross_fitting, "predict_store", predict)
+    rows, found = cross_fitting.cross_fit(set, data, families, Path("work"), run)  # type: ignore[arg-type]
     assert sorted(rows) == list(range(3, 23)) and found.gap_ev.tolist() == rows
     assert len({folder for _, folder in trained}) == len(trained) == 5
     shuffled = replace(data, train=data.train[::-1])
-    assert recipe._cross_fit(set, shuffled, families, Path("work"), run)[0] == rows  # type: ignore[arg-type]
+    assert cross_fitting.cross_fit(set, shuffled, families, Path("work"), run)[0] == rows  # type: ignore[arg-type]
     families = ids  # as where all are of one family
-    alone = recipe._cross_fit(set, data, ids, Path("work"), run)[0]  # type: ignore[arg-type]
-    assert recipe._cross_fit(set, data, ["f"] * 23, Path("work"), run)[0] == alone  # type: ignore[arg-type]
+    alone = cross_fitting.cross_fit(set, data, ids, Path("work"), run)[0]  # type: ignore[arg-type]
+    assert cross_fitting.cross_fit(set, data, ["f"] * 23, Path("work"), run)[0] == alone  # type: ignore[arg-type]
 
 
 def test_without_validation_rows_all_epochs_are_run_and_errors_are_cross_fitted(
@@ -204,13 +205,13 @@ def test_models_of_the_folds_are_corrected_where_the_model_is(
 ) -> None:
     monkeypatch.setattr(recipe, "MIN_CORRECTION_ROWS", 25)
     monkeypatch.setattr(correction, "N_NEIGHBOURS", 5)
-    sizes, own = [], recipe.predict_store
+    sizes, own = [], cross_fitting.predict_store
 
     def predict(model: GapModel, store: GraphStore, rows: list[int]) -> Posterior:
         sizes.append(model.config.correction_size)
         return own(model, store, rows)
 
-    monkeypatch.setattr(recipe, "predict_store", predict)
+    monkeypatch.setattr(cross_fitting, "predict_store", predict)
     frame = pd.read_parquet(table).assign(split="train")
     frame["group"] = frame.structure_id  # folds of the same size
     labels = Labels(frame, "hse_gap_ev", ())

@@ -82,10 +82,8 @@ def top_intervals(
     places = np.arange(len(rows[shown]))
     axes.hlines(places, low[shown], high[shown], color=SERIES[0], linewidth=2, alpha=0.6)
     axes.plot(gaps[shown], places, "o", color=SERIES[0], markersize=5)
-    axes.set_yticks(
-        places,
-        [f"{int(i)}  {_short(labels[int(row)])}" for i, row in zip(ranks[shown], rows[shown], strict=True)],
-    )
+    named = zip(ranks[shown], rows[shown], strict=True)
+    axes.set_yticks(places, [f"{int(i)}  {_short(labels[int(row)])}" for i, row in named])
     for label in axes.get_yticklabels():
         label.set_parse_math(False)  # a dollar sign in a file name is a dollar sign
         label.set_fontsize(8.5)

@@ -1,0 +1,71 @@
+"""Errors of training structures: each is predicted by a model that learnt from the other folds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from mofgap.crystals.store import GraphStore
+from mofgap.gap.model import GapModel
+from mofgap.gap.posterior import Posterior, posterior
+from mofgap.training.finetune import Labelled
+
+N_FOLDS = 5
+MIN_FOLD_ROWS = 10
+"""Training rows from which on errors are cross-fitted."""
+
+HeldOut = tuple[list[int], Posterior]
+"""Positions of structures, and their raw predictions by models that did not learn from them."""
+
+
+def cross_fit(
+    begin: Callable[[], GapModel],
+    data: Labelled,
+    families: Sequence[str],
+    folder: Path,
+    run: Callable[[GapModel, Labelled, Path, int], Tensor],
+) -> HeldOut:
+    """The training structures, each predicted by a model that learnt from the other folds.
+
+    Folds are dealt by the hashes of the names, so that they do not depend on the order of the structures. A
+    family is on one side of each, unless there are fewer of them than folds.
+    """
+    if len({families[i] for i in data.train}) < N_FOLDS:
+        families = data.ids
+
+    def place(i: int) -> tuple[bytes, bytes]:
+        return _hash(families[i]), _hash(data.ids[i])
+
+    by_hash = sorted(data.train, key=place)
+    fold = {name: k % N_FOLDS for k, name in enumerate(dict.fromkeys(families[i] for i in by_hash))}
+    parts: list[tuple[list[int], Posterior]] = []
+    for k in range(N_FOLDS):
+        held = [i for i in by_hash if fold[families[i]] == k]
+        model = begin()
+        run(
+            model,
+            replace(data, train=sorted(set(by_hash) - set(held)), val=()),
+            folder / f"fold-{k + 1}",
+            k + 2,
+        )
+        parts.append((held, predict_store(model, data.store, held)))
+    return [i for held, _ in parts for i in held], _together([found for _, found in parts])
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
+def predict_store(model: GapModel, store: GraphStore, rows: Sequence[int]) -> Posterior:
+    """Raw predictions of structures of a store, each computed by itself."""
+    return _together([posterior(model, store[i]) for i in rows])
+
+
+def _together(parts: Sequence[Posterior]) -> Posterior:
+    columns = ([p.gap_ev, p.epistemic_std_ev, p.aleatoric_std_ev, p.features] for p in parts)
+    return Posterior(*map(np.concatenate, zip(*columns, strict=True)))
