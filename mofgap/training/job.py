@@ -16,7 +16,7 @@ from mofgap.choices import Disorder
 from mofgap.configuration import ConfigurationError, part, schema
 from mofgap.nearest import hint
 from mofgap.plain_words import settings_of
-from mofgap.shipped import model_folder
+from mofgap.shipped import model_folder, not_found
 from mofgap.training.config import FROM_A_MODEL, NETWORK, ComputeConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class ModelTraining(ComputeConfig, TrainingConfig):
         """
         key, (name, file) = "encoder" if self.from_model is None else "from_model", self.start
         if model_folder(name, file) is None:
-            raise ConfigurationError(f"{name}: neither a shipped name, nor a folder with {file}", key=key)
+            raise ConfigurationError(not_found(name, file), key=key)
 
 
 @schema

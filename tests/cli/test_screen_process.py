@@ -129,8 +129,8 @@ def test_killed_and_interrupted_runs_resume_to_the_same_bytes(
 
 def test_reader_that_leaves_early_causes_no_traceback() -> None:
     program = (
-        "from mofgap.cli.screening_run import _print_lines\n"
-        "_print_lines('header', ('x' * 1000 for _ in range(10_000)))"
+        "from mofgap.cli.tables import print_lines\n"
+        "print_lines(['header', *('x' * 1000 for _ in range(10_000))])"
     )
     writer = subprocess.Popen(
         [sys.executable, "-c", program],

@@ -340,7 +340,7 @@ def test_comparison_opens_prints_and_is_accessible(browser: Browser, page: Path,
     try:
         assert browser.complaints() == []
         assert browser.run("return performance.getEntriesByType('resource').map(e => e.name)") == []
-        assert browser.run("return document.querySelectorAll('figure svg').length") == 18
+        assert browser.run("return document.querySelectorAll('figure svg').length") == 36
         tops = browser.run(
             "return [...document.querySelectorAll('.figures')].map(row =>"
             " new Set([...row.children].map(f => f.offsetTop)).size)"

@@ -115,7 +115,8 @@ def test_what_lies_below_the_adapters_is_shared_only_where_it_is_the_same(
 
 @pytest.mark.usefixtures("levels")
 def test_tables_without_a_prediction_have_the_columns_too(cifs: Path, tmp_path: Path) -> None:
-    gone = mofgap.screen([tmp_path / "gone.cif"], level="both")
+    (tmp_path / "empty.cif").touch()
+    gone = mofgap.screen([tmp_path / "empty.cif"], level="both")
     dropped = mofgap.screen(cifs / "gold.cif", level="both", novelty="drop", coverage=0.95)
     nothing = mofgap.screen([], level="both")
     assert list(gone.columns) == list(nothing.columns) == [*COLUMNS, *BESIDE]

@@ -13,7 +13,7 @@ from pydantic.json_schema import SkipJsonSchema
 from mofgap.choices import Disorder
 from mofgap.configuration import ConfigurationError, schema
 from mofgap.screening.config import ScreeningConfig
-from mofgap.shipped import model_folder
+from mofgap.shipped import model_folder, not_found
 from mofgap.study.config import ComparisonConfig, is_name
 from mofgap.training.config import ComputeConfig, PretrainingConfig
 from mofgap.training.job import LabelsConfig, ModelTraining, TrainingJob
@@ -205,12 +205,11 @@ class RunConfig:
             with _below("comparison.data"):
                 LabelsConfig(data.table, data.cifs, data.target).check()
             if self.pretraining is None and model_folder(self.comparison.encoder, "encoder.json") is None:
-                words = f"{self.comparison.encoder}: neither a shipped name, nor a folder with encoder.json"
+                words = not_found(self.comparison.encoder, "encoder.json")
                 raise ConfigurationError(words, key="comparison.encoder")
         model = self.screening.model if self.screening is not None else None
         if model is not None and model_folder(model, "config.json") is None:
-            words = f"{model}: neither a shipped name, nor a folder with config.json"
-            raise ConfigurationError(words, key="screening.model")
+            raise ConfigurationError(not_found(model, "config.json"), key="screening.model")
 
     def spread(self, rule: str) -> tuple[int, int]:
         """On how many nodes a job of a rule runs, and in how many processes on each."""

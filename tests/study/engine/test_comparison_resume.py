@@ -105,7 +105,7 @@ def test_relatives_are_counted_anew_where_the_table_names_others(
     monkeypatch.setattr(summary_stage, "_summary", lambda config, splits, found, table: {"splits": splits})
     monkeypatch.setattr(summary_stage, "markdown", str)
     shared = []
-    for group in ("all alike", None):
+    for group in ("all alike", frame.structure_id):
         frame.assign(**{column: group}).to_parquet(table)
         summary_stage.summarise(tiny_config, run)
         summary = json.loads((run / "comparison.json").read_text())

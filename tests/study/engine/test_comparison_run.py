@@ -279,7 +279,7 @@ def test_a_standard_error_is_of_the_seeds_that_have_the_number() -> None:
     [
         ("comparison.recipe.epoch=3", "comparison.recipe.epoch: unknown key; did you mean 'epochs'?"),
         ("comparison.data.table=nowhere.parquet", "nowhere.parquet"),
-        ("comparison.encoder=crystal-transformr", "there is no crystal-transformr"),
+        ("comparison.encoder=crystal-transformr", "did you mean 'crystal-transformer'?"),
         ("comparison.recipe.epochs=0", "must be at least 1"),
     ],
 )

@@ -140,7 +140,7 @@ def test_predictions_are_of_the_weights_that_lie_there(comparison: RunConfig, tm
 
 def test_an_input_of_many_stages_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.cif").write_text("data_a")
-    asked = ShardedScreening(inputs=(str(tmp_path / "a.cif"),), shards=20)
+    asked = ShardedScreening(inputs=(str(tmp_path / "a.cif"),), shards=20, level="pbe")
     seen: list[str] = []
     monkeypatch.setattr(run, "fingerprint", lambda name: seen.append(name) or fingerprint(name))
     Run(RunConfig("x", screening=asked), tmp_path / "run").reasons()
