@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,6 +136,12 @@ def hse_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("model") / "tiny-hse"
     save_model(folder, model, about, Calibration(Scaling(1.5, 0.8), (residuals,)), novelty)
     return folder
+
+
+@pytest.fixture
+def functions_of_tests(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> None:
+    """Lets other processes import what a test sends them. Last, so that an installed mofgap stays first."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(pytestconfig.rootpath)])
 
 
 @pytest.fixture

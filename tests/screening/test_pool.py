@@ -41,6 +41,7 @@ def _negative_or_killed(item: int) -> int:
     return -item
 
 
+@pytest.mark.usefixtures("functions_of_tests")
 def test_an_item_that_kills_its_worker_is_lost_and_no_other() -> None:
     found = list(ordered_map(_negative_or_killed, range(40), 2, lost=lambda item: item))
     assert found == [item if item in (5, 6, 30) else -item for item in range(40)]

@@ -281,6 +281,7 @@ class Deadly(GapPredictor):
         return super().estimate(crystals, **settings)
 
 
+@pytest.mark.usefixtures("functions_of_tests")
 def test_what_ended_its_run_fails_by_name_and_is_passed_over(
     tmp_path: Path, tiny: GapPredictor, write_cifs: WriteCifs
 ) -> None:

@@ -49,6 +49,7 @@ def test_screenings_take_turns() -> None:
     assert len(order) == 60 and last_small < 18
 
 
+@pytest.mark.usefixtures("functions_of_tests")
 def test_a_process_that_dies_costs_no_other(tmp_path: Path) -> None:
     async def run() -> None:
         turns = Turns(1, processes)

@@ -59,6 +59,7 @@ def hang(config, run, *, name):
     signal.pause()
 """
 HEAD = """
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -69,6 +70,8 @@ from mofgap.study.engine.stage import Stage
 import work
 
 if __name__ == "__main__":
+    # A shell may start what runs in the background without it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config = RunConfig("x", screening=ShardedScreening(inputs=("none.cif",)))
     stage = Stage("screen", partial(work.hang, name="a"), {}, ("mofgap.study.engine.sources",), ("a",))
     Pool(config, RunFolder(Path(sys.argv[1])), 1, 0, print).run([stage])
