@@ -33,7 +33,7 @@ from mofgap.gap.model import GapModel
 from mofgap.training.encoder_folder import DESCRIPTION, seal_encoder
 from mofgap.training.encoder_folder import WEIGHTS as ENCODER_WEIGHTS
 from mofgap.uncertainty.novelty import RARE, NoveltyIndex
-from mofgap.whole_file import write_json
+from mofgap.whole_file import whole_file, write_json
 
 Substitutes = dict[str, dict[str, float]]
 """Symbols of elements that were never seen, and of those that they are read as, with their shares."""
@@ -115,8 +115,9 @@ def substitute_in(folder: Path, counts: ArrayLike) -> Substitutes:
     names_of = {id(each): name for name, each in encoder.named_modules()}
     substitute([weights[f"{prefix}{names_of[id(table)]}.weight"] for table in encoder.element_tables], found)
     about["substitutes"] = found
-    save_file(weights, path)
-    path.chmod(0o644)
+    with whole_file(path) as partial:  # the weights may be a view of the file itself
+        save_file(weights, partial)
+        partial.chmod(0o644)
     write_json(description, described, indent=2)
     (seal if is_model else seal_encoder)(folder)
     return found
