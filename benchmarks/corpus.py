@@ -115,31 +115,41 @@ def main() -> None:
     """Print the classes of differences; end with 1 where one has no explanation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="read each n-th file only")
-    parser.add_argument("--limit", type=int, help="stop after so many files")
-    parser.add_argument("--list", type=Path, help="CSV to write: each file that differs")
+    parser.add_argument("--seconds", type=float, default=np.inf, help="stop after so many")
+    parser.add_argument("--read", type=Path, help="CSV of the files read so far, which is gone on with")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    found: dict[str, list[str]] = defaultdict(list)
-    begun, n_files = time.process_time(), 0
+    found, begun = read_so_far(options.read), time.monotonic()
     for name, data in core_mof(options.every):
-        if kind := difference(data, name):
-            found[kind].append(name)
-        n_files += 1
-        if n_files == options.limit:
+        if name in found:
+            continue
+        if time.monotonic() - begun > options.seconds:
             break
+        found[name] = difference(data, name)
+        if options.read:
+            with options.read.open("a", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow([name, found[name]])
     with EXPLAINED.open(newline="", encoding="utf-8") as file:
         explained = {row["difference"]: row["right"] for row in csv.DictReader(file)}
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for name, kind in found.items():
+        kinds[kind].append(name)
+    alike = kinds.pop("", [])
+    print(f"{len(found)} files, {len(found) - len(alike)} differ")
     rows = [
         [kind, len(names), names[0], explained.get(kind, "NOT EXPLAINED")]
-        for kind, names in sorted(found.items(), key=lambda item: -len(item[1]))
+        for kind, names in sorted(kinds.items(), key=lambda item: -len(item[1]))
     ]
-    n_differ = sum(map(len, found.values()))
-    print(f"{n_files} files, {n_differ} differ, {time.process_time() - begun:.0f} s of CPU")
     print_table(["difference", "files", "example", "who is right"], rows)
-    if options.list:
-        with options.list.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([kind, name] for kind, names in found.items() for name in names)
-    raise SystemExit(any(kind not in explained for kind in found))
+    raise SystemExit(any(kind not in explained for kind in kinds))
+
+
+def read_so_far(path: Path | None) -> dict[str, str]:
+    """The class of difference of each file that was read before, by name."""
+    if path is None or not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {name: kind for name, kind in csv.reader(file)}
 
 
 if __name__ == "__main__":

@@ -175,9 +175,10 @@ class GapModel(nn.Module):
         mean, log_std = self.head.from_pooled(pooled)
         return self.gap_mean_ev + self.gap_std_ev * mean, self.gap_std_ev * log_std.exp()
 
-    def pooled(self, batch: CrystalGraph, fixed: Fixed | None = None) -> Tensor:
-        """(n_graphs, 3 head_hidden) pooled activations of the head."""
-        return pool(self.head.activations(self.backbone(batch, fixed)), batch.structure_idx, batch.n_graphs)
+    def pooled(self, batch: CrystalGraph, fixed: Fixed | None = None, softness: float = 0.0) -> Tensor:
+        """(n_graphs, 3 head_hidden) pooled activations of the head; `pool` says what ``softness`` does."""
+        activations = self.head.activations(self.backbone(batch, fixed))
+        return pool(activations, batch.structure_idx, batch.n_graphs, softness)
 
     def unadapted(self) -> list[nn.Parameter]:
         """The encoder's weights that no adapter stands on: for ``full`` all of them."""

@@ -1,0 +1,67 @@
+"""A gap and its error bars have no step: where atoms move by less, they change by less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mofgap.crystals.crystal import Crystal
+from mofgap.gap.predictor import GapPredictor, crystal_of, load_model
+from mofgap.shipped import shipped_folder
+
+EXAMPLES = ("MOF-74-Mg_VOGTIV", "MIL-47-V_IXODUV", "SIFSIX-3-Zn_FUDQIF", "ZIF-8_OFERUN", "Li2-BDC_MOTMAK")
+FARTHEST_ANGSTROM, N_STEPS, N_HALVINGS = 0.004, 16, 10
+LARGEST_STEP_EV = 1e-4
+
+Values = NDArray[np.float64]
+
+
+@lru_cache
+def predictor(name: str) -> GapPredictor:
+    return load_model(name, device="cpu")
+
+
+def largest_step(at: Callable[[float], Values], farthest: float) -> Values:
+    """How much each value of a path changes within ever smaller parts of it, where it changes most.
+
+    What is left after many halvings is a step: the change of a smooth value halves with each of them.
+    """
+    places = np.linspace(0, farthest, N_STEPS + 1)
+    values = np.array([at(place) for place in places])
+    left = []
+    for k in range(values.shape[1]):
+        bends = np.abs(np.diff(values[:, k]) - np.median(np.diff(values[:, k])))
+        i = int(bends.argmax())
+        ends = [(places[i], values[i, k]), (places[i + 1], values[i + 1, k])]
+        for _ in range(N_HALVINGS):
+            middle = (ends[0][0] + ends[1][0]) / 2
+            between = (middle, at(middle)[k])
+            halves = (ends[0], between), (between, ends[1])
+            ends = list(max(halves, key=lambda half: abs(half[1][1] - half[0][1])))
+        left.append(abs(ends[1][1] - ends[0][1]))
+    return np.array(left)
+
+
+def test_a_step_is_told_from_a_slope() -> None:
+    found = largest_step(lambda x: np.array([np.sin(5 * x), np.sin(5 * x) + 0.01 * (x > 0.7)]), 1.0)
+    assert found[0] < 1e-3
+    assert found[1] == pytest.approx(0.01, abs=1e-3)
+
+
+@pytest.mark.parametrize("model", ["qmof-pbe", "qmof-hse06"])
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_gap_and_error_bar_have_no_step(name: str, model: str) -> None:
+    crystal = crystal_of(shipped_folder("examples") / f"{name}.cif")
+    direction = np.random.default_rng(0).standard_normal((crystal.n_atoms, 3)) @ np.linalg.inv(crystal.cell)
+
+    def at(angstrom: float) -> Values:
+        moved: Crystal = replace(crystal, frac_coords=crystal.frac_coords + angstrom * direction)
+        found = predictor(model).estimate([moved])
+        return np.concatenate([found.gap_ev, found.gap_std_ev])
+
+    assert (largest_step(at, FARTHEST_ANGSTROM) < LARGEST_STEP_EV).all()
