@@ -63,9 +63,12 @@ def read_cif_bytes(
         text, warnings = decode(data)
     except CifError as error:
         return [ReadFailure(source, stem_of(source), str(error))]
+    entries = read_cif(text, source, disorder=disorder, max_atoms=max_atoms)
+    if not warnings:
+        return entries
     return [
         replace(entry, warnings=warnings + entry.warnings) if isinstance(entry, Crystal) else entry
-        for entry in read_cif(text, source, disorder=disorder, max_atoms=max_atoms)
+        for entry in entries
     ]
 
 

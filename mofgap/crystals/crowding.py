@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.sites import CifError, volume_of
 
 # Atoms of a cubic angstrom. Diamond has 0.18; hydrides under the pressure of a planet's core have 0.4.
 DENSEST = 1.0
@@ -58,7 +58,7 @@ def check_density(cell: NDArray[np.float64], n_atoms: float) -> None:
     Raises:
         CifError: The cell holds more than one atom in each cubic angstrom.
     """
-    volume = float(abs(np.linalg.det(cell)))
+    volume = volume_of(cell)
     if n_atoms > volume * DENSEST:
         raise CifError(
             f"bad-cell: {n_atoms / volume:.3g} atoms in each Å³, diamond has 0.18; correct the cell lengths, "

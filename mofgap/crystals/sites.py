@@ -130,12 +130,11 @@ def check_cell(cell: NDArray[np.float64]) -> None:
     Raises:
         CifError: The cell has no volume, an edge that is too long, or two faces that are too close together.
     """
-    # Plain numbers: a file may hold tens of thousands of cells, and arrays of three are slow.
     a, b, c = cell.tolist()
     faces = [_cross(b, c), _cross(c, a), _cross(a, b)]
     longest = max(math.hypot(*edge) for edge in (a, b, c))
     largest = max(math.hypot(*face) for face in faces)
-    volume = abs(sum(x * y for x, y in zip(a, faces[0], strict=True)))
+    volume = volume_of(cell)
     thinnest = volume / largest if largest > 0 else math.nan
     if not math.isfinite(thinnest):
         raise CifError("bad-cell: no cell has these lengths and angles; correct them, with decimal points")
@@ -144,6 +143,14 @@ def check_cell(cell: NDArray[np.float64]) -> None:
             f"bad-cell: longest edge {longest:.3g} Å, nearest faces {thinnest:.3g} Å apart; "
             "correct the cell lengths and angles"
         )
+
+
+def volume_of(cell: NDArray[np.float64]) -> float:
+    """Volume of a cell in cubic angstrom."""
+    # Plain numbers: a file may hold tens of thousands of cells, and arrays of three are slow.
+    a, b, c = cell.tolist()
+    x, y, z = _cross(b, c)
+    return float(abs(a[0] * x + a[1] * y + a[2] * z))
 
 
 def _cross(a: list[float], b: list[float]) -> tuple[float, float, float]:

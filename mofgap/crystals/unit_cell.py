@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from mofgap.choices import Disorder
 from mofgap.crystals import disorder as occupancy
 from mofgap.crystals.bonds import pairs_within
-from mofgap.crystals.crowding import MOST_SITES_OF_ATOM, boxes, check_crowding, check_density
+from mofgap.crystals.crowding import MOST_PAIRS, MOST_SITES_OF_ATOM, boxes, check_crowding, check_density
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import MAX_Z
-from mofgap.crystals.sites import FARTHEST_CELL, CifError, Sites, check_cell
+from mofgap.crystals.sites import FARTHEST_CELL, CifError, Sites, check_cell, volume_of
 
 # The same element twice within this distance is one atom written twice.
 DUPLICATE_ANGSTROM = 0.1
@@ -92,7 +92,7 @@ def check_room(cell: NDArray[np.float64], n_atoms: int) -> None:
     Raises:
         CifError: The cell has far more volume for each atom than any framework.
     """
-    volume = float(abs(np.linalg.det(cell)))
+    volume = volume_of(cell)
     if volume > n_atoms * ROOMIEST_ANGSTROM3:
         raise CifError(
             f"bad-cell: {volume / n_atoms:.3g} Å³ for each atom, no framework has more than a few hundred; "
@@ -154,8 +154,10 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, max_atoms: int, w
         CifError: Different atoms share a place, or the sites are far more than ``max_atoms``.
     """
     n_written = len(sites)
-    # A whole cell written beside its operators has each atom hundreds of times, whose pairs fill gigabytes.
-    sites = _one_each(sites, np.rint(sites.frac_coords % 1.0 * _SAME_PARTS).astype(np.int64) % _SAME_PARTS)
+    if n_written**2 > MOST_PAIRS:
+        # A cell written whole beside its operators has each atom hundreds of times: gigabytes of pairs.
+        places = np.rint(sites.frac_coords % 1.0 * _SAME_PARTS).astype(np.int64) % _SAME_PARTS
+        sites = _one_each(sites, places)
     if len(sites) > max_atoms:
         counts = np.ceil(np.linalg.norm(cell, axis=1) / _BOX_ANGSTROM)
         sites = _one_each(sites, boxes(sites.frac_coords, counts))

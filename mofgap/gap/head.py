@@ -14,8 +14,8 @@ LOG_STD_RANGE = (-5.0, 2.0)
 
 SOFTNESS = 0.02
 """Atoms whose activations are this near to an extreme share its gradient, in units of the activations. The
-spread of atoms is about 0.1. Without it the gradient of a structure jumps by a tenth where the atom that
-holds an extreme changes; twice or five times as much ranks errors on split val alike."""
+spread of atoms is about 0.1. Without it the gradient of a structure jumps, by up to a seventh, where another
+atom takes over an extreme. On split val errors are ranked alike with 0, 0.02, 0.05 and 0.15."""
 
 
 def pool(x: Tensor, structure_idx: Tensor, n_graphs: int, softness: float = 0.0) -> Tensor:

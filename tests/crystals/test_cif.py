@@ -244,6 +244,7 @@ def test_a_whole_cell_beside_its_operators_is_merged_before_pairs_are_sought(mon
         return pairs_within(cell, frac_coords, cutoff, centres)
 
     monkeypatch.setattr(unit_cell, "pairs_within", counted)
+    monkeypatch.setattr(unit_cell, "MOST_PAIRS", 1000)  # fewer than 32 atoms have
     corners = (
         "Mg1 0 0 0\nMg2 0 .5 .5\nMg3 .5 0 .5\nMg4 .5 .5 0\nO1 .5 .5 .5\nO2 .5 0 0\nO3 0 .5 0\nO4 0 0 .5\n"
     )
