@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 TABLE, GRAPHS, RECORD = "table.parquet", "graphs.safetensors", "dataset.json"
 """In `Layout.dataset`."""
 
-COST, HISTORY = "cost.json", "history.csv"
-"""In `Layout.member`, beside the model: how its training went."""
+SIZE, HISTORY, COST = "size.json", "history.csv", "cost.json"
+"""In `Layout.member`, beside the model: how its training went; what it cost differs from run to run."""
 
 PREDICTIONS, SCORES = "predictions.parquet", "comparison.parquet"
 SUMMARY, REPORT = "comparison.json", "comparison.md"
 """The outcome, in the run folder itself."""
+
+COSTS = "costs.csv"
+"""Times and memory of every method, in the run folder too: the one table that differs from run to run."""
 
 SUMMARY_VERSION = 2
 
@@ -57,9 +60,9 @@ class Layout:
         """A file of predictions."""
         return self.run / "predictions" / f"{name}.parquet"
 
-    def prediction_record(self, name: str) -> Path:
+    def prediction_cost(self, name: str) -> Path:
         """What a file of predictions cost."""
-        return self.run / "predictions" / f"{name}.json"
+        return self.run / "predictions" / f"{name}.cost.json"
 
     def calibrated(self, split: str) -> Path:
         """The predictions of a split with calibrated spreads and novelty."""

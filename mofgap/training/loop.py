@@ -29,6 +29,7 @@ from mofgap.whole_file import whole_file
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 METRICS = "metrics.csv"
+CLOCKS = ("seconds", "cpu_seconds")
 
 
 class TrainingError(ValueError):

@@ -19,7 +19,7 @@ from mofgap.study.engine.config import RunConfig
 from mofgap.study.engine.metrics import METRICS
 from mofgap.study.engine.pretraining import pretrain_stage
 from mofgap.study.engine.stage import Stage, Work
-from mofgap.study.layout import COST, GRAPHS, PREDICTIONS, RECORD, TABLE
+from mofgap.study.layout import COST, COSTS, GRAPHS, PREDICTIONS, RECORD, SIZE, TABLE
 from mofgap.study.members import (
     dataset_settings,
     first_blocks,
@@ -206,6 +206,7 @@ def _train(each: Member, config: RunConfig, wanted: ComparisonConfig) -> Stage:
         | {"threads": config.resources.train.cpus},
         modules=(method_of(each.method).training,),
         writes=(f"members/{each.name}/**",),
+        costs=(f"members/{each.name}/{COST}",),
         after=("encode",),
         reads=("encoder/encoder.*",),
         content=partial(_of_comparison, learnt_from, (each.name,)),
@@ -232,7 +233,8 @@ def _predict(one: Prediction, wanted: ComparisonConfig) -> Stage:
         work=_work(predict, one.name),
         settings=settings,
         modules=("mofgap.study.methods.prediction", type(method).__module__),
-        writes=(f"predictions/{one.name}.parquet", f"predictions/{one.name}.json"),
+        writes=(f"predictions/{one.name}.parquet",),
+        costs=(f"predictions/{one.name}.cost.json",),
         after=(
             "encode",
             *(f"train/{name}" for name in one.members),
@@ -281,11 +283,12 @@ def _compare(wanted: ComparisonConfig) -> Stage:
             *dict.fromkeys(type(method).__module__ for method in methods()),
         ),
         writes=(PREDICTIONS, "comparison.*", METRICS),
+        costs=(COSTS,),
         after=(
             "prepare",
             *(f"train/{each.name}" for each in members(wanted)),
             *(f"predict/{name}" for name in predicted),
             *(f"calibrate/{split}" for split in wanted.splits),
         ),
-        reads=("calibrated/**", "predictions/**/*.json", f"dataset/{TABLE}", f"members/**/{COST}"),
+        reads=("calibrated/**", "predictions/**/*.parquet", f"dataset/{TABLE}", f"members/**/{SIZE}"),
     )

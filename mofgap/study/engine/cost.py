@@ -1,4 +1,4 @@
-"""What a job costs: time, memory, and where."""
+"""What a job costs: time, memory, and where; over all of its starts, those that were killed included."""
 
 from __future__ import annotations
 
@@ -7,23 +7,77 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event, Thread
 from typing import Any
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def measured(work: Callable[[], None], threads: int) -> dict[str, Any]:
-    """Do some work on so many threads; returns what it cost."""
+KEPT_EVERY_SECONDS = 5.0
+"""So much of the cost of a job that is killed may be lost."""
+
+Cost = dict[str, Any]
+
+
+def measured(work: Callable[[], None], threads: int, keep: Callable[[Cost], None] = lambda _: None) -> Cost:
+    """Do some work on so many threads.
+
+    Args:
+        work: To be done.
+        threads: For arithmetic.
+        keep: Told every few seconds what it has cost so far, and at its end, also where it fails.
+
+    Returns:
+        What it cost.
+    """
     os.environ |= dict.fromkeys(_THREADS, str(threads))  # read when torch is imported
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     begun, begun_cpu = time.monotonic(), _cpu_seconds()
-    work()
+    with _repeated(lambda: keep(_since(begun, begun_cpu, threads))):
+        work()
+    return _since(begun, begun_cpu, threads)
+
+
+def total(starts: Sequence[Cost]) -> Cost:
+    """The cost of all starts of a job; place and threads are those of the last."""
+    sums = {name: round(sum(each[name] for each in starts), 4) for name in ("seconds", "cpu_seconds")}
+    peaks = {
+        name: max(each.get(name, 0.0) for each in starts)
+        for name in ("peak_memory_mb", "peak_gpu_memory_mb")
+        if name in starts[-1]
+    }
+    return starts[-1] | sums | peaks | {"starts": len(starts)}
+
+
+@contextmanager
+def _repeated(action: Callable[[], None]) -> Iterator[None]:
+    """Do something now and every few seconds meanwhile, and once more at the end."""
+    ended = Event()
+
+    def repeat() -> None:
+        while not ended.wait(KEPT_EVERY_SECONDS):
+            action()
+
+    action()
+    thread = Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        action()
+
+
+def _since(begun: float, begun_cpu: float, threads: int) -> Cost:
+    """The cost since two clocks were read."""
     peak_kb = max(
         resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
-    cost = {
+    cost: Cost = {
         "seconds": round(time.monotonic() - begun, 4),
         "cpu_seconds": round(_cpu_seconds() - begun_cpu, 4),
         "peak_memory_mb": round(peak_kb / 2**10, 1),

@@ -6,7 +6,7 @@ import fcntl
 import glob
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +82,15 @@ class RunFolder:
     def write_record(self, stage: str, record: dict[str, Any]) -> None:
         """Keep what a stage did."""
         write_checked(self._file(stage, "record"), record)
+
+    def costs(self, stage: str) -> list[dict[str, Any]]:
+        """What each start of a stage cost, since it was last begun anew."""
+        starts: list[dict[str, Any]] = read_checked(self._file(stage, "cost")).get("starts", [])
+        return starts
+
+    def write_costs(self, stage: str, starts: Sequence[dict[str, Any]]) -> None:
+        """Keep what each start of a stage cost, while it runs too."""
+        write_checked(self._file(stage, "cost"), {"starts": starts})
 
     def rank(self, stage: str, rank: int) -> Path:
         """What one process of a stage cost, where a scheduler started several."""

@@ -47,6 +47,7 @@ def write_manifest(folder: RunFolder, config: RunConfig, stages: Sequence[Stage]
         "start": min(starts, default=None),
         "end": max(ends, default=None),
         "seconds": round(sum(record["cost"]["seconds"] for record in done.values()), 2),
+        "cpu_seconds": round(sum(record["cost"]["cpu_seconds"] for record in done.values()), 2),
         "peak_memory_mb": max((record["cost"]["peak_memory_mb"] for record in done.values()), default=None),
         "config_digest": digest(to_dict(config)),
         "seeds": _seeds(config),

@@ -9,8 +9,6 @@ from mofgap.study.layout import SUMMARY, read_json
 from mofgap.whole_file import write_json
 
 METRICS = "metrics.json"
-_COSTS = ("train_seconds", "predict_ms", "peak_memory_mb")
-"""Measured anew in every run, so they stay in ``comparison.json`` alone."""
 
 
 def write_metrics(run: Path) -> None:
@@ -25,6 +23,6 @@ def write_metrics(run: Path) -> None:
             continue
         name = entry["method"] + (f":{entry['variant']}" if entry["variant"] else "")
         name += f"@{entry['n_samples']}" if entry["n_samples"] else ""
-        kept = {k: v for k, v in entry["mean"].items() if v is not None and k not in _COSTS}
+        kept = {k: v for k, v in entry["mean"].items() if v is not None}
         content.setdefault(entry["split"], {})[name] = kept
     write_json(run / METRICS, content)

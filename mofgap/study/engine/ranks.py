@@ -11,15 +11,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from mofgap.study.engine.cost import measured
+from mofgap.study.engine.checked_json import read_checked, write_checked
+from mofgap.study.engine.cost import Cost, measured
 from mofgap.study.engine.folder import RunError, RunFolder
-from mofgap.study.layout import read_json
-from mofgap.whole_file import write_json
 
 JOB = "SLURM_JOB_ID"
 RANK = "SLURM_PROCID"
+_TOLD = {"cpu_seconds", "peak_memory_mb", "host"}
 
 
 def needs_launch(nodes: int, processes: int) -> bool:
@@ -33,7 +32,9 @@ def stage_command(stage: str, folder: RunFolder) -> list[str]:
     return [sys.executable, "-m", "mofgap", "stage", stage, *place]
 
 
-def launch(stage: str, folder: RunFolder, nodes: int, processes: int, threads: int) -> dict[str, Any]:
+def launch(
+    stage: str, folder: RunFolder, nodes: int, processes: int, threads: int, keep: Callable[[Cost], None]
+) -> Cost:
     """Do a stage in processes that srun starts; returns what it cost.
 
     Args:
@@ -42,6 +43,7 @@ def launch(stage: str, folder: RunFolder, nodes: int, processes: int, threads: i
         nodes: How many nodes.
         processes: How many processes on each.
         threads: Of each process.
+        keep: See `measured`.
 
     Raises:
         RunError: A process of the stage failed, after which srun ended the others.
@@ -58,11 +60,16 @@ def launch(stage: str, folder: RunFolder, nodes: int, processes: int, threads: i
         if code:
             raise RunError(f"{stage}: srun ended with exit code {code}")
 
-    cost = measured(work, threads)
-    costs = [read_json(folder.rank(stage, rank)) for rank in range(nodes * processes)]
+    n = nodes * processes
+    for rank in range(n):
+        folder.rank(stage, rank).unlink(missing_ok=True)  # of an earlier start
+    cost = measured(work, threads, keep)
+    found = (read_checked(folder.rank(stage, rank)) for rank in range(n))
+    costs = [each for each in found if each.keys() >= _TOLD]
+    # A file that was damaged since costs no training: what it would say is left out.
     cost["cpu_seconds"] = round(sum(each["cpu_seconds"] for each in costs), 4)
-    cost["peak_memory_mb"] = max(each["peak_memory_mb"] for each in costs)
-    return cost | {"hosts": sorted({each["host"] for each in costs}), "processes": len(costs)}
+    cost["peak_memory_mb"] = max((each["peak_memory_mb"] for each in costs), default=cost["peak_memory_mb"])
+    return cost | {"hosts": sorted({each["host"] for each in costs}), "processes": n}
 
 
 def work_in_rank(work: Callable[[], None], stage: str, folder: RunFolder, threads: int) -> None:
@@ -75,4 +82,4 @@ def work_in_rank(work: Callable[[], None], stage: str, folder: RunFolder, thread
             if end.code:
                 raise
 
-    write_json(folder.rank(stage, int(os.environ[RANK])), measured(to_its_end, threads))
+    write_checked(folder.rank(stage, int(os.environ[RANK])), measured(to_its_end, threads))

@@ -16,7 +16,7 @@ from typing import Any
 
 from mofgap.configuration import digest
 from mofgap.study.engine.config import RunConfig
-from mofgap.study.engine.cost import measured
+from mofgap.study.engine.cost import measured, total
 from mofgap.study.engine.folder import RunError, RunFolder, fingerprint
 from mofgap.study.engine.ranks import launch, needs_launch
 from mofgap.study.engine.sources import code_digest
@@ -37,6 +37,7 @@ class Stage:
         files: Inputs from outside the run.
         modules: Where its code begins.
         writes: Patterns of the files it makes, relative to the run folder.
+        costs: Patterns of those that say what it cost: they differ from run to run, and are no results.
         reads: Patterns of what it reads of the stages before it.
         work: Does it.
         content: A digest of what else it reads, of a part of files.
@@ -49,6 +50,7 @@ class Stage:
     settings: dict[str, Any]
     modules: tuple[str, ...]
     writes: tuple[str, ...]
+    costs: tuple[str, ...] = ()
     item: str = ""
     after: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
@@ -116,12 +118,14 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
             if last.get("key") != key or last.get("end"):
                 unknown = "its record is damaged" if damaged else "no record says what made it"
                 reason = _reason(last, folder, request, inputs) if last else unknown
-                moved = folder.set_aside(stage.name, stage.writes, reason)
+                moved = folder.set_aside(stage.name, (*stage.writes, *stage.costs), reason)
                 begun |= {"moved": moved}
                 sys.stderr.write(f"{moved}\n" if moved else "")
+                folder.write_costs(stage.name, [])
             folder.write_record(stage.name, begun)
         cost = _do(stage, work, config, folder, threads)
-        outputs = {name: fingerprint(str(folder.path / name)) for name in folder.files(stage.writes)}
+        names = [name for name in folder.files(stage.writes) if name not in folder.files(stage.costs)]
+        outputs = {name: fingerprint(str(folder.path / name)) for name in names}
         if not outputs:
             raise RunError(f"{stage.name} wrote nothing")
         folder.write_record(stage.name, begun | {"end": _now(), "cost": cost, "outputs": outputs})
@@ -130,11 +134,19 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
 
 
 def _do(stage: Stage, work: Work, config: RunConfig, folder: RunFolder, threads: int) -> dict[str, Any]:
-    """Do the work, here or in processes that a scheduler starts; returns what it cost."""
+    """Do the work, here or in processes that a scheduler starts; returns what it cost with earlier starts."""
     nodes, processes = config.spread(stage.rule)
+    earlier = folder.costs(stage.name)
+
+    def keep(cost: dict[str, Any]) -> None:
+        folder.write_costs(stage.name, [*earlier, cost])
+
     if work is stage.work and needs_launch(nodes, processes):
-        return launch(stage.name, folder, nodes, processes, threads)
-    return measured(lambda: work(config, folder.path), threads)
+        cost = launch(stage.name, folder, nodes, processes, threads, keep)
+    else:
+        cost = measured(lambda: work(config, folder.path), threads, keep)
+    keep(cost)
+    return total([*earlier, cost])
 
 
 def reason_to_run(stage: Stage, folder: RunFolder, request: dict[str, Any]) -> str:

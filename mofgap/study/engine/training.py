@@ -13,6 +13,7 @@ from mofgap.study.engine.config import RunCalibration, RunConfig
 from mofgap.study.engine.folder import RunError
 from mofgap.study.engine.metrics import METRICS
 from mofgap.study.engine.stage import Stage
+from mofgap.study.layout import COST
 from mofgap.whole_file import write_json
 
 MODEL, CALIBRATED = "model", "calibrated"
@@ -58,6 +59,7 @@ def _train(config: RunConfig) -> Stage:
         settings=settings | {"name": config.name} | described,
         modules=("mofgap.training.job",),
         writes=(f"{MODEL}/**", METRICS),
+        costs=(COST,),
         files=tuple(files),
     )
 
@@ -78,7 +80,6 @@ def _calibrate(asked: RunCalibration) -> Stage:
 
 
 def _do_train(config: RunConfig, run: Path) -> None:
-    from mofgap.training.costs import COST
     from mofgap.training.loop import LAST
 
     job, folder = config.job, run / MODEL

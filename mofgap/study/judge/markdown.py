@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
+from mofgap.study.layout import COSTS
 from mofgap.training.calibration import MIN_ROWS, MIN_SCALING_ROWS
 
 Summary = dict[str, Any]
@@ -37,10 +38,9 @@ LEFT_OUT_COLUMNS = {
 }
 COST_COLUMNS = {
     "n_trainable": "trained parameters",
-    "train_seconds": "training, s",
-    "peak_memory_mb": "peak memory, MB",
+    "n_train": "training structures",
+    "epochs": "epochs",
     "forward_passes": "passes",
-    "predict_ms": "ms a structure",
 }
 
 
@@ -70,6 +70,7 @@ def markdown(summary: Summary) -> str:
         ablations=_ablations(summary),
         changes=summary["ablations"],
         cost_columns=COST_COLUMNS,
+        costs_file=COSTS,
         costs=[m for s in ordinary for m in _last(summary, s, None, "raw") if m["kind"] != "published"],
         min_rows=MIN_ROWS,
         min_scaling_rows=MIN_SCALING_ROWS,

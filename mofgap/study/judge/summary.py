@@ -16,22 +16,21 @@ from mofgap.study.config import ComparisonConfig
 from mofgap.study.dataset import Dataset, read
 from mofgap.study.judge.ablations import changes
 from mofgap.study.judge.arms import Arms
+from mofgap.study.judge.costs import costs, sizes
 from mofgap.study.judge.judgement import pairs, trends, verdicts
 from mofgap.study.judge.markdown import markdown
 from mofgap.study.judge.scores import DEFINITIONS, KEYS, SPREADS, scores
 from mofgap.study.layout import (
-    COST,
+    COSTS,
     PREDICTIONS,
     REPORT,
     SCORES,
     SUMMARY,
     SUMMARY_VERSION,
     Layout,
-    read_json,
     write_parquet,
 )
 from mofgap.study.members import tabled
-from mofgap.study.planned import Prediction
 from mofgap.whole_file import write_json, write_text
 
 GROUP = ["split", "method", "variant", "n_samples", "spread", "calibration", "kind"]
@@ -47,34 +46,13 @@ def summarise(config: ComparisonConfig, run: Path) -> None:
     )
     table = scores(found, config.judgement.n_bins)
     wanted = [prediction for split in config.splits for prediction in tabled(config, split)]
-    table = table.merge(_costs(layout, wanted), how="left", on=KEYS)
+    table = table.merge(sizes(layout, wanted), how="left", on=KEYS)
     summary = {"version": SUMMARY_VERSION} | _summary(config, splits, found, table)
     write_parquet(run / PREDICTIONS, found)
     write_parquet(run / SCORES, table)
     write_text(run / REPORT, markdown(summary))
     write_json(run / SUMMARY, summary)
-
-
-def _costs(layout: Layout, wanted: list[Prediction]) -> pd.DataFrame:
-    """What each way of predicting cost: training, over all members that it rests on, and prediction."""
-    rows = []
-    for each in wanted:
-        costs = [read_json(layout.member(name) / COST) for name in each.members]
-        for source, ms in read_json(layout.prediction_record(each.name))["predict_ms"].items():
-            method, _, n = source.rpartition("@")
-            used = costs[: int(n)] if each.predictions else costs
-            about = {"split": each.split, "method": method, "variant": each.variant, "seed": each.seed}
-            rows.append(about | {"n_samples": int(n), "predict_ms": ms} | _training_cost(used))
-    return pd.DataFrame(rows)
-
-
-def _training_cost(costs: list[dict[str, Any]]) -> dict[str, float]:
-    if not costs:
-        names = ("train_seconds", "n_trainable", "peak_memory_mb", "n_train", "epochs")
-        return dict.fromkeys(names, math.nan)
-    found = {name: float(sum(cost[name] for cost in costs)) for name in ("train_seconds", "n_trainable")}
-    found["peak_memory_mb"] = max(cost["peak_memory_mb"] for cost in costs)
-    return found | {name: float(costs[0][name]) for name in ("n_train", "epochs")}
+    write_text(run / COSTS, costs(layout, wanted).to_csv(index=False, lineterminator="\n"))
 
 
 def _summary(

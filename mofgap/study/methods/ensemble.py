@@ -44,14 +44,14 @@ class LoraEnsemble(Method):
         import pandas as pd
 
         frames = [pd.read_parquet(task.layout.prediction(name)) for name in task.wanted.predictions]
-        records = [read_json(task.layout.prediction_record(name)) for name in task.wanted.predictions]
+        costs = [read_json(task.layout.prediction_cost(name)) for name in task.wanted.predictions]
         found = {}
         for suffix in ("", NEIGHBOURS) if task.is_corrected else ("",):
             members = [frame[frame.method == "lora" + suffix] for frame in frames]
             columns = ("gap_ev", "epistemic_std_ev", "aleatoric_std_ev")
             gap, epistemic, aleatoric = (np.stack([m[c].to_numpy() for m in members]) for c in columns)
             own = np.nan_to_num(epistemic) ** 2
-            ms = np.array([record["predict_ms"][f"lora{suffix}@0"] for record in records])
+            ms = np.array([cost.get("predict_ms", {}).get(f"lora{suffix}@0", np.nan) for cost in costs])
             for k in range(1, len(members) + 1):
                 between = gap[:k].var(0, ddof=1) if k > 1 else np.full(gap.shape[1], np.nan)
                 std, within = np.sqrt(between + own[:k].mean(0)), np.sqrt((aleatoric[:k] ** 2).mean(0))

@@ -35,7 +35,7 @@ def predict(config: ComparisonConfig, run: Path, name: str) -> None:
         table = table[table.gap_ev.notna()].reset_index(drop=True)
     write_parquet(layout.prediction(name), table)
     ms = {f"{each}@{n}": round(e.ms, 4) if np.isfinite(e.ms) else None for (each, n), e in found.items()}
-    write_json(layout.prediction_record(name), {"predict_ms": ms})
+    write_json(layout.prediction_cost(name), {"predict_ms": ms})
 
 
 def _table(task: PredictionTask, found: Estimated) -> pd.DataFrame:

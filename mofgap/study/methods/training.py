@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import resource
 import shutil
 from functools import partial
@@ -13,7 +14,7 @@ from mofgap.configuration import part
 from mofgap.gap.folder import About, read_model, save_model
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.dataset import read
-from mofgap.study.layout import COST, HISTORY, Layout
+from mofgap.study.layout import COST, HISTORY, SIZE, Layout
 from mofgap.study.members import member
 from mofgap.study.methods import encoder
 from mofgap.study.methods.method import method_of
@@ -21,11 +22,11 @@ from mofgap.study.planned import Member
 from mofgap.training.config import TrainingConfig
 from mofgap.training.encoder_folder import WEIGHTS, find_encoder
 from mofgap.training.finetune import Labelled
-from mofgap.training.loop import LAST, METRICS, Compute
+from mofgap.training.loop import CLOCKS, LAST, METRICS, Compute, read_log
 from mofgap.training.network import network
 from mofgap.training.recipe import measure, train_model
 from mofgap.training.start import begin_model
-from mofgap.whole_file import write_json
+from mofgap.whole_file import whole_file, write_json
 
 
 def train(config: ComparisonConfig, run: Path, name: str) -> None:
@@ -60,16 +61,16 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
         compute=part(Compute, vars(config.compute), progress=False),
     )
     trained.save(folder, _about(config, wanted))
-    shutil.copyfile(work / METRICS, folder / HISTORY)
+    _write_history(work / METRICS, folder / HISTORY)
     cost = {
         "train_seconds": trained.outcome.cost.seconds,
         "train_cpu_seconds": trained.outcome.cost.cpu_seconds,
         "peak_memory_mb": _peak_memory_mb(config.compute.device),
-        "n_trainable": trained.outcome.n_trainable,
-        "n_train": len(data.train),
-        "epochs": recipe.epochs,
     }
     write_json(folder / COST, cost)
+    n_trainable = trained.outcome.n_trainable
+    size = {"n_trainable": n_trainable, "n_train": len(data.train), "epochs": recipe.epochs}
+    write_json(folder / SIZE, size)
     shutil.rmtree(work)
 
 
@@ -88,6 +89,16 @@ def training_config(wanted: Member) -> TrainingConfig:
     method, recipe = method_of(wanted.method), wanted.recipe
     assert method.adaptation is not None  # of a method that trains
     return recipe.training(method.adaptation, seed=wanted.seed, dropout=method.dropout(recipe))
+
+
+def _write_history(log: Path, history: Path) -> None:
+    """Keep the log of a training without its clocks, so that the same training leaves the same bytes."""
+    rows = read_log(log)
+    names = [name for name in rows[0] if name not in CLOCKS]
+    with whole_file(history) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _about(config: ComparisonConfig, wanted: Member) -> About:

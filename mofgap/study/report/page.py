@@ -27,10 +27,7 @@ CALIBRATION = {
 }
 COSTS = {
     "n_trainable": "trained parameters",
-    "train_seconds": "training / s",
-    "peak_memory_mb": "peak memory / MB",
     "forward_passes": "forward passes a structure",
-    "predict_ms": "prediction / ms a structure",
 }
 _PERCENT = ("coverage_90",)
 

@@ -140,14 +140,13 @@ def test_published_predictions_have_errors_and_nothing_else(table: pd.DataFrame)
     assert row["mae_ev"] == pytest.approx(0.1)
     assert row["kind"] == "published"
     assert row["spread"] == "none"
-    assert math.isnan(row["spearman"]) and math.isnan(row["train_seconds"])
+    assert math.isnan(row["spearman"]) and math.isnan(row["n_trainable"])
 
 
 def test_costs_stand_in_the_table(table: pd.DataFrame) -> None:
     mine = table[(table.split == "split") & (table.variant == "")].set_index(["method", "n_samples"])
     lora, ensemble = mine.loc[("lora", 0)].iloc[0], mine.loc[("lora-ensemble", 3)].iloc[0]
     assert ensemble.n_trainable == 3 * lora.n_trainable
-    assert ensemble.train_seconds >= lora.train_seconds  # such short trainings may count as none
     assert ensemble.forward_passes == 3
     assert mine.loc[("balora-closed-form", 0)].iloc[0].forward_passes == 3
     assert mine.loc[("balora-weights", 4)].iloc[0].forward_passes == 4
@@ -155,7 +154,6 @@ def test_costs_stand_in_the_table(table: pd.DataFrame) -> None:
     for (method, n), expected in passes.items():
         assert mine.loc[(method + NEIGHBOURS, n)].iloc[0].forward_passes == expected
     assert mine.loc[("full", 0)].iloc[0].n_trainable > 3 * lora.n_trainable
-    assert (mine.loc[["lora", "full", "balora-rows"]].peak_memory_mb > 50).all()
     assert (mine.loc[["lora", "full", "balora-rows"]].n_train == 36).all()
 
 

@@ -194,6 +194,36 @@ def test_what_was_cut_off_goes_on_with_what_it_left(bench: Bench) -> None:
     assert bench.do(bench.first()) == [True] and bench.out() == "half 1"
 
 
+def test_the_cost_of_all_starts_counts(bench: Bench) -> None:
+    """Once a result is made anew, what earlier ones cost is none of its own."""
+    bench.fails = True
+    (bench.folder.path / "first").mkdir()
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            bench.do(bench.first())
+    bench.fails = False
+    bench.do(bench.first())
+    assert bench.folder.record("first")["cost"]["starts"] == 3
+    seconds = [start["seconds"] for start in bench.folder.costs("first")]
+    assert bench.folder.record("first")["cost"]["seconds"] == pytest.approx(sum(seconds), abs=1e-3)
+    bench.source.write_text("2")
+    bench.do(bench.first())
+    assert bench.folder.record("first")["cost"]["starts"] == 1
+
+
+def test_what_a_stage_cost_is_no_result_and_goes_with_it(bench: Bench) -> None:
+    stage = bench.first(costs=("first/cost.json",))
+    cost = bench.folder.path / "first/cost.json"
+    bench.do(stage)
+    cost.write_text("1 s")
+    (bench.folder.path / "first/out.txt").unlink()
+    bench.do(stage)
+    assert not cost.exists() and (bench.folder.path / "stale/first/1/first/cost.json").exists()
+    cost.write_text("2 s")
+    assert "first/cost.json" not in bench.folder.record("first")["outputs"]
+    assert bench.reason(stage) == ""
+
+
 def test_what_was_cut_off_with_another_key_is_moved_aside(bench: Bench) -> None:
     bench.fails = True
     with pytest.raises(RuntimeError, match="killed"):

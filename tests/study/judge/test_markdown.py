@@ -11,7 +11,7 @@ from mofgap.study.judge.markdown import SPREAD_COLUMNS, markdown
 
 Tables = dict[str, list[list[dict[str, str]]]]
 VALUES = dict.fromkeys(SPREAD_COLUMNS, 0.5) | {"mae_ev": 0.25, "rmse_ev": 1.5, "r2": 0.9}
-COSTS = {"n_trainable": 12345.0, "train_seconds": 60.0, "peak_memory_mb": 512.0, "predict_ms": 2.5}
+COSTS = {"n_trainable": 12345.0, "n_train": 100.0, "epochs": 2.0}
 LEFT_OUT = {"auroc_novelty": 0.9, "auroc_distance": 0.8, "auroc_std": None, "mae_left_out_ev": 0.75}
 
 
@@ -129,7 +129,7 @@ def test_curves_costs_and_pairs(summary: dict[str, Any]) -> None:
     assert curve["Kendall's tau"] == "+1.0000 (-0.1000 to +0.2000)"
     costs = {row["method"]: row for row in found["Cost"][0]}
     assert set(costs) == {"balora-weights@8", "lora"}  # nobody knows what a published one cost
-    assert costs["lora"]["trained parameters"] == "12,345" and costs["lora"]["ms a structure"] == "2.500"
+    assert costs["lora"]["trained parameters"] == "12,345" and costs["lora"]["passes"] == "1.000"
     ((pair,),) = found["Against each other"]
     assert list(pair.values()) == [
         "balora-weights@8", "lora", "random", "mae_ev, total", "-0.0500 (-0.1000 to +0.2000)", "30",
