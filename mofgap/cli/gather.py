@@ -26,15 +26,16 @@ def gather(
     Ranking, window and the rest are those that the shards were made with. Exit codes are those of screen.
     """
     from mofgap.cli.screening_run import check_output, conclude, write_output
-    from mofgap.screening.shard import gather as gather_shards
+    from mofgap.screening.gather import gather as gather_shards
 
     check_output(output, output)
     refuse_taken([output], force)
     try:
-        found = gather_shards(shards)
-        if not found.rows:
-            fail("no inputs: the shards are empty", NOTHING_DONE)
-        found.write(output, write_output)
+        with gather_shards(shards, output.parent) as found:
+            outcome, novelty, duplicates = found.outcome, found.header["novelty"], found.duplicates
+            if not outcome.n_rows:
+                fail("no inputs: the shards are empty", NOTHING_DONE)
+            found.write(output, write_output)
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
-    conclude(found, f"{len(found.rows)} structures of {len(shards)} shards", output)
+    conclude(outcome, novelty, duplicates, f"{outcome.n_rows} structures of {len(shards)} shards", output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
 from pathlib import Path
@@ -17,19 +17,18 @@ from mofgap.cli.exits import ALL_READ, INTERRUPTED, NOTHING_DONE, SOME_FAILED, W
 from mofgap.cli.options import refused
 from mofgap.cli.progress import tracked
 from mofgap.cli.tables import command_line, print_json, print_lines
-from mofgap.screening.duplicates import n_duplicates
 from mofgap.screening.journal import JournalError, journal_path
 from mofgap.screening.levels import goes_by, is_pbe
-from mofgap.screening.rank import Duplicates, Novelty, is_novel
+from mofgap.screening.outcome import Outcome
+from mofgap.screening.rank import Duplicates, Novelty
 from mofgap.screening.row import Row, cells, column_names, printable
 from mofgap.screening.table import PAGE, READABLE, format_of, tab_separated, to_frame, write_table
 
 if TYPE_CHECKING:
     from mofgap.screening.journal import Journal
     from mofgap.screening.run import ScreeningRun
-    from mofgap.screening.shard import Gathered, Shard
+    from mofgap.screening.shard import Shard
 
-N_FAILURES_SHOWN = 10
 PBE_CAVEAT = (
     "gaps are those of PBE, which lie below measured ones (HSE06 gives 1.5 eV more on average over QMOF; "
     "--level hse06 predicts it), more so with open-shell 3d metals: rank by them, and do not quote them as "
@@ -91,14 +90,15 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
     except (ValueError, OSError) as error:
         fail(f"cannot write {run.target}: {error}; {_what_is_left(run)}", NOTHING_DONE)
     _show(run, inputs, as_json)
-    rows = [row for rows in inputs for row in rows]
-    say_counts(rows, f"{len(rows)} structures in {seconds:.1f} s ({len(rows) / max(seconds, 1e-9):.1f}/s)")
+    outcome = Outcome.of([row for rows in inputs for row in rows])
+    n = outcome.n_rows
+    say_counts(outcome, f"{n} structures in {seconds:.1f} s ({n / max(seconds, 1e-9):.1f}/s)")
     if run.passed_over:
         typer.echo(f"mofgap: {passed_over_words(run.passed_over)}", err=True)
-    caveats(rows, run.config.novelty, run.config.duplicates)
+    caveats(outcome, run.config.novelty, run.config.duplicates)
     if run.target is not None:
         say_written(run.target, run.shard)
-    raise typer.Exit(exit_code(rows))
+    raise typer.Exit(exit_code(outcome))
 
 
 def say_written(target: Path, shard: Shard | None = None) -> None:
@@ -114,7 +114,7 @@ def say_written(target: Path, shard: Shard | None = None) -> None:
     typer.echo(f"mofgap: wrote {target}; next: {what_next}", err=True)
 
 
-def write_output(path: Path, rows: Sequence[Row], coverage: float, beside: bool) -> None:
+def write_output(path: Path, rows: Iterable[Row], coverage: float, beside: bool) -> None:
     """Write a table in the format of its extension, or the report where that is ``.html``.
 
     Raises:
@@ -126,7 +126,7 @@ def write_output(path: Path, rows: Sequence[Row], coverage: float, beside: bool)
         return
     from mofgap.report.file import write_report
 
-    write_report(path, to_frame(rows, coverage, beside), command=command_line())
+    write_report(path, to_frame(list(rows), coverage, beside), command=command_line())
 
 
 def _check_model(run: ScreeningRun) -> None:
@@ -237,50 +237,45 @@ def _standard_input() -> Iterator[str]:
         yield from lines
 
 
-def say_counts(rows: list[Row], of_what: str) -> None:
+def say_counts(outcome: Outcome, of_what: str) -> None:
     """Say on standard error how it went, and what failed."""
-    failed = [row for row in rows if row.status == "failed"]
-    n_warned = sum(row.status == "warning" for row in rows)
-    for row in failed[:N_FAILURES_SHOWN]:
+    for row in outcome.first_failed:
         block = "" if Path(row.file).stem == row.structure_id else f" [{row.structure_id}]"
         typer.echo(f"failed: {row.file}{block}: {row.reason}", err=True)
-    if len(failed) > N_FAILURES_SHOWN:
-        typer.echo(f"failed: {len(failed) - N_FAILURES_SHOWN} more, see the table", err=True)
-    n_ok = len(rows) - n_warned - len(failed)
-    typer.echo(f"{n_ok} ok, {n_warned} with warnings, {len(failed)} failed: {of_what}", err=True)
+    if more := outcome.n_failed - len(outcome.first_failed):
+        typer.echo(f"failed: {more} more, see the table", err=True)
+    n_ok = outcome.n_rows - outcome.n_warned - outcome.n_failed
+    typer.echo(f"{n_ok} ok, {outcome.n_warned} with warnings, {outcome.n_failed} failed: {of_what}", err=True)
 
 
-def caveats(rows: list[Row], novelty: Novelty, duplicates: Duplicates) -> None:
+def caveats(outcome: Outcome, novelty: Novelty, duplicates: Duplicates) -> None:
     """Say on standard error what holds for the whole table."""
-    predicted = [row for row in rows if row.gap_ev is not None]
-    n_novel = sum(map(is_novel, predicted))
-    if n_novel and novelty == "drop":
-        typer.echo(f"mofgap: {n_novel} novel structures were left out (--novelty drop)", err=True)
-    if n_alike := n_duplicates(rows):
+    if outcome.n_novel and novelty == "drop":
+        typer.echo(f"mofgap: {outcome.n_novel} novel structures were left out (--novelty drop)", err=True)
+    if n_alike := outcome.n_alike:
         what = "share the rank of" if duplicates == "keep" else "were left out beside"
         typer.echo(
             f"mofgap: {n_alike} duplicates {what} the same structure (--duplicates {duplicates})", err=True
         )
-    for level, of_two in sorted({(row.level_of_theory, row.pbe_gap_ev is not None) for row in predicted}):
+    for level, of_two in sorted(outcome.levels):
         if of_two or is_pbe(level):
             typer.echo(f"mofgap: {goes_by(level) if of_two else PBE_CAVEAT}", err=True)
 
 
-def conclude(found: Gathered, of_what: str, target: Path) -> None:
+def conclude(outcome: Outcome, novelty: Novelty, duplicates: Duplicates, of_what: str, target: Path) -> None:
     """Say how a gathered screening went, and end as the whole screening would have ended.
 
     Raises:
         typer.Exit: The program always ends, with the exit code of ``mofgap screen``.
     """
-    say_counts(found.rows, of_what)
-    caveats(found.rows, found.header["novelty"], found.duplicates)
+    say_counts(outcome, of_what)
+    caveats(outcome, novelty, duplicates)
     say_written(target)
-    raise typer.Exit(exit_code(found.rows))
+    raise typer.Exit(exit_code(outcome))
 
 
-def exit_code(rows: list[Row]) -> int:
+def exit_code(outcome: Outcome) -> int:
     """How the program ends; a shard without inputs was read."""
-    n_failed = sum(row.status == "failed" for row in rows)
-    if rows and n_failed == len(rows):
+    if outcome.n_rows and outcome.n_failed == outcome.n_rows:
         return NOTHING_DONE
-    return SOME_FAILED if n_failed else ALL_READ
+    return SOME_FAILED if outcome.n_failed else ALL_READ

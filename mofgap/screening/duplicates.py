@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from mofgap.screening.row import NEAREST_SEPARATOR, Row
 
@@ -23,7 +24,21 @@ for near twins among crystals (conformers, and relaxations from two files), whos
 _LIMITS = tuple(limit + 1e-9 for limit in TOLERANCES.values())  # the last digit of a difference is not exact
 
 
-def originals(rows: Sequence[Row]) -> list[int]:
+class Features(NamedTuple):
+    """What of a row tells structures apart, in less memory."""
+
+    formula: str
+    gap_ev: float | None
+    aleatoric_std_ev: float | None
+    epistemic_std_ev: float | None
+    novelty: float | None
+    nearest: str
+
+
+Comparable = Row | Features
+
+
+def originals(rows: Sequence[Comparable]) -> list[int]:
     """For each row the place of the first row of the same structure, its own where there is none before.
 
     Rows are of one structure if they have the same formula and their numbers agree within `TOLERANCES`, or
@@ -44,16 +59,16 @@ def originals(rows: Sequence[Row]) -> list[int]:
     return first
 
 
-def n_duplicates(rows: Iterable[Row]) -> int:
+def n_duplicates(rows: Iterable[Comparable]) -> int:
     """How many rows are of a structure that a row before them has."""
     return sum(place != first for place, first in enumerate(originals(list(rows))))
 
 
-def _numbers(row: Row) -> tuple[float | None, ...]:
+def _numbers(row: Comparable) -> tuple[float | None, ...]:
     return row.gap_ev, row.aleatoric_std_ev, row.epistemic_std_ev, row.novelty
 
 
-def _join_alike(rows: Sequence[Row], places: Sequence[int], first: list[int]) -> None:
+def _join_alike(rows: Sequence[Comparable], places: Sequence[int], first: list[int]) -> None:
     """Enter into ``first`` which of some rows of one formula are of one structure."""
     same: dict[object, int] = {}  # copies to the last digit may be many, and need no comparison
     for place in places:
@@ -67,7 +82,7 @@ def _join_alike(rows: Sequence[Row], places: Sequence[int], first: list[int]) ->
         first[place] = _root(first, place)
 
 
-def _alike(rows: Sequence[Row], places: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _alike(rows: Sequence[Comparable], places: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Pairs of rows of one structure, of rows in the order of their gaps."""
     known = [(_numbers(rows[place]), rows[place].nearest.split(NEAREST_SEPARATOR), place) for place in places]
     for i, (one, one_nearest, place) in enumerate(known, start=1):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Literal, get_args
 
@@ -23,11 +24,14 @@ DUPLICATES: tuple[Duplicates, ...] = get_args(Duplicates)
 DUPLICATE = "duplicate"
 """Name of the note of a row whose structure another row has, or had, too."""
 
-_BADNESS: dict[RankBy, Callable[[Row], tuple[float, ...]]] = {
+Place = tuple[bool, float, float, str, str]
+"""What rows are sorted by: whether they come last, how bad they are in two numbers, their names."""
+
+_BADNESS: dict[RankBy, Callable[[Row], tuple[float, float]]] = {
     "window": lambda row: (-_number(row.p_in_window), _outside(row)),
-    "low": lambda row: (_number(row.gap_ev),),
-    "high": lambda row: (-_number(row.gap_ev),),
-    "std": lambda row: (_number(row.gap_std_ev),),
+    "low": lambda row: (_number(row.gap_ev), 0.0),
+    "high": lambda row: (-_number(row.gap_ev), 0.0),
+    "std": lambda row: (_number(row.gap_std_ev), 0.0),
 }
 
 
@@ -91,40 +95,62 @@ def rank_rows(
         ValueError: The choice ``rank_by``, ``novelty`` or ``duplicates`` is unknown, or a predicted row lacks
             the number that rows are ranked by.
     """
+    check_order(rank_by, novelty, duplicates)
+    everything = list(rows)
+    predicted = [row for row in everything if is_ranked(row, novelty)]
+    predicted.sort(key=partial(place, rank_by=rank_by, novelty=novelty))
+    groups: dict[int, list[Row]] = {}
+    for row, first in zip(predicted, originals(predicted), strict=True):
+        groups.setdefault(first, []).append(row)
+    failed = (row for row in everything if row.status == "failed")
+    return [*numbered(groups.values(), top, duplicates), *failed]
+
+
+def check_order(rank_by: RankBy, novelty: Novelty, duplicates: Duplicates) -> None:
+    """Refuse unknown choices.
+
+    Raises:
+        ValueError: The choice ``rank_by``, ``novelty`` or ``duplicates`` is unknown.
+    """
     if rank_by not in RANKINGS:
         raise ValueError(f"rank_by must be one of {', '.join(RANKINGS)}, not {rank_by!r}")
     if novelty not in NOVELTIES:
         raise ValueError(f"novelty must be one of {', '.join(NOVELTIES)}, not {novelty!r}")
     if duplicates not in DUPLICATES:
         raise ValueError(f"duplicates must be one of {', '.join(DUPLICATES)}, not {duplicates!r}")
-    everything = list(rows)
-    badness = _BADNESS[rank_by]
-    predicted = [row for row in everything if row.status != "failed"]
-    if novelty == "drop":
-        predicted = [row for row in predicted if not is_novel(row)]
-
-    def place(row: Row) -> tuple[bool, tuple[float, ...], str, str]:
-        return novelty == "last" and is_novel(row), badness(row), row.file, row.structure_id
-
-    predicted.sort(key=place)
-    groups: dict[int, list[Row]] = {}
-    for row, first in zip(predicted, originals(predicted), strict=True):
-        groups.setdefault(first, []).append(row)
-    ranked = [
-        replace(row, rank=rank)
-        for rank, group in enumerate(islice(groups.values(), top), start=1)
-        for row in (_noted(group) if duplicates == "keep" else [_alone(group)])
-    ]
-    return ranked + [row for row in everything if row.status == "failed"]
 
 
-def _noted(group: Sequence[Row]) -> list[Row]:
+def is_ranked(row: Row, novelty: Novelty) -> bool:
+    """Whether a row gets a rank, if it is among the best."""
+    return row.status != "failed" and not (novelty == "drop" and is_novel(row))
+
+
+def place(row: Row, rank_by: RankBy, novelty: Novelty) -> Place:
+    """What rows are sorted by, see `rank_rows`; the inputs' own order decides between equals.
+
+    Raises:
+        ValueError: The row lacks the number that rows are ranked by.
+    """
+    badness = _BADNESS[rank_by](row)
+    return novelty == "last" and is_novel(row), *badness, row.file, row.structure_id
+
+
+def numbered(groups: Iterable[Iterable[Row]], top: int | None, duplicates: Duplicates) -> Iterator[Row]:
+    """The rows of a table that have a rank: the rows of each structure, the best structure first."""
+    for rank, group in enumerate(islice(groups, top), start=1):
+        for row in _noted(group) if duplicates == "keep" else [_alone(group)]:
+            yield replace(row, rank=rank)
+
+
+def _noted(group: Iterable[Row]) -> Iterator[Row]:
     """The rows of one structure, a note at all but the first."""
-    first, *others = group
-    return [first, *(_with_note(row, f"same structure as {_named(first)}") for row in others)]
+    rows = iter(group)
+    first = next(rows)
+    yield first
+    yield from (_with_note(row, f"same structure as {_named(first)}") for row in rows)
 
 
-def _alone(group: Sequence[Row]) -> Row:
+def _alone(group: Iterable[Row]) -> Row:
     """The first row of a structure, with a note if there are others."""
     first, *others = group
     if not others:

@@ -76,9 +76,9 @@ class Row:
     pbe_gap_hi90_ev: float | None = None
 
 
-_FIELDS = tuple(field.name for field in fields(Row))
-BESIDE = tuple(name for name in _FIELDS if name.startswith("pbe_"))
-COLUMNS = _FIELDS[: -len(BESIDE)]
+FIELDS = tuple(field.name for field in fields(Row))
+BESIDE = tuple(name for name in FIELDS if name.startswith("pbe_"))
+COLUMNS = FIELDS[: -len(BESIDE)]
 INTEGERS = ("rank", "n_atoms")
 TEXTS = (
     "file",
@@ -104,17 +104,17 @@ def column_names(coverage: float = DEFAULT_COVERAGE, beside: bool = False) -> li
         coverage: Of the intervals.
         beside: Whether `BESIDE` follows `COLUMNS`, as in a table of two levels.
     """
-    return [name.replace("90", f"{100 * coverage:.10g}") for name in (_FIELDS if beside else COLUMNS)]
+    return [name.replace("90", f"{100 * coverage:.10g}") for name in (FIELDS if beside else COLUMNS)]
 
 
 def cells(row: Row, n_columns: int = len(COLUMNS)) -> list[Cell]:
     """The values of a row in the order of its columns, of which a table has so many."""
-    return [getattr(row, name) for name in _FIELDS[:n_columns]]
+    return [getattr(row, name) for name in FIELDS[:n_columns]]
 
 
 def plain_values(row: Row) -> dict[str, Any]:
     """The fields of a row for JSON; those of a second level where there is one."""
-    names = COLUMNS if row.pbe_gap_ev is None else _FIELDS
+    names = COLUMNS if row.pbe_gap_ev is None else FIELDS
     return {name: getattr(row, name) for name in names}
 
 

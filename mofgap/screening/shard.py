@@ -1,4 +1,4 @@
-"""A share of a screening, and the whole put together again: the same table, bit for bit.
+"""A share of a screening, as a file; `mofgap.screening.gather` puts the whole together again.
 
 A shard takes every n-th input and writes their rows, unranked, as JSON lines, each with a checksum: a header
 with everything that decides the table, a line an input, and a last line that all shards must agree on.
@@ -7,17 +7,18 @@ with everything that decides the table, a line an input, and a last line that al
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from mofgap.screening.checked_line import WITHOUT_CHECKSUM, content_of, line_of
-from mofgap.screening.rank import Duplicates, rank_rows
 from mofgap.screening.row import Row, plain_values
-from mofgap.screening.table import WriteTable, write_table
 from mofgap.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ VERSION = 2
 BESIDE_MODEL = "beside_model_sha256"
 """Of a header, where a second level's predictions stand beside the first's."""
 
+_LAST_LINE_BYTES = 1024
 _SHARD = re.compile(r"([1-9][0-9]*)/([1-9][0-9]*)").fullmatch
 
 
@@ -97,116 +99,100 @@ class Shard:
 
 
 @dataclass(frozen=True, eq=False)
-class Gathered:
-    """All shards of a screening.
+class ShardFile:
+    """What `Shard.write` wrote.
 
     Attributes:
+        path: The file.
+        index: Which shard it is, from 1.
+        count: How many there are.
         header: What decides the table.
-        rows: Of all inputs, in their order; none has a rank yet.
     """
-
-    header: dict[str, Any]
-    rows: list[Row]
-
-    @property
-    def duplicates(self) -> Duplicates:
-        """What becomes of them; shards of before kept them."""
-        return cast(Duplicates, self.header.get("duplicates", "keep"))
-
-    def write(self, path: Path, write: WriteTable = write_table) -> None:
-        """Write the table that one screening would have written.
-
-        Args:
-            path: The file.
-            write: What writes a table, see `write_table`.
-
-        Raises:
-            ValueError: The extension of ``path`` is unknown, or its format cannot hold so many rows.
-            OSError: The file ``path`` cannot be written.
-        """
-        header = self.header
-        table = rank_rows(self.rows, header["rank_by"], header["top"], header["novelty"], self.duplicates)
-        write(path, table, header["coverage"], BESIDE_MODEL in header)
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """One file: its shard and header, its rows by input, and what all must agree on."""
 
     path: Path
     index: int
     count: int
     header: dict[str, Any]
-    inputs: list[tuple[Row, ...]]
-    whole: dict[str, Any]
 
+    @classmethod
+    def open(cls, path: Path) -> ShardFile:
+        """The shard in a file, of which only the first line is read.
 
-def gather(paths: Sequence[Path]) -> Gathered:
-    """Put shards together.
-
-    Args:
-        paths: What ``mofgap screen --shard`` wrote, in any order, each shard once.
-
-    Raises:
-        ShardError: A shard is missing, repeated, cut off, of another version, or of another screening.
-        OSError: A file of ``paths`` cannot be read.
-    """
-    parts = [_read(path) for path in paths]
-    if not parts:
-        raise ShardError("there are no shards")
-    first = parts[0]
-    by_index: dict[int, _Part] = {}
-    for part in parts:
-        _compare(first, part)
-        if part.index in by_index:
-            raise ShardError(f"{part.path} and {by_index[part.index].path} are the same shard")
-        by_index[part.index] = part
-    missing = [str(i) for i in range(1, first.count + 1) if i not in by_index]
-    if missing:
-        raise ShardError(f"of {first.count} shards these are missing: {', '.join(missing)}")
-    rows: list[Row] = []
-    for position in range(first.whole["n_inputs"]):
-        place, shard = divmod(position, first.count)
-        rows += by_index[shard + 1].inputs[place]
-    return Gathered(first.header, rows)
-
-
-def _read(path: Path) -> _Part:
-    try:
-        with path.open("rb") as file:
+        Raises:
+            ShardError: The file ``path`` is of an earlier version, or begins as no shard.
+            OSError: The file ``path`` cannot be read.
+        """
+        with path.open("rb") as file, _intact(path):
             first = next(file)
             if first.startswith(WITHOUT_CHECKSUM):
                 what = "an earlier version of mofgap; gather with that one, or make it again"
                 raise ShardError(f"{path}: a shard of {what}")
             header = content_of(first)
             index, count = header.pop("shard")
-            found, whole = [], content_of(next(file))
-            for line in file:
-                found.append(tuple(_row(values) for values in whole))
-                whole = content_of(line)
-        n_here = len(range(index - 1, whole["n_inputs"], count))
+        if header.get("version") != VERSION:
+            raise ShardError(f"{path}: shard version {header.get('version')}, this mofgap reads {VERSION}")
+        return cls(path, index, count, header)
+
+    def inputs(self) -> Iterator[tuple[int, list[Row]]]:
+        """The place among all inputs, and the rows, of each input of the shard.
+
+        Raises:
+            ShardError: The file is damaged or cut off.
+            OSError: The file cannot be read.
+        """
+        n = 0
+        for line in islice(self._lines(), 1, None):
+            with _intact(self.path):
+                rows = [Row(**values) for values in line]
+            yield self.index - 1 + n * self.count, rows
+            n += 1
+        n_here = len(range(self.index - 1, self.whole["n_inputs"], self.count))
+        if n != n_here:
+            raise ShardError(f"{self.path}: holds {n} of {n_here} inputs; make it again")
+
+    @cached_property
+    def whole(self) -> dict[str, Any]:
+        """What all shards must agree on, of the last line.
+
+        Raises:
+            ShardError: The file is cut off.
+            OSError: The file cannot be read.
+        """
+        with self.path.open("rb") as file, _intact(self.path):
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_LINE_BYTES))
+            whole: dict[str, Any] = content_of(file.read().splitlines(keepends=True)[-1])
+            if whole.keys() != {"n_inputs", "names_sha256"}:
+                raise ValueError("not the last line of a shard")
+        return whole
+
+    def _lines(self) -> Iterator[Any]:
+        """All lines but the last."""
+        with self.path.open("rb") as file, _intact(self.path):
+            line = next(file)
+            for following in file:
+                yield content_of(line)
+                line = following
+
+    def check_same_screening(self, other: ShardFile) -> None:
+        """Refuse a shard of another screening.
+
+        Raises:
+            ShardError: The shard ``other`` has other settings or inputs.
+        """
+        then, now = ({**s.header, **s.whole, "shards": s.count} for s in (self, other))
+        differing = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+        if differing:
+            what = ", ".join(f"{n} {then.get(n)} and {now.get(n)}" for n in differing)
+            raise ShardError(f"{self.path} and {other.path} are of different screenings: {what}")
+
+
+@contextmanager
+def _intact(path: Path) -> Iterator[None]:
+    """Name the file whose content cannot be what was written."""
+    try:
+        yield
     except ShardError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, StopIteration) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, StopIteration) as error:
         what = "damaged, cut off, or nothing that mofgap screen --shard wrote; make it again"
         raise ShardError(f"{path}: {what}") from error
-    if header.get("version") != VERSION:
-        raise ShardError(f"{path}: shard version {header.get('version')}, this mofgap reads {VERSION}")
-    if len(found) != n_here:
-        raise ShardError(f"{path}: holds {len(found)} of {n_here} inputs; make it again")
-    return _Part(path, index, count, header, found, whole)
-
-
-def _row(values: dict[str, Any]) -> Row:
-    """A row; texts that come again and again are kept once."""
-    kept: dict[str, Any] = {k: sys.intern(v) if isinstance(v, str) else v for k, v in values.items()}
-    return Row(**kept)
-
-
-def _compare(first: _Part, other: _Part) -> None:
-    """Refuse a shard of another screening."""
-    then, now = ({**p.header, **p.whole, "shards": p.count} for p in (first, other))
-    differing = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-    if differing:
-        what = ", ".join(f"{n} {then.get(n)} and {now.get(n)}" for n in differing)
-        raise ShardError(f"{first.path} and {other.path} are of different screenings: {what}")

@@ -6,9 +6,10 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from mofgap.screening.row import (
     BESIDE,
@@ -31,6 +32,9 @@ Window = tuple[float, float] | None
 _UNKNOWN = (-float("inf"), float("inf"))
 
 MAX_XLSX_ROWS = 1_048_575
+GROUP_ROWS = 50_000
+"""Of a parquet file, which are held at a time."""
+
 FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 READABLE = (".csv", ".parquet", ".json")
 _START = f"[{re.escape(''.join(FORMULA_STARTS))}]"
@@ -42,8 +46,8 @@ _INTERVAL = re.compile(r"(pbe_)?gap_(lo|hi)[0-9.]+_ev").fullmatch
 PAGE = ".html"
 """Extension of the report, which stands above this module."""
 
-WriteTable = Callable[[Path, Sequence[Row], float, bool], None]
-"""Writes rows to a file; told the coverage, and whether a second level stands beside the first."""
+WriteTable = Callable[[Path, Iterable[Row], float, bool], None]
+"""Writes rows to a file as they come; told the coverage, and whether there is a second level."""
 
 
 class ScreeningTableError(ValueError):
@@ -71,9 +75,9 @@ def _frame(rows: Sequence[Row], columns: list[str]) -> pd.DataFrame:
 
 
 def write_table(
-    path: Path, rows: Sequence[Row], coverage: float = DEFAULT_COVERAGE, beside: bool = False
+    path: Path, rows: Iterable[Row], coverage: float = DEFAULT_COVERAGE, beside: bool = False
 ) -> None:
-    """Write a table in the format of its extension; it appears whole or not at all.
+    """Write a table in the format of its extension, row by row; it appears whole or not at all.
 
     Args:
         path: With an extension of `FORMATS`.
@@ -87,9 +91,16 @@ def write_table(
     """
     if path.suffix.lower() == PAGE:
         raise ValueError(f"{path.name}: a page is written by mofgap report")
-    content = FORMATS[format_of(path)](rows, column_names(coverage, beside))
-    with whole_file(path) as partial:
-        partial.write_bytes(content)
+    write, columns = FORMATS[format_of(path)], column_names(coverage, beside)
+    with whole_file(path) as partial, partial.open("wb") as file:
+        write(rows, columns, file)
+
+
+def table_bytes(extension: str, rows: Iterable[Row], columns: list[str]) -> bytes:
+    """The content of the file that `write_table` writes."""
+    buffer = io.BytesIO()
+    FORMATS[extension](rows, columns, buffer)
+    return buffer.getvalue()
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -197,12 +208,12 @@ def tab_separated(row: Row, n_columns: int = len(COLUMNS)) -> str:
     return "\t".join(text_of(inert(cell)) for cell in cells(row, n_columns))
 
 
-def _csv(rows: Sequence[Row], columns: list[str]) -> bytes:
-    text = io.StringIO()
+def _csv(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=False)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([inert(cell) for cell in cells(row, len(columns))] for row in rows)
-    return text.getvalue().encode("utf-8")
+    text.detach()  # flushes, and leaves the file open
 
 
 def inert(cell: Cell) -> Cell:
@@ -210,28 +221,43 @@ def inert(cell: Cell) -> Cell:
     return _FORMULA.sub(r"\1'", cell) if isinstance(cell, str) else cell
 
 
-def _json(rows: Sequence[Row], columns: list[str]) -> bytes:
-    content = [dict(zip(columns, cells(row, len(columns)), strict=True)) for row in rows]
-    return json.dumps(content, indent=1, ensure_ascii=False).encode("utf-8") + b"\n"
+def _json(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
+    before = "[\n "
+    for row in rows:
+        content = dict(zip(columns, cells(row, len(columns)), strict=True))
+        text = json.dumps(content, indent=1, ensure_ascii=False).replace("\n", "\n ")
+        file.write(f"{before}{text}".encode())
+        before = ",\n "
+    file.write(b"[]\n" if before.startswith("[") else b"\n]\n")
 
 
-def _parquet(rows: Sequence[Row], columns: list[str]) -> bytes:
-    buffer = io.BytesIO()
-    _frame(rows, columns).to_parquet(buffer, engine="pyarrow", index=False)
-    return buffer.getvalue()
+def _parquet(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    def group(of: Sequence[Row]) -> pa.Table:
+        return pa.Table.from_pandas(_frame(of, columns), preserve_index=False)
+
+    with ParquetWriter(file, group(()).schema) as writer:
+        rest = iter(rows)
+        while of := list(islice(rest, GROUP_ROWS)):
+            writer.write_table(group(of))
 
 
-def _xlsx(rows: Sequence[Row], columns: list[str]) -> bytes:
+def _xlsx(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
     from openpyxl import Workbook
     from openpyxl.cell import WriteOnlyCell
 
-    if len(rows) > MAX_XLSX_ROWS:
-        raise ValueError(f"a sheet holds {MAX_XLSX_ROWS:,} rows, not {len(rows):,}; choose .csv or .parquet")
+    too_many = f"a sheet holds {MAX_XLSX_ROWS:,} rows, and there are more; choose .csv or .parquet"
+    if isinstance(rows, Sized) and len(rows) > MAX_XLSX_ROWS:
+        raise ValueError(too_many)
     book = Workbook(write_only=True)
     sheet = book.create_sheet("mofgap")
     sheet.freeze_panes = "A2"
     sheet.append(columns)
-    for row in rows:
+    for n, row in enumerate(rows):
+        if n == MAX_XLSX_ROWS:
+            raise ValueError(too_many)
         line = []
         for value in cells(row, len(columns)):
             cell = WriteOnlyCell(sheet, value)
@@ -239,15 +265,13 @@ def _xlsx(rows: Sequence[Row], columns: list[str]) -> bytes:
                 cell.data_type = "s"  # never a formula
             line.append(cell)
         sheet.append(line)
-    buffer = io.BytesIO()
-    book.save(buffer)
-    return buffer.getvalue()
+    book.save(file)
 
 
-FORMATS: dict[str, Callable[[Sequence[Row], list[str]], bytes]] = {
+FORMATS: dict[str, Callable[[Iterable[Row], list[str], BinaryIO], None]] = {
     ".csv": _csv,
     ".parquet": _parquet,
     ".json": _json,
     ".xlsx": _xlsx,
 }
-"""From an extension to what turns rows and the names of their columns into the bytes of a file."""
+"""From an extension to what writes rows, as they come, under the names of their columns."""

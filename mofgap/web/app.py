@@ -19,7 +19,7 @@ from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.levels import DEFAULT, LEVELS, models_of
 from mofgap.screening.levels import Level as LevelName
 from mofgap.screening.row import cells
-from mofgap.screening.table import FORMATS
+from mofgap.screening.table import table_bytes
 from mofgap.version import installed_version
 from mofgap.web.config import MB, ServeConfig
 from mofgap.web.guard import Guard
@@ -311,7 +311,7 @@ async def rows(job: Found, limit: Annotated[int | None, Query(ge=0, description=
 @_api.get("/screenings/{screening_id}/table.{kind}", responses=_LOST)
 async def table(job: Found, kind: Annotated[Kind, Path(description=_KIND)]) -> Response:
     """The ranked table as a file, as mofgap screen writes it: csv, xlsx, parquet or json."""
-    content = await asyncio.to_thread(FORMATS[f".{kind}"], job.rows(), job.columns)
+    content = await asyncio.to_thread(table_bytes, f".{kind}", job.rows(), job.columns)
     name = {"content-disposition": f'attachment; filename="mofgap.{kind}"'}
     kinds = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
     return Response(content, media_type=kinds.get(kind, "application/octet-stream"), headers=name)

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from mofgap.__main__ import app
 from mofgap.cli.screening_run import PBE_CAVEAT
-from mofgap.screening.shard import ShardError, gather
+from mofgap.screening.gather import gather
+from mofgap.screening.shard import ShardError
 
 WriteMixed = Callable[[Path, int], Path]
 OPTIONS = ["--window", "1.8", "3.0", "--top", "4", "--novelty", "last"]

@@ -17,10 +17,11 @@ from mofgap.gap.novelty_warnings import is_note
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.duplicates import TOLERANCES, n_duplicates, originals
+from mofgap.screening.gather import gather
 from mofgap.screening.rank import DUPLICATE, Duplicates, rank_rows
 from mofgap.screening.row import Row, warnings_of
 from mofgap.screening.screen import stream_rows
-from mofgap.screening.shard import Shard, gather
+from mofgap.screening.shard import Shard
 
 EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
 
@@ -132,8 +133,8 @@ def test_shards_give_the_same_table(duplicates: Duplicates, tmp_path: Path) -> N
         shard = Shard(index, 2)
         taken = list(shard.take([ReadFailure(str(i), "", "") for i in range(4)]))
         shard.write(tmp_path / f"{index}", header, [inputs[int(each.source)] for each in taken])
-    found = gather([tmp_path / "1", tmp_path / "2"])
-    found.write(tmp_path / "table.csv")
+    with gather([tmp_path / "1", tmp_path / "2"]) as found:
+        found.write(tmp_path / "table.csv")
     whole = rank_rows([each for rows in inputs for each in rows], "low", duplicates=duplicates)
     lines = (tmp_path / "table.csv").read_text().splitlines()[1:]
     assert [line.split(",")[:2] for line in lines] == [[str(each.rank), each.file] for each in whole]

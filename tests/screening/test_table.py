@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,16 +192,16 @@ def test_extension_decides_the_format() -> None:
     assert set(FORMATS) == {".csv", ".parquet", ".json", ".xlsx"} and format_of(Path("p.html")) == ".html"
 
 
-def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch) -> None:
+def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     path.write_text("old")
 
-    def full(self: Path, content: bytes) -> int:
+    def rows() -> Iterator[Row]:
+        yield TABLE[0]
         raise OSError("no space left")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="no space"):
-        write_table(path, TABLE)
+        write_table(path, rows())
     assert [p.name for p in tmp_path.iterdir()] == ["out.csv"] and path.read_text() == "old"
 
 

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 import mofgap
 from mofgap.python.screen import screen
 from mofgap.screening.levels import DEFAULT
-from mofgap.screening.table import FORMATS
+from mofgap.screening.table import table_bytes
 from mofgap.web import jobs as jobs_module
 from mofgap.web.pages import screen_page
 
@@ -149,7 +149,7 @@ def test_a_screening_is_watched_fetched_and_removed(
         answer = client.get(f"{at}/table.{kind}")
         assert answer.status_code == 200 and f"mofgap.{kind}" in answer.headers["content-disposition"]
         if kind == "csv":
-            assert answer.content == FORMATS[".csv"](rows, columns)
+            assert answer.content == table_bytes(".csv", rows, columns)
             assert len(pd.read_csv(io.BytesIO(answer.content))) == 4
     report = client.get(f"{at}/report")
     assert "Screening of 4 structures" in report.text and report.text.count('class="view"') >= 3

@@ -60,7 +60,7 @@ def run(
     """
     from mofgap.cli.screening_run import conclude
     from mofgap.study.engine.cluster import Executor
-    from mofgap.study.engine.screening import gathered
+    from mofgap.study.engine.screening import outcome_of
 
     with ending():
         opened = open_run(config, output, settings)
@@ -69,9 +69,9 @@ def run(
             return
         typer.echo(carry_out(opened, Executor(jobs, executor, tuple(snakemake or ()))))
         if opened.config.screening is not None:
-            asked = opened.config.screening
-            found = gathered(asked, opened.path)
-            conclude(found, f"{len(found.rows)} structures", opened.path / asked.table)
+            asked, outcome = opened.config.screening, outcome_of(opened.path)
+            what, table = f"{outcome.n_rows} structures", opened.path / asked.table
+            conclude(outcome, asked.novelty, asked.duplicates, what, table)
 
 
 def open_run(config: Path, output: Path | None, settings: list[str] | None, *, screening: bool = True) -> Run:

@@ -108,7 +108,8 @@ class Run:
         if failed:
             raise RunError("\n".join([*_failures(self.folder, failed), self._unfinished(executor)]))
         results = [s for s in self.stages if s.rule in ("compare", "gather", "report")]
-        names = [name for s in results for name in self.folder.files(s.writes)]
+        written = (name for s in results for name in self.folder.files(s.writes))
+        names = [name for name in written if "/" not in name]
         names = ([made[1]] if (made := made_by(self.config)) else []) + names
         return f"{self.path}: {', '.join(names)}"
 

@@ -11,15 +11,21 @@ from pathlib import Path
 
 from mofgap.configuration import to_dict
 from mofgap.screening.journal import journal_path
-from mofgap.screening.shard import Gathered, Shard
+from mofgap.screening.outcome import Outcome
+from mofgap.screening.shard import Shard
 from mofgap.shipped import shipped_folder
 from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunError
 from mofgap.study.engine.stage import Stage
 from mofgap.study.engine.training import made_by
+from mofgap.study.layout import read_json
+from mofgap.whole_file import write_json
 
 SHARDS = Path("shards/screening.csv")
 """What shards are named after, whatever the table is called."""
+
+OUTCOME = Path("shards/outcome.json")
+"""How many structures were read, and what holds for all of them."""
 
 N_CARDS = 12
 """Candidates that the page shows with their structure."""
@@ -63,8 +69,8 @@ def _gather(asked: ShardedScreening, shards: list[Stage]) -> Stage:
         rule="gather",
         work=_do_gather,
         settings={"table": asked.table},
-        modules=("mofgap.screening.shard", "mofgap.screening.rank", "mofgap.screening.table"),
-        writes=(glob.escape(asked.table),),
+        modules=("mofgap.screening.gather",),
+        writes=(glob.escape(asked.table), str(OUTCOME)),
         after=tuple(shard.name for shard in shards),
     )
 
@@ -118,16 +124,27 @@ def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
         raise RunError("a worker process died, for want of memory or killed") from error
 
 
-def gathered(asked: ShardedScreening, run: Path) -> Gathered:
-    """All finished shards of a run."""
-    from mofgap.screening.shard import gather
+def outcome_of(run: Path) -> Outcome:
+    """How the screening of a finished run went.
 
-    return gather([run / _shard_path(asked, index) for index in range(1, asked.shards + 1)])
+    Raises:
+        RunError: The file that says so is missing or damaged.
+    """
+    content = read_json(run / OUTCOME)
+    try:
+        return Outcome.from_json(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{run / OUTCOME} is damaged; the same command makes it anew") from error
 
 
 def _do_gather(config: RunConfig, run: Path) -> None:
+    from mofgap.screening.gather import gather
+
     asked = _asked(config)
-    gathered(asked, run).write(run / asked.table)
+    shards = [run / _shard_path(asked, index) for index in range(1, asked.shards + 1)]
+    with gather(shards, run) as found:
+        found.write(run / asked.table)
+        write_json(run / OUTCOME, found.outcome.to_json())
 
 
 def _do_report(config: RunConfig, run: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from mofgap.gap.folder import About, read_model
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.dataset import read
-from mofgap.study.layout import COST, Layout, read_json
+from mofgap.study.layout import SIZE, Layout, read_json
 from mofgap.study.members import member, members
 from mofgap.study.methods.training import describe, training_config
 from mofgap.training.encoder_folder import find_encoder
@@ -46,7 +46,7 @@ def test_a_member_is_what_the_same_settings_train_outside_a_comparison(
     files = [*CONTENT, *(["adapter/adapter_model.safetensors"] if method == "lora" else [])]
     for name in files:
         assert (inside / name).read_bytes() == (tmp_path / "model" / name).read_bytes(), name
-    assert read_json(inside / COST)["n_trainable"] == outcome.n_trainable > 0
+    assert read_json(inside / SIZE)["n_trainable"] == outcome.n_trainable > 0
 
 
 def test_a_member_has_no_neighbour_correction_of_its_own(finished: Path) -> None:

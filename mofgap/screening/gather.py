@@ -1,0 +1,114 @@
+"""The shards of a screening, put together again: the table of one screening, bit for bit.
+
+Rows are sorted on disk, so that memory stays the same however many there are. Only the rows of one formula
+are held at a time, to find those of one structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from mofgap.screening.outcome import N_FAILURES_SHOWN, Outcome
+from mofgap.screening.rank import Duplicates
+from mofgap.screening.row import Row
+from mofgap.screening.row_store import RowStore
+from mofgap.screening.shard import BESIDE_MODEL, ShardError, ShardFile
+from mofgap.screening.table import WriteTable, write_table
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """All shards of a screening; to be closed, since its rows lie on disk.
+
+    Attributes:
+        header: What decides the table.
+        outcome: How many structures were read, and what holds for all of them.
+        store: The rows.
+    """
+
+    header: dict[str, Any]
+    outcome: Outcome
+    store: RowStore
+
+    @property
+    def duplicates(self) -> Duplicates:
+        """What becomes of them; shards of before kept them."""
+        return cast(Duplicates, self.header.get("duplicates", "keep"))
+
+    def rows(self) -> Iterator[Row]:
+        """The rows of the table, ranked."""
+        yield from self.store.ranked(self.header["top"], self.duplicates)
+        yield from self.store.failed()
+
+    def write(self, path: Path, write: WriteTable = write_table) -> None:
+        """Write the table that one screening would have written.
+
+        Args:
+            path: The file.
+            write: What writes a table, see `write_table`.
+
+        Raises:
+            ValueError: The extension of ``path`` is unknown, or its format cannot hold so many rows.
+            OSError: The file ``path`` cannot be written.
+        """
+        write(path, self.rows(), self.header["coverage"], BESIDE_MODEL in self.header)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.store.close()
+
+
+def gather(paths: Sequence[Path], folder: Path | None = None) -> Gathered:
+    """Put shards together.
+
+    Args:
+        paths: What ``mofgap screen --shard`` wrote, in any order, each shard once.
+        folder: Where rows lie meanwhile, in a folder that is deleted in the end; the system's own without.
+
+    Raises:
+        ShardError: A shard is missing, repeated, cut off, of another version, or of another screening.
+        OSError: A file of ``paths`` cannot be read, or the disk is full.
+    """
+    shards = _whole([ShardFile.open(path) for path in paths])
+    header = shards[0].header
+    store = RowStore(header["rank_by"], header["novelty"], folder)
+    outcome = Outcome()
+    try:
+        for shard in shards:
+            store.add(outcome.counting(shard.inputs()))
+        outcome.n_alike = store.find_duplicates()
+        outcome.first_failed = list(islice(store.failed(), N_FAILURES_SHOWN))
+    except BaseException:
+        store.close()
+        raise
+    return Gathered(header, outcome, store)
+
+
+def _whole(shards: Sequence[ShardFile]) -> Sequence[ShardFile]:
+    """The shards, if they are all of one screening.
+
+    Raises:
+        ShardError: One is missing, repeated, or of another screening.
+    """
+    if not shards:
+        raise ShardError("there are no shards")
+    first = shards[0]
+    by_index: dict[int, ShardFile] = {}
+    for shard in shards:
+        first.check_same_screening(shard)
+        if shard.index in by_index:
+            raise ShardError(f"{shard.path} and {by_index[shard.index].path} are the same shard")
+        by_index[shard.index] = shard
+    missing = [str(i) for i in range(1, first.count + 1) if i not in by_index]
+    if missing:
+        raise ShardError(f"of {first.count} shards these are missing: {', '.join(missing)}")
+    return shards

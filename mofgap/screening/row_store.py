@@ -1,0 +1,136 @@
+"""Rows on disk, in the order of a table: memory stays the same however many there are."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mofgap.screening.duplicates import Features, n_duplicates, originals
+from mofgap.screening.rank import Duplicates, Novelty, RankBy, check_order, is_ranked, numbered, place
+from mofgap.screening.row import FIELDS, Row
+
+CACHE_MB = 64
+"""Memory of SQLite, which sorts what does not fit in it on disk."""
+
+_KEPT = FIELDS[1:]  # all but the rank, which comes last
+_NUMBERS = "rank_late, rank_first, rank_second"
+_ORDER = f"{_NUMBERS}, file, structure_id, input, part"
+_FEATURES = ", ".join(Features._fields)
+
+
+class RowStore:
+    """The rows of a screening, to be added in any order, and to be read in that of its table.
+
+    Args:
+        rank_by: What the table is ranked by.
+        novelty: What becomes of rows with the warning ``novel``.
+        folder: Where the rows lie, in a folder that `close` deletes; the system's own without.
+
+    Raises:
+        ValueError: The choice ``rank_by`` or ``novelty`` is unknown.
+        OSError: The disk is full, in each method too.
+    """
+
+    def __init__(self, rank_by: RankBy, novelty: Novelty, folder: Path | None = None) -> None:
+        check_order(rank_by, novelty, "keep")
+        self.rank_by: RankBy = rank_by
+        self.novelty: Novelty = novelty
+        self._folder = TemporaryDirectory(prefix=".mofgap-rows-", dir=folder)
+        with _disk():
+            self._rows = sqlite3.connect(Path(self._folder.name) / "rows.sqlite", isolation_level=None)
+            # Nothing of it outlives this process, so that nothing needs to be safe from a kill.
+            where = self._folder.name.replace("'", "''")
+            settings = ("journal_mode=OFF", "synchronous=OFF", f"cache_size={-CACHE_MB * 1024}")
+            for setting in (*settings, f"temp_store_directory='{where}'"):
+                self._rows.execute(f"PRAGMA {setting}")
+            columns = f"input, part, is_ranked, {_NUMBERS}, {', '.join(_KEPT)}"
+            self._rows.execute(f"CREATE TABLE row (id INTEGER PRIMARY KEY, {columns})")
+            self._rows.execute("CREATE TABLE place (id INTEGER PRIMARY KEY, first, place)")
+            self._rows.execute("BEGIN")
+
+    def add(self, inputs: Iterable[tuple[int, Sequence[Row]]]) -> None:
+        """Take the rows of some inputs, each with its place among all inputs.
+
+        Raises:
+            ValueError: A predicted row lacks the number that rows are ranked by.
+        """
+        values = (self._values(where, part, row) for where, rows in inputs for part, row in enumerate(rows))
+        marks = ", ".join("?" * (6 + len(_KEPT)))
+        with _disk():
+            self._rows.executemany(f"INSERT INTO row VALUES (NULL, {marks})", values)
+
+    def _values(self, where: int, part: int, row: Row) -> tuple[Any, ...]:
+        wanted = is_ranked(row, self.novelty)
+        numbers = place(row, self.rank_by, self.novelty)[:3] if wanted else (None, None, None)
+        return where, part, wanted, *numbers, *(getattr(row, name) for name in _KEPT)
+
+    def find_duplicates(self) -> int:
+        """Find the rows of one structure, once all rows are there; how many follow another of theirs."""
+        found = 0
+        in_order = f"row_number() OVER (ORDER BY {_ORDER}) AS place"
+        wanted = f"SELECT {in_order}, id, {_FEATURES} FROM row WHERE is_ranked ORDER BY formula, place"
+
+        def places() -> Iterator[tuple[int, int, int]]:
+            nonlocal found
+            for _, group in groupby(self._select(wanted), key=itemgetter(2)):
+                rows = list(group)
+                firsts = originals([Features(*row[2:]) for row in rows])
+                for (mine, number, *_), first in zip(rows, firsts, strict=True):
+                    found += rows[first][0] != mine
+                    yield number, rows[first][0], mine
+
+        with _disk():
+            self._rows.executemany("INSERT INTO place VALUES (?, ?, ?)", places())
+        return self._n_duplicates_of_all() if self.novelty == "drop" else found
+
+    def _n_duplicates_of_all(self) -> int:
+        """Those that no table has are counted too."""
+        wanted = f"SELECT {_FEATURES} FROM row WHERE status != 'failed' ORDER BY formula"
+        groups = groupby(self._select(wanted), key=itemgetter(0))
+        return sum(n_duplicates([Features(*row) for row in group]) for _, group in groups)
+
+    def ranked(self, top: int | None, duplicates: Duplicates) -> Iterator[Row]:
+        """The rows that have a rank, see `rank_rows`; after `find_duplicates`."""
+        # All of a row goes through the sorter: a look at each row in the order of ranks would go to and fro.
+        columns = ", ".join(f"row.{name}" for name in _KEPT)
+        found = self._select(
+            f"SELECT place.first, {columns} FROM row CROSS JOIN place ON place.id = row.id "
+            "ORDER BY place.first, place.place"
+        )
+        groups = (map(_row, group) for _, group in groupby(found, key=itemgetter(0)))
+        return numbered(groups, top, duplicates)
+
+    def failed(self) -> Iterator[Row]:
+        """The failures, in the order of the inputs."""
+        columns = ", ".join(_KEPT)
+        wanted = f"SELECT NULL, {columns} FROM row WHERE status = 'failed' ORDER BY input, part"
+        return map(_row, self._select(wanted))
+
+    def close(self) -> None:
+        """Delete the rows."""
+        self._rows.close()
+        self._folder.cleanup()
+
+    def _select(self, wanted: str) -> Iterator[tuple[Any, ...]]:
+        with _disk():
+            yield from self._rows.execute(wanted)
+
+
+def _row(values: tuple[Any, ...]) -> Row:
+    return Row(None, *values[1:])
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    """Tell of a disk that is full, or cannot be written, as everywhere else."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise OSError(errno.ENOSPC, f"rows cannot be sorted on disk: {error}") from error
