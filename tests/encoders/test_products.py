@@ -1,0 +1,54 @@
+"""Fast products of matrices: float32 all the same, and nobody's choice of precision is overruled."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from mofgap.encoders import products
+from mofgap.encoders.products import use_fast_products
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    """Each test decides anew; the process goes on as it was."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    use_fast_products.cache_clear()
+    yield
+    use_fast_products.cache_clear()
+    torch.set_float32_matmul_precision(before)
+
+
+def test_products_stay_float32() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, w = torch.randn(600, 128, generator=generator), torch.randn(64, 128, generator=generator)
+    before = x @ w.T
+    use_fast_products()
+    # bfloat16 would err by 2e-2.
+    torch.testing.assert_close(x @ w.T, before, rtol=1e-5, atol=1e-4)
+
+
+def test_rounded_products_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_is_exact", lambda *shape: shape != products._SHAPES[-1])
+    assert not use_fast_products()
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_a_chosen_precision_stays() -> None:
+    torch.set_float32_matmul_precision("high")
+    assert not use_fast_products()
+    assert torch.get_float32_matmul_precision() == "high"
+
+
+def test_cuda_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert not use_fast_products()
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_exactness_is_told_from_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert products._is_exact(16, 64, 64)
+    full = torch.full
+    monkeypatch.setattr(torch, "full", lambda shape, value: full(shape, value).bfloat16().float())
+    assert not products._is_exact(16, 64, 64)
