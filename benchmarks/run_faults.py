@@ -22,8 +22,11 @@ RESULTS = ("members/**/*.safetensors", "predictions/**/*.parquet", "calibrated/*
 """What does not depend on when and where a run was made."""
 
 SMALL = (
-    "comparison.splits.split.trainings={full: 0, scratch: 0, lora: 1, balora: 1, dropout: 0, ensemble: 0}",
-    "comparison.recipe.epochs=2",
+    "comparison.splits.split.trainings={full: 0, scratch: 0, lora: 0, balora: 1, dropout: 0, ensemble: 0}",
+    "comparison.data.n_val=30",
+    "comparison.data.n_test=20",
+    "comparison.recipe.n_train=40",
+    "comparison.recipe.epochs=1",
     "comparison.prediction.samples=[1, 2]",
     "comparison.prediction.full_curves=0",
     "comparison.judgement.n_draws=10",
@@ -64,6 +67,20 @@ class Faults:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=limit
         )
 
+    def run_undisturbed(self) -> float:
+        """Make the results that all others are compared with; returns the seconds it took.
+
+        Raises:
+            SystemExit: The run has no results.
+        """
+        begun, folder = time.monotonic(), self.base / "whole"
+        said, _ = self.start(folder).communicate()
+        seconds, self.whole = time.monotonic() - begun, results(folder)
+        if not self.whole:
+            raise SystemExit(said)
+        print(f"undisturbed: {seconds:.0f} s, {len(self.whole)} results", flush=True)
+        return seconds
+
     def finish(self, folder: Path) -> bool:
         """Run to the end; whether results are those of the undisturbed run."""
         process = self.start(folder)
@@ -98,9 +115,9 @@ class Faults:
             n_wrong += not self.finish(folder)
         self.note("no file above 2, 50, 500 kB", len(BLOCK_SIZES), n_tracebacks, n_wrong, begun)
 
-    def flip(self, folder: Path, n_files: int) -> None:
-        """Flip a bit in one file after another of a finished run."""
-        begun, n_wrong = time.monotonic(), 0
+    def flip(self, n_files: int) -> None:
+        """Flip a bit in one file after another of the undisturbed run."""
+        begun, n_wrong, folder = time.monotonic(), 0, self.base / "whole"
         files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size]
         files = [path for path in files if path.relative_to(folder).parts[0] not in ("logs", "stale")]
         for path in self.random.sample(files, min(n_files, len(files))):
@@ -138,28 +155,26 @@ def results(folder: Path) -> dict[str, str]:
 def main() -> None:
     """Print how often each fault ended in a traceback, or in other results."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS))
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--flips", type=int, default=20, help="files that get a flipped bit")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        faults, folder = Faults(Path(name), options.seed), Path(name) / "whole"
-        begun = time.monotonic()
-        said, _ = faults.start(folder).communicate()
-        seconds, faults.whole = time.monotonic() - begun, results(folder)
-        if not faults.whole:
-            raise SystemExit(said)
-        print(f"undisturbed: {seconds:.0f} s, {len(faults.whole)} results")
-        tasks: list[Callable[[], None]] = [
-            faults.start_twice,
-            faults.fill_the_disk,
-            lambda: faults.kill(options.kills, seconds / 2),
-            lambda: faults.flip(folder, options.flips),
-        ]
-        for task in tasks:
-            task()
+        faults = Faults(Path(name), options.seed)
+        seconds = faults.run_undisturbed()
+        for fault in options.faults:
+            FAULTS[fault](faults, options, seconds)
         print()
         print_table(("fault", "times", "tracebacks", "wrong", "seconds"), faults.rows)
+
+
+FAULTS: dict[str, Callable[[Faults, argparse.Namespace, float], None]] = {
+    "twice": lambda faults, options, seconds: faults.start_twice(),
+    "disk": lambda faults, options, seconds: faults.fill_the_disk(),
+    "kill": lambda faults, options, seconds: faults.kill(options.kills, seconds / 2),
+    "flip": lambda faults, options, seconds: faults.flip(options.flips),
+}
 
 
 if __name__ == "__main__":
