@@ -18,6 +18,10 @@ _LONGEST_FORMULA, _LONGEST_SYMBOL = 1000, 100
 # What a type symbol adds to an element: standard uncertainty or charge and valence in brackets, the types of
 # force fields (C_R, O_3_z, Zn3f2), and W or w of the oxygen and the hydrogen of water.
 _ADDED = re.compile(r"\(\d*[+-]?\d*\)|\([IVX]+\)|_\w*|(?<=\d)f\d|(?<=^[OH])[Ww](?![A-Za-z])")
+# Two metals joined as the types of force fields are, in Zn_Co, are no type of zinc.
+_TWO_METALS = re.compile(r"([A-Z][a-z]?)\d*_([A-Z][a-z])")
+# Molecules and ions that would be read as Co, Cs and Po.
+_GROUPS = frozenset({"CO2", "CO3", "CS2", "PO2", "PO3", "PO4"})
 _BETWEEN = re.compile(r"[\d.+\-/,;:&|*'\"\s]*")
 _SEPARATOR = re.compile(r"[+/,;:&|\s]|\.\d")
 _LABEL_SEPARATOR = re.compile(r"[A-Za-z]\S*[+/,;&|].*[A-Za-z]")
@@ -49,7 +53,9 @@ def occupants(symbol: str) -> Occupants:
     plain = _ADDED.sub("", symbol.strip()) if len(symbol) <= _LONGEST_SYMBOL else ""
     names, gaps = _LETTERS.findall(plain), _LETTERS.split(plain)
     numbers = [_atomic_number(name.capitalize()) for name in names]
-    if not names or not all(numbers) or not all(map(_BETWEEN.fullmatch, gaps)):
+    if not names or not all(numbers) or not all(map(_BETWEEN.fullmatch, gaps)) or plain in _GROUPS:
+        return ()
+    if (pair := _TWO_METALS.match(symbol)) and all(gemmi.Element(name).is_metal for name in pair.groups()):
         return ()
     if any(n > MAX_Z and name.isupper() for n, name in zip(numbers, names, strict=True)):
         return ()  # CN and NH are groups of atoms, no elements 112 and 113

@@ -196,6 +196,7 @@ def sites_of(
     given = [value not in ("?", ".") for value in block.find_values("_atom_site_occupancy")]
     unknown = ~np.array(given if len(given) == len(labels) else [False] * len(labels))
     occupancy[unknown & _alternatives(assemblies, groups)] = UNKNOWN_SHARE
+    occupancy[occupancy < 0] = 1.0
     real = np.flatnonzero(~_dummies(block, len(labels)) & (occupancy > 0))
     found, shares = _elements(labels, symbols, names, real, majority, warnings)
     numbers = _atomic_numbers(labels, names, real, found, formula_of(block), warnings)
@@ -228,7 +229,7 @@ def _odd_occupancies(block: cif.Block, labels: list[str]) -> list[str]:
     odd = [
         f"{label} ({value})"
         for label, value in given
-        if value not in ("?", ".") and not cif.as_number(value) <= FULLEST_OCCUPANCY
+        if value not in ("?", ".") and not 0 <= cif.as_number(value) <= FULLEST_OCCUPANCY
     ]
     if not odd:
         return []

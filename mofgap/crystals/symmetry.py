@@ -114,7 +114,6 @@ def parse_operation(triplet: str) -> NDArray[np.float64]:
 
     Raises:
         ValueError: The text ``triplet`` is not a symmetry operator.
-        ZeroDivisionError: The text ``triplet`` holds a fraction with the divisor 0.
     """
     if len(triplet) > _LONGEST_OPERATOR:
         raise ValueError(f"{shown(triplet)!r} is not an operator")
@@ -128,6 +127,8 @@ def parse_operation(triplet: str) -> NDArray[np.float64]:
             raise ValueError(f"{text!r} in {triplet!r} is not understood")
         for sign, number, divisor, axis in terms:
             if number or axis:
+                if not float(divisor or 1):
+                    raise ValueError(f"{text!r} in {triplet!r} divides by zero")
                 value = float(number or 1) / float(divisor or 1)
                 operation[row, "xyz".find(axis) if axis else 3] += -value if sign == "-" else value
     if not np.isfinite(operation).all() or not 0.99 < abs(np.linalg.det(operation[:, :3])) < 1.01:
@@ -162,7 +163,7 @@ def _listed_operations(block: cif.Block) -> NDArray[np.float64]:
         )
     try:
         return np.array([parse_operation(op) for op in texts]).reshape(-1, 3, 4)
-    except (ValueError, ZeroDivisionError) as error:
+    except ValueError as error:
         raise CifError(f"bad-symmetry: {error}; correct the symmetry operators") from error
 
 

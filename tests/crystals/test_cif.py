@@ -458,12 +458,24 @@ def test_the_likelier_element_is_kept_and_a_share_is_an_occupancy():
     assert failure.reason.startswith("partial-occupancy: Zn0.51 (0.5)")
 
 
+@pytest.mark.parametrize("occupancy", ["-1", "-0.5(1)", "1e300", "nan"])
+def test_an_atom_of_impossible_occupancy_is_not_lost(occupancy):
+    text = SITES.format("_atom_site_occupancy", f"{occupancy} Zn 0 0 0\n1 O .3 0 0\n")
+    crystal = only(read_cif(text))
+    assert formula_sum(crystal.atomic_numbers) == "O Zn"
+    assert any(w.startswith("odd-occupancy: ") and occupancy in w for w in crystal.warnings)
+
+
 def test_two_charges_of_one_element_are_one_element():
     assert formula_sum(only(read_cif(three_sites("Fe2+/Fe3+"))).atomic_numbers) == "C Fe O"
 
 
 @pytest.mark.parametrize(
-    "symbol", ["H2O", "HOH", "Bq", "Ph", "NH3", "OH", "CH3", "CN", "ZnCo", "Wat", "2Zn8Co"]
+    "symbol",
+    [
+        *("H2O", "HOH", "Bq", "Ph", "NH3", "OH", "CH3", "CN"),
+        *("ZnCo", "Zn_Co", "Wat", "2Zn8Co", "CO2", "CO3", "PO4"),
+    ],
 )
 def test_what_is_no_element_is_refused_by_name(symbol):
     (failure,) = read_cif(three_sites(symbol))
