@@ -25,7 +25,8 @@ from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.training.calibration import evaluate
 from mofgap.training.cross_fitting import predict_store
 from mofgap.uncertainty.bootstrap import paired_bootstrap
-from mofgap.uncertainty.calibrate import fit_calibration, quantile_edges
+from mofgap.uncertainty.calibrate import fit_calibration
+from mofgap.uncertainty.groups import quantile_edges
 from mofgap.uncertainty.metrics import interval_score, mae
 
 Floats = NDArray[np.float64]

@@ -31,7 +31,7 @@ from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
 from mofgap.whole_file import sha256_of, write_json
 
-VERSION = 5
+VERSION = 6
 
 
 def _of_version_4(old: dict[str, Any]) -> dict[str, Any]:
@@ -55,6 +55,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     2: lambda old: old | {"version": 3},  # its memory knows no gradients, as is the default
     3: _of_version_4,
     4: lambda old: old | {"version": 5},  # it had no digest of its own content
+    5: lambda old: old | {"version": 6},  # its calibration knew no intervals with equal tails
 }
 """From a version to a function that turns its ``config.json`` into the next version's."""
 

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mofgap.uncertainty.columns import Floats, Indices, columns
-from mofgap.uncertainty.conformal import MIN_RESIDUALS, MIN_RESIDUALS_99, Residuals
+from mofgap.uncertainty.conformal import MIN_RESIDUALS, MIN_RESIDUALS_99, MIN_TAIL_RESIDUALS, Residuals
+from mofgap.uncertainty.groups import group_of
 from mofgap.uncertainty.scaling import Scaling, fit_scaling
 
-VERSION = 3
+VERSION = 4
 MAX_RESIDUALS = 5000
 """Most residuals that are kept, over all groups of novelty."""
 N_FOLDS = 5
@@ -50,10 +51,10 @@ class Calibration:
     """A scaling of the spread, and the distribution of the standardised errors.
 
     The reference gap is mu + std * z, with the prediction mu, its calibrated std, and z from `Residuals`. It
-    is never below zero. Intervals are those of split-conformal regression normalised by std. With a given
-    scaling, their coverage is guaranteed on average over structures exchangeable with the calibration rows.
-    With a scaling fitted on the same rows it holds nearly (`fit_calibration`). Both ask that the model was
-    not chosen on these rows.
+    is never below zero. Intervals are those of split-conformal regression normalised by std: each end is a
+    quantile of z, and so of the distribution behind `p_in_window`. With a given scaling, their coverage is
+    guaranteed on average over structures exchangeable with the calibration rows. With a scaling fitted on the
+    same rows it holds nearly (`fit_calibration`). Both ask that the model was not chosen on these rows.
 
     Attributes:
         scaling: Raw parts of the spread -> calibrated std.
@@ -62,6 +63,8 @@ class Calibration:
         record: The rows that fitted it; None for a raw one.
         experimental_std_ev: Added in squares to the std of structures whose geometry is experimental, eV;
             None where it was never fitted.
+        equal_tails: Whether the two tails beside an interval have the same probability. Otherwise an interval
+            is symmetric, which needs fewer residuals.
 
     Raises:
         ValueError: The residuals and edges do not fit together, the edges do not ascend, or only some
@@ -73,6 +76,7 @@ class Calibration:
     novelty_edges: tuple[float, ...] = ()
     record: Record | None = None
     experimental_std_ev: float | None = None
+    equal_tails: bool = False
 
     def __post_init__(self) -> None:
         expected = len(self.novelty_edges) + 1
@@ -118,6 +122,8 @@ class Calibration:
     ) -> tuple[Floats, Floats]:
         """Intervals of at least the given coverage, cut at zero, which costs no coverage.
 
+        They hold the predicted gap, also where most of the errors have one sign.
+
         Args:
             gap_ev: Predicted gaps in eV, shape (n,).
             std: Calibrated standard deviations in eV, shape (n,), from `std`.
@@ -132,9 +138,10 @@ class Calibration:
                 or the ``novelty`` is missing.
         """
         gap, spread = _same_shape(gap_ev, std)
-        half_widths = np.array([group.half_width(coverage) for group in self.residuals])
-        half = half_widths[self.group(novelty, len(gap))] * spread
-        return np.maximum(gap - half, 0), np.maximum(gap + half, 0)
+        ends = np.array([group.ends(coverage, equal_tails=self.equal_tails) for group in self.residuals])
+        low, high = ends[self.group(novelty, len(gap))].T
+        low, high = gap + np.minimum(low, 0) * spread, gap + np.maximum(high, 0) * spread
+        return np.maximum(low, 0), np.maximum(high, 0)
 
     def p_in_window(
         self,
@@ -202,7 +209,7 @@ class Calibration:
         values = np.asarray(novelty, dtype=np.float64)
         if values.shape != (n,):
             raise ValueError(f"novelty must have {n} values, its shape is {values.shape}")
-        return _group(values, self.novelty_edges)
+        return group_of(values, self.novelty_edges)
 
     def save(self, path: Path | str) -> None:
         """Write ``calibration.json``."""
@@ -212,14 +219,14 @@ class Calibration:
 
     @classmethod
     def load(cls, path: Path | str) -> "Calibration":
-        """Read ``calibration.json`` of this version, of 1 or of 2.
+        """Read ``calibration.json`` of this version or an earlier one.
 
         Raises:
             ValueError: The file ``path`` has an unknown version, or a key is missing or unknown.
         """
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         version = content.pop("version", None)
-        if version not in (1, 2, VERSION):
+        if version not in range(1, VERSION + 1):
             raise ValueError(f"{path}: calibration of version {version}, this program reads up to {VERSION}")
         content = _check_keys(cls, _upgraded(content, version), path)
         record = content["record"]
@@ -232,6 +239,7 @@ class Calibration:
             tuple(content["novelty_edges"]),
             record,
             content["experimental_std_ev"],
+            content["equal_tails"],
         )
 
 
@@ -253,6 +261,9 @@ def fit_calibration(
     Intell. 74, 9 (2015)). New structures get the scaling of all rows, which differs from those by the noise
     of three numbers. The folds follow the hashes of the ids, so the order of the rows does not matter.
 
+    Intervals have equal tails where each group keeps `MIN_TAIL_RESIDUALS` residuals in every fold of the
+    cross-validation, which takes about 250 rows a group. With fewer they are symmetric.
+
     Args:
         y_true: Reference gaps in eV, shape (n,).
         gap_ev: Predicted gaps in eV, shape (n,).
@@ -261,7 +272,7 @@ def fit_calibration(
         ids: Unique names of the rows, length n.
         novelty: Shape (n,), only with edges.
         novelty_edges: Give each group of novelty its own residuals (Mondrian conformal regression, Boström
-            and Johansson, PMLR 128, 114 (2020)); see `quantile_edges`.
+            and Johansson, PMLR 128, 114 (2020)); see `mofgap.uncertainty.groups.quantile_edges`.
         scaling: Used as it is, so that 24 rows are enough. It may not be fitted on these rows.
 
     Raises:
@@ -282,41 +293,17 @@ def fit_calibration(
     distance = np.zeros(n) if novelty is None else columns(y_true=y_true, novelty=novelty)[1]
     order = sorted(range(n), key=lambda row: hashlib.sha256(ids[row].encode()).digest())
     data = np.stack([*table, distance])[:, np.array(order, dtype=np.intp)]
-    fitted = _fit(data, edges, scaling)
+    fitted = replace(_fit(data, edges, scaling), equal_tails=_enough_for_tails(data[4], edges))
     n_residuals = sum(len(group.values) for group in fitted.residuals)
     ids_sha256 = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
-    scores = _cross_validate(data, edges, scaling)
+    scores = _cross_validate(data, fitted, scaling)
     return replace(fitted, record=Record(0 if scaling else n, n_residuals, ids_sha256, **scores))
-
-
-def quantile_edges(novelty: npt.ArrayLike, max_groups: int, least: int) -> tuple[float, ...]:
-    """Edges between groups of about equal size, as many groups as have enough rows each.
-
-    Args:
-        novelty: Shape (n,).
-        max_groups: The largest number of groups.
-        least: The smallest number of rows in a group.
-    """
-    values = np.asarray(novelty, dtype=np.float64)
-    # An edge on the largest value, which many rows may share, would leave the last group empty.
-    below = values[values < values.max(initial=-np.inf)].max(initial=-np.inf)
-    for n_groups in range(min(max_groups, len(values) // least), 1, -1):
-        quantiles = np.quantile(values, np.arange(1, n_groups) / n_groups, method="lower")
-        edges = np.unique(np.minimum(quantiles, below))
-        if np.bincount(_group(values, edges), minlength=len(edges) + 1).min() >= least:
-            return tuple(edges.tolist())
-    return ()
-
-
-def _group(novelty: Floats, edges: npt.ArrayLike) -> Indices:
-    """Groups from 0. NaN sorts last: an unknown novelty counts as the largest."""
-    return np.searchsorted(np.asarray(edges, dtype=np.float64), novelty, side="left")
 
 
 def _fit(data: Floats, edges: tuple[float, ...], scaling: Scaling | None) -> Calibration:
     """Fit on (y_true, gap, epistemic, aleatoric, novelty), shape (5, n), in random order."""
     least = MIN_RESIDUALS_99 if scaling is None else MIN_RESIDUALS
-    group, n_groups = _group(data[4], edges), len(edges) + 1
+    group, n_groups = group_of(data[4], edges), len(edges) + 1
     fewest = np.bincount(group, minlength=n_groups).min()
     if fewest < least:
         raise ValueError(f"{fewest} rows are left for residuals of a group of novelty, {least} are needed")
@@ -324,6 +311,13 @@ def _fit(data: Floats, edges: tuple[float, ...], scaling: Scaling | None) -> Cal
     groups = [np.sort(z[group == i][:most]) for i in range(n_groups)]
     residuals = tuple(Residuals(tuple(_rounded(value) for value in each)) for each in groups)
     return Calibration(scaling or _scaling_of(data), residuals, edges)
+
+
+def _enough_for_tails(novelty: Floats, edges: tuple[float, ...]) -> bool:
+    """Whether each group keeps enough residuals for equal tails in every fold of the cross-validation."""
+    group, fold = group_of(novelty, edges), np.arange(len(novelty)) % N_FOLDS
+    kept = [np.bincount(group[fold != k], minlength=len(edges) + 1).min() for k in range(N_FOLDS)]
+    return bool(min(kept) >= MIN_TAIL_RESIDUALS)
 
 
 def _scaling_of(data: Floats) -> Scaling:
@@ -342,21 +336,22 @@ def _standardised(data: Floats, scaling: Scaling | None) -> Floats:
     return np.asarray((true - gap) / std)
 
 
-def _cross_validate(data: Floats, edges: tuple[float, ...], scaling: Scaling | None) -> dict[str, Any]:
+def _cross_validate(data: Floats, whole: Calibration, scaling: Scaling | None) -> dict[str, Any]:
     """The scores of a `Record`: each fold is predicted by a calibration fitted on the other folds."""
     from mofgap.uncertainty import metrics  # predicting need not wait for it
 
-    fold = np.arange(data.shape[1]) % N_FOLDS
+    fold, edges = np.arange(data.shape[1]) % N_FOLDS, whole.novelty_edges
     true, gap, epistemic, aleatoric, novelty = data
     std = np.zeros_like(gap)
     ends = {level: (np.zeros_like(gap), np.zeros_like(gap)) for level in metrics.LEVELS}
     for k in range(N_FOLDS):
-        fitted, held = _fit(data[:, fold != k], edges, scaling), fold == k
+        held = fold == k
+        fitted = replace(_fit(data[:, ~held], edges, scaling), equal_tails=whole.equal_tails)
         std[held] = fitted.std(epistemic[held], aleatoric[held])
         for level, (lo, hi) in ends.items():
             lo[held], hi[held] = fitted.interval(gap[held], std[held], level, novelty[held])
     inside = (ends[0.9][0] <= true) & (true <= ends[0.9][1])
-    group = _group(novelty, edges)
+    group = group_of(novelty, edges)
     return {
         "crps_raw_ev": _rounded(metrics.crps(true, gap, Scaling()(epistemic, aleatoric))),
         "crps_ev": _rounded(metrics.crps(true, gap, std)),
@@ -391,10 +386,15 @@ def _check_keys(kind: type, content: dict[str, Any], path: Path | str) -> dict[s
 
 
 def _upgraded(content: dict[str, Any], version: int) -> dict[str, Any]:
-    """The content of a file of version 1 or 2 in version 3, which knows experimental geometry."""
+    """The content of a file of an earlier version in this one.
+
+    Version 1 had two groups of novelty at most, 2 knew no experimental geometry, and 3 no equal tails.
+    """
     if version == 1:
         threshold = content.pop("novelty_threshold", None)
         content["novelty_edges"] = [] if threshold is None else [threshold]
         if content.get("record"):
             content["record"]["coverage_90_by_group"] = []
-    return content if version == VERSION else content | {"experimental_std_ev": None}
+    if version < 3:
+        content["experimental_std_ev"] = None
+    return content if version == VERSION else content | {"equal_tails": False}

@@ -11,9 +11,11 @@ from mofgap.uncertainty.columns import Floats
 
 MIN_COVERAGE, MAX_COVERAGE = 0.5, 0.99
 MIN_RESIDUALS = 19
-"""Fewest residuals of a distribution; they give intervals of 95 % coverage."""
+"""Fewest residuals of a distribution; they give symmetric intervals of 95 % coverage."""
 MIN_RESIDUALS_99 = 99
-"""Fewest residuals that give intervals of 99 % coverage."""
+"""Fewest residuals that give symmetric intervals of 99 % coverage."""
+MIN_TAIL_RESIDUALS = 199
+"""Fewest residuals that give the same with equal tails."""
 
 
 @dataclass(frozen=True)
@@ -37,26 +39,32 @@ class Residuals:
         if not np.isfinite(self.values).all() or (np.diff(self.values) < 0).any():
             raise ValueError("residuals must be finite and sorted")
 
-    def half_width(self, coverage: float) -> float:
-        """The half-width of a symmetric interval of at least the given coverage, in units of std.
+    def ends(self, coverage: float, *, equal_tails: bool) -> tuple[float, float]:
+        """Both ends of an interval of at least the given coverage, in units of std.
 
-        It is the ceil((n + 1) coverage)-th smallest |z| (split-conformal regression). The coverage holds for
-        any distribution if old and new rows are exchangeable. Lei et al., J. Am. Stat. Assoc. 113, 1094
-        (2018).
+        With equal tails they are the floor((n + 1) (1 - coverage) / 2)-th smallest and largest z. A symmetric
+        interval reaches to the ceil((n + 1) coverage)-th smallest |z| on either side. The coverage of both
+        holds for any distribution if old and new rows are exchangeable (split-conformal regression). Lei et
+        al., J. Am. Stat. Assoc. 113, 1094 (2018); tails: Linusson et al., LNCS 8443, 224 (2014).
 
         Raises:
-            ValueError: The ``coverage`` is not between 0.5 and 0.99, or is above n / (n + 1) for n residuals.
+            ValueError: The ``coverage`` is not between 0.5 and 0.99, or the residuals are too few for it.
         """
         if not MIN_COVERAGE <= coverage <= MAX_COVERAGE:
             raise ValueError(f"coverage must lie between {MIN_COVERAGE} and {MAX_COVERAGE}, not {coverage}")
         if not self.values:
-            return float(ndtri((1 + coverage) / 2))
-        # Rounding may lift (n + 1) * coverage just above a whole number, which costs no further rank.
-        rank = math.ceil((len(self.values) + 1) * coverage - 1e-9)
-        if rank > len(self.values):
-            most = math.floor(100 * len(self.values) / (len(self.values) + 1))
-            raise ValueError(f"{len(self.values)} residuals give intervals of at most {most} % coverage")
-        return float(np.sort(np.abs(self.values))[rank - 1])
+            half = float(ndtri((1 + coverage) / 2))
+            return -half, half
+        n, n_tails = len(self.values), 2 if equal_tails else 1
+        # From outside, the interval ends at this residual. Rounding must not turn 1 into 0.999...
+        rank = math.floor((n + 1) * (1 - coverage) / n_tails + 1e-9)
+        if rank < 1:
+            most = math.floor(100 * (n + 1 - n_tails) / (n + 1))
+            raise ValueError(f"{n} residuals give intervals of at most {most} % coverage")
+        if equal_tails:
+            return self.values[rank - 1], self.values[n - rank]
+        half = float(np.sort(np.abs(self.values))[n - rank])
+        return -half, half
 
     def cdf(self, z: npt.ArrayLike) -> Floats:
         """P(residual <= z), the same shape as z; NaN where z is.

@@ -75,6 +75,7 @@ def test_many_labels_part_by_novelty_through_the_folder(
     source: Path, tiny_frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_labels(tmp_path / "mine.parquet", tiny_frame, source, 420)
+    monkeypatch.setattr("mofgap.training.calibration.MIN_GROUP_ROWS", 200)
 
     def scattered(self: NoveltyIndex, features: np.ndarray, atomic_numbers: list[np.ndarray]) -> Novelty:
         n = len(features)

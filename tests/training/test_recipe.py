@@ -257,7 +257,7 @@ def test_no_epochs_need_a_model_to_start_from(
 
 def test_novel_structures_get_intervals_of_their_own_where_there_are_enough() -> None:
     rng = np.random.default_rng(0)
-    n = 1200
+    n = 2400
     novelty = rng.random(n)
     true = rng.uniform(1, 4, n)
     gap = true + np.where(novelty > 0.8, 0.6, 0.2) * rng.standard_normal(n)
@@ -267,5 +267,6 @@ def test_novel_structures_get_intervals_of_their_own_where_there_are_enough() ->
     assert split.novelty_edges == pytest.approx((0.2, 0.4, 0.6, 0.8), abs=0.04)
     lo, hi = split.interval([2.0, 2.0], [0.3, 0.3], 0.9, [0.1, 0.95])
     assert (hi - lo)[1] > 1.5 * (hi - lo)[0]
-    few = Posterior(gap[:399], np.full(399, 0.1), np.full(399, 0.2), np.empty((399, 0)))
-    assert recipe.calibration_of(few, true[:399], ids[:399], novelty=novelty[:399]).novelty_edges == ()
+    few = Posterior(gap[:799], np.full(799, 0.1), np.full(799, 0.2), np.empty((799, 0)))
+    single = recipe.calibration_of(few, true[:799], ids[:799], novelty=novelty[:799])
+    assert single.novelty_edges == () and split.equal_tails and single.equal_tails

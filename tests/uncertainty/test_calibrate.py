@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mofgap.uncertainty import metrics
-from mofgap.uncertainty.calibrate import Calibration, fit_calibration, quantile_edges
+from mofgap.uncertainty.calibrate import Calibration, fit_calibration
 from mofgap.uncertainty.conformal import Residuals
+from mofgap.uncertainty.groups import quantile_edges
 from mofgap.uncertainty.scaling import Scaling, fit_scaling
 
 N_TEST = 20_000
@@ -51,10 +52,42 @@ def test_coverage_is_within_what_chance_allows(calibration, held_out, coverage):
     true, gap, std = held_out
     hits = N_TEST * metrics.coverage(true, *calibration.interval(gap, std, coverage))
     n = len(calibration.residuals[0].values)
-    rank = int(np.ceil((n + 1) * coverage))
+    rank = n + 1 - 2 * int((n + 1) * (1 - coverage) / 2 + 1e-9)
     # The coverage given n residuals is Beta distributed, the hits are binomial given the coverage.
     low, high = stats.betabinom(N_TEST, rank, n + 1 - rank).interval(0.999)
     assert low <= hits <= high
+
+
+@pytest.mark.parametrize("equal_tails", [True, False])
+def test_both_tails_hold_the_same_share_where_errors_are_skewed(calibration, held_out, equal_tails):
+    true, gap, std = held_out
+    assert calibration.equal_tails
+    lo, hi = replace(calibration, equal_tails=equal_tails).interval(gap, std, 0.9)
+    high = gap > 1  # the cut at zero covers lower gaps
+    below, above = (true < lo)[high].mean(), (true > hi)[high].mean()
+    if equal_tails:
+        assert (below, above) == pytest.approx((0.05, 0.05), abs=0.015)
+    else:
+        assert below < 0.02 < 0.07 < above
+
+
+def test_the_ends_of_an_interval_are_quantiles_of_the_distribution_behind_windows(calibration):
+    lo, hi = calibration.interval([3.0], [0.4], 0.9)
+    below = calibration.p_in_window([3.0], [0.4], None, lo[0])[0]
+    above = calibration.p_in_window([3.0], [0.4], hi[0], None)[0]
+    assert (below, above) == pytest.approx((0.05, 0.05), abs=2e-3)
+
+
+def test_an_interval_holds_its_gap_where_all_errors_have_one_sign():
+    one_sided = Residuals(tuple(np.linspace(1, 3, 300)))
+    lo, hi = Calibration(Scaling(), (one_sided,), equal_tails=True).interval([2.0], [0.5], 0.9)
+    assert lo == 2.0 and hi == pytest.approx(2.0 + 0.5 * 2.9, abs=0.01)
+
+
+@pytest.mark.parametrize(("n", "equal_tails"), [(248, False), (249, True)])
+def test_equal_tails_need_enough_rows_in_every_fold(n, equal_tails):
+    fitted = fit_calibration(*synthetic(n, 0), names(n))
+    assert fitted.equal_tails == equal_tails
 
 
 def test_raw_intervals_of_the_same_data_do_not_cover():
@@ -208,24 +241,6 @@ def test_each_residual_is_judged_by_a_scaling_that_never_saw_it(calibration):
     assert calibration.scaling == fit_scaling(true - gap, epistemic, aleatoric)
 
 
-def test_edges_deal_equal_groups_of_enough_rows():
-    novelty = np.random.default_rng(0).random(1000)
-    edges = quantile_edges(novelty, 5, 200)
-    assert edges == pytest.approx(np.quantile(novelty, [0.2, 0.4, 0.6, 0.8], method="lower"))
-    assert len(quantile_edges(novelty, 5, 250)) == 3
-    assert quantile_edges(novelty, 5, 501) == ()
-    # A third of the rows on one value: no edge may cut an empty group off.
-    tied = np.where(novelty < 0.35, 1.0, novelty)
-    edges = quantile_edges(tied, 5, 150)
-    counts = np.bincount(np.searchsorted(edges, tied), minlength=len(edges) + 1)
-    assert len(edges) >= 2 and counts.min() >= 150
-    # Most rows are as novel as can be: they are a group, and the others are.
-    mostly = np.where(novelty < 0.6, 1.0, novelty)
-    (edge,) = quantile_edges(mostly, 5, 250)
-    assert edge == mostly[mostly < 1].max()
-    assert quantile_edges(np.ones(1000), 5, 200) == ()
-
-
 def test_groups_of_novelty_hold_their_coverage_where_one_for_all_does_not():
     true, gap, epistemic, aleatoric = synthetic(6000, 8)
     novelty = np.random.default_rng(80).random(6000)
@@ -298,7 +313,7 @@ def test_json_round_trip(calibration, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(version=4), "calibration.json.* 4.* 3"),
+        (lambda c: c.update(version=5), "calibration.json.* 5.* 4"),
         (lambda c: c.pop("version"), "None"),
         (lambda c: c.update(colour="red"), "colour"),
         (lambda c: c["scaling"].update(power=2), "power"),
@@ -308,6 +323,7 @@ def test_json_round_trip(calibration, tmp_path):
         (lambda c: c.update(residuals=[]), "distributions"),
         (lambda c: c.update(experimental_std_ev=-0.1), "experimental_std_ev"),
         (lambda c: c.pop("experimental_std_ev"), "experimental_std_ev"),
+        (lambda c: c.pop("equal_tails"), "equal_tails"),
         (lambda c: c.update(residuals=[[0.0, 1.0]]), "19 .* 2"),
     ],
 )
@@ -326,16 +342,33 @@ def test_files_of_version_1_are_read(calibration, tmp_path, threshold):
     path = tmp_path / "calibration.json"
     calibration.save(path)
     content = json.loads(path.read_text())
-    del content["novelty_edges"], content["record"]["coverage_90_by_group"]
+    for key in ("novelty_edges", "experimental_std_ev", "equal_tails"):
+        del content[key]
+    del content["record"]["coverage_90_by_group"]
     content |= {"version": 1, "novelty_threshold": threshold}
     content["residuals"] *= 1 if threshold is None else 2
     path.write_text(json.dumps(content))
     old = Calibration.load(path)
     assert old.novelty_edges == (() if threshold is None else (0.8,))
     assert old.record.coverage == calibration.record.coverage and old.record.coverage_90_by_group == ()
+    symmetric = replace(calibration, equal_tails=False)
     np.testing.assert_array_equal(
-        old.interval([2.0], [0.3], 0.9, [0.9]), calibration.interval([2.0], [0.3], 0.9)
+        old.interval([2.0], [0.3], 0.9, [0.9]), symmetric.interval([2.0], [0.3], 0.9)
     )
+
+
+@pytest.mark.parametrize(
+    ("version", "unknown"), [(2, ("experimental_std_ev", "equal_tails")), (3, ("equal_tails",))]
+)
+def test_files_of_later_versions_are_read(calibration, tmp_path, version, unknown):
+    path = tmp_path / "calibration.json"
+    replace(calibration, experimental_std_ev=0.1).save(path)
+    content = json.loads(path.read_text()) | {"version": version}
+    for key in unknown:
+        del content[key]
+    path.write_text(json.dumps(content))
+    added = 0.1 if version == 3 else None
+    assert Calibration.load(path) == replace(calibration, experimental_std_ev=added, equal_tails=False)
 
 
 def test_nonsense_is_refused(calibration):
@@ -387,24 +420,3 @@ def test_intervals_from_few_rows_cover_on_average():
         interval = fitted.interval(gap, fitted.std(epistemic, aleatoric), 0.9)
         hits.append(metrics.coverage(true, *interval))
     assert 0.89 < np.mean(hits) < 0.94  # 28 / 31 is promised
-
-
-def test_files_of_version_2_are_read(calibration, tmp_path):
-    path = tmp_path / "calibration.json"
-    replace(calibration, experimental_std_ev=0.1).save(path)
-    content = json.loads(path.read_text()) | {"version": 2}
-    del content["experimental_std_ev"]
-    path.write_text(json.dumps(content))
-    assert Calibration.load(path) == calibration
-
-
-def test_experimental_geometry_widens_the_error_bars_of_its_structures_alone(calibration, tmp_path):
-    epistemic, aleatoric = np.array([0.1, 0.1, 0.3]), np.array([0.2, 0.2, 0.0])
-    plain = calibration.std(epistemic, aleatoric)
-    experimental = [False, True, True]
-    assert (calibration.std(epistemic, aleatoric, experimental) == plain).all()
-    path = tmp_path / "calibration.json"
-    replace(calibration, experimental_std_ev=0.4).save(path)
-    wide = Calibration.load(path).std(epistemic, aleatoric, experimental)
-    assert wide[0] == plain[0]
-    assert wide[1:] == pytest.approx(np.hypot(plain[1:], 0.4))

@@ -10,6 +10,7 @@ from mofgap.uncertainty.conformal import (
     MIN_COVERAGE,
     MIN_RESIDUALS,
     MIN_RESIDUALS_99,
+    MIN_TAIL_RESIDUALS,
     Residuals,
 )
 
@@ -20,8 +21,15 @@ def drawn(n: int = 400, seed: int = 0) -> Residuals:
     return Residuals(tuple(np.sort(np.random.default_rng(seed).standard_t(3, n))))
 
 
+def half_width(residuals: Residuals, coverage: float) -> float:
+    low, high = residuals.ends(coverage, equal_tails=False)
+    assert low == -high
+    return high
+
+
 def test_limits_are_pinned():
-    assert (MIN_RESIDUALS, MIN_RESIDUALS_99, MIN_COVERAGE, MAX_COVERAGE) == (19, 99, 0.5, 0.99)
+    assert (MIN_RESIDUALS, MIN_RESIDUALS_99, MIN_TAIL_RESIDUALS) == (19, 99, 199)
+    assert (MIN_COVERAGE, MAX_COVERAGE) == (0.5, 0.99)
 
 
 @given(seeds, st.integers(99, 700), st.floats(0.5, 0.99))
@@ -34,7 +42,7 @@ def test_intervals_are_those_of_crepes(seed, n, coverage):
     oracle = ConformalRegressor().fit(error, sigmas=std)
     gap, new_std = rng.normal(3, 1, 5), rng.uniform(0.1, 2, 5)
     expected = oracle.predict_int(gap, sigmas=new_std, confidence=coverage)
-    half = Residuals(tuple(np.sort(error / std))).half_width(coverage) * new_std
+    half = half_width(Residuals(tuple(np.sort(error / std))), coverage) * new_std
     np.testing.assert_allclose(np.stack([gap - half, gap + half], axis=1), expected)
 
 
@@ -43,20 +51,44 @@ def test_intervals_are_those_of_crepes(seed, n, coverage):
     [(99, 0.99, 99), (109, 0.9, 99), (110, 0.9, 100), (19, 0.5, 10), (99, 0.55, 55)],  # 100 * 0.55 > 55
 )
 def test_quantile_is_exact_in_a_finite_sample(n, coverage, rank):
-    assert Residuals(tuple(float(i) for i in range(1, n + 1))).half_width(coverage) == rank
+    assert half_width(Residuals(tuple(float(i) for i in range(1, n + 1))), coverage) == rank
+
+
+@pytest.mark.parametrize(
+    ("n", "coverage", "rank"),
+    [(199, 0.99, 1), (199, 0.9, 10), (198, 0.9, 9), (39, 0.95, 1), (40, 0.9, 2), (100, 0.5, 25)],
+)
+def test_equal_tails_leave_out_as_many_residuals_on_either_side(n, coverage, rank):
+    low, high = Residuals(tuple(float(i) for i in range(1, n + 1))).ends(coverage, equal_tails=True)
+    assert (low, high) == (rank, n + 1 - rank)
+
+
+@given(seeds, st.integers(MIN_TAIL_RESIDUALS, 500), st.sampled_from([0.5, 0.8, 0.9, 0.95, 0.99]))
+@settings(max_examples=40, deadline=None)
+def test_equal_tails_are_quantiles_of_the_distribution(seed, n, coverage):
+    residuals = Residuals(tuple(np.sort(np.random.default_rng(seed).gumbel(size=n))))
+    low, high = residuals.ends(coverage, equal_tails=True)
+    below, above = residuals.cdf(low), 1 - residuals.cdf(high)
+    assert below == pytest.approx(above)
+    assert (1 - coverage) / 2 - 1 / (n + 1) < below <= (1 - coverage) / 2 + 1e-9
 
 
 def test_few_residuals_promise_only_what_they_can():
     few = Residuals(tuple(float(i) for i in range(1, 20)))
-    assert few.half_width(0.95) == 19 and few.half_width(0.9) == 18
+    assert half_width(few, 0.95) == 19 and half_width(few, 0.9) == 18
+    assert few.ends(0.9, equal_tails=True) == (1, 19)
     with pytest.raises(ValueError, match=r"19 .*95 %"):
-        few.half_width(0.96)
+        half_width(few, 0.96)
     with pytest.raises(ValueError, match=r"20 .*95 %"):  # 20 / 21, rounded down
-        Residuals((*few.values, 20.0)).half_width(0.96)
+        half_width(Residuals((*few.values, 20.0)), 0.96)
+    with pytest.raises(ValueError, match=r"19 .*90 %"):
+        few.ends(0.91, equal_tails=True)
 
 
 def test_without_residuals_it_is_the_normal_distribution():
-    assert Residuals().half_width(0.95) == pytest.approx(1.959964, abs=1e-6)
+    for equal_tails in (False, True):
+        ends = Residuals().ends(0.95, equal_tails=equal_tails)
+        assert ends == pytest.approx((-1.959964, 1.959964), abs=1e-6)
     z = np.linspace(-4, 4, 9)
     np.testing.assert_allclose(Residuals().cdf(z), stats.norm.cdf(z))
 
@@ -77,12 +109,12 @@ def test_cdf_is_a_distribution_function(seed):
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95])
 def test_an_interval_holds_its_coverage_of_the_distribution(coverage):
     residuals = drawn(500)
-    half = residuals.half_width(coverage)
+    half = half_width(residuals, coverage)
     assert residuals.cdf(half) - residuals.cdf(-half) == pytest.approx(coverage, abs=0.005)
 
 
 def test_a_residual_counts_by_its_size():
-    assert Residuals(tuple(float(i) for i in range(-60, 40))).half_width(0.99) == 60
+    assert half_width(Residuals(tuple(float(i) for i in range(-60, 40))), 0.99) == 60
 
 
 def test_tails_decay_over_one_std():
@@ -98,7 +130,7 @@ def test_nan_goes_through():
 def test_nonsense_is_refused():
     for coverage in (0.499, 0.991, 1.0, np.nan):
         with pytest.raises(ValueError, match=f"coverage.*{coverage}"):
-            drawn().half_width(coverage)
+            drawn().ends(coverage, equal_tails=True)
     with pytest.raises(ValueError, match=r"19.*18"):
         Residuals(tuple(float(i) for i in range(18)))
     with pytest.raises(ValueError, match="sorted"):
