@@ -8,6 +8,7 @@ for low gaps: how many of the structures ranked first have one, and what chance 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,26 +18,30 @@ from numpy.typing import NDArray
 from benchmarks.campaign import candidates
 from benchmarks.measure import add_table, one_thread, print_table, read_rows
 from mofgap.gap.predictor import load_model
+from mofgap.uncertainty.metrics import interval_score
 
 EDGES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, np.inf)
+LEVEL = 0.9
 N_FIRST = 25
 
 Floats = NDArray[np.float64]
 
 
-def by_gap(kind: str, gap: Floats, true: Floats, found: dict[str, Floats]) -> list[list[object]]:
+def row(part: str, held: NDArray[np.bool_], true: Floats, found: dict[str, Floats]) -> list[object]:
+    """A row of the table: error, bias, and what lies inside, below and above the intervals."""
+    lo, hi, error = found["lo"][held], found["hi"][held], (found["gap"] - true)[held]
+    below, above = float((true[held] < lo).mean()), float((true[held] > hi).mean())
+    scores = float(np.abs(error).mean()), float(error.mean()), 1 - below - above, below, above
+    return [part, int(held.sum()), *scores, float((hi - lo).mean())]
+
+
+def by_gap(kind: str, gap: Floats, true: Floats, found: dict[str, Floats]) -> Iterator[list[object]]:
     """Rows of the table for each range of the true or the predicted gap."""
-    rows: list[list[object]] = []
     for low, high in pairwise(EDGES):
         held = (low <= gap) & (gap < high)
-        if not held.any():
-            continue
-        lo, hi, error = found["lo"][held], found["hi"][held], (found["gap"] - true)[held]
-        below, above = float((true[held] < lo).mean()), float((true[held] > hi).mean())
-        part = f"{kind} {low:g} to {high:g} eV" if high < np.inf else f"{kind} from {low:g} eV"
-        scores = float(np.abs(error).mean()), float(error.mean()), 1 - below - above, below, above
-        rows.append([part, int(held.sum()), *scores, float((hi - lo).mean())])
-    return rows
+        if held.any():
+            part = f"{kind} {low:g} to {high:g} eV" if high < np.inf else f"{kind} from {low:g} eV"
+            yield row(part, held, true, found)
 
 
 def print_search(order: str, score: Floats, true: Floats, limit_ev: float) -> None:
@@ -67,10 +72,14 @@ def main() -> None:
     table, _ = candidates(predictor, frame, (0.0, options.limit_ev), options.cache)
     true = frame[options.target].to_numpy(dtype=np.float64)
     gap, std, novelty = (table[name].to_numpy() for name in ("gap_ev", "gap_std_ev", "novelty"))
-    lo, hi = predictor.calibration.interval(gap, std, 0.9, novelty)
+    lo, hi = predictor.calibration.interval(gap, std, LEVEL, novelty)
     found = {"gap": gap, "lo": lo, "hi": hi}
-    header = ["gap", "rows", "MAE, eV", "bias, eV", "coverage of 90 %", "below", "above", "width, eV"]
-    print_table(header, by_gap("true", true, true, found) + by_gap("predicted", gap, true, found))
+    coverage = f"coverage of {LEVEL:.0%}"
+    header = ["gap", "rows", "MAE, eV", "bias, eV", coverage, "below", "above", "width, eV"]
+    rows = [row("all", np.ones(len(true), dtype=bool), true, found)]
+    rows += [*by_gap("true", true, true, found), *by_gap("predicted", gap, true, found)]
+    print_table(header, rows)
+    print(f"interval score: {interval_score(true, lo, hi, LEVEL):.4g} eV")
     print()
     print_search("predicted gap", -gap, true, options.limit_ev)
     stated = predictor.calibration.p_in_window(gap, std, 0.0, options.limit_ev, novelty)
