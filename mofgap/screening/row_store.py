@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +20,7 @@ CACHE_MB = 64
 """Memory of SQLite, which sorts what does not fit in it on disk."""
 
 _KEPT = FIELDS[1:]  # all but the rank, which comes last
+_kept = attrgetter(*_KEPT)
 _NUMBERS = "rank_late, rank_first, rank_second"
 _ORDER = f"{_NUMBERS}, file, structure_id, input, part"
 _FEATURES = ", ".join(Features._fields)
@@ -69,7 +70,7 @@ class RowStore:
     def _values(self, where: int, part: int, row: Row) -> tuple[Any, ...]:
         wanted = is_ranked(row, self.novelty)
         numbers = place(row, self.rank_by, self.novelty)[:3] if wanted else (None, None, None)
-        return where, part, wanted, *numbers, *(getattr(row, name) for name in _KEPT)
+        return where, part, wanted, *numbers, *_kept(row)
 
     def find_duplicates(self) -> int:
         """Find the rows of one structure, once all rows are there; how many follow another of theirs."""

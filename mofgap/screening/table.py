@@ -218,7 +218,9 @@ def _csv(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
 
 def inert(cell: Cell) -> Cell:
     """A text that a spreadsheet would take for a formula gets the apostrophe that marks text."""
-    return _FORMULA.sub(r"\1'", cell) if isinstance(cell, str) else cell
+    if isinstance(cell, str) and (cell.startswith(FORMULA_STARTS) or ";" in cell):
+        return _FORMULA.sub(r"\1'", cell)
+    return cell
 
 
 def _json(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
