@@ -30,6 +30,16 @@ ShardOption = Annotated[
     str | None,
     typer.Option(metavar="I/N", help="Screen the I-th of N shares only; mofgap gather makes the table."),
 ]
+ListOption = Annotated[
+    int | None,
+    typer.Option(
+        "--list",
+        metavar="N",
+        min=1,
+        help="Screen nothing: list the inputs once for N shards, in the folder TABLE.inputs. Give each shard "
+        "that folder as its input.",
+    ),
+]
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on with a run of the same settings that was cut off.")
 ]
@@ -41,6 +51,7 @@ def screen(
     inputs: InputsArgument,
     output: OutputOption = None,
     shard: ShardOption = None,
+    list_for: ListOption = None,
     resume: ResumeOption = False,
     force: ForceOption = False,
     as_json: AsJson = False,
@@ -51,9 +62,12 @@ def screen(
     Every structure is a row, failures included. Exit code: 0 all read, 3 some failed, 1 nothing could be
     done, 2 wrong usage.
     """
-    from mofgap.cli.screening_run import checked_target, execute
+    from mofgap.cli.screening_run import checked_target, execute, list_inputs
     from mofgap.screening.shard import Shard
 
+    if list_for is not None:
+        list_inputs(inputs, output, list_for, force)
+        return
     with refused("--shard"):
         share = None if shard is None else Shard.parse(shard)
     target = checked_target(output, share, resume, force)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
 from pathlib import Path
@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from mofgap.cli.exits import ALL_READ, INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail
-from mofgap.cli.options import refused
+from mofgap.cli.options import refuse_taken, refused
 from mofgap.cli.progress import tracked
 from mofgap.cli.tables import command_line, print_json, print_lines
 from mofgap.screening.journal import JournalError, journal_path
@@ -101,6 +101,31 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
     raise typer.Exit(exit_code(outcome))
 
 
+def list_inputs(inputs: Sequence[str], output: Path | None, n_shards: int, force: bool) -> None:
+    """List inputs once for the shards of a table, and say what to do next.
+
+    Raises:
+        typer.BadParameter: No table is named, it cannot be written, or the listing exists without ``force``.
+        typer.Exit: The inputs lead to nothing, or the listing cannot be written.
+    """
+    from mofgap.crystals.inputs import PassedOver, expand_inputs, passed_over_words
+    from mofgap.screening.listing import listing_path, write_listing
+
+    if output is None:
+        raise typer.BadParameter("needs -o, the table to make shards of", param_hint="--list")
+    folder, passed_over = listing_path(output), PassedOver()
+    check_output(output, output)
+    refuse_taken([folder], force, param_hint="--list")
+    try:
+        n = write_listing(folder, expand_inputs(inputs, _standard_input(), passed_over), n_shards)
+    except OSError as error:
+        fail(f"cannot write {folder}: {error}", NOTHING_DONE)
+    if passed_over:
+        typer.echo(f"mofgap: {passed_over_words(passed_over)}", err=True)
+    what_next = f"mofgap screen {folder} -o {output} --shard I/{n_shards}, with the settings of the screening"
+    typer.echo(f"mofgap: listed {n} inputs in {folder}; next: {what_next}", err=True)
+
+
 def say_written(target: Path, shard: Shard | None = None) -> None:
     """Say on standard error what was written, and what to do next."""
     if shard is not None:
@@ -149,25 +174,21 @@ def _check_model(run: ScreeningRun) -> None:
 
 def _screen(run: ScreeningRun, resume: bool) -> list[tuple[Row, ...]]:
     """The rows of each input, while a bar counts them."""
-    from mofgap.crystals.inputs import expand_inputs
     from mofgap.screening.run import ScreeningError
-
-    def count() -> int:
-        n_inputs = sum(1 for _ in expand_inputs(run.inputs))
-        return len(range(run.shard.index - 1, n_inputs, run.shard.count)) if run.shard else n_inputs
+    from mofgap.screening.shard import ShardError
 
     def watch(stream: Iterator[tuple[Row, ...]], journal: Journal | None) -> Iterator[tuple[Row, ...]]:
         if resume and journal is not None:
             _say_what_was_done(journal)
         # What is read in sequence would have to be read twice to be counted.
         countable = not any(map(_read_once, run.inputs))
-        return tracked(stream, count if countable else None, Console(stderr=True))
+        return tracked(stream, run.n_inputs if countable else None, Console(stderr=True))
 
     try:
         return run.rows(resume, _standard_input(), watch)
     except JournalError as error:
         fail(str(error), WRONG_USAGE)
-    except ScreeningError as error:
+    except (ScreeningError, ShardError) as error:
         fail(str(error), NOTHING_DONE)
     except KeyboardInterrupt:
         fail(f"interrupted; {_what_is_left(run)}", INTERRUPTED)

@@ -21,6 +21,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.formats import LONGEST_NAME, Kind, stem_of
 from mofgap.crystals.sites import CifError
 from mofgap.crystals.unit_cell import check_apart, check_usable
+from mofgap.crystals.zip_member import Packed, read_packed
 
 # A CIF of a thousand atoms has 0.1 MB, one with its reflections a few; more is some other file. Its words may
 # take sixteen times as much memory.
@@ -36,6 +37,7 @@ class InputItem:
         path: The file, or the archive.
         member: Place in the list of a zip archive, whose names may occur twice.
         span: Offset and size in bytes within a plain tar archive.
+        packed: Where it lies in a zip archive, in place of ``member``.
         data: Its content, where the file or archive can only be read in sequence.
         kind: Its format.
         number: Of the structure in a database or trajectory.
@@ -47,6 +49,7 @@ class InputItem:
     path: str
     member: int | None = None
     span: tuple[int, int] | None = None
+    packed: Packed | None = None
     data: bytes | None = None
     kind: Kind = "cif"
     number: int | None = None
@@ -72,6 +75,8 @@ class InputItem:
                 from mofgap.crystals.ase_files import record_of
 
                 return record_of(self.path, self.kind, self.number)
+            if self.packed is not None:
+                return read_packed(self.path, self.packed, check_size)
             if self.member is not None:
                 now = Path(self.path).stat()
                 archive = _open_zip(self.path, os.getpid(), (now.st_ino, now.st_size, now.st_mtime_ns))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mofgap.gap.folder import CONFIG, find_model
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.journal import Journal, JournalError, journal_path
+from mofgap.screening.listing import is_listing, read_listing
 from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import Source
 from mofgap.screening.row import Row
@@ -92,14 +93,13 @@ class ScreeningRun:
             The rows of each input, in order, unranked.
 
         Raises:
-            ScreeningError: The names lead to no inputs.
+            ScreeningError: The names lead to no inputs, or to a listing without a shard.
+            ShardError: The listing is damaged, or of another number of shards.
             JournalError: The kept rows are of another run, or the file for them cannot be opened.
             concurrent.futures.process.BrokenProcessPool: A worker process died, usually for want of memory.
             OSError: A finished row cannot be kept.
         """
-        sources: Iterable[Source] = expand_inputs(self.inputs, lines, self.passed_over)
-        if self.shard is not None:
-            sources = self.shard.take(sources)
+        sources = self._sources(lines)
         journal = None if self.target is None else self._journal(self.target, resume)
         try:
             stream = stream_rows(sources, self.predictor, self.config, journal)
@@ -113,6 +113,23 @@ class ScreeningRun:
                 journal.remove()
             raise ScreeningError("no inputs: the list or archive is empty")
         return found
+
+    def _sources(self, lines: Iterable[str]) -> Iterable[Source]:
+        """The inputs, or those of the shard, which a listing has dealt out already."""
+        listings = [name for name in self.inputs if is_listing(name)]
+        if not listings:
+            sources = expand_inputs(self.inputs, lines, self.passed_over)
+            return sources if self.shard is None else self.shard.take(sources)
+        if self.shard is None or len(self.inputs) > 1:
+            raise ScreeningError(f"{listings[0]} lists the inputs of shards: give it alone, with --shard I/N")
+        return read_listing(Path(listings[0]), self.shard)
+
+    def n_inputs(self) -> int:
+        """How many inputs there are to screen, which are listed for it once more."""
+        if self.shard is None:
+            return sum(1 for _ in expand_inputs(self.inputs))
+        shard = Shard(self.shard.index, self.shard.count)
+        return sum(1 for _ in replace(self, shard=shard, passed_over=PassedOver())._sources(()))
 
     def _journal(self, target: Path, resume: bool) -> Journal:
         path, header = journal_path(target), self._header

@@ -45,6 +45,7 @@ class Shard:
 
     Attributes:
         n_inputs: How many inputs all shards have together, as far as `take` has come.
+        names_sha256: Digest of the names of all inputs, where it is known beforehand.
 
     Raises:
         ValueError: The number ``index`` does not lie between 1 and ``count``.
@@ -56,6 +57,7 @@ class Shard:
         self.index = index
         self.count = count
         self.n_inputs = 0
+        self.names_sha256 = ""
         self._names = hashlib.sha256()
 
     @classmethod
@@ -83,6 +85,11 @@ class Shard:
             if position % self.count == self.index - 1:
                 yield source
 
+    @property
+    def whole(self) -> dict[str, Any]:
+        """What all shards must agree on, once all inputs were taken."""
+        return {"n_inputs": self.n_inputs, "names_sha256": self.names_sha256 or self._names.hexdigest()}
+
     def write(self, path: Path, header: Mapping[str, Any], inputs: Sequence[tuple[Row, ...]]) -> None:
         """Write the rows of each input that `take` gave; the file appears whole or not at all.
 
@@ -91,11 +98,10 @@ class Shard:
             header: What decides the table, as plain JSON values.
             inputs: Rows of each input, in order.
         """
-        whole = {"n_inputs": self.n_inputs, "names_sha256": self._names.hexdigest()}
         with whole_file(path) as partial, partial.open("wb") as file:
             file.write(line_of({"version": VERSION, "shard": [self.index, self.count], **header}))
             file.writelines(line_of([plain_values(row) for row in rows]) for rows in inputs)
-            file.write(line_of(whole))
+            file.write(line_of(self.whole))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +121,12 @@ class ShardFile:
     header: dict[str, Any]
 
     @classmethod
-    def open(cls, path: Path) -> ShardFile:
+    def open(cls, path: Path, version: int = VERSION) -> ShardFile:
         """The shard in a file, of which only the first line is read.
+
+        Args:
+            path: The file.
+            version: Of its format.
 
         Raises:
             ShardError: The file ``path`` is of an earlier version, or begins as no shard.
@@ -129,8 +139,8 @@ class ShardFile:
                 raise ShardError(f"{path}: a shard of {what}")
             header = content_of(first)
             index, count = header.pop("shard")
-        if header.get("version") != VERSION:
-            raise ShardError(f"{path}: shard version {header.get('version')}, this mofgap reads {VERSION}")
+        if (found := header.pop("version", None)) != version:
+            raise ShardError(f"{path}: shard version {found}, this mofgap reads {version}")
         return cls(path, index, count, header)
 
     def inputs(self) -> Iterator[tuple[int, list[Row]]]:
@@ -140,11 +150,21 @@ class ShardFile:
             ShardError: The file is damaged or cut off.
             OSError: The file cannot be read.
         """
-        n = 0
-        for line in islice(self._lines(), 1, None):
+        for place, content in self.contents():
             with _intact(self.path):
-                rows = [Row(**values) for values in line]
-            yield self.index - 1 + n * self.count, rows
+                rows = [Row(**values) for values in content]
+            yield place, rows
+
+    def contents(self) -> Iterator[tuple[int, Any]]:
+        """The place among all inputs, and what the file says, of each input of the shard.
+
+        Raises:
+            ShardError: The file is damaged or cut off.
+            OSError: The file cannot be read.
+        """
+        n = 0
+        for content in islice(self._lines(), 1, None):
+            yield self.index - 1 + n * self.count, content
             n += 1
         n_here = len(range(self.index - 1, self.whole["n_inputs"], self.count))
         if n != n_here:
@@ -194,5 +214,5 @@ def _intact(path: Path) -> Iterator[None]:
     except ShardError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, StopIteration) as error:
-        what = "damaged, cut off, or nothing that mofgap screen --shard wrote; make it again"
+        what = "damaged, cut off, or nothing that mofgap screen wrote; make it again"
         raise ShardError(f"{path}: {what}") from error

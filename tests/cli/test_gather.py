@@ -54,6 +54,22 @@ def test_sharded_is_unsharded_bit_for_bit(
     assert PBE_CAVEAT in done.output and PBE_CAVEAT in found.output
 
 
+def test_shards_of_a_listing_make_the_same_table(tmp_path: Path, cifs: Path, model_folder: Path) -> None:
+    options = ["--model", model_folder, *OPTIONS]
+    mofgap("screen", cifs, *options, "-o", tmp_path / "whole.csv")
+    table = tmp_path / "gaps.csv"
+    assert mofgap("screen", cifs, "-o", table, "--list", 2).exit_code == 0
+    listing = tmp_path / "gaps.csv.inputs"
+    for i in (1, 2):
+        mofgap("screen", listing, *options, "-o", table, "--shard", f"{i}/2")
+    assert mofgap("gather", *tmp_path.glob("*.jsonl"), "-o", table).exit_code == 3
+    assert table.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    again = mofgap("screen", cifs, "-o", table, "--list", 2)
+    assert again.exit_code == 2 and "gaps.csv.inputs exists" in again.output
+    whole = mofgap("screen", listing, "--model", model_folder)
+    assert whole.exit_code == 1 and "--shard I/N" in whole.output
+
+
 def test_novel_structures_that_were_dropped_are_counted(
     tmp_path: Path, cifs: Path, model_folder: Path
 ) -> None:

@@ -128,6 +128,7 @@ class ResourcesConfig:
     )
     compare: JobResources = Field(default_factory=JobResources, description="Scores and verdicts.")
     report: JobResources = Field(default_factory=JobResources, description="The report.")
+    list: JobResources = Field(default_factory=JobResources, description="The inputs of all shards.")
     screen: JobResources = Field(default_factory=JobResources, description="One shard of a screening.")
     gather: JobResources = Field(default_factory=JobResources, description="The table of all shards.")
     partition: str | None = Field(

@@ -1,4 +1,4 @@
-"""The stages of a screening: shards, which ``mofgap screen --shard`` makes alike by hand, and their table."""
+"""The stages of a screening: its inputs, listed once, shards as of ``mofgap screen --shard``, their table."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mofgap.configuration import to_dict
 from mofgap.screening.journal import journal_path
+from mofgap.screening.listing import listed_in
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.shard import Shard
 from mofgap.shipped import shipped_folder
@@ -24,6 +25,9 @@ from mofgap.whole_file import write_json
 SHARDS = Path("shards/screening.csv")
 """What shards are named after, whatever the table is called."""
 
+LISTED = Path("shards/screening.csv.inputs")
+"""Folder with the inputs of each shard."""
+
 OUTCOME = Path("shards/outcome.json")
 """How many structures were read, and what holds for all of them."""
 
@@ -36,11 +40,25 @@ def screening_stages(config: RunConfig) -> Iterator[Stage]:
     asked = config.screening
     if asked is None:
         return
+    if asked.shards > 1:
+        yield _list(asked)
     shards = [_screen(asked, index, made_by(config)) for index in range(1, asked.shards + 1)]
     yield from shards
     yield _gather(asked, shards)
     if config.report:
         yield _report(asked)
+
+
+def _list(asked: ShardedScreening) -> Stage:
+    """The inputs of all shards; one shard finds them itself."""
+    return Stage(
+        rule="list",
+        work=_do_list,
+        settings={"inputs": list(asked.inputs), "shards": asked.shards},
+        modules=("mofgap.screening.listing",),
+        writes=(f"{LISTED}/**",),
+        files=asked.inputs,
+    )
 
 
 def _screen(asked: ShardedScreening, index: int, made: tuple[str, str] | None) -> Stage:
@@ -51,6 +69,7 @@ def _screen(asked: ShardedScreening, index: int, made: tuple[str, str] | None) -
         del settings[name]
     settings["window"] = asked.window and list(map(str, asked.window))  # JSON holds no infinite end
     models = [] if made else [str(_model_config(str(model))) for model in asked.models if model]
+    own = listed_in(LISTED, Shard(index, asked.shards))
     return Stage(
         rule="screen",
         item=f"{index}-of-{asked.shards}",
@@ -58,9 +77,9 @@ def _screen(asked: ShardedScreening, index: int, made: tuple[str, str] | None) -
         settings=settings,
         modules=("mofgap.screening.run",),
         writes=(f"{_shard_path(asked, index)}*",),
-        files=(*asked.inputs, *models),
-        after=made[:1] if made else (),
-        reads=(f"{made[1]}/**",) if made else ("**",),
+        files=(*asked.inputs, *models),  # a listing has their names alone
+        after=(*(("list",) if asked.shards > 1 else ()), *(made[:1] if made else ())),
+        reads=(str(own), *((f"{made[1]}/**",) if made else ())),
     )
 
 
@@ -103,6 +122,14 @@ def _asked(config: RunConfig) -> ShardedScreening:
     return config.screening
 
 
+def _do_list(config: RunConfig, run: Path) -> None:
+    from mofgap.crystals.inputs import expand_inputs
+    from mofgap.screening.listing import write_listing
+
+    asked = _asked(config)
+    write_listing(run / LISTED, expand_inputs(asked.inputs), asked.shards)
+
+
 def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
     from mofgap.screening.run import ScreeningRun
 
@@ -113,7 +140,7 @@ def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
     target = shard.path(run / SHARDS)
     target.parent.mkdir(exist_ok=True)
     screening = ScreeningRun(
-        inputs=asked.inputs,
+        inputs=(str(run / LISTED),) if asked.shards > 1 else asked.inputs,
         config=asked.in_processes(config.resources.screen.cpus),
         shard=shard,
         target=target,

@@ -23,7 +23,7 @@ from mofgap.study.engine.run import Run
 
 WriteCifs = Callable[[Path, int], list[Path]]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1])}
-N_STAGES = 4
+N_STAGES = 5
 DAG = """
 import sys
 from pathlib import Path
@@ -63,8 +63,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, write_cifs: WriteCifs, model
     done = call("run", "run.yaml", "-j", "2", at=folder)
     assert done.returncode == 3, done.stderr
     assert done.stdout.strip() == f"{folder}/runs/small: screening.csv, screening.html"
-    stages, said = done.stderr.splitlines()[:4], done.stderr.splitlines()[4:]
-    assert [line.split("]")[0] for line in stages] == ["[1/4", "[2/4", "[3/4", "[4/4"]
+    stages, said = done.stderr.splitlines()[:N_STAGES], done.stderr.splitlines()[N_STAGES:]
+    assert [line.split("]")[0] for line in stages] == [f"[{i}/{N_STAGES}" for i in range(1, N_STAGES + 1)]
     assert said[0].startswith("failed: cifs/t.cif: ") and "1 failed: 7 structures" in said[1]
     return folder
 
@@ -81,7 +81,7 @@ def test_the_manifest_accounts_for_everything(place: Path, model_folder: Path) -
     assert manifest["packages"]["torch"] and manifest["python"] and manifest["platform"]
     assert set(manifest["inputs"]) == {"cifs", str(model_folder / "config.json")}
     assert {"config.yaml", "screening.csv", "screening.html"} < set(manifest["outputs"])
-    assert set(manifest["stages"]) == {"screen/1-of-2", "screen/2-of-2", "gather", "report/screening"}
+    assert set(manifest["stages"]) == {"list", "screen/1-of-2", "screen/2-of-2", "gather", "report/screening"}
     for stage in manifest["stages"].values():
         assert stage["seconds"] > 0 and stage["peak_memory_mb"] > 0 and stage["start"] < stage["end"]
 
@@ -96,7 +96,7 @@ def test_what_is_done_is_left_alone_and_what_changed_is_not(place: Path) -> None
     plan = call("run", "run.yaml", "--set", "screening.top=2", "--dry-run", at=place)
     assert "screen/1-of-2     configuration changed: top" in plan.stdout
     assert "gather            if screen/1-of-2 changes" in plan.stdout
-    assert f"{N_STAGES} of {N_STAGES} stages to run" in plan.stdout
+    assert f"{N_STAGES - 1} of {N_STAGES} stages to run" in plan.stdout  # the inputs are listed already
     assert records(place / "runs/small") == before
 
 
@@ -132,6 +132,7 @@ def test_a_killed_run_goes_on_to_the_same_table(place: Path, model_folder: Path)
     arguments = command("run", "run.yaml", "-o", run, "-j", "2")
     process = subprocess.Popen(arguments, env=ENVIRONMENT, cwd=place, stderr=subprocess.PIPE)
     assert process.stderr is not None
+    assert b"list" in process.stderr.readline()
     assert b"screen/" in process.stderr.readline()  # one shard of two
     process.kill()
     process.communicate()

@@ -1,0 +1,158 @@
+"""The inputs of a screening, listed once for all of its shards.
+
+A folder with a file for each shard. A shard reads its own file, so that none of them walks through
+folders, lists or the tables of contents of archives, however many there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from functools import lru_cache
+from itertools import count
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+from uuid import uuid4
+from zipfile import ZipFile
+
+from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.inputs import Inputs
+from mofgap.crystals.item import InputItem
+from mofgap.crystals.zip_member import packed
+from mofgap.screening.checked_line import line_of
+from mofgap.screening.shard import Shard, ShardError, ShardFile
+
+LISTING = ".inputs"
+"""Extension of the folder."""
+
+_VERSION = 1
+_BUFFER_BYTES = 2**16
+_DEFAULTS = {field.name: field.default for field in fields(InputItem)}
+
+
+def listing_path(output: Path) -> Path:
+    """Where the listing for a table lies: beside it."""
+    return output.with_name(f"{output.name}{LISTING}")
+
+
+def is_listing(name: str) -> bool:
+    """Whether an input is a listing."""
+    return name.endswith(LISTING) and Path(name).is_dir()
+
+
+def write_listing(folder: Path, sources: Inputs, n_shards: int) -> int:
+    """List inputs; the folder appears whole or not at all.
+
+    Args:
+        folder: Where to; one that is there already is replaced.
+        sources: The inputs.
+        n_shards: For how many shards.
+
+    Returns:
+        How many inputs there are.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    names, n_inputs = hashlib.sha256(), 0
+    with _whole_folder(folder) as partial:
+        files = [_Buffered(listed_in(partial, Shard(i, n_shards))) for i in range(1, n_shards + 1)]
+        for index, file in enumerate(files, start=1):
+            file.add(line_of({"version": _VERSION, "shard": [index, n_shards]}))
+        for n_inputs, source in zip(count(1), sources, strict=False):
+            names.update(f"{source.source}\n".encode(errors="surrogateescape"))
+            files[(n_inputs - 1) % n_shards].add(line_of(_plain(source)))
+        for file in files:
+            file.add(line_of({"n_inputs": n_inputs, "names_sha256": names.hexdigest()}))
+            file.flush()
+    return n_inputs
+
+
+def read_listing(folder: Path, shard: Shard) -> Iterator[InputItem | ReadFailure]:
+    """The inputs of a shard, which learns how many there are of all.
+
+    Raises:
+        ShardError: The listing in ``folder`` was made for another number of shards, or is damaged.
+        OSError: It cannot be read.
+    """
+    path = listed_in(folder, shard)
+    if not path.exists():
+        raise ShardError(f"{folder} was not made for {shard.count} shards: list the inputs again")
+    file = ShardFile.open(path, _VERSION)
+    shard.n_inputs, shard.names_sha256 = file.whole["n_inputs"], file.whole["names_sha256"]
+    for _, content in file.contents():
+        yield _source(content)
+
+
+def listed_in(folder: Path, shard: Shard) -> Path:
+    """The file of a shard."""
+    return shard.path(folder / "inputs")
+
+
+def _plain(source: InputItem | ReadFailure) -> Any:
+    """An input as plain JSON values."""
+    if isinstance(source, ReadFailure):
+        return [source.source, source.structure_id, source.reason]
+    if source.member is not None and (where := _located(source.path, source.member)) is not None:
+        source = replace(source, member=None, packed=where)
+    content = {name: value for name, value in vars(source).items() if value != _DEFAULTS[name]}
+    if source.data is not None:
+        content["data"] = b64encode(source.data).decode()
+    return content
+
+
+def _source(content: Any) -> InputItem | ReadFailure:
+    if isinstance(content, list):
+        return ReadFailure(*content)
+    for name in ("span", "packed"):
+        if name in content:
+            content[name] = tuple(content[name])
+    if "data" in content:
+        content["data"] = b64decode(content["data"])
+    return InputItem(**content)
+
+
+def _located(path: str, member: int) -> tuple[int, int, int, int, int] | None:
+    return packed(_archive(path).infolist()[member])
+
+
+@lru_cache(maxsize=2)
+def _archive(path: str) -> ZipFile:
+    return ZipFile(path)
+
+
+class _Buffered:
+    """A file that is open only while it is written: there may be more than a process can have open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: list[bytes] = []
+        self.size = 0
+
+    def add(self, line: bytes) -> None:
+        self.lines.append(line)
+        self.size += len(line)
+        if self.size > _BUFFER_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        with self.path.open("ab") as file:
+            file.writelines(self.lines)
+        self.lines, self.size = [], 0
+
+
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """A neighbour to fill, which becomes the folder unless something fails."""
+    partial = folder.with_name(f".{folder.name}.{uuid4().hex}.partial")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        rmtree(partial, ignore_errors=True)
