@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 from uuid import uuid4
 
@@ -28,6 +29,19 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A neighbour to fill, which becomes the folder, in place of an earlier one, unless something fails."""
+    partial = folder.with_name(f".{folder.name}.{uuid4().hex}.partial")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        rmtree(partial, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

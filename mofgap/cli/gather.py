@@ -19,6 +19,14 @@ def gather(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Table to write: .csv, .parquet, .json, .xlsx or .html.")
     ],
+    part_rows: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Write a folder NAME.parquet of files of so many rows, the best in the first.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the table.")] = False,
 ) -> None:
     """Put the shards of a screening together: the table that one mofgap screen would have written.
@@ -28,14 +36,20 @@ def gather(
     from mofgap.cli.screening_run import check_output, conclude, write_output
     from mofgap.screening.gather import gather as gather_shards
 
-    check_output(output, output)
+    if part_rows is None or not output.is_dir():
+        check_output(output, output)
+    if part_rows is not None and output.suffix != ".parquet":
+        raise typer.BadParameter("--part-rows needs NAME.parquet", param_hint="--output")
     refuse_taken([output], force)
     try:
         with gather_shards(shards, output.parent) as found:
             outcome, novelty, duplicates = found.outcome, found.header["novelty"], found.duplicates
             if not outcome.n_rows:
                 fail("no inputs: the shards are empty", NOTHING_DONE)
-            found.write(output, write_output)
+            if part_rows is None:
+                found.write(output, write_output)
+            else:
+                found.write_parts(output, part_rows)
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
     conclude(outcome, novelty, duplicates, f"{outcome.n_rows} structures of {len(shards)} shards", output)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from mofgap.screening.rank import Duplicates
 from mofgap.screening.row import Row
 from mofgap.screening.row_store import RowStore
 from mofgap.screening.shard import BESIDE_MODEL, ShardError, ShardFile
-from mofgap.screening.table import WriteTable, write_table
+from mofgap.screening.table import WriteTable, write_parts, write_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,15 @@ class Gathered:
             OSError: The file ``path`` cannot be written.
         """
         write(path, self.rows(), self.header["coverage"], BESIDE_MODEL in self.header)
+
+    def write_parts(self, folder: Path, part_rows: int) -> None:
+        """Write the table as a folder of parquet files, see `mofgap.screening.table.write_parts`.
+
+        Raises:
+            ValueError: The extension of ``folder`` is not ``.parquet``.
+            OSError: The folder ``folder`` cannot be written.
+        """
+        self.write(folder, partial(write_parts, part_rows=part_rows))
 
     def __enter__(self) -> Self:
         return self

@@ -9,14 +9,11 @@ from __future__ import annotations
 import hashlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
-from uuid import uuid4
 from zipfile import ZipFile
 
 from mofgap.crystals.cif import ReadFailure
@@ -25,6 +22,7 @@ from mofgap.crystals.item import InputItem
 from mofgap.crystals.zip_member import packed
 from mofgap.screening.checked_line import line_of
 from mofgap.screening.shard import Shard, ShardError, ShardFile
+from mofgap.whole_file import whole_folder
 
 LISTING = ".inputs"
 """Extension of the folder."""
@@ -59,7 +57,7 @@ def write_listing(folder: Path, sources: Inputs, n_shards: int) -> int:
         OSError: The folder cannot be written.
     """
     names, n_inputs = hashlib.sha256(), 0
-    with _whole_folder(folder) as partial:
+    with whole_folder(folder) as partial:
         files = [_Buffered(listed_in(partial, Shard(i, n_shards))) for i in range(1, n_shards + 1)]
         for index, file in enumerate(files, start=1):
             file.add(line_of({"version": _VERSION, "shard": [index, n_shards]}))
@@ -143,16 +141,3 @@ class _Buffered:
         with self.path.open("ab") as file:
             file.writelines(self.lines)
         self.lines, self.size = [], 0
-
-
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A neighbour to fill, which becomes the folder unless something fails."""
-    partial = folder.with_name(f".{folder.name}.{uuid4().hex}.partial")
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
-        rmtree(partial, ignore_errors=True)

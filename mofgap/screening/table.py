@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence, Sized
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -23,7 +23,7 @@ from mofgap.screening.row import (
     column_names,
     text_of,
 )
-from mofgap.whole_file import whole_file
+from mofgap.whole_file import whole_file, whole_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,6 +96,29 @@ def write_table(
         write(rows, columns, file)
 
 
+def write_parts(folder: Path, rows: Iterable[Row], coverage: float, beside: bool, *, part_rows: int) -> None:
+    """Write a table as a folder of parquet files, see `write_table`; readers of parquet take it for one.
+
+    Args:
+        folder: Its name, with the extension ``.parquet``.
+        rows: In order.
+        coverage: Of their intervals.
+        beside: Whether a second level stands beside the first.
+        part_rows: Rows of each file but the last.
+
+    Raises:
+        ValueError: The folder has another extension.
+        OSError: The folder cannot be written.
+    """
+    if folder.suffix != ".parquet":
+        raise ValueError(f"{folder.name}: a table in parts is a folder NAME.parquet")
+    rest = iter(rows)
+    with whole_folder(folder) as partial:
+        for part, first in enumerate(rest):
+            of = chain([first], islice(rest, part_rows - 1))
+            write_table(partial / f"part-{part:05}.parquet", of, coverage, beside)
+
+
 def table_bytes(extension: str, rows: Iterable[Row], columns: list[str]) -> bytes:
     """The content of the file that `write_table` writes."""
     buffer = io.BytesIO()
@@ -107,7 +130,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read what `write_table` wrote, numbers to the last digit.
 
     Args:
-        path: ``.csv``, ``.parquet`` or ``.json``.
+        path: ``.csv``, ``.parquet`` or ``.json``; or a folder of `write_parts`.
 
     Raises:
         ScreeningTableError: The file ``path`` does not exist, or is not a table of ``mofgap screen``.
@@ -115,13 +138,14 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    if not path.is_file():
+    parts = sorted(path.glob("part-*.parquet")) if path.suffix.lower() == ".parquet" else []
+    if not path.is_file() and not parts:
         raise ScreeningTableError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     if path.suffix.lower() not in READABLE:
         raise ScreeningTableError(f"{path}: expected a {', '.join(READABLE)} table of mofgap screen")
     try:
         if path.suffix.lower() == ".parquet":
-            return pd.read_parquet(path)
+            return pd.concat(map(pd.read_parquet, parts or [path]), ignore_index=True)
         if path.suffix.lower() == ".json":  # exact, where pandas' own reader keeps ten digits
             return _with_types(pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))))
         if ";" in _first_line(path).partition(",")[0]:

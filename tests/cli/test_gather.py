@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
@@ -13,6 +14,7 @@ from mofgap.__main__ import app
 from mofgap.cli.screening_run import PBE_CAVEAT
 from mofgap.screening.gather import gather
 from mofgap.screening.shard import ShardError
+from mofgap.screening.table import read_table
 
 WriteMixed = Callable[[Path, int], Path]
 OPTIONS = ["--window", "1.8", "3.0", "--top", "4", "--novelty", "last"]
@@ -68,6 +70,18 @@ def test_shards_of_a_listing_make_the_same_table(tmp_path: Path, cifs: Path, mod
     assert again.exit_code == 2 and "gaps.csv.inputs exists" in again.output
     whole = mofgap("screen", listing, "--model", model_folder)
     assert whole.exit_code == 1 and "--shard I/N" in whole.output
+
+
+def test_a_table_in_parts_is_the_table(tmp_path: Path, shards: list[Path]) -> None:
+    whole, parts = tmp_path / "whole.parquet", tmp_path / "parts.parquet"
+    mofgap("gather", *shards, "-o", whole)
+    for _ in range(2):  # what was there is replaced
+        assert mofgap("gather", *shards, "-o", parts, "--part-rows", 4, "--force").exit_code == 3
+    assert [len(pd.read_parquet(part)) for part in sorted(parts.iterdir())] == [4, 4, 2]
+    pd.testing.assert_frame_equal(read_table(parts), read_table(whole))
+    assert mofgap("gather", *shards, "-o", parts, "--part-rows", 4).exit_code == 2
+    refused = mofgap("gather", *shards, "-o", tmp_path / "t.csv", "--part-rows", 4)
+    assert refused.exit_code == 2 and "NAME.parquet" in refused.output
 
 
 def test_novel_structures_that_were_dropped_are_counted(

@@ -77,6 +77,11 @@ class ShardedScreening(ScreeningConfig):
     table: str = Field(
         "screening.csv", description="Name of the table in the run folder: .csv, .parquet or .json."
     )
+    part_rows: int | None = Field(
+        None,
+        description="Rows a file of a table NAME.parquet, which then is a folder. By default one file.",
+        ge=1,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,6 +92,8 @@ class ShardedScreening(ScreeningConfig):
         if table.suffix not in (".csv", ".parquet", ".json") or table.name != self.table:
             words = f"expected NAME.csv, NAME.parquet or NAME.json, got {self.table!r}"
             raise ConfigurationError(words, key="table")
+        if self.part_rows is not None and table.suffix != ".parquet":
+            raise ConfigurationError("only a table NAME.parquet has parts", key="part_rows")
         if table.stem in TAKEN:
             raise ConfigurationError(f"{table} is what another file of the run is called", key="table")
 

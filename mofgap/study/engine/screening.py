@@ -65,7 +65,7 @@ def _screen(asked: ShardedScreening, index: int, made: tuple[str, str] | None) -
     """A shard; a stage of this run makes the model in a folder, or it comes from outside."""
     settings = to_dict(asked)  # names of inputs count too: they are in the table
     # The settings of the table alone; models count by what is in them.
-    for name in ("level", "model", "table"):
+    for name in ("level", "model", "table", "part_rows"):
         del settings[name]
     settings["window"] = asked.window and list(map(str, asked.window))  # JSON holds no infinite end
     models = [] if made else [str(_model_config(str(model))) for model in asked.models if model]
@@ -84,12 +84,13 @@ def _screen(asked: ShardedScreening, index: int, made: tuple[str, str] | None) -
 
 
 def _gather(asked: ShardedScreening, shards: list[Stage]) -> Stage:
+    table = glob.escape(asked.table)
     return Stage(
         rule="gather",
         work=_do_gather,
-        settings={"table": asked.table},
+        settings={"table": asked.table, "part_rows": asked.part_rows},
         modules=("mofgap.screening.gather",),
-        writes=(glob.escape(asked.table), str(OUTCOME)),
+        writes=(f"{table}/**" if asked.part_rows else table, str(OUTCOME)),
         after=tuple(shard.name for shard in shards),
     )
 
@@ -170,7 +171,10 @@ def _do_gather(config: RunConfig, run: Path) -> None:
     asked = _asked(config)
     shards = [run / _shard_path(asked, index) for index in range(1, asked.shards + 1)]
     with gather(shards, run) as found:
-        found.write(run / asked.table)
+        if asked.part_rows is None:
+            found.write(run / asked.table)
+        else:
+            found.write_parts(run / asked.table, asked.part_rows)
         write_json(run / OUTCOME, found.outcome.to_json())
 
 
