@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -29,6 +30,9 @@ MAX_PAGE_ATOMS = 100_000
 
 MAX_EXAMPLES = 100
 """Failures listed of one kind; the table has them all."""
+
+_NEIGHBOUR = re.compile(r"(.*?)(?: \((.*?)(?:, )?(-?[\d.]+ eV)?\))?").fullmatch
+"""A structure as `mofgap.uncertainty.novelty.NoveltyIndex.known_as` writes it: ``id (name, gap eV)``."""
 
 VIEWER_VERSION = "2.5.5"
 _FAR_EV = 1e6
@@ -183,7 +187,7 @@ def _card(
 ) -> dict[str, Any]:
     i = place[row["file"], row["structure_id"]]
     gap = f"{row['gap_ev']:.2f} ± {row['gap_std_ev']:.2f} eV"
-    facts: list[tuple[str, str | list[str]]] = [("gap ± spread", gap)]
+    facts = [("gap ± spread", gap)]
     if table.coverage and row[table.ends[0]] is not None:
         low, high = (row[end] for end in table.ends)
         facts.append((f"{table.coverage} % interval", f"{low:.2f} to {high:.2f} eV"))
@@ -196,8 +200,6 @@ def _card(
         facts.append(("aleatoric std (labels)", f"{row['aleatoric_std_ev']:.2f} eV"))
     if row.get("novelty") is not None:
         facts.append(("more remote than", f"{100 * row['novelty']:.0f} % of training"))
-    if row.get("nearest"):
-        facts.append(("nearest in training", row["nearest"].split(NEAREST_SEPARATOR)))
     return {
         "rank": row["rank"],
         "name": row["structure_id"],
@@ -205,9 +207,17 @@ def _card(
         "n_atoms": row.get("n_atoms"),
         "file": row["file"],
         "facts": facts,
+        "nearest": neighbours_of(row.get("nearest")),
         "warnings": warnings_of(row["warnings"]),
         "structure": str(i) if i in found else "",
     }
+
+
+def neighbours_of(text: object) -> list[tuple[str, str, str]]:
+    """The name, identifier and known gap of each structure of a cell ``nearest``; empty where unknown."""
+    parts = text.split(NEAREST_SEPARATOR) if isinstance(text, str) and text else []
+    found = (match.groups(default="") for part in parts if (match := _NEIGHBOUR(part)))
+    return [(name or identifier, identifier if name else "", gap) for identifier, name, gap in found]
 
 
 def _structures_note(n_found: int, n_cards: int) -> str:

@@ -21,7 +21,7 @@ from mofgap.report.screened import (
     screened,
     symbols_of,
 )
-from mofgap.report.screening_page import candidates, notes, screening_page
+from mofgap.report.screening_page import candidates, neighbours_of, notes, screening_page
 from mofgap.report.structures import Drawing, draw, drawings_of
 from mofgap.screening.row import Row, warnings_of
 from mofgap.screening.table import to_frame, write_table
@@ -237,11 +237,27 @@ def test_two_levels_stand_side_by_side() -> None:
     assert "<dt>PBE gap ± spread" not in screening_page(screened(to_frame([row(1)])), "t")
 
 
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        ("qmof-1 (SAHYIK, 3.44 eV)", ("SAHYIK", "qmof-1", "3.44 eV")),
+        ("qmof-1 (SAHYIK)", ("SAHYIK", "qmof-1", "")),
+        ("qmof-1 (3.44 eV)", ("qmof-1", "", "3.44 eV")),
+        ("x (a (b), 1.00 eV)", ("a (b)", "x", "1.00 eV")),
+        ("qmof-1", ("qmof-1", "", "")),
+    ],
+)
+def test_neighbours_are_told_by_name_identifier_and_gap(cell: str, found: tuple[str, str, str]) -> None:
+    assert neighbours_of(cell) == [found]
+    assert neighbours_of(f"{cell} | qmof-9") == [found, ("qmof-9", "", "")]
+
+
 def test_notes_are_told_from_warnings_and_ids_are_not_broken() -> None:
     rows = [row(1, warnings="open-shell-metal: Fe | novel: far", nearest="qmof-1 (SAHYIK, 3.44 eV) | qmof-2")]
     page = screening_page(screened(to_frame(rows)), "t")
     assert '<li class="note"><b>open-shell-metal</b>' in page and "<li><b>novel</b>" in page
-    assert "<span>qmof-1 (SAHYIK, 3.44 eV)</span> <span>qmof-2</span>" in page
+    assert "<b>SAHYIK</b> <small>qmof-1</small> <span>3.44 eV</span>" in page
+    assert "<b>qmof-2</b> <small></small> <span>gap not known</span>" in page
     names = json.loads(re.search(r'"notes":(\[[^]]*\])', page)[1])  # type: ignore[index]
     assert names == sorted(NOTES) and {"in-training", "hydrogen-lengths"} <= set(names)
 

@@ -20,7 +20,7 @@
     { key: "formula", label: "Formula", css: "formula", text: String },
     { key: "novelty", label: "Novelty", number: true, text: percent },
     { key: "n_atoms", label: "Atoms", number: true, text: String },
-    { key: "warnings", label: "Warnings, notes", text: String },
+    { key: "warnings", label: "Warnings, notes", css: "notes", text: String },
   ].filter(({ key }) => (key === null ? lo.length : column[key] && column[key].some((x) => x !== null)));
   const searched = ["structure_id", "file", "formula", "warnings", "reason"].filter((name) => column[name]);
   const haystack = Array.from({ length: n }, (_, i) =>
@@ -103,15 +103,26 @@
     return bar;
   }
 
+  // Warnings by name; of notes their number alone, since many rows have the same ones.
   function warnings(cell, i) {
-    const failed = column.status[i] === "failed";
-    for (const part of (failed ? column.reason[i] : column.warnings[i] || "").split(" | ").filter(Boolean)) {
-      const name = part.split(":")[0];
-      const kind = data.notes.includes(name) ? "chip note" : "chip";
-      const chip = make("span", failed ? "" : kind, failed ? part : name);
-      chip.title = part;
-      cell.append(chip);
+    if (column.status[i] === "failed") {
+      cell.append(make("span", "", column.reason[i] || ""));
+      return;
     }
+    const parts = (column.warnings[i] || "").split(" | ").filter(Boolean);
+    const notes = parts.filter((part) => data.notes.includes(part.split(":")[0]));
+    const chip = (css, text, title) => { cell.appendChild(make("span", css, text)).title = title; };
+    for (const part of parts) if (!notes.includes(part)) chip("chip", part.split(":")[0], part);
+    if (notes.length === 1) chip("chip note", notes[0].split(":")[0], notes[0]);
+    else if (notes.length) chip("chip note", `${notes.length} notes`, notes.join("\n"));
+  }
+
+  // Names may end a line after an underscore alone; only the longest are broken elsewhere.
+  const LONG = 30;
+  function named(node, name) {
+    if (name.length > LONG) node.classList.add("long");
+    for (const part of name.split(/(?<=_)/)) node.append(make("span", "part", part), make("wbr"));
+    return node;
   }
 
   function row(i) {
@@ -148,7 +159,7 @@
   }
 
   function opener(i) {
-    const button = make("button", "link", column.structure_id[i]);
+    const button = named(make("button", "link"), String(column.structure_id[i]));
     button.type = "button";
     button.addEventListener("click", () => open(i));
     return button;
@@ -168,7 +179,6 @@
     add("aleatoric std (labels)", "aleatoric_std_ev", ev);
     add("PBE gap ± spread", "pbe_gap_ev", (x) => `${x.toFixed(2)} ± ${ev(value("pbe_gap_std_ev") || 0)}`);
     add("novelty", "novelty", percent);
-    add("nearest in training", "nearest", String);
     add("atoms", "n_atoms", String);
     add("level of theory", "level_of_theory", String);
     add("model", "model", String);
@@ -176,9 +186,7 @@
     const list = make("dl");
     for (const [label, text] of facts) {
       const line = list.appendChild(make("div"));
-      const words = make("dd", "", label === "nearest in training" ? "" : text);
-      if (!words.textContent) words.append(...text.split(" | ").flatMap((each) => [make("span", "", each), " "]));
-      line.append(make("dt", "", label), words);
+      line.append(make("dt", "", label), make("dd", "", text));
     }
     const told = make("ul", "warnings");
     for (const part of (value("status") === "failed" ? value("reason") : value("warnings") || "").split(" | ").filter(Boolean)) {
@@ -187,12 +195,24 @@
     }
     $("row-name").textContent = column.structure_id[i];
     $("row-formula").replaceChildren(formula(column.formula[i]));
-    $("row-facts").replaceChildren(list, told);
+    $("row-facts").replaceChildren(list, ...neighbours(value("nearest")), told);
     $("row-view").replaceChildren(make("p", "words", "The structure of this row is not on the page: its file was not found, or the page was full."));
     $("row-view").dataset.structure = i;
     $("row-view").dataset.name = column.structure_id[i];
     $("row").showModal();
     document.dispatchEvent(new CustomEvent("row-opened", { detail: { view: $("row-view") } }));
+  }
+
+  // "id (name, gap eV) | ..." as a list, the name first.
+  function neighbours(text) {
+    if (!text) return [];
+    const list = make("ul", "nearest");
+    for (const each of text.split(" | ")) {
+      const [, id, name, gap] = each.match(/^(.*?)(?: \((.*?)(?:, )?(-?[\d.]+ eV)?\))?$/);
+      const line = list.appendChild(make("li"));
+      line.append(make("b", "", name || id), " ", make("small", "", name ? id : ""), " ", make("span", "", gap || "gap not known"));
+    }
+    return [make("h4", "", "Nearest in training"), list];
   }
 
   function heading() {
