@@ -9,7 +9,7 @@ percentile intervals of resampled rows; the verdict is the one that `mofgap comp
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,15 @@ BATCH_ATOMS = 4000
 
 
 def estimates(
-    predictor: GapPredictor, frame: pd.DataFrame, counts: list[int], cache: Path | None
+    predictor: GapPredictor,
+    frame: pd.DataFrame,
+    counts: list[int],
+    cache: Path | None,
+    methods: Sequence[str] = METHODS,
 ) -> Estimated:
     """The default spread, and draws, for each row."""
     store = cached_store(frame, predictor.model.graph_config, cache)
-    kinds = [method.removeprefix("balora-") for method in METHODS]
+    kinds = [method.removeprefix("balora-") for method in methods]
     return bayesian(
         predictor.model, store, range(len(frame)), BATCH_ATOMS, kinds=kinds, counts=counts, seed=0
     )
@@ -67,8 +71,8 @@ def tabled(
     return pd.concat(parts, ignore_index=True)
 
 
-def curves(frame: pd.DataFrame, found: Estimated, bootstrap: Bootstrap) -> Iterator[list[Any]]:
-    """A row for each way of predicting and number of draws."""
+def curves(frame: pd.DataFrame, found: Estimated, bootstrap: Bootstrap) -> pd.DataFrame:
+    """A row for each way of predicting and number of draws; 0 draws for a spread without any."""
     arms = {spread: Arms("test", spread, frame) for spread in SPREADS}
     every = [
         *([arms[s].last(name) for s in SPREADS] for name in DEFAULT if arms["total"].last(name)),
@@ -78,16 +82,26 @@ def curves(frame: pd.DataFrame, found: Estimated, bootstrap: Bootstrap) -> Itera
             for pair in zip(*(arms[spread].curve(method) for spread in SPREADS), strict=True)
         ),
     ]
+    rows = []
     for pair in every:
         first = pair[0]
-        ranks = [bootstrap(lambda one: spearman(one[0]), [arm])[0] for arm in pair]
-        yield [
-            first.method,
-            first.n_samples or "",
-            *(f"{rank.value:.3f} ({rank.lo:.3f} to {rank.hi:.3f})" for rank in ranks),
-            mae(first),
-            f"{found[first.method, first.n_samples].ms:.1f}",
-        ]
+        row: dict[str, Any] = {"method": first.method, "n_samples": first.n_samples}
+        for spread, arm in zip(SPREADS, pair, strict=True):
+            rank = bootstrap(lambda one: spearman(one[0]), [arm])[0]
+            ends = {f"spearman_{spread}_lo": rank.lo, f"spearman_{spread}_hi": rank.hi}
+            row |= {f"spearman_{spread}": rank.value, **ends}
+        cpu_ms = found[first.method, first.n_samples].ms
+        rows.append(row | {"mae_ev": mae(first), "cpu_ms": round(cpu_ms, 1)})
+    return pd.DataFrame(rows)
+
+
+def printed(row: dict[str, Any]) -> list[Any]:
+    """A row of the printed table."""
+    ranks = [
+        "{:.3f} ({:.3f} to {:.3f})".format(*(row[f"spearman_{spread}{end}"] for end in ("", "_lo", "_hi")))
+        for spread in SPREADS
+    ]
+    return [row["method"], row["n_samples"] or "", *ranks, row["mae_ev"], f"{row['cpu_ms']:.1f}"]
 
 
 def main() -> None:
@@ -101,22 +115,29 @@ def main() -> None:
     )
     parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--samples", type=int, nargs="+", default=[2, 4, 8, 16, 32], help="rising")
-    parser.add_argument("--limit", type=int, help="take so many test rows")
+    parser.add_argument("--split", default="val", help="rows to predict")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="ways of drawing")
+    parser.add_argument("--limit", type=int, help="take so many rows")
     parser.add_argument("--draws", type=int, default=1000, help="resamplings of the bootstrap")
     parser.add_argument("--cache", type=Path, help="folder of cached graphs")
+    parser.add_argument("--csv", type=Path, help="write the curves here too, numbers as numbers")
     options = parser.parse_args()
     one_thread()
     predictor = load_model(options.model, device="cpu")
-    frame = read_rows(options.table, options.target, ["test"])
-    frame = frame[frame.split == "test"].head(options.limit).reset_index(drop=True)
-    found = estimates(predictor, frame, options.samples, options.cache)
+    frame = read_rows(options.table, options.target, [options.split])
+    frame = frame[frame.split == options.split].head(options.limit).reset_index(drop=True)
+    found = estimates(predictor, frame, options.samples, options.cache, options.methods)
     labels = frame[options.target].to_numpy(dtype=np.float64)
     table = tabled(found, frame.structure_id.to_numpy(), labels, predictor)
     bootstrap = Bootstrap(0.95, options.draws, 0)
     header = ["method", "S", "Spearman, epistemic", "Spearman, total", "MAE, eV", "CPU ms a structure"]
-    print_table(header, list(curves(table, found, bootstrap)))
+    tabulated = curves(table, found, bootstrap)
+    print(f"{options.model} on {len(frame)} rows of split {options.split}")
+    print_table(header, [printed(row) for row in tabulated.to_dict("records")])
+    if options.csv is not None:
+        tabulated.round(4).to_csv(options.csv, index=False, lineterminator="\n")
     for spread in SPREADS:
-        for method in METHODS:
+        for method in options.methods:
             curve = trend(Arms("test", spread, table), method, "spearman", bootstrap)
             assert curve is not None
             gain = "{value:+.3f} ({lo:+.3f} to {hi:+.3f})".format(**curve["gain"])

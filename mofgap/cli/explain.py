@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
-from mofgap.cli.options import MaxAtoms, PartialOccupancies, refuse_taken
+from mofgap.cli.options import GeometryOption, MaxAtoms, PartialOccupancies, refuse_taken
 from mofgap.cli.tables import AsJson, print_json, show
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def explain(
     ] = "qmof-hse06",
     max_atoms: MaxAtoms = 1000,
     disorder: PartialOccupancies = "refuse",
+    geometry: GeometryOption = "auto",
     atoms: Annotated[
         bool, typer.Option("--atoms", help="Print a row an atom, instead of an element.")
     ] = False,
@@ -52,7 +53,7 @@ def explain(
 
     paths = _outputs(file, output, force)
     try:
-        found = explained(file, model, disorder=disorder, max_atoms=max_atoms)
+        found = explained(file, model, disorder=disorder, max_atoms=max_atoms, geometry=geometry)
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
     if output is not None and paths:  # before anything is printed: a reader of the table may leave early

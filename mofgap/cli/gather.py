@@ -9,6 +9,7 @@ import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import refuse_taken
+from mofgap.cli.tables import command_line
 
 
 def gather(
@@ -47,9 +48,9 @@ def gather(
             if not outcome.n_rows:
                 fail("no inputs: the shards are empty", NOTHING_DONE)
             if part_rows is None:
-                found.write(output, write_output)
+                found.write(output, write_output, command_line())
             else:
-                found.write_parts(output, part_rows)
+                found.write_parts(output, part_rows, command_line())
     except (ValueError, OSError) as error:
         fail(str(error), NOTHING_DONE)
     conclude(outcome, novelty, duplicates, f"{outcome.n_rows} structures of {len(shards)} shards", output)

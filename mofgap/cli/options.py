@@ -12,10 +12,12 @@ import typer
 from mofgap.choices import Disorder
 from mofgap.cli.schema import option_of
 from mofgap.configuration import ConfigurationError
+from mofgap.crystals.prepare.config import Geometry
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.rank import check_window
 
 MaxAtoms = Annotated[int, option_of(ScreeningConfig, "max_atoms")]
+GeometryOption = Annotated[Geometry, option_of(ScreeningConfig, "geometry")]
 PartialOccupancies = Annotated[Disorder, option_of(ScreeningConfig, "disorder")]
 Cache = Annotated[Path | None, typer.Option(help="Folder to keep graphs in.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]

@@ -86,7 +86,7 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
     inputs = _screen(run, resume)
     seconds = time.perf_counter() - started
     try:
-        run.write(inputs, write_output)
+        run.write(inputs, write_output, command_line())
     except (ValueError, OSError) as error:
         fail(f"cannot write {run.target}: {error}; {_what_is_left(run)}", NOTHING_DONE)
     _show(run, inputs, as_json)

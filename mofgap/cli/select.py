@@ -92,7 +92,11 @@ WriteInputsOption = Annotated[
     ),
 ]
 DisorderOption = Annotated[
-    Disorder, typer.Option(help="As given to mofgap screen, since the structures are read again.")
+    Disorder | None,
+    typer.Option(
+        help="As given to mofgap screen, since the structures are read again.",
+        show_default="what the table's record says",
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Write into a folder that holds files.")]
 
@@ -105,7 +109,7 @@ def select(
     model: ModelOption = None,
     output: OutputOption = None,
     write_inputs: WriteInputsOption = None,
-    disorder: DisorderOption = "refuse",
+    disorder: DisorderOption = None,
     force: ForceOption = False,
     as_json: AsJson = False,
 ) -> None:

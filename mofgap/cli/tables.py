@@ -8,12 +8,16 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Annotated, Any
 
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.screening.row import shortened
+
+MAX_NAMES = 6
+"""Words without a dash, one after the other, that a recorded command has; a shell makes many of ``*.cif``."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
@@ -58,8 +62,14 @@ def _short(text: str) -> str:
 
 
 def command_line() -> str:
-    """The command that runs, as it would be typed."""
-    return shlex.join(["mofgap", *sys.argv[1:]])
+    """The command that runs, as it would be typed; of a long list of names only the first few."""
+    words = ["mofgap"]
+    for is_option, run in groupby(sys.argv[1:], lambda word: word.startswith("-")):
+        found = list(run)
+        n_more = 0 if is_option else max(0, len(found) - MAX_NAMES)
+        words += [shlex.quote(word) for word in found[: len(found) - n_more]]
+        words += [f"[{n_more} more]"] if n_more else []
+    return " ".join(words)
 
 
 def print_json(content: Any) -> None:

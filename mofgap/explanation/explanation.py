@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mofgap.choices import Disorder
 from mofgap.crystals.cif import MAX_ATOMS
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.prepare.config import PreparationConfig
+from mofgap.crystals.prepare.config import Geometry, PreparationConfig
 from mofgap.explanation.files import atom_table, cif_with_shares, element_table, extended_xyz
 from mofgap.gap.attribution import Attribution, attribute
 from mofgap.gap.predictor import GapPredictor, crystal_of, load_model
@@ -109,6 +109,7 @@ def explained(
     *,
     disorder: Disorder = "refuse",
     max_atoms: int = MAX_ATOMS,
+    geometry: Geometry = "auto",
 ) -> Explanation:
     """The explanation of a structure; its atoms are those of the file, one for one.
 
@@ -117,6 +118,7 @@ def explained(
         model: A loaded model, or what `load_model` takes.
         disorder: What to do about partial occupancies in a file.
         max_atoms: Largest cell that is accepted.
+        geometry: Where the geometry comes from, see `PreparationConfig`.
 
     Raises:
         ValueError: The file cannot be read, the structure cannot be computed with, or the model cannot be
@@ -124,7 +126,7 @@ def explained(
         TypeError: The ``structure`` is neither a path nor a structure.
     """
     predictor = model if isinstance(model, GapPredictor) else load_model(model, "cpu")
-    how = PreparationConfig(primitive_cell=False)
+    how = PreparationConfig(primitive_cell=False, geometry=geometry)
     crystal = crystal_of(structure, disorder=disorder, max_atoms=max_atoms, preparation=how)
     if not crystal.structure_id:
         crystal = replace(crystal, structure_id="structure")

@@ -7,6 +7,7 @@ from typing import Any
 
 from mofgap.choices import Disorder
 from mofgap.crystals.cif import MAX_ATOMS
+from mofgap.crystals.prepare.config import Geometry
 from mofgap.explanation.explanation import Explanation, explained
 from mofgap.gap.predictor import GapPredictor
 
@@ -17,6 +18,7 @@ def explain(
     *,
     disorder: Disorder = "refuse",
     max_atoms: int = MAX_ATOMS,
+    geometry: Geometry = "auto",
 ) -> Explanation:
     """Show which atoms carry a gap and its uncertainty: ``mofgap explain`` in Python.
 
@@ -25,6 +27,7 @@ def explain(
         model: A loaded model, the name of a shipped one, or a model folder.
         disorder: What to do about partial occupancies in a file.
         max_atoms: Largest cell that is accepted.
+        geometry: ``relaxed`` by DFT, ``experimental``, or ``auto``, which looks at bonds to hydrogen.
 
     Returns:
         The shares by element and by atom; ``plot()`` draws them and ``write()`` writes them.
@@ -34,7 +37,7 @@ def explain(
         ModelError: The model does not exist or is damaged.
         TypeError: The ``structure`` is neither a path nor a structure.
     """
-    found = explained(structure, model, disorder=disorder, max_atoms=max_atoms)
+    found = explained(structure, model, disorder=disorder, max_atoms=max_atoms, geometry=geometry)
     for text in found.warnings:
         warnings.warn(f"{found.crystal.structure_id}: {text}", stacklevel=2)
     return found

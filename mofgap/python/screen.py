@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -20,11 +20,13 @@ from mofgap.nearest import hint
 from mofgap.plain_words import default_of, limits, meaning, settings_of
 from mofgap.report.notebook import Screening
 from mofgap.screening.config import ScreeningConfig
+from mofgap.screening.origin import ATTRIBUTE, record
 from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import Source
 from mofgap.screening.row import Row
 from mofgap.screening.screen import stream_rows
 from mofgap.screening.table import to_frame
+from mofgap.version import installed_version
 
 NOWHERE = ("missing-file:", "no-match:")
 """How the reason of a path begins that leads to no file."""
@@ -69,7 +71,20 @@ def screen(
     stream = stream_rows(sources_of(structures), predictor, config)
     rows = [row for rows in _with_bar(stream, progress) for row in rows]
     table = to_frame(rank_rows(rows, **config.rank_settings), config.coverage, predictor.beside is not None)
-    return Screening(table)
+    found = Screening(table)
+    found.attrs[ATTRIBUTE] = record(
+        _call(window, settings, predictor),
+        len(table),
+        {"mofgap": installed_version(), **config.row_settings, **config.rank_settings},
+    )
+    return found
+
+
+def _call(window: Any, settings: Mapping[str, Any], predictor: GapPredictor) -> str:
+    """The call as its reader would write it, but for the structures."""
+    given = {"window": window, **settings, "model": predictor.about.name if "level" not in settings else None}
+    words = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
+    return f"mofgap.screen(..., {words})"
 
 
 def _describe(function: Any) -> None:

@@ -22,7 +22,7 @@ def select(
     window: tuple[float, float] | None = None,
     *,
     model: GapPredictor | str | None = None,
-    disorder: Disorder = "refuse",
+    disorder: Disorder | None = None,
 ) -> Selection:
     """Select different, promising structures for the next DFT calculations: ``mofgap select`` in Python.
 
@@ -34,7 +34,7 @@ def select(
             both.
         window: Its ends, eV; by default the table's own.
         model: The model that the table was made with, its name or folder; needed for one that is not shipped.
-        disorder: How the table's structures were read.
+        disorder: What was done about partial occupancies; by default what the table's record says.
 
     Returns:
         The selection: its ``table``, its ``crystals``, and ``write()`` for the inputs of calculations.

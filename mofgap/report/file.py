@@ -11,6 +11,7 @@ from mofgap.report.page import write_page
 from mofgap.report.screened import N_CARDS, screened
 from mofgap.report.screening_page import drawn_rows, notes, screening_page
 from mofgap.report.structures import drawings_of
+from mofgap.screening.origin import preparation_of
 from mofgap.screening.table import Window
 
 
@@ -45,7 +46,7 @@ def write_report(
     table = screened(frame, source or "table")
     shaded = window or table.window
     wanted = drawn_rows(table)
-    structures = drawings_of(wanted, folders)
+    structures = drawings_of(wanted, folders, preparation_of(frame))
     write_page(path, screening_page(table, source, shaded, structures, cards, command=command))
     found = f"{len(table.frame):,} rows, {len(structures):,} of {len(table.ranked):,} structures"
     return [found, *notes(table, shaded)]

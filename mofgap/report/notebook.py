@@ -66,7 +66,10 @@ class Screening(pd.DataFrame):
             ScreeningTableError: The file ``path`` does not exist, or is not a table of ``mofgap screen``.
             OSError: The file ``path`` cannot be read.
         """
-        return cls(read_table(Path(path)))
+        frame = read_table(Path(path))
+        found = cls(frame)
+        found.attrs = frame.attrs  # a new frame has none
+        return found
 
     @property
     def plot(self) -> ScreeningPlot:
@@ -101,7 +104,9 @@ class Screening(pd.DataFrame):
         """
         from mofgap.report.file import write_report
 
-        write_report(Path(path), pd.DataFrame(self), window=window, cards=cards)
+        frame = pd.DataFrame(self)
+        frame.attrs = self.attrs  # a new frame has none
+        write_report(Path(path), frame, command="table.report()", window=window, cards=cards)
         return Path(path)
 
     def __repr__(self) -> str:

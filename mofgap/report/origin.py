@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from mofgap.gap.folder import ModelError, find_model, read_config
@@ -28,16 +26,6 @@ class ModelOrigin:
     level: str = ""
     citation: str = ""
     card: str = ""
-
-
-def page_date() -> str:
-    """Today, such as ``2026-11-29`` (UTC); that of SOURCE_DATE_EPOCH where it is set.
-
-    https://reproducible-builds.org/specs/source-date-epoch/
-    """
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    when = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdecimal() else datetime.now(UTC)
-    return when.date().isoformat()
 
 
 def model_origins(names: Iterable[str]) -> list[ModelOrigin]:

@@ -19,8 +19,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from mofgap.report.figure import caption_of, inline_svg
-from mofgap.report.origin import page_date
-from mofgap.version import installed_version
+from mofgap.version import installed_version, today
 from mofgap.whole_file import write_text
 
 ASSETS = files("mofgap.report") / "assets"
@@ -60,7 +59,7 @@ def render(template: str, scripts: Sequence[str] = (), *, folder: Traversable = 
         style=Markup(asset("page.css")),
         scripts=[Markup(text) for text in texts],
         version=installed_version(),
-        date=page_date(),
+        date=today(),
         **values,
     )
 

@@ -20,6 +20,7 @@ from mofgap.report.plots.screening import window_words
 from mofgap.report.screened import N_CARDS, Screened, element_counts
 from mofgap.report.structures import Drawing
 from mofgap.screening.levels import MODELS, functional, goes_by, is_pbe
+from mofgap.screening.origin import COMMAND, DATE, N_ROWS, origin_of
 from mofgap.screening.reread import Key
 from mofgap.screening.row import NEAREST_SEPARATOR, warnings_of
 from mofgap.screening.table import Window
@@ -82,6 +83,7 @@ def screening_page(
         n_structures=len(found),
         origins=model_origins(_models(table)),
         command=command,
+        made=_made(table),
         note_names=NOTES,
         failures=_failures(table),
         viewer_version=VIEWER_VERSION,
@@ -90,6 +92,17 @@ def screening_page(
         structures_json=as_json({str(i): asdict(each) for i, each in sorted(found.items())}),
         colours_json=as_json(colours_of(symbol for each in found.values() for symbol in each.symbols)),
     )
+
+
+def _made(table: Screened) -> str:
+    """The command that made the table, its date and version, as far as the table's record says."""
+    found = origin_of(table.frame)
+    if not found.get(COMMAND):
+        return ""
+    version = found.get("mofgap") or "of unknown version"
+    words = f"{found[COMMAND]} ({found.get(DATE, 'no date')}, mofgap {version})"
+    n_rows = found.get(N_ROWS, len(table.frame))
+    return words if n_rows == len(table.frame) else f"{words}; of its {n_rows:,} rows some are missing here"
 
 
 def _models(table: Screened) -> list[str]:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from mofgap.crystals.bonds import IS_METAL, bonded_pairs
 from mofgap.crystals.cif import Entry
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.prepare.config import PreparationConfig
+from mofgap.crystals.prepare.steps import DEFAULT
 from mofgap.report.screened import symbols_of
 from mofgap.screening.reread import Key, read_again
 
@@ -51,14 +53,20 @@ class Drawing:
     polyhedra: list[tuple[int, list[tuple[int, ...]]]] = field(default_factory=list)
 
 
-def drawings_of(wanted: dict[Key, tuple[str, int]], folders: Sequence[Path]) -> dict[Key, Drawing]:
+def drawings_of(
+    wanted: dict[Key, tuple[str, int]],
+    folders: Sequence[Path],
+    preparation: PreparationConfig = DEFAULT,
+) -> dict[Key, Drawing]:
     """Drawings, as the model read them, of those rows whose files are still there and unchanged.
 
     Args:
         wanted: Formula and number of atoms of each row; what has others by now is left out.
         folders: Where relative names count from; the first that has the file is taken.
+        preparation: How the structures were prepared.
     """
-    return drawings_among(wanted, read_again((file for file, _ in wanted), "majority", folders))
+    files = (file for file, _ in wanted)
+    return drawings_among(wanted, read_again(files, "majority", folders, preparation))
 
 
 def drawings_among(

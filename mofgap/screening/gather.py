@@ -14,12 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+from mofgap.screening.origin import record, write_origin
 from mofgap.screening.outcome import N_FAILURES_SHOWN, Outcome
 from mofgap.screening.rank import Duplicates
 from mofgap.screening.row import Row
 from mofgap.screening.row_store import RowStore
 from mofgap.screening.shard import BESIDE_MODEL, ShardError, ShardFile
-from mofgap.screening.table import WriteTable, write_parts, write_table
+from mofgap.screening.table import PAGE, WriteTable, write_parts, write_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,27 +47,38 @@ class Gathered:
         yield from self.store.ranked(self.header["top"], self.duplicates)
         yield from self.store.failed()
 
-    def write(self, path: Path, write: WriteTable = write_table) -> None:
+    def write(self, path: Path, write: WriteTable = write_table, command: str = "") -> None:
         """Write the table that one screening would have written.
 
         Args:
             path: The file.
             write: What writes a table, see `write_table`.
+            command: What makes the table, to be recorded beside it; empty records nothing.
 
         Raises:
             ValueError: The extension of ``path`` is unknown, or its format cannot hold so many rows.
             OSError: The file ``path`` cannot be written.
         """
-        write(path, self.rows(), self.header["coverage"], BESIDE_MODEL in self.header)
+        n_rows = 0
 
-    def write_parts(self, folder: Path, part_rows: int) -> None:
+        def counted() -> Iterator[Row]:
+            nonlocal n_rows
+            for row in self.rows():
+                n_rows += 1
+                yield row
+
+        write(path, counted(), self.header["coverage"], BESIDE_MODEL in self.header)
+        if command and path.suffix.lower() != PAGE:
+            write_origin(path, record(command, n_rows, self.header))
+
+    def write_parts(self, folder: Path, part_rows: int, command: str = "") -> None:
         """Write the table as a folder of parquet files, see `mofgap.screening.table.write_parts`.
 
         Raises:
             ValueError: The extension of ``folder`` is not ``.parquet``.
             OSError: The folder ``folder`` cannot be written.
         """
-        self.write(folder, partial(write_parts, part_rows=part_rows))
+        self.write(folder, partial(write_parts, part_rows=part_rows), command)
 
     def __enter__(self) -> Self:
         return self

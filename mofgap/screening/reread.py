@@ -11,7 +11,9 @@ from mofgap.choices import Disorder
 from mofgap.crystals.cif import Entry
 from mofgap.crystals.inputs import expand_inputs, is_file, items_of_file
 from mofgap.crystals.item import InputItem
+from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.reading import read_prepared
+from mofgap.crystals.prepare.steps import DEFAULT
 from mofgap.screening.row import printable
 
 Key = tuple[str, str]
@@ -19,7 +21,10 @@ Key = tuple[str, str]
 
 
 def read_again(
-    files: Iterable[str], disorder: Disorder, folders: Sequence[Path] = (Path(),)
+    files: Iterable[str],
+    disorder: Disorder,
+    folders: Sequence[Path] = (Path(),),
+    preparation: PreparationConfig = DEFAULT,
 ) -> Iterator[tuple[Key, Entry]]:
     """What the files of a table hold by now, prepared, by the names that a row has of it.
 
@@ -29,15 +34,18 @@ def read_again(
         files: Of the column ``file``: plain files come first, then archives, each opened once.
         disorder: What to do about partial occupancies.
         folders: Where relative names count from; the first that has the file is taken.
+        preparation: How the table's structures were prepared.
     """
-    return entries_of(_locate(files, folders), disorder)
+    return entries_of(_locate(files, folders), disorder, preparation)
 
 
-def entries_of(items: Iterable[InputItem], disorder: Disorder) -> Iterator[tuple[Key, Entry]]:
+def entries_of(
+    items: Iterable[InputItem], disorder: Disorder, preparation: PreparationConfig = DEFAULT
+) -> Iterator[tuple[Key, Entry]]:
     """What inputs hold, prepared, by the names that a row has of it."""
     for item in items:
         # The rows passed a limit already, which counts atoms that the reader then merges or leaves out.
-        for entry in read_prepared(item, disorder=disorder, max_atoms=sys.maxsize):
+        for entry in read_prepared(item, disorder=disorder, max_atoms=sys.maxsize, preparation=preparation):
             yield (item.source, printable(entry.structure_id)), entry
 
 

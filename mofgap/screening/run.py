@@ -16,12 +16,13 @@ from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.journal import Journal, JournalError, journal_path
 from mofgap.screening.listing import is_listing, read_listing
+from mofgap.screening.origin import record, write_origin
 from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import Source
 from mofgap.screening.row import Row
 from mofgap.screening.screen import stream_rows
 from mofgap.screening.shard import BESIDE_MODEL, Shard
-from mofgap.screening.table import WriteTable, write_table
+from mofgap.screening.table import PAGE, WriteTable, write_table
 from mofgap.version import installed_version
 
 InputRows = tuple[Row, ...]
@@ -142,12 +143,13 @@ class ScreeningRun:
         """The ranked table of the rows of each input."""
         return rank_rows((row for rows in inputs for row in rows), **self.config.rank_settings)
 
-    def write(self, inputs: Sequence[InputRows], write: WriteTable = write_table) -> None:
+    def write(self, inputs: Sequence[InputRows], write: WriteTable = write_table, command: str = "") -> None:
         """Write the target, if there is one: the table, or the share and what decides its ranks.
 
         Args:
             inputs: The rows of each input.
             write: What writes a table, see `write_table`.
+            command: What makes the table, to be recorded beside it; empty records nothing.
 
         Raises:
             ValueError: The extension of the target is unknown, or its format cannot hold so many rows.
@@ -157,7 +159,11 @@ class ScreeningRun:
             return
         if self.shard is None:
             beside = self.predictor.beside is not None
-            write(self.target, self.table(inputs), self.config.coverage, beside)
+            table = self.table(inputs)
+            write(self.target, table, self.config.coverage, beside)
+            if command and self.target.suffix.lower() != PAGE:
+                settings = {**self._header, **self.config.rank_settings}
+                write_origin(self.target, record(command, len(table), settings))
         else:
             self.shard.write(self.target, {**self._header, **self.config.rank_settings}, inputs)
         journal_path(self.target).unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from mofgap.screening.origin import ATTRIBUTE, read_origin
 from mofgap.screening.row import (
     BESIDE,
     COLUMNS,
@@ -127,25 +128,37 @@ def table_bytes(extension: str, rows: Iterable[Row], columns: list[str]) -> byte
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read what `write_table` wrote, numbers to the last digit.
+    """Read what `write_table` wrote, numbers to the last digit, and the record beside it.
 
     Args:
         path: ``.csv``, ``.parquet`` or ``.json``; or a folder of `write_parts`.
+
+    Returns:
+        The table, with its record where `mofgap.screening.origin.origin_of` finds it.
 
     Raises:
         ScreeningTableError: The file ``path`` does not exist, or is not a table of ``mofgap screen``.
         OSError: The file ``path`` cannot be read.
     """
-    import pandas as pd
-
     parts = sorted(path.glob("part-*.parquet")) if path.suffix.lower() == ".parquet" else []
     if not path.is_file() and not parts:
         raise ScreeningTableError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     if path.suffix.lower() not in READABLE:
         raise ScreeningTableError(f"{path}: expected a {', '.join(READABLE)} table of mofgap screen")
+    frame = _read(parts or [path])
+    if found := read_origin(path):
+        frame.attrs[ATTRIBUTE] = found
+    return frame
+
+
+def _read(parts: Sequence[Path]) -> pd.DataFrame:
+    """A table in one file, or in several of parquet."""
+    import pandas as pd
+
+    path = parts[0]
     try:
         if path.suffix.lower() == ".parquet":
-            return pd.concat(map(pd.read_parquet, parts or [path]), ignore_index=True)
+            return pd.concat(map(pd.read_parquet, parts), ignore_index=True)
         if path.suffix.lower() == ".json":  # exact, where pandas' own reader keeps ten digits
             return _with_types(pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))))
         if ";" in _first_line(path).partition(",")[0]:

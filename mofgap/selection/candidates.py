@@ -62,7 +62,9 @@ def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:
     Raises:
         CandidateError: The table lacks a needed column, has rows of several models, or has no row with a gap.
     """
+    attrs = frame.attrs
     frame = pd.DataFrame(frame).drop(columns=list(SELECTED), errors="ignore")
+    frame.attrs = attrs  # a new frame has none
     if lacks := lacking(frame, NEEDED):
         raise CandidateError(f"{name}: {lacks}")
     frame = frame[(frame.status != "failed") & frame.gap_ev.notna() & frame.gap_std_ev.notna()]

@@ -13,8 +13,10 @@ from mofgap.choices import Disorder
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import crystal_graph
+from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.gap.folder import ModelError
 from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.screening.origin import disorder_of, preparation_of
 from mofgap.screening.prediction import reduced_formula
 from mofgap.screening.reread import Key, read_again
 from mofgap.screening.table import inert
@@ -115,7 +117,7 @@ def predictor_of(frame: pd.DataFrame, model: GapPredictor | str | None = None) -
 
 
 def select(
-    frame: pd.DataFrame, predictor: GapPredictor, goal: Goal, budget: int, disorder: Disorder = "refuse"
+    frame: pd.DataFrame, predictor: GapPredictor, goal: Goal, budget: int, disorder: Disorder | None = None
 ) -> Selection:
     """Select structures from candidates by `quality` and `choose`; none that the model was trained on.
 
@@ -127,13 +129,15 @@ def select(
         predictor: The model that made the table.
         goal: ``window``, ``explore`` or ``both``.
         budget: At most so many structures.
-        disorder: How the table's structures were read.
+        disorder: What was done about partial occupancies; by default what the table's record says. The
+            structures are prepared as the record says.
 
     Raises:
         ValueError: The goal ``goal`` is unknown.
         CandidateError: The table does not fit ``goal``, or all structures are unreadable, changed, or known
             to the model from training.
     """
+    how = disorder or disorder_of(frame), preparation_of(frame)
     frame = frame.assign(quality=quality(frame, goal)).reset_index(drop=True)
     order = np.argsort(-frame.quality.to_numpy(), kind="stable")
     n_short = max(SHORTLIST * budget, SHORTEST_LIST)
@@ -143,7 +147,7 @@ def select(
     skipped: list[str] = []
     picks: list[Pick] = []
     while len(picks) < budget and len(order):
-        found, lost = _read_again(frame.loc[np.sort(order[:n_short])], disorder)
+        found, lost = _read_again(frame.loc[np.sort(order[:n_short])], *how)
         skipped += lost
         for row, crystal in found.items():
             own = _features(crystal, predictor)
@@ -195,7 +199,9 @@ def _table(frame: pd.DataFrame, chosen: list[int], picks: list[Pick]) -> pd.Data
     return table
 
 
-def _read_again(frame: pd.DataFrame, disorder: Disorder) -> tuple[dict[int, Crystal], list[str]]:
+def _read_again(
+    frame: pd.DataFrame, disorder: Disorder, preparation: PreparationConfig
+) -> tuple[dict[int, Crystal], list[str]]:
     """The crystals of a table by row, and why the others are none."""
     names = list(zip(frame.file.astype(str), frame.structure_id.astype(str), strict=True))
     row_of = dict(zip(names, frame.index, strict=True))
@@ -203,7 +209,7 @@ def _read_again(frame: pd.DataFrame, disorder: Disorder) -> tuple[dict[int, Crys
     why: dict[Key, str] = {}
     found: dict[int, Crystal] = {}
     there: set[str] = set()
-    for name, entry in read_again((file for file, _ in names), disorder):
+    for name, entry in read_again((file for file, _ in names), disorder, preparation=preparation):
         there.add(name[0])
         if name not in row_of:
             continue

@@ -63,17 +63,17 @@ def report_of(rows: Sequence[Row], items: Mapping[Key, InputItem], task: Task, s
         source: What the page names as its source.
     """
     from mofgap.report.screened import screened
-    from mofgap.report.screening_page import candidates, screening_page
+    from mofgap.report.screening_page import drawn_rows, screening_page
     from mofgap.report.structures import drawings_among
     from mofgap.screening.reread import entries_of
     from mofgap.screening.table import to_frame
 
     config = task.config
     table = screened(to_frame(rows, config.coverage, task.models[1] is not None), source)
-    wanted = candidates(table)
+    wanted = drawn_rows(table)
     found = dict.fromkeys(items[key] for key in wanted if key in items)
     structures = drawings_among(wanted, entries_of(found, "majority"))
-    return screening_page(table, source, config.window, structures)
+    return screening_page(table, source, config.window, structures, command="mofgap serve")
 
 
 @cache

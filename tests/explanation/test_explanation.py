@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from typer.testing import CliRunner
 
+import mofgap
 from mofgap.__main__ import app
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
@@ -143,6 +144,16 @@ def test_command_reads_disorder_and_cells_as_asked(tmp_path: Path, model_folder:
     ):
         done = CliRunner().invoke(app, ["explain", str(cif), "--model", str(model_folder), *options])
         assert done.exit_code == (1 if message else 0) and message in done.output, done.output
+
+
+def test_the_kind_of_geometry_can_be_said(tmp_path: Path, model_folder: Path) -> None:
+    cif = tmp_path / "zn.cif"
+    cif.write_text(write_cif(CRYSTAL))
+    for kind in ("relaxed", "experimental"):
+        found = mofgap.explain(cif, str(model_folder), geometry=kind)  # type: ignore[arg-type]
+        assert found.crystal.experimental == (kind == "experimental")
+    arguments = ["explain", str(cif), "--model", str(model_folder), "--geometry", "experimental"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
 
 
 def test_command_names_the_file_it_cannot_read(tmp_path: Path, model_folder: Path) -> None:

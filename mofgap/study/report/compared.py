@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
+from mofgap.report.origin import CARD
+from mofgap.shipped import model_folder
 from mofgap.study.layout import PREDICTIONS, SUMMARY, SUMMARY_VERSION
 from mofgap.study.methods.method import estimators, plain
 
@@ -29,13 +33,15 @@ class Compared:
         name: Of the run folder.
         summary: What ``comparison.json`` holds.
         predictions: ``predictions.parquet``, test rows alone.
-        origin: What the run's manifest says of where it comes from, by name.
+        origin: What the run's manifest and configuration say of where it comes from, by name.
+        cards: Markdown of the model cards that are at hand, by the name of the encoder.
     """
 
     name: str
     summary: dict[str, Any]
     predictions: pd.DataFrame
     origin: Mapping[str, str] = field(default_factory=dict)
+    cards: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def entries(self) -> pd.DataFrame:
@@ -106,21 +112,37 @@ def read_compared(run: Path) -> Compared:
     if not content["methods"]:
         raise ComparisonError(f"{summary}: no method was compared")
     chosen = (frame.part == "test") & ~frame.is_left_out & (frame.variant == "")
-    return Compared(run.resolve().name, content, frame[chosen], _origin(run / "manifest.json"))
+    return Compared(run.resolve().name, content, frame[chosen], *_origin(run))
 
 
-def _origin(manifest: Path) -> dict[str, str]:
-    """What a manifest tells a reader of the page; nothing where there is none that can be read."""
+def _origin(run: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """What a run's manifest and configuration tell a reader of the page, and the card of its encoder."""
+    manifest, config = (_read(run / name) for name in ("manifest.json", "config.yaml"))
+    comparison = _mapping(config.get("comparison"))
+    data, encoder = _mapping(comparison.get("data")), comparison.get("encoder", "")
+    told = {
+        "command": manifest.get("command"),
+        "run with": f"mofgap {manifest['mofgap']}" if manifest.get("mofgap") else "",
+        "level of theory": data.get("level_of_theory"),
+        "data set, to be cited": data.get("citation"),
+        "data set and other inputs": ", ".join(manifest.get("inputs") or ()),
+        "encoder": encoder,
+    }
+    folder = model_folder(str(encoder), CARD) if encoder else None
+    cards = {} if folder is None else {str(encoder): (folder / CARD).read_text(encoding="utf-8")}
+    return {name: str(value) for name, value in told.items() if value}, cards
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The content of a file of YAML or JSON; empty where there is none that can be read."""
     try:
-        found = json.loads(manifest.read_text(encoding="utf-8"))
-        told = {
-            "command": found.get("command"),
-            "run with": f"mofgap {found['mofgap']}" if found.get("mofgap") else "",
-            "data set and other inputs": ", ".join(found.get("inputs") or ()),
-        }
-    except (OSError, ValueError, AttributeError, TypeError):
+        return _mapping(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, YAMLError):
         return {}
-    return {name: str(value) for name, value in told.items() if value}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def label(method: str) -> str:

@@ -122,7 +122,15 @@ def _drawn_methods(compared: Compared, split: str) -> list[str]:
     trained = best[(best.kind == "trained") & (best.spread != "none")]
     methods = trained[trained.split == split].method.tolist()
     in_all = [set(trained[trained.split == name].method) for name in compared.splits]
-    return sorted(methods, key=lambda method: (not all(method in known for known in in_all), place(method)))
+    # One of each family comes first: BaLoRA and an ensemble, not three ways to sample one model.
+    families = [method.split("-")[0] for method in sorted(methods, key=place)]
+    nth = dict(
+        zip(sorted(methods, key=place), (families[:i].count(f) for i, f in enumerate(families)), strict=True)
+    )
+    return sorted(
+        methods,
+        key=lambda method: (not all(method in known for known in in_all), nth[method], place(method)),
+    )
 
 
 def _against(

@@ -55,6 +55,7 @@ def comparison_page(compared: Compared) -> str:
         definitions={_defined(name): text for name, text in compared.summary["definitions"].items()},
         source=compared.name,
         origin=list(compared.origin.items()),
+        cards=list(compared.cards.items()),
     )
 
 

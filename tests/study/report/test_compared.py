@@ -79,3 +79,19 @@ def test_numbers_that_are_null_are_missing(run_folder: Path, tmp_path: Path) -> 
         entry["mean"]["nll"] = None
     (run / "comparison.json").write_text(json.dumps(summary))
     assert read_compared(run).entries["mean.nll"].isna().all()
+
+
+def test_a_run_says_its_data_set_level_and_encoder(run_folder: Path, tmp_path: Path) -> None:
+    assert read_compared(run_folder).origin == {} and read_compared(run_folder).cards == {}
+    run = tmp_path / "run"
+    shutil.copytree(run_folder, run)
+    (run / "manifest.json").write_text('{"command": "mofgap compare c.yaml", "mofgap": "0.1.0"}')
+    data = "{citation: Rosen 2021, level_of_theory: PBE}"
+    (run / "config.yaml").write_text(f"comparison:\n  encoder: crystal-transformer\n  data: {data}\n")
+    found = read_compared(run)
+    assert found.origin["command"] == "mofgap compare c.yaml" and found.origin["level of theory"] == "PBE"
+    assert found.origin["data set, to be cited"] == "Rosen 2021"
+    assert "crystal-transformer" in found.cards["crystal-transformer"]
+    for damaged in ("comparison: [", "comparison: 3", "-", "comparison: {data: x}"):
+        (run / "config.yaml").write_text(damaged)
+        assert read_compared(run).cards == {}

@@ -1,0 +1,117 @@
+"""Curves of the shipped models on a split of the QMOF table, as small CSV files that notebooks draw.
+
+They hold means over many structures, never a row of the table, so that they can be published::
+
+    python -m benchmarks.curves --table qmof.parquet -o docs/tables/shipped
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.campaign import candidates
+from benchmarks.measure import add_table, at_most, one_thread, read_rows
+from mofgap.gap.predictor import load_model
+from mofgap.uncertainty import metrics
+from mofgap.uncertainty.bootstrap import bootstrap
+
+TARGETS = {"qmof-pbe": "pbe_gap_ev", "qmof-hse06": "hse06_gap_ev"}
+N_BINS = 10
+LEVELS = np.arange(10, 20) / 20
+KEPT = np.arange(1, 21) / 20
+WINDOW = (1.8, 3.0)
+N_DRAWS = 1000
+
+Floats = NDArray[np.float64]
+Row = dict[str, Any]
+
+
+def by_std(true: Floats, gap: Floats, std: Floats, lo: Floats, hi: Floats) -> Iterator[Row]:
+    """Structures in bins of the standard deviation, as many in each."""
+    for i, rows in enumerate(np.array_split(np.argsort(std, kind="stable"), N_BINS), start=1):
+        error = np.abs(gap - true)[rows]
+        yield {
+            "bin": i,
+            "n": len(rows),
+            "mean_std_ev": std[rows].mean(),
+            "mean_abs_error_ev": error.mean(),
+            "rmse_ev": float(np.sqrt((error**2).mean())),
+            "expected_abs_error_ev": std[rows].mean() * np.sqrt(2 / np.pi),
+            "coverage_90": ((lo <= true) & (true <= hi))[rows].mean(),
+        }
+
+
+def kept(true: Floats, gap: Floats, std: Floats) -> Iterator[Row]:
+    """The error of those that are left when the most uncertain are dropped, and of the best choice."""
+    error = np.abs(gap - true)
+    by_doubt, by_error = error[np.argsort(std, kind="stable")], np.sort(error)
+    for share in KEPT:
+        n = round(share * len(error))
+        yield {
+            "share_kept": share,
+            "mae_ev": by_doubt[:n].mean(),
+            "best_possible_mae_ev": by_error[:n].mean(),
+        }
+
+
+def scores(true: Floats, gap: Floats, std: Floats, lo: Floats, hi: Floats) -> Row:
+    """What a model scores on all structures."""
+    rho = bootstrap(lambda i: metrics.spearman(true[i], gap[i], std[i]), len(true), n_draws=N_DRAWS)
+    return {
+        "n": len(true),
+        "mae_ev": metrics.mae(true, gap),
+        "spearman": rho.value,
+        "spearman_lo": rho.lo,
+        "spearman_hi": rho.hi,
+        "spearman_expected": metrics.expected_spearman(std),
+        "ause": metrics.ause(true, gap, std),
+        "coverage_90": metrics.coverage(true, lo, hi),
+        "width_90_ev": metrics.mean_width(lo, hi),
+    }
+
+
+def main() -> None:
+    """Write the files."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_table(parser)
+    parser.add_argument("--output", "-o", type=Path, default=Path("docs/tables/shipped"), help="folder")
+    parser.add_argument("--split", default="val", help="rows to predict")
+    parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
+    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
+    options = parser.parse_args()
+    one_thread()
+    found: dict[str, list[Row]] = {"scores": [], "error-by-std": [], "coverage": [], "kept": []}
+    for name, target in TARGETS.items():
+        predictor = load_model(name, device="cpu")
+        frame = read_rows(options.table, target, [options.split])
+        frame = at_most(frame[frame.split == options.split], options.limit)
+        true = frame[target].to_numpy(dtype=np.float64)
+        table, _ = candidates(predictor, frame, WINDOW, options.cache)
+        gap, std, novelty = (table[each].to_numpy() for each in ("gap_ev", "gap_std_ev", "novelty"))
+        interval = predictor.calibration.interval
+        ends = interval(gap, std, 0.9, novelty)
+        found["scores"].append({"model": name, **scores(true, gap, std, *ends)})
+        found["error-by-std"] += [{"model": name, **row} for row in by_std(true, gap, std, *ends)]
+        found["kept"] += [{"model": name, **row} for row in kept(true, gap, std)]
+        for level in LEVELS:
+            lo, hi = interval(gap, std, level, novelty)
+            covered = {"coverage": metrics.coverage(true, lo, hi), "width_ev": metrics.mean_width(lo, hi)}
+            found["coverage"].append({"model": name, "level": level, **covered})
+    options.output.mkdir(parents=True, exist_ok=True)
+    for kind, rows in found.items():
+        pd.DataFrame(rows).round(4).to_csv(options.output / f"{kind}.csv", index=False, lineterminator="\n")
+    print(pd.DataFrame(found["scores"]).round(4).to_string(index=False))
+    print(f"{len(found)} files in {options.output}, of split {options.split}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Where a table comes from: the command, the version, the models, and how its structures were read.
+
+The record lies in a file of its own beside the table, so that the same inputs give the same table on any day.
+It is JSON; its name does not end so, since a folder of structures may hold JSON files too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mofgap.choices import Disorder
+from mofgap.crystals.prepare.config import PreparationConfig
+from mofgap.plain_words import settings_of
+from mofgap.version import today
+from mofgap.whole_file import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ATTRIBUTE = "mofgap_origin"
+"""The record's place in ``DataFrame.attrs``."""
+
+COMMAND, DATE, N_ROWS = "command", "date", "n_rows"
+
+
+def origin_path(table: Path) -> Path:
+    """Where the record of a table lies: beside it."""
+    return table.with_name(f"{table.name}.origin")
+
+
+def record(command: str, n_rows: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a table that is made now, as plain values.
+
+    Args:
+        command: What makes the table.
+        n_rows: Its number of rows.
+        settings: What decides the numbers, such as `ScreeningConfig.row_settings`.
+    """
+    return {COMMAND: command, DATE: today(), N_ROWS: n_rows, **settings}
+
+
+def write_origin(table: Path, content: Mapping[str, Any]) -> None:
+    """Write the record of a table beside it.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    write_text(origin_path(table), json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_origin(table: Path) -> dict[str, Any]:
+    """The record of a table; empty where there is none, or it is damaged."""
+    try:
+        found = json.loads(origin_path(table).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def origin_of(frame: pd.DataFrame) -> dict[str, Any]:
+    """The record that came with a table; empty where there is none."""
+    found = frame.attrs.get(ATTRIBUTE)
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def disorder_of(frame: pd.DataFrame) -> Disorder:
+    """What was done about partial occupancies when a table's structures were read."""
+    return "majority" if origin_of(frame).get("disorder") == "majority" else "refuse"
+
+
+def preparation_of(frame: pd.DataFrame) -> PreparationConfig:
+    """How a table's structures were prepared; the default where its record does not say."""
+    found = origin_of(frame)
+    known = {name: found[name] for name in settings_of(PreparationConfig) if name in found}
+    try:
+        return PreparationConfig(**known)
+    except ValueError:  # written by another version of mofgap
+        return PreparationConfig()
