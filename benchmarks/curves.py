@@ -1,6 +1,7 @@
 """Curves of the shipped models on a split of the QMOF table, as small CSV files that notebooks draw.
 
-They hold means over many structures, never a row of the table, so that they can be published::
+They hold means over many structures, never a row of the table, so that they can be published. The samples of
+``samples.csv`` come from ``python -m benchmarks.samples --methods balora-weights --limit 500 --csv FILE``::
 
     python -m benchmarks.curves --table qmof.parquet -o docs/tables/shipped
 """
@@ -8,6 +9,7 @@ They hold means over many structures, never a row of the table, so that they can
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,13 @@ from numpy.typing import NDArray
 from benchmarks.campaign import candidates
 from benchmarks.measure import add_table, at_most, one_thread, read_rows
 from mofgap.gap.predictor import load_model
+from mofgap.shipped import shipped_folder
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.bootstrap import bootstrap
 
 TARGETS = {"qmof-pbe": "pbe_gap_ev", "qmof-hse06": "hse06_gap_ev"}
 N_BINS = 10
-LEVELS = np.arange(10, 20) / 20
+LEVELS = (50, 80, 90, 95)
 KEPT = np.arange(1, 21) / 20
 WINDOW = (1.8, 3.0)
 N_DRAWS = 1000
@@ -33,7 +36,7 @@ Floats = NDArray[np.float64]
 Row = dict[str, Any]
 
 
-def by_std(true: Floats, gap: Floats, std: Floats, lo: Floats, hi: Floats) -> Iterator[Row]:
+def by_std(true: Floats, gap: Floats, std: Floats) -> Iterator[Row]:
     """Structures in bins of the standard deviation, as many in each."""
     for i, rows in enumerate(np.array_split(np.argsort(std, kind="stable"), N_BINS), start=1):
         error = np.abs(gap - true)[rows]
@@ -44,7 +47,6 @@ def by_std(true: Floats, gap: Floats, std: Floats, lo: Floats, hi: Floats) -> It
             "mean_abs_error_ev": error.mean(),
             "rmse_ev": float(np.sqrt((error**2).mean())),
             "expected_abs_error_ev": std[rows].mean() * np.sqrt(2 / np.pi),
-            "coverage_90": ((lo <= true) & (true <= hi))[rows].mean(),
         }
 
 
@@ -61,7 +63,7 @@ def kept(true: Floats, gap: Floats, std: Floats) -> Iterator[Row]:
         }
 
 
-def scores(true: Floats, gap: Floats, std: Floats, lo: Floats, hi: Floats) -> Row:
+def scores(true: Floats, gap: Floats, std: Floats) -> Row:
     """What a model scores on all structures."""
     rho = bootstrap(lambda i: metrics.spearman(true[i], gap[i], std[i]), len(true), n_draws=N_DRAWS)
     return {
@@ -72,9 +74,19 @@ def scores(true: Floats, gap: Floats, std: Floats, lo: Floats, hi: Floats) -> Ro
         "spearman_hi": rho.hi,
         "spearman_expected": metrics.expected_spearman(std),
         "ause": metrics.ause(true, gap, std),
-        "coverage_90": metrics.coverage(true, lo, hi),
-        "width_90_ev": metrics.mean_width(lo, hi),
     }
+
+
+def coverage_on_test(model: str) -> Iterator[Row]:
+    """Coverage of the intervals on the test rows, as the model's own file of metrics has it.
+
+    Intervals were fitted to the rows of val, where their coverage would be no test.
+    """
+    path = shipped_folder("models") / model / "metrics.json"
+    found = json.loads(path.read_text(encoding="utf-8"))["metrics"]["test"]
+    for percent in LEVELS:
+        covered = {"coverage": found[f"coverage_{percent}"], "width_ev": found[f"width_{percent}_ev"]}
+        yield {"n": int(found["n"]), "level": percent / 100, **covered}
 
 
 def main() -> None:
@@ -89,23 +101,18 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder of cached graphs")
     options = parser.parse_args()
     one_thread()
-    found: dict[str, list[Row]] = {"scores": [], "error-by-std": [], "coverage": [], "kept": []}
+    found: dict[str, list[Row]] = {"scores": [], "error-by-std": [], "kept": [], "test": []}
     for name, target in TARGETS.items():
         predictor = load_model(name, device="cpu")
         frame = read_rows(options.table, target, [options.split])
         frame = at_most(frame[frame.split == options.split], options.limit)
         true = frame[target].to_numpy(dtype=np.float64)
         table, _ = candidates(predictor, frame, WINDOW, options.cache)
-        gap, std, novelty = (table[each].to_numpy() for each in ("gap_ev", "gap_std_ev", "novelty"))
-        interval = predictor.calibration.interval
-        ends = interval(gap, std, 0.9, novelty)
-        found["scores"].append({"model": name, **scores(true, gap, std, *ends)})
-        found["error-by-std"] += [{"model": name, **row} for row in by_std(true, gap, std, *ends)]
+        gap, std = (table[each].to_numpy() for each in ("gap_ev", "gap_std_ev"))
+        found["scores"].append({"model": name, **scores(true, gap, std)})
+        found["error-by-std"] += [{"model": name, **row} for row in by_std(true, gap, std)]
         found["kept"] += [{"model": name, **row} for row in kept(true, gap, std)]
-        for level in LEVELS:
-            lo, hi = interval(gap, std, level, novelty)
-            covered = {"coverage": metrics.coverage(true, lo, hi), "width_ev": metrics.mean_width(lo, hi)}
-            found["coverage"].append({"model": name, "level": level, **covered})
+        found["test"] += [{"model": name, **row} for row in coverage_on_test(name)]
     options.output.mkdir(parents=True, exist_ok=True)
     for kind, rows in found.items():
         pd.DataFrame(rows).round(4).to_csv(options.output / f"{kind}.csv", index=False, lineterminator="\n")

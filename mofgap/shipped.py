@@ -16,7 +16,7 @@ PREFIX = "shipped:"
 
 
 def shipped_folder(kind: str) -> Path:
-    """Folder of shipped ``models``, ``examples``, ``data`` or ``configs``.
+    """Folder of shipped ``models``, ``examples``, ``data``, ``configs`` or ``tables``.
 
     Raises:
         FileNotFoundError: This installation of mofgap carries no folder of ``kind``.
@@ -26,6 +26,7 @@ def shipped_folder(kind: str) -> Path:
         "examples": _CLONE / "data" / "examples",
         "data": _CLONE / "data",
         "configs": _CLONE / "configs",
+        "tables": _CLONE / "docs" / "tables",
     }.get(kind, _CLONE / kind)
     for folder in (_PACKAGE / "shipped" / kind, in_clone):
         if folder.is_dir():

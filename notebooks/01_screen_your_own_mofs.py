@@ -19,7 +19,8 @@
 # %%
 import mofgap
 
-STRUCTURES = "../data/examples/*.cif"
+# !mofgap examples out/mofs --force
+STRUCTURES = "out/mofs/*.cif"
 WINDOW_EV = (1.8, 3.0)  # the gaps you are after
 
 # %%
@@ -40,9 +41,10 @@ table.plot(n_top=20)
 # structures (`epistemic_std_ev`), and the aleatoric one, from what a structure does not tell (`aleatoric_std_ev`).
 
 # %%
-from mofgap.report import plots
-
-plots.gap_vs_std("gap_ev", "gap_std_ev", df=table, window=table.window, functional="HSE06")
+axes = table.plot.scatter("gap_ev", "gap_std_ev", xlabel="HSE06 gap / eV", ylabel="standard deviation / eV")
+axes.axvspan(*WINDOW_EV, alpha=0.2, color="orange")
+axes.set_ylim(bottom=0)
+axes.figure.tight_layout()
 
 # %%
 columns = [
@@ -70,22 +72,18 @@ for row in table[table.status == "warning"].itertuples():
 
 # %%
 model = mofgap.load_model("qmof-hse06")
-gap_ev, std_ev = model.predict("../data/examples/MOF-5_MIBQAR16.cif", return_std=True)
+gap_ev, std_ev = model.predict("out/mofs/MOF-5_MIBQAR16.cif", return_std=True)
 print(f"MOF-5: {gap_ev:.2f} ± {std_ev:.2f} eV, {model.about.level_of_theory}")
 
 # %% [markdown]
 # ## Keep it
-# The same table from the command line is `mofgap screen FILES --window 1.8 3.0 -o gaps.csv`. `mofgap report gaps.csv`
-# makes one page of it that opens anywhere, with the structures in 3D.
+# The same table from the command line is `mofgap screen FILES --window 1.8 3.0 -o gaps.csv`. `table.report()`, or
+# `mofgap report gaps.csv`, makes one page of it that opens anywhere, with the structures in 3D.
 
 # %%
-from pathlib import Path
-
-folder = Path("out")
-folder.mkdir(exist_ok=True)
-table.to_csv(folder / "gaps.csv", index=False)
-# !mofgap report out/gaps.csv -o out/report.html --force
-print(f"{(folder / 'report.html').stat().st_size / 1e6:.1f} MB in one file")
+table.to_csv("out/gaps.csv", index=False)
+page = table.report("out/report.html")
+print(f"{page}: {page.stat().st_size / 1e6:.1f} MB in one file")
 
 # %% [markdown]
 # ## What the numbers are not

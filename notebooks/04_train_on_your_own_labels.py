@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Train on your own labels
 # You have some tens of gaps at a level of theory of your own: HSE06, a better functional, or, as here, GFN1-xTB. The
-# shipped model knows PBE gaps; `--from qmof-pbe` takes it to yours. The small set in `data/quickstart` stands in for
+# shipped model knows PBE gaps; `--from qmof-pbe` takes it to yours. A small set that ships with mofgap stands in for
 # your files: a CSV of labels and the CIFs that it names.
 
 # %%
@@ -24,11 +24,10 @@ from pathlib import Path
 import mofgap
 import pandas as pd
 
-QUICKSTART = Path("../data/quickstart")
 folder = Path("out")
-folder.mkdir(exist_ok=True)
+# !mofgap examples out/quickstart --kind labels --force
 shutil.rmtree(folder / "my-model", ignore_errors=True)
-labels = pd.read_csv(QUICKSTART / "labels.csv")
+labels = pd.read_csv(folder / "quickstart" / "labels.csv")
 mine = labels[labels.split == "train"].head(40)
 mine[["structure_id", "gap_ev"]].to_csv(folder / "labels.csv", index=False)
 mine[["structure_id", "gap_ev"]].head()
@@ -39,7 +38,7 @@ mine[["structure_id", "gap_ev"]].head()
 # a fifth of the structures and predicts it. Messages go to `out/train.log`.
 
 # %%
-CIFS = QUICKSTART / "structures.zip"
+CIFS = folder / "quickstart" / "structures.zip"
 # !mofgap train out/labels.csv {CIFS} --from qmof-pbe -o out/my-model --epochs 8 --level-of-theory GFN1-xTB 2> out/train.log
 
 # %% [markdown]
@@ -73,9 +72,10 @@ print(
 )
 
 # %%
-from mofgap.report import plots
-
-plots.parity("label_ev", "gap_ev", "gap_std_ev", df=tuned)
+axes = tuned.plot.scatter("label_ev", "gap_ev", yerr="gap_std_ev", figsize=(4.6, 4.6), alpha=0.7)
+axes.axline((0, 0), slope=1, color="k", linestyle="--")
+axes.set(xlabel="label / eV", ylabel="predicted gap / eV", aspect="equal")
+axes.figure.tight_layout()
 
 # %% [markdown]
 # ## Use it
@@ -83,4 +83,6 @@ plots.parity("label_ev", "gap_ev", "gap_std_ev", df=tuned)
 # made from.
 
 # %%
-print((folder / "my-model" / "card.md").read_text().split("\n## Quality")[0])
+from IPython.display import Markdown
+
+Markdown(folder / "my-model" / "card.md")

@@ -1,10 +1,10 @@
-"""``mofgap examples``: CIFs to try things on."""
+"""``mofgap examples``: structures, labels and tables to try things on."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,20 +12,49 @@ from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import refuse_taken
 from mofgap.shipped import shipped_folder
 
+Kind = Literal["mofs", "labels", "tables"]
+PLACES: dict[Kind, tuple[str, str]] = {
+    "mofs": ("examples", "."),
+    "labels": ("data", "quickstart"),
+    "tables": ("tables", "."),
+}
+"""Where each kind is shipped: what `shipped_folder` calls it, and the folder there."""
+
 
 def examples(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put them; made if need be.")],
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            help="mofs: CIFs of well-known MOFs, with their references. labels: CIFs with gaps, to train on. "
+            "tables: scores of the shipped models and of the studies, as CSV."
+        ),
+    ] = "mofs",
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
 ) -> None:
-    """Copy the example CIFs, well-known MOFs with their references, into a folder."""
+    """Copy examples into a folder: well-known MOFs, structures with gaps, or tables of scores."""
+    what_next = {
+        "mofs": f"mofgap screen {folder}",
+        "labels": f"mofgap train {folder / 'labels.csv'} {folder / 'structures.zip'} -o my-model",
+        "tables": "",
+    }
     try:
-        sources = sorted(path for path in shipped_folder("examples").iterdir() if path.is_file())
-        targets = [folder / path.name for path in sources]
-        refuse_taken(targets, force, "overwrites it, or give another folder", param_hint="DIR")
-        folder.mkdir(parents=True, exist_ok=True)
-        for source, target in zip(sources, targets, strict=True):
-            shutil.copyfile(source, target)
+        shipped, below = PLACES[kind]
+        source = shipped_folder(shipped) / below
+        names = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_file())
+        refuse_taken(
+            [folder / name for name in names],
+            force,
+            "overwrites it, or give another folder",
+            param_hint="DIR",
+        )
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, folder / name)
     except OSError as error:
         fail(f"cannot copy the examples: {error}", NOTHING_DONE)
-    n_cifs = sum(path.suffix == ".cif" for path in sources)
-    typer.echo(f"{n_cifs} CIFs in {folder}; try: mofgap screen {folder}", err=True)
+    suffix = ".cif" if kind == "mofs" else ".csv"
+    n_files = sum(name.suffix == suffix for name in names)
+    counted = f"{n_files} {suffix.removeprefix('.').upper()} file{'' if n_files == 1 else 's'}"
+    hint = f"; try: {what_next[kind]}" if what_next[kind] else ""
+    typer.echo(f"mofgap: {counted} in {folder}{hint}", err=True)
