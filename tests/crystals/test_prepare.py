@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from mofgap.crystals.bonds import pairs_within
 from mofgap.crystals.checks import NOTES, check_crystal
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.inputs import expand_inputs, read_input
 from mofgap.crystals.prepare.bond_lengths import LENGTHS_ANGSTROM as LENGTHS_OF_LIGANDS
 from mofgap.crystals.prepare.bond_lengths import correct_bond_lengths
 from mofgap.crystals.prepare.config import PREPARATION_NOTES, PreparationConfig
@@ -192,6 +194,16 @@ def test_a_supercell_is_reduced_and_its_atoms_stay_in_place(times: tuple[int, in
 def test_a_centred_cell_is_reduced() -> None:
     body = [(z, (x + EDGE / 2, y + EDGE / 2, w + EDGE / 2)) for z, (x, y, w) in FORMATE]
     assert to_primitive(crystal(FORMATE, body)).n_atoms == len(FORMATE)
+
+
+def test_a_cell_without_a_standard_says_nothing_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    """Displacements near the tolerance leave spglib with a group that it cannot bring to its standard."""
+    shipped = Path(__file__).parents[2] / "data/quickstart/structures.zip"
+    (one,) = (c for item in expand_inputs([shipped]) if "EGELUY01" in item.source for c in read_input(item))
+    assert isinstance(one, Crystal)
+    angstrom = np.random.default_rng(0).standard_normal((one.n_atoms, 3)) * 0.004
+    to_primitive(replace(one, frac_coords=one.frac_coords + angstrom @ np.linalg.inv(one.cell)))
+    assert capfd.readouterr().err == ""
 
 
 def test_a_primitive_cell_is_not_touched() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from math import gcd
 from typing import Any
@@ -21,6 +22,8 @@ def to_primitive(crystal: Crystal) -> Crystal:
     """
     if not _may_repeat(crystal):
         return crystal
+    # Else it writes to the terminal where it cannot bring a cell to its standard, which nobody asks for here.
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")
     import spglib
 
     cell: Any = (crystal.cell, crystal.frac_coords, crystal.atomic_numbers)
