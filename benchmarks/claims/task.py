@@ -1,0 +1,86 @@
+"""What every modality hands to the protocol: labelled splits, and a pretrained network that fits them.
+
+A modality is a module with two functions of its settings: ``tasks(settings) -> list[Task]`` and
+``backbones(settings) -> dict[str, Backbone]``. Blocks before the first adapted one are run once; their
+outputs are then the inputs of a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs of a network and their classes.
+
+    Attributes:
+        inputs: The network's arguments, each (n, ...).
+        labels: (n,) int64 classes, or ``None`` where the inputs belong to none of the task's classes.
+    """
+
+    inputs: tuple[Tensor, ...]
+    labels: Tensor | None
+
+    def __len__(self) -> int:
+        """Number of inputs."""
+        return len(self.inputs[0])
+
+    def taken(self, rows: Tensor) -> Split:
+        """The split of some rows, by their indices."""
+        labels = None if self.labels is None else self.labels[rows]
+        return Split(tuple(x[rows] for x in self.inputs), labels)
+
+    def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[Split]:
+        """The split in batches: in its own order, or in a random one if there is a generator."""
+        n = len(self)
+        order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+        for rows in order.split(size):
+            yield self.taken(rows)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task.
+
+    Attributes:
+        name: Unique within the modality; names files, so letters, digits, ``-`` and ``_``.
+        backbone: Name of the backbone that the inputs were made for, a key of ``backbones``.
+        n_classes: Number of classes, at least 2.
+        train: To learn from.
+        val: To choose hyperparameters by.
+        test: To judge by.
+        shifted: Out-of-distribution inputs by name. Those with labels are scored like ``test`` too.
+    """
+
+    name: str
+    backbone: str
+    n_classes: int
+    train: Split
+    val: Split
+    test: Split
+    shifted: Mapping[str, Split] = field(default_factory=dict)
+
+
+class Backbone(Protocol):
+    """A pretrained network, from the first adapted block on."""
+
+    @property
+    def target_modules(self) -> tuple[str, ...]:
+        """Layers to adapt, as of `mofgap.balora.BaLoRAConfig`."""
+
+    @property
+    def head(self) -> str:
+        """Name of the new linear layer that gives the logits; it is trained whole by every method."""
+
+    def network(self, n_classes: int, seed: int) -> nn.Module:
+        """A new copy with the pretrained weights and a new head of this seed.
+
+        Its forward takes the inputs of a split and returns (n, n_classes) logits. Full fine-tuning trains
+        all its parameters.
+        """
