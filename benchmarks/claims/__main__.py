@@ -1,0 +1,44 @@
+"""Train what is missing of a comparison, judge it, and write its tables.
+
+A run that was stopped goes on where it was::
+
+    python -m benchmarks.claims configs/claims-language.yaml -o runs/claims-language
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+
+import torch
+
+from benchmarks.claims.cells import Cells
+from benchmarks.claims.config import ClaimsConfig
+from mofgap.configuration import load
+
+
+def main() -> None:
+    """Train, judge, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", type=Path, help="settings, such as configs/claims-language.yaml")
+    parser.add_argument("-o", "--folder", type=Path, help="of the results; runs/NAME by default")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another setting")
+    parser.add_argument("--task", action="append", help="train these tasks alone, and judge nothing")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    config = load(ClaimsConfig, options.config, options.set)
+    cells = Cells(options.folder or Path("runs") / config.name, config)
+    cells.check()
+    modality = importlib.import_module(f"benchmarks.claims.{config.modality}")
+    backbones = modality.backbones(config)
+    for task in modality.tasks(config):
+        if options.task is None or task.name in options.task:
+            for path in cells.train(task, backbones[task.backbone]):
+                print(path, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""The cells of a comparison: one file for each try and each training, so that a run can be resumed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks.claims import estimates
+from benchmarks.claims.config import ClaimsConfig
+from benchmarks.claims.estimates import CLOSED_FORM, Estimate, Key, LastLayer
+from benchmarks.claims.methods import BATCH, METHODS, Choice, Method, fit
+from benchmarks.claims.task import Backbone, Split, Task
+from mofgap.configuration import ConfigurationError, to_dict
+from mofgap.whole_file import write_json
+
+FIRST_TRY = 1000
+"""Seed of the tries, which no other training has."""
+CELLS = ("training", "samples", "most_samples", "shifted_samples", "full_curves")
+"""Settings that results depend on, besides the data."""
+DIVERGED = 1e9
+"""Stands for a likelihood that is no number."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Where a comparison is kept, and what it compares.
+
+    Attributes:
+        folder: Of the results.
+        config: Its settings.
+    """
+
+    folder: Path
+    config: ClaimsConfig
+
+    def check(self) -> None:
+        """Refuse a folder that was made with other data, training or numbers of samples.
+
+        Raises:
+            ConfigurationError: The ``folder`` holds results of other settings.
+        """
+        settings = to_dict(self.config)
+        own = {name: settings[name] for name in (self.config.modality, *CELLS)}
+        path = self.folder / "settings.json"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(path, own)
+        elif json.loads(path.read_text(encoding="utf-8")) != own:
+            raise ConfigurationError(
+                f"{self.folder} has results of other settings: name another folder with -o"
+            )
+
+    def tried(self, task: Task, backbone: Backbone, method: Method) -> list[dict[str, float]]:
+        """Each choice with the likelihood of the validation inputs; trains what is missing."""
+        found = []
+        for i, choice in enumerate(method.choices(self.config.training)):
+            path = self.folder / "tries" / task.name / f"{method.name}-{i}.json"
+            if not path.exists():
+                write_json(path, self._try(task, backbone, method, choice))
+            found.append(json.loads(path.read_text(encoding="utf-8")))
+        return found
+
+    def _try(self, task: Task, backbone: Backbone, method: Method, choice: Choice) -> dict[str, float]:
+        start = time.process_time()
+        model = fit(method, task, backbone, choice, FIRST_TRY, self.config.training)
+        n = self.config.training.tuning_samples if method.is_sampled else 1
+        p = method.logits(model, task.val, choice, n).double().softmax(2).mean(0)
+        assert task.val.labels is not None
+        nll = -p.gather(1, task.val.labels[:, None]).log().mean()
+        accuracy = (p.argmax(1) == task.val.labels).double().mean()
+        seconds = time.process_time() - start
+        return asdict(choice) | {
+            "val_nll": float(nll.nan_to_num(nan=DIVERGED, posinf=DIVERGED)),
+            "val_accuracy": float(accuracy),
+            "seconds": seconds,
+        }
+
+    def chosen(self, task: Task, backbone: Backbone, method: Method) -> Choice:
+        """The choice of best likelihood on the validation inputs."""
+        best = min(self.tried(task, backbone, method), key=lambda each: each["val_nll"])
+        return Choice(rate=best["rate"], rank=int(best["rank"]), constant=best["constant"])
+
+    def seeds(self, method: str) -> range:
+        """Seeds of a method's trainings: those of LoRA are also the members of the ensembles."""
+        n = self.config.members * self.config.groups if method == "lora" else 0
+        return range(max(n, self.config.trainings))
+
+    def train(self, task: Task, backbone: Backbone) -> Iterator[Path]:
+        """Train what is missing of a task; the files of all trainings, one after the other."""
+        for name in self.config.methods:
+            choice = self.chosen(task, backbone, METHODS[name])
+            for seed in self.seeds(name):
+                path = self.path(task.name, name, seed)
+                if not path.exists():
+                    self._train(path, task, backbone, METHODS[name], choice, seed)
+                yield path
+
+    def path(self, task: str, method: str, seed: int) -> Path:
+        """File of a training's estimates."""
+        return self.folder / "cells" / task / f"{method}-{seed}.npz"
+
+    def _train(
+        self, path: Path, task: Task, backbone: Backbone, method: Method, choice: Choice, seed: int
+    ) -> None:
+        start = time.process_time()
+        model = fit(method, task, backbone, choice, seed, self.config.training)
+        seconds = time.process_time() - start
+        n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        found: dict[Key, Estimate] = {}
+        for name, split in {"test": task.test, **task.shifted}.items():
+            found |= self._estimates(method, model, choice, name, split, seed)
+        if method.name == "lora" and seed < self.config.trainings:
+            found |= _laplace(model, task, backbone)
+        estimates.save(path, found, seconds=seconds, n_trained=n_trained)
+
+    def _estimates(
+        self, method: Method, model: torch.nn.Module, choice: Choice, name: str, split: Split, seed: int
+    ) -> dict[Key, Estimate]:
+        if not method.is_sampled:
+            logits = method.logits(model, split, choice)
+            return {(method.name, 1, name): estimates.by_samples(logits, [1])[1]}
+        numbers = self._numbers(method, name, seed)
+        logits = method.logits(model, split, choice, max(numbers), seed)
+        found = {(method.name, n, name): each for n, each in estimates.by_samples(logits, numbers).items()}
+        if method.has_closed_form:
+            key = (f"{method.name}-closed-form", CLOSED_FORM, name)
+            found[key] = estimates.closed_form(model, split, BATCH)
+        return found
+
+    def _numbers(self, method: Method, split: str, seed: int) -> tuple[int, ...]:
+        """Numbers of samples: most for BaLoRA on test inputs, least on shifted ones."""
+        config = self.config
+        if split != "test":
+            return tuple(n for n in config.samples if n <= config.shifted_samples)
+        more = method.name == "balora" and seed < config.full_curves
+        return config.samples + (config.most_samples if more else ())
+
+
+def _laplace(model: torch.nn.Module, task: Task, backbone: Backbone) -> dict[Key, Estimate]:
+    def inputs(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
+        return estimates.head_inputs(model, backbone.head, split, BATCH)
+
+    assert task.val.labels is not None
+    fitted = LastLayer.fitted(inputs(task.train), inputs(task.val), task.val.labels)
+    splits = {"test": task.test, **task.shifted}
+    return {
+        ("laplace", CLOSED_FORM, name): Estimate.of_moments(*fitted.moments(*inputs(split)))
+        for name, split in splits.items()
+    }

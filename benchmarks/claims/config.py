@@ -1,0 +1,107 @@
+"""Settings of the protocol, the same for every modality, and of each modality's data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from mofgap.configuration import ConfigurationError, schema
+
+Modality = Literal["language", "vision"]
+
+
+@schema
+class LanguageConfig:
+    """Reasoning tasks in plain text for a sentence encoder."""
+
+    tasks: tuple[str, ...] = Field(
+        ("circuit_logic", "syllogism", "knights_knaves"), description="Tasks, by the names of reasoning-gym."
+    )
+    block: int = Field(
+        5, description="First of the six blocks that is adapted; earlier ones run once.", ge=0, le=5
+    )
+    n_train: int = Field(1000, description="Training inputs of a task.", ge=2)
+    n_val: int = Field(300, description="Inputs to choose hyperparameters by.", ge=2)
+    n_test: int = Field(500, description="Inputs to judge by.", ge=2)
+    n_shifted: int = Field(250, description="Inputs of each shifted set.", ge=2)
+    seed: int = Field(0, description="Of the generated inputs.", ge=0)
+
+
+@schema
+class VisionConfig:
+    """Images for pretrained networks."""
+
+    seed: int = Field(0, description="Of the choice of images.", ge=0)
+
+
+@schema
+class TrainingConfig:
+    """How every method is trained, and what is tried for each on the validation inputs.
+
+    A try takes the next pair of rank and rate, and the next of the method's own constant. All methods have
+    as many tries.
+    """
+
+    epochs: int = Field(6, description="Passes over the training inputs.", ge=1)
+    batch: int = Field(16, description="Inputs a step.", ge=1)
+    warm_up: float = Field(0.1, description="Share of the steps in which the rate rises.", ge=0, lt=1)
+    tries: int = Field(6, description="Choices of hyperparameters that are tried for each method.", ge=1)
+    ranks: tuple[int, ...] = Field((4, 8, 16), description="Ranks of adapters.")
+    rates: tuple[float, ...] = Field((1e-3, 3e-3), description="Peak learning rates of adapters and head.")
+    full_rates: tuple[float, ...] = Field(
+        (3e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3), description="Peak learning rates of full fine-tuning."
+    )
+    betas: tuple[float, ...] = Field((1e-4, 1e-3, 1e-2, 0.1, 1.0), description="Weights of the divergence.")
+    dropouts: tuple[float, ...] = Field((0.05, 0.1, 0.2, 0.3), description="Rates of MC dropout.")
+    tuning_samples: int = Field(8, description="Samples for the likelihood of validation inputs.", ge=2)
+
+
+@schema
+class JudgementConfig:
+    """How claims are judged."""
+
+    level: float = Field(0.95, description="Nominal coverage of the intervals.", gt=0, lt=1)
+    n_draws: int = Field(1000, description="Resamplings of trainings and test inputs.", ge=10)
+    seed: int = Field(0, description="Of the resamplings.", ge=0)
+    margin: float = Field(0.01, description="Loss of accuracy that counts as none.", ge=0)
+    n_bins: int = Field(15, description="Bins of the expected calibration error.", ge=1)
+
+
+@schema
+class ClaimsConfig:
+    """A comparison of BaLoRA with its rivals on classification tasks."""
+
+    name: str = Field(description="Of the comparison.")
+    modality: Modality = Field(description="What the inputs are.")
+    language: LanguageConfig | None = Field(None, description="The data, where the modality is language.")
+    vision: VisionConfig | None = Field(None, description="The data, where the modality is vision.")
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="Training of every method.")
+    methods: tuple[str, ...] = Field(
+        ("lora", "balora", "balora-rows", "full", "dropout", "blob"), description="Methods to train."
+    )
+    trainings: int = Field(4, description="Trainings of each method.", ge=1)
+    members: int = Field(5, description="LoRA trainings of an ensemble.", ge=2)
+    groups: int = Field(
+        4, description="Ensembles of different members; trainings of LoRA are members x groups.", ge=1
+    )
+    samples: tuple[int, ...] = Field((1, 2, 4, 8, 16, 32), description="Numbers of samples, ascending.")
+    most_samples: tuple[int, ...] = Field((64, 128), description="More, for BaLoRA on test inputs alone.")
+    full_curves: int = Field(2, description="Trainings that are sampled so often.", ge=0)
+    shifted_samples: int = Field(16, description="Most samples of shifted inputs.", ge=1)
+    judgement: JudgementConfig = Field(default_factory=JudgementConfig, description="How claims are judged.")
+
+    def __post_init__(self) -> None:
+        """Refuse a modality without its section.
+
+        Raises:
+            ConfigurationError: The section of the ``modality`` is missing.
+        """
+        if getattr(self, self.modality) is None:
+            raise ConfigurationError(f"the section {self.modality} is missing", key=self.modality)
+
+    @property
+    def data(self) -> LanguageConfig | VisionConfig:
+        """The section of the modality."""
+        found: LanguageConfig | VisionConfig = getattr(self, self.modality)
+        return found
