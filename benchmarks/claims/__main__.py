@@ -13,8 +13,11 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.claims import tables
+from benchmarks.claims.arms import collected
 from benchmarks.claims.cells import Cells
 from benchmarks.claims.config import ClaimsConfig
+from benchmarks.claims.verdicts import Judge
 from mofgap.configuration import load
 
 
@@ -27,17 +30,33 @@ def main() -> None:
     parser.add_argument("-o", "--folder", type=Path, help="of the results; runs/NAME by default")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another setting")
     parser.add_argument("--task", action="append", help="train these tasks alone, and judge nothing")
+    parser.add_argument("--judge", action="store_true", help="train nothing; judge what is there")
     options = parser.parse_args()
     torch.set_num_threads(1)
     config = load(ClaimsConfig, options.config, options.set)
     cells = Cells(options.folder or Path("runs") / config.name, config)
     cells.check()
+    if options.judge:
+        judge(cells)
+        return
     modality = importlib.import_module(f"benchmarks.claims.{config.modality}")
     backbones = modality.backbones(config)
     for task in modality.tasks(config):
         if options.task is None or task.name in options.task:
             for path in cells.train(task, backbones[task.backbone]):
                 print(path, flush=True)
+    if options.task is None:
+        judge(cells)
+
+
+def judge(cells: Cells) -> None:
+    """Write the tables of a finished comparison, and print its verdicts."""
+    folders = sorted(path.parent for path in cells.folder.glob("cells/*/labels.npz"))
+    judge = Judge(
+        [collected(folder, members=cells.config.members) for folder in folders], cells.config.judgement
+    )
+    tables.write(cells.folder / "tables", judge, cells.folder / "tries")
+    print((cells.folder / "tables" / "verdicts.csv").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

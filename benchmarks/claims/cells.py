@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmarks.claims import estimates
+from benchmarks.claims.arms import NO_LABEL
 from benchmarks.claims.config import ClaimsConfig
 from benchmarks.claims.estimates import CLOSED_FORM, Estimate, Key, LastLayer
 from benchmarks.claims.methods import BATCH, METHODS, Choice, Method, fit
 from benchmarks.claims.task import Backbone, Split, Task
 from mofgap.configuration import ConfigurationError, to_dict
-from mofgap.whole_file import write_json
+from mofgap.whole_file import whole_file, write_json
 
 FIRST_TRY = 1000
 """Seed of the tries, which no other training has."""
@@ -92,6 +94,7 @@ class Cells:
 
     def train(self, task: Task, backbone: Backbone) -> Iterator[Path]:
         """Train what is missing of a task; the files of all trainings, one after the other."""
+        _save_labels(self.folder / "cells" / task.name / "labels.npz", task)
         for name in self.config.methods:
             choice = self.chosen(task, backbone, METHODS[name])
             for seed in self.seeds(name):
@@ -152,3 +155,13 @@ def _laplace(model: torch.nn.Module, task: Task, backbone: Backbone) -> dict[Key
         ("laplace", CLOSED_FORM, name): Estimate.of_moments(*fitted.moments(*inputs(split)))
         for name, split in splits.items()
     }
+
+
+def _save_labels(path: Path, task: Task) -> None:
+    splits = {"test": task.test, **task.shifted}
+    labels = {
+        name: np.full(len(split), NO_LABEL) if split.labels is None else split.labels.numpy()
+        for name, split in splits.items()
+    }
+    with whole_file(path) as made, made.open("wb") as file:
+        np.savez(file, **labels)  # type: ignore[arg-type]

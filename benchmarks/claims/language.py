@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -150,12 +150,12 @@ def _encoder(first: int) -> Encoder:
     return Encoder(first)
 
 
-def tasks(settings: ClaimsConfig) -> list[Task]:
-    """The tasks that the settings name, each with two shifted sets."""
+def tasks(settings: ClaimsConfig) -> Iterator[Task]:
+    """The tasks that the settings name, each with two shifted sets; made one after the other."""
     config = settings.language
     assert config is not None
     encoder = _encoder(config.block)
-    return [_task(name, encoder, config) for name in config.tasks]
+    return (_task(name, encoder, config) for name in config.tasks)
 
 
 def _task(name: str, encoder: Encoder, config: LanguageConfig) -> Task:

@@ -1,6 +1,6 @@
 """What every modality hands to the protocol: labelled splits, and a pretrained network that fits them.
 
-A modality is a module with two functions of its settings: ``tasks(settings) -> list[Task]`` and
+A modality is a module with two functions of its settings: ``tasks(settings) -> Iterable[Task]`` and
 ``backbones(settings) -> dict[str, Backbone]``. Blocks before the first adapted one are run once; their
 outputs are then the inputs of a task.
 """

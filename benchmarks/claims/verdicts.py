@@ -1,0 +1,222 @@
+"""Verdicts: each claim against the predictions, with intervals over trainings and test inputs.
+
+A claim asserts that a difference lies on one side of a bound. It is supported where the whole interval of the
+difference does, not supported where none of it does, and undecided otherwise. The claims are those of
+`mofgap.study.judge.judgement` where they can be asked of classes, and three more about probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmarks.claims.arms import ENSEMBLE, Arm, Floats, TaskArms
+from benchmarks.claims.config import JudgementConfig
+from benchmarks.claims.scores import BETTER, OF_LABELS, OF_SHIFT
+from mofgap.study.judge.judgement import Bootstrap
+from mofgap.uncertainty.bootstrap import Interval, intervals
+
+Verdict = Literal["supported", "not supported", "undecided"]
+ALL = "all tasks"
+BALORA = ("balora", "balora-closed-form", "balora-rows")
+"""Ways to predict of the method that the claims are about; the first is the headline."""
+RIVALS = ("lora", ENSEMBLE, "full", "dropout", "laplace", "blob", "blob-closed-form")
+
+CLAIMS = {
+    "a": "the spread finds errors better than that of an ensemble of LoRA models",
+    "b": "the spread finds errors the better the more samples are drawn",
+    "c": "no cost of accuracy against LoRA",
+    "d": "the noise narrows LoRA's gap in accuracy to full fine-tuning",
+    "e": "better likelihood than LoRA",
+    "f": "better likelihood than an ensemble of LoRA models",
+    "g": "the spread finds shifted inputs better than that of an ensemble of LoRA models",
+}
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Statistics of arms with intervals, for each task and for the mean over tasks.
+
+    Attributes:
+        tasks: Arms of each task.
+        config: How claims are judged.
+    """
+
+    tasks: Sequence[TaskArms]
+    config: JudgementConfig
+
+    def __call__(
+        self,
+        statistic: Callable[[Sequence[Arm]], Any],
+        arms: Callable[[TaskArms], Sequence[Arm]],
+        *,
+        one_curve: bool = False,
+    ) -> dict[str, list[Interval]]:
+        """The intervals of each number of a statistic, by task, and of their means over tasks.
+
+        Args:
+            statistic: Of a list of arms.
+            arms: The arms of a task.
+            one_curve: Whether the arms are of the same trainings.
+        """
+        values, draws = [], []
+        for place, task in enumerate(self.tasks):
+            own = arms(task)
+            resampled = Bootstrap(self.config.level, self.config.n_draws, self.config.seed + place)
+            values.append(np.atleast_1d(statistic(own)))
+            draws.append(resampled.draws(statistic, own, one_curve=one_curve))  # type: ignore[arg-type]
+        found = {
+            task.task: intervals(value, drawn, self.config.level)
+            for task, value, drawn in zip(self.tasks, values, draws, strict=True)
+        }
+        if len(self.tasks) > 1:
+            found[ALL] = intervals(np.mean(values, 0), np.mean(draws, 0), self.config.level)
+        return found
+
+    def difference(self, score: str, mine: tuple[str, int], other: tuple[str, int]) -> dict[str, Interval]:
+        """The score of one way minus that of another, in the sign in which more is better."""
+        measure = (OF_LABELS | OF_SHIFT)[score]
+
+        def statistic(both: Sequence[Arm]) -> float:
+            return BETTER[score] * (measure(both[0]) - measure(both[1]))
+
+        def arms(task: TaskArms) -> list[Arm]:
+            take = task.arm if score in OF_LABELS else task.with_shifted
+            return [take(*mine), take(*other)]
+
+        return {task: each[0] for task, each in self(statistic, arms).items()}
+
+    def verdicts(self) -> Iterator[dict[str, Any]]:
+        """One verdict a claim, way of predicting and task."""
+        for way in BALORA:
+            mine = self.most(way)
+            if mine is None:
+                continue
+            rows = [
+                ("a", self._against("auroc_errors_epistemic", mine, ENSEMBLE)),
+                ("b", self._rising(way)),
+                ("c", self._against("accuracy", mine, "lora", self.config.margin)),
+                ("d", self._narrowing(mine)),
+                ("e", self._against("nll", mine, "lora")),
+                ("f", self._against("nll", mine, ENSEMBLE)),
+                ("g", self._against("auroc_shifted_epistemic", mine, ENSEMBLE)),
+            ]
+            for claim, found in rows:
+                for task, verdict in found.items():
+                    yield {"claim": claim, "statement": CLAIMS[claim], "way": way, "task": task} | verdict
+
+    def pairs(self) -> Iterator[dict[str, Any]]:
+        """Differences of BaLoRA's ways to predict to every rival, in every score."""
+        for way in BALORA:
+            mine = self.most(way)
+            others = [found for rival in RIVALS if (found := self.most(rival)) is not None]
+            for other in others if mine is not None else []:
+                for score in OF_LABELS | OF_SHIFT:
+                    split = "test" if score in OF_LABELS else "shifted"
+                    one, two = self.most(way, split), self.most(other[0], split)
+                    assert one is not None and two is not None
+                    found = self.difference(score, one, two)
+                    for task, each in found.items():
+                        yield {"a": _named(one), "b": _named(two), "score": score, "task": task} | asdict(
+                            each
+                        )
+
+    def most(self, way: str, split: str = "test") -> tuple[str, int] | None:
+        """A way with the most samples that all its trainings have; ``None`` if a task lacks it."""
+        common = None
+        for task in self.tasks:
+            own = {
+                n
+                for name, n, where in task.estimates
+                if name == way and (where == "test") == (split == "test")
+            }
+            full = max((len(task.estimates[way, n, "test"]) for n in own), default=0)
+            kept = {n for n in own if len(task.estimates[way, n, "test"]) == full}
+            common = kept if common is None else common & kept
+        return (way, max(common)) if common else None
+
+    def _against(
+        self, score: str, mine: tuple[str, int], rival: str, margin: float = 0.0
+    ) -> dict[str, dict[str, Any]]:
+        split = "shifted" if score in OF_SHIFT else "test"
+        one, other = self.most(mine[0], split), self.most(rival, split)
+        if one is None or other is None:
+            return {}
+        reason = f"{score} of {_named(one)} minus {_named(other)}, in the better sign"
+        return {
+            task: _verdict(side(shifted(found, margin)), score, found, reason)
+            for task, found in self.difference(score, one, other).items()
+        }
+
+    def _narrowing(self, mine: tuple[str, int]) -> dict[str, dict[str, Any]]:
+        if self.most("lora") is None or self.most("full") is None:
+            return {}
+        measure = OF_LABELS["accuracy"]
+
+        def statistic(three: Sequence[Arm]) -> list[float]:
+            own, lora, full = map(measure, three)
+            return [own - lora, full - lora]
+
+        found = self(statistic, lambda task: [task.arm(*mine), task.arm("lora", 1), task.arm("full", 1)])
+        verdicts = {}
+        for task, (gained, gap) in found.items():
+            answer: Verdict = "not supported" if gap.hi <= 0 else side(gained)
+            if answer == "supported" and gap.lo <= 0:
+                answer = "undecided"
+            words = "accuracy minus LoRA's; full fine-tuning minus LoRA is "
+            words += f"{gap.value:+.3f} ({gap.lo:+.3f} to {gap.hi:+.3f})"
+            verdicts[task] = _verdict(answer, "accuracy", gained, words)
+        return verdicts
+
+    def _rising(self, way: str) -> dict[str, dict[str, Any]]:
+        """Claim b: gain from the first to the last number, Kendall's tau, and no step to the worse."""
+        n_seeds = min(task.arm(*found).n_seeds for task in self.tasks if (found := self.most(way)))
+        numbers = [n for n in self.tasks[0].numbers(way, n_seeds) if n > 1]
+        if len(numbers) < 2:
+            return {}
+        measure = OF_LABELS["auroc_errors_epistemic"]
+
+        def statistic(curve: Sequence[Arm]) -> Floats:
+            values = np.array([measure(arm) for arm in curve])
+            return np.concatenate([[values[-1] - values[0], kendall(values)], np.diff(values)])
+
+        found = self(statistic, lambda task: [task.arm(way, n) for n in numbers], one_curve=True)
+        reason = f"AUROC of errors by the spread at S = {numbers[-1]} minus S = {numbers[0]}"
+        return {
+            task: _verdict(rising(gain, tau, steps), "auroc_errors_epistemic", gain, reason)
+            for task, (gain, tau, *steps) in found.items()
+        }
+
+
+def rising(gain: Interval, tau: Interval, steps: Sequence[Interval]) -> Verdict:
+    """Whether a score rises with the number of samples, as `mofgap.study.judge.judgement.trend` says it."""
+    if "not supported" in (side(gain), *map(side, steps)):
+        return "not supported"
+    return "supported" if side(gain) == side(tau) == "supported" else "undecided"
+
+
+def kendall(values: Floats) -> float:
+    """Kendall's tau of values and their index."""
+    upper = np.triu_indices(len(values), 1)
+    return float(np.sign(values[upper[1]] - values[upper[0]]).mean())
+
+
+def side(found: Interval) -> Verdict:
+    """Which side of zero an interval lies on."""
+    return "supported" if found.lo > 0 else "not supported" if found.hi < 0 else "undecided"
+
+
+def shifted(found: Interval, by: float) -> Interval:
+    """An interval of a number that is larger."""
+    return Interval(found.value + by, found.lo + by, found.hi + by)
+
+
+def _verdict(answer: Verdict, score: str, found: Interval, reason: str) -> dict[str, Any]:
+    return {"verdict": answer, "score": score, **asdict(found), "reason": reason}
+
+
+def _named(way: tuple[str, int]) -> str:
+    return f"{way[0]}@{way[1]}" if way[1] > 1 else way[0]
