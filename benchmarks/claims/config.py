@@ -39,18 +39,18 @@ class VisionConfig:
 class TrainingConfig:
     """How every method is trained, and what is tried for each on the validation inputs.
 
-    A try takes the next pair of rank and rate, and the next of the method's own constant. All methods have
-    as many tries.
+    A try takes the next rank, the next rate and the next of the method's own constant, each from the first
+    again after the last. All methods have as many tries.
     """
 
     epochs: int = Field(6, description="Passes over the training inputs.", ge=1)
     batch: int = Field(16, description="Inputs a step.", ge=1)
     warm_up: float = Field(0.1, description="Share of the steps in which the rate rises.", ge=0, lt=1)
-    tries: int = Field(6, description="Choices of hyperparameters that are tried for each method.", ge=1)
+    tries: int = Field(5, description="Choices of hyperparameters that are tried for each method.", ge=1)
     ranks: tuple[int, ...] = Field((4, 8, 16), description="Ranks of adapters.")
-    rates: tuple[float, ...] = Field((1e-3, 3e-3), description="Peak learning rates of adapters and head.")
+    rates: tuple[float, ...] = Field((2e-3, 6e-3), description="Peak learning rates of adapters and head.")
     full_rates: tuple[float, ...] = Field(
-        (3e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3), description="Peak learning rates of full fine-tuning."
+        (1e-4, 2e-4, 3e-4, 5e-4, 1e-3), description="Peak learning rates of full fine-tuning."
     )
     betas: tuple[float, ...] = Field((1e-4, 1e-3, 1e-2, 0.1, 1.0), description="Weights of the divergence.")
     dropouts: tuple[float, ...] = Field((0.05, 0.1, 0.2, 0.3), description="Rates of MC dropout.")

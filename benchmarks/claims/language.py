@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from benchmarks.claims.config import ClaimsConfig, LanguageConfig
 from benchmarks.claims.task import Backbone, Split, Task
@@ -50,6 +49,8 @@ class LastBlocks(nn.Module):
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """(n, n_classes) logits from (n, tokens, width) and the (n, tokens) mask of tokens that count."""
+        n_tokens = int(mask.sum(1).max())  # of the longest text of the batch
+        hidden, mask = hidden[:, :n_tokens], mask[:, :n_tokens]
         for block in self.blocks[:-1]:
             hidden = self._block(block, hidden, mask, hidden.shape[1])
         last: Tensor = self._block(self.blocks[-1], hidden, mask, 1)
@@ -57,10 +58,17 @@ class LastBlocks(nn.Module):
         return logits
 
     def _block(self, block: Any, hidden: Tensor, mask: Tensor, n_read: int) -> Tensor:
-        """A block of BERT whose output is computed for the first tokens alone."""
+        """A block of BERT whose output is computed for the first tokens alone.
+
+        Its key layer cannot be adapted: queries are multiplied by the key's weight instead of all tokens. The
+        key's bias adds the same to all logits of a query.
+        """
         own, read = block.attention.self, hidden[:, :n_read]
-        q, k, v = (self._by_head(x) for x in (own.query(read), own.key(hidden), own.value(hidden)))
-        found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
+        query = self._by_head(own.query(read))
+        key = own.key.weight.unflatten(0, (self.n_heads, -1))
+        logits = (query @ key).flatten(1, 2) @ hidden.mT * query.shape[-1] ** -0.5
+        logits = logits.masked_fill(~mask[:, None, :], -torch.inf).unflatten(1, (self.n_heads, n_read))
+        found = logits.softmax(3) @ self._by_head(own.value(hidden))
         attended = block.attention.output(found.transpose(1, 2).flatten(2), read)
         output: Tensor = block.output(block.intermediate(attended), attended)
         return output
@@ -79,7 +87,7 @@ class Encoder:
         ModuleNotFoundError: A package is not installed.
     """
 
-    target_modules = (r"blocks\..*",)
+    target_modules = ("query", "value", "dense")
     head = "head"
 
     def __init__(self, first: int) -> None:

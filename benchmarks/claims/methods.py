@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, ClassVar
 
 import torch
@@ -51,10 +50,9 @@ class Method(ABC):
 
     def choices(self, config: TrainingConfig) -> list[Choice]:
         """What is tried, as many choices for every method."""
-        pairs = list(product(config.ranks, config.rates))
-        own = self.constants(config)
+        ranks, rates, own = config.ranks, config.rates, self.constants(config)
         return [
-            Choice(rank=pairs[i % len(pairs)][0], rate=pairs[i % len(pairs)][1], constant=own[i % len(own)])
+            Choice(rank=ranks[i % len(ranks)], rate=rates[i % len(rates)], constant=own[i % len(own)])
             for i in range(config.tries)
         ]
 

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.claims import __main__ as command
+from benchmarks.claims.arms import collected
+from benchmarks.claims.cells import Cells
+from benchmarks.claims.config import ClaimsConfig, JudgementConfig, LanguageConfig, TrainingConfig
+from mofgap.configuration import ConfigurationError
+
+CONFIG = ClaimsConfig(
+    name="quick",
+    modality="language",
+    language=LanguageConfig(),
+    training=TrainingConfig(epochs=1, batch=20, tries=1, ranks=(2,), tuning_samples=2),
+    trainings=2,
+    members=2,
+    groups=2,
+    samples=(1, 2, 4),
+    most_samples=(8,),
+    full_curves=1,
+    shifted_samples=2,
+    judgement=JudgementConfig(n_draws=10),
+)
+
+
+@pytest.fixture
+def cells(tmp_path) -> Cells:
+    found = Cells(tmp_path / "run", CONFIG)
+    found.check()
+    return found
+
+
+def test_a_run_goes_on_and_is_judged(cells, task, backbone, monkeypatch) -> None:
+    paths = list(cells.train(task, backbone))
+    assert len(paths) == len(set(paths)) == 4 + 5 * 2
+    before = {path: path.read_bytes() for path in paths}
+    monkeypatch.setattr("benchmarks.claims.cells.fit", None)  # nothing is trained twice
+    assert list(cells.train(task, backbone)) == paths
+    assert {path: path.read_bytes() for path in paths} == before
+
+    command.judge(cells)
+    tables = {path.stem: list(csv.DictReader(path.open())) for path in (cells.folder / "tables").iterdir()}
+    assert {row["claim"] for row in tables["verdicts"]} == set("abcdefg")
+    assert {row["method"] for row in tables["cost"]} == set(CONFIG.methods)
+    assert sum(row["taken"] == "True" for row in tables["tries"]) == len(CONFIG.methods)
+    far = [row for row in tables["scores"] if row["split"] == "unlabelled"]
+    assert {row["score"] for row in far} == {"auroc_shifted", "auroc_shifted_epistemic"}
+
+
+def test_members_of_ensembles_are_disjoint(cells, task, backbone) -> None:
+    lora = replace(CONFIG, methods=("lora",))
+    paths = list(Cells(cells.folder, lora).train(task, backbone))
+    arms = collected(paths[0].parent, members=2)
+    single, ensemble = arms.arm("lora", 1), arms.arm("ensemble", 2)
+    np.testing.assert_allclose(ensemble.probabilities[1], single.probabilities[2:4].mean(0))
+    assert ensemble.n_seeds == 2
+    assert arms.arm("laplace", 0).n_seeds == CONFIG.trainings
+
+
+def test_numbers_of_samples_are_those_of_the_settings(cells, task, backbone) -> None:
+    balora = Cells(cells.folder, replace(CONFIG, methods=("balora",)))
+    arms = collected(next(balora.train(task, backbone)).parent, members=2)
+    assert arms.numbers("balora") == [1, 2, 4, 8]
+    list(balora.train(task, backbone))
+    arms = collected(cells.folder / "cells" / task.name, members=2)
+    assert arms.numbers("balora", n_seeds=2) == [1, 2, 4]
+    assert ("balora", 4, "far") not in arms.estimates
+
+
+def test_results_of_other_settings_are_refused(cells) -> None:
+    other = replace(CONFIG, samples=(1, 2))
+    with pytest.raises(ConfigurationError, match=str(cells.folder)):
+        Cells(cells.folder, other).check()
+    Cells(cells.folder, replace(CONFIG, judgement=JudgementConfig(level=0.9))).check()
+
+
+def test_an_unknown_key_and_a_missing_section_are_refused() -> None:
+    from mofgap.configuration import from_dict
+
+    with pytest.raises(ConfigurationError, match="langage"):
+        from_dict(ClaimsConfig, {"name": "a", "modality": "language", "langage": {}})
+    with pytest.raises(ConfigurationError, match="vision"):
+        ClaimsConfig(name="a", modality="vision")
