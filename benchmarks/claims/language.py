@@ -109,6 +109,17 @@ class Encoder:
                 module.p = 0.0  # every method gets its noise from one place
         return LastBlocks(blocks, self.bert.config.num_attention_heads, n_classes)
 
+    @property
+    def n_features(self) -> int:
+        """Width of the encoder."""
+        width: int = self.bert.config.hidden_size
+        return width
+
+    def features(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """The mean over tokens of what the frozen blocks return."""
+        weights = mask[..., None].to(hidden)
+        return (hidden * weights).sum(1) / weights.sum(1)
+
     @torch.no_grad()
     def split(self, examples: Sequence[Example], n_tokens: int, *, labelled: bool = True) -> Split:
         """What the frozen blocks make of some texts, cut or padded to a number of tokens."""

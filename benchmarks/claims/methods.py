@@ -122,11 +122,12 @@ class LoRA(Method):
             r=choice.rank,
             lora_alpha=2.0 * choice.rank,
             n_train=len(task.train),
+            n_features=getattr(backbone, "n_features", None),
             **own,
         )
         network = backbone.network(task.n_classes, seed)
         torch.manual_seed(seed + 1)
-        return get_balora_model(network, config)
+        return get_balora_model(network, config, features=getattr(backbone, "features", None))
 
 
 class Dropout(LoRA):

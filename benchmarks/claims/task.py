@@ -68,7 +68,11 @@ class Task:
 
 
 class Backbone(Protocol):
-    """A pretrained network, from the first adapted block on."""
+    """A pretrained network, from the first adapted block on.
+
+    It may also have ``features(*inputs)``, what alpha(X) is computed from, (n, n_features), and ``n_features``.
+    Without them alpha's input is what the head gets in the frozen network: one more forward pass.
+    """
 
     @property
     def target_modules(self) -> tuple[str, ...]:

@@ -24,6 +24,10 @@ class Tiny(nn.Module):
 class TinyBackbone:
     target_modules = ("first", "second")
     head = "head"
+    n_features = 4
+
+    def features(self, x: Tensor, mask: Tensor) -> Tensor:
+        return (x * mask[..., None]).mean(1)
 
     def network(self, n_classes: int, seed: int) -> nn.Module:
         torch.manual_seed(0)
