@@ -115,25 +115,20 @@ class Cells:
         seconds = time.process_time() - start
         n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         found: dict[Key, Estimate] = {}
-        for name, split in {"test": task.test, **task.shifted}.items():
-            found |= self._estimates(method, model, choice, name, split, seed)
+        for name, split in _judged(task).items():
+            found |= self._sampled(method, model, choice, name, split, seed)
+        if method.has_closed_form:
+            found |= _closed_form(method, model, task)
         if method.name == "lora" and seed < self.config.trainings:
             found |= _laplace(model, task, backbone)
         estimates.save(path, found, seconds=seconds, n_trained=n_trained)
 
-    def _estimates(
+    def _sampled(
         self, method: Method, model: torch.nn.Module, choice: Choice, name: str, split: Split, seed: int
     ) -> dict[Key, Estimate]:
-        if not method.is_sampled:
-            logits = method.logits(model, split, choice)
-            return {(method.name, 1, name): estimates.by_samples(logits, [1])[1]}
-        numbers = self._numbers(method, name, seed)
+        numbers = self._numbers(method, name, seed) if method.is_sampled else (1,)
         logits = method.logits(model, split, choice, max(numbers), seed)
-        found = {(method.name, n, name): each for n, each in estimates.by_samples(logits, numbers).items()}
-        if method.has_closed_form:
-            key = (f"{method.name}-closed-form", CLOSED_FORM, name)
-            found[key] = estimates.closed_form(model, split, BATCH)
-        return found
+        return {(method.name, n, name): each for n, each in estimates.by_samples(logits, numbers).items()}
 
     def _numbers(self, method: Method, split: str, seed: int) -> tuple[int, ...]:
         """Numbers of samples: most for BaLoRA on test inputs, least on shifted ones."""
@@ -144,24 +139,38 @@ class Cells:
         return config.samples + (config.most_samples if more else ())
 
 
+def _judged(task: Task) -> dict[str, Split]:
+    return {"test": task.test, **task.shifted}
+
+
+def _closed_form(method: Method, model: torch.nn.Module, task: Task) -> dict[Key, Estimate]:
+    """Without samples; and with the variance whose likelihood of validation inputs is best."""
+    assert task.val.labels is not None
+    factor = estimates.best_factor(estimates.closed_form(model, task.val, BATCH), task.val.labels)
+    found = {}
+    for name, split in _judged(task).items():
+        moments = estimates.closed_form(model, split, BATCH)
+        found[f"{method.name}-closed-form", CLOSED_FORM, name] = estimates.of_moments(moments)
+        found[f"{method.name}-scaled", CLOSED_FORM, name] = estimates.of_moments(moments, factor)
+    return found
+
+
 def _laplace(model: torch.nn.Module, task: Task, backbone: Backbone) -> dict[Key, Estimate]:
     def inputs(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
         return estimates.head_inputs(model, backbone.head, split, BATCH)
 
     assert task.val.labels is not None
     fitted = LastLayer.fitted(inputs(task.train), inputs(task.val), task.val.labels)
-    splits = {"test": task.test, **task.shifted}
     return {
         ("laplace", CLOSED_FORM, name): Estimate.of_moments(*fitted.moments(*inputs(split)))
-        for name, split in splits.items()
+        for name, split in _judged(task).items()
     }
 
 
 def _save_labels(path: Path, task: Task) -> None:
-    splits = {"test": task.test, **task.shifted}
     labels = {
         name: np.full(len(split), NO_LABEL) if split.labels is None else split.labels.numpy()
-        for name, split in splits.items()
+        for name, split in _judged(task).items()
     }
     with whole_file(path) as made, made.open("wb") as file:
         np.savez(file, **labels)  # type: ignore[arg-type]

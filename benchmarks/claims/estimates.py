@@ -20,6 +20,8 @@ CLOSED_FORM = 0
 """Stands for the number of samples where there are none."""
 PRECISIONS = np.logspace(-3, 4, 15)
 """Prior precisions of the Laplace approximation that are tried."""
+FACTORS = np.logspace(-2, 3, 21)
+"""Factors of the posterior's variance that are tried."""
 Key = tuple[str, int, str]
 """Way of predicting, number of samples or members, name of the split."""
 
@@ -53,10 +55,32 @@ def by_samples(logits: Tensor, numbers: Sequence[int]) -> dict[int, Estimate]:
     return {n: Estimate.of_draws(draws[:n]) for n in numbers}
 
 
-def closed_form(model: Any, split: Split, size: int) -> Estimate:
-    """The estimate of `mofgap.balora.BaLoRAModel.predict_proba`."""
-    found = [model.predict_proba(batch.inputs) for batch in split.batches(size)]
-    return Estimate.of_moments(torch.cat([mean for mean, _ in found]), torch.cat([std for _, std in found]))
+Moments = tuple[Tensor, Tensor]
+"""Mean (n, n_classes) and covariance (n, n_classes, n_classes) of logits."""
+
+
+def closed_form(model: Any, split: Split, size: int) -> Moments:
+    """Mean and covariance of the logits of `mofgap.balora.BaLoRAModel`, without samples."""
+    found = [model.covariance(batch.inputs) for batch in split.batches(size)]
+    return torch.cat([mean for mean, _ in found]).double(), torch.cat([own for _, own in found]).double()
+
+
+def of_moments(moments: Moments, factor: float = 1.0) -> Estimate:
+    """The estimate for a covariance that is multiplied by a factor."""
+    return Estimate.of_moments(*class_probabilities(moments[0], factor * moments[1]))
+
+
+def best_factor(val: Moments, labels: Tensor) -> float:
+    """Factor of the covariance that gives validation inputs the best likelihood."""
+    return min(
+        FACTORS.tolist(),
+        key=lambda factor: likelihood_loss(class_probabilities(val[0], factor * val[1])[0], labels),
+    )
+
+
+def likelihood_loss(probabilities: Tensor, labels: Tensor) -> float:
+    """Mean negative log-likelihood, in nats."""
+    return float(-probabilities.gather(1, labels[:, None]).log().mean())
 
 
 @dataclass(frozen=True)
@@ -99,8 +123,7 @@ class LastLayer:
 
     def nll(self, features: Tensor, logits: Tensor, labels: Tensor) -> float:
         """Mean negative log-likelihood, in nats."""
-        mean, _ = self.moments(features, logits)
-        return float(-mean.gather(1, labels[:, None]).log().mean())
+        return likelihood_loss(self.moments(features, logits)[0], labels)
 
 
 def with_one(features: Tensor) -> Tensor:

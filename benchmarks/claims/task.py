@@ -70,7 +70,7 @@ class Task:
 class Backbone(Protocol):
     """A pretrained network, from the first adapted block on.
 
-    It may also have ``features(*inputs)``, what alpha(X) is computed from, (n, n_features), and ``n_features``.
+    It may also have ``n_features`` and ``features(*inputs)``, (n, n_features) that alpha(X) is computed from.
     Without them alpha's input is what the head gets in the frozen network: one more forward pass.
     """
 

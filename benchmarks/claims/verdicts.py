@@ -21,9 +21,9 @@ from mofgap.uncertainty.bootstrap import Interval, intervals
 
 Verdict = Literal["supported", "not supported", "undecided"]
 ALL = "all tasks"
-BALORA = ("balora", "balora-closed-form", "balora-rows")
+BALORA = ("balora", "balora-closed-form", "balora-scaled", "balora-rows")
 """Ways to predict of the method that the claims are about; the first is the headline."""
-RIVALS = ("lora", ENSEMBLE, "full", "dropout", "laplace", "blob", "blob-closed-form")
+RIVALS = ("lora", ENSEMBLE, "full", "dropout", "laplace", "blob", "blob-scaled")
 
 CLAIMS = {
     "a": "the spread finds errors better than that of an ensemble of LoRA models",
@@ -109,8 +109,8 @@ class Judge:
                     yield {"claim": claim, "statement": CLAIMS[claim], "way": way, "task": task} | verdict
 
     def pairs(self) -> Iterator[dict[str, Any]]:
-        """Differences of BaLoRA's samples and closed form to every rival, in every score."""
-        for way in BALORA[:2]:
+        """Differences of BaLoRA's samples and closed forms to every rival, in every score."""
+        for way in BALORA[:3]:
             mine = self.most(way)
             others = [found for rival in RIVALS if (found := self.most(rival)) is not None]
             for other in others if mine is not None else []:

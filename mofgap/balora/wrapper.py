@@ -170,8 +170,17 @@ class BaLoRAModel(BaLoRA):
         Returns:
             (n_inputs, n_classes) twice; (n_inputs, 1) for a model of one logit.
         """
+        return class_probabilities(*self.covariance(x, **kwargs))
+
+    def covariance(self, x: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Mean and covariance of an input's outputs in closed form, detached: (n, k) and (n, k, k).
+
+        Args:
+            x: As in `predict`.
+            **kwargs: More named arguments of the model.
+        """
         found, alpha, _ = self._closed_form(x, kwargs)
-        return class_probabilities(found.output, found.covariance(alpha))
+        return found.output, found.covariance(alpha)
 
     @torch.no_grad()
     def sample(self, x: Any = None, n: int = 32, *, seed: int | None = None, **kwargs: Any) -> Tensor:
