@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from mofgap.balora import BaLoRAConfig, adapt, class_probabilities, joint_sensitivity, sampling, sensitivity
+from mofgap.balora import (
+    BaLoRAConfig,
+    adapt,
+    class_probabilities,
+    get_balora_model,
+    joint_sensitivity,
+    sampling,
+    sensitivity,
+)
 
 N = 4096
 
@@ -71,3 +79,16 @@ def test_two_classes_are_one_logit() -> None:
     torch.testing.assert_close(std[:, 0], stds[:, 1])
     torch.testing.assert_close(both.sum(1), torch.ones(2))
     torch.testing.assert_close(mean, torch.sigmoid(logit / (1 + torch.pi / 8 * variance[:, 0]).sqrt()))
+
+
+def test_the_covariance_of_a_model_has_the_variances_of_predict() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    model = get_balora_model(net, BaLoRAConfig(r=2))
+    nn.init.normal_(next(iter(model.layers.values())).lora_B)
+    x = torch.randn(5, 4)
+    mean, covariance = model.eval().covariance(x)
+    expected, std = model.predict(x)
+    torch.testing.assert_close(mean, expected)
+    torch.testing.assert_close(covariance.diagonal(dim1=1, dim2=2).sqrt(), std)
+    assert not covariance.requires_grad

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from benchmarks.claims import estimates
@@ -23,6 +24,17 @@ def test_a_file_keeps_estimates(tmp_path) -> None:
     np.testing.assert_array_equal(found["way", 2, "test"].probabilities, one.probabilities)
     np.testing.assert_array_equal(found["way", 2, "test"].epistemic, one.epistemic)
     assert about == {"seconds": 3.0}
+
+
+def test_the_factor_of_the_variance_has_the_best_likelihood() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = 9 * torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    moments = (logits, torch.eye(3, dtype=torch.float64).expand(40, 3, 3))
+    labels = torch.arange(40) % 3  # at chance: as uncertain as it gets is best
+    assert estimates.best_factor(moments, labels) == pytest.approx(estimates.FACTORS[-1])
+    assert estimates.best_factor(moments, logits.argmax(1)) == pytest.approx(estimates.FACTORS[0])
+    wide = estimates.of_moments(moments, 100.0)
+    assert (wide.epistemic != estimates.of_moments(moments).epistemic).all()
 
 
 def test_laplace_is_the_inverse_of_the_kronecker_product() -> None:
