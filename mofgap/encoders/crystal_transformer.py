@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from mofgap.crystals.graph import CrystalGraph
-from mofgap.encoders.attention import neighbour_attention
+from mofgap.encoders.attention import heads_last, neighbour_attention
 from mofgap.encoders.element_features import ELEMENT_FEATURES, element_dropout
 from mofgap.encoders.encoder import Encoder, EncoderConfig
 
@@ -100,6 +100,7 @@ class Block(nn.Module):
 
     def __init__(self, config: CrystalTransformerConfig) -> None:
         super().__init__()
+        self.n_heads = config.n_heads
         self.norm_attention = nn.LayerNorm(config.width)
         self.query = nn.Linear(config.width, config.width)
         self.key = nn.Linear(config.width, config.width)
@@ -114,7 +115,7 @@ class Block(nn.Module):
         """Atom features (n_atoms, width) to the same; ``bond`` shapes logits and values."""
         y = self.norm_attention(x)
         query, key, value = self.query(y), self.key(y), self.value(y)
-        gate_bias = self.bond.bias[-query.shape[1] :]
+        gate_bias = heads_last(self.bond.bias[self.n_heads :], self.n_heads)
         x = x + self.out(neighbour_attention(query, key, value, bond, gate_bias, neighbour, weight))
         down: Tensor = self.down(F.silu(self.up(self.norm_ffn(x))))
         return x + down
@@ -122,10 +123,12 @@ class Block(nn.Module):
     def bond_terms(self, bonds: Tensor) -> Tensor:
         """What bond features (n_atoms, K, edge_width) say to this block: (n_atoms, K, n_heads + width).
 
-        Without the bias of the layer: attention does not feel it in the logits, and adds it to the gates on
-        the way, which spares a pass over the largest table there is.
+        As attention wants them, and without the bias of the layer: attention does not feel it in the logits,
+        and adds it to the gates on the way, which spares a pass over the largest table there is.
         """
-        return F.linear(bonds, self.bond.weight)
+        weight = self.bond.weight.T
+        logits, gates = weight[:, : self.n_heads], heads_last(weight[:, self.n_heads :], self.n_heads)
+        return F.linear(bonds, torch.cat([logits, gates], dim=1).T)
 
 
 class CrystalTransformer(Encoder):
