@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,35 @@ def test_screenings_take_turns() -> None:
     asyncio.run(all_visitors())
     last_small = max(place for place, name in enumerate(order) if name != "large")
     assert len(order) == 60 and last_small < 18
+
+
+class Queue(Executor):
+    """A pool of which nothing is done before it is told, and which counts what waits in it."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Future[None]] = []
+        self.most = 0
+
+    def submit(self, *_: Any, **__: Any) -> Future[Any]:
+        self.waiting.append(Future())
+        self.most = max(self.most, len(self.waiting))
+        return self.waiting[-1]
+
+
+def test_a_large_screening_leaves_no_long_queue_before_a_small_one() -> None:
+    """Nor are more structures lost with a process than there are workers, and one."""
+    queue = Queue()
+
+    async def run() -> None:
+        turns = Turns(2, lambda _: queue)
+        visitors = [asyncio.create_task(turns.run(len, "")) for _ in range(50)]
+        while not all(visitor.done() for visitor in visitors):
+            await asyncio.sleep(0)
+            if queue.waiting:
+                queue.waiting.pop(0).set_result(None)
+
+    asyncio.run(run())
+    assert queue.most == 3
 
 
 @pytest.mark.usefixtures("functions_of_tests")
