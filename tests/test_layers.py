@@ -15,7 +15,8 @@ ROOT = Path(mofgap.__file__).parent
 # From left to right: each imports only what stands before it.
 LAYERS = (
     *("nearest", "whole_file", "threads", "shipped", "version", "choices", "plain_words", "configuration"),
-    *("neighbours", "balora", "uncertainty", "crystals", "datasets", "encoders", "gap", "training"),
+    *("checked_tensors", "neighbours", "balora", "uncertainty", "crystals"),
+    *("datasets", "encoders", "gap", "training"),
     *("screening", "selection", "report", "explanation", "python", "web", "cli", "study", "__main__"),
 )
 PATHS = [path.relative_to(ROOT.parent) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"]

@@ -1,7 +1,7 @@
 """Labelled crystals: tables read from parquet, and their graphs cached on disk.
 
-The graphs of a table are written once as safetensors, named by the hash of everything that shaped them, and
-mapped into memory from then on.
+The graphs of a table are written once as safetensors, named by the hash of everything that shaped them.
+Damaged ones are computed again.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import load_file, save_file
 
+from mofgap.checked_tensors import read_tensors, write_tensors
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import GraphConfig
 from mofgap.crystals.identifier import id_column
 from mofgap.crystals.store import GraphStore, build_store
-from mofgap.whole_file import whole_file
 
 CACHE_VERSION = 2
 STRUCTURE_COLUMNS = ("cell_angstrom", "atomic_numbers", "frac_coords")
@@ -95,7 +94,7 @@ def crystal_of_row(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coord
 
 
 def cached_store(frame: pd.DataFrame, config: GraphConfig, cache: Path | None) -> GraphStore:
-    """Graphs of a table, from the cache where they lie there already.
+    """Graphs of a table, from the cache where they lie there undamaged.
 
     Args:
         frame: A table as ``read_table`` gives it.
@@ -105,11 +104,11 @@ def cached_store(frame: pd.DataFrame, config: GraphConfig, cache: Path | None) -
     if cache is None:
         return build_store(table_crystals(frame), config)
     path = cache / f"graphs-{_fingerprint(frame, config)}.safetensors"
-    if not path.exists():
-        store = build_store(table_crystals(frame), config)
-        with whole_file(path) as partial:
-            save_file(vars(store), partial)
-    return GraphStore(**load_file(path))
+    if (tensors := read_tensors(path)) is not None:
+        return GraphStore(**tensors)
+    store = build_store(table_crystals(frame), config)
+    write_tensors(path, vars(store))
+    return store
 
 
 def _fingerprint(frame: pd.DataFrame, config: GraphConfig) -> str:

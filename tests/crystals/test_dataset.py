@@ -84,3 +84,17 @@ def test_graphs_are_cached_under_what_shaped_them(tmp_path: Path) -> None:
     moved = frame.assign(frac_coords=[x + 0.01 for x in frame.frac_coords])
     cached_store(moved, CONFIG, tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_damaged_graphs_are_computed_again(tmp_path: Path) -> None:
+    frame, rng = make_frame(make_crystals()), np.random.default_rng(0)
+    expected = cached_store(frame, CONFIG, tmp_path)
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    for place in [*rng.integers(len(whole), size=30).tolist(), len(whole) - 1]:
+        content = bytearray(whole)
+        content[place] ^= 1 << int(rng.integers(8))
+        file.write_bytes(content)
+        found = cached_store(frame, CONFIG, tmp_path)
+        assert all(torch.equal(vars(found)[name], values) for name, values in vars(expected).items())
+    assert file.read_bytes() == whole
