@@ -17,7 +17,10 @@ def open_zip(file: Path | IO[bytes]) -> zipfile.ZipFile:
         BadZipFile: The archive is damaged, or a member is encrypted or packed by a method that Python cannot
             read. One such method is Deflate64, which Windows uses for large archives.
     """
-    archive = zipfile.ZipFile(file)
+    try:
+        archive = zipfile.ZipFile(file)
+    except NotImplementedError as error:  # of a later version
+        raise zipfile.BadZipFile(str(error)) from error
     for info in archive.infolist():
         if info.flag_bits & _ENCRYPTED:
             raise zipfile.BadZipFile(f"{info.filename} is encrypted")

@@ -75,7 +75,7 @@ def _holds_only_json(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.lower() for name in archive.namelist()]
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError):  # it is told where the archive is read
         return False
     return any(n.endswith(".json") for n in names) and not any(n.endswith(".cif") for n in names)
 

@@ -169,6 +169,15 @@ def damaged_archive(folder):
     return path
 
 
+def zip_of_a_later_version():
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as target:
+        target.writestr("a.cif", GOOD)
+    data = bytearray(content.getvalue())
+    data[data.index(b"PK\x01\x02") + 6] = 99  # the version needed to unpack it
+    return bytes(data)
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -179,6 +188,7 @@ def damaged_archive(folder):
         ("text.zip", "bad-archive"),
         ("text.tar.xz", "bad-archive"),
         ("cut.tar.gz", "bad-archive"),
+        ("later.zip", "bad-archive"),
     ],
 )
 def test_names_that_lead_nowhere_are_failures(folder, monkeypatch, name, reason):
@@ -187,6 +197,7 @@ def test_names_that_lead_nowhere_are_failures(folder, monkeypatch, name, reason)
     for text in ("text.zip", "text.tar.xz"):
         (folder / text).write_text("no archive")
     (folder / "cut.tar.gz").write_bytes(damaged_archive(folder).read_bytes())
+    (folder / "later.zip").write_bytes(zip_of_a_later_version())
     entries = list(expand_inputs([name, "b.cif"]))
     assert isinstance(entries[-1], InputItem)
     failures = [entry for entry in entries if isinstance(entry, ReadFailure)]
