@@ -1,15 +1,16 @@
-"""Screening in shards: the same table bit for bit, and how fast structures are screened and gathered.
+"""Screening in shards: the same table bit for bit, and what a million rows take from listing to report.
 
     python -m benchmarks.workflow_shards
-    python -m benchmarks.workflow_shards --inputs structures.tar.xz --shards 4 --millions 10
+    python -m benchmarks.workflow_shards --only rows --rows 1000000
+    python -m benchmarks.workflow_shards --only shards --inputs structures.tar.xz --shards 4
 
-The last table says what many structures take at the rates measured here: a sum, and no measurement.
+The structures of ``--only shards`` are screened. The rows of ``--only rows`` are predictions repeated, each
+time with a name and a formula of its own, so that they are no duplicates of each other.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -22,46 +23,39 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import print_table
-from mofgap.crystals.inputs import expand_inputs
-from mofgap.screening.row import Row
-from mofgap.screening.shard import Shard
+from mofgap.screening.listing import read_listing
+from mofgap.screening.row import Row, plain_values
+from mofgap.screening.shard import Shard, ShardFile
 from mofgap.shipped import shipped_folder
 from mofgap.study.engine.folder import sha256
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-GATHER_ROWS = 1_000_000
+ROWS = 1_000_000
+N_SHARDS = 100
+"""Of the rows that are repeated."""
 
 
 def main() -> None:
     """Measure and print."""
     arguments = _arguments()
-    with tempfile.TemporaryDirectory(prefix="mofgap-benchmark-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mofgap-benchmark-", dir=arguments.folder) as folder:
         root = Path(folder)
-        rate, bytes_a_row = _shards(arguments.inputs, arguments.shards, arguments.model, root)
-        passing = {kind: _passing(root, kind) for kind in ("zip", "folder")}
-        seconds_a_row, kilobytes_a_row = _gathering(root, arguments.rows)
-    n = arguments.millions * 1_000_000
-    print_table(
-        [f"{arguments.millions:g} million structures, at these rates", ""],
-        [
-            ["core hours of screening", n / rate / 3600],
-            ["hours on 1,000 cores", n / rate / 3600 / 1000],
-            *[[f"hours a shard to pass over a {k}", n * s / 3600] for k, s in passing.items()],
-            ["GB of shards", n * bytes_a_row / 1e9],
-            ["hours to gather", n * seconds_a_row / 3600],
-            ["GB of memory to gather", n * kilobytes_a_row / 1e6],
-        ],
-    )
+        if arguments.only != "rows":
+            _shards(arguments.inputs, arguments.shards, arguments.model, root)
+        if arguments.only != "shards":
+            _rows(root, arguments.rows)
 
 
-def _shards(inputs: Sequence[str], n_shards: int, model: str, root: Path) -> tuple[float, float]:
-    """Screen whole and in shards; returns structures a second of CPU time, and bytes of a row in a shard."""
+def _shards(inputs: Sequence[str], n_shards: int, model: str, root: Path) -> None:
+    """Screen whole and in shards, from a listing."""
     whole, gathered = root / "whole.csv", root / "gaps.csv"
     options = [*inputs, "--model", model, "--window", "1.8", "3.0"]
     startup = _screen([str(_first(inputs)), *options[len(inputs) :], "-o", str(root / "one.csv")])
-    rows = [["whole", *_screen([*options, "-o", str(whole)])]]
+    rows: list[list[Any]] = [["whole", *_screen([*options, "-o", str(whole)])]]
+    _call("screen", *inputs, "-o", str(gathered), "--list", str(n_shards))
     for i in range(1, n_shards + 1):
-        shard = [*options, "-o", str(gathered), "--shard", f"{i}/{n_shards}"]
+        listed = [f"{gathered}.inputs", *options[len(inputs) :]]
+        shard = [*listed, "-o", str(gathered), "--shard", f"{i}/{n_shards}"]
         rows.append([f"shard {i}/{n_shards}", *_screen(shard)])
     parts = sorted(root.glob("gaps.csv.shard-*.jsonl"))
     _call("gather", *map(str, parts), "-o", str(gathered))
@@ -70,7 +64,6 @@ def _shards(inputs: Sequence[str], n_shards: int, model: str, root: Path) -> tup
     n, seconds = int(rows[0][1]), float(rows[0][2])
     rate = (n - startup[0]) / (seconds - startup[1])
     print(f"{rate:.1f} structures a second and core, after a start of {startup[1]:.1f} s")
-    return rate, sum(part.stat().st_size for part in parts) / n
 
 
 def _first(inputs: Sequence[str]) -> Path:
@@ -96,49 +89,95 @@ def _call(*arguments: str) -> tuple[str, float]:
     return done.stderr, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def _passing(root: Path, kind: str, n_inputs: int = 20_000) -> float:
-    """CPU seconds that a shard takes to pass over an input of another shard, in a zip or a folder."""
-    names = [f"{i % 100:02}/structure-{i}.cif" for i in range(n_inputs)]
-    place = root / f"many.{kind}"
-    if kind == "zip":
-        with zipfile.ZipFile(place, "w") as archive:
-            for name in names:
-                archive.writestr(name, b"")
-    else:
-        for name in names:
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            (place / name).touch()
-    begun = time.process_time()
-    assert not list(Shard(n_inputs + 1, n_inputs + 1).take(expand_inputs([place])))
-    seconds = time.process_time() - begun
-    print(f"passing over {n_inputs:,} inputs in a {kind}: {seconds:.2f} s of CPU time")
-    return seconds / n_inputs
+def _rows(root: Path, n_rows: int) -> None:
+    """List, gather, select and report as many rows as asked, one command after the other."""
+    table, parts = root / "many.csv", root / "many.parquet"
+    archive = root / "many.zip"
+    _write_zip(archive, n_rows)
+    measured: list[list[Any]] = [
+        ["listing a zip", *_used("screen", str(archive), "-o", str(table), "--list", str(N_SHARDS))]
+    ]
+    measured.append([f"reading one of {N_SHARDS} listings", *_reading(root / "many.csv.inputs")])
+    _write_shards(root, n_rows, _predictions(root))
+    shards = [str(path) for path in sorted(root.glob("many.csv.shard-*.jsonl"))]
+    size = sum(Path(shard).stat().st_size for shard in shards)
+    measured.append(["gather and rank, .csv", *_used("gather", *shards, "-o", str(table))])
+    split = ("-o", str(parts), "--part-rows", str(n_rows // 10))
+    measured.append(["gather and rank, .parquet in 10 parts", *_used("gather", *shards, *split)])
+    budget = ("--budget", "100", "-o", str(root / "chosen"))
+    measured.append(["select 100 of them", *_used("select", str(parts), *budget)])
+    measured.append(["report", *_used("report", str(parts), "-o", str(root / "many.html"))])
+    print_table([f"{n_rows:,} rows", "CPU s", "wall s", "peak MB"], measured)
+    sizes = {"shards": size, ".csv": table.stat().st_size}
+    sizes[".parquet"] = sum(path.stat().st_size for path in parts.iterdir())
+    print_table(["on disk", "MB"], [[name, n_bytes / 1e6] for name, n_bytes in sizes.items()])
 
 
-def _gathering(root: Path, n_rows: int) -> tuple[float, float]:
-    """Gather made-up shards of many rows; returns CPU seconds and kilobytes of memory of one row more."""
-    row = json.loads(next(root.glob("gaps.csv.shard-*.jsonl")).read_text().splitlines()[1])[0]
-    few, many = (_gather(root, row, n) for n in (n_rows // 10, n_rows))
-    more = n_rows - n_rows // 10
-    return (many[0] - few[0]) / more, (many[1] - few[1]) / more
+def _write_zip(path: Path, n_inputs: int) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(n_inputs):
+            archive.writestr(f"{i % 100:02}/structure-{i}.cif", b"")
 
 
-def _gather(root: Path, row: dict[str, Any], n_rows: int) -> tuple[float, float]:
-    """CPU seconds and kilobytes of memory of gathering a shard of copies of a row, with a name each."""
-    shard, output = Shard(1, 1), root / f"{n_rows}.csv"
-    inputs = [(Row(**{**row, "file": f"{row['file']}-{i}"}),) for i in range(n_rows)]
-    shard.n_inputs = n_rows
-    header = {"rank_by": "low", "top": None, "novel": "keep", "coverage": 0.9}
-    shard.write(shard.path(output), header, inputs)
-    command = [sys.executable, "-m", "mofgap", "gather", str(shard.path(output)), "-o", str(output)]
-    with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as process:
+def _reading(listing: Path) -> tuple[float, float, float]:
+    """CPU and wall seconds in which a shard reads its own inputs, and no memory worth the name."""
+    begun, begun_wall = time.process_time(), time.monotonic()
+    n = sum(1 for _ in read_listing(listing, Shard(1, N_SHARDS)))
+    assert n
+    return time.process_time() - begun, time.monotonic() - begun_wall, 0.0
+
+
+def _predictions(root: Path) -> list[dict[str, Any]]:
+    """The rows of the examples."""
+    table = root / "examples.csv"
+    _call(
+        "screen",
+        str(shipped_folder("examples")),
+        "--window",
+        "1.8",
+        "3.0",
+        "-o",
+        str(table),
+        "--shard",
+        "1/1",
+    )
+    (shard,) = root.glob("examples.csv.shard-*.jsonl")
+    return [plain_values(row) for _, rows in ShardFile.open(shard).inputs() for row in rows]
+
+
+def _write_shards(root: Path, n_rows: int, predictions: Sequence[dict[str, Any]]) -> None:
+    """Shards of repeated rows, with the header of a real one."""
+    (real,) = root.glob("examples.csv.shard-*.jsonl")
+    header = ShardFile.open(real).header
+    for index in range(1, N_SHARDS + 1):
+        shard = Shard(index, N_SHARDS)
+        shard.n_inputs, shard.names_sha256 = n_rows, "repeated"
+        rows = (_repeated(place, root / "many", predictions) for place in range(index - 1, n_rows, N_SHARDS))
+        shard.write(shard.path(root / "many.csv"), header, rows)
+
+
+def _repeated(place: int, root: Path, predictions: Sequence[dict[str, Any]]) -> tuple[Row, ...]:
+    """A prediction under another name, which leads to its file."""
+    turn, which = divmod(place, len(predictions))
+    row, folder = predictions[which], root / str(turn)
+    if not folder.is_symlink():
+        root.mkdir(exist_ok=True)
+        folder.symlink_to(shipped_folder("examples").resolve())
+    named = {"file": f"{folder}/{Path(row['file']).name}", "formula": f"{row['formula']} ({turn})"}
+    return (Row(**{**row, **named}),)
+
+
+def _used(*arguments: str) -> tuple[float, float, float]:
+    """CPU seconds, wall seconds and peak memory in MB of a command."""
+    command, begun = [sys.executable, "-m", "mofgap", *arguments], time.monotonic()
+    with subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"mofgap gather ended with {process.returncode}")
-    seconds = used.ru_utime + used.ru_stime
-    print(f"gathering {n_rows:,} rows: {seconds:.1f} s of CPU time, {used.ru_maxrss / 1024:.0f} MB")
-    return seconds, float(used.ru_maxrss)
+    if process.returncode not in (0, 3):
+        raise SystemExit(f"mofgap {arguments[0]} ended with {process.returncode}")
+    return used.ru_utime + used.ru_stime, time.monotonic() - begun, used.ru_maxrss / 1024
 
 
 def _arguments() -> argparse.Namespace:
@@ -149,8 +188,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--inputs", nargs="+", default=examples, help="the examples, ten times, without")
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--model", default="qmof-pbe")
-    parser.add_argument("--rows", type=int, default=GATHER_ROWS, help="of the gathering that is timed")
-    parser.add_argument("--millions", type=float, default=10.0)
+    parser.add_argument("--rows", type=int, default=ROWS, help="of the table that is gathered and read")
+    parser.add_argument("--only", choices=["shards", "rows"])
+    parser.add_argument("--folder", type=Path, help="where files lie meanwhile: a million rows need 5 GB")
     return parser.parse_args()
 
 

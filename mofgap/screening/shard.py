@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,7 +90,7 @@ class Shard:
         """What all shards must agree on, once all inputs were taken."""
         return {"n_inputs": self.n_inputs, "names_sha256": self.names_sha256 or self._names.hexdigest()}
 
-    def write(self, path: Path, header: Mapping[str, Any], inputs: Sequence[tuple[Row, ...]]) -> None:
+    def write(self, path: Path, header: Mapping[str, Any], inputs: Iterable[tuple[Row, ...]]) -> None:
         """Write the rows of each input that `take` gave; the file appears whole or not at all.
 
         Args:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
+
+NOBODY = (
+    "as {node} sees it, no mofgap run is at work in {path}: it has ended, or the locks of this file system "
+    "do not hold between machines"
+)
 
 
 def stage(
@@ -17,6 +23,9 @@ def stage(
     seen_from: Annotated[
         Path, typer.Option(help="Where relative paths of the configuration count from.")
     ] = Path(),
+    of_run: Annotated[
+        bool, typer.Option("--of-run", hidden=True, help="Refuse unless mofgap run is at work on the run.")
+    ] = False,
     rank: Annotated[
         bool, typer.Option("--rank", hidden=True, help="Do the share of one process that srun started.")
     ] = False,
@@ -30,6 +39,8 @@ def stage(
     folder = RunFolder(run.resolve())
     os.chdir(seen_from)
     try:
+        if of_run and not folder.is_locked("run"):
+            raise RunError(NOBODY.format(path=folder.path, node=platform.node()))
         config = folder.config
         wanted = stage_named(plan(config, folder.path), name)
         threads = getattr(config.resources, wanted.rule).cpus

@@ -5,20 +5,32 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import platform
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from mofgap.study.engine.folder import LOGS, RunError, RunFolder
+from mofgap.study.engine import slurm
+from mofgap.study.engine.config import RunConfig
+from mofgap.study.engine.folder import LOGS, STAGES, RunError, RunFolder
 from mofgap.study.engine.local import ENVIRONMENT
+from mofgap.study.engine.snakemake_log import SnakemakeLog
+from mofgap.study.layout import read_json
+from mofgap.whole_file import write_json
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 LOG = f"{LOGS}/snakemake.log"
+LOCKS = ".snakemake/locks"
+OWNER = f"{STAGES}/scheduler.json"
+"""Where Snakemake was started last, and its process."""
+
+UNLOCK = "--unlock"
 MISSING = "this needs Snakemake 9: pip install 'mofgap[study]'"
 _POLL_SECONDS = 0.25
 _SLURM_POLL_SECONDS = 10
@@ -70,68 +82,145 @@ def check_installed(executor: Executor) -> None:
         raise RunError(f"the executor {executor.name} needs its plugin: pip install {extra}")
 
 
+def prepare(
+    folder: RunFolder, config: RunConfig, names: Sequence[str], executor: Executor, say: Callable[[str], None]
+) -> None:
+    """Make sure that a run can be handed to a scheduler, while this process holds the lock of the run.
+
+    Raises:
+        RunError: The scheduler does not take its jobs, or another Snakemake may be at work in the folder.
+    """
+    if executor.name == "slurm":
+        slurm.check_accepts(config, dict.fromkeys(name.partition("/")[0] for name in names))
+        slurm.cancel_left(folder, say)
+    if UNLOCK not in executor.options:
+        _take_over(folder)
+
+
+def _take_over(folder: RunFolder) -> None:
+    """Delete the lock of a Snakemake that was killed with the run that had started it.
+
+    Raises:
+        RunError: Nothing says that it was.
+    """
+    locks, owner = folder.path / LOCKS, read_json(folder.path / OWNER)
+    if not locks.is_dir() or not any(locks.iterdir()):
+        return
+    if owner.get("host") != platform.node():
+        who = f"a run on {owner['host']}" if "host" in owner else "another Snakemake"
+        cure = f"once nothing is at work there, add -- {UNLOCK} to the command, and start it again without"
+        raise RunError(f"{folder.path} is locked by {who}: {cure}")
+    if _is_alive(owner.get("snakemake", 0)):
+        raise RunError(f"Snakemake of an earlier run is still at work: wait for process {owner['snakemake']}")
+    shutil.rmtree(locks)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return process > 0
+
+
 def execute(
     folder: RunFolder,
     names: Sequence[str],
     executor: Executor,
     retries: int,
     ended: Callable[[str], None],
-) -> list[str]:
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, str]:
     """Let Snakemake run what is not done.
 
     Args:
-        folder: With configuration and requests written.
+        folder: With configuration and requests written; this process holds the lock of the run.
         names: Of the stages that are not done.
         executor: Where jobs run.
         retries: How often a job that failed is started again.
         ended: Told the name of each stage that is done.
+        say: Told what the scheduler says of a job that failed, as soon as it does.
 
     Returns:
-        Names of the stages that began and are not done, or of all that are not where none began; none where
-        Snakemake says that nothing failed.
+        The stages that failed, with what the scheduler said of each; none where Snakemake says that nothing
+        failed.
+
+    Raises:
+        RunError: Snakemake ended before any stage began.
     """
     # Snakemake reads values as YAML, in which a path may say anything.
     paths = (f"run={quote(str(folder.path))}", f"seen_from={quote(str(Path.cwd()))}")
+    own = ("--slurm-jobname-prefix", slurm.job_name(folder)) if executor.name == "slurm" else ()
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(folder.path)),
-        # What is stale is decided by requests, hashes and locks of our own, which survive any kill.
-        *("--rerun-triggers", "mtime", "--rerun-incomplete", "--nolock", "--keep-going"),
+        # What is stale is decided by requests and hashes of our own, which survive any kill.
+        *("--rerun-triggers", "mtime", "--rerun-incomplete", "--keep-going"),
         *("--retries", str(retries), "--config", *paths),
+        *own,
         *executor.arguments,
     ]
     environment = {**ENVIRONMENT, **os.environ, "PYTHONPATH": _python_path()}
-    log = folder.path / LOG
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log = SnakemakeLog(folder.path / LOG)
+    log.path.parent.mkdir(parents=True, exist_ok=True)
     for name in names:
         folder.log(name).unlink(missing_ok=True)  # a job that a scheduler refuses writes none
-    with log.open("ab") as output:
+    write_json(folder.path / OWNER, {"host": platform.node()})
+    with log.path.open("ab") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stderr=output, env=environment, preexec_fn=_end_with_parent
         )
-        waiting = _follow(process, folder, names, ended)
+        write_json(folder.path / OWNER, {"host": platform.node(), "snakemake": process.pid})
+        followed = _Followed(folder, log, list(names), ended, say)
+        followed.to_the_end(process)
     if not process.returncode:
-        return []
-    begun = [name for name in waiting if folder.log(name).exists()]
-    return begun or waiting
+        return {}
+    begun = {name: "" for name in followed.waiting if folder.log(name).exists()}
+    if not begun and not followed.failed:
+        said = "\n  ".join([f"Snakemake ended with exit code {process.returncode}:", *log.last_lines()])
+        raise RunError(said)
+    return begun | followed.failed
 
 
-def _follow(
-    process: subprocess.Popen[bytes], folder: RunFolder, names: Sequence[str], ended: Callable[[str], None]
-) -> list[str]:
-    """Wait for Snakemake, and say which stages are done meanwhile; returns the others."""
-    waiting, running = list(names), True
-    try:
-        while running:
-            running = process.poll() is None
-            for name in [name for name in waiting if folder.done(name).exists()]:
-                waiting.remove(name)
-                ended(name)
-            time.sleep(_POLL_SECONDS if running else 0)
-    except KeyboardInterrupt:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-        raise
-    return waiting
+@dataclass
+class _Followed:
+    """Stages that Snakemake works on.
+
+    Attributes:
+        waiting: Those that are not done.
+        failed: What the scheduler said of those whose jobs failed.
+    """
+
+    folder: RunFolder
+    log: SnakemakeLog
+    waiting: list[str]
+    ended: Callable[[str], None]
+    say: Callable[[str], None]
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def to_the_end(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait for Snakemake, and say meanwhile what is done and what failed."""
+        running = True
+        try:
+            while running:
+                running = process.poll() is None
+                self.look()
+                time.sleep(_POLL_SECONDS if running else 0)
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+            raise
+
+    def look(self) -> None:
+        """Say what is new."""
+        for name in [name for name in self.waiting if self.folder.done(name).exists()]:
+            self.waiting.remove(name)
+            self.failed.pop(name, None)  # a later try was better
+            self.ended(name)
+        for name, words in self.log.failures():
+            self.failed[name] = words
+            self.say(f"{name}: {words}")
 
 
 def _python_path() -> str:
@@ -141,6 +230,9 @@ def _python_path() -> str:
 
 
 def _end_with_parent() -> None:
-    """Let Linux end this process with the run that started it; elsewhere it finishes its jobs."""
+    """Let Linux end this process with the run that started it; elsewhere it finishes its jobs.
+
+    Told to end, Snakemake would wait for its jobs, and a second one start beside it.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -7,7 +7,7 @@ import glob
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,8 @@ class RunFolder:
         """Hold a lock of the run, which the system releases when this process ends, however it ends.
 
         Raises:
-            RunError: Another process holds the lock ``name``, and ``wait`` is off.
+            RunError: Another process holds the lock ``name``, and ``wait`` is off; or the file system has no
+                locks, so that two runs could work in one folder.
         """
         path = self.path / STAGES / f"{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,9 +154,28 @@ class RunFolder:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError as error:
                 raise RunError(f"another mofgap run is at work in {self.path}") from error
-            except OSError:
-                pass  # some network file systems know no locks
+            except OSError as error:
+                raise RunError(self._without_locks(error.strerror or str(error))) from error
+            with path.open("w") as other, suppress(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                raise RunError(self._without_locks("two processes can have the same one"))
             yield
+
+    def is_locked(self, name: str) -> bool:
+        """Whether some process, on this or another machine, holds a lock of the run."""
+        path = self.path / STAGES / f"{name}.lock"
+        if not path.exists():
+            return False
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def _without_locks(self, why: str) -> str:
+        cure = "put the run folder on another file system (-o), or mount this one with locks"
+        return f"the file system of {self.path} does not hold locks ({why}): {cure}"
 
     def _file(self, stage: str, kind: str) -> Path:
         return self.path / STAGES / f"{stage}.{kind}.json"

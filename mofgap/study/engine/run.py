@@ -102,7 +102,7 @@ class Run:
             if not stale:
                 say("every stage was done already")
             try:
-                failed = self._execute(stale, executor, say) if stale else []
+                failed = self._execute(stale, executor, say) if stale else {}
             finally:
                 write_manifest(self.folder, self.config, plan(self.config, self.path), self.command)
         if failed:
@@ -136,8 +136,10 @@ class Run:
             self.folder.done(name).unlink(missing_ok=True)
         return [stage for stage in self.stages if stage.name in reasons]
 
-    def _execute(self, stale: Sequence[Stage], executor: Executor, say: Callable[[str], None]) -> list[str]:
-        """Run stages here or on a cluster; names of those that failed."""
+    def _execute(
+        self, stale: Sequence[Stage], executor: Executor, say: Callable[[str], None]
+    ) -> dict[str, str]:
+        """Run stages here or on a cluster; those that failed, with what a scheduler said of each."""
         folder, retries = self.folder, self.config.resources.retries
         before = {stage.name: folder.record(stage.name) for stage in stale}
         places = count(len(self.stages) - len(stale) + 1)
@@ -146,8 +148,11 @@ class Run:
             say(f"[{next(places)}/{len(self.stages)}] {_outcome(name, before[name], folder)}")
 
         if executor.name == "local":
-            return local.Pool(self.config, folder, executor.jobs, retries, ended).run(stale)
-        return cluster.execute(folder, list(before), executor, retries, ended)
+            return dict.fromkeys(
+                local.Pool(self.config, folder, executor.jobs, retries, ended).run(stale), ""
+            )
+        cluster.prepare(folder, self.config, list(before), executor, say)
+        return cluster.execute(folder, list(before), executor, retries, ended, say)
 
     def _unfinished(self, executor: Executor) -> str:
         names = [stage.name for stage in self.stages if not self.folder.done(stage.name).exists()]
@@ -169,10 +174,11 @@ def _outcome(name: str, before: Mapping[str, Any], folder: RunFolder) -> str:
     return f"{name}: {said}" + (f"; {moved}" if moved else "")
 
 
-def _failures(folder: RunFolder, failed: Sequence[str]) -> Iterator[str]:
-    """For each stage that began and failed, the last lines of its log."""
-    for name in failed:
-        log = folder.log(name)
+def _failures(folder: RunFolder, failed: Mapping[str, str]) -> Iterator[str]:
+    """For each stage that failed, what the scheduler said of it, and the last lines of its log."""
+    for name, words in failed.items():
+        log, lines = folder.log(name), words.splitlines()
         if log.exists():
-            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-N_LOG_LINES:]
-            yield "\n  ".join([f"{name} failed, see {log}:", *(lines or ["(it said nothing)"])])
+            lines += log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-N_LOG_LINES:]
+        where = f", see {log}" if log.exists() else ""
+        yield "\n  ".join([f"{name} failed{where}:", *(lines or ["(it said nothing)"])])

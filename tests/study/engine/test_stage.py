@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from mofgap.__main__ import app
 from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunError, RunFolder, fingerprint
 from mofgap.study.engine.stage import Stage, reason_to_run, run_stage
 
 CONFIG = RunConfig("x", screening=ShardedScreening(inputs=("none.cif",)))
+
+
+def _no_locks(*_: object) -> None:
+    raise OSError(37, "No locks available")
 
 
 class Bench:
@@ -275,6 +281,28 @@ def test_one_run_at_a_time(bench: Bench) -> None:
         pass
     with bench.folder.locked("run", wait=False):
         pass
+
+
+@pytest.mark.parametrize("flock", [lambda *_: None, _no_locks])
+def test_a_file_system_without_locks_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, flock: Callable[..., None]
+) -> None:
+    monkeypatch.setattr("fcntl.flock", flock)
+    with (
+        pytest.raises(RunError, match=r"does not hold locks.*-o"),
+        bench.folder.locked("run", wait=False),
+    ):
+        pass
+
+
+def test_a_job_of_a_run_that_ended_does_nothing(bench: Bench) -> None:
+    """On a node, the same is seen where locks do not hold between machines."""
+    bench.folder.write_config(CONFIG)
+    run = ["stage", "screen/1-of-1", "--run", str(bench.folder.path), "--of-run"]
+    found = CliRunner().invoke(app, run)
+    assert found.exit_code == 1 and "no mofgap run is at work" in found.output
+    with bench.folder.locked("run", wait=False):
+        assert "no mofgap run is at work" not in CliRunner().invoke(app, run).output
 
 
 def test_half_written_files_are_no_outputs(bench: Bench) -> None:
