@@ -48,8 +48,8 @@ def config(
     data = Path("shipped:data/quickstart")
     labels, cifs = data / "labels.csv", data / "structures.zip"
     comparison = ComparisonConfig(data=DataConfig(table=labels, cifs=cifs))
-    if section == "pretraining":  # the table with values of atoms is yours
-        pretraining = RunPretraining(table=Path("atoms.parquet"))
+    if section == "pretraining":  # values of atoms that are made up: put your own table in their place
+        pretraining = RunPretraining(table=data / "atoms.parquet")
         typer.echo(dump(RunConfig("my-run", comparison=comparison, pretraining=pretraining)), nl=False)
         return
     trains, screens = section in (None, "training"), section in (None, "screening")

@@ -116,7 +116,7 @@ def test_a_run_trains_one_model_or_compares_methods_and_screens_with_its_own() -
         from_dict(RunConfig, {"name": "x", "training": {}, "screening": {"inputs": ["a"]}})
 
 
-@pytest.mark.parametrize("section", [None, "training", "comparison", "screening"])
+@pytest.mark.parametrize("section", [None, "training", "comparison", "pretraining", "screening"])
 def test_the_template_dry_runs_as_it_is_anywhere(
     section: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
