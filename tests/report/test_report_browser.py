@@ -242,6 +242,42 @@ def test_rows_that_were_sorted_otherwise_come_by_rank(port: int, tmp_path: Path)
         session.close()
 
 
+def test_names_stay_whole_and_notes_are_counted(port: int, tmp_path: Path) -> None:
+    notes = "bond-lengths: brought to DFT | open-shell-metal: Fe | novel: far away"
+    rows = [
+        Row(
+            i,
+            f"{name}.cif",
+            name,
+            "warning",
+            "",
+            "C8H5AlO5",
+            38,
+            4.0,
+            0.3,
+            0.2,
+            0.2,
+            3.5,
+            4.5,
+            0.1,
+            0.2,
+            notes,
+        )
+        for i, name in enumerate(("Hofmann-FeNi_LUFQUZ", "MOF-5-interpenetrated_HIFTOG"), start=1)
+    ]
+    path = tmp_path / "names.html"
+    path.write_text(screening_page(screened(to_frame(rows)), "t"), encoding="utf-8")
+    session = Browser(port, tmp_path, ("--window-size=1400,900",))
+    try:
+        session.open(path)
+        lines = "new Set([...link.querySelectorAll('.part')].map((part) => part.offsetTop)).size"
+        assert session.run(f"return [...document.querySelectorAll('.link')].map((link) => {lines})") == [1, 1]
+        chips = "return [...document.querySelector('td.notes').children].map((chip) => chip.textContent)"
+        assert session.run(chips) == ["novel", "2 notes"]
+    finally:
+        session.close()
+
+
 def test_sorts_ten_thousand_rows_within_a_second(browser: Browser) -> None:
     for key in ("gap_ev", "structure_id"):
         seconds = browser.run(

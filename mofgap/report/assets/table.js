@@ -208,7 +208,7 @@
     if (!text) return [];
     const list = make("ul", "nearest");
     for (const each of text.split(" | ")) {
-      const [, id, name, gap] = each.match(/^(.*?)(?: \((.*?)(?:, )?(-?[\d.]+ eV)?\))?$/);
+      const [, id, name, gap] = each.match(/^(.*?)(?: \((.*?)(?:, )?(-?[\d.]+ eV)?\))?$/s);
       const line = list.appendChild(make("li"));
       line.append(make("b", "", name || id), " ", make("small", "", name ? id : ""), " ", make("span", "", gap || "gap not known"));
     }
