@@ -1,7 +1,7 @@
 """Curves of the shipped models on a split of the QMOF table, as small CSV files that notebooks draw.
 
 They hold means over many structures, never a row of the table, so that they can be published. The samples of
-``samples.csv`` come from ``python -m benchmarks.samples --methods balora-weights --limit 500 --csv FILE``::
+``samples.csv`` come from ``python -m benchmarks.samples --methods balora-weights --limit 300 --csv FILE``::
 
     python -m benchmarks.curves --table qmof.parquet -o docs/tables/shipped
 """
