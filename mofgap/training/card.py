@@ -213,10 +213,12 @@ def error_bars(folder: Path) -> str:
         return "There were too few structures to calibrate the error bars: they are raw, without a guarantee."
     groups = len(calibration.residuals)
     apart = f", in {groups} groups of novelty" if groups > 1 else ""
+    intervals = "intervals (with equal tails)" if calibration.equal_tails else "intervals (symmetric)"
     if record.n_scaling == 0:
-        return f"The intervals are conformal on {record.n_residuals} structures{apart}; the scaling was kept."
+        where = f"on {record.n_residuals} structures{apart}"
+        return f"The {intervals} are conformal {where}; the scaling was kept."
     return (
-        f"The scaling of the spread was fitted on {record.n_scaling} structures, and the intervals are "
+        f"The scaling of the spread was fitted on {record.n_scaling} structures, and the {intervals} are "
         f"conformal on {record.n_residuals} of them{apart}, each judged by a scaling fitted without it."
     )
 
