@@ -16,7 +16,7 @@ from mofgap.crystals.graph import CrystalGraph, GraphConfig
 from mofgap.encoders.encoder import Encoder, Fixed
 from mofgap.encoders.registry import DEFAULT, build_encoder, encoder_class, encoder_config
 from mofgap.gap.correction import NeighbourCorrection
-from mofgap.gap.head import GapHead, pool
+from mofgap.gap.head import SOFTNESS, GapHead, pool
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class GapModelConfig:
     noise_hidden: int = 64
     correction_size: int = 0
     correction_sketch: int = 0
+    correction_softness: float = 0.0
     substitutes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -139,6 +140,11 @@ class GapModel(nn.Module):
         return self.encoder.graph_config
 
     @property
+    def softness(self) -> float:
+        """Of the head's gradients: that of the training structures' own, where they are kept."""
+        return SOFTNESS if self.correction is None else self.config.correction_softness
+
+    @property
     def device(self) -> torch.device:
         """Where it computes."""
         return self.gap_mean_ev.device
@@ -191,8 +197,8 @@ class GapModel(nn.Module):
 
         Args:
             pooled: (n_structures, 3 head_hidden) what `pooled` gave for them.
-            gradients: (n_structures, n_sketch) their places in the posterior's geometry, eV; None for the
-                head's features alone.
+            gradients: (n_structures, n_sketch) their places in the posterior's geometry, by gradients of
+                `softness`, eV; None for the head's features alone.
             gap_ev: (n_structures,) their labels.
 
         Raises:
@@ -202,10 +208,15 @@ class GapModel(nn.Module):
         fitted_ev = self.from_pooled(pooled)[0]
         correction = NeighbourCorrection(len(gap_ev), pooled.shape[1], n_sketch).to(pooled.device)
         correction.fit(pooled, gap_ev.to(fitted_ev) - fitted_ev, gradients)
-        self.config = replace(self.config, correction_size=len(gap_ev), correction_sketch=n_sketch)
+        self.config = replace(
+            self.config,
+            correction_size=len(gap_ev),
+            correction_sketch=n_sketch,
+            correction_softness=SOFTNESS if n_sketch else 0.0,
+        )
         self.correction = correction
 
     def drop_correction(self) -> None:
         """Predict without the neighbour correction."""
-        self.config = replace(self.config, correction_size=0, correction_sketch=0)
+        self.config = replace(self.config, correction_size=0, correction_sketch=0, correction_softness=0.0)
         self.correction = None

@@ -18,7 +18,6 @@ from mofgap.choices import Uncertainty
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.encoders.encoder import Fixed
 from mofgap.gap.correction import N_SKETCH, Correction
-from mofgap.gap.head import SOFTNESS
 from mofgap.gap.model import GapModel
 
 Spread = Literal["distance", "closed-form", "weights", "rows"]
@@ -170,7 +169,7 @@ def at_mean(
     def forward() -> Tensor:
         nonlocal pooled, aleatoric
         # Else the gradients jump where an atom takes over an extreme.
-        pooled = model.pooled(batch, fixed, SOFTNESS if torch.is_grad_enabled() else 0.0)
+        pooled = model.pooled(batch, fixed, model.softness if torch.is_grad_enabled() else 0.0)
         gap, aleatoric = model.from_pooled(pooled)
         return gap
 

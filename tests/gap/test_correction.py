@@ -25,7 +25,8 @@ from mofgap.gap.correction import (
     Correction,
     NeighbourCorrection,
 )
-from mofgap.gap.folder import About, read_model, save_model
+from mofgap.gap.folder import About, read_model, save_model, seal
+from mofgap.gap.head import SOFTNESS
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import at_mean, fit_correction, posterior
 from mofgap.gap.predictor import GapPredictor
@@ -311,6 +312,26 @@ def test_atoms_share_the_closed_form_variance_and_nothing_of_the_correction(
     np.testing.assert_allclose(found.gap_share_ev, plain.gap_share_ev, atol=1e-6)
     assert found.variance_ev2 == pytest.approx(plain.variance_ev2, rel=1e-4)
     np.testing.assert_allclose(found.variance_fraction, plain.variance_fraction, atol=1e-4)
+
+
+def test_structures_are_placed_by_the_gradients_that_placed_those_of_training(
+    start: Start, tmp_path: Path
+) -> None:
+    """Folders written before gradients were shared among atoms hold places of gradients that were not."""
+    model, graphs = start("balora", 2)
+    corrected(model, graphs)
+    save(tmp_path, model, graphs)
+    assert read_model(tmp_path)[0].softness == SOFTNESS
+    near = at_mean(read_model(tmp_path)[0], graphs[0]).correction
+    assert near is not None and near.relative_distance[0] < 1.01 * NUGGET / (1 + NUGGET)
+    described = json.loads((tmp_path / "config.json").read_text())
+    del described["model"]["correction_softness"]
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    seal(tmp_path)
+    older = read_model(tmp_path)[0]
+    assert older.softness == 0
+    soft, hard = (at_mean(m, graphs[0]).gradients for m in (model, older))
+    assert soft is not None and hard is not None and not torch.equal(soft, hard)
 
 
 def old_folder(folder: Path, version: int) -> None:
