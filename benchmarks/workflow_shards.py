@@ -174,14 +174,16 @@ def _repeated(place: int, root: Path, predictions: Sequence[dict[str, Any]]) -> 
 def _used(*arguments: str) -> tuple[float, float, float]:
     """CPU seconds, wall seconds and peak memory in MB of a command."""
     command, begun = [sys.executable, "-m", "mofgap", *arguments], time.monotonic()
-    with subprocess.Popen(
-        command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in (0, 3):
-        raise SystemExit(f"mofgap {arguments[0]} ended with {process.returncode}")
-    return used.ru_utime + used.ru_stime, time.monotonic() - begun, used.ru_maxrss / 1024
+    with tempfile.TemporaryFile("w+") as said:
+        with subprocess.Popen(command, env=ENVIRONMENT, stdout=said, stderr=said) as process:
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        if process.returncode not in (0, 3):
+            raise SystemExit(f"mofgap {arguments[0]} ended with {process.returncode}: {said.read()[-2000:]}")
+    measured = used.ru_utime + used.ru_stime, time.monotonic() - begun, used.ru_maxrss / 1024
+    sys.stderr.write(f"{arguments[0]}: CPU s, wall s, MB: {measured}\n")
+    return measured
 
 
 def _arguments() -> argparse.Namespace:

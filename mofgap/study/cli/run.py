@@ -68,7 +68,7 @@ def run(
             show(opened)
             return
         typer.echo(carry_out(opened, Executor(jobs, executor, tuple(snakemake or ()))))
-        if opened.config.screening is not None:
+        if opened.config.screening is not None and opened.is_finished:
             asked, outcome = opened.config.screening, outcome_of(opened.path)
             what, table = f"{outcome.n_rows} structures", opened.path / asked.table
             conclude(outcome, asked.novelty, asked.duplicates, what, table)

@@ -51,6 +51,11 @@ class Run:
         """Every stage that is wanted, in order."""
         return plan(self.config, self.path, screening=self.screening)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether every stage has been done."""
+        return all(self.folder.done(stage.name).exists() for stage in self.stages)
+
     def reasons(self) -> dict[str, str]:
         """Why each stage that has to run has to."""
         return self._reasons(self._requests())
@@ -107,6 +112,8 @@ class Run:
                 write_manifest(self.folder, self.config, plan(self.config, self.path), self.command)
         if failed:
             raise RunError("\n".join([*_failures(self.folder, failed), self._unfinished(executor)]))
+        if not self.is_finished:  # Snakemake was only asked to describe them
+            return self._unfinished(executor)
         results = [s for s in self.stages if s.rule in ("compare", "gather", "report")]
         written = (name for s in results for name in self.folder.files(s.writes))
         names = [name for name in written if "/" not in name]
