@@ -2,7 +2,7 @@
 
 A claim asserts that a difference lies on one side of a bound. It is supported where the whole interval of the
 difference does, not supported where none of it does, and undecided otherwise. The claims are those of
-`mofgap.study.judge.judgement` where they can be asked of classes, and three more about probabilities.
+`mofgap.study.judge.judgement` where they can be asked of classes, and more about probabilities.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ RIVALS = ("lora", ENSEMBLE, "full", "dropout", "laplace", "blob", "blob-scaled")
 
 CLAIMS = {
     "a": "the spread finds errors better than that of an ensemble of LoRA models",
+    "a-few": "the same, with no more samples than the ensemble has members",
+    "a-entropy": "the entropy finds errors better than that of an ensemble of LoRA models",
+    "a-lora": "the spread finds errors better than the entropy of one LoRA model",
     "b": "the spread finds errors the better the more samples are drawn",
     "c": "no cost of accuracy against LoRA",
     "d": "the noise narrows LoRA's gap in accuracy to full fine-tuning",
@@ -76,12 +79,15 @@ class Judge:
             found[ALL] = intervals(np.mean(values, 0), np.mean(draws, 0), self.config.level)
         return found
 
-    def difference(self, score: str, mine: tuple[str, int], other: tuple[str, int]) -> dict[str, Interval]:
-        """The score of one way minus that of another, in the sign in which more is better."""
-        measure = (OF_LABELS | OF_SHIFT)[score]
+    def difference(
+        self, score: str, mine: tuple[str, int], other: tuple[str, int], other_score: str = ""
+    ) -> dict[str, Interval]:
+        """A score of one way minus that, or another score, of another; above zero where the first is better."""
+        scores = OF_LABELS | OF_SHIFT
+        one, two = scores[score], scores[other_score or score]
 
         def statistic(both: Sequence[Arm]) -> float:
-            return BETTER[score] * (measure(both[0]) - measure(both[1]))
+            return BETTER[score] * (one(both[0]) - two(both[1]))
 
         def arms(task: TaskArms) -> list[Arm]:
             take = task.arm if score in OF_LABELS else task.with_shifted
@@ -95,14 +101,18 @@ class Judge:
             mine = self.most(way)
             if mine is None:
                 continue
+            spread = "auroc_errors_epistemic"
             rows = [
-                ("a", self._against("auroc_errors_epistemic", mine, ENSEMBLE)),
+                ("a", self._against(spread, mine, ENSEMBLE)),
+                ("a-few", self._against(spread, self._few(way), ENSEMBLE)),
+                ("a-entropy", self._against("auroc_errors", mine, ENSEMBLE)),
+                ("a-lora", self._against(spread, mine, "lora", other_score="auroc_errors")),
                 ("b", self._rising(way)),
-                ("c", self._against("accuracy", mine, "lora", self.config.margin)),
+                ("c", self._against("accuracy", mine, "lora", margin=self.config.margin)),
                 ("d", self._narrowing(mine)),
                 ("e", self._against("nll", mine, "lora")),
                 ("f", self._against("nll", mine, ENSEMBLE)),
-                ("g", self._against("auroc_shifted_epistemic", mine, ENSEMBLE)),
+                ("g", self._against("auroc_shifted_epistemic", self.most(way, "shifted"), ENSEMBLE)),
             ]
             for claim, found in rows:
                 for task, verdict in found.items():
@@ -120,35 +130,48 @@ class Judge:
                     assert one is not None and two is not None
                     found = self.difference(score, one, two)
                     for task, each in found.items():
-                        yield {"a": _named(one), "b": _named(two), "score": score, "task": task} | asdict(
-                            each
-                        )
+                        about = {"a": _named(one), "b": _named(two), "score": score, "task": task}
+                        yield about | asdict(each)
 
     def most(self, way: str, split: str = "test") -> tuple[str, int] | None:
         """A way with the most samples that all its trainings have; ``None`` if a task lacks it."""
-        common = None
+        numbers = self._numbers(way, split)
+        return (way, max(numbers)) if numbers else None
+
+    def _few(self, way: str) -> tuple[str, int] | None:
+        """A way with the most samples that are no more than the ensemble has members."""
+        ensemble = self.most(ENSEMBLE)
+        numbers = {n for n in self._numbers(way, "test") if ensemble and 2 <= n <= ensemble[1]}
+        return (way, max(numbers)) if numbers else None
+
+    def _numbers(self, way: str, split: str) -> set[int]:
+        """Numbers of samples that all trainings of a way have in all tasks, on test or on shifted inputs."""
+        found: list[set[int]] = []
         for task in self.tasks:
-            own = {
-                n
-                for name, n, where in task.estimates
-                if name == way and (where == "test") == (split == "test")
-            }
-            full = max((len(task.estimates[way, n, "test"]) for n in own), default=0)
-            kept = {n for n in own if len(task.estimates[way, n, "test"]) == full}
-            common = kept if common is None else common & kept
-        return (way, max(common)) if common else None
+            names = ["test"] if split == "test" else task.shifts
+            own = {n for name, n, where in task.estimates if name == way and where in names}
+            most = max((len(task.estimates[way, n, "test"]) for n in own), default=0)
+            found.append({n for n in own if len(task.estimates[way, n, "test"]) == most})
+        return set.intersection(*found)
 
     def _against(
-        self, score: str, mine: tuple[str, int], rival: str, margin: float = 0.0
+        self,
+        score: str,
+        mine: tuple[str, int] | None,
+        rival: str,
+        *,
+        margin: float = 0.0,
+        other_score: str = "",
     ) -> dict[str, dict[str, Any]]:
-        split = "shifted" if score in OF_SHIFT else "test"
-        one, other = self.most(mine[0], split), self.most(rival, split)
-        if one is None or other is None:
+        """A verdict for each task: is a score better, but for a margin, than that of a rival?"""
+        other = self.most(rival, "shifted" if score in OF_SHIFT else "test")
+        if mine is None or other is None:
             return {}
-        reason = f"{score} of {_named(one)} minus {_named(other)}, in the better sign"
+        reason = f"{score} of {_named(mine)} minus {other_score or score} of {_named(other)}"
+        reason += " with the sign turned" if BETTER[score] < 0 else ""
         return {
             task: _verdict(side(shifted(found, margin)), score, found, reason)
-            for task, found in self.difference(score, one, other).items()
+            for task, found in self.difference(score, mine, other, other_score).items()
         }
 
     def _narrowing(self, mine: tuple[str, int]) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from benchmarks.claims import __main__ as command
 from benchmarks.claims.arms import collected
 from benchmarks.claims.cells import Cells
 from benchmarks.claims.config import ClaimsConfig, JudgementConfig, LanguageConfig, TrainingConfig
+from benchmarks.claims.verdicts import CLAIMS
 from mofgap.configuration import ConfigurationError
 
 CONFIG = ClaimsConfig(
@@ -45,7 +46,7 @@ def test_a_run_goes_on_and_is_judged(cells, task, backbone, monkeypatch) -> None
 
     command.judge(cells)
     tables = {path.stem: list(csv.DictReader(path.open())) for path in (cells.folder / "tables").iterdir()}
-    assert {row["claim"] for row in tables["verdicts"]} == set("abcdefg")
+    assert {row["claim"] for row in tables["verdicts"]} == set(CLAIMS)
     assert {row["method"] for row in tables["cost"]} == set(CONFIG.methods)
     assert sum(row["taken"] == "True" for row in tables["tries"]) == len(CONFIG.methods)
     far = [row for row in tables["scores"] if row["split"] == "unlabelled"]

@@ -49,6 +49,15 @@ def test_a_spread_is_judged_against_the_ensemble(knows: float, expected: str) ->
     assert verdict(judge, "a", "one") == expected
 
 
+def test_a_spread_is_judged_with_as_many_samples_and_against_one_entropy() -> None:
+    ways = {"two": estimates(0.75, 4), "eight": estimates(0.75, 4, knows=0.9)}
+    ensemble = estimates(0.75, 4, knows=0.45, seed=2)
+    judge = Judge([arms(lora=LORA, ensemble=ensemble, **ways)], CONFIG)
+    assert verdict(judge, "a", "one") == "supported"
+    assert verdict(judge, "a-few", "one") == "not supported"
+    assert verdict(judge, "a-lora", "one") == "not supported"  # LoRA's entropy knows every error here
+
+
 def test_accuracy_may_fall_by_the_margin() -> None:
     same = Judge([arms(lora=LORA, eight=LORA)], JudgementConfig(n_draws=100, margin=0.2))
     assert verdict(same, "c", "one") == "supported"
