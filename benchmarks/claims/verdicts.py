@@ -82,7 +82,7 @@ class Judge:
     def difference(
         self, score: str, mine: tuple[str, int], other: tuple[str, int], other_score: str = ""
     ) -> dict[str, Interval]:
-        """A score of one way minus that, or another score, of another; above zero where the first is better."""
+        """A score of one way minus that, or another one, of another; above zero where the first is better."""
         scores = OF_LABELS | OF_SHIFT
         one, two = scores[score], scores[other_score or score]
 
