@@ -15,9 +15,6 @@ from benchmarks.claims.scores import OF_LABELS, OF_SHIFT
 from benchmarks.claims.verdicts import Judge
 from mofgap.whole_file import whole_file
 
-TWICE = 2
-"""Scores of a spread need at least so many samples, except in closed form."""
-
 
 def write(folder: Path, judge: Judge, tries: Path) -> None:
     """Write all tables.
