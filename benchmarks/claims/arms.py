@@ -13,6 +13,9 @@ from benchmarks.claims.estimates import Estimate, Key, load
 
 Floats = NDArray[np.float64]
 ENSEMBLE = "ensemble"
+TEMPERED = "lora-tempered"
+TEMPERATURES = np.logspace(-0.5, 1, 31)
+"""Temperatures that are tried."""
 NO_LABEL = -1
 """Class of inputs that belong to none."""
 
@@ -136,7 +139,10 @@ def collected(folder: Path, *, members: int) -> TaskArms:
     for split in labels:
         for key, groups in _ensembles(estimates.get(("lora", 1, split), []), split, members).items():
             estimates[key] = groups
-    return TaskArms(folder.name, labels, estimates, about)
+    estimates[TEMPERED, 1, "test"] = [
+        tempered(each, labels["test"]) for each in estimates.get(("lora", 1, "test"), [])
+    ]
+    return TaskArms(folder.name, labels, {key: each for key, each in estimates.items() if each}, about)
 
 
 def _ensembles(lora: Sequence[Estimate], split: str, members: int) -> dict[Key, list[Estimate]]:
@@ -150,6 +156,29 @@ def _ensembles(lora: Sequence[Estimate], split: str, members: int) -> dict[Key, 
         ]
         for n in range(2, members + 1)
     }
+
+
+def tempered(estimate: Estimate, labels: NDArray[np.int64]) -> Estimate:
+    """Probabilities at the temperature of best likelihood, arXiv 1706.04599.
+
+    That of each half of the inputs is found on the other half: validation inputs are not kept.
+    """
+    logs = np.log(np.maximum(estimate.probabilities, 1e-12))
+    found = np.empty_like(logs)
+    for half in (0, 1):
+        other = np.arange(len(logs)) % 2 != half
+        best = min(
+            TEMPERATURES, key=lambda t: -_at(logs[other], t)[np.arange(other.sum()), labels[other]].sum()
+        )
+        found[~other] = _at(logs[~other], best)
+    return Estimate(np.exp(found), np.zeros(len(logs)))
+
+
+def _at(logs: Floats, temperature: float) -> Floats:
+    """Logarithms of the probabilities at another temperature."""
+    scaled = logs / temperature
+    found: Floats = scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
+    return found
 
 
 def _method_and_seed(path: Path) -> tuple[str, int]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.claims.arms import ENSEMBLE, Arm, Floats, TaskArms
+from benchmarks.claims.arms import ENSEMBLE, TEMPERED, Arm, Floats, TaskArms
 from benchmarks.claims.config import JudgementConfig
 from benchmarks.claims.scores import BETTER, OF_LABELS, OF_SHIFT
 from mofgap.study.judge.judgement import Bootstrap
@@ -23,8 +23,8 @@ Verdict = Literal["supported", "not supported", "undecided"]
 ALL = "all tasks"
 BALORA = ("balora", "balora-closed-form", "balora-scaled", "balora-rows")
 """Ways to predict of the method that the claims are about; the first is the headline."""
-RIVALS = ("lora", ENSEMBLE, "full", "dropout", "laplace", "blob", "blob-scaled")
-NO_SPREAD = ("lora", "full")
+RIVALS = ("lora", TEMPERED, ENSEMBLE, "full", "dropout", "laplace", "blob", "blob-scaled")
+NO_SPREAD = ("lora", "full", TEMPERED)
 """Ways to predict without an epistemic spread."""
 
 CLAIMS = {
@@ -36,6 +36,7 @@ CLAIMS = {
     "c": "no cost of accuracy against LoRA",
     "d": "the noise narrows LoRA's gap in accuracy to full fine-tuning",
     "e": "better likelihood than LoRA",
+    "e-tempered": "better likelihood than LoRA at the temperature of best likelihood",
     "f": "better likelihood than an ensemble of LoRA models",
     "g": "the spread finds shifted inputs better than that of an ensemble of LoRA models",
 }
@@ -113,6 +114,7 @@ class Judge:
                 ("c", self._against("accuracy", mine, "lora", margin=self.config.margin)),
                 ("d", self._narrowing(mine)),
                 ("e", self._against("nll", mine, "lora")),
+                ("e-tempered", self._against("nll", mine, TEMPERED)),
                 ("f", self._against("nll", mine, ENSEMBLE)),
                 ("g", self._against("auroc_shifted_epistemic", self.most(way, "shifted"), ENSEMBLE)),
             ]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.claims import scores
-from benchmarks.claims.arms import Arm
+from benchmarks.claims.arms import Arm, tempered
+from benchmarks.claims.estimates import Estimate
 from mofgap.uncertainty import metrics
 
 P = np.array([[[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]], [[0.3, 0.7], [0.5, 0.5], [0.1, 0.9]]])
@@ -50,3 +51,19 @@ def test_a_score_is_the_mean_over_trainings() -> None:
     rows = np.arange(3)
     each = [scores.nll(both.taken(rows, np.array([seed]))) for seed in (0, 1)]
     assert scores.nll(both) == pytest.approx(np.mean(each))
+
+
+def test_a_temperature_mends_too_certain_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(400, 3))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = np.array([rng.choice(3, p=row) for row in p])
+    sharp = p**4 / (p**4).sum(1, keepdims=True)
+    mended = tempered(Estimate(sharp, np.zeros(400)), labels)
+    np.testing.assert_allclose(mended.probabilities.sum(1), 1)
+    before, after = (scores.nll(arm(each[None], labels)) for each in (sharp, mended.probabilities))
+    assert after < before - 0.3
+    changed = labels.copy()
+    changed[::2] = (changed[::2] + 1) % 3  # the temperature of a half does not depend on its own labels
+    other = tempered(Estimate(sharp, np.zeros(400)), changed)
+    np.testing.assert_array_equal(other.probabilities[::2], mended.probabilities[::2])
