@@ -117,14 +117,15 @@ def bar(row: Row, window: Window, top_ev: float, width: int) -> Text:
 
 
 def named_warnings(row: Row, brief: bool = False) -> Text:
-    """The names of a row's warnings, without their explanations; notes in grey.
+    """The names of a row's warnings, without their explanations; several notes as their number, in grey.
 
     Args:
         row: A predicted row.
-        brief: Count notes, which state a fact, instead of naming them.
+        brief: Count even a single note, which states a fact, instead of naming it.
     """
     names = [name for name, _ in warnings_of(row.warnings)]
-    if brief and (n_notes := sum(name in NOTES for name in names)):
+    n_notes = sum(name in NOTES for name in names)
+    if n_notes > (0 if brief else 1):  # many rows have the same ones
         told = Text(", ").join(Text(name, "yellow") for name in names if name not in NOTES)
         notes = Text(f"{n_notes} note{'' if n_notes == 1 else 's'}", "bright_black")
         return Text(", ").join(filter(None, [told, notes]))

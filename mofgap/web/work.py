@@ -65,15 +65,20 @@ def report_of(rows: Sequence[Row], items: Mapping[Key, InputItem], task: Task, s
     from mofgap.report.screened import screened
     from mofgap.report.screening_page import drawn_rows, screening_page
     from mofgap.report.structures import drawings_among
+    from mofgap.screening.origin import ATTRIBUTE, record
     from mofgap.screening.reread import entries_of
     from mofgap.screening.table import to_frame
+    from mofgap.version import installed_version
 
     config = task.config
-    table = screened(to_frame(rows, config.coverage, task.models[1] is not None), source)
+    frame = to_frame(rows, config.coverage, task.models[1] is not None)
+    settings = {"mofgap": installed_version(), **config.row_settings, **config.rank_settings}
+    frame.attrs[ATTRIBUTE] = record("mofgap serve", len(frame), settings)
+    table = screened(frame, source)
     wanted = drawn_rows(table)
     found = dict.fromkeys(items[key] for key in wanted if key in items)
     structures = drawings_among(wanted, entries_of(found, "majority"))
-    return screening_page(table, source, config.window, structures, command="mofgap serve")
+    return screening_page(table, source, config.window, structures)
 
 
 @cache

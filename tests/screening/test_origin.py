@@ -68,6 +68,7 @@ def test_without_its_record_a_table_is_read_with_the_defaults(table: pd.DataFram
     origin_path(TABLE).unlink()
     assert read_origin(TABLE) == {}
     assert CliRunner().invoke(app, ["report", str(TABLE)]).exit_code == 0
+    assert "not recorded" in Path("report.html").read_text(encoding="utf-8")
 
 
 def test_rows_that_were_taken_out_are_told(table: pd.DataFrame) -> None:
