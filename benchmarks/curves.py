@@ -77,16 +77,28 @@ def scores(true: Floats, gap: Floats, std: Floats) -> Row:
     }
 
 
+def scores_on_test(model: str) -> Row:
+    """What a model scores on the test rows, as its own file of metrics has it."""
+    found = _test_metrics(model)
+    known = {name: found[name] for name in ("mae_ev", "spearman", "spearman_expected", "ause")}
+    return {"n": int(found["n"]), **known}
+
+
 def coverage_on_test(model: str) -> Iterator[Row]:
     """Coverage of the intervals on the test rows, as the model's own file of metrics has it.
 
     Intervals were fitted to the rows of val, where their coverage would be no test.
     """
-    path = shipped_folder("models") / model / "metrics.json"
-    found = json.loads(path.read_text(encoding="utf-8"))["metrics"]["test"]
+    found = _test_metrics(model)
     for percent in LEVELS:
         covered = {"coverage": found[f"coverage_{percent}"], "width_ev": found[f"width_{percent}_ev"]}
         yield {"n": int(found["n"]), "level": percent / 100, **covered}
+
+
+def _test_metrics(model: str) -> Row:
+    path = shipped_folder("models") / model / "metrics.json"
+    found: Row = json.loads(path.read_text(encoding="utf-8"))["metrics"]["test"]
+    return found
 
 
 def main() -> None:
@@ -109,7 +121,8 @@ def main() -> None:
         true = frame[target].to_numpy(dtype=np.float64)
         table, _ = candidates(predictor, frame, WINDOW, options.cache)
         gap, std = (table[each].to_numpy() for each in ("gap_ev", "gap_std_ev"))
-        found["scores"].append({"model": name, **scores(true, gap, std)})
+        found["scores"].append({"model": name, "split": options.split, **scores(true, gap, std)})
+        found["scores"].append({"model": name, "split": "test", **scores_on_test(name)})
         found["error-by-std"] += [{"model": name, **row} for row in by_std(true, gap, std)]
         found["kept"] += [{"model": name, **row} for row in kept(true, gap, std)]
         found["test"] += [{"model": name, **row} for row in coverage_on_test(name)]
