@@ -192,7 +192,7 @@ class AdaptedLayer(nn.Module, ABC):
         if self.perturbation is not None:
             with torch.autocast(x.device.type, enabled=False):
                 h = h + self.perturbation(x, self)
-        return y + self.scaling * self.lift(h).to(y.dtype)
+        return torch.add(y, self.lift(h).to(y.dtype), alpha=self.scaling)
 
     def _recorded(self, x: Tensor, recordings: list[Recording]) -> Tensor:
         """The mean output, its graph starting here where nothing before asks for gradients.

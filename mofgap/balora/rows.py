@@ -59,7 +59,7 @@ class InputRows:
         """
         if self.has_own_rows(x):
             assert self.row_to_input is not None
-            values = values[self.row_to_input]
+            values = values.index_select(0, self.row_to_input)
         return values.view(x.shape[0], *[1] * (x.ndim - 2), values.shape[-1])
 
     def draw(

@@ -39,6 +39,32 @@ def test_the_compiled_loops_agree_with_torch(bond_gradient: bool) -> None:
         assert expected.abs().max() > 0.1
 
 
+def test_threads_share_the_atoms(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = make_inputs(bond_gradient=True)
+    given = torch.randn(N_ATOMS, WIDTH, generator=torch.Generator().manual_seed(4))
+
+    def found() -> list[Tensor]:
+        out = neighbour_attention(*inputs)
+        return [out, *torch.autograd.grad(out, inputs[:5], given)]
+
+    alone = found()
+    monkeypatch.setattr(attention, "MIN_ATOMS", 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    together = found()
+    assert torch.equal(together[0], alone[0])
+    for mine, expected in zip(together, alone, strict=True):
+        torch.testing.assert_close(mine, expected, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_heads", [1, 3, 8, 24])
+def test_sums_over_channels_hold_for_any_number_of_heads(n_heads: int) -> None:
+    """One channel a head, an odd number, and multiples of four take different loops."""
+    inputs = make_inputs(bond_gradient=False)
+    inputs[3] = torch.randn(N_ATOMS, K, n_heads + WIDTH, generator=torch.Generator().manual_seed(5))
+    mine, theirs = neighbour_attention(*inputs), reference_attention(*inputs)
+    torch.testing.assert_close(mine, theirs, atol=2e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("attention", [neighbour_attention, reference_attention])
 def test_an_atom_without_neighbours_receives_nothing(attention: object) -> None:
     assert callable(attention)

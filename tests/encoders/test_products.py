@@ -41,6 +41,16 @@ def test_a_chosen_precision_stays() -> None:
     assert torch.get_float32_matmul_precision() == "high"
 
 
+def test_a_precision_chosen_for_onednn_alone_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> str:
+        raise RuntimeError("mix of the legacy and new APIs")
+
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", refuse)
+    assert not use_fast_products()
+    monkeypatch.undo()
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def test_cuda_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert not use_fast_products()
