@@ -24,8 +24,9 @@ from random import Random
 from typing import Any
 
 from benchmarks.measure import print_table
+from mofgap.screening.checked_line import content_of, line_of
 from mofgap.screening.listing import read_listing
-from mofgap.screening.row import Row, plain_values
+from mofgap.screening.row import plain_values
 from mofgap.screening.shard import Shard, ShardFile
 from mofgap.shipped import shipped_folder
 from mofgap.study.engine.folder import sha256
@@ -91,26 +92,24 @@ def _call(*arguments: str) -> tuple[str, float]:
 
 
 def _rows(root: Path, n_rows: int) -> None:
-    """List, gather, select and report as many rows as asked, one command after the other."""
-    table, parts = root / "many.csv", root / "many.parquet"
-    archive = root / "many.zip"
-    _write_zip(archive, n_rows)
-    measured: list[list[Any]] = [
-        ["listing a zip", *_used("screen", str(archive), "-o", str(table), "--list", str(N_SHARDS))]
-    ]
-    measured.append([f"reading one of {N_SHARDS} listings", *_reading(root / "many.csv.inputs")])
+    """Gather, select from, report and list as many rows as asked, one command after the other."""
+    table, parts, archive = root / "many.csv", root / "many.parquet", root / "many.zip"
     _write_shards(root, n_rows, _predictions(root))
     shards = [str(path) for path in sorted(root.glob("many.csv.shard-*.jsonl"))]
-    size = sum(Path(shard).stat().st_size for shard in shards)
+    sizes = {"shards": sum(Path(shard).stat().st_size for shard in shards)}
+    measured: list[list[Any]] = []
     measured.append(["gather and rank, .csv", *_used("gather", *shards, "-o", str(table))])
-    split = ("-o", str(parts), "--part-rows", str(n_rows // 10))
+    split = ("-o", str(parts), "--part-rows", str(max(1, n_rows // 10)))
     measured.append(["gather and rank, .parquet in 10 parts", *_used("gather", *shards, *split)])
+    _write_zip(archive, n_rows)
+    listing = ("screen", str(archive), "-o", str(table), "--list", str(N_SHARDS))
+    measured.append(["list a zip", *_used(*listing)])
+    measured.append([f"read one of {N_SHARDS} listings", *_reading(root / "many.csv.inputs")])
+    measured.append(["report", *_used("report", str(parts), "-o", str(root / "many.html"))])
     budget = ("--budget", "100", "-o", str(root / "chosen"))
     measured.append(["select 100 of them", *_used("select", str(parts), *budget)])
-    measured.append(["report", *_used("report", str(parts), "-o", str(root / "many.html"))])
     print_table([f"{n_rows:,} rows", "CPU s", "wall s", "peak MB"], measured)
-    sizes = {"shards": size, ".csv": table.stat().st_size}
-    sizes[".parquet"] = sum(path.stat().st_size for path in parts.iterdir())
+    sizes |= {".csv": table.stat().st_size, ".parquet": sum(p.stat().st_size for p in parts.iterdir())}
     print_table(["on disk", "MB"], [[name, n_bytes / 1e6] for name, n_bytes in sizes.items()])
 
 
@@ -149,26 +148,27 @@ def _predictions(root: Path) -> list[dict[str, Any]]:
 def _write_shards(root: Path, n_rows: int, predictions: Sequence[dict[str, Any]]) -> None:
     """Shards of repeated rows, with the header of a real one."""
     (real,) = root.glob("examples.csv.shard-*.jsonl")
-    header = ShardFile.open(real).header
+    header = content_of(real.read_bytes().splitlines(keepends=True)[0])
     for index in range(1, N_SHARDS + 1):
-        shard = Shard(index, N_SHARDS)
-        shard.n_inputs, shard.names_sha256 = n_rows, "repeated"
-        rows = (_repeated(place, root / "many", predictions) for place in range(index - 1, n_rows, N_SHARDS))
-        shard.write(shard.path(root / "many.csv"), header, rows)
+        with Shard(index, N_SHARDS).path(root / "many.csv").open("wb") as file:
+            file.write(line_of(header | {"shard": [index, N_SHARDS]}))
+            for place in range(index - 1, n_rows, N_SHARDS):
+                file.write(line_of([_repeated(place, root / "many", predictions)]))
+            file.write(line_of({"n_inputs": n_rows, "names_sha256": "repeated"}))
 
 
-def _repeated(place: int, root: Path, predictions: Sequence[dict[str, Any]]) -> tuple[Row, ...]:
+def _repeated(place: int, root: Path, predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """A prediction under another name, which leads to its file, and with other numbers."""
     turn, which = divmod(place, len(predictions))
     row, folder = predictions[which], root / str(turn)
-    if not folder.is_symlink():
+    if which == 0:
         root.mkdir(exist_ok=True)
         folder.symlink_to(shipped_folder("examples").resolve())
     rng = Random(place)
-    other = {"file": f"{folder}/{Path(row['file']).name}", "gap_ev": round(rng.uniform(0, 6), 4)}
+    other = {"file": f"{folder}/{row['file'].rpartition('/')[2]}", "gap_ev": round(rng.uniform(0, 6), 4)}
     for name in ("gap_std_ev", "aleatoric_std_ev", "epistemic_std_ev", "p_in_window", "novelty"):
         other[name] = round(row[name] * rng.uniform(0.3, 1), 4)
-    return (Row(**{**row, **other}),)
+    return row | other
 
 
 def _used(*arguments: str) -> tuple[float, float, float]:

@@ -2,7 +2,7 @@
 
     python data/make_atoms.py
 
-The values follow from the electronegativities of the elements and of the nearest neighbour. They are none of a
+The values follow from the electronegativities of an atom and of its nearest neighbour. They come from no
 calculation, so that an encoder that learns them is of no use for gaps.
 """
 

@@ -230,7 +230,10 @@ def write(labelled: list[tuple[Candidate, float]], reasons: Counter[str]) -> Non
             chemistry = (candidate.formula, candidate.metals, crystal.n_atoms, doi)
             rows.writerow([crystal.structure_id, f"{gap:.4f}", its_split, its_group, *chemistry])
     (FOLDER / "labels.csv").write_text(table.getvalue(), encoding="utf-8", newline="\n")
-    write_sums(FOLDER / SUMS, {name: sha256_of(FOLDER / name) for name in ("atoms.parquet", "labels.csv", archive.name)})
+    write_sums(
+        FOLDER / SUMS,
+        {name: sha256_of(FOLDER / name) for name in ("atoms.parquet", "labels.csv", archive.name)},
+    )
     template = (FOLDER.parent / "quickstart_readme.md").read_text(encoding="utf-8")
     for key, value in facts(labelled, split, group, reasons).items():
         template = template.replace(f"{{{key}}}", value)

@@ -56,7 +56,7 @@ def report(
         raise typer.BadParameter(f"there is no folder {output.parent}", param_hint="--output")
     refuse_taken([output], force and not output.is_dir(), "overwrites a file")
     try:
-        if source.is_dir() and PAGE_OF_FOLDER:
+        if source.is_dir() and source.suffix != ".parquet" and PAGE_OF_FOLDER:  # that is a table in parts
             from mofgap.report.page import write_page
 
             page, said = PAGE_OF_FOLDER[0](source)

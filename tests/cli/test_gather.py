@@ -79,6 +79,7 @@ def test_a_table_in_parts_is_the_table(tmp_path: Path, shards: list[Path]) -> No
         assert mofgap("gather", *shards, "-o", parts, "--part-rows", 4, "--force").exit_code == 3
     assert [len(pd.read_parquet(part)) for part in sorted(parts.iterdir())] == [4, 4, 2]
     pd.testing.assert_frame_equal(read_table(parts), read_table(whole))
+    assert mofgap("report", parts, "-o", tmp_path / "t.html").exit_code == 0
     assert mofgap("gather", *shards, "-o", parts, "--part-rows", 4).exit_code == 2
     refused = mofgap("gather", *shards, "-o", tmp_path / "t.csv", "--part-rows", 4)
     assert refused.exit_code == 2 and "NAME.parquet" in refused.output
