@@ -9,7 +9,7 @@ percentile intervals of resampled rows; the verdict is the one that `mofgap comp
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def estimates(
 ) -> Estimated:
     """The default spread, and draws, for each row."""
     store = cached_store(frame, predictor.model.graph_config, cache)
-    kinds = [method.removeprefix("balora-") for method in methods]
+    kinds: Any = [method.removeprefix("balora-") for method in methods]
     return bayesian(
         predictor.model, store, range(len(frame)), BATCH_ATOMS, kinds=kinds, counts=counts, seed=0
     )
@@ -95,7 +95,7 @@ def curves(frame: pd.DataFrame, found: Estimated, bootstrap: Bootstrap) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def printed(row: dict[str, Any]) -> list[Any]:
+def printed(row: Mapping[Any, Any]) -> list[Any]:
     """A row of the printed table."""
     ranks = [
         "{:.3f} ({:.3f} to {:.3f})".format(*(row[f"spearman_{spread}{end}"] for end in ("", "_lo", "_hi")))

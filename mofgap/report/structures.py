@@ -134,7 +134,8 @@ def _neighbours(crystal: Crystal) -> dict[int, list[Node]]:
 
 def _reach(neighbours: list[Node], place: Offset) -> list[Node]:
     """The neighbours of an atom that lies in another cell."""
-    return [(atom, _offset(np.add(place, step))) for atom, step in neighbours]
+    x, y, z = place
+    return [(atom, (x + a, y + b, z + c)) for atom, (a, b, c) in neighbours]
 
 
 def _with_linkers(crystal: Crystal, neighbours: dict[int, list[Node]]) -> list[Node]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from mofgap.crystals.item import InputItem
@@ -13,6 +14,9 @@ from mofgap.screening.levels import Models
 from mofgap.screening.reading import Source
 from mofgap.screening.reread import Key
 from mofgap.screening.row import Row
+
+MAX_DRAWN = 200
+"""Rows of a report with their structures: others wait for the worker that draws them, some 10 ms each."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def report_of(rows: Sequence[Row], items: Mapping[Key, InputItem], task: Task, s
     settings = {"mofgap": installed_version(), **config.row_settings, **config.rank_settings}
     frame.attrs[ATTRIBUTE] = record("mofgap serve", len(frame), settings)
     table = screened(frame, source)
-    wanted = drawn_rows(table)
+    wanted = dict(islice(drawn_rows(table).items(), MAX_DRAWN))
     found = dict.fromkeys(items[key] for key in wanted if key in items)
     structures = drawings_among(wanted, entries_of(found, "majority"))
     return screening_page(table, source, config.window, structures)
