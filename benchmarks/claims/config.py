@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -30,9 +31,30 @@ class LanguageConfig:
 
 @schema
 class VisionConfig:
-    """Images for pretrained networks."""
+    """Images of packages for pretrained networks."""
 
-    seed: int = Field(0, description="Of the choice of images.", ge=0)
+    emoji: Path | None = Field(
+        None,
+        description="Folder node_modules with npm's emoji-datasource-google and emoji-datasource-twitter; "
+        "null leaves emoji out.",
+    )
+    image_size: int = Field(
+        64, description="Height and width of emoji for EfficientNet.", ge=32, multiple_of=32
+    )
+    late_blocks: int = Field(
+        2, description="Blocks of EfficientNet that are adapted, from the end.", ge=1, le=4
+    )
+    late_layers: int = Field(2, description="Blocks of the transformer that are adapted.", ge=1, le=4)
+    n_train: int = Field(500, description="Training images of each task.", ge=1)
+    n_val: int = Field(200, description="Images to choose hyperparameters by.", ge=1)
+    n_test: int = Field(400, description="Images to judge by.", ge=1)
+    n_shifted: int = Field(200, description="Images of each kind that is out of distribution.", ge=1)
+    passes: int = Field(8, description="Of the transformer's pretraining over its digits.", ge=1)
+    seed: int = Field(0, description="Of splits, corruptions and the pretraining.", ge=0)
+    pretrained: bool = Field(True, description="False takes random weights everywhere, to compare.")
+    cache: Path = Field(
+        Path("runs/claims-vision"), description="Folder that keeps the pretrained transformer."
+    )
 
 
 @schema
