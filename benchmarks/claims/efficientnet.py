@@ -40,6 +40,7 @@ class LateBlocks(nn.Module):
         super().__init__()
         self.blocks = nn.Sequential(*map(InvertedResidual, net._blocks[-n_blocks:]))
         self.final = _folded(net._conv_head, net._bn1)
+        self.n_channels: int = net._blocks[-n_blocks]._expand_conv.in_channels
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, 1280) features."""

@@ -52,12 +52,27 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class LastBlocks:
-    """A backbone: the last blocks of a network, whose earlier blocks are run once."""
+    """A backbone: the last blocks of a network, whose earlier blocks are run once.
+
+    Attributes:
+        trunk: The blocks.
+        width: Of the features that they return.
+        n_features: Width of what they get, channels or tokens.
+        positions: Dimensions of what they get that are averaged as alpha's input.
+        target_modules: Layers to adapt.
+        head: Name of the new head.
+    """
 
     trunk: nn.Module
     width: int
+    n_features: int
+    positions: tuple[int, ...]
     target_modules: tuple[str, ...]
     head: str = "head"
+
+    def features(self, x: Tensor) -> Tensor:
+        """(n, n_features), the mean over the image of what the earlier blocks return."""
+        return x.mean(self.positions)
 
     def network(self, n_classes: int, seed: int) -> nn.Module:
         """A copy of the blocks, and a head of this seed."""
@@ -72,11 +87,13 @@ def backbones(settings: ClaimsConfig) -> Mapping[str, Backbone]:
     assert config is not None
     blocks = transformer.late(_transformer(config), config.late_layers)
     found: dict[str, Backbone] = {
-        "transformer": LastBlocks(blocks, transformer.WIDTH, transformer.TARGETS),
+        "transformer": LastBlocks(blocks, transformer.WIDTH, transformer.WIDTH, (1,), transformer.TARGETS),
     }
     if config.emoji is not None:
         late = efficientnet.LateBlocks(_efficientnet(config), config.late_blocks)
-        found["efficientnet"] = LastBlocks(late, efficientnet.WIDTH, efficientnet.TARGETS)
+        found["efficientnet"] = LastBlocks(
+            late, efficientnet.WIDTH, late.n_channels, (2, 3), efficientnet.TARGETS
+        )
     return found
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from benchmarks.claims import efficientnet, transformer, vision
 from benchmarks.claims.config import ClaimsConfig, VisionConfig
 from benchmarks.claims.images import Images
+from benchmarks.claims.methods import METHODS, Choice
 
 SIZES = {"n_train": 20, "n_val": 10, "n_test": 12, "n_shifted": 5}
 
@@ -81,6 +82,14 @@ def test_a_network_has_pretrained_blocks_and_a_head_of_its_seed(settings: Claims
     )
     first.trunk[0].query.weight.data.zero_()
     assert again.trunk[0].query.weight.abs().max() > 0
+
+
+def test_alpha_is_computed_from_what_the_earlier_blocks_return(settings: ClaimsConfig) -> None:
+    (task,), backbone = vision.tasks(settings), vision.backbones(settings)["transformer"]
+    method = METHODS["balora"]
+    model = method.network(task, backbone, Choice(rate=1e-3, rank=2, constant=1.0), seed=0)
+    assert len(model.noise_network.feature_mean) == transformer.WIDTH
+    assert method.logits(model, task.shifted["noise"], Choice(1e-3), 2).shape == (2, 5, 5)
 
 
 def test_the_transformer_is_pretrained_once(settings: ClaimsConfig, monkeypatch: pytest.MonkeyPatch) -> None:
