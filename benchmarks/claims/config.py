@@ -47,7 +47,7 @@ class VisionConfig:
     late_layers: int = Field(2, description="Blocks of the transformer that are adapted.", ge=1, le=4)
     n_train: int = Field(500, description="Training images of each task.", ge=1)
     n_val: int = Field(200, description="Images to choose hyperparameters by.", ge=1)
-    n_test: int = Field(400, description="Images to judge by.", ge=1)
+    n_test: int = Field(1800, description="Images to judge by, at most.", ge=1)
     n_shifted: int = Field(200, description="Images of each kind that is out of distribution.", ge=1)
     passes: int = Field(8, description="Of the transformer's pretraining over its digits.", ge=1)
     seed: int = Field(0, description="Of splits, corruptions and the pretraining.", ge=0)

@@ -170,12 +170,13 @@ def _rows(n: int, config: VisionConfig) -> tuple[Tensor, ...]:
     """Indices of the images of train, val and test.
 
     Raises:
-        ValueError: There are fewer images than the settings ask for.
+        ValueError: No image is left for test.
     """
-    sizes = (config.n_train, config.n_val, config.n_test)
-    if sum(sizes) > n:
-        raise ValueError(f"n_train, n_val and n_test ask for {sum(sizes)} images, and there are {n}")
+    left = n - config.n_train - config.n_val
+    if left < 1:
+        raise ValueError(f"n_train and n_val leave none of {n} images to judge by")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(config.seed))
+    sizes = (config.n_train, config.n_val, min(config.n_test, left))
     return tuple(order[: sum(sizes)].split(sizes))  # type: ignore[no-untyped-call]
 
 

@@ -101,9 +101,11 @@ def test_the_transformer_is_pretrained_once(settings: ClaimsConfig, monkeypatch:
     assert not any(torch.equal(a, b) for a, b in zip(kept, fresh, strict=True) if a.ndim > 1)
 
 
-def test_too_few_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="42 images, and there are 41"):
-        vision._rows(41, VisionConfig(**SIZES))
+def test_what_is_left_is_judged_and_something_must_be_left() -> None:
+    config = VisionConfig(**SIZES)
+    assert [len(rows) for rows in vision._rows(33, config)] == [20, 10, 3]
+    with pytest.raises(ValueError, match="none of 30 images"):
+        vision._rows(30, config)
 
 
 def block(d_in: int, d_out: int) -> SimpleNamespace:
