@@ -41,6 +41,7 @@ def test_samples_differ_where_a_method_has_noise(name, task, backbone) -> None:
     logits = method.logits(model, task.test, choice, 3)
     assert logits.shape == (3 if method.is_sampled else 1, 40, 3)
     assert method.is_sampled == (not torch.equal(logits[0], logits[-1]))
+    assert torch.equal(method.logits(model, task.test, choice, 3), logits)  # a seed's samples are the same
 
 
 @pytest.mark.parametrize("name", ADAPTED)
