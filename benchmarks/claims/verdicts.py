@@ -21,7 +21,7 @@ from mofgap.uncertainty.bootstrap import Interval, intervals
 
 Verdict = Literal["supported", "not supported", "undecided"]
 ALL = "all tasks"
-BALORA = ("balora", "balora-closed-form", "balora-scaled", "balora-rows")
+BALORA = ("balora", "balora-closed-form", "balora-scaled", "balora-rows", "balora-analytic")
 """Ways to predict of the method that the claims are about; the first is the headline."""
 RIVALS = ("lora", TEMPERED, ENSEMBLE, "full", "dropout", "laplace", "blob", "blob-scaled")
 NO_SPREAD = ("lora", "full", TEMPERED)
