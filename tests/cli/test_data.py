@@ -245,8 +245,8 @@ class TestVerify:
         (folder / "structures.zip").unlink()
         done = data("verify", folder)
         assert done.exit_code == 3
-        assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["changed", "missing"]
-        assert "0 of 2 files" in done.stderr
+        assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["ok", "changed", "missing"]
+        assert "1 of 3 files" in done.stderr
 
     def test_finds_a_setting_of_a_model_that_was_edited(self, tmp_path: Path, model_folder: Path) -> None:
         folder = tmp_path / "tiny"

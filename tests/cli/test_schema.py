@@ -70,10 +70,11 @@ def test_options_are_spelt_with_dashes() -> None:
 
 
 def test_nothing_but_a_screening_has_more_options() -> None:
-    own = {"inputs", "output", "shard", "resume", "force", "as_json"}
+    own = {"inputs", "output", "shard", "resume", "force", "as_json", "list_for"}
     assert set(OPTIONS) == set(FIELDS) | own
     assert set(ARGUMENTS) == set(FIELDS) | {"structures", "progress"}
-    assert set(settings_of(ShardedScreening)) == set(FIELDS) - {"workers"} | {"inputs", "shards", "table"}
+    of_run = {"inputs", "shards", "table", "part_rows"}
+    assert set(settings_of(ShardedScreening)) == set(FIELDS) - {"workers"} | of_run
 
 
 def test_limits_and_defaults_are_those_of_what_does_the_work() -> None:
