@@ -145,6 +145,7 @@ def test_the_words_of_a_scheduler_are_read_from_a_log_that_grows(tmp_path: Path)
         ({"host": "login2", "snakemake": 1}, "a run on login2.*--unlock"),
         ({"host": platform.node(), "snakemake": os.getpid()}, f"process {os.getpid()}"),
     ],
+    ids=["nobody", "other-host", "this-process"],
 )
 def test_a_lock_of_snakemake_is_respected(tmp_path: Path, owner: dict[str, object], words: str) -> None:
     (tmp_path / LOCKS).mkdir(parents=True)
