@@ -120,6 +120,8 @@ class Faults:
         begun, n_wrong, folder = time.monotonic(), 0, self.base / "whole"
         files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size]
         files = [path for path in files if path.relative_to(folder).parts[0] not in ("logs", "stale")]
+        # Costs are no results: nothing is computed from them, and two runs never have the same.
+        files = [path for path in files if not path.name.endswith(("cost.json", "costs.csv"))]
         for path in self.random.sample(files, min(n_files, len(files))):
             content = bytearray(path.read_bytes())
             content[self.random.randrange(len(content))] ^= 1 << self.random.randrange(8)

@@ -2,7 +2,7 @@
 
 A run that was stopped goes on where it was::
 
-    python -m benchmarks.claims configs/claims-language.yaml -o runs/claims-language
+    python -m benchmarks.claims benchmarks/claims/language.yaml -o runs/claims-language
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", type=Path, help="settings, such as configs/claims-language.yaml")
+    parser.add_argument("config", type=Path, help="settings, such as benchmarks/claims/language.yaml")
     parser.add_argument("-o", "--folder", type=Path, help="of the results; runs/NAME by default")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another setting")
     parser.add_argument("--task", action="append", help="train these tasks alone, and judge nothing")

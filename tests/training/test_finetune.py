@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mofgap import checked_tensors
 from mofgap.balora import elements_per_layer, kl_divergence
 from mofgap.choices import ADAPTATIONS, Adaptation
 from mofgap.crystals.dataset import table_crystals
@@ -19,7 +20,6 @@ from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import encoder_weights
 from mofgap.gap.model import GapModel, GapModelConfig
-from mofgap.training import features_file
 from mofgap.training.batches import loader
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.finetune import Finetuning, Labelled, finetune, frozen_features
@@ -261,11 +261,11 @@ def test_two_processes_may_keep_the_features_at_once(
     model, path = make_model("lora", tiny_encoder, encoder_file), tmp_path / "features.safetensors"
 
     def overtaken(tensors: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
-        monkeypatch.setattr(features_file, "save_file", save_file)
+        monkeypatch.setattr(checked_tensors, "save_file", save_file)
         save_file(tensors, target, metadata)
         frozen_features(model, data.store, 30, path)  # the other process begins and ends in between
 
-    monkeypatch.setattr(features_file, "save_file", overtaken)
+    monkeypatch.setattr(checked_tensors, "save_file", overtaken)
     found = frozen_features(model, data.store, 30, path)
     assert torch.equal(found, load_file(path)["features"])
     assert list(tmp_path.iterdir()) == [path]

@@ -122,7 +122,16 @@ def _is_alive(process: int) -> bool:
         return False
     except PermissionError:
         pass
-    return process > 0
+    return process > 0 and not _has_ended(process)
+
+
+def _has_ended(process: int) -> bool:
+    """Whether it only waits for its parent to take notice, which may last where the parent was killed."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] == "Z"
 
 
 def execute(

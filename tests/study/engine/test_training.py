@@ -85,7 +85,7 @@ def test_a_calibration_on_other_structures_makes_the_model_that_screens(
     calibrated = replace(config, calibration=RunCalibration(tiny_table))
     stages = {stage.name: stage for stage in plan(calibrated, Path())}
     assert stages["calibrate"].after == ("train",) and stages["screen/1-of-1"].after == ("calibrate",)
-    assert stages["screen/1-of-1"].reads == ("calibrated/**",)
+    assert "calibrated/**" in stages["screen/1-of-1"].reads
 
 
 @pytest.mark.parametrize(
