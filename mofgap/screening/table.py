@@ -274,8 +274,12 @@ def _parquet(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
+    # pandas before 3 would not know that a column without rows holds texts.
+    types = dict.fromkeys(INTEGERS, pa.int64()) | dict.fromkeys(TEXTS, pa.large_string())
+    schema = pa.schema([(name, types.get(name, pa.float64())) for name in columns])
+
     def group(of: Sequence[Row]) -> pa.Table:
-        return pa.Table.from_pandas(_frame(of, columns), preserve_index=False)
+        return pa.Table.from_pandas(_frame(of, columns), schema, preserve_index=False)
 
     with ParquetWriter(file, group(()).schema) as writer:
         rest = iter(rows)
