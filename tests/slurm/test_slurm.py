@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ ENVIRONMENT = {
     "PYTHONPATH": str(Path(mofgap.__file__).parents[1]),
     "MASTER_ADDR": "127.0.0.1",  # both nodes are this machine, and their names mean nothing to it
 }
-PASSES = 3
+PASSES = 12
 QUICKSTART = {"comparison.recipe.epochs": PASSES}
 """The quickstart, with passes enough to be killed between two of them."""
 ONE_TRAINING = {
@@ -67,7 +68,7 @@ def slurm() -> None:
         pytest.skip(f"no SLURM could be started: {started.stderr.strip()}")
 
 
-def start(run: Path, settings: dict[str, object], *arguments: str) -> subprocess.Popen[str]:
+def start(run: Path, settings: Mapping[str, object], *arguments: str) -> subprocess.Popen[str]:
     changes = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     command = [sys.executable, "-m", "mofgap", "run", "configs/quickstart.yaml", "-o", str(run)]
     return subprocess.Popen(
@@ -92,22 +93,32 @@ def manifest(run: Path) -> dict[str, Any]:
     return content
 
 
-def job_of(started: subprocess.Popen[str], run: Path, member: str) -> str:
-    """Number of the SLURM job that is between two passes of a training."""
-    for _ in range(6000):
+def kill_between_passes(
+    started: subprocess.Popen[str], run: Path, ways: Mapping[str, Callable[[str, str], None]]
+) -> dict[str, str]:
+    """Kill each training once it has made a pass, in whatever order they come; returns their SLURM jobs."""
+    killed: dict[str, str] = {}
+    while len(killed) < len(ways):
         # Number and comment, which names rule and item.
         squeue = ["squeue", "-h", "-t", "R", "-o", "%i %k"]
         jobs = subprocess.run(squeue, capture_output=True, text=True).stdout.splitlines()
-        named = [line.split()[0] for line in jobs if "rule_train" in line and member in line]
-        if named and (run / f"members/split/{member}/training/last.ckpt").exists():
-            return named[0]
+        for member in ways.keys() - killed.keys():
+            named = [line.split()[0] for line in jobs if "rule_train" in line and member in line]
+            if named and (run / f"members/split/{member}/training/last.ckpt").exists():
+                ways[member](member, named[0])
+                killed[member] = named[0]
         with suppress(subprocess.TimeoutExpired):
             started.wait(0.1)
-            break
-    raise AssertionError(f"the training of {member} never began")
+            raise AssertionError(f"the run ended before {ways.keys() - killed.keys()} could be killed")
+    return killed
 
 
-def kill_process(member: str) -> None:
+def cancel_job(member: str, job: str) -> None:
+    """Let SLURM kill the job."""
+    subprocess.run(["scancel", "--signal=KILL", "--full", job], check=True)
+
+
+def kill_process(member: str, job: str) -> None:
     """Kill the process that trains, and nothing else, as the kernel does when memory runs out."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -125,10 +136,7 @@ def test_the_quickstart_killed_in_the_middle_is_resumed_to_the_same_result(tmp_p
     alone, cluster = tmp_path / "alone", tmp_path / "cluster"
     finish(start(alone, QUICKSTART, "-j", "2"))
     first = start(cluster, QUICKSTART, "-j", "4", "--executor", "slurm")
-    killed = {"full-seed0": job_of(first, cluster, "full-seed0")}
-    kill_process("full-seed0")
-    killed["balora-seed1"] = job_of(first, cluster, "balora-seed1")
-    subprocess.run(["scancel", "--signal=KILL", "--full", killed["balora-seed1"]], check=True)
+    killed = kill_between_passes(first, cluster, {"full-seed0": kill_process, "balora-seed1": cancel_job})
     said = finish(first, 1)
     n_done = len(list(cluster.glob("stages/**/*.done")))
     for member in killed:
