@@ -36,10 +36,13 @@ class CrystalTransformerConfig(EncoderConfig):
         elements: Where features of an element come from: a ``table``, which is learnt for each element by
             itself, or ``descriptors`` (see `mofgap.encoders.element_features`), from which elements that
             were never seen have features too.
+        virtual_node: After each block an atom also gets a linear function of the mean atom of its structure,
+            so that it knows more than its surroundings.
+        dropout: Rate of dropout in training, of what attention and feed-forward part add to an atom.
 
     Raises:
         ValueError: The ``width`` is not a multiple of ``n_heads``, ``elements`` is unknown, a whole number is
-            below 1, or ``cutoff_angstrom`` is not in 1 to 12.
+            below 1, ``dropout`` is not in 0 to below 1, or ``cutoff_angstrom`` is not in 1 to 12.
     """
 
     n_heads: int = 8
@@ -47,9 +50,13 @@ class CrystalTransformerConfig(EncoderConfig):
     edge_width: int = 64
     ffn_width: int = 256
     elements: str = "table"
+    virtual_node: bool = False
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in 0 to below 1, not {self.dropout}")
         if self.width % self.n_heads:
             raise ValueError(f"width {self.width} is not a multiple of n_heads {self.n_heads}")
         if self.elements not in ELEMENT_FEATURES:
@@ -101,6 +108,7 @@ class Block(nn.Module):
     def __init__(self, config: CrystalTransformerConfig) -> None:
         super().__init__()
         self.n_heads = config.n_heads
+        self.dropout = nn.Dropout(config.dropout)
         self.norm_attention = nn.LayerNorm(config.width)
         self.query = nn.Linear(config.width, config.width)
         self.key = nn.Linear(config.width, config.width)
@@ -116,8 +124,9 @@ class Block(nn.Module):
         y = self.norm_attention(x)
         query, key, value = self.query(y), self.key(y), self.value(y)
         gate_bias = heads_last(self.bond.bias[self.n_heads :], self.n_heads)
-        x = x + self.out(neighbour_attention(query, key, value, bond, gate_bias, neighbour, weight))
-        down: Tensor = self.down(F.silu(self.up(self.norm_ffn(x))))
+        heard = self.out(neighbour_attention(query, key, value, bond, gate_bias, neighbour, weight))
+        x = x + self.dropout(heard)
+        down: Tensor = self.dropout(self.down(F.silu(self.up(self.norm_ffn(x)))))
         return x + down
 
     def bond_terms(self, bonds: Tensor) -> Tensor:
@@ -129,6 +138,23 @@ class Block(nn.Module):
         weight = self.bond.weight.T
         logits, gates = weight[:, : self.n_heads], heads_last(weight[:, self.n_heads :], self.n_heads)
         return F.linear(bonds, torch.cat([logits, gates], dim=1).T)
+
+
+class VirtualNode(nn.Module):
+    """Tells every atom about the mean atom of its structure; nothing before it is trained."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor, batch: CrystalGraph) -> Tensor:
+        """Atom features (n_atoms, width) to the same; repeating a cell changes nothing."""
+        n_atoms = torch.bincount(batch.structure_idx, minlength=batch.n_graphs)[:, None]
+        total = x.new_zeros(batch.n_graphs, x.shape[1]).index_add_(0, batch.structure_idx, x)
+        told: Tensor = self.linear(F.layer_norm(total / n_atoms, total.shape[1:]))
+        return x + told.to(x.dtype)[batch.structure_idx]
 
 
 class CrystalTransformer(Encoder):
@@ -148,6 +174,8 @@ class CrystalTransformer(Encoder):
         self.bonds = Bonds(config)
         self.environment = nn.Linear(config.edge_width, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
+        n_virtual = config.n_blocks if config.virtual_node else 0
+        self.virtual = nn.ModuleList(VirtualNode(config.width) for _ in range(n_virtual))
         self.norm = nn.LayerNorm(config.width)
 
     def embed(self, batch: CrystalGraph) -> tuple[Tensor, list[Callable[[], Tensor]]]:
@@ -172,7 +200,7 @@ class CrystalTransformer(Encoder):
     def run_block(self, i: int, x: Tensor, batch: CrystalGraph, extra: Any) -> Tensor:
         """Attention over neighbours and feed-forward part of a block."""
         result: Tensor = self.blocks[i](x, extra[i](), batch.neighbour, batch.weight)
-        return result
+        return self.virtual[i](result, batch) if self.virtual else result
 
     def finish(self, x: Tensor) -> Tensor:
         """Normalise the last output."""

@@ -31,7 +31,7 @@ from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
 from mofgap.whole_file import sha256_of, write_json
 
-VERSION = 6
+VERSION = 7
 
 
 def _of_version_4(old: dict[str, Any]) -> dict[str, Any]:
@@ -56,6 +56,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     3: _of_version_4,
     4: lambda old: old | {"version": 5},  # it had no digest of its own content
     5: lambda old: old | {"version": 6},  # its calibration knew no intervals with equal tails
+    6: lambda old: old | {"version": 7},  # it knew no second network
 }
 """From a version to a function that turns its ``config.json`` into the next version's."""
 
@@ -296,13 +297,17 @@ def find_model(name: str | Path) -> Path:
 _ENCODER = "encoder."
 """Begins the names of the encoder's weights on disk."""
 
+_SECOND = "second_network."
+"""Begins the names of the second network's, which are stored in half precision."""
+
 
 def _plain_weights(model: GapModel) -> dict[str, Tensor]:
     """Everything but adapters and noise network, under the names it has without adapters."""
     encoder = {k: v for k, v in model.encoder.state_dict().items() if ".lora_" not in k}
     others = {k: v for k, v in model.state_dict().items() if not k.startswith("backbone.")}
     state = {_ENCODER + k.replace(".base.", "."): v for k, v in encoder.items()} | others
-    return {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    plain = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    return {k: v.half() if k.startswith(_SECOND) else v for k, v in plain.items()}
 
 
 def _split(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

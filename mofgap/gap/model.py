@@ -41,6 +41,8 @@ class GapModelConfig:
         correction_size: Training structures of the neighbour correction; 0 for no correction.
         correction_sketch: Length of the sketches of gradients that it places them by; 0 for the head's
             features alone.
+        second_network: What a second network is made of, of which the mean with this one's gap is taken; None
+            for one network. It has been trained by itself, errs elsewhere, and has no spread.
     """
 
     method: Adaptation = "balora"
@@ -56,6 +58,7 @@ class GapModelConfig:
     correction_sketch: int = 0
     correction_softness: float = 0.0
     substitutes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    second_network: GapModelConfig | None = None
 
     def __post_init__(self) -> None:
         if self.method not in ADAPTATIONS:
@@ -65,6 +68,8 @@ class GapModelConfig:
             config = encoder_config(self.encoder, self.encoder_settings)
             targets = encoder_class(self.encoder).adapter_targets(config)
         object.__setattr__(self, "target_modules", targets)
+        if isinstance(self.second_network, Mapping):
+            object.__setattr__(self, "second_network", GapModelConfig(**self.second_network))
 
     @property
     def balora(self) -> BaLoRAConfig:
@@ -94,6 +99,7 @@ class GapModel(nn.Module):
         layers: The adapted layers by name; empty for ``full``.
         head: Pooling and the gap head.
         correction: The neighbour correction, once it is fitted; None without.
+        second_network: The second network; None without.
         gap_mean_ev: Mean of the training gaps.
         gap_std_ev: Their standard deviation.
     """
@@ -118,6 +124,8 @@ class GapModel(nn.Module):
             self.correction = NeighbourCorrection(
                 config.correction_size, 3 * config.head_hidden, config.correction_sketch
             )
+        second = config.second_network
+        self.second_network = None if second is None else GapModel(second)
         self.register_buffer("gap_mean_ev", torch.tensor(0.0))
         self.register_buffer("gap_std_ev", torch.tensor(1.0))
         self.float()  # whatever torch's default is
@@ -170,9 +178,10 @@ class GapModel(nn.Module):
         return features.new_empty(len(features), 0)
 
     def forward(self, batch: CrystalGraph, fixed: Fixed | None = None) -> tuple[Tensor, Tensor]:
-        """Gap and aleatoric std of the network, both in eV and (n_graphs,), without the neighbour correction.
+        """Gap and aleatoric std of this network alone, both in eV and (n_graphs,).
 
-        The mean of the posterior, or a draw from it inside ``mofgap.balora.sampling``.
+        Neither second network nor neighbour correction have a part in it. It is the mean of the posterior, or
+        a draw from it inside ``mofgap.balora.sampling``.
         """
         return self.from_pooled(self.pooled(batch, fixed))
 
@@ -192,29 +201,55 @@ class GapModel(nn.Module):
         return [p for p in self.encoder.parameters() if id(p) not in adapted]
 
     @torch.no_grad()
-    def fit_correction(self, pooled: Tensor, gradients: Tensor | None, gap_ev: Tensor) -> None:
+    def fit_correction(self, pooled: Tensor, gradients: Tensor | None, residual_ev: Tensor) -> None:
         """Fit the neighbour correction to the training structures, in place of an earlier one.
 
         Args:
             pooled: (n_structures, 3 head_hidden) what `pooled` gave for them.
             gradients: (n_structures, n_sketch) their places in the posterior's geometry, by gradients of
                 `softness`, eV; None for the head's features alone.
-            gap_ev: (n_structures,) their labels.
+            residual_ev: (n_structures,) label minus gap of each.
 
         Raises:
             ValueError: The number of training structures is not above `mofgap.gap.correction.N_NEIGHBOURS`.
         """
         n_sketch = 0 if gradients is None else gradients.shape[1]
-        fitted_ev = self.from_pooled(pooled)[0]
-        correction = NeighbourCorrection(len(gap_ev), pooled.shape[1], n_sketch).to(pooled.device)
-        correction.fit(pooled, gap_ev.to(fitted_ev) - fitted_ev, gradients)
+        n_structures = len(residual_ev)
+        correction = NeighbourCorrection(n_structures, pooled.shape[1], n_sketch).to(pooled.device)
+        correction.fit(pooled, residual_ev, gradients)
         self.config = replace(
             self.config,
-            correction_size=len(gap_ev),
+            correction_size=n_structures,
             correction_sketch=n_sketch,
             correction_softness=SOFTNESS if n_sketch else 0.0,
         )
         self.correction = correction
+
+    def add_second_network(self, network: GapModel) -> None:
+        """Predict the mean of this network's gap and another's, which is kept in half precision on disk.
+
+        The neighbour correction is dropped, since its residuals are those of one network.
+
+        Raises:
+            ValueError: The ``network`` has a second network or a neighbour correction itself, or reads other
+                graphs.
+        """
+        if network.second_network is not None or network.correction is not None:
+            raise ValueError("a second network has neither a second network nor a neighbour correction")
+        if network.graph_config != self.graph_config:
+            raise ValueError("the second network reads other graphs than the first")
+        self.drop_correction()
+        self.config = replace(self.config, second_network=network.config)
+        # Rounded as it is stored, but for buffers that are not.
+        network.load_state_dict({name: value.half() for name, value in network.state_dict().items()})
+        self.second_network = network
+
+    def drop_second_network(self) -> None:
+        """Predict with one network, and without the neighbour correction of two."""
+        if self.second_network is not None:
+            self.drop_correction()
+            self.config = replace(self.config, second_network=None)
+            self.second_network = None
 
     def drop_correction(self) -> None:
         """Predict without the neighbour correction."""

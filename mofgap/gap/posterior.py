@@ -57,6 +57,7 @@ class MeanPrediction:
         fixed: What ``encoder.prepare`` gave for them.
         features: (n, n_features) pooled features of the frozen encoder.
         gap_ev: (n,) gap of the network, eV.
+        shift_ev: (n,) from there to the mean with the second network, eV; zeros without one.
         aleatoric_std_ev: (n,) standard deviation of its likelihood, eV.
         pooled: (n, 3 head_hidden) pooled activations of the head.
         alpha: (n, n_layers) posterior variance factors; empty without adapters.
@@ -69,6 +70,7 @@ class MeanPrediction:
     fixed: Fixed
     features: Tensor
     gap_ev: Tensor
+    shift_ev: Tensor
     aleatoric_std_ev: Tensor
     pooled: Tensor
     alpha: Tensor
@@ -77,17 +79,17 @@ class MeanPrediction:
     correction: Correction | None
 
     def corrected(self, gap_ev: Tensor, aleatoric_std_ev: Tensor) -> tuple[Tensor, Tensor]:
-        """Gaps and aleatoric standard deviations of the network, with the neighbour correction.
+        """Gaps and aleatoric standard deviations with the second network and the neighbour correction.
 
-        The expected residual is added to the gap. The standard deviation becomes the geometric mean of that
-        of the likelihood and of the usual error of the neighbours, and its square grows with the relative
-        distance.
+        The shift to the mean with the second network and the expected residual are added to the gap. The
+        standard deviation becomes the geometric mean of that of the likelihood and of the usual error of the
+        neighbours, and its square grows with the relative distance.
 
         Args:
             gap_ev: (n,) of the mean or of a draw.
             aleatoric_std_ev: (n,) the same.
         """
-        near = self.correction
+        near, gap_ev = self.correction, gap_ev + self.shift_ev
         if near is None:
             return gap_ev, aleatoric_std_ev
         return gap_ev + near.residual_ev, (aleatoric_std_ev * near.error_ev * near.relative_distance).sqrt()
@@ -144,6 +146,7 @@ def at_mean(
     model: GapModel,
     batch: CrystalGraph,
     fixed: Fixed | None = None,
+    second: Fixed | None = None,
     *,
     closed_form: bool = False,
     atom_share: bool = False,
@@ -155,6 +158,7 @@ def at_mean(
         model: In evaluation mode.
         batch: The structures.
         fixed: What ``encoder.prepare`` gave for it, or None.
+        second: What ``encoder.prepare`` of the second network gave for it, or None.
         closed_form: Compute what the closed-form variance takes.
         atom_share: Compute each atom's share of it too.
         n_sketch: Length of the sketches of gradients; a neighbour correction has its own.
@@ -183,8 +187,10 @@ def at_mean(
         alpha, pooled = model.noise_factors(features), pooled.detach()
         gradients = found.place(alpha) if found is not None and n_sketch else None
         correction = None if model.correction is None else model.correction(pooled, gradients)
+        other = None if model.second_network is None else model.second_network(batch, second)[0]
+        shift = torch.zeros_like(gap) if other is None else (other - gap) / 2
     return MeanPrediction(
-        fixed, features, gap, aleatoric.detach(), pooled, alpha, found, gradients, correction
+        fixed, features, gap, shift, aleatoric.detach(), pooled, alpha, found, gradients, correction
     )
 
 
@@ -200,13 +206,17 @@ def fit_correction(model: GapModel, batches: Iterable[CrystalGraph], gap_ev: Ten
         ValueError: The number of training structures is not above `mofgap.gap.correction.N_NEIGHBOURS`.
     """
     model.drop_correction()
-    pooled, gradients = [], []
+    pooled, gradients, fitted_ev = [], [], []
     for batch in batches:
         found = at_mean(model, batch, n_sketch=N_SKETCH if model.layers else 0)
         pooled.append(found.pooled)
+        fitted_ev.append(found.gap_ev + found.shift_ev)
         if found.gradients is not None:
             gradients.append(found.gradients)
-    model.fit_correction(torch.cat(pooled), torch.cat(gradients) if gradients else None, gap_ev)
+    fitted = torch.cat(fitted_ev)
+    model.fit_correction(
+        torch.cat(pooled), torch.cat(gradients) if gradients else None, gap_ev.to(fitted) - fitted
+    )
 
 
 def posterior(
@@ -217,6 +227,7 @@ def posterior(
     samples: int = 32,
     seed: int = 0,
     fixed: Fixed | None = None,
+    second: Fixed | None = None,
 ) -> Posterior:
     """Predict the structures of a batch.
 
@@ -228,6 +239,7 @@ def posterior(
             standard deviation, whatever ``uncertainty`` says.
         seed: Of the draws. A structure's draws depend on the seed and its composition, not on its batch.
         fixed: What ``encoder.prepare`` gave for the batch, or None.
+        second: What ``encoder.prepare`` of the second network gave for the batch, or None.
 
     Raises:
         ValueError: The model cannot give the spread that ``uncertainty`` asks for.
@@ -235,7 +247,7 @@ def posterior(
     spread = spread_of(model, uncertainty)
     if not samples:
         spread = None
-    mean = at_mean(model, batch, fixed, closed_form=spread == "closed-form")
+    mean = at_mean(model, batch, fixed, second, closed_form=spread == "closed-form")
     with torch.no_grad():
         if spread == "weights" or spread == "rows":
             return mean.posterior_of_draws(*draw(model, batch, mean, spread, samples, seed))

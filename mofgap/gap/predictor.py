@@ -28,6 +28,7 @@ from mofgap.crystals.prepare.reading import prepared, read_prepared
 from mofgap.crystals.prepare.steps import DEFAULT
 from mofgap.crystals.sites import CifError
 from mofgap.crystals.unit_cell import check_apart, check_usable
+from mofgap.encoders.encoder import Encoder
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
@@ -136,21 +137,13 @@ class GapPredictor:
         alone = 1 if self.device == "cpu" else batch_atoms
         predictors = [self] if self.beside is None else [self, self.beside]
         found: list[list[Posterior]] = [[] for _ in predictors]
+        how: Any = {"uncertainty": uncertainty, "samples": samples, "seed": seed}
         for pack in pack_by_atoms((c.n_atoms for c in crystals), alone):
             graphs = [crystal_graph(crystals[i], self.model.graph_config) for i in pack]
             batch = (graphs[0] if len(graphs) == 1 else collate(graphs)).to(self.device)
-            fixed = self.model.encoder.prepare(batch) if self._begin_alike else None
+            fixed, second = (shared.prepare(batch) if shared else None for shared in self._shared)
             for predictor, parts in zip(predictors, found, strict=True):
-                parts.append(
-                    posterior(
-                        predictor.model,
-                        batch,
-                        uncertainty=uncertainty,
-                        samples=samples,
-                        seed=seed,
-                        fixed=fixed,
-                    )
-                )
+                parts.append(posterior(predictor.model, batch, **how, fixed=fixed, second=second))
         estimates = [p._calibrated(parts, crystals) for p, parts in zip(predictors, found, strict=True)]
         return replace(estimates[0], beside=estimates[1]) if self.beside else estimates[0]
 
@@ -168,20 +161,15 @@ class GapPredictor:
                 raise ValueError(f"{each.about.name}: {error}") from error
 
     @cached_property
-    def _begin_alike(self) -> bool:
-        """Whether the model beside has the same frozen encoder, adapted from the same place upwards.
+    def _shared(self) -> tuple[Encoder | None, Encoder | None]:
+        """Encoders of network and second network that begin as those of the model beside; None where not.
 
         What lies below the adapters is then the same to the last digit, and computed once for both.
         """
         if self.beside is None:
-            return False
-        encoders = self.model.encoder, self.beside.model.encoder
-        mine, other = ({k: v for k, v in e.state_dict().items() if ".lora_" not in k} for e in encoders)
-        return (
-            encoders[0].n_fixed == encoders[1].n_fixed
-            and mine.keys() == other.keys()
-            and all(torch.equal(mine[name], other[name]) for name in mine)
-        )
+            return None, None
+        mine, other = self.model, self.beside.model
+        return _alike(mine, other), _alike(mine.second_network, other.second_network)
 
     def _calibrated(self, parts: Sequence[Posterior], crystals: Sequence[Crystal]) -> Predictions:
         def joined(name: str) -> Floats:
@@ -292,6 +280,16 @@ class GapPredictor:
         about = found.novelty[place], found.nearest[place], bool(found.learnt[place])
         known = found.rare_elements[place], self.model.config.substitutes
         return novelty_warnings(self.novelty, crystal, *about, *known)
+
+
+def _alike(first: GapModel | None, second: GapModel | None) -> Encoder | None:
+    """The encoder of two models, if it is the same but for adapters that begin at the same block."""
+    if first is None or second is None or first.encoder.n_fixed != second.encoder.n_fixed:
+        return None
+    encoders = first.encoder, second.encoder
+    mine, other = ({k: v for k, v in e.state_dict().items() if ".lora_" not in k} for e in encoders)
+    alike = mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in mine)
+    return first.encoder if alike else None
 
 
 def _named(

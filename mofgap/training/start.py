@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mofgap.gap.folder import About, encoder_weights, read_model
+from mofgap.gap.folder import About, ModelError, encoder_weights, read_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.training.config import FinetuneConfig
 from mofgap.uncertainty.novelty import NoveltyIndex
@@ -66,8 +66,12 @@ def begin_model(model_config: GapModelConfig | None, start: Path | None, config:
 
 
 def _begin_trained(start: Path) -> Begun:
-    """A trained model of which adapters, noise network and head can move again."""
+    """A trained model of which adapters, noise network and head can move again.
+
+    Its second network is left behind, since it cannot move with the others.
+    """
     model, about, calibration, novelty = read_model(start)
+    model.drop_second_network()
     model.drop_correction()
     for layer in model.layers.values():
         layer.lora_A.requires_grad_()
@@ -76,3 +80,17 @@ def _begin_trained(start: Path) -> Begun:
         if module is not None:
             module.requires_grad_()
     return Begun(model.train(), Parent(about.name, calibration.scaling, novelty, about.level_of_theory))
+
+
+def second_network(folder: Path, first: GapModel) -> GapModel:
+    """The network of a trained model, to be the second of another, ``first``.
+
+    Raises:
+        ModelError: The folder ``folder`` holds no model that can be used, or one that reads other graphs.
+    """
+    model = read_model(folder)[0]
+    if model.graph_config != first.graph_config:
+        raise ModelError(f"{folder}: a second model must read the graphs of the first")
+    model.drop_second_network()
+    model.drop_correction()
+    return model

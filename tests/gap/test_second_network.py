@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mofgap.crystals.convert import crystal_from, to_ase
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.graph import collate, crystal_graph
+from mofgap.encoders.crystal_transformer import CrystalTransformer
+from mofgap.gap.folder import About, read_model, save_model
+from mofgap.gap.model import GapModel
+from mofgap.gap.posterior import fit_correction, posterior
+from mofgap.gap.predictor import GapPredictor
+from mofgap.training.config import FinetuneConfig
+from mofgap.training.start import begin_model
+from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.novelty import NoveltyIndex
+
+MakeModel = Callable[..., GapModel]
+MakeCrystal = Callable[..., Crystal]
+
+
+@pytest.fixture
+def make_second(make_model: MakeModel) -> Callable[[], GapModel]:
+    def make() -> GapModel:
+        """A network of all weights whose virtual nodes say something."""
+        settings = make_model().config.encoder_settings
+        second = make_model("full", seed=5, encoder_settings={**settings, "virtual_node": True})
+        assert isinstance(second.encoder, CrystalTransformer)
+        for node in second.encoder.virtual:
+            torch.nn.init.normal_(node.linear.weight)
+        return second
+
+    return make
+
+
+@pytest.fixture
+def both(make_model: MakeModel, make_second: Callable[[], GapModel]) -> GapModel:
+    model = make_model()
+    model.add_second_network(make_second())
+    return model.requires_grad_(False).eval()
+
+
+def test_the_gap_is_the_mean_of_both(
+    both: GapModel, make_model: MakeModel, make_second: Callable[[], GapModel], make_crystal: MakeCrystal
+) -> None:
+    graph = crystal_graph(make_crystal(0), both.graph_config)
+    alone = [posterior(model, graph, samples=0).gap_ev for model in (make_model(), make_second())]
+    assert abs(alone[0] - alone[1]) > 0.1
+    for how in ("closed-form", "weights"):
+        found = posterior(both, graph, uncertainty=how, samples=1200)  # type: ignore[arg-type]
+        near = 1e-3 if how == "closed-form" else 0.2 * found.epistemic_std_ev[0]
+        np.testing.assert_allclose(found.gap_ev, sum(alone) / 2, atol=near)
+
+
+def test_residuals_are_those_of_the_mean(both: GapModel, make_crystal: MakeCrystal) -> None:
+    graphs = [crystal_graph(make_crystal(i), both.graph_config) for i in range(32)]
+    gap_ev = np.concatenate([posterior(both, graph, samples=0).gap_ev for graph in graphs])
+    fit_correction(both, graphs, torch.tensor(gap_ev + 0.25))
+    assert both.correction is not None
+    np.testing.assert_allclose(both.correction.residual_ev, 0.25, atol=1e-4)
+
+
+def test_it_comes_back_as_it_was_saved(
+    both: GapModel,
+    make_novelty: Callable[[GapModel], NoveltyIndex],
+    make_crystal: MakeCrystal,
+    tmp_path: Path,
+) -> None:
+    save_model(tmp_path, both, About("mine"), Calibration.raw(), make_novelty(both))
+    loaded = read_model(tmp_path)[0]
+    assert loaded.config == both.config and loaded.config.second_network is not None
+    graph = crystal_graph(make_crystal(1), both.graph_config)
+    np.testing.assert_array_equal(posterior(loaded, graph).gap_ev, posterior(both, graph).gap_ev)
+    child = begin_model(None, tmp_path, FinetuneConfig()).model
+    assert child.second_network is None and child.config.second_network is None
+
+
+def test_levels_share_the_encoder_of_their_second_networks(
+    both: GapModel,
+    make_novelty: Callable[[GapModel], NoveltyIndex],
+    make_crystal: MakeCrystal,
+    make_model: MakeModel,
+    make_second: Callable[[], GapModel],
+) -> None:
+    other = make_model(seed=3)
+    second = make_second()
+    torch.nn.init.normal_(second.head.out.weight)
+    other.add_second_network(second)
+    other.requires_grad_(False).eval()
+    novelty, crystals = make_novelty(both), [make_crystal(i) for i in range(2)]
+    beside = GapPredictor(other, About("other"), Calibration.raw(), novelty)
+    alone = GapPredictor(both, About("mine"), Calibration.raw(), novelty)
+    pair = replace(alone, beside=beside)
+    expected = [p.estimate(crystals).gap_ev for p in (alone, beside)]
+    assert both.second_network is not None and other.second_network is not None
+    runs: list[int] = []
+    for model in (both, other):
+        model.second_network.encoder.register_forward_pre_hook(lambda *_: runs.append(0))
+        prepare = model.second_network.encoder.prepare
+
+        def counted(batch: object, prepare: Callable[..., object] = prepare) -> object:
+            runs.append(1)
+            return prepare(batch)
+
+        model.second_network.encoder.prepare = counted  # type: ignore[method-assign,assignment]
+    found = pair.estimate(crystals)
+    assert sum(runs) == len(crystals)
+    assert found.beside is not None
+    np.testing.assert_array_equal(found.gap_ev, expected[0])
+    np.testing.assert_array_equal(found.beside.gap_ev, expected[1])
+
+
+def test_a_virtual_node_feels_neither_cell_nor_batch(both: GapModel, make_crystal: MakeCrystal) -> None:
+    second = both.second_network
+    assert second is not None
+    crystal = make_crystal(2)
+    doubled = crystal_from(to_ase(crystal).repeat((2, 1, 1)), "doubled")
+    graphs = [crystal_graph(c, second.graph_config) for c in (crystal, doubled, make_crystal(3))]
+    alone = torch.cat([second(graph)[0] for graph in graphs])
+    torch.testing.assert_close(second(collate(graphs))[0], alone, atol=1e-4, rtol=0)
+    assert abs(alone[0] - alone[1]) < 1e-4 < abs(alone[0] - alone[2])
+
+
+def test_what_cannot_be_a_second_network_is_refused(
+    both: GapModel, make_model: MakeModel, make_second: Callable[[], GapModel]
+) -> None:
+    settings = both.config.encoder_settings
+    with pytest.raises(ValueError, match="graphs"):
+        make_model().add_second_network(make_model("full", encoder_settings={**settings, "n_neighbours": 5}))
+    with pytest.raises(ValueError, match="second network"):
+        make_model().add_second_network(both)
