@@ -34,6 +34,14 @@ StartFromOption = Annotated[
         "encoder, method, adapters and head width hold.",
     ),
 ]
+SecondModelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FOLDER",
+        help="Gap model of which the mean with this one is predicted: of the same level of theory, and "
+        "trained by itself.",
+    ),
+]
 EncoderOption = Annotated[
     str, typer.Option(help="Pretrained encoder: a shipped name, or a folder of mofgap pretrain.")
 ]
@@ -69,6 +77,7 @@ def train(
     target: TargetOption = "gap_ev",
     start_from: StartFromOption = None,
     encoder: EncoderOption = "crystal-transformer",
+    second_model: SecondModelOption = None,
     split_column: SplitColumnOption = "split",
     max_atoms: MaxAtoms = 1000,
     disorder: PartialOccupancies = "refuse",

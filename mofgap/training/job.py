@@ -91,6 +91,11 @@ class ModelTraining(ComputeConfig, TrainingConfig):
         "crystal-transformer",
         description="Pretrained encoder: a shipped name, or a folder of mofgap pretrain.",
     )
+    second_model: str | None = Field(
+        None,
+        description="Gap model of which the mean with this one is predicted, by name or folder: of the same "
+        "level of theory, and trained by itself.",
+    )
     learning_rate: float | None = Field(  # type: ignore[assignment]
         None, description=_either("learning_rate", "Peak rate of adapters and head"), ge=0.0
     )
@@ -115,6 +120,12 @@ class ModelTraining(ComputeConfig, TrainingConfig):
         return self.encoder, "encoder.json"
 
     @property
+    def needs(self) -> list[tuple[str, str]]:
+        """What `start` says, and the same of the second model where there is one."""
+        second = [] if self.second_model is None else [(self.second_model, "config.json")]
+        return [self.start, *second]
+
+    @property
     def settings(self) -> TrainingConfig:
         """The settings of the training, those that depend on where it starts decided."""
         usual = FROM_A_MODEL if self.from_model is not None else {}
@@ -123,14 +134,15 @@ class ModelTraining(ComputeConfig, TrainingConfig):
         return part(TrainingConfig, given, **{name: usual[name] for name in left if name in usual})
 
     def check(self) -> None:
-        """Look for the model or the encoder to start from.
+        """Look for the models or the encoder that it needs.
 
         Raises:
             ConfigurationError: There is none of that name.
         """
-        key, (name, file) = "encoder" if self.from_model is None else "from_model", self.start
-        if model_folder(name, file) is None:
-            raise ConfigurationError(not_found(name, file), key=key)
+        start = "encoder" if self.from_model is None else "from_model"
+        for key, (name, file) in zip((start, "second_model"), self.needs, strict=False):
+            if model_folder(name, file) is None:
+                raise ConfigurationError(not_found(name, file), key=key)
 
 
 @schema
@@ -207,8 +219,18 @@ class TrainingJob:
         about = About(name, level_of_theory=self.data.level_of_theory, citation=self.data.citation)
         compute = part(Compute, vars(asked), progress=progress)
         how = settings.finetuning
+        second = None if asked.second_model is None else find_model(asked.second_model)
         outcome = train(
-            labels, folder, made_of, how, start, about, cache=self.data.cache, resume=resume, compute=compute
+            labels,
+            folder,
+            made_of,
+            how,
+            start,
+            about,
+            second,
+            cache=self.data.cache,
+            resume=resume,
+            compute=compute,
         )
         write_card(folder, labels, outcome, how, command, start)
         return outcome

@@ -31,14 +31,14 @@ from mofgap.training.finetune import Labelled, finetune, frozen_features
 from mofgap.training.labels import Labels
 from mofgap.training.lock import lock, structures_digest
 from mofgap.training.loop import ANYTHING, Compute, TrainingError
-from mofgap.training.start import Begun, Parent, begin_model
+from mofgap.training.start import Begun, Parent, begin_model, second_network
 from mofgap.training.unseen import substitute_unseen
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.conformal import Residuals
 from mofgap.uncertainty.novelty import NoveltyIndex, fit_novelty
 from mofgap.uncertainty.scaling import Scaling
 from mofgap.version import installed_version
-from mofgap.whole_file import whole_file
+from mofgap.whole_file import sha256_of, whole_file
 
 FEW_LABELS = 500
 """With fewer labels for another level of theory none are spared for validation: error bars come from
@@ -110,6 +110,7 @@ def train(
     config: FinetuneConfig,
     start: Path,
     about: About,
+    second: Path | None = None,
     *,
     cache: Path | None = None,
     resume: bool = False,
@@ -131,6 +132,7 @@ def train(
         config: How it is trained.
         start: Pretrained ``encoder.safetensors``, or the folder of that gap model.
         about: Name, level of theory and citation to keep with it.
+        second: Folder of a second gap model, of which the mean with this one is predicted; None for none.
         cache: Folder of cached graphs.
         resume: Go on from the last checkpoint.
         compute: What it runs on.
@@ -138,9 +140,10 @@ def train(
     Raises:
         TrainingError: The folder ``folder`` holds a model or training and ``resume`` is off, or one of other
             labels, structures or settings. The ``config`` asks for no epochs, but no trained model is there
-            to go on from. The labels have no split val, but ``compute`` asks for several nodes.
-        ModelError: The encoder's weights in ``start`` do not fit, or the gap model in ``start`` cannot be
-            used.
+            to go on from. The labels have no split val, but there is a ``second`` model, or ``compute`` asks
+            for several nodes.
+        ModelError: The encoder's weights in ``start`` do not fit, or the gap model in ``start`` or ``second``
+            cannot be used.
     """
     begin = partial(begin_model, model_config, start, config)
     begun = begin()
@@ -150,14 +153,20 @@ def train(
         raise TrainingError(f"{folder} holds a model already: name another folder, or go on with --resume")
     if begun.parent is None and not config.epochs:
         raise TrainingError("0 epochs leave a model as it was: they need one to start from")
+    other = None if second is None else second_network(second, begun.model)
     work = folder / "training"
     if not labels.positions("val"):  # more trainings follow, and other processes end with the first
         if compute.nodes > 1:
             raise TrainingError("without a split val a training runs on one node: leave out --nodes")
+        if second is not None:  # it may have learnt from the structures that the others leave out
+            raise TrainingError("with a second model the labels need a split val, to calibrate on")
         compute = replace(compute, devices=1)
-    lock(work, _made_of(labels, model_config, config, start) | compute.decisive, resume=resume)
+    made_of = _made_of(labels, model_config, config, start, second)
+    lock(work, made_of | compute.decisive, resume=resume)
     data = Labelled.of(labels, cached_store(labels.frame, begun.model.graph_config, cache))
-    trained = train_model(begun, labels, data, work, config, again=begin, resume=resume, compute=compute)
+    trained = train_model(
+        begun, labels, data, work, config, again=begin, second=other, resume=resume, compute=compute
+    )
     trained.save(folder, about)
     trained.outcome.cost.write(folder)
     _write_metrics(folder / "metrics.json", trained.outcome, config, len(data.train))
@@ -173,6 +182,7 @@ def train_model(
     *,
     again: Callable[[], Begun],
     resume: bool,
+    second: GapModel | None = None,
     features: Tensor | None = None,
     n_val: int | None = None,
     compute: Compute = ANYTHING,
@@ -187,6 +197,7 @@ def train_model(
         config: How it is trained.
         again: Begins the same once more, for the models of cross-fitting.
         resume: Go on from the last checkpoint.
+        second: A trained network of which the mean with this one is predicted; None for none.
         features: (n_structures, n_features) pooled frozen features, where they are known.
         n_val: Structures of val that calibrate it, the first; None for all.
         compute: What it runs on.
@@ -203,7 +214,7 @@ def train_model(
     known = _known(parent, data.ids, features)
     how = dict(config=config, features=features, warm=parent is not None, resume=resume, compute=compute)
     corrects = config.neighbour_correction and len(data.train) >= MIN_CORRECTION_ROWS
-    run = partial(_learn, how=how, corrects=corrects)
+    run = partial(_learn, how=how, corrects=corrects, second=second)
     folds = not data.val and len(data.train) >= MIN_FOLD_ROWS
     features = run(model, data, folder, 1 if folds else None)
     # Where the encoder moved, what the parent kept are features of another encoder.
@@ -227,8 +238,11 @@ def _learn(
     *,
     how: dict[str, Any],
     corrects: bool,
+    second: GapModel | None,
 ) -> Tensor:
-    """Train a model and fit its neighbour correction; returns the frozen features of all structures.
+    """Train a model, add the second network, and fit the neighbour correction.
+
+    Returns the frozen features of all structures.
 
     The ``place`` is that among the models of cross-fitting, from 1; None for a model alone.
     """
@@ -236,6 +250,8 @@ def _learn(
         how = how | {"compute": replace(how["compute"], model=f"model {place} of {N_FOLDS + 1}")}
     features = finetune(model, data, folder, **how)
     substitute_unseen(model, (data.store[i].atomic_number for i in data.train))
+    if second is not None:
+        model.add_second_network(second)
     if corrects:
         gap_ev = torch.as_tensor(data.gap_ev[list(data.train)])
         fit_correction(model, (data.store[i] for i in data.train), gap_ev)
@@ -263,14 +279,19 @@ def _known(parent: Parent | None, ids: Sequence[str], features: Tensor | None) -
 
 
 def _made_of(
-    labels: Labels, model_config: GapModelConfig | None, config: FinetuneConfig, start: Path
+    labels: Labels,
+    model_config: GapModelConfig | None,
+    config: FinetuneConfig,
+    start: Path,
+    second: Path | None,
 ) -> dict[str, str]:
     """Digests of all that the weights depend on, but for what it runs on."""
     frame = labels.frame
     weights = start / CONFIG if start.is_dir() else start  # the first holds the hashes of the others
     return {
         "settings": digest(config, model_config),
-        "start": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "start": sha256_of(weights),
+        **({} if second is None else {"second": sha256_of(second / CONFIG)}),
         "structures": structures_digest(frame),
         "labels": hashlib.sha256(frame[labels.target].to_numpy(dtype=np.float64).tobytes()).hexdigest(),
         "splits": digest(frame.split.tolist()),

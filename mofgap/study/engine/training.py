@@ -47,12 +47,9 @@ def _train(config: RunConfig) -> Stage:
     described = {name: data.pop(name) for name in ("level_of_theory", "citation")}
     files = [data.pop("labels"), *filter(None, [data.pop("cifs")])]
     data.pop("cache")
-    asked = job.training
-    name, file = (
-        (asked.encoder, "encoder.json") if asked.from_model is None else (asked.from_model, "config.json")
-    )
-    if (start := model_folder(name, file)) is not None:
-        files.append(str(start / file))
+    for name, file in job.training.needs:
+        if (needed := model_folder(name, file)) is not None:
+            files.append(str(needed / file))
     return Stage(
         rule="train",
         work=_do_train,

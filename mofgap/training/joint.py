@@ -1,0 +1,300 @@
+"""One network for several levels of theory and for what DFT knows of each atom, trained together.
+
+All weights of an encoder move, with dropout and virtual nodes, on the gaps of several columns at once and on
+the targets of its pretraining. For each column a model folder without error bars is written, to be the second
+model of another: ``python -m mofgap.training.joint TABLE -o FOLDER``, then ``mofgap train ... --second-model
+FOLDER/pbe_gap_ev``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L  # noqa: N812
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from mofgap.balora import laplace_nll
+from mofgap.configuration import digest, part, schema
+from mofgap.crystals.dataset import cached_store, read_table
+from mofgap.crystals.graph import CrystalGraph
+from mofgap.crystals.store import GraphStore, StoreBatch
+from mofgap.encoders.registry import build_encoder
+from mofgap.gap.folder import About, save_model
+from mofgap.gap.model import GapModel, GapModelConfig
+from mofgap.gap.predictor import BATCH_ATOMS
+from mofgap.plain_words import settings_of
+from mofgap.training.batches import loader
+from mofgap.training.encoder_folder import PretrainedEncoder, find_encoder
+from mofgap.training.lock import lock, structures_digest
+from mofgap.training.loop import Compute, fit, n_steps, restore, seed_step, warmup_cosine
+from mofgap.training.pretrain import atom_targets
+from mofgap.training.unseen import substitute_unseen
+from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.novelty import fit_novelty
+from mofgap.whole_file import sha256_of
+
+LEVELS = {"pbe_gap_ev": "PBE-D3(BJ)", "hse06_gap_ev": "HSE06 at PBE-D3(BJ) geometry"}
+"""Columns of gaps, and their levels of theory."""
+
+BETA = 0.1
+"""Where the loss of an atom's target turns from squares to absolute values, in standard deviations."""
+
+
+@schema
+class JointConfig:
+    """How a network is trained on several columns at once."""
+
+    epochs: int = Field(15, description="Passes over the training structures.", ge=1)
+    batch_atoms: int = Field(1250, description="Size of a batch, atoms.", ge=1)
+    learning_rate: float = Field(8e-4, description="Peak rate of all weights.", ge=0.0)
+    weight_decay: float = Field(0.03, description="Of matrices, by AdamW.", ge=0.0)
+    warmup: float = Field(0.04, description="Share of the steps in which the rate rises.", ge=0.0, le=1.0)
+    dropout: float = Field(0.1, description="Rate of dropout in the encoder's blocks.", ge=0.0, lt=1.0)
+    atom_weight: float = Field(0.2, description="Weight of the atoms' targets beside the gaps.", ge=0.0)
+    head_hidden: int = Field(256, description="Width of the gap heads.", ge=1)
+    seed: int = Field(11, description="Seed of initialisation, order and dropout.", ge=0)
+
+
+class JointNetwork(nn.Module):
+    """An encoder of which all weights move, a gap head for each column, and one for the atoms' targets.
+
+    Args:
+        models: A gap model of the method ``full`` for each column; all get the encoder of the first.
+        centre: (n_targets,) mean of each atoms' target.
+        scale: (n_targets,) its standard deviation.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, models: Sequence[GapModel], centre: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.models = list(models)  # not registered: they share the encoder
+        self.encoder = models[0].encoder
+        self.heads = nn.ModuleList(model.head for model in models)
+        n_features = self.encoder.n_outputs * self.encoder.width
+        self.atoms = nn.Sequential(nn.Linear(n_features, 128), nn.SiLU(), nn.Linear(128, len(scale)))
+        self.register_buffer("centre", centre)
+        self.register_buffer("scale", scale)
+
+    def forward(self, batch: CrystalGraph) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """Mean and log std of each column in its scale, and the atoms' targets (n_atoms, n_targets)."""
+        features = self.encoder(batch)
+        gaps = [head(features, batch.structure_idx, batch.n_graphs) for head in self.heads]
+        return gaps, self.atoms(features.flatten(1)).float()
+
+    def loss(
+        self, batch: StoreBatch, gap_ev: Tensor, atoms: Tensor, atom_weight: float
+    ) -> tuple[Tensor, Tensor]:
+        """The loss, and the mean absolute error of the first column in eV.
+
+        Args:
+            batch: The structures.
+            gap_ev: (n_graphs, n_columns) labels; NaN where there is none.
+            atoms: (n_atoms, n_targets) targets of the atoms, in their own units.
+            atom_weight: Weight of these.
+        """
+        gaps, told = self(batch)
+        loss = atom_weight * F.smooth_l1_loss(told, (atoms - self.centre) / self.scale, beta=BETA)
+        errors = []
+        for model, (mean, log_std), label in zip(self.models, gaps, gap_ev.T, strict=True):
+            known = ~label.isnan()
+            target = (label[known] - model.gap_mean_ev) / model.gap_std_ev
+            spread = log_std[known].float()
+            nll = laplace_nll(target, mean[known].float(), spread) * spread.detach().exp()
+            loss = loss + nll.sum() / len(label)
+            errors.append((mean[known].float() - target).abs() * model.gap_std_ev)
+        return loss, errors[0].mean().detach() if len(errors[0]) else loss.detach() * 0
+
+
+class JointTraining(L.LightningModule):  # type: ignore[misc]
+    """Lightning's view of a ``JointNetwork``."""
+
+    def __init__(
+        self, network: JointNetwork, gap_ev: Tensor, atoms: Tensor, config: JointConfig, total_steps: int
+    ) -> None:
+        super().__init__()
+        self.network, self.config, self.total_steps = network, config, total_steps
+        self.gap_ev, self.atoms = gap_ev, atoms
+
+    def _losses(self, batch: StoreBatch) -> tuple[Tensor, Tensor]:
+        gap_ev, atoms = self.gap_ev[batch.position], self.atoms[batch.row]
+        return self.network.loss(
+            batch, gap_ev.to(self.device), atoms.to(self.device), self.config.atom_weight
+        )
+
+    def training_step(self, batch: StoreBatch, batch_idx: int) -> Tensor:
+        """Descend the loss on one batch."""
+        seed_step(self, self.config.seed)
+        loss, error = self._losses(batch)
+        self.log("train_mae_ev", error, batch_size=batch.n_graphs, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: StoreBatch, batch_idx: int) -> None:
+        """Log the loss, and the error of the first column."""
+        loss, error = self._losses(batch)
+        self.log_dict({"val_loss": loss, "val_mae_ev": error}, batch_size=batch.n_graphs)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, without decay of biases and scales, under a warm-up and a cosine."""
+        weights = list(self.network.parameters())
+        groups = [
+            {"params": [p for p in weights if p.ndim > 1], "weight_decay": self.config.weight_decay},
+            {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate)
+        schedule = warmup_cosine(optimizer, self.total_steps, self.config.warmup)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def begin_models(
+    found: PretrainedEncoder, config: JointConfig, gap_ev: Tensor, weights: dict[str, Tensor]
+) -> list[GapModel]:
+    """A gap model for each column, all on one encoder.
+
+    Args:
+        found: The pretrained encoder.
+        config: How they will be trained.
+        gap_ev: (n_structures, n_columns) labels of the training structures; NaN where there is none.
+        weights: Of the pretrained encoder.
+    """
+    settings = found.settings | {"virtual_node": True, "dropout": config.dropout}
+    encoder = build_encoder(found.architecture, settings)
+    encoder.load_state_dict(weights | {k: v for k, v in encoder.state_dict().items() if k not in weights})
+    models = []
+    for label in gap_ev.T:
+        made_of = GapModelConfig(
+            "full", found.architecture, settings, config.head_hidden, substitutes=found.substitutes
+        )
+        model = GapModel(made_of)
+        model.backbone = encoder
+        known = label[~label.isnan()]
+        model.gap_mean_ev.copy_(known.mean())
+        model.gap_std_ev.copy_(known.std())
+        models.append(model)
+    return models
+
+
+def train_joint(
+    frame: pd.DataFrame,
+    folder: Path,
+    found: PretrainedEncoder,
+    config: JointConfig,
+    *,
+    levels: dict[str, str] | None = None,
+    cache: Path | None = None,
+    resume: bool = False,
+    compute: Compute | None = None,
+) -> list[Path]:
+    """Train on the rows of split ``train``, choosing the epoch on split ``val``; write a folder a column.
+
+    Args:
+        frame: A table with columns of gaps, the atoms' targets, and ``split``.
+        folder: Where the training lies, and the model folders.
+        found: The pretrained encoder to start from.
+        config: How to train.
+        levels: Columns of the gaps, and their levels of theory; `LEVELS` by default.
+        cache: Folder of cached graphs.
+        resume: Go on from the last checkpoint.
+        compute: What it runs on; the best device by default.
+
+    Returns:
+        The model folders, in the order of the columns.
+
+    Raises:
+        TableError: The table ``frame`` lacks a value for an atom.
+        TrainingError: The ``folder`` holds a training and ``resume`` is off, or holds another training. No
+            epoch ended in a finite loss.
+    """
+    levels, compute = levels or LEVELS, compute or Compute()
+    frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
+    gap_ev = torch.tensor(frame[list(levels)].to_numpy(dtype=np.float64), dtype=torch.float32)
+    atoms, weights = atom_targets(frame), load_file(found.weights)
+    made_of = {
+        "settings": digest(config),
+        "start": sha256_of(found.weights),
+        "structures": structures_digest(frame),
+        "labels": hashlib.sha256(gap_ev.numpy().tobytes() + atoms.numpy().tobytes()).hexdigest(),
+        "splits": digest(frame.split.tolist()),
+    }
+    lock(folder, made_of | compute.decisive, resume=resume)
+    rows = {split: np.flatnonzero(frame.split == split).tolist() for split in ("train", "val")}
+    torch.manual_seed(config.seed)
+    models = begin_models(found, config, gap_ev[rows["train"]], weights)
+    store = cached_store(frame, models[0].graph_config, cache)
+    seen = atoms[store.atom_rows(rows["train"])]
+    scale = seen.std(0)
+    network = JointNetwork(models, seen.mean(0), torch.where(scale == 0, 1.0, scale))
+    train = loader(store, rows["train"], config.batch_atoms, config.seed)
+    val = loader(store, rows["val"], config.batch_atoms, None)
+    module = JointTraining(network, gap_ev, atoms, config, n_steps(train, config.epochs, compute))
+    how: Any = dict(folder=folder, epochs=config.epochs, resume=resume, compute=compute)
+    restore(module, fit(module, train, val, monitor="val_mae_ev", **how))
+    network.cpu().eval()
+    return [
+        write_member(
+            folder / name, model, About(f"{folder.name}-{name}", level_of_theory=level), store, frame
+        )
+        for model, (name, level) in zip(models, levels.items(), strict=True)
+    ]
+
+
+def write_member(folder: Path, model: GapModel, about: About, store: GraphStore, frame: pd.DataFrame) -> Path:
+    """Write the model folder of a column, without error bars; elements never seen are read as alike ones.
+
+    Args:
+        folder: To be written.
+        model: The trained network of the column.
+        about: Its name and level of theory.
+        store: Graphs of the table's structures.
+        frame: The table.
+    """
+    model.eval().requires_grad_(False)
+    learnt = np.flatnonzero(frame.split == "train").tolist()
+    substitute_unseen(model, frame.atomic_numbers.iloc[learnt])
+    features = torch.cat([model.frozen_features(b) for b in store.batches(learnt, BATCH_ATOMS)]).numpy()
+    rows = frame.iloc[learnt]
+    novelty = fit_novelty(features, rows.atomic_numbers.tolist(), rows.structure_id.tolist())
+    save_model(folder, model, about, Calibration.raw(), novelty)
+    return folder
+
+
+def main() -> None:
+    """Train on a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table", type=Path, help="Parquet table of structures, gaps and atoms' targets.")
+    parser.add_argument("-o", "--output", type=Path, default=Path("joint"))
+    parser.add_argument("--encoder", default="crystal-transformer")
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--precision", default="32-true")
+    for name, setting in settings_of(JointConfig).items():
+        kind = type(setting.default)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=setting.default)
+    asked = vars(parser.parse_args())
+    written = train_joint(
+        read_table(asked["table"]),
+        asked["output"],
+        find_encoder(asked["encoder"]),
+        part(JointConfig, asked),
+        cache=asked["cache"],
+        resume=asked["resume"],
+        compute=Compute(precision=asked["precision"]),
+    )
+    for folder in written:
+        sys.stderr.write(f"mofgap: wrote {folder}\n")
+
+
+if __name__ == "__main__":
+    main()

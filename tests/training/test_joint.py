@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
+from mofgap.gap.folder import About, read_model
+from mofgap.gap.model import GapModel, GapModelConfig
+from mofgap.training.config import FinetuneConfig
+from mofgap.training.encoder_folder import PretrainedEncoder
+from mofgap.training.joint import JointConfig, JointTraining, train_joint
+from mofgap.training.labels import read_labels
+from mofgap.training.loop import Compute, TrainingError
+from mofgap.training.recipe import train
+
+LEVELS = {"gap_ev": "PBE", "high_ev": "HSE06"}
+CONFIG = JointConfig(epochs=3, batch_atoms=40, learning_rate=5e-3, head_hidden=12)
+CPU = Compute("cpu", progress=False)
+
+
+@pytest.fixture(scope="module")
+def frame(tiny_frame: pd.DataFrame) -> pd.DataFrame:
+    """The second level is known for every second structure."""
+    high = tiny_frame.gap_ev * 0.8 + 2.0
+    return tiny_frame.assign(high_ev=high.where(np.arange(len(high)) % 2 == 0))
+
+
+@pytest.fixture(scope="module")
+def found(encoder_file: Path, tiny_encoder: CrystalTransformerConfig) -> PretrainedEncoder:
+    return PretrainedEncoder(encoder_file, "crystal-transformer", tiny_encoder)
+
+
+def run(frame: pd.DataFrame, folder: Path, found: PretrainedEncoder, **how: Any) -> list[Path]:
+    return train_joint(frame, folder, found, CONFIG, levels=LEVELS, compute=CPU, **how)
+
+
+def test_every_column_becomes_a_model_on_one_encoder(
+    frame: pd.DataFrame, tmp_path: Path, found: PretrainedEncoder
+) -> None:
+    folders = run(frame, tmp_path / "joint", found)
+    log = pd.read_csv(tmp_path / "joint" / "metrics.csv")
+    assert log.val_loss.iloc[-1] < log.val_loss.iloc[0]
+    models = [read_model(folder) for folder in folders]
+    assert [about.level_of_theory for _, about, _, _ in models] == ["PBE", "HSE06"]
+    (pbe, *_), (hse, *_) = models
+    before, states = load_file(found.weights), [m.encoder.state_dict() for m in (pbe, hse)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert any(not torch.equal(states[0][name], before[name]) for name in before)
+    assert not torch.equal(pbe.head.out.weight, hse.head.out.weight)
+    known = frame[(frame.split == "train") & frame.high_ev.notna()]
+    assert float(hse.gap_mean_ev) == pytest.approx(known.high_ev.mean(), rel=1e-5)
+
+
+def test_an_interrupted_training_ends_in_the_same_weights(
+    frame: pd.DataFrame, tmp_path: Path, found: PretrainedEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(frame, tmp_path / "whole", found)
+    step = JointTraining.training_step
+
+    def killed(self: JointTraining, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.current_epoch == 1 and batch_idx == 1:
+            raise RuntimeError("killed")
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JointTraining, "training_step", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(frame, tmp_path / "cut", found)
+    with pytest.raises(TrainingError):
+        run(frame, tmp_path / "cut", found)
+    torch.rand(5)
+    cut = run(frame, tmp_path / "cut", found, resume=True)
+    for one, other in zip(whole, cut, strict=True):
+        weights = [load_file(folder / "model.safetensors") for folder in (one, other)]
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_training_takes_the_mean_with_a_second_model(
+    frame: pd.DataFrame, tmp_path: Path, found: PretrainedEncoder, tiny_encoder: CrystalTransformerConfig
+) -> None:
+    second = run(frame, tmp_path / "joint", found)[0]
+    made_of = GapModelConfig(encoder_settings=asdict(tiny_encoder), head_hidden=12, rank=2)
+    config, start = FinetuneConfig(epochs=1, batch_atoms=60), found.weights
+
+    def trained(rows: pd.DataFrame, name: str) -> GapModel:
+        table = tmp_path / f"{name}.parquet"
+        rows.to_parquet(table)
+        labels = read_labels(table, None, "gap_ev", needed=("train",))
+        train(labels, tmp_path / name, made_of, config, start, About(name), second, compute=CPU)
+        return read_model(tmp_path / name)[0]
+
+    model = trained(frame, "both")
+    assert isinstance(model.second_network, GapModel)
+    expected = load_file(second / "model.safetensors")["head.out.weight"]
+    torch.testing.assert_close(model.second_network.head.out.weight, expected, atol=1e-3, rtol=1e-3)
+    with pytest.raises(TrainingError, match="val"):
+        trained(frame[frame.split == "train"], "without")
