@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -221,16 +222,17 @@ def _database_ids(path: str) -> list[int]:
 
 
 def _row(path: str, number: int) -> dict[str, Any]:
-    with closing(_read_only(path)) as database:  # a longer value is refused here, before ASE reads it
-        database.execute("SELECT * FROM systems WHERE id = ?", (number,)).fetchone()
-    row = _database(path, os.getpid(), _state(path)).get(id=number)
+    row = _database(path, os.getpid(), threading.get_ident(), _state(path)).get(id=number)
     name = identifier_in(row.key_value_pairs)
     named = {} if name is None else {"structure_id": str(row.key_value_pairs[name])}
     return named | {key: getattr(row, key) for key in _ARRAYS}
 
 
 @lru_cache(maxsize=4)
-def _database(path: str, pid: int, state: tuple[int, int, int]) -> Any:
+def _database(path: str, pid: int, thread: int, state: tuple[int, int, int]) -> Any:
+    """A database kept open as `_trajectory` is, read by ASE through a connection that refuses long values."""
     from ase.db import connect
 
-    return connect(Path(path), type="db", use_lock_file=False)
+    database = connect(Path(path), type="db", use_lock_file=False)
+    database.connection, database.change_count = _read_only(path), 0
+    return database

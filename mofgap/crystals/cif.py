@@ -28,6 +28,8 @@ from mofgap.crystals.symmetry import expand, operations
 from mofgap.crystals.unit_cell import check_size, settle
 
 MAX_ATOMS = 1000
+MOST_STRUCTURES = 30_000
+"""Of one CIF, which take 5 seconds."""
 
 # Names of DDLm dictionaries and mmCIF have a dot where those of the core dictionary have an underscore.
 _DOTTED_NAME = re.compile(r"^([ \t]*_\w+)\.", re.MULTILINE)
@@ -119,7 +121,9 @@ def read_cif(
         parts = _parts(text)
     except CifError as error:
         return [ReadFailure(source, stem, str(error))]
-    names = _unique([part.name for part in parts]) if len(parts) > 1 else [stem]
+    n_parts = len(parts)
+    del parts[MOST_STRUCTURES:]
+    names = _unique([part.name for part in parts]) if n_parts > 1 else [stem]
     entries: list[Entry] = []
     for part, name in zip(parts, names, strict=True):
         try:
@@ -128,6 +132,9 @@ def read_cif(
             entries.append(ReadFailure(source, name, str(error)))
         except Exception as error:  # one block that no reader was ready for must not cost the others
             entries.append(ReadFailure(source, name, unforeseen(error)))
+    if n_parts > len(parts):
+        what = f"too-many-structures: {n_parts} in one CIF, of which the first {len(parts)} were read"
+        entries.append(ReadFailure(source, stem, f"{what}; give the others in files of their own"))
     return entries
 
 

@@ -24,6 +24,9 @@ from mofgap.crystals.tar_archive import Unpacked
 
 # Of one structure in a JSON; its objects may take ten times as much memory.
 MAX_JSON_BYTES = 8 * 2**20
+MOST_SMALL = 5_000
+LEAST_BYTES = 1_000
+"""A file of more structures than `MOST_SMALL` holds so many bytes for each: a MOF of 20 atoms has as many."""
 _GZIP = b"\x1f\x8b"
 _LOOK_BYTES = 2**16
 _CELL = re.compile(rb"\A[^\n]*\n[^\n]*\blattice\s*=", re.IGNORECASE)
@@ -71,8 +74,9 @@ def _numbered(item: InputItem) -> Iterator[InputItem]:
     from mofgap.crystals.ase_files import numbers_of, record_of
 
     with _as_file(item) as path:
-        numbers = numbers_of(path, item.kind)
+        numbers, size = numbers_of(path, item.kind), Path(path).stat().st_size
         for place, number in enumerate(numbers, start=1):
+            _check_mean_size(place, size)
             # What is not there for long is read at once.
             data = None if path == item.path else record_of(path, item.kind, number)
             one = replace(item, number=number, data=data, member=None, span=None)
@@ -80,7 +84,7 @@ def _numbered(item: InputItem) -> Iterator[InputItem]:
 
 
 def _streamed(item: InputItem) -> Iterator[InputItem]:
-    parts = _frames(item) if item.kind == "xyz" else _rows(item)
+    parts = _of_some_size(_frames(item) if item.kind == "xyz" else _rows(item))
     first = next(parts, None)
     if first is None:
         return
@@ -110,6 +114,29 @@ def _one_of_several(item: InputItem, place: int, name: str = "", data: bytes | N
         member=None,
         span=None,
     )
+
+
+def _of_some_size(parts: Iterator[Part]) -> Iterator[Part]:
+    """The structures of a file, as long as they are not too many and too small."""
+    size = 0
+    for place, part in enumerate(parts, start=1):
+        size += len(part[1])
+        _check_mean_size(place, size)
+        yield part
+
+
+def _check_mean_size(n_structures: int, n_bytes: int) -> None:
+    """Refuse a file of few bytes with structures that would take minutes.
+
+    Raises:
+        CifError: The structures, ``n_structures`` of them, are more than `MOST_SMALL`, and smaller on average
+            than `LEAST_BYTES`.
+    """
+    if n_structures > MOST_SMALL and n_bytes < n_structures * LEAST_BYTES:
+        raise CifError(
+            f"too-many-structures: more than {n_structures - 1} structures, of less than {LEAST_BYTES} bytes "
+            f"on average; give files of at most {MOST_SMALL} structures"
+        )
 
 
 def _frames(item: InputItem) -> Iterator[Part]:

@@ -127,10 +127,19 @@ OTHER_ATTACKS = {
         f"1\n{LATTICE} Properties=species:S:1:pos:R:3:x:R:900000000\nZn 0 0 0\n",
         "bad-xyz: ",
     ),
+    "many frames.xyz": (f"1\n{LATTICE}\nZn 0 0 0\n" * 150_000, "too-many-structures: "),
     "a long line.xyz": (f"1\n{LATTICE} x={'[' * 30_000_000}\nZn 0 0 0\n", "bad-xyz: "),
     "many atoms.vasp": (POSCAR + "Zn\n999\nDirect\n0 0 0\n", "bad-poscar: "),
     "many elements.vasp": (POSCAR + "Zn " * 5_000_000 + "\n" + "1 " * 5_000_000 + "\n", "bad-poscar: "),
 }
+
+
+def test_a_cif_of_very_many_structures_is_read_in_part(monkeypatch):
+    monkeypatch.setattr("mofgap.crystals.cif.MOST_STRUCTURES", 2)
+    text = "".join(cell(10, f"b{i}") + SITES + "Zn1 Zn 0 0 0\n" for i in range(3))
+    first, second, failure = read_cif(text, "many.cif")
+    assert (first.structure_id, second.structure_id) == ("b0", "b1")
+    assert failure.reason.startswith("too-many-structures: 3 in one CIF, of which the first 2 ")
 
 
 @pytest.mark.parametrize("name", OTHER_ATTACKS)

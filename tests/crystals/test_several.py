@@ -17,6 +17,7 @@ from ase.io import write
 from ase.io.trajectory import Trajectory
 from pymatgen.core import Lattice, Structure
 
+from mofgap.crystals import several
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.convert import to_ase, to_pymatgen
 from mofgap.crystals.crystal import Crystal
@@ -235,6 +236,30 @@ def test_what_cannot_be_read_is_a_failure(name: str, content: str, reason: str, 
     assert entry.reason.startswith(f"{reason}: ")
     assert entry.source == str(path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_structures_that_are_many_and_tiny_are_refused_after_some(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    FORMATS[name](path, [ONE, OTHER, ONE, OTHER])
+    monkeypatch.setattr(several, "MOST_SMALL", 3)
+    assert len(list(expand_inputs([path]))) == 4
+    monkeypatch.setattr(several, "LEAST_BYTES", path.stat().st_size)
+    *items, refused = expand_inputs([path])
+    assert len(items) == 3 and isinstance(refused, ReadFailure)
+    assert refused.reason.startswith("too-many-structures: ") and " 3 structures" in refused.reason
+
+
+def test_a_database_row_of_more_bytes_than_memory_may_take_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    write_db(path, [ONE, OTHER])
+    with sqlite3.connect(path) as found:
+        found.execute("UPDATE systems SET positions = zeroblob(20000000) WHERE id = 2")
+    first, second = read_file(path)
+    assert isinstance(first, Crystal) and isinstance(second, ReadFailure)
+    assert second.reason.startswith("bad-database: ") and "too big" in second.reason
 
 
 def test_elements_of_an_old_poscar_stand_in_its_comment(tmp_path: Path) -> None:
