@@ -1,84 +1,159 @@
 """One screening of many rows: CoRE MOF, and supercells, displaced and damaged copies of it.
 
-Prints the rate of each tenth of the rows, and the memory: neither may grow with the number of rows.
+Packs them into an archive, gives it to ``mofgap screen``, and prints the rate of each tenth of the rows and
+the memory: neither may grow with the number of rows. Then it compares the gaps of the copies with those of
+the files they were made from.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
-import resource
+import subprocess
+import sys
+import tempfile
 import time
-import warnings
+import zipfile
 from collections.abc import Iterator
-from itertools import count
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.corpus import core_mof
 from benchmarks.fuzz import mutated
-from benchmarks.measure import one_thread, print_table
-from mofgap.crystals.cif import ReadFailure, read_cif_bytes
+from benchmarks.measure import print_table
+from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.convert import crystal_from, to_ase
-from mofgap.crystals.inputs import InputItem
-from mofgap.gap.predictor import load_model
-from mofgap.screening.config import ScreeningConfig
-from mofgap.screening.reading import Source
-from mofgap.screening.screen import stream_rows
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.write import write_cif
+from mofgap.screening.journal import journal_path
+
+DISPLACED_ANGSTROM = 0.01
+KINDS = ("displaced", "doubled", "damaged")
+_FINISHED, _FAILED = b'"content":{"source":', b'"status":"failed"'
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def sources() -> Iterator[Source]:
-    """The files of CoRE MOF over and over: as they are, then doubled, displaced and damaged copies."""
+def rows(largest: int, copies: int) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the files in an order by chance, those of small ones followed by copies.
+
+    Args:
+        largest: Of a file that is copied, bytes.
+        copies: Of each such file, of the `KINDS` in turn.
+    """
     rng = random.Random(0)
-    for lap in count():
-        for name, data in core_mof():
-            if lap % 4 == 0:
-                yield InputItem(f"{lap}/{name}", name, data=data)
-            elif lap % 4 == 3:
-                yield InputItem(f"{lap}/{name}", name, data=mutated(data, data, rng))
-            else:
-                yield changed(data, f"{lap}/{name}", doubled=lap % 4 == 1, seed=rng.randrange(2**32))
+    files = list(core_mof())
+    rng.shuffle(files)
+    for name, data in files:
+        yield f"original/{name}", data
+        if len(data) > largest:
+            continue
+        entry = read_cif_bytes(data, name)[0]
+        for place in range(copies):
+            kind, again = KINDS[place % len(KINDS)], place // len(KINDS)
+            if kind == "damaged":
+                yield f"{kind}-{again}/{name}", mutated(data, data, rng)
+            elif isinstance(entry, Crystal):
+                yield f"{kind}-{again}/{name}", write_cif(changed(entry, kind, again)).encode()
 
 
-def changed(data: bytes, name: str, *, doubled: bool, seed: int) -> Source:
-    """A supercell along the shortest edge, or a copy whose atoms are displaced by 0.02 angstrom."""
-    entry = read_cif_bytes(data, name)[0]
-    if isinstance(entry, ReadFailure):
-        return entry
-    atoms = to_ase(entry)
-    if doubled:
-        shortest = int(np.argmin(np.linalg.norm(entry.cell, axis=1)))
-        atoms = atoms.repeat([2 if axis == shortest else 1 for axis in range(3)])
-    else:
-        atoms.rattle(0.02, seed=seed)
-    return crystal_from(atoms, name)
+def changed(crystal: Crystal, kind: str, again: int) -> Crystal:
+    """A supercell of two cells along an axis, or a copy with displaced atoms."""
+    if kind == "doubled":
+        repeats = [2 if axis == again % 3 else 1 for axis in range(3)]
+        return crystal_from(to_ase(crystal).repeat(repeats), crystal.structure_id)
+    shift = np.random.default_rng(again).normal(0.0, DISPLACED_ANGSTROM, (crystal.n_atoms, 3))
+    return replace(crystal, frac_coords=crystal.frac_coords + shift @ np.linalg.inv(crystal.cell))
+
+
+def pack(path: Path, n_rows: int, largest: int, copies: int) -> int:
+    """Write so many rows into an archive; returns how many there were."""
+    n_packed = 0
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, data in rows(largest, copies):
+            if n_packed == n_rows:
+                break
+            archive.writestr(f"{n_packed:07d}/{name}", data)  # mofgap takes members by name
+            n_packed += 1
+    return n_packed
+
+
+def watch(process: subprocess.Popen[bytes], journal: Path, n_rows: int) -> list[list[object]]:
+    """Rows, failures, rates and memory of each tenth, read from the journal and from the kernel."""
+    table: list[list[object]] = []
+    offset, n_done, n_failed, last, before = 0, 0, 0, time.monotonic(), usage(process.pid)[0]
+    n_last, rest = 0, b""
+    while process.poll() is None:
+        time.sleep(1.0)
+        if not journal.exists():
+            continue
+        with journal.open("rb") as file:
+            file.seek(offset)
+            *lines, rest = (rest + file.read()).split(b"\n")
+            offset = file.tell()
+        n_done += sum(_FINISHED in line for line in lines)
+        n_failed += sum(_FAILED in line for line in lines)
+        if n_done >= (len(table) + 1) * n_rows / 10:
+            now, (cpu, megabytes) = time.monotonic(), usage(process.pid)
+            new = n_done - n_last
+            table.append([str(n_done), n_failed, new / (now - last), 1e3 * (cpu - before) / new, megabytes])
+            n_last, last, before = n_done, now, cpu
+            print_table(["rows", "failed", "rows/s", "CPU ms/row", "peak MB"], table[-1:])
+    return table
+
+
+def usage(pid: int) -> tuple[float, int]:
+    """CPU seconds and peak memory in MB of a process so far."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    status = Path(f"/proc/{pid}/status").read_text().split("VmHWM:")
+    return (int(words[11]) + int(words[12])) / _TICKS, int(status[1].split()[0]) // 1024 if status[1:] else 0
+
+
+def compare(path: Path) -> None:
+    """Print how far the gaps of displaced and doubled copies are from those of their files."""
+    table = pd.read_csv(path, usecols=["source", "status", "gap_ev", "gap_std_ev"])
+    table = table[table["status"] != "failed"]
+    table[["kind", "name"]] = table["source"].str.extract(r"\d{7}/(\w+)[-\d]*/(.*)")
+    originals = table[table["kind"] == "original"].set_index("name")
+    copies = table[table["kind"] != "original"].join(originals, on="name", rsuffix="_of_file", how="inner")
+    copies["moved"] = (copies["gap_ev"] - copies["gap_ev_of_file"]).abs()
+    copies["in_std"] = copies["moved"] / copies["gap_std_ev_of_file"]
+    for kind in KINDS[:2]:
+        some = copies[copies["kind"] == kind].sort_values("moved")
+        cells = [[what, *some[what].quantile([0.5, 0.95, 0.99, 1.0])] for what in ("moved", "in_std")]
+        print(f"{len(some)} {kind} copies; farthest: {', '.join(some['name'].iloc[:-6:-1])}")
+        print_table(["gap against that of the file", "median", "95 %", "99 %", "largest"], cells)
 
 
 def main() -> None:
-    """Print the rate and the memory of each tenth."""
+    """Print the rate and the memory of each tenth, then how far gaps of copies are from their files'."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--model", default="qmof-pbe")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--largest", type=int, default=8_000, help="copy files of at most so many bytes")
+    parser.add_argument("--copies", type=int, default=12, help="of each such file")
+    parser.add_argument("--folder", type=Path, help="where archive and table stay; an archive is used again")
+    parser.add_argument("--level", default="pbe")
     options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    one_thread()
-    predictor = load_model(options.model, "cpu")
-    stream = stream_rows(sources(), predictor, ScreeningConfig(workers=options.workers))
-    rows, failed, begun = 0, 0, time.monotonic()
-    table, last = [], (0, begun)
-    for found in stream:
-        rows += len(found)
-        failed += sum(row.status == "failed" for row in found)
-        if rows >= (len(table) + 1) * options.rows / 10:
-            now, peak = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-            table.append([str(rows), failed, (rows - last[0]) / (now - last[1]), round(peak)])
-            last = rows, now
-            print_table(["rows", "failed", "rows/s", "peak MB"], table[-1:])
-        if rows >= options.rows:
-            break
-    stream.close()
-    print(f"{rows} rows in {time.monotonic() - begun:.0f} s")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        archive, target = folder / "rows.zip", folder / "table.csv"
+        if not archive.exists():
+            pack(archive, options.rows, options.largest, options.copies)
+        with zipfile.ZipFile(archive) as file:
+            n_rows = len(file.namelist())
+        command = [sys.executable, "-m", "mofgap", "screen", str(archive), "-o", str(target)]
+        begun = time.monotonic()
+        command += ["--level", options.level, "--resume"]
+        with subprocess.Popen(
+            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL
+        ) as process:
+            watch(process, journal_path(target), n_rows)
+        print(f"{n_rows} rows in {time.monotonic() - begun:.0f} s, exit code {process.returncode}")
+        compare(target)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Look for bytes that the reader, the archives or the journal are not ready for.
+"""Look for bytes that the readers of files, of archives or of the journal are not ready for.
 
 Guided by coverage where ``atheris`` is installed (``pip install atheris``), else by mutation alone. A finding
 is an exception, a reason ``unreadable`` or more than ``SLOW_SECONDS`` of CPU. Its bytes go to a file, to
@@ -22,6 +22,9 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from ase.build import bulk
+from ase.io import write
 
 from benchmarks.measure import example_texts
 from mofgap.crystals.cif import ReadFailure, read_cif_bytes
@@ -83,6 +86,8 @@ def seeds_of(target: str) -> list[bytes]:
             journal.add("a.cif", Finished("ab", (Row(None, "a.cif", "a", "ok", gap_ev=1.5),)))
             journal.close()
             return [path.read_bytes()]
+    if target in FORMATS:
+        return [in_format(target)]
     content = io.BytesIO()
     if target == ".zip":
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -97,9 +102,22 @@ def seeds_of(target: str) -> list[bytes]:
     return [content.getvalue()]
 
 
+def in_format(ending: str) -> bytes:
+    """Two structures as ASE writes them; one as a POSCAR."""
+    frames = [bulk("ZnO", "zincblende", a=a, cubic=True) for a in (4.6, 4.7)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"x{ending}"
+        if ending == ".vasp":
+            write(path, frames[0], format="vasp")
+        else:
+            write(path, frames, format="extxyz" if ending == ".xyz" else ending[1:])
+        return path.read_bytes()
+
+
+FORMATS = (".xyz", ".vasp", ".json", ".traj", ".db")
 TARGETS: dict[str, Callable[[bytes], list[str]]] = {"reader": read, "journal": resume} | {
     ending: (lambda data, ending=ending: unpack(data, ending))
-    for ending in (".zip", ".tar", ".tar.gz", ".tar.xz")
+    for ending in (".zip", ".tar", ".tar.gz", ".tar.xz", *FORMATS)
 }
 
 
@@ -151,7 +169,7 @@ def mutated(data: bytes, other: bytes, rng: random.Random) -> bytes:
             case 5:
                 start = rng.randrange(len(other) + 1)
                 content[place:end] = other[start : start + 200]
-    return bytes(content[:MAX_BYTES])
+    return bytes(content[: max(MAX_BYTES, len(data))])
 
 
 def by_mutation(findings: Findings, seconds: float, seed: int) -> None:
@@ -175,7 +193,7 @@ def by_coverage(findings: Findings, seconds: float, seed: int) -> None:
         options = [
             f"-max_total_time={seconds:.0f}",
             f"-seed={seed + 1}",
-            f"-max_len={MAX_BYTES}",
+            f"-max_len={max(MAX_BYTES, *map(len, seeds_of(findings.target)))}",
             "-print_final_stats=1",
         ]
         atheris.Setup([sys.argv[0], *options, "-verbosity=0", corpus], findings.look)

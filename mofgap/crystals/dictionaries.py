@@ -38,7 +38,7 @@ def made(
         lattice = np.array(cell, dtype=np.float64).reshape(3, 3)
         frac = np.array(frac_coords, dtype=np.float64).reshape(-1, 3)
         numbers = np.array(atomic_numbers, dtype=np.int64).reshape(-1)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CifError(f"bad-structure: {error}") from error
     if not len(numbers) or len(numbers) != len(frac):
         raise CifError(f"bad-structure: {len(numbers)} elements and {len(frac)} positions")

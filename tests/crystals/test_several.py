@@ -200,6 +200,7 @@ def database(path: Path, sql: str) -> None:
         found.executescript(sql)
 
 
+FAR_ELEMENT = json.dumps({"cell": np.eye(3).tolist(), "numbers": [10**20], "positions": [[0, 0, 0]]})
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS id FROM n"
 
 
@@ -213,6 +214,7 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
         ("a.json", "{", "bad-json"),
         ("a.json", "[]", "no-structures"),
         ("a.json", '{"lattice": {}, "sites": [{}]}', "bad-structure"),
+        ("a.json", FAR_ELEMENT, "bad-structure"),
         ("a.xyz", "", "no-structures"),
         ("a.xyz", "words\n", "bad-xyz"),
         ("a.xyz", '2\nLattice="9 0 0 0 9 0 0 0 9"\nZn 0 0 0\n', "bad-xyz"),

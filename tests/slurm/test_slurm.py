@@ -155,6 +155,41 @@ def test_the_quickstart_killed_in_the_middle_is_resumed_to_the_same_result(tmp_p
     tell(f"killed with {n_done} of {len(jobs)} stages done; the same {len(two)} predictions, to the bit")
 
 
+def lose_node(member: str, job: str) -> None:
+    """End all that runs for a job and the daemon of its node, as where the machine loses its power.
+
+    SLURM notices by itself, but only after its ``SlurmdTimeout`` of five minutes; here it is told.
+    """
+    shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True).stdout
+    node = shown.partition("\n   NodeList=")[2].split()[0]
+    daemon = Path(os.environ.get("MOFGAP_SLURM_STATE", "/var/tmp/mofgap-slurm"), f"slurmd.{node}.pid")
+    os.kill(int(daemon.read_text()), signal.SIGKILL)
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            is_step = f"[{job}." in (path / "cmdline").read_text(errors="replace")
+            if is_step or f"SLURM_JOB_ID={job}\0".encode() in (path / "environ").read_bytes():
+                os.kill(int(path.name), signal.SIGKILL)
+    subprocess.run(["scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost"], check=True)
+    tell(f"{member}, job {job}: lost {node}")
+
+
+def test_a_training_on_a_node_that_is_lost_is_resumed_to_the_same_result(tmp_path: Path) -> None:
+    settings = ONE_TRAINING | {"comparison.recipe.epochs": PASSES}
+    alone, cluster = tmp_path / "alone", tmp_path / "cluster"
+    finish(start(alone, settings, "-j", "2"))
+    first = start(cluster, settings, "-j", "2", "--executor", "slurm")
+    try:
+        (job,) = kill_between_passes(first, cluster, {"balora-seed0": lose_node}).values()
+        said = finish(first, 1)
+    finally:
+        subprocess.run([START], check=True, capture_output=True, timeout=600)
+    assert "train/split/balora-seed0" in said and job in said and "NODE_FAIL" in said
+    finish(start(cluster, settings, "-j", "2", "--executor", "slurm"))
+    assert manifest(cluster)["finished"]
+    one, two = (safetensors_of(run) for run in (alone, cluster))
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
 @pytest.fixture(scope="module")
 def two_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose training is two processes of this machine, without SLURM."""
