@@ -15,8 +15,9 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -37,20 +38,23 @@ _FINISHED, _FAILED = b'"content":{"source":', b'"status":"failed"'
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def rows(largest: int, copies: int) -> Iterator[tuple[str, bytes]]:
+def rows(largest: int, copies: int, every: int) -> Iterator[tuple[str, bytes]]:
     """Name and content of the files in an order by chance, those of small ones followed by copies.
 
     Args:
         largest: Of a file that is copied, bytes.
         copies: Of each such file, of the `KINDS` in turn.
+        every: Take each n-th of the others.
     """
     rng = random.Random(0)
-    files = list(core_mof())
+    files = list({data: name for name, data in core_mof()}.items())
     rng.shuffle(files)
-    for name, data in files:
-        yield f"original/{name}", data
+    for place, (data, name) in enumerate(files):
         if len(data) > largest:
+            if place % every == 0:
+                yield f"original/{name}", data
             continue
+        yield f"original/{name}", data
         entry = read_cif_bytes(data, name)[0]
         for place in range(copies):
             kind, again = KINDS[place % len(KINDS)], place // len(KINDS)
@@ -69,16 +73,11 @@ def changed(crystal: Crystal, kind: str, again: int) -> Crystal:
     return replace(crystal, frac_coords=crystal.frac_coords + shift @ np.linalg.inv(crystal.cell))
 
 
-def pack(path: Path, n_rows: int, largest: int, copies: int) -> int:
-    """Write so many rows into an archive; returns how many there were."""
-    n_packed = 0
+def pack(path: Path, some: Iterable[tuple[str, bytes]]) -> None:
+    """Write rows into an archive."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, data in rows(largest, copies):
-            if n_packed == n_rows:
-                break
-            archive.writestr(f"{n_packed:07d}/{name}", data)  # mofgap takes members by name
-            n_packed += 1
-    return n_packed
+        for place, (name, data) in enumerate(some):
+            archive.writestr(f"{place:07d}/{name}", data)  # mofgap takes members by name
 
 
 def watch(process: subprocess.Popen[bytes], journal: Path, n_rows: int) -> list[list[object]]:
@@ -114,9 +113,9 @@ def usage(pid: int) -> tuple[float, int]:
 
 def compare(path: Path) -> None:
     """Print how far the gaps of displaced and doubled copies are from those of their files."""
-    table = pd.read_csv(path, usecols=["source", "status", "gap_ev", "gap_std_ev"])
+    table = pd.read_csv(path, usecols=["file", "status", "gap_ev", "gap_std_ev"])
     table = table[table["status"] != "failed"]
-    table[["kind", "name"]] = table["source"].str.extract(r"\d{7}/(\w+)[-\d]*/(.*)")
+    table[["kind", "name"]] = table["file"].str.extract(r":\d{7}/(\w+)[-\d]*/(.*)")
     originals = table[table["kind"] == "original"].set_index("name")
     copies = table[table["kind"] != "original"].join(originals, on="name", rsuffix="_of_file", how="inner")
     copies["moved"] = (copies["gap_ev"] - copies["gap_ev_of_file"]).abs()
@@ -132,8 +131,9 @@ def main() -> None:
     """Print the rate and the memory of each tenth, then how far gaps of copies are from their files'."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--largest", type=int, default=8_000, help="copy files of at most so many bytes")
-    parser.add_argument("--copies", type=int, default=12, help="of each such file")
+    parser.add_argument("--largest", type=int, default=6_000, help="copy files of at most so many bytes")
+    parser.add_argument("--copies", type=int, default=36, help="of each such file")
+    parser.add_argument("--every", type=int, default=10, help="take each n-th of the larger files")
     parser.add_argument("--folder", type=Path, help="where archive and table stay; an archive is used again")
     parser.add_argument("--level", default="pbe")
     options = parser.parse_args()
@@ -142,7 +142,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         archive, target = folder / "rows.zip", folder / "table.csv"
         if not archive.exists():
-            pack(archive, options.rows, options.largest, options.copies)
+            pack(archive, islice(rows(options.largest, options.copies, options.every), options.rows))
         with zipfile.ZipFile(archive) as file:
             n_rows = len(file.namelist())
         command = [sys.executable, "-m", "mofgap", "screen", str(archive), "-o", str(target)]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,11 +156,12 @@ def test_the_quickstart_killed_in_the_middle_is_resumed_to_the_same_result(tmp_p
     tell(f"killed with {n_done} of {len(jobs)} stages done; the same {len(two)} predictions, to the bit")
 
 
-def lose_node(member: str, job: str) -> None:
+def lose_node(member: str, job: str, requeue: bool) -> None:
     """End all that runs for a job and the daemon of its node, as where the machine loses its power.
 
     SLURM notices by itself, but only after its ``SlurmdTimeout`` of five minutes; here it is told.
     """
+    subprocess.run(["scontrol", "update", f"JobId={job}", f"Requeue={int(requeue)}"], check=True)
     shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True).stdout
     node = shown.partition("\n   NodeList=")[2].split()[0]
     daemon = Path(os.environ.get("MOFGAP_SLURM_STATE", "/var/tmp/mofgap-slurm"), f"slurmd.{node}.pid")
@@ -173,18 +175,22 @@ def lose_node(member: str, job: str) -> None:
     tell(f"{member}, job {job}: lost {node}")
 
 
-def test_a_training_on_a_node_that_is_lost_is_resumed_to_the_same_result(tmp_path: Path) -> None:
+@pytest.mark.parametrize("requeue", [True, False], ids=["requeued", "left"])
+def test_a_training_on_a_node_that_is_lost_ends_with_the_same_result(requeue: bool, tmp_path: Path) -> None:
+    """SLURM starts the job again on another node, some two minutes later; else the same command does."""
     settings = ONE_TRAINING | {"comparison.recipe.epochs": PASSES}
     alone, cluster = tmp_path / "alone", tmp_path / "cluster"
     finish(start(alone, settings, "-j", "2"))
     first = start(cluster, settings, "-j", "2", "--executor", "slurm")
+    ways = {"balora-seed0": partial(lose_node, requeue=requeue)}
     try:
-        (job,) = kill_between_passes(first, cluster, {"balora-seed0": lose_node}).values()
-        said = finish(first, 1)
+        (job,) = kill_between_passes(first, cluster, ways).values()
+        said = finish(first, 0 if requeue else 1)
     finally:
         subprocess.run([START], check=True, capture_output=True, timeout=600)
-    assert "train/split/balora-seed0" in said and job in said and "NODE_FAIL" in said
-    finish(start(cluster, settings, "-j", "2", "--executor", "slurm"))
+    if not requeue:
+        assert "train/split/balora-seed0" in said and job in said and "NODE_FAIL" in said
+        finish(start(cluster, settings, "-j", "2", "--executor", "slurm"))
     assert manifest(cluster)["finished"]
     one, two = (safetensors_of(run) for run in (alone, cluster))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
