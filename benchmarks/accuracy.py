@@ -112,7 +112,7 @@ def print_coverage(named: Iterator[tuple[str, Mask]], inside: Mask, width: Float
 def score_groups(found: Posterior, gap_ev: Floats, novelty: Floats, numbers: Sequence[int]) -> None:
     """Print how 90 % intervals do with numbers of novelty groups, cross-validated several times."""
     gap, epistemic = np.maximum(found.gap_ev, 0.0), np.nan_to_num(found.epistemic_std_ev)
-    columns = (gap_ev, gap, epistemic, found.aleatoric_std_ev)
+    aleatoric = found.aleatoric_std_ev
     tenth = np.searchsorted(np.quantile(novelty, np.arange(1, 10) / 10), novelty)
     rows: list[list[object]] = []
     for n_groups in numbers:
@@ -124,12 +124,15 @@ def score_groups(found: Posterior, gap_ev: Floats, novelty: Floats, numbers: Seq
                 rest, held = fold != k, fold == k
                 edges = quantile_edges(novelty[rest], n_groups, 1)
                 fitted = fit_calibration(
-                    *(column[rest] for column in columns),
+                    gap_ev[rest],
+                    gap[rest],
+                    epistemic[rest],
+                    aleatoric[rest],
                     [str(i) for i in np.flatnonzero(rest)],
                     novelty=novelty[rest] if edges else None,
                     novelty_edges=edges,
                 )
-                std = fitted.std(epistemic[held], found.aleatoric_std_ev[held])
+                std = fitted.std(epistemic[held], aleatoric[held])
                 lo[held], hi[held] = fitted.interval(gap[held], std, LEVEL, novelty[held])
             scores.append(interval_score(gap_ev, lo, hi, LEVEL))
             hits += (lo <= gap_ev) & (gap_ev <= hi)

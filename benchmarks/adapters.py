@@ -62,7 +62,7 @@ def training(model: BaLoRAModel) -> Callable[[Tensor], object]:
         model.train()
         loss = nn.functional.cross_entropy(model(x), torch.zeros(len(x), dtype=torch.int64))
         optimizer.zero_grad()
-        (loss + model.kl_loss(N_TRAIN)).backward()  # type: ignore[no-untyped-call]
+        (loss + model.kl_loss(N_TRAIN)).backward()
         optimizer.step()
 
     return step

@@ -60,7 +60,7 @@ def in_its_own_process(environment: Mapping[str, str], arguments: Sequence[str])
     """`pass_seconds` with other variables of the environment."""
     own = {name: value for name, value in os.environ.items() if name not in (*WAITING, "OMP_NUM_THREADS")}
     command = [sys.executable, "-m", "benchmarks.busy_machine", "--alone", *arguments]
-    done = subprocess.run(command, env=own | environment, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, env=own | dict(environment), check=True, stdout=subprocess.PIPE, text=True)
     times: list[float] = json.loads(done.stdout.splitlines()[-1])
     return times
 

@@ -40,7 +40,8 @@ def electronegativities(elements: list[Any]) -> list[float]:
     ]
     known = np.isfinite(values)
     places = np.arange(len(values))
-    return np.interp(places, places[known], np.array(values)[known]).tolist()
+    filled: list[float] = np.interp(places, places[known], np.array(values)[known]).tolist()
+    return filled
 
 
 def main() -> None:

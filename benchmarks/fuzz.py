@@ -21,14 +21,18 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Literal, get_args
 
 from ase.build import bulk
 from ase.io import write
 
 from benchmarks.measure import example_texts
+from mofgap.choices import Disorder
 from mofgap.crystals.cif import ReadFailure, read_cif_bytes
-from mofgap.crystals.inputs import expand_inputs, read_input
+from mofgap.crystals.inputs import expand_inputs
+from mofgap.crystals.item import read_input
 from mofgap.screening.journal import Finished, Journal, JournalError
 from mofgap.screening.row import Row
 
@@ -44,7 +48,7 @@ WORDS = tuple(
 
 def read(data: bytes) -> list[str]:
     """Read a CIF with each way to settle disorder; reasons that no reader should give."""
-    entries = [e for way in ("refuse", "majority") for e in read_cif_bytes(data, "x.cif", disorder=way)]  # type: ignore[arg-type]
+    entries = [e for way in get_args(Disorder) for e in read_cif_bytes(data, "x.cif", disorder=way)]
     assert entries, "no entry"
     return [e.reason for e in entries if isinstance(e, ReadFailure) and e.reason.startswith("unreadable:")]
 
@@ -93,15 +97,15 @@ def seeds_of(target: str) -> list[bytes]:
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("a.cif", small[0])
     else:
-        with tarfile.open(
-            fileobj=content, mode={".tar": "w", ".tar.gz": "w:gz", ".tar.xz": "w:xz"}[target]
-        ) as tar:
+        modes: dict[str, Literal["w", "w:gz", "w:xz"]] = {".tar": "w", ".tar.gz": "w:gz", ".tar.xz": "w:xz"}
+        with tarfile.open(fileobj=content, mode=modes[target]) as tar:
             info = tarfile.TarInfo("a.cif")
             info.size = len(small[0])
             tar.addfile(info, io.BytesIO(small[0]))
     return [content.getvalue()]
 
 
+<<<<<<< HEAD
 def in_format(ending: str) -> bytes:
     """Two structures as ASE writes them; one as a POSCAR."""
     frames = [bulk("ZnO", "zincblende", a=a, cubic=True) for a in (4.6, 4.7)]
@@ -118,6 +122,12 @@ FORMATS = (".xyz", ".vasp", ".json", ".traj", ".db")
 TARGETS: dict[str, Callable[[bytes], list[str]]] = {"reader": read, "journal": resume} | {
     ending: (lambda data, ending=ending: unpack(data, ending))
     for ending in (".zip", ".tar", ".tar.gz", ".tar.xz", *FORMATS)
+=======
+TARGETS: dict[str, Callable[[bytes], list[str]]] = {
+    "reader": read,
+    "journal": resume,
+    **{ending: partial(unpack, ending=ending) for ending in (".zip", ".tar", ".tar.gz", ".tar.xz")},
+>>>>>>> 1de8400 (benchmarks: check types as in the package)
 }
 
 

@@ -21,6 +21,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.measure import add_table, one_thread, print_table, read_rows
 from mofgap.crystals.dataset import cached_store
+from mofgap.crystals.graph import CrystalGraph
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import at_mean
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -46,7 +47,8 @@ class Parts:
 
     def spread(self, alpha: Floats, aleatoric: float = 1.0) -> Floats:
         """(n,) total standard deviation for other noise, (n_layers,) or (n, n_layers), eV."""
-        return np.sqrt((self.per_layer * alpha).sum(1) + aleatoric * self.aleatoric**2)
+        total: Floats = np.sqrt((self.per_layer * alpha).sum(1) + aleatoric * self.aleatoric**2)
+        return total
 
     def rank(self, spread: Floats) -> float:
         """Spearman correlation of a spread with the error."""
@@ -64,7 +66,7 @@ def parts_of(predictor: GapPredictor, table: Path, split: str, target: str, cach
     return Parts(per_layer, alpha, aleatoric, error)
 
 
-def one(model: GapModel, graph: object) -> tuple[Floats, Floats, float, float]:
+def one(model: GapModel, graph: CrystalGraph) -> tuple[Floats, Floats, float, float]:
     """Sensitivities, noise factors, gap and aleatoric spread of one structure."""
     found = at_mean(model, graph, closed_form=True)
     assert found.sensitivity is not None

@@ -119,11 +119,11 @@ def print_nearest(rows: Rows, train: Rows, index: NoveltyIndex, target: str, n: 
     table = train.frame.set_index("structure_id")
     for i in order:
         row = rows.frame.iloc[i]
-        gap = f"{row[target]:.2f} eV"
-        print(f"{novelty.percentile[i]:.2f} {reduced_formula(row.atomic_numbers)} {gap}, nearest:")
+        own = f"{reduced_formula(row.atomic_numbers)} {row[target]:.2f} eV"
+        print(f"{novelty.percentile[i]:.2f} {own}, nearest:")
         for name in novelty.nearest[i][:N_NEAREST]:
-            near = table.loc[name]
-            print(f"       {reduced_formula(near.atomic_numbers)} {near[target]:.2f} eV ({name})")
+            formula, gap = reduced_formula(table.atomic_numbers[name]), table[target][name]
+            print(f"       {formula} {gap:.2f} eV ({name})")
 
 
 def main() -> None:

@@ -69,7 +69,8 @@ class Training:
 
     def std_ev(self, alpha: Floats) -> Floats:
         """(n,) epistemic spread."""
-        return np.sqrt((alpha * self.per_layer).sum(1))
+        std: Floats = np.sqrt((alpha * self.per_layer).sum(1))
+        return std
 
 
 def training_of(folder: Path, dataset: Dataset, rows: SplitRows, config: ComparisonConfig) -> Training:
@@ -83,10 +84,15 @@ def training_of(folder: Path, dataset: Dataset, rows: SplitRows, config: Compari
     # Of a Laplace likelihood with standard deviation s: 2/s², in expectation over its errors.
     curvature = 2 / spread**2 * (spread / model.gap_std_ev) ** config.recipe.error_weighting
     elements = elements_per_layer(model.layers).double()
-    numbers = (
-        x.numpy() for x in (per_layer, alpha, gap.clamp_min(0), spread, curvature, elements / elements.sum())
+    return Training(
+        per_layer.numpy(),
+        alpha.numpy(),
+        gap.clamp_min(0).numpy(),
+        spread.numpy(),
+        curvature.numpy(),
+        (elements / elements.sum()).numpy(),
+        model.config.balora.prior_variance,
     )
-    return Training(*numbers, model.config.balora.prior_variance)
 
 
 def arm_of(table: pd.DataFrame, name: str, spreads: list[Floats], rows: SplitRows, dataset: Dataset) -> Arm:
@@ -123,7 +129,7 @@ def main() -> None:
     predictions = pd.read_parquet(options.run / "predictions.parquet")
     arms = Arms.of(predictions, options.split, "epistemic")
     ensemble = arms.last(ENSEMBLE)
-    if ensemble is None:
+    if ensemble is None or ensemble.std_ev is None:
         raise SystemExit(f"{options.run}: no {ENSEMBLE} on split {options.split}")
     bootstrap = Bootstrap(config.judgement.level, config.judgement.n_draws, config.judgement.seed)
     is_val = np.array(rows.part) == "val"

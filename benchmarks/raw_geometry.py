@@ -162,8 +162,9 @@ def print_split(predictor: GapPredictor, pairs: Pairs, steps: bool) -> None:
         rows.append(scorer.row(name, prepared, ms, changed))
     header = ["", "MAE, eV", "median", "Spearman", f"{LEVEL:.0%} coverage", "width, eV", "changed", "ms each"]
     print_table(header, rows)
-    relaxed, raw, prepared = (float(str(row[1])) for row in rows[:3])
-    print(f"error over that of relaxed input: raw {raw / relaxed:.3f}, prepared {prepared / relaxed:.3f}")
+    of_relaxed, of_raw, of_prepared = (float(str(row[1])) for row in rows[:3])
+    shares = f"raw {of_raw / of_relaxed:.3f}, prepared {of_prepared / of_relaxed:.3f}"
+    print(f"error over that of relaxed input: {shares}")
     if steps:
         print_geometry(predictor, pairs)
 

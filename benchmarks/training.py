@@ -86,12 +86,14 @@ class Steps:
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
         self.optimizer.step()
         clock.append(time.process_time())
-        return np.diff(clock).tolist()
+        seconds: list[float] = np.diff(clock).tolist()
+        return seconds
 
     def pass_ms(self) -> Floats:
         """(3,) CPU milliseconds a structure in forward, backward and optimiser."""
         seconds: Floats = np.sum([self.step(batch) for batch in self.batches], axis=0)
-        return 1e3 * seconds / self.n_structures
+        seconds *= 1e3 / self.n_structures
+        return seconds
 
 
 def main() -> None:

@@ -31,10 +31,13 @@ def errors_of(
     place = {structure_id: i for i, structure_id in enumerate(predictor.novelty.ids)}
     if correction is not None and set(frame.structure_id) <= place.keys():
         residuals = correction.residual_ev.cpu().double().numpy()
-        return np.abs(residuals[[place[structure_id] for structure_id in frame.structure_id]])
-    store = cached_store(frame, predictor.model.graph_config, cache)
-    gap = np.maximum(predict_store(predictor.model, store, range(len(frame))).gap_ev, 0.0)
-    return np.abs(gap - frame[target].to_numpy(dtype=np.float64))
+        errors = residuals[[place[structure_id] for structure_id in frame.structure_id]]
+    else:
+        store = cached_store(frame, predictor.model.graph_config, cache)
+        gap = np.maximum(predict_store(predictor.model, store, range(len(frame))).gap_ev, 0.0)
+        errors = gap - frame[target].to_numpy(dtype=np.float64)
+    absolute: NDArray[np.float64] = np.abs(errors)
+    return absolute
 
 
 def larger_by(errors: NDArray[np.float64], held: NDArray[np.bool_]) -> str:

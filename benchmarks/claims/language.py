@@ -45,7 +45,7 @@ class LastBlocks(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.n_heads = n_heads
-        self.head = nn.Linear(self.blocks[0].attention.self.query.in_features, n_classes)
+        self.head = nn.Linear(blocks[0].attention.self.query.in_features, n_classes)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """(n, n_classes) logits from (n, tokens, width) and the (n, tokens) mask of tokens that count."""
@@ -74,7 +74,8 @@ class LastBlocks(nn.Module):
         return output
 
     def _by_head(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
+        return heads
 
 
 class Encoder:

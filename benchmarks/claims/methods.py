@@ -229,6 +229,7 @@ def fit(
     model.train()
     for _ in range(config.epochs):
         for batch in task.train.batches(config.batch, order):
+            assert batch.labels is not None
             with method.noise(model, choice):
                 loss = nn.functional.cross_entropy(model(*batch.inputs), batch.labels)
                 loss = loss + method.divergence(model, len(task.train))

@@ -83,7 +83,7 @@ def late(net: nn.Sequential, n_late: int) -> nn.Sequential:
 @torch.no_grad()
 def early(net: nn.Sequential, pixels: Tensor, n_late: int) -> Tensor:
     """The outputs (n, tokens, width) of the blocks before the last ones."""
-    return torch.cat([net[: -n_late - 1](batch) for batch in pixels.split(500)])  # type: ignore[no-untyped-call]
+    return torch.cat([net[: -n_late - 1](batch) for batch in pixels.split(500)])
 
 
 def pretrain(net: nn.Sequential, images: Images, passes: int, seed: int) -> None:
@@ -105,10 +105,10 @@ def pretrain(net: nn.Sequential, images: Images, passes: int, seed: int) -> None
     n_steps = passes * math.ceil(len(labels) / 64)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=n_steps)
     for _ in range(passes):
-        for rows in torch.randperm(len(labels), generator=generator).split(64):  # type: ignore[no-untyped-call]
+        for rows in torch.randperm(len(labels), generator=generator).split(64):
             loss = F.cross_entropy(model(_moved(pixels[rows], generator)), labels[rows])
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
     net.eval()

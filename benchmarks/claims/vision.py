@@ -177,7 +177,7 @@ def _rows(n: int, config: VisionConfig) -> tuple[Tensor, ...]:
         raise ValueError(f"n_train and n_val leave none of {n} images to judge by")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(config.seed))
     sizes = (config.n_train, config.n_val, min(config.n_test, left))
-    return tuple(order[: sum(sizes)].split(sizes))  # type: ignore[no-untyped-call]
+    return tuple(order[: sum(sizes)].split(sizes))
 
 
 def _parts(images: Images, config: VisionConfig) -> tuple[Images, ...]:

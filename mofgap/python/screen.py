@@ -120,7 +120,7 @@ def _with_bar(stream: Iterator[tuple[Row, ...]], progress: bool | None) -> Itera
         progress = "ipykernel" in sys.modules
     if not progress:
         return stream
-    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+    from tqdm.auto import tqdm
 
     return iter(tqdm(stream, desc="screening", unit=" files", leave=False))
 
