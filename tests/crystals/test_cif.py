@@ -12,7 +12,6 @@ from mofgap.crystals.bonds import pairs_within
 from mofgap.crystals.checks import NOTES
 from mofgap.crystals.cif import ReadFailure, read_cif, read_cif_bytes
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.formats import stem_of
 from mofgap.crystals.inputs import read_file
 from mofgap.crystals.symmetry import operations
 from mofgap.crystals.write import formula_sum
@@ -83,6 +82,12 @@ def only(entries):
 
 def read(name, **options):
     return only(read_file(CIFS / f"{name}.cif", **options))
+
+
+def sites_of(rows, formula, edge=6):
+    """The good file with other sites, a label, a symbol and three coordinates each."""
+    head = GOOD[: GOOD.index("Zn1 Zn")].replace("6.0", f"{edge}.0")
+    return head.replace("'C H O2 Zn'", f"'{formula}'") + rows
 
 
 def test_every_fixture_is_accounted_for():
@@ -162,7 +167,7 @@ def test_a_blank_label_and_a_looped_cell_are_called_so():
 
 
 def test_reasons_are_one_short_line_that_ends_with_its_cure():
-    text = three_sites("Zn").replace("Zn1 Zn ", f"'{'Q' * 1000}\x1b[31m' Qq ")
+    text = GOOD.replace("Zn1 Zn ", f"'{'Q' * 1000}\x1b[31m' Qq ")
     (failure,) = read_cif(text)
     assert len(failure.reason) < 300 and failure.reason.endswith("dummy site")
     failure = ReadFailure("x.cif", "x", "name: " + "long\n\x1b[0m" * 1000 + "; cure")
@@ -245,12 +250,10 @@ def test_a_whole_cell_beside_its_operators_is_merged_before_pairs_are_sought(mon
 
     monkeypatch.setattr(unit_cell, "pairs_within", counted)
     monkeypatch.setattr(unit_cell, "MOST_PAIRS", 1000)  # fewer than 32 atoms have
-    corners = (
-        "Mg1 0 0 0\nMg2 0 .5 .5\nMg3 .5 0 .5\nMg4 .5 .5 0\nO1 .5 .5 .5\nO2 .5 0 0\nO3 0 .5 0\nO4 0 0 .5\n"
-    )
-    text = re.sub("loop_.*", "", SITES.format("", ""), flags=re.DOTALL)
-    loop = "loop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
-    (crystal,) = read_cif(f"{text}_space_group_name_H-M_alt 'F m -3 m'\n{loop}{corners}")
+    corners = "0 0 0\nMg2 Mg 0 .5 .5\nMg3 Mg .5 0 .5\nMg4 Mg .5 .5 0\n"
+    centres = ".5 .5 .5\nO2 O .5 0 0\nO3 O 0 .5 0\nO4 O 0 0 .5\n"
+    text = sites_of(f"Mg1 Mg {corners}O1 O {centres}", "Mg O").replace("'P 1'", "'F m -3 m'")
+    (crystal,) = read_cif(text.replace("loop_\n_symmetry_equiv_pos_as_xyz\n'x, y, z'\n", ""))
     assert crystal.n_atoms == 8 and counts == [8]
     assert crystal.warnings[-1].startswith("duplicate-sites: 24 atoms")
 
@@ -259,11 +262,11 @@ def test_a_whole_cell_beside_its_operators_is_merged_before_pairs_are_sought(mon
     ("formula", "told"), [("C99 H101", False), ("C99 H102", True), ("C99 H101.6", False)]
 )
 def test_one_atom_in_two_hundred_is_missed_by_a_formula_of_whole_numbers(formula, told):
-    rows = "".join(f"{'CH'[i % 2]}{i} {(i % 6) / 6} {(i // 6 % 6) / 6} {(i // 36) / 6}\n" for i in range(198))
-    rows += "H198 .5 .5 .95\nH199 .5 .9 .95\n"
-    sites = "loop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
-    cell = SITES.split("loop_")[0].replace(" 9\n", " 18\n")
-    (crystal,) = read_cif(f"{cell}_chemical_formula_sum '{formula}'\n{sites}{rows}")
+    rows = "".join(
+        f"X{i} {'CH'[i % 2]} {(i % 6) / 6} {(i // 6 % 6) / 6} {(i // 36) / 6}\n" for i in range(198)
+    )
+    rows += "X198 H .5 .5 .95\nX199 H .5 .9 .95\n"
+    (crystal,) = read_cif(sites_of(rows, formula, edge=18))
     assert any(text.startswith("composition: ") for text in crystal.warnings) == told
 
 
@@ -271,15 +274,18 @@ def test_blocks_of_one_name_are_told_apart():
     both = read_cif(GOOD + GOOD)
     assert [entry.structure_id for entry in both] == ["good", "good-2"]
     assert [entry.warnings for entry in both] == [(), ()]
-    names = [entry.structure_id for entry in read_cif(GOOD + GOOD.replace("data_good", "data_good-2") + GOOD)]
+    second = GOOD.replace("data_good", "data_good-2")
+    names = [entry.structure_id for entry in read_cif(GOOD + second + GOOD)]
     assert names == ["good", "good-2", "good-3"]
+    names = [entry.structure_id for entry in read_cif(3 * GOOD + second)]
+    assert names == ["good", "good-3", "good-4", "good-2"]
 
 
 def test_too_many_atoms_are_refused_and_the_limit_can_be_raised():
     rows = "".join(
         f"C{i} C {i % 15 / 15:.5f} {i // 15 % 15 / 15:.5f} {i // 225 / 15:.5f}\n" for i in range(3000)
     )
-    text = GOOD[: GOOD.index("Zn1 Zn")].replace("6.0", "30.0").replace("'C H O2 Zn'", "C") + rows
+    text = sites_of(rows, "C", edge=30)
     assert only(read_cif(text)).reason.startswith("too-many-atoms: 3000 atoms")
     assert only(read_cif(text, max_atoms=3000)).n_atoms == 3000
 
@@ -374,147 +380,3 @@ def test_accidents_never_raise(data, disorder):
             assert entry.atomic_numbers.min() > 0
         else:
             assert ": " in entry.reason
-
-
-SITES = """data_x
-_cell_length_a 9
-_cell_length_b 9
-_cell_length_c 9
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-_symmetry_space_group_name_H-M 'P 1'
-loop_
-{}
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-{}"""
-
-
-def test_a_dummy_of_no_element_is_left_out():
-    tags = "_atom_site_label\n_atom_site_calc_flag"
-    (crystal,) = read_cif(SITES.format(tags, "Zn1 d Zn 0 0 0\nQ1 dum Q .1 .1 .1\nO1 d O .3 0 0\n"))
-    assert crystal.atomic_numbers.tolist() == [30, 8]
-    assert [text.split(":")[0] for text in crystal.warnings][:1] == ["empty-sites"]
-
-
-def test_sites_without_labels_are_read_by_their_symbols():
-    (crystal,) = read_cif(SITES.format("", "Zn 0 0 0\nO .3 0 0\nO .6 0 0\n"))
-    assert crystal.atomic_numbers.tolist() == [30, 8, 8]
-
-
-@pytest.mark.parametrize(
-    ("source", "stem"),
-    [
-        ("a:1.cif", "a:1"),
-        ("f/a.zip:g/b:1.cif", "b:1"),
-        ("a.tar.xz:b.cif", "b"),
-        ("a.tgz:x.cif", "x"),
-        ("d/a.cif.gz", "a"),
-    ],
-)
-def test_names_with_colons_are_not_archives(source, stem):
-    assert stem_of(source) == stem
-
-
-def three_sites(symbol: str) -> str:
-    return SITES.format("_atom_site_label", f"{symbol}1 {symbol} 0 0 0\nO1 O .2 0 0\nC1 C .3 .1 0\n")
-
-
-@pytest.mark.parametrize(
-    "symbol",
-    [
-        "0.8Zn+0.2Co",
-        "Zn0.5Co0.5",
-        "Zn/Co",
-        "Zn,Co",
-        "Zn0.5(1)Co0.5",
-        "Zn2+/Co2+",
-        "Zn2+Co2+",
-        "Zn:0.5,Co:0.5",
-        "Zn;Co",
-        "'Zn 0.6(1) Co 0.4(1)'",
-        "'0.648(4)Zn + 0.352(4)Co'",
-    ],
-)
-def test_a_site_of_several_elements_is_refused_or_settled(symbol):
-    text = three_sites("Zn").replace("Zn1 Zn ", f"T {symbol} ")
-    (failure,) = read_cif(text)
-    plain = symbol.strip("'")
-    assert failure.reason.startswith(f"partial-occupancy: T ({plain}): several elements on a site")
-    (crystal,) = read_cif(text, disorder="majority")
-    assert formula_sum(crystal.atomic_numbers) == "C O Zn"
-    assert any(w.startswith("disorder-majority: ") and f"T ({plain})" in w for w in crystal.warnings)
-
-
-def test_the_likelier_element_is_kept_and_a_share_is_an_occupancy():
-    (crystal,) = read_cif(three_sites("Zn0.2Co0.8"), disorder="majority")
-    assert formula_sum(crystal.atomic_numbers) == "C Co O"
-    (crystal,) = read_cif(three_sites("Zn0.2Co0.1"), disorder="majority")  # mostly nothing is there
-    assert formula_sum(crystal.atomic_numbers) == "C O"
-    (failure,) = read_cif(three_sites("Zn0.5"))
-    assert failure.reason.startswith("partial-occupancy: Zn0.51 (0.5)")
-
-
-@pytest.mark.parametrize("occupancy", ["-1", "-0.5(1)", "1e300", "nan"])
-def test_an_atom_of_impossible_occupancy_is_not_lost(occupancy):
-    text = SITES.format("_atom_site_occupancy", f"{occupancy} Zn 0 0 0\n1 O .3 0 0\n")
-    crystal = only(read_cif(text))
-    assert formula_sum(crystal.atomic_numbers) == "O Zn"
-    assert any(w.startswith("odd-occupancy: ") and occupancy in w for w in crystal.warnings)
-
-
-def test_two_charges_of_one_element_are_one_element():
-    assert formula_sum(only(read_cif(three_sites("Fe2+/Fe3+"))).atomic_numbers) == "C Fe O"
-
-
-@pytest.mark.parametrize(
-    "symbol",
-    [
-        *("H2O", "HOH", "Bq", "Ph", "NH3", "OH", "CH3", "CN"),
-        *("ZnCo", "Zn_Co", "Wat", "2Zn8Co", "CO2", "CO3", "PO4"),
-    ],
-)
-def test_what_is_no_element_is_refused_by_name(symbol):
-    (failure,) = read_cif(three_sites(symbol))
-    assert failure.reason.startswith(f"unknown-element: site {symbol}1 ({symbol}) ")
-
-
-def test_a_label_of_several_elements_is_refused_where_there_is_no_symbol():
-    text = SITES.replace("_atom_site_type_symbol\n", "")
-    (failure,) = read_cif(text.format("_atom_site_label", "Zn1/Co1 0 0 0\nO1 .3 0 0\n"))
-    assert failure.reason.startswith("partial-occupancy: Zn1/Co1: several elements")
-    (crystal,) = read_cif(text.format("_atom_site_label", "C1/C2 0 0 0\nO1,2 .3 0 0\n"))
-    assert formula_sum(crystal.atomic_numbers) == "C O"
-
-
-@pytest.mark.parametrize(
-    "symbol", ["Zn2+", "Zn+2", "Zn3f2", "Zn3+2", "Zn_2", "Zn(II)", "Zn(2+)", "ZN", "Zn2", "zn", "67Zn"]
-)
-def test_charges_and_types_of_force_fields_name_one_element(symbol):
-    assert formula_sum(only(read_cif(three_sites(symbol))).atomic_numbers) == "C O Zn"
-
-
-@pytest.mark.parametrize(
-    ("label", "formula"), [("CN1", "C2 O"), ("NH1", "C N O"), ("NO1", "C N O"), ("OG1", "C O2")]
-)
-def test_a_label_names_no_element_beyond_what_crystals_hold(label, formula):
-    text = SITES.replace("_atom_site_type_symbol", "_atom_site_label")
-    crystal = only(read_cif(text.format("", f"{label} 0 0 0\nO1 .2 0 0\nC1 .3 .1 0\n")))
-    assert formula_sum(crystal.atomic_numbers) == formula
-
-
-@pytest.mark.parametrize(
-    ("symbol", "read_as"), [("D", "H"), ("T", "H"), ("2H", "H"), ("Ow", "O"), ("C_R", "C")]
-)
-def test_isotopes_and_types_of_atoms_are_elements(symbol, read_as):
-    crystal = only(read_cif(three_sites("Zn").replace("Zn1 Zn ", f"A1 {symbol} ")))
-    assert formula_sum(crystal.atomic_numbers[:1]) == read_as
-
-
-def test_many_blocks_of_one_name_are_numbered():
-    block = three_sites("Zn")
-    text = 3 * block + block.replace("data_x", "data_x-2")
-    assert [crystal.structure_id for crystal in read_cif(text)] == ["x", "x-3", "x-4", "x-2"]

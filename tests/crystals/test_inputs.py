@@ -14,6 +14,7 @@ import pytest
 
 from mofgap.crystals import item as item_module
 from mofgap.crystals.cif import ReadFailure, read_cif
+from mofgap.crystals.formats import stem_of
 from mofgap.crystals.inputs import expand_inputs, files_of, read_file
 from mofgap.crystals.item import InputItem, read_input
 
@@ -318,3 +319,17 @@ def test_a_pipe_is_a_failure(folder, name):
     (item,) = expand_inputs([folder / name])
     (failure,) = read_input(item)
     assert failure.reason.startswith("unreadable-file: not a regular file")
+
+
+@pytest.mark.parametrize(
+    ("source", "stem"),
+    [
+        ("a:1.cif", "a:1"),
+        ("f/a.zip:g/b:1.cif", "b:1"),
+        ("a.tar.xz:b.cif", "b"),
+        ("a.tgz:x.cif", "x"),
+        ("d/a.cif.gz", "a"),
+    ],
+)
+def test_names_with_colons_are_not_archives(source, stem):
+    assert stem_of(source) == stem

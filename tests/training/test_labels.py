@@ -219,11 +219,6 @@ def test_few_structures_all_go_to_train(study: Study) -> None:
     assert read_labels(path, cifs, "gap_ev", few=201).positions("val") == [29]
 
 
-def test_splits_that_are_not_needed_may_be_empty(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
-    tiny_frame[:1].to_parquet(tmp_path / "one.parquet")
-    assert len(read_labels(tmp_path / "one.parquet", None, "gap_ev", needed=()).frame) == 1
-
-
 def test_a_column_of_splits_is_kept(study: Study) -> None:
     given: list[object] = ["test", "val", "train"] * 10
     path, cifs = study(split=["train"] * 29 + ["val"], by_family=given)
@@ -263,38 +258,6 @@ def test_each_kind_of_file_says_what_goes_with_it(study: Study, tmp_path: Path) 
         read_labels(path, cifs, "gap_ev")
 
 
-@pytest.mark.parametrize(
-    ("column", "value", "reason"),
-    [
-        ("frac_coords", np.full(15, np.nan), "bad-coordinates"),
-        ("frac_coords", np.zeros(12), "bad-coordinates: 4 places for 5 atoms"),
-        ("frac_coords", None, ""),
-        (
-            "frac_coords",
-            np.array([0, 0, 0, 0.001, 0, 0, 0.5, 0, 0.5, 0, 0.5, 0.5, 0.2, 0.2, 0.2]),
-            "overlapping",
-        ),
-        ("cell_angstrom", np.zeros(9), "bad-cell"),
-        ("cell_angstrom", np.ones(4), ""),
-        ("atomic_numbers", np.array([30, 8, 6, 8, 110]), "unknown-element"),
-        ("atomic_numbers", np.array([300, 8, 6, 8, 1]), ""),
-        ("atomic_numbers", np.array([], dtype=int), "bad-coordinates"),
-    ],
-)
-def test_rows_that_no_model_can_compute_with_are_skipped(
-    tmp_path: Path, tiny_frame: pd.DataFrame, column: str, value: object, reason: str
-) -> None:
-    frame = tiny_frame.copy()
-    coords = np.array([0, 0, 0, 0.5, 0.5, 0, 0.5, 0, 0.5, 0, 0.5, 0.5, 0.25, 0.25, 0.25])
-    row = {"cell_angstrom": np.eye(3).ravel() * 8, "atomic_numbers": np.array([30, 8, 6, 8, 1])}
-    for name, given in (row | {"frac_coords": coords, column: value}).items():
-        frame.at[3, name] = given
-    frame.to_parquet(tmp_path / "table.parquet")
-    labels = read_labels(tmp_path / "table.parquet", None, "gap_ev", needed=())
-    assert len(labels.frame) == len(frame) - 1
-    assert len(labels.skipped) == 1 and labels.skipped[0].startswith(f"{frame.structure_id[3]}: {reason}")
-
-
 def test_splits_are_not_looked_at_where_none_is_needed(study: Study) -> None:
     path, cifs = study(split=["valid"] * 30)
     assert len(read_labels(path, cifs, "gap_ev", needed=()).frame) == 30
@@ -305,42 +268,6 @@ def test_why_no_structure_was_read_is_told(study: Study) -> None:
     (cifs / "mof-000.cif").write_text("")
     with pytest.raises(TableError, match=r"joined by file name\n.*mof-000\.cif: empty-file"):
         read_labels(path, cifs, "gap_ev")
-
-
-def test_a_table_without_validation_rows_is_refused(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
-    tiny_frame.assign(split="train").to_parquet(tmp_path / "table.parquet")
-    with pytest.raises(TableError, match="split 'val'"):
-        read_labels(tmp_path / "table.parquet", None, "gap_ev")
-
-
-def test_identifiers_of_a_table_are_text_and_there(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
-    path, numbers = tmp_path / "table.parquet", range(len(tiny_frame))
-    tiny_frame.assign(structure_id=numbers).to_parquet(path)
-    assert read_labels(path, None, "gap_ev").frame.structure_id.tolist() == list(map(str, numbers))
-    tiny_frame.assign(structure_id=[None, "", *tiny_frame.structure_id[2:]]).to_parquet(path)
-    with pytest.raises(TableError, match=r"table\.parquet: 2 rows have no structure_id"):
-        read_labels(path, None, "gap_ev")
-
-
-def test_a_family_is_dealt_as_a_whole(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
-    many = pd.concat([tiny_frame] * 4, ignore_index=True).drop(columns="split")
-    family = [f"family {i % 20}" if i % 5 else None for i in range(len(many))]
-    many.assign(structure_id=[f"s{i}" for i in range(len(many))], group=family).to_parquet(
-        tmp_path / "t.parquet"
-    )
-    labels = read_labels(tmp_path / "t.parquet", None, "gap_ev", needed=())
-    together = labels.frame[labels.frame.group.notna()].groupby("group").split.nunique()
-    assert (together == 1).all() and labels.frame.split.nunique() == 3
-    alone = labels.frame.group.isna().to_numpy()
-    formulas = [reduced_formula(numbers) for numbers in labels.frame.atomic_numbers]
-    assert (np.array(labels.families)[alone] == np.array(formulas)[alone]).all()
-
-
-def test_a_parquet_table_is_taken_as_it_is(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
-    tiny_frame.to_parquet(tmp_path / "table.parquet")
-    labels = read_labels(tmp_path / "table.parquet", None, "gap_ev")
-    assert labels.frame.structure_id.tolist() == tiny_frame.structure_id.tolist()
-    assert deal(labels) == dict(zip(tiny_frame.structure_id, tiny_frame.split, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -375,14 +302,6 @@ def test_columns_beside_the_labels_stay_where_they_are_asked_for(study: Study) -
     frame = read_labels(path, cifs, "gap_ev", keep=("family", "absent"), needed=()).frame
     assert not {"note", "absent"} & {*frame.columns}
     assert frame.family.isna().tolist() == [False, True, True] * 10
-
-
-@pytest.mark.parametrize("content", [b"", b"PAR1 cut off"])
-def test_a_damaged_parquet_table_is_named(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "table.parquet"
-    path.write_bytes(content)
-    with pytest.raises(TableError, match=r"table\.parquet: ."):
-        read_labels(path, None, "gap_ev")
 
 
 def test_a_missing_table_is_told(study: Study, tmp_path: Path) -> None:
@@ -441,14 +360,6 @@ def test_a_deal_is_the_same_for_a_table_and_for_a_folder_of_cifs(study: Study, t
     assert frame.groupby("formula").split.nunique().max() == 1
     assert frame.groupby("family").split.nunique().max() == 1
     assert frame.split.nunique() > 1
-
-
-def test_a_deal_of_one_formula_says_why_a_split_is_empty(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
-    same = tiny_frame.assign(atomic_numbers=[[30, 8]] * len(tiny_frame)).drop(columns="split")
-    same["frac_coords"] = [[0, 0, 0, 0.5, 0.5, 0.5]] * len(same)
-    same.to_parquet(tmp_path / "table.parquet")
-    with pytest.raises(TableError, match="1 such groups"):
-        read_labels(tmp_path / "table.parquet", None, "gap_ev")
 
 
 def test_labels_may_be_the_excel_file_of_a_screening(study: Study, tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+import pytest
+
+from mofgap.crystals.cif import read_cif
+from mofgap.crystals.write import formula_sum
+
+SITES = """data_x
+_cell_length_a 9
+_cell_length_b 9
+_cell_length_c 9
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'P 1'
+loop_
+{}
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+{}"""
+
+
+def test_a_dummy_of_no_element_is_left_out():
+    tags = "_atom_site_label\n_atom_site_calc_flag"
+    (crystal,) = read_cif(SITES.format(tags, "Zn1 d Zn 0 0 0\nQ1 dum Q .1 .1 .1\nO1 d O .3 0 0\n"))
+    assert crystal.atomic_numbers.tolist() == [30, 8]
+    assert [text.split(":")[0] for text in crystal.warnings][:1] == ["empty-sites"]
+
+
+def test_sites_without_labels_are_read_by_their_symbols():
+    (crystal,) = read_cif(SITES.format("", "Zn 0 0 0\nO .3 0 0\nO .6 0 0\n"))
+    assert crystal.atomic_numbers.tolist() == [30, 8, 8]
+
+
+def three_sites(symbol: str) -> str:
+    return SITES.format("_atom_site_label", f"{symbol}1 {symbol} 0 0 0\nO1 O .2 0 0\nC1 C .3 .1 0\n")
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "0.8Zn+0.2Co",
+        "Zn0.5Co0.5",
+        "Zn/Co",
+        "Zn,Co",
+        "Zn0.5(1)Co0.5",
+        "Zn2+/Co2+",
+        "Zn2+Co2+",
+        "Zn:0.5,Co:0.5",
+        "Zn;Co",
+        "'Zn 0.6(1) Co 0.4(1)'",
+        "'0.648(4)Zn + 0.352(4)Co'",
+    ],
+)
+def test_a_site_of_several_elements_is_refused_or_settled(symbol):
+    text = three_sites("Zn").replace("Zn1 Zn ", f"T {symbol} ")
+    (failure,) = read_cif(text)
+    plain = symbol.strip("'")
+    assert failure.reason.startswith(f"partial-occupancy: T ({plain}): several elements on a site")
+    (crystal,) = read_cif(text, disorder="majority")
+    assert formula_sum(crystal.atomic_numbers) == "C O Zn"
+    assert any(w.startswith("disorder-majority: ") and f"T ({plain})" in w for w in crystal.warnings)
+
+
+def test_the_likelier_element_is_kept_and_a_share_is_an_occupancy():
+    (crystal,) = read_cif(three_sites("Zn0.2Co0.8"), disorder="majority")
+    assert formula_sum(crystal.atomic_numbers) == "C Co O"
+    (crystal,) = read_cif(three_sites("Zn0.2Co0.1"), disorder="majority")  # mostly nothing is there
+    assert formula_sum(crystal.atomic_numbers) == "C O"
+    (failure,) = read_cif(three_sites("Zn0.5"))
+    assert failure.reason.startswith("partial-occupancy: Zn0.51 (0.5)")
+
+
+@pytest.mark.parametrize("occupancy", ["-1", "-0.5(1)", "1e300", "nan"])
+def test_an_atom_of_impossible_occupancy_is_not_lost(occupancy):
+    text = SITES.format("_atom_site_occupancy", f"{occupancy} Zn 0 0 0\n1 O .3 0 0\n")
+    (crystal,) = read_cif(text)
+    assert formula_sum(crystal.atomic_numbers) == "O Zn"
+    assert any(w.startswith("odd-occupancy: ") and occupancy in w for w in crystal.warnings)
+
+
+def test_two_charges_of_one_element_are_one_element():
+    (crystal,) = read_cif(three_sites("Fe2+/Fe3+"))
+    assert formula_sum(crystal.atomic_numbers) == "C Fe O"
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        *("H2O", "HOH", "Bq", "Ph", "NH3", "OH", "CH3", "CN"),
+        *("ZnCo", "Zn_Co", "Wat", "2Zn8Co", "CO2", "CO3", "PO4"),
+    ],
+)
+def test_what_is_no_element_is_refused_by_name(symbol):
+    (failure,) = read_cif(three_sites(symbol))
+    assert failure.reason.startswith(f"unknown-element: site {symbol}1 ({symbol}) ")
+
+
+def test_a_label_of_several_elements_is_refused_where_there_is_no_symbol():
+    text = SITES.replace("_atom_site_type_symbol\n", "")
+    (failure,) = read_cif(text.format("_atom_site_label", "Zn1/Co1 0 0 0\nO1 .3 0 0\n"))
+    assert failure.reason.startswith("partial-occupancy: Zn1/Co1: several elements")
+    (crystal,) = read_cif(text.format("_atom_site_label", "C1/C2 0 0 0\nO1,2 .3 0 0\n"))
+    assert formula_sum(crystal.atomic_numbers) == "C O"
+
+
+@pytest.mark.parametrize(
+    "symbol", ["Zn2+", "Zn+2", "Zn3f2", "Zn3+2", "Zn_2", "Zn(II)", "Zn(2+)", "ZN", "Zn2", "zn", "67Zn"]
+)
+def test_charges_and_types_of_force_fields_name_one_element(symbol):
+    (crystal,) = read_cif(three_sites(symbol))
+    assert formula_sum(crystal.atomic_numbers) == "C O Zn"
+
+
+@pytest.mark.parametrize(
+    ("label", "formula"), [("CN1", "C2 O"), ("NH1", "C N O"), ("NO1", "C N O"), ("OG1", "C O2")]
+)
+def test_a_label_names_no_element_beyond_what_crystals_hold(label, formula):
+    text = SITES.replace("_atom_site_type_symbol", "_atom_site_label")
+    (crystal,) = read_cif(text.format("", f"{label} 0 0 0\nO1 .2 0 0\nC1 .3 .1 0\n"))
+    assert formula_sum(crystal.atomic_numbers) == formula
+
+
+@pytest.mark.parametrize(
+    ("symbol", "read_as"), [("D", "H"), ("T", "H"), ("2H", "H"), ("Ow", "O"), ("C_R", "C")]
+)
+def test_isotopes_and_types_of_atoms_are_elements(symbol, read_as):
+    (crystal,) = read_cif(three_sites("Zn").replace("Zn1 Zn ", f"A1 {symbol} "))
+    assert formula_sum(crystal.atomic_numbers[:1]) == read_as
