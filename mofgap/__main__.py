@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 from mofgap.cli.main import app
 from mofgap.study.cli import add_commands
 from mofgap.threads import wait_passively
 
 wait_passively()
+# Where colorama is installed, numba would end the output on a terminal with an escape sequence.
+os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
 add_commands(app)
 
 if __name__ == "__main__":

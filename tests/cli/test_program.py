@@ -46,6 +46,15 @@ def test_a_screening_loads_nothing_that_would_double_its_start(
     assert "s0" in printed and "train-7" in printed
 
 
+def test_output_on_a_terminal_ends_without_an_escape_sequence() -> None:
+    """numba brings one where colorama is installed, as with the extra ``docs``."""
+    program = (
+        "import mofgap.__main__; from numba.core.errors import termcolor; print(type(termcolor()).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "NOPColorScheme\n"
+
+
 def test_help_takes_half_a_second_of_the_processor_at_most() -> None:
     """Time of the processor, and the least of three, since the machine may be busy with something else."""
 
