@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.claims import tables
-from benchmarks.claims.arms import collected
+from benchmarks.claims.arms import NEIGHBOURS, collected
 from benchmarks.claims.cells import Cells
 from benchmarks.claims.config import ClaimsConfig
 from benchmarks.claims.verdicts import Judge
@@ -52,10 +52,10 @@ def main() -> None:
 def judge(cells: Cells) -> None:
     """Write the tables of a finished comparison, and print its verdicts."""
     folders = sorted(path.parent for path in cells.folder.glob("cells/*/labels.npz"))
-    judge = Judge(
-        [collected(folder, members=cells.config.members) for folder in folders], cells.config.judgement
-    )
-    tables.write(cells.folder / "tables", judge, cells.folder / "tries")
+    for suffix, name in (("", "tables"), (NEIGHBOURS, "tables/neighbours")):
+        arms = [collected(folder, members=cells.config.members, suffix=suffix) for folder in folders]
+        if all(own.ways for own in arms):
+            tables.write(cells.folder / name, Judge(arms, cells.config.judgement), cells.folder / "tries")
     print((cells.folder / "tables" / "verdicts.csv").read_text(encoding="utf-8"))
 
 

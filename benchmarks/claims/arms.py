@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.claims.estimates import Estimate, Key, load
+from benchmarks.claims.outcomes import OUTCOMES, Outcome, kind_of
+from benchmarks.claims.task import Kind
 
 Floats = NDArray[np.float64]
 ENSEMBLE = "ensemble"
 TEMPERED = "lora-tempered"
-TEMPERATURES = np.logspace(-0.5, 1, 31)
-"""Temperatures that are tried."""
+NEIGHBOURS = "+neighbours"
+"""End of the names of ways to predict with the neighbour correction."""
 NO_LABEL = -1
 """Class of inputs that belong to none."""
 
@@ -27,17 +30,17 @@ class Arm:
     Attributes:
         way: Way of predicting.
         n_samples: Number of samples or members; 0 in closed form.
-        labels: (n,) classes, `NO_LABEL` for none.
+        labels: (n,) classes, `NO_LABEL` for none; or gaps, eV.
         is_shifted: (n,) whether an input comes from a shifted set.
-        probabilities: (n_seeds, n, n_classes).
+        predicted: (n_seeds, n, n_classes) probabilities; of gaps (n_seeds, n, 2) mean and std, eV.
         epistemic: (n_seeds, n).
     """
 
     way: str
     n_samples: int
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     is_shifted: NDArray[np.bool_]
-    probabilities: Floats
+    predicted: Floats
     epistemic: Floats
 
     @property
@@ -48,7 +51,7 @@ class Arm:
     @property
     def n_seeds(self) -> int:
         """Number of trainings; of an ensemble, of groups of members."""
-        return len(self.probabilities)
+        return len(self.predicted)
 
     def taken(self, rows: NDArray[np.int64], seeds: NDArray[np.int64]) -> Arm:
         """Some inputs and trainings, by their indices."""
@@ -57,7 +60,7 @@ class Arm:
             self,
             labels=self.labels[rows],
             is_shifted=self.is_shifted[rows],
-            probabilities=self.probabilities[both],
+            predicted=self.predicted[both],
             epistemic=self.epistemic[both],
         )
 
@@ -68,15 +71,20 @@ class TaskArms:
 
     Attributes:
         task: Its name.
-        labels: Classes of each split; of inputs without a class, `NO_LABEL`.
+        labels: Classes of each split, `NO_LABEL` for inputs without a class; or gaps, eV.
         estimates: Of each way, number of samples and split, one a training.
         about: Numbers of each training of a method.
     """
 
     task: str
-    labels: Mapping[str, NDArray[np.int64]]
+    labels: Mapping[str, NDArray[Any]]
     estimates: Mapping[Key, Sequence[Estimate]]
     about: Mapping[str, Sequence[Mapping[str, float]]]
+
+    @property
+    def kind(self) -> Kind:
+        """What the labels are."""
+        return kind_of(self.labels["test"])
 
     @property
     def ways(self) -> list[tuple[str, int]]:
@@ -102,7 +110,7 @@ class TaskArms:
             n_samples,
             labels,
             np.full(len(labels), split != "test"),
-            np.stack([each.probabilities for each in found]),
+            np.stack([each.predicted for each in found]),
             np.stack([each.epistemic for each in found]),
         )
 
@@ -115,17 +123,18 @@ class TaskArms:
             n_samples,
             np.concatenate([arm.labels for arm in arms]),
             np.concatenate([arm.is_shifted for arm in arms]),
-            np.concatenate([arm.probabilities for arm in arms], 1),
+            np.concatenate([arm.predicted for arm in arms], 1),
             np.concatenate([arm.epistemic for arm in arms], 1),
         )
 
 
-def collected(folder: Path, *, members: int) -> TaskArms:
+def collected(folder: Path, *, members: int, suffix: str = "") -> TaskArms:
     """The arms of a task from the files of its trainings.
 
     Args:
         folder: Of the files, as `benchmarks.claims.cells` writes them.
         members: LoRA trainings of an ensemble.
+        suffix: End of the ways to predict that are wanted, such as `NEIGHBOURS`; it is left out.
     """
     with np.load(folder / "labels.npz") as arrays:
         labels = {name: arrays[name] for name in arrays}
@@ -134,51 +143,30 @@ def collected(folder: Path, *, members: int) -> TaskArms:
     for path in sorted(folder.glob("*-*.npz"), key=_method_and_seed):
         found, numbers = load(path)
         about.setdefault(_method_and_seed(path)[0], []).append(numbers)
-        for key, estimate in found.items():
-            estimates.setdefault(key, []).append(estimate)
+        for (way, n, split), estimate in found.items():
+            if way.endswith(NEIGHBOURS) == bool(suffix):
+                estimates.setdefault((way.removesuffix(suffix), n, split), []).append(estimate)
+    outcome = OUTCOMES[kind_of(labels["test"])]
     for split in labels:
-        for key, groups in _ensembles(estimates.get(("lora", 1, split), []), split, members).items():
+        for key, groups in _ensembles(estimates.get(("lora", 1, split), []), split, members, outcome).items():
             estimates[key] = groups
     estimates[TEMPERED, 1, "test"] = [
-        tempered(each, labels["test"]) for each in estimates.get(("lora", 1, "test"), [])
+        outcome.at_best_temperature(each, labels["test"]) for each in estimates.get(("lora", 1, "test"), [])
     ]
     return TaskArms(folder.name, labels, {key: each for key, each in estimates.items() if each}, about)
 
 
-def _ensembles(lora: Sequence[Estimate], split: str, members: int) -> dict[Key, list[Estimate]]:
+def _ensembles(
+    lora: Sequence[Estimate], split: str, members: int, outcome: Outcome
+) -> dict[Key, list[Estimate]]:
     """Ensembles of disjoint groups of trainings, by their number of members."""
     groups = [lora[start : start + members] for start in range(0, len(lora) - members + 1, members)]
     if not groups:
         return {}
     return {
-        (ENSEMBLE, n, split): [
-            Estimate.of_draws(np.stack([each.probabilities for each in group[:n]])) for group in groups
-        ]
+        (ENSEMBLE, n, split): [outcome.of_members(group[:n]) for group in groups]
         for n in range(2, members + 1)
     }
-
-
-def tempered(estimate: Estimate, labels: NDArray[np.int64]) -> Estimate:
-    """Probabilities at the temperature of best likelihood, arXiv 1706.04599.
-
-    That of each half of the inputs is found on the other half: validation inputs are not kept.
-    """
-    logs = np.log(np.maximum(estimate.probabilities, 1e-12))
-    found = np.empty_like(logs)
-    for half in (0, 1):
-        other = np.arange(len(logs)) % 2 != half
-        best = min(
-            TEMPERATURES, key=lambda t: -_at(logs[other], t)[np.arange(other.sum()), labels[other]].sum()
-        )
-        found[~other] = _at(logs[~other], best)
-    return Estimate(np.exp(found), np.zeros(len(logs)))
-
-
-def _at(logs: Floats, temperature: float) -> Floats:
-    """Logarithms of the probabilities at another temperature."""
-    scaled = logs / temperature
-    found: Floats = scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
-    return found
 
 
 def _method_and_seed(path: Path) -> tuple[str, int]:

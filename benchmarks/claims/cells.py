@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -11,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.claims import estimates
+from benchmarks.claims import estimates, neighbours
 from benchmarks.claims.arms import NO_LABEL
 from benchmarks.claims.config import ClaimsConfig
-from benchmarks.claims.estimates import CLOSED_FORM, Estimate, Key, LastLayer
+from benchmarks.claims.estimates import CLOSED_FORM, Estimate, Key
 from benchmarks.claims.methods import BATCH, METHODS, Choice, Method, fit
+from benchmarks.claims.outcomes import OUTCOMES, Outcome
 from benchmarks.claims.task import Backbone, Split, Task
 from mofgap.configuration import ConfigurationError, to_dict
 from mofgap.whole_file import whole_file, write_json
@@ -71,16 +73,16 @@ class Cells:
         start = time.process_time()
         model = fit(method, task, backbone, choice, FIRST_TRY, self.config.training)
         n = self.config.training.tuning_samples if method.is_sampled else 1
-        p = method.logits(model, task.val, choice, n).double().softmax(2).mean(0)
-        assert task.val.labels is not None
-        nll = -p.gather(1, task.val.labels[:, None]).log().mean()
-        accuracy = (p.argmax(1) == task.val.labels).double().mean()
+        outcome, labels = OUTCOMES[task.kind], _labels(task.val)
+        found = outcome.of_draws(method.logits(model, task.val, choice, n))
+        nll = float(outcome.nlls(found, labels).mean())
         seconds = time.process_time() - start
-        return asdict(choice) | {
-            "val_nll": float(nll.nan_to_num(nan=DIVERGED, posinf=DIVERGED)),
-            "val_accuracy": float(accuracy),
-            "seconds": seconds,
-        }
+        return (
+            asdict(choice)
+            | {"val_nll": nll if math.isfinite(nll) else DIVERGED}
+            | outcome.quality(found, labels)
+            | {"seconds": seconds}
+        )
 
     def chosen(self, task: Task, backbone: Backbone, method: Method) -> Choice:
         """The choice of best likelihood on the validation inputs."""
@@ -116,19 +118,30 @@ class Cells:
         n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         found: dict[Key, Estimate] = {}
         for name, split in _judged(task).items():
-            found |= self._sampled(method, model, choice, name, split, seed)
+            found |= self._sampled(method, model, choice, name, split, seed, OUTCOMES[task.kind])
         if method.has_closed_form:
             found |= _closed_form(method, model, task)
         if method.name == "lora" and seed < self.config.trainings:
             found |= _laplace(model, task, backbone)
+        if task.kind == "gaps":
+            found |= neighbours.corrected(model, task, backbone, found, BATCH)
+            if method.name == "balora":
+                found |= neighbours.by_distance(model, task, backbone, BATCH)
         estimates.save(path, found, seconds=seconds, n_trained=n_trained)
 
     def _sampled(
-        self, method: Method, model: torch.nn.Module, choice: Choice, name: str, split: Split, seed: int
+        self,
+        method: Method,
+        model: torch.nn.Module,
+        choice: Choice,
+        name: str,
+        split: Split,
+        seed: int,
+        outcome: Outcome,
     ) -> dict[Key, Estimate]:
         numbers = self._numbers(method, name, seed) if method.is_sampled else (1,)
         logits = method.logits(model, split, choice, max(numbers), seed)
-        return {(method.name, n, name): each for n, each in estimates.by_samples(logits, numbers).items()}
+        return {(method.name, n, name): each for n, each in outcome.by_samples(logits, numbers).items()}
 
     def _numbers(self, method: Method, split: str, seed: int) -> tuple[int, ...]:
         """Numbers of samples: most for BaLoRA on test inputs, least on shifted ones."""
@@ -145,26 +158,32 @@ def _judged(task: Task) -> dict[str, Split]:
 
 def _closed_form(method: Method, model: torch.nn.Module, task: Task) -> dict[Key, Estimate]:
     """Without samples; and with the variance whose likelihood of validation inputs is best."""
-    assert task.val.labels is not None
-    factor = estimates.best_factor(estimates.closed_form(model, task.val, BATCH), task.val.labels)
+    outcome = OUTCOMES[task.kind]
+    factor = outcome.best_factor(estimates.closed_form(model, task.val, BATCH), _labels(task.val))
     found = {}
     for name, split in _judged(task).items():
         moments = estimates.closed_form(model, split, BATCH)
-        found[f"{method.name}-closed-form", CLOSED_FORM, name] = estimates.of_moments(moments)
-        found[f"{method.name}-scaled", CLOSED_FORM, name] = estimates.of_moments(moments, factor)
+        found[f"{method.name}-closed-form", CLOSED_FORM, name] = outcome.of_moments(moments)
+        found[f"{method.name}-scaled", CLOSED_FORM, name] = outcome.of_moments(moments, factor)
     return found
 
 
 def _laplace(model: torch.nn.Module, task: Task, backbone: Backbone) -> dict[Key, Estimate]:
     def inputs(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
-        return estimates.head_inputs(model, backbone.head, split, BATCH)
+        return estimates.head_inputs(model, getattr(backbone, "last", backbone.head), split, BATCH)
 
     assert task.val.labels is not None
-    fitted = LastLayer.fitted(inputs(task.train), inputs(task.val), task.val.labels)
-    return {
-        ("laplace", CLOSED_FORM, name): Estimate.of_moments(*fitted.moments(*inputs(split)))
-        for name, split in _judged(task).items()
-    }
+    judged = _judged(task)
+    found = OUTCOMES[task.kind].laplace(
+        inputs(task.train), inputs(task.val), task.val.labels, [inputs(split) for split in judged.values()]
+    )
+    return {("laplace", CLOSED_FORM, name): each for name, each in zip(judged, found, strict=True)}
+
+
+def _labels(split: Split) -> np.ndarray:
+    assert split.labels is not None
+    found: np.ndarray = split.labels.numpy()
+    return found
 
 
 def _save_labels(path: Path, task: Task) -> None:

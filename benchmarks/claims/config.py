@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mofgap.configuration import ConfigurationError, schema
 
-Modality = Literal["language", "vision"]
+Modality = Literal["language", "vision", "mofs"]
 
 
 @schema
@@ -58,6 +58,26 @@ class VisionConfig:
 
 
 @schema
+class MofConfig:
+    """Band gaps of metal-organic frameworks, from a table of `mofgap.datasets.qmof`."""
+
+    table: Path = Field(Path("qmof.parquet"), description="Parquet table of structures, splits and gaps.")
+    encoder: str = Field("crystal-transformer", description="Pretrained encoder, a name or a folder.")
+    max_atoms: int = Field(80, description="Structures with more atoms are left out.", ge=20)
+    n_train: int = Field(1000, description="Training structures of each task.", ge=40)
+    n_val: int = Field(200, description="Structures to choose hyperparameters by.", ge=2)
+    n_test: int = Field(600, description="Structures to judge by.", ge=2)
+    n_shifted: int = Field(200, description="Structures of each shifted set.", ge=2)
+    withheld: tuple[str, ...] = Field(
+        ("Zr", "In", "Cd", "Sc", "Eu", "Rh", "Mo"), description="Elements that no training sees."
+    )
+    displacement_angstrom: float = Field(
+        0.1, description="Standard deviation of a coordinate of displaced atoms.", gt=0
+    )
+    seed: int = Field(0, description="Of the splits and the displacements.", ge=0)
+
+
+@schema
 class TrainingConfig:
     """How every method is trained, and what is tried for each on the validation inputs.
 
@@ -86,18 +106,19 @@ class JudgementConfig:
     level: float = Field(0.95, description="Nominal coverage of the intervals.", gt=0, lt=1)
     n_draws: int = Field(1000, description="Resamplings of trainings and test inputs.", ge=10)
     seed: int = Field(0, description="Of the resamplings.", ge=0)
-    margin: float = Field(0.01, description="Loss of accuracy that counts as none.", ge=0)
+    margin: float = Field(0.01, description="Loss of accuracy, or error in eV, that counts as none.", ge=0)
     n_bins: int = Field(15, description="Bins of the expected calibration error.", ge=1)
 
 
 @schema
 class ClaimsConfig:
-    """A comparison of BaLoRA with its rivals on classification tasks."""
+    """A comparison of BaLoRA with its rivals."""
 
     name: str = Field(description="Of the comparison.")
     modality: Modality = Field(description="What the inputs are.")
     language: LanguageConfig | None = Field(None, description="The data, where the modality is language.")
     vision: VisionConfig | None = Field(None, description="The data, where the modality is vision.")
+    mofs: MofConfig | None = Field(None, description="The data, where the modality is mofs.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="Training of every method.")
     methods: tuple[str, ...] = Field(
         ("lora", "balora", "balora-rows", "full", "dropout", "blob"), description="Methods to train."
@@ -123,7 +144,7 @@ class ClaimsConfig:
             raise ConfigurationError(f"the section {self.modality} is missing", key=self.modality)
 
     @property
-    def data(self) -> LanguageConfig | VisionConfig:
+    def data(self) -> LanguageConfig | VisionConfig | MofConfig:
         """The section of the modality."""
-        found: LanguageConfig | VisionConfig = getattr(self, self.modality)
+        found: LanguageConfig | VisionConfig | MofConfig = getattr(self, self.modality)
         return found

@@ -1,8 +1,8 @@
-"""What a trained model predicts: class probabilities, and how uncertain they are."""
+"""What a trained model predicts: class probabilities or gaps, and how uncertain they are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,12 @@ class Estimate:
     """Predictions for the inputs of a split.
 
     Attributes:
-        probabilities: (n, n_classes).
-        epistemic: (n,) variance of the class probabilities under the posterior, summed over classes.
+        predicted: (n, n_classes) class probabilities; of gaps (n, 2) mean and std of the likelihood, eV.
+        epistemic: (n,) variance of the class probabilities under the posterior, summed over classes; of gaps
+            that of the mean, eV².
     """
 
-    probabilities: NDArray[np.float64]
+    predicted: NDArray[np.float64]
     epistemic: NDArray[np.float64]
 
     @classmethod
@@ -47,12 +48,6 @@ class Estimate:
     def of_moments(cls, mean: Tensor, std: Tensor) -> Estimate:
         """From mean and standard deviation of the probabilities, each (n, n_classes)."""
         return cls(mean.double().numpy(), std.double().square().sum(1).numpy())
-
-
-def by_samples(logits: Tensor, numbers: Sequence[int]) -> dict[int, Estimate]:
-    """Estimates of the first samples, for some numbers of them; logits are (n_samples, n, n_classes)."""
-    draws = logits.double().softmax(2).numpy()
-    return {n: Estimate.of_draws(draws[:n]) for n in numbers}
 
 
 Moments = tuple[Tensor, Tensor]
@@ -68,15 +63,6 @@ def closed_form(model: Any, split: Split, size: int) -> Moments:
 def of_moments(moments: Moments, factor: float = 1.0) -> Estimate:
     """The estimate for a covariance that is multiplied by a factor."""
     return Estimate.of_moments(*class_probabilities(moments[0], factor * moments[1]))
-
-
-def best_factor(val: Moments, labels: Tensor) -> float:
-    """Factor of the covariance that gives validation inputs the best likelihood."""
-    factors: list[float] = FACTORS.tolist()
-    return min(
-        factors,
-        key=lambda factor: likelihood_loss(class_probabilities(val[0], factor * val[1])[0], labels),
-    )
 
 
 def likelihood_loss(probabilities: Tensor, labels: Tensor) -> float:
@@ -134,16 +120,16 @@ def with_one(features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def head_inputs(model: Any, head: str, split: Split, size: int) -> tuple[Tensor, Tensor]:
-    """(n, d) what the head gets, and (n, n_classes) the logits it gives.
+    """(n, d) what a layer gets, and (n, n_classes) the outputs of the network.
 
     Args:
-        model: A wrapped model.
-        head: Name of its head in the network.
+        model: A wrapped model, or a network.
+        head: Name of the layer in the network.
         split: Inputs.
         size: Of a batch.
     """
     features: list[Tensor] = []
-    module = model.model.get_submodule(head)
+    module = getattr(model, "model", model).get_submodule(head)
     handle = module.register_forward_pre_hook(lambda _, args: features.append(args[0].flatten(1)))
     try:
         logits = [model(*batch.inputs) for batch in split.batches(size)]
@@ -156,7 +142,7 @@ def save(path: Path, estimates: Mapping[Key, Estimate], **about: float) -> None:
     """Write estimates and some numbers about the training to a file of numpy."""
     arrays: dict[str, Any] = {f"about|{name}": value for name, value in about.items()}
     for (way, n, split), each in estimates.items():
-        arrays[f"p|{way}|{n}|{split}"] = each.probabilities.astype(np.float32)
+        arrays[f"p|{way}|{n}|{split}"] = each.predicted.astype(np.float32)
         arrays[f"v|{way}|{n}|{split}"] = each.epistemic.astype(np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as made, made.open("wb") as file:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.claims.config import TrainingConfig
+from benchmarks.claims.outcomes import OUTCOMES
 from benchmarks.claims.task import Backbone, Split, Task
 from mofgap.balora import BaLoRAConfig, BaLoRAModel, get_balora_model
 from mofgap.balora.dropout import dropout
@@ -127,7 +128,12 @@ class LoRA(Method):
         )
         network = backbone.network(task.n_classes, seed)
         torch.manual_seed(seed + 1)
-        return get_balora_model(network, config, features=getattr(backbone, "features", None))
+        return get_balora_model(
+            network,
+            config,
+            features=getattr(backbone, "features", None),
+            rows=getattr(backbone, "rows", None),
+        )
 
 
 class Dropout(LoRA):
@@ -231,7 +237,7 @@ def fit(
         for batch in task.train.batches(config.batch, order):
             assert batch.labels is not None
             with method.noise(model, choice):
-                loss = nn.functional.cross_entropy(model(*batch.inputs), batch.labels)
+                loss = OUTCOMES[task.kind].loss(model(*batch.inputs), batch.labels)
                 loss = loss + method.divergence(model, len(task.train))
                 optimizer.zero_grad()
                 loss.backward()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
@@ -25,13 +26,13 @@ def nll(arm: Arm) -> float:
 
 def brier(arm: Arm) -> float:
     """Mean over inputs of the squared distance of probabilities and outcome, 0 to 2."""
-    p = arm.probabilities
+    p = arm.predicted
     return float(((p**2).sum(2) - 2 * _of_label(arm) + 1).mean())
 
 
 def ece(arm: Arm) -> float:
     """Expected calibration error of the likeliest class, in bins of equal width: arXiv 1706.04599."""
-    right, stated = _is_right(arm), arm.probabilities.max(2)
+    right, stated = _is_right(arm), arm.predicted.max(2)
     bins = np.minimum((stated * N_BINS).astype(np.int64), N_BINS - 1)
     excess = [np.bincount(b, r - s, N_BINS) for b, r, s in zip(bins, right, stated, strict=True)]
     return float(np.abs(excess).sum(1).mean() / arm.n)
@@ -39,22 +40,22 @@ def ece(arm: Arm) -> float:
 
 def auroc_errors(arm: Arm) -> float:
     """AUROC of wrong classes by the entropy of the probabilities."""
-    return _mean_auroc(~_is_right(arm), entropy(arm))
+    return mean_auroc(~_is_right(arm), entropy(arm))
 
 
 def auroc_errors_epistemic(arm: Arm) -> float:
     """AUROC of wrong classes by the epistemic variance; 0.5 where there is none."""
-    return _mean_auroc(~_is_right(arm), arm.epistemic)
+    return mean_auroc(~_is_right(arm), arm.epistemic)
 
 
 def auroc_shifted(arm: Arm) -> float:
     """AUROC of shifted inputs by the entropy of the probabilities."""
-    return _mean_auroc(np.broadcast_to(arm.is_shifted, arm.epistemic.shape), entropy(arm))
+    return mean_auroc(np.broadcast_to(arm.is_shifted, arm.epistemic.shape), entropy(arm))
 
 
 def auroc_shifted_epistemic(arm: Arm) -> float:
     """AUROC of shifted inputs by the epistemic variance; 0.5 where there is none."""
-    return _mean_auroc(np.broadcast_to(arm.is_shifted, arm.epistemic.shape), arm.epistemic)
+    return mean_auroc(np.broadcast_to(arm.is_shifted, arm.epistemic.shape), arm.epistemic)
 
 
 Score = Callable[[Arm], float]
@@ -72,15 +73,48 @@ OF_SHIFT: dict[str, Score] = {
     "auroc_shifted_epistemic": auroc_shifted_epistemic,
 }
 """Scores of test inputs and a shifted set together."""
-BETTER = {"accuracy": 1, "nll": -1, "brier": -1, "ece": -1} | dict.fromkeys(
-    ["auroc_errors", "auroc_errors_epistemic", *OF_SHIFT], 1
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The scores of a kind of labels, and which of them the claims ask for.
+
+    Every kind has also the scores ``nll`` and ``auroc_shifted_epistemic``.
+
+    Attributes:
+        of_labels: Scores of inputs with labels.
+        of_shift: Scores of test inputs and a shifted set together.
+        less_is_better: Names of scores of which less is better.
+        quality: Name of the score of the prediction itself.
+        by_total: Name of the score that says whether errors follow the whole uncertainty.
+        by_spread: The same of the epistemic spread.
+    """
+
+    of_labels: Mapping[str, Score]
+    of_shift: Mapping[str, Score]
+    less_is_better: tuple[str, ...]
+    quality: str
+    by_total: str
+    by_spread: str
+
+    @property
+    def all(self) -> dict[str, Score]:
+        """Every score."""
+        return {**self.of_labels, **self.of_shift}
+
+    def sign(self, score: str) -> int:
+        """Whether more (1) or less (-1) is better."""
+        return -1 if score in self.less_is_better else 1
+
+
+CLASSES = Measures(
+    OF_LABELS, OF_SHIFT, ("nll", "brier", "ece"), "accuracy", "auroc_errors", "auroc_errors_epistemic"
 )
-"""Whether more (1) or less (-1) is better."""
 
 
 def entropy(arm: Arm) -> Floats:
     """(n_seeds, n) entropy of the probabilities, in nats."""
-    p = arm.probabilities
+    p = arm.predicted
     found: Floats = -(p * np.log(np.maximum(p, _LEAST))).sum(2)
     return found
 
@@ -98,15 +132,16 @@ def auroc(is_positive: np.ndarray, score: Floats) -> float:
     return float((ranks - 0.5 * n_positive * (n_positive + 1)) / (n_positive * n_negative))
 
 
-def _mean_auroc(is_positive: np.ndarray, score: Floats) -> float:
+def mean_auroc(is_positive: np.ndarray, score: Floats) -> float:
+    """Mean over trainings of the AUROC, both (n_seeds, n)."""
     return float(np.mean([auroc(*each) for each in zip(is_positive, score, strict=True)]))
 
 
 def _is_right(arm: Arm) -> np.ndarray:
-    found: np.ndarray = arm.probabilities.argmax(2) == arm.labels
+    found: np.ndarray = arm.predicted.argmax(2) == arm.labels
     return found
 
 
 def _of_label(arm: Arm) -> Floats:
-    found: Floats = np.take_along_axis(arm.probabilities, arm.labels[None, :, None], 2)[:, :, 0]
+    found: Floats = np.take_along_axis(arm.predicted, arm.labels[None, :, None], 2)[:, :, 0]
     return found

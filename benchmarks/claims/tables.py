@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.claims.arms import TaskArms
-from benchmarks.claims.scores import OF_LABELS, OF_SHIFT
-from benchmarks.claims.verdicts import Judge
+from benchmarks.claims.verdicts import MEASURES, Judge
 from mofgap.whole_file import whole_file
 
 
@@ -39,12 +38,12 @@ def scores(tasks: Sequence[TaskArms]) -> Iterator[dict[str, Any]]:
     """Every score of every way to predict: mean and standard deviation over trainings, by split."""
     for task in tasks:
         for way, n, split in task.estimates:
-            arm = task.arm(way, n, split)
-            found = {} if (arm.labels < 0).any() else dict(OF_LABELS)
+            arm, measures = task.arm(way, n, split), MEASURES[task.kind]
+            found = {} if (arm.labels < 0).any() else dict(measures.of_labels)
             taken = {name: (arm, score) for name, score in found.items()}
             if split != "test":
                 both = task.with_shifted(way, n, split)
-                taken |= {name: (both, score) for name, score in OF_SHIFT.items()}
+                taken |= {name: (both, score) for name, score in measures.of_shift.items()}
             for name, (own, score) in taken.items():
                 if name.endswith("epistemic") and n == 1:
                     continue

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+Kind = Literal["classes", "gaps"]
+"""What a task asks for: a class, or a band gap with a Gaussian likelihood."""
+
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs of a network and their classes.
+    """Inputs of a network and their labels.
 
     Attributes:
         inputs: The network's arguments, each (n, ...).
-        labels: (n,) int64 classes, or ``None`` where the inputs belong to none of the task's classes.
+        labels: (n,) int64 classes, or gaps in eV; ``None`` where the inputs belong to none of the classes.
     """
 
     inputs: tuple[Tensor, ...]
@@ -46,16 +49,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task.
+    """What is learnt, and from which inputs.
 
     Attributes:
         name: Unique within the modality; names files, so letters, digits, ``-`` and ``_``.
         backbone: Name of the backbone that the inputs were made for, a key of ``backbones``.
-        n_classes: Number of classes, at least 2.
+        n_classes: Number of classes, at least 2; of gaps 2, for mean and logarithm of the standard deviation.
         train: To learn from.
         val: To choose hyperparameters by.
         test: To judge by.
         shifted: Out-of-distribution inputs by name. Those with labels are scored like ``test`` too.
+        kind: What the labels are.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Task:
     val: Split
     test: Split
     shifted: Mapping[str, Split] = field(default_factory=dict)
+    kind: Kind = "classes"
 
 
 class Backbone(Protocol):
@@ -72,6 +77,8 @@ class Backbone(Protocol):
 
     It may also have ``n_features`` and ``features(*inputs)``, (n, n_features) that alpha(X) is computed from.
     Without them alpha's input is what the head gets in the frozen network: one more forward pass.
+    Other names are ``last``, the last layer of a head of several, and ``rows(*inputs)``, the input that each
+    row belongs to where a batch is not batch-first.
     """
 
     @property

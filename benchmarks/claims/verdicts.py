@@ -15,13 +15,18 @@ import numpy as np
 
 from benchmarks.claims.arms import ENSEMBLE, TEMPERED, Arm, Floats, TaskArms
 from benchmarks.claims.config import JudgementConfig
-from benchmarks.claims.scores import BETTER, OF_LABELS, OF_SHIFT
+from benchmarks.claims.gap_scores import GAPS
+from benchmarks.claims.scores import CLASSES, Measures
+from benchmarks.claims.task import Kind
 from mofgap.study.judge.judgement import Bootstrap
 from mofgap.uncertainty.bootstrap import Interval, intervals
 
 Verdict = Literal["supported", "not supported", "undecided"]
 ALL = "all tasks"
-BALORA = ("balora", "balora-closed-form", "balora-scaled", "balora-rows", "balora-analytic")
+BALORA = (
+    *("balora", "balora-closed-form", "balora-scaled", "balora-rows"),
+    *("balora-analytic", "balora-constant", "balora-distance"),
+)
 """Ways to predict of the method that the claims are about; the first is the headline."""
 RIVALS = ("lora", TEMPERED, ENSEMBLE, "full", "dropout", "laplace", "blob", "blob-scaled")
 NO_SPREAD = ("lora", "full", TEMPERED)
@@ -40,6 +45,17 @@ CLAIMS = {
     "f": "better likelihood than an ensemble of LoRA models",
     "g": "the spread finds shifted inputs better than that of an ensemble of LoRA models",
 }
+OF_GAPS = {
+    "a": "the spread follows the error better than that of an ensemble of LoRA models",
+    "a-entropy": "the total spread follows the error better than that of an ensemble of LoRA models",
+    "a-lora": "the spread follows the error better than the likelihood's spread of one LoRA model",
+    "b": "the spread follows the error the better the more samples are drawn",
+    "c": "no cost of error against LoRA",
+    "d": "the noise narrows LoRA's gap in error to full fine-tuning",
+    "e-tempered": "better likelihood than LoRA with its spread times the factor of best likelihood",
+}
+"""What other words gaps need."""
+MEASURES: dict[Kind, Measures] = {"classes": CLASSES, "gaps": GAPS}
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,16 @@ class Judge:
 
     tasks: Sequence[TaskArms]
     config: JudgementConfig
+
+    @property
+    def measures(self) -> Measures:
+        """The scores of the tasks, which are of one kind."""
+        return MEASURES[self.tasks[0].kind]
+
+    def statement(self, claim: str) -> str:
+        """A claim in words."""
+        words = CLAIMS | OF_GAPS if self.measures is GAPS else CLAIMS
+        return words[claim]
 
     def __call__(
         self,
@@ -86,14 +112,14 @@ class Judge:
         self, score: str, mine: tuple[str, int], other: tuple[str, int], other_score: str = ""
     ) -> dict[str, Interval]:
         """A score of one way minus that, or another one, of another; above zero where the first is better."""
-        scores = OF_LABELS | OF_SHIFT
+        scores, sign = self.measures.all, self.measures.sign(score)
         one, two = scores[score], scores[other_score or score]
 
         def statistic(both: Sequence[Arm]) -> float:
-            return BETTER[score] * (one(both[0]) - two(both[1]))
+            return sign * (one(both[0]) - two(both[1]))
 
         def arms(task: TaskArms) -> list[Arm]:
-            take = task.arm if score in OF_LABELS else task.with_shifted
+            take = task.arm if score in self.measures.of_labels else task.with_shifted
             return [take(*mine), take(*other)]
 
         return {task: each[0] for task, each in self(statistic, arms).items()}
@@ -104,14 +130,14 @@ class Judge:
             mine = self.most(way)
             if mine is None:
                 continue
-            spread = "auroc_errors_epistemic"
+            spread, total, quality = self.measures.by_spread, self.measures.by_total, self.measures.quality
             rows = [
                 ("a", self._against(spread, mine, ENSEMBLE)),
                 ("a-few", self._against(spread, self._few(way), ENSEMBLE)),
-                ("a-entropy", self._against("auroc_errors", mine, ENSEMBLE)),
-                ("a-lora", self._against(spread, mine, "lora", other_score="auroc_errors")),
+                ("a-entropy", self._against(total, mine, ENSEMBLE)),
+                ("a-lora", self._against(spread, mine, "lora", other_score=total)),
                 ("b", self._rising(way)),
-                ("c", self._against("accuracy", mine, "lora", margin=self.config.margin)),
+                ("c", self._against(quality, mine, "lora", margin=self.config.margin)),
                 ("d", self._narrowing(mine)),
                 ("e", self._against("nll", mine, "lora")),
                 ("e-tempered", self._against("nll", mine, TEMPERED)),
@@ -120,15 +146,16 @@ class Judge:
             ]
             for claim, found in rows:
                 for task, verdict in found.items():
-                    yield {"claim": claim, "statement": CLAIMS[claim], "way": way, "task": task} | verdict
+                    about = {"claim": claim, "statement": self.statement(claim)}
+                    yield about | {"way": way, "task": task} | verdict
 
     def pairs(self) -> Iterator[dict[str, Any]]:
         """Differences of the headline to every rival, in every score that both have."""
         for rival in RIVALS:
-            for score in OF_LABELS | OF_SHIFT:
+            for score in self.measures.all:
                 if score.endswith("epistemic") and rival in NO_SPREAD:
                     continue
-                split = "test" if score in OF_LABELS else "shifted"
+                split = "test" if score in self.measures.of_labels else "shifted"
                 mine, other = self.most(BALORA[0], split), self.most(rival, split)
                 if mine is None or other is None:
                     continue
@@ -167,11 +194,11 @@ class Judge:
         other_score: str = "",
     ) -> dict[str, dict[str, Any]]:
         """A verdict for each task: is a score better, but for a margin, than that of a rival?"""
-        other = self.most(rival, "shifted" if score in OF_SHIFT else "test")
+        other = self.most(rival, "shifted" if score in self.measures.of_shift else "test")
         if mine is None or other is None:
             return {}
         reason = f"{score} of {_named(mine)} minus {other_score or score} of {_named(other)}"
-        reason += " with the sign turned" if BETTER[score] < 0 else ""
+        reason += " with the sign turned" if self.measures.sign(score) < 0 else ""
         return {
             task: _verdict(side(shifted(found, margin)), score, found, reason)
             for task, found in self.difference(score, mine, other, other_score).items()
@@ -180,11 +207,12 @@ class Judge:
     def _narrowing(self, mine: tuple[str, int]) -> dict[str, dict[str, Any]]:
         if self.most("lora") is None or self.most("full") is None:
             return {}
-        measure = OF_LABELS["accuracy"]
+        score = self.measures.quality
+        measure, sign = self.measures.all[score], self.measures.sign(score)
 
         def statistic(three: Sequence[Arm]) -> list[float]:
             own, lora, full = map(measure, three)
-            return [own - lora, full - lora]
+            return [sign * (own - lora), sign * (full - lora)]
 
         found = self(statistic, lambda task: [task.arm(*mine), task.arm("lora", 1), task.arm("full", 1)])
         verdicts = {}
@@ -192,9 +220,9 @@ class Judge:
             answer: Verdict = "not supported" if gap.hi <= 0 else side(gained)
             if answer == "supported" and gap.lo <= 0:
                 answer = "undecided"
-            words = "accuracy minus LoRA's; full fine-tuning minus LoRA is "
-            words += f"{gap.value:+.3f} ({gap.lo:+.3f} to {gap.hi:+.3f})"
-            verdicts[task] = _verdict(answer, "accuracy", gained, words)
+            words = f"{score} minus LoRA's" + (" with the sign turned" if sign < 0 else "")
+            words += f"; full fine-tuning minus LoRA is {gap.value:+.3f} ({gap.lo:+.3f} to {gap.hi:+.3f})"
+            verdicts[task] = _verdict(answer, score, gained, words)
         return verdicts
 
     def _rising(self, way: str) -> dict[str, dict[str, Any]]:
@@ -203,16 +231,17 @@ class Judge:
         numbers = [n for n in self.tasks[0].numbers(way, n_seeds) if n > 1]
         if len(numbers) < 2:
             return {}
-        measure = OF_LABELS["auroc_errors_epistemic"]
+        score = self.measures.by_spread
+        measure = self.measures.all[score]
 
         def statistic(curve: Sequence[Arm]) -> Floats:
             values = np.array([measure(arm) for arm in curve])
             return np.concatenate([[values[-1] - values[0], kendall(values)], np.diff(values)])
 
         found = self(statistic, lambda task: [task.arm(way, n) for n in numbers], one_curve=True)
-        reason = f"AUROC of errors by the spread at S = {numbers[-1]} minus S = {numbers[0]}"
+        reason = f"{score} at S = {numbers[-1]} minus S = {numbers[0]}"
         return {
-            task: _verdict(rising(gain, tau, steps), "auroc_errors_epistemic", gain, reason)
+            task: _verdict(rising(gain, tau, steps), score, gain, reason)
             for task, (gain, tau, *steps) in found.items()
         }
 

@@ -58,7 +58,7 @@ def test_members_of_ensembles_are_disjoint(cells, task, backbone) -> None:
     paths = list(Cells(cells.folder, lora).train(task, backbone))
     arms = collected(paths[0].parent, members=2)
     single, ensemble = arms.arm("lora", 1), arms.arm("ensemble", 2)
-    np.testing.assert_allclose(ensemble.probabilities[1], single.probabilities[2:4].mean(0))
+    np.testing.assert_allclose(ensemble.predicted[1], single.predicted[2:4].mean(0))
     assert ensemble.n_seeds == 2
     assert arms.arm("laplace", 0).n_seeds == CONFIG.trainings
 

@@ -6,13 +6,14 @@ import torch
 
 from benchmarks.claims import estimates
 from benchmarks.claims.estimates import Estimate, LastLayer
+from benchmarks.claims.outcomes import Classes
 
 
 def test_first_samples_alone_make_an_estimate() -> None:
     logits = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
-    found = estimates.by_samples(logits, [1, 2, 4])
+    found = Classes().by_samples(logits, [1, 2, 4])
     p = logits.double().softmax(2).numpy()
-    np.testing.assert_allclose(found[2].probabilities, p[:2].mean(0))
+    np.testing.assert_allclose(found[2].predicted, p[:2].mean(0))
     np.testing.assert_allclose(found[2].epistemic, p[:2].var(0).sum(1))
     assert (found[1].epistemic == 0).all()
 
@@ -21,7 +22,7 @@ def test_a_file_keeps_estimates(tmp_path) -> None:
     one = Estimate(np.array([[0.25, 0.75]]), np.array([0.5]))
     estimates.save(tmp_path / "a.npz", {("way", 2, "test"): one}, seconds=3.0)
     found, about = estimates.load(tmp_path / "a.npz")
-    np.testing.assert_array_equal(found["way", 2, "test"].probabilities, one.probabilities)
+    np.testing.assert_array_equal(found["way", 2, "test"].predicted, one.predicted)
     np.testing.assert_array_equal(found["way", 2, "test"].epistemic, one.epistemic)
     assert about == {"seconds": 3.0}
 
@@ -31,8 +32,8 @@ def test_the_factor_of_the_variance_has_the_best_likelihood() -> None:
     logits = 9 * torch.randn(40, 3, generator=generator, dtype=torch.float64)
     moments = (logits, torch.eye(3, dtype=torch.float64).expand(40, 3, 3))
     labels = torch.arange(40) % 3  # at chance: as uncertain as it gets is best
-    assert estimates.best_factor(moments, labels) == pytest.approx(estimates.FACTORS[-1])
-    assert estimates.best_factor(moments, logits.argmax(1)) == pytest.approx(estimates.FACTORS[0])
+    assert Classes().best_factor(moments, labels.numpy()) == pytest.approx(estimates.FACTORS[-1])
+    assert Classes().best_factor(moments, logits.argmax(1).numpy()) == pytest.approx(estimates.FACTORS[0])
     wide = estimates.of_moments(moments, 100.0)
     assert (wide.epistemic != estimates.of_moments(moments).epistemic).all()
 

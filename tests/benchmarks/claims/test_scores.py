@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks.claims import scores
-from benchmarks.claims.arms import Arm, tempered
+from benchmarks.claims.arms import Arm
 from benchmarks.claims.estimates import Estimate
+from benchmarks.claims.outcomes import Classes
 from mofgap.uncertainty import metrics
 
 P = np.array([[[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]], [[0.3, 0.7], [0.5, 0.5], [0.1, 0.9]]])
@@ -59,11 +60,11 @@ def test_a_temperature_mends_too_certain_probabilities() -> None:
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     labels = np.array([rng.choice(3, p=row) for row in p])
     sharp = p**4 / (p**4).sum(1, keepdims=True)
-    mended = tempered(Estimate(sharp, np.zeros(400)), labels)
-    np.testing.assert_allclose(mended.probabilities.sum(1), 1)
-    before, after = (scores.nll(arm(each[None], labels)) for each in (sharp, mended.probabilities))
+    mended = Classes().at_best_temperature(Estimate(sharp, np.zeros(400)), labels)
+    np.testing.assert_allclose(mended.predicted.sum(1), 1)
+    before, after = (scores.nll(arm(each[None], labels)) for each in (sharp, mended.predicted))
     assert after < before - 0.3
     changed = labels.copy()
     changed[::2] = (changed[::2] + 1) % 3  # the temperature of a half does not depend on its own labels
-    other = tempered(Estimate(sharp, np.zeros(400)), changed)
-    np.testing.assert_array_equal(other.probabilities[::2], mended.probabilities[::2])
+    other = Classes().at_best_temperature(Estimate(sharp, np.zeros(400)), changed)
+    np.testing.assert_array_equal(other.predicted[::2], mended.predicted[::2])
