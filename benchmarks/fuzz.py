@@ -105,7 +105,6 @@ def seeds_of(target: str) -> list[bytes]:
     return [content.getvalue()]
 
 
-<<<<<<< HEAD
 def in_format(ending: str) -> bytes:
     """Two structures as ASE writes them; one as a POSCAR."""
     frames = [bulk("ZnO", "zincblende", a=a, cubic=True) for a in (4.6, 4.7)]
@@ -119,15 +118,10 @@ def in_format(ending: str) -> bytes:
 
 
 FORMATS = (".xyz", ".vasp", ".json", ".traj", ".db")
-TARGETS: dict[str, Callable[[bytes], list[str]]] = {"reader": read, "journal": resume} | {
-    ending: (lambda data, ending=ending: unpack(data, ending))
-    for ending in (".zip", ".tar", ".tar.gz", ".tar.xz", *FORMATS)
-=======
 TARGETS: dict[str, Callable[[bytes], list[str]]] = {
     "reader": read,
     "journal": resume,
-    **{ending: partial(unpack, ending=ending) for ending in (".zip", ".tar", ".tar.gz", ".tar.xz")},
->>>>>>> 1de8400 (benchmarks: check types as in the package)
+    **{ending: partial(unpack, ending=ending) for ending in (".zip", ".tar", ".tar.gz", ".tar.xz", *FORMATS)},
 }
 
 
