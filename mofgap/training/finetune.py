@@ -41,6 +41,10 @@ MIN_TRAIN_ROWS = 4
 STREAM = (1,)
 """Keeps the noise of training apart from draws of a prediction with the same seed."""
 
+MAX_KEPT_BYTES = 2**30
+"""Frozen outputs up to this size are kept in memory for all passes: about 6,000 structures of 110 atoms by
+the shipped encoder. Beyond it each pass computes them again."""
+
 MIN_SLOPE_ROWS = 10
 MIN_SLOPE, MAX_SLOPE = 0.3, 3.0
 
@@ -85,10 +89,18 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
         gap_ev: (n_structures,) labels.
         config: How to train it.
         total_steps: Steps of the whole training.
+        outputs: Frozen outputs of all atoms of the store, see `frozen_outputs`; none to compute them in each
+            pass.
     """
 
     def __init__(
-        self, model: GapModel, features: Tensor, gap_ev: Tensor, config: FinetuneConfig, total_steps: int
+        self,
+        model: GapModel,
+        features: Tensor,
+        gap_ev: Tensor,
+        config: FinetuneConfig,
+        total_steps: int,
+        outputs: Sequence[Tensor] = (),
     ) -> None:
         super().__init__()
         self.model = model
@@ -96,6 +108,7 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
         self.gap_ev = gap_ev
         self.config = config
         self.total_steps = total_steps
+        self.outputs = outputs
 
     @contextmanager
     def _posterior(self, batch: StoreBatch, fixed: Fixed | None) -> Iterator[Tensor]:
@@ -123,6 +136,9 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
 
     def _likelihood(self, batch: StoreBatch, fixed: Fixed | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Absolute error in eV, spread in eV and negative log-likelihood in nats, each (n_graphs,)."""
+        if fixed is None and self.outputs:
+            kept = [output[batch.row].to(self.device) for output in self.outputs]
+            fixed = Fixed(kept, self.model.encoder.embed(batch)[1])
         gap, spread = self.model(batch, fixed)
         target = self.gap_ev[batch.position].to(gap)
         return (gap - target).abs(), spread, laplace_nll(target, gap, spread.log())
@@ -164,7 +180,30 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
 
 
 @torch.no_grad()
-def frozen_features(model: GapModel, store: GraphStore, batch_atoms: int, path: Path | None = None) -> Tensor:
+def frozen_outputs(model: GapModel, store: GraphStore, batch_atoms: int) -> list[Tensor]:
+    """Outputs of the frozen part of the encoder for every atom of a store.
+
+    Args:
+        model: Supplies the encoder.
+        store: The structures.
+        batch_atoms: Atoms computed at once.
+
+    Returns:
+        The embedding, then the output of each frozen block: (n_atoms_total, width) each, on the CPU.
+    """
+    batches = store.batches(range(len(store)), batch_atoms, model.device)
+    parts = [[output.cpu() for output in model.encoder.prepare(batch).outputs] for batch in batches]
+    return [torch.cat(output) for output in zip(*parts, strict=True)]
+
+
+@torch.no_grad()
+def frozen_features(
+    model: GapModel,
+    store: GraphStore,
+    batch_atoms: int,
+    path: Path | None = None,
+    outputs: Sequence[Tensor] = (),
+) -> Tensor:
     """Pooled features of the frozen encoder for every structure of a store.
 
     Args:
@@ -172,14 +211,18 @@ def frozen_features(model: GapModel, store: GraphStore, batch_atoms: int, path: 
         store: The structures.
         batch_atoms: Atoms computed at once.
         path: Where to keep them; read from there where an undamaged file of so many structures is.
+        outputs: What `frozen_outputs` gave, where it is known.
 
     Returns:
         (n_structures, n_features) float32 on the CPU.
     """
     if path is not None and (kept := read_features(path, len(store))) is not None:
         return kept
-    batches = store.batches(range(len(store)), batch_atoms, model.device)
-    features = torch.cat([model.frozen_features(batch).cpu() for batch in batches])
+    parts = []
+    for batch in store.batches(range(len(store)), batch_atoms, model.device):
+        known = Fixed([output[batch.row].to(model.device) for output in outputs]) if outputs else None
+        parts.append(model.frozen_features(batch, known).cpu())
+    features = torch.cat(parts)
     if path is not None:
         write_features(path, features)
     return features
@@ -219,15 +262,17 @@ def finetune(
     if not warm or config.unfreeze:
         _check_labels(data, warm)
     kept = _begin(folder, resume)
+    outputs = frozen_outputs(model, data.store, config.batch_atoms) if _keeps(model, data, config) else ()
     if features is None:
-        features = frozen_features(model, data.store, config.batch_atoms, kept)
+        features = frozen_features(model, data.store, config.batch_atoms, kept, outputs)
     if not config.epochs:
         model.eval()
         return features
     _set_scales(model, data, features, config, warm)
     train = loader(data.store, data.train, config.batch_atoms, config.seed)
     val = loader(data.store, data.val, config.batch_atoms, None) if data.val else None
-    module = Finetuning(model, features, data.target, config, n_steps(train, config.epochs, compute))
+    steps = n_steps(train, config.epochs, compute)
+    module = Finetuning(model, features, data.target, config, steps, outputs)
     best = fit(
         module,
         train,
@@ -256,6 +301,18 @@ def _begin(folder: Path, resume: bool) -> Path:
     if not resume:
         path.unlink(missing_ok=True)
     return path
+
+
+def _keeps(model: GapModel, data: Labelled, config: FinetuneConfig) -> bool:
+    """Whether the frozen part of the encoder is computed once for all passes.
+
+    Its outputs must be the same in each pass, and it must be more than an embedding. The answer depends on
+    nothing that a resumed training could find changed.
+    """
+    encoder = model.encoder
+    size = 4 * encoder.width * encoder.n_fixed * int(data.store.ptr[-1])
+    same = bool(model.layers) and not config.unfreeze and not encoder.drops_elements
+    return same and config.epochs > 1 and encoder.n_fixed > 1 and size <= MAX_KEPT_BYTES
 
 
 def _check_labels(data: Labelled, warm: bool) -> None:

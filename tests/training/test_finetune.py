@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import encoder_weights
 from mofgap.gap.model import GapModel, GapModelConfig
+from mofgap.training import finetune as finetune_module
 from mofgap.training.batches import loader
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.finetune import Finetuning, Labelled, finetune, frozen_features
@@ -92,6 +94,39 @@ def test_the_rest_of_the_encoder_moves_where_it_may(
     assert not any(".base." in name for name in moved)
     # The noise network looks at features of the encoder as it has become.
     torch.testing.assert_close(features[:1], model.frozen_features(data.store[0]))
+
+
+@pytest.fixture(scope="module")
+def two_blocks(tiny_encoder: CrystalTransformerConfig) -> GapModel:
+    """A model of which the last block alone is adapted, so that the first is frozen."""
+    encoder = replace(tiny_encoder, n_blocks=2)
+    torch.manual_seed(1)
+    config = GapModelConfig(
+        encoder_settings=asdict(encoder), head_hidden=16, rank=2, target_modules=(r"blocks\.1\.(query|up)",)
+    )
+    return GapModel(config)
+
+
+def test_the_frozen_part_is_computed_once_and_gives_the_same_model(
+    tmp_path: Path, data: Labelled, two_blocks: GapModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    run_block = type(two_blocks.encoder).run_block
+
+    def counted(encoder: Any, i: int, *rest: Any) -> Tensor:
+        passes.append(i)
+        return run_block(encoder, i, *rest)
+
+    monkeypatch.setattr(type(two_blocks.encoder), "run_block", counted)
+    found = []
+    for name, limit in (("kept", finetune_module.MAX_KEPT_BYTES), ("anew", 0)):
+        monkeypatch.setattr(finetune_module, "MAX_KEPT_BYTES", limit)
+        model = deepcopy(two_blocks)
+        features = run(model, data, tmp_path / name)
+        found.append((features, *model.parameters()))
+        assert (passes.count(0) < passes.count(1)) == (name == "kept")
+        passes.clear()
+    torch.testing.assert_close(*found)
 
 
 def moved_by(
