@@ -9,10 +9,10 @@ import pandas as pd
 
 from mofgap.report.page import write_page
 from mofgap.report.screened import N_CARDS, screened
-from mofgap.report.screening_page import drawn_rows, notes, screening_page
+from mofgap.report.screening_page import MAX_ROWS, drawn_rows, notes, screening_page
 from mofgap.report.structures import drawings_of
 from mofgap.screening.origin import preparation_of
-from mofgap.screening.table import Window
+from mofgap.screening.table import Window, write_frame
 
 
 def write_report(
@@ -26,6 +26,9 @@ def write_report(
     folders: Sequence[Path] = (Path(),),
 ) -> list[str]:
     """Write a screening as one page that needs no other file.
+
+    The page of a very large table has its first rows, see `MAX_ROWS`. The whole table is then written beside
+    it, as ``NAME.rows.csv``, unless it came from a CSV file itself.
 
     Args:
         path: The page; it appears whole or not at all.
@@ -47,6 +50,12 @@ def write_report(
     shaded = window or table.window
     wanted = drawn_rows(table)
     structures = drawings_of(wanted, folders, preparation_of(frame))
-    write_page(path, screening_page(table, source, shaded, structures, cards, command=command))
-    found = f"{len(table.frame):,} rows, {len(structures):,} of {len(table.ranked):,} structures"
-    return [found, *notes(table, shaded)]
+    whole = ""
+    if len(frame) > MAX_ROWS:
+        whole = source if source.endswith(".csv") else f"{path.stem}.rows.csv"
+        if whole != source:
+            write_frame(path.with_name(whole), frame)
+    write_page(path, screening_page(table, source, shaded, structures, cards, command=command, whole=whole))
+    n_rows = min(len(table.frame), MAX_ROWS)
+    found = f"{n_rows:,} rows, {len(structures):,} of {len(table.ranked):,} structures"
+    return [found, *notes(table, shaded, whole)]

@@ -45,6 +45,14 @@ class Screened:
         """The window that was screened for, eV, an open end infinite; None where the table does not say."""
         return window_of(self.ranked)
 
+    def head(self, n: int) -> Screened:
+        """The first n rows: the best, then failures; the screening itself where it has no more."""
+        if len(self.frame) <= n:
+            return self
+        n_ranked = min(n, len(self.ranked))
+        frame = pd.concat([self.ranked.head(n_ranked), self.failed.head(n - n_ranked)], ignore_index=True)
+        return Screened(frame, frame.head(n_ranked), frame.iloc[n_ranked:], self.coverage)
+
     def values_of(self, column: str) -> list[str]:
         """The different texts of a column of the predicted rows, sorted."""
         if column not in self.ranked:

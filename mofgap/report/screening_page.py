@@ -29,6 +29,9 @@ N_INTERVALS = 20
 MAX_PAGE_ATOMS = 100_000
 """Atoms of the cells whose structures a page carries, some ten megabytes of it."""
 
+MAX_ROWS = 20_000
+"""Rows that a page carries, some ten megabytes of it; a browser shows them at once."""
+
 MAX_EXAMPLES = 100
 """Failures listed of one kind; the table has them all."""
 
@@ -48,8 +51,9 @@ def screening_page(
     n_cards: int = N_CARDS,
     *,
     command: str = "",
+    whole: str = "",
 ) -> str:
-    """The page.
+    """The page; its table has the first `MAX_ROWS` rows, figures and counts are of all.
 
     Args:
         table: The screening.
@@ -58,11 +62,13 @@ def screening_page(
         structures: Drawings of rows.
         n_cards: Candidates that get a card of their own.
         command: What made the page.
+        whole: Name of the file that has all rows, where the page has not; empty for none.
     """
-    keys = zip(table.ranked.file, table.ranked.structure_id, strict=True)
-    place = {key: int(i) for i, key in reversed(list(zip(table.ranked.index, keys, strict=True)))}
+    shown = table.head(MAX_ROWS)
+    keys = zip(shown.ranked.file, shown.ranked.structure_id, strict=True)
+    place = {key: int(i) for i, key in reversed(list(zip(shown.ranked.index, keys, strict=True)))}
     found = {place[key]: each for key, each in (structures or {}).items() if key in place}
-    cards = records(table.ranked.head(n_cards))
+    cards = records(shown.ranked.head(n_cards))
     n_drawn = sum(place[row["file"], row["structure_id"]] in found for row in cards)
     viewer = ["3dmol/3Dmol-min.js", "viewer.js"] if found else []
     levels = ", ".join(table.values_of("level_of_theory")) or "unknown level of theory"
@@ -71,7 +77,7 @@ def screening_page(
         [*viewer[:1], "table.js", *viewer[1:]],
         title=f"Screening of {len(table.frame):,} structure{'' if len(table.frame) == 1 else 's'}",
         facts=_facts(table, window, levels),
-        notes=notes(table, window),
+        notes=notes(table, window, whole),
         figures=_figures(table, window),
         elements=periodic_table(element_counts(table.ranked.formula)),
         has_p=_has(table, "p_in_window"),
@@ -86,9 +92,10 @@ def screening_page(
         made=_made(table),
         note_names=NOTES,
         failures=_failures(table),
+        failures_are_rows=len(shown.failed) == len(table.failed),
         viewer_version=VIEWER_VERSION,
         source=source,
-        rows_json=_rows_json(table, window),
+        rows_json=_rows_json(shown, window),
         structures_json=as_json({str(i): asdict(each) for i, each in sorted(found.items())}),
         colours_json=as_json(colours_of(symbol for each in found.values() for symbol in each.symbols)),
     )
@@ -128,9 +135,13 @@ def candidates(table: Screened, n: int = N_CARDS) -> dict[Key, tuple[str, int]]:
     }
 
 
-def notes(table: Screened, window: Window) -> list[str]:
-    """What a reader must know before believing the page."""
+def notes(table: Screened, window: Window, whole: str = "") -> list[str]:
+    """What a reader must know before believing the page; ``whole`` is the file that has all rows."""
     found = []
+    if len(table.frame) > MAX_ROWS:
+        rest = f" All rows are in {whole}." if whole else ""
+        what = f"The table on this page has the first {MAX_ROWS:,} of {len(table.frame):,} rows."
+        found.append(f"{what}{rest} Figures and counts are of all rows.")
     of_two = (
         set(table.ranked.level_of_theory[table.ranked.pbe_gap_ev.notna()])
         if _has(table, "pbe_gap_ev")

@@ -97,6 +97,18 @@ def write_table(
         write(rows, columns, file)
 
 
+def write_frame(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table that was read as CSV; it appears whole or not at all.
+
+    Raises:
+        OSError: The file ``path`` cannot be written.
+    """
+    texts = [name for name in TEXTS if name in frame.columns]
+    with whole_file(path) as partial:
+        safe = frame.assign(**{name: frame[name].map(inert, na_action="ignore") for name in texts})
+        safe.to_csv(partial, index=False, lineterminator="\n")
+
+
 def write_parts(folder: Path, rows: Iterable[Row], coverage: float, beside: bool, *, part_rows: int) -> None:
     """Write a table as a folder of parquet files, see `write_table`; readers of parquet take it for one.
 

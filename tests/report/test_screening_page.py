@@ -12,7 +12,10 @@ import pytest
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.gap.novelty_warnings import NOTES
+from mofgap.report import file
+from mofgap.report import screening_page as screening_page_module
 from mofgap.report.elements import periodic_table
+from mofgap.report.file import write_report
 from mofgap.report.screened import (
     Screened,
     ScreeningTableError,
@@ -24,7 +27,7 @@ from mofgap.report.screened import (
 from mofgap.report.screening_page import candidates, neighbours_of, notes, screening_page
 from mofgap.report.structures import Drawing, draw, drawings_of
 from mofgap.screening.row import Row, warnings_of
-from mofgap.screening.table import to_frame, write_table
+from mofgap.screening.table import read_table, to_frame, write_table
 
 MARKUP = "</script><img src=x onerror=alert(1)>"
 WINDOW = (1.8, 3.0)
@@ -93,6 +96,27 @@ def test_every_format_gives_the_same_page(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"t.{kind}"
     write_table(path, rows)
     assert screening_page(read_screened(path), "t") == screening_page(screened(to_frame(rows)), "t")
+
+
+def test_a_large_table_is_cut_on_the_page_and_whole_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (screening_page_module, file):
+        monkeypatch.setattr(module, "MAX_ROWS", 2)
+    frame = to_frame([row(3, "=b"), row(1, "a"), failure("c"), row(2, "d")])
+    said = write_report(tmp_path / "page.html", frame, source="t.parquet", folders=())
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert rows_of(page)["structure_id"] == ["a", "d"]
+    assert "Screening of 4 structures" in page and "first 2 of 4 rows" in page and "c.cif" in page
+    assert any("page.rows.csv" in note for note in said) and "page.rows.csv" in page
+    pd.testing.assert_frame_equal(read_table(tmp_path / "page.rows.csv"), frame)
+
+
+def test_a_table_in_csv_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (screening_page_module, file):
+        monkeypatch.setattr(module, "MAX_ROWS", 1)
+    said = write_report(tmp_path / "page.html", to_frame(ROWS), source="t.csv", folders=())
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"] and "t.csv" in said[1]
 
 
 def test_coverage_is_read_from_the_columns(tmp_path: Path) -> None:
