@@ -35,6 +35,17 @@ SHORTEST_LIST = 200
 """At least so many are, if there are."""
 
 
+SAME = (
+    "formula",
+    "gap_ev",
+    "gap_std_ev",
+    "epistemic_std_ev",
+    "aleatoric_std_ev",
+    "novelty",
+    "nearest",
+)
+"""Rows that agree in these to the last digit are copies of one structure, of which one is read again."""
+
 CHANGED = "the file changed since it was screened"
 
 SAME_NOVELTY = 0.01
@@ -140,14 +151,17 @@ def select(
     how = disorder or disorder_of(frame), preparation_of(frame)
     frame = frame.assign(quality=quality(frame, goal)).reset_index(drop=True)
     order = np.argsort(-frame.quality.to_numpy(), kind="stable")
-    n_short = max(SHORTLIST * budget, SHORTEST_LIST)
+    n_short, n_copies = max(SHORTLIST * budget, SHORTEST_LIST), 1
     order = order[: max(n_short, np.count_nonzero(frame.quality))]  # nothing of quality 0 is chosen
+    structure = frame.groupby([name for name in SAME if name in frame], dropna=False).ngroup().to_numpy()
     crystals: dict[int, Crystal] = {}
     features: dict[int, Floats] = {}
     skipped: list[str] = []
     picks: list[Pick] = []
-    while len(picks) < budget and len(order):
-        found, lost = _read_again(frame.loc[np.sort(order[:n_short])], *how)
+    done, again = set[int](), False
+    while (len(picks) < budget or again) and len(order):
+        short = order[pd.Series(structure[order]).groupby(structure[order]).cumcount() < n_copies][:n_short]
+        found, lost = _read_again(frame.loc[np.sort(short)], *how)
         skipped += lost
         for row, crystal in found.items():
             own = _features(crystal, predictor)
@@ -155,12 +169,15 @@ def select(
                 skipped.append(f"{crystal.source} [{crystal.structure_id}]: {reason}")
             else:
                 crystals[row], features[row] = crystal, own
+            done |= {structure[row]} if reason != CHANGED else set()
         rows = sorted(crystals)
         if rows:
             points = whitened([features[row] for row in rows], predictor.novelty)
             worth = frame.quality.to_numpy()[rows]
             picks = choose(worth, points, likeness_length(predictor.novelty), budget)
-        order, n_short = order[n_short:], 2 * n_short  # a table of copies is gone through in few steps
+        order = order[~np.isin(order, short) & ~np.isin(structure[order], list(done))]
+        again = bool(np.isin(structure[short], structure[order]).any())  # a copy may replace what was lost
+        n_short, n_copies = 2 * n_short, 2 * n_copies  # a table of copies is gone through in few steps
     if not crystals:
         raise CandidateError(f"none of the structures is left; {skipped[0]}")
     chosen = [rows[pick.index] for pick in picks]

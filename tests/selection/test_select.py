@@ -3,9 +3,10 @@ from __future__ import annotations
 import io
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -105,6 +106,28 @@ def test_a_shortlist_of_copies_is_gone_beyond(
     pd.testing.assert_frame_equal(select(frame, tiny, "both", 20).table, whole.table)
     gone = frame.assign(file=frame.file.where(frame.structure_id == whole.table.structure_id[0], "gone.cif"))
     assert len(select(gone, tiny, "both", 1).skipped) == 1, "the first two suffice"
+
+
+def test_of_copies_one_is_read_again_and_another_where_that_is_gone(
+    table: Path, tiny: GapPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame, asked = read_candidates(table), list[str]()
+    read_again = selection.read_again
+
+    def counted(files: Iterable[str], *rest: Any, **how: Any) -> Any:
+        asked.extend(names := list(files))
+        return read_again(names, *rest, **how)
+
+    monkeypatch.setattr(selection, "read_again", counted)
+    copies = frame[frame.structure_id.isin(["copy0", "copy1", "copy2", "s0"])]
+    whole = select(frame, tiny, "both", 20)
+    assert len(asked) == 7 and len(set(asked) & set(copies.file)) == 1
+    (first,) = set(asked) & set(copies.file)
+    gone = frame.assign(file=frame.file.where(frame.file != first, "gone.cif"))
+    found = select(gone, tiny, "both", 20)
+    assert len(found.skipped) == 1 and set(found.table.formula) == set(whole.table.formula)
+    assert len(set(found.table.file) & set(copies.file)) == 1
+    assert len(select(gone, tiny, "both", 1).table) == 1
 
 
 def test_the_selection_does_not_depend_on_the_order_of_the_table(
