@@ -1,11 +1,12 @@
-"""Pretraining: teach an encoder what DFT knows about each atom, then freeze it.
+"""Pretraining: teach an encoder what a calculation knows about each atom, then freeze it.
 
-Targets are per-atom quantities of the same PBE run: net charge, sum of bond orders and size of the
+Targets are per-atom quantities of one calculation: charge, sum of bond orders and, of PBE, size of the
 magnetic moment; and the elements of atoms that were masked. None of them is ever an input.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 import torch
@@ -22,10 +23,22 @@ ATOM_TARGETS = {
     "pbe_magmom_mu_b": "size of the magnetic moment, Bohr magnetons",
     "pbe_cm5_charge_e": "CM5 charge, e",
 }
-"""Columns of per-atom targets, and what they are."""
+"""Columns of per-atom targets of PBE, and what they are."""
+
+XTB_TARGETS = {
+    "xtb_charge_e": "GFN1-xTB Mulliken charge, e",
+    "xtb_bond_order": "sum of GFN1-xTB bond orders",
+}
+"""The same of GFN1-xTB, which costs minutes for a table where PBE costs weeks."""
 
 SIZE_ONLY = {"pbe_magmom_mu_b"}
 """Targets whose sign is a convention of the calculation: their magnitude is learnt."""
+
+
+def targets_of(columns: Container[str]) -> Mapping[str, str]:
+    """The targets that a table has: those of PBE, unless it has some of GFN1-xTB and none of PBE."""
+    has_pbe, has_xtb = (any(name in columns for name in names) for names in (ATOM_TARGETS, XTB_TARGETS))
+    return XTB_TARGETS if has_xtb and not has_pbe else ATOM_TARGETS
 
 
 class AtomHeads(nn.Module):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import CALIBRATION, read_config
-from mofgap.training.atoms import ATOM_TARGETS
+from mofgap.training.atoms import ATOM_TARGETS, XTB_TARGETS
 from mofgap.training.calibration import MIN_SPEARMAN_ROWS
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.cross_fitting import N_FOLDS
@@ -236,7 +236,8 @@ def write_encoder_card(folder: Path, n_train: int, command: str, citation: str) 
     epochs = pd.read_csv(folder / "metrics.csv").dropna(subset=["val_loss"])
     best = epochs.nsmallest(1, "val_loss").iloc[0]
     table = ["| on val | mean absolute error |", "|---|---|"]
-    table += [f"| {label} | {best[f'val_mae_{name}']:.4f} |" for name, label in ATOM_TARGETS.items()]
+    errors = ((label, best.get(f"val_mae_{name}")) for name, label in (ATOM_TARGETS | XTB_TARGETS).items())
+    table += [f"| {label} | {error:.4f} |" for label, error in errors if error is not None]
     lines = [
         f"# {folder.name}",
         "",

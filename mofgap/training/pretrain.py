@@ -20,7 +20,7 @@ from mofgap.crystals.dataset import TableError, cached_store
 from mofgap.crystals.store import StoreBatch
 from mofgap.encoders.encoder import Encoder
 from mofgap.encoders.registry import build_encoder, encoder_config, registered
-from mofgap.training.atoms import ATOM_TARGETS, SIZE_ONLY, AtomHeads
+from mofgap.training.atoms import SIZE_ONLY, AtomHeads, targets_of
 from mofgap.training.batches import loader
 from mofgap.training.config import PretrainConfig
 from mofgap.training.encoder_folder import save_encoder
@@ -31,15 +31,15 @@ from mofgap.training.unseen import Substitutes, element_counts, substitute, subs
 
 
 def atom_targets(frame: pd.DataFrame) -> Tensor:
-    """Per-atom targets of a table, (n_atoms_total, n_targets) float32, in the order of ``ATOM_TARGETS``.
+    """Per-atom targets of a table, (n_atoms_total, n_targets) float32, in the order of `targets_of`.
 
     Raises:
-        TableError: A column of `ATOM_TARGETS` is missing, or does not hold one finite number for each atom.
+        TableError: A column of these is missing, or does not hold one finite number for each atom.
     """
     columns = []
-    for name in ATOM_TARGETS:
+    for name, words in targets_of(frame.columns).items():
         if name not in frame.columns:
-            raise TableError(f"pretraining needs the per-atom column {name} ({ATOM_TARGETS[name]})")
+            raise TableError(f"pretraining needs the per-atom column {name} ({words})")
         wrong = frame.structure_id[frame[name].map(np.size) != frame.atomic_numbers.map(len)]
         if len(wrong):
             raise TableError(f"{name} does not hold one value an atom in {wrong.iloc[0]}")
@@ -53,10 +53,21 @@ def atom_targets(frame: pd.DataFrame) -> Tensor:
 
 
 class Pretraining(L.LightningModule):  # type: ignore[misc]
-    """Lightning's view of ``AtomHeads``."""
+    """Lightning's view of ``AtomHeads``.
 
-    def __init__(self, heads: AtomHeads, target: Tensor, config: PretrainConfig, total_steps: int) -> None:
+    Args:
+        heads: What is trained.
+        target: (n_atoms_total, n_targets) targets of all atoms.
+        names: Of the targets.
+        config: How to train.
+        total_steps: Steps of the whole training.
+    """
+
+    def __init__(
+        self, heads: AtomHeads, target: Tensor, names: Iterable[str], config: PretrainConfig, total_steps: int
+    ) -> None:
         super().__init__()
+        self.names = tuple(names)
         self.heads = heads
         self.config = config
         self.target = target
@@ -86,7 +97,7 @@ class Pretraining(L.LightningModule):  # type: ignore[misc]
     def validation_step(self, batch: StoreBatch, batch_idx: int) -> None:
         """Log the loss and each target's mean absolute error; the same masks every epoch."""
         losses = self._losses(batch, [self.config.seed, 2, batch_idx])
-        named = {f"val_mae_{name}": value for name, value in zip(ATOM_TARGETS, losses["mae"], strict=True)}
+        named = {f"val_mae_{name}": value for name, value in zip(self.names, losses["mae"], strict=True)}
         named["val_loss"] = losses["loss"]
         self.log_dict(named, batch_size=batch.n_atoms, sync_dist=True)
         if n_masked := int(losses["n_masked"]):
@@ -147,7 +158,8 @@ def pretrain(
     heads = _heads(architecture, asdict(encoder), seen, config.seed)
     train = loader(store, positions["train"], config.batch_atoms, config.seed)
     val = loader(store, positions["val"], config.batch_atoms, None)
-    module = Pretraining(heads, target, config, n_steps(train, config.epochs, compute))
+    steps = n_steps(train, config.epochs, compute)
+    module = Pretraining(heads, target, targets_of(frame.columns), config, steps)
     how: Any = dict(folder=folder, epochs=config.epochs, resume=resume, compute=compute)
     best = fit(module, train, val, monitor="val_loss", **how)
     network = heads.encoder.cpu()

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from mofgap.crystals.dataset import TableError
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
-from mofgap.training.atoms import ATOM_TARGETS
+from mofgap.training.atoms import ATOM_TARGETS, XTB_TARGETS
+from mofgap.training.card import write_encoder_card
 from mofgap.training.config import PretrainConfig
 from mofgap.training.loop import Compute, TrainingError
 from mofgap.training.pretrain import Pretraining, atom_targets, pretrain
@@ -110,6 +111,21 @@ def test_test_rows_are_never_seen(
         for name, frame in (("first", tiny_frame), ("second", spoilt))
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_table_of_xtb_alone_is_learnt_by_its_own_targets(
+    tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig
+) -> None:
+    charge = tiny_frame[next(iter(ATOM_TARGETS))]
+    both = tiny_frame.assign(**dict.fromkeys(XTB_TARGETS, charge))
+    assert atom_targets(both).shape[1] == len(ATOM_TARGETS)
+    frame = both.drop(columns=list(ATOM_TARGETS))
+    run(frame, tmp_path, tiny_encoder, config=PretrainConfig(epochs=1, batch_atoms=30))
+    write_encoder_card(tmp_path, 3, "mofgap pretrain", "")
+    card = (tmp_path / "card.md").read_text()
+    assert all(words in card for words in XTB_TARGETS.values()) and "DDEC6" not in card
+    with pytest.raises(TableError, match="xtb_bond_order"):
+        atom_targets(frame.drop(columns="xtb_bond_order"))
 
 
 def test_targets_that_do_not_fit_are_named(tiny_frame: pd.DataFrame) -> None:

@@ -48,7 +48,7 @@ def config(
     data = Path("shipped:data/quickstart")
     labels, cifs = data / "labels.csv", data / "structures.zip"
     comparison = ComparisonConfig(data=DataConfig(table=labels, cifs=cifs))
-    if section == "pretraining":  # values of atoms that are made up: put your own table in their place
+    if section == "pretraining":  # on few structures, to try it: put your own table in its place
         pretraining = RunPretraining(table=data / "atoms.parquet")
         typer.echo(dump(RunConfig("my-run", comparison=comparison, pretraining=pretraining)), nl=False)
         return
