@@ -85,3 +85,29 @@ def test_data_parallel_training_is_that_of_one_process(tmp_path: Path) -> None:
         torch.testing.assert_close(step(parallel, model), step(plain, plain))
     finally:
         torch.distributed.destroy_process_group()
+
+
+def gradients_of_half(rank: int, parallel: bool = False) -> list[Tensor]:
+    """Gradients of one step on half of the inputs, with a seed of its own."""
+    balora = made()
+    model = nn.parallel.DistributedDataParallel(balora) if parallel else balora
+    torch.manual_seed(10 + rank)
+    (model(X[3 * rank : 3 * rank + 3]).square().mean() + balora.kl_loss(100)).backward()
+    return [p.grad for p in balora.parameters() if p.grad is not None]
+
+
+def in_a_group(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2
+    )
+    torch.save(gradients_of_half(rank, parallel=True), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_share_the_mean_of_their_gradients(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(in_a_group, (str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    halves = zip(gradients_of_half(0), gradients_of_half(1), strict=True)
+    torch.testing.assert_close(first, [(a + b) / 2 for a, b in halves])
+    torch.testing.assert_close(first, second, rtol=0, atol=0)

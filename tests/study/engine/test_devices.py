@@ -18,6 +18,7 @@ import torch
 
 import mofgap
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
+from mofgap.gap.predictor import load_model
 from mofgap.study.engine.folder import sha256
 from mofgap.training.encoder_folder import save_encoder
 
@@ -60,6 +61,19 @@ def place(tmp_path_factory: pytest.TempPathFactory, write_cifs: Callable[[Path, 
 def run(place: Path, *arguments: str, command: Sequence[str] = ("run", "-j", "2")) -> Finished:
     command = [sys.executable, "-m", "mofgap", *command, "run.yaml", *arguments]
     return subprocess.run(command, cwd=place, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
+
+
+def test_a_training_of_its_own_takes_two_processes(place: Path) -> None:
+    settings = "--encoder encoder --blocks 1 --rank 2 --epochs 2 --batch-atoms 30 --device cpu --devices 2"
+    command = [sys.executable, "-m", "mofgap", "train", "labels.csv", "cifs", *settings.split()]
+    done = subprocess.run(
+        [*command, "-o", "model"], cwd=place, env=ENVIRONMENT, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    log = pd.read_csv(place / "model/training/metrics.csv")
+    assert log.step.tolist() == [N_STEPS, 2 * N_STEPS]
+    assert done.stderr.count("epoch 1 of 2") == 1  # the second process says nothing of its own
+    assert load_model(place / "model").predict(sorted((place / "cifs").glob("*.cif"))[:2]).shape == (2,)
 
 
 def test_two_processes_train_one_member_and_the_same_again(place: Path) -> None:
