@@ -1,12 +1,13 @@
 """The shards of a screening, put together again: the table of one screening, bit for bit.
 
-Rows are sorted on disk, so that memory stays the same however many there are. Only the rows of one formula
-are held at a time, to find those of one structure.
+Many rows are read on all cores. They are sorted on disk, so that memory stays the same however many there
+are. Only the rows of one formula are held at a time, to find those of one structure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -16,11 +17,16 @@ from typing import Any, Self, cast
 
 from mofgap.screening.origin import record, write_origin
 from mofgap.screening.outcome import N_FAILURES_SHOWN, Outcome
-from mofgap.screening.rank import Duplicates
+from mofgap.screening.pool import ordered_map
+from mofgap.screening.rank import Duplicates, Novelty, RankBy
 from mofgap.screening.row import Row
-from mofgap.screening.row_store import RowStore
+from mofgap.screening.row_store import RowStore, write_part
 from mofgap.screening.shard import BESIDE_MODEL, ShardError, ShardFile
 from mofgap.screening.table import PAGE, WriteTable, write_parts, write_table
+from mofgap.threads import usable_cores
+
+MIN_PARALLEL_BYTES = 50_000_000
+"""Of all shards together; fewer are read before another process has started."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +95,27 @@ class Gathered:
         self.store.close()
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """Reads a shard, in a process of its own where there are many rows.
+
+    Attributes:
+        folder: Where its rows go.
+        rank_by: What the table is ranked by.
+        novelty: What becomes of rows with the warning ``novel``.
+    """
+
+    folder: Path
+    rank_by: RankBy
+    novelty: Novelty
+
+    def __call__(self, shard: ShardFile) -> tuple[Path, Outcome]:
+        """The file of the shard's rows, and their number."""
+        outcome, part = Outcome(), self.folder / f"shard-{shard.index}.sqlite"
+        write_part(part, outcome.counting(shard.inputs()), self.rank_by, self.novelty)
+        return part, outcome
+
+
 def gather(paths: Sequence[Path], folder: Path | None = None) -> Gathered:
     """Put shards together.
 
@@ -104,13 +131,18 @@ def gather(paths: Sequence[Path], folder: Path | None = None) -> Gathered:
     header = shards[0].header
     store = RowStore(header["rank_by"], header["novelty"], folder)
     outcome = Outcome()
+    large = sum(shard.path.stat().st_size for shard in shards) >= MIN_PARALLEL_BYTES
     try:
-        for shard in shards:
-            store.add(outcome.counting(shard.inputs()))
+        reading = _Reading(store.folder, store.rank_by, store.novelty)
+        for part, counted in ordered_map(reading, shards, usable_cores() if large else 1):
+            store.take(part)
+            outcome.join(counted)
         outcome.n_alike = store.find_duplicates()
         outcome.first_failed = list(islice(store.failed(), N_FAILURES_SHOWN))
-    except BaseException:
+    except BaseException as error:
         store.close()
+        if isinstance(error, BrokenProcessPool):
+            raise OSError("a process that read a shard was ended, usually for want of memory") from error
         raise
     return Gathered(header, outcome, store)
 

@@ -67,6 +67,12 @@ class Outcome:
             self.n_novel += is_novel(row)
             self.levels.add((row.level_of_theory, row.pbe_gap_ev is not None))
 
+    def join(self, other: Outcome) -> None:
+        """Count the rows of another part; what is known of all rows together is not joined."""
+        for name in ("n_rows", "n_warned", "n_failed", "n_novel"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.levels |= other.levels
+
     def counting(self, inputs: Iterable[tuple[T, Sequence[Row]]]) -> Iterator[tuple[T, Sequence[Row]]]:
         """The inputs, counted as they pass."""
         for place, rows in inputs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -16,6 +16,9 @@ from mofgap.screening.duplicates import Features, n_duplicates, originals
 from mofgap.screening.rank import Duplicates, Novelty, RankBy, check_order, is_ranked, numbered, place
 from mofgap.screening.row import FIELDS, Row
 
+Inputs = Iterable[tuple[int, Sequence[Row]]]
+"""Inputs: the place of each among all inputs, and its rows."""
+
 CACHE_MB = 64
 """Memory of SQLite, which sorts what does not fit in it on disk."""
 
@@ -23,6 +26,7 @@ _KEPT = FIELDS[1:]  # all but the rank, which comes last
 _kept = attrgetter(*_KEPT)
 _NUMBERS = "rank_late, rank_first, rank_second"
 _ORDER = f"{_NUMBERS}, file, structure_id, input, part"
+_COLUMNS = f"input, part, is_ranked, {_NUMBERS}, {', '.join(_KEPT)}"
 _FEATURES = ", ".join(Features._fields)
 
 
@@ -45,32 +49,33 @@ class RowStore:
         self.novelty: Novelty = novelty
         self._folder = TemporaryDirectory(prefix=".mofgap-rows-", dir=folder)
         with _disk():
-            self._rows = sqlite3.connect(Path(self._folder.name) / "rows.sqlite", isolation_level=None)
-            # Nothing of it outlives this process, so that nothing needs to be safe from a kill.
-            where = self._folder.name.replace("'", "''")
-            settings = ("journal_mode=OFF", "synchronous=OFF", f"cache_size={-CACHE_MB * 1024}")
-            for setting in (*settings, f"temp_store_directory='{where}'"):
-                self._rows.execute(f"PRAGMA {setting}")
-            columns = f"input, part, is_ranked, {_NUMBERS}, {', '.join(_KEPT)}"
-            self._rows.execute(f"CREATE TABLE row (id INTEGER PRIMARY KEY, {columns})")
+            self._rows = _connect(self.folder / "rows.sqlite")
+            where = str(self.folder).replace("'", "''")
+            self._rows.execute(f"PRAGMA temp_store_directory='{where}'")
             self._rows.execute("CREATE TABLE place (id INTEGER PRIMARY KEY, first, place)")
-            self._rows.execute("BEGIN")
 
-    def add(self, inputs: Iterable[tuple[int, Sequence[Row]]]) -> None:
+    @property
+    def folder(self) -> Path:
+        """Where other processes may put parts, too."""
+        return Path(self._folder.name)
+
+    def take(self, part: Path) -> None:
+        """Move the rows of a part to the end of these."""
+        with _disk():
+            self._rows.execute("ATTACH ? AS part", (str(part),))
+            self._rows.execute(f"INSERT INTO row SELECT NULL, {_COLUMNS} FROM part.row ORDER BY id")
+            self._rows.execute("DETACH part")
+        part.unlink()
+
+    def add(self, inputs: Inputs) -> None:
         """Take the rows of some inputs, each with its place among all inputs.
 
         Raises:
             ValueError: A predicted row lacks the number that rows are ranked by.
         """
-        values = (self._values(where, part, row) for where, rows in inputs for part, row in enumerate(rows))
-        marks = ", ".join("?" * (6 + len(_KEPT)))
-        with _disk():
-            self._rows.executemany(f"INSERT INTO row VALUES (NULL, {marks})", values)
-
-    def _values(self, where: int, part: int, row: Row) -> tuple[Any, ...]:
-        wanted = is_ranked(row, self.novelty)
-        numbers = place(row, self.rank_by, self.novelty)[:3] if wanted else (None, None, None)
-        return where, part, wanted, *numbers, *_kept(row)
+        part = self.folder / "added.sqlite"
+        write_part(part, inputs, self.rank_by, self.novelty)
+        self.take(part)
 
     def find_duplicates(self) -> int:
         """Find the rows of one structure, once all rows are there; how many follow another of theirs."""
@@ -88,7 +93,9 @@ class RowStore:
                     yield number, rows[first][0], mine
 
         with _disk():
+            self._rows.execute("BEGIN")
             self._rows.executemany("INSERT INTO place VALUES (?, ?, ?)", places())
+            self._rows.execute("COMMIT")
         return self._n_duplicates_of_all() if self.novelty == "drop" else found
 
     def _n_duplicates_of_all(self) -> int:
@@ -122,6 +129,42 @@ class RowStore:
     def _select(self, wanted: str) -> Iterator[tuple[Any, ...]]:
         with _disk():
             yield from self._rows.execute(wanted)
+
+
+def write_part(path: Path, inputs: Inputs, rank_by: RankBy, novelty: Novelty) -> None:
+    """Write the rows of some inputs into a file of their own, which `RowStore.take` reads.
+
+    Args:
+        path: The file, which is not there yet.
+        inputs: The place of each among all inputs, and its rows.
+        rank_by: What the table is ranked by.
+        novelty: What becomes of rows with the warning ``novel``.
+
+    Raises:
+        ValueError: A predicted row lacks the number that rows are ranked by.
+        OSError: The disk is full.
+    """
+
+    def values(where: int, part: int, row: Row) -> tuple[Any, ...]:
+        wanted = is_ranked(row, novelty)
+        numbers = place(row, rank_by, novelty)[:3] if wanted else (None, None, None)
+        return where, part, wanted, *numbers, *_kept(row)
+
+    marks = ", ".join("?" * len(_COLUMNS.split(", ")))
+    with _disk(), closing(_connect(path)) as rows:
+        rows.execute("BEGIN")
+        found = (values(where, part, row) for where, own in inputs for part, row in enumerate(own))
+        rows.executemany(f"INSERT INTO row VALUES (NULL, {marks})", found)
+        rows.execute("COMMIT")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """A new file of rows. Nobody needs it after a kill, so that nothing waits for the disk."""
+    rows = sqlite3.connect(path, isolation_level=None)
+    for setting in ("journal_mode=OFF", "synchronous=OFF", f"cache_size={-CACHE_MB * 1024}"):
+        rows.execute(f"PRAGMA {setting}")
+    rows.execute(f"CREATE TABLE row (id INTEGER PRIMARY KEY, {_COLUMNS})")
+    return rows
 
 
 def _row(values: tuple[Any, ...]) -> Row:

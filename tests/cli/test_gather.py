@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from mofgap.__main__ import app
 from mofgap.cli.screening_run import PBE_CAVEAT
+from mofgap.screening import gather as gathering
 from mofgap.screening.gather import gather
 from mofgap.screening.shard import ShardError
 from mofgap.screening.table import read_table
@@ -119,6 +120,22 @@ def test_a_whole_needs_each_shard_once(tmp_path: Path, shards: list[Path]) -> No
     twice = mofgap("gather", *shards, shards[0], "-o", table)
     assert twice.exit_code == 1 and "are the same shard" in twice.output
     assert not table.exists()
+
+
+def test_shards_read_side_by_side_make_the_same_table(
+    tmp_path: Path, shards: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gather(shards, tmp_path) as found:
+        alone = found.outcome, list(found.rows())
+    monkeypatch.setattr(gathering, "MIN_PARALLEL_BYTES", 0)
+    monkeypatch.setattr(gathering, "usable_cores", lambda: 2)
+    with gather(shards[::-1], tmp_path) as found:
+        assert (found.outcome, list(found.rows())) == alone
+    cut = tmp_path / shards[0].name
+    cut.write_bytes(b"".join(shards[0].read_bytes().splitlines(keepends=True)[::2]))
+    with pytest.raises(ShardError, match=cut.name):
+        gather([cut, *shards[1:]], tmp_path)
+    assert list(tmp_path.iterdir()) == [cut]
 
 
 def test_shards_of_an_earlier_version_are_refused_with_the_cure(tmp_path: Path, shards: list[Path]) -> None:
