@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 ATTRIBUTE = "mofgap_origin"
 """The record's place in ``DataFrame.attrs``."""
 
+SUFFIX = ".origin"
+"""What the record's name has behind that of the table."""
+
 COMMAND, DATE, N_ROWS = "command", "date", "n_rows"
 
 
 def origin_path(table: Path) -> Path:
     """Where the record of a table lies: beside it."""
-    return table.with_name(f"{table.name}.origin")
+    return table.with_name(f"{table.name}{SUFFIX}")
 
 
 def record(command: str, n_rows: int, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -193,6 +193,11 @@ class RunConfig:
             raise ConfigurationError("there is no comparison that would use the encoder", key="pretraining")
 
     @property
+    def command(self) -> str:
+        """What makes this run, as its model and its table record it."""
+        return f"mofgap run {self.name}"
+
+    @property
     def job(self) -> TrainingJob | None:
         """The training of a model, if there is one."""
         return None if self.data is None else TrainingJob(self.data, self.training or ModelTraining())

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from mofgap.screening.origin import SUFFIX
 from mofgap.study.engine import cluster, local
 from mofgap.study.engine.cluster import Executor
 from mofgap.study.engine.config import RunConfig
@@ -116,7 +117,7 @@ class Run:
             return self._unfinished(executor)
         results = [s for s in self.stages if s.rule in ("compare", "gather", "report")]
         written = (name for s in results for name in self.folder.files(s.writes))
-        names = [name for name in written if "/" not in name]
+        names = [name for name in written if "/" not in name and not name.endswith(SUFFIX)]
         names = ([made[1]] if (made := made_by(self.config)) else []) + names
         return f"{self.path}: {', '.join(names)}"
 

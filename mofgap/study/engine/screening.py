@@ -12,6 +12,7 @@ from pathlib import Path
 from mofgap.configuration import to_dict
 from mofgap.screening.journal import journal_path
 from mofgap.screening.listing import listed_in
+from mofgap.screening.origin import SUFFIX
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.shard import Shard
 from mofgap.shipped import shipped_folder
@@ -90,7 +91,7 @@ def _gather(asked: ShardedScreening, shards: list[Stage]) -> Stage:
         work=_do_gather,
         settings={"table": asked.table, "part_rows": asked.part_rows},
         modules=("mofgap.screening.gather",),
-        writes=(f"{table}/**" if asked.part_rows else table, str(OUTCOME)),
+        writes=(f"{table}/**" if asked.part_rows else table, f"{table}{SUFFIX}", str(OUTCOME)),
         after=tuple(shard.name for shard in shards),
     )
 
@@ -172,9 +173,9 @@ def _do_gather(config: RunConfig, run: Path) -> None:
     shards = [run / _shard_path(asked, index) for index in range(1, asked.shards + 1)]
     with gather(shards, run) as found:
         if asked.part_rows is None:
-            found.write(run / asked.table)
+            found.write(run / asked.table, command=config.command)
         else:
-            found.write_parts(run / asked.table, asked.part_rows)
+            found.write_parts(run / asked.table, asked.part_rows, config.command)
         write_json(run / OUTCOME, found.outcome.to_json())
 
 

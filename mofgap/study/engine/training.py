@@ -85,8 +85,7 @@ def _do_train(config: RunConfig, run: Path) -> None:
     for line in (*labels.skipped, *labels.notes):
         sys.stderr.write(f"{line}\n")  # to the log of the stage
     begun = any((folder / _WORK).rglob(LAST))
-    command = f"mofgap run {config.name}"
-    outcome = job.train(labels, folder, config.name, command, resume=begun, progress=False)
+    outcome = job.train(labels, folder, config.name, config.command, resume=begun, progress=False)
     write_json(run / METRICS, outcome.defined)
     (folder / COST).rename(run / COST)  # no part of the result: it differs from run to run
     shutil.rmtree(folder / _WORK)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import mofgap
+from mofgap.screening.origin import origin_of
+from mofgap.screening.table import read_table
 from mofgap.shipped import shipped_folder
 from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.screening import screening_stages
@@ -32,3 +35,26 @@ def test_a_level_takes_its_models_as_a_screening_does(
     assert list(found.columns) == list(alone.columns)
     assert set(found.model) == {"qmof-pbe" if level == "pbe" else "qmof-hse06"}
     assert found.gap_ev[0] == pytest.approx(alone.gap_ev[0], abs=1e-4)
+
+
+@pytest.mark.parametrize(("table", "part_rows"), [("screening.csv", None), ("screening.parquet", 1)])
+def test_the_record_of_a_table_says_how_structures_were_read(
+    tmp_path: Path,
+    model_folder: Path,
+    write_cifs: Callable[[Path, int], list[Path]],
+    table: str,
+    part_rows: int | None,
+) -> None:
+    """Selections and reports read them again by it."""
+    inputs = tuple(map(str, write_cifs(tmp_path / "in", 2)))
+    asked = ShardedScreening(
+        inputs=inputs, model=str(model_folder), table=table, part_rows=part_rows, primitive_cell=False
+    )
+    config = RunConfig("small", screening=asked, report=False)
+    stages = list(screening_stages(config))
+    for stage in stages:
+        stage.work(config, tmp_path)
+    found = origin_of(read_table(tmp_path / table))
+    assert found["command"] == "mofgap run small"
+    assert (found["n_rows"], found["primitive_cell"]) == (2, False)
+    assert f"{table}.origin" in stages[-1].writes
