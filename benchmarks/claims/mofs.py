@@ -194,8 +194,8 @@ def grouped(frame: pd.DataFrame, config: MofConfig) -> dict[str, pd.DataFrame]:
     group = group_of(frame).to_numpy()
     sizes = {"test": config.n_test, "val": config.n_val, "train": config.n_train}
     parts: dict[str, list[int]] = {name: [] for name in sizes}
-    rows = pd.Series(range(len(frame))).groupby(group, sort=False).apply(list)
-    for own in rows:
+    for _, rows in pd.Series(range(len(frame))).groupby(group, sort=False):
+        own: list[int] = rows.tolist()
         name = next((name for name, size in sizes.items() if len(parts[name]) + len(own) <= size), None)
         if name is not None:
             parts[name] += own

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.claims.arms import NEIGHBOURS
 from benchmarks.claims.estimates import CLOSED_FORM, Estimate, Key, head_inputs
-from benchmarks.claims.task import Backbone, Split, Task
+from benchmarks.claims.task import Split, Task
 from mofgap.balora import sensitivity
 from mofgap.gap.correction import N_SKETCH, Correction, NeighbourCorrection
 
@@ -75,20 +75,21 @@ def moved(predicted: np.ndarray, near: Correction) -> np.ndarray:
     return np.stack([mean + residual, np.sqrt(std * error * relative)], 1)
 
 
-def gradients(model: Any, split: Split, backbone: Backbone | Any, size: int) -> Tensor:
+def gradients(model: Any, split: Split, backbone: Any, size: int) -> Tensor:
     """(n, n_sketch) places in the geometry of the posterior, eV."""
-    found = []
-    for batch in split.batches(size):
-        own = sensitivity(
-            lambda inputs=batch.inputs: model.model(*inputs)[:, 0],
-            model.layers,
-            len(batch),
-            backbone.rows(*batch.inputs),
-            n_dims=N_SKETCH,
-        )
-        with torch.no_grad():
-            found.append(own.place(model.alpha(backbone.features(*batch.inputs))))
-    return torch.cat(found).detach()
+    return torch.cat([_places(model, batch, backbone) for batch in split.batches(size)]).detach()
+
+
+def _places(model: Any, batch: Split, backbone: Any) -> Tensor:
+    found = sensitivity(
+        lambda: model.model(*batch.inputs)[:, 0],
+        model.layers,
+        len(batch),
+        backbone.rows(*batch.inputs),
+        n_dims=N_SKETCH,
+    )
+    with torch.no_grad():
+        return found.place(model.alpha(backbone.features(*batch.inputs)))
 
 
 def _residual(split: Split, outputs: Tensor) -> Tensor:

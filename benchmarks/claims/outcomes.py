@@ -71,7 +71,8 @@ class Outcome(ABC):
 
     def best_factor(self, val: Moments, labels: NDArray[np.generic]) -> float:
         """Factor of the covariance that gives validation inputs the best likelihood."""
-        return min(FACTORS.tolist(), key=lambda each: self._mean_nll(self.of_moments(val, each), labels))
+        factors: list[float] = FACTORS.tolist()
+        return min(factors, key=lambda each: self._mean_nll(self.of_moments(val, each), labels))
 
     def at_best_temperature(self, estimate: Estimate, labels: NDArray[np.generic]) -> Estimate:
         """Predictions at the temperature of best likelihood, arXiv 1706.04599.
@@ -192,7 +193,8 @@ class Gaps(Outcome):
 
     def quality(self, estimate: Estimate, labels: NDArray[np.generic]) -> dict[str, float]:
         """The mean absolute error, eV."""
-        return {"val_mae_ev": float(np.abs(estimate.predicted[:, 0] - labels).mean())}
+        mean, _ = estimate.predicted.T
+        return {"val_mae_ev": float(np.abs(labels - mean).mean())}
 
 
 def _of_pairs(mean: Floats, std: Floats) -> Estimate:
