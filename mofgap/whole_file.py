@@ -27,6 +27,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(path)
+    except OSError as error:
+        _name(error, partial, path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -35,13 +38,22 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A neighbour to fill, which becomes the folder, in place of an earlier one, unless something fails."""
     partial = folder.with_name(f".{folder.name}.{uuid4().hex}.partial")
-    partial.mkdir(parents=True)
     try:
+        partial.mkdir(parents=True)
         yield partial
         rmtree(folder, ignore_errors=True)
         partial.rename(folder)
+    except OSError as error:
+        _name(error, partial, folder)
+        raise
     finally:
         rmtree(partial, ignore_errors=True)
+
+
+def _name(error: OSError, partial: Path, path: Path) -> None:
+    """Let an error name what was to be written, in place of the neighbour that nobody has heard of."""
+    if isinstance(error.filename, str | Path):
+        error.filename = str(error.filename).replace(str(partial), str(path))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from mofgap.whole_file import whole_file
+from mofgap.whole_file import whole_file, whole_folder
+
+Whole = Callable[[Path], AbstractContextManager[Path]]
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -16,6 +20,13 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         partial.write_text("second, half")
         raise OSError("the disk is full")
     assert path.read_text() == "first" and list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_an_error_names_what_was_to_be_written(tmp_path: Path, whole: Whole) -> None:
+    with pytest.raises(FileNotFoundError) as error, whole(tmp_path / "table") as partial:
+        (partial / "absent" / "file").read_bytes()
+    assert error.value.filename == str(tmp_path / "table" / "absent" / "file")
 
 
 def test_two_writers_do_not_meet(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def calibrate(
         command = shlex.join(["mofgap", *sys.argv[1:]])
         found = recalibrated(source, table, output, output.name, command)
     except (ValueError, OSError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     typer.echo(_table(found))
     _warn(found, target)
     typer.echo(f"mofgap: {output} holds the new model: mofgap screen --model {output} *.cif", err=True)

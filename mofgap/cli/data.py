@@ -42,7 +42,7 @@ def list_(as_json: AsJson = False) -> None:
     try:
         rows = [_listed(name, dataset, data_folder()) for name, dataset in read_registry().items()]
     except (ConfigurationError, OSError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     if as_json:
         print_json(rows)
     else:
@@ -102,7 +102,7 @@ def fetch(
             write_sums(lock_of(path), {path.name: sha256})
             typer.echo(f"sha256 {sha256}", err=True)
     except (DatasetError, DownloadError, ConfigurationError, ValueError, OSError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     except KeyboardInterrupt:
         fail("interrupted; what has come is kept, run it again to go on", INTERRUPTED)
     typer.echo(f"{path}: mofgap data import {name} -o {name}.parquet")
@@ -190,7 +190,7 @@ def import_(
         )
         write_skipped(skipped_path, done.skipped)
     except (DatasetError, ConfigurationError, OSError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     _say(done.skipped, skipped_path)
     if not done.n_structures:
         fail(f"{source}: no structure could be imported", NOTHING_DONE)
@@ -228,7 +228,7 @@ def verify(
                 detail = f"\t{found.found}, not {found.expected}" if found.verdict == "changed" else ""
                 typer.echo(f"{found.verdict}\t{found.path}{detail}")
     except (DatasetError, ConfigurationError, ValueError, OSError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     typer.echo(f"{n_checked - n_wrong} of {n_checked} files are as they should be", err=True)
     if n_wrong:
         raise typer.Exit(SOME_FAILED)

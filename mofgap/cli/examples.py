@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.exits import NOTHING_DONE, fail, words_of
 from mofgap.cli.options import refuse_taken
 from mofgap.shipped import shipped_folder
 
@@ -52,7 +52,7 @@ def examples(
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, folder / name)
     except OSError as error:
-        fail(f"cannot copy the examples: {error}", NOTHING_DONE)
+        fail(f"cannot copy the examples: {words_of(error)}", NOTHING_DONE)
     suffix = ".cif" if kind == "mofs" else ".csv"
     n_files = sum(name.suffix == suffix for name in names)
     counted = f"{n_files} {suffix.removeprefix('.').upper()} file{'' if n_files == 1 else 's'}"

@@ -55,7 +55,7 @@ def explain(
     try:
         found = explained(file, model, disorder=disorder, max_atoms=max_atoms, geometry=geometry)
     except (ValueError, OSError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     if output is not None and paths:  # before anything is printed: a reader of the table may leave early
         try:
             found.write(output, _stem(file))

@@ -52,5 +52,5 @@ def gather(
             else:
                 found.write_parts(output, part_rows, command_line())
     except (ValueError, OSError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     conclude(outcome, novelty, duplicates, f"{outcome.n_rows} structures of {len(shards)} shards", output)

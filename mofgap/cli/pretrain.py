@@ -60,7 +60,7 @@ def pretrain(
         frame = read_table(table)
         weights = pretrain_encoder(frame, output, config.architecture, encoder, config.training, **how)
     except (TableError, TrainingError, OSError, ValueError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     n_train = int((frame.split == "train").sum())
     write_encoder_card(output, n_train, shlex.join(["mofgap", *sys.argv[1:]]), citation)
     typer.echo(f"{weights}: mofgap train --encoder {output} ...", err=True)

@@ -64,7 +64,7 @@ def report(
         else:
             said = _screening(source, output, window, cards)
     except (ValueError, OSError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     for note in said[1:]:
         typer.echo(f"mofgap: {note}", err=True)
     typer.echo(f"mofgap: wrote {output}: {said[0]}; open it in a browser", err=True)

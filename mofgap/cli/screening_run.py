@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 from rich.console import Console
 
-from mofgap.cli.exits import ALL_READ, INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail
+from mofgap.cli.exits import ALL_READ, INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail, words_of
 from mofgap.cli.options import refuse_taken, refused
 from mofgap.cli.progress import tracked
 from mofgap.cli.tables import command_line, print_json, print_lines
@@ -88,11 +88,12 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
     try:
         run.write(inputs, write_output, command_line())
     except (ValueError, OSError) as error:
-        fail(f"cannot write {run.target}: {error}; {_what_is_left(run)}", NOTHING_DONE)
+        fail(f"cannot write {run.target}: {words_of(error)}; {_what_is_left(run)}", NOTHING_DONE)
     _show(run, inputs, as_json)
     outcome = Outcome.of([row for rows in inputs for row in rows])
     n = outcome.n_rows
-    say_counts(outcome, f"{n} structures in {seconds:.1f} s ({n / max(seconds, 1e-9):.1f}/s)")
+    counted = f"{n} structure{'' if n == 1 else 's'}"
+    say_counts(outcome, f"{counted} in {seconds:.1f} s ({n / max(seconds, 1e-9):.1f}/s)")
     if run.passed_over:
         typer.echo(f"mofgap: {passed_over_words(run.passed_over)}", err=True)
     caveats(outcome, run.config.novelty, run.config.duplicates)
@@ -119,7 +120,7 @@ def list_inputs(inputs: Sequence[str], output: Path | None, n_shards: int, force
     try:
         n = write_listing(folder, expand_inputs(inputs, _standard_input(), passed_over), n_shards)
     except OSError as error:
-        fail(f"cannot write {folder}: {error}", NOTHING_DONE)
+        fail(f"cannot write {folder}: {words_of(error)}", NOTHING_DONE)
     if passed_over:
         typer.echo(f"mofgap: {passed_over_words(passed_over)}", err=True)
     what_next = f"mofgap screen {folder} -o {output} --shard I/{n_shards}, with the settings of the screening"
@@ -163,7 +164,7 @@ def _check_model(run: ScreeningRun) -> None:
     except ScreeningError as error:
         raise typer.BadParameter(str(error), param_hint="--coverage") from error
     except (ValueError, OSError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     for each in filter(None, (predictor, predictor.beside)):
         if each.about.is_changed:
             typer.echo(f"mofgap: {each.about.name}: it is not the model that this mofgap ships", err=True)
@@ -187,16 +188,16 @@ def _screen(run: ScreeningRun, resume: bool) -> list[tuple[Row, ...]]:
     try:
         return run.rows(resume, _standard_input(), watch)
     except JournalError as error:
-        fail(str(error), WRONG_USAGE)
+        fail(error, WRONG_USAGE)
     except (ScreeningError, ShardError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     except KeyboardInterrupt:
         fail(f"interrupted; {_what_is_left(run)}", INTERRUPTED)
     except BrokenProcessPool:
         what = "a worker process died, for want of memory or killed; try fewer --workers"
         fail(f"{what}; {_what_is_left(run)}", NOTHING_DONE)
     except OSError as error:
-        fail(f"{error}; {_what_is_left(run)}", NOTHING_DONE)
+        fail(f"{words_of(error)}; {_what_is_left(run)}", NOTHING_DONE)
 
 
 def _say_what_was_done(journal: Journal) -> None:

@@ -133,7 +133,7 @@ def select(
             frame = with_window(frame, window, predictor.calibration)
         found = select_structures(frame, predictor, goal, budget, disorder)
     except (ValueError, OSError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     _show(found, budget, as_json)
     if output is not None:
         try:

@@ -47,7 +47,7 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
         with refused():
             raise error
     except (TableError, ModelError, TrainingError, OSError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     typer.echo(scores(outcome.metrics))
     if outcome.known:
         counts = " and ".join(f"{n} of {split}" for split, n in outcome.known.items())

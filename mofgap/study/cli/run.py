@@ -130,4 +130,4 @@ def ending() -> Iterator[None]:
     except KeyboardInterrupt:
         fail("interrupted; the same command goes on", INTERRUPTED)
     except (RunError, ValueError, OSError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)

@@ -36,7 +36,7 @@ def list_runs(
     try:
         found = find_runs(root)
     except RunError as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     rows = [_listed(run, read_manifest(run)) for run in found]
     if as_json:
         print_json(rows)
@@ -66,7 +66,7 @@ def show(run: Folder) -> None:
     try:
         manifest = open_run(run)
     except RunError as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     git = manifest.get("git") or {}
     changed = f" and {len(git['changed'])} changed files" if git.get("changed") else ""
     _print(
@@ -104,7 +104,7 @@ def diff(
     try:
         found = compare_runs(one, two)
     except (RunError, ValueError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     same = True
     for title, pairs in vars(found).items():
         if pairs:
@@ -131,7 +131,7 @@ def verify(run: Folder) -> None:
         manifest = open_run(run)
         wrong = verify_run(run)
     except (RunError, OSError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     for line in wrong:
         typer.echo(line)
     n_files = len(manifest["inputs"]) + len(manifest["outputs"])

@@ -49,5 +49,5 @@ def stage(
             return
         did = run_stage(wanted, config, folder, threads)
     except (RunError, ValueError, OSError) as error:
-        fail(str(error), NOTHING_DONE)
+        fail(error, NOTHING_DONE)
     typer.echo(f"{name}: {'done' if did else 'unchanged'}", err=True)
