@@ -133,7 +133,7 @@ class NeighbourCorrection(nn.Module):
             buffer.copy_(torch.from_numpy(values))
         self._index = None
         points = self._here.place(rows, gradients)
-        self.points.copy_(torch.from_numpy(points))
+        self.points.copy_(torch.from_numpy(points).half())  # rounded as they are stored
         self.residual_ev.copy_(residual_ev)
         self.spacing.fill_(_spacing(points))
         self._index = None

@@ -297,8 +297,8 @@ def find_model(name: str | Path) -> Path:
 _ENCODER = "encoder."
 """Begins the names of the encoder's weights on disk."""
 
-_SECOND = "second_network."
-"""Begins the names of the second network's, which are stored in half precision."""
+_HALF = ("second_network.", "correction.points")
+"""Begin the names of what is stored in half precision, and is rounded so before it is used."""
 
 
 def _plain_weights(model: GapModel) -> dict[str, Tensor]:
@@ -307,7 +307,7 @@ def _plain_weights(model: GapModel) -> dict[str, Tensor]:
     others = {k: v for k, v in model.state_dict().items() if not k.startswith("backbone.")}
     state = {_ENCODER + k.replace(".base.", "."): v for k, v in encoder.items()} | others
     plain = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-    return {k: v.half() if k.startswith(_SECOND) else v for k, v in plain.items()}
+    return {k: v.half() if k.startswith(_HALF) else v for k, v in plain.items()}
 
 
 def _split(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -77,7 +77,7 @@ def test_everything_moves_smoothly_while_neighbours_change() -> None:
 def test_a_training_structure_has_the_nugget_for_a_distance() -> None:
     correction, pooled, _ = fitted()
     np.testing.assert_allclose(
-        correction(pooled[:9]).relative_distance.numpy(), NUGGET / (1 + NUGGET), atol=1e-4
+        correction(pooled[:9]).relative_distance.numpy(), NUGGET / (1 + NUGGET), atol=2e-3
     )
 
 
@@ -120,7 +120,7 @@ def test_by_gradients_the_spread_is_the_distance_and_a_nugget() -> None:
     both = NeighbourCorrection(200, 6, 8)
     both.fit(pooled, residual, gradients)
     stored = both.points.double().numpy()
-    np.testing.assert_array_equal(stored[:, :8], gradients.double().numpy())
+    np.testing.assert_array_equal(stored[:, :8], gradients.half().double().numpy())
     assert usual_spacing(stored[:, 8:]) == pytest.approx(HEAD_WEIGHT * usual_spacing(stored[:, :8]), rel=1e-3)
     found = both(pooled[:3] + 0.1, gradients[:3] + 0.01)
     point = np.hstack([(gradients[:3] + 0.01).double().numpy(), place(both, pooled[:3] + 0.1)])
