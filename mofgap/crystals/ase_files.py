@@ -135,7 +135,8 @@ def frames(file: IO[bytes], most_bytes: int) -> Iterator[bytes]:
             raise CifError(
                 f"too-large: structure {place} has more than {most_bytes // 2**20} MB; leave it out"
             )
-        if n_lines > 1 or (n_lines == 1 and lines[-1].endswith(b"\n")):
+        is_cut = len(lines) == 1 or lines[-1].endswith(b"\n")
+        if n_lines > 1 or (n_lines == 1 and is_cut):
             raise CifError(f"bad-xyz: structure {place} ends before its last atom; write it again")
         yield b"".join(lines)
 

@@ -217,6 +217,7 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
         ("a.json", FAR_ELEMENT, "bad-structure"),
         ("a.xyz", "", "no-structures"),
         ("a.xyz", "words\n", "bad-xyz"),
+        ("a.xyz", "0", "bad-xyz"),
         ("a.xyz", '2\nLattice="9 0 0 0 9 0 0 0 9"\nZn 0 0 0\n', "bad-xyz"),
         ("a.xyz", '2\nLattice="9 0 0 0 9 0 0 0 9"\nZn 0 0 0\nZn 0 0 x\n', "bad-xyz"),
         ("a.xyz", '2\nLattice="9 0 0 0 9 0 0 0 9"\nZn 0 0 0\nZn 0 0 0.1\n', "overlapping-atoms"),
