@@ -27,7 +27,7 @@ from mofgap.shipped import shipped_folder
 from mofgap.training.batches import loader
 from mofgap.training.config import TrainingConfig
 from mofgap.training.encoder_folder import find_encoder
-from mofgap.training.finetune import Finetuning, Labelled, frozen_features
+from mofgap.training.finetune import Finetuning, Labelled, frozen_features, frozen_outputs
 from mofgap.training.labels import read_labels
 from mofgap.training.network import network
 from mofgap.training.start import begin_model
@@ -67,11 +67,12 @@ class Steps:
         self.seconds["graphs"] = time.process_time() - begun
         data, how = Labelled.of(labels, store), config.finetuning
         begun = time.process_time()
-        features = frozen_features(model, store, how.batch_atoms)
+        outputs = frozen_outputs(model, store, how.batch_atoms)
+        features = frozen_features(model, store, how.batch_atoms, outputs=outputs)
         self.seconds["frozen encoder"] = time.process_time() - begun
         self.batches = list(loader(store, data.train, how.batch_atoms, how.seed))
         self.n_structures = sum(batch.n_graphs for batch in self.batches)
-        self.module = Finetuning(model, features, data.target, how, len(self.batches))
+        self.module = Finetuning(model, features, data.target, how, len(self.batches), outputs)
         self.module.log_dict = lambda *_, **__: None
         self.optimizer = self.module.configure_optimizers()["optimizer"]
 

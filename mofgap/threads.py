@@ -12,6 +12,9 @@ from pathlib import Path
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """Variables by which a user says how the threads of OpenMP wait."""
 
+BLAS = "OPENBLAS_NUM_THREADS"
+"""Variable for the threads of NumPy's and SciPy's linear algebra."""
+
 _GROUPS, _MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
@@ -19,8 +22,10 @@ def wait_passively() -> None:
     """Let threads of OpenMP sleep while they wait for each other, unless the user said otherwise.
 
     By default they spin: on a core that another program wants, a training then takes many times as long
-    (``python -m benchmarks.busy_machine``). OpenMP reads this when torch is loaded.
+    (``python -m benchmarks.busy_machine``). OpenMP reads this when torch is loaded. NumPy's OpenBLAS cannot
+    be told to sleep, so that it gets one thread: its work here takes a few seconds.
     """
+    os.environ.setdefault(BLAS, "1")
     if not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "passive"
 

@@ -14,7 +14,7 @@ from mofgap.threads import cgroup_cores, usable_cores, use_cores, wait_passively
 
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*threads.WAITING, "OMP_NUM_THREADS"):
+    for name in (*threads.WAITING, threads.BLAS, "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "")  # so that what a test sets is taken back
         monkeypatch.delenv(name)
 
@@ -76,9 +76,10 @@ def test_how_a_user_lets_threads_wait_stays(monkeypatch: pytest.MonkeyPatch, nam
 
 
 def test_the_program_sets_the_wait_policy_before_torch_is_loaded() -> None:
+    names = ["OMP_WAIT_POLICY", threads.BLAS]
     program = (
-        "import os, sys, mofgap.__main__ as _\nprint(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+        f"import os, sys, mofgap.__main__ as _\nprint(*map(os.environ.get, {names}), 'torch' in sys.modules)"
     )
     environment = {name: value for name, value in os.environ.items() if name not in threads.WAITING}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
-    assert done.stdout.split() == ["passive", "False"], done.stderr
+    assert done.stdout.split() == ["passive", "1", "False"], done.stderr
