@@ -166,10 +166,12 @@ def test_the_noise_network_has_a_learning_rate_of_its_own(
     assert bool(adapters) == (rate > 0)
 
 
-@pytest.mark.parametrize("unfreeze", [False, True])
+@pytest.mark.parametrize(("unfreeze", "keeps"), [(False, False), (False, True), (True, False)])
 def test_an_interrupted_finetuning_ends_in_the_same_weights(
     tmp_path: Path,
     unfreeze: bool,
+    keeps: bool,
+    two_blocks: GapModel,
     data: Labelled,
     tiny_encoder: CrystalTransformerConfig,
     encoder_file: Path,
@@ -178,7 +180,7 @@ def test_an_interrupted_finetuning_ends_in_the_same_weights(
     config = replace(CONFIG, unfreeze=unfreeze)
 
     def begin() -> GapModel:
-        model = make_model("balora", tiny_encoder, encoder_file)
+        model = deepcopy(two_blocks) if keeps else make_model("balora", tiny_encoder, encoder_file)
         for weight in model.unadapted():
             weight.requires_grad_(unfreeze)
         return model
