@@ -98,7 +98,7 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
         typer.echo(f"mofgap: {passed_over_words(run.passed_over)}", err=True)
     caveats(outcome, run.config.novelty, run.config.duplicates)
     if run.target is not None:
-        say_written(run.target, run.shard)
+        say_written(run.target, run.shard, has_window=run.config.window is not None)
     raise typer.Exit(exit_code(outcome))
 
 
@@ -127,12 +127,13 @@ def list_inputs(inputs: Sequence[str], output: Path | None, n_shards: int, force
     typer.echo(f"mofgap: listed {n} inputs in {folder}; next: {what_next}", err=True)
 
 
-def say_written(target: Path, shard: Shard | None = None) -> None:
+def say_written(target: Path, shard: Shard | None = None, *, has_window: bool = True) -> None:
     """Say on standard error what was written, and what to do next."""
+    select = f"mofgap select {target}{'' if has_window else ' --goal explore'}"
     if shard is not None:
         what_next = "mofgap gather puts all shards together"
     elif target.suffix.lower() in READABLE:
-        what_next = f"mofgap report {target} (a page), or mofgap select {target} (what to compute)"
+        what_next = f"mofgap report {target} (a page), or {select} (what to compute)"
     elif target.suffix.lower() == PAGE:
         what_next = "open it in a browser; -o FILE.csv writes the table for mofgap select"
     else:
@@ -273,12 +274,10 @@ def say_counts(outcome: Outcome, of_what: str) -> None:
 def caveats(outcome: Outcome, novelty: Novelty, duplicates: Duplicates) -> None:
     """Say on standard error what holds for the whole table."""
     if outcome.n_novel and novelty == "drop":
-        typer.echo(f"mofgap: {outcome.n_novel} novel structures were left out (--novelty drop)", err=True)
+        typer.echo(f"mofgap: novel structures left out: {outcome.n_novel} (--novelty drop)", err=True)
     if n_alike := outcome.n_alike:
-        what = "share the rank of" if duplicates == "keep" else "were left out beside"
-        typer.echo(
-            f"mofgap: {n_alike} duplicates {what} the same structure (--duplicates {duplicates})", err=True
-        )
+        what = "that share a rank with their first copy" if duplicates == "keep" else "left out"
+        typer.echo(f"mofgap: duplicates {what}: {n_alike} (--duplicates {duplicates})", err=True)
     for level, of_two in sorted(outcome.levels):
         if of_two or is_pbe(level):
             typer.echo(f"mofgap: {goes_by(level) if of_two else PBE_CAVEAT}", err=True)

@@ -114,7 +114,7 @@ def quality(frame: pd.DataFrame, goal: Goal) -> Floats:
     inside = frame.p_in_window.to_numpy(dtype=np.float64)
     if goal != "explore":
         if not np.isfinite(inside).all():
-            raise CandidateError(f"goal {goal} needs a window: --window LO HI")
+            raise CandidateError(f"goal {goal} needs a window: --window LO HI; --goal explore needs none")
         if len(windows_of(frame)) > 1:
             raise CandidateError("the table was screened for several windows; choose one: --window LO HI")
         if not inside.any():

@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mofgap.cli.screening_run import _read_once
+import pytest
+
+from mofgap.cli.screening_run import _read_once, say_written
 
 
 def test_what_can_be_read_once_is_not_counted_first(tmp_path: Path) -> None:
@@ -14,3 +16,10 @@ def test_what_can_be_read_once_is_not_counted_first(tmp_path: Path) -> None:
     assert _read_once(f"@/dev/fd/{ends[0]}") and _read_once("-") and _read_once("a.tar.xz")
     for end in ends:
         os.close(end)
+
+
+def test_without_a_window_the_next_command_is_one_that_needs_none(capsys: pytest.CaptureFixture[str]) -> None:
+    say_written(Path("t.csv"), has_window=False)
+    assert "mofgap select t.csv --goal explore" in capsys.readouterr().err
+    say_written(Path("t.csv"))
+    assert "explore" not in capsys.readouterr().err
