@@ -47,9 +47,9 @@ class ScreeningConfig(PreparationConfig):
     )
     level: Annotated[Level | None, BeforeValidator(in_lower_case)] = Field(
         None,
-        description="Level of theory, instead of a model: the shipped model of pbe, of hse06 (nearer to "
-        "measured gaps), or both: rank by hse06, with pbe in columns of its own. By default both, unless a "
-        "model is given.",
+        description="Level of theory, instead of a model: the shipped model of pbe, of hse06 (a hybrid "
+        "functional, larger gaps), or both: rank by hse06, with pbe in columns of its own. By default both, "
+        "unless a model is given.",
     )
     uncertainty: Uncertainty = Field(
         "auto",

@@ -20,8 +20,8 @@ _TEMPLATES = ("base.html", "screen.html", "token.html", "docs.html")
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 LEVEL_WORDS = {
     "both": "HSE06, with PBE next to it",
-    "hse06": "HSE06, nearer to measured gaps",
-    "pbe": "PBE, for comparison with databases",
+    "hse06": "HSE06 alone, a hybrid functional",
+    "pbe": "PBE alone, for comparison with databases",
 }
 
 
