@@ -45,6 +45,7 @@ def gather(
     try:
         with gather_shards(shards, output.parent) as found:
             outcome, novelty, duplicates = found.outcome, found.header["novelty"], found.duplicates
+            has_window = found.header.get("window") is not None
             if not outcome.n_rows:
                 fail("no inputs: the shards are empty", NOTHING_DONE)
             if part_rows is None:
@@ -53,4 +54,5 @@ def gather(
                 found.write_parts(output, part_rows, command_line())
     except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
-    conclude(outcome, novelty, duplicates, f"{outcome.n_rows} structures of {len(shards)} shards", output)
+    where = f" of {len(shards)} shard{'' if len(shards) == 1 else 's'}"
+    conclude(outcome, novelty, duplicates, output, where=where, has_window=has_window)

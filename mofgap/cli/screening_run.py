@@ -91,9 +91,8 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
         fail(f"cannot write {run.target}: {words_of(error)}; {_what_is_left(run)}", NOTHING_DONE)
     _show(run, inputs, as_json)
     outcome = Outcome.of([row for rows in inputs for row in rows])
-    n = outcome.n_rows
-    counted = f"{n} structure{'' if n == 1 else 's'}"
-    say_counts(outcome, f"{counted} in {seconds:.1f} s ({n / max(seconds, 1e-9):.1f}/s)")
+    rate = outcome.n_rows / max(seconds, 1e-9)
+    say_counts(outcome, f" in {seconds:.1f} s ({rate:.1f}/s)")
     if run.passed_over:
         typer.echo(f"mofgap: {passed_over_words(run.passed_over)}", err=True)
     caveats(outcome, run.config.novelty, run.config.duplicates)
@@ -260,15 +259,17 @@ def _standard_input() -> Iterator[str]:
         yield from lines
 
 
-def say_counts(outcome: Outcome, of_what: str) -> None:
-    """Say on standard error how it went, and what failed."""
+def say_counts(outcome: Outcome, behind: str) -> None:
+    """Say on standard error how it went, and what failed; `behind` follows the number of structures."""
     for row in outcome.first_failed:
         block = "" if Path(row.file).stem == row.structure_id else f" [{row.structure_id}]"
         typer.echo(f"failed: {row.file}{block}: {row.reason}", err=True)
     if more := outcome.n_failed - len(outcome.first_failed):
         typer.echo(f"failed: {more} more, see the table", err=True)
     n_ok = outcome.n_rows - outcome.n_warned - outcome.n_failed
-    typer.echo(f"{n_ok} ok, {outcome.n_warned} with warnings, {outcome.n_failed} failed: {of_what}", err=True)
+    states = f"{n_ok} ok, {outcome.n_warned} with warnings, {outcome.n_failed} failed"
+    n = outcome.n_rows
+    typer.echo(f"{states}: {n} structure{'' if n == 1 else 's'}{behind}", err=True)
 
 
 def caveats(outcome: Outcome, novelty: Novelty, duplicates: Duplicates) -> None:
@@ -283,15 +284,23 @@ def caveats(outcome: Outcome, novelty: Novelty, duplicates: Duplicates) -> None:
             typer.echo(f"mofgap: {goes_by(level) if of_two else PBE_CAVEAT}", err=True)
 
 
-def conclude(outcome: Outcome, novelty: Novelty, duplicates: Duplicates, of_what: str, target: Path) -> None:
+def conclude(
+    outcome: Outcome,
+    novelty: Novelty,
+    duplicates: Duplicates,
+    target: Path,
+    *,
+    where: str = "",
+    has_window: bool = True,
+) -> None:
     """Say how a gathered screening went, and end as the whole screening would have ended.
 
     Raises:
         typer.Exit: The program always ends, with the exit code of ``mofgap screen``.
     """
-    say_counts(outcome, of_what)
+    say_counts(outcome, where)
     caveats(outcome, novelty, duplicates)
-    say_written(target)
+    say_written(target, has_window=has_window)
     raise typer.Exit(exit_code(outcome))
 
 

@@ -70,8 +70,8 @@ def run(
         typer.echo(carry_out(opened, Executor(jobs, executor, tuple(snakemake or ()))))
         if opened.config.screening is not None and opened.is_finished:
             asked, outcome = opened.config.screening, outcome_of(opened.path)
-            what, table = f"{outcome.n_rows} structures", opened.path / asked.table
-            conclude(outcome, asked.novelty, asked.duplicates, what, table)
+            table, has_window = opened.path / asked.table, asked.window is not None
+            conclude(outcome, asked.novelty, asked.duplicates, table, has_window=has_window)
 
 
 def open_run(config: Path, output: Path | None, settings: list[str] | None, *, screening: bool = True) -> Run:
