@@ -53,7 +53,7 @@ def begin_model(model_config: GapModelConfig | None, start: Path | None, config:
     """
     torch.manual_seed(config.seed)
     if model_config is not None:
-        begun = Begun(GapModel(replace(model_config, correction_size=0)))  # which is fitted after training
+        begun = Begun(GapModel(replace(model_config, correction_size=0, second_network=None)))  # come later
         if start is not None:
             encoder_weights(start, begun.model)
     else:
