@@ -119,7 +119,9 @@ def headline(modality):
     """What was found of each claim, for 8 or 16 samples of the weights and the mean over tasks."""
     found = pd.read_csv(f"out/tables/claims-{modality}/verdicts.csv")
     found = found[(found.way == "balora") & (found.task == "all tasks")].set_index("claim")
-    return found.apply(lambda row: f"{row.verdict}: {row.value:+.3f} ({row.lo:+.3f} to {row.hi:+.3f})", axis=1)
+    return found.apply(
+        lambda row: f"{row.verdict}: {row.value:+.3f} ({row.lo:+.3f} to {row.hi:+.3f})", axis=1
+    )
 
 
 statements = pd.read_csv("out/tables/claims-language/verdicts.csv").groupby("claim").statement.first()
