@@ -133,7 +133,8 @@ def sources_of(structures: Any) -> Iterator[Source]:
             before anything is predicted.
         TypeError: An item of ``structures`` is neither a path nor a structure.
     """
-    items = [structures] if is_one(structures) else structures
+    many = isinstance(structures, Iterable) and not is_one(structures)
+    items = structures if many else [structures]
     if isinstance(items, list | tuple):
         for item in items:
             if isinstance(item, str | Path):

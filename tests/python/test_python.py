@@ -50,6 +50,12 @@ def test_a_path_that_does_not_exist_raises_before_any_work(
         mofgap.screen(iter([tmp_path / gone]), model=tiny)
 
 
+@pytest.mark.parametrize("structures", [3, [3]])
+def test_what_is_no_structure_is_named(structures: object, tiny: GapPredictor) -> None:
+    with pytest.raises(TypeError, match=r"Structure.* not int"):
+        mofgap.screen(structures, model=tiny)
+
+
 def test_a_model_is_shown_on_one_screen(tiny: GapPredictor) -> None:
     lines = repr(tiny).splitlines()
     assert len(lines) < 10 and max(map(len, lines)) < 120
