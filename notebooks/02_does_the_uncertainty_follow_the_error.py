@@ -33,7 +33,7 @@ scores.round(3)
 # on the validation rows.
 # `spearman_expected` is what it would be if each error were drawn from its own error bar. So no perfect model
 # reaches 1: a wide error bar may still hit by luck. For PBE the error bars rank the errors about as well as they could.
-# For HSE06 they do on the validation rows, and less well on the 550 test rows.
+# For HSE06 they do a little less well, on the validation rows as on the 550 test rows.
 #
 # ## Structures in ten groups by their error bar
 
@@ -117,8 +117,8 @@ samples.set_index(["method", "n_samples"])[
 ].round(3)
 
 # %% [markdown]
-# More samples make it better, most of all the first few. They stay below the distance, and 32 of them take ten times as long.
-# So the default is right for the shipped models.
+# The first few samples make it better; from eight on it changes little. They stay below the distance, and 32 of them take
+# seven times as long. So the default is right for the shipped models.
 #
 # ## On structures of your own
 # The example MOFs stand in for them. The surest five, and the least sure five:

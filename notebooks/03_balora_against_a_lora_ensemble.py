@@ -19,7 +19,8 @@
 #
 # The tables are of an earlier version of mofgap, and were not made again. Since then training got faster, the gradients
 # behind the neighbour correction got smooth, and both ends of an interval are fitted. These models had four passes. The
-# shipped `qmof-pbe` has the same architecture, had 52 passes, and stands in the last row as it is today.
+# shipped `qmof-pbe` stands in the last row as it is today: 52 passes of this architecture, and the mean with a second
+# network. One more training made that one, so the row is not the score of one BaLoRA model.
 
 # %%
 import matplotlib.pyplot as plt
