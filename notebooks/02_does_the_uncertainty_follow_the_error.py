@@ -106,7 +106,7 @@ axes.errorbar(
     drawn.n_samples, drawn.spearman_epistemic, yerr=reach, fmt="o-", capsize=3, label="samples of the weights"
 )
 axes.axhline(distance.spearman_epistemic, color="k", linestyle="--", label="distance (the default)")
-axes.set(xlabel="samples", ylabel="Spearman(epistemic std, |error|)", ylim=(0, None))
+axes.set(xlabel="samples", ylabel="Spearman(epistemic std, |error|)")
 axes.set_xscale("log", base=2)
 axes.legend()
 plt.show()
