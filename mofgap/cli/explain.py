@@ -46,8 +46,8 @@ def explain(
 
     Prints a row an element, or with --atoms a row an atom: its share of the gap in eV, and its fraction of
     the closed-form variance, which may be negative. That variance is the adapters' posterior's own, not the
-    distance that error bars go by. The shares of the gap sum to its difference from the baseline, the
-    network's gap without any atom. The fractions sum to 1.
+    distance that error bars go by. The shares of the gap sum to its difference from the baseline: the
+    network's gap without any atom, with second network and neighbour correction. The fractions sum to 1.
     """
     from mofgap.explanation.explanation import explained
 

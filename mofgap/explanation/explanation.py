@@ -66,8 +66,8 @@ class Explanation:
         """What the shares are counted from, in one line."""
         whole, start = self.attribution.gap_ev, self.attribution.reference_ev
         return (
-            f"shares of the gap sum to {whole - start:+.2f} eV, from the baseline {start:.2f} eV (the "
-            f"network's gap without any atom) to {whole:.2f} eV"
+            f"shares of the gap sum to {whole - start:+.2f} eV, from the baseline {start:.2f} eV (what "
+            f"no atom adds) to {whole:.2f} eV"
         )
 
     def __repr__(self) -> str:

@@ -36,8 +36,8 @@ class Attribution:
 
     Attributes:
         gap_ev: The network's gap before it is cut at zero, eV.
-        reference_ev: What no atom adds, eV: the gap of the head without any atom, plus the neighbour
-            correction.
+        reference_ev: What no atom adds, eV: the gap of the head without any atom, plus what second network
+            and neighbour correction add to the gap.
         gap_share_ev: (n_atoms,) eV; sums to ``gap_ev - reference_ev``.
         variance_ev2: Variance of the gap from the adapters' posterior, Σ α A² (∂f/∂A)², before calibration,
             eV²; NaN for a model without a posterior. A model with a neighbour correction has another spread,
