@@ -28,8 +28,9 @@ from mofgap.crystals.symmetry import expand, operations
 from mofgap.crystals.unit_cell import check_size, settle
 
 MAX_ATOMS = 1000
-MOST_STRUCTURES = 30_000
-"""Of one CIF, which take 5 seconds."""
+MOST_SMALL = 30_000
+SMALL_BYTES = 1_000
+"""How many structures of so few bytes are read of one CIF: these take 5 seconds, and a MOF has more bytes."""
 
 # Names of DDLm dictionaries and mmCIF have a dot where those of the core dictionary have an underscore.
 _DOTTED_NAME = re.compile(r"^([ \t]*_\w+)\.", re.MULTILINE)
@@ -122,7 +123,8 @@ def read_cif(
     except CifError as error:
         return [ReadFailure(source, stem, str(error))]
     n_parts = len(parts)
-    del parts[MOST_STRUCTURES:]
+    if len(text) < n_parts * SMALL_BYTES:
+        del parts[MOST_SMALL:]
     names = _unique([part.name for part in parts]) if n_parts > 1 else [stem]
     entries: list[Entry] = []
     for part, name in zip(parts, names, strict=True):
@@ -133,7 +135,7 @@ def read_cif(
         except Exception as error:  # one block that no reader was ready for must not cost the others
             entries.append(ReadFailure(source, name, unforeseen(error)))
     if n_parts > len(parts):
-        what = f"too-many-structures: {n_parts} in one CIF, of which the first {len(parts)} were read"
+        what = f"too-many-structures: {n_parts} small ones in one CIF, of which {len(parts)} were read"
         entries.append(ReadFailure(source, stem, f"{what}; give the others in files of their own"))
     return entries
 

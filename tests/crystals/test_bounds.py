@@ -134,12 +134,14 @@ OTHER_ATTACKS = {
 }
 
 
-def test_a_cif_of_very_many_structures_is_read_in_part(monkeypatch):
-    monkeypatch.setattr("mofgap.crystals.cif.MOST_STRUCTURES", 2)
+def test_a_cif_of_very_many_small_structures_is_read_in_part(monkeypatch):
+    monkeypatch.setattr("mofgap.crystals.cif.MOST_SMALL", 2)
     text = "".join(cell(10, f"b{i}") + SITES + "Zn1 Zn 0 0 0\n" for i in range(3))
     first, second, failure = read_cif(text, "many.cif")
     assert (first.structure_id, second.structure_id) == ("b0", "b1")
-    assert failure.reason.startswith("too-many-structures: 3 in one CIF, of which the first 2 ")
+    assert failure.reason.startswith("too-many-structures: 3 ")
+    monkeypatch.setattr("mofgap.crystals.cif.SMALL_BYTES", len(text) // 3)
+    assert [entry.structure_id for entry in read_cif(text, "many.cif")] == ["b0", "b1", "b2"]
 
 
 @pytest.mark.parametrize("name", OTHER_ATTACKS)
