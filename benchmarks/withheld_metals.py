@@ -124,7 +124,8 @@ def scores(
 
 def leave_out(predictor: GapPredictor, table: pd.DataFrame, target: str) -> Iterator[list[object]]:
     """Error on rows of val as they are and with each metal read as alike ones, and the coverage then."""
-    counts, tables = predictor.novelty.element_counts, tables_of(predictor.model.encoder)
+    counts, networks = predictor.novelty.element_counts, (predictor.model, predictor.model.second_network)
+    tables = [table for each in networks if each is not None for table in tables_of(each.encoder)]
     often = np.flatnonzero(counts >= RARE).tolist()
     rows = table[(table.split == "val") & (table.atomic_numbers.map(len) <= MOST_VAL_ATOMS)]
     for z in (z for z in often if IS_METAL[z]):
