@@ -95,7 +95,7 @@ def watch(process: subprocess.Popen[bytes], journal: Path, n_rows: int) -> list[
             offset = file.tell()
         n_done += sum(_FINISHED in line for line in lines)
         n_failed += sum(_FAILED in line for line in lines)
-        if n_done >= (len(table) + 1) * n_rows / 10:
+        if n_done >= n_last + n_rows / 10:  # a screening that goes on begins with many at once
             now, (cpu, megabytes) = time.monotonic(), usage(process.pid)
             new = n_done - n_last
             table.append([str(n_done), n_failed, new / (now - last), 1e3 * (cpu - before) / new, megabytes])
