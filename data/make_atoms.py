@@ -12,9 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from make_quickstart import BOHR_ANGSTROM
+from make_quickstart import single_point
 from numpy.typing import NDArray
-from tblite.interface import Calculator
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import table_crystals
@@ -43,15 +42,7 @@ def main() -> None:
 
 def of_atoms(crystal: Crystal) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Charges in e, and sums of bond orders, (n_atoms,) each."""
-    calculator = Calculator(
-        "GFN1-xTB",
-        crystal.atomic_numbers,
-        crystal.cart_coords / BOHR_ANGSTROM,
-        lattice=crystal.cell / BOHR_ANGSTROM,
-        periodic=np.array([True, True, True]),
-    )
-    calculator.set("verbosity", 0)
-    result = calculator.singlepoint()
+    result = single_point(crystal)
     charges = np.asarray(result.get("charges"))
     orders = np.asarray(result.get("bond-orders")).reshape(len(charges), len(charges))  # of one spin channel
     np.fill_diagonal(orders, 0.0)

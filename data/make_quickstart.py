@@ -22,6 +22,7 @@ from importlib.metadata import version
 from itertools import zip_longest
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -117,6 +118,21 @@ def _draw(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
+def single_point(crystal: Crystal) -> Any:
+    """GFN1-xTB of a crystal at the Gamma point: a result of tblite."""
+    from tblite.interface import Calculator
+
+    calculator = Calculator(
+        "GFN1-xTB",
+        crystal.atomic_numbers,
+        crystal.cart_coords / BOHR_ANGSTROM,
+        lattice=crystal.cell / BOHR_ANGSTROM,
+        periodic=np.array([True, True, True]),
+    )
+    calculator.set("verbosity", 0)
+    return calculator.singlepoint()
+
+
 def compute(crystal: Crystal) -> dict[str, float | str]:
     """Frontier orbitals of a crystal at the Gamma point, or the reason why it has none.
 
@@ -124,19 +140,10 @@ def compute(crystal: Crystal) -> dict[str, float | str]:
         ``homo_ev``, ``lumo_ev`` and ``seconds``, or ``reason``.
     """
     from tblite.exceptions import TBLiteRuntimeError
-    from tblite.interface import Calculator
 
     start = time.perf_counter()
     try:
-        calculator = Calculator(
-            "GFN1-xTB",
-            crystal.atomic_numbers,
-            crystal.cart_coords / BOHR_ANGSTROM,
-            lattice=crystal.cell / BOHR_ANGSTROM,
-            periodic=np.array([True, True, True]),
-        )
-        calculator.set("verbosity", 0)
-        result = calculator.singlepoint()
+        result = single_point(crystal)
     except TBLiteRuntimeError as error:
         return {"reason": f"xtb-failed: {' '.join(str(error).split())}"}
     energies = np.asarray(result.get("orbital-energies")) * HARTREE_EV

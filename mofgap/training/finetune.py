@@ -273,17 +273,9 @@ def finetune(
     val = loader(data.store, data.val, config.batch_atoms, None) if data.val else None
     steps = n_steps(train, config.epochs, compute)
     module = Finetuning(model, features, data.target, config, steps, outputs)
-    best = fit(
-        module,
-        train,
-        val,
-        folder=folder,
-        epochs=config.epochs,
-        monitor="val_mae_ev" if data.val else None,
-        patience=config.patience,
-        resume=resume,
-        compute=compute,
-    )
+    how: Any = dict(folder=folder, epochs=config.epochs, resume=resume, compute=compute)
+    monitor = "val_mae_ev" if data.val else None
+    best = fit(module, train, val, monitor=monitor, patience=config.patience, **how)
     restore(module, best)
     model.cpu().eval()
     if model.config.method == "full" or config.unfreeze:  # the encoder moved

@@ -221,13 +221,7 @@ def train_joint(
     frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
     gap_ev = torch.tensor(frame[list(levels)].to_numpy(dtype=np.float64), dtype=torch.float32)
     atoms, weights = atom_targets(frame), load_file(found.weights)
-    made_of = {
-        "settings": digest(config),
-        "start": sha256_of(found.weights),
-        "structures": structures_digest(frame),
-        "labels": hashlib.sha256(gap_ev.numpy().tobytes() + atoms.numpy().tobytes()).hexdigest(),
-        "splits": digest(frame.split.tolist()),
-    }
+    made_of = _made_of(frame, found, config, gap_ev, atoms)
     lock(folder, made_of | compute.decisive, resume=resume)
     rows = {split: np.flatnonzero(frame.split == split).tolist() for split in ("train", "val")}
     torch.manual_seed(config.seed)
@@ -248,6 +242,19 @@ def train_joint(
         )
         for model, (name, level) in zip(models, levels.items(), strict=True)
     ]
+
+
+def _made_of(
+    frame: pd.DataFrame, found: PretrainedEncoder, config: JointConfig, gap_ev: Tensor, atoms: Tensor
+) -> dict[str, str]:
+    """Digests of all that the weights depend on, but for what it runs on."""
+    return {
+        "settings": digest(config),
+        "start": sha256_of(found.weights),
+        "structures": structures_digest(frame),
+        "labels": hashlib.sha256(gap_ev.numpy().tobytes() + atoms.numpy().tobytes()).hexdigest(),
+        "splits": digest(frame.split.tolist()),
+    }
 
 
 def write_member(folder: Path, model: GapModel, about: About, store: GraphStore, frame: pd.DataFrame) -> Path:

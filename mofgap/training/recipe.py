@@ -139,9 +139,8 @@ def train(
 
     Raises:
         TrainingError: The folder ``folder`` holds a model or training and ``resume`` is off, or one of other
-            labels, structures or settings. The ``config`` asks for no epochs, but no trained model is there
-            to go on from. The labels have no split val, but there is a ``second`` model, or ``compute`` asks
-            for several nodes.
+            labels, structures or settings. The ``config`` asks for no epochs of a new model. The labels
+            have no split val, but there is a ``second`` model, or ``compute`` asks for several nodes.
         ModelError: The encoder's weights in ``start`` do not fit, or the gap model in ``start`` or ``second``
             cannot be used.
     """
@@ -149,18 +148,11 @@ def train(
     begun = begin()
     if begun.parent is not None:
         begun = replace(begun, parent=begun.parent.taken_to(about.level_of_theory))
-    if (folder / CONFIG).exists() and not resume:
-        raise TrainingError(f"{folder} holds a model already: name another folder, or go on with --resume")
-    if begun.parent is None and not config.epochs:
-        raise TrainingError("0 epochs leave a model as it was: they need one to start from")
+    _check_start(begun, folder, config, resume=resume)
     other = None if second is None else second_network(second, begun.model)
     work = folder / "training"
-    if not labels.positions("val"):  # more trainings follow, and other processes end with the first
-        if compute.nodes > 1:
-            raise TrainingError("without a split val a training runs on one node: leave out --nodes")
-        if second is not None:  # it may have learnt from the structures that the others leave out
-            raise TrainingError("with a second model the labels need a split val, to calibrate on")
-        compute = replace(compute, devices=1)
+    if not labels.positions("val"):
+        compute = _without_val(compute, second)
     made_of = _made_of(labels, model_config, config, start, second)
     lock(work, made_of | compute.decisive, resume=resume)
     data = Labelled.of(labels, cached_store(labels.frame, begun.model.graph_config, cache))
@@ -171,6 +163,32 @@ def train(
     trained.outcome.cost.write(folder)
     _write_metrics(folder / "metrics.json", trained.outcome, config, len(data.train))
     return trained.outcome
+
+
+def _check_start(begun: Begun, folder: Path, config: FinetuneConfig, *, resume: bool) -> None:
+    """Refuse what can neither start nor go on.
+
+    Raises:
+        TrainingError: The ``folder`` holds a model and ``resume`` is off, or no epochs are asked for, but no
+            trained model is there to go on from.
+    """
+    if (folder / CONFIG).exists() and not resume:
+        raise TrainingError(f"{folder} holds a model already: name another folder, or go on with --resume")
+    if begun.parent is None and not config.epochs:
+        raise TrainingError("0 epochs leave a model as it was: they need one to start from")
+
+
+def _without_val(compute: Compute, second: Path | None) -> Compute:
+    """What cross-fitting runs on: more trainings follow, and other processes would end with the first.
+
+    Raises:
+        TrainingError: The ``compute`` asks for several nodes, or there is a ``second`` model.
+    """
+    if compute.nodes > 1:
+        raise TrainingError("without a split val a training runs on one node: leave out --nodes")
+    if second is not None:  # it may have learnt from the structures that the others leave out
+        raise TrainingError("with a second model the labels need a split val, to calibrate on")
+    return replace(compute, devices=1)
 
 
 def train_model(
