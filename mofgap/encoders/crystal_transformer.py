@@ -108,7 +108,7 @@ class Block(nn.Module):
     def __init__(self, config: CrystalTransformerConfig) -> None:
         super().__init__()
         self.n_heads = config.n_heads
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = config.dropout
         self.norm_attention = nn.LayerNorm(config.width)
         self.query = nn.Linear(config.width, config.width)
         self.key = nn.Linear(config.width, config.width)
@@ -125,9 +125,10 @@ class Block(nn.Module):
         query, key, value = self.query(y), self.key(y), self.value(y)
         gate_bias = heads_last(self.bond.bias[self.n_heads :], self.n_heads)
         heard = self.out(neighbour_attention(query, key, value, bond, gate_bias, neighbour, weight))
-        x = x + self.dropout(heard)
-        down: Tensor = self.dropout(self.down(F.silu(self.up(self.norm_ffn(x)))))
-        return x + down
+        drops = self.training and torch.is_grad_enabled()  # features that are computed once have no dropout
+        x = x + F.dropout(heard, self.dropout, drops)
+        down = self.down(F.silu(self.up(self.norm_ffn(x))))
+        return x + F.dropout(down, self.dropout, drops)
 
     def bond_terms(self, bonds: Tensor) -> Tensor:
         """What bond features (n_atoms, K, edge_width) say to this block: (n_atoms, K, n_heads + width).
@@ -170,6 +171,7 @@ class CrystalTransformer(Encoder):
     def __init__(self, config: CrystalTransformerConfig) -> None:
         super().__init__(config)
         self.drops_elements = config.elements == "descriptors"
+        self.is_random = self.drops_elements or config.dropout > 0
         self.element = ELEMENT_FEATURES[config.elements](config.width)
         self.bonds = Bonds(config)
         self.environment = nn.Linear(config.edge_width, config.width)

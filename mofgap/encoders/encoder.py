@@ -78,7 +78,7 @@ class Encoder(nn.Module, ABC):
     Attributes:
         Config: The encoder's own settings.
         block_list: Name of the ``nn.ModuleList`` that holds the blocks.
-        drops_elements: Whether a training leaves out elements at random, so that no two passes are the same.
+        is_random: Whether a training drops something at random, so that no two passes are the same.
         adaptable: Names of the ``nn.Linear`` layers of a block that can be adapted. Each is applied to atoms,
             (n_atoms, d_in), never to pairs of atoms: BaLoRA must know which structure a row belongs to.
         config: The settings of this one.
@@ -92,7 +92,7 @@ class Encoder(nn.Module, ABC):
     Config: ClassVar[type[EncoderConfig]] = EncoderConfig
     block_list: ClassVar[str] = "blocks"
     adaptable: ClassVar[tuple[str, ...]]
-    drops_elements: bool = False
+    is_random: bool = False
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()

@@ -303,7 +303,7 @@ def _keeps(model: GapModel, data: Labelled, config: FinetuneConfig) -> bool:
     """
     encoder = model.encoder
     size = 4 * encoder.width * encoder.n_fixed * int(data.store.ptr[-1])
-    same = bool(model.layers) and not config.unfreeze and not encoder.drops_elements
+    same = bool(model.layers) and not config.unfreeze and not encoder.is_random
     return same and config.epochs > 1 and encoder.n_fixed > 1 and size <= MAX_KEPT_BYTES
 
 

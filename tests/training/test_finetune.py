@@ -107,6 +107,16 @@ def two_blocks(tiny_encoder: CrystalTransformerConfig) -> GapModel:
     return GapModel(config)
 
 
+def test_frozen_features_know_no_dropout(data: Labelled, two_blocks: GapModel) -> None:
+    encoder = dict(two_blocks.config.encoder_settings) | {"dropout": 0.5}
+    model = GapModel(replace(two_blocks.config, encoder_settings=encoder)).train()
+    first, second = (finetune_module.frozen_features(model, data.store, 60) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not finetune_module._keeps(model, data, replace(CONFIG, epochs=2))
+    batch = data.store.batch([0])
+    assert not torch.equal(model(batch)[0], model(batch)[0])
+
+
 def test_the_frozen_part_is_computed_once_and_gives_the_same_model(
     tmp_path: Path, data: Labelled, two_blocks: GapModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
