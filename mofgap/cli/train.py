@@ -51,6 +51,13 @@ SplitColumnOption = Annotated[
         help="Column of train/val/test; dealt 80/10/10 without, groups whole, but for few labels with --from."
     ),
 ]
+AllRowsOption = Annotated[
+    bool,
+    typer.Option(
+        "--all-rows",
+        help="Learn from every labelled structure, whatever its split: for a release, once all is chosen.",
+    ),
+]
 LevelOfTheoryOption = Annotated[str, typer.Option(help="Of the labels, shown with each gap.")]
 CitationOption = Annotated[str, typer.Option(help="Whom to cite for the labels, and their licence.")]
 
@@ -79,6 +86,7 @@ def train(
     encoder: EncoderOption = "crystal-transformer",
     second_model: SecondModelOption = None,
     split_column: SplitColumnOption = "split",
+    all_rows: AllRowsOption = False,
     max_atoms: MaxAtoms = 1000,
     disorder: PartialOccupancies = "refuse",
     level_of_theory: LevelOfTheoryOption = "unknown",
@@ -90,8 +98,9 @@ def train(
     """Fine-tune a gap model on labelled structures, calibrate it, and write a model folder.
 
     The epoch is chosen, and the error bars are calibrated, on the structures of split ``val``. With
-    ``--from``, fewer than 500 labels and no column of splits there is none: every structure is learnt from,
-    all epochs are run, and the error bars come from five more trainings that leave out a fifth each.
+    ``--all-rows``, or with ``--from``, fewer than 500 labels and no column of splits, there is none: every
+    structure is learnt from, all epochs are run, and the error bars come from five more trainings that leave
+    out a fifth each.
     """
     if labels is None and config is None:
         raise typer.BadParameter("name the labels, or a run by --config", param_hint="LABELS")

@@ -41,6 +41,11 @@ class LabelsConfig:
         description="Column of train/val/test; dealt 80/10/10 without, groups whole, but for few labels of a "
         "model to go on from.",
     )
+    all_rows: bool = Field(
+        False,
+        description="Learn from every labelled structure, whatever its split: for a release, once all is "
+        "chosen. Error bars come from five more trainings that leave out a fifth each.",
+    )
     disorder: Disorder = Field("refuse", description="What to do about partial occupancies.")
     max_atoms: int = Field(1000, description="Largest cell of a CIF that is accepted, atoms.", ge=1)
     level_of_theory: str = Field("unknown", description="Of the labels, shown with each gap.")
@@ -50,6 +55,8 @@ class LabelsConfig:
     def __post_init__(self) -> None:
         if self.labels.suffix.lower() not in TABLES:
             raise ConfigurationError(f"expected one of {', '.join(TABLES)}, got {self.labels}", key="labels")
+        if self.all_rows and self.split_column != "split":
+            raise ConfigurationError("all rows are learnt from: leave out split_column", key="all_rows")
 
     def check(self) -> None:
         """Look for the files and for the columns, without reading any structure.
@@ -181,6 +188,7 @@ class TrainingJob:
             split_column=data.split_column,
             seed=self.training.seed,
             few=0 if self.training.from_model is None else FEW_LABELS,
+            all_rows=data.all_rows,
             disorder=data.disorder,
             max_atoms=data.max_atoms,
         )

@@ -79,6 +79,7 @@ def read_labels(
     seed: int = 0,
     needed: Sequence[str] = ("train", "val"),
     few: int = 0,
+    all_rows: bool = False,
     disorder: Disorder = "refuse",
     max_atoms: int = MAX_ATOMS,
 ) -> Labels:
@@ -94,6 +95,7 @@ def read_labels(
         seed: Of that deal.
         needed: Splits that must not be empty.
         few: Fewer structures than this are not dealt out: all go to ``train``.
+        all_rows: All go to ``train``, however many there are and whatever ``split_column`` says.
         disorder: What to do about partial occupancies in CIFs.
         max_atoms: Largest cell of a CIF that is accepted.
 
@@ -124,7 +126,9 @@ def read_labels(
     wrong = unusable(frame)
     skipped += filter(None, wrong)
     frame = frame[[not reason for reason in wrong]].reset_index(drop=True)
-    frame = _with_split(frame, split_column, seed, needed, few, path)
+    if all_rows or (split_column not in frame and len(frame) < few):
+        frame, split_column, needed = frame.assign(split="train"), "split", ("train",)
+    frame = _with_split(frame, split_column, seed, needed, path)
     return Labels(frame, target, tuple(skipped), tuple(notes))
 
 
@@ -141,7 +145,7 @@ def _check_gaps(gaps: pd.Series, usable: pd.Series, target: str, path: Path) -> 
 
 
 def _with_split(
-    frame: pd.DataFrame, column: str, seed: int, needed: Sequence[str], few: int, path: Path
+    frame: pd.DataFrame, column: str, seed: int, needed: Sequence[str], path: Path
 ) -> pd.DataFrame:
     """The table with a column ``split``: as it is given, or dealt."""
     given = frame.columns
@@ -150,8 +154,6 @@ def _with_split(
         unknown = sorted(map(str, set(frame.split) - set(SPLITS)))
         if unknown and needed:
             raise TableError(f"{path}: {column} may be {', '.join(SPLITS)}, not {unknown[0]!r}")
-    elif len(frame) < few:
-        frame, needed = frame.assign(split="train"), ("train",)
     else:
         frame = frame.assign(split=[_deal(name, seed) for name in group_of(frame)])
     for split in needed:

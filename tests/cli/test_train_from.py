@@ -50,6 +50,22 @@ def test_a_model_goes_on_to_another_level_of_theory(study: Path, model_folder: P
     assert missing.exit_code == 2 and "no-such-model" in missing.output
 
 
+def test_a_release_learns_from_every_split(study: Path, model_folder: Path, tmp_path: Path) -> None:
+    labels = pd.read_csv(study / "hse.csv")
+    labels["split"] = ["train"] * 20 + ["val"] * 6 + ["test"] * 6
+    labels.to_csv(tmp_path / "labels.csv", index=False)
+    arguments = ["train", tmp_path / "labels.csv", study / "cifs", "--from", model_folder, "--epochs", "0"]
+    arguments += ["--all-rows", "--device", "cpu", "-o", tmp_path / "release"]
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    released = load_model(tmp_path / "release", "cpu")
+    assert len(released.calibration.residuals[0].values) == 32
+    assert set(released.novelty.ids) >= {f"s{i}" for i in range(32)}
+    assert "train 32" in (tmp_path / "release" / "card.md").read_text()
+    wrong = CliRunner().invoke(app, [*map(str, arguments), "--split-column", "split_2"])
+    assert wrong.exit_code == 2 and "split_column" in wrong.output
+
+
 def test_a_folder_of_other_files_becomes_no_model(
     study: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -219,6 +219,11 @@ def test_few_structures_all_go_to_train(study: Study) -> None:
     assert read_labels(path, cifs, "gap_ev", few=201).positions("val") == [29]
 
 
+def test_all_rows_go_to_train_whatever_their_split(study: Study) -> None:
+    path, cifs = study(split=["train", "val", "other"] * 10)
+    assert read_labels(path, cifs, "gap_ev", all_rows=True).positions("train") == list(range(30))
+
+
 def test_a_column_of_splits_is_kept(study: Study) -> None:
     given: list[object] = ["test", "val", "train"] * 10
     path, cifs = study(split=["train"] * 29 + ["val"], by_family=given)
