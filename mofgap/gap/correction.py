@@ -27,8 +27,9 @@ N_DIMS = 32
 N_SKETCH = 64
 """Length of the sketches of gradients."""
 
-HEAD_WEIGHT = 0.5
-"""Weight of a distance in the head's features against one in gradients, in units of their usual spacings."""
+HEAD_WEIGHT = 0.7
+"""Weight of a distance in the features of the heads against one in gradients, in units of their usual
+spacings."""
 
 REACH = 0.35
 """Distance over which the weight of a residual falls to 1/e, in units of the usual spacing."""
@@ -61,8 +62,9 @@ class NeighbourCorrection(nn.Module):
 
     A structure is a point. Its first coordinates are a sketch of its gradients in the geometry of the
     adapters' posterior (`Sensitivity.place`, eV): squared distances there are variances of the difference of
-    two gaps. The others are the head's pooled features, whitened and scaled by `HEAD_WEIGHT`, since the
-    head's weights are not certain either. A model without adapters has the latter alone.
+    two gaps. The others are the pooled features of the head, and of the second network's where there is one,
+    whitened and scaled by `HEAD_WEIGHT`, since the heads' weights are not certain either. A model without
+    adapters has the latter alone.
 
     Let d_i be the distances of the nearest training structures, and d the smallest. The usual spacing s is
     the mean distance of a training structure from its nearest other. The weights k_i = (1 - (d_i / r)²)²,

@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mofgap.balora import load_adapters, load_noise_network, save_adapters
 from mofgap.balora.adapter_files import ADAPTER_FILES, NOISE_FILE
@@ -31,7 +32,7 @@ from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
 from mofgap.whole_file import sha256_of, write_json
 
-VERSION = 7
+VERSION = 8
 
 
 def _of_version_4(old: dict[str, Any]) -> dict[str, Any]:
@@ -57,6 +58,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     4: lambda old: old | {"version": 5},  # it had no digest of its own content
     5: lambda old: old | {"version": 6},  # its calibration knew no intervals with equal tails
     6: lambda old: old | {"version": 7},  # it knew no second network
+    7: lambda old: old | {"version": 8},  # its neighbours were found by the first network alone
 }
 """From a version to a function that turns its ``config.json`` into the next version's."""
 
@@ -221,6 +223,13 @@ def _upgraded(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if "correction.error_ev" in state:  # of version 1, which knew neither signs nor distances
         state["correction.residual_ev"] = state.pop("correction.error_ev")
         state["correction.spacing"] = torch.tensor(0.0)
+    head = state.get("second_network.head.hidden.weight")
+    if head is not None and "correction.mean" in state:
+        # Version 7 found neighbours by the first network alone: the second's features get no weight.
+        n_pooled = state["head.hidden.weight"].shape[1] + head.shape[1]
+        absent = n_pooled - len(state["correction.mean"])
+        state["correction.mean"] = pad(state["correction.mean"], (0, absent))
+        state["correction.projection"] = pad(state["correction.projection"], (0, 0, 0, absent))
     return state
 
 

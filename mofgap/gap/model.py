@@ -119,13 +119,12 @@ class GapModel(nn.Module):
             n_features = 3 * encoder.n_fixed * encoder.width if config.method == "balora" else 0
             self.backbone = BaLoRA(encoder, config.balora, n_features)
             self.layers = self.backbone.layers
-        self.correction: NeighbourCorrection | None = None
-        if config.correction_size:
-            self.correction = NeighbourCorrection(
-                config.correction_size, 3 * config.head_hidden, config.correction_sketch
-            )
         second = config.second_network
         self.second_network = None if second is None else GapModel(second)
+        self.correction: NeighbourCorrection | None = None
+        if config.correction_size:
+            n_pooled = 3 * (config.head_hidden + (second.head_hidden if second else 0))
+            self.correction = NeighbourCorrection(config.correction_size, n_pooled, config.correction_sketch)
         self.register_buffer("gap_mean_ev", torch.tensor(0.0))
         self.register_buffer("gap_std_ev", torch.tensor(1.0))
         self.float()  # whatever torch's default is
@@ -205,7 +204,8 @@ class GapModel(nn.Module):
         """Fit the neighbour correction to the training structures, in place of an earlier one.
 
         Args:
-            pooled: (n_structures, 3 head_hidden) what `pooled` gave for them.
+            pooled: (n_structures, n_pooled) what `pooled` gave for them; then, where there is a second
+                network, what that of the second gave.
             gradients: (n_structures, n_sketch) their places in the posterior's geometry, by gradients of
                 `softness`, eV; None for the head's features alone.
             residual_ev: (n_structures,) label minus gap of each.

@@ -59,7 +59,7 @@ class MeanPrediction:
         gap_ev: (n,) gap of the network, eV.
         shift_ev: (n,) from there to the mean with the second network, eV; zeros without one.
         aleatoric_std_ev: (n,) standard deviation of its likelihood, eV.
-        pooled: (n, 3 head_hidden) pooled activations of the head.
+        pooled: (n, n_pooled) pooled activations of the head, then those of the second network's.
         alpha: (n, n_layers) posterior variance factors; empty without adapters.
         sensitivity: What the closed form takes; None where it was not computed.
         gradients: (n, n_sketch) places in the geometry of the posterior, eV; None where they were not
@@ -184,11 +184,12 @@ def at_mean(
         )
     with torch.no_grad():
         gap = forward() if found is None else found.output
-        alpha, pooled = model.noise_factors(features), pooled.detach()
+        alpha, pooled, shift = model.noise_factors(features), pooled.detach(), torch.zeros_like(gap)
+        if (network := model.second_network) is not None:
+            other = network.pooled(batch, second)
+            pooled, shift = torch.cat([pooled, other], dim=1), (network.from_pooled(other)[0] - gap) / 2
         gradients = found.place(alpha) if found is not None and n_sketch else None
         correction = None if model.correction is None else model.correction(pooled, gradients)
-        other = None if model.second_network is None else model.second_network(batch, second)[0]
-        shift = torch.zeros_like(gap) if other is None else (other - gap) / 2
     return MeanPrediction(
         fixed, features, gap, shift, aleatoric.detach(), pooled, alpha, found, gradients, correction
     )

@@ -39,7 +39,7 @@ def usual_spacing(points: np.ndarray) -> float:
 
 def test_constants_are_those_that_shipped_models_were_calibrated_with() -> None:
     found = (N_NEIGHBOURS, N_SKETCH, HEAD_WEIGHT, REACH, SHRINKAGE, NUGGET)
-    assert found == (30, 64, 0.5, 0.35, 0.03, 0.1)
+    assert found == (30, 64, 0.7, 0.35, 0.03, 0.1)
 
 
 def test_every_value_against_brute_force() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from mofgap.configuration import digest
 from mofgap.crystals.convert import crystal_from, to_ase
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import collate, crystal_graph
@@ -20,6 +23,7 @@ from mofgap.training.config import FinetuneConfig
 from mofgap.training.start import begin_model
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
+from mofgap.whole_file import sha256_of
 
 MakeModel = Callable[..., GapModel]
 MakeCrystal = Callable[..., Crystal]
@@ -64,6 +68,43 @@ def test_residuals_are_those_of_the_mean(both: GapModel, make_crystal: MakeCryst
     fit_correction(both, graphs, torch.tensor(gap_ev + 0.25))
     assert both.correction is not None
     np.testing.assert_allclose(both.correction.residual_ev, 0.25, atol=1e-4)
+
+
+def test_neighbours_are_found_by_both_networks(both: GapModel, make_crystal: MakeCrystal) -> None:
+    graphs = [crystal_graph(make_crystal(i), both.graph_config) for i in range(32)]
+    fit_correction(both, graphs, torch.linspace(1, 3, 32))
+    assert both.correction is not None and both.second_network is not None
+    near = posterior(both, graphs[3]).relative_distance
+    torch.nn.init.normal_(both.second_network.head.atom.weight)  # it now sees other structures than were kept
+    assert near is not None and posterior(both, graphs[3]).relative_distance[0] > 3 * near[0]  # type: ignore[index]
+
+
+def test_a_folder_of_version_7_finds_neighbours_by_the_first_network(
+    both: GapModel,
+    make_novelty: Callable[[GapModel], NoveltyIndex],
+    make_crystal: MakeCrystal,
+    tmp_path: Path,
+) -> None:
+    graphs = [crystal_graph(make_crystal(i), both.graph_config) for i in range(32)]
+    fit_correction(both, graphs, torch.linspace(1, 3, 32))
+    n_first = both.head.hidden.in_features
+    correction = both.correction
+    assert correction is not None
+    correction.projection[n_first:] = 0  # as if the second network's features were not there
+    correction.points.copy_(correction.points.half())
+    save_model(tmp_path, both, About("mine"), Calibration.raw(), make_novelty(both))
+    path = tmp_path / "model.safetensors"
+    weights = load_file(path)
+    for name in ("correction.mean", "correction.projection"):
+        weights[name] = weights[name][:n_first].clone()
+    save_file(weights, path)
+    described = json.loads((tmp_path / "config.json").read_text()) | {"version": 7}
+    described["sha256"]["model.safetensors"] = sha256_of(path)
+    del described["digest"]
+    (tmp_path / "config.json").write_text(json.dumps(described | {"digest": digest(described)}))
+    old, now = posterior(read_model(tmp_path)[0], graphs[5]), posterior(both, graphs[5])
+    np.testing.assert_array_equal(old.gap_ev, now.gap_ev)
+    np.testing.assert_array_equal(old.epistemic_std_ev, now.epistemic_std_ev)
 
 
 def test_it_comes_back_as_it_was_saved(
