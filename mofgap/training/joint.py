@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from mofgap.crystals.dataset import cached_store, read_table
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.crystals.store import GraphStore, StoreBatch
 from mofgap.encoders.registry import build_encoder
-from mofgap.gap.folder import About, save_model
+from mofgap.gap.folder import About, ModelError, read_config, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.predictor import BATCH_ATOMS
 from mofgap.plain_words import settings_of
@@ -186,6 +187,18 @@ def begin_models(
     return models
 
 
+def go_on(model: GapModel, folder: Path) -> None:
+    """Give a model the weights of an earlier training.
+
+    Raises:
+        ModelError: The ``folder`` is no model folder, or its model is of another make.
+    """
+    earlier = read_model(folder)[0]
+    if earlier.config != replace(model.config, substitutes=earlier.config.substitutes):
+        raise ModelError(f"{folder} has other settings than this training, which cannot go on from it")
+    model.load_state_dict(earlier.state_dict())
+
+
 def train_joint(
     frame: pd.DataFrame,
     folder: Path,
@@ -193,6 +206,7 @@ def train_joint(
     config: JointConfig,
     *,
     levels: dict[str, str] | None = None,
+    start: Path | None = None,
     cache: Path | None = None,
     resume: bool = False,
     compute: Compute | None = None,
@@ -205,6 +219,8 @@ def train_joint(
         found: The pretrained encoder to start from.
         config: How to train.
         levels: Columns of the gaps, and their levels of theory; `LEVELS` by default.
+        start: Folder of an earlier training whose networks go on; the head of the atoms' targets begins anew.
+            None starts from the pretrained encoder.
         cache: Folder of cached graphs.
         resume: Go on from the last checkpoint.
         compute: What it runs on; the best device by default.
@@ -214,6 +230,7 @@ def train_joint(
 
     Raises:
         TableError: The table ``frame`` lacks a value for an atom.
+        ModelError: The folder ``start`` has no model of a column, or one of another make.
         TrainingError: The ``folder`` holds a training and ``resume`` is off, or holds another training. No
             epoch ended in a finite loss.
     """
@@ -221,11 +238,16 @@ def train_joint(
     frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
     gap_ev = torch.tensor(frame[list(levels)].to_numpy(dtype=np.float64), dtype=torch.float32)
     atoms, weights = atom_targets(frame), load_file(found.weights)
-    made_of = _made_of(frame, found, config, gap_ev, atoms)
+    earlier = [] if start is None else [start / name for name in levels]
+    made_of = _made_of(frame, found, config, gap_ev, atoms) | {
+        f"from {path.name}": str(read_config(path)["digest"]) for path in earlier
+    }
     lock(folder, made_of | compute.decisive, resume=resume)
     rows = {split: np.flatnonzero(frame.split == split).tolist() for split in ("train", "val")}
     torch.manual_seed(config.seed)
     models = begin_models(found, config, gap_ev[rows["train"]], weights)
+    for model, path in zip(models, earlier, strict=False):
+        go_on(model, path)
     store = cached_store(frame, models[0].graph_config, cache)
     seen = atoms[store.atom_rows(rows["train"])]
     scale = seen.std(0)
@@ -283,6 +305,9 @@ def main() -> None:
     parser.add_argument("table", type=Path, help="Parquet table of structures, gaps and atoms' targets.")
     parser.add_argument("-o", "--output", type=Path, default=Path("joint"))
     parser.add_argument("--encoder", default="crystal-transformer")
+    parser.add_argument(
+        "--from", dest="start", type=Path, help="Folder of an earlier training to go on from."
+    )
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--precision", default="32-true")
@@ -295,6 +320,7 @@ def main() -> None:
         asked["output"],
         find_encoder(asked["encoder"]),
         part(JointConfig, asked),
+        start=asked["start"],
         cache=asked["cache"],
         resume=asked["resume"],
         compute=Compute(precision=asked["precision"]),

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
-from mofgap.gap.folder import About, read_model
+from mofgap.gap.folder import About, ModelError, read_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.encoder_folder import PretrainedEncoder
@@ -56,6 +56,19 @@ def test_every_column_becomes_a_model_on_one_encoder(
     assert not torch.equal(pbe.head.out.weight, hse.head.out.weight)
     known = frame[(frame.split == "train") & frame.high_ev.notna()]
     assert float(hse.gap_mean_ev) == pytest.approx(known.high_ev.mean(), rel=1e-5)
+
+
+def test_a_training_goes_on_from_an_earlier_one(
+    frame: pd.DataFrame, tmp_path: Path, found: PretrainedEncoder
+) -> None:
+    first = run(frame, tmp_path / "first", found)
+    how: dict[str, Any] = {"levels": LEVELS, "compute": CPU, "start": tmp_path / "first"}
+    still = replace(CONFIG, epochs=1, learning_rate=0.0)
+    for before, after in zip(first, train_joint(frame, tmp_path / "still", found, still, **how), strict=True):
+        weights = [load_file(folder / "model.safetensors") for folder in (before, after)]
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    with pytest.raises(ModelError, match="other settings"):
+        train_joint(frame, tmp_path / "other", found, replace(CONFIG, head_hidden=8), **how)
 
 
 def test_an_interrupted_training_ends_in_the_same_weights(
