@@ -27,10 +27,6 @@ N_DIMS = 32
 N_SKETCH = 64
 """Length of the sketches of gradients."""
 
-HEAD_WEIGHT = 0.7
-"""Weight of a distance in the features of the heads against one in gradients, in units of their usual
-spacings."""
-
 REACH = 0.35
 """Distance over which the weight of a residual falls to 1/e, in units of the usual spacing."""
 
@@ -63,8 +59,8 @@ class NeighbourCorrection(nn.Module):
     A structure is a point. Its first coordinates are a sketch of its gradients in the geometry of the
     adapters' posterior (`Sensitivity.place`, eV): squared distances there are variances of the difference of
     two gaps. The others are the pooled features of the head, and of the second network's where there is one,
-    whitened and scaled by `HEAD_WEIGHT`, since the heads' weights are not certain either. A model without
-    adapters has the latter alone.
+    since the heads' weights are not certain either. They are whitened, and scaled to the same usual spacing.
+    A model without adapters has the latter alone.
 
     Let d_i be the distances of the nearest training structures, and d the smallest. The usual spacing s is
     the mean distance of a training structure from its nearest other. The weights k_i = (1 - (d_i / r)²)²,
@@ -127,7 +123,7 @@ class NeighbourCorrection(nn.Module):
         mean, kept = whitening(rows, self.projection.shape[1])
         if gradients is not None:
             usual = _spacing((rows - mean) @ kept)
-            kept = kept * (HEAD_WEIGHT * _spacing(_array(gradients)) / usual if usual > 0 else 0.0)
+            kept = kept * (_spacing(_array(gradients)) / usual if usual > 0 else 0.0)
         # Components that do not vary are left out of the whitening, not of the shape on disk.
         projection = np.zeros(self.projection.shape)
         projection[:, : kept.shape[1]] = kept

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from mofgap.gap.correction import (
-    HEAD_WEIGHT,
     N_NEIGHBOURS,
     N_SKETCH,
     NUGGET,
@@ -38,8 +37,8 @@ def usual_spacing(points: np.ndarray) -> float:
 
 
 def test_constants_are_those_that_shipped_models_were_calibrated_with() -> None:
-    found = (N_NEIGHBOURS, N_SKETCH, HEAD_WEIGHT, REACH, SHRINKAGE, NUGGET)
-    assert found == (30, 64, 0.7, 0.35, 0.03, 0.1)
+    found = (N_NEIGHBOURS, N_SKETCH, REACH, SHRINKAGE, NUGGET)
+    assert found == (30, 64, 0.35, 0.03, 0.1)
 
 
 def test_every_value_against_brute_force() -> None:
@@ -121,7 +120,7 @@ def test_by_gradients_the_spread_is_the_distance_and_a_nugget() -> None:
     both.fit(pooled, residual, gradients)
     stored = both.points.double().numpy()
     np.testing.assert_array_equal(stored[:, :8], gradients.half().double().numpy())
-    assert usual_spacing(stored[:, 8:]) == pytest.approx(HEAD_WEIGHT * usual_spacing(stored[:, :8]), rel=1e-3)
+    assert usual_spacing(stored[:, 8:]) == pytest.approx(usual_spacing(stored[:, :8]), rel=1e-3)
     found = both(pooled[:3] + 0.1, gradients[:3] + 0.01)
     point = np.hstack([(gradients[:3] + 0.01).double().numpy(), place(both, pooled[:3] + 0.1)])
     nearest = np.linalg.norm(point[:, None] - stored[None], axis=2).min(1)
