@@ -9,7 +9,6 @@ leaves it out. ``--dims`` and ``--neighbours`` compare other distances; choose b
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,6 @@ from numpy.typing import NDArray
 from benchmarks.measure import add_table, one_thread, print_table, read_rows
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
-from mofgap.gap.folder import WEIGHTS, find_model, read_config
 from mofgap.gap.novelty_warnings import N_NEAREST, NOVEL
 from mofgap.gap.predictor import BATCH_ATOMS, load_model
 from mofgap.screening.prediction import reduced_formula
@@ -59,16 +57,11 @@ class Rows:
 
 
 def rows_of(model: str, table: pd.DataFrame, split: str, cache: Path | None) -> Rows:
-    """The rows of a split; their features are kept in the cache, by the sha256 of the model's weights."""
+    """The rows of a split."""
     predictor = load_model(model, device="cpu")
     frame = table[table.split == split].reset_index(drop=True)
-    path = None
-    if cache is not None:
-        weights = read_config(find_model(model))["sha256"][WEIGHTS]
-        key = hashlib.sha256(f"{weights} {split} {frame.structure_id.tolist()}".encode()).hexdigest()[:16]
-        path = cache / f"features-{key}.safetensors"
     store = cached_store(frame, predictor.model.graph_config, cache)
-    return Rows(frame, frozen_features(predictor.model, store, BATCH_ATOMS, path).numpy())
+    return Rows(frame, frozen_features(predictor.model, store, BATCH_ATOMS).numpy())
 
 
 def index_of(rows: Rows, n_dims: int, n_neighbours: int) -> NoveltyIndex:

@@ -68,7 +68,7 @@ class Steps:
         data, how = Labelled.of(labels, store), config.finetuning
         begun = time.process_time()
         outputs = frozen_outputs(model, store, how.batch_atoms)
-        features = frozen_features(model, store, how.batch_atoms, outputs=outputs)
+        features = frozen_features(model, store, how.batch_atoms, outputs)
         self.seconds["frozen encoder"] = time.process_time() - begun
         self.batches = list(loader(store, data.train, how.batch_atoms, how.seed))
         self.n_structures = sum(batch.n_graphs for batch in self.batches)

@@ -21,7 +21,6 @@ from mofgap.encoders.encoder import Fixed
 from mofgap.gap.model import GapModel
 from mofgap.training.batches import loader
 from mofgap.training.config import FinetuneConfig
-from mofgap.training.features_file import read_features, write_features
 from mofgap.training.labels import Labels
 from mofgap.training.loop import (
     ANYTHING,
@@ -198,11 +197,7 @@ def frozen_outputs(model: GapModel, store: GraphStore, batch_atoms: int) -> list
 
 @torch.no_grad()
 def frozen_features(
-    model: GapModel,
-    store: GraphStore,
-    batch_atoms: int,
-    path: Path | None = None,
-    outputs: Sequence[Tensor] = (),
+    model: GapModel, store: GraphStore, batch_atoms: int, outputs: Sequence[Tensor] = ()
 ) -> Tensor:
     """Pooled features of the frozen encoder for every structure of a store.
 
@@ -210,22 +205,16 @@ def frozen_features(
         model: Supplies the encoder.
         store: The structures.
         batch_atoms: Atoms computed at once.
-        path: Where to keep them; read from there where an undamaged file of so many structures is.
         outputs: What `frozen_outputs` gave, where it is known.
 
     Returns:
         (n_structures, n_features) float32 on the CPU.
     """
-    if path is not None and (kept := read_features(path, len(store))) is not None:
-        return kept
     parts = []
     for batch in store.batches(range(len(store)), batch_atoms, model.device):
         known = Fixed([output[batch.row].to(model.device) for output in outputs]) if outputs else None
         parts.append(model.frozen_features(batch, known).cpu())
-    features = torch.cat(parts)
-    if path is not None:
-        write_features(path, features)
-    return features
+    return torch.cat(parts)
 
 
 def finetune(
@@ -235,7 +224,7 @@ def finetune(
     config: FinetuneConfig,
     *,
     features: Tensor | None = None,
-    warm: bool = False,
+    from_model: bool = False,
     resume: bool = False,
     compute: Compute = ANYTHING,
 ) -> Tensor:
@@ -247,7 +236,7 @@ def finetune(
         folder: Where checkpoints and logs go.
         config: How to train.
         features: Pooled frozen features of all structures, where they are known.
-        warm: The model predicts gaps already, of another kind: start from the line through its predictions.
+        from_model: The model predicts gaps already: first put them on the line that fits the labels best.
         resume: Go on from the last checkpoint.
         compute: What it runs on.
 
@@ -259,16 +248,16 @@ def finetune(
             ``folder`` holds a training and ``resume`` is off, its checkpoint is damaged, or the training
             diverged.
     """
-    if not warm or config.unfreeze:
-        _check_labels(data, warm)
-    kept = _begin(folder, resume)
+    if not from_model or config.unfreeze:
+        _check_labels(data, from_model)
+    check_folder(folder, resume=resume)
     outputs = frozen_outputs(model, data.store, config.batch_atoms) if _keeps(model, data, config) else ()
     if features is None:
-        features = frozen_features(model, data.store, config.batch_atoms, kept, outputs)
+        features = frozen_features(model, data.store, config.batch_atoms, outputs)
     if not config.epochs:
         model.eval()
         return features
-    _set_scales(model, data, features, config, warm)
+    _set_scales(model, data, features, config, from_model)
     train = loader(data.store, data.train, config.batch_atoms, config.seed)
     val = loader(data.store, data.val, config.batch_atoms, None) if data.val else None
     steps = n_steps(train, config.epochs, compute)
@@ -283,18 +272,6 @@ def finetune(
     return features
 
 
-def _begin(folder: Path, resume: bool) -> Path:
-    """Check the folder of a training; returns the file of its frozen features.
-
-    Features of an earlier training may be of other structures, and are removed.
-    """
-    check_folder(folder, resume=resume)
-    path = folder / "frozen_features.safetensors"
-    if not resume:
-        path.unlink(missing_ok=True)
-    return path
-
-
 def _keeps(model: GapModel, data: Labelled, config: FinetuneConfig) -> bool:
     """Whether the frozen part of the encoder is computed once for all passes.
 
@@ -307,21 +284,21 @@ def _keeps(model: GapModel, data: Labelled, config: FinetuneConfig) -> bool:
     return same and config.epochs > 1 and encoder.n_fixed > 1 and size <= MAX_KEPT_BYTES
 
 
-def _check_labels(data: Labelled, warm: bool) -> None:
+def _check_labels(data: Labelled, from_model: bool) -> None:
     """Refuse labels that would be found of no use only once all epochs are over."""
     n, gap_ev = len(data.train), data.gap_ev[list(data.train)].astype(np.float32)
     if n < MIN_TRAIN_ROWS:
         raise TrainingError(f"too few training structures: {n}, and novelty needs {MIN_TRAIN_ROWS}")
-    if not warm and gap_ev.min() == gap_ev.max():
+    if not from_model and gap_ev.min() == gap_ev.max():
         raise TrainingError(f"all {n} training labels are {gap_ev[0]:g} eV: there is nothing to learn")
 
 
 def _set_scales(
-    model: GapModel, data: Labelled, features: Tensor, config: FinetuneConfig, warm: bool
+    model: GapModel, data: Labelled, features: Tensor, config: FinetuneConfig, from_model: bool
 ) -> None:
     """Set the scales of gaps and features from the training structures."""
     train = list(data.train)
-    if warm:
+    if from_model:
         _follow_line(model, data, config.batch_atoms)
     else:
         model.gap_mean_ev.copy_(data.target[train].mean())

@@ -230,7 +230,8 @@ def train_model(
     if parent is not None:
         features = frozen_features(model, data.store, config.batch_atoms)
     known = _known(parent, data.ids, features)
-    how = dict(config=config, features=features, warm=parent is not None, resume=resume, compute=compute)
+    started = dict(features=features, from_model=parent is not None)
+    how = dict(config=config, resume=resume, compute=compute, **started)
     corrects = config.neighbour_correction and len(data.train) >= MIN_CORRECTION_ROWS
     run = partial(_learn, how=how, corrects=corrects, second=second)
     folds = not data.val and len(data.train) >= MIN_FOLD_ROWS

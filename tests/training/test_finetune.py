@@ -10,10 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mofgap import checked_tensors
 from mofgap.balora import elements_per_layer, kl_divergence
 from mofgap.choices import ADAPTATIONS, Adaptation
 from mofgap.crystals.dataset import table_crystals
@@ -281,41 +279,6 @@ def test_labels_of_no_use_are_told_before_the_training(
     with pytest.raises(TrainingError, match=r"3, .*4"):
         run(model, replace(data, train=data.train[:3]), tmp_path)
     run(model, replace(data, train=data.train[:4]), tmp_path)
-
-
-def test_features_of_an_abandoned_start_are_not_taken_up(
-    tmp_path: Path, data: Labelled, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
-) -> None:
-    config = replace(CONFIG, epochs=1)
-    model = make_model("lora", tiny_encoder, encoder_file)
-    expected = run(model, data, tmp_path / "first", config)
-    other = make_model("lora", tiny_encoder, encoder_file)
-    with torch.no_grad():
-        other.encoder.element.weight.add_(1.0)
-    run(other, data, tmp_path / "second", config)
-    (tmp_path / "second" / "last.ckpt").unlink()
-    found = run(make_model("lora", tiny_encoder, encoder_file), data, tmp_path / "second", config)
-    assert torch.equal(found, expected)
-
-
-def test_two_processes_may_keep_the_features_at_once(
-    tmp_path: Path,
-    data: Labelled,
-    tiny_encoder: CrystalTransformerConfig,
-    encoder_file: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    model, path = make_model("lora", tiny_encoder, encoder_file), tmp_path / "features.safetensors"
-
-    def overtaken(tensors: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
-        monkeypatch.setattr(checked_tensors, "save_file", save_file)
-        save_file(tensors, target, metadata)
-        frozen_features(model, data.store, 30, path)  # the other process begins and ends in between
-
-    monkeypatch.setattr(checked_tensors, "save_file", overtaken)
-    found = frozen_features(model, data.store, 30, path)
-    assert torch.equal(found, load_file(path)["features"])
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.fixture
