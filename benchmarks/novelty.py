@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from benchmarks.measure import add_table, one_thread, print_table, read_rows
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
+from mofgap.datasets.record import reduced_formula
 from mofgap.gap.novelty_warnings import N_NEAREST, NOVEL
 from mofgap.gap.predictor import BATCH_ATOMS, load_model
-from mofgap.screening.prediction import reduced_formula
 from mofgap.training.finetune import frozen_features
 from mofgap.uncertainty.metrics import auroc
 from mofgap.uncertainty.novelty import NoveltyIndex, fit_novelty

@@ -1,4 +1,4 @@
-"""Modules that are trained whole beside the adapters: ``modules_to_save``, as in PEFT."""
+"""Modules that are trained whole, in addition to the adapters: ``modules_to_save``, as in PEFT."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def calibrate(
     """Fit the error bars of a model to labelled structures that it was not trained on.
 
     The gaps stay as they are. From 25 structures on the intervals are conformal, from 200 on the scaling of
-    the spread is fitted too. From 250 on both tails beside an interval hold the same share, from 800 on
+    the spread is fitted too. From 250 on both tails outside an interval hold the same share, from 800 on
     intervals differ between groups of novelty. The model itself is left alone; a new folder is written.
     """
     from mofgap.gap.folder import find_model

@@ -36,8 +36,7 @@ def tracked(
 
     Args:
         items: What passes.
-        count: Finds how many there will be, beside the work since it may take a while; None if that cannot
-            be known.
+        count: Finds how many there will be, while the work goes on; None if that cannot be known.
         console: Where to; nothing is shown on one that is no terminal.
         word: What is done with them.
     """

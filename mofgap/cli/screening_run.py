@@ -140,7 +140,7 @@ def say_written(target: Path, shard: Shard | None = None, *, has_window: bool = 
     typer.echo(f"mofgap: wrote {target}; next: {what_next}", err=True)
 
 
-def write_output(path: Path, rows: Iterable[Row], coverage: float, beside: bool) -> None:
+def write_output(path: Path, rows: Iterable[Row], coverage: float, two_levels: bool) -> None:
     """Write a table in the format of its extension, or the report where that is ``.html``.
 
     Raises:
@@ -148,11 +148,11 @@ def write_output(path: Path, rows: Iterable[Row], coverage: float, beside: bool)
         OSError: The file ``path`` cannot be written.
     """
     if path.suffix.lower() != PAGE:
-        write_table(path, rows, coverage, beside)
+        write_table(path, rows, coverage, two_levels)
         return
     from mofgap.report.file import write_report
 
-    write_report(path, to_frame(list(rows), coverage, beside), command=command_line())
+    write_report(path, to_frame(list(rows), coverage, two_levels), command=command_line())
 
 
 def _check_model(run: ScreeningRun) -> None:
@@ -165,7 +165,7 @@ def _check_model(run: ScreeningRun) -> None:
         raise typer.BadParameter(str(error), param_hint="--coverage") from error
     except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
-    for each in filter(None, (predictor, predictor.beside)):
+    for each in filter(None, (predictor, predictor.second_level)):
         if each.about.is_changed:
             typer.echo(f"mofgap: {each.about.name}: it is not the model that this mofgap ships", err=True)
         if each.calibration.is_raw:
@@ -219,7 +219,7 @@ def _what_is_left(run: ScreeningRun) -> str:
 def _show(run: ScreeningRun, inputs: list[tuple[Row, ...]], as_json: bool) -> None:
     """The table on standard output; where that is no terminal, only if it was not written elsewhere."""
     if as_json:
-        columns = column_names(run.config.coverage, run.predictor.beside is not None)
+        columns = column_names(run.config.coverage, run.predictor.second_level is not None)
         rows = run.table(inputs)
         print_json([dict(zip(columns, cells(row, len(columns)), strict=True)) for row in rows])
     elif sys.stdout.isatty():
@@ -227,7 +227,7 @@ def _show(run: ScreeningRun, inputs: list[tuple[Row, ...]], as_json: bool) -> No
 
         render(Console(), run.table(inputs), run.config.window, run.config.top or MAX_ROWS)
     elif run.target is None:
-        columns = column_names(run.config.coverage, run.predictor.beside is not None)
+        columns = column_names(run.config.coverage, run.predictor.second_level is not None)
         lines = (tab_separated(row, len(columns)) for row in run.table(inputs))
         print_lines(chain(["\t".join(columns)], lines))
 

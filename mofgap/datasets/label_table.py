@@ -200,7 +200,7 @@ def no_column(name: str, known: Iterable[str]) -> str:
 
 
 def _whole(rows: csv.DictReader[str], source: str) -> Iterator[Mapping[str, Any]]:
-    """Rows that have no value beside their columns, as an unquoted decimal comma would leave."""
+    """Rows without further values after their last column, as an unquoted decimal comma would give."""
     for row in rows:
         if any(row.get(None, ())):
             raise DatasetError(f"{source}, line {rows.line_num}: more values than columns")

@@ -64,7 +64,7 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def reduced_formula(atomic_numbers: NDArray[np.int64]) -> str:
-    """The empirical formula in Hill order, such as ``C8H4O5Zr``."""
+    """The formula in Hill order with the smallest whole counts, such as ``C24H12O13Zn4``."""
     found = np.bincount(atomic_numbers)
     divisor = reduce(gcd, found[found > 0].tolist())
     return formula_sum(np.repeat(np.arange(len(found)), found // divisor)).replace(" ", "")

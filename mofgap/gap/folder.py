@@ -152,7 +152,7 @@ def _write_config(folder: Path, described: Mapping[str, Any], model: GapModel) -
 
 
 def _files(model: GapModel) -> tuple[str, ...]:
-    """Names of all files beside ``config.json`` that the folder of a model is read from."""
+    """Names of the files that the folder of a model is read from, but for ``config.json``."""
     adapters = ADAPTER_FILES if model.layers else ()
     noise = () if model.noise_network is None else (NOISE_FILE,)
     return WEIGHTS, CALIBRATION, NOVELTY, *(f"{ADAPTER}/{name}" for name in (*adapters, *noise))

@@ -1,7 +1,7 @@
 """From atom features to a gap: pooling and the gap head.
 
-A gap is set by the highest filled and the lowest empty state, and either may sit on a few atoms: the
-pool keeps the extremes beside the mean.
+A gap is set by the highest filled and the lowest empty state, and either may sit on a few atoms. Therefore
+the pool keeps the extremes as well as the mean.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Predictions:
         nearest: Ids of the nearest training structures of each.
         learnt: (n,) whether the nearest is the structure itself, and its gap was learnt.
         rare_elements: Elements of each that few training structures have, with their number.
-        beside: What the second model says of the same structures; None without one.
+        second_level: The predictions of the model of a second level of theory; None without one.
     """
 
     gap_ev: Floats
@@ -66,7 +66,7 @@ class Predictions:
     nearest: tuple[tuple[str, ...], ...]
     learnt: NDArray[np.bool_]
     rare_elements: tuple[dict[int, int], ...]
-    beside: Predictions | None = None
+    second_level: Predictions | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,7 +79,7 @@ class GapPredictor:
         calibration: Raw spreads to calibrated ones, intervals and window probabilities.
         novelty: Index of the training structures.
         device: Where the network runs.
-        beside: A second model, of another level of theory, which predicts the same graphs; None without one.
+        second_level: The model of another level of theory, which reads the same graphs; None without one.
     """
 
     model: GapModel
@@ -87,7 +87,7 @@ class GapPredictor:
     calibration: Calibration
     novelty: NoveltyIndex
     device: str = "cpu"
-    beside: GapPredictor | None = None
+    second_level: GapPredictor | None = None
 
     def __repr__(self) -> str:
         """What the model is, in a few lines."""
@@ -99,7 +99,7 @@ class GapPredictor:
             "novelty index": f"{len(self.novelty.ids):,} training structures",
             "error bars": "not calibrated" if self.calibration.is_raw else "calibrated",
             "cite": self.about.citation,
-            "second level": self.beside.about.name if self.beside else "",
+            "second level": self.second_level.about.name if self.second_level else "",
         }
         return "\n".join(
             [f"GapPredictor {self.about.name}", *(f"  {k:<16}{v}" for k, v in lines.items() if v)]
@@ -135,7 +135,7 @@ class GapPredictor:
         check_draws(uncertainty, samples)
         self.check_spread(uncertainty)
         alone = 1 if self.device == "cpu" else batch_atoms
-        predictors = [self] if self.beside is None else [self, self.beside]
+        predictors = [self] if self.second_level is None else [self, self.second_level]
         found: list[list[Posterior]] = [[] for _ in predictors]
         how: Any = {"uncertainty": uncertainty, "samples": samples, "seed": seed}
         for pack in pack_by_atoms((c.n_atoms for c in crystals), alone):
@@ -145,16 +145,15 @@ class GapPredictor:
             for predictor, parts in zip(predictors, found, strict=True):
                 parts.append(posterior(predictor.model, batch, **how, fixed=fixed, second=second))
         estimates = [p._calibrated(parts, crystals) for p, parts in zip(predictors, found, strict=True)]
-        return replace(estimates[0], beside=estimates[1]) if self.beside else estimates[0]
+        return replace(estimates[0], second_level=estimates[1]) if self.second_level else estimates[0]
 
     def check_spread(self, uncertainty: Uncertainty) -> None:
-        """Refuse a spread that the model, or the one beside it, does not have.
+        """Refuse a spread that the model, or that of the second level, does not have.
 
         Raises:
-            ValueError: The model, or the one beside it, cannot give the spread ``uncertainty``; the message
-                names the model.
+            ValueError: A model cannot give the spread ``uncertainty``; the message names the model.
         """
-        for each in filter(None, (self, self.beside)):
+        for each in filter(None, (self, self.second_level)):
             try:
                 spread_of(each.model, uncertainty)
             except ValueError as error:
@@ -162,13 +161,13 @@ class GapPredictor:
 
     @cached_property
     def _shared(self) -> tuple[Encoder | None, Encoder | None]:
-        """Encoders of network and second network that begin as those of the model beside; None where not.
+        """The encoders of network and second network, where both levels have the same below the adapters.
 
-        What lies below the adapters is then the same to the last digit, and computed once for both.
+        That part is then computed once for both levels. None for an encoder that differs.
         """
-        if self.beside is None:
+        if self.second_level is None:
             return None, None
-        mine, other = self.model, self.beside.model
+        mine, other = self.model, self.second_level.model
         return _alike(mine, other), _alike(mine.second_network, other.second_network)
 
     def _calibrated(self, parts: Sequence[Posterior], crystals: Sequence[Crystal]) -> Predictions:
@@ -366,17 +365,17 @@ def _prepared(crystal: Crystal, max_atoms: int, preparation: PreparationConfig) 
 
 
 def load_model(
-    name: str | Path = "qmof-hse06", device: str = "auto", beside: str | Path | None = None
+    name: str | Path = "qmof-hse06", device: str = "auto", second_level: str | Path | None = None
 ) -> GapPredictor:
     """Load a shipped model by name, or a model folder.
 
     Args:
         name: ``qmof-hse06``, ``qmof-pbe``, or a folder that ``mofgap train`` wrote.
         device: ``auto``, ``cpu`` or ``cuda``.
-        beside: A second model, which predicts the same graphs.
+        second_level: The model of a second level of theory, which reads the same graphs.
 
     Raises:
-        ModelError: The model ``name`` or ``beside`` does not exist or is damaged, or the two models read
+        ModelError: The model ``name`` or ``second_level`` does not exist or is damaged, or the two read
             different graphs.
         ValueError: The ``device`` is not auto, cpu or cuda, or is cuda on a machine without a CUDA device.
     """
@@ -386,7 +385,7 @@ def load_model(
     if kind == "cuda" and not there:
         raise ValueError("device cuda was asked for, but torch sees no CUDA device here")
     device = ("cuda" if there else "cpu") if kind == "auto" else "cpu" if kind == "cpu" else str(device)
-    other = None if beside is None else load_model(beside, device)
+    other = None if second_level is None else load_model(second_level, device)
     model, about, calibration, novelty = read_model(find_model(name))
     if other is not None and other.model.graph_config != model.graph_config:
         raise ModelError(

@@ -65,12 +65,14 @@ def screen(
         raise ConfigurationError("a loaded model has its own: give level or model, not both", key="level")
     named = str(model) if isinstance(model, Path) else None if loaded else model
     config = ScreeningConfig(window=window, model=named, **settings)
-    first, beside = config.models
-    predictor = loaded or load_model(first, config.device, beside)
+    first, second_level = config.models
+    predictor = loaded or load_model(first, config.device, second_level)
     predictor.check_spread(config.uncertainty)
     stream = stream_rows(sources_of(structures), predictor, config)
     rows = [row for rows in _with_bar(stream, progress) for row in rows]
-    table = to_frame(rank_rows(rows, **config.rank_settings), config.coverage, predictor.beside is not None)
+    table = to_frame(
+        rank_rows(rows, **config.rank_settings), config.coverage, predictor.second_level is not None
+    )
     found = Screening(table)
     found.attrs[ATTRIBUTE] = record(
         _call(window, settings, predictor),

@@ -103,7 +103,7 @@ class ScreeningConfig(PreparationConfig):
 
     @property
     def models(self) -> Models:
-        """The model of the ordinary columns, and that of the columns beside them, None without any."""
+        """The model of the ordinary columns, and that of `PBE_COLUMNS`; None where there are none."""
         return models_of(self.level, self.model)
 
     @property

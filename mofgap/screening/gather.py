@@ -21,7 +21,7 @@ from mofgap.screening.pool import ordered_map
 from mofgap.screening.rank import Duplicates, Novelty, RankBy
 from mofgap.screening.row import Row
 from mofgap.screening.row_store import RowStore, write_part
-from mofgap.screening.shard import BESIDE_MODEL, ShardError, ShardFile
+from mofgap.screening.shard import SECOND_LEVEL_MODEL, ShardError, ShardFile
 from mofgap.screening.table import PAGE, WriteTable, write_parts, write_table
 from mofgap.threads import usable_cores
 
@@ -59,7 +59,7 @@ class Gathered:
         Args:
             path: The file.
             write: What writes a table, see `write_table`.
-            command: What makes the table, to be recorded beside it; empty records nothing.
+            command: The command line, which is recorded in a file beside the table; empty records nothing.
 
         Raises:
             ValueError: The extension of ``path`` is unknown, or its format cannot hold so many rows.
@@ -73,7 +73,7 @@ class Gathered:
                 n_rows += 1
                 yield row
 
-        write(path, counted(), self.header["coverage"], BESIDE_MODEL in self.header)
+        write(path, counted(), self.header["coverage"], SECOND_LEVEL_MODEL in self.header)
         if command and path.suffix.lower() != PAGE:
             write_origin(path, record(command, n_rows, self.header))
 

@@ -1,4 +1,4 @@
-"""Levels of theory: which shipped model answers for which, and which of two stands beside the other."""
+"""Levels of theory: the shipped model of each, and what a table of two levels is ranked by."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT: Level = "both"
 """Taken where neither a level nor a model is asked for."""
 
 Models = tuple[str | Path, str | Path | None]
-"""The model of a table's ordinary columns, and that of the columns beside them, None without any."""
+"""The model of a table's ordinary columns, and that of its `PBE_COLUMNS`; None where there are none."""
 
 _GEOMETRY = re.compile(r"//|@|\bat\b|\bon\b").split
 _PBE = re.compile(r"\bPBE\b", re.IGNORECASE).search
@@ -25,7 +25,7 @@ _PBE = re.compile(r"\bPBE\b", re.IGNORECASE).search
 def models_of(level: Level | None, model: str | Path | None) -> Models:
     """Which models to screen with.
 
-    Both levels together are HSE06, which mends most of what PBE underestimates, and PBE beside it.
+    Of both levels together, HSE06 fills the ordinary columns, since PBE gaps are too small, and PBE its own.
 
     Args:
         level: What was asked for; None for that of the model, and `DEFAULT` without one.

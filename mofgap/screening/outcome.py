@@ -25,7 +25,7 @@ class Outcome:
         n_failed: Those with the status ``failed``.
         n_novel: Predicted rows with the warning ``novel``.
         n_alike: Rows of a structure that a row before them has.
-        levels: Level of theory of predicted rows, and whether a second level stands beside it.
+        levels: Level of theory of predicted rows, and whether they have `PBE_COLUMNS` too.
         first_failed: The first failures, in the order of the inputs.
     """
 

@@ -9,19 +9,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mofgap.choices import DRAWN
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.write import formula_sum
+from mofgap.datasets.record import reduced_formula
 from mofgap.gap.extrapolation import extrapolation_notes
 from mofgap.gap.novelty_warnings import N_NEAREST, is_note
 from mofgap.gap.posterior import spread_of
 from mofgap.gap.predictor import GapPredictor, Predictions
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.reading import Reading
-from mofgap.screening.row import BESIDE, NEAREST_SEPARATOR, WARNING_SEPARATOR, Row, printable, rounded
+from mofgap.screening.row import NEAREST_SEPARATOR, PBE_COLUMNS, WARNING_SEPARATOR, Row, printable, rounded
 
 FAILED = "prediction-failed"
 """How the reason begins where a structure was read, but not computed."""
@@ -88,13 +87,13 @@ def _rows_of(
     if config.window is not None:
         inside = predictor.calibration.p_in_window(gap, std, *config.window, novelty)
         ends = tuple(end if math.isfinite(end) else None for end in config.window)
-    pbe = _beside(found, predictor, config.coverage)
-    otherwise = _otherwise(predictor, config)
+    pbe = _pbe_columns(found, predictor, config.coverage)
+    other_spread = _other_spread(predictor, config)
     rows = []
     for i, crystal in enumerate(crystals):
         novel = predictor.novelty_warnings(crystal, found, i)
         known = (*predictor.geometry_notes(crystal), *extrapolation_notes(predictor.about.name, crystal))
-        warnings = (*crystal.warnings, *novel, *known, *otherwise)
+        warnings = (*crystal.warnings, *novel, *known, *other_spread)
         noted = all(map(is_note, warnings))
         nearest = map(predictor.novelty.known_as, found.nearest[i][:N_NEAREST])
         rows.append(
@@ -125,8 +124,8 @@ def _rows_of(
     return rows
 
 
-def _otherwise(predictor: GapPredictor, config: ScreeningConfig) -> tuple[str, ...]:
-    """A warning of a spread that the calibration was not fitted to."""
+def _other_spread(predictor: GapPredictor, config: ScreeningConfig) -> tuple[str, ...]:
+    """A warning where the spread is not the one that the calibration was fitted to."""
     fitted = spread_of(predictor.model, "auto")
     asked = spread_of(predictor.model, config.uncertainty) if config.samples else None
     if asked == fitted:
@@ -140,22 +139,17 @@ def _otherwise(predictor: GapPredictor, config: ScreeningConfig) -> tuple[str, .
     return (text,)
 
 
-def _beside(found: Predictions, predictor: GapPredictor, coverage: float) -> list[dict[str, Any]]:
-    """The columns `BESIDE` of each structure; none where no model stands beside the first."""
-    other = found.beside
-    if predictor.beside is None or other is None:
+def _pbe_columns(found: Predictions, predictor: GapPredictor, coverage: float) -> list[dict[str, Any]]:
+    """The `PBE_COLUMNS` of each structure; empty for a single level."""
+    other = found.second_level
+    if predictor.second_level is None or other is None:
         return [{} for _ in found.gap_ev]
     gap, std = other.gap_ev, other.gap_std_ev
-    ends = predictor.beside.calibration.interval(gap, std, coverage, other.novelty)
+    ends = predictor.second_level.calibration.interval(gap, std, coverage, other.novelty)
     return [
-        dict(zip(BESIDE, map(rounded, values), strict=True)) for values in zip(gap, std, *ends, strict=True)
+        dict(zip(PBE_COLUMNS, map(rounded, values), strict=True))
+        for values in zip(gap, std, *ends, strict=True)
     ]
-
-
-def reduced_formula(atomic_numbers: NDArray[np.int64]) -> str:
-    """The formula in Hill order with the smallest whole counts, such as ``C24H12O13Zn4``."""
-    elements, counts = np.unique(atomic_numbers, return_counts=True)
-    return formula_sum(np.repeat(elements, counts // np.gcd.reduce(counts))).replace(" ", "")
 
 
 @contextmanager

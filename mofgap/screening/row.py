@@ -80,8 +80,8 @@ class Row:
 
 
 FIELDS = tuple(field.name for field in fields(Row))
-BESIDE = tuple(name for name in FIELDS if name.startswith("pbe_"))
-COLUMNS = FIELDS[: -len(BESIDE)]
+PBE_COLUMNS = tuple(name for name in FIELDS if name.startswith("pbe_"))
+COLUMNS = FIELDS[: -len(PBE_COLUMNS)]
 INTEGERS = ("rank", "n_atoms")
 TEXTS = (
     "file",
@@ -100,14 +100,14 @@ DEFAULT_COVERAGE = 0.9
 Cell = int | float | str | None
 
 
-def column_names(coverage: float = DEFAULT_COVERAGE, beside: bool = False) -> list[str]:
+def column_names(coverage: float = DEFAULT_COVERAGE, two_levels: bool = False) -> list[str]:
     """The columns of a table, its intervals named by their coverage, such as ``gap_lo95_ev``.
 
     Args:
         coverage: Of the intervals.
-        beside: Whether `BESIDE` follows `COLUMNS`, as in a table of two levels.
+        two_levels: Whether the table has `PBE_COLUMNS` too, after `COLUMNS`.
     """
-    return [name.replace("90", f"{100 * coverage:.10g}") for name in (FIELDS if beside else COLUMNS)]
+    return [name.replace("90", f"{100 * coverage:.10g}") for name in (FIELDS if two_levels else COLUMNS)]
 
 
 def cells(row: Row, n_columns: int = len(COLUMNS)) -> list[Cell]:

@@ -21,7 +21,7 @@ from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import Source
 from mofgap.screening.row import Row
 from mofgap.screening.screen import stream_rows
-from mofgap.screening.shard import BESIDE_MODEL, Shard
+from mofgap.screening.shard import SECOND_LEVEL_MODEL, Shard
 from mofgap.screening.table import PAGE, WriteTable, write_table
 from mofgap.version import installed_version
 
@@ -61,10 +61,10 @@ class ScreeningRun:
                 not available.
             OSError: A file of a model cannot be read.
         """
-        name, beside = self.config.models
-        predictor = load_model(name, self.config.device, beside)
+        name, second_level = self.config.models
+        predictor = load_model(name, self.config.device, second_level)
         predictor.check_spread(self.config.uncertainty)
-        for each in filter(None, (predictor, predictor.beside)):
+        for each in filter(None, (predictor, predictor.second_level)):
             try:
                 each.calibration.interval([], [], self.config.coverage, [])
             except ValueError as error:
@@ -74,7 +74,7 @@ class ScreeningRun:
     @cached_property
     def _header(self) -> dict[str, Any]:
         """What decides the numbers; a model's config holds the sha256 of every other file of it."""
-        models = zip(("model_sha256", BESIDE_MODEL), self.config.models, strict=True)
+        models = zip(("model_sha256", SECOND_LEVEL_MODEL), self.config.models, strict=True)
         configs = {key: find_model(name) / CONFIG for key, name in models if name is not None}
         digests = {key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in configs.items()}
         code = {"mofgap": installed_version()}
@@ -149,7 +149,7 @@ class ScreeningRun:
         Args:
             inputs: The rows of each input.
             write: What writes a table, see `write_table`.
-            command: What makes the table, to be recorded beside it; empty records nothing.
+            command: The command line, which is recorded in a file beside the table; empty records nothing.
 
         Raises:
             ValueError: The extension of the target is unknown, or its format cannot hold so many rows.
@@ -158,9 +158,9 @@ class ScreeningRun:
         if self.target is None:
             return
         if self.shard is None:
-            beside = self.predictor.beside is not None
+            two_levels = self.predictor.second_level is not None
             table = self.table(inputs)
-            write(self.target, table, self.config.coverage, beside)
+            write(self.target, table, self.config.coverage, two_levels)
             if command and self.target.suffix.lower() != PAGE:
                 settings = {**self._header, **self.config.rank_settings}
                 write_origin(self.target, record(command, len(table), settings))

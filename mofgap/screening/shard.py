@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from mofgap.screening.reading import Source
 
 VERSION = 2
-BESIDE_MODEL = "beside_model_sha256"
-"""Of a header, where a second level's predictions stand beside the first's."""
+SECOND_LEVEL_MODEL = "beside_model_sha256"
+"""Key of a header that has the sha256 of the model of a second level of theory."""
 
 _LAST_LINE_BYTES = 1024
 _SHARD = re.compile(r"([1-9][0-9]*)/([1-9][0-9]*)").fullmatch

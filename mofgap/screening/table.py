@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from mofgap.screening.origin import ATTRIBUTE, read_origin
 from mofgap.screening.row import (
-    BESIDE,
     COLUMNS,
     DEFAULT_COVERAGE,
     INTEGERS,
+    PBE_COLUMNS,
     TEXTS,
     Cell,
     Row,
@@ -48,22 +48,24 @@ PAGE = ".html"
 """Extension of the report, which stands above this module."""
 
 WriteTable = Callable[[Path, Iterable[Row], float, bool], None]
-"""Writes rows to a file as they come; told the coverage, and whether there is a second level."""
+"""Writes rows to a file as they come: path, rows, coverage, and whether the table has `PBE_COLUMNS`."""
 
 
 class ScreeningTableError(ValueError):
     """A file that is no table of a screening, and why."""
 
 
-def to_frame(rows: Sequence[Row], coverage: float = DEFAULT_COVERAGE, beside: bool = False) -> pd.DataFrame:
+def to_frame(
+    rows: Sequence[Row], coverage: float = DEFAULT_COVERAGE, two_levels: bool = False
+) -> pd.DataFrame:
     """The rows as a DataFrame with the same types whatever the rows: a missing number is NaN or NA.
 
     Args:
         rows: In order.
         coverage: Of their intervals.
-        beside: Whether a second level stands beside the first.
+        two_levels: Whether the table has `PBE_COLUMNS` too.
     """
-    return _frame(rows, column_names(coverage, beside))
+    return _frame(rows, column_names(coverage, two_levels))
 
 
 def _frame(rows: Sequence[Row], columns: list[str]) -> pd.DataFrame:
@@ -76,7 +78,7 @@ def _frame(rows: Sequence[Row], columns: list[str]) -> pd.DataFrame:
 
 
 def write_table(
-    path: Path, rows: Iterable[Row], coverage: float = DEFAULT_COVERAGE, beside: bool = False
+    path: Path, rows: Iterable[Row], coverage: float = DEFAULT_COVERAGE, two_levels: bool = False
 ) -> None:
     """Write a table in the format of its extension, row by row; it appears whole or not at all.
 
@@ -84,7 +86,7 @@ def write_table(
         path: With an extension of `FORMATS`.
         rows: In order.
         coverage: Of their intervals.
-        beside: Whether a second level stands beside the first.
+        two_levels: Whether the table has `PBE_COLUMNS` too.
 
     Raises:
         ValueError: The extension of ``path`` is unknown, or its format cannot hold so many rows.
@@ -92,7 +94,7 @@ def write_table(
     """
     if path.suffix.lower() == PAGE:
         raise ValueError(f"{path.name}: a page is written by mofgap report")
-    write, columns = FORMATS[format_of(path)], column_names(coverage, beside)
+    write, columns = FORMATS[format_of(path)], column_names(coverage, two_levels)
     with whole_file(path) as partial, partial.open("wb") as file:
         write(rows, columns, file)
 
@@ -109,14 +111,16 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
         safe.to_csv(partial, index=False, lineterminator="\n")
 
 
-def write_parts(folder: Path, rows: Iterable[Row], coverage: float, beside: bool, *, part_rows: int) -> None:
+def write_parts(
+    folder: Path, rows: Iterable[Row], coverage: float, two_levels: bool, *, part_rows: int
+) -> None:
     """Write a table as a folder of parquet files, see `write_table`; readers of parquet take it for one.
 
     Args:
         folder: Its name, with the extension ``.parquet``.
         rows: In order.
         coverage: Of their intervals.
-        beside: Whether a second level stands beside the first.
+        two_levels: Whether the table has `PBE_COLUMNS` too.
         part_rows: Rows of each file but the last.
 
     Raises:
@@ -129,7 +133,7 @@ def write_parts(folder: Path, rows: Iterable[Row], coverage: float, beside: bool
     with whole_folder(folder) as partial:
         for part, first in enumerate(rest):
             of = chain([first], islice(rest, part_rows - 1))
-            write_table(partial / f"part-{part:05}.parquet", of, coverage, beside)
+            write_table(partial / f"part-{part:05}.parquet", of, coverage, two_levels)
 
 
 def table_bytes(extension: str, rows: Iterable[Row], columns: list[str]) -> bytes:
@@ -202,7 +206,7 @@ def _with_types(frame: pd.DataFrame) -> pd.DataFrame:
             numbers = pd.to_numeric(frame[name].replace("", None))
             frame[name] = numbers.astype("Int64" if name in INTEGERS else "float64")
         except (TypeError, ValueError) as error:
-            if not isinstance(name, str) or name in (*COLUMNS, *BESIDE) or _INTERVAL(name):
+            if not isinstance(name, str) or name in (*COLUMNS, *PBE_COLUMNS) or _INTERVAL(name):
                 raise ValueError(f"column {name}: {error}") from error
     return frame
 

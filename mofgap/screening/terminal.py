@@ -36,11 +36,16 @@ def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int =
     if not shown:
         return
     top_ev = axis_end(shown)
-    beside = shown[0].pbe_gap_ev is not None
+    two_levels = shown[0].pbe_gap_ev is not None
     names = [shortened(row.structure_id) for row in shown]
     # A name is never broken: first the formula goes, then the bars.
     taken = (
-        6 + max(9, *map(len, names)) + 2 + _GAP * (1 + beside) + _INSIDE * (window is not None) + _WARNINGS
+        6
+        + max(9, *map(len, names))
+        + 2
+        + _GAP * (1 + two_levels)
+        + _INSIDE * (window is not None)
+        + _WARNINGS
     )
     with_formula = console.width >= taken + _FORMULA + _NARROWEST_BAR + 4
     left = console.width - taken - (_FORMULA if with_formula else 0)
@@ -50,7 +55,7 @@ def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int =
     table.add_column("structure", no_wrap=True)
     if with_formula:
         table.add_column("formula", overflow="ellipsis", no_wrap=True, max_width=18)
-    for head in [f"{functional(shown[0].level_of_theory)} / eV", "PBE / eV"] if beside else ["gap / eV"]:
+    for head in [f"{functional(shown[0].level_of_theory)} / eV", "PBE / eV"] if two_levels else ["gap / eV"]:
         table.add_column(head, justify="right", no_wrap=True)
     if width:
         table.add_column(axis(top_ev, width), no_wrap=True)
@@ -59,7 +64,7 @@ def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int =
     table.add_column("warnings", overflow="fold")
     for name, row in zip(names, shown, strict=True):
         inside = [] if window is None else [Text(f"{row.p_in_window or 0:.0%}")]
-        other = [Text(gap_words(row.pbe_gap_ev, row.pbe_gap_std_ev))] if beside else []
+        other = [Text(gap_words(row.pbe_gap_ev, row.pbe_gap_std_ev))] if two_levels else []
         table.add_row(
             Text(str(row.rank)),
             Text(name),

@@ -14,10 +14,10 @@ from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import crystal_graph
 from mofgap.crystals.prepare.config import PreparationConfig
+from mofgap.datasets.record import reduced_formula
 from mofgap.gap.folder import ModelError
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.origin import disorder_of, preparation_of
-from mofgap.screening.prediction import reduced_formula
 from mofgap.screening.reread import Key, read_again
 from mofgap.screening.table import inert
 from mofgap.selection.candidates import CandidateError, Goal, quality

@@ -87,7 +87,7 @@ class SplitConfig:
         "column",
         description="column: as a column of train/val/test says. grouped: of the same sizes, no group on two "
         "sides. without: as the column says, but rows with an element are never learnt from, and are "
-        "tested beside the ordinary rows.",
+        "tested in addition to the ordinary rows.",
     )
     column: str = Field("split", description="Column of train, val and test.")
     group: str = Field("group", description="Column of the groups, for a grouped split.")

@@ -34,7 +34,7 @@ class SplitRows:
         train: Learnt from.
         val: Predicted for calibration.
         test: Predicted for the scores.
-        left_out: Tested beside them: rows with an element that training never saw.
+        left_out: Tested in addition to them: rows with an element that training never saw.
     """
 
     train: list[int]

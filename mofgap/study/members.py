@@ -112,7 +112,7 @@ def first_blocks(config: ComparisonConfig) -> list[int]:
 
 
 def dataset_settings(config: ComparisonConfig) -> dict[str, Any]:
-    """What of a comparison the rows and graphs of its dataset depend on, beside the files it reads."""
+    """What of a comparison the rows and graphs of its dataset depend on, besides the files it reads."""
     data = to_dict(config.data)
     for name in ("table", "cifs", "published", "cache", "level_of_theory", "citation"):
         del data[name]

@@ -142,7 +142,7 @@ class PretrainConfig:
     warmup: float = Field(0.05, description="Share of the steps in which the rate rises.", ge=0.0, le=1.0)
     mask_fraction: float = Field(0.1, description="Share of atoms whose element is hidden.", ge=0.0, le=1.0)
     mask_weight: float = Field(
-        0.1, description="Weight of the masked-element loss beside the regression losses.", ge=0.0
+        0.1, description="Weight of the masked-element loss relative to the regression losses.", ge=0.0
     )
     seed: int = Field(0, description="Seed of initialisation, order and masks.", ge=0)
 

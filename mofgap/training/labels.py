@@ -24,7 +24,7 @@ from mofgap.nearest import hint
 
 SPLITS = ("train", "val", "test")
 NAME_COLUMNS = ("refcode", "name")
-"""Columns with names of structures, beside their identifiers."""
+"""Columns with further names of structures."""
 N_SHOWN = 5
 """Reasons told where nothing at all could be read."""
 

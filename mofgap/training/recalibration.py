@@ -40,7 +40,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Recalibration:
-    """A new calibration beside the old one.
+    """A new calibration, compared with the old one.
 
     Attributes:
         calibration: The new one.

@@ -84,7 +84,7 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A gap model and what its folder holds beside the weights.
+    """A gap model and what else its folder holds.
 
     Attributes:
         model: The model, on the CPU.

@@ -63,7 +63,7 @@ class Calibration:
         record: The rows that fitted it; None for a raw one.
         experimental_std_ev: Added in squares to the std of structures whose geometry is experimental, eV;
             None where it was never fitted.
-        equal_tails: Whether the two tails beside an interval have the same probability. Otherwise an interval
+        equal_tails: Whether both tails outside an interval have the same probability. Otherwise an interval
             is symmetric, which needs fewer residuals.
 
     Raises:

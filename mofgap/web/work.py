@@ -53,7 +53,7 @@ def describe(models: Models, device: str) -> list[dict[str, Any]]:
             "calibrated": not each.calibration.is_raw,
             "device": each.device,
         }
-        for each in filter(None, (first, first.beside))
+        for each in filter(None, (first, first.second_level))
     ]
 
 
@@ -86,10 +86,10 @@ def report_of(rows: Sequence[Row], items: Mapping[Key, InputItem], task: Task, s
 
 
 @cache
-def _predictor(name: str, beside: str | None, device: str) -> Any:
-    """A model, and the one beside it; each is in memory once, whatever levels are asked for."""
+def _predictor(name: str, second_level: str | None, device: str) -> Any:
+    """The model of a level, with that of a second level; each is loaded once."""
     from mofgap.gap.predictor import load_model
 
-    if beside is None:
+    if second_level is None:
         return load_model(name, device)
-    return replace(_predictor(name, None, device), beside=_predictor(beside, None, device))
+    return replace(_predictor(name, None, device), second_level=_predictor(second_level, None, device))

@@ -35,7 +35,7 @@ def test_a_pipe_gets_every_column(cifs: Path) -> None:
     done = mofgap("screen", cifs, *OPTIONS)
     assert done.exit_code == 3
     head, *lines = (line.split("\t") for line in done.stdout.splitlines())
-    assert head == column_names(0.95, beside=True) and {len(line) for line in lines} == {len(head)}
+    assert head == column_names(0.95, two_levels=True) and {len(line) for line in lines} == {len(head)}
     first, last = (dict(zip(head, line, strict=True)) for line in (lines[0], lines[-1]))
     assert first["model"] == "tiny-hse" and float(first["pbe_gap_ev"]) != float(first["gap_ev"])
     assert last["status"] == "failed" and last["pbe_gap_hi95_ev"] == ""
@@ -105,7 +105,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
     for other in (["--level", "hse06", *OPTIONS[2:]], ["--level", "pbe", *OPTIONS[2:]]):
         refused = mofgap("screen", cifs, *other, "-o", output, "--resume")
         assert refused.exit_code == 2 and "begun with other settings" in refused.output
-    # Another model beside is another run, as another first one is.
+    # Another model of the second level is another run, as another first one is.
     changed = tmp_path / "changed"
     model, about, calibration, novelty = read_model(model_folder)
     model.gap_mean_ev.add_(1.0)

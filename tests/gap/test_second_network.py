@@ -135,10 +135,10 @@ def test_levels_share_the_encoder_of_their_second_networks(
     other.add_second_network(second)
     other.requires_grad_(False).eval()
     novelty, crystals = make_novelty(both), [make_crystal(i) for i in range(2)]
-    beside = GapPredictor(other, About("other"), Calibration.raw(), novelty)
+    second_level = GapPredictor(other, About("other"), Calibration.raw(), novelty)
     alone = GapPredictor(both, About("mine"), Calibration.raw(), novelty)
-    pair = replace(alone, beside=beside)
-    expected = [p.estimate(crystals).gap_ev for p in (alone, beside)]
+    pair = replace(alone, second_level=second_level)
+    expected = [p.estimate(crystals).gap_ev for p in (alone, second_level)]
     assert both.second_network is not None and other.second_network is not None
     runs: list[int] = []
     for model in (both, other):
@@ -152,9 +152,9 @@ def test_levels_share_the_encoder_of_their_second_networks(
         model.second_network.encoder.prepare = counted  # type: ignore[method-assign,assignment]
     found = pair.estimate(crystals)
     assert sum(runs) == len(crystals)
-    assert found.beside is not None
+    assert found.second_level is not None
     np.testing.assert_array_equal(found.gap_ev, expected[0])
-    np.testing.assert_array_equal(found.beside.gap_ev, expected[1])
+    np.testing.assert_array_equal(found.second_level.gap_ev, expected[1])
 
 
 def test_a_virtual_node_feels_neither_cell_nor_batch(both: GapModel, make_crystal: MakeCrystal) -> None:

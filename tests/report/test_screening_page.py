@@ -248,7 +248,7 @@ def test_notes() -> None:
 def test_two_levels_stand_side_by_side() -> None:
     level = {"level_of_theory": "HSE06 at PBE-D3(BJ) geometry", "model": "qmof-hse06"}
     rows = [row(1, "a", **level, pbe_gap_ev=1.25, pbe_gap_std_ev=0.5), failure("b")]
-    both = screened(to_frame(rows, beside=True))
+    both = screened(to_frame(rows, two_levels=True))
     page = screening_page(both, "t", WINDOW)
     assert both.coverage == "90" and both.ends == ("gap_lo90_ev", "gap_hi90_ev")
     assert "PBE gap ± spread" in page and "1.25 ± 0.50 eV" in page and "<b>PBE gap</b>" in page
@@ -256,7 +256,7 @@ def test_two_levels_stand_side_by_side() -> None:
     assert not any("lie below measured" in note for note in notes(both, WINDOW)), "a geometry is no level"
     (basis,) = (note for note in notes(both, WINDOW) if "go by the HSE06 gap" in note)
     assert "HSE06" in basis and "PBE" in basis and basis in page
-    mixed = screened(to_frame([row(1, "a", **level, pbe_gap_ev=1.25), row(2, "b")], beside=True))
+    mixed = screened(to_frame([row(1, "a", **level, pbe_gap_ev=1.25), row(2, "b")], two_levels=True))
     assert sum("lie below measured" in note for note in notes(mixed, WINDOW)) == 1
     assert "<dt>PBE gap ± spread" not in screening_page(screened(to_frame([row(1)])), "t")
 

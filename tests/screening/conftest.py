@@ -14,5 +14,5 @@ def tiny(model_folder: Path) -> GapPredictor:
 
 @pytest.fixture
 def both(model_folder: Path, hse_folder: Path) -> GapPredictor:
-    """The model of HSE06 with that of PBE beside it."""
+    """The model of HSE06, with that of PBE as the second level."""
     return load_model(hse_folder, "cpu", model_folder)

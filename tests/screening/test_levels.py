@@ -22,7 +22,7 @@ from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening import reading
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.levels import LEVELS, MODELS, Level, functional, is_pbe, models_of
-from mofgap.screening.row import BESIDE, COLUMNS, Row, column_names
+from mofgap.screening.row import COLUMNS, PBE_COLUMNS, Row, column_names
 from mofgap.screening.table import FORMATS, read_table, to_frame, write_table
 
 WriteCifs = Callable[[Path, int], list[Path]]
@@ -49,7 +49,7 @@ def test_both_is_hse06_with_pbe_beside_it(cifs: Path, how: dict[str, object]) ->
 
     hse06, pbe, found = table("hse06"), table("pbe"), table("both")
     ordinary = list(hse06.columns)
-    assert list(found.columns) == column_names(float(how.get("coverage", 0.9)), beside=True)  # type: ignore[arg-type]
+    assert list(found.columns) == column_names(float(how.get("coverage", 0.9)), two_levels=True)  # type: ignore[arg-type]
     assert list(pbe.columns) == ordinary == list(found.columns)[: len(COLUMNS)]
     pd.testing.assert_frame_equal(found[ordinary], hse06)
     key = ["file", "structure_id"]
@@ -104,10 +104,10 @@ def test_what_lies_below_the_adapters_is_shared_only_where_it_is_the_same(
     other = load_model(model_folder, "cpu")
     with torch.no_grad():
         other.model.encoder.get_submodule("environment").weight.mul_(1.5)
-    for beside, times in ((both.beside, 1), (other, 2)):
+    for beside, times in ((both.second_level, 1), (other, 2)):
         assert beside is not None
         prepared.clear()
-        table = mofgap.screen(cifs / "s0.cif", model=replace(both, beside=beside), **how)
+        table = mofgap.screen(cifs / "s0.cif", model=replace(both, second_level=beside), **how)
         assert len(prepared) == times
         alone = mofgap.screen(cifs / "s0.cif", model=beside, **how)
         assert table.pbe_gap_ev[0] == alone.gap_ev[0] and table.pbe_gap_std_ev[0] == alone.gap_std_ev[0]
@@ -119,7 +119,7 @@ def test_tables_without_a_prediction_have_the_columns_too(cifs: Path, tmp_path: 
     gone = mofgap.screen([tmp_path / "empty.cif"], level="both")
     dropped = mofgap.screen(cifs / "gold.cif", level="both", novelty="drop", coverage=0.95)
     nothing = mofgap.screen([], level="both")
-    assert list(gone.columns) == list(nothing.columns) == [*COLUMNS, *BESIDE]
+    assert list(gone.columns) == list(nothing.columns) == [*COLUMNS, *PBE_COLUMNS]
     assert len(dropped) == 0 and {"pbe_gap_lo95_ev", "pbe_gap_hi95_ev"} <= set(dropped.columns)
     assert gone.dtypes.equals(mofgap.screen(cifs, level="both").dtypes)
 
@@ -136,13 +136,13 @@ ROWS = [
 @pytest.mark.parametrize("extension", sorted(FORMATS))
 def test_every_format_holds_the_columns_beside(extension: str, tmp_path: Path) -> None:
     path = tmp_path / f"t{extension}"
-    write_table(path, ROWS, 0.95, beside=True)
+    write_table(path, ROWS, 0.95, two_levels=True)
     if extension == ".xlsx":
         header, first, second = openpyxl.load_workbook(path).active.iter_rows(values_only=True)
-        assert list(header) == column_names(0.95, beside=True)
+        assert list(header) == column_names(0.95, two_levels=True)
         assert first[-4:] == (2.25, 0.125, 2.0, 2.5) and second[-4:] == (None,) * 4
     else:
-        pd.testing.assert_frame_equal(read_table(path), to_frame(ROWS, 0.95, beside=True))
+        pd.testing.assert_frame_equal(read_table(path), to_frame(ROWS, 0.95, two_levels=True))
 
 
 def test_other_levels_than_asked_for_are_refused(tiny: GapPredictor, tmp_path: Path) -> None:
@@ -217,8 +217,8 @@ def test_estimates_of_two_models_are_those_of_each_alone(
     assert isinstance(crystal, Crystal)
     found, hse = both.estimate([crystal]), load_model(hse_folder, "cpu").estimate([crystal])
     pbe = tiny.estimate([crystal])
-    assert found.beside is not None and hse.beside is None
+    assert found.second_level is not None and hse.second_level is None
     for name in ("gap_ev", "gap_std_ev", "epistemic_std_ev", "aleatoric_std_ev", "novelty"):
         np.testing.assert_array_equal(getattr(found, name), getattr(hse, name))
-        np.testing.assert_array_equal(getattr(found.beside, name), getattr(pbe, name))
+        np.testing.assert_array_equal(getattr(found.second_level, name), getattr(pbe, name))
     assert both.predict(crystal) == float(hse.gap_ev[0])

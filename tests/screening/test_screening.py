@@ -21,7 +21,6 @@ from mofgap.gap.predictor import GapPredictor
 from mofgap.screening import screen as screening
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.journal import Journal
-from mofgap.screening.prediction import reduced_formula
 from mofgap.screening.row import COLUMNS
 
 WriteCifs = Callable[[Path, int], list[Path]]
@@ -319,8 +318,3 @@ def test_wrong_arguments_are_named(tiny: GapPredictor, tmp_path: Path) -> None:
         mofgap.screen([], model="no-such")
     with pytest.raises(FileNotFoundError, match=r"nothing\.cif"):
         mofgap.screen([str(tmp_path / "nothing.cif")], model=tiny)
-
-
-def test_reduced_formula_is_in_hill_order() -> None:
-    assert reduced_formula(np.array([30, 30, 8, 8, 6, 6, 1, 1, 1, 1])) == "CH2OZn"
-    assert reduced_formula(np.array([8, 30])) == "OZn"

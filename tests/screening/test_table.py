@@ -165,7 +165,7 @@ def test_columns_and_lines_that_somebody_added_are_no_fault(tmp_path: Path) -> N
 )
 def test_a_number_that_is_none_names_its_column(number: str, column: str, tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
-    write_table(path, [replace(GOOD, pbe_gap_lo90_ev=1.7)], 0.95, beside=True)
+    write_table(path, [replace(GOOD, pbe_gap_lo90_ev=1.7)], 0.95, two_levels=True)
     path.write_text(path.read_text().replace(number, f"eV {number}", 1))
     with pytest.raises(ScreeningTableError, match=rf"column {column}: .*eV"):
         read_table(path)

@@ -44,8 +44,8 @@ def find_runs(root: Path) -> list[Path]:
     """
     if not root.is_dir():
         raise RunError(f"there is no folder {root}")
-    beside = (path.parent for path in root.glob(f"**/{MANIFEST}") if (path.parent / CONFIG).exists())
-    manifests = {run: read_manifest(run) for run in beside}
+    folders = (path.parent for path in root.glob(f"**/{MANIFEST}") if (path.parent / CONFIG).exists())
+    manifests = {run: read_manifest(run) for run in folders}
     written = {run: manifest["written"] for run, manifest in manifests.items() if manifest}
     return sorted(written, key=lambda run: (written[run], run.name), reverse=True)
 
