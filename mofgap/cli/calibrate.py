@@ -12,6 +12,7 @@ import typer
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import MaxAtoms, PartialOccupancies
 from mofgap.cli.skipped import tell_skipped
+from mofgap.cli.tables import show
 
 if TYPE_CHECKING:
     from mofgap.training.recalibration import Recalibration
@@ -55,17 +56,24 @@ def calibrate(
         found = recalibrated(source, table, output, output.name, command)
     except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
-    typer.echo(_table(found))
+    _show(found)
     _warn(found, target)
     typer.echo(f"mofgap: {output} holds the new model: mofgap screen --model {output} *.cif", err=True)
 
 
-def _table(found: Recalibration) -> str:
-    rows = ["intervals\tcoverage before\twidth before, eV\tcoverage now\twidth now, eV"]
-    for level, before in found.before.fraction.items():
-        now, widths = found.after.fraction[level], (found.before.width_ev[level], found.after.width_ev[level])
-        rows.append(f"{level} %\t{before:.3f}\t{widths[0]:.3g}\t{now:.3f}\t{widths[1]:.3g}")
-    return "\n".join(rows)
+def _show(found: Recalibration) -> None:
+    """Print coverage and width of the intervals, before and now."""
+    rows = [
+        {
+            "intervals": f"{level} %",
+            "coverage before": f"{found.before.fraction[level]:.3f}",
+            "width before, eV": f"{found.before.width_ev[level]:.3g}",
+            "coverage now": f"{found.after.fraction[level]:.3f}",
+            "width now, eV": f"{found.after.width_ev[level]:.3g}",
+        }
+        for level in found.before.fraction
+    ]
+    show(rows, {name: name for name in rows[0]})
 
 
 def _warn(found: Recalibration, target: str) -> None:

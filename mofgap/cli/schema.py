@@ -15,21 +15,24 @@ _Command = TypeVar("_Command", bound=Callable[..., None])
 _ENDS = {"ge": "min", "le": "max"}
 
 
-def option_of(schema: type, name: str, metavar: str | None = None) -> Any:
-    """The option that a setting of a schema is; its default stands in the signature of the command.
+def option_of(schema: type, name: str, *flags: str, metavar: str | None = None) -> Any:
+    """The option of a setting of a schema; its default stands in the signature of the command.
 
     Args:
         schema: Made by `mofgap.configuration.schema`.
-        name: Of the setting.
+        name: Name of the setting.
+        flags: Names of the option; by default that of the setting.
         metavar: What stands for the value in the help; by default its type and range.
     """
     field = settings_of(schema)[name]
     ends: dict[str, Any] = {_ENDS[end]: value for end, value in bounds(field).items() if end in _ENDS}
-    return typer.Option(metavar=metavar, help=meaning(field), case_sensitive=False, **ends)
+    return typer.Option(*flags, metavar=metavar, help=meaning(field), case_sensitive=False, **ends)
 
 
 def with_settings(*schemas: type, **metavars: str) -> Callable[[_Command], _Command]:
     """Give a command an option for each setting of schemas, after its arguments and before its own options.
+
+    A setting that the command declares itself, as an argument or under another name, is not added again.
 
     Args:
         schemas: Made by `mofgap.configuration.schema`, without a setting in common.
@@ -41,7 +44,9 @@ def with_settings(*schemas: type, **metavars: str) -> Callable[[_Command], _Comm
 
     def decorate(command: _Command) -> _Command:
         *own, _ = inspect.signature(command, eval_str=True).parameters.values()
-        added = [_parameter(cls, name, metavars.get(name)) for cls in schemas for name in settings_of(cls)]
+        names = {p.name for p in own}
+        wanted = ((cls, name) for cls in schemas for name in settings_of(cls) if name not in names)
+        added = [_parameter(cls, name, metavars.get(name)) for cls, name in wanted]
         arguments = [p for p in own if _is_argument(p.annotation)]
         options = [p for p in own if p not in arguments]
         all_ = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*arguments, *added, *options)]
@@ -55,7 +60,7 @@ def with_settings(*schemas: type, **metavars: str) -> Callable[[_Command], _Comm
 
 def _parameter(schema: type, name: str, metavar: str | None) -> inspect.Parameter:
     """The parameter of a command that a setting of a schema is."""
-    kind, option = get_type_hints(schema)[name], option_of(schema, name, metavar)
+    kind, option = get_type_hints(schema)[name], option_of(schema, name, metavar=metavar)
     if any(get_origin(k) is tuple and get_args(k)[-1] is ... for k in (kind, *get_args(kind))):
         kind, option.parser = str | None, _list_of
     default = default_of(settings_of(schema)[name], inspect.Parameter.empty)

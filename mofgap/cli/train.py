@@ -9,98 +9,47 @@ from typing import Annotated, Any
 
 import typer
 
-from mofgap.cli.options import Cache, MaxAtoms, PartialOccupancies, Resume
-from mofgap.cli.schema import with_settings
+from mofgap.cli.options import Resume
+from mofgap.cli.schema import option_of, with_settings
 from mofgap.configuration import ConfigurationError, from_dict, read_sections
 from mofgap.configuration import plain as to_plain
-from mofgap.plain_words import settings_of
+from mofgap.plain_words import meaning, settings_of
 from mofgap.threads import use_cores
-from mofgap.training.config import NETWORK, ComputeConfig, TrainingConfig
+from mofgap.training.config import NETWORK
 from mofgap.training.job import LabelsConfig, ModelTraining, TrainingJob
 
-LabelsArgument = Annotated[
-    Path | None,
-    typer.Argument(help="Parquet table of structures and gaps; or CSV, TSV or Excel file of labels."),
-]
-CifsArgument = Annotated[Path | None, typer.Argument(help="Folder or archive of the CIFs that a CSV labels.")]
+LabelsArgument = Annotated[Path | None, typer.Argument(help=meaning(settings_of(LabelsConfig)["labels"]))]
+CifsArgument = Annotated[Path | None, typer.Argument(help=meaning(settings_of(LabelsConfig)["cifs"]))]
 OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Model folder to write.")]
-TargetOption = Annotated[str, typer.Option(help="Column of the gaps, eV.")]
-StartFromOption = Annotated[
-    str | None,
-    typer.Option(
-        "--from",
-        metavar="NAME|FOLDER",
-        help="Gap model to take to another level of theory: adapters and head go on from there, and its "
-        "encoder, method, adapters and head width hold.",
-    ),
-]
-SecondModelOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME|FOLDER",
-        help="Gap model of which the mean with this one is predicted: of the same level of theory, and "
-        "trained by itself.",
-    ),
-]
-EncoderOption = Annotated[
-    str, typer.Option(help="Pretrained encoder: a shipped name, or a folder of mofgap pretrain.")
-]
-SplitColumnOption = Annotated[
-    str,
-    typer.Option(
-        help="Column of train/val/test; dealt 80/10/10 without, groups whole, but for few labels with --from."
-    ),
-]
-AllRowsOption = Annotated[
-    bool,
-    typer.Option(
-        "--all-rows",
-        help="Learn from every labelled structure, whatever its split: for a release, once all is chosen.",
-    ),
-]
-LevelOfTheoryOption = Annotated[str, typer.Option(help="Of the labels, shown with each gap.")]
-CitationOption = Annotated[str, typer.Option(help="Whom to cite for the labels, and their licence.")]
-
-
+FromOption = Annotated[str | None, option_of(ModelTraining, "from_model", "--from", metavar="NAME|FOLDER")]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
         "--config",
         metavar="FILE",
-        help="YAML of a run, of which the sections data and training count; options go before it.",
+        help="YAML file of a run: its sections data and training are used. Options override it.",
     ),
 ]
-_NAMES = {"start_from": "from_model", "from_model": "start_from"}
-"""What an option is called in a section, and the other way round."""
 
 
-@with_settings(TrainingConfig, ComputeConfig, blocks="N,N,...", modules="NAME,NAME,...")
+@with_settings(
+    LabelsConfig, ModelTraining, second_model="NAME|FOLDER", blocks="N,N,...", modules="NAME,NAME,..."
+)
 def train(
     context: typer.Context,
     labels: LabelsArgument = None,
     cifs: CifsArgument = None,
     config: ConfigOption = None,
     output: OutputOption = Path("model"),
-    target: TargetOption = "gap_ev",
-    start_from: StartFromOption = None,
-    encoder: EncoderOption = "crystal-transformer",
-    second_model: SecondModelOption = None,
-    split_column: SplitColumnOption = "split",
-    all_rows: AllRowsOption = False,
-    max_atoms: MaxAtoms = 1000,
-    disorder: PartialOccupancies = "refuse",
-    level_of_theory: LevelOfTheoryOption = "unknown",
-    citation: CitationOption = "",
-    cache: Cache = None,
+    from_model: FromOption = None,
     resume: Resume = False,
     **settings: Any,
 ) -> None:
     """Fine-tune a gap model on labelled structures, calibrate it, and write a model folder.
 
-    The epoch is chosen, and the error bars are calibrated, on the structures of split ``val``. With
-    ``--all-rows``, or with ``--from``, fewer than 500 labels and no column of splits, there is none: every
-    structure is learnt from, all epochs are run, and the error bars come from five more trainings that leave
-    out a fifth each.
+    The structures of split ``val`` choose the epoch and calibrate the error bars. There is no ``val`` with
+    ``--all-rows``, or with ``--from``, fewer than 500 labels and no column of splits. Then all structures are
+    trained on, for all epochs, and the error bars come from five more trainings, each without a fifth.
     """
     if labels is None and config is None:
         raise typer.BadParameter("name the labels, or a run by --config", param_hint="LABELS")
@@ -120,7 +69,7 @@ def _given(context: typer.Context) -> dict[str, Any]:
     for name, value in context.params.items():
         source = context.get_parameter_source(name)
         if source is not None and source.name != "DEFAULT":
-            given[_NAMES.get(name, name)] = value
+            given[name] = value
     return given
 
 

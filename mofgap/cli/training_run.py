@@ -12,6 +12,7 @@ import typer
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import refused
 from mofgap.cli.skipped import tell_skipped
+from mofgap.cli.tables import show
 from mofgap.configuration import ConfigurationError
 from mofgap.crystals.dataset import TableError
 from mofgap.gap.folder import CONFIG, ModelError
@@ -48,25 +49,27 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
             raise error
     except (TableError, ModelError, TrainingError, OSError) as error:
         fail(error, NOTHING_DONE)
-    typer.echo(scores(outcome.metrics))
+    show_scores(outcome.metrics)
     if outcome.known:
         counts = " and ".join(f"{n} of {split}" for split, n in outcome.known.items())
-        words = f"{outcome.parent} learnt from {counts} before: their scores stand apart, and flatter"
+        words = f"{outcome.parent} learnt from {counts} before: their scores are in columns of their own, and look too good"
         typer.echo(words, err=True)
     typer.echo(f"{output}: mofgap screen --model {output} *.cif", err=True)
 
 
-def scores(metrics: dict[str, dict[str, float]]) -> str:
-    """The scores of each split, tab-separated, with 95 % intervals in brackets."""
+def show_scores(metrics: dict[str, dict[str, float]]) -> None:
+    """Print the scores of each split, with 95 % intervals in brackets."""
     shown = {
         "n": "structures",
         "mae_ev": "MAE, eV",
         "spearman": "Spearman(std, |error|)",
         "coverage_90": "coverage of 90 % intervals",
     }
-    rows = [["split", *metrics]]
-    rows += [[label, *(_score(m, key) for m in metrics.values())] for key, label in shown.items()]
-    return "\n".join("\t".join(row) for row in rows)
+    rows = [
+        {"split": label} | {split: _score(found, key) for split, found in metrics.items()}
+        for key, label in shown.items()
+    ]
+    show(rows, {name: name for name in ("split", *metrics)})
 
 
 def _score(metrics: dict[str, float], name: str) -> str:

@@ -21,10 +21,6 @@ MIN_CORRECTION_ROWS = 1000
 """With fewer training rows neighbours are too far for a neighbour correction."""
 
 
-def _with_from(name: str) -> str:
-    return f"By default {FROM_A_MODEL[name]:g} for mofgap train --from."
-
-
 @schema
 class FinetuneConfig:
     """How the weights of a gap model move."""
@@ -38,8 +34,7 @@ class FinetuneConfig:
     batch_atoms: int = Field(2500, description="Size of a batch.", ge=1, json_schema_extra={"unit": "atoms"})
     learning_rate: float = Field(
         4e-4,
-        description="Peak rate of adapters and head; linear warm-up, cosine decay to zero. "
-        f"{_with_from('learning_rate')}",
+        description="Peak rate of adapters and head; linear warm-up, cosine decay to zero.",
         ge=0.0,
     )
     encoder_learning_rate: float = Field(
@@ -54,8 +49,7 @@ class FinetuneConfig:
     warmup: float = Field(0.05, description="Share of the steps in which the rates rise.", ge=0.0, le=1.0)
     kl_weight: float = Field(
         1.0,
-        description="Weight of the divergence of one mean element of A from the prior. "
-        f"{_with_from('kl_weight')}",
+        description="Weight of the divergence of the posterior from the prior, as a mean over elements of A.",
         ge=0.0,
     )
     kl_warmup: float = Field(

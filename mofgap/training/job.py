@@ -32,25 +32,29 @@ class LabelsConfig:
     """Labelled structures, to learn from."""
 
     labels: Path = Field(
-        description="Parquet table of structures and gaps; or CSV, TSV or Excel file of labels."
+        description="Parquet table of structures and gaps; or CSV, TSV or Excel file of gaps alone."
     )
-    cifs: Path | None = Field(None, description="Folder or archive of the CIFs that such a file labels.")
+    cifs: Path | None = Field(
+        None, description="Folder or archive of the CIFs, where the gaps are in a file of their own."
+    )
     target: str = Field("gap_ev", description="Column of the gaps, eV.")
     split_column: str = Field(
         "split",
-        description="Column of train/val/test; dealt 80/10/10 without, groups whole, but for few labels of a "
-        "model to go on from.",
+        description="Column that says train, val or test. Without it 80, 10 and 10 % are drawn, with "
+        "families kept together; fewer than 500 labels with a model to start from are all trained on.",
     )
     all_rows: bool = Field(
         False,
-        description="Learn from every labelled structure, whatever its split: for a release, once all is "
-        "chosen. Error bars come from five more trainings that leave out a fifth each.",
+        description="Train on every labelled structure, whatever its split. Error bars come from five more "
+        "trainings, each without a fifth of the structures.",
     )
-    disorder: Disorder = Field("refuse", description="What to do about partial occupancies.")
+    disorder: Disorder = Field(
+        "refuse", description="Partial occupancies: refuse the file, or keep the majority occupants."
+    )
     max_atoms: int = Field(1000, description="Largest cell of a CIF that is accepted, atoms.", ge=1)
-    level_of_theory: str = Field("unknown", description="Of the labels, shown with each gap.")
-    citation: str = Field("", description="Whom to cite for the labels, and their licence.")
-    cache: Path | None = Field(None, description="Folder to keep graphs in.")
+    level_of_theory: str = Field("unknown", description="Level of theory of the labels, shown with each gap.")
+    citation: str = Field("", description="Reference to cite for the labels, and their licence.")
+    cache: Path | None = Field(None, description="Folder that keeps graphs for the next training.")
 
     def __post_init__(self) -> None:
         if self.labels.suffix.lower() not in TABLES:
@@ -80,9 +84,11 @@ class LabelsConfig:
                 raise ConfigurationError(f"{self.labels}: no column {name!r}; {hint(name, known)}", key=key)
 
 
-def _either(name: str, words: str) -> str:
-    usual = settings_of(TrainingConfig)[name].default
-    return f"{words}. By default {usual:g}, and {FROM_A_MODEL[name]:g} for a model to go on from."
+def _described(name: str) -> str:
+    """What a setting means, with both of its defaults."""
+    field = settings_of(TrainingConfig)[name]
+    usual = field.default
+    return f"{field.description} By default {usual:g}, and {FROM_A_MODEL[name]:g} with a model to start from."
 
 
 @schema
@@ -91,8 +97,8 @@ class ModelTraining(ComputeConfig, TrainingConfig):
 
     from_model: str | None = Field(
         None,
-        description="Gap model to take to another level of theory, by name or folder. Adapters and head go "
-        "on from there; its encoder, method, adapters and head width hold.",
+        description="Gap model to start from, by name or folder, for gaps of another level of theory. Its "
+        "encoder, method, adapters and head width stay.",
     )
     encoder: str = Field(
         "crystal-transformer",
@@ -100,14 +106,14 @@ class ModelTraining(ComputeConfig, TrainingConfig):
     )
     second_model: str | None = Field(
         None,
-        description="Gap model of which the mean with this one is predicted, by name or folder: of the same "
-        "level of theory, and trained by itself.",
+        description="Second gap model, by name or folder: the mean of both gaps is predicted. It has the "
+        "same level of theory and was trained separately.",
     )
     learning_rate: float | None = Field(  # type: ignore[assignment]
-        None, description=_either("learning_rate", "Peak rate of adapters and head"), ge=0.0
+        None, description=_described("learning_rate"), ge=0.0
     )
     kl_weight: float | None = Field(  # type: ignore[assignment]
-        None, description=_either("kl_weight", "Weight of the divergence from the prior"), ge=0.0
+        None, description=_described("kl_weight"), ge=0.0
     )
 
     def __post_init__(self) -> None:

@@ -28,9 +28,9 @@ from mofgap.training.config import (
     PretrainingConfig,
     TrainingConfig,
 )
-from mofgap.training.job import ModelTraining, TrainingJob
+from mofgap.training.job import LabelsConfig, ModelTraining, TrainingJob
 
-COMMANDS = [(train.train, TrainingConfig), (train.train, ComputeConfig)]
+COMMANDS = [(train.train, LabelsConfig), (train.train, ModelTraining)]
 COMMANDS += [(pretrain.pretrain, PretrainingConfig), (pretrain.pretrain, ComputeConfig)]
 DATA = {"data": {"table": "t.parquet"}}
 
@@ -123,7 +123,7 @@ def test_from_a_model_other_defaults_hold(asked: Callable[..., TrainingConfig]) 
     given = asked("--from", "qmof-pbe", "--learning-rate", "4e-4", "--kl-weight", "1")
     assert given == TrainingConfig()
     for name, value in FROM_A_MODEL.items():
-        assert f"{value:g}" in meaning(settings_of(TrainingConfig)[name])
+        assert f"{value:g}" in meaning(settings_of(ModelTraining)[name])
 
 
 def test_lists_are_written_with_commas(asked: Callable[..., TrainingConfig]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mofgap.cli.training_run import scores
+from mofgap.cli.training_run import show_scores
 from mofgap.gap.posterior import Posterior
 from mofgap.training.calibration import SCORED, evaluate
 from mofgap.uncertainty import metrics
@@ -39,10 +39,13 @@ def test_intervals_are_those_of_a_bootstrap_over_the_structures() -> None:
 
 
 @pytest.mark.parametrize(("n", "given"), [(29, False), (30, True)])
-def test_no_rank_correlation_of_fewer_than_thirty_structures(n: int, given: bool) -> None:
+def test_no_rank_correlation_of_fewer_than_thirty_structures(
+    n: int, given: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = scored(n)
     assert np.isfinite(found["spearman"]) == given == np.isfinite(found["spearman_expected"])
-    lines = {line.split("\t")[0]: line.split("\t")[1] for line in scores({"val": found}).splitlines()}
+    show_scores({"val": found})
+    lines = dict(line.split("\t") for line in capsys.readouterr().out.splitlines())
     assert lines["structures"] == str(n)
     assert (lines["Spearman(std, |error|)"] == "-") != given
     assert f"({found['mae_ev_lo']:.3f} to {found['mae_ev_hi']:.3f})" in lines["MAE, eV"]
