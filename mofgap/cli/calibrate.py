@@ -26,7 +26,7 @@ def calibrate(
     labels: Annotated[Path, typer.Argument(help="Parquet table of structures and gaps, or CSV of labels.")],
     cifs: Annotated[
         Path | None,
-        typer.Argument(help="Folder or archive of the CIFs that a CSV labels."),
+        typer.Argument(help="Folder or archive of the CIFs, if the labels are a CSV."),
     ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Model folder to write.")
@@ -37,9 +37,9 @@ def calibrate(
 ) -> None:
     """Fit the error bars of a model to labelled structures that it was not trained on.
 
-    The gaps stay as they are. From 25 structures on the intervals are conformal, from 200 on the scaling of
-    the spread is fitted too. From 250 on both tails outside an interval hold the same share, from 800 on
-    intervals differ between groups of novelty. The model itself is left alone; a new folder is written.
+    The gaps stay as they are, and a new folder is written. With 25 structures the intervals become conformal.
+    With 200 the standard deviation is scaled too. With 250 both tails outside an interval hold the same
+    share. With 800 intervals differ between groups of novelty.
     """
     from mofgap.gap.folder import find_model
     from mofgap.training.labels import read_labels

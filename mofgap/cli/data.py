@@ -24,18 +24,20 @@ if TYPE_CHECKING:
 data = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Know, fetch, import and verify datasets.",
+    help="List, fetch, import and verify datasets.",
 )
 
 Folder = Annotated[
     Path | None,
-    typer.Option("--folder", help="Of fetched data; $MOFGAP_DATA, else below the user's data folder."),
+    typer.Option(
+        "--folder", help="Folder of fetched data. By default $MOFGAP_DATA, or one in the user's data folder."
+    ),
 ]
 
 
 @data.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """Show the datasets that mofgap knows by name, and where each lies."""
+    """List the datasets that mofgap knows, and where each is on this machine."""
     from mofgap.configuration import ConfigurationError
     from mofgap.datasets.registry import data_folder, read_registry
 
@@ -64,15 +66,17 @@ def _listed(name: str, dataset: Dataset, folder: Path) -> dict[str, str]:
 
 @data.command(no_args_is_help=True)
 def fetch(
-    name: Annotated[str, typer.Argument(help="Of a dataset, see mofgap data list.")],
+    name: Annotated[str, typer.Argument(help="Name of a dataset, see mofgap data list.")],
     folder: Folder = None,
-    url: Annotated[str | None, typer.Option(help="Fetch the same file from elsewhere.")] = None,
-    attempts: Annotated[int, typer.Option(min=1, help="How often to try a broken connection.")] = 5,
+    url: Annotated[str | None, typer.Option(help="Another address of the same file.")] = None,
+    attempts: Annotated[
+        int, typer.Option(min=1, help="How often to try again after a broken connection.")
+    ] = 5,
 ) -> None:
-    """Download a dataset; what has come is kept, and running it again goes on from there.
+    """Download a dataset. The same command continues a stopped download.
 
-    The file appears under its name when its sha256 is the one expected; where none is known yet, the one
-    found is written beside the file, for mofgap data verify.
+    The file gets its name once it is complete and has the expected sha256. If none is known, the sha256 found
+    is written beside the file, for mofgap data verify.
     """
     from mofgap.configuration import ConfigurationError
     from mofgap.datasets.checksum import lock_of, write_sums
@@ -128,14 +132,17 @@ TargetOption = Annotated[
 ]
 WithoutLabelsOption = Annotated[bool, typer.Option("--without-labels", help="Import the structures alone.")]
 IdentifierOption = Annotated[
-    str | None, typer.Option("--id", metavar="NAME", help="Of the identifier, where it has another.")
+    str | None,
+    typer.Option(
+        "--id", metavar="NAME", help="Name of the identifier in the source, if it is not found by itself."
+    ),
 ]
 KeepOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME[=COLUMN]", help="Text to keep beside split, group, name, source and doi."),
+    typer.Option(metavar="NAME[=COLUMN]", help="Text to keep, besides split, group, name, source and doi."),
 ]
 KindOption = Annotated[
-    Literal["auto", "cifs", "qmof", "json", "ase"], typer.Option("--format", help="Of SOURCE.")
+    Literal["auto", "cifs", "qmof", "json", "ase"], typer.Option("--format", help="Format of SOURCE.")
 ]
 MaxAtomsOption = Annotated[int, typer.Option(min=1, help="Largest cell, in atoms.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the table.")]
@@ -157,8 +164,8 @@ def import_(
 ) -> None:
     """Turn labelled structures of the usual formats into a table for mofgap train.
 
-    Labels are joined by identifier, never by row. Whatever is left out is listed with its reason, in full in
-    OUTPUT.skipped.csv, and the exit code is 3.
+    Labels are joined by identifier, never by the order of rows. What is left out is listed with its reason in
+    OUTPUT.skipped.csv, and the exit code is then 3.
     """
     from rich.console import Console
 
@@ -203,15 +210,13 @@ def import_(
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[NAME|PATH]...", help="Datasets, models, folders or files; all there are without."
-        ),
+        typer.Argument(metavar="[NAME|PATH]...", help="Datasets, models, folders or files; by default all."),
     ] = None,
     folder: Folder = None,
 ) -> None:
-    """Recompute the sha256 of shipped models and data and of what was fetched, and compare.
+    """Recompute the sha256 of shipped models and of shipped and fetched data, and compare.
 
-    The exit code is 3 where a file is missing, changed, or has no sum written down.
+    The exit code is 3 if a file is missing or changed, or if its sum is not known.
     """
     from mofgap.configuration import ConfigurationError
     from mofgap.datasets.record import DatasetError

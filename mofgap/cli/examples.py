@@ -22,7 +22,9 @@ PLACES: dict[Kind, tuple[str, str]] = {
 
 
 def examples(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put them; made if need be.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder to copy to; it is created if needed.")
+    ],
     kind: Annotated[
         Kind,
         typer.Option(

@@ -27,7 +27,7 @@ def explain(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FOLDER", help="Write table, extended XYZ, CIF and picture here."
+            "--output", "-o", metavar="FOLDER", help="Folder for table, extended XYZ, CIF and picture."
         ),
     ] = None,
     model: Annotated[
@@ -37,17 +37,17 @@ def explain(
     disorder: PartialOccupancies = "refuse",
     geometry: GeometryOption = "auto",
     atoms: Annotated[
-        bool, typer.Option("--atoms", help="Print a row an atom, instead of an element.")
+        bool, typer.Option("--atoms", help="Print a row for each atom instead of each element.")
     ] = False,
     as_json: AsJson = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
 ) -> None:
-    """Show which atoms carry the gap and its uncertainty.
+    """Share out a gap and its uncertainty among the atoms.
 
-    Prints a row an element, or with --atoms a row an atom: its share of the gap in eV, and its fraction of
-    the closed-form variance, which may be negative. That variance is the adapters' posterior's own, not the
-    distance that error bars go by. The shares of the gap sum to its difference from the baseline: the
-    network's gap without any atom, with second network and neighbour correction. The fractions sum to 1.
+    Prints one row for each element, or with ``--atoms`` for each atom: the share of the gap in eV, and the
+    fraction of the closed-form variance, which may be negative. The shares sum to the gap minus a baseline:
+    the gap of no atoms, plus what second network and neighbour correction add. The fractions sum to 1. Error
+    bars of ``mofgap screen`` come from a distance instead, which cannot be shared out.
     """
     from mofgap.explanation.explanation import explained
 

@@ -15,7 +15,7 @@ from mofgap.cli.tables import command_line
 def gather(
     shards: Annotated[
         list[Path],
-        typer.Argument(metavar="SHARD...", help="What mofgap screen --shard wrote, each shard once."),
+        typer.Argument(metavar="SHARD...", help="Files of mofgap screen --shard, each shard once."),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Table to write: .csv, .parquet, .json, .xlsx or .html.")
@@ -25,14 +25,14 @@ def gather(
         typer.Option(
             min=1,
             metavar="N",
-            help="Write a folder NAME.parquet of files of so many rows, the best in the first.",
+            help="Write a folder NAME.parquet with files of N rows each, the best rows in the first.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the table.")] = False,
 ) -> None:
-    """Put the shards of a screening together: the table that one mofgap screen would have written.
+    """Combine the shards of a screening into the table that one mofgap screen would have written.
 
-    Ranking, window and the rest are those that the shards were made with. Exit codes are those of screen.
+    Window, ranking and all other settings are those of the shards. Exit codes are those of mofgap screen.
     """
     from mofgap.cli.screening_run import check_output, conclude, write_output
     from mofgap.screening.gather import gather as gather_shards

@@ -62,4 +62,4 @@ def main(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
-    """Band gaps of metal-organic frameworks from CIF files, with error bars a chemist can act on."""
+    """Predict band gaps of metal-organic frameworks from CIF files, with calibrated error bars."""

@@ -19,8 +19,8 @@ from mofgap.screening.rank import check_window
 MaxAtoms = Annotated[int, option_of(ScreeningConfig, "max_atoms")]
 GeometryOption = Annotated[Geometry, option_of(ScreeningConfig, "geometry")]
 PartialOccupancies = Annotated[Disorder, option_of(ScreeningConfig, "disorder")]
-Cache = Annotated[Path | None, typer.Option(help="Folder to keep graphs in.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+Cache = Annotated[Path | None, typer.Option(help="Folder that keeps graphs for the next training.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")]
 
 
 @contextmanager

@@ -34,14 +34,14 @@ def pretrain(
         "encoder"
     ),
     setting: Settings = None,
-    citation: Annotated[str, typer.Option(help="Whom to cite for the table, and its licence.")] = "",
+    citation: Annotated[str, typer.Option(help="Reference to cite for the table, and its licence.")] = "",
     cache: Cache = None,
     resume: Resume = False,
     **settings: Any,
 ) -> None:
     """Pretrain an encoder on per-atom charges, bond orders, moments and masked elements.
 
-    Learns from the rows of split ``train`` and chooses the epoch on split ``val``.
+    Rows of split ``train`` are learnt from. Split ``val`` chooses the epoch.
     """
     with refused():
         config = part(PretrainingConfig, settings)

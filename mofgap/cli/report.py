@@ -33,7 +33,7 @@ def report(
         typer.Option(
             metavar="LO HI",
             callback=checked_window,
-            help="Of a table: gap window in eV to be shaded, instead of the table's own.",
+            help="For a table: gap window in eV to shade; by default that of the table.",
         ),
     ] = None,
     cards: Annotated[
@@ -41,16 +41,16 @@ def report(
         typer.Option(
             min=0,
             metavar="N",
-            help="Of a table: candidates shown as cards, in 3D as every row.",
+            help="For a table: number of candidates shown as cards.",
         ),
     ] = 12,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the page.")] = False,
 ) -> None:
     """Write a screening or a comparison as one page that needs no network and no other file.
 
-    Of a screening: figures, ranked table, structures in 3D, failures. Structures are read again from where
-    the table says they are, seen from here or from the table's folder; those that are gone are left out. Of a
-    comparison: verdicts, tables and figures.
+    A screening gives figures, the ranked table, structures in 3D and failures. Structures are read again from
+    the paths in the table, which count from here or from the table's folder. Missing files are left out. A
+    comparison gives verdicts, tables and figures.
     """
     if not output.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.parent}", param_hint="--output")

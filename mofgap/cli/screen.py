@@ -19,7 +19,7 @@ InputsArgument = Annotated[
         metavar="INPUT...",
         help="CIF files, POSCAR, CONTCAR, .xyz with a cell, .json of pymatgen, .db and .traj of ASE, also "
         "with .gz; folders of them, glob patterns, archives (.zip, .tar, .tar.gz, .tar.xz), @list.txt with "
-        "a name a line, or - for such a list, or a CIF, on standard input.",
+        "one name on each line, or - for such a list, or a CIF, on standard input.",
     ),
 ]
 OutputOption = Annotated[
@@ -28,7 +28,7 @@ OutputOption = Annotated[
 ]
 ShardOption = Annotated[
     str | None,
-    typer.Option(metavar="I/N", help="Screen the I-th of N shares only; mofgap gather makes the table."),
+    typer.Option(metavar="I/N", help="Screen only the I-th of N shares; mofgap gather then makes the table."),
 ]
 ListOption = Annotated[
     int | None,
@@ -40,10 +40,10 @@ ListOption = Annotated[
         "that folder as its input.",
     ),
 ]
-ResumeOption = Annotated[
-    bool, typer.Option("--resume", help="Go on with a run of the same settings that was cut off.")
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue a stopped run of the same settings.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Overwrite the output, or start a stopped run again.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the output, or what is left of a run.")]
 
 
 @with_settings(ScreeningConfig, window="LO HI", model="NAME|FOLDER")
@@ -59,8 +59,8 @@ def screen(
 ) -> None:
     """Predict band gaps of structures and rank them.
 
-    Every structure is a row, failures included. Exit code: 0 all read, 3 some failed, 1 nothing could be
-    done, 2 wrong usage.
+    Every structure gets a row, also one that cannot be read. Exit code: 0 all were read, 3 some failed, 1
+    nothing could be done, 2 wrong usage.
     """
     from mofgap.cli.screening_run import checked_target, execute, list_inputs
     from mofgap.screening.shard import Shard

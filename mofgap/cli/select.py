@@ -57,14 +57,14 @@ Inputs = Literal["cif", "poscar", "vasp"]
 CandidatesArgument = Annotated[
     Path, typer.Argument(metavar="TABLE", help="What mofgap screen wrote: .csv, .parquet or .json.")
 ]
-BudgetOption = Annotated[int, typer.Option(min=1, metavar="N", help="How many calculations there will be.")]
+BudgetOption = Annotated[int, typer.Option(min=1, metavar="N", help="Number of structures to select.")]
 GoalOption = Annotated[
     Goal, typer.Option(help="Find gaps in the window, learn where the model knows least, or both.")
 ]
 WindowOption = Annotated[
     tuple[float, float] | None,
     typer.Option(
-        metavar="LO HI", callback=checked_window, help="Gap window in eV; by default the table's own."
+        metavar="LO HI", callback=checked_window, help="Gap window in eV; by default that of the table."
     ),
 ]
 ModelOption = Annotated[
@@ -81,20 +81,20 @@ OutputOption = Annotated[
         "--output",
         "-o",
         metavar="DIR",
-        help="Write selection.csv and the inputs here; inputs go into ./selection without.",
+        help="Folder for selection.csv and the inputs. By default inputs go to ./selection.",
     ),
 ]
 WriteInputsOption = Annotated[
     Inputs | None,
     typer.Option(
-        help="CIF or POSCAR files, or VASP folders with the settings of the QMOF database; the latter two of "
-        "the primitive cell."
+        help="CIF or POSCAR files, or VASP folders with the settings of the QMOF database. POSCAR and VASP "
+        "get the primitive cell."
     ),
 ]
 DisorderOption = Annotated[
     Disorder | None,
     typer.Option(
-        help="As given to mofgap screen, since the structures are read again.",
+        help="As given to mofgap screen. The structures are read again.",
         show_default="what the table's record says",
     ),
 ]
@@ -115,8 +115,8 @@ def select(
 ) -> None:
     """Select different, promising structures for the next DFT calculations.
 
-    Each is worth its quality (probability to lie in the window; std and novelty; or both) times what is left
-    of it after those before it: of near-copies only one is taken.
+    They are chosen one after the other, each for the largest gain: its quality times how much it differs from
+    those before. Quality is the probability to lie in the window, or standard deviation and novelty, or both.
     """
     from mofgap.selection.candidates import read_candidates, with_window
     from mofgap.selection.select import predictor_of

@@ -24,8 +24,8 @@ GRACE_S = 5
 def serve(**settings: Any) -> None:
     """Screen structures in a browser, and by HTTP.
 
-    The page takes CIFs and archives, and shows progress, the ranked table and the report with structures in
-    3D. The same as JSON: POST /api/screen; /docs describes it. Uploads are removed once the page is closed.
+    The page takes CIFs and archives. It shows progress, the ranked table and the report with structures in
+    3D. Programs use POST /api/screen, which /docs describes. Uploads are removed once the page is closed.
     """
     settings["token"] = settings["token"] or os.environ.get(TOKEN_VARIABLE) or None
     with refused():

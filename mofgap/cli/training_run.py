@@ -52,8 +52,8 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
     show_scores(outcome.metrics)
     if outcome.known:
         counts = " and ".join(f"{n} of {split}" for split, n in outcome.known.items())
-        words = f"{outcome.parent} learnt from {counts} before: their scores are in columns of their own, and look too good"
-        typer.echo(words, err=True)
+        words = f"{outcome.parent} was trained on {counts}: their scores have columns of their own"
+        typer.echo(f"{words}, and are too good", err=True)
     typer.echo(f"{output}: mofgap screen --model {output} *.cif", err=True)
 
 

@@ -27,18 +27,18 @@ class ScreeningConfig(PreparationConfig):
 
     window: tuple[WindowEnd, WindowEnd] | None = Field(
         None,
-        description="Gap window, lower and upper end: rank by the probability to lie in it. An infinite end "
-        "is open.",
+        description="Gap window, lower and upper end, inf for an open one. Structures are ranked by the "
+        "probability that their gap lies in it.",
         json_schema_extra={"unit": "eV"},
     )
     rank_by: RankBy | None = Field(
         None,
         description="What comes first: likeliest in the window, lowest gap, highest gap, or smallest "
-        "standard deviation. By default window where there is one, else low.",
+        "standard deviation. By default window if one is given, else low.",
     )
     top: int | None = Field(
         None,
-        description="Keep only so many of the best; failures are listed all the same. By default all.",
+        description="Keep only this number of the best. Failures are always listed. By default all are kept.",
         ge=1,
     )
     model: str | None = Field(
@@ -53,14 +53,14 @@ class ScreeningConfig(PreparationConfig):
     )
     uncertainty: Uncertainty = Field(
         "auto",
-        description="Epistemic part of the error bar. auto: the one that intervals are fitted to, for the "
-        "shipped models the distance. distance: from the nearest training structure, by the adapters' "
-        "gradients. closed-form: variance of the posterior. weights or rows: draws for a structure, or for "
-        "each atom.",
+        description="How the epistemic part of the error bar is computed. auto: as intervals were "
+        "calibrated, which is distance for the shipped models. distance: distance to the nearest training "
+        "structure. closed-form: variance of the adapters' posterior. weights, rows: spread over draws from "
+        "it, one draw for a structure or for each atom.",
     )
     samples: int = Field(
         32,
-        description="Draws of weights or rows; 0 gives the mean alone, without the epistemic part.",
+        description="Number of draws for weights and rows. 0 leaves out the epistemic part of any kind.",
         ge=0,
     )
     seed: int = Field(0, description="Seed of the draws.", ge=0)
@@ -71,19 +71,22 @@ class ScreeningConfig(PreparationConfig):
         "refuse", description="Partial occupancies: refuse the file, or keep the majority occupants."
     )
     coverage: float = Field(
-        0.9, description="Coverage of the intervals; names their columns.", ge=0.5, le=0.99
+        0.9,
+        description="Share of gaps that the intervals should contain. It names their columns.",
+        ge=0.5,
+        le=0.99,
     )
     novelty: Novelty = Field(
         "keep",
-        description="Structures unlike all of training, which may mislead: keep them in order, rank them "
-        "last, or drop them.",
+        description="Structures unlike the training data, whose gaps may be wrong: keep their rank, rank "
+        "them last, or drop them.",
     )
     duplicates: Duplicates = Field(
         "keep",
-        description="Inputs of one and the same structure, in another cell, name or file: keep all with one "
-        "rank, or the first alone.",
+        description="Inputs of the same structure, in another cell, name or file: keep all of them with one "
+        "rank, or only the first.",
     )
-    workers: int = Field(1, description="Processes; the table is the same for any number.", ge=1)
+    workers: int = Field(1, description="Number of processes. The table does not depend on it.", ge=1)
     device: Device = Field("auto", description="Where the network runs.")
     batch_atoms: int = Field(
         4000, description="Size of a batch on a GPU.", ge=1, json_schema_extra={"unit": "atoms"}

@@ -36,8 +36,8 @@ class DataConfig:
     )
     cifs: Path | None = Field(None, description="Folder or archive of the CIFs that a CSV labels.")
     target: str = Field("gap_ev", description="Column of the gaps, eV.")
-    level_of_theory: str = Field("unknown", description="Of the gaps.")
-    citation: str = Field("", description="Whom to cite for the table, and its licence.")
+    level_of_theory: str = Field("unknown", description="Level of theory of the gaps.")
+    citation: str = Field("", description="Reference to cite for the table, and its licence.")
     published: Path | None = Field(
         None,
         description="CSV of published predictions of test rows: an identifier, and a column of gaps in eV a "
@@ -45,8 +45,10 @@ class DataConfig:
     )
     n_val: int | None = Field(None, description="At most so many rows of val; null takes all.", ge=1)
     n_test: int | None = Field(None, description="At most so many rows of test; null takes all.", ge=2)
-    cache: Path | None = Field(None, description="Folder that keeps graphs for other runs too.")
-    seed: int = Field(0, description="Of grouped splits, and of which rows stay where there are fewer.", ge=0)
+    cache: Path | None = Field(None, description="Folder that keeps graphs for other runs.")
+    seed: int = Field(
+        0, description="Seed of grouped splits, and of the choice of rows under n_val and n_test.", ge=0
+    )
 
 
 @schema
@@ -192,7 +194,7 @@ class PredictionConfig:
     neighbour_correction: bool = Field(
         False, description="Also predict with the neighbour correction, every method alike."
     )
-    seed: int = Field(0, description="Of the draws.", ge=0)
+    seed: int = Field(0, description="Seed of the draws.", ge=0)
     batch_atoms: int = Field(4000, description="Atoms predicted at once.", ge=1)
 
     def __post_init__(self) -> None:
@@ -219,10 +221,10 @@ class JudgementConfig:
     margin_ev: float = Field(
         0.005, description="A difference of mean absolute errors that does not matter, eV.", gt=0.0
     )
-    level: float = Field(0.95, description="Of the bootstrap intervals.", gt=0.0, lt=1.0)
+    level: float = Field(0.95, description="Level of the bootstrap intervals.", gt=0.0, lt=1.0)
     n_draws: int = Field(1000, description="Resamplings of the bootstrap.", ge=10)
     n_bins: int = Field(10, description="Bins of the expected normalised calibration error.", ge=1)
-    seed: int = Field(0, description="Of the bootstrap.", ge=0)
+    seed: int = Field(0, description="Seed of the bootstrap.", ge=0)
 
 
 @schema

@@ -27,33 +27,35 @@ class FinetuneConfig:
 
     epochs: int = Field(
         20,
-        description="Passes over the training structures, at most. 0, with --from, keeps the weights; "
-        "neighbour correction, error bars and novelty are made anew.",
+        description="Passes over the training structures, at most. 0, with --from, keeps the weights and "
+        "fits only neighbour correction, error bars and novelty.",
         ge=0,
     )
     batch_atoms: int = Field(2500, description="Size of a batch.", ge=1, json_schema_extra={"unit": "atoms"})
     learning_rate: float = Field(
         4e-4,
-        description="Peak rate of adapters and head; linear warm-up, cosine decay to zero.",
+        description="Peak learning rate of adapters and head; linear warm-up, cosine decay to zero.",
         ge=0.0,
     )
     encoder_learning_rate: float = Field(
-        3e-4, description="Peak rate of the encoder's own weights, where they move.", ge=0.0
+        3e-4, description="Peak learning rate of the encoder's own weights, where they are trained.", ge=0.0
     )
     noise_learning_rate: float = Field(
         1e-2,
-        description="Peak rate of the noise network, which hardly moves under the rate of the adapters.",
+        description="Peak learning rate of the noise network. That of the adapters would hardly change it.",
         ge=0.0,
     )
     weight_decay: float = Field(0.01, description="Weight decay of AdamW.", ge=0.0)
-    warmup: float = Field(0.05, description="Share of the steps in which the rates rise.", ge=0.0, le=1.0)
+    warmup: float = Field(
+        0.05, description="Share of the steps over which the learning rates rise.", ge=0.0, le=1.0
+    )
     kl_weight: float = Field(
         1.0,
         description="Weight of the divergence of the posterior from the prior, as a mean over elements of A.",
         ge=0.0,
     )
     kl_warmup: float = Field(
-        0.3, description="Share of the steps over which that weight rises from zero.", ge=0.0, le=1.0
+        0.3, description="Share of the steps over which kl_weight rises from zero.", ge=0.0, le=1.0
     )
     noise: Noise = Field("weights", description="How BaLoRA's posterior is sampled in training.")
     alpha: Alpha = Field(
@@ -64,8 +66,8 @@ class FinetuneConfig:
     )
     error_weighting: float = Field(
         1.0,
-        description="Exponent of the detached spread that multiplies each likelihood (Seitzer et al., arXiv "
-        "2203.09168). 0 is the likelihood itself; 1 teaches the mean by absolute error.",
+        description="Exponent of the predicted spread that weights each likelihood (Seitzer et al., arXiv "
+        "2203.09168). 0 is the plain likelihood; with 1 the mean learns from absolute errors.",
         ge=0.0,
     )
     patience: int | None = Field(
@@ -75,11 +77,12 @@ class FinetuneConfig:
     )
     unfreeze: bool = Field(
         False,
-        description="The encoder's weights without adapters move too, without noise. Novelty is then the "
-        "distance from the structures of this training alone.",
+        description="Train the encoder's weights without adapters too. Novelty then refers to the structures "
+        "of this training alone.",
     )
     neighbour_correction: bool = Field(
-        True, description=f"Fit a neighbour correction, from {MIN_CORRECTION_ROWS} training structures on."
+        True,
+        description=f"Fit the neighbour correction, which needs {MIN_CORRECTION_ROWS} training structures.",
     )
     seed: int = Field(0, description="Seed of initialisation, order and noise.", ge=0)
 
@@ -96,17 +99,19 @@ class TrainingConfig(FinetuneConfig):
     )
     blocks: tuple[NonNegativeInt, ...] = Field(
         (2, 3, 4),
-        description="Blocks of the encoder with adapters, from 0. What lies below the first is computed "
+        description="Blocks of the encoder that get adapters, counted from 0. Blocks below are computed "
         "once.",
     )
     modules: tuple[str, ...] | None = Field(
         None,
-        description="Linear layers of a block with adapters, by the encoder's names. By default all that can "
-        "be.",
+        description="Linear layers of a block that get adapters, by the encoder's names. By default all that "
+        "can.",
     )
     rank: int = Field(64, description="Rank of the adapters, which are scaled by 2.", ge=1)
     head_hidden: int = Field(256, description="Width of the gap head.", ge=1)
-    prior_rate: float = Field(0.1, description="Rate p of BaLoRA's prior.", gt=0.0, lt=1.0)
+    prior_rate: float = Field(
+        0.1, description="Rate p of BaLoRA's prior, whose variance is p / (1 - p) times A².", gt=0.0, lt=1.0
+    )
 
     def __post_init__(self) -> None:
         for name in ("blocks", "modules"):
@@ -130,10 +135,12 @@ class PretrainConfig:
     epochs: int = Field(8, description="Passes over the training structures.", ge=1)
     batch_atoms: int = Field(2500, description="Size of a batch.", ge=1, json_schema_extra={"unit": "atoms"})
     learning_rate: float = Field(
-        1.5e-3, description="Peak rate; linear warm-up, cosine decay to zero.", ge=0.0
+        1.5e-3, description="Peak learning rate; linear warm-up, cosine decay to zero.", ge=0.0
     )
     weight_decay: float = Field(0.01, description="Weight decay of AdamW.", ge=0.0)
-    warmup: float = Field(0.05, description="Share of the steps in which the rate rises.", ge=0.0, le=1.0)
+    warmup: float = Field(
+        0.05, description="Share of the steps over which the learning rate rises.", ge=0.0, le=1.0
+    )
     mask_fraction: float = Field(0.1, description="Share of atoms whose element is hidden.", ge=0.0, le=1.0)
     mask_weight: float = Field(
         0.1, description="Weight of the masked-element loss relative to the regression losses.", ge=0.0
@@ -177,10 +184,12 @@ class ComputeConfig:
 
     device: Device = Field("auto", description="Where to train.")
     devices: int = Field(
-        1, description="Devices on each node, a process each; the batches of a step add up.", ge=1
+        1, description="Devices on each node, one process each. A step uses a batch of each.", ge=1
     )
     nodes: int = Field(1, description="Nodes; more than one need a scheduler such as SLURM.", ge=1)
-    strategy: str = Field("auto", description="How they share the work, in Lightning's words, such as ddp.")
+    strategy: str = Field(
+        "auto", description="How devices share the work: a strategy of Lightning, such as ddp."
+    )
     precision: Precision = Field(
         "32-true", description="Arithmetic of the training; bf16-mixed is faster where it is supported."
     )

@@ -24,11 +24,11 @@ class ServeConfig:
     port: int = Field(8000, description="Port to listen on; 0 takes a free one.", ge=0, le=65535)
     token: str | None = Field(
         None,
-        description="What visitors must know, at least 16 characters; also read from MOFGAP_TOKEN. By "
-        "default none on 127.0.0.1, else a random one, which is printed.",
+        description="Password for visitors, at least 16 characters; also read from MOFGAP_TOKEN. By default "
+        "none on 127.0.0.1, else a random one, which is printed.",
     )
     allow_host: tuple[str, ...] = Field(
-        (), description="Names by which browsers reach the server, separated by commas, such as of a proxy."
+        (), description="Further names of the server, separated by commas, such as the name of a proxy."
     )
     workers: int = Field(1, description="Processes that screen; all visitors share them.", ge=1)
     device: Device = Field("auto", description="Where the network runs.")
@@ -49,7 +49,7 @@ class ServeConfig:
     )
     expire_minutes: float = Field(
         5.0,
-        description="A screening is removed when its page has been silent for so long.",
+        description="A screening is removed when its page has sent nothing for so long.",
         gt=0.0,
         json_schema_extra={"unit": "min"},
     )

@@ -26,9 +26,9 @@ def compare(
 ) -> None:
     """Compare fine-tuning methods on one table: errors, error bars, costs and a verdict on each claim.
 
-    These are the stages of mofgap run but for a screening, here, in the same folder: each command finds what
-    the other has done. Writes predictions.parquet, comparison.parquet, comparison.json, comparison.md and
-    report.html, and prints comparison.md.
+    Runs the stages of mofgap run on this machine, but not its screening. Both commands use the same run
+    folder, and none repeats what the other has done. Writes predictions.parquet, comparison.parquet,
+    comparison.json, comparison.md and report.html, and prints comparison.md.
     """
     from mofgap.study.engine.cluster import Executor
     from mofgap.study.layout import REPORT

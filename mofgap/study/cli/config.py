@@ -13,19 +13,19 @@ SECTIONS = ("training", "comparison", "pretraining", "screening")
 def config(
     section: Annotated[
         str | None,
-        typer.Argument(help=f"Print a run of this alone: {', '.join(SECTIONS)}. Trains and screens without."),
+        typer.Argument(help=f"What the run does: {', '.join(SECTIONS)}. By default it trains and screens."),
     ] = None,
     as_schema: Annotated[
         bool,
         typer.Option(
-            "--schema", help="Print the JSON schema instead, by which an editor checks and completes."
+            "--schema", help="Print a JSON schema instead, for editors that check and complete YAML."
         ),
     ] = False,
 ) -> None:
-    """Print a configuration with every setting at its default, and what it means and allows.
+    """Print a configuration: every setting with its default, its meaning and what it allows.
 
-    It runs as it is, on the data that ship with mofgap: put your files in their place, and leave out sections
-    that a run does not need and settings that stay at their defaults.
+    It runs as it is, on data shipped with mofgap. Put your own files in their place. Leave out the sections
+    that you do not need, and the settings that stay at their defaults.
     """
     import json
     from pathlib import Path

@@ -25,14 +25,19 @@ Configuration = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("-o", "--output", help="Run folder; runs/NAME without. Taken up where it is."),
+    typer.Option(
+        "-o", "--output", help="Run folder, by default runs/NAME. A run that is there is continued."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: comparison.recipe.epochs=5."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as comparison.recipe.epochs=5."),
 ]
 Jobs = Annotated[
-    int, typer.Option("-j", "--jobs", min=1, help="Cores that stages share here; jobs at a time elsewhere.")
+    int,
+    typer.Option(
+        "-j", "--jobs", min=1, help="Cores for the stages on this machine; on a cluster, jobs at a time."
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, and why; do nothing.")]
 
@@ -51,12 +56,12 @@ def run(
     ] = "local",
     dry_run: DryRun = False,
 ) -> None:
-    """Run every stage of a configuration that is not done yet, and keep what was done with what.
+    """Run the stages of a configuration that are not done yet, and record how each was made.
 
-    Relative paths of the configuration count from the working directory. After a kill the same command goes
-    on; after a change of configuration, data or code it repeats what depends on the change, and only that.
-    An earlier result that no longer holds is moved to the folder stale of the run.
-    A run that screens ends with the exit code of mofgap screen.
+    Relative paths in the configuration count from the working directory. The same command continues a run
+    that was stopped. If configuration, data or code changed, only what depends on the change is run again,
+    and the old results go to the folder ``stale`` of the run. With a screening, the exit code is that of
+    mofgap screen.
     """
     from mofgap.cli.screening_run import conclude
     from mofgap.study.engine.cluster import Executor

@@ -59,7 +59,7 @@ def _listed(run: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
 
 @runs.command(no_args_is_help=True)
 def show(run: Folder) -> None:
-    """Show what a run did, with what, at what cost."""
+    """Show command, versions, inputs, cost and metrics of a run."""
     from mofgap.study.engine.folder import RunError
     from mofgap.study.engine.runs import flat, open_run, read_metrics
 
@@ -97,7 +97,7 @@ def diff(
     one: Folder,
     two: Annotated[Path, typer.Argument(metavar="OTHER", help="Another run folder.")],
 ) -> None:
-    """Show in what two runs differ: settings, inputs, versions, code, metrics, outputs."""
+    """Show how two runs differ: settings, inputs, versions, code, metrics, outputs."""
     from mofgap.study.engine.folder import RunError
     from mofgap.study.engine.runs import compare_runs
 
@@ -119,9 +119,9 @@ def diff(
 
 @runs.command(no_args_is_help=True)
 def verify(run: Folder) -> None:
-    """Recompute the sha256 of every input and output of a run. Exit code 3 where one differs.
+    """Recompute the sha256 of every input and output of a run, and compare. Exit code 3 if one differs.
 
-    Inputs that are folders, patterns or lists go by the names, sizes and times of their files.
+    Of folders, patterns and lists, the names, sizes and times of the files are compared.
     """
     from mofgap.study.engine.folder import RunError
     from mofgap.study.engine.manifest import verify as verify_run

@@ -10,7 +10,6 @@ from pathlib import Path
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from mofgap.choices import Disorder
 from mofgap.configuration import ConfigurationError, schema
 from mofgap.screening.config import ScreeningConfig
 from mofgap.shipped import model_folder, not_found
@@ -49,18 +48,14 @@ class RunPretraining(ComputeConfig, PretrainingConfig):
 
 
 @schema
-class RunCalibration:
+class RunCalibration(LabelsConfig):
     """Structures that a trained model is calibrated on anew, in place of those of its split val."""
 
-    labels: Path = Field(description="Parquet table of structures and gaps; or file of labels.")
-    cifs: Path | None = Field(None, description="Folder or archive of the CIFs that such a file labels.")
-    target: str = Field("gap_ev", description="Column of the gaps, eV.")
-    disorder: Disorder = Field("refuse", description="What to do about partial occupancies.")
-    max_atoms: int = Field(1000, description="Largest cell of a CIF that is accepted, atoms.", ge=1)
-
-    def check(self) -> None:
-        """Look for the files and the column, as `LabelsConfig.check` does."""
-        LabelsConfig(self.labels, self.cifs, self.target).check()
+    # What a calibration does not use.
+    split_column: SkipJsonSchema[str] = Field("split", init=False)
+    level_of_theory: SkipJsonSchema[str] = Field("unknown", init=False)
+    citation: SkipJsonSchema[str] = Field("", init=False)
+    cache: SkipJsonSchema[Path | None] = Field(None, init=False)
 
 
 @schema
@@ -79,7 +74,7 @@ class ShardedScreening(ScreeningConfig):
     )
     part_rows: int | None = Field(
         None,
-        description="Rows a file of a table NAME.parquet, which then is a folder. By default one file.",
+        description="Rows of each file of a table NAME.parquet, which is then a folder. By default one file.",
         ge=1,
     )
 
@@ -109,7 +104,7 @@ class JobResources:
 
     cpus: int = Field(
         1,
-        description="Cores and threads of each process: sums on other numbers may differ in last digits.",
+        description="Cores and threads of each process. Another number may change the last digits.",
         ge=1,
     )
     memory_mb: int = Field(4000, description="Memory to ask a scheduler for, on each node, MB.", ge=1)
@@ -143,7 +138,7 @@ class ResourcesConfig:
     )
     account: str | None = Field(None, description="Account of the cluster; null leaves it to the scheduler.")
     retries: int = Field(
-        0, description="How often a job that died is started again; it goes on where it was.", ge=0
+        0, description="How often a job that failed is started again; it continues where it stopped.", ge=0
     )
 
 
@@ -163,7 +158,7 @@ class RunConfig:
         None, description="Other structures that the trained model is calibrated on."
     )
     comparison: ComparisonConfig | None = Field(
-        None, description="What is trained on what, and how it is judged."
+        None, description="A comparison of methods: data, trainings and how they are judged."
     )
     pretraining: RunPretraining | None = Field(
         None, description="An encoder pretrained in this run, in place of the one that the comparison names."
