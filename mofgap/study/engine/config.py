@@ -53,6 +53,7 @@ class RunCalibration(LabelsConfig):
 
     # What a calibration does not use.
     split_column: SkipJsonSchema[str] = Field("split", init=False)
+    all_rows: SkipJsonSchema[bool] = Field(False, init=False)
     level_of_theory: SkipJsonSchema[str] = Field("unknown", init=False)
     citation: SkipJsonSchema[str] = Field("", init=False)
     cache: SkipJsonSchema[Path | None] = Field(None, init=False)
