@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 BASELINES = "qmof_test_baselines.csv"
-"""Published predictions of the test split, beside the table: an identifier, the label, a column a method."""
+"""Published predictions of the test split, beside the table: identifier, label, a column per method."""
 
 LEVEL = 0.9
 BAND = 0.95

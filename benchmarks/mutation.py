@@ -214,7 +214,7 @@ def report(rows: list[tuple[Mutant, str, float]], total: int, seconds: float) ->
 
 
 def main() -> None:
-    """Print a line a fault, then the table."""
+    """Print one line per fault, then the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rooms", nargs="+", default=ROOMS, help="folders of mofgap/")
     parser.add_argument("--n", type=int, default=40, help="faults to try")

@@ -207,7 +207,7 @@ def main() -> None:
         learnt = len(set(predictor.novelty.ids) & {crystal.structure_id for crystal in pairs.relaxed})
         print(
             f"{split}: {len(pairs.raw)} pairs of the same formula, {learnt} of them trained on, "
-            f"{pairs.n_skipped} files unreadable; one file a row, {' before '.join(SETS)}"
+            f"{pairs.n_skipped} files unreadable; one file per row, {' before '.join(SETS)}"
         )
         print_split(predictor, pairs, not options.no_steps)
         print()

@@ -64,7 +64,7 @@ def settings_of(cls: Any) -> dict[str, FieldInfo]:
 
 
 def problems_of(cls: Any, error: ValidationError) -> Iterator[Problem]:
-    """What is wrong with values for a schema, a problem a setting."""
+    """What is wrong with values for a schema, one problem per setting."""
     for details in error.errors(include_url=False):
         place = list(details["loc"])
         if place and isinstance(place[0], int):  # of an argument without a name

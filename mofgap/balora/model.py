@@ -148,7 +148,7 @@ class BaLoRA(nn.Module):
         n_dims: int = 0,
         **kwargs: Any,
     ) -> Sensitivity:
-        """Outputs and first-order sensitivities of a model of one number an input.
+        """Outputs and first-order sensitivities of a model of one number per input.
 
         The model is called with ``args`` and ``kwargs``; its output may be (n_inputs,) or (n_inputs, 1).
         The rest is as in `mofgap.balora.variance.sensitivity`, which takes a model of several outputs too.

@@ -85,7 +85,7 @@ class NoiseNetwork(nn.Module):
 
     @torch.no_grad()
     def ignore_features(self) -> None:
-        """Make alpha the same for all inputs, a number a layer; call it instead of, or after, `fit_scale`."""
+        """Make alpha one number per layer for all inputs; call it instead of, or after, `fit_scale`."""
         self.feature_std.fill_(math.inf)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The commands of the product: one verb a file. `mofgap.__main__` adds those of the study.
+"""The commands of the product: one verb per file. `mofgap.__main__` adds those of the study.
 
 A verb's module may import at its top only what is light: ``mofgap --help`` reads them all. To add a verb,
 write its function and put it into `VERBS`.

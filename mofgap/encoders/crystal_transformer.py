@@ -159,7 +159,7 @@ class VirtualNode(nn.Module):
 
 
 class CrystalTransformer(Encoder):
-    """Atom features from a crystal graph, one set a block.
+    """Atom features from a crystal graph, one set per block.
 
     Args:
         config: Size of the encoder.

@@ -1,7 +1,7 @@
 """The finished rows of a run under way, so that a killed one can go on.
 
 JSON lines beside the output, each with a checksum: a header with everything that decides the numbers, then
-one line an input with the sha256 of its bytes. Every line reaches the operating system at once; a killed
+one line per input with the sha256 of its bytes. Every line reaches the operating system at once; a killed
 process loses none. A last line that was cut off is dropped, and a damaged one is as if it had never been.
 """
 

@@ -1,7 +1,7 @@
 """A share of a screening, as a file; `mofgap.screening.gather` puts the whole together again.
 
 A shard takes every n-th input and writes their rows, unranked, as JSON lines, each with a checksum: a header
-with everything that decides the table, a line an input, and a last line that all shards must agree on.
+with everything that decides the table, one line per input, and a last line that all shards must agree on.
 """
 
 from __future__ import annotations

@@ -210,7 +210,7 @@ class TrainingJob:
             name: Of the model.
             command: The command line, for the card.
             resume: Go on from the last checkpoint.
-            progress: Say how the training goes, a line an epoch.
+            progress: Print one line per epoch.
 
         Raises:
             ConfigurationError: The settings do not fit the encoder.

@@ -96,7 +96,7 @@ def read_log(path: Path) -> list[dict[str, str]]:
 
 
 class EpochLog(Callback):  # type: ignore[misc]
-    """Keeps what was logged in a CSV, one row an epoch; a run that is taken up again adds to it.
+    """Keeps what was logged in a CSV, one row per epoch; a resumed run adds to it.
 
     Args:
         path: The CSV.
@@ -132,7 +132,7 @@ class EpochLog(Callback):  # type: ignore[misc]
 
 
 class EpochLines(Callback):  # type: ignore[misc]
-    """Says how a training goes on standard error, a line an epoch, whether that is a terminal or not.
+    """Says how a training goes on standard error, one line per epoch, whether that is a terminal or not.
 
     Args:
         model: Which of several models it is, such as ``model 2 of 6``; nothing for a single one.
@@ -217,7 +217,7 @@ class Compute(ComputeConfig):
         ConfigurationError: The device is cuda, but torch sees no CUDA device here.
     """
 
-    progress: bool = Field(True, description="Say how a training goes, a line an epoch.")
+    progress: bool = Field(True, description="Print one line per epoch.")
     model: str = Field("", description="Which of several models this is, to be said in these lines.")
 
     def __post_init__(self) -> None:

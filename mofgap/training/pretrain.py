@@ -42,7 +42,7 @@ def atom_targets(frame: pd.DataFrame) -> Tensor:
             raise TableError(f"pretraining needs the per-atom column {name} ({words})")
         wrong = frame.structure_id[frame[name].map(np.size) != frame.atomic_numbers.map(len)]
         if len(wrong):
-            raise TableError(f"{name} does not hold one value an atom in {wrong.iloc[0]}")
+            raise TableError(f"{name} does not hold one value per atom in {wrong.iloc[0]}")
         numbers = [np.atleast_1d(values).astype(np.float32) for values in frame[name]]
         wrong = frame.structure_id[[not np.isfinite(values).all() for values in numbers]]
         if len(wrong):

@@ -18,7 +18,7 @@ def release(models: Path, digests: Path) -> dict[str, str]:
     """Seal every model and encoder of a folder, and write down their digests.
 
     Args:
-        models: Holds one folder a model.
+        models: Holds a folder for each model.
         digests: The file of digests by name.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The commands of the study, one file a verb, and how they join those of the product."""
+"""The commands of the study, one file per verb, and how they join those of the product."""
 
 from __future__ import annotations
 

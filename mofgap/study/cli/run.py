@@ -121,7 +121,7 @@ def show(run: Run) -> None:
 
 
 def carry_out(run: Run, executor: Executor) -> str:
-    """Run what is not done, with a line a stage on standard error; what came out."""
+    """Run what is not done, with one line per stage on standard error; returns what came out."""
     return run.run(executor, lambda line: typer.echo(line, err=True))
 
 

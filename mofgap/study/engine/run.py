@@ -77,7 +77,7 @@ class Run:
         return found
 
     def described(self) -> Iterator[str]:
-        """The plan, a line a stage."""
+        """The plan, one line per stage."""
         self.config.check()
         reasons = self.reasons()
         width = max(len(stage.name) for stage in self.stages)
