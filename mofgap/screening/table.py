@@ -176,14 +176,16 @@ def _read(parts: Sequence[Path]) -> pd.DataFrame:
         if path.suffix.lower() == ".parquet":
             return pd.concat(map(pd.read_parquet, parts), ignore_index=True)
         if path.suffix.lower() == ".json":  # exact, where pandas' own reader keeps ten digits
-            return _with_types(pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))))
+            frame = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
+            return _with_types(frame, frame.columns)
         if ";" in _first_line(path).partition(",")[0]:
             raise ValueError("separated by semicolons; save it with commas, and with decimal points")
-        frame = pd.read_csv(path, dtype="str", na_values=[], keep_default_na=False)
-        frame = frame[(frame != "").any(axis=1)].reset_index(drop=True)  # spreadsheets leave empty lines
-        texts = [name for name in TEXTS if name in frame.columns]
-        frame[texts] = frame[texts].apply(lambda column: column.str.replace(_MARK, "", regex=True))
-        return _with_types(frame)
+        # In parts, since the text of all numbers at once would take several times the memory of the table.
+        with pd.read_csv(
+            path, dtype="str", na_values=[], keep_default_na=False, chunksize=GROUP_ROWS
+        ) as texts:
+            frame = pd.concat(map(_part_of_csv, texts), ignore_index=True)
+        return _with_types(frame, [name for name in frame.columns if not _is_known(name)])
     except (TypeError, ValueError) as error:  # of pandas, of pyarrow, of json, or of a wrong encoding
         first_line = (str(error).splitlines() or ["unreadable"])[0]
         raise ScreeningTableError(f"{path}: not a table that mofgap screen wrote: {first_line}") from error
@@ -194,11 +196,24 @@ def _first_line(path: Path) -> str:
         return lines.readline()
 
 
-def _with_types(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers as numbers; a column that somebody added is one of texts where it holds any."""
+def _part_of_csv(frame: pd.DataFrame) -> pd.DataFrame:
+    """Some rows of a CSV, their own columns with types; those that somebody added stay texts."""
+    frame = frame[(frame != "").any(axis=1)]  # spreadsheets leave empty lines
+    texts = [name for name in TEXTS if name in frame.columns]
+    frame = frame.assign(**{name: frame[name].str.replace(_MARK, "", regex=True) for name in texts})
+    return _with_types(frame, [name for name in frame.columns if _is_known(name)])
+
+
+def _is_known(name: str) -> bool:
+    """Whether a column is one that ``mofgap screen`` writes."""
+    return name in (*COLUMNS, *PBE_COLUMNS) or _INTERVAL(name) is not None
+
+
+def _with_types(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """Numbers as numbers in these columns; one that somebody added holds texts where it has any."""
     import pandas as pd
 
-    for name in frame.columns:
+    for name in names:
         if name in TEXTS:
             frame[name] = frame[name].fillna("").astype("str")
             continue
@@ -206,7 +221,7 @@ def _with_types(frame: pd.DataFrame) -> pd.DataFrame:
             numbers = pd.to_numeric(frame[name].replace("", None))
             frame[name] = numbers.astype("Int64" if name in INTEGERS else "float64")
         except (TypeError, ValueError) as error:
-            if not isinstance(name, str) or name in (*COLUMNS, *PBE_COLUMNS) or _INTERVAL(name):
+            if not isinstance(name, str) or _is_known(name):
                 raise ValueError(f"column {name}: {error}") from error
     return frame
 

@@ -63,23 +63,21 @@ def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:
         CandidateError: The table lacks a needed column, has rows of several models, or has no row with a gap.
     """
     attrs = frame.attrs
-    frame = pd.DataFrame(frame).drop(columns=list(SELECTED), errors="ignore")
+    frame = pd.DataFrame(frame).drop(columns=list(SELECTED), errors="ignore").reset_index(drop=True)
     frame.attrs = attrs  # a new frame has none
     if lacks := lacking(frame, NEEDED):
         raise CandidateError(f"{name}: {lacks}")
-    frame = frame[(frame.status != "failed") & frame.gap_ev.notna() & frame.gap_std_ev.notna()]
+    has_gap = (frame.status != "failed") & frame.gap_ev.notna() & frame.gap_std_ev.notna()
+    # A structure that was screened twice is one candidate.
+    names = frame.loc[has_gap, ["file", "structure_id"]].drop_duplicates()
+    frame = frame.loc[names.sort_values(["file", "structure_id"], kind="stable").index]
     if frame.empty:
         raise CandidateError(f"{name}: no row has a gap")
     if frame.model.nunique() > 1:
         raise CandidateError(f"{name}: rows of several models ({', '.join(sorted(set(frame.model)))})")
     if "p_in_window" not in frame.columns:
         frame = frame.assign(p_in_window=np.nan)
-    # A structure that was screened twice is one candidate.
-    return (
-        frame.sort_values(["file", "structure_id"], kind="stable")
-        .drop_duplicates(["file", "structure_id"])
-        .reset_index(drop=True)
-    )
+    return frame.reset_index(drop=True)
 
 
 def with_window(frame: pd.DataFrame, window: tuple[float, float], calibration: Calibration) -> pd.DataFrame:
