@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 
 def fail(wrong: str | Exception, code: int) -> NoReturn:
-    """Say what is wrong on standard error, and end.
+    """Print what is wrong on standard error, and exit.
 
     Raises:
         typer.Exit: The program always ends, with the exit code ``code``.
@@ -25,7 +25,7 @@ def fail(wrong: str | Exception, code: int) -> NoReturn:
 
 
 def words_of(error: Exception) -> str:
-    """What an error says; of the system's errors the file and the reason, without a number."""
+    """The message of an error; for errors of the system the file and the reason, without the number."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error)

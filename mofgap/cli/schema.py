@@ -70,7 +70,7 @@ def _parameter(schema: type, name: str, metavar: str | None) -> inspect.Paramete
 
 
 def _list_of(text: str | tuple[Any, ...]) -> tuple[Any, ...]:
-    """What stands between the commas; whole numbers are numbers, and the schema says whether they should."""
+    """The items between commas; whole numbers become integers, and the schema checks them."""
     if isinstance(text, tuple):  # the default
         return text
     items = [item.strip() for item in text.split(",")]

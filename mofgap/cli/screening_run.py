@@ -156,7 +156,7 @@ def write_output(path: Path, rows: Iterable[Row], coverage: float, two_levels: b
 
 
 def _check_model(run: ScreeningRun) -> None:
-    """Load the model, and say what is wrong with it before the work."""
+    """Load the model, and warn if it is changed or not calibrated."""
     from mofgap.screening.run import ScreeningError
 
     try:
@@ -174,7 +174,7 @@ def _check_model(run: ScreeningRun) -> None:
 
 
 def _screen(run: ScreeningRun, resume: bool) -> list[tuple[Row, ...]]:
-    """The rows of each input, while a bar counts them."""
+    """Screen with a progress bar; returns the rows of each input."""
     from mofgap.screening.run import ScreeningError
     from mofgap.screening.shard import ShardError
 
@@ -233,7 +233,7 @@ def _show(run: ScreeningRun, inputs: list[tuple[Row, ...]], as_json: bool) -> No
 
 
 def _read_once(name: str) -> bool:
-    """Whether a name can be gone through once only, as a pipe such as ``@<(find ...)``, or at great cost."""
+    """Whether an input can be read only once, such as the pipe ``@<(find ...)``, or slowly."""
     is_pipe = name.startswith("@") and not Path(name[1:]).is_file() and not Path(name).exists()
     return name == "-" or is_pipe or name.lower().endswith(_IN_SEQUENCE)
 
@@ -293,7 +293,7 @@ def conclude(
     where: str = "",
     has_window: bool = True,
 ) -> None:
-    """Say how a gathered screening went, and end as the whole screening would have ended.
+    """Print the summary of a gathered screening, and exit with the code of ``mofgap screen``.
 
     Raises:
         typer.Exit: The program always ends, with the exit code of ``mofgap screen``.
@@ -305,7 +305,7 @@ def conclude(
 
 
 def exit_code(outcome: Outcome) -> int:
-    """How the program ends; a shard without inputs was read."""
+    """The exit code; a shard without inputs counts as read."""
     if outcome.n_rows and outcome.n_failed == outcome.n_rows:
         return NOTHING_DONE
     return SOME_FAILED if outcome.n_failed else ALL_READ

@@ -143,7 +143,7 @@ def select(
 
 
 def _check_output(output: Path, force: bool) -> None:
-    """Refuse a folder whose files would be taken for this selection's, or be lost."""
+    """Refuse a folder with files that could be mixed up with this selection, or overwritten."""
     names = [] if output.is_file() else sorted(path.name for path in output.iterdir())
     if output.is_file() or (names and not force):
         raise typer.BadParameter(f"{output} exists; --force writes into a folder", param_hint="--output")

@@ -57,12 +57,12 @@ def _show_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -
 
 
 def _short(text: str) -> str:
-    """A text, of which a name keeps both ends; words are broken between them, and paths anywhere."""
+    """A text for a narrow column: a long name is cut in the middle; words and paths may wrap."""
     return text if " " in text or "/" in text else shortened(text)
 
 
 def command_line() -> str:
-    """The command that runs, as it would be typed; of a long list of names only the first few."""
+    """The command that runs, as it would be typed, with only the first few of a long list of names."""
     words = ["mofgap"]
     for is_option, run in groupby(sys.argv[1:], lambda word: word.startswith("-")):
         found = list(run)
@@ -73,12 +73,12 @@ def command_line() -> str:
 
 
 def print_json(content: Any) -> None:
-    """Print JSON, in which what is no number is null."""
+    """Print JSON; NaN and infinity become null."""
     print_lines([json.dumps(_finite(content), ensure_ascii=False, indent=1, allow_nan=False)])
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print to standard output in UTF-8, until its reader has seen enough."""
+    """Print to standard output in UTF-8, until it is closed."""
     output = getattr(sys.stdout, "buffer", None)
     try:
         for line in lines:

@@ -74,7 +74,7 @@ def _given(context: typer.Context) -> dict[str, Any]:
 
 
 def _job(config: Path | None, given: dict[str, Any]) -> TrainingJob:
-    """The training of a file, or of options alone; options go before.
+    """The training of a configuration file, or of options alone. Options override the file.
 
     Raises:
         ConfigurationError: The file ``config`` cannot be read, or a setting cannot be used.

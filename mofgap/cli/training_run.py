@@ -22,7 +22,7 @@ from mofgap.training.loop import LAST, TrainingError
 
 
 def check_output(output: Path) -> None:
-    """Refuse a folder of other files, among which those of the model would be lost."""
+    """Refuse a folder that holds other files."""
     begun = (output / CONFIG, output / "training" / KEY, output / "training" / LAST)
     taken = output.is_file() or (output.is_dir() and any(output.iterdir()))
     if taken and not any(path.exists() for path in begun):
@@ -31,7 +31,7 @@ def check_output(output: Path) -> None:
 
 
 def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
-    """Train, write the model folder with its card, and tell the scores.
+    """Train, write the model folder with its card, and print the scores.
 
     Args:
         job: What is learnt from, and how.

@@ -41,12 +41,12 @@ class Check:
 
 
 def check(path: Path, expected: str | None) -> Check:
-    """Compare a file with the sum that is written down for it."""
+    """Compare a file with its recorded sum."""
     return Check(path, expected, sha256_of(path) if path.is_file() else None)
 
 
 def lock_of(path: Path) -> Path:
-    """The file beside a fetched one that keeps its sum."""
+    """The file with the sum of a fetched file, next to it."""
     return path.with_name(f"{path.name}.sha256")
 
 
@@ -72,7 +72,7 @@ def read_sums(path: Path) -> dict[str, str]:
 
 
 def check_folder(folder: Path) -> Iterator[Check]:
-    """Compare the files of a folder with the sums written down in it.
+    """Compare the files of a folder with the sums recorded in it.
 
     Args:
         folder: With ``SHA256SUMS``, or a model or encoder folder, whose description holds its sums.

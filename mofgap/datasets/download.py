@@ -26,7 +26,7 @@ class DownloadError(ValueError):
 
 
 class _BrokenError(Exception):
-    """The connection ended early; what has come is kept."""
+    """The connection ended early; the received bytes are kept."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Remote:
 
 @dataclass(frozen=True, eq=False)
 class Partial:
-    """What has come of a file so far, and which state of the file on the server that is part of.
+    """The part of a file that was received, and which version of the file it belongs to.
 
     Attributes:
         path: The bytes.
@@ -72,12 +72,12 @@ class Partial:
         return (n_bytes, str(state["tag"])) if usable else (0, "")
 
     def is_whole(self, url: str) -> bool:
-        """Whether everything has come, and only the last step was not taken."""
+        """Whether all bytes were received and only the last step is missing."""
         kept, _ = self.resumable(url)
         return kept > 0 and kept == json.loads(self.state.read_text(encoding="utf-8")).get("n_bytes")
 
     def remove(self) -> None:
-        """Forget it."""
+        """Delete the part."""
         self.path.unlink(missing_ok=True)
         self.state.unlink(missing_ok=True)
 
@@ -90,7 +90,7 @@ def download(
     pause_seconds: float = 2.0,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> str:
-    """Fetch a file; it appears under its name when it is whole and is what it should be.
+    """Fetch a file. It gets its name when it is complete and has the right checksum.
 
     A broken connection is taken up again where it broke, in this call or in a later one, as long as the
     server says that the file is still the same (ETag or Last-Modified) and can send a part of it.
@@ -187,7 +187,7 @@ def _span(answer: HTTPResponse, kept: int) -> tuple[int, int | None]:
 
 
 def _tag(answer: HTTPResponse) -> str:
-    """What tells one state of a file from another; weak tags do not."""
+    """The tag of a version of a file; weak tags are not used."""
     tag = answer.headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
 
@@ -204,7 +204,7 @@ def _copy(
 
 
 def _checked(remote: Remote, partial: Partial) -> str:
-    """The sha256 of the bytes that have come, which are removed if they are not the file.
+    """The sha256 of the received bytes, which are removed if it is wrong.
 
     Raises:
         DownloadError: The downloaded bytes have the wrong sha256 or size.

@@ -18,7 +18,7 @@ from mofgap.whole_file import whole_file
 
 @dataclass(frozen=True)
 class Skip:
-    """Something that is not in the table, or not as it stands in the source.
+    """Something that was left out of the table, or changed.
 
     Attributes:
         structure_id: Of the structure or label.
@@ -110,7 +110,7 @@ def write_skipped(path: Path, skipped: Iterable[Skip]) -> None:
 
 
 class _Join:
-    """Finds the labels of one structure after the other and remembers which were seen."""
+    """Finds the labels of each structure, and keeps which labels were used."""
 
     def __init__(
         self, labels: LabelTable | None, targets: Mapping[str, str], texts: Mapping[str, str]
@@ -157,7 +157,7 @@ class _Join:
         return row if usable else None
 
     def _found(self, name: str, record: Record) -> tuple[Mapping[str, Any] | None, str]:
-        """What is said of a structure, or why nothing can be."""
+        """The labels of a structure, or why there are none."""
         if not name.isprintable():
             return None, "bad-name: no printable text in UTF-8; rename the file or the data block"
         if name in self.read:
@@ -178,7 +178,7 @@ class _Join:
         return self.labels.rows[name], ""
 
     def left_over(self) -> Iterator[Skip]:
-        """Labels that found no structure or stand there twice."""
+        """Labels without a structure, or with two values."""
         if self.labels is None:
             return
         source = self.labels.source
@@ -203,7 +203,7 @@ class _Join:
 
 
 def gap_of(value: Any) -> tuple[float | None, str]:
-    """A gap in eV of what a file says, None where it says nothing; and what is wrong with it."""
+    """A gap in eV from a value of a file, or None; and what is wrong with the value."""
     if is_missing(value):
         return None, ""
     try:

@@ -156,7 +156,7 @@ def labels_of_rows(
 
 
 def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether values are the same, numbers whatever they are written as."""
+    """Whether values are the same; numbers are compared as numbers."""
     return one.keys() == other.keys() and all(_plain(one[name]) == _plain(other[name]) for name in one)
 
 
@@ -170,7 +170,7 @@ def _plain(value: Any) -> Any:
 
 
 def other_unit(values: Sequence[float]) -> str:
-    """Words on gaps of which most are larger than any solid's, and a guess of their unit; else nothing.
+    """A guess of the unit if most gaps are larger than those of any solid; else empty.
 
     Args:
         values: Numbers above zero; a metal has 0 eV in any unit.
@@ -184,7 +184,7 @@ def other_unit(values: Sequence[float]) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value says nothing."""
+    """Whether a value is missing."""
     return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING_TEXTS)
 
 

@@ -59,7 +59,7 @@ def check_named(name: str, folder: Path) -> Iterator[Check]:
 
 
 def check_fetched(dataset: Dataset, folder: Path) -> Check:
-    """A file against the sum of the registry, or else the one recorded when it was fetched."""
+    """Check a file against the sum in the registry, or the one recorded when it was fetched."""
     path = dataset.location(folder)
     return check(path, dataset.sha256 or locked(path))
 

@@ -47,12 +47,12 @@ class Explanation:
 
     @cached_property
     def atoms(self) -> pd.DataFrame:
-        """A row an atom, in the order of the file, see `atom_table`."""
+        """One row per atom, in the order of the file, see `atom_table`."""
         return atom_table(self.crystal, self.attribution)
 
     @cached_property
     def elements(self) -> pd.DataFrame:
-        """A row an element, largest share of the gap first, see `element_table`."""
+        """One row per element, the largest share of the gap first, see `element_table`."""
         return element_table(self.atoms)
 
     @property

@@ -30,7 +30,7 @@ def shares(found: Attribution) -> dict[str, Floats]:
 
 
 def atom_table(crystal: Crystal, found: Attribution) -> pd.DataFrame:
-    """A row an atom, in the order of the file: ``index`` from 1, ``element`` and the `shares`."""
+    """One row per atom, in the order of the file: ``index`` from 1, ``element`` and the `shares`."""
     import pandas as pd
 
     symbols = [gemmi.Element(int(z)).name for z in crystal.atomic_numbers]
@@ -66,7 +66,7 @@ def cif_with_shares(crystal: Crystal, found: Attribution, level_of_theory: str) 
 
 
 def _whole(found: Attribution) -> dict[str, float]:
-    """The gap, and what the shares are shares of: they add up to a gap that may lie below zero."""
+    """The gap, and what the shares sum to: the gap before it is cut at zero."""
     whole = {"gap_ev": max(found.gap_ev, 0.0), "gap_before_cut_ev": found.gap_ev}
     whole["gap_reference_ev"] = found.reference_ev
     if "variance_fraction" in shares(found):

@@ -140,7 +140,7 @@ def equivalent(activations: Floats, atomic_numbers: NDArray[np.int64]) -> NDArra
 
 
 def _evenly(shares: Floats, group: NDArray[np.int64]) -> Floats:
-    """Shares averaged over each group of atoms; the sum stays."""
+    """Shares averaged over each group of atoms; their sum does not change."""
     mean: Floats = np.bincount(group, weights=shares) / np.bincount(group)
     return mean[group]
 

@@ -218,7 +218,7 @@ def _about(folder: Path, described: Mapping[str, Any]) -> About:
 
 
 def _upgraded(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of any version under the names of today's."""
+    """Weights of any version, renamed to the current names."""
     state = {re.sub(r"^memory\.", "correction.", name): weight for name, weight in weights.items()}
     if "correction.error_ev" in state:  # of version 1, which knew neither signs nor distances
         state["correction.residual_ev"] = state.pop("correction.error_ev")
@@ -256,7 +256,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _described(folder: Path, *, sealed: bool = False) -> dict[str, Any]:
-    """The content of ``config.json``, upgraded; sealed, it must have the digest that it was written with."""
+    """The content of ``config.json``, upgraded. If ``sealed``, its digest must be right."""
     path = folder / CONFIG
     if not path.exists():
         raise ModelError(f"{folder} is no model folder: it holds no {CONFIG}")
@@ -320,7 +320,7 @@ def _plain_weights(model: GapModel) -> dict[str, Tensor]:
 
 
 def _split(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Those of the encoder, under its own names, and all others."""
+    """The weights of the encoder, under its own names, and all others."""
     encoder = {k.removeprefix(_ENCODER): v for k, v in weights.items() if k.startswith(_ENCODER)}
     return encoder, {k: v for k, v in weights.items() if not k.startswith(_ENCODER)}
 

@@ -138,7 +138,7 @@ class GapModel(nn.Module):
 
     @property
     def noise_network(self) -> NoiseNetwork | None:
-        """alpha(X); None unless the method is ``balora``."""
+        """The network that computes alpha(X); None unless the method is ``balora``."""
         return self.backbone.noise_network if isinstance(self.backbone, BaLoRA) else None
 
     @property
@@ -148,12 +148,12 @@ class GapModel(nn.Module):
 
     @property
     def softness(self) -> float:
-        """Of the head's gradients: that of the training structures' own, where they are kept."""
+        """Softness of the gradients of `pool`; with a neighbour correction, that of its fit."""
         return SOFTNESS if self.correction is None else self.config.correction_softness
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that the model is on."""
         return self.gap_mean_ev.device
 
     @torch.no_grad()
@@ -195,7 +195,7 @@ class GapModel(nn.Module):
         return pool(activations, batch.structure_idx, batch.n_graphs, softness)
 
     def unadapted(self) -> list[nn.Parameter]:
-        """The encoder's weights that no adapter stands on: for ``full`` all of them."""
+        """The encoder's weights without adapters: for ``full`` all of them."""
         adapted = {id(p) for layer in self.layers.values() for p in layer.parameters()}
         return [p for p in self.encoder.parameters() if id(p) not in adapted]
 

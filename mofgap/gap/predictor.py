@@ -183,7 +183,7 @@ class GapPredictor:
         experimental = np.array([c.experimental for c in crystals], dtype=bool)
         total = self.calibration.std(known, aleatoric, experimental)
         scaled = epistemic * self.calibration.scaling.epistemic
-        # What is not known of an element is added to the epistemic part.
+        # The uncertainty about unseen elements is added to the epistemic part.
         added = (far.widening**2 - 1) * total**2
         return Predictions(
             gap_ev=np.maximum(gap, 0.0),
@@ -197,7 +197,7 @@ class GapPredictor:
         )
 
     def _gap_is_known(self, parts: Sequence[Posterior]) -> NDArray[np.bool_]:
-        """(n,) whether the neighbour correction has a structure; all where it cannot tell.
+        """(n,) whether the neighbour correction has a structure; true for all if it cannot tell.
 
         A model taken from another one has the novelty index of both, and gaps of fewer structures.
         """
@@ -282,7 +282,7 @@ class GapPredictor:
 
 
 def _alike(first: GapModel | None, second: GapModel | None) -> Encoder | None:
-    """The encoder of two models, if it is the same but for adapters that begin at the same block."""
+    """The encoder that two models share, with adapters from the same block on; None if they share none."""
     if first is None or second is None or first.encoder.n_fixed != second.encoder.n_fixed:
         return None
     encoders = first.encoder, second.encoder
@@ -294,7 +294,7 @@ def _alike(first: GapModel | None, second: GapModel | None) -> Encoder | None:
 def _named(
     item: Any, name: str, disorder: Disorder, max_atoms: int, preparation: PreparationConfig | None
 ) -> Crystal:
-    """The crystal of an item, with a name and reasons of refusal that say which it is."""
+    """The crystal of an item. It and errors about it have a name."""
     if isinstance(item, str | Path):
         return crystal_of(item, disorder=disorder, max_atoms=max_atoms, preparation=preparation)
     try:

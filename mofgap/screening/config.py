@@ -111,7 +111,7 @@ class ScreeningConfig(PreparationConfig):
 
     @property
     def row_settings(self) -> dict[str, Any]:
-        """What decides the numbers of a row, besides model and device; a journal goes on with the same."""
+        """Settings that decide the numbers of a row, besides model and device; a resumed run has the same."""
         names = (
             "window",
             "uncertainty",
@@ -127,7 +127,7 @@ class ScreeningConfig(PreparationConfig):
 
     @property
     def rank_settings(self) -> dict[str, Any]:
-        """What decides which rows a table keeps, and their order: all shards of a table have the same."""
+        """Settings that decide which rows a table keeps, and their order; the same for all its shards."""
         return {
             "rank_by": self.order,
             "top": self.top,
@@ -137,7 +137,7 @@ class ScreeningConfig(PreparationConfig):
 
 
 def _checked(key: str, check: Callable[..., Any], *values: Any) -> None:
-    """Call a check of several settings; what it refuses is told of one of them."""
+    """Call a check of several settings; its refusal names the setting ``key``."""
     try:
         check(*values)
     except ValueError as error:

@@ -25,7 +25,7 @@ _LIMITS = tuple(limit + 1e-9 for limit in TOLERANCES.values())  # the last digit
 
 
 class Features(NamedTuple):
-    """What of a row tells structures apart, in less memory."""
+    """The fields of a row by which structures are told apart."""
 
     formula: str
     gap_ev: float | None
@@ -39,7 +39,7 @@ Comparable = Row | Features
 
 
 def originals(rows: Sequence[Comparable]) -> list[int]:
-    """For each row the place of the first row of the same structure, its own where there is none before.
+    """For each row the index of the first row of the same structure, which may be itself.
 
     Rows are of one structure if they have the same formula and their numbers agree within `TOLERANCES`, or
     if a chain of such rows joins them. Failures are alone. Which rows are of one structure does not depend
@@ -60,7 +60,7 @@ def originals(rows: Sequence[Comparable]) -> list[int]:
 
 
 def n_duplicates(rows: Iterable[Comparable]) -> int:
-    """How many rows are of a structure that a row before them has."""
+    """Number of rows whose structure an earlier row has."""
     return sum(place != first for place, first in enumerate(originals(list(rows))))
 
 
@@ -69,7 +69,7 @@ def _numbers(row: Comparable) -> tuple[float | None, ...]:
 
 
 def _join_alike(rows: Sequence[Comparable], places: Sequence[int], first: list[int]) -> None:
-    """Enter into ``first`` which of some rows of one formula are of one structure."""
+    """Set ``first`` for rows of one formula: those of the same structure get the same index."""
     same: dict[object, int] = {}  # copies to the last digit may be many, and need no comparison
     for place in places:
         first[place] = same.setdefault((_numbers(rows[place]), rows[place].nearest), place)

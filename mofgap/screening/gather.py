@@ -31,7 +31,7 @@ MIN_PARALLEL_BYTES = 50_000_000
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """All shards of a screening; to be closed, since its rows lie on disk.
+    """All shards of a screening. It must be closed, which deletes its rows on disk.
 
     Attributes:
         header: What decides the table.
@@ -45,7 +45,7 @@ class Gathered:
 
     @property
     def duplicates(self) -> Duplicates:
-        """What becomes of them; shards of before kept them."""
+        """How duplicates are treated; shards of older versions kept them."""
         return cast(Duplicates, self.header.get("duplicates", "keep"))
 
     def rows(self) -> Iterator[Row]:
@@ -97,7 +97,7 @@ class Gathered:
 
 @dataclass(frozen=True)
 class _Reading:
-    """Reads a shard, in a process of its own where there are many rows.
+    """Reads one shard; for many rows it runs in another process.
 
     Attributes:
         folder: Where its rows go.
@@ -110,7 +110,7 @@ class _Reading:
     novelty: Novelty
 
     def __call__(self, shard: ShardFile) -> tuple[Path, Outcome]:
-        """The file of the shard's rows, and their number."""
+        """The file with the shard's rows, and their counts."""
         outcome, part = Outcome(), self.folder / f"shard-{shard.index}.sqlite"
         write_part(part, outcome.counting(shard.inputs()), self.rank_by, self.novelty)
         return part, outcome

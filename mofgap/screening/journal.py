@@ -86,7 +86,7 @@ class Journal:
         self._append({"source": source, "sha256": finished.sha256, "rows": rows})
 
     def close(self) -> None:
-        """Close the file, and leave it."""
+        """Close the file without deleting it."""
         with suppress(OSError):  # what a full disk did not take was told when it was written
             self._file.close()
 
@@ -113,7 +113,7 @@ class Journal:
         self._file.flush()
 
     def _load(self, header: Mapping[str, Any]) -> bool:
-        """Take up what was done before, and drop damaged lines; False without a header."""
+        """Read what was done before, and drop damaged lines. False if there is no header."""
         kept, later = 0, list[bytes]()
         self._file.seek(0)
         for line in self._file:
@@ -134,7 +134,7 @@ class Journal:
         return kept > 0
 
     def _header(self, line: bytes) -> dict[str, Any]:
-        """What decided the numbers of the rows that follow."""
+        """The header of a journal."""
         try:
             header: dict[str, Any] = content_of(line)
         except DamagedLineError as error:
@@ -148,7 +148,7 @@ class Journal:
         return header
 
     def _take(self, line: bytes) -> bool:
-        """Take up an input; False if its line is damaged."""
+        """Read the line of an input. False if it is damaged."""
         try:
             content = content_of(line)
         except DamagedLineError:

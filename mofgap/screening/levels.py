@@ -45,7 +45,7 @@ def models_of(level: Level | None, model: str | Path | None) -> Models:
 
 
 def in_lower_case(level: object) -> object:
-    """What was asked for as a level, such as ``HSE06``, as `LEVELS` writes it."""
+    """A level in lower case, as in `LEVELS`: ``hse06`` for ``HSE06``."""
     return level.lower() if isinstance(level, str) else level
 
 
@@ -61,5 +61,5 @@ def goes_by(level_of_theory: str) -> str:
 
 
 def is_pbe(level_of_theory: str) -> bool:
-    """Whether gaps are those of PBE, whatever the geometry they are computed at."""
+    """Whether gaps are PBE gaps, at any geometry."""
     return _PBE(functional(level_of_theory)) is not None

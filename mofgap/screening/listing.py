@@ -71,7 +71,7 @@ def write_listing(folder: Path, sources: Inputs, n_shards: int) -> int:
 
 
 def read_listing(folder: Path, shard: Shard) -> Iterator[InputItem | ReadFailure]:
-    """The inputs of a shard, which learns how many there are of all.
+    """The inputs of a shard. The shard gets the number and names of all inputs.
 
     Raises:
         ShardError: The listing in ``folder`` was made for another number of shards, or is damaged.
@@ -124,7 +124,7 @@ def _archive(path: str) -> ZipFile:
 
 
 class _Buffered:
-    """A file that is open only while it is written: there may be more than a process can have open."""
+    """A file that is opened only to write. There may be more files than a process can hold open."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

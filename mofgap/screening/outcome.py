@@ -17,7 +17,7 @@ N_FAILURES_SHOWN = 10
 
 @dataclass
 class Outcome:
-    """What holds for all rows of a screening.
+    """Counts over all rows of a screening.
 
     Attributes:
         n_rows: How many there are.
@@ -39,7 +39,7 @@ class Outcome:
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Outcome:
-        """That of rows at hand."""
+        """The counts of rows in memory."""
         outcome = cls(n_alike=n_duplicates(rows))
         for row in rows:
             outcome.add(row)
@@ -59,7 +59,7 @@ class Outcome:
         return cls(**{**content, "levels": levels, "first_failed": failed})
 
     def add(self, row: Row) -> None:
-        """Count a row; its duplicates are not looked for, nor is it kept where it failed."""
+        """Count a row. Duplicates are not counted, and failures are not kept."""
         self.n_rows += 1
         self.n_warned += row.status == "warning"
         self.n_failed += row.status == "failed"
@@ -68,13 +68,13 @@ class Outcome:
             self.levels.add((row.level_of_theory, row.pbe_gap_ev is not None))
 
     def join(self, other: Outcome) -> None:
-        """Count the rows of another part; what is known of all rows together is not joined."""
+        """Add the counts of another part, but not duplicates and failures, which need all rows."""
         for name in ("n_rows", "n_warned", "n_failed", "n_novel"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.levels |= other.levels
 
     def counting(self, inputs: Iterable[tuple[T, Sequence[Row]]]) -> Iterator[tuple[T, Sequence[Row]]]:
-        """The inputs, counted as they pass."""
+        """Yield the inputs and count their rows."""
         for place, rows in inputs:
             for row in rows:
                 self.add(row)

@@ -55,7 +55,7 @@ def ordered_map(
 
 
 class Apart(Generic[T, R]):
-    """A function applied in a process of its own, so that an item can end that one only.
+    """Apply a function in a separate process, so that an item that ends its process ends no other.
 
     Args:
         function: Sent to the process once.
@@ -99,7 +99,7 @@ class Apart(Generic[T, R]):
 def _in_workers(
     function: Callable[[T], R], items: Iterator[T], workers: int, pending: deque[tuple[T, Future[R]]]
 ) -> Iterator[R]:
-    """The map, in processes that end with it; ``pending`` is left with the items without a result."""
+    """Map in worker processes. After an error, ``pending`` holds the items without a result."""
     pool = _pool(function, workers)
     try:
         for item in items:
@@ -119,7 +119,7 @@ def _pool(function: Callable[[T], R], workers: int) -> ProcessPoolExecutor:
 
 
 def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
-    """The result of an item to come; an error for it where a process has died already."""
+    """Submit an item. If a process has died already, the future holds that error."""
     try:
         return pool.submit(_call, item)
     except BrokenProcessPool as error:
@@ -150,7 +150,7 @@ def _start(begin: Callable[..., None], *arguments: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
+    """End this worker when its parent has ended; it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

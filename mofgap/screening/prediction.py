@@ -57,7 +57,7 @@ def failed_row(failure: ReadFailure) -> Row:
 
 
 def _rows(crystals: Sequence[Crystal], predictor: GapPredictor, config: ScreeningConfig) -> list[Row]:
-    """Rows of several crystals; one that cannot be computed does not take the others with it."""
+    """Rows of several crystals. One that cannot be computed fails alone."""
     if not crystals:
         return []
     try:

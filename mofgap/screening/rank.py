@@ -24,7 +24,7 @@ DUPLICATES: tuple[Duplicates, ...] = get_args(Duplicates)
 DUPLICATE = "duplicate"
 """Name of the note of a row whose structure another row has, or had, too."""
 
-Place = tuple[bool, float, float, str, str]
+SortKey = tuple[bool, float, float, str, str]
 """What rows are sorted by: whether they come last, how bad they are in two numbers, their names."""
 
 _BADNESS: dict[RankBy, Callable[[Row], tuple[float, float]]] = {
@@ -48,7 +48,7 @@ def check_window(low: float, high: float) -> None:
 
 
 def ranking(rank_by: RankBy | None, window: tuple[float, float] | None) -> RankBy:
-    """What to rank by: what was asked for, else the window where there is one, else the smallest gap.
+    """What to rank by: as asked for; by default the window if there is one, else the smallest gap.
 
     Raises:
         ValueError: The ranking ``rank_by`` is unknown, or needs a window where ``window`` is None.
@@ -98,7 +98,7 @@ def rank_rows(
     check_order(rank_by, novelty, duplicates)
     everything = list(rows)
     predicted = [row for row in everything if is_ranked(row, novelty)]
-    predicted.sort(key=partial(place, rank_by=rank_by, novelty=novelty))
+    predicted.sort(key=partial(sort_key, rank_by=rank_by, novelty=novelty))
     groups: dict[int, list[Row]] = {}
     for row, first in zip(predicted, originals(predicted), strict=True):
         groups.setdefault(first, []).append(row)
@@ -125,8 +125,8 @@ def is_ranked(row: Row, novelty: Novelty) -> bool:
     return row.status != "failed" and not (novelty == "drop" and is_novel(row))
 
 
-def place(row: Row, rank_by: RankBy, novelty: Novelty) -> Place:
-    """What rows are sorted by, see `rank_rows`; the inputs' own order decides between equals.
+def sort_key(row: Row, rank_by: RankBy, novelty: Novelty) -> SortKey:
+    """What rows are sorted by, see `rank_rows`. Rows with the same key stay in the order of the inputs.
 
     Raises:
         ValueError: The row lacks the number that rows are ranked by.
@@ -143,7 +143,7 @@ def numbered(groups: Iterable[Iterable[Row]], top: int | None, duplicates: Dupli
 
 
 def _noted(group: Iterable[Row]) -> Iterator[Row]:
-    """The rows of one structure, a note at all but the first."""
+    """The rows of one structure, all but the first with a note."""
     rows = iter(group)
     first = next(rows)
     yield first

@@ -15,7 +15,7 @@ from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.screening.config import ScreeningConfig
 
 Source = InputItem | ReadFailure | Crystal
-"""What is screened: a CIF still to be read, a name that leads nowhere, or a structure at hand."""
+"""What is screened: an input to be read, a name without a file, or a structure in memory."""
 
 PROCESS_DIED = (
     "process-died: the process that read or computed it was ended, perhaps for want of memory; "
@@ -62,7 +62,7 @@ def read(source: Source, expected_sha256: str, config: ScreeningConfig) -> Readi
         source = replace(source, data=source.read())
         digest = hashlib.sha256(source.data or b"").hexdigest()
     except CifError:
-        pass  # read_input meets the same trouble and names it
+        pass  # read_input raises the same error, and names the reason
     if digest and digest == expected_sha256:
         return Reading(source.source, digest, unchanged=True)
     entries = read_prepared(source, disorder=config.disorder, max_atoms=config.max_atoms, preparation=config)
@@ -70,7 +70,7 @@ def read(source: Source, expected_sha256: str, config: ScreeningConfig) -> Readi
 
 
 def _at_hand(crystal: Crystal, config: ScreeningConfig) -> Entry:
-    """A structure that was given as one, prepared and checked."""
+    """A structure that was given as a Python object, prepared and checked."""
     try:
         for check in (check_usable, check_apart):
             check(crystal)

@@ -26,9 +26,9 @@ def read_again(
     folders: Sequence[Path] = (Path(),),
     preparation: PreparationConfig = DEFAULT,
 ) -> Iterator[tuple[Key, Entry]]:
-    """What the files of a table hold by now, prepared, by the names that a row has of it.
+    """The structures that the files of a table hold now, prepared, each with the key of its row.
 
-    Files that are gone give nothing.
+    Files that no longer exist are left out.
 
     Args:
         files: Of the column ``file``: plain files come first, then archives, each opened once.
@@ -42,7 +42,7 @@ def read_again(
 def entries_of(
     items: Iterable[InputItem], disorder: Disorder, preparation: PreparationConfig = DEFAULT
 ) -> Iterator[tuple[Key, Entry]]:
-    """What inputs hold, prepared, by the names that a row has of it."""
+    """The structures of inputs, prepared, each with the key of its row."""
     for item in items:
         # The rows passed a limit already, which counts atoms that the reader then merges or leaves out.
         for entry in read_prepared(item, disorder=disorder, max_atoms=sys.maxsize, preparation=preparation):
@@ -50,7 +50,7 @@ def entries_of(
 
 
 def _locate(files: Iterable[str], folders: Sequence[Path]) -> Iterator[InputItem]:
-    """The inputs of these names: a file's, ``archive.zip:member``, or ``several.xyz:place``."""
+    """The inputs of these names: a file, ``archive.zip:member``, or ``several.xyz:number``."""
     archives: dict[tuple[Path, str], set[str]] = {}
     for file in sorted(set(files)):
         heads = [file, *(file[:place] for place, character in enumerate(file) if character == ":")]

@@ -111,18 +111,18 @@ def column_names(coverage: float = DEFAULT_COVERAGE, two_levels: bool = False) -
 
 
 def cells(row: Row, n_columns: int = len(COLUMNS)) -> list[Cell]:
-    """The values of a row in the order of its columns, of which a table has so many."""
+    """The first ``n_columns`` values of a row, in the order of the columns."""
     return list(_getter(n_columns)(row))
 
 
 @cache
 def _getter(n_columns: int) -> Callable[[Row], tuple[Cell, ...]]:
-    """The first fields of a row at once, which is fast."""
+    """A fast getter of the first fields of a row."""
     return attrgetter(*FIELDS[:n_columns])
 
 
 def plain_values(row: Row) -> dict[str, Any]:
-    """The fields of a row for JSON; those of a second level where there is one."""
+    """The fields of a row for JSON, with `PBE_COLUMNS` if the row has them."""
     names = COLUMNS if row.pbe_gap_ev is None else FIELDS
     return {name: getattr(row, name) for name in names}
 
@@ -133,14 +133,14 @@ def text_of(cell: Cell) -> str:
 
 
 def warnings_of(text: object) -> list[tuple[str, str]]:
-    """The (name, explanation) of each warning of a row; none of what is no text."""
+    """The (name, explanation) of each warning of a row; none if ``text`` is not a string."""
     parts = text.split(WARNING_SEPARATOR) if isinstance(text, str) else []
     found = (part.partition(":") for part in parts if part)
     return [(name.strip(), words.strip()) for name, _, words in found]
 
 
 def printable(text: str) -> str:
-    """Text for any output: whatever is no character of a line of text becomes ``�``."""
+    """Text for any output: control characters and the like become ``�``."""
     return _UNPRINTABLE.sub("�", text)
 
 
@@ -150,7 +150,7 @@ def rounded(value: float) -> float | None:
 
 
 def shortened(name: str, longest: int = 32) -> str:
-    """A name, of which a long one keeps both ends, by which names of a series are told apart."""
+    """A name; a long one is cut in the middle, since names of a series differ at their ends."""
     if len(name) <= longest:
         return name
     tail = (longest - 1) // 2

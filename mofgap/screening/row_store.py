@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mofgap.screening.duplicates import Features, n_duplicates, originals
-from mofgap.screening.rank import Duplicates, Novelty, RankBy, check_order, is_ranked, numbered, place
+from mofgap.screening.rank import Duplicates, Novelty, RankBy, check_order, is_ranked, numbered, sort_key
 from mofgap.screening.row import FIELDS, Row
 
 Inputs = Iterable[tuple[int, Sequence[Row]]]
@@ -31,7 +31,7 @@ _FEATURES = ", ".join(Features._fields)
 
 
 class RowStore:
-    """The rows of a screening, to be added in any order, and to be read in that of its table.
+    """The rows of a screening, added in any order and read in the order of the table.
 
     Args:
         rank_by: What the table is ranked by.
@@ -56,7 +56,7 @@ class RowStore:
 
     @property
     def folder(self) -> Path:
-        """Where other processes may put parts, too."""
+        """The folder, where other processes may put parts."""
         return Path(self._folder.name)
 
     def take(self, part: Path) -> None:
@@ -78,7 +78,7 @@ class RowStore:
         self.take(part)
 
     def find_duplicates(self) -> int:
-        """Find the rows of one structure, once all rows are there; how many follow another of theirs."""
+        """Find rows of the same structure, after all rows were added; returns the number of duplicates."""
         found = 0
         in_order = f"row_number() OVER (ORDER BY {_ORDER}) AS place"
         wanted = f"SELECT {in_order}, id, {_FEATURES} FROM row WHERE is_ranked ORDER BY formula, place"
@@ -99,7 +99,7 @@ class RowStore:
         return self._n_duplicates_of_all() if self.novelty == "drop" else found
 
     def _n_duplicates_of_all(self) -> int:
-        """Those that no table has are counted too."""
+        """The number of duplicates, with the rows that ``novelty`` drops."""
         wanted = f"SELECT {_FEATURES} FROM row WHERE status != 'failed' ORDER BY formula"
         groups = groupby(self._select(wanted), key=itemgetter(0))
         return sum(n_duplicates([Features(*row) for row in group]) for _, group in groups)
@@ -147,7 +147,7 @@ def write_part(path: Path, inputs: Inputs, rank_by: RankBy, novelty: Novelty) ->
 
     def values(where: int, part: int, row: Row) -> tuple[Any, ...]:
         wanted = is_ranked(row, novelty)
-        numbers = place(row, rank_by, novelty)[:3] if wanted else (None, None, None)
+        numbers = sort_key(row, rank_by, novelty)[:3] if wanted else (None, None, None)
         return where, part, wanted, *numbers, *_kept(row)
 
     marks = ", ".join("?" * len(_COLUMNS.split(", ")))
@@ -159,7 +159,7 @@ def write_part(path: Path, inputs: Inputs, rank_by: RankBy, novelty: Novelty) ->
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """A new file of rows. Nobody needs it after a kill, so that nothing waits for the disk."""
+    """A new file of rows. It is not needed after a kill, so that SQLite need not wait for the disk."""
     rows = sqlite3.connect(path, isolation_level=None)
     for setting in ("journal_mode=OFF", "synchronous=OFF", f"cache_size={-CACHE_MB * 1024}"):
         rows.execute(f"PRAGMA {setting}")
@@ -173,7 +173,7 @@ def _row(values: tuple[Any, ...]) -> Row:
 
 @contextmanager
 def _disk() -> Iterator[None]:
-    """Tell of a disk that is full, or cannot be written, as everywhere else."""
+    """Turn SQLite's errors of a full or read-only disk into `OSError`."""
     try:
         yield
     except sqlite3.OperationalError as error:

@@ -30,7 +30,7 @@ Watch = Callable[[Iterator[InputRows], Journal | None], Iterable[InputRows]]
 
 
 class ScreeningError(ValueError):
-    """A screening that cannot be, and why."""
+    """A screening that cannot start, and why."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ScreeningRun:
 
     @cached_property
     def _header(self) -> dict[str, Any]:
-        """What decides the numbers; a model's config holds the sha256 of every other file of it."""
+        """All that decides the numbers. The config of a model holds the sha256 of all its other files."""
         models = zip(("model_sha256", SECOND_LEVEL_MODEL), self.config.models, strict=True)
         configs = {key: find_model(name) / CONFIG for key, name in models if name is not None}
         digests = {key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in configs.items()}
@@ -126,7 +126,7 @@ class ScreeningRun:
         return read_listing(Path(listings[0]), self.shard)
 
     def n_inputs(self) -> int:
-        """How many inputs there are to screen, which are listed for it once more."""
+        """Number of inputs to screen; counting lists them once more."""
         if self.shard is None:
             return sum(1 for _ in expand_inputs(self.inputs))
         shard = Shard(self.shard.index, self.shard.count)

@@ -79,7 +79,7 @@ class _Screener:
         return replace(reading, entries=()), rows
 
     def lost(self, task: Task) -> Result:
-        """What is left to say of an input that ended its process."""
+        """The result for an input that ended its process."""
         reading = _lost(task)
         return reading, tuple(
             failed_row(entry) for entry in reading.entries if isinstance(entry, ReadFailure)
@@ -87,7 +87,7 @@ class _Screener:
 
 
 def _in_this_process(screener: _Screener, tasks: Iterable[Task], journal: Journal) -> Iterator[Result]:
-    """Screen here, but for what may have ended an earlier run: that has a process of its own."""
+    """Screen in this process, but the input that may have ended an earlier run in a separate one."""
     suspect = journal.begun
     with Apart(screener, screener.lost) as apart:
         for source, expected in tasks:
@@ -97,7 +97,7 @@ def _in_this_process(screener: _Screener, tasks: Iterable[Task], journal: Journa
 
 
 def _lost(task: Task) -> Reading:
-    """An input that ended its process; with the hash of its bytes, so that a resumed run passes it over."""
+    """The reading of an input that ended its process, with the hash by which a resumed run skips it."""
     source, digest = task[0], ""
     if isinstance(source, InputItem):
         with suppress(CifError):

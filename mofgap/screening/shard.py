@@ -144,7 +144,7 @@ class ShardFile:
         return cls(path, index, count, header)
 
     def inputs(self) -> Iterator[tuple[int, list[Row]]]:
-        """The place among all inputs, and the rows, of each input of the shard.
+        """The index among all inputs, and the rows, of each input of the shard.
 
         Raises:
             ShardError: The file is damaged or cut off.
@@ -156,7 +156,7 @@ class ShardFile:
             yield place, rows
 
     def contents(self) -> Iterator[tuple[int, Any]]:
-        """The place among all inputs, and what the file says, of each input of the shard.
+        """The index among all inputs, and the content, of each input of the shard.
 
         Raises:
             ShardError: The file is damaged or cut off.
@@ -208,7 +208,7 @@ class ShardFile:
 
 @contextmanager
 def _intact(path: Path) -> Iterator[None]:
-    """Name the file whose content cannot be what was written."""
+    """Turn errors of damaged content into a `ShardError` that names the file."""
     try:
         yield
     except ShardError:

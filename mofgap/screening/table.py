@@ -197,7 +197,7 @@ def _first_line(path: Path) -> str:
 
 
 def _part_of_csv(frame: pd.DataFrame) -> pd.DataFrame:
-    """Some rows of a CSV, their own columns with types; those that somebody added stay texts."""
+    """Some rows of a CSV. Columns of ``mofgap screen`` get their types; further columns stay text."""
     frame = frame[(frame != "").any(axis=1)]  # spreadsheets leave empty lines
     texts = [name for name in TEXTS if name in frame.columns]
     frame = frame.assign(**{name: frame[name].str.replace(_MARK, "", regex=True) for name in texts})
@@ -210,7 +210,7 @@ def _is_known(name: str) -> bool:
 
 
 def _with_types(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
-    """Numbers as numbers in these columns; one that somebody added holds texts where it has any."""
+    """Turn these columns into numbers or texts; a further column with any text stays text."""
     import pandas as pd
 
     for name in names:
@@ -227,7 +227,7 @@ def _with_types(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
 
 
 def lacking(frame: pd.DataFrame, needed: Iterable[str]) -> str:
-    """What is wrong with a table that has not all of some columns; empty where it has."""
+    """Names a missing column in words; empty if all needed columns are there."""
     missing = [name for name in needed if name not in frame.columns]
     return f"no column {missing[0]}; give a table that mofgap screen wrote" if missing else ""
 
@@ -251,7 +251,7 @@ def window_of(frame: pd.DataFrame) -> Window:
 
 
 def windows_of(frame: pd.DataFrame) -> list[tuple[float, float]]:
-    """The different windows that rows were screened for, eV, open ends infinite; both where none is named."""
+    """The different windows that rows were screened for, eV. An open or unnamed end is infinite."""
     if not {"p_in_window", "window_lo_ev", "window_hi_ev"} <= set(frame.columns):
         return []
     inside = frame[frame.p_in_window.notna()]

@@ -23,7 +23,7 @@ MIN_CORRECTION_ROWS = 1000
 
 @schema
 class FinetuneConfig:
-    """How the weights of a gap model move."""
+    """How the weights of a gap model are trained."""
 
     epochs: int = Field(
         20,
@@ -89,7 +89,7 @@ class FinetuneConfig:
 
 @schema
 class TrainingConfig(FinetuneConfig):
-    """What a gap model is made of besides its encoder, and how its weights move.
+    """What a gap model is made of besides its encoder, and how it is trained.
 
     A training that goes on from a gap model takes that model as it is made, and reads `finetuning` alone.
     """
@@ -120,7 +120,7 @@ class TrainingConfig(FinetuneConfig):
 
     @property
     def finetuning(self) -> FinetuneConfig:
-        """How the weights move, without what the model is made of."""
+        """How the weights are trained, without what the model is made of."""
         return part(FinetuneConfig, vars(self))
 
 
@@ -130,7 +130,7 @@ NETWORK = ("method", "blocks", "modules", "rank", "head_hidden", "prior_rate")
 
 @schema
 class PretrainConfig:
-    """How the weights of an encoder move on per-atom targets."""
+    """How an encoder is pretrained on per-atom targets."""
 
     epochs: int = Field(8, description="Passes over the training structures.", ge=1)
     batch_atoms: int = Field(2500, description="Size of a batch.", ge=1, json_schema_extra={"unit": "atoms"})
@@ -168,13 +168,13 @@ class PretrainingConfig(PretrainConfig):
 
     @property
     def encoder_settings(self) -> dict[str, int]:
-        """Settings of the encoder that are not left to its architecture, by its own names."""
+        """Settings of the encoder that were given, by its own names."""
         asked = {"n_blocks": self.blocks, "width": self.width}
         return {name: value for name, value in asked.items() if value is not None}
 
     @property
     def training(self) -> PretrainConfig:
-        """How the weights move, without what the encoder is made of."""
+        """How the weights are trained, without what the encoder is made of."""
         return part(PretrainConfig, vars(self))
 
 
@@ -196,5 +196,5 @@ class ComputeConfig:
 
     @property
     def processes(self) -> int:
-        """Of the training, on all nodes together."""
+        """Number of processes on all nodes together."""
         return self.devices * self.nodes

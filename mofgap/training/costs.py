@@ -13,7 +13,7 @@ COST = "cost.json"
 
 @dataclass(frozen=True)
 class Cost:
-    """Of the epochs of all models of a training, over all starts.
+    """Cost of all epochs of a training, over all starts and all its models.
 
     Attributes:
         seconds: Wall-clock time, which other programs on the machine lengthen.
@@ -25,7 +25,7 @@ class Cost:
 
     @classmethod
     def of(cls, folder: Path) -> Cost:
-        """That of the training in a folder, and of those in its folders; kept since their first epochs.
+        """The cost of the training in a folder, and of those in folders below.
 
         Raises:
             TrainingError: A log in ``folder`` is damaged.

@@ -228,7 +228,7 @@ def finetune(
     resume: bool = False,
     compute: Compute = ANYTHING,
 ) -> Tensor:
-    """Fine-tune in place; the model ends in its best epoch on validation, or in the last without any.
+    """Fine-tune in place. The model keeps its best epoch on validation, or its last without one.
 
     Args:
         model: Pretrained encoder, with fresh adapters and head or with trained ones.
@@ -285,7 +285,7 @@ def _keeps(model: GapModel, data: Labelled, config: FinetuneConfig) -> bool:
 
 
 def _check_labels(data: Labelled, from_model: bool) -> None:
-    """Refuse labels that would be found of no use only once all epochs are over."""
+    """Refuse labels that are of no use, before the training starts."""
     n, gap_ev = len(data.train), data.gap_ev[list(data.train)].astype(np.float32)
     if n < MIN_TRAIN_ROWS:
         raise TrainingError(f"too few training structures: {n}, and novelty needs {MIN_TRAIN_ROWS}")

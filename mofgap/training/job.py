@@ -134,13 +134,13 @@ class ModelTraining(ComputeConfig, TrainingConfig):
 
     @property
     def needs(self) -> list[tuple[str, str]]:
-        """What `start` says, and the same of the second model where there is one."""
+        """`start`, and the same for the second model if there is one."""
         second = [] if self.second_model is None else [(self.second_model, "config.json")]
         return [self.start, *second]
 
     @property
     def settings(self) -> TrainingConfig:
-        """The settings of the training, those that depend on where it starts decided."""
+        """The settings of the training. Defaults that depend on where it starts are filled in."""
         usual = FROM_A_MODEL if self.from_model is not None else {}
         left = [name for name in FROM_A_MODEL if getattr(self, name) is None]
         given = {name: value for name, value in vars(self).items() if name not in left}
@@ -251,7 +251,7 @@ class TrainingJob:
 
 
 def _columns(path: Path) -> list[str]:
-    """Names of the columns of a table; none where its reader has more to say of what is wrong."""
+    """Names of the columns of a table; none if it cannot be read, which `read` then explains."""
     try:
         if path.suffix.lower() == ".parquet":
             from pyarrow.parquet import read_schema

@@ -48,7 +48,7 @@ class Labels:
 
     @property
     def families(self) -> list[str]:
-        """What stays together where structures are dealt out, for each row.
+        """The family of each row; families are not divided among splits.
 
         Those of one ``group``, where there is such a column, as ``mofgap data import`` writes it; else those
         of one formula, or whose names are CSD refcodes of one family.
@@ -147,7 +147,7 @@ def _check_gaps(gaps: pd.Series, usable: pd.Series, target: str, path: Path) -> 
 def _with_split(
     frame: pd.DataFrame, column: str, seed: int, needed: Sequence[str], path: Path
 ) -> pd.DataFrame:
-    """The table with a column ``split``: as it is given, or dealt."""
+    """The table with a column ``split``: as given, or drawn."""
     given = frame.columns
     if column in given:
         frame = frame.assign(split=frame[column])
@@ -180,7 +180,7 @@ def _check_column(name: str, frame: pd.DataFrame, path: Path) -> None:
 def _join(
     path: Path, cifs: Path, columns: Mapping[str, str], disorder: Disorder, max_atoms: int
 ) -> tuple[pd.DataFrame, list[str], list[str]]:
-    """Labels joined to structures by identifier; lines on what finds no partner, and on what stands twice."""
+    """Labels joined to structures by identifier; lines on what has no partner, and on labels that repeat."""
     try:
         table = read_label_table(path, None, columns)
         # Apart from the labels, so that one structure under two names is no conflict.
@@ -218,7 +218,7 @@ def _join(
 
 
 def unusable(frame: pd.DataFrame) -> list[str]:
-    """Why a model cannot compute with each structure of a table; nothing where it can."""
+    """Why a model cannot use each structure of a table; empty where it can."""
     return [_wrong(*row) for row in frame[["structure_id", *STRUCTURE_COLUMNS]].itertuples(index=False)]
 
 
@@ -238,7 +238,7 @@ def _wrong(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coords: Any) 
 
 
 def _row(name: str, crystal: Crystal, values: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the table, the structure's own columns where the labels have such too."""
+    """A row of the table. Columns of the structure override those of the labels."""
     return {column: np.nan if is_missing(value) else value for column, value in values.items()} | {
         "structure_id": name,
         "cell_angstrom": crystal.cell.ravel(),
@@ -248,6 +248,6 @@ def _row(name: str, crystal: Crystal, values: Mapping[str, Any]) -> dict[str, An
 
 
 def _deal(name: str, seed: int) -> str:
-    """A split from a hash, so that adding structures to a large table moves hardly any of the others."""
+    """A split from a hash. Adding structures to a large table changes few of the other splits."""
     draw = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4]) / 2**32
     return "train" if draw < 0.8 else "val" if draw < 0.9 else "test"

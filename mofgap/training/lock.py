@@ -50,7 +50,7 @@ def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
 
 
 def _read(path: Path) -> dict[str, str]:
-    """What a training was begun with; records of older versions have no digest.
+    """What a training was started with; records of older versions have no digest.
 
     Raises:
         TrainingError: The file ``path`` is damaged.
@@ -66,7 +66,7 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _cure(version: str | None) -> str:
-    """What to do about a training that this version began, or another one, or one of long ago (None)."""
+    """What to do about a training that this version, another one, or an unknown one (None) started."""
     if version == installed_version():
         return "resume it with those that it was begun with"
     begun_by, this = f"mofgap {version or 'of an older version'}", f"mofgap {installed_version()}"

@@ -77,7 +77,7 @@ def _weights(module: L.LightningModule, content: Mapping[str, Any], path: Path) 
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """The rows of a training's ``metrics.csv``, one an epoch.
+    """The rows of a training's ``metrics.csv``, one per epoch.
 
     Raises:
         TrainingError: The file ``path`` is damaged.
@@ -173,7 +173,7 @@ _SAID = {
 
 
 class Kept(ModelCheckpoint):  # type: ignore[misc]
-    """A state kept in a folder that may have moved since it was written.
+    """A checkpoint in a folder that may have been moved since.
 
     Args:
         folder: Where it lies.
@@ -186,7 +186,7 @@ class Kept(ModelCheckpoint):  # type: ignore[misc]
         super().__init__(folder, filename=stem, monitor=monitor, enable_version_counter=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what is known of the best epoch, which Lightning forgets where the folder moved."""
+        """Restore what is known of the best epoch; Lightning drops it if the folder was moved."""
         here = Path(str(self.dirpath))
 
         def moved(path: str) -> str:
@@ -226,7 +226,7 @@ class Compute(ComputeConfig):
 
     @property
     def decisive(self) -> dict[str, str]:
-        """What a training's steps depend on, so that it cannot be taken up with another."""
+        """Settings that the steps of a training depend on; it is only resumed with the same."""
         return {"number of devices": str(self.processes), "precision": self.precision}
 
     @property
@@ -244,14 +244,14 @@ class Compute(ComputeConfig):
 
     @property
     def _environment(self) -> list[LightningEnvironment | SLURMEnvironment]:
-        """Who starts the processes; Lightning's own requeueing mixes checkpoints of different jobs."""
+        """What starts the processes. Lightning's requeueing would mix checkpoints of different jobs."""
         if self.processes == 1:
             return [LightningEnvironment()]
         return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def seed_step(module: L.LightningModule, seed: int) -> None:
-    """Seed torch's own generator for one step, so that a training taken up again draws the same."""
+    """Seed torch's global generator for one step, so that a resumed training draws the same."""
     torch.manual_seed(
         int(np.random.SeedSequence([seed, module.global_step, module.global_rank]).generate_state(1)[0])
     )
@@ -389,7 +389,7 @@ def _lost_patience(before: Mapping[str, Any] | None, patience: int | None) -> bo
 
 
 def _check_finite(log: Path, monitor: str | None) -> None:
-    """Refuse a training of which the kept epoch, the best or the last, ended in no number."""
+    """Refuse a training whose kept epoch, the best or the last, has a metric that is not finite."""
     rows = read_log(log)
     if monitor is None:
         finite = all(math.isfinite(float(value)) for value in rows[-1].values() if value)

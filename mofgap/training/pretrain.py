@@ -170,7 +170,7 @@ def pretrain(
 
 
 def _substitute_unseen(encoder: Encoder, atomic_numbers: Iterable[ArrayLike]) -> Substitutes:
-    """Let an encoder read elements that no structure has as alike ones, and say which."""
+    """Let an encoder read elements without training data as similar ones; returns which."""
     if not encoder.element_tables:
         return Substitutes()
     found = substitutes_of(element_counts(atomic_numbers))

@@ -22,12 +22,12 @@ from mofgap.uncertainty.calibrate import Calibration
 
 
 class TooFewLabels(ValueError):  # noqa: N818
-    """Fewer usable rows than an interval can be made from."""
+    """Too few usable rows for an interval."""
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How intervals did.
+    """Coverage and width of intervals.
 
     Attributes:
         fraction: Nominal coverage in percent -> fraction of the rows covered.

@@ -56,7 +56,7 @@ SCORED = ("val", "test", CROSS_FITTED)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training came to.
+    """The result of a training.
 
     Attributes:
         metrics: Metrics of each split that was not trained on, eV where an energy, or `CROSS_FITTED`. Those
@@ -75,7 +75,7 @@ class Outcome:
 
     @property
     def defined(self) -> dict[str, dict[str, float | None]]:
-        """The metrics for JSON, which has no NaN: what too few structures leave undefined is None."""
+        """The metrics for JSON, which has no NaN: an undefined metric is None."""
         return {
             split: {name: value if math.isfinite(value) else None for name, value in found.items()}
             for split, found in self.metrics.items()
@@ -90,7 +90,7 @@ class Trained:
         model: The model, on the CPU.
         calibration: Of its error bars.
         novelty: Index of the structures that it learnt from.
-        outcome: What the training came to.
+        outcome: The result of the training.
     """
 
     model: GapModel
@@ -166,7 +166,7 @@ def train(
 
 
 def _check_start(begun: Begun, folder: Path, config: FinetuneConfig, *, resume: bool) -> None:
-    """Refuse what can neither start nor go on.
+    """Refuse a training that can neither start nor continue.
 
     Raises:
         TrainingError: The ``folder`` holds a model and ``resume`` is off, or no epochs are asked for, but no
@@ -179,7 +179,7 @@ def _check_start(begun: Begun, folder: Path, config: FinetuneConfig, *, resume: 
 
 
 def _without_val(compute: Compute, second: Path | None) -> Compute:
-    """What cross-fitting runs on: more trainings follow, and other processes would end with the first.
+    """The compute settings for cross-fitting: one process, since others would end with the first training.
 
     Raises:
         TrainingError: The ``compute`` asks for several nodes, or there is a ``second`` model.
@@ -205,7 +205,7 @@ def train_model(
     n_val: int | None = None,
     compute: Compute = ANYTHING,
 ) -> Trained:
-    """Train a model that is begun: fit it, correct it, index what it learnt from, calibrate and score it.
+    """Train a model: fit weights, neighbour correction and novelty index, calibrate, and score.
 
     Args:
         begun: The model, which is trained in place, and the one it comes from.
@@ -291,7 +291,7 @@ def _write_metrics(path: Path, outcome: Outcome, config: FinetuneConfig, n_train
 
 
 def _known(parent: Parent | None, ids: Sequence[str], features: Tensor | None) -> NDArray[np.bool_]:
-    """(n,) which structures a parent had learnt from, by name or by its features (n, n_features)."""
+    """(n,) whether the parent was trained on each structure, by name or by features (n, n_features)."""
     if parent is None or features is None:
         return np.zeros(len(ids), dtype=bool)
     return np.isin(ids, parent.novelty.ids) | parent.novelty.learnt(features.numpy())
@@ -304,7 +304,7 @@ def _made_of(
     start: Path,
     second: Path | None,
 ) -> dict[str, str]:
-    """Digests of all that the weights depend on, but for what it runs on."""
+    """Digests of all that the weights depend on, except the compute settings."""
     frame = labels.frame
     weights = start / CONFIG if start.is_dir() else start  # the first holds the hashes of the others
     return {
@@ -324,7 +324,7 @@ def _index(labels: Labels, data: Labelled, features: Tensor, parent: Parent | No
     learnt = labels.frame.iloc[list(data.train)]
     names = labels.names
     has_atoms = "frac_coords" in learnt.columns  # a comparison keeps graphs alone
-    return (fit_novelty if parent is None else parent.novelty.joined)(
+    return (fit_novelty if parent is None else parent.novelty.extended)(
         features[list(data.train)].numpy(),
         learnt.atomic_numbers.tolist(),
         learnt.structure_id.tolist(),
@@ -386,7 +386,7 @@ def _calibrate(
     held_out: dict[str, HeldOut],
     novelty: dict[str, NDArray[np.float64]],
 ) -> Calibration:
-    """The calibration that val, or cross-fitting, allows; by structures that the parent never learnt from."""
+    """The calibration on val, or on cross-fitted errors, by structures that the parent was not trained on."""
     scaling = parent.scaling if parent else Scaling()
     split = "val" if "val" in held_out else CROSS_FITTED
     if split not in held_out:

@@ -24,7 +24,7 @@ class Parent:
     level_of_theory: str
 
     def taken_to(self, level_of_theory: str) -> Parent:
-        """The same for a model of this level, which is told no gaps that may be of another."""
+        """The same for a model of this level; gaps that may be of another level are dropped."""
         if level_of_theory == self.level_of_theory != About.level_of_theory:
             return self
         return replace(self, novelty=self.novelty.without_gaps())
@@ -32,14 +32,14 @@ class Parent:
 
 @dataclass(frozen=True, eq=False)
 class Begun:
-    """A model that is ready to be trained, and the gap model it comes from, if it does."""
+    """A model that is ready to be trained, and the gap model that it started from, or None."""
 
     model: GapModel
     parent: Parent | None = None
 
 
 def begin_model(model_config: GapModelConfig | None, start: Path | None, config: FinetuneConfig) -> Begun:
-    """A new model on an encoder, or a trained one, made ready to move.
+    """A new model on an encoder, or a trained one, ready to be trained.
 
     Args:
         model_config: What a new model is made of; None goes on from a gap model.
@@ -66,7 +66,7 @@ def begin_model(model_config: GapModelConfig | None, start: Path | None, config:
 
 
 def _begin_trained(start: Path) -> Begun:
-    """A trained model of which adapters, noise network and head can move again.
+    """A trained model whose adapters, noise network and head can be trained again.
 
     Its second network is left behind, since it cannot move with the others.
     """

@@ -40,7 +40,7 @@ Substitutes = dict[str, dict[str, float]]
 
 
 def substitutes_of(counts: ArrayLike) -> Substitutes:
-    """What every element that no structure has is read as: alike ones that `RARE` or more structures have.
+    """What each element without data is read as: similar elements that `RARE` or more structures have.
 
     Args:
         counts: Number of structures with an element, by atomic number; longer than `MAX_Z`.
@@ -82,7 +82,7 @@ def tables_of(encoder: Encoder) -> list[Tensor]:
 
 
 def substitute_unseen(model: GapModel, atomic_numbers: Iterable[ArrayLike]) -> None:
-    """Do it after a training: an element is no longer unseen where one of the training structures has it.
+    """Substitute after a training. An element that a training structure has is no longer unseen.
 
     Args:
         model: What was trained; its encoder says what it had not seen before.
@@ -95,7 +95,7 @@ def substitute_unseen(model: GapModel, atomic_numbers: Iterable[ArrayLike]) -> N
 
 
 def substitute_in(folder: Path, counts: ArrayLike) -> Substitutes:
-    """Do it to a model or encoder on disk, of which all else keeps its bytes.
+    """Substitute in a model or encoder on disk, whose other bytes do not change.
 
     Args:
         folder: Of a gap model or of a pretrained encoder.

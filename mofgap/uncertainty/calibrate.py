@@ -91,7 +91,7 @@ class Calibration:
 
     @classmethod
     def raw(cls) -> "Calibration":
-        """The model's own spread with Gaussian intervals: nothing fitted, nothing guaranteed."""
+        """The model's own spread with Gaussian intervals: nothing is fitted or guaranteed."""
         return cls(Scaling(), (Residuals(),))
 
     @property

@@ -19,7 +19,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import norm, pearsonr, rankdata, spearmanr
 
 from mofgap.uncertainty.columns import Floats, Indices, check_level, columns
-from mofgap.uncertainty.places import places, sparsification_area
+from mofgap.uncertainty.ranks import dense_ranks, sparsification_area
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 """Nominal coverages that `summary` reports."""
@@ -90,7 +90,7 @@ def ause(y_true: ArrayLike, y_pred: ArrayLike, y_std: ArrayLike) -> float:
     error, std = _absolute_error_and_std(y_true, y_pred, y_std)
     if len(error) == 0:
         return float("nan")
-    return sparsification_area(error, places(error), places(std))
+    return sparsification_area(error, dense_ranks(error), dense_ranks(std))
 
 
 def nll(y_true: ArrayLike, y_pred: ArrayLike, y_std: ArrayLike) -> float:
@@ -342,7 +342,7 @@ def _bins(values: Floats, n_bins: int) -> Indices:
     if n_bins < 1:
         raise ValueError(f"n_bins must be at least 1, not {n_bins}")
     smaller = rankdata(values, method="min") - 1
-    return places((smaller * n_bins) // max(len(values), 1))
+    return dense_ranks((smaller * n_bins) // max(len(values), 1))
 
 
 def _area(needed: Floats) -> float:

@@ -60,7 +60,7 @@ class Novelty:
 
 @dataclass(frozen=True, eq=False)
 class NoveltyIndex:
-    """The training set, small enough to ship: a quarter of a kilobyte and an id for each structure.
+    """The training set in compact form: a quarter of a kilobyte and an id per structure.
 
     Distance in a frozen model's features as a measure of uncertainty follows Janet, Duan, Yang, Nandy and
     Kulik, Chem. Sci. 10, 7913 (2019). A structure's numbers do not depend on what it is scored with.
@@ -143,7 +143,7 @@ class NoveltyIndex:
             if counts[z].any() and not counts[z, min(n, MAX_COORDINATION)]
         ]
 
-    def joined(
+    def extended(
         self,
         features: npt.ArrayLike,
         atomic_numbers: Sequence[npt.ArrayLike],
@@ -152,7 +152,7 @@ class NoveltyIndex:
         names: Sequence[str] = (),
         gap_ev: npt.ArrayLike = (),
     ) -> "NoveltyIndex":
-        """The index with more structures; whitening and quantiles stay, and known ids are not added again.
+        """The index with more structures. Whitening and quantiles stay, and known ids are not added again.
 
         Of these the names and labels are replaced, where there are new ones.
 
@@ -225,7 +225,7 @@ class NoveltyIndex:
         return Neighbours(self.points)
 
     def save(self, path: Path | str) -> None:
-        """Write one safetensors file; ids and names are UTF-8 text in tensors of bytes, one a line."""
+        """Write one safetensors file; ids and names are UTF-8 text in tensors of bytes, one per line."""
         tensors: dict[str, npt.NDArray[Any]] = {
             "mean": self.mean,
             "projection": self.projection,
@@ -237,7 +237,7 @@ class NoveltyIndex:
             "names": np.frombuffer("\n".join(self.names).encode(), dtype=np.uint8),
             "gap_ev": self.gap_ev,
         }
-        # safetensors writes memory as it lies, so a transposed array would come back scrambled.
+        # safetensors writes the raw memory, so a transposed array would come back in wrong order.
         tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         # One entry: safetensors writes several in an order that changes from run to run.
         save_file(tensors, str(path), metadata={FORMAT: f"{self.n_neighbours} neighbours"})

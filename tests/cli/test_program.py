@@ -21,7 +21,7 @@ def loaded(names: tuple[str, ...], arguments: list[str]) -> tuple[list[str], str
         "import sys; sys.argv = ['mofgap', *sys.argv[1:]]\n"
         "from mofgap.__main__ import app\n"
         "try: app()\n"
-        "except SystemExit: pass\n"
+        "except SystemExit as end: assert not end.code\n"
         f"print(*[name for name in {names} if name in sys.modules], sep=',')"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)

@@ -128,7 +128,7 @@ def test_coordination_that_training_never_saw_is_named():
     assert index.unseen_coordination({(118, 2), (118, 3)}) == [(118, 3)]
     assert index.unseen_coordination({(40, 8), (30, 7), (30, 6)}) == [(30, 7), (40, 8)]
     assert index.unseen_coordination({(29, 4)}) == [], "whether copper is new is for the elements to say"
-    more = index.joined(features[:2], atoms[:2], ["a", names(N)[0]], [{(30, 7)}, {(40, 8)}])
+    more = index.extended(features[:2], atoms[:2], ["a", names(N)[0]], [{(30, 7)}, {(40, 8)}])
     assert more.unseen_coordination({(40, 8), (30, 7)}) == [(40, 8)]
     blind = fit_novelty(features, atoms, names(N))
     assert blind.unseen_coordination({(30, 11)}) == []
@@ -153,8 +153,8 @@ def test_a_structure_is_known_by_name_and_gap(tmp_path):
         assert known == ["A (SAHYIK, 3.44 eV)", "B (0.00 eV)", "C", "D (a / b, 2.00 eV)"]
     assert index.without_gaps().known_as("A") == "A (SAHYIK)"
     features, atoms = cluster(3, 5)
-    joined = index.joined(features, atoms, ["A", "B", "E"], names=["", "X", "Y"], gap_ev=[1.0, np.nan, 3.0])
-    assert [joined.known_as(name) for name in "ABE"] == [
+    longer = index.extended(features, atoms, ["A", "B", "E"], names=["", "X", "Y"], gap_ev=[1.0, np.nan, 3.0])
+    assert [longer.known_as(name) for name in "ABE"] == [
         "A (SAHYIK, 1.00 eV)",
         "B (X, 0.00 eV)",
         "E (Y, 3.00 eV)",
@@ -265,14 +265,14 @@ def test_joined_structures_are_found_and_known_names_are_not_added_again(index):
     atoms = [np.array([79, 6])] * 30
     ids = [f"mine-{i}" for i in range(29)] + [names(N)[0]]
     with pytest.raises(ValueError, match="one line"):
-        index.joined(features, atoms, [*ids[:29], "two\nlines"])
-    twice = index.joined(features[[0, 1, 0]], atoms[:3], ["a", "b", "a"])
+        index.extended(features, atoms, [*ids[:29], "two\nlines"])
+    twice = index.extended(features[[0, 1, 0]], atoms[:3], ["a", "b", "a"])
     assert twice.ids[-2:] == ("a", "b") and len(twice.points) == N + 2
-    joined = index.joined(features, atoms, ids)
-    assert joined.ids == (*names(N), *ids[:29]) and joined.points.shape == (N + 29, 6)
-    assert (joined.element_counts - index.element_counts)[[6, 79]].tolist() == [29, 29]
-    before, after = index.score(features, atoms), joined.score(features, atoms)
+    longer = index.extended(features, atoms, ids)
+    assert longer.ids == (*names(N), *ids[:29]) and longer.points.shape == (N + 29, 6)
+    assert (longer.element_counts - index.element_counts)[[6, 79]].tolist() == [29, 29]
+    before, after = index.score(features, atoms), longer.score(features, atoms)
     assert [found[0] for found in after.nearest[:29]] == ids[:29]
     assert (after.distance < before.distance).all() and index.ids == tuple(names(N))
     again = index.score(*cluster(20, 8))
-    np.testing.assert_allclose(joined.score(*cluster(20, 8)).percentile, again.percentile, atol=0.01)
+    np.testing.assert_allclose(longer.score(*cluster(20, 8)).percentile, again.percentile, atol=0.01)

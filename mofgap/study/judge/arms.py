@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mofgap.study.config import Spread
 from mofgap.study.methods.method import NEIGHBOURS, method_with
 from mofgap.uncertainty.columns import Floats, Indices
-from mofgap.uncertainty.places import places
+from mofgap.uncertainty.ranks import dense_ranks
 
 STD_COLUMN: dict[Spread, str] = {"epistemic": "epistemic_std_ev", "total": "gap_std_ev"}
 """The column of each spread. The epistemic part is raw, since calibration would not change its order."""
@@ -30,8 +30,8 @@ class Arm:
         gap_dft_ev: (n,) labels.
         gap_ev: (n_seeds, n) predictions.
         std_ev: (n_seeds, n) spreads, eV; None for a method without one.
-        error_place: (n_seeds, n) `places` of the absolute errors of each seed, so that no resampling sorts.
-        std_place: (n_seeds, n) the same of the spreads.
+        error_rank: (n_seeds, n) `dense_ranks` of the absolute errors of each seed.
+        std_rank: (n_seeds, n) the same of the spreads.
     """
 
     method: str
@@ -40,8 +40,8 @@ class Arm:
     gap_dft_ev: Floats
     gap_ev: Floats
     std_ev: Floats | None
-    error_place: Indices
-    std_place: Indices | None
+    error_rank: Indices
+    std_rank: Indices | None
 
     @property
     def label(self) -> str:
@@ -73,8 +73,8 @@ class Arm:
             gap_dft_ev=self.gap_dft_ev[rows],
             gap_ev=self.gap_ev[where],
             std_ev=None if self.std_ev is None else self.std_ev[where],
-            error_place=self.error_place[where],
-            std_place=None if self.std_place is None else self.std_place[where],
+            error_rank=self.error_rank[where],
+            std_rank=None if self.std_rank is None else self.std_rank[where],
         )
 
 
@@ -159,8 +159,8 @@ class Arms:
             gap_dft_ev,
             gap_ev,
             std_ev if has_std else None,
-            np.stack([places(row) for row in np.abs(gap_dft_ev - gap_ev)]),
-            np.stack([places(row) for row in std_ev]) if has_std else None,
+            np.stack([dense_ranks(row) for row in np.abs(gap_dft_ev - gap_ev)]),
+            np.stack([dense_ranks(row) for row in std_ev]) if has_std else None,
         )
 
 

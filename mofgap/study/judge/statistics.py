@@ -1,6 +1,6 @@
 """What arms are compared by: the mean over seeds of one metric each.
 
-A bootstrap calls them a thousand times. Spearman's correlation and AUSE therefore start from the places that
+A bootstrap calls them a thousand times. Spearman's correlation and AUSE therefore start from the ranks that
 an `Arm` keeps: for 2,000 rows that is 30 and 4 times as fast as `metrics.spearman` and `metrics.ause`.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from mofgap.study.config import Spread
 from mofgap.study.judge.arms import Arm
 from mofgap.uncertainty import metrics
-from mofgap.uncertainty.places import rank_correlation, sparsification_area
+from mofgap.uncertainty.ranks import rank_correlation, sparsification_area
 
 
 def mae(arm: Arm) -> float:
@@ -23,16 +23,16 @@ def mae(arm: Arm) -> float:
 
 def spearman(arm: Arm) -> float:
     """Rank correlation of std and |error|, the value of `metrics.spearman`."""
-    assert arm.std_place is not None
+    assert arm.std_rank is not None
     return float(
-        np.mean([rank_correlation(*both) for both in zip(arm.std_place, arm.error_place, strict=True)])
+        np.mean([rank_correlation(*both) for both in zip(arm.std_rank, arm.error_rank, strict=True)])
     )
 
 
 def ause(arm: Arm) -> float:
     """Area under the sparsification error, the value of `metrics.ause`."""
-    assert arm.std_place is not None
-    seeds = zip(np.abs(arm.gap_dft_ev - arm.gap_ev), arm.error_place, arm.std_place, strict=True)
+    assert arm.std_rank is not None
+    seeds = zip(np.abs(arm.gap_dft_ev - arm.gap_ev), arm.error_rank, arm.std_rank, strict=True)
     return float(np.mean([sparsification_area(*each) for each in seeds]))
 
 

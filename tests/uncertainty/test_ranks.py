@@ -1,4 +1,4 @@
-"""Statistics of places against the metrics, which sort anew."""
+"""Statistics of ranks against the metrics, which sort anew."""
 
 import numpy as np
 import pytest
@@ -7,27 +7,27 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mofgap.uncertainty import metrics
-from mofgap.uncertainty.places import places, rank_correlation, sparsification_area
+from mofgap.uncertainty.ranks import dense_ranks, rank_correlation, sparsification_area
 
 quick = settings(max_examples=25, deadline=None)
 
 
-def test_places_count_distinct_values_from_zero():
-    assert places(np.array([0.5, 0.1, 0.5, 9.0])).tolist() == [1, 0, 1, 2]
+def test_dense_ranks_count_distinct_values_from_zero():
+    assert dense_ranks(np.array([0.5, 0.1, 0.5, 9.0])).tolist() == [1, 0, 1, 2]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2))
 @quick
-def test_resampled_places_give_the_statistics_of_resampled_values(seed, digits):
+def test_resampled_ranks_give_the_statistics_of_resampled_values(seed, digits):
     rng = np.random.default_rng(seed)
     true, pred, std = rng.normal(size=50), rng.normal(size=50), np.round(rng.lognormal(size=50), digits)
     error = np.abs(true - pred)
     drawn = rng.integers(50, size=50)
-    error_place, std_place = places(error)[drawn], places(std)[drawn]
+    error_rank, std_rank = dense_ranks(error)[drawn], dense_ranks(std)[drawn]
     resampled = true[drawn], pred[drawn], std[drawn]
-    found = rank_correlation(std_place, error_place)
+    found = rank_correlation(std_rank, error_rank)
     assert found == pytest.approx(stats.spearmanr(std[drawn], error[drawn]).statistic, rel=1e-12, abs=1e-15)
-    area = sparsification_area(error[drawn], error_place, std_place)
+    area = sparsification_area(error[drawn], error_rank, std_rank)
     assert area == pytest.approx(metrics.ause(*resampled), rel=1e-12, abs=1e-15)
 
 
