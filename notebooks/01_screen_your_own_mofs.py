@@ -29,7 +29,7 @@ table
 
 # %% [markdown]
 # The table is a pandas DataFrame with a row for each structure, ranked by the probability that its gap lies in the
-# window. Ranks and window go by the HSE06 gap; the PBE gap, mostly too small, stands next to it.
+# window. Ranks and window use the HSE06 gap; the PBE gap, mostly too small, stands next to it.
 # Failures are rows too, with their reason, so that nothing is lost without a word.
 
 # %%

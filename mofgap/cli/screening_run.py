@@ -18,7 +18,7 @@ from mofgap.cli.options import refuse_taken, refused
 from mofgap.cli.progress import tracked
 from mofgap.cli.tables import command_line, print_json, print_lines
 from mofgap.screening.journal import JournalError, journal_path
-from mofgap.screening.levels import goes_by, is_pbe
+from mofgap.screening.levels import is_pbe, ranking_words
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.rank import Duplicates, Novelty
 from mofgap.screening.row import Row, cells, column_names, printable
@@ -281,7 +281,7 @@ def caveats(outcome: Outcome, novelty: Novelty, duplicates: Duplicates) -> None:
         typer.echo(f"mofgap: duplicates {what}: {n_alike} (--duplicates {duplicates})", err=True)
     for level, of_two in sorted(outcome.levels):
         if of_two or is_pbe(level):
-            typer.echo(f"mofgap: {goes_by(level) if of_two else PBE_CAVEAT}", err=True)
+            typer.echo(f"mofgap: {ranking_words(level) if of_two else PBE_CAVEAT}", err=True)
 
 
 def conclude(

@@ -49,8 +49,8 @@ class Predictions:
         gap_ev: (n,) predicted gap, never below zero.
         gap_std_ev: (n,) calibrated total standard deviation.
         epistemic_std_ev: (n,) its epistemic part; NaN where there is none.
-        aleatoric_std_ev: (n,) its aleatoric part: noise of the labels, what a structure does not tell, and
-            what an experimental geometry adds.
+        aleatoric_std_ev: (n,) its aleatoric part: noise of the labels, differences that the model cannot see,
+            and what an experimental geometry adds.
         novelty: (n,) 0..1, the share of training structures less remote from the rest than this one.
         nearest: Ids of the nearest training structures of each.
         learnt: (n,) whether the nearest is the structure itself, and its gap was learnt.

@@ -12,7 +12,7 @@ from pandas.plotting import PlotAccessor
 
 from mofgap.report.formula import with_subscripts
 from mofgap.report.screened import N_CARDS
-from mofgap.screening.levels import functional, goes_by
+from mofgap.screening.levels import functional, ranking_words
 from mofgap.screening.row import shortened, warnings_of
 from mofgap.screening.table import Window, coverage_of, lacking, read_table, window_of
 
@@ -166,7 +166,7 @@ def _counts(frame: pd.DataFrame, n_shown: int) -> str:
     if len(ranked) > n_shown:
         counts += f"; the first {n_shown} of {len(ranked):,} shown"
     if _of_two(ranked):
-        counts += f"; {goes_by(str(ranked.level_of_theory.iloc[0]))}"
+        counts += f"; {ranking_words(str(ranked.level_of_theory.iloc[0]))}"
     return counts
 
 

@@ -19,7 +19,7 @@ from mofgap.report.page import Figure, as_json, drawn, plain, records, render
 from mofgap.report.plots.screening import window_words
 from mofgap.report.screened import N_CARDS, Screened, element_counts
 from mofgap.report.structures import Drawing
-from mofgap.screening.levels import MODELS, functional, goes_by, is_pbe
+from mofgap.screening.levels import MODELS, functional, is_pbe, ranking_words
 from mofgap.screening.origin import COMMAND, DATE, N_ROWS, origin_of
 from mofgap.screening.reread import Key
 from mofgap.screening.row import NEAREST_SEPARATOR, warnings_of
@@ -149,7 +149,7 @@ def notes(table: Screened, window: Window, whole: str = "") -> list[str]:
     )
     for level in table.values_of("level_of_theory"):
         if level in of_two:
-            words = goes_by(level)
+            words = ranking_words(level)
             found.append(
                 f"{words[0].upper()}{words[1:]}. Both are gaps of DFT: do not quote them as measured."
             )

@@ -48,7 +48,7 @@ def test_each_level_says_what_it_is(cifs: Path) -> None:
         assert said[level or "both"].stdout == mofgap("screen", cifs / "s0.cif", *written).stdout
     for level in ("hse06", "both"):
         assert said[level].exit_code == 0 and "below measured" not in said[level].stderr
-    basis = {level: done.stderr.count("go by the HSE06 gap") for level, done in said.items()}
+    basis = {level: done.stderr.count("use the HSE06 gap") for level, done in said.items()}
     assert basis == {"pbe": 0, "hse06": 0, "both": 1}
     # Each model is vouched for by itself; only that of PBE is raw here.
     raw = {level: done.stderr.count("is not calibrated") for level, done in said.items()}

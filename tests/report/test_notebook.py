@@ -58,7 +58,7 @@ def test_two_levels_stand_side_by_side(tmp_path: Path) -> None:
     table = mofgap.Screening.read(tmp_path / "t.csv")
     shown = table._repr_html_()
     assert "HSE06 / eV" in shown and "PBE / eV" in shown and ">gap / eV" not in shown
-    assert "go by the HSE06 gap" in shown and "go by" not in screening(row(1))._repr_html_()
+    assert "use the HSE06 gap" in shown and "window use" not in screening(row(1))._repr_html_()
     assert "2.00 ± 0.40" in shown and "1.25 ± 0.50" in shown and "1.40 to 2.60 eV" in shown
     assert isinstance(table.plot(), Figure)
     assert ">gap / eV" in table.drop(columns="pbe_gap_std_ev")._repr_html_()
