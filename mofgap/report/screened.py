@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import gemmi
 import pandas as pd
 
-from mofgap.screening.table import ScreeningTableError, Window, coverage_of, lacking, read_table, window_of
+from mofgap.screening.table import ScreeningTableError, Window, coverage_of, lacking, window_of
 
 NEEDED = ("rank", "file", "structure_id", "status", "reason", "formula", "gap_ev", "gap_std_ev", "warnings")
 N_CARDS = 12
@@ -58,20 +57,6 @@ class Screened:
         if column not in self.ranked:
             return []
         return sorted({str(text) for text in self.ranked[column].dropna() if str(text)})
-
-
-def read_screened(path: Path) -> Screened:
-    """Read a table of ``mofgap screen``.
-
-    Args:
-        path: ``.csv``, ``.parquet`` or ``.json``.
-
-    Raises:
-        ScreeningTableError: The file ``path`` does not exist, is not a table of ``mofgap screen``, or has no
-            rows.
-        OSError: The file ``path`` cannot be read.
-    """
-    return screened(read_table(path), str(path))
 
 
 def screened(frame: pd.DataFrame, name: str = "table") -> Screened:

@@ -20,7 +20,6 @@ from mofgap.report.screened import (
     Screened,
     ScreeningTableError,
     element_counts,
-    read_screened,
     screened,
     symbols_of,
 )
@@ -95,7 +94,7 @@ def test_every_format_gives_the_same_page(kind: str, tmp_path: Path) -> None:
     rows = [*ROWS, failure("-d", "=odd: name")]
     path = tmp_path / f"t.{kind}"
     write_table(path, rows)
-    assert screening_page(read_screened(path), "t") == screening_page(screened(to_frame(rows)), "t")
+    assert screening_page(screened(read_table(path)), "t") == screening_page(screened(to_frame(rows)), "t")
 
 
 def test_a_large_table_is_cut_on_the_page_and_whole_beside_it(
@@ -121,7 +120,7 @@ def test_a_table_in_csv_is_not_written_again(tmp_path: Path, monkeypatch: pytest
 
 def test_coverage_is_read_from_the_columns(tmp_path: Path) -> None:
     write_table(tmp_path / "t.csv", ROWS, 0.95)
-    table = read_screened(tmp_path / "t.csv")
+    table = screened(read_table(tmp_path / "t.csv"))
     assert table.ends == ("gap_lo95_ev", "gap_hi95_ev")
     assert "95 % interval" in screening_page(table, "t")
 
@@ -144,7 +143,7 @@ def test_other_files_are_refused(name: str, content: str | None, message: str, t
     if content is not None:
         path.write_text(content)
     with pytest.raises(ScreeningTableError, match=message):
-        read_screened(path)
+        screened(read_table(path))
 
 
 def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
@@ -152,7 +151,7 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     damaged = (tmp_path / "t.csv").read_text().replace("3.0", "three")
     (tmp_path / "t.csv").write_text(damaged)
     with pytest.raises(ScreeningTableError, match="three"):
-        read_screened(tmp_path / "t.csv")
+        screened(read_table(tmp_path / "t.csv"))
 
 
 def test_nothing_outside_is_asked_for() -> None:

@@ -17,7 +17,8 @@ import mofgap
 from mofgap.__main__ import app
 from mofgap.cli import select as verb
 from mofgap.gap.predictor import GapPredictor, load_model
-from mofgap.report.screened import read_screened
+from mofgap.report.screened import screened
+from mofgap.screening.table import read_table
 from mofgap.selection import select as selection
 from mofgap.selection.candidates import GOALS, CandidateError, read_candidates
 from mofgap.selection.dft import KINDS
@@ -231,7 +232,7 @@ def test_a_selection_is_a_table_again(table: Path, model_folder: Path, tmp_path:
     assert done.exit_code == 0, done.output
     names = [pd.read_csv(path).structure_id.tolist() for path in (first, tmp_path / "b" / "selection.csv")]
     assert names[0] == names[1] and len(names[0]) == 3
-    assert read_screened(first).ranked["rank"].is_monotonic_increasing
+    assert screened(read_table(first)).ranked["rank"].is_monotonic_increasing
 
 
 def test_command_says_what_is_wrong(table: Path, model_folder: Path, tmp_path: Path) -> None:
