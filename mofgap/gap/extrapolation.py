@@ -25,7 +25,7 @@ FEW = 10
 
 
 @dataclass(frozen=True)
-class Labelled:
+class KnownGaps:
     """The structures that a model has gaps of.
 
     Attributes:
@@ -39,8 +39,8 @@ class Labelled:
     few: Mapping[str, int]
 
 
-LABELLED = {
-    "qmof-hse06": Labelled(
+KNOWN_GAPS = {
+    "qmof-hse06": KnownGaps(
         "HSE06",
         150,
         {
@@ -59,15 +59,15 @@ def extrapolation_notes(model: str, crystal: Crystal) -> list[str]:
         model: Name of the model.
         crystal: The structure.
     """
-    labelled = LABELLED.get(model)
-    if labelled is None:
+    known = KNOWN_GAPS.get(model)
+    if known is None:
         return []
-    cells = f"cells of at most {labelled.largest_cell} atoms (this one has {crystal.n_atoms})"
-    found = [cells] if crystal.n_atoms > labelled.largest_cell else []
+    cells = f"cells of at most {known.largest_cell} atoms (this one has {crystal.n_atoms})"
+    found = [cells] if crystal.n_atoms > known.largest_cell else []
     symbols = [str(gemmi.Element(int(z)).name) for z in np.unique(crystal.atomic_numbers)]
-    few = {symbol: labelled.few[symbol] for symbol in symbols if symbol in labelled.few}
+    few = {symbol: known.few[symbol] for symbol in symbols if symbol in known.few}
     found += [
         f"only {n} structures with {symbol}" if n else f"none with {symbol}" for symbol, n in few.items()
     ]
-    what = f"{labelled.functional} gaps were learnt from {', and from '.join(found)}"
+    what = f"{known.functional} gaps were learnt from {', and from '.join(found)}"
     return [f"{EXTRAPOLATION}: {what}"] if found else []

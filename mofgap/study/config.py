@@ -66,7 +66,8 @@ class Trainings:
         5, description="Members of the ensemble of low-rank adapters, from seed 0; 0 for none.", ge=0
     )
     others: dict[str, NonNegativeInt] = Field(
-        default_factory=dict, description="Of methods that were added, by name; each has a number of its own."
+        default_factory=dict,
+        description="Numbers of trainings of methods that were added, by name; each has its own default.",
     )
 
     def __post_init__(self) -> None:
@@ -182,10 +183,10 @@ class PredictionConfig:
 
     samples: tuple[PositiveInt, ...] = Field(
         (1, 2, 4, 8, 16, 32, 64, 128),
-        description="Draws of the sampling methods; the mean, 0, comes by itself.",
+        description="Numbers of draws of the sampling methods. The mean is always predicted too.",
     )
     full_curves: int = Field(
-        3, description="Seeds that go through all of them; others stop at most_samples.", ge=0
+        3, description="Seeds that predict with all of these numbers; others stop at most_samples.", ge=0
     )
     most_samples: int = Field(32, description="Draws of the other seeds, and of ablations.", ge=1)
     n_val: int | None = Field(
@@ -216,10 +217,10 @@ class JudgementConfig:
         "balora-weights+neighbours",
     ] = Field("balora-weights", description="BaLoRA's spread that the headline verdicts are about.")
     spread: Spread = Field(
-        "epistemic", description="Which spread: the posterior's, or with the likelihood's."
+        "epistemic", description="epistemic: the spread of the posterior. total: with that of the likelihood."
     )
     margin_ev: float = Field(
-        0.005, description="A difference of mean absolute errors that does not matter, eV.", gt=0.0
+        0.005, description="Largest difference of mean absolute errors that does not matter, eV.", gt=0.0
     )
     level: float = Field(0.95, description="Level of the bootstrap intervals.", gt=0.0, lt=1.0)
     n_draws: int = Field(1000, description="Resamplings of the bootstrap.", ge=10)

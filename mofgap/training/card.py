@@ -18,7 +18,7 @@ from mofgap.training.calibration import MIN_SPEARMAN_ROWS
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.cross_fitting import N_FOLDS
 from mofgap.training.labels import Labels
-from mofgap.training.recipe import CROSS_FITTED, Outcome
+from mofgap.training.recipe import CROSS_FITTED, TrainingResult
 from mofgap.uncertainty.calibrate import Calibration
 
 CARD = "card.md"
@@ -44,7 +44,7 @@ _SHOWN = {
 def write_card(
     folder: Path,
     labels: Labels,
-    outcome: Outcome,
+    outcome: TrainingResult,
     config: FinetuneConfig,
     command: str,
     start: Path | None = None,
@@ -99,7 +99,7 @@ def _substituted(model: dict[str, Any]) -> list[str]:
     return [f"Elements that were never seen, each read as alike ones: {names}."] if names else []
 
 
-def _quality(outcome: Outcome, config: FinetuneConfig, *, calibrated: bool) -> list[str]:
+def _quality(outcome: TrainingResult, config: FinetuneConfig, *, calibrated: bool) -> list[str]:
     """A table of the metrics, and what flatters them."""
     scored = list(outcome.metrics)
     if not scored:
@@ -127,7 +127,7 @@ def _quality(outcome: Outcome, config: FinetuneConfig, *, calibrated: bool) -> l
     return table
 
 
-def _has(outcome: Outcome, split: str) -> bool:
+def _has(outcome: TrainingResult, split: str) -> bool:
     """Whether structures of a split were held out, known before or not."""
     return split in outcome.metrics or split in outcome.known
 
@@ -147,7 +147,7 @@ def card_of(folder: Path) -> str:
     return path.read_text(encoding="utf-8") if path.exists() else "It has none."
 
 
-def _choice(outcome: Outcome) -> str:
+def _choice(outcome: TrainingResult) -> str:
     """A sentence on when the training ended."""
     if not _has(outcome, CROSS_FITTED):
         return "The epoch was chosen on val." if _has(outcome, "val") else "All epochs were run."
@@ -157,7 +157,7 @@ def _choice(outcome: Outcome) -> str:
     )
 
 
-def _moved(outcome: Outcome) -> str:
+def _moved(outcome: TrainingResult) -> str:
     return f"; {outcome.n_trainable:,} trained parameters" if outcome.n_trainable else ""
 
 
@@ -178,7 +178,7 @@ def _epistemic(model: dict[str, Any]) -> str:
     return "It has no epistemic standard deviation."
 
 
-def _unmoved(outcome: Outcome) -> list[str]:
+def _unmoved(outcome: TrainingResult) -> list[str]:
     """What no epoch at all did."""
     return [
         f"The weights are those of {outcome.parent}; neighbour correction, error bars and "
@@ -186,7 +186,7 @@ def _unmoved(outcome: Outcome) -> list[str]:
     ]
 
 
-def _history(outcome: Outcome, config: FinetuneConfig) -> list[str]:
+def _history(outcome: TrainingResult, config: FinetuneConfig) -> list[str]:
     """Where it started, what moved from there, and how."""
     lines = []
     if outcome.parent:

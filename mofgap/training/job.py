@@ -21,7 +21,7 @@ from mofgap.training.config import FROM_A_MODEL, NETWORK, ComputeConfig, Trainin
 
 if TYPE_CHECKING:
     from mofgap.training.labels import Labels
-    from mofgap.training.recipe import Outcome
+    from mofgap.training.recipe import TrainingResult
 
 TABLES = (".parquet", ".csv", ".tsv", ".xlsx")
 """Endings of files that labels may stand in; a parquet table holds their structures too."""
@@ -201,7 +201,7 @@ class TrainingJob:
 
     def train(
         self, labels: Labels, folder: Path, name: str, command: str, *, resume: bool, progress: bool
-    ) -> Outcome:
+    ) -> TrainingResult:
         """Train a model on labels that were read, and write its folder with the card.
 
         Args:

@@ -55,7 +55,7 @@ SCORED = ("val", "test", CROSS_FITTED)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """The result of a training.
 
     Attributes:
@@ -96,7 +96,7 @@ class Trained:
     model: GapModel
     calibration: Calibration
     novelty: NoveltyIndex
-    outcome: Outcome
+    outcome: TrainingResult
 
     def save(self, folder: Path, about: About) -> None:
         """Write the model folder."""
@@ -115,7 +115,7 @@ def train(
     cache: Path | None = None,
     resume: bool = False,
     compute: Compute = ANYTHING,
-) -> Outcome:
+) -> TrainingResult:
     """Train a gap model and write its folder.
 
     Without a split ``val`` all epochs are run, and the error bars come from the errors of `N_FOLDS` models
@@ -175,7 +175,7 @@ def _check_start(begun: Begun, folder: Path, config: FinetuneConfig, *, resume: 
     if (folder / CONFIG).exists() and not resume:
         raise TrainingError(f"{folder} holds a model already: name another folder, or go on with --resume")
     if begun.parent is None and not config.epochs:
-        raise TrainingError("0 epochs leave a model as it was: they need one to start from")
+        raise TrainingError("0 epochs change no weights: name a trained model to start from")
 
 
 def _without_val(compute: Compute, second: Path | None) -> Compute:
@@ -245,7 +245,7 @@ def train_model(
     calibration, scores = measure(model, labels, data, index, parent, known, held_out, n_val)
     name = parent.name if parent else ""
     counts = {split: int(scores[f"{split}{KNOWN}"]["n"]) for split in SCORED if f"{split}{KNOWN}" in scores}
-    outcome = Outcome(scores, Cost.of(folder), n_trainable, name, counts)
+    outcome = TrainingResult(scores, Cost.of(folder), n_trainable, name, counts)
     return Trained(model, calibration, index, outcome)
 
 
@@ -277,7 +277,7 @@ def _learn(
     return features
 
 
-def _write_metrics(path: Path, outcome: Outcome, config: FinetuneConfig, n_train: int) -> None:
+def _write_metrics(path: Path, outcome: TrainingResult, config: FinetuneConfig, n_train: int) -> None:
     versions = {
         "mofgap": installed_version(),
         "torch": torch.__version__,
@@ -357,7 +357,7 @@ def measure(
         n_val: Structures of val that are used, the first; None for all.
 
     Returns:
-        The calibration, and the metrics of each split that was held out; see `Outcome.metrics`.
+        The calibration, and the metrics of each split that was held out; see `TrainingResult.metrics`.
     """
     held_out, gap_ev = dict(held_out or {}), data.gap_ev
     for split, n in (("val", n_val), ("test", None)):

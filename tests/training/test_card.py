@@ -11,7 +11,7 @@ from mofgap.training.atoms import ATOM_TARGETS
 from mofgap.training.card import write_card, write_encoder_card
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.labels import Labels
-from mofgap.training.recipe import Outcome
+from mofgap.training.recipe import TrainingResult
 from mofgap.training.unseen import substitute_in
 
 
@@ -32,7 +32,7 @@ def test_the_card_of_a_model_names_elements_that_are_read_as_others(
     folder = tmp_path / "tiny"
     shutil.copytree(model_folder, folder)
     frame = pd.DataFrame({"split": ["train"] * 3})
-    labels, outcome = Labels(frame, "gap_ev", ()), Outcome({}, 1.0, 10)
+    labels, outcome = Labels(frame, "gap_ev", ()), TrainingResult({}, 1.0, 10)
     write_card(folder, labels, outcome, FinetuneConfig(), "mofgap train")
     assert "read as alike ones" not in (folder / "card.md").read_text()
     substitute_in(folder, np.bincount([30] * 12, minlength=119))

@@ -24,7 +24,7 @@ from mofgap.training.config import FinetuneConfig
 from mofgap.training.costs import Cost
 from mofgap.training.labels import read_labels
 from mofgap.training.loop import Compute, TrainingError
-from mofgap.training.recipe import Outcome, train
+from mofgap.training.recipe import TrainingResult, train
 
 CONFIG = FinetuneConfig(epochs=2, batch_atoms=40, learning_rate=1e-2)
 
@@ -37,7 +37,7 @@ def run(
     method: Adaptation,
     resume: bool,
     correction_size: int = 0,
-) -> Outcome:
+) -> TrainingResult:
     config = GapModelConfig(
         method=method,
         encoder_settings=asdict(settings),
@@ -251,7 +251,7 @@ def test_no_epochs_need_a_model_to_start_from(
     tiny_frame.to_parquet(table)
     network = GapModelConfig(encoder_settings=asdict(tiny_encoder), head_hidden=16, rank=2)
     labels, none = read_labels(table, None, "gap_ev"), replace(CONFIG, epochs=0)
-    with pytest.raises(TrainingError, match="one to start from"):
+    with pytest.raises(TrainingError, match="0 epochs"):
         train(labels, tmp_path / "new", network, none, encoder_file, About("tiny"))
 
 

@@ -27,7 +27,7 @@ from mofgap.training.cross_fitting import predict_store
 from mofgap.training.finetune import Labelled
 from mofgap.training.labels import Labels, read_labels
 from mofgap.training.loop import Compute, TrainingError
-from mofgap.training.recipe import Outcome, calibration_of, train
+from mofgap.training.recipe import TrainingResult, calibration_of, train
 from mofgap.uncertainty.scaling import Scaling
 
 CONFIG = FinetuneConfig(epochs=2, batch_atoms=60, learning_rate=1e-2)
@@ -60,7 +60,7 @@ def parent(
     return folder
 
 
-def go_on(table: Path, folder: Path, parent: Path, config: FinetuneConfig) -> Outcome:
+def go_on(table: Path, folder: Path, parent: Path, config: FinetuneConfig) -> TrainingResult:
     labels = read_labels(table, None, "hse_gap_ev")
     about = About("hse", level_of_theory="HSE06")
     return train(labels, folder, None, config, parent, about, compute=Compute("cpu", progress=False))
@@ -172,7 +172,7 @@ def test_without_validation_rows_all_epochs_are_run_and_errors_are_cross_fitted(
     for rows, n_used in ((frame, 0), (strangers, 30)):
         folder, labels = tmp_path / str(n_used), Labels(rows, "hse_gap_ev", ())
 
-        def go_on(resume: bool, folder: Path = folder, labels: Labels = labels) -> Outcome:
+        def go_on(resume: bool, folder: Path = folder, labels: Labels = labels) -> TrainingResult:
             return train(
                 labels,
                 folder,

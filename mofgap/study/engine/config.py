@@ -109,7 +109,7 @@ class JobResources:
         ge=1,
     )
     memory_mb: int = Field(4000, description="Memory to ask a scheduler for, on each node, MB.", ge=1)
-    minutes: int = Field(60, description="Time to ask a scheduler for.", ge=1)
+    minutes: int = Field(60, description="Minutes to ask a scheduler for.", ge=1)
     gpus: int = Field(0, description="GPUs to ask a scheduler for, on each node.", ge=0)
 
 
