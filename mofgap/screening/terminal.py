@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +22,9 @@ _WIDEST_BAR, _NARROWEST_BAR = 40, 16
 _GAP, _FORMULA, _INSIDE, _WARNINGS = 13, 20, 11, 16
 """Characters of the columns besides names and bars, with the space between them."""
 
+_Column = tuple[str | Text, dict[str, Any], Callable[[Row], Text]]
+_RIGHT = {"justify": "right", "no_wrap": True}
+
 
 def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int = MAX_ROWS) -> None:
     """Print the best rows; failures are left to the summary.
@@ -35,49 +39,46 @@ def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int =
     shown = ranked[:n_shown]
     if not shown:
         return
-    top_ev = axis_end(shown)
-    two_levels = shown[0].pbe_gap_ev is not None
-    names = [shortened(row.structure_id) for row in shown]
-    # A name is never broken: first the formula goes, then the bars.
-    taken = (
-        6
-        + max(9, *map(len, names))
-        + 2
-        + _GAP * (1 + two_levels)
-        + _INSIDE * (window is not None)
-        + _WARNINGS
-    )
-    with_formula = console.width >= taken + _FORMULA + _NARROWEST_BAR + 4
-    left = console.width - taken - (_FORMULA if with_formula else 0)
-    width = min(_WIDEST_BAR, left) if left >= _NARROWEST_BAR else 0
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("structure", no_wrap=True)
-    if with_formula:
-        table.add_column("formula", overflow="ellipsis", no_wrap=True, max_width=18)
-    for head in [f"{functional(shown[0].level_of_theory)} / eV", "PBE / eV"] if two_levels else ["gap / eV"]:
-        table.add_column(head, justify="right", no_wrap=True)
-    if width:
-        table.add_column(axis(top_ev, width), no_wrap=True)
-    if window is not None:
-        table.add_column("in window", justify="right", no_wrap=True)
-    table.add_column("warnings", overflow="fold")
-    for name, row in zip(names, shown, strict=True):
-        inside = [] if window is None else [Text(f"{row.p_in_window or 0:.0%}")]
-        other = [Text(gap_words(row.pbe_gap_ev, row.pbe_gap_std_ev))] if two_levels else []
-        table.add_row(
-            Text(str(row.rank)),
-            Text(name),
-            *([Text(row.formula)] if with_formula else []),
-            Text(gap_words(row.gap_ev, row.gap_std_ev)),
-            *other,
-            *([bar(row, window, top_ev, width)] if width else []),
-            *inside,
-            named_warnings(row, brief=left < _NARROWEST_BAR),
-        )
+    columns = _columns(shown, window, console.width)
+    for heading, how, _ in columns:
+        table.add_column(heading, **how)
+    for row in shown:
+        table.add_row(*(cell(row) for _, _, cell in columns))
     console.print(table)
     if len(ranked) > len(shown):
         console.print(Text(f"... {len(ranked) - len(shown)} more: -o FILE keeps them all, --top N shows N"))
+
+
+def _columns(shown: Sequence[Row], window: Window, total: int) -> list[_Column]:
+    """Heading, layout and cells of each column, for a terminal of so many characters.
+
+    A name is never broken. Where there is no room, first the formula is left out, then the bars.
+    """
+    top_ev, two_levels = axis_end(shown), shown[0].pbe_gap_ev is not None
+    longest = max(9, *(len(shortened(row.structure_id)) for row in shown))
+    taken = 6 + longest + 2 + _GAP * (1 + two_levels) + _INSIDE * (window is not None) + _WARNINGS
+    with_formula = total >= taken + _FORMULA + _NARROWEST_BAR + 4
+    left = total - taken - (_FORMULA if with_formula else 0)
+    width = min(_WIDEST_BAR, left) if left >= _NARROWEST_BAR else 0
+    own = functional(shown[0].level_of_theory) if two_levels else "gap"
+    columns: list[_Column] = [
+        ("#", _RIGHT, lambda row: Text(str(row.rank))),
+        ("structure", {"no_wrap": True}, lambda row: Text(shortened(row.structure_id))),
+    ]
+    if with_formula:
+        how = {"overflow": "ellipsis", "no_wrap": True, "max_width": 18}
+        columns.append(("formula", how, lambda row: Text(row.formula)))
+    columns.append((f"{own} / eV", _RIGHT, lambda row: Text(gap_words(row.gap_ev, row.gap_std_ev))))
+    if two_levels:
+        columns.append(("PBE / eV", _RIGHT, lambda row: Text(gap_words(row.pbe_gap_ev, row.pbe_gap_std_ev))))
+    if width:
+        columns.append((axis(top_ev, width), {"no_wrap": True}, lambda row: bar(row, window, top_ev, width)))
+    if window is not None:
+        columns.append(("in window", _RIGHT, lambda row: Text(f"{row.p_in_window or 0:.0%}")))
+    brief = left < _NARROWEST_BAR
+    columns.append(("warnings", {"overflow": "fold"}, lambda row: named_warnings(row, brief=brief)))
+    return columns
 
 
 def gap_words(gap_ev: float | None, std_ev: float | None) -> str:
