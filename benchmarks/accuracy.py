@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
+from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
 from mofgap.crystals.bonds import IS_METAL
 from mofgap.crystals.dataset import cached_store
 from mofgap.datasets.groups import group_of
@@ -146,9 +146,8 @@ def score_groups(found: Posterior, gap_ev: Floats, novelty: Floats, numbers: Seq
 def main() -> None:
     """Print the metrics, the coverage of every part, then the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    add_model(parser)
     add_table(parser)
-    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--split", default="test", help="rows to predict")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     parser.add_argument("--groups", nargs="+", type=int, help="score these numbers of novelty groups instead")

@@ -11,7 +11,7 @@ import warnings
 from chgnet.model.model import CHGNet
 from pymatgen.core import Structure
 
-from benchmarks.measure import cpu_seconds, example_texts, one_thread, print_times
+from benchmarks.measure import add_model, cpu_seconds, example_texts, one_thread, print_times
 from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crystal import Crystal
@@ -36,7 +36,7 @@ def screened(predictor: GapPredictor, text: str) -> float:
 def main() -> None:
     """Print times and the ratio of throughputs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    add_model(parser)
     parser.add_argument("--limit", type=int, help="take only so many examples")
     parser.add_argument("--repeats", type=int, default=3, help="times each is computed; the median counts")
     options = parser.parse_args()

@@ -47,7 +47,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_table(parser)
     parser.add_argument("--pairs", type=Path, required=True, help="CSV of files and rows of one refcode")
-    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--split", default="train", help="rows to measure")
     options = parser.parse_args()
     table, names = read_rows(options.table, options.target, [options.split]), chosen(options.pairs)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
+from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.selection.candidates import GOALS, quality
@@ -88,9 +88,8 @@ def report(orders: dict[str, Order], shuffles: Sequence[Order], hit: NDArray[np.
 def main() -> None:
     """Simulate the campaign on rows that the model was not trained on."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    add_model(parser)
     add_table(parser)
-    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--splits", nargs="+", default=["val", "test"], help="rows to choose from")
     parser.add_argument("--window", nargs=2, type=float, default=(1.8, 3.0), help="ends in eV")
     parser.add_argument("--wanted", type=int, default=100, help="hits at which the campaign ends")

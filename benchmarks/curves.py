@@ -106,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_table(parser)
+    add_table(parser, None)
     parser.add_argument("--output", "-o", type=Path, default=Path("docs/tables/shipped"), help="folder")
     parser.add_argument("--split", default="val", help="rows to predict")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")

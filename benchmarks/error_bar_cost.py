@@ -6,7 +6,7 @@ import argparse
 
 import torch
 
-from benchmarks.measure import cpu_seconds, example_texts, one_thread, print_times
+from benchmarks.measure import add_model, cpu_seconds, example_texts, one_thread, print_times
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import CrystalGraph, crystal_graph
@@ -19,7 +19,7 @@ FORWARD, POINT, DEFAULT = "a forward pass of each network", "point prediction", 
 def main() -> None:
     """Print times and ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    add_model(parser)
     parser.add_argument("--samples", type=int, default=32, help="draws of the posterior")
     parser.add_argument("--limit", type=int, help="take only so many examples")
     parser.add_argument("--repeats", type=int, default=5, help="times each is computed; the median counts")

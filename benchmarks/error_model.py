@@ -20,7 +20,7 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesRegressor
 
 from benchmarks.accuracy import BASELINES
-from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
+from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.training.cross_fitting import predict_store
@@ -106,9 +106,8 @@ def row(test: Predicted, name: str, spread: Floats) -> list[object]:
 def main() -> None:
     """Print how spreads rank the errors on split test."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    add_model(parser)
     add_table(parser)
-    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows of each split")
     parser.add_argument("--cache", type=Path, help="folder of cached graphs")
     options = parser.parse_args()

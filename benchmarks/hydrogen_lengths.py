@@ -20,7 +20,6 @@ def main() -> None:
     """Print number, mean, median and shortest of the bonds of each element."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_table(parser)
-    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--split", default="train", help="rows to measure")
     options = parser.parse_args()
     frame = read_rows(options.table, options.target, [options.split])

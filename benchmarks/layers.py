@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
-from benchmarks.measure import add_table, one_thread, print_table, read_rows
+from benchmarks.measure import add_model, add_table, one_thread, print_table, read_rows
 from mofgap.crystals.dataset import cached_store
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.gap.model import GapModel
@@ -100,8 +100,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_table(parser)
-    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
-    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
+    add_model(parser)
     parser.add_argument("--cache", type=Path, help="folder of cached graphs")
     options = parser.parse_args()
     one_thread()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.campaign import candidates
-from benchmarks.measure import add_table, one_thread, print_table, read_rows
+from benchmarks.measure import add_model, add_table, one_thread, print_table, read_rows
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty.metrics import interval_score
 
@@ -58,9 +58,8 @@ def print_search(order: str, score: Floats, true: Floats, limit_ev: float) -> No
 def main() -> None:
     """Print the tables of a model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    add_model(parser)
     add_table(parser)
-    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--splits", nargs="+", default=["val"], help="rows to predict")
     parser.add_argument("--limit-ev", type=float, default=1.0, help="gaps that the search is for, eV")
     parser.add_argument("--cache", type=Path, help="folder of cached graphs")

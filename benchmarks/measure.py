@@ -30,11 +30,18 @@ def example_texts(limit: int | None = None) -> list[str]:
     return [path.read_text(encoding="utf-8") for path in paths]
 
 
-def add_table(parser: argparse.ArgumentParser) -> None:
-    """Add ``--table``; the environment variable MOFGAP_TABLE stands in for it."""
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add ``--model``."""
+    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+
+
+def add_table(parser: argparse.ArgumentParser, target: str | None = "pbe_gap_ev") -> None:
+    """Add ``--table``, which the variable MOFGAP_TABLE can name too, and ``--target`` with its default."""
     known = os.environ.get("MOFGAP_TABLE")
     words = "parquet table; MOFGAP_TABLE names it too"
     parser.add_argument("--table", type=Path, default=known, required=known is None, help=words)
+    if target is not None:
+        parser.add_argument("--target", default=target, help="column of the reference gaps, eV")
 
 
 def read_rows(path: Path, target: str, needed: Sequence[str]) -> pd.DataFrame:

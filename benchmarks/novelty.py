@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_table, one_thread, print_table, read_rows
+from benchmarks.measure import add_model, add_table, one_thread, print_table, read_rows
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
 from mofgap.datasets.record import reduced_formula
@@ -122,9 +122,8 @@ def print_nearest(rows: Rows, train: Rows, index: NoveltyIndex, target: str, n: 
 def main() -> None:
     """Print how well each metal is found, and the mean over metals of every distance asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    add_model(parser)
     add_table(parser)
-    parser.add_argument("--target", default="pbe_gap_ev", help="column of the gaps that --nearest prints, eV")
     parser.add_argument("--split", default="test", help="rows without the metal")
     parser.add_argument("--metals", nargs="*", default=METALS)
     parser.add_argument("--dims", nargs="+", type=int, help="numbers of dimensions to compare")

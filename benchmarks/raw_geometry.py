@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
+from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
 from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import table_crystals
@@ -189,10 +189,9 @@ def print_geometry(predictor: GapPredictor, pairs: Pairs) -> None:
 def main() -> None:
     """Print a table for each split."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    add_model(parser)
     add_table(parser)
     parser.add_argument("--pairs", type=Path, required=True, help="CSV of files and rows of one refcode")
-    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--split", nargs="+", default=["val"], help="rows to predict, a table each")
     parser.add_argument("--no-steps", action="store_true", help="the default preparation alone")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")

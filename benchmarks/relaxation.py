@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 from ase.optimize import FIRE
 
-from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
+from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
 from benchmarks.raw_geometry import chosen, read_pairs
 from mofgap.crystals.bonds import HYDROGEN
 from mofgap.crystals.crystal import Crystal
@@ -57,10 +57,9 @@ def relaxer(hydrogens: bool, n_steps: int) -> Callable[[Crystal], Crystal]:
 def main() -> None:
     """Print the error and the cost of each geometry."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    add_model(parser)
     add_table(parser)
     parser.add_argument("--pairs", type=Path, required=True, help="CSV of files and rows of one refcode")
-    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--limit", type=int, default=24, help="so many pairs of val, chosen at random")
     parser.add_argument("--max-atoms", type=int, default=120, help="larger cells are left out")
     parser.add_argument("--steps", type=int, default=20, help="most steps of a relaxation")

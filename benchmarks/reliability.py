@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.campaign import candidates
-from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
+from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty import metrics
 
@@ -41,9 +41,8 @@ def print_bins(hit: NDArray[np.bool_], stated: Floats, n_bins: int = 10) -> None
 def main() -> None:
     """Print the reliability of the first window in bins, and scores of every window."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    add_model(parser)
     add_table(parser)
-    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--split", default="test", help="rows to predict")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     parser.add_argument("--cache", type=Path, help="folder of cached graphs")

@@ -113,7 +113,6 @@ def main() -> None:
     parser.add_argument(
         "--model", default="qmof-pbe", help="shipped model or model folder, of the method balora"
     )
-    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--samples", type=int, nargs="+", default=[2, 4, 8, 16, 32], help="rising")
     parser.add_argument("--split", default="val", help="rows to predict")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="ways of drawing")

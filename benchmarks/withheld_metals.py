@@ -150,7 +150,6 @@ def main() -> None:
     """Train what is not there yet, and print the errors on rows with the withheld metals."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_table(parser)
-    parser.add_argument("--target", default="pbe_gap_ev", help="column of the reference gaps, eV")
     parser.add_argument("--metals", nargs="+", default=METALS, help="those to withhold")
     parser.add_argument("--max-atoms", type=int, default=100, help="of the rows to learn from")
     parser.add_argument("--elements", nargs="+", default=list(ELEMENT_FEATURES), choices=ELEMENT_FEATURES)
