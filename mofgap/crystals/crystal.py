@@ -19,7 +19,8 @@ class Crystal:
         structure_id: The name it goes by: the CIF's data block, or the file's stem.
         source: Where it came from: a path, an archive member, or ``memory``.
         warnings: ``name: explanation`` strings gathered on the way.
-        experimental: Whether the geometry is that of an experiment, not of a relaxation with DFT.
+        experimental: 1 if the geometry is that of an experiment, 0 if DFT has relaxed it. In between if a
+            bond to hydrogen is hardly too short for DFT.
     """
 
     cell: NDArray[np.float64]
@@ -28,7 +29,7 @@ class Crystal:
     structure_id: str = ""
     source: str = "memory"
     warnings: tuple[str, ...] = ()
-    experimental: bool = False
+    experimental: float = 0.0
 
     @property
     def n_atoms(self) -> int:

@@ -180,7 +180,7 @@ class GapPredictor:
         nothing = np.zeros_like(gap)
         features = np.concatenate([np.empty((0, len(self.novelty.mean))), *(part.features for part in parts)])
         far = self.novelty.score(features, [c.atomic_numbers for c in crystals])
-        experimental = np.array([c.experimental for c in crystals], dtype=bool)
+        experimental = np.array([c.experimental for c in crystals], dtype=np.float64)
         total = self.calibration.std(known, aleatoric, experimental)
         scaled = epistemic * self.calibration.scaling.epistemic
         # The uncertainty about unseen elements is added to the epistemic part.

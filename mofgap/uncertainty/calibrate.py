@@ -107,11 +107,11 @@ class Calibration:
     ) -> Floats:
         """The calibrated total standard deviation in eV, shape (n,). See `Scaling`.
 
-        Where ``experimental`` holds, shape (n,), `experimental_std_ev` is added in squares.
+        Where ``experimental`` is 1, shape (n,), `experimental_std_ev` is added in squares; in part below.
         """
         std = self.scaling(epistemic_std, aleatoric_std)
         added = self.experimental_std_ev
-        return std if experimental is None or not added else np.where(experimental, np.hypot(std, added), std)
+        return std if experimental is None or not added else np.hypot(std, added * np.asarray(experimental))
 
     def interval(
         self,

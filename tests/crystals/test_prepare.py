@@ -141,7 +141,7 @@ def test_short_bonds_to_hydrogen_mark_an_experimental_geometry() -> None:
 @pytest.mark.parametrize(("said", "expected"), [("relaxed", False), ("experimental", True)])
 def test_what_is_said_of_the_geometry_goes_before_what_is_seen(said, expected) -> None:
     for structure in (crystal(FORMATE), stretch_hydrogens(crystal(FORMATE))):
-        assert prepare(structure, PreparationConfig(said)).experimental is expected
+        assert prepare(structure, PreparationConfig(said)).experimental == expected
 
 
 def test_bonds_of_a_ligand_come_near_the_lengths_of_dft_and_angles_stay() -> None:

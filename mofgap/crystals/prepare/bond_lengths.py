@@ -65,12 +65,13 @@ def correct_bond_lengths(crystal: Crystal) -> Crystal:
 
     The atoms other than hydrogen move as little as they must, in the cell as it is, so that bonds come near
     their lengths of DFT while angles and bonds to metals stay: a linear least-squares problem. Hydrogens move
-    with their atoms. A relaxed crystal stays as it is, and so does one that was corrected before.
+    with their atoms. A relaxed crystal stays as it is, and so does one that was corrected before. Where
+    `Crystal.experimental` is below 1, lengths change by less in proportion.
     """
     if not crystal.experimental or any(text.startswith(f"{NOTE}:") for text in crystal.warnings):
         return crystal
     bonded = bond_graph(crystal)
-    change = _changes(bonded)
+    change = crystal.experimental * _changes(bonded)
     if not change.any():
         return crystal
     moves = _displacements(bonded, change)

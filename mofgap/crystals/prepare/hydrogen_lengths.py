@@ -20,42 +20,45 @@ from mofgap.crystals.crystal import Crystal
 LENGTHS_ANGSTROM = {5: 1.2215, 6: 1.0927, 7: 1.0281, 8: 0.9948, 15: 1.4114, 16: 1.3505}
 # No such bond of a relaxed QMOF structure of any split is shorter than its mean by more than this.
 TOLERANCE_ANGSTROM = 0.05
+# A bond that is too short by less than this is stretched in part, so that places have no step there.
+RAMP_ANGSTROM = 0.025
 # Hydrogen farther from everything belongs to no bond; angstrom.
 _LONGEST_ANGSTROM = 1.5
 _LENGTHS = np.zeros(119)
 _LENGTHS[list(LENGTHS_ANGSTROM)] = list(LENGTHS_ANGSTROM.values())
 
 
-def has_short_hydrogens(crystal: Crystal) -> bool:
-    """Whether a bond to hydrogen is shorter than those of relaxed structures."""
+def hydrogen_shortness(crystal: Crystal) -> float:
+    """How far a bond to hydrogen is shorter than those of relaxed structures: from 0, to 1 if clearly."""
     hydrogens = crystal.atomic_numbers == HYDROGEN
-    return bool(hydrogens.any() and _is_short(_bonds(crystal, hydrogens), crystal).any())
+    return float(_shortness(_bonds(crystal, hydrogens), crystal).max(initial=0.0)) if hydrogens.any() else 0.0
 
 
 def stretch_hydrogens(crystal: Crystal) -> Crystal:
     """The crystal with hydrogens moved along their bonds to the lengths of DFT, where they are too short.
 
     A hydrogen belongs to the atom, other than hydrogen, that is nearest, measured by covalent radii.
-    Bonds to metals stay, and so does every atom whose bond is long enough, to the last digit. A hydrogen that
-    would come to belong to another atom stays too.
+    A bond that is hardly too short is stretched in part. Bonds to metals stay, and so does every atom whose
+    bond is long enough, to the last digit. A hydrogen that would come to belong to another atom stays too.
     """
     hydrogens = crystal.atomic_numbers == HYDROGEN
     if not hydrogens.any():
         return crystal
     pairs = _bonds(crystal, hydrogens)
-    short = _is_short(pairs, crystal)
+    shortness = _shortness(pairs, crystal)
+    short = shortness > 0
     if not short.any():
         return crystal
-    pairs = pairs.take(short)
-    wanted = _LENGTHS[crystal.atomic_numbers[pairs.second]]
+    pairs, shortness = pairs.take(short), shortness[short]
+    change = shortness * (_LENGTHS[crystal.atomic_numbers[pairs.second]] - pairs.distances)
     wrapped = crystal.frac_coords % 1.0
     bond = wrapped[pairs.first] - wrapped[pairs.second] - pairs.offsets
     frac_coords = crystal.frac_coords.copy()
-    frac_coords[pairs.first] += bond * (wanted / pairs.distances - 1)[:, None]
+    frac_coords[pairs.first] += bond * (change / pairs.distances)[:, None]
     moved = np.zeros(crystal.n_atoms, dtype=bool)
     moved[pairs.first] = True
     after = _bonds(replace(crystal, frac_coords=frac_coords), moved)
-    well = (after.second == pairs.second) & ~_is_short(after, crystal)
+    well = (after.second == pairs.second) & (_shortness(after, crystal) == 0)
     frac_coords[pairs.first[~well]] = crystal.frac_coords[pairs.first[~well]]
     if not well.any():
         return crystal
@@ -77,8 +80,10 @@ def _bonds(crystal: Crystal, hydrogens: NDArray[np.bool_]) -> Pairs:
     return Pairs(found.first[order], found.second[order], found.offsets[order], found.distances[order])
 
 
-def _is_short(pairs: Pairs, crystal: Crystal) -> NDArray[np.bool_]:
-    return np.asarray(pairs.distances < _LENGTHS[crystal.atomic_numbers[pairs.second]] - TOLERANCE_ANGSTROM)
+def _shortness(pairs: Pairs, crystal: Crystal) -> NDArray[np.float64]:
+    """How far each bond is too short, from 0 to 1."""
+    missing = _LENGTHS[crystal.atomic_numbers[pairs.second]] - TOLERANCE_ANGSTROM - pairs.distances
+    return np.clip(missing / RAMP_ANGSTROM, 0.0, 1.0)
 
 
 def _note(partners: list[int]) -> str:
