@@ -1,8 +1,8 @@
 """One screening of many rows: CoRE MOF, and supercells, displaced and damaged copies of it.
 
 Packs them into an archive, gives it to ``mofgap screen``, and prints the rate of each tenth of the rows and
-the memory: neither may grow with the number of rows. Then it compares the gaps of the copies with those of
-the files they were made from.
+the memory: neither may grow with the number of rows. Half way it kills the screening and starts it again with
+``--resume``. Then it compares the gaps of the copies with those of the files they were made from.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -80,11 +81,13 @@ def pack(path: Path, some: Iterable[tuple[str, bytes]]) -> None:
             archive.writestr(f"{place:07d}/{name}", data)  # mofgap takes members by name
 
 
-def watch(process: subprocess.Popen[bytes], journal: Path, n_rows: int) -> list[list[object]]:
-    """Rows, failures, rates and memory of each tenth, read from the journal and from the kernel."""
-    table: list[list[object]] = []
-    offset, n_done, n_failed, last, before = 0, 0, 0, time.monotonic(), usage(process.pid)[0]
-    n_last, rest = 0, b""
+def watch(process: subprocess.Popen[bytes], journal: Path, n_rows: int, until: float) -> None:
+    """Print rows, failures, rates and memory of each tenth, from the journal and from the kernel.
+
+    The process is killed once ``until`` rows are done.
+    """
+    offset, n_done, n_failed, rest = 0, 0, 0, b""
+    last: tuple[int, float, float] | None = None  # rows, seconds, CPU seconds; none until the first new row
     while process.poll() is None:
         time.sleep(1.0)
         if not journal.exists():
@@ -95,13 +98,20 @@ def watch(process: subprocess.Popen[bytes], journal: Path, n_rows: int) -> list[
             offset = file.tell()
         n_done += sum(_FINISHED in line for line in lines)
         n_failed += sum(_FAILED in line for line in lines)
-        if n_done >= n_last + n_rows / 10:  # a screening that goes on begins with many at once
-            now, (cpu, megabytes) = time.monotonic(), usage(process.pid)
-            new = n_done - n_last
-            table.append([str(n_done), n_failed, new / (now - last), 1e3 * (cpu - before) / new, megabytes])
-            n_last, last, before = n_done, now, cpu
-            print_table(["rows", "failed", "rows/s", "CPU ms/row", "peak MB"], table[-1:])
-    return table
+        now, (cpu, megabytes) = time.monotonic(), usage(process.pid)
+        if last is None:
+            last = n_done, now, cpu  # what an earlier start did counts for no rate
+        elif (new := n_done - last[0]) >= n_rows / 10:
+            rates = new / (now - last[1]), 1e3 * (cpu - last[2]) / new
+            print_table(
+                ["rows", "failed", "rows/s", "CPU ms/row", "peak MB"],
+                [[str(n_done), n_failed, *rates, megabytes]],
+            )
+            last = n_done, now, cpu
+        if n_done >= until:
+            print(f"killed after {n_done} rows", flush=True)
+            process.kill()
+            return
 
 
 def usage(pid: int) -> tuple[float, int]:
@@ -146,13 +156,16 @@ def main() -> None:
         with zipfile.ZipFile(archive) as file:
             n_rows = len(file.namelist())
         command = [sys.executable, "-m", "mofgap", "screen", str(archive), "-o", str(target)]
-        begun = time.monotonic()
         command += ["--level", options.level, "--resume"]
-        with subprocess.Popen(
-            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL
-        ) as process:
-            watch(process, journal_path(target), n_rows)
-        print(f"{n_rows} rows in {time.monotonic() - begun:.0f} s, exit code {process.returncode}")
+        for until in (n_rows / 2, np.inf):
+            begun = time.monotonic()
+            with subprocess.Popen(
+                command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL
+            ) as process:
+                watch(process, journal_path(target), n_rows, until)
+            print(f"exit code {process.returncode} after {time.monotonic() - begun:.0f} s", flush=True)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+        print(f"{n_rows} inputs, peak memory {peak} MB")
         compare(target)
 
 
