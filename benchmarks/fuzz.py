@@ -2,7 +2,7 @@
 
 Guided by coverage where ``atheris`` is installed (``pip install atheris``), else by mutation alone. A finding
 is an exception, a reason ``unreadable`` or more than ``SLOW_SECONDS`` of CPU. Its bytes go to a file, to
-become a fixture.
+become a fixture in ``tests/fixtures/fuzz``, which the tests read. Any finding ends in exit code 1.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import tempfile
 import time
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Literal, get_args
 
 from ase.build import bulk
@@ -117,6 +118,8 @@ def in_format(ending: str) -> bytes:
         return path.read_bytes()
 
 
+GUIDED = ("mofgap.crystals", "mofgap.screening", "ase.io")
+"""Packages whose code guides the search."""
 FORMATS = (".xyz", ".vasp", ".json", ".traj", ".db")
 TARGETS: dict[str, Callable[[bytes], list[str]]] = {
     "reader": read,
@@ -176,56 +179,78 @@ def mutated(data: bytes, other: bytes, rng: random.Random) -> bytes:
     return bytes(content[: max(MAX_BYTES, len(data))])
 
 
+def mutations(target: str, seed: int) -> Iterator[bytes]:
+    """What is known, mutated without guidance and without end."""
+    rng, seeds = random.Random(seed), seeds_of(target)
+    while True:
+        yield mutated(rng.choice(seeds), rng.choice(seeds), rng)
+
+
 def by_mutation(findings: Findings, seconds: float, seed: int) -> None:
     """Mutate what is known, without guidance."""
-    rng, seeds, end = random.Random(seed), seeds_of(findings.target), time.monotonic() + seconds
-    while time.monotonic() < end:
-        findings.look(mutated(rng.choice(seeds), rng.choice(seeds), rng))
+    end = time.monotonic() + seconds
+    for data in mutations(findings.target, seed):
+        if time.monotonic() > end:
+            return
+        findings.look(data)
 
 
-def by_coverage(findings: Findings, seconds: float, seed: int) -> None:
+def functions_of(module: ModuleType) -> Iterator[FunctionType]:
+    """The functions and methods that a module defines."""
+    for value in vars(module).values():
+        owners = [value, *vars(value).values()] if isinstance(value, type) else [value]
+        for one in owners:
+            one = getattr(one, "__func__", one)  # of a classmethod
+            if isinstance(one, FunctionType) and one.__module__ == module.__name__:
+                yield one
+
+
+def by_coverage(findings: Findings, seconds: float, seed: int, corpus: Path) -> None:
     """Keep what reaches new code, by libFuzzer; it ends the process."""
     import atheris
 
-    for module in [name for name in sys.modules if name.startswith(("mofgap.crystals", "mofgap.screening"))]:
-        for name, value in list(vars(sys.modules[module]).items()):
-            if callable(value) and getattr(value, "__module__", "") == module and hasattr(value, "__code__"):
-                setattr(sys.modules[module], name, atheris.instrument_func(value))
-    with tempfile.TemporaryDirectory() as corpus:
-        for place, data in enumerate(seeds_of(findings.target)):
-            (Path(corpus) / str(place)).write_bytes(data)
-        options = [
-            f"-max_total_time={seconds:.0f}",
-            f"-seed={seed + 1}",
-            f"-max_len={max(MAX_BYTES, *map(len, seeds_of(findings.target)))}",
-            "-print_final_stats=1",
-        ]
-        atheris.Setup([sys.argv[0], *options, "-verbosity=0", corpus], findings.look)
-        atheris.Fuzz()
+    for name in [name for name in sys.modules if name.startswith(GUIDED)]:
+        for function in functions_of(sys.modules[name]):
+            atheris.instrument_func(function)
+    corpus.mkdir(parents=True, exist_ok=True)
+    for data in seeds_of(findings.target):
+        (corpus / hashlib.sha1(data, usedforsecurity=False).hexdigest()).write_bytes(data)
+    options = [
+        f"-max_total_time={seconds:.0f}",
+        f"-seed={seed + 1}",
+        f"-max_len={max(MAX_BYTES, *map(len, seeds_of(findings.target)))}",
+        "-print_final_stats=1",
+    ]
+    atheris.Setup([sys.argv[0], *options, "-verbosity=0", str(corpus)], findings.look)
+    atheris.Fuzz()
 
 
 def main() -> None:
-    """Fuzz one target after another, in a process each."""
+    """Fuzz one target after another, in a process each; end with 1 where something was found."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60, help="for each target")
+    parser.add_argument("--seconds", type=float, default=3600, help="for all targets together")
     parser.add_argument("--target", choices=TARGETS, nargs="*", default=list(TARGETS))
     parser.add_argument("--findings", type=Path, default=Path("fuzz"), help="folder for what is found")
+    parser.add_argument("--corpus", type=Path, help="folder of what reached new code, to go on with")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--unguided", action="store_true", help="mutate without atheris")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    for target in options.target:
-        findings = Findings(target, options.findings)
-        if not options.unguided and importlib.util.find_spec("atheris"):
-            # libFuzzer ends its process.
-            process = multiprocessing.get_context("fork").Process(
-                target=by_coverage, args=(findings, options.seconds, options.seed)
-            )
-            process.start()
-            process.join()
-        else:
-            by_mutation(findings, options.seconds, options.seed)
-            print(f"{target}: {findings.n_inputs} inputs, {len(findings.kinds)} findings", flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        for target in options.target:
+            findings, seconds = Findings(target, options.findings), options.seconds / len(options.target)
+            if not options.unguided and importlib.util.find_spec("atheris"):
+                corpus = (options.corpus or Path(temporary)) / target.strip(".")
+                # libFuzzer ends its process.
+                process = multiprocessing.get_context("fork").Process(
+                    target=by_coverage, args=(findings, seconds, options.seed, corpus)
+                )
+                process.start()
+                process.join()
+            else:
+                by_mutation(findings, seconds, options.seed)
+                print(f"{target}: {findings.n_inputs} inputs, {len(findings.kinds)} findings", flush=True)
+    sys.exit(options.findings.exists() and any(options.findings.iterdir()))
 
 
 if __name__ == "__main__":

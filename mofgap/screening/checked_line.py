@@ -37,7 +37,10 @@ def content_of(line: bytes) -> Any:
     text = line[_N_HEAD:-2]
     if _framed(text) != line:
         raise DamagedLineError("a line does not have its checksum")
-    return json.loads(text)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DamagedLineError("a line is no JSON") from error
 
 
 def _framed(text: bytes) -> bytes:

@@ -136,7 +136,9 @@ class Journal:
     def _header(self, line: bytes) -> dict[str, Any]:
         """The header of a journal."""
         try:
-            header: dict[str, Any] = content_of(line)
+            header = content_of(line)
+            if not isinstance(header, dict):
+                raise DamagedLineError("a header has names")
         except DamagedLineError as error:
             if line.startswith(WITHOUT_CHECKSUM):
                 what = (
@@ -151,14 +153,14 @@ class Journal:
         """Read the line of an input. False if it is damaged."""
         try:
             content = content_of(line)
-        except DamagedLineError:
+            if "begun" in content:
+                self.begun = content["begun"]
+                return True
+            source, rows = content["source"], tuple(Row(**row) for row in content["rows"])
+            self.finished[source] = Finished(content["sha256"], rows)
+        except (DamagedLineError, KeyError, TypeError):
             return False
-        if "begun" in content:
-            self.begun = content["begun"]
-        else:
-            rows = tuple(Row(**row) for row in content["rows"])
-            self.finished[content["source"]] = Finished(content["sha256"], rows)
-            self.begun = ""
+        self.begun = ""
         return True
 
     def _compare(self, found: Mapping[str, Any], header: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mofgap.screening.checked_line import _framed, line_of
 from mofgap.screening.journal import Finished, Journal, JournalError
 from mofgap.screening.row import Row
 
@@ -78,6 +79,25 @@ def test_a_damaged_line_is_as_if_it_had_never_been(tmp_path: Path) -> None:
     journal.close()
     assert path.read_bytes() == header + two
     assert Journal(path, HEADER, resume=True).n_damaged == 0
+
+
+@pytest.mark.parametrize(
+    "line", [line_of(HEADER), line_of([1]), line_of({"source": "a", "sha256": "b", "rows": [{"gone": 1}]})]
+)
+def test_a_line_with_its_checksum_that_is_no_input_counts_as_damaged(tmp_path: Path, line: bytes) -> None:
+    """Two journals in one file, say."""
+    path = tmp_path / "j"
+    write(path)
+    path.write_bytes(path.read_bytes() + line)
+    journal = Journal(path, HEADER, resume=True)
+    assert journal.finished == {"a\udcff.cif": DONE, "b.cif": MORE} and journal.n_damaged == 1
+
+
+@pytest.mark.parametrize("line", [line_of([1]), _framed(b"{")])
+def test_a_first_line_with_its_checksum_that_is_no_header_is_refused(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "j").write_bytes(line)
+    with pytest.raises(JournalError, match=r"damaged first line.*--force"):
+        Journal(tmp_path / "j", HEADER, resume=True)
 
 
 def test_a_damaged_first_line_is_refused_with_the_cure(tmp_path: Path) -> None:
