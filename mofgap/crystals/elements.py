@@ -11,6 +11,8 @@ import gemmi
 MAX_Z = 100
 # A one-letter reading of a longer label (OW1, Cx2) is believed for these alone: W of WAT1 is no tungsten.
 _ONE_LETTER_FALLBACK = frozenset("BCFHINOPS")
+# Labels of ghosts, phenyl rings and water, which would be read as B, P and Ho.
+_NO_ELEMENTS = frozenset({"Bq", "Ph", "Hoh"})
 _LETTERS = re.compile(r"[A-Za-z]+")
 _FORMULA_TERM = re.compile(r"([A-Z][a-z]?)\s*([0-9]*\.?[0-9]*)")
 # A formula or a symbol is no longer than this; more is some other text.
@@ -108,7 +110,7 @@ def candidates(label: str) -> tuple[int, ...]:
     if match is None:
         return ()
     letters = match.group().capitalize()
-    if letters == "T" and label.strip() != "T":  # T1 is a tetrahedral site of a zeolite
+    if letters in _NO_ELEMENTS or (letters == "T" and label.strip() != "T"):  # T1 is a site of a zeolite
         return ()
     found = [_atomic_number(letters[:2])]
     if len(letters) == 1 or letters[0] in _ONE_LETTER_FALLBACK:

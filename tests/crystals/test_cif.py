@@ -215,11 +215,13 @@ def test_names_with_a_dot_are_those_with_an_underscore():
     assert only(read_cif(dotted)).frac_coords == pytest.approx(only(read_cif(GOOD)).frac_coords)
 
 
-def test_a_tetrahedral_site_is_no_tritium():
-    text = GOOD.replace("_atom_site_type_symbol\n", "").replace("Zn1 Zn ", "T1 ")
+@pytest.mark.parametrize("label", ["T1", "Bq1", "Ph2", "HOH1"])
+def test_labels_of_sites_that_are_no_atoms_are_not_read_as_elements(label):
+    """A tetrahedral site is no tritium, and a ghost atom no boron."""
+    text = GOOD.replace("_atom_site_type_symbol\n", "").replace("Zn1 Zn ", f"{label} ")
     text = re.sub(r"^([A-Z]\d) [A-Z] ", r"\1 ", text, flags=re.MULTILINE)
     (failure,) = read_cif(text)
-    assert failure.reason.startswith("unknown-element: site T1")
+    assert failure.reason.startswith(f"unknown-element: site {label}")
 
 
 def test_hydrogens_that_are_counted_but_not_placed_are_told():
