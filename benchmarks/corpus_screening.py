@@ -132,9 +132,9 @@ def compare(path: Path) -> None:
     copies["in_std"] = copies["moved"] / copies["gap_std_ev_of_file"]
     for kind in KINDS[:2]:
         some = copies[copies["kind"] == kind].sort_values("moved")
-        cells = [[what, *some[what].quantile([0.5, 0.95, 0.99, 1.0])] for what in ("moved", "in_std")]
+        cells = [[what, *some[what].quantile([0.5, 0.95, 0.999, 1.0])] for what in ("moved", "in_std")]
         print(f"{len(some)} {kind} copies; farthest: {', '.join(some['name'].iloc[:-6:-1])}")
-        print_table(["gap against that of the file", "median", "95 %", "99 %", "largest"], cells)
+        print_table(["gap against that of the file", "median", "95 %", "99.9 %", "largest"], cells)
 
 
 def main() -> None:
