@@ -53,13 +53,13 @@ def _sections(command: Any, name: str) -> Iterator[str]:
 
 def _names(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
-        return f"`{parameter.name.upper()}`"
+        return f"`{(parameter.metavar or parameter.name.upper()).replace('|', chr(92) + '|')}`"
     return "<br>".join(f"`{name}`" for name in parameter.opts + parameter.secondary_opts)
 
 
 def _meaning(parameter: Any) -> str:
     default = parameter.default
-    told = isinstance(default, str | int | float) and not isinstance(default, bool)
+    told = isinstance(default, str | int | float) and not isinstance(default, bool) and default != ""
     return " ".join(filter(None, (parameter.help, f"Default `{default}`." if told else "")))
 
 

@@ -142,7 +142,10 @@ KeepOption = Annotated[
     typer.Option(metavar="NAME[=COLUMN]", help="Text to keep, besides split, group, name, source and doi."),
 ]
 KindOption = Annotated[
-    Literal["auto", "cifs", "qmof", "json", "ase"], typer.Option("--format", help="Format of SOURCE.")
+    Literal["auto", "cifs", "qmof", "json", "ase"],
+    typer.Option(
+        "--format", help="Format of SOURCE: cifs, qmof, json or ase; auto looks at its name and content."
+    ),
 ]
 MaxAtomsOption = Annotated[int, typer.Option(min=1, help="Largest cell, in atoms.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the table.")]

@@ -42,12 +42,12 @@ def explain(
     as_json: AsJson = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
 ) -> None:
-    """Share out a gap and its uncertainty among the atoms.
+    """Divide a gap and its uncertainty among the atoms.
 
     Prints one row for each element, or with ``--atoms`` for each atom: the share of the gap in eV, and the
     fraction of the closed-form variance, which may be negative. The shares sum to the gap minus a baseline:
     the gap of no atoms, plus what second network and neighbour correction add. The fractions sum to 1. Error
-    bars of ``mofgap screen`` come from a distance instead, which cannot be shared out.
+    bars of ``mofgap screen`` come from a distance instead, which cannot be divided among atoms.
     """
     from mofgap.explanation.explanation import explained
 

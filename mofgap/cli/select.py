@@ -59,7 +59,10 @@ CandidatesArgument = Annotated[
 ]
 BudgetOption = Annotated[int, typer.Option(min=1, metavar="N", help="Number of structures to select.")]
 GoalOption = Annotated[
-    Goal, typer.Option(help="Find gaps in the window, learn where the model knows least, or both.")
+    Goal,
+    typer.Option(
+        help="What to compute: gaps in the window, structures that the model knows least (explore), or both."
+    ),
 ]
 WindowOption = Annotated[
     tuple[float, float] | None,

@@ -32,18 +32,20 @@ class ServeConfig:
     )
     workers: int = Field(1, description="Processes that screen; all visitors share them.", ge=1)
     device: Device = Field("auto", description="Where the network runs.")
-    max_files: int = Field(1000, description="Files of one upload.", ge=1)
+    max_files: int = Field(1000, description="Largest number of files in one upload.", ge=1)
     max_mb: int = Field(
         200,
-        description="Size of one upload, and of what its archives unpack to.",
+        description="Largest size of one upload, and of what its archives unpack to.",
         ge=1,
         json_schema_extra={"unit": "MB"},
     )
-    max_structures: int = Field(5000, description="Structures of one upload, archives unpacked.", ge=1)
-    max_screenings: int = Field(100, description="Screenings held at once, for all visitors.", ge=1)
+    max_structures: int = Field(5000, description="Largest number of structures in one upload.", ge=1)
+    max_screenings: int = Field(
+        100, description="Largest number of screenings at once, for all visitors.", ge=1
+    )
     max_total_mb: int = Field(
         8000,
-        description="Size of all uploads held at once.",
+        description="Largest size of all uploads at once.",
         ge=1,
         json_schema_extra={"unit": "MB"},
     )

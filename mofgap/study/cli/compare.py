@@ -27,7 +27,7 @@ def compare(
     """Compare fine-tuning methods on one table: errors, error bars, costs and a verdict on each claim.
 
     Runs the stages of mofgap run on this machine, but not its screening. Both commands use the same run
-    folder, and none repeats what the other has done. Writes predictions.parquet, comparison.parquet,
+    folder, and neither repeats what the other has done. Writes predictions.parquet, comparison.parquet,
     comparison.json, comparison.md and report.html, and prints comparison.md.
     """
     from mofgap.study.engine.cluster import Executor
