@@ -34,7 +34,7 @@ def read_tensors(path: Path) -> dict[str, Tensor] | None:
 
 
 def _sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Of names, shapes and values."""
+    """sha256 of names, shapes and values."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         values = tensor.numpy()

@@ -39,7 +39,7 @@ class Recording:
     Attributes:
         x: The layer's input, detached.
         y: Its output, through which the model output's gradient is taken.
-        version: Of ``x`` when the layer was called: torch counts what is done to it in place.
+        version: Version of ``x`` when the layer was called: torch counts what is done to it in place.
     """
 
     x: Tensor

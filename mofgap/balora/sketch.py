@@ -36,7 +36,7 @@ def signs(shape: torch.Size, stream: int) -> Tensor:
     From the upper bits of SplitMix64: Steele, Lea and Flood, OOPSLA 2014, figure 16.
 
     Args:
-        shape: Of the tensor.
+        shape: Shape of the tensor.
         stream: Which of many independent tensors.
 
     Returns:

@@ -189,7 +189,7 @@ class BaLoRAModel(BaLoRA):
         Args:
             x: As in `predict`.
             n: Number of samples.
-            seed: Of the samples; torch's global generator draws without it.
+            seed: Seed of the samples; torch's global generator draws without it.
             **kwargs: More named arguments of the model.
         """
         args, kwargs = call_of(x, kwargs)

@@ -100,7 +100,7 @@ def download(
         target: Its path here.
         attempts: How often to try before giving up.
         pause_seconds: Before the second attempt, doubled before each further one.
-        progress: Told the bytes that are here and the size, if known.
+        progress: Called with the bytes received and the size, if it is known.
 
     Returns:
         Its sha256.

@@ -48,7 +48,7 @@ def group_of(frame: pd.DataFrame, column: str = "group") -> pd.Series:
 
     Args:
         frame: ``structure_id``, ``atomic_numbers`` and, where they are known, the column and `FAMILY_NAMES`.
-        column: Of groups that were given.
+        column: Column of groups that were given.
     """
     given = frame.get(column)
     if given is not None and given.notna().all():

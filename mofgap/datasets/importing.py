@@ -21,7 +21,7 @@ class Skip:
     """Something that was left out of the table, or changed.
 
     Attributes:
-        structure_id: Of the structure or label.
+        structure_id: Structure id of the structure or label.
         source: The file, and the place in it.
         reason: ``name: what is wrong``.
     """

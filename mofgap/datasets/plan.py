@@ -48,7 +48,7 @@ class Plan:
     """What an import reads.
 
     Attributes:
-        path: Of the structures.
+        path: Path of the structures.
         kind: Their format.
         labels: CSV of labels, or None.
         targets: Names of gaps, and their columns.
@@ -116,7 +116,7 @@ def make_plan(source: str, wanted: Wanted, folder: Path) -> Plan:
     Args:
         source: A path, or the name of a dataset.
         wanted: What the user asked for.
-        folder: Of fetched data.
+        folder: Folder of fetched data.
 
     Raises:
         DatasetError: The source ``source`` is neither a path nor a dataset, was not fetched, or does not fit

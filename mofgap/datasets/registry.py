@@ -50,7 +50,7 @@ class Dataset:
         """Where the dataset's file lies, or would lie.
 
         Args:
-            folder: Of fetched data, see `data_folder`.
+            folder: Folder of fetched data, see `data_folder`.
 
         Raises:
             DatasetError: The package that carries the dataset is not installed.

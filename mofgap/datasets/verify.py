@@ -15,7 +15,7 @@ def check_all(folder: Path) -> Iterator[Check]:
     """Check every file with sums that this installation ships, and every dataset that was fetched.
 
     Args:
-        folder: Of fetched data.
+        folder: Folder of fetched data.
 
     Raises:
         ValueError: A file of sums cannot be read.

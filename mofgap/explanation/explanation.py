@@ -32,7 +32,7 @@ class Explanation:
         attribution: The shares of its atoms.
         gap_ev: Predicted gap, eV, never below zero.
         gap_std_ev: Its calibrated total standard deviation, eV.
-        level_of_theory: Of the gap.
+        level_of_theory: Level of theory of the gap.
         model: Name of the model.
         warnings: What deserves a look, ``name: what`` each.
     """

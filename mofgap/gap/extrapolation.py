@@ -18,7 +18,7 @@ import numpy as np
 from mofgap.crystals.crystal import Crystal
 
 EXTRAPOLATION = "extrapolation"
-"""Of a structure of a kind whose gap at the level of the model was not learnt."""
+"""Name of the note of a structure of a kind that has few gaps at the level of the model."""
 
 FEW = 10
 """An element in fewer labelled structures than this is rare, as in `mofgap.uncertainty.novelty.RARE`."""
@@ -29,7 +29,7 @@ class KnownGaps:
     """The structures that a model has gaps of.
 
     Attributes:
-        functional: Of the gaps.
+        functional: Functional of the gaps.
         largest_cell: Number of atoms of the largest.
         few: Elements of the training set that fewer than `FEW` of them have, with the number that do.
     """

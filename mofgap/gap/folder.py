@@ -93,7 +93,7 @@ class About:
     Attributes:
         name: The name it goes by.
         target: What it predicts.
-        level_of_theory: Of the labels.
+        level_of_theory: Level of theory of the labels.
         citation: Whom to cite for the data.
     """
 

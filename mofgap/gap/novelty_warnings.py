@@ -18,10 +18,10 @@ NOVEL = 0.99
 N_NEAREST = 3
 
 IN_TRAINING = "in-training"
-"""Of a structure whose gap the model was trained on."""
+"""Name of the note of a structure whose gap the model was trained on."""
 
 EXPERIMENTAL = "experimental-geometry"
-"""Of a structure whose error bars are those of experimental geometry."""
+"""Name of the note of a structure whose error bars are those of experimental geometry."""
 
 NOTES = checks.NOTES | {IN_TRAINING, EXPERIMENTAL, EXTRAPOLATION, "duplicate"}
 """Names of warnings that state a fact, not a reason to check the structure."""
@@ -47,7 +47,7 @@ def novelty_warnings(
     saw, or with a metal of a coordination number that training never saw.
 
     Args:
-        index: Of the training structures.
+        index: Index of the training structures.
         crystal: The structure.
         novelty: 0..1, the share of training structures less remote from the rest than this one.
         nearest: Ids of the nearest training structures; told with their names and known gaps.

@@ -125,7 +125,7 @@ class GapPredictor:
             crystals: What to predict.
             uncertainty: Where the epistemic part comes from, see `mofgap.gap.posterior.Uncertainty`.
             samples: Draws of ``weights`` and ``rows``; 0 gives the mean alone, without the epistemic part.
-            seed: Of the draws.
+            seed: Seed of the draws.
             batch_atoms: Atoms of a batch on a GPU.
 
         Raises:
@@ -231,7 +231,7 @@ class GapPredictor:
             uncertainty: Where the epistemic part of the spread comes from: ``auto``, ``distance``,
                 ``closed-form``, ``weights`` or ``rows``.
             samples: Draws of ``weights`` and ``rows``.
-            seed: Of the draws.
+            seed: Seed of the draws.
             disorder: What to do about partial occupancies in a file.
             max_atoms: Largest cell that is accepted, after it was made primitive.
             preparation: Which steps bring a structure nearer to that of DFT, as in a screening; None leaves

@@ -37,9 +37,9 @@ class GapRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         epochs: Passes over the structures.
         learning_rate: Peak rate of adapters and head.
         kl_weight: Weight of the divergence of the posterior from the prior.
-        level_of_theory: Of the labels.
+        level_of_theory: Level of theory of the labels.
         device: ``auto``, ``cpu`` or ``cuda``.
-        seed: Of the order and the noise.
+        seed: Seed of the order and the noise.
 
     Attributes:
         model_: The fine-tuned model, a `GapPredictor`; `fit` sets it.

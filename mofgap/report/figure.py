@@ -88,8 +88,8 @@ def new_panels(
     Args:
         caption: What is shown.
         n: Number of axes.
-        width_inch: Of the figure.
-        height_inch: Of each row.
+        width_inch: Width of the figure.
+        height_inch: Height of each row.
         n_columns: Axes in a row.
         share_x: Give them the same horizontal scale too.
     """

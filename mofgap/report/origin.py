@@ -16,7 +16,7 @@ class ModelOrigin:
     """What is known of a model that made a page's numbers.
 
     Attributes:
-        name: Of the model.
+        name: Name of the model.
         level: Level of theory of its labels.
         citation: Whom to cite for its data set.
         card: Its model card, Markdown; empty where it is not at hand.

@@ -26,7 +26,8 @@ class Screened:
         frame: The whole table, as it was written.
         ranked: Its rows with a gap and a spread, best first.
         failed: The others.
-        coverage: Of the intervals, in percent, as their columns are named; empty where there are none.
+        coverage: Coverage of the intervals, in percent, as their columns are named; empty where there are
+            none.
     """
 
     frame: pd.DataFrame

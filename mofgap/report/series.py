@@ -21,7 +21,7 @@ class Series:
     """The rows of one method that have all their values.
 
     Attributes:
-        name: Of the method; empty where there is one only.
+        name: Name of the method; empty where there is one only.
         true: Reference values, shape (n,).
         pred: Predictions, shape (n,).
         std: Standard deviations, shape (n,).

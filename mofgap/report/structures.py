@@ -42,7 +42,7 @@ class Drawing:
         positions: Their places in angstrom, (n, 3).
         bonds: Pairs of their indices, the smaller first.
         cell: The cell's vectors as rows, in angstrom, (3, 3).
-        polyhedra: Of each metal with four neighbours or more: its index, and the corners of each triangle of
+        polyhedra: For each metal with four neighbours or more: its index, and the corners of each triangle of
             the hull of its neighbours.
     """
 

@@ -46,7 +46,7 @@ def originals(rows: Sequence[Comparable]) -> list[int]:
     on their order.
 
     Args:
-        rows: Of one model and the same settings.
+        rows: Rows of one model and the same settings.
     """
     first = list(range(len(rows)))
     by_formula: dict[str, list[int]] = defaultdict(list)

@@ -26,7 +26,7 @@ from mofgap.screening.table import PAGE, WriteTable, write_parts, write_table
 from mofgap.threads import usable_cores
 
 MIN_PARALLEL_BYTES = 50_000_000
-"""Of all shards together; fewer are read before another process has started."""
+"""Size of all shards together from which on several processes read them."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ class Reading:
 
     Attributes:
         source: Its name.
-        sha256: Of its bytes; empty where there are none.
+        sha256: sha256 of its bytes; empty where there are none.
         entries: A `Crystal` with all its warnings, or a `ReadFailure`, for each structure.
         unchanged: The bytes are those that were expected, and nothing was read.
     """
@@ -50,7 +50,7 @@ def read(source: Source, expected_sha256: str, config: ScreeningConfig) -> Readi
 
     Args:
         source: The input.
-        expected_sha256: Of the bytes that need not be read again; empty for none.
+        expected_sha256: sha256 of the bytes that need not be read again; empty for none.
         config: How to read and prepare it.
     """
     if isinstance(source, ReadFailure):

@@ -31,7 +31,7 @@ def read_again(
     Files that no longer exist are left out.
 
     Args:
-        files: Of the column ``file``: plain files come first, then archives, each opened once.
+        files: Files of the column ``file``: plain files come first, then archives, each opened once.
         disorder: What to do about partial occupancies.
         folders: Where relative names count from; the first that has the file is taken.
         preparation: How the table's structures were prepared.

@@ -40,7 +40,7 @@ class Row:
         p_in_window: Probability that the gap lies in the window; None without one.
         novelty: 0..1, the share of training structures less remote from the rest than this one.
         warnings: ``name: explanation`` texts, joined by `WARNING_SEPARATOR`.
-        level_of_theory: Of the gap.
+        level_of_theory: Level of theory of the gap.
         model: Name of the model.
         nearest: The nearest training structures, ``id (name, gap eV)`` each as far as they are known, joined
             by `NEAREST_SEPARATOR`.
@@ -104,7 +104,7 @@ def column_names(coverage: float = DEFAULT_COVERAGE, two_levels: bool = False) -
     """The columns of a table, its intervals named by their coverage, such as ``gap_lo95_ev``.
 
     Args:
-        coverage: Of the intervals.
+        coverage: Coverage of the intervals.
         two_levels: Whether the table has `PBE_COLUMNS` too, after `COLUMNS`.
     """
     return [name.replace("90", f"{100 * coverage:.10g}") for name in (FIELDS if two_levels else COLUMNS)]

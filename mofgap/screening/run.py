@@ -87,7 +87,7 @@ class ScreeningRun:
 
         Args:
             resume: Whether to go on with what was kept.
-            lines: Of standard input, for the input ``-``.
+            lines: Lines of standard input, for the input ``-``.
             watch: Passes the rows of each input on as they come; told of the journal, if there is one.
 
         Returns:

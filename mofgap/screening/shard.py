@@ -126,7 +126,7 @@ class ShardFile:
 
         Args:
             path: The file.
-            version: Of its format.
+            version: Version of its format.
 
         Raises:
             ShardError: The file ``path`` is of an earlier version, or begins as no shard.

@@ -34,7 +34,7 @@ _UNKNOWN = (-float("inf"), float("inf"))
 
 MAX_XLSX_ROWS = 1_048_575
 GROUP_ROWS = 50_000
-"""Of a parquet file, which are held at a time."""
+"""Rows of a parquet or CSV file that are held in memory at a time."""
 
 FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 READABLE = (".csv", ".parquet", ".json")
@@ -62,7 +62,7 @@ def to_frame(
 
     Args:
         rows: In order.
-        coverage: Of their intervals.
+        coverage: Coverage of their intervals.
         two_levels: Whether the table has `PBE_COLUMNS` too.
     """
     return _frame(rows, column_names(coverage, two_levels))
@@ -85,7 +85,7 @@ def write_table(
     Args:
         path: With an extension of `FORMATS`.
         rows: In order.
-        coverage: Of their intervals.
+        coverage: Coverage of their intervals.
         two_levels: Whether the table has `PBE_COLUMNS` too.
 
     Raises:
@@ -119,7 +119,7 @@ def write_parts(
     Args:
         folder: Its name, with the extension ``.parquet``.
         rows: In order.
-        coverage: Of their intervals.
+        coverage: Coverage of their intervals.
         two_levels: Whether the table has `PBE_COLUMNS` too.
         part_rows: Rows of each file but the last.
 
@@ -348,4 +348,4 @@ FORMATS: dict[str, Callable[[Iterable[Row], list[str], BinaryIO], None]] = {
     ".json": _json,
     ".xlsx": _xlsx,
 }
-"""From an extension to what writes rows, as they come, under the names of their columns."""
+"""By extension, the function that writes rows one by one under the names of their columns."""

@@ -128,7 +128,7 @@ class Recipe(TrainingConfig):
         """The settings of one training.
 
         Args:
-            method: Of the gap model.
+            method: Method of the gap model.
             others: Further settings, in place of the recipe's.
         """
         own = vars(self) | {"dropout": 0.0}  # which only the method dropout has

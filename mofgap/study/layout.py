@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TABLE, GRAPHS, RECORD = "table.parquet", "graphs.safetensors", "dataset.json"
-"""In `Layout.dataset`."""
+"""Names of files in `Layout.dataset`."""
 
 SIZE, HISTORY, COST = "size.json", "history.csv", "cost.json"
-"""In `Layout.member`, beside the model: how its training went; what it cost differs from run to run."""
+"""Names of files in `Layout.member`, besides those of the model; the cost differs from run to run."""
 
 PREDICTIONS, SCORES = "predictions.parquet", "comparison.parquet"
 SUMMARY, REPORT = "comparison.json", "comparison.md"

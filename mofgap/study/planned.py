@@ -19,7 +19,7 @@ class Member:
     Attributes:
         split: Name of the split.
         method: What is trained.
-        seed: Of initialisation, order and noise.
+        seed: Seed of initialisation, order and noise.
         recipe: How.
         variant: Name of the ablation; empty for the comparison's own recipe.
     """
@@ -43,7 +43,7 @@ class Prediction:
     Attributes:
         split: Name of the split.
         method: What predicts.
-        seed: Of the training.
+        seed: Seed of the training.
         variant: Name of the ablation; empty for the comparison's own recipe.
         members: Names of the trainings it needs.
         predictions: Names of the predictions it is made of.

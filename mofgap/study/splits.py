@@ -29,7 +29,7 @@ def assign(frame: pd.DataFrame, split: SplitConfig, seed: int) -> pd.Series:
     Args:
         frame: ``structure_id``, ``atomic_numbers`` and the columns that the split names.
         split: What is wanted.
-        seed: Of a grouped split.
+        seed: Seed of a grouped split.
 
     Raises:
         TableError: A column is missing, holds a part other than train, val and test, or a part of the split

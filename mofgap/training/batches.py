@@ -24,7 +24,7 @@ class PackedSampler(Sampler[list[int]]):
         positions: Structures to draw from.
         n_atoms: Atoms of every structure of the store.
         max_atoms: Bound on the atoms of a batch.
-        seed: Of the order; None keeps the order given.
+        seed: Seed of the order; None keeps the order given.
     """
 
     def __init__(self, positions: Sequence[int], n_atoms: Tensor, max_atoms: int, seed: int | None) -> None:

@@ -130,7 +130,7 @@ def experimental_std_ev(
     """The spread that experimental geometry adds: the least with which 90 % intervals hold 90 % of some rows.
 
     Args:
-        calibration: That of relaxed structures.
+        calibration: The calibration for relaxed structures.
         gap_ev: (n,) reference gaps of the relaxed structures, eV.
         predicted_ev: (n,) gaps predicted from prepared experimental structures, eV.
         std_ev: (n,) their standard deviations by the calibration of relaxed structures, eV.

@@ -230,7 +230,7 @@ def write_encoder_card(folder: Path, n_train: int, command: str, citation: str) 
         folder: Holds ``encoder.json`` and ``metrics.csv``.
         n_train: Structures it learnt from.
         command: The command line that made it.
-        citation: Of the data, with its licence.
+        citation: Citation of the data, with its licence.
     """
     described = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
     epochs = pd.read_csv(folder / "metrics.csv").dropna(subset=["val_loss"])

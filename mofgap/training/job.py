@@ -207,7 +207,7 @@ class TrainingJob:
         Args:
             labels: What `read` returns.
             folder: Becomes the model folder.
-            name: Of the model.
+            name: Name of the model.
             command: The command line, for the card.
             resume: Go on from the last checkpoint.
             progress: Print one line per epoch.

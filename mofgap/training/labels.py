@@ -92,7 +92,7 @@ def read_labels(
         split_column: Column of ``train``/``val``/``test``; where there is no column ``split`` and no other
             is named, structures are dealt 80/10/10 by a hash of `Labels.families` and seed.
         keep: More columns of a CSV that stay in the table, where they are there.
-        seed: Of that deal.
+        seed: Seed of that deal.
         needed: Splits that must not be empty.
         few: Fewer structures than this are not dealt out: all go to ``train``.
         all_rows: All go to ``train``, however many there are and whatever ``split_column`` says.

@@ -27,7 +27,7 @@ def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
     named where a value differs: settings that it added or renamed change their digest.
 
     Args:
-        folder: Of the training.
+        folder: Folder of the training.
         made_of: What its weights depend on, or digests of it, by name.
         resume: It is taken up again.
 

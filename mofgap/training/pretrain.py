@@ -58,7 +58,7 @@ class Pretraining(L.LightningModule):  # type: ignore[misc]
     Args:
         heads: What is trained.
         target: (n_atoms_total, n_targets) targets of all atoms.
-        names: Of the targets.
+        names: Names of the targets.
         config: How to train.
         total_steps: Steps of the whole training.
     """

@@ -99,7 +99,7 @@ def recalibrated(source: Path, labels: Labels, folder: Path, name: str, command:
         source: Folder of the model.
         labels: Structures and gaps.
         folder: To be written.
-        name: Of the new model.
+        name: Name of the new model.
         command: The command line, for the card.
 
     Raises:

@@ -61,7 +61,7 @@ class TrainingResult:
     Attributes:
         metrics: Metrics of each split that was not trained on, eV where an energy, or `CROSS_FITTED`. Those
             of structures that a parent had learnt from stand apart, under the name with `KNOWN`.
-        cost: Of its epochs.
+        cost: Cost of its epochs.
         n_trainable: Parameters that were trained.
         parent: Name of the gap model it started from, if it did.
         known: How many structures of each of these splits that model had learnt from.
@@ -88,7 +88,7 @@ class Trained:
 
     Attributes:
         model: The model, on the CPU.
-        calibration: Of its error bars.
+        calibration: Calibration of its error bars.
         novelty: Index of the structures that it learnt from.
         outcome: The result of the training.
     """
@@ -350,7 +350,7 @@ def measure(
         model: The model.
         labels: Structures, gaps and splits.
         data: The same with their graphs.
-        index: Of the structures that it learnt from.
+        index: Index of the structures that it learnt from.
         parent: The gap model that it comes from.
         known: (n_structures,) which of them the parent had learnt from; by default none.
         held_out: Predictions that were made before, by the name of what was held out.

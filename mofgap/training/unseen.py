@@ -98,7 +98,7 @@ def substitute_in(folder: Path, counts: ArrayLike) -> Substitutes:
     """Substitute in a model or encoder on disk, whose other bytes do not change.
 
     Args:
-        folder: Of a gap model or of a pretrained encoder.
+        folder: Folder of a gap model or of a pretrained encoder.
         counts: As for `substitutes_of`.
 
     Returns:

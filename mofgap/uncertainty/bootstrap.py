@@ -47,7 +47,7 @@ def bootstrap(
         n: Number of rows.
         level: Nominal coverage of the interval.
         n_draws: Number of resamplings.
-        seed: Of the random rows.
+        seed: Seed of the random rows.
 
     Raises:
         ValueError: The number ``n`` is 0, ``level`` is not between 0 and 1, or ``n_draws`` is below 1.
@@ -84,7 +84,7 @@ def paired_bootstrap(
         b: The same for the second method.
         level: Nominal coverage of the interval.
         n_draws: Number of resamplings.
-        seed: Of the random rows.
+        seed: Seed of the random rows.
 
     Raises:
         ValueError: The columns are empty or differ in length, ``level`` is not between 0 and 1, or

@@ -282,7 +282,7 @@ def summary(
         y_pred: Predicted gaps in eV, shape (n,).
         y_std: Predicted total standard deviations in eV, shape (n,).
         intervals: Nominal level -> (lo, hi) in eV; Gaussian intervals at `LEVELS` by default.
-        seed: Of the simulated errors behind the two ``expected`` values.
+        seed: Seed of the simulated errors behind the two ``expected`` values.
     """
     if intervals is None:
         intervals = {level: gaussian_interval(y_pred, y_std, level) for level in LEVELS}

@@ -66,11 +66,12 @@ class NoveltyIndex:
     Kulik, Chem. Sci. 10, 7913 (2019). A structure's numbers do not depend on what it is scored with.
 
     Attributes:
-        mean: Of the training features, float32, shape (d,).
+        mean: Mean of the training features, float32, shape (d,).
         projection: Onto the leading principal components of the standardised features, each scaled to unit
             variance, float32, shape (d, n_dims).
         points: The projected training features, float16, shape (n_train, n_dims).
-        quantiles: Of the training structures' own distances, each left out in turn, float32, shape (n_q,).
+        quantiles: Quantiles of the training structures' own distances, each left out in turn, float32, shape
+            (n_q,).
         element_counts: Number of training structures that have an element, int32, shape (119,) by atomic
             number.
         coordination_counts: Number of training structures with an atom of an element that has so many

@@ -54,7 +54,7 @@ def docs_page(openapi: dict[str, Any], address: str) -> str:
 
     Args:
         openapi: The description.
-        address: Of the server, for the examples.
+        address: Address of the server, for the examples.
     """
     operations = [
         {"method": method.upper(), "path": path, "fields": _fields(operation), **operation}

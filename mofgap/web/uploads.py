@@ -75,7 +75,7 @@ class Upload:
         folder: Where its files lie.
         files: Each of them.
         fields: The other fields of the form.
-        n_bytes: Of the request, and of what was unpacked since.
+        n_bytes: Number of bytes of the request, and of what was unpacked since.
     """
 
     folder: Path

@@ -55,9 +55,9 @@ def top_intervals(
         df: Where names of columns are looked up.
         window: Its ends, eV.
         n_top: At most so many rows.
-        coverage: Of the intervals, for the caption.
+        coverage: Coverage of the intervals, for the caption.
         rank: Numbers of the rows, shape (n,); their places from 1 by default.
-        functional: Of the gaps, for the axis.
+        functional: Functional of the gaps, for the axis.
 
     Raises:
         ValueError: The columns differ in length, or a column is not one-dimensional.
@@ -109,7 +109,7 @@ def gap_vs_std(
         std: Their standard deviations, shape (n,), eV.
         df: Where names are looked up.
         window: Its ends, eV.
-        functional: Of the gaps, for the axis.
+        functional: Functional of the gaps, for the axis.
         names: Labels, shape (n,), of which those of outliers are shown; none by default.
 
     Raises:
@@ -148,7 +148,7 @@ def gap_histogram(
         gap: Predicted gaps, shape (n,), eV.
         df: Where names are looked up.
         window: Its ends, eV.
-        functional: Of the gaps, for the axis.
+        functional: Functional of the gaps, for the axis.
 
     Raises:
         ValueError: The column ``gap`` is not one-dimensional.

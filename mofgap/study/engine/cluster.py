@@ -53,7 +53,7 @@ class Executor:
 
     @property
     def arguments(self) -> list[str]:
-        """Of Snakemake's command line."""
+        """Arguments of Snakemake's command line."""
         given = ["--executor", self.name, "--jobs", str(self.jobs)]
         return [*given, *(_slurm_options() if self.name == "slurm" else ()), *self.options]
 
@@ -146,11 +146,11 @@ def execute(
 
     Args:
         folder: With configuration and requests written; this process holds the lock of the run.
-        names: Of the stages that are not done.
+        names: Names of the stages that are not done.
         executor: Where jobs run.
         retries: How often a job that failed is started again.
-        ended: Told the name of each stage that is done.
-        say: Told what the scheduler says of a job that failed, as soon as it does.
+        ended: Called with the name of each stage that is done.
+        say: Called with what the scheduler says of a failed job, as soon as it does.
 
     Returns:
         The stages that failed, with what the scheduler said of each; none where Snakemake says that nothing

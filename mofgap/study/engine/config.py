@@ -231,7 +231,7 @@ class RunConfig:
         return 1, 1
 
     def cores(self, rule: str) -> int:
-        """Of a job of a rule, on each node."""
+        """Cores of a job of a rule, on each node."""
         cpus: int = getattr(self.resources, rule).cpus
         return cpus * self.spread(rule)[1]
 

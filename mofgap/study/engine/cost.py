@@ -27,7 +27,7 @@ def measured(work: Callable[[], None], threads: int, keep: Callable[[Cost], None
     Args:
         work: To be done.
         threads: For arithmetic.
-        keep: Told every few seconds what it has cost so far, and at its end, also where it fails.
+        keep: Called every few seconds with the cost so far, and at the end, also after an error.
 
     Returns:
         What it cost.

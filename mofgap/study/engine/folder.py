@@ -115,7 +115,7 @@ class RunFolder:
 
         Args:
             stage: Its name.
-            patterns: Of what it writes; all of a folder goes where a pattern ends in ``/**``.
+            patterns: Patterns of what it writes; all of a folder goes where a pattern ends in ``/**``.
             reason: Why it cannot stay.
 
         Returns:

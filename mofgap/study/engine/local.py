@@ -46,11 +46,11 @@ class Pool:
     """The processes of a run on this machine.
 
     Args:
-        config: Of the run.
+        config: Config of the run.
         folder: With configuration and requests written.
         jobs: How many cores the processes share.
         retries: How often a stage that failed is started again.
-        ended: Told the name of each stage that ended, done or failed.
+        ended: Called with the name of each stage that ended, done or failed.
     """
 
     config: RunConfig
@@ -99,7 +99,7 @@ class Pool:
         return failed
 
     def _cores(self, name: str) -> int:
-        """Of a stage, no more than there are."""
+        """Cores of a stage, at most those that there are."""
         rule = name.partition("/")[0]
         return min(self.jobs, self.config.cores(rule))
 

@@ -42,7 +42,7 @@ def launch(
         folder: The run.
         nodes: How many nodes.
         processes: How many processes on each.
-        threads: Of each process.
+        threads: Threads of each process.
         keep: See `measured`.
 
     Raises:

@@ -23,7 +23,7 @@ from mofgap.study.engine.stage import ANEW, Stage, reason_to_run
 from mofgap.study.engine.training import made_by
 
 N_LOG_LINES = 5
-"""Of the log of a stage that failed."""
+"""Lines shown of the log of a stage that failed."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Run:
 
         Args:
             executor: Where stages run.
-            say: Told of each stage that ends.
+            say: Called with a line for each stage that ends.
 
         Returns:
             What came out, in a line.

@@ -17,15 +17,15 @@ from mofgap.study.layout import read_json
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """In what two runs differ; of each key the value here and there, None where there is none.
+    """The differences of two runs: for each key the value in both, None where it is missing.
 
     Attributes:
-        settings: Of the configuration, by dotted key.
+        settings: Settings of the configuration, by dotted key.
         inputs: Hashes of inputs by name.
         environment: Versions of packages, Python, platform, commit.
         code: Stages whose code differs.
         outputs: Files whose content differs, or that only one has.
-        metrics: Of ``metrics.json``, by dotted key.
+        metrics: Metrics of ``metrics.json``, by dotted key.
     """
 
     settings: dict[str, tuple[Any, Any]]

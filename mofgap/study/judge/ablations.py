@@ -22,7 +22,7 @@ def changes(
     """Every ablation minus the same method as configured, and its spread against the ensemble's.
 
     Args:
-        predictions: Of all recipes, splits and parts.
+        predictions: Predictions of all recipes, splits and parts.
         as_configured: The arms to compare with. The ablations are of the same split and spread.
         config: How intervals are made. Those of a single training do not hold the chance of training.
     """

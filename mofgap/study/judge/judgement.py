@@ -40,7 +40,7 @@ class Bootstrap:
     Attributes:
         level: Nominal coverage of the intervals.
         n_draws: Number of resamplings.
-        seed: Of the resamplings.
+        seed: Seed of the resamplings.
     """
 
     level: float
@@ -57,7 +57,7 @@ class Bootstrap:
 
         Args:
             statistic: Called with a list of arms.
-            arms: Of the same rows.
+            arms: Arms of the same rows.
             one_curve: Whether the arms are points of one curve, so that all get the same seeds.
         """
         rng = np.random.default_rng(self.seed)
@@ -139,7 +139,7 @@ def verdicts(arms: Arms, config: JudgementConfig, curves: Sequence[dict[str, Any
     One with the neighbour correction is judged against rivals with one.
 
     Args:
-        arms: Of a split and a spread.
+        arms: Arms of a split and a spread.
         config: How claims are judged.
         curves: The `trends` of these arms.
     """

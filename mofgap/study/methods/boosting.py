@@ -97,8 +97,8 @@ class CompositionModel:
 
     Attributes:
         gap: Regressor of the absolute error's minimum, eV.
-        low: Of the lower end.
-        high: Of the upper end.
+        low: Regressor of the lower end.
+        high: Regressor of the upper end.
     """
 
     gap: HistGradientBoostingRegressor

@@ -59,5 +59,5 @@ class LoraEnsemble(Method):
         return found
 
     def cost(self, estimator: str, n_samples: int) -> float:
-        """That of its members."""
+        """The recipe of its members."""
         return n_samples * method_of("lora").cost(estimator, 0)

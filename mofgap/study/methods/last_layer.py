@@ -25,7 +25,7 @@ class LastLayerLaplace:
 
     Attributes:
         model: The trained model.
-        posterior: Of the package, over normalised gaps.
+        posterior: Posterior of the package, over normalised gaps.
     """
 
     model: GapModel

@@ -82,7 +82,7 @@ class PredictionTask:
         dataset: Its rows.
         wanted: What is predicted.
         rows: Which rows.
-        recipe: Of the training that it rests on.
+        recipe: Recipe of the training that it rests on.
         draws: Numbers of draws; empty for a method that does not draw.
     """
 
@@ -163,7 +163,7 @@ class Method(ABC):
         Args:
             config: The comparison.
             run: The run folder.
-            name: Of the member.
+            name: Name of the member.
         """
         import_module(self.training).train(config, run, name)
 

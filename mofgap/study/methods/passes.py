@@ -80,7 +80,7 @@ def bayesian(
         batch_atoms: Atoms of a batch.
         kinds: Ways of drawing.
         counts: Numbers of draws, rising; the first draws of the many are the few.
-        seed: Of the draws.
+        seed: Seed of the draws.
     """
     found, spread = _Collected(), spread_of(model, "auto")
     assert spread == "distance" or spread == "closed-form"

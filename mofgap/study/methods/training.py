@@ -106,7 +106,7 @@ def _about(config: ComparisonConfig, wanted: Member) -> About:
 
 
 def _peak_memory_mb(device: str) -> float:
-    """Of this process: on the GPU where it trained there, else resident memory."""
+    """Peak memory of this process: on the GPU if it trained there, else resident memory."""
     if device != "cpu" and torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     try:

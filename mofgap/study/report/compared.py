@@ -30,7 +30,7 @@ class Compared:
     """A comparison.
 
     Attributes:
-        name: Of the run folder.
+        name: Name of the run folder.
         summary: What ``comparison.json`` holds.
         predictions: ``predictions.parquet``, test rows alone.
         origin: What the run's manifest and configuration say of where it comes from, by name.

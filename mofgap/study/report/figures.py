@@ -28,7 +28,8 @@ def figures_of(compared: Compared, *, appendix: bool = False) -> list[tuple[str,
 
     Args:
         compared: The comparison.
-        appendix: Of the methods that have no place in the first figures, instead of the first `N_TOGETHER`.
+        appendix: Draw the methods that have no place in the first figures, instead of the first
+            `N_TOGETHER`.
     """
     of_error = partial(_of_predictions, plot=plots.error_vs_std, panels=True)
     wanted: dict[str, Draw] = {
