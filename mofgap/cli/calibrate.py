@@ -11,8 +11,11 @@ import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import MaxAtoms, PartialOccupancies
+from mofgap.cli.schema import option_of
 from mofgap.cli.skipped import tell_skipped
 from mofgap.cli.tables import show
+from mofgap.plain_words import meaning, settings_of
+from mofgap.training.job import LabelsConfig
 
 if TYPE_CHECKING:
     from mofgap.training.recalibration import Recalibration
@@ -23,15 +26,12 @@ LARGE_BIAS = 0.5
 
 def calibrate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped model, or a model folder.")],
-    labels: Annotated[Path, typer.Argument(help="Parquet table of structures and gaps, or CSV of labels.")],
-    cifs: Annotated[
-        Path | None,
-        typer.Argument(help="Folder or archive of the CIFs, if the labels are a CSV."),
-    ] = None,
+    labels: Annotated[Path, typer.Argument(help=meaning(settings_of(LabelsConfig)["labels"]))],
+    cifs: Annotated[Path | None, typer.Argument(help=meaning(settings_of(LabelsConfig)["cifs"]))] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Model folder to write.")
     ] = Path("calibrated"),
-    target: Annotated[str, typer.Option(help="Column of the gaps, eV.")] = "gap_ev",
+    target: Annotated[str, option_of(LabelsConfig, "target")] = "gap_ev",
     max_atoms: MaxAtoms = 1000,
     disorder: PartialOccupancies = "refuse",
 ) -> None:
