@@ -10,6 +10,7 @@ import openpyxl
 import pandas as pd
 import pytest
 
+from mofgap.screening import table
 from mofgap.screening.row import COLUMNS, INTEGERS, TEXTS, Row, cells, column_names, printable, rounded
 from mofgap.screening.table import (
     FORMATS,
@@ -158,6 +159,18 @@ def test_columns_and_lines_that_somebody_added_are_no_fault(tmp_path: Path) -> N
     frame = read_table(path)
     assert frame.measured_ev.tolist() == ["2.1 (film)", ""] and frame.mine.iloc[0] == 1.5
     pd.testing.assert_frame_equal(frame[to_frame(TABLE).columns], to_frame(TABLE))
+
+
+def test_a_csv_is_read_in_parts_as_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.csv"
+    write_table(path, [GOOD, BAD, INSIDE, GOOD, BAD])
+    lines = path.read_text(encoding="utf-8").splitlines()
+    added = ["mine", "1", "", "2", "a word", "3"]  # a text in the second part makes all of it texts
+    path.write_text("\n".join(f"{line},{more}" for line, more in zip(lines, added, strict=True)) + "\n\n")
+    whole = read_table(path)
+    monkeypatch.setattr(table, "GROUP_ROWS", 2)
+    pd.testing.assert_frame_equal(read_table(path), whole)
+    assert whole.mine.tolist() == added[1:]
 
 
 @pytest.mark.parametrize(
