@@ -58,7 +58,7 @@ def calibrate(
         fail(error, NOTHING_DONE)
     _show(found)
     _warn(found, target)
-    typer.echo(f"mofgap: {output} holds the new model: mofgap screen --model {output} *.cif", err=True)
+    typer.echo(f"mofgap: wrote {output}; next: mofgap screen STRUCTURES --model {output}", err=True)
 
 
 def _show(found: Recalibration) -> None:

@@ -58,12 +58,12 @@ def pretrain(
     how: Any = dict(cache=cache, resume=resume, compute=compute)
     try:
         frame = read_table(table)
-        weights = pretrain_encoder(frame, output, config.architecture, encoder, config.training, **how)
+        pretrain_encoder(frame, output, config.architecture, encoder, config.training, **how)
     except (TableError, TrainingError, OSError, ValueError) as error:
         fail(error, NOTHING_DONE)
     n_train = int((frame.split == "train").sum())
     write_encoder_card(output, n_train, shlex.join(["mofgap", *sys.argv[1:]]), citation)
-    typer.echo(f"{weights}: mofgap train --encoder {output} ...", err=True)
+    typer.echo(f"mofgap: wrote {output}; next: mofgap train LABELS CIFS --encoder {output}", err=True)
 
 
 def _settings(texts: Iterable[str]) -> dict[str, Any]:

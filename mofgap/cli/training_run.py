@@ -54,7 +54,7 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
         counts = " and ".join(f"{n} of {split}" for split, n in outcome.known.items())
         words = f"{outcome.parent} was trained on {counts}: their scores have columns of their own"
         typer.echo(f"{words}, and are too good", err=True)
-    typer.echo(f"{output}: mofgap screen --model {output} *.cif", err=True)
+    typer.echo(f"mofgap: wrote {output}; next: mofgap screen STRUCTURES --model {output}", err=True)
 
 
 def show_scores(metrics: dict[str, dict[str, float]]) -> None:

@@ -24,8 +24,8 @@ from mofgap.whole_file import whole_file
 if TYPE_CHECKING:
     from mofgap.screening.reading import Source
 
-VERSION = 2
-SECOND_LEVEL_MODEL = "beside_model_sha256"
+VERSION = 3
+SECOND_LEVEL_MODEL = "second_level_sha256"
 """Key of a header that has the sha256 of the model of a second level of theory."""
 
 _LAST_LINE_BYTES = 1024

@@ -81,7 +81,7 @@ def test_a_shard_of_one_level_is_no_shard_of_two(tmp_path: Path, cifs: Path) -> 
     for level, shard in (("both", "1/2"), ("hse06", "2/2")):
         mofgap("screen", cifs, "--level", level, "-o", tmp_path / "t.csv", "--shard", shard)
     found = mofgap("gather", *tmp_path.glob("*.jsonl"), "-o", tmp_path / "t.csv")
-    assert found.exit_code == 1 and "of different screenings: beside_model_sha256" in found.output
+    assert found.exit_code == 1 and "of different screenings: second_level_sha256" in found.output
 
 
 def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
@@ -113,7 +113,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
     with monkeypatch.context() as patched:
         patched.setitem(MODELS, "pbe", str(changed))
         refused = mofgap("screen", cifs, *OPTIONS, "-o", output, "--resume")
-        assert refused.exit_code == 2 and "beside_model_sha256" in refused.output
+        assert refused.exit_code == 2 and "second_level_sha256" in refused.output
 
     done = mofgap("screen", cifs, *OPTIONS, "-o", output, "--resume")
     assert done.exit_code == 3 and "3 inputs were done before" in done.stderr
