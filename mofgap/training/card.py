@@ -179,26 +179,26 @@ def _epistemic(model: dict[str, Any]) -> str:
 
 
 def _unmoved(outcome: TrainingResult) -> list[str]:
-    """What no epoch at all did."""
+    """A sentence on a model whose weights were not trained."""
     return [
         f"The weights are those of {outcome.parent}; neighbour correction, error bars and "
-        "novelty were made anew."
+        "novelty were fitted again."
     ]
 
 
 def _history(outcome: TrainingResult, config: FinetuneConfig) -> list[str]:
-    """Where it started, what moved from there, and how."""
+    """Where the training started, what was trained, and how."""
     lines = []
     if outcome.parent:
         lines.append(
-            f"Started from the gap model {outcome.parent}, its gaps put on the line through the labels of "
-            "train; adapters, noise network and head moved from there."
+            f"Started from the gap model {outcome.parent}, with its gaps on the line that fits the labels of "
+            "train best. Adapters, noise network and head were trained."
         )
     if config.unfreeze:
-        lines.append("The encoder's weights that no adapter stands on moved too, without noise.")
+        lines.append("The encoder's weights without adapters were trained too, without noise.")
     elif outcome.parent:
         lines.append(
-            "The encoder did not. Novelty is the distance from the structures of train and those of "
+            "The encoder was not trained. Novelty is the distance from the structures of train and those of "
             f"{outcome.parent}."
         )
     settings = ", ".join(f"{key} {value}" for key, value in asdict(config).items())
