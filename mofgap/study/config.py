@@ -78,7 +78,7 @@ class Trainings:
                 raise ConfigurationError(words, key="others")
 
     def of(self, method: str, default: int) -> int:
-        """How many trainings of a method; ``default`` where nothing is said of it."""
+        """Number of trainings of a method; ``default`` if the configuration does not say."""
         return int(getattr(self, method, self.others.get(method, default)))
 
 
@@ -111,7 +111,7 @@ class SplitConfig:
 
 @schema
 class Recipe(TrainingConfig):
-    """How a network is built and trained: the same for every method, but for what makes the method."""
+    """How a network is built and trained: the same for every method, except for what defines the method."""
 
     # What a comparison decides itself, for each of its trainings.
     method: SkipJsonSchema[Adaptation] = Field("balora", init=False)
@@ -168,12 +168,12 @@ class Ablation:
 
     @property
     def changes(self) -> dict[str, Any]:
-        """What it changes, by the recipe's names."""
+        """The changed settings, by the recipe's names."""
         given = {name: value for name, value in vars(self).items() if name in settings_of(Recipe)}
         return {name: value for name, value in given.items() if value is not None}
 
     def applied(self, recipe: Recipe) -> Recipe:
-        """The recipe so changed."""
+        """The recipe with the changes."""
         return replace(recipe, **self.changes)
 
 

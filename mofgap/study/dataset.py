@@ -44,7 +44,7 @@ class SplitRows:
 
     @property
     def all(self) -> list[int]:
-        """What is predicted, in order."""
+        """The rows that are predicted, in order."""
         return [*self.val, *self.test, *self.left_out]
 
     @property
@@ -99,7 +99,7 @@ class Dataset:
         return SplitRows(self.rows(split, "train", n_train), val, test, self.rows(split, "left_out"))
 
     def labels(self, split: str, n_train: int | None) -> tuple[Labels, list[int]]:
-        """Training and validation rows of a split, and where they are in the frame. Test rows stay away."""
+        """Training and validation rows of a split, and their positions in the frame; no test rows."""
         train, val = self.rows(split, "train", n_train), self.rows(split, "val")
         rows = [*train, *val]
         frame = self.frame.iloc[rows][["structure_id", "gap_ev", "atomic_numbers"]].reset_index(drop=True)
@@ -146,7 +146,7 @@ def prepare(
 
 
 def _check_enough_neighbours(config: ComparisonConfig, dataset: Dataset) -> None:
-    """Refuse a neighbour correction from too few structures, which would fail only once all is trained."""
+    """Refuse a neighbour correction from too few structures before the training."""
     for split in config.splits:
         n_train = len(dataset.rows(split, "train", config.recipe.n_train))
         if n_train <= N_NEIGHBOURS:
@@ -197,7 +197,7 @@ def _table(config: ComparisonConfig, frame: pd.DataFrame, most: Mapping[str, int
 
 
 def _capped(part: pd.Series, n_train: int | None, data: DataConfig) -> pd.Series:
-    """The first rows of each part; as many left out as are tested beside them."""
+    """The first rows of each part; as many rows with the element as other test rows."""
     most = {"train": n_train, "val": data.n_val, "test": data.n_test}
     most["left_out"] = min(data.n_test or len(part), int((part == "test").sum()))
     rank = part.groupby(part).cumcount()

@@ -45,7 +45,7 @@ def unread(method: Method) -> set[str]:
 
 
 def training_settings(member: Member) -> dict[str, Any]:
-    """Everything of the recipe that a training depends on, but for the number of rows."""
+    """All settings of the recipe that a training depends on, except the number of rows."""
     method = method_of(member.method)
     idle = unread(method) | {"n_train"}
     settings = {name: value for name, value in to_dict(member.recipe).items() if name not in idle}
@@ -59,7 +59,7 @@ def predictions(config: ComparisonConfig) -> list[Prediction]:
 
 
 def tabled(config: ComparisonConfig, split: str) -> list[Prediction]:
-    """The predictions of a split that stand in the tables.
+    """The predictions of a split that are in the tables.
 
     Trainings beyond those asked for are members of an ensemble and nothing more.
     """
@@ -73,7 +73,7 @@ def tabled(config: ComparisonConfig, split: str) -> list[Prediction]:
 
 
 def member(config: ComparisonConfig, name: str) -> Member:
-    """The training of a name.
+    """The training of that name.
 
     Raises:
         ConfigurationError: The comparison ``config`` has no training with the name ``name``.
@@ -82,7 +82,7 @@ def member(config: ComparisonConfig, name: str) -> Member:
 
 
 def prediction(config: ComparisonConfig, name: str) -> Prediction:
-    """The prediction of a name.
+    """The prediction of that name.
 
     Raises:
         ConfigurationError: The comparison ``config`` has no prediction with the name ``name``.
@@ -112,7 +112,7 @@ def first_blocks(config: ComparisonConfig) -> list[int]:
 
 
 def dataset_settings(config: ComparisonConfig) -> dict[str, Any]:
-    """What of a comparison the rows and graphs of its dataset depend on, besides the files it reads."""
+    """Settings that the rows and graphs of the dataset depend on, besides the files that it reads."""
     data = to_dict(config.data)
     for name in ("table", "cifs", "published", "cache", "level_of_theory", "citation"):
         del data[name]

@@ -58,7 +58,7 @@ _BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"
 
 
 class Fault(BaseModel):
-    """Why a request was not served."""
+    """Why a request was refused."""
 
     detail: str
 
@@ -100,7 +100,7 @@ class Model(BaseModel):
 
 
 class Level(BaseModel):
-    """A level of theory that may be asked for, and its models: that of the ranks comes first."""
+    """A level of theory that can be chosen, and its models; the first is used for ranks."""
 
     level: str
     is_default: bool

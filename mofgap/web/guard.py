@@ -37,7 +37,7 @@ HEADERS = {
 
 
 class Guard:
-    """Lets through what may come, and adds `HEADERS` to what goes out.
+    """Refuses requests that are not allowed, and adds `HEADERS` to answers.
 
     Args:
         app: What answers.
@@ -70,7 +70,7 @@ class Guard:
         await (answer or self.app)(scope, receive, with_headers)
 
     def refusal(self, request: Request) -> Response | None:
-        """Why a request is not served at all, whoever sends it; None for one that may be."""
+        """Why a request is refused, whoever sends it; None if it is not."""
         host = request.headers.get("host", "")
         if not self._is_here(host):
             words = f"host {host!r} is not this server; start it with --allow-host if it should be"
@@ -80,7 +80,7 @@ class Guard:
         return None
 
     def _is_here(self, host: str) -> bool:
-        """An address is always one of this machine's: only names can be made to lead elsewhere."""
+        """Whether a host is this server: an address always is, since only names can be redirected."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
@@ -88,7 +88,7 @@ class Guard:
         return is_address(name) or name in {each.lower() for each in self.names}
 
     async def _login(self, request: Request) -> Response | None:
-        """What is said to somebody who does not show the token; None for those who do, or need not."""
+        """The answer to a visitor without the token; None for one with it, or where none is needed."""
         if self.token is None or request.url.path.startswith("/assets/"):
             return None
         given = request.query_params.get("token")
@@ -118,16 +118,16 @@ class Guard:
         return _same(request.cookies.get(self._cookie(request), ""), self._pass())
 
     def _cookie(self, request: Request) -> str:
-        """Cookies are not told apart by port, but servers are."""
+        """The name of the cookie, with the port, since browsers share cookies between ports."""
         return f"{COOKIE}-{request.url.port or 80}"
 
     def _pass(self) -> str:
-        """What the cookie holds: who reads it does not learn the token."""
+        """The value of the cookie, from which the token cannot be learnt."""
         return hmac.new((self.token or "").encode(), b"mofgap page", hashlib.sha256).hexdigest()
 
 
 def _is_from_here(headers: Headers, host: str) -> bool:
-    """Whether a browser says that a page of this server asks; programs that are no browsers say nothing."""
+    """Whether the request comes from a page of this server, or from a program that is no browser."""
     origin = headers.get("origin")
     if origin is not None:
         return urlsplit(origin).netloc.lower() == host.lower()

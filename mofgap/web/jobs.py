@@ -109,7 +109,7 @@ class Jobs:
         self._uploading = 0
 
     def new_folder(self) -> Path:
-        """A folder for an upload, whose place among the screenings is taken from now on.
+        """A folder for an upload, which counts as a screening from now on.
 
         Raises:
             RequestError: There are too many screenings, or they take too much space.
@@ -125,7 +125,7 @@ class Jobs:
         return Path(tempfile.mkdtemp(dir=self.root))
 
     def end_upload(self, folder: Path, upload: Upload | None) -> None:
-        """Say that an upload is over, with None for one that came to nothing."""
+        """Note that an upload has ended, with None if it failed."""
         self._uploading -= 1
         if upload is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -138,7 +138,7 @@ class Jobs:
         return job
 
     def find(self, job_id: str) -> Job:
-        """The screening of this id; its visitor was seen.
+        """The screening of this id; notes that its visitor asked.
 
         Raises:
             RequestError: There is none, or no longer.

@@ -14,7 +14,7 @@ _KEY = "sha256"
 
 
 def write_checked(path: Path, content: Mapping[str, Any]) -> None:
-    """Write an object, and the sha256 of what it holds."""
+    """Write an object with its sha256."""
     write_json(path, {**content, _KEY: digest(content)})
 
 

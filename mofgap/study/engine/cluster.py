@@ -59,7 +59,7 @@ class Executor:
 
 
 def _slurm_options() -> list[str]:
-    """How to ask SLURM for the state of jobs: it keeps accounts of finished ones in some places only."""
+    """Options to ask SLURM for the state of jobs, with or without its accounting of finished jobs."""
     options = ["--slurm-init-seconds-before-status-checks", str(_SLURM_POLL_SECONDS)]
     try:
         accounts = subprocess.run(["sacct", "--noheader"], capture_output=True, check=False, timeout=60)
@@ -126,7 +126,7 @@ def _is_alive(process: int) -> bool:
 
 
 def _has_ended(process: int) -> bool:
-    """Whether it only waits for its parent to take notice, which may last where the parent was killed."""
+    """Whether a process has ended and only waits for its parent to read its exit code."""
     try:
         status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
     except OSError:
@@ -209,7 +209,7 @@ class _Followed:
     failed: dict[str, str] = field(default_factory=dict)
 
     def to_the_end(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait for Snakemake, and say meanwhile what is done and what failed."""
+        """Wait for Snakemake, and print what is done and what failed."""
         running = True
         try:
             while running:
@@ -222,7 +222,7 @@ class _Followed:
             raise
 
     def look(self) -> None:
-        """Say what is new."""
+        """Print what is new."""
         for name in [name for name in self.waiting if self.folder.done(name).exists()]:
             self.waiting.remove(name)
             self.failed.pop(name, None)  # a later try was better
@@ -233,13 +233,13 @@ class _Followed:
 
 
 def _python_path() -> str:
-    """Jobs find the package that this process runs, installed or not."""
+    """PYTHONPATH by which jobs find the package that this process runs, installed or not."""
     root = str(Path(__file__).parents[3])
     return os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
 
 
 def _end_with_parent() -> None:
-    """Let Linux end this process with the run that started it; elsewhere it finishes its jobs.
+    """Let Linux end this process with the run that started it. Other systems let it finish its jobs.
 
     Told to end, Snakemake would wait for its jobs, and a second one start beside it.
     """

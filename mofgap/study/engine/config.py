@@ -101,7 +101,7 @@ class ShardedScreening(ScreeningConfig):
 
 @schema
 class JobResources:
-    """What one job of a rule gets."""
+    """Resources of a job of a rule."""
 
     cpus: int = Field(
         1,
@@ -115,7 +115,7 @@ class JobResources:
 
 @schema
 class ResourcesConfig:
-    """What jobs get, by rule. Cores count everywhere, the rest where a scheduler such as SLURM is asked."""
+    """Resources of jobs, by rule. Cores count everywhere, the others only for a scheduler such as SLURM."""
 
     pretrain: JobResources = Field(default_factory=JobResources, description="Pretraining of an encoder.")
     prepare: JobResources = Field(
@@ -190,7 +190,7 @@ class RunConfig:
 
     @property
     def command(self) -> str:
-        """What makes this run, as its model and its table record it."""
+        """The command of this run, as its model and its table record it."""
         return f"mofgap run {self.name}"
 
     @property
@@ -199,7 +199,7 @@ class RunConfig:
         return None if self.data is None else TrainingJob(self.data, self.training or ModelTraining())
 
     def check(self) -> None:
-        """Look for columns, models and encoders that stages would miss only once they run.
+        """Look for columns, models and encoders before any stage runs.
 
         Raises:
             ConfigurationError: One is missing.

@@ -22,7 +22,7 @@ Cost = dict[str, Any]
 
 
 def measured(work: Callable[[], None], threads: int, keep: Callable[[Cost], None] = lambda _: None) -> Cost:
-    """Do some work on so many threads.
+    """Do some work with a number of threads, and measure its cost.
 
     Args:
         work: To be done.
@@ -54,7 +54,7 @@ def total(starts: Sequence[Cost]) -> Cost:
 
 @contextmanager
 def _repeated(action: Callable[[], None]) -> Iterator[None]:
-    """Do something now and every few seconds meanwhile, and once more at the end."""
+    """Call a function now, every few seconds, and once more at the end."""
     ended = Event()
 
     def repeat() -> None:

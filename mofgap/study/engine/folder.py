@@ -23,7 +23,7 @@ STAGES, LOGS, STALE = "stages", "logs", "stale"
 
 
 class RunError(Exception):
-    """A run that cannot go on, and why."""
+    """A run that cannot start or continue, and why."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class RunFolder:
             write_text(path, text)
 
     def log(self, stage: str) -> Path:
-        """What a stage said."""
+        """The log of a stage."""
         return self.path / LOGS / f"{stage}.log"
 
     def done(self, stage: str) -> Path:
-        """There once a stage is done; what Snakemake looks at."""
+        """A file that exists once a stage is done; Snakemake looks for it."""
         return self.path / STAGES / f"{stage}.done"
 
     def request(self, stage: str) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class RunFolder:
         return read_json(self._file(stage, "request"))
 
     def write_request(self, stage: str, request: dict[str, Any]) -> None:
-        """Keep what a stage should be done with.
+        """Write the request of a stage.
 
         Snakemake runs the stage again where the file is newer, so it stays as it is where nothing changed.
         """
@@ -72,32 +72,32 @@ class RunFolder:
             write_json(self._file(stage, "request"), request)
 
     def record(self, stage: str) -> dict[str, Any]:
-        """What a stage did last: its key, outputs with hashes, times and cost; empty if nothing tells."""
+        """The last record of a stage: key, outputs with hashes, times and cost; empty if there is none."""
         return read_checked(self._file(stage, "record"))
 
     def is_record_damaged(self, stage: str) -> bool:
-        """Whether what a stage did last can no longer be told."""
+        """Whether the last record of a stage is damaged."""
         return self._file(stage, "record").exists() and not self.record(stage)
 
     def write_record(self, stage: str, record: dict[str, Any]) -> None:
-        """Keep what a stage did."""
+        """Write the record of a stage."""
         write_checked(self._file(stage, "record"), record)
 
     def costs(self, stage: str) -> list[dict[str, Any]]:
-        """What each start of a stage cost, since it was last begun anew."""
+        """The cost of each start of a stage, since it last started from the beginning."""
         starts: list[dict[str, Any]] = read_checked(self._file(stage, "cost")).get("starts", [])
         return starts
 
     def write_costs(self, stage: str, starts: Sequence[dict[str, Any]]) -> None:
-        """Keep what each start of a stage cost, while it runs too."""
+        """Write the cost of each start of a stage, also while it runs."""
         write_checked(self._file(stage, "cost"), {"starts": starts})
 
     def rank(self, stage: str, rank: int) -> Path:
-        """What one process of a stage cost, where a scheduler started several."""
+        """File with the cost of one process of a stage, where a scheduler started several."""
         return self._file(stage, f"rank{rank}")
 
     def files(self, patterns: Iterable[str]) -> list[str]:
-        """The files that some patterns find, relative to the folder, sorted; never a half-written one."""
+        """The files that match some patterns, relative to the folder, sorted, without half-written ones."""
         found = {
             name
             for pattern in patterns
@@ -111,7 +111,7 @@ class RunFolder:
         return all(sha256(self.path / name) == known for name, known in outputs.items())
 
     def set_aside(self, stage: str, patterns: Iterable[str], reason: str) -> str:
-        """Move what a stage left, and its record, to ``stale/STAGE/NUMBER``.
+        """Move the files of a stage, and its record, to ``stale/STAGE/NUMBER``.
 
         Args:
             stage: Its name.
@@ -190,7 +190,7 @@ def sha256(path: Path) -> str:
 
 
 def fingerprint(name: str) -> str:
-    """What an input from outside looks like now.
+    """The current state of an input from outside the run.
 
     A file by the sha256 of its content. A folder, a pattern or an ``@list.txt`` by the names, sizes and times
     of the CIFs and archives that it leads to, whose contents would take as long to read as the work itself.

@@ -60,7 +60,7 @@ class Pool:
     ended: Callable[[str], None]
 
     def run(self, stages: Iterable[Stage]) -> list[str]:
-        """Run some stages, those that need nothing that failed.
+        """Run stages, except those that need a failed one.
 
         Args:
             stages: Those that are not done; what others they need is done.
@@ -127,7 +127,7 @@ def _needs(stages: Mapping[str, Stage]) -> dict[str, list[str]]:
 
 
 def _context(stages: Iterable[Stage]) -> BaseContext:
-    """Where processes come from: a server that forks, or a new Python each where there can be none."""
+    """How processes start: forked from a server, or as a new Python where forking is not possible."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -138,7 +138,7 @@ def _context(stages: Iterable[Stage]) -> BaseContext:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Give some variables, where they are not set, to the processes that start meanwhile."""
+    """Set environment variables, if they are not set, for processes that start inside."""
     new = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(new)
     try:
@@ -159,7 +159,7 @@ def _ended(running: Mapping[str, BaseProcess]) -> list[str]:
 
 @contextmanager
 def _ending(running: Mapping[str, BaseProcess]) -> Iterator[None]:
-    """End whatever still runs, and what it started."""
+    """End all processes that still run, and those that they started."""
     try:
         yield
     finally:
@@ -169,7 +169,7 @@ def _ending(running: Mapping[str, BaseProcess]) -> Iterator[None]:
 
 
 def _end(process: BaseProcess) -> None:
-    """End whatever a process started that is gone, or about to be."""
+    """End the processes that an ended process started."""
     if process.pid is not None:
         with suppress(ProcessLookupError):  # nothing is left of its group, or it does not lead it yet
             os.killpg(process.pid, signal.SIGKILL)
@@ -177,7 +177,7 @@ def _end(process: BaseProcess) -> None:
 
 
 def _work(stage: Stage, config: RunConfig, folder: RunFolder, seen_from: Path) -> None:
-    """The life of a process: one stage."""
+    """What a process does: one stage."""
     os.setpgid(0, 0)  # so that Ctrl-C is for the run to handle
     Thread(target=_end_with_run, daemon=True).start()
     log = os.open(folder.log(stage.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

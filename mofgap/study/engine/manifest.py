@@ -30,7 +30,7 @@ _ALWAYS = {
 
 
 def write_manifest(folder: RunFolder, config: RunConfig, stages: Sequence[Stage], command: str) -> None:
-    """Write what is known of a run now: of a finished one everything, of another what it has done so far."""
+    """Write the manifest of a run, finished or not, with all that has been done so far."""
     records = {stage.name: folder.record(stage.name) for stage in stages}
     done = {name: record for name, record in records.items() if record.get("end")}
     outputs = {path: known for record in done.values() for path, known in record["outputs"].items()}
@@ -80,7 +80,7 @@ def environment() -> dict[str, Any]:
 
 
 def verify(run: Path) -> list[str]:
-    """What is no longer as the manifest says: a line for each input or output that changed or is gone."""
+    """A line for each input or output that differs from the manifest or no longer exists."""
     manifest, found = read_manifest(run), []
     for name, known in manifest["outputs"].items():
         now = sha256(run / name)
@@ -133,7 +133,7 @@ def _seeds(config: RunConfig) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Name of the processor, which decides last digits."""
+    """Name of the processor, on which the last digits depend."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -14,7 +14,7 @@ from mofgap.study.engine.training import training_stages
 
 
 def plan(config: RunConfig, run: Path, *, screening: bool = True) -> tuple[Stage, ...]:
-    """Every stage of a run, each after those it needs.
+    """All stages of a run, each after those that it needs.
 
     Args:
         config: What to do.

@@ -22,7 +22,7 @@ _TOLD = {"cpu_seconds", "peak_memory_mb", "host"}
 
 
 def needs_launch(nodes: int, processes: int) -> bool:
-    """Whether so many processes on each of so many nodes are srun's to start."""
+    """Whether srun has to start the processes of a stage."""
     return nodes * processes > 1 and JOB in os.environ
 
 
@@ -73,7 +73,7 @@ def launch(
 
 
 def work_in_rank(work: Callable[[], None], stage: str, folder: RunFolder, threads: int) -> None:
-    """Do the share of one process, and leave what it cost for the process that keeps account."""
+    """Do the share of one process, and write its cost for the first process."""
 
     def to_its_end() -> None:
         try:

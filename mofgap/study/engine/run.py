@@ -49,7 +49,7 @@ class Run:
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
-        """Every stage that is wanted, in order."""
+        """All stages of the run, in order."""
         return plan(self.config, self.path, screening=self.screening)
 
     @property
@@ -58,11 +58,11 @@ class Run:
         return all(self.folder.done(stage.name).exists() for stage in self.stages)
 
     def reasons(self) -> dict[str, str]:
-        """Why each stage that has to run has to."""
+        """The reason for each stage that has to run."""
         return self._reasons(self._requests())
 
     def _requests(self) -> dict[str, dict[str, Any]]:
-        """The request of each stage; an input of many is looked at once."""
+        """The request of each stage. An input of several stages is read once."""
         look, code = cache(fingerprint), cache(code_digest)
         return {stage.name: stage.request(look, code) for stage in self.stages}
 
@@ -122,7 +122,7 @@ class Run:
         return f"{self.path}: {', '.join(names)}"
 
     def _check(self, executor: Executor) -> None:
-        """Refuse what would fail, or wait for other nodes for ever."""
+        """Refuse a run that would fail, or wait for other nodes for ever."""
         if executor.name != "local":
             cluster.check_installed(executor)
         elif executor.options:
@@ -134,7 +134,7 @@ class Run:
             raise RunError(f"nodes: a training on {n_nodes} nodes needs --executor slurm")
 
     def _stale(self) -> list[Stage]:
-        """Write configuration and requests, and take away the mark of what is stale; what that is."""
+        """Write configuration and requests, and mark stale stages as not done; returns these."""
         requests = self._requests()
         self.folder.write_config(self.config)
         for name, request in requests.items():
@@ -147,7 +147,7 @@ class Run:
     def _execute(
         self, stale: Sequence[Stage], executor: Executor, say: Callable[[str], None]
     ) -> dict[str, str]:
-        """Run stages here or on a cluster; those that failed, with what a scheduler said of each."""
+        """Run stages here or on a cluster; returns the failed ones, with the scheduler's message."""
         folder, retries = self.folder, self.config.resources.retries
         before = {stage.name: folder.record(stage.name) for stage in stale}
         places = count(len(self.stages) - len(stale) + 1)
@@ -170,7 +170,7 @@ class Run:
 
 
 def _outcome(name: str, before: Mapping[str, Any], folder: RunFolder) -> str:
-    """What a stage that ended did, in a line."""
+    """One line on a stage that ended."""
     record = folder.record(name)
     if not folder.done(name).exists():
         said = "failed"

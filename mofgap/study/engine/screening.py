@@ -63,7 +63,7 @@ def _list(asked: ShardedScreening) -> Stage:
 
 
 def _screen(asked: ShardedScreening, index: int, made: tuple[str, str] | None) -> Stage:
-    """A shard; a stage of this run makes the model in a folder, or it comes from outside."""
+    """The stage of a shard. Its model is made by a stage of this run, or comes from outside."""
     settings = to_dict(asked)  # names of inputs count too: they are in the table
     # The settings of the table alone; models count by what is in them.
     for name in ("level", "model", "table", "part_rows"):
@@ -154,7 +154,7 @@ def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
 
 
 def outcome_of(run: Path) -> Outcome:
-    """How the screening of a finished run went.
+    """The counts of the screening of a finished run.
 
     Raises:
         RunError: The file that says so is missing or damaged.

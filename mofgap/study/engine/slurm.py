@@ -16,7 +16,7 @@ _POLL_SECONDS = 1.0
 
 
 def check_accepts(config: RunConfig, rules: Iterable[str]) -> None:
-    """Ask SLURM whether it would take a job of each rule; none is submitted.
+    """Ask SLURM whether it would accept a job of each rule, without submitting any.
 
     Raises:
         RunError: There is no ``sbatch``, no controller answers, or it refuses a job of a rule.
@@ -31,7 +31,7 @@ def check_accepts(config: RunConfig, rules: Iterable[str]) -> None:
 
 
 def job_name(folder: RunFolder) -> str:
-    """What the names of all jobs of a run folder begin with."""
+    """The prefix of the names of all jobs of a run folder."""
     return f"mofgap-{digest(str(folder.path))[:16]}"
 
 
@@ -62,7 +62,7 @@ def _left(folder: RunFolder) -> list[str]:
 
 
 def _request(config: RunConfig, rule: str) -> Iterable[str]:
-    """What a job of a rule asks for, as in the Snakefile."""
+    """Resources that a job of a rule asks for, as in the Snakefile."""
     mine, (nodes, processes) = getattr(config.resources, rule), config.spread(rule)
     yield from (f"--nodes={nodes}", f"--ntasks-per-node={processes}", f"--cpus-per-task={mine.cpus}")
     yield from (f"--mem={mine.memory_mb}", f"--time={mine.minutes}")
@@ -74,7 +74,7 @@ def _request(config: RunConfig, rule: str) -> Iterable[str]:
 
 
 def _ask(command: Sequence[str], trouble: str) -> str:
-    """What a command of SLURM prints.
+    """The output of a command of SLURM.
 
     Raises:
         RunError: It does not exist, does not answer, or fails.

@@ -19,7 +19,7 @@ _OF_SCHEDULER = re.compile(r"^(slurmstepd|srun|sbatch): .*(error|\*\*\*|CANCELLE
 
 
 class SnakemakeLog:
-    """A log that grows.
+    """Reads the growing log of Snakemake.
 
     Args:
         path: Where it lies; what is there already is of earlier runs.
@@ -44,7 +44,7 @@ class SnakemakeLog:
         self._read += begun if begun >= 0 else max(end, text.rfind(b"\n") + 1)
 
     def last_lines(self) -> list[str]:
-        """The end of what was written since the log was opened."""
+        """The last lines written since the log was opened."""
         return self._since(self._start).decode(errors="replace").strip().splitlines()[-N_LAST_LINES:]
 
     def _since(self, offset: int) -> bytes:

@@ -24,7 +24,7 @@ _HELP_KEYWORDS = ("doc", "help", "description")
 
 
 def code_digest(modules: Iterable[str]) -> str:
-    """sha256 of what some modules do, and all of mofgap that they import, directly or not.
+    """sha256 of the code of some modules, and of all modules of mofgap that they import, directly or not.
 
     Imports inside functions count, and so do the entries ``(module, class)`` of a registry. A module that is
     not reached does not count, so that a change of the report makes no training stale. The `ASSETS` beside a
@@ -52,7 +52,7 @@ def code_digest(modules: Iterable[str]) -> str:
 
 @cache
 def _read(name: str) -> tuple[str, tuple[str, ...]]:
-    """sha256 of a module's syntax tree without what no result depends on, and what it imports of mofgap."""
+    """sha256 of a module's syntax tree without docstrings and messages, and its imports of mofgap."""
     tree = ast.parse(_file(name).read_bytes())
     imported = dict.fromkeys(m for node in ast.walk(tree) for m in _modules(node))
     behaviour = repr(_plain(_WithoutWords().visit(tree)))
@@ -63,7 +63,7 @@ class _WithoutWords(ast.NodeTransformer):
     """Removes docstrings and other texts that stand alone, texts of raised errors, and help texts."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        """Nothing in place of a text that stands alone."""
+        """Drop a text that stands alone."""
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             return None
         return self.generic_visit(node)

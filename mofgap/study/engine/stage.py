@@ -150,7 +150,7 @@ def _do(stage: Stage, work: Work, config: RunConfig, folder: RunFolder, threads:
 
 
 def reason_to_run(stage: Stage, folder: RunFolder, request: dict[str, Any]) -> str:
-    """Why a stage has to run, as far as can be said before those before it have run; empty if it need not."""
+    """Why a stage has to run, as far as is known before earlier stages have run; empty if it need not."""
     if folder.is_record_damaged(stage.name):
         return "its record is damaged"
     last = folder.record(stage.name)
@@ -168,7 +168,7 @@ ANEW = "only described anew"
 def _reason(
     last: dict[str, Any], folder: RunFolder, request: dict[str, Any], inputs: dict[str, str] | None = None
 ) -> str:
-    """In what a record differs from a request, and from what the stage reads of others if that is known."""
+    """How a record differs from a request, and from the results of earlier stages if they are known."""
     if not last:
         return "never ran"
     known = last["request"]
@@ -202,7 +202,7 @@ def _differing(part: str, known: dict[str, Any], request: dict[str, Any]) -> lis
 
 
 def _inputs(stage: Stage, config: RunConfig, folder: RunFolder) -> dict[str, str]:
-    """Hashes of what a stage reads of those before it."""
+    """Hashes of the files that a stage reads of earlier stages."""
     found = {"content": stage.content(config, folder.path)} if stage.content is not None else {}
     wanted = set(folder.files(stage.reads))
     for name in stage.after:

@@ -46,7 +46,7 @@ def _novelty(config: ComparisonConfig, run: Path, split: str) -> pd.DataFrame:
 
 
 def has_spread(frame: pd.DataFrame) -> bool:
-    """Whether a method says anything about its error."""
+    """Whether a method gives a spread."""
     return bool(frame.aleatoric_std_ev.notna().all() or frame.epistemic_std_ev.notna().all())
 
 
@@ -63,7 +63,7 @@ def raw_parts(frame: pd.DataFrame, spread: Spread) -> tuple[Floats, Floats]:
 
 
 def fit(val: pd.DataFrame, spread: Spread) -> Calibration:
-    """The calibration that the val rows of one way of predicting allow."""
+    """The calibration fitted to the val rows of one way of predicting."""
     epistemic, aleatoric = raw_parts(val, spread)
     found = Posterior(val.gap_ev.to_numpy(), epistemic, aleatoric, np.empty((len(val), 0)))
     return calibration_of(found, val.gap_dft_ev.to_numpy(), val.id.tolist())

@@ -38,7 +38,7 @@ def costs(layout: Layout, wanted: Sequence[Prediction]) -> pd.DataFrame:
 
 
 class _Known:
-    """What some files say; NaN where one does not, or where there are none."""
+    """Values of some files; NaN where one lacks the value, or where there are no files."""
 
     def __init__(self, files: Sequence[dict[str, Any]]) -> None:
         self.files = files

@@ -134,7 +134,7 @@ def _estimators(arms: Arms) -> Iterator[Arm]:
 
 
 def verdicts(arms: Arms, config: JudgementConfig, curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One verdict a claim and estimator; ``headline`` marks those that the configuration chose beforehand.
+    """One verdict per claim and estimator; ``headline`` marks those that the configuration chose beforehand.
 
     One with the neighbour correction is judged against rivals with one.
 
@@ -271,7 +271,7 @@ def _trend_verdict(metric: str, gain: Interval, tau: Interval, steps: Sequence[I
 
 
 def _towards_good(metric: str, found: Interval) -> Interval:
-    """The interval in the sign in which more is better."""
+    """The interval, with its sign turned so that more is better."""
     return found if metric == "spearman" else Interval(-found.value, -found.hi, -found.lo)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Balora(TrainedMethod):
-    """Bayesian low-rank adaptation; its weights or rows are drawn, or its spread is had in closed form."""
+    """Bayesian low-rank adaptation, with draws of weights or rows, or in closed form."""
 
     estimators = (
         Estimator("balora-distance", "BaLoRA, distance"),

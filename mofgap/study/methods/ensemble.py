@@ -29,7 +29,7 @@ class LoraEnsemble(Method):
         return {"lora": split.trainings.ensemble}
 
     def predictions(self, config: ComparisonConfig, split: str) -> Iterator[Prediction]:
-        """One, made of those of its members."""
+        """One file of predictions, made of those of its members."""
         n = config.splits[split].trainings.ensemble
         if names := tuple(seed_name(split, "lora", seed) for seed in range(n)):
             yield Prediction(split, self.name, members=names, predictions=names)
@@ -59,5 +59,5 @@ class LoraEnsemble(Method):
         return found
 
     def cost(self, estimator: str, n_samples: int) -> float:
-        """The recipe of its members."""
+        """The cost of its members."""
         return n_samples * method_of("lora").cost(estimator, 0)

@@ -10,7 +10,7 @@ from mofgap.study.planned import Prediction
 
 
 class Mean(Method):
-    """What says nothing of a structure: the mean and standard deviation of the training gaps."""
+    """A baseline: the mean and standard deviation of the training gaps."""
 
     estimators = (Estimator("mean", "mean of training", has_spread=False),)
     kind = "baseline"

@@ -36,7 +36,7 @@ Kind = Literal["trained", "baseline", "published"]
 
 @dataclass
 class Estimates:
-    """What an estimator says of n structures.
+    """Gaps and spreads of an estimator for n structures.
 
     Attributes:
         gap_ev: (n,) gap, eV.
@@ -130,12 +130,12 @@ class Method(ABC):
         self.name = name
 
     def check(self, config: ComparisonConfig) -> None:  # noqa: B027 (few have something to refuse)
-        """Refuse, before anything is done, what would fail late."""
+        """Refuse a comparison that would fail later."""
 
     def check_structures(  # noqa: B027
         self, config: ComparisonConfig, ids: Sequence[str]
     ) -> None:
-        """Refuse, before anything is trained, what does not fit the structures of the dataset."""
+        """Refuse, before the training, what does not fit the structures of the dataset."""
 
     def trainings(self, split: SplitConfig) -> dict[str, int]:
         """How many trainings of which methods it needs on a split, from seed 0."""
@@ -169,7 +169,7 @@ class Method(ABC):
 
     @abstractmethod
     def predict(self, task: PredictionTask) -> Estimated:
-        """What each estimator says of `PredictionTask.rows`.
+        """The estimates of each estimator for `PredictionTask.rows`.
 
         Names of estimators with the neighbour correction end in `NEIGHBOURS`.
         """

@@ -21,7 +21,7 @@ class NetworkMethod(Method):
     is_network = True
 
     def predict(self, task: PredictionTask) -> Estimated:
-        """What the model says as trained, and with the neighbour correction where that is asked for."""
+        """The estimates of the model as trained, and with the neighbour correction if it is asked for."""
         import torch
 
         from mofgap.gap.folder import read_model
@@ -40,7 +40,7 @@ class NetworkMethod(Method):
 
     @abstractmethod
     def estimate(self, task: PredictionTask, model: GapModel) -> Estimated:
-        """What the model says of the rows, with the neighbour correction if it has one."""
+        """The estimates of the model for the rows, with the neighbour correction if it has one."""
 
     def cost(self, estimator: str, n_samples: int) -> float:
         """A pass a draw; the correction takes a forward and a backward pass, and draws come on top."""

@@ -75,7 +75,7 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
 
 
 def describe(config: ComparisonConfig, run: Path, name: str) -> None:
-    """Write anew what a trained member's folder says beside its weights: calibration, level, citation."""
+    """Rewrite what the folder of a trained member holds besides its weights: calibration, level, citation."""
     wanted, dataset, folder = member(config, name), read(run), Layout(run).member(name)
     model, _, _, index = read_model(folder)
     labels, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
@@ -92,7 +92,7 @@ def training_config(wanted: Member) -> TrainingConfig:
 
 
 def _write_history(log: Path, history: Path) -> None:
-    """Keep the log of a training without its clocks, so that the same training leaves the same bytes."""
+    """Keep the log of a training without its times, so that equal trainings give equal bytes."""
     rows = read_log(log)
     names = [name for name in rows[0] if name not in CLOCKS]
     with whole_file(history) as partial, partial.open("w", newline="", encoding="utf-8") as file:

@@ -70,7 +70,7 @@ class Compared:
 
     @cached_property
     def variants(self) -> pd.DataFrame:
-        """One row a split, variant and method: most trainings, most samples, whole spread, calibrated."""
+        """One row per split, variant and method: most trainings, most samples, whole spread, calibrated."""
         found = self.entries[self.entries.spread.isin(["total", "none"])]
         by, rising = ["calibration", "n_seeds", "n_samples"], [True, False, False]
         order = found.sort_values(by, ascending=rising, kind="stable")
@@ -146,14 +146,14 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def label(method: str) -> str:
-    """A method as a reader knows it."""
+    """The label of a method."""
     name = plain(method)
     known = estimators().get(name)
     return (known.label if known else name) + (" + neighbours" if name != method else "")
 
 
 def place(method: str) -> int:
-    """Where a method stands in tables and figures; unknown ones last."""
+    """The position of a method in tables and figures; unknown ones come last."""
     name = plain(method)
     known = [*estimators()]
     return known.index(name) if name in known else len(known)

@@ -75,7 +75,7 @@ def _n_parts(compared: Compared) -> int:
 
 
 def _share_scales(figures: Sequence[MatplotlibFigure]) -> None:
-    """Give figures that stand side by side the same heights; panels of one have widths of their own."""
+    """Give figures next to each other the same scales; panels of one figure keep their own widths."""
     axes = [each for figure in figures for each in figure.axes if each.has_data()]
     square = all(each.get_box_aspect() == 1 for each in axes)
     alone = square or not any(len(figure.axes) > 1 for figure in figures)

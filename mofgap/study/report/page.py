@@ -81,7 +81,7 @@ def _notes(compared: Compared) -> list[str]:
 
 
 def _verdicts(compared: Compared) -> list[dict[str, Any]]:
-    """A claim each: its headline verdict on every split, then the verdicts of other estimators."""
+    """For each claim the headline verdict on every split, then the verdicts of other estimators."""
     claims: dict[str, dict[str, Any]] = {}
     for each in compared.summary["verdicts"]:
         claim = claims.setdefault(
@@ -138,7 +138,7 @@ def _intervals(compared: Compared) -> dict[tuple[str, str, str], tuple[float, fl
 
 
 def _interval(seeds: Sequence[Floats], metric: Callable[..., float]) -> tuple[float, float]:
-    """Of a metric's mean over seeds, each (n_columns, n) of the same rows, over the choice of rows."""
+    """The interval of a metric's mean over seeds, (n_columns, n) each, over the choice of rows."""
 
     def mean(rows: Indices) -> float:
         return float(np.mean([metric(*columns[:, rows]) for columns in seeds]))
