@@ -18,7 +18,7 @@ from mofgap.training.calibration import MIN_SPEARMAN_ROWS
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.cross_fitting import N_FOLDS
 from mofgap.training.labels import Labels
-from mofgap.training.recipe import CROSS_FITTED, TrainingResult
+from mofgap.training.result import CROSS_FITTED, TrainingResult
 from mofgap.uncertainty.calibrate import Calibration
 
 CARD = "card.md"

@@ -21,7 +21,7 @@ from mofgap.training.config import FROM_A_MODEL, NETWORK, ComputeConfig, Trainin
 
 if TYPE_CHECKING:
     from mofgap.training.labels import Labels
-    from mofgap.training.recipe import TrainingResult
+    from mofgap.training.result import TrainingResult
 
 TABLES = (".parquet", ".csv", ".tsv", ".xlsx")
 """Endings of files that labels may stand in; a parquet table holds their structures too."""

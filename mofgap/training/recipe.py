@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,55 +28,21 @@ from mofgap.training.finetune import Labelled, finetune, frozen_features
 from mofgap.training.labels import Labels
 from mofgap.training.lock import lock, structures_digest
 from mofgap.training.loop import ANYTHING, Compute, TrainingError
+from mofgap.training.result import CROSS_FITTED, KNOWN, TrainingResult
 from mofgap.training.start import Begun, Parent, begin_model, second_network
 from mofgap.training.unseen import substitute_unseen
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.conformal import Residuals
 from mofgap.uncertainty.novelty import NoveltyIndex, fit_novelty
 from mofgap.uncertainty.scaling import Scaling
-from mofgap.version import installed_version
-from mofgap.whole_file import sha256_of, whole_file
+from mofgap.whole_file import sha256_of
 
 FEW_LABELS = 500
 """With fewer labels for another level of theory none are spared for validation: error bars come from
 cross-fitting, at the price of five more trainings."""
 
-CROSS_FITTED = "cross-fitted"
-"""Stands for a split in the metrics: structures of train, each predicted by a model that did not learn it."""
-
-KNOWN = ", known before"
-"""Follows the name of a split: its structures that the gap model a training started from had learnt from."""
-
 SCORED = ("val", "test", CROSS_FITTED)
 """What may be held out."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """The result of a training.
-
-    Attributes:
-        metrics: Metrics of each split that was not trained on, eV where an energy, or `CROSS_FITTED`. Those
-            of structures that a parent had learnt from stand apart, under the name with `KNOWN`.
-        cost: Cost of its epochs.
-        n_trainable: Parameters that were trained.
-        parent: Name of the gap model it started from, if it did.
-        known: How many structures of each of these splits that model had learnt from.
-    """
-
-    metrics: dict[str, dict[str, float]]
-    cost: Cost
-    n_trainable: int
-    parent: str = ""
-    known: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def defined(self) -> dict[str, dict[str, float | None]]:
-        """The metrics for JSON, which has no NaN: an undefined metric is None."""
-        return {
-            split: {name: value if math.isfinite(value) else None for name, value in found.items()}
-            for split, found in self.metrics.items()
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +123,7 @@ def train(
         begun, labels, data, work, config, again=begin, second=other, resume=resume, compute=compute
     )
     trained.save(folder, about)
-    trained.outcome.cost.write(folder)
-    _write_metrics(folder / "metrics.json", trained.outcome, config, len(data.train))
+    trained.outcome.write(folder, config, len(data.train))
     return trained.outcome
 
 
@@ -275,19 +237,6 @@ def _learn(
         gap_ev = torch.as_tensor(data.gap_ev[list(data.train)])
         fit_correction(model, (data.store[i] for i in data.train), gap_ev)
     return features
-
-
-def _write_metrics(path: Path, outcome: TrainingResult, config: FinetuneConfig, n_train: int) -> None:
-    versions = {
-        "mofgap": installed_version(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-    report = {name: value for name, value in asdict(outcome).items() if name != "cost"}
-    report |= {"training": asdict(config), "n_train": n_train, "versions": versions}
-    text = json.dumps(report | {"metrics": outcome.defined}, indent=2, allow_nan=False) + "\n"
-    with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
 
 
 def _known(parent: Parent | None, ids: Sequence[str], features: Tensor | None) -> NDArray[np.bool_]:

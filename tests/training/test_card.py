@@ -11,7 +11,7 @@ from mofgap.training.atoms import ATOM_TARGETS
 from mofgap.training.card import write_card, write_encoder_card
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.labels import Labels
-from mofgap.training.recipe import TrainingResult
+from mofgap.training.result import TrainingResult
 from mofgap.training.unseen import substitute_in
 
 

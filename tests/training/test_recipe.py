@@ -24,7 +24,8 @@ from mofgap.training.config import FinetuneConfig
 from mofgap.training.costs import Cost
 from mofgap.training.labels import read_labels
 from mofgap.training.loop import Compute, TrainingError
-from mofgap.training.recipe import TrainingResult, train
+from mofgap.training.recipe import train
+from mofgap.training.result import TrainingResult
 
 CONFIG = FinetuneConfig(epochs=2, batch_atoms=40, learning_rate=1e-2)
 

@@ -27,7 +27,8 @@ from mofgap.training.cross_fitting import predict_store
 from mofgap.training.finetune import Labelled
 from mofgap.training.labels import Labels, read_labels
 from mofgap.training.loop import Compute, TrainingError
-from mofgap.training.recipe import TrainingResult, calibration_of, train
+from mofgap.training.recipe import calibration_of, train
+from mofgap.training.result import CROSS_FITTED, KNOWN, TrainingResult
 from mofgap.uncertainty.scaling import Scaling
 
 CONFIG = FinetuneConfig(epochs=2, batch_atoms=60, learning_rate=1e-2)
@@ -185,7 +186,7 @@ def test_without_validation_rows_all_epochs_are_run_and_errors_are_cross_fitted(
             )
 
         outcome = go_on(resume=False)
-        assert {name.removesuffix(recipe.KNOWN) for name in outcome.metrics} == {"cross-fitted"}
+        assert {name.removesuffix(KNOWN) for name in outcome.metrics} == {"cross-fitted"}
         assert sum(scores["n"] for scores in outcome.metrics.values()) == 30
         calibration = load_model(folder, "cpu").calibration
         assert sum(len(group.values) for group in calibration.residuals) == n_used
@@ -276,13 +277,13 @@ def test_held_out_structures_that_the_parent_learnt_from_are_counted(
     n = int((other == "test").sum())
     assert outcome.known == {"test": n}
     # Their scores stand apart: there is no other structure of test.
-    assert "test" not in outcome.metrics and outcome.metrics[f"test{recipe.KNOWN}"]["n"] == n
+    assert "test" not in outcome.metrics and outcome.metrics[f"test{KNOWN}"]["n"] == n
     assert outcome.metrics["val"]["n"] == (other == "val").sum()
     write_card(
         tmp_path / "hse", read_labels(tmp_path / "t.parquet", None, "hse_gap_ev"), outcome, GENTLE, "x"
     )
     card = (tmp_path / "hse" / "card.md").read_text()
-    assert f"pbe learnt from {n} structures of test before" in card and f"test{recipe.KNOWN}" in card
+    assert f"pbe learnt from {n} structures of test before" in card and f"test{KNOWN}" in card
 
 
 def test_structures_that_the_parent_learnt_from_are_known_by_other_names_too(
@@ -316,9 +317,9 @@ def test_cross_fitted_structures_that_the_parent_learnt_from_are_scored_apart(
     labels = read_labels(tmp_path / "t.parquet", None, "hse_gap_ev", few=100)
     cpu = Compute("cpu", progress=False)
     outcome = train(labels, tmp_path / "hse", None, GENTLE, parent, ABOUT, compute=cpu)
-    fitted = recipe.CROSS_FITTED
+    fitted = CROSS_FITTED
     assert outcome.known == {fitted: 20}
-    assert outcome.metrics[fitted]["n"] == 10 and outcome.metrics[f"{fitted}{recipe.KNOWN}"]["n"] == 20
+    assert outcome.metrics[fitted]["n"] == 10 and outcome.metrics[f"{fitted}{KNOWN}"]["n"] == 20
 
 
 def test_a_line_an_epoch_names_the_model_and_costs_stand_in_a_file_of_their_own(

@@ -1,0 +1,69 @@
+"""The result of a training: what it scored, what it cost, and how that is kept in ``metrics.json``."""
+
+from __future__ import annotations
+
+import math
+import platform
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from mofgap.training.config import FinetuneConfig
+from mofgap.training.costs import Cost
+from mofgap.version import installed_version
+from mofgap.whole_file import write_json
+
+FILE = "metrics.json"
+
+CROSS_FITTED = "cross-fitted"
+"""Stands for a split in the metrics: structures of train, each predicted by a model that did not learn it."""
+
+KNOWN = ", known before"
+"""Follows the name of a split: its structures that the gap model a training started from had learnt from."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The result of a training.
+
+    Attributes:
+        metrics: Metrics of each split that was not trained on, eV where an energy, or `CROSS_FITTED`. Those
+            of structures that a parent had learnt from stand apart, under the name with `KNOWN`.
+        cost: Cost of its epochs.
+        n_trainable: Parameters that were trained.
+        parent: Name of the gap model it started from, if it did.
+        known: How many structures of each of these splits that model had learnt from.
+    """
+
+    metrics: dict[str, dict[str, float]]
+    cost: Cost
+    n_trainable: int
+    parent: str = ""
+    known: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def defined(self) -> dict[str, dict[str, float | None]]:
+        """The metrics for JSON, which has no NaN: an undefined metric is None."""
+        return {
+            split: {name: value if math.isfinite(value) else None for name, value in found.items()}
+            for split, found in self.metrics.items()
+        }
+
+    def write(self, folder: Path, config: FinetuneConfig, n_train: int) -> None:
+        """Write ``metrics.json`` and ``cost.json`` into a model folder.
+
+        Args:
+            folder: The folder.
+            config: How the model was trained.
+            n_train: Number of training structures.
+        """
+        self.cost.write(folder)
+        versions = {
+            "mofgap": installed_version(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+        report = {name: value for name, value in asdict(self).items() if name != "cost"}
+        report |= {"training": asdict(config), "n_train": n_train, "versions": versions}
+        write_json(folder / FILE, report | {"metrics": self.defined}, indent=2)
