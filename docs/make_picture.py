@@ -14,7 +14,7 @@ from rich.console import Console
 from mofgap.crystals.inputs import expand_inputs
 from mofgap.gap.predictor import load_model
 from mofgap.screening.config import ScreeningConfig
-from mofgap.screening.levels import goes_by
+from mofgap.screening.levels import ranking_words
 from mofgap.screening.rank import rank_rows
 from mofgap.screening.screen import stream_rows
 from mofgap.screening.terminal import render
@@ -39,7 +39,7 @@ def main() -> None:
     )
     console.print(f"$ {COMMAND}\n", highlight=False)
     render(console, rows, WINDOW, N_SHOWN)
-    console.print(f"\nmofgap: {goes_by(predictor.about.level_of_theory)}", highlight=False)
+    console.print(f"\nmofgap: {ranking_words(predictor.about.level_of_theory)}", highlight=False)
     svg = console.export_svg(title="mofgap", unique_id="mofgap")
     # The fonts would come from elsewhere; without them the viewer takes its own.
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL).replace("Fira Code, ", "")
