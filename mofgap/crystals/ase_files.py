@@ -32,6 +32,8 @@ from mofgap.crystals.unit_cell import check_size
 _MOST_COLUMNS = 200
 _LONGEST_LINE = 2**20
 _LATTICE = re.compile(r"\blattice\s*=", re.IGNORECASE)
+_THREE_NUMBERS = re.compile(r"\s*(?:[-+]?\.?\d\S*(?:\s+|$)){3}")
+"""How a line of a POSCAR with the place of an atom begins."""
 _MOST_BYTES = 2**24
 """Of the arrays of one structure; a thousand atoms have 0.03 MB."""
 
@@ -58,7 +60,10 @@ def read_poscar(text: str, name: str, source: str, max_atoms: int) -> Crystal:
     counts = counts[: len(symbols)]
     n_atoms = sum(int(word[:9]) for word in counts)
     check_size(n_atoms, max_atoms)
-    if len(symbols) != len(counts) or n_atoms > len(lines):
+    mode = 6 if is_vasp4 else 7
+    mode += lines[mode].lstrip()[:1] in ("s", "S")  # selective dynamics
+    is_followed = any(map(_THREE_NUMBERS.match, lines[mode + n_atoms + 1 : mode + n_atoms + 2]))
+    if len(symbols) != len(counts) or n_atoms > len(lines) or is_followed:
         raise CifError("bad-poscar: its numbers of atoms do not fit its lines; write it again")
     if not is_vasp4:
         lines[5] = " ".join(symbols)

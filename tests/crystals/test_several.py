@@ -225,6 +225,8 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
         ("POSCAR", "Zn\n1\n9 0 0\n0 9 0\n0 0 9\nZn\n", "bad-poscar"),
         ("POSCAR", "made\n1\n9 0 0\n0 9 0\n0 0 9\n1\nDirect\n0 0 0\n", "bad-poscar"),
         ("POSCAR", "made\n1\n9 0 0\n0 9 0\n0 0 9\nZn\n999999999\nDirect\n0 0 0\n", "too-many-atoms"),
+        ("POSCAR", "made\n1\n9 0 0\n0 9 0\n0 0 9\nZn\n1\nDirect\n0 0 0\n0.5 0 0\n", "bad-poscar"),
+        ("POSCAR", "Zn\n1\n9 0 0\n0 9 0\n0 0 9\n1\nSel\nDirect\n0 0 0 T T T\n0 0 .5 F F F\n", "bad-poscar"),
     ],
 )
 def test_what_cannot_be_read_is_a_failure(name: str, content: str, reason: str, tmp_path: Path) -> None:
@@ -269,6 +271,14 @@ def test_elements_of_an_old_poscar_stand_in_its_comment(tmp_path: Path) -> None:
     (tmp_path / "POSCAR").write_text("Zn O\n1\n9 0 0\n0 9 0\n0 0 9\n1 2\nDirect\n0 0 0\n.5 0 0\n0 .5 0\n")
     (found,) = read_file(tmp_path / "POSCAR")
     assert isinstance(found, Crystal) and found.atomic_numbers.tolist() == [30, 8, 8]
+
+
+def test_what_a_contcar_has_after_its_atoms_is_left_out(tmp_path: Path) -> None:
+    head = "made\n1\n9 0 0\n0 9 0\n0 0 9\nZn\n1\nDirect\n0 0 0\n"
+    for after in ("\n0.1 0.2 0.3\n", "Cartesian\n0.1 0.2 0.3\n", "Lattice velocities and vectors\n1\n"):
+        (tmp_path / "CONTCAR").write_text(head + after)
+        (found,) = read_file(tmp_path / "CONTCAR")
+        assert isinstance(found, Crystal) and found.n_atoms == 1
 
 
 class Trap:
