@@ -172,7 +172,7 @@ def print_split(predictor: GapPredictor, pairs: Pairs, steps: bool) -> None:
 def print_geometry(predictor: GapPredictor, pairs: Pairs) -> None:
     """Print how many structures count as experimental, and the spread that experimental geometry adds."""
     prepared = [prepare(crystal) for crystal in pairs.raw]
-    relaxed = sum(prepare(crystal).experimental for crystal in pairs.relaxed)
+    relaxed = sum(prepare(crystal).experimental > 0 for crystal in pairs.relaxed)
     kept = [i for i, crystal in enumerate(prepared) if crystal.experimental]
     print(
         f"taken for experimental: {len(kept)} of {len(prepared)} files, {relaxed} of the relaxed structures"
