@@ -33,7 +33,7 @@ scores.round(3)
 # on the validation rows.
 # `spearman_expected` is what it would be if each error were drawn from its own error bar. So no perfect model
 # reaches 1: a wide error bar may still hit by luck. For PBE the error bars rank the errors about as well as they could.
-# For HSE06 they do a little less well, on the validation rows as on the 550 test rows.
+# For HSE06 they do so on the validation rows, and less well on the 550 test rows.
 #
 # ## Structures in ten groups by their error bar
 
