@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.claims import estimates, neighbours
+from benchmarks.claims import alphas, estimates, neighbours
 from benchmarks.claims.arms import NO_LABEL
 from benchmarks.claims.config import ClaimsConfig
 from benchmarks.claims.estimates import CLOSED_FORM, Estimate, Key
@@ -124,9 +124,7 @@ class Cells:
         if method.name == "lora" and seed < self.config.trainings:
             found |= _laplace(model, task, backbone)
         if task.kind == "gaps":
-            found |= neighbours.corrected(model, task, backbone, found, BATCH)
-            if method.name == "balora":
-                found |= neighbours.by_distance(model, task, backbone, BATCH)
+            found |= _near_training(method, model, task, backbone, found)
         estimates.save(path, found, seconds=seconds, n_trained=n_trained)
 
     def _sampled(
@@ -168,9 +166,22 @@ def _closed_form(method: Method, model: torch.nn.Module, task: Task) -> dict[Key
     return found
 
 
+def _near_training(
+    method: Method, model: torch.nn.Module, task: Task, backbone: Backbone, found: dict[Key, Estimate]
+) -> dict[Key, Estimate]:
+    """What the nearest training structures add: other spreads, and every estimate corrected."""
+    near, more = neighbours.near(model, task, backbone, BATCH), {}
+    if method.name == "lora":
+        more = neighbours.lora_by_distance(found, near)
+    if method.name == "balora":
+        more = alphas.other_alphas(model, task, backbone, near, BATCH)
+    of_distance = neighbours.by_distance(model, task, backbone, BATCH) if method.name == "balora" else {}
+    return more | neighbours.corrected(found | more, near) | of_distance
+
+
 def _laplace(model: torch.nn.Module, task: Task, backbone: Backbone) -> dict[Key, Estimate]:
     def inputs(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
-        return estimates.head_inputs(model, getattr(backbone, "last", backbone.head), split, BATCH)
+        return estimates.head_inputs(model, backbone.head, split, BATCH)
 
     assert task.val.labels is not None
     judged = _judged(task)

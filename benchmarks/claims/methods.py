@@ -112,11 +112,9 @@ class LoRA(Method):
 
     def network(self, task: Task, backbone: Backbone, choice: Choice, seed: int) -> BaLoRAModel:
         """The backbone with adapters and a head that is trained whole."""
-        own = (
-            self.settings
-            if self.settings.get("posterior") == "none"
-            else self.settings | {"beta": choice.constant}
-        )
+        own = dict(self.settings)
+        if own.get("posterior") != "none":
+            own |= {"beta": choice.constant, "curvature": OUTCOMES[task.kind].curvature}
         config = BaLoRAConfig(
             target_modules=backbone.target_modules,
             modules_to_save=(backbone.head,),
@@ -128,12 +126,7 @@ class LoRA(Method):
         )
         network = backbone.network(task.n_classes, seed)
         torch.manual_seed(seed + 1)
-        return get_balora_model(
-            network,
-            config,
-            features=getattr(backbone, "features", None),
-            rows=getattr(backbone, "rows", None),
-        )
+        return get_balora_model(network, config, features=getattr(backbone, "features", None))
 
 
 class Dropout(LoRA):
@@ -191,7 +184,7 @@ class Analytic(BaLoRAWeights):
     """BaLoRA with the alpha of least loss in place of a network."""
 
     name = "balora-analytic"
-    settings: ClassVar[dict[str, Any]] = {"posterior": "analytic", "curvature": 0.25}
+    settings: ClassVar[dict[str, Any]] = {"posterior": "analytic"}
 
 
 class Constant(BaLoRAWeights):

@@ -17,29 +17,30 @@ from mofgap.gap.correction import N_SKETCH, Correction, NeighbourCorrection
 
 DISTANCE = "balora-distance"
 """Way to predict whose spread is the distance to the nearest training structure."""
+LORA_DISTANCE = "lora-distance"
+"""The same of LoRA, which has no posterior: the distance is that of the head's features."""
+
+Near = Mapping[str, Correction]
+"""What the nearest training structures say of the inputs of each split."""
 
 
-def corrected(
-    model: Any, task: Task, backbone: Any, found: Mapping[Key, Estimate], size: int
-) -> dict[Key, Estimate]:
-    """Estimates with the expected residual, and with the likelihood's std that neighbours give.
-
-    Neighbours are near in the features of the head, which every method has. Epistemic variances stay.
+def near(model: Any, task: Task, backbone: Any, size: int) -> Near:
+    """Neighbours in the features of the head, which every method has.
 
     Args:
         model: Trained.
         task: Whose training structures are the neighbours.
-        backbone: Names the layer that gets the head's pooled features.
-        found: Estimates of the model.
+        backbone: Names the head.
         size: Of a batch.
     """
-    train, outputs = head_inputs(model, backbone.pooled, task.train, size)
-    correction = NeighbourCorrection(len(train), train.shape[1])
-    correction.fit(train, _residual(task.train, outputs))
-    near = {
-        name: correction(head_inputs(model, backbone.pooled, split, size)[0])
-        for name, split in {"test": task.test, **task.shifted}.items()
-    }
+    return _near(model, task, backbone, size, geometry=False)
+
+
+def corrected(found: Mapping[Key, Estimate], near: Near) -> dict[Key, Estimate]:
+    """Estimates with the expected residual, and with the likelihood's std that neighbours give.
+
+    Epistemic variances stay.
+    """
     return {
         (way + NEIGHBOURS, n, split): Estimate(moved(each.predicted, near[split]), each.epistemic)
         for (way, n, split), each in found.items()
@@ -49,23 +50,28 @@ def corrected(
 def by_distance(model: Any, task: Task, backbone: Any, size: int) -> dict[Key, Estimate]:
     """BaLoRA as mofgap ships it: neighbours in the geometry of the posterior, and their distance as spread.
 
-    Args:
-        model: A trained `mofgap.balora.BaLoRAModel`.
-        task: Whose training structures are the neighbours.
-        backbone: Of the model.
-        size: Of a batch.
+    Both with the correction, and with the distance alone. The arguments are those of `near`, for a trained
+    `mofgap.balora.BaLoRAModel`.
     """
-    train, outputs = head_inputs(model, backbone.pooled, task.train, size)
-    correction = NeighbourCorrection(len(train), train.shape[1], N_SKETCH)
-    correction.fit(train, _residual(task.train, outputs), gradients(model, task.train, backbone, size))
     found = {}
-    for name, split in {"test": task.test, **task.shifted}.items():
-        pooled, outputs = head_inputs(model, backbone.pooled, split, size)
-        near = correction(pooled, gradients(model, split, backbone, size))
-        predicted = torch.stack([outputs[:, 0], outputs[:, 1].exp()], 1).double().numpy()
-        key = (DISTANCE + NEIGHBOURS, CLOSED_FORM, name)
-        found[key] = Estimate(moved(predicted, near), near.std_ev.double().square().numpy())
+    for name, near in _near(model, task, backbone, size, geometry=True).items():
+        if name != "val":
+            plain = _predicted(head_inputs(model, backbone.head, _judged(task)[name], size)[1])
+            spread = near.std_ev.double().square().numpy()
+            found[DISTANCE, CLOSED_FORM, name] = Estimate(plain, spread)
+            found[DISTANCE + NEIGHBOURS, CLOSED_FORM, name] = Estimate(moved(plain, near), spread)
     return found
+
+
+def lora_by_distance(found: Mapping[Key, Estimate], near: Near) -> dict[Key, Estimate]:
+    """LoRA with the distance of the nearest training structure as its spread."""
+    return {
+        (LORA_DISTANCE, CLOSED_FORM, split): Estimate(
+            each.predicted, near[split].std_ev.double().square().numpy()
+        )
+        for (way, _, split), each in found.items()
+        if way == "lora"
+    }
 
 
 def moved(predicted: np.ndarray, near: Correction) -> np.ndarray:
@@ -75,23 +81,36 @@ def moved(predicted: np.ndarray, near: Correction) -> np.ndarray:
     return np.stack([mean + residual, np.sqrt(std * error * relative)], 1)
 
 
+def _near(model: Any, task: Task, backbone: Any, size: int, *, geometry: bool) -> Near:
+    """Neighbours in the features of the head; with the posterior's geometry before them, if it is wanted."""
+    train, outputs = head_inputs(model, backbone.head, task.train, size)
+    correction = NeighbourCorrection(len(train), train.shape[1], N_SKETCH if geometry else 0)
+
+    def places(split: Split) -> Tensor | None:
+        return gradients(model, split, backbone, size) if geometry else None
+
+    assert task.train.labels is not None
+    correction.fit(train, task.train.labels - outputs[:, 0], places(task.train))
+    return {
+        name: correction(head_inputs(model, backbone.head, split, size)[0], places(split))
+        for name, split in _judged(task).items()
+    }
+
+
 def gradients(model: Any, split: Split, backbone: Any, size: int) -> Tensor:
     """(n, n_sketch) places in the geometry of the posterior, eV."""
     return torch.cat([_places(model, batch, backbone) for batch in split.batches(size)]).detach()
 
 
 def _places(model: Any, batch: Split, backbone: Any) -> Tensor:
-    found = sensitivity(
-        lambda: model.model(*batch.inputs)[:, 0],
-        model.layers,
-        len(batch),
-        backbone.rows(*batch.inputs),
-        n_dims=N_SKETCH,
-    )
+    found = sensitivity(lambda: model.model(*batch.inputs)[:, 0], model.layers, len(batch), n_dims=N_SKETCH)
     with torch.no_grad():
         return found.place(model.alpha(backbone.features(*batch.inputs)))
 
 
-def _residual(split: Split, outputs: Tensor) -> Tensor:
-    assert split.labels is not None
-    return split.labels - outputs[:, 0]
+def _judged(task: Task) -> dict[str, Split]:
+    return {"val": task.val, "test": task.test, **task.shifted}
+
+
+def _predicted(outputs: Tensor) -> np.ndarray:
+    return torch.stack([outputs[:, 0], outputs[:, 1].exp()], 1).double().numpy()

@@ -77,8 +77,6 @@ class Backbone(Protocol):
 
     It may also have ``n_features`` and ``features(*inputs)``, (n, n_features) that alpha(X) is computed from.
     Without them alpha's input is what the head gets in the frozen network: one more forward pass.
-    Other names are ``last``, the last layer of a head of several, and ``rows(*inputs)``, the input that each
-    row belongs to where a batch is not batch-first.
     """
 
     @property

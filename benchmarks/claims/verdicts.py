@@ -25,10 +25,10 @@ Verdict = Literal["supported", "not supported", "undecided"]
 ALL = "all tasks"
 BALORA = (
     *("balora", "balora-closed-form", "balora-scaled", "balora-rows"),
-    *("balora-analytic", "balora-constant", "balora-distance"),
+    *("balora-analytic", "balora-constant", "balora-held-out", "balora-near", "balora-distance"),
 )
 """Ways to predict of the method that the claims are about; the first is the headline."""
-RIVALS = ("lora", TEMPERED, ENSEMBLE, "full", "dropout", "laplace", "blob", "blob-scaled")
+RIVALS = ("lora", TEMPERED, ENSEMBLE, "full", "dropout", "laplace", "blob", "blob-scaled", "lora-distance")
 NO_SPREAD = ("lora", "full", TEMPERED)
 """Ways to predict without an epistemic spread."""
 

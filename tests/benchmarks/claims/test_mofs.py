@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.claims import mofs
+from benchmarks.claims import mofs, pooled
+from benchmarks.claims.alphas import HELD_OUT, NEAR
 from benchmarks.claims.arms import NEIGHBOURS, collected
 from benchmarks.claims.cells import Cells
 from benchmarks.claims.config import ClaimsConfig, MofConfig, TrainingConfig
-from benchmarks.claims.neighbours import DISTANCE
+from benchmarks.claims.neighbours import DISTANCE, LORA_DISTANCE
 from mofgap.crystals.crystal import Crystal
 
 ELEMENTS = (1, 6, 8, 30)
@@ -34,6 +36,7 @@ def made_up(path: Path, n: int = 150) -> Path:
             "cell_angstrom": [(5 + rng.random(9) * np.eye(3).ravel()) * np.eye(3).ravel() for _ in range(n)],
             "frac_coords": [rng.random(3 * (size + 1)) for size in sizes],
         }
+        | {column: [rng.random(size + 1) for size in sizes] for column in mofs.OF_ATOMS}
     )
     frame.to_parquet(path)
     return path
@@ -41,11 +44,22 @@ def made_up(path: Path, n: int = 150) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory) -> ClaimsConfig:
-    table = made_up(tmp_path_factory.mktemp("mofs") / "table.parquet")
+    folder = tmp_path_factory.mktemp("mofs")
+    data = MofConfig(
+        table=made_up(folder / "table.parquet"),
+        cache=folder / "vectors",
+        n_val=10,
+        n_test=20,
+        n_shifted=8,
+        withheld=("Zr",),
+        width=16,
+        n_components=12,
+        passes=1,
+    )
     return ClaimsConfig(
         name="quick",
         modality="mofs",
-        mofs=MofConfig(table=table, n_train=45, n_val=10, n_test=20, n_shifted=8, withheld=("Zr",)),
+        mofs=data,
         training=TrainingConfig(epochs=1, batch=20, tries=1, ranks=(2,), tuning_samples=2),
         methods=("lora", "balora", "full"),
         trainings=1,
@@ -58,50 +72,71 @@ def settings(tmp_path_factory) -> ClaimsConfig:
 
 
 def test_splits_share_nothing_and_leave_the_public_test_rows_alone(settings) -> None:
-    table = pd.read_parquet(settings.mofs.table).set_index("qmof_id")
-    for name, parts in mofs._splits(settings.mofs).items():
-        ids = {part: set(frame.structure_id) for part, frame in parts.items()}
-        assert {part: len(own) for part, own in ids.items()} == {
-            "train": 45, "val": 10, "test": 20, "unseen-elements": 8,
-        }  # fmt: skip
-        assert len(set.union(*ids.values())) == 83
-        assert not (table.loc[list(set.union(*ids.values()))].split == "test").any()
-        has_zirconium = {part: frame.atomic_numbers.map(lambda z: 40 in z) for part, frame in parts.items()}
-        assert has_zirconium["unseen-elements"].all()
-        assert not any(has_zirconium[part].any() for part in ("train", "val", "test"))
-        groups = {part: set(table.loc[list(own)].group) for part, own in ids.items()}
-        if name == "grouped":
-            assert not groups["test"] & (groups["train"] | groups["val"])
-            assert not groups["train"] & groups["val"]
-        else:
-            assert (table.loc[list(ids["test"])].split == "val").all()
-            assert (table.loc[list(ids["train"] | ids["val"])].split == "train").all()
+    frame = mofs._frame(settings.mofs)
+    assert set(frame.split) == {"train", "val"}
+    has_zirconium = frame.atomic_numbers.map(lambda numbers: 40 in numbers).to_numpy()
+    public, grouped = (mofs._rows(name, settings.mofs) for name in ("public", "grouped"))
+    for rows in (public, grouped):
+        own = np.concatenate([rows.train, rows.val, rows.test, *rows.shifted.values()])
+        assert len(set(own)) == len(own)
+    assert set(frame.split[public.train]) == {"train"}
+    assert len(public.train) == (frame.split == "train").sum()
+    assert len(public.val) == 10
+    assert set(frame.split[np.append(public.val, public.test)]) == {"val"}
+    assert len(grouped.test) == 20
+    assert has_zirconium[grouped.shifted["unseen-elements"]].all()
+    assert not has_zirconium[np.concatenate([grouped.train, grouped.val, grouped.test])].any()
+    groups = {part: set(frame.group[getattr(grouped, part)]) for part in ("train", "val", "test")}
+    assert not groups["test"] & (groups["train"] | groups["val"])
+    assert not groups["train"] & groups["val"]
 
 
-@torch.no_grad()
-def test_late_layers_go_on_where_the_frozen_ones_end(settings) -> None:
-    from mofgap.crystals.dataset import table_crystals
-    from mofgap.crystals.store import build_store
-
-    encoder = mofs._encoder(settings.mofs.encoder)
-    frame = mofs._splits(settings.mofs)["public"]["test"]
-    store = build_store(list(table_crystals(frame)), encoder.graph_config)
-    some = mofs.through_frozen(store, encoder, torch.arange(20.0)).taken(torch.tensor([7, 2, 11]))
-    assert len(some) == 3
-    assert some.labels.tolist() == [7, 2, 11]
-    late = mofs.LateLayers(encoder, torch.arange(20.0))
-    taken = []
-    late.head.register_forward_pre_hook(lambda _, args: taken.append(args[0]))
-    late(*some.inputs)
-    whole = encoder(store.batch([7, 2, 11]))
-    torch.testing.assert_close(taken[0], whole[:, [-2, -1]], rtol=1e-3, atol=1e-4)
+def test_vectors_of_training_structures_have_the_largest_components_first(settings) -> None:
+    (vectors,) = mofs.tasks(settings)[0].train.inputs
+    assert vectors.shape[1] == 12
+    torch.testing.assert_close(vectors.mean(0), torch.zeros(12), rtol=0, atol=1e-3)
+    variances = vectors.var(0)
+    assert (variances.diff() <= 1e-3).all()
+    covariance = vectors.T.cov()
+    torch.testing.assert_close(covariance, covariance.diag().diag(), rtol=0, atol=1e-2)
 
 
-def test_atoms_are_displaced_by_the_given_length() -> None:
-    crystal = Crystal(np.diag([5.0, 20.0, 9.0]), np.random.default_rng(0).random((2000, 3)), np.full(2000, 6))
+def test_vectors_are_computed_once(settings, monkeypatch) -> None:
+    crystals = [Crystal(np.diag([5.0, 6.0, 7.0]), np.zeros((1, 3)), np.array([z])) for z in (6, 8)]
+    first = pooled.pooled(crystals, settings.mofs.encoder, settings.mofs.cache)
+    monkeypatch.setattr(pooled, "_computed", None)
+    again = pooled.pooled(crystals, settings.mofs.encoder, settings.mofs.cache)
+    torch.testing.assert_close(again, first, rtol=0, atol=0)
+    assert first.shape == (2, 768)
+    assert (first[0] != first[1]).any()
+
+
+def test_pretraining_moves_the_hidden_layers_and_random_weights_do_not_see_it(settings) -> None:
+    kept = mofs.pretrained("public", settings.mofs)
+    random = mofs.pretrained("public", replace(settings.mofs, pretrained=False))
+    assert not torch.equal(kept.hidden[0].weight, random.hidden[0].weight)
+    again = mofs.pretrained("public", settings.mofs)
+    torch.testing.assert_close(kept.hidden[0].weight, again.hidden[0].weight, rtol=0, atol=0)
+
+
+def test_numbers_of_atoms_are_told_by_structure() -> None:
+    columns = {column: [[0.0, 1.0], [2.0, 4.0], [4.0, 4.0]] for column in mofs.OF_ATOMS}
+    found = mofs.of_atoms(pd.DataFrame(columns))
+    assert found.shape == (3, 20)
+    means = torch.tensor([0.5, 3.0, 4.0])
+    expected = (means - means.mean()) / means.std(correction=0)
+    torch.testing.assert_close(found[:, 0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_displaced_atoms_move_by_the_given_length_and_bare_crystals_lose_hydrogen() -> None:
+    numbers = np.append(np.full(1900, 6), np.full(100, 1))
+    crystal = Crystal(np.diag([5.0, 20.0, 9.0]), np.random.default_rng(0).random((2000, 3)), numbers)
     moved = mofs.displaced(crystal, 0.1, np.random.default_rng(1))
     lengths = ((moved.frac_coords - crystal.frac_coords) @ crystal.cell).std(0)
     np.testing.assert_allclose(lengths, 0.1, rtol=0.1)
+    bare = mofs.bare(crystal)
+    np.testing.assert_array_equal(bare.frac_coords, crystal.frac_coords[:1900])
+    assert set(bare.atomic_numbers) == {6}
 
 
 def test_a_run_predicts_gaps_with_and_without_neighbours(settings, tmp_path) -> None:
@@ -111,7 +146,8 @@ def test_a_run_predicts_gaps_with_and_without_neighbours(settings, tmp_path) -> 
     plain, near = (collected(paths[0].parent, members=2, suffix=suffix) for suffix in ("", NEIGHBOURS))
     ways = {way for way, _ in plain.ways}
     assert {"lora", "ensemble", "laplace", "full", "balora", "balora-closed-form"} <= ways
-    assert {way for way, _ in near.ways} == ways | {DISTANCE}
+    assert {DISTANCE, LORA_DISTANCE, HELD_OUT, NEAR} <= ways
+    assert {way for way, _ in near.ways} == ways
     own, other = plain.arm("full", 1), near.arm("full", 1)
     assert (own.predicted[..., 0] != other.predicted[..., 0]).any()
     assert (plain.arm("balora-closed-form", 0).epistemic > 0).any()

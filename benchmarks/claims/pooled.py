@@ -1,0 +1,76 @@
+"""Vectors of structures: the frozen crystal transformer, run once for each, pooled over its atoms.
+
+They are kept on disk in parts, so that a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mofgap.checked_tensors import read_tensors, write_tensors
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.store import build_store
+from mofgap.encoders.encoder import Encoder
+from mofgap.encoders.registry import build_encoder
+from mofgap.gap.head import pool
+
+BATCH_ATOMS = 4000
+"""Atoms that the encoder is run on at once."""
+PART = 500
+"""Structures of a file."""
+N_OUTPUTS = 2
+"""Outputs of the encoder that are read, from the last."""
+
+
+def pooled(crystals: Sequence[Crystal], encoder_name: str, folder: Path) -> Tensor:
+    """(n, n_features): mean, largest and smallest of each feature of the encoder's last two outputs.
+
+    Args:
+        crystals: n structures.
+        encoder_name: Pretrained encoder, a name or a folder.
+        folder: Keeps what was computed.
+    """
+    parts = [crystals[start : start + PART] for start in range(0, len(crystals), PART)]
+    return torch.cat([_kept(part, encoder_name, folder) for part in parts])
+
+
+def _kept(crystals: Sequence[Crystal], encoder_name: str, folder: Path) -> Tensor:
+    digest = hashlib.sha256(encoder_name.encode())
+    for crystal in crystals:
+        for values in (crystal.cell, crystal.frac_coords, crystal.atomic_numbers):
+            digest.update(values.tobytes())
+    path = folder / f"pooled-{digest.hexdigest()[:16]}.safetensors"
+    if (tensors := read_tensors(path)) is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {"pooled": _computed(crystals, encoder(encoder_name))}
+        write_tensors(path, tensors)
+    return tensors["pooled"]
+
+
+@torch.no_grad()
+def _computed(crystals: Sequence[Crystal], frozen: Encoder) -> Tensor:
+    store = build_store(crystals, frozen.graph_config)
+    found = []
+    for batch in store.batches(range(len(store)), BATCH_ATOMS):
+        features = frozen(batch)[:, -N_OUTPUTS:].flatten(1)
+        found.append(pool(features, batch.structure_idx, len(batch.ptr) - 1))
+    return torch.cat(found)
+
+
+@cache
+def encoder(name: str) -> Encoder:
+    """A pretrained encoder that stays as it is."""
+    from safetensors.torch import load_file
+
+    from mofgap.training.encoder_folder import find_encoder
+
+    found = find_encoder(name)
+    made = build_encoder(found.architecture, found.settings)
+    made.load_state_dict(load_file(found.weights))
+    return made.eval().requires_grad_(False)
