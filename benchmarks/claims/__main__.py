@@ -52,11 +52,15 @@ def main() -> None:
 def judge(cells: Cells) -> None:
     """Write the tables of a finished comparison, and print its verdicts."""
     folders = sorted(path.parent for path in cells.folder.glob("cells/*/labels.npz"))
-    for suffix, name in (("", "tables"), (NEIGHBOURS, "tables/neighbours")):
-        arms = [collected(folder, members=cells.config.members, suffix=suffix) for folder in folders]
+    made = cells.folder / "tables"
+    for suffix, folder in (("", made), (NEIGHBOURS, made / "neighbours")):
+        arms = [collected(own, members=cells.config.members, suffix=suffix) for own in folders]
         if all(own.ways for own in arms):
-            tables.write(cells.folder / name, Judge(arms, cells.config.judgement), cells.folder / "tries")
-    print((cells.folder / "tables" / "verdicts.csv").read_text(encoding="utf-8"))
+            found = Judge(arms, cells.config.judgement)
+            tables.write(folder, found)
+            if not suffix:
+                tables.write_more(folder, found, cells.folder / "tries")
+    print((made / "verdicts.csv").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.claims.estimates import CLOSED_FORM, Estimate, Key
+from benchmarks.claims.estimates import CLOSED_FORM, Estimate, Key, Moments
 from benchmarks.claims.neighbours import Near
 from benchmarks.claims.outcomes import OUTCOMES
 from benchmarks.claims.task import Split, Task
@@ -21,6 +21,8 @@ HELD_OUT = "balora-held-out"
 """Way to predict whose alpha(X) has the best likelihood of validation inputs."""
 NEAR = "balora-near"
 """Way to predict whose alpha grows with the distance to the nearest training structure."""
+N_INPUTS = 32
+"""Features that alpha is computed from then."""
 STEPS, RATE, DECAY = 200, 3e-3, 1e-2
 """Of the fit of alpha to validation inputs."""
 
@@ -36,25 +38,31 @@ def other_alphas(model: Any, task: Task, backbone: Any, near: Near, size: int) -
         size: Of a batch.
     """
     assert task.val.labels is not None
-    outcome, found = OUTCOMES[task.kind], {}
-    val = terms(model, task.val, size)
-    held_out = fitted(backbone.features(*task.val.inputs), *val, task.val.labels)
-
-    def moments(split: Split, name: str, own: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        outputs, per_layer = own
-        distance = near[name].relative_distance[:, None].square()
-        variance = (model.alpha(backbone.features(*split.inputs)) * distance * per_layer).sum(1)
-        return outputs, variance[:, None, None].expand(-1, 2, 2)
-
+    outcome, labels = OUTCOMES[task.kind], task.val.labels
+    own = {name: terms(model, split, size) for name, split in _judged(task).items()}
+    features = {name: backbone.features(*split.inputs) for name, split in _judged(task).items()}
     with torch.no_grad():
-        factor = outcome.best_factor(moments(task.val, "val", val), task.val.labels.numpy())
-        for name, split in {"test": task.test, **task.shifted}.items():
-            outputs, per_layer = own = terms(model, split, size)
-            variance = (held_out(backbone.features(*split.inputs)) * per_layer).sum(1)
-            learnt = outputs, variance[:, None, None].expand(-1, 2, 2)
-            found[HELD_OUT, CLOSED_FORM, name] = outcome.of_moments(learnt)
-            found[NEAR, CLOSED_FORM, name] = outcome.of_moments(moments(split, name, own), factor)
+        far = {
+            name: model.alpha(features[name]) * near[name].relative_distance[:, None].square() for name in own
+        }
+    scale = outcome.best_factor(_moments(*own["val"], torch.ones(())), labels.numpy())
+    held_out = fitted(features["val"], own["val"][0], scale * own["val"][1], labels)
+    factor = outcome.best_factor(_moments(*own["val"], far["val"]), labels.numpy())
+    found = {}
+    for name in own.keys() - {"val"}:
+        with torch.no_grad():
+            learnt = _moments(*own[name], held_out(features[name][:, :N_INPUTS]))
+        found[HELD_OUT, CLOSED_FORM, name] = outcome.of_moments(learnt, scale)
+        found[NEAR, CLOSED_FORM, name] = outcome.of_moments(_moments(*own[name], far[name]), factor)
     return found
+
+
+def _judged(task: Task) -> dict[str, Split]:
+    return {"val": task.val, "test": task.test, **task.shifted}
+
+
+def _moments(outputs: Tensor, per_layer: Tensor, alpha: Tensor) -> Moments:
+    return outputs, (alpha * per_layer).sum(1)[:, None, None].expand(-1, 2, 2)
 
 
 def terms(model: Any, split: Split, size: int) -> tuple[Tensor, Tensor]:
@@ -71,11 +79,13 @@ def terms(model: Any, split: Split, size: int) -> tuple[Tensor, Tensor]:
 def fitted(features: Tensor, outputs: Tensor, per_layer: Tensor, labels: Tensor) -> nn.Module:
     """A network for alpha(X) under which labels have the best likelihood; the likelihood's std stays.
 
-    Three quarters of the inputs are learnt from, and the last quarter says after which step to stop.
+    It reads the first `N_INPUTS` features and starts at an alpha of one. Three quarters of the inputs are
+    learnt from, and the last quarter says after which step to stop.
     """
+    features = features[:, :N_INPUTS]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = NoiseNetwork(features.shape[1], per_layer.shape[1], hidden=16)
+        network = NoiseNetwork(features.shape[1], per_layer.shape[1], hidden=16, initial_alpha=1.0)
     network.fit_scale(features)
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     n = 3 * len(labels) // 4

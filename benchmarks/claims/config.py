@@ -96,6 +96,7 @@ class TrainingConfig:
 
     epochs: int = Field(6, description="Passes over the training inputs.", ge=1)
     batch: int = Field(16, description="Inputs a step.", ge=1)
+    clip: float | None = Field(None, description="Largest norm of the gradient; null for any.", gt=0)
     warm_up: float = Field(0.1, description="Share of the steps in which the rate rises.", ge=0, lt=1)
     tries: int = Field(5, description="Choices of hyperparameters that are tried for each method.", ge=1)
     ranks: tuple[int, ...] = Field((4, 8, 16), description="Ranks of adapters.")

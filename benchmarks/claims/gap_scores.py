@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import rankdata
 
 from benchmarks.claims.arms import Arm, Floats
-from benchmarks.claims.scores import Measures, mean_auroc
+from benchmarks.claims.scores import Measures, mean_auroc, ranks
 from mofgap.uncertainty import metrics
 
 
@@ -89,7 +88,7 @@ def total(arm: Arm) -> Floats:
 
 def _rank_correlation(one: Floats, two: Floats) -> float:
     """Mean over rows of Spearman's rank correlation of two (n_seeds, n) arrays."""
-    a, b = (rankdata(values, axis=1) for values in (one, two))
+    a, b = ranks(one), ranks(two)
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     norms = np.sqrt((a**2).sum(1) * (b**2).sum(1))
     return float(np.mean((a * b).sum(1) / np.where(norms > 0, norms, 1)))

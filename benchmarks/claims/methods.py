@@ -234,6 +234,8 @@ def fit(
                 loss = loss + method.divergence(model, len(task.train))
                 optimizer.zero_grad()
                 loss.backward()
+            if config.clip is not None:
+                nn.utils.clip_grad_norm_(trained, config.clip)
             optimizer.step()
             schedule.step()
     return model.eval()

@@ -19,8 +19,8 @@ def test_alpha_of_best_likelihood_grows_where_errors_do() -> None:
 
 def test_alpha_stops_where_other_inputs_gain_nothing_more() -> None:
     generator = torch.Generator().manual_seed(0)
-    features, labels = torch.randn(300, 200, generator=generator), torch.randn(300, generator=generator)
-    outputs = torch.stack([torch.zeros(300), torch.full((300,), -2.0)], 1)
-    network = fitted(features, outputs, torch.ones(300, 1), labels).requires_grad_(False)
-    variance = 0.018 + network(torch.randn(500, 200, generator=generator))[:, 0]
-    assert 0.5 * (1 / variance + variance.log()).mean() < 1.5  # 0.5 is the least
+    features, labels = torch.randn(80, 32, generator=generator), torch.randn(80, generator=generator)
+    outputs = torch.stack([torch.zeros(80), torch.full((80,), -2.0)], 1)
+    network = fitted(features, outputs, torch.ones(80, 1), labels).requires_grad_(False)
+    variance = 0.018 + network(torch.randn(500, 32, generator=generator))[:, 0]
+    assert 0.5 * (1 / variance + variance.log()).mean() < 0.7  # 0.5 is the least

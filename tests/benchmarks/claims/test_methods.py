@@ -59,3 +59,19 @@ def test_all_methods_start_from_the_same_head(task, backbone) -> None:
     ]
     values = [next(v for k, v in each.items() if "head" in k and k.endswith("weight")) for each in heads]
     assert all(torch.equal(values[0], each) for each in values)
+
+
+def test_a_clipped_gradient_is_no_longer_than_asked_for(task, backbone, monkeypatch) -> None:
+    norms = []
+
+    def step(self, *_) -> None:
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    method, choice = METHODS["lora"], Choice(rate=1e-2, rank=2)
+    for clip in (None, 1e-3):
+        fit(method, task, backbone, choice, seed=3, config=TrainingConfig(epochs=1, batch=16, clip=clip))
+    whole, clipped = norms[: len(norms) // 2], norms[len(norms) // 2 :]
+    assert min(whole) > 1e-2
+    assert max(clipped) < 1.01e-3

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 from benchmarks.claims import scores
 from benchmarks.claims.arms import Arm
@@ -68,3 +69,8 @@ def test_a_temperature_mends_too_certain_probabilities() -> None:
     changed[::2] = (changed[::2] + 1) % 3  # the temperature of a half does not depend on its own labels
     other = Classes().at_best_temperature(Estimate(sharp, np.zeros(400)), changed)
     np.testing.assert_array_equal(other.predicted[::2], mended.predicted[::2])
+
+
+def test_ranks_are_those_of_scipy_with_ties() -> None:
+    values = np.random.default_rng(0).integers(9, size=(3, 50)) / 7
+    np.testing.assert_array_equal(scores.ranks(values), rankdata(values, axis=1))
