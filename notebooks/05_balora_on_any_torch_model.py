@@ -116,7 +116,7 @@ import pandas as pd
 
 
 def headline(modality):
-    """What was found of each claim, for 8 or 16 samples of the weights and the mean over tasks."""
+    """What was found of each claim, for 16 or 128 samples of the weights and the mean over tasks."""
     found = pd.read_csv(f"out/tables/claims-{modality}/verdicts.csv")
     found = found[(found.way == "balora") & (found.task == "all tasks")].set_index("claim")
     return found.apply(
