@@ -22,7 +22,7 @@ HELD_OUT = "balora-held-out"
 NEAR = "balora-near"
 """Way to predict whose alpha grows with the distance to the nearest training structure."""
 N_INPUTS = 32
-"""Features that alpha is computed from then."""
+"""Number of features that alpha(X) is fitted on, the first ones."""
 STEPS, RATE, DECAY = 200, 3e-3, 1e-2
 """Of the fit of alpha to validation inputs."""
 
@@ -49,7 +49,7 @@ def other_alphas(model: Any, task: Task, backbone: Any, near: Near, size: int) -
     held_out = fitted(features["val"], own["val"][0], scale * own["val"][1], labels)
     factor = outcome.best_factor(_moments(*own["val"], far["val"]), labels.numpy())
     found = {}
-    for name in own.keys() - {"val"}:
+    for name in ("test", *task.shifted):
         with torch.no_grad():
             learnt = _moments(*own[name], held_out(features[name][:, :N_INPUTS]))
         found[HELD_OUT, CLOSED_FORM, name] = outcome.of_moments(learnt, scale)
@@ -67,13 +67,14 @@ def _moments(outputs: Tensor, per_layer: Tensor, alpha: Tensor) -> Moments:
 
 def terms(model: Any, split: Split, size: int) -> tuple[Tensor, Tensor]:
     """(n, 2) outputs, and (n, n_layers) variances of the mean for an alpha of one."""
-    outputs, per_layer = [], []
-    for batch in split.batches(size):
-        found = sensitivity(lambda own=batch: model.model(*own.inputs)[:, 0], model.layers, len(batch))
-        per_layer.append(found.per_layer)
-        with torch.no_grad():
-            outputs.append(model(*batch.inputs))
-    return torch.cat(outputs), torch.cat(per_layer)
+    found = [_terms(model, batch) for batch in split.batches(size)]
+    return torch.cat([outputs for outputs, _ in found]), torch.cat([per_layer for _, per_layer in found])
+
+
+def _terms(model: Any, batch: Split) -> tuple[Tensor, Tensor]:
+    found = sensitivity(lambda: model.model(*batch.inputs)[:, 0], model.layers, len(batch))
+    with torch.no_grad():
+        return model(*batch.inputs), found.per_layer
 
 
 def fitted(features: Tensor, outputs: Tensor, per_layer: Tensor, labels: Tensor) -> nn.Module:

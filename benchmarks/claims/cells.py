@@ -170,12 +170,12 @@ def _near_training(
     method: Method, model: torch.nn.Module, task: Task, backbone: Backbone, found: dict[Key, Estimate]
 ) -> dict[Key, Estimate]:
     """What the nearest training structures add: other spreads, and every estimate corrected."""
-    near, more = neighbours.near(model, task, backbone, BATCH), {}
+    near, more, of_distance = neighbours.near(model, task, backbone, BATCH), {}, {}
     if method.name == "lora":
         more = neighbours.lora_by_distance(found, near)
     if method.name == "balora":
         more = alphas.other_alphas(model, task, backbone, near, BATCH)
-    of_distance = neighbours.by_distance(model, task, backbone, BATCH) if method.name == "balora" else {}
+        of_distance = neighbours.by_distance(model, task, backbone, BATCH)
     return more | neighbours.corrected(found | more, near) | of_distance
 
 
