@@ -131,6 +131,6 @@ pd.DataFrame({"claim": statements} | {name: headline(name) for name in ("languag
 # %% [markdown]
 # Of MOFs "errors" are absolute errors of the gap, and what is compared is the rank correlation of the spread with them.
 #
-# BaLoRA is not shown to be better than an ensemble, whose likelihood is the better one on all three kinds of data. Its
-# spread finds errors about as well, for a fifth of the training. The uncertainty that one LoRA model states itself finds
-# them better than either. `docs/claims.md` has the protocol, and what was left out.
+# BaLoRA is not shown to be better than an ensemble. The ensemble has the better likelihood on all three kinds of data,
+# and finds shifted inputs better. BaLoRA's spread finds errors about as well, with one training in place of five. The
+# uncertainty that one LoRA model states itself finds them better than either. `docs/claims.md` has the protocol, and what was left out.
