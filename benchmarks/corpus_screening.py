@@ -126,14 +126,14 @@ def compare(path: Path) -> None:
     table = pd.read_csv(path, usecols=["file", "status", "gap_ev", "gap_std_ev"])
     table = table[table["status"] != "failed"]
     table[["kind", "name"]] = table["file"].str.extract(r":\d{7}/(\w+)[-\d]*/(.*)")
-    originals = table[table["kind"] == "original"].set_index("name")
-    copies = table[table["kind"] != "original"].join(originals, on="name", rsuffix="_of_file", how="inner")
+    is_original = table["kind"] == "original"
+    copies = table[~is_original].merge(table[is_original], on="name", suffixes=("", "_of_file"))
     copies["moved"] = (copies["gap_ev"] - copies["gap_ev_of_file"]).abs()
     copies["in_std"] = copies["moved"] / copies["gap_std_ev_of_file"]
     for kind in KINDS[:2]:
         some = copies[copies["kind"] == kind].sort_values("moved")
         cells = [[what, *some[what].quantile([0.5, 0.95, 0.999, 1.0])] for what in ("moved", "in_std")]
-        print(f"{len(some)} {kind} copies; farthest: {', '.join(some['name'].iloc[:-6:-1])}")
+        print(f"{len(some)} {kind} copies; farthest: {', '.join(some['name'].iloc[::-1].unique()[:5])}")
         print_table(["gap against that of the file", "median", "95 %", "99.9 %", "largest"], cells)
 
 
