@@ -72,22 +72,22 @@ class JointNetwork(nn.Module):
 
     Args:
         models: A gap model of the method ``full`` for each column; all get the encoder of the first.
-        centre: (n_targets,) mean of each atoms' target.
-        scale: (n_targets,) its standard deviation.
+        atoms: (n_atoms, n_targets) targets of the training atoms, in their own units.
     """
 
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, models: Sequence[GapModel], centre: Tensor, scale: Tensor) -> None:
+    def __init__(self, models: Sequence[GapModel], atoms: Tensor) -> None:
         super().__init__()
         self.models = list(models)  # not registered: they share the encoder
         self.encoder = models[0].encoder
         self.heads = nn.ModuleList(model.head for model in models)
         n_features = self.encoder.n_outputs * self.encoder.width
+        scale = atoms.std(0)
         self.atoms = nn.Sequential(nn.Linear(n_features, 128), nn.SiLU(), nn.Linear(128, len(scale)))
-        self.register_buffer("centre", centre)
-        self.register_buffer("scale", scale)
+        self.register_buffer("centre", atoms.mean(0))
+        self.register_buffer("scale", torch.where(scale == 0, 1.0, scale))
 
     def forward(self, batch: CrystalGraph) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """Mean and log std of each column in its scale, and the atoms' targets (n_atoms, n_targets)."""
@@ -160,7 +160,11 @@ class JointTraining(L.LightningModule):  # type: ignore[misc]
 
 
 def begin_models(
-    found: PretrainedEncoder, config: JointConfig, gap_ev: Tensor, weights: dict[str, Tensor]
+    found: PretrainedEncoder,
+    config: JointConfig,
+    gap_ev: Tensor,
+    weights: dict[str, Tensor],
+    earlier: Sequence[Path] = (),
 ) -> list[GapModel]:
     """A gap model for each column, all on one encoder.
 
@@ -169,6 +173,10 @@ def begin_models(
         config: How they will be trained.
         gap_ev: (n_structures, n_columns) labels of the training structures; NaN where there is none.
         weights: Of the pretrained encoder.
+        earlier: Model folders of an earlier training that goes on, one for each column; none starts anew.
+
+    Raises:
+        ModelError: One of ``earlier`` is no model folder, or its model is of another make.
     """
     settings = found.settings | {"virtual_node": True, "dropout": config.dropout}
     encoder = build_encoder(found.architecture, settings)
@@ -184,6 +192,8 @@ def begin_models(
         model.gap_mean_ev.copy_(known.mean())
         model.gap_std_ev.copy_(known.std())
         models.append(model)
+    for model, folder in zip(models, earlier, strict=False):
+        go_on(model, folder)
     return models
 
 
@@ -239,19 +249,13 @@ def train_joint(
     gap_ev = torch.tensor(frame[list(levels)].to_numpy(dtype=np.float64), dtype=torch.float32)
     atoms, weights = atom_targets(frame), load_file(found.weights)
     earlier = [] if start is None else [start / name for name in levels]
-    made_of = _made_of(frame, found, config, gap_ev, atoms) | {
-        f"from {path.name}": str(read_config(path)["digest"]) for path in earlier
-    }
+    made_of = _made_of(frame, found, config, gap_ev, atoms, earlier)
     lock(folder, made_of | compute.decisive, resume=resume)
     rows = {split: np.flatnonzero(frame.split == split).tolist() for split in ("train", "val")}
     torch.manual_seed(config.seed)
-    models = begin_models(found, config, gap_ev[rows["train"]], weights)
-    for model, path in zip(models, earlier, strict=False):
-        go_on(model, path)
+    models = begin_models(found, config, gap_ev[rows["train"]], weights, earlier)
     store = cached_store(frame, models[0].graph_config, cache)
-    seen = atoms[store.atom_rows(rows["train"])]
-    scale = seen.std(0)
-    network = JointNetwork(models, seen.mean(0), torch.where(scale == 0, 1.0, scale))
+    network = JointNetwork(models, atoms[store.atom_rows(rows["train"])])
     train = loader(store, rows["train"], config.batch_atoms, config.seed)
     val = loader(store, rows["val"], config.batch_atoms, None)
     module = JointTraining(network, gap_ev, atoms, config, n_steps(train, config.epochs, compute))
@@ -267,7 +271,12 @@ def train_joint(
 
 
 def _made_of(
-    frame: pd.DataFrame, found: PretrainedEncoder, config: JointConfig, gap_ev: Tensor, atoms: Tensor
+    frame: pd.DataFrame,
+    found: PretrainedEncoder,
+    config: JointConfig,
+    gap_ev: Tensor,
+    atoms: Tensor,
+    earlier: Sequence[Path],
 ) -> dict[str, str]:
     """Digests of all that the weights depend on, but for what it runs on."""
     return {
@@ -276,6 +285,7 @@ def _made_of(
         "structures": structures_digest(frame),
         "labels": hashlib.sha256(gap_ev.numpy().tobytes() + atoms.numpy().tobytes()).hexdigest(),
         "splits": digest(frame.split.tolist()),
+        **{f"from {folder.name}": str(read_config(folder)["digest"]) for folder in earlier},
     }
 
 

@@ -114,9 +114,8 @@ def read_labels(
         if split_column != "split":
             columns[split_column] = split_column
         frame, skipped, notes = _join(path, cifs, columns, disorder, max_atoms)
-    _check_column(target, frame, path)
-    if split_column != "split":
-        _check_column(split_column, frame, path)
+    for name in (target,) if split_column == "split" else (target, split_column):
+        _check_column(name, frame, path)
     gaps = pd.to_numeric(frame[target], errors="coerce")
     usable = np.isfinite(gaps) & (gaps >= 0) & (gaps <= MAX_GAP_EV)
     _check_gaps(gaps, usable, target, path)
