@@ -96,13 +96,13 @@ def seeds_of(target: str) -> list[bytes]:
     content = io.BytesIO()
     if target == ".zip":
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("a.cif", small[0])
+            archive.writestr("a.cif", texts[0])
     else:
         modes: dict[str, Literal["w", "w:gz", "w:xz"]] = {".tar": "w", ".tar.gz": "w:gz", ".tar.xz": "w:xz"}
         with tarfile.open(fileobj=content, mode=modes[target]) as tar:
             info = tarfile.TarInfo("a.cif")
-            info.size = len(small[0])
-            tar.addfile(info, io.BytesIO(small[0]))
+            info.size = len(texts[0])
+            tar.addfile(info, io.BytesIO(texts[0]))
     return [content.getvalue()]
 
 
