@@ -20,6 +20,7 @@ ARCHIVES = (*_PLAIN_TAR, *_PACKED_TAR, ".zip")
 _ERRORS = (
     *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError),
     NotImplementedError,  # a zip archive of a later version
+    UnicodeDecodeError,  # a name in a zip archive that is not in the code it says
 )
 
 

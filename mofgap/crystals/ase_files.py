@@ -131,7 +131,7 @@ def frames(file: IO[bytes], most_bytes: int) -> Iterator[bytes]:
             raise CifError(
                 f"bad-xyz: structure {place} does not begin with its number of atoms; write it again"
             )
-        n_lines, size, lines = int(line[:18]) + 1, len(line), [line]
+        n_lines, size, lines = int(line.strip()[:18]) + 1, len(line), [line]
         while n_lines and size <= most_bytes and (line := file.readline(_LONGEST_LINE)):
             lines.append(line)
             size += len(line)
