@@ -30,6 +30,7 @@ from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.training.config import FinetuneConfig, PretrainConfig, TrainingConfig
 from mofgap.training.cross_fitting import predict_store
 from mofgap.training.encoder_folder import find_encoder
+from mofgap.training.joint import LEVELS, JointConfig, train_joint
 from mofgap.training.labels import Labels
 from mofgap.training.loop import Compute
 from mofgap.training.network import network
@@ -85,6 +86,21 @@ def trained(frame: pd.DataFrame, target: str, kind: str, options: argparse.Names
         labels = Labels(frame, target, ())
         train(labels, model, network(TrainingConfig(), found), config, found.weights, About(kind), **how)
     return model
+
+
+def joined(frame: pd.DataFrame, target: str, model: Path, encoder: Path, options: argparse.Namespace) -> Path:
+    """Folder of the model with a second network, which learnt from the same rows, as shipped models have."""
+    output: Path = options.output
+    both, joint = output / f"{model.name}-joint", output / f"joint-{model.name}"
+    compute = Compute("cpu", precision=options.precision, progress=False)
+    how = {"cache": output / "cache", "resume": True, "compute": compute}
+    if not (both / CONFIG).exists():
+        found = find_encoder(str(encoder))
+        folders = train_joint(frame, joint, found, JointConfig(epochs=options.joint_epochs), **how)
+        second = dict(zip(LEVELS, folders, strict=True))[target]
+        config = FinetuneConfig(epochs=0)
+        train(Labels(frame, target, ()), both, None, config, model, About(both.name), second, **how)
+    return both
 
 
 @torch.no_grad()
@@ -155,6 +171,7 @@ def main() -> None:
     parser.add_argument("--elements", nargs="+", default=list(ELEMENT_FEATURES), choices=ELEMENT_FEATURES)
     parser.add_argument("--pretrain-epochs", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--joint-epochs", type=int, default=15, help="of the second network; 0 leaves it out")
     parser.add_argument("--precision", choices=get_args(Precision), default="bf16-mixed")
     parser.add_argument("-o", "--output", type=Path, default=Path("withheld"), help="folder of the trainings")
     parser.add_argument("--leave-out", metavar="MODEL", help="read each metal of this model as others")
@@ -172,7 +189,12 @@ def main() -> None:
     constant = {key: np.full(len(held), mean_ev) for key in ("gap", "lo", "hi")}
     rows = list(scores("constant", held, options.target, options.metals, constant))
     for kind in options.elements:
-        predictor = load_model(trained(frame, options.target, kind, options), device="cpu")
+        folder = trained(frame, options.target, kind, options)
+        if options.joint_epochs:
+            both = joined(frame, options.target, folder, options.output / f"encoder-{kind}", options)
+            found = predicted(load_model(both, device="cpu"), held, options.output / "cache")
+            rows += scores(f"{kind}, two networks", held, options.target, options.metals, found)
+        predictor = load_model(folder, device="cpu")
         found = predicted(predictor, held, options.output / "cache")
         rows += scores(kind, held, options.target, options.metals, found)
         if predictor.model.encoder.element_tables:

@@ -51,6 +51,9 @@ LEVELS = {"pbe_gap_ev": "PBE-D3(BJ)", "hse06_gap_ev": "HSE06 at PBE-D3(BJ) geome
 BETA = 0.1
 """Where the loss of an atom's target turns from squares to absolute values, in standard deviations."""
 
+MIN_DISTANCE = 0.3
+"""Noise moves no two atoms closer than this, angstrom."""
+
 
 @schema
 class JointConfig:
@@ -63,6 +66,11 @@ class JointConfig:
     warmup: float = Field(0.04, description="Share of the steps in which the rate rises.", ge=0.0, le=1.0)
     dropout: float = Field(0.1, description="Rate of dropout in the encoder's blocks.", ge=0.0, lt=1.0)
     atom_weight: float = Field(0.2, description="Weight of the atoms' targets beside the gaps.", ge=0.0)
+    distance_noise: float = Field(
+        0.0,
+        description="Largest standard deviation of the noise on a structure's distances, angstrom.",
+        ge=0.0,
+    )
     head_hidden: int = Field(256, description="Width of the gap heads.", ge=1)
     seed: int = Field(11, description="Seed of initialisation, order and dropout.", ge=0)
 
@@ -138,6 +146,8 @@ class JointTraining(L.LightningModule):  # type: ignore[misc]
     def training_step(self, batch: StoreBatch, batch_idx: int) -> Tensor:
         """Descend the loss on one batch."""
         seed_step(self, self.config.seed)
+        if self.config.distance_noise:
+            batch = with_noise(batch, self.config.distance_noise)
         loss, error = self._losses(batch)
         self.log("train_mae_ev", error, batch_size=batch.n_graphs, on_step=False, on_epoch=True)
         return loss
@@ -157,6 +167,19 @@ class JointTraining(L.LightningModule):  # type: ignore[misc]
         optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate)
         schedule = warmup_cosine(optimizer, self.total_steps, self.config.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def with_noise(batch: StoreBatch, most_angstrom: float) -> StoreBatch:
+    """The same structures with Gaussian noise on their distances, so that none is learnt as exactly relaxed.
+
+    Args:
+        batch: The structures.
+        most_angstrom: A structure's noise has this standard deviation times the square of a uniform number,
+            so that half of the structures get less than a quarter of it.
+    """
+    std = most_angstrom * torch.rand(batch.n_graphs, device=batch.distance.device).square()
+    noise = std[batch.structure_idx, None] * torch.randn_like(batch.distance)
+    return replace(batch, distance=(batch.distance + noise).clamp_min(MIN_DISTANCE))
 
 
 def begin_models(

@@ -66,12 +66,8 @@ def begin_model(model_config: GapModelConfig | None, start: Path | None, config:
 
 
 def _begin_trained(start: Path) -> Begun:
-    """A trained model whose adapters, noise network and head can be trained again.
-
-    Its second network is left behind, since it cannot move with the others.
-    """
+    """A trained model whose adapters, noise network and head can be trained again; its second network stays."""
     model, about, calibration, novelty = read_model(start)
-    model.drop_second_network()
     model.drop_correction()
     for layer in model.layers.values():
         layer.lora_A.requires_grad_()

@@ -10,18 +10,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import About, ModelError, read_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.encoder_folder import PretrainedEncoder
-from mofgap.training.joint import JointConfig, JointTraining, train_joint
+from mofgap.training.joint import MIN_DISTANCE, JointConfig, JointTraining, train_joint, with_noise
 from mofgap.training.labels import read_labels
 from mofgap.training.loop import Compute, TrainingError
 from mofgap.training.recipe import train
 
 LEVELS = {"gap_ev": "PBE", "high_ev": "HSE06"}
-CONFIG = JointConfig(epochs=3, batch_atoms=40, learning_rate=5e-3, head_hidden=12)
+CONFIG = JointConfig(epochs=3, batch_atoms=40, learning_rate=5e-3, head_hidden=12, distance_noise=0.01)
 CPU = Compute("cpu", progress=False)
 
 
@@ -69,6 +71,19 @@ def test_a_training_goes_on_from_an_earlier_one(
         assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     with pytest.raises(ModelError, match="other settings"):
         train_joint(frame, tmp_path / "other", found, replace(CONFIG, head_hidden=8), **how)
+
+
+def test_noise_moves_the_distances_of_each_structure_by_its_own_amount(
+    frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig
+) -> None:
+    graphs = GapModelConfig(encoder_settings=asdict(tiny_encoder))
+    store = build_store(table_crystals(frame), GapModel(graphs).graph_config)
+    batch = store.batch(range(len(store)))
+    torch.manual_seed(0)
+    moved = (with_noise(batch, 0.04).distance - batch.distance).abs()
+    by_structure = torch.stack([moved[batch.structure_idx == i].mean() for i in range(batch.n_graphs)])
+    assert by_structure.min() < 0.005 < 0.015 < by_structure.max() < 0.06
+    assert with_noise(batch, 100.0).distance.min() == pytest.approx(MIN_DISTANCE)
 
 
 def test_an_interrupted_training_ends_in_the_same_weights(
