@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import gemmi
 import numpy as np
@@ -93,7 +93,7 @@ def joined(frame: pd.DataFrame, target: str, model: Path, encoder: Path, options
     output: Path = options.output
     both, joint = output / f"{model.name}-joint", output / f"joint-{model.name}"
     compute = Compute("cpu", precision=options.precision, progress=False)
-    how = {"cache": output / "cache", "resume": True, "compute": compute}
+    how: Any = {"cache": output / "cache", "resume": True, "compute": compute}
     if not (both / CONFIG).exists():
         found = find_encoder(str(encoder))
         folders = train_joint(frame, joint, found, JointConfig(epochs=options.joint_epochs), **how)

@@ -31,6 +31,7 @@ from mofgap.balora.objective import (
     kl_per_element,
     laplace_nll,
 )
+from mofgap.balora.rank import lower_rank
 from mofgap.balora.sampling import sampling, without_adapters
 from mofgap.balora.several_outputs import JointSensitivity, class_probabilities, joint_sensitivity
 from mofgap.balora.variance import Sensitivity, sensitivity
@@ -66,6 +67,7 @@ __all__ = [
     "load_adapters",
     "load_config",
     "load_noise_network",
+    "lower_rank",
     "merge",
     "sampling",
     "save_adapters",

@@ -66,7 +66,7 @@ def begin_model(model_config: GapModelConfig | None, start: Path | None, config:
 
 
 def _begin_trained(start: Path) -> Begun:
-    """A trained model whose adapters, noise network and head can be trained again; its second network stays."""
+    """A trained model whose adapters, noise network and head can be trained; its second network stays."""
     model, about, calibration, novelty = read_model(start)
     model.drop_correction()
     for layer in model.layers.values():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from mofgap.balora import AdaptedLayer, BaLoRAConfig, adapt, merge, sampling, sensitivity
+from mofgap.balora import AdaptedLayer, BaLoRAConfig, adapt, lower_rank, merge, sampling, sensitivity
 
 Make = Callable[[], tuple[nn.Module, Tensor]]
 
@@ -62,6 +62,31 @@ def test_the_mean_is_that_of_the_merged_weight(case: tuple[nn.Sequential, Adapte
     torch.testing.assert_close(net(x), mean)
     merge(net)
     torch.testing.assert_close(net(x), mean)
+
+
+def test_a_lower_rank_leaves_the_mean_as_it_is(case: tuple[nn.Sequential, AdaptedLayer, Tensor]) -> None:
+    net, layer, x = case
+    mean, update = net(x), (layer.lora_B @ layer.lora_A).detach()
+    (kept,) = lower_rank({"0": layer}, 1).values()
+    assert layer.rank == 1
+    torch.testing.assert_close(net(x), mean)
+    left = (update - layer.lora_B @ layer.lora_A).norm().item()
+    assert left == pytest.approx((1 - kept) ** 0.5 * update.norm().item())
+    assert left == pytest.approx(torch.linalg.svdvals(update)[1].item())
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+def test_a_rank_is_at_most_that_of_the_layer(rank: int) -> None:
+    layers = adapt(nn.Sequential(nn.Linear(5, 3)), BaLoRAConfig(target_modules=("0",), r=2))
+    with pytest.raises(ValueError, match=f"rank 2.*not {rank}"):
+        lower_rank(layers, rank)
+
+
+def test_learnt_deviations_are_not_cut() -> None:
+    layers = adapt(nn.Sequential(nn.Linear(5, 3)), BaLoRAConfig(target_modules=("0",), r=2))
+    layers["0"].learn_spread(0.1)
+    with pytest.raises(ValueError, match="standard deviation"):
+        lower_rank(layers, 1)
 
 
 @pytest.mark.parametrize(("kind", "flipout"), [("weights", True), ("weights", False), ("rows", True)])

@@ -1,0 +1,52 @@
+"""Cut trained adapters to a lower rank, without a change of the mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from mofgap.balora.layer import AdaptedLayer
+
+
+@torch.no_grad()
+def lower_rank(layers: Mapping[str, AdaptedLayer], rank: int) -> dict[str, float]:
+    """Keep the directions in which an update is largest as the adapter; the rest of it joins W0.
+
+    The directions are those of the singular value decomposition, which is the best approximation of this rank
+    (Eckart and Young, Psychometrika 1, 211, 1936). Each singular value is shared evenly by A and B.
+
+    Args:
+        layers: Adapted layers by name, changed in place.
+        rank: Their new rank.
+
+    Returns:
+        The share of each update's sum of squares that its adapter keeps, by name.
+
+    Raises:
+        ValueError: The ``rank`` is below 1 or above that of a layer, or a layer's elements have learnt
+            standard deviations of their own, which belong to the old directions.
+    """
+    for name, layer in layers.items():
+        if not 1 <= rank <= layer.rank:
+            raise ValueError(f"{name} has rank {layer.rank}: it can be cut to 1 to {layer.rank}, not {rank}")
+        if layer.lora_log_std is not None:
+            raise ValueError(f"{name} learnt a standard deviation for each element of A: train it anew")
+    return {name: _cut(layer, rank) for name, layer in layers.items()}
+
+
+def _cut(layer: AdaptedLayer, rank: int) -> float:
+    before = layer.delta_weight()
+    B, A = layer.lora_B.double(), layer.lora_A.double()
+    left, values, right = torch.linalg.svd(B @ A, full_matrices=False)
+    root = values[:rank].sqrt()
+    layer.lora_A = nn.Parameter((root[:, None] * right[:rank]).to(layer.lora_A), layer.lora_A.requires_grad)
+    layer.lora_B = nn.Parameter((left[:, :rank] * root).to(layer.lora_B), layer.lora_B.requires_grad)
+    weight = layer.base.weight  # layers that share it keep it as it was
+    layer.base.weight = nn.Parameter(
+        weight + (before - layer.delta_weight()).to(weight), weight.requires_grad
+    )
+    layer.folded = None
+    squares = values.square()
+    return float(squares[:rank].sum() / squares.sum()) if squares.any() else 1.0

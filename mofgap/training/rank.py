@@ -1,0 +1,56 @@
+"""Cut the adapters of a trained gap model to a lower rank: ``python -m mofgap.training.rank MODEL RANK``.
+
+The gaps of the first network stay as they are. Second network and neighbour correction are left out:
+``mofgap train --from FOLDER --epochs 0 --second-model ...`` makes them and the error bars anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from mofgap.balora import lower_rank
+from mofgap.gap.folder import find_model, read_model, save_model
+from mofgap.gap.model import GapModel
+
+
+def with_lower_rank(model: GapModel, rank: int) -> tuple[GapModel, dict[str, float]]:
+    """A model of the same gaps whose adapters have a lower rank; the given one is changed.
+
+    Args:
+        model: A model with adapters, without a second network and a neighbour correction.
+        rank: The new rank.
+
+    Returns:
+        The model, and the share of the squares of each adapter's update that its new adapter has, by layer.
+
+    Raises:
+        ValueError: The ``rank`` is below 1 or above that of the model.
+    """
+    shares = lower_rank(model.layers, rank)
+    config = model.config
+    cut = GapModel(replace(config, rank=rank, lora_alpha=config.lora_alpha / config.rank * rank))
+    cut.load_state_dict(model.state_dict())
+    return cut.eval().requires_grad_(False), shares
+
+
+def main() -> None:
+    """Cut the model of a folder, and say how much of each update is left to its adapter."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="Shipped model or model folder.")
+    parser.add_argument("rank", type=int, help="New rank.")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="Model folder to be written.")
+    asked = parser.parse_args()
+    model, about, calibration, novelty = read_model(find_model(asked.model))
+    model.drop_second_network()
+    model.drop_correction()
+    cut, shares = with_lower_rank(model, asked.rank)
+    save_model(asked.output, cut, about, calibration, novelty)
+    for name, share in shares.items():
+        sys.stdout.write(f"{name}: {share:.1%}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.store import build_store
+from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
+from mofgap.gap.folder import About, read_model, save_model
+from mofgap.gap.model import GapModel, GapModelConfig
+from mofgap.training import rank
+from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.novelty import fit_novelty
+
+
+def test_a_model_of_lower_rank_has_the_same_gaps(
+    tiny_encoder: CrystalTransformerConfig,
+    tiny_frame: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.manual_seed(0)
+    model = GapModel(GapModelConfig(encoder_settings=asdict(tiny_encoder), head_hidden=12, rank=4)).eval()
+    for layer in model.layers.values():
+        nn.init.normal_(layer.lora_B, std=0.3)
+    store = build_store(table_crystals(tiny_frame), model.graph_config)
+    batch = store.batch(range(len(store)))
+    with torch.no_grad():
+        before, features = model(batch)[0], model.frozen_features(batch).numpy()
+    novelty = fit_novelty(features, tiny_frame.atomic_numbers.tolist(), tiny_frame.structure_id.tolist())
+    save_model(tmp_path / "four", model, About("four"), Calibration.raw(), novelty)
+    monkeypatch.setattr(sys, "argv", ["rank", str(tmp_path / "four"), "1", "-o", str(tmp_path / "one")])
+    rank.main()
+    cut = read_model(tmp_path / "one")[0]
+    assert cut.config.rank == 1 and {layer.rank for layer in cut.layers.values()} == {1}
+    with torch.no_grad():
+        torch.testing.assert_close(cut(batch)[0], before, atol=1e-4, rtol=1e-4)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in said] == list(model.layers)
+    assert all(25 < float(line.split(": ")[1].rstrip("%")) < 100 for line in said)
