@@ -187,7 +187,7 @@ def begin_models(
     config: JointConfig,
     gap_ev: Tensor,
     weights: dict[str, Tensor],
-    earlier: Sequence[Path] = (),
+    earlier: Sequence[Sequence[Path]] = (),
 ) -> list[GapModel]:
     """A gap model for each column, all on one encoder.
 
@@ -196,7 +196,7 @@ def begin_models(
         config: How they will be trained.
         gap_ev: (n_structures, n_columns) labels of the training structures; NaN where there is none.
         weights: Of the pretrained encoder.
-        earlier: Model folders of an earlier training that goes on, one for each column; none starts anew.
+        earlier: For each column, model folders of earlier trainings; none starts anew.
 
     Raises:
         ModelError: One of ``earlier`` is no model folder, or its model is of another make.
@@ -215,21 +215,24 @@ def begin_models(
         model.gap_mean_ev.copy_(known.mean())
         model.gap_std_ev.copy_(known.std())
         models.append(model)
-    for model, folder in zip(models, earlier, strict=False):
-        go_on(model, folder)
+    for model, folders in zip(models, earlier, strict=False):
+        go_on(model, folders)
     return models
 
 
-def go_on(model: GapModel, folder: Path) -> None:
-    """Give a model the weights of an earlier training.
+def go_on(model: GapModel, folders: Sequence[Path]) -> None:
+    """Give a model the weights of an earlier training, or the mean of those of several.
 
     Raises:
-        ModelError: The ``folder`` is no model folder, or its model is of another make.
+        ModelError: One of ``folders`` is no model folder, or its model is of another make.
     """
-    earlier = read_model(folder)[0]
-    if earlier.config != replace(model.config, substitutes=earlier.config.substitutes):
-        raise ModelError(f"{folder} has other settings than this training, which cannot go on from it")
-    model.load_state_dict(earlier.state_dict())
+    states = []
+    for folder in folders:
+        earlier = read_model(folder)[0]
+        if earlier.config != replace(model.config, substitutes=earlier.config.substitutes):
+            raise ModelError(f"{folder} has other settings than this training, which cannot go on from it")
+        states.append(earlier.state_dict())
+    model.load_state_dict({name: sum(state[name] for state in states) / len(states) for name in states[0]})
 
 
 def train_joint(
@@ -239,7 +242,7 @@ def train_joint(
     config: JointConfig,
     *,
     levels: dict[str, str] | None = None,
-    start: Path | None = None,
+    start: Sequence[Path] = (),
     cache: Path | None = None,
     resume: bool = False,
     compute: Compute | None = None,
@@ -252,8 +255,8 @@ def train_joint(
         found: The pretrained encoder to start from.
         config: How to train.
         levels: Columns of the gaps, and their levels of theory; `LEVELS` by default.
-        start: Folder of an earlier training whose networks go on; the head of the atoms' targets begins anew.
-            None starts from the pretrained encoder.
+        start: Folders of earlier trainings. The mean of their weights goes on; the head of the atoms' targets
+            begins anew. None starts from the pretrained encoder.
         cache: Folder of cached graphs.
         resume: Go on from the last checkpoint.
         compute: What it runs on; the best device by default.
@@ -263,7 +266,7 @@ def train_joint(
 
     Raises:
         TableError: The table ``frame`` lacks a value for an atom.
-        ModelError: The folder ``start`` has no model of a column, or one of another make.
+        ModelError: A folder of ``start`` has no model of a column, or one of another make.
         TrainingError: The ``folder`` holds a training and ``resume`` is off, or holds another training. No
             epoch ended in a finite loss.
     """
@@ -271,7 +274,7 @@ def train_joint(
     frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
     gap_ev = torch.tensor(frame[list(levels)].to_numpy(dtype=np.float64), dtype=torch.float32)
     atoms, weights = atom_targets(frame), load_file(found.weights)
-    earlier = [] if start is None else [start / name for name in levels]
+    earlier = [[folder / name for folder in start] for name in levels] if start else []
     made_of = _made_of(frame, found, config, gap_ev, atoms, earlier)
     lock(folder, made_of | compute.decisive, resume=resume)
     rows = {split: np.flatnonzero(frame.split == split).tolist() for split in ("train", "val")}
@@ -299,7 +302,7 @@ def _made_of(
     config: JointConfig,
     gap_ev: Tensor,
     atoms: Tensor,
-    earlier: Sequence[Path],
+    earlier: Sequence[Sequence[Path]],
 ) -> dict[str, str]:
     """Digests of all that the weights depend on, but for what it runs on."""
     return {
@@ -308,7 +311,11 @@ def _made_of(
         "structures": structures_digest(frame),
         "labels": hashlib.sha256(gap_ev.numpy().tobytes() + atoms.numpy().tobytes()).hexdigest(),
         "splits": digest(frame.split.tolist()),
-        **{f"from {folder.name}": str(read_config(folder)["digest"]) for folder in earlier},
+        **{
+            f"from {folder.name} {i}": str(read_config(folder)["digest"])
+            for folders in earlier
+            for i, folder in enumerate(folders)
+        },
     }
 
 
@@ -339,7 +346,12 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("joint"))
     parser.add_argument("--encoder", default="crystal-transformer")
     parser.add_argument(
-        "--from", dest="start", type=Path, help="Folder of an earlier training to go on from."
+        "--from",
+        dest="start",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="Earlier trainings: their mean goes on.",
     )
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--resume", action="store_true")

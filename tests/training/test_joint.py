@@ -64,11 +64,18 @@ def test_a_training_goes_on_from_an_earlier_one(
     frame: pd.DataFrame, tmp_path: Path, found: PretrainedEncoder
 ) -> None:
     first = run(frame, tmp_path / "first", found)
-    how: dict[str, Any] = {"levels": LEVELS, "compute": CPU, "start": tmp_path / "first"}
+    how: dict[str, Any] = {"levels": LEVELS, "compute": CPU, "start": [tmp_path / "first"]}
     still = replace(CONFIG, epochs=1, learning_rate=0.0)
     for before, after in zip(first, train_joint(frame, tmp_path / "still", found, still, **how), strict=True):
         weights = [load_file(folder / "model.safetensors") for folder in (before, after)]
         assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    other = run(frame, tmp_path / "second", found, start=[tmp_path / "first"])
+    both = how | {"start": [tmp_path / "first", tmp_path / "second"]}
+    mean = train_joint(frame, tmp_path / "mean", found, still, **both)
+    for folders in zip(first, other, mean, strict=True):
+        one, two, half = (load_file(folder / "model.safetensors")["head.out.weight"] for folder in folders)
+        assert not torch.equal(one, two)
+        torch.testing.assert_close(half, (one + two) / 2)
     with pytest.raises(ModelError, match="other settings"):
         train_joint(frame, tmp_path / "other", found, replace(CONFIG, head_hidden=8), **how)
 
