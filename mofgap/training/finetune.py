@@ -236,8 +236,7 @@ def finetune(
         folder: Where checkpoints and logs go.
         config: How to train.
         features: Pooled frozen features of all structures, where they are known.
-        from_model: The model predicts gaps already: first put them on the line that fits the labels best. A
-            second network gets a line of its own, and nothing else of it is trained.
+        from_model: The model predicts gaps already: first put them on the line that fits the labels best.
         resume: Go on from the last checkpoint.
         compute: What it runs on.
 
@@ -300,8 +299,7 @@ def _set_scales(
     """Set the scales of gaps and features from the training structures."""
     train = list(data.train)
     if from_model:
-        for network in filter(None, (model, model.second_network)):
-            _follow_line(network, data, config.batch_atoms)
+        _follow_line(model, data, config.batch_atoms)
     else:
         model.gap_mean_ev.copy_(data.target[train].mean())
         model.gap_std_ev.copy_(data.target[train].std())
@@ -318,9 +316,7 @@ def _follow_line(model: GapModel, data: Labelled, batch_atoms: int) -> None:
     Two levels of theory differ by a line to first order. With few labels, or a slope that cannot be meant,
     the line is a shift.
     """
-    model.eval()  # the second network has dropout
     parts = [model(batch)[0] for batch in data.store.batches(data.train, batch_atoms)]
-    model.train()
     predicted = torch.cat(parts).double().numpy()
     labels = data.gap_ev[np.asarray(data.train)]
     slope = 1.0

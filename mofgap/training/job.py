@@ -98,7 +98,7 @@ class ModelTraining(ComputeConfig, TrainingConfig):
     from_model: str | None = Field(
         None,
         description="Gap model to start from, by name or folder, for gaps of another level of theory. Its "
-        "encoder, method, adapters and head width stay.",
+        "encoder, method, adapters and head width stay, and its second network for gaps of the same level.",
     )
     encoder: str = Field(
         "crystal-transformer",

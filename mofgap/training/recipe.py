@@ -107,10 +107,8 @@ def train(
         ModelError: The encoder's weights in ``start`` do not fit, or the gap model in ``start`` or ``second``
             cannot be used.
     """
-    begin = partial(begin_model, model_config, start, config)
+    begin = partial(begin_model, model_config, start, config, about.level_of_theory)
     begun = begin()
-    if begun.parent is not None:
-        begun = replace(begun, parent=begun.parent.taken_to(about.level_of_theory))
     _check_start(begun, folder, config, resume=resume)
     other = None if second is None else second_network(second, begun.model)
     work = folder / "training"

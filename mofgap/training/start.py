@@ -21,13 +21,6 @@ class Parent:
     name: str
     scaling: Scaling
     novelty: NoveltyIndex
-    level_of_theory: str
-
-    def taken_to(self, level_of_theory: str) -> Parent:
-        """The same for a model of this level; gaps that may be of another level are dropped."""
-        if level_of_theory == self.level_of_theory != About.level_of_theory:
-            return self
-        return replace(self, novelty=self.novelty.without_gaps())
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +31,12 @@ class Begun:
     parent: Parent | None = None
 
 
-def begin_model(model_config: GapModelConfig | None, start: Path | None, config: FinetuneConfig) -> Begun:
+def begin_model(
+    model_config: GapModelConfig | None,
+    start: Path | None,
+    config: FinetuneConfig,
+    level_of_theory: str = About.level_of_theory,
+) -> Begun:
     """A new model on an encoder, or a trained one, ready to be trained.
 
     Args:
@@ -46,6 +44,7 @@ def begin_model(model_config: GapModelConfig | None, start: Path | None, config:
         start: Pretrained ``encoder.safetensors``, or the folder of that gap model; None leaves the encoder
             its random weights.
         config: How it will be trained; the seed is that of new weights.
+        level_of_theory: Of the labels.
 
     Raises:
         ModelError: The encoder's weights in ``start`` do not fit, or the gap model in ``start`` cannot be
@@ -58,16 +57,22 @@ def begin_model(model_config: GapModelConfig | None, start: Path | None, config:
             encoder_weights(start, begun.model)
     else:
         assert start is not None  # there is nothing else to go on from
-        begun = _begin_trained(start)
+        begun = _begin_trained(start, level_of_theory)
     if config.unfreeze:
         for weight in begun.model.unadapted():
             weight.requires_grad_()
     return begun
 
 
-def _begin_trained(start: Path) -> Begun:
-    """A trained model whose adapters, noise network and head can be trained; its second network stays."""
+def _begin_trained(start: Path, level_of_theory: str) -> Begun:
+    """A trained model whose adapters, noise network and head can be trained again.
+
+    What may be of another level of theory is left behind: its second network, and the gaps it learnt from.
+    """
     model, about, calibration, novelty = read_model(start)
+    if not level_of_theory == about.level_of_theory != About.level_of_theory:
+        model.drop_second_network()
+        novelty = novelty.without_gaps()
     model.drop_correction()
     for layer in model.layers.values():
         layer.lora_A.requires_grad_()
@@ -75,7 +80,7 @@ def _begin_trained(start: Path) -> Begun:
     for module in (model.head, model.noise_network):
         if module is not None:
             module.requires_grad_()
-    return Begun(model.train(), Parent(about.name, calibration.scaling, novelty, about.level_of_theory))
+    return Begun(model.train(), Parent(about.name, calibration.scaling, novelty))
 
 
 def second_network(folder: Path, first: GapModel) -> GapModel:

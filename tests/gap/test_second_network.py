@@ -118,8 +118,26 @@ def test_it_comes_back_as_it_was_saved(
     assert loaded.config == both.config and loaded.config.second_network is not None
     graph = crystal_graph(make_crystal(1), both.graph_config)
     np.testing.assert_array_equal(posterior(loaded, graph).gap_ev, posterior(both, graph).gap_ev)
-    child = begin_model(None, tmp_path, FinetuneConfig()).model
-    assert child.second_network is None and child.config.second_network is None
+
+
+@pytest.mark.parametrize(
+    ("level", "of_labels", "kept"),
+    [("PBE", "PBE", True), ("PBE", "HSE06", False), (About.level_of_theory, About.level_of_theory, False)],
+)
+def test_a_training_on_gaps_of_the_same_level_keeps_it(
+    both: GapModel,
+    make_novelty: Callable[[GapModel], NoveltyIndex],
+    tmp_path: Path,
+    level: str,
+    of_labels: str,
+    kept: bool,
+) -> None:
+    about = About("mine", level_of_theory=level)
+    save_model(tmp_path, both, about, Calibration.raw(), make_novelty(both))
+    child = begin_model(None, tmp_path, FinetuneConfig(unfreeze=True), of_labels).model
+    assert (child.second_network is not None) == (child.config.second_network is not None) == kept
+    moved = {name for name, weight in child.named_parameters() if weight.requires_grad}
+    assert moved and not any(name.startswith("second_network") for name in moved)
 
 
 def test_levels_share_the_encoder_of_their_second_networks(

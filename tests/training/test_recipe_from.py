@@ -137,24 +137,6 @@ def test_it_starts_from_the_line_between_the_theories(
     np.testing.assert_allclose(new.aleatoric_std_ev, slope * old.aleatoric_std_ev, rtol=1e-3)
 
 
-def test_a_second_network_follows_a_line_of_its_own(table: Path, parent: Path, tmp_path: Path) -> None:
-    model, about, calibration, novelty = read_model(parent)
-    other = read_model(parent)[0]
-    other.drop_correction()
-    other.gap_mean_ev.add_(0.7)
-    model.add_second_network(other)
-    save_model(tmp_path / "both", model, about, calibration, novelty)
-    frame = pd.read_parquet(table)
-    labels = 1.4 * raw_predictions(parent, frame).gap_ev + 0.9
-    frame.assign(hse_gap_ev=labels).to_parquet(tmp_path / "line.parquet")
-    go_on(tmp_path / "line.parquet", tmp_path / "hse", tmp_path / "both", GENTLE)
-    child = read_model(tmp_path / "hse")[0]
-    assert child.second_network is not None
-    store = build_store(table_crystals(frame), child.graph_config)
-    gaps = child.second_network.eval()(next(iter(store.batches(range(len(frame)), 10**6))))[0]
-    np.testing.assert_allclose(gaps.detach(), labels, atol=0.02)  # it is kept in half precision
-
-
 def test_each_structure_is_predicted_by_a_model_that_never_saw_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [f"s{i}" for i in range(23)]
     families = ["f" if i % 4 == 0 else name for i, name in enumerate(ids)]
