@@ -19,7 +19,8 @@ from benchmarks.measure import one_thread, print_table, read_rows
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.prepare.steps import DEFAULT
-from mofgap.gap.predictor import crystal_of, load_model
+from mofgap.crystals.single import crystal_of
+from mofgap.gap.predictor import load_model
 from mofgap.shipped import shipped_folder
 from mofgap.uncertainty import metrics
 

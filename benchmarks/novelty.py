@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.measure import add_model, add_table, one_thread, print_table, read_rows
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
-from mofgap.datasets.record import reduced_formula
+from mofgap.crystals.formula import reduced_formula
 from mofgap.gap.novelty_warnings import N_NEAREST, NOVEL
 from mofgap.gap.predictor import BATCH_ATOMS, load_model
 from mofgap.training.finetune import frozen_features

@@ -19,8 +19,9 @@ import pytest
 import mofgap
 from mofgap.cli.explain import explain
 from mofgap.crystals.dataset import read_table, table_crystals
+from mofgap.crystals.single import crystal_of
 from mofgap.gap.folder import find_model, read_config
-from mofgap.gap.predictor import GapPredictor, crystal_of, load_model
+from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening import levels
 from mofgap.shipped import shipped_folder
 from mofgap.uncertainty import metrics

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.write import formula_sum
+from mofgap.crystals.formula import formula_sum
 
 # Single-bond covalent radii in angstrom by atomic number (Cordero et al., Dalton Trans. 2832, 2008).
 COVALENT_RADII = np.array([0.0] + [gemmi.Element(number).covalent_r for number in range(1, 119)])
@@ -187,18 +187,17 @@ class BondGraph:
         part, with_metal = self.parts
         odd = np.bincount(part, weights=self.numbers) % 2 == 1
         lone_metal = with_metal & (np.bincount(part) == 1)
-        even = [
-            i
-            for i in np.flatnonzero(~with_metal & ~odd)
-            if formula_sum(self.numbers[part == i]).replace(" ", "") in EVEN_IONS
-        ]
+        even = [i for i in np.flatnonzero(~with_metal & ~odd) if self._formula(i) in EVEN_IONS]
         return np.union1d(np.flatnonzero(odd & ~with_metal | lone_metal), np.array(even, dtype=np.int64))
 
     def formulas(self, some: NDArray[np.int64]) -> str:
         """Formulas of some parts with how many there are of each, the first few."""
-        part = self.parts[0]
-        kinds = Counter(formula_sum(self.numbers[part == i]).replace(" ", "") for i in some)
+        kinds = Counter(map(self._formula, some))
         return ", ".join(f"{count} {formula}" for formula, count in sorted(kinds.items())[:4])
+
+    def _formula(self, i: int) -> str:
+        """The formula of a part."""
+        return formula_sum(self.numbers[self.parts[0] == i]).replace(" ", "")
 
     @property
     def _links(self) -> coo_array:

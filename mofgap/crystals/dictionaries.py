@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import gemmi
 import numpy as np
 
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.elements import atomic_number
 from mofgap.crystals.identifier import IDENTIFIERS
 from mofgap.crystals.sites import CifError, check_cell
 from mofgap.crystals.unit_cell import check_size
@@ -115,7 +115,7 @@ def _pymatgen(data: Mapping[str, Any]) -> tuple[Any, Any, Any]:
         )
     if not all(data["lattice"].get("pbc", ())):
         raise CifError(_NOT_PERIODIC)
-    numbers = [_atomic_number(site["species"][0]["element"]) for site in sites]
+    numbers = [_element(site["species"][0]["element"]) for site in sites]
     return data["lattice"]["matrix"], [site["abc"] for site in sites], numbers
 
 
@@ -123,7 +123,7 @@ def _jarvis(data: Mapping[str, Any]) -> tuple[Any, Any, Any]:
     cell, coords = data["lattice_mat"], data["coords"]
     if data.get("cartesian"):
         coords = _fractional(coords, cell)
-    return cell, coords, [_atomic_number(symbol) for symbol in data["elements"]]
+    return cell, coords, [_element(symbol) for symbol in data["elements"]]
 
 
 def _ase(data: Mapping[str, Any]) -> tuple[Any, Any, Any]:
@@ -148,14 +148,14 @@ def _array(value: Any) -> Any:
     return np.array(value)
 
 
-def _atomic_number(symbol: str) -> int:
+def _element(symbol: str) -> int:
     """The atomic number of an element symbol, charges such as in ``Zn2+`` left aside.
 
     Raises:
         CifError: The text ``symbol`` names no element.
     """
     letters = "".join(c for c in symbol if c.isalpha())
-    number = int(gemmi.Element(letters).atomic_number)
+    number = atomic_number(letters)
     if not number:
-        raise CifError(f"unknown-element: {symbol!r} is no element")
+        raise CifError(f"unknown-element: {symbol!r} is no element; write one element for each atom")
     return number

@@ -14,9 +14,8 @@ _ONE_LETTER_FALLBACK = frozenset("BCFHINOPS")
 # Labels of ghosts, phenyl rings and water, which would be read as B, P and Ho.
 _NO_ELEMENTS = frozenset({"Bq", "Ph", "Hoh"})
 _LETTERS = re.compile(r"[A-Za-z]+")
-_FORMULA_TERM = re.compile(r"([A-Z][a-z]?)\s*([0-9]*\.?[0-9]*)")
-# A formula or a symbol is no longer than this; more is some other text.
-_LONGEST_FORMULA, _LONGEST_SYMBOL = 1000, 100
+# More is some other text.
+_LONGEST_SYMBOL = 100
 # What a type symbol adds to an element: standard uncertainty or charge and valence in brackets, the types of
 # force fields (C_R, O_3_z, Zn3f2), and W or w of the oxygen and the hydrogen of water.
 _ADDED = re.compile(r"\(\d*[+-]?\d*\)|\([IVX]+\)|_\w*|(?<=\d)f\d|(?<=^[OH])[Ww](?![A-Za-z])")
@@ -36,7 +35,7 @@ Occupants = tuple[tuple[int, float], ...]
 """Atomic number and share of each element on a site."""
 
 
-def _atomic_number(symbol: str) -> int:
+def atomic_number(symbol: str) -> int:
     """Atomic number of an element symbol, 0 if there is none; deuterium and tritium are hydrogen."""
     if symbol in ("D", "T"):
         return 1
@@ -54,7 +53,7 @@ def occupants(symbol: str) -> Occupants:
     """
     plain = _ADDED.sub("", symbol.strip()) if len(symbol) <= _LONGEST_SYMBOL else ""
     names, gaps = _LETTERS.findall(plain), _LETTERS.split(plain)
-    numbers = [_atomic_number(name.capitalize()) for name in names]
+    numbers = [atomic_number(name.capitalize()) for name in names]
     if not names or not all(numbers) or not all(map(_BETWEEN.fullmatch, gaps)) or plain in _GROUPS:
         return ()
     if (pair := _TWO_METALS.match(symbol)) and all(gemmi.Element(name).is_metal for name in pair.groups()):
@@ -112,20 +111,9 @@ def candidates(label: str) -> tuple[int, ...]:
     letters = match.group().capitalize()
     if letters in _NO_ELEMENTS or (letters == "T" and label.strip() != "T"):  # T1 is a site of a zeolite
         return ()
-    found = [_atomic_number(letters[:2])]
+    found = [atomic_number(letters[:2])]
     if len(letters) == 1 or letters[0] in _ONE_LETTER_FALLBACK:
-        found.append(_atomic_number(letters[0]))
+        found.append(atomic_number(letters[0]))
     if found[0] > MAX_Z and match.group()[1:2].isupper():  # CN, NH and OG are atoms of ligands
         found = found[1:]
     return tuple(dict.fromkeys(number for number in found if number))
-
-
-def parse_formula(text: str) -> dict[int, float]:
-    """Counts by atomic number of a formula such as ``C24 H12 O13 Zn4``; empty if it cannot be read."""
-    counts: dict[int, float] = {}
-    for symbol, count in _FORMULA_TERM.findall(text[: _LONGEST_FORMULA + 1]):
-        number = _atomic_number(symbol)
-        if not number or len(text) > _LONGEST_FORMULA or len(count) > 20:
-            return {}
-        counts[number] = counts.get(number, 0.0) + (float(count) if count.strip(".") else 1.0)
-    return counts

@@ -11,7 +11,8 @@ import numpy as np
 from gemmi import cif
 from numpy.typing import NDArray
 
-from mofgap.crystals.elements import candidates, label_occupants, occupants, parse_formula
+from mofgap.crystals.elements import candidates, label_occupants, occupants
+from mofgap.crystals.formula import parse_formula
 from mofgap.crystals.reasons import listed, one_line, shown
 
 _FRACT = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")

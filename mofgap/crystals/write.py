@@ -11,6 +11,7 @@ from gemmi import cif
 from numpy.typing import NDArray
 
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.formula import formula_sum
 
 
 def cell_parameters(cell: NDArray[np.float64]) -> tuple[float, float, float, float, float, float]:
@@ -23,14 +24,6 @@ def cell_parameters(cell: NDArray[np.float64]) -> tuple[float, float, float, flo
     cosines = (cell[1] @ cell[2] / (b * c), cell[2] @ cell[0] / (c * a), cell[0] @ cell[1] / (a * b))
     alpha, beta, gamma = (float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))) for cosine in cosines)
     return a, b, c, alpha, beta, gamma
-
-
-def formula_sum(atomic_numbers: NDArray[np.int64]) -> str:
-    """The formula in Hill order, such as ``C24 H12 O13 Zn4``."""
-    counts = Counter(gemmi.Element(int(number)).name for number in atomic_numbers)
-    first = ["C", "H"] if "C" in counts else []
-    order = [symbol for symbol in first if symbol in counts] + sorted(set(counts) - set(first))
-    return " ".join(f"{symbol}{counts[symbol] if counts[symbol] > 1 else ''}" for symbol in order)
 
 
 def write_cif(

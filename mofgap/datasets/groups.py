@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mofgap.datasets.record import reduced_formula
+from mofgap.crystals.formula import reduced_formula
 
 if TYPE_CHECKING:
     import pandas as pd

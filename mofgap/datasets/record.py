@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
-from math import gcd
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,6 @@ from numpy.typing import NDArray
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dictionaries import as_object, crystal_of_dictionary, is_structure
-from mofgap.crystals.write import formula_sum
 
 
 class DatasetError(ValueError):
@@ -61,13 +58,6 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif value is None or (isinstance(value, str | int | float | bool) and not is_structure(value)):
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def reduced_formula(atomic_numbers: NDArray[np.int64]) -> str:
-    """The formula in Hill order with the smallest whole counts, such as ``C24H12O13Zn4``."""
-    found = np.bincount(atomic_numbers)
-    divisor = reduce(gcd, found[found > 0].tolist())
-    return formula_sum(np.repeat(np.arange(len(found)), found // divisor)).replace(" ", "")
 
 
 def _site_properties(sites: Any) -> dict[str, NDArray[np.float32]]:

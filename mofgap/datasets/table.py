@@ -11,9 +11,10 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mofgap.crystals.formula import reduced_formula
 from mofgap.datasets.groups import group_names, refcode_family
 from mofgap.datasets.qmof import ATOM_COLUMNS
-from mofgap.datasets.record import Record, reduced_formula
+from mofgap.datasets.record import Record
 
 ROWS_AT_ONCE = 512
 STRUCTURE = ("structure_id", "n_atoms", "reduced_formula", "cell_angstrom", "atomic_numbers", "frac_coords")

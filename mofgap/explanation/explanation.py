@@ -11,9 +11,10 @@ from mofgap.choices import Disorder
 from mofgap.crystals.cif import MAX_ATOMS
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.prepare.config import Geometry, PreparationConfig
+from mofgap.crystals.single import crystal_of
 from mofgap.explanation.files import atom_table, cif_with_shares, element_table, extended_xyz
 from mofgap.gap.attribution import Attribution, attribute
-from mofgap.gap.predictor import GapPredictor, crystal_of, load_model
+from mofgap.gap.predictor import GapPredictor, load_model
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +15,13 @@ from numpy.typing import NDArray
 
 from mofgap.choices import DRAWN, Disorder, Uncertainty, check_draws
 from mofgap.crystals.checks import check_crystal
-from mofgap.crystals.cif import MAX_ATOMS, Entry, ReadFailure
-from mofgap.crystals.convert import crystal_from, is_one
+from mofgap.crystals.cif import MAX_ATOMS
+from mofgap.crystals.convert import is_one
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
-from mofgap.crystals.inputs import items_of_file
-from mofgap.crystals.item import read_input
 from mofgap.crystals.prepare.config import PreparationConfig
-from mofgap.crystals.prepare.reading import prepared, read_prepared
 from mofgap.crystals.prepare.steps import DEFAULT
-from mofgap.crystals.sites import CifError
-from mofgap.crystals.unit_cell import check_apart, check_usable
+from mofgap.crystals.single import crystal_of
 from mofgap.encoders.encoder import Encoder
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import About, ModelError, find_model, read_model
@@ -302,66 +296,6 @@ def _named(
     except ValueError as error:
         raise ValueError(f"{getattr(item, 'structure_id', '') or name}: {error}") from error
     return crystal if crystal.structure_id else replace(crystal, structure_id=name)
-
-
-def crystal_of(
-    item: Any,
-    *,
-    disorder: Disorder = "refuse",
-    max_atoms: int = MAX_ATOMS,
-    preparation: PreparationConfig | None = None,
-) -> Crystal:
-    """One crystal from a structure object or the path of a file.
-
-    Args:
-        item: A pymatgen ``Structure``, ASE ``Atoms``, `Crystal` or path.
-        disorder: What to do about partial occupancies in a file.
-        max_atoms: Largest cell that is accepted, after it was prepared; without preparation, of a file.
-        preparation: Which steps to take; None leaves the structure as it is.
-
-    Raises:
-        ValueError: The file ``item`` cannot be read or holds several structures, or the structure cannot be
-            computed with.
-        TypeError: The object ``item`` is neither a path nor a structure.
-    """
-    if not isinstance(item, str | Path):
-        crystal = crystal_from(item)
-        check_usable(crystal)
-        check_apart(crystal)
-        return crystal if preparation is None else _prepared(crystal, max_atoms, preparation)
-    if "\n" in str(item):
-        raise ValueError("expected the path of a file, not its text")
-    # A Path would raise where a name is too long, which the reading tells better.
-    is_pattern = any(mark in str(item) for mark in "*?[") and not os.path.exists(item)  # noqa: PTH110
-    if is_pattern or os.path.isdir(item):  # noqa: PTH112
-        raise ValueError(f"{item}: expected the path of one file; mofgap.screen takes folders and patterns")
-    entries: list[Entry] = []
-    for each in islice(items_of_file(item), 2):
-        if isinstance(each, ReadFailure):
-            entries.append(each)
-        elif preparation is None:
-            entries += read_input(each, disorder=disorder, max_atoms=max_atoms)
-        else:
-            entries += read_prepared(each, disorder=disorder, max_atoms=max_atoms, preparation=preparation)
-    for entry in entries:
-        if isinstance(entry, ReadFailure):
-            raise ValueError(f"{entry.source}: {entry.reason}")
-    if len(entries) != 1:
-        raise ValueError(f"{item} holds several structures; use mofgap.screen, which takes several")
-    entry = entries[0]
-    assert isinstance(entry, Crystal)
-    try:
-        check_usable(entry)
-    except CifError as error:
-        raise ValueError(f"{entry.source}: {error}") from error
-    return entry
-
-
-def _prepared(crystal: Crystal, max_atoms: int, preparation: PreparationConfig) -> Crystal:
-    found = prepared(crystal, max_atoms=max_atoms, preparation=preparation)
-    if isinstance(found, ReadFailure):
-        raise ValueError(found.reason)
-    return found
 
 
 def load_model(

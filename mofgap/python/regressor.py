@@ -16,8 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 from mofgap.choices import Device
 from mofgap.crystals.cif import MAX_ATOMS
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.single import crystal_of
 from mofgap.gap.folder import About, find_model
-from mofgap.gap.predictor import GapPredictor, crystal_of, load_model
+from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.training.config import FROM_A_MODEL, FinetuneConfig
 from mofgap.training.labels import Labels
 from mofgap.training.loop import Compute

@@ -13,7 +13,7 @@ import torch
 from mofgap.choices import DRAWN
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
-from mofgap.datasets.record import reduced_formula
+from mofgap.crystals.formula import reduced_formula
 from mofgap.gap.extrapolation import extrapolation_notes
 from mofgap.gap.novelty_warnings import N_NEAREST, is_note
 from mofgap.gap.posterior import spread_of

@@ -9,9 +9,8 @@ from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.cif import Entry, ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.item import InputItem
-from mofgap.crystals.prepare.reading import prepared, read_prepared
+from mofgap.crystals.prepare.reading import prepare_given, read_prepared
 from mofgap.crystals.sites import CifError
-from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.screening.config import ScreeningConfig
 
 Source = InputItem | ReadFailure | Crystal
@@ -56,7 +55,7 @@ def read(source: Source, expected_sha256: str, config: ScreeningConfig) -> Readi
     if isinstance(source, ReadFailure):
         return Reading(source.source, entries=(source,))
     if isinstance(source, Crystal):
-        return Reading(source.source, entries=(_at_hand(source, config),))
+        return Reading(source.source, entries=(_checked(prepare_given(source, config.max_atoms, config)),))
     digest = ""
     try:
         source = replace(source, data=source.read())
@@ -67,16 +66,6 @@ def read(source: Source, expected_sha256: str, config: ScreeningConfig) -> Readi
         return Reading(source.source, digest, unchanged=True)
     entries = read_prepared(source, disorder=config.disorder, max_atoms=config.max_atoms, preparation=config)
     return Reading(source.source, digest, tuple(map(_checked, entries)))
-
-
-def _at_hand(crystal: Crystal, config: ScreeningConfig) -> Entry:
-    """A structure that was given as a Python object, prepared and checked."""
-    try:
-        for check in (check_usable, check_apart):
-            check(crystal)
-    except CifError as error:
-        return ReadFailure(crystal.source, crystal.structure_id, str(error))
-    return _checked(prepared(crystal, max_atoms=config.max_atoms, preparation=config))
 
 
 def _checked(entry: Entry) -> Entry:

@@ -12,9 +12,9 @@ import pandas as pd
 from mofgap.choices import Disorder
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.formula import reduced_formula
 from mofgap.crystals.graph import crystal_graph
 from mofgap.crystals.prepare.config import PreparationConfig
-from mofgap.datasets.record import reduced_formula
 from mofgap.gap.folder import ModelError
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.origin import disorder_of, preparation_of

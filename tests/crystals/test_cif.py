@@ -12,9 +12,9 @@ from mofgap.crystals.bonds import pairs_within
 from mofgap.crystals.checks import NOTES
 from mofgap.crystals.cif import ReadFailure, read_cif, read_cif_bytes
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.formula import formula_sum
 from mofgap.crystals.inputs import read_file
 from mofgap.crystals.symmetry import operations
-from mofgap.crystals.write import formula_sum
 
 CIFS = Path(__file__).parents[1] / "fixtures" / "cifs"
 

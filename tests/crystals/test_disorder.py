@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mofgap.crystals.cif import read_cif
+from mofgap.crystals.formula import formula_sum
 from mofgap.crystals.inputs import read_file
-from mofgap.crystals.write import formula_sum
 
 CIFS = Path(__file__).parents[1] / "fixtures" / "cifs"
 GOOD = (CIFS / "good.cif").read_text()

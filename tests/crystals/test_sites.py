@@ -1,7 +1,7 @@
 import pytest
 
 from mofgap.crystals.cif import read_cif
-from mofgap.crystals.write import formula_sum
+from mofgap.crystals.formula import formula_sum
 
 SITES = """data_x
 _cell_length_a 9

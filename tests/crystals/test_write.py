@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.write import cell_parameters, formula_sum, write_cif
+from mofgap.crystals.write import cell_parameters, write_cif
 
 
 @st.composite
@@ -49,8 +49,3 @@ def test_header_and_columns_are_kept():
 def test_a_column_of_another_length_is_refused():
     with pytest.raises(ValueError, match="argument 2"):
         write_cif(ROCK_SALT, columns={"_x": [1.0]})
-
-
-def test_formula_in_hill_order():
-    assert formula_sum(np.array([30, 8, 6, 1, 8, 35])) == "C H Br O2 Zn"
-    assert formula_sum(np.array([30, 8])) == "O Zn"

@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.single import crystal_of
 from mofgap.gap.head import SOFTNESS
-from mofgap.gap.predictor import GapPredictor, crystal_of, load_model
+from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.shipped import shipped_folder
 
 EXAMPLES = ("MOF-74-Mg_VOGTIV", "MIL-47-V_IXODUV", "SIFSIX-3-Zn_FUDQIF", "ZIF-8_OFERUN", "Li2-BDC_MOTMAK")

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from mofgap.crystals.convert import crystal_from, to_pymatgen
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import collate, crystal_graph
+from mofgap.crystals.single import crystal_of
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import Posterior, posterior
-from mofgap.gap.predictor import crystal_of, load_model
+from mofgap.gap.predictor import load_model
 from mofgap.shipped import shipped_folder
 
 TOLERANCE_EV = 1e-4

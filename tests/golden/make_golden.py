@@ -10,7 +10,8 @@ import argparse
 import json
 from pathlib import Path
 
-from mofgap.gap.predictor import crystal_of, load_model
+from mofgap.crystals.single import crystal_of
+from mofgap.gap.predictor import load_model
 from mofgap.shipped import shipped_folder
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mofgap.crystals.dataset import TableError
-from mofgap.datasets.record import reduced_formula
+from mofgap.crystals.formula import reduced_formula
 from mofgap.training.labels import read_labels
 
 

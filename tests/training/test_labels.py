@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import TableError
+from mofgap.crystals.formula import reduced_formula
 from mofgap.crystals.write import write_cif
-from mofgap.datasets.record import reduced_formula
 from mofgap.screening.row import Row
 from mofgap.screening.table import write_table
 from mofgap.training.labels import Labels, read_labels

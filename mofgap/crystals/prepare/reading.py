@@ -1,14 +1,15 @@
-"""CIFs read, then prepared."""
+"""Structures that are read or given, then prepared."""
 
 from __future__ import annotations
 
 from mofgap.choices import Disorder
 from mofgap.crystals.cif import MAX_ATOMS, Entry, ReadFailure
+from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.item import InputItem, read_input
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import DEFAULT, prepare
 from mofgap.crystals.sites import CifError
-from mofgap.crystals.unit_cell import check_size, check_usable
+from mofgap.crystals.unit_cell import check_apart, check_size, check_usable
 
 MOST_COPIES = 4
 """Primitive cells in the largest conventional cell, a face-centred one."""
@@ -19,32 +20,44 @@ def read_prepared(
     *,
     disorder: Disorder = "refuse",
     max_atoms: int = MAX_ATOMS,
-    preparation: PreparationConfig = DEFAULT,
+    preparation: PreparationConfig | None = DEFAULT,
 ) -> list[Entry]:
     """Read the structures of an input, and prepare each.
 
     Args:
-        item: A CIF.
+        item: The input.
         disorder: What to do about partial occupancies.
         max_atoms: Largest cell that is accepted, after it was made primitive.
-        preparation: Which steps to take.
+        preparation: Which steps to take; None leaves the structures as they are.
 
     Returns:
         A `Crystal`, or a `ReadFailure` with its reason, for each structure.
     """
-    most = max_atoms * MOST_COPIES if preparation.primitive_cell else max_atoms
-    entries = read_input(item, disorder=disorder, max_atoms=most)
-    return [prepared(entry, max_atoms=max_atoms, preparation=preparation) for entry in entries]
+    is_reduced = preparation is not None and preparation.primitive_cell
+    entries = read_input(
+        item, disorder=disorder, max_atoms=max_atoms * MOST_COPIES if is_reduced else max_atoms
+    )
+    return [_prepared(entry, max_atoms, preparation) for entry in entries]
 
 
-def prepared(entry: Entry, *, max_atoms: int, preparation: PreparationConfig = DEFAULT) -> Entry:
-    """Prepare what was read; a failure, and a structure that is none, stays or becomes a `ReadFailure`."""
+def prepare_given(crystal: Crystal, max_atoms: int, preparation: PreparationConfig | None) -> Entry:
+    """Check and prepare a structure that was given as an object, see `read_prepared`."""
+    try:
+        check_usable(crystal)
+        check_apart(crystal)
+    except CifError as error:
+        return ReadFailure(crystal.source, crystal.structure_id, str(error))
+    return _prepared(crystal, max_atoms, preparation)
+
+
+def _prepared(entry: Entry, max_atoms: int, preparation: PreparationConfig | None) -> Entry:
     if isinstance(entry, ReadFailure):
         return entry
     try:
         check_usable(entry)
-        crystal = prepare(entry, preparation)
-        check_size(crystal.n_atoms, max_atoms)
+        if preparation is not None:
+            entry = prepare(entry, preparation)
+            check_size(entry.n_atoms, max_atoms)
     except CifError as error:
         return ReadFailure(entry.source, entry.structure_id, str(error))
-    return crystal
+    return entry

@@ -1,0 +1,44 @@
+"""Chemical formulas: read from text, and written in Hill order."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import reduce
+from math import gcd
+
+import gemmi
+import numpy as np
+from numpy.typing import NDArray
+
+from mofgap.crystals.elements import atomic_number
+
+_TERM = re.compile(r"([A-Z][a-z]?)\s*([0-9]*\.?[0-9]*)")
+# More is some other text.
+_LONGEST = 1000
+
+
+def parse_formula(text: str) -> dict[int, float]:
+    """Counts by atomic number of a formula such as ``C24 H12 O13 Zn4``; empty if it cannot be read."""
+    counts: dict[int, float] = {}
+    for symbol, count in _TERM.findall(text[: _LONGEST + 1]):
+        number = atomic_number(symbol)
+        if not number or len(text) > _LONGEST or len(count) > 20:
+            return {}
+        counts[number] = counts.get(number, 0.0) + (float(count) if count.strip(".") else 1.0)
+    return counts
+
+
+def formula_sum(atomic_numbers: NDArray[np.int64]) -> str:
+    """The formula in Hill order, such as ``C24 H12 O13 Zn4``."""
+    counts = Counter(gemmi.Element(int(number)).name for number in atomic_numbers)
+    first = ["C", "H"] if "C" in counts else []
+    order = [symbol for symbol in first if symbol in counts] + sorted(set(counts) - set(first))
+    return " ".join(f"{symbol}{counts[symbol] if counts[symbol] > 1 else ''}" for symbol in order)
+
+
+def reduced_formula(atomic_numbers: NDArray[np.int64]) -> str:
+    """The formula in Hill order with the smallest whole counts, such as ``C24H12O13Zn4``."""
+    found = np.bincount(atomic_numbers)
+    divisor = reduce(gcd, found[found > 0].tolist())
+    return formula_sum(np.repeat(np.arange(len(found)), found // divisor)).replace(" ", "")

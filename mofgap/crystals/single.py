@@ -1,0 +1,70 @@
+"""One crystal: of a structure object, or of a file that holds one."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mofgap.choices import Disorder
+from mofgap.crystals.cif import MAX_ATOMS, Entry, ReadFailure
+from mofgap.crystals.convert import crystal_from
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.inputs import items_of_file
+from mofgap.crystals.prepare.config import PreparationConfig
+from mofgap.crystals.prepare.reading import prepare_given, read_prepared
+
+
+def crystal_of(
+    item: Any,
+    *,
+    disorder: Disorder = "refuse",
+    max_atoms: int = MAX_ATOMS,
+    preparation: PreparationConfig | None = None,
+) -> Crystal:
+    """One crystal from a structure object or the path of a file.
+
+    Args:
+        item: A pymatgen ``Structure``, ASE ``Atoms``, `Crystal` or path.
+        disorder: What to do about partial occupancies in a file.
+        max_atoms: Largest cell that is accepted, after it was prepared; without preparation, of a file.
+        preparation: Which steps to take; None leaves the structure as it is.
+
+    Raises:
+        ValueError: The file ``item`` cannot be read or holds several structures, or the structure cannot be
+            computed with.
+        TypeError: The object ``item`` is neither a path nor a structure.
+    """
+    if isinstance(item, str | Path):
+        return _alone_in(item, disorder, max_atoms, preparation)
+    found = prepare_given(crystal_from(item), max_atoms, preparation)
+    if isinstance(found, ReadFailure):
+        raise ValueError(found.reason)
+    return found
+
+
+def _alone_in(
+    path: str | Path, disorder: Disorder, max_atoms: int, preparation: PreparationConfig | None
+) -> Crystal:
+    """The crystal of a file that holds one."""
+    if "\n" in str(path):
+        raise ValueError("expected the path of a file, not its text")
+    # A Path would raise where a name is too long, which the reading tells better.
+    is_pattern = any(mark in str(path) for mark in "*?[") and not os.path.exists(path)  # noqa: PTH110
+    if is_pattern or os.path.isdir(path):  # noqa: PTH112
+        raise ValueError(f"{path}: expected the path of one file; mofgap.screen takes folders and patterns")
+    entries: list[Entry] = []
+    for each in islice(items_of_file(path), 2):
+        if isinstance(each, ReadFailure):
+            entries.append(each)
+        else:
+            entries += read_prepared(each, disorder=disorder, max_atoms=max_atoms, preparation=preparation)
+    for entry in entries:
+        if isinstance(entry, ReadFailure):
+            raise ValueError(f"{entry.source}: {entry.reason}")
+    if len(entries) != 1:
+        raise ValueError(f"{path} holds several structures; use mofgap.screen, which takes several")
+    (crystal,) = entries
+    assert isinstance(crystal, Crystal)
+    return crystal
