@@ -1,4 +1,4 @@
-"""Structures from the files that ASE reads: POSCAR, XYZ, databases and trajectories.
+"""Structures by way of ASE: of the text of a file, and of databases and trajectories.
 
 Nothing here unpickles: databases are SQLite with JSON, trajectories JSON with plain arrays.
 """
@@ -10,140 +10,60 @@ import os
 import re
 import sqlite3
 import threading
-from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
-import gemmi
 import numpy as np
 
 from mofgap.crystals.convert import crystal_from
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dictionaries import identifier_in, made
-from mofgap.crystals.formats import LONGEST_NAME, Kind
+from mofgap.crystals.formats import Kind
 from mofgap.crystals.sites import CifError
-from mofgap.crystals.unit_cell import check_size
 
-# Of a property of atoms in an XYZ file, more than any program writes.
-_MOST_COLUMNS = 200
-_LONGEST_LINE = 2**20
-_LATTICE = re.compile(r"\blattice\s*=", re.IGNORECASE)
-_THREE_NUMBERS = re.compile(r"\s*(?:[-+]?\.?\d\S*(?:\s+|$)){3}")
-"""How a line of a POSCAR with the place of an atom begins."""
+if TYPE_CHECKING:
+    from ase import Atoms
+
 _MOST_BYTES = 2**24
 """Of the arrays of one structure; a thousand atoms have 0.03 MB."""
 
 _ARRAYS = ("cell", "pbc", "numbers", "positions")
 
 
-def read_poscar(text: str, name: str, source: str, max_atoms: int) -> Crystal:
-    """The structure of a POSCAR or CONTCAR.
-
-    Raises:
-        CifError: The text ``text`` is no POSCAR, names no elements, or has too many atoms.
-    """
-    lines = text.splitlines()
-    if len(lines) < 8:
-        raise CifError("bad-poscar: it ends before its atoms; write it again")
-    symbols = [re.split(r"[_/.]", word)[0] for word in lines[5].split()]
-    is_vasp4 = bool(symbols) and all(word.isdecimal() for word in symbols)
-    counts = lines[5 if is_vasp4 else 6].split()
-    if is_vasp4:  # the comment may name the elements
-        symbols = lines[0].split()
-    known = all(int(gemmi.Element(each).atomic_number) for each in symbols)
-    if not known or not symbols or not all(word.isdecimal() for word in counts[: len(symbols)]):
-        raise CifError("bad-poscar: no line of element symbols above their numbers; add it as line 6")
-    counts = counts[: len(symbols)]
-    n_atoms = sum(int(word[:9]) for word in counts)
-    check_size(n_atoms, max_atoms)
-    mode = 6 if is_vasp4 else 7
-    mode += lines[mode].lstrip()[:1] in ("s", "S")  # selective dynamics
-    is_followed = any(map(_THREE_NUMBERS.match, lines[mode + n_atoms + 1 : mode + n_atoms + 2]))
-    if len(symbols) != len(counts) or n_atoms > len(lines) or is_followed:
-        raise CifError("bad-poscar: its numbers of atoms do not fit its lines; write it again")
-    if not is_vasp4:
-        lines[5] = " ".join(symbols)
-    return _read("\n".join(lines) + "\n", "vasp", "bad-poscar", name, source, max_atoms)[0]
-
-
-def read_xyz(text: str, name: str, source: str, max_atoms: int, *, named: bool) -> Crystal:
-    """The structure of one frame of an (extended) XYZ file.
+def atoms_of(text: str, form: str, code: str) -> Atoms:
+    """The structure that ASE reads from the text of a file.
 
     Args:
-        text: The frame.
-        name: Its name.
-        source: Its file, and the place in it.
-        max_atoms: Largest cell, in atoms, that is accepted.
-        named: Whether an identifier among its properties replaces the name.
+        text: The content of the file.
+        form: ASE's name of its format.
+        code: Name of the reason where it cannot be read.
 
     Raises:
-        CifError: The text ``text`` is no frame, has no cell, or too many atoms.
+        CifError: The text ``text`` is not of the format ``form``.
     """
-    head = text.split("\n", 2)
-    check_size(int(head[0]), max_atoms)
-    if not _LATTICE.search(head[1]):
-        raise CifError("no-cell: no Lattice in the second line; write extended XYZ of the crystal")
-    if len(head[1]) > _LONGEST_LINE:
-        raise CifError("bad-xyz: its second line has more than 1 MB; leave out what is not the cell")
-    if any(int(word) > _MOST_COLUMNS for word in re.findall(r":(\d{1,18})\b", head[1])):
-        raise CifError(f"bad-xyz: more than {_MOST_COLUMNS} columns of one property; leave it out")
-    crystal, info = _read(text, "extxyz", "bad-xyz", name, source, max_atoms)
-    given = identifier_in(info) if named else None
-    return crystal if given is None else replace(crystal, structure_id=str(info[given])[:LONGEST_NAME])
-
-
-def _read(
-    text: str, form: str, code: str, name: str, source: str, max_atoms: int
-) -> tuple[Crystal, dict[str, Any]]:
-    """The structure that ASE reads, and what it says of it."""
     from ase.io import read
 
     try:
-        atoms = read(StringIO(text), format=form)
+        found: Atoms = read(StringIO(text), format=form)
     except Exception as error:  # ASE's readers raise whatever a damaged file leads to
         raise CifError(f"{code}: ASE cannot read it ({error}); write it again") from error
-    try:
-        found = crystal_from(atoms, name)
-    except ValueError as error:
-        raise CifError(str(error)) from error
-    crystal = made(found.cell, found.frac_coords, found.atomic_numbers, name, source, max_atoms)
-    return crystal, atoms.info
+    return found
 
 
-def frames(file: IO[bytes], most_bytes: int) -> Iterator[bytes]:
-    """The frames of an XYZ file, one at a time.
+def crystal_of_atoms(atoms: Atoms, name: str, source: str, max_atoms: int) -> Crystal:
+    """The crystal of atoms that ASE read.
 
     Raises:
-        CifError: A frame does not begin with its number of atoms, ends early, or has more than
-            ``most_bytes``.
+        CifError: The ``atoms`` have no cell, make no possible crystal, or are more than ``max_atoms``.
     """
-    for place in range(1, 2**63):
-        line = file.readline(_LONGEST_LINE)
-        while line and not line.strip():
-            line = file.readline(_LONGEST_LINE)
-        if not line:
-            return
-        if not line.strip().isdigit():
-            raise CifError(
-                f"bad-xyz: structure {place} does not begin with its number of atoms; write it again"
-            )
-        n_lines, size, lines = int(line.strip()[:18]) + 1, len(line), [line]
-        while n_lines and size <= most_bytes and (line := file.readline(_LONGEST_LINE)):
-            lines.append(line)
-            size += len(line)
-            n_lines -= line.endswith(b"\n")
-        if size > most_bytes:
-            raise CifError(
-                f"too-large: structure {place} has more than {most_bytes // 2**20} MB; leave it out"
-            )
-        is_cut = len(lines) == 1 or lines[-1].endswith(b"\n")
-        if n_lines > 1 or (n_lines == 1 and is_cut):
-            raise CifError(f"bad-xyz: structure {place} ends before its last atom; write it again")
-        yield b"".join(lines)
+    try:
+        found = crystal_from(atoms)
+    except ValueError as error:
+        raise CifError(str(error)) from error
+    return made(found.cell, found.frac_coords, found.atomic_numbers, name, source, max_atoms)
 
 
 def numbers_of(path: str, kind: Kind) -> list[int] | range:

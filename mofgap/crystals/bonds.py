@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -195,7 +196,7 @@ class BondGraph:
         kinds = Counter(map(self._formula, some))
         return ", ".join(f"{count} {formula}" for formula, count in sorted(kinds.items())[:4])
 
-    def _formula(self, i: int) -> str:
+    def _formula(self, i: np.integer[Any]) -> str:
         """The formula of a part."""
         return formula_sum(self.numbers[self.parts[0] == i]).replace(" ", "")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 import gemmi
@@ -23,6 +24,8 @@ _ADDED = re.compile(r"\(\d*[+-]?\d*\)|\([IVX]+\)|_\w*|(?<=\d)f\d|(?<=^[OH])[Ww](
 _TWO_METALS = re.compile(r"([A-Z][a-z]?)\d*_([A-Z][a-z])")
 # Molecules and ions that would be read as Co, Cs and Po.
 _GROUPS = frozenset({"CO2", "CO3", "CS2", "PO2", "PO3", "PO4"})
+# Carbonyl, hydroxyl and a phosphoryl, or elements in capitals.
+_TWO_READINGS = frozenset({"CO", "HO", "PO"})
 _BETWEEN = re.compile(r"[\d.+\-/,;:&|*'\"\s]*")
 _SEPARATOR = re.compile(r"[+/,;:&|\s]|\.\d")
 _LABEL_SEPARATOR = re.compile(r"[A-Za-z]\S*[+/,;&|].*[A-Za-z]")
@@ -36,9 +39,7 @@ Occupants = tuple[tuple[int, float], ...]
 
 
 def atomic_number(symbol: str) -> int:
-    """Atomic number of an element symbol, 0 if there is none; deuterium and tritium are hydrogen."""
-    if symbol in ("D", "T"):
-        return 1
+    """Atomic number of an element symbol, 0 if there is none; deuterium is hydrogen."""
     return int(gemmi.Element(symbol).atomic_number) if len(symbol) <= 2 else 0  # gemmi takes Hoh for Ho
 
 
@@ -60,8 +61,6 @@ def occupants(symbol: str) -> Occupants:
         return ()
     if any(n > MAX_Z and name.isupper() for n, name in zip(numbers, names, strict=True)):
         return ()  # CN and NH are groups of atoms, no elements 112 and 113
-    if plain != "T" and any(name in "Tt" for name in names):  # T1 is a tetrahedral site of a zeolite
-        return ()
     if len(names) == 1:
         return _alone(numbers[0], *gaps)
     if not all(map(_SEPARATOR.search, gaps[1:-1])) or not _LEADING_SHARE.fullmatch(gaps[0]):
@@ -109,7 +108,7 @@ def candidates(label: str) -> tuple[int, ...]:
     if match is None:
         return ()
     letters = match.group().capitalize()
-    if letters in _NO_ELEMENTS or (letters == "T" and label.strip() != "T"):  # T1 is a site of a zeolite
+    if letters in _NO_ELEMENTS:
         return ()
     found = [atomic_number(letters[:2])]
     if len(letters) == 1 or letters[0] in _ONE_LETTER_FALLBACK:
@@ -117,3 +116,17 @@ def candidates(label: str) -> tuple[int, ...]:
     if found[0] > MAX_Z and match.group()[1:2].isupper():  # CN, NH and OG are atoms of ligands
         found = found[1:]
     return tuple(dict.fromkeys(number for number in found if number))
+
+
+def ambiguous(symbols: Iterable[str], stated: Collection[int] = ()) -> list[str]:
+    """A warning of symbols such as CO, read as an element, that may be a group of atoms; none without any.
+
+    Args:
+        symbols: The symbols.
+        stated: Atomic numbers that the formula names, which leave no doubt.
+    """
+    found = [s for s in sorted(_TWO_READINGS.intersection(symbols)) if atomic_number(s) not in stated]
+    if not found:
+        return []
+    read = ", ".join(f"{symbol} as {symbol.capitalize()}" for symbol in found)
+    return [f"ambiguous-element: read {read}; write the element so, or each atom of a group by itself"]

@@ -126,11 +126,13 @@ def _structure(item: InputItem, data: bytes, max_atoms: int) -> Crystal:
     name, source = item.structure_id, item.source
     if item.kind in ("json", "db", "traj"):
         return _of_json(json.loads(data), item, max_atoms)
-    from mofgap.crystals.ase_files import read_poscar, read_xyz
-
     text, _ = decode(data)
     if item.kind == "poscar":
+        from mofgap.crystals.poscar import read_poscar
+
         return read_poscar(text, name, source, max_atoms)
+    from mofgap.crystals.xyz import read_xyz
+
     return read_xyz(text, name, source, max_atoms, named=item.named)
 
 

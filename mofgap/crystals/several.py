@@ -140,7 +140,7 @@ def _check_mean_size(n_structures: int, n_bytes: int) -> None:
 
 
 def _frames(item: InputItem) -> Iterator[Part]:
-    from mofgap.crystals.ase_files import frames
+    from mofgap.crystals.xyz import frames
 
     with _opened(item) as file:
         yield from (("", frame) for frame in frames(file, MAX_FILE_BYTES))

@@ -11,7 +11,7 @@ import numpy as np
 from gemmi import cif
 from numpy.typing import NDArray
 
-from mofgap.crystals.elements import candidates, label_occupants, occupants
+from mofgap.crystals.elements import ambiguous, candidates, label_occupants, occupants
 from mofgap.crystals.formula import parse_formula
 from mofgap.crystals.reasons import listed, one_line, shown
 
@@ -200,7 +200,9 @@ def sites_of(
     occupancy[occupancy < 0] = 1.0
     real = np.flatnonzero(~_dummies(block, len(labels)) & (occupancy > 0))
     found, shares = _elements(labels, symbols, names, real, majority, warnings)
-    numbers = _atomic_numbers(labels, names, real, found, formula_of(block), warnings)
+    formula = formula_of(block)
+    warnings += ambiguous((symbols[i] for i in real), formula)
+    numbers = _atomic_numbers(labels, names, real, found, formula, warnings)
     for i, share in shares.items():
         occupancy[i] *= share
     warnings += _odd_occupancies(block, names) + _unplaced_hydrogens(block, names, real)

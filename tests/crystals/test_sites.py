@@ -88,7 +88,7 @@ def test_two_charges_of_one_element_are_one_element():
     "symbol",
     [
         *("H2O", "HOH", "Bq", "Ph", "NH3", "OH", "CH3", "CN"),
-        *("ZnCo", "Zn_Co", "Wat", "2Zn8Co", "CO2", "CO3", "PO4"),
+        *("T", "ZnCo", "Zn_Co", "Wat", "2Zn8Co", "CO2", "CO3", "PO4"),
     ],
 )
 def test_what_is_no_element_is_refused_by_name(symbol):
@@ -121,9 +121,20 @@ def test_a_label_names_no_element_beyond_what_crystals_hold(label, formula):
     assert formula_sum(crystal.atomic_numbers) == formula
 
 
-@pytest.mark.parametrize(
-    ("symbol", "read_as"), [("D", "H"), ("T", "H"), ("2H", "H"), ("Ow", "O"), ("C_R", "C")]
-)
+@pytest.mark.parametrize(("symbol", "read_as"), [("D", "H"), ("2H", "H"), ("Ow", "O"), ("C_R", "C")])
 def test_isotopes_and_types_of_atoms_are_elements(symbol, read_as):
     (crystal,) = read_cif(three_sites("Zn").replace("Zn1 Zn ", f"A1 {symbol} "))
     assert formula_sum(crystal.atomic_numbers[:1]) == read_as
+
+
+@pytest.mark.parametrize(("symbol", "element"), [("CO", "Co"), ("HO", "Ho"), ("PO", "Po")])
+def test_a_symbol_that_may_be_two_atoms_is_told_unless_the_formula_has_the_element(symbol, element):
+    text = three_sites(symbol)
+    (crystal,) = read_cif(text)
+    assert any(
+        w.startswith("ambiguous-element: ") and f"{symbol} as {element}" in w for w in crystal.warnings
+    )
+    (crystal,) = read_cif(f"{text}\n_chemical_formula_sum '{element} C O'\n")
+    assert not any(w.startswith("ambiguous-element: ") for w in crystal.warnings)
+    (crystal,) = read_cif(three_sites(element))
+    assert not any(w.startswith("ambiguous-element: ") for w in crystal.warnings)

@@ -1,0 +1,115 @@
+"""Structures from (extended) XYZ files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from mofgap.crystals.ase_files import atoms_of, crystal_of_atoms
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.dictionaries import identifier_in
+from mofgap.crystals.elements import ambiguous, atomic_number
+from mofgap.crystals.formats import LONGEST_NAME
+from mofgap.crystals.reasons import listed
+from mofgap.crystals.sites import CifError
+from mofgap.crystals.unit_cell import check_size
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+# Of a property of atoms, more than any program writes.
+_MOST_COLUMNS = 200
+_LONGEST_LINE = 2**20
+_LATTICE = re.compile(r"\blattice\s*=", re.IGNORECASE)
+_PROPERTIES = re.compile(r"\bProperties\s*=")
+# ASE keeps a column that it does not know as it stands; it would read CO as Co in that of species.
+_SYMBOLS = "mofgap_symbols"
+
+
+def read_xyz(text: str, name: str, source: str, max_atoms: int, *, named: bool) -> Crystal:
+    """The structure of one frame of an (extended) XYZ file.
+
+    Args:
+        text: The frame.
+        name: Its name.
+        source: Its file, and the place in it.
+        max_atoms: Largest cell, in atoms, that is accepted.
+        named: Whether an identifier among its properties replaces the name.
+
+    Raises:
+        CifError: The text ``text`` is no frame, has no cell, too many atoms, or an atom of no element.
+    """
+    count, comment, atom_lines = text.split("\n", 2)
+    check_size(int(count), max_atoms)
+    if not _LATTICE.search(comment):
+        raise CifError("no-cell: no Lattice in the second line; write extended XYZ of the crystal")
+    if len(comment) > _LONGEST_LINE:
+        raise CifError("bad-xyz: its second line has more than 1 MB; leave out what is not the cell")
+    if any(int(word) > _MOST_COLUMNS for word in re.findall(r":(\d{1,18})\b", comment)):
+        raise CifError(f"bad-xyz: more than {_MOST_COLUMNS} columns of one property; leave it out")
+    if not _PROPERTIES.search(comment):
+        comment += " Properties=species:S:1:pos:R:3"
+    comment = comment.replace("species:S:1", f"{_SYMBOLS}:S:1")
+    atoms = atoms_of(f"{count}\n{comment}\n{atom_lines}", "extxyz", "bad-xyz")
+    warnings = _set_elements(atoms)
+    given = identifier_in(atoms.info) if named else None
+    name = name if given is None else str(atoms.info[given])[:LONGEST_NAME]
+    return replace(crystal_of_atoms(atoms, name, source, max_atoms), warnings=tuple(warnings))
+
+
+def _set_elements(atoms: Atoms) -> list[str]:
+    """Give atoms their elements by their symbols, unless they have numbers; warnings of what is not sure.
+
+    Raises:
+        CifError: A symbol names no element.
+    """
+    symbols = atoms.arrays.get(_SYMBOLS)
+    if symbols is None:
+        return []
+    numbers, given = np.array([atomic_number(each.capitalize()) for each in symbols]), atoms.numbers
+    if not given.any():
+        if unknown := [f"atom {i + 1} ({symbols[i]})" for i in np.flatnonzero(numbers == 0)]:
+            raise CifError(f"unknown-element: {listed(unknown)} is no element; write symbols of elements")
+        atoms.numbers = numbers
+        return ambiguous(symbols)
+    differing = np.flatnonzero((numbers > 0) & (numbers != given))
+    differ = [f"atom {i + 1} ({symbols[i]}, {given[i]})" for i in differing]
+    if not differ:
+        return []
+    return [f"ambiguous-element: columns species and Z differ for {listed(differ)}, read as Z; correct one"]
+
+
+def frames(file: IO[bytes], most_bytes: int) -> Iterator[bytes]:
+    """The frames of an XYZ file, one at a time.
+
+    Raises:
+        CifError: A frame does not begin with its number of atoms, ends early, or has more than
+            ``most_bytes``.
+    """
+    for place in range(1, 2**63):
+        line = file.readline(_LONGEST_LINE)
+        while line and not line.strip():
+            line = file.readline(_LONGEST_LINE)
+        if not line:
+            return
+        if not line.strip().isdigit():
+            raise CifError(
+                f"bad-xyz: structure {place} does not begin with its number of atoms; write it again"
+            )
+        n_lines, size, lines = int(line.strip()[:18]) + 1, len(line), [line]
+        while n_lines and size <= most_bytes and (line := file.readline(_LONGEST_LINE)):
+            lines.append(line)
+            size += len(line)
+            n_lines -= line.endswith(b"\n")
+        if size > most_bytes:
+            raise CifError(
+                f"too-large: structure {place} has more than {most_bytes // 2**20} MB; leave it out"
+            )
+        is_cut = len(lines) == 1 or lines[-1].endswith(b"\n")
+        if n_lines > 1 or (n_lines == 1 and is_cut):
+            raise CifError(f"bad-xyz: structure {place} ends before its last atom; write it again")
+        yield b"".join(lines)

@@ -1,0 +1,59 @@
+"""Elements of an (extended) XYZ file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mofgap.crystals.cif import Entry, ReadFailure
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.inputs import read_file
+
+LATTICE = 'Lattice="9 0 0 0 9 0 0 0 9"'
+COLUMNS = {"species": "species:S:1:pos:R:3", "both": "species:S:1:pos:R:3:Z:I:1", "Z": "Z:I:1:pos:R:3"}
+
+
+def read_xyz(tmp_path: Path, columns: str, *atoms: str) -> Entry:
+    path = tmp_path / "a.xyz"
+    path.write_text("\n".join([str(len(atoms)), f"{LATTICE} {columns}", *atoms]) + "\n")
+    (entry,) = read_file(path)
+    return entry
+
+
+@pytest.mark.parametrize(
+    "columns", ["", f"Properties={COLUMNS['species']}", f'Properties="{COLUMNS["species"]}"']
+)
+def test_symbols_name_elements_in_any_case(columns: str, tmp_path: Path) -> None:
+    entry = read_xyz(tmp_path, columns, "ZN 0 0 0", "cl 3 0 0", "D 5 0 0")
+    assert isinstance(entry, Crystal) and entry.atomic_numbers.tolist() == [30, 17, 1]
+    assert not entry.warnings
+
+
+@pytest.mark.parametrize("symbol", ["T", "X", "C1", "HOH"])
+def test_a_symbol_that_is_none_is_refused_by_name(symbol: str, tmp_path: Path) -> None:
+    entry = read_xyz(tmp_path, "", "Zn 0 0 0", f"{symbol} 3 0 0")
+    assert isinstance(entry, ReadFailure) and entry.reason.startswith("unknown-element: ")
+    assert f"atom 2 ({symbol})" in entry.reason
+
+
+def test_a_symbol_that_may_be_two_atoms_is_told(tmp_path: Path) -> None:
+    entry = read_xyz(tmp_path, "", "CO 0 0 0", "HO 3 0 0", "Co 5 0 0")
+    assert isinstance(entry, Crystal) and entry.atomic_numbers.tolist() == [27, 67, 27]
+    (warning,) = entry.warnings
+    assert warning.startswith("ambiguous-element: ") and "CO as Co, HO as Ho" in warning
+
+
+def test_numbers_that_differ_from_symbols_are_told(tmp_path: Path) -> None:
+    columns = f"Properties={COLUMNS['both']}"
+    entry = read_xyz(tmp_path, columns, "Zn 0 0 0 30", "O1 3 0 0 8")
+    assert isinstance(entry, Crystal) and entry.atomic_numbers.tolist() == [30, 8] and not entry.warnings
+    entry = read_xyz(tmp_path, columns, "Co 0 0 0 30", "O 3 0 0 8")
+    assert isinstance(entry, Crystal) and entry.atomic_numbers.tolist() == [30, 8]
+    (warning,) = entry.warnings
+    assert warning.startswith("ambiguous-element: ") and "atom 1 (Co, 30)" in warning
+
+
+def test_numbers_alone_name_elements(tmp_path: Path) -> None:
+    entry = read_xyz(tmp_path, f"Properties={COLUMNS['Z']}", "30 0 0 0", "8 3 0 0")
+    assert isinstance(entry, Crystal) and entry.atomic_numbers.tolist() == [30, 8]
