@@ -121,20 +121,14 @@ def select(
     They are chosen one after the other, each for the largest gain: its quality times how much it differs from
     those before. Quality is the probability to lie in the window, or standard deviation and novelty, or both.
     """
-    from mofgap.selection.candidates import read_candidates, with_window
-    from mofgap.selection.select import predictor_of
-    from mofgap.selection.select import select as select_structures
+    from mofgap.selection.select import select_from
 
     if write_inputs is not None and output is None:
         output = Path("selection")
     if output is not None and output.exists():
         _check_output(output, force)
     try:
-        frame = read_candidates(candidates)
-        predictor = predictor_of(frame, model)
-        if window is not None:
-            frame = with_window(frame, window, predictor.calibration)
-        found = select_structures(frame, predictor, goal, budget, disorder)
+        found = select_from(candidates, budget, goal, window, model, disorder)
     except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
     _show(found, budget, as_json)

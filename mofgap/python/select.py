@@ -10,9 +10,8 @@ import pandas as pd
 from mofgap.choices import Disorder
 from mofgap.gap.predictor import GapPredictor
 from mofgap.screening.rank import check_window
-from mofgap.selection.candidates import Goal, candidates_of, read_candidates, with_window
-from mofgap.selection.select import Selection, predictor_of
-from mofgap.selection.select import select as select_structures
+from mofgap.selection.candidates import Goal
+from mofgap.selection.select import Selection, select_from
 
 
 def select(
@@ -44,12 +43,10 @@ def select(
         ModelError: The model does not exist or is damaged.
         ValueError: The ``window`` is none, or the ``model`` is not the one of the table.
     """
-    frame = candidates_of(table) if isinstance(table, pd.DataFrame) else read_candidates(Path(table))
-    predictor = predictor_of(frame, model)
     if window is not None:
         check_window(*window)
-        frame = with_window(frame, window, predictor.calibration)
-    found = select_structures(frame, predictor, goal, budget, disorder)
+    source = table if isinstance(table, pd.DataFrame) else Path(table)
+    found = select_from(source, budget, goal, window, model, disorder)
     if found.skipped:
         warnings.warn(f"{len(found.skipped)} left out, such as {found.skipped[0]}", stacklevel=2)
     return found

@@ -20,7 +20,14 @@ from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.origin import disorder_of, preparation_of
 from mofgap.screening.reread import Key, read_again
 from mofgap.screening.table import inert
-from mofgap.selection.candidates import CandidateError, Goal, quality
+from mofgap.selection.candidates import (
+    CandidateError,
+    Goal,
+    candidates_of,
+    quality,
+    read_candidates,
+    with_window,
+)
 from mofgap.selection.dft import Kind, write_inputs
 from mofgap.selection.diverse import Pick, choose
 from mofgap.uncertainty.novelty import NoveltyIndex
@@ -125,6 +132,22 @@ def predictor_of(frame: pd.DataFrame, model: GapPredictor | str | None = None) -
     if predictor.about.name != made_by:
         raise ValueError(f"the table was made with {made_by}, not {predictor.about.name}: give it as --model")
     return predictor
+
+
+def select_from(
+    table: pd.DataFrame | Path,
+    budget: int,
+    goal: Goal,
+    window: tuple[float, float] | None,
+    model: GapPredictor | str | None,
+    disorder: Disorder | None,
+) -> Selection:
+    """`select` from a table or its file, see `mofgap.python.select.select`."""
+    frame = candidates_of(table) if isinstance(table, pd.DataFrame) else read_candidates(table)
+    predictor = predictor_of(frame, model)
+    if window is not None:
+        frame = with_window(frame, window, predictor.calibration)
+    return select(frame, predictor, goal, budget, disorder)
 
 
 def select(
