@@ -72,16 +72,13 @@ class _Registry:
     datasets: dict[str, Dataset] = Field(description="Datasets by name.")
 
 
-def read_registry(path: Path | None = None) -> dict[str, Dataset]:
+def read_registry() -> dict[str, Dataset]:
     """The datasets by name.
-
-    Args:
-        path: The registry; the shipped one if None.
 
     Raises:
         ConfigurationError: The registry cannot be read, or an entry of it is wrong.
     """
-    return load(_Registry, path or shipped_folder("data") / REGISTRY).datasets
+    return load(_Registry, shipped_folder("data") / REGISTRY).datasets
 
 
 def find_dataset(name: str) -> Dataset:

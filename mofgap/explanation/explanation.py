@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mofgap.choices import Disorder
-from mofgap.crystals.cif import MAX_ATOMS
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.prepare.config import Geometry, PreparationConfig
 from mofgap.crystals.single import crystal_of
@@ -108,9 +107,9 @@ def explained(
     structure: Any,
     model: GapPredictor | str,
     *,
-    disorder: Disorder = "refuse",
-    max_atoms: int = MAX_ATOMS,
-    geometry: Geometry = "auto",
+    disorder: Disorder,
+    max_atoms: int,
+    geometry: Geometry,
 ) -> Explanation:
     """The explanation of a structure; its atoms are those of the file, one for one.
 

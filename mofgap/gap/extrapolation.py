@@ -20,9 +20,6 @@ from mofgap.crystals.crystal import Crystal
 EXTRAPOLATION = "extrapolation"
 """Name of the note of a structure of a kind that has few gaps at the level of the model."""
 
-FEW = 10
-"""An element in fewer labelled structures than this is rare, as in `mofgap.uncertainty.novelty.RARE`."""
-
 
 @dataclass(frozen=True)
 class KnownGaps:
@@ -31,7 +28,8 @@ class KnownGaps:
     Attributes:
         functional: Functional of the gaps.
         largest_cell: Number of atoms of the largest.
-        few: Elements of the training set that fewer than `FEW` of them have, with the number that do.
+        few: Elements of the training set that fewer than `mofgap.uncertainty.novelty.RARE` of them have, with
+            the number that do.
     """
 
     functional: str

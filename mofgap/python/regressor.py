@@ -14,8 +14,6 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from mofgap.choices import Device
-from mofgap.crystals.cif import MAX_ATOMS
-from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.single import crystal_of
 from mofgap.gap.folder import About, find_model
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -110,9 +108,9 @@ def _frame(structures: Sequence[Any], gap_ev: NDArray[np.float64]) -> pd.DataFra
     """The table that a training reads, all rows in the split ``train``."""
     if gap_ev.shape != (len(structures),):
         raise ValueError(f"{len(structures)} structures need as many gaps, not an array {gap_ev.shape}")
-    if not (np.isfinite(gap_ev) & (gap_ev >= 0)).all():
-        raise ValueError(f"gap {int(np.flatnonzero(~(gap_ev >= 0))[0]) + 1} is no number of at least 0 eV")
-    crystals: list[Crystal] = [crystal_of(item, max_atoms=MAX_ATOMS) for item in structures]
+    if (wrong := np.flatnonzero(~(np.isfinite(gap_ev) & (gap_ev >= 0)))).size:
+        raise ValueError(f"gap {wrong[0] + 1} is {gap_ev[wrong[0]]}; give a number of at least 0 eV")
+    crystals = [crystal_of(item) for item in structures]
     return pd.DataFrame(
         {
             # Places as names: those of files may occur twice, and families are told by them.

@@ -120,10 +120,10 @@ class Screening(pd.DataFrame):
         return table_html(self)
 
 
-def table_text(frame: pd.DataFrame, n_shown: int = N_SHOWN) -> str:
+def table_text(frame: pd.DataFrame) -> str:
     """The best rows as lines of text, then how many there are of each kind."""
     ranked = frame[frame.status != "failed"]
-    shown = ranked.head(n_shown)
+    shown = ranked.head(N_SHOWN)
     window = window_of(frame)
     columns = {
         "#": ["" if pd.isna(rank) else str(rank) for rank in shown["rank"]],
@@ -170,9 +170,9 @@ def _counts(frame: pd.DataFrame, n_shown: int) -> str:
     return counts
 
 
-def table_html(frame: pd.DataFrame, n_shown: int = N_SHOWN) -> str:
+def table_html(frame: pd.DataFrame) -> str:
     """The best rows as an HTML table with a bar for each interval, all on one axis; texts are escaped."""
-    shown = frame[frame.status != "failed"].head(n_shown)
+    shown = frame[frame.status != "failed"].head(N_SHOWN)
     window = window_of(frame)
     counts = html.escape(_counts(frame, len(shown)))
     columns = _columns(shown, window)

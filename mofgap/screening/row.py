@@ -149,9 +149,6 @@ def rounded(value: float) -> float | None:
     return None if value != value else round(float(value), DECIMALS) + 0.0
 
 
-def shortened(name: str, longest: int = 32) -> str:
+def shortened(name: str) -> str:
     """A name; a long one is cut in the middle, since names of a series differ at their ends."""
-    if len(name) <= longest:
-        return name
-    tail = (longest - 1) // 2
-    return f"{name[: longest - 1 - tail]}…{name[-tail:]}"
+    return name if len(name) <= 32 else f"{name[:16]}…{name[-15:]}"

@@ -125,8 +125,9 @@ def test_a_model_is_fitted_as_scikit_learn_does(model_folder: Path, tiny: GapPre
         estimator.predict(structures)
     with pytest.raises(ValueError, match="as many gaps"):
         estimator.fit(structures, gaps[:2])
-    with pytest.raises(ValueError, match="gap 2"):
-        estimator.fit(structures, [1.0, -1.0, 1.0, 1.0])
+    for wrong in (-1.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="gap 2"):
+            estimator.fit(structures, [1.0, wrong, 1.0, 1.0])
     predicted = estimator.fit(structures, gaps).predict(structures)
     assert predicted.shape == (4,) and np.isfinite(estimator.score(structures, gaps))
     before = tiny.predict(structures)

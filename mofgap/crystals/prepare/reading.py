@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from mofgap.choices import Disorder
-from mofgap.crystals.cif import MAX_ATOMS, Entry, ReadFailure
+from mofgap.crystals.cif import Entry, ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.item import InputItem, read_input
 from mofgap.crystals.prepare.config import PreparationConfig
-from mofgap.crystals.prepare.steps import DEFAULT, prepare
+from mofgap.crystals.prepare.steps import prepare
 from mofgap.crystals.sites import CifError
 from mofgap.crystals.unit_cell import check_apart, check_size, check_usable
 
@@ -18,9 +18,9 @@ MOST_COPIES = 4
 def read_prepared(
     item: InputItem,
     *,
-    disorder: Disorder = "refuse",
-    max_atoms: int = MAX_ATOMS,
-    preparation: PreparationConfig | None = DEFAULT,
+    disorder: Disorder,
+    max_atoms: int,
+    preparation: PreparationConfig | None,
 ) -> list[Entry]:
     """Read the structures of an input, and prepare each.
 

@@ -135,9 +135,9 @@ def _binned(
     return sums[used] / n[used], hits[used], n[used]
 
 
-def _wilson(hits: Floats, n: Floats, level: float = 0.9) -> tuple[Floats, Floats]:
-    """Ends of the score interval of a proportion; Wilson, J. Am. Stat. Assoc. 22, 209 (1927)."""
-    z = float(ndtri((1 + level) / 2))
+def _wilson(hits: Floats, n: Floats) -> tuple[Floats, Floats]:
+    """Ends of the 90 % score interval of a proportion; Wilson, J. Am. Stat. Assoc. 22, 209 (1927)."""
+    z = float(ndtri(0.95))
     centre = (hits + z**2 / 2) / (n + z**2)
     half = z / (n + z**2) * np.sqrt(hits * (n - hits) / n + z**2 / 4)
     return centre - half, centre + half
