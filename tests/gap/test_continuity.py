@@ -72,14 +72,7 @@ def test_gap_and_error_bar_have_no_step(name: str, model: str) -> None:
     assert (largest_step(at, FARTHEST_ANGSTROM) < LARGEST_STEP_EV).all()
 
 
-STEEP = pytest.mark.xfail(
-    reason="docs/limits.md: its gap moves by 0.21 eV, the error bar is 0.18 eV", strict=True
-)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=STEEP if name.startswith("ZIF-8") else ()) for name in EXAMPLES]
-)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_a_gap_moves_within_its_error_bar(name: str) -> None:
     """X-ray diffraction places atoms to about 0.01 angstrom."""
     crystal = crystal_of(shipped_folder("examples") / f"{name}.cif")
