@@ -12,6 +12,8 @@ WRONG_USAGE = 2
 SOME_FAILED = 3
 INTERRUPTED = 130
 
+_CURES = {FileNotFoundError: "check the path", PermissionError: "check its permissions, or name another"}
+
 
 def fail(wrong: str | Exception, code: int) -> NoReturn:
     """Print what is wrong on standard error, and exit.
@@ -25,7 +27,8 @@ def fail(wrong: str | Exception, code: int) -> NoReturn:
 
 
 def words_of(error: Exception) -> str:
-    """The message of an error; for errors of the system the file and the reason, without the number."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+    """The message of an error; for those of the system the file, the reason and a cure."""
+    if not (isinstance(error, OSError) and error.filename and error.strerror):
+        return str(error)
+    cure = next((f"; {words}" for kind, words in _CURES.items() if isinstance(error, kind)), "")
+    return f"{error.filename}: {error.strerror}{cure}"

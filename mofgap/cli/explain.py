@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.exits import NOTHING_DONE, fail, words_of
 from mofgap.cli.options import GeometryOption, MaxAtoms, PartialOccupancies, refuse_taken
 from mofgap.cli.tables import AsJson, print_json, show
 
@@ -60,7 +60,7 @@ def explain(
         try:
             found.write(output, _stem(file))
         except OSError as error:
-            fail(f"cannot write {output}: {error.strerror}", NOTHING_DONE)
+            fail(f"cannot write {words_of(error)}", NOTHING_DONE)
         names = ", ".join([str(paths[0]), *(path.suffix for path in paths[1:])])
         typer.echo(f"mofgap: wrote {names}; next: OVITO colours the atoms of the .xyz by shares", err=True)
     _show(found, atoms, as_json)
@@ -77,7 +77,7 @@ def _outputs(file: Path, output: Path | None, force: bool) -> list[Path]:
     if output is None:
         return []
     if output.is_file():
-        raise typer.BadParameter(f"not a folder: {output}", param_hint="--output")
+        raise typer.BadParameter(f"{output} is a file; name a folder", param_hint="--output")
     from mofgap.explanation.explanation import paths_of
 
     paths = paths_of(output, _stem(file))

@@ -53,7 +53,7 @@ def report(
     comparison gives verdicts, tables and figures.
     """
     if not output.parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {output.parent}", param_hint="--output")
+        raise typer.BadParameter(f"there is no folder {output.parent}; make it first", param_hint="--output")
     refuse_taken([output], force and not output.is_dir(), "overwrites a file")
     try:
         if source.is_dir() and source.suffix != ".parquet" and PAGE_OF_FOLDER:  # that is a table in parts

@@ -248,7 +248,7 @@ def check_output(table: Path, target: Path) -> None:
     with refused("--output"):
         format_of(table)
     if not target.parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {target.parent}", param_hint="--output")
+        raise typer.BadParameter(f"there is no folder {target.parent}; make it first", param_hint="--output")
     if target.is_dir():
         raise typer.BadParameter(f"{target} is a folder; name a file", param_hint="--output")
 

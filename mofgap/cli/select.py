@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mofgap.choices import Disorder
-from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.exits import NOTHING_DONE, fail, words_of
 from mofgap.cli.options import checked_window
 from mofgap.cli.skipped import tell_skipped
 from mofgap.cli.tables import AsJson, print_json, show
@@ -136,7 +136,7 @@ def select(
         try:
             _write(output, found, write_inputs)
         except OSError as error:
-            fail(f"cannot write {output}: {error.strerror}", NOTHING_DONE)
+            fail(f"cannot write {words_of(error)}", NOTHING_DONE)
 
 
 def _check_output(output: Path, force: bool) -> None:

@@ -36,7 +36,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise TableError(f"{path}: no such file") from error
+        raise TableError(f"{path}: no such file; check the path") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise TableError(f"{path}: {reason}") from error

@@ -158,7 +158,8 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     parts = sorted(path.glob("part-*.parquet")) if path.suffix.lower() == ".parquet" else []
     if not path.is_file() and not parts:
-        raise ScreeningTableError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+        what = "is a folder; name the table in it" if path.is_dir() else "no such file; check the path"
+        raise ScreeningTableError(f"{path}: {what}")
     if path.suffix.lower() not in READABLE:
         raise ScreeningTableError(f"{path}: expected a {', '.join(READABLE)} table of mofgap screen")
     frame = _read(parts or [path])

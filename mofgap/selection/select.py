@@ -130,7 +130,8 @@ def predictor_of(frame: pd.DataFrame, model: GapPredictor | str | None = None) -
             hint = f"; give the model of the table, {made_by}, as --model" if model is None else ""
             raise ModelError(f"{error}{hint}") from error
     if predictor.about.name != made_by:
-        raise ValueError(f"the table was made with {made_by}, not {predictor.about.name}: give it as --model")
+        other = predictor.about.name
+        raise ValueError(f"the table was made with {made_by}, not {other}; give {made_by} as --model")
     return predictor
 
 

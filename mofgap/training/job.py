@@ -70,7 +70,7 @@ class LabelsConfig:
         """
         for key, path in (("labels", self.labels), ("cifs", self.cifs)):
             if path is not None and not path.exists():
-                raise ConfigurationError(f"{path}: no such file", key=key)
+                raise ConfigurationError(f"{path}: no such file; check the path", key=key)
         has_structures = self.labels.suffix.lower() == ".parquet"
         if has_structures == (self.cifs is not None):
             what = "holds structures itself" if has_structures else "holds labels only: name their CIFs too"

@@ -132,7 +132,7 @@ def test_command_writes_what_it_shows(tmp_path: Path, model_folder: Path) -> Non
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 2 and "--force" in again.output
     beside = CliRunner().invoke(app, [*arguments[:-1], str(cif), "--force"])
-    assert beside.exit_code == 2 and "not a folder" in beside.output
+    assert beside.exit_code == 2 and "name a folder" in beside.output
 
 
 def test_command_reads_disorder_and_cells_as_asked(tmp_path: Path, model_folder: Path) -> None:

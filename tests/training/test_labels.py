@@ -313,7 +313,7 @@ def test_a_missing_table_is_told(study: Study, tmp_path: Path) -> None:
     _, cifs = study()
     with pytest.raises(TableError, match=r"none\.csv: No such file"):
         read_labels(tmp_path / "none.csv", cifs, "gap_ev")
-    with pytest.raises(TableError, match=r"none\.parquet: no such file$"):
+    with pytest.raises(TableError, match=r"none\.parquet: no such file; check the path$"):
         read_labels(tmp_path / "none.parquet", None, "gap_ev")
 
 

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from mofgap.cli.exits import words_of
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            PermissionError(13, "Permission denied", "x.csv"),
+            "x.csv: Permission denied; check its permissions",
+        ),
+        (
+            FileNotFoundError(2, "No such file or directory", "x.csv"),
+            "x.csv: No such file .*; check the path",
+        ),
+        (OSError(28, "No space left on device", "x.csv"), "x.csv: No space left on device$"),
+        (ValueError("x.csv: no rows"), "x.csv: no rows$"),
+    ],
+)
+def test_an_error_names_file_reason_and_cure(error: Exception, words: str) -> None:
+    assert re.match(words, words_of(error))
