@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mofgap.cli.calibrate import calibrate
 from mofgap.cli.data import data
 from mofgap.cli.examples import examples
+from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.explain import explain
 from mofgap.cli.gather import gather
 from mofgap.cli.pretrain import pretrain
@@ -36,7 +38,26 @@ VERBS: tuple[Callable[..., Any], ...] = (
     examples,
 )
 
+
+class Program(TyperGroup):
+    """The program, which names a path that the system refuses where no command foresaw it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command.
+
+        Raises:
+            typer.Exit: The command raises an OSError of a path.
+        """
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            fail(error, NOTHING_DONE)
+
+
 app = typer.Typer(
+    cls=Program,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -128,3 +128,11 @@ def test_examples_are_copied_once(tmp_path: Path) -> None:
     assert again.exit_code == 2 and "--force" in again.output and cifs[0].read_text() == "mine"
     assert CliRunner().invoke(app, ["examples", str(folder), "--force"]).exit_code == 0
     assert cifs[0].read_text() != "mine"
+
+
+@pytest.mark.parametrize("arguments", [["screen", "x.cif", "-o"], ["explain", "x.cif", "-o"]])
+def test_a_path_that_the_system_refuses_is_named_without_a_traceback(arguments: list[str]) -> None:
+    path = f"{'n' * 300}.csv"
+    done = CliRunner().invoke(app, [*arguments, path])
+    assert done.exit_code and isinstance(done.exception, SystemExit)
+    assert f"{path}: File name too long" in done.output.replace("\n", "")
