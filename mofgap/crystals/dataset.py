@@ -61,10 +61,12 @@ def read_table(path: Path) -> pd.DataFrame:
         id_name = id_column(frame.columns)
     missing = [name for name in STRUCTURE_COLUMNS if name not in frame.columns]
     if missing:
-        raise TableError(f"{path}: missing column(s) {', '.join(missing)}")
+        raise TableError(
+            f"{path}: missing column(s) {', '.join(missing)}; mofgap data import makes such a table"
+        )
     frame = frame.rename(columns={id_name: "structure_id"})
     if nameless := int((frame.structure_id.isna() | (frame.structure_id == "")).sum()):
-        raise TableError(f"{path}: {nameless} rows have no {id_name}")
+        raise TableError(f"{path}: {nameless} rows have no {id_name}; name each")
     frame["structure_id"] = frame.structure_id.astype(str)
     repeated = frame.structure_id[frame.structure_id.duplicated()]
     if len(repeated):

@@ -41,11 +41,13 @@ def made(
     except (TypeError, ValueError, OverflowError) as error:
         raise CifError(f"bad-structure: {error}") from error
     if not len(numbers) or len(numbers) != len(frac):
-        raise CifError(f"bad-structure: {len(numbers)} elements and {len(frac)} positions")
+        raise CifError(
+            f"bad-structure: {len(numbers)} elements and {len(frac)} positions; give one of each an atom"
+        )
     if not np.isfinite(frac).all():
-        raise CifError("bad-structure: a coordinate is no number")
+        raise CifError("bad-structure: a coordinate is no number; correct it")
     if numbers.min() < 1 or numbers.max() > 118:
-        raise CifError("unknown-element: an atom is of no element")
+        raise CifError("unknown-element: an atom is of no element; correct it, or leave it out")
     check_cell(lattice)
     check_size(len(numbers), max_atoms)
     return Crystal(lattice, frac, numbers, structure_id, source)
@@ -78,7 +80,7 @@ def as_object(data: Any) -> Mapping[str, Any]:
         try:
             data = json.loads(data)
         except ValueError as error:
-            raise CifError("bad-structure: a text that is no JSON") from error
+            raise CifError("bad-structure: a text that is no JSON; write it again") from error
     if not isinstance(data, Mapping) or not is_structure(data):
         raise CifError(
             "bad-structure: no structure of pymatgen (lattice, sites), of JARVIS (lattice_mat, coords, "

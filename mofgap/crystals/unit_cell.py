@@ -52,7 +52,7 @@ def check_usable(crystal: Crystal) -> None:
             not fit its atoms.
     """
     if crystal.n_atoms == 0:
-        raise CifError("no-atoms: the structure has no atoms")
+        raise CifError("no-atoms: the structure has no atoms; leave it out")
     if not (np.abs(crystal.frac_coords) <= FARTHEST_CELL).all():
         raise CifError(
             f"bad-coordinates: an atom is not finite, or more than {FARTHEST_CELL:.0f} cells away; "

@@ -76,7 +76,7 @@ def _labels_of_sheet(path: Path, id_name: str | None, columns: Mapping[str, str]
         rows = (dict(zip(names, line, strict=False)) for line in lines if any(v is not None for v in line))
         return labels_of_rows(rows, str(path), id_name or id_column(names), columns, names)
     except (BadZipFile, KeyError) as error:
-        raise DatasetError(f"{path}: no Excel file, or a damaged one") from error
+        raise DatasetError(f"{path}: no Excel file, or a damaged one; save it again, or as .csv") from error
     except DatasetError:
         raise
     except ValueError as error:
@@ -96,7 +96,7 @@ def labels_of_csv(
                 f"{source}: separated by semicolons; save it with commas, and with decimal points"
             )
         if not names:
-            raise DatasetError(f"{source}: it is empty")
+            raise DatasetError(f"{source}: it is empty; give a table of names and gaps")
         id_name = id_name or id_column(names)
         wanted = {id_name, *(old.lstrip("?") for old in columns)}
         repeated = [name for name in names if names.count(name) > 1 and name in wanted]

@@ -207,7 +207,7 @@ def _about(folder: Path, described: Mapping[str, Any]) -> About:
     """What the model is, its name marked where it is no longer the shipped model of this name."""
     values = _known(About, described["about"], folder)
     if wrong := [key for key, value in values.items() if not isinstance(value, str)]:
-        raise ModelError(f"{folder / CONFIG} is damaged: {wrong[0]!r} is no text")
+        raise ModelError(f"{folder / CONFIG} is damaged: {wrong[0]!r} is no text; get the model again")
     about, shipped = About(**values), shipped_digests()
     names = {about.name}
     if folder.resolve().parent == shipped_folder("models").resolve():
@@ -242,7 +242,7 @@ def _load_weights(model: GapModel, weights: Mapping[str, Tensor], folder: Path) 
     absent = [n for n in found.missing_keys if ".lora_" not in n]
     absent += [n for n in rest.missing_keys if not n.startswith("backbone.")]
     if wrong := [*absent, *found.unexpected_keys, *rest.unexpected_keys]:
-        raise ModelError(f"{folder / WEIGHTS} does not fit its config: {wrong[0]}")
+        raise ModelError(f"{folder / WEIGHTS} does not fit its config: {wrong[0]}; get the model again")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -259,7 +259,9 @@ def _described(folder: Path, *, sealed: bool = False) -> dict[str, Any]:
     """The content of ``config.json``, upgraded. If ``sealed``, its digest must be right."""
     path = folder / CONFIG
     if not path.exists():
-        raise ModelError(f"{folder} is no model folder: it holds no {CONFIG}")
+        raise ModelError(
+            f"{folder} is no model folder: it holds no {CONFIG}; name a folder that mofgap train wrote"
+        )
     try:
         described: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
         own = described.pop("digest", None)
@@ -268,19 +270,19 @@ def _described(folder: Path, *, sealed: bool = False) -> dict[str, Any]:
         raise ModelError(f"{path} is damaged: {error}; get the model again") from error
     version = described.get("version", 0)
     if not isinstance(version, int):
-        raise ModelError(f"{path} is damaged: {version!r} is no version")
+        raise ModelError(f"{path} is damaged: {version!r} is no version; get the model again")
     if version > VERSION:
         raise ModelError(f"{folder} has version {version}; this mofgap reads up to {VERSION}: upgrade mofgap")
     if version >= FIRST_WITH_DIGEST and not intact:
         raise ModelError(f"{path} was changed since the model was saved: get the model again")
     while version < VERSION:
         if version not in UPGRADES:
-            raise ModelError(f"{folder} has version {version}, which this mofgap cannot read")
+            raise ModelError(f"{folder} has version {version}, which this mofgap cannot read; train it again")
         described = UPGRADES[version](described)
         version = described["version"]
     for key in ("about", "model", "sha256"):
         if not isinstance(described.get(key), dict):
-            raise ModelError(f"{path} is damaged: it says nothing of {key!r}")
+            raise ModelError(f"{path} is damaged: it says nothing of {key!r}; get the model again")
     return described if own is None else described | {"digest": own}
 
 

@@ -154,15 +154,17 @@ def _whole(shards: Sequence[ShardFile]) -> Sequence[ShardFile]:
         ShardError: One is missing, repeated, or of another screening.
     """
     if not shards:
-        raise ShardError("there are no shards")
+        raise ShardError("there are no shards; name files of mofgap screen --shard")
     first = shards[0]
     by_index: dict[int, ShardFile] = {}
     for shard in shards:
         first.check_same_screening(shard)
         if shard.index in by_index:
-            raise ShardError(f"{shard.path} and {by_index[shard.index].path} are the same shard")
+            raise ShardError(
+                f"{shard.path} and {by_index[shard.index].path} are the same shard; name each once"
+            )
         by_index[shard.index] = shard
     missing = [str(i) for i in range(1, first.count + 1) if i not in by_index]
     if missing:
-        raise ShardError(f"of {first.count} shards these are missing: {', '.join(missing)}")
+        raise ShardError(f"of {first.count} shards these are missing: {', '.join(missing)}; name all")
     return shards
