@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks.claims.estimates import CLOSED_FORM, Estimate, Key, Moments
 from benchmarks.claims.neighbours import Near
 from benchmarks.claims.outcomes import OUTCOMES
-from benchmarks.claims.task import Split, Task
+from benchmarks.claims.task import Split, Task, rows_of
 from mofgap.balora import sensitivity
 from mofgap.balora.noise import NoiseNetwork
 
@@ -39,7 +39,7 @@ def other_alphas(model: Any, task: Task, backbone: Any, near: Near, size: int) -
     """
     assert task.val.labels is not None
     outcome, labels = OUTCOMES[task.kind], task.val.labels
-    own = {name: terms(model, split, size) for name, split in _judged(task).items()}
+    own = {name: terms(model, split, backbone, size) for name, split in _judged(task).items()}
     features = {name: backbone.features(*split.inputs) for name, split in _judged(task).items()}
     with torch.no_grad():
         far = {
@@ -65,14 +65,15 @@ def _moments(outputs: Tensor, per_layer: Tensor, alpha: Tensor) -> Moments:
     return outputs, (alpha * per_layer).sum(1)[:, None, None].expand(-1, 2, 2)
 
 
-def terms(model: Any, split: Split, size: int) -> tuple[Tensor, Tensor]:
+def terms(model: Any, split: Split, backbone: Any, size: int) -> tuple[Tensor, Tensor]:
     """(n, 2) outputs, and (n, n_layers) variances of the mean for an alpha of one."""
-    found = [_terms(model, batch) for batch in split.batches(size)]
+    found = [_terms(model, batch, backbone) for batch in split.batches(size)]
     return torch.cat([outputs for outputs, _ in found]), torch.cat([per_layer for _, per_layer in found])
 
 
-def _terms(model: Any, batch: Split) -> tuple[Tensor, Tensor]:
-    found = sensitivity(lambda: model.model(*batch.inputs)[:, 0], model.layers, len(batch))
+def _terms(model: Any, batch: Split, backbone: Any) -> tuple[Tensor, Tensor]:
+    rows = rows_of(backbone, batch)
+    found = sensitivity(lambda: model.model(*batch.inputs)[:, 0], model.layers, len(batch), rows)
     with torch.no_grad():
         return model(*batch.inputs), found.per_layer
 

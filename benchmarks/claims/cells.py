@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from benchmarks.claims import alphas, estimates, neighbours
 from benchmarks.claims.arms import NO_LABEL
 from benchmarks.claims.config import ClaimsConfig
 from benchmarks.claims.estimates import CLOSED_FORM, Estimate, Key
-from benchmarks.claims.methods import BATCH, METHODS, Choice, Method, fit
+from benchmarks.claims.methods import METHODS, Choice, Method, fit
 from benchmarks.claims.outcomes import OUTCOMES, Outcome
 from benchmarks.claims.task import Backbone, Split, Task
 from mofgap.configuration import ConfigurationError, to_dict
@@ -70,11 +70,11 @@ class Cells:
         return found
 
     def _try(self, task: Task, backbone: Backbone, method: Method, choice: Choice) -> dict[str, float]:
-        start = time.process_time()
-        model = fit(method, task, backbone, choice, FIRST_TRY, self.config.training)
-        n = self.config.training.tuning_samples if method.is_sampled else 1
+        start, config = time.process_time(), self.config.training
+        model = fit(method, _fewer(task, config.tried_on), backbone, choice, FIRST_TRY, config)
+        n = config.tuning_samples if method.is_sampled else 1
         outcome, labels = OUTCOMES[task.kind], _labels(task.val)
-        found = outcome.of_draws(method.logits(model, task.val, choice, n))
+        found = outcome.of_draws(method.logits(model, task.val, choice, n, size=self.config.at_once))
         nll = float(outcome.nlls(found, labels).mean())
         seconds = time.process_time() - start
         return (
@@ -112,20 +112,23 @@ class Cells:
     def _train(
         self, path: Path, task: Task, backbone: Backbone, method: Method, choice: Choice, seed: int
     ) -> None:
-        start = time.process_time()
+        start, size = time.process_time(), self.config.at_once
         model = fit(method, task, backbone, choice, seed, self.config.training)
-        seconds = time.process_time() - start
-        n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        about = {"seconds": time.process_time() - start}
+        about["n_trained"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        start = time.process_time()
+        method.logits(model, task.test, choice, size=size)
+        about["pass_seconds"] = time.process_time() - start
         found: dict[Key, Estimate] = {}
         for name, split in _judged(task).items():
             found |= self._sampled(method, model, choice, name, split, seed, OUTCOMES[task.kind])
         if method.has_closed_form:
-            found |= _closed_form(method, model, task)
+            found |= _closed_form(method, model, task, size)
         if method.name == "lora" and seed < self.config.trainings:
-            found |= _laplace(model, task, backbone)
-        if task.kind == "gaps":
-            found |= _near_training(method, model, task, backbone, found)
-        estimates.save(path, found, seconds=seconds, n_trained=n_trained)
+            found |= _laplace(model, task, backbone, size)
+        if self.config.mofs is not None and self.config.mofs.neighbours:
+            found |= _near_training(method, model, task, backbone, found, size)
+        estimates.save(path, found, **about)
 
     def _sampled(
         self,
@@ -138,7 +141,7 @@ class Cells:
         outcome: Outcome,
     ) -> dict[Key, Estimate]:
         numbers = self._numbers(method, name, seed) if method.is_sampled else (1,)
-        logits = method.logits(model, split, choice, max(numbers), seed)
+        logits = method.logits(model, split, choice, max(numbers), seed, self.config.at_once)
         return {(method.name, n, name): each for n, each in outcome.by_samples(logits, numbers).items()}
 
     def _numbers(self, method: Method, split: str, seed: int) -> tuple[int, ...]:
@@ -150,38 +153,50 @@ class Cells:
         return config.samples + (config.most_samples if more else ())
 
 
+def _fewer(task: Task, n: int | None) -> Task:
+    """The task with fewer training inputs, evenly spaced."""
+    if n is None or n >= len(task.train):
+        return task
+    return replace(task, train=task.train.taken(torch.linspace(0, len(task.train) - 1, n).long()))
+
+
 def _judged(task: Task) -> dict[str, Split]:
     return {"test": task.test, **task.shifted}
 
 
-def _closed_form(method: Method, model: torch.nn.Module, task: Task) -> dict[Key, Estimate]:
+def _closed_form(method: Method, model: torch.nn.Module, task: Task, size: int) -> dict[Key, Estimate]:
     """Without samples; and with the variance whose likelihood of validation inputs is best."""
     outcome = OUTCOMES[task.kind]
-    factor = outcome.best_factor(estimates.closed_form(model, task.val, BATCH), _labels(task.val))
+    factor = outcome.best_factor(estimates.closed_form(model, task.val, size), _labels(task.val))
     found = {}
     for name, split in _judged(task).items():
-        moments = estimates.closed_form(model, split, BATCH)
+        moments = estimates.closed_form(model, split, size)
         found[f"{method.name}-closed-form", CLOSED_FORM, name] = outcome.of_moments(moments)
         found[f"{method.name}-scaled", CLOSED_FORM, name] = outcome.of_moments(moments, factor)
     return found
 
 
 def _near_training(
-    method: Method, model: torch.nn.Module, task: Task, backbone: Backbone, found: dict[Key, Estimate]
+    method: Method,
+    model: torch.nn.Module,
+    task: Task,
+    backbone: Backbone,
+    found: dict[Key, Estimate],
+    size: int,
 ) -> dict[Key, Estimate]:
     """What the nearest training structures add: other spreads, and every estimate corrected."""
-    near, more, of_distance = neighbours.near(model, task, backbone, BATCH), {}, {}
+    near, more, of_distance = neighbours.near(model, task, backbone, size), {}, {}
     if method.name == "lora":
         more = neighbours.lora_by_distance(found, near)
     if method.name == "balora":
-        more = alphas.other_alphas(model, task, backbone, near, BATCH)
-        of_distance = neighbours.by_distance(model, task, backbone, BATCH)
+        more = alphas.other_alphas(model, task, backbone, near, size)
+        of_distance = neighbours.by_distance(model, task, backbone, size)
     return more | neighbours.corrected(found | more, near) | of_distance
 
 
-def _laplace(model: torch.nn.Module, task: Task, backbone: Backbone) -> dict[Key, Estimate]:
+def _laplace(model: torch.nn.Module, task: Task, backbone: Backbone, size: int) -> dict[Key, Estimate]:
     def inputs(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
-        return estimates.head_inputs(model, backbone.head, split, BATCH)
+        return estimates.head_inputs(model, backbone.head, split, size)
 
     assert task.val.labels is not None
     judged = _judged(task)

@@ -10,6 +10,7 @@ from pydantic import Field
 from mofgap.configuration import ConfigurationError, schema
 
 Modality = Literal["language", "vision", "mofs"]
+MofSplit = Literal["public", "grouped"]
 
 
 @schema
@@ -66,6 +67,12 @@ class MofConfig:
     cache: Path = Field(
         Path("runs/claims-mofs/vectors"), description="Folder that keeps the vectors of structures."
     )
+    splits: tuple[MofSplit, ...] = Field(("public", "grouped"), description="Splits; a task each.")
+    network: Literal["perceptron", "transformer"] = Field(
+        "perceptron",
+        description="What is adapted: the gap network, or the transformer's last block and the gap network.",
+    )
+    neighbours: bool = Field(True, description="Whether to estimate with the neighbour correction too.")
     n_val: int = Field(800, description="Public val rows to choose hyperparameters by.", ge=2)
     n_test: int = Field(1229, description="Structures of the grouped split to judge by.", ge=2)
     n_shifted: int = Field(400, description="Structures of each shifted set, at most.", ge=2)
@@ -99,6 +106,9 @@ class TrainingConfig:
     clip: float | None = Field(None, description="Largest norm of the gradient; null for any.", gt=0)
     warm_up: float = Field(0.1, description="Share of the steps in which the rate rises.", ge=0, lt=1)
     tries: int = Field(5, description="Choices of hyperparameters that are tried for each method.", ge=1)
+    tried_on: int | None = Field(
+        None, description="Training inputs of a try, the first ones; null for all.", ge=1
+    )
     ranks: tuple[int, ...] = Field((4, 8, 16), description="Ranks of adapters.")
     rates: tuple[float, ...] = Field((2e-3, 6e-3), description="Peak learning rates of adapters and head.")
     full_rates: tuple[float, ...] = Field(
@@ -142,6 +152,7 @@ class ClaimsConfig:
     most_samples: tuple[int, ...] = Field((64, 128), description="More, for BaLoRA on test inputs alone.")
     full_curves: int = Field(2, description="Trainings that are sampled so often.", ge=0)
     shifted_samples: int = Field(16, description="Most samples of shifted inputs.", ge=1)
+    at_once: int = Field(250, description="Inputs that are predicted at once.", ge=1)
     judgement: JudgementConfig = Field(default_factory=JudgementConfig, description="How claims are judged.")
 
     def __post_init__(self) -> None:

@@ -17,9 +17,6 @@ from benchmarks.claims.task import Backbone, Split, Task
 from mofgap.balora import BaLoRAConfig, BaLoRAModel, get_balora_model
 from mofgap.balora.dropout import dropout
 
-BATCH = 250
-"""Inputs that are predicted at once."""
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -76,11 +73,22 @@ class Method(ABC):
         return torch.zeros(())
 
     @torch.no_grad()
-    def logits(self, model: Any, split: Split, choice: Choice, n: int = 1, seed: int = 0) -> Tensor:
-        """(n, n_inputs, n_classes) logits: samples, or the one prediction of a method without noise."""
+    def logits(
+        self, model: Any, split: Split, choice: Choice, n: int = 1, seed: int = 0, size: int = 250
+    ) -> Tensor:
+        """(n, n_inputs, n_classes) logits: samples, or the one prediction of a method without noise.
+
+        Args:
+            model: Trained.
+            split: Inputs.
+            choice: Hyperparameters of the training.
+            n: Number of samples.
+            seed: Of the samples.
+            size: Inputs that are predicted at once.
+        """
         model.eval()
         found = []
-        for i, batch in enumerate(split.batches(BATCH)):
+        for i, batch in enumerate(split.batches(size)):
             found.append(self._sampled(model, batch, choice, n, 1000 * seed + i))
         return torch.cat(found, 1)
 
@@ -126,7 +134,8 @@ class LoRA(Method):
         )
         network = backbone.network(task.n_classes, seed)
         torch.manual_seed(seed + 1)
-        return get_balora_model(network, config, features=getattr(backbone, "features", None))
+        callbacks = {name: getattr(backbone, name, None) for name in ("features", "rows")}
+        return get_balora_model(network, config, **callbacks)
 
 
 class Dropout(LoRA):

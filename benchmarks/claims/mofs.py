@@ -1,110 +1,37 @@
-"""Band gaps of metal-organic frameworks, by a small network on vectors of mofgap's frozen encoder.
+"""Band gaps of metal-organic frameworks, by mofgap's pretrained crystal transformer and a small gap network.
 
-The network was pretrained on charges, bond orders and magnetic moments of the training structures' atoms.
-Adapters sit on its layers, after the pooling over atoms: a training takes seconds.
+The gap network was pretrained on charges, bond orders and magnetic moments of the training structures' atoms.
+Adapters sit on its layers, after the pooling over atoms; and on the last block of the transformer before it,
+where the setting ``network`` is ``transformer``.
 
-Two tasks, on two splits: the public one, and one that keeps families and formulas on one side. The public
-test rows are left alone: the public task chooses and judges by rows of val.
+There are two splits: the public one, and one that keeps families and formulas on one side. The public test
+rows are left alone: the public task chooses and judges by rows of val.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 
 import gemmi
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.claims.config import ClaimsConfig, MofConfig
+from benchmarks.claims.gap_network import GapNetwork, Perceptron, of_atoms, pretrain
+from benchmarks.claims.late_block import Atoms, LateBlock, Scale, atoms_of
 from benchmarks.claims.pooled import pooled
 from benchmarks.claims.task import Backbone, Split, Task
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import table_crystals
-from mofgap.gap.head import LOG_STD_RANGE
 from mofgap.study.config import SplitConfig
 from mofgap.study.splits import assign, order
 
 Indices = NDArray[np.intp]
-
-OF_ATOMS = (
-    *("pbe_ddec6_charge_e", "pbe_cm5_charge_e", "pbe_ddec6_bond_order"),
-    *("pbe_ddec6_spin_density", "pbe_magmom_mu_b"),
-)
-"""Columns of numbers of atoms, from the same calculation as the gap."""
-STATISTICS = (np.mean, np.std, np.min, np.max)
-PRETRAINING_RATE = 1e-3
-PRETRAINING_BATCH = 256
-
-
-class GapNetwork(nn.Module):
-    """A perceptron that gives the mean of a gap and the logarithm of its standard deviation.
-
-    Args:
-        n_features: Width of a structure's vector.
-        width: Of the hidden layers.
-        n_layers: Number of hidden layers.
-        gaps_ev: Gaps of the training structures, eV, whose mean and spread the head starts from.
-    """
-
-    def __init__(self, n_features: int, width: int, n_layers: int, gaps_ev: Tensor) -> None:
-        super().__init__()
-        widths = [n_features] + n_layers * [width]
-        self.hidden = nn.ModuleList(nn.Linear(*each) for each in pairwise(widths))
-        self.head = nn.Linear(width, 2)
-        self.mean_ev, self.std_ev = float(gaps_ev.mean()), float(gaps_ev.std())
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """(n, 2) gaps in eV and logarithms of their standard deviations, from (n, n_features) vectors."""
-        mean, log_std = self.head(self.activations(vectors)).unbind(1)
-        log_std = log_std.clamp(*LOG_STD_RANGE) + np.log(self.std_ev)
-        return torch.stack([self.mean_ev + self.std_ev * mean, log_std], 1)
-
-    def activations(self, vectors: Tensor) -> Tensor:
-        """(n, width) what the head gets."""
-        x = vectors
-        for layer in self.hidden:
-            x = nn.functional.silu(layer(x))
-        return x
-
-
-@dataclass(frozen=True)
-class Perceptron:
-    """A backbone: the pretrained network.
-
-    Attributes:
-        pretrained: Whose hidden layers are copied.
-        target_modules: Layers to adapt.
-        head: Name of the new last layer.
-    """
-
-    pretrained: GapNetwork
-    target_modules: tuple[str, ...] = (r"hidden\.\d+",)
-    head: str = "head"
-
-    @property
-    def n_features(self) -> int:
-        """Width of alpha's input."""
-        width: int = self.pretrained.hidden[0].in_features  # type: ignore[assignment]
-        return width
-
-    def features(self, vectors: Tensor) -> Tensor:
-        """The vectors themselves."""
-        return vectors
-
-    def network(self, n_classes: int, seed: int) -> nn.Module:
-        """A copy of the hidden layers, and a head of this seed."""
-        made = copy.deepcopy(self.pretrained)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            made.head = nn.Linear(made.head.in_features, n_classes)
-        return made
 
 
 @dataclass(frozen=True)
@@ -120,13 +47,13 @@ class Rows:
 def backbones(settings: ClaimsConfig) -> Mapping[str, Backbone]:
     """The network of each task: they differ in the structures that they were pretrained on."""
     config = _config(settings)
-    return {name: Perceptron(pretrained(name, config)) for name in SPLITS}
+    return {name: _backbone(name, config) for name in config.splits}
 
 
 def tasks(settings: ClaimsConfig) -> list[Task]:
     """A task for each split."""
     config = _config(settings)
-    return [_task(name, config) for name in SPLITS]
+    return [_task(name, config) for name in config.splits]
 
 
 def _config(settings: ClaimsConfig) -> MofConfig:
@@ -134,24 +61,50 @@ def _config(settings: ClaimsConfig) -> MofConfig:
     return settings.mofs
 
 
+def _backbone(name: str, config: MofConfig) -> Backbone:
+    network = pretrained(name, config)
+    if config.network == "perceptron":
+        return Perceptron(network)
+    return LateBlock(_atoms(config), _scale(name, config), network)
+
+
 def _task(name: str, config: MofConfig) -> Task:
-    frame, rows, scale = _frame(config), _rows(name, config), _scale(name, config)
+    rows = _rows(name, config)
+    gaps = torch.tensor(_frame(config).pbe_gap_ev.to_numpy(), dtype=torch.float32)
+
+    def split(positions: Indices, labelled: Indices | None) -> Split:
+        """Structures by position, with the gaps of rows of the table."""
+        labels = None if labelled is None else gaps[labelled]
+        if config.network == "transformer":
+            return Split((torch.from_numpy(positions),), labels)
+        return Split((_scale(name, config)(_vectors(config)[positions]),), labels)
+
     first = rows.test[: config.n_shifted]
-    crystals, rng = list(table_crystals(frame.iloc[first])), np.random.default_rng(config.seed)
-    moved = [displaced(crystal, config.displacement_angstrom, rng) for crystal in crystals]
-    shifted = {part: _split(own, name, config) for part, own in rows.shifted.items()}
-    shifted["displaced"] = Split((scale(_pooled(moved, config)),), _gaps(frame, first))
-    shifted["no-hydrogen"] = Split((scale(_pooled([bare(each) for each in crystals], config)),), None)
-    train, val, test = (_split(own, name, config) for own in (rows.train, rows.val, rows.test))
+    displaced, without_hydrogen = _changed(name, config)
+    shifted = {part: split(own, own) for part, own in rows.shifted.items()}
+    shifted |= {"displaced": split(displaced, first), "no-hydrogen": split(without_hydrogen, None)}
+    train, val, test = (split(own, own) for own in (rows.train, rows.val, rows.test))
     return Task(name, name, 2, train, val, test, shifted, kind="gaps")
 
 
-def _split(rows: Indices, name: str, config: MofConfig) -> Split:
-    return Split((_scale(name, config)(_vectors(config)[rows]),), _gaps(_frame(config), rows))
+@cache
+def _groups(config: MofConfig) -> list[list[Crystal]]:
+    """The structures of the table, then of each split the displaced ones and those without hydrogen."""
+    known = list(table_crystals(_frame(config)))
+    groups = [known]
+    for name in config.splits:
+        crystals = [known[i] for i in _rows(name, config).test[: config.n_shifted]]
+        rng = np.random.default_rng(config.seed)
+        groups.append([displaced(crystal, config.displacement_angstrom, rng) for crystal in crystals])
+        groups.append([bare(crystal) for crystal in crystals])
+    return groups
 
 
-def _gaps(frame: pd.DataFrame, rows: Indices) -> Tensor:
-    return torch.tensor(frame.pbe_gap_ev.to_numpy()[rows], dtype=torch.float32)
+def _changed(name: str, config: MofConfig) -> tuple[Indices, Indices]:
+    """Positions of a split's displaced structures, and of those without hydrogen."""
+    ends = np.cumsum([len(group) for group in _groups(config)])
+    place = 2 * config.splits.index(name)
+    return np.arange(ends[place], ends[place + 1]), np.arange(ends[place + 1], ends[place + 2])
 
 
 @cache
@@ -201,17 +154,18 @@ def bare(crystal: Crystal) -> Crystal:
     return Crystal(crystal.cell, crystal.frac_coords[kept], crystal.atomic_numbers[kept])
 
 
-def _pooled(crystals: Sequence[Crystal], config: MofConfig) -> Tensor:
-    return pooled(crystals, config.encoder, config.cache)
-
-
 @cache
 def _vectors(config: MofConfig) -> Tensor:
-    return _pooled(list(table_crystals(_frame(config))), config)
+    return torch.cat([pooled(group, config.encoder, config.cache) for group in _groups(config)])
 
 
 @cache
-def _scale(name: str, config: MofConfig) -> Callable[[Tensor], Tensor]:
+def _atoms(config: MofConfig) -> Atoms:
+    return atoms_of(_groups(config), config.encoder, config.cache)
+
+
+@cache
+def _scale(name: str, config: MofConfig) -> Scale:
     """Principal components of standardised vectors, as the training structures give them.
 
     Those of large variance come first; the mean of the variances is one.
@@ -231,37 +185,11 @@ def pretrained(name: str, config: MofConfig) -> GapNetwork:
     It gives mean, standard deviation, least and largest of each number over the atoms of a structure.
     """
     frame, rows = _frame(config), _rows(name, config).train
-    gaps, vectors = _gaps(frame, rows), _split(rows, name, config).inputs[0]
-    targets = of_atoms(frame.iloc[rows])
+    gaps = torch.tensor(frame.pbe_gap_ev.to_numpy()[rows], dtype=torch.float32)
+    vectors = _scale(name, config)(_vectors(config)[rows])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = GapNetwork(vectors.shape[1], config.width, config.n_layers, gaps)
         if config.pretrained:
-            _pretrain(network, vectors, targets, config.passes)
+            pretrain(network, vectors, of_atoms(frame.iloc[rows]), config.passes)
     return network.requires_grad_(True)
-
-
-def _pretrain(network: GapNetwork, vectors: Tensor, targets: Tensor, passes: int) -> None:
-    head = nn.Linear(network.head.in_features, targets.shape[1])
-    optimizer = torch.optim.AdamW([*network.hidden.parameters(), *head.parameters()], lr=PRETRAINING_RATE)
-    n_steps = passes * -(-len(vectors) // PRETRAINING_BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PRETRAINING_RATE, n_steps)
-    for _ in range(passes):
-        for rows in torch.randperm(len(vectors)).split(PRETRAINING_BATCH):
-            loss = nn.functional.mse_loss(head(network.activations(vectors[rows])), targets[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-
-
-def of_atoms(frame: pd.DataFrame) -> Tensor:
-    """(n, 4 x len(OF_ATOMS)) numbers of atoms by structure, standardised and cut at five deviations."""
-    found = np.array(
-        [
-            [how(values) for column in OF_ATOMS for values in [row[column]] for how in STATISTICS]
-            for row in frame[list(OF_ATOMS)].to_dict("records")
-        ]
-    )
-    scaled = (found - found.mean(0)) / np.maximum(found.std(0), 1e-6)
-    return torch.from_numpy(scaled.clip(-5, 5)).float()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.claims.arms import NEIGHBOURS
 from benchmarks.claims.estimates import CLOSED_FORM, Estimate, Key, head_inputs
-from benchmarks.claims.task import Split, Task
+from benchmarks.claims.task import Split, Task, rows_of
 from mofgap.balora import sensitivity
 from mofgap.gap.correction import N_SKETCH, Correction, NeighbourCorrection
 
@@ -103,7 +103,13 @@ def gradients(model: Any, split: Split, backbone: Any, size: int) -> Tensor:
 
 
 def _places(model: Any, batch: Split, backbone: Any) -> Tensor:
-    found = sensitivity(lambda: model.model(*batch.inputs)[:, 0], model.layers, len(batch), n_dims=N_SKETCH)
+    found = sensitivity(
+        lambda: model.model(*batch.inputs)[:, 0],
+        model.layers,
+        len(batch),
+        rows_of(backbone, batch),
+        n_dims=N_SKETCH,
+    )
     with torch.no_grad():
         return found.place(model.alpha(backbone.features(*batch.inputs)))
 

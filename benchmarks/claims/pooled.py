@@ -6,7 +6,7 @@ They are kept on disk in parts, so that a run that was stopped goes on where it 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +26,7 @@ PART = 500
 """Structures of a file."""
 N_OUTPUTS = 2
 """Outputs of the encoder that are read, from the last."""
+Compute = Callable[[Sequence[Crystal], Encoder], dict[str, Tensor]]
 
 
 def pooled(crystals: Sequence[Crystal], encoder_name: str, folder: Path) -> Tensor:
@@ -36,31 +37,43 @@ def pooled(crystals: Sequence[Crystal], encoder_name: str, folder: Path) -> Tens
         encoder_name: Pretrained encoder, a name or a folder.
         folder: Keeps what was computed.
     """
-    parts = [crystals[start : start + PART] for start in range(0, len(crystals), PART)]
-    return torch.cat([_kept(part, encoder_name, folder) for part in parts])
+    return torch.cat([part["pooled"] for part in kept("pooled", _computed, crystals, encoder_name, folder)])
 
 
-def _kept(crystals: Sequence[Crystal], encoder_name: str, folder: Path) -> Tensor:
-    digest = hashlib.sha256(encoder_name.encode())
-    for crystal in crystals:
-        for values in (crystal.cell, crystal.frac_coords, crystal.atomic_numbers):
-            digest.update(values.tobytes())
-    path = folder / f"pooled-{digest.hexdigest()[:16]}.safetensors"
-    if (tensors := read_tensors(path)) is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {"pooled": _computed(crystals, encoder(encoder_name))}
-        write_tensors(path, tensors)
-    return tensors["pooled"]
+def kept(
+    kind: str, compute: Compute, crystals: Sequence[Crystal], encoder_name: str, folder: Path
+) -> Iterator[dict[str, Tensor]]:
+    """What a function gives for some structures, in parts; each part from its file where there is one.
+
+    Args:
+        kind: Start of the names of files.
+        compute: The function.
+        crystals: The structures.
+        encoder_name: Pretrained encoder that the function is called with, a name or a folder.
+        folder: Of the files.
+    """
+    for start in range(0, len(crystals), PART):
+        part = crystals[start : start + PART]
+        digest = hashlib.sha256(encoder_name.encode())
+        for crystal in part:
+            for values in (crystal.cell, crystal.frac_coords, crystal.atomic_numbers):
+                digest.update(values.tobytes())
+        path = folder / f"{kind}-{digest.hexdigest()[:16]}.safetensors"
+        if (tensors := read_tensors(path)) is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            tensors = compute(part, encoder(encoder_name))
+            write_tensors(path, tensors)
+        yield tensors
 
 
 @torch.no_grad()
-def _computed(crystals: Sequence[Crystal], frozen: Encoder) -> Tensor:
+def _computed(crystals: Sequence[Crystal], frozen: Encoder) -> dict[str, Tensor]:
     store = build_store(crystals, frozen.graph_config)
     found = []
     for batch in store.batches(range(len(store)), BATCH_ATOMS):
         features = frozen(batch)[:, -N_OUTPUTS:].flatten(1)
         found.append(pool(features, batch.structure_idx, len(batch.ptr) - 1))
-    return torch.cat(found)
+    return {"pooled": torch.cat(found)}
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def tried(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def cost(tasks: Sequence[TaskArms]) -> Iterator[dict[str, Any]]:
-    """Trained parameters, and seconds of a training."""
+    """Trained parameters, and CPU seconds of a training and of a pass over the test inputs."""
     for task in tasks:
         for method, trainings in task.about.items():
             yield {
@@ -83,6 +84,7 @@ def cost(tasks: Sequence[TaskArms]) -> Iterator[dict[str, Any]]:
                 "method": method,
                 "trained_parameters": int(trainings[0]["n_trained"]),
                 "cpu_seconds": np.mean([each["seconds"] for each in trainings]),
+                "pass_cpu_seconds": np.mean([each.get("pass_seconds", math.nan) for each in trainings]),
                 "n_trainings": len(trainings),
             }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +77,7 @@ class Backbone(Protocol):
 
     It may also have ``n_features`` and ``features(*inputs)``, (n, n_features) that alpha(X) is computed from.
     Without them alpha's input is what the head gets in the frozen network: one more forward pass.
+    Where an input has rows of its own number, such as atoms, ``rows(*inputs)`` gives the input of each row.
     """
 
     @property
@@ -93,3 +94,9 @@ class Backbone(Protocol):
         Its forward takes the inputs of a split and returns (n, n_classes) logits. Full fine-tuning trains
         all its parameters.
         """
+
+
+def rows_of(backbone: Any, batch: Split) -> Tensor | None:
+    """(n_rows,) the input of each row; ``None`` for a backbone whose tensors are batch-first."""
+    rows = getattr(backbone, "rows", None)
+    return None if rows is None else rows(*batch.inputs)

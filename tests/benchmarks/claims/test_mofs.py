@@ -8,13 +8,16 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.claims import mofs, pooled
+from benchmarks.claims import late_block, mofs, pooled
 from benchmarks.claims.alphas import HELD_OUT, NEAR
 from benchmarks.claims.arms import NEIGHBOURS, collected
 from benchmarks.claims.cells import Cells
 from benchmarks.claims.config import ClaimsConfig, MofConfig, TrainingConfig
+from benchmarks.claims.gap_network import OF_ATOMS, of_atoms
+from benchmarks.claims.methods import METHODS, Choice
 from benchmarks.claims.neighbours import DISTANCE, LORA_DISTANCE
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.store import build_store
 
 ELEMENTS = (1, 6, 8, 30)
 
@@ -36,7 +39,7 @@ def made_up(path: Path, n: int = 150) -> Path:
             "cell_angstrom": [(5 + rng.random(9) * np.eye(3).ravel()) * np.eye(3).ravel() for _ in range(n)],
             "frac_coords": [rng.random(3 * (size + 1)) for size in sizes],
         }
-        | {column: [rng.random(size + 1) for size in sizes] for column in mofs.OF_ATOMS}
+        | {column: [rng.random(size + 1) for size in sizes] for column in OF_ATOMS}
     )
     frame.to_parquet(path)
     return path
@@ -120,8 +123,8 @@ def test_pretraining_moves_the_hidden_layers_and_random_weights_do_not_see_it(se
 
 
 def test_numbers_of_atoms_are_told_by_structure() -> None:
-    columns = {column: [[0.0, 1.0], [2.0, 4.0], [4.0, 4.0]] for column in mofs.OF_ATOMS}
-    found = mofs.of_atoms(pd.DataFrame(columns))
+    columns = {column: [[0.0, 1.0], [2.0, 4.0], [4.0, 4.0]] for column in OF_ATOMS}
+    found = of_atoms(pd.DataFrame(columns))
     assert found.shape == (3, 20)
     means = torch.tensor([0.5, 3.0, 4.0])
     expected = (means - means.mean()) / means.std(correction=0)
@@ -152,3 +155,69 @@ def test_a_run_predicts_gaps_with_and_without_neighbours(settings, tmp_path) -> 
     assert (own.predicted[..., 0] != other.predicted[..., 0]).any()
     assert (plain.arm("balora-closed-form", 0).epistemic > 0).any()
     assert plain.arm("full", 1, "displaced").labels.tolist() == plain.labels["test"][:8].tolist()
+
+
+@pytest.fixture(scope="module")
+def inside(settings) -> ClaimsConfig:
+    """Settings of a run with adapters inside the transformer."""
+    data = replace(settings.mofs, network="transformer", splits=("public",))
+    return replace(
+        settings, mofs=data, methods=("lora", "balora", "balora-rows", "full", "dropout"), at_once=7
+    )
+
+
+def test_without_adapters_the_last_block_gives_what_the_pooled_vectors_give(settings, inside) -> None:
+    (pooled_task, _), (task,) = mofs.tasks(settings), mofs.tasks(inside)
+    backbone = mofs.backbones(inside)["public"]
+    network = backbone.network(2, seed=3)
+    plain = mofs.backbones(settings)["public"].network(2, seed=3)
+    splits = {"test": task.test, **task.shifted}
+    with torch.no_grad():
+        for name, split in splits.items():
+            other = pooled_task.test if name == "test" else pooled_task.shifted[name]
+            torch.testing.assert_close(network(*split.inputs), plain(*other.inputs), rtol=0, atol=5e-3)
+            torch.testing.assert_close(backbone.features(*split.inputs), other.inputs[0])
+
+
+def test_atoms_that_symmetry_makes_equal_count_once(settings) -> None:
+    corners = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    rocksalt = Crystal(
+        5.6 * np.eye(3), np.concatenate([corners, corners + 0.5]), np.repeat([11, 17], 4), structure_id="NaCl"
+    )
+    other = Crystal(5.0 * np.eye(3), np.array([[0.0, 0, 0], [0.4, 0.1, 0]]), np.array([6, 8]))
+    store = build_store([rocksalt, other], pooled.encoder(settings.mofs.encoder).graph_config)
+    features = torch.randn(10, 128)
+    features[:8] = torch.cat([features[:1].expand(4, -1), features[4:5].expand(4, -1)])
+    found = late_block.without_repeats(store, features)
+    assert found["n_atoms"].tolist() == [2, 2]
+    assert found["share"].tolist() == [0.5] * 4
+    assert found["neighbour"][0].unique().tolist() == found["neighbour"][1].unique().tolist() == [0, 1]
+    assert found["atomic_number"].tolist() == [11, 17, 6, 8]
+
+
+def test_a_draw_in_the_block_is_shared_by_the_atoms_of_a_structure(inside) -> None:
+    (task,), backbone = mofs.tasks(inside), mofs.backbones(inside)["public"]
+    batch = next(task.test.batches(5))
+    rows = backbone.rows(*batch.inputs)
+    counts = mofs._frame(inside.mofs).n_atoms.to_numpy()[batch.inputs[0]]
+    assert rows.bincount().tolist() == counts.tolist()
+    model = METHODS["balora"].network(task, backbone, Choice(1e-3, rank=2), 0)
+    model.train()
+    model(*batch.inputs)
+    noise = model.layers["block.up"].perturbation
+    drawn = noise(torch.ones(len(rows), 128), model.layers["block.up"])
+    for structure in range(5):
+        own = drawn[rows == structure]
+        torch.testing.assert_close(own, own[:1].expand_as(own), rtol=0, atol=1e-6)
+    assert len(drawn.unique(dim=0)) == 5
+
+
+def test_a_run_with_adapters_in_the_block_is_judged_by_every_way(inside, tmp_path) -> None:
+    cells = Cells(tmp_path, inside)
+    (task,), backbone = mofs.tasks(inside), mofs.backbones(inside)["public"]
+    paths = list(cells.train(task, backbone))
+    plain, near = (collected(paths[0].parent, members=2, suffix=suffix) for suffix in ("", NEIGHBOURS))
+    ways = {way for way, _ in plain.ways}
+    assert {"lora", "ensemble", "laplace", "full", "balora-rows", "balora-closed-form", DISTANCE} <= ways
+    assert {way for way, _ in near.ways} == ways
+    assert plain.about["balora"][0]["pass_seconds"] > 0
