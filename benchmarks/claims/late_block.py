@@ -1,7 +1,7 @@
 """A gap network behind the last block of the crystal transformer, so that adapters sit inside it.
 
 What the blocks before it give of each atom is computed once and kept on disk, in half precision. Atoms that
-symmetry makes equal count once: two thirds of those of QMOF.
+symmetry makes equal count once, which leaves two of five in QMOF.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def cost(tasks: Sequence[TaskArms]) -> Iterator[dict[str, Any]]:
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows that have the same keys; numbers get four significant digits, and no number an empty cell."""
+    """Write rows that have the same keys; numbers get four significant digits, NaN an empty cell."""
     with whole_file(path) as made, made.open("w", newline="", encoding="utf-8") as file:
         writer = None
         for row in rows:
