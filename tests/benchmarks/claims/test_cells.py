@@ -10,6 +10,7 @@ from benchmarks.claims import __main__ as command
 from benchmarks.claims.arms import collected
 from benchmarks.claims.cells import Cells
 from benchmarks.claims.config import ClaimsConfig, JudgementConfig, LanguageConfig, TrainingConfig
+from benchmarks.claims.methods import fit
 from benchmarks.claims.verdicts import CLAIMS
 from mofgap.configuration import ConfigurationError
 
@@ -51,6 +52,20 @@ def test_a_run_goes_on_and_is_judged(cells, task, backbone, monkeypatch) -> None
     assert sum(row["taken"] == "True" for row in tables["tries"]) == len(CONFIG.methods)
     far = [row for row in tables["scores"] if row["split"] == "unlabelled"]
     assert {row["score"] for row in far} == {"auroc_shifted", "auroc_shifted_epistemic"}
+
+
+def test_tries_may_learn_from_fewer_inputs(cells, task, backbone, monkeypatch) -> None:
+    learnt: list[int] = []
+
+    def fitted(method, own, *others):
+        learnt.append(len(own.train))
+        return fit(method, own, *others)
+
+    monkeypatch.setattr("benchmarks.claims.cells.fit", fitted)
+    training = replace(CONFIG.training, tried_on=20)
+    one = replace(CONFIG, training=training, methods=("full",), trainings=1)
+    list(Cells(cells.folder, one).train(task, backbone))
+    assert learnt == [20, 60]
 
 
 def test_members_of_ensembles_are_disjoint(cells, task, backbone) -> None:
