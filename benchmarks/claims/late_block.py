@@ -10,18 +10,18 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, segment_reduce
 
 from benchmarks.claims.gap_network import GapNetwork
 from benchmarks.claims.pooled import BATCH_ATOMS, encoder, kept, pooled
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import CrystalGraph, first_atoms
 from mofgap.crystals.store import GraphStore, StoreBatch, build_store
-from mofgap.encoders.crystal_transformer import Block, CrystalTransformer
+from mofgap.encoders.crystal_transformer import Block, CrystalTransformer, CrystalTransformerConfig
 from mofgap.encoders.encoder import Encoder
-from mofgap.gap.head import pool
 
 Scale = Callable[[Tensor], Tensor]
 TOLERANCE = 0.02
@@ -38,6 +38,8 @@ class Atoms:
         share: (n_atoms_total,) share of its structure's atoms that an atom stands for.
         vectors: (n, 6 width) pooled outputs of the last two blocks, as of `pooled`.
         frozen: The whole transformer.
+        terms: (n_atoms_total, K, n_heads + width) float16, what bonds say to the block, once it is known.
+        is_known: (n,) of which structures it is.
     """
 
     store: GraphStore
@@ -45,18 +47,28 @@ class Atoms:
     share: Tensor
     vectors: Tensor
     frozen: CrystalTransformer
+    terms: Tensor
+    is_known: Tensor
 
     def rows(self, positions: Tensor) -> Tensor:
         """(n_atoms,) which of some structures each atom belongs to."""
         return torch.repeat_interleave(torch.arange(len(positions)), self.store.n_atoms[positions])
 
-    @torch.no_grad()
     def batch(self, positions: Tensor) -> tuple[StoreBatch, Tensor, Tensor]:
         """Some structures side by side, features of their atoms, and the terms of their bonds."""
+        if len(unknown := positions[~self.is_known[positions]]):
+            self._know(unknown)
+        batch = self.store.batch(positions.tolist())
+        return batch, self.features[batch.row].float(), self.terms[batch.row].float()
+
+    @torch.no_grad()
+    def _know(self, positions: Tensor) -> None:
+        """Compute terms of bonds that nobody asked for before."""
         batch = self.store.batch(positions.tolist())
         bonds = self.frozen.bonds(batch.atomic_number, batch.neighbour, batch.distance, None)
         block: Block = self.frozen.blocks[-1]  # type: ignore[assignment]
-        return batch, self.features[batch.row].float(), block.bond_terms(bonds)
+        self.terms[batch.row] = block.bond_terms(bonds).half()
+        self.is_known[positions] = True
 
 
 class LateNetwork(nn.Module):
@@ -85,10 +97,8 @@ class LateNetwork(nn.Module):
             self._last = positions, self._atoms.batch(positions)
         batch, x, terms = self._last[1]
         x = self.norm(self.block(x, terms, batch.neighbour, batch.weight))
-        share = self._atoms.share[batch.row, None]
-        mean = x.new_zeros(len(positions), x.shape[1]).index_add(0, batch.structure_idx, share * x)
-        _, largest, smallest = pool(x, batch.structure_idx, len(positions)).chunk(3, 1)
-        last = torch.stack([mean, largest, smallest], 1)
+        parts = (self._atoms.share[batch.row, None] * x, "sum"), (x, "max"), (x, "min")
+        last = torch.stack([segment_reduce(*part, lengths=batch.ptr.diff()) for part in parts], 1)
         earlier = self._atoms.vectors[positions].unflatten(1, (3, -1))[:, :, : last.shape[2]]
         gaps: Tensor = self.perceptron(self._scale(torch.cat([earlier, last], 2).flatten(1)))
         return gaps
@@ -144,7 +154,10 @@ def atoms_of(groups: Sequence[Sequence[Crystal]], encoder_name: str, folder: Pat
     vectors = torch.cat([pooled(group, encoder_name, folder) for group in groups])
     frozen = encoder(encoder_name)
     assert isinstance(frozen, CrystalTransformer)
-    return Atoms(GraphStore(first_atoms(counts), **joined), features, share, vectors, frozen)
+    store = GraphStore(first_atoms(counts), **joined)
+    n_terms = cast(CrystalTransformerConfig, frozen.config).n_heads + frozen.width
+    terms = torch.empty(*store.neighbour.shape, n_terms, dtype=torch.float16)
+    return Atoms(store, features, share, vectors, frozen, terms, torch.zeros(len(store), dtype=torch.bool))
 
 
 @torch.no_grad()
