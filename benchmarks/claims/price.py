@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -124,6 +125,10 @@ def drawn(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
 def main() -> None:
     """Write the table and the picture."""
     parser = argparse.ArgumentParser(
@@ -137,12 +142,14 @@ def main() -> None:
         folder = options.folder / f"claims-{end}"
         if folder.exists():
             scores, cost = (pd.read_csv(folder / f"{name}.csv") for name in ("scores", "cost"))
-            write_csv(folder / "summary.csv", summary(scores).reset_index().to_dict("records"))
+            write_csv(folder / "summary.csv", _rows(summary(scores).reset_index()))
             tables[words] = priced(scores, cost)
     target = options.folder / "claims-price"
     target.mkdir(exist_ok=True)
-    rows = ({"data": words} | row for words, found in tables.items() for row in found.to_dict("records"))
-    write_csv(target / "price.csv", rows)
+    write_csv(
+        target / "price.csv",
+        [{"data": words} | row for words, found in tables.items() for row in _rows(found)],
+    )
     if options.picture:
         save(drawn(tables), options.picture)
 
