@@ -117,8 +117,8 @@ samples.set_index(["method", "n_samples"])[
 ].round(3)
 
 # %% [markdown]
-# The first few samples make it better; from eight on it changes little. They stay below the distance, and 32 of them take
-# eight times as long. So the default is right for the shipped models.
+# More samples make it better. They stay below the distance, and 32 of them take seven times as long. So the default is
+# right for the shipped models.
 #
 # ## On structures of your own
 # The example MOFs stand in for them. The surest five, and the least sure five:
