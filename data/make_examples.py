@@ -16,12 +16,11 @@ import spglib
 
 from mofgap.crystals.checks import NOTES, check_crystal
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.elements import parse_formula
+from mofgap.crystals.formula import formula_sum, parse_formula, reduced_formula
 from mofgap.crystals.inputs import expand_inputs
 from mofgap.crystals.item import InputItem, read_input
-from mofgap.crystals.write import formula_sum, write_cif
+from mofgap.crystals.write import write_cif
 from mofgap.datasets.checksum import SUMS, write_sums
-from mofgap.datasets.record import reduced_formula
 from mofgap.whole_file import sha256_of
 
 FOLDER = Path(__file__).parent / "examples"

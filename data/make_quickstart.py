@@ -32,12 +32,12 @@ from numpy.typing import NDArray
 from mofgap.crystals.bonds import IS_METAL
 from mofgap.crystals.checks import NOTES, OPEN_SHELL, check_crystal
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.formula import reduced_formula
 from mofgap.crystals.inputs import expand_inputs
 from mofgap.crystals.item import InputItem, read_input
 from mofgap.crystals.write import write_cif
 from mofgap.datasets.checksum import SUMS, write_sums
 from mofgap.datasets.groups import group_names, refcode_family
-from mofgap.datasets.record import reduced_formula
 from mofgap.whole_file import sha256_of
 
 FOLDER = Path(__file__).parent / "quickstart"
