@@ -33,9 +33,8 @@ def main() -> None:
 
     @torch.no_grad()
     def forward(graph: CrystalGraph) -> None:
-        model(graph)
-        if model.second_network is not None:
-            model.second_network(graph)
+        for network in (model, *model.members):
+            network(graph)
 
     seconds = cpu_seconds(
         {

@@ -89,7 +89,7 @@ def trained(frame: pd.DataFrame, target: str, kind: str, options: argparse.Names
 
 
 def joined(frame: pd.DataFrame, target: str, model: Path, encoder: Path, options: argparse.Namespace) -> Path:
-    """Folder of the model with a second network, which learnt from the same rows, as shipped models have."""
+    """Folder of an ensemble with a network that learnt from the same rows, as shipped models have."""
     output: Path = options.output
     both, joint = output / f"{model.name}-joint", output / f"joint-{model.name}"
     compute = Compute("cpu", precision=options.precision, progress=False)
@@ -97,9 +97,9 @@ def joined(frame: pd.DataFrame, target: str, model: Path, encoder: Path, options
     if not (both / CONFIG).exists():
         found = find_encoder(str(encoder))
         folders = train_joint(frame, joint, found, JointConfig(epochs=options.joint_epochs), **how)
-        second = dict(zip(LEVELS, folders, strict=True))[target]
+        members = [dict(zip(LEVELS, folders, strict=True))[target]]
         config = FinetuneConfig(epochs=0)
-        train(Labels(frame, target, ()), both, None, config, model, About(both.name), second, **how)
+        train(Labels(frame, target, ()), both, None, config, model, About(both.name), members, **how)
     return both
 
 
@@ -140,8 +140,8 @@ def scores(
 
 def leave_out(predictor: GapPredictor, table: pd.DataFrame, target: str) -> Iterator[list[object]]:
     """Error on rows of val as they are and with each metal read as alike ones, and the coverage then."""
-    counts, networks = predictor.novelty.element_counts, (predictor.model, predictor.model.second_network)
-    tables = [table for each in networks if each is not None for table in tables_of(each.encoder)]
+    counts, networks = predictor.novelty.element_counts, (predictor.model, *predictor.model.members)
+    tables = [table for each in networks for table in tables_of(each.encoder)]
     often = np.flatnonzero(counts >= RARE).tolist()
     rows = table[(table.split == "val") & (table.atomic_numbers.map(len) <= MOST_VAL_ATOMS)]
     for z in (z for z in often if IS_METAL[z]):
@@ -171,7 +171,9 @@ def main() -> None:
     parser.add_argument("--elements", nargs="+", default=list(ELEMENT_FEATURES), choices=ELEMENT_FEATURES)
     parser.add_argument("--pretrain-epochs", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--joint-epochs", type=int, default=15, help="of the second network; 0 leaves it out")
+    parser.add_argument(
+        "--joint-epochs", type=int, default=15, help="of the other member of the ensemble; 0 leaves it out"
+    )
     parser.add_argument("--precision", choices=get_args(Precision), default="bf16-mixed")
     parser.add_argument("-o", "--output", type=Path, default=Path("withheld"), help="folder of the trainings")
     parser.add_argument("--leave-out", metavar="MODEL", help="read each metal of this model as others")

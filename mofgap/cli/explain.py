@@ -46,7 +46,7 @@ def explain(
 
     Prints one row for each element, or with ``--atoms`` for each atom: the share of the gap in eV, and the
     fraction of the closed-form variance, which may be negative. The shares sum to the gap minus a baseline:
-    the gap of no atoms, plus what second network and neighbour correction add. The fractions sum to 1. Error
+    the gap of no atoms, plus what other members and neighbour correction add. The fractions sum to 1. Error
     bars of ``mofgap screen`` come from a distance instead, which cannot be divided among atoms.
     """
     from mofgap.explanation.explanation import explained

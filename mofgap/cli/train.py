@@ -33,7 +33,7 @@ ConfigOption = Annotated[
 
 
 @with_settings(
-    LabelsConfig, ModelTraining, second_model="NAME|FOLDER", blocks="N,N,...", modules="NAME,NAME,..."
+    LabelsConfig, ModelTraining, ensemble_with="MODEL,MODEL,...", blocks="N,N,...", modules="NAME,NAME,..."
 )
 def train(
     context: typer.Context,

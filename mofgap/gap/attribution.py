@@ -36,7 +36,7 @@ class Attribution:
 
     Attributes:
         gap_ev: The network's gap before it is cut at zero, eV.
-        reference_ev: What no atom adds, eV: the gap of the head without any atom, plus what second network
+        reference_ev: What no atom adds, eV: the gap of the head without any atom, plus what other members
             and neighbour correction add to the gap.
         gap_share_ev: (n_atoms,) eV; sums to ``gap_ev - reference_ev``.
         variance_ev2: Variance of the gap from the adapters' posterior, Σ α A² (∂f/∂A)², before calibration,

@@ -32,7 +32,7 @@ from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
 from mofgap.whole_file import sha256_of, write_json
 
-VERSION = 8
+VERSION = 9
 
 
 def _of_version_4(old: dict[str, Any]) -> dict[str, Any]:
@@ -51,6 +51,17 @@ def _of_version_4(old: dict[str, Any]) -> dict[str, Any]:
     return old | {"version": 4, "model": {names.get(key, key): value for key, value in model.items()}}
 
 
+def _of_version_9(old: dict[str, Any]) -> dict[str, Any]:
+    """Version 8 knew one other member of an ensemble, and called it a second network."""
+    model = old.get("model")
+    if not isinstance(model, dict):
+        return old | {"version": 9}
+    second = model.get("second_network")
+    members = [{k: v for k, v in second.items() if k != "second_network"}] if isinstance(second, dict) else []
+    kept = {key: value for key, value in model.items() if key != "second_network"}
+    return old | {"version": 9, "model": kept | {"members": members}}
+
+
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda old: old | {"version": 2},
     2: lambda old: old | {"version": 3},  # its memory knows no gradients, as is the default
@@ -59,6 +70,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     5: lambda old: old | {"version": 6},  # its calibration knew no intervals with equal tails
     6: lambda old: old | {"version": 7},  # it knew no second network
     7: lambda old: old | {"version": 8},  # its neighbours were found by the first network alone
+    8: _of_version_9,
 }
 """From a version to a function that turns its ``config.json`` into the next version's."""
 
@@ -219,18 +231,25 @@ def _about(folder: Path, described: Mapping[str, Any]) -> About:
 
 def _upgraded(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights of any version, renamed to the current names."""
-    state = {re.sub(r"^memory\.", "correction.", name): weight for name, weight in weights.items()}
+    state = {_renamed(name): weight for name, weight in weights.items()}
     if "correction.error_ev" in state:  # of version 1, which knew neither signs nor distances
         state["correction.residual_ev"] = state.pop("correction.error_ev")
         state["correction.spacing"] = torch.tensor(0.0)
-    head = state.get("second_network.head.hidden.weight")
-    if head is not None and "correction.mean" in state:
-        # Version 7 found neighbours by the first network alone: the second's features get no weight.
-        n_pooled = state["head.hidden.weight"].shape[1] + head.shape[1]
+    if "correction.mean" in state:
+        # Version 7 found neighbours by the first network alone: the other member's features get no weight.
+        heads = [
+            w for name, w in state.items() if re.fullmatch(r"(members\.\d+\.)?head\.hidden\.weight", name)
+        ]
+        n_pooled = sum(head.shape[1] for head in heads)
         absent = n_pooled - len(state["correction.mean"])
         state["correction.mean"] = pad(state["correction.mean"], (0, absent))
         state["correction.projection"] = pad(state["correction.projection"], (0, 0, 0, absent))
     return state
+
+
+def _renamed(name: str) -> str:
+    """The current name of a weight of any version."""
+    return re.sub(r"^second_network\.", "members.0.", re.sub(r"^memory\.", "correction.", name))
 
 
 def _load_weights(model: GapModel, weights: Mapping[str, Tensor], folder: Path) -> None:
@@ -308,7 +327,7 @@ def find_model(name: str | Path) -> Path:
 _ENCODER = "encoder."
 """Begins the names of the encoder's weights on disk."""
 
-_HALF = ("second_network.", "correction.points")
+_HALF = ("members.", "correction.points")
 """Begin the names of what is stored in half precision, and is rounded so before it is used."""
 
 

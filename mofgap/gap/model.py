@@ -41,8 +41,8 @@ class GapModelConfig:
         correction_size: Training structures of the neighbour correction; 0 for no correction.
         correction_sketch: Length of the sketches of gradients that it places them by; 0 for the head's
             features alone.
-        second_network: What a second network is made of, of which the mean with this one's gap is taken; None
-            for one network. It has been trained by itself, errs elsewhere, and has no spread.
+        members: What the other networks of an ensemble are made of: the mean of all gaps is predicted. They
+            were trained by themselves, err elsewhere, and have no spread. Empty for one network.
     """
 
     method: Adaptation = "balora"
@@ -58,7 +58,7 @@ class GapModelConfig:
     correction_sketch: int = 0
     correction_softness: float = 0.0
     substitutes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    second_network: GapModelConfig | None = None
+    members: tuple[GapModelConfig, ...] = ()
 
     def __post_init__(self) -> None:
         if self.method not in ADAPTATIONS:
@@ -68,8 +68,8 @@ class GapModelConfig:
             config = encoder_config(self.encoder, self.encoder_settings)
             targets = encoder_class(self.encoder).adapter_targets(config)
         object.__setattr__(self, "target_modules", targets)
-        if isinstance(self.second_network, Mapping):
-            object.__setattr__(self, "second_network", GapModelConfig(**self.second_network))
+        made_of = (m if isinstance(m, GapModelConfig) else GapModelConfig(**m) for m in self.members)
+        object.__setattr__(self, "members", tuple(made_of))
 
     @property
     def balora(self) -> BaLoRAConfig:
@@ -99,7 +99,7 @@ class GapModel(nn.Module):
         layers: The adapted layers by name; empty for ``full``.
         head: Pooling and the gap head.
         correction: The neighbour correction, once it is fitted; None without.
-        second_network: The second network; None without.
+        members: The other networks of an ensemble; empty for one network.
         gap_mean_ev: Mean of the training gaps.
         gap_std_ev: Their standard deviation.
     """
@@ -119,11 +119,10 @@ class GapModel(nn.Module):
             n_features = 3 * encoder.n_fixed * encoder.width if config.method == "balora" else 0
             self.backbone = BaLoRA(encoder, config.balora, n_features)
             self.layers = self.backbone.layers
-        second = config.second_network
-        self.second_network = None if second is None else GapModel(second)
+        self.members = nn.ModuleList(GapModel(member) for member in config.members)
         self.correction: NeighbourCorrection | None = None
         if config.correction_size:
-            n_pooled = 3 * (config.head_hidden + (second.head_hidden if second else 0))
+            n_pooled = 3 * sum(made_of.head_hidden for made_of in (config, *config.members))
             self.correction = NeighbourCorrection(config.correction_size, n_pooled, config.correction_sketch)
         self.register_buffer("gap_mean_ev", torch.tensor(0.0))
         self.register_buffer("gap_std_ev", torch.tensor(1.0))
@@ -179,7 +178,7 @@ class GapModel(nn.Module):
     def forward(self, batch: CrystalGraph, fixed: Fixed | None = None) -> tuple[Tensor, Tensor]:
         """Gap and aleatoric std of this network alone, both in eV and (n_graphs,).
 
-        Neither second network nor neighbour correction have a part in it. It is the mean of the posterior, or
+        Neither other members nor neighbour correction have a part in it. It is the mean of the posterior, or
         a draw from it inside ``mofgap.balora.sampling``.
         """
         return self.from_pooled(self.pooled(batch, fixed))
@@ -204,8 +203,8 @@ class GapModel(nn.Module):
         """Fit the neighbour correction to the training structures, in place of an earlier one.
 
         Args:
-            pooled: (n_structures, n_pooled) what `pooled` gave for them; then, where there is a second
-                network, what that of the second gave.
+            pooled: (n_structures, n_pooled) what `pooled` gave for them, then what that of each other member
+                gave.
             gradients: (n_structures, n_sketch) their places in the posterior's geometry, by gradients of
                 `softness`, eV; None for the head's features alone.
             residual_ev: (n_structures,) label minus gap of each.
@@ -225,31 +224,31 @@ class GapModel(nn.Module):
         )
         self.correction = correction
 
-    def add_second_network(self, network: GapModel) -> None:
-        """Predict the mean of this network's gap and another's, which is kept in half precision on disk.
+    def add_member(self, network: GapModel) -> None:
+        """Predict the mean with another network's gap, which is kept in half precision on disk.
 
-        The neighbour correction is dropped, since its residuals are those of one network.
+        The neighbour correction is dropped, since its residuals are those of fewer networks.
 
         Raises:
-            ValueError: The ``network`` has a second network or a neighbour correction itself, or reads other
+            ValueError: The ``network`` has other members or a neighbour correction itself, or reads other
                 graphs.
         """
-        if network.second_network is not None or network.correction is not None:
-            raise ValueError("a second network has neither a second network nor a neighbour correction")
+        if network.members or network.correction is not None:
+            raise ValueError("a member of an ensemble has neither other members nor a neighbour correction")
         if network.graph_config != self.graph_config:
-            raise ValueError("the second network reads other graphs than the first")
+            raise ValueError("the network reads other graphs than the first of the ensemble")
         self.drop_correction()
-        self.config = replace(self.config, second_network=network.config)
+        self.config = replace(self.config, members=(*self.config.members, network.config))
         # Rounded as it is stored, but for buffers that are not.
         network.load_state_dict({name: value.half() for name, value in network.state_dict().items()})
-        self.second_network = network
+        self.members.append(network)
 
-    def drop_second_network(self) -> None:
-        """Predict with one network, and without the neighbour correction of two."""
-        if self.second_network is not None:
+    def drop_members(self) -> None:
+        """Predict with one network, and without the neighbour correction of several."""
+        if self.members:
             self.drop_correction()
-            self.config = replace(self.config, second_network=None)
-            self.second_network = None
+            self.config = replace(self.config, members=())
+            self.members = nn.ModuleList()
 
     def drop_correction(self) -> None:
         """Predict without the neighbour correction."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
 import numpy as np
@@ -57,9 +58,9 @@ class MeanPrediction:
         fixed: What ``encoder.prepare`` gave for them.
         features: (n, n_features) pooled features of the frozen encoder.
         gap_ev: (n,) gap of the network, eV.
-        shift_ev: (n,) from there to the mean with the second network, eV; zeros without one.
+        shift_ev: (n,) from there to the mean with the other members, eV; zeros without them.
         aleatoric_std_ev: (n,) standard deviation of its likelihood, eV.
-        pooled: (n, n_pooled) pooled activations of the head, then those of the second network's.
+        pooled: (n, n_pooled) pooled activations of the head, then those of each other member's.
         alpha: (n, n_layers) posterior variance factors; empty without adapters.
         sensitivity: What the closed form takes; None where it was not computed.
         gradients: (n, n_sketch) places in the geometry of the posterior, eV; None where they were not
@@ -79,9 +80,9 @@ class MeanPrediction:
     correction: Correction | None
 
     def corrected(self, gap_ev: Tensor, aleatoric_std_ev: Tensor) -> tuple[Tensor, Tensor]:
-        """Gaps and aleatoric standard deviations with the second network and the neighbour correction.
+        """Gaps and aleatoric standard deviations with the other members and the neighbour correction.
 
-        The shift to the mean with the second network and the expected residual are added to the gap. The
+        The shift to the mean with the other members and the expected residual are added to the gap. The
         standard deviation becomes the geometric mean of that of the likelihood and of the usual error of the
         neighbours, and its square grows with the relative distance.
 
@@ -146,7 +147,7 @@ def at_mean(
     model: GapModel,
     batch: CrystalGraph,
     fixed: Fixed | None = None,
-    second: Fixed | None = None,
+    of_members: Sequence[Fixed | None] = (),
     *,
     closed_form: bool = False,
     atom_share: bool = False,
@@ -158,7 +159,7 @@ def at_mean(
         model: In evaluation mode.
         batch: The structures.
         fixed: What ``encoder.prepare`` gave for it, or None.
-        second: What ``encoder.prepare`` of the second network gave for it, or None.
+        of_members: What ``encoder.prepare`` of each other member gave for it, or None; empty for none.
         closed_form: Compute what the closed-form variance takes.
         atom_share: Compute each atom's share of it too.
         n_sketch: Length of the sketches of gradients; a neighbour correction has its own.
@@ -184,10 +185,12 @@ def at_mean(
         )
     with torch.no_grad():
         gap = forward() if found is None else found.output
-        alpha, pooled, shift = model.noise_factors(features), pooled.detach(), torch.zeros_like(gap)
-        if (network := model.second_network) is not None:
-            other = network.pooled(batch, second)
-            pooled, shift = torch.cat([pooled, other], dim=1), (network.from_pooled(other)[0] - gap) / 2
+        alpha, parts, gaps = model.noise_factors(features), [pooled.detach()], [gap]
+        for member, prepared in zip_longest(model.members, of_members):
+            assert isinstance(member, GapModel)
+            parts.append(member.pooled(batch, prepared))
+            gaps.append(member.from_pooled(parts[-1])[0])
+        pooled, shift = torch.cat(parts, dim=1), torch.stack(gaps).mean(0) - gap
         gradients = found.place(alpha) if found is not None and n_sketch else None
         correction = None if model.correction is None else model.correction(pooled, gradients)
     return MeanPrediction(
@@ -228,7 +231,7 @@ def posterior(
     samples: int = 32,
     seed: int = 0,
     fixed: Fixed | None = None,
-    second: Fixed | None = None,
+    of_members: Sequence[Fixed | None] = (),
 ) -> Posterior:
     """Predict the structures of a batch.
 
@@ -240,7 +243,7 @@ def posterior(
             standard deviation, whatever ``uncertainty`` says.
         seed: Of the draws. A structure's draws depend on the seed and its composition, not on its batch.
         fixed: What ``encoder.prepare`` gave for the batch, or None.
-        second: What ``encoder.prepare`` of the second network gave for the batch, or None.
+        of_members: What ``encoder.prepare`` of each other member gave for it, or None; empty for none.
 
     Raises:
         ValueError: The model cannot give the spread that ``uncertainty`` asks for.
@@ -248,7 +251,7 @@ def posterior(
     spread = spread_of(model, uncertainty)
     if not samples:
         spread = None
-    mean = at_mean(model, batch, fixed, second, closed_form=spread == "closed-form")
+    mean = at_mean(model, batch, fixed, of_members, closed_form=spread == "closed-form")
     with torch.no_grad():
         if spread == "weights" or spread == "rows":
             return mean.posterior_of_draws(*draw(model, batch, mean, spread, samples, seed))

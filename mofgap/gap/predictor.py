@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +136,10 @@ class GapPredictor:
         for pack in pack_by_atoms((c.n_atoms for c in crystals), alone):
             graphs = [crystal_graph(crystals[i], self.model.graph_config) for i in pack]
             batch = (graphs[0] if len(graphs) == 1 else collate(graphs)).to(self.device)
-            fixed, second = (shared.prepare(batch) if shared else None for shared in self._shared)
+            fixed, *of_members = (shared.prepare(batch) if shared else None for shared in self._shared)
             for predictor, parts in zip(predictors, found, strict=True):
-                parts.append(posterior(predictor.model, batch, **how, fixed=fixed, second=second))
+                prepared = of_members[: len(predictor.model.members)]
+                parts.append(posterior(predictor.model, batch, **how, fixed=fixed, of_members=prepared))
         estimates = [p._calibrated(parts, crystals) for p, parts in zip(predictors, found, strict=True)]
         return replace(estimates[0], second_level=estimates[1]) if self.second_level else estimates[0]
 
@@ -154,15 +156,15 @@ class GapPredictor:
                 raise ValueError(f"{each.about.name}: {error}") from error
 
     @cached_property
-    def _shared(self) -> tuple[Encoder | None, Encoder | None]:
-        """The encoders of network and second network, where both levels have the same below the adapters.
+    def _shared(self) -> list[Encoder | None]:
+        """The encoders of the network and its other members, where both levels have the same below adapters.
 
         That part is then computed once for both levels. None for an encoder that differs.
         """
         if self.second_level is None:
-            return None, None
+            return [None]
         mine, other = self.model, self.second_level.model
-        return _alike(mine, other), _alike(mine.second_network, other.second_network)
+        return [_alike(*pair) for pair in zip_longest([mine, *mine.members], [other, *other.members])]
 
     def _calibrated(self, parts: Sequence[Posterior], crystals: Sequence[Crystal]) -> Predictions:
         def joined(name: str) -> Floats:

@@ -98,16 +98,16 @@ class ModelTraining(ComputeConfig, TrainingConfig):
     from_model: str | None = Field(
         None,
         description="Gap model to start from, by name or folder, for gaps of another level of theory. Its "
-        "encoder, method, adapters and head width stay, and its second network for gaps of the same level.",
+        "encoder, method, adapters and head width stay, and its other members for gaps of the same level.",
     )
     encoder: str = Field(
         "crystal-transformer",
         description="Pretrained encoder: a shipped name, or a folder of mofgap pretrain.",
     )
-    second_model: str | None = Field(
-        None,
-        description="Second gap model, by name or folder: the mean of both gaps is predicted. It has the "
-        "same level of theory and was trained separately.",
+    ensemble_with: tuple[str, ...] = Field(
+        (),
+        description="Other gap models, by name or folder: the mean of all gaps is predicted. They have the "
+        "same level of theory and were trained separately.",
     )
     learning_rate: float | None = Field(  # type: ignore[assignment]
         None, description=_described("learning_rate"), ge=0.0
@@ -134,9 +134,8 @@ class ModelTraining(ComputeConfig, TrainingConfig):
 
     @property
     def needs(self) -> list[tuple[str, str]]:
-        """`start`, and the same for the second model if there is one."""
-        second = [] if self.second_model is None else [(self.second_model, "config.json")]
-        return [self.start, *second]
+        """`start`, and the same for the other models of an ensemble."""
+        return [self.start, *((name, "config.json") for name in self.ensemble_with)]
 
     @property
     def settings(self) -> TrainingConfig:
@@ -153,7 +152,8 @@ class ModelTraining(ComputeConfig, TrainingConfig):
             ConfigurationError: There is none of that name.
         """
         start = "encoder" if self.from_model is None else "from_model"
-        for key, (name, file) in zip((start, "second_model"), self.needs, strict=False):
+        keys = [start, *["ensemble_with"] * len(self.ensemble_with)]
+        for key, (name, file) in zip(keys, self.needs, strict=True):
             if model_folder(name, file) is None:
                 raise ConfigurationError(not_found(name, file), key=key)
 
@@ -233,7 +233,6 @@ class TrainingJob:
         about = About(name, level_of_theory=self.data.level_of_theory, citation=self.data.citation)
         compute = part(Compute, vars(asked), progress=progress)
         how = settings.finetuning
-        second = None if asked.second_model is None else find_model(asked.second_model)
         outcome = train(
             labels,
             folder,
@@ -241,7 +240,7 @@ class TrainingJob:
             how,
             start,
             about,
-            second,
+            [find_model(each) for each in asked.ensemble_with],
             cache=self.data.cache,
             resume=resume,
             compute=compute,

@@ -1,9 +1,9 @@
 """One network for several levels of theory and for what DFT knows of each atom, trained together.
 
 All weights of an encoder move, with dropout and virtual nodes, on the gaps of several columns at once and on
-the targets of its pretraining. For each column a model folder without error bars is written, to be the second
-model of another: ``python -m mofgap.training.joint TABLE -o FOLDER``, then ``mofgap train ... --second-model
-FOLDER/pbe_gap_ev``.
+the targets of its pretraining. For each column a model folder without error bars is written, to be a
+member of an ensemble: ``python -m mofgap.training.joint TABLE -o FOLDER``, then ``mofgap train ...
+--ensemble-with FOLDER/pbe_gap_ev``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Cut the adapters of a trained gap model to a lower rank: ``python -m mofgap.training.rank MODEL RANK``.
 
-The gaps of the first network stay as they are. Second network and neighbour correction are left out:
-``mofgap train --from FOLDER --epochs 0 --second-model ...`` makes them and the error bars anew.
+The gaps of the first network stay as they are. Other members and neighbour correction are left out:
+``mofgap train --from FOLDER --epochs 0 --ensemble-with ...`` makes them and the error bars anew.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def with_lower_rank(model: GapModel, rank: int) -> tuple[GapModel, dict[str, flo
     """A model of the same gaps whose adapters have a lower rank; the given one is changed.
 
     Args:
-        model: A model with adapters, without a second network and a neighbour correction.
+        model: A model with adapters, without other members and a neighbour correction.
         rank: The new rank.
 
     Returns:
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="Model folder to be written.")
     asked = parser.parse_args()
     model, about, calibration, novelty = read_model(find_model(asked.model))
-    model.drop_second_network()
+    model.drop_members()
     model.drop_correction()
     cut, shares = with_lower_rank(model, asked.rank)
     save_model(asked.output, cut, about, calibration, novelty)

@@ -29,7 +29,7 @@ from mofgap.training.labels import Labels
 from mofgap.training.lock import lock, structures_digest
 from mofgap.training.loop import ANYTHING, Compute, TrainingError
 from mofgap.training.result import CROSS_FITTED, KNOWN, TrainingResult
-from mofgap.training.start import Begun, Parent, begin_model, second_network
+from mofgap.training.start import Begun, Parent, begin_model, member
 from mofgap.training.unseen import substitute_unseen
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.conformal import Residuals
@@ -73,7 +73,7 @@ def train(
     config: FinetuneConfig,
     start: Path,
     about: About,
-    second: Path | None = None,
+    ensemble_with: Sequence[Path] = (),
     *,
     cache: Path | None = None,
     resume: bool = False,
@@ -95,7 +95,7 @@ def train(
         config: How it is trained.
         start: Pretrained ``encoder.safetensors``, or the folder of that gap model.
         about: Name, level of theory and citation to keep with it.
-        second: Folder of a second gap model, of which the mean with this one is predicted; None for none.
+        ensemble_with: Folders of other gap models, of which the mean with this one is predicted.
         cache: Folder of cached graphs.
         resume: Go on from the last checkpoint.
         compute: What it runs on.
@@ -103,22 +103,23 @@ def train(
     Raises:
         TrainingError: The folder ``folder`` holds a model or training and ``resume`` is off, or one of other
             labels, structures or settings. The ``config`` asks for no epochs of a new model. The labels
-            have no split val, but there is a ``second`` model, or ``compute`` asks for several nodes.
-        ModelError: The encoder's weights in ``start`` do not fit, or the gap model in ``start`` or ``second``
-            cannot be used.
+            have no split val, but there are models in ``ensemble_with``, or ``compute`` asks for several
+            nodes.
+        ModelError: The encoder's weights in ``start`` do not fit, or the gap model in ``start`` or
+            ``ensemble_with`` cannot be used.
     """
     begin = partial(begin_model, model_config, start, config, about.level_of_theory)
     begun = begin()
     _check_start(begun, folder, config, resume=resume)
-    other = None if second is None else second_network(second, begun.model)
+    members = [member(each, begun.model) for each in ensemble_with]
     work = folder / "training"
     if not labels.positions("val"):
-        compute = _without_val(compute, second)
-    made_of = _made_of(labels, model_config, config, start, second)
+        compute = _without_val(compute, ensemble_with)
+    made_of = _made_of(labels, model_config, config, start, ensemble_with)
     lock(work, made_of | compute.decisive, resume=resume)
     data = Labelled.of(labels, cached_store(labels.frame, begun.model.graph_config, cache))
     trained = train_model(
-        begun, labels, data, work, config, again=begin, second=other, resume=resume, compute=compute
+        begun, labels, data, work, config, again=begin, members=members, resume=resume, compute=compute
     )
     trained.save(folder, about)
     trained.outcome.write(folder, config, len(data.train))
@@ -138,16 +139,16 @@ def _check_start(begun: Begun, folder: Path, config: FinetuneConfig, *, resume: 
         raise TrainingError("0 epochs change no weights: name a trained model to start from")
 
 
-def _without_val(compute: Compute, second: Path | None) -> Compute:
+def _without_val(compute: Compute, ensemble_with: Sequence[Path]) -> Compute:
     """The compute settings for cross-fitting: one process, since others would end with the first training.
 
     Raises:
-        TrainingError: The ``compute`` asks for several nodes, or there is a ``second`` model.
+        TrainingError: The ``compute`` asks for several nodes, or there are other models in ``ensemble_with``.
     """
     if compute.nodes > 1:
         raise TrainingError("without a split val a training runs on one node: leave out --nodes")
-    if second is not None:  # it may have learnt from the structures that the others leave out
-        raise TrainingError("with a second model the labels need a split val, to calibrate on")
+    if ensemble_with:  # they may have learnt from the structures that the others leave out
+        raise TrainingError("with --ensemble-with the labels need a split val, to calibrate on")
     return replace(compute, devices=1)
 
 
@@ -160,7 +161,7 @@ def train_model(
     *,
     again: Callable[[], Begun],
     resume: bool,
-    second: GapModel | None = None,
+    members: Sequence[GapModel] = (),
     features: Tensor | None = None,
     n_val: int | None = None,
     compute: Compute = ANYTHING,
@@ -175,7 +176,7 @@ def train_model(
         config: How it is trained.
         again: Begins the same once more, for the models of cross-fitting.
         resume: Go on from the last checkpoint.
-        second: A trained network of which the mean with this one is predicted; None for none.
+        members: Trained networks of which the mean with this one is predicted.
         features: (n_structures, n_features) pooled frozen features, where they are known.
         n_val: Structures of val that calibrate it, the first; None for all.
         compute: What it runs on.
@@ -193,7 +194,7 @@ def train_model(
     started = dict(features=features, from_model=parent is not None)
     how = dict(config=config, resume=resume, compute=compute, **started)
     corrects = config.neighbour_correction and len(data.train) >= MIN_CORRECTION_ROWS
-    run = partial(_learn, how=how, corrects=corrects, second=second)
+    run = partial(_learn, how=how, corrects=corrects, members=members)
     folds = not data.val and len(data.train) >= MIN_FOLD_ROWS
     features = run(model, data, folder, 1 if folds else None)
     # Where the encoder moved, what the parent kept are features of another encoder.
@@ -217,9 +218,9 @@ def _learn(
     *,
     how: dict[str, Any],
     corrects: bool,
-    second: GapModel | None,
+    members: Sequence[GapModel],
 ) -> Tensor:
-    """Train a model, add the second network, and fit the neighbour correction.
+    """Train a model, add the other members, and fit the neighbour correction.
 
     Returns the frozen features of all structures.
 
@@ -229,8 +230,8 @@ def _learn(
         how = how | {"compute": replace(how["compute"], model=f"model {place} of {N_FOLDS + 1}")}
     features = finetune(model, data, folder, **how)
     substitute_unseen(model, (data.store[i].atomic_number for i in data.train))
-    if second is not None:
-        model.add_second_network(second)
+    for each in members:
+        model.add_member(each)
     if corrects:
         gap_ev = torch.as_tensor(data.gap_ev[list(data.train)])
         fit_correction(model, (data.store[i] for i in data.train), gap_ev)
@@ -249,7 +250,7 @@ def _made_of(
     model_config: GapModelConfig | None,
     config: FinetuneConfig,
     start: Path,
-    second: Path | None,
+    ensemble_with: Sequence[Path],
 ) -> dict[str, str]:
     """Digests of all that the weights depend on, except the compute settings."""
     frame = labels.frame
@@ -257,7 +258,7 @@ def _made_of(
     return {
         "settings": digest(config, model_config),
         "start": sha256_of(weights),
-        **({} if second is None else {"second": sha256_of(second / CONFIG)}),
+        **{f"member {i}": sha256_of(each / CONFIG) for i, each in enumerate(ensemble_with)},
         "structures": structures_digest(frame),
         "labels": hashlib.sha256(frame[labels.target].to_numpy(dtype=np.float64).tobytes()).hexdigest(),
         "splits": digest(frame.split.tolist()),

@@ -52,7 +52,7 @@ def begin_model(
     """
     torch.manual_seed(config.seed)
     if model_config is not None:
-        begun = Begun(GapModel(replace(model_config, correction_size=0, second_network=None)))  # come later
+        begun = Begun(GapModel(replace(model_config, correction_size=0, members=())))  # come later
         if start is not None:
             encoder_weights(start, begun.model)
     else:
@@ -67,11 +67,11 @@ def begin_model(
 def _begin_trained(start: Path, level_of_theory: str) -> Begun:
     """A trained model whose adapters, noise network and head can be trained again.
 
-    What may be of another level of theory is left behind: its second network, and the gaps it learnt from.
+    What may be of another level of theory is left behind: its other members, and the gaps it learnt from.
     """
     model, about, calibration, novelty = read_model(start)
     if not level_of_theory == about.level_of_theory != About.level_of_theory:
-        model.drop_second_network()
+        model.drop_members()
         novelty = novelty.without_gaps()
     model.drop_correction()
     for layer in model.layers.values():
@@ -83,15 +83,17 @@ def _begin_trained(start: Path, level_of_theory: str) -> Begun:
     return Begun(model.train(), Parent(about.name, calibration.scaling, novelty))
 
 
-def second_network(folder: Path, first: GapModel) -> GapModel:
-    """The network of a trained model, to be the second of another, ``first``.
+def member(folder: Path, first: GapModel) -> GapModel:
+    """The network of a trained model, to be a member of an ensemble with another, ``first``.
 
     Raises:
         ModelError: The folder ``folder`` holds no model that can be used, or one that reads other graphs.
     """
     model = read_model(folder)[0]
     if model.graph_config != first.graph_config:
-        raise ModelError(f"{folder}: a second model must read the graphs of the first")
-    model.drop_second_network()
+        raise ModelError(
+            f"{folder} reads other graphs than the model that it shall be a member of: choose another"
+        )
+    model.drop_members()
     model.drop_correction()
     return model

@@ -156,7 +156,7 @@ def test_the_settings_are_light_to_import() -> None:
 
 def test_the_training_of_a_run_has_the_settings_of_the_command() -> None:
     both = settings_of(TrainingConfig).keys() | settings_of(ComputeConfig).keys()
-    assert settings_of(ModelTraining).keys() == both | {"from_model", "second_model", "encoder"}
+    assert settings_of(ModelTraining).keys() == both | {"from_model", "ensemble_with", "encoder"}
 
 
 def test_a_training_is_taken_from_the_file_of_a_run_and_options_go_before(

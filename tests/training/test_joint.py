@@ -117,10 +117,10 @@ def test_an_interrupted_training_ends_in_the_same_weights(
         assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_a_training_takes_the_mean_with_a_second_model(
+def test_a_training_takes_the_mean_with_other_models(
     frame: pd.DataFrame, tmp_path: Path, found: PretrainedEncoder, tiny_encoder: CrystalTransformerConfig
 ) -> None:
-    second = run(frame, tmp_path / "joint", found)[0]
+    others = run(frame, tmp_path / "joint", found)
     made_of = GapModelConfig(encoder_settings=asdict(tiny_encoder), head_hidden=12, rank=2)
     config, start = FinetuneConfig(epochs=1, batch_atoms=60), found.weights
 
@@ -128,12 +128,12 @@ def test_a_training_takes_the_mean_with_a_second_model(
         table = tmp_path / f"{name}.parquet"
         rows.to_parquet(table)
         labels = read_labels(table, None, "gap_ev", needed=("train",))
-        train(labels, tmp_path / name, made_of, config, start, About(name), second, compute=CPU)
+        train(labels, tmp_path / name, made_of, config, start, About(name), others, compute=CPU)
         return read_model(tmp_path / name)[0]
 
     model = trained(frame, "both")
-    assert isinstance(model.second_network, GapModel)
-    expected = load_file(second / "model.safetensors")["head.out.weight"]
-    torch.testing.assert_close(model.second_network.head.out.weight, expected, atol=1e-3, rtol=1e-3)
+    for member, other in zip(model.members, others, strict=True):
+        expected = load_file(other / "model.safetensors")["head.out.weight"]
+        torch.testing.assert_close(member.head.out.weight, expected, atol=1e-3, rtol=1e-3)
     with pytest.raises(TrainingError, match="val"):
         trained(frame[frame.split == "train"], "without")
