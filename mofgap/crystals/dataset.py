@@ -109,7 +109,7 @@ def cached_store(frame: pd.DataFrame, config: GraphConfig, cache: Path | None) -
     if (tensors := read_tensors(path)) is not None:
         return GraphStore(**tensors)
     store = build_store(table_crystals(frame), config)
-    write_tensors(path, vars(store))
+    write_tensors(path, store.arrays)
     return store
 
 

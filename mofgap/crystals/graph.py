@@ -9,7 +9,7 @@ carries no weight.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -24,6 +24,7 @@ from mofgap.crystals.crystal import Crystal
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
+_TABLES = ("atomic_number", "neighbour", "distance", "weight", "share")
 _COINCIDENT_ANGSTROM = 1e-8
 
 
@@ -56,6 +57,8 @@ class CrystalGraph:
         neighbour: (n_atoms, K) int64 indices of neighbours, counted over the atoms of all structures.
         distance: (n_atoms, K) float32, angstrom.
         weight: (n_atoms, K) float32 envelope in 0..1; zero where there is no neighbour.
+        share: (n_atoms,) share of its structure's atoms that an atom stands for; None where each stands for
+            itself, see `mofgap.crystals.distinct`.
     """
 
     ptr: Tensor
@@ -63,6 +66,7 @@ class CrystalGraph:
     neighbour: Tensor
     distance: Tensor
     weight: Tensor
+    share: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def n_graphs(self) -> int:
@@ -81,8 +85,16 @@ class CrystalGraph:
 
     def to(self, device: torch.device | str) -> Self:
         """The same graph on a device."""
-        tables = ("atomic_number", "neighbour", "distance", "weight")
-        return replace(self, **{name: getattr(self, name).to(device) for name in tables})
+        tables = {k: v.to(device) for k, v in vars(self).items() if k in _TABLES and v is not None}
+        return replace(self, **tables)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """(n_graphs, n_features) means of atom features (n_atoms, n_features) over each structure."""
+        if self.share is None:
+            n_atoms = torch.bincount(self.structure_idx, minlength=self.n_graphs)[:, None]
+            return x.new_zeros(self.n_graphs, x.shape[1]).index_add_(0, self.structure_idx, x) / n_atoms
+        total = torch.zeros(self.n_graphs, x.shape[1], device=x.device)
+        return total.index_add_(0, self.structure_idx, x.float() * self.share[:, None]).to(x.dtype)
 
     def to_pyg(self) -> Data:
         """The same graph for models built on torch-geometric.

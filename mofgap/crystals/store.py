@@ -36,6 +36,7 @@ class GraphStore:
         neighbour: (n_atoms_total, K) int16, counted within the structure.
         distance: (n_atoms_total, K) float32, angstrom.
         weight: (n_atoms_total, K) float32.
+        share: (n_atoms_total,) float32, as of `CrystalGraph`; None where each atom stands for itself.
     """
 
     ptr: Tensor
@@ -43,6 +44,7 @@ class GraphStore:
     neighbour: Tensor
     distance: Tensor
     weight: Tensor
+    share: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of structures."""
@@ -53,6 +55,11 @@ class GraphStore:
         """(n_structures,) atoms of each structure."""
         return self.ptr.diff()
 
+    @property
+    def arrays(self) -> dict[str, Tensor]:
+        """The arrays that there are, by name."""
+        return {name: array for name, array in vars(self).items() if array is not None}
+
     def __getitem__(self, index: int) -> CrystalGraph:
         """The graph of one structure."""
         rows = slice(int(self.ptr[index]), int(self.ptr[index + 1]))
@@ -62,6 +69,7 @@ class GraphStore:
             neighbour=self.neighbour[rows].long(),
             distance=self.distance[rows],
             weight=self.weight[rows],
+            share=None if self.share is None else self.share[rows],
         )
 
     def atom_rows(self, positions: Sequence[int]) -> Tensor:
@@ -72,7 +80,7 @@ class GraphStore:
         """The graphs of some structures, in this order, in arrays of their own."""
         rows = self.atom_rows(positions)
         ptr = first_atoms(self.n_atoms[torch.as_tensor(positions)])
-        arrays = {name: array[rows] for name, array in vars(self).items() if name != "ptr"}
+        arrays = {name: array[rows] for name, array in self.arrays.items() if name != "ptr"}
         return GraphStore(ptr=ptr, **arrays)
 
     def batch(self, positions: Sequence[int]) -> StoreBatch:
@@ -87,6 +95,7 @@ class GraphStore:
             neighbour=self.neighbour[rows].long() + shift[:, None],
             distance=self.distance[rows],
             weight=self.weight[rows],
+            share=None if self.share is None else self.share[rows],
             position=position,
             row=rows,
         )

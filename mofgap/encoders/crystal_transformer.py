@@ -152,9 +152,7 @@ class VirtualNode(nn.Module):
 
     def forward(self, x: Tensor, batch: CrystalGraph) -> Tensor:
         """Atom features (n_atoms, width) to the same; repeating a cell changes nothing."""
-        n_atoms = torch.bincount(batch.structure_idx, minlength=batch.n_graphs)[:, None]
-        total = x.new_zeros(batch.n_graphs, x.shape[1]).index_add_(0, batch.structure_idx, x)
-        told: Tensor = self.linear(F.layer_norm(total / n_atoms, total.shape[1:]))
+        told: Tensor = self.linear(F.layer_norm(batch.mean(x), x.shape[1:]))
         return x + told.to(x.dtype)[batch.structure_idx]
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mofgap.crystals.graph import CrystalGraph
+
 LOG_STD_RANGE = (-5.0, 2.0)
 """Bounds of the log of the aleatoric spread, in units of the spread of the gaps."""
 
@@ -18,7 +20,9 @@ spread of atoms is about 0.1. Without it the gradient of a structure jumps, by u
 atom takes over an extreme. On split val errors are ranked alike with 0, 0.02, 0.05 and 0.15."""
 
 
-def pool(x: Tensor, structure_idx: Tensor, n_graphs: int, softness: float = 0.0) -> Tensor:
+def pool(
+    x: Tensor, structure_idx: Tensor, n_graphs: int, softness: float = 0.0, share: Tensor | None = None
+) -> Tensor:
     """Mean, largest and smallest value of each feature over the atoms of each structure.
 
     Args:
@@ -27,6 +31,8 @@ def pool(x: Tensor, structure_idx: Tensor, n_graphs: int, softness: float = 0.0)
         n_graphs: Number of structures.
         softness: Share the gradient of an extreme v among atoms with weights exp(-abs(x - v) / softness), so
             that it depends smoothly on x; 0 gives it to the atoms that hold the extreme. Values stay.
+        share: (n_atoms,) weights of the atoms in the mean, as of `CrystalGraph`, without softness; None for
+            equal ones.
 
     Returns:
         (n_graphs, 3 n_features). It does not change when a cell is repeated.
@@ -36,11 +42,13 @@ def pool(x: Tensor, structure_idx: Tensor, n_graphs: int, softness: float = 0.0)
             hard = pool(x, structure_idx, n_graphs)
         soft = _soft(x, structure_idx, hard, softness)
         return hard + (soft - soft.detach())
-    if n_graphs == 1:
+    if n_graphs == 1 and share is None:
         return torch.cat([x.mean(0), x.amax(0), x.amin(0)])[None]
     index = structure_idx[:, None].expand_as(x)
     empty = x.new_zeros(n_graphs, x.shape[1])
     parts = [empty.scatter_reduce(0, index, x, how, include_self=False) for how in ("mean", "amax", "amin")]
+    if share is not None:
+        parts[0] = empty.index_add(0, structure_idx, x * share[:, None])
     return torch.cat(parts, dim=1)
 
 
@@ -71,9 +79,10 @@ class GapHead(nn.Module):
         self.hidden = nn.Linear(3 * hidden, hidden)
         self.out = nn.Linear(hidden, 2)
 
-    def forward(self, features: Tensor, structure_idx: Tensor, n_graphs: int) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, batch: CrystalGraph) -> tuple[Tensor, Tensor]:
         """(n_atoms, n_outputs, width) atom features to mean and log std, each (n_graphs,)."""
-        return self.from_pooled(pool(self.activations(features), structure_idx, n_graphs))
+        pooled = pool(self.activations(features), batch.structure_idx, batch.n_graphs, share=batch.share)
+        return self.from_pooled(pooled)
 
     def activations(self, features: Tensor) -> Tensor:
         """(n_atoms, n_outputs, width) atom features to (n_atoms, hidden) activations, which are pooled."""

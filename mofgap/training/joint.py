@@ -28,6 +28,7 @@ from torch.nn import functional as F  # noqa: N812
 from mofgap.balora import laplace_nll
 from mofgap.configuration import digest, part, schema
 from mofgap.crystals.dataset import cached_store, read_table
+from mofgap.crystals.distinct import distinct_store
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.crystals.store import GraphStore, StoreBatch
 from mofgap.encoders.registry import build_encoder
@@ -71,6 +72,12 @@ class JointConfig:
         description="Largest standard deviation of the noise on a structure's distances, angstrom.",
         ge=0.0,
     )
+    tolerance: float = Field(
+        0.0,
+        description="Atoms are computed once where distances around them differ by less than this, angstrom; "
+        "0 computes every atom.",
+        ge=0.0,
+    )
     head_hidden: int = Field(256, description="Width of the gap heads.", ge=1)
     seed: int = Field(11, description="Seed of initialisation, order and dropout.", ge=0)
 
@@ -100,7 +107,7 @@ class JointNetwork(nn.Module):
     def forward(self, batch: CrystalGraph) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """Mean and log std of each column in its scale, and the atoms' targets (n_atoms, n_targets)."""
         features = self.encoder(batch)
-        gaps = [head(features, batch.structure_idx, batch.n_graphs) for head in self.heads]
+        gaps = [head(features, batch) for head in self.heads]
         return gaps, self.atoms(features.flatten(1)).float()
 
     def loss(
@@ -280,10 +287,15 @@ def train_joint(
     rows = {split: np.flatnonzero(frame.split == split).tolist() for split in ("train", "val")}
     torch.manual_seed(config.seed)
     models = begin_models(found, config, gap_ev[rows["train"]], weights, earlier)
-    store = cached_store(frame, models[0].graph_config, cache)
+    store = learnt = cached_store(frame, models[0].graph_config, cache)
     network = JointNetwork(models, atoms[store.atom_rows(rows["train"])])
-    train = loader(store, rows["train"], config.batch_atoms, config.seed)
-    val = loader(store, rows["val"], config.batch_atoms, None)
+    if config.tolerance:
+        learnt, index = distinct_store(store, config.tolerance)
+        atoms = atoms.new_zeros(len(learnt.atomic_number), atoms.shape[1]).index_reduce_(
+            0, index, atoms, "mean", include_self=False
+        )
+    train = loader(learnt, rows["train"], config.batch_atoms, config.seed)
+    val = loader(learnt, rows["val"], config.batch_atoms, None)
     module = JointTraining(network, gap_ev, atoms, config, n_steps(train, config.epochs, compute))
     how: Any = dict(folder=folder, epochs=config.epochs, resume=resume, compute=compute)
     restore(module, fit(module, train, val, monitor="val_mae_ev", **how))

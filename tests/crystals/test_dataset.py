@@ -72,7 +72,7 @@ def test_graphs_are_cached_under_what_shaped_them(tmp_path: Path) -> None:
     frame = make_frame(make_crystals())
 
     def equal(a: GraphStore, b: GraphStore) -> bool:
-        return all(torch.equal(vars(a)[name], vars(b)[name]) for name in vars(a))
+        return all(torch.equal(a.arrays[name], b.arrays[name]) for name in a.arrays)
 
     first = cached_store(frame, CONFIG, tmp_path)
     (file,) = tmp_path.iterdir()
@@ -96,5 +96,5 @@ def test_damaged_graphs_are_computed_again(tmp_path: Path) -> None:
         content[place] ^= 1 << int(rng.integers(8))
         file.write_bytes(content)
         found = cached_store(frame, CONFIG, tmp_path)
-        assert all(torch.equal(vars(found)[name], values) for name, values in vars(expected).items())
+        assert all(torch.equal(found.arrays[name], values) for name, values in expected.arrays.items())
     assert file.read_bytes() == whole

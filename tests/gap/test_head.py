@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import torch
 
+from mofgap.crystals.graph import CrystalGraph
 from mofgap.gap.head import GapHead, pool
 
 
@@ -35,8 +36,10 @@ def test_gradients_reach_the_extremes_alike_alone_and_in_a_batch() -> None:
 def test_the_log_spread_is_bounded() -> None:
     torch.manual_seed(0)
     head = GapHead(n_features=6, hidden=4)
+    empty = torch.zeros(3, 0)
+    batch = CrystalGraph(torch.tensor([0, 2, 3]), torch.ones(3).long(), empty.long(), empty, empty)
     for bias, bound in ((50.0, 2.0), (-50.0, -5.0)):
         torch.nn.init.constant_(head.out.bias, bias)
-        mean, log_std = head(torch.randn(3, 2, 3), torch.tensor([0, 0, 1]), 2)
+        mean, log_std = head(torch.randn(3, 2, 3), batch)
         assert mean.shape == log_std.shape == (2,)
         assert (log_std == bound).all()

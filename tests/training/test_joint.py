@@ -23,7 +23,7 @@ from mofgap.training.loop import Compute, TrainingError
 from mofgap.training.recipe import train
 
 LEVELS = {"gap_ev": "PBE", "high_ev": "HSE06"}
-CONFIG = JointConfig(epochs=3, batch_atoms=40, learning_rate=5e-3, head_hidden=12, distance_noise=0.01)
+CONFIG = JointConfig(3, 40, learning_rate=5e-3, head_hidden=12, distance_noise=0.01, tolerance=1e-3)
 CPU = Compute("cpu", progress=False)
 
 
