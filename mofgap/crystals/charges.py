@@ -18,13 +18,13 @@ from mofgap.crystals.bonds import IS_METAL, BondGraph
 # Valences of the neutral atoms; sulfur, phosphorus, nitrogen and the halogens have higher ones too.
 _VALENCE = {1: 1, 5: 3, 6: 4, 7: 3, 8: 2, 9: 1, 14: 4, 15: 3, 16: 2, 17: 1, 32: 4, 33: 3, 34: 2, 35: 1}
 _VALENCE |= {51: 3, 52: 2, 53: 1}
-_BORON, _CARBON, _NITROGEN, _OXYGEN, _SILICON = 5, 6, 7, 8, 14
-_CHALCOGENS, _PNICTOGENS, _HALOGENS = frozenset({8, 16, 34}), frozenset({15, 33}), frozenset({17, 35, 53})
+BORON, CARBON, NITROGEN, OXYGEN, SILICON = 5, 6, 7, 8, 14
+CHALCOGENS, PNICTOGENS, HALOGENS = frozenset({8, 16, 34}), frozenset({15, 33}), frozenset({17, 35, 53})
 # The highest oxidation state of each metal in ordinary compounds.
 _STATES = {
     1: (3, 11, 19, 37, 47, 55),
-    2: (4, 12, 20, 29, 30, 38, 48, 56, 80, 88),
-    3: (13, 21, 26, 27, 28, 31, 39, 44, 45, 49, 57, *range(59, 72), 79, 81, 83, 89, 95, 96),
+    2: (4, 12, 20, 28, 29, 30, 38, 48, 56, 80, 88),
+    3: (13, 21, 26, 27, 31, 39, 44, 45, 49, 57, *range(59, 72), 79, 81, 83, 89, 95, 96),
     4: (22, 25, 40, 46, 50, 58, 65, 72, 77, 78, 82, 84, 90),
     5: (23, 41, 51, 73, 91),
     6: (24, 42, 74, 76, 92, 93, 94),
@@ -45,7 +45,7 @@ def uncompensated_charge(bonded: BondGraph) -> int:
     metals = numbers[IS_METAL[numbers]].tolist()
     if not metals or any(number not in _HIGHEST for number in metals):
         return 0
-    lewis = _open_valences(bonded)
+    lewis = open_valences(bonded)
     if lewis is None:
         return 0
     lewis.pair_up(bonded)
@@ -54,7 +54,7 @@ def uncompensated_charge(bonded: BondGraph) -> int:
 
 
 @dataclass(eq=False)
-class _Lewis:
+class Lewis:
     """Atoms that share electrons.
 
     Attributes:
@@ -91,11 +91,11 @@ class _Lewis:
         Two that meet pair. A pyridinium ring has an open valence only as long as its nitrogen is neutral.
         """
         goals: tuple[Callable[[int], bool], ...] = (
-            lambda j: self.open[j] > 0 and numbers[j] == _CARBON,
+            lambda j: self.open[j] > 0 and numbers[j] == CARBON,
             lambda j: self.open[j] > 0,
             lambda j: j in self.cations,
         )
-        for i in [i for i, left in enumerate(self.open) if left and numbers[i] == _CARBON]:
+        for i in [i for i, left in enumerate(self.open) if left and numbers[i] == CARBON]:
             while self.open[i]:
                 path = next(filter(None, (self._path(i, goal) for goal in goals)), None)
                 if path is None:
@@ -155,14 +155,14 @@ class _Lewis:
             self.charge += 1
 
 
-def _open_valences(bonded: BondGraph) -> _Lewis | None:
+def open_valences(bonded: BondGraph) -> Lewis | None:
     """The ligands' atoms joined by single bonds; None if one has too many neighbours, or is of rare kind."""
     numbers, metal, bonds = bonded.numbers.tolist(), IS_METAL[bonded.numbers], bonded.bonds
     organic = bonds.take(~metal[bonds.first] & ~metal[bonds.second])
     neighbours: list[list[int]] = [[] for _ in numbers]
     for i, j in zip(organic.first.tolist(), organic.second.tolist(), strict=True):
         neighbours[i].append(j)
-    lewis = _Lewis(neighbours, [0] * len(numbers), set(), 0)
+    lewis = Lewis(neighbours, [0] * len(numbers), set(), 0)
     for i in np.flatnonzero(~metal).tolist():
         if numbers[i] not in _VALENCE:
             return None
@@ -172,7 +172,7 @@ def _open_valences(bonded: BondGraph) -> _Lewis | None:
         lewis.open[i] = valence - len(neighbours[i])
         if lewis.open[i] < 0:
             return None
-        if numbers[i] == _NITROGEN and valence == len(neighbours[i]) == 3:
+        if numbers[i] == NITROGEN and valence == len(neighbours[i]) == 3:
             lewis.cations.add(i)
     return lewis
 
@@ -180,20 +180,20 @@ def _open_valences(bonded: BondGraph) -> _Lewis | None:
 def _valence_and_charge(number: int, n: int, ends: list[int]) -> tuple[int, int]:
     """Valence and charge of an atom with n neighbours, some of which are bonded to nothing else."""
     valence = _VALENCE[number]
-    if number == _NITROGEN:
-        if (n == 3 and not _CHALCOGENS.isdisjoint(ends)) or (n == 2 and _NITROGEN in ends):
+    if number == NITROGEN:
+        if (n == 3 and not CHALCOGENS.isdisjoint(ends)) or (n == 2 and NITROGEN in ends):
             return 5, 0  # nitro groups, nitrate, N-oxides; azide
         return (4, 1) if n == 4 else (valence, 0)
-    if number == _OXYGEN and n == 3:
+    if number == OXYGEN and n == 3:
         return 3, 1
-    if number == _CARBON and n == 1 and ends == [_OXYGEN]:
+    if number == CARBON and n == 1 and ends == [OXYGEN]:
         return 2, 0  # carbon monoxide
-    if n > valence and number in (_BORON, _SILICON):
+    if n > valence and number in (BORON, SILICON):
         return n, valence - n
-    if number in _PNICTOGENS and n > 3:
+    if number in PNICTOGENS and n > 3:
         return (5, 0) if n < 6 else (6, -1)
-    if number in _CHALCOGENS and n > 2:
+    if number in CHALCOGENS and n > 2:
         return (4, 0) if n == 3 else (6, 0)
-    if number in _HALOGENS and n > 1:
+    if number in HALOGENS and n > 1:
         return (7, 0) if n == 4 else (n, 0)
     return valence, 0

@@ -8,6 +8,7 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
+from mofgap.crystals.anions import missing_anions
 from mofgap.crystals.bonds import HYDROGEN, HYDROGEN_CONTACT_ANGSTROM, IS_METAL, BondGraph, bond_graph
 from mofgap.crystals.charges import uncompensated_charge
 from mofgap.crystals.crystal import Crystal
@@ -54,8 +55,8 @@ def check_crystal(crystal: Crystal) -> tuple[str, ...]:
 
     The names are ``overlapping-atoms``, ``odd-valence``, ``missing-hydrogens``, ``isolated-atoms``,
     ``guest-molecules``, ``charged-framework``, ``no-metal``, ``no-carbon``, ``odd-electrons``,
-    ``missing-charge``, ``open-shell-metal`` and ``odd-density``; those in `NOTES` are facts about the
-    chemistry rather than signs of a faulty file.
+    ``missing-charge``, ``missing-anions``, ``open-shell-metal`` and ``odd-density``; those in `NOTES` are
+    facts about the chemistry rather than signs of a faulty file.
     """
     bonded = bond_graph(crystal)
     return tuple(text for check in _CHECKS if (text := check(bonded)))
@@ -173,6 +174,16 @@ def _missing_charge(bonded: BondGraph) -> str:
     )
 
 
+def _missing_anions(bonded: BondGraph) -> str:
+    excess = missing_anions(bonded)
+    if not excess:
+        return ""
+    return (
+        f"missing-anions: the metals have at least {excess} positive charges more than the rest can balance; "
+        "anions may be missing from the pores"
+    )
+
+
 def _open_shell_metal(bonded: BondGraph) -> str:
     found = sorted(OPEN_SHELL & set(bonded.numbers.tolist()))
     if not found:
@@ -201,6 +212,7 @@ _CHECKS: tuple[Callable[[BondGraph], str], ...] = (
     _no_carbon,
     _odd_electrons,
     _missing_charge,
+    _missing_anions,
     _open_shell_metal,
     _odd_density,
 )

@@ -29,8 +29,8 @@ def names(structure):
     return [warning.split(":")[0] for warning in check_crystal(structure)]
 
 
-# A proton on the free oxygen makes the electrons even.
-SOUND = crystal((1, (4.6, 0.0, -1.2)))
+# A chloride balances the charge and makes the electrons even.
+SOUND = crystal((17, (0.0, 2.3, 0.0)))
 
 
 def test_a_sound_structure_raises_no_warning():
@@ -179,6 +179,11 @@ def test_a_missing_proton_is_told_by_the_charge():
     assert "missing-charge" in names(
         crystal((17, (5.2, 3.5, 3.5)), (17, (1.0, 3.5, 3.5)), (17, (3.2, 5.5, 0.9)))
     )
+
+
+def test_nickel_balances_two_charges_at_most():
+    assert charge(far(28, 17, 17)) == 0
+    assert charge(far(28, 17, 17, 17)) == 1
 
 
 def test_a_metal_of_unknown_charge_balances_everything():

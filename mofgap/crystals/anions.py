@@ -1,0 +1,86 @@
+"""Whether the metals of a cell have more positive charge than its ligands and anions can balance.
+
+Files that were cleaned of solvent often lack the anions in the pores too. Each ligand is given the most
+negative charge that it can have, and each metal the lowest oxidation state of ordinary compounds. So what is
+found missing is missing, but not all that is missing is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mofgap.crystals.bonds import IS_METAL, BondGraph
+from mofgap.crystals.charges import CARBON, CHALCOGENS, HALOGENS, NITROGEN, Lewis, open_valences
+
+# Nothing is said of a cell with another metal: those have state 0 too, in carbonyls, clusters and Zintl ions.
+_STATES = {
+    1: (3, 11, 19, 29, 37, 47, 49, 55, 80, 81),
+    2: (4, 12, 20, 22, 23, 25, 26, 27, 28, 30, 38, 46, 48, 56, 62, 63, 70, 78, 82, 88),
+    3: (13, 21, 31, 39, 57, 58, 59, 60, 61, 64, 65, 66, 67, 68, 69, 71, 83, 89, 92, 95, 96),
+    4: (40, 72, 90),
+}
+_LOWEST = {number: state for state, numbers in _STATES.items() for number in numbers}
+
+
+def missing_anions(bonded: BondGraph) -> int:
+    """By how much the metals' positive charge exceeds what else is in a cell can balance, in e."""
+    numbers = bonded.numbers.tolist()
+    is_metal, bonds = IS_METAL[bonded.numbers], bonded.bonds
+    metals = bonded.numbers[is_metal].tolist()
+    if not metals or any(number not in _LOWEST for number in metals):
+        return 0
+    lewis = open_valences(bonded)
+    if lewis is None:
+        return 0
+    least = sum(_LOWEST[number] for number in metals)
+    bound = set(bonds.first[is_metal[bonds.second]].tolist())
+    most, rings = float(-lewis.charge), []
+    for i, number in enumerate(numbers):
+        if number == NITROGEN and len(lewis.neighbours[i]) == 2 and lewis.open[i]:
+            rings.append(i)
+        else:
+            most += _most_negative(i, lewis, numbers, i in bound)
+    if least > most:  # only then do rings decide
+        most += sum(_of_ring_nitrogen(i, lewis.neighbours, numbers) for i in rings)
+    return max(0, int(np.ceil(least - most - 1e-6)))
+
+
+def _most_negative(i: int, lewis: Lewis, numbers: list[int], is_bound: bool) -> float:
+    """How many negative charges an atom may carry, or with a minus sign takes from its oxygens."""
+    neighbours, number, left = lewis.neighbours[i], numbers[i], lewis.open[i]
+    if number in HALOGENS and len(neighbours) > 1 and any(numbers[j] in HALOGENS for j in neighbours):
+        return 1  # I3
+    ends = [j for j in neighbours if len(lewis.neighbours[j]) == 1 and numbers[j] in CHALCOGENS]
+    if len(ends) > 1:  # a carboxylate, sulfonate, perchlorate; a nitro group may stabilise a carbanion
+        return (number == NITROGEN) - min(left, len(ends))
+    if number == CARBON:
+        return min(left, 1) if is_bound else 0
+    return min(left, 1) if number == NITROGEN else left
+
+
+def _of_ring_nitrogen(i: int, neighbours: list[list[int]], numbers: list[int]) -> float:
+    """The most negative charge of a nitrogen with two neighbours: a share of an azolate, 0 in a pyridine."""
+    rings = [ring for size in (5, 6) for ring in _rings((i,), neighbours, size)]
+    rings = [ring for ring in rings if all(len(neighbours[j]) < 4 for j in ring)]  # aromatic
+    return min((_share(ring, neighbours, numbers) for ring in rings), default=1.0)
+
+
+def _share(ring: tuple[int, ...], neighbours: list[list[int]], numbers: list[int]) -> float:
+    """What each open nitrogen of an aromatic ring has of its negative charge."""
+    kinds = [(numbers[j], len(neighbours[j])) for j in ring]
+    if len(ring) == 6 or (NITROGEN, 3) in kinds or any(z in CHALCOGENS and n == 2 for z, n in kinds):
+        return 0.0  # pyridine; imidazole with a substituent, oxazole, thiazole
+    return 1 / kinds.count((NITROGEN, 2))
+
+
+def _rings(path: tuple[int, ...], neighbours: list[list[int]], size: int) -> Iterator[tuple[int, ...]]:
+    """The rings of a size that a path of bonded atoms belongs to, from its first atom round."""
+    if len(path) == size:
+        if path[0] in neighbours[path[-1]]:
+            yield path
+        return
+    for j in neighbours[path[-1]]:
+        if j not in path:
+            yield from _rings((*path, j), neighbours, size)

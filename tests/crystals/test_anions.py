@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from mofgap.crystals.anions import missing_anions
+from mofgap.crystals.bonds import bond_graph
+from mofgap.crystals.checks import NOTES, check_crystal
+from mofgap.crystals.crystal import Crystal
+
+# Elements and places in angstrom; every atom of a ring has a hydrogen but the nitrogens.
+ZINC, SILVER, MOLYBDENUM = 30, 47, 42
+
+
+def ring(*numbers, protonated=()):
+    turn, radius = 2 * np.pi / len(numbers), 0.69 / np.sin(np.pi / len(numbers))
+    around = [np.array([np.cos(i * turn), np.sin(i * turn), 0.0]) for i in range(len(numbers))]
+    atoms = [(z, radius * unit) for z, unit in zip(numbers, around, strict=True)]
+    bare = [i for i, z in enumerate(numbers) if z != 6 and i not in protonated]
+    return atoms + [(1, (radius + 1.05) * unit) for i, unit in enumerate(around) if i not in bare]
+
+
+def around_centre(centre, number, length, n):
+    corners = {3: [(1, 0, 0), (-0.5, 0.866, 0), (-0.5, -0.866, 0)]}
+    corners[4] = [np.array(c) / 3**0.5 for c in ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))]
+    return [(centre, (0, 0, 0)), *[(number, length * np.array(c)) for c in corners[n]]]
+
+
+PYRIDINE = ring(7, 6, 6, 6, 6, 6)
+PYRAZINE = ring(7, 6, 6, 7, 6, 6)
+IMIDAZOLATE = ring(7, 6, 7, 6, 6)
+IMIDAZOLE = ring(7, 6, 7, 6, 6, protonated=(0,))
+OXAZOLE = ring(8, 6, 7, 6, 6)
+TETRAFLUOROBORATE = around_centre(5, 9, 1.4, 4)
+NITRATE = around_centre(7, 8, 1.24, 3)
+PERCHLORATE = around_centre(17, 8, 1.43, 4)
+FORMATE = [(6, (0, 0, 0)), (8, (1.25, 0, 0)), (8, (-0.62, 1.08, 0)), (1, (-0.55, -0.95, 0))]
+CHLORIDE = [(17, (0, 0, 0))]
+TRIIODIDE = [(53, (-2.9, 0, 0)), (53, (0, 0, 0)), (53, (2.9, 0, 0))]
+AMMONIUM = around_centre(7, 1, 1.02, 4)
+WATER = [(8, (0, 0, 0)), (1, (0.76, 0.59, 0)), (1, (-0.76, 0.59, 0))]
+
+
+def crystal(*parts):
+    """Parts far from each other, along the longest edge of a cell."""
+    cell = np.diag([10.0 * len(parts), 12.0, 12.0])
+    atoms = [(z, (x + 10.0 * i, y, w)) for i, part in enumerate(parts) for z, (x, y, w) in part]
+    places = np.array([place for _, place in atoms]) + 5.0
+    return Crystal(cell, places @ np.linalg.inv(cell), np.array([z for z, _ in atoms], dtype=np.int64))
+
+
+def missing(*parts, metal):
+    return missing_anions(bond_graph(crystal([(metal, (0, 0, 0))], *parts)))
+
+
+@pytest.mark.parametrize("ligand", [PYRIDINE, PYRAZINE, IMIDAZOLE, OXAZOLE, WATER])
+def test_a_neutral_ligand_balances_nothing(ligand):
+    assert missing(ligand, metal=SILVER) == 1
+    assert missing(ligand, ligand, metal=ZINC) == 2
+
+
+@pytest.mark.parametrize(
+    "anion", [IMIDAZOLATE, TETRAFLUOROBORATE, PERCHLORATE, NITRATE, FORMATE, CHLORIDE, TRIIODIDE]
+)
+def test_an_anion_balances_its_charge(anion):
+    assert missing(PYRIDINE, anion, metal=SILVER) == 0
+
+
+@pytest.mark.parametrize("anion", [IMIDAZOLATE, TETRAFLUOROBORATE, PERCHLORATE, FORMATE, CHLORIDE])
+def test_one_anion_of_two_is_missed(anion):
+    assert missing(PYRIDINE, anion, metal=ZINC) == 1
+
+
+def test_a_cation_needs_an_anion_too():
+    assert missing(CHLORIDE, AMMONIUM, metal=SILVER) == 1
+
+
+def test_of_a_metal_that_may_be_neutral_nothing_is_said():
+    assert missing(PYRIDINE, metal=MOLYBDENUM) == 0
+
+
+def test_a_row_names_the_missing_anions():
+    warnings = check_crystal(crystal([(SILVER, (0, 0, 0))], PYRIDINE))
+    (text,) = (text for text in warnings if text.startswith("missing-anions: "))
+    assert "1 positive" in text
+    assert "missing-anions" not in NOTES
