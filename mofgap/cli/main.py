@@ -24,6 +24,7 @@ from mofgap.cli.screen import screen
 from mofgap.cli.select import select
 from mofgap.cli.serve import serve
 from mofgap.cli.train import train
+from mofgap.cli.wrong_value import words_of_value
 from mofgap.version import installed_version
 
 VERBS: tuple[Callable[..., Any], ...] = (
@@ -40,16 +41,20 @@ VERBS: tuple[Callable[..., Any], ...] = (
 
 
 class Program(TyperGroup):
-    """The program, which names a path that the system refuses where no command foresaw it."""
+    """The program, which says in its own words what no command foresaw: a value or a path that is refused."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command.
 
         Raises:
             typer.Exit: The command raises an OSError of a path.
+            typer.BadParameter: The value of an option is refused.
         """
         try:
             return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = words_of_value(error.message, error.__cause__)
+            raise
         except OSError as error:
             if error.filename is None:
                 raise
