@@ -207,7 +207,8 @@ def _say_what_was_done(journal: Journal) -> None:
         typer.echo(f"mofgap: {lines} damaged in {journal.path}; what is missing is computed again", err=True)
     if journal.begun:
         name = printable(journal.begun)
-        typer.echo(f"mofgap: the run ended at {name}, which now has a process of its own", err=True)
+        what = "is tried in a separate process now, so that it cannot end this run"
+        typer.echo(f"mofgap: the last run ended while it computed {name}, which {what}", err=True)
 
 
 def _what_is_left(run: ScreeningRun) -> str:

@@ -80,6 +80,11 @@ class Journal:
         """Record that an input is begun, in case it ends the process."""
         self._append({"begun": source})
 
+    def stop(self) -> None:
+        """Record that a user stopped the run, so that no input is thought to have ended it."""
+        with suppress(OSError):  # a full disk must not hide why the run ends
+            self.begin("")
+
     def add(self, source: str, finished: Finished) -> None:
         """Record an input."""
         rows = [plain_values(row) for row in finished.rows]

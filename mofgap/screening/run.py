@@ -106,6 +106,10 @@ class ScreeningRun:
             stream = stream_rows(sources, self.predictor, self.config, journal)
             with closing(stream):
                 found = list(watch(stream, journal))
+        except KeyboardInterrupt:
+            if journal is not None:
+                journal.stop()
+            raise
         finally:
             if journal is not None:
                 journal.close()
