@@ -32,8 +32,7 @@ from ase.io import write
 from benchmarks.measure import example_texts
 from mofgap.choices import Disorder
 from mofgap.crystals.cif import ReadFailure, read_cif_bytes
-from mofgap.crystals.inputs import expand_inputs
-from mofgap.crystals.item import read_input
+from mofgap.crystals.inputs import read_all
 from mofgap.screening.journal import Finished, Journal, JournalError
 from mofgap.screening.row import Row
 
@@ -59,11 +58,8 @@ def unpack(data: bytes, ending: str) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"x{ending}"
         path.write_bytes(data)
-        found = []
-        for item in expand_inputs([path]):
-            entries = [item] if isinstance(item, ReadFailure) else read_input(item)
-            found += [e.reason for e in entries if isinstance(e, ReadFailure)]
-    return [reason for reason in found if reason.startswith("unreadable:")]
+        reasons = [entry.reason for entry in read_all(path) if isinstance(entry, ReadFailure)]
+    return [reason for reason in reasons if reason.startswith("unreadable:")]
 
 
 def resume(data: bytes) -> list[str]:

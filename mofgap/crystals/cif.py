@@ -96,6 +96,8 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
         strange = sum(not (c.isprintable() or c in "\t\r\n\f\v\u00a0\u00ad\ufeff") for c in set(text[:4096]))
         if strange > 2:
             break
+        if "\n" not in text:  # as old Macs end lines
+            text = text.replace("\r", "\n")
         return text.replace("\x00", " ").replace("\x1a", " "), (
             () if encoding == "utf-8-sig" else (f"encoding: the file is {encoding}, not UTF-8",)
         )

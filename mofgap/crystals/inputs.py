@@ -77,15 +77,15 @@ def items_of_file(path: str | Path, source: str = "") -> Inputs:
     return items_in(InputItem(source or str(path), str(path), kind=kind_of(str(path)) or "cif"))
 
 
-def read_file(path: str | Path, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS) -> list[Entry]:
-    """Reads all structures of one file, see `items_of_file` and `read_input`."""
-    entries: list[Entry] = []
-    for item in items_of_file(path):
+def read_all(
+    name: str | Path, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS
+) -> Iterator[Entry]:
+    """The structures of a file, folder or archive as they are, see `expand_inputs` and `read_input`."""
+    for item in expand_inputs([name]):
         if isinstance(item, InputItem):
-            entries += read_input(item, disorder=disorder, max_atoms=max_atoms)
+            yield from read_input(item, disorder=disorder, max_atoms=max_atoms)
         else:
-            entries.append(item)
-    return entries
+            yield item
 
 
 def passed_over_words(passed_over: PassedOver) -> str:
@@ -216,7 +216,10 @@ class _Expansion:
             empty = False
             yield item
         if empty:
-            yield failure(name, f"no-structures: holds no structure file ({KNOWN}); check the path")
+            yield failure(
+                name,
+                f"no-structures: holds no structure file ({KNOWN}); check the path, or unpack archives in it",
+            )
 
 
 def _is_cif_text(lines: Iterator[str]) -> tuple[bool, Iterator[str]]:

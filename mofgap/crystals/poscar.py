@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import zip_longest
 
 import gemmi
 
@@ -28,8 +29,9 @@ def read_poscar(text: str, name: str, source: str, max_atoms: int) -> Crystal:
     symbols = [re.split(r"[_/.]", word)[0] for word in lines[5].split()]
     is_vasp4 = bool(symbols) and all(word.isdecimal() for word in symbols)
     counts = lines[5 if is_vasp4 else 6].split()
-    if is_vasp4:  # the comment may name the elements
-        symbols = lines[0].split()
+    if is_vasp4:  # the comment may name the elements, as Zn O or as Zn4 O13
+        words = lines[0].split()
+        symbols = [word.removesuffix(n) for word, n in zip_longest(words, counts[: len(words)], fillvalue="")]
     numbers = [atomic_number(each) for each in symbols]
     if not numbers or not all(numbers) or not all(word.isdecimal() for word in counts[: len(symbols)]):
         raise CifError("bad-poscar: no line of element symbols above their numbers; add it as line 6")

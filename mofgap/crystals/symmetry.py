@@ -24,12 +24,8 @@ MOST_OPERATIONS = 192
 # Longer texts are no operator, and no space group.
 _LONGEST_OPERATOR, _LONGEST_NAME = 100, 60
 _TERM = re.compile(r"([+-]?)(?:(\d+\.?\d*|\.\d+)(?:/(\d+))?\*?)?([xyz]?)")
-# The last are magnetic, with a fourth part, and refused: without them the file would pass for P1.
-_OPERATION_TAGS = (
-    "_space_group_symop_operation_xyz",
-    "_symmetry_equiv_pos_as_xyz",
-    "_space_group_symop_magn_operation_xyz",
-)
+_OPERATION_TAGS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
+_MAGNETIC_TAG = "_space_group_symop_magn_operation_xyz"
 _NAME_TAGS = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_space_group_name_H-M_full")
 # ICSD's names of the first and the second choice of origin, as in F d -3 m Z.
 _ORIGIN = re.compile(r"\s+([SZ])$")
@@ -152,10 +148,16 @@ def _listed_operations(block: cif.Block) -> NDArray[np.float64]:
     """(n_ops, 3, 4) operators that a block lists, each once.
 
     Raises:
-        CifError: An operator cannot be read, or the list is longer than that of any space group.
+        CifError: An operator cannot be read, the list is longer than that of any space group, or the only
+            operators are magnetic: without them the file would pass for P1.
     """
     tables = ([op for op in block.find_values(tag) if op not in ("?", ".")] for tag in _OPERATION_TAGS)
     texts = dict.fromkeys(_whole([cif.as_string(op).strip() for op in next(filter(None, tables), [])]))
+    if not texts and block.find_values(_MAGNETIC_TAG):
+        raise CifError(
+            "bad-symmetry: only operators of a magnetic space group; export the structure without moments, "
+            "with the operators of its ordinary space group"
+        )
     if len(texts) > MOST_OPERATIONS:
         raise CifError(
             f"bad-symmetry: {len(texts)} symmetry operators, no space group has more than {MOST_OPERATIONS}; "

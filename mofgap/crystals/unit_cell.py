@@ -174,11 +174,12 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, max_atoms: int, w
     left = pairs.take(~gone[pairs.first] & ~gone[pairs.second])
     if len(left.first):
         worst = int(np.argmin(left.distances))
+        n_pairs = len(left.first) // 2
+        others = f", one of {n_pairs} such pairs" if n_pairs > 1 else ""
         names = f"{sites.labels[left.first[worst]]} and {sites.labels[left.second[worst]]}"
         raise CifError(
-            f"overlapping-atoms: {names} are {left.distances[worst]:.2f} Å apart, "
-            f"one of {len(left.first) // 2} such pairs; remove one of each disordered alternative, "
-            "or correct the symmetry"
+            f"overlapping-atoms: {names} are {left.distances[worst]:.2f} Å apart{others}; "
+            "remove one of each disordered alternative, or correct the symmetry"
         )
     if len(drop):
         sites = sites.take(~gone)
@@ -214,4 +215,5 @@ def _composition(atomic_numbers: NDArray[np.int64], formula: dict[int, float]) -
         f"{gemmi.Element(int(n)).name}{found[n] * scale:.4g}/{stated[n]:g}"
         for n in np.flatnonzero(np.abs(found * scale - stated) > 0.01)
     )
-    return [f"composition: atoms found/stated in _chemical_formula_sum: {text}"]
+    what = f"atoms found/stated in _chemical_formula_sum: {text}"
+    return [f"composition: {what}; complete the atoms or the symmetry"]

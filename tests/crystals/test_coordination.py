@@ -7,7 +7,7 @@ import pytest
 
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.inputs import read_file
+from mofgap.crystals.inputs import read_all
 from mofgap.shipped import shipped_folder
 
 ROCK_SALT = Crystal(
@@ -42,6 +42,6 @@ def test_metals_alone_or_none_have_no_neighbours() -> None:
     ],
 )
 def test_well_known_frameworks(name: str, expected: set[tuple[int, int]]) -> None:
-    (crystal,) = read_file(shipped_folder("examples") / f"{name}.cif")
+    (crystal,) = read_all(shipped_folder("examples") / f"{name}.cif")
     assert isinstance(crystal, Crystal)
     assert metal_coordination(crystal) == expected

@@ -7,25 +7,25 @@ import pytest
 
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.formula import formula_sum
-from mofgap.crystals.inputs import read_file
+from mofgap.crystals.inputs import read_all
 
 CIFS = Path(__file__).parents[1] / "fixtures" / "cifs"
 GOOD = (CIFS / "good.cif").read_text()
 
 
 def only(entries):
-    assert len(entries) == 1
-    return entries[0]
+    (entry,) = entries
+    return entry
 
 
 def test_majority_keeps_the_likelier_hydrogen():
-    crystal = only(read_file(CIFS / "partial_occupancy.cif", disorder="majority"))
+    crystal = only(read_all(CIFS / "partial_occupancy.cif", disorder="majority"))
     assert formula_sum(crystal.atomic_numbers) == "C H O2 Zn"
     assert crystal.frac_coords[-1] == pytest.approx([0.5, 0.302, 0])
 
 
 def test_majority_keeps_a_disorder_group_whole():
-    crystal = only(read_file(CIFS / "disorder_groups.cif", disorder="majority"))
+    crystal = only(read_all(CIFS / "disorder_groups.cif", disorder="majority"))
     assert formula_sum(crystal.atomic_numbers) == "C H O2 Zn"
     assert np.all(crystal.frac_coords[:, 1] == 0)
 

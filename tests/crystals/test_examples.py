@@ -4,7 +4,7 @@ import pytest
 
 from mofgap.crystals.checks import NOTES, check_crystal
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.inputs import read_file
+from mofgap.crystals.inputs import read_all
 
 FOLDER = Path(__file__).parents[2] / "data" / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.cif"))
@@ -12,7 +12,7 @@ EXAMPLES = sorted(FOLDER.glob("*.cif"))
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_reads_without_warnings(path):
-    (crystal,) = read_file(path)
+    (crystal,) = read_all(path)
     assert isinstance(crystal, Crystal), crystal
     assert crystal.warnings == ()
     assert 10 < crystal.n_atoms <= 500

@@ -15,7 +15,7 @@ import pytest
 from mofgap.crystals import item as item_module
 from mofgap.crystals.cif import ReadFailure, read_cif
 from mofgap.crystals.formats import stem_of
-from mofgap.crystals.inputs import expand_inputs, files_of, read_file
+from mofgap.crystals.inputs import expand_inputs, files_of, read_all
 from mofgap.crystals.item import InputItem, read_input
 
 GOOD = (Path(__file__).parents[1] / "fixtures" / "cifs" / "good.cif").read_bytes()
@@ -92,7 +92,7 @@ def test_all_members_of_a_gzipped_cif_are_read(tmp_path):
     (tmp_path / "all.cif.gz").write_bytes(
         gzip.compress(GOOD) + gzip.compress(other[:99]) + gzip.compress(other[99:])
     )
-    first, second = read_file(tmp_path / "all.cif.gz")
+    first, second = read_all(tmp_path / "all.cif.gz")
     assert first.structure_id == "good" and second.structure_id == "other"
 
 
@@ -115,7 +115,7 @@ def test_a_gzipped_cif_is_the_cif(tmp_path, monkeypatch):
     assert cut.reason.startswith("unreadable-file: ends early")
     assert damaged.reason.startswith("unreadable-file: ") and "fetch it again" in damaged.reason
     monkeypatch.setattr(item_module, "MAX_FILE_BYTES", len(GOOD) - 1)  # its packed size is far below
-    (large,) = read_file(tmp_path / "a.cif.gz")
+    (large,) = read_all(tmp_path / "a.cif.gz")
     assert large.reason.startswith("too-large: ")
 
 

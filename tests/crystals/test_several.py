@@ -22,7 +22,7 @@ from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.convert import to_ase, to_pymatgen
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.formats import kind_of, stem_of, without_ending
-from mofgap.crystals.inputs import PassedOver, expand_inputs, files_of, passed_over_words, read_file
+from mofgap.crystals.inputs import PassedOver, expand_inputs, files_of, passed_over_words, read_all
 from mofgap.crystals.item import InputItem, read_input
 from mofgap.crystals.write import write_cif
 
@@ -89,7 +89,7 @@ def assert_same(found: Crystal, expected: Crystal) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_structure_alone_is_read_and_named_by_its_file(name: str, tmp_path: Path) -> None:
     FORMATS[name](tmp_path / name, [ONE])
-    (found,) = read_file(tmp_path / name)
+    (found,) = read_all(tmp_path / name)
     assert isinstance(found, Crystal)
     assert (found.structure_id, found.source) == (stem_of(name), str(tmp_path / name))
     assert_same(found, ONE)
@@ -129,7 +129,7 @@ def test_json_comes_in_several_shapes(tmp_path: Path) -> None:
     for name, shape in shapes.items():
         (tmp_path / name).write_text(json.dumps(shape))
     for name in (*shapes, "ase.json"):
-        found = read_file(tmp_path / name)
+        found = list(read_all(tmp_path / name))
         expected = ["list-1", "list-2"] if name == "list.json" else ["one", "other"]
         assert [entry.structure_id for entry in found] == expected
         for entry, each in zip(found, (ONE, OTHER), strict=True):
@@ -224,6 +224,7 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
         ("a.xyz", '1\nLattice="9 0 0 0 9 0 0 0 9" pbc="T T F"\nZn 0 0 0\n', "no-cell"),
         ("POSCAR", "Zn\n1\n9 0 0\n0 9 0\n0 0 9\nZn\n", "bad-poscar"),
         ("POSCAR", "made\n1\n9 0 0\n0 9 0\n0 0 9\n1\nDirect\n0 0 0\n", "bad-poscar"),
+        ("POSCAR", "In a box\n1\n9 0 0\n0 9 0\n0 0 9\n1\nDirect\n0 0 0\n", "bad-poscar"),
         ("POSCAR", "made\n1\n9 0 0\n0 9 0\n0 0 9\nZn\n999999999\nDirect\n0 0 0\n", "too-many-atoms"),
         ("POSCAR", "made\n1\n9 0 0\n0 9 0\n0 0 9\nZn\n1\nDirect\n0 0 0\n0.5 0 0\n", "bad-poscar"),
         ("POSCAR", "Zn\n1\n9 0 0\n0 9 0\n0 0 9\n1\nSel\nDirect\n0 0 0 T T T\n0 0 .5 F F F\n", "bad-poscar"),
@@ -236,7 +237,7 @@ def test_what_cannot_be_read_is_a_failure(name: str, content: str, reason: str, 
     else:
         path.write_text(content)
     before = path.read_bytes()
-    (entry,) = read_file(path)
+    (entry,) = read_all(path)
     assert isinstance(entry, ReadFailure)
     assert entry.reason.startswith(f"{reason}: ")
     assert entry.source == str(path)
@@ -262,20 +263,23 @@ def test_a_database_row_of_more_bytes_than_memory_may_take_is_refused(tmp_path: 
     write_db(path, [ONE, OTHER])
     with sqlite3.connect(path) as found:
         found.execute("UPDATE systems SET positions = zeroblob(20000000) WHERE id = 2")
-    first, second = read_file(path)
+    first, second = read_all(path)
     assert isinstance(first, Crystal) and isinstance(second, ReadFailure)
     assert second.reason.startswith("bad-database: ") and "too big" in second.reason
 
 
-def test_elements_of_an_old_poscar_stand_in_its_comment(tmp_path: Path) -> None:
-    (tmp_path / "POSCAR").write_text("Zn O\n1\n9 0 0\n0 9 0\n0 0 9\n1 2\nDirect\n0 0 0\n.5 0 0\n0 .5 0\n")
-    (found,) = read_file(tmp_path / "POSCAR")
+@pytest.mark.parametrize("comment", ["Zn O", "Zn1 O2"])
+def test_elements_of_an_old_poscar_stand_in_its_comment(tmp_path: Path, comment: str) -> None:
+    (tmp_path / "POSCAR").write_text(
+        f"{comment}\n1\n9 0 0\n0 9 0\n0 0 9\n1 2\nDirect\n0 0 0\n.5 0 0\n0 .5 0\n"
+    )
+    (found,) = read_all(tmp_path / "POSCAR")
     assert isinstance(found, Crystal) and found.atomic_numbers.tolist() == [30, 8, 8]
 
 
 def test_elements_of_a_poscar_may_be_in_capitals(tmp_path: Path) -> None:
     (tmp_path / "POSCAR").write_text("made\n1\n9 0 0\n0 9 0\n0 0 9\nZN D\n1 1\nDirect\n0 0 0\n.5 0 0\n")
-    (found,) = read_file(tmp_path / "POSCAR")
+    (found,) = read_all(tmp_path / "POSCAR")
     assert isinstance(found, Crystal) and found.atomic_numbers.tolist() == [30, 1]
 
 
@@ -283,7 +287,7 @@ def test_what_a_contcar_has_after_its_atoms_is_left_out(tmp_path: Path) -> None:
     head = "made\n1\n9 0 0\n0 9 0\n0 0 9\nZn\n1\nDirect\n0 0 0\n"
     for after in ("\n0.1 0.2 0.3\n", "Cartesian\n0.1 0.2 0.3\n", "Lattice velocities and vectors\n1\n"):
         (tmp_path / "CONTCAR").write_text(head + after)
-        (found,) = read_file(tmp_path / "CONTCAR")
+        (found,) = read_all(tmp_path / "CONTCAR")
         assert isinstance(found, Crystal) and found.n_atoms == 1
 
 
@@ -298,7 +302,7 @@ class Trap:
 def test_nothing_is_unpickled(name: str, tmp_path: Path) -> None:
     content = pickle.dumps(Trap())
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    assert all(isinstance(entry, ReadFailure) for entry in read_file(tmp_path / name))
+    assert all(isinstance(entry, ReadFailure) for entry in read_all(tmp_path / name))
 
 
 def test_what_stands_before_the_damage_is_read(tmp_path: Path) -> None:
@@ -315,12 +319,12 @@ def test_disorder_and_slabs_are_refused_in_json(tmp_path: Path) -> None:
     slab = Structure(Lattice(np.eye(3) * 9, pbc=(True, True, False)), ["Zn"], [[0, 0, 0]])
     for structure, reason in ((mixed, "partial-occupancy"), (slab, "no-cell")):
         (tmp_path / "a.json").write_text(json.dumps(structure.as_dict()))
-        (entry,) = read_file(tmp_path / "a.json")
+        (entry,) = read_all(tmp_path / "a.json")
         assert isinstance(entry, ReadFailure) and entry.reason.startswith(f"{reason}: ")
 
 
 def test_a_cell_that_is_too_large_is_refused(tmp_path: Path) -> None:
     for name, write_one in FORMATS.items():
         write_one(tmp_path / name, [ONE])
-        (entry,) = read_file(tmp_path / name, max_atoms=4)
+        (entry,) = read_all(tmp_path / name, max_atoms=4)
         assert isinstance(entry, ReadFailure) and entry.reason.startswith("too-many-atoms: 5 ")

@@ -8,7 +8,7 @@ import pytest
 
 from mofgap.crystals.cif import Entry, ReadFailure
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.inputs import read_file
+from mofgap.crystals.inputs import read_all
 
 LATTICE = 'Lattice="9 0 0 0 9 0 0 0 9"'
 COLUMNS = {"species": "species:S:1:pos:R:3", "both": "species:S:1:pos:R:3:Z:I:1", "Z": "Z:I:1:pos:R:3"}
@@ -17,7 +17,7 @@ COLUMNS = {"species": "species:S:1:pos:R:3", "both": "species:S:1:pos:R:3:Z:I:1"
 def read_xyz(tmp_path: Path, columns: str, *atoms: str) -> Entry:
     path = tmp_path / "a.xyz"
     path.write_text("\n".join([str(len(atoms)), f"{LATTICE} {columns}", *atoms]) + "\n")
-    (entry,) = read_file(path)
+    (entry,) = read_all(path)
     return entry
 
 

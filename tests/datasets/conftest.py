@@ -10,7 +10,7 @@ import pytest
 
 from mofgap.crystals.convert import to_pymatgen
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.inputs import read_file
+from mofgap.crystals.inputs import read_all
 
 EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
 FILES = (
@@ -25,7 +25,7 @@ GAPS_EV = (0.4, 3.25, 3.5, 3.125)
 @pytest.fixture(scope="session")
 def crystals() -> list[Crystal]:
     """Four frameworks, named ``qmof-000000a`` to ``qmof-000000d``."""
-    read = [entry for name in FILES for entry in read_file(EXAMPLES / name)]
+    read = [entry for name in FILES for entry in read_all(EXAMPLES / name)]
     return [
         replace(entry, structure_id=f"qmof-000000{letter}")
         for entry, letter in zip(read, "abcd", strict=True)

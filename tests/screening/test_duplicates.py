@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.inputs import expand_inputs, read_file
+from mofgap.crystals.inputs import expand_inputs, read_all
 from mofgap.gap.novelty_warnings import is_note
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.config import ScreeningConfig
@@ -58,7 +58,7 @@ def test_a_structure_is_known_in_any_words_and_the_examples_are_all_different(
     shipped: GapPredictor,
 ) -> None:
     paths = sorted(EXAMPLES.glob("*.cif"))
-    (mof5,) = read_file(EXAMPLES / "MOF-5_MIBQAR16.cif")
+    (mof5,) = read_all(EXAMPLES / "MOF-5_MIBQAR16.cif")
     assert isinstance(mof5, Crystal)
     copies = [replace(c, structure_id=f"copy-{i}") for i, c in enumerate(in_other_words(mof5))]
     stream = stream_rows([*expand_inputs(paths), *copies], shipped, ScreeningConfig())

@@ -211,9 +211,9 @@ def test_a_functional_is_a_level_without_its_geometry() -> None:
 def test_estimates_of_two_models_are_those_of_each_alone(
     both: GapPredictor, tiny: GapPredictor, hse_folder: Path, cifs: Path
 ) -> None:
-    from mofgap.crystals.inputs import read_file
+    from mofgap.crystals.inputs import read_all
 
-    (crystal,) = read_file(cifs / "s0.cif")
+    (crystal,) = read_all(cifs / "s0.cif")
     assert isinstance(crystal, Crystal)
     found, hse = both.estimate([crystal]), load_model(hse_folder, "cpu").estimate([crystal])
     pbe = tiny.estimate([crystal])

@@ -116,9 +116,9 @@ def test_objects_give_the_numbers_of_their_files(cifs: Path, tiny: GapPredictor)
 
 
 def crystals_in(path: Path) -> list[Crystal]:
-    from mofgap.crystals.inputs import read_file
+    from mofgap.crystals.inputs import read_all
 
-    return [entry for entry in read_file(path) if isinstance(entry, Crystal)]
+    return [entry for entry in read_all(path) if isinstance(entry, Crystal)]
 
 
 def test_objects_that_cannot_be_computed_fail_by_name(cifs: Path, tiny: GapPredictor) -> None:

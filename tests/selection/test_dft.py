@@ -9,7 +9,7 @@ from pymatgen.core import Element, Structure
 from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.inputs import read_file
+from mofgap.crystals.inputs import read_all
 from mofgap.selection.dft import _magmom, without_potential, write_inputs
 
 NUMBERS = np.array([8, 26, 6, 8, 1, 64, 30])
@@ -26,7 +26,7 @@ def test_structures_come_back(kind: str, tmp_path: Path) -> None:
     assert [p.name for p in paths] == [f"1_a.{kind}", f"2_b_c_d.{kind}"]
     expected = Structure(crystal("a").cell, NUMBERS, crystal("a").frac_coords).get_sorted_structure()
     if kind == "cif":
-        (entry,) = read_file(paths[0])
+        (entry,) = read_all(paths[0])
         assert isinstance(entry, Crystal)
         np.testing.assert_allclose(entry.frac_coords, crystal("a").frac_coords, atol=1e-6)
         assert entry.atomic_numbers.tolist() == NUMBERS.tolist()
