@@ -179,16 +179,21 @@ def _read(parts: Sequence[Path]) -> pd.DataFrame:
         if path.suffix.lower() == ".json":  # exact, where pandas' own reader keeps ten digits
             frame = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
             return _with_types(frame, frame.columns)
-        if ";" in _first_line(path).partition(",")[0]:
-            raise ValueError("separated by semicolons; save it with commas, and with decimal points")
+        start = _first_line(path).partition(",")[0]
+        if marks := [word for mark, word in ((";", "semicolons"), ("\t", "tabs")) if mark in start]:
+            raise ValueError(f"separated by {marks[0]}; save it with commas, and with decimal points")
         # In parts, since the text of all numbers at once would take several times the memory of the table.
         with pd.read_csv(
             path, dtype="str", na_values=[], keep_default_na=False, chunksize=GROUP_ROWS
         ) as texts:
             frame = pd.concat(map(_part_of_csv, texts), ignore_index=True)
         return _with_types(frame, [name for name in frame.columns if not _is_known(name)])
+    except pd.errors.EmptyDataError as error:
+        raise ScreeningTableError(f"{path}: the file is empty; screen again") from error
+    except UnicodeDecodeError as error:
+        raise ScreeningTableError(f"{path}: no text in UTF-8; save it as such, or screen again") from error
     except (TypeError, ValueError) as error:  # of pandas, of pyarrow, of json, or of a wrong encoding
-        first_line = (str(error).splitlines() or ["unreadable"])[0]
+        first_line = (str(error).splitlines() or ["unreadable"])[0].rpartition("C error: ")[2]
         raise ScreeningTableError(f"{path}: not a table that mofgap screen wrote: {first_line}") from error
 
 
@@ -211,19 +216,34 @@ def _is_known(name: str) -> bool:
 
 
 def _with_types(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
-    """Turn these columns into numbers or texts; a further column with any text stays text."""
+    """Turn these columns into numbers or texts; a further column with any text stays text.
+
+    Raises:
+        ValueError: A column of ``mofgap screen`` holds what it never writes: a text for a number, an
+            infinity, or a negative standard deviation.
+    """
+    import numpy as np
     import pandas as pd
 
     for name in names:
         if name in TEXTS:
             frame[name] = frame[name].fillna("").astype("str")
             continue
-        try:
-            numbers = pd.to_numeric(frame[name].replace("", None))
+        if not isinstance(name, str):
+            raise ValueError("its columns have no names")
+        values = frame[name].replace(["", "nan", "NaN"], None)
+        numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+        wrong = np.isinf(numbers) | (numbers.isna() & values.notna())
+        if name in INTEGERS:
+            wrong |= numbers % 1 > 0
+        if name.endswith("_std_ev"):
+            wrong |= numbers < 0
+        if not wrong.any():
             frame[name] = numbers.astype("Int64" if name in INTEGERS else "float64")
-        except (TypeError, ValueError) as error:
-            if not isinstance(name, str) or _is_known(name):
-                raise ValueError(f"column {name}: {error}") from error
+        elif _is_known(name):
+            row = frame.index[wrong][0]
+            cure = "write a number with a decimal point, or leave the cell empty"
+            raise ValueError(f"row {row + 1} has {str(frame[name][row])!r} in column {name}; {cure}")
     return frame
 
 

@@ -72,7 +72,9 @@ def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:
     names = frame.loc[has_gap, ["file", "structure_id"]].drop_duplicates()
     frame = frame.loc[names.sort_values(["file", "structure_id"], kind="stable").index]
     if frame.empty:
-        raise CandidateError(f"{name}: no row has a gap; see the column reason")
+        raise CandidateError(
+            f"{name}: no row has a gap and a standard deviation; see the column reason, or screen again"
+        )
     if frame.model.nunique() > 1:
         raise CandidateError(
             f"{name}: rows of several models ({', '.join(sorted(set(frame.model)))}); give those of one"

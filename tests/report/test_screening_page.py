@@ -130,11 +130,11 @@ def test_coverage_is_read_from_the_columns(tmp_path: Path) -> None:
     [
         ("gone.csv", None, "no such file"),
         ("t.txt", "x", "expected a .csv"),
-        ("t.csv", "", "not a table"),
+        ("t.csv", "", "is empty"),
         ("t.csv", "a,b\n1,2\n", "no column rank"),
         ("t.csv", ",".join(to_frame([]).columns) + "\n", "no rows"),
         ("t.json", "{", "not a table"),
-        ("t.json", "[1]", "no column rank"),
+        ("t.json", "[1]", "no names"),
         ("t.parquet", "junk", "not a table"),
     ],
 )

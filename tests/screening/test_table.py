@@ -180,8 +180,24 @@ def test_a_number_that_is_none_names_its_column(number: str, column: str, tmp_pa
     path = tmp_path / "x.csv"
     write_table(path, [replace(GOOD, pbe_gap_lo90_ev=1.7)], 0.95, two_levels=True)
     path.write_text(path.read_text().replace(number, f"eV {number}", 1))
-    with pytest.raises(ScreeningTableError, match=rf"column {column}: .*eV"):
+    with pytest.raises(ScreeningTableError, match=rf"row 1 has '.*eV.*' in column {column}"):
         read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("gap_ev", "inf"), ("gap_ev", "2,5"), ("gap_std_ev", "-0.1"), ("rank", "1.5")]
+)
+def test_what_no_screening_writes_is_refused_with_its_place(column: str, value: str, tmp_path: Path) -> None:
+    frame = to_frame([GOOD, GOOD]).astype(object)
+    frame.loc[1, column] = value
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(ScreeningTableError, match=f"row 2 has '{value}' in column {column}"):
+        read_table(tmp_path / "x.csv")
+
+
+def test_a_number_that_another_program_calls_nan_is_none(tmp_path: Path) -> None:
+    to_frame(TABLE).to_csv(tmp_path / "x.csv", index=False, na_rep="NaN")
+    assert read_table(tmp_path / "x.csv").gap_ev.equals(to_frame(TABLE).gap_ev)
 
 
 def test_what_is_not_there_is_not_asked_for_its_extension(tmp_path: Path) -> None:
@@ -195,6 +211,21 @@ def test_semicolons_of_a_spreadsheet_are_called_so(tmp_path: Path, point: str) -
     to_frame(TABLE).to_csv(path, sep=";", decimal=point, index=False)
     with pytest.raises(ScreeningTableError, match=r"x\.csv: .*semicolons"):
         read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "the file is empty"),
+        ("rank,file\n1,a\n".encode("utf-16"), "UTF-8"),
+        (b"rank\tfile\n1\ta\n", "tabs"),
+        (b"rank,file\n1,a\n2,b,c\n", r"x\.csv: .*: Expected 2 fields in line 3"),
+    ],
+)
+def test_other_text_is_called_what_it_is(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(ScreeningTableError, match=words):
+        read_table(tmp_path / "x.csv")
 
 
 def test_extension_decides_the_format() -> None:
