@@ -131,8 +131,8 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
-        raise ConfigurationError(f"{reason}") from error
+        what = error.strerror if isinstance(error, OSError) else "no text in UTF-8"
+        raise ConfigurationError(f"{what}; check the path, and name a YAML file") from error
 
 
 def overridden(values: Any, overrides: Iterable[str]) -> dict[str, Any]:
@@ -157,7 +157,9 @@ def overridden(values: Any, overrides: Iterable[str]) -> dict[str, Any]:
                 place[name] = {}
             place = place[name]
             if not isinstance(place, dict):
-                raise ConfigurationError(f"{key}: {'.'.join(parents[: depth + 1])} is no section")
+                raise ConfigurationError(
+                    f"{key}: {'.'.join(parents[: depth + 1])} is no section; it holds no settings"
+                )
         place[last] = _parsed(text)
     return result
 
@@ -222,7 +224,7 @@ def _json(values: Mapping[str, Any]) -> str:
     try:
         return json.dumps(dict(values), default=str)
     except (TypeError, ValueError) as error:  # a list for a key, or a value within itself
-        raise ConfigurationError(f"not to be read: {error}") from error
+        raise ConfigurationError(f"not to be read: {error}; give each setting a name and a value") from error
 
 
 def _parsed(text: str) -> Any:
@@ -235,9 +237,13 @@ def _parsed(text: str) -> Any:
     except MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigurationError(f"{where}{(error.problem or 'is no YAML').splitlines()[0]}") from error
+        raise ConfigurationError(
+            f"{where}{(error.problem or 'no YAML').splitlines()[0]}; correct that line"
+        ) from error
     except (YAMLError, ValueError) as error:
-        raise ConfigurationError(f"is no YAML: {str(error).splitlines()[0]}") from error
+        raise ConfigurationError(
+            f"no YAML: {str(error).splitlines()[0]}; mofgap config prints an example"
+        ) from error
 
 
 def dump(config: Any) -> str:

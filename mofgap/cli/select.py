@@ -163,7 +163,7 @@ def _show(found: Selection, budget: int, as_json: bool) -> None:
         show([{str(key): value for key, value in row.items()} for row in rows], HEADINGS)
     if len(rows) < budget:
         what = "nothing else is worth a calculation, or all that is left are copies"
-        typer.echo(f"mofgap: {len(rows)} structures instead of {budget}: {what}", err=True)
+        typer.echo(f"mofgap: only {len(rows)} of {budget}: {what}", err=True)
 
 
 def _show_table(rows: list[dict[Hashable, Any]], levels: str) -> None:

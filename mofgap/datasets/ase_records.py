@@ -43,7 +43,9 @@ def read_ase(path: Path, max_atoms: int, id_name: str | None = None) -> Records:
             names |= dict.fromkeys(values)
             yield _record(atoms, values, unique_id, f"{path}:{place}", path, place, max_atoms, id_name)
     except (*_UNREADABLE, UnknownFileTypeError) as error:
-        raise DatasetError(f"{path}: ASE cannot read structure {place + 1}: {error}") from error
+        raise DatasetError(
+            f"{path}: ASE cannot read structure {place + 1}: {error}; write the file again"
+        ) from error
     if id_name is not None and id_name not in names:
         raise DatasetError(f"{path}: {no_column(id_name, names)}")
 

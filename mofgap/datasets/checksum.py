@@ -66,7 +66,7 @@ def read_sums(path: Path) -> dict[str, str]:
     for line in path.read_text(encoding="utf-8").splitlines():
         digest, _, name = line.partition("  ")
         if len(digest) != 64 or not set(digest) <= set("0123456789abcdef") or not name:
-            raise ValueError(f"{path}: {line!r} is no sha256 and file name")
+            raise ValueError(f"{path}: {line!r} is no sha256 and file name; correct the line")
         sums[name] = digest
     return sums
 
@@ -102,13 +102,15 @@ def _described(folder: Path) -> tuple[Check, dict[str, str]]:
     """
     path = next((folder / name for name in _DESCRIPTIONS if (folder / name).is_file()), None)
     if path is None:
-        raise ValueError(f"{folder}: no sums are written down in this folder")
+        raise ValueError(
+            f"{folder}: it has no sums of files; name the folder of a model, or one that mofgap wrote"
+        )
     try:
         content = dict(json.loads(path.read_text(encoding="utf-8")))
         own = content.pop("digest", None)
         sums, found = content["sha256"], digest(content)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} holds no sha256") from error
+        raise ValueError(f"{path} holds no sha256; get the folder again") from error
     is_shipped = folder.resolve().parent == shipped_folder("models").resolve()
     expected = shipped_digests().get(folder.resolve().name) if is_shipped else own
     sums = {"encoder.safetensors": sums} if isinstance(sums, str) else dict(sums)

@@ -158,7 +158,7 @@ def _receive(remote: Remote, partial: Partial, progress: Callable[[int, int | No
             raise _BrokenError("the server cannot go on from what is kept") from error
         if error.code in _PASSING:
             raise _BrokenError(f"HTTP {error.code} {error.reason}") from error
-        raise DownloadError(f"{remote.url}: HTTP {error.code} {error.reason}") from error
+        raise DownloadError(f"{remote.url}: HTTP {error.code} {error.reason}; try a browser") from error
     except URLError as error:
         raise _BrokenError(f"no connection: {error.reason}") from error
     except ValueError as error:

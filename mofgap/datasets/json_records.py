@@ -42,7 +42,7 @@ def read_json(path: Path, max_atoms: int, id_name: str | None = None) -> Records
             names |= dict.fromkeys(row if isinstance(row, Mapping) else ())
             yield _record(row, name, place, path, max_atoms, id_name)
     except JsonError as error:
-        raise DatasetError(f"{path}: {error}") from error
+        raise DatasetError(f"{path}: {error}; write the file again") from error
     if id_name is not None and id_name not in names:
         raise DatasetError(f"{path}: {no_column(id_name, names)}")
 

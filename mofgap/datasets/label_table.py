@@ -101,16 +101,16 @@ def labels_of_csv(
         wanted = {id_name, *(old.lstrip("?") for old in columns)}
         repeated = [name for name in names if names.count(name) > 1 and name in wanted]
         if repeated:
-            raise DatasetError(f"{source}: column {repeated[0]!r} is there more than once")
+            raise DatasetError(f"{source}: column {repeated[0]!r} is there more than once; rename one")
         return labels_of_rows(_whole(rows, source), source, id_name, columns, names)
     except DatasetError:
         raise
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{source}: no text in UTF-8; save it so") from error
+        raise DatasetError(f"{source}: no text in UTF-8; save it as such") from error
     except ValueError as error:
         raise DatasetError(f"{source}: {error}") from error
     except csv.Error as error:
-        raise DatasetError(f"{source}, line {rows.reader.line_num}: {error}") from error
+        raise DatasetError(f"{source}, line {rows.reader.line_num}: {error}; correct it") from error
 
 
 def labels_of_rows(
@@ -203,5 +203,6 @@ def _whole(rows: csv.DictReader[str], source: str) -> Iterator[Mapping[str, Any]
     """Rows without further values after their last column, as an unquoted decimal comma would give."""
     for row in rows:
         if any(row.get(None, ())):
-            raise DatasetError(f"{source}, line {rows.line_num}: more values than columns")
+            what = "more values than columns; put values with a comma in quotes"
+            raise DatasetError(f"{source}, line {rows.line_num}: {what}")
         yield row

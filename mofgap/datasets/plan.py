@@ -155,7 +155,7 @@ def _named(pairs: Iterable[str]) -> dict[str, str]:
     for pair in pairs:
         name, _, column = pair.partition("=")
         if name in named:
-            raise DatasetError(f"{name!r} is asked for twice")
+            raise DatasetError(f"{name!r} is asked for twice; leave one out")
         named[name] = column or name
     return named
 
@@ -179,7 +179,9 @@ def _check_labelled(
         if targets:
             raise DatasetError(f"{source}: CIFs carry no gaps; give a CSV of labels too")
         if wanted.keep or wanted.id_name is not None:
-            raise DatasetError(f"{source}: CIFs without labels have no columns for --keep or --id")
+            raise DatasetError(
+                f"{source}: CIFs without labels have no columns for --keep or --id; leave these out"
+            )
         if not wanted.without_labels and dataset is None:
             raise DatasetError(f"{source}: CIFs carry no gaps; give a CSV of labels, or --without-labels")
     if labels is not None and not targets:

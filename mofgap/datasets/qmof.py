@@ -117,7 +117,7 @@ def read_labels_of(path: Path, columns: Mapping[str, str]) -> LabelTable:
     with opened(path) as vault:
         name = next((found for label in LABELS if (found := vault.find(label))), None)
         if name is None:
-            raise DatasetError(f"{path}: no {' or '.join(LABELS)} in it")
+            raise DatasetError(f"{path}: no {' or '.join(LABELS)} in it; fetch it again")
         source = f"{vault.label}:{name}"
         with vault.open(name) as file:
             if name.endswith(".csv"):
@@ -126,7 +126,7 @@ def read_labels_of(path: Path, columns: Mapping[str, str]) -> LabelTable:
                 rows = (flattened(row) for row in JsonStream(file).items())
                 return labels_of_rows(rows, source, ID, columns)
             except JsonError as error:
-                raise DatasetError(f"{source}: {error}") from error
+                raise DatasetError(f"{source}: {error}; fetch it again") from error
 
 
 def read_structures(path: Path, max_atoms: int) -> Records:
@@ -145,7 +145,9 @@ def read_structures(path: Path, max_atoms: int) -> Records:
         elif vault.folder is not None and (name := vault.find(CIFS)):
             yield from read_cifs(vault.folder / name, max_atoms)
         else:
-            raise DatasetError(f"{path}: neither {STRUCTURES} nor {CIFS}.zip nor {CIFS}/ in it")
+            raise DatasetError(
+                f"{path}: neither {STRUCTURES} nor {CIFS}.zip nor {CIFS}/ in it; fetch it again"
+            )
 
 
 def _from_json(file: IO[bytes], source: str, max_atoms: int) -> Records:
@@ -153,7 +155,7 @@ def _from_json(file: IO[bytes], source: str, max_atoms: int) -> Records:
         for entry in JsonStream(file).items():
             yield _record(entry, source, max_atoms)
     except JsonError as error:
-        raise DatasetError(f"{source}: {error}") from error
+        raise DatasetError(f"{source}: {error}; fetch it again") from error
 
 
 def _record(entry: Any, source: str, max_atoms: int) -> Record | ReadFailure:

@@ -46,7 +46,8 @@ def check_named(name: str, folder: Path) -> Iterator[Check]:
         yield from check_folder(path)
     elif path.is_file():
         if not lock_of(path).is_file():
-            raise DatasetError(f"{path}: no sum is written down for it, {lock_of(path).name} is missing")
+            what = f"its sum in {lock_of(path).name} is missing; fetch or import it again"
+            raise DatasetError(f"{path}: {what}")
         yield check(path, locked(path))
     elif (models := shipped_folder("models") / name).is_dir():
         yield from check_folder(models)

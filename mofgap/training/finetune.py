@@ -288,9 +288,13 @@ def _check_labels(data: Labelled, from_model: bool) -> None:
     """Refuse labels that are of no use, before the training starts."""
     n, gap_ev = len(data.train), data.gap_ev[list(data.train)].astype(np.float32)
     if n < MIN_TRAIN_ROWS:
-        raise TrainingError(f"too few training structures: {n}, and novelty needs {MIN_TRAIN_ROWS}")
+        raise TrainingError(
+            f"too few training structures: {n}, and novelty needs {MIN_TRAIN_ROWS}; give more labels"
+        )
     if not from_model and gap_ev.min() == gap_ev.max():
-        raise TrainingError(f"all {n} training labels are {gap_ev[0]:g} eV: there is nothing to learn")
+        raise TrainingError(
+            f"all {n} training labels are {gap_ev[0]:g} eV: there is nothing to learn; check the column"
+        )
 
 
 def _set_scales(

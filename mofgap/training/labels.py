@@ -135,12 +135,12 @@ def _check_gaps(gaps: pd.Series, usable: pd.Series, target: str, path: Path) -> 
     """Refuse a column that cannot be one of gaps in eV."""
     finite = gaps[np.isfinite(gaps)]
     if unit := other_unit(finite[finite > 0].tolist()):
-        raise TableError(f"{path}: {target} is not in eV: {unit}")
+        raise TableError(f"{path}: {target} is not in eV: {unit}; convert it")
     if not usable.any():
         ends = f"they lie between {finite.min():g} and {finite.max():g}"
         found = ends if len(finite) else "none is a number"
         what = f"none of the {len(gaps)} values of {target} lies between 0 and {MAX_GAP_EV:g} eV"
-        raise TableError(f"{path}: {what}: {found}")
+        raise TableError(f"{path}: {what}: {found}; check the column")
 
 
 def _with_split(

@@ -39,14 +39,14 @@ def atom_targets(frame: pd.DataFrame) -> Tensor:
     columns = []
     for name, words in targets_of(frame.columns).items():
         if name not in frame.columns:
-            raise TableError(f"pretraining needs the per-atom column {name} ({words})")
+            raise TableError(f"pretraining needs the per-atom column {name} ({words}); add it")
         wrong = frame.structure_id[frame[name].map(np.size) != frame.atomic_numbers.map(len)]
         if len(wrong):
-            raise TableError(f"{name} does not hold one value per atom in {wrong.iloc[0]}")
+            raise TableError(f"{name} does not hold one value per atom in {wrong.iloc[0]}; correct it")
         numbers = [np.atleast_1d(values).astype(np.float32) for values in frame[name]]
         wrong = frame.structure_id[[not np.isfinite(values).all() for values in numbers]]
         if len(wrong):
-            raise TableError(f"{name} holds no finite number in {wrong.iloc[0]}")
+            raise TableError(f"{name} holds no finite number in {wrong.iloc[0]}; correct it")
         values = np.concatenate(numbers)
         columns.append(np.abs(values) if name in SIZE_ONLY else values)
     return torch.from_numpy(np.stack(columns, axis=1))
@@ -186,10 +186,10 @@ def _rows(frame: pd.DataFrame) -> pd.DataFrame:
     """
     for split in ("train", "val"):
         if "split" not in frame.columns or not (frame.split == split).any():
-            raise TableError(f"pretraining needs rows of split {split!r}")
+            raise TableError(f"pretraining needs rows of split {split!r}; add a column split")
     frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
     if wrong := [*filter(None, unusable(frame))]:
-        raise TableError(f"{len(wrong)} structures cannot be computed with; {wrong[0]}")
+        raise TableError(f"{len(wrong)} structures cannot be computed with; {wrong[0]}; leave them out")
     return frame
 
 

@@ -269,7 +269,7 @@ class TestVerify:
         (tmp_path / "a.zip").write_bytes(b"")
         done = data("verify", tmp_path / "a.zip")
         assert done.exit_code == 1
-        assert "a.zip.sha256 is missing" in done.stderr
+        assert "a.zip.sha256 is missing; " in done.stderr
 
     @pytest.mark.parametrize("name", ["qmof-pbe", "quickstart"])
     def test_takes_names(self, name: str) -> None:
