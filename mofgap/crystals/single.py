@@ -64,7 +64,7 @@ def _alone_in(
         if isinstance(entry, ReadFailure):
             raise ValueError(f"{entry.source}: {entry.reason}")
     if len(entries) != 1:
-        raise ValueError(f"{path} holds several structures; use mofgap.screen, which takes several")
+        raise ValueError(f"{path} holds several structures; give a file of one (mofgap screen takes several)")
     (crystal,) = entries
     assert isinstance(crystal, Crystal)
     return crystal

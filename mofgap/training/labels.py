@@ -108,7 +108,7 @@ def read_labels(
             raise TableError(f"{path} holds structures itself; a folder of CIFs goes with a CSV of labels")
         frame, skipped, notes = read_table(path), list[str](), list[str]()
     elif cifs is None:
-        raise TableError(f"{path} holds labels only: name the folder of their CIFs too")
+        raise TableError(f"{path}: {_lacking(path)}")
     else:
         columns = {f"?{name}": name for name in ("split", "group", *keep)} | {target: target}
         if split_column != "split":
@@ -129,6 +129,13 @@ def read_labels(
         frame, split_column, needed = frame.assign(split="train"), "split", ("train",)
     frame = _with_split(frame, split_column, seed, needed, path)
     return Labels(frame, target, tuple(skipped), tuple(notes))
+
+
+def _lacking(path: Path) -> str:
+    """What is wrong with a file of labels that no CIFs are named for."""
+    if not path.exists():
+        return "no such file; check the path"
+    return "holds labels only; name the folder of their CIFs too"
 
 
 def _check_gaps(gaps: pd.Series, usable: pd.Series, target: str, path: Path) -> None:

@@ -315,6 +315,8 @@ def test_a_missing_table_is_told(study: Study, tmp_path: Path) -> None:
         read_labels(tmp_path / "none.csv", cifs, "gap_ev")
     with pytest.raises(TableError, match=r"none\.parquet: no such file; check the path$"):
         read_labels(tmp_path / "none.parquet", None, "gap_ev")
+    with pytest.raises(TableError, match=r"none\.csv: no such file; check the path$"):
+        read_labels(tmp_path / "none.csv", None, "gap_ev")
 
 
 @pytest.mark.parametrize(
