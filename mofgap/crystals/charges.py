@@ -24,13 +24,15 @@ CHALCOGENS, PNICTOGENS, HALOGENS = frozenset({8, 16, 34}), frozenset({15, 33}), 
 _STATES = {
     1: (3, 11, 19, 37, 47, 55),
     2: (4, 12, 20, 28, 29, 30, 38, 48, 56, 80, 88),
-    3: (13, 21, 26, 27, 31, 39, 44, 45, 49, 57, *range(59, 72), 79, 81, 83, 89, 95, 96),
+    3: (13, 21, 24, 26, 27, 31, 39, 44, 45, 49, 57, *range(59, 72), 79, 81, 83, 89, 95, 96),
     4: (22, 25, 40, 46, 50, 58, 65, 72, 77, 78, 82, 84, 90),
     5: (23, 41, 51, 73, 91),
-    6: (24, 42, 74, 76, 92, 93, 94),
+    6: (42, 74, 76, 92, 93, 94),
     7: (43, 75),
 }
 _HIGHEST = {number: state for state, numbers in _STATES.items() for number in numbers}
+# Chromates and dichromates hold Cr(VI); their bonds to oxygen are shorter than any of Cr(III); angstrom.
+_CHROMIUM, _CHROMATE, _LONGEST_CHROMATE_BOND = 24, 6, 1.75
 
 Path = list[tuple[int, int]]
 
@@ -45,12 +47,15 @@ def uncompensated_charge(bonded: BondGraph) -> int:
     metals = numbers[IS_METAL[numbers]].tolist()
     if not metals or any(number not in _HIGHEST for number in metals):
         return 0
+    short = bonded.bonds.first[bonded.bonds.distances < _LONGEST_CHROMATE_BOND]
+    n_chromates = int((numbers[np.unique(short)] == _CHROMIUM).sum())
+    most = sum(_HIGHEST[number] for number in metals) + n_chromates * (_CHROMATE - _HIGHEST[_CHROMIUM])
     lewis = open_valences(bonded)
     if lewis is None:
         return 0
     lewis.pair_up(bonded)
     lewis.spare_carbon(numbers.tolist())
-    return max(0, sum(lewis.open) - lewis.charge - sum(_HIGHEST[number] for number in metals))
+    return max(0, sum(lewis.open) - lewis.charge - most)
 
 
 @dataclass(eq=False)

@@ -186,6 +186,13 @@ def test_nickel_balances_two_charges_at_most():
     assert charge(far(28, 17, 17, 17)) == 1
 
 
+def test_chromium_balances_three_charges_but_in_chromates():
+    assert charge(far(24, 17, 17, 17)) == 0
+    assert charge(far(24, 17, 17, 17, 17)) == 1
+    chromate = [(24, (0, 0, 0)), *[(8, (0.95 * x, 0.95 * y, 0.95 * z)) for x, y, z in TETRAHEDRON]]
+    assert charge(chromate, far(19, 19)) == 0
+
+
 def test_a_metal_of_unknown_charge_balances_everything():
     assert charge(far(100, 17, 17, 17, 17)) == 0
 
