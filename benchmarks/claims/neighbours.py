@@ -111,7 +111,7 @@ def _places(model: Any, batch: Split, backbone: Any) -> Tensor:
         n_dims=N_SKETCH,
     )
     with torch.no_grad():
-        return found.place(model.alpha(backbone.features(*batch.inputs)))
+        return found.gradient_features(model.alpha(backbone.features(*batch.inputs)))
 
 
 def _judged(task: Task) -> dict[str, Split]:

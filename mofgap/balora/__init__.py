@@ -11,7 +11,7 @@ In a dozen lines, with ``net`` a pretrained model, and x, y the data:
 ...     _ = optimizer.step(), optimizer.zero_grad()
 >>> mean, std = model.eval().predict(x)
 
-`BaLoRA` and the functions below are the parts, for who wants to hand alpha and rows over himself.
+`BaLoRA` and the functions below are the parts. Use them to compute alpha and the rows of each input yourself.
 """
 
 from mofgap.balora.adapt import adapt, adapted_layers, merge, unadapt

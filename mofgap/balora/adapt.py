@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from mofgap.balora.config import ALL_LINEAR, BaLoRAConfig, as_patterns
-from mofgap.balora.kinds import NAMES, adapted_kind, is_linear, why_not
+from mofgap.balora.kinds import NAMES, adapted_kind, is_linear, reason_against
 from mofgap.balora.layer import AdaptedLayer
 from mofgap.balora.saved import TrainedModule, trained_modules
 
@@ -18,7 +18,7 @@ def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLayer]:
     """Freeze a model and wrap the layers that the config names, in place.
 
     Everything but A and B is frozen; unfreeze a new head afterwards with ``head.requires_grad_(True)``.
-    A's start comes from torch's global generator.
+    A is initialised from torch's global generator.
 
     Args:
         model: Any module with layers of `mofgap.balora.kinds` inside.
@@ -28,13 +28,13 @@ def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLayer]:
         The adapted layers by name, in the model's order.
 
     Raises:
-        ValueError: A pattern of ``config`` matches no layer that can be adapted, or the model is adapted
-            already. A matched layer does more than its kind, or is the output projection of
-            ``nn.MultiheadAttention``, which is never called.
+        ValueError: If a pattern of ``config`` matches no layer that can be adapted, the model is adapted
+            already, or a matched layer cannot be adapted: it does more than its kind, or it is the output
+            projection of ``nn.MultiheadAttention``, which is never called.
     """
     if adapted_layers(model):
         raise ValueError("the model is adapted already; merge or unadapt it first")
-    found, to_save = chosen(model, config), _to_save(model, config.modules_to_save)
+    found, to_save = layers_to_adapt(model, config), _to_save(model, config.modules_to_save)
     model.requires_grad_(False)
     layers = {}
     for name, base in found.items():
@@ -55,35 +55,36 @@ def adapted_layers(model: nn.Module) -> dict[str, AdaptedLayer]:
 
 
 def unadapt(model: nn.Module) -> None:
-    """Put the base layers back, dropping the adapters. Parameters stay frozen."""
+    """Restore the base layers and drop the adapters. Parameters stay frozen."""
     replacements: dict[nn.Module, nn.Module] = {m: m.original for m in trained_modules(model).values()}
     _replace(model, replacements | {layer: layer.base for layer in adapted_layers(model).values()})
 
 
 def merge(model: nn.Module) -> None:
-    """Fold the mean updates into the weights and put the base layers back. Parameters stay frozen."""
+    """Add the mean updates to the weights and restore the base layers. Parameters stay frozen."""
     saved = trained_modules(model).values()
     replacements: dict[nn.Module, nn.Module] = {m: m.trained.requires_grad_(False) for m in saved}
     _replace(model, replacements | {layer: layer.merge() for layer in adapted_layers(model).values()})
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a pattern of ``target_modules`` means the module of this name."""
+    """Whether a pattern of ``target_modules`` matches the module of this name."""
     return name == pattern or name.endswith(f".{pattern}") or re.fullmatch(pattern, name) is not None
 
 
-def chosen(model: nn.Module, config: BaLoRAConfig) -> dict[str, nn.Module]:
-    """The layers that a config means, by name, in the model's order.
+def layers_to_adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, nn.Module]:
+    """The layers that a config names, by name, in the model's order.
 
     Raises:
-        ValueError: As of `targets`, or no layer that ``config`` names has an index in its
+        ValueError: If `targets` raises it, or no layer that ``config`` names has an index in its
             ``layers_to_transform``.
     """
     if config.target_modules == ALL_LINEAR:
         found = _all_linear(model)
     else:
         found = targets(model, config.target_modules)
-    found = {n: m for n, m in found.items() if not any(_within(n, saved) for saved in config.modules_to_save)}
+    trained = config.modules_to_save
+    found = {n: m for n, m in found.items() if not any(_is_inside(n, module) for module in trained)}
     wanted = config.layers_to_transform
     if wanted is not None:
         indices = (wanted,) if isinstance(wanted, int) else wanted
@@ -94,11 +95,12 @@ def chosen(model: nn.Module, config: BaLoRAConfig) -> dict[str, nn.Module]:
 
 
 def targets(model: nn.Module, patterns: str | tuple[str, ...]) -> dict[str, nn.Module]:
-    """The layers that some patterns mean, by name, in the model's order.
+    """The layers that some patterns match, by name, in the model's order.
 
     Raises:
-        ValueError: A pattern matches no layer that can be adapted. A matched layer does more than its kind,
-            or is the output projection of ``nn.MultiheadAttention``, which is never called.
+        ValueError: If a pattern matches no layer that can be adapted, or a matched layer cannot be adapted:
+            it does more than its kind, or it is the output projection of ``nn.MultiheadAttention``, which is
+            never called.
     """
     known = {n: m for n, m in model.named_modules() if n and adapted_kind(m) is not None}
     for pattern in as_patterns(patterns):
@@ -110,10 +112,10 @@ def targets(model: nn.Module, patterns: str | tuple[str, ...]) -> dict[str, nn.M
 
 
 def _all_linear(model: nn.Module) -> dict[str, nn.Module]:
-    """All linear layers but the one that gives a language model's logits, as in PEFT.
+    """All linear layers except the output layer of a language model, as in PEFT.
 
     Raises:
-        ValueError: The model has none, or one of them does more than its kind.
+        ValueError: If the model has no linear layer, or one of them does more than its kind.
     """
     output = getattr(model, "get_output_embeddings", lambda: None)()
     found = {n: m for n, m in model.named_modules() if n and is_linear(m) and m is not output}
@@ -127,7 +129,7 @@ def _to_save(model: nn.Module, names: tuple[str, ...]) -> list[nn.Module]:
     """The modules that are trained whole.
 
     Raises:
-        ValueError: A name of ``modules_to_save`` is the end of no module's name.
+        ValueError: If no name of a module ends in a name of ``modules_to_save``.
     """
     found = []
     for saved in names:
@@ -140,12 +142,12 @@ def _to_save(model: nn.Module, names: tuple[str, ...]) -> list[nn.Module]:
 
 def _check(found: Mapping[str, nn.Module]) -> None:
     for name, module in found.items():
-        if reason := why_not(module):
+        if reason := reason_against(module):
             raise ValueError(f"{name} {reason}")
 
 
-def _within(name: str, module: str) -> bool:
-    """Whether a layer lies in a module of ``modules_to_save``, or is it, as in PEFT."""
+def _is_inside(name: str, module: str) -> bool:
+    """Whether a layer is a module of ``modules_to_save`` or inside it, as in PEFT."""
     return re.match(rf"(^|.*\.){re.escape(module)}($|\..*)", name) is not None
 
 
@@ -163,12 +165,12 @@ def _nothing_found(pattern: str, known: Mapping[str, nn.Module], model: nn.Modul
             return f"{pattern!r} finds {name}, a {type(module).__name__}; only {NAMES} can be adapted"
     names = [*known, *dict.fromkeys(name.rpartition(".")[2] for name in known)]
     near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4) or list(known)[:5]
-    hint = f"near it: {', '.join(near)}" if near else "the model has none"
+    hint = f"similar names: {', '.join(near)}" if near else "the model has none"
     return f"{pattern!r} finds no {NAMES} in the model; {hint}"
 
 
 def _replace(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
-    """Replace modules wherever they stand, under several names too."""
+    """Replace modules in all their parents; a module may have several names."""
     for parent in list(model.modules()):
         if parent in replacements:
             continue
@@ -180,8 +182,8 @@ def _replace(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> N
 def _keep_off_fast_paths(model: nn.Module, layers: Mapping[str, AdaptedLayer]) -> None:
     """Make torch's own transformer layers call their linear layers.
 
-    In evaluation they hand the weights to a fused kernel instead, past any adapter. A hook on a layer inside
-    tells them not to, and an encoder that makes nested tensors needs that kernel.
+    In evaluation they pass the weights to a fused kernel instead, so that no adapter runs. A hook on a layer
+    inside switches the kernel off. Nested tensors need that kernel, so they are switched off too.
     """
     for name, module in model.named_modules():
         inside = [layer for key, layer in layers.items() if not name or key.startswith(f"{name}.")]
@@ -193,4 +195,4 @@ def _keep_off_fast_paths(model: nn.Module, layers: Mapping[str, AdaptedLayer]) -
 
 
 def _do_nothing(module: nn.Module, args: object) -> None:
-    """A hook that is there to be seen."""
+    """A hook whose presence switches the fused kernel off."""

@@ -29,7 +29,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 BALORA_FILE = "balora_config.json"
 NOISE_FILE = "noise_network.safetensors"
 ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE, BALORA_FILE)
-"""All files of adapters but that of the noise network, which not all have."""
+"""The files that all adapters have; `NOISE_FILE` is written with a posterior only."""
 
 _PREFIX = "base_model.model."
 _PART = re.compile(r"(.*)\.(?:lora_[AB]\.weight|lora_embedding_[AB])")
@@ -40,16 +40,16 @@ _PEFT_READ = ("peft_type", "target_modules", "modules_to_save", *_SHARED)
 
 _PEFT_SILENT = (
     *("task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_version"),
-    *("exclude_modules", "layers_to_transform", "layers_pattern"),  # the names of the weights tell as much
+    *("exclude_modules", "layers_to_transform", "layers_pattern"),  # the names of the weights imply them
     *("lora_dropout", "megatron_core", "qalora_group_size", "runtime_config", "ensure_weight_tying"),
-    *("eva_config", "corda_config"),  # of how A and B began
-    "fan_in_fan_out",  # the kind of the layer tells
+    *("eva_config", "corda_config"),  # initialisation of A and B
+    "fan_in_fan_out",  # the kind of the layer implies it
 )
-"""Settings of PEFT that leave the mean as it is, whatever they are; others do so where they are empty."""
+"""Settings of PEFT that do not change the mean, whatever their value. Others do not if they are empty."""
 
 _PEFT_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "bias": ("none",),
-    # Others, such as pissa, change the weights below when they load.
+    # Others, such as pissa, change the weights of the base model when they load.
     "init_lora_weights": (True, False, None, "gaussian", "eva", "orthogonal"),
 }
 
@@ -63,15 +63,15 @@ def save_adapters(
 ) -> None:
     """Write adapters that `load_adapters` and Hugging Face PEFT read.
 
-    PEFT sees a plain LoRA adapter, our mean. The posterior lies beside it, in files of our own. Each file
-    appears whole or not at all, the one that PEFT looks for first comes last.
+    PEFT reads a plain LoRA adapter, which is the posterior mean. The posterior is in separate files. Each
+    file is written whole or not at all. The file that PEFT looks for first is written last.
 
     Args:
-        folder: Made where it does not exist; files of these names are replaced.
+        folder: It is made if it does not exist; files of these names are replaced.
         layers: The adapted layers by their names in the base model.
-        config: What they were made with.
-        noise_network: alpha(X), or other tensors of the posterior by name. It is saved where given; where
-            not, none is left of adapters that lay there before.
+        config: The config that they were made with.
+        noise_network: alpha(X), or other tensors of the posterior by name. Without it, the folder has no
+            posterior afterwards.
         trained: Modules that were trained whole, by their names in the base model.
     """
     folder = Path(folder)
@@ -96,7 +96,7 @@ def save_adapters(
 def _peft_config(
     layers: Mapping[str, AdaptedLayer], config: BaLoRAConfig, trained: Sequence[str]
 ) -> dict[str, Any]:
-    """What PEFT reads; where the layers differ, each is named by a pattern of its whole name."""
+    """The config that PEFT reads; layers of another rank or alpha are named by their whole names."""
     alphas = {name: layer.scaling * layer.rank for name, layer in layers.items()}
     return {
         "peft_type": "LORA",
@@ -120,17 +120,17 @@ def _whole(name: str) -> str:
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    # Tied tensors are copied: a file of safetensors holds none that share their numbers.
+    # Tied tensors are copied: a safetensors file cannot hold tensors that share memory.
     return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
 
 
 def load_config(folder: str | Path) -> BaLoRAConfig:
-    """The config of saved adapters, ours or those of a plain PEFT LoRA adapter.
+    """The config of saved adapters, from mofgap or from a plain LoRA adapter of PEFT.
 
     Raises:
-        FileNotFoundError: The folder ``folder`` holds no adapters.
-        ValueError: The config file is damaged, has an unknown setting, or describes a PEFT adapter of another
-            kind than plain LoRA.
+        FileNotFoundError: If the folder ``folder`` holds no adapters.
+        ValueError: If the config file is damaged, has an unknown setting, or describes a PEFT adapter of
+            another kind than plain LoRA.
     """
     ours, theirs = Path(folder) / BALORA_FILE, Path(folder) / CONFIG_FILE
     path = ours if ours.exists() else theirs
@@ -162,9 +162,9 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLaye
         The adapted layers by name.
 
     Raises:
-        FileNotFoundError: The folder ``folder`` holds no adapters.
-        ValueError: The adapters in ``folder`` do not fit ``model``, which stays as it was, or one of their
-            files is damaged.
+        FileNotFoundError: If the folder ``folder`` holds no adapters.
+        ValueError: If the adapters in ``folder`` do not fit ``model``, or one of their files is damaged. The
+            model is then unchanged.
     """
     folder = Path(folder)
     config = load_config(folder)
@@ -206,8 +206,8 @@ def as_saved(folder: str | Path, config: BaLoRAConfig) -> BaLoRAConfig:
     """A config that names the layers whose adapters a folder holds, and no others.
 
     Raises:
-        FileNotFoundError: The folder ``folder`` holds no adapters.
-        ValueError: Their file is damaged.
+        FileNotFoundError: If the folder ``folder`` holds no adapters.
+        ValueError: If the file of the adapters is damaged.
     """
     parts = (_PART.fullmatch(key.removeprefix(_PREFIX)) for key in _read(Path(folder) / WEIGHTS_FILE))
     names = dict.fromkeys(part[1] for part in parts if part)
@@ -215,8 +215,8 @@ def as_saved(folder: str | Path, config: BaLoRAConfig) -> BaLoRAConfig:
     return replace(config, target_modules=exact, layers_to_transform=None)
 
 
-def is_ours(folder: str | Path) -> bool:
-    """Whether saved adapters have a posterior; those of PEFT have none."""
+def has_posterior(folder: str | Path) -> bool:
+    """Whether saved adapters have a posterior; adapters of PEFT have none."""
     return (Path(folder) / BALORA_FILE).exists()
 
 
@@ -240,11 +240,11 @@ def _check_fit(folder: Path, tensors: Mapping[str, Tensor], model: nn.Module, co
 
 
 def load_posterior(folder: str | Path) -> dict[str, Tensor]:
-    """The saved tensors of the posterior by name: those of the noise network, or what stands in for it.
+    """The saved tensors of the posterior by name: of the noise network, or of another kind of posterior.
 
     Raises:
-        FileNotFoundError: The folder ``folder`` holds none.
-        ValueError: Its file is damaged.
+        FileNotFoundError: If the folder ``folder`` holds no posterior.
+        ValueError: If the file of the posterior is damaged.
     """
     return _read(Path(folder) / NOISE_FILE)
 
@@ -253,9 +253,9 @@ def load_noise_network(network: NoiseNetwork, folder: str | Path) -> None:
     """Load a saved noise network into one of the same shape.
 
     Raises:
-        FileNotFoundError: The folder ``folder`` holds no noise network.
-        ValueError: Its file is damaged.
-        RuntimeError: The saved noise network has another shape than ``network``.
+        FileNotFoundError: If the folder ``folder`` holds no noise network.
+        ValueError: If the file of the posterior is damaged.
+        RuntimeError: If the saved noise network has another shape than ``network``.
     """
     network.load_state_dict(load_posterior(folder))
 
@@ -272,7 +272,7 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write to a neighbour, then rename, so that a killed run leaves no half file."""
+    """Write to a temporary file in the folder, then rename it: a killed run leaves no incomplete file."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:

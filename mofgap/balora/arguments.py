@@ -1,4 +1,4 @@
-"""What models are called with, and what they return."""
+"""Arguments and outputs of any torch model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def n_inputs_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
     """Leading dimension of the first tensor.
 
     Raises:
-        ValueError: There is none.
+        ValueError: If no argument is a tensor.
     """
     for value in (*args, *kwargs.values()):
         if isinstance(value, Tensor) and value.ndim:
@@ -33,14 +33,14 @@ def logits_of(output: Any) -> Tensor:
     """The tensor that a model predicts: its output, or the ``logits`` in it.
 
     Raises:
-        TypeError: There is no such tensor.
+        TypeError: If ``output`` is no tensor and has no ``logits``.
     """
     if isinstance(output, Tensor):
         return output
     found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     if not isinstance(found, Tensor):
         raise TypeError(
-            f"the model returns {type(output).__name__}, neither a tensor nor something with logits: wrap it "
+            f"the model returns {type(output).__name__}, neither a tensor nor an object with logits: wrap it "
             "in a module that returns the tensor"
         )
     return found

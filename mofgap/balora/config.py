@@ -13,8 +13,8 @@ Posterior = Literal["network", "constant", "diagonal", "analytic", "none"]
 Kind = Literal["weights", "rows"]
 ALL_LINEAR = "all-linear"
 
-_NAMES_BEFORE = {"rank": "r"}
-"""Names of fields in files that were written before, and their names today."""
+_OLD_NAMES = {"rank": "r"}
+"""Names of fields in files of older versions, and their names in this one."""
 _POSITIVE = ("r", "lora_alpha", "init_scale", "noise_hidden", "initial_alpha", "n_features", "curvature")
 
 
@@ -22,41 +22,42 @@ _POSITIVE = ("r", "lora_alpha", "init_scale", "noise_hidden", "initial_alpha", "
 class BaLoRAConfig:
     """Which layers are adapted, and the prior and posterior of their adapters.
 
-    Fields that PEFT has too bear its names and mean what they mean there.
+    Fields that PEFT has too have the names and the meaning that they have there.
 
     Attributes:
         target_modules: Which layers to adapt. Each entry is the end of a module's name (``"query"`` finds
-            ``blocks.0.query``), or a regular expression for the whole name. A text alone is a regular
+            ``blocks.0.query``), or a regular expression for the whole name. A single string is a regular
             expression for the whole name, or ``"all-linear"``.
         r: Rank of the update B A.
         lora_alpha: The update is scaled by ``lora_alpha / r``.
         layers_to_transform: Indices of the blocks to adapt; ``None`` for all.
         layers_pattern: Name in front of the index of a block, such as ``"layers"``; ``None`` for any.
-        rank_pattern: Other ranks, by the end of a module's name or a regular expression.
-        alpha_pattern: Other values of ``lora_alpha``, likewise.
+        rank_pattern: Ranks of single layers, by the end of a module's name or a regular expression.
+        alpha_pattern: Values of ``lora_alpha`` of single layers, named likewise.
         modules_to_save: Ends of names of modules that are trained and saved whole, such as a new head.
         prior_rate: Rate p in (0, 1) of the prior N(0, c A∘A) with c = p / (1 - p).
         init_scale: A starts as N(0, init_scale² / d_in); B starts at zero.
         noise_hidden: Hidden width of the noise network.
-        initial_alpha: Posterior variance factor alpha at the start; ``None`` means c, the prior's own, where
-            the KL divergence is nearly flat.
-        posterior: ``network`` computes alpha(X) from features of each input. ``constant`` learns one alpha a
-            layer (variational dropout). ``diagonal`` learns a standard deviation for each element of A (as
-            BLoB does). ``analytic`` computes the alpha of least loss, without a network. ``none`` is LoRA.
+        initial_alpha: Posterior variance factor alpha at the start; ``None`` means the prior's c, where the
+            KL divergence is nearly flat.
+        posterior: ``network`` computes alpha(X) from features of each input. ``constant`` trains one alpha a
+            layer (variational dropout). ``diagonal`` trains a standard deviation for each element of A (as
+            BLoB does). ``analytic`` computes the alpha that minimises the loss, without a network. ``none``
+            is LoRA.
         noise: ``weights`` draws A once an input, ``rows`` draws noise for each row; used in training.
-        flipout: Whether the inputs of a batch get draws of their own from one draw by random signs. Without
-            it they share one draw. ``rows`` does not need it.
-        features: Module whose pooled output in the frozen model alpha(X) is computed from; ``""`` is the
-            model itself. ``None`` means what the model's last linear layer gets.
-        n_features: Width of these features, where the module does not tell.
+        flipout: Whether random signs turn one draw of A into a different one for each input of a batch.
+            Without it all inputs share the draw. ``rows`` does not need it.
+        features: Module of the frozen model from whose pooled output alpha(X) is computed; ``""`` is the
+            model itself. ``None`` takes the input of the model's last linear layer.
+        n_features: Width of these features; needed where the module does not have it as an attribute.
         beta: Weight of the KL divergence.
         n_train: Number of training inputs; needed by ``analytic``.
         curvature: Second derivative h of the negative log-likelihood by the output, for ``analytic``: 1/σ²
             for a normal likelihood.
 
     Raises:
-        ValueError: A value is out of its range, ``target_modules`` is empty, or one of its patterns is no
-            regular expression. The ``posterior`` is ``analytic`` and ``n_train`` is missing.
+        ValueError: If a value is out of its range, ``target_modules`` is empty, one of its patterns is no
+            regular expression, or ``posterior`` is ``analytic`` and ``n_train`` is missing.
     """
 
     target_modules: str | tuple[str, ...] = ALL_LINEAR
@@ -110,12 +111,12 @@ class BaLoRAConfig:
 
     def rank_of(self, name: str) -> int:
         """Rank of the adapter of the layer of this name."""
-        return next((rank for key, rank in self.rank_pattern.items() if _means(key, name)), self.r)
+        return next((rank for key, rank in self.rank_pattern.items() if _names_layer(key, name)), self.r)
 
     def scaling_of(self, name: str) -> float:
-        """Factor in front of B A in the layer of this name."""
+        """The factor s of the update s B A of the layer of this name."""
         alphas = self.alpha_pattern.items()
-        alpha = next((alpha for key, alpha in alphas if _means(key, name)), self.lora_alpha)
+        alpha = next((alpha for key, alpha in alphas if _names_layer(key, name)), self.lora_alpha)
         return alpha / self.rank_of(name)
 
     @property
@@ -132,11 +133,11 @@ class BaLoRAConfig:
         """Build from plain values.
 
         Raises:
-            ValueError: A key is no field, ``target_modules`` is missing, or a value is out of its range. The
-                message about an unknown key names the nearest field.
+            ValueError: If a key is no field, ``target_modules`` is missing, or a value is out of its range.
+                The message about an unknown key names the nearest field.
         """
         known = [field.name for field in fields(cls)]
-        values = {_NAMES_BEFORE.get(key, key): value for key, value in values.items()}
+        values = {_OLD_NAMES.get(key, key): value for key, value in values.items()}
         for key in values:
             if key not in known:
                 raise ValueError(f"unknown BaLoRA setting {key!r}; {hint(key, known)}")
@@ -146,7 +147,7 @@ class BaLoRAConfig:
 
 
 def as_patterns(value: str | tuple[str, ...] | Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Names or patterns, of which a field may hold one, several or none."""
+    """The names or patterns of a field that holds one, several or none."""
     return (value,) if isinstance(value, str) else tuple(value or ())
 
 
@@ -154,8 +155,8 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple | set) else value
 
 
-def _means(pattern: str, name: str) -> bool:
-    """Whether a key of ``rank_pattern`` or ``alpha_pattern`` means a layer, as in PEFT."""
+def _names_layer(pattern: str, name: str) -> bool:
+    """Whether a key of ``rank_pattern`` or ``alpha_pattern`` matches the name of a layer, as in PEFT."""
     return re.match(rf"(.*\.)?({pattern})$", name) is not None
 
 

@@ -50,13 +50,13 @@ class AdaptedConv2d(AdaptedLayer):
         return F.conv2d(x, weight, self.base.bias, self.base.stride, self.base.padding)
 
     def vectors(self, x: Tensor) -> Tensor:
-        """(batch, positions, d_in): the patches that the kernel sees."""
+        """(batch, positions, d_in): the patches under the kernel."""
         base = self.base
         padded = F.pad(x, base._reversed_padding_repeated_twice)
         return F.unfold(padded, base.kernel_size, stride=base.stride).mT
 
     def peft_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Those of two convolutions."""
+        """Shapes of A and B as weights of two convolutions."""
         A = (self.rank, *self.base.weight.shape[1:])
         return A, (self.base.out_channels, self.rank, 1, 1)
 

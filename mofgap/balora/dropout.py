@@ -16,13 +16,13 @@ from mofgap.balora.sampling import seeded
 
 @dataclass(frozen=True)
 class Dropout:
-    """What dropout of a layer's input changes in h = A x: each element is zero with probability ``rate``.
+    """The change of h = A x by dropout of a layer's input: each element is zero with probability ``rate``.
 
     Attributes:
         rate: In [0, 1).
-        generators: Sources of the masks, which may live on the CPU: None for torch's own, one for the batch,
-            or one per input.
-        rows: Which row belongs to which input, where each has its own.
+        generators: Sources of the masks, which may be on the CPU: None for torch's global generator, one for
+            the batch, or one per input.
+        rows: The input that each row belongs to; needed with one generator per input.
     """
 
     rate: float
@@ -31,7 +31,7 @@ class Dropout:
 
     def __call__(self, x: Tensor, layer: AdaptedLayer) -> Tensor:
         """(..., r): A (m∘x / (1 - rate)) - A x."""
-        if not x.is_floating_point():  # an embedding looks up, and has none in PEFT either
+        if not x.is_floating_point():  # an embedding has indices as input, and no dropout in PEFT either
             return layer.lora_A.new_zeros(1)
         kept = (self._uniform(x) >= self.rate).to(x.dtype)
         return layer.project(x * (kept / (1 - self.rate) - 1), layer.lora_A)
@@ -55,22 +55,22 @@ def dropout(
     row_to_input: Tensor | None = None,
     input_seeds: Sequence[int] | None = None,
 ) -> Iterator[None]:
-    """While open, the adapters see their input through dropout; every call draws a mask of its own.
+    """While open, dropout is applied to the input of the adapters; every call draws a new mask.
 
-    In training this is LoRA with dropout, as in Hugging Face PEFT. Left open in prediction, each pass is a
-    sample: Gal and Ghahramani, arXiv 1506.02142.
+    In training this is LoRA with dropout, as in Hugging Face PEFT. In prediction each pass is a sample (Monte
+    Carlo dropout: Gal and Ghahramani, arXiv 1506.02142).
 
     Args:
         layers: The adapted layers.
         rate: Share of each layer's input that is zero, in [0, 1).
-        generator: Source of the masks; torch's global one when None. It may live on the CPU.
+        generator: Source of the masks; torch's global one when None. It may be on the CPU.
         row_to_input: (n_rows,) int64 and sorted, the input each row belongs to; see `sampling`.
-        input_seeds: One integer per input, whose masks then come from its own seed in place of the
-            generator, and do not depend on what else is in the batch.
+        input_seeds: One integer per input. The masks of an input then come from its seed in place of the
+            generator, and do not depend on the other inputs of the batch.
 
     Raises:
-        ValueError: The ``rate`` is not in [0, 1), or ``row_to_input`` is not sorted though ``input_seeds``
-            are given.
+        ValueError: If ``rate`` is not in [0, 1), or ``input_seeds`` are given and ``row_to_input`` is not
+            sorted.
     """
     if not 0 <= rate < 1:
         raise ValueError(f"rate must be at least 0 and below 1, not {rate}")

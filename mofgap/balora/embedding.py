@@ -11,7 +11,7 @@ from mofgap.balora.rows import InputRows
 
 
 class AdaptedEmbedding(AdaptedLayer):
-    """An adapted ``nn.Embedding``: A (r, n_embeddings) is looked up, B (width, r) maps to the embedding.
+    """An adapted ``nn.Embedding``: it takes columns of A (r, n_embeddings), and B (width, r) multiplies them.
 
     Inputs are integers (batch, ...). Inside, they have a last dimension of one.
     """
@@ -50,7 +50,7 @@ class AdaptedEmbedding(AdaptedLayer):
         return F.one_hot(x, self.base.num_embeddings)
 
     def outer(self, x: Tensor, g: Tensor, rows: InputRows) -> Tensor:
-        """(n_inputs, r, n_embeddings): sums of g over the places of each index."""
+        """(n_inputs, r, n_embeddings): sums of g over the positions of each index."""
         number = self.base.num_embeddings
         counts = torch.tensor(rows.counts(x[..., None]), device=x.device)
         owner = torch.repeat_interleave(torch.arange(rows.n_inputs, device=x.device), counts)

@@ -1,4 +1,4 @@
-"""What alpha(X) is computed from: pooled features of the frozen model."""
+"""Pooled features of the frozen model, from which alpha(X) is computed."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _WIDTHS = ("out_features", "out_channels", "num_features", "embedding_dim", "nf"
 class FrozenFeatures:
     """Takes the input or output of one module while the frozen model runs, and pools it.
 
-    Vectors of the tokens of an input are averaged, without those that an ``attention_mask`` leaves out;
-    images are averaged over height and width, and rows over those of an input.
+    Tokens of an input are averaged, without those that an ``attention_mask`` leaves out. Images are averaged
+    over height and width, and rows over the rows of an input.
 
     Args:
         model: The model, before it is adapted.
-        config: Names the module; without a name it is the model's last linear or convolution layer, of which
-            the input counts.
+        config: It names the module, whose output is taken. Without a name, the input of the model's last
+            linear or convolution layer is taken.
 
     Attributes:
         width: Number of features.
 
     Raises:
-        ValueError: The model has no module of that name, or its width is unknown and not in the config.
+        ValueError: If the model has no module of that name, or its width is unknown and not in the config.
     """
 
     def __init__(self, model: nn.Module, config: BaLoRAConfig) -> None:
@@ -44,20 +44,20 @@ class FrozenFeatures:
         self.width = config.n_features or (_width_in(module) if self.takes_input else _width_out(module))
         if not self.width:
             raise ValueError(
-                f"the width of what {self.name or 'the model'} returns is not known; say it with n_features"
+                f"the width of what {self.name or 'the model'} returns is not known; give it as n_features"
             )
 
     def __call__(
         self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], row_to_input: Tensor | None
     ) -> Tensor:
-        """Run a model and pool what the module got or returned.
+        """Run a model and pool the input or output of the module.
 
         Returns:
             (n_inputs, width) without gradients.
 
         Raises:
-            RuntimeError: The module did not run.
-            ValueError: What it gave has another width.
+            RuntimeError: If the module did not run.
+            ValueError: If its input or output has another width.
         """
         found: list[Any] = []
         module = model.get_submodule(self.name)
@@ -80,8 +80,8 @@ class FrozenFeatures:
             x = x.movedim(1, -1)
         if x.shape[-1] != self.width:
             raise ValueError(
-                f"features of {self.name or 'the model'} are {tuple(x.shape)}, not {self.width} wide: say "
-                "their width with n_features"
+                f"features of {self.name or 'the model'} are {tuple(x.shape)}, not {self.width} wide: give "
+                "their width as n_features"
             )
         x = x.float()
         if row_to_input is not None and len(x) == len(row_to_input):

@@ -1,4 +1,4 @@
-"""The kinds of layers that can be adapted, and what stops one from being adapted."""
+"""The kinds of layers that can be adapted, and why a layer of such a kind may be refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def adapted_kind(module: nn.Module) -> type[AdaptedLayer] | None:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether ``"all-linear"`` means a layer, as in PEFT."""
+    """Whether ``"all-linear"`` includes a layer, as in PEFT."""
     kind = adapted_kind(module)
     return kind is not None and issubclass(kind, AdaptedLinear) and not is_never_called(module)
 
@@ -40,15 +40,15 @@ def is_never_called(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
 
 
-def why_not(module: nn.Module) -> str:
-    """What stops a layer of an adapted kind from being adapted, in words; empty where nothing does."""
+def reason_against(module: nn.Module) -> str:
+    """Why a layer of an adapted kind cannot be adapted, in words; empty if it can."""
     if is_never_called(module):
         return (
             "belongs to nn.MultiheadAttention, which reads its weight and never calls it: an adapter there "
             "would do nothing"
         )
     more = _more_than_weight(module)
-    return f"has {more}: it is not W x + b alone, and an adapter knows no more" if more else ""
+    return f"has {more}: an adapter supports W x + b alone" if more else ""
 
 
 def _more_than_weight(module: nn.Module) -> str:
@@ -62,5 +62,5 @@ def _more_than_weight(module: nn.Module) -> str:
         return "max_norm, which changes its weight"
     own = next((kind for kind in _KINDS if isinstance(module, kind)), type(module))
     if type(module).forward is not own.forward or "forward" in vars(module):
-        return "a forward of its own"
+        return "a forward method that differs from its class's"
     return "hooks" if module._forward_hooks or module._forward_pre_hooks else ""

@@ -1,4 +1,4 @@
-"""What all adapted layers share; each kind of layer has a small file of its own."""
+"""Base class of all adapted layers; each kind of layer has a separate small file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Perturbation(Protocol):
             layer: The layer.
 
         Returns:
-            (..., r) what to add to h.
+            (..., r), added to h.
         """
         ...
 
@@ -38,8 +38,8 @@ class Recording:
 
     Attributes:
         x: The layer's input, detached.
-        y: Its output, through which the model output's gradient is taken.
-        version: Version of ``x`` when the layer was called: torch counts what is done to it in place.
+        y: Its output, by which the model's output is differentiated.
+        version: Version of ``x`` when the layer was called; torch raises it with every change in place.
     """
 
     x: Tensor
@@ -50,16 +50,16 @@ class Recording:
 class AdaptedLayer(nn.Module, ABC):
     """A frozen layer W0 with a low-rank update: y = W0 x + s B h, h = A x (+ noise).
 
-    Without noise this is exactly LoRA, and it is the identity on W0 when new, since B starts at zero. The
-    noise is on whenever `perturbation` is set, in training and in evaluation alike.
+    Without noise this is exactly LoRA. A new layer returns W0 x, since B starts at zero. The noise is on
+    whenever `perturbation` is set, in training and in evaluation.
 
-    A and B are matrices whatever the layer, kept in at least float32. Under autocast the two thin products
-    run in its lower precision, the noise does not.
+    A and B are matrices for every kind of layer, in at least float32. Under autocast the products with A and
+    B run in its lower precision, the noise does not.
 
     Args:
         base: The layer to adapt; its parameters are frozen in place.
         d_in: Width of the vectors that A multiplies.
-        d_out: Width of what B returns.
+        d_out: Width of the vectors that B returns.
         rank: r, the rank of the update.
         lora_alpha: The update is scaled by s = lora_alpha / rank.
         init_scale: A starts as N(0, init_scale² / d_in).
@@ -67,8 +67,8 @@ class AdaptedLayer(nn.Module, ABC):
     Attributes:
         lora_A: (r, d_in) parameter.
         lora_B: (d_out, r) parameter.
-        lora_log_std: (r, d_in) logarithm of the posterior's standard deviations, where `learn_spread` made
-            it; else ``None``, and they are multiples of A.
+        lora_log_std: (r, d_in) logarithm of the posterior's standard deviations after `learn_spread`;
+            otherwise ``None``, and they are multiples of A.
         perturbation: Adds the posterior's noise to h; set by `mofgap.balora.sampling.sampling`.
         recordings: Collects the layer's calls; set by `mofgap.balora.variance.sensitivity`.
         enabled: When false the layer is W0 alone.
@@ -80,7 +80,7 @@ class AdaptedLayer(nn.Module, ABC):
     lora_log_std: nn.Parameter | None
     base: Any
     peft_names: ClassVar[tuple[str, str]] = ("lora_A.weight", "lora_B.weight")
-    """What PEFT calls A and B in its files."""
+    """Names of A and B in PEFT's files."""
 
     def __init__(
         self, base: nn.Module, d_in: int, d_out: int, *, rank: int, lora_alpha: float, init_scale: float
@@ -132,7 +132,7 @@ class AdaptedLayer(nn.Module, ABC):
         return x.square()
 
     def with_signs(self, x: Tensor, signs: Tensor, weight: Tensor) -> Tensor:
-        """(..., r) `project` of an input whose channels have random signs, (..., n_signs)."""
+        """(..., r) `project` of an input whose channels are multiplied by random signs, (..., n_signs)."""
         return self.project(x * signs, weight)
 
     def outer(self, x: Tensor, g: Tensor, rows: InputRows) -> Tensor:
@@ -141,7 +141,7 @@ class AdaptedLayer(nn.Module, ABC):
 
     @property
     def n_signs(self) -> int:
-        """Number of random signs that the layer's input takes."""
+        """Number of random signs for one vector of the layer's input."""
         return self.lora_A.shape[1]
 
     @property
@@ -151,21 +151,21 @@ class AdaptedLayer(nn.Module, ABC):
 
     @property
     def spread(self) -> Tensor:
-        """(r, d_in) whose square, times alpha, is the posterior variance of A."""
+        """(r, d_in): its square times alpha is the posterior variance of A."""
         return self.lora_A if self.lora_log_std is None else self.lora_log_std.exp()
 
     @property
     def weight(self) -> Tensor:
-        """W0, for models that look at a layer's precision or device."""
+        """W0, for models that read a layer's precision or device."""
         weight: Tensor = self.base.weight
         return weight
 
     def learn_spread(self, std: float) -> None:
-        """Let each element of A have a standard deviation of its own, to be learnt; it starts at ``std``."""
+        """Train one standard deviation for each element of A; all start at ``std``."""
         self.lora_log_std = nn.Parameter(torch.full_like(self.lora_A, math.log(std)))
 
     def train(self, mode: bool = True) -> Self:
-        """As on any module; what training will change is not kept folded."""
+        """As of any module; training mode drops the folded weight, which training would change."""
         if mode:
             self.folded = None
         return super().train(mode)
@@ -175,7 +175,7 @@ class AdaptedLayer(nn.Module, ABC):
         super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Noise and recordings belong to one pass; torch cannot copy their graphs.
+        # Noise and recordings belong to one forward pass; torch cannot copy their graphs.
         return {**self.__dict__, "perturbation": None, "recordings": None}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -195,26 +195,26 @@ class AdaptedLayer(nn.Module, ABC):
         return torch.add(y, self.lift(h).to(y.dtype), alpha=self.scaling)
 
     def _recorded(self, x: Tensor, recordings: list[Recording]) -> Tensor:
-        """The mean output, its graph starting here where nothing before asks for gradients.
+        """The mean output; its graph starts here if nothing before requires gradients.
 
         Raises:
-            RuntimeError: Gradients are switched off at this layer, so that its part of the variance would be
+            RuntimeError: If gradients are switched off at this layer. Its part of the variance would then be
                 lost.
         """
         if not torch.is_grad_enabled():
             raise RuntimeError(
                 "an adapted layer runs under no_grad inside the model, so that its part of the variance "
-                "cannot be known (checkpointing with use_reentrant=True does that too)"
+                "cannot be computed (checkpointing with use_reentrant=True does that too)"
             )
         y = self.apply_weight(x, self._mean_weight() if self.folded is None else self.folded)
         if not y.requires_grad:
             y.requires_grad_()
         recordings.append(Recording(x.detach(), y, x._version))
-        return y.clone()  # what follows may work in place
+        return y.clone()  # the next module may change it in place
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Keep the mean weight ready, so that the mean costs one product; A, B and W0 must not change."""
+        """Store the mean weight, so that the mean costs one product; A, B and W0 must not change."""
         self.folded = self._mean_weight()
 
     @torch.no_grad()
@@ -229,7 +229,7 @@ class AdaptedLayer(nn.Module, ABC):
 
     @torch.no_grad()
     def merge(self) -> nn.Module:
-        """Fold the mean update into W0 and return the base layer; layers that share W0 keep it as it was."""
+        """Add the mean update to W0 and return the base layer; other layers that share W0 do not change."""
         self.base.weight = nn.Parameter(self._mean_weight(), self.base.weight.requires_grad)
         base: nn.Module = self.base
         return base

@@ -1,4 +1,4 @@
-"""A model, its adapters and, where they are Bayesian, its noise network in one module."""
+"""A model with its adapters and the noise network of Bayesian adapters, as one module."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class BaLoRA(nn.Module):
         """The adapted layers by name, in the model's order.
 
         Raises:
-            RuntimeError: The model has no adapted layers, because they were merged into it or taken off.
+            RuntimeError: If the model has no adapted layers, because they were merged or removed.
         """
         layers = adapted_layers(self.model)
         if not layers:
@@ -68,7 +68,7 @@ class BaLoRA(nn.Module):
         return self.model(*args, **kwargs)
 
     def alpha(self, features: Tensor) -> Tensor:
-        """(n_inputs, n_layers) posterior variance factors from (n_inputs, n_features); ones for LoRA."""
+        """(n_inputs, n_layers) variance factors from features (n_inputs, n_features); ones for LoRA."""
         if self.noise_network is None:
             return features.new_ones(len(features), len(self.layers))
         alpha: Tensor = self.noise_network(features)
@@ -104,20 +104,20 @@ class BaLoRA(nn.Module):
         return without_adapters(self.layers)
 
     def print_trainable_parameters(self) -> None:
-        """Print how many parameters are trained, in the words of PEFT."""
+        """Print how many parameters are trained, in the format of PEFT."""
         trained, total = self.get_nb_trainable_parameters()
         share = 100 * trained / total
         words = f"trainable params: {trained:,d} || all params: {total:,d} || trainable%: {share:.4f}"
         sys.stdout.write(words + "\n")
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
-        """Number of parameters that are trained, and of all."""
+        """Number of trained parameters, and of all parameters."""
         numbers = [(p.numel(), p.requires_grad) for p in self.parameters()]
         return sum(n for n, trained in numbers if trained), sum(n for n, _ in numbers)
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """While open, the model is the pretrained one, its ``modules_to_save`` too."""
+        """While open, the model is the pretrained one; ``modules_to_save`` are the pretrained ones too."""
         saved = trained_modules(self.model).values()
         previous = [module.enabled for module in saved]
         try:
@@ -130,12 +130,12 @@ class BaLoRA(nn.Module):
                 module.enabled = before
 
     def merge_and_unload(self) -> nn.Module:
-        """Fold the mean into the weights and return the model that was given, without adapters."""
+        """Add the mean updates to the weights and return the model, without adapters."""
         merge(self.model)
         return self.model
 
     def unload(self) -> nn.Module:
-        """Return the model that was given as it was, without adapters."""
+        """Return the pretrained model, without adapters."""
         unadapt(self.model)
         return self.model
 
@@ -148,36 +148,36 @@ class BaLoRA(nn.Module):
         n_dims: int = 0,
         **kwargs: Any,
     ) -> Sensitivity:
-        """Outputs and first-order sensitivities of a model of one number per input.
+        """Outputs and first-order sensitivities of a model with one output per input.
 
         The model is called with ``args`` and ``kwargs``; its output may be (n_inputs,) or (n_inputs, 1).
-        The rest is as in `mofgap.balora.variance.sensitivity`, which takes a model of several outputs too.
+        The other arguments are those of `mofgap.balora.variance.sensitivity`.
 
         Raises:
-            RuntimeError: A dropout or batch normalisation layer is in training mode, the model has no
+            RuntimeError: If a dropout or batch normalisation layer is in training mode, the model has no
                 adapters, or no adapted layer leads to the output.
-            TypeError: The model returns something other than a tensor.
-            ValueError: The output does not hold one number for each input, or ``per_row`` is set without
+            TypeError: If the model returns something other than a tensor.
+            ValueError: If the output does not hold one number for each input, or ``per_row`` is set without
                 ``row_to_input``.
         """
-        _check_still(self.model)
+        _check_deterministic(self.model)
 
         def forward() -> Tensor:
             output = self.model(*args, **kwargs)
             if not isinstance(output, Tensor):
                 raise TypeError(
-                    f"the model returns {type(output).__name__}, not a tensor: take the number out of it in "
-                    "a function, and give that to mofgap.balora.sensitivity"
+                    f"the model returns {type(output).__name__}, not a tensor: write a function that returns "
+                    "the tensor, and give it to mofgap.balora.sensitivity"
                 )
             return output.squeeze(-1) if output.ndim == 2 else output
 
         return sensitivity(forward, self.layers, n_inputs, row_to_input, per_row=per_row, n_dims=n_dims)
 
     def parameters_to_train(self, noise_lr: float | None = None) -> list[dict[str, Any]]:
-        """Parameter groups for an optimiser: what is unfrozen in the model, then the noise network if any.
+        """Parameter groups for an optimiser: unfrozen parameters of the model, then the noise network if any.
 
         Args:
-            noise_lr: The noise network's own learning rate; the optimiser's default when ``None``.
+            noise_lr: Learning rate of the noise network; the optimiser's default when ``None``.
         """
         groups: list[dict[str, Any]] = [{"params": [p for p in self.model.parameters() if p.requires_grad]}]
         if self.noise_network is not None:
@@ -187,7 +187,7 @@ class BaLoRA(nn.Module):
 
 
 @contextmanager
-def still(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """While open, a model is in evaluation mode, so that dropout and batch statistics are off."""
     training = [module for module in model.modules() if module.training]
     try:
@@ -199,8 +199,8 @@ def still(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _check_still(model: nn.Module) -> None:
-    """Refuse what makes an output random, or dependent on what else is in its batch."""
+def _check_deterministic(model: nn.Module) -> None:
+    """Refuse modules that make an output random, or dependent on the other inputs of the batch."""
     for name, module in model.named_modules():
         drops = isinstance(module, _DropoutNd) and module.p > 0
         if module.training and (drops or isinstance(module, _BatchNorm)):

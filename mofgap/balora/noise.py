@@ -1,4 +1,4 @@
-"""The inference network: how uncertain each input makes each adapted layer."""
+"""The noise network alpha(X): the posterior variance factor of each adapted layer, for each input."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from torch import Tensor, nn
 class NoiseNetwork(nn.Module):
     """alpha(X): standardise, then linear, LayerNorm, SiLU, linear, softplus.
 
-    Pooled features share a large constant part, which hides what differs between inputs. `fit_scale` takes
-    it out; call it once, on the training inputs. The LayerNorm comes after the first linear layer, so that
-    it bounds an outlier but does not erase what few or correlated features say.
+    Pooled features share a large constant part, which hides the differences between inputs. `fit_scale`
+    removes it; call it once, on the training inputs. The LayerNorm comes after the first linear layer: it
+    bounds an outlier, and keeps the information of few or correlated features.
 
-    At the start alpha is about ``initial_alpha``, and log(alpha) spreads over the inputs with a standard
-    deviation of about ``initial_spread``, so that the last layer gets a gradient that depends on the
-    input from the first step.
+    At the start alpha is about ``initial_alpha``, and log(alpha) has a standard deviation over the inputs of
+    about ``initial_spread``. So the gradient of the last layer depends on the input from the first step on.
 
     Args:
-        n_features: Width of the pooled features of the frozen encoder.
+        n_features: Width of the pooled features of the frozen model.
         n_layers: Number of adapted layers.
         hidden: Width of the hidden layer.
-        initial_alpha: Where alpha starts; the prior's c is where the KL divergence pulls it.
-        initial_spread: Spread of log(alpha) at the start.
+        initial_alpha: alpha at the start. The KL divergence pulls it to the prior's c.
+        initial_spread: Standard deviation of log(alpha) over the inputs at the start.
     """
 
     feature_mean: Tensor
@@ -65,14 +64,14 @@ class NoiseNetwork(nn.Module):
         self.feature_std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
 
     @torch.no_grad()
-    def observe(self, features: Tensor, n_before: Tensor) -> None:
-        """Take a batch into a standardisation that has seen ``n_before`` inputs already.
+    def update_scale(self, features: Tensor, n_before: Tensor) -> None:
+        """Update the standardisation, which ``n_before`` inputs fitted, with a batch.
 
         Chan, Golub and LeVeque, Am. Stat. 37, 242 (1983).
 
         Args:
             features: (n_inputs, n_features), n_inputs >= 1.
-            n_before: () number of inputs of the batches before.
+            n_before: () number of inputs of all earlier batches.
         """
         features = features.to(self.feature_mean)
         share = len(features) / (n_before + len(features)).to(features)
@@ -92,7 +91,7 @@ class NoiseNetwork(nn.Module):
         """Posterior variance factors.
 
         Args:
-            features: (n_inputs, n_features) pooled features of the frozen encoder.
+            features: (n_inputs, n_features) pooled features of the frozen model.
 
         Returns:
             (n_inputs, n_layers) alpha > 0, in float32 also under autocast.

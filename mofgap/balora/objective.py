@@ -1,4 +1,4 @@
-"""What training minimises: the expected negative log-likelihood plus the divergence from the prior."""
+"""The training loss: the expected negative log-likelihood plus the divergence from the prior."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mofgap.balora.layer import AdaptedLayer
 
 
 def kl_per_element(alpha: Tensor, prior_variance: float) -> Tensor:
-    """KL(N(a, alpha a²) || N(0, c a²)) in nats, which does not depend on a.
+    """KL(N(a, alpha a²) || N(0, c a²)) in nats; it does not depend on a.
 
     Args:
         alpha: Posterior variance factors, any shape.
@@ -26,7 +26,7 @@ def kl_per_element(alpha: Tensor, prior_variance: float) -> Tensor:
 
 
 def elements_per_layer(layers: Mapping[str, AdaptedLayer]) -> Tensor:
-    """(n_layers,) r * d_in, the random elements of each adapted layer."""
+    """(n_layers,) r * d_in, the number of random elements of each adapted layer."""
     return torch.tensor([float(layer.lora_A.numel()) for layer in layers.values()])
 
 
@@ -45,7 +45,7 @@ def kl_divergence(alpha: Tensor, n_elements: Tensor, prior_variance: float) -> T
 
 
 def diagonal_kl(layers: Mapping[str, AdaptedLayer], init_scale: float) -> Tensor:
-    """() divergence of learnt standard deviations from what A began as, N(0, init_scale² / d_in), in nats."""
+    """() divergence of the posterior N(A, spread²) from N(0, init_scale² / d_in), the start of A, in nats."""
     total = torch.zeros(())
     for layer in layers.values():
         prior = init_scale**2 / layer.lora_A.shape[1]
@@ -57,17 +57,17 @@ def diagonal_kl(layers: Mapping[str, AdaptedLayer], init_scale: float) -> Tensor
 def optimal_alpha(
     per_layer: Tensor, n_elements: Tensor, prior_variance: float, *, curvature: float, weight: float
 ) -> Tensor:
-    """(n_inputs, n_layers) alpha of least loss: c / (1 + c h s / w), w = weight * elements of the layer.
+    """(n_inputs, n_layers) alpha that minimises the loss: c / (1 + c h s / w).
 
-    To second order, noise raises the expected loss of an input by h alpha s / 2, against the divergence of
-    its weights.
+    w is ``weight`` times the elements of the layer. To second order, noise raises the expected loss of an
+    input by h alpha s / 2. The minimum balances this with the divergence from the prior.
 
     Args:
         per_layer: (n_inputs, n_layers) s, variance of the outputs for alpha = 1.
-        n_elements: (n_layers,) elements of each layer's A.
+        n_elements: (n_layers,) number of elements of each layer's A.
         prior_variance: c.
         curvature: h, second derivative of the negative log-likelihood by the output.
-        weight: What the divergence is multiplied by in the loss of one input.
+        weight: Factor of the divergence in the loss of one input.
     """
     c = prior_variance
     pull = curvature * per_layer / (weight * n_elements).clamp_min(torch.finfo(per_layer.dtype).tiny)
@@ -78,9 +78,9 @@ def gaussian_nll(target: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Negative log-likelihood of a normal distribution, in nats, element-wise.
 
     Raises:
-        ValueError: The tensors ``target`` and ``mean`` differ in shape.
+        ValueError: If the tensors ``target`` and ``mean`` differ in shape.
     """
-    _check_alike(target, mean)
+    _check_same_shape(target, mean)
     z = (target - mean) * torch.exp(-log_std)
     return 0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)
 
@@ -88,40 +88,38 @@ def gaussian_nll(target: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
 def laplace_nll(target: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Negative log-likelihood of a Laplace distribution, in nats, element-wise.
 
-    It is parametrised by its standard deviation, sqrt(2) times the scale, so that heads of either
-    likelihood report the same thing.
+    It is parametrised by its standard deviation, sqrt(2) times the scale, as `gaussian_nll` is.
 
     Raises:
-        ValueError: The tensors ``target`` and ``mean`` differ in shape.
+        ValueError: If the tensors ``target`` and ``mean`` differ in shape.
     """
-    _check_alike(target, mean)
+    _check_same_shape(target, mean)
     z = math.sqrt(2) * (target - mean).abs() * torch.exp(-log_std)
     return z + log_std + 0.5 * math.log(2)
 
 
-def _check_alike(target: Tensor, mean: Tensor) -> None:
-    if target.shape != mean.shape:  # (n,) beside (n, 1) would be n² pairs
+def _check_same_shape(target: Tensor, mean: Tensor) -> None:
+    if target.shape != mean.shape:  # (n,) and (n, 1) would broadcast to n² pairs
         raise ValueError(f"targets are {tuple(target.shape)} and means {tuple(mean.shape)}")
 
 
 def elbo_loss(nll: Tensor, kl: Tensor, *, beta: float = 1.0, normaliser: float = 1.0) -> Tensor:
     """Mean of nll + beta * kl / normaliser over the batch: the negative ELBO for beta = normaliser = 1.
 
-    The divergence counts every element of every A, tens of thousands of them, against a likelihood of one
-    number. What to divide it by is a choice:
+    The divergence sums over tens of thousands of elements of all A, the likelihood is of one number. The
+    normaliser is a choice:
 
-    - 1: each input has weights of its own, and pays for all of them. The bound itself; the posterior falls
-      back on the prior.
-    - the number of training inputs: as if one set of weights were shared by the whole training set, the
-      usual convention of Bayesian neural networks.
-    - ``elements_per_layer(layers).sum()``: the divergence of one mean element, comparable between ranks and
+    - 1: the bound (ELBO) of a model with separate weights for each input. The posterior stays at the prior.
+    - the number of training inputs: one set of weights for the whole training set, the usual convention of
+      Bayesian neural networks.
+    - ``elements_per_layer(layers).sum()``: the mean divergence of an element, comparable between ranks and
       models. Choose beta on validation data.
 
     Args:
         nll: (n_inputs,) negative log-likelihood of a sample from the posterior, in nats.
         kl: (n_inputs,) from `kl_divergence`, in nats.
         beta: Weight of the divergence; warm it up from zero.
-        normaliser: What the divergence is divided by.
+        normaliser: Divisor of the divergence.
 
     Returns:
         () the loss, in nats an input.

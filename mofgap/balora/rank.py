@@ -1,4 +1,4 @@
-"""Cut trained adapters to a lower rank, without a change of the mean."""
+"""Reduce trained adapters to a lower rank, without a change of the mean."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mofgap.balora.layer import AdaptedLayer
 
 @torch.no_grad()
 def lower_rank(layers: Mapping[str, AdaptedLayer], rank: int) -> dict[str, float]:
-    """Keep the directions in which an update is largest as the adapter; the rest of it joins W0.
+    """Keep the largest singular values of each product B A as the adapter; the rest is added to W0.
 
-    The directions are those of the singular value decomposition, which is the best approximation of this rank
-    (Eckart and Young, Psychometrika 1, 211, 1936). Each singular value is shared evenly by A and B.
+    This is the best approximation of that rank (Eckart and Young, Psychometrika 1, 211, 1936). A and B each
+    get the square root of a singular value.
 
     Args:
         layers: Adapted layers by name, changed in place.
@@ -25,14 +25,16 @@ def lower_rank(layers: Mapping[str, AdaptedLayer], rank: int) -> dict[str, float
         The share of each update's sum of squares that its adapter keeps, by name.
 
     Raises:
-        ValueError: The ``rank`` is below 1 or above that of a layer, or a layer's elements have learnt
-            standard deviations of their own, which belong to the old directions.
+        ValueError: If ``rank`` is below 1 or above that of a layer, or a layer has a trained standard
+            deviation for each element of A.
     """
     for name, layer in layers.items():
         if not 1 <= rank <= layer.rank:
             raise ValueError(f"{name} has rank {layer.rank}: it can be cut to 1 to {layer.rank}, not {rank}")
         if layer.lora_log_std is not None:
-            raise ValueError(f"{name} learnt a standard deviation for each element of A: train it anew")
+            raise ValueError(
+                f"{name} has a standard deviation for each element of A: train at the lower rank"
+            )
     return {name: _cut(layer, rank) for name, layer in layers.items()}
 
 

@@ -1,4 +1,4 @@
-"""Which input each row of a batch belongs to."""
+"""Rows of a batch: the input that each of them belongs to."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from torch import Tensor
 class InputRows:
     """Maps the rows of any layer's input to the inputs they come from.
 
-    A layer may see one leading entry an input (a batch-first tensor: the rest of its rows follow), or one
-    leading entry a row (the atoms of all structures, one after the other). Both may occur in one model.
+    The leading dimension of a layer's input may count inputs (a batch-first tensor) or rows (the atoms of all
+    structures, one after the other). Both may occur in one model.
 
     Args:
         n_inputs: Number of inputs in the batch.
-        row_to_input: (n_rows,) int64 and sorted, the input each row belongs to, or ``None`` where every
-            tensor is batch-first.
+        row_to_input: (n_rows,) int64 and sorted, the input each row belongs to; ``None`` if every tensor is
+            batch-first.
 
     Raises:
-        ValueError: The indices ``row_to_input`` are not sorted, so that the rows of an input do not lie
-            together.
+        ValueError: If ``row_to_input`` is not sorted: the rows of an input must be consecutive.
     """
 
     def __init__(self, n_inputs: int, row_to_input: Tensor | None = None) -> None:
         if row_to_input is not None and bool((row_to_input.diff() < 0).any()):
-            raise ValueError("row_to_input must be sorted: the rows of one input lie together")
+            raise ValueError("row_to_input must be sorted: the rows of an input must be consecutive")
         self.n_inputs = n_inputs
         self.row_to_input = row_to_input
 
@@ -35,7 +34,7 @@ class InputRows:
         """Whether the leading dimension of ``x`` counts rows (true) or inputs (false).
 
         Raises:
-            ValueError: The leading dimension of ``x`` is neither the number of rows nor that of inputs.
+            ValueError: If the leading dimension of ``x`` is neither the number of rows nor that of inputs.
         """
         if self.row_to_input is not None and x.shape[0] == self.row_to_input.shape[0]:
             return True
@@ -65,12 +64,12 @@ class InputRows:
     def draw(
         self, make: Callable[..., Tensor], like: Tensor, generators: Sequence[torch.Generator]
     ) -> Tensor:
-        """Random numbers of the shape and kind of a tensor, those of an input from its own generator.
+        """Random numbers of the shape and type of a tensor; each input has a separate generator.
 
         Args:
             make: ``torch.rand`` or ``torch.randn``.
             like: (n_rows, ..., d) or (n_inputs, ..., d).
-            generators: One per input; they may live on the CPU.
+            generators: One per input; they may be on the CPU.
         """
         parts = [
             make((count, like.shape[-1]), generator=own, device=own.device, dtype=like.dtype)
@@ -79,7 +78,7 @@ class InputRows:
         return torch.cat(parts).view(like.shape).to(like.device)
 
     def counts(self, x: Tensor) -> list[int]:
-        """Number of vectors of ``x``, flattened to (vectors, d), that belong to each input in turn."""
+        """Number of vectors of each input, in ``x`` flattened to (vectors, d)."""
         vectors = x.shape[1:-1].numel()
         if not self.has_own_rows(x):
             return [vectors] * self.n_inputs
@@ -103,7 +102,7 @@ class InputRows:
         )
 
     def by_input(self, vectors: Tensor) -> Tensor:
-        """(n_inputs, vectors of one, d), where all inputs have as many."""
+        """(n_inputs, vectors of an input, d), if all inputs have the same number of vectors."""
         return vectors.view(self.n_inputs, len(vectors) // max(1, self.n_inputs), vectors.shape[-1])
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Drawing from the posterior: noise that the adapted layers add while a context is open."""
+"""Sampling from the posterior: noise that the adapted layers add while a context is open."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from mofgap.balora.rows import InputRows
 
 @dataclass(frozen=True)
 class WeightNoise:
-    """One draw of A per input, shared by all its rows and decorrelated by flipout signs.
+    """One draw of A per input, the same for all its rows.
 
-    Flipout: Wen et al., arXiv 1803.04386. Without signs all inputs of the batch share one draw.
+    Random signs make the draws of inputs different (flipout: Wen et al., arXiv 1803.04386). Without signs all
+    inputs of the batch share one draw.
 
     Attributes:
         alpha: (n_inputs, 1) posterior variance factor.
-        rows: Which row belongs to which input.
+        rows: The input that each row belongs to.
         eps: (r, d_in) standard normal, shared by the batch.
         signs: Random signs u (n_inputs, r) and v (n_inputs, n_signs of the layer), or ``None``.
     """
@@ -49,8 +50,8 @@ class RowNoise:
 
     Attributes:
         alpha: (n_inputs, 1) posterior variance factor.
-        rows: Which row belongs to which input.
-        generators: None for torch's own, one for the batch, or one per input.
+        rows: The input that each row belongs to.
+        generators: None for torch's global generator, one for the batch, or one per input.
     """
 
     alpha: Tensor
@@ -78,30 +79,29 @@ def sampling(
 ) -> Iterator[None]:
     """While open, the layers run with noise from the posterior N(A, alpha A∘A).
 
-    With ``weights`` one context is one sample: the weights are drawn as it opens, so every call inside sees
-    the same ones. With ``rows`` every call draws afresh. Go backward inside the context where activations are
-    recomputed (gradient checkpointing): recomputed outside, they would lack the noise.
+    With ``weights`` one context is one sample: A is drawn when it opens, and every call inside uses the same
+    draw. With ``rows`` every call draws again. With gradient checkpointing, run the backward pass inside the
+    context: activations that are recomputed outside lack the noise.
 
-    Every draw comes from ``generator``. So that an input's sample does not depend on what else is in the
-    batch, give ``input_seeds`` too: then ``weights`` takes from the generator only what the whole batch
-    shares, and each input's signs (or, with ``rows``, all its noise) come from its own seed. Seed the
-    generator by the number of the sample, and the inputs by the sample and something that names the input.
+    Every draw comes from ``generator``. Give ``input_seeds`` too if an input's sample must not depend on the
+    other inputs of the batch. Then the generator draws only what the batch shares, and each input's signs
+    (or, with ``rows``, all its noise) come from its seed. Seed the generator by the number of the sample, and
+    an input by the number of the sample and the name of the input.
 
     Args:
         layers: The adapted layers, in the order of alpha's columns.
         alpha: (n_inputs, n_layers) posterior variance factors, >= 0. Gradients flow to it.
-        row_to_input: (n_rows,) int64 and sorted, the input each row belongs to; ``None`` where the leading
+        row_to_input: (n_rows,) int64 and sorted, the input each row belongs to; ``None`` if the leading
             dimension of every layer's input is the batch.
         kind: ``weights``, one draw of A per input, or ``rows``, independent noise per row.
-        generator: Source of the draws; torch's global one when ``None``. It may live on the CPU whatever
-            the device of the model, and then gives the same numbers on every device.
+        generator: Source of the draws; torch's global one when ``None``. A generator on the CPU works for a
+            model on any device, and gives the same numbers on all of them.
         input_seeds: One integer per input. Torch's CPU generator uses the low 32 bits.
         flipout: Whether the inputs of a batch get different ``weights``; without it they share one draw.
 
     Raises:
-        ValueError: The ``kind`` is unknown, ``alpha`` or ``input_seeds`` has the wrong shape, or
-            ``row_to_input`` is not sorted. The ``kind`` is ``weights``, with ``input_seeds`` but without a
-            ``generator``.
+        ValueError: If ``kind`` is unknown, ``alpha`` or ``input_seeds`` has the wrong shape, ``row_to_input``
+            is not sorted, or ``kind`` is ``weights`` and ``input_seeds`` are given without a ``generator``.
     """
     _check(layers, alpha, kind, generator, input_seeds)
     rows = InputRows(alpha.shape[0], row_to_input)
@@ -128,7 +128,7 @@ def noises(
 
 @contextmanager
 def without_adapters(layers: Mapping[str, AdaptedLayer]) -> Iterator[None]:
-    """While open, the layers are their frozen base alone: the pretrained model's own features."""
+    """While open, the layers are their frozen base alone, so that the model is the pretrained one."""
     previous = [layer.enabled for layer in layers.values()]
     try:
         for layer in layers.values():
@@ -155,7 +155,7 @@ def _check(
     if len(input_seeds) != alpha.shape[0]:
         raise ValueError(f"{len(input_seeds)} input_seeds for {alpha.shape[0]} inputs")
     if kind == "weights" and generator is None:
-        raise ValueError("input_seeds need a generator too: it draws what the batch shares")
+        raise ValueError("input_seeds need a generator too, for the noise that the batch shares")
 
 
 def _weight_noises(

@@ -30,7 +30,7 @@ class TrainedModule(nn.Module):
         return (self.trained if self.enabled else self.original)(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        """What a model reads of its module, such as ``weight``, is the trained copy's."""
+        """Attributes that a model reads, such as ``weight``, are those of the trained copy."""
         try:
             return super().__getattr__(name)
         except AttributeError:

@@ -16,7 +16,7 @@ from mofgap.balora.variance import calls_of, gradient_of
 
 @dataclass(frozen=True)
 class JointSensitivity:
-    """How much each adapted layer's noise moves each input's outputs together, to first order.
+    """Contribution of each adapted layer to the covariance of an input's outputs, to first order.
 
     Attributes:
         output: (n_inputs, k) outputs at the posterior mean.
@@ -48,8 +48,8 @@ def joint_sensitivity(
 ) -> JointSensitivity:
     """Run a model once forward, and once backward for each output.
 
-    As `mofgap.balora.variance.sensitivity`, for outputs (n_inputs, k). Gradients of all k outputs are kept
-    for one layer at a time.
+    As `mofgap.balora.variance.sensitivity`, for outputs (n_inputs, k). To save memory, the gradients of all k
+    outputs are computed for one layer at a time.
     """
     rows = InputRows(n_inputs, row_to_input)
     output, calls = calls_of(forward, layers, n_inputs)
@@ -85,7 +85,7 @@ def class_probabilities(logits: Tensor, covariance: Tensor) -> tuple[Tensor, Ten
     variance = covariance.diagonal(dim1=1, dim2=2)
     of_difference = (variance[:, :, None] + variance[:, None, :] - 2 * covariance).clamp_min(0)
     difference = (logits[:, None, :] - logits[:, :, None]) / (1 + math.pi / 8 * of_difference).sqrt()
-    mean = (-difference.logsumexp(2)).exp()  # the class itself is the 1 of the sum
+    mean = (-difference.logsumexp(2)).exp()  # the class itself is the 1 in the denominator
     p = logits.softmax(1)
     J = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
     std = (J @ covariance @ J.mT).diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()

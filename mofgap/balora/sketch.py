@@ -1,4 +1,4 @@
-"""Short vectors in place of gradients of every weight, with the same inner products on average."""
+"""Count sketches: short vectors whose inner products are, on average, those of long ones."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.nn import functional as F  # noqa: N812
 
 
 def sketch(values: Tensor, n_dims: int) -> Tensor:
-    """Fold vectors: number i is added to place i modulo ``n_dims``.
+    """Count sketch of vectors: element i is added to element i modulo ``n_dims`` of the sketch.
 
-    With random signs in front of the numbers, inner products of folded vectors are those of the whole ones
-    on average, and distances are right to about sqrt(2 / n_dims) of their square. Charikar, Chen and
-    Farach-Colton, Theor. Comput. Sci. 312, 3 (2004).
+    If the elements have random signs, inner products of sketches are those of the vectors on average. Squared
+    distances have a relative error of about sqrt(2 / n_dims). Charikar, Chen and Farach-Colton, Theor.
+    Comput. Sci. 312, 3 (2004).
 
     Args:
-        values: (n, m), signs and all.
+        values: (n, m), multiplied by the random signs.
         n_dims: Length of a sketch.
 
     Returns:
@@ -31,13 +31,13 @@ def sketch(values: Tensor, n_dims: int) -> Tensor:
 
 @lru_cache
 def signs(shape: torch.Size, stream: int) -> Tensor:
-    """Random signs, the same on every machine and in every version, since sketches are kept in models.
+    """Random signs, the same on every machine and in every version, since models store sketches.
 
-    From the upper bits of SplitMix64: Steele, Lea and Flood, OOPSLA 2014, figure 16.
+    They are upper bits of SplitMix64: Steele, Lea and Flood, OOPSLA 2014, figure 16.
 
     Args:
         shape: Shape of the tensor.
-        stream: Which of many independent tensors.
+        stream: Number of the tensor; tensors of different numbers are independent.
 
     Returns:
         float32 on the CPU, of -1 and 1.

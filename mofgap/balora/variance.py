@@ -18,16 +18,15 @@ from mofgap.balora.sketch import signs, sketch
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """How much each adapted layer's noise moves each input's output, to first order.
+    """Contribution of each adapted layer to the variance of an input's output, to first order.
 
     Attributes:
         output: (n_inputs,) f at the posterior mean.
         per_layer: (n_inputs, n_layers) sum_ij A_ij² (df/dA_ij)², in squared units of the output.
-        per_row: (n_rows, n_layers) each row's part of ``per_layer``, or ``None`` if not asked for. The parts
-            of one input sum to its total; a part may be negative, where a row opposes the others.
-        row_to_input: (n_rows,) the input each row belongs to, where there are rows.
-        sketches: (n_inputs, n_layers, n_dims) short vectors in place of A∘(df/dA), or ``None`` if not asked
-            for.
+        per_row: (n_rows, n_layers) each row's part of ``per_layer``, or ``None`` without ``per_row``. The
+            parts of an input sum to its total; a part is negative if a row opposes the others.
+        row_to_input: (n_rows,) the input each row belongs to; ``None`` if tensors are batch-first.
+        sketches: (n_inputs, n_layers, n_dims) count sketches of A∘(df/dA), or ``None`` without ``n_dims``.
     """
 
     output: Tensor
@@ -39,39 +38,39 @@ class Sensitivity:
     def variance(self, alpha: Tensor) -> Tensor:
         """(n_inputs,) Var f(X) = sum_l alpha_l(X) sum_ij A_ij² (df/dA_ij)².
 
-        Gradients flow to ``alpha``, so a noise network can be fitted to observed errors with this as the
-        predictive variance, the model's own passes done once.
+        Gradients flow to ``alpha``. So a noise network can be fitted to observed errors without further
+        passes of the model.
 
         Args:
             alpha: (n_inputs, n_layers) posterior variance factors.
         """
         return (alpha * self.per_layer).sum(1)
 
-    def place(self, alpha: Tensor) -> Tensor:
-        """(n_inputs, n_dims) where each input stands in the posterior's own geometry.
+    def gradient_features(self, alpha: Tensor) -> Tensor:
+        """(n_inputs, n_dims) sketch of the vector of all sqrt(alpha_l) A_ij df/dA_ij.
 
-        It stands for the vector of all sqrt(alpha_l) A_ij df/dA_ij. With w = A + sqrt(alpha(X)) A∘eps, eps
-        the same for all inputs, the squared distance of two places is Var(f(X) - f(X')), to first order and
-        as well as sketches tell: how uncertain the difference of two outputs is.
+        The squared distance of two of these is the variance of the difference of the two outputs,
+        Var(f(X) - f(X')), to first order and up to the error of the sketch. The noise eps in
+        A + sqrt(alpha(X)) A∘eps is then the same for both inputs.
 
         Args:
             alpha: (n_inputs, n_layers) posterior variance factors.
 
         Raises:
-            ValueError: The sensitivity was computed without ``n_dims``.
+            ValueError: If the sensitivity was computed without ``n_dims``.
         """
         if self.sketches is None:
-            raise ValueError("no sketches were computed; ask for them with n_dims")
+            raise ValueError("no sketches were computed; give n_dims to sensitivity")
         return (alpha.sqrt()[:, :, None] * self.sketches).sum(1)
 
     def variance_per_row(self, alpha: Tensor) -> Tensor:
         """(n_rows,) the share of each row in its input's variance.
 
         Raises:
-            ValueError: The sensitivity was computed without ``per_row=True``.
+            ValueError: If the sensitivity was computed without ``per_row=True``.
         """
         if self.per_row is None or self.row_to_input is None:
-            raise ValueError("no shares per row were computed; ask for them with per_row=True")
+            raise ValueError("no shares per row were computed; give per_row=True to sensitivity")
         return (alpha[self.row_to_input] * self.per_row).sum(1)
 
 
@@ -86,25 +85,25 @@ def sensitivity(
 ) -> Sensitivity:
     """Run a model once forward and once backward, for its outputs and the terms of their variance.
 
-    Exact for noise small enough that f is linear in it, for weights shared by an input's rows. No gradient
-    of any parameter is computed, and the graph starts at the first adapted layer. A compiled model runs as
-    it was written, since a graph that is compiled whole shows nothing of its layers. Works inside
-    ``torch.no_grad``, and inside ``torch.inference_mode`` if the tensors the model gets were made outside.
+    The variance is exact if the noise is so small that f is linear in it, and if the rows of an input share
+    one draw of A. No gradient of a parameter is computed, and the graph starts at the first adapted layer. A
+    compiled model runs in eager mode if its graph hides the layers. It works inside ``torch.no_grad``, and
+    inside ``torch.inference_mode`` if the model's arguments were made outside.
 
     Args:
-        forward: Runs the model, in evaluation mode, on the batch and returns (n_inputs,) outputs, each of its
-            own input alone.
+        forward: Runs the model, in evaluation mode, on the batch and returns (n_inputs,) outputs, each of
+            which depends on one input alone.
         layers: The adapted layers.
         n_inputs: Number of inputs in the batch.
-        row_to_input: (n_rows,) int64 and sorted; ``None`` where tensors are batch-first.
-        per_row: Compute each row's share too; needs ``row_to_input``.
-        n_dims: Length of the sketches to compute too; 0 for none.
+        row_to_input: (n_rows,) int64 and sorted; ``None`` if tensors are batch-first.
+        per_row: Whether to compute each row's share too; needs ``row_to_input``.
+        n_dims: Length of the sketches; 0 for none.
 
     Raises:
-        ValueError: The output of ``forward`` does not have the shape (n_inputs,), or ``per_row`` is set
+        ValueError: If the output of ``forward`` does not have the shape (n_inputs,), or ``per_row`` is set
             without ``row_to_input``.
-        RuntimeError: No adapted layer leads to the output, an adapted layer runs with gradients off, or the
-            model changes an adapted layer's input in place.
+        RuntimeError: If no adapted layer leads to the output, an adapted layer runs with gradients off, or
+            the model changes an adapted layer's input in place.
 
     Warns:
         UserWarning: An adapted layer was not called, so that it adds no variance.
@@ -114,14 +113,14 @@ def sensitivity(
     rows = InputRows(n_inputs, row_to_input)
     output, (calls, *_) = calls_of(forward, layers, n_inputs)
     if output.ndim > 1:
-        raise ValueError(f"{tuple(output.shape)} outputs: several an input are for joint_sensitivity")
+        raise ValueError(f"{tuple(output.shape)} outputs: for several outputs use joint_sensitivity")
     per_layer, shares, sketches = [], [], []
     for stream, (layer, layer_calls) in enumerate(zip(layers.values(), calls, strict=True)):
         A = layer.spread.detach()
         if n_dims:
-            A = A * signs(A.shape, stream).to(A)  # which changes no square
+            A = A * signs(A.shape, stream).to(A)  # the squares stay the same
         G = gradient_of(layer_calls, A, rows).mul_(A)
-        scale = layer.scaling**2  # B was left unscaled, and a variance takes the scale twice
+        scale = layer.scaling**2  # the gradients lack the factor s, which a variance has squared
         per_layer.append(scale * torch.linalg.vector_norm(G.flatten(1), dim=1).square())
         if n_dims:
             sketches.append(layer.scaling * sketch(G.flatten(1), n_dims))
@@ -164,9 +163,9 @@ def calls_of(
         The outputs, and the calls of each layer for each of the k numbers.
     """
     output, recordings, found = _differentiated(forward, layers, n_inputs)
-    met = [g is not None for gradients in found for g in gradients]
-    if not (met and all(met)) and "torch._dynamo" in sys.modules:
-        # A graph that was compiled whole hides what its layers gave from all that follows.
+    reached = [g is not None for gradients in found for g in gradients]
+    if not (reached and all(reached)) and "torch._dynamo" in sys.modules:
+        # In a graph that was compiled whole, the outputs of the layers are not those that were recorded.
         with torch.compiler.set_stance("force_eager"):
             output, recordings, found = _differentiated(forward, layers, n_inputs)
     if all(g is None for gradients in found for g in gradients):
@@ -177,7 +176,7 @@ def calls_of(
         if not recorded:
             warnings.warn(f"the adapted layer {name} was not called: it adds no variance", stacklevel=3)
         if any(recording.x._version != recording.version for recording in recorded):
-            raise RuntimeError(f"the model changes in place what {name} was given; its gradient needs that")
+            raise RuntimeError(f"the model changes the input of {name} in place, which its gradient needs")
     return output.detach(), [_calls(layers, recordings, gradients) for gradients in found]
 
 
@@ -186,7 +185,7 @@ def _calls(
     recordings: Sequence[Sequence[Recording]],
     gradients: Sequence[Tensor | None],
 ) -> list[list[Call]]:
-    """The calls of each layer that led to one number of the output."""
+    """The calls of each layer on which one number of the output depends."""
     left, calls = iter(gradients), []
     for layer, recorded in zip(layers.values(), recordings, strict=True):
         dtype, B = layer.lora_A.dtype, layer.lora_B.detach()
@@ -200,14 +199,14 @@ def _calls(
 def _differentiated(
     forward: Callable[[], Tensor], layers: Mapping[str, AdaptedLayer], n_inputs: int
 ) -> tuple[Tensor, list[list[Recording]], list[list[Tensor | None]]]:
-    """The outputs, each layer's calls, and for each output the gradients of all; None of one not met."""
+    """The outputs, each layer's calls, and the gradients of each output by them; None where it has none."""
     with torch.inference_mode(False), torch.enable_grad(), _recording(layers) as recordings:
         output = forward()
         if output.ndim not in (1, 2) or len(output) != n_inputs:
             raise ValueError(
                 f"forward must return ({n_inputs},) or ({n_inputs}, k) outputs, got {tuple(output.shape)}"
             )
-        recordings = [list(recorded) for recorded in recordings]  # recomputed activations add more
+        recordings = [list(recorded) for recorded in recordings]  # recomputed activations would add more
         outputs = [recording.y for recorded in recordings for recording in recorded]
         numbers = [output] if output.ndim == 1 else list(output.unbind(1))
         if not outputs or not output.requires_grad:
@@ -233,7 +232,7 @@ def _recording(layers: Mapping[str, AdaptedLayer]) -> Iterator[list[list[Recordi
 
 
 def gradient_of(calls: Sequence[Call], A: Tensor, rows: InputRows) -> Tensor:
-    """(n_inputs, r, d_in): each input's own df/dA / s, over all calls of a layer; A gives the shape."""
+    """(n_inputs, r, d_in): df/dA / s of each input, over all calls of a layer; A gives the shape."""
     if not calls:
         return A.new_zeros(rows.n_inputs, *A.shape)
     G = calls[0].outer(rows)
@@ -245,7 +244,7 @@ def gradient_of(calls: Sequence[Call], A: Tensor, rows: InputRows) -> Tensor:
 def _shares(call: Call, weights: Tensor, rows: InputRows, row_to_input: Tensor) -> Tensor:
     """(n_rows,) sum_ij weights_ij g_i x_j of each row, with its input's weights (n_inputs, r, d_in).
 
-    Where the layer sees inputs and not rows (after pooling), an input's rows share evenly.
+    If the leading dimension of the layer's input counts inputs (after pooling), rows have equal shares.
     """
     vectors = call.layer.vectors(call.x).to(call.g.dtype)
     counts = rows.counts(vectors)

@@ -1,4 +1,4 @@
-"""A model and its posterior behind the calls that users of PEFT know."""
+"""A model with its posterior, with the calls of PEFT."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mofgap.balora.adapt import adapted_layers
 from mofgap.balora.adapter_files import (
     as_saved,
-    is_ours,
+    has_posterior,
     load_adapters,
     load_config,
     load_posterior,
@@ -22,7 +22,7 @@ from mofgap.balora.adapter_files import (
 from mofgap.balora.arguments import call_of, logits_of, n_inputs_of
 from mofgap.balora.config import BaLoRAConfig
 from mofgap.balora.features import Callback, FrozenFeatures
-from mofgap.balora.model import BaLoRA, still
+from mofgap.balora.model import BaLoRA, evaluation_mode
 from mofgap.balora.objective import diagonal_kl, elements_per_layer, optimal_alpha
 from mofgap.balora.rows import InputRows
 from mofgap.balora.sampling import noises
@@ -30,11 +30,11 @@ from mofgap.balora.saved import trained_modules
 from mofgap.balora.several_outputs import JointSensitivity, class_probabilities, joint_sensitivity
 
 A_FUNCTION = "(a function)"
-"""Stands in a saved config for features that a function of the user computes."""
-SETTLED = 2**40
-"""Number of inputs that a saved standardisation counts for: more do not change it."""
-MOST_OUTPUTS = 256
-"""Outputs an input above which a closed form is refused: it takes one backward pass for each."""
+"""Value of ``features`` in a saved config whose features come from a function of the user."""
+N_SEEN_LOADED = 2**40
+"""Number of inputs that a loaded standardisation counts for, so that more inputs do not change it."""
+MAX_OUTPUTS = 256
+"""Largest number of outputs of an input in the closed form, which takes one backward pass for each."""
 
 
 class BaLoRAModel(BaLoRA):
@@ -53,7 +53,7 @@ class BaLoRAModel(BaLoRA):
             hold the rows of all inputs one after the other.
 
     Raises:
-        ValueError: As of `mofgap.balora.adapt`, or the width of the features is not known.
+        ValueError: If `mofgap.balora.adapt` raises it, or the width of the features is not known.
     """
 
     n_seen: Tensor
@@ -72,7 +72,7 @@ class BaLoRAModel(BaLoRA):
             taken = FrozenFeatures(model, config)
             width = taken.width
         elif not width:
-            raise ValueError("say the width of what features returns with n_features of the config")
+            raise ValueError("give the width of what features returns as n_features of the config")
         super().__init__(model, config, width)
         self._features, self._taken, self._rows = features, taken, rows
         self._alpha: Tensor | None = None
@@ -97,7 +97,7 @@ class BaLoRAModel(BaLoRA):
         return self.model(*args, **kwargs)
 
     def train(self, mode: bool = True) -> Self:
-        """As on any module; evaluation mode ends the sample of the last training forward."""
+        """As of any module; evaluation mode ends the sample of the last training forward."""
         self._end_sample()
         return super().train(mode)
 
@@ -107,20 +107,20 @@ class BaLoRAModel(BaLoRA):
             layer.perturbation = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_alpha": None}  # torch cannot copy its graph
+        return {**self.__dict__, "_alpha": None}  # torch cannot copy the graph of alpha
 
     def kl_loss(self, n_train: int) -> Tensor:
-        """What to add to the mean loss of a batch: beta times the divergence from the prior, over n_train.
+        """The term to add to the mean loss of a batch: beta times the divergence from the prior / n_train.
 
         Args:
             n_train: Number of training inputs.
 
         Returns:
-            () in nats an input: of the inputs of the last forward, in training mode.
+            () in nats an input, for the inputs of the last forward in training mode.
 
         Raises:
-            RuntimeError: No forward in training mode came before.
-            ValueError: The config has another ``n_train``.
+            RuntimeError: If there was no forward pass in training mode yet.
+            ValueError: If ``n_train`` differs from that of the config.
         """
         if self.config.posterior == "none":
             return torch.zeros((), device=self.n_seen.device)
@@ -147,7 +147,7 @@ class BaLoRAModel(BaLoRA):
             Two tensors of the shape of the model's output, or of the ``logits`` in it.
 
         Raises:
-            ValueError: An input has too many outputs for the closed form, or ``samples`` is 1.
+            ValueError: If an input has too many outputs for the closed form, or ``samples`` is 1.
         """
         if samples:
             if samples < 2:
@@ -160,8 +160,8 @@ class BaLoRAModel(BaLoRA):
     def predict_proba(self, x: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Class probabilities and their standard deviations, in closed form, detached.
 
-        See `mofgap.balora.several_outputs.class_probabilities`: probit for the mean, delta method for the
-        standard deviation.
+        The mean uses the probit approximation, the standard deviation the delta method; see
+        `mofgap.balora.several_outputs.class_probabilities`.
 
         Args:
             x: As in `predict`.
@@ -195,7 +195,7 @@ class BaLoRAModel(BaLoRA):
         args, kwargs = call_of(x, kwargs)
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         kind, flipout = self.config.noise, self.config.flipout
-        with still(self.model):
+        with evaluation_mode(self.model):
             if self.config.posterior == "none":
                 return torch.stack([logits_of(self.model(*args, **kwargs))] * n)
             alpha, rows = self._alpha_of(args, kwargs)
@@ -206,7 +206,7 @@ class BaLoRAModel(BaLoRA):
         return torch.stack(outputs)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the adapters in the layout of PEFT, and the posterior beside them."""
+        """Write the adapters in the layout of PEFT, and the posterior in separate files of the folder."""
         config = self.config if self._features is None else replace(self.config, features=A_FUNCTION)
         save_adapters(
             folder, self.layers, config, self._posterior_state() or None, trained_modules(self.model)
@@ -222,11 +222,11 @@ class BaLoRAModel(BaLoRA):
     ) -> Self:
         """A model with the adapters of a folder, in evaluation mode.
 
-        Of a LoRA adapter of PEFT the mean is loaded; the posterior is then new, near the prior.
+        Of a LoRA adapter of PEFT the mean is loaded; the posterior is then initialised as in a new model.
 
         Raises:
-            FileNotFoundError: The folder ``folder`` holds no adapters.
-            ValueError: The adapters or the posterior in ``folder`` do not fit.
+            FileNotFoundError: If the folder ``folder`` holds no adapters.
+            ValueError: If the adapters or the posterior in ``folder`` do not fit.
         """
         config = load_config(folder)
         found = cls(model, as_saved(folder, config), features, rows)
@@ -240,10 +240,10 @@ class BaLoRAModel(BaLoRA):
         return found.eval()
 
     def parameters_to_train(self, noise_lr: float | None = None) -> list[dict[str, Any]]:
-        """Parameter groups for an optimiser: the adapters and ``modules_to_save``, then alpha's own.
+        """Parameter groups for an optimiser: the adapters and ``modules_to_save``, then those of alpha.
 
         Args:
-            noise_lr: Learning rate of what alpha is computed from; the optimiser's default when ``None``.
+            noise_lr: Learning rate of the parameters of alpha; the optimiser's default when ``None``.
         """
         groups = super().parameters_to_train(noise_lr)
         if self.log_alpha is not None:
@@ -253,12 +253,12 @@ class BaLoRAModel(BaLoRA):
     def _alpha_of(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, observe: bool = False
     ) -> tuple[Tensor, InputRows]:
-        """(n_inputs, n_layers) alpha of a batch, and which of its rows belong to which input."""
+        """(n_inputs, n_layers) alpha of a batch, and the input of each row."""
         row_to_input = None if self._rows is None else self._rows(*args, **kwargs)
         if self.noise_network is not None:
             features = self._frozen_features(args, kwargs, row_to_input)
             if observe:
-                self.noise_network.observe(features, self.n_seen)
+                self.noise_network.update_scale(features, self.n_seen)
                 self.n_seen += len(features)
             alpha = self.alpha(features)
             return alpha, InputRows(len(alpha), row_to_input)
@@ -273,7 +273,7 @@ class BaLoRAModel(BaLoRA):
         return log_alpha.exp().expand(n_inputs, -1), rows
 
     def _optimal(self, found: JointSensitivity) -> Tensor:
-        """(n_inputs, n_layers) alpha of least loss; see `mofgap.balora.objective.optimal_alpha`."""
+        """(n_inputs, n_layers) alpha that minimises the loss; see `mofgap.balora.objective.optimal_alpha`."""
         config = self.config
         assert config.n_train is not None
         return optimal_alpha(
@@ -291,7 +291,7 @@ class BaLoRAModel(BaLoRA):
             if self._features is not None:
                 return self._features(*args, **kwargs)
             assert self._taken is not None
-            with still(self.model), self.disable_adapter():
+            with evaluation_mode(self.model), self.disable_adapter():
                 return self._taken(self.model, args, kwargs, row_to_input)
 
     def _closed_form(self, x: Any, kwargs: Mapping[str, Any]) -> tuple[JointSensitivity, Tensor, torch.Size]:
@@ -315,19 +315,19 @@ class BaLoRAModel(BaLoRA):
         def forward() -> Tensor:
             output = logits_of(self.model(*args, **kwargs))
             shapes.append(output.shape)
-            if (k := output.shape[1:].numel()) > MOST_OUTPUTS:
+            if (k := output.shape[1:].numel()) > MAX_OUTPUTS:
                 raise ValueError(
                     f"an input has {k} outputs, and the closed form takes a backward pass for each: use "
                     "predict(x, samples=32)"
                 )
             return output.flatten(1) if output.ndim > 1 else output[:, None]
 
-        with still(self.model):
+        with evaluation_mode(self.model):
             found = joint_sensitivity(forward, self.layers, rows.n_inputs, rows.row_to_input)
         return found, shapes[-1]
 
     def _posterior_state(self) -> dict[str, Tensor]:
-        """What the posterior is besides the adapters, by name; copying into these tensors sets it."""
+        """Tensors of the posterior but for the adapters, by name; copying into them changes the posterior."""
         if self.noise_network is not None:
             return dict(self.noise_network.state_dict())
         if self.log_alpha is not None:
@@ -337,9 +337,9 @@ class BaLoRAModel(BaLoRA):
 
     @torch.no_grad()
     def _load_posterior(self, folder: str | Path) -> None:
-        """Take the saved posterior, if it is one of ours."""
+        """Load the saved posterior, if the folder has one."""
         own = self._posterior_state()
-        if not own or not is_ours(folder):
+        if not own or not has_posterior(folder):
             return
         saved = load_posterior(folder)
         if {n: v.shape for n, v in saved.items()} != {n: v.shape for n, v in own.items()}:
@@ -348,7 +348,7 @@ class BaLoRAModel(BaLoRA):
             )
         for name, value in own.items():
             value.copy_(saved[name])
-        self.n_seen.fill_(SETTLED)
+        self.n_seen.fill_(N_SEEN_LOADED)
 
 
 def get_balora_model(
@@ -358,7 +358,7 @@ def get_balora_model(
     features: Callback | None = None,
     rows: Callback | None = None,
 ) -> BaLoRAModel:
-    """Wrap a model as PEFT's ``get_peft_model`` does, with adapters that know how uncertain they are.
+    """Wrap a model as PEFT's ``get_peft_model`` does, with Bayesian adapters.
 
     Args:
         model: The pretrained model; it is frozen and wrapped in place.

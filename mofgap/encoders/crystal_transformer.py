@@ -41,7 +41,7 @@ class CrystalTransformerConfig(EncoderConfig):
         dropout: Rate of dropout in training, of what attention and feed-forward part add to an atom.
 
     Raises:
-        ValueError: The ``width`` is not a multiple of ``n_heads``, ``elements`` is unknown, a whole number is
+        ValueError: If ``width`` is not a multiple of ``n_heads``, ``elements`` is unknown, a whole number is
             below 1, ``dropout`` is not in 0 to below 1, or ``cutoff_angstrom`` is not in 1 to 12.
     """
 

@@ -34,7 +34,7 @@ class EncoderConfig:
         cutoff_angstrom: Largest distance of a neighbour.
 
     Raises:
-        ValueError: A whole number is below 1, or ``cutoff_angstrom`` is not in 1 to 12.
+        ValueError: If a whole number is below 1, or ``cutoff_angstrom`` is not in 1 to 12.
     """
 
     n_blocks: int = 5
@@ -150,8 +150,8 @@ class Encoder(nn.Module, ABC):
             modules: Names of their adapted layers, out of ``adaptable``; all by default.
 
         Raises:
-            ValueError: A block or layer that is asked for does not exist in the encoder, or none is asked
-                for.
+            ValueError: If a block or layer of ``blocks`` or ``modules`` does not exist in the encoder, or
+                either is empty.
         """
         blocks = range(config.n_blocks) if blocks is None else sorted(blocks)
         modules = cls.adaptable if modules is None else tuple(modules)
@@ -171,7 +171,7 @@ class Encoder(nn.Module, ABC):
             adapted: Names of the adapted layers.
 
         Raises:
-            ValueError: A name in ``adapted`` belongs to no adaptable layer of a block.
+            ValueError: If a name in ``adapted`` belongs to no adaptable layer of a block.
         """
         adapted = list(adapted)
         pattern = re.compile(rf"{self.block_list}\.(\d+)\.({_either(self.adaptable)})")

@@ -26,7 +26,7 @@ def registered(name: str) -> str:
     """The name of an encoder as the registry writes it; folders of older versions have ``_`` for ``-``.
 
     Raises:
-        ValueError: No encoder has the name ``name``; the message names the nearest one.
+        ValueError: If no encoder has the name ``name``; the message names the nearest one.
     """
     for known in (name, name.replace("_", "-")):
         if known in ENCODERS:
@@ -38,7 +38,7 @@ def encoder_class(name: str) -> type[Encoder]:
     """The class of an encoder.
 
     Raises:
-        ValueError: No encoder has the name ``name``; the message names the nearest one.
+        ValueError: If no encoder has the name ``name``; the message names the nearest one.
     """
     module, cls = ENCODERS[registered(name)]
     found: type[Encoder] = getattr(import_module(module), cls)
@@ -49,8 +49,8 @@ def encoder_config(name: str, settings: Mapping[str, Any]) -> EncoderConfig:
     """The settings of an encoder as an instance of its config class, with defaults for those not given.
 
     Raises:
-        ValueError: The encoder ``name`` or a setting is unknown, or a value has another type than the default
-            or is out of range.
+        ValueError: If the encoder ``name`` or a setting is unknown, or a value has another type than the
+            default or is out of range.
     """
     cls = encoder_class(name).Config
     defaults = {field.name: field.default for field in fields(cls)}
@@ -67,7 +67,7 @@ def build_encoder(name: str, settings: Mapping[str, Any]) -> Encoder:
     """Build an encoder with random weights.
 
     Raises:
-        ValueError: The encoder ``name`` or a setting is unknown, or a value has another type than the default
-            or is out of range.
+        ValueError: If the encoder ``name`` or a setting is unknown, or a value has another type than the
+            default or is out of range.
     """
     return encoder_class(name)(encoder_config(name, settings))

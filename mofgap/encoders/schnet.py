@@ -28,8 +28,8 @@ class SchNetConfig(EncoderConfig):
         n_gaussians: Radial basis functions of a distance; at least 2.
 
     Raises:
-        ValueError: The number ``n_gaussians`` is below 2, another whole number is below 1, or
-            ``cutoff_angstrom`` is not in 1 to 12.
+        ValueError: If ``n_gaussians`` is below 2, another whole number is below 1, or ``cutoff_angstrom`` is
+            not in 1 to 12.
     """
 
     n_filters: int = 128

@@ -88,7 +88,7 @@ class Explanation:
             stem: What the names begin with, by default the structure's.
 
         Raises:
-            OSError: A file cannot be written.
+            OSError: If a file cannot be written.
         """
         from mofgap.explanation.picture import save
 
@@ -121,9 +121,8 @@ def explained(
         geometry: Where the geometry comes from, see `PreparationConfig`.
 
     Raises:
-        ValueError: The file cannot be read, the structure cannot be computed with, or the model cannot be
-            used.
-        TypeError: The ``structure`` is neither a path nor a structure.
+        ValueError: If the file cannot be read, the structure is refused, or the model cannot be loaded.
+        TypeError: If ``structure`` is neither a path nor a structure.
     """
     predictor = model if isinstance(model, GapPredictor) else load_model(model, "cpu")
     how = PreparationConfig(primitive_cell=False, geometry=geometry)

@@ -57,10 +57,10 @@ class NeighbourCorrection(nn.Module):
     """Residuals of the training structures nearest to a structure, in a geometry of the model's own.
 
     A structure is a point. Its first coordinates are a sketch of its gradients in the geometry of the
-    adapters' posterior (`Sensitivity.place`, eV): squared distances there are variances of the difference of
-    two gaps. The others are the pooled features of the head, and of the heads of other members of an
-    ensemble, since the heads' weights are not certain either. They are whitened, and scaled to the same usual
-    spacing. A model without adapters has the latter alone.
+    adapters' posterior (`Sensitivity.gradient_features`, eV): squared distances there are variances of the
+    difference of two gaps. The others are the pooled features of the head, and of the heads of other members
+    of an ensemble, since the heads' weights are not certain either. They are whitened, and scaled to the same
+    usual spacing. A model without adapters has the latter alone.
 
     Let d_i be the distances of the nearest training structures, and d the smallest. The usual spacing s is
     the mean distance of a training structure from its nearest other. The weights k_i = (1 - (d_i / r)²)²,

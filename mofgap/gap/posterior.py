@@ -191,7 +191,7 @@ def at_mean(
             parts.append(member.pooled(batch, prepared))
             gaps.append(member.from_pooled(parts[-1])[0])
         pooled, shift = torch.cat(parts, dim=1), torch.stack(gaps).mean(0) - gap
-        gradients = found.place(alpha) if found is not None and n_sketch else None
+        gradients = found.gradient_features(alpha) if found is not None and n_sketch else None
         correction = None if model.correction is None else model.correction(pooled, gradients)
     return MeanPrediction(
         fixed, features, gap, shift, aleatoric.detach(), pooled, alpha, found, gradients, correction

@@ -50,7 +50,7 @@ def bootstrap(
         seed: Seed of the random rows.
 
     Raises:
-        ValueError: The number ``n`` is 0, ``level`` is not between 0 and 1, or ``n_draws`` is below 1.
+        ValueError: If ``n`` is 0, ``level`` is not between 0 and 1, or ``n_draws`` is below 1.
     """
     check_level(level)
     if n_draws < 1:
@@ -87,7 +87,7 @@ def paired_bootstrap(
         seed: Seed of the random rows.
 
     Raises:
-        ValueError: The columns are empty or differ in length, ``level`` is not between 0 and 1, or
+        ValueError: If the columns are empty or differ in length, ``level`` is not between 0 and 1, or
             ``n_draws`` is below 1.
     """
     (true,) = columns(y_true=y_true)

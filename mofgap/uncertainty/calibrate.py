@@ -67,8 +67,8 @@ class Calibration:
             is symmetric, which needs fewer residuals.
 
     Raises:
-        ValueError: The residuals and edges do not fit together, the edges do not ascend, or only some
-            distributions are empirical. The ``experimental_std_ev`` is negative or not finite.
+        ValueError: If the residuals and edges do not fit together, the edges do not ascend, only some
+            distributions are empirical, or ``experimental_std_ev`` is negative or not finite.
     """
 
     scaling: Scaling
@@ -134,7 +134,7 @@ class Calibration:
             Lower and upper ends in eV, each of shape (n,); NaN where the gap or std is.
 
         Raises:
-            ValueError: The ``coverage`` is out of range, the columns differ in shape, a ``std`` is negative,
+            ValueError: If ``coverage`` is out of range, the columns differ in shape, a ``std`` is negative,
                 or the ``novelty`` is missing.
         """
         gap, spread = _same_shape(gap_ev, std)
@@ -157,8 +157,8 @@ class Calibration:
         zero holds it; a window that ends below zero holds nothing.
 
         Raises:
-            ValueError: The end ``lo`` exceeds ``hi``, the columns differ in shape, a ``std`` is negative, or
-                the ``novelty`` is missing.
+            ValueError: If the end ``lo`` exceeds ``hi``, the columns differ in shape, a ``std`` is negative,
+                or the ``novelty`` is missing.
         """
         lo, hi = -np.inf if lo is None else lo, np.inf if hi is None else hi
         if not lo <= hi:
@@ -187,7 +187,7 @@ class Calibration:
             novelty: Shape (n,), needed where the calibration is split by novelty.
 
         Raises:
-            ValueError: The columns differ in shape, a ``std`` is negative, or the ``novelty`` is missing.
+            ValueError: If the columns differ in shape, a ``std`` is negative, or the ``novelty`` is missing.
         """
         gap, spread = _same_shape(gap_ev, std)
         group = self.group(novelty, len(gap))
@@ -199,8 +199,7 @@ class Calibration:
         """The group of novelty of each of n structures, from 0; the last one where the novelty is NaN.
 
         Raises:
-            ValueError: The ``novelty`` is missing though the calibration needs it, or has another length than
-                ``n``.
+            ValueError: If ``novelty`` is missing and the calibration needs it, or its length is not ``n``.
         """
         if not self.novelty_edges:
             return np.zeros(n, dtype=np.intp)
@@ -222,7 +221,7 @@ class Calibration:
         """Read ``calibration.json`` of this version or an earlier one.
 
         Raises:
-            ValueError: The file ``path`` has an unknown version, or a key is missing or unknown.
+            ValueError: If the file ``path`` has an unknown version, or a key is missing or unknown.
         """
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         version = content.pop("version", None)
@@ -276,10 +275,10 @@ def fit_calibration(
         scaling: Used as it is, so that 24 rows are enough. It may not be fitted on these rows.
 
     Raises:
-        ValueError: The columns differ in length, ids repeat, ``novelty`` and ``novelty_edges`` do not come
-            together, or the rows are too few. A reference is negative, which an interval cut at zero would
-            miss. Without ``scaling`` the cross-validation, too, needs 99 residuals in each group of novelty,
-            which takes about 130 rows.
+        ValueError: If the columns differ in length, ids repeat, a reference is negative, only one of
+            ``novelty`` and ``novelty_edges`` is given, or the rows are too few. Without ``scaling``, each
+            fold of the cross-validation needs 99 residuals in each group of novelty, which takes about 130
+            rows.
     """
     table = columns(y_true=y_true, gap_ev=gap_ev, epistemic_std=epistemic_std, aleatoric_std=aleatoric_std)
     n = len(table[0])

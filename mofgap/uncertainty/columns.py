@@ -19,7 +19,7 @@ def columns(**named: npt.ArrayLike) -> list[Floats]:
         The columns as float64 arrays of shape (n,).
 
     Raises:
-        ValueError: A column is not one-dimensional, differs in length from the first one, or holds NaN,
+        ValueError: If a column is not one-dimensional, differs in length from the first one, or holds NaN,
             infinity, or a negative standard deviation.
     """
     checked: dict[str, Floats] = {}
@@ -42,7 +42,7 @@ def check_level(level: float) -> None:
     """Refuse a nominal coverage that is not between 0 and 1.
 
     Raises:
-        ValueError: The ``level`` is not between 0 and 1.
+        ValueError: If ``level`` is not between 0 and 1.
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, not {level}")

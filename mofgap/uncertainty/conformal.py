@@ -26,7 +26,7 @@ class Residuals:
         values: Sorted residuals, at least `MIN_RESIDUALS` of them; none at all means a standard normal.
 
     Raises:
-        ValueError: The ``values`` are not empty but fewer than `MIN_RESIDUALS`, or are not finite and sorted.
+        ValueError: If there are ``values`` but fewer than `MIN_RESIDUALS`, or they are not finite and sorted.
     """
 
     values: tuple[float, ...] = ()
@@ -48,7 +48,7 @@ class Residuals:
         al., J. Am. Stat. Assoc. 113, 1094 (2018); tails: Linusson et al., LNCS 8443, 224 (2014).
 
         Raises:
-            ValueError: The ``coverage`` is not between 0.5 and 0.99, or the residuals are too few for it.
+            ValueError: If ``coverage`` is not between 0.5 and 0.99, or the residuals are too few for it.
         """
         if not MIN_COVERAGE <= coverage <= MAX_COVERAGE:
             raise ValueError(f"coverage must lie between {MIN_COVERAGE} and {MAX_COVERAGE}, not {coverage}")

@@ -129,7 +129,7 @@ def ence(y_true: ArrayLike, y_pred: ArrayLike, y_std: ArrayLike, n_bins: int = N
     with the number of bins. Levi, Gispan, Giladi and Fetaya, Sensors 22, 5540 (2022).
 
     Raises:
-        ValueError: The number ``n_bins`` is below 1, or the columns differ in length.
+        ValueError: If ``n_bins`` is below 1, or the columns differ in length.
     """
     error, std = _absolute_error_and_std(y_true, y_pred, y_std)
     bins = _bins(std, n_bins)
@@ -162,7 +162,7 @@ def predictive_area(pit: ArrayLike) -> float:
             where |2 pit - 1| is at most the level.
 
     Raises:
-        ValueError: A value of ``pit`` lies outside 0 to 1.
+        ValueError: If a value of ``pit`` lies outside 0 to 1.
     """
     (value,) = columns(pit=pit)
     _check_probabilities(value)
@@ -188,7 +188,7 @@ def interval_score(y_true: ArrayLike, lo: ArrayLike, hi: ArrayLike, level: float
     The smaller the better. Gneiting and Raftery, J. Am. Stat. Assoc. 102, 359 (2007), equation 43.
 
     Raises:
-        ValueError: The ``level`` is not between 0 and 1, columns differ in length, or an end ``lo`` exceeds
+        ValueError: If ``level`` is not between 0 and 1, columns differ in length, or an end ``lo`` exceeds
             ``hi``.
     """
     check_level(level)
@@ -202,7 +202,7 @@ def gaussian_interval(y_pred: ArrayLike, y_std: ArrayLike, level: float) -> tupl
     """The central interval of N(y_pred, std^2) of the given level, both ends of shape (n,) in eV.
 
     Raises:
-        ValueError: The ``level`` is not between 0 and 1, or the columns differ in length.
+        ValueError: If ``level`` is not between 0 and 1, or the columns differ in length.
     """
     check_level(level)
     pred, std = columns(y_pred=y_pred, y_std=y_std)
@@ -216,7 +216,7 @@ def auroc(is_positive: ArrayLike, score: ArrayLike) -> float:
     Ties count one half. NaN where one of the classes is missing.
 
     Raises:
-        ValueError: The column ``is_positive`` holds anything but 0 and 1, or differs in length from
+        ValueError: If the column ``is_positive`` holds anything but 0 and 1, or differs in length from
             ``score``.
     """
     from sklearn.metrics import roc_auc_score  # a second, which the other metrics need not wait for
@@ -230,8 +230,8 @@ def brier(is_positive: ArrayLike, probability: ArrayLike) -> float:
     """Mean squared difference of probability and outcome, 0 to 1. Brier, Mon. Weather Rev. 78, 1 (1950).
 
     Raises:
-        ValueError: The column ``is_positive`` holds anything but 0 and 1, or a ``probability`` lies outside 0
-            to 1.
+        ValueError: If the column ``is_positive`` holds anything but 0 and 1, or a ``probability`` lies
+            outside 0 to 1.
     """
     label, stated = _outcomes(is_positive, probability)
     return _mean((label - stated) ** 2)
@@ -244,8 +244,8 @@ def probability_error(is_positive: ArrayLike, probability: ArrayLike, n_bins: in
     With few rows, chance keeps the value above zero. Naeini, Cooper and Hauskrecht, AAAI 2015.
 
     Raises:
-        ValueError: The column ``is_positive`` holds anything but 0 and 1, a ``probability`` lies outside 0 to
-            1, or ``n_bins`` is below 1.
+        ValueError: If the column ``is_positive`` holds anything but 0 and 1, a ``probability`` lies outside 0
+            to 1, or ``n_bins`` is below 1.
     """
     label, stated = _outcomes(is_positive, probability)
     excess = np.bincount(_bins(stated, n_bins), weights=label - stated)
@@ -259,8 +259,8 @@ def spiegelhalter(is_positive: ArrayLike, probability: ArrayLike) -> float:
     NaN where every probability is 0, 0.5 or 1. Spiegelhalter, Stat. Med. 5, 421 (1986).
 
     Raises:
-        ValueError: The column ``is_positive`` holds anything but 0 and 1, or a ``probability`` lies outside 0
-            to 1.
+        ValueError: If the column ``is_positive`` holds anything but 0 and 1, or a ``probability`` lies
+            outside 0 to 1.
     """
     label, stated = _outcomes(is_positive, probability)
     variance = float(np.sum((1 - 2 * stated) ** 2 * stated * (1 - stated)))

@@ -113,7 +113,7 @@ class NoveltyIndex:
             atomic_numbers: The atoms of each structure, n arrays of shape (n_atoms,).
 
         Raises:
-            ValueError: The shapes do not fit, a feature is not finite, or an atomic number is not in 1 to
+            ValueError: If the shapes do not fit, a feature is not finite, or an atomic number is not in 1 to
                 118.
         """
         rows = _checked(features, len(atomic_numbers))
@@ -166,8 +166,8 @@ class NoveltyIndex:
             gap_ev: As for `fit_novelty`.
 
         Raises:
-            ValueError: The shapes do not fit, a feature is not finite, an id or name has a line feed, or an
-                atomic number is not in 1..118.
+            ValueError: If the shapes do not fit, a feature is not finite, an id or name has a line feed, or
+                an atomic number is not in 1 to 118.
         """
         names, gaps = _labels(ids, names, gap_ev)
         first = {name: i for i, name in reversed(list(enumerate(ids)))}
@@ -251,8 +251,8 @@ class NoveltyIndex:
         Version 1 knew no coordination, and version 2 neither names nor gaps.
 
         Raises:
-            ValueError: The file ``path`` holds no novelty index, one of another version, or one of which the
-                parts do not belong together.
+            ValueError: If the file ``path`` holds no novelty index, has another version, or has parts that do
+                not fit together.
         """
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -318,8 +318,8 @@ def fit_novelty(
         n_neighbours: Nearest training structures that a distance is the mean over.
 
     Raises:
-        ValueError: The shapes do not fit, a feature is not finite, or the features are all constant. The
-            structures are not more than ``n_neighbours``, an id or name has a line feed, or an atomic number
+        ValueError: If the shapes do not fit, a feature is not finite, the features are all constant, there
+            are not more than ``n_neighbours`` structures, an id or name has a line feed, or an atomic number
             is not in 1 to 118.
     """
     rows = _checked(features, len(atomic_numbers))

@@ -27,7 +27,7 @@ class Scaling:
         floor_ev: Spread in eV where both parts are zero.
 
     Raises:
-        ValueError: A factor or the floor is negative or not finite.
+        ValueError: If a factor or the floor is negative or not finite.
     """
 
     epistemic: float = 1.0
@@ -42,7 +42,7 @@ class Scaling:
         """The scaled total standard deviation in eV, shape (n,); NaN where either part is.
 
         Raises:
-            ValueError: The columns ``epistemic_std`` and ``aleatoric_std`` differ in shape, or one holds a
+            ValueError: If the columns ``epistemic_std`` and ``aleatoric_std`` differ in shape, or one holds a
                 negative value.
         """
         epistemic = np.asarray(epistemic_std, dtype=np.float64)

@@ -63,10 +63,10 @@ def test_everything_else_is_frozen() -> None:
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
-        (("qurey",), r"'qurey' finds no nn.Linear.* in the model; near it: .*query"),
-        (("query", "vlaue"), r"'vlaue' finds no nn.Linear.*near it: .*value"),
+        (("qurey",), r"'qurey' finds no nn.Linear.* in the model; similar names: .*query"),
+        (("query", "vlaue"), r"'vlaue' finds no nn.Linear.*similar names: .*value"),
         (("norm",), r"'norm' finds 0.norm, a LayerNorm; only nn.Linear"),
-        (("zzzzzz",), r"near it: 0.query, 0.value"),
+        (("zzzzzz",), r"similar names: 0.query, 0.value"),
     ],
 )
 def test_a_pattern_that_finds_nothing_is_an_error(patterns: tuple[str, ...], message: str) -> None:
@@ -164,7 +164,7 @@ def hooked() -> nn.Linear:
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (Scaled(4, 4), "0 has a forward of its own"),
+        (Scaled(4, 4), "0 has a forward method that differs"),
         (hooked(), "0 has hooks"),
         (nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), "0 has a parametrised weight"),
         (prune.identity(nn.Linear(4, 4), "weight"), "0 has a parametrised weight"),

@@ -109,10 +109,10 @@ def test_the_noise_network_learns_where_targets_scatter() -> None:
     assert std[x[:, 0] < -0.3].mean().item() == pytest.approx(0.05, rel=0.4)
 
 
-def test_places_come_through_the_wrapper() -> None:
+def test_gradient_features_come_through_the_wrapper() -> None:
     model, x = BaLoRA(make_net(), CONFIG, n_features=3), torch.randn(5, 3)
     found = model.sensitivity(x, n_inputs=5, n_dims=8)
-    assert found.place(model.alpha(x)).shape == (5, 8)
+    assert found.gradient_features(model.alpha(x)).shape == (5, 8)
 
 
 def test_what_returns_no_tensor_is_told() -> None:

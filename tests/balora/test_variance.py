@@ -69,9 +69,11 @@ def test_places_are_as_far_apart_as_their_difference_is_uncertain(make_set_model
         noise = [(a.sqrt() * A * g).flatten() for a, A, g in zip(alpha[i], factors, gradients, strict=True)]
         vectors.append(torch.cat(noise).detach())
     expected = torch.cdist(torch.stack(vectors), torch.stack(vectors))
-    torch.testing.assert_close(torch.cdist(*[found.place(alpha)] * 2), expected, rtol=0.06, atol=1e-6)
+    torch.testing.assert_close(
+        torch.cdist(*[found.gradient_features(alpha)] * 2), expected, rtol=0.06, atol=1e-6
+    )
     with pytest.raises(ValueError, match="n_dims"):
-        sensitivity(forward, layers, 3, ROWS).place(alpha)
+        sensitivity(forward, layers, 3, ROWS).gradient_features(alpha)
 
 
 def test_batch_first_and_a_layer_called_twice() -> None:
@@ -235,7 +237,7 @@ def test_an_input_that_is_changed_later_is_told() -> None:
         out: Tensor = y.sum(1)
         return out
 
-    with pytest.raises(RuntimeError, match="changes in place what 0 was given"):
+    with pytest.raises(RuntimeError, match="changes the input of 0 in place"):
         sensitivity(forward, layers, 3)
 
 
@@ -245,4 +247,4 @@ def test_a_batch_of_nothing(row_to_input: Tensor | None) -> None:
     found = sensitivity(lambda: net(torch.zeros(0, 4))[:, 0], layers, 0, row_to_input, n_dims=4)
     assert found.output.shape == (0,)
     assert found.per_layer.shape == (0, 2)
-    assert found.place(torch.ones(0, 2)).shape == (0, 4)
+    assert found.gradient_features(torch.ones(0, 2)).shape == (0, 4)

@@ -119,7 +119,7 @@ def test_the_standardisation_adds_up_over_batches() -> None:
     network, x = NoiseNetwork(3, 1), torch.randn(20, 3) * 4 + 1
     seen = torch.tensor(0)
     for batch in (x[:1], x[1:8], x[8:]):
-        network.observe(batch, seen)
+        network.update_scale(batch, seen)
         seen += len(batch)
     torch.testing.assert_close(network.feature_mean, x.mean(0))
     torch.testing.assert_close(network.feature_std, x.std(0, correction=0))
