@@ -24,7 +24,7 @@ from mofgap.choices import Precision
 from mofgap.crystals.bonds import IS_METAL
 from mofgap.crystals.dataset import cached_store
 from mofgap.encoders.element_features import ELEMENT_FEATURES
-from mofgap.encoders.elements import alike
+from mofgap.encoders.elements import similar_elements
 from mofgap.gap.folder import CONFIG, About
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.training.config import FinetuneConfig, PretrainConfig, TrainingConfig
@@ -151,7 +151,7 @@ def leave_out(predictor: GapPredictor, table: pd.DataFrame, target: str) -> Iter
             continue
         known = predicted(predictor, some, None)
         own = [each[z].clone() for each in tables]
-        shares = {gemmi.Element(other).name: share for other, share in alike(z, often).items()}
+        shares = {gemmi.Element(other).name: share for other, share in similar_elements(z, often).items()}
         with torch.no_grad():
             substitute(tables, {symbol: shares})
             found = predicted(predictor, some, None, unseen=True)

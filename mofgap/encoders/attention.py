@@ -1,9 +1,9 @@
 """Attention of each atom over its row of the neighbour table.
 
-Two implementations of one formula: plain torch, which runs anywhere, and compiled loops for the CPU. Written
-with torch operators, the (n_atoms, K, width) intermediates travel through memory a dozen times; the loops
-keep them in registers. They want the heads innermost: channel 0 of every head, then channel 1. Then a sum
-over the channels of a head adds whole vectors.
+Two implementations of one formula: plain torch, which runs on any device, and compiled loops for the CPU.
+Torch operators write the (n_atoms, K, width) intermediates to memory a dozen times; the loops keep them in
+registers. In the loops the heads are innermost: channel 0 of every head, then channel 1. So a sum over the
+channels of a head adds whole vectors.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
 FADING = 1e-6
-"""Sum of envelopes below which an atom receives less: nothing where it has no neighbours."""
+"""Below this sum of envelopes, an atom receives less, and nothing if it has no neighbours."""
 TINY = 1e-30
-"""Smallest sum of exponentials that is divided by; far below what a logit off the top leaves."""
+"""Smallest divisor of the attention weights; it avoids a division by zero."""
 MIN_ATOMS = 500
-"""A thread gets at least so many atoms, or starting it does not pay."""
+"""Smallest number of atoms of a thread; with fewer, starting it takes longer than it saves."""
 
 
 def heads_last(x: Tensor, n_heads: int) -> Tensor:
-    """(..., width) channels of one head after the other, to channels of all heads side by side."""
+    """(..., width), ordered by head and then channel, to the order by channel and then head."""
     *rows, width = x.shape
     return x.reshape(*rows, n_heads, width // n_heads).transpose(-1, -2).reshape(x.shape)
 
@@ -53,18 +53,18 @@ def neighbour_attention(
     neighbour: Tensor,
     weight: Tensor,
 ) -> Tensor:
-    """Attention over neighbours, weighted by the envelope and shaped by the bonds.
+    """Attention over neighbours, weighted by the envelope, with a bias and a gate from the bonds.
 
-    With a = w exp(q·k / sqrt(d) + b), normalised over an atom's neighbours, each head passes on
+    With a = w exp(q·k / sqrt(d) + b), normalised over an atom's neighbours, each head returns
     sum_j a_ij (1 + o + g_ij) ∘ v_j.
 
     Args:
-        query: (n_atoms, width), as are ``key`` and ``value``.
-        key: What neighbours are looked up by.
-        value: What they pass on.
-        bond: (n_atoms, K, n_heads + width): the logits' bias b and the values' gate g, the channels of
-            the latter as `heads_last` has them.
-        gate_bias: (width,) o, added to every bond's gate, with the same order of channels.
+        query: (n_atoms, width) q.
+        key: (n_atoms, width) k.
+        value: (n_atoms, width) v.
+        bond: (n_atoms, K, n_heads + width): the bias b of the logits and the gate g of the values, the
+            latter in the order of `heads_last`.
+        gate_bias: (width,) o, added to the gate of every bond, in the same order.
         neighbour: (n_atoms, K) int64 indices.
         weight: (n_atoms, K) float32 envelope w.
 
@@ -89,7 +89,7 @@ def reference_attention(
     neighbour: Tensor,
     weight: Tensor,
 ) -> Tensor:
-    """``neighbour_attention`` in plain torch operators."""
+    """`neighbour_attention` in plain torch operators."""
     n, k, terms = bond.shape
     n_heads = terms - query.shape[1]
     flat = neighbour.reshape(-1)
@@ -101,7 +101,7 @@ def reference_attention(
 
 
 def _shares(logits: Tensor, weight: Tensor) -> Tensor:
-    """(n_atoms, K, n_heads) what each neighbour contributes, from logits and the envelope (n_atoms, K)."""
+    """(n_atoms, K, n_heads) attention weights from logits and the envelope (n_atoms, K)."""
     share = torch.exp(logits - logits.amax(1, keepdim=True).detach()) * weight[..., None]
     fading = (weight.sum(1) / FADING).clamp(max=1)[:, None, None]
     return share * (fading / share.sum(1, keepdim=True).clamp_min(TINY))
@@ -124,9 +124,9 @@ class _CompiledAttention(torch.autograd.Function):
         n_heads = bond.shape[2] - query.shape[1]
         loops = _loops(n_heads, query.shape[1])
         logits, out = query.new_empty(*neighbour.shape, n_heads), torch.empty_like(query)
-        _over_atoms(loops.look, [query, bond, neighbour, logits], [key])
+        _over_atoms(loops.logits, [query, bond, neighbour, logits], [key])
         share, gate_start = _shares(logits, weight), 1 + gate_bias
-        _over_atoms(loops.mix, [share, bond, neighbour, out], [value, gate_start])
+        _over_atoms(loops.weighted_sum, [share, bond, neighbour, out], [value, gate_start])
         ctx.save_for_backward(query, key, value, bond, gate_start, neighbour, share)
         return out
 
@@ -138,10 +138,10 @@ class _CompiledAttention(torch.autograd.Function):
         d_out, d_logits = grads[0].float().contiguous(), torch.empty_like(share)
         d_query, d_key, d_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         by_atom = [share, bond, neighbour, d_out, d_logits]
-        _over_atoms(loops.mix_backward, by_atom, [value, gate_start], d_value)
+        _over_atoms(loops.weighted_sum_backward, by_atom, [value, gate_start], d_value)
         mean = (share * d_logits).sum(1, keepdim=True) / share.sum(1, keepdim=True).clamp_min(TINY)
         d_logits.sub_(mean).mul_(share)
-        _over_atoms(loops.look_backward, [query, neighbour, d_logits, d_query], [key], d_key)
+        _over_atoms(loops.logits_backward, [query, neighbour, d_logits, d_query], [key], d_key)
         d_bond = d_gate_bias = None
         if ctx.needs_input_grad[3] or ctx.needs_input_grad[4]:
             d_bond = torch.empty_like(bond)
@@ -157,13 +157,14 @@ def _over_atoms(
     whole: Sequence[Tensor],
     added_to: Tensor | None = None,
 ) -> None:
-    """Run a loop over all atoms, on the threads that torch may use.
+    """Run a loop over all atoms, on as many threads as torch has.
 
     Args:
-        loop: Takes arrays in the order of the other arguments.
-        by_atom: Tensors of which each thread gets the rows of its atoms.
-        whole: Tensors that every thread reads all rows of.
-        added_to: The tensor to which any thread may add at any row, so that each has its own; zero before.
+        loop: It takes arrays in the order of the other arguments.
+        by_atom: Tensors whose first dimension is divided among the threads.
+        whole: Tensors that every thread reads whole.
+        added_to: A tensor of zeros to which the loop adds at any row. Each thread adds to a copy; the copies
+            are summed.
     """
     n_atoms = len(by_atom[0])
     n_parts = max(1, min(torch.get_num_threads(), n_atoms // MIN_ATOMS))
@@ -191,26 +192,26 @@ def _arrays(*tensors: Tensor) -> list[Any]:
 class _Loops:
     """The compiled loops for one shape of heads."""
 
-    look: Callable[..., None]
-    mix: Callable[..., None]
-    mix_backward: Callable[..., None]
-    look_backward: Callable[..., None]
+    logits: Callable[..., None]
+    weighted_sum: Callable[..., None]
+    weighted_sum_backward: Callable[..., None]
+    logits_backward: Callable[..., None]
     gate_backward: Callable[..., None]
 
 
 def _compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """Machine code, kept for the next run where there is a folder to keep it in."""
+    """Machine code of a function, cached on disk if a cache folder can be written."""
     compile_kept, compile_anew = (
         njit(cache=cache, fastmath=True, nogil=True, error_model="numpy") for cache in (True, False)
     )
     try:
         return cast(Callable[..., None], compile_kept(function))
-    except RuntimeError:  # neither the package's folder nor the home can be written to
+    except RuntimeError:  # neither the package's folder nor the home folder can be written
         return cast(Callable[..., None], compile_anew(function))
 
 
 def _inlined(function: Callable[..., None]) -> Callable[..., None]:
-    """A part of compiled functions, in which the sizes it gets are constants."""
+    """A function that is inlined into compiled ones, so that its sizes are constants."""
     return cast(Callable[..., None], njit(inline="always")(function))
 
 
@@ -218,29 +219,29 @@ def _inlined(function: Callable[..., None]) -> Callable[..., None]:
 def _loops(n_heads: int, width: int) -> _Loops:
     d = width // n_heads
     return _Loops(
-        _look(n_heads, d),
-        _mix(n_heads, d),
-        _mix_backward(n_heads, d),
-        _look_backward(n_heads, d),
+        _logits(n_heads, d),
+        _weighted_sum(n_heads, d),
+        _weighted_sum_backward(n_heads, d),
+        _logits_backward(n_heads, d),
         _gate_backward(n_heads, d),
     )
 
 
-# The sizes are constants to the compiler, and inner loops run over the whole width, heads and all: that is
-# what fills the vector registers.
+# Sizes are constants for the compiler, and inner loops run over the whole width, all heads included. So the
+# vector registers are full.
 
 
 @_inlined
-def _tile(values: Floats, n_heads: int, d: int, out: Floats) -> None:
-    """Each head's value to all its channels."""
+def _repeat(values: Floats, n_heads: int, d: int, out: Floats) -> None:
+    """Copy each head's value to all its channels."""
     for c in range(d):
         for h in range(n_heads):
             out[c * n_heads + h] = values[h]
 
 
 @_inlined
-def _fold(values: Floats, n_heads: int, d: int, parts: int, sums: Floats, out: Floats) -> None:
-    """The sum over each head's channels: first of ``parts`` of them at once, which divide d, as ``sums``."""
+def _sum_channels(values: Floats, n_heads: int, d: int, parts: int, sums: Floats, out: Floats) -> None:
+    """The sum over each head's d channels: first over ``parts`` equal blocks of them, as ``sums``."""
     size = n_heads * d // parts
     for c in range(size):
         total = np.float32(0)
@@ -254,12 +255,12 @@ def _fold(values: Floats, n_heads: int, d: int, parts: int, sums: Floats, out: F
         out[h] = total
 
 
-def _look(n_heads: int, d: int) -> Callable[..., None]:
+def _logits(n_heads: int, d: int) -> Callable[..., None]:
     scale, width, parts = np.float32(1 / math.sqrt(d)), n_heads * d, math.gcd(d, 4)
 
     @_compiled
-    def look(query: Floats, bond: Floats, neighbour: Indices, logits: Floats, key: Floats) -> None:
-        """Products of queries and keys, and the bonds' bias."""
+    def logits_of(query: Floats, bond: Floats, neighbour: Indices, logits: Floats, key: Floats) -> None:
+        """Logits: products of queries and keys, plus the bias of the bonds."""
         n, k, _ = logits.shape
         product, sums = np.empty(width, np.float32), np.empty(width // parts, np.float32)
         for i in range(n):
@@ -268,21 +269,21 @@ def _look(n_heads: int, d: int) -> Callable[..., None]:
                 other, logit = key[neighbour[i, s]], logits[i, s]
                 for c in range(width):
                     product[c] = own[c] * other[c]
-                _fold(product, n_heads, d, parts, sums, logit)
+                _sum_channels(product, n_heads, d, parts, sums, logit)
                 for h in range(n_heads):
                     logit[h] = logit[h] * scale + bond[i, s, h]
 
-    return look
+    return logits_of
 
 
-def _mix(n_heads: int, d: int) -> Callable[..., None]:
+def _weighted_sum(n_heads: int, d: int) -> Callable[..., None]:
     width = n_heads * d
 
     @_compiled
-    def mix(
+    def weighted_sum(
         share: Floats, bond: Floats, neighbour: Indices, out: Floats, value: Floats, gate_start: Floats
     ) -> None:
-        """The neighbours' values, behind their gates, summed by shares."""
+        """Sum of the neighbours' values times gates, weighted by attention."""
         n, k, _ = share.shape
         part = np.empty(width, np.float32)
         for i in range(n):
@@ -290,18 +291,18 @@ def _mix(n_heads: int, d: int) -> Callable[..., None]:
             mixed[:] = 0
             for s in range(k):
                 other, gate = value[neighbour[i, s]], bond[i, s, n_heads:]
-                _tile(share[i, s], n_heads, d, part)
+                _repeat(share[i, s], n_heads, d, part)
                 for c in range(width):
                     mixed[c] += part[c] * other[c] * (gate_start[c] + gate[c])
 
-    return mix
+    return weighted_sum
 
 
-def _mix_backward(n_heads: int, d: int) -> Callable[..., None]:
+def _weighted_sum_backward(n_heads: int, d: int) -> Callable[..., None]:
     width, parts = n_heads * d, math.gcd(d, 4)
 
     @_compiled
-    def mix_backward(
+    def weighted_sum_backward(
         share: Floats,
         bond: Floats,
         neighbour: Indices,
@@ -311,7 +312,7 @@ def _mix_backward(n_heads: int, d: int) -> Callable[..., None]:
         gate_start: Floats,
         d_value: Floats,
     ) -> None:
-        """Through the sum to the shares and to the values, which are added to."""
+        """Gradients of the sum by attention weights and, added to ``d_value``, by values."""
         n, k, _ = share.shape
         part, product = np.empty(width, np.float32), np.empty(width, np.float32)
         sums = np.empty(width // parts, np.float32)
@@ -320,24 +321,24 @@ def _mix_backward(n_heads: int, d: int) -> Callable[..., None]:
             for s in range(k):
                 other, d_other = value[neighbour[i, s]], d_value[neighbour[i, s]]
                 gate = bond[i, s, n_heads:]
-                _tile(share[i, s], n_heads, d, part)
+                _repeat(share[i, s], n_heads, d, part)
                 for c in range(width):
                     passed = given[c] * (gate_start[c] + gate[c])
                     d_other[c] += part[c] * passed
                     product[c] = passed * other[c]
-                _fold(product, n_heads, d, parts, sums, d_share[i, s])
+                _sum_channels(product, n_heads, d, parts, sums, d_share[i, s])
 
-    return mix_backward
+    return weighted_sum_backward
 
 
-def _look_backward(n_heads: int, d: int) -> Callable[..., None]:
+def _logits_backward(n_heads: int, d: int) -> Callable[..., None]:
     scale, width = np.float32(1 / math.sqrt(d)), n_heads * d
 
     @_compiled
-    def look_backward(
+    def logits_backward(
         query: Floats, neighbour: Indices, d_logits: Floats, d_query: Floats, key: Floats, d_key: Floats
     ) -> None:
-        """Through the products to the queries and the keys, which are added to."""
+        """Gradients of the logits by queries and, added to ``d_key``, by keys."""
         n, k, _ = d_logits.shape
         part, own = np.empty(width, np.float32), np.empty(width, np.float32)
         for i in range(n):
@@ -347,14 +348,14 @@ def _look_backward(n_heads: int, d: int) -> Callable[..., None]:
                 total[c] = 0
             for s in range(k):
                 other, d_other = key[neighbour[i, s]], d_key[neighbour[i, s]]
-                _tile(d_logits[i, s], n_heads, d, part)
+                _repeat(d_logits[i, s], n_heads, d, part)
                 for c in range(width):
                     total[c] += part[c] * other[c]
                     d_other[c] += part[c] * own[c]
             for c in range(width):
                 total[c] *= scale
 
-    return look_backward
+    return logits_backward
 
 
 def _gate_backward(n_heads: int, d: int) -> Callable[..., None]:
@@ -364,14 +365,14 @@ def _gate_backward(n_heads: int, d: int) -> Callable[..., None]:
     def gate_backward(
         share: Floats, neighbour: Indices, d_out: Floats, d_bond: Floats, value: Floats
     ) -> None:
-        """Through the sum to the bonds' gates."""
+        """Gradients of the sum by the gates of the bonds."""
         n, k, _ = share.shape
         part = np.empty(width, np.float32)
         for i in range(n):
             given = d_out[i]
             for s in range(k):
                 other, d_gate = value[neighbour[i, s]], d_bond[i, s, n_heads:]
-                _tile(share[i, s], n_heads, d, part)
+                _repeat(share[i, s], n_heads, d, part)
                 for c in range(width):
                     d_gate[c] = part[c] * given[c] * other[c]
 

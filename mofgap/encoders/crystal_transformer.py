@@ -1,8 +1,8 @@
 """A small transformer over a crystal's neighbour table.
 
-Each block lets an atom attend to its K nearest neighbours. Attention logits and values are shaped by
-an embedding of the bond (distance and the two elements), and attention weights carry the graph's
-envelope, so that a neighbour fades out smoothly where the table ends.
+In each block an atom attends to its K nearest neighbours. Features of the bond (distance and both elements)
+give a bias of the logits and a gate of the values. Attention weights are multiplied by the graph's envelope,
+so that the weight of a neighbour falls smoothly to zero at the end of the table.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class CrystalTransformerConfig(EncoderConfig):
         n_radial: Radial basis functions of a distance.
         edge_width: Features of a bond.
         ffn_width: Hidden features of a block's feed-forward part.
-        elements: Where features of an element come from: a ``table``, which is learnt for each element by
-            itself, or ``descriptors`` (see `mofgap.encoders.element_features`), from which elements that
-            were never seen have features too.
-        virtual_node: After each block an atom also gets a linear function of the mean atom of its structure,
-            so that it knows more than its surroundings.
-        dropout: Rate of dropout in training, of what attention and feed-forward part add to an atom.
+        elements: Source of an element's features: a ``table`` with one trained row for each element, or
+            ``descriptors`` (see `mofgap.encoders.element_features`), which elements without training
+            structures have too.
+        virtual_node: Whether, after each block, a linear function of the mean atom of the structure is added
+            to each atom.
+        dropout: Rate of dropout in training, on the outputs of attention and of the feed-forward part.
 
     Raises:
         ValueError: If ``width`` is not a multiple of ``n_heads``, ``elements`` is unknown, a whole number is
@@ -64,7 +64,7 @@ class CrystalTransformerConfig(EncoderConfig):
 
 
 class RadialBasis(nn.Module):
-    """Gaussians evenly spaced in the logarithm of the distance: finest where bonds are."""
+    """Gaussians evenly spaced in the logarithm of the distance: narrowest at the lengths of bonds."""
 
     centres: Tensor
 
@@ -77,7 +77,7 @@ class RadialBasis(nn.Module):
     def forward(self, distance: Tensor) -> Tensor:
         """Expand distances (...) in angstrom into (..., n_radial)."""
         t = (distance.clamp_min(1e-3).log()[..., None] - self.centres) * (self.inverse_width * 0.5**0.5)
-        # Beyond this a Gaussian is nothing, and below it lie subnormal numbers, which are slow to multiply.
+        # Below exp(-50) a Gaussian is negligible; subnormal numbers would be slow to multiply.
         gaussians: Tensor = t.square_().neg_().clamp_min_(-50.0).exp_()
         return gaussians
 
@@ -95,7 +95,7 @@ class Bonds(nn.Module):
     def forward(
         self, atomic_number: Tensor, neighbour: Tensor, distance: Tensor, own: Tensor | None
     ) -> Tensor:
-        """(n_atoms, K) tables to bond features (n_atoms, K, edge_width); ``own`` as of `ElementTable`."""
+        """(n_atoms, K) tables to bond features (n_atoms, K, edge_width); ``own`` as in `ElementTable`."""
         x = self.radial(self.basis(distance))
         other = F.embedding(neighbour, self.other(atomic_number, own))
         x = x.add_(self.centre(atomic_number, own)[:, None]).add_(other)
@@ -120,21 +120,24 @@ class Block(nn.Module):
         self.down = nn.Linear(config.ffn_width, config.width)
 
     def forward(self, x: Tensor, bond: Tensor, neighbour: Tensor, weight: Tensor) -> Tensor:
-        """Atom features (n_atoms, width) to the same; ``bond`` shapes logits and values."""
+        """Atom features (n_atoms, width) to the same; ``bond`` is from `bond_terms`."""
         y = self.norm_attention(x)
         query, key, value = self.query(y), self.key(y), self.value(y)
         gate_bias = heads_last(self.bond.bias[self.n_heads :], self.n_heads)
-        heard = self.out(neighbour_attention(query, key, value, bond, gate_bias, neighbour, weight))
+        attended = self.out(neighbour_attention(query, key, value, bond, gate_bias, neighbour, weight))
         drops = self.training and torch.is_grad_enabled()  # features that are computed once have no dropout
-        x = x + F.dropout(heard, self.dropout, drops)
+        x = x + F.dropout(attended, self.dropout, drops)
         down = self.down(F.silu(self.up(self.norm_ffn(x))))
         return x + F.dropout(down, self.dropout, drops)
 
     def bond_terms(self, bonds: Tensor) -> Tensor:
-        """What bond features (n_atoms, K, edge_width) say to this block: (n_atoms, K, n_heads + width).
+        """(n_atoms, K, n_heads + width) ``bond`` of `neighbour_attention`, from features of the bonds.
 
-        As attention wants them, and without the bias of the layer: attention does not feel it in the logits,
-        and adds it to the gates on the way, which spares a pass over the largest table there is.
+        The bias of the layer is left out. In the logits it does not change attention. `neighbour_attention`
+        adds it to the gates, which saves one pass over the largest tensor.
+
+        Args:
+            bonds: (n_atoms, K, edge_width).
         """
         weight = self.bond.weight.T
         logits, gates = weight[:, : self.n_heads], heads_last(weight[:, self.n_heads :], self.n_heads)
@@ -142,7 +145,7 @@ class Block(nn.Module):
 
 
 class VirtualNode(nn.Module):
-    """Tells every atom about the mean atom of its structure; nothing before it is trained."""
+    """Adds a linear function of the mean atom of a structure to its atoms; it starts at zero."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -151,9 +154,9 @@ class VirtualNode(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor, batch: CrystalGraph) -> Tensor:
-        """Atom features (n_atoms, width) to the same; repeating a cell changes nothing."""
-        told: Tensor = self.linear(F.layer_norm(batch.mean(x), x.shape[1:]))
-        return x + told.to(x.dtype)[batch.structure_idx]
+        """Atom features (n_atoms, width) to the same; a supercell gives the same features."""
+        update: Tensor = self.linear(F.layer_norm(batch.mean(x), x.shape[1:]))
+        return x + update.to(x.dtype)[batch.structure_idx]
 
 
 class CrystalTransformer(Encoder):
@@ -179,22 +182,22 @@ class CrystalTransformer(Encoder):
         self.norm = nn.LayerNorm(config.width)
 
     def embed(self, batch: CrystalGraph) -> tuple[Tensor, list[Callable[[], Tensor]]]:
-        """Features of the elements and their surroundings; for each block, what gives its terms of bonds."""
+        """Features of the atoms from elements and bonds; a function for each block's `bond_terms`."""
         drops = self.drops_elements and self.training and torch.is_grad_enabled()
         own = element_dropout(batch) if drops else None
         bonds = self.bonds(batch.atomic_number, batch.neighbour, batch.distance, own)
-        # A weighted sum, not a mean, so that an atom knows its coordination number.
-        scattered = torch.bmm(batch.weight[:, None], bonds).squeeze(1)
+        # A weighted sum, not a mean, so that it depends on the coordination number.
+        summed = torch.bmm(batch.weight[:, None], bonds).squeeze(1)
         terms: list[Callable[[], Tensor]] = []
         for i, block in enumerate(self.blocks):
             term = partial(cast(Block, block).bond_terms, bonds)
-            # A frozen block runs once. The others keep their terms for further passes, from the first on.
+            # A frozen block runs once. The others keep their terms, which all passes over the batch use.
             terms.append(term if i < self.n_fixed - 1 else cache(term))
-        return self.element(batch.atomic_number, own) + self.environment(scattered), terms
+        return self.element(batch.atomic_number, own) + self.environment(summed), terms
 
     @property
     def element_tables(self) -> list[nn.Embedding]:
-        """None where features come from descriptors: their residuals of unseen elements are zero."""
+        """Empty if features come from descriptors: the residuals of unseen elements are zero."""
         return [] if self.drops_elements else super().element_tables
 
     def run_block(self, i: int, x: Tensor, batch: CrystalGraph, extra: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""Features of an element: learnt for each by itself, or computed from what chemistry knows of it."""
+"""Features of an element: a trained row of a table, or computed from chemical descriptors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mofgap.crystals.graph import CrystalGraph
 from mofgap.encoders.elements import descriptors
 
 HIDDEN = 64
-"""Hidden features of the network that reads descriptors."""
+"""Hidden features of the network on the descriptors."""
 
 DROPOUT = 0.25
-"""Share of the structures of a batch whose elements are known by their descriptors alone, in training."""
+"""Share of the structures of a batch whose elements have features from descriptors alone, in training."""
 
 
 class ElementTable(nn.Embedding):
-    """A table of features by atomic number, each row learnt by itself.
+    """A table of features by atomic number, with one trained row for each element.
 
     Args:
         width: Features of an element.
@@ -35,17 +35,16 @@ class ElementTable(nn.Embedding):
 
         Args:
             atomic_number: The elements; 0 is a masked one.
-            own: (n_atoms, 1) factors of what is learnt for an element by itself; a table is nothing else, and
-                ignores them.
+            own: Ignored; it has a meaning in `DescribedElements`.
         """
         return super().forward(atomic_number)
 
 
 class DescribedElements(nn.Module):
-    """Features from descriptors through a small network, plus a residual of each element's own.
+    """Features from descriptors by a small network, plus one trained residual for each element.
 
-    The residual starts at zero and stays there for elements that training never meets, so that these are read
-    by their descriptors.
+    The residual starts at zero. It stays zero for elements without training structures, which then have
+    features from descriptors alone.
 
     Args:
         width: Features of an element.
@@ -58,7 +57,7 @@ class DescribedElements(nn.Module):
         known = torch.from_numpy(descriptors())
         self.register_buffer("values", known, persistent=False)
         self.network = nn.Sequential(nn.Linear(known.shape[1], HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, width))
-        with torch.no_grad():  # as wide at the start as the rows of a table
+        with torch.no_grad():  # start with the mean and standard deviation of the rows of a table
             start = self.network(known[1:])
             last = cast(nn.Linear, self.network[2])
             last.bias.sub_(start.mean(0)).div_(start.std(0))
@@ -67,7 +66,12 @@ class DescribedElements(nn.Module):
         nn.init.zeros_(self.residual.weight)
 
     def forward(self, atomic_number: Tensor, own: Tensor | None = None) -> Tensor:
-        """(n_atoms,) atomic numbers to features (n_atoms, width); ``own`` are factors of the residual."""
+        """(n_atoms,) atomic numbers to features (n_atoms, width).
+
+        Args:
+            atomic_number: The elements; 0 is a masked one.
+            own: (n_atoms, 1) factors of the residuals; ones by default.
+        """
         shared: Tensor = F.embedding(atomic_number, self.network(self.values))
         residual: Tensor = self.residual(atomic_number)
         return shared + (residual if own is None else own * residual)
@@ -81,6 +85,6 @@ ELEMENT_FEATURES: dict[str, Callable[[int], ElementTable | DescribedElements]] =
 
 
 def element_dropout(batch: CrystalGraph) -> Tensor:
-    """(n_atoms, 1) zeros for the atoms of some structures, ones for the others, at random."""
+    """(n_atoms, 1) zeros for the atoms of a random `DROPOUT` share of the structures, ones for the others."""
     kept = torch.rand(batch.n_graphs, device=batch.atomic_number.device) >= DROPOUT
     return kept.to(batch.distance)[batch.structure_idx, None]

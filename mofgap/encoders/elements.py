@@ -1,7 +1,7 @@
-"""Properties of the elements, and which are alike.
+"""Descriptors of the elements, and which elements are similar.
 
-The table ``elements.csv`` holds what is known of every element up to Z = 100. Its sources stand in
-``benchmarks/element_table.py``, which made it.
+The table ``elements.csv`` has properties that are known of every element up to Z = 100.
+``benchmarks/element_table.py`` made it and names its sources.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ BLOCKS = "spdf"
 LOGARITHMIC = ("polarizability_au",)
 
 OXIDATION_WEIGHT = 3.0
-"""Of oxidation states against the other descriptors, where elements are compared. This weight, the open d
-shells of ions and the shares of `alike` were chosen by reading each metal of ``qmof-pbe`` as others, and the
-withheld metals of ``python -m benchmarks.withheld_metals`` too. Copies of the nearest row, means of two to
-five, ridge and kernel regression did worse."""
+"""Weight of oxidation states against the other descriptors, in the distance between elements. It was chosen,
+with the open d shells of ions and the shares of `similar_elements`, by the errors of ``python -m
+benchmarks.withheld_metals`` and by replacing each metal of ``qmof-pbe``. Copies of the nearest row, means of
+two to five, ridge and kernel regression did worse."""
 
-N_ALIKE = 8
-"""Elements that one is read as, at most."""
+N_SIMILAR = 8
+"""Largest number of elements that one is replaced by."""
 
-FALL = 0.5
-"""Their shares fall to 1/e over this part of the distance of the most alike one: a twin, such as Zr of Hf, is
-hardly mixed with others."""
+DECAY = 0.5
+"""Their shares fall to 1/e over this part of the smallest distance. So a very similar element, such as Zr for
+Hf, has nearly the whole share."""
 
 
 @cache
 def _columns() -> dict[str, Floats]:
-    """Columns of the table by name, (MAX_Z,) each; a block is a column of zeros and ones."""
+    """Columns of the table by name, (MAX_Z,) each; each block (s, p, d, f) is a column of zeros and ones."""
     with TABLE.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["atomic_number"]) for row in rows] == list(range(1, MAX_Z + 1))
@@ -61,34 +61,34 @@ def descriptors() -> NDArray[np.float32]:
 
 
 @cache
-def _places() -> Floats:
-    """(MAX_Z + 1, n) coordinates of the elements, in which alike ones are near."""
+def _coordinates() -> Floats:
+    """(MAX_Z + 1, n) coordinates of the elements; similar elements have a small distance."""
     columns = _columns()
     outer = sum(columns[f"{kind}_electrons"] for kind in BLOCKS)
     left = outer - columns["lowest_oxidation_state"]
-    # Electrons or holes in the d shell of the ion, and those of the first row, whose shells stay open.
+    # Electrons or holes in the d shell of the ion, and once more for 3d metals, whose shells stay open.
     open_d = np.where(columns["block_d"] > 0, np.clip(np.minimum(left, 10 - left), 0, None), 0.0)
     shells = np.stack([open_d, open_d * (columns["period"] == 4)], axis=1)
     shells = (shells - shells.mean(axis=0)) / shells.std(axis=0)
     weight = [OXIDATION_WEIGHT if "oxidation" in name else 1.0 for name in columns]
-    places: Floats = descriptors() * np.array(weight)
-    return np.concatenate([places, np.concatenate([np.zeros((1, 2)), shells])], axis=1)
+    weighted: Floats = descriptors() * np.array(weight)
+    return np.concatenate([weighted, np.concatenate([np.zeros((1, 2)), shells])], axis=1)
 
 
-def alike(atomic_number: int, among: Iterable[int]) -> dict[int, float]:
-    """The most alike elements; metals for a metal, and others for others.
+def similar_elements(atomic_number: int, among: Iterable[int]) -> dict[int, float]:
+    """The most similar elements: metals for a metal, others for others.
 
     Args:
         atomic_number: The element, 1 to `MAX_Z`.
-        among: Those to choose from; the element itself is not counted.
+        among: Atomic numbers to choose from; the element itself is left out.
 
     Returns:
-        Atomic numbers with shares that add up to one, the most alike first; at most `N_ALIKE`.
+        Atomic numbers with shares that add up to one, the most similar first; at most `N_SIMILAR`.
     """
-    places, metal = _places(), IS_METAL[atomic_number]
+    points, metal = _coordinates(), IS_METAL[atomic_number]
     of_kind = [z for z in among if z != atomic_number and IS_METAL[z] == metal]
-    distance = {z: float(np.linalg.norm(places[z] - places[atomic_number])) for z in of_kind}
-    nearest = sorted(of_kind, key=distance.__getitem__)[:N_ALIKE]
-    scale = FALL * distance[nearest[0]] if nearest else 1.0
+    distance = {z: float(np.linalg.norm(points[z] - points[atomic_number])) for z in of_kind}
+    nearest = sorted(of_kind, key=distance.__getitem__)[:N_SIMILAR]
+    scale = DECAY * distance[nearest[0]] if nearest else 1.0
     weight = {z: float(np.exp((distance[nearest[0]] - distance[z]) / scale)) for z in nearest}
     return {z: weight[z] / sum(weight.values()) for z in nearest}

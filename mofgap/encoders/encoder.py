@@ -1,7 +1,7 @@
-"""What an encoder is: crystal graphs in, atom features out.
+"""Base class of encoders: crystal graphs in, atom features out.
 
 An encoder embeds each atom, then passes the features through blocks. BaLoRA adapts linear layers of some
-blocks. What lies below the first adapted block is frozen, and computed once for all passes over a batch.
+blocks. The blocks below the first adapted one are frozen, and run once for all passes over a batch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MASKED = 0
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Settings that all encoders have; an encoder adds its own in a subclass. Each has a default.
+    """Settings that all encoders have; an encoder adds others in a subclass. Each has a default.
 
     Attributes:
         n_blocks: Blocks between the embedding and the last output.
@@ -57,11 +57,11 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class Fixed:
-    """The frozen part of an encoder's work: no adapter touches it, so that all passes over a batch share it.
+    """Outputs of the frozen part of an encoder, which no adapter changes; all passes over a batch share them.
 
     Attributes:
         outputs: The frozen outputs, each (n_atoms, width): the embedding, then those of frozen blocks.
-        extra: What `Encoder.embed` gave besides.
+        extra: The second value of `Encoder.embed`.
     """
 
     outputs: list[Tensor]
@@ -76,17 +76,17 @@ class Encoder(nn.Module, ABC):
     is frozen.
 
     Attributes:
-        Config: The encoder's own settings.
+        Config: Class of the encoder's settings.
         block_list: Name of the ``nn.ModuleList`` that holds the blocks.
-        is_random: Whether a training drops something at random, so that no two passes are the same.
+        is_random: Whether training uses dropout, so that two passes over a batch differ.
         adaptable: Names of the ``nn.Linear`` layers of a block that can be adapted. Each is applied to atoms,
             (n_atoms, d_in), never to pairs of atoms: BaLoRA must know which structure a row belongs to.
-        config: The settings of this one.
-        width: Features of an atom in one output.
-        n_blocks: How many blocks there are.
-        n_outputs: Outputs of an atom: the embedding, and one a block.
-        n_fixed: How many outputs are frozen, counted from the first; all of them before anything is adapted.
-        graph_config: The graph it expects.
+        config: The settings of this encoder.
+        width: Number of features of an atom in one output.
+        n_blocks: Number of blocks.
+        n_outputs: Number of outputs of an atom: the embedding, and one a block.
+        n_fixed: Number of frozen outputs, counted from the first; all of them while no layer is adapted.
+        graph_config: The graph that the encoder expects.
     """
 
     Config: ClassVar[type[EncoderConfig]] = EncoderConfig
@@ -105,24 +105,24 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, batch: CrystalGraph) -> tuple[Tensor, Any]:
-        """Compute what the first block starts from.
+        """Compute the input of the first block.
 
         Args:
             batch: The structures.
 
         Returns:
-            Atom features (n_atoms, width), and whatever the blocks need besides, such as features of bonds.
+            Atom features (n_atoms, width), and other inputs of the blocks, such as features of bonds.
         """
 
     @abstractmethod
     def run_block(self, i: int, x: Tensor, batch: CrystalGraph, extra: Any) -> Tensor:
-        """Run block ``i``, which is counted from 0.
+        """Run a block.
 
         Args:
-            i: The block.
-            x: (n_atoms, width) output of the block before, or the embedding.
+            i: Index of the block, from 0.
+            x: (n_atoms, width) output of the previous block, or the embedding.
             batch: The structures.
-            extra: What `embed` gave besides.
+            extra: The second value of `embed`.
 
         Returns:
             (n_atoms, width).
@@ -130,12 +130,12 @@ class Encoder(nn.Module, ABC):
 
     @property
     def element_tables(self) -> list[nn.Embedding]:
-        """Tables of which each row is learnt from structures with that element alone."""
+        """Tables with one row for each element, which only structures with that element train."""
         tables = (module for module in self.modules() if isinstance(module, nn.Embedding))
         return [table for table in tables if table.num_embeddings == MAX_Z + 1]
 
     def finish(self, x: Tensor) -> Tensor:
-        """Turn the last block's output (n_atoms, width) into the encoder's; by default they are the same."""
+        """Output of the encoder from that of the last block, (n_atoms, width); unchanged by default."""
         return x
 
     @classmethod
@@ -147,7 +147,7 @@ class Encoder(nn.Module, ABC):
         Args:
             config: The encoder's settings.
             blocks: Blocks with adapters, counted from 0; all by default.
-            modules: Names of their adapted layers, out of ``adaptable``; all by default.
+            modules: Names of their adapted layers, from ``adaptable``; all by default.
 
         Raises:
             ValueError: If a block or layer of ``blocks`` or ``modules`` does not exist in the encoder, or
@@ -191,7 +191,7 @@ class Encoder(nn.Module, ABC):
 
         Args:
             batch: The structures.
-            fixed: What `prepare` gave for this batch, or None.
+            fixed: Result of `prepare` for this batch; None computes it.
 
         Returns:
             (n_atoms, n_outputs, width): the embedding, and the output of every block.

@@ -1,4 +1,4 @@
-"""Encoders by name: the only place that knows which there are."""
+"""The list of all encoders, by name."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ENCODERS: dict[str, tuple[str, str]] = {
     "crystal-transformer": ("mofgap.encoders.crystal_transformer", "CrystalTransformer"),
     "schnet": ("mofgap.encoders.schnet", "SchNet"),
 }
-"""Name of an encoder, its module and its class; the module is imported when it is asked for."""
+"""Name of an encoder -> its module and class. The module is imported when the encoder is used."""
 
 DEFAULT = "crystal-transformer"
-"""The encoder of folders that name none."""
+"""The encoder of folders whose files do not name one."""
 
 
 def registered(name: str) -> str:
-    """The name of an encoder as the registry writes it; folders of older versions have ``_`` for ``-``.
+    """The name of an encoder in `ENCODERS`; folders of older versions write ``_`` for ``-``.
 
     Raises:
         ValueError: If no encoder has the name ``name``; the message names the nearest one.

@@ -1,8 +1,8 @@
 """SchNet of torch-geometric, over the periodic neighbour table of mofgap.
 
-Schütt et al., J. Chem. Phys. 148, 241722 (2018). Where SchNet's filters fade out by a cosine of the distance,
-these carry the graph's envelope: it fades out at an atom's own last neighbour too, so that it does not
-matter which of several neighbours at one distance are kept.
+Schütt et al., J. Chem. Phys. 148, 241722 (2018). SchNet's filters are multiplied by a cosine of the distance,
+which falls to zero at the cutoff. Here they are multiplied by the graph's envelope, which falls to zero at an
+atom's last neighbour too. So the choice among neighbours at equal distances does not matter.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SchNetConfig(EncoderConfig):
 
     Attributes:
         n_blocks: Interaction blocks.
-        n_filters: Features that the filters of a block multiply.
+        n_filters: Number of filters of a block.
         n_gaussians: Radial basis functions of a distance; at least 2.
 
     Raises:
@@ -63,7 +63,7 @@ class SchNet(Encoder):
             del block.mlp  # it is conv.nn too, and safetensors writes no weight under two names
 
     def embed(self, batch: CrystalGraph) -> tuple[Tensor, Any]:
-        """Features of the elements; ends, expanded distances and envelopes of the bonds."""
+        """Features of the elements; atoms, expanded distances and envelopes of the bonds."""
         bonds = batch.to_pyg()
         radial = self.distance_expansion(bonds.edge_length)
         return self.embedding(bonds.z), (bonds.edge_index, radial, bonds.edge_weight[:, None])

@@ -1,1 +1,1 @@
-"""Showing which atoms a gap and its uncertainty come from."""
+"""Shares of the atoms in a gap and in its variance."""

@@ -1,4 +1,4 @@
-"""What a gap and its uncertainty come from, and what of it is shown."""
+"""Explanation of a gap and its uncertainty by the shares of the atoms, and its files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS = (".csv", ".xyz", ".cif", ".png")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
-    """What the atoms of a structure add to its gap and to its variance.
+    """Shares of the atoms of a structure in its gap and in its variance.
 
     Attributes:
         crystal: The structure.
@@ -34,7 +34,7 @@ class Explanation:
         gap_std_ev: Its calibrated total standard deviation, eV.
         level_of_theory: Level of theory of the gap.
         model: Name of the model.
-        warnings: What deserves a look, ``name: what`` each.
+        warnings: Notes and warnings about the structure, ``name: text`` each.
     """
 
     crystal: Crystal
@@ -63,7 +63,7 @@ class Explanation:
 
     @property
     def baseline(self) -> str:
-        """What the shares are counted from, in one line."""
+        """The baseline of the shares, in one line."""
         whole, start = self.attribution.gap_ev, self.attribution.reference_ev
         return (
             f"shares of the gap sum to {whole - start:+.2f} eV, from the baseline {start:.2f} eV (what "
@@ -81,11 +81,14 @@ class Explanation:
         return drawn(self.crystal, self.attribution, self.title, self.baseline)
 
     def write(self, folder: Path | str, stem: str = "") -> list[Path]:
-        """Write a table (.csv), an extended XYZ, a CIF and a picture (.png); returns their paths.
+        """Write a table (.csv), an extended XYZ, a CIF and a picture (.png).
 
         Args:
-            folder: Where to; it is made if need be.
-            stem: What the names begin with, by default the structure's.
+            folder: Folder of the files; it is made if it does not exist.
+            stem: Beginning of the names of the files; by default the identifier of the structure.
+
+        Returns:
+            Paths of the four files.
 
         Raises:
             OSError: If a file cannot be written.
@@ -111,14 +114,14 @@ def explained(
     max_atoms: int,
     geometry: Geometry,
 ) -> Explanation:
-    """The explanation of a structure; its atoms are those of the file, one for one.
+    """The explanation of a structure; its atoms are those of the file, in the same order.
 
     Args:
-        structure: As `crystal_of` takes it.
-        model: A loaded model, or what `load_model` takes.
-        disorder: What to do about partial occupancies in a file.
-        max_atoms: Largest cell that is accepted.
-        geometry: Where the geometry comes from, see `PreparationConfig`.
+        structure: A path or a structure, see `crystal_of`.
+        model: A loaded model, or an argument of `load_model`.
+        disorder: Treatment of partial occupancies in a file.
+        max_atoms: Largest number of atoms of a cell.
+        geometry: Whether the geometry is relaxed or experimental, see `PreparationConfig`.
 
     Raises:
         ValueError: If the file cannot be read, the structure is refused, or the model cannot be loaded.

@@ -66,7 +66,7 @@ def cif_with_shares(crystal: Crystal, found: Attribution, level_of_theory: str) 
 
 
 def _whole(found: Attribution) -> dict[str, float]:
-    """The gap, and what the shares sum to: the gap before it is cut at zero."""
+    """The gap in eV, the gap before negative values become zero, the baseline, and the variance in eV²."""
     whole = {"gap_ev": max(found.gap_ev, 0.0), "gap_before_cut_ev": found.gap_ev}
     whole["gap_reference_ev"] = found.reference_ev
     if "variance_fraction" in shares(found):

@@ -1,4 +1,4 @@
-"""A structure seen along its shortest axis, atoms coloured by their shares."""
+"""Picture of a structure along its shortest axis, atoms coloured by their shares."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _WIDEST_INCH = 6.0
 
 
 def view(cell: Floats) -> tuple[Floats, int]:
-    """The rotation (3, 3) that puts the shortest cell vector along the line of sight, and its index.
+    """The rotation (3, 3) that turns the shortest cell vector towards the viewer, and the vector's index.
 
-    Rows are the directions right, up and towards the viewer; the next cell vector runs to the right.
+    Rows are the directions right, up and towards the viewer; the next cell vector points to the right.
     """
     axis = int(np.argmin(np.linalg.norm(cell, axis=1)))
     towards = cell[axis] / np.linalg.norm(cell[axis])
@@ -38,13 +38,13 @@ def view(cell: Floats) -> tuple[Floats, int]:
 
 
 def drawn(crystal: Crystal, found: Attribution, title: str, baseline: str) -> Figure:
-    """One panel for the gap, and one for the variance where the model has any.
+    """One panel for the gap, and one for the variance if the model is Bayesian.
 
     Args:
         crystal: The structure; one cell is drawn, atoms wrapped into it.
         found: Its attribution.
         title: The structure, and its gap with its error bar.
-        baseline: What the shares are counted from.
+        baseline: The baseline of the shares, in words.
     """
     columns = shares(found)
     panels = [(columns["gap_share_ev"], "share of the gap / eV")]
@@ -73,7 +73,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _in_plane(cell: Floats, rotation: Floats, axis: int) -> Floats:
-    """(3, 2): the two cell vectors of the picture in its plane, and zero for the third."""
+    """(3, 2) the other two cell vectors in the plane of the picture, then zero for the third."""
     flat = cell @ rotation[:2].T
     return np.stack([flat[(axis + 1) % 3], flat[(axis + 2) % 3], np.zeros(2)])
 
@@ -118,7 +118,7 @@ def _panel(
 
 
 def _bonds(crystal: Crystal, seen: Floats) -> Floats:
-    """(n_bonds, 2, 2) ends of the lines between bonded atoms of the same cell."""
+    """(n_bonds, 2, 2) ends of the lines between bonded atoms of one cell."""
     pairs = bonded_pairs(crystal)
     pairs = pairs.take(~pairs.offsets.astype(bool).any(axis=1) & (pairs.first < pairs.second))
     return np.stack([seen[pairs.first, :2], seen[pairs.second, :2]], axis=1)

@@ -30,7 +30,7 @@ from mofgap.gap.model import GapModel
 from mofgap.gap.novelty_warnings import EXPERIMENTAL, is_note, novelty_warnings
 from mofgap.gap.posterior import Posterior, posterior, spread_of
 from mofgap.uncertainty.calibrate import Calibration
-from mofgap.uncertainty.novelty import SAME, NoveltyIndex
+from mofgap.uncertainty.novelty import SAME_STRUCTURE, NoveltyIndex
 
 Floats = NDArray[np.float64]
 BATCH_ATOMS = 4000
@@ -201,7 +201,7 @@ class GapPredictor:
         distances = [part.relative_distance for part in parts if part.relative_distance is not None]
         if correction is None or not correction.spacing > 0 or not distances:
             return np.ones(sum(len(part.gap_ev) for part in parts), dtype=bool)
-        known: NDArray[np.bool_] = np.concatenate(distances) < (NUGGET + SAME) / (1 + NUGGET)
+        known: NDArray[np.bool_] = np.concatenate(distances) < (NUGGET + SAME_STRUCTURE) / (1 + NUGGET)
         return known
 
     def predict(

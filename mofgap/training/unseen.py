@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mofgap.crystals.elements import MAX_Z
-from mofgap.encoders.elements import alike
+from mofgap.encoders.elements import similar_elements
 from mofgap.encoders.encoder import Encoder
 from mofgap.encoders.registry import DEFAULT, build_encoder
 from mofgap.gap.folder import CONFIG, NOVELTY, WEIGHTS, seal
@@ -47,7 +47,7 @@ def substitutes_of(counts: ArrayLike) -> Substitutes:
     """
     numbers = np.asarray(counts)[: MAX_Z + 1]
     often = np.flatnonzero(numbers >= RARE).tolist()
-    found = {z: alike(z, often) for z in range(1, MAX_Z + 1) if not numbers[z]}
+    found = {z: similar_elements(z, often) for z in range(1, MAX_Z + 1) if not numbers[z]}
     return {
         _symbol(z): {_symbol(other): round(share, 4) for other, share in shares.items()}
         for z, shares in found.items()

@@ -1,4 +1,4 @@
-"""Bootstrap: intervals of a statistic, or of the difference of two methods, over the choice of test rows.
+"""Bootstrap: intervals of a statistic, or of the difference of two methods, by resampling the test rows.
 
 Percentile intervals; Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 """
@@ -30,7 +30,7 @@ def intervals(value: Floats, draws: Floats, level: float) -> list[Interval]:
         level: Nominal coverage of the intervals.
 
     Returns:
-        k intervals; NaN where a statistic was not defined in some draw.
+        k intervals; NaN if a statistic is not defined in some draw.
     """
     tail = (1 - level) / 2
     ends = np.quantile(draws, [tail, 1 - tail], axis=0)
@@ -43,7 +43,7 @@ def bootstrap(
     """A statistic of n rows, and its interval over resamplings: n rows drawn with replacement.
 
     Args:
-        statistic: Called with the indices of the rows to take, shape (n,).
+        statistic: It is called with the indices of the resampled rows, shape (n,).
         n: Number of rows.
         level: Nominal coverage of the interval.
         n_draws: Number of resamplings.
@@ -75,7 +75,7 @@ def paired_bootstrap(
 ) -> Interval:
     """The difference metric(a) - metric(b) and its interval.
 
-    Each resampling takes the same rows for both, so that the difficulty of the rows cancels.
+    Each resampling takes the same rows for both methods, so that difficult rows affect both alike.
 
     Args:
         metric: A function of `metrics`, called as ``metric(y_true, *a)``.

@@ -1,4 +1,4 @@
-"""Calibrate: from a model's raw spread to intervals of a stated coverage."""
+"""Calibration: from a model's raw spread to intervals of a given coverage."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from mofgap.uncertainty.scaling import Scaling, fit_scaling
 
 VERSION = 4
 MAX_RESIDUALS = 5000
-"""Most residuals that are kept, over all groups of novelty."""
+"""Largest number of stored residuals, over all groups of novelty."""
 N_FOLDS = 5
 
 
@@ -26,8 +26,8 @@ class Record:
     """The rows that fitted a calibration, and its scores on them.
 
     Attributes:
-        n_scaling: Number of rows that fitted the scaling; 0 where it was given.
-        n_residuals: Number of residuals behind the intervals, each by a scaling fitted without its row.
+        n_scaling: Number of rows that fitted the scaling; 0 if it was given.
+        n_residuals: Number of residuals of the intervals, each by a scaling fitted without its row.
         ids_sha256: SHA-256 of the sorted ids of all rows, joined by line feeds.
         crps_raw_ev: CRPS in eV of the raw spread on all rows.
         crps_ev: The same of the calibrated spread, five-fold cross-validated.
@@ -50,19 +50,21 @@ class Record:
 class Calibration:
     """A scaling of the spread, and the distribution of the standardised errors.
 
-    The reference gap is mu + std * z, with the prediction mu, its calibrated std, and z from `Residuals`. It
-    is never below zero. Intervals are those of split-conformal regression normalised by std: each end is a
-    quantile of z, and so of the distribution behind `p_in_window`. With a given scaling, their coverage is
-    guaranteed on average over structures exchangeable with the calibration rows. With a scaling fitted on the
-    same rows it holds nearly (`fit_calibration`). Both ask that the model was not chosen on these rows.
+    The distribution of the reference gap is that of mu + std * z, with the prediction mu, its calibrated std,
+    and z from `Residuals`; values below zero count as zero. Intervals are those of split-conformal regression
+    normalised by std. Each end is a quantile of this distribution, from which `p_in_window` comes too.
+
+    With a given scaling, the coverage is guaranteed on average over structures exchangeable with the
+    calibration rows. With a scaling fitted on the same rows it holds nearly (`fit_calibration`). In both
+    cases the model must not have been chosen on these rows.
 
     Attributes:
-        scaling: Raw parts of the spread -> calibrated std.
-        residuals: One distribution for each group of novelty, from familiar to novel.
-        novelty_edges: Novelty between one group and the next, ascending; an edge belongs to the group below.
-        record: The rows that fitted it; None for a raw one.
+        scaling: It turns the raw parts of the spread into the calibrated std.
+        residuals: One distribution for each group of novelty, in ascending order.
+        novelty_edges: Novelty between one group and the next, ascending; an edge belongs to the lower group.
+        record: The rows that fitted it; None for a raw calibration.
         experimental_std_ev: Added in squares to the std of structures whose geometry is experimental, eV;
-            None where it was never fitted.
+            None if it was not fitted.
         equal_tails: Whether both tails outside an interval have the same probability. Otherwise an interval
             is symmetric, which needs fewer residuals.
 
@@ -105,9 +107,10 @@ class Calibration:
         aleatoric_std: npt.ArrayLike,
         experimental: npt.ArrayLike | None = None,
     ) -> Floats:
-        """The calibrated total standard deviation in eV, shape (n,). See `Scaling`.
+        """The calibrated total standard deviation from the raw parts, all in eV, shape (n,). See `Scaling`.
 
-        Where ``experimental`` is 1, shape (n,), `experimental_std_ev` is added in squares; in part below.
+        ``experimental``, from 0 (relaxed geometry) to 1, multiplies `experimental_std_ev`, which is added in
+        squares.
         """
         std = self.scaling(epistemic_std, aleatoric_std)
         added = self.experimental_std_ev
@@ -120,18 +123,18 @@ class Calibration:
         coverage: float = 0.9,
         novelty: npt.ArrayLike | None = None,
     ) -> tuple[Floats, Floats]:
-        """Intervals of at least the given coverage, cut at zero, which costs no coverage.
+        """Intervals of at least the given coverage. Ends below zero become zero, which costs no coverage.
 
-        They hold the predicted gap, also where most of the errors have one sign.
+        They contain the predicted gap, also if most of the errors have one sign.
 
         Args:
             gap_ev: Predicted gaps in eV, shape (n,).
             std: Calibrated standard deviations in eV, shape (n,), from `std`.
             coverage: Between 0.5 and 0.99.
-            novelty: Shape (n,), needed where the calibration is split by novelty.
+            novelty: Shape (n,); needed if there are several groups of novelty.
 
         Returns:
-            Lower and upper ends in eV, each of shape (n,); NaN where the gap or std is.
+            Lower and upper ends in eV, each of shape (n,); NaN if the gap or std is NaN.
 
         Raises:
             ValueError: If ``coverage`` is out of range, the columns differ in shape, a ``std`` is negative,
@@ -153,8 +156,7 @@ class Calibration:
     ) -> Floats:
         """The probability that the gap lies in [lo, hi] eV, shape (n,); None or infinity leaves an end open.
 
-        The predictive distribution's mass below zero counts as mass at zero. A window that begins at or below
-        zero holds it; a window that ends below zero holds nothing.
+        A gap below zero counts as a gap of zero. So a window that ends below zero has the probability 0.
 
         Raises:
             ValueError: If the end ``lo`` exceeds ``hi``, the columns differ in shape, a ``std`` is negative,
@@ -178,13 +180,13 @@ class Calibration:
         std: npt.ArrayLike,
         novelty: npt.ArrayLike | None = None,
     ) -> Floats:
-        """The probability that a gap is at most ``at_ev``, shape (n,), before the cut at zero.
+        """The probability that a gap is at most ``at_ev``, shape (n,), with negative gaps allowed.
 
         Args:
             at_ev: One energy for all structures, or one for each, shape (n,), eV.
             gap_ev: Predicted gaps in eV, shape (n,).
             std: Calibrated standard deviations in eV, shape (n,), from `std`.
-            novelty: Shape (n,), needed where the calibration is split by novelty.
+            novelty: Shape (n,); needed if there are several groups of novelty.
 
         Raises:
             ValueError: If the columns differ in shape, a ``std`` is negative, or the ``novelty`` is missing.
@@ -192,11 +194,11 @@ class Calibration:
         gap, spread = _same_shape(gap_ev, std)
         group = self.group(novelty, len(gap))
         at = np.asarray(at_ev, dtype=np.float64)
-        z = (at - gap) / np.maximum(spread, 1e-12)  # a point mass where the spread is zero
+        z = (at - gap) / np.maximum(spread, 1e-12)  # a point mass if the spread is zero
         return np.stack([residuals.cdf(z) for residuals in self.residuals])[group, np.arange(len(gap))]
 
     def group(self, novelty: npt.ArrayLike | None, n: int) -> Indices:
-        """The group of novelty of each of n structures, from 0; the last one where the novelty is NaN.
+        """The group of novelty of each of n structures, from 0; the last one if the novelty is NaN.
 
         Raises:
             ValueError: If ``novelty`` is missing and the calibration needs it, or its length is not ``n``.
@@ -255,13 +257,13 @@ def fit_calibration(
 ) -> Calibration:
     """Fit a calibration on rows that did not train the model.
 
-    All rows fit the scaling, and all (at most 5,000) give residuals. The scaling behind a residual is fitted
-    to the four fifths of the rows without it, as in cross-conformal prediction (Vovk, Ann. Math. Artif.
-    Intell. 74, 9 (2015)). New structures get the scaling of all rows, which differs from those by the noise
-    of three numbers. The folds follow the hashes of the ids, so the order of the rows does not matter.
+    All rows fit the scaling, and all (at most 5,000) give residuals. The scaling for a residual is fitted to
+    four fifths of the rows, without the fold of its row, as in cross-conformal prediction (Vovk, Ann. Math.
+    Artif. Intell. 74, 9 (2015)). New structures get the scaling of all rows, which hardly differs. The folds
+    follow the hashes of the ids, so the order of the rows does not matter.
 
-    Intervals have equal tails where each group keeps `MIN_TAIL_RESIDUALS` residuals in every fold of the
-    cross-validation, which takes about 250 rows a group. With fewer they are symmetric.
+    Intervals have equal tails if each group keeps `MIN_TAIL_RESIDUALS` residuals in every fold of the
+    cross-validation, which takes about 250 rows a group. With fewer rows they are symmetric.
 
     Args:
         y_true: Reference gaps in eV, shape (n,).
@@ -269,10 +271,10 @@ def fit_calibration(
         epistemic_std: Raw epistemic standard deviations in eV, shape (n,).
         aleatoric_std: Raw aleatoric standard deviations in eV, shape (n,); zeros for a model without them.
         ids: Unique names of the rows, length n.
-        novelty: Shape (n,), only with edges.
-        novelty_edges: Give each group of novelty its own residuals (Mondrian conformal regression, Boström
+        novelty: Shape (n,); given together with ``novelty_edges``.
+        novelty_edges: Each group of novelty gets separate residuals (Mondrian conformal regression, Boström
             and Johansson, PMLR 128, 114 (2020)); see `mofgap.uncertainty.groups.quantile_edges`.
-        scaling: Used as it is, so that 24 rows are enough. It may not be fitted on these rows.
+        scaling: A scaling that was not fitted on these rows. With it, 24 rows are enough.
 
     Raises:
         ValueError: If the columns differ in length, ids repeat, a reference is negative, only one of
@@ -288,7 +290,7 @@ def fit_calibration(
         raise ValueError(f"{int((table[0] < 0).sum())} reference gaps are negative")
     edges = tuple(float(edge) for edge in novelty_edges)
     if (novelty is None) != (not edges):
-        raise ValueError("novelty and its edges come together")
+        raise ValueError("give both of novelty and novelty_edges, or neither")
     distance = np.zeros(n) if novelty is None else columns(y_true=y_true, novelty=novelty)[1]
     order = sorted(range(n), key=lambda row: hashlib.sha256(ids[row].encode()).digest())
     data = np.stack([*table, distance])[:, np.array(order, dtype=np.intp)]
@@ -305,7 +307,7 @@ def _fit(data: Floats, edges: tuple[float, ...], scaling: Scaling | None) -> Cal
     group, n_groups = group_of(data[4], edges), len(edges) + 1
     fewest = np.bincount(group, minlength=n_groups).min()
     if fewest < least:
-        raise ValueError(f"{fewest} rows are left for residuals of a group of novelty, {least} are needed")
+        raise ValueError(f"a group of novelty has {fewest} rows for residuals, {least} are needed")
     z, most = _standardised(data, scaling), MAX_RESIDUALS // n_groups
     groups = [np.sort(z[group == i][:most]) for i in range(n_groups)]
     residuals = tuple(Residuals(tuple(_rounded(value) for value in each)) for each in groups)
@@ -325,7 +327,7 @@ def _scaling_of(data: Floats) -> Scaling:
 
 
 def _standardised(data: Floats, scaling: Scaling | None) -> Floats:
-    """Errors over the scaled spread, shape (n,); without a scaling, over one fitted to the other folds."""
+    """Errors divided by the scaled spread, shape (n,); by default the other folds fit the scaling."""
     true, gap, epistemic, aleatoric, _ = data
     if scaling is not None:
         return np.asarray((true - gap) / scaling(epistemic, aleatoric))
@@ -337,7 +339,7 @@ def _standardised(data: Floats, scaling: Scaling | None) -> Floats:
 
 def _cross_validate(data: Floats, whole: Calibration, scaling: Scaling | None) -> dict[str, Any]:
     """The scores of a `Record`: each fold is predicted by a calibration fitted on the other folds."""
-    from mofgap.uncertainty import metrics  # predicting need not wait for it
+    from mofgap.uncertainty import metrics  # a prediction does not need this import
 
     fold, edges = np.arange(data.shape[1]) % N_FOLDS, whole.novelty_edges
     true, gap, epistemic, aleatoric, novelty = data
@@ -377,7 +379,7 @@ def _same_shape(gap_ev: npt.ArrayLike, std: npt.ArrayLike) -> tuple[Floats, Floa
 
 
 def _check_keys(kind: type, content: dict[str, Any], path: Path | str) -> dict[str, Any]:
-    """The content itself, after a check that its keys are the fields of the dataclass."""
+    """The content, after a check that its keys are the fields of the dataclass."""
     wrong = content.keys() ^ {field.name for field in fields(kind)}
     if wrong:
         raise ValueError(f"{path}: unknown or missing in {kind.__name__.lower()}: {', '.join(sorted(wrong))}")
@@ -385,9 +387,9 @@ def _check_keys(kind: type, content: dict[str, Any], path: Path | str) -> dict[s
 
 
 def _upgraded(content: dict[str, Any], version: int) -> dict[str, Any]:
-    """The content of a file of an earlier version in this one.
+    """The content of a file of an older version, in the layout of this version.
 
-    Version 1 had two groups of novelty at most, 2 knew no experimental geometry, and 3 no equal tails.
+    Version 1 has at most two groups of novelty, 2 no experimental geometry, and 3 no equal tails.
     """
     if version == 1:
         threshold = content.pop("novelty_threshold", None)

@@ -1,4 +1,4 @@
-"""Columns: equally long one-dimensional arrays of finite numbers, checked once on entry."""
+"""Columns: one-dimensional arrays of finite numbers and equal length, checked once."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +8,7 @@ Indices = npt.NDArray[np.intp]
 
 
 def columns(**named: npt.ArrayLike) -> list[Floats]:
-    """Check and convert named columns, in the order given.
+    """Check and convert named columns.
 
     A column whose name ends in ``_std`` holds standard deviations. They may not be negative.
 
@@ -16,7 +16,7 @@ def columns(**named: npt.ArrayLike) -> list[Floats]:
         **named: Array-likes of shape (n,); n may be 0.
 
     Returns:
-        The columns as float64 arrays of shape (n,).
+        The columns as float64 arrays of shape (n,), in the order of the arguments.
 
     Raises:
         ValueError: If a column is not one-dimensional, differs in length from the first one, or holds NaN,

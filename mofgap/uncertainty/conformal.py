@@ -1,4 +1,4 @@
-"""Conformal: intervals and probabilities from the standardised errors of rows that were kept back."""
+"""Conformal prediction: intervals and probabilities from the standardised errors of held-out rows."""
 
 import math
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from mofgap.uncertainty.columns import Floats
 
 MIN_COVERAGE, MAX_COVERAGE = 0.5, 0.99
 MIN_RESIDUALS = 19
-"""Fewest residuals of a distribution; they give symmetric intervals of 95 % coverage."""
+"""Smallest number of residuals of a distribution; they give symmetric intervals of 95 % coverage."""
 MIN_RESIDUALS_99 = 99
-"""Fewest residuals that give symmetric intervals of 99 % coverage."""
+"""Smallest number of residuals for symmetric intervals of 99 % coverage."""
 MIN_TAIL_RESIDUALS = 199
-"""Fewest residuals that give the same with equal tails."""
+"""Smallest number of residuals for intervals of 99 % coverage with equal tails."""
 
 
 @dataclass(frozen=True)
 class Residuals:
-    """The distribution of z = (reference - prediction) / std on rows that were kept back.
+    """The distribution of z = (reference - prediction) / std on held-out rows.
 
     Attributes:
-        values: Sorted residuals, at least `MIN_RESIDUALS` of them; none at all means a standard normal.
+        values: Sorted residuals, at least `MIN_RESIDUALS` of them. Without any, z is standard normal.
 
     Raises:
         ValueError: If there are ``values`` but fewer than `MIN_RESIDUALS`, or they are not finite and sorted.
@@ -56,7 +56,7 @@ class Residuals:
             half = float(ndtri((1 + coverage) / 2))
             return -half, half
         n, n_tails = len(self.values), 2 if equal_tails else 1
-        # From outside, the interval ends at this residual. Rounding must not turn 1 into 0.999...
+        # Rank of the end, counted from outside. Rounding must not turn 1 into 0.999...
         rank = math.floor((n + 1) * (1 - coverage) / n_tails + 1e-9)
         if rank < 1:
             most = math.floor(100 * (n + 1 - n_tails) / (n + 1))
@@ -67,11 +67,11 @@ class Residuals:
         return -half, half
 
     def cdf(self, z: npt.ArrayLike) -> Floats:
-        """P(residual <= z), the same shape as z; NaN where z is.
+        """P(residual <= z), of the shape of z; NaN where z is.
 
         The i-th of n sorted residuals has the value i / (n + 1), with straight lines between them (conformal
-        predictive distribution; Vovk et al., Mach. Learn. 108, 445 (2019)). The theory does not say how the
-        1 / (n + 1) beyond either end is distributed. Here its density decays exponentially over one std.
+        predictive distribution; Vovk et al., Mach. Learn. 108, 445 (2019)). The theory leaves open how the
+        probability 1 / (n + 1) beyond either end is distributed. Here it decays exponentially over one std.
         """
         z = np.asarray(z, dtype=np.float64)
         if not self.values:

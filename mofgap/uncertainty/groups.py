@@ -1,4 +1,4 @@
-"""Groups of novelty: which rows share a distribution of errors."""
+"""Groups of novelty: the rows of a group share one distribution of errors."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,12 +7,15 @@ from mofgap.uncertainty.columns import Floats, Indices
 
 
 def quantile_edges(novelty: npt.ArrayLike, max_groups: int, least: int) -> tuple[float, ...]:
-    """Edges between groups of about equal size, as many groups as have enough rows each.
+    """Edges between groups of about equal size, for as many groups as have enough rows each.
 
     Args:
         novelty: Shape (n,).
-        max_groups: The largest number of groups.
-        least: The smallest number of rows in a group.
+        max_groups: Largest number of groups.
+        least: Smallest number of rows in a group.
+
+    Returns:
+        Ascending edges, one fewer than groups.
     """
     values = np.asarray(novelty, dtype=np.float64)
     # An edge on the largest value, which many rows may share, would leave the last group empty.
@@ -26,5 +29,5 @@ def quantile_edges(novelty: npt.ArrayLike, max_groups: int, least: int) -> tuple
 
 
 def group_of(novelty: Floats, edges: npt.ArrayLike) -> Indices:
-    """Groups from 0. NaN sorts last: an unknown novelty counts as the largest."""
+    """The group of each row, from 0. NaN sorts last: an unknown novelty counts as the largest."""
     return np.searchsorted(np.asarray(edges, dtype=np.float64), novelty, side="left")

@@ -1,12 +1,11 @@
-"""Metrics: how good a gap is and how much its error bar is worth.
+"""Metrics of predicted gaps and of their error bars.
 
-Every function takes plain arrays of shape (n,), energies in eV, and returns a float. A metric that is not
-defined for the given rows (no rows, a correlation with a constant) is NaN. Input that makes no sense raises
-ValueError. No metric depends on the order of the rows.
+Every function takes arrays of shape (n,), energies in eV, and returns a float. A metric that is not defined
+for the given rows (no rows, a correlation with a constant) is NaN. No metric depends on the order of rows.
 
 Correlations, densities and the area under a ROC curve come from scipy and scikit-learn. The mean errors, R²
-and the Brier score are one line of numpy each. scikit-learn takes 0.4 ms a call for them, a hundred times as
-long, and bootstraps call them a thousand times.
+and the Brier score are one line of numpy each. A bootstrap calls them a thousand times, and scikit-learn
+takes a hundred times as long (0.4 ms a call).
 """
 
 from collections.abc import Callable, Mapping
@@ -24,9 +23,9 @@ from mofgap.uncertainty.ranks import dense_ranks, sparsification_area
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 """Nominal coverages that `summary` reports."""
 N_BINS = 10
-"""Bins of a calibration error, unless another number is asked for."""
+"""Default number of bins of a calibration error."""
 N_DRAWS = 200
-"""Simulated sets of errors behind an expected correlation."""
+"""Default number of simulated sets of errors of an expected correlation."""
 
 
 def mae(y_true: ArrayLike, y_pred: ArrayLike) -> float:
@@ -42,7 +41,7 @@ def rmse(y_true: ArrayLike, y_pred: ArrayLike) -> float:
 
 
 def r2(y_true: ArrayLike, y_pred: ArrayLike) -> float:
-    """Coefficient of determination, 1 - SS_residual / SS_total; NaN where y_true does not vary."""
+    """Coefficient of determination, 1 - SS_residual / SS_total; NaN if y_true does not vary."""
     true, pred = columns(y_true=y_true, y_pred=y_pred)
     if _is_constant(true):
         return float("nan")
@@ -52,7 +51,7 @@ def r2(y_true: ArrayLike, y_pred: ArrayLike) -> float:
 def spearman(y_true: ArrayLike, y_pred: ArrayLike, y_std: ArrayLike) -> float:
     """Spearman's rank correlation of std and |error|, ties at their mean rank.
 
-    Even a perfect spread stays far below 1; `expected_spearman` says how far.
+    Even a perfect spread stays far below 1; `expected_spearman` is the value that it would have.
     """
     return _correlation(spearmanr, *_absolute_error_and_std(y_true, y_pred, y_std))
 
@@ -83,8 +82,9 @@ def ause(y_true: ArrayLike, y_pred: ArrayLike, y_std: ArrayLike) -> float:
     """Area under the sparsification error, in units of the mean absolute error.
 
     s(k) is the mean absolute error without the k rows of largest std. o(k) is the same without the k rows of
-    largest |error|. The area is the mean over k = 0 ... n - 1 of (s(k) - o(k)) / s(0); it is 0 where the std
-    sorts the rows like their errors. Rows of equal std leave in random order, and s(k) is its expectation.
+    largest |error|. The area is the mean over k = 0 ... n - 1 of (s(k) - o(k)) / s(0). It is 0 if the std
+    sorts the rows like their errors. Rows of equal std are removed in random order, and s(k) is the mean over
+    these orders.
     Ilg et al., ECCV 2018, section 5.
     """
     error, std = _absolute_error_and_std(y_true, y_pred, y_std)
@@ -94,7 +94,7 @@ def ause(y_true: ArrayLike, y_pred: ArrayLike, y_std: ArrayLike) -> float:
 
 
 def nll(y_true: ArrayLike, y_pred: ArrayLike, y_std: ArrayLike) -> float:
-    """Mean negative log-likelihood of N(y_pred, std^2), in nats; NaN where a std is 0 (no density)."""
+    """Mean negative log-likelihood of N(y_pred, std^2), in nats; NaN if a std is 0 (no density)."""
     true, pred, std = columns(y_true=y_true, y_pred=y_pred, y_std=y_std)
     return float("nan") if (std == 0).any() else -_mean(norm.logpdf(true, pred, std))
 
@@ -158,8 +158,8 @@ def predictive_area(pit: ArrayLike) -> float:
 
     Args:
         pit: The predicted P(gap <= reference) of each row (probability integral transform), 0 to 1. It is
-            uniform where the distributions are right. The central interval of a level holds a reference
-            where |2 pit - 1| is at most the level.
+            uniform if the distributions are right. The central interval of a level contains the reference if
+            |2 pit - 1| is at most the level.
 
     Raises:
         ValueError: If a value of ``pit`` lies outside 0 to 1.
@@ -185,7 +185,7 @@ def mean_width(lo: ArrayLike, hi: ArrayLike) -> float:
 def interval_score(y_true: ArrayLike, lo: ArrayLike, hi: ArrayLike, level: float) -> float:
     """Mean width plus 2 / (1 - level) times the distance of each row from its interval, in eV.
 
-    The smaller the better. Gneiting and Raftery, J. Am. Stat. Assoc. 102, 359 (2007), equation 43.
+    Smaller is better. Gneiting and Raftery, J. Am. Stat. Assoc. 102, 359 (2007), equation 43.
 
     Raises:
         ValueError: If ``level`` is not between 0 and 1, columns differ in length, or an end ``lo`` exceeds
@@ -213,7 +213,7 @@ def gaussian_interval(y_pred: ArrayLike, y_std: ArrayLike, level: float) -> tupl
 def auroc(is_positive: ArrayLike, score: ArrayLike) -> float:
     """Area under the receiver operating characteristic: P(score of a positive > score of a negative).
 
-    Ties count one half. NaN where one of the classes is missing.
+    Ties count one half. NaN if one of the classes is missing.
 
     Raises:
         ValueError: If the column ``is_positive`` holds anything but 0 and 1, or differs in length from
@@ -241,7 +241,7 @@ def probability_error(is_positive: ArrayLike, probability: ArrayLike, n_bins: in
     """Expected calibration error: mean over rows of |fraction of positives - mean probability| of their bin.
 
     Each bin holds about the same number of rows, in the order of their probability; equal ones share a bin.
-    With few rows, chance keeps the value above zero. Naeini, Cooper and Hauskrecht, AAAI 2015.
+    With few rows the value is above zero by chance. Naeini, Cooper and Hauskrecht, AAAI 2015.
 
     Raises:
         ValueError: If the column ``is_positive`` holds anything but 0 and 1, a ``probability`` lies outside 0
@@ -253,10 +253,10 @@ def probability_error(is_positive: ArrayLike, probability: ArrayLike, n_bins: in
 
 
 def spiegelhalter(is_positive: ArrayLike, probability: ArrayLike) -> float:
-    """Spiegelhalter's z: a standard normal number if the probabilities are calibrated.
+    """Spiegelhalter's z, which is standard normal if the probabilities are calibrated.
 
-    It is positive where the Brier score is worse than the probabilities imply, as for overconfident ones.
-    NaN where every probability is 0, 0.5 or 1. Spiegelhalter, Stat. Med. 5, 421 (1986).
+    It is positive if the Brier score is worse than the probabilities imply, as for overconfident ones.
+    NaN if every probability is 0, 0.5 or 1. Spiegelhalter, Stat. Med. 5, 421 (1986).
 
     Raises:
         ValueError: If the column ``is_positive`` holds anything but 0 and 1, or a ``probability`` lies
@@ -282,7 +282,7 @@ def summary(
         y_pred: Predicted gaps in eV, shape (n,).
         y_std: Predicted total standard deviations in eV, shape (n,).
         intervals: Nominal level -> (lo, hi) in eV; Gaussian intervals at `LEVELS` by default.
-        seed: Seed of the simulated errors behind the two ``expected`` values.
+        seed: Seed of the simulated errors of the two ``expected`` values.
     """
     if intervals is None:
         intervals = {level: gaussian_interval(y_pred, y_std, level) for level in LEVELS}
@@ -346,7 +346,7 @@ def _bins(values: Floats, n_bins: int) -> Indices:
 
 
 def _area(needed: Floats) -> float:
-    """Area between observed and nominal coverage, from the level that each row needs to be covered."""
+    """Area between observed and nominal coverage, from the lowest level that covers each row."""
     if len(needed) == 0:
         return float("nan")
     nominal = np.linspace(0, 1, 101)

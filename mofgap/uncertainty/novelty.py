@@ -1,4 +1,4 @@
-"""Novelty: how far a structure lies from everything the model was trained on."""
+"""Novelty: the distance of a structure from the training structures."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -18,16 +18,16 @@ FORMAT, *OLD_FORMATS = "novelty index 3", "novelty index 2", "novelty index 1"
 N_ELEMENTS = 118
 MAX_COORDINATION = 16
 RARE = 10
-"""An element of fewer training structures than this is rare."""
-SAME = 0.02
-"""A structure is one of training within this share of the usual distance: well above what rounding does to
-those that are, and below what is between others (``tests/test_shipped_model.py``)."""
+"""An element in fewer training structures than this is rare."""
+SAME_STRUCTURE = 0.02
+"""A structure within this part of the median distance is the training structure itself. Rounding gives less,
+and different structures are farther apart (``tests/test_shipped_model.py``)."""
 UNSEEN_WIDENING = 1.25
-"""Factor of the total standard deviation where an element was never seen. With it, 90 % intervals cover 92 %
-of the structures of a metal, on average over seven that were withheld from a training, and 85 % without it
-(``python -m benchmarks.withheld_metals``)."""
-FEWEST_DIMS = 8
-"""In fewer components, of fewer than 64 structures, different ones may lie as close by chance."""
+"""Factor of the total standard deviation for an element without training structures. With it, 90 % intervals
+cover 92 % of the structures of a metal, on average over seven that were left out of a training. Without it
+they cover 85 % (``python -m benchmarks.withheld_metals``)."""
+MIN_DIMS = 8
+"""With fewer components, different structures may be as close as `SAME_STRUCTURE` by chance."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,14 @@ class Novelty:
 
     Attributes:
         percentile: The fraction of training structures that lie closer to the rest of the training set than
-            this structure does, 0 to 1, shape (n,); 1 for an element that training never saw.
-        distance: Mean distance to the nearest training structures in whitened features, shape (n,). Tells
-            structures apart whose percentile is 1.
+            this structure does, 0 to 1, shape (n,); 1 if an element has no training structure.
+        distance: Mean distance to the nearest training structures in whitened features, shape (n,). It orders
+            structures whose percentile is 1.
         nearest: For each structure the ids of its nearest training structures, nearest first.
-        learnt: Whether the nearest one is this very structure, shape (n,); never in an index of too few.
-        rare_elements: For each structure the atomic numbers of its elements that fewer than `RARE` training
-            structures have, with how many do.
+        learnt: Whether the nearest training structure is the structure itself, shape (n,); always false with
+            fewer than `MIN_DIMS` components.
+        rare_elements: For each structure, atomic number -> number of training structures, for elements in
+            fewer than `RARE` of them.
     """
 
     percentile: Floats
@@ -63,7 +64,7 @@ class NoveltyIndex:
     """The training set in compact form: a quarter of a kilobyte and an id per structure.
 
     Distance in a frozen model's features as a measure of uncertainty follows Janet, Duan, Yang, Nandy and
-    Kulik, Chem. Sci. 10, 7913 (2019). A structure's numbers do not depend on what it is scored with.
+    Kulik, Chem. Sci. 10, 7913 (2019). Scores of a structure do not depend on the others of the call.
 
     Attributes:
         mean: Mean of the training features, float32, shape (d,).
@@ -74,13 +75,13 @@ class NoveltyIndex:
             (n_q,).
         element_counts: Number of training structures that have an element, int32, shape (119,) by atomic
             number.
-        coordination_counts: Number of training structures with an atom of an element that has so many
-            neighbours, int32, shape (119, 17), the last column for more; all zero where nothing is known.
+        coordination_counts: Number of training structures by atomic number and number of neighbours of an
+            atom, int32, shape (119, 17), the last column for 16 or more. A row is zero if nothing is known.
         ids: Identifiers of the training structures, length n_train.
-        names: Names that a chemist knows them by, length n_train; empty where there is none.
-        gap_ev: Their labels, eV, float32, shape (n_train,); NaN where none of the model's own level of theory
-            is known.
-        n_neighbours: Number of nearest training structures a distance is the mean over.
+        names: Their refcodes or common names, length n_train; empty if there is none.
+        gap_ev: Their labels, eV, float32, shape (n_train,); NaN if there is none of the model's level of
+            theory.
+        n_neighbours: Number of nearest training structures whose mean distance is taken.
     """
 
     mean: npt.NDArray[np.float32]
@@ -97,10 +98,10 @@ class NoveltyIndex:
     def known_as(self, structure_id: str) -> str:
         """A training structure with its name and its known gap, such as ``qmof-c2b5b0e (SAHYIK, 3.44 eV)``.
 
-        It holds no vertical bar, which stands between texts in a cell of a table.
+        A vertical bar is replaced, since it separates the entries in a cell of a table.
         """
-        place = self._places[structure_id]
-        name, gap_ev = self.names[place], float(self.gap_ev[place])
+        i = self._index_of_id[structure_id]
+        name, gap_ev = self.names[i], float(self.gap_ev[i])
         known = [] if name in structure_id else [name]
         known += [f"{gap_ev:.2f} eV"] if np.isfinite(gap_ev) else []
         return f"{structure_id} ({', '.join(known)})".removesuffix(" ()").replace("|", "/")
@@ -133,9 +134,9 @@ class NoveltyIndex:
         return Novelty(np.where(unseen, 1.0, percentile), distance, nearest, learnt, rare)
 
     def unseen_coordination(self, coordination: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Those pairs of atomic number and coordination number that training never saw, in order.
+        """The pairs of atomic number and coordination number that no training structure has, in order.
 
-        None of elements whose coordination training did not record.
+        Elements without recorded coordination numbers are left out.
         """
         counts = self.coordination_counts
         return [
@@ -153,9 +154,9 @@ class NoveltyIndex:
         names: Sequence[str] = (),
         gap_ev: npt.ArrayLike = (),
     ) -> "NoveltyIndex":
-        """The index with more structures. Whitening and quantiles stay, and known ids are not added again.
+        """The index with more structures; whitening and quantiles do not change.
 
-        Of these the names and labels are replaced, where there are new ones.
+        Ids that the index has are not added again. Their names and labels are replaced if new ones are given.
 
         Args:
             features: Frozen features, shape (n, d).
@@ -202,15 +203,16 @@ class NoveltyIndex:
         return self._neighbours.nearest((row - self.mean) @ self._projection, self.n_neighbours)
 
     def learnt(self, features: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """(n,) whether structures of frozen features (n, d) are among those of training."""
+        """(n,) whether structures with the frozen features (n, d) are training structures."""
         rows = _checked(features, len(np.asarray(features)))
         return np.array([self._is_same(self._nearest(row)[1]) for row in rows], dtype=bool)
 
     def _is_same(self, distances: Floats) -> bool:
-        return self.points.shape[1] >= FEWEST_DIMS and bool(distances[0] < SAME * self._usual)
+        enough = self.points.shape[1] >= MIN_DIMS
+        return enough and bool(distances[0] < SAME_STRUCTURE * self._median_distance)
 
     @cached_property
-    def _usual(self) -> float:
+    def _median_distance(self) -> float:
         return float(np.median(self.quantiles))
 
     @cached_property
@@ -218,8 +220,8 @@ class NoveltyIndex:
         return np.ascontiguousarray(self.projection, dtype=np.float64)
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {name: place for place, name in reversed(list(enumerate(self.ids)))}
+    def _index_of_id(self) -> dict[str, int]:
+        return {name: i for i, name in reversed(list(enumerate(self.ids)))}
 
     @cached_property
     def _neighbours(self) -> Neighbours:
@@ -238,7 +240,7 @@ class NoveltyIndex:
             "names": np.frombuffer("\n".join(self.names).encode(), dtype=np.uint8),
             "gap_ev": self.gap_ev,
         }
-        # safetensors writes the raw memory, so a transposed array would come back in wrong order.
+        # safetensors writes the raw memory, so a transposed array would be read in the wrong order.
         tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         # One entry: safetensors writes several in an order that changes from run to run.
         save_file(tensors, str(path), metadata={FORMAT: f"{self.n_neighbours} neighbours"})
@@ -248,7 +250,7 @@ class NoveltyIndex:
     def load(cls, path: Path | str) -> "NoveltyIndex":
         """Read an index that `save` wrote.
 
-        Version 1 knew no coordination, and version 2 neither names nor gaps.
+        Version 1 has no coordination numbers, and version 2 neither names nor gaps.
 
         Raises:
             ValueError: If the file ``path`` holds no novelty index, has another version, or has parts that do
@@ -277,7 +279,7 @@ def _texts(tensor: npt.NDArray[np.uint8] | None) -> tuple[str, ...]:
 def _labels(
     ids: Sequence[str], names: Sequence[str], gap_ev: npt.ArrayLike
 ) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
-    """Names and gaps of structures, filled up where none are given."""
+    """Names and gaps of structures; empty names and NaN if none are given."""
     found = tuple(names) or ("",) * len(ids)
     gaps = np.asarray(gap_ev, dtype=np.float32)
     gaps = gaps if gaps.size else np.full(len(ids), np.nan, dtype=np.float32)
@@ -301,21 +303,21 @@ def fit_novelty(
 ) -> NoveltyIndex:
     """Index a training set.
 
-    A feature that never varied in training is ignored; what an unseen element does to it shows in the
-    element counts. Dimensions and neighbours tell structures of a metal that training lacks from others
-    (``python -m benchmarks.novelty --dims 24 64 128 256 --neighbours 1 3 10``): more dimensions would do it
-    better still, at a price in time and bytes.
+    A feature that does not vary over the training structures is ignored. Unseen elements, which may change
+    it, are found by the element counts. The defaults of ``n_dims`` and ``n_neighbours`` recognise structures
+    of a metal without training data (``python -m benchmarks.novelty --dims 24 64 128 256 --neighbours 1 3
+    10``). More dimensions recognise them better, but take more time and memory.
 
     Args:
         features: Frozen features of the training structures, shape (n_train, d).
         atomic_numbers: Their atoms, n_train arrays of shape (n_atoms,).
         ids: Their identifiers, length n_train, without line feeds.
-        coordination: For each of them, the pairs of atomic number and number of neighbours that its atoms
-            have; may be left out.
-        names: Names that a chemist knows them by, empty where there is none; may be left out.
-        gap_ev: Their labels, shape (n_train,), NaN where there is none; may be left out.
-        n_dims: Principal components kept, fewer where the features have fewer.
-        n_neighbours: Nearest training structures that a distance is the mean over.
+        coordination: For each of them, the pairs of atomic number and number of neighbours of its atoms;
+            may be left out.
+        names: Their refcodes or common names, empty if there is none; may be left out.
+        gap_ev: Their labels, eV, shape (n_train,), NaN if there is none; may be left out.
+        n_dims: Number of principal components; at most that of the features.
+        n_neighbours: Number of nearest training structures whose mean distance is taken.
 
     Raises:
         ValueError: If the shapes do not fit, a feature is not finite, the features are all constant, there
@@ -343,7 +345,7 @@ def fit_novelty(
 
 
 def _coordination_counts(coordination: Sequence[Collection[tuple[int, int]]]) -> npt.NDArray[np.int32]:
-    """(119, 17): how many structures have an element with so many neighbours, the last column for more."""
+    """(119, 17) number of structures by atomic number and number of neighbours, last column 16 or more."""
     counts = np.zeros((N_ELEMENTS + 1, MAX_COORDINATION + 1), dtype=np.int32)
     for each in coordination:
         for z, n in {(z, min(n, MAX_COORDINATION)) for z, n in each}:

@@ -1,7 +1,7 @@
 """Statistics that depend on the order of values alone, fast enough for a thousand resamplings.
 
-Dense ranks are found once. A resampling of the rows keeps their order, so that it counts ranks instead of
-sorting values.
+Dense ranks are computed once. A resampling of the rows does not change their order. So it counts ranks
+instead of sorting values.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Scaling: factors that bring a model's spread to the size of its errors."""
+"""Scaling: factors that fit a model's spread to the size of its errors."""
 
 from dataclasses import dataclass
 
@@ -8,23 +8,23 @@ import numpy.typing as npt
 from mofgap.uncertainty.columns import Floats
 
 MIN_FLOOR_EV = 1e-3
-"""The least floor that is fitted, eV, so that errors can be divided by the spread."""
+"""Smallest fitted floor, eV, so that errors can be divided by the spread."""
 
 
 @dataclass(frozen=True)
 class Scaling:
     """std = sqrt((epistemic * epistemic_std)^2 + (aleatoric * aleatoric_std)^2 + floor_ev^2).
 
-    Variances of independent causes add, each with its own factor. The result grows with both parts and makes
-    no ties unless a factor is zero, so a ranking by it keeps its meaning. Isotonic regression of the total
-    spread on 20 quantile bins was compared with it (a forest on compositions, 2,029 QMOF validation rows, 5
-    folds). Its CRPS was 0.363 eV against 0.362 here, its Spearman of std and |error| 0.24 against 0.33: it
-    turns the spread into steps and cannot weigh the parts.
+    Variances of independent causes add, each with a separate factor. The result grows with both parts and has
+    no ties unless a factor is zero, so it can rank structures. Isotonic regression of the total spread on 20
+    quantile bins is no better (a forest on compositions, 2,029 QMOF validation rows, 5 folds). Its CRPS is
+    0.363 eV against 0.362 here, its Spearman of std and |error| 0.24 against 0.33: it has steps and cannot
+    weight the parts.
 
     Attributes:
         epistemic: Factor of the epistemic standard deviation.
         aleatoric: Factor of the aleatoric standard deviation.
-        floor_ev: Spread in eV where both parts are zero.
+        floor_ev: Spread in eV if both parts are zero.
 
     Raises:
         ValueError: If a factor or the floor is negative or not finite.
@@ -57,18 +57,18 @@ class Scaling:
 
 
 def fit_scaling(error: Floats, epistemic_std: Floats, aleatoric_std: Floats) -> Scaling:
-    """The scaling of least mean CRPS of N(0, std^2) over the rows.
+    """The scaling that minimises the mean CRPS of N(0, std^2) over the rows.
 
     The CRPS grows linearly with an error, the negative log-likelihood with its square. So a few large errors
-    do not widen every error bar. The search starts from equal shares of the variance. A part that is zero
-    everywhere keeps the factor 1.
+    do not widen every error bar. The search starts from equal shares of the variance. A part that is zero in
+    all rows keeps the factor 1.
 
     Args:
         error: Reference minus prediction in eV, shape (n,).
         epistemic_std: In eV, shape (n,).
         aleatoric_std: In eV, shape (n,).
     """
-    from scipy.optimize import minimize  # predicting need not wait for these two
+    from scipy.optimize import minimize  # a prediction does not need these imports
 
     from mofgap.uncertainty.metrics import gaussian_crps
 

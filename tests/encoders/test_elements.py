@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mofgap.crystals.elements import MAX_Z
-from mofgap.encoders.elements import alike, descriptors
+from mofgap.encoders.elements import descriptors, similar_elements
 
 METALS = [3, 11, 12, 13, 20, 22, 23, 26, 29, 30, 39, 40, 45, 47, 48, 49, 57, 60, 62, 82]
 
@@ -24,7 +24,7 @@ def test_every_element_is_described_and_no_two_alike() -> None:
 )
 def test_the_most_alike_is_the_chemist_s_choice(symbol: str, first: str) -> None:
     number, among = gemmi.Element(symbol).atomic_number, [*METALS, 6, 8, 53]
-    shares = alike(number, [number, *among])
+    shares = similar_elements(number, [number, *among])
     assert gemmi.Element(next(iter(shares))).name == first
     assert number not in shares
     assert sum(shares.values()) == pytest.approx(1)
@@ -32,5 +32,5 @@ def test_the_most_alike_is_the_chemist_s_choice(symbol: str, first: str) -> None
 
 
 def test_a_metal_is_read_as_metals_alone() -> None:
-    assert alike(72, [6, 8]) == {}
-    assert set(alike(72, [6, 8, 40, 22])) == {40, 22}
+    assert similar_elements(72, [6, 8]) == {}
+    assert set(similar_elements(72, [6, 8, 40, 22])) == {40, 22}

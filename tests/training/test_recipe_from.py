@@ -295,7 +295,7 @@ def test_structures_that_the_parent_learnt_from_are_known_by_other_names_too(
     frame.assign(split=other, structure_id=renamed, hse_gap_ev=frame.gap_ev + 1).to_parquet(
         tmp_path / "t.parquet"
     )
-    monkeypatch.setattr("mofgap.uncertainty.novelty.FEWEST_DIMS", 1)  # of so few structures
+    monkeypatch.setattr("mofgap.uncertainty.novelty.MIN_DIMS", 1)  # of so few structures
     outcome = go_on(tmp_path / "t.parquet", tmp_path / "hse", parent, GENTLE)
     assert outcome.known.get("test") == (other == "test").sum()
 
