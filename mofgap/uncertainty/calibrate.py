@@ -53,7 +53,6 @@ class Calibration:
     The distribution of the reference gap is that of mu + std * z, with the prediction mu, its calibrated std,
     and z from `Residuals`; values below zero count as zero. Intervals are those of split-conformal regression
     normalised by std. Each end is a quantile of this distribution, from which `p_in_window` comes too.
-
     With a given scaling, the coverage is guaranteed on average over structures exchangeable with the
     calibration rows. With a scaling fitted on the same rows it holds nearly (`fit_calibration`). In both
     cases the model must not have been chosen on these rows.
@@ -271,7 +270,7 @@ def fit_calibration(
         epistemic_std: Raw epistemic standard deviations in eV, shape (n,).
         aleatoric_std: Raw aleatoric standard deviations in eV, shape (n,); zeros for a model without them.
         ids: Unique names of the rows, length n.
-        novelty: Shape (n,); given together with ``novelty_edges``.
+        novelty: Shape (n,), with ``novelty_edges`` alone.
         novelty_edges: Each group of novelty gets separate residuals (Mondrian conformal regression, Boström
             and Johansson, PMLR 128, 114 (2020)); see `mofgap.uncertainty.groups.quantile_edges`.
         scaling: A scaling that was not fitted on these rows. With it, 24 rows are enough.
@@ -307,7 +306,7 @@ def _fit(data: Floats, edges: tuple[float, ...], scaling: Scaling | None) -> Cal
     group, n_groups = group_of(data[4], edges), len(edges) + 1
     fewest = np.bincount(group, minlength=n_groups).min()
     if fewest < least:
-        raise ValueError(f"a group of novelty has {fewest} rows for residuals, {least} are needed")
+        raise ValueError(f"{fewest} rows are in the smallest group of novelty, {least} are needed")
     z, most = _standardised(data, scaling), MAX_RESIDUALS // n_groups
     groups = [np.sort(z[group == i][:most]) for i in range(n_groups)]
     residuals = tuple(Residuals(tuple(_rounded(value) for value in each)) for each in groups)
