@@ -13,8 +13,9 @@
 
 # %% [markdown]
 # # Screen your own MOFs
-# CIF files in, ranked band gaps with error bars out. The examples that come with mofgap stand in for your own
-# files: change `STRUCTURES` to a folder, a glob pattern or an archive of yours. Nothing is downloaded.
+# This notebook predicts the band gaps of MOFs from CIF files, with error bars, and ranks them. It uses the examples
+# that come with mofgap. For your own files, change `STRUCTURES` to a folder, a glob pattern or an archive. Nothing is
+# downloaded.
 
 # %%
 import mofgap
@@ -29,16 +30,22 @@ table
 
 # %% [markdown]
 # The table is a pandas DataFrame with a row for each structure, ranked by the probability that its gap lies in the
-# window. Ranks and window use the HSE06 gap; the PBE gap, mostly too small, stands next to it.
-# Failures are rows too, with their reason, so that nothing is lost without a word.
+# window. Ranks and window use the HSE06 gap. The PBE gap, mostly too small, has columns too. A file that cannot be
+# read is a row with the reason.
+#
+# The plot shows the first 20 structures: the gap (dot), its 90 % interval (line) and the window (shaded).
 
 # %%
 table.plot(n_top=20)
 
 # %% [markdown]
-# ## How sure, and why not surer
-# The standard deviation has two parts that add in squares: the epistemic one, for want of similar training
-# structures (`epistemic_std_ev`), and the aleatoric one, from what a structure does not tell (`aleatoric_std_ev`).
+# ## Size and parts of the error bar
+# The plot shows that structures in the window (shaded) have small and large standard deviations. Choose among them by
+# the error bar too.
+#
+# The standard deviation has two parts, which add in squares. The epistemic part (`epistemic_std_ev`) comes from a lack
+# of similar training structures. The aleatoric part (`aleatoric_std_ev`) is noise that more training data would not
+# remove.
 
 # %%
 axes = table.plot.scatter("gap_ev", "gap_std_ev", xlabel="HSE06 gap / eV", ylabel="standard deviation / eV")
@@ -59,8 +66,9 @@ columns = [
 table.sort_values("novelty", ascending=False)[columns].head(5).round(2)
 
 # %% [markdown]
-# `novelty` is the share of the training structures that lie closer to the others than this one does; `nearest` names
-# the training structures most like it. Where something needs a look the row has a warning:
+# The table has the five structures that are most unlike the training data. `novelty` is the share of the training
+# structures that lie closer to the other training structures than this one does. `nearest` names the most similar
+# training structures. A row has a warning if its structure needs a check:
 
 # %%
 for row in table[table.status == "warning"].itertuples():
@@ -68,7 +76,7 @@ for row in table[table.status == "warning"].itertuples():
 
 # %% [markdown]
 # ## One structure
-# The model by itself takes paths, pymatgen structures and ASE atoms.
+# A model predicts the gap of one structure, given as a path, a pymatgen structure or ASE atoms.
 
 # %%
 model = mofgap.load_model("qmof-hse06")
@@ -76,9 +84,9 @@ gap_ev, std_ev = model.predict("out/mofs/MOF-5_MIBQAR16.cif", return_std=True)
 print(f"MOF-5: {gap_ev:.2f} ± {std_ev:.2f} eV, {model.about.level_of_theory}")
 
 # %% [markdown]
-# ## Keep it
-# The same table from the command line is `mofgap screen FILES --window 1.8 3.0 -o gaps.csv`. `table.report()`, or
-# `mofgap report gaps.csv`, makes one page of it that opens anywhere, with the structures in 3D.
+# ## Save the table and a report
+# `table.report()` writes one page with figures, table and structures in 3D, which opens in any browser. On the command
+# line the same is `mofgap screen FILES --window 1.8 3.0 -o gaps.csv`, then `mofgap report gaps.csv`.
 
 # %%
 table.to_csv("out/gaps.csv", index=False)
@@ -87,6 +95,6 @@ print(f"{page}: {page.stat().st_size / 1e6:.1f} MB in one file")
 
 # %% [markdown]
 # ## What the numbers are not
-# Gaps are those of DFT: do not quote them as measured. Optical gaps may lie well below HSE06. PBE is far too
-# low with open-shell metals. The intervals hold the HSE06 gap of 90 % of structures like those of the QMOF database;
-# they say nothing about experiment, and less about structures far from that database.
+# Gaps are those of DFT: do not quote them as measured. Optical gaps may lie well below HSE06. PBE gaps are far too
+# small for open-shell metals. The intervals contain the HSE06 gap for 90 % of structures like those of the QMOF
+# database. They do not refer to experiment, and are less reliable for structures unlike that database.

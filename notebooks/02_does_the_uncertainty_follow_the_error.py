@@ -13,12 +13,13 @@
 
 # %% [markdown]
 # # Does the uncertainty follow the error?
-# Where a model says that it is unsure, is it further off? This is the question of the BaLoRA paper (arXiv 2605.08110).
-# Here it is asked of the two models that mofgap ships, on structures of QMOF that they did not learn.
+# Yes: structures with a larger error bar have a larger error on average. This is the question of the BaLoRA paper
+# (arXiv 2605.08110). This notebook answers it for the two models that mofgap ships, on structures of QMOF that they
+# were not trained on.
 #
-# The table of QMOF does not ship with mofgap. What ships are means over many of its structures, which
-# `python -m benchmarks.curves` made. The epoch and the calibration were chosen on the validation rows (`val`), so the
-# test rows judge. The curves below are of the validation rows, of which there are more.
+# The table of QMOF does not ship with mofgap. The notebook reads means over many of its structures, which
+# `python -m benchmarks.curves` computed. The validation rows (`val`) chose the epoch and calibrated the error bars, so
+# the test rows are the fair ones. The curves are of the validation rows, which are more.
 
 # %%
 import matplotlib.pyplot as plt
@@ -29,13 +30,14 @@ scores = pd.read_csv("out/tables/shipped/scores.csv")
 scores.round(3)
 
 # %% [markdown]
-# `spearman` is the rank correlation of the standard deviation with the absolute error, with its 95 % interval
-# on the validation rows.
-# `spearman_expected` is what it would be if each error were drawn from its own error bar. So no perfect model
-# reaches 1: a wide error bar may still hit by luck. For PBE the error bars rank the errors about as well as they could.
-# For HSE06 they do so on the validation rows, and less well on the 550 test rows.
+# `spearman` is the rank correlation of the standard deviation with the absolute error. It has a 95 % interval on the
+# validation rows. `spearman_expected` is its value if each error were drawn from a normal distribution with that
+# standard deviation. It is below 1, because a structure with a wide error bar may still have a small error. For PBE the
+# error bars rank the errors about as well as expected. For HSE06 they do so on the validation rows, and less well on
+# the 550 test rows.
 #
 # ## Structures in ten groups by their error bar
+# The plot shows that the mean error of a group grows with its mean standard deviation, as expected (dotted line).
 
 # %%
 bins = pd.read_csv("out/tables/shipped/error-by-std.csv")
@@ -55,8 +57,9 @@ plt.show()
 # %% [markdown]
 # In the group with the widest error bars the error is several times that of the group with the narrowest.
 #
-# ## What a chemist gains from it
-# Keep only the structures with the smallest error bars. How far off are these?
+# ## The error of the surest structures
+# The plot shows that the error is smaller if you keep only the structures with the smallest error bars. The dotted lines
+# are the best possible choice, by the errors themselves.
 
 # %%
 kept = pd.read_csv("out/tables/shipped/kept.csv")
@@ -79,8 +82,8 @@ kept[kept.share_kept.isin([0.1, 0.5, 1.0])].pivot(index="share_kept", columns="m
 
 # %% [markdown]
 # ## Are the error bars of the right size?
-# How many gaps lie in an interval? On the validation rows that would be no test, since intervals were fitted there. These
-# are the test rows, as the models' own files of metrics have them.
+# The table shows the share of test gaps inside the intervals (`coverage`), which should be `level`, and the mean width
+# of the intervals in eV. The numbers are from the models' files of metrics.
 
 # %%
 pd.read_csv("out/tables/shipped/test.csv").pivot(
@@ -88,10 +91,10 @@ pd.read_csv("out/tables/shipped/test.csv").pivot(
 ).round(3)
 
 # %% [markdown]
-# ## Do more samples make the answer better?
-# The shipped models do not sample. Their epistemic part is a distance: how far is the nearest training structure, in the
-# gradients of the adapters? The posterior of BaLoRA can be sampled all the same, with `--uncertainty weights --samples N`.
-# Here are 300 of the validation rows.
+# ## Do more samples rank the errors better?
+# The plot shows that more samples of the weights rank the errors better, but stay below the default. The default needs
+# no samples: the epistemic part is the distance to the nearest training structure. `--uncertainty weights --samples N`
+# samples the posterior of BaLoRA instead. The rows are 300 of the validation rows.
 
 # %%
 samples = pd.read_csv("out/tables/shipped/samples.csv")
@@ -117,11 +120,10 @@ samples.set_index(["method", "n_samples"])[
 ].round(3)
 
 # %% [markdown]
-# More samples make it better. They stay below the distance, and 32 of them take seven times as long. So the default is
-# right for the shipped models.
+# 32 samples take seven times as long as the distance (`cpu_ms`). So use the default with the shipped models.
 #
-# ## On structures of your own
-# The example MOFs stand in for them. The surest five, and the least sure five:
+# ## On your own structures
+# The table has the five structures with the smallest error bars, and the five with the largest, of the example MOFs:
 
 # %%
 import mofgap
@@ -132,8 +134,8 @@ columns = ["structure_id", "gap_ev", "gap_std_ev", "epistemic_std_ev", "aleatori
 pd.concat([table.head(5), table.tail(5)])[columns].round(2)
 
 # %% [markdown]
-# Do you have gaps of your own, at the level of the model? Then the correlation is three lines. `labels` has a column
-# `structure_id` and a column `label_ev`:
+# If you have known gaps at the level of the model, three lines compute the correlation. `labels` has the columns
+# `structure_id` and `label_ev`:
 # ```python
 # both = mofgap.screen("cifs/", level="pbe").merge(labels, on="structure_id")
 # both["error_ev"] = (both.gap_ev - both.label_ev).abs()

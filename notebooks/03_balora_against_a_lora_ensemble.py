@@ -13,14 +13,16 @@
 
 # %% [markdown]
 # # BaLoRA against an ensemble of LoRA models
-# One Bayesian model, or five ordinary ones? `mofgap compare configs/qmof-neighbours.yaml` trained both from the same
-# encoder, on the same 16,199 structures of QMOF, for four passes. It judged them on 1,012 others. The run takes five and a
-# half hours of two cores, so its tables ship and are read here. Nothing is trained in this notebook.
+# One BaLoRA model with the neighbour correction ranks its errors better than five LoRA models without it. One LoRA model
+# with the correction does the same.
 #
-# The tables are of an earlier version of mofgap, and were not made again. Since then training got faster, the gradients
-# behind the neighbour correction got smooth, and both ends of an interval are fitted. These models had four passes. The
-# shipped `qmof-pbe` stands in the last row as it is today: 52 passes of this architecture, and the mean with a second
-# network. One more training made that one, so the row is not the score of one BaLoRA model.
+# `mofgap compare configs/qmof-neighbours.yaml` trained both kinds from the same encoder, on the same 16,199 structures of
+# QMOF, for four passes. It tested them on 1,012 others. The run takes five and a half hours of two cores. This notebook
+# reads its tables, which ship with mofgap, and trains nothing.
+#
+# An older version of mofgap made the tables: the gradients for the neighbour correction were not smooth, and intervals
+# were symmetric. The last row of the first table is the shipped `qmof-pbe`. It had 52 passes, and is the mean of several
+# networks, so it is not the score of one BaLoRA model.
 
 # %%
 import matplotlib.pyplot as plt
@@ -53,10 +55,13 @@ def table_of(name: str, split: str = "split") -> pd.DataFrame:
 
 
 # %% [markdown]
-# ## What each scores
-# `+ neighbours` is the neighbour correction, which every shipped model has: what the model misses on the nearest training
-# structures corrects its gap. "Spearman" is the rank correlation of the standard deviation with the absolute error. The
-# same 1,012 structures judge the shipped model, from whose curves (`python -m benchmarks.curves`) its row comes.
+# ## Scores
+# The table and the plot show that the neighbour correction lowers the error of every method, and raises the rank
+# correlation of the standard deviation with the absolute error ("Spearman").
+#
+# `+ neighbours` is the neighbour correction, which every shipped model has. It corrects a gap by the residuals of the
+# nearest training structures. The row of the shipped model comes from `python -m benchmarks.curves`, on the same 1,012
+# structures.
 
 # %%
 total, epistemic, cost = map(table_of, ["spread-total-calibrated", "spread-epistemic-raw", "cost"])
@@ -93,11 +98,12 @@ axes.figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# One LoRA model has no epistemic std: it cannot disagree with itself. With the correction every method has one, from the
-# distance to the nearest training structures. Of the shipped model, the curves hold the whole std alone.
+# One LoRA model without the correction has no epistemic std. With the correction every method has one, from the distance
+# to the nearest training structures. The curves of the shipped model hold the whole std alone.
 #
 # ## Is one better?
-# Differences on the same test structures, with 95 % intervals. An interval that holds zero decides nothing.
+# The table has differences of the Spearman correlation of the epistemic std on the same test structures, with 95 %
+# intervals. If an interval contains zero, the difference is undecided.
 
 # %%
 pairs = pd.read_csv(f"{FOLDER}/against-each-other.csv")
@@ -113,14 +119,16 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# `split` is the split of the JARVIS leaderboard, `group` keeps relatives of training structures out of the test.
+# `split` is the split of the JARVIS leaderboard. In `group` no test structure has the formula or family of a training
+# structure.
 #
-# - Without the correction, BaLoRA does not follow the error better than five LoRA models.
-# - With it, one training follows the error better than five trainings without it. LoRA with the correction does the same.
-# - Five trainings with the correction are a little more accurate, and cost four to five times as much.
+# - Without the correction, BaLoRA does not rank the errors better than five LoRA models.
+# - With it, one training ranks the errors better than five trainings without it. LoRA with the correction does the same.
+# - Five trainings with the correction have a slightly smaller error, and cost four to five times as much.
 #
 # ## More samples, or more members
-# Of the same earlier run. Notebook 02 draws samples of the shipped model.
+# The plot shows that the rank correlation grows with the number of samples and of members, in the same run. Notebook 02
+# samples the shipped model.
 
 # %%
 trend = pd.read_csv(f"{FOLDER}/draws-and-members.csv").query(
@@ -135,9 +143,10 @@ axes.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# ## The shipped model, three ways
-# The same `qmof-pbe` on the example MOFs. Its epistemic std as a distance (the default), from the formula for the posterior,
-# and from 16 samples of the weights. Only the default is the one that its intervals were fitted to.
+# ## Three ways to compute the epistemic std
+# The tables show the epistemic std of `qmof-pbe` on the example MOFs, and how similarly the three ways rank them: by
+# distance (the default), by the closed form of the posterior, and from 16 samples of the weights. Its intervals are
+# calibrated for the default alone.
 
 # %%
 import mofgap
@@ -156,4 +165,4 @@ pd.DataFrame(found).sort_values("distance", ascending=False).head(8).round(3)
 pd.DataFrame(found).corr(method="spearman").round(2)
 
 # %% [markdown]
-# A comparison of your own is `mofgap compare CONFIG` (extra `[study]`), and `mofgap report RUN` makes a page of it.
+# For a comparison on your own data, run `mofgap compare CONFIG` (extra `[study]`). `mofgap report RUN` makes a page of it.
