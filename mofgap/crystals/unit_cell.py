@@ -31,16 +31,17 @@ ROOMIEST_ANGSTROM3 = 10_000.0
 _FRACTION_TOLERANCE, _WHOLE_TOLERANCE = 0.005, 1e-6
 
 
-def check_size(n_atoms: int, max_atoms: int) -> None:
+def check_size(n_atoms: int, max_atoms: int, *, is_primitive: bool = False) -> None:
     """Refuse a cell with too many atoms.
 
     Raises:
         CifError: The number ``n_atoms`` exceeds ``max_atoms``.
     """
     if n_atoms > max_atoms:
+        cell, cure = ("primitive cell", "") if is_primitive else ("cell", "give the primitive cell, or ")
         raise CifError(
-            f"too-many-atoms: {n_atoms} atoms in the cell, the limit is {max_atoms}; "
-            "give the primitive cell, or raise --max-atoms"
+            f"too-many-atoms: {n_atoms} atoms in the {cell}, the limit is {max_atoms}; "
+            f"{cure}raise --max-atoms"
         )
 
 

@@ -73,6 +73,9 @@ def test_a_cell_counts_its_atoms_once_it_is_primitive(tmp_path: Path, model_fold
     assert row.n_atoms == 5 and "primitive-cell" in row.warnings
     kept = mofgap.screen(path, model=model_folder, max_atoms=5, primitive_cell=False).iloc[0]
     assert kept.status == "failed" and kept.reason.startswith("too-many-atoms: 10")
+    assert "give the primitive cell" in kept.reason
+    large = mofgap.screen(path, model=model_folder, max_atoms=4).iloc[0]
+    assert "5 atoms in the primitive cell" in large.reason and "give" not in large.reason
 
 
 def test_what_is_selected_is_read_again_as_it_was_screened(

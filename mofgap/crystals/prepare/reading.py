@@ -57,7 +57,7 @@ def _prepared(entry: Entry, max_atoms: int, preparation: PreparationConfig | Non
         check_usable(entry)
         if preparation is not None:
             entry = prepare(entry, preparation)
-            check_size(entry.n_atoms, max_atoms)
+            check_size(entry.n_atoms, max_atoms, is_primitive=preparation.primitive_cell)
     except CifError as error:
         return ReadFailure(entry.source, entry.structure_id, str(error))
     return entry
