@@ -21,6 +21,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.formats import LONGEST_NAME, Kind, stem_of
 from mofgap.crystals.sites import CifError
 from mofgap.crystals.unit_cell import check_apart, check_usable
+from mofgap.crystals.zip_archive import unreadable
 from mofgap.crystals.zip_member import Packed, read_packed
 
 # A CIF of a thousand atoms has 0.1 MB, one with its reflections a few; more is some other file. Its words may
@@ -82,6 +83,8 @@ class InputItem:
                 archive = _open_zip(self.path, os.getpid(), (now.st_ino, now.st_size, now.st_mtime_ns))
                 info = archive.infolist()[self.member]
                 check_size(info.file_size)
+                if words := unreadable(info):
+                    raise CifError(f"unreadable-file: it is {words}; unpack the archive first")
                 return archive.read(info)
             if not stat.S_ISREG(os.stat(self.path).st_mode):  # noqa: PTH116 (a Path for each file is slow)
                 raise OSError("not a regular file")  # a pipe without a writer would block for ever

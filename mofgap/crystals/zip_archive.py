@@ -22,8 +22,13 @@ def open_zip(file: Path | IO[bytes]) -> zipfile.ZipFile:
     except NotImplementedError as error:  # of a later version
         raise zipfile.BadZipFile(str(error)) from error
     for info in archive.infolist():
-        if info.flag_bits & _ENCRYPTED:
-            raise zipfile.BadZipFile(f"{info.filename} is encrypted")
-        if info.compress_type not in _READ:
-            raise zipfile.BadZipFile(f"{info.filename} is packed by method {info.compress_type}")
+        if words := unreadable(info):
+            raise zipfile.BadZipFile(f"{info.filename} is {words}")
     return archive
+
+
+def unreadable(info: zipfile.ZipInfo) -> str:
+    """Why Python cannot read a member; empty if it can."""
+    if info.flag_bits & _ENCRYPTED:
+        return "encrypted"
+    return "" if info.compress_type in _READ else f"packed by method {info.compress_type}"

@@ -205,6 +205,19 @@ def test_names_that_lead_nowhere_are_failures(folder, monkeypatch, name, reason)
     assert [failure.reason.split(":")[0] for failure in failures] == [reason]
 
 
+@pytest.mark.parametrize(("byte", "value", "words"), [(8, 1, "encrypted"), (10, 9, "packed by method 9")])
+def test_a_member_that_python_cannot_read_is_called_so(tmp_path, byte, value, words):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as target:
+        target.writestr("a.cif", GOOD)
+    data = bytearray(content.getvalue())
+    data[data.index(b"PK\x01\x02") + byte] |= value
+    (tmp_path / "x.zip").write_bytes(data)
+    (failure,) = read_all(tmp_path / "x.zip")
+    assert failure.source.endswith("x.zip:a.cif")
+    assert failure.reason == f"unreadable-file: it is {words}; unpack the archive first"
+
+
 def test_a_file_that_vanishes_is_a_failure(folder):
     item = next(iter(expand_inputs([folder])))
     Path(item.path).unlink()
