@@ -14,16 +14,10 @@ from mofgap.crystals.crowding import MOST_SITES_OF_ATOM
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import refuse
 from mofgap.crystals.formats import LONGEST_NAME, stem_of
+from mofgap.crystals.lattice import cell_of
 from mofgap.crystals.reasons import one_line
 from mofgap.crystals.repair import GEMMI_ERRORS, quoted, readable, repaired
-from mofgap.crystals.sites import (
-    CifError,
-    cell_of,
-    formula_of,
-    n_rows,
-    sites_of,
-    small_structure,
-)
+from mofgap.crystals.sites import CifError, formula_of, n_rows, sites_of, small_structure
 from mofgap.crystals.symmetry import expand, operations
 from mofgap.crystals.unit_cell import check_size, settle
 

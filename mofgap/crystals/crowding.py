@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.sites import CifError, volume_of
+from mofgap.crystals.lattice import volume_of
+from mofgap.crystals.sites import CifError
 
 # Atoms of a cubic angstrom. Diamond has 0.18; hydrides under the pressure of a planet's core have 0.4.
 DENSEST = 1.0

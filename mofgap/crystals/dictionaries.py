@@ -11,7 +11,8 @@ import numpy as np
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import atomic_number
 from mofgap.crystals.identifier import IDENTIFIERS
-from mofgap.crystals.sites import CifError, check_cell
+from mofgap.crystals.lattice import check_cell
+from mofgap.crystals.sites import CifError
 from mofgap.crystals.unit_cell import check_size
 
 _KEYS = ({"lattice", "sites"}, {"lattice_mat", "coords", "elements"}, {"cell", "numbers", "positions"})

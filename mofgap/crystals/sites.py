@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 
@@ -23,9 +22,6 @@ _CELL = tuple(
     for name in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 )
 _WHOLE = re.compile(r"(\d+)\.?0*", re.ASCII)
-# Far outside what any crystal has, near enough to keep neighbour searches cheap.
-THINNEST_CELL_ANGSTROM = 0.5
-LONGEST_EDGE_ANGSTROM = 1000.0
 # Refinements may end a little above a full site.
 FULLEST_OCCUPANCY = 1.02
 # The occupancy of an alternative of which the file does not say how often it is taken.
@@ -103,59 +99,6 @@ def small_structure(block: cif.Block) -> gemmi.SmallStructure:
     except (ValueError, RuntimeError) as error:
         name = "bad-cell" if "angle" in str(error) else "bad-value"
         raise CifError(f"{name}: {error}; correct that value") from error
-
-
-def cell_of(structure: gemmi.SmallStructure) -> NDArray[np.float64]:
-    """(3, 3) lattice vectors as rows, in angstrom.
-
-    Raises:
-        CifError: The cell is missing, or no crystal can have its lengths and angles.
-    """
-    cell = structure.cell
-    if not cell.is_crystal():
-        raise CifError(
-            "no-cell: a length or an angle of the cell is missing, unknown or zero; give _cell_length_a, _b "
-            "and _c, and _cell_angle_alpha, _beta and _gamma"
-        )
-    matrix = np.array(cell.orth.mat.tolist(), dtype=np.float64).T
-    # Negative lengths and angles beyond 180 degrees would give a sound matrix.
-    if min(cell.parameters) <= 0 or max(cell.alpha, cell.beta, cell.gamma) >= 180:
-        matrix[:] = np.nan
-    check_cell(matrix)
-    return np.ascontiguousarray(matrix)
-
-
-def check_cell(cell: NDArray[np.float64]) -> None:
-    """Refuse a cell that no crystal can have.
-
-    Raises:
-        CifError: The cell has no volume, an edge that is too long, or two faces that are too close together.
-    """
-    a, b, c = cell.tolist()
-    faces = [_cross(b, c), _cross(c, a), _cross(a, b)]
-    longest = max(math.hypot(*edge) for edge in (a, b, c))
-    largest = max(math.hypot(*face) for face in faces)
-    volume = volume_of(cell)
-    thinnest = volume / largest if largest > 0 else math.nan
-    if not math.isfinite(thinnest):
-        raise CifError("bad-cell: no cell has these lengths and angles; correct them, with decimal points")
-    if not (thinnest > THINNEST_CELL_ANGSTROM and longest < LONGEST_EDGE_ANGSTROM):
-        raise CifError(
-            f"bad-cell: longest edge {longest:.3g} Å, nearest faces {thinnest:.3g} Å apart; "
-            "correct the cell lengths and angles"
-        )
-
-
-def volume_of(cell: NDArray[np.float64]) -> float:
-    """Volume of a cell in cubic angstrom."""
-    # Plain numbers: a file may hold tens of thousands of cells, and arrays of three are slow.
-    a, b, c = cell.tolist()
-    x, y, z = _cross(b, c)
-    return float(abs(a[0] * x + a[1] * y + a[2] * z))
-
-
-def _cross(a: list[float], b: list[float]) -> tuple[float, float, float]:
-    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
 def sites_of(

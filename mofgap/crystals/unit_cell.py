@@ -14,7 +14,8 @@ from mofgap.crystals.bonds import pairs_within
 from mofgap.crystals.crowding import MOST_PAIRS, MOST_SITES_OF_ATOM, boxes, check_crowding, check_density
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import MAX_Z
-from mofgap.crystals.sites import FARTHEST_CELL, CifError, Sites, check_cell, volume_of
+from mofgap.crystals.lattice import check_cell, volume_of
+from mofgap.crystals.sites import FARTHEST_CELL, CifError, Sites
 
 # The same element twice within this distance is one atom written twice.
 DUPLICATE_ANGSTROM = 0.1

@@ -142,9 +142,9 @@ def verify(run: Folder) -> None:
         raise typer.Exit(SOME_FAILED)
 
 
-def _short(value: Any, width: int = 60) -> str:
+def _short(value: Any) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)
-    return text if len(text) <= width else f"{text[: width - 3]}..."
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _print(rows: list[list[str]]) -> None:
