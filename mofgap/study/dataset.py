@@ -133,7 +133,7 @@ def prepare(
     frame = _table(config, labels.frame, n_train)
     store = cached_store(frame, graph, data.cache)
     with whole_file(folder / GRAPHS) as partial:
-        save_file(vars(store), partial)
+        save_file(store.arrays, partial)
     kept = ["structure_id", "gap_ev", "atomic_numbers", "content"]
     kept += [name for name in frame.columns if name.startswith(("part:", "group:"))]
     write_parquet(folder / TABLE, frame[kept])
