@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -61,12 +61,21 @@ class Cells:
 
     def tried(self, task: Task, backbone: Backbone, method: Method) -> list[dict[str, float]]:
         """Each choice with the likelihood of the validation inputs; trains what is missing."""
-        found = []
-        for i, choice in enumerate(method.choices(self.config.training)):
-            path = self.folder / "tries" / task.name / f"{method.name}-{i}.json"
+        config, found = self.config.training, []
+
+        def add(choice: Choice) -> None:
+            path = self.folder / "tries" / task.name / f"{method.name}-{len(found)}.json"
             if not path.exists():
                 write_json(path, self._try(task, backbone, method, choice))
             found.append(json.loads(path.read_text(encoding="utf-8")))
+
+        for choice in method.choices(config):
+            add(choice)
+        if config.every_constant:
+            best = _best(found)
+            for constant in method.constants(config):
+                if constant != best.constant:
+                    add(replace(best, constant=constant))
         return found
 
     def _try(self, task: Task, backbone: Backbone, method: Method, choice: Choice) -> dict[str, float]:
@@ -86,8 +95,7 @@ class Cells:
 
     def chosen(self, task: Task, backbone: Backbone, method: Method) -> Choice:
         """The choice of best likelihood on the validation inputs."""
-        best = min(self.tried(task, backbone, method), key=lambda each: each["val_nll"])
-        return Choice(rate=best["rate"], rank=int(best["rank"]), constant=best["constant"])
+        return _best(self.tried(task, backbone, method))
 
     def seeds(self, method: str) -> range:
         """Seeds of a method's trainings: those of LoRA are also the members of the ensembles."""
@@ -151,6 +159,11 @@ class Cells:
             return tuple(n for n in config.samples if n <= config.shifted_samples)
         more = method.name == "balora" and seed < config.full_curves
         return config.samples + (config.most_samples if more else ())
+
+
+def _best(tried: Sequence[Mapping[str, float]]) -> Choice:
+    best = min(tried, key=lambda each: each["val_nll"])
+    return Choice(rate=best["rate"], rank=int(best["rank"]), constant=best["constant"])
 
 
 def _fewer(task: Task, n: int | None) -> Task:

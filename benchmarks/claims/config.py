@@ -98,7 +98,8 @@ class TrainingConfig:
     """How every method is trained, and what is tried for each on the validation inputs.
 
     A try takes the next rank, the next rate and the next of the method's own constant, each from the first
-    again after the last. All methods have as many tries.
+    again after the last. All methods have as many tries. Where `every_constant` is set, more tries follow:
+    the other constants with the rank and rate of the best try.
     """
 
     epochs: int = Field(6, description="Passes over the training inputs.", ge=1)
@@ -106,6 +107,9 @@ class TrainingConfig:
     clip: float | None = Field(None, description="Largest norm of the gradient; null for any.", gt=0)
     warm_up: float = Field(0.1, description="Share of the steps in which the rate rises.", ge=0, lt=1)
     tries: int = Field(5, description="Choices of hyperparameters that are tried for each method.", ge=1)
+    every_constant: bool = Field(
+        False, description="Whether to try every constant of a method with its best rank and rate."
+    )
     tried_on: int | None = Field(
         None, description="Training inputs of a try, the first ones; null for all.", ge=1
     )

@@ -10,7 +10,7 @@ from benchmarks.claims import __main__ as command
 from benchmarks.claims.arms import collected
 from benchmarks.claims.cells import Cells
 from benchmarks.claims.config import ClaimsConfig, JudgementConfig, LanguageConfig, TrainingConfig
-from benchmarks.claims.methods import fit
+from benchmarks.claims.methods import METHODS, fit
 from benchmarks.claims.verdicts import CLAIMS
 from mofgap.configuration import ConfigurationError
 
@@ -66,6 +66,18 @@ def test_tries_may_learn_from_fewer_inputs(cells, task, backbone, monkeypatch) -
     one = replace(CONFIG, training=training, methods=("full",), trainings=1)
     list(Cells(cells.folder, one).train(task, backbone))
     assert learnt == [20, 60]
+
+
+def test_constants_are_tried_with_the_best_rank_and_rate(cells, task, backbone) -> None:
+    training = replace(
+        CONFIG.training, tries=2, rates=(1e-3, 1e-2), betas=(0.01, 1.0, 0.1), every_constant=True
+    )
+    both = Cells(cells.folder, replace(CONFIG, training=training))
+    found = both.tried(task, backbone, METHODS["balora"])
+    best = min(found[:2], key=lambda each: each["val_nll"])
+    assert sorted(each["constant"] for each in found[2:]) == sorted({0.01, 0.1, 1.0} - {best["constant"]})
+    assert {(each["rate"], each["rank"]) for each in found[2:]} == {(best["rate"], best["rank"])}
+    assert len(both.tried(task, backbone, METHODS["lora"])) == 2
 
 
 def test_members_of_ensembles_are_disjoint(cells, task, backbone) -> None:
