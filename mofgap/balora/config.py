@@ -56,8 +56,9 @@ class BaLoRAConfig:
             for a normal likelihood.
 
     Raises:
-        ValueError: If a value is out of its range, ``target_modules`` is empty, one of its patterns is no
-            regular expression, or ``posterior`` is ``analytic`` and ``n_train`` is missing.
+        ValueError: If a value is out of its range, ``target_modules`` is empty, or one of its patterns is no
+            regular expression.
+        ValueError: If ``posterior`` is ``analytic`` and ``n_train`` is missing.
     """
 
     target_modules: str | tuple[str, ...] = ALL_LINEAR

@@ -65,8 +65,8 @@ def dropout(
         rate: Share of each layer's input that is zero, in [0, 1).
         generator: Source of the masks; torch's global one when None. It may be on the CPU.
         row_to_input: (n_rows,) int64 and sorted, the input each row belongs to; see `sampling`.
-        input_seeds: One integer per input. The masks of an input then come from its seed in place of the
-            generator, and do not depend on the other inputs of the batch.
+        input_seeds: One integer per input. The masks of an input then come from its seed alone, and do
+            not depend on the other inputs of the batch.
 
     Raises:
         ValueError: If ``rate`` is not in [0, 1), or ``input_seeds`` are given and ``row_to_input`` is not

@@ -100,8 +100,9 @@ def sampling(
         flipout: Whether the inputs of a batch get different ``weights``; without it they share one draw.
 
     Raises:
-        ValueError: If ``kind`` is unknown, ``alpha`` or ``input_seeds`` has the wrong shape, ``row_to_input``
-            is not sorted, or ``kind`` is ``weights`` and ``input_seeds`` are given without a ``generator``.
+        ValueError: If ``kind`` is unknown, ``alpha`` or ``input_seeds`` has the wrong shape, or
+            ``row_to_input`` is not sorted.
+        ValueError: If ``kind`` is ``weights`` and ``input_seeds`` are given without a ``generator``.
     """
     _check(layers, alpha, kind, generator, input_seeds)
     rows = InputRows(alpha.shape[0], row_to_input)

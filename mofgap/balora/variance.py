@@ -49,9 +49,8 @@ class Sensitivity:
     def gradient_features(self, alpha: Tensor) -> Tensor:
         """(n_inputs, n_dims) sketch of the vector of all sqrt(alpha_l) A_ij df/dA_ij.
 
-        The squared distance of two of these is the variance of the difference of the two outputs,
-        Var(f(X) - f(X')), to first order and up to the error of the sketch. The noise eps in
-        A + sqrt(alpha(X)) A∘eps is then the same for both inputs.
+        The squared distance of two of these is Var(f(X) - f(X')), to first order and up to the error of the
+        sketch. The noise eps in A + sqrt(alpha(X)) A∘eps is then the same for both inputs.
 
         Args:
             alpha: (n_inputs, n_layers) posterior variance factors.
@@ -85,10 +84,10 @@ def sensitivity(
 ) -> Sensitivity:
     """Run a model once forward and once backward, for its outputs and the terms of their variance.
 
-    The variance is exact if the noise is so small that f is linear in it, and if the rows of an input share
-    one draw of A. No gradient of a parameter is computed, and the graph starts at the first adapted layer. A
-    compiled model runs in eager mode if its graph hides the layers. It works inside ``torch.no_grad``, and
-    inside ``torch.inference_mode`` if the model's arguments were made outside.
+    The variance is exact for small noise, in which f is linear, if the rows of an input share one draw of A.
+    No gradient of a parameter is computed, and the graph starts at the first adapted layer. A compiled model
+    runs in eager mode if its graph hides the layers. It works inside ``torch.no_grad``, and inside
+    ``torch.inference_mode`` if the model's arguments were made outside.
 
     Args:
         forward: Runs the model, in evaluation mode, on the batch and returns (n_inputs,) outputs, each of

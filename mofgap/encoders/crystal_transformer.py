@@ -41,8 +41,9 @@ class CrystalTransformerConfig(EncoderConfig):
         dropout: Rate of dropout in training, on the outputs of attention and of the feed-forward part.
 
     Raises:
-        ValueError: If ``width`` is not a multiple of ``n_heads``, ``elements`` is unknown, a whole number is
-            below 1, ``dropout`` is not in 0 to below 1, or ``cutoff_angstrom`` is not in 1 to 12.
+        ValueError: If ``width`` is not a multiple of ``n_heads``, or ``elements`` is unknown.
+        ValueError: If a whole number is below 1, ``dropout`` is not in 0 to below 1, or ``cutoff_angstrom``
+            is not in 1 to 12.
     """
 
     n_heads: int = 8

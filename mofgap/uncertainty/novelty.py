@@ -167,8 +167,8 @@ class NoveltyIndex:
             gap_ev: As for `fit_novelty`.
 
         Raises:
-            ValueError: If the shapes do not fit, a feature is not finite, an id or name has a line feed, or
-                an atomic number is not in 1 to 118.
+            ValueError: If the shapes do not fit, or a feature is not finite.
+            ValueError: If an id or name has a line feed, or an atomic number is not in 1 to 118.
         """
         names, gaps = _labels(ids, names, gap_ev)
         first = {name: i for i, name in reversed(list(enumerate(ids)))}
@@ -320,9 +320,9 @@ def fit_novelty(
         n_neighbours: Number of nearest training structures whose mean distance is taken.
 
     Raises:
-        ValueError: If the shapes do not fit, a feature is not finite, the features are all constant, there
-            are not more than ``n_neighbours`` structures, an id or name has a line feed, or an atomic number
-            is not in 1 to 118.
+        ValueError: If the shapes do not fit, a feature is not finite, or the features are all constant.
+        ValueError: If there are not more than ``n_neighbours`` structures, an id or name has a line feed, or
+            an atomic number is not in 1 to 118.
     """
     rows = _checked(features, len(atomic_numbers))
     if len(ids) != len(rows):

@@ -7,7 +7,7 @@ import torch
 from mofgap.balora.sketch import signs, sketch
 
 
-def test_a_sketch_is_a_sum_over_places_modulo_its_length() -> None:
+def test_a_sketch_is_a_sum_over_elements_modulo_its_length() -> None:
     values = torch.arange(10.0).view(2, 5)
     expected = torch.tensor([[0.0 + 3, 1 + 4, 2], [5 + 8, 6 + 9, 7]])
     assert torch.equal(sketch(values, 3), expected)

@@ -51,7 +51,9 @@ def test_equals_autograd_input_by_input(
     torch.testing.assert_close(data(3).zero_().index_add(0, rows, shares), result.variance(alpha))
 
 
-def test_places_are_as_far_apart_as_their_difference_is_uncertain(make_set_model: Callable[..., Any]) -> None:
+def test_squared_distance_of_gradient_features_is_the_variance_of_the_difference(
+    make_set_model: Callable[..., Any],
+) -> None:
     model, layers = make_set_model()
     x, alpha = data(6, 5), data(3, 3).square()
 
