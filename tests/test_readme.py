@@ -65,3 +65,21 @@ def test_commands_and_their_options_are_there(page: Path) -> None:
             }
             assert command is not program or set(rest) <= known, words
             assert {word for word in rest if word.startswith("--") and word != "--"} <= known, words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_and_modules_that_a_page_names_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(
+        r"(?<![\w/])(?:benchmarks|configs|data|docs|mofgap|tests)/[\w./-]+\.(?:csv|md|py|yaml)\b", text
+    )
+    modules = [
+        name.replace(".", "/") for name in re.findall(r"python -m ((?:benchmarks|mofgap)\.[\w.]+\w)", text)
+    ]
+    lost = [name for name in named if not (ROOT / name).exists()]
+    lost += [
+        name
+        for name in modules
+        if not any((ROOT / f"{name}{end}").exists() for end in (".py", "/__main__.py"))
+    ]
+    assert not lost
