@@ -188,7 +188,7 @@ class GapPredictor:
             aleatoric_std_ev=self.calibration.std(nothing, aleatoric, experimental),
             novelty=far.percentile,
             nearest=far.nearest,
-            learnt=far.learnt & self._gap_is_known(parts),
+            learnt=far.in_training & self._gap_is_known(parts),
             rare_elements=far.rare_elements,
         )
 

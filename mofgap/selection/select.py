@@ -219,7 +219,7 @@ def _unfit(crystal: Crystal, features: Floats, index: NoveltyIndex, tabled: floa
     found = index.score(features[None], [crystal.atomic_numbers])
     if abs(found.percentile[0] - tabled) > SAME_NOVELTY:
         return CHANGED
-    return "the model learnt its gap" if found.learnt[0] else ""
+    return "the model was trained on it" if found.in_training[0] else ""
 
 
 def whitened(features: npt.ArrayLike, index: NoveltyIndex) -> Floats:

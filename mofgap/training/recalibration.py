@@ -72,7 +72,7 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
     store = build_store(table_crystals(frame), predictor.model.graph_config)
     found = predict_store(predictor.model, store, range(len(frame)))
     far = predictor.novelty.score(found.features, frame.atomic_numbers.tolist())
-    fresh = np.flatnonzero(~far.learnt)  # under other names, too, errors of training are no errors
+    fresh = np.flatnonzero(~far.in_training)  # under other names, too, errors of training are no errors
     _check_enough(len(fresh))
     frame, found, novelty = frame.iloc[fresh], found.rows(fresh), far.percentile[fresh]
     gap_ev, ids = frame[labels.target].to_numpy(dtype=np.float64), frame.structure_id.tolist()

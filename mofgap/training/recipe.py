@@ -242,7 +242,7 @@ def _known(parent: Parent | None, ids: Sequence[str], features: Tensor | None) -
     """(n,) whether the parent was trained on each structure, by name or by features (n, n_features)."""
     if parent is None or features is None:
         return np.zeros(len(ids), dtype=bool)
-    return np.isin(ids, parent.novelty.ids) | parent.novelty.learnt(features.numpy())
+    return np.isin(ids, parent.novelty.ids) | parent.novelty.in_training(features.numpy())
 
 
 def _made_of(

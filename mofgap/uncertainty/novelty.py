@@ -40,8 +40,8 @@ class Novelty:
         distance: Mean distance to the nearest training structures in whitened features, shape (n,). It orders
             structures whose percentile is 1.
         nearest: For each structure the ids of its nearest training structures, nearest first.
-        learnt: Whether the nearest training structure is the structure itself, shape (n,); always false with
-            fewer than `MIN_DIMS` components.
+        in_training: Whether the nearest training structure is the structure itself, shape (n,); always false
+            with fewer than `MIN_DIMS` components.
         rare_elements: For each structure, atomic number -> number of training structures, for elements in
             fewer than `RARE` of them.
     """
@@ -49,7 +49,7 @@ class Novelty:
     percentile: Floats
     distance: Floats
     nearest: tuple[tuple[str, ...], ...]
-    learnt: npt.NDArray[np.bool_]
+    in_training: npt.NDArray[np.bool_]
     rare_elements: tuple[dict[int, int], ...]
 
     @property
@@ -130,8 +130,8 @@ class NoveltyIndex:
         unseen = np.array([0 in counts.values() for counts in rare], dtype=bool)
         percentile = np.interp(distance, self.quantiles, np.linspace(0, 1, len(self.quantiles)))
         nearest = tuple(tuple(self.ids[i] for i in indices) for indices, _ in found)
-        learnt = np.array([self._is_same(distances) for _, distances in found], dtype=bool)
-        return Novelty(np.where(unseen, 1.0, percentile), distance, nearest, learnt, rare)
+        in_training = np.array([self._is_same(distances) for _, distances in found], dtype=bool)
+        return Novelty(np.where(unseen, 1.0, percentile), distance, nearest, in_training, rare)
 
     def unseen_coordination(self, coordination: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
         """The pairs of atomic number and coordination number that no training structure has, in order.
@@ -202,7 +202,7 @@ class NoveltyIndex:
         """Indices and distances of the nearest training structures, nearest first."""
         return self._neighbours.nearest((row - self.mean) @ self._projection, self.n_neighbours)
 
-    def learnt(self, features: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    def in_training(self, features: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """(n,) whether structures with the frozen features (n, d) are training structures."""
         rows = _checked(features, len(np.asarray(features)))
         return np.array([self._is_same(self._nearest(row)[1]) for row in rows], dtype=bool)

@@ -34,9 +34,9 @@ def test_a_structure_of_training_is_told_as_a_fact() -> None:
     index = fit_novelty(features, [[12, 8]] * 64, names)
     moved = features[:1] + 0.1
     found = index.score(np.concatenate([features[:2], moved]), [[12, 8]] * 3)
-    assert found.learnt.tolist() == [True, True, False]
+    assert found.in_training.tolist() == [True, True, False]
     (text,) = novelty_warnings(index, OXIDE, 0.5, found.nearest[1], True, {})
     assert text.startswith("in-training: ") and "s1" in text
     assert is_note(text)
     few = fit_novelty(features[:60], [[12, 8]] * 60, names[:60])
-    assert not few.score(features[:1], [[12, 8]]).learnt[0], "seven components are too few to tell"
+    assert not few.score(features[:1], [[12, 8]]).in_training[0], "seven components are too few to tell"

@@ -68,14 +68,14 @@ def test_what_the_model_learnt_is_left_out(
 
     def scored(self: NoveltyIndex, features: np.ndarray, atomic_numbers: list[np.ndarray]) -> Novelty:
         found = score(self, features, atomic_numbers)
-        return replace(found, learnt=np.abs(found.percentile - known) < 1e-4)
+        return replace(found, in_training=np.abs(found.percentile - known) < 1e-4)
 
     assert (np.abs(frame.novelty - known) < 1e-4).sum() == 1
     monkeypatch.setattr(NoveltyIndex, "score", scored)
     found = select(frame, tiny, "explore", 20)
     assert len(found.table) == 6 and "s4" not in set(found.table.structure_id)
     (learnt,) = found.skipped
-    assert learnt.endswith("s4.cif [s4]: the model learnt its gap")
+    assert learnt.endswith("s4.cif [s4]: the model was trained on it")
 
 
 def test_a_file_whose_atoms_moved_is_left_out(

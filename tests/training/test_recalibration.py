@@ -120,7 +120,7 @@ def test_structures_of_training_are_known_by_other_names_too(
     score = NoveltyIndex.score
 
     def scored(self: NoveltyIndex, features: np.ndarray, atomic_numbers: list[np.ndarray]) -> Novelty:
-        return replace(score(self, features, atomic_numbers), learnt=np.arange(len(features)) < 7)
+        return replace(score(self, features, atomic_numbers), in_training=np.arange(len(features)) < 7)
 
     monkeypatch.setattr(NoveltyIndex, "score", scored)
     found = recalibrate(load_model(source, "cpu"), read_labels(path, None, "gap_ev", needed=()))

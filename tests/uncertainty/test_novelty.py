@@ -82,8 +82,8 @@ def test_a_training_structure_finds_itself(index):
 def test_structures_of_training_are_told_from_others():
     (train, atoms), (others, _) = cluster(N, 0), cluster(50, 6)
     index = fit_novelty(train, atoms, names(N))
-    assert index.learnt(train).all()
-    assert not index.learnt(others).any()
+    assert index.in_training(train).all()
+    assert not index.in_training(others).any()
 
 
 def test_the_batch_does_not_matter(index):
