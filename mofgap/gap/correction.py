@@ -87,7 +87,7 @@ class NeighbourCorrection(nn.Module):
         n_sketch: Length of the sketches of gradients; 0 where there are none.
 
     Raises:
-        ValueError: The number ``n_structures`` is not above `N_NEIGHBOURS`.
+        ValueError: If ``n_structures`` is not above `N_NEIGHBOURS`.
     """
 
     mean: Tensor

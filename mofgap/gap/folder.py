@@ -142,7 +142,7 @@ def seal(folder: Path) -> str:
         The digest of everything in the folder that is read.
 
     Raises:
-        ModelError: The folder ``folder`` holds no model, or its ``config.json`` cannot be read.
+        ModelError: If ``folder`` holds no model, or its ``config.json`` cannot be read.
     """
     described = _described(folder)
     with _fitting(folder):
@@ -176,8 +176,8 @@ def read_model(folder: Path) -> tuple[GapModel, About, Calibration, NoveltyIndex
     A model that has the name of a shipped one without being it has `CHANGED` after its name.
 
     Raises:
-        ModelError: The folder ``folder`` holds no model, has a missing or damaged file, or was written by a
-            newer mofgap.
+        ModelError: If ``folder`` holds no model, lacks a file, has a damaged file, or was written by a newer
+            mofgap.
     """
     described = read_config(folder)
     with _fitting(folder):
@@ -268,7 +268,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The ``config.json`` of a model folder, upgraded to today's version.
 
     Raises:
-        ModelError: The file ``config.json`` is missing, damaged or edited by hand, or has a version that this
+        ModelError: If ``config.json`` is missing, damaged or edited by hand, or has a version that this
             mofgap cannot read.
     """
     return _described(folder, sealed=True)
@@ -309,8 +309,8 @@ def find_model(name: str | Path) -> Path:
     """Folder of a model: a path, or the name of a shipped one.
 
     Raises:
-        ModelError: The name ``name`` belongs to no model folder and no shipped model. The message suggests
-            the nearest shipped name, or lists some.
+        ModelError: If ``name`` is neither a model folder nor the name of a shipped model. The message
+            suggests the nearest shipped name, or lists some.
     """
     folder = Path(name)
     if (folder / CONFIG).exists():
@@ -367,7 +367,7 @@ def encoder_weights(path: Path, model: GapModel) -> None:
     """Load pretrained encoder weights (``encoder.safetensors``) into a model, adapted or not.
 
     Raises:
-        ModelError: The file ``path`` is damaged, or its weights do not fit the encoder of ``model``.
+        ModelError: If the file ``path`` is damaged, or its weights do not fit the encoder of ``model``.
     """
     try:
         state = _adapted_names(load_file(path), model)

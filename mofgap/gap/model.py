@@ -210,7 +210,8 @@ class GapModel(nn.Module):
             residual_ev: (n_structures,) label minus gap of each.
 
         Raises:
-            ValueError: The number of training structures is not above `mofgap.gap.correction.N_NEIGHBOURS`.
+            ValueError: If the number of training structures is not above
+                `mofgap.gap.correction.N_NEIGHBOURS`.
         """
         n_sketch = 0 if gradients is None else gradients.shape[1]
         n_structures = len(residual_ev)
@@ -230,7 +231,7 @@ class GapModel(nn.Module):
         The neighbour correction is dropped, since its residuals are those of fewer networks.
 
         Raises:
-            ValueError: The ``network`` has other members or a neighbour correction itself, or reads other
+            ValueError: If ``network`` has members or a neighbour correction of its own, or reads other
                 graphs.
         """
         if network.members or network.correction is not None:

@@ -128,7 +128,7 @@ def spread_of(model: GapModel, uncertainty: Uncertainty) -> Spread | None:
     """The spread that a choice means for a model; None where ``auto`` finds none.
 
     Raises:
-        ValueError: The model cannot give the spread that ``uncertainty`` asks for.
+        ValueError: If the model cannot give the spread that ``uncertainty`` names.
     """
     if uncertainty == "auto":
         if model.correction is not None:
@@ -207,7 +207,7 @@ def fit_correction(model: GapModel, batches: Iterable[CrystalGraph], gap_ev: Ten
         gap_ev: (n_structures,) labels.
 
     Raises:
-        ValueError: The number of training structures is not above `mofgap.gap.correction.N_NEIGHBOURS`.
+        ValueError: If the number of training structures is not above `mofgap.gap.correction.N_NEIGHBOURS`.
     """
     model.drop_correction()
     pooled, gradients, fitted_ev = [], [], []
@@ -246,7 +246,7 @@ def posterior(
         of_members: What ``encoder.prepare`` of each other member gave for it, or None; empty for none.
 
     Raises:
-        ValueError: The model cannot give the spread that ``uncertainty`` asks for.
+        ValueError: If the model cannot give the spread that ``uncertainty`` names.
     """
     spread = spread_of(model, uncertainty)
     if not samples:

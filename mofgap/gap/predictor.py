@@ -124,8 +124,8 @@ class GapPredictor:
             batch_atoms: Atoms of a batch on a GPU.
 
         Raises:
-            ValueError: The ``uncertainty`` is unknown or not available for the model, or ``samples`` is
-                negative, or 1 for a drawn uncertainty.
+            ValueError: If ``uncertainty`` is unknown or the model cannot give it, ``samples`` is negative, or
+                ``samples`` is 1 for a drawn uncertainty.
         """
         check_draws(uncertainty, samples)
         self.check_spread(uncertainty)
@@ -147,7 +147,7 @@ class GapPredictor:
         """Refuse a spread that the model, or that of the second level, does not have.
 
         Raises:
-            ValueError: A model cannot give the spread ``uncertainty``; the message names the model.
+            ValueError: If a model cannot give the spread ``uncertainty``. The message names the model.
         """
         for each in filter(None, (self, self.second_level)):
             try:
@@ -238,9 +238,10 @@ class GapPredictor:
             for several.
 
         Raises:
-            ValueError: A structure cannot be computed with; the message names its file or place, and says
-                why. The model cannot give the ``uncertainty``, or ``samples`` is 1 for a drawn uncertainty.
-            TypeError: An item of ``structures`` is neither a path nor a structure.
+            ValueError: If a structure is refused, the model cannot give ``uncertainty``, or ``samples`` is 1
+                for a drawn uncertainty. The message names the file or position of the structure, and the
+                reason.
+            TypeError: If an item of ``structures`` is neither a path nor a structure.
         """
         single = not isinstance(structures, Iterable) or is_one(structures)
         items = [structures] if single else structures
@@ -311,9 +312,9 @@ def load_model(
         second_level: The model of a second level of theory, which reads the same graphs.
 
     Raises:
-        ModelError: The model ``name`` or ``second_level`` does not exist or is damaged, or the two read
+        ModelError: If the model ``name`` or ``second_level`` does not exist or is damaged, or the two read
             different graphs.
-        ValueError: The ``device`` is not auto, cpu or cuda, or is cuda on a machine without a CUDA device.
+        ValueError: If ``device`` is not auto, cpu or cuda, or is cuda on a machine without a CUDA device.
     """
     kind, there = str(device).split(":")[0], torch.cuda.is_available()
     if kind not in ("auto", "cpu", "cuda"):
