@@ -137,7 +137,7 @@ def experimental_std_ev(
         novelty: (n,) of the experimental structures.
 
     Raises:
-        ValueError: No spread of up to 1 eV is enough for the rows.
+        ValueError: If no added spread of up to 1 eV gives the 90 % intervals a coverage of 90 %.
     """
     for added in np.arange(MAX_EXPERIMENTAL_STEPS) * EXPERIMENTAL_STEP_EV:
         ends = calibration.interval(predicted_ev, np.hypot(std_ev, added), 0.9, novelty)

@@ -28,7 +28,7 @@ class Cost:
         """The cost of the training in a folder, and of those in folders below.
 
         Raises:
-            TrainingError: A log in ``folder`` is damaged.
+            TrainingError: If a log in ``folder`` is damaged.
         """
         rows = [row for log in sorted(folder.rglob(METRICS)) for row in read_log(log)]
         # Trainings begun by older versions have no CPU seconds.

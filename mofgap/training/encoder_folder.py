@@ -79,7 +79,7 @@ def seal_encoder(folder: Path) -> str:
         The digest of everything in the folder that is read.
 
     Raises:
-        ModelError: The file ``encoder.json`` cannot be read.
+        ModelError: If ``encoder.json`` cannot be read.
     """
     return _write_description(folder, _parsed(folder)[0])
 
@@ -107,8 +107,8 @@ def find_encoder(name: str) -> PretrainedEncoder:
         name: A folder that ``save_encoder`` wrote, or the name of a shipped one.
 
     Raises:
-        ModelError: The encoder ``name`` does not exist, has missing, damaged or edited files, or has an
-            unknown architecture or setting. It lies in the place of a shipped one, but is another.
+        ModelError: If the encoder ``name`` does not exist, its files are missing, damaged or edited, or its
+            architecture or a setting is unknown. A changed copy of a shipped encoder raises it, too.
     """
     folder = model_folder(name, DESCRIPTION)
     if folder is None:

@@ -244,9 +244,9 @@ def finetune(
         (n_structures, n_features) pooled frozen features of all structures.
 
     Raises:
-        TrainingError: The training structures are too few, or their labels are all alike. The folder
-            ``folder`` holds a training and ``resume`` is off, its checkpoint is damaged, or the training
-            diverged.
+        TrainingError: If there are too few training structures, their labels are all equal, the checkpoint is
+            damaged, or the training diverged. It is also raised if ``folder`` holds a training and ``resume``
+            is False.
     """
     if not from_model or config.unfreeze:
         _check_labels(data, from_model)

@@ -66,7 +66,7 @@ class LabelsConfig:
         """Look for the files and for the columns, without reading any structure.
 
         Raises:
-            ConfigurationError: A file is missing, or the labels lack a column.
+            ConfigurationError: If a file is missing, or the labels lack a column.
         """
         for key, path in (("labels", self.labels), ("cifs", self.cifs)):
             if path is not None and not path.exists():
@@ -149,7 +149,7 @@ class ModelTraining(ComputeConfig, TrainingConfig):
         """Look for the models or the encoder that it needs.
 
         Raises:
-            ConfigurationError: There is none of that name.
+            ConfigurationError: If the encoder or a model that the training starts from does not exist.
         """
         start = "encoder" if self.from_model is None else "from_model"
         keys = [start, *["ensemble_with"] * len(self.ensemble_with)]
@@ -169,7 +169,7 @@ class TrainingJob:
         """Look for all that it needs, without reading any structure.
 
         Raises:
-            ConfigurationError: A file, a column, a model or an encoder is missing.
+            ConfigurationError: If a file, a column, a model or an encoder is missing.
         """
         for key, section in (("data", self.data), ("training", self.training)):
             try:
@@ -181,7 +181,7 @@ class TrainingJob:
         """The labelled structures.
 
         Raises:
-            TableError: The labels or the structures cannot be read, or a needed split is empty.
+            TableError: If the labels or the structures cannot be read, or a needed split is empty.
         """
         from mofgap.training.labels import read_labels
         from mofgap.training.recipe import FEW_LABELS
@@ -213,9 +213,9 @@ class TrainingJob:
             progress: Print one line per epoch.
 
         Raises:
-            ConfigurationError: The settings do not fit the encoder.
-            ModelError: The encoder or the gap model to start from cannot be used.
-            TrainingError: The training cannot start, go on or end; see `mofgap.training.recipe.train`.
+            ConfigurationError: If the settings do not fit the encoder.
+            ModelError: If the encoder or the gap model to start from cannot be loaded.
+            TrainingError: If `mofgap.training.recipe.train` raises it.
         """
         from mofgap.gap.folder import About, find_model
         from mofgap.training.card import write_card

@@ -206,7 +206,8 @@ def begin_models(
         earlier: For each column, model folders of earlier trainings; none starts anew.
 
     Raises:
-        ModelError: One of ``earlier`` is no model folder, or its model is of another make.
+        ModelError: If a folder of ``earlier`` holds no model, or its model has other settings than this
+            training.
     """
     settings = found.settings | {"virtual_node": True, "dropout": config.dropout}
     encoder = build_encoder(found.architecture, settings)
@@ -231,7 +232,7 @@ def go_on(model: GapModel, folders: Sequence[Path]) -> None:
     """Give a model the weights of an earlier training, or the mean of those of several.
 
     Raises:
-        ModelError: One of ``folders`` is no model folder, or its model is of another make.
+        ModelError: If one of ``folders`` holds no model, or its model has other settings than ``model``.
     """
     states = []
     for folder in folders:
@@ -272,10 +273,11 @@ def train_joint(
         The model folders, in the order of the columns.
 
     Raises:
-        TableError: The table ``frame`` lacks a value for an atom.
-        ModelError: A folder of ``start`` has no model of a column, or one of another make.
-        TrainingError: The ``folder`` holds a training and ``resume`` is off, or holds another training. No
-            epoch ended in a finite loss.
+        TableError: If ``frame`` lacks a value for an atom.
+        ModelError: If a folder of ``start`` lacks the model of a column, or that model has other settings
+            than this training.
+        TrainingError: If ``folder`` holds a different training, ``folder`` holds any training and ``resume``
+            is False, or no epoch ended with a finite loss.
     """
     levels, compute = levels or LEVELS, compute or Compute()
     frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)

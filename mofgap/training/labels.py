@@ -100,8 +100,8 @@ def read_labels(
         max_atoms: Largest cell of a CIF that is accepted.
 
     Raises:
-        TableError: The table ``path`` or the folder ``cifs`` cannot be read, a column is missing, or a needed
-            split is empty or unknown.
+        TableError: If the table ``path`` or the folder ``cifs`` cannot be read, a column is missing, or a
+            needed split is empty or unknown.
     """
     if path.suffix == ".parquet":
         if cifs is not None:

@@ -32,8 +32,8 @@ def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
         resume: It is taken up again.
 
     Raises:
-        TrainingError: The training in ``folder`` was begun with other values than those in ``made_of``, or
-            its record is damaged.
+        TrainingError: If the training in ``folder`` began with other values than those in ``made_of``, or its
+            record is damaged.
     """
     path = folder / KEY
     if resume and path.exists():
@@ -53,7 +53,7 @@ def _read(path: Path) -> dict[str, str]:
     """What a training was started with; records of older versions have no digest.
 
     Raises:
-        TrainingError: The file ``path`` is damaged.
+        TrainingError: If the file ``path`` is damaged.
     """
     try:
         known = dict(json.loads(path.read_text(encoding="utf-8")))

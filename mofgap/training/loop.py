@@ -40,7 +40,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint. It may hold tensors and plain values; nothing in it is executed.
 
     Raises:
-        TrainingError: The file ``path`` is missing, damaged, or holds anything else.
+        TrainingError: If the file ``path`` is missing or damaged, or is no checkpoint.
     """
     try:
         with ZipFile(path) as file:
@@ -58,7 +58,7 @@ def restore(module: L.LightningModule, path: Path) -> None:
     """Load the weights of a checkpoint.
 
     Raises:
-        TrainingError: The file ``path`` is missing, damaged, or of another training.
+        TrainingError: If the file ``path`` is missing or damaged, or belongs to another training.
     """
     module.load_state_dict(_weights(module, read_checkpoint(path), path))
 
@@ -67,7 +67,7 @@ def _weights(module: L.LightningModule, content: Mapping[str, Any], path: Path) 
     """The weights of a checkpoint's content.
 
     Raises:
-        TrainingError: They are not weights of the module.
+        TrainingError: If ``content`` does not hold the weights of ``module``.
     """
     found = content.get("state_dict") if isinstance(content, dict) else None
     wanted = {name: weight.shape for name, weight in module.state_dict().items()}
@@ -80,7 +80,7 @@ def read_log(path: Path) -> list[dict[str, str]]:
     """The rows of a training's ``metrics.csv``, one per epoch.
 
     Raises:
-        TrainingError: The file ``path`` is damaged.
+        TrainingError: If the file ``path`` is damaged.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -214,7 +214,7 @@ class Compute(ComputeConfig):
     """The devices and the precision that a training uses in this process.
 
     Raises:
-        ConfigurationError: The device is cuda, but torch sees no CUDA device here.
+        ConfigurationError: If the device is cuda and torch finds no CUDA device.
     """
 
     progress: bool = Field(True, description="Print one line per epoch.")
@@ -265,7 +265,7 @@ def n_steps(train: DataLoader[Any], epochs: int, compute: Compute) -> int:
     """Steps of a whole training.
 
     Raises:
-        TrainingError: The batches are fewer than the processes that share them.
+        TrainingError: If there are fewer batches than processes.
     """
     share = len(train) // compute.processes
     if not share:
@@ -280,8 +280,8 @@ def check_folder(folder: Path, *, resume: bool) -> None:
     """Make sure that a training can start in a folder, or go on there.
 
     Raises:
-        TrainingError: The folder ``folder`` holds a training and ``resume`` is off, or one of its
-            checkpoints or its log is damaged.
+        TrainingError: If ``folder`` holds a training and ``resume`` is False, or a checkpoint or the log in
+            it is damaged.
     """
     last = folder / LAST
     if not last.exists():
@@ -328,8 +328,8 @@ def fit(
         Path of the checkpoint that was kept.
 
     Raises:
-        TrainingError: The folder ``folder`` holds a training and ``resume`` is off, its checkpoint is
-            damaged or of another training, or the training diverged.
+        TrainingError: If ``folder`` holds a training and ``resume`` is False, the checkpoint is damaged or
+            belongs to another training, or the training diverged.
     """
     check_folder(folder, resume=resume)
     last = folder / LAST

@@ -15,8 +15,8 @@ def network(config: TrainingConfig, found: PretrainedEncoder) -> GapModelConfig:
     """The network that settings describe, on an encoder.
 
     Raises:
-        ConfigurationError: The setting ``blocks`` or ``modules`` names what the encoder does not have; the
-            message says what it has.
+        ConfigurationError: If the setting ``blocks`` or ``modules`` names a block or layer that the encoder
+            lacks. The message lists those that it has.
     """
     for key in ("blocks", "modules"):
         try:

@@ -34,7 +34,7 @@ def atom_targets(frame: pd.DataFrame) -> Tensor:
     """Per-atom targets of a table, (n_atoms_total, n_targets) float32, in the order of `targets_of`.
 
     Raises:
-        TableError: A column of these is missing, or does not hold one finite number for each atom.
+        TableError: If the column of a target is missing, or does not hold one finite number for each atom.
     """
     columns = []
     for name, words in targets_of(frame.columns).items():
@@ -140,12 +140,12 @@ def pretrain(
         Path of the encoder's weights.
 
     Raises:
-        TableError: The table ``frame`` lacks split train or val, lacks a value for an atom, or holds a
-            structure that cannot be computed with.
-        TrainingError: The folder ``folder`` holds a training and ``resume`` is off, or holds another
-            training. No epoch ended in a finite loss.
-        ValueError: The encoder ``architecture`` is unknown, or one of ``encoder_settings`` is unknown, has
-            another type, or is out of range.
+        TableError: If ``frame`` has no rows of split train or val, lacks a value for an atom, or holds a
+            structure that is refused.
+        TrainingError: If ``folder`` holds a different training, ``folder`` holds any training and ``resume``
+            is False, or no epoch ended with a finite loss.
+        ValueError: If ``architecture`` is unknown, or one of ``encoder_settings`` is unknown, has the wrong
+            type, or is out of range.
     """
     architecture, encoder = registered(architecture), encoder_config(architecture, encoder_settings)
     frame = _rows(frame)
@@ -182,7 +182,7 @@ def _rows(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of splits train and val.
 
     Raises:
-        TableError: A split has no rows, or holds a structure that cannot be computed with.
+        TableError: If a split has no rows, or holds a structure that is refused.
     """
     for split in ("train", "val"):
         if "split" not in frame.columns or not (frame.split == split).any():

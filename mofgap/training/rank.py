@@ -27,7 +27,7 @@ def with_lower_rank(model: GapModel, rank: int) -> tuple[GapModel, dict[str, flo
         The model, and the share of the squares of each adapter's update that its new adapter has, by layer.
 
     Raises:
-        ValueError: The ``rank`` is below 1 or above that of the model.
+        ValueError: If ``rank`` is below 1 or above the rank of the model.
     """
     shares = lower_rank(model.layers, rank)
     config = model.config

@@ -65,7 +65,7 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
     """Fit a new calibration for a model on labelled structures, whatever their split.
 
     Raises:
-        TooFewLabels: The ``labels`` hold fewer than `MIN_ROWS` structures that the model was not trained on.
+        TooFewLabels: If ``labels`` hold fewer than `MIN_ROWS` structures that the model was not trained on.
     """
     frame = labels.frame[~labels.frame.structure_id.isin(predictor.novelty.ids)]
     _check_enough(len(frame))
@@ -103,8 +103,8 @@ def recalibrated(source: Path, labels: Labels, folder: Path, name: str, command:
         command: The command line, for the card.
 
     Raises:
-        TooFewLabels: The ``labels`` hold too few structures that the model was not trained on.
-        ModelError: The folder ``source`` holds no model that can be used.
+        TooFewLabels: If ``labels`` hold too few structures that the model was not trained on.
+        ModelError: If ``source`` holds no model that can be loaded.
     """
     predictor = load_model(source, "cpu")
     found = recalibrate(predictor, labels)

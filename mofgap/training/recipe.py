@@ -101,12 +101,12 @@ def train(
         compute: What it runs on.
 
     Raises:
-        TrainingError: The folder ``folder`` holds a model or training and ``resume`` is off, or one of other
-            labels, structures or settings. The ``config`` asks for no epochs of a new model. The labels
-            have no split val, but there are models in ``ensemble_with``, or ``compute`` asks for several
-            nodes.
-        ModelError: The encoder's weights in ``start`` do not fit, or the gap model in ``start`` or
-            ``ensemble_with`` cannot be used.
+        TrainingError: If ``folder`` holds a model or training and ``resume`` is False, or holds a training
+            with other labels, structures or settings. It is also raised if a new model is given 0 epochs.
+            Without split val it is also raised if there are models in ``ensemble_with`` or ``compute`` asks
+            for several nodes.
+        ModelError: If the encoder's weights in ``start`` do not fit, or a gap model in ``start`` or
+            ``ensemble_with`` cannot be loaded.
     """
     begin = partial(begin_model, model_config, start, config, about.level_of_theory)
     begun = begin()
@@ -130,8 +130,8 @@ def _check_start(begun: Begun, folder: Path, config: FinetuneConfig, *, resume: 
     """Refuse a training that can neither start nor continue.
 
     Raises:
-        TrainingError: The ``folder`` holds a model and ``resume`` is off, or no epochs are asked for, but no
-            trained model is there to go on from.
+        TrainingError: If ``folder`` holds a model and ``resume`` is False, or ``config`` asks for 0 epochs
+            and there is no trained model to start from.
     """
     if (folder / CONFIG).exists() and not resume:
         raise TrainingError(f"{folder} holds a model already: name another folder, or go on with --resume")
@@ -143,7 +143,7 @@ def _without_val(compute: Compute, ensemble_with: Sequence[Path]) -> Compute:
     """The compute settings for cross-fitting: one process, since others would end with the first training.
 
     Raises:
-        TrainingError: The ``compute`` asks for several nodes, or there are other models in ``ensemble_with``.
+        TrainingError: If ``compute`` asks for several nodes, or there are models in ``ensemble_with``.
     """
     if compute.nodes > 1:
         raise TrainingError("without a split val a training runs on one node: leave out --nodes")
@@ -182,9 +182,9 @@ def train_model(
         compute: What it runs on.
 
     Raises:
-        TrainingError: The training structures are too few, or their labels are all alike. The folder
-            ``folder`` holds a training and ``resume`` is off, its checkpoint is damaged, or the training
-            diverged.
+        TrainingError: If there are too few training structures, their labels are all equal, the checkpoint is
+            damaged, or the training diverged. It is also raised if ``folder`` holds a training and ``resume``
+            is False.
     """
     model, parent = begun.model, begun.parent
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) if config.epochs else 0

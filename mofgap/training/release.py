@@ -25,7 +25,7 @@ def release(models: Path, digests: Path) -> dict[str, str]:
         The digests by name.
 
     Raises:
-        ModelError: A folder of ``models`` holds a model or encoder that cannot be read.
+        ModelError: If a folder of ``models`` holds a model or encoder that cannot be read.
     """
     found = {path.parent.name: seal(path.parent) for path in models.glob(f"*/{CONFIG}")}
     found |= {path.parent.name: seal_encoder(path.parent) for path in models.glob(f"*/{DESCRIPTION}")}

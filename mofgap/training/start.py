@@ -47,8 +47,8 @@ def begin_model(
         level_of_theory: Of the labels.
 
     Raises:
-        ModelError: The encoder's weights in ``start`` do not fit, or the gap model in ``start`` cannot be
-            used.
+        ModelError: If the encoder's weights in ``start`` do not fit, or the gap model in ``start`` cannot be
+            loaded.
     """
     torch.manual_seed(config.seed)
     if model_config is not None:
@@ -87,7 +87,7 @@ def member(folder: Path, first: GapModel) -> GapModel:
     """The network of a trained model, to be a member of an ensemble with another, ``first``.
 
     Raises:
-        ModelError: The folder ``folder`` holds no model that can be used, or one that reads other graphs.
+        ModelError: If ``folder`` holds no model that can be loaded, or its model reads other graphs.
     """
     model = read_model(folder)[0]
     if model.graph_config != first.graph_config:
