@@ -32,7 +32,8 @@ def content_of(line: bytes) -> Any:
     """The value of a line that `line_of` wrote.
 
     Raises:
-        DamagedLineError: A byte of ``line`` is not as it was written, or `line_of` never wrote it.
+        DamagedLineError: If a byte of ``line`` has changed since it was written, or `line_of` did not write
+            it.
     """
     text = line[_N_HEAD:-2]
     if _framed(text) != line:

@@ -62,8 +62,8 @@ class Gathered:
             command: The command line, which is recorded in a file beside the table; empty records nothing.
 
         Raises:
-            ValueError: The extension of ``path`` is unknown, or its format cannot hold so many rows.
-            OSError: The file ``path`` cannot be written.
+            ValueError: If the extension of ``path`` is unknown, or its format cannot hold so many rows.
+            OSError: If the file ``path`` cannot be written.
         """
         n_rows = 0
 
@@ -81,8 +81,8 @@ class Gathered:
         """Write the table as a folder of parquet files, see `mofgap.screening.table.write_parts`.
 
         Raises:
-            ValueError: The extension of ``folder`` is not ``.parquet``.
-            OSError: The folder ``folder`` cannot be written.
+            ValueError: If the extension of ``folder`` is not ``.parquet``.
+            OSError: If the folder ``folder`` cannot be written.
         """
         self.write(folder, partial(write_parts, part_rows=part_rows), command)
 
@@ -124,8 +124,9 @@ def gather(paths: Sequence[Path], folder: Path | None = None) -> Gathered:
         folder: Where rows lie meanwhile, in a folder that is deleted in the end; the system's own without.
 
     Raises:
-        ShardError: A shard is missing, repeated, cut off, of another version, or of another screening.
-        OSError: A file of ``paths`` cannot be read, or the disk is full.
+        ShardError: If a shard is missing, repeated or cut off, has another version, or belongs to another
+            screening.
+        OSError: If a file of ``paths`` cannot be read, or the disk is full.
     """
     shards = _whole([ShardFile.open(path) for path in paths])
     header = shards[0].header
@@ -151,7 +152,7 @@ def _whole(shards: Sequence[ShardFile]) -> Sequence[ShardFile]:
     """The shards, if they are all of one screening.
 
     Raises:
-        ShardError: One is missing, repeated, or of another screening.
+        ShardError: If a shard is missing or repeated, or belongs to another screening.
     """
     if not shards:
         raise ShardError("there are no shards; name files of mofgap screen --shard")

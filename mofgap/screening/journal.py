@@ -56,9 +56,9 @@ class Journal:
         n_damaged: How many lines were damaged; their inputs have to be done again.
 
     Raises:
-        JournalError: The first line of ``path`` is damaged, the journal has another ``header`` or is of
-            another version, or another process writes it.
-        OSError: The file ``path`` cannot be written.
+        JournalError: If the first line of ``path`` is damaged, the journal has another ``header`` or version,
+            or another process is writing it.
+        OSError: If the file ``path`` cannot be written.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any], *, resume: bool) -> None:

@@ -32,7 +32,7 @@ def models_of(level: Level | None, model: str | Path | None) -> Models:
         model: A model that was asked for by its name or folder, which has its own level.
 
     Raises:
-        ValueError: The level ``level`` is unknown, or ``level`` and ``model`` are both given.
+        ValueError: If ``level`` is unknown, or ``level`` and ``model`` are both given.
     """
     if level is None and model is not None:
         return model, None

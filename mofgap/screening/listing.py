@@ -54,7 +54,7 @@ def write_listing(folder: Path, sources: Inputs, n_shards: int) -> int:
         How many inputs there are.
 
     Raises:
-        OSError: The folder cannot be written.
+        OSError: If the folder cannot be written.
     """
     names, n_inputs = hashlib.sha256(), 0
     with whole_folder(folder) as partial:
@@ -74,8 +74,8 @@ def read_listing(folder: Path, shard: Shard) -> Iterator[InputItem | ReadFailure
     """The inputs of a shard. The shard gets the number and names of all inputs.
 
     Raises:
-        ShardError: The listing in ``folder`` was made for another number of shards, or is damaged.
-        OSError: It cannot be read.
+        ShardError: If the listing in ``folder`` was made for another number of shards, or is damaged.
+        OSError: If the listing cannot be read.
     """
     path = listed_in(folder, shard)
     if not path.exists():

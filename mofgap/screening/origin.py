@@ -49,7 +49,7 @@ def write_origin(table: Path, content: Mapping[str, Any]) -> None:
     """Write the record of a table beside it.
 
     Raises:
-        OSError: The file cannot be written.
+        OSError: If the file cannot be written.
     """
     write_text(origin_path(table), json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 

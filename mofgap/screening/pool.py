@@ -34,8 +34,8 @@ def ordered_map(
             computed again in a process alone, which tells the item that is to blame from the others.
 
     Raises:
-        concurrent.futures.process.BrokenProcessPool: A worker process died, usually for want of memory, and
-            ``lost`` is None or the process had no item.
+        concurrent.futures.process.BrokenProcessPool: If a worker process died, usually because memory ran
+            out, and ``lost`` is None or the process had no item.
     """
     if workers == 1:
         yield from map(function, items)
@@ -71,7 +71,7 @@ class Apart(Generic[T, R]):
         """The result of an item.
 
         Raises:
-            concurrent.futures.process.BrokenProcessPool: The process dies before it has an item.
+            concurrent.futures.process.BrokenProcessPool: If the process dies before it gets an item.
         """
         if self._pool is None:
             self._pool = _pool(self.function, 1)

@@ -39,7 +39,7 @@ def check_window(low: float, high: float) -> None:
     """Refuse two ends that make no gap window, eV; an infinite end is open.
 
     Raises:
-        ValueError: The end ``low`` is above ``high``, an end is not a number, or both are the same infinity.
+        ValueError: If ``low`` is above ``high``, an end is not a number, or both ends are the same infinity.
     """
     if not low <= high:
         raise ValueError(f"a window needs its lower end first, not {low} {high}")
@@ -51,7 +51,7 @@ def ranking(rank_by: RankBy | None, window: tuple[float, float] | None) -> RankB
     """What to rank by: as asked for; by default the window if there is one, else the smallest gap.
 
     Raises:
-        ValueError: The ranking ``rank_by`` is unknown, or needs a window where ``window`` is None.
+        ValueError: If ``rank_by`` is unknown, or needs a window and ``window`` is None.
     """
     if rank_by is None:
         return "low" if window is None else "window"
@@ -92,8 +92,8 @@ def rank_rows(
             first, or keep the ``first`` alone, with a note that names the others.
 
     Raises:
-        ValueError: The choice ``rank_by``, ``novelty`` or ``duplicates`` is unknown, or a predicted row lacks
-            the number that rows are ranked by.
+        ValueError: If ``rank_by``, ``novelty`` or ``duplicates`` is unknown, or a predicted row lacks the
+            number that ``rank_by`` needs.
     """
     check_order(rank_by, novelty, duplicates)
     everything = list(rows)
@@ -110,7 +110,7 @@ def check_order(rank_by: RankBy, novelty: Novelty, duplicates: Duplicates) -> No
     """Refuse unknown choices.
 
     Raises:
-        ValueError: The choice ``rank_by``, ``novelty`` or ``duplicates`` is unknown.
+        ValueError: If ``rank_by``, ``novelty`` or ``duplicates`` is unknown.
     """
     if rank_by not in RANKINGS:
         raise ValueError(f"rank_by must be one of {', '.join(RANKINGS)}, not {rank_by!r}")
@@ -129,7 +129,7 @@ def sort_key(row: Row, rank_by: RankBy, novelty: Novelty) -> SortKey:
     """What rows are sorted by, see `rank_rows`. Rows with the same key stay in the order of the inputs.
 
     Raises:
-        ValueError: The row lacks the number that rows are ranked by.
+        ValueError: If the row lacks the number that rows are ranked by.
     """
     badness = _BADNESS[rank_by](row)
     return novelty == "last" and is_novel(row), *badness, row.file, row.structure_id

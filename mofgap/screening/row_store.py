@@ -39,8 +39,8 @@ class RowStore:
         folder: Where the rows lie, in a folder that `close` deletes; the system's own without.
 
     Raises:
-        ValueError: The choice ``rank_by`` or ``novelty`` is unknown.
-        OSError: The disk is full, in each method too.
+        ValueError: If ``rank_by`` or ``novelty`` is unknown.
+        OSError: If the disk is full. Each method can raise it, too.
     """
 
     def __init__(self, rank_by: RankBy, novelty: Novelty, folder: Path | None = None) -> None:
@@ -71,7 +71,7 @@ class RowStore:
         """Take the rows of some inputs, each with its place among all inputs.
 
         Raises:
-            ValueError: A predicted row lacks the number that rows are ranked by.
+            ValueError: If a predicted row lacks the number that rows are ranked by.
         """
         part = self.folder / "added.sqlite"
         write_part(part, inputs, self.rank_by, self.novelty)
@@ -141,8 +141,8 @@ def write_part(path: Path, inputs: Inputs, rank_by: RankBy, novelty: Novelty) ->
         novelty: What becomes of rows with the warning ``novel``.
 
     Raises:
-        ValueError: A predicted row lacks the number that rows are ranked by.
-        OSError: The disk is full.
+        ValueError: If a predicted row lacks the number that rows are ranked by.
+        OSError: If the disk is full.
     """
 
     def values(where: int, part: int, row: Row) -> tuple[Any, ...]:

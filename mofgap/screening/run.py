@@ -56,10 +56,10 @@ class ScreeningRun:
         """The models, loaded.
 
         Raises:
-            ScreeningError: A model was calibrated on too few structures for the coverage.
-            ValueError: A model does not exist, lacks the chosen spread, or cannot be used, or the device is
-                not available.
-            OSError: A file of a model cannot be read.
+            ScreeningError: If a model was calibrated on too few structures for the coverage.
+            ValueError: If a model does not exist, cannot be loaded, or lacks the chosen spread, or the device
+                is not available.
+            OSError: If a file of a model cannot be read.
         """
         name, second_level = self.config.models
         predictor = load_model(name, self.config.device, second_level)
@@ -94,11 +94,12 @@ class ScreeningRun:
             The rows of each input, in order, unranked.
 
         Raises:
-            ScreeningError: The names lead to no inputs, or to a listing without a shard.
-            ShardError: The listing is damaged, or of another number of shards.
-            JournalError: The kept rows are of another run, or the file for them cannot be opened.
-            concurrent.futures.process.BrokenProcessPool: A worker process died, usually for want of memory.
-            OSError: A finished row cannot be kept.
+            ScreeningError: If the names lead to no inputs, or to a listing while no shard is chosen.
+            ShardError: If the listing is damaged, or was made for another number of shards.
+            JournalError: If the journal belongs to another run, or cannot be opened.
+            concurrent.futures.process.BrokenProcessPool: If a worker process died, usually because memory ran
+                out.
+            OSError: If a finished row cannot be written to the journal.
         """
         sources = self._sources(lines)
         journal = None if self.target is None else self._journal(self.target, resume)
@@ -156,8 +157,8 @@ class ScreeningRun:
             command: The command line, which is recorded in a file beside the table; empty records nothing.
 
         Raises:
-            ValueError: The extension of the target is unknown, or its format cannot hold so many rows.
-            OSError: The target cannot be written.
+            ValueError: If the extension of the target is unknown, or its format cannot hold so many rows.
+            OSError: If the target cannot be written.
         """
         if self.target is None:
             return

@@ -48,7 +48,7 @@ class Shard:
         names_sha256: Digest of the names of all inputs, where it is known beforehand.
 
     Raises:
-        ValueError: The number ``index`` does not lie between 1 and ``count``.
+        ValueError: If ``index`` is not between 1 and ``count``.
     """
 
     def __init__(self, index: int, count: int) -> None:
@@ -65,7 +65,7 @@ class Shard:
         """A shard from ``i/n``.
 
         Raises:
-            ValueError: The text ``text`` is not of the form ``i/n`` with ``i`` from 1 to ``n``.
+            ValueError: If ``text`` does not have the form ``i/n`` with ``i`` from 1 to ``n``.
         """
         found = _SHARD(text)
         if found is None:
@@ -129,8 +129,8 @@ class ShardFile:
             version: Version of its format.
 
         Raises:
-            ShardError: The file ``path`` is of an earlier version, or begins as no shard.
-            OSError: The file ``path`` cannot be read.
+            ShardError: If the file ``path`` has another version, or its first line is not that of a shard.
+            OSError: If the file ``path`` cannot be read.
         """
         with path.open("rb") as file, _intact(path):
             first = next(file)
@@ -147,8 +147,8 @@ class ShardFile:
         """The index among all inputs, and the rows, of each input of the shard.
 
         Raises:
-            ShardError: The file is damaged or cut off.
-            OSError: The file cannot be read.
+            ShardError: If the file is damaged or cut off.
+            OSError: If the file cannot be read.
         """
         for place, content in self.contents():
             with _intact(self.path):
@@ -159,8 +159,8 @@ class ShardFile:
         """The index among all inputs, and the content, of each input of the shard.
 
         Raises:
-            ShardError: The file is damaged or cut off.
-            OSError: The file cannot be read.
+            ShardError: If the file is damaged or cut off.
+            OSError: If the file cannot be read.
         """
         n = 0
         for content in islice(self._lines(), 1, None):
@@ -175,8 +175,8 @@ class ShardFile:
         """What all shards must agree on, of the last line.
 
         Raises:
-            ShardError: The file is cut off.
-            OSError: The file cannot be read.
+            ShardError: If the file is cut off.
+            OSError: If the file cannot be read.
         """
         with self.path.open("rb") as file, _intact(self.path):
             file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_LINE_BYTES))
@@ -197,7 +197,7 @@ class ShardFile:
         """Refuse a shard of another screening.
 
         Raises:
-            ShardError: The shard ``other`` has other settings or inputs.
+            ShardError: If ``other`` has other settings or inputs.
         """
         then, now = ({**s.header, **s.whole, "shards": s.count} for s in (self, other))
         differing = [name for name in {**then, **now} if then.get(name) != now.get(name)]

@@ -89,8 +89,8 @@ def write_table(
         two_levels: Whether the table has `PBE_COLUMNS` too.
 
     Raises:
-        ValueError: The extension of ``path`` is unknown, or its format cannot hold so many rows.
-        OSError: The file ``path`` cannot be written.
+        ValueError: If the extension of ``path`` is unknown, or its format cannot hold so many rows.
+        OSError: If the file ``path`` cannot be written.
     """
     if path.suffix.lower() == PAGE:
         raise ValueError(f"{path.name}: a page is written by mofgap report")
@@ -103,7 +103,7 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
     """Write a table that was read as CSV; it appears whole or not at all.
 
     Raises:
-        OSError: The file ``path`` cannot be written.
+        OSError: If the file ``path`` cannot be written.
     """
     texts = [name for name in TEXTS if name in frame.columns]
     with whole_file(path) as partial:
@@ -124,8 +124,8 @@ def write_parts(
         part_rows: Rows of each file but the last.
 
     Raises:
-        ValueError: The folder has another extension.
-        OSError: The folder cannot be written.
+        ValueError: If the extension of ``folder`` is not ``.parquet``.
+        OSError: If the folder cannot be written.
     """
     if folder.suffix != ".parquet":
         raise ValueError(f"{folder.name}: a table in parts is a folder NAME.parquet")
@@ -153,8 +153,8 @@ def read_table(path: Path) -> pd.DataFrame:
         The table, with its record where `mofgap.screening.origin.origin_of` finds it.
 
     Raises:
-        ScreeningTableError: The file ``path`` does not exist, or is not a table of ``mofgap screen``.
-        OSError: The file ``path`` cannot be read.
+        ScreeningTableError: If the file ``path`` does not exist, or is not a table of ``mofgap screen``.
+        OSError: If the file ``path`` cannot be read.
     """
     parts = sorted(path.glob("part-*.parquet")) if path.suffix.lower() == ".parquet" else []
     if not path.is_file() and not parts:
@@ -219,8 +219,8 @@ def _with_types(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     """Turn these columns into numbers or texts; a further column with any text stays text.
 
     Raises:
-        ValueError: A column of ``mofgap screen`` holds what it never writes: a text for a number, an
-            infinity, or a negative standard deviation.
+        ValueError: If a column of ``mofgap screen`` holds a text where a number belongs, an infinity, or a
+            negative standard deviation.
     """
     import numpy as np
     import pandas as pd
@@ -284,7 +284,7 @@ def format_of(path: Path) -> str:
     """The extension of an output, in lower case.
 
     Raises:
-        ValueError: The extension of ``path`` is neither one of `FORMATS` nor `PAGE`.
+        ValueError: If the extension of ``path`` is neither one of `FORMATS` nor `PAGE`.
     """
     extension = path.suffix.lower()
     if extension not in (*FORMATS, PAGE):
