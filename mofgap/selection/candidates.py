@@ -45,9 +45,10 @@ def read_candidates(path: Path) -> pd.DataFrame:
         path: ``.csv``, ``.parquet`` or ``.json``.
 
     Raises:
-        ScreeningTableError: The file ``path`` does not exist, or is not a table of ``mofgap screen``.
-        CandidateError: The table lacks a needed column, has rows of several models, or has no row with a gap.
-        OSError: The file ``path`` cannot be read.
+        ScreeningTableError: If the file ``path`` does not exist, or is not a table of ``mofgap screen``.
+        CandidateError: If the table lacks a needed column, has rows of several models, or has no row with a
+            gap.
+        OSError: If the file ``path`` cannot be read.
     """
     return candidates_of(read_table(path), str(path))
 
@@ -60,7 +61,8 @@ def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:
         name: What to call it.
 
     Raises:
-        CandidateError: The table lacks a needed column, has rows of several models, or has no row with a gap.
+        CandidateError: If the table lacks a needed column, has rows of several models, or has no row with a
+            gap.
     """
     attrs = frame.attrs
     frame = pd.DataFrame(frame).drop(columns=list(SELECTED), errors="ignore").reset_index(drop=True)
@@ -88,7 +90,7 @@ def with_window(frame: pd.DataFrame, window: tuple[float, float], calibration: C
     """The candidates with their probability to lie in a window, eV, in the digits of a table.
 
     Raises:
-        ValueError: The lower end of ``window`` is above its upper end.
+        ValueError: If the lower end of ``window`` is above its upper end.
     """
     gap, std, novelty = (
         frame[name].to_numpy(dtype=np.float64) for name in ("gap_ev", "gap_std_ev", "novelty")
@@ -107,9 +109,9 @@ def quality(frame: pd.DataFrame, goal: Goal) -> Floats:
     from them. ``both``: the geometric mean of the two.
 
     Raises:
-        ValueError: The goal ``goal`` is unknown.
-        CandidateError: The goal needs one window and the table has none or several, or no gap can lie in the
-            window.
+        ValueError: If ``goal`` is unknown.
+        CandidateError: If the goal needs one window and the table has none or several, or no gap can lie in
+            the window.
     """
     if goal not in GOALS:
         raise ValueError(f"goal must be one of {', '.join(GOALS)}, not {goal!r}")

@@ -86,8 +86,8 @@ def write_inputs(
         hybrid: Add INCAR.hse06 (the HSE06 gap of the relaxed structure) to a folder of ``vasp``.
 
     Raises:
-        ValueError: The format ``kind`` is not one of `KINDS`.
-        OSError: A file or folder cannot be written.
+        ValueError: If ``kind`` is not one of `KINDS`.
+        OSError: If a file or folder cannot be written.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")

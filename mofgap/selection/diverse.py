@@ -50,7 +50,7 @@ def choose(quality: Floats, points: Floats, length: float, budget: int) -> list[
         Picks in order; of several equal ones the first item comes first.
 
     Raises:
-        ValueError: The shapes do not match, a quality is negative or not finite, or ``length`` is not
+        ValueError: If the shapes do not match, a quality is negative or not finite, or ``length`` is not
             positive.
     """
     quality, points = np.asarray(quality, dtype=np.float64), np.asarray(points, dtype=np.float64)

@@ -98,8 +98,8 @@ class Selection:
             inputs: ``cif``, ``poscar`` or ``vasp``, see `write_inputs`; None writes none.
 
         Raises:
-            ValueError: The kind ``inputs`` is unknown.
-            OSError: A file cannot be written.
+            ValueError: If ``inputs`` is unknown.
+            OSError: If a file cannot be written.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def predictor_of(frame: pd.DataFrame, model: GapPredictor | str | None = None) -
         model: That model, or its name or folder; by default the shipped one that the table names.
 
     Raises:
-        ValueError: The model does not exist or is damaged, or is another than that of the table.
+        ValueError: If the model does not exist or is damaged, or is not the model of the table.
     """
     made_by = frame.model.iloc[0]
     if isinstance(model, GapPredictor):
@@ -168,9 +168,9 @@ def select(
             structures are prepared as the record says.
 
     Raises:
-        ValueError: The goal ``goal`` is unknown.
-        CandidateError: The table does not fit ``goal``, or all structures are unreadable, changed, or known
-            to the model from training.
+        ValueError: If ``goal`` is unknown.
+        CandidateError: If the table does not fit ``goal``, or each structure is unreadable, has changed, or
+            was a training structure.
     """
     how = disorder or disorder_of(frame), preparation_of(frame)
     frame = frame.assign(quality=quality(frame, goal)).reset_index(drop=True)
