@@ -43,8 +43,8 @@ def write_report(
         How many rows and structures the page has, then what a reader must know of it.
 
     Raises:
-        ScreeningTableError: The table ``frame`` lacks a column of a screening, or has no rows.
-        OSError: The file ``path`` cannot be written.
+        ScreeningTableError: If ``frame`` lacks a column of a screening, or has no rows.
+        OSError: If the file ``path`` cannot be written.
     """
     table = screened(frame, source or "table")
     shaded = window or table.window

@@ -63,8 +63,8 @@ class Screening(pd.DataFrame):
         """Read a table that ``mofgap screen`` wrote: ``.csv``, ``.parquet`` or ``.json``.
 
         Raises:
-            ScreeningTableError: The file ``path`` does not exist, or is not a table of ``mofgap screen``.
-            OSError: The file ``path`` cannot be read.
+            ScreeningTableError: If the file ``path`` does not exist, or is not a table of ``mofgap screen``.
+            OSError: If the file ``path`` cannot be read.
         """
         frame = read_table(Path(path))
         found = cls(frame)
@@ -99,8 +99,8 @@ class Screening(pd.DataFrame):
             The path.
 
         Raises:
-            ScreeningTableError: The table lacks a column of a screening, or has no rows.
-            OSError: The file ``path`` cannot be written.
+            ScreeningTableError: If the table lacks a column of a screening, or has no rows.
+            OSError: If the file ``path`` cannot be written.
         """
         from mofgap.report.file import write_report
 

@@ -68,7 +68,7 @@ def write_page(path: Path, page: str) -> None:
     """Write a page; it appears whole or not at all.
 
     Raises:
-        OSError: The file ``path`` cannot be written.
+        OSError: If the file ``path`` cannot be written.
     """
     write_text(path, page)
 

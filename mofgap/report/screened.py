@@ -64,7 +64,7 @@ def screened(frame: pd.DataFrame, name: str = "table") -> Screened:
     """A screening from its DataFrame, such as `mofgap.screen` returns.
 
     Raises:
-        ScreeningTableError: The table ``frame`` lacks a column of a screening, or has no rows.
+        ScreeningTableError: If ``frame`` lacks a column of a screening, or has no rows.
     """
     if lacks := lacking(frame, NEEDED):
         raise ScreeningTableError(f"{name}: {lacks}")

@@ -55,9 +55,9 @@ def series(y_true: Column, y_pred: Columns, y_std: Columns, df: pd.DataFrame | N
         df: Where names are looked up.
 
     Raises:
-        ValueError: The columns differ in length, a standard deviation is negative, or a method has no
+        ValueError: If the columns differ in length, a standard deviation is negative, or a method has no
             prediction.
-        KeyError: The table ``df`` lacks a named column.
+        KeyError: If ``df`` lacks a named column.
     """
     spreads = dict(y_std) if isinstance(y_std, Mapping) else {"": y_std}
     out = []
@@ -76,9 +76,9 @@ def complete(df: pd.DataFrame | None, **columns: Column) -> tuple[list[Floats], 
     """Columns as float64 arrays of the rows where all are finite, and how many rows are not.
 
     Raises:
-        ValueError: A column is not one-dimensional, the columns differ in length, or a name is given without
-            ``df``.
-        KeyError: The table ``df`` lacks a named column.
+        ValueError: If a column is not one-dimensional, the columns differ in length, or the name of a column
+            is given without ``df``.
+        KeyError: If ``df`` lacks a named column.
     """
     arrays = {name: floats(column, df) for name, column in columns.items()}
     shapes = {array.shape for array in arrays.values()}
@@ -99,8 +99,8 @@ def floats(column: Column, df: pd.DataFrame | None) -> Floats:
     """A column as float64; NaN where a value is missing.
 
     Raises:
-        ValueError: A name is given without ``df``, or a value is no number.
-        KeyError: The table ``df`` lacks a named column.
+        ValueError: If the name of a column is given without ``df``, or a value is not a number.
+        KeyError: If ``df`` lacks a named column.
     """
     if isinstance(column, str):
         if df is None:
