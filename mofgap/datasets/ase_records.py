@@ -30,8 +30,7 @@ def read_ase(path: Path, max_atoms: int, id_name: str | None = None) -> Records:
         id_name: Key of the identifier; the first of `IDENTIFIERS` if None, else the database's unique_id.
 
     Raises:
-        DatasetError: The file ``path`` cannot be read by ASE, or none of its structures has the key
-            ``id_name``.
+        DatasetError: If ASE cannot read the file ``path``, or none of its structures has the key ``id_name``.
     """
     from ase.io.formats import UnknownFileTypeError
 

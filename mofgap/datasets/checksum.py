@@ -60,7 +60,7 @@ def read_sums(path: Path) -> dict[str, str]:
     """The sums of a table by file name.
 
     Raises:
-        ValueError: A line of the file ``path`` is not a sha256 followed by a file name.
+        ValueError: If a line of the file ``path`` is not a sha256 followed by a file name.
     """
     sums = {}
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -78,7 +78,7 @@ def check_folder(folder: Path) -> Iterator[Check]:
         folder: With ``SHA256SUMS``, or a model or encoder folder, whose description holds its sums.
 
     Raises:
-        ValueError: The folder ``folder`` holds no sums, or they cannot be read.
+        ValueError: If ``folder`` holds no sums, or they cannot be read.
     """
     if (folder / SUMS).is_file():
         sums = read_sums(folder / SUMS)

@@ -106,9 +106,9 @@ def download(
         Its sha256.
 
     Raises:
-        DownloadError: The server refuses, the connection breaks too often, or the bytes have the wrong size
-            or sha256.
-        OSError: The file ``target`` cannot be written.
+        DownloadError: If the server refuses the request, the connection breaks too often, or the bytes have
+            the wrong size or sha256.
+        OSError: If the file ``target`` cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Partial.of(target)
@@ -134,8 +134,8 @@ def _receive(remote: Remote, partial: Partial, progress: Callable[[int, int | No
     """Ask for the missing bytes and append them to the partial file.
 
     Raises:
-        _BrokenError: The connection fails or ends early, or the server's answer allows another attempt.
-        DownloadError: The server refuses, or its answer is not the file.
+        _BrokenError: If the connection fails or ends early, or the server's answer allows another attempt.
+        DownloadError: If the server refuses the request, or its answer is not the file.
     """
     kept, tag = partial.resumable(remote.url)
     headers = {"User-Agent": f"mofgap/{installed_version('0')}", "Accept-Encoding": "identity"}
@@ -171,7 +171,7 @@ def _span(answer: HTTPResponse, kept: int) -> tuple[int, int | None]:
     """Where the answer begins in the file, and the size of the file.
 
     Raises:
-        ValueError: The answer is not a file, or does not begin at the byte ``kept``.
+        ValueError: If the answer is not a file, or does not begin at the byte ``kept``.
     """
     length = answer.headers.get("Content-Length")
     if answer.status == 206:
@@ -207,7 +207,7 @@ def _checked(remote: Remote, partial: Partial) -> str:
     """The sha256 of the received bytes, which are removed if it is wrong.
 
     Raises:
-        DownloadError: The downloaded bytes have the wrong sha256 or size.
+        DownloadError: If the downloaded bytes have the wrong sha256 or size.
     """
     n_bytes = partial.path.stat().st_size
     found = sha256_of(partial.path)

@@ -32,8 +32,8 @@ def format_of(path: Path) -> Format:
     """The format of a file or folder, from its name and a look inside.
 
     Raises:
-        DatasetError: The name of ``path`` has no known ending, or the zip archive ``path`` is damaged or
-            cannot be unpacked.
+        DatasetError: If the name of ``path`` has no known ending, or ``path`` is a zip archive that is
+            damaged or cannot be unpacked.
     """
     name = path.name.lower()
     if path.is_dir() or (name.endswith(".zip") and not name.endswith(".json.zip")):
@@ -60,7 +60,7 @@ def read_structures(path: Path, kind: Format, max_atoms: int, id_name: str | Non
         id_name: Name of the identifier in JSON and ASE files.
 
     Raises:
-        DatasetError: The source ``path`` as a whole cannot be read.
+        DatasetError: If ``path`` as a whole cannot be read.
     """
     if kind is Format.cifs:
         return read_cifs(path, max_atoms)

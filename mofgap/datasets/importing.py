@@ -73,8 +73,8 @@ def import_table(
         about: Kept in the file's metadata.
 
     Raises:
-        DatasetError: The source as a whole cannot be read, or has no column of a wanted name. Structures
-            without identifiers cannot be joined with ``labels``, and raise the error too.
+        DatasetError: If the source as a whole cannot be read, lacks a wanted column, or has structures
+            without identifiers while ``labels`` are given.
     """
     texts = {f"?{name}": name for name in TEXTS} if texts is None else texts
     columns = list(dict.fromkeys(targets.values()))
@@ -194,7 +194,7 @@ class _Join:
         """Refuse a name of a label or text that no record had.
 
         Raises:
-            DatasetError: A wanted label or text occurs in no record.
+            DatasetError: If a wanted label or text occurs in no record.
         """
         wanted = [*self.targets, *(text for text in self.texts if not text.startswith("?"))]
         for old in wanted if self.labels is None and self.names else ():

@@ -33,8 +33,8 @@ def read_json(path: Path, max_atoms: int, id_name: str | None = None) -> Records
         id_name: Name of the identifier; the first of `IDENTIFIERS` if None.
 
     Raises:
-        DatasetError: The file ``path`` is not JSON, has another shape, or none of its structures has the key
-            ``id_name``.
+        DatasetError: If the file ``path`` is not JSON, has an unknown layout, or none of its structures has
+            the key ``id_name``.
     """
     names: dict[str, None] = {}
     try:

@@ -56,7 +56,7 @@ def read_label_table(path: Path, id_name: str | None, columns: Mapping[str, str]
         columns: Names of columns to read, and what to call them; one that begins with ``?`` may be absent.
 
     Raises:
-        DatasetError: The file ``path`` cannot be read, or lacks a column that is needed.
+        DatasetError: If the file ``path`` cannot be read, or lacks a column that is needed.
     """
     try:
         if path.suffix.lower() == ".xlsx":
@@ -130,7 +130,7 @@ def labels_of_rows(
         names: All names there are, where they are known beforehand.
 
     Raises:
-        DatasetError: The name ``id_name``, or a needed name of ``columns``, occurs in no row.
+        DatasetError: If ``id_name`` or a needed name of ``columns`` occurs in no row.
     """
     table: dict[str, dict[str, Any]] = {}
     conflicting, repeated, nameless = set[str](), set[str](), list[int]()

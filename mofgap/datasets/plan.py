@@ -69,7 +69,7 @@ class Plan:
         """The labels that lie apart from the structures; None where the structures carry theirs.
 
         Raises:
-            DatasetError: The labels cannot be read.
+            DatasetError: If the labels cannot be read.
         """
         columns = {**self.texts, **self.targets}
         if self.labels is not None:
@@ -82,7 +82,7 @@ class Plan:
         """The structures; a first look makes sure that gaps were named where there are some.
 
         Raises:
-            DatasetError: The structures cannot be read, or they carry values and no gap was named.
+            DatasetError: If the structures cannot be read, or they carry values and no gap was named.
         """
         records = read_structures(self.path, self.kind, max_atoms, self.wanted.id_name)
         if self.targets or self.labels is not None or self.kind in (Format.cifs, Format.qmof):
@@ -119,7 +119,7 @@ def make_plan(source: str, wanted: Wanted, folder: Path) -> Plan:
         folder: Folder of fetched data.
 
     Raises:
-        DatasetError: The source ``source`` is neither a path nor a dataset, was not fetched, or does not fit
+        DatasetError: If ``source`` is neither a path nor a dataset, was not fetched, or does not fit
             ``wanted``.
     """
     path, dataset = Path(source), None

@@ -76,7 +76,7 @@ def opened(path: Path) -> Iterator[Vault]:
     """The vault of a QMOF download: ``qmof_database.zip``, figshare's archive of all files, or a folder.
 
     Raises:
-        DatasetError: The file ``path`` is not a zip archive, is damaged, or cannot be unpacked by Python.
+        DatasetError: If ``path`` is not a zip archive, is damaged, or cannot be unpacked by Python.
     """
     with ExitStack() as stack:
         try:
@@ -112,7 +112,7 @@ def read_labels_of(path: Path, columns: Mapping[str, str]) -> LabelTable:
         columns: Names of columns, such as ``outputs.pbe.bandgap``, and what to call them.
 
     Raises:
-        DatasetError: The download ``path`` is damaged, holds no labels, or lacks a column of ``columns``.
+        DatasetError: If the download ``path`` is damaged, holds no labels, or lacks a column of ``columns``.
     """
     with opened(path) as vault:
         name = next((found for label in LABELS if (found := vault.find(label))), None)
@@ -133,7 +133,7 @@ def read_structures(path: Path, max_atoms: int) -> Records:
     """Stream the relaxed structures of a QMOF download, with quantities of atoms where it has them.
 
     Raises:
-        DatasetError: The download ``path`` holds no relaxed structures, or is damaged.
+        DatasetError: If the download ``path`` holds no relaxed structures, or is damaged.
     """
     with opened(path) as vault:
         if name := vault.find(STRUCTURES):

@@ -53,7 +53,7 @@ class Dataset:
             folder: Folder of fetched data, see `data_folder`.
 
         Raises:
-            DatasetError: The package that carries the dataset is not installed.
+            DatasetError: If the package that contains the dataset is not installed.
         """
         if self.access == "shipped":
             return shipped_folder("data") / self.path
@@ -76,7 +76,7 @@ def read_registry() -> dict[str, Dataset]:
     """The datasets by name.
 
     Raises:
-        ConfigurationError: The registry cannot be read, or an entry of it is wrong.
+        ConfigurationError: If the registry cannot be read, or an entry of it is wrong.
     """
     return load(_Registry, shipped_folder("data") / REGISTRY).datasets
 
@@ -85,7 +85,7 @@ def find_dataset(name: str) -> Dataset:
     """A dataset of the shipped registry.
 
     Raises:
-        DatasetError: The registry has no dataset ``name``. The message suggests the nearest name.
+        DatasetError: If the registry has no dataset ``name``. The message suggests the nearest name.
     """
     known = read_registry()
     if name not in known:

@@ -18,7 +18,7 @@ def check_all(folder: Path) -> Iterator[Check]:
         folder: Folder of fetched data.
 
     Raises:
-        ValueError: A file of sums cannot be read.
+        ValueError: If a file of sums cannot be read.
     """
     folders = {
         path
@@ -37,9 +37,9 @@ def check_named(name: str, folder: Path) -> Iterator[Check]:
     """Check what a name stands for: a dataset, a folder with sums (a model, say), or a file with its lock.
 
     Raises:
-        DatasetError: The name ``name`` is unknown, no sum is written down for its file, or its package is not
+        DatasetError: If ``name`` is unknown, no sum was recorded for its file, or its package is not
             installed.
-        ValueError: A folder holds no sums, or they cannot be read.
+        ValueError: If a folder holds no sums, or they cannot be read.
     """
     path = Path(name)
     if path.is_dir():
@@ -69,7 +69,7 @@ def locked(path: Path) -> str | None:
     """The sum that was recorded when a file was fetched; None where none was.
 
     Raises:
-        ValueError: The record of the sum is damaged.
+        ValueError: If the record of the sum is damaged.
     """
     lock = lock_of(path)
     return read_sums(lock).get(path.name) if lock.is_file() else None
