@@ -203,7 +203,8 @@ async def _started(request: Request) -> Job:
     """The screening of a request with files.
 
     Raises:
-        RequestError: The request is not served.
+        RequestError: If the request or one of its fields is refused, or the server has no room for another
+            screening.
     """
     settings: ServeConfig = request.app.state.settings
     jobs: Jobs = request.app.state.jobs

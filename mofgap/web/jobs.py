@@ -112,7 +112,7 @@ class Jobs:
         """A folder for an upload, which counts as a screening from now on.
 
         Raises:
-            RequestError: There are too many screenings, or they take too much space.
+            RequestError: If there are too many screenings, or their files are too large together.
         """
         n_bytes = sum(job.upload.n_bytes for job in self._jobs.values())
         n_bytes += (self._uploading + 1) * self.limits.max_mb * MB
@@ -141,7 +141,7 @@ class Jobs:
         """The screening of this id; notes that its visitor asked.
 
         Raises:
-            RequestError: There is none, or no longer.
+            RequestError: If no screening has the id ``job_id``, or it has expired.
         """
         job = self._jobs.get(job_id)
         if job is None:

@@ -40,7 +40,7 @@ class Turns:
         """The result of a function; what was under way in a process that died is tried again alone.
 
         Raises:
-            concurrent.futures.BrokenExecutor: The process died again, usually for want of memory.
+            concurrent.futures.BrokenExecutor: If the process died again, usually because memory ran out.
         """
         loop = asyncio.get_running_loop()
         async with self._turns:

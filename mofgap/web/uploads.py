@@ -90,7 +90,8 @@ async def receive(
     """Write the files of a form to the disk as they come, so that memory does not grow with them.
 
     Raises:
-        RequestError: The request is no form, too large, has too many files or none, or an unknown field.
+        RequestError: If the request is not a form, is too large, has no files or too many, or has an unknown
+            field.
     """
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
@@ -118,7 +119,7 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes:
     """The next bytes that hold anything; none at the end.
 
     Raises:
-        RequestError: Nothing comes for `STALL_S`.
+        RequestError: If nothing arrives for `STALL_S` seconds.
     """
     try:
         async with asyncio.timeout(STALL_S):
@@ -221,7 +222,7 @@ def inputs_of(upload: Upload, limits: ServeConfig) -> list[InputItem | ReadFailu
     """The structures of an upload, archives looked into, under the names that the visitor gave.
 
     Raises:
-        RequestError: There are too many or none, or what must be unpacked is too large.
+        RequestError: If there are no structures or too many, or the unpacked files are too large.
     """
     found: list[InputItem | ReadFailure] = []
     for sent in upload.files:
