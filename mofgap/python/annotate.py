@@ -24,8 +24,8 @@ def annotate(atoms: Any, model: GapPredictor | str = "qmof-hse06", **how: Any) -
         What was given.
 
     Raises:
-        ValueError: A structure cannot be computed with; the message names its place.
-        TypeError: An item of ``atoms`` is no ``Atoms``.
+        ValueError: If a structure is refused. The message names its position.
+        TypeError: If an item of ``atoms`` is not an ASE ``Atoms``.
     """
     predictor = model if isinstance(model, GapPredictor) else load_model(model)
     items: list[Atoms] = [atoms] if hasattr(atoms, "get_cell") else list(atoms)

@@ -33,9 +33,9 @@ def explain(
         The shares by element and by atom; ``plot()`` draws them and ``write()`` writes them.
 
     Raises:
-        ValueError: The file cannot be read, or the structure cannot be computed with.
-        ModelError: The model does not exist or is damaged.
-        TypeError: The ``structure`` is neither a path nor a structure.
+        ValueError: If the file cannot be read, or the structure is refused.
+        ModelError: If the model does not exist or is damaged.
+        TypeError: If ``structure`` is neither a path nor a structure.
     """
     found = explained(structure, model, disorder=disorder, max_atoms=max_atoms, geometry=geometry)
     for text in found.warnings:

@@ -74,10 +74,10 @@ class GapRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             This estimator.
 
         Raises:
-            ValueError: The numbers of structures and gaps differ, a gap is no number or negative, or a
-                structure cannot be computed with.
-            ConfigurationError: A parameter has a wrong type or lies out of its range.
-            ModelError: The model does not exist or is damaged.
+            ValueError: If the numbers of structures and gaps differ, a gap is negative or not a number, or a
+                structure is refused.
+            ConfigurationError: If a parameter has the wrong type or is out of its range.
+            ModelError: If the model does not exist or is damaged.
         """
         config = FinetuneConfig(
             epochs=self.epochs, learning_rate=self.learning_rate, kl_weight=self.kl_weight, seed=self.seed
@@ -95,9 +95,9 @@ class GapRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Gaps of structures, eV, shape (n,); with calibrated standard deviations if asked for.
 
         Raises:
-            sklearn.exceptions.NotFittedError: `fit` was not called; a model as it is shipped comes from
+            sklearn.exceptions.NotFittedError: If `fit` was not called. For a shipped model use
                 `mofgap.load_model`.
-            ValueError: A structure cannot be computed with; the message names it.
+            ValueError: If a structure is refused. The message names the structure.
         """
         check_is_fitted(self, "model_")
         fitted: GapPredictor = self.model_

@@ -50,11 +50,11 @@ def screen(
         ``plot()`` returns them as a Figure.
 
     Raises:
-        ConfigurationError: A setting has a wrong type, lies out of its range, or contradicts another.
-        ModelError: The model does not exist or is damaged.
-        ValueError: The model cannot give the uncertainty that is asked for, or the device is not available.
-        FileNotFoundError: A path or pattern of ``structures`` leads to no file.
-        TypeError: An item of ``structures`` is neither a path nor a structure, or an argument is unknown.
+        ConfigurationError: If a setting has the wrong type, is out of its range, or contradicts another.
+        ModelError: If the model does not exist or is damaged.
+        ValueError: If the model cannot give the chosen uncertainty, or the device is not available.
+        FileNotFoundError: If a path or pattern of ``structures`` leads to no file.
+        TypeError: If an item of ``structures`` is neither a path nor a structure, or an argument is unknown.
     """
     for name in settings:
         if name not in settings_of(ScreeningConfig):
@@ -131,9 +131,9 @@ def sources_of(structures: Any) -> Iterator[Source]:
     """Inputs from paths and structure objects, one or many; objects are named by their place.
 
     Raises:
-        FileNotFoundError: A path or pattern of ``structures`` leads to no file. Of a list this is raised
+        FileNotFoundError: If a path or pattern of ``structures`` leads to no file. For a list it is raised
             before anything is predicted.
-        TypeError: An item of ``structures`` is neither a path nor a structure.
+        TypeError: If an item of ``structures`` is neither a path nor a structure.
     """
     many = isinstance(structures, Iterable) and not is_one(structures)
     items = structures if many else [structures]

@@ -39,9 +39,9 @@ def select(
         The selection: its ``table``, its ``crystals``, and ``write()`` for the inputs of calculations.
 
     Raises:
-        CandidateError: The table does not fit ``goal``, or none of its structures can be selected.
-        ModelError: The model does not exist or is damaged.
-        ValueError: The ``window`` is none, or the ``model`` is not the one of the table.
+        CandidateError: If the table does not fit ``goal``, or none of its structures can be selected.
+        ModelError: If the model does not exist or is damaged.
+        ValueError: If ``window`` is not a valid window, or ``model`` is not the model of the table.
     """
     if window is not None:
         check_window(*window)
