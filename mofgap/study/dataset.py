@@ -86,7 +86,7 @@ class Dataset:
         """Rows of a part, the first ``n``.
 
         Raises:
-            TableError: The split ``split`` has fewer than ``n`` training structures.
+            TableError: If ``split`` has fewer than ``n`` training structures.
         """
         found = np.flatnonzero(self.frame[f"part:{split}"] == part).tolist()
         if n is not None and part == "train" and n > len(found):
@@ -124,8 +124,8 @@ def prepare(
         n_train: The most training rows that are taken of each split, by its name; None for all.
 
     Raises:
-        TableError: The table cannot be read, lacks a column, or has too few structures for a split; the
-            message says which.
+        TableError: If the table cannot be read, lacks a column, or has too few structures for a split. The
+            message names the column or split.
     """
     folder, data = Layout(run).dataset, config.data
     columns = [name for split in config.splits.values() for name in (split.column, split.group)]
@@ -163,7 +163,7 @@ def read(run: Path) -> Dataset:
     """The dataset that `prepare` made.
 
     Raises:
-        TableError: The folder ``run`` holds no dataset, because `prepare` has not made it.
+        TableError: If ``run`` holds no dataset: `prepare` makes it.
     """
     folder = Layout(run).dataset
     if not read_json(folder / RECORD):

@@ -76,7 +76,7 @@ def member(config: ComparisonConfig, name: str) -> Member:
     """The training of that name.
 
     Raises:
-        ConfigurationError: The comparison ``config`` has no training with the name ``name``.
+        ConfigurationError: If ``config`` has no training with the name ``name``.
     """
     return _named(name, members(config), "training")
 
@@ -85,7 +85,7 @@ def prediction(config: ComparisonConfig, name: str) -> Prediction:
     """The prediction of that name.
 
     Raises:
-        ConfigurationError: The comparison ``config`` has no prediction with the name ``name``.
+        ConfigurationError: If ``config`` has no prediction with the name ``name``.
     """
     return _named(name, predictions(config), "prediction")
 

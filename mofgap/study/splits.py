@@ -32,8 +32,8 @@ def assign(frame: pd.DataFrame, split: SplitConfig, seed: int) -> pd.Series:
         seed: Seed of a grouped split.
 
     Raises:
-        TableError: A column is missing, holds a part other than train, val and test, or a part of the split
-            is empty.
+        TableError: If a column is missing, holds a part other than train, val and test, or a part of the
+            split is empty.
     """
     for name in (split.column, *([split.group] if split.kind == "grouped" else [])):
         if name not in frame.columns:

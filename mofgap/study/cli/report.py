@@ -11,7 +11,7 @@ def page_of_run(run: Path) -> PageAndWords:
     """The page of a comparison.
 
     Raises:
-        ComparisonError: The folder ``run`` holds no finished comparison, or a damaged one, or one of another
+        ComparisonError: If ``run`` holds no finished comparison, or its comparison is damaged or has another
             version.
     """
     from mofgap.study.report.compared import read_compared

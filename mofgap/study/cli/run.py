@@ -83,7 +83,7 @@ def open_run(config: Path, output: Path | None, settings: list[str] | None, *, s
     """The run of a configuration.
 
     Raises:
-        ConfigurationError: The file ``config`` or an override in ``settings`` cannot be used.
+        ConfigurationError: If the file ``config`` or an override in ``settings`` cannot be used.
     """
     from mofgap.configuration import load
     from mofgap.study.engine.config import RunConfig
@@ -98,7 +98,8 @@ def find_configuration(name: Path) -> Path:
     """The file of that path, or the shipped configuration of that name.
 
     Raises:
-        ConfigurationError: There is neither; the message says what is shipped.
+        ConfigurationError: If there is no such file and no shipped configuration with that name. The message
+            lists the shipped ones.
     """
     from mofgap.configuration import ConfigurationError
     from mofgap.nearest import hint

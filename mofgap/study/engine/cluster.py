@@ -72,7 +72,7 @@ def check_installed(executor: Executor) -> None:
     """Refuse a run for which a package is missing, before any work begins.
 
     Raises:
-        RunError: The package Snakemake, or the plugin of ``executor``, is not installed.
+        RunError: If the package Snakemake or the plugin of ``executor`` is not installed.
     """
     if importlib.util.find_spec("snakemake") is None:
         raise RunError(MISSING)
@@ -88,7 +88,7 @@ def prepare(
     """Make sure that a run can be handed to a scheduler, while this process holds the lock of the run.
 
     Raises:
-        RunError: The scheduler does not take its jobs, or another Snakemake may be at work in the folder.
+        RunError: If the scheduler refuses the jobs of the run, or another Snakemake may be using the folder.
     """
     if executor.name == "slurm":
         slurm.check_accepts(config, dict.fromkeys(name.partition("/")[0] for name in names))
@@ -101,7 +101,7 @@ def _take_over(folder: RunFolder) -> None:
     """Delete the lock of a Snakemake that was killed with the run that had started it.
 
     Raises:
-        RunError: Nothing says that it was.
+        RunError: If nothing shows that the Snakemake of the lock was killed.
     """
     locks, owner = folder.path / LOCKS, read_json(folder.path / OWNER)
     if not locks.is_dir() or not any(locks.iterdir()):
@@ -157,7 +157,7 @@ def execute(
         failed.
 
     Raises:
-        RunError: Snakemake ended before any stage began.
+        RunError: If Snakemake ended before any stage began.
     """
     # Snakemake reads values as YAML, in which a path may say anything.
     paths = (f"run={quote(str(folder.path))}", f"seen_from={quote(str(Path.cwd()))}")

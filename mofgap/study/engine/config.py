@@ -202,7 +202,7 @@ class RunConfig:
         """Look for columns, models and encoders before any stage runs.
 
         Raises:
-            ConfigurationError: One is missing.
+            ConfigurationError: If a column, a model or an encoder is missing.
         """
         if self.job is not None:
             self.job.check()
@@ -239,7 +239,7 @@ class RunConfig:
         """The comparison, with the encoder that this run pretrains, if there is such a pretraining.
 
         Raises:
-            ConfigurationError: The configuration of the run has no comparison.
+            ConfigurationError: If the configuration of the run has no comparison.
         """
         if self.comparison is None:
             raise ConfigurationError("this run has no comparison")

@@ -41,7 +41,7 @@ class RunFolder:
         """The resolved configuration.
 
         Raises:
-            ConfigurationError: The run's configuration file is missing or damaged.
+            ConfigurationError: If the run's configuration file is missing or damaged.
         """
         return load(RunConfig, self.path / CONFIG)
 
@@ -144,8 +144,8 @@ class RunFolder:
         """Hold a lock of the run, which the system releases when this process ends, however it ends.
 
         Raises:
-            RunError: Another process holds the lock ``name``, and ``wait`` is off; or the file system has no
-                locks, so that two runs could work in one folder.
+            RunError: If another process holds the lock ``name`` and ``wait`` is False, or the file system has
+                no locks. Without locks two runs could work in one folder.
         """
         path = self.path / STAGES / f"{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ def stage_named(stages: Iterable[Stage], name: str) -> Stage:
     """The stage of a name.
 
     Raises:
-        RunError: No stage in ``stages`` has the name ``name``.
+        RunError: If no stage in ``stages`` has the name ``name``.
     """
     known = {stage.name: stage for stage in stages}
     if name not in known:

@@ -46,7 +46,7 @@ def launch(
         keep: See `measured`.
 
     Raises:
-        RunError: A process of the stage failed, after which srun ended the others.
+        RunError: If a process of the stage failed. Then srun ended the others.
     """
     command = [
         *("srun", f"--nodes={nodes}", f"--ntasks={nodes * processes}", f"--ntasks-per-node={processes}"),

@@ -98,8 +98,8 @@ class Run:
             What came out, in a line.
 
         Raises:
-            RunError: A stage failed, an input is missing, ``executor`` cannot do this run, or another process
-                is at work on it.
+            RunError: If a stage failed, an input is missing, ``executor`` cannot do this run, or another
+                process is running it.
         """
         self.config.check()
         self._check(executor)

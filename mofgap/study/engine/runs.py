@@ -40,7 +40,7 @@ def find_runs(root: Path) -> list[Path]:
     """Run folders at or below the folder ``root``, newest first, without those whose manifest is damaged.
 
     Raises:
-        RunError: The folder ``root`` does not exist.
+        RunError: If ``root`` does not exist.
     """
     if not root.is_dir():
         raise RunError(f"there is no folder {root}")
@@ -54,7 +54,7 @@ def open_run(path: Path) -> dict[str, Any]:
     """The manifest of a run.
 
     Raises:
-        RunError: The folder ``path`` does not exist, holds no run, or has a damaged manifest.
+        RunError: If ``path`` does not exist, holds no run, or has a damaged manifest.
     """
     manifest = read_manifest(path)
     if not manifest:
@@ -67,8 +67,8 @@ def compare_runs(one: Path, two: Path) -> Difference:
     """The differences between two runs.
 
     Raises:
-        RunError: The folder ``one`` or ``two`` does not exist, holds no run, or has a damaged manifest.
-        ConfigurationError: The configuration of the run ``one`` or ``two`` cannot be read.
+        RunError: If ``one`` or ``two`` does not exist, holds no run, or has a damaged manifest.
+        ConfigurationError: If the configuration of the run ``one`` or ``two`` cannot be read.
     """
     first, second = open_run(one), open_run(two)
     environment = [_environment(manifest) for manifest in (first, second)]

@@ -157,7 +157,7 @@ def outcome_of(run: Path) -> Outcome:
     """The counts of the screening of a finished run.
 
     Raises:
-        RunError: The file that says so is missing or damaged.
+        RunError: If the file with the counts is missing or damaged.
     """
     content = read_json(run / OUTCOME)
     try:

@@ -19,7 +19,7 @@ def check_accepts(config: RunConfig, rules: Iterable[str]) -> None:
     """Ask SLURM whether it would accept a job of each rule, without submitting any.
 
     Raises:
-        RunError: There is no ``sbatch``, no controller answers, or it refuses a job of a rule.
+        RunError: If there is no ``sbatch``, no controller answers, or the controller refuses a job.
     """
     asked: set[tuple[str, ...]] = set()
     for rule in rules:
@@ -41,7 +41,7 @@ def cancel_left(folder: RunFolder, say: Callable[[str], None]) -> None:
     Trainings and shards go on from what they have written.
 
     Raises:
-        RunError: SLURM does not answer, or does not let go of a job.
+        RunError: If SLURM does not answer, or does not cancel a job.
     """
     left = _left(folder)
     if not left:
@@ -77,7 +77,7 @@ def _ask(command: Sequence[str], trouble: str) -> str:
     """The output of a command of SLURM.
 
     Raises:
-        RunError: It does not exist, does not answer, or fails.
+        RunError: If the command does not exist, does not answer in time, or fails.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS)

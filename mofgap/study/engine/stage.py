@@ -76,7 +76,7 @@ class Stage:
             code: `code_digest`, likewise.
 
         Raises:
-            RunError: A file or folder that the stage reads from outside the run does not exist.
+            RunError: If a file or folder outside the run that the stage reads does not exist.
         """
         inputs = {name: look(name) for name in self.files}
         missing = [name for name, known in inputs.items() if not known]
@@ -96,7 +96,7 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
         Whether there was anything to do.
 
     Raises:
-        RunError: The stage wrote no files, an input of it is missing, or one of its processes failed under
+        RunError: If the stage wrote no files, an input of it is missing, or one of its processes failed under
             srun.
     """
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:

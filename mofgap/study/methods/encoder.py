@@ -30,7 +30,7 @@ def encode(config: ComparisonConfig, run: Path, dataset: Dataset) -> None:
     There is a file of features for each first adapted block, which all trainings that share it read.
 
     Raises:
-        ModelError: The encoder that ``config`` names does not exist, or its files are damaged.
+        ModelError: If the encoder that ``config`` names does not exist, or its files are damaged.
     """
     layout, found = Layout(run), find_encoder(config.encoder)
     for source in (found.weights, found.weights.with_name(DESCRIPTION)):
@@ -55,8 +55,9 @@ def check_blocks(config: ComparisonConfig) -> None:
     """Refuse blocks and layers that the encoder does not have before anything is trained.
 
     Raises:
-        ConfigurationError: The recipe or an ablation adapts a block or layer that the encoder does not have.
-        ModelError: The encoder that ``config`` names does not exist, or its files are damaged.
+        ConfigurationError: If the recipe or an ablation adapts a block or layer that the encoder does not
+            have.
+        ModelError: If the encoder that ``config`` names does not exist, or its files are damaged.
     """
     found = find_encoder(config.encoder)
     for each in members(config):

@@ -25,8 +25,8 @@ class Laplace(NetworkMethod):
         """Refuse a comparison with the Laplace approximation where its package is not installed.
 
         Raises:
-            ConfigurationError: The comparison ``config`` asks for the Laplace approximation, but the package
-                ``laplace`` is not installed.
+            ConfigurationError: If ``config`` asks for the Laplace approximation and the package ``laplace``
+                is not installed.
         """
         wanted = any(self.trainings(split)["lora"] for split in config.splits.values())
         if wanted and find_spec("laplace") is None:

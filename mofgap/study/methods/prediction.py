@@ -19,9 +19,9 @@ def predict(config: ComparisonConfig, run: Path, name: str) -> None:
     """Make the prediction with the name ``name``, and write its table.
 
     Raises:
-        ConfigurationError: The comparison ``config`` has no prediction with the name ``name``.
-        ModelError: The folder of a training that the prediction needs is missing or damaged.
-        TableError: The folder ``run`` holds no dataset.
+        ConfigurationError: If ``config`` has no prediction with the name ``name``.
+        ModelError: If the folder of a training that the prediction needs is missing or damaged.
+        TableError: If ``run`` holds no dataset.
     """
     wanted, dataset, layout = prediction(config, name), read(run), Layout(run)
     rows = dataset.predicted(wanted.split, config.recipe.n_train, config.prediction.n_val)

@@ -40,8 +40,8 @@ class Published(Method):
         """Refuse a published table that the comparison cannot use.
 
         Raises:
-            TableError: The published table cannot be read, holds unusable gaps, or names none of the
-                structures ``ids``.
+            TableError: If the published table cannot be read, has a gap that is not a finite number, or names
+                none of the structures ``ids``.
         """
         if config.data.published is not None:
             published_gaps(config.data, ids)
@@ -72,9 +72,9 @@ def published_gaps(data: DataConfig, ids: Sequence[str], *, needed: bool = True)
         needed: Some of them must be there.
 
     Raises:
-        TableError: The published table cannot be read, has no column of names or of gaps, or lists a
-            structure twice. None of its structures is in ``ids``, a gap is no finite number, or a column has
-            the name of a compared method.
+        TableError: If the published table cannot be read, lacks a column of names or gaps, lists a structure
+            twice, or names none of ``ids``. It is also raised if a gap is not a finite number, or a column
+            has the name of a compared method.
     """
     import numpy as np
     import pandas as pd

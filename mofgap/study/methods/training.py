@@ -35,8 +35,8 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
     It is the training of ``mofgap train``, on rows and features that the run has already.
 
     Raises:
-        ConfigurationError: The comparison ``config`` has no training with the name ``name``.
-        TableError: The folder ``run`` holds no dataset, or fewer training rows than the recipe asks for.
+        ConfigurationError: If ``config`` has no training with the name ``name``.
+        TableError: If ``run`` holds no dataset, or fewer training rows than the recipe asks for.
     """
     wanted, dataset, folder = member(config, name), read(run), Layout(run).member(name)
     recipe, settings, work = wanted.recipe, training_config(wanted), folder / "training"

@@ -95,7 +95,7 @@ def read_compared(run: Path) -> Compared:
     """Read a run folder.
 
     Raises:
-        ComparisonError: The folder ``run`` holds no finished comparison, or a damaged one, or one of another
+        ComparisonError: If ``run`` holds no finished comparison, or its comparison is damaged or has another
             version.
     """
     summary, predictions = run / SUMMARY, run / PREDICTIONS
