@@ -19,7 +19,7 @@ def fail(wrong: str | Exception, code: int) -> NoReturn:
     """Print what is wrong on standard error, and exit.
 
     Raises:
-        typer.Exit: The program always ends, with the exit code ``code``.
+        typer.Exit: Always. The program ends with the exit code ``code``.
     """
     message = wrong if isinstance(wrong, str) else words_of(wrong)
     typer.echo(f"mofgap: {message}", err=True)

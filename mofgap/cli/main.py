@@ -47,8 +47,8 @@ class Program(TyperGroup):
         """Run a command.
 
         Raises:
-            typer.Exit: The command raises an OSError of a path.
-            typer.BadParameter: The value of an option is refused.
+            typer.Exit: If the command raises an OSError that names a path.
+            typer.BadParameter: If the value of an option is refused.
         """
         try:
             return super().invoke(ctx)

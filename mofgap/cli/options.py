@@ -28,8 +28,8 @@ def refused(option: str | None = None) -> Iterator[None]:
     """Turn a ValueError of the body into wrong usage, of the option ``option`` if that is named.
 
     Raises:
-        typer.BadParameter: The body raised a ValueError. A `ConfigurationError` names its own option unless
-            ``option`` is given.
+        typer.BadParameter: If the body raises a ValueError. A `ConfigurationError` names its own option
+            unless ``option`` is given.
     """
     try:
         yield
@@ -46,7 +46,8 @@ def checked_window(window: tuple[float, float] | None) -> tuple[float, float] | 
     """The window of an option, for its callback.
 
     Raises:
-        typer.BadParameter: The ends of ``window`` are in the wrong order, not numbers, or the same infinity.
+        typer.BadParameter: If the ends of ``window`` are in the wrong order, are not numbers, or are the same
+            infinity.
     """
     if window is not None:
         with refused():
@@ -60,8 +61,8 @@ def refuse_taken(
     """Refuse to write where a file is in the way, unless ``--force`` is given.
 
     Raises:
-        typer.BadParameter: A file of ``paths`` exists and ``force`` is False. The message ends in ``words``,
-            the effect of ``--force``.
+        typer.BadParameter: If a file of ``paths`` exists and ``force`` is False. The message ends in
+            ``words``, the effect of ``--force``.
     """
     taken = next((path for path in paths if path.exists()), None)
     if taken is not None and not force:

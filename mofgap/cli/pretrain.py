@@ -70,7 +70,7 @@ def _settings(texts: Iterable[str]) -> dict[str, Any]:
     """Further settings of the encoder.
 
     Raises:
-        ValueError: A text of ``texts`` is not of the form ``KEY=VALUE``.
+        ValueError: If a text of ``texts`` does not have the form ``KEY=VALUE``.
     """
     named: dict[str, Any] = {}
     for text in texts:

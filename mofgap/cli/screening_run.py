@@ -41,8 +41,8 @@ def checked_target(output: Path | None, shard: Shard | None, resume: bool, force
     """The file to write: the table, or its share.
 
     Raises:
-        typer.BadParameter: The options contradict each other, the file cannot be written, or earlier results
-            would be lost.
+        typer.BadParameter: If the options contradict each other, the file cannot be written, or earlier
+            results would be lost.
     """
     if shard is not None and output is None:
         raise typer.BadParameter("needs -o, the table to make a share of", param_hint="--shard")
@@ -76,8 +76,8 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
         as_json: Print the table on standard output as JSON.
 
     Raises:
-        typer.Exit: The program always ends with an exit code, unless the coverage is refused.
-        typer.BadParameter: The model was calibrated on too few structures for the coverage.
+        typer.Exit: If the coverage is accepted. The program then always ends with an exit code.
+        typer.BadParameter: If the model was calibrated on too few structures for the coverage.
     """
     from mofgap.crystals.inputs import passed_over_words
 
@@ -105,8 +105,9 @@ def list_inputs(inputs: Sequence[str], output: Path | None, n_shards: int, force
     """List inputs once for the shards of a table, and say what to do next.
 
     Raises:
-        typer.BadParameter: No table is named, it cannot be written, or the listing exists without ``force``.
-        typer.Exit: The inputs lead to nothing, or the listing cannot be written.
+        typer.BadParameter: If no table is named, it cannot be written, or the listing exists and ``force`` is
+            False.
+        typer.Exit: If no structure is found, or the listing cannot be written.
     """
     from mofgap.crystals.inputs import PassedOver, expand_inputs, passed_over_words
     from mofgap.screening.listing import listing_path, write_listing
@@ -144,8 +145,8 @@ def write_output(path: Path, rows: Iterable[Row], coverage: float, two_levels: b
     """Write a table in the format of its extension, or the report where that is ``.html``.
 
     Raises:
-        ValueError: The extension of ``path`` is unknown, or its format cannot hold so many rows.
-        OSError: The file ``path`` cannot be written.
+        ValueError: If the extension of ``path`` is unknown, or its format cannot hold so many rows.
+        OSError: If the file ``path`` cannot be written.
     """
     if path.suffix.lower() != PAGE:
         write_table(path, rows, coverage, two_levels)
@@ -243,7 +244,7 @@ def check_output(table: Path, target: Path) -> None:
     """Refuse a table of unknown format, and a file that cannot be written.
 
     Raises:
-        typer.BadParameter: The extension of ``table`` is unknown, ``target`` is a folder, or its parent
+        typer.BadParameter: If the extension of ``table`` is unknown, ``target`` is a folder, or its parent
             folder does not exist.
     """
     with refused("--output"):
@@ -297,7 +298,7 @@ def conclude(
     """Print the summary of a gathered screening, and exit with the code of ``mofgap screen``.
 
     Raises:
-        typer.Exit: The program always ends, with the exit code of ``mofgap screen``.
+        typer.Exit: Always. The program ends with the exit code of ``mofgap screen``.
     """
     say_counts(outcome, where)
     caveats(outcome, novelty, duplicates)

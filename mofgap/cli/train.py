@@ -77,7 +77,7 @@ def _job(config: Path | None, given: dict[str, Any]) -> TrainingJob:
     """The training of a configuration file, or of options alone. Options override the file.
 
     Raises:
-        ConfigurationError: The file ``config`` cannot be read, or a setting cannot be used.
+        ConfigurationError: If the file ``config`` cannot be read, or a setting cannot be used.
     """
     parts = {"data": LabelsConfig, "training": ModelTraining}
     plain = {} if config is None else read_sections(config, tuple(parts))
