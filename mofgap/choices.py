@@ -40,8 +40,8 @@ def check_draws(uncertainty: Uncertainty, samples: int) -> None:
     """Refuse a number of samples from which no spread can be computed.
 
     Raises:
-        ValueError: The ``uncertainty`` is not one of `UNCERTAINTIES`, or ``samples`` is negative, or is 1 for
-            an uncertainty that is drawn.
+        ValueError: If ``uncertainty`` is not one of `UNCERTAINTIES`, ``samples`` is negative, or ``samples``
+            is 1 for an uncertainty that is drawn.
     """
     if uncertainty not in UNCERTAINTIES:
         raise ValueError(f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, not {uncertainty!r}")

@@ -105,8 +105,8 @@ def load(cls: type[_T], path: Path, overrides: Iterable[str] = ()) -> _T:
         overrides: ``a.b=value`` each, the value in YAML; later ones win.
 
     Raises:
-        ConfigurationError: The file ``path`` cannot be read, a key is unknown, missing or given twice, or a
-            value has a wrong type or range.
+        ConfigurationError: If the file ``path`` cannot be read, a key is unknown, missing or repeated, or a
+            value has the wrong type or range.
     """
     try:
         return from_dict(cls, with_shipped(overridden(_parsed(_text(path)), overrides)))
@@ -118,7 +118,7 @@ def read_sections(path: Path, names: Iterable[str]) -> dict[str, Any]:
     """Some sections of a YAML file as plain values; those that it has.
 
     Raises:
-        ConfigurationError: The file ``path`` cannot be read, or holds no keys with values.
+        ConfigurationError: If the file ``path`` cannot be read, or holds no keys with values.
     """
     try:
         values = with_shipped(overridden(_parsed(_text(path)), ()))
@@ -139,8 +139,8 @@ def overridden(values: Any, overrides: Iterable[str]) -> dict[str, Any]:
     """A copy of plain values with ``a.b=value`` put in, the values read as YAML.
 
     Raises:
-        ConfigurationError: The ``values`` are no mapping, or an override has no ``=``, no YAML as its value,
-            or a parent that is no section.
+        ConfigurationError: If ``values`` are not a mapping, or an override lacks ``=``, has no YAML value, or
+            names a parent that is not a section.
     """
     values = {} if values is None else values
     if not isinstance(values, Mapping):
@@ -172,7 +172,7 @@ def from_dict(cls: type[_T], values: Mapping[str, Any]) -> _T:
         values: Plain values, as YAML or JSON hold them.
 
     Raises:
-        ConfigurationError: A key is unknown or missing, or a value has the wrong type or lies out of its
+        ConfigurationError: If a key is unknown or missing, or a value has the wrong type or is out of its
             range.
     """
     if not isinstance(values, Mapping):

@@ -19,7 +19,7 @@ def shipped_folder(kind: str) -> Path:
     """Folder of shipped ``models``, ``examples``, ``data``, ``configs`` or ``tables``.
 
     Raises:
-        FileNotFoundError: This installation of mofgap carries no folder of ``kind``.
+        FileNotFoundError: If this installation of mofgap has no folder of ``kind``.
     """
     in_clone = {
         "models": _CLONE / "models",
@@ -38,7 +38,7 @@ def with_shipped(value: Any) -> Any:
     """Plain values in which ``shipped:KIND/REST`` became the path of what is shipped.
 
     Raises:
-        FileNotFoundError: This installation of mofgap carries nothing of that kind.
+        FileNotFoundError: If this installation of mofgap has nothing of that kind.
     """
     if isinstance(value, Mapping):
         return {name: with_shipped(each) for name, each in value.items()}
