@@ -1,4 +1,4 @@
-"""The neighbour correction: a nearest-neighbour model of what the network misses, and how far it knows.
+"""The neighbour correction: a nearest-neighbour model of the network's errors and of their size.
 
 A network of limited capacity fits some families of structures badly. Its residuals on training structures
 there say so, and their signs say in which direction.
@@ -38,7 +38,7 @@ NUGGET = 0.1
 
 
 class Correction(NamedTuple):
-    """What the neighbours of n structures say, each (n,).
+    """The correction of n structures from their neighbours, each (n,).
 
     Attributes:
         residual_ev: Expected residual, to be added to the gap, eV.
@@ -58,28 +58,28 @@ class NeighbourCorrection(nn.Module):
 
     A structure is a point. Its first coordinates are a sketch of its gradients in the geometry of the
     adapters' posterior (`Sensitivity.gradient_features`, eV): squared distances there are variances of the
-    difference of two gaps. The others are the pooled features of the head, and of the heads of other members
-    of an ensemble, since the heads' weights are not certain either. They are whitened, and scaled to the same
-    usual spacing. A model without adapters has the latter alone.
+    difference of two gaps. The others are the pooled features of the head, since its weights are uncertain,
+    too. In an ensemble the heads of the other members add theirs. The features are whitened, and scaled to
+    the same usual spacing. A model without adapters has only the features.
 
     Let d_i be the distances of the nearest training structures, and d the smallest. The usual spacing s is
-    the mean distance of a training structure from its nearest other. The weights k_i = (1 - (d_i / r)²)²,
-    with r the distance of the first structure left out, keep everything smooth where the set of neighbours
-    changes.
+    the mean distance of a training structure from its nearest other. The weights are k_i = (1 - (d_i / r)²)²,
+    with r the distance of the first structure left out. They keep everything smooth where the set of
+    neighbours changes.
 
     - Error: the mean of the absolute residuals with weights k_i.
     - Residual: the sum of the residuals with weights w_i = k_i exp(-d_i / (`REACH` s)), divided by
       sum w_i + `SHRINKAGE`. That is the regression of Nadaraya (Theory Probab. Appl. 9, 141, 1964) and
       Watson, drawn towards zero where nothing is near.
-    - Relative distance: (d / s + `NUGGET`) / (1 + `NUGGET`). Near data, the variance of a Gaussian process
-      with the kernel exp(-r / l) grows linearly with distance (Rasmussen and Williams, Gaussian Processes for
-      Machine Learning, 2006, equation 2.26 and section 4.2.1), and so does that of the likelihood here.
+    - Relative distance: (d / s + `NUGGET`) / (1 + `NUGGET`). The variance of the likelihood grows linearly
+      with it, as that of a Gaussian process with the kernel exp(-r / l) does near data. See Rasmussen and
+      Williams, Gaussian Processes for Machine Learning, 2006, equation 2.26 and section 4.2.1.
     - Standard deviation: d + `NUGGET` s, in eV. Without gradients a distance has no unit: then it is the root
       mean square of all residuals times the root of the relative distance.
 
-    The constants were chosen on split val of the QMOF table. There, spreads that grow as (d / s)^0.35 to
-    (d / s)^0.5, reaches of 0.25 to 0.5, weights of the head of 0.5 to 2 and sketches of 64 to 2,048 did about
-    equally well.
+    The constants were chosen on split val of the QMOF table. These values did about equally well there:
+    spreads that grow as (d / s)^0.35 to (d / s)^0.5, reaches of 0.25 to 0.5, weights of the head of 0.5 to 2,
+    and sketches of 64 to 2,048.
 
     Args:
         n_structures: Number of training structures.
@@ -137,7 +137,7 @@ class NeighbourCorrection(nn.Module):
         self._index = None
 
     def forward(self, pooled: Tensor, gradients: Tensor | None = None) -> Correction:
-        """What the neighbours say of structures.
+        """Compute the correction of structures from their neighbours.
 
         Args:
             pooled: (n, n_features) pooled features of the head.
@@ -190,7 +190,7 @@ class _Index:
 
 
 def _spacing(points: Floats) -> float:
-    """Mean distance of a point from the nearest other; 0 where it is rounding, among twins alone."""
+    """Mean distance of a point from the nearest other; 0 where that is only rounding error."""
     found = float(Neighbours(points).own_distances(1).mean())
     return found if found > 1e-3 * np.linalg.norm(points, axis=1).mean() else 0.0
 

@@ -1,6 +1,6 @@
 """Where a shipped model extrapolates: kinds of structures that have no gap of its level in its training set.
 
-Novelty counts every structure that a model, or the one it started from, learnt from. Of those, only
+Novelty counts every structure that a model, or the one it started from, was trained on. Of those, only
 structures of the CSD with at most 150 atoms have an HSE06 gap. Nobody can measure the error of the others.
 On split val of the QMOF table it does not grow up to that size, and that of ``qmof-pbe`` does not grow
 beyond it. Hence this is a note, and no warning (``python -m benchmarks.accuracy --table qmof.parquet

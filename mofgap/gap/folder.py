@@ -116,7 +116,7 @@ class About:
 
     @property
     def is_changed(self) -> bool:
-        """Whether it has a shipped model's name without being it, see `CHANGED`."""
+        """Whether a model has the name of a shipped model and is a different one, see `CHANGED`."""
         return self.name.endswith(CHANGED)
 
 
@@ -164,7 +164,7 @@ def _write_config(folder: Path, described: Mapping[str, Any], model: GapModel) -
 
 
 def _files(model: GapModel) -> tuple[str, ...]:
-    """Names of the files that the folder of a model is read from, but for ``config.json``."""
+    """Names of the files of a model folder, except ``config.json``."""
     adapters = ADAPTER_FILES if model.layers else ()
     noise = () if model.noise_network is None else (NOISE_FILE,)
     return WEIGHTS, CALIBRATION, NOVELTY, *(f"{ADAPTER}/{name}" for name in (*adapters, *noise))
@@ -364,7 +364,7 @@ def _known(kind: type, values: Mapping[str, Any], folder: Path) -> Mapping[str, 
 
 
 def encoder_weights(path: Path, model: GapModel) -> None:
-    """Load pretrained encoder weights (``encoder.safetensors``) into a model, adapted or not.
+    """Load pretrained encoder weights (``encoder.safetensors``) into a model with or without adapters.
 
     Raises:
         ModelError: If the file ``path`` is damaged, or its weights do not fit the encoder of ``model``.

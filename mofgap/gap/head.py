@@ -31,7 +31,7 @@ def pool(
         n_graphs: Number of structures.
         softness: Share the gradient of an extreme v among atoms with weights exp(-abs(x - v) / softness), so
             that it depends smoothly on x; 0 gives it to the atoms that hold the extreme. Values stay.
-        share: (n_atoms,) weights of the atoms in the mean, as of `CrystalGraph`, without softness; None for
+        share: (n_atoms,) weights of the atoms in the mean, see `CrystalGraph`, without softness; None for
             equal ones.
 
     Returns:

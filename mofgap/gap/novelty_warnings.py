@@ -43,14 +43,14 @@ def novelty_warnings(
 ) -> list[str]:
     """Warnings of a structure, ``name: what`` each.
 
-    It may be one of training. It is novel past the threshold `NOVEL`, with an element that training never
-    saw, or with a metal of a coordination number that training never saw.
+    It may be a training structure. It is novel if its novelty exceeds `NOVEL`, or if no training structure
+    has one of its elements or the coordination number of one of its metals.
 
     Args:
         index: Index of the training structures.
         crystal: The structure.
         novelty: 0..1, the share of training structures less remote from the rest than this one.
-        nearest: Ids of the nearest training structures; told with their names and known gaps.
+        nearest: Ids of the nearest training structures; warnings give their names and known gaps.
         learnt: Whether the nearest is the structure itself.
         rare_elements: Its elements that few training structures have, with their number.
         substitutes: What elements that training never saw are read as, with their shares.

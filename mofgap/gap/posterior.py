@@ -34,7 +34,7 @@ class Posterior:
         epistemic_std_ev: (n,) epistemic standard deviation, eV; NaN where there is none.
         aleatoric_std_ev: (n,) standard deviation of the likelihood, eV.
         features: (n, n_features) pooled features of the frozen encoder.
-        relative_distance: (n,) from the nearest structure with a learnt gap, see `NeighbourCorrection`; None
+        relative_distance: (n,) from the nearest structure with a known gap, see `NeighbourCorrection`; None
             where nobody asks for it, or without a neighbour correction.
     """
 
@@ -52,7 +52,7 @@ class Posterior:
 
 @dataclass(frozen=True, eq=False)
 class MeanPrediction:
-    """The network at the mean of its posterior, and what the neighbour correction says of the structures.
+    """The network at the mean of its posterior, and the neighbour correction of the structures.
 
     Attributes:
         fixed: What ``encoder.prepare`` gave for them.
@@ -83,8 +83,8 @@ class MeanPrediction:
         """Gaps and aleatoric standard deviations with the other members and the neighbour correction.
 
         The shift to the mean with the other members and the expected residual are added to the gap. The
-        standard deviation becomes the geometric mean of that of the likelihood and of the usual error of the
-        neighbours, and its square grows with the relative distance.
+        standard deviation becomes the geometric mean of two: that of the likelihood, and the usual error of
+        the neighbours. Its square grows with the relative distance.
 
         Args:
             gap_ev: (n,) of the mean or of a draw.
@@ -125,7 +125,7 @@ class MeanPrediction:
 
 
 def spread_of(model: GapModel, uncertainty: Uncertainty) -> Spread | None:
-    """The spread that a choice means for a model; None where ``auto`` finds none.
+    """The spread that a model gives for a choice; None if ``auto`` finds none.
 
     Raises:
         ValueError: If the model cannot give the spread that ``uncertainty`` names.
@@ -233,7 +233,7 @@ def posterior(
     fixed: Fixed | None = None,
     of_members: Sequence[Fixed | None] = (),
 ) -> Posterior:
-    """Predict the structures of a batch.
+    """The posterior of the structures of a batch.
 
     Args:
         model: In evaluation mode.

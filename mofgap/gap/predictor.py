@@ -48,7 +48,7 @@ class Predictions:
             and what an experimental geometry adds.
         novelty: (n,) 0..1, the share of training structures less remote from the rest than this one.
         nearest: Ids of the nearest training structures of each.
-        learnt: (n,) whether the nearest is the structure itself, and its gap was learnt.
+        learnt: (n,) whether the nearest is the structure itself and the model was trained on its gap.
         rare_elements: Elements of each that few training structures have, with their number.
         second_level: The predictions of the model of a second level of theory; None without one.
     """
@@ -113,8 +113,8 @@ class GapPredictor:
     ) -> Predictions:
         """Predict crystals, in order.
 
-        On a CPU each structure is computed by itself, so that its numbers are the same to the last digit
-        whatever it is asked for with; on a GPU structures are packed into batches.
+        On a CPU each structure is computed by itself. Its numbers then do not depend on the other structures,
+        to the last digit. On a GPU structures are packed into batches.
 
         Args:
             crystals: What to predict.
@@ -144,7 +144,7 @@ class GapPredictor:
         return replace(estimates[0], second_level=estimates[1]) if self.second_level else estimates[0]
 
     def check_spread(self, uncertainty: Uncertainty) -> None:
-        """Refuse a spread that the model, or that of the second level, does not have.
+        """Refuse a spread that the model or the model of the second level cannot give.
 
         Raises:
             ValueError: If a model cannot give the spread ``uncertainty``. The message names the model.
@@ -279,7 +279,7 @@ class GapPredictor:
 
 
 def _alike(first: GapModel | None, second: GapModel | None) -> Encoder | None:
-    """The encoder that two models share, with adapters from the same block on; None if they share none."""
+    """The encoder that two models share, if their adapters begin at the same block; otherwise None."""
     if first is None or second is None or first.encoder.n_fixed != second.encoder.n_fixed:
         return None
     encoders = first.encoder, second.encoder
