@@ -1,4 +1,4 @@
-"""Pretraining: teach an encoder what a calculation knows about each atom, then freeze it.
+"""Pretraining: train an encoder on the quantities that a calculation gives for each atom, then freeze it.
 
 Targets are per-atom quantities of one calculation: charge, sum of bond orders and, of PBE, size of the
 magnetic moment; and the elements of atoms that were masked. None of them is ever an input.

@@ -65,7 +65,7 @@ class PackedSampler(Sampler[list[int]]):
 
 
 class Batches(Dataset[StoreBatch]):
-    """Batches of a store, asked for by the positions of their structures."""
+    """Batches of a store, selected by the positions of their structures."""
 
     def __init__(self, store: GraphStore) -> None:
         self.store = store

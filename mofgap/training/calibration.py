@@ -90,7 +90,7 @@ def calibration_of(
     scaling: Scaling | None = None,
     novelty: NDArray[np.float64] | None = None,
 ) -> Calibration:
-    """The best calibration that some rows allow.
+    """The most detailed calibration that some rows allow.
 
     From `MIN_SCALING_ROWS` rows on, scaling and conformal intervals are fitted; from `MIN_ROWS` on, intervals
     alone, with the scaling as it is; with fewer they are Gaussian, and raw.
@@ -127,7 +127,7 @@ def experimental_std_ev(
     std_ev: NDArray[np.float64],
     novelty: NDArray[np.float64],
 ) -> float:
-    """The spread that experimental geometry adds: the least with which 90 % intervals hold 90 % of some rows.
+    """The smallest spread of experimental geometry, eV, with which 90 % intervals hold 90 % of some rows.
 
     Args:
         calibration: The calibration for relaxed structures.

@@ -1,4 +1,4 @@
-"""The card of a model: what it is, what it learnt from, how good it is. Computed, never typed."""
+"""The card of a model: what it is, what it was trained on, how good it is. It is always computed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def write_card(
 
     Args:
         folder: The model folder.
-        labels: What it learnt from.
+        labels: The labels that it was trained on.
         outcome: How it did.
         config: How it was trained.
         command: The command line that made it.
@@ -100,7 +100,7 @@ def _substituted(model: dict[str, Any]) -> list[str]:
 
 
 def _quality(outcome: TrainingResult, config: FinetuneConfig, *, calibrated: bool) -> list[str]:
-    """A table of the metrics, and what flatters them."""
+    """A table of the metrics, and what makes them look better than they are."""
     scored = list(outcome.metrics)
     if not scored:
         return ["Nothing was held out to measure it by."]
@@ -228,7 +228,7 @@ def write_encoder_card(folder: Path, n_train: int, command: str, citation: str) 
 
     Args:
         folder: Holds ``encoder.json`` and ``metrics.csv``.
-        n_train: Structures it learnt from.
+        n_train: Number of training structures.
         command: The command line that made it.
         citation: Citation of the data, with its licence.
     """

@@ -25,7 +25,7 @@ class Cost:
 
     @classmethod
     def of(cls, folder: Path) -> Cost:
-        """The cost of the training in a folder, and of those in folders below.
+        """The cost of the training in a folder and in its subfolders.
 
         Raises:
             TrainingError: If a log in ``folder`` is damaged.

@@ -1,4 +1,4 @@
-"""Errors of training structures: each is predicted by a model that learnt from the other folds."""
+"""Errors of training structures: each is predicted by a model that was trained on the other folds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cross_fit(
     folder: Path,
     run: Callable[[GapModel, Labelled, Path, int], Tensor],
 ) -> HeldOut:
-    """The training structures, each predicted by a model that learnt from the other folds.
+    """The training structures, each predicted by a model that was trained on the other folds.
 
     Folds are dealt by the hashes of the names, so that they do not depend on the order of the structures. A
     family is on one side of each, unless there are fewer of them than folds.

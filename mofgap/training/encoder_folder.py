@@ -27,7 +27,7 @@ WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
 
 @dataclass(frozen=True)
 class PretrainedEncoder:
-    """A pretrained encoder that was found.
+    """A pretrained encoder on disk.
 
     Attributes:
         weights: Path of its weights.
@@ -43,13 +43,13 @@ class PretrainedEncoder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Its settings as plain values."""
+        """The settings of the encoder as plain values."""
         return asdict(self.config)
 
     def adapter_targets(
         self, blocks: Iterable[int] | None = None, modules: Iterable[str] | None = None
     ) -> tuple[str, ...]:
-        """Patterns of linear layers that can be adapted, as of `Encoder.adapter_targets`."""
+        """Patterns of linear layers that can be adapted, see `Encoder.adapter_targets`."""
         return encoder_class(self.architecture).adapter_targets(self.config, blocks, modules)
 
 

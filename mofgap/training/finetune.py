@@ -228,7 +228,7 @@ def finetune(
     resume: bool = False,
     compute: Compute = ANYTHING,
 ) -> Tensor:
-    """Fine-tune in place. The model keeps its best epoch on validation, or its last without one.
+    """Fine-tune in place. The model keeps its best epoch on validation; without validation, its last epoch.
 
     Args:
         model: Pretrained encoder, with fresh adapters and head or with trained ones.
@@ -273,7 +273,7 @@ def finetune(
 
 
 def _keeps(model: GapModel, data: Labelled, config: FinetuneConfig) -> bool:
-    """Whether the frozen part of the encoder is computed once for all passes.
+    """Whether the outputs of the frozen part of the encoder are computed once for all passes.
 
     Its outputs must be the same in each pass, and it must be more than an embedding. The answer depends on
     nothing that a resumed training could find changed.
@@ -285,7 +285,7 @@ def _keeps(model: GapModel, data: Labelled, config: FinetuneConfig) -> bool:
 
 
 def _check_labels(data: Labelled, from_model: bool) -> None:
-    """Refuse labels that are of no use, before the training starts."""
+    """Refuse labels that cannot be trained on, before the training starts."""
     n, gap_ev = len(data.train), data.gap_ev[list(data.train)].astype(np.float32)
     if n < MIN_TRAIN_ROWS:
         raise TrainingError(

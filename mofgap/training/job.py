@@ -63,7 +63,7 @@ class LabelsConfig:
             raise ConfigurationError("all rows are learnt from: leave out split_column", key="all_rows")
 
     def check(self) -> None:
-        """Look for the files and for the columns, without reading any structure.
+        """Check that the files and columns exist, without reading any structure.
 
         Raises:
             ConfigurationError: If a file is missing, or the labels lack a column.
@@ -146,7 +146,7 @@ class ModelTraining(ComputeConfig, TrainingConfig):
         return part(TrainingConfig, given, **{name: usual[name] for name in left if name in usual})
 
     def check(self) -> None:
-        """Look for the models or the encoder that it needs.
+        """Check that the encoder or the models to start from exist.
 
         Raises:
             ConfigurationError: If the encoder or a model that the training starts from does not exist.
@@ -166,7 +166,7 @@ class TrainingJob:
     training: ModelTraining = Field(default_factory=ModelTraining)
 
     def check(self) -> None:
-        """Look for all that it needs, without reading any structure.
+        """Check that all files, columns and models exist, without reading any structure.
 
         Raises:
             ConfigurationError: If a file, a column, a model or an encoder is missing.

@@ -1,7 +1,7 @@
 """One network for several levels of theory and for what DFT knows of each atom, trained together.
 
-All weights of an encoder move, with dropout and virtual nodes, on the gaps of several columns at once and on
-the targets of its pretraining. For each column a model folder without error bars is written, to be a
+All weights of an encoder are trained, with dropout and virtual nodes. The targets are the gaps of several
+columns and those of its pretraining. For each column a model folder without error bars is written, to be a
 member of an ensemble: ``python -m mofgap.training.joint TABLE -o FOLDER``, then ``mofgap train ...
 --ensemble-with FOLDER/pbe_gap_ev``.
 """
@@ -177,7 +177,7 @@ class JointTraining(L.LightningModule):  # type: ignore[misc]
 
 
 def with_noise(batch: StoreBatch, most_angstrom: float) -> StoreBatch:
-    """The same structures with Gaussian noise on their distances, so that none is learnt as exactly relaxed.
+    """The same structures with Gaussian noise on distances, so that the model sees no exactly relaxed one.
 
     Args:
         batch: The structures.
@@ -334,7 +334,7 @@ def _made_of(
 
 
 def write_member(folder: Path, model: GapModel, about: About, store: GraphStore, frame: pd.DataFrame) -> Path:
-    """Write the model folder of a column, without error bars; elements never seen are read as alike ones.
+    """Write the model folder of a column, without error bars; unseen elements are read as similar ones.
 
     Args:
         folder: To be written.

@@ -26,7 +26,7 @@ SPLITS = ("train", "val", "test")
 NAME_COLUMNS = ("refcode", "name")
 """Columns with further names of structures."""
 N_SHOWN = 5
-"""Reasons told where nothing at all could be read."""
+"""Number of reasons that are shown if no structure could be read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ def read_labels(
 
 
 def _lacking(path: Path) -> str:
-    """What is wrong with a file of labels that no CIFs are named for."""
+    """The problem of a file of labels that is given without CIFs."""
     if not path.exists():
         return "no such file; check the path"
     return "holds labels only; name the folder of their CIFs too"
@@ -170,7 +170,7 @@ def _with_split(
 
 
 def _few_groups(frame: pd.DataFrame) -> str:
-    """Why a deal may leave a split empty."""
+    """Why a random split into few groups may leave a part empty."""
     n = group_of(frame).nunique()
     return (
         f": structures of one formula or refcode family stay together, and there are {n} such groups. "

@@ -1,4 +1,4 @@
-"""The lock of a training folder: what it was begun with, so that it is not taken up as another training."""
+"""The lock of a training folder: the values that it began with, so that no other training continues there."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
 
 
 def _read(path: Path) -> dict[str, str]:
-    """What a training was started with; records of older versions have no digest.
+    """The values that a training was started with; records of older versions have no digest.
 
     Raises:
         TrainingError: If the file ``path`` is damaged.

@@ -1,4 +1,4 @@
-"""What every training here shares: the schedule, checkpoints, resuming, the log."""
+"""What all trainings share: the schedule, checkpoints, resuming, the log."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class EpochLog(Callback):  # type: ignore[misc]
 
 
 class EpochLines(Callback):  # type: ignore[misc]
-    """Says how a training goes on standard error, one line per epoch, whether that is a terminal or not.
+    """Writes the progress of a training to standard error, one line per epoch, terminal or not.
 
     Args:
         model: Which of several models it is, such as ``model 2 of 6``; nothing for a single one.
@@ -186,7 +186,7 @@ class Kept(ModelCheckpoint):  # type: ignore[misc]
         super().__init__(folder, filename=stem, monitor=monitor, enable_version_counter=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what is known of the best epoch; Lightning drops it if the folder was moved."""
+        """Restore the record of the best epoch; Lightning drops it if the folder was moved."""
         here = Path(str(self.dirpath))
 
         def moved(path: str) -> str:
@@ -231,7 +231,7 @@ class Compute(ComputeConfig):
 
     @property
     def trainer(self) -> dict[str, Any]:
-        """The same in the words of Lightning's ``Trainer``."""
+        """The same settings as arguments of Lightning's ``Trainer``."""
         return {
             "accelerator": {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[self.device],
             "devices": self.devices,
@@ -308,8 +308,8 @@ def fit(
 ) -> Path:
     """Train, keeping the last and the best state on disk.
 
-    The order of structures and every random draw depend on seed and step alone, so that a run taken up
-    again from its last checkpoint (written after each epoch) ends in the same weights.
+    The order of structures and every random draw depend on seed and step alone. A run that continues from
+    its last checkpoint therefore ends with the same weights. Each epoch writes a checkpoint.
 
     Args:
         module: What is trained; logs ``monitor`` on validation.

@@ -1,4 +1,4 @@
-"""What a gap model on a pretrained encoder is made of."""
+"""The configuration of a gap model on a pretrained encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ADAPTER_SCALE = 2.0
 
 
 def network(config: TrainingConfig, found: PretrainedEncoder) -> GapModelConfig:
-    """The network that settings describe, on an encoder.
+    """The configuration of a network on an encoder, from settings.
 
     Raises:
         ConfigurationError: If the setting ``blocks`` or ``modules`` names a block or layer that the encoder

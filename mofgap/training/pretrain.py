@@ -31,7 +31,7 @@ from mofgap.training.unseen import Substitutes, element_counts, substitute, subs
 
 
 def atom_targets(frame: pd.DataFrame) -> Tensor:
-    """Per-atom targets of a table, (n_atoms_total, n_targets) float32, in the order of `targets_of`.
+    """The per-atom targets of a table, (n_atoms_total, n_targets) float32, in the order of `targets_of`.
 
     Raises:
         TableError: If the column of a target is missing, or does not hold one finite number for each atom.
@@ -209,7 +209,7 @@ def _encoder_of(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def _made_of(frame: pd.DataFrame, target: Tensor) -> dict[str, str]:
-    """Digests of what is learnt from."""
+    """Digests of the training data."""
     return {
         "structures": structures_digest(frame),
         "targets": hashlib.sha256(target.numpy().tobytes()).hexdigest(),

@@ -52,7 +52,7 @@ class Trained:
     Attributes:
         model: The model, on the CPU.
         calibration: Calibration of its error bars.
-        novelty: Index of the structures that it learnt from.
+        novelty: Index of its training structures.
         outcome: The result of the training.
     """
 
@@ -81,11 +81,11 @@ def train(
 ) -> TrainingResult:
     """Train a gap model and write its folder.
 
-    Without a split ``val`` all epochs are run, and the error bars come from the errors of `N_FOLDS` models
-    that left out a part of the training structures each. A model of all structures errs a little less than
-    those, so that its intervals are wide rather than short. These are the residuals of the CV+ of Barber,
-    Candès, Ramdas and Tibshirani, Ann. Stat. 49, 486 (2021), around one model instead of K: coverage is
-    theirs as far as the gaps are stable under the loss of a fold.
+    Without a split ``val`` all epochs are run. The error bars then come from the errors of `N_FOLDS` models,
+    each of which left out a part of the training structures. A model of all structures errs a little less
+    than those, so that its intervals are wide rather than short. These are the residuals of the CV+ of
+    Barber, Candès, Ramdas and Tibshirani, Ann. Stat. 49, 486 (2021), around one model instead of K: coverage
+    is theirs as far as the gaps are stable under the loss of a fold.
 
     Args:
         labels: Structures, gaps and splits.
@@ -268,7 +268,7 @@ def _made_of(
 
 
 def _index(labels: Labels, data: Labelled, features: Tensor, parent: Parent | None) -> NoveltyIndex:
-    """An index of the structures that were learnt from, and of those that the parent learnt from."""
+    """An index of the training structures, and of those of the parent."""
     learnt = labels.frame.iloc[list(data.train)]
     names = labels.names
     has_atoms = "frac_coords" in learnt.columns  # a comparison keeps graphs alone
@@ -298,9 +298,9 @@ def measure(
         model: The model.
         labels: Structures, gaps and splits.
         data: The same with their graphs.
-        index: Index of the structures that it learnt from.
+        index: Index of its training structures.
         parent: The gap model that it comes from.
-        known: (n_structures,) which of them the parent had learnt from; by default none.
+        known: (n_structures,) which of them the parent was trained on; by default none.
         held_out: Predictions that were made before, by the name of what was held out.
         n_val: Structures of val that are used, the first; None for all.
 

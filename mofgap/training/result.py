@@ -20,20 +20,20 @@ CROSS_FITTED = "cross-fitted"
 """Stands for a split in the metrics: structures of train, each predicted by a model that did not learn it."""
 
 KNOWN = ", known before"
-"""Follows the name of a split: its structures that the gap model a training started from had learnt from."""
+"""Follows the name of a split: its structures that the parent gap model was trained on."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The result of a training.
+    """Scores and costs of a training.
 
     Attributes:
         metrics: Metrics of each split that was not trained on, eV where an energy, or `CROSS_FITTED`. Those
-            of structures that a parent had learnt from stand apart, under the name with `KNOWN`.
+            of structures that a parent was trained on stand apart, under the name with `KNOWN`.
         cost: Cost of its epochs.
         n_trainable: Parameters that were trained.
         parent: Name of the gap model it started from, if it did.
-        known: How many structures of each of these splits that model had learnt from.
+        known: How many structures of each of these splits that model was trained on.
     """
 
     metrics: dict[str, dict[str, float]]

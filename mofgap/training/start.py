@@ -67,7 +67,7 @@ def begin_model(
 def _begin_trained(start: Path, level_of_theory: str) -> Begun:
     """A trained model whose adapters, noise network and head can be trained again.
 
-    What may be of another level of theory is left behind: its other members, and the gaps it learnt from.
+    What may be of another level of theory is left behind: its other members, and the gaps it was trained on.
     """
     model, about, calibration, novelty = read_model(start)
     if not level_of_theory == about.level_of_theory != About.level_of_theory:

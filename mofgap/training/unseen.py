@@ -1,7 +1,7 @@
 """Let a model read elements that it never saw as seen ones.
 
 A table of element features starts as random codes, and those of elements that no training meets stay
-random. Here their rows become means of the rows of the most alike elements that were seen
+random. Here their rows become means of the rows of the most similar elements that were seen
 (`mofgap.encoders.elements`). It is done after every pretraining and training; a prediction knows nothing of
 it.
 
