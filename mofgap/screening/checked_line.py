@@ -1,4 +1,4 @@
-"""Lines of JSON that carry a checksum, so that none is taken for another once a bit of it flipped."""
+"""Lines of JSON with a checksum, so that a damaged line is noticed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WITHOUT_CHECKSUM = b'{"version":'
 
 
 class DamagedLineError(ValueError):
-    """A line that is not as it was written."""
+    """A line that changed after it was written."""
 
 
 def line_of(content: Any) -> bytes:

@@ -111,7 +111,7 @@ class ScreeningConfig(PreparationConfig):
 
     @property
     def row_settings(self) -> dict[str, Any]:
-        """Settings that decide the numbers of a row, besides model and device; a resumed run has the same."""
+        """Settings, except model and device, that decide the numbers of a row; a resumed run has the same."""
         names = (
             "window",
             "uncertainty",

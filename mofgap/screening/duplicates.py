@@ -1,4 +1,4 @@
-"""Rows of one and the same structure: in another cell, under another name, or in another file."""
+"""Rows of the same structure: in another cell, under another name, or in another file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LIMITS = tuple(limit + 1e-9 for limit in TOLERANCES.values())  # the last digit
 
 
 class Features(NamedTuple):
-    """The fields of a row by which structures are told apart."""
+    """The fields of a row by which structures are distinguished."""
 
     formula: str
     gap_ev: float | None
@@ -41,9 +41,9 @@ Comparable = Row | Features
 def originals(rows: Sequence[Comparable]) -> list[int]:
     """For each row the index of the first row of the same structure, which may be itself.
 
-    Rows are of one structure if they have the same formula and their numbers agree within `TOLERANCES`, or
-    if a chain of such rows joins them. Failures are alone. Which rows are of one structure does not depend
-    on their order.
+    Two rows are of one structure if they have the same formula and their numbers agree within `TOLERANCES`.
+    They also are if a chain of such rows joins them. Failures are alone. Which rows are of one structure does
+    not depend on their order.
 
     Args:
         rows: Rows of one model and the same settings.

@@ -59,7 +59,7 @@ class Gathered:
         Args:
             path: The file.
             write: What writes a table, see `write_table`.
-            command: The command line, which is recorded in a file beside the table; empty records nothing.
+            command: The command line, which is recorded in a file next to the table; empty records nothing.
 
         Raises:
             ValueError: If the extension of ``path`` is unknown, or its format cannot hold so many rows.

@@ -1,6 +1,6 @@
 """The finished rows of a run under way, so that a killed one can go on.
 
-JSON lines beside the output, each with a checksum: a header with everything that decides the numbers, then
+JSON lines next to the output, each with a checksum: a header with everything that decides the numbers, then
 one line per input with the sha256 of its bytes. Every line reaches the operating system at once; a killed
 process loses none. A last line that was cut off is dropped, and a damaged one is as if it had never been.
 """
@@ -26,7 +26,7 @@ VERSION = 3
 
 
 def journal_path(target: Path) -> Path:
-    """Where the journal of a table, or of a share of one, lies: beside it."""
+    """The path of the journal of a table or of a shard: next to it."""
     return target.with_name(f"{target.name}.partial.jsonl")
 
 
@@ -43,7 +43,7 @@ class Finished:
 
 
 class Journal:
-    """An open journal.
+    """The finished inputs of a run, in an open file.
 
     Args:
         path: Where it lies.

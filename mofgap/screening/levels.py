@@ -23,7 +23,7 @@ _PBE = re.compile(r"\bPBE\b", re.IGNORECASE).search
 
 
 def models_of(level: Level | None, model: str | Path | None) -> Models:
-    """Which models to screen with.
+    """The models to screen with.
 
     Of both levels together, HSE06 fills the ordinary columns, since PBE gaps are too small, and PBE its own.
 

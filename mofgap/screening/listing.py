@@ -1,7 +1,7 @@
 """The inputs of a screening, listed once for all of its shards.
 
-A folder with a file for each shard. A shard reads its own file, so that none of them walks through
-folders, lists or the tables of contents of archives, however many there are.
+A folder with a file for each shard. A shard reads only its own file. It need not search folders, lists or
+the tables of contents of archives.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DEFAULTS = {field.name: field.default for field in fields(InputItem)}
 
 
 def listing_path(output: Path) -> Path:
-    """Where the listing for a table lies: beside it."""
+    """The path of the listing of a table: next to it."""
     return output.with_name(f"{output.name}{LISTING}")
 
 

@@ -1,6 +1,6 @@
 """Where a table comes from: the command, the version, the models, and how its structures were read.
 
-The record lies in a file of its own beside the table, so that the same inputs give the same table on any day.
+The record lies in its own file next to the table, so that the same inputs give the same table on any day.
 It is JSON; its name does not end so, since a folder of structures may hold JSON files too.
 """
 
@@ -30,7 +30,7 @@ COMMAND, DATE, N_ROWS = "command", "date", "n_rows"
 
 
 def origin_path(table: Path) -> Path:
-    """Where the record of a table lies: beside it."""
+    """The path of the record of a table: next to it."""
     return table.with_name(f"{table.name}{SUFFIX}")
 
 
@@ -46,7 +46,7 @@ def record(command: str, n_rows: int, settings: Mapping[str, Any]) -> dict[str, 
 
 
 def write_origin(table: Path, content: Mapping[str, Any]) -> None:
-    """Write the record of a table beside it.
+    """Write the record of a table next to it.
 
     Raises:
         OSError: If the file cannot be written.

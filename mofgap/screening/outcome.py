@@ -1,4 +1,4 @@
-"""How a screening went: what its summary says, whether its rows are at hand or pass once."""
+"""The outcome of a screening: the counts of its summary, from rows in memory or in a stream."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Outcome:
         return outcome
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """The counts as plain JSON values."""
         failed = [plain_values(row) for row in self.first_failed]
         return asdict(self) | {"levels": sorted(map(list, self.levels)), "first_failed": failed}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Outcome:
-        """What `to_json` gave."""
+        """The counts from the values of `to_json`."""
         levels = {(level, of_two) for level, of_two in content["levels"]}
         failed = [Row(**row) for row in content["first_failed"]]
         return cls(**{**content, "levels": levels, "first_failed": failed})

@@ -1,4 +1,4 @@
-"""A map over a stream, here or in worker processes: order kept, memory bounded."""
+"""A map over a stream, in this process or in worker processes: order kept, memory bounded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ordered_map(
         items: Read only a few items ahead of the results.
         workers: Number of processes; 1 computes in this one.
         lost: The result of an item that ends its process. Where a worker dies, each item under way is
-            computed again in a process alone, which tells the item that is to blame from the others.
+            computed again in a process alone, which shows the item that is to blame.
 
     Raises:
         concurrent.futures.process.BrokenProcessPool: If a worker process died, usually because memory ran
@@ -150,7 +150,7 @@ def _start(begin: Callable[..., None], *arguments: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this worker when its parent has ended; it would wait for work for ever."""
+    """End this worker when its parent has ended. Otherwise it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

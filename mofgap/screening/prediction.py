@@ -125,7 +125,7 @@ def _rows_of(
 
 
 def _other_spread(predictor: GapPredictor, config: ScreeningConfig) -> tuple[str, ...]:
-    """A warning where the spread is not the one that the calibration was fitted to."""
+    """A warning if the calibration was fitted to another kind of spread."""
     fitted = spread_of(predictor.model, "auto")
     asked = spread_of(predictor.model, config.uncertainty) if config.samples else None
     if asked == fitted:

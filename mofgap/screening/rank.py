@@ -76,11 +76,11 @@ def rank_rows(
 ) -> list[Row]:
     """Put rows in order and number them.
 
-    ``window`` puts the largest probability first, and of equal ones (0 and 1, in four decimals) the gap the
-    fewest error bars outside or the most inside; ``low`` and ``high`` the smallest and largest gap, ``std``
-    the smallest error bar. Ties go by file and structure id. Rows of one structure (see `originals`) share a
-    rank, that of the best of them, and follow it. Failures have no rank and come last, in the order of the
-    inputs.
+    ``window`` puts the largest probability first. Of equal ones (0 and 1, in four decimals) it takes the gap
+    that lies the fewest error bars outside or the most inside. ``low`` and ``high`` put the smallest and
+    largest gap first, ``std`` the smallest error bar. Ties go by file and structure id. Rows of one structure
+    (see `originals`) share a rank, that of the best of them, and follow it. Failures have no rank and come
+    last, in the order of the inputs.
 
     Args:
         rows: In the order of the inputs.

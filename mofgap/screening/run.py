@@ -35,7 +35,7 @@ class ScreeningError(ValueError):
 
 @dataclass(frozen=True)
 class ScreeningRun:
-    """A screening.
+    """A screening, from its inputs to its output file.
 
     Attributes:
         inputs: What to screen, as `expand_inputs` takes it.
@@ -83,12 +83,12 @@ class ScreeningRun:
     def rows(
         self, resume: bool, lines: Iterable[str] = (), watch: Watch = lambda rows, _: rows
     ) -> list[InputRows]:
-        """Screen; with a target, finished rows are kept beside it until it is written.
+        """Screen; with a target, finished rows are kept in a journal next to it until it is written.
 
         Args:
             resume: Whether to go on with what was kept.
             lines: Lines of standard input, for the input ``-``.
-            watch: Passes the rows of each input on as they come; told of the journal, if there is one.
+            watch: Passes the rows of each input on as they come; it also gets the journal, if there is one.
 
         Returns:
             The rows of each input, in order, unranked.
@@ -121,7 +121,7 @@ class ScreeningRun:
         return found
 
     def _sources(self, lines: Iterable[str]) -> Iterable[Source]:
-        """The inputs, or those of the shard, which a listing has dealt out already."""
+        """The inputs, or those of the shard, which a listing may already hold."""
         listings = [name for name in self.inputs if is_listing(name)]
         if not listings:
             sources = expand_inputs(self.inputs, lines, self.passed_over)
@@ -154,7 +154,7 @@ class ScreeningRun:
         Args:
             inputs: The rows of each input.
             write: What writes a table, see `write_table`.
-            command: The command line, which is recorded in a file beside the table; empty records nothing.
+            command: The command line, which is recorded in a file next to the table; empty records nothing.
 
         Raises:
             ValueError: If the extension of the target is unknown, or its format cannot hold so many rows.

@@ -73,12 +73,12 @@ class Shard:
         return cls(int(found[1]), int(found[2]))
 
     def path(self, output: Path) -> Path:
-        """Where this share of a table goes: beside it."""
+        """The path of this shard of a table: next to it."""
         width = len(str(self.count))
         return output.with_name(f"{output.name}.shard-{self.index:0{width}}-of-{self.count}.jsonl")
 
     def take(self, sources: Iterable[Source]) -> Iterator[Source]:
-        """Every n-th input, so that neighbours, which are often alike in size, go to different shards."""
+        """Every n-th input. Neighbours are often of similar size and then go to different shards."""
         for position, source in enumerate(sources):
             self.n_inputs = position + 1
             self._names.update(f"{getattr(source, 'source', '')}\n".encode(errors="surrogateescape"))
@@ -106,7 +106,7 @@ class Shard:
 
 @dataclass(frozen=True, eq=False)
 class ShardFile:
-    """What `Shard.write` wrote.
+    """A file that `Shard.write` wrote.
 
     Attributes:
         path: The file.

@@ -144,7 +144,7 @@ def table_bytes(extension: str, rows: Iterable[Row], columns: list[str]) -> byte
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read what `write_table` wrote, numbers to the last digit, and the record beside it.
+    """Read what `write_table` wrote, numbers to the last digit, and the record next to it.
 
     Args:
         path: ``.csv``, ``.parquet`` or ``.json``; or a folder of `write_parts`.

@@ -20,7 +20,7 @@ MAX_ROWS = 50
 
 _WIDEST_BAR, _NARROWEST_BAR = 40, 16
 _GAP, _FORMULA, _INSIDE, _WARNINGS = 13, 20, 11, 16
-"""Characters of the columns besides names and bars, with the space between them."""
+"""Characters of the columns without names and bars, with the space between them."""
 
 _Column = tuple[str | Text, dict[str, Any], Callable[[Row], Text]]
 _RIGHT = {"justify": "right", "no_wrap": True}
