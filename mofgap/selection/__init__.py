@@ -1,1 +1,1 @@
-"""Which structures to compute next, and ready inputs for them."""
+"""Select the structures to compute next, and write inputs for them."""

@@ -101,12 +101,12 @@ def with_window(frame: pd.DataFrame, window: tuple[float, float], calibration: C
 
 
 def quality(frame: pd.DataFrame, goal: Goal) -> Floats:
-    """What each candidate would be worth by itself, 0 to 1, shape (n,).
+    """The value of each candidate by itself, 0 to 1, shape (n,).
 
-    ``window``: the probability to lie in the window, the expected number of hits of one calculation and the
-    greedy policy of active search (Garnett et al., arXiv 1206.6406). ``explore``: std over the largest std,
-    times (1 + novelty) / 2, since a spread was calibrated on familiar structures and is believed less far
-    from them. ``both``: the geometric mean of the two.
+    ``window``: the probability to lie in the window. It is the expected number of hits of one calculation,
+    and the greedy policy of active search (Garnett et al., arXiv 1206.6406). ``explore``: std over the
+    largest std, times (1 + novelty) / 2, since a spread is less reliable far from the structures of its
+    calibration. ``both``: the geometric mean of the two.
 
     Raises:
         ValueError: If ``goal`` is unknown.

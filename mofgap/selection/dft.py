@@ -1,6 +1,6 @@
 """Inputs of DFT calculations: CIF, POSCAR, or all that VASP needs but its licensed potentials.
 
-The settings are those of the QMOF database, so that a new gap can stand beside those the model learnt from:
+The settings are those of the QMOF database, so that a new gap can be compared with the training gaps:
 PBE-D3(BJ), 520 eV, Gaussian smearing of 0.01 eV, 1000 k-points per reciprocal atom, no symmetry, forces below
 0.03 eV/Å, spin-polarised from high spin (5 Bohr magnetons on d-block, 7 on f-block metals), PAW potentials
 PBE.54. Rosen et al., Matter 4, 1578 (2021); potentials and moments as the QMOF preset of quacc 1.8 has them
@@ -75,9 +75,9 @@ def write_inputs(
 ) -> list[Path]:
     """Write an input for each crystal, named by its place and its structure id.
 
-    ``cif`` and ``poscar`` are a file each; ``vasp`` is a folder each with POSCAR, KPOINTS, INCAR (to relax),
-    INCAR.static (the gap of the relaxed structure) and POTCAR.spec (names of the potentials, one a line).
-    Each appears whole or not at all.
+    ``cif`` and ``poscar`` are a file for each crystal, ``vasp`` is a folder. The folder holds POSCAR,
+    KPOINTS, INCAR (to relax), INCAR.static (the gap of the relaxed structure) and POTCAR.spec. That names the
+    potentials, one a line. Each file or folder appears whole or not at all.
 
     Args:
         folder: Made if need be.

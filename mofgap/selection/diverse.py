@@ -1,4 +1,4 @@
-"""Diverse: a batch of good items of which no two are alike."""
+"""A diverse batch: good items of which no two are similar."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIE = 1e-9
 
 @dataclass(frozen=True)
 class Pick:
-    """A chosen item.
+    """An item of the batch.
 
     Attributes:
         index: Its place among the items.
@@ -43,7 +43,7 @@ def choose(quality: Floats, points: Floats, length: float, budget: int) -> list[
     Args:
         quality: (n,) not negative; an item of quality 0 is never chosen.
         points: (n, d).
-        length: Distance over which items are alike, in the units of the points.
+        length: Distance over which items are similar, in the units of the points.
         budget: Choose at most so many; fewer where nothing but copies is left.
 
     Returns:

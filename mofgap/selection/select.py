@@ -66,7 +66,7 @@ MAX_SHOWN = 30
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Selection:
-    """What was selected.
+    """The selected structures.
 
     Attributes:
         table: A row a structure, in order: the candidate's columns, ``quality``, ``distinct`` and ``gain``.
@@ -157,7 +157,7 @@ def select(
     """Select structures from candidates by `quality` and `choose`; none that the model was trained on.
 
     Structures are compared by the frozen features of the model in the whitened space of its novelty index;
-    they are alike over half the median distance of a training structure to its neighbours.
+    they are similar over half the median distance of a training structure to its neighbours.
 
     Args:
         frame: From `read_candidates`; the result does not depend on what else lay in its table.
@@ -215,7 +215,7 @@ def _features(crystal: Crystal, predictor: GapPredictor) -> Floats:
 
 
 def _unfit(crystal: Crystal, features: Floats, index: NoveltyIndex, tabled: float) -> str:
-    """Why a structure that was read again cannot be selected; nothing where it can."""
+    """Why a structure that was read again cannot be selected; empty if it can."""
     found = index.score(features[None], [crystal.atomic_numbers])
     if abs(found.percentile[0] - tabled) > SAME_NOVELTY:
         return CHANGED
