@@ -209,7 +209,7 @@ def _caption_text(figure: Figure) -> mpl.text.Text:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """A glyph that the font lacks is no reason to warn: the page has fonts of its own."""
+    """Silence warnings about glyphs that the font lacks: the page has fonts of its own."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")
         yield

@@ -27,7 +27,7 @@ def write_report(
 ) -> list[str]:
     """Write a screening as one page that needs no other file.
 
-    The page of a very large table has its first rows, see `MAX_ROWS`. The whole table is then written beside
+    The page of a very large table has its first rows, see `MAX_ROWS`. The whole table is then written next to
     it, as ``NAME.rows.csv``, unless it came from a CSV file itself.
 
     Args:

@@ -35,7 +35,7 @@ MAX_GROWTH = 5
 
 @dataclass(frozen=True)
 class Drawing:
-    """What is drawn of a structure.
+    """The atoms and bonds that are drawn of a structure.
 
     Attributes:
         symbols: Elements of the atoms, n of them.

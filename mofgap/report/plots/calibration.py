@@ -1,4 +1,4 @@
-"""Does an error bar, or a probability, hold what it says?"""
+"""Calibration of error bars and of probabilities, as plots."""
 
 from __future__ import annotations
 

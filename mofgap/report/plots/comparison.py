@@ -1,4 +1,4 @@
-"""A comparison of methods: what more samples, or more computing, buy."""
+"""A comparison of methods: metrics against samples and against cost."""
 
 from __future__ import annotations
 

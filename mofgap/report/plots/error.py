@@ -1,4 +1,4 @@
-"""Errors, and whether the spread knows where they are."""
+"""Errors, and how well the spread ranks them."""
 
 from __future__ import annotations
 

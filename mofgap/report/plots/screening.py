@@ -221,7 +221,7 @@ def _outliers(gaps: Floats, spreads: Floats) -> list[int]:
 
 
 def _name_point(axes: Axes, x: Floats, y: Floats, i: int, name: str) -> None:
-    """A name beside a point, on the side that has room."""
+    """A name next to a point, on the side that has room."""
     to_left = x[i] > (x.min() + x.max()) / 2
     axes.annotate(
         _short(name), (x[i], y[i]), xytext=(-5 if to_left else 5, 2), textcoords="offset points",
