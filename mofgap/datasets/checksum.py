@@ -1,4 +1,4 @@
-"""sha256 sums of files, kept beside them in the format of the ``sha256sum`` program."""
+"""sha256 sums of files, kept next to them in the format of the ``sha256sum`` program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DESCRIPTIONS = ("config.json", "encoder.json")
 
 @dataclass(frozen=True)
 class Check:
-    """What a file is, against what it should be.
+    """The sha256 of a file and its recorded sum.
 
     Attributes:
         path: The file.

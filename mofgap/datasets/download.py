@@ -1,4 +1,4 @@
-"""Downloads that go on where they stopped."""
+"""Downloads that continue where they stopped."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Partial:
 
     Attributes:
         path: The bytes.
-        state: JSON beside them: ``url``, ``tag`` (ETag or date, as the server gave it) and ``n_bytes``.
+        state: JSON next to them: ``url``, ``tag`` (ETag or date, as the server gave it) and ``n_bytes``.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class Partial:
 
     @classmethod
     def of(cls, target: Path) -> Partial:
-        """The partial of a file to be."""
+        """The partial file of a download."""
         return cls(target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.json"))
 
     def resumable(self, url: str) -> tuple[int, str]:
@@ -92,8 +92,8 @@ def download(
 ) -> str:
     """Fetch a file. It gets its name when it is complete and has the right checksum.
 
-    A broken connection is taken up again where it broke, in this call or in a later one, as long as the
-    server says that the file is still the same (ETag or Last-Modified) and can send a part of it.
+    A broken download continues where it stopped, in this call or in a later one. The server must be able to
+    send a part of the file, and say by ETag or Last-Modified that the file is still the same.
 
     Args:
         remote: The file.

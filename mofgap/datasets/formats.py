@@ -15,7 +15,7 @@ from mofgap.datasets.record import DatasetError, Records
 
 
 class Format(StrEnum):
-    """What `read_structures` reads."""
+    """A format that `read_structures` reads."""
 
     cifs = "cifs"
     qmof = "qmof"
@@ -81,7 +81,7 @@ def _holds_only_json(path: Path) -> bool:
 
 
 def _is_ase_database(path: Path) -> bool:
-    """ASE keys rows by running number and tells elements as ``numbers``."""
+    """Whether a JSON file is an ASE database: rows by running number, elements as ``numbers``."""
     try:
         with opened(path) as file:
             stream = JsonStream(file)

@@ -1,4 +1,4 @@
-"""Groups of structures that are much alike, to be kept on one side of a split."""
+"""Groups of very similar structures, to be kept in one part of a split."""
 
 from __future__ import annotations
 

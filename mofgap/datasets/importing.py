@@ -36,7 +36,7 @@ class Skip:
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """What an import did.
+    """The outcome of an import.
 
     Attributes:
         n_structures: Rows of the table.

@@ -30,7 +30,7 @@ _MISSING_TEXTS = {"", "na", "n/a", "nan", "none", "null", "-"}
 
 @dataclass(frozen=True, eq=False)
 class LabelTable:
-    """Labels of many structures.
+    """The labels of many structures, by identifier.
 
     Attributes:
         source: The file.

@@ -24,7 +24,7 @@ _TAKEN = {*STRUCTURE, *qmof.ATOM_COLUMNS.values()}
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user asked for.
+    """The user's choices for an import.
 
     Attributes:
         targets: ``NAME`` or ``NAME=COLUMN`` of each gap; none takes those of the dataset.
@@ -66,7 +66,7 @@ class Plan:
     dataset: Dataset | None
 
     def label_table(self) -> LabelTable | None:
-        """The labels that lie apart from the structures; None where the structures carry theirs.
+        """The labels in a table of their own; None if the structures have their labels with them.
 
         Raises:
             DatasetError: If the labels cannot be read.
@@ -111,7 +111,7 @@ class Plan:
 
 
 def make_plan(source: str, wanted: Wanted, folder: Path) -> Plan:
-    """Find out what an import reads.
+    """Decide what an import reads.
 
     Args:
         source: A path, or the name of a dataset.
@@ -174,7 +174,7 @@ def _check_labelled(
     wanted: Wanted,
     dataset: Dataset | None,
 ) -> None:
-    """Does nothing where gaps and their names go together."""
+    """Check that gaps and their names go together."""
     if kind is Format.cifs and labels is None:
         if targets:
             raise DatasetError(f"{source}: CIFs carry no gaps; give a CSV of labels too")

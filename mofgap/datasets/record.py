@@ -20,7 +20,7 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """A structure of a source.
+    """A structure of a source, with its labels and texts.
 
     Attributes:
         crystal: Its ``structure_id`` is the source's identifier.

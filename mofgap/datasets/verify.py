@@ -1,4 +1,4 @@
-"""What is on this disk, against the sums written down for it."""
+"""Check files on this disk against their recorded sums."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_all(folder: Path) -> Iterator[Check]:
 
 
 def check_named(name: str, folder: Path) -> Iterator[Check]:
-    """Check what a name stands for: a dataset, a folder with sums (a model, say), or a file with its lock.
+    """Check a dataset by name, a folder with sums (such as a model), or a file with its lock.
 
     Raises:
         DatasetError: If ``name`` is unknown, no sum was recorded for its file, or its package is not
@@ -66,7 +66,7 @@ def check_fetched(dataset: Dataset, folder: Path) -> Check:
 
 
 def locked(path: Path) -> str | None:
-    """The sum that was recorded when a file was fetched; None where none was.
+    """The sum that was recorded when a file was fetched; None if there is none.
 
     Raises:
         ValueError: If the record of the sum is damaged.
