@@ -122,7 +122,7 @@ class Guard:
         return f"{COOKIE}-{request.url.port or 80}"
 
     def _pass(self) -> str:
-        """The value of the cookie, from which the token cannot be learnt."""
+        """The value of the cookie. The token cannot be computed from it."""
         return hmac.new((self.token or "").encode(), b"mofgap page", hashlib.sha256).hexdigest()
 
 

@@ -138,7 +138,7 @@ class Jobs:
         return job
 
     def find(self, job_id: str) -> Job:
-        """The screening of this id; notes that its visitor asked.
+        """The screening with an id. The time of this request is recorded.
 
         Raises:
             RequestError: If no screening has the id ``job_id``, or it has expired.

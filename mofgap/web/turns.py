@@ -37,7 +37,7 @@ class Turns:
         self._alone = asyncio.Lock()
 
     async def run(self, function: Callable[..., R], *arguments: object) -> R:
-        """The result of a function; what was under way in a process that died is tried again alone.
+        """The result of a function. If a process dies, its function is tried again alone.
 
         Raises:
             concurrent.futures.BrokenExecutor: If the process died again, usually because memory ran out.

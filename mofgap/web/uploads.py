@@ -1,7 +1,7 @@
 """Uploads: from the bytes of a request to files in a folder, and from these to inputs.
 
 The names that a visitor gives are shown and never used as paths. On the disk each file has a folder of its
-own, and a name of letters, digits, points, dashes and underscores, whose ending tells the format.
+own. Its name there has letters, digits, points, dashes and underscores; the ending gives the format.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Sent:
 
 @dataclass
 class Upload:
-    """What a request brought.
+    """The files and fields of a request.
 
     Attributes:
         folder: Where its files lie.
@@ -116,7 +116,7 @@ async def receive(
 
 
 async def _next(chunks: AsyncIterator[bytes]) -> bytes:
-    """The next bytes that hold anything; none at the end.
+    """The next piece that is not empty; empty at the end.
 
     Raises:
         RequestError: If nothing arrives for `STALL_S` seconds.
@@ -213,7 +213,7 @@ class _Form:
 
 
 def plain_name(name: str) -> str:
-    """The last part of a name, with nothing in it that a file system or a glob pattern could take ill."""
+    """The last part of a name, without characters that are special in a file system or a glob pattern."""
     base = _NOT_PLAIN.sub("_", name.rsplit("/", 1)[-1])[-_MAX_STEM:]
     return base.lstrip(".") or "file"
 

@@ -1,4 +1,4 @@
-"""What worker processes do: they alone import torch, and load each model once."""
+"""The work of worker processes: they alone import torch, and load each model once."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def screen_source(task: Task, source: Source) -> tuple[Row, ...]:
 
 
 def describe(models: Models, device: str) -> list[dict[str, Any]]:
-    """What there is to know of the models of a level; loading them finds out whether they work."""
+    """A description of the models of a level, which are loaded to see that they work."""
     first = _predictor(*models, device)
     return [
         {
