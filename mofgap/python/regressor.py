@@ -28,8 +28,8 @@ _TARGET = "gap_ev"
 class GapRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Fine-tune a gap model on labelled structures: ``mofgap train --from`` in Python.
 
-    Every structure is learnt from. Error bars come from five more trainings, which leave out a fifth each.
-    Parameters are those of scikit-learn, so that ``clone``, ``cross_val_score`` and searches work.
+    Every structure is a training structure. Error bars come from five more trainings, which leave out a fifth
+    each. Parameters are those of scikit-learn, so that ``clone``, ``cross_val_score`` and searches work.
 
     Args:
         model: Name or folder of the gap model to go on from.

@@ -83,7 +83,7 @@ def screen(
 
 
 def _call(window: Any, settings: Mapping[str, Any], predictor: GapPredictor) -> str:
-    """The call as its reader would write it, but for the structures."""
+    """The call as a user would write it, without the structures."""
     given = {"window": window, **settings, "model": predictor.about.name if "level" not in settings else None}
     words = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
     return f"mofgap.screen(..., {words})"
@@ -128,7 +128,7 @@ def _with_bar(stream: Iterator[tuple[Row, ...]], progress: bool | None) -> Itera
 
 
 def sources_of(structures: Any) -> Iterator[Source]:
-    """Inputs from paths and structure objects, one or many; objects are named by their place.
+    """Inputs from paths and structure objects, one or many; objects are named by their position.
 
     Raises:
         FileNotFoundError: If a path or pattern of ``structures`` leads to no file. For a list it is raised
