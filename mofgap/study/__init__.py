@@ -1,1 +1,1 @@
-"""The comparison of methods: trained alike, measured alike, and a verdict on each claim."""
+"""The comparison of methods: the same training and metrics for each, and a verdict on each claim."""

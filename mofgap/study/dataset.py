@@ -31,7 +31,7 @@ class SplitRows:
     """Rows of a dataset that one split learns from and predicts, as positions.
 
     Attributes:
-        train: Learnt from.
+        train: The training rows.
         val: Predicted for calibration.
         test: Predicted for the scores.
         left_out: Tested in addition to them: rows with an element that training never saw.
@@ -60,7 +60,7 @@ class SplitRows:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The rows of a comparison.
+    """The rows of a comparison, with graphs and labels.
 
     Attributes:
         frame: ``structure_id``, ``gap_ev``, ``atomic_numbers``, ``content`` (a hash of the structure), for

@@ -16,7 +16,7 @@ TABLE, GRAPHS, RECORD = "table.parquet", "graphs.safetensors", "dataset.json"
 """Names of files in `Layout.dataset`."""
 
 SIZE, HISTORY, COST = "size.json", "history.csv", "cost.json"
-"""Names of files in `Layout.member`, besides those of the model; the cost differs from run to run."""
+"""Names of files in `Layout.member` that are not part of the model; the cost differs from run to run."""
 
 PREDICTIONS, SCORES = "predictions.parquet", "comparison.parquet"
 SUMMARY, REPORT = "comparison.json", "comparison.md"

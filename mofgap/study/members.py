@@ -112,7 +112,7 @@ def first_blocks(config: ComparisonConfig) -> list[int]:
 
 
 def dataset_settings(config: ComparisonConfig) -> dict[str, Any]:
-    """Settings that the rows and graphs of the dataset depend on, besides the files that it reads."""
+    """Settings that the rows and graphs of the dataset depend on, in addition to the files that it reads."""
     data = to_dict(config.data)
     for name in ("table", "cifs", "published", "cache", "level_of_theory", "citation"):
         del data[name]

@@ -1,4 +1,4 @@
-"""JSON files that carry a checksum, so that a damaged one is as if there were none."""
+"""JSON files with a checksum; a damaged file counts as missing."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def prepare(
 
 
 def _take_over(folder: RunFolder) -> None:
-    """Delete the lock of a Snakemake that was killed with the run that had started it.
+    """Delete the lock of a Snakemake that was killed together with the run that started it.
 
     Raises:
         RunError: If nothing shows that the Snakemake of the lock was killed.
@@ -241,7 +241,7 @@ def _python_path() -> str:
 def _end_with_parent() -> None:
     """Let Linux end this process with the run that started it. Other systems let it finish its jobs.
 
-    Told to end, Snakemake would wait for its jobs, and a second one start beside it.
+    A signal to end would let Snakemake wait for its jobs while a second one starts.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

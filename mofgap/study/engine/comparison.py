@@ -102,7 +102,7 @@ def report(config: ComparisonConfig, run: Path) -> None:
 
 
 def learnt_from(config: ComparisonConfig, run: Path, name: str) -> str:
-    """A digest of the rows that a training learns from, which other rows of the table do not change."""
+    """A digest of the rows of a training. Other rows of the table do not change it."""
     from mofgap.study.dataset import read
 
     wanted, dataset = member(config, name), read(run)
@@ -111,7 +111,7 @@ def learnt_from(config: ComparisonConfig, run: Path, name: str) -> str:
 
 
 def rows_of(config: ComparisonConfig, run: Path, split: str) -> str:
-    """A digest of the rows of a split that are learnt from and predicted."""
+    """A digest of the rows of a split that are trained on and predicted."""
     from mofgap.study.dataset import read
 
     dataset = read(run)

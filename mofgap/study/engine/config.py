@@ -199,7 +199,7 @@ class RunConfig:
         return None if self.data is None else TrainingJob(self.data, self.training or ModelTraining())
 
     def check(self) -> None:
-        """Look for columns, models and encoders before any stage runs.
+        """Check that columns, models and encoders exist before any stage runs.
 
         Raises:
             ConfigurationError: If a column, a model or an encoder is missing.

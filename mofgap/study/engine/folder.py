@@ -192,9 +192,9 @@ def sha256(path: Path) -> str:
 def fingerprint(name: str) -> str:
     """The current state of an input from outside the run.
 
-    A file by the sha256 of its content. A folder, a pattern or an ``@list.txt`` by the names, sizes and times
-    of the CIFs and archives that it leads to, whose contents would take as long to read as the work itself.
-    Empty where there is nothing, or not all of it can be seen.
+    For a file it is the sha256 of its content. For a folder, a pattern or an ``@list.txt`` it is made of the
+    names, sizes and times of its CIFs and archives. To read their contents would take as long as the work
+    itself. It is empty if there is nothing, or if a part cannot be read.
     """
     if Path(name).is_file():
         return sha256(Path(name))

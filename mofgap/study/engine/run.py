@@ -28,7 +28,7 @@ N_LOG_LINES = 5
 
 @dataclass(frozen=True)
 class Run:
-    """A run.
+    """A run in its folder, with all its stages.
 
     Attributes:
         config: What to do.

@@ -1,4 +1,4 @@
-"""Runs side by side: which there are, and in what two of them differ."""
+"""Find runs, and compare two of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mofgap.study.layout import read_json
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """The differences of two runs: for each key the value in both, None where it is missing.
+    """Differences of two runs: for each key the value in both, None if it is missing.
 
     Attributes:
         settings: Settings of the configuration, by dotted key.

@@ -1,4 +1,4 @@
-"""The stages of a screening: its inputs, listed once, shards as of ``mofgap screen --shard``, their table."""
+"""The stages of a screening: its listed inputs, its shards (see ``mofgap screen --shard``), its table."""
 
 from __future__ import annotations
 

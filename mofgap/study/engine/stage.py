@@ -72,7 +72,7 @@ class Stage:
         """The part of the stage's key that is known before the earlier stages are done.
 
         Args:
-            look: `fingerprint`, or one that remembers, for many stages with the same inputs.
+            look: `fingerprint`, or a cached one for many stages with the same inputs.
             code: `code_digest`, likewise.
 
         Raises:

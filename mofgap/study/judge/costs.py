@@ -1,4 +1,4 @@
-"""What each way of predicting rests on, which is a result, and what it cost, which differs by run."""
+"""The size of each way of predicting, which is a result, and its cost, which differs between runs."""
 
 from __future__ import annotations
 

@@ -222,9 +222,9 @@ def _rising(curves: Sequence[dict[str, Any]], estimator: str) -> dict[str, Any] 
 def trend(arms: Arms, method: str, metric: str, bootstrap: Bootstrap) -> dict[str, Any] | None:
     """Whether a metric gets better with every doubling of draws, or with every member.
 
-    The claim is supported where the gain from the first to the last number of draws and Kendall's tau of
-    metric and draws are both on the good side, and no step is on the bad side. A step's interval is widened
-    for the number of steps (Bonferroni).
+    The claim is supported if the gain from the first to the last number of draws is on the good side. The
+    same must hold for Kendall's tau of metric and draws, and no step may be on the bad side. A step's
+    interval is widened for the number of steps (Bonferroni).
 
     Returns:
         Values, steps, gain and tau, all with intervals and in the metric's own sign; None without a curve.

@@ -33,7 +33,7 @@ class Laplace(NetworkMethod):
             raise ConfigurationError("the Laplace approximation of LoRA needs pip install 'mofgap[study]'")
 
     def trainings(self, split: SplitConfig) -> dict[str, int]:
-        """Those of LoRA."""
+        """The trainings of LoRA."""
         return method_of("lora").trainings(split)
 
     def predictions(self, config: ComparisonConfig, split: str) -> Iterator[Prediction]:

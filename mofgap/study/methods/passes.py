@@ -162,7 +162,7 @@ def _add_draws(
 
 
 def clock() -> Callable[[], float]:
-    """A clock that tells the CPU seconds since it was last read."""
+    """A clock that gives the CPU seconds since it was last read."""
     last = time.process_time()
 
     def read() -> float:

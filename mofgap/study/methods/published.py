@@ -52,7 +52,7 @@ class Published(Method):
             yield Prediction(split, self.name)
 
     def predict(self, task: PredictionTask) -> Estimated:
-        """Of test rows, NaN where there is none; no spread and no cost."""
+        """The published gaps of test rows, NaN where there is none; no spread and no cost."""
         import numpy as np
 
         ids = task.dataset.frame.structure_id.iloc[task.rows.all].tolist()

@@ -75,7 +75,7 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
 
 
 def describe(config: ComparisonConfig, run: Path, name: str) -> None:
-    """Rewrite what the folder of a trained member holds besides its weights: calibration, level, citation."""
+    """Rewrite calibration, level and citation in the folder of a trained member; the weights stay."""
     wanted, dataset, folder = member(config, name), read(run), Layout(run).member(name)
     model, _, _, index = read_model(folder)
     labels, rows = dataset.labels(wanted.split, wanted.recipe.n_train)

@@ -197,7 +197,7 @@ def _number(value: float, name: str) -> str:
 
 
 def _elements(compared: Compared) -> list[dict[str, str]]:
-    """What a split without an element shows: is the unfamiliar told from the familiar?"""
+    """The results of a split without an element: whether the spread is larger for unfamiliar structures."""
     rows = []
     for row in compared.best[compared.best.split.isin(compared.element_splits)].to_dict("records"):
         about = compared.summary["splits"][row["split"]]
