@@ -1,4 +1,4 @@
-"""What ``mofgap screen`` refuses, shows and says around a screening, and its exit code."""
+"""Checks, messages and exit code of ``mofgap screen``."""
 
 from __future__ import annotations
 

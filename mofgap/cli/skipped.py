@@ -1,4 +1,4 @@
-"""Tell what was left out, without burying the rest."""
+"""Show what was left out, in few lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 MAX_SHOWN = 20
-"""Lines told in full, before the others are only counted by their reasons."""
+"""Number of lines that are shown in full; the others are counted by their reasons."""
 
 
 def tell_skipped(lines: Sequence[str], what: str = "skipped") -> None:

@@ -34,7 +34,7 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
     """Train, write the model folder with its card, and print the scores.
 
     Args:
-        job: What is learnt from, and how.
+        job: The training data and the settings.
         output: The model folder.
         resume: Go on from the last checkpoint.
     """
