@@ -1,4 +1,4 @@
-"""Tensors that a later start believes only if their file is as it was written."""
+"""Tensor files with a checksum, so that a damaged file is not used."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def _text(path: Path) -> str:
 
 
 def overridden(values: Any, overrides: Iterable[str]) -> dict[str, Any]:
-    """A copy of plain values with ``a.b=value`` put in, the values read as YAML.
+    """A copy of plain values with overrides ``a.b=value``, where each value is read as YAML.
 
     Raises:
         ConfigurationError: If ``values`` are not a mapping, or an override lacks ``=``, has no YAML value, or
@@ -186,7 +186,7 @@ def from_dict(cls: type[_T], values: Mapping[str, Any]) -> _T:
 
 
 def part(cls: type[_T], settings: Mapping[str, Any], **others: Any) -> _T:
-    """The settings of a schema out of more settings.
+    """The settings of one schema, chosen from more settings.
 
     Args:
         cls: The schema.

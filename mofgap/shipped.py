@@ -35,7 +35,7 @@ def shipped_folder(kind: str) -> Path:
 
 
 def with_shipped(value: Any) -> Any:
-    """Plain values in which ``shipped:KIND/REST`` became the path of what is shipped.
+    """Plain values with each ``shipped:KIND/REST`` replaced by the path of the shipped file.
 
     Raises:
         FileNotFoundError: If this installation of mofgap has nothing of that kind.

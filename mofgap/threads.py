@@ -19,11 +19,11 @@ _GROUPS, _MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def wait_passively() -> None:
-    """Let threads of OpenMP sleep while they wait for each other, unless the user said otherwise.
+    """Let threads of OpenMP sleep while they wait for each other, unless the user set this otherwise.
 
     By default they spin: on a core that another program wants, a training then takes many times as long
     (``python -m benchmarks.busy_machine``). OpenMP reads this when torch is loaded. NumPy's OpenBLAS cannot
-    be told to sleep, so that it gets one thread: its work here takes a few seconds.
+    be set to sleep, so that it gets one thread: its work here takes a few seconds.
     """
     os.environ.setdefault(BLAS, "1")
     if not any(name in os.environ for name in WAITING):

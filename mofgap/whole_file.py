@@ -14,7 +14,7 @@ from uuid import uuid4
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A neighbour to write, which becomes the file unless something fails.
+    """A temporary file to write, which becomes the file unless something fails.
 
     Args:
         path: The file; its folder is made if need be.
@@ -51,7 +51,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def _name(error: OSError, partial: Path, path: Path) -> None:
-    """Let an error name what was to be written, in place of the neighbour that nobody has heard of."""
+    """Let an error name the file that was to be written, not the temporary one."""
     if isinstance(error.filename, str | Path):
         error.filename = str(error.filename).replace(str(partial), str(path))
 
