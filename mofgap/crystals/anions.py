@@ -68,7 +68,7 @@ def _of_ring_nitrogen(i: int, neighbours: list[list[int]], numbers: list[int]) -
 
 
 def _share(ring: tuple[int, ...], neighbours: list[list[int]], numbers: list[int]) -> float:
-    """What each open nitrogen of an aromatic ring has of its negative charge."""
+    """The share of each open nitrogen of an aromatic ring in the ring's negative charge."""
     kinds = [(numbers[j], len(neighbours[j])) for j in ring]
     if len(ring) == 6 or (NITROGEN, 3) in kinds or any(z in CHALCOGENS and n == 2 for z, n in kinds):
         return 0.0  # pyridine; imidazole with a substituent, oxazole, thiazole

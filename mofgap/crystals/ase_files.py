@@ -1,4 +1,4 @@
-"""Structures by way of ASE: of the text of a file, and of databases and trajectories.
+"""Structures read with ASE: from the text of a file, and from databases and trajectories.
 
 Nothing here unpickles: databases are SQLite with JSON, trajectories JSON with plain arrays.
 """
@@ -42,7 +42,7 @@ def atoms_of(text: str, form: str, code: str) -> Atoms:
         code: Name of the reason where it cannot be read.
 
     Raises:
-        CifError: The text ``text`` is not of the format ``form``.
+        CifError: If ``text`` does not have the format ``form``.
     """
     from ase.io import read
 
@@ -57,7 +57,7 @@ def crystal_of_atoms(atoms: Atoms, name: str, source: str, max_atoms: int) -> Cr
     """The crystal of atoms that ASE read.
 
     Raises:
-        CifError: The ``atoms`` have no cell, make no possible crystal, or are more than ``max_atoms``.
+        CifError: If ``atoms`` have no cell, make no possible crystal, or are more than ``max_atoms``.
     """
     try:
         found = crystal_from(atoms)
@@ -70,7 +70,7 @@ def numbers_of(path: str, kind: Kind) -> list[int] | range:
     """What the structures of a database (their ids) or trajectory (0, 1, ...) are numbered by.
 
     Raises:
-        CifError: The file ``path`` is no database, or no trajectory, of ASE.
+        CifError: If the file ``path`` is neither a database nor a trajectory of ASE.
     """
     try:
         return (
@@ -86,7 +86,7 @@ def record_of(path: str, kind: Kind, number: int) -> bytes:
     """A structure of a database or trajectory as JSON, which `crystal_of_dictionary` reads.
 
     Raises:
-        CifError: The structure ``number`` cannot be read.
+        CifError: If the structure ``number`` cannot be read.
     """
     try:
         found = (_row if kind == "db" else _frame)(path, number)

@@ -181,7 +181,7 @@ class BondGraph:
 
     @cached_property
     def ions(self) -> NDArray[np.int64]:
-        """Numbers of the parts beside the framework that could not be neutral molecules.
+        """Numbers of the parts outside the framework that could not be neutral molecules.
 
         They have an odd number of electrons, a formula in `EVEN_IONS`, or are a metal bonded to nothing.
         """

@@ -91,7 +91,7 @@ class Lewis:
                 self._settle([i, j, *self.neighbours[i], *self.neighbours[j]])
 
     def spare_carbon(self, numbers: list[int]) -> None:
-        """Move open valences from carbon to where they are at home, or make a cation of nitrogen beside it.
+        """Move open valences from carbon to other elements, or make a cation of nitrogen next to it.
 
         Two that meet pair. A pyridinium ring has an open valence only as long as its nitrogen is neutral.
         """

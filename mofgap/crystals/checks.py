@@ -136,7 +136,7 @@ def _guest_molecules(bonded: BondGraph) -> str:
 
 
 def _charged_framework(bonded: BondGraph) -> str:
-    """A framework beside ions: parts that could not be neutral molecules, or metals bonded to nothing."""
+    """A warning of ions in the pores: parts that are not neutral molecules, or metals bonded to nothing."""
     part, with_metal = bonded.parts
     frame = with_metal & (np.bincount(part) > 1)
     ions = bonded.ions

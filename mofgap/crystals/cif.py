@@ -73,7 +73,7 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
     """Text of a CIF's bytes, and a warning if its encoding had to be guessed.
 
     Raises:
-        CifError: The bytes ``data`` are not text.
+        CifError: If ``data`` are not text.
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encodings = ["utf-16"]
@@ -155,7 +155,7 @@ def _parts(text: str) -> list[_Part]:
     """The data blocks of a text that hold atom sites.
 
     Raises:
-        CifError: The text is empty, is not a CIF, or lists no atom sites.
+        CifError: If the text is empty, is not a CIF, or lists no atom sites.
     """
     if not text.strip():
         raise CifError("empty-file: the file is empty; download or export it again")
@@ -186,8 +186,8 @@ def _parse(text: str, lines_above: int = 0) -> list[_Part]:
     """The data blocks that gemmi finds in ``text``, which has ``lines_above`` lines above it in its file.
 
     Raises:
-        ValueError: The syntax of ``text`` is wrong.
-        RuntimeError: The syntax of ``text`` is wrong in a way that gemmi reports by this class.
+        ValueError: If the syntax of ``text`` is wrong.
+        RuntimeError: If the syntax of ``text`` is wrong in a way that gemmi reports with this class.
     """
     notes: tuple[str, ...] = ()
     try:
@@ -241,7 +241,7 @@ def _structure(part: _Part, source: str, name: str, disorder: Disorder, max_atom
     """The structure of one block.
 
     Raises:
-        CifError: The block ``part`` holds no structure, or a structure that no model can compute with.
+        CifError: If ``part`` holds no structure, or its structure is refused.
     """
     if isinstance(part.block, CifError):
         raise part.block

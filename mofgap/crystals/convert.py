@@ -38,8 +38,8 @@ def crystal_from(obj: Any, structure_id: str = "") -> Crystal:
         structure_id: The name to give it; a `Crystal` keeps its own.
 
     Raises:
-        TypeError: The object ``obj`` is not a `Crystal`, a pymatgen ``Structure`` or an ASE ``Atoms``.
-        ValueError: The structure ``obj`` is disordered, or is not periodic in three directions.
+        TypeError: If ``obj`` is not a `Crystal`, a pymatgen ``Structure`` or an ASE ``Atoms``.
+        ValueError: If ``obj`` is disordered, or is not periodic in three directions.
     """
     if isinstance(obj, Crystal):
         return obj

@@ -1,4 +1,4 @@
-"""Whether points lie too thickly for a search of their pairs, which is told without one."""
+"""Whether points lie too close together for a search of their pairs, found without such a search."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_crowding(cell: NDArray[np.float64], frac_coords: NDArray[np.float64], 
         size_angstrom: The distance.
 
     Raises:
-        CifError: Too many points lie near one place, or in the whole cell.
+        CifError: If too many points lie near one place, or in the whole cell.
     """
     check_density(cell, len(frac_coords) / MOST_SITES_OF_ATOM)
     if len(frac_coords) ** 2 <= MOST_PAIRS:
@@ -57,7 +57,7 @@ def check_density(cell: NDArray[np.float64], n_atoms: float) -> None:
     """Refuse a cell that is too small for its atoms.
 
     Raises:
-        CifError: The cell holds more than one atom in each cubic angstrom.
+        CifError: If the cell holds more than one atom in each cubic angstrom.
     """
     volume = volume_of(cell)
     if n_atoms > volume * DENSEST:

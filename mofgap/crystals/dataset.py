@@ -53,7 +53,7 @@ def read_table(path: Path) -> pd.DataFrame:
         The table, its identifiers as text in the column ``structure_id``.
 
     Raises:
-        TableError: The file ``path`` cannot be read, lacks a column, or has rows with no identifier or a
+        TableError: If the file ``path`` cannot be read, lacks a column, or has rows with no identifier or a
             repeated one.
     """
     with reading(path):
@@ -84,8 +84,8 @@ def crystal_of_row(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coord
     """The structure of an identifier and the values of `STRUCTURE_COLUMNS`.
 
     Raises:
-        ValueError: An argument has the wrong number of values, or holds a text that is not a number.
-        TypeError: An argument holds an object that cannot become a number.
+        ValueError: If an argument has the wrong number of values, or holds a text that is not a number.
+        TypeError: If an argument holds an object that cannot become a number.
     """
     return Crystal(
         cell=np.asarray(cell, dtype=np.float64).reshape(3, 3),

@@ -33,7 +33,7 @@ def made(
         max_atoms: Largest cell, in atoms, that is accepted.
 
     Raises:
-        CifError: The numbers make no possible crystal, or one with more than ``max_atoms`` atoms.
+        CifError: If the numbers make no possible crystal, or one with more than ``max_atoms`` atoms.
     """
     try:
         lattice = np.array(cell, dtype=np.float64).reshape(3, 3)
@@ -75,7 +75,7 @@ def as_object(data: Any) -> Mapping[str, Any]:
     """A structure as an object, which may be given as a text of JSON.
 
     Raises:
-        CifError: The value ``data`` is no structure of pymatgen, JARVIS or ASE.
+        CifError: If ``data`` is no structure of pymatgen, JARVIS or ASE.
     """
     if isinstance(data, str):
         try:
@@ -94,8 +94,8 @@ def crystal_of_dictionary(data: Any, structure_id: str, source: str, max_atoms: 
     """A structure as pymatgen, JARVIS or ASE write it, as an object or as a text of JSON.
 
     Raises:
-        CifError: The object ``data`` is no structure of these programs, is disordered or damaged, or has
-            more than ``max_atoms`` atoms.
+        CifError: If ``data`` is no structure of these programs, is disordered or damaged, or has more than
+            ``max_atoms`` atoms.
     """
     data = as_object(data)
     read = _jarvis if "lattice_mat" in data else _pymatgen if "sites" in data else _ase
@@ -152,10 +152,10 @@ def _array(value: Any) -> Any:
 
 
 def _element(symbol: str) -> int:
-    """The atomic number of an element symbol, charges such as in ``Zn2+`` left aside.
+    """The atomic number of an element symbol; charges such as in ``Zn2+`` are ignored.
 
     Raises:
-        CifError: The text ``symbol`` names no element.
+        CifError: If ``symbol`` is not the symbol of an element.
     """
     letters = "".join(c for c in symbol if c.isalpha())
     number = atomic_number(letters)

@@ -25,7 +25,7 @@ def refuse(sites: Sites) -> None:
     """Refuse a structure with partially occupied sites.
 
     Raises:
-        CifError: A site is partially occupied.
+        CifError: If a site is partially occupied.
     """
     partial = np.flatnonzero(sites.occupancies < FULL_OCCUPANCY)
     if len(partial):
@@ -54,7 +54,8 @@ def majority(
         (n_atoms,) mask of the sites to keep, and warnings.
 
     Raises:
-        CifError: The partial sites are so crowded that their pairs would fill the memory.
+        CifError: If the partially occupied sites lie so close together that their pairs would not fit in
+            memory.
     """
     partial = sites.occupancies < FULL_OCCUPANCY
     if not partial.any():

@@ -28,7 +28,7 @@ def distinct_store(store: GraphStore, tolerance_angstrom: float) -> tuple[GraphS
 
     Args:
         store: The graphs.
-        tolerance_angstrom: As of `atom_classes`.
+        tolerance_angstrom: See `atom_classes`.
 
     Returns:
         The smaller graphs, whose ``share`` says what each atom stands for; and (n_atoms_total,) which of
@@ -58,9 +58,9 @@ def distinct_store(store: GraphStore, tolerance_angstrom: float) -> tuple[GraphS
 def atom_classes(graph: CrystalGraph, tolerance_angstrom: float) -> Indices:
     """Classes of atoms with equal surroundings, as far as neighbour tables tell.
 
-    Two atoms share a class if they are of one element, their neighbours are of the same classes, and the
-    distances of these, sorted within each class, differ by less than the tolerance. Classes are split
-    until none falls apart, as in colour refinement (Weisfeiler and Leman, 1968).
+    Two atoms share a class if they are of one element and their neighbours are of the same classes. The
+    sorted distances to the neighbours of each class must differ by less than the tolerance. Classes are
+    split until no further split is needed, as in colour refinement (Weisfeiler and Leman, 1968).
 
     Args:
         graph: Of one structure.

@@ -20,7 +20,7 @@ _KINDS: dict[str, Kind] = {
     ".traj": "traj",
 }
 KNOWN = ".cif, POSCAR, CONTCAR, .vasp, .extxyz or .xyz with a cell, .json of pymatgen, .db or .traj of ASE"
-"""What a user is told that can be read; all but the last two may be compressed with gzip."""
+"""The formats that a message says can be read; all but the last two may be compressed with gzip."""
 
 LONGEST_NAME = 200
 """Characters of the name that a file gives a structure; it becomes a cell of a table."""

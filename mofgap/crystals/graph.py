@@ -1,9 +1,8 @@
 """Crystal graphs: a dense table of each atom's nearest neighbours, and batches of them.
 
-The table must not depend on how a crystal is written down. Taking the K nearest neighbours is
-ambiguous where distances tie, so each atom's neighbours are weighted by an envelope that falls
-smoothly to zero at that atom's own (K+1)-th distance: whichever of the tied neighbours is kept, it
-carries no weight.
+The table must not depend on how a crystal is written down. The K nearest neighbours are ambiguous where
+distances tie. Each atom's neighbours are therefore weighted by an envelope that falls smoothly to zero at
+the atom's (K+1)-th distance: whichever of the tied neighbours is kept, it has no weight.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ IDENTIFIERS = (
 
 
 def id_column(names: Iterable[str]) -> str:
-    """The first of `IDENTIFIERS` that is among the names of columns.
+    """The first of `IDENTIFIERS` among the names of columns.
 
     Raises:
-        ValueError: The names ``names`` include none of `IDENTIFIERS`.
+        ValueError: If ``names`` include none of `IDENTIFIERS`.
     """
     known = set(names)
     found = next((name for name in IDENTIFIERS if name in known), None)

@@ -223,9 +223,9 @@ class _Expansion:
 
 
 def _is_cif_text(lines: Iterator[str]) -> tuple[bool, Iterator[str]]:
-    """Whether lines are a CIF and not names, and all of them again.
+    """Whether lines are a CIF and not names, and an iterator over all of them.
 
-    The first line of a CIF but comments is ``data_NAME`` or a tag, and the next has a tag.
+    The first line of a CIF, except comments, is ``data_NAME`` or a tag, and the next has a tag.
     """
     start: list[str] = []
     words: list[str] = []

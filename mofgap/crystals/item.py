@@ -66,7 +66,7 @@ class InputItem:
         """Its bytes; of a structure in a database or trajectory, a JSON that says the same.
 
         Raises:
-            CifError: The file or archive member cannot be read, or is larger than `MAX_FILE_BYTES`.
+            CifError: If the file or archive member cannot be read, or is larger than `MAX_FILE_BYTES`.
         """
         if self.data is not None:
             check_size(len(self.data))
@@ -124,7 +124,7 @@ def _structure(item: InputItem, data: bytes, max_atoms: int) -> Crystal:
     """The structure of an input that is no CIF.
 
     Raises:
-        CifError: The bytes ``data`` are no structure of the format of ``item``.
+        CifError: If ``data`` are no structure in the format of ``item``.
     """
     name, source = item.structure_id, item.source
     if item.kind in ("json", "db", "traj"):
@@ -160,7 +160,7 @@ def unpacked(data: bytes) -> bytes:
     """The bytes of a file that may be compressed with gzip.
 
     Raises:
-        CifError: The compressed ``data`` are damaged, or unpack to more than `MAX_FILE_BYTES`.
+        CifError: If the compressed ``data`` are damaged, or unpack to more than `MAX_FILE_BYTES`.
     """
     if not data.startswith(b"\x1f\x8b"):
         return data
@@ -184,7 +184,7 @@ def check_size(n_bytes: int) -> None:
     """Refuse a file that is too large for one structure.
 
     Raises:
-        CifError: The size ``n_bytes`` exceeds `MAX_FILE_BYTES`.
+        CifError: If ``n_bytes`` exceeds `MAX_FILE_BYTES`.
     """
     if n_bytes > MAX_FILE_BYTES:
         raise CifError(
@@ -194,7 +194,7 @@ def check_size(n_bytes: int) -> None:
 
 
 def message(error: Exception) -> str:
-    """What an exception says, of the file system in its own words."""
+    """The message of an exception; for errors of the file system, the system's own words."""
     return (error.strerror if isinstance(error, OSError) and error.strerror else str(error)) or "ends early"
 
 

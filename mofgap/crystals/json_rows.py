@@ -32,7 +32,7 @@ def json_rows(opened: Opened, most_bytes: int | None = None) -> Iterator[Row]:
         most_bytes: Of one value of the file; None for no limit.
 
     Raises:
-        JsonError: The file is no JSON, has another shape, or has a value of more than ``most_bytes``.
+        JsonError: If the file is not JSON, has an unknown layout, or has a value of more than ``most_bytes``.
     """
     with opened() as file:
         stream = JsonStream(file, most_bytes)

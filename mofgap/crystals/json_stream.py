@@ -35,7 +35,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """The bytes of a JSON file, unpacked from gz, bz2, xz, or a zip that holds one JSON file.
 
     Raises:
-        JsonError: The zip archive ``path`` does not hold exactly one JSON file, or the compressed data is
+        JsonError: If the zip archive ``path`` does not hold exactly one JSON file, or the compressed data is
             damaged. Damaged data raises the error while the bytes are read.
     """
     try:
@@ -87,7 +87,7 @@ class JsonStream:
         """Step over a character.
 
         Raises:
-            JsonError: The next character is not ``expected``, or the text is not UTF-8.
+            JsonError: If the next character is not ``expected``, or the text is not UTF-8.
         """
         if self.peek() != expected:
             raise JsonError(f"expected {expected!r}, found {self.peek()!r}")
@@ -97,7 +97,8 @@ class JsonStream:
         """The next value, whole.
 
         Raises:
-            JsonError: The text ahead is not a JSON value, is too long or too deeply nested, or is not UTF-8.
+            JsonError: If the text ahead is not a JSON value, is too long or too deeply nested, or is not
+                UTF-8.
         """
         self.peek()
         piece = _PIECE

@@ -19,7 +19,7 @@ def cell_of(structure: gemmi.SmallStructure) -> NDArray[np.float64]:
     """(3, 3) lattice vectors as rows, in angstrom.
 
     Raises:
-        CifError: The cell is missing, or no crystal can have its lengths and angles.
+        CifError: If the cell is missing, or no crystal can have its lengths and angles.
     """
     cell = structure.cell
     if not cell.is_crystal():
@@ -39,7 +39,8 @@ def check_cell(cell: NDArray[np.float64]) -> None:
     """Refuse a cell that no crystal can have.
 
     Raises:
-        CifError: The cell has no volume, an edge that is too long, or two faces that are too close together.
+        CifError: If the cell has no volume, an edge that is too long, or two faces that are too close
+            together.
     """
     a, b, c = cell.tolist()
     faces = [_cross(b, c), _cross(c, a), _cross(a, b)]

@@ -21,7 +21,7 @@ def read_poscar(text: str, name: str, source: str, max_atoms: int) -> Crystal:
     """The structure of a POSCAR or CONTCAR.
 
     Raises:
-        CifError: The text ``text`` is no POSCAR, names no elements, or has too many atoms.
+        CifError: If ``text`` is no POSCAR, names no elements, or has too many atoms.
     """
     lines = text.splitlines()
     if len(lines) < 8:

@@ -1,4 +1,4 @@
-"""What a damaged data block still says of its structure, as text that gemmi reads.
+"""The readable part of a damaged data block, as text that gemmi reads.
 
 One title without quotes makes gemmi refuse a whole file. Nothing is guessed here: only what a structure takes
 is kept, so that damage elsewhere does not matter, and a single value of several words is quoted. A table of
@@ -30,7 +30,7 @@ def quoted(text: str) -> str:
     """A data block with each value of several words, on the line of its tag, in quotes.
 
     Raises:
-        CifError: A text field does not end, or it includes lines that a structure needs.
+        CifError: If a text field does not end, or includes lines that a structure needs.
     """
     return "\n".join(item if "\n" in item else _quoted(item) for item in _items(text, "") if item)
 
@@ -44,7 +44,7 @@ def repaired(text: str, error: Exception, lines_above: int) -> cif.Block:
         lines_above: Lines of the file above the block.
 
     Raises:
-        CifError: The damage is in lines that a structure needs, or the text was cut off.
+        CifError: If the damage is in lines that a structure needs, or the text was cut off.
     """
     words = readable(error, lines_above)
     items = _items(_NO_ASCII.sub("?", text), words)
@@ -66,7 +66,7 @@ def _items(text: str, error: str) -> Iterator[str]:
     """Each tag with its value and each loop with its table, without comments.
 
     Raises:
-        CifError: A text field does not end, or it includes lines that a structure needs.
+        CifError: If a text field does not end, or includes lines that a structure needs.
     """
     item: list[str] = []
     in_text = in_header = False

@@ -61,7 +61,7 @@ def items_in(item: InputItem) -> Iterator[InputItem | ReadFailure]:
 
 
 def holds_crystals(item: InputItem) -> bool:
-    """Whether a file that nobody named looks like structures: XYZ and JSON may be anything else."""
+    """Whether a file that was not named looks like structures: XYZ and JSON files may hold anything."""
     if item.kind not in STREAMED:
         return True
     with suppress(Exception), _opened(item) as file:  # whatever is wrong with it, it does not look like one
@@ -129,8 +129,7 @@ def _check_mean_size(n_structures: int, n_bytes: int) -> None:
     """Refuse a file of few bytes with structures that would take minutes.
 
     Raises:
-        CifError: The structures, ``n_structures`` of them, are more than `MOST_SMALL`, and smaller on average
-            than `LEAST_BYTES`.
+        CifError: If ``n_structures`` exceeds `MOST_SMALL` and their mean size is below `LEAST_BYTES`.
     """
     if n_structures > MOST_SMALL and n_bytes < n_structures * LEAST_BYTES:
         raise CifError(
@@ -165,7 +164,7 @@ def _opened(item: InputItem) -> Iterator[IO[bytes]]:
     """The bytes of a file, unpacked from gzip, in bounded memory.
 
     Raises:
-        CifError: The file is a pipe, or the member of an archive cannot be read.
+        CifError: If the file is a pipe, or the member of an archive cannot be read.
     """
     if not _on_disk(item):
         yield io.BytesIO(unpacked(item.read()))

@@ -32,9 +32,9 @@ def crystal_of(
         preparation: Which steps to take; None leaves the structure as it is.
 
     Raises:
-        ValueError: The file ``item`` cannot be read or holds several structures, or the structure cannot be
-            computed with.
-        TypeError: The object ``item`` is neither a path nor a structure.
+        ValueError: If the file ``item`` cannot be read or holds several structures, or the structure is
+            refused.
+        TypeError: If ``item`` is neither a path nor a structure.
     """
     if isinstance(item, str | Path):
         return _alone_in(item, disorder, max_atoms, preparation)

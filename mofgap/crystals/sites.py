@@ -82,7 +82,7 @@ def small_structure(block: cif.Block) -> gemmi.SmallStructure:
     """Gemmi's reading of a block.
 
     Raises:
-        CifError: A value of ``block`` that must be a number is not one, or ``block`` gives several cells.
+        CifError: If a value of ``block`` must be a number and is a text, or ``block`` gives several cells.
     """
     if (n_cells := max(len(block.find_values(tag)) for tag in _CELL)) > 1:
         raise CifError(f"no-cell: the cell stands in a table of {n_cells} rows; give one cell")
@@ -113,8 +113,8 @@ def sites_of(
         majority: Whether a site of several elements is read as the likeliest of them.
 
     Raises:
-        CifError: The block ``block`` lists no atoms, or a site has no known element, several elements, or
-            unusable coordinates.
+        CifError: If ``block`` lists no atoms, or a site has no known element, several elements, or unusable
+            coordinates.
     """
     labels, symbols, occupancies, rows = [], [], [], []
     for site in structure.sites:
@@ -170,7 +170,7 @@ def _from_cartesian(block: cif.Block, cell: NDArray[np.float64]) -> NDArray[np.f
 
 
 def _odd_occupancies(block: cif.Block, labels: list[str]) -> list[str]:
-    """A warning of occupancies that are none; like those that are not given they count as 1."""
+    """A warning of invalid occupancies, which count as 1 as missing ones do."""
     given = zip(labels, block.find_values("_atom_site_occupancy"), strict=False)
     odd = [
         f"{label} ({value})"
@@ -229,13 +229,14 @@ def _elements(
     majority: bool,
     warnings: list[str],
 ) -> tuple[dict[int, int], dict[int, float]]:
-    """What the symbol, or a label of several elements, tells of each real site.
+    """The elements of each real site, from its symbol or from a label of several elements.
 
     Returns:
         Atomic numbers, and shares of the sites that are not full, by place in the list.
 
     Raises:
-        CifError: A symbol names no element, or a site has several elements and ``majority`` is False.
+        CifError: If a symbol is not the symbol of an element, or a site has several elements and ``majority``
+            is False.
     """
     # A number refers to some other table.
     kinds = {symbol: occupants(symbol) for symbol in set(symbols) if symbol and not symbol.isdecimal()}
@@ -308,7 +309,7 @@ def _no_element(sites: list[str]) -> CifError:
 
 
 def _dummies(block: cif.Block, n_sites: int) -> NDArray[np.bool_]:
-    """(n_sites,) whether each site is marked as none."""
+    """(n_sites,) whether each site is marked as a dummy."""
     flags = np.array([flag == "dum" for flag in block.find_values("_atom_site_calc_flag")], dtype=bool)
     return flags if len(flags) == n_sites else np.zeros(n_sites, dtype=bool)
 

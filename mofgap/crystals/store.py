@@ -36,7 +36,7 @@ class GraphStore:
         neighbour: (n_atoms_total, K) int16, counted within the structure.
         distance: (n_atoms_total, K) float32, angstrom.
         weight: (n_atoms_total, K) float32.
-        share: (n_atoms_total,) float32, as of `CrystalGraph`; None where each atom stands for itself.
+        share: (n_atoms_total,) float32, see `CrystalGraph`; None where each atom stands for itself.
     """
 
     ptr: Tensor

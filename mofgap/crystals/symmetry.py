@@ -109,7 +109,7 @@ def parse_operation(triplet: str) -> NDArray[np.float64]:
     Translations of few digits (0.333) are moved to the multiple of 1/24 that they mean.
 
     Raises:
-        ValueError: The text ``triplet`` is not a symmetry operator.
+        ValueError: If ``triplet`` is not a symmetry operator.
     """
     if len(triplet) > _LONGEST_OPERATOR:
         raise ValueError(f"{shown(triplet)!r} is not an operator")
@@ -148,8 +148,8 @@ def _listed_operations(block: cif.Block) -> NDArray[np.float64]:
     """(n_ops, 3, 4) operators that a block lists, each once.
 
     Raises:
-        CifError: An operator cannot be read, the list is longer than that of any space group, or the only
-            operators are magnetic: without them the file would pass for P1.
+        CifError: If an operator cannot be read, the list is longer than that of any space group, or all
+            operators are magnetic. Without operators the space group would be read as P1.
     """
     tables = ([op for op in block.find_values(tag) if op not in ("?", ".")] for tag in _OPERATION_TAGS)
     texts = dict.fromkeys(_whole([cif.as_string(op).strip() for op in next(filter(None, tables), [])]))
@@ -173,8 +173,8 @@ def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[NDArray[np.float
     """Symmetry operations (n_ops, 3, 4) of a block, and warnings; those listed win over the name.
 
     Raises:
-        CifError: An operator cannot be read, the operators are too many, or the block only names an unknown
-            space group.
+        CifError: If an operator cannot be read, there are too many operators, or the block names only an
+            unknown space group.
     """
     ops = _listed_operations(block)
     stated, unknown = _stated_groups(block, cell)
@@ -212,7 +212,7 @@ def _from_name(stated: list[_Statement], unknown: list[str]) -> tuple[NDArray[np
     """The operations of the statement to believe, or P1 where the file says nothing.
 
     Raises:
-        CifError: The block names a space group, but no name, number or symbol in it is known.
+        CifError: If the block names a space group and no name, number or symbol in it is known.
     """
     if stated:
         words = stated[0].words

@@ -45,14 +45,15 @@ class Unpacked(io.RawIOBase):
         self.file, self.left = file, max(MAX_RATIO * n_packed, FREE_BYTES)
 
     def readable(self) -> bool:
-        """It is."""
+        """Whether bytes can be read: always."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer.
+        """Read bytes into a buffer.
 
         Raises:
-            ReadError: There are far more bytes than those of a file of its size.
+            ReadError: If more bytes are unpacked than `MAX_RATIO` times the size of the file, and more than
+                `FREE_BYTES`.
         """
         data = self.file.read(len(buffer))
         self.left -= len(data)
@@ -66,8 +67,8 @@ def open_tar(name: str) -> tarfile.TarFile:
     """A plain archive, whose members can be read in any order.
 
     Raises:
-        TarError: The archive ``name`` is damaged, or a header in it is far too long. Reading its members may
-            raise the same error.
+        TarError: If the archive ``name`` is damaged, or a header in it is far too long. Reading its members
+            may raise the same error.
     """
     return tarfile.open(name, "r:", tarinfo=_Member)
 
@@ -77,7 +78,7 @@ def open_packed_tar(name: str) -> Iterator[tarfile.TarFile]:
     """Open a tar archive whose first bytes tell its compression, to be read once and in sequence.
 
     Raises:
-        TarError: The archive ``name`` is damaged, has a header that is far too long, or unpacks to far too
+        TarError: If the archive ``name`` is damaged, has a header that is far too long, or unpacks to far too
             many bytes.
     """
     path = Path(name)

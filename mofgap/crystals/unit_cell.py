@@ -36,7 +36,7 @@ def check_size(n_atoms: int, max_atoms: int, *, is_primitive: bool = False) -> N
     """Refuse a cell with too many atoms.
 
     Raises:
-        CifError: The number ``n_atoms`` exceeds ``max_atoms``.
+        CifError: If ``n_atoms`` exceeds ``max_atoms``.
     """
     if n_atoms > max_atoms:
         cell, cure = ("primitive cell", "") if is_primitive else ("cell", "give the primitive cell, or ")
@@ -50,8 +50,8 @@ def check_usable(crystal: Crystal) -> None:
     """Refuse a structure that no model can compute with.
 
     Raises:
-        CifError: The structure has no atoms, an unusable coordinate, an unknown element, or a cell that does
-            not fit its atoms.
+        CifError: If the structure has no atoms, an unusable coordinate, an unknown element, or a cell that
+            does not fit its atoms.
     """
     if crystal.n_atoms == 0:
         raise CifError("no-atoms: the structure has no atoms; leave it out")
@@ -76,7 +76,7 @@ def check_apart(crystal: Crystal) -> None:
     """Refuse a structure with atoms on top of each other.
 
     Raises:
-        CifError: Two atoms are nearer than any bond is long, or many atoms lie in one place.
+        CifError: If two atoms are nearer than `IMPOSSIBLE_ANGSTROM`, or many atoms lie in one place.
     """
     check_crowding(crystal.cell, crystal.frac_coords, IMPOSSIBLE_ANGSTROM)
     near = pairs_within(crystal.cell, crystal.frac_coords, IMPOSSIBLE_ANGSTROM)
@@ -92,7 +92,7 @@ def check_room(cell: NDArray[np.float64], n_atoms: int) -> None:
     """Refuse a cell that is far too large for its atoms.
 
     Raises:
-        CifError: The cell has far more volume for each atom than any framework.
+        CifError: If the volume for each atom exceeds `ROOMIEST_ANGSTROM3`.
     """
     volume = volume_of(cell)
     if volume > n_atoms * ROOMIEST_ANGSTROM3:
@@ -121,7 +121,8 @@ def settle(
         max_atoms: Largest number of atoms accepted.
 
     Raises:
-        CifError: The cell is far too empty, holds too many atoms or none, or has atoms on top of each other.
+        CifError: If the cell is far too empty, holds too many atoms or none, or has atoms that are
+            too near.
     """
     cell, warnings = crystal.cell, list(crystal.warnings)
     check_room(cell, len(sites))
@@ -153,7 +154,7 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, max_atoms: int, w
     """Leaves out repeated atoms with a warning.
 
     Raises:
-        CifError: Different atoms share a place, or the sites are far more than ``max_atoms``.
+        CifError: If different atoms share a place, or there are far more sites than ``max_atoms``.
     """
     n_written = len(sites)
     if n_written**2 > MOST_PAIRS:

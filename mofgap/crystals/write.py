@@ -39,7 +39,7 @@ def write_cif(
         columns: More columns of the atom table: (n_atoms,) values by tag.
 
     Raises:
-        ValueError: A column of ``columns`` has another length than the atom table.
+        ValueError: If a column of ``columns`` has another length than the atom table.
     """
     block_name = "".join(
         c if c.isascii() and c.isprintable() and c != " " else "_" for c in crystal.structure_id

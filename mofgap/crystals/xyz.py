@@ -41,7 +41,8 @@ def read_xyz(text: str, name: str, source: str, max_atoms: int, *, named: bool) 
         named: Whether an identifier among its properties replaces the name.
 
     Raises:
-        CifError: The text ``text`` is no frame, has no cell, too many atoms, or an atom of no element.
+        CifError: If ``text`` is no frame, has no cell, has too many atoms, or has an atom with an unknown
+            element.
     """
     count, comment, atom_lines = text.split("\n", 2)
     check_size(int(count), max_atoms)
@@ -65,7 +66,7 @@ def _set_elements(atoms: Atoms) -> list[str]:
     """Give atoms their elements by their symbols, unless they have numbers; warnings of what is not sure.
 
     Raises:
-        CifError: A symbol names no element.
+        CifError: If a symbol is not the symbol of an element.
     """
     symbols = atoms.arrays.get(_SYMBOLS)
     if symbols is None:
@@ -87,7 +88,7 @@ def frames(file: IO[bytes], most_bytes: int) -> Iterator[bytes]:
     """The frames of an XYZ file, one at a time.
 
     Raises:
-        CifError: A frame does not begin with its number of atoms, ends early, or has more than
+        CifError: If a frame does not begin with its number of atoms, ends early, or has more than
             ``most_bytes``.
     """
     for place in range(1, 2**63):

@@ -14,8 +14,8 @@ def open_zip(file: Path | IO[bytes]) -> zipfile.ZipFile:
     """Open an archive.
 
     Raises:
-        BadZipFile: The archive is damaged, or a member is encrypted or packed by a method that Python cannot
-            read. One such method is Deflate64, which Windows uses for large archives.
+        BadZipFile: If the archive is damaged, or a member is encrypted or packed by a method that Python
+            cannot read. One such method is Deflate64, which Windows uses for large archives.
     """
     try:
         archive = zipfile.ZipFile(file)

@@ -31,10 +31,10 @@ def read_packed(path: str, where: Packed, check_size: Callable[[int], None]) -> 
     Args:
         path: The archive.
         where: See `packed`.
-        check_size: Refuses a member that is too large, told its size in bytes.
+        check_size: Refuses a member that is too large. Its argument is the size in bytes.
 
     Raises:
-        OSError: The file ``path`` cannot be read, or holds another member there by now.
+        OSError: If the file ``path`` cannot be read, or has changed since ``where`` was found.
     """
     offset, n_packed, n_bytes, method, crc = where
     check_size(max(n_bytes, n_packed))

@@ -1,1 +1,1 @@
-"""From the structure of a file to the one that DFT would see, each change told in a note."""
+"""From the structure of a file to the one that DFT would see, with a note for each change."""

@@ -63,8 +63,8 @@ Kind = tuple[tuple[int, int], tuple[int, int]]
 def correct_bond_lengths(crystal: Crystal) -> Crystal:
     """An experimental crystal with the bonds of its ligands at the lengths that DFT gives them.
 
-    The atoms other than hydrogen move as little as they must, in the cell as it is, so that bonds come near
-    their lengths of DFT while angles and bonds to metals stay: a linear least-squares problem. Hydrogens move
+    The atoms other than hydrogen move as little as possible in the given cell. Their bonds come near the
+    lengths of DFT; angles and bonds to metals stay. This is a linear least-squares problem. Hydrogens move
     with their atoms. A relaxed crystal stays as it is, and so does one that was corrected before. Where
     `Crystal.experimental` is below 1, lengths change by less in proportion.
     """
