@@ -24,8 +24,8 @@ N_NODES = 64
 """Nodes of the Gauss-Legendre rule along the path; the integrand is smooth."""
 
 ALIKE = 0.01
-"""Atoms of an element whose activations differ by less than this many standard deviations share alike: those
-that symmetry makes equivalent, which rounding in a file sets a little apart, and those that nearly are."""
+"""Atoms of an element get equal shares if their activations differ by less than this many standard
+deviations: those that symmetry makes equivalent, apart from rounding in a file, and those that nearly are."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 A network of limited capacity fits some families of structures badly. Its residuals on training structures
 there say so, and their signs say in which direction.
 
-The posterior over the adapters does not know which structures were learnt: its variance says how far a gap
+The posterior over the adapters does not know the training structures: its variance says how far a gap
 moves with the adapters. Where the gap of the nearest training structure is known, what is left is the
 variance of the difference of the two gaps. That is a squared distance.
 """

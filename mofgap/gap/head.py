@@ -17,7 +17,7 @@ LOG_STD_RANGE = (-5.0, 2.0)
 SOFTNESS = 0.02
 """Atoms whose activations are this near to an extreme share its gradient, in units of the activations. The
 spread of atoms is about 0.1. Without it the gradient of a structure jumps, by up to a seventh, where another
-atom takes over an extreme. On split val errors are ranked alike with 0, 0.02, 0.05 and 0.15."""
+atom takes over an extreme. On split val 0, 0.02, 0.05 and 0.15 rank errors equally well."""
 
 
 def pool(

@@ -30,7 +30,7 @@ MAX_INSIDE = 3
 """Entries of a legend that find room between the curves."""
 
 _MAX_COLUMN_CHARACTERS = 34
-"""Longer entries of a legend have no room for another beside them."""
+"""Longer entries of a legend have no room for another next to them."""
 
 _ROWS_ABOVE, _ROW_INCH = 4, 0.17
 """Rows of a legend above the axes that leave them large enough, and the height of each further one."""

@@ -32,7 +32,7 @@ XTB_TARGETS = {
 """The same of GFN1-xTB, which costs minutes for a table where PBE costs weeks."""
 
 SIZE_ONLY = {"pbe_magmom_mu_b"}
-"""Targets whose sign is a convention of the calculation: their magnitude is learnt."""
+"""Targets whose sign is a convention of the calculation: the encoder is trained on their magnitude."""
 
 
 def targets_of(columns: Container[str]) -> Mapping[str, str]:

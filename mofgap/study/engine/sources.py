@@ -16,7 +16,7 @@ from typing import Any
 
 PACKAGE = "mofgap"
 ASSETS = ("assets/**/*", "*.jinja")
-"""Beside a module: files that decide its result as its code does."""
+"""Files next to a module that decide its result as its code does."""
 
 _ROOT = Path(__file__).parents[2]
 
