@@ -36,7 +36,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A neighbour to fill, which becomes the folder, in place of an earlier one, unless something fails."""
+    """A temporary folder to fill, which replaces the folder unless something fails."""
     partial = folder.with_name(f".{folder.name}.{uuid4().hex}.partial")
     try:
         partial.mkdir(parents=True)

@@ -104,7 +104,7 @@ def _damaged(kind: Kind, error: Exception) -> str:
 
 
 def _state(path: str) -> tuple[int, int, int]:
-    """What tells whether a file is still the one that was opened."""
+    """Values that change if a file is replaced or written: its inode, size and time."""
     now = Path(path).stat()
     return now.st_ino, now.st_size, now.st_mtime_ns
 
@@ -137,7 +137,7 @@ def _read_only(path: str) -> sqlite3.Connection:
 
 
 def _database_ids(path: str) -> list[int]:
-    """The ids of a database, after a look whether it is one: ASE would write into another."""
+    """The ids of a database. A file that is none is refused, since ASE would write into it."""
     with closing(_read_only(path)) as database:
         kinds = database.execute("SELECT type, sql FROM sqlite_master WHERE name = 'systems'").fetchall()
         is_table = [kind for kind, _ in kinds] == ["table"]

@@ -40,8 +40,8 @@ Path = list[tuple[int, int]]
 def uncompensated_charge(bonded: BondGraph) -> int:
     """By how much the ligands' negative charge exceeds what the metals of a cell can balance, in e.
 
-    It is above 0 where a hydrogen or a cation is missing; 0 where all is well or nobody can say. The contrary
-    excess is not looked for: a ligand such as quinone or porphyrin takes two more electrons willingly.
+    It is above 0 if a hydrogen or a cation is missing; 0 if the charges balance or cannot be found. The
+    opposite excess is not looked for: a ligand such as quinone or porphyrin easily takes two more electrons.
     """
     numbers = bonded.numbers
     metals = numbers[IS_METAL[numbers]].tolist()

@@ -123,7 +123,7 @@ def ambiguous(symbols: Iterable[str], stated: Collection[int] = ()) -> list[str]
 
     Args:
         symbols: The symbols.
-        stated: Atomic numbers that the formula names, which leave no doubt.
+        stated: Atomic numbers that the formula names, which are certain.
     """
     found = [s for s in sorted(_TWO_READINGS.intersection(symbols)) if atomic_number(s) not in stated]
     if not found:

@@ -162,7 +162,7 @@ class _Expansion:
             yield failure(f"@{name}", f"unreadable-list: {message(error)}; check the list")
 
     def path(self, name: str, *, named: bool = True) -> Inputs:
-        """What a name leads to; a file that nobody ``named`` has to look like structures."""
+        """The inputs of a name; a file that is not ``named`` by the user must look like structures."""
         try:
             mode = Path(name).stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
@@ -180,7 +180,7 @@ class _Expansion:
                 yield from self.found(InputItem(name, name))
 
     def found(self, item: InputItem) -> Inputs:
-        """A file that nobody named: read, or passed over."""
+        """A file that the user did not name: read, or passed over."""
         name = item.source
         kind = kind_of(name)
         if kind is not None and holds_crystals(item := replace(item, kind=kind)):

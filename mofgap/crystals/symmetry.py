@@ -55,7 +55,7 @@ class _Statement:
 
 
 def _stated_groups(block: cif.Block, cell: gemmi.UnitCell) -> tuple[list[_Statement], list[str]]:
-    """What Hall symbol, name and number stand for, the one to believe first, and words not understood."""
+    """The groups that Hall symbol, name and number state, the most reliable first, and unknown words."""
     found: list[_Statement] = []
     unknown: list[str] = []
     if hall := _first_value(block, _HALL_TAGS):
@@ -209,7 +209,7 @@ def _contradictions(stated: list[_Statement]) -> list[str]:
 
 
 def _from_name(stated: list[_Statement], unknown: list[str]) -> tuple[NDArray[np.float64], list[str]]:
-    """The operations of the statement to believe, or P1 where the file says nothing.
+    """The operations of the most reliable statement, or P1 if the file states no group.
 
     Raises:
         CifError: If the block names a space group and no name, number or symbol in it is known.

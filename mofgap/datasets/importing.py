@@ -143,7 +143,7 @@ class _Join:
     def _labels_of(
         self, found: Mapping[str, Any], structure_id: str, source: str, skipped: list[Skip]
     ) -> dict[str, Any] | None:
-        """Gaps by column, or None where there should be some and is none."""
+        """Gaps by column, or None if gaps are wanted and the structure has none."""
         row: dict[str, Any] = {}
         reasons = []
         for column in self.targets.values():

@@ -43,8 +43,8 @@ def novelty_warnings(
 ) -> list[str]:
     """Warnings of a structure, ``name: what`` each.
 
-    It may be a training structure. It is novel if its novelty exceeds `NOVEL`, or if no training structure
-    has one of its elements or the coordination number of one of its metals.
+    It may be a training structure. It is novel if its novelty exceeds `NOVEL`, or if it has an element that
+    no training structure has. The same holds for a metal with an unseen coordination number.
 
     Args:
         index: Index of the training structures.

@@ -35,7 +35,7 @@ class Posterior:
         aleatoric_std_ev: (n,) standard deviation of the likelihood, eV.
         features: (n, n_features) pooled features of the frozen encoder.
         relative_distance: (n,) from the nearest structure with a known gap, see `NeighbourCorrection`; None
-            where nobody asks for it, or without a neighbour correction.
+            if it is not asked for, or without a neighbour correction.
     """
 
     gap_ev: Floats

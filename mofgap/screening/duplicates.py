@@ -17,8 +17,8 @@ TOLERANCES = {
 """How far the numbers of two rows of one structure may lie apart: what coordinates of 5 digits do to them.
 
 What the model says of a structure depends neither on its cell nor on the order and origin of its atoms.
-Four numbers and the nearest training structures that all agree tell structures of one composition apart, but
-for near twins among crystals (conformers, and relaxations from two files), whose gaps are the same too.
+Two structures of one composition are taken for the same if four numbers and the nearest training structures
+agree. That confuses only near twins (conformers, and relaxations from two files), whose gaps are the same.
 """
 
 _LIMITS = tuple(limit + 1e-9 for limit in TOLERANCES.values())  # the last digit of a difference is not exact

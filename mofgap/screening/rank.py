@@ -85,7 +85,7 @@ def rank_rows(
     Args:
         rows: In the order of the inputs.
         rank_by: See above.
-        top: Keep this many ranks; failures stay, so that none goes unseen.
+        top: Keep this many ranks; failures always stay in the table.
         novelty: What becomes of rows with the warning ``novel``: ``keep`` them in order, rank them ``last``,
             or ``drop`` them.
         duplicates: What becomes of further rows of one structure: ``keep`` them with a note that names the

@@ -181,8 +181,8 @@ def with_noise(batch: StoreBatch, most_angstrom: float) -> StoreBatch:
 
     Args:
         batch: The structures.
-        most_angstrom: A structure's noise has this standard deviation times the square of a uniform number,
-            so that half of the structures get less than a quarter of it.
+        most_angstrom: A structure's noise has this standard deviation times the square of a uniform number.
+            Half of the structures get less than a quarter of it.
     """
     std = most_angstrom * torch.rand(batch.n_graphs, device=batch.distance.device).square()
     noise = std[batch.structure_idx, None] * torch.randn_like(batch.distance)

@@ -29,7 +29,7 @@ def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
     Args:
         folder: Folder of the training.
         made_of: What its weights depend on, or digests of it, by name.
-        resume: It is taken up again.
+        resume: Whether the training is resumed.
 
     Raises:
         TrainingError: If the training in ``folder`` began with other values than those in ``made_of``, or its

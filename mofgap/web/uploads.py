@@ -29,7 +29,7 @@ from mofgap.web.config import MB, ServeConfig
 FIELDS = ("window", "level")
 MAX_FIELD_BYTES = 1000
 STALL_S = 60.0
-"""Seconds that an upload may stand still."""
+"""Seconds that an upload may pause."""
 
 MAX_NAME = 200
 """Characters of a file's name that are shown."""
@@ -239,7 +239,7 @@ def inputs_of(upload: Upload, limits: ServeConfig) -> list[InputItem | ReadFailu
 
 
 def _items(sent: Sent) -> Iterator[InputItem | ReadFailure]:
-    """The structures of a file; of a folder, what is none is passed over, as `expand_inputs` does."""
+    """The structures of a file. In a folder other files are passed over, as `expand_inputs` does."""
     folder = str(sent.path.parent)
     if sent.in_folder and any(item.source == folder for item in islice(expand_inputs([folder]), 1)):
         return

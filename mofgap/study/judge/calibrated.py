@@ -20,9 +20,9 @@ from mofgap.uncertainty.novelty import fit_novelty
 
 Floats = NDArray[np.float64]
 RESOLUTION_EV = 1e-6
-"""What arithmetic in 32 bits still tells apart in a gap of some eV."""
+"""Smallest difference that 32-bit arithmetic resolves in a gap of some eV."""
 SOURCE = ["method", "n_samples"]
-"""Columns that tell ways of predicting apart within one file of predictions."""
+"""Columns that distinguish ways of predicting within one file of predictions."""
 
 
 def calibrate(config: ComparisonConfig, run: Path, split: str) -> None:
