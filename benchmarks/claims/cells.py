@@ -61,7 +61,8 @@ class Cells:
 
     def tried(self, task: Task, backbone: Backbone, method: Method) -> list[dict[str, float]]:
         """Each choice with the likelihood of the validation inputs; trains what is missing."""
-        config, found = self.config.training, []
+        config = self.config.training
+        found: list[dict[str, float]] = []
 
         def add(choice: Choice) -> None:
             path = self.folder / "tries" / task.name / f"{method.name}-{len(found)}.json"

@@ -70,7 +70,7 @@ def test_tries_may_learn_from_fewer_inputs(cells, task, backbone, monkeypatch) -
 
 def test_constants_are_tried_with_the_best_rank_and_rate(cells, task, backbone) -> None:
     training = replace(
-        CONFIG.training, tries=2, rates=(1e-3, 1e-2), betas=(0.01, 1.0, 0.1), every_constant=True
+        CONFIG.training, tries=2, rates=(1e-2, 1e-3), betas=(0.01, 1.0, 0.1), every_constant=True
     )
     both = Cells(cells.folder, replace(CONFIG, training=training))
     found = both.tried(task, backbone, METHODS["balora"])
