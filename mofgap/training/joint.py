@@ -293,9 +293,8 @@ def train_joint(
     network = JointNetwork(models, atoms[store.atom_rows(rows["train"])])
     if config.tolerance:
         learnt, index = distinct_store(store, config.tolerance)
-        atoms = atoms.new_zeros(len(learnt.atomic_number), atoms.shape[1]).index_reduce_(
-            0, index, atoms, "mean", include_self=False
-        )
+        total = atoms.new_zeros(len(learnt.atomic_number), atoms.shape[1]).index_add_(0, index, atoms)
+        atoms = total / torch.bincount(index)[:, None]
     train = loader(learnt, rows["train"], config.batch_atoms, config.seed)
     val = loader(learnt, rows["val"], config.batch_atoms, None)
     module = JointTraining(network, gap_ev, atoms, config, n_steps(train, config.epochs, compute))
