@@ -289,12 +289,9 @@ def train_joint(
     rows = {split: np.flatnonzero(frame.split == split).tolist() for split in ("train", "val")}
     torch.manual_seed(config.seed)
     models = begin_models(found, config, gap_ev[rows["train"]], weights, earlier)
-    store = learnt = cached_store(frame, models[0].graph_config, cache)
+    store = cached_store(frame, models[0].graph_config, cache)
     network = JointNetwork(models, atoms[store.atom_rows(rows["train"])])
-    if config.tolerance:
-        learnt, index = distinct_store(store, config.tolerance)
-        total = atoms.new_zeros(len(learnt.atomic_number), atoms.shape[1]).index_add_(0, index, atoms)
-        atoms = total / torch.bincount(index)[:, None]
+    learnt, atoms = _without_repeats(store, atoms, config.tolerance)
     train = loader(learnt, rows["train"], config.batch_atoms, config.seed)
     val = loader(learnt, rows["val"], config.batch_atoms, None)
     module = JointTraining(network, gap_ev, atoms, config, n_steps(train, config.epochs, compute))
@@ -307,6 +304,21 @@ def train_joint(
         )
         for model, (name, level) in zip(models, levels.items(), strict=True)
     ]
+
+
+def _without_repeats(store: GraphStore, atoms: Tensor, tolerance: float) -> tuple[GraphStore, Tensor]:
+    """Graphs with one atom for all of equal surroundings, and the mean of their targets.
+
+    Args:
+        store: The graphs.
+        atoms: (n_atoms_total, n_targets) targets of their atoms.
+        tolerance: See `JointConfig`; 0 returns graphs and targets as they are.
+    """
+    if not tolerance:
+        return store, atoms
+    distinct, index = distinct_store(store, tolerance)
+    total = atoms.new_zeros(len(distinct.atomic_number), atoms.shape[1]).index_add_(0, index, atoms)
+    return distinct, total / torch.bincount(index)[:, None]
 
 
 def _made_of(

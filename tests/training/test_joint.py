@@ -10,14 +10,24 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mofgap.crystals.convert import crystal_from, to_ase
+from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.graph import GraphConfig
 from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import About, ModelError, read_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.encoder_folder import PretrainedEncoder
-from mofgap.training.joint import MIN_DISTANCE, JointConfig, JointTraining, train_joint, with_noise
+from mofgap.training.joint import (
+    MIN_DISTANCE,
+    JointConfig,
+    JointTraining,
+    _without_repeats,
+    train_joint,
+    with_noise,
+)
 from mofgap.training.labels import read_labels
 from mofgap.training.loop import Compute, TrainingError
 from mofgap.training.recipe import train
@@ -78,6 +88,17 @@ def test_a_training_goes_on_from_an_earlier_one(
         torch.testing.assert_close(half, (one + two) / 2)
     with pytest.raises(ModelError, match="other settings"):
         train_joint(frame, tmp_path / "other", found, replace(CONFIG, head_hidden=8), **how)
+
+
+def test_equal_atoms_get_the_mean_of_their_targets() -> None:
+    salt = Crystal(np.eye(3) * 6, np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), np.array([11, 17]))
+    doubled = crystal_from(to_ase(salt).repeat((2, 1, 1)), "doubled")
+    store = build_store([doubled], GraphConfig(8, 6.0))
+    targets = torch.tensor([[1.0], [5.0], [2.0], [9.0]])
+    assert _without_repeats(store, targets, 0.0) == (store, targets)
+    distinct, found = _without_repeats(store, targets, 1e-3)
+    by_element = dict(zip(distinct.atomic_number.tolist(), found[:, 0].tolist(), strict=True))
+    assert by_element == {11: 1.5, 17: 7.0}
 
 
 def test_noise_moves_the_distances_of_each_structure_by_its_own_amount(
