@@ -51,7 +51,7 @@ def make_labelled_row(make_row: Callable[..., dict[str, Any]]) -> Callable[..., 
     from mofgap.training.atoms import ATOM_TARGETS
 
     def make(index: int, splits: Sequence[str]) -> dict[str, Any]:
-        """A row of a table: its gap and atomic targets follow from its elements, and can be learnt."""
+        """A row of a table: its gap and atomic targets follow from its elements, which a network can find."""
         rng = np.random.default_rng(index)
         row = make_row(rng)
         numbers = row["atomic_numbers"]

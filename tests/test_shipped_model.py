@@ -28,7 +28,7 @@ from mofgap.uncertainty import metrics
 
 MODELS = sorted(path.parent.name for path in shipped_folder("models").glob("*/config.json"))
 OF_LEVEL = {"qmof-pbe": ("PBE", "pbe_gap_ev"), "qmof-hse06": ("HSE06", "hse06_gap_ev")}
-"""How each model's level of theory begins, and the column of the QMOF table it learnt from."""
+"""How each model's level of theory begins, and the column of the QMOF table it was trained on."""
 
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE_EV = 2e-3
@@ -220,7 +220,7 @@ def test_the_card_is_right_about_the_test_split(name: str) -> None:
     assert abs(metrics.spiegelhalter(inside, stated)) < 4
     assert metrics.brier(inside, stated) < 0.7 * metrics.brier(inside, np.full(len(inside), inside.mean()))
     assert not set(model.novelty.ids) & set(test.structure_id)
-    learnt = frame[frame.structure_id.isin(model.novelty.ids)].sample(20, random_state=0)
-    again = model.estimate(list(table_crystals(learnt)))
-    assert again.learnt.tolist() == learnt[target].notna().tolist() and not found.learnt.any()
-    assert [nearest[0] for nearest in again.nearest] == learnt.structure_id.tolist()
+    trained = frame[frame.structure_id.isin(model.novelty.ids)].sample(20, random_state=0)
+    again = model.estimate(list(table_crystals(trained)))
+    assert again.in_training.tolist() == trained[target].notna().tolist() and not found.in_training.any()
+    assert [nearest[0] for nearest in again.nearest] == trained.structure_id.tolist()

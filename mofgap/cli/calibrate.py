@@ -14,6 +14,7 @@ from mofgap.cli.options import MaxAtoms, PartialOccupancies
 from mofgap.cli.schema import option_of
 from mofgap.cli.skipped import tell_skipped
 from mofgap.cli.tables import show
+from mofgap.counts import counted
 from mofgap.plain_words import meaning, settings_of
 from mofgap.training.job import LabelsConfig
 
@@ -78,9 +79,8 @@ def _show(found: Recalibration) -> None:
 
 def _warn(found: Recalibration, target: str) -> None:
     if found.n_known:
-        typer.echo(
-            f"mofgap: {found.n_known} structures were left out: the model was trained on them", err=True
-        )
+        what = f"left out {counted(found.n_known, 'structure')} that the model was trained on"
+        typer.echo(f"mofgap: {what}", err=True)
     if abs(found.bias_ev) > LARGE_BIAS * found.mae_ev:
         typer.echo(
             f"mofgap: {target} lies {found.bias_ev:+.2f} eV from the model's gaps on average, a difference "

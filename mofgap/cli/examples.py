@@ -10,6 +10,7 @@ import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail, words_of
 from mofgap.cli.options import refuse_taken
+from mofgap.counts import counted
 from mofgap.shipped import shipped_folder
 
 Kind = Literal["mofs", "labels", "tables"]
@@ -57,6 +58,5 @@ def examples(
         fail(f"cannot copy the examples: {words_of(error)}", NOTHING_DONE)
     suffix = ".cif" if kind == "mofs" else ".csv"
     n_files = sum(name.suffix == suffix for name in names)
-    counted = f"{n_files} {suffix.removeprefix('.').upper()} file{'' if n_files == 1 else 's'}"
     hint = f"; try: {what_next[kind]}" if what_next[kind] else ""
-    typer.echo(f"mofgap: {counted} in {folder}{hint}", err=True)
+    typer.echo(f"mofgap: {counted(n_files, f'{suffix[1:].upper()} file')} in {folder}{hint}", err=True)

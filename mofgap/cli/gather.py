@@ -10,6 +10,7 @@ import typer
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import refuse_taken
 from mofgap.cli.tables import command_line
+from mofgap.counts import counted
 
 
 def gather(
@@ -54,5 +55,5 @@ def gather(
                 found.write_parts(output, part_rows, command_line())
     except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
-    where = f" of {len(shards)} shard{'' if len(shards) == 1 else 's'}"
+    where = f" of {counted(len(shards), 'shard')}"
     conclude(outcome, novelty, duplicates, output, where=where, has_window=has_window)

@@ -41,7 +41,7 @@ def pretrain(
 ) -> None:
     """Pretrain an encoder on per-atom charges, bond orders, moments and masked elements.
 
-    Rows of split ``train`` are learnt from. Split ``val`` chooses the epoch.
+    Rows of split ``train`` are trained on. Split ``val`` chooses the epoch.
     """
     with refused():
         config = part(PretrainingConfig, settings)

@@ -17,6 +17,7 @@ from mofgap.cli.exits import ALL_READ, INTERRUPTED, NOTHING_DONE, SOME_FAILED, W
 from mofgap.cli.options import refuse_taken, refused
 from mofgap.cli.progress import tracked
 from mofgap.cli.tables import command_line, print_json, print_lines
+from mofgap.counts import counted
 from mofgap.screening.journal import JournalError, journal_path
 from mofgap.screening.levels import is_pbe, ranking_words
 from mofgap.screening.outcome import Outcome
@@ -124,7 +125,7 @@ def list_inputs(inputs: Sequence[str], output: Path | None, n_shards: int, force
     if passed_over:
         typer.echo(f"mofgap: {passed_over_words(passed_over)}", err=True)
     what_next = f"mofgap screen {folder} -o {output} --shard I/{n_shards}, with the settings of the screening"
-    typer.echo(f"mofgap: listed {n} inputs in {folder}; next: {what_next}", err=True)
+    typer.echo(f"mofgap: listed {counted(n, 'input')} in {folder}; next: {what_next}", err=True)
 
 
 def say_written(target: Path, shard: Shard | None = None, *, has_window: bool = True) -> None:
@@ -202,10 +203,10 @@ def _screen(run: ScreeningRun, resume: bool) -> list[tuple[Row, ...]]:
 
 
 def _say_what_was_done(journal: Journal) -> None:
-    typer.echo(f"mofgap: {len(journal.finished)} inputs were done before", err=True)
+    typer.echo(f"mofgap: done before: {counted(len(journal.finished), 'input')}", err=True)
     if n := journal.n_damaged:
-        lines = "1 line was" if n == 1 else f"{n} lines were"
-        typer.echo(f"mofgap: {lines} damaged in {journal.path}; what is missing is computed again", err=True)
+        what = f"damaged in {journal.path}: {counted(n, 'line')}; what is missing is computed again"
+        typer.echo(f"mofgap: {what}", err=True)
     if journal.begun:
         name = printable(journal.begun)
         what = "is tried in a separate process now, so that it cannot end this run"
@@ -271,7 +272,7 @@ def say_counts(outcome: Outcome, behind: str) -> None:
     n_ok = outcome.n_rows - outcome.n_warned - outcome.n_failed
     states = f"{n_ok} ok, {outcome.n_warned} with warnings, {outcome.n_failed} failed"
     n = outcome.n_rows
-    typer.echo(f"{states}: {n} structure{'' if n == 1 else 's'}{behind}", err=True)
+    typer.echo(f"{states}: {counted(n, 'structure')}{behind}", err=True)
 
 
 def caveats(outcome: Outcome, novelty: Novelty, duplicates: Duplicates) -> None:

@@ -15,6 +15,7 @@ from mofgap.cli.exits import NOTHING_DONE, fail, words_of
 from mofgap.cli.options import checked_window
 from mofgap.cli.skipped import tell_skipped
 from mofgap.cli.tables import AsJson, print_json, show
+from mofgap.counts import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -198,6 +199,5 @@ def _write(output: Path, found: Selection, inputs: Inputs | None) -> None:
         if inputs
         else "--write-inputs cif, poscar or vasp makes inputs of calculations"
     )
-    typer.echo(
-        f"mofgap: wrote {output}: selection.csv and {len(written)} inputs; next: {what_next}", err=True
-    )
+    what = f"selection.csv and {counted(len(written), 'input')}"
+    typer.echo(f"mofgap: wrote {output}: {what}; next: {what_next}", err=True)

@@ -8,6 +8,7 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
+from mofgap.counts import counted
 from mofgap.crystals.anions import missing_anions
 from mofgap.crystals.bonds import HYDROGEN, HYDROGEN_CONTACT_ANGSTROM, IS_METAL, BondGraph, bond_graph
 from mofgap.crystals.charges import uncompensated_charge
@@ -74,7 +75,7 @@ def _overlapping_atoms(bonded: BondGraph) -> str:
     worst = bad[np.argmin(bonded.ratios[bad])]
     first, second = _name(bonded, int(pairs.first[worst])), _name(bonded, int(pairs.second[worst]))
     return (
-        f"overlapping-atoms: {len(bad) // 2} pairs too close, {first} and {second} at "
+        f"overlapping-atoms: {counted(len(bad) // 2, 'pair')} too close, {first} and {second} at "
         f"{pairs.distances[worst]:.2f} Å; disorder may be unresolved"
     )
 
@@ -110,7 +111,7 @@ def _missing_hydrogens(bonded: BondGraph) -> str:
     atoms = np.flatnonzero(lacking)
     if not len(atoms):
         return ""
-    return f"missing-hydrogens: {len(atoms)} atoms seem to lack hydrogens ({_names(bonded, atoms)}); add them"
+    return f"missing-hydrogens: probably at {counted(len(atoms), 'atom')} ({_names(bonded, atoms)}); add them"
 
 
 def _isolated_atoms(bonded: BondGraph) -> str:
@@ -144,7 +145,7 @@ def _charged_framework(bonded: BondGraph) -> str:
         return ""
     text = bonded.formulas(ions)
     return (
-        f"charged-framework: {text} seem to be ions, which a charged framework balances; none may be missing"
+        f"charged-framework: likely ions: {text}; a charged framework balances them, so none may be missing"
     )
 
 
@@ -169,7 +170,7 @@ def _missing_charge(bonded: BondGraph) -> str:
     if not excess:
         return ""
     return (
-        f"missing-charge: the ligands have {excess} negative charges more than the metals can balance; "
+        f"missing-charge: the metals cannot balance {counted(excess, 'negative charge')} of the ligands; "
         "hydrogens or cations may be missing"
     )
 
@@ -179,7 +180,7 @@ def _missing_anions(bonded: BondGraph) -> str:
     if not excess:
         return ""
     return (
-        f"missing-anions: the metals have at least {excess} positive charges more than the rest can balance; "
+        f"missing-anions: nothing balances at least {counted(excess, 'positive charge')} of the metals; "
         "anions may be missing from the pores"
     )
 

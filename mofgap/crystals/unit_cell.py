@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mofgap.choices import Disorder
+from mofgap.counts import counted
 from mofgap.crystals import disorder as occupancy
 from mofgap.crystals.bonds import pairs_within
 from mofgap.crystals.crowding import MOST_PAIRS, MOST_SITES_OF_ATOM, boxes, check_crowding, check_density
@@ -187,7 +188,7 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, max_atoms: int, w
     if len(drop):
         sites = sites.take(~gone)
     if len(sites) < n_written:
-        warnings.append(f"duplicate-sites: {n_written - len(sites)} atoms written twice were merged")
+        warnings.append(f"duplicate-sites: merged {counted(n_written - len(sites), 'atom')} written twice")
     return sites
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mofgap.counts import counted
 from mofgap.crystals.cif import ReadFailure
 from mofgap.datasets.label_table import MAX_GAP_EV, LabelTable, identifier, is_missing, no_column
 from mofgap.datasets.record import DatasetError, Record
@@ -50,7 +51,7 @@ class Imported:
 
     def __str__(self) -> str:
         counts = (f"{count} with {name}" for name, count in self.n_labels.items())
-        return ", ".join([f"{self.n_structures} structures", *counts])
+        return ", ".join([counted(self.n_structures, "structure"), *counts])
 
 
 def import_table(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import gemmi
 import numpy as np
 
+from mofgap.counts import counted
 from mofgap.crystals.crystal import Crystal
 
 EXTRAPOLATION = "extrapolation"
@@ -63,9 +64,10 @@ def extrapolation_notes(model: str, crystal: Crystal) -> list[str]:
     cells = f"cells of at most {known.largest_cell} atoms (this one has {crystal.n_atoms})"
     found = [cells] if crystal.n_atoms > known.largest_cell else []
     symbols = [str(gemmi.Element(int(z)).name) for z in np.unique(crystal.atomic_numbers)]
-    few = {symbol: known.few[symbol] for symbol in symbols if symbol in known.few}
-    found += [
-        f"only {n} structures with {symbol}" if n else f"none with {symbol}" for symbol, n in few.items()
-    ]
-    what = f"{known.functional} gaps were learnt from {', and from '.join(found)}"
+    for symbol in symbols:
+        if (n := known.few.get(symbol)) is not None:
+            found.append(
+                f"only {counted(n, 'structure')} with {symbol}" if n else f"no structure with {symbol}"
+            )
+    what = f"the model was trained on {known.functional} gaps of {', and of '.join(found)}"
     return [f"{EXTRAPOLATION}: {what}"] if found else []

@@ -37,7 +37,7 @@ def novelty_warnings(
     crystal: Crystal,
     novelty: float,
     nearest: Sequence[str],
-    learnt: bool,
+    in_training: bool,
     rare_elements: Mapping[int, int],
     substitutes: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[str]:
@@ -51,7 +51,7 @@ def novelty_warnings(
         crystal: The structure.
         novelty: 0..1, the share of training structures less remote from the rest than this one.
         nearest: Ids of the nearest training structures; warnings give their names and known gaps.
-        learnt: Whether the nearest is the structure itself.
+        in_training: Whether the model was trained on the gap of the structure.
         rare_elements: Its elements that few training structures have, with their number.
         substitutes: What elements that training never saw are read as, with their shares.
     """
@@ -61,14 +61,14 @@ def novelty_warnings(
     unseen = [symbol + _read_as((substitutes or {}).get(symbol)) for symbol in missing]
     unseen += [f"{_symbol(z)} with {n} neighbours" for z, n in strange]
     warnings = []
-    if learnt:
-        warnings.append(f"{IN_TRAINING}: the model learnt the gap of this structure, {known[0]}")
+    if in_training:
+        warnings.append(f"{IN_TRAINING}: the model was trained on the gap of this structure, {known[0]}")
     if novelty > NOVEL or strange:
         why = f"training saw no {', '.join(unseen)}" if unseen else "far from every training structure"
         warnings.append(f"novel: {why}; nearest are {', '.join(known)}; check the gap by DFT")
-    rare = [f"{_symbol(z)} in {count}" for z, count in rare_elements.items() if count]
+    rare = [f"{_symbol(z)} ({count})" for z, count in rare_elements.items() if count]
     if rare:
-        warnings.append(f"rare-elements: {', '.join(rare)} training structures")
+        warnings.append(f"rare-elements: few training structures have {', '.join(rare)}")
     return warnings
 
 

@@ -48,7 +48,7 @@ class Predictions:
             and what an experimental geometry adds.
         novelty: (n,) 0..1, the share of training structures less remote from the rest than this one.
         nearest: Ids of the nearest training structures of each.
-        learnt: (n,) whether the nearest is the structure itself and the model was trained on its gap.
+        in_training: (n,) whether the model was trained on the gap of the structure, which is the nearest.
         rare_elements: Elements of each that few training structures have, with their number.
         second_level: The predictions of the model of a second level of theory; None without one.
     """
@@ -59,7 +59,7 @@ class Predictions:
     aleatoric_std_ev: Floats
     novelty: Floats
     nearest: tuple[tuple[str, ...], ...]
-    learnt: NDArray[np.bool_]
+    in_training: NDArray[np.bool_]
     rare_elements: tuple[dict[int, int], ...]
     second_level: Predictions | None = None
 
@@ -188,7 +188,7 @@ class GapPredictor:
             aleatoric_std_ev=self.calibration.std(nothing, aleatoric, experimental),
             novelty=far.percentile,
             nearest=far.nearest,
-            learnt=far.in_training & self._gap_is_known(parts),
+            in_training=far.in_training & self._gap_is_known(parts),
             rare_elements=far.rare_elements,
         )
 
@@ -262,8 +262,8 @@ class GapPredictor:
 
     def warnings_of(self, crystal: Crystal, found: Predictions, place: int = 0) -> list[str]:
         """Warnings of the crystal at a place of some predictions, ``name: what`` each."""
-        told = (*crystal.warnings, *check_crystal(crystal), *self.novelty_warnings(crystal, found, place))
-        return [text for text in told if not is_note(text)]
+        texts = (*crystal.warnings, *check_crystal(crystal), *self.novelty_warnings(crystal, found, place))
+        return [text for text in texts if not is_note(text)]
 
     def geometry_notes(self, crystal: Crystal) -> list[str]:
         """A note where the error bars are those of an experimental geometry."""
@@ -273,7 +273,7 @@ class GapPredictor:
 
     def novelty_warnings(self, crystal: Crystal, found: Predictions, place: int) -> list[str]:
         """The `novelty_warnings` of the crystal at a place of some predictions."""
-        about = found.novelty[place], found.nearest[place], bool(found.learnt[place])
+        about = found.novelty[place], found.nearest[place], bool(found.in_training[place])
         known = found.rare_elements[place], self.model.config.substitutes
         return novelty_warnings(self.novelty, crystal, *about, *known)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mofgap.counts import counted
 from mofgap.report.page import write_page
 from mofgap.report.screened import N_CARDS, screened
 from mofgap.report.screening_page import MAX_ROWS, drawn_rows, notes, screening_page
@@ -57,5 +58,5 @@ def write_report(
             write_frame(path.with_name(whole), frame)
     write_page(path, screening_page(table, source, shaded, structures, cards, command=command, whole=whole))
     n_rows = min(len(table.frame), MAX_ROWS)
-    found = f"{n_rows:,} rows, {len(structures):,} of {len(table.ranked):,} structures"
+    found = f"{counted(n_rows, 'row')}, {len(structures):,} of {counted(len(table.ranked), 'structure')}"
     return [found, *notes(table, shaded, whole)]

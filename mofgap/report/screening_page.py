@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from mofgap.counts import counted
 from mofgap.gap.novelty_warnings import NOTES
 from mofgap.report import plots
 from mofgap.report.elements import colours_of, periodic_table
@@ -75,7 +76,7 @@ def screening_page(
     return render(
         "screening.html",
         [*viewer[:1], "table.js", *viewer[1:]],
-        title=f"Screening of {len(table.frame):,} structure{'' if len(table.frame) == 1 else 's'}",
+        title=f"Screening of {counted(len(table.frame), 'structure')}",
         facts=_facts(table, window, levels),
         notes=notes(table, window, whole),
         figures=_figures(table, window),

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mofgap.counts import counted
+
 Floats = npt.NDArray[np.float64]
 Column = npt.ArrayLike | str
 """Values of shape (n,), or the name of a column of ``df``."""
@@ -89,10 +91,9 @@ def complete(df: pd.DataFrame | None, **columns: Column) -> tuple[list[Floats], 
     return [array[whole] for array in arrays.values()], int((~whole).sum())
 
 
-def counted(n: int, n_left_out: int, noun: str = "structure") -> str:
+def drawn_words(n: int, n_left_out: int, noun: str = "structure") -> str:
     """``1,234 structures`` and, if there are any, how many were left out."""
-    rows = f"{n:,} {noun}{'' if n == 1 else 's'}"
-    return rows + (f" ({n_left_out:,} without a value left out)" if n_left_out else "")
+    return counted(n, noun) + (f" ({n_left_out:,} without a value left out)" if n_left_out else "")
 
 
 def floats(column: Column, df: pd.DataFrame | None) -> Floats:

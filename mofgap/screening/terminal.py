@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mofgap.counts import counted
 from mofgap.gap.novelty_warnings import NOTES
 from mofgap.screening.levels import functional
 from mofgap.screening.row import Row, shortened, warnings_of
@@ -132,8 +133,8 @@ def named_warnings(row: Row, brief: bool = False) -> Text:
     names = [name for name, _ in warnings_of(row.warnings)]
     n_notes = sum(name in NOTES for name in names)
     if n_notes > (0 if brief else 1):  # many rows have the same ones
-        told = Text(", ").join(Text(name, "yellow") for name in names if name not in NOTES)
-        notes = Text(f"{n_notes} note{'' if n_notes == 1 else 's'}", "bright_black")
-        return Text(", ").join(filter(None, [told, notes]))
+        others = Text(", ").join(Text(name, "yellow") for name in names if name not in NOTES)
+        notes = Text(counted(n_notes, "note"), "bright_black")
+        return Text(", ").join(filter(None, [others, notes]))
     styles = ["bright_black" if name in NOTES else "yellow" for name in names]
     return Text(", ").join(Text(name, style) for name, style in zip(names, styles, strict=True))

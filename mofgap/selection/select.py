@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mofgap.choices import Disorder
+from mofgap.counts import counted
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.formula import reduced_formula
@@ -85,8 +86,8 @@ class Selection:
 
     def __repr__(self) -> str:
         shown = self.table[[name for name in SHOWN if name in self.table.columns]]
-        left_out = f", {len(self.skipped)} candidates left out" if self.skipped else ""
-        words = f"{len(self.table)} structures for the next calculations ({self.levels}){left_out}"
+        left_out = f", {counted(len(self.skipped), 'candidate')} left out" if self.skipped else ""
+        words = f"{counted(len(self.table), 'structure')} for the next calculations ({self.levels}){left_out}"
         table = shown.to_string(index=False, max_rows=MAX_SHOWN, float_format=lambda x: f"{x:.3g}")
         return f"{words}\n{table}"
 

@@ -84,12 +84,12 @@ class Trainings:
 
 @schema
 class SplitConfig:
-    """Which rows are learnt from, and which are predicted."""
+    """Which rows are trained on, and which are predicted."""
 
     kind: SplitKind = Field(
         "column",
         description="column: as a column of train/val/test says. grouped: of the same sizes, no group on two "
-        "sides. without: as the column says, but rows with an element are never learnt from, and are "
+        "sides. without: as the column says, but rows with an element are never trained on, and are "
         "tested in addition to the ordinary rows.",
     )
     column: str = Field("split", description="Column of train, val and test.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from mofgap.counts import counted
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import CALIBRATION, read_config
 from mofgap.training.atoms import ATOM_TARGETS, XTB_TARGETS
@@ -96,7 +97,7 @@ def write_card(
 def _substituted(model: dict[str, Any]) -> list[str]:
     """A sentence on elements that are read as others."""
     names = ", ".join(model["substitutes"])
-    return [f"Elements that were never seen, each read as alike ones: {names}."] if names else []
+    return [f"Elements that were never seen, each read as similar ones: {names}."] if names else []
 
 
 def _quality(outcome: TrainingResult, config: FinetuneConfig, *, calibrated: bool) -> list[str]:
@@ -112,9 +113,9 @@ def _quality(outcome: TrainingResult, config: FinetuneConfig, *, calibrated: boo
     if any(m["n"] < MIN_SPEARMAN_ROWS for m in outcome.metrics.values()):
         table += [f"A rank correlation of fewer than {MIN_SPEARMAN_ROWS} structures is not given."]
     if outcome.known:
-        shares = " and ".join(f"{n} structures of {split}" for split, n in outcome.known.items())
-        table += ["", f"{outcome.parent} learnt from {shares} before. Their figures stand apart, since they "]
-        table[-1] += "flatter the model. The error bars were not fitted to them."
+        shares = " and ".join(f"{counted(n, 'structure')} of {split}" for split, n in outcome.known.items())
+        words = f"{outcome.parent} was trained on {shares} before. Their figures stand apart, since they"
+        table += ["", f"{words} flatter the model. The error bars were not fitted to them."]
     flattering = ["the epoch was chosen"] if config.epochs else []
     flattering += ["the error bars were fitted"] if calibrated else []
     if _has(outcome, "val") and flattering:

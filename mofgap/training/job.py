@@ -29,7 +29,7 @@ TABLES = (".parquet", ".csv", ".tsv", ".xlsx")
 
 @schema
 class LabelsConfig:
-    """Labelled structures, to learn from."""
+    """Labelled structures to train on."""
 
     labels: Path = Field(
         description="Parquet table of structures and gaps; or CSV, TSV or Excel file of gaps alone."
@@ -60,7 +60,7 @@ class LabelsConfig:
         if self.labels.suffix.lower() not in TABLES:
             raise ConfigurationError(f"expected one of {', '.join(TABLES)}, got {self.labels}", key="labels")
         if self.all_rows and self.split_column != "split":
-            raise ConfigurationError("all rows are learnt from: leave out split_column", key="all_rows")
+            raise ConfigurationError("all rows are trained on: leave out split_column", key="all_rows")
 
     def check(self) -> None:
         """Check that the files and columns exist, without reading any structure.
@@ -160,7 +160,7 @@ class ModelTraining(ComputeConfig, TrainingConfig):
 
 @schema
 class TrainingJob:
-    """What is learnt from, and how."""
+    """What a model is trained on, and how."""
 
     data: LabelsConfig = Field(description="Labelled structures.")
     training: ModelTraining = Field(default_factory=ModelTraining)

@@ -82,7 +82,7 @@ def test_a_rank_is_at_most_that_of_the_layer(rank: int) -> None:
         lower_rank(layers, rank)
 
 
-def test_learnt_deviations_are_not_cut() -> None:
+def test_trained_deviations_are_not_cut() -> None:
     layers = adapt(nn.Sequential(nn.Linear(5, 3)), BaLoRAConfig(target_modules=("0",), r=2))
     layers["0"].learn_spread(0.1)
     with pytest.raises(ValueError, match="standard deviation"):

@@ -117,12 +117,12 @@ def test_killed_and_interrupted_runs_resume_to_the_same_bytes(
     interrupted.send_signal(signal.SIGINT)
     _, message = interrupted.communicate(timeout=100)
     assert interrupted.returncode == 130
-    assert "2 inputs were done before" in message and "--resume goes on" in message
+    assert "done before: 2 inputs" in message and "--resume goes on" in message
     assert "Traceback" not in message
     assert not output.exists()
 
     resumed = run("-", *options, "-o", output, "--resume", input="\n".join(map(str, paths)))
-    assert resumed.returncode == 3 and "3 inputs were done before" in resumed.stderr
+    assert resumed.returncode == 3 and "done before: 3 inputs" in resumed.stderr
     assert output.read_bytes() == expected
     assert not journal.exists()
 

@@ -30,11 +30,11 @@ def test_the_compiled_loops_agree_with_torch(bond_gradient: bool) -> None:
     inputs = make_inputs(bond_gradient)
     mine, theirs = neighbour_attention(*inputs), reference_attention(*inputs)
     torch.testing.assert_close(mine, theirs, atol=2e-6, rtol=1e-5)
-    learnt = [t for t in inputs if t.requires_grad]
-    assert len(learnt) == (5 if bond_gradient else 3)
+    trained = [t for t in inputs if t.requires_grad]
+    assert len(trained) == (5 if bond_gradient else 3)
     given = torch.randn(N_ATOMS, WIDTH, generator=torch.Generator().manual_seed(4))
-    ours = torch.autograd.grad(mine, learnt, given)
-    for gradient, expected in zip(ours, torch.autograd.grad(theirs, learnt, given), strict=True):
+    ours = torch.autograd.grad(mine, trained, given)
+    for gradient, expected in zip(ours, torch.autograd.grad(theirs, trained, given), strict=True):
         torch.testing.assert_close(gradient, expected, atol=5e-6, rtol=1e-4)
         assert expected.abs().max() > 0.1
 

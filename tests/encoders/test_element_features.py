@@ -18,7 +18,7 @@ def test_an_unknown_kind_is_refused() -> None:
         replace(CONFIG, elements="tables")
 
 
-def test_elements_differ_by_their_descriptors_before_anything_is_learnt() -> None:
+def test_elements_differ_by_their_descriptors_before_any_training() -> None:
     torch.manual_seed(0)
     features = DescribedElements(8)
     found = features(torch.arange(1, 101))
@@ -27,7 +27,7 @@ def test_elements_differ_by_their_descriptors_before_anything_is_learnt() -> Non
     assert not features.residual.weight.any()
 
 
-def test_what_is_learnt_for_an_element_is_dropped_by_structure() -> None:
+def test_what_is_trained_for_an_element_is_dropped_by_structure() -> None:
     torch.manual_seed(0)
     features = DescribedElements(8)
     torch.nn.init.normal_(features.residual.weight)

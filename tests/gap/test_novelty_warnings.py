@@ -20,7 +20,7 @@ def test_what_is_far_rare_or_unseen_is_named() -> None:
     assert far.startswith("novel: ") and "s0 (MgO, 7.80 eV), s1, s2;" in far
     unseen, rare = novelty_warnings(index, OXIDE, 1.0, nearest, False, {96: 0, 31: 4})
     assert unseen.startswith("novel: training saw no Cm;")
-    assert rare == "rare-elements: Ga in 4 training structures"
+    assert rare == "rare-elements: few training structures have Ga (4)"
     (read,) = novelty_warnings(index, OXIDE, 1.0, nearest, False, {72: 0}, {"Hf": {"Zr": 0.7, "Ti": 0.3}})
     assert read.startswith("novel: training saw no Hf (read as Zr);")
     pulled = Crystal(3.5 * np.eye(3), OXIDE.frac_coords, OXIDE.atomic_numbers)

@@ -80,7 +80,7 @@ def test_a_correction_moves_gap_and_spread_and_is_kept_on_disk(
     assert at_mean(model, graphs[0]).correction is None
 
 
-def test_a_structure_is_learnt_where_its_gap_is_known_too(
+def test_a_structure_was_trained_on_where_its_gap_is_known_too(
     make_model: Callable[..., GapModel], make_crystal: Callable[[int], Crystal]
 ) -> None:
     """A model taken from another one knows fewer gaps than its novelty index knows structures."""
@@ -91,10 +91,10 @@ def test_a_structure_is_learnt_where_its_gap_is_known_too(
     novelty = fit_novelty(features, [c.atomic_numbers for c in crystals], [str(i) for i in range(70)])
     predictor = GapPredictor(model, About("m"), Calibration.raw(), novelty)
     several = [crystals[0], crystals[60]]
-    assert predictor.estimate(several).learnt.tolist() == [True, True]
+    assert predictor.estimate(several).in_training.tolist() == [True, True]
     corrected(model, graphs[: N_NEIGHBOURS + 2])
     for how in ({}, {"samples": 0}, {"uncertainty": "weights", "samples": 2}):
-        assert predictor.estimate(several, **how).learnt.tolist() == [True, False]  # type: ignore[arg-type]
+        assert predictor.estimate(several, **how).in_training.tolist() == [True, False]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["balora", "lora"])

@@ -98,7 +98,7 @@ def test_what_deserves_a_look_is_a_warning(predictor: GapPredictor, tmp_path: Pa
     sound = next(shipped.glob("SBMOF-1*.cif"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", ".*: (novel|rare-elements): ")  # of a model that learnt nothing
+        warnings.filterwarnings("ignore", ".*: (novel|rare-elements): ")  # of an untrained model
         predictor.predict(sound)
     (tmp_path / "bare.cif").write_text(re.sub(r"^H\d+ .*\n", "", sound.read_text(), flags=re.MULTILINE))
     with pytest.warns(UserWarning, match="bare: missing-hydrogens: "):

@@ -60,7 +60,7 @@ def test_copies_and_failures_are_left_out(table: Path, tiny: GapPredictor, goal:
     np.testing.assert_allclose(found.table.gain, found.table.quality * found.table.distinct)
 
 
-def test_what_the_model_learnt_is_left_out(
+def test_what_the_model_was_trained_on_is_left_out(
     table: Path, tiny: GapPredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame, score = read_candidates(table), NoveltyIndex.score
@@ -74,8 +74,8 @@ def test_what_the_model_learnt_is_left_out(
     monkeypatch.setattr(NoveltyIndex, "score", scored)
     found = select(frame, tiny, "explore", 20)
     assert len(found.table) == 6 and "s4" not in set(found.table.structure_id)
-    (learnt,) = found.skipped
-    assert learnt.endswith("s4.cif [s4]: the model was trained on it")
+    (trained,) = found.skipped
+    assert trained.endswith("s4.cif [s4]: the model was trained on it")
 
 
 def test_a_file_whose_atoms_moved_is_left_out(

@@ -113,7 +113,7 @@ def test_test_rows_are_never_seen(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_table_of_xtb_alone_is_learnt_by_its_own_targets(
+def test_a_table_of_xtb_alone_has_its_own_targets(
     tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig
 ) -> None:
     charge = tiny_frame[next(iter(ATOM_TARGETS))]
@@ -147,7 +147,7 @@ def test_a_missing_value_of_an_atom_is_named(tiny_frame: pd.DataFrame, wrong: fl
         atom_targets(tiny_frame.assign(pbe_cm5_charge_e=columns))
 
 
-def test_a_target_that_never_varies_is_learnt(
+def test_a_target_that_never_varies_is_no_trouble(
     tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig
 ) -> None:
     still = tiny_frame.assign(pbe_magmom_mu_b=[0 * v for v in tiny_frame.pbe_magmom_mu_b])
@@ -181,7 +181,7 @@ def test_a_table_without_both_splits_is_refused(
             run(frame, tmp_path, tiny_encoder)
 
 
-def test_the_sign_of_a_moment_is_not_learnt(tiny_frame: pd.DataFrame) -> None:
+def test_the_sign_of_a_moment_is_not_a_target(tiny_frame: pd.DataFrame) -> None:
     turned = tiny_frame.assign(
         pbe_magmom_mu_b=[-v for v in tiny_frame.pbe_magmom_mu_b],
         pbe_cm5_charge_e=[-v for v in tiny_frame.pbe_cm5_charge_e],

@@ -79,8 +79,8 @@ def test_many_labels_part_by_novelty_through_the_folder(
 
     def scattered(self: NoveltyIndex, features: np.ndarray, atomic_numbers: list[np.ndarray]) -> Novelty:
         n = len(features)
-        learnt = np.zeros(n, dtype=bool)
-        return Novelty(np.random.default_rng(0).random(n), np.ones(n), ((),) * n, learnt, ({},) * n)
+        same = np.zeros(n, dtype=bool)
+        return Novelty(np.random.default_rng(0).random(n), np.ones(n), ((),) * n, same, ({},) * n)
 
     monkeypatch.setattr(NoveltyIndex, "score", scattered)
     done = CliRunner().invoke(app, ["calibrate", str(source), str(path), "-o", str(tmp_path / "mine")])

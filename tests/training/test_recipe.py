@@ -206,14 +206,14 @@ def test_a_neighbour_correction_is_fitted_where_there_are_enough_structures(
     tiny_frame.to_parquet(table)
     run(table, folder, encoder_file, tiny_encoder, "balora", resume=False, correction_size=99)
     model = load_model(folder, device="cpu").model
-    learnt = tiny_frame[tiny_frame.split == "train"]
+    train = tiny_frame[tiny_frame.split == "train"]
     assert model.correction is not None
     residual_ev = model.correction.residual_ev.numpy()
-    assert len(residual_ev) == len(learnt)
+    assert len(residual_ev) == len(train)
     predictor = load_model(folder, device="cpu")
     predictor.model.drop_correction()
-    gap_ev = predictor.estimate(list(table_crystals(learnt)), samples=0).gap_ev
-    np.testing.assert_allclose(residual_ev, learnt.gap_ev.to_numpy() - gap_ev, atol=1e-4)
+    gap_ev = predictor.estimate(list(table_crystals(train)), samples=0).gap_ev
+    np.testing.assert_allclose(residual_ev, train.gap_ev.to_numpy() - gap_ev, atol=1e-4)
 
 
 @pytest.mark.usefixtures("small_correction")

@@ -233,7 +233,7 @@ def test_novelty_knows_both_trainings(table: Path, parent: Path, tmp_path: Path)
 def test_card_names_the_parent_and_the_error_bars(table: Path, parent: Path, tmp_path: Path) -> None:
     outcome = go_on(table, tmp_path / "hse", parent, GENTLE)
     write_card(tmp_path / "hse", read_labels(table, None, "hse_gap_ev"), outcome, GENTLE, "mofgap train")
-    assert "learnt from" not in (tmp_path / "hse" / "card.md").read_text()
+    assert "was trained on" not in (tmp_path / "hse" / "card.md").read_text()
     card = (tmp_path / "hse" / "card.md").read_text()
     assert "Started from the gap model pbe" in card and "raw, without a guarantee" in card
     assert "flatter the model: the epoch was chosen there." in card and "no surprise" not in card
@@ -267,7 +267,7 @@ def test_a_calibration_is_as_much_as_the_rows_allow(n: int, kind: str) -> None:
         assert len(fitted.residuals[0].values) == n
 
 
-def test_held_out_structures_that_the_parent_learnt_from_are_counted(
+def test_held_out_structures_that_the_parent_was_trained_on_are_counted(
     table: Path, parent: Path, tmp_path: Path
 ) -> None:
     frame = pd.read_parquet(table.with_name("first.parquet"))
@@ -283,10 +283,10 @@ def test_held_out_structures_that_the_parent_learnt_from_are_counted(
         tmp_path / "hse", read_labels(tmp_path / "t.parquet", None, "hse_gap_ev"), outcome, GENTLE, "x"
     )
     card = (tmp_path / "hse" / "card.md").read_text()
-    assert f"pbe learnt from {n} structures of test before" in card and f"test{KNOWN}" in card
+    assert f"pbe was trained on {n} structures of test before" in card and f"test{KNOWN}" in card
 
 
-def test_structures_that_the_parent_learnt_from_are_known_by_other_names_too(
+def test_structures_that_the_parent_was_trained_on_are_known_by_other_names_too(
     table: Path, parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame = pd.read_parquet(table.with_name("first.parquet"))
@@ -308,7 +308,7 @@ def test_cross_fitting_stays_on_one_node(table: Path, parent: Path, tmp_path: Pa
         train(labels, tmp_path / "hse", None, CONFIG, parent, ABOUT, compute=many)
 
 
-def test_cross_fitted_structures_that_the_parent_learnt_from_are_scored_apart(
+def test_cross_fitted_structures_that_the_parent_was_trained_on_are_scored_apart(
     table: Path, parent: Path, tmp_path: Path
 ) -> None:
     """The parent knew 20 of the 30 structures: with few labels none is spared for val or test."""

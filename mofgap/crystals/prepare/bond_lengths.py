@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mofgap.counts import counted
 from mofgap.crystals.bonds import HYDROGEN, IS_METAL, BondGraph, bond_graph
 from mofgap.crystals.crystal import Crystal
 
@@ -82,7 +83,10 @@ def correct_bond_lengths(crystal: Crystal) -> Crystal:
     return replace(
         crystal,
         frac_coords=crystal.frac_coords + moves @ np.linalg.inv(crystal.cell),
-        warnings=(*crystal.warnings, f"{NOTE}: {n_changed} bonds of ligands brought near the lengths of DFT"),
+        warnings=(
+            *crystal.warnings,
+            f"{NOTE}: {counted(n_changed, 'ligand bond')} brought near those of DFT",
+        ),
     )
 
 

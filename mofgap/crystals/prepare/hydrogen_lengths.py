@@ -88,4 +88,4 @@ def _shortness(pairs: Pairs, crystal: Crystal) -> NDArray[np.float64]:
 
 def _note(partners: list[int]) -> str:
     counts = ", ".join(f"{partners.count(z)} {gemmi.Element(z).name}-H" for z in sorted(set(partners)))
-    return f"hydrogen-lengths: {counts} bonds were too short, as X-rays see them; stretched to those of DFT"
+    return f"hydrogen-lengths: bonds that X-rays see too short were stretched to those of DFT: {counts}"

@@ -18,7 +18,7 @@ from mofgap.report.figure import (
     new_axes,
     say_nothing_to_show,
 )
-from mofgap.report.series import Column, Columns, Floats, complete, counted, series
+from mofgap.report.series import Column, Columns, Floats, complete, drawn_words, series
 from mofgap.uncertainty import metrics
 
 _LEVELS = np.linspace(0, 1, 101)
@@ -39,7 +39,7 @@ def qq_gaussian(y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataF
         KeyError: The table ``df`` lacks a named column.
     """
     found = series(y_true, y_pred, y_std, df)
-    counts = "; ".join(dict.fromkeys(counted(len(each.true), each.n_left_out) for each in found))
+    counts = "; ".join(dict.fromkeys(drawn_words(len(each.true), each.n_left_out) for each in found))
     caption = (
         f"Fraction of references inside central Gaussian intervals against their nominal coverage, "
         f"{counts}. The area is between the curve and the diagonal, 0 to 0.5; a curve below the diagonal "
@@ -91,7 +91,7 @@ def p_in_window_reliability(
     """
     methods = p_in_window if isinstance(p_in_window, Mapping) else {"": p_in_window}
     tables = {name: complete(df, y_true=y_true, p_in_window=column) for name, column in methods.items()}
-    counts = "; ".join(dict.fromkeys(counted(len(table[0]), n_out) for table, n_out in tables.values()))
+    counts = "; ".join(dict.fromkeys(drawn_words(len(table[0]), n_out) for table, n_out in tables.values()))
     caption = (
         f"Fraction of structures whose reference lies in {window[0]:g} to {window[1]:g} eV against the "
         f"mean stated probability, in {n_bins} bins of equal width, {counts}. Bars are 90 % Wilson "

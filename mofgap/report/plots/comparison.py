@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
 from mofgap.report.figure import SERIES, add_legend, figure_of, new_axes, say_nothing_to_show
-from mofgap.report.series import Column, complete, counted, floats
+from mofgap.report.series import Column, complete, drawn_words, floats
 
 _MARKERS = "osD^vPXdh"
 
@@ -146,7 +146,7 @@ def _line(axes: Axes, line: pd.DataFrame, colour: str, marker: str, name: str) -
 
 
 def _count(rows: pd.DataFrame) -> str:
-    return counted(len(rows), rows.attrs["n_left_out"], "setting")
+    return drawn_words(len(rows), rows.attrs["n_left_out"], "setting")
 
 
 def _capital(text: str) -> str:

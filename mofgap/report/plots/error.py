@@ -21,7 +21,7 @@ from mofgap.report.figure import (
     new_panels,
     say_nothing_to_show,
 )
-from mofgap.report.series import Column, Columns, Floats, Series, counted, series
+from mofgap.report.series import Column, Columns, Floats, Series, drawn_words, series
 from mofgap.uncertainty import metrics
 
 MAX_BARS = 300
@@ -177,10 +177,10 @@ def _axes_of(found: list[Series], caption: str, panels: bool, share_x: bool = Tr
 def _counts(found: list[Series]) -> str:
     if not found:
         return "no method"
-    counts = {counted(len(each.true), each.n_left_out) for each in found}
+    counts = {drawn_words(len(each.true), each.n_left_out) for each in found}
     if len(counts) == 1:
         return counts.pop()
-    return "; ".join(f"{each.name}: {counted(len(each.true), each.n_left_out)}" for each in found)
+    return "; ".join(f"{each.name}: {drawn_words(len(each.true), each.n_left_out)}" for each in found)
 
 
 def _bars_note(found: list[Series]) -> str:

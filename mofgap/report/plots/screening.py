@@ -19,7 +19,7 @@ from mofgap.report.figure import (
     new_axes,
     say_nothing_to_show,
 )
-from mofgap.report.series import Column, Floats, complete, counted
+from mofgap.report.series import Column, Floats, complete, drawn_words
 
 Window = tuple[float, float] | None
 _MAX_NAME = 26
@@ -70,8 +70,8 @@ def top_intervals(
     )
     shown = slice(0, n_top)
     caption = (
-        f"The first {len(rows[shown])} of {counted(len(rows), n_out)} in order of rank: predicted gap (dot) "
-        f"and its {coverage.replace(' ', chr(160))} interval (line){_window_note(window)}."
+        f"The first {len(rows[shown])} of {drawn_words(len(rows), n_out)} in order of rank: predicted gap "
+        f"(dot) and its {coverage.replace(' ', chr(160))} interval (line){_window_note(window)}."
     )
     axes = new_axes(caption, _WIDTH_INCH, 1.5 + 0.26 * max(4, len(rows[shown])))
     axes.set(xlabel=_gap_label(functional))
@@ -120,7 +120,7 @@ def gap_vs_std(
     labels = df[names] if isinstance(names, str) and df is not None else names
     outliers = [] if labels is None else _outliers(gaps, spreads)
     caption = (
-        f"Calibrated standard deviation against predicted gap, {counted(len(gaps), n_out)}"
+        f"Calibrated standard deviation against predicted gap, {drawn_words(len(gaps), n_out)}"
         f"{_window_note(window)}{'; outliers are named' if outliers else ''}."
     )
     axes = new_axes(caption, _WIDTH_INCH, 3.4)
@@ -159,7 +159,7 @@ def gap_histogram(
     if window is not None and len(gaps):
         n_inside = int(((window[0] <= gaps) & (gaps <= window[1])).sum())
         inside = f"; {n_inside:,} predictions ({100 * n_inside / len(gaps):.0f} %) lie in it"
-    caption = f"Predicted gaps of {counted(len(gaps), n_out)}{_window_note(window)}{inside}."
+    caption = f"Predicted gaps of {drawn_words(len(gaps), n_out)}{_window_note(window)}{inside}."
     axes = new_axes(caption, _WIDTH_INCH, 3.0)
     axes.set(xlabel=_gap_label(functional), ylabel="structures")
     _shade(axes, window, gaps)

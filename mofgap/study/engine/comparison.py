@@ -101,7 +101,7 @@ def report(config: ComparisonConfig, run: Path) -> None:
     write_page(run / "report.html", comparison_page(read_compared(run)))
 
 
-def learnt_from(config: ComparisonConfig, run: Path, name: str) -> str:
+def rows_digest(config: ComparisonConfig, run: Path, name: str) -> str:
     """A digest of the rows of a training. Other rows of the table do not change it."""
     from mofgap.study.dataset import read
 
@@ -209,7 +209,7 @@ def _train(each: Member, config: RunConfig, wanted: ComparisonConfig) -> Stage:
         costs=(f"members/{each.name}/{COST}",),
         after=("encode",),
         reads=("encoder/encoder.*",),
-        content=partial(_of_comparison, learnt_from, (each.name,)),
+        content=partial(_of_comparison, rows_digest, (each.name,)),
         describes={
             "n_val_calibration": wanted.prediction.n_val,
             "level_of_theory": wanted.data.level_of_theory,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mofgap.counts import counted
 from mofgap.study.config import JudgementConfig, Spread
 from mofgap.study.judge.arms import Arm, Arms, common, is_published
 from mofgap.study.judge.statistics import COMPARED, METRICS, mae, spearman
@@ -212,7 +213,7 @@ def _rising(curves: Sequence[dict[str, Any]], estimator: str) -> dict[str, Any] 
     gain = Interval(**found["gain"])
     samples = found["samples"]
     falling = [f"{step['from']} to {step['to']}" for step in found["steps"] if step["hi"] < 0]
-    of = "1 training" if found["n_seeds"] == 1 else f"{found['n_seeds']} trainings"
+    of = counted(found["n_seeds"], "training")
     reason = f"Spearman at S = {samples[-1]} minus S = {samples[0]}, of {of}; Kendall's tau with S "
     reason += "{value:.2f} ({lo:.2f} to {hi:.2f})".format(**found["trend"])
     reason += f"; it falls from S = {', '.join(falling)}" if falling else "; no step falls significantly"

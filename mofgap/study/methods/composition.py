@@ -28,8 +28,8 @@ class Composition(Method):
 
         dataset, rows = task.dataset, task.rows
         numbers = dataset.frame.atomic_numbers.tolist()
-        learnt = composition_features([numbers[i] for i in rows.train])
-        model = CompositionModel.fit(learnt, dataset.gap_ev[rows.train], task.wanted.seed)
+        train = composition_features([numbers[i] for i in rows.train])
+        model = CompositionModel.fit(train, dataset.gap_ev[rows.train], task.wanted.seed)
         read = clock()
         gap, std = model.predict(composition_features([numbers[i] for i in rows.all]))
         none = np.full(len(gap), np.nan)

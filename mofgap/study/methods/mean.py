@@ -23,6 +23,6 @@ class Mean(Method):
         """The same for every structure."""
         import numpy as np
 
-        learnt, n = task.dataset.gap_ev[task.rows.train], len(task.rows.all)
-        gap, std = np.full(n, learnt.mean()), np.full(n, learnt.std())
+        train, n = task.dataset.gap_ev[task.rows.train], len(task.rows.all)
+        gap, std = np.full(n, train.mean()), np.full(n, train.std())
         return {("mean", 0): Estimates(gap, np.full(n, np.nan), std, 0.0)}

@@ -33,8 +33,8 @@ class NetworkMethod(Method):
         found = self.estimate(task, model)
         if task.is_corrected:
             rows = task.rows.train
-            learnt = task.dataset.store.batches(rows, task.config.prediction.batch_atoms, model.device)
-            fit_correction(model, learnt, torch.as_tensor(task.dataset.gap_ev[rows]))
+            train = task.dataset.store.batches(rows, task.config.prediction.batch_atoms, model.device)
+            fit_correction(model, train, torch.as_tensor(task.dataset.gap_ev[rows]))
             found |= {(name + NEIGHBOURS, n): each for (name, n), each in self.estimate(task, model).items()}
         return found
 

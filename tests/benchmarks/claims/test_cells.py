@@ -55,17 +55,17 @@ def test_a_run_goes_on_and_is_judged(cells, task, backbone, monkeypatch) -> None
 
 
 def test_tries_may_learn_from_fewer_inputs(cells, task, backbone, monkeypatch) -> None:
-    learnt: list[int] = []
+    trained: list[int] = []
 
     def fitted(method, own, *others):
-        learnt.append(len(own.train))
+        trained.append(len(own.train))
         return fit(method, own, *others)
 
     monkeypatch.setattr("benchmarks.claims.cells.fit", fitted)
     training = replace(CONFIG.training, tried_on=20)
     one = replace(CONFIG, training=training, methods=("full",), trainings=1)
     list(Cells(cells.folder, one).train(task, backbone))
-    assert learnt == [20, 60]
+    assert trained == [20, 60]
 
 
 def test_constants_are_tried_with_the_best_rank_and_rate(cells, task, backbone) -> None:

@@ -84,8 +84,8 @@ def test_another_table_changes_the_trainings_whose_rows_change(
     do_stages(config, run)
     dataset = read(run)
     test = dataset.frame.structure_id.iloc[dataset.rows("split", "test")[0]]
-    learnt = dataset.frame.structure_id.iloc[dataset.rows("split", "train", 36)[0]]
-    for name, expected in ((test, False), (learnt, True)):
+    trained = dataset.frame.structure_id.iloc[dataset.rows("split", "train", 36)[0]]
+    for name, expected in ((test, False), (trained, True)):
         frame.assign(gap_ev=frame.gap_ev + (frame.structure_id == name)).to_parquet(table)
         assert (TRAINING in do_stages(config, run)) is expected
         assert bool(list(run.glob(f"stale/{TRAINING}/*"))) is expected

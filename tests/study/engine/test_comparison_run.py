@@ -77,11 +77,11 @@ def test_all_methods_are_tested_on_the_same_rows(found: pd.DataFrame, finished: 
         for _, each in frame.groupby(["method", "variant", "seed", "n_samples"]):
             assert each.id.tolist() == frame.id.iloc[: len(each)].tolist()
         dataset = read(finished)
-        learnt = set(dataset.frame.structure_id.iloc[dataset.rows(str(split), "train")])
-        assert not learnt & set(frame.id)
+        trained = set(dataset.frame.structure_id.iloc[dataset.rows(str(split), "train")])
+        assert not trained & set(frame.id)
 
 
-def test_an_element_left_out_is_not_learnt_from(finished: Path, found: pd.DataFrame) -> None:
+def test_an_element_left_out_is_not_trained_on(finished: Path, found: pd.DataFrame) -> None:
     frame = read(finished).frame
     cobalt = set(frame.structure_id[frame.atomic_numbers.map(lambda z: 27 in z)])
     rows = found[found.split == "without-Co"]

@@ -59,7 +59,7 @@ def test_one_more_seed_leaves_the_others_alone(comparison: RunConfig) -> None:
     assert found == {"train/split/balora-seed1", "predict/split/balora-seed1", "calibrate/split", "compare"}
 
 
-def test_the_rows_that_are_learnt_from_concern_every_prediction(comparison: RunConfig) -> None:
+def test_the_rows_that_are_trained_on_concern_every_prediction(comparison: RunConfig) -> None:
     """An ablation may have had as many already, and then the dataset stays."""
     found = changed(comparison, "comparison.recipe.n_train=20")
     assert {f"predict/split/{name}-seed0" for name in ("mean", "composition", "balora")} < found
