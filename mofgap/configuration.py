@@ -23,7 +23,8 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import wraps
@@ -108,10 +109,8 @@ def load(cls: type[_T], path: Path, overrides: Iterable[str] = ()) -> _T:
         ConfigurationError: If the file ``path`` cannot be read, a key is unknown, missing or repeated, or a
             value has the wrong type or range.
     """
-    try:
-        return from_dict(cls, with_shipped(overridden(_parsed(_text(path)), overrides)))
-    except ConfigurationError as error:
-        raise ConfigurationError(*(f"{path}: {problem}" for problem in error.problems)) from error
+    with _in_file(path):
+        return from_dict(cls, _plain_values(path, overrides))
 
 
 def read_sections(path: Path, names: Iterable[str]) -> dict[str, Any]:
@@ -120,19 +119,28 @@ def read_sections(path: Path, names: Iterable[str]) -> dict[str, Any]:
     Raises:
         ConfigurationError: If the file ``path`` cannot be read, or holds no keys with values.
     """
-    try:
-        values = with_shipped(overridden(_parsed(_text(path)), ()))
-    except ConfigurationError as error:
-        raise ConfigurationError(*(f"{path}: {problem}" for problem in error.problems)) from error
+    with _in_file(path):
+        values = _plain_values(path)
     return {name: values[name] for name in names if name in values}
 
 
-def _text(path: Path) -> str:
+@contextmanager
+def _in_file(path: Path) -> Iterator[None]:
+    """Name the file in the problems of the body."""
     try:
-        return path.read_text(encoding="utf-8")
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(*(f"{path}: {problem}" for problem in error.problems)) from error
+
+
+def _plain_values(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "no text in UTF-8"
         raise ConfigurationError(f"{what}; check the path, and name a YAML file") from error
+    values: dict[str, Any] = with_shipped(overridden(_parsed(text), overrides))
+    return values
 
 
 def overridden(values: Any, overrides: Iterable[str]) -> dict[str, Any]:

@@ -60,13 +60,13 @@ def shipped_digests() -> dict[str, str]:
     return found
 
 
-def model_folder(name: str, file: str) -> Path | None:
+def model_folder(name: str | Path, file: str) -> Path | None:
     """The folder of that path, or of the shipped model of that name, that holds a file; None if neither."""
     folders = (Path(name), shipped_folder("models") / name)
     return next((folder for folder in folders if (folder / file).exists()), None)
 
 
-def not_found(name: str, file: str) -> str:
+def not_found(name: str | Path, file: str) -> str:
     """Words for a name that `model_folder` does not find, with the shipped name that was meant."""
     known = sorted(path.parent.name for path in shipped_folder("models").glob(f"*/{file}"))
     return f"{name}: neither a shipped name, nor a folder with {file}; {hint(name, known)}"

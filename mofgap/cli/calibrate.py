@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +11,7 @@ from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import MaxAtoms, PartialOccupancies
 from mofgap.cli.schema import option_of
 from mofgap.cli.skipped import tell_skipped
-from mofgap.cli.tables import show
+from mofgap.cli.tables import command_line, show
 from mofgap.counts import counted
 from mofgap.plain_words import meaning, settings_of
 from mofgap.training.job import LabelsConfig
@@ -53,7 +51,7 @@ def calibrate(
         table = read_labels(labels, cifs, target, needed=(), disorder=disorder, max_atoms=max_atoms)
         tell_skipped(table.skipped)
         tell_skipped(table.notes, "used")
-        command = shlex.join(["mofgap", *sys.argv[1:]])
+        command = command_line()
         found = recalibrated(source, table, output, output.name, command)
     except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ import typer
 from mofgap.cli.exits import INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail
 from mofgap.cli.options import refuse_taken
 from mofgap.cli.skipped import MAX_SHOWN
-from mofgap.cli.tables import AsJson, print_json, show
+from mofgap.cli.tables import AsJson, command_line, print_json, show
 
 if TYPE_CHECKING:
     from mofgap.datasets.importing import Skip
@@ -196,7 +194,7 @@ def import_(
             output,
             plan.targets,
             texts=plan.texts,
-            about=plan.about(shlex.join(["mofgap", *sys.argv[1:]])),
+            about=plan.about(command_line()),
         )
         write_skipped(skipped_path, done.skipped)
     except (DatasetError, ConfigurationError, OSError) as error:

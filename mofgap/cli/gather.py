@@ -56,4 +56,4 @@ def gather(
     except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
     where = f" of {counted(len(shards), 'shard')}"
-    conclude(outcome, novelty, duplicates, output, where=where, has_window=has_window)
+    conclude(outcome, novelty, duplicates, output, where, has_window=has_window)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +12,7 @@ import typer
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import Cache, Resume, refused
 from mofgap.cli.schema import with_settings
+from mofgap.cli.tables import command_line
 from mofgap.configuration import part
 from mofgap.encoders.registry import encoder_config
 from mofgap.threads import use_cores
@@ -62,7 +61,7 @@ def pretrain(
     except (TableError, TrainingError, OSError, ValueError) as error:
         fail(error, NOTHING_DONE)
     n_train = int((frame.split == "train").sum())
-    write_encoder_card(output, n_train, shlex.join(["mofgap", *sys.argv[1:]]), citation)
+    write_encoder_card(output, n_train, command_line(), citation)
     typer.echo(f"mofgap: wrote {output}; next: mofgap train LABELS CIFS --encoder {output}", err=True)
 
 

@@ -93,13 +93,11 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
     _show(run, inputs, as_json)
     outcome = Outcome.of([row for rows in inputs for row in rows])
     rate = outcome.n_rows / max(seconds, 1e-9)
-    say_counts(outcome, f" in {seconds:.1f} s ({rate:.1f}/s)")
     if run.passed_over:
         typer.echo(f"mofgap: {passed_over_words(run.passed_over)}", err=True)
-    caveats(outcome, run.config.novelty, run.config.duplicates)
-    if run.target is not None:
-        say_written(run.target, run.shard, has_window=run.config.window is not None)
-    raise typer.Exit(exit_code(outcome))
+    config, behind = run.config, f" in {seconds:.1f} s ({rate:.1f}/s)"
+    has_window = config.window is not None
+    conclude(outcome, config.novelty, config.duplicates, run.target, behind, run.shard, has_window=has_window)
 
 
 def list_inputs(inputs: Sequence[str], output: Path | None, n_shards: int, force: bool) -> None:
@@ -262,8 +260,8 @@ def _standard_input() -> Iterator[str]:
         yield from lines
 
 
-def say_counts(outcome: Outcome, behind: str) -> None:
-    """Say on standard error how it went, and what failed; `behind` follows the number of structures."""
+def _say_counts(outcome: Outcome, behind: str) -> None:
+    """Say on standard error how it went, and what failed."""
     for row in outcome.first_failed:
         block = "" if Path(row.file).stem == row.structure_id else f" [{row.structure_id}]"
         typer.echo(f"failed: {row.file}{block}: {row.reason}", err=True)
@@ -275,7 +273,7 @@ def say_counts(outcome: Outcome, behind: str) -> None:
     typer.echo(f"{states}: {counted(n, 'structure')}{behind}", err=True)
 
 
-def caveats(outcome: Outcome, novelty: Novelty, duplicates: Duplicates) -> None:
+def _caveats(outcome: Outcome, novelty: Novelty, duplicates: Duplicates) -> None:
     """Say on standard error what holds for the whole table."""
     if outcome.n_novel and novelty == "drop":
         typer.echo(f"mofgap: novel structures left out: {outcome.n_novel} (--novelty drop)", err=True)
@@ -291,24 +289,30 @@ def conclude(
     outcome: Outcome,
     novelty: Novelty,
     duplicates: Duplicates,
-    target: Path,
+    target: Path | None,
+    behind: str = "",
+    shard: Shard | None = None,
     *,
-    where: str = "",
-    has_window: bool = True,
-) -> None:
-    """Print the summary of a gathered screening, and exit with the code of ``mofgap screen``.
+    has_window: bool,
+) -> NoReturn:
+    """Print the summary of a screening, and exit with its code; a shard without inputs counts as read.
+
+    Args:
+        outcome: The counts.
+        novelty: What became of novel structures.
+        duplicates: What became of duplicates.
+        target: The file that was written, if one was.
+        behind: Follows the number of structures.
+        shard: The share that the file holds; None for the whole table.
+        has_window: Whether there was a gap window.
 
     Raises:
-        typer.Exit: Always. The program ends with the exit code of ``mofgap screen``.
+        typer.Exit: Always.
     """
-    say_counts(outcome, where)
-    caveats(outcome, novelty, duplicates)
-    say_written(target, has_window=has_window)
-    raise typer.Exit(exit_code(outcome))
-
-
-def exit_code(outcome: Outcome) -> int:
-    """The exit code; a shard without inputs counts as read."""
+    _say_counts(outcome, behind)
+    _caveats(outcome, novelty, duplicates)
+    if target is not None:
+        say_written(target, shard, has_window=has_window)
     if outcome.n_rows and outcome.n_failed == outcome.n_rows:
-        return NOTHING_DONE
-    return SOME_FAILED if outcome.n_failed else ALL_READ
+        raise typer.Exit(NOTHING_DONE)
+    raise typer.Exit(SOME_FAILED if outcome.n_failed else ALL_READ)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
-import sys
 from pathlib import Path
 
 import typer
@@ -12,7 +10,7 @@ import typer
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import refused
 from mofgap.cli.skipped import tell_skipped
-from mofgap.cli.tables import show
+from mofgap.cli.tables import command_line, show
 from mofgap.configuration import ConfigurationError
 from mofgap.crystals.dataset import TableError
 from mofgap.gap.folder import CONFIG, ModelError
@@ -38,7 +36,7 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
         output: The model folder.
         resume: Go on from the last checkpoint.
     """
-    command = shlex.join(["mofgap", *sys.argv[1:]])
+    command = command_line()
     try:
         table = job.read()
         tell_skipped(table.skipped)

@@ -27,7 +27,7 @@ from mofgap.balora.adapter_files import ADAPTER_FILES, NOISE_FILE
 from mofgap.configuration import digest
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.nearest import hint
-from mofgap.shipped import shipped_digests, shipped_folder
+from mofgap.shipped import model_folder, not_found, shipped_digests, shipped_folder
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
 from mofgap.whole_file import sha256_of, write_json
@@ -312,16 +312,10 @@ def find_model(name: str | Path) -> Path:
         ModelError: If ``name`` is neither a model folder nor the name of a shipped model. The message
             suggests the nearest shipped name, or lists some.
     """
-    folder = Path(name)
-    if (folder / CONFIG).exists():
-        return folder
-    shipped = shipped_folder("models")
-    if (shipped / str(name) / CONFIG).exists():
-        return shipped / str(name)
-    known = sorted(p.parent.name for p in shipped.glob(f"*/{CONFIG}"))
-    raise ModelError(
-        f"no model {str(name)!r}: neither a model folder nor a shipped model; {hint(name, known)}"
-    )
+    folder = model_folder(name, CONFIG)
+    if folder is None:
+        raise ModelError(not_found(name, CONFIG))
+    return folder
 
 
 _ENCODER = "encoder."

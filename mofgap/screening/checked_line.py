@@ -8,8 +8,6 @@ from typing import Any
 
 _HEAD = b'{"sha256":"%s","content":'
 _N_HEAD = len(_HEAD % (b"0" * 16))
-WITHOUT_CHECKSUM = b'{"version":'
-"""How journals and shards of earlier versions begin."""
 
 
 class DamagedLineError(ValueError):

@@ -45,8 +45,8 @@ class Gathered:
 
     @property
     def duplicates(self) -> Duplicates:
-        """How duplicates are treated; shards of older versions kept them."""
-        return cast(Duplicates, self.header.get("duplicates", "keep"))
+        """How duplicates are treated."""
+        return cast(Duplicates, self.header["duplicates"])
 
     def rows(self) -> Iterator[Row]:
         """The rows of the table, ranked."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mofgap.screening.checked_line import WITHOUT_CHECKSUM, DamagedLineError, content_of, line_of
+from mofgap.screening.checked_line import DamagedLineError, content_of, line_of
 from mofgap.screening.row import Row, plain_values
 
 try:
@@ -145,12 +145,7 @@ class Journal:
             if not isinstance(header, dict):
                 raise DamagedLineError("a header has names")
         except DamagedLineError as error:
-            if line.startswith(WITHOUT_CHECKSUM):
-                what = (
-                    "is of an earlier version of mofgap; go on with that one, or give --force to start again"
-                )
-            else:
-                what = "has a damaged first line, which says what its rows are of; --force starts again"
+            what = "has a damaged first line, or is of an earlier mofgap; --force starts again"
             raise JournalError(f"{self.path} {what}") from error
         return header
 

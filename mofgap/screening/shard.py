@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mofgap.screening.checked_line import WITHOUT_CHECKSUM, content_of, line_of
+from mofgap.screening.checked_line import content_of, line_of
 from mofgap.screening.row import Row, plain_values
 from mofgap.whole_file import whole_file
 
@@ -133,11 +133,7 @@ class ShardFile:
             OSError: If the file ``path`` cannot be read.
         """
         with path.open("rb") as file, _intact(path):
-            first = next(file)
-            if first.startswith(WITHOUT_CHECKSUM):
-                what = "an earlier version of mofgap; gather with that one, or make it again"
-                raise ShardError(f"{path}: a shard of {what}")
-            header = content_of(first)
+            header = content_of(next(file))
             index, count = header.pop("shard")
         if (found := header.pop("version", None)) != version:
             raise ShardError(f"{path}: shard version {found}, this mofgap reads {version}")
@@ -214,5 +210,5 @@ def _intact(path: Path) -> Iterator[None]:
     except ShardError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, StopIteration) as error:
-        what = "damaged, cut off, or nothing that mofgap screen wrote; make it again"
+        what = "damaged, cut off, of an earlier mofgap, or nothing that mofgap screen wrote; make it again"
         raise ShardError(f"{path}: {what}") from error

@@ -19,7 +19,7 @@ from mofgap.configuration import digest
 from mofgap.encoders.encoder import EncoderConfig
 from mofgap.encoders.registry import DEFAULT, encoder_class, encoder_config, registered
 from mofgap.gap.folder import ModelError
-from mofgap.shipped import model_folder, shipped_digests, shipped_folder
+from mofgap.shipped import model_folder, not_found, shipped_digests, shipped_folder
 from mofgap.whole_file import sha256_of, write_json
 
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
@@ -112,7 +112,7 @@ def find_encoder(name: str) -> PretrainedEncoder:
     """
     folder = model_folder(name, DESCRIPTION)
     if folder is None:
-        raise ModelError(f"no encoder {name!r}: neither a folder with {DESCRIPTION} nor a shipped encoder")
+        raise ModelError(not_found(name, DESCRIPTION))
     described, own = _parsed(folder)
     if own not in (None, digest(described)):
         what = f"{folder / DESCRIPTION} was changed since the encoder was saved"

@@ -142,7 +142,7 @@ def test_shards_of_an_earlier_version_are_refused_with_the_cure(tmp_path: Path, 
     old = tmp_path / "old.jsonl"
     old.write_text('{"version":1,"shard":[1,3],"seed":0}\n[]\n{"n_inputs":1,"names_sha256":""}\n')
     found = mofgap("gather", old, *shards[1:], "-o", tmp_path / "t.csv")
-    assert found.exit_code == 1 and "earlier version" in found.output and "make it again" in found.output
+    assert found.exit_code == 1 and "earlier mofgap" in found.output and "make it again" in found.output
 
 
 def test_no_flipped_bit_of_a_shard_is_believed(tmp_path: Path, shards: list[Path]) -> None:

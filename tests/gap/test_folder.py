@@ -225,9 +225,9 @@ def test_models_are_found_by_folder_or_by_shipped_name(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert find_model(folder) == folder
-    monkeypatch.setattr(folders, "shipped_folder", lambda kind: folder.parent)
+    monkeypatch.setattr("mofgap.shipped.shipped_folder", lambda kind: folder.parent)
     assert find_model("tiny") == folder
-    with pytest.raises(ModelError, match=r"no model 'tinny'.*did you mean 'tiny'"):
+    with pytest.raises(ModelError, match=r"tinny: .*did you mean 'tiny'"):
         find_model("tinny")
     with pytest.raises(ModelError, match="known: tiny"):
         load_model("zzzz")

@@ -108,12 +108,6 @@ def test_a_damaged_first_line_is_refused_with_the_cure(tmp_path: Path) -> None:
         Journal(tmp_path / "j", HEADER, resume=True)
 
 
-def test_a_journal_of_an_earlier_version_is_refused_with_the_cure(tmp_path: Path) -> None:
-    (tmp_path / "j").write_text('{"version":2,"seed":0,"window":[1.8,3.0]}\n')
-    with pytest.raises(JournalError, match=r"earlier version.*--force"):
-        Journal(tmp_path / "j", HEADER, resume=True)
-
-
 def test_no_flipped_bit_is_believed(tmp_path: Path) -> None:
     path = tmp_path / "j"
     write(path)

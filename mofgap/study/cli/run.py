@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mofgap.cli.exits import INTERRUPTED, NOTHING_DONE, fail
+from mofgap.cli.tables import command_line
 
 if TYPE_CHECKING:
     from mofgap.study.engine.cluster import Executor
@@ -91,7 +90,7 @@ def open_run(config: Path, output: Path | None, settings: list[str] | None, *, s
 
     loaded = load(RunConfig, find_configuration(config), settings or ())
     folder = (output or Path("runs") / loaded.name).resolve()
-    return Run(loaded, folder, shlex.join(["mofgap", *sys.argv[1:]]), screening)
+    return Run(loaded, folder, command_line(), screening)
 
 
 def find_configuration(name: Path) -> Path:

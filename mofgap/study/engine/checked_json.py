@@ -19,7 +19,6 @@ def write_checked(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_checked(path: Path) -> dict[str, Any]:
-    """An object; empty where there is no file, or a damaged one. Earlier versions wrote no checksum."""
+    """An object; empty where there is no file, or a damaged one."""
     content = read_json(path)
-    known = content.pop(_KEY, None)
-    return content if known in (None, digest(content)) else {}
+    return content if content.pop(_KEY, None) == digest(content) else {}

@@ -15,7 +15,7 @@ from mofgap.screening.listing import listed_in
 from mofgap.screening.origin import SUFFIX
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.shard import Shard
-from mofgap.shipped import shipped_folder
+from mofgap.shipped import model_folder
 from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunError
 from mofgap.study.engine.stage import Stage
@@ -28,6 +28,9 @@ SHARDS = Path("shards/screening.csv")
 
 LISTED = Path("shards/screening.csv.inputs")
 """Folder with the inputs of each shard."""
+
+CONFIG = "config.json"
+"""The file of a model that holds the hashes of all others."""
 
 OUTCOME = Path("shards/outcome.json")
 """How many structures were read, and what holds for all of them."""
@@ -69,7 +72,8 @@ def _screen(asked: ShardedScreening, index: int, made: tuple[str, str] | None) -
     for name in ("level", "model", "table", "part_rows"):
         del settings[name]
     settings["window"] = asked.window and list(map(str, asked.window))  # JSON holds no infinite end
-    models = [] if made else [str(_model_config(str(model))) for model in asked.models if model]
+    models = [] if made else [model for model in asked.models if model is not None]
+    configs = [str((model_folder(model, CONFIG) or Path(model)) / CONFIG) for model in models]
     own = listed_in(LISTED, Shard(index, asked.shards))
     return Stage(
         rule="screen",
@@ -78,7 +82,7 @@ def _screen(asked: ShardedScreening, index: int, made: tuple[str, str] | None) -
         settings=settings,
         modules=("mofgap.screening.run",),
         writes=(f"{_shard_path(asked, index)}*",),
-        files=(*asked.inputs, *models),  # a listing has their names alone
+        files=(*asked.inputs, *configs),  # a listing has their names alone
         after=(*(("list",) if asked.shards > 1 else ()), *(made[:1] if made else ())),
         reads=(str(own), *((f"{made[1]}/**",) if made else ())),
     )
@@ -110,12 +114,6 @@ def _report(asked: ShardedScreening) -> Stage:
 
 def _shard_path(asked: ShardedScreening, index: int) -> Path:
     return Shard(index, asked.shards).path(SHARDS)
-
-
-def _model_config(name: str) -> Path:
-    """The file of a model that holds the hashes of all others."""
-    folders = (Path(name), shipped_folder("models") / name)
-    return next((f for f in folders if (f / "config.json").exists()), folders[0]) / "config.json"
 
 
 def _asked(config: RunConfig) -> ShardedScreening:
