@@ -13,6 +13,7 @@ from mofgap.crystals.anions import missing_anions
 from mofgap.crystals.bonds import HYDROGEN, HYDROGEN_CONTACT_ANGSTROM, IS_METAL, BondGraph, bond_graph
 from mofgap.crystals.charges import uncompensated_charge
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.elements import symbol_of
 from mofgap.crystals.prepare.config import PREPARATION_NOTES
 
 # Distance over summed covalent radii below which atoms collide.
@@ -43,7 +44,7 @@ NOTES = PREPARATION_NOTES | {
 
 def _name(bonded: BondGraph, atom: int) -> str:
     """An atom as ``Zn 3``: element and place in the list, from 1."""
-    return f"{gemmi.Element(int(bonded.numbers[atom])).name} {atom + 1}"
+    return f"{symbol_of(bonded.numbers[atom])} {atom + 1}"
 
 
 def _names(bonded: BondGraph, atoms: NDArray[np.int64]) -> str:
@@ -189,7 +190,7 @@ def _open_shell_metal(bonded: BondGraph) -> str:
     found = sorted(OPEN_SHELL & set(bonded.numbers.tolist()))
     if not found:
         return ""
-    names = ", ".join(gemmi.Element(number).name for number in found)
+    names = ", ".join(map(symbol_of, found))
     return f"open-shell-metal: {names} may carry unpaired electrons; DFT gaps err more there"
 
 

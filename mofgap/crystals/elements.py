@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from functools import lru_cache
+from typing import SupportsInt
 
 import gemmi
 
@@ -41,6 +42,11 @@ Occupants = tuple[tuple[int, float], ...]
 def atomic_number(symbol: str) -> int:
     """Atomic number of an element symbol, 0 if there is none; deuterium is hydrogen."""
     return int(gemmi.Element(symbol).atomic_number) if len(symbol) <= 2 else 0  # gemmi takes Hoh for Ho
+
+
+def symbol_of(number: SupportsInt) -> str:
+    """Symbol of the element with an atomic number."""
+    return str(gemmi.Element(int(number)).name)
 
 
 @lru_cache(maxsize=8192)

@@ -7,11 +7,10 @@ from collections import Counter
 from functools import reduce
 from math import gcd
 
-import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.elements import atomic_number
+from mofgap.crystals.elements import atomic_number, symbol_of
 
 _TERM = re.compile(r"([A-Z][a-z]?)\s*([0-9]*\.?[0-9]*)")
 # More is some other text.
@@ -31,7 +30,7 @@ def parse_formula(text: str) -> dict[int, float]:
 
 def formula_sum(atomic_numbers: NDArray[np.int64]) -> str:
     """The formula in Hill order, such as ``C24 H12 O13 Zn4``."""
-    counts = Counter(gemmi.Element(int(number)).name for number in atomic_numbers)
+    counts = Counter(symbol_of(number) for number in atomic_numbers)
     first = ["C", "H"] if "C" in counts else []
     order = [symbol for symbol in first if symbol in counts] + sorted(set(counts) - set(first))
     return " ".join(f"{symbol}{counts[symbol] if counts[symbol] > 1 else ''}" for symbol in order)

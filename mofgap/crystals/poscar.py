@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from itertools import zip_longest
 
-import gemmi
-
 from mofgap.crystals.ase_files import atoms_of, crystal_of_atoms
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.elements import atomic_number
+from mofgap.crystals.elements import atomic_number, symbol_of
 from mofgap.crystals.sites import CifError
 from mofgap.crystals.unit_cell import check_size
 
@@ -44,6 +42,6 @@ def read_poscar(text: str, name: str, source: str, max_atoms: int) -> Crystal:
     if len(symbols) != len(counts) or n_atoms > len(lines) or is_followed:
         raise CifError("bad-poscar: its numbers of atoms do not fit its lines; write it again")
     # ASE reads neither ZN nor the suffix of a potential.
-    lines[0 if is_vasp4 else 5] = " ".join(gemmi.Element(number).name for number in numbers)
+    lines[0 if is_vasp4 else 5] = " ".join(map(symbol_of, numbers))
     atoms = atoms_of("\n".join(lines) + "\n", "vasp", "bad-poscar")
     return crystal_of_atoms(atoms, name, source, max_atoms)

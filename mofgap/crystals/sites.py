@@ -10,7 +10,7 @@ import numpy as np
 from gemmi import cif
 from numpy.typing import NDArray
 
-from mofgap.crystals.elements import ambiguous, candidates, label_occupants, occupants
+from mofgap.crystals.elements import ambiguous, candidates, label_occupants, occupants, symbol_of
 from mofgap.crystals.formula import parse_formula
 from mofgap.crystals.reasons import listed, one_line, shown
 
@@ -288,7 +288,7 @@ def _atomic_numbers(
         choices = candidates(labels[i])
         stated = tuple(number for number in choices if number in formula)
         if len(choices) > 1 and not stated and labels[i][1:2].isupper():
-            guessed.append(f"{labels[i]} as {gemmi.Element(choices[0]).name}")
+            guessed.append(f"{labels[i]} as {symbol_of(choices[0])}")
         choices = stated or choices
         if choices:
             numbers[i] = choices[0]

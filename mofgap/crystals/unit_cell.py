@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +13,7 @@ from mofgap.crystals import disorder as occupancy
 from mofgap.crystals.bonds import pairs_within
 from mofgap.crystals.crowding import MOST_PAIRS, MOST_SITES_OF_ATOM, boxes, check_crowding, check_density
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.elements import MAX_Z
+from mofgap.crystals.elements import MAX_Z, symbol_of
 from mofgap.crystals.lattice import check_cell, volume_of
 from mofgap.crystals.sites import FARTHEST_CELL, CifError, Sites
 
@@ -216,7 +215,7 @@ def _composition(atomic_numbers: NDArray[np.int64], formula: dict[int, float]) -
     # Scaled to the heaviest element both have, so that the reader sees which counts differ.
     scale = stated[shared[-1]] / found[shared[-1]] if shared else 1.0
     text = " ".join(
-        f"{gemmi.Element(int(n)).name}{found[n] * scale:.4g}/{stated[n]:g}"
+        f"{symbol_of(n)}{found[n] * scale:.4g}/{stated[n]:g}"
         for n in np.flatnonzero(np.abs(found * scale - stated) > 0.01)
     )
     what = f"atoms found/stated in _chemical_formula_sum: {text}"

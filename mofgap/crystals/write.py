@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import gemmi
 import numpy as np
 from gemmi import cif
 from numpy.typing import NDArray
 
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.elements import symbol_of
 from mofgap.crystals.formula import formula_sum
 
 
@@ -66,7 +66,7 @@ def _atom_rows(crystal: Crystal, columns: list[Sequence[str | float]]) -> list[s
     coords = np.round(crystal.frac_coords, 8) + 0.0
     table = zip(crystal.atomic_numbers.tolist(), coords.tolist(), strict=True)
     for (number, position), *extra in zip(table, *columns, strict=True):
-        symbol = gemmi.Element(number).name
+        symbol = symbol_of(number)
         counts[symbol] += 1
         fields = [f"{symbol}{counts[symbol]}", symbol, *(f"{x:.8f}" for x in position)]
         rows.append(" ".join(fields + [_value(value) for value in extra]))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
 from mofgap.crystals.convert import to_ase
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.elements import symbol_of
 from mofgap.crystals.write import write_cif
 from mofgap.gap.attribution import Attribution
 
@@ -33,7 +33,7 @@ def atom_table(crystal: Crystal, found: Attribution) -> pd.DataFrame:
     """One row per atom, in the order of the file: ``index`` from 1, ``element`` and the `shares`."""
     import pandas as pd
 
-    symbols = [gemmi.Element(int(z)).name for z in crystal.atomic_numbers]
+    symbols = list(map(symbol_of, crystal.atomic_numbers))
     return pd.DataFrame({"index": range(1, crystal.n_atoms + 1), "element": symbols, **shares(found)})
 
 

@@ -6,7 +6,6 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import gemmi
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from mofgap.crystals.bonds import COVALENT_RADII, IS_METAL, bonded_pairs
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.elements import symbol_of
 from mofgap.explanation.files import shares
 from mofgap.gap.attribution import Attribution
 from mofgap.report.figure import CHARACTERS_AN_INCH, Drawn
@@ -107,7 +107,7 @@ def _panel(
         zorder=2,
     )
     for atom in order[IS_METAL[crystal.atomic_numbers[order]]]:
-        symbol = gemmi.Element(int(crystal.atomic_numbers[atom])).name
+        symbol = symbol_of(crystal.atomic_numbers[atom])
         axes.annotate(symbol, seen[atom, :2], ha="center", va="center", fontsize=7, zorder=3)
     axes.set_aspect("equal")
     axes.margins(0.08)

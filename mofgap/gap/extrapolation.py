@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import gemmi
 import numpy as np
 
 from mofgap.counts import counted
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.elements import symbol_of
 
 EXTRAPOLATION = "extrapolation"
 """Name of the note of a structure of a kind that has few gaps at the level of the model."""
@@ -63,8 +63,7 @@ def extrapolation_notes(model: str, crystal: Crystal) -> list[str]:
         return []
     cells = f"cells of at most {known.largest_cell} atoms (this one has {crystal.n_atoms})"
     found = [cells] if crystal.n_atoms > known.largest_cell else []
-    symbols = [str(gemmi.Element(int(z)).name) for z in np.unique(crystal.atomic_numbers)]
-    for symbol in symbols:
+    for symbol in map(symbol_of, np.unique(crystal.atomic_numbers)):
         if (n := known.few.get(symbol)) is not None:
             found.append(
                 f"only {counted(n, 'structure')} with {symbol}" if n else f"no structure with {symbol}"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import gemmi
-
 from mofgap.crystals import checks
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.elements import symbol_of
 from mofgap.gap.extrapolation import EXTRAPOLATION
 from mofgap.uncertainty.novelty import NoveltyIndex
 
@@ -57,16 +56,16 @@ def novelty_warnings(
     """
     known = [index.known_as(name) for name in nearest[:N_NEAREST]]
     strange = index.unseen_coordination(metal_coordination(crystal))
-    missing = [_symbol(z) for z, count in rare_elements.items() if count == 0]
-    unseen = [symbol + _read_as((substitutes or {}).get(symbol)) for symbol in missing]
-    unseen += [f"{_symbol(z)} with {n} neighbours" for z, n in strange]
+    missing = [symbol_of(z) for z, count in rare_elements.items() if count == 0]
+    unseen = [name + _read_as((substitutes or {}).get(name)) for name in missing]
+    unseen += [f"{symbol_of(z)} with {n} neighbours" for z, n in strange]
     warnings = []
     if in_training:
         warnings.append(f"{IN_TRAINING}: the model was trained on the gap of this structure, {known[0]}")
     if novelty > NOVEL or strange:
         why = f"training saw no {', '.join(unseen)}" if unseen else "far from every training structure"
         warnings.append(f"novel: {why}; nearest are {', '.join(known)}; check the gap by DFT")
-    rare = [f"{_symbol(z)} ({count})" for z, count in rare_elements.items() if count]
+    rare = [f"{symbol_of(z)} ({count})" for z, count in rare_elements.items() if count]
     if rare:
         warnings.append(f"rare-elements: few training structures have {', '.join(rare)}")
     return warnings
@@ -77,8 +76,4 @@ def _read_as(shares: Mapping[str, float] | None) -> str:
     if not shares:
         return ""
     most = max(shares.values())
-    return f" (read as {' and '.join(symbol for symbol, share in shares.items() if 2 * share >= most)})"
-
-
-def _symbol(atomic_number: int) -> str:
-    return str(gemmi.Element(atomic_number).name)
+    return f" (read as {' and '.join(name for name, share in shares.items() if 2 * share >= most)})"

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
 from mofgap.crystals.bonds import IS_METAL, bonded_pairs
 from mofgap.crystals.cif import Entry
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.elements import symbol_of
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import DEFAULT
 from mofgap.report.screened import symbols_of
@@ -98,7 +98,7 @@ def draw(crystal: Crystal) -> Drawing:
         for end in _reach(neighbours[atom], place)
         if index.get(end, -1) > i
     ]
-    symbols = [gemmi.Element(int(crystal.atomic_numbers[atom])).name for atom in atoms]
+    symbols = [symbol_of(crystal.atomic_numbers[atom]) for atom in atoms]
     hulls = []
     for (atom, place), i in index.items():
         ends = _reach(neighbours[atom], place) if IS_METAL[crystal.atomic_numbers[atom]] else []
@@ -164,5 +164,5 @@ def _offset(values: Iterable[float]) -> Offset:
 
 
 def _is_same(crystal: Crystal, formula: str, n_atoms: int) -> bool:
-    symbols = {gemmi.Element(int(number)).name for number in set(crystal.atomic_numbers.tolist())}
+    symbols = set(map(symbol_of, crystal.atomic_numbers))
     return crystal.n_atoms == n_atoms and symbols == set(symbols_of(formula))

@@ -17,14 +17,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import gemmi
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mofgap.crystals.elements import MAX_Z
+from mofgap.crystals.elements import MAX_Z, atomic_number, symbol_of
 from mofgap.encoders.elements import similar_elements
 from mofgap.encoders.encoder import Encoder
 from mofgap.encoders.registry import DEFAULT, build_encoder
@@ -49,7 +48,7 @@ def substitutes_of(counts: ArrayLike) -> Substitutes:
     often = np.flatnonzero(numbers >= RARE).tolist()
     found = {z: similar_elements(z, often) for z in range(1, MAX_Z + 1) if not numbers[z]}
     return {
-        _symbol(z): {_symbol(other): round(share, 4) for other, share in shares.items()}
+        symbol_of(z): {symbol_of(other): round(share, 4) for other, share in shares.items()}
         for z, shares in found.items()
         if shares
     }
@@ -70,10 +69,10 @@ def substitute(tables: Iterable[Tensor], substitutes: Mapping[str, Mapping[str, 
         substitutes: What to read as what.
     """
     for unseen, shares in substitutes.items():
-        places = [_number(symbol) for symbol in shares]
+        places = [atomic_number(symbol) for symbol in shares]
         weight = torch.tensor(list(shares.values()))
         for table in tables:
-            table[_number(unseen)] = weight / weight.sum() @ table[places]
+            table[atomic_number(unseen)] = weight / weight.sum() @ table[places]
 
 
 def tables_of(encoder: Encoder) -> list[Tensor]:
@@ -89,7 +88,7 @@ def substitute_unseen(model: GapModel, atomic_numbers: Iterable[ArrayLike]) -> N
         atomic_numbers: The atoms of each training structure.
     """
     counts = element_counts(atomic_numbers)
-    left = {z: shares for z, shares in model.config.substitutes.items() if not counts[_number(z)]}
+    left = {z: shares for z, shares in model.config.substitutes.items() if not counts[atomic_number(z)]}
     substitute(tables_of(model.encoder), left)
     model.config = replace(model.config, substitutes=left)
 
@@ -131,14 +130,6 @@ def main() -> None:
     counts = NoveltyIndex.load(folders[0] / NOVELTY).element_counts
     for folder in folders:
         substitute_in(folder, counts)
-
-
-def _symbol(atomic_number: int) -> str:
-    return str(gemmi.Element(atomic_number).name)
-
-
-def _number(symbol: str) -> int:
-    return int(gemmi.Element(symbol).atomic_number)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
 from mofgap.crystals.bonds import HYDROGEN, Pairs, bond_ratios, pairs_within
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.elements import symbol_of
 
 # Mean distances of hydrogen from its nearest neighbour in the QMOF structures of split train, relaxed with
 # PBE-D3(BJ), from 76 (S) to 514,331 (C) bonds: `python -m benchmarks.hydrogen_lengths`; angstrom.
@@ -87,5 +87,5 @@ def _shortness(pairs: Pairs, crystal: Crystal) -> NDArray[np.float64]:
 
 
 def _note(partners: list[int]) -> str:
-    counts = ", ".join(f"{partners.count(z)} {gemmi.Element(z).name}-H" for z in sorted(set(partners)))
+    counts = ", ".join(f"{partners.count(z)} {symbol_of(z)}-H" for z in sorted(set(partners)))
     return f"hydrogen-lengths: bonds that X-rays see too short were stretched to those of DFT: {counts}"
