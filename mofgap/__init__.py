@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = ["GapRegressor", "Screening", "annotate", "explain", "load_model", "screen", "select"]
-_HOMES = {
+_MODULES = {
     "GapRegressor": "mofgap.python.regressor",
     "Screening": "mofgap.report.notebook",
     "annotate": "mofgap.python.annotate",
@@ -39,9 +39,9 @@ def __getattr__(name: str) -> Any:
     """Import what is heavy when it is asked for."""
     if name == "__version__":
         return import_module("mofgap.version").installed_version("unknown")
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'mofgap' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -132,11 +132,11 @@ def load_config(folder: str | Path) -> BaLoRAConfig:
         ValueError: If the config file is damaged, has an unknown setting, or describes a PEFT adapter of
             another kind than plain LoRA.
     """
-    ours, theirs = Path(folder) / BALORA_FILE, Path(folder) / CONFIG_FILE
-    path = ours if ours.exists() else theirs
+    own, peft = Path(folder) / BALORA_FILE, Path(folder) / CONFIG_FILE
+    path = own if own.exists() else peft
     try:
         content = json.loads(path.read_text())
-        return BaLoRAConfig.from_dict(content) if path == ours else _of_peft(Path(folder), content)
+        return BaLoRAConfig.from_dict(content) if path == own else _of_peft(Path(folder), content)
     except (AttributeError, KeyError, TypeError, JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged: {error!r}") from error
 

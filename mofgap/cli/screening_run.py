@@ -277,9 +277,9 @@ def _caveats(outcome: Outcome, novelty: Novelty, duplicates: Duplicates) -> None
     """Say on standard error what holds for the whole table."""
     if outcome.n_novel and novelty == "drop":
         typer.echo(f"mofgap: novel structures left out: {outcome.n_novel} (--novelty drop)", err=True)
-    if n_alike := outcome.n_alike:
+    if n_copies := outcome.n_copies:
         what = "that share a rank with their first copy" if duplicates == "keep" else "left out"
-        typer.echo(f"mofgap: duplicates {what}: {n_alike} (--duplicates {duplicates})", err=True)
+        typer.echo(f"mofgap: duplicates {what}: {n_copies} (--duplicates {duplicates})", err=True)
     for level, of_two in sorted(outcome.levels):
         if of_two or is_pbe(level):
             typer.echo(f"mofgap: {ranking_words(level) if of_two else PBE_CAVEAT}", err=True)

@@ -87,8 +87,10 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
         except UnicodeDecodeError:
             continue
         # Control characters and C1 codes do not occur in text; one stray is forgiven.
-        strange = sum(not (c.isprintable() or c in "\t\r\n\f\v\u00a0\u00ad\ufeff") for c in set(text[:4096]))
-        if strange > 2:
+        n_unprintable = sum(
+            not (c.isprintable() or c in "\t\r\n\f\v\u00a0\u00ad\ufeff") for c in set(text[:4096])
+        )
+        if n_unprintable > 2:
             break
         if "\n" not in text:  # as old Macs end lines
             text = text.replace("\r", "\n")

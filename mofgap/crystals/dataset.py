@@ -65,8 +65,8 @@ def read_table(path: Path) -> pd.DataFrame:
             f"{path}: missing column(s) {', '.join(missing)}; mofgap data import makes such a table"
         )
     frame = frame.rename(columns={id_name: "structure_id"})
-    if nameless := int((frame.structure_id.isna() | (frame.structure_id == "")).sum()):
-        raise TableError(f"{path}: {nameless} rows have no {id_name}; name each")
+    if unnamed := int((frame.structure_id.isna() | (frame.structure_id == "")).sum()):
+        raise TableError(f"{path}: {unnamed} rows have no {id_name}; name each")
     frame["structure_id"] = frame.structure_id.astype(str)
     repeated = frame.structure_id[frame.structure_id.duplicated()]
     if len(repeated):

@@ -61,7 +61,7 @@ def majority(
     if not partial.any():
         return ~partial, []
     check_crowding(cell, sites.frac_coords[partial], _REACH_ANGSTROM)
-    unit, rivals = _units(cell, sites, op_index, partial)
+    unit, alternatives = _units(cell, sites, op_index, partial)
     members: dict[int, list[int]] = {}
     for atom in np.flatnonzero(partial).tolist():
         members.setdefault(unit[atom], []).append(atom)
@@ -72,13 +72,13 @@ def majority(
         return -round(share[u], 3), abs(int(sites.groups[first])), int(op_index[members[u]].min()), first
 
     keep = ~partial
-    beaten: set[int] = set()
+    left_out: set[int] = set()
     for u in sorted(members, key=place):
-        if u in beaten:
+        if u in left_out:
             continue
-        losers = [{unit[rival] for rival in rivals[atom]} - beaten - {u} for atom in members[u]]
-        beaten.update(*losers)
-        taken = [share[u] + sum(share[loser] for loser in each) for each in losers]
+        excluded = [{unit[other] for other in alternatives[atom]} - left_out - {u} for atom in members[u]]
+        left_out.update(*excluded)
+        taken = [share[u] + sum(share[other] for other in each) for each in excluded]
         keep[members[u]] = max(taken) >= 0.5
     text = f"disorder-majority: {int(keep[partial].sum())} of {int(partial.sum())} partial sites kept"
     return keep, [text]
@@ -104,10 +104,10 @@ def _units(
     links = coo_array((np.ones(len(joined.first)), (joined.first, joined.second)), (len(sites),) * 2)
     unit = connected_components(links, directed=False)[1].tolist()
     apart = pairs.take(close | (across & bonded))
-    rivals: list[list[int]] = [[] for _ in range(len(sites))]
+    alternatives: list[list[int]] = [[] for _ in range(len(sites))]
     for first, second in zip(apart.first.tolist(), apart.second.tolist(), strict=True):
-        rivals[first].append(second)
-    return unit, rivals
+        alternatives[first].append(second)
+    return unit, alternatives
 
 
 def _alternatives(

@@ -77,19 +77,19 @@ def atom_classes(graph: CrystalGraph, tolerance_angstrom: float) -> Indices:
         around = np.where(faded, -1, found[neighbour])
         order = np.lexsort((distance, around), axis=1)
         kinds = np.concatenate([found[:, None], np.take_along_axis(around, order, 1)], axis=1)
-        alike = np.unique(kinds, axis=0, return_inverse=True)[1].ravel()
-        split = _split(alike, np.take_along_axis(distance, order, 1), tolerance_angstrom)
+        kind = np.unique(kinds, axis=0, return_inverse=True)[1].ravel()
+        split = _split(kind, np.take_along_axis(distance, order, 1), tolerance_angstrom)
         if split.max() == found.max():
             return split
         found = split
 
 
-def _split(alike: Indices, distances: Floats, tolerance_angstrom: float) -> Indices:
-    """(n_atoms,) groups of ``alike``, cut where (n_atoms, K) distances differ from the first atom's."""
-    found = np.empty_like(alike)
+def _split(kind: Indices, distances: Floats, tolerance_angstrom: float) -> Indices:
+    """(n_atoms,) each ``kind`` divided where (n_atoms, K) distances differ from those of its first atom."""
+    found = np.empty_like(kind)
     n_found = 0
-    for group in range(int(alike.max()) + 1):
-        left = np.flatnonzero(alike == group)
+    for group in range(int(kind.max()) + 1):
+        left = np.flatnonzero(kind == group)
         while len(left):
             near = np.abs(distances[left] - distances[left[0]]).max(axis=1) < tolerance_angstrom
             near[0] = True

@@ -215,8 +215,10 @@ def _alternatives(assemblies: NDArray[np.int64], groups: NDArray[np.int64]) -> N
     """(n_sites,) whether another group stands in for each site's: of its assembly, or its own images."""
     if not groups.any():
         return np.zeros(len(groups), dtype=bool)
-    rivals = {a: np.unique(groups[(assemblies == a) & (groups != 0)]) for a in np.unique(assemblies).tolist()}
-    many = [a for a, found in rivals.items() if len(found) > 1]
+    alternatives = {
+        a: np.unique(groups[(assemblies == a) & (groups != 0)]) for a in np.unique(assemblies).tolist()
+    }
+    many = [a for a, found in alternatives.items() if len(found) > 1]
     chosen: NDArray[np.bool_] = (groups < 0) | ((groups != 0) & np.isin(assemblies, many))
     return chosen
 

@@ -46,12 +46,12 @@ def _first_value(block: cif.Block, tags: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Statement:
-    """A space group that a block names: its operations, the words, its number, and if they were vague."""
+    """A space group that a block names: its operations, the words, its number, and if its setting is open."""
 
     group: gemmi.GroupOps
     words: str
     number: int | None
-    vague: bool = False
+    open_setting: bool = False
 
 
 def _stated_groups(block: cif.Block, cell: gemmi.UnitCell) -> tuple[list[_Statement], list[str]]:
@@ -75,8 +75,8 @@ def _stated_groups(block: cif.Block, cell: gemmi.UnitCell) -> tuple[list[_Statem
         named = gemmi.find_spacegroup_by_name(plain, cell.alpha, cell.gamma, "2")
         if named is not None and len(name) <= _LONGEST_NAME:
             # A bare name with two choices of origin is read with the centre of symmetry at the origin.
-            vague = named.ext in ("1", "2") and ":" not in plain
-            found.append(_Statement(named.operations(), name, named.number, vague))
+            open_setting = named.ext in ("1", "2") and ":" not in plain
+            found.append(_Statement(named.operations(), name, named.number, open_setting))
         else:
             unknown.append(repr(shown(name)))
     if number := _first_value(block, NUMBER_TAGS):
@@ -99,8 +99,8 @@ def _numbered(standard: gemmi.SpaceGroup, cell: gemmi.UnitCell) -> _Statement:
     """The group of a number, in the setting that its name has, with axes as the cell has them."""
     group = gemmi.find_spacegroup_by_name(standard.hm, cell.alpha, cell.gamma, "2") or standard
     # Of P1 and P-1 settings are other cells alone, and the cell tells H from R.
-    vague = group.number > 2 and _n_settings()[group.number] > 1 and group.ext not in ("H", "R")
-    return _Statement(group.operations(), f"number {group.number}", group.number, vague)
+    open_setting = group.number > 2 and _n_settings()[group.number] > 1 and group.ext not in ("H", "R")
+    return _Statement(group.operations(), f"number {group.number}", group.number, open_setting)
 
 
 def parse_operation(triplet: str) -> NDArray[np.float64]:
@@ -217,7 +217,7 @@ def _from_name(stated: list[_Statement], unknown: list[str]) -> tuple[NDArray[np
     if stated:
         words = stated[0].words
         notes = []
-        if stated[0].vague:
+        if stated[0].open_setting:
             notes.append(f"origin-choice: {words} leaves the setting open; check it or list the operators")
         if any(each.startswith("Hall") for each in unknown):
             notes.append(

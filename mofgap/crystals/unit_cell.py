@@ -64,10 +64,10 @@ def check_usable(crystal: Crystal) -> None:
     check_room(crystal.cell, crystal.n_atoms)
     check_density(crystal.cell, crystal.n_atoms)
     numbers = np.unique(crystal.atomic_numbers)
-    strange = numbers[(numbers < 1) | (numbers > MAX_Z)].tolist()
-    if strange:
+    unknown = numbers[(numbers < 1) | (numbers > MAX_Z)].tolist()
+    if unknown:
         raise CifError(
-            f"unknown-element: no model knows atomic number {', '.join(map(str, strange))}; "
+            f"unknown-element: no model knows atomic number {', '.join(map(str, unknown))}; "
             "correct or leave out the structure"
         )
 
@@ -172,9 +172,9 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, max_atoms: int, w
     repeated = (numbers[pairs.first] == numbers[pairs.second]) & (pairs.distances < DUPLICATE_ANGSTROM)
     repeated &= pairs.first != pairs.second
     drop = np.unique(pairs.first[repeated & (pairs.first > pairs.second)])
-    gone = np.zeros(len(sites), dtype=bool)
-    gone[drop] = True
-    left = pairs.take(~gone[pairs.first] & ~gone[pairs.second])
+    removed = np.zeros(len(sites), dtype=bool)
+    removed[drop] = True
+    left = pairs.take(~removed[pairs.first] & ~removed[pairs.second])
     if len(left.first):
         worst = int(np.argmin(left.distances))
         n_pairs = len(left.first) // 2
@@ -185,7 +185,7 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, max_atoms: int, w
             "remove one of each disordered alternative, or correct the symmetry"
         )
     if len(drop):
-        sites = sites.take(~gone)
+        sites = sites.take(~removed)
     if len(sites) < n_written:
         warnings.append(f"duplicate-sites: merged {counted(n_written - len(sites), 'atom')} written twice")
     return sites

@@ -183,7 +183,7 @@ class _Join:
         if self.labels is None:
             return
         source = self.labels.source
-        for place in self.labels.nameless:
+        for place in self.labels.unnamed:
             yield Skip("", f"{source}, row {place}", "no-identifier: a label without a name")
         for name in self.labels.rows:
             if name in self.labels.repeated:

@@ -37,14 +37,14 @@ class LabelTable:
         rows: Values by identifier and name; without those of columns that may be absent and are.
         conflicting: Identifiers that stand there with different values: none of them can be trusted.
         repeated: Identifiers that stand there more than once with the same values.
-        nameless: Places of rows without identifier, the line of names being row 1.
+        unnamed: Places of rows without identifier, the line of names being row 1.
     """
 
     source: str
     rows: Mapping[str, Mapping[str, Any]]
     conflicting: frozenset[str]
     repeated: frozenset[str]
-    nameless: tuple[int, ...] = ()
+    unnamed: tuple[int, ...] = ()
 
 
 def read_label_table(path: Path, id_name: str | None, columns: Mapping[str, str]) -> LabelTable:
@@ -133,29 +133,29 @@ def labels_of_rows(
         DatasetError: If ``id_name`` or a needed name of ``columns`` occurs in no row.
     """
     table: dict[str, dict[str, Any]] = {}
-    conflicting, repeated, nameless = set[str](), set[str](), list[int]()
+    conflicting, repeated, unnamed = set[str](), set[str](), list[int]()
     seen = dict.fromkeys(names)
     for place, row in enumerate(rows, start=2):
         if not names:
             seen |= dict.fromkeys(row)
         name = identifier(row.get(id_name))
         if name is None:
-            nameless.append(place)
+            unnamed.append(place)
             continue
         values = {new: row[known] for old, new in columns.items() if (known := old.lstrip("?")) in row}
         if name in table:
-            (repeated if _alike(table[name], values) else conflicting).add(name)
+            (repeated if _same_values(table[name], values) else conflicting).add(name)
         else:
             table[name] = values
     for old in (id_name, *(old for old in columns if not old.startswith("?"))):
         if old not in seen:
             raise DatasetError(f"{source}: {no_column(old, seen)}")
     return LabelTable(
-        source, table, frozenset(conflicting), frozenset(repeated - conflicting), tuple(nameless)
+        source, table, frozenset(conflicting), frozenset(repeated - conflicting), tuple(unnamed)
     )
 
 
-def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _same_values(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether values are the same; numbers are compared as numbers."""
     return one.keys() == other.keys() and all(_plain(one[name]) == _plain(other[name]) for name in one)
 

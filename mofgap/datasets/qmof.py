@@ -32,7 +32,7 @@ ATOM_COLUMNS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Vault:
+class Download:
     """Files of a folder or of an archive, found by their base name.
 
     Attributes:
@@ -56,7 +56,7 @@ class Vault:
         return min(found, key=lambda n: (n.count("/"), n), default=None)
 
     def open(self, name: str) -> IO[bytes]:
-        """A file of the vault."""
+        """Open a file of the download."""
         if self.archive is not None:
             return self.archive.open(name)
         assert self.folder is not None
@@ -72,36 +72,36 @@ def _two_levels(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Vault]:
-    """The vault of a QMOF download: ``qmof_database.zip``, figshare's archive of all files, or a folder.
+def opened(path: Path) -> Iterator[Download]:
+    """A download of QMOF: ``qmof_database.zip``, figshare's archive of all files, or a folder.
 
     Raises:
         DatasetError: If ``path`` is not a zip archive, is damaged, or cannot be unpacked by Python.
     """
     with ExitStack() as stack:
         try:
-            vault = Vault(str(path), folder=path) if path.is_dir() else _archive(path, stack)
-            inner = vault.find("qmof_database.zip")
-            if inner and not any(vault.find(name) for name in LABELS):
-                archive = stack.enter_context(open_zip(stack.enter_context(vault.open(inner))))
-                vault = Vault(f"{path}:{inner}", archive=archive)
-            yield vault
+            download = Download(str(path), folder=path) if path.is_dir() else _archive(path, stack)
+            inner = download.find("qmof_database.zip")
+            if inner and not any(download.find(name) for name in LABELS):
+                archive = stack.enter_context(open_zip(stack.enter_context(download.open(inner))))
+                download = Download(f"{path}:{inner}", archive=archive)
+            yield download
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise DatasetError(
                 f"{path}: the archive is damaged, or cannot be read ({error}); fetch it again, or unpack it"
             ) from error
 
 
-def _archive(path: Path, stack: ExitStack) -> Vault:
-    return Vault(str(path), archive=stack.enter_context(open_zip(path)))
+def _archive(path: Path, stack: ExitStack) -> Download:
+    return Download(str(path), archive=stack.enter_context(open_zip(path)))
 
 
 def is_qmof(path: Path) -> bool:
     """Whether a folder or zip archive is a download of QMOF."""
     if not path.is_dir() and not zipfile.is_zipfile(path):
         return False
-    with opened(path) as vault:
-        return any(vault.find(name) for name in LABELS)
+    with opened(path) as download:
+        return any(download.find(name) for name in LABELS)
 
 
 def read_labels_of(path: Path, columns: Mapping[str, str]) -> LabelTable:
@@ -114,12 +114,12 @@ def read_labels_of(path: Path, columns: Mapping[str, str]) -> LabelTable:
     Raises:
         DatasetError: If the download ``path`` is damaged, holds no labels, or lacks a column of ``columns``.
     """
-    with opened(path) as vault:
-        name = next((found for label in LABELS if (found := vault.find(label))), None)
+    with opened(path) as download:
+        name = next((found for label in LABELS if (found := download.find(label))), None)
         if name is None:
             raise DatasetError(f"{path}: no {' or '.join(LABELS)} in it; fetch it again")
-        source = f"{vault.label}:{name}"
-        with vault.open(name) as file:
+        source = f"{download.label}:{name}"
+        with download.open(name) as file:
             if name.endswith(".csv"):
                 return labels_of_csv(file, source, ID, columns)
             try:
@@ -135,15 +135,15 @@ def read_structures(path: Path, max_atoms: int) -> Records:
     Raises:
         DatasetError: If the download ``path`` holds no relaxed structures, or is damaged.
     """
-    with opened(path) as vault:
-        if name := vault.find(STRUCTURES):
-            with vault.open(name) as file:
-                yield from _from_json(file, f"{vault.label}:{name}", max_atoms)
-        elif name := vault.find(f"{CIFS}.zip"):
-            with vault.open(name) as file, open_zip(file) as archive:
-                yield from _from_cifs(archive, f"{vault.label}:{name}", max_atoms)
-        elif vault.folder is not None and (name := vault.find(CIFS)):
-            yield from read_cifs(vault.folder / name, max_atoms)
+    with opened(path) as download:
+        if name := download.find(STRUCTURES):
+            with download.open(name) as file:
+                yield from _from_json(file, f"{download.label}:{name}", max_atoms)
+        elif name := download.find(f"{CIFS}.zip"):
+            with download.open(name) as file, open_zip(file) as archive:
+                yield from _from_cifs(archive, f"{download.label}:{name}", max_atoms)
+        elif download.folder is not None and (name := download.find(CIFS)):
+            yield from read_cifs(download.folder / name, max_atoms)
         else:
             raise DatasetError(
                 f"{path}: neither {STRUCTURES} nor {CIFS}.zip nor {CIFS}/ in it; fetch it again"

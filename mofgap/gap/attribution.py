@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 N_NODES = 64
 """Nodes of the Gauss-Legendre rule along the path; the integrand is smooth."""
 
-ALIKE = 0.01
+EQUIVALENT = 0.01
 """Atoms of an element get equal shares if their activations differ by less than this many standard
 deviations: those that symmetry makes equivalent, apart from rounding in a file, and those that nearly are."""
 
@@ -134,8 +134,8 @@ def equivalent(activations: Floats, atomic_numbers: NDArray[np.int64]) -> NDArra
         atomic_numbers: (n_atoms,).
     """
     distance = cdist(activations, activations, "chebyshev")
-    alike = (distance <= ALIKE * activations.std()) & (atomic_numbers[:, None] == atomic_numbers)
-    group: NDArray[np.int64] = connected_components(coo_array(alike), directed=False)[1]
+    same = (distance <= EQUIVALENT * activations.std()) & (atomic_numbers[:, None] == atomic_numbers)
+    group: NDArray[np.int64] = connected_components(coo_array(same), directed=False)[1]
     return group
 
 

@@ -55,14 +55,14 @@ def novelty_warnings(
         substitutes: What elements that training never saw are read as, with their shares.
     """
     known = [index.known_as(name) for name in nearest[:N_NEAREST]]
-    strange = index.unseen_coordination(metal_coordination(crystal))
+    coordination = index.unseen_coordination(metal_coordination(crystal))
     missing = [symbol_of(z) for z, count in rare_elements.items() if count == 0]
     unseen = [name + _read_as((substitutes or {}).get(name)) for name in missing]
-    unseen += [f"{symbol_of(z)} with {n} neighbours" for z, n in strange]
+    unseen += [f"{symbol_of(z)} with {n} neighbours" for z, n in coordination]
     warnings = []
     if in_training:
         warnings.append(f"{IN_TRAINING}: the model was trained on the gap of this structure, {known[0]}")
-    if novelty > NOVEL or strange:
+    if novelty > NOVEL or coordination:
         why = f"training saw no {', '.join(unseen)}" if unseen else "far from every training structure"
         warnings.append(f"novel: {why}; nearest are {', '.join(known)}; check the gap by DFT")
     rare = [f"{symbol_of(z)} ({count})" for z, count in rare_elements.items() if count]

@@ -163,8 +163,8 @@ class GapPredictor:
         """
         if self.second_level is None:
             return [None]
-        mine, other = self.model, self.second_level.model
-        return [_alike(*pair) for pair in zip_longest([mine, *mine.members], [other, *other.members])]
+        own, other = self.model, self.second_level.model
+        return [_common_encoder(*pair) for pair in zip_longest([own, *own.members], [other, *other.members])]
 
     def _calibrated(self, parts: Sequence[Posterior], crystals: Sequence[Crystal]) -> Predictions:
         def joined(name: str) -> Floats:
@@ -173,7 +173,7 @@ class GapPredictor:
         gap, aleatoric = joined("gap_ev"), joined("aleatoric_std_ev")
         epistemic = joined("epistemic_std_ev")
         known = np.nan_to_num(epistemic)
-        nothing = np.zeros_like(gap)
+        zeros = np.zeros_like(gap)
         features = np.concatenate([np.empty((0, len(self.novelty.mean))), *(part.features for part in parts)])
         far = self.novelty.score(features, [c.atomic_numbers for c in crystals])
         experimental = np.array([c.experimental for c in crystals], dtype=np.float64)
@@ -185,7 +185,7 @@ class GapPredictor:
             gap_ev=np.maximum(gap, 0.0),
             gap_std_ev=far.widening * total,
             epistemic_std_ev=np.where(added > 0, np.sqrt(scaled**2 + added), scaled),
-            aleatoric_std_ev=self.calibration.std(nothing, aleatoric, experimental),
+            aleatoric_std_ev=self.calibration.std(zeros, aleatoric, experimental),
             novelty=far.percentile,
             nearest=far.nearest,
             in_training=far.in_training & self._gap_is_known(parts),
@@ -278,14 +278,14 @@ class GapPredictor:
         return novelty_warnings(self.novelty, crystal, *about, *known)
 
 
-def _alike(first: GapModel | None, second: GapModel | None) -> Encoder | None:
+def _common_encoder(first: GapModel | None, second: GapModel | None) -> Encoder | None:
     """The encoder that two models share, if their adapters begin at the same block; otherwise None."""
     if first is None or second is None or first.encoder.n_fixed != second.encoder.n_fixed:
         return None
     encoders = first.encoder, second.encoder
-    mine, other = ({k: v for k, v in e.state_dict().items() if ".lora_" not in k} for e in encoders)
-    alike = mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in mine)
-    return first.encoder if alike else None
+    own, other = ({k: v for k, v in e.state_dict().items() if ".lora_" not in k} for e in encoders)
+    same = own.keys() == other.keys() and all(torch.equal(own[name], other[name]) for name in own)
+    return first.encoder if same else None
 
 
 def _named(

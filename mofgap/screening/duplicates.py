@@ -55,7 +55,7 @@ def originals(rows: Sequence[Comparable]) -> list[int]:
             by_formula[row.formula].append(place)
     for places in by_formula.values():
         if len(places) > 1:
-            _join_alike(rows, places, first)
+            _join_equal(rows, places, first)
     return first
 
 
@@ -68,12 +68,12 @@ def _numbers(row: Comparable) -> tuple[float | None, ...]:
     return row.gap_ev, row.aleatoric_std_ev, row.epistemic_std_ev, row.novelty
 
 
-def _join_alike(rows: Sequence[Comparable], places: Sequence[int], first: list[int]) -> None:
+def _join_equal(rows: Sequence[Comparable], places: Sequence[int], first: list[int]) -> None:
     """Set ``first`` for rows of one formula: those of the same structure get the same index."""
     same: dict[object, int] = {}  # copies to the last digit may be many, and need no comparison
     for place in places:
         first[place] = same.setdefault((_numbers(rows[place]), rows[place].nearest), place)
-    for one, other in _alike(
+    for one, other in _equal_pairs(
         rows, sorted(same.values(), key=lambda place: (rows[place].gap_ev or 0.0, place))
     ):
         roots = sorted((_root(first, one), _root(first, other)))
@@ -82,7 +82,7 @@ def _join_alike(rows: Sequence[Comparable], places: Sequence[int], first: list[i
         first[place] = _root(first, place)
 
 
-def _alike(rows: Sequence[Comparable], places: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _equal_pairs(rows: Sequence[Comparable], places: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Pairs of rows of one structure, of rows in the order of their gaps."""
     known = [(_numbers(rows[place]), rows[place].nearest.split(NEAREST_SEPARATOR), place) for place in places]
     for i, (one, one_nearest, place) in enumerate(known, start=1):

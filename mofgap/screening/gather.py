@@ -138,7 +138,7 @@ def gather(paths: Sequence[Path], folder: Path | None = None) -> Gathered:
         for part, counted in ordered_map(reading, shards, usable_cores() if large else 1):
             store.take(part)
             outcome.join(counted)
-        outcome.n_alike = store.find_duplicates()
+        outcome.n_copies = store.find_duplicates()
         outcome.first_failed = list(islice(store.failed(), N_FAILURES_SHOWN))
     except BaseException as error:
         store.close()

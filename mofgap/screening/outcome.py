@@ -24,7 +24,7 @@ class Outcome:
         n_warned: Those with the status ``warning``.
         n_failed: Those with the status ``failed``.
         n_novel: Predicted rows with the warning ``novel``.
-        n_alike: Rows of a structure that a row before them has.
+        n_copies: Rows of a structure that an earlier row has.
         levels: Level of theory of predicted rows, and whether they have `PBE_COLUMNS` too.
         first_failed: The first failures, in the order of the inputs.
     """
@@ -33,14 +33,14 @@ class Outcome:
     n_warned: int = 0
     n_failed: int = 0
     n_novel: int = 0
-    n_alike: int = 0
+    n_copies: int = 0
     levels: set[tuple[str, bool]] = field(default_factory=set)
     first_failed: list[Row] = field(default_factory=list)
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Outcome:
         """The counts of rows in memory."""
-        outcome = cls(n_alike=n_duplicates(rows))
+        outcome = cls(n_copies=n_duplicates(rows))
         for row in rows:
             outcome.add(row)
         outcome.first_failed = [row for row in rows if row.status == "failed"][:N_FAILURES_SHOWN]

@@ -88,9 +88,9 @@ class RowStore:
             for _, group in groupby(self._select(wanted), key=itemgetter(2)):
                 rows = list(group)
                 firsts = originals([Features(*row[2:]) for row in rows])
-                for (mine, number, *_), first in zip(rows, firsts, strict=True):
-                    found += rows[first][0] != mine
-                    yield number, rows[first][0], mine
+                for (place, row_id, *_), first in zip(rows, firsts, strict=True):
+                    found += rows[first][0] != place
+                    yield row_id, rows[first][0], place
 
         with _disk():
             self._rows.execute("BEGIN")

@@ -1,4 +1,4 @@
-"""Candidates: the rows of a screened table, and what each would be worth to compute."""
+"""Candidates: the rows of a screened table, and the worth of computing each."""
 
 from __future__ import annotations
 
@@ -126,5 +126,5 @@ def quality(frame: pd.DataFrame, goal: Goal) -> Floats:
     std = frame.gap_std_ev.to_numpy(dtype=np.float64)
     novelty = np.nan_to_num(frame.novelty.to_numpy(dtype=np.float64), nan=1.0)
     unknown = std / max(float(std.max()), 1e-12) * (1 + novelty) / 2
-    worth: dict[Goal, Floats] = {"window": inside, "explore": unknown, "both": np.sqrt(inside * unknown)}
-    return worth[goal]
+    qualities: dict[Goal, Floats] = {"window": inside, "explore": unknown, "both": np.sqrt(inside * unknown)}
+    return qualities[goal]

@@ -198,8 +198,8 @@ def select(
         rows = sorted(crystals)
         if rows:
             points = whitened([features[row] for row in rows], predictor.novelty)
-            worth = frame.quality.to_numpy()[rows]
-            picks = choose(worth, points, likeness_length(predictor.novelty), budget)
+            qualities = frame.quality.to_numpy()[rows]
+            picks = choose(qualities, points, likeness_length(predictor.novelty), budget)
         order = order[~np.isin(order, short) & ~np.isin(structure[order], list(done))]
         again = bool(np.isin(structure[short], structure[order]).any())  # a copy may replace what was lost
         n_short, n_copies = 2 * n_short, 2 * n_copies  # a table of copies is gone through in few steps

@@ -32,8 +32,8 @@ def _ablations(config: ComparisonConfig) -> Iterator[Member]:
         method = method_of(ablation.method)
         if method.adaptation is None:
             raise ConfigurationError(f"ablations.{name}: {method.name} trains no network of its own")
-        if idle := sorted(ablation.changes.keys() & unread(method)):
-            raise ConfigurationError(f"ablations.{name}: {method.name} does not read {', '.join(idle)}")
+        if left := sorted(ablation.changes.keys() & unread(method)):
+            raise ConfigurationError(f"ablations.{name}: {method.name} does not read {', '.join(left)}")
         recipe = ablation.applied(method.recipe(config.recipe))
         for seed in range(ablation.seeds):
             yield Member(ablation.split, ablation.method, seed, recipe, variant=name)
@@ -47,8 +47,8 @@ def unread(method: Method) -> set[str]:
 def training_settings(member: Member) -> dict[str, Any]:
     """All settings of the recipe that a training depends on, except the number of rows."""
     method = method_of(member.method)
-    idle = unread(method) | {"n_train"}
-    settings = {name: value for name, value in to_dict(member.recipe).items() if name not in idle}
+    left = unread(method) | {"n_train"}
+    settings = {name: value for name, value in to_dict(member.recipe).items() if name not in left}
     return settings | {"adaptation": method.adaptation, "dropout": method.dropout(member.recipe)}
 
 

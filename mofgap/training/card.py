@@ -76,8 +76,8 @@ def write_card(
         "",
         "## Method",
         f"{model['method']} on the encoder {model['encoder']}: rank {model['rank']} adapters on "
-        f"{', '.join(model['target_modules'])}{_moved(outcome)}.",
-        *(_history(outcome, config) if config.epochs else _unmoved(outcome)),
+        f"{', '.join(model['target_modules'])}{_n_trained(outcome)}.",
+        *(_history(outcome, config) if config.epochs else _kept_weights(outcome)),
         _epistemic(model),
         f"Nothing was fitted on test. {error_bars(folder)}",
         "",
@@ -116,10 +116,10 @@ def _quality(outcome: TrainingResult, config: FinetuneConfig, *, calibrated: boo
         shares = " and ".join(f"{counted(n, 'structure')} of {split}" for split, n in outcome.known.items())
         words = f"{outcome.parent} was trained on {shares} before. Their figures stand apart, since they"
         table += ["", f"{words} flatter the model. The error bars were not fitted to them."]
-    flattering = ["the epoch was chosen"] if config.epochs else []
-    flattering += ["the error bars were fitted"] if calibrated else []
-    if _has(outcome, "val") and flattering:
-        table += ["", f"Figures on val flatter the model: {' and '.join(flattering)} there."]
+    chosen_on_val = ["the epoch was chosen"] if config.epochs else []
+    chosen_on_val += ["the error bars were fitted"] if calibrated else []
+    if _has(outcome, "val") and chosen_on_val:
+        table += ["", f"Figures on val flatter the model: {' and '.join(chosen_on_val)} there."]
     elif _has(outcome, CROSS_FITTED) and calibrated:
         words = (
             "The error bars were fitted to the cross-fitted errors, so that their coverage is no surprise."
@@ -158,7 +158,7 @@ def _choice(outcome: TrainingResult) -> str:
     )
 
 
-def _moved(outcome: TrainingResult) -> str:
+def _n_trained(outcome: TrainingResult) -> str:
     return f"; {outcome.n_trainable:,} trained parameters" if outcome.n_trainable else ""
 
 
@@ -179,7 +179,7 @@ def _epistemic(model: dict[str, Any]) -> str:
     return "It has no epistemic standard deviation."
 
 
-def _unmoved(outcome: TrainingResult) -> list[str]:
+def _kept_weights(outcome: TrainingResult) -> list[str]:
     """A sentence on a model whose weights were not trained."""
     return [
         f"The weights are those of {outcome.parent}; neighbour correction, error bars and "

@@ -155,21 +155,21 @@ class EpochLines(Callback):  # type: ignore[misc]
         done, wanted = trainer.current_epoch + 1, trainer.max_epochs or 0
         left = (time.monotonic() - self.begun) / (done - self.first) * (wanted - done)
         logged = trainer.callback_metrics
-        said = [self.model] if self.model else []
-        said.append(f"epoch {done} of {wanted}")
-        said += [words.format(float(logged[name])) for name, words in _SAID.items() if name in logged]
-        said.append(f"{left // 60:.0f} min {left % 60:02.0f} s left")
-        sys.stderr.write(f"{', '.join(said)}\n")
+        words = [self.model] if self.model else []
+        words.append(f"epoch {done} of {wanted}")
+        words += [text.format(float(logged[name])) for name, text in _LOGGED.items() if name in logged]
+        words.append(f"{left // 60:.0f} min {left % 60:02.0f} s left")
+        sys.stderr.write(f"{', '.join(words)}\n")
         sys.stderr.flush()
 
 
-_SAID = {
+_LOGGED = {
     "train_loss": "loss {:.3g}",
     "train_mae_ev": "error {:.3f} eV",
     "val_mae_ev": "val error {:.3f} eV",
     "val_loss": "val loss {:.3g}",
 }
-"""What is said of the logged values of an epoch."""
+"""The words for the logged values of an epoch."""
 
 
 class Kept(ModelCheckpoint):  # type: ignore[misc]
@@ -218,7 +218,7 @@ class Compute(ComputeConfig):
     """
 
     progress: bool = Field(True, description="Print one line per epoch.")
-    model: str = Field("", description="Which of several models this is, to be said in these lines.")
+    model: str = Field("", description="Which of several models this is, for these lines.")
 
     def __post_init__(self) -> None:
         if self.device == "cuda" and not torch.cuda.is_available():

@@ -63,7 +63,7 @@ def test_rows_on_disk_make_the_table_of_rows_in_memory(
     places = list(enumerate(inputs))
     order.shuffle(places)
     store.add(outcome.counting(places))
-    outcome.n_alike = store.find_duplicates()
+    outcome.n_copies = store.find_duplicates()
     everything = [row for rows in inputs for row in rows]
     expected = rank_rows(everything, rank_by, top, novelty, duplicates)
     assert [*store.ranked(top, duplicates), *store.failed()] == expected

@@ -20,12 +20,12 @@ def remove_guests(crystal: Crystal) -> Crystal:
     bonded = bond_graph(crystal)
     part = bonded.parts[0]
     neutral = np.setdiff1d(bonded.molecules, bonded.ions)
-    gone = np.isin(part, neutral)
-    if not gone.any() or gone.all():
+    removed = np.isin(part, neutral)
+    if not removed.any() or removed.all():
         return crystal
     return replace(
         crystal,
-        frac_coords=crystal.frac_coords[~gone],
-        atomic_numbers=crystal.atomic_numbers[~gone],
+        frac_coords=crystal.frac_coords[~removed],
+        atomic_numbers=crystal.atomic_numbers[~removed],
         warnings=(*crystal.warnings, f"guests-removed: {bonded.formulas(neutral)} not bonded to any metal"),
     )

@@ -136,11 +136,11 @@ def _line(axes: Axes, line: pd.DataFrame, colour: str, marker: str, name: str) -
     many = len(line) > 1000
     style = {"color": colour, "linewidth": 1.4, "markersize": 5, "label": name, "rasterized": many}
     axes.plot(line.x, line.value, marker="" if many else marker, **style)  # type: ignore[arg-type]
-    barred = line.dropna(subset=["lo", "hi"])
-    if len(barred) and not many:
-        ends = [barred.value - barred.lo, barred.hi - barred.value]
+    bars = line.dropna(subset=["lo", "hi"])
+    if len(bars) and not many:
+        ends = [bars.value - bars.lo, bars.hi - bars.value]
         axes.errorbar(
-            barred.x, barred.value, np.maximum(0, ends), fmt="none", ecolor=colour, elinewidth=1, alpha=0.6,
+            bars.x, bars.value, np.maximum(0, ends), fmt="none", ecolor=colour, elinewidth=1, alpha=0.6,
             capsize=2,
         )  # fmt: skip
 

@@ -74,9 +74,9 @@ def parity(
             continue
         score = f"MAE {metrics.mae(each.true, each.pred):.3f} eV, R² {metrics.r2(each.true, each.pred):.2f}"
         _points(axes, each.true, each.pred, colour, each.label + score, _is_many(found))
-        barred = np.argsort(each.true, kind="stable")[:: max(1, -(-len(each.true) // MAX_BARS))]
+        bars = np.argsort(each.true, kind="stable")[:: max(1, -(-len(each.true) // MAX_BARS))]
         axes.errorbar(
-            each.true[barred], each.pred[barred], each.std[barred], fmt="none", ecolor=colour, elinewidth=0.7,
+            each.true[bars], each.pred[bars], each.std[bars], fmt="none", ecolor=colour, elinewidth=0.7,
             alpha=0.5, rasterized=_is_many(found),
         )  # fmt: skip
     return _finished(every[0], found, panels)

@@ -18,7 +18,7 @@ from mofgap.study.engine.folder import RunError, RunFolder
 
 JOB = "SLURM_JOB_ID"
 RANK = "SLURM_PROCID"
-_TOLD = {"cpu_seconds", "peak_memory_mb", "host"}
+_COUNTED = {"cpu_seconds", "peak_memory_mb", "host"}
 
 
 def needs_launch(nodes: int, processes: int) -> bool:
@@ -65,7 +65,7 @@ def launch(
         folder.rank(stage, rank).unlink(missing_ok=True)  # of an earlier start
     cost = measured(work, threads, keep)
     found = (read_checked(folder.rank(stage, rank)) for rank in range(n))
-    costs = [each for each in found if each.keys() >= _TOLD]
+    costs = [each for each in found if each.keys() >= _COUNTED]
     # A file that was damaged since costs no training: what it would say is left out.
     cost["cpu_seconds"] = round(sum(each["cpu_seconds"] for each in costs), 4)
     cost["peak_memory_mb"] = max((each["peak_memory_mb"] for each in costs), default=cost["peak_memory_mb"])

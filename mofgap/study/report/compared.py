@@ -120,7 +120,7 @@ def _origin(run: Path) -> tuple[dict[str, str], dict[str, str]]:
     manifest, config = (_read(run / name) for name in ("manifest.json", "config.yaml"))
     comparison = _mapping(config.get("comparison"))
     data, encoder = _mapping(comparison.get("data")), comparison.get("encoder", "")
-    told = {
+    about = {
         "command": manifest.get("command"),
         "run with": f"mofgap {manifest['mofgap']}" if manifest.get("mofgap") else "",
         "level of theory": data.get("level_of_theory"),
@@ -130,7 +130,7 @@ def _origin(run: Path) -> tuple[dict[str, str], dict[str, str]]:
     }
     folder = model_folder(str(encoder), CARD) if encoder else None
     cards = {} if folder is None else {str(encoder): (folder / CARD).read_text(encoding="utf-8")}
-    return {name: str(value) for name, value in told.items() if value}, cards
+    return {name: str(value) for name, value in about.items() if value}, cards
 
 
 def _read(path: Path) -> dict[str, Any]:
