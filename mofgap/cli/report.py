@@ -11,6 +11,7 @@ import typer
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import checked_window, refuse_taken
 from mofgap.cli.tables import command_line
+from mofgap.whole_file import write_text
 
 PageAndWords = tuple[str, list[str]]
 """A page, and what to say of it."""
@@ -57,10 +58,8 @@ def report(
     refuse_taken([output], force and not output.is_dir(), "overwrites a file")
     try:
         if source.is_dir() and source.suffix != ".parquet" and PAGE_OF_FOLDER:  # that is a table in parts
-            from mofgap.report.page import write_page
-
             page, said = PAGE_OF_FOLDER[0](source)
-            write_page(output, page)
+            write_text(output, page)
         else:
             said = _screening(source, output, window, cards)
     except (ValueError, OSError) as error:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from mofgap.counts import counted
-from mofgap.report.page import write_page
 from mofgap.report.screened import N_CARDS, screened
 from mofgap.report.screening_page import MAX_ROWS, drawn_rows, notes, screening_page
 from mofgap.report.structures import drawings_of
 from mofgap.screening.origin import preparation_of
 from mofgap.screening.table import Window, write_frame
+from mofgap.whole_file import write_text
 
 
 def write_report(
@@ -56,7 +56,7 @@ def write_report(
         whole = source if source.endswith(".csv") else f"{path.stem}.rows.csv"
         if whole != source:
             write_frame(path.with_name(whole), frame)
-    write_page(path, screening_page(table, source, shaded, structures, cards, command=command, whole=whole))
+    write_text(path, screening_page(table, source, shaded, structures, cards, command=command, whole=whole))
     n_rows = min(len(table.frame), MAX_ROWS)
     found = f"{counted(n_rows, 'row')}, {len(structures):,} of {counted(len(table.ranked), 'structure')}"
     return [found, *notes(table, shaded, whole)]

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from mofgap.report.figure import caption_of, inline_svg
 from mofgap.version import installed_version, today
-from mofgap.whole_file import write_text
 
 ASSETS = files("mofgap.report") / "assets"
 _LAYOUT = "layout.html"
@@ -62,15 +60,6 @@ def render(template: str, scripts: Sequence[str] = (), *, folder: Traversable = 
         date=today(),
         **values,
     )
-
-
-def write_page(path: Path, page: str) -> None:
-    """Write a page; it appears whole or not at all.
-
-    Raises:
-        OSError: If the file ``path`` cannot be written.
-    """
-    write_text(path, page)
 
 
 def as_json(content: Any) -> Markup:

@@ -27,7 +27,7 @@ def test_what_the_hse06_model_has_few_gaps_of_is_a_note() -> None:
     (large,) = extrapolation_notes(HSE06, crystal("Zn", *["C"] * 150))
     assert large.startswith("extrapolation: ") and "at most 150 atoms (this one has 151)" in large
     (both,) = extrapolation_notes(HSE06, crystal("Zr", "Zr", "Tc", *["C"] * 150))
-    assert "153" in both and "only 4 structures with Zr" in both and "none with Tc" in both
+    assert "153" in both and "only 4 structures with Zr" in both and "no structure with Tc" in both
     assert is_note(both) and " | " not in both
 
 

@@ -49,7 +49,7 @@ def raw(tmp_path: Path) -> Path:
 def test_a_short_bond_to_hydrogen_is_stretched_and_said(raw: Path, model_folder: Path) -> None:
     prepared = mofgap.screen(raw, model=model_folder).iloc[0]
     stretched = mofgap.screen(zinc_formate(1.0927), model=model_folder).iloc[0]
-    assert "hydrogen-lengths: 1 C-H" in prepared.warnings
+    assert "stretched to those of DFT: 1 C-H" in prepared.warnings
     assert prepared.gap_ev == pytest.approx(stretched.gap_ev, abs=2e-3)
     as_read = mofgap.screen(raw, model=model_folder, hydrogen_lengths=False).iloc[0]
     assert "hydrogen-lengths" not in as_read.warnings and as_read.gap_ev != prepared.gap_ev

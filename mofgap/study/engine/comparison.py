@@ -32,6 +32,7 @@ from mofgap.study.members import (
 )
 from mofgap.study.methods.method import method_of, methods
 from mofgap.study.planned import Member, Prediction
+from mofgap.whole_file import write_text
 
 
 def prepare(config: ComparisonConfig, run: Path) -> None:
@@ -94,11 +95,10 @@ def compare(config: ComparisonConfig, run: Path) -> None:
 
 def report(config: ComparisonConfig, run: Path) -> None:
     """The page, ``report.html``."""
-    from mofgap.report.page import write_page
     from mofgap.study.report.compared import read_compared
     from mofgap.study.report.page import comparison_page
 
-    write_page(run / "report.html", comparison_page(read_compared(run)))
+    write_text(run / "report.html", comparison_page(read_compared(run)))
 
 
 def rows_digest(config: ComparisonConfig, run: Path, name: str) -> str:
