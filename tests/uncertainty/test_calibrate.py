@@ -89,12 +89,6 @@ def test_equal_tails_need_enough_rows_in_every_fold(n, equal_tails):
     assert fitted.equal_tails == equal_tails
 
 
-def test_raw_intervals_of_the_same_data_do_not_cover():
-    true, gap, epistemic, aleatoric = synthetic(2000, 1)
-    raw = Calibration.raw()
-    assert metrics.coverage(true, *raw.interval(gap, raw.std(epistemic, aleatoric), 0.9)) < 0.6
-
-
 def test_record_tells_what_was_fitted(calibration):
     record = calibration.record
     assert (record.n_scaling, record.n_residuals) == (1000, 1000)
@@ -163,20 +157,6 @@ def test_intervals_are_cut_at_zero_and_still_cover():
     assert calibration.interval([-5.0], [0.1])[1] == 0
 
 
-def test_wider_coverage_contains_narrower(calibration, held_out):
-    _, gap, std = held_out
-    lo, hi = calibration.interval(gap, std, 0.8)
-    wide_lo, wide_hi = calibration.interval(gap, std, 0.95)
-    assert (wide_lo <= lo).all()
-    assert (wide_hi >= hi).all()
-
-
-def test_the_predictive_distribution_is_calibrated(calibration, held_out):
-    true, gap, std = held_out
-    assert metrics.predictive_area(calibration.cdf(true, gap, std)) < 0.02
-    assert metrics.predictive_area(calibration.cdf(true, gap, std / 3)) > 0.2
-
-
 @pytest.mark.parametrize("window", [(1.8, 3.0), (None, 1.0), (2.5, None), (0.0, 0.5), (2.0, 2.1)])
 def test_p_in_window_is_calibrated(calibration, held_out, window):
     true, gap, std = held_out
@@ -214,11 +194,6 @@ def test_mass_below_zero_lies_at_zero(calibration):
     assert at_zero == calibration.p_in_window(gap, std, -3, 0)
     assert calibration.p_in_window(gap, std, None, None) == 1
     assert calibration.p_in_window(gap, std, None, -0.1) == 0
-
-
-def test_window_of_an_interval_holds_its_coverage(calibration):
-    lo, hi = calibration.interval([3.0], [0.4], 0.8)
-    assert calibration.p_in_window([3.0], [0.4], lo[0], hi[0])[0] == pytest.approx(0.8, abs=0.005)
 
 
 def test_failed_rows_stay_unknown(calibration):
@@ -337,13 +312,3 @@ def test_a_given_scaling_leaves_all_rows_for_residuals_and_few_are_enough():
     fit_calibration(*(column[:24] for column in table), names(24), scaling=Scaling())
     with pytest.raises(ValueError, match=r"18 .*19"):
         fit_calibration(*(column[:23] for column in table), names(23), scaling=Scaling())
-
-
-def test_intervals_from_few_rows_cover_on_average():
-    hits = []
-    for seed in range(60):
-        fitted = fit_calibration(*synthetic(30, 100 + seed), names(30), scaling=Scaling())
-        true, gap, epistemic, aleatoric = synthetic(300, 1000 + seed)
-        interval = fitted.interval(gap, fitted.std(epistemic, aleatoric), 0.9)
-        hits.append(metrics.coverage(true, *interval))
-    assert 0.89 < np.mean(hits) < 0.94  # 28 / 31 is promised

@@ -106,13 +106,6 @@ def test_cdf_is_a_distribution_function(seed):
     np.testing.assert_allclose(residuals.cdf(residuals.values), np.arange(1, 151) / 151)
 
 
-@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95])
-def test_an_interval_holds_its_coverage_of_the_distribution(coverage):
-    residuals = drawn(500)
-    half = half_width(residuals, coverage)
-    assert residuals.cdf(half) - residuals.cdf(-half) == pytest.approx(coverage, abs=0.005)
-
-
 def test_a_residual_counts_by_its_size():
     assert half_width(Residuals(tuple(float(i) for i in range(-60, 40))), 0.99) == 60
 

@@ -67,12 +67,6 @@ def test_expected_correlation_is_what_exact_errors_give():
     assert m.expected_pearson(std, n_draws=50) == pytest.approx(exact, abs=0.005)
 
 
-def test_expected_correlation_is_seeded():
-    std = rows()[2]
-    assert m.expected_spearman(std, seed=1) == m.expected_spearman(std, seed=1)
-    assert m.expected_spearman(std, seed=1) != m.expected_spearman(std, seed=2)
-
-
 def test_expected_pearson_of_one_draw_is_that_of_its_errors():
     std = np.sort(rows()[2])
     errors = np.abs(np.random.default_rng(3).standard_normal((1, len(std)))[0]) * std
@@ -110,9 +104,9 @@ def test_what_is_not_defined_is_nan_without_a_warning():
         assert np.isnan(correlation(numbers, [0.0, 0.0, 0.0], same))
         assert np.isnan(correlation(same, [0.0, 0.0, 0.0], numbers))
     assert np.isnan(m.nll([0.0, 1.0], [0.0, 0.0], [1.0, 0.0]))
-    assert np.isnan(
-        [m.auroc([1, 1, 1], numbers), m.auroc([], []), m.expected_pearson(same), m.r2(same, numbers)]
-    ).all()
+    assert np.isnan([m.auroc([1, 1, 1], numbers), m.auroc([], []), m.r2(same, numbers)]).all()
+    assert np.isnan([m.expected_pearson(same), m.expected_spearman(same)]).all()
+    assert np.isnan(m.spiegelhalter([1, 0], [1, 0]))
 
 
 def test_zero_std_is_a_point_mass():
@@ -150,13 +144,6 @@ def test_ence_against_a_loop():
         rmv, root = np.sqrt(np.mean(std[part] ** 2)), np.sqrt(np.mean((true - pred)[part] ** 2))
         terms.append(abs(rmv - root) / rmv)
     assert m.ence(true, pred, std, n_bins=5) == pytest.approx(np.mean(terms))
-
-
-def test_exact_gaussian_errors_are_calibrated_and_doubled_ones_are_not():
-    true, pred, std = rows(n=50_000)
-    assert m.miscalibration_area(true, pred, std) < 0.005
-    assert m.ence(true, pred, std) < 0.03
-    assert m.miscalibration_area(true, pred, 2 * std) > 0.1 and m.ence(true, pred, 2 * std) > 0.4
 
 
 def test_miscalibration_area_by_counting_rows_in_intervals():
@@ -210,43 +197,6 @@ def test_order_of_rows_does_not_matter(seed):
     assert after == pytest.approx(before, rel=1e-9)
 
 
-@given(seeds, st.floats(1e-3, 1e3))
-@quick
-def test_scale_free_metrics_ignore_the_unit_and_the_others_carry_it(seed, unit):
-    true, pred, std = rows(seed, n=60)
-    scaled = unit * true, unit * pred, unit * std
-    for metric in (m.spearman, m.pearson, m.ause, m.ence):
-        assert metric(*scaled) == pytest.approx(metric(true, pred, std), rel=1e-6)
-    assert m.crps(*scaled) == pytest.approx(unit * m.crps(true, pred, std))
-    assert m.nll(*scaled) == pytest.approx(m.nll(true, pred, std) + np.log(unit), abs=1e-9)
-
-
-@given(seeds)
-@quick
-def test_rank_metrics_ignore_a_monotone_map_of_std(seed):
-    true, pred, std = rows(seed, n=60)
-    for metric in (m.spearman, m.ause):
-        assert metric(true, pred, np.exp(3 * std)) == pytest.approx(metric(true, pred, std))
-
-
-@given(seeds)
-@quick
-def test_std_that_sorts_like_the_errors_is_the_oracle(seed):
-    true, pred, std = rows(seed, n=60)
-    error = np.abs(true - pred)
-    assert m.ause(true, pred, error**2) == pytest.approx(0, abs=1e-12)
-    assert m.spearman(true, pred, error**2) == pytest.approx(1)
-    assert m.ause(true, pred, std) >= 0
-
-
-@given(seeds, st.floats(0.2, 0.9) | st.floats(1.1, 5))
-@quick
-def test_crps_and_nll_prefer_the_true_spread(seed, factor):
-    true, pred, std = rows(seed, n=3000)
-    assert m.crps(true, pred, std) < m.crps(true, pred, factor * std) + 1e-3
-    assert m.nll(true, pred, std) < m.nll(true, pred, factor * std) + 1e-2
-
-
 def test_no_rows_and_one_row():
     empty = m.summary([], [], [])
     assert empty.pop("n") == 0
@@ -257,14 +207,6 @@ def test_no_rows_and_one_row():
     assert one["ence"] == 0
     undefined = {"r2", "spearman", "spearman_expected", "pearson", "pearson_expected"}
     assert {name for name, value in one.items() if np.isnan(value)} == undefined
-
-
-def test_constant_std_has_no_rank_correlation():
-    true, pred, _ = rows(n=50)
-    std = np.full(50, 0.3)
-    assert np.isnan(m.expected_spearman(std))
-    assert m.ause(true, pred, std) > 0
-    assert m.ence(true, pred, std) == pytest.approx(abs(0.3 - m.rmse(true, pred)) / 0.3)
 
 
 @pytest.mark.parametrize("metric", SPREAD_METRICS)
@@ -322,29 +264,13 @@ def test_summary_takes_other_intervals():
     assert "coverage_50" not in out
 
 
-def test_interval_score_is_least_for_the_central_interval():
+def test_interval_score_by_hand():
     assert m.interval_score([1.0, 5.0, 0.0], [0, 2, 1], [2, 4, 2], 0.9) == pytest.approx(5 / 3 + 20 * 2 / 3)
-    draws = np.random.default_rng(0).normal(size=100_000)
-    best = m.interval_score(draws, *m.gaussian_interval(0 * draws, 0 * draws + 1, 0.9), 0.9)
-    for lo, hi in ((-1.5, 1.5), (-1.8, 1.8), (-1.4, 1.9)):
-        assert m.interval_score(draws, 0 * draws + lo, 0 * draws + hi, 0.9) > best
-
-
-def test_probabilities_are_judged():
-    rng = np.random.default_rng(1)
-    stated = rng.random(20_000)
-    hit = rng.random(20_000) < stated
-    assert m.brier(hit, stated) == pytest.approx(np.mean(stated * (1 - stated)), abs=0.005)
-    assert m.probability_error(hit, stated) < 0.02 and abs(m.spiegelhalter(hit, stated)) < 3.5
-    bold = np.where(stated > 0.5, 1 - (1 - stated) ** 2 * 2, 2 * stated**2)
-    assert m.probability_error(hit, bold) > 0.06 and m.spiegelhalter(hit, bold) > 10
-    shy = 0.5 + (stated - 0.5) / 3
-    assert m.probability_error(hit, shy) > 0.1 and m.spiegelhalter(hit, shy) < -10
-    assert m.brier([1, 0], [1, 1]) == 0.5 and np.isnan(m.spiegelhalter([1, 0], [1, 0]))
 
 
 def test_probabilities_by_hand():
     label, stated = np.array([0, 1, 0, 1, 1, 0]), np.array([0.1, 0.2, 0.2, 0.7, 0.9, 0.9])
+    assert m.brier([1, 0], [1, 1]) == 0.5
     assert m.brier(label, stated) == pytest.approx(sk.brier_score_loss(label, stated))
     # Three bins of two rows by rank: {0.1, 0.2, 0.2} as equal ones share a bin, {0.7}, {0.9, 0.9}.
     assert m.probability_error(label, stated, n_bins=3) == pytest.approx((0.5 + 0.3 + 0.8) / 6)
