@@ -14,10 +14,11 @@ import numpy as np
 from mofgap.crystals.bonds import IS_METAL, BondGraph
 from mofgap.crystals.charges import CARBON, CHALCOGENS, HALOGENS, NITROGEN, Lewis, open_valences
 
-# Nothing is said of a cell with another metal: those have state 0 too, in carbonyls, clusters and Zintl ions.
+# State 0 in a carbonyl needs no entry: each carbon on a metal may carry a charge. Nothing is said of a cell
+# with another metal, such as Ge, Sn and Sb, which are anions in Zintl phases: [Ni2Sn17]4- in QMOF.
 _STATES = {
-    1: (3, 11, 19, 29, 37, 47, 49, 55, 80, 81),
-    2: (4, 12, 20, 22, 23, 25, 26, 27, 28, 30, 38, 46, 48, 56, 62, 63, 70, 78, 82, 88),
+    1: (3, 11, 19, 29, 37, 45, 47, 49, 55, 75, 77, 79, 80, 81),
+    2: (4, 12, 20, 22, 23, 24, 25, 26, 27, 28, 30, 38, 41, 42, 44, 46, 48, 56, 62, 63, 70, 74, 78, 82, 88),
     3: (13, 21, 31, 39, 57, 58, 59, 60, 61, 64, 65, 66, 67, 68, 69, 71, 83, 89, 92, 95, 96),
     4: (40, 72, 90),
 }

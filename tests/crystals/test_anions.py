@@ -7,7 +7,7 @@ from mofgap.crystals.checks import NOTES, check_crystal
 from mofgap.crystals.crystal import Crystal
 
 # Elements and places in angstrom; every atom of a ring has a hydrogen but the nitrogens.
-ZINC, SILVER, MOLYBDENUM = 30, 47, 42
+ZINC, SILVER, GOLD, RUTHENIUM, TIN = 30, 47, 79, 44, 50
 
 
 def ring(*numbers, protonated=()):
@@ -54,7 +54,8 @@ def missing(*parts, metal):
 @pytest.mark.parametrize("ligand", [PYRIDINE, PYRAZINE, IMIDAZOLE, OXAZOLE, WATER])
 def test_a_neutral_ligand_balances_nothing(ligand):
     assert missing(ligand, metal=SILVER) == 1
-    assert missing(ligand, ligand, metal=ZINC) == 2
+    assert missing(ligand, metal=GOLD) == 1
+    assert missing(ligand, ligand, metal=ZINC) == missing(ligand, metal=RUTHENIUM) == 2
 
 
 @pytest.mark.parametrize(
@@ -73,8 +74,14 @@ def test_a_cation_needs_an_anion_too():
     assert missing(CHLORIDE, AMMONIUM, metal=SILVER) == 1
 
 
-def test_of_a_metal_that_may_be_neutral_nothing_is_said():
-    assert missing(PYRIDINE, metal=MOLYBDENUM) == 0
+def test_of_a_metal_that_may_be_an_anion_nothing_is_said():
+    assert missing(PYRIDINE, metal=TIN) == 0
+
+
+def test_a_carbonyl_needs_no_anion():
+    ends = [1.9 * np.array(c) for c in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    carbonyls = [atom for end in ends for atom in ((6, end), (8, 1.6 * end))]
+    assert missing_anions(bond_graph(crystal([(RUTHENIUM, (0, 0, 0)), *carbonyls]))) == 0
 
 
 def test_a_row_names_the_missing_anions():
