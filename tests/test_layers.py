@@ -14,7 +14,17 @@ from mofgap.study.engine.sources import imported
 ROOT = Path(mofgap.__file__).parent
 # From left to right: each imports only what stands before it.
 LAYERS = (
-    *("nearest", "whole_file", "threads", "shipped", "version", "choices", "plain_words", "configuration"),
+    *(
+        "counts",
+        "nearest",
+        "whole_file",
+        "threads",
+        "shipped",
+        "version",
+        "choices",
+        "plain_words",
+        "configuration",
+    ),
     *("checked_tensors", "neighbours", "balora", "uncertainty", "crystals"),
     *("datasets", "encoders", "gap", "training"),
     *("screening", "selection", "report", "explanation", "python", "web", "cli", "study", "__main__"),
