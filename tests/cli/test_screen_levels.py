@@ -136,7 +136,7 @@ def test_wrong_usage_says_why(cifs: Path, model_folder: Path, monkeypatch: pytes
     assert unknown.exit_code == 2 and "pbe0" in unknown.output
     monkeypatch.setitem(MODELS, "hse06", "qmof-hse07")
     missing = mofgap("screen", cifs, "--level", "both")
-    assert missing.exit_code == 1 and "no model 'qmof-hse07'" in missing.output
+    assert missing.exit_code == 1 and "qmof-hse07: neither" in missing.output
 
 
 def test_a_table_of_two_levels_can_be_reported_and_selected_from(

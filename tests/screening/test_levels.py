@@ -168,7 +168,7 @@ def test_a_level_is_taken_in_any_case(written: str, tmp_path: Path) -> None:
 def test_a_level_whose_model_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MODELS, "hse06", "qmof-hse07")
     for level in ("hse06", "both"):
-        with pytest.raises(ModelError, match="no model 'qmof-hse07'"):
+        with pytest.raises(ModelError, match="qmof-hse07: neither"):
             mofgap.screen([], level=level)  # type: ignore[arg-type]
 
 
