@@ -32,9 +32,9 @@ def cifs(tmp_path_factory: pytest.TempPathFactory, write_mixed: WriteMixed) -> P
     return folder
 
 
-@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
 @pytest.mark.parametrize(
-    ("n_shards", "extra"), [(1, ()), (4, ("--uncertainty", "weights", "--samples", "3")), (12, ())]
+    ("ending", "n_shards", "extra"),
+    [(".csv", 1, ()), (".json", 4, ("--uncertainty", "weights", "--samples", "3")), (".parquet", 12, ())],
 )
 def test_sharded_is_unsharded_bit_for_bit(
     tmp_path: Path, cifs: Path, model_folder: Path, ending: str, n_shards: int, extra: tuple[str, ...]
