@@ -64,19 +64,6 @@ def test_a_range_is_that_of_the_option() -> None:
     assert (ends["samples"].min, ends["samples"].max) == (0, None)
 
 
-def test_options_are_spelt_with_dashes() -> None:
-    shown = CliRunner().invoke(app, ["screen", "--help"], env={"COLUMNS": "200"}).output
-    assert all(f"--{name.replace('_', '-')} " in shown for name in FIELDS)
-
-
-def test_nothing_but_a_screening_has_more_options() -> None:
-    own = {"inputs", "output", "shard", "resume", "force", "as_json", "list_for"}
-    assert set(OPTIONS) == set(FIELDS) | own
-    assert set(ARGUMENTS) == set(FIELDS) | {"structures", "progress"}
-    of_run = {"inputs", "shards", "table", "part_rows"}
-    assert set(settings_of(ShardedScreening)) == set(FIELDS) - {"workers"} | of_run
-
-
 def test_limits_and_defaults_are_those_of_what_does_the_work() -> None:
     assert get_args(get_type_hints(ScreeningConfig)["uncertainty"]) == UNCERTAINTIES
     config = ScreeningConfig()

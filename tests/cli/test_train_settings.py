@@ -19,7 +19,7 @@ from mofgap.cli import pretrain, train, training_run
 from mofgap.configuration import ConfigurationError, from_dict
 from mofgap.plain_words import default_of, meaning, settings_of
 from mofgap.study.config import Recipe
-from mofgap.study.engine.config import RunConfig, RunPretraining
+from mofgap.study.engine.config import RunConfig
 from mofgap.training.config import (
     FROM_A_MODEL,
     NETWORK,
@@ -56,11 +56,6 @@ def test_a_recipe_has_the_settings_of_a_training_but_for_what_a_comparison_decid
     for name in decided:
         with pytest.raises(ConfigurationError, match=rf"recipe\.{name}: unknown key"):
             from_dict(RunConfig, {"name": "x", "comparison": DATA | {"recipe": {name: "lora"}}})
-
-
-def test_the_pretraining_of_a_run_has_the_settings_of_the_command() -> None:
-    both = settings_of(PretrainingConfig).keys() | settings_of(ComputeConfig).keys()
-    assert settings_of(RunPretraining).keys() == both | {"table"}
 
 
 def test_what_a_model_is_made_of_is_apart_from_how_its_weights_move() -> None:
