@@ -244,10 +244,13 @@ class TestLabelTables:
             ("structure_id,gap\na,1\n", "no column 'gap_ev'; did you mean 'gap'"),
             ("structure_id,gap_ev,gap_ev\na,1,2\n", "column 'gap_ev' is there more than once"),
             ("name,gap_ev,split,split\na,1,train,val\n", "column 'split' is there more than once"),
+            ("name,name,gap_ev\na,x,2\n", "column 'name' is there more than once"),
+            ('name,gap_ev\n"a,1\nb,2\n', "line 3: unexpected end of data"),
+            ("name,gap_ev\na,1,5\n", "line 2: more values than columns"),
         ],
     )
     def test_that_cannot_be_used_say_why(self, tmp_path: Path, text: str, words: str) -> None:
-        with pytest.raises(DatasetError, match=rf"l\.csv: {words}"):
+        with pytest.raises(DatasetError, match=rf"l\.csv[:,] {words}"):
             labels(tmp_path / "l.csv", text)
 
     def test_may_be_of_a_spreadsheet(self, tmp_path: Path) -> None:

@@ -275,22 +275,10 @@ def test_why_no_structure_was_read_is_told(study: Study) -> None:
         read_labels(path, cifs, "gap_ev")
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", ": it is empty"),
-        (b"\xff\xfe\x00\x80binary", ": no text in UTF-8"),
-        (b'name,gap_ev\n"a,1\nb,2\n', ", line 3: unexpected end of data"),
-        (b"name;gap_ev\nmof-001;1,5\n", ": separated by semicolons"),
-        (b"name,gap_ev\nmof-001,1,5\n", ", line 2: more values than columns"),
-        (b"name,gap_ev,gap_ev\nmof-001,1,2\n", ": column 'gap_ev' is there more than once"),
-        (b"name,name,gap_ev\nmof-001,x,2\n", ": column 'name' is there more than once"),
-    ],
-)
-def test_a_damaged_csv_is_named(study: Study, content: bytes, message: str) -> None:
-    path, cifs = study()
-    path.write_bytes(content)
-    with pytest.raises(TableError, match=rf"labels\.csv{message}"):
+def test_a_damaged_csv_is_named(study: Study) -> None:
+    path, cifs = study(1)
+    path.write_text("name;gap_ev\nmof-000;1,5\n")
+    with pytest.raises(TableError, match=r"labels\.csv: separated by semicolons"):
         read_labels(path, cifs, "gap_ev")
 
 
