@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from mofgap.checked_tensors import read_tensors, write_tensors
+from mofgap.counts import counted
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import GraphConfig
 from mofgap.crystals.identifier import id_column
@@ -66,11 +67,12 @@ def read_table(path: Path) -> pd.DataFrame:
         )
     frame = frame.rename(columns={id_name: "structure_id"})
     if unnamed := int((frame.structure_id.isna() | (frame.structure_id == "")).sum()):
-        raise TableError(f"{path}: {unnamed} rows have no {id_name}; name each")
+        raise TableError(f"{path}: {counted(unnamed, 'row')} without {id_name}; name each")
     frame["structure_id"] = frame.structure_id.astype(str)
     repeated = frame.structure_id[frame.structure_id.duplicated()]
     if len(repeated):
-        raise TableError(f"{path}: {len(repeated)} identifiers are repeated, the first is {repeated.iloc[0]}")
+        n = counted(len(repeated), "repeated identifier")
+        raise TableError(f"{path}: {n}, the first is {repeated.iloc[0]}")
     return frame
 
 

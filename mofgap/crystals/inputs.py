@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import TextIO
 
 from mofgap.choices import Disorder
+from mofgap.counts import counted
 from mofgap.crystals.archives import ARCHIVES, members
 from mofgap.crystals.cif import MAX_ATOMS, Entry, ReadFailure
 from mofgap.crystals.formats import KNOWN, base_of, kind_of
@@ -93,9 +94,8 @@ def passed_over_words(passed_over: PassedOver) -> str:
     most = passed_over.most_common()
     kinds = ", ".join(f"{n} {ending or 'without ending'}" for ending, n in most[:4])
     more = f", {len(most) - 4} more endings" if len(most) > 4 else ""
-    n_files = passed_over.total()
     return (
-        f"passed over {n_files} file{'s' * (n_files > 1)} not taken for structures ({kinds}{more}); "
+        f"passed over {counted(passed_over.total(), 'file')} not taken for structures ({kinds}{more}); "
         "a file that you name is read"
     )
 

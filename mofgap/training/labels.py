@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mofgap.choices import Disorder
+from mofgap.counts import counted
 from mofgap.crystals.cif import MAX_ATOMS, ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_row, read_table
@@ -173,7 +174,7 @@ def _few_groups(frame: pd.DataFrame) -> str:
     """Why a random split into few groups may leave a part empty."""
     n = group_of(frame).nunique()
     return (
-        f": structures of one formula or refcode family stay together, and there are {n} such groups. "
+        f": structures of one formula or refcode family stay together, here {counted(n, 'group')}. "
         "Add structures, or a column split of train, val and test"
     )
 

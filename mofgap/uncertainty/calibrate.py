@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mofgap.counts import counted
 from mofgap.uncertainty.columns import Floats, Indices, columns
 from mofgap.uncertainty.conformal import MIN_RESIDUALS, MIN_RESIDUALS_99, MIN_TAIL_RESIDUALS, Residuals
 from mofgap.uncertainty.groups import group_of
@@ -286,7 +287,7 @@ def fit_calibration(
     if len(ids) != n or len(set(ids)) != n:
         raise ValueError(f"{n} rows need as many different ids, not {len(set(ids))} among {len(ids)}")
     if (table[0] < 0).any():
-        raise ValueError(f"{int((table[0] < 0).sum())} reference gaps are negative")
+        raise ValueError(f"{counted(int((table[0] < 0).sum()), 'negative reference gap')}")
     edges = tuple(float(edge) for edge in novelty_edges)
     if (novelty is None) != (not edges):
         raise ValueError("give both of novelty and novelty_edges, or neither")
@@ -306,7 +307,7 @@ def _fit(data: Floats, edges: tuple[float, ...], scaling: Scaling | None) -> Cal
     group, n_groups = group_of(data[4], edges), len(edges) + 1
     fewest = np.bincount(group, minlength=n_groups).min()
     if fewest < least:
-        raise ValueError(f"{fewest} rows are in the smallest group of novelty, {least} are needed")
+        raise ValueError(f"the smallest group of novelty has {counted(fewest, 'row')}, {least} are needed")
     z, most = _standardised(data, scaling), MAX_RESIDUALS // n_groups
     groups = [np.sort(z[group == i][:most]) for i in range(n_groups)]
     residuals = tuple(Residuals(tuple(_rounded(value) for value in each)) for each in groups)

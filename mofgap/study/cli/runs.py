@@ -11,6 +11,7 @@ import typer
 from mofgap.cli.exits import NOTHING_DONE, SOME_FAILED, fail
 from mofgap.cli.tables import AsJson, print_json
 from mofgap.cli.tables import show as show_rows
+from mofgap.counts import counted
 
 runs = typer.Typer(
     no_args_is_help=True,
@@ -68,7 +69,7 @@ def show(run: Folder) -> None:
     except RunError as error:
         fail(error, NOTHING_DONE)
     git = manifest.get("git") or {}
-    changed = f" and {len(git['changed'])} changed files" if git.get("changed") else ""
+    changed = f" and {counted(len(git['changed']), 'changed file')}" if git.get("changed") else ""
     _print(
         [
             ["name", manifest["name"]],
