@@ -21,7 +21,7 @@ from benchmarks.measure import one_thread, print_table
 from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.prepare.steps import prepare
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.unit_cell import check_apart
 from mofgap.gap.predictor import GapPredictor, load_model
 
@@ -47,7 +47,7 @@ def are_apart(crystals: list[Crystal]) -> bool:
     try:
         for each in crystals:
             check_apart(each)
-    except CifError:
+    except StructureError:
         return False
     return True
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.formats import kind_of
 from mofgap.crystals.item import MAX_FILE_BYTES, InputItem, check_size, failure, message
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.tar_archive import open_packed_tar, open_tar
 
 _PLAIN_TAR = (".tar",)
@@ -57,7 +57,7 @@ def _from_tar(tar: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> InputIt
         file = tar.extractfile(info)
         data = file.read(MAX_FILE_BYTES + 1) if file else b""
         check_size(len(data))  # a link says nothing of it
-    except CifError as error:
+    except StructureError as error:
         return failure(source, str(error))
     except (KeyError, RecursionError, tarfile.StreamError):  # leads out of the archive, to itself, or back
         reason = f"unreadable-file: a link to {info.linkname}, not followed here; unpack the archive"

@@ -22,7 +22,7 @@ from mofgap.crystals.convert import crystal_from
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dictionaries import identifier_in, made
 from mofgap.crystals.formats import Kind
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -42,14 +42,14 @@ def atoms_of(text: str, form: str, code: str) -> Atoms:
         code: Name of the reason where it cannot be read.
 
     Raises:
-        CifError: If ``text`` does not have the format ``form``.
+        StructureError: If ``text`` does not have the format ``form``.
     """
     from ase.io import read
 
     try:
         found: Atoms = read(StringIO(text), format=form)
     except Exception as error:  # ASE's readers raise whatever a damaged file leads to
-        raise CifError(f"{code}: ASE cannot read it ({error}); write it again") from error
+        raise StructureError(f"{code}: ASE cannot read it ({error}); write it again") from error
     return found
 
 
@@ -57,12 +57,12 @@ def crystal_of_atoms(atoms: Atoms, name: str, source: str, max_atoms: int) -> Cr
     """The crystal of atoms that ASE read.
 
     Raises:
-        CifError: If ``atoms`` have no cell, make no possible crystal, or are more than ``max_atoms``.
+        StructureError: If ``atoms`` have no cell, make no possible crystal, or are more than ``max_atoms``.
     """
     try:
         found = crystal_from(atoms)
     except ValueError as error:
-        raise CifError(str(error)) from error
+        raise StructureError(str(error)) from error
     return made(found.cell, found.frac_coords, found.atomic_numbers, name, source, max_atoms)
 
 
@@ -70,30 +70,30 @@ def numbers_of(path: str, kind: Kind) -> list[int] | range:
     """What the structures of a database (their ids) or trajectory (0, 1, ...) are numbered by.
 
     Raises:
-        CifError: If the file ``path`` is neither a database nor a trajectory of ASE.
+        StructureError: If the file ``path`` is neither a database nor a trajectory of ASE.
     """
     try:
         return (
             _database_ids(path) if kind == "db" else range(len(_trajectory(path, os.getpid(), _state(path))))
         )
-    except CifError:
+    except StructureError:
         raise
     except Exception as error:
-        raise CifError(_damaged(kind, error)) from error
+        raise StructureError(_damaged(kind, error)) from error
 
 
 def record_of(path: str, kind: Kind, number: int) -> bytes:
     """A structure of a database or trajectory as JSON, which `crystal_of_dictionary` reads.
 
     Raises:
-        CifError: If the structure ``number`` cannot be read.
+        StructureError: If the structure ``number`` cannot be read.
     """
     try:
         found = (_row if kind == "db" else _frame)(path, number)
-    except CifError:
+    except StructureError:
         raise
     except Exception as error:
-        raise CifError(_damaged(kind, error)) from error
+        raise StructureError(_damaged(kind, error)) from error
     arrays = {name: np.asarray(found[name]).tolist() for name in _ARRAYS}
     return json.dumps({"structure_id": found.get("structure_id")} | arrays).encode()
 
@@ -114,7 +114,7 @@ def _frame(path: str, number: int) -> dict[str, Any]:
     first, frame = trajectory[0], trajectory[number]
     for name, reader in (("positions", frame), ("numbers", first)):
         if reader.proxy(name).nbytes > _MOST_BYTES:
-            raise CifError(f"too-large: the {name} have more than {_MOST_BYTES // 2**20} MB")
+            raise StructureError(f"too-large: the {name} have more than {_MOST_BYTES // 2**20} MB")
     # What does not change is written with the first frame only.
     return {name: (frame if name in frame else first).get(name) for name in _ARRAYS}
 
@@ -126,7 +126,9 @@ def _trajectory(path: str, pid: int, state: tuple[int, int, int]) -> Any:
 
     found = ulm.open(path, "r")
     if found.get_tag() != "ASE-Trajectory":
-        raise CifError("bad-trajectory: it is of another program than ASE; write it again by ase.io.write")
+        raise StructureError(
+            "bad-trajectory: it is of another program than ASE; write it again by ase.io.write"
+        )
     return found
 
 
@@ -143,7 +145,7 @@ def _database_ids(path: str) -> list[int]:
         is_table = [kind for kind, _ in kinds] == ["table"]
         # A view, or a column that is computed, could take any time.
         if not is_table or re.search(r"\bgenerated\b|\bas\s*\(", kinds[0][1], re.IGNORECASE):
-            raise CifError("bad-database: it has no table of ASE's systems; write it again by ase.db")
+            raise StructureError("bad-database: it has no table of ASE's systems; write it again by ase.db")
         return [number for (number,) in database.execute("SELECT id FROM systems ORDER BY id")]
 
 

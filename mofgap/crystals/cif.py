@@ -15,9 +15,9 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import refuse
 from mofgap.crystals.formats import LONGEST_NAME, stem_of
 from mofgap.crystals.lattice import cell_of
-from mofgap.crystals.reasons import one_line
+from mofgap.crystals.reasons import StructureError, one_line
 from mofgap.crystals.repair import GEMMI_ERRORS, quoted, readable, repaired
-from mofgap.crystals.sites import CifError, formula_of, n_rows, sites_of, small_structure
+from mofgap.crystals.sites import formula_of, n_rows, sites_of, small_structure
 from mofgap.crystals.symmetry import expand, operations
 from mofgap.crystals.unit_cell import check_size, settle
 
@@ -58,7 +58,7 @@ def read_cif_bytes(
     """Reads the bytes of a CIF in UTF-8, UTF-16, Windows-1252 or Latin-1, see `read_cif`."""
     try:
         text, warnings = decode(data)
-    except CifError as error:
+    except StructureError as error:
         return [ReadFailure(source, stem_of(source), str(error))]
     entries = read_cif(text, source, disorder=disorder, max_atoms=max_atoms)
     if not warnings:
@@ -73,7 +73,7 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
     """Text of a CIF's bytes, and a warning if its encoding had to be guessed.
 
     Raises:
-        CifError: If ``data`` are not text.
+        StructureError: If ``data`` are not text.
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encodings = ["utf-16"]
@@ -97,7 +97,7 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
         return text.replace("\x00", " ").replace("\x1a", " "), (
             () if encoding == "utf-8-sig" else (f"encoding: the file is {encoding}, not UTF-8",)
         )
-    raise CifError("bad-encoding: the bytes are not text; a CIF is plain text in UTF-8")
+    raise StructureError("bad-encoding: the bytes are not text; a CIF is plain text in UTF-8")
 
 
 def read_cif(
@@ -118,7 +118,7 @@ def read_cif(
     stem = stem_of(source)
     try:
         parts = _parts(text)
-    except CifError as error:
+    except StructureError as error:
         return [ReadFailure(source, stem, str(error))]
     n_parts = len(parts)
     if len(text) < n_parts * SMALL_BYTES:
@@ -128,7 +128,7 @@ def read_cif(
     for part, name in zip(parts, names, strict=True):
         try:
             entries.append(_structure(part, source, name, disorder, max_atoms))
-        except CifError as error:
+        except StructureError as error:
             entries.append(ReadFailure(source, name, str(error)))
         except Exception as error:  # one block that no reader was ready for must not cost the others
             entries.append(ReadFailure(source, name, unforeseen(error)))
@@ -149,7 +149,7 @@ class _Part:
     """A data block with atom sites, or why it cannot be read."""
 
     name: str
-    block: cif.Block | CifError
+    block: cif.Block | StructureError
     notes: tuple[str, ...] = ()
 
 
@@ -157,16 +157,16 @@ def _parts(text: str) -> list[_Part]:
     """The data blocks of a text that hold atom sites.
 
     Raises:
-        CifError: If the text is empty, is not a CIF, or lists no atom sites.
+        StructureError: If the text is empty, is not a CIF, or lists no atom sites.
     """
     if not text.strip():
-        raise CifError("empty-file: the file is empty; download or export it again")
+        raise StructureError("empty-file: the file is empty; download or export it again")
     text = _DOTTED_NAME.sub(r"\1_", text)
     starts = [match.start() for match in _BLOCK_START.finditer(text)]
     if not starts:
         if text.lstrip().startswith("<"):
-            raise CifError("not-a-cif: a web page; download the structure again")
-        raise CifError(
+            raise StructureError("not-a-cif: a web page; download the structure again")
+        raise StructureError(
             "not-a-cif: it has no data_ block; give the file the ending of its format, or convert it "
             "(ase convert NAME NAME.cif)"
         )
@@ -178,9 +178,9 @@ def _parts(text: str) -> list[_Part]:
         for start, end in pairwise([*starts, len(text)]):
             parts += _parse_damaged(text[start:end], lines_above)
             lines_above += text.count("\n", start, end)
-    parts = [part for part in parts if isinstance(part.block, CifError) or n_rows(part.block)]
+    parts = [part for part in parts if isinstance(part.block, StructureError) or n_rows(part.block)]
     if not parts:
-        raise CifError("no-atoms: the file lists no atom sites; export it again with its coordinates")
+        raise StructureError("no-atoms: the file lists no atom sites; export it again with its coordinates")
     return parts
 
 
@@ -214,12 +214,12 @@ def _parse_damaged(text: str, lines_above: int) -> list[_Part]:
         place = words.partition(":")[0]
         note = f"unquoted-value: {place} has several words without quotes; they were read as one value"
         return [replace(part, notes=(note, *part.notes)) for part in _parse(quoted(text), lines_above)]
-    except (CifError, *GEMMI_ERRORS):
+    except (StructureError, *GEMMI_ERRORS):
         pass
     name = text.split(maxsplit=1)[0][len("data_") :][:LONGEST_NAME]
     try:
         block = repaired(text, error, lines_above)
-    except CifError as reason:
+    except StructureError as reason:
         return [_Part(name, reason)] if "_atom_site_" in text.lower() else []
     return [_Part(name, block, (f"lenient-reading: {words}; compare the structure with the file",))]
 
@@ -243,9 +243,9 @@ def _structure(part: _Part, source: str, name: str, disorder: Disorder, max_atom
     """The structure of one block.
 
     Raises:
-        CifError: If ``part`` holds no structure, or its structure is refused.
+        StructureError: If ``part`` holds no structure, or its structure is refused.
     """
-    if isinstance(part.block, CifError):
+    if isinstance(part.block, StructureError):
         raise part.block
     block = part.block
     if (n := n_rows(block)) > MOST_SITES_OF_ATOM * max_atoms:  # dummies and alternatives among them

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mofgap.crystals.lattice import volume_of
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 
 # Atoms of a cubic angstrom. Diamond has 0.18; hydrides under the pressure of a planet's core have 0.4.
 DENSEST = 1.0
@@ -38,7 +38,7 @@ def check_crowding(cell: NDArray[np.float64], frac_coords: NDArray[np.float64], 
         size_angstrom: The distance.
 
     Raises:
-        CifError: If too many points lie near one place, or in the whole cell.
+        StructureError: If too many points lie near one place, or in the whole cell.
     """
     check_density(cell, len(frac_coords) / MOST_SITES_OF_ATOM)
     if len(frac_coords) ** 2 <= MOST_PAIRS:
@@ -47,7 +47,7 @@ def check_crowding(cell: NDArray[np.float64], frac_coords: NDArray[np.float64], 
     places = boxes(frac_coords, np.maximum(np.ceil(heights / size_angstrom), 1.0))
     counts = np.unique(places, axis=0, return_counts=True)[1]
     if (counts.astype(np.float64) ** 2).sum() > max(MOST_PAIRS, MOST_PAIRS / 8000 * len(frac_coords)):
-        raise CifError(
+        raise StructureError(
             f"overlapping-atoms: {counts.max()} sites lie within {size_angstrom:g} Å of one place; "
             "remove the disordered alternatives, or correct the cell"
         )
@@ -57,11 +57,11 @@ def check_density(cell: NDArray[np.float64], n_atoms: float) -> None:
     """Refuse a cell that is too small for its atoms.
 
     Raises:
-        CifError: If the cell holds more than one atom in each cubic angstrom.
+        StructureError: If the cell holds more than one atom in each cubic angstrom.
     """
     volume = volume_of(cell)
     if n_atoms > volume * DENSEST:
-        raise CifError(
+        raise StructureError(
             f"bad-cell: {n_atoms / volume:.3g} atoms in each Å³, diamond has 0.18; correct the cell lengths, "
             "or remove atoms that are written several times"
         )

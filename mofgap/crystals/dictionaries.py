@@ -12,7 +12,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import atomic_number
 from mofgap.crystals.identifier import IDENTIFIERS
 from mofgap.crystals.lattice import check_cell
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.unit_cell import check_size
 
 _KEYS = ({"lattice", "sites"}, {"lattice_mat", "coords", "elements"}, {"cell", "numbers", "positions"})
@@ -33,22 +33,22 @@ def made(
         max_atoms: Largest cell, in atoms, that is accepted.
 
     Raises:
-        CifError: If the numbers make no possible crystal, or one with more than ``max_atoms`` atoms.
+        StructureError: If the numbers make no possible crystal, or one with more than ``max_atoms`` atoms.
     """
     try:
         lattice = np.array(cell, dtype=np.float64).reshape(3, 3)
         frac = np.array(frac_coords, dtype=np.float64).reshape(-1, 3)
         numbers = np.array(atomic_numbers, dtype=np.int64).reshape(-1)
     except (TypeError, ValueError, OverflowError) as error:
-        raise CifError(f"bad-structure: {error}") from error
+        raise StructureError(f"bad-structure: {error}") from error
     if not len(numbers) or len(numbers) != len(frac):
-        raise CifError(
+        raise StructureError(
             f"bad-structure: {len(numbers)} elements and {len(frac)} positions; give one of each an atom"
         )
     if not np.isfinite(frac).all():
-        raise CifError("bad-structure: a coordinate is no number; correct it")
+        raise StructureError("bad-structure: a coordinate is no number; correct it")
     if numbers.min() < 1 or numbers.max() > 118:
-        raise CifError("unknown-element: an atom is of no element; correct it, or leave it out")
+        raise StructureError("unknown-element: an atom is of no element; correct it, or leave it out")
     check_cell(lattice)
     check_size(len(numbers), max_atoms)
     return Crystal(lattice, frac, numbers, structure_id, source)
@@ -75,15 +75,15 @@ def as_object(data: Any) -> Mapping[str, Any]:
     """A structure as an object, which may be given as a text of JSON.
 
     Raises:
-        CifError: If ``data`` is no structure of pymatgen, JARVIS or ASE.
+        StructureError: If ``data`` is no structure of pymatgen, JARVIS or ASE.
     """
     if isinstance(data, str):
         try:
             data = json.loads(data)
         except ValueError as error:
-            raise CifError("bad-structure: a text that is no JSON; write it again") from error
+            raise StructureError("bad-structure: a text that is no JSON; write it again") from error
     if not isinstance(data, Mapping) or not is_structure(data):
-        raise CifError(
+        raise StructureError(
             "bad-structure: no structure of pymatgen (lattice, sites), of JARVIS (lattice_mat, coords, "
             "elements) or of ASE (cell, numbers, positions)"
         )
@@ -94,30 +94,30 @@ def crystal_of_dictionary(data: Any, structure_id: str, source: str, max_atoms: 
     """A structure as pymatgen, JARVIS or ASE write it, as an object or as a text of JSON.
 
     Raises:
-        CifError: If ``data`` is no structure of these programs, is disordered or damaged, or has more than
-            ``max_atoms`` atoms.
+        StructureError: If ``data`` is no structure of these programs, is disordered or damaged, or has more
+            than ``max_atoms`` atoms.
     """
     data = as_object(data)
     read = _jarvis if "lattice_mat" in data else _pymatgen if "sites" in data else _ase
     try:
         cell, frac, numbers = read(data)
-    except CifError:
+    except StructureError:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, np.linalg.LinAlgError) as error:
         what = f"{type(error).__name__}: {error}"
-        raise CifError(f"bad-structure: a damaged structure ({what}); write it again") from error
+        raise StructureError(f"bad-structure: a damaged structure ({what}); write it again") from error
     return made(cell, frac, numbers, structure_id, source, max_atoms)
 
 
 def _pymatgen(data: Mapping[str, Any]) -> tuple[Any, Any, Any]:
     sites = data["sites"]
     if any(len(site["species"]) != 1 or site["species"][0].get("occu", 1) != 1 for site in sites):
-        raise CifError(
+        raise StructureError(
             "partial-occupancy: the structure is disordered; choose one arrangement first, or write a CIF "
             "and take --disorder majority"
         )
     if not all(data["lattice"].get("pbc", ())):
-        raise CifError(_NOT_PERIODIC)
+        raise StructureError(_NOT_PERIODIC)
     numbers = [_element(site["species"][0]["element"]) for site in sites]
     return data["lattice"]["matrix"], [site["abc"] for site in sites], numbers
 
@@ -132,7 +132,7 @@ def _jarvis(data: Mapping[str, Any]) -> tuple[Any, Any, Any]:
 def _ase(data: Mapping[str, Any]) -> tuple[Any, Any, Any]:
     cell = _array(data["cell"]).reshape(3, 3)
     if not np.all(_array(data.get("pbc", True))) or np.linalg.matrix_rank(cell) < 3:
-        raise CifError(_NOT_PERIODIC)
+        raise StructureError(_NOT_PERIODIC)
     return cell, _fractional(_array(data["positions"]), cell), _array(data["numbers"])
 
 
@@ -155,10 +155,10 @@ def _element(symbol: str) -> int:
     """The atomic number of an element symbol; charges such as in ``Zn2+`` are ignored.
 
     Raises:
-        CifError: If ``symbol`` is not the symbol of an element.
+        StructureError: If ``symbol`` is not the symbol of an element.
     """
     letters = "".join(c for c in symbol if c.isalpha())
     number = atomic_number(letters)
     if not number:
-        raise CifError(f"unknown-element: {symbol!r} is no element; write one element for each atom")
+        raise StructureError(f"unknown-element: {symbol!r} is no element; write one element for each atom")
     return number

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from mofgap.crystals.bonds import BOND_RATIO, HYDROGEN_CONTACT_ANGSTROM, Pairs, bond_ratios, pairs_within
 from mofgap.crystals.crowding import check_crowding
-from mofgap.crystals.reasons import listed
-from mofgap.crystals.sites import CifError, Sites
+from mofgap.crystals.reasons import StructureError, listed
+from mofgap.crystals.sites import Sites
 
 # Refinements write 0.99 or 0.999 for a site they mean to be full.
 FULL_OCCUPANCY = 0.985
@@ -25,12 +25,12 @@ def refuse(sites: Sites) -> None:
     """Refuse a structure with partially occupied sites.
 
     Raises:
-        CifError: If a site is partially occupied.
+        StructureError: If a site is partially occupied.
     """
     partial = np.flatnonzero(sites.occupancies < FULL_OCCUPANCY)
     if len(partial):
         names = listed([f"{sites.labels[i]} ({sites.occupancies[i]:g})" for i in partial])
-        raise CifError(
+        raise StructureError(
             f"partial-occupancy: {names}; choose one arrangement yourself, "
             "or let --disorder majority keep the likeliest occupants"
         )
@@ -54,8 +54,8 @@ def majority(
         (n_atoms,) mask of the sites to keep, and warnings.
 
     Raises:
-        CifError: If the partially occupied sites lie so close together that their pairs would not fit in
-            memory.
+        StructureError: If the partially occupied sites lie so close together that their pairs would not fit
+            in memory.
     """
     partial = sites.occupancies < FULL_OCCUPANCY
     if not partial.any():

@@ -19,7 +19,7 @@ from mofgap.choices import Disorder
 from mofgap.crystals.cif import MAX_ATOMS, Entry, ReadFailure, decode, read_cif_bytes, unforeseen
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.formats import LONGEST_NAME, Kind, stem_of
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.crystals.zip_archive import unreadable
 from mofgap.crystals.zip_member import Packed, read_packed
@@ -66,7 +66,7 @@ class InputItem:
         """Its bytes; of a structure in a database or trajectory, a JSON that says the same.
 
         Raises:
-            CifError: If the file or archive member cannot be read, or is larger than `MAX_FILE_BYTES`.
+            StructureError: If the file or archive member cannot be read, or is larger than `MAX_FILE_BYTES`.
         """
         if self.data is not None:
             check_size(len(self.data))
@@ -84,7 +84,7 @@ class InputItem:
                 info = archive.infolist()[self.member]
                 check_size(info.file_size)
                 if words := unreadable(info):
-                    raise CifError(f"unreadable-file: it is {words}; unpack the archive first")
+                    raise StructureError(f"unreadable-file: it is {words}; unpack the archive first")
                 return archive.read(info)
             if not stat.S_ISREG(os.stat(self.path).st_mode):  # noqa: PTH116 (a Path for each file is slow)
                 raise OSError("not a regular file")  # a pipe without a writer would block for ever
@@ -95,10 +95,10 @@ class InputItem:
                     return file.read(self.span[1])
                 check_size(os.fstat(file.fileno()).st_size)
                 return file.read()
-        except CifError:
+        except StructureError:
             raise
         except Exception as error:  # a damaged archive may lead its reader to any
-            raise CifError(
+            raise StructureError(
                 f"unreadable-file: {message(error)}; check the file and its permissions"
             ) from error
 
@@ -113,7 +113,7 @@ def read_input(item: InputItem, *, disorder: Disorder = "refuse", max_atoms: int
         check_usable(crystal)
         check_apart(crystal)
         return [crystal]
-    except CifError as error:
+    except StructureError as error:
         reason = str(error)
     except Exception as error:  # one file that no reader was ready for must not cost the others
         reason = unforeseen(error)
@@ -124,7 +124,7 @@ def _structure(item: InputItem, data: bytes, max_atoms: int) -> Crystal:
     """The structure of an input that is no CIF.
 
     Raises:
-        CifError: If ``data`` are no structure in the format of ``item``.
+        StructureError: If ``data`` are no structure in the format of ``item``.
     """
     name, source = item.structure_id, item.source
     if item.kind in ("json", "db", "traj"):
@@ -151,7 +151,9 @@ def _of_json(row: Any, item: InputItem, max_atoms: int) -> Crystal:
             found = structures_in(row)
             if len(found) != 1:
                 what = f"{len(found)} structures ({', '.join(found)})" if found else "no structure"
-                raise CifError(f"bad-record: the object holds {what}; give one of pymatgen, JARVIS or ASE")
+                raise StructureError(
+                    f"bad-record: the object holds {what}; give one of pymatgen, JARVIS or ASE"
+                )
             row = row[found[0]]
     return crystal_of_dictionary(row, name, item.source, max_atoms)
 
@@ -160,7 +162,7 @@ def unpacked(data: bytes) -> bytes:
     """The bytes of a file that may be compressed with gzip.
 
     Raises:
-        CifError: If the compressed ``data`` are damaged, or unpack to more than `MAX_FILE_BYTES`.
+        StructureError: If the compressed ``data`` are damaged, or unpack to more than `MAX_FILE_BYTES`.
     """
     if not data.startswith(b"\x1f\x8b"):
         return data
@@ -168,9 +170,11 @@ def unpacked(data: bytes) -> bytes:
         with gzip.open(io.BytesIO(data)) as file:
             text = file.read(MAX_FILE_BYTES + 1)
     except EOFError as error:
-        raise CifError("unreadable-file: ends early; the file is damaged, fetch it again") from error
+        raise StructureError("unreadable-file: ends early; the file is damaged, fetch it again") from error
     except (OSError, zlib.error) as error:
-        raise CifError(f"unreadable-file: {message(error)}; the file is damaged, fetch it again") from error
+        raise StructureError(
+            f"unreadable-file: {message(error)}; the file is damaged, fetch it again"
+        ) from error
     check_size(len(text))
     return text
 
@@ -184,10 +188,10 @@ def check_size(n_bytes: int) -> None:
     """Refuse a file that is too large for one structure.
 
     Raises:
-        CifError: If ``n_bytes`` exceeds `MAX_FILE_BYTES`.
+        StructureError: If ``n_bytes`` exceeds `MAX_FILE_BYTES`.
     """
     if n_bytes > MAX_FILE_BYTES:
-        raise CifError(
+        raise StructureError(
             f"too-large: {n_bytes / 2**20:.0f} MB, the limit is {MAX_FILE_BYTES // 2**20} MB; "
             "give the structure alone"
         )

@@ -8,7 +8,7 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 
 # Far outside what any crystal has, near enough to keep neighbour searches cheap.
 THINNEST_CELL_ANGSTROM = 0.5
@@ -19,11 +19,11 @@ def cell_of(structure: gemmi.SmallStructure) -> NDArray[np.float64]:
     """(3, 3) lattice vectors as rows, in angstrom.
 
     Raises:
-        CifError: If the cell is missing, or no crystal can have its lengths and angles.
+        StructureError: If the cell is missing, or no crystal can have its lengths and angles.
     """
     cell = structure.cell
     if not cell.is_crystal():
-        raise CifError(
+        raise StructureError(
             "no-cell: a length or an angle of the cell is missing, unknown or zero; give _cell_length_a, _b "
             "and _c, and _cell_angle_alpha, _beta and _gamma"
         )
@@ -39,7 +39,7 @@ def check_cell(cell: NDArray[np.float64]) -> None:
     """Refuse a cell that no crystal can have.
 
     Raises:
-        CifError: If the cell has no volume, an edge that is too long, or two faces that are too close
+        StructureError: If the cell has no volume, an edge that is too long, or two faces that are too close
             together.
     """
     a, b, c = cell.tolist()
@@ -49,9 +49,11 @@ def check_cell(cell: NDArray[np.float64]) -> None:
     volume = volume_of(cell)
     thinnest = volume / largest if largest > 0 else math.nan
     if not math.isfinite(thinnest):
-        raise CifError("bad-cell: no cell has these lengths and angles; correct them, with decimal points")
+        raise StructureError(
+            "bad-cell: no cell has these lengths and angles; correct them, with decimal points"
+        )
     if not (thinnest > THINNEST_CELL_ANGSTROM and longest < LONGEST_EDGE_ANGSTROM):
-        raise CifError(
+        raise StructureError(
             f"bad-cell: longest edge {longest:.3g} Å, nearest faces {thinnest:.3g} Å apart; "
             "correct the cell lengths and angles"
         )

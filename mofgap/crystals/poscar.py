@@ -8,7 +8,7 @@ from itertools import zip_longest
 from mofgap.crystals.ase_files import atoms_of, crystal_of_atoms
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import atomic_number, symbol_of
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.unit_cell import check_size
 
 _THREE_NUMBERS = re.compile(r"\s*(?:[-+]?\.?\d\S*(?:\s+|$)){3}")
@@ -19,11 +19,11 @@ def read_poscar(text: str, name: str, source: str, max_atoms: int) -> Crystal:
     """The structure of a POSCAR or CONTCAR.
 
     Raises:
-        CifError: If ``text`` is no POSCAR, names no elements, or has too many atoms.
+        StructureError: If ``text`` is no POSCAR, names no elements, or has too many atoms.
     """
     lines = text.splitlines()
     if len(lines) < 8:
-        raise CifError("bad-poscar: it ends before its atoms; write it again")
+        raise StructureError("bad-poscar: it ends before its atoms; write it again")
     symbols = [re.split(r"[_/.]", word)[0] for word in lines[5].split()]
     is_vasp4 = bool(symbols) and all(word.isdecimal() for word in symbols)
     counts = lines[5 if is_vasp4 else 6].split()
@@ -32,7 +32,7 @@ def read_poscar(text: str, name: str, source: str, max_atoms: int) -> Crystal:
         symbols = [word.removesuffix(n) for word, n in zip_longest(words, counts[: len(words)], fillvalue="")]
     numbers = [atomic_number(each) for each in symbols]
     if not numbers or not all(numbers) or not all(word.isdecimal() for word in counts[: len(symbols)]):
-        raise CifError("bad-poscar: no line of element symbols above their numbers; add it as line 6")
+        raise StructureError("bad-poscar: no line of element symbols above their numbers; add it as line 6")
     counts = counts[: len(symbols)]
     n_atoms = sum(int(word[:9]) for word in counts)
     check_size(n_atoms, max_atoms)
@@ -40,7 +40,7 @@ def read_poscar(text: str, name: str, source: str, max_atoms: int) -> Crystal:
     mode += lines[mode].lstrip()[:1] in ("s", "S")  # selective dynamics
     is_followed = any(map(_THREE_NUMBERS.match, lines[mode + n_atoms + 1 : mode + n_atoms + 2]))
     if len(symbols) != len(counts) or n_atoms > len(lines) or is_followed:
-        raise CifError("bad-poscar: its numbers of atoms do not fit its lines; write it again")
+        raise StructureError("bad-poscar: its numbers of atoms do not fit its lines; write it again")
     # ASE reads neither ZN nor the suffix of a potential.
     lines[0 if is_vasp4 else 5] = " ".join(map(symbol_of, numbers))
     atoms = atoms_of("\n".join(lines) + "\n", "vasp", "bad-poscar")

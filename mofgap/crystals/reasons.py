@@ -1,4 +1,4 @@
-"""Reasons and warnings as one short line, whatever a file puts into them."""
+"""Why there is no structure: reasons and warnings as one short line, whatever a file puts into them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ MAX_CHARACTERS = 300
 # Of a label, a name or a symbol within a reason.
 _MAX_VALUE = 40
 _CUT = " … "
+
+
+class StructureError(ValueError):
+    """No structure can be had; the message is ``name: what is wrong and what to do``, on one line."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(one_line(reason))
 
 
 def one_line(text: str) -> str:

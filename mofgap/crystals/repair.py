@@ -12,8 +12,7 @@ from collections.abc import Iterator
 
 from gemmi import cif
 
-from mofgap.crystals.reasons import one_line
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError, one_line
 
 GEMMI_ERRORS = (ValueError, RuntimeError)
 """What gemmi raises on a text that is no CIF."""
@@ -30,7 +29,7 @@ def quoted(text: str) -> str:
     """A data block with each value of several words, on the line of its tag, in quotes.
 
     Raises:
-        CifError: If a text field does not end, or includes lines that a structure needs.
+        StructureError: If a text field does not end, or includes lines that a structure needs.
     """
     return "\n".join(item if "\n" in item else _quoted(item) for item in _items(text, "") if item)
 
@@ -44,7 +43,7 @@ def repaired(text: str, error: Exception, lines_above: int) -> cif.Block:
         lines_above: Lines of the file above the block.
 
     Raises:
-        CifError: If the damage is in lines that a structure needs, or the text was cut off.
+        StructureError: If the damage is in lines that a structure needs, or the text was cut off.
     """
     words = readable(error, lines_above)
     items = _items(_NO_ASCII.sub("?", text), words)
@@ -54,7 +53,7 @@ def repaired(text: str, error: Exception, lines_above: int) -> cif.Block:
     except GEMMI_ERRORS as still:
         if _ends_early(text, readable(error)):
             raise _truncated(words) from still
-        raise CifError(f"syntax: {words}; correct the file, or export it again") from still
+        raise StructureError(f"syntax: {words}; correct the file, or export it again") from still
 
 
 def readable(error: Exception, lines_above: int = 0) -> str:
@@ -66,7 +65,7 @@ def _items(text: str, error: str) -> Iterator[str]:
     """Each tag with its value and each loop with its table, without comments.
 
     Raises:
-        CifError: If a text field does not end, or includes lines that a structure needs.
+        StructureError: If a text field does not end, or includes lines that a structure needs.
     """
     item: list[str] = []
     in_text = in_header = False
@@ -75,7 +74,9 @@ def _items(text: str, error: str) -> Iterator[str]:
         if in_text or line.startswith(";"):
             in_text ^= line.startswith(";")
             if in_text and _NEEDED.match(word):
-                raise CifError(f"syntax: {error}; a text field before {word} does not end, correct the file")
+                raise StructureError(
+                    f"syntax: {error}; a text field before {word} does not end, correct the file"
+                )
             item.append(line)
         elif not word.startswith("#"):
             if word.startswith(("loop_", "data_")) or (word.startswith("_") and not in_header):
@@ -110,7 +111,7 @@ def _ends_early(text: str, error: str) -> bool:
     )
 
 
-def _truncated(error: str) -> CifError:
-    return CifError(
+def _truncated(error: str) -> StructureError:
+    return StructureError(
         f"truncated: a table or value does not end ({error}); fetch the file again, or correct it"
     )

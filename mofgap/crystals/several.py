@@ -19,7 +19,7 @@ from typing import IO
 from mofgap.crystals.cif import ReadFailure, unforeseen
 from mofgap.crystals.formats import LONGEST_NAME, NUMBERED, STREAMED, stem_of
 from mofgap.crystals.item import MAX_FILE_BYTES, InputItem, failure, message, unpacked
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.tar_archive import Unpacked
 
 # Of one structure in a JSON; its objects may take ten times as much memory.
@@ -50,7 +50,7 @@ def items_in(item: InputItem) -> Iterator[InputItem | ReadFailure]:
         for each in _numbered(item) if item.kind in NUMBERED else _streamed(item):
             reason = ""
             yield each
-    except CifError as error:
+    except StructureError as error:
         reason = str(error)
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         reason = f"unreadable-file: {message(error)}; check the file and its permissions"
@@ -129,10 +129,10 @@ def _check_mean_size(n_structures: int, n_bytes: int) -> None:
     """Refuse a file of few bytes with structures that would take minutes.
 
     Raises:
-        CifError: If ``n_structures`` exceeds `MOST_SMALL` and their mean size is below `LEAST_BYTES`.
+        StructureError: If ``n_structures`` exceeds `MOST_SMALL` and their mean size is below `LEAST_BYTES`.
     """
     if n_structures > MOST_SMALL and n_bytes < n_structures * LEAST_BYTES:
-        raise CifError(
+        raise StructureError(
             f"too-many-structures: more than {n_structures - 1} structures, of less than {LEAST_BYTES} bytes "
             f"on average; give files of at most {MOST_SMALL} structures"
         )
@@ -156,7 +156,7 @@ def _rows(item: InputItem) -> Iterator[Part]:
             # ASE counts the rows of a database.
             yield "" if name is None or name.isdigit() else name, json.dumps(row).encode()
     except JsonError as error:
-        raise CifError(f"bad-json: {error}; write the file again") from error
+        raise StructureError(f"bad-json: {error}; write the file again") from error
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def _opened(item: InputItem) -> Iterator[IO[bytes]]:
     """The bytes of a file, unpacked from gzip, in bounded memory.
 
     Raises:
-        CifError: If the file is a pipe, or the member of an archive cannot be read.
+        StructureError: If the file is a pipe, or the member of an archive cannot be read.
     """
     if not _on_disk(item):
         yield io.BytesIO(unpacked(item.read()))
@@ -203,4 +203,4 @@ def _on_disk(item: InputItem) -> bool:
 
 def _check_regular(path: str) -> None:
     if not Path(path).is_file():  # a pipe without a writer would block for ever
-        raise CifError("unreadable-file: not a regular file; check the path")
+        raise StructureError("unreadable-file: not a regular file; check the path")

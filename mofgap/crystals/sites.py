@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mofgap.crystals.elements import ambiguous, candidates, label_occupants, occupants, symbol_of
 from mofgap.crystals.formula import parse_formula
-from mofgap.crystals.reasons import listed, one_line, shown
+from mofgap.crystals.reasons import StructureError, listed, shown
 
 _FRACT = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
 _CARTN = tuple(f"_atom_site_Cartn_{axis}" for axis in "xyz")
@@ -28,13 +28,6 @@ FULLEST_OCCUPANCY = 1.02
 UNKNOWN_SHARE = 0.5
 # Atoms that moved through many cells of a simulation lie far out; farther, digits of their place are lost.
 FARTHEST_CELL = 1e4
-
-
-class CifError(ValueError):
-    """A CIF that gives no structure; the message is ``name: what is wrong and what to do``, on one line."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(one_line(reason))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +75,11 @@ def small_structure(block: cif.Block) -> gemmi.SmallStructure:
     """Gemmi's reading of a block.
 
     Raises:
-        CifError: If a value of ``block`` must be a number and is a text, or ``block`` gives several cells.
+        StructureError: If a value of ``block`` must be a number and is a text, or ``block`` gives several
+            cells.
     """
     if (n_cells := max(len(block.find_values(tag)) for tag in _CELL)) > 1:
-        raise CifError(f"no-cell: the cell stands in a table of {n_cells} rows; give one cell")
+        raise StructureError(f"no-cell: the cell stands in a table of {n_cells} rows; give one cell")
     symbols = block.find_loop("_atom_site_type_symbol")
     if symbols and not block.find_values("_atom_site_label"):  # gemmi finds no site without a label
         symbols.get_loop().add_columns(["_atom_site_label"], "?")
@@ -98,7 +92,7 @@ def small_structure(block: cif.Block) -> gemmi.SmallStructure:
         return gemmi.make_small_structure_from_block(block)
     except (ValueError, RuntimeError) as error:
         name = "bad-cell" if "angle" in str(error) else "bad-value"
-        raise CifError(f"{name}: {error}; correct that value") from error
+        raise StructureError(f"{name}: {error}; correct that value") from error
 
 
 def sites_of(
@@ -113,8 +107,8 @@ def sites_of(
         majority: Whether a site of several elements is read as the likeliest of them.
 
     Raises:
-        CifError: If ``block`` lists no atoms, or a site has no known element, several elements, or unusable
-            coordinates.
+        StructureError: If ``block`` lists no atoms, or a site has no known element, several elements, or
+            unusable coordinates.
     """
     labels, symbols, occupancies, rows = [], [], [], []
     for site in structure.sites:
@@ -129,7 +123,7 @@ def sites_of(
         frac_coords = _from_cartesian(block, cell)
         warnings.append("cartesian-coordinates: only Cartesian coordinates given, taken with a along x")
     if len(frac_coords) != len(labels) or not labels:
-        raise CifError("no-atoms: the file lists no atom sites; export it again with its coordinates")
+        raise StructureError("no-atoms: the file lists no atom sites; export it again with its coordinates")
     if not block.find_values("_atom_site_type_symbol"):
         symbols = [""] * len(labels)  # gemmi repeats the labels there
     names = labels
@@ -161,7 +155,7 @@ def formula_of(block: cif.Block) -> dict[int, float]:
 
 def _from_cartesian(block: cif.Block, cell: NDArray[np.float64]) -> NDArray[np.float64]:
     if not all(block.find_values(tag) for tag in _CARTN):
-        raise CifError(
+        raise StructureError(
             "missing-coordinates: not all of x, y and z have a column; export the file with its coordinates"
         )
     table = block.find(list(_CARTN))
@@ -237,8 +231,8 @@ def _elements(
         Atomic numbers, and shares of the sites that are not full, by place in the list.
 
     Raises:
-        CifError: If a symbol is not the symbol of an element, or a site has several elements and ``majority``
-            is False.
+        StructureError: If a symbol is not the symbol of an element, or a site has several elements and
+            ``majority`` is False.
     """
     # A number refers to some other table.
     kinds = {symbol: occupants(symbol) for symbol in set(symbols) if symbol and not symbol.isdecimal()}
@@ -260,7 +254,7 @@ def _elements(
     if unknown:
         raise _no_element(unknown)
     if shared and not majority:
-        raise CifError(
+        raise StructureError(
             f"partial-occupancy: {listed(shared)}: several elements on a site; choose one, "
             "or let --disorder majority keep the likeliest"
         )
@@ -303,8 +297,8 @@ def _atomic_numbers(
     return numbers
 
 
-def _no_element(sites: list[str]) -> CifError:
-    return CifError(
+def _no_element(sites: list[str]) -> StructureError:
+    return StructureError(
         f"unknown-element: site {listed(sites)} names no element; write one element for each atom in "
         "_atom_site_type_symbol, or delete the row if it is a dummy site"
     )
@@ -323,16 +317,16 @@ def _real_sites(sites: Sites, real: NDArray[np.int64], warnings: list[str]) -> S
         sites = sites.take(real)
     missing = np.flatnonzero(~np.isfinite(sites.frac_coords).all(axis=1))
     if len(missing):
-        raise CifError(
+        raise StructureError(
             f"missing-coordinates: site {listed([sites.labels[i] for i in missing])} has no coordinates, or "
             "not as decimal numbers; place the atom, or delete its row"
         )
     far = np.flatnonzero((np.abs(sites.frac_coords) > FARTHEST_CELL).any(axis=1))
     if len(far):
-        raise CifError(
+        raise StructureError(
             f"bad-coordinates: site {listed([sites.labels[i] for i in far])} lies more than "
             f"{FARTHEST_CELL:.0f} cells away; correct its coordinates"
         )
     if len(sites) == 0:
-        raise CifError("no-atoms: every site is a dummy or has zero occupancy; export the file again")
+        raise StructureError("no-atoms: every site is a dummy or has zero occupancy; export the file again")
     return sites

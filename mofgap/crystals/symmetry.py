@@ -12,8 +12,8 @@ import numpy as np
 from gemmi import cif
 from numpy.typing import NDArray
 
-from mofgap.crystals.reasons import shown
-from mofgap.crystals.sites import NUMBER_TAGS, CifError
+from mofgap.crystals.reasons import StructureError, shown
+from mofgap.crystals.sites import NUMBER_TAGS
 
 # Images of one site nearer than this are one atom on a special position, written with few digits.
 SPECIAL_POSITION_ANGSTROM = 0.4
@@ -148,33 +148,33 @@ def _listed_operations(block: cif.Block) -> NDArray[np.float64]:
     """(n_ops, 3, 4) operators that a block lists, each once.
 
     Raises:
-        CifError: If an operator cannot be read, the list is longer than that of any space group, or all
+        StructureError: If an operator cannot be read, the list is longer than that of any space group, or all
             operators are magnetic. Without operators the space group would be read as P1.
     """
     tables = ([op for op in block.find_values(tag) if op not in ("?", ".")] for tag in _OPERATION_TAGS)
     texts = dict.fromkeys(_whole([cif.as_string(op).strip() for op in next(filter(None, tables), [])]))
     if not texts and block.find_values(_MAGNETIC_TAG):
-        raise CifError(
+        raise StructureError(
             "bad-symmetry: only operators of a magnetic space group; export the structure without moments, "
             "with the operators of its ordinary space group"
         )
     if len(texts) > MOST_OPERATIONS:
-        raise CifError(
+        raise StructureError(
             f"bad-symmetry: {len(texts)} symmetry operators, no space group has more than {MOST_OPERATIONS}; "
             "list those of the space group, or expand the file to P1"
         )
     try:
         return np.array([parse_operation(op) for op in texts]).reshape(-1, 3, 4)
     except ValueError as error:
-        raise CifError(f"bad-symmetry: {error}; correct the symmetry operators") from error
+        raise StructureError(f"bad-symmetry: {error}; correct the symmetry operators") from error
 
 
 def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[NDArray[np.float64], list[str]]:
     """Symmetry operations (n_ops, 3, 4) of a block, and warnings; those listed win over the name.
 
     Raises:
-        CifError: If an operator cannot be read, there are too many operators, or the block names only an
-            unknown space group.
+        StructureError: If an operator cannot be read, there are too many operators, or the block names only
+            an unknown space group.
     """
     ops = _listed_operations(block)
     stated, unknown = _stated_groups(block, cell)
@@ -212,7 +212,7 @@ def _from_name(stated: list[_Statement], unknown: list[str]) -> tuple[NDArray[np
     """The operations of the most reliable statement, or P1 if the file states no group.
 
     Raises:
-        CifError: If the block names a space group and no name, number or symbol in it is known.
+        StructureError: If the block names a space group and no name, number or symbol in it is known.
     """
     if stated:
         words = stated[0].words
@@ -225,7 +225,7 @@ def _from_name(stated: list[_Statement], unknown: list[str]) -> tuple[NDArray[np
             )
         return np.array([_array(op) for op in stated[0].group]), notes
     if unknown:
-        raise CifError(
+        raise StructureError(
             f"unknown-space-group: {unknown[0]} is not a known space group; list the operators "
             "(_symmetry_equiv_pos_as_xyz) or expand the file to P1"
         )

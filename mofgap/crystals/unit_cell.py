@@ -15,7 +15,8 @@ from mofgap.crystals.crowding import MOST_PAIRS, MOST_SITES_OF_ATOM, boxes, chec
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import MAX_Z, symbol_of
 from mofgap.crystals.lattice import check_cell, volume_of
-from mofgap.crystals.sites import FARTHEST_CELL, CifError, Sites
+from mofgap.crystals.reasons import StructureError
+from mofgap.crystals.sites import FARTHEST_CELL, Sites
 
 # The same element twice within this distance is one atom written twice.
 DUPLICATE_ANGSTROM = 0.1
@@ -36,11 +37,11 @@ def check_size(n_atoms: int, max_atoms: int, *, is_primitive: bool = False) -> N
     """Refuse a cell with too many atoms.
 
     Raises:
-        CifError: If ``n_atoms`` exceeds ``max_atoms``.
+        StructureError: If ``n_atoms`` exceeds ``max_atoms``.
     """
     if n_atoms > max_atoms:
         cell, cure = ("primitive cell", "") if is_primitive else ("cell", "give the primitive cell, or ")
-        raise CifError(
+        raise StructureError(
             f"too-many-atoms: {n_atoms} atoms in the {cell}, the limit is {max_atoms}; "
             f"{cure}raise --max-atoms"
         )
@@ -50,13 +51,13 @@ def check_usable(crystal: Crystal) -> None:
     """Refuse a structure that no model can compute with.
 
     Raises:
-        CifError: If the structure has no atoms, an unusable coordinate, an unknown element, or a cell that
-            does not fit its atoms.
+        StructureError: If the structure has no atoms, an unusable coordinate, an unknown element, or a cell
+            that does not fit its atoms.
     """
     if crystal.n_atoms == 0:
-        raise CifError("no-atoms: the structure has no atoms; leave it out")
+        raise StructureError("no-atoms: the structure has no atoms; leave it out")
     if not (np.abs(crystal.frac_coords) <= FARTHEST_CELL).all():
-        raise CifError(
+        raise StructureError(
             f"bad-coordinates: an atom is not finite, or more than {FARTHEST_CELL:.0f} cells away; "
             "check the structure"
         )
@@ -66,7 +67,7 @@ def check_usable(crystal: Crystal) -> None:
     numbers = np.unique(crystal.atomic_numbers)
     unknown = numbers[(numbers < 1) | (numbers > MAX_Z)].tolist()
     if unknown:
-        raise CifError(
+        raise StructureError(
             f"unknown-element: no model knows atomic number {', '.join(map(str, unknown))}; "
             "correct or leave out the structure"
         )
@@ -76,13 +77,13 @@ def check_apart(crystal: Crystal) -> None:
     """Refuse a structure with atoms on top of each other.
 
     Raises:
-        CifError: If two atoms are nearer than `IMPOSSIBLE_ANGSTROM`, or many atoms lie in one place.
+        StructureError: If two atoms are nearer than `IMPOSSIBLE_ANGSTROM`, or many atoms lie in one place.
     """
     check_crowding(crystal.cell, crystal.frac_coords, IMPOSSIBLE_ANGSTROM)
     near = pairs_within(crystal.cell, crystal.frac_coords, IMPOSSIBLE_ANGSTROM)
     if len(near.first):
         worst = int(np.argmin(near.distances))
-        raise CifError(
+        raise StructureError(
             f"overlapping-atoms: atoms {near.first[worst] + 1} and {near.second[worst] + 1} are "
             f"{near.distances[worst]:.2f} Å apart; remove one of each pair"
         )
@@ -92,11 +93,11 @@ def check_room(cell: NDArray[np.float64], n_atoms: int) -> None:
     """Refuse a cell that is far too large for its atoms.
 
     Raises:
-        CifError: If the volume for each atom exceeds `ROOMIEST_ANGSTROM3`.
+        StructureError: If the volume for each atom exceeds `ROOMIEST_ANGSTROM3`.
     """
     volume = volume_of(cell)
     if volume > n_atoms * ROOMIEST_ANGSTROM3:
-        raise CifError(
+        raise StructureError(
             f"bad-cell: {volume / n_atoms:.3g} Å³ for each atom, no framework has more than a few hundred; "
             "correct the cell lengths, or complete the atoms"
         )
@@ -121,7 +122,7 @@ def settle(
         max_atoms: Largest number of atoms accepted.
 
     Raises:
-        CifError: If the cell is far too empty, holds too many atoms or none, or has atoms that are
+        StructureError: If the cell is far too empty, holds too many atoms or none, or has atoms that are
             too near.
     """
     cell, warnings = crystal.cell, list(crystal.warnings)
@@ -129,7 +130,7 @@ def settle(
     if disorder == "majority":
         n_partial = int((sites.occupancies < occupancy.FULL_OCCUPANCY).sum())
         if n_partial > MOST_SITES_OF_ATOM * max_atoms:
-            raise CifError(
+            raise StructureError(
                 f"too-many-atoms: {n_partial} partly occupied sites in the cell, the limit is "
                 f"{MOST_SITES_OF_ATOM * max_atoms}; choose one arrangement yourself, or raise --max-atoms"
             )
@@ -137,7 +138,9 @@ def settle(
         sites = sites.take(keep)
         warnings += notes
         if not len(sites):
-            raise CifError("no-atoms: every site is occupied less than half; choose an arrangement yourself")
+            raise StructureError(
+                "no-atoms: every site is occupied less than half; choose an arrangement yourself"
+            )
     sites = _merge_duplicates(cell, sites, max_atoms, warnings)
     check_size(len(sites), max_atoms)
     check_density(cell, len(sites))
@@ -154,7 +157,7 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, max_atoms: int, w
     """Leaves out repeated atoms with a warning.
 
     Raises:
-        CifError: If different atoms share a place, or there are far more sites than ``max_atoms``.
+        StructureError: If different atoms share a place, or there are far more sites than ``max_atoms``.
     """
     n_written = len(sites)
     if n_written**2 > MOST_PAIRS:
@@ -180,7 +183,7 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, max_atoms: int, w
         n_pairs = len(left.first) // 2
         others = f", one of {n_pairs} such pairs" if n_pairs > 1 else ""
         names = f"{sites.labels[left.first[worst]]} and {sites.labels[left.second[worst]]}"
-        raise CifError(
+        raise StructureError(
             f"overlapping-atoms: {names} are {left.distances[worst]:.2f} Å apart{others}; "
             "remove one of each disordered alternative, or correct the symmetry"
         )

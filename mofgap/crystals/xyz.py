@@ -14,8 +14,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dictionaries import identifier_in
 from mofgap.crystals.elements import ambiguous, atomic_number
 from mofgap.crystals.formats import LONGEST_NAME
-from mofgap.crystals.reasons import listed
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError, listed
 from mofgap.crystals.unit_cell import check_size
 
 if TYPE_CHECKING:
@@ -41,17 +40,17 @@ def read_xyz(text: str, name: str, source: str, max_atoms: int, *, named: bool) 
         named: Whether an identifier among its properties replaces the name.
 
     Raises:
-        CifError: If ``text`` is no frame, has no cell, has too many atoms, or has an atom with an unknown
-            element.
+        StructureError: If ``text`` is no frame, has no cell, has too many atoms, or has an atom with an
+            unknown element.
     """
     count, comment, atom_lines = text.split("\n", 2)
     check_size(int(count), max_atoms)
     if not _LATTICE.search(comment):
-        raise CifError("no-cell: no Lattice in the second line; write extended XYZ of the crystal")
+        raise StructureError("no-cell: no Lattice in the second line; write extended XYZ of the crystal")
     if len(comment) > _LONGEST_LINE:
-        raise CifError("bad-xyz: its second line has more than 1 MB; leave out what is not the cell")
+        raise StructureError("bad-xyz: its second line has more than 1 MB; leave out what is not the cell")
     if any(int(word) > _MOST_COLUMNS for word in re.findall(r":(\d{1,18})\b", comment)):
-        raise CifError(f"bad-xyz: more than {_MOST_COLUMNS} columns of one property; leave it out")
+        raise StructureError(f"bad-xyz: more than {_MOST_COLUMNS} columns of one property; leave it out")
     if not _PROPERTIES.search(comment):
         comment += " Properties=species:S:1:pos:R:3"
     comment = comment.replace("species:S:1", f"{_SYMBOLS}:S:1")
@@ -66,7 +65,7 @@ def _set_elements(atoms: Atoms) -> list[str]:
     """Give atoms their elements by their symbols, unless they have numbers; warnings of what is not sure.
 
     Raises:
-        CifError: If a symbol is not the symbol of an element.
+        StructureError: If a symbol is not the symbol of an element.
     """
     symbols = atoms.arrays.get(_SYMBOLS)
     if symbols is None:
@@ -74,7 +73,9 @@ def _set_elements(atoms: Atoms) -> list[str]:
     numbers, given = np.array([atomic_number(each.capitalize()) for each in symbols]), atoms.numbers
     if not given.any():
         if unknown := [f"atom {i + 1} ({symbols[i]})" for i in np.flatnonzero(numbers == 0)]:
-            raise CifError(f"unknown-element: {listed(unknown)} is no element; write symbols of elements")
+            raise StructureError(
+                f"unknown-element: {listed(unknown)} is no element; write symbols of elements"
+            )
         atoms.numbers = numbers
         return ambiguous(symbols)
     differing = np.flatnonzero((numbers > 0) & (numbers != given))
@@ -88,7 +89,7 @@ def frames(file: IO[bytes], most_bytes: int) -> Iterator[bytes]:
     """The frames of an XYZ file, one at a time.
 
     Raises:
-        CifError: If a frame does not begin with its number of atoms, ends early, or has more than
+        StructureError: If a frame does not begin with its number of atoms, ends early, or has more than
             ``most_bytes``.
     """
     for place in range(1, 2**63):
@@ -98,7 +99,7 @@ def frames(file: IO[bytes], most_bytes: int) -> Iterator[bytes]:
         if not line:
             return
         if not line.strip().isdigit():
-            raise CifError(
+            raise StructureError(
                 f"bad-xyz: structure {place} does not begin with its number of atoms; write it again"
             )
         n_lines, size, lines = int(line.strip()[:18]) + 1, len(line), [line]
@@ -107,10 +108,10 @@ def frames(file: IO[bytes], most_bytes: int) -> Iterator[bytes]:
             size += len(line)
             n_lines -= line.endswith(b"\n")
         if size > most_bytes:
-            raise CifError(
+            raise StructureError(
                 f"too-large: structure {place} has more than {most_bytes // 2**20} MB; leave it out"
             )
         is_cut = len(lines) == 1 or lines[-1].endswith(b"\n")
         if n_lines > 1 or (n_lines == 1 and is_cut):
-            raise CifError(f"bad-xyz: structure {place} ends before its last atom; write it again")
+            raise StructureError(f"bad-xyz: structure {place} ends before its last atom; write it again")
         yield b"".join(lines)

@@ -10,7 +10,7 @@ from typing import Any
 from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.convert import crystal_from
 from mofgap.crystals.dictionaries import identifier_in, made
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 from mofgap.datasets.label_table import no_column
 from mofgap.datasets.record import DatasetError, Record, Records, flattened
 
@@ -69,7 +69,7 @@ def _record(
         crystal = made(
             crystal.cell, crystal.frac_coords, crystal.atomic_numbers, name, source, max_atoms=max_atoms
         )
-    except (CifError, ValueError) as error:
+    except (StructureError, ValueError) as error:
         return ReadFailure(source, name, str(error))
     return Record(crystal, values, numbered=given is None)
 

@@ -11,7 +11,7 @@ from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.dictionaries import identifier_in, structures_in
 from mofgap.crystals.json_rows import json_rows
 from mofgap.crystals.json_stream import JsonError, opened
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 from mofgap.datasets.label_table import no_column
 from mofgap.datasets.record import (
     DatasetError,
@@ -64,6 +64,6 @@ def _record(
         return ReadFailure(source, name, f"bad-record: expected one structure, found {found}")
     try:
         made = from_dictionary(row[structures[0]], name, source, max_atoms)
-    except CifError as error:
+    except StructureError as error:
         return ReadFailure(source, name, str(error))
     return Record(made.crystal, flattened(row), made.atoms, numbered=given is None)

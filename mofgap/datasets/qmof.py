@@ -13,7 +13,7 @@ from typing import IO, Any
 from mofgap.crystals.cif import ReadFailure, read_cif_bytes
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.json_stream import JsonError, JsonStream
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.zip_archive import open_zip
 from mofgap.datasets.cif_records import read_cifs
 from mofgap.datasets.label_table import LabelTable, labels_of_csv, labels_of_rows
@@ -164,7 +164,7 @@ def _record(entry: Any, source: str, max_atoms: int) -> Record | ReadFailure:
     name = str(entry[ID])
     try:
         record = from_dictionary(entry.get("structure"), name, source, max_atoms)
-    except CifError as error:
+    except StructureError as error:
         return ReadFailure(source, name, str(error))
     atoms = {ATOM_COLUMNS[key]: values for key, values in record.atoms.items() if key in ATOM_COLUMNS}
     return Record(record.crystal, atoms=atoms)

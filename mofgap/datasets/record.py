@@ -42,7 +42,7 @@ def from_dictionary(data: Any, structure_id: str, source: str, max_atoms: int) -
     """A record of a structure as `crystal_of_dictionary` takes it, properties of its sites with it.
 
     Raises:
-        CifError: If ``data`` is no structure, or is damaged, disordered, or too large.
+        StructureError: If ``data`` is no structure, or is damaged, disordered, or too large.
     """
     data = as_object(data)
     crystal = crystal_of_dictionary(data, structure_id, source, max_atoms)

@@ -10,7 +10,7 @@ from mofgap.crystals.cif import Entry, ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.item import InputItem
 from mofgap.crystals.prepare.reading import prepare_given, read_prepared
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 from mofgap.screening.config import ScreeningConfig
 
 Source = InputItem | ReadFailure | Crystal
@@ -60,7 +60,7 @@ def read(source: Source, expected_sha256: str, config: ScreeningConfig) -> Readi
     try:
         source = replace(source, data=source.read())
         digest = hashlib.sha256(source.data or b"").hexdigest()
-    except CifError:
+    except StructureError:
         pass  # read_input raises the same error, and names the reason
     if digest and digest == expected_sha256:
         return Reading(source.source, digest, unchanged=True)

@@ -12,7 +12,7 @@ from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.formats import stem_of
 from mofgap.crystals.item import InputItem
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 from mofgap.gap.predictor import GapPredictor
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.journal import Finished, Journal
@@ -100,7 +100,7 @@ def _lost(task: Task) -> Reading:
     """The reading of an input that ended its process, with the hash by which a resumed run skips it."""
     source, digest = task[0], ""
     if isinstance(source, InputItem):
-        with suppress(CifError):
+        with suppress(StructureError):
             digest = hashlib.sha256(source.read()).hexdigest()
     return Reading(source.source, digest, (ReadFailure(source.source, stem_of(source.source), PROCESS_DIED),))
 

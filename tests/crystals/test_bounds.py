@@ -16,7 +16,7 @@ import pytest
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crowding import check_crowding
 from mofgap.crystals.inputs import expand_inputs
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 
 SECONDS, MEGABYTES = 10, 600
 # Memory above that of the imports, and processor time, both enforced by the kernel.
@@ -212,7 +212,7 @@ def test_a_whole_cell_beside_its_operators_is_read_though_its_digits_are_few():
 def test_points_are_crowded_where_they_lie_in_one_place(spread, crowded):
     points = spread * np.random.default_rng(1).random((2000, 3))
     if crowded:
-        with pytest.raises(CifError, match=r"overlapping-atoms: \d+ sites"):
+        with pytest.raises(StructureError, match=r"overlapping-atoms: \d+ sites"):
             check_crowding(20 * np.eye(3), points, 3.0)
     else:
         check_crowding(20 * np.eye(3), points, 3.0)

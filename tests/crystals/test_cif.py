@@ -262,7 +262,7 @@ def test_a_whole_cell_beside_its_operators_is_merged_before_pairs_are_sought(mon
     text = sites_of(f"Mg1 Mg {corners}O1 O {centres}", "Mg O").replace("'P 1'", "'F m -3 m'")
     (crystal,) = read_cif(text.replace("loop_\n_symmetry_equiv_pos_as_xyz\n'x, y, z'\n", ""))
     assert crystal.n_atoms == 8 and counts == [8]
-    assert crystal.warnings[-1].startswith("duplicate-sites: 24 atoms")
+    assert crystal.warnings[-1].startswith("duplicate-sites: merged 24 atoms")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pymatgen.io.cif import CifParser
 
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.symmetry import parse_operation
 from mofgap.crystals.unit_cell import check_apart
 
@@ -288,7 +288,7 @@ def test_a_cell_that_its_symmetry_would_distort_is_told(b, told):
 @pytest.mark.parametrize(("distance", "overlaps"), [(0.48, True), (0.52, False)])
 def test_atoms_overlap_below_half_an_angstrom(distance, overlaps):
     crystal = Crystal(10 * np.eye(3), np.array([[0, 0, 0], [distance / 10, 0, 0]]), np.array([6, 6]))
-    with pytest.raises(CifError, match="overlapping-atoms") if overlaps else nullcontext():
+    with pytest.raises(StructureError, match="overlapping-atoms") if overlaps else nullcontext():
         check_apart(crystal)
 
 

@@ -14,7 +14,7 @@ from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.inputs import expand_inputs
 from mofgap.crystals.item import InputItem
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 from mofgap.screening.listing import read_listing, write_listing
 from mofgap.screening.reading import Source
 from mofgap.screening.shard import Shard, ShardError
@@ -84,7 +84,7 @@ def test_an_archive_that_changed_since_is_no_other_structure(tmp_path: Path, man
     content[200] ^= 1
     (tmp_path / "z.zip").write_bytes(content)
     first, *_ = read_listing(tmp_path / "t.inputs", Shard(1, 1))
-    with pytest.raises(CifError, match="list it again"):
+    with pytest.raises(StructureError, match="list it again"):
         first.read()  # type: ignore[union-attr]
 
 

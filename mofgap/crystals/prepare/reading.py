@@ -8,7 +8,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.item import InputItem, read_input
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import prepare
-from mofgap.crystals.sites import CifError
+from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.unit_cell import check_apart, check_size, check_usable
 
 MOST_COPIES = 4
@@ -45,7 +45,7 @@ def prepare_given(crystal: Crystal, max_atoms: int, preparation: PreparationConf
     try:
         check_usable(crystal)
         check_apart(crystal)
-    except CifError as error:
+    except StructureError as error:
         return ReadFailure(crystal.source, crystal.structure_id, str(error))
     return _prepared(crystal, max_atoms, preparation)
 
@@ -58,6 +58,6 @@ def _prepared(entry: Entry, max_atoms: int, preparation: PreparationConfig | Non
         if preparation is not None:
             entry = prepare(entry, preparation)
             check_size(entry.n_atoms, max_atoms, is_primitive=preparation.primitive_cell)
-    except CifError as error:
+    except StructureError as error:
         return ReadFailure(entry.source, entry.structure_id, str(error))
     return entry
