@@ -174,7 +174,7 @@ def import_(
     from mofgap.configuration import ConfigurationError
     from mofgap.datasets.formats import Format
     from mofgap.datasets.importing import import_table, write_skipped
-    from mofgap.datasets.plan import Wanted, make_plan
+    from mofgap.datasets.plan import ImportChoices, make_plan
     from mofgap.datasets.record import DatasetError
     from mofgap.datasets.registry import data_folder
 
@@ -184,7 +184,7 @@ def import_(
     if without_labels and (target or labels):
         fail("--without-labels takes neither LABELS nor --target", WRONG_USAGE)
     known = None if kind == "auto" else Format(kind)
-    wanted = Wanted(target or (), keep or (), identifier, known, labels, without_labels)
+    wanted = ImportChoices(target or (), keep or (), identifier, known, labels, without_labels)
     skipped_path = output.with_suffix(".skipped.csv")
     try:
         plan = make_plan(source, wanted, folder or data_folder())

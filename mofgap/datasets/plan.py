@@ -23,7 +23,7 @@ _TAKEN = {*STRUCTURE, *qmof.ATOM_COLUMNS.values()}
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ImportChoices:
     """The user's choices for an import.
 
     Attributes:
@@ -62,7 +62,7 @@ class Plan:
     labels: Path | None
     targets: Mapping[str, str]
     texts: Mapping[str, str]
-    wanted: Wanted
+    wanted: ImportChoices
     dataset: Dataset | None
 
     def label_table(self) -> LabelTable | None:
@@ -110,7 +110,7 @@ class Plan:
         return about
 
 
-def make_plan(source: str, wanted: Wanted, folder: Path) -> Plan:
+def make_plan(source: str, wanted: ImportChoices, folder: Path) -> Plan:
     """Decide what an import reads.
 
     Args:
@@ -171,7 +171,7 @@ def _check_labelled(
     kind: Format,
     labels: Path | None,
     targets: Mapping[str, str],
-    wanted: Wanted,
+    wanted: ImportChoices,
     dataset: Dataset | None,
 ) -> None:
     """Check that gaps and their names go together."""

@@ -48,13 +48,13 @@ def ordered_map(
         except BrokenProcessPool:
             if lost is None:
                 raise
-        with Apart(function, lost) as apart:
+        with IsolatedProcess(function, lost) as isolated:
             while pending:
                 item, future = pending.popleft()
-                yield apart(item) if isinstance(future.exception(), BrokenProcessPool) else future.result()
+                yield isolated(item) if isinstance(future.exception(), BrokenProcessPool) else future.result()
 
 
-class Apart(Generic[T, R]):
+class IsolatedProcess(Generic[T, R]):
     """Apply a function in a separate process, so that an item that ends its process ends no other.
 
     Args:

@@ -16,7 +16,7 @@ from mofgap.crystals.reasons import StructureError
 from mofgap.gap.predictor import GapPredictor
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.journal import Finished, Journal
-from mofgap.screening.pool import Apart, ordered_map
+from mofgap.screening.pool import IsolatedProcess, ordered_map
 from mofgap.screening.prediction import FAILED, failed_row, predict_readings
 from mofgap.screening.reading import PROCESS_DIED, Reading, Source, read
 from mofgap.screening.row import Row
@@ -89,11 +89,11 @@ class _Screener:
 def _in_this_process(screener: _Screener, tasks: Iterable[Task], journal: Journal) -> Iterator[Result]:
     """Screen in this process, but the input that may have ended an earlier run in a separate one."""
     suspect = journal.begun
-    with Apart(screener, screener.lost) as apart:
+    with IsolatedProcess(screener, screener.lost) as isolated:
         for source, expected in tasks:
             if not expected:
                 journal.begin(source.source)
-            yield (apart if source.source == suspect else screener)((source, expected))
+            yield (isolated if source.source == suspect else screener)((source, expected))
 
 
 def _lost(task: Task) -> Reading:

@@ -25,9 +25,9 @@ from mofgap.web.config import MB, ServeConfig
 from mofgap.web.guard import Guard
 from mofgap.web.jobs import Job, Jobs
 from mofgap.web.pages import assets, docs_page, screen_page
-from mofgap.web.turns import Turns
 from mofgap.web.uploads import RequestError, Upload, receive, too_large
 from mofgap.web.work import Task, describe
+from mofgap.web.worker_queue import WorkerQueue
 
 CHECK_S = 5.0
 """Seconds between two looks for screenings whose time is over."""
@@ -110,7 +110,7 @@ class Level(BaseModel):
 def make_app(
     settings: ServeConfig,
     token: str | None = None,
-    turns: Turns | None = None,
+    queue: WorkerQueue | None = None,
     ready: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """The server's application.
@@ -118,24 +118,24 @@ def make_app(
     Args:
         settings: What it accepts.
         token: What visitors must know; None asks for none.
-        turns: Where it computes; by default in processes of its own.
+        queue: Where it computes; by default in processes of its own.
         ready: Called when requests can be answered.
     """
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         state = app.state
-        state.turns = turns or Turns(settings.workers)
-        state.jobs = Jobs(settings, state.turns)
+        state.queue = queue or WorkerQueue(settings.workers)
+        state.jobs = Jobs(settings, state.queue)
         cleaner = asyncio.create_task(_expire(state.jobs))
         try:
-            state.levels = [await _level(level, state.turns, settings.device) for level in LEVELS]
+            state.levels = [await _level(level, state.queue, settings.device) for level in LEVELS]
             ready()
             yield
         finally:
             cleaner.cancel()
             await state.jobs.close()
-            await asyncio.to_thread(state.turns.close)
+            await asyncio.to_thread(state.queue.close)
 
     app = FastAPI(
         title="mofgap",
@@ -153,9 +153,9 @@ def make_app(
     return app
 
 
-async def _level(name: str, turns: Turns, device: str) -> Level:
+async def _level(name: str, queue: WorkerQueue, device: str) -> Level:
     """A level with its models, which are loaded to see that they work."""
-    found = await turns.run(describe, models_of(cast(LevelName, name), None), device)
+    found = await queue.run(describe, models_of(cast(LevelName, name), None), device)
     return Level(level=name, is_default=name == DEFAULT, models=[Model(**each) for each in found])
 
 
@@ -325,7 +325,7 @@ async def report(
     """The screening as one page, with its structures in 3D, that needs no network."""
     if job.state != "done":
         raise RequestError(409, "the screening is not done; ask again when it is")
-    path = await job.report(request.app.state.turns)
+    path = await job.report(request.app.state.queue)
     # The page gets an origin of its own: whatever runs in it cannot ask this server for anything.
     headers = {"content-security-policy": "sandbox allow-scripts allow-downloads; frame-ancestors 'self'"}
     name = "mofgap-report.html" if download else None

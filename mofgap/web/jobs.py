@@ -23,9 +23,9 @@ from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import PROCESS_DIED
 from mofgap.screening.row import Row, column_names, printable
 from mofgap.web.config import MB, ServeConfig
-from mofgap.web.turns import Turns
 from mofgap.web.uploads import RequestError, Upload, inputs_of
 from mofgap.web.work import Task, report_of, screen_source
+from mofgap.web.worker_queue import WorkerQueue
 
 State = Literal["reading", "screening", "done", "failed"]
 _log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Job:
         counts = Counter(row.status for rows in self.found.values() for row in rows)
         return {status: counts[status] for status in ("ok", "warning", "failed")}
 
-    async def report(self, turns: Turns) -> Path:
+    async def report(self, queue: WorkerQueue) -> Path:
         """The report, made once."""
         path = self.upload.folder / "report.html"
         async with self._drawing:
@@ -88,7 +88,7 @@ class Job:
                     for row in rows
                     if isinstance(item := self.inputs[place], InputItem)
                 }
-                page = await turns.run(report_of, self.rows(), items, self.task, source)
+                page = await queue.run(report_of, self.rows(), items, self.task, source)
                 await asyncio.to_thread(path.write_text, page, encoding="utf-8")
         return path
 
@@ -98,12 +98,12 @@ class Jobs:
 
     Args:
         limits: How many there may be, and for how long.
-        turns: Where they compute.
+        queue: Where they compute.
     """
 
-    def __init__(self, limits: ServeConfig, turns: Turns) -> None:
+    def __init__(self, limits: ServeConfig, queue: WorkerQueue) -> None:
         self.limits = limits
-        self.turns = turns
+        self.queue = queue
         self.root = Path(tempfile.mkdtemp(prefix="mofgap-serve-"))
         self._jobs: dict[str, Job] = {}
         self._uploading = 0
@@ -186,7 +186,7 @@ class Jobs:
             places = iter(range(len(job.inputs)))
             # All take from one iterator, so that a lone visitor has every worker.
             async with asyncio.TaskGroup() as group:
-                for _ in range(self.turns.workers):
+                for _ in range(self.queue.workers):
                     group.create_task(self._take(job, places))
             job.state = "done"
         except RequestError as error:
@@ -201,7 +201,7 @@ class Jobs:
         for place in places:
             source = job.inputs[place]
             try:
-                job.found[place] = await self.turns.run(screen_source, job.task, source)
+                job.found[place] = await self.queue.run(screen_source, job.task, source)
             except BrokenExecutor:
                 job.found[place] = (_failed(source, PROCESS_DIED),)
             except Exception as error:  # one structure must not cost the others

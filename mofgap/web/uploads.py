@@ -53,7 +53,7 @@ class RequestError(ValueError):
 
 
 @dataclass(frozen=True)
-class Sent:
+class UploadedFile:
     """A file that was sent.
 
     Attributes:
@@ -79,7 +79,7 @@ class Upload:
     """
 
     folder: Path
-    files: list[Sent] = field(default_factory=list)
+    files: list[UploadedFile] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
     n_bytes: int = 0
 
@@ -208,7 +208,7 @@ class _Form:
         folder = self.upload.folder / f"{number}"
         folder.mkdir()
         path = folder / plain_name(shown)
-        self.upload.files.append(Sent(shown, path, in_folder))
+        self.upload.files.append(UploadedFile(shown, path, in_folder))
         return path
 
 
@@ -225,8 +225,8 @@ def inputs_of(upload: Upload, limits: ServeConfig) -> list[InputItem | ReadFailu
         RequestError: If there are no structures or too many, or the unpacked files are too large.
     """
     found: list[InputItem | ReadFailure] = []
-    for sent in upload.files:
-        for item in _items(sent):
+    for file in upload.files:
+        for item in _items(file):
             if len(found) == limits.max_structures:
                 words = f"more than {limits.max_structures} structures"
                 raise RequestError(413, f"{words}; send them in parts, or use mofgap screen")
@@ -238,16 +238,16 @@ def inputs_of(upload: Upload, limits: ServeConfig) -> list[InputItem | ReadFailu
     return found
 
 
-def _items(sent: Sent) -> Iterator[InputItem | ReadFailure]:
+def _items(file: UploadedFile) -> Iterator[InputItem | ReadFailure]:
     """The structures of a file. In a folder other files are passed over, as `expand_inputs` does."""
-    folder = str(sent.path.parent)
-    if sent.in_folder and any(item.source == folder for item in islice(expand_inputs([folder]), 1)):
+    folder = str(file.path.parent)
+    if file.in_folder and any(item.source == folder for item in islice(expand_inputs([folder]), 1)):
         return
-    if not sent.path.name.lower().endswith(ARCHIVES):
-        yield from items_of_file(sent.path, sent.shown)
+    if not file.path.name.lower().endswith(ARCHIVES):
+        yield from items_of_file(file.path, file.shown)
         return
-    for item in expand_inputs([sent.path]):
-        source = sent.shown + item.source.removeprefix(str(sent.path))
+    for item in expand_inputs([file.path]):
+        source = file.shown + item.source.removeprefix(str(file.path))
         if isinstance(item, ReadFailure):
             yield replace(item, source=source, structure_id=stem_of(source))
         else:

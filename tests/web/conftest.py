@@ -27,9 +27,9 @@ HERE = "http://127.0.0.1:8000"
 def app_of(token: str | None = None, **settings: Any) -> FastAPI:
     from mofgap.web.app import make_app
     from mofgap.web.config import ServeConfig
-    from mofgap.web.turns import Turns
+    from mofgap.web.worker_queue import WorkerQueue
 
-    return make_app(ServeConfig(device="cpu", **settings), token, Turns(1, ThreadPoolExecutor))
+    return make_app(ServeConfig(device="cpu", **settings), token, WorkerQueue(1, ThreadPoolExecutor))
 
 
 @pytest.fixture

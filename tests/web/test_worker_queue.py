@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mofgap.screening.pool import process_pool
-from mofgap.web.turns import Turns
+from mofgap.web.worker_queue import WorkerQueue
 
 
 def nothing() -> None:
@@ -34,16 +34,16 @@ def die_once(path: Path) -> str:
 def test_screenings_take_turns() -> None:
     order: list[str] = []
 
-    async def visitor(turns: Turns, name: str, n: int) -> None:
+    async def visitor(queue: WorkerQueue, name: str, n: int) -> None:
         for _ in range(n):
-            await turns.run(order.append, name)
+            await queue.run(order.append, name)
 
     async def all_visitors() -> None:
-        turns = Turns(1, ThreadPoolExecutor)
-        large = asyncio.create_task(visitor(turns, "large", 50))
+        queue = WorkerQueue(1, ThreadPoolExecutor)
+        large = asyncio.create_task(visitor(queue, "large", 50))
         await asyncio.sleep(0)
-        await asyncio.gather(*(visitor(turns, f"small {i}", 2) for i in range(5)), large)
-        turns.close()
+        await asyncio.gather(*(visitor(queue, f"small {i}", 2) for i in range(5)), large)
+        queue.close()
 
     asyncio.run(all_visitors())
     last_small = max(place for place, name in enumerate(order) if name != "large")
@@ -65,28 +65,28 @@ class Queue(Executor):
 
 def test_a_large_screening_leaves_no_long_queue_before_a_small_one() -> None:
     """Nor are more structures lost with a process than there are workers, and one."""
-    queue = Queue()
+    executor = Queue()
 
     async def run() -> None:
-        turns = Turns(2, lambda _: queue)
-        visitors = [asyncio.create_task(turns.run(len, "")) for _ in range(50)]
+        queue = WorkerQueue(2, lambda _: executor)
+        visitors = [asyncio.create_task(queue.run(len, "")) for _ in range(50)]
         while not all(visitor.done() for visitor in visitors):
             await asyncio.sleep(0)
-            if queue.waiting:
-                queue.waiting.pop(0).set_result(None)
+            if executor.waiting:
+                executor.waiting.pop(0).set_result(None)
 
     asyncio.run(run())
-    assert queue.most == 3
+    assert executor.most == 3
 
 
 @pytest.mark.usefixtures("functions_of_tests")
 def test_a_process_that_dies_costs_no_other(tmp_path: Path) -> None:
     async def run() -> None:
-        turns = Turns(1, processes)
+        queue = WorkerQueue(1, processes)
         with pytest.raises(BrokenExecutor):
-            await turns.run(die)
-        assert await turns.run(die_once, tmp_path / "mark") == "done"
-        assert await turns.run(len, "four") == 4
-        turns.close()
+            await queue.run(die)
+        assert await queue.run(die_once, tmp_path / "mark") == "done"
+        assert await queue.run(len, "four") == 4
+        queue.close()
 
     asyncio.run(run())

@@ -17,7 +17,7 @@ def _processes(workers: int) -> Executor:
     return process_pool(workers, begin)
 
 
-class Turns:
+class WorkerQueue:
     """Runs functions in worker processes, first come, first served.
 
     A screening has at most as many structures in the queue as there are workers, and asks for the next when
