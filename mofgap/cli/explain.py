@@ -46,8 +46,8 @@ def explain(
 
     Prints one row for each element, or with ``--atoms`` for each atom: the share of the gap in eV, and the
     fraction of the closed-form variance, which may be negative. The shares sum to the gap minus a baseline:
-    the gap of no atoms, plus what other members and neighbour correction add. The fractions sum to 1. Error
-    bars of ``mofgap screen`` come from a distance instead, which cannot be divided among atoms.
+    the gap of no atoms, plus what the other networks and the neighbour correction add. The fractions sum
+    to 1. Error bars of ``mofgap screen`` come from a distance instead, which cannot be divided among atoms.
     """
     from mofgap.explanation.explanation import explained
 
@@ -62,7 +62,7 @@ def explain(
         except OSError as error:
             fail(f"cannot write {words_of(error)}", NOTHING_DONE)
         names = ", ".join([str(paths[0]), *(path.suffix for path in paths[1:])])
-        typer.echo(f"mofgap: wrote {names}; next: OVITO colours the atoms of the .xyz by shares", err=True)
+        typer.echo(f"mofgap: wrote {names}; next: OVITO colours the atoms of the .xyz by share", err=True)
     _show(found, atoms, as_json)
 
 
@@ -106,6 +106,9 @@ def _show(found: Explanation, atoms: bool, as_json: bool) -> None:
         return
     has_variance = "variance_fraction" in found.atoms
     root = found.attribution.variance_ev2**0.5
-    variance = f"; fractions of the closed-form variance to 1 (its root: {root:.3f} eV before calibration)"
-    typer.echo(f"mofgap: {found.title}; {found.baseline}{variance if has_variance else ''}", err=True)
+    typer.echo(f"mofgap: {found.title}", err=True)
+    typer.echo(f"mofgap: {found.baseline}", err=True)
+    if has_variance:
+        words = f"fractions of the closed-form variance sum to 1; its root is {root:.3f} eV, not calibrated"
+        typer.echo(f"mofgap: {words}", err=True)
     show([{str(key): value for key, value in row.items()} for row in rows], HEADINGS[atoms])

@@ -152,9 +152,14 @@ def _check_output(output: Path, force: bool) -> None:
 
 
 def _show(found: Selection, budget: int, as_json: bool) -> None:
+    from mofgap.gap.novelty_warnings import NOTES
+    from mofgap.screening.row import warnings_of
+
     tell_skipped(found.skipped)
     for row in found.table[found.table.status == "warning"].to_dict("records"):
-        typer.echo(f"warning: {row['structure_id']}: {row.get('warnings', '')}", err=True)
+        told = [text for text in warnings_of(row.get("warnings")) if text[0] not in NOTES]
+        words = " | ".join(": ".join(text) for text in told)
+        typer.echo(f"warning: {row['structure_id']}: {words}", err=True)
     rows = found.table[list(SHOWN)].to_dict("records")
     if as_json:
         print_json(rows)
@@ -175,7 +180,8 @@ def _show_table(rows: list[dict[Hashable, Any]], levels: str) -> None:
         row |= {name: f"{row[name]:.2f}" for name in ("distinct", "gain")}
     headings = HEADINGS if any(row["p_in_window"] for row in rows) else HEADINGS | {"p_in_window": ""}
     show([{str(key): value for key, value in row.items()} for row in rows], headings)
-    typer.echo(f"gaps: {levels}; gain: worth of a calculation times what sets it apart", err=True)
+    words = "distinct: 1 is unlike all structures above it; gain: quality times distinct"
+    typer.echo(f"gaps: {levels}; {words}", err=True)
 
 
 def _warn_of_settings(crystals: Sequence[Crystal], levels: str) -> None:
@@ -195,7 +201,7 @@ def _write(output: Path, found: Selection, inputs: Inputs | None) -> None:
     if inputs == "vasp":
         _warn_of_settings(found.crystals, found.levels)
     what_next = (
-        "compute them, then mofgap train LABELS.csv CIFS --from MODEL learns their gaps"
+        "compute them, then mofgap train LABELS.csv CIFS --from MODEL trains on their gaps"
         if inputs
         else "--write-inputs cif, poscar or vasp makes inputs of calculations"
     )

@@ -63,11 +63,11 @@ class Explanation:
 
     @property
     def baseline(self) -> str:
-        """The baseline of the shares, in one line."""
+        """What the atoms add to the baseline, in one line."""
         whole, start = self.attribution.gap_ev, self.attribution.reference_ev
         return (
-            f"shares of the gap sum to {whole - start:+.2f} eV, from the baseline {start:.2f} eV (what "
-            f"no atom adds) to {whole:.2f} eV"
+            f"the atoms add {whole - start:+.2f} eV to a baseline of {start:.2f} eV, which belongs to no "
+            f"atom: {whole:.2f} eV"
         )
 
     def __repr__(self) -> str:

@@ -68,5 +68,5 @@ def extrapolation_notes(model: str, crystal: Crystal) -> list[str]:
             found.append(
                 f"only {counted(n, 'structure')} with {symbol}" if n else f"no structure with {symbol}"
             )
-    what = f"the model was trained on {known.functional} gaps of {', and of '.join(found)}"
+    what = f"training has {known.functional} gaps of {', and of '.join(found)}"
     return [f"{EXTRAPOLATION}: {what}"] if found else []

@@ -20,7 +20,7 @@ IN_TRAINING = "in-training"
 """Name of the note of a structure whose gap the model was trained on."""
 
 EXPERIMENTAL = "experimental-geometry"
-"""Name of the note of a structure whose error bars are those of experimental geometry."""
+"""Name of the note of a structure with an experimental geometry."""
 
 NOTES = checks.NOTES | {IN_TRAINING, EXPERIMENTAL, EXTRAPOLATION, "duplicate"}
 """Names of warnings that state a fact, not a reason to check the structure."""
@@ -52,7 +52,7 @@ def novelty_warnings(
         nearest: Ids of the nearest training structures; warnings give their names and known gaps.
         in_training: Whether the model was trained on the gap of the structure.
         rare_elements: Its elements that few training structures have, with their number.
-        substitutes: What elements that training never saw are read as, with their shares.
+        substitutes: What elements without training data are treated as, with their shares.
     """
     known = [index.known_as(name) for name in nearest[:N_NEAREST]]
     coordination = index.unseen_coordination(metal_coordination(crystal))
@@ -63,7 +63,11 @@ def novelty_warnings(
     if in_training:
         warnings.append(f"{IN_TRAINING}: the model was trained on the gap of this structure, {known[0]}")
     if novelty > NOVEL or coordination:
-        why = f"training saw no {', '.join(unseen)}" if unseen else "far from every training structure"
+        why = (
+            f"no training structure has {' or '.join(unseen)}"
+            if unseen
+            else "far from every training structure"
+        )
         warnings.append(f"novel: {why}; nearest are {', '.join(known)}; check the gap by DFT")
     rare = [f"{symbol_of(z)} ({count})" for z, count in rare_elements.items() if count]
     if rare:
@@ -72,8 +76,8 @@ def novelty_warnings(
 
 
 def _read_as(shares: Mapping[str, float] | None) -> str:
-    """In brackets, the elements that one is read as: those of at least half the largest share."""
+    """In brackets, what an element is treated as: elements of at least half the largest share."""
     if not shares:
         return ""
     most = max(shares.values())
-    return f" (read as {' and '.join(name for name, share in shares.items() if 2 * share >= most)})"
+    return f" (treated as {' and '.join(name for name, share in shares.items() if 2 * share >= most)})"

@@ -266,10 +266,10 @@ class GapPredictor:
         return [text for text in texts if not is_note(text)]
 
     def geometry_notes(self, crystal: Crystal) -> list[str]:
-        """A note where the error bars are those of an experimental geometry."""
+        """A note on a structure with an experimental geometry."""
         if not crystal.experimental or self.calibration.experimental_std_ev is None:
             return []
-        return [f"{EXPERIMENTAL}: error bars are those of prepared experimental structures"]
+        return [f"{EXPERIMENTAL}: training structures are relaxed by DFT, this one is not"]
 
     def novelty_warnings(self, crystal: Crystal, found: Predictions, place: int) -> list[str]:
         """The `novelty_warnings` of the crystal at a place of some predictions."""

@@ -224,7 +224,7 @@ def _card(
         facts.append(("epistemic std (model)", f"{row['epistemic_std_ev']:.2f} eV"))
         facts.append(("aleatoric std (labels)", f"{row['aleatoric_std_ev']:.2f} eV"))
     if row.get("novelty") is not None:
-        facts.append(("more remote than", f"{100 * row['novelty']:.0f} % of training"))
+        facts.append(("novelty", f"{100 * row['novelty']:.0f} %"))
     return {
         "rank": row["rank"],
         "name": row["structure_id"],

@@ -97,7 +97,7 @@ def write_card(
 def _substituted(model: dict[str, Any]) -> list[str]:
     """A sentence on elements that are read as others."""
     names = ", ".join(model["substitutes"])
-    return [f"Elements that were never seen, each read as similar ones: {names}."] if names else []
+    return [f"Elements without training data, each treated as similar ones: {names}."] if names else []
 
 
 def _quality(outcome: TrainingResult, config: FinetuneConfig, *, calibrated: bool) -> list[str]:

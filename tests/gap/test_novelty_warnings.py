@@ -19,13 +19,13 @@ def test_what_is_far_rare_or_unseen_is_named() -> None:
     (far,) = novelty_warnings(index, OXIDE, 0.995, nearest, False, {})
     assert far.startswith("novel: ") and "s0 (MgO, 7.80 eV), s1, s2;" in far
     unseen, rare = novelty_warnings(index, OXIDE, 1.0, nearest, False, {96: 0, 31: 4})
-    assert unseen.startswith("novel: training saw no Cm;")
+    assert unseen.startswith("novel: no training structure has Cm;")
     assert rare == "rare-elements: few training structures have Ga (4)"
     (read,) = novelty_warnings(index, OXIDE, 1.0, nearest, False, {72: 0}, {"Hf": {"Zr": 0.7, "Ti": 0.3}})
-    assert read.startswith("novel: training saw no Hf (read as Zr);")
+    assert read.startswith("novel: no training structure has Hf (treated as Zr);")
     pulled = Crystal(3.5 * np.eye(3), OXIDE.frac_coords, OXIDE.atomic_numbers)
     (strange,) = novelty_warnings(index, pulled, 0.5, nearest, False, {})
-    assert "training saw no Mg with 0 neighbours" in strange
+    assert "no training structure has Mg with 0 neighbours" in strange
 
 
 def test_a_structure_of_training_is_told_as_a_fact() -> None:

@@ -108,7 +108,7 @@ def test_what_deserves_a_look_is_a_warning(predictor: GapPredictor, tmp_path: Pa
 def test_what_training_never_saw_is_a_warning(predictor: GapPredictor, make_crystal: MakeCrystal) -> None:
     strange = replace(make_crystal(0), structure_id="")
     strange.atomic_numbers[0] = 96
-    with pytest.warns(UserWarning, match=r"structure-2: novel: training saw no .*Cm"):
+    with pytest.warns(UserWarning, match=r"structure-2: novel: no training structure has .*Cm"):
         predictor.predict([make_crystal(1), strange])
 
 

@@ -60,7 +60,7 @@ def failure(name: str, reason: str = "no-cell: lengths are missing") -> Row:
 
 
 ROWS = [
-    row(1, "a", warnings="novel: training saw no Al | odd-electrons: odd", status="warning"),
+    row(1, "a", warnings="novel: no training structure has Al | odd-electrons: odd", status="warning"),
     row(2, "b", gap_ev=3.0),
     failure("c"),
 ]
