@@ -34,7 +34,8 @@ class Row:
         gap_ev: Predicted gap, eV.
         gap_std_ev: Calibrated total standard deviation, eV.
         epistemic_std_ev: Its epistemic part, eV; None where there is none.
-        aleatoric_std_ev: Its aleatoric part, eV: noise of the labels, and what the model cannot see.
+        aleatoric_std_ev: Its aleatoric part, eV: noise of the labels, and what the model cannot
+            distinguish.
         gap_lo90_ev: Lower end of the interval, eV; tables name it by its coverage, see `column_names`.
         gap_hi90_ev: Upper end of the interval, eV.
         p_in_window: Probability that the gap lies in the window; None without one.
