@@ -54,7 +54,7 @@ wanted = test.set_index("structure_id").gap_ev
 
 
 def on_test(model: str) -> pd.DataFrame:
-    """Predictions of the test structures beside their labels."""
+    """Predictions of the test structures next to their labels."""
     table = mofgap.screen(CIFS, model=model)
     return table[table.structure_id.isin(wanted.index)].assign(label_ev=lambda t: t.structure_id.map(wanted))
 

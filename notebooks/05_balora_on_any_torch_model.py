@@ -94,7 +94,7 @@ print(f"correlation of the closed form with 200 samples: {correlation:.3f}")
 
 # %% [markdown]
 # Between the data the spread rises with the error. Beyond them the error rises and the spread does not: a posterior
-# around one solution knows nothing of what no data ever asked for. This is why mofgap reports `novelty` beside its
+# around one solution knows nothing of what no data ever asked for. This is why mofgap reports `novelty` next to its
 # error bars.
 #
 # The adapters load in Hugging Face PEFT as a LoRA adapter: `model.save_pretrained(folder)`. `docs/balora.md` says which

@@ -16,6 +16,9 @@ from mofgap.crystals.prepare.config import Geometry
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.rank import check_window
 
+OPTIMISATION, DEVICES = "Optimisation", "Devices"
+"""Headings of options in the help of trainings."""
+
 MaxAtoms = Annotated[int, option_of(ScreeningConfig, "max_atoms")]
 GeometryOption = Annotated[Geometry, option_of(ScreeningConfig, "geometry")]
 PartialOccupancies = Annotated[Disorder, option_of(ScreeningConfig, "disorder")]

@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
-from mofgap.cli.options import Cache, Resume, refused
+from mofgap.cli.options import DEVICES, OPTIMISATION, Cache, Resume, refused
 from mofgap.cli.schema import with_settings
 from mofgap.cli.tables import command_line
 from mofgap.configuration import part
 from mofgap.encoders.registry import encoder_config
+from mofgap.plain_words import settings_of
 from mofgap.threads import use_cores
 from mofgap.training.config import ComputeConfig, PretrainingConfig
 
@@ -26,7 +27,22 @@ Settings = Annotated[
 ]
 
 
-@with_settings(PretrainingConfig, ComputeConfig, architecture="NAME")
+@with_settings(
+    PretrainingConfig,
+    ComputeConfig,
+    panels={
+        OPTIMISATION: (
+            "batch_atoms",
+            "learning_rate",
+            "weight_decay",
+            "warmup",
+            "mask_fraction",
+            "mask_weight",
+        ),
+        DEVICES: tuple(settings_of(ComputeConfig)),
+    },
+    architecture="NAME",
+)
 def pretrain(
     table: Annotated[Path, typer.Argument(help="Parquet table of structures with per-atom targets.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Encoder folder to write.")] = Path(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
@@ -29,24 +29,28 @@ def option_of(schema: type, name: str, *flags: str, metavar: str | None = None) 
     return typer.Option(*flags, metavar=metavar, help=meaning(field), case_sensitive=False, **ends)
 
 
-def with_settings(*schemas: type, **metavars: str) -> Callable[[_Command], _Command]:
+def with_settings(
+    *schemas: type, panels: Mapping[str, Collection[str]] | None = None, **metavars: str
+) -> Callable[[_Command], _Command]:
     """Give a command an option for each setting of schemas, after its arguments and before its own options.
 
     A setting that the command declares itself, as an argument or under another name, is not added again.
 
     Args:
         schemas: Made by `mofgap.configuration.schema`, without a setting in common.
+        panels: Names of the settings under each further heading of the help, below the common options.
         metavars: What stands for the value of some settings in the help, by their names.
 
     Returns:
         What changes the signature of a command, which takes the settings as ``**settings``.
     """
+    panel_of = {name: panel for panel, listed in (panels or {}).items() for name in listed}
 
     def decorate(command: _Command) -> _Command:
         *own, _ = inspect.signature(command, eval_str=True).parameters.values()
         names = {p.name for p in own}
         wanted = ((cls, name) for cls in schemas for name in settings_of(cls) if name not in names)
-        added = [_parameter(cls, name, metavars.get(name)) for cls, name in wanted]
+        added = [_parameter(cls, name, metavars.get(name), panel_of.get(name)) for cls, name in wanted]
         arguments = [p for p in own if _is_argument(p.annotation)]
         options = [p for p in own if p not in arguments]
         all_ = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*arguments, *added, *options)]
@@ -58,9 +62,10 @@ def with_settings(*schemas: type, **metavars: str) -> Callable[[_Command], _Comm
     return decorate
 
 
-def _parameter(schema: type, name: str, metavar: str | None) -> inspect.Parameter:
+def _parameter(schema: type, name: str, metavar: str | None, panel: str | None) -> inspect.Parameter:
     """The parameter of a command that a setting of a schema is."""
     kind, option = get_type_hints(schema)[name], option_of(schema, name, metavar=metavar)
+    option.rich_help_panel = panel
     if any(get_origin(k) is tuple and get_args(k)[-1] is ... for k in (kind, *get_args(kind))):
         kind, option.parser = str | None, _list_of
     default = default_of(settings_of(schema)[name], inspect.Parameter.empty)

@@ -11,7 +11,12 @@ import typer
 from mofgap.cli.options import refused
 from mofgap.cli.schema import with_settings
 from mofgap.cli.tables import AsJson
+from mofgap.crystals.prepare.config import PreparationConfig
+from mofgap.plain_words import settings_of
 from mofgap.screening.config import ScreeningConfig
+
+LARGE = "Large screenings"
+"""Heading of options in the help."""
 
 InputsArgument = Annotated[
     list[str],
@@ -28,7 +33,11 @@ OutputOption = Annotated[
 ]
 ShardOption = Annotated[
     str | None,
-    typer.Option(metavar="I/N", help="Screen only the I-th of N shares; mofgap gather then makes the table."),
+    typer.Option(
+        metavar="I/N",
+        help="Screen only the I-th of N shares; mofgap gather then makes the table.",
+        rich_help_panel=LARGE,
+    ),
 ]
 ListOption = Annotated[
     int | None,
@@ -38,6 +47,7 @@ ListOption = Annotated[
         min=1,
         help="Screen nothing: list the inputs once for N shards, in the folder TABLE.inputs. Give each shard "
         "that folder as its input.",
+        rich_help_panel=LARGE,
     ),
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue a stopped run of the same settings.")]
@@ -46,7 +56,16 @@ ForceOption = Annotated[
 ]
 
 
-@with_settings(ScreeningConfig, window="LO HI", model="NAME|FOLDER")
+@with_settings(
+    ScreeningConfig,
+    panels={
+        "Structures": ("max_atoms", "disorder", *settings_of(PreparationConfig)),
+        "Error bars": ("coverage", "uncertainty", "samples", "seed"),
+        LARGE: ("workers", "device", "batch_atoms"),
+    },
+    window="LO HI",
+    model="NAME|FOLDER",
+)
 def screen(
     inputs: InputsArgument,
     output: OutputOption = None,

@@ -59,10 +59,10 @@ def checked_target(output: Path | None, shard: Shard | None, resume: bool, force
         return target
     journal = journal_path(target)
     if journal.exists() and not resume:
-        words = f"{journal} holds an unfinished run: --resume goes on with it, --force starts again"
+        words = f"{journal} holds an unfinished run: --resume continues it, --force starts again"
     elif target.exists() and not journal.exists():
         words = f"{target} exists{' and is complete' if resume else ''}; --force overwrites it"
-        words += "" if resume else " (--resume goes on with an unfinished run)"
+        words += "" if resume else " (--resume continues an unfinished run)"
     else:
         return target
     raise typer.BadParameter(words, param_hint="--output")
@@ -201,7 +201,7 @@ def _screen(run: ScreeningRun, resume: bool) -> list[tuple[Row, ...]]:
 
 
 def _say_what_was_done(journal: Journal) -> None:
-    typer.echo(f"mofgap: done before: {counted(len(journal.finished), 'input')}", err=True)
+    typer.echo(f"mofgap: {counted(len(journal.finished), 'input')} done before", err=True)
     if n := journal.n_damaged:
         what = f"damaged in {journal.path}: {counted(n, 'line')}; what is missing is computed again"
         typer.echo(f"mofgap: {what}", err=True)
@@ -214,7 +214,7 @@ def _say_what_was_done(journal: Journal) -> None:
 def _what_is_left(run: ScreeningRun) -> str:
     if run.target is None:
         return "nothing was kept, -o FILE would have"
-    return f"finished rows are kept in {journal_path(run.target)}: the same command with --resume goes on"
+    return f"finished rows are kept in {journal_path(run.target)}: the same command with --resume continues"
 
 
 def _show(run: ScreeningRun, inputs: list[tuple[Row, ...]], as_json: bool) -> None:
@@ -278,8 +278,8 @@ def _caveats(outcome: Outcome, novelty: Novelty, duplicates: Duplicates) -> None
     if outcome.n_novel and novelty == "drop":
         typer.echo(f"mofgap: novel structures left out: {outcome.n_novel} (--novelty drop)", err=True)
     if n_copies := outcome.n_copies:
-        what = "that share a rank with their first copy" if duplicates == "keep" else "left out"
-        typer.echo(f"mofgap: duplicates {what}: {n_copies} (--duplicates {duplicates})", err=True)
+        what = "share the rank of their first copy" if duplicates == "keep" else "are left out"
+        typer.echo(f"mofgap: duplicates that {what}: {n_copies} (--duplicates {duplicates})", err=True)
     for level, of_two in sorted(outcome.levels):
         if of_two or is_pbe(level):
             typer.echo(f"mofgap: {ranking_words(level) if of_two else PBE_CAVEAT}", err=True)

@@ -20,7 +20,16 @@ GRACE_S = 5
 """Seconds that requests under way have when the server ends."""
 
 
-@with_settings(ServeConfig, allow_host="NAME,...")
+@with_settings(
+    ServeConfig,
+    panels={
+        "Limits": (
+            *("max_files", "max_mb", "max_structures", "max_screenings", "max_total_mb"),
+            *("expire_minutes", "keep_hours"),
+        )
+    },
+    allow_host="NAME,...",
+)
 def serve(**settings: Any) -> None:
     """Screen structures in a browser, and by HTTP.
 

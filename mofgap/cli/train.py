@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from mofgap.cli.options import Resume
+from mofgap.cli.options import DEVICES, OPTIMISATION, Resume
 from mofgap.cli.schema import option_of, with_settings
 from mofgap.configuration import ConfigurationError, from_dict, read_sections
 from mofgap.configuration import plain as to_plain
 from mofgap.plain_words import meaning, settings_of
 from mofgap.threads import use_cores
-from mofgap.training.config import NETWORK
+from mofgap.training.config import NETWORK, ComputeConfig
 from mofgap.training.job import LabelsConfig, ModelTraining, TrainingJob
 
 LabelsArgument = Annotated[Path | None, typer.Argument(help=meaning(settings_of(LabelsConfig)["labels"]))]
@@ -33,7 +33,28 @@ ConfigOption = Annotated[
 
 
 @with_settings(
-    LabelsConfig, ModelTraining, ensemble_with="MODEL,MODEL,...", blocks="N,N,...", modules="NAME,NAME,..."
+    LabelsConfig,
+    ModelTraining,
+    panels={
+        "Network": ("encoder", "ensemble_with", *NETWORK, "unfreeze", "neighbour_correction"),
+        OPTIMISATION: (
+            *("learning_rate", "encoder_learning_rate", "noise_learning_rate", "weight_decay", "warmup"),
+            *(
+                "kl_weight",
+                "kl_warmup",
+                "noise",
+                "alpha",
+                "dropout",
+                "error_weighting",
+                "batch_atoms",
+                "patience",
+            ),
+        ),
+        DEVICES: tuple(settings_of(ComputeConfig)),
+    },
+    ensemble_with="MODEL,MODEL,...",
+    blocks="N,N,...",
+    modules="NAME,NAME,...",
 )
 def train(
     context: typer.Context,

@@ -13,10 +13,11 @@ from mofgap.cli.skipped import tell_skipped
 from mofgap.cli.tables import command_line, show
 from mofgap.configuration import ConfigurationError
 from mofgap.crystals.dataset import TableError
-from mofgap.gap.folder import CONFIG, ModelError
+from mofgap.gap.folder import CALIBRATION, CONFIG, ModelError
 from mofgap.training.job import TrainingJob
 from mofgap.training.lock import KEY
 from mofgap.training.loop import LAST, TrainingError
+from mofgap.uncertainty.calibrate import Calibration
 
 
 def check_output(output: Path) -> None:
@@ -52,6 +53,9 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
         counts = " and ".join(f"{n} of {split}" for split, n in outcome.known.items())
         words = f"{outcome.parent} was trained on {counts}: their scores have columns of their own"
         typer.echo(f"{words}, and are too good", err=True)
+    if Calibration.load(output / CALIBRATION).is_raw:
+        words = "too few labels to calibrate the error bars, which are the network's own, without a guarantee"
+        typer.echo(f"mofgap: {words}", err=True)
     typer.echo(f"mofgap: wrote {output}; next: mofgap screen STRUCTURES --model {output}", err=True)
 
 

@@ -90,13 +90,13 @@ def read_all(
 
 
 def passed_over_words(passed_over: PassedOver) -> str:
-    """One line on what was not read, by ending: ``passed over 11 files (8 .txt, 3 .png) ...``."""
+    """One line on what was not read, by ending: ``skipped 11 files ... (8 .txt, 3 .png) ...``."""
     most = passed_over.most_common()
     kinds = ", ".join(f"{n} {ending or 'without ending'}" for ending, n in most[:4])
     more = f", {len(most) - 4} more endings" if len(most) > 4 else ""
     return (
-        f"passed over {counted(passed_over.total(), 'file')} not taken for structures ({kinds}{more}); "
-        "a file that you name is read"
+        f"skipped {counted(passed_over.total(), 'file')} without the ending of a structure ({kinds}{more}); "
+        "to read such a file, name it"
     )
 
 

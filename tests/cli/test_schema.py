@@ -147,7 +147,7 @@ def test_a_command_gets_an_option_for_each_setting() -> None:
     program = typer.Typer()
 
     @program.command()
-    @with_settings(Baking, flour_g="GRAMS")
+    @with_settings(Baking, panels={"Time": ("hours",)}, flour_g="GRAMS")
     def bake(
         oven: Annotated[str, typer.Argument()],
         again: Annotated[bool, typer.Option()] = False,
@@ -160,7 +160,8 @@ def test_a_command_gets_an_option_for_each_setting() -> None:
     assert CliRunner().invoke(program, ["stone"]).exit_code == 2
     assert CliRunner().invoke(program, ["stone", "--flour-g", "0"]).exit_code == 2
     shown = CliRunner().invoke(program, ["--help"], env={"COLUMNS": "200"}).output
-    assert shown.index("oven") < shown.index("GRAMS") < shown.index("--hours") < shown.index("--again")
+    assert shown.index("oven") < shown.index("GRAMS") < shown.index("--again")
+    assert shown.index("--again") < shown.index("Time") < shown.index("--hours")  # under its own heading
     assert "How much flour. Unit: g." in shown
 
 

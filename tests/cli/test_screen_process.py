@@ -117,7 +117,7 @@ def test_killed_and_interrupted_runs_resume_to_the_same_bytes(
     interrupted.send_signal(signal.SIGINT)
     _, message = interrupted.communicate(timeout=100)
     assert interrupted.returncode == 130
-    assert "done before: 2 inputs" in message and "--resume goes on" in message
+    assert "2 inputs done before" in message and "--resume continues" in message
     assert "Traceback" not in message
     assert not output.exists()
 

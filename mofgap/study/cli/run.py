@@ -133,6 +133,6 @@ def ending() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        fail("interrupted; the same command goes on", INTERRUPTED)
+        fail("interrupted; the same command continues", INTERRUPTED)
     except (RunError, ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
