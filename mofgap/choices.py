@@ -26,8 +26,8 @@ Uncertainty = Literal["auto", "distance", "closed-form", "weights", "rows"]
 - ``distance``: the distance from the nearest training structure, in the geometry of the adapters' gradients,
   plus a tenth of the usual distance (`mofgap.gap.correction.NeighbourCorrection`).
 - ``closed-form``: the root of the posterior's variance, Σ α A² (∂f/∂A)².
-- ``weights``, ``rows``: the spread of draws from the posterior N(A, α A²), with one draw of the adapters for
-  all atoms of a structure, or a draw for each atom.
+- ``weights``: the spread of draws from the posterior N(A, α A²), one draw for all atoms of a structure.
+- ``rows``: the same with one draw for each atom.
 - ``auto``: ``distance`` for a model with a neighbour correction, else ``closed-form`` for a BaLoRA model,
   else none.
 """

@@ -22,9 +22,9 @@ InputsArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="INPUT...",
-        help="CIF files, POSCAR, CONTCAR, .xyz with a cell, .json of pymatgen, .db and .traj of ASE, also "
-        "with .gz; folders of them, glob patterns, archives (.zip, .tar, .tar.gz, .tar.xz), @list.txt with "
-        "one name on each line, or - for such a list, or a CIF, on standard input.",
+        help="Files: CIF, POSCAR, CONTCAR, .xyz with a cell, .json of pymatgen, .db and .traj of ASE. Or "
+        "many: folders, glob patterns, archives (.zip, .tar, .tar.gz, .tar.xz), or @list.txt with one name "
+        "on each line. - reads such a list, or a CIF, from standard input.",
     ),
 ]
 OutputOption = Annotated[

@@ -39,16 +39,8 @@ ConfigOption = Annotated[
         "Network": ("encoder", "ensemble_with", *NETWORK, "unfreeze", "neighbour_correction"),
         OPTIMISATION: (
             *("learning_rate", "encoder_learning_rate", "noise_learning_rate", "weight_decay", "warmup"),
-            *(
-                "kl_weight",
-                "kl_warmup",
-                "noise",
-                "alpha",
-                "dropout",
-                "error_weighting",
-                "batch_atoms",
-                "patience",
-            ),
+            *("kl_weight", "kl_warmup", "noise", "alpha", "dropout", "error_weighting"),
+            *("batch_atoms", "patience"),
         ),
         DEVICES: tuple(settings_of(ComputeConfig)),
     },

@@ -66,8 +66,8 @@ def attribute(model: GapModel, crystal: Crystal, device: str = "cpu") -> Attribu
     Gap: the head pools the atoms' activations into p (mean, largest and smallest of each channel) and maps p
     to the gap f(p). p is a sum over atoms: c_i holds a_i / n in the mean part. In the other parts it holds
     the extreme values of atom i; atoms in a tie share evenly. The share of atom i is
-    sum_k c_ik ∫₀¹ ∂f/∂p_k(t p) dt, the integrated gradient along the straight line from no atoms at all;
-    the shares sum to f(p) - f(0). Sundararajan, Taly and Yan, arXiv 1703.01365, equation 1.
+    sum_k c_ik ∫₀¹ ∂f/∂p_k(t p) dt. It is the integrated gradient along the straight line from no atoms; the
+    shares sum to f(p) - f(0). Sundararajan, Taly and Yan, arXiv 1703.01365, equation 1.
 
     Variance: see `mofgap.balora.Sensitivity`; exact for the closed form.
 

@@ -77,9 +77,9 @@ class NeighbourCorrection(nn.Module):
     - Standard deviation: d + `NUGGET` s, in eV. Without gradients a distance has no unit: then it is the root
       mean square of all residuals times the root of the relative distance.
 
-    The constants were chosen on split val of the QMOF table. These values did about equally well there:
-    spreads that grow as (d / s)^0.35 to (d / s)^0.5, reaches of 0.25 to 0.5, weights of the head of 0.5 to 2,
-    and sketches of 64 to 2,048.
+    The constants were chosen on split val of the QMOF table. These values did about equally well there.
+    Spreads may grow as (d / s)^0.35 to (d / s)^0.5, and reaches may be 0.25 to 0.5. The head's weight may be
+    0.5 to 2, and sketches may have 64 to 2,048 dimensions.
 
     Args:
         n_structures: Number of training structures.

@@ -37,8 +37,8 @@ def choose(quality: Floats, points: Floats, length: float, budget: int) -> list[
     The similarity of two items is R_ij = exp(-|x_i - x_j|² / 2 length²). After a set S was chosen, item i is
     worth q_i sqrt(1 - R_iS R_SS⁻¹ R_Si): its quality times the root of the part of a Gaussian process'
     variance at x_i that values at S leave over. This is the greedy search for the most probable set of a
-    determinantal point process of kernel q_i R_ij q_j (Kulesza and Taskar, arXiv 1207.6083; Chen, Zhang and
-    Zhou, arXiv 1709.05135).
+    determinantal point process of kernel q_i R_ij q_j. Sources: Kulesza and Taskar, arXiv 1207.6083; Chen,
+    Zhang and Zhou, arXiv 1709.05135.
 
     Args:
         quality: (n,) not negative; an item of quality 0 is never chosen.

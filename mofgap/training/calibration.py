@@ -23,7 +23,7 @@ MIN_SCALING_ROWS = 200
 
 MAX_GROUPS = 5
 """Structures are dealt to so many groups of novelty at most, each with intervals of its own. On the val split
-of the QMOF table 3, 4 and 5 groups have the same interval score to 0.004 eV, and other numbers a worse one.
+of the QMOF table 3, 4 and 5 groups have the same interval score to 0.004 eV. Other numbers have a worse one.
 Coverage by novelty is the most even with 5 of these (``python -m benchmarks.accuracy --split val --groups 1 2
 3 4 5 6``)."""
 

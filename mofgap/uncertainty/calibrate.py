@@ -69,8 +69,9 @@ class Calibration:
             is symmetric, which needs fewer residuals.
 
     Raises:
-        ValueError: If the residuals and edges do not fit together, the edges do not ascend, only some
-            distributions are empirical, or ``experimental_std_ev`` is negative or not finite.
+        ValueError: If the residuals and edges do not fit together, or the edges do not ascend.
+        ValueError: If only some distributions are empirical, or ``experimental_std_ev`` is negative or not
+            finite.
     """
 
     scaling: Scaling

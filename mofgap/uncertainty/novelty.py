@@ -321,8 +321,8 @@ def fit_novelty(
 
     Raises:
         ValueError: If the shapes do not fit, a feature is not finite, or the features are all constant.
-        ValueError: If there are not more than ``n_neighbours`` structures, an id or name has a line feed, or
-            an atomic number is not in 1 to 118.
+        ValueError: If there are not more than ``n_neighbours`` structures.
+        ValueError: If an id or name has a line feed, or an atomic number is not in 1 to 118.
     """
     rows = _checked(features, len(atomic_numbers))
     if len(ids) != len(rows):

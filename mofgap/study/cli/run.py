@@ -58,8 +58,8 @@ def run(
     """Run the stages of a configuration that are not done yet, and record how each was made.
 
     Relative paths in the configuration count from the working directory. The same command continues a run
-    that was stopped. If configuration, data or code changed, only what depends on the change is run again,
-    and the old results go to the folder ``stale`` of the run. With a screening, the exit code is that of
+    that was stopped. If configuration, data or code changed, only what depends on the change is run again.
+    The old results go to the folder ``stale`` of the run. With a screening, the exit code is that of
     mofgap screen.
     """
     from mofgap.cli.screening_run import conclude
