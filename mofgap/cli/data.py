@@ -74,7 +74,7 @@ def fetch(
     """Download a dataset. The same command continues a stopped download.
 
     The file gets its name once it is complete and has the expected sha256. If none is known, the sha256 found
-    is written beside the file, for mofgap data verify.
+    is written next to the file, for mofgap data verify.
     """
     from mofgap.configuration import ConfigurationError
     from mofgap.datasets.checksum import lock_of, write_sums

@@ -218,8 +218,8 @@ class GapPredictor:
     ) -> Any:
         """Predict one structure or many.
 
-        What deserves a look about a structure, such as missing hydrogens or an element that training never
-        saw, is a Python warning. `mofgap.screen` tells more: intervals, novelty, and reasons of failures.
+        A warning about a structure, such as missing hydrogens or an element without training data, is a
+        Python warning. `mofgap.screen` gives intervals, novelty and reasons of failures too.
 
         Args:
             structures: A pymatgen ``Structure``, ASE ``Atoms``, ``Crystal`` or path to a file; or several.
@@ -305,6 +305,8 @@ def load_model(
     name: str | Path = "qmof-hse06", device: str = "auto", second_level: str | Path | None = None
 ) -> GapPredictor:
     """Load a shipped model by name, or a model folder.
+
+    >>> gap_ev, std_ev = load_model("qmof-hse06").predict("structures/MOF-5_MIBQAR16.cif", return_std=True)
 
     Args:
         name: ``qmof-hse06``, ``qmof-pbe``, or a folder that ``mofgap train`` wrote.

@@ -22,6 +22,8 @@ def explain(
 ) -> Explanation:
     """Show which atoms carry a gap and its uncertainty: ``mofgap explain`` in Python.
 
+    >>> mofgap.explain("structures/MOF-5_MIBQAR16.cif").elements  # shares in eV
+
     Args:
         structure: Path of a CIF, pymatgen ``Structure``, ASE ``Atoms`` or `Crystal`.
         model: A loaded model, the name of a shipped one, or a model folder.

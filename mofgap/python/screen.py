@@ -37,6 +37,9 @@ def screen(
 ) -> Screening:
     """Predict and rank structures: ``mofgap screen`` in Python.
 
+    >>> table = mofgap.screen("structures/*.cif", window=(1.8, 3.0))  # eV; the best structure first
+    >>> table[["structure_id", "gap_ev", "gap_std_ev", "p_in_window", "warnings"]]
+
     Args:
         structures: One or many of: path of a file, folder, glob pattern, archive, ``@list.txt``, pymatgen
             ``Structure``, ASE ``Atoms``, `Crystal`.

@@ -25,6 +25,9 @@ def select(
 ) -> Selection:
     """Select different, promising structures for the next DFT calculations: ``mofgap select`` in Python.
 
+    >>> chosen = mofgap.select(mofgap.screen("structures/*.cif", window=(1.8, 3.0)), budget=10)
+    >>> chosen.table[["structure_id", "gap_ev", "p_in_window", "gain"]]
+
     Args:
         table: What `mofgap.screen` returned, or the file that ``mofgap screen`` wrote. Its files are read
             again.

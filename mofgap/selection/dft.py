@@ -3,9 +3,9 @@
 The settings are those of the QMOF database, so that a new gap can be compared with the training gaps.
 Energies: PBE-D3(BJ), PAW potentials PBE.54, 520 eV, Gaussian smearing of 0.01 eV, 1000 k-points per
 reciprocal atom, no symmetry. Forces: below 0.03 eV/Å. Spin: polarised from high spin, 5 Bohr magnetons on
-d-block and 7 on f-block metals. Rosen et al., Matter 4, 1578 (2021); potentials and moments as the QMOF preset of quacc 1.8 has them
-(quantum-accelerators.github.io/quacc). HSE06 gaps are of one more calculation on the relaxed structure. A
-POSCAR holds the primitive cell, a half to a quarter of a centred one.
+d-block and 7 on f-block metals. Rosen et al., Matter 4, 1578 (2021); potentials and moments as the QMOF
+preset of quacc 1.8 has them (quantum-accelerators.github.io/quacc). HSE06 gaps are of one more calculation on
+the relaxed structure. A POSCAR holds the primitive cell, a half to a quarter of a centred one.
 """
 
 from __future__ import annotations

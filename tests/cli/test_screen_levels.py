@@ -115,7 +115,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
         assert refused.exit_code == 2 and "second_level_sha256" in refused.output
 
     done = mofgap("screen", cifs, *OPTIONS, "-o", output, "--resume")
-    assert done.exit_code == 3 and "done before: 3 inputs" in done.stderr
+    assert done.exit_code == 3 and "3 inputs done before" in done.stderr
     assert output.read_bytes() == whole.read_bytes() and not journal.exists()
 
 
