@@ -23,8 +23,8 @@ class PreparationConfig:
 
     geometry: Geometry = Field(
         "auto",
-        description="Where the geometry comes from: relaxed by DFT, or experimental. Bonds inside ligands are "
-        "corrected in experimental structures alone, and a model may widen their error bars. auto: "
+        description="Where the geometry comes from: relaxed by DFT, or experimental. Bonds inside ligands "
+        "are corrected in experimental structures alone, and a model may widen their error bars. auto: "
         "experimental if a bond to hydrogen is too short for DFT.",
     )
 
