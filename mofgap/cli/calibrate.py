@@ -25,8 +25,12 @@ LARGE_BIAS = 0.5
 
 def calibrate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped model, or a model folder.")],
-    labels: Annotated[Path, typer.Argument(help=meaning(settings_of(LabelsConfig)["labels"]))],
-    cifs: Annotated[Path | None, typer.Argument(help=meaning(settings_of(LabelsConfig)["cifs"]))] = None,
+    labels: Annotated[
+        Path, typer.Argument(metavar="LABELS", help=meaning(settings_of(LabelsConfig)["labels"]))
+    ],
+    cifs: Annotated[
+        Path | None, typer.Argument(metavar="CIFS", help=meaning(settings_of(LabelsConfig)["cifs"]))
+    ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Model folder to write.")
     ] = Path("calibrated"),

@@ -64,7 +64,7 @@ def _listed(name: str, dataset: Dataset, folder: Path) -> dict[str, str]:
 
 @data.command(no_args_is_help=True)
 def fetch(
-    name: Annotated[str, typer.Argument(help="Name of a dataset, see mofgap data list.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a dataset, see mofgap data list.")],
     folder: Folder = None,
     url: Annotated[str | None, typer.Option(help="Another address of the same file.")] = None,
     attempts: Annotated[

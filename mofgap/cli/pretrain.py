@@ -44,7 +44,9 @@ Settings = Annotated[
     architecture="NAME",
 )
 def pretrain(
-    table: Annotated[Path, typer.Argument(help="Parquet table of structures with per-atom targets.")],
+    table: Annotated[
+        Path, typer.Argument(metavar="TABLE", help="Parquet table of structures with per-atom targets.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Encoder folder to write.")] = Path(
         "encoder"
     ),

@@ -18,8 +18,12 @@ from mofgap.threads import use_cores
 from mofgap.training.config import NETWORK, ComputeConfig
 from mofgap.training.job import LabelsConfig, ModelTraining, TrainingJob
 
-LabelsArgument = Annotated[Path | None, typer.Argument(help=meaning(settings_of(LabelsConfig)["labels"]))]
-CifsArgument = Annotated[Path | None, typer.Argument(help=meaning(settings_of(LabelsConfig)["cifs"]))]
+LabelsArgument = Annotated[
+    Path | None, typer.Argument(metavar="LABELS", help=meaning(settings_of(LabelsConfig)["labels"]))
+]
+CifsArgument = Annotated[
+    Path | None, typer.Argument(metavar="CIFS", help=meaning(settings_of(LabelsConfig)["cifs"]))
+]
 OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Model folder to write.")]
 FromOption = Annotated[str | None, option_of(ModelTraining, "from_model", "--from", metavar="NAME|FOLDER")]
 ConfigOption = Annotated[

@@ -13,7 +13,10 @@ SECTIONS = ("training", "comparison", "pretraining", "screening")
 def config(
     section: Annotated[
         str | None,
-        typer.Argument(help=f"What the run does: {', '.join(SECTIONS)}. By default it trains and screens."),
+        typer.Argument(
+            metavar="SECTION",
+            help=f"What the run does: {', '.join(SECTIONS)}. By default it trains and screens.",
+        ),
     ] = None,
     as_schema: Annotated[
         bool,

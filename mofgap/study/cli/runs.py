@@ -26,7 +26,9 @@ Folder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
 
 @runs.command("list")
 def list_runs(
-    root: Annotated[Path, typer.Argument(help="Folder to look in, at any depth.")] = Path("runs"),
+    root: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to look in, at any depth.")] = Path(
+        "runs"
+    ),
     as_json: AsJson = False,
 ) -> None:
     """List the runs below a folder, newest first."""
