@@ -24,7 +24,7 @@ from mofgap.whole_file import whole_file, write_json
 
 FIRST_TRY = 1000
 """Seed of the tries, which no other training has."""
-CELLS = ("training", "samples", "most_samples", "shifted_samples", "full_curves")
+CELLS = ("training", "samples", "most_samples", "shifted_samples")
 """Settings that results depend on, besides the data."""
 DIVERGED = 1e9
 """Stands for a likelihood that is no number."""
@@ -149,17 +149,16 @@ class Cells:
         seed: int,
         outcome: Outcome,
     ) -> dict[Key, Estimate]:
-        numbers = self._numbers(method, name, seed) if method.is_sampled else (1,)
+        numbers = self._numbers(method, name) if method.is_sampled else (1,)
         logits = method.logits(model, split, choice, max(numbers), seed, self.config.at_once)
         return {(method.name, n, name): each for n, each in outcome.by_samples(logits, numbers).items()}
 
-    def _numbers(self, method: Method, split: str, seed: int) -> tuple[int, ...]:
+    def _numbers(self, method: Method, split: str) -> tuple[int, ...]:
         """Numbers of samples: most for BaLoRA on test inputs, least on shifted ones."""
         config = self.config
         if split != "test":
             return tuple(n for n in config.samples if n <= config.shifted_samples)
-        more = method.name == "balora" and seed < config.full_curves
-        return config.samples + (config.most_samples if more else ())
+        return config.samples + (config.most_samples if method.name == "balora" else ())
 
 
 def _best(tried: Sequence[Mapping[str, float]]) -> Choice:

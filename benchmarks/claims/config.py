@@ -154,7 +154,6 @@ class ClaimsConfig:
     )
     samples: tuple[int, ...] = Field((1, 2, 4, 8, 16, 32), description="Numbers of samples, ascending.")
     most_samples: tuple[int, ...] = Field((64, 128), description="More, for BaLoRA on test inputs alone.")
-    full_curves: int = Field(2, description="Trainings that are sampled so often.", ge=0)
     shifted_samples: int = Field(16, description="Most samples of shifted inputs.", ge=1)
     at_once: int = Field(250, description="Inputs that are predicted at once.", ge=1)
     judgement: JudgementConfig = Field(default_factory=JudgementConfig, description="How claims are judged.")
