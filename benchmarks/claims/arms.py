@@ -96,11 +96,6 @@ class TaskArms:
         """Names of the shifted sets."""
         return [name for name in self.labels if name != "test"]
 
-    def numbers(self, way: str, n_seeds: int = 1) -> list[int]:
-        """Numbers of samples of a way that at least some trainings have, ascending."""
-        found = [n for own, n in self.ways if own == way]
-        return sorted(n for n in found if len(self.estimates[way, n, "test"]) >= n_seeds)
-
     def arm(self, way: str, n_samples: int, split: str = "test") -> Arm:
         """The arm of a split, such as a shifted set with labels."""
         found = self.estimates[way, n_samples, split]

@@ -227,8 +227,7 @@ class Judge:
 
     def _rising(self, way: str) -> dict[str, dict[str, Any]]:
         """Claim b: gain from the first to the last number, Kendall's tau, and no step to the worse."""
-        n_seeds = min(task.arm(*most).n_seeds for task in self.tasks if (most := self.most(way)))
-        numbers = [n for n in self.tasks[0].numbers(way, n_seeds) if n > 1]
+        numbers = sorted(n for n in self._numbers(way, "test") if n > 1)
         if len(numbers) < 2:
             return {}
         score = self.measures.by_spread

@@ -93,7 +93,8 @@ def test_numbers_of_samples_are_those_of_the_settings(cells, task, backbone) -> 
     balora = Cells(cells.folder, replace(CONFIG, methods=("balora",)))
     list(balora.train(task, backbone))
     arms = collected(cells.folder / "cells" / task.name, members=2)
-    assert arms.numbers("balora", n_seeds=2) == [1, 2, 4, 8]
+    assert [n for way, n in arms.ways if way == "balora"] == [1, 2, 4, 8]
+    assert arms.arm("balora", 8).n_seeds == 2
     assert ("balora", 4, "far") not in arms.estimates
 
 

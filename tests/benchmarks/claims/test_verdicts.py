@@ -26,7 +26,7 @@ def estimates(accuracy: float, seeds: int, *, knows: float = 0.0, seed: int = 0)
 
 
 def arms(name: str = "one", **ways: list[Estimate]) -> TaskArms:
-    keys = {("balora", 1): "few", ("balora", 2): "two", ("balora", 8): "eight"}
+    keys = {("balora", 1): "few", ("balora", 2): "two", ("balora", 4): "four", ("balora", 8): "eight"}
     keys |= {("lora", 1): "lora", ("ensemble", 5): "ensemble", ("full", 1): "full"}
     found = {
         (*key, split): ways[word] for key, word in keys.items() if word in ways for split in ("test", "far")
@@ -78,6 +78,13 @@ def test_more_samples_are_judged_by_one_curve() -> None:
     assert verdict(Judge([arms(lora=LORA, two=few, eight=many)], CONFIG), "b", "one") == "supported"
     assert verdict(Judge([arms(lora=LORA, two=many, eight=few)], CONFIG), "b", "one") == "not supported"
     assert verdict(Judge([arms(lora=LORA, two=few, eight=few)], CONFIG), "b", "one") == "undecided"
+
+
+def test_a_curve_has_the_numbers_of_samples_that_all_tasks_have() -> None:
+    few, many = estimates(0.75, 4, knows=0.1), estimates(0.75, 4, knows=0.9)
+    whole = arms("one", lora=LORA, two=few, four=many, eight=few)
+    short = arms("two", lora=LORA, two=few, four=many, eight=few[:1])
+    assert verdict(Judge([whole, short], CONFIG), "b", ALL) == "supported"
 
 
 def test_the_mean_over_tasks_has_a_narrower_interval() -> None:
