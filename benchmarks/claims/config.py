@@ -15,13 +15,17 @@ MofSplit = Literal["public", "grouped"]
 
 @schema
 class LanguageConfig:
-    """Reasoning tasks in plain text for a sentence encoder."""
+    """Reasoning tasks in plain text."""
+
+    network: Literal["all-MiniLM-L6-v2", "SmolLM2-135M-Instruct"] = Field(
+        "all-MiniLM-L6-v2", description="Pretrained sentence encoder or decoder, which a package carries."
+    )
 
     tasks: tuple[str, ...] = Field(
         ("circuit_logic", "syllogism", "knights_knaves"), description="Tasks, by the names of reasoning-gym."
     )
     block: int = Field(
-        5, description="First of the six blocks that is adapted; earlier ones run once.", ge=0, le=5
+        5, description="First block that is adapted, counted from 0; earlier ones run once.", ge=0
     )
     n_train: int = Field(1000, description="Training inputs of a task.", ge=2)
     n_val: int = Field(300, description="Inputs to choose hyperparameters by.", ge=2)

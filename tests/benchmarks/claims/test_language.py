@@ -7,9 +7,11 @@ import torch
 
 from benchmarks.claims import language
 from benchmarks.claims.config import ClaimsConfig, LanguageConfig
-from benchmarks.claims.language import LastBlocks
+from benchmarks.claims.decoder import LastDecoderBlocks
+from benchmarks.claims.sentence_encoder import LastBlocks, SentenceEncoder
 
-MISSING = [module for module in language.PACKAGES if find_spec(module) is None]
+PACKAGES = ("reasoning-gym", *SentenceEncoder.packages)
+MISSING = [package for package in PACKAGES if find_spec(package.replace("-", "_")) is None]
 needs_packages = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}")
 
 
@@ -32,6 +34,29 @@ def test_blocks_are_those_of_bert() -> None:
     expected = bert(ids, attention_mask=mask.long()).last_hidden_state[:, 0]
     network = LastBlocks(bert.encoder.layer, 3, 2)
     torch.testing.assert_close(network(bert.embeddings(ids), mask), network.head(expected))
+
+
+def test_blocks_of_the_decoder_are_those_of_llama() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        vocab_size=50,
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        intermediate_size=32,
+    )
+    torch.manual_seed(0)
+    llama = transformers.LlamaModel(config).eval()
+    for p in llama.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    ids = torch.randint(50, (4, 7))
+    mask = torch.arange(7) >= torch.tensor([0, 4, 2, 1])[:, None]  # padding stands before the texts
+    network = LastDecoderBlocks(llama.layers, llama.norm, 1e4, 2)
+    found = network(llama.embed_tokens(ids), mask)
+    for row, own, logits in zip(ids, mask, found, strict=True):
+        alone = llama(row[own][None]).last_hidden_state[:, -1]
+        torch.testing.assert_close(logits[None], network.head(alone), atol=1e-4, rtol=1e-4)
 
 
 def test_an_expression_has_the_value_it_says() -> None:
@@ -79,10 +104,9 @@ def test_the_form_of_a_syllogism_outlives_other_words() -> None:
     assert language._invented(text) == other
 
 
-def test_missing_packages_are_named(monkeypatch) -> None:
-    monkeypatch.setattr(language, "PACKAGES", {"no_such_module": "no-such-package"})
-    with pytest.raises(ModuleNotFoundError, match="pip install no-such-package"):
-        language.require()
+def test_missing_packages_are_named() -> None:
+    with pytest.raises(ModuleNotFoundError, match="no-such-package"):
+        language.require(["torch", "no-such-package"])
 
 
 @needs_packages
