@@ -68,7 +68,8 @@ class LastDecoderBlocks(nn.Module):
 
 
 def _by_head(x: Tensor, width: int) -> Tensor:
-    return x.unflatten(2, (-1, width)).transpose(1, 2)
+    heads: Tensor = x.unflatten(2, (-1, width)).transpose(1, 2)
+    return heads
 
 
 def _rotated(x: Tensor, angle: Tensor) -> Tensor:
