@@ -33,6 +33,10 @@ from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import SAME_STRUCTURE, NoveltyIndex
 
 Floats = NDArray[np.float64]
+
+UNKNOWN_STD_EV = 2.3
+"""Largest standard deviation: that of a gap of which is only known that it lies between 0 and 8 eV (uniform).
+A distance to training structures has no limit."""
 BATCH_ATOMS = 4000
 
 
@@ -170,22 +174,20 @@ class GapPredictor:
         def joined(name: str) -> Floats:
             return np.concatenate([np.empty(0), *(getattr(part, name) for part in parts)])
 
-        gap, aleatoric = joined("gap_ev"), joined("aleatoric_std_ev")
-        epistemic = joined("epistemic_std_ev")
-        known = np.nan_to_num(epistemic)
-        zeros = np.zeros_like(gap)
+        gap, epistemic, aleatoric = map(joined, ("gap_ev", "epistemic_std_ev", "aleatoric_std_ev"))
         features = np.concatenate([np.empty((0, len(self.novelty.mean))), *(part.features for part in parts)])
         far = self.novelty.score(features, [c.atomic_numbers for c in crystals])
         experimental = np.array([c.experimental for c in crystals], dtype=np.float64)
-        total = self.calibration.std(known, aleatoric, experimental)
-        scaled = epistemic * self.calibration.scaling.epistemic
-        # The uncertainty about unseen elements is added to the epistemic part.
-        added = (far.widening**2 - 1) * total**2
+        total = far.widening * self.calibration.std(np.nan_to_num(epistemic), aleatoric, experimental)
+        total = np.minimum(total, UNKNOWN_STD_EV)
+        aleatoric = np.minimum(self.calibration.std(np.zeros_like(gap), aleatoric, experimental), total)
+        # All else is epistemic, also what unseen elements add.
+        rest = np.sqrt(total**2 - aleatoric**2)
         return Predictions(
             gap_ev=np.maximum(gap, 0.0),
-            gap_std_ev=far.widening * total,
-            epistemic_std_ev=np.where(added > 0, np.sqrt(scaled**2 + added), scaled),
-            aleatoric_std_ev=self.calibration.std(zeros, aleatoric, experimental),
+            gap_std_ev=total,
+            epistemic_std_ev=np.where(np.isnan(epistemic), np.nan, rest),
+            aleatoric_std_ev=aleatoric,
             novelty=far.percentile,
             nearest=far.nearest,
             in_training=far.in_training & self._gap_is_known(parts),

@@ -12,7 +12,6 @@ from pandas.plotting import PlotAccessor
 
 from mofgap.report.formula import with_subscripts
 from mofgap.report.screened import N_CARDS
-from mofgap.screening.axis import axis_end
 from mofgap.screening.levels import functional, ranking_words
 from mofgap.screening.row import shortened, warnings_of
 from mofgap.screening.table import Window, coverage_of, lacking, read_table, window_of
@@ -197,9 +196,9 @@ def _columns(shown: pd.DataFrame, window: Window) -> dict[Hashable, list[str]]:
     columns |= {html.escape(str(name)): gaps for name, gaps in _gaps(shown).items()}
     if coverage := coverage_of(shown):
         ends = [f"gap_lo{coverage}_ev", f"gap_hi{coverage}_ev"]
-        end = axis_end(shown.gap_ev.dropna(), shown[ends[1]].dropna())
-        columns[f"{coverage} % interval, 0 to {end:.1f} eV"] = [
-            _bar(low, gap, high, window, end)
+        axis_end = max(1.0, shown[ends[1]].max())
+        columns[f"{coverage} % interval, 0 to {axis_end:.1f} eV"] = [
+            _bar(low, gap, high, window, axis_end)
             for low, gap, high in zip(shown[ends[0]], shown.gap_ev, shown[ends[1]], strict=True)
         ]
     if window is not None:
@@ -213,9 +212,9 @@ def _of_two(shown: pd.DataFrame) -> bool:
     return len(shown) > 0 and {"pbe_gap_ev", "pbe_gap_std_ev", "level_of_theory"} <= set(shown.columns)
 
 
-def _bar(low: float, gap: float, high: float, window: Window, end_ev: float) -> str:
+def _bar(low: float, gap: float, high: float, window: Window, axis_end: float) -> str:
     def place(value: float) -> float:
-        return 100 * min(end_ev, max(0.0, value)) / end_ev
+        return 100 * min(axis_end, max(0.0, value)) / axis_end
 
     def span(style: str, start: float, end: float) -> str:
         return (

@@ -12,7 +12,6 @@ from rich.text import Text
 
 from mofgap.counts import counted
 from mofgap.gap.novelty_warnings import NOTES
-from mofgap.screening.axis import axis_end
 from mofgap.screening.levels import functional
 from mofgap.screening.row import Row, shortened, warnings_of
 from mofgap.screening.table import Window
@@ -57,7 +56,7 @@ def _columns(shown: Sequence[Row], window: Window, total: int) -> list[_Column]:
 
     A name is never broken. Where there is no room, first the formula is left out, then the bars.
     """
-    top_ev, two_levels = whole_end(shown), shown[0].pbe_gap_ev is not None
+    top_ev, two_levels = axis_end(shown), shown[0].pbe_gap_ev is not None
     longest = max(9, *(len(shortened(row.structure_id)) for row in shown))
     taken = 6 + longest + 2 + _GAP * (1 + two_levels) + _INSIDE * (window is not None) + _WARNINGS
     with_formula = total >= taken + _FORMULA + _NARROWEST_BAR + 4
@@ -88,9 +87,9 @@ def gap_words(gap_ev: float | None, std_ev: float | None) -> str:
     return f"{gap_ev or 0:.2f} ± {std_ev or 0:.2f}"
 
 
-def whole_end(rows: Sequence[Row]) -> float:
-    """The end of the axis of rows, a whole number of eV."""
-    return float(math.ceil(axis_end((row.gap_ev for row in rows), (row.gap_hi90_ev for row in rows))))
+def axis_end(rows: Sequence[Row]) -> float:
+    """A whole number of eV that no interval exceeds, at least 1."""
+    return float(max(1, math.ceil(max(row.gap_hi90_ev or 0 for row in rows))))
 
 
 def axis(top_ev: float, width: int) -> Text:
@@ -100,7 +99,7 @@ def axis(top_ev: float, width: int) -> Text:
 
 
 def bar(row: Row, window: Window, top_ev: float, width: int) -> Text:
-    """An interval as a line with its gap as a dot, over the window in grey; ``▶`` goes on beyond the axis.
+    """An interval as a line with its gap as a dot, over the window in grey.
 
     Args:
         row: A predicted row.
@@ -118,8 +117,7 @@ def bar(row: Row, window: Window, top_ev: float, width: int) -> Text:
         inside = (
             window is not None and window[0] < (i + 1) * top_ev / width and i * top_ev / width < window[1]
         )
-        line = "▶" if i == width - 1 and (row.gap_hi90_ev or 0) > top_ev else "━"
-        mark = "●" if i == gap else line if low <= i <= high else "░" if inside else " "
+        mark = "●" if i == gap else "━" if low <= i <= high else "░" if inside else " "
         style = ("cyan" if low <= i <= high else "bright_black") + (" on grey23" if inside else "")
         text.append(mark, style)
     return text

@@ -30,9 +30,6 @@ NEEDED = (
     "level_of_theory",
 )
 
-UNKNOWN_STD_EV = 2.3
-"""Standard deviation of a gap of which only is known that it lies between 0 and 8 eV (uniform)."""
-
 SELECTED = ("order", "quality", "distinct", "gain")
 """Columns that a selection has more than its candidates; it may be selected from again."""
 
@@ -109,7 +106,7 @@ def quality(frame: pd.DataFrame, goal: Goal) -> Floats:
     ``window``: the probability to lie in the window. It is the expected number of hits of one calculation,
     and the greedy policy of active search (Garnett et al., arXiv 1206.6406). ``explore``: std over the
     largest std, times (1 + novelty) / 2, since a spread is less reliable far from the structures of its
-    calibration. A larger std than `UNKNOWN_STD_EV` counts as this one. ``both``: their geometric mean.
+    calibration. ``both``: the geometric mean of the two.
 
     Raises:
         ValueError: If ``goal`` is unknown.
@@ -126,7 +123,7 @@ def quality(frame: pd.DataFrame, goal: Goal) -> Floats:
             raise CandidateError("the table was screened for several windows; choose one: --window LO HI")
         if not inside.any():
             raise CandidateError("no structure has any chance of a gap in the window; widen it with --window")
-    std = np.minimum(frame.gap_std_ev.to_numpy(dtype=np.float64), UNKNOWN_STD_EV)
+    std = frame.gap_std_ev.to_numpy(dtype=np.float64)
     novelty = np.nan_to_num(frame.novelty.to_numpy(dtype=np.float64), nan=1.0)
     unknown = std / max(float(std.max()), 1e-12) * (1 + novelty) / 2
     qualities: dict[Goal, Floats] = {"window": inside, "explore": unknown, "both": np.sqrt(inside * unknown)}

@@ -16,9 +16,10 @@ from mofgap.crystals.convert import to_ase, to_pymatgen
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
 from mofgap.gap.attribution import attribute
-from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.gap.predictor import UNKNOWN_STD_EV, GapPredictor, load_model
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import UNSEEN_WIDENING
+from mofgap.uncertainty.scaling import Scaling
 
 MakeCrystal = Callable[..., Crystal]
 
@@ -188,13 +189,26 @@ def test_the_parts_of_the_spread_add_up(predictor: GapPredictor, make_crystal: M
     np.testing.assert_allclose(mean_only.gap_ev, found.gap_ev, atol=1e-5)
 
 
+def test_no_error_bar_is_longer_than_that_of_an_unknown_gap(
+    predictor: GapPredictor, make_crystal: MakeCrystal
+) -> None:
+    wild = replace(predictor.calibration, scaling=Scaling(1e6, 1.0, 0.0))
+    found = replace(predictor, calibration=wild).estimate([make_crystal(0)])
+    assert found.gap_std_ev == UNKNOWN_STD_EV
+    assert np.hypot(found.epistemic_std_ev, found.aleatoric_std_ev) == pytest.approx(UNKNOWN_STD_EV)
+    noisy = replace(wild, scaling=Scaling(1.0, 1e6, 0.0))
+    assert (
+        replace(predictor, calibration=noisy).estimate([make_crystal(0)]).aleatoric_std_ev == UNKNOWN_STD_EV
+    )
+
+
 def test_calibration_scales_the_spread(predictor: GapPredictor, make_crystal: MakeCrystal) -> None:
     raw = Calibration.raw()
-    twice = replace(raw, scaling=replace(raw.scaling, epistemic=2.0, aleatoric=3.0))
+    less = replace(raw, scaling=Scaling(0.5, 0.25))
     crystals = [make_crystal(i) for i in range(3)]
-    before, after = (replace(predictor, calibration=c).estimate(crystals) for c in (raw, twice))
-    np.testing.assert_allclose(after.epistemic_std_ev, 2 * before.epistemic_std_ev)
-    np.testing.assert_allclose(after.aleatoric_std_ev, 3 * before.aleatoric_std_ev)
+    before, after = (replace(predictor, calibration=c).estimate(crystals) for c in (raw, less))
+    np.testing.assert_allclose(after.epistemic_std_ev, 0.5 * before.epistemic_std_ev)
+    np.testing.assert_allclose(after.aleatoric_std_ev, 0.25 * before.aleatoric_std_ev)
 
 
 @pytest.mark.parametrize("uncertainty", [kind for kind in UNCERTAINTIES if kind != "distance"])

@@ -6,7 +6,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from mofgap.screening.row import Row
-from mofgap.screening.terminal import axis, bar, render, whole_end
+from mofgap.screening.terminal import axis, axis_end, bar, render
 
 ROW = Row(
     1,
@@ -59,16 +59,9 @@ def test_two_levels_stand_side_by_side() -> None:
 
 
 def test_axis_holds_every_interval() -> None:
-    assert whole_end([ROW, replace(ROW, gap_ev=4.0, gap_hi90_ev=5.2)]) == 6
-    assert whole_end([replace(ROW, gap_ev=0.0, gap_hi90_ev=0.0)]) == 1
+    assert axis_end([ROW, replace(ROW, gap_hi90_ev=5.2)]) == 6
+    assert axis_end([replace(ROW, gap_hi90_ev=0.0)]) == 1
     assert axis(6, 20).plain == "0" + "6 eV".rjust(19)
-
-
-def test_one_wide_interval_does_not_hide_the_others() -> None:
-    wide = replace(ROW, gap_lo90_ev=0.0, gap_hi90_ev=536.0)
-    assert whole_end([ROW, wide]) == 4
-    assert bar(wide, None, 4.0, 40).plain.endswith("━▶")
-    assert "▶" not in bar(ROW, None, 4.0, 40).plain
 
 
 def test_table_shows_ranked_rows_and_says_what_it_leaves_out() -> None:

@@ -8,9 +8,7 @@
   const [lo, hi] = data.ends.map((name) => column[name] || []);
   const decimals = (digits) => (x) => x.toFixed(digits);
   const percent = (x) => `${Math.round(100 * x)} %`;
-  const largest = (values) => (values || []).reduce((most, x) => Math.max(most, x || 0), 0);
-  // As mofgap/screening/axis.py: one error bar of 100 eV must not hide the others.
-  const axisEnd = Math.max(1, Math.min(largest(hi), 2 * largest(column.gap_ev)));
+  const axisEnd = hi && hi.length ? hi.reduce((most, x) => Math.max(most, x || 0), 1) : 1;
   const SHOWN = [
     { key: "rank", label: "#", number: true, text: String },
     { key: "structure_id", label: "Structure", css: "name", text: String },

@@ -20,7 +20,6 @@ from mofgap.report.figure import (
     say_nothing_to_show,
 )
 from mofgap.report.series import Column, Floats, complete, drawn_words
-from mofgap.screening.axis import axis_end
 
 Window = tuple[float, float] | None
 _MAX_NAME = 26
@@ -81,7 +80,6 @@ def top_intervals(
         say_nothing_to_show(axes)
         return figure_of(axes)
     places = np.arange(len(rows[shown]))
-    end = axis_end(gaps[shown], high[shown])
     axes.hlines(places, low[shown], high[shown], color=SERIES[0], linewidth=2, alpha=0.6)
     axes.plot(gaps[shown], places, "o", color=SERIES[0], markersize=5)
     named = zip(ranks[shown], rows[shown], strict=True)
@@ -92,8 +90,6 @@ def top_intervals(
     axes.set_ylim(len(places) - 0.4, -0.6)
     axes.grid(False, axis="y")
     axes.set_xlim(left=min(0.0, float(low[shown].min())))
-    if high[shown].max() > end:
-        axes.set_xlim(right=end)
     return figure_of(axes)
 
 
@@ -123,12 +119,9 @@ def gap_vs_std(
     (gaps, spreads, place), n_out = complete(df, gap=gap, std=std, place=_places(gap, df))
     labels = df[names] if isinstance(names, str) and df is not None else names
     outliers = [] if labels is None else _outliers(gaps, spreads)
-    end = axis_end(gaps / 2, spreads)
-    n_beyond = int((spreads > end).sum())
     caption = (
         f"Calibrated standard deviation against predicted gap, {drawn_words(len(gaps), n_out)}"
-        f"{_window_note(window)}{'; outliers are named' if outliers else ''}"
-        f"{f'; {n_beyond:,} above {end:.1f} eV (triangles)' if n_beyond else ''}."
+        f"{_window_note(window)}{'; outliers are named' if outliers else ''}."
     )
     axes = new_axes(caption, _WIDTH_INCH, 3.4)
     axes.set(xlabel=_gap_label(functional), ylabel="standard deviation / eV")
@@ -136,12 +129,7 @@ def gap_vs_std(
     if len(gaps):
         many = len(gaps) > MAX_VECTOR_POINTS
         size, alpha = (3.0, 0.3) if many else (18.0, 0.75)
-        inside, spreads = spreads <= end, np.minimum(spreads, end)
-        for shown, marker in ((inside, "o"), (~inside, "^"))[: 1 + bool(n_beyond)]:
-            axes.scatter(
-                gaps[shown], spreads[shown], s=size, alpha=alpha, color=SERIES[0], linewidths=0,
-                rasterized=many, marker=marker,
-            )  # fmt: skip
+        axes.scatter(gaps, spreads, s=size, alpha=alpha, color=SERIES[0], linewidths=0, rasterized=many)
         axes.set_xlim(left=min(0.0, float(gaps.min())))
         axes.set_ylim(bottom=0)
         for i in outliers:

@@ -279,8 +279,7 @@
   function draw({ columns, rows, counts }) {
     const predicted = rows.filter((row) => row.status !== "failed");
     const [lo, hi] = ["gap_lo", "gap_hi"].map((start) => columns.find((name) => name.startsWith(start)));
-    const largest = (name) => Math.max(0, ...predicted.map((row) => row[name] || 0));
-    const end = Math.max(1, Math.min(largest(hi), 2 * largest("gap_ev")));  // as mofgap/screening/axis.py
+    const end = Math.max(1, ...predicted.map((row) => row[hi] || 0));
     const has = (name) => predicted.some((row) => row[name] !== null && row[name] !== undefined);
     const heads = [["#", "number"], ["Structure"], ["Gap ± spread / eV", "gap"], [`Interval, 0 to ${end.toFixed(1)} eV`, "interval-cell"]];
     if (has("p_in_window")) heads.push(["In window", "number"]);
