@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from benchmarks.claims.cells import Cells
 from benchmarks.claims.config import ClaimsConfig, JudgementConfig, LanguageConfig, TrainingConfig
 from benchmarks.claims.methods import METHODS, fit
 from benchmarks.claims.verdicts import CLAIMS
-from mofgap.configuration import ConfigurationError
+from mofgap.configuration import ConfigurationError, from_dict, load
 
 CONFIG = ClaimsConfig(
     name="quick",
@@ -105,9 +106,14 @@ def test_results_of_other_settings_are_refused(cells) -> None:
     Cells(cells.folder, replace(CONFIG, judgement=JudgementConfig(level=0.9))).check()
 
 
-def test_an_unknown_key_and_a_missing_section_are_refused() -> None:
-    from mofgap.configuration import from_dict
+@pytest.mark.parametrize(
+    "path", sorted(Path(command.__file__).parent.glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_settings_of_the_repository_are_read(path) -> None:
+    assert load(ClaimsConfig, path).name == f"claims-{path.stem.replace('_', '-')}"
 
+
+def test_an_unknown_key_and_a_missing_section_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="langage"):
         from_dict(ClaimsConfig, {"name": "a", "modality": "language", "langage": {}})
     with pytest.raises(ConfigurationError, match="vision"):
