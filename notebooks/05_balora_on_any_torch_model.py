@@ -41,7 +41,7 @@ y = (target(x) + 0.05 * torch.randn_like(x)).squeeze(-1)
 
 # %% [markdown]
 # ## The dozen lines
-# Adapters on all linear layers, and one sample of the posterior a step. The loop is the one of any torch model; only
+# Adapters on all linear layers, and one sample of the posterior per step. The loop is the one of any torch model; only
 # `kl_loss` is new.
 
 # %%
@@ -94,7 +94,7 @@ print(f"correlation of the closed form with 200 samples: {correlation:.3f}")
 
 # %% [markdown]
 # Between the data the spread rises with the error. Beyond them the error rises and the spread does not: a posterior
-# around one solution knows nothing of what no data ever asked for. This is why mofgap reports `novelty` next to its
+# around one solution says nothing about regions without data. This is why mofgap reports `novelty` next to its
 # error bars.
 #
 # The adapters load in Hugging Face PEFT as a LoRA adapter: `model.save_pretrained(folder)`. `docs/balora.md` says which

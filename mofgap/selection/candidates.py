@@ -118,7 +118,9 @@ def quality(frame: pd.DataFrame, goal: Goal) -> Floats:
     inside = frame.p_in_window.to_numpy(dtype=np.float64)
     if goal != "explore":
         if not np.isfinite(inside).all():
-            raise CandidateError(f"goal {goal} needs a window: --window LO HI; --goal explore needs none")
+            raise CandidateError(
+                f"the goal {goal!r} needs a window: give --window LO HI, or --goal explore, which needs none"
+            )
         if len(windows_of(frame)) > 1:
             raise CandidateError("the table was screened for several windows; choose one: --window LO HI")
         if not inside.any():
