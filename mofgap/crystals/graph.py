@@ -99,9 +99,9 @@ class CrystalGraph:
         """The same graph for models built on torch-geometric.
 
         Returns:
-            A ``Data`` with ``z`` (n_atoms,), and for each bond of some weight, from neighbour to atom,
-            ``edge_index`` (2, n_edges), ``edge_length`` (n_edges,) in angstrom and ``edge_weight``
-            (n_edges,); ``batch`` (n_atoms,) says whose atom is whose.
+            A ``Data`` with ``z`` (n_atoms,) and ``batch`` (n_atoms,), the structure of each atom. Edges go
+            from neighbour to atom, where the weight is not zero: ``edge_index`` (2, n_edges), ``edge_length``
+            (n_edges,) in angstrom, and ``edge_weight`` (n_edges,).
         """
         from torch_geometric.data import Data  # it takes as long to import as all else together
 

@@ -278,10 +278,10 @@ def fit_calibration(
         scaling: A scaling that was not fitted on these rows. With it, 24 rows are enough.
 
     Raises:
-        ValueError: If the columns differ in length, ids repeat, a reference is negative, only one of
-            ``novelty`` and ``novelty_edges`` is given, or the rows are too few. Without ``scaling``, each
-            fold of the cross-validation needs 99 residuals in each group of novelty, which takes about 130
-            rows.
+        ValueError: If the columns differ in length, ids repeat, or a reference is negative.
+        ValueError: If only one of ``novelty`` and ``novelty_edges`` is given.
+        ValueError: If the rows are too few. Without ``scaling``, each fold of the cross-validation needs 99
+            residuals in each group of novelty, which takes about 130 rows.
     """
     table = columns(y_true=y_true, gap_ev=gap_ev, epistemic_std=epistemic_std, aleatoric_std=aleatoric_std)
     n = len(table[0])
