@@ -55,7 +55,8 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
         typer.echo(f"{words}, and are too good", err=True)
     if Calibration.load(output / CALIBRATION).is_raw:
         words = "too few labels to calibrate the error bars, which are the network's own, without a guarantee"
-        typer.echo(f"mofgap: {words}", err=True)
+        cure = "" if job.training.from_model else "; --from qmof-pbe needs fewer"
+        typer.echo(f"mofgap: {words}{cure}", err=True)
     typer.echo(f"mofgap: wrote {output}; next: mofgap screen STRUCTURES --model {output}", err=True)
 
 
