@@ -117,19 +117,11 @@ def read_labels(
         frame, skipped, notes = _join(path, cifs, columns, disorder, max_atoms)
     for name in (target,) if split_column == "split" else (target, split_column):
         _check_column(name, frame, path)
-    gaps = pd.to_numeric(frame[target], errors="coerce")
-    usable = np.isfinite(gaps) & (gaps >= 0) & (gaps <= MAX_GAP_EV)
-    _check_gaps(gaps, usable, target, path)
-    why = f"no {target} between 0 and {MAX_GAP_EV:g} eV"
-    skipped += [f"{name}: {why}" for name in frame.structure_id[~usable]]
-    frame = frame.assign(**{target: gaps})[usable]
-    wrong = unusable(frame)
-    skipped += filter(None, wrong)
-    frame = frame[[not reason for reason in wrong]].reset_index(drop=True)
+    frame, reasons = _usable_rows(frame, target, path)
     if all_rows or (split_column not in frame and len(frame) < few):
         frame, split_column, needed = frame.assign(split="train"), "split", ("train",)
     frame = _with_split(frame, split_column, seed, needed, path)
-    return Labels(frame, target, tuple(skipped), tuple(notes))
+    return Labels(frame, target, (*skipped, *reasons), tuple(notes))
 
 
 def _lacking(path: Path) -> str:
@@ -137,6 +129,19 @@ def _lacking(path: Path) -> str:
     if not path.exists():
         return "no such file; check the path"
     return "holds labels only; name the folder of their CIFs too"
+
+
+def _usable_rows(frame: pd.DataFrame, target: str, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The rows with a gap and a structure that a model can use, and why the others are left out."""
+    gaps = pd.to_numeric(frame[target], errors="coerce")
+    usable = np.isfinite(gaps) & (gaps >= 0) & (gaps <= MAX_GAP_EV)
+    _check_gaps(gaps, usable, target, path)
+    why = f"no {target} between 0 and {MAX_GAP_EV:g} eV"
+    reasons = [f"{name}: {why}" for name in frame.structure_id[~usable]]
+    frame = frame.assign(**{target: gaps})[usable]
+    wrong = unusable(frame)
+    reasons += filter(None, wrong)
+    return frame[[not reason for reason in wrong]].reset_index(drop=True), reasons
 
 
 def _check_gaps(gaps: pd.Series, usable: pd.Series, target: str, path: Path) -> None:
