@@ -49,7 +49,7 @@ def test_structures_are_found_beside_the_table(
     folder.mkdir()
     monkeypatch.chdir(folder)
     code, output = run("../t.csv")
-    assert code == 0 and "1 of 1 structures" in output and Path("report.html").exists()
+    assert code == 0 and "1 of 1 structure;" in output and Path("report.html").exists()
 
 
 @pytest.mark.parametrize(

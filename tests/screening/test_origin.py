@@ -56,7 +56,7 @@ def test_select_and_report_read_structures_as_the_table_says(table: pd.DataFrame
     chosen = mofgap.select(table, 1, "window", model=str(model_folder))
     assert chosen.crystals[0].n_atoms == table.n_atoms[0] == 10
     done = CliRunner().invoke(app, ["report", str(TABLE)])
-    assert done.exit_code == 0 and "1 of 1 structures" in done.output
+    assert done.exit_code == 0 and "1 of 1 structure;" in done.output
     page = Path("report.html").read_text(encoding="utf-8")
     assert "mofgap screen twice.cif" in page and "(1970-01-02, mofgap " in page
 
