@@ -23,7 +23,8 @@ from benchmarks.claims.tables import write_csv
 from mofgap.report.figure import GRID, Drawn, add_legend, line_style, save
 
 COMPARISONS = {
-    "language": "language",
+    "language": "language, encoder",
+    "decoder": "language, decoder",
     "vision": "images",
     "mofs-block": "MOFs, inside the transformer",
     "mofs": "MOFs, after the pooling",
