@@ -1,6 +1,6 @@
 """How many rows each warning about a structure marks, and how much larger the errors are there.
 
-Of train, whose gaps the model learnt, the errors are those of its networks, without the neighbour correction.
+Errors on train are those of the networks without the neighbour correction, since the model was trained there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEAST_ROWS = 2
 def errors_of(
     predictor: GapPredictor, frame: pd.DataFrame, target: str, cache: Path | None
 ) -> NDArray[np.float64]:
-    """(n,) absolute errors of the rows, eV; residuals of the networks if all of them were learnt."""
+    """(n,) absolute errors of the rows, eV; residuals of the networks if all are of its training."""
     correction = predictor.model.correction
     place = {structure_id: i for i, structure_id in enumerate(predictor.novelty.ids)}
     if correction is not None and set(frame.structure_id) <= place.keys():

@@ -1,7 +1,7 @@
 """How well are metals read that neither pretraining nor training ever saw?
 
 All rows with a withheld metal leave pretraining and training, and are predicted afterwards. Compared are
-encoders with a table of elements, whose unseen rows are random or means of alike elements' rows
+encoders with a table of elements, whose unseen rows are random or means of similar elements' rows
 (`mofgap.training.unseen`), and with descriptors. A training goes on where it was stopped.
 ``--leave-out`` trains nothing: a model reads each metal that it knows as others.
 """
@@ -89,7 +89,7 @@ def trained(frame: pd.DataFrame, target: str, kind: str, options: argparse.Names
 
 
 def joined(frame: pd.DataFrame, target: str, model: Path, encoder: Path, options: argparse.Namespace) -> Path:
-    """Folder of an ensemble with a network that learnt from the same rows, as shipped models have."""
+    """Folder of an ensemble with a network trained on the same rows, as shipped models have."""
     output: Path = options.output
     both, joint = output / f"{model.name}-joint", output / f"joint-{model.name}"
     compute = Compute("cpu", precision=options.precision, progress=False)
@@ -139,7 +139,7 @@ def scores(
 
 
 def leave_out(predictor: GapPredictor, table: pd.DataFrame, target: str) -> Iterator[list[object]]:
-    """Error on rows of val as they are and with each metal read as alike ones, and the coverage then."""
+    """Error on rows of val as they are and with each metal read as similar ones, and the coverage then."""
     counts, networks = predictor.novelty.element_counts, (predictor.model, *predictor.model.members)
     tables = [table for each in networks for table in tables_of(each.encoder)]
     often = np.flatnonzero(counts >= RARE).tolist()

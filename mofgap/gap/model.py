@@ -41,6 +41,7 @@ class GapModelConfig:
         correction_size: Training structures of the neighbour correction; 0 for no correction.
         correction_sketch: Length of the sketches of gradients that it places them by; 0 for the head's
             features alone.
+        correction_softness: Softness of `pool` for the gradients of these sketches.
         members: What the other networks of an ensemble are made of: the mean of all gaps is predicted. They
             were trained by themselves, err elsewhere, and have no spread. Empty for one network.
     """

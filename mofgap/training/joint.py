@@ -234,9 +234,9 @@ def train_joint(
     models = begin_models(found, config, gap_ev[rows["train"]], weights, earlier)
     store = cached_store(frame, models[0].graph_config, cache)
     network = JointNetwork(models, atoms[store.atom_rows(rows["train"])])
-    learnt, atoms = _without_repeats(store, atoms, config.tolerance)
-    train = loader(learnt, rows["train"], config.batch_atoms, config.seed)
-    val = loader(learnt, rows["val"], config.batch_atoms, None)
+    distinct, atoms = _without_repeats(store, atoms, config.tolerance)
+    train = loader(distinct, rows["train"], config.batch_atoms, config.seed)
+    val = loader(distinct, rows["val"], config.batch_atoms, None)
     module = JointTraining(network, gap_ev, atoms, config, n_steps(train, config.epochs, compute))
     how: Any = dict(folder=folder, epochs=config.epochs, resume=resume, compute=compute)
     restore(module, fit(module, train, val, monitor="val_mae_ev", **how))
@@ -298,10 +298,10 @@ def write_member(folder: Path, model: GapModel, about: About, store: GraphStore,
         frame: The table.
     """
     model.eval().requires_grad_(False)
-    learnt = np.flatnonzero(frame.split == "train").tolist()
-    substitute_unseen(model, frame.atomic_numbers.iloc[learnt])
-    features = torch.cat([model.frozen_features(b) for b in store.batches(learnt, BATCH_ATOMS)]).numpy()
-    rows = frame.iloc[learnt]
+    trained = np.flatnonzero(frame.split == "train").tolist()
+    substitute_unseen(model, frame.atomic_numbers.iloc[trained])
+    features = torch.cat([model.frozen_features(b) for b in store.batches(trained, BATCH_ATOMS)]).numpy()
+    rows = frame.iloc[trained]
     novelty = fit_novelty(features, rows.atomic_numbers.tolist(), rows.structure_id.tolist())
     save_model(folder, model, about, Calibration.raw(), novelty)
     return folder

@@ -147,7 +147,7 @@ def _without_val(compute: Compute, ensemble_with: Sequence[Path]) -> Compute:
     """
     if compute.nodes > 1:
         raise TrainingError("without a split val a training runs on one node: leave out --nodes")
-    if ensemble_with:  # they may have learnt from the structures that the others leave out
+    if ensemble_with:  # they may have been trained on the structures that the others leave out
         raise TrainingError("with --ensemble-with the labels need a split val, to calibrate on")
     return replace(compute, devices=1)
 
@@ -269,14 +269,14 @@ def _made_of(
 
 def _index(labels: Labels, data: Labelled, features: Tensor, parent: Parent | None) -> NoveltyIndex:
     """An index of the training structures, and of those of the parent."""
-    learnt = labels.frame.iloc[list(data.train)]
+    rows = labels.frame.iloc[list(data.train)]
     names = labels.names
-    has_atoms = "frac_coords" in learnt.columns  # a comparison keeps graphs alone
+    has_atoms = "frac_coords" in rows.columns  # a comparison keeps graphs alone
     return (fit_novelty if parent is None else parent.novelty.extended)(
         features[list(data.train)].numpy(),
-        learnt.atomic_numbers.tolist(),
-        learnt.structure_id.tolist(),
-        coordination=[metal_coordination(crystal) for crystal in table_crystals(learnt)] if has_atoms else (),
+        rows.atomic_numbers.tolist(),
+        rows.structure_id.tolist(),
+        coordination=[metal_coordination(crystal) for crystal in table_crystals(rows)] if has_atoms else (),
         names=[names[i] for i in data.train],
         gap_ev=data.gap_ev[list(data.train)],
     )
@@ -346,6 +346,6 @@ def _calibrate(
         data.gap_ev[rows][fresh],
         [data.ids[rows[i]] for i in fresh],
         scaling if parent else None,
-        # To the index of the final model, a structure it learnt is not new at all.
+        # To the index of the final model, a structure that it was trained on is not new at all.
         novelty[split][fresh] if split == "val" else None,
     )
