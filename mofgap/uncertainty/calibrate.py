@@ -69,9 +69,8 @@ class Calibration:
             is symmetric, which needs fewer residuals.
 
     Raises:
-        ValueError: If the residuals and edges do not fit together, or the edges do not ascend.
-        ValueError: If only some distributions are empirical, or ``experimental_std_ev`` is negative or not
-            finite.
+        ValueError: If the distributions and edges do not fit together, or the edges do not ascend.
+        ValueError: If only some are empirical, or ``experimental_std_ev`` is below 0 or not finite.
     """
 
     scaling: Scaling
@@ -280,15 +279,14 @@ def fit_calibration(
     Raises:
         ValueError: If the columns differ in length, ids repeat, or a reference is negative.
         ValueError: If only one of ``novelty`` and ``novelty_edges`` is given.
-        ValueError: If the rows are too few. Without ``scaling``, each fold of the cross-validation needs 99
-            residuals in each group of novelty, which takes about 130 rows.
+        ValueError: If the rows are too few. Without ``scaling``, a group of novelty needs about 130.
     """
     table = columns(y_true=y_true, gap_ev=gap_ev, epistemic_std=epistemic_std, aleatoric_std=aleatoric_std)
     n = len(table[0])
     if len(ids) != n or len(set(ids)) != n:
         raise ValueError(f"{n} rows need as many different ids, not {len(set(ids))} among {len(ids)}")
-    if (table[0] < 0).any():
-        raise ValueError(f"{counted(int((table[0] < 0).sum()), 'negative reference gap')}")
+    if n_negative := int((table[0] < 0).sum()):
+        raise ValueError(f"{counted(n_negative, 'negative reference gap')}: correct or remove them")
     edges = tuple(float(edge) for edge in novelty_edges)
     if (novelty is None) != (not edges):
         raise ValueError("give both of novelty and novelty_edges, or neither")
