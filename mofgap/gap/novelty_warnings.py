@@ -39,11 +39,14 @@ def novelty_warnings(
     in_training: bool,
     rare_elements: Mapping[int, int],
     substitutes: Mapping[str, Mapping[str, float]] | None = None,
+    *,
+    gap_is_unknown: bool = False,
 ) -> list[str]:
     """Warnings of a structure, ``name: what`` each.
 
     It may be a training structure. It is novel if its novelty exceeds `NOVEL`, or if it has an element that
-    no training structure has. The same holds for a metal with an unseen coordination number.
+    no training structure has. The same holds for a metal with an unseen coordination number, and for a gap
+    that is unknown.
 
     Args:
         index: Index of the training structures.
@@ -53,6 +56,7 @@ def novelty_warnings(
         in_training: Whether the model was trained on the gap of the structure.
         rare_elements: Its elements that few training structures have, with their number.
         substitutes: What elements without training data are treated as, with their shares.
+        gap_is_unknown: Whether the standard deviation is the largest possible.
     """
     known = [index.known_as(name) for name in nearest[:N_NEAREST]]
     coordination = index.unseen_coordination(metal_coordination(crystal))
@@ -62,7 +66,7 @@ def novelty_warnings(
     warnings = []
     if in_training:
         warnings.append(f"{IN_TRAINING}: the model was trained on the gap of this structure, {known[0]}")
-    if novelty > NOVEL or coordination:
+    if novelty > NOVEL or coordination or gap_is_unknown:
         why = (
             f"no training structure has {' or '.join(unseen)}"
             if unseen

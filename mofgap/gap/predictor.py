@@ -277,7 +277,8 @@ class GapPredictor:
         """The `novelty_warnings` of the crystal at a place of some predictions."""
         about = found.novelty[place], found.nearest[place], bool(found.in_training[place])
         known = found.rare_elements[place], self.model.config.substitutes
-        return novelty_warnings(self.novelty, crystal, *about, *known)
+        gap_is_unknown = bool(found.gap_std_ev[place] >= UNKNOWN_STD_EV)
+        return novelty_warnings(self.novelty, crystal, *about, *known, gap_is_unknown=gap_is_unknown)
 
 
 def _common_encoder(first: GapModel | None, second: GapModel | None) -> Encoder | None:
