@@ -282,3 +282,10 @@ def test_wrong_columns_are_refused() -> None:
         plots.gap_histogram("gap")
     with pytest.raises(KeyError):
         plots.gap_histogram("no such column", df=table(1))
+
+
+def test_names_of_outliers_do_not_lie_on_each_other() -> None:
+    df = table(100)
+    df.loc[:9, "gap"], df.loc[:9, "std"] = np.linspace(1.0, 2.0, 10), 2.3
+    names = [text.get_text() for text in plots.gap_vs_std("gap", "std", df=df, names="name").axes[0].texts]
+    assert "s0" in names and not {f"s{i}" for i in range(1, 10)} & set(names)

@@ -208,7 +208,10 @@ def _places(column: Column, df: pd.DataFrame | None) -> Floats:
 
 
 def _outliers(gaps: Floats, spreads: Floats) -> list[int]:
-    """Points outside the fences of a box plot (Tukey), the farthest first, few enough to be read."""
+    """Points outside the fences of a box plot (Tukey), the farthest first.
+
+    They are few, and far enough from each other for their names to be read.
+    """
     if len(gaps) < _FEWEST_FOR_OUTLIERS:
         return []
     beyond = np.zeros(len(gaps))
@@ -216,8 +219,17 @@ def _outliers(gaps: Floats, spreads: Floats) -> list[int]:
         low, high = np.quantile(values, [0.25, 0.75])
         reach = max(1.5 * (high - low), 1e-9)
         beyond = np.maximum(beyond, np.maximum(low - values, values - high) / reach)
-    order = np.argsort(-beyond, kind="stable")[:_MAX_NAMED]
-    return [int(i) for i in order if beyond[i] > 1]
+    room = 0.5 * np.ptp(gaps), 0.05 * np.ptp(spreads)
+    order = np.argsort(-beyond, kind="stable")
+    left, named = order[beyond[order] > 1], list[int]()
+    while len(left) and len(named) < _MAX_NAMED:
+        named.append(int(left[0]))
+        apart = (
+            np.abs(gaps[left] - gaps[left[0]]) > room[0],
+            np.abs(spreads[left] - spreads[left[0]]) > room[1],
+        )
+        left = left[apart[0] | apart[1]]
+    return named
 
 
 def _name_point(axes: Axes, x: Floats, y: Floats, i: int, name: str) -> None:
