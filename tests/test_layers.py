@@ -17,6 +17,7 @@ LAYERS = (
     *(
         "counts",
         "nearest",
+        "compiled",
         "whole_file",
         "threads",
         "shipped",

@@ -22,6 +22,8 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mofgap.compiled import compiled
+
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
@@ -199,17 +201,6 @@ class _Loops:
     gate_backward: Callable[..., None]
 
 
-def _compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """Machine code of a function, cached on disk if a cache folder can be written."""
-    compile_kept, compile_anew = (
-        njit(cache=cache, fastmath=True, nogil=True, error_model="numpy") for cache in (True, False)
-    )
-    try:
-        return cast(Callable[..., None], compile_kept(function))
-    except RuntimeError:  # neither the package's folder nor the home folder can be written
-        return cast(Callable[..., None], compile_anew(function))
-
-
 def _inlined(function: Callable[..., None]) -> Callable[..., None]:
     """A function that is inlined into compiled ones, so that its sizes are constants."""
     return cast(Callable[..., None], njit(inline="always")(function))
@@ -258,7 +249,7 @@ def _sum_channels(values: Floats, n_heads: int, d: int, parts: int, sums: Floats
 def _logits(n_heads: int, d: int) -> Callable[..., None]:
     scale, width, parts = np.float32(1 / math.sqrt(d)), n_heads * d, math.gcd(d, 4)
 
-    @_compiled
+    @compiled
     def logits_of(query: Floats, bond: Floats, neighbour: Indices, logits: Floats, key: Floats) -> None:
         """Logits: products of queries and keys, plus the bias of the bonds."""
         n, k, _ = logits.shape
@@ -279,7 +270,7 @@ def _logits(n_heads: int, d: int) -> Callable[..., None]:
 def _weighted_sum(n_heads: int, d: int) -> Callable[..., None]:
     width = n_heads * d
 
-    @_compiled
+    @compiled
     def weighted_sum(
         share: Floats, bond: Floats, neighbour: Indices, out: Floats, value: Floats, gate_start: Floats
     ) -> None:
@@ -301,7 +292,7 @@ def _weighted_sum(n_heads: int, d: int) -> Callable[..., None]:
 def _weighted_sum_backward(n_heads: int, d: int) -> Callable[..., None]:
     width, parts = n_heads * d, math.gcd(d, 4)
 
-    @_compiled
+    @compiled
     def weighted_sum_backward(
         share: Floats,
         bond: Floats,
@@ -334,7 +325,7 @@ def _weighted_sum_backward(n_heads: int, d: int) -> Callable[..., None]:
 def _logits_backward(n_heads: int, d: int) -> Callable[..., None]:
     scale, width = np.float32(1 / math.sqrt(d)), n_heads * d
 
-    @_compiled
+    @compiled
     def logits_backward(
         query: Floats, neighbour: Indices, d_logits: Floats, d_query: Floats, key: Floats, d_key: Floats
     ) -> None:
@@ -361,7 +352,7 @@ def _logits_backward(n_heads: int, d: int) -> Callable[..., None]:
 def _gate_backward(n_heads: int, d: int) -> Callable[..., None]:
     width = n_heads * d
 
-    @_compiled
+    @compiled
     def gate_backward(
         share: Floats, neighbour: Indices, d_out: Floats, d_bond: Floats, value: Floats
     ) -> None:

@@ -124,16 +124,3 @@ def test_half_precision_inputs_are_computed_in_float32() -> None:
     out = neighbour_attention(*halves, *tables)
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, reference_attention(*(t.float() for t in halves), *tables))
-
-
-def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch):
-    def njit(cache, **options):
-        def compiled(function):
-            if cache:
-                raise RuntimeError("cannot cache function: no locator available")
-            return function
-
-        return compiled
-
-    monkeypatch.setattr(attention, "njit", njit)
-    assert attention._compiled(max) is max
