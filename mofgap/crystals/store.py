@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.graph import CrystalGraph, GraphConfig, first_atoms, neighbour_table, pack_by_atoms
+from mofgap.crystals.graph import CrystalGraph, GraphConfig, crystal_graph, first_atoms, pack_by_atoms
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,7 @@ class GraphStore:
         neighbour: (n_atoms_total, K) int16, counted within the structure.
         distance: (n_atoms_total, K) float32, angstrom.
         weight: (n_atoms_total, K) float32.
+        direction: (n_atoms_total, K, 3) float32.
         share: (n_atoms_total,) float32, see `CrystalGraph`; None where each atom stands for itself.
     """
 
@@ -44,6 +45,7 @@ class GraphStore:
     neighbour: Tensor
     distance: Tensor
     weight: Tensor
+    direction: Tensor
     share: Tensor | None = None
 
     def __len__(self) -> int:
@@ -69,6 +71,7 @@ class GraphStore:
             neighbour=self.neighbour[rows].long(),
             distance=self.distance[rows],
             weight=self.weight[rows],
+            direction=self.direction[rows],
             share=None if self.share is None else self.share[rows],
         )
 
@@ -95,6 +98,7 @@ class GraphStore:
             neighbour=self.neighbour[rows].long() + shift[:, None],
             distance=self.distance[rows],
             weight=self.weight[rows],
+            direction=self.direction[rows],
             share=None if self.share is None else self.share[rows],
             position=position,
             row=rows,
@@ -109,18 +113,22 @@ class GraphStore:
             yield self.batch(chosen[pack].tolist()).to(device)
 
 
-def build_store(crystals: Iterator[Crystal] | Sequence[Crystal], config: GraphConfig) -> GraphStore:
+def build_store(crystals: Iterable[Crystal], config: GraphConfig) -> GraphStore:
     """Compute the graphs of many crystals."""
-    tables, numbers = [], []
-    for crystal in crystals:
-        tables.append(neighbour_table(crystal, config))
-        numbers.append(crystal.atomic_numbers)
-    counts = [len(z) for z in numbers]
-    index = np.int16 if max(counts, default=0) <= np.iinfo(np.int16).max else np.int32
-    return GraphStore(
-        ptr=torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)),
-        atomic_number=torch.from_numpy(np.concatenate(numbers).astype(np.uint8)),
-        neighbour=torch.from_numpy(np.concatenate([t[0] for t in tables]).astype(index)),
-        distance=torch.from_numpy(np.concatenate([t[1] for t in tables])),
-        weight=torch.from_numpy(np.concatenate([t[2] for t in tables])),
-    )
+    return store_of(crystal_graph(crystal, config) for crystal in crystals)
+
+
+def store_of(graphs: Iterable[CrystalGraph]) -> GraphStore:
+    """Put graphs of one structure each into flat arrays; ``share`` must be there in all or in none."""
+    tables: dict[str, list[Tensor]] = {}
+    for graph in graphs:
+        for name, dtype in (("atomic_number", torch.uint8), ("neighbour", torch.int32)):
+            tables.setdefault(name, []).append(getattr(graph, name).to(dtype))
+        for name in ("distance", "weight", "direction", "share"):
+            if (table := getattr(graph, name)) is not None:
+                tables.setdefault(name, []).append(table)
+    counts = torch.tensor([len(numbers) for numbers in tables["atomic_number"]])
+    arrays = {name: torch.cat(parts) for name, parts in tables.items()}
+    if counts.max() <= torch.iinfo(torch.int16).max:
+        arrays["neighbour"] = arrays["neighbour"].short()
+    return GraphStore(ptr=first_atoms(counts), **arrays)
