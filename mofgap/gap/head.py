@@ -31,7 +31,7 @@ def pool(
         n_graphs: Number of structures.
         softness: Share the gradient of an extreme v among atoms with weights exp(-abs(x - v) / softness), so
             that it depends smoothly on x; 0 gives it to the atoms that hold the extreme. Values stay.
-        share: (n_atoms,) weights of the atoms in the mean, see `CrystalGraph`, without softness; None for
+        share: (n_atoms,) share of its structure's atoms that an atom stands for, see `CrystalGraph`; None for
             equal ones.
 
     Returns:
@@ -39,11 +39,12 @@ def pool(
     """
     if softness:
         with torch.no_grad():
-            hard = pool(x, structure_idx, n_graphs)
-        soft = _soft(x, structure_idx, hard, softness)
+            hard = pool(x, structure_idx, n_graphs, share=share)
+        soft = _soft(x, structure_idx, hard, softness, share)
         return hard + (soft - soft.detach())
-    if n_graphs == 1 and share is None:
-        return torch.cat([x.mean(0), x.amax(0), x.amin(0)])[None]
+    if n_graphs == 1:
+        mean = x.mean(0) if share is None else share @ x
+        return torch.cat([mean, x.amax(0), x.amin(0)])[None]
     index = structure_idx[:, None].expand_as(x)
     empty = x.new_zeros(n_graphs, x.shape[1])
     parts = [empty.scatter_reduce(0, index, x, how, include_self=False) for how in ("mean", "amax", "amin")]
@@ -52,13 +53,14 @@ def pool(
     return torch.cat(parts, dim=1)
 
 
-def _soft(x: Tensor, structure_idx: Tensor, hard: Tensor, softness: float) -> Tensor:
+def _soft(x: Tensor, structure_idx: Tensor, hard: Tensor, softness: float, share: Tensor | None) -> Tensor:
     """(n_graphs, 3 n_features) means of the features, with weights of their own for each extreme."""
-    n = torch.bincount(structure_idx, minlength=len(hard)).to(x)[structure_idx, None]
+    if share is None:
+        share = 1 / torch.bincount(structure_idx, minlength=len(hard)).to(x)[structure_idx]
     mean, largest, smallest = hard.chunk(3, dim=1)
-    parts = [torch.zeros_like(mean).index_add_(0, structure_idx, x / n)]
+    parts = [torch.zeros_like(mean).index_add_(0, structure_idx, share[:, None] * x)]
     for extreme in (largest, smallest):
-        weight = (-(x.detach() - extreme[structure_idx]).abs() / softness).exp()
+        weight = share[:, None] * (-(x.detach() - extreme[structure_idx]).abs() / softness).exp()
         total = torch.zeros_like(extreme).index_add_(0, structure_idx, weight)
         parts.append(torch.zeros_like(extreme).index_add(0, structure_idx, weight / total[structure_idx] * x))
     return torch.cat(parts, dim=1)

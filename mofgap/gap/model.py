@@ -168,7 +168,7 @@ class GapModel(nn.Module):
             (n_graphs, 3 n_fixed width).
         """
         outputs = (self.encoder.prepare(batch) if fixed is None else fixed).outputs
-        return pool(torch.cat(outputs, dim=1).float(), batch.structure_idx, batch.n_graphs)
+        return pool(torch.cat(outputs, dim=1).float(), batch.structure_idx, batch.n_graphs, share=batch.share)
 
     def noise_factors(self, features: Tensor) -> Tensor:
         """(n_graphs, n_layers) alpha(X) of pooled frozen features; ones for LoRA, no column for ``full``."""
@@ -192,7 +192,7 @@ class GapModel(nn.Module):
     def pooled(self, batch: CrystalGraph, fixed: Fixed | None = None, softness: float = 0.0) -> Tensor:
         """(n_graphs, 3 head_hidden) pooled activations of the head; `pool` says what ``softness`` does."""
         activations = self.head.activations(self.backbone(batch, fixed))
-        return pool(activations, batch.structure_idx, batch.n_graphs, softness)
+        return pool(activations, batch.structure_idx, batch.n_graphs, softness, batch.share)
 
     def unadapted(self) -> list[nn.Parameter]:
         """The encoder's weights without adapters: for ``full`` all of them."""

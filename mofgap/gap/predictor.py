@@ -19,6 +19,7 @@ from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.cif import MAX_ATOMS
 from mofgap.crystals.convert import is_one
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.distinct import inference_graph
 from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import DEFAULT
@@ -139,6 +140,8 @@ class GapPredictor:
         how: Any = {"uncertainty": uncertainty, "samples": samples, "seed": seed}
         for pack in pack_by_atoms((c.n_atoms for c in crystals), alone):
             graphs = [crystal_graph(crystals[i], self.model.graph_config) for i in pack]
+            if uncertainty not in DRAWN:  # each atom has its own noise in some draws
+                graphs = [inference_graph(graph) for graph in graphs]
             batch = (graphs[0] if len(graphs) == 1 else collate(graphs)).to(self.device)
             fixed, *of_members = (shared.prepare(batch) if shared else None for shared in self._shared)
             for predictor, parts in zip(predictors, found, strict=True):

@@ -17,6 +17,7 @@ from torch import Tensor
 from mofgap.configuration import digest
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
+from mofgap.crystals.distinct import inference_graph
 from mofgap.gap.folder import CONFIG, About, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import fit_correction
@@ -234,7 +235,7 @@ def _learn(
         model.add_member(each)
     if corrects:
         gap_ev = torch.as_tensor(data.gap_ev[list(data.train)])
-        fit_correction(model, (data.store[i] for i in data.train), gap_ev)
+        fit_correction(model, (inference_graph(data.store[i]) for i in data.train), gap_ev)
     return features
 
 
