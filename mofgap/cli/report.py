@@ -25,6 +25,7 @@ def report(
         Path,
         typer.Argument(
             metavar="RUN_OR_TABLE",
+            exists=True,
             help="Folder that mofgap compare wrote, or table of mofgap screen: .csv, .parquet or .json.",
         ),
     ],
