@@ -26,8 +26,9 @@ from pymatgen.io.cif import CifParser
 from scipy.spatial import KDTree
 
 from benchmarks.measure import print_table
-from mofgap.crystals.cif import ReadFailure, read_cif_bytes
+from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.entry import ReadFailure
 
 ARCHIVES = ("2014.tar.xz", "2019-ASR.tar.xz", "2019-FSR.tar.xz")
 EXPLAINED = Path(__file__).with_name("corpus_differences.csv")

@@ -31,7 +31,8 @@ from ase.io import write
 
 from benchmarks.measure import example_texts
 from mofgap.choices import Disorder
-from mofgap.crystals.cif import ReadFailure, read_cif_bytes
+from mofgap.crystals.cif import read_cif_bytes
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.inputs import read_all
 from mofgap.screening.journal import Finished, Journal, JournalError
 from mofgap.screening.row import Row

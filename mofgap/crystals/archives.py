@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
-from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formats import kind_of
 from mofgap.crystals.item import MAX_FILE_BYTES, InputItem, check_size, failure, message
 from mofgap.crystals.reasons import StructureError

@@ -13,15 +13,15 @@ from mofgap.choices import Disorder
 from mofgap.crystals.crowding import MOST_SITES_OF_ATOM
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import refuse
+from mofgap.crystals.entry import Entry, ReadFailure, unforeseen
 from mofgap.crystals.formats import LONGEST_NAME, stem_of
 from mofgap.crystals.lattice import cell_of
 from mofgap.crystals.reasons import StructureError, one_line
 from mofgap.crystals.repair import GEMMI_ERRORS, quoted, readable, repaired
 from mofgap.crystals.sites import formula_of, n_rows, sites_of, small_structure
 from mofgap.crystals.symmetry import expand, operations
-from mofgap.crystals.unit_cell import check_size, settle
+from mofgap.crystals.unit_cell import MAX_ATOMS, check_size, settle
 
-MAX_ATOMS = 1000
 MOST_SMALL = 30_000
 SMALL_BYTES = 1_000
 """How many structures of so few bytes are read of one CIF: these take 5 seconds, and a MOF has more bytes."""
@@ -29,27 +29,6 @@ SMALL_BYTES = 1_000
 # Names of DDLm dictionaries and mmCIF have a dot where those of the core dictionary have an underscore.
 _DOTTED_NAME = re.compile(r"^([ \t]*_\w+)\.", re.MULTILINE)
 _BLOCK_START = re.compile(r"^[ \t]*data_", re.IGNORECASE | re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class ReadFailure:
-    """An input that gave no structure.
-
-    Attributes:
-        source: The file, or archive member.
-        structure_id: The data block, or the file's stem.
-        reason: ``name: what is wrong and what to do``, on one short line.
-    """
-
-    source: str
-    structure_id: str
-    reason: str
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "reason", one_line(self.reason))
-
-
-Entry = Crystal | ReadFailure
 
 
 def read_cif_bytes(
@@ -136,12 +115,6 @@ def read_cif(
         what = f"too-many-structures: {n_parts} small ones in one CIF, of which {len(parts)} were read"
         entries.append(ReadFailure(source, stem, f"{what}; give the others in files of their own"))
     return entries
-
-
-def unforeseen(error: Exception) -> str:
-    """The reason of an exception that is a fault of the reader, or a lack of memory."""
-    what = f"{type(error).__name__}: {error}".removesuffix(": ")
-    return f"unreadable: {what}; leave out the structure, or report it"
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
-from mofgap.crystals.cif import ReadFailure, unforeseen
+from mofgap.crystals.entry import ReadFailure, unforeseen
 from mofgap.crystals.formats import LONGEST_NAME, NUMBERED, STREAMED, stem_of
 from mofgap.crystals.item import MAX_FILE_BYTES, InputItem, failure, message, unpacked
 from mofgap.crystals.reasons import StructureError

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.convert import crystal_from
 from mofgap.crystals.dictionaries import identifier_in, made
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.reasons import StructureError
 from mofgap.datasets.label_table import no_column
 from mofgap.datasets.record import DatasetError, Record, Records, flattened

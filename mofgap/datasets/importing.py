@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.counts import counted
-from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.entry import ReadFailure
 from mofgap.datasets.label_table import MAX_GAP_EV, LabelTable, identifier, is_missing, no_column
 from mofgap.datasets.record import DatasetError, Record
 from mofgap.datasets.table import TEXTS, TableWriter

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.dictionaries import identifier_in, structures_in
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.json_rows import json_rows
 from mofgap.crystals.json_stream import JsonError, opened
 from mofgap.crystals.reasons import StructureError

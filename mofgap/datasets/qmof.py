@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from mofgap.crystals.cif import ReadFailure, read_cif_bytes
+from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.json_stream import JsonError, JsonStream
 from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.zip_archive import open_zip

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dictionaries import as_object, crystal_of_dictionary, is_structure
+from mofgap.crystals.entry import ReadFailure
 
 
 class DatasetError(ValueError):

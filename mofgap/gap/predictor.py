@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from mofgap.choices import DRAWN, Disorder, Uncertainty, check_draws
 from mofgap.crystals.checks import check_crystal
-from mofgap.crystals.cif import MAX_ATOMS
 from mofgap.crystals.convert import is_one
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.distinct import inference_graph
@@ -24,6 +23,7 @@ from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import DEFAULT
 from mofgap.crystals.single import crystal_of
+from mofgap.crystals.unit_cell import MAX_ATOMS
 from mofgap.encoders.encoder import Encoder
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import About, ModelError, find_model, read_model

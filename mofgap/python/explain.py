@@ -6,8 +6,8 @@ import warnings
 from typing import Any
 
 from mofgap.choices import Disorder
-from mofgap.crystals.cif import MAX_ATOMS
 from mofgap.crystals.prepare.config import Geometry
+from mofgap.crystals.unit_cell import MAX_ATOMS
 from mofgap.explanation.explanation import Explanation, explained
 from mofgap.gap.predictor import GapPredictor
 

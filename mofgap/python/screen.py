@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from mofgap.configuration import ConfigurationError
-from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.convert import crystal_from, is_one
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.inputs import PassedOver, expand_inputs, passed_over_words
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.nearest import hint

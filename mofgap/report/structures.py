@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mofgap.crystals.bonds import IS_METAL, bonded_pairs
-from mofgap.crystals.cif import Entry
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import symbol_of
+from mofgap.crystals.entry import Entry
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import DEFAULT
 from mofgap.report.screened import symbols_of

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.inputs import Inputs
 from mofgap.crystals.item import InputItem
 from mofgap.crystals.zip_member import packed

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from mofgap.choices import DRAWN
-from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formula import reduced_formula
 from mofgap.gap.extrapolation import extrapolation_notes
 from mofgap.gap.novelty_warnings import N_NEAREST, is_note

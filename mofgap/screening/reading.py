@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from mofgap.crystals.checks import check_crystal
-from mofgap.crystals.cif import Entry, ReadFailure
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.entry import Entry, ReadFailure
 from mofgap.crystals.item import InputItem
 from mofgap.crystals.prepare.reading import prepare_given, read_prepared
 from mofgap.crystals.reasons import StructureError

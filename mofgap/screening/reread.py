@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mofgap.choices import Disorder
-from mofgap.crystals.cif import Entry
+from mofgap.crystals.entry import Entry
 from mofgap.crystals.inputs import expand_inputs, is_file, items_of_file
 from mofgap.crystals.item import InputItem
 from mofgap.crystals.prepare.config import PreparationConfig

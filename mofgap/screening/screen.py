@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formats import stem_of
 from mofgap.crystals.item import InputItem
 from mofgap.crystals.reasons import StructureError

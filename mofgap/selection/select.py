@@ -11,8 +11,8 @@ import pandas as pd
 
 from mofgap.choices import Disorder
 from mofgap.counts import counted
-from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formula import reduced_formula
 from mofgap.crystals.graph import crystal_graph
 from mofgap.crystals.prepare.config import PreparationConfig

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formats import stem_of
 from mofgap.crystals.item import InputItem
 from mofgap.screening.rank import rank_rows

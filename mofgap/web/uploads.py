@@ -19,7 +19,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
 from mofgap.crystals.archives import ARCHIVES
-from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formats import stem_of
 from mofgap.crystals.inputs import expand_inputs, items_of_file
 from mofgap.crystals.item import InputItem

@@ -19,7 +19,7 @@ from mofgap.cli import screen as verb
 from mofgap.cli.options import refused
 from mofgap.cli.schema import with_settings
 from mofgap.configuration import ConfigurationError, dump, from_dict, schema
-from mofgap.crystals.cif import MAX_ATOMS
+from mofgap.crystals.unit_cell import MAX_ATOMS
 from mofgap.gap.predictor import BATCH_ATOMS
 from mofgap.plain_words import choices, default_of, limits, meaning, settings_of
 from mofgap.screening.config import ScreeningConfig

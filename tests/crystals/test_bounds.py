@@ -25,7 +25,7 @@ import json, resource, sys
 import pymatgen.optimization.neighbors, scipy.sparse.csgraph, ase.io.extxyz, ase.io.vasp
 from mofgap.crystals.inputs import expand_inputs
 from mofgap.crystals.item import InputItem, read_input
-from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.entry import ReadFailure
 with open("/proc/self/statm") as pages:
     now = int(pages.read().split()[0]) * resource.getpagesize()
 limit = now + int(sys.argv[1]) * 2**20

@@ -10,8 +10,9 @@ from mofgap.crystals import cif as cif_module
 from mofgap.crystals import unit_cell
 from mofgap.crystals.bonds import pairs_within
 from mofgap.crystals.checks import NOTES
-from mofgap.crystals.cif import ReadFailure, read_cif, read_cif_bytes
+from mofgap.crystals.cif import read_cif, read_cif_bytes
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formula import formula_sum
 from mofgap.crystals.inputs import read_all
 from mofgap.crystals.symmetry import operations

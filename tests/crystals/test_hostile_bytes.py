@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mofgap.crystals.cif import Entry, ReadFailure, read_cif_bytes
+from mofgap.crystals.cif import read_cif_bytes
+from mofgap.crystals.entry import Entry, ReadFailure
 from mofgap.crystals.inputs import expand_inputs, read_input
 
 CIF = b"""data_x

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from mofgap.crystals import item as item_module
-from mofgap.crystals.cif import ReadFailure, read_cif
+from mofgap.crystals.cif import read_cif
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formats import stem_of
 from mofgap.crystals.inputs import expand_inputs, files_of, read_all
 from mofgap.crystals.item import InputItem, read_input

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mofgap.crystals.cif import ReadFailure, read_cif
+from mofgap.crystals.cif import read_cif
+from mofgap.crystals.entry import ReadFailure
 
 SITES = "loop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
 CELL = """data_mof

@@ -18,9 +18,9 @@ from ase.io.trajectory import Trajectory
 from pymatgen.core import Lattice, Structure
 
 from mofgap.crystals import several
-from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.convert import to_ase, to_pymatgen
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formats import kind_of, stem_of, without_ending
 from mofgap.crystals.inputs import PassedOver, expand_inputs, files_of, passed_over_words, read_all
 from mofgap.crystals.item import InputItem, read_input

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mofgap.crystals.cif import Entry, ReadFailure
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.entry import Entry, ReadFailure
 from mofgap.crystals.inputs import read_all
 
 LATTICE = 'Lattice="9 0 0 0 9 0 0 0 9"'

@@ -20,9 +20,9 @@ from ase.io import write as write_ase
 from monty.json import MontyEncoder
 from pymatgen.core import Structure
 
-from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.convert import to_ase, to_pymatgen
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.write import write_cif
 from mofgap.datasets import qmof
 from mofgap.datasets.formats import Format, format_of, read_structures

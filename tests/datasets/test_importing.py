@@ -14,9 +14,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import read_table, table_crystals
+from mofgap.crystals.entry import ReadFailure
 from mofgap.datasets import table
 from mofgap.datasets.importing import Imported, Skip, gap_of, import_table, write_skipped
 from mofgap.datasets.label_table import LabelTable, read_label_table

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.inputs import expand_inputs, read_all
 from mofgap.gap.novelty_warnings import is_note
 from mofgap.gap.predictor import GapPredictor, load_model

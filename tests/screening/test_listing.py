@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.inputs import expand_inputs
 from mofgap.crystals.item import InputItem
 from mofgap.crystals.reasons import StructureError

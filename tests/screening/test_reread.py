@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mofgap.crystals.cif import ReadFailure
+from mofgap.crystals.entry import ReadFailure
 from mofgap.screening import reread
 from mofgap.screening.reread import read_again
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mofgap.crystals.cif import ReadFailure
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.item import InputItem, read_input
 from mofgap.web import uploads
 from mofgap.web.config import MB, ServeConfig

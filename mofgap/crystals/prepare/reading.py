@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mofgap.choices import Disorder
-from mofgap.crystals.cif import Entry, ReadFailure
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.entry import Entry, ReadFailure
 from mofgap.crystals.item import InputItem, read_input
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import prepare
