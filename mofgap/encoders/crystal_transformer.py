@@ -275,7 +275,7 @@ class CrystalTransformer(Encoder):
         for i, block in enumerate(self.blocks):
             term = partial(cast(Block, block).bond_terms, bonds)
             # A frozen block runs once. The others keep their terms, which all passes over the batch use.
-            terms.append(term if i < self.n_fixed - 1 else cache(term))
+            terms.append(term if i < self.n_frozen - 1 else cache(term))
         harmonics = weighted_harmonics(batch.direction, batch.weight) if self.angles else None
         x = self.element(batch.atomic_number, own) + self.environment(summed)
         return x, BlockInputs(terms, bonds, harmonics)

@@ -58,7 +58,7 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FrozenOutputs:
     """Outputs of the frozen part of an encoder, which no adapter changes; all passes over a batch share them.
 
     Attributes:
@@ -87,7 +87,7 @@ class Encoder(nn.Module, ABC):
         width: Number of features of an atom in one output.
         n_blocks: Number of blocks.
         n_outputs: Number of outputs of an atom: the embedding, and one a block.
-        n_fixed: Number of frozen outputs, counted from the first; all of them while no layer is adapted.
+        n_frozen: Number of frozen outputs, counted from the first; all of them while no layer is adapted.
         graph_config: The graph that the encoder expects.
     """
 
@@ -102,7 +102,7 @@ class Encoder(nn.Module, ABC):
         self.config = config
         self.width = config.width
         self.n_blocks = config.n_blocks
-        self.n_outputs = self.n_fixed = config.n_blocks + 1
+        self.n_outputs = self.n_frozen = config.n_blocks + 1
         self.graph_config = config.graph
 
     @abstractmethod
@@ -166,8 +166,8 @@ class Encoder(nn.Module, ABC):
             raise ValueError(f"a block of the encoder has the layers {had}, not {', '.join(wrong) or 'none'}")
         return (rf"{cls.block_list}\.({'|'.join(map(str, blocks))})\.({_either(modules)})",)
 
-    def fix_below(self, adapted: Iterable[str]) -> None:
-        """Freeze the embedding and the blocks below the first adapted one: sets ``n_fixed``.
+    def freeze_below(self, adapted: Iterable[str]) -> None:
+        """Freeze the embedding and the blocks below the first adapted one: sets ``n_frozen``.
 
         Args:
             adapted: Names of the adapted layers.
@@ -181,26 +181,26 @@ class Encoder(nn.Module, ABC):
         if wrong := [name for name, match in zip(adapted, found, strict=True) if match is None]:
             can = ", ".join(self.adaptable)
             raise ValueError(f"only {can} of a block can be adapted, not {', '.join(wrong)}")
-        self.n_fixed = min((int(match[1]) for match in found if match), default=self.n_blocks) + 1
+        self.n_frozen = min((int(match[1]) for match in found if match), default=self.n_blocks) + 1
 
-    def prepare(self, batch: CrystalGraph) -> Fixed:
+    def run_frozen(self, batch: CrystalGraph) -> FrozenOutputs:
         """Compute the frozen part of a batch: the embedding, and the outputs of the frozen blocks."""
         x, extra = self.embed(batch)
-        return Fixed(self._through([x], range(self.n_fixed - 1), batch, extra), extra)
+        return FrozenOutputs(self._through([x], range(self.n_frozen - 1), batch, extra), extra)
 
-    def forward(self, batch: CrystalGraph, fixed: Fixed | None = None) -> Tensor:
+    def forward(self, batch: CrystalGraph, frozen: FrozenOutputs | None = None) -> Tensor:
         """Encode the atoms of one structure, or of several side by side.
 
         Args:
             batch: The structures.
-            fixed: Result of `prepare` for this batch; None computes it.
+            frozen: Result of `run_frozen` for this batch; None computes it.
 
         Returns:
             (n_atoms, n_outputs, width): the embedding, and the output of every block.
         """
-        fixed = self.prepare(batch) if fixed is None else fixed
-        others = range(self.n_fixed - 1, self.n_blocks)
-        outputs = self._through(list(fixed.outputs), others, batch, fixed.extra)
+        frozen = self.run_frozen(batch) if frozen is None else frozen
+        others = range(self.n_frozen - 1, self.n_blocks)
+        outputs = self._through(list(frozen.outputs), others, batch, frozen.extra)
         return torch.stack([*outputs[:-1], self.finish(outputs[-1])], dim=1)
 
     def _through(

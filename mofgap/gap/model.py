@@ -13,7 +13,7 @@ from mofgap.balora import AdaptedLayer, BaLoRA, BaLoRAConfig, NoiseNetwork
 from mofgap.balora.adapt import targets
 from mofgap.choices import ADAPTATIONS, Adaptation
 from mofgap.crystals.graph import CrystalGraph, GraphConfig
-from mofgap.encoders.encoder import Encoder, Fixed
+from mofgap.encoders.encoder import Encoder, FrozenOutputs
 from mofgap.encoders.registry import DEFAULT, build_encoder, encoder_class, encoder_config
 from mofgap.gap.correction import NeighbourCorrection
 from mofgap.gap.head import SOFTNESS, GapHead, pool
@@ -116,8 +116,8 @@ class GapModel(nn.Module):
         self.backbone: Encoder | BaLoRA = encoder
         self.layers: dict[str, AdaptedLayer] = {}
         if config.method != "full":
-            encoder.fix_below(targets(encoder, config.target_modules))
-            n_features = 3 * encoder.n_fixed * encoder.width if config.method == "balora" else 0
+            encoder.freeze_below(targets(encoder, config.target_modules))
+            n_features = 3 * encoder.n_frozen * encoder.width if config.method == "balora" else 0
             self.backbone = BaLoRA(encoder, config.balora, n_features)
             self.layers = self.backbone.layers
         self.members = nn.ModuleList(GapModel(member) for member in config.members)
@@ -157,17 +157,17 @@ class GapModel(nn.Module):
         return self.gap_mean_ev.device
 
     @torch.no_grad()
-    def frozen_features(self, batch: CrystalGraph, fixed: Fixed | None = None) -> Tensor:
+    def frozen_features(self, batch: CrystalGraph, frozen: FrozenOutputs | None = None) -> Tensor:
         """Pooled features of the part of the encoder below all adapters: what alpha(X) and novelty look at.
 
         Args:
             batch: The structures.
-            fixed: What ``encoder.prepare`` gave for it, or None.
+            frozen: What ``encoder.run_frozen`` gave for it, or None.
 
         Returns:
-            (n_graphs, 3 n_fixed width).
+            (n_graphs, 3 n_frozen width).
         """
-        outputs = (self.encoder.prepare(batch) if fixed is None else fixed).outputs
+        outputs = (self.encoder.run_frozen(batch) if frozen is None else frozen).outputs
         return pool(torch.cat(outputs, dim=1).float(), batch.structure_idx, batch.n_graphs, share=batch.share)
 
     def noise_factors(self, features: Tensor) -> Tensor:
@@ -176,22 +176,24 @@ class GapModel(nn.Module):
             return self.backbone.alpha(features)
         return features.new_empty(len(features), 0)
 
-    def forward(self, batch: CrystalGraph, fixed: Fixed | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: CrystalGraph, frozen: FrozenOutputs | None = None) -> tuple[Tensor, Tensor]:
         """Gap and aleatoric std of this network alone, both in eV and (n_graphs,).
 
         Neither other members nor neighbour correction have a part in it. It is the mean of the posterior, or
         a draw from it inside ``mofgap.balora.sampling``.
         """
-        return self.from_pooled(self.pooled(batch, fixed))
+        return self.from_pooled(self.pooled(batch, frozen))
 
     def from_pooled(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Gap and aleatoric std, both in eV and (n_graphs,), from what `pooled` gave."""
         mean, log_std = self.head.from_pooled(pooled)
         return self.gap_mean_ev + self.gap_std_ev * mean, self.gap_std_ev * log_std.exp()
 
-    def pooled(self, batch: CrystalGraph, fixed: Fixed | None = None, softness: float = 0.0) -> Tensor:
+    def pooled(
+        self, batch: CrystalGraph, frozen: FrozenOutputs | None = None, softness: float = 0.0
+    ) -> Tensor:
         """(n_graphs, 3 head_hidden) pooled activations of the head; `pool` says what ``softness`` does."""
-        activations = self.head.activations(self.backbone(batch, fixed))
+        activations = self.head.activations(self.backbone(batch, frozen))
         return pool(activations, batch.structure_idx, batch.n_graphs, softness, batch.share)
 
     def unadapted(self) -> list[nn.Parameter]:

@@ -17,7 +17,7 @@ from mofgap.balora import Sensitivity, sampling, sensitivity
 from mofgap.balora.sampling import Kind
 from mofgap.choices import Uncertainty
 from mofgap.crystals.graph import CrystalGraph
-from mofgap.encoders.encoder import Fixed
+from mofgap.encoders.encoder import FrozenOutputs
 from mofgap.gap.correction import N_SKETCH, Correction
 from mofgap.gap.model import GapModel
 
@@ -55,7 +55,7 @@ class MeanPrediction:
     """The network at the mean of its posterior, and the neighbour correction of the structures.
 
     Attributes:
-        fixed: What ``encoder.prepare`` gave for them.
+        frozen: What ``encoder.run_frozen`` gave for them.
         features: (n, n_features) pooled features of the frozen encoder.
         gap_ev: (n,) gap of the network, eV.
         shift_ev: (n,) from there to the mean with the other members, eV; zeros without them.
@@ -68,7 +68,7 @@ class MeanPrediction:
         correction: What the neighbours say; None without a neighbour correction.
     """
 
-    fixed: Fixed
+    frozen: FrozenOutputs
     features: Tensor
     gap_ev: Tensor
     shift_ev: Tensor
@@ -146,8 +146,8 @@ def spread_of(model: GapModel, uncertainty: Uncertainty) -> Spread | None:
 def at_mean(
     model: GapModel,
     batch: CrystalGraph,
-    fixed: Fixed | None = None,
-    of_members: Sequence[Fixed | None] = (),
+    frozen: FrozenOutputs | None = None,
+    of_members: Sequence[FrozenOutputs | None] = (),
     *,
     closed_form: bool = False,
     atom_share: bool = False,
@@ -158,8 +158,8 @@ def at_mean(
     Args:
         model: In evaluation mode.
         batch: The structures.
-        fixed: What ``encoder.prepare`` gave for it, or None.
-        of_members: What ``encoder.prepare`` of each other member gave for it, or None; empty for none.
+        frozen: What ``encoder.run_frozen`` gave for it, or None.
+        of_members: What ``encoder.run_frozen`` of each other member gave for it, or None; empty for none.
         closed_form: Compute what the closed-form variance takes.
         atom_share: Compute each atom's share of it too.
         n_sketch: Length of the sketches of gradients; a neighbour correction has its own.
@@ -167,14 +167,14 @@ def at_mean(
     if model.correction is not None:
         n_sketch = model.correction.n_sketch
     with torch.no_grad():
-        fixed = model.encoder.prepare(batch) if fixed is None else fixed
-        features = model.frozen_features(batch, fixed)
+        frozen = model.encoder.run_frozen(batch) if frozen is None else frozen
+        features = model.frozen_features(batch, frozen)
     pooled = aleatoric = torch.empty(0)
 
     def forward() -> Tensor:
         nonlocal pooled, aleatoric
         # Else the gradients jump where an atom takes over an extreme.
-        pooled = model.pooled(batch, fixed, model.softness if torch.is_grad_enabled() else 0.0)
+        pooled = model.pooled(batch, frozen, model.softness if torch.is_grad_enabled() else 0.0)
         gap, aleatoric = model.from_pooled(pooled)
         return gap
 
@@ -194,7 +194,7 @@ def at_mean(
         gradients = found.gradient_features(alpha) if found is not None and n_sketch else None
         correction = None if model.correction is None else model.correction(pooled, gradients)
     return MeanPrediction(
-        fixed, features, gap, shift, aleatoric.detach(), pooled, alpha, found, gradients, correction
+        frozen, features, gap, shift, aleatoric.detach(), pooled, alpha, found, gradients, correction
     )
 
 
@@ -230,8 +230,8 @@ def posterior(
     uncertainty: Uncertainty = "auto",
     samples: int = 32,
     seed: int = 0,
-    fixed: Fixed | None = None,
-    of_members: Sequence[Fixed | None] = (),
+    frozen: FrozenOutputs | None = None,
+    of_members: Sequence[FrozenOutputs | None] = (),
 ) -> Posterior:
     """The posterior of the structures of a batch.
 
@@ -242,8 +242,8 @@ def posterior(
         samples: Number of draws of ``weights`` and ``rows``. 0 gives the mean alone, without an epistemic
             standard deviation, whatever ``uncertainty`` says.
         seed: Of the draws. A structure's draws depend on the seed and its composition, not on its batch.
-        fixed: What ``encoder.prepare`` gave for the batch, or None.
-        of_members: What ``encoder.prepare`` of each other member gave for it, or None; empty for none.
+        frozen: What ``encoder.run_frozen`` gave for the batch, or None.
+        of_members: What ``encoder.run_frozen`` of each other member gave for it, or None; empty for none.
 
     Raises:
         ValueError: If the model cannot give the spread that ``uncertainty`` names.
@@ -251,7 +251,7 @@ def posterior(
     spread = spread_of(model, uncertainty)
     if not samples:
         spread = None
-    mean = at_mean(model, batch, fixed, of_members, closed_form=spread == "closed-form")
+    mean = at_mean(model, batch, frozen, of_members, closed_form=spread == "closed-form")
     with torch.no_grad():
         if spread == "weights" or spread == "rows":
             return mean.posterior_of_draws(*draw(model, batch, mean, spread, samples, seed))
@@ -281,7 +281,7 @@ def draw(
             model.layers, mean.alpha, batch.structure_idx, kind=kind, generator=generator, input_seeds=seeds
         )
         with noise:
-            gap, std = mean.corrected(*model(batch, mean.fixed))
+            gap, std = mean.corrected(*model(batch, mean.frozen))
         gaps.append(gap)
         stds.append(std)
     return torch.stack(gaps), torch.stack(stds)

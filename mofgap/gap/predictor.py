@@ -143,10 +143,10 @@ class GapPredictor:
             if uncertainty not in DRAWN:  # each atom has its own noise in some draws
                 graphs = [inference_graph(graph) for graph in graphs]
             batch = (graphs[0] if len(graphs) == 1 else collate(graphs)).to(self.device)
-            fixed, *of_members = (shared.prepare(batch) if shared else None for shared in self._shared)
+            frozen, *of_members = (shared.run_frozen(batch) if shared else None for shared in self._shared)
             for predictor, parts in zip(predictors, found, strict=True):
-                prepared = of_members[: len(predictor.model.members)]
-                parts.append(posterior(predictor.model, batch, **how, fixed=fixed, of_members=prepared))
+                of_own = of_members[: len(predictor.model.members)]
+                parts.append(posterior(predictor.model, batch, **how, frozen=frozen, of_members=of_own))
         estimates = [p._calibrated(parts, crystals) for p, parts in zip(predictors, found, strict=True)]
         return replace(estimates[0], second_level=estimates[1]) if self.second_level else estimates[0]
 
@@ -286,7 +286,7 @@ class GapPredictor:
 
 def _common_encoder(first: GapModel | None, second: GapModel | None) -> Encoder | None:
     """The encoder that two models share, if their adapters begin at the same block; otherwise None."""
-    if first is None or second is None or first.encoder.n_fixed != second.encoder.n_fixed:
+    if first is None or second is None or first.encoder.n_frozen != second.encoder.n_frozen:
         return None
     encoders = first.encoder, second.encoder
     own, other = ({k: v for k, v in e.state_dict().items() if ".lora_" not in k} for e in encoders)

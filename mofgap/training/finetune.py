@@ -17,7 +17,7 @@ from torch import Tensor
 from mofgap.balora import elements_per_layer, kl_divergence, laplace_nll, sampling
 from mofgap.balora.dropout import dropout
 from mofgap.crystals.store import GraphStore, StoreBatch
-from mofgap.encoders.encoder import Fixed
+from mofgap.encoders.encoder import FrozenOutputs
 from mofgap.gap.model import GapModel
 from mofgap.training.batches import loader
 from mofgap.training.config import FinetuneConfig
@@ -110,7 +110,7 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
         self.outputs = outputs
 
     @contextmanager
-    def _posterior(self, batch: StoreBatch, fixed: Fixed | None) -> Iterator[Tensor]:
+    def _posterior(self, batch: StoreBatch, frozen: FrozenOutputs | None) -> Iterator[Tensor]:
         """Sample the posterior while open; yields the divergence of one mean element, in nats."""
         network = self.model.noise_network
         draw = np.random.SeedSequence(
@@ -121,10 +121,10 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
             with dropout(self.model.layers if self.config.dropout else {}, self.config.dropout, generator):
                 yield self.gap_ev.new_zeros(())
             return
-        if fixed is None:
+        if frozen is None:
             features = self.features[batch.position].to(self.device)
         else:
-            features = self.model.frozen_features(batch, fixed)
+            features = self.model.frozen_features(batch, frozen)
         alpha = network(features)
         elements = elements_per_layer(self.model.layers)
         kl = kl_divergence(alpha, elements, self.model.config.balora.prior_variance) / elements.sum()
@@ -133,21 +133,23 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
         ):
             yield kl.mean()
 
-    def _likelihood(self, batch: StoreBatch, fixed: Fixed | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def _likelihood(
+        self, batch: StoreBatch, frozen: FrozenOutputs | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Absolute error in eV, spread in eV and negative log-likelihood in nats, each (n_graphs,)."""
-        if fixed is None and self.outputs:
+        if frozen is None and self.outputs:
             kept = [output[batch.row].to(self.device) for output in self.outputs]
-            fixed = Fixed(kept, self.model.encoder.embed(batch)[1])
-        gap, spread = self.model(batch, fixed)
+            frozen = FrozenOutputs(kept, self.model.encoder.embed(batch)[1])
+        gap, spread = self.model(batch, frozen)
         target = self.gap_ev[batch.position].to(gap)
         return (gap - target).abs(), spread, laplace_nll(target, gap, spread.log())
 
     def training_step(self, batch: StoreBatch, batch_idx: int) -> Tensor:
         """One sample of the posterior, one step down the weighted ELBO."""
         seed_step(self, self.config.seed)
-        fixed = self.model.encoder.prepare(batch) if self.config.unfreeze else None
-        with self._posterior(batch, fixed) as kl:
-            error, spread, nll = self._likelihood(batch, fixed)
+        frozen = self.model.encoder.run_frozen(batch) if self.config.unfreeze else None
+        with self._posterior(batch, frozen) as kl:
+            error, spread, nll = self._likelihood(batch, frozen)
         relative = spread.detach() / self.model.gap_std_ev
         ramp = min(1.0, self.global_step / max(1.0, self.config.kl_warmup * self.total_steps))
         weighted = (nll * relative**self.config.error_weighting).mean()
@@ -191,7 +193,7 @@ def frozen_outputs(model: GapModel, store: GraphStore, batch_atoms: int) -> list
         The embedding, then the output of each frozen block: (n_atoms_total, width) each, on the CPU.
     """
     batches = store.batches(range(len(store)), batch_atoms, model.device)
-    parts = [[output.cpu() for output in model.encoder.prepare(batch).outputs] for batch in batches]
+    parts = [[output.cpu() for output in model.encoder.run_frozen(batch).outputs] for batch in batches]
     return [torch.cat(output) for output in zip(*parts, strict=True)]
 
 
@@ -212,7 +214,7 @@ def frozen_features(
     """
     parts = []
     for batch in store.batches(range(len(store)), batch_atoms, model.device):
-        known = Fixed([output[batch.row].to(model.device) for output in outputs]) if outputs else None
+        known = FrozenOutputs([output[batch.row].to(model.device) for output in outputs]) if outputs else None
         parts.append(model.frozen_features(batch, known).cpu())
     return torch.cat(parts)
 
@@ -279,9 +281,9 @@ def _keeps(model: GapModel, data: Labelled, config: FinetuneConfig) -> bool:
     nothing that a resumed training could find changed.
     """
     encoder = model.encoder
-    size = 4 * encoder.width * encoder.n_fixed * int(data.store.ptr[-1])
+    size = 4 * encoder.width * encoder.n_frozen * int(data.store.ptr[-1])
     same = bool(model.layers) and not config.unfreeze and not encoder.is_random
-    return same and config.epochs > 1 and encoder.n_fixed > 1 and size <= MAX_KEPT_BYTES
+    return same and config.epochs > 1 and encoder.n_frozen > 1 and size <= MAX_KEPT_BYTES
 
 
 def _check_labels(data: Labelled, from_model: bool) -> None:

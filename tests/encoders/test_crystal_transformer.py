@@ -34,7 +34,7 @@ def encoder() -> CrystalTransformer:
 @pytest.mark.parametrize("name", ["bond", "radial", "environment"])
 def test_what_cannot_be_adapted_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="query, key, value, out, up, down"):
-        CrystalTransformer(CONFIG).fix_below(["blocks.1.query", f"blocks.1.{name}"])
+        CrystalTransformer(CONFIG).freeze_below(["blocks.1.query", f"blocks.1.{name}"])
 
 
 def test_every_block_gives_features_of_every_atom(encoder: CrystalTransformer) -> None:
@@ -43,7 +43,7 @@ def test_every_block_gives_features_of_every_atom(encoder: CrystalTransformer) -
     assert features.shape == (8, encoder.n_outputs, encoder.width) == (8, 3, 16)
     assert features.dtype == torch.float32
     assert encoder.graph_config == GraphConfig(6, 6.0)
-    torch.testing.assert_close(encoder(batch, encoder.prepare(batch)), features)
+    torch.testing.assert_close(encoder(batch, encoder.run_frozen(batch)), features)
 
 
 def test_a_lonely_atom_has_finite_features(encoder: CrystalTransformer) -> None:

@@ -80,7 +80,7 @@ def test_an_encoder_of_ones_own_goes_through_train_and_screen(
 def test_all_adaptable_layers_are_adapted_by_default(elements: str) -> None:
     model = GapModel(GapModelConfig(encoder=elements))
     assert [*model.layers] == [f"blocks.{i}.{name}" for i in range(2) for name in ("own", "others")]
-    assert model.encoder.n_fixed == 1
+    assert model.encoder.n_frozen == 1
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_blocks_and_layers_that_an_encoder_lacks_are_refused(
 
 def test_only_adaptable_layers_of_a_block_may_be_adapted() -> None:
     with pytest.raises(ValueError, match=r"own, others .* not element"):
-        Elements(ElementsConfig()).fix_below(["blocks.1.own", "element"])
+        Elements(ElementsConfig()).freeze_below(["blocks.1.own", "element"])
 
 
 @pytest.mark.parametrize("settings", [{"n_blocks": 0}, {"width": 0}, {"n_neighbours": 0}])

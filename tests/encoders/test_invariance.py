@@ -155,11 +155,11 @@ def test_the_frozen_part_is_that_of_the_whole(encoder: Encoder) -> None:
     adapted = [name for name, _ in encoder.named_modules() if re.fullmatch(target, name)]
     assert len(adapted) == len(encoder.adaptable)
     try:
-        encoder.fix_below(adapted)
-        fixed = encoder.prepare(graph)
-        assert len(fixed.outputs) == encoder.n_fixed == 2
-        torch.testing.assert_close(torch.stack(fixed.outputs, 1), expected[:, :2])
-        torch.testing.assert_close(encoder(graph, fixed), expected)
+        encoder.freeze_below(adapted)
+        frozen = encoder.run_frozen(graph)
+        assert len(frozen.outputs) == encoder.n_frozen == 2
+        torch.testing.assert_close(torch.stack(frozen.outputs, 1), expected[:, :2])
+        torch.testing.assert_close(encoder(graph, frozen), expected)
     finally:
-        encoder.fix_below([])
-    assert encoder.n_fixed == encoder.n_outputs == 3
+        encoder.freeze_below([])
+    assert encoder.n_frozen == encoder.n_outputs == 3

@@ -41,7 +41,7 @@ def test_it_goes_through_pretrain_train_and_screen(
     assert "schnet" in (tmp_path / "encoder/card.md").read_text()
     folder, screened = trained_and_screened(tmp_path / "encoder", 1)
     model = read_model(folder)[0]
-    assert isinstance(model.encoder, SchNet) and model.encoder.n_fixed == 2
+    assert isinstance(model.encoder, SchNet) and model.encoder.n_frozen == 2
     assert [*model.layers] == [f"interactions.1.{name}" for name in ("conv.lin1", "conv.lin2", "lin")]
     assert model.graph_config.cutoff_angstrom == 5.0
     assert len(screened) == 2

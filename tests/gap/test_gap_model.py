@@ -60,7 +60,7 @@ def test_adapters_change_the_output_but_no_frozen_weight(
     graph = crystal_graph(make_crystal(0), model.graph_config)
     expected = plain_encoder(model, pretrained)(graph)
     assert (model.encoder(graph) - expected).abs().max() > 0.1
-    below = expected[:, : model.encoder.n_fixed]
+    below = expected[:, : model.encoder.n_frozen]
     torch.testing.assert_close(model.frozen_features(graph), pool(below.flatten(1), None, 1))
     trained = {name for name, p in model.encoder.named_parameters() if p.requires_grad}
     assert trained == {f"{name}.lora_{part}" for name in model.layers for part in "AB"}
@@ -163,7 +163,7 @@ def test_what_lies_below_all_adapters_is_fixed(make_crystal: MakeCrystal) -> Non
     targets = CrystalTransformer.adapter_targets(CrystalTransformerConfig(**settings), [2])
     config = GapModelConfig(encoder_settings=settings, target_modules=targets)
     model = GapModel(config)
-    assert model.encoder.n_fixed == 3
+    assert model.encoder.n_frozen == 3
     assert {name.split(".")[1] for name in model.layers} == {"2"}
     graph = crystal_graph(make_crystal(0), model.graph_config)
     before = model.frozen_features(graph)
@@ -171,5 +171,5 @@ def test_what_lies_below_all_adapters_is_fixed(make_crystal: MakeCrystal) -> Non
         for layer in model.layers.values():
             layer.lora_B.normal_()
     assert torch.equal(model.frozen_features(graph), before)
-    fixed = model.encoder.prepare(graph)
-    torch.testing.assert_close(model(graph, fixed)[0], model(graph)[0])
+    frozen = model.encoder.run_frozen(graph)
+    torch.testing.assert_close(model(graph, frozen)[0], model(graph)[0])

@@ -171,13 +171,13 @@ def test_levels_share_the_encoders_of_their_members(
     runs: list[int] = []
     for member in (*three.members, *model.members):
         member.encoder.register_forward_pre_hook(lambda *_: runs.append(0))
-        prepare = member.encoder.prepare
+        run = member.encoder.run_frozen
 
-        def counted(batch: object, prepare: Callable[..., object] = prepare) -> object:
+        def counted(batch: object, run: Callable[..., object] = run) -> object:
             runs.append(1)
-            return prepare(batch)
+            return run(batch)
 
-        member.encoder.prepare = counted
+        member.encoder.run_frozen = counted
     found = pair.estimate(crystals)
     assert sum(runs) == 2 * len(crystals)
     assert found.second_level is not None

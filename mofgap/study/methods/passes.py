@@ -14,7 +14,7 @@ from mofgap.balora.dropout import dropout
 from mofgap.balora.sampling import Kind
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.crystals.store import GraphStore
-from mofgap.encoders.encoder import Fixed
+from mofgap.encoders.encoder import FrozenOutputs
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import (
     MeanPrediction,
@@ -87,7 +87,7 @@ def bayesian(
     for batch in store.batches(rows, batch_atoms, model.device):
         own, below, alone = _at_mean(model, batch)
         elapsed = clock()
-        exact = at_mean(model, batch, own.fixed, closed_form=spread == "closed-form")
+        exact = at_mean(model, batch, own.frozen, closed_form=spread == "closed-form")
         found.add((f"balora-{spread}", 0), exact.posterior(spread), below + elapsed())
         for kind in kinds:
             method = f"balora-{kind}"
@@ -118,7 +118,7 @@ def dropping(
         with torch.no_grad():
             elapsed = clock()
             seeds = seeds_of_draws(batch, counts[-1], seed)
-            masked = [own.corrected(*_masked(model, batch, own.fixed, rate, each)) for _, each in seeds]
+            masked = [own.corrected(*_masked(model, batch, own.frozen, rate, each)) for _, each in seeds]
             gaps, stds = (torch.stack(column) for column in zip(*masked, strict=True))
             before = below if own.correction is None else alone
             _add_draws(found, method, (gaps, stds), own, counts, before, elapsed())
@@ -132,17 +132,17 @@ def _at_mean(model: GapModel, batch: CrystalGraph) -> tuple[MeanPrediction, floa
     """
     elapsed = clock()
     with torch.no_grad():
-        fixed = model.encoder.prepare(batch)
+        frozen = model.encoder.run_frozen(batch)
     below = elapsed()
-    own = at_mean(model, batch, fixed)
+    own = at_mean(model, batch, frozen)
     return own, below, below + elapsed()
 
 
 def _masked(
-    model: GapModel, batch: CrystalGraph, fixed: Fixed, rate: float, seeds: list[int]
+    model: GapModel, batch: CrystalGraph, frozen: FrozenOutputs, rate: float, seeds: list[int]
 ) -> tuple[Tensor, Tensor]:
     with dropout(model.layers, rate, row_to_input=batch.structure_idx, input_seeds=seeds):
-        gap, std = model(batch, fixed)
+        gap, std = model(batch, frozen)
     return gap, std
 
 
