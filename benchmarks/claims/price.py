@@ -20,7 +20,7 @@ from benchmarks.claims.arms import ENSEMBLE
 from benchmarks.claims.estimates import CLOSED_FORM
 from benchmarks.claims.methods import METHODS
 from benchmarks.claims.tables import write_csv
-from mofgap.report.figure import GRID, Drawn, add_legend, line_style, save
+from mofgap.report.figure import GRID, NotebookFigure, add_legend, line_style, save
 
 COMPARISONS = {
     "language": "language, encoder",
@@ -104,7 +104,7 @@ def drawn(tables: Mapping[str, pd.DataFrame]) -> Figure:
     Args:
         tables: What `priced` gives, by the name of the comparison.
     """
-    figure = Drawn(figsize=(3.3 * len(tables), 6), layout="constrained")
+    figure = NotebookFigure(figsize=(3.3 * len(tables), 6), layout="constrained")
     for place, (name, found) in enumerate(tables.items()):
         errors, nll = (figure.add_subplot(2, len(tables), 1 + place + row * len(tables)) for row in (0, 1))
         for number, (way, words) in enumerate(DRAWN.items()):

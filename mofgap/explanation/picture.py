@@ -17,7 +17,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import symbol_of
 from mofgap.explanation.files import shares
 from mofgap.gap.attribution import Attribution
-from mofgap.report.figure import CHARACTERS_AN_INCH, Drawn
+from mofgap.report.figure import CHARACTERS_AN_INCH, NotebookFigure
 
 Floats = NDArray[np.float64]
 
@@ -55,7 +55,7 @@ def drawn(crystal: Crystal, found: Attribution, title: str, baseline: str) -> Fi
     width, height = np.ptp(corners, axis=0)
     scale = min(_WIDEST_INCH / max(width, height), _POINTS_PER_ANGSTROM / 72)
     size = (len(panels) * (scale * width + 1.6) + 0.6, scale * height + 1.9)
-    figure = Drawn(figsize=(max(size[0], 6.5), max(size[1], 3.9)), layout="constrained")
+    figure = NotebookFigure(figsize=(max(size[0], 6.5), max(size[1], 3.9)), layout="constrained")
     FigureCanvasAgg(figure)
     for place, (values, label) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), place)

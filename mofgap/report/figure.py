@@ -59,7 +59,7 @@ def line_style(i: int) -> dict[str, Any]:
     return {"color": SERIES[i % len(SERIES)], "linestyle": "-" if i < len(SERIES) else "-."}
 
 
-class Drawn(Figure):
+class NotebookFigure(Figure):
     """A figure that a notebook shows, without pyplot."""
 
     def _repr_png_(self) -> bytes:
@@ -95,7 +95,7 @@ def new_panels(
     """
     n_rows = -(-n // n_columns)
     with mpl.rc_context(_STYLE):
-        figure = Drawn(figsize=(width_inch, height_inch * n_rows), layout="constrained")
+        figure = NotebookFigure(figsize=(width_inch, height_inch * n_rows), layout="constrained")
         FigureCanvasAgg(figure)
         grid = figure.subplots(n_rows, n_columns, sharex=share_x, sharey=True, squeeze=False)
         axes = list(grid.flat)
