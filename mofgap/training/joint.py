@@ -73,7 +73,6 @@ class JointConfig:
         "0 computes every atom.",
         ge=0.0,
     )
-    angles: int = Field(0, description="Features of the angles between bonds in each block.", ge=0)
     head_hidden: int = Field(256, description="Width of the gap heads.", ge=1)
     seed: int = Field(11, description="Seed of initialisation, order and dropout.", ge=0)
 
@@ -153,7 +152,7 @@ def begin_models(
         ModelError: If a folder of ``earlier`` holds no model, or its model has other settings than this
             training.
     """
-    settings = found.settings | {"virtual_node": True, "angles": config.angles, "dropout": config.dropout}
+    settings = found.settings | {"virtual_node": True, "dropout": config.dropout}
     encoder = build_encoder(found.architecture, settings)
     encoder.load_state_dict(weights | {k: v for k, v in encoder.state_dict().items() if k not in weights})
     models = []
@@ -175,28 +174,16 @@ def begin_models(
 def go_on(model: GapModel, folders: Sequence[Path]) -> None:
     """Give a model the weights of an earlier training, or the mean of those of several.
 
-    Those of angles start anew if the earlier training had none.
-
     Raises:
         ModelError: If one of ``folders`` holds no model, or its model has other settings than ``model``.
-            Dropout may differ.
     """
     states = []
     for folder in folders:
         earlier = read_model(folder)[0]
-        if not _goes_on(earlier.config, model.config):
+        if earlier.config != replace(model.config, substitutes=earlier.config.substitutes):
             raise ModelError(f"{folder} has other settings than this training, which cannot go on from it")
         states.append(earlier.state_dict())
-    mean = {name: sum(state[name] for state in states) / len(states) for name in states[0]}
-    model.load_state_dict(model.state_dict() | mean)
-
-
-def _goes_on(earlier: GapModelConfig, wanted: GapModelConfig) -> bool:
-    """Whether weights of an earlier training fit another, which may add angles and change dropout."""
-    changed = {name: wanted.encoder_settings[name] for name in ("angles", "dropout")}
-    same = replace(earlier, encoder_settings={**earlier.encoder_settings, **changed})
-    fits = earlier.encoder_settings.get("angles", 0) in (0, changed["angles"])
-    return fits and same == replace(wanted, substitutes=earlier.substitutes)
+    model.load_state_dict({name: sum(state[name] for state in states) / len(states) for name in states[0]})
 
 
 def train_joint(

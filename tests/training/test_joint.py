@@ -86,13 +86,6 @@ def test_a_training_goes_on_from_an_earlier_one(
         one, two, half = (load_file(folder / "model.safetensors")["head.out.weight"] for folder in folders)
         assert not torch.equal(one, two)
         torch.testing.assert_close(half, (one + two) / 2)
-    wider = train_joint(frame, tmp_path / "wider", found, replace(still, angles=2, dropout=0.3), **how)
-    for before, after in zip(first, wider, strict=True):
-        old, new = (load_file(folder / "model.safetensors") for folder in (before, after))
-        assert all(torch.equal(old[name], new[name]) for name in old)
-        assert any("angles" in name for name in new)
-    with pytest.raises(ModelError, match="other settings"):
-        train_joint(frame, tmp_path / "fewer", found, still, **how | {"start": [tmp_path / "wider"]})
     with pytest.raises(ModelError, match="other settings"):
         train_joint(frame, tmp_path / "other", found, replace(CONFIG, head_hidden=8), **how)
 
