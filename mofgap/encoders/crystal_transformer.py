@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,6 @@ class CrystalTransformerConfig(EncoderConfig):
             structures have too.
         virtual_node: Whether, after each block, a linear function of the mean atom of the structure is added
             to each atom.
-        angles: Features of the angles between bonds that each block adds (see `Angles`); 0 for none.
         dropout: Rate of dropout in training, on the outputs of attention and of the feed-forward part.
 
     Raises:
@@ -53,7 +52,6 @@ class CrystalTransformerConfig(EncoderConfig):
     ffn_width: int = 256
     elements: str = "table"
     virtual_node: bool = False
-    angles: int = 0
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -147,69 +145,6 @@ class Block(nn.Module):
         return F.linear(bonds, torch.cat([logits, gates], dim=1).T)
 
 
-class Angles(nn.Module):
-    """Adds what an atom's bonds form together, so that angles between them are seen; it starts at zero.
-
-    Of two sums over the neighbours, of a bond's features times spherical harmonics of its direction, the
-    scalar product is taken for each degree. It holds each pair of bonds with the Legendre polynomial of
-    their angle, and rotations leave it as it is (the power spectrum of Bartok, Kondor and Csanyi, Phys. Rev.
-    B 87, 184115, 2013).
-    """
-
-    def __init__(self, config: CrystalTransformerConfig) -> None:
-        super().__init__()
-        n = config.angles
-        self.norm = nn.LayerNorm(config.width)
-        self.atom = nn.Linear(config.width, 2 * n)
-        self.bond = nn.Linear(config.edge_width, 2 * n)
-        self.up = nn.Linear(3 * n, config.width)
-        self.down = nn.Linear(config.width, config.width)
-        nn.init.zeros_(self.down.weight)
-        nn.init.zeros_(self.down.bias)
-
-    def forward(self, x: Tensor, bonds: Tensor, harmonics: Tensor, neighbour: Tensor) -> Tensor:
-        """Atom features (n_atoms, width) to the same.
-
-        Args:
-            x: (n_atoms, width) atom features.
-            bonds: (n_atoms, K, edge_width) features of the bonds.
-            harmonics: (n_atoms, 15, K) of `weighted_harmonics`.
-            neighbour: (n_atoms, K) int64 indices.
-        """
-        message = self.bond(bonds) * F.embedding(neighbour, 1 + self.atom(self.norm(x)))
-        first, second = torch.bmm(harmonics.to(message.dtype), message).float().chunk(2, dim=2)
-        degrees = (first * second).split([3, 5, 7], dim=1)
-        spectrum = torch.cat([degree.sum(1) for degree in degrees], dim=1)
-        update: Tensor = self.down(F.silu(self.up(spectrum)))
-        return x + update
-
-
-def weighted_harmonics(direction: Tensor, weight: Tensor) -> Tensor:
-    """Real spherical harmonics of degree 1 to 3 times the envelope, (n_atoms, 15, K).
-
-    The sum over the orders of one degree, for two directions, is the Legendre polynomial of their angle.
-
-    Args:
-        direction: (n_atoms, K, 3) unit vectors; zero gives no meaningful value and must have no weight.
-        weight: (n_atoms, K).
-    """
-    x, y, z = direction.unbind(-1)
-    xx, yy, zz = x * x, y * y, z * z
-    a, b, c, d = 3**0.5, 10**0.5 / 4, 15**0.5, 6**0.5 / 4
-    first = [x, y, z]
-    second = [a * x * y, a * y * z, a * x * z, 0.5 * (2 * zz - xx - yy), 0.5 * a * (xx - yy)]
-    third = [
-        b * y * (3 * xx - yy),
-        b * x * (xx - 3 * yy),
-        c * x * y * z,
-        0.5 * c * z * (xx - yy),
-        d * y * (4 * zz - xx - yy),
-        d * x * (4 * zz - xx - yy),
-        0.5 * z * (2 * zz - 3 * xx - 3 * yy),
-    ]
-    return torch.stack([*first, *second, *third], dim=1) * weight[:, None]
-
-
 class VirtualNode(nn.Module):
     """Adds a linear function of the mean atom of a structure to its atoms; it starts at zero."""
 
@@ -223,21 +158,6 @@ class VirtualNode(nn.Module):
         """Atom features (n_atoms, width) to the same; a supercell gives the same features."""
         update: Tensor = self.linear(F.layer_norm(batch.mean(x), x.shape[1:]))
         return x + update.to(x.dtype)[batch.structure_idx]
-
-
-@dataclass(frozen=True)
-class BlockInputs:
-    """What the blocks need of the bonds.
-
-    Attributes:
-        terms: A function for each block's `Block.bond_terms`.
-        bonds: (n_atoms, K, edge_width) features of the bonds.
-        harmonics: (n_atoms, 15, K) of `weighted_harmonics`; None without `Angles`.
-    """
-
-    terms: list[Callable[[], Tensor]]
-    bonds: Tensor
-    harmonics: Tensor | None
 
 
 class CrystalTransformer(Encoder):
@@ -260,12 +180,10 @@ class CrystalTransformer(Encoder):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
         n_virtual = config.n_blocks if config.virtual_node else 0
         self.virtual = nn.ModuleList(VirtualNode(config.width) for _ in range(n_virtual))
-        n_angles = config.n_blocks if config.angles else 0
-        self.angles = nn.ModuleList(Angles(config) for _ in range(n_angles))
         self.norm = nn.LayerNorm(config.width)
 
-    def embed(self, batch: CrystalGraph) -> tuple[Tensor, BlockInputs]:
-        """Features of the atoms from elements and bonds, and what the blocks need of the bonds."""
+    def embed(self, batch: CrystalGraph) -> tuple[Tensor, list[Callable[[], Tensor]]]:
+        """Features of the atoms from elements and bonds; a function for each block's `bond_terms`."""
         drops = self.drops_elements and self.training and torch.is_grad_enabled()
         own = element_dropout(batch) if drops else None
         bonds = self.bonds(batch.atomic_number, batch.neighbour, batch.distance, own)
@@ -276,20 +194,16 @@ class CrystalTransformer(Encoder):
             term = partial(cast(Block, block).bond_terms, bonds)
             # A frozen block runs once. The others keep their terms, which all passes over the batch use.
             terms.append(term if i < self.n_frozen - 1 else cache(term))
-        harmonics = weighted_harmonics(batch.direction, batch.weight) if self.angles else None
-        x = self.element(batch.atomic_number, own) + self.environment(summed)
-        return x, BlockInputs(terms, bonds, harmonics)
+        return self.element(batch.atomic_number, own) + self.environment(summed), terms
 
     @property
     def element_tables(self) -> list[nn.Embedding]:
         """Empty if features come from descriptors: the residuals of unseen elements are zero."""
         return [] if self.drops_elements else super().element_tables
 
-    def run_block(self, i: int, x: Tensor, batch: CrystalGraph, extra: BlockInputs) -> Tensor:
+    def run_block(self, i: int, x: Tensor, batch: CrystalGraph, extra: Any) -> Tensor:
         """Attention over neighbours and feed-forward part of a block."""
-        result: Tensor = self.blocks[i](x, extra.terms[i](), batch.neighbour, batch.weight)
-        if extra.harmonics is not None:
-            result = self.angles[i](result, extra.bonds, extra.harmonics, batch.neighbour)
+        result: Tensor = self.blocks[i](x, extra[i](), batch.neighbour, batch.weight)
         return self.virtual[i](result, batch) if self.virtual else result
 
     def finish(self, x: Tensor) -> Tensor:

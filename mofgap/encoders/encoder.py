@@ -34,8 +34,7 @@ class EncoderConfig:
         cutoff_angstrom: Largest distance of a neighbour.
 
     Raises:
-        ValueError: If a whole number is below 1 (0 where that is the default), or ``cutoff_angstrom`` is not
-            in 1 to 12.
+        ValueError: If a whole number is below 1, or ``cutoff_angstrom`` is not in 1 to 12.
     """
 
     n_blocks: int = 5
@@ -46,9 +45,8 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.default == 0 else 1
-            if type(field.default) is int and value < least:
-                raise ValueError(f"{field.name} must be at least {least}, not {value}")
+            if type(field.default) is int and value < 1:
+                raise ValueError(f"{field.name} must be at least 1, not {value}")
         GraphConfig(self.n_neighbours, self.cutoff_angstrom)  # checks its own ranges
 
     @property
