@@ -191,5 +191,4 @@ def _distinct(graph: CrystalGraph, features: Tensor) -> dict[str, Tensor]:
         "neighbour": place[graph.neighbour[kept]].short(),
         "distance": graph.distance[kept],
         "weight": graph.weight[kept],
-        "direction": graph.direction[kept],
     }

@@ -23,7 +23,7 @@ from mofgap.crystals.graph import GraphConfig
 from mofgap.crystals.identifier import id_column
 from mofgap.crystals.store import GraphStore, build_store
 
-CACHE_VERSION = 3
+CACHE_VERSION = 2
 STRUCTURE_COLUMNS = ("cell_angstrom", "atomic_numbers", "frac_coords")
 
 

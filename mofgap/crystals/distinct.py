@@ -75,7 +75,6 @@ def distinct_graph(graph: CrystalGraph, tolerance_angstrom: float) -> tuple[Crys
         neighbour=torch.from_numpy(index)[graph.neighbour[row].gather(1, own)],
         distance=mean(graph.distance),
         weight=mean(graph.weight),
-        direction=graph.direction[row].gather(1, own[..., None].expand(-1, -1, 3)),
         share=torch.from_numpy(count / len(index)).float(),
     )
     return smaller, torch.from_numpy(index)

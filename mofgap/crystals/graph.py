@@ -23,7 +23,7 @@ from mofgap.crystals.crystal import Crystal
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
-_TABLES = ("atomic_number", "neighbour", "distance", "weight", "direction", "share")
+_TABLES = ("atomic_number", "neighbour", "distance", "weight", "share")
 _COINCIDENT_ANGSTROM = 1e-8
 
 
@@ -56,7 +56,6 @@ class CrystalGraph:
         neighbour: (n_atoms, K) int64 indices of neighbours, counted over the atoms of all structures.
         distance: (n_atoms, K) float32, angstrom.
         weight: (n_atoms, K) float32 envelope in 0..1; zero where there is no neighbour.
-        direction: (n_atoms, K, 3) float32 unit vectors to the neighbours; zero where there is none.
         share: (n_atoms,) share of its structure's atoms that an atom stands for; None where each stands for
             itself, see `mofgap.crystals.distinct`.
     """
@@ -66,7 +65,6 @@ class CrystalGraph:
     neighbour: Tensor
     distance: Tensor
     weight: Tensor
-    direction: Tensor
     share: Tensor | None = field(default=None, kw_only=True)
 
     @property
@@ -130,7 +128,7 @@ def envelope(u: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def neighbour_table(
     crystal: Crystal, config: GraphConfig
-) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
     """Find each atom's K nearest neighbours over all periodic images.
 
     Args:
@@ -138,21 +136,20 @@ def neighbour_table(
         config: K and the cutoff.
 
     Returns:
-        Indices, distances (angstrom) and envelope weights, each (n_atoms, K), and unit vectors
-        (n_atoms, K, 3). Rows with fewer than K neighbours inside the cutoff are filled with the atom itself
-        at weight zero, without a direction.
+        Indices, distances (angstrom) and envelope weights, each (n_atoms, K). Rows with fewer than K
+        neighbours inside the cutoff are filled with the atom itself at weight zero.
     """
     n, k, cutoff = crystal.n_atoms, config.n_neighbours, config.cutoff_angstrom
     coords = np.ascontiguousarray((crystal.frac_coords % 1.0) @ crystal.cell, dtype=np.float64)
     cell = np.ascontiguousarray(crystal.cell, dtype=np.float64)
-    centre, other, image, distance = find_points_in_spheres(
+    centre, other, _, distance = find_points_in_spheres(
         coords, coords, r=cutoff, pbc=np.ones(3, dtype=np.int64), lattice=cell, tol=_COINCIDENT_ANGSTROM
     )
     real = distance > _COINCIDENT_ANGSTROM
-    centre, other, image, distance = centre[real], other[real], image[real], distance[real]
+    centre, other, distance = centre[real], other[real], distance[real]
     # One key sorts by atom, then by distance, several times as fast as two.
     order = np.argsort(centre * (2 * cutoff) + distance, kind="stable")
-    centre, other, image, distance = centre[order], other[order], image[order], distance[order]
+    centre, other, distance = centre[order], other[order], distance[order]
     rank = np.arange(len(centre)) - np.searchsorted(centre, np.arange(n))[centre]
 
     reach = np.full(n, cutoff)
@@ -166,10 +163,7 @@ def neighbour_table(
     far[slot] = distance[keep]
     weight = np.zeros((n, k))
     weight[slot] = envelope(distance[keep] / reach[centre[keep]])
-    vector = coords[other[keep]] + image[keep] @ cell - coords[centre[keep]]
-    direction = np.zeros((n, k, 3), dtype=np.float32)
-    direction[slot] = vector / distance[keep, None]
-    return index, far.astype(np.float32), weight.astype(np.float32), direction
+    return index, far.astype(np.float32), weight.astype(np.float32)
 
 
 def crystal_graph(crystal: Crystal, config: GraphConfig) -> CrystalGraph:
@@ -182,14 +176,13 @@ def crystal_graph(crystal: Crystal, config: GraphConfig) -> CrystalGraph:
     Returns:
         The graph, its tensors on the CPU.
     """
-    index, distance, weight, direction = neighbour_table(crystal, config)
+    index, distance, weight = neighbour_table(crystal, config)
     return CrystalGraph(
         ptr=torch.tensor([0, crystal.n_atoms]),
         atomic_number=torch.from_numpy(crystal.atomic_numbers.astype(np.int64)),
         neighbour=torch.from_numpy(index),
         distance=torch.from_numpy(distance),
         weight=torch.from_numpy(weight),
-        direction=torch.from_numpy(direction),
     )
 
 
@@ -204,7 +197,6 @@ def collate(graphs: Sequence[CrystalGraph]) -> CrystalGraph:
         neighbour=torch.cat([g.neighbour + n for g, n in zip(graphs, before[:-1], strict=True)]),
         distance=torch.cat([graph.distance for graph in graphs]),
         weight=torch.cat([graph.weight for graph in graphs]),
-        direction=torch.cat([graph.direction for graph in graphs]),
         share=torch.cat(shares) if shares else None,
     )
 

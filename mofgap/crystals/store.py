@@ -36,7 +36,6 @@ class GraphStore:
         neighbour: (n_atoms_total, K) int16, counted within the structure.
         distance: (n_atoms_total, K) float32, angstrom.
         weight: (n_atoms_total, K) float32.
-        direction: (n_atoms_total, K, 3) float32.
         share: (n_atoms_total,) float32, see `CrystalGraph`; None where each atom stands for itself.
     """
 
@@ -45,7 +44,6 @@ class GraphStore:
     neighbour: Tensor
     distance: Tensor
     weight: Tensor
-    direction: Tensor
     share: Tensor | None = None
 
     def __len__(self) -> int:
@@ -71,7 +69,6 @@ class GraphStore:
             neighbour=self.neighbour[rows].long(),
             distance=self.distance[rows],
             weight=self.weight[rows],
-            direction=self.direction[rows],
             share=None if self.share is None else self.share[rows],
         )
 
@@ -98,7 +95,6 @@ class GraphStore:
             neighbour=self.neighbour[rows].long() + shift[:, None],
             distance=self.distance[rows],
             weight=self.weight[rows],
-            direction=self.direction[rows],
             share=None if self.share is None else self.share[rows],
             position=position,
             row=rows,
@@ -124,7 +120,7 @@ def store_of(graphs: Iterable[CrystalGraph]) -> GraphStore:
     for graph in graphs:
         for name, dtype in (("atomic_number", torch.uint8), ("neighbour", torch.int32)):
             tables.setdefault(name, []).append(getattr(graph, name).to(dtype))
-        for name in ("distance", "weight", "direction", "share"):
+        for name in ("distance", "weight", "share"):
             if (table := getattr(graph, name)) is not None:
                 tables.setdefault(name, []).append(table)
     counts = torch.tensor([len(numbers) for numbers in tables["atomic_number"]])

@@ -72,7 +72,7 @@ def test_the_table_holds_the_nearest_of_all_images(
     seed: int, n_atoms: int, edge: float, skew: float, k: int, cutoff: float
 ) -> None:
     crystal = random_crystal(seed, n_atoms, edge, skew)
-    index, distance, weight, direction = neighbour_table(crystal, GraphConfig(k, cutoff))
+    index, distance, weight = neighbour_table(crystal, GraphConfig(k, cutoff))
     assert index.shape == distance.shape == weight.shape == (n_atoms, k)
     for i, by_atom in enumerate(pairs(crystal, cutoff)):
         nearest = np.sort(np.concatenate(list(by_atom.values())))
@@ -82,27 +82,16 @@ def test_the_table_holds_the_nearest_of_all_images(
         np.testing.assert_allclose(weight[i, :filled], envelope(nearest[:filled] / reach), atol=1e-5)
         assert (weight[i, filled:] == 0).all()
         assert (index[i, filled:] == i).all()
-        assert (direction[i, filled:] == 0).all()
         for j, expected in by_atom.items():  # those nearer than the reach are the same atoms, not others
             mine = distance[i, (index[i] == j) & (distance[i] < reach - 1e-4)]
             np.testing.assert_allclose(np.sort(mine), expected[expected < reach - 1e-4], atol=1e-5)
-
-
-def test_directions_point_from_an_atom_to_its_neighbours() -> None:
-    """One neighbour is in the cell, the nearest image of the other is across its face."""
-    frac_coords = np.array([[0.05, 0.1, 0.1], [0.05, 0.4, 0.1], [0.95, 0.1, 0.1]])
-    index, _, _, direction = neighbour_table(
-        Crystal(np.eye(3) * 10, frac_coords, np.array([6, 7, 8])), GraphConfig(2, 4.0)
-    )
-    assert index[0].tolist() == [2, 1]
-    np.testing.assert_allclose(direction[0], [[-1, 0, 0], [0, 1, 0]], atol=1e-6)
 
 
 def test_tied_neighbours_carry_no_weight_where_the_table_ends() -> None:
     """Rock salt: six neighbours at a/2, then twelve at a/sqrt(2); ten places cut that shell."""
     corners = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
     salt = Crystal(np.eye(3) * 5.6, np.vstack([corners, corners + 0.5]), np.repeat([11, 17], 4))
-    _, distance, weight, _ = neighbour_table(salt, GraphConfig(10, 6.0))
+    _, distance, weight = neighbour_table(salt, GraphConfig(10, 6.0))
     np.testing.assert_allclose(distance[:, :6], 2.8, atol=1e-6)
     assert (weight[:, :6] > 0.1).all()
     assert (weight[:, 6:] < 1e-12).all()
@@ -110,11 +99,10 @@ def test_tied_neighbours_carry_no_weight_where_the_table_ends() -> None:
 
 def test_an_atom_without_neighbours_is_filled_with_itself() -> None:
     lonely = Crystal(np.eye(3) * 20, np.array([[0.1, 0.2, 0.3]]), np.array([6]))
-    index, distance, weight, direction = neighbour_table(lonely, GraphConfig(4, 6.0))
+    index, distance, weight = neighbour_table(lonely, GraphConfig(4, 6.0))
     assert (index == 0).all()
     assert (distance == 6.0).all()
     assert (weight == 0).all()
-    assert (direction == 0).all()
 
 
 @pytest.mark.parametrize("settings", [{"n_neighbours": 0}, {"cutoff_angstrom": 0.5}, {"cutoff_angstrom": 50}])

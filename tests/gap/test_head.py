@@ -37,9 +37,7 @@ def test_the_log_spread_is_bounded() -> None:
     torch.manual_seed(0)
     head = GapHead(n_features=6, hidden=4)
     empty = torch.zeros(3, 0)
-    batch = CrystalGraph(
-        torch.tensor([0, 2, 3]), torch.ones(3).long(), empty.long(), empty, empty, empty[..., None]
-    )
+    batch = CrystalGraph(torch.tensor([0, 2, 3]), torch.ones(3).long(), empty.long(), empty, empty)
     for bias, bound in ((50.0, 2.0), (-50.0, -5.0)):
         torch.nn.init.constant_(head.out.bias, bias)
         mean, log_std = head(torch.randn(3, 2, 3), batch)
