@@ -63,14 +63,14 @@ class Steps:
         labels = replace(labels, frame=rows.reset_index(drop=True))
         begun = time.process_time()
         model = begin_model(network(config, found), found.weights, config.finetuning).model
-        store = cached_store(labels.frame, model.graph_config, None)
+        whole = Labelled.of(labels, cached_store(labels.frame, model.graph_config, None))
+        data, how = whole.without_repeats(), config.finetuning
         self.seconds["graphs"] = time.process_time() - begun
-        data, how = Labelled.of(labels, store), config.finetuning
         begun = time.process_time()
-        outputs = frozen_outputs(model, store, how.batch_atoms)
-        features = frozen_features(model, store, how.batch_atoms, outputs)
+        outputs = frozen_outputs(model, data.store, how.batch_atoms)
+        features = frozen_features(model, data.store, how.batch_atoms, outputs)
         self.seconds["frozen encoder"] = time.process_time() - begun
-        self.batches = list(loader(store, data.train, how.batch_atoms, how.seed))
+        self.batches = list(loader(data.store, data.train, how.batch_atoms, how.seed, data.n_atoms))
         self.n_structures = sum(batch.n_graphs for batch in self.batches)
         self.module = Finetuning(model, features, data.target, how, len(self.batches), outputs)
         self.module.log_dict = lambda *_, **__: None

@@ -71,6 +71,9 @@ class FrozenOutputs:
 class Encoder(nn.Module, ABC):
     """Base of all encoders.
 
+    Atoms that symmetry makes equal may come once. So features of an atom depend on its row of the neighbour
+    table, and a mean over a structure is `CrystalGraph.mean`.
+
     A subclass names its ``Config``, its blocks and their adaptable layers, builds its modules, and defines
     `embed` and `run_block`. An encoder that cannot be divided into blocks has one: then the embedding alone
     is frozen.

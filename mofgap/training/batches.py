@@ -76,8 +76,15 @@ class Batches(Dataset[StoreBatch]):
 
 
 def loader(
-    store: GraphStore, positions: Sequence[int], batch_atoms: int, seed: int | None
+    store: GraphStore,
+    positions: Sequence[int],
+    batch_atoms: int,
+    seed: int | None,
+    n_atoms: Tensor | None = None,
 ) -> DataLoader[StoreBatch]:
-    """Batches packed by atoms; shuffled from ``seed`` and the epoch, or in order where it is None."""
-    sampler = PackedSampler(positions, store.n_atoms, batch_atoms, seed)
+    """Batches packed by atoms; shuffled from ``seed`` and the epoch, or in order where it is None.
+
+    The atoms of a structure are ``n_atoms`` (n_structures,), by default those of its graph.
+    """
+    sampler = PackedSampler(positions, store.n_atoms if n_atoms is None else n_atoms, batch_atoms, seed)
     return DataLoader(Batches(store), sampler=sampler, batch_size=None)

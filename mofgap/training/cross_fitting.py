@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from mofgap.crystals.distinct import inference_graph
 from mofgap.crystals.store import GraphStore
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import Posterior, posterior
@@ -63,8 +62,8 @@ def _hash(name: str) -> bytes:
 
 
 def predict_store(model: GapModel, store: GraphStore, rows: Sequence[int]) -> Posterior:
-    """Raw predictions of structures of a store, each computed by itself as in a screening."""
-    return _together([posterior(model, inference_graph(store[i])) for i in rows])
+    """Raw predictions of structures of a store, each computed by itself."""
+    return _together([posterior(model, store[i]) for i in rows])
 
 
 def _together(parts: Sequence[Posterior]) -> Posterior:

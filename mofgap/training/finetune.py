@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mofgap.balora import elements_per_layer, kl_divergence, laplace_nll, sampling
 from mofgap.balora.dropout import dropout
+from mofgap.crystals.distinct import TOLERANCE_ANGSTROM, distinct_store
 from mofgap.crystals.store import GraphStore, StoreBatch
 from mofgap.encoders.encoder import FrozenOutputs
 from mofgap.gap.model import GapModel
@@ -41,8 +42,8 @@ STREAM = (1,)
 """Keeps the noise of training apart from draws of a prediction with the same seed."""
 
 MAX_KEPT_BYTES = 2**30
-"""Frozen outputs up to this size are kept in memory for all passes: about 6,000 structures of 110 atoms by
-the shipped encoder. Beyond it each pass computes them again."""
+"""Frozen outputs up to this size are kept in memory for all passes: about 10,000 structures of QMOF by the
+shipped encoder. Beyond it each pass computes them again."""
 
 MIN_SLOPE_ROWS = 10
 MIN_SLOPE, MAX_SLOPE = 0.3, 3.0
@@ -58,6 +59,7 @@ class Labelled:
         gap_ev: (n,) labels.
         train: Positions to learn from.
         val: Positions to choose the epoch and to calibrate by; none where all epochs are to be run.
+        n_atoms: (n,) atoms of each structure, by which batches are packed, where the graphs have fewer.
     """
 
     ids: Sequence[str]
@@ -65,6 +67,7 @@ class Labelled:
     gap_ev: NDArray[np.float64]
     train: Sequence[int]
     val: Sequence[int]
+    n_atoms: Tensor | None = None
 
     @classmethod
     def of(cls, labels: Labels, store: GraphStore) -> Labelled:
@@ -72,6 +75,12 @@ class Labelled:
         gap_ev = labels.frame[labels.target].to_numpy(dtype=np.float64)
         ids = labels.frame.structure_id.tolist()
         return cls(ids, store, gap_ev, labels.positions("train"), labels.positions("val"))
+
+    def without_repeats(self) -> Labelled:
+        """The same with one atom for all that symmetry makes equal, in the same batches."""
+        return replace(
+            self, store=distinct_store(self.store, TOLERANCE_ANGSTROM)[0], n_atoms=self.store.n_atoms
+        )
 
     @property
     def target(self) -> Tensor:
@@ -260,8 +269,8 @@ def finetune(
         model.eval()
         return features
     _set_scales(model, data, features, config, from_model)
-    train = loader(data.store, data.train, config.batch_atoms, config.seed)
-    val = loader(data.store, data.val, config.batch_atoms, None) if data.val else None
+    train = loader(data.store, data.train, config.batch_atoms, config.seed, data.n_atoms)
+    val = loader(data.store, data.val, config.batch_atoms, None, data.n_atoms) if data.val else None
     steps = n_steps(train, config.epochs, compute)
     module = Finetuning(model, features, data.target, config, steps, outputs)
     how: Any = dict(folder=folder, epochs=config.epochs, resume=resume, compute=compute)

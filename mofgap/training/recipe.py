@@ -17,7 +17,6 @@ from torch import Tensor
 from mofgap.configuration import digest
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
-from mofgap.crystals.distinct import inference_graph
 from mofgap.gap.folder import CONFIG, About, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import fit_correction
@@ -119,6 +118,8 @@ def train(
     made_of = _made_of(labels, model_config, config, start, ensemble_with)
     lock(work, made_of | compute.decisive, resume=resume)
     data = Labelled.of(labels, cached_store(labels.frame, begun.model.graph_config, cache))
+    if config.noise != "rows":  # then each atom has its own noise
+        data = data.without_repeats()
     trained = train_model(
         begun, labels, data, work, config, again=begin, members=members, resume=resume, compute=compute
     )
@@ -235,7 +236,7 @@ def _learn(
         model.add_member(each)
     if corrects:
         gap_ev = torch.as_tensor(data.gap_ev[list(data.train)])
-        fit_correction(model, (inference_graph(data.store[i]) for i in data.train), gap_ev)
+        fit_correction(model, (data.store[i] for i in data.train), gap_ev)
     return features
 
 

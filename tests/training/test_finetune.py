@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mofgap.balora import elements_per_layer, kl_divergence
 from mofgap.choices import ADAPTATIONS, Adaptation
+from mofgap.crystals.convert import crystal_from, to_ase
 from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
@@ -49,6 +50,35 @@ def run(
     model: GapModel, data: Labelled, folder: Path, config: FinetuneConfig = CONFIG, resume: bool = False
 ) -> Tensor:
     return finetune(model, data, folder, config, resume=resume, compute=Compute("cpu", progress=False))
+
+
+def doubled(data: Labelled, frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig) -> Labelled:
+    """The structures in cells of twice the size, each atom twice."""
+    cells = [
+        crystal_from(to_ase(crystal).repeat((2, 1, 1)), crystal.structure_id)
+        for crystal in table_crystals(frame)
+    ]
+    return replace(data, store=build_store(cells, tiny_encoder.graph))
+
+
+@pytest.mark.parametrize("method", ADAPTATIONS)
+def test_equal_atoms_are_trained_once_to_the_same_effect(
+    tmp_path: Path,
+    method: Adaptation,
+    data: Labelled,
+    tiny_frame: pd.DataFrame,
+    tiny_encoder: CrystalTransformerConfig,
+    encoder_file: Path,
+) -> None:
+    whole = doubled(data, tiny_frame, tiny_encoder)
+    once = whole.without_repeats()
+    assert torch.equal(2 * once.store.n_atoms, whole.store.n_atoms)
+    heads = []
+    for name, each in (("whole", whole), ("once", once)):
+        model = make_model(method, tiny_encoder, encoder_file)
+        run(model, each, tmp_path / name, replace(CONFIG, batch_atoms=60))
+        heads.append(model.head.out.weight)
+    torch.testing.assert_close(heads[1], heads[0], atol=1e-3, rtol=1e-2)
 
 
 @pytest.mark.parametrize("method", ADAPTATIONS)
