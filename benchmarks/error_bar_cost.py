@@ -9,7 +9,7 @@ import torch
 from benchmarks.measure import add_model, cpu_seconds, example_texts, one_thread, print_times
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.distinct import inference_graph
+from mofgap.crystals.distinct import without_repeats
 from mofgap.crystals.graph import CrystalGraph, crystal_graph
 from mofgap.gap.posterior import posterior
 from mofgap.gap.predictor import load_model
@@ -34,15 +34,15 @@ def main() -> None:
 
     @torch.no_grad()
     def forward(graph: CrystalGraph) -> None:
-        distinct = inference_graph(graph)
+        distinct = without_repeats(graph)
         for network in (model, *model.members):
             network(distinct)
 
     seconds = cpu_seconds(
         {
             FORWARD: forward,
-            POINT: lambda graph: posterior(plain, inference_graph(graph), samples=0),
-            DEFAULT: lambda graph: posterior(model, inference_graph(graph)),
+            POINT: lambda graph: posterior(plain, without_repeats(graph), samples=0),
+            DEFAULT: lambda graph: posterior(model, without_repeats(graph)),
             sampled: lambda graph: posterior(model, graph, uncertainty="weights", samples=options.samples),
         },
         graphs,

@@ -18,7 +18,7 @@ from mofgap.choices import DRAWN, Disorder, Uncertainty, check_draws
 from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.convert import is_one
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.distinct import inference_graph
+from mofgap.crystals.distinct import without_repeats
 from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import DEFAULT
@@ -141,7 +141,7 @@ class GapPredictor:
         for pack in pack_by_atoms((c.n_atoms for c in crystals), alone):
             graphs = [crystal_graph(crystals[i], self.model.graph_config) for i in pack]
             if uncertainty not in DRAWN:  # each atom has its own noise in some draws
-                graphs = [inference_graph(graph) for graph in graphs]
+                graphs = [without_repeats(graph) for graph in graphs]
             batch = (graphs[0] if len(graphs) == 1 else collate(graphs)).to(self.device)
             frozen, *of_members = (shared.run_frozen(batch) if shared else None for shared in self._shared)
             for predictor, parts in zip(predictors, found, strict=True):
