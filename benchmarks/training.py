@@ -63,8 +63,8 @@ class Steps:
         labels = replace(labels, frame=rows.reset_index(drop=True))
         begun = time.process_time()
         model = begin_model(network(config, found), found.weights, config.finetuning).model
-        whole = Labelled.of(labels, cached_store(labels.frame, model.graph_config, None))
-        data, how = whole.without_repeats(), config.finetuning
+        store = cached_store(labels.frame, model.graph_config, None)
+        data, how = Labelled.of(labels, store), config.finetuning
         self.seconds["graphs"] = time.process_time() - begun
         begun = time.process_time()
         outputs = frozen_outputs(model, data.store, how.batch_atoms)

@@ -25,7 +25,6 @@ def report(
         Path,
         typer.Argument(
             metavar="RUN_OR_TABLE",
-            exists=True,
             help="Folder that mofgap compare wrote, or table of mofgap screen: .csv, .parquet or .json.",
         ),
     ],
@@ -56,7 +55,8 @@ def report(
     """
     if not output.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.parent}; make it first", param_hint="--output")
-    refuse_taken([output], force and not output.is_dir(), "overwrites a file")
+    if source.exists():  # else that is what is wrong
+        refuse_taken([output], force and not output.is_dir(), "overwrites a file")
     try:
         if source.is_dir() and source.suffix != ".parquet" and PAGE_OF_FOLDER:  # that is a table in parts
             page, said = PAGE_OF_FOLDER[0](source)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mofgap.balora import elements_per_layer, kl_divergence, laplace_nll, sampling
 from mofgap.balora.dropout import dropout
+from mofgap.choices import Noise
 from mofgap.crystals.distinct import TOLERANCE_ANGSTROM, distinct_store
 from mofgap.crystals.store import GraphStore, StoreBatch
 from mofgap.encoders.encoder import FrozenOutputs
@@ -70,11 +71,15 @@ class Labelled:
     n_atoms: Tensor | None = None
 
     @classmethod
-    def of(cls, labels: Labels, store: GraphStore) -> Labelled:
-        """Labels with the graphs of their rows."""
+    def of(cls, labels: Labels, store: GraphStore, noise: Noise = "weights") -> Labelled:
+        """Labels with the graphs of their rows.
+
+        Atoms that symmetry makes equal come once, unless each atom has its own ``noise``.
+        """
         gap_ev = labels.frame[labels.target].to_numpy(dtype=np.float64)
         ids = labels.frame.structure_id.tolist()
-        return cls(ids, store, gap_ev, labels.positions("train"), labels.positions("val"))
+        whole = cls(ids, store, gap_ev, labels.positions("train"), labels.positions("val"))
+        return whole if noise == "rows" else whole.without_repeats()
 
     def without_repeats(self) -> Labelled:
         """The same with one atom for all that symmetry makes equal, in the same batches."""

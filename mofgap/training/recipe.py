@@ -117,9 +117,8 @@ def train(
         compute = _without_val(compute, ensemble_with)
     made_of = _made_of(labels, model_config, config, start, ensemble_with)
     lock(work, made_of | compute.decisive, resume=resume)
-    data = Labelled.of(labels, cached_store(labels.frame, begun.model.graph_config, cache))
-    if config.noise != "rows":  # then each atom has its own noise
-        data = data.without_repeats()
+    store = cached_store(labels.frame, begun.model.graph_config, cache)
+    data = Labelled.of(labels, store, config.noise)
     trained = train_model(
         begun, labels, data, work, config, again=begin, members=members, resume=resume, compute=compute
     )

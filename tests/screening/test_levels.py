@@ -96,19 +96,19 @@ def test_each_structure_is_read_and_its_graph_made_once(
 def test_what_lies_below_the_adapters_is_shared_only_where_it_is_the_same(
     cifs: Path, both: GapPredictor, model_folder: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
 ) -> None:
-    prepared: list[object] = []
-    prepare = CrystalTransformer.prepare
+    runs: list[object] = []
+    run = CrystalTransformer.run_frozen
     monkeypatch.setattr(
-        CrystalTransformer, "prepare", lambda *arguments: prepared.append(None) or prepare(*arguments)
+        CrystalTransformer, "run_frozen", lambda *arguments: runs.append(None) or run(*arguments)
     )
     other = load_model(model_folder, "cpu")
     with torch.no_grad():
         other.model.encoder.get_submodule("environment").weight.mul_(1.5)
     for beside, times in ((both.second_level, 1), (other, 2)):
         assert beside is not None
-        prepared.clear()
+        runs.clear()
         table = mofgap.screen(cifs / "s0.cif", model=replace(both, second_level=beside), **how)
-        assert len(prepared) == times
+        assert len(runs) == times
         alone = mofgap.screen(cifs / "s0.cif", model=beside, **how)
         assert table.pbe_gap_ev[0] == alone.gap_ev[0] and table.pbe_gap_std_ev[0] == alone.gap_std_ev[0]
 

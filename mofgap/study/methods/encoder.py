@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mofgap.configuration import ConfigurationError
+from mofgap.crystals.distinct import TOLERANCE_ANGSTROM, distinct_store
 from mofgap.crystals.graph import GraphConfig
 from mofgap.gap.folder import encoder_weights
 from mofgap.gap.model import GapModel
@@ -36,12 +37,13 @@ def encode(config: ComparisonConfig, run: Path, dataset: Dataset) -> None:
     for source in (found.weights, found.weights.with_name(DESCRIPTION)):
         with whole_file(layout.encoder / source.name) as partial:
             shutil.copyfile(source, partial)
+    store, _ = distinct_store(dataset.store, TOLERANCE_ANGSTROM)  # as a training reads it
     for block in first_blocks(config):
         torch.manual_seed(0)
         recipe = replace(config.recipe, blocks=(block,), modules=None)
         model = GapModel(network(recipe.training("lora"), found))
         encoder_weights(layout.encoder / WEIGHTS, model)
-        features = frozen_features(model.eval(), dataset.store, config.prediction.batch_atoms)
+        features = frozen_features(model.eval(), store, config.prediction.batch_atoms)
         with whole_file(layout.features(block)) as partial:
             save_file({"features": features}, partial)
 

@@ -45,7 +45,7 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
     start = Layout(run).encoder / WEIGHTS if is_pretrained else None
     begin = partial(begin_model, made_of, start, settings.finetuning)
     labels, rows = dataset.labels(wanted.split, recipe.n_train)
-    data = Labelled.of(labels, dataset.store.subset(rows))
+    data = Labelled.of(labels, dataset.store.subset(rows), settings.finetuning.noise)
     # A random encoder's features are the seed's own.
     are_known = settings.method == "full" or is_pretrained
     trained = train_model(
@@ -79,7 +79,8 @@ def describe(config: ComparisonConfig, run: Path, name: str) -> None:
     wanted, dataset, folder = member(config, name), read(run), Layout(run).member(name)
     model, _, _, index = read_model(folder)
     labels, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
-    data = Labelled.of(labels, dataset.store.subset(rows))
+    noise = training_config(wanted).finetuning.noise
+    data = Labelled.of(labels, dataset.store.subset(rows), noise)
     calibration, _ = measure(model.eval(), labels, data, index, n_val=config.prediction.n_val)
     save_model(folder, model, _about(config, wanted), calibration, index)
 
