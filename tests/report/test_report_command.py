@@ -57,6 +57,7 @@ def test_structures_are_found_beside_the_table(
     [
         ([], 2, "Usage"),
         (["gone.csv"], 1, "no such file"),
+        (["gone.csv", "-o", "t.csv"], 1, "no such file"),
         (["."], 1, "no comparison.json"),
         (["t.csv", "-o", "."], 2, "exists"),
         (["t.csv", "--window", "3", "1"], 2, "lower end"),
