@@ -253,14 +253,17 @@ def test_an_interrupted_finetuning_ends_in_the_same_weights(
 def test_the_model_ends_in_its_best_epoch(
     tmp_path: Path, data: Labelled, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
 ) -> None:
-    model = make_model("lora", tiny_encoder, encoder_file)
-    config = replace(CONFIG, epochs=6, learning_rate=1.0, warmup=1.0)  # ever wilder steps
-    run(model, data, tmp_path, config)
     rows = list(data.val)
+    for seed in range(5):  # steps that grow ever wilder may end well by chance
+        model = make_model("lora", tiny_encoder, encoder_file)
+        config = replace(CONFIG, epochs=6, learning_rate=1.0, warmup=1.0, seed=seed)
+        run(model, data, tmp_path / str(seed), config)
+        logged = pd.read_csv(tmp_path / str(seed) / "metrics.csv").val_mae_ev
+        if logged.iloc[-1] > 1.1 * logged.min():
+            break
     with torch.no_grad():
         gap, _ = model(data.store.batch(rows))
     mae = np.abs(gap.numpy() - data.gap_ev[rows]).mean()
-    logged = pd.read_csv(tmp_path / "metrics.csv").val_mae_ev
     assert mae == pytest.approx(logged.min(), rel=1e-4)
     assert logged.iloc[-1] > 1.1 * logged.min()
 
