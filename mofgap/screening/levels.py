@@ -25,7 +25,7 @@ _PBE = re.compile(r"\bPBE\b", re.IGNORECASE).search
 def models_of(level: Level | None, model: str | Path | None) -> Models:
     """The models to screen with.
 
-    Of both levels together, HSE06 fills the ordinary columns, since PBE gaps are too small, and PBE its own.
+    Of both levels together, HSE06 fills the ordinary columns, and PBE its own.
 
     Args:
         level: What was asked for; None for that of the model, and `DEFAULT` without one.
@@ -57,7 +57,7 @@ def functional(level_of_theory: str) -> str:
 def ranking_words(level_of_theory: str) -> str:
     """What a table of two levels is ranked by, in one line; the level is that of its ordinary columns."""
     first = functional(level_of_theory)
-    return f"ranks and window use the {first} gap; the PBE gap, mostly too small, stands next to it"
+    return f"ranks and window use the {first} gap; the PBE gap, the smaller one, stands next to it"
 
 
 def is_pbe(level_of_theory: str) -> bool:
