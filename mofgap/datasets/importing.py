@@ -216,5 +216,5 @@ def gap_of(value: Any) -> tuple[float | None, str]:
     if not math.isfinite(gap):
         return None, f"{value!r} is no number"
     if gap > MAX_GAP_EV:
-        return None, f"{gap:g} eV is more than any gap"
+        return None, f"{gap:g} eV is more than any gap: convert it to eV"
     return (gap, "") if gap >= 0 else (None, f"{gap:g} eV is negative")

@@ -72,8 +72,9 @@ def _labels_of_sheet(path: Path, id_name: str | None, columns: Mapping[str, str]
 
     try:
         lines = load_workbook(path, read_only=True, data_only=True).worksheets[0].iter_rows(values_only=True)
-        names = [str(name) for name in next(lines, ()) if name is not None]
-        rows = (dict(zip(names, line, strict=False)) for line in lines if any(v is not None for v in line))
+        header = [None if name is None else str(name) for name in next(lines, ())]
+        names = [name for name in header if name is not None]
+        rows = (dict(zip(header, line, strict=False)) for line in lines if any(v is not None for v in line))
         return labels_of_rows(rows, str(path), id_name or id_column(names), columns, names)
     except (BadZipFile, KeyError) as error:
         raise DatasetError(f"{path}: no Excel file, or a damaged one; save it again, or as .csv") from error
@@ -88,7 +89,7 @@ def labels_of_csv(
 ) -> LabelTable:
     """The labels of an open CSV, see `read_label_table`."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    rows = csv.DictReader(text, delimiter="\t" if source.endswith(".tsv") else ",", strict=True)
+    rows = csv.DictReader(text, delimiter="\t" if source.lower().endswith(".tsv") else ",", strict=True)
     try:
         names = rows.fieldnames or []
         if len(names) == 1 and ";" in names[0]:
@@ -97,12 +98,7 @@ def labels_of_csv(
             )
         if not names:
             raise DatasetError(f"{source}: it is empty; give a table of names and gaps")
-        id_name = id_name or id_column(names)
-        wanted = {id_name, *(old.lstrip("?") for old in columns)}
-        repeated = [name for name in names if names.count(name) > 1 and name in wanted]
-        if repeated:
-            raise DatasetError(f"{source}: column {repeated[0]!r} is there more than once; rename one")
-        return labels_of_rows(_whole(rows, source), source, id_name, columns, names)
+        return labels_of_rows(_whole(rows, source), source, id_name or id_column(names), columns, names)
     except DatasetError:
         raise
     except UnicodeDecodeError as error:
@@ -114,11 +110,11 @@ def labels_of_csv(
 
 
 def labels_of_rows(
-    rows: Iterable[Mapping[str, Any]],
+    rows: Iterable[Mapping[Any, Any]],
     source: str,
     id_name: str,
     columns: Mapping[str, str],
-    names: Iterable[str] = (),
+    names: Sequence[str] = (),
 ) -> LabelTable:
     """Labels of rows, by identifier.
 
@@ -130,8 +126,12 @@ def labels_of_rows(
         names: All names there are, where they are known beforehand.
 
     Raises:
-        DatasetError: If ``id_name`` or a needed name of ``columns`` occurs in no row.
+        DatasetError: If ``id_name`` or a needed name of ``columns`` occurs in no row, or a name of them
+            occurs more than once in ``names``.
     """
+    wanted = {id_name, *(old.lstrip("?") for old in columns)}
+    if repeated_names := [name for name in names if names.count(name) > 1 and name in wanted]:
+        raise DatasetError(f"{source}: column {repeated_names[0]!r} is there more than once; rename one")
     table: dict[str, dict[str, Any]] = {}
     conflicting, repeated, unnamed = set[str](), set[str](), list[int]()
     seen = dict.fromkeys(names)

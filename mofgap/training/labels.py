@@ -104,7 +104,7 @@ def read_labels(
         TableError: If the table ``path`` or the folder ``cifs`` cannot be read, a column is missing, or a
             needed split is empty or unknown.
     """
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         if cifs is not None:
             raise TableError(f"{path} holds structures itself; a folder of CIFs goes with a CSV of labels")
         frame, skipped, notes = read_table(path), list[str](), list[str]()

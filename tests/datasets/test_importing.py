@@ -259,8 +259,21 @@ class TestLabelTables:
         assert read.rows["007"]["gap_ev"] == "1.5"
 
     def test_may_have_tabs_and_an_identifier_of_another_name(self, tmp_path: Path) -> None:
-        (tmp_path / "l.tsv").write_text("code\tgap_ev\na b\t1.5\n")
-        assert read_label_table(tmp_path / "l.tsv", "code", COLUMNS).rows["a b"]["gap_ev"] == "1.5"
+        for name in ("l.tsv", "L.TSV"):
+            (tmp_path / name).write_text("code\tgap_ev\na b\t1.5\n")
+            assert read_label_table(tmp_path / name, "code", COLUMNS).rows["a b"]["gap_ev"] == "1.5"
+
+    def test_of_excel_keep_their_columns_beside_one_without_a_name(self, tmp_path: Path) -> None:
+        pd.DataFrame([["a", 3.0, 1.5]], columns=["name", "", "gap_ev"]).to_excel(
+            tmp_path / "l.xlsx", index=True
+        )
+        assert read_label_table(tmp_path / "l.xlsx", None, COLUMNS).rows["a"]["gap_ev"] == 1.5
+
+    def test_of_excel_are_refused_with_two_columns_of_one_name(self, tmp_path: Path) -> None:
+        two = pd.DataFrame([["a", 3.0, 1.5]], columns=["name", "gap_ev", "gap_ev"])
+        two.to_excel(tmp_path / "l.xlsx", index=False)
+        with pytest.raises(DatasetError, match=r"l\.xlsx: column 'gap_ev' is there more than once"):
+            read_label_table(tmp_path / "l.xlsx", None, COLUMNS)
 
     def test_of_another_encoding_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "l.csv").write_bytes(b"structure_id,gap_ev\n\xe9,1\n")
