@@ -180,12 +180,12 @@ def import_(
 
     if output.suffix != ".parquet":
         fail(f"{output}: the table is parquet, name it so", WRONG_USAGE)
-    refuse_taken([output], force)
+    skipped_path = output.with_suffix(".skipped.csv")
+    refuse_taken([output, skipped_path], force)
     if without_labels and (target or labels):
         fail("--without-labels takes neither LABELS nor --target", WRONG_USAGE)
     known = None if kind == "auto" else Format(kind)
     wanted = ImportChoices(target or (), keep or (), identifier, known, labels, without_labels)
-    skipped_path = output.with_suffix(".skipped.csv")
     try:
         plan = make_plan(source, wanted, folder or data_folder())
         done = import_table(

@@ -87,6 +87,10 @@ class TestImport:
         assert output.read_text() == "precious"
         assert data("import", cifs, "--without-labels", "-o", output, "--force").exit_code == 0
         assert len(pd.read_parquet(output)) == 3
+        output.unlink()
+        output.with_suffix(".skipped.csv").write_text("precious")
+        assert data("import", cifs, "--without-labels", "-o", output).exit_code == 2
+        assert output.with_suffix(".skipped.csv").read_text() == "precious"
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
