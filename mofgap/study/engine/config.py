@@ -242,7 +242,7 @@ class RunConfig:
             ConfigurationError: If the configuration of the run has no comparison.
         """
         if self.comparison is None:
-            raise ConfigurationError("this run has no comparison")
+            raise ConfigurationError("this run has no comparison: mofgap config comparison prints one")
         if self.pretraining is None:
             return self.comparison
         return replace(self.comparison, encoder=str(run / PRETRAINED))
