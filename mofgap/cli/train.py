@@ -76,7 +76,7 @@ def train(
     use_cores(job.training.devices)  # before torch is imported
     from mofgap.cli.training_run import check_output, execute
 
-    check_output(output)
+    check_output(output, resume=resume)
     execute(job, output, resume=resume)
 
 

@@ -15,18 +15,23 @@ from mofgap.configuration import ConfigurationError
 from mofgap.crystals.dataset import TableError
 from mofgap.gap.folder import CALIBRATION, CONFIG, ModelError
 from mofgap.training.job import TrainingJob
-from mofgap.training.lock import KEY
+from mofgap.training.lock import KEY, WORK
 from mofgap.training.loop import LAST, TrainingError
+from mofgap.training.recipe import check_model_folder
 from mofgap.uncertainty.calibrate import Calibration
 
 
-def check_output(output: Path) -> None:
-    """Refuse a folder that holds other files."""
-    begun = (output / CONFIG, output / "training" / KEY, output / "training" / LAST)
+def check_output(output: Path, *, resume: bool) -> None:
+    """Refuse a folder that holds other files, another model or, unless it is resumed, a training."""
+    begun = (output / CONFIG, output / WORK / KEY, output / WORK / LAST)
     taken = output.is_file() or (output.is_dir() and any(output.iterdir()))
     if taken and not any(path.exists() for path in begun):
         what = f"{output} exists, and is no training"
         raise typer.BadParameter(f"{what}; name a new folder", param_hint="--output")
+    try:
+        check_model_folder(output, resume=resume)
+    except TrainingError as error:
+        fail(error, NOTHING_DONE)
 
 
 def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:

@@ -149,8 +149,12 @@ class ModelTraining(ComputeConfig, TrainingConfig):
         """Check that the encoder or the models to start from exist.
 
         Raises:
-            ConfigurationError: If the encoder or a model that the training starts from does not exist.
+            ConfigurationError: If the encoder or a model that the training starts from does not exist, or
+                nothing is trained.
         """
+        if not self.epochs and self.from_model is None:
+            what = "0 epochs change no weights: name a model to start from (--from, from_model)"
+            raise ConfigurationError(what, key="epochs")
         start = "encoder" if self.from_model is None else "from_model"
         keys = [start, *["ensemble_with"] * len(self.ensemble_with)]
         for key, (name, file) in zip(keys, self.needs, strict=True):
@@ -262,6 +266,7 @@ def _columns(path: Path) -> list[str]:
             first = next(load_workbook(path, read_only=True).worksheets[0].iter_rows(values_only=True), ())
             return [str(name) for name in first if name is not None]
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return next(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","), [])
+            names = next(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","), [])
+            return [] if len(names) == 1 and ";" in names[0] else names
     except Exception:  # whatever a damaged file leads to
         return []

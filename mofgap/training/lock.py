@@ -16,6 +16,8 @@ from mofgap.version import installed_version
 from mofgap.whole_file import write_json
 
 KEY, DIGEST = "key.json", "digest"
+WORK = "training"
+"""Folder of the training inside its model folder."""
 MOFGAP = "mofgap"
 """The name of the version in a key; it alone may differ."""
 

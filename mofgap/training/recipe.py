@@ -26,8 +26,8 @@ from mofgap.training.costs import Cost
 from mofgap.training.cross_fitting import MIN_FOLD_ROWS, N_FOLDS, HeldOut, cross_fit, predict_store
 from mofgap.training.finetune import Labelled, finetune, frozen_features
 from mofgap.training.labels import Labels
-from mofgap.training.lock import lock, structures_digest
-from mofgap.training.loop import ANYTHING, Compute, TrainingError
+from mofgap.training.lock import WORK, lock, structures_digest
+from mofgap.training.loop import ANYTHING, Compute, TrainingError, check_folder
 from mofgap.training.result import CROSS_FITTED, KNOWN, TrainingResult
 from mofgap.training.start import Begun, Parent, begin_model, member
 from mofgap.training.unseen import substitute_unseen
@@ -110,9 +110,11 @@ def train(
     """
     begin = partial(begin_model, model_config, start, config, about.level_of_theory)
     begun = begin()
-    _check_start(begun, folder, config, resume=resume)
+    check_model_folder(folder, resume=resume)
+    if begun.parent is None and not config.epochs:
+        raise TrainingError("0 epochs change no weights: name a trained model to start from")
     members = [member(each, begun.model) for each in ensemble_with]
-    work = folder / "training"
+    work = folder / WORK
     if not labels.positions("val"):
         compute = _without_val(compute, ensemble_with)
     made_of = _made_of(labels, model_config, config, start, ensemble_with)
@@ -127,17 +129,19 @@ def train(
     return trained.outcome
 
 
-def _check_start(begun: Begun, folder: Path, config: FinetuneConfig, *, resume: bool) -> None:
-    """Refuse a training that can neither start nor continue.
+def check_model_folder(folder: Path, *, resume: bool) -> None:
+    """Make sure that a training can start or go on in a folder, and overwrites no other model.
 
     Raises:
-        TrainingError: If ``folder`` holds a model and ``resume`` is False, or ``config`` asks for 0 epochs
-            and there is no trained model to start from.
+        TrainingError: If ``folder`` holds a model or a training and ``resume`` is False, ``folder`` holds a
+            model without its training, or the training is damaged.
     """
-    if (folder / CONFIG).exists() and not resume:
+    has_model = (folder / CONFIG).exists()
+    if has_model and not resume:
         raise TrainingError(f"{folder} holds a model already: name another folder, or go on with --resume")
-    if begun.parent is None and not config.epochs:
-        raise TrainingError("0 epochs change no weights: name a trained model to start from")
+    if has_model and not (folder / WORK).is_dir():
+        raise TrainingError(f"{folder} holds a model whose training is gone: name another folder")
+    check_folder(folder / WORK, resume=resume)
 
 
 def _without_val(compute: Compute, ensemble_with: Sequence[Path]) -> Compute:

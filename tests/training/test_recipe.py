@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -154,6 +155,9 @@ def test_a_trained_model_is_resumed_or_left_alone(
     after = load_file(folder / "model.safetensors") | load_file(folder / "adapter/adapter_model.safetensors")
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert json.loads((folder / "metrics.json").read_text())["metrics"] == report["metrics"]
+    shutil.rmtree(folder / "training")
+    with pytest.raises(TrainingError, match="model whose training is gone"):
+        run(table, folder, encoder_file, tiny_encoder, "balora", resume=True)
 
 
 @pytest.mark.parametrize("other", ["labels", "structures", "splits", "settings", "start"])

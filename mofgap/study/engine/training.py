@@ -19,9 +19,6 @@ from mofgap.whole_file import write_json
 MODEL, CALIBRATED = "model", "calibrated"
 """Folders of a run with the model as it was trained, and as it was calibrated on other structures."""
 
-_WORK = "training"
-"""Folder with the checkpoints, until the model is done."""
-
 
 def training_stages(config: RunConfig) -> Iterator[Stage]:
     """The training, and the calibration where there is one; none where a run trains no model."""
@@ -77,18 +74,21 @@ def _calibrate(asked: RunCalibration) -> Stage:
 
 
 def _do_train(config: RunConfig, run: Path) -> None:
-    from mofgap.training.loop import LAST
+    from mofgap.gap.folder import CONFIG
+    from mofgap.training.lock import KEY, WORK
 
     job, folder = config.job, run / MODEL
     assert job is not None  # there would be no such stage
     labels = job.read()
     for line in (*labels.skipped, *labels.notes):
         sys.stderr.write(f"{line}\n")  # to the log of the stage
-    begun = any((folder / _WORK).rglob(LAST))
+    begun = (folder / WORK / KEY).exists()
+    if not begun and (folder / CONFIG).exists():  # stopped while the training of the model was removed
+        shutil.rmtree(folder)
     outcome = job.train(labels, folder, config.name, config.command, resume=begun, progress=False)
     write_json(run / METRICS, outcome.defined)
     (folder / COST).rename(run / COST)  # no part of the result: it differs from run to run
-    shutil.rmtree(folder / _WORK)
+    shutil.rmtree(folder / WORK)
 
 
 def _do_calibrate(config: RunConfig, run: Path) -> None:

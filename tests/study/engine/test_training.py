@@ -68,6 +68,27 @@ def test_two_runs_write_the_same_bytes(config: RunConfig, done: Path, do_stages:
     assert [name for name in one if one[name] != two.get(name)] == []
 
 
+@pytest.mark.parametrize("lost", [(), ("last.ckpt",), ("last.ckpt", "key.json")])
+def test_a_training_stopped_after_its_model_was_written_goes_on(
+    config: RunConfig,
+    done: Path,
+    do_stages: Do,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: tuple[str, ...],
+) -> None:
+    def stop(folder: Path, **_: object) -> None:
+        for name in lost:
+            (folder / name).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", stop)
+        do_stages(config, tmp_path / "run")
+    assert "train" in do_stages(config, tmp_path / "run")
+    assert (tmp_path / "run/screening.csv").read_bytes() == (done / "screening.csv").read_bytes()
+
+
 def test_what_changes_the_training_repeats_it_and_what_only_screens_does_not(
     config: RunConfig, done: Path
 ) -> None:
