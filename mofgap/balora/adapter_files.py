@@ -32,6 +32,7 @@ ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE, BALORA_FILE)
 """The files that all adapters have; `NOISE_FILE` is written with a posterior only."""
 
 _PREFIX = "base_model.model."
+_BASE_WEIGHT = ".base_layer.weight"
 _PART = re.compile(r"(.*)\.(?:lora_[AB]\.weight|lora_embedding_[AB])")
 
 _SHARED = ("r", "lora_alpha", "rank_pattern", "alpha_pattern")
@@ -151,7 +152,10 @@ def _of_peft(folder: Path, peft_config: Mapping[str, Any]) -> BaLoRAConfig:
     if targets is None:
         raise TypeError("target_modules is empty")
     shared = {name: peft_config[name] for name in _SHARED if peft_config.get(name)}
-    saved = tuple(peft_config.get("modules_to_save") or ())
+    # PEFT lists heads that other models have, too.
+    kept = [f".{key.removeprefix(_PREFIX)}" for key in _read(folder / WEIGHTS_FILE)]
+    listed = peft_config.get("modules_to_save") or ()
+    saved = tuple(name for name in listed if any(f".{name}." in key for key in kept))
     return BaLoRAConfig(target_modules=targets, modules_to_save=saved, **shared)
 
 
@@ -169,6 +173,7 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLaye
     folder = Path(folder)
     config = load_config(folder)
     tensors = {name.removeprefix(_PREFIX): t for name, t in _read(folder / WEIGHTS_FILE).items()}
+    _drop_base_weights(tensors, model)
     if adapted_layers(model):
         _check_fit(folder, tensors, model, config)
     else:
@@ -182,6 +187,16 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLaye
         for key, value in module.trained.state_dict().items():
             value.copy_(tensors[f"{name}.{key}"])
     return layers
+
+
+def _drop_base_weights(tensors: dict[str, Tensor], model: nn.Module) -> None:
+    """Leave out frozen weights that the model has: PEFT saves those of embeddings beside their adapters."""
+    own = model.state_dict()
+    for key in [key for key in tensors if key.endswith(_BASE_WEIGHT)]:
+        name = key.removesuffix(_BASE_WEIGHT)
+        of_model = own.get(f"{name}.weight", own.get(f"{name}.base.weight"))
+        if of_model is not None and of_model.shape == tensors[key].shape:
+            del tensors[key]
 
 
 def _adapt_as_saved(

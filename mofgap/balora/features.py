@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -62,7 +64,9 @@ class FrozenFeatures:
         found: list[Any] = []
         module = model.get_submodule(self.name)
         if self.takes_input:
-            handle = module.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+            handle = module.register_forward_pre_hook(
+                lambda _, inputs, named: found.append([*inputs, *named.values()][0]), with_kwargs=True
+            )
         else:
             handle = module.register_forward_hook(lambda _, inputs, output: found.append(output))
         try:
@@ -71,12 +75,22 @@ class FrozenFeatures:
             handle.remove()
         if not found:
             raise RuntimeError(f"the module {self.name} did not run: name another one as features")
-        return self._pooled(_tensor(found[-1]).detach(), kwargs.get("attention_mask"), row_to_input)
+        return self._pooled(_tensor(found[-1]).detach(), self._mask(model, args, kwargs), row_to_input)
+
+    def _mask(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """What the model is called with as the mask of the tokens that the module sees; None without."""
+        given = dict(kwargs)
+        with suppress(TypeError):  # a call that the model understands in its own way
+            given |= inspect.signature(model.forward).bind_partial(*args).arguments
+        of_decoder = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+        if of_decoder and "encoder" not in self.name.split("."):
+            return given.get("decoder_attention_mask")
+        return given.get("attention_mask")
 
     def _pooled(self, x: Tensor, mask: Any, row_to_input: Tensor | None) -> Tensor:
         if x.ndim == 1:
             x = x[:, None]
-        if x.shape[-1] != self.width and x.ndim > 2 and x.shape[1] == self.width:
+        if x.ndim > 2 and x.shape[1] == self.width and (x.ndim == 4 or x.shape[-1] != self.width):
             x = x.movedim(1, -1)
         if x.shape[-1] != self.width:
             raise ValueError(

@@ -178,20 +178,24 @@ class AdaptedLayer(nn.Module, ABC):
         # Noise and recordings belong to one forward pass; torch cannot copy their graphs.
         return {**self.__dict__, "perturbation": None, "recordings": None}
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Apply the layer; the output has the precision of the base layer's."""
         if self.enabled and self.recordings is not None:
-            return self._recorded(x, self.recordings)
+            return self._recorded(input, self.recordings)
         if self.enabled and self.perturbation is None and self.folded is not None:
-            return self.apply_weight(x, self.folded)
-        y: Tensor = self.base(x)
+            return self.apply_weight(input, self.folded)
+        y: Tensor = self.base(input)
         if not self.enabled:
             return y
-        x = self.last(x)
+        x = self.last(input)
         h = self.project(x, self.lora_A)
         if self.perturbation is not None:
             with torch.autocast(x.device.type, enabled=False):
                 h = h + self.perturbation(x, self)
+        return self._adapted(y, h)
+
+    def _adapted(self, y: Tensor, h: Tensor) -> Tensor:
+        """The base's output and the update of the low-rank features."""
         return torch.add(y, self.lift(h).to(y.dtype), alpha=self.scaling)
 
     def _recorded(self, x: Tensor, recordings: list[Recording]) -> Tensor:
@@ -206,7 +210,11 @@ class AdaptedLayer(nn.Module, ABC):
                 "an adapted layer runs under no_grad inside the model, so that its part of the variance "
                 "cannot be computed (checkpointing with use_reentrant=True does that too)"
             )
-        y = self.apply_weight(x, self._mean_weight() if self.folded is None else self.folded)
+        if self.folded is not None or self.weight.dtype == self.lora_A.dtype:
+            y = self.apply_weight(x, self._mean_weight() if self.folded is None else self.folded)
+        else:  # rounded to half precision, W0 would lose a small update
+            with torch.no_grad():
+                y = self._adapted(self.base(x), self.project(self.last(x), self.lora_A))
         if not y.requires_grad:
             y.requires_grad_()
         recordings.append(Recording(x.detach(), y, x._version))

@@ -30,11 +30,12 @@ class TrainedModule(nn.Module):
         return (self.trained if self.enabled else self.original)(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        """Attributes that a model reads, such as ``weight``, are those of the trained copy."""
+        """Attributes that a model reads, such as ``weight``, are those of the module that runs."""
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return getattr(super().__getattr__("trained"), name)
+            runs = "trained" if self.__dict__.get("enabled", True) else "original"
+            return getattr(super().__getattr__(runs), name)
 
 
 def trained_modules(model: nn.Module) -> dict[str, TrainedModule]:

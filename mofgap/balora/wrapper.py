@@ -139,8 +139,9 @@ class BaLoRAModel(BaLoRA):
 
         Args:
             x: What the model is called with: a tensor, a tuple of arguments or a mapping of named ones.
-            samples: Number of samples to estimate from, at least 2; 0 computes the closed form instead,
-                with one backward pass for each number of an input's output.
+            samples: Number of samples to estimate from, at least 2, with the config's ``noise``; 0 computes
+                the closed form of ``weights`` instead, with a backward pass for each number of an input's
+                output.
             **kwargs: More named arguments of the model.
 
         Returns:
@@ -154,6 +155,9 @@ class BaLoRAModel(BaLoRA):
                 raise ValueError(f"samples must be 0 or at least 2, got {samples}")
             drawn = self.sample(x, samples, **kwargs)
             return drawn.mean(0), drawn.std(0)
+        if self.config.posterior == "none":
+            mean = self.sample(x, 1, **kwargs)[0]
+            return mean, torch.zeros_like(mean)
         found, alpha, shape = self._closed_form(x, kwargs)
         return found.output.view(shape), found.variance(alpha).clamp_min(0).sqrt().view(shape)
 
@@ -168,9 +172,16 @@ class BaLoRAModel(BaLoRA):
             **kwargs: More named arguments of the model.
 
         Returns:
-            (n_inputs, n_classes) twice; (n_inputs, 1) for a model of one logit.
+            Two tensors of the shape of the model's output, whose last axis is the classes; (n_inputs, 1) for
+            a model of one logit.
         """
-        return class_probabilities(*self.covariance(x, **kwargs))
+        found, alpha, shape = self._closed_form(x, kwargs)
+        n_classes = shape[-1] if len(shape) > 1 else 1
+        of_places = found.covariance(alpha).unflatten(2, (-1, n_classes)).unflatten(1, (-1, n_classes))
+        blocks = of_places.diagonal(dim1=1, dim2=3).movedim(3, 1).flatten(0, 1)
+        mean, std = class_probabilities(found.output.reshape(-1, n_classes), blocks)
+        places = shape[:-1] or shape
+        return mean.view(*places, -1), std.view(*places, -1)
 
     def covariance(self, x: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Mean and covariance of an input's outputs in closed form, detached: (n, k) and (n, k, k).

@@ -9,9 +9,19 @@ import peft
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from mofgap.balora import AdaptedConv1D, BaLoRAConfig, BaLoRAModel, get_balora_model
+from mofgap.balora.features import FrozenFeatures
 
 
 def bert() -> BertForSequenceClassification:
@@ -104,3 +114,54 @@ def test_positions_that_inputs_share_are_refused() -> None:
     model = get_balora_model(gpt2(), BaLoRAConfig(r=2, target_modules=("wpe",)))
     with pytest.raises(ValueError, match="batch-first"):
         model(**tokens())
+
+
+@pytest.mark.parametrize("target", ["query", "embed_tokens", "lm_head"])
+def test_what_peft_saves_beside_its_adapters_is_no_obstacle(target: str, tmp_path: Path) -> None:
+    if target == "query":  # PEFT lists heads of other classifiers, too
+        net, task, targets = bert(), "SEQ_CLS", ["query", "value"]
+    else:
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+        config = LlamaConfig(vocab_size=50, num_key_value_heads=2, **sizes)
+        net, task, targets = LlamaForCausalLM(config), "CAUSAL_LM", ["q_proj", target]
+    base = copy.deepcopy(net)
+    lora = peft.LoraConfig(r=2, task_type=task, target_modules=targets, init_lora_weights=False)
+    theirs = peft.get_peft_model(net, lora).eval()
+    theirs.save_pretrained(tmp_path)
+    ours = BaLoRAModel.from_pretrained(base, tmp_path)
+    torch.testing.assert_close(ours(**tokens()).logits, theirs(**tokens()).logits)
+
+
+def test_a_mask_counts_wherever_it_stands_in_the_call() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert, self.head = bert().bert, nn.Linear(16, 2)
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+            hidden = self.bert(input_ids, attention_mask=attention_mask).last_hidden_state
+            y: Tensor = self.head(hidden)[:, 0]
+            return y
+
+    model = get_balora_model(Masked(), BaLoRAConfig(r=2)).eval()
+    perturb(model)
+    batch = tokens()
+    expected = model.predict(batch)
+    torch.testing.assert_close(model.predict((batch["input_ids"], batch["attention_mask"])), expected)
+
+
+def test_the_mask_of_an_encoder_is_not_that_of_its_decoder() -> None:
+    config = T5Config(vocab_size=30, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2)
+    net = T5ForConditionalGeneration(config).eval()
+    batch = tokens() | {"decoder_input_ids": tokens()["input_ids"]}
+    of_decoder = FrozenFeatures(net, BaLoRAConfig())
+    of_encoder = FrozenFeatures(net, BaLoRAConfig(features="encoder", n_features=16))
+    hidden = net.decoder(
+        input_ids=batch["decoder_input_ids"],
+        encoder_hidden_states=net.encoder(**tokens()).last_hidden_state,
+        encoder_attention_mask=batch["attention_mask"],
+    ).last_hidden_state
+    # T5 scales what its head reads.
+    torch.testing.assert_close(of_decoder(net, (), batch, None), hidden.mean(1) * net.config.d_model**-0.5)
+    left = net.encoder(**tokens()).last_hidden_state[1, :4]
+    torch.testing.assert_close(of_encoder(net, (), batch, None)[1], left.mean(0))

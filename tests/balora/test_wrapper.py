@@ -270,3 +270,68 @@ def test_too_many_outputs_for_a_closed_form() -> None:
     with pytest.raises(ValueError, match="300 outputs"):
         model.predict(X)
     assert model.predict(X, samples=4)[1].shape == (6, 300)
+
+
+def test_a_head_of_several_layers_is_trained_whole() -> None:
+    head = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2))
+    model = made(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), head), target_modules=["0"], modules_to_save=["2"])
+    (model(X).sum() + model.kl_loss(10)).backward()
+    assert all(p.grad is not None for n, p in model.named_parameters() if "trained" in n)
+
+
+def test_the_mean_of_a_model_in_half_precision_keeps_a_small_update() -> None:
+    model = made(nn.Sequential(nn.Linear(256, 4)).bfloat16(), r=1, lora_alpha=1.0).eval()
+    layer = model.layers["0"]
+    layer.lora_A.data.fill_(1)
+    layer.lora_B.data.fill_(5e-5)
+    x = torch.ones(2, 256, dtype=torch.bfloat16)
+    torch.testing.assert_close(model.predict(x)[0], model(x).detach())
+
+
+def test_probabilities_of_tokens_are_of_each_token() -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    model = made(net, initial_alpha=0.003).eval()
+    tokens = X.view(2, 3, 4)
+    mean, std = model.predict_proba(tokens)
+    assert mean.shape == std.shape == (2, 3, 3)
+    torch.testing.assert_close(mean.sum(2), torch.ones(2, 3))
+    drawn = model.sample(tokens, 2000, seed=0).softmax(3)
+    torch.testing.assert_close(mean, drawn.mean(0), atol=0.01, rtol=0)
+    torch.testing.assert_close(std, drawn.std(0), atol=0.01, rtol=0.1)
+
+
+def test_probabilities_of_half_precision_are_those_of_single() -> None:
+    model = made(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))).eval()
+    expected = model.predict_proba(X)[0]
+    model.model.bfloat16()
+    torch.testing.assert_close(model.predict_proba(X.bfloat16())[0], expected, atol=0.02, rtol=0.05)
+
+
+def test_without_a_posterior_any_number_of_outputs_has_a_prediction() -> None:
+    model = made(nn.Sequential(nn.Linear(4, 300)), target_modules=["0"], posterior="none").eval()
+    mean, std = model.predict(X)
+    assert mean.shape == (6, 300) and not std.any()
+
+
+@pytest.mark.parametrize("width", [8, 6])
+def test_features_of_an_image_are_means_over_its_places(width: int) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    images = torch.randn(2, 3, 8, width, generator=torch.Generator().manual_seed(0))
+    expected = net[:2](images).mean((2, 3)).detach()
+    found = made(net, target_modules=["0", "2"])._frozen_features((images,), {}, None)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_last_layer_may_be_called_by_name() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.last(input=torch.tanh(self.first(x)))
+            return y
+
+    assert made(Named())(X).shape == (6, 2)
