@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
 
+from mofgap.study.peak_memory import peak_memory_mb
+
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -74,13 +76,10 @@ def _repeated(action: Callable[[], None]) -> Iterator[None]:
 
 def _since(begun: float, begun_cpu: float, threads: int) -> Cost:
     """The cost since two clocks were read."""
-    peak_kb = max(
-        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
     cost: Cost = {
         "seconds": round(time.monotonic() - begun, 4),
         "cpu_seconds": round(_cpu_seconds() - begun_cpu, 4),
-        "peak_memory_mb": round(peak_kb / 2**10, 1),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
         "threads": threads,
         "host": platform.node(),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import resource
 import shutil
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from mofgap.study.layout import COST, HISTORY, SIZE, Layout
 from mofgap.study.members import member
 from mofgap.study.methods import encoder
 from mofgap.study.methods.method import method_of
+from mofgap.study.peak_memory import peak_memory_mb
 from mofgap.study.planned import Member
 from mofgap.training.config import TrainingConfig
 from mofgap.training.encoder_folder import WEIGHTS, find_encoder
@@ -62,10 +62,11 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
     )
     trained.save(folder, _about(config, wanted))
     _write_history(work / METRICS, folder / HISTORY)
+    on_gpu = config.compute.device != "cpu" and torch.cuda.is_available()
     cost = {
         "train_seconds": trained.outcome.cost.seconds,
         "train_cpu_seconds": trained.outcome.cost.cpu_seconds,
-        "peak_memory_mb": _peak_memory_mb(config.compute.device),
+        "peak_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_memory_mb(),
     }
     write_json(folder / COST, cost)
     n_trainable = trained.outcome.n_trainable
@@ -104,15 +105,3 @@ def _write_history(log: Path, history: Path) -> None:
 
 def _about(config: ComparisonConfig, wanted: Member) -> About:
     return About(wanted.name, level_of_theory=config.data.level_of_theory, citation=config.data.citation)
-
-
-def _peak_memory_mb(device: str) -> float:
-    """Peak memory of this process: on the GPU if it trained there, else resident memory."""
-    if device != "cpu" and torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    # What Linux says by getrusage was handed on by the process that started this one.
-    return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
