@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
@@ -65,6 +66,17 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any, indent: int = 1) -> None:
     """Write strict JSON."""
     write_text(path, json.dumps(content, indent=indent, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """A value for strict JSON, which has no NaN and no infinity: they become None."""
+    if isinstance(value, Mapping):
+        return {str(name): finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    if hasattr(value, "item"):  # a number of NumPy
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sha256_of(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shlex
 import sys
@@ -15,6 +14,7 @@ import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.screening.row import shortened
+from mofgap.whole_file import finite
 
 MAX_NAMES = 6
 """Words without a dash, one after the other, that a recorded command has; a shell makes many of ``*.cif``."""
@@ -74,7 +74,7 @@ def command_line() -> str:
 
 def print_json(content: Any) -> None:
     """Print JSON; NaN and infinity become null."""
-    print_lines([json.dumps(_finite(content), ensure_ascii=False, indent=1, allow_nan=False)])
+    print_lines([json.dumps(finite(content), ensure_ascii=False, indent=1, allow_nan=False)])
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -89,16 +89,6 @@ def print_lines(lines: Iterable[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             fail(f"cannot write to standard output: {error.strerror}", NOTHING_DONE)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _text(value: Any, digits: int = 6) -> str:

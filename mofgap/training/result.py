@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.costs import Cost
 from mofgap.version import installed_version
-from mofgap.whole_file import write_json
+from mofgap.whole_file import finite, write_json
 
 FILE = "metrics.json"
 
@@ -42,14 +41,6 @@ class TrainingResult:
     parent: str = ""
     known: dict[str, int] = field(default_factory=dict)
 
-    @property
-    def defined(self) -> dict[str, dict[str, float | None]]:
-        """The metrics for JSON, which has no NaN: an undefined metric is None."""
-        return {
-            split: {name: value if math.isfinite(value) else None for name, value in found.items()}
-            for split, found in self.metrics.items()
-        }
-
     def write(self, folder: Path, config: FinetuneConfig, n_train: int) -> None:
         """Write ``metrics.json`` and ``cost.json`` into a model folder.
 
@@ -66,4 +57,4 @@ class TrainingResult:
         }
         report = {name: value for name, value in asdict(self).items() if name != "cost"}
         report |= {"training": asdict(config), "n_train": n_train, "versions": versions}
-        write_json(folder / FILE, report | {"metrics": self.defined}, indent=2)
+        write_json(folder / FILE, report | {"metrics": finite(self.metrics)}, indent=2)

@@ -14,7 +14,7 @@ from mofgap.study.engine.folder import RunError
 from mofgap.study.engine.metrics import METRICS
 from mofgap.study.engine.stage import Stage
 from mofgap.study.layout import COST
-from mofgap.whole_file import write_json
+from mofgap.whole_file import finite, write_json
 
 MODEL, CALIBRATED = "model", "calibrated"
 """Folders of a run with the model as it was trained, and as it was calibrated on other structures."""
@@ -86,7 +86,7 @@ def _do_train(config: RunConfig, run: Path) -> None:
     if not begun and (folder / CONFIG).exists():  # stopped while the training of the model was removed
         shutil.rmtree(folder)
     outcome = job.train(labels, folder, config.name, config.command, resume=begun, progress=False)
-    write_json(run / METRICS, outcome.defined)
+    write_json(run / METRICS, finite(outcome.metrics))
     (folder / COST).rename(run / COST)  # no part of the result: it differs from run to run
     shutil.rmtree(folder / WORK)
 

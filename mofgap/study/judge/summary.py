@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from mofgap.study.layout import (
     write_parquet,
 )
 from mofgap.study.members import tabled
-from mofgap.whole_file import write_json, write_text
+from mofgap.whole_file import finite, write_json, write_text
 
 GROUP = ["split", "method", "variant", "n_samples", "spread", "calibration", "kind"]
 NOT_AVERAGED = (*GROUP, "seed")
@@ -62,7 +61,7 @@ def _summary(
     judged = [arm for arm in arms if config.splits[arm.split].kind != "without"]
     curves = [list(trends(arm, config.judgement)) for arm in judged]
     n_bins = config.judgement.n_bins
-    summary: dict[str, Any] = _plain(
+    summary: dict[str, Any] = finite(
         {
             "definitions": {name: text.format(n_bins=n_bins) for name, text in DEFINITIONS.items()},
             "n_bins": {"ence": n_bins, "miscalibration_area": 101},
@@ -110,14 +109,3 @@ def _methods(table: pd.DataFrame) -> list[dict[str, Any]]:
         about = dict(zip(GROUP, key, strict=True)) | {"n_seeds": len(group), "seeds": group.seed.tolist()}
         found.append(about | {"mean": numbers.mean().to_dict(), "standard_error": numbers.sem().to_dict()})
     return found
-
-
-def _plain(value: Any) -> Any:
-    """Numbers as JSON holds them; what is not finite is null."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

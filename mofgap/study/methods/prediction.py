@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from mofgap.study.config import ComparisonConfig
@@ -12,7 +11,7 @@ from mofgap.study.dataset import read
 from mofgap.study.layout import Layout, write_parquet
 from mofgap.study.members import member, prediction
 from mofgap.study.methods.method import Estimated, PredictionTask, method_of
-from mofgap.whole_file import write_json
+from mofgap.whole_file import finite, write_json
 
 
 def predict(config: ComparisonConfig, run: Path, name: str) -> None:
@@ -34,8 +33,8 @@ def predict(config: ComparisonConfig, run: Path, name: str) -> None:
     if method.kind == "published":
         table = table[table.gap_ev.notna()].reset_index(drop=True)
     write_parquet(layout.prediction(name), table)
-    ms = {f"{each}@{n}": round(e.ms, 4) if np.isfinite(e.ms) else None for (each, n), e in found.items()}
-    write_json(layout.prediction_cost(name), {"predict_ms": ms})
+    ms = {f"{each}@{n}": round(e.ms, 4) for (each, n), e in found.items()}
+    write_json(layout.prediction_cost(name), {"predict_ms": finite(ms)})
 
 
 def _table(task: PredictionTask, found: Estimated) -> pd.DataFrame:
