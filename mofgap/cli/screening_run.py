@@ -22,7 +22,7 @@ from mofgap.screening.journal import JournalError, journal_path
 from mofgap.screening.levels import is_pbe, ranking_words
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.rank import Duplicates, Novelty
-from mofgap.screening.row import Row, cells, column_names, printable
+from mofgap.screening.row import Row, cells, column_names, named, printable
 from mofgap.screening.table import PAGE, READABLE, format_of, tab_separated, to_frame, write_table
 
 if TYPE_CHECKING:
@@ -263,8 +263,7 @@ def _standard_input() -> Iterator[str]:
 def _say_counts(outcome: Outcome, behind: str) -> None:
     """Say on standard error how it went, and what failed."""
     for row in outcome.first_failed:
-        block = "" if Path(row.file).stem == row.structure_id else f" [{row.structure_id}]"
-        typer.echo(f"failed: {row.file}{block}: {row.reason}", err=True)
+        typer.echo(f"failed: {named(row.file, row.structure_id)}: {row.reason}", err=True)
     if more := outcome.n_failed - len(outcome.first_failed):
         typer.echo(f"failed: {more} more, see the table", err=True)
     n_ok = outcome.n_rows - outcome.n_warned - outcome.n_failed

@@ -23,7 +23,7 @@ from mofgap.report.structures import Drawing
 from mofgap.screening.levels import MODELS, functional, is_pbe, ranking_words
 from mofgap.screening.origin import COMMAND, DATE, N_ROWS, origin_of
 from mofgap.screening.reread import Key
-from mofgap.screening.row import NEAREST_SEPARATOR, warnings_of
+from mofgap.screening.row import NEAREST_SEPARATOR, named, warnings_of
 from mofgap.screening.table import Window
 
 N_INTERVALS = 20
@@ -259,9 +259,7 @@ def _failures(table: Screened) -> list[dict[str, Any]]:
     groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for row in records(table.failed):
         name, _, words = (row["reason"] or "unknown").partition(":")
-        file = row["file"] or ""
-        block = "" if str(row["structure_id"]) in file else f" [{row['structure_id']}]"
-        groups[name].append((f"{file}{block}", words.strip()))
+        groups[name].append((named(row["file"] or "", str(row["structure_id"])), words.strip()))
     return [
         {"name": name, "count": len(rows), "examples": rows[:MAX_EXAMPLES]}
         for name, rows in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))

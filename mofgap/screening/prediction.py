@@ -20,10 +20,16 @@ from mofgap.gap.posterior import spread_of
 from mofgap.gap.predictor import GapPredictor, Predictions
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.reading import Reading
-from mofgap.screening.row import NEAREST_SEPARATOR, PBE_COLUMNS, WARNING_SEPARATOR, Row, printable, rounded
-
-FAILED = "prediction-failed"
-"""How the reason begins where a structure was read, but not computed."""
+from mofgap.screening.row import (
+    FAILED,
+    NEAREST_SEPARATOR,
+    PBE_COLUMNS,
+    WARNING_SEPARATOR,
+    Row,
+    failed_row,
+    printable,
+    rounded,
+)
 
 
 def predict_readings(
@@ -43,17 +49,6 @@ def predict_readings(
         )
         for reading in readings
     ]
-
-
-def failed_row(failure: ReadFailure) -> Row:
-    """The row of an input that gave no gap."""
-    return Row(
-        rank=None,
-        file=printable(failure.source),
-        structure_id=printable(failure.structure_id),
-        status="failed",
-        reason=printable(failure.reason),
-    )
 
 
 def _rows(crystals: Sequence[Crystal], predictor: GapPredictor, config: ScreeningConfig) -> list[Row]:

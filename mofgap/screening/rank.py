@@ -9,10 +9,9 @@ from functools import partial
 from itertools import islice
 from typing import Literal, get_args
 
-from mofgap.crystals.formats import stem_of
 from mofgap.crystals.reasons import listed
 from mofgap.screening.duplicates import originals
-from mofgap.screening.row import WARNING_SEPARATOR, Row, warnings_of
+from mofgap.screening.row import WARNING_SEPARATOR, Row, named, warnings_of
 
 RankBy = Literal["window", "low", "high", "std"]
 RANKINGS: tuple[RankBy, ...] = get_args(RankBy)
@@ -145,7 +144,7 @@ def _noted(group: Iterable[Row]) -> Iterator[Row]:
     rows = iter(group)
     first = next(rows)
     yield first
-    yield from (_with_note(row, f"same structure as {_named(first)}") for row in rows)
+    yield from (_with_note(row, f"same structure as {named(first.file, first.structure_id)}") for row in rows)
 
 
 def _alone(group: Iterable[Row]) -> Row:
@@ -153,17 +152,14 @@ def _alone(group: Iterable[Row]) -> Row:
     first, *others = group
     if not others:
         return first
-    return _with_note(first, f"left out the same structure in {listed([_named(row) for row in others])}")
+    copies = listed([named(row.file, row.structure_id) for row in others])
+    return _with_note(first, f"left out the same structure in {copies}")
 
 
 def _with_note(row: Row, words: str) -> Row:
     return replace(
         row, warnings=WARNING_SEPARATOR.join(filter(None, [row.warnings, f"{DUPLICATE}: {words}"]))
     )
-
-
-def _named(row: Row) -> str:
-    return row.file if stem_of(row.file) == row.structure_id else f"{row.file} [{row.structure_id}]"
 
 
 def _outside(row: Row) -> float:

@@ -7,12 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
 from operator import attrgetter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from mofgap.crystals.formats import stem_of
+
+if TYPE_CHECKING:
+    from mofgap.crystals.entry import ReadFailure
 
 Status = Literal["ok", "warning", "failed"]
 
 DECIMALS = 4
 """Digits kept of every number: 0.1 meV and 0.01 % are below anything the model can mean."""
+
+FAILED = "prediction-failed"
+"""How the reason begins where a structure was read, but not computed."""
 
 # Control characters, halves of undecodable file names and reordering marks would break a line of text,
 # fool a terminal, or be refused by a format.
@@ -78,6 +86,22 @@ class Row:
     pbe_gap_std_ev: float | None = None
     pbe_gap_lo90_ev: float | None = None
     pbe_gap_hi90_ev: float | None = None
+
+
+def failed_row(failure: ReadFailure) -> Row:
+    """The row of an input that gave no gap."""
+    return Row(
+        rank=None,
+        file=printable(failure.source),
+        structure_id=printable(failure.structure_id),
+        status="failed",
+        reason=printable(failure.reason),
+    )
+
+
+def named(file: str, structure_id: str) -> str:
+    """A structure in a message: its file, with its own name in brackets if the file has another."""
+    return file if stem_of(file) == structure_id else f"{file} [{structure_id}]"
 
 
 FIELDS = tuple(field.name for field in fields(Row))

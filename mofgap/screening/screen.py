@@ -17,9 +17,9 @@ from mofgap.gap.predictor import GapPredictor
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.journal import Finished, Journal
 from mofgap.screening.pool import IsolatedProcess, ordered_map
-from mofgap.screening.prediction import FAILED, failed_row, predict_readings
+from mofgap.screening.prediction import predict_readings
 from mofgap.screening.reading import PROCESS_DIED, Reading, Source, read
-from mofgap.screening.row import Row
+from mofgap.screening.row import FAILED, Row, failed_row
 
 Task = tuple[Source, str]
 """An input, and the sha256 of the bytes that were done before."""

@@ -21,7 +21,7 @@ from mofgap.crystals.formats import stem_of
 from mofgap.crystals.item import InputItem
 from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import PROCESS_DIED
-from mofgap.screening.row import Row, column_names, printable
+from mofgap.screening.row import FAILED, Row, column_names, failed_row
 from mofgap.web.config import MB, ServeConfig
 from mofgap.web.uploads import RequestError, Upload, inputs_of
 from mofgap.web.work import Task, report_of, screen_source
@@ -206,10 +206,9 @@ class Jobs:
                 job.found[place] = (_failed(source, PROCESS_DIED),)
             except Exception as error:  # one structure must not cost the others
                 _log.exception("%r failed", source.source)
-                words = " ".join(f"prediction-failed: {type(error).__name__}: {error}".split())
-                job.found[place] = (_failed(source, words[:300]),)
+                words = " ".join(f"{FAILED}: {type(error).__name__}: {error}".split())
+                job.found[place] = (_failed(source, words),)
 
 
 def _failed(source: InputItem | ReadFailure, reason: str) -> Row:
-    name = stem_of(source.source)
-    return Row(None, printable(source.source), printable(name), "failed", printable(reason))
+    return failed_row(ReadFailure(source.source, stem_of(source.source), reason))

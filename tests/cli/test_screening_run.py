@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mofgap.cli.screening_run import _read_once, say_written
+from mofgap.cli.screening_run import _read_once, _say_counts, say_written
+from mofgap.screening.outcome import Outcome
+from mofgap.screening.row import Row
 
 
 def test_what_can_be_read_once_is_not_counted_first(tmp_path: Path) -> None:
@@ -23,3 +25,11 @@ def test_without_a_window_the_next_command_is_one_that_needs_none(capsys: pytest
     assert "mofgap select t.csv --goal explore" in capsys.readouterr().err
     say_written(Path("t.csv"))
     assert "explore" not in capsys.readouterr().err
+
+
+def test_a_failure_is_named_by_its_file_and_by_its_block_where_the_file_does_not_say_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [Row(None, "MOF.cif.gz", "MOF", "failed", "x"), Row(None, "MOF-12.cif", "MOF-1", "failed", "x")]
+    _say_counts(Outcome.of(rows), "")
+    assert capsys.readouterr().err.startswith("failed: MOF.cif.gz: x\nfailed: MOF-12.cif [MOF-1]: x\n")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -211,6 +212,11 @@ def test_failures_are_grouped_and_capped() -> None:
     page = screening_page(screened(to_frame(rows)), "t")
     assert page.index("<b>no-cell</b>") < page.index("<b>rare</b>")
     assert "5 more: choose the status" in page
+
+
+def test_a_failure_is_named_by_its_block_where_a_part_of_the_file_name_is_equal() -> None:
+    rows = [row(1), replace(failure("MOF-12"), structure_id="MOF-1")]
+    assert "MOF-12.cif [MOF-1]" in screening_page(screened(to_frame(rows)), "t")
 
 
 @pytest.mark.parametrize(
