@@ -6,6 +6,8 @@ from typing import Literal, get_args
 
 Device = Literal["auto", "cpu", "cuda"]
 Disorder = Literal["refuse", "majority"]
+DftInput = Literal["cif", "poscar", "vasp"]
+Goal = Literal["window", "explore", "both"]
 Precision = Literal["32-true", "bf16-mixed"]
 
 Adaptation = Literal["balora", "lora", "full"]

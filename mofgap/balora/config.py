@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from mofgap.choices import Noise
 from mofgap.nearest import hint
 
 Posterior = Literal["network", "constant", "diagonal", "analytic", "none"]
-Kind = Literal["weights", "rows"]
 ALL_LINEAR = "all-linear"
 
 _OLD_NAMES = {"rank": "r"}
@@ -74,7 +74,7 @@ class BaLoRAConfig:
     noise_hidden: int = 64
     initial_alpha: float | None = None
     posterior: Posterior = "network"
-    noise: Kind = "weights"
+    noise: Noise = "weights"
     flipout: bool = True
     features: str | None = None
     n_features: int | None = None
@@ -100,7 +100,7 @@ class BaLoRAConfig:
             raise ValueError(f"prior_rate must lie between 0 and 1, got {self.prior_rate!r}")
         if not self.beta >= 0:
             raise ValueError(f"beta must not be negative, got {self.beta!r}")
-        for name, choices in {"posterior": get_args(Posterior), "noise": get_args(Kind)}.items():
+        for name, choices in {"posterior": get_args(Posterior), "noise": get_args(Noise)}.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if self.posterior == "analytic" and not self.n_train:

@@ -17,9 +17,10 @@ from mofgap.balora.config import BaLoRAConfig
 from mofgap.balora.layer import AdaptedLayer
 from mofgap.balora.noise import NoiseNetwork
 from mofgap.balora.objective import elements_per_layer, kl_divergence
-from mofgap.balora.sampling import Kind, sampling, without_adapters
+from mofgap.balora.sampling import sampling, without_adapters
 from mofgap.balora.saved import trained_modules
 from mofgap.balora.variance import Sensitivity, sensitivity
+from mofgap.choices import Noise
 
 
 class BaLoRA(nn.Module):
@@ -83,7 +84,7 @@ class BaLoRA(nn.Module):
         alpha: Tensor,
         row_to_input: Tensor | None = None,
         *,
-        kind: Kind = "weights",
+        kind: Noise = "weights",
         generator: torch.Generator | None = None,
         input_seeds: Sequence[int] | None = None,
         flipout: bool = True,

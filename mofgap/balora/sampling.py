@@ -10,9 +10,9 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from mofgap.balora.config import Kind as Kind
 from mofgap.balora.layer import AdaptedLayer, Perturbation, perturbed
 from mofgap.balora.rows import InputRows
+from mofgap.choices import Noise
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def sampling(
     alpha: Tensor,
     row_to_input: Tensor | None = None,
     *,
-    kind: Kind = "weights",
+    kind: Noise = "weights",
     generator: torch.Generator | None = None,
     input_seeds: Sequence[int] | None = None,
     flipout: bool = True,
@@ -114,7 +114,7 @@ def noises(
     layers: Mapping[str, AdaptedLayer],
     alpha: Tensor,
     rows: InputRows,
-    kind: Kind,
+    kind: Noise,
     generator: torch.Generator | None = None,
     input_seeds: Sequence[int] | None = None,
     flipout: bool = True,
@@ -147,8 +147,8 @@ def _check(
     generator: torch.Generator | None,
     input_seeds: Sequence[int] | None,
 ) -> None:
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+    if kind not in get_args(Noise):
+        raise ValueError(f"kind must be one of {', '.join(get_args(Noise))}, got {kind!r}")
     if alpha.ndim != 2 or alpha.shape[1] != len(layers):
         raise ValueError(f"alpha must be (n_inputs, {len(layers)}), got {tuple(alpha.shape)}")
     if input_seeds is None:

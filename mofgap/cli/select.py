@@ -6,11 +6,11 @@ import re
 import sys
 from collections.abc import Hashable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mofgap.choices import Disorder
+from mofgap.choices import DftInput, Disorder, Goal
 from mofgap.cli.exits import NOTHING_DONE, fail, words_of
 from mofgap.cli.options import checked_window
 from mofgap.cli.skipped import tell_skipped
@@ -51,10 +51,6 @@ HEADINGS = {
 """Columns on a terminal."""
 
 
-Goal = Literal["window", "explore", "both"]
-Inputs = Literal["cif", "poscar", "vasp"]
-
-
 CandidatesArgument = Annotated[
     Path, typer.Argument(metavar="TABLE", help="What mofgap screen wrote: .csv, .parquet or .json.")
 ]
@@ -89,7 +85,7 @@ OutputOption = Annotated[
     ),
 ]
 WriteInputsOption = Annotated[
-    Inputs | None,
+    DftInput | None,
     typer.Option(
         help="CIF or POSCAR files, or VASP folders with the settings of the QMOF database. POSCAR and VASP "
         "get the primitive cell."
@@ -196,7 +192,7 @@ def _warn_of_settings(crystals: Sequence[Crystal], levels: str) -> None:
             typer.echo(f"warning: {crystal.structure_id}: {words}", err=True)
 
 
-def _write(output: Path, found: Selection, inputs: Inputs | None) -> None:
+def _write(output: Path, found: Selection, inputs: DftInput | None) -> None:
     written = found.write(output, inputs)
     if inputs == "vasp":
         _warn_of_settings(found.crystals, found.levels)

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mofgap.balora import Sensitivity, sampling, sensitivity
-from mofgap.balora.sampling import Kind
-from mofgap.choices import Uncertainty
+from mofgap.choices import Noise, Uncertainty
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.encoders.encoder import FrozenOutputs
 from mofgap.gap.correction import N_SKETCH, Correction
@@ -259,7 +258,7 @@ def posterior(
 
 
 def draw(
-    model: GapModel, batch: CrystalGraph, mean: MeanPrediction, kind: Kind, samples: int, seed: int
+    model: GapModel, batch: CrystalGraph, mean: MeanPrediction, kind: Noise, samples: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Corrected gaps and aleatoric standard deviations of draws from the posterior.
 

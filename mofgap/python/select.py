@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mofgap.choices import Disorder
+from mofgap.choices import Disorder, Goal
 from mofgap.gap.predictor import GapPredictor
 from mofgap.screening.rank import check_window
-from mofgap.selection.candidates import Goal
 from mofgap.selection.select import Selection, select_from
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mofgap.choices import Goal
 from mofgap.screening.row import DECIMALS
 from mofgap.screening.table import lacking, read_table, windows_of
 from mofgap.uncertainty.calibrate import Calibration
 
 Floats = npt.NDArray[np.float64]
-Goal = Literal["window", "explore", "both"]
 GOALS: tuple[Goal, ...] = get_args(Goal)
 
 NEEDED = (

@@ -14,15 +14,15 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from mofgap.choices import DftInput
 from mofgap.crystals.convert import to_pymatgen
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
 from mofgap.whole_file import write_text
 
-Kind = Literal["cif", "poscar", "vasp"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[DftInput, ...] = get_args(DftInput)
 
 KPOINTS_PER_ATOM = 1000
 STATIC: dict[str, Any] = {
@@ -71,7 +71,7 @@ POTENTIALS = {name.partition("_")[0]: name for name in _POTENTIALS.split()}
 
 
 def write_inputs(
-    folder: Path, crystals: Sequence[Crystal], kind: Kind, *, hybrid: bool = False
+    folder: Path, crystals: Sequence[Crystal], kind: DftInput, *, hybrid: bool = False
 ) -> list[Path]:
     """Write an input for each crystal, named by its place and its structure id.
 

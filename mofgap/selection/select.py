@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mofgap.choices import Disorder
+from mofgap.choices import DftInput, Disorder, Goal
 from mofgap.counts import counted
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.entry import ReadFailure
@@ -21,15 +21,8 @@ from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.origin import disorder_of, preparation_of
 from mofgap.screening.reread import Key, read_again
 from mofgap.screening.table import inert
-from mofgap.selection.candidates import (
-    CandidateError,
-    Goal,
-    candidates_of,
-    quality,
-    read_candidates,
-    with_window,
-)
-from mofgap.selection.dft import Kind, write_inputs
+from mofgap.selection.candidates import CandidateError, candidates_of, quality, read_candidates, with_window
+from mofgap.selection.dft import write_inputs
 from mofgap.selection.diverse import Pick, choose
 from mofgap.uncertainty.novelty import NoveltyIndex
 
@@ -91,7 +84,7 @@ class Selection:
         table = shown.to_string(index=False, max_rows=MAX_SHOWN, float_format=lambda x: f"{x:.3g}")
         return f"{words}\n{table}"
 
-    def write(self, folder: Path | str, inputs: Kind | None = None) -> list[Path]:
+    def write(self, folder: Path | str, inputs: DftInput | None = None) -> list[Path]:
         """Write ``selection.csv``, and the inputs of calculations; returns the paths of the inputs.
 
         Args:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
 from mofgap.balora import AdaptedLinear, sampling, without_adapters
-from mofgap.balora.sampling import Kind
+from mofgap.choices import Noise
 
 ROWS = torch.tensor([0, 0, 1, 2, 2, 2])
-KINDS: list[Kind] = ["weights", "rows"]
+KINDS: list[Noise] = ["weights", "rows"]
 
 
 def one_layer(d_in: int = 4, rank: int = 2) -> dict[str, AdaptedLinear]:
@@ -26,7 +26,7 @@ def one_layer(d_in: int = 4, rank: int = 2) -> dict[str, AdaptedLinear]:
     return {"layer": layer}
 
 
-def draw(layers: dict[str, AdaptedLinear], x: Tensor, alpha: Tensor, kind: Kind, n_samples: int) -> Tensor:
+def draw(layers: dict[str, AdaptedLinear], x: Tensor, alpha: Tensor, kind: Noise, n_samples: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     samples = []
     with torch.no_grad():
@@ -36,7 +36,7 @@ def draw(layers: dict[str, AdaptedLinear], x: Tensor, alpha: Tensor, kind: Kind,
     return torch.stack(samples)
 
 
-def brute_force(layer: AdaptedLinear, x: Tensor, alpha: Tensor, kind: Kind, n_samples: int) -> Tensor:
+def brute_force(layer: AdaptedLinear, x: Tensor, alpha: Tensor, kind: Noise, n_samples: int) -> Tensor:
     """Sample every element of A by itself, once for each input or once for each row."""
     A = layer.lora_A.detach()
     shared = torch.randn(n_samples, len(ROWS) if kind == "rows" else len(alpha), *A.shape, dtype=A.dtype)
@@ -46,7 +46,7 @@ def brute_force(layer: AdaptedLinear, x: Tensor, alpha: Tensor, kind: Kind, n_sa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_moments_match_element_wise_sampling(kind: Kind) -> None:
+def test_moments_match_element_wise_sampling(kind: Noise) -> None:
     layers, n_samples = one_layer(), 6000
     layer = layers["layer"]
     x = torch.randn(len(ROWS), 4, dtype=torch.float64)
@@ -83,7 +83,7 @@ def test_rows_of_inputs_with_seeds_of_their_own_have_the_same_variance() -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("train", [True, False])
-def test_active_inside_the_context_only(make_set_model: Callable[..., Any], kind: Kind, train: bool) -> None:
+def test_active_inside_the_context_only(make_set_model: Callable[..., Any], kind: Noise, train: bool) -> None:
     model, layers = make_set_model()
     model.train(train)
     x = torch.randn(6, 5, dtype=torch.float64)
@@ -96,7 +96,7 @@ def test_active_inside_the_context_only(make_set_model: Callable[..., Any], kind
 
 @settings(max_examples=15, deadline=None)
 @given(kind=st.sampled_from(KINDS), seed=st.integers(0, 2**31), n_inputs=st.integers(1, 4))
-def test_reproducible_from_the_generator_alone(kind: Kind, seed: int, n_inputs: int) -> None:
+def test_reproducible_from_the_generator_alone(kind: Noise, seed: int, n_inputs: int) -> None:
     layers = one_layer()
     x = torch.randn(n_inputs, 3, 4, dtype=torch.float64)
     alpha = torch.rand(n_inputs, 1, dtype=torch.float64)
@@ -110,7 +110,7 @@ def test_reproducible_from_the_generator_alone(kind: Kind, seed: int, n_inputs: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_input_does_not_feel_its_batch_mates(make_set_model: Callable[..., Any], kind: Kind) -> None:
+def test_an_input_does_not_feel_its_batch_mates(make_set_model: Callable[..., Any], kind: Noise) -> None:
     model, layers = make_set_model()
     x = torch.randn(6, 5, dtype=torch.float64)
     alpha = torch.rand(3, 3, dtype=torch.float64)
@@ -146,7 +146,7 @@ def test_one_context_is_one_draw_of_the_weights(make_set_model: Callable[..., An
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_to_alpha_and_both_factors(make_set_model: Callable[..., Any], kind: Kind) -> None:
+def test_gradients_to_alpha_and_both_factors(make_set_model: Callable[..., Any], kind: Noise) -> None:
     model, layers = make_set_model()
     x = torch.randn(6, 5, dtype=torch.float64)
     factors = [p for p in model.parameters() if p.requires_grad]
@@ -162,7 +162,7 @@ def test_gradients_to_alpha_and_both_factors(make_set_model: Callable[..., Any],
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_stay_finite_at_zero(kind: Kind) -> None:
+def test_gradients_stay_finite_at_zero(kind: Noise) -> None:
     layers = one_layer()
     alpha = torch.zeros(2, 1, dtype=torch.float64, requires_grad=True)
     x = torch.zeros(2, 4, dtype=torch.float64, requires_grad=True)
@@ -174,7 +174,7 @@ def test_gradients_stay_finite_at_zero(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_autocast(kind: Kind) -> None:
+def test_autocast(kind: Noise) -> None:
     layer = AdaptedLinear(nn.Linear(4, 2), rank=2)
     nn.init.normal_(layer.lora_B)
     x, alpha = torch.randn(3, 4), torch.ones(3, 1)

@@ -15,13 +15,11 @@ from typer.testing import CliRunner
 
 import mofgap
 from mofgap.__main__ import app
-from mofgap.cli import select as verb
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.report.screened import screened
 from mofgap.screening.table import read_table
 from mofgap.selection import select as selection
 from mofgap.selection.candidates import GOALS, CandidateError, read_candidates
-from mofgap.selection.dft import KINDS
 from mofgap.selection.select import likeness_length, select, whitened
 from mofgap.shipped import shipped_folder
 from mofgap.uncertainty.novelty import Novelty, NoveltyIndex
@@ -174,13 +172,6 @@ def test_whitened_features_are_those_of_the_index(tiny: GapPredictor) -> None:
     assert likeness_length(index) > 0
     origin = whitened(index.mean[None], index)
     np.testing.assert_allclose(origin, 0, atol=1e-6)
-
-
-def test_choices_are_those_of_the_library() -> None:
-    from typing import get_args
-
-    assert get_args(verb.Goal) == GOALS
-    assert get_args(verb.Inputs) == KINDS
 
 
 def test_command_writes_selection_and_inputs(table: Path, model_folder: Path, tmp_path: Path) -> None:

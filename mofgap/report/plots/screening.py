@@ -20,8 +20,8 @@ from mofgap.report.figure import (
     say_nothing_to_show,
 )
 from mofgap.report.series import Column, Floats, complete, drawn_words
+from mofgap.screening.table import Window
 
-Window = tuple[float, float] | None
 _MAX_NAME = 26
 _MAX_BINS = 60
 _MAX_NAMED = 5

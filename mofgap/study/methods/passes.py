@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mofgap.balora.dropout import dropout
-from mofgap.balora.sampling import Kind
+from mofgap.choices import Noise
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.crystals.store import GraphStore
 from mofgap.encoders.encoder import FrozenOutputs
@@ -65,7 +65,7 @@ def bayesian(
     rows: Sequence[int],
     batch_atoms: int,
     *,
-    kinds: Sequence[Kind],
+    kinds: Sequence[Noise],
     counts: Sequence[int],
     seed: int,
 ) -> Estimated:
