@@ -1,8 +1,14 @@
-"""Words that a setting may take, where the module that acts on them is heavy to import; ``--help`` is not."""
+"""Words and defaults of settings whose own module is heavy to import; ``--help`` is not."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
+
+MAX_ATOMS = 1000
+"""Of the largest cell that is accepted, unless another limit is given."""
+
+N_CARDS = 12
+"""Candidates that get a card of their own on the page of a screening."""
 
 Device = Literal["auto", "cpu", "cuda"]
 Disorder = Literal["refuse", "majority"]

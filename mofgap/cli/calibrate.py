@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mofgap.choices import MAX_ATOMS
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import MaxAtoms, PartialOccupancies
 from mofgap.cli.schema import option_of
@@ -35,7 +36,7 @@ def calibrate(
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Model folder to write.")
     ] = Path("calibrated"),
     target: Annotated[str, option_of(LabelsConfig, "target")] = "gap_ev",
-    max_atoms: MaxAtoms = 1000,
+    max_atoms: MaxAtoms = MAX_ATOMS,
     disorder: PartialOccupancies = "refuse",
 ) -> None:
     """Fit the error bars of a model to labelled structures that it was not trained on.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mofgap.choices import MAX_ATOMS
 from mofgap.cli.exits import INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail
 from mofgap.cli.options import refuse_taken
 from mofgap.cli.skipped import MAX_SHOWN
@@ -159,7 +160,7 @@ def import_(
     identifier: IdentifierOption = None,
     keep: KeepOption = None,
     kind: KindOption = "auto",
-    max_atoms: MaxAtomsOption = 1000,
+    max_atoms: MaxAtomsOption = MAX_ATOMS,
     folder: Folder = None,
     force: ForceOption = False,
 ) -> None:

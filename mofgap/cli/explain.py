@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mofgap.choices import MAX_ATOMS
 from mofgap.cli.exits import NOTHING_DONE, fail, words_of
 from mofgap.cli.options import GeometryOption, MaxAtoms, PartialOccupancies, refuse_taken
 from mofgap.cli.tables import AsJson, print_json, show
@@ -33,7 +34,7 @@ def explain(
     model: Annotated[
         str, typer.Option(metavar="NAME|FOLDER", help="A shipped model, or a model folder.")
     ] = "qmof-hse06",
-    max_atoms: MaxAtoms = 1000,
+    max_atoms: MaxAtoms = MAX_ATOMS,
     disorder: PartialOccupancies = "refuse",
     geometry: GeometryOption = "auto",
     atoms: Annotated[

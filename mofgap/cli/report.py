@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mofgap.choices import N_CARDS
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import checked_window, refuse_taken
 from mofgap.cli.tables import command_line
@@ -44,7 +45,7 @@ def report(
             metavar="N",
             help="For a table: number of candidates shown as cards.",
         ),
-    ] = 12,
+    ] = N_CARDS,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the page.")] = False,
 ) -> None:
     """Write a screening or a comparison as one page that needs no network and no other file.

@@ -9,7 +9,7 @@ from itertools import count, pairwise
 
 from gemmi import cif
 
-from mofgap.choices import Disorder
+from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.crystals.crowding import MOST_SITES_OF_ATOM
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import refuse
@@ -20,7 +20,7 @@ from mofgap.crystals.reasons import StructureError, one_line
 from mofgap.crystals.repair import GEMMI_ERRORS, quoted, readable, repaired
 from mofgap.crystals.sites import formula_of, n_rows, sites_of, small_structure
 from mofgap.crystals.symmetry import expand, operations
-from mofgap.crystals.unit_cell import MAX_ATOMS, check_size, settle
+from mofgap.crystals.unit_cell import check_size, settle
 
 MOST_SMALL = 30_000
 SMALL_BYTES = 1_000

@@ -12,14 +12,13 @@ from itertools import chain
 from pathlib import Path, PurePath
 from typing import TextIO
 
-from mofgap.choices import Disorder
+from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.counts import counted
 from mofgap.crystals.archives import ARCHIVES, members
 from mofgap.crystals.entry import Entry, ReadFailure
 from mofgap.crystals.formats import KNOWN, base_of, kind_of
 from mofgap.crystals.item import MAX_FILE_BYTES, InputItem, failure, message, read_input
 from mofgap.crystals.several import holds_crystals, items_in
-from mofgap.crystals.unit_cell import MAX_ATOMS
 
 # The name of a CIF that has none.
 STANDARD_INPUT = "stdin"

@@ -15,13 +15,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mofgap.choices import Disorder
+from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.crystals.cif import decode, read_cif_bytes
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.entry import Entry, ReadFailure, unforeseen
 from mofgap.crystals.formats import LONGEST_NAME, Kind, stem_of
 from mofgap.crystals.reasons import StructureError
-from mofgap.crystals.unit_cell import MAX_ATOMS, check_apart, check_usable
+from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.crystals.zip_archive import unreadable
 from mofgap.crystals.zip_member import Packed, read_packed
 

@@ -7,14 +7,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mofgap.choices import Disorder
+from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.crystals.convert import crystal_from
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.entry import Entry, ReadFailure
 from mofgap.crystals.inputs import items_of_file
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.reading import prepare_given, read_prepared
-from mofgap.crystals.unit_cell import MAX_ATOMS
 
 
 def crystal_of(

@@ -18,8 +18,6 @@ from mofgap.crystals.lattice import check_cell, volume_of
 from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.sites import FARTHEST_CELL, Sites
 
-MAX_ATOMS = 1000
-"""Of the largest cell that is accepted, unless another limit is given."""
 # The same element twice within this distance is one atom written twice.
 DUPLICATE_ANGSTROM = 0.1
 # Sites in the same one of so many parts of each edge are nearer than that in any ordinary cell.

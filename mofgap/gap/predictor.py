@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mofgap.choices import DRAWN, Disorder, Uncertainty, check_draws
+from mofgap.choices import DRAWN, MAX_ATOMS, Disorder, Uncertainty, check_draws
 from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.convert import is_one
 from mofgap.crystals.crystal import Crystal
@@ -23,7 +23,6 @@ from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import DEFAULT
 from mofgap.crystals.single import crystal_of
-from mofgap.crystals.unit_cell import MAX_ATOMS
 from mofgap.encoders.encoder import Encoder
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import About, ModelError, find_model, read_model

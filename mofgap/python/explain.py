@@ -5,9 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from mofgap.choices import Disorder
+from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.crystals.prepare.config import Geometry
-from mofgap.crystals.unit_cell import MAX_ATOMS
 from mofgap.explanation.explanation import Explanation, explained
 from mofgap.gap.predictor import GapPredictor
 

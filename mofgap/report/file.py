@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from mofgap.choices import N_CARDS
 from mofgap.counts import counted
-from mofgap.report.screened import N_CARDS, screened
+from mofgap.report.screened import screened
 from mofgap.report.screening_page import MAX_ROWS, drawn_rows, notes, screening_page
 from mofgap.report.structures import drawings_of
 from mofgap.screening.origin import preparation_of

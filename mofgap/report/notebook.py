@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pandas.plotting import PlotAccessor
 
+from mofgap.choices import N_CARDS
 from mofgap.report.formula import with_subscripts
-from mofgap.report.screened import N_CARDS
 from mofgap.screening.levels import functional, ranking_words
 from mofgap.screening.row import shortened, warnings_of
 from mofgap.screening.table import Window, coverage_of, lacking, read_table, window_of

@@ -12,8 +12,6 @@ import pandas as pd
 from mofgap.screening.table import ScreeningTableError, Window, coverage_of, lacking, window_of
 
 NEEDED = ("rank", "file", "structure_id", "status", "reason", "formula", "gap_ev", "gap_std_ev", "warnings")
-N_CARDS = 12
-"""Candidates that get a card of their own."""
 
 _SYMBOL = re.compile(r"[A-Z][a-z]?")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from mofgap.choices import N_CARDS
 from mofgap.counts import counted
 from mofgap.gap.novelty_warnings import NOTES
 from mofgap.report import plots
@@ -18,7 +19,7 @@ from mofgap.report.formula import with_subscripts
 from mofgap.report.origin import model_origins
 from mofgap.report.page import Figure, as_json, drawn, plain, records, render
 from mofgap.report.plots.screening import window_words
-from mofgap.report.screened import N_CARDS, Screened, element_counts
+from mofgap.report.screened import Screened, element_counts
 from mofgap.report.structures import Drawing
 from mofgap.screening.levels import MODELS, functional, is_pbe, ranking_words
 from mofgap.screening.origin import COMMAND, DATE, N_ROWS, origin_of

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AllowInfNan, BeforeValidator, Field
 
-from mofgap.choices import Device, Disorder, Uncertainty, check_draws
+from mofgap.choices import MAX_ATOMS, Device, Disorder, Uncertainty, check_draws
 from mofgap.configuration import ConfigurationError, schema
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.plain_words import settings_of
@@ -65,7 +65,7 @@ class ScreeningConfig(PreparationConfig):
     )
     seed: int = Field(0, description="Seed of the draws.", ge=0)
     max_atoms: int = Field(
-        1000, description="Largest cell that is accepted.", ge=1, json_schema_extra={"unit": "atoms"}
+        MAX_ATOMS, description="Largest cell that is accepted.", ge=1, json_schema_extra={"unit": "atoms"}
     )
     disorder: Disorder = Field(
         "refuse", description="Partial occupancies: refuse the file, or keep the majority occupants."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from mofgap.choices import Disorder
+from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.configuration import ConfigurationError, part, schema
 from mofgap.nearest import hint
 from mofgap.plain_words import settings_of
@@ -51,7 +51,7 @@ class LabelsConfig:
     disorder: Disorder = Field(
         "refuse", description="Partial occupancies: refuse the file, or keep the majority occupants."
     )
-    max_atoms: int = Field(1000, description="Largest cell of a CIF that is accepted, atoms.", ge=1)
+    max_atoms: int = Field(MAX_ATOMS, description="Largest cell of a CIF that is accepted, atoms.", ge=1)
     level_of_theory: str = Field("unknown", description="Level of theory of the labels, shown with each gap.")
     citation: str = Field("", description="Reference to cite for the labels, and their licence.")
     cache: Path | None = Field(None, description="Folder that keeps graphs for the next training.")

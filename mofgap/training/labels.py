@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mofgap.choices import Disorder
+from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.counts import counted
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_row, read_table
 from mofgap.crystals.entry import ReadFailure
-from mofgap.crystals.unit_cell import MAX_ATOMS, check_apart, check_usable
+from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.datasets.cif_records import read_cifs
 from mofgap.datasets.groups import group_of, short_name
 from mofgap.datasets.label_table import MAX_GAP_EV, is_missing, other_unit, read_label_table

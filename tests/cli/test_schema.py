@@ -19,7 +19,6 @@ from mofgap.cli import screen as verb
 from mofgap.cli.options import refused
 from mofgap.cli.schema import with_settings
 from mofgap.configuration import ConfigurationError, dump, from_dict, schema
-from mofgap.crystals.unit_cell import MAX_ATOMS
 from mofgap.gap.predictor import BATCH_ATOMS
 from mofgap.plain_words import choices, default_of, limits, meaning, settings_of
 from mofgap.screening.config import ScreeningConfig
@@ -68,7 +67,7 @@ def test_limits_and_defaults_are_those_of_what_does_the_work() -> None:
     assert get_args(get_type_hints(ScreeningConfig)["uncertainty"]) == UNCERTAINTIES
     config = ScreeningConfig()
     assert (config.max_atoms, config.batch_atoms, config.coverage) == (1000, 4000, 0.9)
-    assert (MAX_ATOMS, BATCH_ATOMS, DEFAULT_COVERAGE) == (1000, 4000, 0.9)
+    assert (BATCH_ATOMS, DEFAULT_COVERAGE) == (4000, 0.9)
     assert limits(FIELDS["coverage"]) == "at least 0.5 and at most 0.99"
     assert f"By default {DEFAULT}" in meaning(FIELDS["level"])
 

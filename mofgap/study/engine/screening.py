@@ -35,9 +35,6 @@ CONFIG = "config.json"
 OUTCOME = Path("shards/outcome.json")
 """How many structures were read, and what holds for all of them."""
 
-N_CARDS = 12
-"""Candidates that the page shows with their structure."""
-
 
 def screening_stages(config: RunConfig) -> Iterator[Stage]:
     """A stage for each shard, for their table, and for its page; none where nothing is screened."""
@@ -184,6 +181,4 @@ def _do_report(config: RunConfig, run: Path) -> None:
     asked = _asked(config)
     frame = read_table(run / asked.table)
     folders = (Path(), run)
-    write_report(
-        run / "screening.html", frame, source=asked.table, window=asked.window, cards=N_CARDS, folders=folders
-    )
+    write_report(run / "screening.html", frame, source=asked.table, window=asked.window, folders=folders)
