@@ -20,9 +20,9 @@ from mofgap.report.figure import (
     say_nothing_to_show,
 )
 from mofgap.report.series import Column, Floats, complete, drawn_words
+from mofgap.screening.row import shortened
 from mofgap.screening.table import Window
 
-_MAX_NAME = 26
 _MAX_BINS = 60
 _MAX_NAMED = 5
 _FEWEST_FOR_OUTLIERS = 8
@@ -83,7 +83,7 @@ def top_intervals(
     axes.hlines(places, low[shown], high[shown], color=SERIES[0], linewidth=2, alpha=0.6)
     axes.plot(gaps[shown], places, "o", color=SERIES[0], markersize=5)
     named = zip(ranks[shown], rows[shown], strict=True)
-    axes.set_yticks(places, [f"{int(i)}  {_short(labels[int(row)])}" for i, row in named])
+    axes.set_yticks(places, [f"{int(i)}  {shortened(labels[int(row)])}" for i, row in named])
     for label in axes.get_yticklabels():
         label.set_parse_math(False)  # a dollar sign in a file name is a dollar sign
         label.set_fontsize(8.5)
@@ -236,7 +236,7 @@ def _name_point(axes: Axes, x: Floats, y: Floats, i: int, name: str) -> None:
     """A name next to a point, on the side that has room."""
     to_left = x[i] > (x.min() + x.max()) / 2
     axes.annotate(
-        _short(name), (x[i], y[i]), xytext=(-5 if to_left else 5, 2), textcoords="offset points",
+        shortened(name), (x[i], y[i]), xytext=(-5 if to_left else 5, 2), textcoords="offset points",
         ha="right" if to_left else "left", fontsize=7, color=INK, parse_math=False,
     )  # fmt: skip
 
@@ -267,7 +267,3 @@ def _shade(axes: Axes, window: Window, values: Floats) -> None:
 
 def _window_note(window: Window) -> str:
     return "" if window is None else f"; the window, {window_words(window)}, is shaded"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…"
