@@ -148,14 +148,16 @@ def _check_output(output: Path, force: bool) -> None:
 
 
 def _show(found: Selection, budget: int, as_json: bool) -> None:
-    from mofgap.gap.novelty_warnings import NOTES
+    from mofgap.gap.novelty_warnings import NOTES, SAME_REFCODE
     from mofgap.screening.row import warnings_of
 
     tell_skipped(found.skipped)
-    for row in found.table[found.table.status == "warning"].to_dict("records"):
-        told = [text for text in warnings_of(row.get("warnings")) if text[0] not in NOTES]
-        words = " | ".join(": ".join(text) for text in told)
-        typer.echo(f"warning: {row['structure_id']}: {words}", err=True)
+    for row in found.table.to_dict("records"):
+        told = [text for text in warnings_of(row.get("warnings")) if text[0] not in NOTES - {SAME_REFCODE}]
+        if told:
+            words = " | ".join(": ".join(text) for text in told)
+            kind = "warning" if row["status"] == "warning" else "note"
+            typer.echo(f"{kind}: {row['structure_id']}: {words}", err=True)
     rows = found.table[list(SHOWN)].to_dict("records")
     if as_json:
         print_json(rows)

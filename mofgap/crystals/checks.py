@@ -146,7 +146,7 @@ def _charged_framework(bonded: BondGraph) -> str:
         return ""
     text = bonded.formulas(ions)
     return (
-        f"charged-framework: likely ions: {text}; a charged framework balances them, so none may be missing"
+        f"charged-framework: likely ions: {text}; they balance the framework's charge, so do not remove them"
     )
 
 

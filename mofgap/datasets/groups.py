@@ -31,6 +31,14 @@ def refcode_family(name: str) -> str:
     return letters if is_refcode and not stem[6:].strip("0123456789") else name
 
 
+def refcode_families(name: str) -> set[str]:
+    """The families of all CSD refcodes in a name.
+
+    ``MOF-5_MIBQAR16`` has ``MIBQAR``, and a name without a refcode none.
+    """
+    return {part[:6] for part in name.split("_") if _REFCODE.fullmatch(part)}
+
+
 def short_name(name: str) -> str:
     """The CSD refcode in the name that a collection gives, or else the whole name on one line.
 

@@ -8,6 +8,7 @@ from mofgap.crystals import checks
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import symbol_of
+from mofgap.datasets.groups import refcode_families
 from mofgap.gap.extrapolation import EXTRAPOLATION
 from mofgap.uncertainty.novelty import NoveltyIndex
 
@@ -22,7 +23,10 @@ IN_TRAINING = "in-training"
 EXPERIMENTAL = "experimental-geometry"
 """Name of the note of a structure with an experimental geometry."""
 
-NOTES = checks.NOTES | {IN_TRAINING, EXPERIMENTAL, EXTRAPOLATION, "duplicate"}
+SAME_REFCODE = "same-refcode"
+"""Name of the note of a structure whose compound the model was trained on, by its CSD refcode."""
+
+NOTES = checks.NOTES | {IN_TRAINING, SAME_REFCODE, EXPERIMENTAL, EXTRAPOLATION, "duplicate"}
 """Names of warnings that state a fact, not a reason to check the structure."""
 
 
@@ -44,9 +48,9 @@ def novelty_warnings(
 ) -> list[str]:
     """Warnings of a structure, ``name: what`` each.
 
-    It may be a training structure. It is novel if its novelty exceeds `NOVEL`, or if it has an element that
-    no training structure has. The same holds for a metal with an unseen coordination number, and for a gap
-    that is unknown.
+    It may be a training structure, or share the six letters of a CSD refcode with a near one. It is novel if
+    its novelty exceeds `NOVEL`, or if it has an element that no training structure has. The same holds for a
+    metal with an unseen coordination number, and for a gap that is unknown.
 
     Args:
         index: Index of the training structures.
@@ -66,6 +70,11 @@ def novelty_warnings(
     warnings = []
     if in_training:
         warnings.append(f"{IN_TRAINING}: the model was trained on the gap of this structure, {known[0]}")
+    own = refcode_families(crystal.structure_id)
+    relatives = [name for name in nearest if own & refcode_families(index.name_of(name))]
+    if relatives and not in_training:
+        of = index.known_as(relatives[0])
+        warnings.append(f"{SAME_REFCODE}: the model was trained on {of}, likely the same compound")
     if novelty > NOVEL or coordination or gap_is_unknown:
         why = (
             f"no training structure has {' or '.join(unseen)}"

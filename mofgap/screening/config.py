@@ -38,7 +38,8 @@ class ScreeningConfig(PreparationConfig):
     )
     top: int | None = Field(
         None,
-        description="Keep only this number of the best. Failures are always listed. By default all are kept.",
+        description="Keep only this number of ranks, which copies of a structure share. Failures are always "
+        "listed. By default all are kept.",
         ge=1,
     )
     model: str | None = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,11 +143,17 @@ def select_from(
     predictor = predictor_of(frame, model)
     if window is not None:
         frame = with_window(frame, window, predictor.calibration)
-    return select(frame, predictor, goal, budget, disorder)
+    folders = (Path(),) if isinstance(table, pd.DataFrame) else (Path(), table.parent)
+    return select(frame, predictor, goal, budget, disorder, folders)
 
 
 def select(
-    frame: pd.DataFrame, predictor: GapPredictor, goal: Goal, budget: int, disorder: Disorder | None = None
+    frame: pd.DataFrame,
+    predictor: GapPredictor,
+    goal: Goal,
+    budget: int,
+    disorder: Disorder | None = None,
+    folders: Sequence[Path] = (Path(),),
 ) -> Selection:
     """Select structures from candidates by `quality` and `choose`; none that the model was trained on.
 
@@ -160,13 +167,14 @@ def select(
         budget: At most so many structures.
         disorder: What was done about partial occupancies; by default what the table's record says. The
             structures are prepared as the record says.
+        folders: Where the table's files count from; the first that has a file is taken.
 
     Raises:
         ValueError: If ``goal`` is unknown.
         CandidateError: If the table does not fit ``goal``, or each structure is unreadable, has changed, or
             was a training structure.
     """
-    how = disorder or disorder_of(frame), preparation_of(frame)
+    how = disorder or disorder_of(frame), folders, preparation_of(frame)
     frame = frame.assign(quality=quality(frame, goal)).reset_index(drop=True)
     order = np.argsort(-frame.quality.to_numpy(), kind="stable")
     n_short, n_copies = max(SHORTLIST * budget, SHORTEST_LIST), 1
@@ -235,7 +243,7 @@ def _table(frame: pd.DataFrame, chosen: list[int], picks: list[Pick]) -> pd.Data
 
 
 def _read_again(
-    frame: pd.DataFrame, disorder: Disorder, preparation: PreparationConfig
+    frame: pd.DataFrame, disorder: Disorder, folders: Sequence[Path], preparation: PreparationConfig
 ) -> tuple[dict[int, Crystal], list[str]]:
     """The crystals of a table by row, and why the others are none."""
     names = list(zip(frame.file.astype(str), frame.structure_id.astype(str), strict=True))
@@ -244,7 +252,7 @@ def _read_again(
     why: dict[Key, str] = {}
     found: dict[int, Crystal] = {}
     there: set[str] = set()
-    for name, entry in read_again((file for file, _ in names), disorder, preparation=preparation):
+    for name, entry in read_again((file for file, _ in names), disorder, folders, preparation):
         there.add(name[0])
         if name not in row_of:
             continue

@@ -100,11 +100,14 @@ class NoveltyIndex:
 
         A vertical bar is replaced, since it separates the entries in a cell of a table.
         """
-        i = self._index_of_id[structure_id]
-        name, gap_ev = self.names[i], float(self.gap_ev[i])
+        name, gap_ev = self.name_of(structure_id), float(self.gap_ev[self._index_of_id[structure_id]])
         known = [] if name in structure_id else [name]
         known += [f"{gap_ev:.2f} eV"] if np.isfinite(gap_ev) else []
         return f"{structure_id} ({', '.join(known)})".removesuffix(" ()").replace("|", "/")
+
+    def name_of(self, structure_id: str) -> str:
+        """The refcode or common name of a training structure; empty if it has none."""
+        return self.names[self._index_of_id[structure_id]]
 
     def score(self, features: npt.ArrayLike, atomic_numbers: Sequence[npt.ArrayLike]) -> Novelty:
         """Score structures one by one.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mofgap.crystals.crystal import Crystal
@@ -40,3 +42,13 @@ def test_a_structure_of_training_is_told_as_a_fact() -> None:
     assert is_note(text)
     few = fit_novelty(features[:60], [[12, 8]] * 60, names[:60])
     assert not few.score(features[:1], [[12, 8]]).in_training[0], "seven components are too few to tell"
+
+
+def test_a_raw_file_of_a_training_structure_is_told_by_its_refcode() -> None:
+    features, names = np.random.default_rng(0).normal(size=(64, 9)), [f"s{i}" for i in range(64)]
+    known = {"names": ["MIBQAR01", *names[1:]], "gap_ev": [4.65] + [np.nan] * 63}
+    index = fit_novelty(features, [[12, 8]] * 64, names, **known)
+    for name, told in (("MOF-5_MIBQAR16", True), ("MIBQAR", True), ("MOF-5_SAHYIK", False), ("MOF", False)):
+        texts = novelty_warnings(index, replace(OXIDE, structure_id=name), 0.5, ["s1", "s0"], False, {})
+        assert [text.startswith("same-refcode: ") for text in texts] == [True] * told
+        assert all("s0 (MIBQAR01, 4.65 eV)" in text and is_note(text) for text in texts)

@@ -213,6 +213,25 @@ def test_what_deserves_a_look_is_told(table: Path, model_folder: Path, tmp_path:
     arguments = ["select", str(tmp_path / "table.csv"), "--model", str(model_folder), "--budget", "1"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0 and done.stderr.startswith("warning: ") and words in done.stderr
+    note = "same-refcode: the model was trained on s0 (MIBQAR, 4.65 eV)"
+    pd.read_csv(table).assign(status="ok", warnings=f"duplicate: of a | {note}").to_csv(
+        tmp_path / "t.csv", index=False
+    )
+    noted = CliRunner().invoke(app, ["select", str(tmp_path / "t.csv"), *arguments[2:]])
+    assert noted.stderr.startswith("note: ") and note in noted.stderr and "duplicate" not in noted.stderr
+
+
+def test_files_count_from_the_table_too(
+    table: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = shutil.copytree(table.parent, tmp_path / "moved")
+    frame = pd.read_csv(table)
+    files = frame.file.str.removeprefix(f"{table.parent}/")
+    frame.assign(file=files).to_csv(moved / "table.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    how = ["--model", str(model_folder), "--budget", "1"]
+    done = CliRunner().invoke(app, ["select", str(moved / "table.csv"), *how])
+    assert done.exit_code == 0, done.output
 
 
 def test_a_selection_is_a_table_again(table: Path, model_folder: Path, tmp_path: Path) -> None:
