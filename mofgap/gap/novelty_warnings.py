@@ -73,8 +73,8 @@ def novelty_warnings(
     own = refcode_families(crystal.structure_id)
     relatives = [name for name in nearest if own & refcode_families(index.name_of(name))]
     if relatives and not in_training:
-        of = index.known_as(relatives[0])
-        warnings.append(f"{SAME_REFCODE}: the model was trained on {of}, likely the same compound")
+        trained = index.known_as(relatives[0])
+        warnings.append(f"{SAME_REFCODE}: likely the same compound as {trained}, a training structure")
     if novelty > NOVEL or coordination or gap_is_unknown:
         why = (
             f"no training structure has {' or '.join(unseen)}"

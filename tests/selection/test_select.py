@@ -213,7 +213,7 @@ def test_what_deserves_a_look_is_told(table: Path, model_folder: Path, tmp_path:
     arguments = ["select", str(tmp_path / "table.csv"), "--model", str(model_folder), "--budget", "1"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0 and done.stderr.startswith("warning: ") and words in done.stderr
-    note = "same-refcode: the model was trained on s0 (MIBQAR, 4.65 eV)"
+    note = "same-refcode: likely the same compound as s0 (MIBQAR, 4.65 eV), a training structure"
     pd.read_csv(table).assign(status="ok", warnings=f"duplicate: of a | {note}").to_csv(
         tmp_path / "t.csv", index=False
     )
