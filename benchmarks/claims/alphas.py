@@ -39,8 +39,8 @@ def other_alphas(model: Any, task: Task, backbone: Any, near: Near, size: int) -
     """
     assert task.val.labels is not None
     outcome, labels = OUTCOMES[task.kind], task.val.labels
-    own = {name: terms(model, split, backbone, size) for name, split in _judged(task).items()}
-    features = {name: backbone.features(*split.inputs) for name, split in _judged(task).items()}
+    own = {name: terms(model, split, backbone, size) for name, split in task.predicted.items()}
+    features = {name: backbone.features(*split.inputs) for name, split in task.predicted.items()}
     with torch.no_grad():
         far = {
             name: model.alpha(features[name]) * near[name].relative_distance[:, None].square() for name in own
@@ -55,10 +55,6 @@ def other_alphas(model: Any, task: Task, backbone: Any, near: Near, size: int) -
         found[HELD_OUT, CLOSED_FORM, name] = outcome.of_moments(learnt, scale)
         found[NEAR, CLOSED_FORM, name] = outcome.of_moments(_moments(*own[name], far[name]), factor)
     return found
-
-
-def _judged(task: Task) -> dict[str, Split]:
-    return {"val": task.val, "test": task.test, **task.shifted}
 
 
 def _moments(outputs: Tensor, per_layer: Tensor, alpha: Tensor) -> Moments:

@@ -129,7 +129,7 @@ class Cells:
         method.logits(model, task.test, choice, size=size)
         about["pass_seconds"] = time.process_time() - start
         found: dict[Key, Estimate] = {}
-        for name, split in _judged(task).items():
+        for name, split in task.judged.items():
             found |= self._sampled(method, model, choice, name, split, seed, OUTCOMES[task.kind])
         if method.has_closed_form:
             found |= _closed_form(method, model, task, size)
@@ -173,16 +173,12 @@ def _fewer(task: Task, n: int | None) -> Task:
     return replace(task, train=task.train.taken(torch.linspace(0, len(task.train) - 1, n).long()))
 
 
-def _judged(task: Task) -> dict[str, Split]:
-    return {"test": task.test, **task.shifted}
-
-
 def _closed_form(method: Method, model: torch.nn.Module, task: Task, size: int) -> dict[Key, Estimate]:
     """Without samples; and with the variance whose likelihood of validation inputs is best."""
     outcome = OUTCOMES[task.kind]
     factor = outcome.best_factor(estimates.closed_form(model, task.val, size), _labels(task.val))
     found = {}
-    for name, split in _judged(task).items():
+    for name, split in task.judged.items():
         moments = estimates.closed_form(model, split, size)
         found[f"{method.name}-closed-form", CLOSED_FORM, name] = outcome.of_moments(moments)
         found[f"{method.name}-scaled", CLOSED_FORM, name] = outcome.of_moments(moments, factor)
@@ -212,7 +208,7 @@ def _laplace(model: torch.nn.Module, task: Task, backbone: Backbone, size: int) 
         return estimates.head_inputs(model, backbone.head, split, size)
 
     assert task.val.labels is not None
-    judged = _judged(task)
+    judged = task.judged
     found = OUTCOMES[task.kind].laplace(
         inputs(task.train), inputs(task.val), task.val.labels, [inputs(split) for split in judged.values()]
     )
@@ -228,7 +224,7 @@ def _labels(split: Split) -> np.ndarray:
 def _save_labels(path: Path, task: Task) -> None:
     labels = {
         name: np.full(len(split), NO_LABEL) if split.labels is None else split.labels.numpy()
-        for name, split in _judged(task).items()
+        for name, split in task.judged.items()
     }
     with whole_file(path) as made, made.open("wb") as file:
         np.savez(file, **labels)  # type: ignore[arg-type]

@@ -56,7 +56,7 @@ def by_distance(model: Any, task: Task, backbone: Any, size: int) -> dict[Key, E
     found = {}
     for name, near in _near(model, task, backbone, size, geometry=True).items():
         if name != "val":
-            plain = _predicted(head_inputs(model, backbone.head, _judged(task)[name], size)[1])
+            plain = _predicted(head_inputs(model, backbone.head, task.predicted[name], size)[1])
             spread = near.std_ev.double().square().numpy()
             found[DISTANCE, CLOSED_FORM, name] = Estimate(plain, spread)
             found[DISTANCE + NEIGHBOURS, CLOSED_FORM, name] = Estimate(moved(plain, near), spread)
@@ -93,7 +93,7 @@ def _near(model: Any, task: Task, backbone: Any, size: int, *, geometry: bool) -
     correction.fit(train, task.train.labels - outputs[:, 0], places(task.train))
     return {
         name: correction(head_inputs(model, backbone.head, split, size)[0], places(split))
-        for name, split in _judged(task).items()
+        for name, split in task.predicted.items()
     }
 
 
@@ -112,10 +112,6 @@ def _places(model: Any, batch: Split, backbone: Any) -> Tensor:
     )
     with torch.no_grad():
         return found.gradient_features(model.alpha(backbone.features(*batch.inputs)))
-
-
-def _judged(task: Task) -> dict[str, Split]:
-    return {"val": task.val, "test": task.test, **task.shifted}
 
 
 def _predicted(outputs: Tensor) -> np.ndarray:

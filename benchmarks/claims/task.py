@@ -71,6 +71,16 @@ class Task:
     shifted: Mapping[str, Split] = field(default_factory=dict)
     kind: Kind = "classes"
 
+    @property
+    def judged(self) -> dict[str, Split]:
+        """What methods are judged by: ``test``, and ``shifted`` by name."""
+        return {"test": self.test, **self.shifted}
+
+    @property
+    def predicted(self) -> dict[str, Split]:
+        """The same, and ``val``."""
+        return {"val": self.val, **self.judged}
+
 
 class Backbone(Protocol):
     """A pretrained network, from the first adapted block on.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,9 @@ from benchmarks.claims.config import JudgementConfig
 from benchmarks.claims.gap_scores import GAPS
 from benchmarks.claims.scores import CLASSES, Measures
 from benchmarks.claims.task import Kind
-from mofgap.study.judge.judgement import Bootstrap
+from mofgap.study.judge.judgement import Bootstrap, Verdict, kendall, rising, side
 from mofgap.uncertainty.bootstrap import Interval, intervals
 
-Verdict = Literal["supported", "not supported", "undecided"]
 ALL = "all tasks"
 BALORA = (
     *("balora", "balora-closed-form", "balora-scaled", "balora-rows"),
@@ -243,24 +242,6 @@ class Judge:
             task: _verdict(rising(gain, tau, steps), score, gain, reason)
             for task, (gain, tau, *steps) in found.items()
         }
-
-
-def rising(gain: Interval, tau: Interval, steps: Sequence[Interval]) -> Verdict:
-    """Whether a score rises with the number of samples, as `mofgap.study.judge.judgement.trend` says it."""
-    if "not supported" in (side(gain), *map(side, steps)):
-        return "not supported"
-    return "supported" if side(gain) == side(tau) == "supported" else "undecided"
-
-
-def kendall(values: Floats) -> float:
-    """Kendall's tau of values and their index."""
-    upper = np.triu_indices(len(values), 1)
-    return float(np.sign(values[upper[1]] - values[upper[0]]).mean())
-
-
-def side(found: Interval) -> Verdict:
-    """Which side of zero an interval lies on."""
-    return "supported" if found.lo > 0 else "not supported" if found.hi < 0 else "undecided"
 
 
 def shifted(found: Interval, by: float) -> Interval:

@@ -171,7 +171,7 @@ def _against_ensemble(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, 
         return None
     (found,) = bootstrap(difference(spearman), (mine, other))
     reason = f"Spearman of {mine.label} minus that of {other.label}"
-    return _verdict(_side(found), "spearman", found, reason)
+    return _verdict(side(found), "spearman", found, reason)
 
 
 def _no_cost(arms: Arms, mine: Arm, bootstrap: Bootstrap, margin_ev: float) -> dict[str, Any] | None:
@@ -181,7 +181,7 @@ def _no_cost(arms: Arms, mine: Arm, bootstrap: Bootstrap, margin_ev: float) -> d
     (found,) = bootstrap(difference(mae), (mine, other))
     shifted = Interval(margin_ev - found.value, margin_ev - found.hi, margin_ev - found.lo)
     reason = f"MAE of {mine.label} minus that of {other.label}, eV, against a margin of {margin_ev:g} eV"
-    return _verdict(_side(shifted), "mae_ev", found, reason, margin_ev)
+    return _verdict(side(shifted), "mae_ev", found, reason, margin_ev)
 
 
 def _narrowing(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, Any] | None:
@@ -195,14 +195,14 @@ def _narrowing(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, Any] | 
 
     narrowed, gap = bootstrap(statistic, (mine, lora, full))
     if gap.hi <= 0:
-        side: Verdict = "not supported"
+        answer: Verdict = "not supported"
         reason = "there is no gap to narrow: LoRA's error is not above full fine-tuning's"
     elif narrowed.hi < 0 or (narrowed.lo > 0 and gap.lo > 0):
-        side, reason = _side(narrowed), "MAE of LoRA minus that of BaLoRA, eV"
+        answer, reason = side(narrowed), "MAE of LoRA minus that of BaLoRA, eV"
     else:
-        side, reason = "undecided", "MAE of LoRA minus that of BaLoRA, eV"
+        answer, reason = "undecided", "MAE of LoRA minus that of BaLoRA, eV"
     reason += f"; LoRA minus full fine-tuning is {gap.value:+.4f} ({gap.lo:+.4f} to {gap.hi:+.4f}) eV"
-    return _verdict(side, "mae_ev", narrowed, reason)
+    return _verdict(answer, "mae_ev", narrowed, reason)
 
 
 def _rising(curves: Sequence[dict[str, Any]], estimator: str) -> dict[str, Any] | None:
@@ -237,12 +237,13 @@ def trend(arms: Arms, method: str, metric: str, bootstrap: Bootstrap) -> dict[st
 
     def statistic(drawn: Sequence[Arm]) -> Floats:
         values = np.array([measure(arm) for arm in drawn])
-        return np.concatenate([values, [values[-1] - values[0], _kendall(values)], np.diff(values)])
+        return np.concatenate([values, [values[-1] - values[0], kendall(values)], np.diff(values)])
 
     value, draws = statistic(curve), bootstrap.draws(statistic, curve, one_curve=True)
     plain = intervals(value, draws, bootstrap.level)
     strict = intervals(value, draws, 1 - (1 - bootstrap.level) / (n - 1))
     values, gain, tau, steps = plain[:n], plain[n], plain[n + 1], strict[n + 2 :]
+    good = [_towards_good(metric, each) for each in (gain, tau, *steps)]
     samples = [arm.n_samples for arm in curve]
     return {
         "split": arms.split,
@@ -260,15 +261,15 @@ def trend(arms: Arms, method: str, metric: str, bootstrap: Bootstrap) -> dict[st
         ],
         "gain": asdict(gain),
         "trend": asdict(tau),
-        "verdict": _trend_verdict(metric, gain, tau, steps),
+        "verdict": rising(good[0], good[1], good[2:]),
     }
 
 
-def _trend_verdict(metric: str, gain: Interval, tau: Interval, steps: Sequence[Interval]) -> Verdict:
-    sides = [_side(_towards_good(metric, each)) for each in (gain, tau, *steps)]
-    if sides[0] == "not supported" or "not supported" in sides[2:]:
+def rising(gain: Interval, tau: Interval, steps: Sequence[Interval]) -> Verdict:
+    """Whether a score rises with the number of draws, as `trend` says it."""
+    if "not supported" in (side(gain), *map(side, steps)):
         return "not supported"
-    return "supported" if sides[0] == sides[1] == "supported" else "undecided"
+    return "supported" if side(gain) == side(tau) == "supported" else "undecided"
 
 
 def _towards_good(metric: str, found: Interval) -> Interval:
@@ -276,19 +277,20 @@ def _towards_good(metric: str, found: Interval) -> Interval:
     return found if metric == "spearman" else Interval(-found.value, -found.hi, -found.lo)
 
 
-def _kendall(values: Floats) -> float:
+def kendall(values: Floats) -> float:
     """Kendall's tau of values and their index."""
     upper = np.triu_indices(len(values), 1)
     return float(np.sign(values[upper[1]] - values[upper[0]]).mean())
 
 
-def _side(found: Interval) -> Verdict:
+def side(found: Interval) -> Verdict:
+    """Which side of zero an interval lies on."""
     return "supported" if found.lo > 0 else "not supported" if found.hi < 0 else "undecided"
 
 
 def _verdict(
-    side: Verdict, metric: str, found: Interval, reason: str, margin: float | None = None
+    answer: Verdict, metric: str, found: Interval, reason: str, margin: float | None = None
 ) -> dict[str, Any]:
     if not np.isfinite([found.value, found.lo, found.hi]).all():
-        side = "undecided"
-    return {"verdict": side, "metric": metric, **asdict(found), "margin": margin, "reason": reason}
+        answer = "undecided"
+    return {"verdict": answer, "metric": metric, **asdict(found), "margin": margin, "reason": reason}

@@ -8,7 +8,7 @@ import pytest
 
 from mofgap.study.config import JudgementConfig
 from mofgap.study.judge.arms import Arms, common
-from mofgap.study.judge.judgement import Bootstrap, _trend_verdict, pairs, trend, trends, verdicts
+from mofgap.study.judge.judgement import Bootstrap, _towards_good, pairs, rising, trend, trends, verdicts
 from mofgap.study.judge.statistics import ause, crps_ev, mae, spearman
 from mofgap.study.methods.method import NEIGHBOURS
 from mofgap.uncertainty import metrics
@@ -245,10 +245,11 @@ def test_only_ordinary_test_rows_are_judged() -> None:
 
 def test_a_gain_without_a_trend_supports_nothing() -> None:
     up, unknown, down = Interval(0.1, 0.05, 0.2), Interval(0.3, -0.3, 1.0), Interval(-0.1, -0.2, -0.05)
-    assert _trend_verdict("spearman", up, up, [up, unknown]) == "supported"
-    assert _trend_verdict("spearman", up, unknown, [up]) == "undecided"
-    assert _trend_verdict("spearman", up, up, [up, down]) == "not supported"
-    assert _trend_verdict("mae_ev", down, down, [down, unknown]) == "supported"
+    assert rising(up, up, [up, unknown]) == "supported"
+    assert rising(up, unknown, [up]) == "undecided"
+    assert rising(up, up, [up, down]) == "not supported"
+    turned = _towards_good("mae_ev", down)
+    assert rising(turned, turned, [turned, unknown]) == "supported"
 
 
 def test_steps_of_a_curve_are_judged_the_more_strictly_the_more_there_are() -> None:
