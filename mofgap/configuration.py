@@ -133,6 +133,15 @@ def _in_file(path: Path) -> Iterator[None]:
         raise ConfigurationError(*(f"{path}: {problem}" for problem in error.problems)) from error
 
 
+@contextmanager
+def below(section: str) -> Iterator[None]:
+    """Name problems of the body as those of a section."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(*(problem.below(section) for problem in error.problems)) from error
+
+
 def _plain_values(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")

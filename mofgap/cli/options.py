@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -27,8 +27,12 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last c
 
 
 @contextmanager
-def refused(option: str | None = None) -> Iterator[None]:
+def refused(option: str | None = None, names: Mapping[str, str] = {}) -> Iterator[None]:
     """Turn a ValueError of the body into wrong usage, of the option ``option`` if that is named.
+
+    Args:
+        option: The option that was used wrongly.
+        names: What the command line calls settings whose options have other names.
 
     Raises:
         typer.BadParameter: If the body raises a ValueError. A `ConfigurationError` names its own option
@@ -37,10 +41,10 @@ def refused(option: str | None = None) -> Iterator[None]:
     try:
         yield
     except ConfigurationError as error:
-        first = error.problems[0]
-        raise typer.BadParameter(
-            first.words, param_hint=option or f"--{first.key.replace('_', '-')}"
-        ) from error
+        problem = error.problems[0]
+        key = problem.key.rpartition(".")[2].partition("[")[0]
+        usual = f"--{key.replace('_', '-')}" if key else None
+        raise typer.BadParameter(problem.words, param_hint=option or names.get(key, usual)) from error
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from error
 

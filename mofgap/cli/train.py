@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mofgap.cli.options import DEVICES, OPTIMISATION, Resume
+from mofgap.cli.options import DEVICES, OPTIMISATION, Resume, refused
 from mofgap.cli.schema import option_of, with_settings
 from mofgap.configuration import ConfigurationError, from_dict, read_sections
 from mofgap.configuration import plain as to_plain
@@ -34,6 +32,8 @@ ConfigOption = Annotated[
         help="YAML file of a run: its sections data and training are used. Options override it.",
     ),
 ]
+NAMES = {"labels": "LABELS", "cifs": "CIFS", "from_model": "--from"}
+"""What the command line calls settings whose options have other names."""
 
 
 @with_settings(
@@ -70,7 +70,7 @@ def train(
     """
     if labels is None and config is None:
         raise typer.BadParameter("name the labels, or a run by --config", param_hint="LABELS")
-    with _named():
+    with refused(names=NAMES):
         job = _job(config, _given(context))
         job.check()
     use_cores(job.training.devices)  # before torch is imported
@@ -105,17 +105,3 @@ def _job(config: Path | None, given: dict[str, Any]) -> TrainingJob:
             if name in given:
                 raise ConfigurationError("the gap model of --from has its own: leave it out", key=name)
     return from_dict(TrainingJob, to_plain(plain))
-
-
-@contextmanager
-def _named() -> Iterator[None]:
-    """Turn a setting that cannot be used into wrong usage of its option."""
-    try:
-        yield
-    except ConfigurationError as error:
-        problem = error.problems[0]
-        key = problem.key.rpartition(".")[2].partition("[")[0]
-        option = {"labels": "LABELS", "cifs": "CIFS", "from_model": "--from"}.get(key)
-        raise typer.BadParameter(
-            problem.words, param_hint=option or (f"--{key.replace('_', '-')}" if key else None)
-        ) from error

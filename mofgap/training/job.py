@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from mofgap.choices import MAX_ATOMS, Disorder
-from mofgap.configuration import ConfigurationError, part, schema
+from mofgap.configuration import ConfigurationError, below, part, schema
 from mofgap.nearest import hint
 from mofgap.plain_words import settings_of
 from mofgap.shipped import model_folder, not_found
@@ -175,11 +175,10 @@ class TrainingJob:
         Raises:
             ConfigurationError: If a file, a column, a model or an encoder is missing.
         """
-        for key, section in (("data", self.data), ("training", self.training)):
-            try:
-                section.check()
-            except ConfigurationError as error:
-                raise ConfigurationError(*(p.below(key) for p in error.problems)) from error
+        with below("data"):
+            self.data.check()
+        with below("training"):
+            self.training.check()
 
     def read(self) -> Labels:
         """The labelled structures.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from mofgap.configuration import ConfigurationError, schema
+from mofgap.configuration import ConfigurationError, below, schema
 from mofgap.screening.config import ScreeningConfig
 from mofgap.shipped import model_folder, not_found
 from mofgap.study.config import ComparisonConfig, is_name
@@ -19,16 +17,6 @@ from mofgap.training.job import LabelsConfig, ModelTraining, TrainingJob
 
 PRETRAINED = "pretraining"
 """Folder of a run with the encoder that was pretrained in it."""
-
-
-@contextmanager
-def _below(section: str) -> Iterator[None]:
-    """Name problems of the body as those of a section."""
-    try:
-        yield
-    except ConfigurationError as error:
-        raise ConfigurationError(*(p.below(section) for p in error.problems)) from error
-
 
 TAKEN = ("predictions", "comparison", "metrics", "manifest")
 """Names of other tables and records at the top of a run folder."""
@@ -207,11 +195,11 @@ class RunConfig:
         if self.job is not None:
             self.job.check()
         if self.calibration is not None:
-            with _below("calibration"):
+            with below("calibration"):
                 self.calibration.check()
         if self.comparison is not None:
             data = self.comparison.data
-            with _below("comparison.data"):
+            with below("comparison.data"):
                 LabelsConfig(data.table, data.cifs, data.target).check()
             if self.pretraining is None and model_folder(self.comparison.encoder, "encoder.json") is None:
                 words = not_found(self.comparison.encoder, "encoder.json")
