@@ -190,8 +190,7 @@ class Finetuning(L.LightningModule):  # type: ignore[misc]
             noise = list(model.noise_network.parameters())
             groups.append({"params": noise, "lr": config.noise_learning_rate})
         optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-        schedule = warmup_cosine(optimizer, self.total_steps, config.warmup)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return warmup_cosine(optimizer, self.total_steps, config.warmup)
 
 
 @torch.no_grad()

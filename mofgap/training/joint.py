@@ -36,7 +36,8 @@ from mofgap.plain_words import settings_of
 from mofgap.training.batches import loader
 from mofgap.training.encoder_folder import PretrainedEncoder, find_encoder
 from mofgap.training.joint_network import JointNetwork
-from mofgap.training.lock import lock, structures_digest
+from mofgap.training.labels import positions
+from mofgap.training.lock import lock, table_digests
 from mofgap.training.loop import Compute, fit, n_steps, restore, seed_step, warmup_cosine
 from mofgap.training.pretrain import atom_targets
 from mofgap.training.unseen import substitute_unseen
@@ -115,8 +116,7 @@ class JointTraining(L.LightningModule):  # type: ignore[misc]
             {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate)
-        schedule = warmup_cosine(optimizer, self.total_steps, self.config.warmup)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return warmup_cosine(optimizer, self.total_steps, self.config.warmup)
 
 
 def with_noise(batch: StoreBatch, most_angstrom: float) -> StoreBatch:
@@ -229,14 +229,14 @@ def train_joint(
     earlier = [[folder / name for folder in start] for name in levels] if start else []
     made_of = _made_of(frame, found, config, gap_ev, atoms, earlier)
     lock(folder, made_of | compute.decisive, resume=resume)
-    rows = {split: np.flatnonzero(frame.split == split).tolist() for split in ("train", "val")}
+    learnt, held_out = positions(frame, "train"), positions(frame, "val")
     torch.manual_seed(config.seed)
-    models = begin_models(found, config, gap_ev[rows["train"]], weights, earlier)
+    models = begin_models(found, config, gap_ev[learnt], weights, earlier)
     store = cached_store(frame, models[0].graph_config, cache)
-    network = JointNetwork(models, atoms[store.atom_rows(rows["train"])])
+    network = JointNetwork(models, atoms[store.atom_rows(learnt)])
     distinct, atoms = _without_repeats(store, atoms, config.tolerance)
-    train = loader(distinct, rows["train"], config.batch_atoms, config.seed)
-    val = loader(distinct, rows["val"], config.batch_atoms, None)
+    train = loader(distinct, learnt, config.batch_atoms, config.seed)
+    val = loader(distinct, held_out, config.batch_atoms, None)
     module = JointTraining(network, gap_ev, atoms, config, n_steps(train, config.epochs, compute))
     how: Any = dict(folder=folder, epochs=config.epochs, resume=resume, compute=compute)
     restore(module, fit(module, train, val, monitor="val_mae_ev", **how))
@@ -276,9 +276,8 @@ def _made_of(
     return {
         "settings": digest(config),
         "start": sha256_of(found.weights),
-        "structures": structures_digest(frame),
+        **table_digests(frame),
         "labels": hashlib.sha256(gap_ev.numpy().tobytes() + atoms.numpy().tobytes()).hexdigest(),
-        "splits": digest(frame.split.tolist()),
         **{
             f"from {folder.name} {i}": str(read_config(folder)["digest"])
             for folders in earlier
@@ -298,7 +297,7 @@ def write_member(folder: Path, model: GapModel, about: About, store: GraphStore,
         frame: The table.
     """
     model.eval().requires_grad_(False)
-    trained = np.flatnonzero(frame.split == "train").tolist()
+    trained = positions(frame, "train")
     substitute_unseen(model, frame.atomic_numbers.iloc[trained])
     features = torch.cat([model.frozen_features(b) for b in store.batches(trained, BATCH_ATOMS)]).numpy()
     rows = frame.iloc[trained]

@@ -67,7 +67,12 @@ class Labels:
 
     def positions(self, split: str) -> list[int]:
         """Rows of a split."""
-        return np.flatnonzero(self.frame.split == split).tolist()
+        return positions(self.frame, split)
+
+
+def positions(frame: pd.DataFrame, split: str) -> list[int]:
+    """Rows of a split of a table."""
+    return np.flatnonzero(frame.split == split).tolist()
 
 
 def read_labels(

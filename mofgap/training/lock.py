@@ -75,7 +75,12 @@ def _cure(version: str | None) -> str:
     return f"the likely cause is that {begun_by} began it and this is {this}, so resume it with that version"
 
 
-def structures_digest(frame: pd.DataFrame) -> str:
+def table_digests(frame: pd.DataFrame) -> dict[str, str]:
+    """Digests of the structures of a table, and of how they are dealt to splits."""
+    return {"structures": _structures_digest(frame), "splits": digest(frame.split.tolist())}
+
+
+def _structures_digest(frame: pd.DataFrame) -> str:
     """sha256 of the names and atoms of a table, in order."""
     found = hashlib.sha256()
     for crystal in table_crystals(frame):

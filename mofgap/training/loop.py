@@ -197,8 +197,8 @@ class Kept(ModelCheckpoint):  # type: ignore[misc]
         super().load_state_dict(state_dict | paths | {"best_k_models": best, "dirpath": self.dirpath})
 
 
-def warmup_cosine(optimizer: torch.optim.Optimizer, total_steps: int, warmup: float) -> LambdaLR:
-    """Linear warm-up over a share of the steps, then a cosine to zero."""
+def warmup_cosine(optimizer: torch.optim.Optimizer, total_steps: int, warmup: float) -> dict[str, Any]:
+    """An optimiser for Lightning: linear warm-up over a share of the steps, then a cosine to zero."""
     rise = max(1, round(warmup * total_steps))
 
     def factor(step: int) -> float:
@@ -206,7 +206,8 @@ def warmup_cosine(optimizer: torch.optim.Optimizer, total_steps: int, warmup: fl
             return (step + 1) / rise
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, total_steps - rise))))
 
-    return LambdaLR(optimizer, factor)
+    schedule = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+    return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
 @schema

@@ -24,8 +24,8 @@ from mofgap.training.atoms import SIZE_ONLY, AtomHeads, targets_of
 from mofgap.training.batches import loader
 from mofgap.training.config import PretrainConfig
 from mofgap.training.encoder_folder import save_encoder
-from mofgap.training.labels import unusable
-from mofgap.training.lock import lock, structures_digest
+from mofgap.training.labels import positions, unusable
+from mofgap.training.lock import lock, table_digests
 from mofgap.training.loop import ANYTHING, Compute, fit, n_steps, read_checkpoint, seed_step, warmup_cosine
 from mofgap.training.unseen import Substitutes, element_counts, substitute, substitutes_of, tables_of
 
@@ -109,8 +109,7 @@ class Pretraining(L.LightningModule):  # type: ignore[misc]
         optimizer = torch.optim.AdamW(
             self.heads.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
-        schedule = warmup_cosine(optimizer, self.total_steps, self.config.warmup)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return warmup_cosine(optimizer, self.total_steps, self.config.warmup)
 
 
 def pretrain(
@@ -150,21 +149,25 @@ def pretrain(
     architecture, encoder = registered(architecture), encoder_config(architecture, encoder_settings)
     frame = _rows(frame)
     target = atom_targets(frame)
-    made_of = _made_of(frame, target) | {"settings": digest(encoder, config), "architecture": architecture}
+    made_of = table_digests(frame) | {
+        "targets": hashlib.sha256(target.numpy().tobytes()).hexdigest(),
+        "settings": digest(encoder, config),
+        "architecture": architecture,
+    }
     lock(folder, made_of | compute.decisive, resume=resume)
     store = cached_store(frame, encoder.graph, cache)
-    positions = {split: np.flatnonzero(frame.split == split).tolist() for split in ("train", "val")}
-    seen = target[store.atom_rows(positions["train"])]
+    learnt, held_out = positions(frame, "train"), positions(frame, "val")
+    seen = target[store.atom_rows(learnt)]
     heads = _heads(architecture, asdict(encoder), seen, config.seed)
-    train = loader(store, positions["train"], config.batch_atoms, config.seed)
-    val = loader(store, positions["val"], config.batch_atoms, None)
+    train = loader(store, learnt, config.batch_atoms, config.seed)
+    val = loader(store, held_out, config.batch_atoms, None)
     steps = n_steps(train, config.epochs, compute)
     module = Pretraining(heads, target, targets_of(frame.columns), config, steps)
     how: Any = dict(folder=folder, epochs=config.epochs, resume=resume, compute=compute)
     best = fit(module, train, val, monitor="val_loss", **how)
     network = heads.encoder.cpu()
     network.load_state_dict(_encoder_of(best))
-    substitutes = _substitute_unseen(network, frame.atomic_numbers.iloc[positions["train"]])
+    substitutes = _substitute_unseen(network, frame.atomic_numbers.iloc[learnt])
     described = {"architecture": architecture, "encoder": asdict(encoder), "pretraining": asdict(config)}
     return save_encoder(folder, network.state_dict(), described | {"substitutes": substitutes})
 
@@ -206,12 +209,3 @@ def _encoder_of(checkpoint: Path) -> dict[str, Tensor]:
     state = read_checkpoint(checkpoint)["state_dict"]
     prefix = "heads.encoder."
     return {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
-
-
-def _made_of(frame: pd.DataFrame, target: Tensor) -> dict[str, str]:
-    """Digests of the training data."""
-    return {
-        "structures": structures_digest(frame),
-        "targets": hashlib.sha256(target.numpy().tobytes()).hexdigest(),
-        "splits": digest(frame.split.tolist()),
-    }

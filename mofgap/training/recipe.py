@@ -26,7 +26,7 @@ from mofgap.training.costs import Cost
 from mofgap.training.cross_fitting import MIN_FOLD_ROWS, N_FOLDS, HeldOut, cross_fit, predict_store
 from mofgap.training.finetune import Labelled, finetune, frozen_features
 from mofgap.training.labels import Labels
-from mofgap.training.lock import WORK, lock, structures_digest
+from mofgap.training.lock import WORK, lock, table_digests
 from mofgap.training.loop import ANYTHING, Compute, TrainingError, check_folder
 from mofgap.training.result import CROSS_FITTED, KNOWN, TrainingResult
 from mofgap.training.start import Begun, Parent, begin_model, member
@@ -264,9 +264,8 @@ def _made_of(
         "settings": digest(config, model_config),
         "start": sha256_of(weights),
         **{f"member {i}": sha256_of(each / CONFIG) for i, each in enumerate(ensemble_with)},
-        "structures": structures_digest(frame),
+        **table_digests(frame),
         "labels": hashlib.sha256(frame[labels.target].to_numpy(dtype=np.float64).tobytes()).hexdigest(),
-        "splits": digest(frame.split.tolist()),
         # By which the folds are dealt, where there is no val.
         **({} if labels.positions("val") else {"families": digest(labels.families)}),
     }

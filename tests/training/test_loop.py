@@ -196,7 +196,7 @@ def test_a_missing_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_rate_rises_and_falls_to_zero() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
-    schedule = warmup_cosine(optimizer, total_steps=20, warmup=0.2)
+    schedule = warmup_cosine(optimizer, total_steps=20, warmup=0.2)["lr_scheduler"]["scheduler"]
     rates = []
     for _ in range(21):
         rates.append(optimizer.param_groups[0]["lr"])
