@@ -79,19 +79,17 @@ def group_names(formulas: Sequence[str], families: Sequence[str]) -> list[str]:
     Returns:
         (n,) names of groups, each the first formula of its members by alphabet.
     """
-    parent: dict[tuple[str, str], tuple[str, str]] = {}
+    import pandas as pd
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(key: tuple[str, str]) -> tuple[str, str]:
-        parent.setdefault(key, key)
-        while parent[key] != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
-    for formula, family in zip(formulas, families, strict=True):
-        parent[root(("family", family))] = root(("formula", formula))
-    roots = [root(("formula", formula)) for formula in formulas]
-    first: dict[tuple[str, str], str] = {}
-    for key, formula in zip(roots, formulas, strict=True):
-        first[key] = min(formula, first.get(key, formula))
-    return [first[key] for key in roots]
+    formula, names = pd.factorize(np.array(formulas, dtype=object), sort=True)
+    family, _ = pd.factorize(np.array(families, dtype=object))
+    n = 2 * len(formula)
+    # Each structure links its formula and its family.
+    links = coo_array((np.ones(len(formula)), (formula, len(formula) + family)), (n, n))
+    _, part = connected_components(links, directed=False)
+    # The names are in the order of the alphabet, so that the lowest number of a part is its first.
+    lowest = pd.Series(formula).groupby(part[formula]).transform("min")
+    found: list[str] = names[lowest].tolist()
+    return found
