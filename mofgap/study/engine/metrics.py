@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.study.layout import SUMMARY, read_json
+from mofgap.study.methods.method import way
 from mofgap.whole_file import write_json
 
 METRICS = "metrics.json"
@@ -22,7 +23,6 @@ def write_metrics(run: Path) -> None:
         if entry["spread"] == "epistemic" or (entry["spread"] == "total" and entry["calibration"] == "raw"):
             continue
         name = entry["method"] + (f":{entry['variant']}" if entry["variant"] else "")
-        name += f"@{entry['n_samples']}" if entry["n_samples"] else ""
         kept = {k: v for k, v in entry["mean"].items() if v is not None}
-        content.setdefault(entry["split"], {})[name] = kept
+        content.setdefault(entry["split"], {})[way(name, entry["n_samples"])] = kept
     write_json(run / METRICS, content)

@@ -13,7 +13,7 @@ from mofgap.study.judge.arms import Arm, Arms
 from mofgap.study.judge.judgement import ENSEMBLE, Bootstrap, difference
 from mofgap.study.judge.statistics import METRICS
 
-COMPARED: dict[Spread, tuple[str, ...]] = {"total": ("mae_ev", "spearman"), "epistemic": ("spearman",)}
+CHANGE_METRICS: dict[Spread, tuple[str, ...]] = {"total": ("mae_ev", "spearman"), "epistemic": ("spearman",)}
 
 
 def changes(
@@ -42,7 +42,7 @@ def _wanted(mine: Arm, as_configured: Arms) -> Iterator[tuple[str, Arm]]:
     same = as_configured.last(mine.method, most=mine.n_samples)
     ensemble = as_configured.last(ENSEMBLE + mine.suffix)
     spreads = [arm for arm in (same, ensemble) if arm is not None and arm.std_ev is not None]
-    for metric in COMPARED[as_configured.spread]:
+    for metric in CHANGE_METRICS[as_configured.spread]:
         if metric == "mae_ev" and same is not None:
             yield metric, same
         elif metric == "spearman" and mine.std_ev is not None:

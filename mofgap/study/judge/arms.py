@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mofgap.study.config import Spread
-from mofgap.study.methods.method import NEIGHBOURS, method_with
+from mofgap.study.methods.method import NEIGHBOURS, method_with, way
 from mofgap.uncertainty.columns import Floats, Indices
 from mofgap.uncertainty.ranks import dense_ranks
 
@@ -46,7 +46,7 @@ class Arm:
     @property
     def label(self) -> str:
         """Method and number of draws."""
-        return f"{self.method}@{self.n_samples}" if self.n_samples else self.method
+        return way(self.method, self.n_samples)
 
     @property
     def suffix(self) -> str:

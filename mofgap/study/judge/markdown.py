@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 
 from mofgap.study.layout import COSTS
+from mofgap.study.methods.method import way
 from mofgap.training.calibration import MIN_ROWS, MIN_SCALING_ROWS
 
 Summary = dict[str, Any]
@@ -124,7 +125,7 @@ def _ablations(summary: Summary) -> Iterator[tuple[Summary | None, Summary]]:
 
 
 def _label(m: Summary) -> str:
-    return f"{m['method']}@{m['n_samples']}" if m["n_samples"] else str(m["method"])
+    return way(m["method"], m["n_samples"])
 
 
 def _cell(m: Summary | None, column: str) -> str:

@@ -201,6 +201,11 @@ def plain(estimator: str) -> str:
     return estimator.removesuffix(NEIGHBOURS)
 
 
+def way(estimator: str, n_samples: int) -> str:
+    """What tables call an estimator at a number of draws or members, 0 for none."""
+    return f"{estimator}@{n_samples}" if n_samples else estimator
+
+
 def estimators() -> dict[str, Estimator]:
     """Every estimator by name, in the order of tables."""
     return {each.name: each for method in methods() for each in method.estimators}

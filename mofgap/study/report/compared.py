@@ -18,8 +18,6 @@ from mofgap.shipped import model_folder
 from mofgap.study.layout import PREDICTIONS, SUMMARY, SUMMARY_VERSION
 from mofgap.study.methods.method import estimators, plain
 
-KEYS = ("split", "method", "n_samples", "spread", "calibration")
-
 
 class ComparisonError(ValueError):
     """A folder that holds no comparison, and why."""
