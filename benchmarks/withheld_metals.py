@@ -25,8 +25,9 @@ from mofgap.crystals.bonds import IS_METAL
 from mofgap.crystals.dataset import cached_store
 from mofgap.encoders.element_features import ELEMENT_FEATURES
 from mofgap.encoders.elements import similar_elements
-from mofgap.gap.folder import CONFIG, About
+from mofgap.gap.folder import About
 from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.shipped import CONFIG
 from mofgap.training.config import FinetuneConfig, PretrainConfig, TrainingConfig
 from mofgap.training.cross_fitting import predict_store
 from mofgap.training.encoder_folder import find_encoder

@@ -14,6 +14,12 @@ _CLONE = _PACKAGE.parent
 PREFIX = "shipped:"
 """Begins a path in a configuration that leads to what mofgap ships: ``shipped:examples``."""
 
+CONFIG, CARD, METRICS, COST = "config.json", "card.md", "metrics.json", "cost.json"
+"""Files of a model: its settings, with the hashes of what it computes with, and what is told of it."""
+
+DESCRIPTION, ENCODER_WEIGHTS = "encoder.json", "encoder.safetensors"
+"""Files of an encoder, which has a card too: its settings, with the hash of its weights, and these."""
+
 
 def shipped_folder(kind: str) -> Path:
     """Folder of shipped ``models``, ``examples``, ``data``, ``configs`` or ``tables``.

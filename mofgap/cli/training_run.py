@@ -13,7 +13,8 @@ from mofgap.cli.skipped import tell_skipped
 from mofgap.cli.tables import command_line, show
 from mofgap.configuration import ConfigurationError
 from mofgap.crystals.dataset import TableError
-from mofgap.gap.folder import CALIBRATION, CONFIG, ModelError
+from mofgap.gap.folder import CALIBRATION, ModelError
+from mofgap.shipped import CONFIG
 from mofgap.training.job import TrainingJob
 from mofgap.training.lock import KEY, WORK
 from mofgap.training.loop import LAST, TrainingError

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from mofgap.configuration import digest
-from mofgap.shipped import shipped_digests, shipped_folder
+from mofgap.shipped import CONFIG, DESCRIPTION, ENCODER_WEIGHTS, shipped_digests, shipped_folder
 from mofgap.whole_file import sha256_of, write_text
 
 SUMS = "SHA256SUMS"
-_DESCRIPTIONS = ("config.json", "encoder.json")
+_DESCRIPTIONS = (CONFIG, DESCRIPTION)
 
 
 @dataclass(frozen=True)
@@ -113,5 +113,5 @@ def _described(folder: Path) -> tuple[Check, dict[str, str]]:
         raise ValueError(f"{path} holds no sha256; get the folder again") from error
     is_shipped = folder.resolve().parent == shipped_folder("models").resolve()
     expected = shipped_digests().get(folder.resolve().name) if is_shipped else own
-    sums = {"encoder.safetensors": sums} if isinstance(sums, str) else dict(sums)
+    sums = {ENCODER_WEIGHTS: sums} if isinstance(sums, str) else dict(sums)
     return Check(path, expected, found), sums

@@ -27,7 +27,7 @@ from mofgap.balora.adapter_files import ADAPTER_FILES, NOISE_FILE
 from mofgap.configuration import digest
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.nearest import hint
-from mofgap.shipped import model_folder, not_found, shipped_digests, shipped_folder
+from mofgap.shipped import CONFIG, model_folder, not_found, shipped_digests, shipped_folder
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
 from mofgap.whole_file import sha256_of, write_json
@@ -74,8 +74,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 """From a version to a function that turns its ``config.json`` into the next version's."""
 
-CONFIG, WEIGHTS, ADAPTER, CALIBRATION, NOVELTY = (
-    "config.json",
+WEIGHTS, ADAPTER, CALIBRATION, NOVELTY = (
     "model.safetensors",
     "adapter",
     "calibration.json",

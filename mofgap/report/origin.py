@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mofgap.gap.folder import ModelError, find_model, read_config
-
-CARD = "card.md"
+from mofgap.shipped import CARD
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.crystals.inputs import PassedOver, expand_inputs
-from mofgap.gap.folder import CONFIG, find_model
+from mofgap.gap.folder import find_model
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.journal import Journal, JournalError, journal_path
@@ -23,6 +23,7 @@ from mofgap.screening.row import Row
 from mofgap.screening.screen import stream_rows
 from mofgap.screening.shard import SECOND_LEVEL_MODEL, Shard
 from mofgap.screening.table import PAGE, WriteTable, write_table
+from mofgap.shipped import CONFIG
 from mofgap.version import installed_version
 
 InputRows = tuple[Row, ...]

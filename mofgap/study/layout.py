@@ -12,11 +12,14 @@ from mofgap.whole_file import whole_file
 if TYPE_CHECKING:
     import pandas as pd
 
+CONFIG, MANIFEST = "config.yaml", "manifest.json"
+"""What a run does and what it made, in the run folder itself."""
+
 TABLE, GRAPHS, RECORD = "table.parquet", "graphs.safetensors", "dataset.json"
 """Names of files in `Layout.dataset`."""
 
-SIZE, HISTORY, COST = "size.json", "history.csv", "cost.json"
-"""Names of files in `Layout.member` that are not part of the model; the cost differs from run to run."""
+SIZE, HISTORY = "size.json", "history.csv"
+"""Names of files in `Layout.member` that are not part of the model."""
 
 PREDICTIONS, SCORES = "predictions.parquet", "comparison.parquet"
 SUMMARY, REPORT = "comparison.json", "comparison.md"

@@ -14,6 +14,7 @@ import pandas as pd
 from mofgap.counts import counted
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import CALIBRATION, read_config
+from mofgap.shipped import CARD, DESCRIPTION
 from mofgap.training.atoms import ATOM_TARGETS, XTB_TARGETS
 from mofgap.training.calibration import MIN_SPEARMAN_ROWS
 from mofgap.training.config import FinetuneConfig
@@ -21,8 +22,6 @@ from mofgap.training.cross_fitting import N_FOLDS
 from mofgap.training.labels import Labels
 from mofgap.training.result import CROSS_FITTED, TrainingResult
 from mofgap.uncertainty.calibrate import Calibration
-
-CARD = "card.md"
 
 _SHOWN = {
     "n": "structures",
@@ -233,7 +232,7 @@ def write_encoder_card(folder: Path, n_train: int, command: str, citation: str) 
         command: The command line that made it.
         citation: Citation of the data, with its licence.
     """
-    described = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+    described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     epochs = pd.read_csv(folder / "metrics.csv").dropna(subset=["val_loss"])
     best = epochs.nsmallest(1, "val_loss").iloc[0]
     table = ["| on val | mean absolute error |", "|---|---|"]
@@ -261,4 +260,4 @@ def write_encoder_card(folder: Path, n_train: int, command: str, citation: str) 
         "",
         f"Masked elements named correctly: {best['val_element_accuracy']:.1%}. Best epoch: {best.epoch:.0f}.",
     ]
-    (folder / "card.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")

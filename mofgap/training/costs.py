@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mofgap.shipped import COST
 from mofgap.training.loop import METRICS, read_log
 from mofgap.whole_file import write_json
-
-COST = "cost.json"
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,15 @@ from mofgap.configuration import digest
 from mofgap.encoders.encoder import EncoderConfig
 from mofgap.encoders.registry import DEFAULT, encoder_class, encoder_config, registered
 from mofgap.gap.folder import ModelError
-from mofgap.shipped import model_folder, not_found, shipped_digests, shipped_folder
+from mofgap.shipped import (
+    DESCRIPTION,
+    ENCODER_WEIGHTS,
+    model_folder,
+    not_found,
+    shipped_digests,
+    shipped_folder,
+)
 from mofgap.whole_file import sha256_of, write_json
-
-WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def save_encoder(folder: Path, weights: Mapping[str, Tensor], described: Mapping
     Returns:
         Path of the weights.
     """
-    path = folder / WEIGHTS
+    path = folder / ENCODER_WEIGHTS
     save_file(dict(weights), path)
     path.chmod(0o644)
     _write_description(folder, described)
@@ -85,7 +90,7 @@ def seal_encoder(folder: Path) -> str:
 
 
 def _write_description(folder: Path, described: Mapping[str, Any]) -> str:
-    hashed = dict(described) | {"sha256": sha256_of(folder / WEIGHTS)}
+    hashed = dict(described) | {"sha256": sha256_of(folder / ENCODER_WEIGHTS)}
     found = digest(hashed)
     write_json(folder / DESCRIPTION, hashed | {"digest": found}, indent=2)
     return found
@@ -126,7 +131,7 @@ def find_encoder(name: str) -> PretrainedEncoder:
         substitutes = dict(described.get("substitutes", {}))  # older ones read unseen elements as random
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder / DESCRIPTION} is damaged: {error}") from error
-    path = folder / WEIGHTS
+    path = folder / ENCODER_WEIGHTS
     if not path.exists() or sha256_of(path) != sha256:
         raise ModelError(f"{path} is missing or is not the file it was saved as: get the encoder again")
     return PretrainedEncoder(path, architecture, config, substitutes)

@@ -16,7 +16,7 @@ from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.configuration import ConfigurationError, below, part, schema
 from mofgap.nearest import hint
 from mofgap.plain_words import settings_of
-from mofgap.shipped import model_folder, not_found
+from mofgap.shipped import CONFIG, DESCRIPTION, model_folder, not_found
 from mofgap.training.config import FROM_A_MODEL, NETWORK, ComputeConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -129,13 +129,13 @@ class ModelTraining(ComputeConfig, TrainingConfig):
     def start(self) -> tuple[str, str]:
         """Name of the model or encoder to start from, and the file in its folder with its hashes."""
         if self.from_model is not None:
-            return self.from_model, "config.json"
-        return self.encoder, "encoder.json"
+            return self.from_model, CONFIG
+        return self.encoder, DESCRIPTION
 
     @property
     def needs(self) -> list[tuple[str, str]]:
         """`start`, and the same for the other models of an ensemble."""
-        return [self.start, *((name, "config.json") for name in self.ensemble_with)]
+        return [self.start, *((name, CONFIG) for name in self.ensemble_with)]
 
     @property
     def settings(self) -> TrainingConfig:

@@ -17,9 +17,10 @@ from torch import Tensor
 from mofgap.configuration import digest
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
-from mofgap.gap.folder import CONFIG, About, save_model
+from mofgap.gap.folder import About, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import fit_correction
+from mofgap.shipped import CONFIG
 from mofgap.training.calibration import calibration_of, evaluate
 from mofgap.training.config import MIN_CORRECTION_ROWS, FinetuneConfig
 from mofgap.training.costs import Cost

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mofgap.gap.folder import CONFIG, seal
-from mofgap.shipped import DIGESTS, shipped_folder
-from mofgap.training.encoder_folder import DESCRIPTION, seal_encoder
+from mofgap.gap.folder import seal
+from mofgap.shipped import CONFIG, DESCRIPTION, DIGESTS, shipped_folder
+from mofgap.training.encoder_folder import seal_encoder
 from mofgap.whole_file import write_json
 
 

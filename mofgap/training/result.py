@@ -8,12 +8,11 @@ from pathlib import Path
 
 import torch
 
+from mofgap.shipped import METRICS
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.costs import Cost
 from mofgap.version import installed_version
 from mofgap.whole_file import finite, write_json
-
-FILE = "metrics.json"
 
 CROSS_FITTED = "cross-fitted"
 """Stands for a split in the metrics: structures of train, each predicted by a model that did not learn it."""
@@ -57,4 +56,4 @@ class TrainingResult:
         }
         report = {name: value for name, value in asdict(self).items() if name != "cost"}
         report |= {"training": asdict(config), "n_train": n_train, "versions": versions}
-        write_json(folder / FILE, report | {"metrics": finite(self.metrics)}, indent=2)
+        write_json(folder / METRICS, report | {"metrics": finite(self.metrics)}, indent=2)

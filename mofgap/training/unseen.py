@@ -27,10 +27,10 @@ from mofgap.crystals.elements import MAX_Z, atomic_number, symbol_of
 from mofgap.encoders.elements import similar_elements
 from mofgap.encoders.encoder import Encoder
 from mofgap.encoders.registry import DEFAULT, build_encoder
-from mofgap.gap.folder import CONFIG, NOVELTY, WEIGHTS, seal
+from mofgap.gap.folder import NOVELTY, WEIGHTS, seal
 from mofgap.gap.model import GapModel
-from mofgap.training.encoder_folder import DESCRIPTION, seal_encoder
-from mofgap.training.encoder_folder import WEIGHTS as ENCODER_WEIGHTS
+from mofgap.shipped import CONFIG, DESCRIPTION, ENCODER_WEIGHTS
+from mofgap.training.encoder_folder import seal_encoder
 from mofgap.uncertainty.novelty import RARE, NoveltyIndex
 from mofgap.whole_file import whole_file, write_json
 

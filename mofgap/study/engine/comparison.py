@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.configuration import digest, to_dict
-from mofgap.shipped import model_folder
+from mofgap.shipped import COST, DESCRIPTION, ENCODER_WEIGHTS, METRICS, model_folder
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.engine.config import RunConfig
-from mofgap.study.engine.metrics import METRICS
 from mofgap.study.engine.pretraining import pretrain_stage
 from mofgap.study.engine.stage import Stage, Work
-from mofgap.study.layout import COST, COSTS, GRAPHS, PREDICTIONS, RECORD, SIZE, TABLE
+from mofgap.study.layout import COSTS, GRAPHS, PREDICTIONS, RECORD, SIZE, TABLE
 from mofgap.study.members import (
     dataset_settings,
     first_blocks,
@@ -177,8 +176,8 @@ def _encoder_files(config: RunConfig, wanted: ComparisonConfig) -> tuple[str, ..
     """Files of the encoder that is named, if it comes from outside the run."""
     if config.pretraining is not None:
         return ()
-    folder = model_folder(wanted.encoder, "encoder.json") or Path(wanted.encoder)
-    return str(folder / "encoder.safetensors"), str(folder / "encoder.json")
+    folder = model_folder(wanted.encoder, DESCRIPTION) or Path(wanted.encoder)
+    return str(folder / ENCODER_WEIGHTS), str(folder / DESCRIPTION)
 
 
 def _encode(config: RunConfig, wanted: ComparisonConfig) -> Stage:

@@ -10,7 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from mofgap.configuration import ConfigurationError, below, schema
 from mofgap.screening.config import ScreeningConfig
-from mofgap.shipped import model_folder, not_found
+from mofgap.shipped import CONFIG, DESCRIPTION, model_folder, not_found
 from mofgap.study.config import ComparisonConfig, is_name
 from mofgap.training.config import ComputeConfig, PretrainingConfig
 from mofgap.training.job import LabelsConfig, ModelTraining, TrainingJob
@@ -201,12 +201,12 @@ class RunConfig:
             data = self.comparison.data
             with below("comparison.data"):
                 LabelsConfig(data.table, data.cifs, data.target).check()
-            if self.pretraining is None and model_folder(self.comparison.encoder, "encoder.json") is None:
-                words = not_found(self.comparison.encoder, "encoder.json")
+            if self.pretraining is None and model_folder(self.comparison.encoder, DESCRIPTION) is None:
+                words = not_found(self.comparison.encoder, DESCRIPTION)
                 raise ConfigurationError(words, key="comparison.encoder")
         model = self.screening.model if self.screening is not None else None
-        if model is not None and model_folder(model, "config.json") is None:
-            raise ConfigurationError(not_found(model, "config.json"), key="screening.model")
+        if model is not None and model_folder(model, CONFIG) is None:
+            raise ConfigurationError(not_found(model, CONFIG), key="screening.model")
 
     def spread(self, rule: str) -> tuple[int, int]:
         """On how many nodes a job of a rule runs, and in how many processes on each."""

@@ -15,10 +15,9 @@ from typing import Any
 from mofgap.configuration import dump, load
 from mofgap.study.engine.checked_json import read_checked, write_checked
 from mofgap.study.engine.config import RunConfig
-from mofgap.study.layout import read_json
+from mofgap.study.layout import CONFIG, read_json
 from mofgap.whole_file import sha256_of, write_json, write_text
 
-CONFIG, MANIFEST = "config.yaml", "manifest.json"
 STAGES, LOGS, STALE = "stages", "logs", "stale"
 
 

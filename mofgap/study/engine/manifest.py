@@ -15,8 +15,9 @@ from typing import Any
 from mofgap.configuration import digest, to_dict
 from mofgap.study.engine.checked_json import read_checked, write_checked
 from mofgap.study.engine.config import RunConfig
-from mofgap.study.engine.folder import CONFIG, MANIFEST, RunFolder, fingerprint, sha256
+from mofgap.study.engine.folder import RunFolder, fingerprint, sha256
 from mofgap.study.engine.stage import Stage
+from mofgap.study.layout import CONFIG, MANIFEST
 from mofgap.study.members import members
 from mofgap.threads import usable_cores
 

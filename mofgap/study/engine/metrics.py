@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mofgap.shipped import METRICS
 from mofgap.study.layout import SUMMARY, read_json
 from mofgap.study.methods.method import way
 from mofgap.whole_file import write_json
-
-METRICS = "metrics.json"
 
 
 def write_metrics(run: Path) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.configuration import to_dict
-from mofgap.study.engine.folder import CONFIG, MANIFEST, RunError, RunFolder
+from mofgap.shipped import METRICS
+from mofgap.study.engine.folder import RunError, RunFolder
 from mofgap.study.engine.manifest import read_manifest
-from mofgap.study.engine.metrics import METRICS
-from mofgap.study.layout import read_json
+from mofgap.study.layout import CONFIG, MANIFEST, read_json
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from mofgap.screening.listing import listed_in
 from mofgap.screening.origin import SUFFIX
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.shard import Shard
-from mofgap.shipped import model_folder
+from mofgap.shipped import CONFIG, model_folder
 from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunError
 from mofgap.study.engine.stage import Stage
@@ -28,9 +28,6 @@ SHARDS = Path("shards/screening.csv")
 
 LISTED = Path("shards/screening.csv.inputs")
 """Folder with the inputs of each shard."""
-
-CONFIG = "config.json"
-"""The file of a model that holds the hashes of all others."""
 
 OUTCOME = Path("shards/outcome.json")
 """How many structures were read, and what holds for all of them."""

@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mofgap.configuration import to_dict
-from mofgap.shipped import model_folder
+from mofgap.shipped import CONFIG, COST, METRICS, model_folder
 from mofgap.study.engine.config import RunCalibration, RunConfig
 from mofgap.study.engine.folder import RunError
-from mofgap.study.engine.metrics import METRICS
 from mofgap.study.engine.stage import Stage
-from mofgap.study.layout import COST
 from mofgap.whole_file import finite, write_json
 
 MODEL, CALIBRATED = "model", "calibrated"
@@ -74,7 +72,6 @@ def _calibrate(asked: RunCalibration) -> Stage:
 
 
 def _do_train(config: RunConfig, run: Path) -> None:
-    from mofgap.gap.folder import CONFIG
     from mofgap.training.lock import KEY, WORK
 
     job, folder = config.job, run / MODEL

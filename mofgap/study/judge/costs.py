@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mofgap.study.layout import COST, SIZE, Layout, read_json
+from mofgap.shipped import COST
+from mofgap.study.layout import SIZE, Layout, read_json
 from mofgap.study.planned import Prediction
 
 

@@ -15,11 +15,12 @@ from mofgap.crystals.distinct import TOLERANCE_ANGSTROM, distinct_store
 from mofgap.crystals.graph import GraphConfig
 from mofgap.gap.folder import encoder_weights
 from mofgap.gap.model import GapModel
+from mofgap.shipped import DESCRIPTION, ENCODER_WEIGHTS
 from mofgap.study.config import ComparisonConfig, Recipe
 from mofgap.study.dataset import Dataset
 from mofgap.study.layout import Layout
 from mofgap.study.members import first_blocks, members
-from mofgap.training.encoder_folder import DESCRIPTION, WEIGHTS, find_encoder
+from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.finetune import frozen_features
 from mofgap.training.network import network
 from mofgap.whole_file import whole_file
@@ -42,7 +43,7 @@ def encode(config: ComparisonConfig, run: Path, dataset: Dataset) -> None:
         torch.manual_seed(0)
         recipe = replace(config.recipe, blocks=(block,), modules=None)
         model = GapModel(network(recipe.training("lora"), found))
-        encoder_weights(layout.encoder / WEIGHTS, model)
+        encoder_weights(layout.encoder / ENCODER_WEIGHTS, model)
         features = frozen_features(model.eval(), store, config.prediction.batch_atoms)
         with whole_file(layout.features(block)) as partial:
             save_file({"features": features}, partial)

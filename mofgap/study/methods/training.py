@@ -11,16 +11,17 @@ import torch
 
 from mofgap.configuration import part
 from mofgap.gap.folder import About, read_model, save_model
+from mofgap.shipped import COST, ENCODER_WEIGHTS
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.dataset import read
-from mofgap.study.layout import COST, HISTORY, SIZE, Layout
+from mofgap.study.layout import HISTORY, SIZE, Layout
 from mofgap.study.members import member
 from mofgap.study.methods import encoder
 from mofgap.study.methods.method import method_of
 from mofgap.study.peak_memory import peak_memory_mb
 from mofgap.study.planned import Member
 from mofgap.training.config import TrainingConfig
-from mofgap.training.encoder_folder import WEIGHTS, find_encoder
+from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.finetune import Labelled
 from mofgap.training.loop import CLOCKS, LAST, METRICS, Compute, read_log
 from mofgap.training.network import network
@@ -42,7 +43,7 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
     recipe, settings, work = wanted.recipe, training_config(wanted), folder / "training"
     is_pretrained = recipe.start == "pretrained"
     made_of = network(settings, find_encoder(config.encoder))
-    start = Layout(run).encoder / WEIGHTS if is_pretrained else None
+    start = Layout(run).encoder / ENCODER_WEIGHTS if is_pretrained else None
     begin = partial(begin_model, made_of, start, settings.finetuning)
     labels, rows = dataset.labels(wanted.split, recipe.n_train)
     data = Labelled.of(labels, dataset.store.subset(rows), settings.finetuning.noise)

@@ -13,9 +13,8 @@ import pandas as pd
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mofgap.report.origin import CARD
-from mofgap.shipped import model_folder
-from mofgap.study.layout import PREDICTIONS, SUMMARY, SUMMARY_VERSION
+from mofgap.shipped import CARD, model_folder
+from mofgap.study.layout import CONFIG, MANIFEST, PREDICTIONS, SUMMARY, SUMMARY_VERSION
 from mofgap.study.methods.method import estimators, plain
 
 
@@ -115,7 +114,7 @@ def read_compared(run: Path) -> Compared:
 
 def _origin(run: Path) -> tuple[dict[str, str], dict[str, str]]:
     """What a run's manifest and configuration tell a reader of the page, and the card of its encoder."""
-    manifest, config = (_read(run / name) for name in ("manifest.json", "config.yaml"))
+    manifest, config = (_read(run / name) for name in (MANIFEST, CONFIG))
     comparison = _mapping(config.get("comparison"))
     data, encoder = _mapping(comparison.get("data")), comparison.get("encoder", "")
     about = {

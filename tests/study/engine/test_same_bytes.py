@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from mofgap.shipped import COST
 from mofgap.study.config import SplitConfig, Trainings
 from mofgap.study.engine.config import RunConfig
-from mofgap.study.layout import COST, COSTS, Layout, read_json
+from mofgap.study.layout import COSTS, Layout, read_json
 
 DoStages = Callable[[RunConfig, Path], list[str]]
 OF_THE_RUN = ("stages/", "logs/")
