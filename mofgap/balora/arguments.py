@@ -18,15 +18,15 @@ def call_of(x: Any, kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[st
 
 
 def n_inputs_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    """Leading dimension of the first tensor.
+    """Leading dimension of the first tensor that is not one for all inputs; 1 if there is none.
 
     Raises:
         ValueError: If no argument is a tensor.
     """
-    for value in (*args, *kwargs.values()):
-        if isinstance(value, Tensor) and value.ndim:
-            return len(value)
-    raise ValueError("the model is called with no tensor, so that the number of inputs is not known")
+    lengths = [len(v) for v in (*args, *kwargs.values()) if isinstance(v, Tensor) and v.ndim]
+    if not lengths:
+        raise ValueError("the model is called with no tensor, so that the number of inputs is not known")
+    return next((n for n in lengths if n != 1), 1)
 
 
 def logits_of(output: Any) -> Tensor:

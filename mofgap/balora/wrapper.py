@@ -134,6 +134,15 @@ class BaLoRAModel(BaLoRA):
             divergence = self.kl(self._alpha).mean()
         return self.config.beta / n_train * divergence
 
+    def __getattr__(self, name: str) -> Any:
+        """Attributes that only the adapted model has, such as ``generate``, as in PEFT."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "model":  # not there yet, or in a pickle
+                raise
+            return getattr(self.model, name)
+
     def predict(self, x: Any = None, *, samples: int = 0, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Mean and epistemic standard deviation of each output, detached.
 
@@ -155,8 +164,10 @@ class BaLoRAModel(BaLoRA):
                 raise ValueError(f"samples must be 0 or at least 2, got {samples}")
             drawn = self.sample(x, samples, **kwargs)
             return drawn.mean(0), drawn.std(0)
-        if self.config.posterior == "none":
-            mean = self.sample(x, 1, **kwargs)[0]
+        if self.config.posterior == "none" or not any(layer.enabled for layer in self.layers.values()):
+            args, kwargs = call_of(x, kwargs)
+            with torch.no_grad(), evaluation_mode(self.model):
+                mean = logits_of(self.model(*args, **kwargs))
             return mean, torch.zeros_like(mean)
         found, alpha, shape = self._closed_form(x, kwargs)
         return found.output.view(shape), found.variance(alpha).clamp_min(0).sqrt().view(shape)

@@ -132,6 +132,15 @@ def test_what_peft_saves_beside_its_adapters_is_no_obstacle(target: str, tmp_pat
     torch.testing.assert_close(ours(**tokens()).logits, theirs(**tokens()).logits)
 
 
+def test_a_language_model_generates_at_its_mean() -> None:
+    model = get_balora_model(gpt2(), BaLoRAConfig(r=2)).eval()
+    perturb(model)
+    how = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+    found = model.generate(tokens()["input_ids"], **how)
+    next_token = model(input_ids=tokens()["input_ids"]).logits[:, -1].argmax(1)
+    assert found.shape == (4, 10) and torch.equal(found[:, 6], next_token)
+
+
 def test_a_mask_counts_wherever_it_stands_in_the_call() -> None:
     class Masked(nn.Module):
         def __init__(self) -> None:

@@ -313,6 +313,31 @@ def test_without_a_posterior_any_number_of_outputs_has_a_prediction() -> None:
     assert mean.shape == (6, 300) and not std.any()
 
 
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_without_adapters_a_prediction_is_certain(posterior: str) -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    expected = net(X).detach()
+    model = made(net, posterior=posterior).eval()
+    with model.disable_adapter():
+        mean, std = model.predict(X)
+    torch.testing.assert_close(mean, expected)
+    assert not std.any()
+
+
+def test_what_all_inputs_share_is_not_counted_as_inputs() -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, shift: Tensor, x: Tensor) -> Tensor:
+            y: Tensor = self.last(torch.tanh(self.first(x + shift)))
+            return y
+
+    model = made(Shifted(), posterior="constant").eval()
+    assert model.predict({"shift": torch.ones(1, 4), "x": X})[1].shape == (6, 2)
+
+
 @pytest.mark.parametrize("width", [8, 6])
 def test_features_of_an_image_are_means_over_its_places(width: int) -> None:
     net = nn.Sequential(
