@@ -24,6 +24,7 @@ from mofgap.screening.outcome import Outcome
 from mofgap.screening.rank import Duplicates, Novelty
 from mofgap.screening.row import Row, cells, column_names, named, printable
 from mofgap.screening.table import PAGE, READABLE, format_of, tab_separated, to_frame, write_table
+from mofgap.uncertainty.calibrate import NOT_CALIBRATED
 
 if TYPE_CHECKING:
     from mofgap.screening.journal import Journal
@@ -31,9 +32,8 @@ if TYPE_CHECKING:
     from mofgap.screening.shard import Shard
 
 PBE_CAVEAT = (
-    "gaps are those of PBE, which lie below measured ones (HSE06 gives 1.5 eV more on average over QMOF; "
-    "--level hse06 predicts it), more so with open-shell 3d metals: rank by them, and do not quote them as "
-    "measured"
+    "gaps are those of PBE: rank by them, and do not quote them as measured (HSE06 gives 1.5 eV more on "
+    "average over QMOF; --level hse06 predicts it)"
 )
 _IN_SEQUENCE = (".gz", ".tgz", ".xz", ".txz", ".bz2", ".tbz2")
 
@@ -169,8 +169,7 @@ def _check_model(run: ScreeningRun) -> None:
         if each.about.is_changed:
             typer.echo(f"mofgap: {each.about.name}: it is not the model that this mofgap ships", err=True)
         if each.calibration.is_raw:
-            text = "is not calibrated: its error bars are the network's own, without a guarantee"
-            typer.echo(f"mofgap: {each.about.name} {text}", err=True)
+            typer.echo(f"mofgap: {each.about.name} {NOT_CALIBRATED}", err=True)
 
 
 def _screen(run: ScreeningRun, resume: bool) -> list[tuple[Row, ...]]:

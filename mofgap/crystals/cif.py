@@ -11,7 +11,7 @@ from gemmi import cif
 
 from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.crystals.crowding import MOST_SITES_OF_ATOM
-from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.crystal import MEMORY, Crystal
 from mofgap.crystals.disorder import refuse
 from mofgap.crystals.entry import Entry, ReadFailure, unforeseen
 from mofgap.crystals.formats import LONGEST_NAME, stem_of
@@ -80,7 +80,7 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
 
 
 def read_cif(
-    text: str, source: str = "memory", *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS
+    text: str, source: str = MEMORY, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS
 ) -> list[Entry]:
     """Reads every structure of a CIF.
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+MEMORY = "memory"
+"""Source of a structure that comes from no file."""
+
 
 @dataclass(frozen=True, eq=False)
 class Crystal:
@@ -27,7 +30,7 @@ class Crystal:
     frac_coords: NDArray[np.float64]
     atomic_numbers: NDArray[np.int64]
     structure_id: str = ""
-    source: str = "memory"
+    source: str = MEMORY
     warnings: tuple[str, ...] = ()
     experimental: float = 0.0
 

@@ -29,7 +29,7 @@ from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
 from mofgap.gap.novelty_warnings import EXPERIMENTAL, is_note, novelty_warnings
 from mofgap.gap.posterior import Posterior, posterior, spread_of
-from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.calibrate import NOT_CALIBRATED, Calibration
 from mofgap.uncertainty.novelty import SAME_STRUCTURE, NoveltyIndex
 
 Floats = NDArray[np.float64]
@@ -227,7 +227,7 @@ class GapPredictor:
 
         Args:
             structures: A pymatgen ``Structure``, ASE ``Atoms``, ``Crystal`` or path to a file; or several.
-            return_std: Return the calibrated standard deviations too.
+            return_std: Return the standard deviations too, calibrated unless the model is not.
             uncertainty: Where the epistemic part of the spread comes from: ``auto``, ``distance``,
                 ``closed-form``, ``weights`` or ``rows``.
             samples: Draws of ``weights`` and ``rows``.
@@ -255,6 +255,8 @@ class GapPredictor:
         ]
         draws = samples if return_std or uncertainty in DRAWN else 0
         found = self.estimate(crystals, uncertainty=uncertainty, samples=draws, seed=seed)
+        if return_std:
+            self.warn_if_raw()
         for i, crystal in enumerate(crystals):
             for text in self.warnings_of(crystal, found, i):
                 warnings.warn(f"{crystal.structure_id}: {text}", stacklevel=2)
@@ -263,6 +265,12 @@ class GapPredictor:
                 (float(found.gap_ev[0]), float(found.gap_std_ev[0])) if return_std else float(found.gap_ev[0])
             )
         return (found.gap_ev, found.gap_std_ev) if return_std else found.gap_ev
+
+    def warn_if_raw(self) -> None:
+        """A Python warning for each level whose error bars are not calibrated."""
+        for each in filter(None, (self, self.second_level)):
+            if each.calibration.is_raw:
+                warnings.warn(f"{each.about.name} {NOT_CALIBRATED}", stacklevel=3)
 
     def warnings_of(self, crystal: Crystal, found: Predictions, place: int = 0) -> list[str]:
         """Warnings of the crystal at a place of some predictions, ``name: what`` each."""

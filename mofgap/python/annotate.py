@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -16,12 +17,12 @@ def annotate(atoms: Any, model: GapPredictor | str = "qmof-hse06", **how: Any) -
     The keys are ``gap_ev``, ``gap_std_ev``, ``gap_level_of_theory`` and ``gap_model``. Nothing else changes.
 
     Args:
-        atoms: One ``Atoms``, or a list of them.
+        atoms: One ``Atoms``, or several.
         model: A loaded model, the name of a shipped one, or a model folder.
         **how: Options of `GapPredictor.predict`, such as ``uncertainty``.
 
     Returns:
-        What was given.
+        What was given; of an iterator the list of its items.
 
     Raises:
         ValueError: If a structure is refused. The message names its position.
@@ -40,4 +41,4 @@ def annotate(atoms: Any, model: GapPredictor | str = "qmof-hse06", **how: Any) -
             "gap_level_of_theory": predictor.about.level_of_theory,
             "gap_model": predictor.about.name,
         }
-    return atoms
+    return items if isinstance(atoms, Iterator) else atoms

@@ -89,10 +89,13 @@ class GapRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         with TemporaryDirectory(prefix="mofgap-fit-") as folder:
             train(labels, Path(folder) / "model", None, config, start, about, compute=compute)
             self.model_ = load_model(Path(folder) / "model", self.device)
+        self.model_.warn_if_raw()
         return self
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Gaps of structures, eV, shape (n,); with calibrated standard deviations if asked for.
+        """Gaps of structures, eV, shape (n,); with their standard deviations, eV, if asked for.
+
+        The standard deviations are calibrated unless the labels were too few. `fit` then warns.
 
         Raises:
             sklearn.exceptions.NotFittedError: If `fit` was not called. For a shipped model use
@@ -108,6 +111,8 @@ def _frame(structures: Sequence[Any], gap_ev: NDArray[np.float64]) -> pd.DataFra
     """The table that a training reads, all rows in the split ``train``."""
     if gap_ev.shape != (len(structures),):
         raise ValueError(f"{len(structures)} structures need as many gaps, not an array {gap_ev.shape}")
+    if not len(structures):
+        raise ValueError("there are no structures to fit; give some with their gaps")
     if (wrong := np.flatnonzero(~(np.isfinite(gap_ev) & (gap_ev >= 0)))).size:
         raise ValueError(f"gap {wrong[0] + 1} is {gap_ev[wrong[0]]}; give a number of at least 0 eV")
     crystals = [crystal_of(item) for item in structures]

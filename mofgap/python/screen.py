@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 
 from mofgap.configuration import ConfigurationError
 from mofgap.crystals.convert import crystal_from, is_one
+from mofgap.crystals.crystal import MEMORY
 from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.inputs import PassedOver, expand_inputs, passed_over_words
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -71,6 +72,7 @@ def screen(
     first, second_level = config.models
     predictor = loaded or load_model(first, config.device, second_level)
     predictor.check_spread(config.uncertainty)
+    predictor.warn_if_raw()
     stream = stream_rows(sources_of(structures), predictor, config)
     rows = [row for rows in _with_bar(stream, progress) for row in rows]
     table = to_frame(
@@ -78,18 +80,18 @@ def screen(
     )
     found = Screening(table)
     found.attrs[ATTRIBUTE] = record(
-        _call(window, settings, predictor),
+        _call(window, settings, model, predictor),
         len(table),
         {"mofgap": installed_version(), **config.row_settings, **config.rank_settings},
     )
     return found
 
 
-def _call(window: Any, settings: Mapping[str, Any], predictor: GapPredictor) -> str:
+def _call(window: Any, settings: Mapping[str, Any], model: Any, predictor: GapPredictor) -> str:
     """The call as a user would write it, without the structures."""
-    given = {"window": window, **settings, "model": predictor.about.name if "level" not in settings else None}
-    words = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
-    return f"mofgap.screen(..., {words})"
+    given = {"window": window, **settings, "model": model and predictor.about.name}
+    words = [f"{name}={value!r}" for name, value in given.items() if value is not None]
+    return f"mofgap.screen({', '.join(['...', *words])})"
 
 
 def _describe(function: Any) -> None:
@@ -166,6 +168,6 @@ def _sources(items: Iterable[Any]) -> Iterator[Source]:
         try:
             crystal = crystal_from(item, name)
         except ValueError as error:
-            yield ReadFailure("memory", name, str(error))
+            yield ReadFailure(MEMORY, name, str(error))
         else:
             yield replace(crystal, structure_id=name)

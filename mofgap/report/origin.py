@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mofgap.gap.folder import ModelError, find_model, read_config
+from mofgap.gap.folder import CALIBRATION, ModelError, find_model, read_config
 from mofgap.shipped import CARD
+from mofgap.uncertainty.calibrate import Calibration
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class ModelOrigin:
         level: Level of theory of its labels.
         citation: Whom to cite for its data set.
         card: Its model card, Markdown; empty where it is not at hand.
+        is_raw: Whether its error bars are known not to be calibrated.
     """
 
     name: str
     level: str = ""
     citation: str = ""
     card: str = ""
+    is_raw: bool = False
 
 
 def model_origins(names: Iterable[str]) -> list[ModelOrigin]:
@@ -38,6 +41,8 @@ def _origin(name: str) -> ModelOrigin:
         about = dict(read_config(folder)["about"])
         card = folder / CARD
         text = card.read_text(encoding="utf-8") if card.is_file() else ""
+        is_raw = Calibration.load(folder / CALIBRATION).is_raw
     except (ModelError, OSError, KeyError, TypeError, ValueError):
         return ModelOrigin(name)
-    return ModelOrigin(name, str(about.get("level_of_theory", "")), str(about.get("citation", "")), text)
+    level, citation = (str(about.get(key, "")) for key in ("level_of_theory", "citation"))
+    return ModelOrigin(name, level, citation, text, is_raw)

@@ -26,6 +26,7 @@ from mofgap.screening.origin import COMMAND, DATE, N_ROWS, origin_of
 from mofgap.screening.reread import Key
 from mofgap.screening.row import NEAREST_SEPARATOR, named, warnings_of
 from mofgap.screening.table import Window
+from mofgap.uncertainty.calibrate import NOT_CALIBRATED
 
 N_INTERVALS = 20
 MAX_PAGE_ATOMS = 100_000
@@ -139,7 +140,7 @@ def candidates(table: Screened, n: int = N_CARDS) -> dict[Key, tuple[str, int]]:
 
 def notes(table: Screened, window: Window, whole: str = "") -> list[str]:
     """What a reader must know before believing the page; ``whole`` is the file that has all rows."""
-    found = []
+    found = [f"{each.name} {NOT_CALIBRATED}." for each in model_origins(_models(table)) if each.is_raw]
     if len(table.frame) > MAX_ROWS:
         rest = f" All rows are in {whole}." if whole else ""
         what = f"The table on this page has the first {MAX_ROWS:,} of {len(table.frame):,} rows."
@@ -157,9 +158,8 @@ def notes(table: Screened, window: Window, whole: str = "") -> list[str]:
             )
         elif is_pbe(level):
             found.append(
-                "Gaps are those of PBE, which lie below measured ones, more so with open-shell metals. "
-                "Rank by them; do not quote them as measured. mofgap screen --level hse06 predicts those of "
-                "HSE06."
+                "Gaps are those of PBE: do not quote them as measured. mofgap screen --level hse06 predicts "
+                "those of HSE06."
             )
     if len(models := table.values_of("model")) > 1:
         found.append(f"The rows come from several models ({', '.join(models)}); their ranks do not compare.")

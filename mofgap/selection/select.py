@@ -12,7 +12,7 @@ import pandas as pd
 
 from mofgap.choices import DftInput, Disorder, Goal
 from mofgap.counts import counted
-from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.crystal import MEMORY, Crystal
 from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formula import reduced_formula
 from mofgap.crystals.graph import crystal_graph
@@ -139,6 +139,8 @@ def select_from(
     disorder: Disorder | None,
 ) -> Selection:
     """`select` from a table or its file, see `mofgap.python.select.select`."""
+    if budget < 1:
+        raise ValueError(f"budget must be at least 1, got {budget}")
     frame = candidates_of(table) if isinstance(table, pd.DataFrame) else read_candidates(table)
     predictor = predictor_of(frame, model)
     if window is not None:
@@ -269,6 +271,8 @@ def _read_again(
 def _why_lost(file: str, there: set[str]) -> str:
     if file in there:
         return "the file holds no structure of that name"
+    if file == MEMORY:
+        return "it was screened as an object; write it to a file and screen that"
     if "\N{REPLACEMENT CHARACTER}" in file:
         return "its name has characters that no table holds; rename it and screen it again"
     return "there is no such file here; run from the folder that was screened from"

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal, cast, get_args
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
 
@@ -148,6 +149,7 @@ def make_app(
     app.state.settings = settings
     app.add_middleware(Guard, settings=settings, token=token)
     app.add_exception_handler(RequestError, _refused)
+    app.add_exception_handler(RequestValidationError, _misread)
     app.include_router(_api)
     app.include_router(_pages)
     return app
@@ -172,6 +174,12 @@ async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
     # What is left of the request is not read: the connection cannot be used again.
     return JSONResponse({"detail": error.words}, error.status, {"connection": "close"})
+
+
+async def _misread(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    reasons = (f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors())
+    return JSONResponse({"detail": "; ".join(reasons)}, 422)
 
 
 _FAULTS: dict[int | str, dict[str, Any]] = {

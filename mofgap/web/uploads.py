@@ -170,7 +170,8 @@ class _Form:
     def headers_finished(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition"))
         self._field = options.get(b"name", b"").decode("utf-8", "replace")
-        name = options.get(b"filename", b"").decode("utf-8", "replace")
+        # Browsers and curl escape these characters alone.
+        name = options.get(b"filename", b"").replace(b"%22", b'"').decode("utf-8", "replace")
         if self._field not in ("files", *FIELDS):
             raise RequestError(422, f"{self._field or 'a field'}: not known; send files, {', '.join(FIELDS)}")
         if self._field == "files":

@@ -73,6 +73,26 @@ def test_a_table_is_printed_with_its_gaps(tiny: GapPredictor, write_cifs: WriteC
     assert "gap_ev" in repr(table[["gap_ev"]]) and "Empty" in repr(table.iloc[:0])
     page = table.report(tmp_path / "page.html").read_text("utf-8")
     assert "$3Dmol" in page and "Model card" not in page
+    assert "mofgap.screen(..., window=(1.8, 3.0), model=&#39;tiny&#39;)" in page
+
+
+def test_a_default_screening_is_recorded_as_it_was_called(write_cifs: WriteCifs, tmp_path: Path) -> None:
+    write_cifs(tmp_path, 1)
+    table = mofgap.screen(tmp_path)
+    assert table.attrs["mofgap_origin"]["command"] == "mofgap.screen(...)" and "pbe_gap_ev" in table
+
+
+def test_error_bars_that_are_not_calibrated_are_told(
+    tiny: GapPredictor, model_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.warns(UserWarning, match="tiny is not calibrated: its error bars are the network's own"):
+        tiny.predict(crystals(1), return_std=True)
+    with pytest.warns(UserWarning, match="is not calibrated"):
+        table = mofgap.screen(crystals(1), model=model_folder)
+    frame = pd.DataFrame(table).assign(model=str(model_folder))
+    page = mofgap.Screening(frame).report(tmp_path / "page.html").read_text("utf-8")
+    assert "is not calibrated: its error bars are the network&#39;s own" in page
+    assert "calibrated on" not in page and "total is calibrated" not in page
 
 
 def test_a_table_can_be_selected_from(tiny: GapPredictor, write_cifs: WriteCifs, tmp_path: Path) -> None:
@@ -81,6 +101,11 @@ def test_a_table_can_be_selected_from(tiny: GapPredictor, write_cifs: WriteCifs,
     found = mofgap.select(table, 2, model=tiny)
     assert len(found.table) == len(found.crystals) == 2 and "gap_ev" in repr(found)
     table.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(ValueError, match="budget must be at least 1, got 0"):
+        mofgap.select(table, 0, model=tiny)
+    in_memory = mofgap.screen(crystals(2), (0.0, 9.0), model=tiny)
+    with pytest.raises(ValueError, match="was screened as an object; write it to a file"):
+        mofgap.select(in_memory, 1, model=tiny)
     again = mofgap.select(tmp_path / "t.csv", 2, "window", (2.0, 3.0), model=tiny)
     assert set(again.table.structure_id) <= set(table.structure_id)
     assert len(found.write(tmp_path / "next", "poscar")) == 2
@@ -111,6 +136,7 @@ def test_gaps_are_written_into_atoms(tiny: GapPredictor, tmp_path: Path) -> None
     assert read[0].info["gap_level_of_theory"] == "PBE" and read[0].info["gap_std_ev"] > 0
     one = to_ase(crystals(1)[0])
     assert mofgap.annotate(one, tiny).info["gap_ev"] == pytest.approx(expected[0])
+    assert len(mofgap.annotate(iter(atoms), tiny)) == 2
     with pytest.raises(TypeError, match="Atoms"):
         mofgap.annotate(["x.cif"], tiny)
 
@@ -125,6 +151,8 @@ def test_a_model_is_fitted_as_scikit_learn_does(model_folder: Path, tiny: GapPre
         estimator.predict(structures)
     with pytest.raises(ValueError, match="as many gaps"):
         estimator.fit(structures, gaps[:2])
+    with pytest.raises(ValueError, match="no structures to fit"):
+        estimator.fit([], [])
     for wrong in (-1.0, np.inf, np.nan):
         with pytest.raises(ValueError, match="gap 2"):
             estimator.fit(structures, [1.0, wrong, 1.0, 1.0])

@@ -125,6 +125,19 @@ def test_a_window_may_be_written_in_ways(
     assert row["window_lo_ev"] == 1.8 and row["p_in_window"] is not None and row["model"] == "tiny"
 
 
+def test_every_reason_is_one_sentence(client: TestClient, write_cifs: Writer, tmp_path: Path) -> None:
+    (path,) = write_cifs(tmp_path, 1)
+    begun = client.post("/api/screenings", files={"files": ("a.cif", path.read_bytes())}).json()
+    answer = client.get(f"/api/screenings/{begun['id']}/rows", params={"limit": -1})
+    assert answer.status_code == 422 and answer.json()["detail"].startswith("limit: ")
+
+
+def test_a_name_with_quotes_stays(client: TestClient, write_cifs: Writer, tmp_path: Path) -> None:
+    (path,) = write_cifs(tmp_path, 1)
+    done = client.post("/api/screen", files={"files": ('MOF "a".cif', path.read_bytes())})
+    assert done.json()["rows"][0]["structure_id"] == 'MOF "a"'
+
+
 def test_models_are_those_of_the_levels(client: TestClient) -> None:
     found = {each["level"]: each for each in client.get("/api/models").json()}
     assert [name for name, each in found.items() if each["is_default"]] == [DEFAULT]

@@ -120,7 +120,7 @@ def gap_vs_std(
     labels = df[names] if isinstance(names, str) and df is not None else names
     outliers = [] if labels is None else _outliers(gaps, spreads)
     caption = (
-        f"Calibrated standard deviation against predicted gap, {drawn_words(len(gaps), n_out)}"
+        f"Standard deviation against predicted gap, {drawn_words(len(gaps), n_out)}"
         f"{_window_note(window)}{'; outliers are named' if outliers else ''}."
     )
     axes = new_axes(caption, _WIDTH_INCH, 3.4)
