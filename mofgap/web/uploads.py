@@ -22,7 +22,8 @@ from mofgap.crystals.archives import ARCHIVES
 from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formats import stem_of
 from mofgap.crystals.inputs import expand_inputs, items_of_file
-from mofgap.crystals.item import InputItem
+from mofgap.crystals.item import InputItem, unpacked
+from mofgap.crystals.reasons import StructureError
 from mofgap.screening.row import printable
 from mofgap.web.config import MB, ServeConfig
 
@@ -36,6 +37,7 @@ MAX_NAME = 200
 
 _MAX_STEM = 80
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]")
+_BLOCK = re.compile(rb"^data_\S", re.MULTILINE | re.IGNORECASE)
 
 
 class RequestError(ValueError):
@@ -226,9 +228,11 @@ def inputs_of(upload: Upload, limits: ServeConfig) -> list[InputItem | ReadFailu
         RequestError: If there are no structures or too many, or the unpacked files are too large.
     """
     found: list[InputItem | ReadFailure] = []
+    n_structures = 0
     for file in upload.files:
         for item in _items(file):
-            if len(found) == limits.max_structures:
+            n_structures += _n_structures(item)
+            if n_structures > limits.max_structures:
                 words = f"more than {limits.max_structures} structures"
                 raise RequestError(413, f"{words}; send them in parts, or use mofgap screen")
             if isinstance(item, InputItem):
@@ -237,6 +241,16 @@ def inputs_of(upload: Upload, limits: ServeConfig) -> list[InputItem | ReadFailu
     if not found:
         raise RequestError(422, "files: none of them is a structure; send CIFs, or archives of them")
     return found
+
+
+def _n_structures(item: InputItem | ReadFailure) -> int:
+    """Data blocks of a CIF; every other item is one structure."""
+    if isinstance(item, ReadFailure) or item.kind != "cif":
+        return 1
+    try:
+        return max(1, len(_BLOCK.findall(unpacked(item.read()))))
+    except StructureError:  # its row will say why
+        return 1
 
 
 def _items(file: UploadedFile) -> Iterator[InputItem | ReadFailure]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import tarfile
 import zipfile
@@ -202,3 +203,11 @@ def test_other_formats_arrive_as_structures(tmp_path: Path, ending: str, in_arch
 def test_a_poscar_is_named_by_its_folder(tmp_path: Path) -> None:
     found = inputs_of(received(form([("mof-5/CONTCAR", b"x"), ("POSCAR", b"x")]), tmp_path), LIMITS)
     assert [each.structure_id for each in found] == ["mof-5", "POSCAR"]
+
+
+def test_the_blocks_of_a_cif_are_counted(tmp_path: Path) -> None:
+    for name, content in (("a.cif", b"data_a\n" * 5), ("a.cif.gz", gzip.compress(b"data_a\n" * 5))):
+        (tmp_path / name).mkdir()
+        upload = received(form([(name, content)]), tmp_path / name)
+        with pytest.raises(RequestError, match="more than 4 structures"):
+            inputs_of(upload, LIMITS)
