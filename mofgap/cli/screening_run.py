@@ -61,7 +61,7 @@ def checked_target(output: Path | None, shard: Shard | None, resume: bool, force
     if journal.exists() and not resume:
         words = f"{journal} holds an unfinished run: --resume continues it, --force starts again"
     elif target.exists() and not journal.exists():
-        words = f"{target} exists{' and is complete' if resume else ''}; --force overwrites it"
+        words = f"{target} exists{' and its run has ended' if resume else ''}; --force overwrites it"
         words += "" if resume else " (--resume continues an unfinished run)"
     else:
         return target

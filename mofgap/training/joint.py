@@ -25,9 +25,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mofgap.configuration import digest, part, schema
-from mofgap.crystals.dataset import cached_store, read_table
+from mofgap.counts import counted
+from mofgap.crystals.dataset import TableError, cached_store, read_table
 from mofgap.crystals.distinct import distinct_store
 from mofgap.crystals.store import GraphStore, StoreBatch
+from mofgap.datasets.label_table import no_column, other_unit
 from mofgap.encoders.registry import build_encoder
 from mofgap.gap.folder import About, ModelError, read_config, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
@@ -38,7 +40,7 @@ from mofgap.training.encoder_folder import PretrainedEncoder, find_encoder
 from mofgap.training.joint_network import JointNetwork
 from mofgap.training.labels import positions
 from mofgap.training.lock import lock, table_digests
-from mofgap.training.loop import Compute, fit, n_steps, restore, seed_step, warmup_cosine
+from mofgap.training.loop import Compute, TrainingError, fit, n_steps, restore, seed_step, warmup_cosine
 from mofgap.training.pretrain import atom_targets
 from mofgap.training.unseen import substitute_unseen
 from mofgap.uncertainty.calibrate import Calibration
@@ -216,7 +218,8 @@ def train_joint(
         The model folders, in the order of the columns.
 
     Raises:
-        TableError: If ``frame`` lacks a value for an atom.
+        TableError: If ``frame`` lacks a value for an atom or a column of ``levels``, or such a column is not
+            in eV or has fewer than two gaps to learn from.
         ModelError: If a folder of ``start`` lacks the model of a column, or that model has other settings
             than this training.
         TrainingError: If ``folder`` holds a different training, ``folder`` holds any training and ``resume``
@@ -224,7 +227,7 @@ def train_joint(
     """
     levels, compute = levels or LEVELS, compute or Compute()
     frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
-    gap_ev = torch.tensor(frame[list(levels)].to_numpy(dtype=np.float64), dtype=torch.float32)
+    gap_ev = _gaps(frame, list(levels))
     atoms, weights = atom_targets(frame), load_file(found.weights)
     earlier = [[folder / name for folder in start] for name in levels] if start else []
     made_of = _made_of(frame, found, config, gap_ev, atoms, earlier)
@@ -247,6 +250,19 @@ def train_joint(
         )
         for model, (name, level) in zip(models, levels.items(), strict=True)
     ]
+
+
+def _gaps(frame: pd.DataFrame, columns: Sequence[str]) -> Tensor:
+    """(n_structures, n_columns) labels, eV; NaN where there is none."""
+    for name in columns:
+        if name not in frame:
+            raise TableError(no_column(name, frame.columns))
+        known = frame[name][frame.split == "train"].dropna()
+        if len(known) < 2:
+            raise TableError(f"{name}: {counted(len(known), 'gap')} in split train; two at least are needed")
+        if unit := other_unit(known[known > 0].tolist()):
+            raise TableError(f"{name} is not in eV: {unit}")
+    return torch.tensor(frame[columns].to_numpy(dtype=np.float64), dtype=torch.float32)
 
 
 def _without_repeats(store: GraphStore, atoms: Tensor, tolerance: float) -> tuple[GraphStore, Tensor]:
@@ -327,16 +343,19 @@ def main() -> None:
         kind = type(setting.default)
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=setting.default)
     asked = vars(parser.parse_args())
-    written = train_joint(
-        read_table(asked["table"]),
-        asked["output"],
-        find_encoder(asked["encoder"]),
-        part(JointConfig, asked),
-        start=asked["start"],
-        cache=asked["cache"],
-        resume=asked["resume"],
-        compute=Compute(precision=asked["precision"]),
-    )
+    try:
+        written = train_joint(
+            read_table(asked["table"]),
+            asked["output"],
+            find_encoder(asked["encoder"]),
+            part(JointConfig, asked),
+            start=asked["start"],
+            cache=asked["cache"],
+            resume=asked["resume"],
+            compute=Compute(precision=asked["precision"]),
+        )
+    except (ModelError, TableError, TrainingError, OSError) as error:
+        parser.error(str(error))
     for folder in written:
         sys.stderr.write(f"mofgap: wrote {folder}\n")
 

@@ -153,7 +153,7 @@ def _check_gaps(gaps: pd.Series, usable: pd.Series, target: str, path: Path) -> 
     """Refuse a column that cannot be one of gaps in eV."""
     finite = gaps[np.isfinite(gaps)]
     if unit := other_unit(finite[finite > 0].tolist()):
-        raise TableError(f"{path}: {target} is not in eV: {unit}; convert it")
+        raise TableError(f"{path}: {target} is not in eV: {unit}")
     if not usable.any():
         ends = f"they lie between {finite.min():g} and {finite.max():g}"
         found = ends if len(finite) else "none is a number"

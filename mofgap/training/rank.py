@@ -43,6 +43,8 @@ def main() -> None:
     parser.add_argument("rank", type=int, help="New rank.")
     parser.add_argument("-o", "--output", type=Path, required=True, help="Model folder to be written.")
     asked = parser.parse_args()
+    if asked.output.exists():
+        parser.error(f"{asked.output} exists; name a new folder")
     model, about, calibration, novelty = read_model(find_model(asked.model))
     model.drop_members()
     model.drop_correction()

@@ -6,6 +6,7 @@ the hashes in every folder of ``models/`` anew, and the digests of all into the 
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from mofgap.gap.folder import seal
@@ -35,4 +36,5 @@ def release(models: Path, digests: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     release(shipped_folder("models"), DIGESTS)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from mofgap.crystals.convert import crystal_from, to_ase
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.dataset import TableError, table_crystals
 from mofgap.crystals.graph import GraphConfig
 from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
@@ -68,6 +68,21 @@ def test_every_column_becomes_a_model_on_one_encoder(
     assert not torch.equal(pbe.head.out.weight, hse.head.out.weight)
     known = frame[(frame.split == "train") & frame.high_ev.notna()]
     assert float(hse.gap_mean_ev) == pytest.approx(known.high_ev.mean(), rel=1e-5)
+
+
+def test_gaps_that_cannot_be_learnt_are_refused(
+    frame: pd.DataFrame, tmp_path: Path, found: PretrainedEncoder
+) -> None:
+    one = frame.high_ev.where(frame.index == frame.index[(frame.split == "train") & frame.high_ev.notna()][0])
+    for wrong, words in (
+        (frame.drop(columns="high_ev"), "no column 'high_ev'"),
+        (frame.assign(high_ev=np.nan), "high_ev: 0 gaps in split train"),
+        (frame.assign(high_ev=one), "high_ev: 1 gap in split train"),
+        (frame.assign(gap_ev=1000 * frame.gap_ev), "gap_ev is not in eV: .* are they in meV"),
+    ):
+        with pytest.raises(TableError, match=words):
+            run(wrong, tmp_path / "joint", found)
+    assert not (tmp_path / "joint").exists()
 
 
 def test_a_training_goes_on_from_an_earlier_one(

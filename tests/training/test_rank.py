@@ -45,3 +45,10 @@ def test_a_model_of_lower_rank_has_the_same_gaps(
     said = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[0] for line in said] == list(model.layers)
     assert all(25 < float(line.split(": ")[1].rstrip("%")) < 100 for line in said)
+
+
+def test_no_model_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["rank", "qmof-pbe", "2", "-o", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        rank.main()
+    assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 from pathlib import Path
 
@@ -35,3 +36,9 @@ def test_a_file_changed_on_purpose_is_sealed(tmp_path: Path, model_folder: Path)
     assert read_config(models / "tiny")["digest"] == after["tiny"]
     assert json.loads((tmp_path / "digests.json").read_text()) == after
     read_model(models / "tiny")
+
+
+def test_asking_for_help_seals_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["release", "--help"])
+    with pytest.raises(SystemExit):
+        runpy.run_module("mofgap.training.release", run_name="__main__")
