@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from mofgap.screening.shard import Shard
 
 PBE_CAVEAT = (
-    "gaps are those of PBE: rank by them, and do not quote them as measured (HSE06 gives 1.5 eV more on "
-    "average over QMOF; --level hse06 predicts it)"
+    "gaps are those of PBE, often below measured ones (HSE06 gives 1.5 eV more on average over QMOF; --level "
+    "hse06 predicts it): rank by them, and do not quote them as measured"
 )
 _IN_SEQUENCE = (".gz", ".tgz", ".xz", ".txz", ".bz2", ".tbz2")
 
@@ -61,7 +61,7 @@ def checked_target(output: Path | None, shard: Shard | None, resume: bool, force
     if journal.exists() and not resume:
         words = f"{journal} holds an unfinished run: --resume continues it, --force starts again"
     elif target.exists() and not journal.exists():
-        words = f"{target} exists{' and its run has ended' if resume else ''}; --force overwrites it"
+        words = f"{target} exists{' and is complete' if resume else ''}; --force overwrites it"
         words += "" if resume else " (--resume continues an unfinished run)"
     else:
         return target

@@ -12,7 +12,7 @@ from mofgap.whole_file import whole_file
 if TYPE_CHECKING:
     import pandas as pd
 
-CONFIG, MANIFEST = "config.yaml", "manifest.json"
+RUN_CONFIG, MANIFEST = "config.yaml", "manifest.json"
 """What a run does and what it made, in the run folder itself."""
 
 TABLE, GRAPHS, RECORD = "table.parquet", "graphs.safetensors", "dataset.json"

@@ -15,7 +15,7 @@ from typing import Any
 from mofgap.configuration import dump, load
 from mofgap.study.engine.checked_json import read_checked, write_checked
 from mofgap.study.engine.config import RunConfig
-from mofgap.study.layout import CONFIG, read_json
+from mofgap.study.layout import RUN_CONFIG, read_json
 from mofgap.whole_file import sha256_of, write_json, write_text
 
 STAGES, LOGS, STALE = "stages", "logs", "stale"
@@ -42,11 +42,11 @@ class RunFolder:
         Raises:
             ConfigurationError: If the run's configuration file is missing or damaged.
         """
-        return load(RunConfig, self.path / CONFIG)
+        return load(RunConfig, self.path / RUN_CONFIG)
 
     def write_config(self, config: RunConfig) -> None:
         """Write the resolved configuration, unless it is there already."""
-        path, text = self.path / CONFIG, dump(config)
+        path, text = self.path / RUN_CONFIG, dump(config)
         if not path.exists() or path.read_bytes() != text.encode():
             write_text(path, text)
 

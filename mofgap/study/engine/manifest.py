@@ -17,7 +17,7 @@ from mofgap.study.engine.checked_json import read_checked, write_checked
 from mofgap.study.engine.config import RunConfig
 from mofgap.study.engine.folder import RunFolder, fingerprint, sha256
 from mofgap.study.engine.stage import Stage
-from mofgap.study.layout import CONFIG, MANIFEST
+from mofgap.study.layout import MANIFEST, RUN_CONFIG
 from mofgap.study.members import members
 from mofgap.threads import usable_cores
 
@@ -54,7 +54,7 @@ def write_manifest(folder: RunFolder, config: RunConfig, stages: Sequence[Stage]
         "seeds": _seeds(config),
         **environment(),
         "inputs": dict(sorted(inputs.items())),
-        "outputs": {CONFIG: sha256(folder.path / CONFIG), **dict(sorted(outputs.items()))},
+        "outputs": {RUN_CONFIG: sha256(folder.path / RUN_CONFIG), **dict(sorted(outputs.items()))},
         "stages": {name: _stage(record) for name, record in done.items()},
     }
     write_checked(folder.path / MANIFEST, content)

@@ -12,7 +12,7 @@ from mofgap.configuration import to_dict
 from mofgap.shipped import METRICS
 from mofgap.study.engine.folder import RunError, RunFolder
 from mofgap.study.engine.manifest import read_manifest
-from mofgap.study.layout import CONFIG, MANIFEST, read_json
+from mofgap.study.layout import MANIFEST, RUN_CONFIG, read_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ def find_runs(root: Path) -> list[Path]:
     """
     if not root.is_dir():
         raise RunError(f"there is no folder {root}")
-    folders = (path.parent for path in root.glob(f"**/{MANIFEST}") if (path.parent / CONFIG).exists())
+    folders = (path.parent for path in root.glob(f"**/{MANIFEST}") if (path.parent / RUN_CONFIG).exists())
     manifests = {run: read_manifest(run) for run in folders}
     written = {run: manifest["written"] for run, manifest in manifests.items() if manifest}
     return sorted(written, key=lambda run: (written[run], run.name), reverse=True)

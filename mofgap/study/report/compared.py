@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mofgap.shipped import CARD, model_folder
-from mofgap.study.layout import CONFIG, MANIFEST, PREDICTIONS, SUMMARY, SUMMARY_VERSION
+from mofgap.study.layout import MANIFEST, PREDICTIONS, RUN_CONFIG, SUMMARY, SUMMARY_VERSION
 from mofgap.study.methods.method import estimators, plain
 
 
@@ -114,7 +114,7 @@ def read_compared(run: Path) -> Compared:
 
 def _origin(run: Path) -> tuple[dict[str, str], dict[str, str]]:
     """What a run's manifest and configuration tell a reader of the page, and the card of its encoder."""
-    manifest, config = (_read(run / name) for name in (MANIFEST, CONFIG))
+    manifest, config = (_read(run / name) for name in (MANIFEST, RUN_CONFIG))
     comparison = _mapping(config.get("comparison"))
     data, encoder = _mapping(comparison.get("data")), comparison.get("encoder", "")
     about = {
