@@ -18,13 +18,13 @@ from mofgap.cli.options import refuse_taken, refused
 from mofgap.cli.progress import tracked
 from mofgap.cli.tables import command_line, print_json, print_lines
 from mofgap.counts import counted
+from mofgap.gap.novelty_warnings import NOT_CALIBRATED
 from mofgap.screening.journal import JournalError, journal_path
 from mofgap.screening.levels import is_pbe, ranking_words
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.rank import Duplicates, Novelty
 from mofgap.screening.row import Row, cells, column_names, named, printable
 from mofgap.screening.table import PAGE, READABLE, format_of, tab_separated, to_frame, write_table
-from mofgap.uncertainty.calibrate import NOT_CALIBRATED
 
 if TYPE_CHECKING:
     from mofgap.screening.journal import Journal

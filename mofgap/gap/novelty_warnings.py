@@ -26,6 +26,9 @@ EXPERIMENTAL = "experimental-geometry"
 SAME_REFCODE = "same-refcode"
 """Name of the note of a structure whose compound the model was trained on, by its CSD refcode."""
 
+NOT_CALIBRATED = "is not calibrated: its error bars are the network's own, without a guarantee"
+"""What to say of a model with a raw calibration, behind its name."""
+
 NOTES = checks.NOTES | {IN_TRAINING, SAME_REFCODE, EXPERIMENTAL, EXTRAPOLATION, "duplicate"}
 """Names of warnings that state a fact, not a reason to check the structure."""
 

@@ -27,9 +27,9 @@ from mofgap.encoders.encoder import Encoder
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
-from mofgap.gap.novelty_warnings import EXPERIMENTAL, is_note, novelty_warnings
+from mofgap.gap.novelty_warnings import EXPERIMENTAL, NOT_CALIBRATED, is_note, novelty_warnings
 from mofgap.gap.posterior import Posterior, posterior, spread_of
-from mofgap.uncertainty.calibrate import NOT_CALIBRATED, Calibration
+from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import SAME_STRUCTURE, NoveltyIndex
 
 Floats = NDArray[np.float64]

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from mofgap.choices import N_CARDS
 from mofgap.counts import counted
-from mofgap.gap.novelty_warnings import NOTES
+from mofgap.gap.novelty_warnings import NOT_CALIBRATED, NOTES
 from mofgap.report import plots
 from mofgap.report.elements import colours_of, periodic_table
 from mofgap.report.formula import with_subscripts
@@ -26,7 +26,6 @@ from mofgap.screening.origin import COMMAND, DATE, N_ROWS, origin_of
 from mofgap.screening.reread import Key
 from mofgap.screening.row import NEAREST_SEPARATOR, named, warnings_of
 from mofgap.screening.table import Window
-from mofgap.uncertainty.calibrate import NOT_CALIBRATED
 
 N_INTERVALS = 20
 MAX_PAGE_ATOMS = 100_000

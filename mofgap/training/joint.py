@@ -218,8 +218,7 @@ def train_joint(
         The model folders, in the order of the columns.
 
     Raises:
-        TableError: If ``frame`` lacks a value for an atom or a column of ``levels``, or such a column is not
-            in eV or has fewer than two gaps to learn from.
+        TableError: If ``frame`` lacks a value for an atom, or a column of ``levels`` with gaps in eV.
         ModelError: If a folder of ``start`` lacks the model of a column, or that model has other settings
             than this training.
         TrainingError: If ``folder`` holds a different training, ``folder`` holds any training and ``resume``

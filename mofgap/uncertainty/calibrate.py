@@ -20,8 +20,6 @@ VERSION = 4
 MAX_RESIDUALS = 5000
 """Largest number of stored residuals, over all groups of novelty."""
 N_FOLDS = 5
-NOT_CALIBRATED = "is not calibrated: its error bars are the network's own, without a guarantee"
-"""What to say of a model with a raw calibration, behind its name."""
 
 
 @dataclass(frozen=True)
