@@ -18,15 +18,15 @@ def call_of(x: Any, kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[st
 
 
 def n_inputs_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    """Leading dimension of the first tensor that is not one for all inputs; 1 if there is none.
+    """Leading dimension of the first tensor; where that is 1, of a later one with as many dimensions.
 
     Raises:
         ValueError: If no argument is a tensor.
     """
-    lengths = [len(v) for v in (*args, *kwargs.values()) if isinstance(v, Tensor) and v.ndim]
-    if not lengths:
+    tensors = [v for v in (*args, *kwargs.values()) if isinstance(v, Tensor) and v.ndim]
+    if not tensors:
         raise ValueError("the model is called with no tensor, so that the number of inputs is not known")
-    return next((n for n in lengths if n != 1), 1)
+    return next((len(v) for v in tensors if len(v) != 1 and v.ndim >= tensors[0].ndim), 1)
 
 
 def logits_of(output: Any) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mofgap.balora import BaLoRAConfig, BaLoraConfig, BaLoRAModel, get_balora_model
+from mofgap.balora.arguments import n_inputs_of
 from mofgap.balora.noise import NoiseNetwork
 
 POSTERIORS = ("network", "constant", "diagonal", "analytic", "none")
@@ -336,6 +337,7 @@ def test_what_all_inputs_share_is_not_counted_as_inputs() -> None:
 
     model = made(Shifted(), posterior="constant").eval()
     assert model.predict({"shift": torch.ones(1, 4), "x": X})[1].shape == (6, 2)
+    assert n_inputs_of((X[:1], torch.ones(4)), {}) == 1, "a vector says nothing of the inputs"
 
 
 @pytest.mark.parametrize("width", [8, 6])
