@@ -17,7 +17,7 @@ from mofgap.configuration import part
 from mofgap.encoders.registry import encoder_config
 from mofgap.plain_words import settings_of
 from mofgap.threads import use_cores
-from mofgap.training.config import ComputeConfig, PretrainingConfig
+from mofgap.training.config import ComputeConfig, PretrainingConfig, TrainingConfig
 
 Settings = Annotated[
     list[str] | None,
@@ -63,7 +63,7 @@ def pretrain(
     with refused():
         config = part(PretrainingConfig, settings)
         encoder = config.encoder_settings | _settings(setting or ())
-        encoder_config(config.architecture, encoder)
+        n_blocks = encoder_config(config.architecture, encoder).n_blocks
         use_cores(part(ComputeConfig, settings).devices)  # before torch is imported
     from mofgap.crystals.dataset import TableError, read_table
     from mofgap.training.card import write_encoder_card
@@ -80,7 +80,9 @@ def pretrain(
         fail(error, NOTHING_DONE)
     n_train = int((frame.split == "train").sum())
     write_encoder_card(output, n_train, command_line(), citation)
-    typer.echo(f"mofgap: wrote {output}; next: mofgap train LABELS CIFS --encoder {output}", err=True)
+    last = tuple(range(n_blocks)[-3:])
+    blocks = "" if last == TrainingConfig().blocks else f" --blocks {','.join(map(str, last))}"
+    typer.echo(f"mofgap: wrote {output}; next: mofgap train LABELS CIFS --encoder {output}{blocks}", err=True)
 
 
 def _settings(texts: Iterable[str]) -> dict[str, Any]:

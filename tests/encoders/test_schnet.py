@@ -35,7 +35,8 @@ def test_it_goes_through_pretrain_train_and_screen(
     tmp_path: Path,
     trained_and_screened: Callable[[Path, int], tuple[Path, pd.DataFrame]],
 ) -> None:
-    pretrain(table, tmp_path / "encoder")
+    said = pretrain(table, tmp_path / "encoder")
+    assert f"mofgap train LABELS CIFS --encoder {tmp_path / 'encoder'} --blocks 0,1\n" in said
     described = json.loads((tmp_path / "encoder/encoder.json").read_text())
     assert described["architecture"] == "schnet" and described["encoder"]["n_filters"] == 12
     assert "schnet" in (tmp_path / "encoder/card.md").read_text()
