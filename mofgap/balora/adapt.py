@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -34,7 +35,7 @@ def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLayer]:
     """
     if adapted_layers(model):
         raise ValueError("the model is adapted already; merge or unadapt it first")
-    found, to_save = layers_to_adapt(model, config), _to_save(model, config.modules_to_save)
+    found, trained = layers_to_adapt(model, config), to_save(model, config.modules_to_save)
     model.requires_grad_(False)
     layers = {}
     for name, base in found.items():
@@ -44,7 +45,7 @@ def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLayer]:
         layers[name] = kind(base, rank=rank, lora_alpha=alpha, init_scale=config.init_scale)  # type: ignore[call-arg]
         layers[name].train(base.training)
     _keep_off_fast_paths(model, layers)
-    saved = {module: TrainedModule(module) for module in to_save}
+    saved = {module: TrainedModule(module) for module in trained.values()}
     _replace(model, {**{layer.base: layer for layer in layers.values()}, **saved})
     return layers
 
@@ -58,6 +59,19 @@ def unadapt(model: nn.Module) -> None:
     """Restore the base layers and drop the adapters. Parameters stay frozen."""
     replacements: dict[nn.Module, nn.Module] = {m: m.original for m in trained_modules(model).values()}
     _replace(model, replacements | {layer: layer.base for layer in adapted_layers(model).values()})
+
+
+@contextmanager
+def undone_if_it_fails(model: nn.Module) -> Iterator[None]:
+    """While open, an error takes the adapters off again; parameters are trained or frozen as before."""
+    asked = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        yield
+    except BaseException:
+        unadapt(model)
+        for parameter, wanted in asked:
+            parameter.requires_grad_(wanted)
+        raise
 
 
 def merge(model: nn.Module) -> None:
@@ -83,8 +97,8 @@ def layers_to_adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, nn.Modu
         found = _all_linear(model)
     else:
         found = targets(model, config.target_modules)
-    trained = config.modules_to_save
-    found = {n: m for n, m in found.items() if not any(_is_inside(n, module) for module in trained)}
+    trained = to_save(model, config.modules_to_save)
+    found = {n: m for n, m in found.items() if not any(f"{n}.".startswith(f"{name}.") for name in trained)}
     wanted = config.layers_to_transform
     if wanted is not None:
         indices = (wanted,) if isinstance(wanted, int) else wanted
@@ -125,18 +139,16 @@ def _all_linear(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def _to_save(model: nn.Module, names: tuple[str, ...]) -> list[nn.Module]:
-    """The modules that are trained whole.
+def to_save(model: nn.Module, endings: tuple[str, ...]) -> dict[str, nn.Module]:
+    """The modules that are trained whole, by name: ``classifier`` names ``pre_classifier`` too, as in PEFT.
 
     Raises:
-        ValueError: If no name of a module ends in a name of ``modules_to_save``.
+        ValueError: If no name of a module ends in one of ``endings``.
     """
-    found = []
-    for saved in names:
-        own = [m for n, m in model.named_modules() if n == saved or n.endswith(f".{saved}")]
-        if not own:
-            raise ValueError(f"modules_to_save: the model has no module {saved!r}")
-        found += own
+    found = {n: m for n, m in model.named_modules() if n.endswith(endings)}
+    for ending in endings:
+        if not any(name.endswith(ending) for name in found):
+            raise ValueError(f"modules_to_save: the model has no module {ending!r}")
     return found
 
 
@@ -144,11 +156,6 @@ def _check(found: Mapping[str, nn.Module]) -> None:
     for name, module in found.items():
         if reason := reason_against(module):
             raise ValueError(f"{name} {reason}")
-
-
-def _is_inside(name: str, module: str) -> bool:
-    """Whether a layer is a module of ``modules_to_save`` or inside it, as in PEFT."""
-    return re.match(rf"(^|.*\.){re.escape(module)}($|\..*)", name) is not None
 
 
 def _index(name: str, patterns: tuple[str, ...]) -> int | None:

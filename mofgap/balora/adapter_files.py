@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mofgap.balora.adapt import adapt, adapted_layers, unadapt
+from mofgap.balora.adapt import adapt, adapted_layers, undone_if_it_fails
 from mofgap.balora.config import BaLoRAConfig
 from mofgap.balora.layer import AdaptedLayer
 from mofgap.balora.linear import AdaptedConv1D
@@ -90,6 +90,9 @@ def save_adapters(
         state = noise_network if isinstance(noise_network, Mapping) else noise_network.state_dict()
         _write(folder / NOISE_FILE, lambda path: save_file(_on_cpu(state), path))
     _write(folder / WEIGHTS_FILE, lambda path: save_file(_on_cpu(tensors), path, metadata={"format": "pt"}))
+    if any(layer.rank != config.rank_of(name) for name, layer in layers.items()):  # cut since it was made
+        ranks, alphas = _patterns(layers, config)
+        config = replace(config, rank_pattern=ranks, alpha_pattern=alphas)
     _write_json(folder / BALORA_FILE, config.to_dict())
     _write_json(folder / CONFIG_FILE, _peft_config(layers, config, list(trained or {})))
 
@@ -97,8 +100,8 @@ def save_adapters(
 def _peft_config(
     layers: Mapping[str, AdaptedLayer], config: BaLoRAConfig, trained: Sequence[str]
 ) -> dict[str, Any]:
-    """The config that PEFT reads; layers of another rank or alpha are named by their whole names."""
-    alphas = {name: layer.scaling * layer.rank for name, layer in layers.items()}
+    """The config that PEFT reads."""
+    ranks, alphas = _patterns(layers, config)
     return {
         "peft_type": "LORA",
         "task_type": None,
@@ -107,8 +110,8 @@ def _peft_config(
         "lora_alpha": config.lora_alpha,
         "lora_dropout": 0.0,
         "target_modules": "|".join(map(re.escape, layers)),  # PEFT would take names as endings of names
-        "rank_pattern": {_whole(n): layer.rank for n, layer in layers.items() if layer.rank != config.r},
-        "alpha_pattern": {_whole(n): a for n, a in alphas.items() if not math.isclose(a, config.lora_alpha)},
+        "rank_pattern": ranks,
+        "alpha_pattern": alphas,
         "modules_to_save": list(trained) or None,
         "bias": "none",
         "fan_in_fan_out": any(isinstance(layer, AdaptedConv1D) for layer in layers.values()),
@@ -116,8 +119,14 @@ def _peft_config(
     }
 
 
-def _whole(name: str) -> str:
-    return f"^{re.escape(name)}"
+def _patterns(
+    layers: Mapping[str, AdaptedLayer], config: BaLoRAConfig
+) -> tuple[dict[str, int], dict[str, float]]:
+    """Ranks and alphas of the layers where they are not those of the config, by their whole names."""
+    whole = {f"^{re.escape(name)}": layer for name, layer in layers.items()}
+    ranks = {name: layer.rank for name, layer in whole.items() if layer.rank != config.r}
+    alphas = {name: layer.scaling * layer.rank for name, layer in whole.items()}
+    return ranks, {n: alpha for n, alpha in alphas.items() if not math.isclose(alpha, config.lora_alpha)}
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -206,15 +215,9 @@ def _adapt_as_saved(
     for key in tensors:
         if (part := _PART.fullmatch(key)) and part[1] not in known:
             raise ValueError(f"{folder}: {key} is not in the model")
-    asked = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    adapt(model, as_saved(folder, config))
-    try:
+    with undone_if_it_fails(model):
+        adapt(model, as_saved(folder, config))
         _check_fit(folder, tensors, model, config)
-    except ValueError:
-        unadapt(model)
-        for parameter, wanted in asked:
-            parameter.requires_grad_(wanted)
-        raise
 
 
 def as_saved(folder: str | Path, config: BaLoRAConfig) -> BaLoRAConfig:

@@ -103,8 +103,8 @@ class BaLoRAConfig:
         for name, choices in {"posterior": get_args(Posterior), "noise": get_args(Noise)}.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        if self.posterior == "analytic" and not self.n_train:
-            raise ValueError("posterior='analytic' needs n_train, the number of training inputs")
+        if self.posterior == "analytic" and not (self.n_train and self.beta):
+            raise ValueError("posterior='analytic' needs n_train, the number of training inputs, and a beta")
 
     def _patterns(self) -> dict[str, tuple[str, ...]]:
         named = ("target_modules", "layers_pattern", "rank_pattern", "alpha_pattern")

@@ -44,7 +44,7 @@ class Recording:
 
     x: Tensor
     y: Tensor
-    version: int
+    version: int | None
 
 
 class AdaptedLayer(nn.Module, ABC):
@@ -213,11 +213,10 @@ class AdaptedLayer(nn.Module, ABC):
         if self.folded is not None or self.weight.dtype == self.lora_A.dtype:
             y = self.apply_weight(x, self._mean_weight() if self.folded is None else self.folded)
         else:  # rounded to half precision, W0 would lose a small update
-            with torch.no_grad():
-                y = self._adapted(self.base(x), self.project(self.last(x), self.lora_A))
+            y = self._adapted(self.base(x), self.project(self.last(x), self.lora_A))
         if not y.requires_grad:
             y.requires_grad_()
-        recordings.append(Recording(x.detach(), y, x._version))
+        recordings.append(Recording(x.detach(), y, version_of(x)))
         return y.clone()  # the next module may change it in place
 
     @torch.no_grad()
@@ -245,6 +244,11 @@ class AdaptedLayer(nn.Module, ABC):
     def extra_repr(self) -> str:
         """Rank and scale, shown when the model is printed."""
         return f"rank={self.rank}, scaling={self.scaling:g}"
+
+
+def version_of(x: Tensor) -> int | None:
+    """How often a tensor was changed in place; None of one made in inference mode, which has no count."""
+    return None if x.is_inference() else x._version
 
 
 @contextmanager

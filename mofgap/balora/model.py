@@ -34,12 +34,13 @@ class BaLoRA(nn.Module):
 
     Attributes:
         model: The adapted model.
+        balora_config: Which layers were adapted, and how.
         noise_network: alpha(X); None for LoRA.
     """
 
     def __init__(self, model: nn.Module, config: BaLoRAConfig, n_features: int = 0) -> None:
         super().__init__()
-        self.config = config
+        self.balora_config = config
         layers = adapt(model, config)
         self.model = model
         device = next(iter(layers.values())).lora_A.device
@@ -51,6 +52,11 @@ class BaLoRA(nn.Module):
                 hidden=config.noise_hidden,
                 initial_alpha=config.initial_alpha or config.prior_variance,
             ).to(device)
+
+    @property
+    def config(self) -> Any:
+        """The adapted model's own config, as in PEFT; `balora_config` where it has none."""
+        return getattr(self.model, "config", self.balora_config)
 
     @property
     def layers(self) -> dict[str, AdaptedLayer]:
@@ -77,7 +83,7 @@ class BaLoRA(nn.Module):
 
     def kl(self, alpha: Tensor) -> Tensor:
         """(n_inputs,) divergence from the prior, in nats."""
-        return kl_divergence(alpha, elements_per_layer(self.layers), self.config.prior_variance)
+        return kl_divergence(alpha, elements_per_layer(self.layers), self.balora_config.prior_variance)
 
     def sampling(
         self,
@@ -175,15 +181,14 @@ class BaLoRA(nn.Module):
         return sensitivity(forward, self.layers, n_inputs, row_to_input, per_row=per_row, n_dims=n_dims)
 
     def parameters_to_train(self, noise_lr: float | None = None) -> list[dict[str, Any]]:
-        """Parameter groups for an optimiser: unfrozen parameters of the model, then the noise network if any.
+        """Parameter groups for an optimiser: unfrozen parameters of the model, then those of alpha if any.
 
         Args:
-            noise_lr: Learning rate of the noise network; the optimiser's default when ``None``.
+            noise_lr: Learning rate of the parameters of alpha; the optimiser's default when ``None``.
         """
         groups: list[dict[str, Any]] = [{"params": [p for p in self.model.parameters() if p.requires_grad]}]
-        if self.noise_network is not None:
-            rate = {} if noise_lr is None else {"lr": noise_lr}
-            groups.append({"params": list(self.noise_network.parameters()), **rate})
+        if of_alpha := [p for name, p in self.named_parameters() if not name.startswith("model.")]:
+            groups.append({"params": of_alpha, **({} if noise_lr is None else {"lr": noise_lr})})
         return groups
 
 

@@ -61,7 +61,7 @@ class NoiseNetwork(nn.Module):
         """Set the standardisation from training features, (n_inputs, n_features) with n_inputs >= 2."""
         std, mean = torch.std_mean(features.float(), dim=0)
         self.feature_mean.copy_(mean)
-        self.feature_std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
+        self.feature_std.copy_(torch.where(std > 1e-6, std, torch.zeros_like(std)))
 
     @torch.no_grad()
     def update_scale(self, features: Tensor, n_before: Tensor) -> None:
@@ -76,11 +76,11 @@ class NoiseNetwork(nn.Module):
         features = features.to(self.feature_mean)
         share = len(features) / (n_before + len(features)).to(features)
         mean = features.mean(0)
-        before = torch.where(n_before < 2, torch.zeros_like(mean), self.feature_std.square())
         shift = torch.where(n_before < 1, torch.zeros_like(mean), mean - self.feature_mean)
-        variance = before.lerp(features.var(0, correction=0), share) + share * (1 - share) * shift.square()
+        within = self.feature_std.square().lerp(features.var(0, correction=0), share)
+        variance = within + share * (1 - share) * shift.square()
         self.feature_mean.copy_(mean - (1 - share) * shift)
-        self.feature_std.copy_(torch.where(variance > 1e-12, variance.sqrt(), torch.ones_like(variance)))
+        self.feature_std.copy_(torch.where(variance > 1e-12, variance.sqrt(), torch.zeros_like(variance)))
 
     @torch.no_grad()
     def ignore_features(self) -> None:
@@ -97,6 +97,7 @@ class NoiseNetwork(nn.Module):
             (n_inputs, n_layers) alpha > 0, in float32 also under autocast.
         """
         with torch.autocast(features.device.type, enabled=False):
-            scaled = (features.to(self.feature_mean.dtype) - self.feature_mean) / self.feature_std
+            std = torch.where(self.feature_std > 0, self.feature_std, math.inf)  # a constant says nothing
+            scaled = (features.to(self.feature_mean.dtype) - self.feature_mean) / std
             alpha: Tensor = self.network(scaled)
         return alpha

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mofgap.balora.layer import AdaptedLayer, Recording
+from mofgap.balora.layer import AdaptedLayer, Recording, version_of
 from mofgap.balora.rows import InputRows
 from mofgap.balora.sketch import signs, sketch
 
@@ -174,7 +174,7 @@ def calls_of(
     for (name, _), recorded in zip(layers.items(), recordings, strict=True):
         if not recorded:
             warnings.warn(f"the adapted layer {name} was not called: it adds no variance", stacklevel=3)
-        if any(recording.x._version != recording.version for recording in recorded):
+        if any(version_of(recording.x) != recording.version for recording in recorded):
             raise RuntimeError(f"the model changes the input of {name} in place, which its gradient needs")
     return output.detach(), [_calls(layers, recordings, gradients) for gradients in found]
 

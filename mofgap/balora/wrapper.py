@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from mofgap.balora.adapt import adapted_layers
+from mofgap.balora.adapt import adapted_layers, undone_if_it_fails
 from mofgap.balora.adapter_files import (
     as_saved,
     has_posterior,
@@ -87,11 +87,11 @@ class BaLoRAModel(BaLoRA):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own forward: a sample in training mode, the mean in evaluation mode."""
-        if not self.training or self.config.posterior == "none":
+        if not self.training or self.balora_config.posterior == "none":
             return self.model(*args, **kwargs)
         alpha, rows = self._alpha_of(args, kwargs, observe=True)
         self._alpha = alpha
-        drawn = noises(self.layers, alpha, rows, self.config.noise, flipout=self.config.flipout)
+        drawn = noises(self.layers, alpha, rows, self.balora_config.noise, flipout=self.balora_config.flipout)
         for layer, noise in zip(self.layers.values(), drawn, strict=True):
             layer.perturbation = noise
         return self.model(*args, **kwargs)
@@ -122,17 +122,17 @@ class BaLoRAModel(BaLoRA):
             RuntimeError: If there was no forward pass in training mode yet.
             ValueError: If ``n_train`` differs from that of the config.
         """
-        if self.config.posterior == "none":
+        if self.balora_config.posterior == "none":
             return torch.zeros((), device=self.n_seen.device)
         if self._alpha is None:
             raise RuntimeError("kl_loss needs a forward in training mode first: call model.train()")
-        if self.config.n_train not in (None, n_train):
-            raise ValueError(f"n_train is {n_train}, and {self.config.n_train} in the config")
-        if self.config.posterior == "diagonal":
-            divergence = diagonal_kl(self.layers, self.config.init_scale)
+        if self.balora_config.n_train not in (None, n_train):
+            raise ValueError(f"n_train is {n_train}, and {self.balora_config.n_train} in the config")
+        if self.balora_config.posterior == "diagonal":
+            divergence = diagonal_kl(self.layers, self.balora_config.init_scale)
         else:
             divergence = self.kl(self._alpha).mean()
-        return self.config.beta / n_train * divergence
+        return self.balora_config.beta / n_train * divergence
 
     def __getattr__(self, name: str) -> Any:
         """Attributes that only the adapted model has, such as ``generate``, as in PEFT."""
@@ -164,13 +164,12 @@ class BaLoRAModel(BaLoRA):
                 raise ValueError(f"samples must be 0 or at least 2, got {samples}")
             drawn = self.sample(x, samples, **kwargs)
             return drawn.mean(0), drawn.std(0)
-        if self.config.posterior == "none" or not any(layer.enabled for layer in self.layers.values()):
-            args, kwargs = call_of(x, kwargs)
-            with torch.no_grad(), evaluation_mode(self.model):
-                mean = logits_of(self.model(*args, **kwargs))
+        if self._is_certain:
+            mean = self._certain(x, kwargs)
             return mean, torch.zeros_like(mean)
-        found, alpha, shape = self._closed_form(x, kwargs)
-        return found.output.view(shape), found.variance(alpha).clamp_min(0).sqrt().view(shape)
+        mean, covariance, shape = self._closed_form(x, kwargs)
+        std = covariance.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
+        return mean.view(shape), std.view(shape)
 
     def predict_proba(self, x: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Class probabilities and their standard deviations, in closed form, detached.
@@ -186,11 +185,11 @@ class BaLoRAModel(BaLoRA):
             Two tensors of the shape of the model's output, whose last axis is the classes; (n_inputs, 1) for
             a model of one logit.
         """
-        found, alpha, shape = self._closed_form(x, kwargs)
+        logits, covariance, shape = self._closed_form(x, kwargs)
         n_classes = shape[-1] if len(shape) > 1 else 1
-        of_places = found.covariance(alpha).unflatten(2, (-1, n_classes)).unflatten(1, (-1, n_classes))
+        of_places = covariance.unflatten(2, (-1, n_classes)).unflatten(1, (-1, n_classes))
         blocks = of_places.diagonal(dim1=1, dim2=3).movedim(3, 1).flatten(0, 1)
-        mean, std = class_probabilities(found.output.reshape(-1, n_classes), blocks)
+        mean, std = class_probabilities(logits.reshape(-1, n_classes), blocks)
         places = shape[:-1] or shape
         return mean.view(*places, -1), std.view(*places, -1)
 
@@ -201,8 +200,8 @@ class BaLoRAModel(BaLoRA):
             x: As in `predict`.
             **kwargs: More named arguments of the model.
         """
-        found, alpha, _ = self._closed_form(x, kwargs)
-        return found.output, found.covariance(alpha)
+        mean, covariance, _ = self._closed_form(x, kwargs)
+        return mean, covariance
 
     @torch.no_grad()
     def sample(self, x: Any = None, n: int = 32, *, seed: int | None = None, **kwargs: Any) -> Tensor:
@@ -214,12 +213,12 @@ class BaLoRAModel(BaLoRA):
             seed: Seed of the samples; torch's global generator draws without it.
             **kwargs: More named arguments of the model.
         """
+        if self._is_certain:
+            return torch.stack([self._certain(x, kwargs)] * n)
         args, kwargs = call_of(x, kwargs)
         generator = None if seed is None else torch.Generator().manual_seed(seed)
-        kind, flipout = self.config.noise, self.config.flipout
+        kind, flipout = self.balora_config.noise, self.balora_config.flipout
         with evaluation_mode(self.model):
-            if self.config.posterior == "none":
-                return torch.stack([logits_of(self.model(*args, **kwargs))] * n)
             alpha, rows = self._alpha_of(args, kwargs)
             outputs = []
             for _ in range(n):
@@ -229,10 +228,11 @@ class BaLoRAModel(BaLoRA):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the adapters in the layout of PEFT, and the posterior in separate files of the folder."""
-        config = self.config if self._features is None else replace(self.config, features=A_FUNCTION)
-        save_adapters(
-            folder, self.layers, config, self._posterior_state() or None, trained_modules(self.model)
-        )
+        config = self.balora_config
+        if self._features is not None:
+            config = replace(config, features=A_FUNCTION)
+        state = self._posterior_state() or None
+        save_adapters(folder, self.layers, config, state, trained_modules(self.model))
 
     @classmethod
     def from_pretrained(
@@ -251,52 +251,42 @@ class BaLoRAModel(BaLoRA):
             ValueError: If the adapters or the posterior in ``folder`` do not fit.
         """
         config = load_config(folder)
-        found = cls(model, as_saved(folder, config), features, rows)
-        found.config = config
-        try:
+        if config.features == A_FUNCTION and features is None:
+            raise ValueError(f"{folder}: alpha reads the features of a function; give it as features")
+        with undone_if_it_fails(model):
+            found = cls(model, as_saved(folder, config), features, rows)
+            found.balora_config = config
             load_adapters(model, folder)
             found._load_posterior(folder)
-        except (ValueError, FileNotFoundError):
-            found.unload()
-            raise
         return found.eval()
-
-    def parameters_to_train(self, noise_lr: float | None = None) -> list[dict[str, Any]]:
-        """Parameter groups for an optimiser: the adapters and ``modules_to_save``, then those of alpha.
-
-        Args:
-            noise_lr: Learning rate of the parameters of alpha; the optimiser's default when ``None``.
-        """
-        groups = super().parameters_to_train(noise_lr)
-        if self.log_alpha is not None:
-            groups.append({"params": [self.log_alpha], **({} if noise_lr is None else {"lr": noise_lr})})
-        return groups
 
     def _alpha_of(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, observe: bool = False
     ) -> tuple[Tensor, InputRows]:
         """(n_inputs, n_layers) alpha of a batch, and the input of each row."""
-        row_to_input = None if self._rows is None else self._rows(*args, **kwargs)
         if self.noise_network is not None:
+            row_to_input = None if self._rows is None else self._rows(*args, **kwargs)
             features = self._frozen_features(args, kwargs, row_to_input)
             if observe:
                 self.noise_network.update_scale(features, self.n_seen)
                 self.n_seen += len(features)
             alpha = self.alpha(features)
             return alpha, InputRows(len(alpha), row_to_input)
-        n_inputs = n_inputs_of(args, kwargs) if row_to_input is None else int(row_to_input[-1]) + 1
-        rows = InputRows(n_inputs, row_to_input)
-        layers = self.layers
-        if self.config.posterior == "analytic":
+        rows = self._rows_of(args, kwargs)
+        if self.balora_config.posterior == "analytic":
             return self._optimal(self._joint(args, kwargs, rows)[0]), rows
-        log_alpha = (
-            self.log_alpha if self.log_alpha is not None else self.n_seen.new_zeros(len(layers)).float()
-        )
-        return log_alpha.exp().expand(n_inputs, -1), rows
+        if self.log_alpha is None:
+            return torch.ones(rows.n_inputs, len(self.layers), device=self.n_seen.device), rows
+        return self.log_alpha.exp().expand(rows.n_inputs, -1), rows
+
+    def _rows_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> InputRows:
+        row_to_input = None if self._rows is None else self._rows(*args, **kwargs)
+        n_inputs = n_inputs_of(args, kwargs) if row_to_input is None else int(row_to_input[-1]) + 1
+        return InputRows(n_inputs, row_to_input)
 
     def _optimal(self, found: JointSensitivity) -> Tensor:
         """(n_inputs, n_layers) alpha that minimises the loss; see `mofgap.balora.objective.optimal_alpha`."""
-        config = self.config
+        config = self.balora_config
         assert config.n_train is not None
         return optimal_alpha(
             found.total,
@@ -316,17 +306,33 @@ class BaLoRAModel(BaLoRA):
             with evaluation_mode(self.model), self.disable_adapter():
                 return self._taken(self.model, args, kwargs, row_to_input)
 
-    def _closed_form(self, x: Any, kwargs: Mapping[str, Any]) -> tuple[JointSensitivity, Tensor, torch.Size]:
+    @property
+    def _is_certain(self) -> bool:
+        """Whether nothing is uncertain: plain LoRA, or the model without its adapters."""
+        are_off = not any(layer.enabled for layer in self.layers.values())
+        return self.balora_config.posterior == "none" or are_off
+
+    @torch.no_grad()
+    def _certain(self, x: Any, kwargs: Mapping[str, Any]) -> Tensor:
+        """The model's one output."""
         args, kwargs = call_of(x, kwargs)
-        if self.config.posterior == "analytic":
-            row_to_input = None if self._rows is None else self._rows(*args, **kwargs)
-            n_inputs = n_inputs_of(args, kwargs) if row_to_input is None else int(row_to_input[-1]) + 1
-            found, shape = self._joint(args, kwargs, InputRows(n_inputs, row_to_input))
-            return found, self._optimal(found), shape
+        with evaluation_mode(self.model):
+            return logits_of(self.model(*args, **kwargs))
+
+    def _closed_form(self, x: Any, kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, torch.Size]:
+        """(n, k) mean outputs, their (n, k, k) covariance, and the shape of the model's output."""
+        if self._is_certain:
+            output = self._certain(x, kwargs)
+            mean = output.flatten(1) if output.ndim > 1 else output[:, None]
+            return mean, mean.new_zeros(*mean.shape, mean.shape[1]), output.shape
+        args, kwargs = call_of(x, kwargs)
+        if self.balora_config.posterior == "analytic":
+            found, shape = self._joint(args, kwargs, self._rows_of(args, kwargs))
+            return found.output, found.covariance(self._optimal(found)), shape
         with torch.no_grad():
             alpha, rows = self._alpha_of(args, kwargs)
         found, shape = self._joint(args, kwargs, rows)
-        return found, alpha * (self.config.posterior != "none"), shape
+        return found.output, found.covariance(alpha), shape
 
     def _joint(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: InputRows

@@ -56,6 +56,7 @@ def test_unknown_key_far_from_all_lists_them() -> None:
         ({"target_modules": ["a"], "posterior": "gaussian"}, "posterior must be one of network"),
         ({"target_modules": ["a"], "noise": "row"}, "noise must be one of weights, rows"),
         ({"target_modules": ["a"], "posterior": "analytic"}, "needs n_train"),
+        ({"target_modules": ["a"], "posterior": "analytic", "n_train": 9, "beta": 0.0}, "and a beta"),
         ({"target_modules": ["a"], "beta": -1.0}, "beta must not be negative"),
         ({"target_modules": ["("]}, "no regular expression"),
         ({"target_modules": ["a"], "r": 0}, "r must be positive"),

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -99,6 +101,38 @@ def test_a_lora_of_peft_is_our_mean(make: type, tmp_path: Path) -> None:
     theirs.save_pretrained(str(tmp_path))
     ours = BaLoRAModel.from_pretrained(make(), tmp_path)
     torch.testing.assert_close(ours(**tokens()).logits, theirs(**tokens()).logits)
+
+
+def distilbert() -> DistilBertForSequenceClassification:
+    torch.manual_seed(0)
+    sizes = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24, "num_labels": 3}
+    return DistilBertForSequenceClassification(DistilBertConfig(vocab_size=50, **sizes))
+
+
+def test_heads_of_like_names_are_trained_whole_as_in_peft(tmp_path: Path) -> None:
+    ours = get_balora_model(distilbert(), BaLoRAConfig(r=2, modules_to_save=("classifier",)))
+    perturb(ours)
+    assert "pre_classifier" not in ours.layers and ours.model.pre_classifier.trained.weight.requires_grad
+    ours.eval().save_pretrained(tmp_path / "ours")
+    loaded = peft.PeftModel.from_pretrained(distilbert(), str(tmp_path / "ours")).eval()
+    torch.testing.assert_close(loaded(**tokens()).logits, ours(**tokens()).logits)
+    config = peft.LoraConfig(
+        r=2,
+        target_modules=["q_lin"],
+        task_type="SEQ_CLS",
+        init_lora_weights=False,
+        modules_to_save=["classifier"],
+    )
+    theirs = peft.get_peft_model(distilbert(), config).eval()
+    theirs.save_pretrained(str(tmp_path / "theirs"))
+    back = BaLoRAModel.from_pretrained(distilbert(), tmp_path / "theirs")
+    torch.testing.assert_close(back(**tokens()).logits, theirs(**tokens()).logits)
+
+
+def test_the_config_is_that_of_the_transformer_as_in_peft() -> None:
+    model = get_balora_model(gpt2(), BaLoRAConfig(r=2))
+    model.config.use_cache = False  # as the Trainer of transformers does
+    assert not model.model.config.use_cache and model.balora_config.r == 2
 
 
 def test_a_language_model_samples_whole_sequences() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mofgap.balora import BaLoRAConfig, BaLoraConfig, BaLoRAModel, get_balora_model
+from mofgap.balora import BaLoRAConfig, BaLoraConfig, BaLoRAModel, get_balora_model, lower_rank
 from mofgap.balora.arguments import n_inputs_of
 from mofgap.balora.noise import NoiseNetwork
 
@@ -118,6 +118,7 @@ def test_predicting_does_not_move_the_standardisation() -> None:
 
 def test_the_standardisation_adds_up_over_batches() -> None:
     network, x = NoiseNetwork(3, 1), torch.randn(20, 3) * 4 + 1
+    x[:8, 0] = 2  # a feature may be constant at first
     seen = torch.tensor(0)
     for batch in (x[:1], x[1:8], x[8:]):
         network.update_scale(batch, seen)
@@ -223,6 +224,8 @@ def test_a_function_of_the_user_is_asked_for_again(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="features"):
         BaLoRAModel.from_pretrained(Net(), tmp_path)
+    with pytest.raises(ValueError, match="give it as features"):
+        BaLoRAModel.from_pretrained(_same_base(model), tmp_path)
     again = BaLoRAModel.from_pretrained(_same_base(model), tmp_path, features=lambda x: x)
     torch.testing.assert_close(again.predict(X), model.eval().predict(X))
 
@@ -362,3 +365,46 @@ def test_the_last_layer_may_be_called_by_name() -> None:
             return y
 
     assert made(Named())(X).shape == (6, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_variance_in_half_precision_counts_every_layer(dtype: torch.dtype) -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
+    _, expected = made(copy.deepcopy(net), posterior="constant").eval().predict(X)
+    _, std = made(net.to(dtype), posterior="constant").eval().predict(X.to(dtype))
+    torch.testing.assert_close(std.float(), expected, rtol=0.05, atol=0)
+
+
+def test_predictions_in_inference_mode() -> None:
+    model = made().eval()
+    expected = model.predict(X)
+    with torch.inference_mode():
+        found = model.predict(X + 0)  # made here, so that torch does not count its changes
+    torch.testing.assert_close(found, expected)
+
+
+def test_without_adapters_probabilities_are_certain() -> None:
+    model = made().eval()
+    with model.disable_adapter():
+        mean, std = model.predict_proba(X)
+        logits, covariance = model.covariance(X)
+    torch.testing.assert_close(mean, logits.softmax(1))
+    assert not std.any() and covariance.shape == (6, 2, 2) and not covariance.any()
+
+
+def test_adapters_of_lower_rank_are_saved_as_they_are(tmp_path: Path) -> None:
+    model = made(r=4).eval()
+    lower_rank(model.layers, 2)
+    model.save_pretrained(tmp_path)
+    again = BaLoRAModel.from_pretrained(_same_base(model), tmp_path)
+    assert {layer.rank for layer in again.layers.values()} == {2}
+    torch.testing.assert_close(again(X), model(X))
+
+
+def test_a_model_is_as_before_where_its_adapters_do_not_load(tmp_path: Path) -> None:
+    made().save_pretrained(tmp_path)
+    (tmp_path / "noise_network.safetensors").unlink()
+    net = Net()
+    with pytest.raises(FileNotFoundError):
+        BaLoRAModel.from_pretrained(net, tmp_path)
+    assert all(p.requires_grad for p in net.parameters()) and type(net.head) is nn.Linear
