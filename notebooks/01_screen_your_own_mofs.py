@@ -95,6 +95,6 @@ print(f"{page}: {page.stat().st_size / 1e6:.1f} MB in one file")
 
 # %% [markdown]
 # ## What the numbers are not
-# Gaps are those of DFT: do not quote them as measured. Optical gaps may lie well below HSE06. PBE gaps are far too
+# Gaps are those of DFT: do not quote them as measured. Optical gaps may lie well below HSE06. PBE gaps may be far too
 # small for open-shell metals. The intervals contain the HSE06 gap for 90 % of structures like those of the QMOF
 # database. They do not refer to experiment, and are less reliable for structures unlike that database.

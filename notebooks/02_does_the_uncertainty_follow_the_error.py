@@ -120,7 +120,7 @@ samples.set_index(["method", "n_samples"])[
 ].round(3)
 
 # %% [markdown]
-# 32 samples take seven times as long as the distance (`cpu_ms`). So use the default with the shipped models.
+# 32 samples take six times as long as the distance (`cpu_ms`). So use the default with the shipped models.
 #
 # ## On your own structures
 # The table has the five structures with the smallest error bars, and the five with the largest, of the example MOFs:

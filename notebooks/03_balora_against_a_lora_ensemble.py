@@ -20,9 +20,9 @@
 # QMOF, for four passes. It tested them on 1,012 others. The run takes five and a half hours of two cores. This notebook
 # reads its tables, which ship with mofgap, and trains nothing.
 #
-# An older version of mofgap made the tables: the gradients for the neighbour correction were not smooth, and intervals
-# were symmetric. The last row of the first table is the shipped `qmof-pbe`. It had 52 passes, and is the mean of several
-# networks, so it is not the score of one BaLoRA model.
+# In these tables the gradients for the neighbour correction were not smooth, and intervals were symmetric. The last row of
+# the first table is the shipped `qmof-pbe`. It is the mean of several networks that were trained for longer, so it is not the
+# score of one BaLoRA model.
 
 # %%
 import matplotlib.pyplot as plt
