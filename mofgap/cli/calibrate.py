@@ -9,7 +9,7 @@ import typer
 
 from mofgap.choices import MAX_ATOMS
 from mofgap.cli.exits import NOTHING_DONE, fail
-from mofgap.cli.options import MaxAtoms, PartialOccupancies
+from mofgap.cli.options import MaxAtoms, PartialOccupancies, needs_file, needs_model
 from mofgap.cli.schema import option_of
 from mofgap.cli.skipped import tell_skipped
 from mofgap.cli.tables import command_line, show
@@ -45,12 +45,14 @@ def calibrate(
     With 200 the standard deviation is scaled too. With 250 both tails outside an interval hold the same
     share. With 800 intervals differ between groups of novelty.
     """
+    if output.exists():
+        raise typer.BadParameter(f"{output} exists; name a new folder", param_hint="--output")
+    needs_model(model)
+    needs_file(labels)
     from mofgap.gap.folder import find_model
     from mofgap.training.labels import read_labels
     from mofgap.training.recalibration import recalibrated
 
-    if output.exists():
-        raise typer.BadParameter(f"{output} exists; name a new folder", param_hint="--output")
     try:
         source = find_model(model)
         table = read_labels(labels, cifs, target, needed=(), disorder=disorder, max_atoms=max_atoms)

@@ -68,9 +68,7 @@ def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a dataset, see mofgap data list.")],
     folder: Folder = None,
     url: Annotated[str | None, typer.Option(help="Another address of the same file.")] = None,
-    attempts: Annotated[
-        int, typer.Option(min=1, help="How often to try again after a broken connection.")
-    ] = 5,
+    attempts: Annotated[int, typer.Option(min=1, help="How often to try before giving up.")] = 5,
 ) -> None:
     """Download a dataset. The same command continues a stopped download.
 

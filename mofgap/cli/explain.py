@@ -9,7 +9,14 @@ import typer
 
 from mofgap.choices import MAX_ATOMS
 from mofgap.cli.exits import NOTHING_DONE, fail, words_of
-from mofgap.cli.options import GeometryOption, MaxAtoms, PartialOccupancies, refuse_taken
+from mofgap.cli.options import (
+    GeometryOption,
+    MaxAtoms,
+    PartialOccupancies,
+    needs_file,
+    needs_model,
+    refuse_taken,
+)
 from mofgap.cli.tables import AsJson, print_json, show
 
 if TYPE_CHECKING:
@@ -50,9 +57,11 @@ def explain(
     the gap of no atoms, plus what the other networks and the neighbour correction add. The fractions sum
     to 1. Error bars of ``mofgap screen`` come from a distance instead, which cannot be divided among atoms.
     """
+    paths = _outputs(file, output, force)
+    needs_model(model)
+    needs_file(file)
     from mofgap.explanation.explanation import explained
 
-    paths = _outputs(file, output, force)
     try:
         found = explained(file, model, disorder=disorder, max_atoms=max_atoms, geometry=geometry)
     except (ValueError, OSError) as error:

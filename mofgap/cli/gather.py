@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -50,7 +51,7 @@ def gather(
             if not outcome.n_rows:
                 fail("no inputs: the shards are empty", NOTHING_DONE)
             if part_rows is None:
-                found.write(output, write_output, command_line())
+                found.write(output, partial(write_output, settings=found.header), command_line())
             else:
                 found.write_parts(output, part_rows, command_line())
     except (ValueError, OSError) as error:

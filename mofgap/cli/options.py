@@ -10,11 +10,13 @@ from typing import Annotated
 import typer
 
 from mofgap.choices import Disorder
+from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.schema import option_of
 from mofgap.configuration import ConfigurationError
 from mofgap.crystals.prepare.config import Geometry
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.rank import check_window
+from mofgap.shipped import CONFIG, model_folder, not_found
 
 OPTIMISATION, DEVICES = "Optimisation", "Devices"
 """Headings of options in the help of trainings."""
@@ -47,6 +49,26 @@ def refused(option: str | None = None, names: Mapping[str, str] = {}) -> Iterato
         raise typer.BadParameter(problem.words, param_hint=option or names.get(key, usual)) from error
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def needs_file(path: Path) -> None:
+    """End the program where a file is missing, before anything slow is imported.
+
+    Raises:
+        typer.Exit: If there is nothing at ``path``.
+    """
+    if not path.exists():
+        fail(f"{path}: no such file; check the path", NOTHING_DONE)
+
+
+def needs_model(name: str | Path) -> None:
+    """End the program where a model is missing, before anything slow is imported.
+
+    Raises:
+        typer.Exit: If ``name`` is neither a shipped model nor a model folder.
+    """
+    if model_folder(name, CONFIG) is None:
+        fail(not_found(name, CONFIG), NOTHING_DONE)
 
 
 def checked_window(window: tuple[float, float] | None) -> tuple[float, float] | None:

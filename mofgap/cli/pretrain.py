@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
-from mofgap.cli.options import DEVICES, OPTIMISATION, Cache, Resume, refused
+from mofgap.cli.options import DEVICES, OPTIMISATION, Cache, Resume, needs_file, refused
 from mofgap.cli.schema import with_settings
 from mofgap.cli.tables import command_line
 from mofgap.configuration import part
@@ -65,6 +65,7 @@ def pretrain(
         encoder = config.encoder_settings | _settings(setting or ())
         n_blocks = encoder_config(config.architecture, encoder).n_blocks
         use_cores(part(ComputeConfig, settings).devices)  # before torch is imported
+    needs_file(table)
     from mofgap.crystals.dataset import TableError, read_table
     from mofgap.training.card import write_encoder_card
     from mofgap.training.loop import Compute, TrainingError

@@ -63,7 +63,7 @@ def report(
             page, said = PAGE_OF_FOLDER[0](source)
             write_text(output, page)
         else:
-            said = _screening(source, output, window, cards)
+            said = _screening(source, output, window, cards, force=force)
     except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
     for note in said[1:]:
@@ -71,7 +71,9 @@ def report(
     typer.echo(f"mofgap: wrote {output}: {said[0]}; open it in a browser", err=True)
 
 
-def _screening(table: Path, output: Path, window: tuple[float, float] | None, cards: int) -> list[str]:
+def _screening(
+    table: Path, output: Path, window: tuple[float, float] | None, cards: int, *, force: bool
+) -> list[str]:
     """Write the page of a table; returns what to say of it."""
     from mofgap.report.file import write_report
     from mofgap.screening.table import read_table
@@ -84,4 +86,5 @@ def _screening(table: Path, output: Path, window: tuple[float, float] | None, ca
         window=window,
         cards=cards,
         folders=(Path(), table.parent),
+        overwrite=force,
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mofgap.cli.options import refused
+from mofgap.cli.options import needs_model, refused
 from mofgap.cli.schema import with_settings
 from mofgap.cli.tables import AsJson
 from mofgap.crystals.prepare.config import PreparationConfig
@@ -84,14 +84,19 @@ def screen(
     from mofgap.cli.screening_run import checked_target, execute, list_inputs
     from mofgap.screening.shard import Shard
 
+    with refused():
+        config = ScreeningConfig(**settings)
+    for name in config.models:
+        if name is not None:
+            needs_model(name)
     if list_for is not None:
+        if shard is not None or resume or as_json:
+            raise typer.BadParameter("goes without --shard, --resume and --json", param_hint="--list")
         list_inputs(inputs, output, list_for, force)
         return
     with refused("--shard"):
         share = None if shard is None else Shard.parse(shard)
     target = checked_target(output, share, resume, force)
-    with refused():
-        config = ScreeningConfig(**settings)
     # Workers inherit it: as many threads in each as there are cores would slow all of them down.
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
     from mofgap.screening.run import ScreeningRun

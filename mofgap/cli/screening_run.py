@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -21,6 +22,7 @@ from mofgap.counts import counted
 from mofgap.gap.novelty_warnings import NOT_CALIBRATED
 from mofgap.screening.journal import JournalError, journal_path
 from mofgap.screening.levels import is_pbe, ranking_words
+from mofgap.screening.origin import ATTRIBUTE, record
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.rank import Duplicates, Novelty
 from mofgap.screening.row import Row, cells, column_names, named, printable
@@ -87,7 +89,8 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
     inputs = _screen(run, resume)
     seconds = time.perf_counter() - started
     try:
-        run.write(inputs, write_output, command_line())
+        settings = {**run.config.row_settings, **run.config.rank_settings}
+        run.write(inputs, partial(write_output, settings=settings), command_line())
     except (ValueError, OSError) as error:
         fail(f"cannot write {run.target}: {words_of(error)}; {_what_is_left(run)}", NOTHING_DONE)
     _show(run, inputs, as_json)
@@ -140,8 +143,17 @@ def say_written(target: Path, shard: Shard | None = None, *, has_window: bool = 
     typer.echo(f"mofgap: wrote {target}; next: {what_next}", err=True)
 
 
-def write_output(path: Path, rows: Iterable[Row], coverage: float, two_levels: bool) -> None:
+def write_output(
+    path: Path, rows: Iterable[Row], coverage: float, two_levels: bool, *, settings: Mapping[str, Any]
+) -> None:
     """Write a table in the format of its extension, or the report where that is ``.html``.
+
+    Args:
+        path: The file.
+        rows: In order.
+        coverage: Coverage of their intervals.
+        two_levels: Whether the table has two levels of theory.
+        settings: What decides the numbers; a report reads structures again as they were read.
 
     Raises:
         ValueError: If the extension of ``path`` is unknown, or its format cannot hold so many rows.
@@ -152,7 +164,9 @@ def write_output(path: Path, rows: Iterable[Row], coverage: float, two_levels: b
         return
     from mofgap.report.file import write_report
 
-    write_report(path, to_frame(list(rows), coverage, two_levels), command=command_line())
+    frame = to_frame(list(rows), coverage, two_levels)
+    frame.attrs[ATTRIBUTE] = record(command_line(), len(frame), settings)
+    write_report(path, frame, command=command_line())
 
 
 def _check_model(run: ScreeningRun) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from mofgap.choices import DftInput, Disorder, Goal
 from mofgap.cli.exits import NOTHING_DONE, fail, words_of
-from mofgap.cli.options import checked_window
+from mofgap.cli.options import checked_window, needs_file
 from mofgap.cli.skipped import tell_skipped
 from mofgap.cli.tables import AsJson, print_json, show
 from mofgap.counts import counted
@@ -118,12 +118,13 @@ def select(
     They are chosen one after the other, each for the largest gain: its quality times how much it differs from
     those before. Quality is the probability to lie in the window, or standard deviation and novelty, or both.
     """
-    from mofgap.selection.select import select_from
-
     if write_inputs is not None and output is None:
         output = Path("selection")
     if output is not None and output.exists():
         _check_output(output, force)
+    needs_file(candidates)
+    from mofgap.selection.select import select_from
+
     try:
         found = select_from(candidates, budget, goal, window, model, disorder)
     except (ValueError, OSError) as error:

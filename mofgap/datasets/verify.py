@@ -46,7 +46,7 @@ def check_named(name: str, folder: Path) -> Iterator[Check]:
         yield from check_folder(path)
     elif path.is_file():
         if not lock_of(path).is_file():
-            what = f"its sum in {lock_of(path).name} is missing; fetch or import it again"
+            what = f"its sum in {lock_of(path).name} is missing; mofgap data fetch writes it"
             raise DatasetError(f"{path}: {what}")
         yield check(path, locked(path))
     elif (models := shipped_folder("models") / name).is_dir():

@@ -27,7 +27,6 @@ from mofgap.screening.reading import Source
 from mofgap.screening.row import Row
 from mofgap.screening.screen import stream_rows
 from mofgap.screening.table import to_frame
-from mofgap.version import installed_version
 
 NOWHERE = ("missing-file:", "no-match:")
 """How the reason of a path begins that leads to no file."""
@@ -82,7 +81,7 @@ def screen(
     found.attrs[ATTRIBUTE] = record(
         _call(window, settings, model, predictor),
         len(table),
-        {"mofgap": installed_version(), **config.row_settings, **config.rank_settings},
+        {**config.row_settings, **config.rank_settings},
     )
     return found
 

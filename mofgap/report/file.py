@@ -26,6 +26,7 @@ def write_report(
     window: Window = None,
     cards: int = N_CARDS,
     folders: Sequence[Path] = (Path(),),
+    overwrite: bool = True,
 ) -> list[str]:
     """Write a screening as one page that needs no other file.
 
@@ -40,23 +41,26 @@ def write_report(
         window: Shaded in the figures, eV; by default the table's own.
         cards: Candidates that get a card of their own.
         folders: Where relative names of structures count from; the first that has the file is taken.
+        overwrite: Whether ``NAME.rows.csv`` may be there already; the page itself may.
 
     Returns:
         How many rows and structures the page has, then what a reader must know of it.
 
     Raises:
         ScreeningTableError: If ``frame`` lacks a column of a screening, or has no rows.
-        OSError: If the file ``path`` cannot be written.
+        OSError: If the file ``path`` cannot be written, or the file of all rows exists and must stay.
     """
     table = screened(frame, source or "table")
     shaded = window or table.window
-    wanted = drawn_rows(table)
+    wanted = drawn_rows(table, cards)
     structures = drawings_of(wanted, folders, preparation_of(frame))
     whole = ""
     if len(frame) > MAX_ROWS:
         whole = source if source.endswith(".csv") else f"{path.stem}.rows.csv"
         if whole != source:
-            write_frame(path.with_name(whole), frame)
+            if (rows := path.with_name(whole)).exists() and not overwrite:
+                raise FileExistsError(f"{rows} exists; --force overwrites it")
+            write_frame(rows, frame)
     write_text(path, screening_page(table, source, shaded, structures, cards, command=command, whole=whole))
     n_rows = min(len(table.frame), MAX_ROWS)
     found = f"{counted(n_rows, 'row')}, {len(structures):,} of {counted(len(table.ranked), 'structure')}"

@@ -120,13 +120,13 @@ def _models(table: Screened) -> list[str]:
     return [*models, MODELS["pbe"]] if _has(table, "pbe_gap_ev") and MODELS["hse06"] in models else models
 
 
-def drawn_rows(table: Screened) -> dict[Key, tuple[str, int]]:
+def drawn_rows(table: Screened, n_cards: int = N_CARDS) -> dict[Key, tuple[str, int]]:
     """The best rows, as `candidates`, until their cells hold `MAX_PAGE_ATOMS` atoms; at least the cards."""
     n_atoms = table.ranked.get("n_atoms")
     if n_atoms is None:
-        return candidates(table)
+        return candidates(table, n_cards)
     within = int((n_atoms.fillna(0).cumsum() <= MAX_PAGE_ATOMS).sum())
-    return candidates(table, max(within, N_CARDS))
+    return candidates(table, max(within, n_cards))
 
 
 def candidates(table: Screened, n: int = N_CARDS) -> dict[Key, tuple[str, int]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mofgap.choices import Disorder
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.plain_words import settings_of
-from mofgap.version import today
+from mofgap.version import installed_version, today
 from mofgap.whole_file import write_text
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def record(command: str, n_rows: int, settings: Mapping[str, Any]) -> dict[str, 
         n_rows: Its number of rows.
         settings: What decides the numbers, such as `ScreeningConfig.row_settings`.
     """
-    return {COMMAND: command, DATE: today(), N_ROWS: n_rows, **settings}
+    return {COMMAND: command, DATE: today(), N_ROWS: n_rows, "mofgap": installed_version(), **settings}
 
 
 def write_origin(table: Path, content: Mapping[str, Any]) -> None:

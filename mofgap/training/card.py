@@ -258,6 +258,8 @@ def write_encoder_card(folder: Path, n_train: int, command: str, citation: str) 
         "## Quality",
         *table,
         "",
-        f"Masked elements named correctly: {best['val_element_accuracy']:.1%}. Best epoch: {best.epoch:.0f}.",
+        f"Best epoch: {best.epoch:.0f}.",
     ]
+    if (accuracy := best.get("val_element_accuracy")) is not None:
+        lines.append(f"Masked elements named correctly: {accuracy:.1%}.")
     (folder / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")

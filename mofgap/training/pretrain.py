@@ -26,7 +26,16 @@ from mofgap.training.config import PretrainConfig
 from mofgap.training.encoder_folder import save_encoder
 from mofgap.training.labels import positions, unusable
 from mofgap.training.lock import lock, table_digests
-from mofgap.training.loop import ANYTHING, Compute, fit, n_steps, read_checkpoint, seed_step, warmup_cosine
+from mofgap.training.loop import (
+    ANYTHING,
+    Compute,
+    check_folder,
+    fit,
+    n_steps,
+    read_checkpoint,
+    seed_step,
+    warmup_cosine,
+)
 from mofgap.training.unseen import Substitutes, element_counts, substitute, substitutes_of, tables_of
 
 
@@ -155,6 +164,7 @@ def pretrain(
         "architecture": architecture,
     }
     lock(folder, made_of | compute.decisive, resume=resume)
+    check_folder(folder, resume=resume)
     store = cached_store(frame, encoder.graph, cache)
     learnt, held_out = positions(frame, "train"), positions(frame, "val")
     seen = target[store.atom_rows(learnt)]

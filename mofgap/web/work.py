@@ -72,11 +72,10 @@ def report_of(rows: Sequence[Row], items: Mapping[Key, InputItem], task: Task, s
     from mofgap.screening.origin import ATTRIBUTE, record
     from mofgap.screening.reread import entries_of
     from mofgap.screening.table import to_frame
-    from mofgap.version import installed_version
 
     config = task.config
     frame = to_frame(rows, config.coverage, task.models[1] is not None)
-    settings = {"mofgap": installed_version(), **config.row_settings, **config.rank_settings}
+    settings = {**config.row_settings, **config.rank_settings}
     frame.attrs[ATTRIBUTE] = record("mofgap serve", len(frame), settings)
     table = screened(frame, source)
     wanted = dict(islice(drawn_rows(table).items(), MAX_DRAWN))

@@ -67,6 +67,9 @@ def test_shards_of_a_listing_make_the_same_table(tmp_path: Path, cifs: Path, mod
         mofgap("screen", listing, *options, "-o", table, "--shard", f"{i}/2")
     assert mofgap("gather", *tmp_path.glob("*.jsonl"), "-o", table).exit_code == 3
     assert table.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    for wrong in (["--shard", "1/2"], ["--json"], ["--window", 3, 1]):
+        refused = mofgap("screen", cifs, "-o", tmp_path / "other.csv", "--list", 2, *wrong)
+        assert refused.exit_code == 2 and not (tmp_path / "other.csv.inputs").exists()
     again = mofgap("screen", cifs, "-o", table, "--list", 2)
     assert again.exit_code == 2 and "gaps.csv.inputs exists" in again.output
     whole = mofgap("screen", listing, "--model", model_folder)

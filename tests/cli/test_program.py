@@ -15,13 +15,13 @@ HEAVY = ("numpy", "gemmi", "pymatgen", "ase", "scipy")
 SLOW = ("torch_geometric", "lightning", "pandas", "sklearn", "scipy.stats", "scipy.optimize", "matplotlib")
 
 
-def loaded(names: tuple[str, ...], arguments: list[str]) -> tuple[list[str], str]:
-    """Which of these modules the program has loaded when it ends, and what it printed."""
+def loaded(names: tuple[str, ...], arguments: list[str], code: int = 0) -> tuple[list[str], str]:
+    """Which of these modules the program has loaded when it ends with a code, and what it printed."""
     program = (
         "import sys; sys.argv = ['mofgap', *sys.argv[1:]]\n"
         "from mofgap.__main__ import app\n"
         "try: app()\n"
-        "except SystemExit as end: assert not end.code\n"
+        f"except SystemExit as end: assert (end.code or 0) == {code}\n"
         f"print(*[name for name in {names} if name in sys.modules], sep=',')"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
@@ -35,6 +35,23 @@ def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
     found, printed = loaded(("torch", *HEAVY, *SLOW), arguments)
     assert not found
     assert "mofgap" in printed
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments"),
+    [
+        (1, ["screen", "x.cif", "--model", "nothing"]),
+        (1, ["explain", "gone.cif"]),
+        (1, ["explain", __file__, "--model", "nothing"]),
+        (1, ["select", "gone.csv"]),
+        (2, ["select", "gone.csv", "-o", __file__]),
+        (1, ["calibrate", "nothing", "gone.csv"]),
+        (1, ["calibrate", "qmof-pbe", "gone.csv", "cifs"]),
+        (2, ["calibrate", "qmof-pbe", __file__, "-o", __file__]),
+    ],
+)
+def test_what_cannot_work_is_refused_before_torch_is_loaded(code: int, arguments: list[str]) -> None:
+    assert loaded(("torch", "pandas"), arguments, code) == ([], "")
 
 
 def test_a_screening_loads_nothing_that_would_double_its_start(

@@ -24,7 +24,7 @@ from mofgap.report.screened import (
     screened,
     symbols_of,
 )
-from mofgap.report.screening_page import candidates, neighbours_of, notes, screening_page
+from mofgap.report.screening_page import candidates, drawn_rows, neighbours_of, notes, screening_page
 from mofgap.report.structures import Drawing, draw, drawings_of
 from mofgap.screening.row import Row, warnings_of
 from mofgap.screening.table import read_table, to_frame, write_table
@@ -110,6 +110,20 @@ def test_a_large_table_is_cut_on_the_page_and_whole_beside_it(
     assert "Screening of 4 structures" in page and "first 2 of 4 rows" in page and "c.cif" in page
     assert any("page.rows.csv" in note for note in said) and "page.rows.csv" in page
     pd.testing.assert_frame_equal(read_table(tmp_path / "page.rows.csv"), frame)
+
+
+def test_a_file_of_all_rows_stays_unless_it_may_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file, "MAX_ROWS", 1)
+    (tmp_path / "page.rows.csv").write_text("mine")
+    with pytest.raises(FileExistsError, match="--force"):
+        write_report(tmp_path / "page.html", to_frame(ROWS), overwrite=False, folders=())
+    assert (tmp_path / "page.rows.csv").read_text() == "mine" and not (tmp_path / "page.html").exists()
+
+
+def test_there_are_as_many_drawings_as_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screening_page_module, "MAX_PAGE_ATOMS", 5)
+    table = screened(to_frame([row(i + 1, f"s{i}") for i in range(20)]))
+    assert (len(drawn_rows(table)), len(drawn_rows(table, 15)), len(drawn_rows(table, 1))) == (12, 15, 1)
 
 
 def test_a_table_in_csv_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,11 +19,13 @@ def test_the_card_of_an_encoder_has_the_figures_of_its_best_epoch(tmp_path: Path
     described = {"architecture": "crystal-transformer", "encoder": {}, "pretraining": {}}
     (tmp_path / "encoder.json").write_text(json.dumps(described))
     errors = {f"val_mae_{name}": [0.3, 0.1, 0.2] for name in ATOM_TARGETS}
-    epochs = {"epoch": [0, 1, 2], "val_loss": [3.0, 1.0, 2.0], "val_element_accuracy": 0.5}
-    pd.DataFrame(epochs | errors).to_csv(tmp_path / "metrics.csv", index=False)
-    write_encoder_card(tmp_path, 20, "mofgap pretrain", "")
-    card = (tmp_path / "card.md").read_text()
-    assert card.count("| 0.1000 |") == len(ATOM_TARGETS)
+    epochs = {"epoch": [0, 1, 2], "val_loss": [3.0, 1.0, 2.0]}
+    for more in ({"val_element_accuracy": 0.5}, {}):  # the latter where no element was masked
+        pd.DataFrame(epochs | errors | more).to_csv(tmp_path / "metrics.csv", index=False)
+        write_encoder_card(tmp_path, 20, "mofgap pretrain", "")
+        card = (tmp_path / "card.md").read_text()
+        assert card.count("| 0.1000 |") == len(ATOM_TARGETS)
+        assert ("named correctly: 50.0%" in card) == bool(more)
 
 
 def test_the_card_of_a_model_names_elements_that_are_read_as_others(

@@ -104,7 +104,7 @@ def find_configuration(name: Path) -> Path:
     from mofgap.nearest import hint
     from mofgap.shipped import shipped_folder
 
-    if name.exists() or name.suffix or len(name.parts) != 1:
+    if name.is_file() or name.suffix or len(name.parts) != 1:
         return name
     shipped = {path.stem: path for path in shipped_folder("configs").glob("*.yaml")}
     if str(name) not in shipped:

@@ -10,15 +10,16 @@ from pydantic.json_schema import SkipJsonSchema
 
 from mofgap.configuration import ConfigurationError, below, schema
 from mofgap.screening.config import ScreeningConfig
-from mofgap.shipped import CONFIG, DESCRIPTION, model_folder, not_found
+from mofgap.shipped import CONFIG, COST, DESCRIPTION, METRICS, model_folder, not_found
 from mofgap.study.config import ComparisonConfig, is_name
+from mofgap.study.layout import COSTS, MANIFEST, PREDICTIONS, SUMMARY
 from mofgap.training.config import ComputeConfig, PretrainingConfig
 from mofgap.training.job import LabelsConfig, ModelTraining, TrainingJob
 
 PRETRAINED = "pretraining"
 """Folder of a run with the encoder that was pretrained in it."""
 
-TAKEN = ("predictions", "comparison", "metrics", "manifest")
+TAKEN = tuple(Path(name).stem for name in (PREDICTIONS, SUMMARY, METRICS, MANIFEST, COSTS, COST))
 """Names of other tables and records at the top of a run folder."""
 
 

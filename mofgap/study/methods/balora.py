@@ -21,7 +21,6 @@ class Balora(TrainedMethod):
         Estimator("balora-rows", "BaLoRA, rows drawn", is_sampled=True),
     )
     adaptation = "balora"
-    n_trainings = 3
     does_draw = True
     reads = (*ADAPTERS, "noise", "alpha", "prior_rate", "kl_weight", "kl_warmup", "noise_learning_rate")
     reads_to_predict = ("noise",)

@@ -11,5 +11,4 @@ class Lora(TrainedMethod):
 
     estimators = (Estimator("lora", "LoRA", has_spread=False),)
     adaptation = "lora"
-    n_trainings = 3
     reads = ADAPTERS
