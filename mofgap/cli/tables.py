@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
-from mofgap.screening.row import shortened
+from mofgap.screening.row import printable, shortened
 from mofgap.whole_file import finite
 
 MAX_NAMES = 6
@@ -69,7 +69,7 @@ def command_line() -> str:
         n_more = 0 if is_option else max(0, len(found) - MAX_NAMES)
         words += [shlex.quote(word) for word in found[: len(found) - n_more]]
         words += [f"[{n_more} more]"] if n_more else []
-    return " ".join(words)
+    return printable(" ".join(words))
 
 
 def print_json(content: Any) -> None:

@@ -113,7 +113,7 @@ class Lewis:
             i = queue.popleft()
             if not self.open[i]:
                 continue
-            choices = {j for j in self.neighbours[i] if self.open[j]}
+            choices = {j for j in self.neighbours[i] if self.open[j] and j != i}  # i: its own image
             if len(choices) == 1:
                 j = choices.pop()
                 self._join(i, j)

@@ -116,8 +116,18 @@ def _files_of_path(name: str) -> Iterator[str]:
     elif os.path.exists(name):  # noqa: PTH110
         yield name
     else:
-        for each in sorted(glob.iglob(name, recursive=True)):  # noqa: PTH207 (absolute patterns too)
+        for each in _matches(name):
             yield from _files_of_path(each)
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """What a pattern matches, in order; what lies in a folder that it matches is left to the folder."""
+    folders: set[str] = set()
+    for each in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207 (absolute patterns too)
+        if folders.isdisjoint(map(str, PurePath(each).parents)):
+            if os.path.isdir(each):  # noqa: PTH112
+                folders.add(str(PurePath(each)))
+            yield each
 
 
 def _list(name: str) -> TextIO:
@@ -192,11 +202,11 @@ class _Expansion:
         if not glob.has_magic(name):
             yield failure(name, "missing-file: no such file or folder; check the path")
             return
-        matches = sorted(glob.iglob(name, recursive=True))  # noqa: PTH207 (absolute patterns too)
-        if not matches:
-            yield failure(name, "no-match: no file matches the pattern; check the pattern")
-        for match in matches:
+        match = None
+        for match in _matches(name):
             yield from self.path(match, named=not name.endswith("*"))
+        if match is None:
+            yield failure(name, "no-match: no file matches the pattern; check the pattern")
 
     def folder(self, name: str) -> Inputs:
         unlisted: list[OSError] = []

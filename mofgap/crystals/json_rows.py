@@ -23,9 +23,10 @@ _NO_ROWS = ("ids", "nextid")  # of a database of ASE
 def json_rows(opened: Opened, most_bytes: int | None = None) -> Iterator[Row]:
     """The rows of a JSON file, one at a time.
 
-    Four shapes are read. A list of objects (JARVIS). An object with ``columns`` and ``data`` (a dataframe in
-    the orientation ``split``, as matminer stores it). An object of objects by identifier (the orientation
-    ``index``, or a database of ASE). One structure, or one object with a structure.
+    Five shapes are read. A list of objects (JARVIS). Objects one after the other (JSON Lines). An object with
+    ``columns`` and ``data`` (a dataframe in the orientation ``split``, as matminer stores it). An object of
+    objects by identifier (the orientation ``index``, or a database of ASE). One structure, or one object with
+    a structure.
 
     Args:
         opened: Opens the file; it is called again where the file has to be read twice.
@@ -33,11 +34,13 @@ def json_rows(opened: Opened, most_bytes: int | None = None) -> Iterator[Row]:
 
     Raises:
         JsonError: If the file is not JSON, has an unknown layout, or has a value of more than ``most_bytes``.
+            What was read before comes first.
     """
     with opened() as file:
         stream = JsonStream(file, most_bytes)
         if stream.peek() == "[":
             yield from ((None, row) for row in stream.items())
+            _check_end(stream)
             return
         if stream.peek() != "{":
             raise JsonError("expected a list of objects, or an object that holds some")
@@ -47,8 +50,16 @@ def json_rows(opened: Opened, most_bytes: int | None = None) -> Iterator[Row]:
             raise JsonError("expected a list of objects, or an object that holds some")
         if first not in _DATAFRAME:
             yield from _rows_of_object(stream, members, first, most_bytes)
+            while stream.peek() == "{":  # JSON Lines
+                yield None, stream.value()
+            _check_end(stream)
             return
     yield from _split_rows(opened, most_bytes)
+
+
+def _check_end(stream: JsonStream) -> None:
+    if found := stream.peek():
+        raise JsonError(f"{found!r} follows the last value; give one list of objects, or objects alone")
 
 
 def _rows_of_object(

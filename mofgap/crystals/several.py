@@ -29,8 +29,13 @@ LEAST_BYTES = 1_000
 """A file of more structures than `MOST_SMALL` holds so many bytes for each: a MOF of 20 atoms has as many."""
 _GZIP = b"\x1f\x8b"
 _LOOK_BYTES = 2**16
-_CELL = re.compile(rb"\A[^\n]*\n[^\n]*\blattice\s*=", re.IGNORECASE)
-_STRUCTURES = re.compile(rb'"(sites|lattice|lattice_mat|positions)\\?"\s*:')
+_LOOKS = {
+    "xyz": re.compile(rb"\A[^\n]*\n[^\n]*\blattice\s*=", re.IGNORECASE),
+    "json": re.compile(rb'"(sites|lattice|lattice_mat|positions)\\?"\s*:'),
+    "db": re.compile(rb"\ASQLite format 3\0"),
+    "traj": re.compile(rb"\A- of Ulm"),
+}
+"""What the first bytes of a file of structures hold."""
 
 Part = tuple[str, bytes]
 """A name, empty where there is none, and the bytes of a structure."""
@@ -61,12 +66,11 @@ def items_in(item: InputItem) -> Iterator[InputItem | ReadFailure]:
 
 
 def holds_crystals(item: InputItem) -> bool:
-    """Whether a file that was not named looks like structures: XYZ and JSON files may hold anything."""
-    if item.kind not in STREAMED:
+    """Whether a file that was not named looks like structures: many of these endings are those of others."""
+    if item.kind not in (*STREAMED, *NUMBERED):
         return True
     with suppress(Exception), _opened(item) as file:  # whatever is wrong with it, it does not look like one
-        start = file.read(_LOOK_BYTES)
-        return (_CELL if item.kind == "xyz" else _STRUCTURES).search(start) is not None
+        return _LOOKS[item.kind].search(file.read(_LOOK_BYTES)) is not None
     return False
 
 

@@ -51,7 +51,7 @@ def write_origin(table: Path, content: Mapping[str, Any]) -> None:
     Raises:
         OSError: If the file cannot be written.
     """
-    write_text(origin_path(table), json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    write_text(origin_path(table), json.dumps(content, indent=1) + "\n")
 
 
 def read_origin(table: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.entry import Entry, ReadFailure
+from mofgap.crystals.entry import Entry, ReadFailure, unforeseen
 from mofgap.crystals.item import InputItem
 from mofgap.crystals.prepare.reading import prepare_given, read_prepared
 from mofgap.crystals.reasons import StructureError
@@ -72,4 +72,7 @@ def _checked(entry: Entry) -> Entry:
     """The entry, a crystal with the warnings of `check_crystal`."""
     if isinstance(entry, ReadFailure):
         return entry
-    return replace(entry, warnings=entry.warnings + check_crystal(entry))
+    try:
+        return replace(entry, warnings=entry.warnings + check_crystal(entry))
+    except Exception as error:
+        return ReadFailure(entry.source, entry.structure_id, unforeseen(error))

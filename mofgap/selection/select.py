@@ -19,13 +19,14 @@ from mofgap.crystals.graph import crystal_graph
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.gap.folder import ModelError
 from mofgap.gap.predictor import GapPredictor, load_model
-from mofgap.screening.origin import disorder_of, preparation_of
+from mofgap.screening.origin import disorder_of, origin_of, preparation_of, write_origin
 from mofgap.screening.reread import Key, read_again
 from mofgap.screening.table import inert
 from mofgap.selection.candidates import CandidateError, candidates_of, quality, read_candidates, with_window
 from mofgap.selection.dft import write_inputs
 from mofgap.selection.diverse import Pick, choose
 from mofgap.uncertainty.novelty import NoveltyIndex
+from mofgap.whole_file import whole_file
 
 Floats = npt.NDArray[np.float64]
 
@@ -98,9 +99,11 @@ class Selection:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.table.map(inert).to_csv(
-            folder / "selection.csv", index=False, float_format="%.6g", lineterminator="\n"
-        )
+        path = folder / "selection.csv"
+        with whole_file(path) as partial:
+            self.table.map(inert).to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+        if origin := origin_of(self.table):
+            write_origin(path, origin)
         hybrid = "HSE06" in self.levels
         return [] if inputs is None else write_inputs(folder, self.crystals, inputs, hybrid=hybrid)
 

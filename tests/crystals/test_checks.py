@@ -173,6 +173,19 @@ def test_the_charge_of_a_ligand_is_that_of_its_lewis_structure(ligand, expected)
     assert charge(ligand, far(11, 17, 17, 17, 17)) == 3 + expected
 
 
+@pytest.mark.parametrize(
+    ("edges", "atoms"),
+    [
+        ((1.6, 4, 4), [(5, (0, 0, 0)), (3, (0.8, 2, 2))]),  # a chain of boron
+        ((1.4, 9, 9), [(6, (0, 0, 0)), (1, (0, 1.1, 0)), (30, (0.7, 4.5, 4.5))]),
+    ],
+)
+def test_an_atom_that_is_its_own_neighbour_ends(edges, atoms):
+    """It has an open valence, and nothing but its own image to share it with."""
+    numbers, positions = zip(*atoms, strict=True)
+    check_crystal(Crystal(np.diag(edges).astype(float), np.array(positions) / edges, np.array(numbers)))
+
+
 def test_a_missing_proton_is_told_by_the_charge():
     assert "missing-charge" not in names(crystal((17, (5.2, 3.5, 3.5))))
     assert "missing-charge" in names(

@@ -131,6 +131,13 @@ def test_patterns_are_sorted(folder):
     ]
 
 
+@pytest.mark.parametrize("pattern", ["**", "**/*", "*", "s*"])
+def test_a_pattern_gives_each_file_once(folder, pattern):
+    found = [item.source for item in expand_inputs([f"{folder}/{pattern}"])]
+    assert sorted(found) == sorted(set(found)) and str(folder / "sub/a.cif") in found
+    assert [name for name in files_of(f"{folder}/{pattern}") if not name.endswith(".txt")] == found
+
+
 def test_lists_and_standard_input(folder):
     lines = ["# chosen\n", f"{folder}/b.cif\n", "\n", f"{folder}/sub\r\n"]
     listing = folder / "list.txt"

@@ -1,19 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import mofgap
 from mofgap.__main__ import app
-from mofgap.crystals.write import write_cif
 from mofgap.screening.row import Row
 from mofgap.screening.table import write_table
-from tests.conftest import small_crystal
 
 ROW = Row(1, "s0.cif", "s0", "ok", "", "CHO2Zn", 5, 2.0, 0.4, 0.2, 0.3, 1.4, 2.6, 0.7, 0.3, "", "PBE", "tiny")
 
@@ -43,27 +39,6 @@ def test_a_screening_becomes_a_page(
     assert code == 0 and "3 rows, 2 of 2 structures" in output
     page = Path("page.html").read_text(encoding="utf-8")
     assert "1.8 to 3 eV" in page and "empty-file" in page and "$3Dmol" in page
-
-
-@pytest.mark.parametrize("through", ["screen", "shards"])
-def test_a_page_shows_structures_as_they_were_prepared(
-    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    one = small_crystal(0, "twice")
-    frac = np.concatenate([one.frac_coords, one.frac_coords + np.array([1, 0, 0])]) / [2, 1, 1]
-    twice = replace(
-        one, cell=one.cell * [[2], [1], [1]], frac_coords=frac, atomic_numbers=np.tile(one.atomic_numbers, 2)
-    )
-    Path("twice.cif").write_text(write_cif(twice))
-    screen = ["screen", "twice.cif", "--model", str(model_folder), "--no-primitive-cell", "-o", "page.html"]
-    if through == "screen":
-        assert CliRunner().invoke(app, screen).exit_code == 0
-    else:
-        assert CliRunner().invoke(app, [*screen, "--shard", "1/1"]).exit_code == 0
-        shard = "page.html.shard-1-of-1.jsonl"
-        assert CliRunner().invoke(app, ["gather", shard, "-o", "page.html"]).exit_code == 0
-    assert "CIF files were not found" not in Path("page.html").read_text(encoding="utf-8")
 
 
 def test_structures_are_found_beside_the_table(

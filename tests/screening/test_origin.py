@@ -59,6 +59,25 @@ def test_select_and_report_read_structures_as_the_table_says(table: pd.DataFrame
     assert done.exit_code == 0 and "1 of 1 structure;" in done.output
     page = Path("report.html").read_text(encoding="utf-8")
     assert "mofgap screen twice.cif" in page and "(1970-01-02, mofgap " in page
+    chosen.write("chosen")
+    again = mofgap.select(read_table(Path("chosen/selection.csv")), 1, "window", model=str(model_folder))
+    assert again.crystals[0].n_atoms == 10
+
+
+@pytest.mark.parametrize("is_sharded", [False, True])
+def test_a_page_without_a_table_reads_structures_as_they_were_read(
+    twice: Path, model_folder: Path, is_sharded: bool
+) -> None:
+    screen = ["screen", str(twice), "-o", "page.html", "--model", str(model_folder), "--no-primitive-cell"]
+    gather = ["gather", "page.html.shard-1-of-1.jsonl", "-o", "page.html"]
+    for words in ([*screen, "--shard", "1/1"], gather) if is_sharded else (screen,):
+        assert CliRunner().invoke(app, words).exit_code == 0
+    assert "CIF files were not found" not in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_a_name_that_is_no_text_does_not_lose_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", "screen", "bad\udcff.cif"])
+    assert command_line() == "mofgap screen 'bad�.cif'"
 
 
 def test_without_its_record_a_table_is_read_with_the_defaults(table: pd.DataFrame) -> None:

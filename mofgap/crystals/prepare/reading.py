@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mofgap.choices import Disorder
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.entry import Entry, ReadFailure
+from mofgap.crystals.entry import Entry, ReadFailure, unforeseen
 from mofgap.crystals.item import InputItem, read_input
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import prepare
@@ -60,4 +60,6 @@ def _prepared(entry: Entry, max_atoms: int, preparation: PreparationConfig | Non
             check_size(entry.n_atoms, max_atoms, is_primitive=preparation.primitive_cell)
     except StructureError as error:
         return ReadFailure(entry.source, entry.structure_id, str(error))
+    except Exception as error:
+        return ReadFailure(entry.source, entry.structure_id, unforeseen(error))
     return entry
