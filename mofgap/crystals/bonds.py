@@ -45,9 +45,9 @@ class Pairs:
     offsets: NDArray[np.float64]
     distances: NDArray[np.float64]
 
-    def take(self, mask: NDArray[np.bool_]) -> Pairs:
-        """The pairs where the mask holds."""
-        return Pairs(self.first[mask], self.second[mask], self.offsets[mask], self.distances[mask])
+    def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Pairs:
+        """The pairs where a mask holds, or of these places."""
+        return Pairs(self.first[which], self.second[which], self.offsets[which], self.distances[which])
 
 
 def pairs_within(
@@ -91,14 +91,6 @@ def bond_ratios(pairs: Pairs, atomic_numbers: NDArray[np.int64]) -> NDArray[np.f
     radii = COVALENT_RADII[atomic_numbers]
     ratios: NDArray[np.float64] = pairs.distances / (radii[pairs.first] + radii[pairs.second])
     return ratios
-
-
-def bonded_pairs(crystal: Crystal) -> Pairs:
-    """All pairs of atoms within the reach of a bond."""
-    numbers = crystal.atomic_numbers
-    longest = BOND_RATIO * 2 * float(COVALENT_RADII[numbers].max())
-    pairs = pairs_within(crystal.cell, crystal.frac_coords, longest)
-    return pairs.take(bond_ratios(pairs, numbers) < BOND_RATIO)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mofgap.crystals.bonds import COVALENT_RADII, IS_METAL, bonded_pairs
+from mofgap.crystals.bonds import COVALENT_RADII, IS_METAL, bond_graph
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import symbol_of
 from mofgap.explanation.files import shares
@@ -119,6 +119,6 @@ def _panel(
 
 def _bonds(crystal: Crystal, seen: Floats) -> Floats:
     """(n_bonds, 2, 2) ends of the lines between bonded atoms of one cell."""
-    pairs = bonded_pairs(crystal)
+    pairs = bond_graph(crystal).bonds
     pairs = pairs.take(~pairs.offsets.astype(bool).any(axis=1) & (pairs.first < pairs.second))
     return np.stack([seen[pairs.first, :2], seen[pairs.second, :2]], axis=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.bonds import IS_METAL, bonded_pairs
+from mofgap.crystals.bonds import IS_METAL, bond_graph
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import symbol_of
 from mofgap.crystals.entry import Entry
@@ -122,10 +122,8 @@ def _hull(positions: NDArray[np.float64], corners: list[int]) -> list[tuple[int,
 
 
 def _neighbours(crystal: Crystal) -> dict[int, list[Node]]:
-    """Bonded atoms of each atom of the cell, and the cells they lie in; metals are not joined to metals."""
-    numbers = crystal.atomic_numbers
-    pairs = bonded_pairs(crystal)
-    pairs = pairs.take(~(IS_METAL[numbers[pairs.first]] & IS_METAL[numbers[pairs.second]]))
+    """Bonded atoms of each atom of the cell, and the cells they lie in."""
+    pairs = bond_graph(crystal).bonds
     found: dict[int, list[Node]] = defaultdict(list)
     for first, second, offset in zip(pairs.first.tolist(), pairs.second.tolist(), pairs.offsets, strict=True):
         found[first].append((second, _offset(offset)))

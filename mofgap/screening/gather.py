@@ -95,25 +95,11 @@ class Gathered:
         self.store.close()
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """Reads one shard; for many rows it runs in another process.
-
-    Attributes:
-        folder: Where its rows go.
-        rank_by: What the table is ranked by.
-        novelty: What becomes of rows with the warning ``novel``.
-    """
-
-    folder: Path
-    rank_by: RankBy
-    novelty: Novelty
-
-    def __call__(self, shard: ShardFile) -> tuple[Path, Outcome]:
-        """The file with the shard's rows, and their counts."""
-        outcome, part = Outcome(), self.folder / f"shard-{shard.index}.sqlite"
-        write_part(part, outcome.counting(shard.inputs()), self.rank_by, self.novelty)
-        return part, outcome
+def _rows_of(shard: ShardFile, folder: Path, rank_by: RankBy, novelty: Novelty) -> tuple[Path, Outcome]:
+    """A file with a shard's rows in a folder, and their counts; for many rows it runs in another process."""
+    outcome, part = Outcome(), folder / f"shard-{shard.index}.sqlite"
+    write_part(part, outcome.counting(shard.inputs()), rank_by, novelty)
+    return part, outcome
 
 
 def gather(paths: Sequence[Path], folder: Path | None = None) -> Gathered:
@@ -134,7 +120,7 @@ def gather(paths: Sequence[Path], folder: Path | None = None) -> Gathered:
     outcome = Outcome()
     large = sum(shard.path.stat().st_size for shard in shards) >= MIN_PARALLEL_BYTES
     try:
-        reading = _Reading(store.folder, store.rank_by, store.novelty)
+        reading = partial(_rows_of, folder=store.folder, rank_by=store.rank_by, novelty=store.novelty)
         for part, counted in ordered_map(reading, shards, usable_cores() if large else 1):
             store.take(part)
             outcome.join(counted)

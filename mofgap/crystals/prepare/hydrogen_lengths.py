@@ -73,11 +73,8 @@ def _bonds(crystal: Crystal, hydrogens: NDArray[np.bool_]) -> Pairs:
     pairs = pairs.take(numbers[pairs.second] != HYDROGEN)
     # Ties fall to the atom that stands first.
     order = np.lexsort((pairs.second, np.round(bond_ratios(pairs, numbers), 6), pairs.first))
-    nearest = np.zeros(len(order), dtype=bool)
-    nearest[order[np.unique(pairs.first[order], return_index=True)[1]]] = True
-    found = pairs.take(nearest)
-    order = np.argsort(found.first)
-    return Pairs(found.first[order], found.second[order], found.offsets[order], found.distances[order])
+    nearest = order[np.unique(pairs.first[order], return_index=True)[1]]
+    return pairs.take(nearest)
 
 
 def _shortness(pairs: Pairs, crystal: Crystal) -> NDArray[np.float64]:
