@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from mofgap.gap.posterior import Posterior
-from mofgap.uncertainty import bootstrap, metrics
+from mofgap.uncertainty import metrics
+from mofgap.uncertainty.bootstrap import bootstrap
 from mofgap.uncertainty.calibrate import Calibration, fit_calibration
 from mofgap.uncertainty.conformal import Residuals
 from mofgap.uncertainty.groups import quantile_edges
+from mofgap.uncertainty.ranks import dense_ranks, rank_correlation
 from mofgap.uncertainty.scaling import Scaling
 
 MIN_ROWS = 25
@@ -35,8 +36,6 @@ MIN_SPEARMAN_ROWS = 30
 
 SCORED = ("mae_ev", "spearman", "coverage_90")
 """Metrics that are given with an interval: ``NAME_lo`` and ``NAME_hi``, of 95 % over the choice of rows."""
-
-N_BOOTSTRAP = 1000
 
 EXPERIMENTAL_STEP_EV = 0.01
 MAX_EXPERIMENTAL_STEPS = 100
@@ -69,18 +68,14 @@ def _with_interval(
     error: NDArray[np.float64], std: NDArray[np.float64], covered: NDArray[np.bool_]
 ) -> dict[str, float]:
     """Bootstrap intervals of `SCORED`, from (n,) absolute errors, spreads and whether intervals held."""
-
-    def scored(rows: NDArray[np.intp]) -> list[float]:
-        ranks = rankdata(error[rows]), rankdata(std[rows])
-        varies = all(rank.std() > 0 for rank in ranks)
-        correlation = np.corrcoef(*ranks)[0, 1] if varies else np.nan
-        return [error[rows].mean(), correlation, covered[rows].mean()]
-
-    rng, n = np.random.default_rng(0), len(error)
-    draws = np.array([scored(rng.integers(n, size=n)) for _ in range(N_BOOTSTRAP)])
-    found = bootstrap.intervals(np.array(scored(np.arange(n))), draws, 0.95)
-    ends = zip(SCORED, found, strict=True)
-    return {f"{name}_{end}": getattr(interval, end) for name, interval in ends for end in ("lo", "hi")}
+    ranks = dense_ranks(error), dense_ranks(std)
+    statistics: tuple[Callable[[NDArray[np.intp]], float], ...] = (
+        lambda rows: float(error[rows].mean()),
+        lambda rows: rank_correlation(ranks[0][rows], ranks[1][rows]),
+        lambda rows: float(covered[rows].mean()),
+    )
+    found = {name: bootstrap(each, len(error)) for name, each in zip(SCORED, statistics, strict=True)}
+    return {f"{name}_{end}": getattr(each, end) for name, each in found.items() for end in ("lo", "hi")}
 
 
 def calibration_of(

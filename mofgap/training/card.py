@@ -14,7 +14,7 @@ import pandas as pd
 from mofgap.counts import counted
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import CALIBRATION, read_config
-from mofgap.shipped import CARD, DESCRIPTION
+from mofgap.shipped import CARD, DESCRIPTION, LOG
 from mofgap.training.atoms import ATOM_TARGETS, XTB_TARGETS
 from mofgap.training.calibration import MIN_SPEARMAN_ROWS
 from mofgap.training.config import FinetuneConfig
@@ -233,7 +233,7 @@ def write_encoder_card(folder: Path, n_train: int, command: str, citation: str) 
         citation: Citation of the data, with its licence.
     """
     described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    epochs = pd.read_csv(folder / "metrics.csv").dropna(subset=["val_loss"])
+    epochs = pd.read_csv(folder / LOG).dropna(subset=["val_loss"])
     best = epochs.nsmallest(1, "val_loss").iloc[0]
     table = ["| on val | mean absolute error |", "|---|---|"]
     errors = ((label, best.get(f"val_mae_{name}")) for name, label in (ATOM_TARGETS | XTB_TARGETS).items())

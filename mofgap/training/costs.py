@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mofgap.shipped import COST
-from mofgap.training.loop import METRICS, read_log
+from mofgap.shipped import COST, LOG
+from mofgap.training.loop import read_log
 from mofgap.whole_file import write_json
 
 
@@ -29,7 +29,7 @@ class Cost:
         Raises:
             TrainingError: If a log in ``folder`` is damaged.
         """
-        rows = [row for log in sorted(folder.rglob(METRICS)) for row in read_log(log)]
+        rows = [row for log in sorted(folder.rglob(LOG)) for row in read_log(log)]
         # Trainings begun by older versions have no CPU seconds.
         return cls(*(sum(float(row.get(name) or 0) for row in rows) for name in ("seconds", "cpu_seconds")))
 

@@ -146,12 +146,14 @@ class ModelTraining(ComputeConfig, TrainingConfig):
         return part(TrainingConfig, given, **{name: usual[name] for name in left if name in usual})
 
     def check(self) -> None:
-        """Check that the encoder or the models to start from exist.
+        """Check that the encoder or the models to start from exist, and that settings have an effect.
 
         Raises:
-            ConfigurationError: If the encoder or a model that the training starts from does not exist, or
-                nothing is trained.
+            ConfigurationError: If the encoder or a model that the training starts from does not exist,
+                nothing is trained, or ``dropout`` is given to a method without it.
         """
+        if self.dropout and self.method != "lora" and self.from_model is None:
+            raise ConfigurationError(f"{self.method} trains without dropout; lora has it", key="dropout")
         if not self.epochs and self.from_model is None:
             what = "0 epochs change no weights: name a model to start from (--from, from_model)"
             raise ConfigurationError(what, key="epochs")

@@ -24,11 +24,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from mofgap.configuration import ConfigurationError, schema
+from mofgap.shipped import LOG
 from mofgap.training.config import ComputeConfig
 from mofgap.whole_file import whole_file
 
 LAST, BEST = "last.ckpt", "best.ckpt"
-METRICS = "metrics.csv"
 CLOCKS = ("seconds", "cpu_seconds")
 
 
@@ -291,8 +291,8 @@ def check_folder(folder: Path, *, resume: bool) -> None:
         raise TrainingError(f"{folder} holds a training already: resume it, or choose another folder")
     for path in filter(Path.exists, (last, folder / BEST)):
         read_checkpoint(path)
-    if (folder / METRICS).exists():
-        read_log(folder / METRICS)
+    if (folder / LOG).exists():
+        read_log(folder / LOG)
 
 
 def fit(
@@ -345,7 +345,7 @@ def fit(
         trainer.fit(module, train, val, ckpt_path=str(last) if before else None, weights_only=True)
     if not trainer.is_global_zero:
         raise SystemExit(0)
-    _check_finite(folder / METRICS, monitor)
+    _check_finite(folder / LOG, monitor)
     return last if monitor is None else folder / BEST
 
 
@@ -373,7 +373,7 @@ def _quieten_lightning() -> None:
 
 def _callbacks(folder: Path, monitor: str | None, patience: int | None) -> list[Callback]:
     """What stops a training early, writes its log and keeps its states; the last state comes last."""
-    found: list[Callback] = [EpochLog(folder / METRICS)]
+    found: list[Callback] = [EpochLog(folder / LOG)]
     if monitor is not None:
         if patience is not None:
             found.insert(0, EarlyStopping(monitor, patience=patience))

@@ -143,6 +143,12 @@ def test_a_block_that_the_encoder_lacks_is_wrong_usage(tmp_path: Path) -> None:
     assert done.exit_code == 2 and "--blocks" in done.output and "0 to 4" in done.output
 
 
+def test_a_setting_without_effect_is_refused() -> None:
+    ModelTraining(method="lora", dropout=0.3).check()
+    with pytest.raises(ConfigurationError, match="balora trains without dropout"):
+        ModelTraining(dropout=0.3).check()
+
+
 def test_the_settings_are_light_to_import() -> None:
     code = "import sys, mofgap.training.config; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ import torch
 
 from mofgap.configuration import part
 from mofgap.gap.folder import About, read_model, save_model
-from mofgap.shipped import COST, ENCODER_WEIGHTS
+from mofgap.shipped import COST, ENCODER_WEIGHTS, LOG
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.dataset import read
 from mofgap.study.layout import HISTORY, SIZE, Layout
@@ -23,7 +23,7 @@ from mofgap.study.planned import Member
 from mofgap.training.config import TrainingConfig
 from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.finetune import Labelled
-from mofgap.training.loop import CLOCKS, LAST, METRICS, Compute, read_log
+from mofgap.training.loop import CLOCKS, LAST, Compute, read_log
 from mofgap.training.network import network
 from mofgap.training.recipe import measure, train_model
 from mofgap.training.start import begin_model
@@ -62,7 +62,7 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
         compute=part(Compute, vars(config.compute), progress=False),
     )
     trained.save(folder, _about(config, wanted))
-    _write_history(work / METRICS, folder / HISTORY)
+    _write_history(work / LOG, folder / HISTORY)
     on_gpu = config.compute.device != "cpu" and torch.cuda.is_available()
     cost = {
         "train_seconds": trained.outcome.cost.seconds,
