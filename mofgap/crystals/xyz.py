@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -93,7 +94,7 @@ def frames(file: IO[bytes], most_bytes: int) -> Iterator[bytes]:
             ``most_bytes``.
     """
     for place in range(1, 2**63):
-        line = file.readline(_LONGEST_LINE)
+        line = file.readline(_LONGEST_LINE).removeprefix(codecs.BOM_UTF8)
         while line and not line.strip():
             line = file.readline(_LONGEST_LINE)
         if not line:

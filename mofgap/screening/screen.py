@@ -10,7 +10,6 @@ from functools import partial
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.entry import ReadFailure
-from mofgap.crystals.formats import stem_of
 from mofgap.crystals.item import InputItem
 from mofgap.crystals.reasons import StructureError
 from mofgap.gap.predictor import GapPredictor
@@ -102,7 +101,7 @@ def _lost(task: Task) -> Reading:
     if isinstance(source, InputItem):
         with suppress(StructureError):
             digest = hashlib.sha256(source.read()).hexdigest()
-    return Reading(source.source, digest, (ReadFailure(source.source, stem_of(source.source), PROCESS_DIED),))
+    return Reading(source.source, digest, (ReadFailure(source.source, source.structure_id, PROCESS_DIED),))
 
 
 def _read(task: Task, *, config: ScreeningConfig) -> Reading:

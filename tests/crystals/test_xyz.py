@@ -57,3 +57,9 @@ def test_numbers_that_differ_from_symbols_are_told(tmp_path: Path) -> None:
 def test_numbers_alone_name_elements(tmp_path: Path) -> None:
     entry = read_xyz(tmp_path, f"Properties={COLUMNS['Z']}", "30 0 0 0", "8 3 0 0")
     assert isinstance(entry, Crystal) and entry.atomic_numbers.tolist() == [30, 8]
+
+
+def test_a_mark_of_utf_8_is_no_number_of_atoms(tmp_path: Path) -> None:
+    path = tmp_path / "a.xyz"
+    path.write_text(f"1\n{LATTICE}\nZn 0 0 0\n", encoding="utf-8-sig")
+    assert [type(entry) for entry in read_all(path)] == [Crystal]
