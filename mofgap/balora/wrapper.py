@@ -309,8 +309,9 @@ class BaLoRAModel(BaLoRA):
     @property
     def _is_certain(self) -> bool:
         """Whether nothing is uncertain: plain LoRA, or the model without its adapters."""
-        are_off = not any(layer.enabled for layer in self.layers.values())
-        return self.balora_config.posterior == "none" or are_off
+        if self.balora_config.posterior == "none":
+            return True
+        return not any(layer.enabled for layer in self.layers.values())
 
     @torch.no_grad()
     def _certain(self, x: Any, kwargs: Mapping[str, Any]) -> Tensor:
