@@ -14,7 +14,7 @@ from mofgap.choices import N_CARDS
 from mofgap.report.formula import with_subscripts
 from mofgap.screening.levels import functional, ranking_words
 from mofgap.screening.row import shortened, warnings_of
-from mofgap.screening.table import Window, coverage_of, lacking, read_table, window_of
+from mofgap.screening.table import Window, coverage_of, lacking, read_table, window_of, window_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -162,7 +162,7 @@ def _counts(frame: pd.DataFrame, n_shown: int) -> str:
     ranked = frame[frame.status != "failed"]
     window = window_of(frame)
     if window is not None:
-        counts += f"; window {window[0]:g} to {window[1]:g} eV"
+        counts += f"; window {window_words(window)}"
     if len(ranked) > n_shown:
         counts += f"; the first {n_shown} of {len(ranked):,} shown"
     if _of_two(ranked):

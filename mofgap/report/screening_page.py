@@ -18,14 +18,13 @@ from mofgap.report.elements import colours_of, periodic_table
 from mofgap.report.formula import with_subscripts
 from mofgap.report.origin import model_origins
 from mofgap.report.page import Figure, as_json, drawn, plain, records, render
-from mofgap.report.plots.screening import window_words
 from mofgap.report.screened import Screened, element_counts
 from mofgap.report.structures import Drawing
 from mofgap.screening.levels import MODELS, functional, is_pbe, ranking_words
 from mofgap.screening.origin import COMMAND, DATE, N_ROWS, origin_of
 from mofgap.screening.reread import Key
 from mofgap.screening.row import NEAREST_SEPARATOR, named, warnings_of
-from mofgap.screening.table import Window
+from mofgap.screening.table import Window, window_words
 
 N_INTERVALS = 20
 MAX_PAGE_ATOMS = 100_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence, Sized
 from itertools import chain, islice
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Window = tuple[float, float] | None
-_UNKNOWN = (-float("inf"), float("inf"))
+_UNKNOWN = (-math.inf, math.inf)
 
 MAX_XLSX_ROWS = 1_048_575
 GROUP_ROWS = 50_000
@@ -141,6 +142,14 @@ def table_bytes(extension: str, rows: Iterable[Row], columns: list[str]) -> byte
     buffer = io.BytesIO()
     FORMATS[extension](rows, columns, buffer)
     return buffer.getvalue()
+
+
+def window_words(window: tuple[float, float]) -> str:
+    """A window in words, such as ``1.8 to 3 eV``."""
+    low, high = window
+    if math.isfinite(low):
+        return f"{low:g} to {high:g} eV" if math.isfinite(high) else f"from {low:g} eV up"
+    return f"up to {high:g} eV" if math.isfinite(high) else "all of them"
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -49,6 +49,7 @@ def test_rich_table_shows_the_best_rows_and_counts_the_others() -> None:
     assert "2.00 ± 0.40" in shown and "70%" in shown and "1.40 to 2.60 eV" in shown
     assert shown.count("<tr>") == 16 and "the first 15 of 40 shown" in shown and "1 failed" in shown
     assert "window 1.8 to 3 eV" in shown
+    assert "window from 1.8 eV up" in screening(row(1, window_hi_ev=float("inf")))._repr_html_()
 
 
 def test_two_levels_stand_side_by_side(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from mofgap.report.figure import (
 )
 from mofgap.report.series import Column, Floats, complete, drawn_words
 from mofgap.screening.row import shortened
-from mofgap.screening.table import Window
+from mofgap.screening.table import Window, window_words
 
 _MAX_BINS = 60
 _MAX_NAMED = 5
@@ -239,14 +239,6 @@ def _name_point(axes: Axes, x: Floats, y: Floats, i: int, name: str) -> None:
         shortened(name), (x[i], y[i]), xytext=(-5 if to_left else 5, 2), textcoords="offset points",
         ha="right" if to_left else "left", fontsize=7, color=INK, parse_math=False,
     )  # fmt: skip
-
-
-def window_words(window: tuple[float, float]) -> str:
-    """A window in words, such as ``1.8 to 3 eV``."""
-    low, high = window
-    if math.isfinite(low):
-        return f"{low:g} to {high:g} eV" if math.isfinite(high) else f"from {low:g} eV up"
-    return f"up to {high:g} eV" if math.isfinite(high) else "all of them"
 
 
 def _gap_label(functional: str) -> str:
