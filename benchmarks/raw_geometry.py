@@ -7,8 +7,6 @@ of the same refcode and formula. Choices are made on val: train has structures w
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks.corpus import core_mof
 from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
 from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.crystal import Crystal
@@ -30,7 +29,6 @@ from mofgap.uncertainty import metrics
 
 SETS = ("2019-ASR", "2019-FSR", "2014")
 """Where several files belong to a row, the first of the first of these sets is taken."""
-PACKAGE = "CoRE_MOF"
 LEVEL = 0.9
 MANY_ATOMS = 5000
 
@@ -65,34 +63,15 @@ def chosen(path: Path) -> pd.DataFrame:
     return table.drop_duplicates("qmof_id").set_index("qmof_id")
 
 
-def read_files(names: pd.DataFrame) -> dict[tuple[str, str], bytes]:
-    """The bytes of files of CoRE MOF by set and name.
-
-    Raises:
-        SystemExit: The package is not installed.
-    """
-    package = importlib.util.find_spec(PACKAGE)
-    if package is None or package.origin is None:
-        raise SystemExit("the files of CoRE MOF are missing: pip install core-mof")
-    found = {}
-    for core_set, rows in names.groupby("core_set"):
-        wanted = set(rows.core_file)
-        with tarfile.open(Path(package.origin).parent / "data" / f"{core_set}.tar.xz") as archive:
-            for member in archive:
-                name = Path(member.name).name
-                if name in wanted and (file := archive.extractfile(member)) is not None:
-                    found[str(core_set), name] = file.read()
-    return found
-
-
 def read_pairs(frame: pd.DataFrame, names: pd.DataFrame, target: str) -> Pairs:
     """The structures of some rows beside those of their files."""
     names = names.loc[frame.structure_id]
-    files = read_files(names)
+    wanted = set(names.core_set + "/" + names.core_file)
+    files = {name: data for name, data in core_mof() if name in wanted}
     pairs = Pairs()
     order = zip(names.core_set, names.core_file, table_crystals(frame), frame[target], strict=True)
     for core_set, name, relaxed, gap_ev in order:
-        data = files.get((core_set, name), b"")
+        data = files.get(f"{core_set}/{name}", b"")
         entry = read_cif_bytes(data, name, max_atoms=MANY_ATOMS)[0]
         if not isinstance(entry, Crystal):
             pairs.n_skipped += 1
