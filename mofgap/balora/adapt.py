@@ -63,12 +63,14 @@ def unadapt(model: nn.Module) -> None:
 
 @contextmanager
 def undone_if_it_fails(model: nn.Module) -> Iterator[None]:
-    """While open, an error takes the adapters off again; parameters are trained or frozen as before."""
+    """While open, an error takes new adapters off again; parameters are trained or frozen as before."""
     asked = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    is_new = not adapted_layers(model)
     try:
         yield
     except BaseException:
-        unadapt(model)
+        if is_new:
+            unadapt(model)
         for parameter, wanted in asked:
             parameter.requires_grad_(wanted)
         raise

@@ -408,3 +408,12 @@ def test_a_model_is_as_before_where_its_adapters_do_not_load(tmp_path: Path) -> 
     with pytest.raises(FileNotFoundError):
         BaLoRAModel.from_pretrained(net, tmp_path)
     assert all(p.requires_grad for p in net.parameters()) and type(net.head) is nn.Linear
+
+
+def test_adapters_stay_where_others_are_loaded_on_top(tmp_path: Path) -> None:
+    model = made().eval()
+    model.save_pretrained(tmp_path)
+    expected = model(X)
+    with pytest.raises(ValueError, match="adapted already"):
+        BaLoRAModel.from_pretrained(model.model, tmp_path)
+    torch.testing.assert_close(model(X), expected, rtol=0, atol=0)
