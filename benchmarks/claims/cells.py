@@ -24,7 +24,7 @@ from mofgap.whole_file import whole_file, write_json
 
 FIRST_TRY = 1000
 """Seed of the tries, which no other training has."""
-CELLS = ("training", "samples", "most_samples", "shifted_samples")
+CELLS = ("training", "samples", "shifted_samples")
 """Settings that results depend on, besides the data."""
 DIVERGED = 1e9
 """Stands for a likelihood that is no number."""
@@ -149,16 +149,14 @@ class Cells:
         seed: int,
         outcome: Outcome,
     ) -> dict[Key, Estimate]:
-        numbers = self._numbers(method, name) if method.is_sampled else (1,)
+        numbers = self._numbers(name) if method.is_sampled else (1,)
         logits = method.logits(model, split, choice, max(numbers), seed, self.config.at_once)
         return {(method.name, n, name): each for n, each in outcome.by_samples(logits, numbers).items()}
 
-    def _numbers(self, method: Method, split: str) -> tuple[int, ...]:
-        """Numbers of samples: most for BaLoRA on test inputs, least on shifted ones."""
-        config = self.config
-        if split != "test":
-            return tuple(n for n in config.samples if n <= config.shifted_samples)
-        return config.samples + (config.most_samples if method.name == "balora" else ())
+    def _numbers(self, split: str) -> tuple[int, ...]:
+        """Numbers of samples of test inputs; of shifted ones no more than the settings say."""
+        most = math.inf if split == "test" else self.config.shifted_samples
+        return tuple(n for n in self.config.samples if n <= most)
 
 
 def _best(tried: Sequence[Mapping[str, float]]) -> Choice:

@@ -156,8 +156,9 @@ class ClaimsConfig:
     groups: int = Field(
         4, description="Ensembles of different members; trainings of LoRA are members x groups.", ge=1
     )
-    samples: tuple[int, ...] = Field((1, 2, 4, 8, 16, 32), description="Numbers of samples, ascending.")
-    most_samples: tuple[int, ...] = Field((64, 128), description="More, for BaLoRA on test inputs alone.")
+    samples: tuple[int, ...] = Field(
+        (1, 2, 4, 8, 16, 32, 64, 128), description="Numbers of samples, ascending."
+    )
     shifted_samples: int = Field(16, description="Most samples of shifted inputs.", ge=1)
     at_once: int = Field(250, description="Inputs that are predicted at once.", ge=1)
     judgement: JudgementConfig = Field(default_factory=JudgementConfig, description="How claims are judged.")

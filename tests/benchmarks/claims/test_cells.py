@@ -23,8 +23,7 @@ CONFIG = ClaimsConfig(
     trainings=2,
     members=2,
     groups=2,
-    samples=(1, 2, 4),
-    most_samples=(8,),
+    samples=(1, 2, 4, 8),
     shifted_samples=2,
     judgement=JudgementConfig(n_draws=10),
 )

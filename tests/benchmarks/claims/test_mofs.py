@@ -68,7 +68,6 @@ def settings(tmp_path_factory) -> ClaimsConfig:
         members=2,
         groups=1,
         samples=(1, 2),
-        most_samples=(),
         shifted_samples=2,
     )
 
