@@ -26,7 +26,15 @@ from mofgap.screening.origin import ATTRIBUTE, record
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.rank import Duplicates, Novelty
 from mofgap.screening.row import Row, cells, column_names, named, printable
-from mofgap.screening.table import PAGE, READABLE, format_of, tab_separated, to_frame, write_table
+from mofgap.screening.table import (
+    PAGE,
+    READABLE,
+    format_of,
+    rows_path,
+    tab_separated,
+    to_frame,
+    write_table,
+)
 
 if TYPE_CHECKING:
     from mofgap.screening.journal import Journal
@@ -59,12 +67,14 @@ def checked_target(output: Path | None, shard: Shard | None, resume: bool, force
     check_output(output, target)
     if force:
         return target
-    journal = journal_path(target)
+    journal, rows = journal_path(target), rows_path(target)
     if journal.exists() and not resume:
         words = f"{journal} holds an unfinished run: --resume continues it, --force starts again"
     elif target.exists() and not journal.exists():
         words = f"{target} exists{' and is complete' if resume else ''}; --force overwrites it"
         words += "" if resume else " (--resume continues an unfinished run)"
+    elif target.suffix.lower() == PAGE and rows.exists() and not resume:
+        words = f"{rows} exists, where all rows of a long table are written; --force overwrites it"
     else:
         return target
     raise typer.BadParameter(words, param_hint="--output")

@@ -13,7 +13,7 @@ from mofgap.report.screened import screened
 from mofgap.report.screening_page import MAX_ROWS, drawn_rows, notes, screening_page
 from mofgap.report.structures import drawings_of
 from mofgap.screening.origin import preparation_of
-from mofgap.screening.table import Window, write_frame
+from mofgap.screening.table import Window, rows_path, write_frame
 from mofgap.whole_file import write_text
 
 
@@ -56,9 +56,10 @@ def write_report(
     structures = drawings_of(wanted, folders, preparation_of(frame))
     whole = ""
     if len(frame) > MAX_ROWS:
-        whole = source if source.endswith(".csv") else f"{path.stem}.rows.csv"
+        rows = rows_path(path)
+        whole = source if source.endswith(".csv") else rows.name
         if whole != source:
-            if (rows := path.with_name(whole)).exists() and not overwrite:
+            if rows.exists() and not overwrite:
                 raise FileExistsError(f"{rows} exists; --force overwrites it")
             write_frame(rows, frame)
     write_text(path, screening_page(table, source, shaded, structures, cards, command=command, whole=whole))

@@ -52,6 +52,11 @@ WriteTable = Callable[[Path, Iterable[Row], float, bool], None]
 """Writes rows to a file as they come: path, rows, coverage, and whether the table has `PBE_COLUMNS`."""
 
 
+def rows_path(page: Path) -> Path:
+    """The table of all rows, which stands next to a page that is too short for them."""
+    return page.with_name(f"{page.stem}.rows.csv")
+
+
 class ScreeningTableError(ValueError):
     """A file that is no table of a screening, and why."""
 

@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+import typer
 
-from mofgap.cli.screening_run import _read_once, _say_counts, say_written
+from mofgap.cli.screening_run import _read_once, _say_counts, checked_target, say_written
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.row import Row
 
@@ -33,3 +34,13 @@ def test_a_failure_is_named_by_its_file_and_by_its_block_where_the_file_does_not
     rows = [Row(None, "MOF.cif.gz", "MOF", "failed", "x"), Row(None, "MOF-12.cif", "MOF-1", "failed", "x")]
     _say_counts(Outcome.of(rows), "")
     assert capsys.readouterr().err.startswith("failed: MOF.cif.gz: x\nfailed: MOF-12.cif [MOF-1]: x\n")
+
+
+def test_a_page_does_not_overwrite_a_table_of_its_rows(tmp_path: Path) -> None:
+    page, rows = tmp_path / "page.html", tmp_path / "page.rows.csv"
+    rows.write_text("mine")
+    with pytest.raises(typer.BadParameter, match=r"page\.rows\.csv exists"):
+        checked_target(page, None, resume=False, force=False)
+    assert checked_target(page, None, resume=False, force=True) == page
+    assert checked_target(page, None, resume=True, force=False) == page
+    assert checked_target(tmp_path / "page.csv", None, resume=False, force=False)
