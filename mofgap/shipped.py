@@ -14,6 +14,9 @@ _CLONE = _PACKAGE.parent
 PREFIX = "shipped:"
 """Begins a path in a configuration that leads to what mofgap ships: ``shipped:examples``."""
 
+DEFAULT_MODEL = "qmof-hse06"
+"""Predicts where no model is asked for."""
+
 CONFIG, CARD, METRICS, COST = "config.json", "card.md", "metrics.json", "cost.json"
 """Files of a model: its settings, with the hashes of what it computes with, and what is told of it."""
 

@@ -18,6 +18,7 @@ from mofgap.cli.options import (
     refuse_taken,
 )
 from mofgap.cli.tables import AsJson, print_json, show
+from mofgap.shipped import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from mofgap.explanation.explanation import Explanation
@@ -40,7 +41,7 @@ def explain(
     ] = None,
     model: Annotated[
         str, typer.Option(metavar="NAME|FOLDER", help="A shipped model, or a model folder.")
-    ] = "qmof-hse06",
+    ] = DEFAULT_MODEL,
     max_atoms: MaxAtoms = MAX_ATOMS,
     disorder: PartialOccupancies = "refuse",
     geometry: GeometryOption = "auto",

@@ -29,6 +29,7 @@ from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
 from mofgap.gap.novelty_warnings import EXPERIMENTAL, NOT_CALIBRATED, is_note, novelty_warnings
 from mofgap.gap.posterior import Posterior, posterior, spread_of
+from mofgap.shipped import DEFAULT_MODEL
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import SAME_STRUCTURE, NoveltyIndex
 
@@ -315,7 +316,7 @@ def _named(
 
 
 def load_model(
-    name: str | Path = "qmof-hse06", device: str = "auto", second_level: str | Path | None = None
+    name: str | Path = DEFAULT_MODEL, device: str = "auto", second_level: str | Path | None = None
 ) -> GapPredictor:
     """Load a shipped model by name, or a model folder.
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.shipped import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 
-def annotate(atoms: Any, model: GapPredictor | str = "qmof-hse06", **how: Any) -> Any:
+def annotate(atoms: Any, model: GapPredictor | str = DEFAULT_MODEL, **how: Any) -> Any:
     """Write the predicted gap of ASE ``Atoms`` into their ``info``, which extended XYZ and databases keep.
 
     The keys are ``gap_ev``, ``gap_std_ev``, ``gap_level_of_theory`` and ``gap_model``. Nothing else changes.

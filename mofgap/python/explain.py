@@ -9,11 +9,12 @@ from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.crystals.prepare.config import Geometry
 from mofgap.explanation.explanation import Explanation, explained
 from mofgap.gap.predictor import GapPredictor
+from mofgap.shipped import DEFAULT_MODEL
 
 
 def explain(
     structure: Any,
-    model: GapPredictor | str = "qmof-hse06",
+    model: GapPredictor | str = DEFAULT_MODEL,
     *,
     disorder: Disorder = "refuse",
     max_atoms: int = MAX_ATOMS,

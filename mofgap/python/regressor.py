@@ -17,6 +17,7 @@ from mofgap.choices import Device
 from mofgap.crystals.single import crystal_of
 from mofgap.gap.folder import About, find_model
 from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.shipped import DEFAULT_MODEL
 from mofgap.training.config import FROM_A_MODEL, FinetuneConfig
 from mofgap.training.labels import Labels
 from mofgap.training.loop import Compute
@@ -46,7 +47,7 @@ class GapRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        model: str | Path = "qmof-hse06",
+        model: str | Path = DEFAULT_MODEL,
         *,
         epochs: int = 20,
         learning_rate: float = FROM_A_MODEL["learning_rate"],
