@@ -16,14 +16,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
+from benchmarks.measure import add_model, add_table, at_most, one_thread, predicted, print_table, read_rows
 from mofgap.crystals.bonds import IS_METAL
-from mofgap.crystals.dataset import cached_store
 from mofgap.datasets.groups import group_of
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.training.calibration import evaluate
-from mofgap.training.cross_fitting import predict_store
 from mofgap.uncertainty.bootstrap import paired_bootstrap
 from mofgap.uncertainty.calibrate import fit_calibration
 from mofgap.uncertainty.groups import quantile_edges
@@ -157,26 +155,22 @@ def main() -> None:
     predictor = load_model(options.model, device="cpu")
     table = read_rows(options.table, options.target, [options.split])
     frame = at_most(table[table.split == options.split], options.limit)
-    store = cached_store(frame, predictor.model.graph_config, options.cache)
-    found = predict_store(predictor.model, store, range(len(frame)))
-    novelty = predictor.novelty.score(found.features, frame.atomic_numbers.tolist()).percentile
+    found, said = predicted(predictor, frame, options.cache)
     gap_ev = frame[options.target].to_numpy(dtype=np.float64)
     learnt = len(set(predictor.novelty.ids) & set(frame.structure_id))
     print(f"{options.model} on {len(frame)} rows of split {options.split}, {learnt} of them trained on")
     if options.groups:
-        score_groups(found, gap_ev, novelty, options.groups)
+        score_groups(found, gap_ev, said.novelty, options.groups)
         return
-    scores = evaluate(found, predictor.calibration, gap_ev, novelty)
+    scores = evaluate(found, predictor.calibration, gap_ev, said.novelty)
     print_table(["metric", "value"], [[name, value] for name, value in scores.items()])
     print()
-    gap, epistemic = np.maximum(found.gap_ev, 0.0), np.nan_to_num(found.epistemic_std_ev)
-    std = predictor.calibration.std(epistemic, found.aleatoric_std_ev)
-    lo, hi = predictor.calibration.interval(gap, std, LEVEL, novelty)
-    inside, error = (lo <= gap_ev) & (gap_ev <= hi), np.abs(gap - gap_ev)
-    print_coverage(parts(frame, table, predictor, novelty), inside, hi - lo, error)
+    lo, hi = predictor.calibration.interval(said.gap_ev, said.gap_std_ev, LEVEL, said.novelty)
+    inside, error = (lo <= gap_ev) & (gap_ev <= hi), np.abs(said.gap_ev - gap_ev)
+    print_coverage(parts(frame, table, predictor, said.novelty), inside, hi - lo, error)
     baselines = options.table.parent / BASELINES
     if options.split == "test" and baselines.exists():
-        compare(frame, options.target, gap, baselines)
+        compare(frame, options.target, said.gap_ev, baselines)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
+from benchmarks.measure import add_model, add_table, at_most, one_thread, predicted, print_table, read_rows
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.selection.candidates import GOALS, quality
@@ -28,13 +28,16 @@ def candidates(
     predictor: GapPredictor, frame: pd.DataFrame, window: tuple[float, float], cache: Path | None = None
 ) -> tuple[pd.DataFrame, Floats]:
     """What a screening says of each row, and the whitened features (n, n_dims)."""
-    store = cached_store(frame, predictor.model.graph_config, cache)
-    found = predict_store(predictor.model, store, range(len(frame)))
-    gap = np.maximum(found.gap_ev, 0.0)
-    std = predictor.calibration.std(np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev)
-    novelty = predictor.novelty.score(found.features, frame.atomic_numbers.tolist()).percentile
-    inside = predictor.calibration.p_in_window(gap, std, *window, novelty)
-    table = pd.DataFrame({"gap_ev": gap, "gap_std_ev": std, "novelty": novelty, "p_in_window": inside})
+    found, said = predicted(predictor, frame, cache)
+    inside = predictor.calibration.p_in_window(said.gap_ev, said.gap_std_ev, *window, said.novelty)
+    table = pd.DataFrame(
+        {
+            "gap_ev": said.gap_ev,
+            "gap_std_ev": said.gap_std_ev,
+            "novelty": said.novelty,
+            "p_in_window": inside,
+        }
+    )
     return table, whitened(found.features, predictor.novelty)
 
 

@@ -20,10 +20,8 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesRegressor
 
 from benchmarks.accuracy import BASELINES
-from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
-from mofgap.crystals.dataset import cached_store
+from benchmarks.measure import add_model, add_table, at_most, one_thread, predicted, print_table, read_rows
 from mofgap.gap.predictor import GapPredictor, load_model
-from mofgap.training.cross_fitting import predict_store
 from mofgap.uncertainty.bootstrap import Interval, bootstrap
 from mofgap.uncertainty.metrics import spearman
 
@@ -71,18 +69,18 @@ class Predicted:
 
 def predict(predictor: GapPredictor, frame: pd.DataFrame, target: str, cache: Path | None) -> Predicted:
     """Predict labelled rows of a table."""
-    store = cached_store(frame, predictor.model.graph_config, cache)
-    found = predict_store(predictor.model, store, range(len(frame)))
-    numbers = frame.atomic_numbers.tolist()
-    gap, epistemic = np.maximum(found.gap_ev, 0.0), np.nan_to_num(found.epistemic_std_ev)
-    std = predictor.calibration.std(epistemic, found.aleatoric_std_ev)
-    counts = np.stack([np.bincount(each, minlength=119) for each in numbers])
+    found, said = predicted(predictor, frame, cache)
+    counts = np.stack([np.bincount(each, minlength=119) for each in frame.atomic_numbers])
     n_atoms = counts.sum(axis=1, keepdims=True)
-    logs = np.log([epistemic, found.aleatoric_std_ev, std, n_atoms[:, 0]]).T
-    novelty = predictor.novelty.score(found.features, numbers).percentile
-    plain = np.column_stack([gap, novelty, logs, counts / n_atoms])
+    epistemic = np.nan_to_num(found.epistemic_std_ev)
+    logs = np.log([epistemic, found.aleatoric_std_ev, said.gap_std_ev, n_atoms[:, 0]]).T
     return Predicted(
-        frame.structure_id, frame[target].to_numpy(dtype=np.float64), gap, std, plain, found.features
+        frame.structure_id,
+        frame[target].to_numpy(dtype=np.float64),
+        said.gap_ev,
+        said.gap_std_ev,
+        np.column_stack([said.gap_ev, said.novelty, logs, counts / n_atoms]),
+        found.features,
     )
 
 

@@ -15,8 +15,11 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from mofgap.crystals.dataset import TableError
+from mofgap.crystals.dataset import TableError, cached_store
+from mofgap.gap.posterior import Posterior
+from mofgap.gap.predictor import GapPredictor, Predictions
 from mofgap.shipped import shipped_folder
+from mofgap.training.cross_fitting import predict_store
 from mofgap.training.labels import read_labels
 
 T = TypeVar("T")
@@ -54,6 +57,15 @@ def read_rows(path: Path, target: str, needed: Sequence[str]) -> pd.DataFrame:
         return read_labels(path, None, target, needed=needed).frame
     except TableError as error:
         raise SystemExit(str(error)) from None
+
+
+def predicted(
+    predictor: GapPredictor, frame: pd.DataFrame, cache: Path | None
+) -> tuple[Posterior, Predictions]:
+    """What a model says of rows, before calibration and after; ``cache`` is the folder of their graphs."""
+    store = cached_store(frame, predictor.model.graph_config, cache)
+    found = predict_store(predictor.model, store, range(len(frame)))
+    return found, predictor.calibrated(found, frame.atomic_numbers.tolist())
 
 
 def at_most(frame: pd.DataFrame, limit: int | None) -> pd.DataFrame:

@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
+from benchmarks.measure import add_model, add_table, at_most, one_thread, predicted, print_table, read_rows
 from mofgap.crystals.checks import NOTES, check_crystal
-from mofgap.crystals.dataset import cached_store, table_crystals
+from mofgap.crystals.dataset import table_crystals
 from mofgap.gap.predictor import GapPredictor, load_model
-from mofgap.training.cross_fitting import predict_store
 from mofgap.uncertainty.bootstrap import bootstrap
 
 LEAST_ROWS = 2
@@ -33,9 +32,8 @@ def errors_of(
         residuals = correction.residual_ev.cpu().double().numpy()
         errors = residuals[[place[structure_id] for structure_id in frame.structure_id]]
     else:
-        store = cached_store(frame, predictor.model.graph_config, cache)
-        gap = np.maximum(predict_store(predictor.model, store, range(len(frame))).gap_ev, 0.0)
-        errors = gap - frame[target].to_numpy(dtype=np.float64)
+        _, said = predicted(predictor, frame, cache)
+        errors = said.gap_ev - frame[target].to_numpy(dtype=np.float64)
     absolute: NDArray[np.float64] = np.abs(errors)
     return absolute
 

@@ -43,6 +43,24 @@ class Posterior:
     features: Floats
     relative_distance: Floats | None = None
 
+    @classmethod
+    def empty(cls, n_features: int) -> Posterior:
+        """Of no structure."""
+        none = np.empty(0)
+        return cls(none, none, none, np.empty((0, n_features)), none)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Posterior]) -> Posterior:
+        """Of the structures of several parts; ``relative_distance`` is None if a part lacks it."""
+        distances = [part.relative_distance for part in parts if part.relative_distance is not None]
+        return cls(
+            np.concatenate([part.gap_ev for part in parts]),
+            np.concatenate([part.epistemic_std_ev for part in parts]),
+            np.concatenate([part.aleatoric_std_ev for part in parts]),
+            np.concatenate([part.features for part in parts]),
+            np.concatenate(distances) if len(distances) == len(parts) else None,
+        )
+
     def rows(self, positions: NDArray[np.intp]) -> Posterior:
         """Of some structures."""
         columns = (self.gap_ev, self.epistemic_std_ev, self.aleatoric_std_ev, self.features)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy import typing as npt
 from numpy.typing import NDArray
 
 from mofgap.choices import DRAWN, MAX_ATOMS, Disorder, Uncertainty, check_draws
@@ -136,7 +137,7 @@ class GapPredictor:
         self.check_spread(uncertainty)
         alone = 1 if self.device == "cpu" else batch_atoms
         predictors = [self] if self.second_level is None else [self, self.second_level]
-        found: list[list[Posterior]] = [[] for _ in predictors]
+        found = [[Posterior.empty(len(predictor.novelty.mean))] for predictor in predictors]
         how: Any = {"uncertainty": uncertainty, "samples": samples, "seed": seed}
         for pack in pack_by_atoms((c.n_atoms for c in crystals), alone):
             graphs = [crystal_graph(crystals[i], self.model.graph_config) for i in pack]
@@ -147,7 +148,12 @@ class GapPredictor:
             for predictor, parts in zip(predictors, found, strict=True):
                 of_own = of_members[: len(predictor.model.members)]
                 parts.append(posterior(predictor.model, batch, **how, frozen=frozen, of_members=of_own))
-        estimates = [p._calibrated(parts, crystals) for p, parts in zip(predictors, found, strict=True)]
+        numbers = [crystal.atomic_numbers for crystal in crystals]
+        experimental = np.array([crystal.experimental for crystal in crystals], dtype=np.float64)
+        estimates = [
+            predictor.calibrated(Posterior.joined(parts), numbers, experimental)
+            for predictor, parts in zip(predictors, found, strict=True)
+        ]
         return replace(estimates[0], second_level=estimates[1]) if self.second_level else estimates[0]
 
     def check_spread(self, uncertainty: Uncertainty) -> None:
@@ -173,40 +179,46 @@ class GapPredictor:
         own, other = self.model, self.second_level.model
         return [_common_encoder(*pair) for pair in zip_longest([own, *own.members], [other, *other.members])]
 
-    def _calibrated(self, parts: Sequence[Posterior], crystals: Sequence[Crystal]) -> Predictions:
-        def joined(name: str) -> Floats:
-            return np.concatenate([np.empty(0), *(getattr(part, name) for part in parts)])
+    def calibrated(
+        self,
+        found: Posterior,
+        atomic_numbers: Sequence[npt.ArrayLike],
+        experimental: npt.ArrayLike = 0.0,
+    ) -> Predictions:
+        """The predictions of structures, from what the model says of them.
 
-        gap, epistemic, aleatoric = map(joined, ("gap_ev", "epistemic_std_ev", "aleatoric_std_ev"))
-        features = np.concatenate([np.empty((0, len(self.novelty.mean))), *(part.features for part in parts)])
-        far = self.novelty.score(features, [c.atomic_numbers for c in crystals])
-        experimental = np.array([c.experimental for c in crystals], dtype=np.float64)
-        total = far.widening * self.calibration.std(np.nan_to_num(epistemic), aleatoric, experimental)
+        Args:
+            found: Of n structures.
+            atomic_numbers: Those of each.
+            experimental: (n,) or (), 1 for a geometry that was not relaxed by DFT and 0 for one that was.
+        """
+        far = self.novelty.score(found.features, atomic_numbers)
+        epistemic, aleatoric = np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev
+        total = far.widening * self.calibration.std(epistemic, aleatoric, experimental)
         total = np.minimum(total, UNKNOWN_STD_EV)
-        aleatoric = np.minimum(self.calibration.std(np.zeros_like(gap), aleatoric, experimental), total)
+        aleatoric = np.minimum(self.calibration.std(0 * epistemic, aleatoric, experimental), total)
         # All else is epistemic, also what unseen elements add.
         rest = np.sqrt(total**2 - aleatoric**2)
         return Predictions(
-            gap_ev=np.maximum(gap, 0.0),
+            gap_ev=np.maximum(found.gap_ev, 0.0),
             gap_std_ev=total,
-            epistemic_std_ev=np.where(np.isnan(epistemic), np.nan, rest),
+            epistemic_std_ev=np.where(np.isnan(found.epistemic_std_ev), np.nan, rest),
             aleatoric_std_ev=aleatoric,
             novelty=far.percentile,
             nearest=far.nearest,
-            in_training=far.in_training & self._gap_is_known(parts),
+            in_training=far.in_training & self._gap_is_known(found),
             rare_elements=far.rare_elements,
         )
 
-    def _gap_is_known(self, parts: Sequence[Posterior]) -> NDArray[np.bool_]:
+    def _gap_is_known(self, found: Posterior) -> NDArray[np.bool_]:
         """(n,) whether the neighbour correction has a structure; true for all if it cannot tell.
 
         A model taken from another one has the novelty index of both, and gaps of fewer structures.
         """
-        correction = self.model.correction
-        distances = [part.relative_distance for part in parts if part.relative_distance is not None]
-        if correction is None or not correction.spacing > 0 or not distances:
-            return np.ones(sum(len(part.gap_ev) for part in parts), dtype=bool)
-        known: NDArray[np.bool_] = np.concatenate(distances) < (NUGGET + SAME_STRUCTURE) / (1 + NUGGET)
+        correction, distance = self.model.correction, found.relative_distance
+        if correction is None or not correction.spacing > 0 or distance is None:
+            return np.ones(len(found.gap_ev), dtype=bool)
+        known: NDArray[np.bool_] = distance < (NUGGET + SAME_STRUCTURE) / (1 + NUGGET)
         return known
 
     def predict(

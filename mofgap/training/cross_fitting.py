@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 from mofgap.crystals.store import GraphStore
@@ -54,7 +53,7 @@ def cross_fit(
             k + 2,
         )
         parts.append((held, predict_store(model, data.store, held)))
-    return [i for held, _ in parts for i in held], _together([found for _, found in parts])
+    return [i for held, _ in parts for i in held], Posterior.joined([found for _, found in parts])
 
 
 def _hash(name: str) -> bytes:
@@ -63,9 +62,4 @@ def _hash(name: str) -> bytes:
 
 def predict_store(model: GapModel, store: GraphStore, rows: Sequence[int]) -> Posterior:
     """Raw predictions of structures of a store, each computed by itself."""
-    return _together([posterior(model, store[i]) for i in rows])
-
-
-def _together(parts: Sequence[Posterior]) -> Posterior:
-    columns = ([p.gap_ev, p.epistemic_std_ev, p.aleatoric_std_ev, p.features] for p in parts)
-    return Posterior(*map(np.concatenate, zip(*columns, strict=True)))
+    return Posterior.joined([posterior(model, store[i]) for i in rows])

@@ -4,6 +4,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from mofgap.gap.correction import N_NEIGHBOURS, N_SKETCH, NUGGET
 from mofgap.gap.folder import About, read_model, save_model, seal
 from mofgap.gap.head import SOFTNESS
 from mofgap.gap.model import GapModel
-from mofgap.gap.posterior import at_mean, fit_correction, posterior
+from mofgap.gap.posterior import Posterior, at_mean, fit_correction, posterior
 from mofgap.gap.predictor import GapPredictor
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import fit_novelty
@@ -95,6 +96,16 @@ def test_a_structure_was_trained_on_where_its_gap_is_known_too(
     corrected(model, graphs[: N_NEIGHBOURS + 2])
     for how in ({}, {"samples": 0}, {"uncertainty": "weights", "samples": 2}):
         assert predictor.estimate(several, **how).in_training.tolist() == [True, False]  # type: ignore[arg-type]
+
+
+def test_parts_are_joined_and_a_distance_that_one_lacks_is_left_out(start: Start) -> None:
+    model, graphs = start()
+    corrected(model, graphs)
+    parts = [posterior(model, graph) for graph in graphs[:2]]
+    whole = Posterior.joined([Posterior.empty(parts[0].features.shape[1]), *parts])
+    for name in ("gap_ev", "epistemic_std_ev", "aleatoric_std_ev", "features", "relative_distance"):
+        np.testing.assert_array_equal(getattr(whole, name), np.concatenate([getattr(p, name) for p in parts]))
+    assert Posterior.joined([whole, replace(whole, relative_distance=None)]).relative_distance is None
 
 
 @pytest.mark.parametrize("method", ["balora", "lora"])
