@@ -196,7 +196,7 @@ def select(
         skipped += lost
         for row, crystal in found.items():
             own = _features(crystal, predictor)
-            if reason := _unfit(crystal, own, predictor.novelty, frame.novelty[row]):
+            if reason := _unfit(crystal, own, predictor, frame.novelty[row]):
                 skipped.append(f"{crystal.source} [{crystal.structure_id}]: {reason}")
             else:
                 crystals[row], features[row] = crystal, own
@@ -221,12 +221,14 @@ def _features(crystal: Crystal, predictor: GapPredictor) -> Floats:
     return np.asarray(found, dtype=np.float64)
 
 
-def _unfit(crystal: Crystal, features: Floats, index: NoveltyIndex, tabled: float) -> str:
+def _unfit(crystal: Crystal, features: Floats, predictor: GapPredictor, tabled: float) -> str:
     """Why a structure that was read again cannot be selected; empty if it can."""
-    found = index.score(features[None], [crystal.atomic_numbers])
+    found = predictor.novelty.score(features[None], [crystal.atomic_numbers])
     if abs(found.percentile[0] - tabled) > SAME_NOVELTY:
         return CHANGED
-    return "the model was trained on it" if found.in_training[0] else ""
+    # The index may have the structure, and the model not its gap: only the whole prediction tells.
+    trained_on = found.in_training[0] and predictor.estimate([crystal], samples=0).in_training[0]
+    return "the model was trained on it" if trained_on else ""
 
 
 def whitened(features: npt.ArrayLike, index: NoveltyIndex) -> Floats:
