@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import add_table, print_table, read_rows
 from benchmarks.raw_geometry import chosen, read_pairs
-from mofgap.crystals.bonds import HYDROGEN, IS_METAL, bond_graph
+from mofgap.crystals.bonds import IS_METAL, bond_graph
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.elements import HYDROGEN
 from mofgap.crystals.prepare.bond_lengths import Kind, kinds_of_bonds
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import prepare

@@ -9,8 +9,9 @@ import gemmi
 import numpy as np
 
 from benchmarks.measure import add_table, print_table, read_rows
-from mofgap.crystals.bonds import HYDROGEN, bond_ratios, pairs_within
+from mofgap.crystals.bonds import bond_ratios, pairs_within
 from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.elements import HYDROGEN
 
 LONGEST_ANGSTROM = 2.2
 LEAST_BONDS = 50

@@ -20,8 +20,8 @@ from ase.optimize import FIRE
 
 from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
 from benchmarks.raw_geometry import chosen, read_pairs
-from mofgap.crystals.bonds import HYDROGEN
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.elements import HYDROGEN
 from mofgap.crystals.prepare.steps import prepare
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty import metrics

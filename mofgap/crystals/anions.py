@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from mofgap.crystals.bonds import IS_METAL, BondGraph
-from mofgap.crystals.charges import CARBON, CHALCOGENS, HALOGENS, NITROGEN, Lewis, open_valences
+from mofgap.crystals.charges import CHALCOGENS, HALOGENS, Lewis, open_valences
+from mofgap.crystals.elements import CARBON, NITROGEN
 
 # State 0 in a carbonyl needs no entry: each carbon on a metal may carry a charge. Nothing is said of a cell
 # with another metal, such as Ge, Sn and Sb, which are anions in Zintl phases: [Ni2Sn17]4- in QMOF.

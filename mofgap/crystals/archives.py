@@ -12,7 +12,7 @@ from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formats import kind_of
 from mofgap.crystals.item import MAX_FILE_BYTES, InputItem, check_size, failure, message
 from mofgap.crystals.reasons import StructureError
-from mofgap.crystals.tar_archive import open_packed_tar, open_tar
+from mofgap.crystals.tar_archive import is_packed, open_packed_tar, open_tar
 
 _PLAIN_TAR = (".tar",)
 _PACKED_TAR = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
@@ -33,7 +33,7 @@ def members(name: str) -> Iterator[InputItem | ReadFailure]:
                     (each, place) for place, each in enumerate(archive.namelist()) if not each.endswith("/")
                 )
             yield from (InputItem(f"{name}:{each}", name, place) for each, place in names)
-        elif name.lower().endswith(_PLAIN_TAR):
+        elif name.lower().endswith(_PLAIN_TAR) and not is_packed(name):
             with open_tar(name) as tar:
                 for info in sorted(filter(_is_file, tar), key=lambda info: info.name):
                     if info.isfile():

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.elements import HYDROGEN
 from mofgap.crystals.formula import formula_sum
 
 # Single-bond covalent radii in angstrom by atomic number (Cordero et al., Dalton Trans. 2832, 2008).
 COVALENT_RADII = np.array([0.0] + [gemmi.Element(number).covalent_r for number in range(1, 119)])
 IS_METAL = np.array([False] + [bool(gemmi.Element(number).is_metal) for number in range(1, 119)])
-HYDROGEN = 1
 # Atoms nearer than this many sums of their covalent radii are bonded.
 BOND_RATIO = 1.25
 # The nearest that two hydrogens come that belong to different bonds; angstrom.

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mofgap.crystals.bonds import IS_METAL, BondGraph
+from mofgap.crystals.elements import BORON, CARBON, NITROGEN, OXYGEN, SILICON
 
 # Valences of the neutral atoms; sulfur, phosphorus, nitrogen and the halogens have higher ones too.
 _VALENCE = {1: 1, 5: 3, 6: 4, 7: 3, 8: 2, 9: 1, 14: 4, 15: 3, 16: 2, 17: 1, 32: 4, 33: 3, 34: 2, 35: 1}
 _VALENCE |= {51: 3, 52: 2, 53: 1}
-BORON, CARBON, NITROGEN, OXYGEN, SILICON = 5, 6, 7, 8, 14
 CHALCOGENS, PNICTOGENS, HALOGENS = frozenset({8, 16, 34}), frozenset({15, 33}), frozenset({17, 35, 53})
 # The highest oxidation state of each metal in ordinary compounds.
 _STATES = {

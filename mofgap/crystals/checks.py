@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from mofgap.counts import counted
 from mofgap.crystals.anions import missing_anions
-from mofgap.crystals.bonds import HYDROGEN, HYDROGEN_CONTACT_ANGSTROM, IS_METAL, BondGraph, bond_graph
+from mofgap.crystals.bonds import HYDROGEN_CONTACT_ANGSTROM, IS_METAL, BondGraph, bond_graph
 from mofgap.crystals.charges import uncompensated_charge
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.elements import symbol_of
+from mofgap.crystals.elements import BORON, CARBON, FLUORINE, HYDROGEN, NITROGEN, OXYGEN, symbol_of
 from mofgap.crystals.prepare.config import PREPARATION_NOTES
 
-# Distance over summed covalent radii below which atoms collide.
-COLLISION_RATIO = 0.6
+# Distance over summed covalent radii below which atoms collide. The second is of two non-metals other than
+# hydrogen, whose shortest bond in QMOF has 0.78.
+COLLISION_RATIO, NONMETAL_COLLISION_RATIO = 0.6, 0.72
 # Length of the sum of the unit vectors along an atom's bonds: 0 if they balance (linear, trigonal,
 # tetrahedral), 1 if one is missing.
 OPEN_VALENCE = 0.75
@@ -28,7 +29,6 @@ LONGEST_NITRILE_ANGSTROM = 1.25
 # Density below which few frameworks lie, and above which none do; g/cm3.
 DENSITY_RANGE = (0.1, 7.0)
 
-BORON, CARBON, NITROGEN, OXYGEN, FLUORINE = 5, 6, 7, 8, 9
 # V to Cu, Ru to Rh, Ce to Yb without their closed shells, U to Cm.
 OPEN_SHELL = frozenset([*range(23, 30), 44, 45, *range(58, 71), *range(92, 97)])
 # The largest number of non-metal neighbours that each of these has in ordinary compounds.
@@ -70,7 +70,10 @@ def _overlapping_atoms(bonded: BondGraph) -> str:
     hydrogens = (numbers[pairs.first] == HYDROGEN) & (numbers[pairs.second] == HYDROGEN)
     hydrogens &= (coordination[pairs.first] > 0) & (coordination[pairs.second] > 0)
     crowded = hydrogens & (pairs.distances < HYDROGEN_CONTACT_ANGSTROM) & (pairs.distances > 0.8)
-    bad = np.flatnonzero((bonded.ratios < COLLISION_RATIO) | crowded)
+    nonmetal = ~IS_METAL[numbers] & (numbers != HYDROGEN)
+    both = nonmetal[pairs.first] & nonmetal[pairs.second]
+    least = np.where(both, NONMETAL_COLLISION_RATIO, COLLISION_RATIO)
+    bad = np.flatnonzero((bonded.ratios < least) | crowded)
     if not len(bad):
         return ""
     worst = bad[np.argmin(bonded.ratios[bad])]
@@ -93,7 +96,8 @@ def _odd_valence(bonded: BondGraph) -> str:
     return f"odd-valence: too many neighbours around {_names(bonded, odd)}; disorder may be unresolved"
 
 
-def _missing_hydrogens(bonded: BondGraph) -> str:
+def _lacking_hydrogens(bonded: BondGraph) -> NDArray[np.int64]:
+    """Atoms that seem to lack a hydrogen."""
     numbers, bonds = bonded.numbers, bonded.bonds
     count = bonded.coordination()
     terminal = count[bonds.first] == 1
@@ -109,7 +113,11 @@ def _missing_hydrogens(bonded: BondGraph) -> str:
         & (count < 4)
         & (np.linalg.norm(bonded.open_direction, axis=1) > OPEN_VALENCE)
     )
-    atoms = np.flatnonzero(lacking)
+    return np.flatnonzero(lacking)
+
+
+def _missing_hydrogens(bonded: BondGraph) -> str:
+    atoms = _lacking_hydrogens(bonded)
     if not len(atoms):
         return ""
     return f"missing-hydrogens: probably at {counted(len(atoms), 'atom')} ({_names(bonded, atoms)}); add them"
@@ -144,10 +152,10 @@ def _charged_framework(bonded: BondGraph) -> str:
     ions = bonded.ions
     if not frame.any() or not len(ions):
         return ""
-    text = bonded.formulas(ions)
-    return (
-        f"charged-framework: likely ions: {text}; they balance the framework's charge, so do not remove them"
-    )
+    text = f"charged-framework: likely ions: {bonded.formulas(ions)}"
+    if np.isin(part[_lacking_hydrogens(bonded)], ions).any():
+        return f"{text}; add the missing hydrogens first: some may be neutral molecules"
+    return f"{text}; they balance the framework's charge, so do not remove them"
 
 
 def _no_metal(bonded: BondGraph) -> str:

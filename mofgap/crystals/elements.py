@@ -9,6 +9,8 @@ from typing import SupportsInt
 
 import gemmi
 
+HYDROGEN, BORON, CARBON, NITROGEN, OXYGEN, FLUORINE, SILICON = 1, 5, 6, 7, 8, 9, 14
+
 # The heaviest element that an encoder has a place for.
 MAX_Z = 100
 # A one-letter reading of a longer label (OW1, Cx2) is believed for these alone: W of WAT1 is no tungsten.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Literal
 
 Kind = Literal["cif", "poscar", "xyz", "json", "db", "traj"]
@@ -63,8 +63,8 @@ def stem_of(source: str) -> str:
 
     A file that is named by its program alone, ``mof-5/CONTCAR``, is named by its folder.
     """
-    path = Path(_ARCHIVE.sub("", source))
-    name = path.name.removesuffix(".gz")
+    path = PurePosixPath(_ARCHIVE.sub("", source).replace("\\", "/"))
+    name = path.stem if path.suffix.lower() == ".gz" else path.name
     if _VASP.fullmatch(name):
         return path.parent.name.strip(".") or name
-    return name if _VASP.match(name) and not _ENDING.search(name) else Path(name).stem
+    return name if _VASP.match(name) and not _ENDING.search(name) else PurePosixPath(name).stem

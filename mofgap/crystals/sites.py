@@ -132,10 +132,14 @@ def sites_of(
     assemblies, groups = _disorder_columns(block, len(labels))
     occupancy = np.array(occupancies, dtype=np.float64)
     given = [value not in ("?", ".") for value in block.find_values("_atom_site_occupancy")]
-    unknown = ~np.array(given if len(given) == len(labels) else [False] * len(labels))
+    unknown = ~np.array(given) if len(given) == len(labels) else np.ones(len(labels), dtype=bool)
     occupancy[unknown & _alternatives(assemblies, groups)] = UNKNOWN_SHARE
     occupancy[occupancy < 0] = 1.0
-    real = np.flatnonzero(~_dummies(block, len(labels)) & (occupancy > 0))
+    is_real = ~_dummies(block, len(labels)) & (occupancy > 0)
+    # The CSD marks the minor positions of disordered atoms so, and gives no occupancy.
+    minor = is_real & unknown & np.array([label.endswith("?") and label != "?" for label in labels])
+    warnings += _minor_positions([names[i] for i in np.flatnonzero(minor)], majority)
+    real = np.flatnonzero(is_real & ~minor)
     found, shares = _elements(labels, symbols, names, real, majority, warnings)
     formula = formula_of(block)
     warnings += ambiguous((symbols[i] for i in real), formula)
@@ -174,6 +178,16 @@ def _odd_occupancies(block: cif.Block, labels: list[str]) -> list[str]:
     if not odd:
         return []
     return [f"odd-occupancy: {listed(odd)} counted as 1; correct _atom_site_occupancy"]
+
+
+def _minor_positions(names: list[str], majority: bool) -> list[str]:
+    """A warning of minor positions that are left out."""
+    if names and not majority:
+        raise StructureError(
+            f"partial-occupancy: {listed(names)}: the label marks a minor position of a disordered atom; "
+            "delete one of the positions, or let --disorder majority leave out the minor ones"
+        )
+    return [f"disorder-majority: minor positions left out: {listed(names)}"] if names else []
 
 
 def _unplaced_hydrogens(block: cif.Block, labels: list[str], real: NDArray[np.int64]) -> list[str]:

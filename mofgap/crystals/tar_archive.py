@@ -73,6 +73,12 @@ def open_tar(name: str) -> tarfile.TarFile:
     return tarfile.open(name, "r:", tarinfo=_Member)
 
 
+def is_packed(name: str) -> bool:
+    """Whether a file is compressed, by its first bytes."""
+    with Path(name).open("rb") as file:
+        return file.read(2) in _OPENERS
+
+
 @contextmanager
 def open_packed_tar(name: str) -> Iterator[tarfile.TarFile]:
     """Open a tar archive whose first bytes tell its compression, to be read once and in sequence.

@@ -91,7 +91,14 @@ SULFATE = [(16, (3.5, 3.5, 3.5))] + [
 )
 def test_ions_beside_a_framework_mean_that_it_is_charged(guest, formula):
     (text,) = (text for text in check_crystal(crystal(*guest)) if text.startswith("charged-framework"))
-    assert f"likely ions: {formula};" in text
+    assert f"likely ions: {formula};" in text and "so do not remove them" in text
+
+
+def test_a_molecule_without_its_hydrogens_may_be_no_ion():
+    dmf = [(7, (3.5, 3.5, 3.5)), (6, (3.5, 4.85, 3.5)), (8, (4.56, 5.46, 3.5))]
+    dmf += [(6, (2.23, 2.77, 3.5)), (6, (4.77, 2.77, 3.5))]
+    (text,) = (text for text in check_crystal(crystal(*dmf)) if text.startswith("charged-framework"))
+    assert "1 C3NO; add the missing hydrogens first" in text
 
 
 @pytest.mark.parametrize(
@@ -103,6 +110,13 @@ def test_neutral_guests_do_not(guest):
 
 def test_colliding_atoms_overlap():
     assert "overlapping-atoms" in names(crystal((8, (2.75, 0.7, -0.62))))
+
+
+@pytest.mark.parametrize(("distance", "expected"), [(0.93, True), (1.05, False)])
+def test_a_split_atom_overlaps_where_no_bond_is_so_short(distance, expected):
+    """Two oxygens; the triple bond of nitrogen is the shortest of two non-metals in QMOF, 1.1 angstrom."""
+    pair = [(8, (3.5, 3.5, 3.5)), (8, (3.5, 3.5 + distance, 3.5))]
+    assert ("overlapping-atoms" in names(crystal(*pair))) is expected
 
 
 def test_hydrogens_on_two_sites_overlap():

@@ -24,6 +24,21 @@ def test_majority_keeps_the_likelier_hydrogen():
     assert crystal.frac_coords[-1] == pytest.approx([0.5, 0.302, 0])
 
 
+def test_a_label_that_ends_in_a_question_mark_is_a_minor_position():
+    """The CSD writes the minor positions of disordered atoms so, without an occupancy."""
+    both = GOOD.replace("O2 O", "O2? O 0.69000 0.19000 0.00000\nO2 O")
+    refused = only(read_cif(both))
+    assert refused.reason.startswith("partial-occupancy: O2?: ")
+    kept = only(read_cif(both, disorder="majority"))
+    assert formula_sum(kept.atomic_numbers) == "C H O2 Zn"
+    assert "disorder-majority: minor positions left out: O2?" in kept.warnings
+    given = both.replace("_fract_z\n", "_fract_z\n_atom_site_occupancy\n").replace(
+        " 0.00000\n", " 0.00000 1\n"
+    )
+    assert formula_sum(only(read_cif(given)).atomic_numbers) == "C H O3 Zn"
+    assert len(only(read_cif(GOOD.replace("O2 O", "? O"))).atomic_numbers) == 5
+
+
 def test_majority_keeps_a_disorder_group_whole():
     crystal = only(read_all(CIFS / "disorder_groups.cif", disorder="majority"))
     assert formula_sum(crystal.atomic_numbers) == "C H O2 Zn"

@@ -87,6 +87,11 @@ def test_all_streams_of_a_packed_archive_are_read(folder, suffix):
     assert sorted(found) == BY_NAME
 
 
+def test_a_packed_archive_without_the_ending_of_one_is_read(folder):
+    path = archive(folder, ".tar.gz").rename(folder.parent / "renamed.tar")
+    assert sorted(own_name(item) for item in expand_inputs([path])) == BY_NAME
+
+
 def test_all_members_of_a_gzipped_cif_are_read(tmp_path):
     other = GOOD.replace(b"data_good", b"data_other", 1)
     assert other != GOOD

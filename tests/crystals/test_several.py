@@ -168,6 +168,9 @@ def test_names_say_formats_and_structures() -> None:
         "POSCAR.mof5": "POSCAR.mof5",
         "mof5.vasp": "mof5",
         "a.b.json.gz": "a.b",
+        "A.CIF.GZ": "A",
+        "x.zip:mof-5\\w.cif": "w",
+        "x.zip:mof-5\\POSCAR": "mof-5",
     }
     assert {name: stem_of(name) for name in stems} == stems
     assert [without_ending(name) for name in ("a.cif", "a.xyz.gz", "a.b")] == ["a", "a", "a.b"]

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mofgap.counts import counted
-from mofgap.crystals.bonds import HYDROGEN, IS_METAL, BondGraph, bond_graph
+from mofgap.crystals.bonds import IS_METAL, BondGraph, bond_graph
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.elements import HYDROGEN
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]

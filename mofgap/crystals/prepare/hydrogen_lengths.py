@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.bonds import HYDROGEN, Pairs, bond_ratios, pairs_within
+from mofgap.crystals.bonds import Pairs, bond_ratios, pairs_within
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.elements import symbol_of
+from mofgap.crystals.elements import HYDROGEN, symbol_of
 
 # Mean distances of hydrogen from its nearest neighbour in the QMOF structures of split train, relaxed with
 # PBE-D3(BJ), from 76 (S) to 514,331 (C) bonds: `python -m benchmarks.hydrogen_lengths`; angstrom.

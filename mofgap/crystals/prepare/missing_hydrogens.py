@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.bonds import HYDROGEN, BondGraph, bond_graph, pairs_within
+from mofgap.crystals.bonds import BondGraph, bond_graph, pairs_within
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.elements import CARBON, HYDROGEN, NITROGEN
 from mofgap.crystals.prepare.hydrogen_lengths import LENGTHS_ANGSTROM
 
-_CARBON, _NITROGEN = 6, 7
 # Bonds of an aromatic ring are shorter than single bonds, and longer than triple ones; angstrom.
 _RING_BOND_ANGSTROM = (1.25, 1.46)
 # Length of the sum of two unit vectors at the angles of rings: 1 at 120 degrees, 0.82 at 132, 1.25 at 103.
@@ -29,7 +29,7 @@ def add_ring_hydrogens(crystal: Crystal) -> Crystal:
     bonded = bond_graph(crystal)
     bare = _bare_carbons(bonded)
     opening = bonded.open_direction[bare]
-    step = LENGTHS_ANGSTROM[_CARBON] * opening / np.linalg.norm(opening, axis=1, keepdims=True)
+    step = LENGTHS_ANGSTROM[CARBON] * opening / np.linalg.norm(opening, axis=1, keepdims=True)
     places = crystal.frac_coords[bare] + step @ np.linalg.inv(crystal.cell)
     frac_coords = np.concatenate([crystal.frac_coords, places])
     added = np.arange(len(frac_coords)) >= crystal.n_atoms
@@ -51,9 +51,9 @@ def _bare_carbons(bonded: BondGraph) -> NDArray[np.intp]:
     """Carbon atoms with two neighbours of a ring and none else."""
     numbers, bonds = bonded.numbers, bonded.bonds
     low, high = _RING_BOND_ANGSTROM
-    in_ring = np.isin(numbers[bonds.second], (_CARBON, _NITROGEN))
+    in_ring = np.isin(numbers[bonds.second], (CARBON, NITROGEN))
     in_ring &= (low < bonds.distances) & (bonds.distances < high)
     n_ring = np.bincount(bonds.first[in_ring], minlength=len(numbers))
     opening = np.linalg.norm(bonded.open_direction, axis=1)
     fits = (_RING_OPENING[0] < opening) & (opening < _RING_OPENING[1])
-    return np.flatnonzero((numbers == _CARBON) & (bonded.coordination() == 2) & (n_ring == 2) & fits)
+    return np.flatnonzero((numbers == CARBON) & (bonded.coordination() == 2) & (n_ring == 2) & fits)
