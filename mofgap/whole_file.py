@@ -42,7 +42,10 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
-        rmtree(folder, ignore_errors=True)
+        if folder.is_dir():
+            rmtree(folder, ignore_errors=True)
+        else:
+            folder.unlink(missing_ok=True)
         partial.rename(folder)
     except OSError as error:
         _name(error, partial, folder)

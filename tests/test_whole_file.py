@@ -29,6 +29,13 @@ def test_an_error_names_what_was_to_be_written(tmp_path: Path, whole: Whole) -> 
     assert error.value.filename == str(tmp_path / "table" / "absent" / "file")
 
 
+def test_a_folder_takes_the_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "table").write_text("of one file")
+    with whole_folder(tmp_path / "table") as partial:
+        (partial / "part").write_text("of many")
+    assert (tmp_path / "table" / "part").read_text() == "of many"
+
+
 def test_two_writers_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     with whole_file(path) as one, whole_file(path) as two:

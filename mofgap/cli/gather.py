@@ -38,12 +38,13 @@ def gather(
     """
     from mofgap.cli.screening_run import check_output, conclude, write_output
     from mofgap.screening.gather import gather as gather_shards
+    from mofgap.screening.table import PAGE, rows_path
 
     if part_rows is None or not output.is_dir():
         check_output(output, output)
     if part_rows is not None and output.suffix != ".parquet":
         raise typer.BadParameter("--part-rows needs NAME.parquet", param_hint="--output")
-    refuse_taken([output], force)
+    refuse_taken([output, *([rows_path(output)] if output.suffix.lower() == PAGE else [])], force)
     try:
         with gather_shards(shards, output.parent) as found:
             outcome, novelty, duplicates = found.outcome, found.header["novelty"], found.duplicates

@@ -325,7 +325,7 @@ def conclude(
         duplicates: What became of duplicates.
         target: The file that was written, if one was.
         behind: Follows the number of structures.
-        shard: The share that the file holds; None for the whole table.
+        shard: The share that the file holds; None for the whole table. A share of failures alone is done.
         has_window: Whether there was a gap window.
 
     Raises:
@@ -335,6 +335,6 @@ def conclude(
     _caveats(outcome, novelty, duplicates)
     if target is not None:
         say_written(target, shard, has_window=has_window)
-    if outcome.n_rows and outcome.n_failed == outcome.n_rows:
+    if shard is None and outcome.n_rows and outcome.n_failed == outcome.n_rows:
         raise typer.Exit(NOTHING_DONE)
     raise typer.Exit(SOME_FAILED if outcome.n_failed else ALL_READ)

@@ -13,6 +13,7 @@ from pandas.plotting import PlotAccessor
 from mofgap.choices import N_CARDS
 from mofgap.report.formula import with_subscripts
 from mofgap.screening.levels import functional, ranking_words
+from mofgap.screening.origin import FOLDER, folders_of
 from mofgap.screening.row import shortened, warnings_of
 from mofgap.screening.table import Window, coverage_of, lacking, read_table, window_of, window_words
 
@@ -68,7 +69,7 @@ class Screening(pd.DataFrame):
         """
         frame = read_table(Path(path))
         found = cls(frame)
-        found.attrs = frame.attrs  # a new frame has none
+        found.attrs = frame.attrs | {FOLDER: str(Path(path).parent)}  # a new frame has none
         return found
 
     @property
@@ -106,7 +107,8 @@ class Screening(pd.DataFrame):
 
         frame = pd.DataFrame(self)
         frame.attrs = self.attrs  # a new frame has none
-        write_report(Path(path), frame, command="table.report()", window=window, cards=cards)
+        how: Any = {"command": "table.report()", "window": window, "cards": cards}
+        write_report(Path(path), frame, **how, folders=folders_of(frame))
         return Path(path)
 
     def __repr__(self) -> str:

@@ -74,7 +74,8 @@ def read_listing(folder: Path, shard: Shard) -> Iterator[InputItem | ReadFailure
     """The inputs of a shard. The shard gets the number and names of all inputs.
 
     Raises:
-        ShardError: If the listing in ``folder`` was made for another number of shards, or is damaged.
+        ShardError: If the listing in ``folder`` was made for another number of shards, or is damaged. Damage
+            after its first line raises the error while the inputs are read.
         OSError: If the listing cannot be read.
     """
     path = listed_in(folder, shard)
@@ -82,8 +83,7 @@ def read_listing(folder: Path, shard: Shard) -> Iterator[InputItem | ReadFailure
         raise ShardError(f"{folder} was not made for {shard.count} shards: list the inputs again")
     file = ShardFile.open(path, _VERSION)
     shard.n_inputs, shard.names_sha256 = file.whole["n_inputs"], file.whole["names_sha256"]
-    for _, content in file.contents():
-        yield _source(content)
+    return (_source(content) for _, content in file.contents())
 
 
 def listed_in(folder: Path, shard: Shard) -> Path:

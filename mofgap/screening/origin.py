@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 ATTRIBUTE = "mofgap_origin"
 """The record's place in ``DataFrame.attrs``."""
 
+FOLDER = "mofgap_folder"
+"""There too: the folder of the table's file."""
+
 SUFFIX = ".origin"
 """What the record's name has behind that of the table."""
 
@@ -43,6 +46,11 @@ def record(command: str, n_rows: int, settings: Mapping[str, Any]) -> dict[str, 
         settings: What decides the numbers, such as `ScreeningConfig.row_settings`.
     """
     return {COMMAND: command, DATE: today(), N_ROWS: n_rows, "mofgap": installed_version(), **settings}
+
+
+def folders_of(frame: pd.DataFrame) -> tuple[Path, ...]:
+    """Where relative names of a table's structures count from: here, then the folder of its file."""
+    return Path(), Path(frame.attrs.get(FOLDER, ""))
 
 
 def write_origin(table: Path, content: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from mofgap.crystals.graph import crystal_graph
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.gap.folder import ModelError
 from mofgap.gap.predictor import GapPredictor, load_model
-from mofgap.screening.origin import disorder_of, origin_of, preparation_of, write_origin
+from mofgap.screening.origin import disorder_of, folders_of, origin_of, preparation_of, write_origin
 from mofgap.screening.reread import Key, read_again
 from mofgap.screening.table import inert
 from mofgap.selection.candidates import CandidateError, candidates_of, quality, read_candidates, with_window
@@ -148,7 +148,7 @@ def select_from(
     predictor = predictor_of(frame, model)
     if window is not None:
         frame = with_window(frame, window, predictor.calibration)
-    folders = (Path(),) if isinstance(table, pd.DataFrame) else (Path(), table.parent)
+    folders = folders_of(table) if isinstance(table, pd.DataFrame) else (Path(), table.parent)
     return select(frame, predictor, goal, budget, disorder, folders)
 
 

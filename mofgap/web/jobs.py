@@ -57,6 +57,7 @@ class Job:
     seen: float = field(default_factory=time.monotonic)
     kept_until: float | None = None
     runner: asyncio.Task[None] | None = None
+    reading: asyncio.Future[list[InputItem | ReadFailure]] | None = None
     _drawing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -71,7 +72,8 @@ class Job:
 
     def counts(self) -> dict[str, int]:
         """Numbers of rows by their status."""
-        counts = Counter(row.status for rows in self.found.values() for row in rows)
+        done = list(self.found.values())  # at once, since others are added meanwhile
+        counts = Counter(row.status for rows in done for row in rows)
         return {status: counts[status] for status in ("ok", "warning", "failed")}
 
     async def report(self, queue: WorkerQueue) -> Path:
@@ -84,7 +86,7 @@ class Job:
                 source = f"{name} and {n_more} more" if n_more > 0 else name
                 items = {
                     (row.file, row.structure_id): item
-                    for place, rows in self.found.items()
+                    for place, rows in list(self.found.items())
                     for row in rows
                     if isinstance(item := self.inputs[place], InputItem)
                 }
@@ -160,6 +162,9 @@ class Jobs:
             job.runner.cancel()
             with suppress(asyncio.CancelledError):
                 await job.runner
+        if job.reading is not None:  # a thread, which writes files until it has seen that it is to stop
+            job.upload.is_stopped = True
+            await asyncio.wait([job.reading])
         await asyncio.to_thread(shutil.rmtree, job.upload.folder, ignore_errors=True)
 
     async def expire(self, now: float) -> None:
@@ -181,7 +186,8 @@ class Jobs:
 
     async def _screen(self, job: Job) -> None:
         try:
-            job.inputs = await asyncio.to_thread(inputs_of, job.upload, self.limits)
+            job.reading = asyncio.ensure_future(asyncio.to_thread(inputs_of, job.upload, self.limits))
+            job.inputs = await asyncio.shield(job.reading)
             job.state = "screening"
             places = iter(range(len(job.inputs)))
             # All take from one iterator, so that a lone visitor has every worker.

@@ -78,12 +78,14 @@ class Upload:
         files: Each of them.
         fields: The other fields of the form.
         n_bytes: Number of bytes of the request, and of what was unpacked since.
+        is_stopped: Whether nothing more is to be unpacked.
     """
 
     folder: Path
     files: list[UploadedFile] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
     n_bytes: int = 0
+    is_stopped: bool = False
 
 
 async def receive(
@@ -225,12 +227,15 @@ def inputs_of(upload: Upload, limits: ServeConfig) -> list[InputItem | ReadFailu
     """The structures of an upload, archives looked into, under the names that the visitor gave.
 
     Raises:
-        RequestError: If there are no structures or too many, or the unpacked files are too large.
+        RequestError: If there are no structures or too many, the unpacked files are too large, or the upload
+            was stopped meanwhile.
     """
     found: list[InputItem | ReadFailure] = []
     n_structures = 0
     for file in upload.files:
         for item in _items(file):
+            if upload.is_stopped:
+                raise RequestError(410, "the screening was stopped")
             n_structures += _n_structures(item)
             if n_structures > limits.max_structures:
                 words = f"more than {limits.max_structures} structures"
@@ -254,8 +259,10 @@ def _n_structures(item: InputItem | ReadFailure) -> int:
 
 
 def _items(file: UploadedFile) -> Iterator[InputItem | ReadFailure]:
-    """The structures of a file. In a folder other files are passed over, as `expand_inputs` does."""
+    """The structures of a file. In a folder other and hidden files are passed over, as by `expand_inputs`."""
     folder = str(file.path.parent)
+    if file.in_folder and any(part[:1] == "." and part.strip(".") for part in file.shown.split("/")):
+        return
     if file.in_folder and any(item.source == folder for item in islice(expand_inputs([folder]), 1)):
         return
     if not file.path.name.lower().endswith(ARCHIVES):

@@ -63,6 +63,9 @@ def test_shards_of_a_listing_make_the_same_table(tmp_path: Path, cifs: Path, mod
     table = tmp_path / "gaps.csv"
     assert mofgap("screen", cifs, "-o", table, "--list", 2).exit_code == 0
     listing = tmp_path / "gaps.csv.inputs"
+    other = mofgap("screen", listing, *options, "-o", table, "--shard", "1/3")
+    assert other.exit_code == 1 and "list the inputs again" in other.output
+    assert not list(tmp_path.glob("*.partial.jsonl"))  # nothing was begun that a next start would go on with
     for i in (1, 2):
         mofgap("screen", listing, *options, "-o", table, "--shard", f"{i}/2")
     assert mofgap("gather", *tmp_path.glob("*.jsonl"), "-o", table).exit_code == 3
@@ -85,6 +88,8 @@ def test_a_table_in_parts_is_the_table(tmp_path: Path, shards: list[Path]) -> No
     pd.testing.assert_frame_equal(read_table(parts), read_table(whole))
     assert mofgap("report", parts, "-o", tmp_path / "t.html").exit_code == 0
     assert mofgap("gather", *shards, "-o", parts, "--part-rows", 4).exit_code == 2
+    (tmp_path / "page.rows.csv").write_text("mine")
+    assert "page.rows.csv exists" in mofgap("gather", *shards, "-o", tmp_path / "page.html").output
     refused = mofgap("gather", *shards, "-o", tmp_path / "t.csv", "--part-rows", 4)
     assert refused.exit_code == 2 and "NAME.parquet" in refused.output
 

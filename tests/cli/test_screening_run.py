@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from mofgap.cli.screening_run import _read_once, _say_counts, checked_target, say_written
+from mofgap.cli.screening_run import _read_once, _say_counts, checked_target, conclude, say_written
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.row import Row
+from mofgap.screening.shard import Shard
 
 
 def test_what_can_be_read_once_is_not_counted_first(tmp_path: Path) -> None:
@@ -34,6 +35,16 @@ def test_a_failure_is_named_by_its_file_and_by_its_block_where_the_file_does_not
     rows = [Row(None, "MOF.cif.gz", "MOF", "failed", "x"), Row(None, "MOF-12.cif", "MOF-1", "failed", "x")]
     _say_counts(Outcome.of(rows), "")
     assert capsys.readouterr().err.startswith("failed: MOF.cif.gz: x\nfailed: MOF-12.cif [MOF-1]: x\n")
+
+
+def test_a_share_of_failures_alone_is_done() -> None:
+    outcome = Outcome.of([Row(None, "MOF.cif", "MOF", "failed", "x")])
+    codes = []
+    for shard in (None, Shard(1, 2)):
+        with pytest.raises(typer.Exit) as ended:
+            conclude(outcome, "keep", "keep", None, shard=shard, has_window=True)
+        codes.append(ended.value.exit_code)
+    assert codes == [1, 3]
 
 
 def test_a_page_does_not_overwrite_a_table_of_its_rows(tmp_path: Path) -> None:

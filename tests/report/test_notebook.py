@@ -101,3 +101,16 @@ def test_a_table_that_was_read_back_is_shown_with_its_window(tmp_path: Path) -> 
     write_table(tmp_path / "t.csv", [row(1)])
     table = mofgap.Screening.read(tmp_path / "t.csv")
     assert table.window == (1.8, 3.0) and "2.00 ± 0.40" in table._repr_html_()
+
+
+def test_structures_are_found_from_the_folder_of_the_table(
+    model_folder: Path, write_cifs: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cifs(tmp_path, 1)  # type: ignore[operator]
+    monkeypatch.chdir(tmp_path)
+    mofgap.screen("s0.cif", (1.0, 3.0), model=str(model_folder)).to_csv("t.csv", index=False)
+    monkeypatch.chdir(tmp_path.parent)
+    table = mofgap.Screening.read(tmp_path / "t.csv")
+    assert 'class="view"' in table.report(tmp_path / "page.html").read_text()
+    picked = mofgap.select(table, 1, goal="explore", model=mofgap.load_model(model_folder))
+    assert picked.table.structure_id.tolist() == ["s0"]

@@ -150,12 +150,21 @@ def test_the_same_name_twice_is_told_apart(tmp_path: Path) -> None:
 
 def test_other_files_of_a_folder_are_passed_over(tmp_path: Path) -> None:
     sent = [("mofs/a.cif", b"1"), ("mofs/README.md", b"2"), ("b.txt", b"3")]
+    sent += [("mofs/._a.cif", b"4"), ("mofs/.ipynb_checkpoints/a-checkpoint.cif", b"5")]
     found = inputs_of(received(form(sent), tmp_path), LIMITS)
     assert [each.source for each in found] == ["mofs/a.cif", "b.txt"]  # who names a file wants it read
     (tmp_path / "other").mkdir()
     with pytest.raises(RequestError) as error:
         inputs_of(received(form([("mofs/README.md", b"2")]), tmp_path / "other"), LIMITS)
     assert error.value.status == 422
+
+
+def test_a_stopped_upload_is_unpacked_no_further(tmp_path: Path) -> None:
+    upload = received(form([("a.cif", b"1")]), tmp_path)
+    upload.is_stopped = True
+    with pytest.raises(RequestError) as error:
+        inputs_of(upload, LIMITS)
+    assert error.value.status == 410
 
 
 def test_a_list_of_names_is_not_followed(tmp_path: Path) -> None:

@@ -190,7 +190,9 @@
       else state(`${now.done.toLocaleString("en")} of ${many(now.total, "structure")}${timeLeft(now)}`, now.done / now.total);
       timer = setTimeout(look, now.state === "done" ? SLOW_POLL_MS : POLL_MS);  // which says that the page is open
     } catch (error) {
-      if (error.status === 404) id = null;
+      if (asked !== id) return;
+      if (error.status !== 404) return void (timer = setTimeout(look, SLOW_POLL_MS));  // it may answer again
+      id = null;
       end(error.message);
     }
   }
