@@ -23,6 +23,9 @@ class AdaptedEmbedding(AdaptedLayer):
     ) -> None:
         number, width = base.weight.shape
         super().__init__(base, number, width, rank=rank, lora_alpha=lora_alpha, init_scale=init_scale)
+        if base.padding_idx is not None:  # its vector stays as it is, as in torch and PEFT
+            with torch.no_grad():
+                self.lora_A[:, base.padding_idx] = 0.0
 
     def last(self, x: Tensor) -> Tensor:
         """(..., 1) int64."""
@@ -33,8 +36,10 @@ class AdaptedEmbedding(AdaptedLayer):
         return x
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
-        """(..., r): columns of a matrix of A's shape."""
-        return F.embedding(x[..., 0], weight.T)
+        """(..., r): columns of a matrix of A's shape; zeros for padding, whatever its column holds."""
+        index, padding = x[..., 0], self.base.padding_idx
+        h = F.embedding(index, weight.T, padding)
+        return h if padding is None else h * (index != padding)[..., None]
 
     def with_signs(self, x: Tensor, signs: Tensor, weight: Tensor) -> Tensor:
         """(..., r): columns of the matrix, with the sign of each."""
@@ -52,6 +57,8 @@ class AdaptedEmbedding(AdaptedLayer):
     def outer(self, x: Tensor, g: Tensor, rows: InputRows) -> Tensor:
         """(n_inputs, r, n_embeddings): sums of g over the positions of each index."""
         number = self.base.num_embeddings
+        if self.base.padding_idx is not None:
+            g = g * (x != self.base.padding_idx)[..., None]
         counts = torch.tensor(rows.counts(x[..., None]), device=x.device)
         owner = torch.repeat_interleave(torch.arange(rows.n_inputs, device=x.device), counts)
         sums = g.new_zeros(rows.n_inputs * number, g.shape[-1])

@@ -345,10 +345,9 @@ class BaLoRAModel(BaLoRA):
             output = logits_of(self.model(*args, **kwargs))
             shapes.append(output.shape)
             if (k := output.shape[1:].numel()) > MAX_OUTPUTS:
-                raise ValueError(
-                    f"an input has {k} outputs, and the closed form takes a backward pass for each: use "
-                    "predict(x, samples=32)"
-                )
+                needs = self.balora_config.posterior == "analytic"
+                cure = "another posterior" if needs else "predict(x, samples=32)"
+                raise ValueError(f"an input has {k} outputs, a backward pass each in closed form: use {cure}")
             return output.flatten(1) if output.ndim > 1 else output[:, None]
 
         with evaluation_mode(self.model):

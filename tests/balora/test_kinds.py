@@ -9,7 +9,17 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from mofgap.balora import AdaptedLayer, BaLoRAConfig, adapt, lower_rank, merge, sampling, sensitivity
+from mofgap.balora import (
+    AdaptedLayer,
+    BaLoRAConfig,
+    adapt,
+    get_balora_model,
+    lower_rank,
+    merge,
+    sampling,
+    sensitivity,
+)
+from mofgap.balora.config import Posterior
 
 Make = Callable[[], tuple[nn.Module, Tensor]]
 
@@ -172,3 +182,19 @@ def test_an_embedding_called_twice_adds_up_and_shares_out() -> None:
 def test_what_peft_cannot_hold_is_refused(layer: nn.Module, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         adapt(nn.Sequential(layer), BaLoRAConfig(target_modules=("0",)))
+
+
+@pytest.mark.parametrize("posterior", ["network", "diagonal"])
+def test_the_vector_of_padding_stays_as_it_is(posterior: Posterior) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Embedding(7, 4, padding_idx=0), nn.Flatten(), nn.Linear(12, 2))
+    model = get_balora_model(net, BaLoRAConfig(r=2, target_modules=["0"], posterior=posterior))
+    layer = model.layers["0"]
+    nn.init.normal_(layer.lora_B)
+    x = torch.zeros(5, 3, dtype=torch.int64)
+    assert not layer(x).any()
+    _, std = model.predict(x)
+    assert not std.any() and not model.sample(x, 3).std(0).any()
+    model(x + torch.arange(5)[:, None]).square().sum().backward()
+    assert layer.lora_A.grad is not None and layer.lora_A.grad.any() and not layer.lora_A.grad[:, 0].any()
+    assert not model.merge_and_unload()[0].weight[0].any()
