@@ -115,7 +115,7 @@ class TrainingConfig:
         False, description="Whether to try every constant of a method with its best rank and rate."
     )
     tried_on: int | None = Field(
-        None, description="Training inputs of a try, the first ones; null for all.", ge=1
+        None, description="Training inputs of a try, evenly spaced; null for all.", ge=1
     )
     ranks: tuple[int, ...] = Field((4, 8, 16), description="Ranks of adapters.")
     rates: tuple[float, ...] = Field((2e-3, 6e-3), description="Peak learning rates of adapters and head.")
@@ -135,7 +135,6 @@ class JudgementConfig:
     n_draws: int = Field(1000, description="Resamplings of trainings and test inputs.", ge=10)
     seed: int = Field(0, description="Of the resamplings.", ge=0)
     margin: float = Field(0.01, description="Loss of accuracy, or error in eV, that counts as none.", ge=0)
-    n_bins: int = Field(15, description="Bins of the expected calibration error.", ge=1)
 
 
 @schema

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Literal
 
@@ -59,6 +59,14 @@ class Posterior:
             np.concatenate([part.aleatoric_std_ev for part in parts]),
             np.concatenate([part.features for part in parts]),
             np.concatenate(distances) if len(distances) == len(parts) else None,
+        )
+
+    def widened(self, factor: Floats) -> Posterior:
+        """With standard deviations that are so many times as large, (n,) factors."""
+        return replace(
+            self,
+            epistemic_std_ev=factor * self.epistemic_std_ev,
+            aleatoric_std_ev=factor * self.aleatoric_std_ev,
         )
 
     def rows(self, positions: NDArray[np.intp]) -> Posterior:

@@ -74,8 +74,7 @@ def write_card(
         *_substituted(model),
         "",
         "## Method",
-        f"{model['method']} on the encoder {model['encoder']}: rank {model['rank']} adapters on "
-        f"{', '.join(model['target_modules'])}{_n_trained(outcome)}.",
+        f"{model['method']} on the encoder {model['encoder']}{_adapters(model)}{_n_trained(outcome)}.",
         *(_history(outcome, config) if config.epochs else _kept_weights(outcome)),
         _epistemic(model),
         f"Nothing was fitted on test. {error_bars(folder)}",
@@ -155,6 +154,12 @@ def _choice(outcome: TrainingResult) -> str:
         f"All epochs were run on all of train. What is called {CROSS_FITTED} was predicted by {N_FOLDS} more "
         "models, each trained without the structures that it predicts."
     )
+
+
+def _adapters(model: Mapping[str, Any]) -> str:
+    if model["method"] == "full":
+        return ""
+    return f": rank {model['rank']} adapters on {', '.join(model['target_modules'])}"
 
 
 def _n_trained(outcome: TrainingResult) -> str:

@@ -43,6 +43,7 @@ class LabelsConfig:
         description="Column that says train, val or test. Without it 80, 10 and 10 % are drawn, with "
         "families kept together; fewer than 500 labels with a model to start from are all trained on.",
     )
+    split_seed: int = Field(0, description="Of the splits that are drawn.", ge=0)
     all_rows: bool = Field(
         False,
         description="Train on every labelled structure, whatever its split. Error bars come from five more "
@@ -197,7 +198,7 @@ class TrainingJob:
             data.cifs,
             data.target,
             split_column=data.split_column,
-            seed=self.training.seed,
+            seed=data.split_seed,
             few=0 if self.training.from_model is None else FEW_LABELS,
             all_rows=data.all_rows,
             disorder=data.disorder,

@@ -14,6 +14,8 @@ from pathlib import Path
 from mofgap.balora import lower_rank
 from mofgap.gap.folder import find_model, read_model, save_model
 from mofgap.gap.model import GapModel
+from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.conformal import Residuals
 
 
 def with_lower_rank(model: GapModel, rank: int) -> tuple[GapModel, dict[str, float]]:
@@ -48,8 +50,12 @@ def main() -> None:
     model, about, calibration, novelty = read_model(find_model(asked.model))
     model.drop_members()
     model.drop_correction()
-    cut, shares = with_lower_rank(model, asked.rank)
-    save_model(asked.output, cut, about, calibration, novelty)
+    try:
+        cut, shares = with_lower_rank(model, asked.rank)
+    except ValueError as error:
+        parser.error(str(error))
+    raw = Calibration(calibration.scaling, (Residuals(),))  # fitted to another spread, of other members
+    save_model(asked.output, cut, about, raw, novelty)
     for name, share in shares.items():
         sys.stdout.write(f"{name}: {share:.1%}\n")
 

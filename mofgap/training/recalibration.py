@@ -73,6 +73,7 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
     store = build_store(table_crystals(frame), predictor.model.graph_config)
     found = predict_store(predictor.model, store, range(len(frame)))
     far = predictor.novelty.score(found.features, frame.atomic_numbers.tolist())
+    found = found.widened(far.widening)  # as in a prediction, so that the intervals fit unseen elements too
     fresh = np.flatnonzero(~far.in_training)  # under other names, too, errors of training are no errors
     _check_enough(len(fresh))
     frame, found, novelty = frame.iloc[fresh], found.rows(fresh), far.percentile[fresh]

@@ -107,14 +107,16 @@ def train(
             Without split val it is also raised if there are models in ``ensemble_with`` or ``compute`` asks
             for several nodes.
         ModelError: If the encoder's weights in ``start`` do not fit, or a gap model in ``start`` or
-            ``ensemble_with`` cannot be loaded.
+            ``ensemble_with`` cannot be loaded. It is also raised if a model in ``ensemble_with`` has another
+            level of theory, or was trained on a structure of val or test.
     """
     begin = partial(begin_model, model_config, start, config, about.level_of_theory)
     begun = begin()
     check_model_folder(folder, resume=resume)
     if begun.parent is None and not config.epochs:
         raise TrainingError("0 epochs change no weights: name a trained model to start from")
-    members = [member(each, begun.model) for each in ensemble_with]
+    held_out = labels.frame.structure_id[labels.frame.split != "train"].tolist()
+    members = [member(each, begun.model, about.level_of_theory, held_out) for each in ensemble_with]
     work = folder / WORK
     if not labels.positions("val"):
         compute = _without_val(compute, ensemble_with)
@@ -317,10 +319,11 @@ def measure(
         if rows := labels.positions(split)[:n]:
             held_out[split] = rows, predict_store(model, data.store, rows)
     numbers = labels.frame.atomic_numbers
-    novelty = {
-        split: index.score(found.features, numbers.iloc[rows].tolist()).percentile
-        for split, (rows, found) in held_out.items()
-    }
+    novelty = dict[str, NDArray[np.float64]]()
+    for split, (rows, found) in held_out.items():
+        far = index.score(found.features, numbers.iloc[rows].tolist())
+        novelty[split] = far.percentile
+        held_out[split] = rows, found.widened(far.widening)  # as a prediction does
     known = np.zeros(len(data.ids), dtype=bool) if known is None else known
     calibration = _calibrate(data, parent, known, held_out, novelty)
     scores: dict[str, dict[str, float]] = {}

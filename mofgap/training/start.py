@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from mofgap.counts import counted
 from mofgap.gap.folder import About, ModelError, encoder_weights, read_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.training.config import FinetuneConfig
@@ -83,13 +85,30 @@ def _begin_trained(start: Path, level_of_theory: str) -> Begun:
     return Begun(model.train(), Parent(about.name, calibration.scaling, novelty))
 
 
-def member(folder: Path, first: GapModel) -> GapModel:
-    """The network of a trained model, to be a member of an ensemble with another, ``first``.
+def member(folder: Path, first: GapModel, level_of_theory: str, held_out: Collection[str]) -> GapModel:
+    """The network of a trained model, to be a member of an ensemble with another.
+
+    Args:
+        folder: Of the trained model.
+        first: The other model.
+        level_of_theory: Of the ensemble.
+        held_out: Names of the structures of val and test.
 
     Raises:
-        ModelError: If ``folder`` holds no model that can be loaded, or its model reads other graphs.
+        ModelError: If ``folder`` holds no model that can be loaded, or its model reads other graphs, has
+            another level of theory, or was trained on a structure that is ``held_out``.
     """
-    model = read_model(folder)[0]
+    model, about, _, novelty = read_model(folder)
+    if About.level_of_theory != about.level_of_theory != level_of_theory != About.level_of_theory:
+        raise ModelError(
+            f"{folder} predicts gaps of {about.level_of_theory}, not of {level_of_theory}: choose a model of "
+            "that level"
+        )
+    if n := len(set(held_out) & set(novelty.ids)):
+        raise ModelError(
+            f"{folder} was trained on {counted(n, 'structure')} of val or test: train both models with one "
+            "column split, or one --split-seed"
+        )
     if model.graph_config != first.graph_config:
         raise ModelError(
             f"{folder} reads other graphs than the model that it shall be a member of: choose another"

@@ -160,11 +160,20 @@ def test_a_training_takes_the_mean_with_other_models(
     made_of = GapModelConfig(encoder_settings=asdict(tiny_encoder), head_hidden=12, rank=2)
     config, start = FinetuneConfig(epochs=1, batch_atoms=60), found.weights
 
-    def trained(rows: pd.DataFrame, name: str) -> GapModel:
+    def trained(rows: pd.DataFrame, name: str, level: str = "unknown") -> GapModel:
         table = tmp_path / f"{name}.parquet"
         rows.to_parquet(table)
         labels = read_labels(table, None, "gap_ev", needed=("train",))
-        train(labels, tmp_path / name, made_of, config, start, About(name), others, compute=CPU)
+        train(
+            labels,
+            tmp_path / name,
+            made_of,
+            config,
+            start,
+            About(name, level_of_theory=level),
+            others,
+            compute=CPU,
+        )
         return read_model(tmp_path / name)[0]
 
     model = trained(frame, "both")
@@ -173,3 +182,8 @@ def test_a_training_takes_the_mean_with_other_models(
         torch.testing.assert_close(member.head.out.weight, expected, atol=1e-3, rtol=1e-3)
     with pytest.raises(TrainingError, match="val"):
         trained(frame[frame.split == "train"], "without")
+    with pytest.raises(ModelError, match="predicts gaps of PBE, not of PBE0"):
+        trained(frame, "other-level", "PBE0")
+    other_split = frame.split.map({"train": "val", "val": "train", "test": "train"})
+    with pytest.raises(ModelError, match="of val or test: train both models with one column split"):
+        trained(frame.assign(split=other_split), "other-split")

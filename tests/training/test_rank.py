@@ -4,6 +4,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -16,7 +17,9 @@ from mofgap.gap.folder import About, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.training import rank
 from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.conformal import Residuals
 from mofgap.uncertainty.novelty import fit_novelty
+from mofgap.uncertainty.scaling import Scaling
 
 
 def test_a_model_of_lower_rank_has_the_same_gaps(
@@ -35,10 +38,12 @@ def test_a_model_of_lower_rank_has_the_same_gaps(
     with torch.no_grad():
         before, features = model(batch)[0], model.frozen_features(batch).numpy()
     novelty = fit_novelty(features, tiny_frame.atomic_numbers.tolist(), tiny_frame.structure_id.tolist())
-    save_model(tmp_path / "four", model, About("four"), Calibration.raw(), novelty)
+    fitted = Calibration(Scaling(2.0), (Residuals(tuple(np.linspace(-2, 2, 24).tolist())),))
+    save_model(tmp_path / "four", model, About("four"), fitted, novelty)
     monkeypatch.setattr(sys, "argv", ["rank", str(tmp_path / "four"), "1", "-o", str(tmp_path / "one")])
     rank.main()
-    cut = read_model(tmp_path / "one")[0]
+    cut, _, calibration, _ = read_model(tmp_path / "one")
+    assert calibration.is_raw and calibration.scaling == fitted.scaling  # intervals were of another spread
     assert cut.config.rank == 1 and {layer.rank for layer in cut.layers.values()} == {1}
     with torch.no_grad():
         torch.testing.assert_close(cut(batch)[0], before, atol=1e-4, rtol=1e-4)
@@ -49,6 +54,9 @@ def test_a_model_of_lower_rank_has_the_same_gaps(
 
 def test_no_model_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["rank", "qmof-pbe", "2", "-o", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        rank.main()
+    monkeypatch.setattr("sys.argv", ["rank", "qmof-pbe", "99", "-o", str(tmp_path / "new")])
     with pytest.raises(SystemExit):
         rank.main()
     assert not list(tmp_path.iterdir())

@@ -156,3 +156,19 @@ def test_command_writes_another_model_and_leaves_the_first_alone(
     assert "calibrated anew on 40 structures" in card and "Its own words." in card and "| 90 % |" in card
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 2 and "exists" in again.output
+
+
+def test_intervals_are_those_that_a_prediction_widens(
+    source: Path, tiny_frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of structures with an unseen element, say: then what is served covers them as what is fitted does."""
+    labels = read_labels(
+        write_labels(tmp_path / "mine.parquet", tiny_frame, source, 40), None, "gap_ev", needed=()
+    )
+    plain = recalibrate(load_model(source, "cpu"), labels)
+    monkeypatch.setattr(Novelty, "widening", property(lambda novelty: np.full(len(novelty.percentile), 2.0)))
+    wide = recalibrate(load_model(source, "cpu"), labels)
+    residuals = [np.array(found.calibration.residuals[0].values) for found in (plain, wide)]
+    np.testing.assert_allclose(2 * residuals[1], residuals[0], rtol=1e-3)
+    assert wide.after.width_ev["90"] == pytest.approx(plain.after.width_ev["90"], rel=1e-3)
+    assert wide.before.width_ev["90"] > plain.before.width_ev["90"]
