@@ -164,7 +164,7 @@ class Jobs:
                 await job.runner
         if job.reading is not None:  # a thread, which writes files until it has seen that it is to stop
             job.upload.is_stopped = True
-            await asyncio.wait([job.reading])
+            await asyncio.gather(job.reading, return_exceptions=True)
         await asyncio.to_thread(shutil.rmtree, job.upload.folder, ignore_errors=True)
 
     async def expire(self, now: float) -> None:

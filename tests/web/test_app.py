@@ -19,6 +19,7 @@ from mofgap.screening.levels import DEFAULT
 from mofgap.screening.table import table_bytes
 from mofgap.web import jobs as jobs_module
 from mofgap.web.pages import screen_page
+from mofgap.web.uploads import RequestError
 
 Writer = Callable[[Path, int], list[Path]]
 
@@ -172,6 +173,21 @@ def test_a_screening_is_watched_fetched_and_removed(
     assert not list(client.app.state.jobs.root.iterdir())  # type: ignore[attr-defined]
     assert {client.get(f"{at}{each}").status_code for each in ("", "/rows", "/table.csv", "/report")} == {404}
     assert client.get(f"{at}/table.exe").status_code in (404, 422)
+
+
+def test_a_stop_while_files_are_unpacked_leaves_none(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unpacked(upload: Any, limits: object) -> None:
+        while not upload.is_stopped:
+            (upload.folder / "unpacked").write_bytes(b"x")
+            time.sleep(0.001)
+        raise RequestError(410, "stopped")
+
+    monkeypatch.setattr("mofgap.web.jobs.inputs_of", unpacked)
+    name = client.post("/api/screenings", files=files([], ("a.cif", b"x"))).json()["id"]
+    assert client.delete(f"/api/screenings/{name}").status_code == 204
+    assert not list(client.app.state.jobs.root.iterdir())  # type: ignore[attr-defined]
 
 
 def test_screenings_expire_unless_they_are_kept(client: TestClient) -> None:
