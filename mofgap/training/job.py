@@ -7,6 +7,7 @@ heavy at its top.
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,8 +154,6 @@ class ModelTraining(ComputeConfig, TrainingConfig):
             ConfigurationError: If the encoder or a model that the training starts from does not exist,
                 nothing is trained, or ``dropout`` is given to a method without it.
         """
-        if self.dropout and self.method != "lora" and self.from_model is None:
-            raise ConfigurationError(f"{self.method} trains without dropout; lora has it", key="dropout")
         if not self.epochs and self.from_model is None:
             what = "0 epochs change no weights: name a model to start from (--from, from_model)"
             raise ConfigurationError(what, key="epochs")
@@ -163,6 +162,17 @@ class ModelTraining(ComputeConfig, TrainingConfig):
         for key, (name, file) in zip(keys, self.needs, strict=True):
             if model_folder(name, file) is None:
                 raise ConfigurationError(not_found(name, file), key=key)
+        if self.dropout and (method := self._trained_method()) != "lora":
+            raise ConfigurationError(f"{method} trains without dropout; lora has it", key="dropout")
+
+    def _trained_method(self) -> str:
+        """The method of the training, which a model to start from has."""
+        if self.from_model is None:
+            return self.method
+        folder = model_folder(self.from_model, CONFIG)
+        assert folder is not None
+        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return str(content.get("model", {}).get("method", self.method))
 
 
 @schema

@@ -147,6 +147,8 @@ def test_a_setting_without_effect_is_refused() -> None:
     ModelTraining(method="lora", dropout=0.3).check()
     with pytest.raises(ConfigurationError, match="balora trains without dropout"):
         ModelTraining(dropout=0.3).check()
+    with pytest.raises(ConfigurationError, match="balora trains without dropout"):
+        ModelTraining(from_model="qmof-pbe", dropout=0.3).check()
 
 
 def test_the_settings_are_light_to_import() -> None:
