@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import IO, Any
 
 from mofgap.crystals.dictionaries import is_structure
@@ -17,6 +18,8 @@ _DATAFRAME = ("columns", "index", "data", "index_names", "column_names")
 # Names within one structure, or within one object that has one, of which the value may be an object too.
 _OF_ONE = ("lattice", "structure", "atoms", "cell", "numbers", "positions", "properties")
 _MOST_MEMBERS = 10_000
+# Members without a structure after which they are taken for rows.
+_MOST_UNDECIDED = 20
 _NO_ROWS = ("ids", "nextid")  # of a database of ASE
 
 
@@ -65,22 +68,35 @@ def _check_end(stream: JsonStream) -> None:
 def _rows_of_object(
     stream: JsonStream, members: Iterator[str], first: str, most_bytes: int | None
 ) -> Iterator[Row]:
-    value = stream.value()
-    holds_rows = isinstance(value, Mapping) or is_structure(value)
-    if first not in _NO_ROWS and (first in _OF_ONE or not holds_rows):
-        row = {first: value}
+    row: dict[str, Any] = {}
+    for name in chain([first], members):
+        row[name] = stream.value()
+        is_one = _is_one(name, row[name])
+        if is_one is not None or len(row) >= _MOST_UNDECIDED:
+            break
+    if is_one:
         for name in members:
             row[name] = stream.value()
             if len(row) > _MOST_MEMBERS or (most_bytes is not None and stream.n_bytes > 2 * most_bytes):
                 raise JsonError("an object of more than one structure could have; give a list of objects")
         yield None, row
         return
-    if first not in _NO_ROWS:
-        yield first, value
+    yield from ((name, value) for name, value in row.items() if name not in _NO_ROWS)
     for name in members:
         value = stream.value()
         if name not in _NO_ROWS:
             yield name, value
+
+
+def _is_one(name: str, value: Any) -> bool | None:
+    """Whether an object with this member is one row, and no rows by identifier; None if it may be both."""
+    if name in _NO_ROWS:
+        return False
+    if name in _OF_ONE or not (isinstance(value, Mapping) or is_structure(value)):
+        return True
+    if is_structure(value) or any(map(is_structure, value.values())):
+        return False
+    return None
 
 
 def _split_rows(opened: Opened, most_bytes: int | None) -> Iterator[Row]:

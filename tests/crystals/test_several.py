@@ -137,6 +137,22 @@ def test_json_comes_in_several_shapes(tmp_path: Path) -> None:
             assert_same(entry, each)
 
 
+@pytest.mark.parametrize("first", ["builder_meta", "composition"])
+def test_one_json_object_may_begin_with_another_than_its_structure(tmp_path: Path, first: str) -> None:
+    one = to_pymatgen(ONE).as_dict()
+    behind = one if first == "composition" else {"nsites": 4, "structure": one, "material_id": "mp-1"}
+    (tmp_path / "a.json").write_text(json.dumps({first: {"Zn": 1}} | behind))
+    (found,) = read_all(tmp_path / "a.json")
+    assert isinstance(found, Crystal)
+    assert_same(found, ONE)
+
+
+def test_json_rows_may_begin_with_one_that_holds_no_structure(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"bad": {"gap": 1}, "one": to_pymatgen(ONE).as_dict()}))
+    failure, found = read_all(tmp_path / "a.json")
+    assert isinstance(failure, ReadFailure) and isinstance(found, Crystal) and found.structure_id == "one"
+
+
 def test_json_lines_are_structures_and_nothing_is_lost_behind_a_list(tmp_path: Path) -> None:
     one, other = (to_pymatgen(each).as_dict() for each in (ONE, OTHER))
     rows = [{"structure_id": f"r{i}", "structure": each} for i, each in enumerate((one, other, one))]
