@@ -191,7 +191,11 @@
       timer = setTimeout(look, now.state === "done" ? SLOW_POLL_MS : POLL_MS);  // which says that the page is open
     } catch (error) {
       if (asked !== id) return;
-      if (error.status !== 404) return void (timer = setTimeout(look, SLOW_POLL_MS));  // it may answer again
+      if (error.status !== 404) {
+        state("No answer from the server; asking again");
+        timer = setTimeout(look, SLOW_POLL_MS);
+        return;
+      }
       id = null;
       end(error.message);
     }
