@@ -23,6 +23,8 @@ _NEEDED = re.compile(
 _PLACE = re.compile(r"^string:(\d+)(?::\d+\(\d+\))?")
 _TAG = re.compile(r"(?<!\S)_\S+")
 _NO_ASCII = re.compile(r"[^\t\n\r -~]")
+# In a label such as O1β, where "?" would have a meaning.
+_NO_ASCII_IN_WORD = re.compile(r"(?<=\S)[^\t\n\r -~]")
 
 
 def quoted(text: str) -> str:
@@ -46,7 +48,7 @@ def repaired(text: str, error: Exception, lines_above: int) -> cif.Block:
         StructureError: If the damage is in lines that a structure needs, or the text was cut off.
     """
     words = readable(error, lines_above)
-    items = _items(_NO_ASCII.sub("?", text), words)
+    items = _items(_NO_ASCII.sub("?", _NO_ASCII_IN_WORD.sub("_", text)), words)
     kept = [_quoted(item) for item in items if any(map(_NEEDED.match, _TAG.findall(item)))]
     try:
         return cif.read_string("\n".join(["data_repaired", *kept]), 0).sole_block()
