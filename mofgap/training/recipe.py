@@ -106,9 +106,7 @@ def train(
             with other labels, structures or settings. It is also raised if a new model is given 0 epochs.
             Without split val it is also raised if there are models in ``ensemble_with`` or ``compute`` asks
             for several nodes.
-        ModelError: If the encoder's weights in ``start`` do not fit, or a gap model in ``start`` or
-            ``ensemble_with`` cannot be loaded. It is also raised if a model in ``ensemble_with`` has another
-            level of theory, or was trained on a structure of val or test.
+        ModelError: If ``start`` does not fit or cannot be loaded, or `member` refuses one of ``ensemble_with``.
     """
     begin = partial(begin_model, model_config, start, config, about.level_of_theory)
     begun = begin()
@@ -124,9 +122,8 @@ def train(
     lock(work, made_of | compute.decisive, resume=resume)
     store = cached_store(labels.frame, begun.model.graph_config, cache)
     data = Labelled.of(labels, store, config.noise)
-    trained = train_model(
-        begun, labels, data, work, config, again=begin, members=members, resume=resume, compute=compute
-    )
+    how: dict[str, Any] = {"members": members, "resume": resume, "compute": compute}
+    trained = train_model(begun, labels, data, work, config, again=begin, **how)
     trained.save(folder, about)
     trained.outcome.write(folder, config, len(data.train))
     return trained.outcome
