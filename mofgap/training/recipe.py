@@ -106,7 +106,7 @@ def train(
             with other labels, structures or settings. It is also raised if a new model is given 0 epochs.
             Without split val it is also raised if there are models in ``ensemble_with`` or ``compute`` asks
             for several nodes.
-        ModelError: If ``start`` does not fit or cannot be loaded, or `member` refuses one of ``ensemble_with``.
+        ModelError: If ``start`` does not fit or cannot be loaded, or `member` refuses an ``ensemble_with``.
     """
     begin = partial(begin_model, model_config, start, config, about.level_of_theory)
     begun = begin()
