@@ -34,12 +34,14 @@ def ordered_map(
             computed again in a process alone, which shows the item that is to blame.
 
     Raises:
+        RuntimeError: If no worker process can start.
         concurrent.futures.process.BrokenProcessPool: If a worker process died, usually because memory ran
             out, and ``lost`` is None or the process had no item.
     """
     if workers == 1:
         yield from map(function, items)
         return
+    _check_start()
     rest, pending = iter(items), deque[tuple[T, Future[R]]]()
     while True:
         try:
@@ -116,6 +118,18 @@ def _in_workers(
 
 def _pool(function: Callable[[T], R], workers: int) -> ProcessPoolExecutor:
     return process_pool(workers, _set_function, function)
+
+
+def _check_start() -> None:
+    """Start a process without a function. One too large for a pipe's buffer blocks if its reader dies first."""
+    try:
+        with process_pool(1, int) as pool:
+            pool.submit(int).result()
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "no worker process can start; the reason stands above. Each of them imports the script that starts "
+            'it, so the script needs `if __name__ == "__main__":` around its calls. workers=1 needs none'
+        ) from error
 
 
 def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:

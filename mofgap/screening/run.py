@@ -98,6 +98,7 @@ class ScreeningRun:
             ScreeningError: If the names lead to no inputs, or to a listing while no shard is chosen.
             ShardError: If the listing is damaged, or was made for another number of shards.
             JournalError: If the journal belongs to another run, or cannot be opened.
+            RuntimeError: If no worker process can start.
             concurrent.futures.process.BrokenProcessPool: If a worker process died, usually because memory ran
                 out.
             OSError: If a finished row cannot be written to the journal.

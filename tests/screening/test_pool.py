@@ -62,6 +62,22 @@ class _Unloadable:
         return item
 
 
+def test_a_script_without_main_guard_is_an_error_and_not_a_hang(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    # A function larger than the buffer of a pipe, as a model is.
+    script.write_text(
+        "import functools, operator\n"
+        "from mofgap.screening.pool import ordered_map\n"
+        "print(list(ordered_map(functools.partial(operator.contains, bytes(1_000_000)), [0], 2)))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1])}
+    ended = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert ended.returncode == 1
+    assert 'if __name__ == "__main__":' in ended.stderr.splitlines()[-1]
+
+
 def test_workers_end_with_a_killed_parent() -> None:
     program = (
         "import itertools, multiprocessing, operator, signal\n"
