@@ -216,7 +216,8 @@ def verify(
 ) -> None:
     """Recompute the sha256 of shipped models and of shipped and fetched data, and compare.
 
-    The exit code is 3 if a file is missing or changed, or if its sum is not known.
+    The exit code is 3 if a file is missing or changed, or if a dataset has no sum. It is 1 for any other
+    name or path without sums.
     """
     from mofgap.configuration import ConfigurationError
     from mofgap.datasets.record import DatasetError
