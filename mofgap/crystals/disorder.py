@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mofgap.crystals.bonds import BOND_RATIO, HYDROGEN_CONTACT_ANGSTROM, Pairs, bond_ratios, pairs_within
 from mofgap.crystals.crowding import check_crowding
+from mofgap.crystals.elements import HYDROGEN
 from mofgap.crystals.reasons import StructureError, listed
 from mofgap.crystals.sites import Sites
 
@@ -19,6 +22,10 @@ FULL_OCCUPANCY = 0.985
 _EXCLUDES = 0.75
 # Partial sites may exclude each other within this distance, or be bonded.
 _REACH_ANGSTROM = 3.0
+# A hydrogen that is this far from an atom with its occupancy belongs to it.
+_BOND_TO_HYDROGEN_ANGSTROM = 0.7, 1.25
+# Occupancies that differ by less are equal.
+_EQUAL = 0.01
 
 
 def refuse(sites: Sites) -> None:
@@ -41,9 +48,11 @@ def majority(
 ) -> tuple[NDArray[np.bool_], list[str]]:
     """Keeps the majority occupant wherever partial sites exclude each other.
 
-    What the file puts in one alternative and bonds hold together is kept or left out as a whole. Such
-    units are taken by falling occupancy; alternatives of equal weight are taken one after the other, and one
-    symmetry image at a time. A unit that excludes no other stays if it is there at least half of the time.
+    What the file puts in one alternative and bonds hold together is kept or left out as a whole, and so is an
+    atom with its hydrogens. Such units are taken by falling occupancy; alternatives of equal weight are taken
+    one after the other, and one symmetry image at a time, until their share of the images is kept. So of a
+    ring on a centre of inversion, one place gets the amine and one the hydrogen, each half there. A unit
+    that excludes no other stays if it is there at least half of the time.
 
     Args:
         cell: (3, 3) lattice vectors as rows, in angstrom.
@@ -71,15 +80,29 @@ def majority(
         first = members[u][0]
         return -round(share[u], 3), abs(int(sites.groups[first])), int(op_index[members[u]].min()), first
 
+    kind = {u: tuple(sorted({sites.labels[a] for a in atoms})) for u, atoms in members.items()}
+    heavy = {u: bool((sites.atomic_numbers[atoms] != HYDROGEN).any()) for u, atoms in members.items()}
+
+    def alike(u: int, other: int) -> bool:
+        """Whether nothing but the order in the file decides between two units."""
+        equal = abs(share[u] - share[other]) < _EQUAL and kind[u] != kind[other]
+        return equal and (heavy[u] or heavy[other])
+
     keep = ~partial
     left_out: set[int] = set()
-    for u in sorted(members, key=place):
+    images, kept, late = Counter(kind.values()), Counter[tuple[str, ...]](), dict[int, None]()
+    for u in chain(sorted(members, key=place), late):
         if u in left_out:
             continue
         excluded = [{unit[other] for other in alternatives[atom]} - left_out - {u} for atom in members[u]]
+        enough = kept[kind[u]] + 0.5 > share[u] * images[kind[u]]
+        if enough and u not in late and any(alike(u, other) for other in set().union(*excluded)):
+            late[u] = None
+            continue
         left_out.update(*excluded)
         taken = [share[u] + sum(share[other] for other in each) for each in excluded]
-        keep[members[u]] = max(taken) >= 0.5
+        keep[members[u]] = stays = max(taken) >= 0.5
+        kept[kind[u]] += stays
     text = f"disorder-majority: {int(keep[partial].sum())} of {int(partial.sum())} partial sites kept"
     return keep, [text]
 
@@ -96,18 +119,30 @@ def _units(
     pairs = replace(pairs, first=index[pairs.first], second=index[pairs.second])
     pairs = pairs.take(pairs.first != pairs.second)
     ratios = bond_ratios(pairs, sites.atomic_numbers)
-    hydrogens = (sites.atomic_numbers[pairs.first] == 1) & (sites.atomic_numbers[pairs.second] == 1)
+    of_hydrogen = sites.atomic_numbers == HYDROGEN
+    hydrogens = of_hydrogen[pairs.first] & of_hydrogen[pairs.second]
     close = (ratios < _EXCLUDES) | (hydrogens & (pairs.distances < HYDROGEN_CONTACT_ANGSTROM))
     one_group, across = _alternatives(sites, op_index, pairs, close)
     bonded = ratios < BOND_RATIO
-    joined = pairs.take(one_group & ~across & bonded & ~close)
+    joined = pairs.take((one_group & bonded & ~close | _carried(sites, op_index, pairs)) & ~across)
     links = coo_array((np.ones(len(joined.first)), (joined.first, joined.second)), (len(sites),) * 2)
     unit = connected_components(links, directed=False)[1].tolist()
-    apart = pairs.take(close | (across & bonded))
+    # An assembly is what the file calls a set of alternatives, bonded or not.
+    apart = pairs.take(close | (across & (bonded | (sites.assemblies[pairs.first] != 0))))
     alternatives: list[list[int]] = [[] for _ in range(len(sites))]
     for first, second in zip(apart.first.tolist(), apart.second.tolist(), strict=True):
         alternatives[first].append(second)
     return unit, alternatives
+
+
+def _carried(sites: Sites, op_index: NDArray[np.int64], pairs: Pairs) -> NDArray[np.bool_]:
+    """Which pairs are an atom and a hydrogen that it carries, in one group and with one occupancy."""
+    first, second = pairs.first, pairs.second
+    shortest, longest = _BOND_TO_HYDROGEN_ANGSTROM
+    found = (sites.atomic_numbers[first] == HYDROGEN) ^ (sites.atomic_numbers[second] == HYDROGEN)
+    found &= (sites.groups[first] == sites.groups[second]) & (op_index[first] == op_index[second])
+    found &= np.abs(sites.occupancies[first] - sites.occupancies[second]) < _EQUAL
+    return found & (shortest < pairs.distances) & (pairs.distances < longest)
 
 
 def _alternatives(

@@ -121,3 +121,71 @@ def test_majority_keeps_one_image_across_a_mirror():
                    for line in text.splitlines())  # fmt: skip
     crystal = only(read_cif(text, disorder="majority"))
     assert formula_sum(crystal.atomic_numbers) == "C H O2 Zn"
+
+
+# A ring on a centre of inversion with zinc and a carboxylate at each end:
+# label, x, y, occupancy, assembly, group.
+HALF_A_LINKER = [
+    ("Zn1", 0.85, 0.6714, 1, ".", "."),
+    ("O1", 0.75, 0.5779, 1, ".", "."),
+    ("O2", 0.75, 0.4221, 1, ".", "."),
+    ("C1", 0.7064, 0.5, 1, ".", "."),
+    ("C2", 0.5993, 0.5, 1, ".", "."),
+    ("C3", 0.5496, 0.586, 1, ".", "."),
+    ("C4", 0.4504, 0.586, 1, ".", "."),
+    ("H4", 0.4164, 0.6447, 1, ".", "."),
+]
+AMINE = [
+    ("N1", 0.5986, 0.6707, 0.5, ".", "."),
+    ("H1A", 0.6289, 0.7236, 0.5, ".", "."),
+    ("H1B", 0.5371, 0.6743, 0.5, ".", "."),
+]
+HYDROGEN = [("H3", 0.5836, 0.6447, 0.5, ".", ".")]
+
+
+def planar(rows, space_group="P -1", cell_angstrom=14.0):
+    """A CIF of atoms in the plane z = 1/2."""
+    columns = ["label", "fract_x", "fract_y", "occupancy", "disorder_assembly", "disorder_group", "fract_z"]
+    lines = [f"_cell_length_{a} {cell_angstrom}" for a in "abc"]
+    lines += [f"_cell_angle_{a} 90" for a in ("alpha", "beta", "gamma")]
+    lines += [f"_symmetry_space_group_name_H-M '{space_group}'", "loop_"]
+    lines += [f"_atom_site_{column}" for column in columns]
+    lines += [" ".join(map(str, (*row, 0.5))) for row in rows]
+    return "\n".join(["data_planar", *lines, ""])
+
+
+@pytest.mark.parametrize("rows", [AMINE + HYDROGEN, HYDROGEN + AMINE])
+def test_alternatives_of_equal_weight_share_the_images_in_any_order(rows):
+    crystal = only(read_cif(planar(HALF_A_LINKER + rows), disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "C8 H5 N O4 Zn2"
+    assert not any("isolated" in text for text in crystal.warnings)
+
+
+def test_a_cyanide_on_a_centre_of_inversion_has_both_ends():
+    rows = [("Cu1", 0, 0.5, 1, ".", "."), *((e, 0.459, 0.5, 0.5, ".", ".") for e in ("C1", "N1"))]
+    crystal = only(read_cif(planar(rows), disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "C Cu N"
+
+
+def test_one_alternative_of_an_assembly_stays_though_nothing_collides():
+    """A water whose second hydrogen has two places, 1.5 Å apart."""
+    rows = [
+        ("Zn1", 0.5, 0.35, 1, ".", "."),
+        ("O1", 0.5, 0.5, 1, ".", "."),
+        ("H1", 0.435, 0.53, 1, ".", "."),
+        ("H2", 0.5536, 0.5464, 0.5, "A", 1),
+        ("H3", 0.5536, 0.44, 0.5, "A", 2),
+    ]
+    crystal = only(read_cif(planar(rows, "P 1"), disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "H2 O Zn"
+
+
+def test_hydrogens_leave_with_the_atom_that_carries_them():
+    rows = [
+        ("Zn1", 0.5, 0.35, 1, ".", "."),
+        ("O1A", 0.5, 0.5, 0.5, ".", "."),
+        ("O1B", 0.53, 0.5, 0.5, ".", "."),
+        ("H1B", 0.595, 0.51, 0.5, ".", "."),
+    ]
+    crystal = only(read_cif(planar(rows, "P 1"), disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "O Zn"
