@@ -21,6 +21,7 @@ _CELL = tuple(
     f"_cell_{name}"
     for name in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 )
+_NUMBERS = (*_CELL, *_FRACT, *_CARTN, "_atom_site_occupancy")
 _WHOLE = re.compile(r"(\d+)\.?0*", re.ASCII)
 # Refinements may end a little above a full site.
 FULLEST_OCCUPANCY = 1.02
@@ -88,11 +89,21 @@ def small_structure(block: cif.Block) -> gemmi.SmallStructure:
     for tag in NUMBER_TAGS:  # some programs write '14' or 14.0, which gemmi refuses
         if number := _WHOLE.fullmatch(cif.as_string(block.find_value(tag) or "").strip()):
             block.set_pair(tag, number[1])
+    for tag in _NUMBERS:
+        _unquote(block.find_values(tag))
     try:
         return gemmi.make_small_structure_from_block(block)
     except (ValueError, RuntimeError) as error:
         name = "bad-cell" if "angle" in str(error) else "bad-value"
         raise StructureError(f"{name}: {error}; correct that value") from error
+
+
+def _unquote(column: cif.Column) -> None:
+    """Write numbers without their quotes, in which gemmi takes them for text."""
+    for place, value in enumerate(list(column)):
+        text = cif.as_string(value).strip() if value[:1] in ("'", '"') else ""
+        if text and not np.isnan(cif.as_number(text)):
+            column[place] = text
 
 
 def sites_of(

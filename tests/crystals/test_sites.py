@@ -1,3 +1,6 @@
+import re
+
+import numpy as np
 import pytest
 
 from mofgap.crystals.cif import read_cif
@@ -138,3 +141,18 @@ def test_a_symbol_that_may_be_two_atoms_is_told_unless_the_formula_has_the_eleme
     assert not any(w.startswith("ambiguous-element: ") for w in crystal.warnings)
     (crystal,) = read_cif(three_sites(element))
     assert not any(w.startswith("ambiguous-element: ") for w in crystal.warnings)
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_number_in_quotes_is_a_number(quote):
+    def written(mark, share):
+        rows = (["Zn1", 1, "Zn", 0.1, 0.2, 0.3], ["O1", share, "O", "0.3(1)", 0.2, 0.3])
+        text = "".join("{} @{}@ {} @{}@ @{}@ @{}@\n".format(*row) for row in rows)
+        text = SITES.format("_atom_site_label\n_atom_site_occupancy", text)
+        return re.sub(r"(?m)^(_cell_\w+ )(\S+)$", r"\1@\2@", text).replace("@", mark)
+
+    (found,), (expected,) = read_cif(written(quote, 1)), read_cif(written("", 1))
+    np.testing.assert_array_equal(found.frac_coords, expected.frac_coords)
+    np.testing.assert_array_equal(found.cell, expected.cell)
+    (refused,) = read_cif(written(quote, 0.5))
+    assert refused.reason.startswith("partial-occupancy: O1 (0.5)")
