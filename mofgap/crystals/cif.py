@@ -28,7 +28,12 @@ SMALL_BYTES = 1_000
 
 # Names of DDLm dictionaries and mmCIF have a dot where those of the core dictionary have an underscore.
 _DOTTED_NAME = re.compile(r"^([ \t]*_\w+)\.", re.MULTILINE)
-_BLOCK_START = re.compile(r"^[ \t]*data_", re.IGNORECASE | re.MULTILINE)
+_BLOCK_START = re.compile(r"^(?:;|[ \t]*data_)", re.IGNORECASE | re.MULTILINE)
+_CELL_TAG = "_cell_length_a"
+# Ends of lines of old Macs, control characters, and what pages and word processors write for blank and minus.
+_PLAIN = {"\r\n": "\n", "\r": "\n", "\x00": " ", "\x1a": " ", "\u00a0": " ", "\u2212": "-"}
+# The first words of SHELX and PDB files, of which a conversion by ASE fails or loses the symmetry.
+_WITH_SYMMETRY = ("TITL", "CELL", "CRYST1", "HEADER", "HETATM")
 
 
 def read_cif_bytes(
@@ -69,13 +74,11 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
         n_unprintable = sum(
             not (c.isprintable() or c in "\t\r\n\f\v\u00a0\u00ad\ufeff") for c in set(text[:4096])
         )
-        if n_unprintable > 2:
+        if n_unprintable > 2 and _CELL_TAG not in text:  # names in another encoding do not matter
             break
-        if "\n" not in text:  # as old Macs end lines
-            text = text.replace("\r", "\n")
-        return text.replace("\x00", " ").replace("\x1a", " "), (
-            () if encoding == "utf-8-sig" else (f"encoding: the file is {encoding}, not UTF-8",)
-        )
+        for old, new in _PLAIN.items():
+            text = text.replace(old, new)
+        return text, () if encoding == "utf-8-sig" else (f"encoding: the file is {encoding}, not UTF-8",)
     raise StructureError("bad-encoding: the bytes are not text; a CIF is plain text in UTF-8")
 
 
@@ -135,14 +138,9 @@ def _parts(text: str) -> list[_Part]:
     if not text.strip():
         raise StructureError("empty-file: the file is empty; download or export it again")
     text = _DOTTED_NAME.sub(r"\1_", text)
-    starts = [match.start() for match in _BLOCK_START.finditer(text)]
+    starts = _block_starts(text)
     if not starts:
-        if text.lstrip().startswith("<"):
-            raise StructureError("not-a-cif: a web page; download the structure again")
-        raise StructureError(
-            "not-a-cif: it has no data_ block; give the file the ending of its format, or convert it "
-            "(ase convert NAME NAME.cif)"
-        )
+        raise _no_cif(text)
     try:
         parts = _parse(text)
     except GEMMI_ERRORS:
@@ -155,6 +153,33 @@ def _parts(text: str) -> list[_Part]:
     if not parts:
         raise StructureError("no-atoms: the file lists no atom sites; export it again with its coordinates")
     return parts
+
+
+def _block_starts(text: str) -> list[int]:
+    """Where data blocks begin; not inside text fields, unless one does not end: they may hold whole files."""
+    starts, outside, in_text = [], [], False
+    for match in _BLOCK_START.finditer(text):
+        if match[0] == ";":
+            in_text = not in_text
+            continue
+        starts.append(match.start())
+        if not in_text:
+            outside.append(match.start())
+    return starts if in_text else outside
+
+
+def _no_cif(text: str) -> StructureError:
+    """Why a text is no CIF, and what to do."""
+    if text.lstrip().startswith("<"):
+        return StructureError("not-a-cif: a web page; download the structure again")
+    if text.split(maxsplit=1)[0].upper() in _WITH_SYMMETRY:
+        return StructureError(
+            "not-a-cif: a file of SHELX or PDB; export a CIF with its symmetry (SHELXL, Olex2, Mercury)"
+        )
+    return StructureError(
+        "not-a-cif: it has no data_ block; give the file the ending of its format, or convert it "
+        "(ase convert NAME NAME.cif)"
+    )
 
 
 def _parse(text: str, lines_above: int = 0) -> list[_Part]:

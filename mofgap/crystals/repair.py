@@ -70,12 +70,13 @@ def _items(text: str, error: str) -> Iterator[str]:
         StructureError: If a text field does not end, or includes lines that a structure needs.
     """
     item: list[str] = []
-    in_text = in_header = False
+    in_text = in_header = embedded = False
     for line in text.splitlines():
         word = line.split(maxsplit=1)[0].lower() if line.strip() else "#"
         if in_text or line.startswith(";"):
             in_text ^= line.startswith(";")
-            if in_text and _NEEDED.match(word):
+            embedded = in_text and (embedded or word.startswith("data_"))  # a file inside the field
+            if in_text and not embedded and _NEEDED.match(word):
                 raise StructureError(
                     f"syntax: {error}; a text field before {word} does not end, correct the file"
                 )

@@ -383,3 +383,28 @@ def test_accidents_never_raise(data, disorder):
             assert entry.atomic_numbers.min() > 0
         else:
             assert ": " in entry.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "encoding"),
+    [
+        (lambda text: "# old Mac\r" + text.replace("\n", "\r") + "\n", "utf-8"),
+        (lambda text: "# header\r\n" + text.replace("\n", "\r"), "utf-8"),
+        (lambda text: text.replace("Zn1 Zn ", "Zn1\u00a0Zn\u00a0"), "utf-8"),
+        (lambda text: text.replace(" 0.05000", " \u22120.95000"), "utf-8"),
+        (lambda text: f"# 金属有機構造体、東京大学\n{text}", "shift-jis"),
+        (lambda text: f"# Université, Müller, Ångström, Žák\n{text}", "mac-latin2"),
+    ],
+)
+def test_the_way_a_program_writes_text_does_not_matter(change, encoding):
+    data = change((CIFS / "good.cif").read_text()).encode(encoding, "replace")
+    (crystal,) = read_cif_bytes(data, "mof.cif")
+    assert formula_sum(crystal.atomic_numbers) == "C H O2 Zn"
+
+
+@pytest.mark.parametrize(
+    "text", ["TITL mof in P 21/c\nCELL 0.71 9 10 11 90 101 90\n", "CRYST1 9.0 10.0 11.0\n"]
+)
+def test_a_format_with_symmetry_is_not_to_be_converted_by_ase(text):
+    (refused,) = read_cif(text)
+    assert refused.reason.startswith("not-a-cif: a file of SHELX or PDB; export a CIF with its symmetry")

@@ -39,10 +39,23 @@ HARMLESS = {
     "bonds": ("H1 0.66 0.81 0.13\n", "H1 0.66 0.81 0.13\nloop_\n_geom_a\n_geom_b\n1 2 3\n"),
     "cut off in the bonds": ("H1 0.66 0.81 0.13\n", "H1 0.66 0.81 0.13\nloop_\n_geom_a\n_geom_b\n1 2 3"),
     "text": ("_cell_length_a", "_a pale blue\n_publ_text\n;\nloop_\n_b 1\n;\n_cell_length_a"),
+    "file inside": (
+        "_cell_length_a",
+        "_a pale blue\n_fcf_text\n;\ndata_mof\n_cell_length_a 3\n;\n_cell_length_a",
+    ),
     "comments": ("_cell_length_a", "_a pale blue\n# _cell_length_a 3\n\n  # loop_\n_cell_length_a"),
 }
 # Where quotes alone were lacking, nothing is left out.
-UNQUOTED = {"words", "words in a row", "space group", "formula", "temperature", "text", "comments"}
+UNQUOTED = {
+    "words",
+    "words in a row",
+    "space group",
+    "formula",
+    "temperature",
+    "text",
+    "file inside",
+    "comments",
+}
 
 
 @pytest.mark.parametrize("name", HARMLESS)
