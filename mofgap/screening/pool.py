@@ -121,14 +121,14 @@ def _pool(function: Callable[[T], R], workers: int) -> ProcessPoolExecutor:
 
 
 def _check_start() -> None:
-    """Start a process without a function. One too large for a pipe's buffer blocks if its reader dies first."""
+    """Start a process without a function: sending a large one would block if the process dies first."""
     try:
         with process_pool(1, int) as pool:
             pool.submit(int).result()
     except BrokenProcessPool as error:
         raise RuntimeError(
-            "no worker process can start; the reason stands above. Each of them imports the script that starts "
-            'it, so the script needs `if __name__ == "__main__":` around its calls. workers=1 needs none'
+            "no worker process can start; the reason stands above. Each imports the script that starts it, "
+            'so the script needs `if __name__ == "__main__":` around its calls. workers=1 needs none'
         ) from error
 
 
