@@ -5,7 +5,9 @@ random. Here their rows become means of the rows of the most similar elements th
 (`mofgap.encoders.elements`). It is done after every pretraining and training; a prediction knows nothing of
 it.
 
-``python -m mofgap.training.unseen FOLDER ...`` does it to models and encoders that were trained without.
+``python -m mofgap.training.unseen FOLDER ...`` does it to models and encoders that were trained without. With
+``--read-as Ru=Fe,Rh`` named elements stand for one that was never seen, with equal shares, where more is
+known than descriptors say (``python -m benchmarks.rare_metals``).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,7 +74,7 @@ def substitute(tables: Iterable[Tensor], substitutes: Mapping[str, Mapping[str, 
         places = [atomic_number(symbol) for symbol in shares]
         weight = torch.tensor(list(shares.values()))
         for table in tables:
-            table[atomic_number(unseen)] = weight / weight.sum() @ table[places]
+            table[atomic_number(unseen)] = weight / weight.sum() @ table[places].float()
 
 
 def tables_of(encoder: Encoder) -> list[Tensor]:
@@ -93,27 +95,56 @@ def substitute_unseen(model: GapModel, atomic_numbers: Iterable[ArrayLike]) -> N
     model.config = replace(model.config, substitutes=left)
 
 
-def substitute_in(folder: Path, counts: ArrayLike) -> Substitutes:
-    """Substitute in a model or encoder on disk, whose other bytes do not change.
+def named_substitutes(counts: ArrayLike, read_as: Mapping[str, Sequence[str]]) -> Substitutes:
+    """What each element without data is read as, some as named ones.
+
+    Args:
+        counts: As for `substitutes_of`.
+        read_as: Symbols of elements that were never seen, and of those that share in each of them equally.
+
+    Raises:
+        ValueError: If an element of ``read_as`` was seen, or one that it is read as was not.
+    """
+    numbers = np.asarray(counts)
+    for unseen, others in read_as.items():
+        if n := numbers[atomic_number(unseen)]:
+            raise ValueError(f"{unseen} is in {n} training structures, so nothing else can stand for it")
+        for other in others:
+            if not numbers[atomic_number(other)]:
+                raise ValueError(f"{other} is in no training structure, so it cannot stand for {unseen}")
+    named = {unseen: dict.fromkeys(others, 1 / len(others)) for unseen, others in read_as.items()}
+    return substitutes_of(numbers) | named
+
+
+def substitute_in(
+    folder: Path, counts: ArrayLike, read_as: Mapping[str, Sequence[str]] | None = None
+) -> Substitutes:
+    """Substitute in every network of a model or encoder on disk, whose other bytes do not change.
 
     Args:
         folder: Folder of a gap model or of a pretrained encoder.
         counts: As for `substitutes_of`.
+        read_as: As for `named_substitutes`.
 
     Returns:
         What the elements that were never seen are read as.
+
+    Raises:
+        ValueError: As of `named_substitutes`.
     """
     is_model = (folder / CONFIG).exists()
     names = (CONFIG, WEIGHTS) if is_model else (DESCRIPTION, ENCODER_WEIGHTS)
     description, path = folder / names[0], folder / names[1]
     described, weights = json.loads(description.read_text(encoding="utf-8")), load_file(path)
     about = described["model"] if is_model else described
-    found, prefix = substitutes_of(counts), "encoder." if is_model else ""
+    found = named_substitutes(counts, read_as or {})
     settings = about["encoder_settings" if is_model else "encoder"]
     encoder = build_encoder(about.get("encoder" if is_model else "architecture", DEFAULT), settings)
     names_of = {id(each): name for name, each in encoder.named_modules()}
-    substitute([weights[f"{prefix}{names_of[id(table)]}.weight"] for table in encoder.element_tables], found)
-    about["substitutes"] = found
+    ends = tuple(f".{names_of[id(table)]}.weight" for table in encoder.element_tables)
+    substitute([weight for name, weight in weights.items() if f".{name}".endswith(ends)], found)
+    for network in (about, *about.get("members", ())):
+        network["substitutes"] = found
     with whole_file(path) as partial:  # the weights may be a view of the file itself
         save_file(weights, partial)
         partial.chmod(0o644)
@@ -126,10 +157,14 @@ def main() -> None:
     """Substitute the elements that the first folder's model never saw, in all folders."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="models or encoders; the first is a gap model")
-    folders = parser.parse_args().folders
-    counts = NoveltyIndex.load(folders[0] / NOVELTY).element_counts
-    for folder in folders:
-        substitute_in(folder, counts)
+    words = "elements that were never seen, and those that each is read as, such as Ru=Fe,Rh"
+    parser.add_argument("--read-as", nargs="+", default=(), metavar="UNSEEN=OTHERS", help=words)
+    options = parser.parse_args()
+    counts = NoveltyIndex.load(options.folders[0] / NOVELTY).element_counts
+    named = (each.split("=", 1) for each in options.read_as)
+    read_as = {unseen: others.split(",") for unseen, others in named}
+    for folder in options.folders:
+        substitute_in(folder, counts, read_as)
 
 
 if __name__ == "__main__":

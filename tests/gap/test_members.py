@@ -21,6 +21,7 @@ from mofgap.gap.posterior import fit_correction, posterior
 from mofgap.gap.predictor import GapPredictor
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.start import begin_model
+from mofgap.training.unseen import substitute_in
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
 from mofgap.whole_file import sha256_of
@@ -128,6 +129,22 @@ def test_it_comes_back_as_it_was_saved(
     assert loaded.config == three.config and len(loaded.members) == 2
     graph = crystal_graph(make_crystal(1), three.graph_config)
     np.testing.assert_array_equal(posterior(loaded, graph).gap_ev, posterior(three, graph).gap_ev)
+
+
+def test_an_unseen_element_is_read_anew_by_every_network(
+    three: GapModel, make_novelty: Callable[[GapModel], NoveltyIndex], tmp_path: Path
+) -> None:
+    save_model(tmp_path, three, About("mine"), Calibration.raw(), make_novelty(three))
+    counts = np.zeros(119, dtype=int)
+    counts[[26, 30]] = 1, 20
+    substitute_in(tmp_path, counts, {"Ru": ["Fe"]})
+    loaded = read_model(tmp_path)[0]
+    for network in (loaded, *loaded.members):
+        assert network.config.substitutes["Ru"] == {"Fe": 1.0}
+        assert network.config.substitutes["Os"] == {"Zn": 1.0}
+        for table in network.encoder.element_tables:
+            assert torch.equal(table.weight[44], table.weight[26])
+            assert not torch.equal(table.weight[44], table.weight[30])
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from mofgap.training.loop import Compute
 from mofgap.training.pretrain import pretrain
 from mofgap.training.unseen import (
     element_counts,
+    named_substitutes,
     substitute,
     substitute_in,
     substitute_unseen,
@@ -37,6 +38,16 @@ def test_unseen_elements_are_read_as_those_that_are_seen_often() -> None:
         "but in too few structures to stand for others"
     )
     assert substitutes_of(np.zeros(119)) == {}
+
+
+def test_named_elements_stand_for_one_that_was_never_seen() -> None:
+    found = named_substitutes(COUNTS, {"Ta": ["Ti", "Zr"]})
+    assert found["Ta"] == {"Ti": 0.5, "Zr": 0.5}, "though one has few structures"
+    assert found["Hf"] == substitutes_of(COUNTS)["Hf"]
+    with pytest.raises(ValueError, match="Zn is in 30 training structures, so nothing else can stand"):
+        named_substitutes(COUNTS, {"Zn": ["Al"]})
+    with pytest.raises(ValueError, match="Nb is in no training structure, so it cannot stand for Ta"):
+        named_substitutes(COUNTS, {"Ta": ["Zr", "Nb"]})
 
 
 def test_a_row_becomes_the_mean_of_others() -> None:

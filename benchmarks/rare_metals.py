@@ -1,0 +1,140 @@
+"""What may stand for a metal that no training structure has? Gaps by GFN1-xTB tell, without any DFT gap.
+
+Other metals are written into the same frameworks in place of the rare one. Those whose gaps by GFN1-xTB
+differ least may stand for it. Beside that is the gap that the model predicts if it reads the rare metal so.
+GFN1-xTB comes with the package ``tblite``, the frameworks with ``core-mof`` and the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from ase.units import Bohr, Hartree
+
+from benchmarks.corpus import core_mof
+from benchmarks.measure import add_table, one_thread, print_table, read_rows
+from mofgap.crystals.cif import read_cif_bytes
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.elements import atomic_number
+from mofgap.crystals.formula import reduced_formula
+from mofgap.crystals.prepare.config import PreparationConfig
+from mofgap.crystals.prepare.steps import prepare
+from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.training.unseen import substitute, tables_of
+
+
+@dataclass(frozen=True)
+class Case:
+    """A rare metal, the metal of the frameworks that it is written into, and those that may stand for it."""
+
+    metal: str
+    framework: str
+    others: tuple[str, ...]
+
+
+CASES = (
+    Case("Ru", "Ru", ("Fe", "Rh", "Pd")),
+    Case("Os", "Ru", ("Fe", "Rh", "W")),
+    Case("Ta", "Nb", ("Nb", "V", "Zr")),
+    Case("Hf", "Hf", ("Zr", "Ti")),
+    Case("Ga", "Ga", ("Al", "In")),
+)
+
+
+def frameworks(metal: str, rows: list[Crystal], most: int, max_atoms: int) -> list[Crystal]:
+    """Structures with a metal, one of each formula: rows of the table, and prepared files of CoRE MOF."""
+    found: dict[str, Crystal] = {}
+    for crystal in (*rows, *from_core_mof(metal, max_atoms)):
+        if len(found) == most:
+            break
+        if atomic_number(metal) in crystal.atomic_numbers and crystal.n_atoms <= max_atoms:
+            found.setdefault(reduced_formula(crystal.atomic_numbers), crystal)
+    return list(found.values())
+
+
+def from_core_mof(metal: str, max_atoms: int) -> Iterator[Crystal]:
+    """Prepared structures of CoRE MOF with a metal."""
+    for name, data in core_mof():
+        if metal.encode() in data:
+            (entry, *_) = read_cif_bytes(data, name, max_atoms=max_atoms)
+            if isinstance(entry, Crystal) and atomic_number(metal) in entry.atomic_numbers:
+                yield prepare(entry, PreparationConfig())
+
+
+def written(crystal: Crystal, old: str, new: str) -> Crystal:
+    """The crystal with another metal in the places of one."""
+    numbers = crystal.atomic_numbers
+    return replace(
+        crystal, atomic_numbers=np.where(numbers == atomic_number(old), atomic_number(new), numbers)
+    )
+
+
+def xtb_gap_ev(crystal: Crystal) -> float:
+    """Gap by GFN1-xTB at the Gamma point, eV; NaN where it does not converge."""
+    from tblite.exceptions import TBLiteRuntimeError
+    from tblite.interface import Calculator
+
+    places, cell = crystal.cart_coords / Bohr, crystal.cell / Bohr
+    calculator = Calculator(
+        "GFN1-xTB", crystal.atomic_numbers, places, lattice=cell, periodic=np.full(3, True)
+    )
+    calculator.set("verbosity", 0)
+    try:
+        result = calculator.singlepoint()
+    except TBLiteRuntimeError:
+        return np.nan
+    energy, occupied = result.get("orbital-energies"), result.get("orbital-occupations") > 1
+    return float(energy[~occupied].min() - energy[occupied].max()) * Hartree
+
+
+@torch.no_grad()
+def read_as(predictor: GapPredictor, crystals: list[Crystal], metal: str, other: str | None) -> float:
+    """Mean predicted gap, eV, with a metal read as another, or as the model reads it."""
+    networks = (predictor.model, *predictor.model.members)
+    tables = [table for network in networks for table in tables_of(network.encoder)]
+    own = [table[atomic_number(metal)].clone() for table in tables]
+    if other is not None:
+        substitute(tables, {metal: {other: 1.0}})
+    gap_ev = float(predictor.estimate(crystals).gap_ev.mean())
+    for table, row in zip(tables, own, strict=True):
+        table[atomic_number(metal)] = row
+    return gap_ev
+
+
+def compared(case: Case, found: list[Crystal], predictor: GapPredictor) -> Iterator[list[object]]:
+    """A row for each metal that may stand for the rare one, and one for how the model reads it."""
+    rare = [written(crystal, case.framework, case.metal) for crystal in found]
+    gaps = np.array([xtb_gap_ev(crystal) for crystal in rare])
+    name = f"{case.metal} in {case.framework}"
+    yield [name, len(found), "now", "", "", read_as(predictor, rare, case.metal, None)]
+    for other in case.others:
+        others = np.array([xtb_gap_ev(written(crystal, case.framework, other)) for crystal in found])
+        more = others - gaps
+        apart = float(np.nanmean(more)), float(np.nanmean(np.abs(more)))
+        yield [name, len(found), other, *apart, read_as(predictor, rare, case.metal, other)]
+
+
+def main() -> None:
+    """Print how far apart gaps by GFN1-xTB are, and what is predicted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_table(parser)
+    parser.add_argument("--model", default="qmof-pbe", help="a shipped model, or the folder of one")
+    parser.add_argument("--most", type=int, default=8, help="frameworks of a metal")
+    parser.add_argument("--max-atoms", type=int, default=130, help="of a framework")
+    options = parser.parse_args()
+    one_thread()
+    rows = list(table_crystals(read_rows(options.table, options.target, ("train", "val"))))
+    predictor, table = load_model(options.model, device="cpu"), []
+    for case in CASES:
+        table += compared(case, frameworks(case.framework, rows, options.most, options.max_atoms), predictor)
+    more = ["xTB gap minus its own, eV", "the same without sign"]
+    print_table(["metal in frameworks of", "structures", "read as", *more, "predicted gap, eV"], table)
+
+
+if __name__ == "__main__":
+    main()
