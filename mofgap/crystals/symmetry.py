@@ -25,6 +25,7 @@ MOST_OPERATIONS = 192
 _LONGEST_OPERATOR, _LONGEST_NAME = 100, 60
 _TERM = re.compile(r"([+-]?)(?:(\d+\.?\d*|\.\d+)(?:/(\d+))?\*?)?([xyz]?)")
 _OPERATION_TAGS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
+_SUPERSPACE_TAG = "_space_group_symop_ssg_operation_algebraic"
 _MAGNETIC_TAG = "_space_group_symop_magn_operation_xyz"
 _NAME_TAGS = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_space_group_name_H-M_full")
 # ICSD's names of the first and the second choice of origin, as in F d -3 m Z.
@@ -148,9 +149,16 @@ def _listed_operations(block: cif.Block) -> NDArray[np.float64]:
     """(n_ops, 3, 4) operators that a block lists, each once.
 
     Raises:
-        StructureError: If an operator cannot be read, the list is longer than that of any space group, or all
-            operators are magnetic. Without operators the space group would be read as P1.
+        StructureError: If an operator cannot be read, the list is longer than that of any space group, all
+            operators are magnetic, or the structure is modulated. Without operators the space group would be
+            read as P1.
     """
+    n_waves = cif.as_string(block.find_value("_cell_modulation_dimension") or "0")
+    if block.find_values(_SUPERSPACE_TAG) or n_waves not in ("0", "?", "."):
+        raise StructureError(
+            "bad-symmetry: the structure is modulated, and its average is none that exists; export an "
+            "approximant in an ordinary space group"
+        )
     tables = ([op for op in block.find_values(tag) if op not in ("?", ".")] for tag in _OPERATION_TAGS)
     texts = dict.fromkeys(_whole([cif.as_string(op).strip() for op in next(filter(None, tables), [])]))
     if not texts and block.find_values(_MAGNETIC_TAG):

@@ -1,6 +1,7 @@
 import io
 import warnings
 from contextlib import nullcontext
+from pathlib import Path
 
 import gemmi
 import numpy as np
@@ -14,6 +15,8 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.symmetry import parse_operation
 from mofgap.crystals.unit_cell import check_apart
+
+GOOD = (Path(__file__).parents[1] / "fixtures" / "cifs" / "good.cif").read_text()
 
 CELLS = {
     "triclinic": (15, 16, 17, 80, 95, 105),
@@ -317,3 +320,17 @@ def test_operators_that_are_listed_twice_count_once():
     text = cif_text(gemmi.SpaceGroup("P 21/c"), (1, 2, 3), named=False)
     once, twice = read_cif(text)[0], read_cif(text.replace("'x,y,z'", "'x,y,z'\n" * 200))[0]
     assert np.array_equal(once.frac_coords, twice.frac_coords) and twice.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "_cell_modulation_dimension 1",
+        "loop_\n_space_group_symop_ssg_operation_algebraic\nx1,x2,x3,x4\n-x1,-x2,-x3,-x4",
+    ],
+)
+def test_modulated_structures_are_refused(line):
+    (failure,) = read_cif(GOOD.replace("_cell_length_a", f"{line}\n_cell_length_a"))
+    assert failure.reason.startswith("bad-symmetry: the structure is modulated")
+    (sound,) = read_cif(GOOD.replace("_cell_length_a", "_cell_modulation_dimension 0\n_cell_length_a"))
+    assert sound.n_atoms == 5
