@@ -142,7 +142,9 @@ def substitute_in(
     encoder = build_encoder(about.get("encoder" if is_model else "architecture", DEFAULT), settings)
     names_of = {id(each): name for name, each in encoder.named_modules()}
     ends = tuple(f".{names_of[id(table)]}.weight" for table in encoder.element_tables)
-    substitute([weight for name, weight in weights.items() if f".{name}".endswith(ends)], found)
+    tables = [weight for name, weight in weights.items() if f".{name}".endswith(ends)]
+    before = about.get("substitutes", {})
+    substitute(tables, {unseen: each for unseen, each in found.items() if each != before.get(unseen)})
     for network in (about, *about.get("members", ())):
         network["substitutes"] = found
     with whole_file(path) as partial:  # the weights may be a view of the file itself
