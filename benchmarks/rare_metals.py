@@ -89,7 +89,8 @@ def xtb_gap_ev(crystal: Crystal) -> float:
     except TBLiteRuntimeError:
         return np.nan
     energy, occupied = result.get("orbital-energies"), result.get("orbital-occupations") > 1
-    return float(energy[~occupied].min() - energy[occupied].max()) * Hartree
+    gap_ev: float = (energy[~occupied].min() - energy[occupied].max()) * Hartree
+    return gap_ev
 
 
 @torch.no_grad()
@@ -129,7 +130,8 @@ def main() -> None:
     options = parser.parse_args()
     one_thread()
     rows = list(table_crystals(read_rows(options.table, options.target, ("train", "val"))))
-    predictor, table = load_model(options.model, device="cpu"), []
+    predictor = load_model(options.model, device="cpu")
+    table: list[list[object]] = []
     for case in CASES:
         table += compared(case, frameworks(case.framework, rows, options.most, options.max_atoms), predictor)
     more = ["xTB gap minus its own, eV", "the same without sign"]

@@ -18,15 +18,17 @@ def call_of(x: Any, kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[st
 
 
 def n_inputs_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    """Leading dimension of the first tensor; where that is 1, of a later one with as many dimensions.
+    """Leading dimension of the first tensor; where that is 1, of a later one of as many dimensions, no mask.
 
     Raises:
         ValueError: If no argument is a tensor.
     """
-    tensors = [v for v in (*args, *kwargs.values()) if isinstance(v, Tensor) and v.ndim]
+    given = [*(("", v) for v in args), *kwargs.items()]
+    tensors = [(name, v) for name, v in given if isinstance(v, Tensor) and v.ndim]
     if not tensors:
         raise ValueError("the model is called with no tensor, so that the number of inputs is not known")
-    return next((len(v) for v in tensors if len(v) != 1 and v.ndim >= tensors[0].ndim), 1)
+    n_dims = tensors[0][1].ndim
+    return next((len(v) for name, v in tensors if len(v) != 1 and v.ndim >= n_dims and "mask" not in name), 1)
 
 
 def logits_of(output: Any) -> Tensor:

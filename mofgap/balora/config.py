@@ -26,8 +26,8 @@ class BaLoRAConfig:
 
     Attributes:
         target_modules: Which layers to adapt. Each entry is the end of a module's name (``"query"`` finds
-            ``blocks.0.query``), or a regular expression for the whole name. A single string is a regular
-            expression for the whole name, or ``"all-linear"``.
+            ``blocks.0.query``), or a regular expression for the whole name. A single string is one
+            such entry, or ``"all-linear"``.
         r: Rank of the update B A.
         lora_alpha: The update is scaled by ``lora_alpha / r``.
         layers_to_transform: Indices of the blocks to adapt; ``None`` for all.

@@ -64,23 +64,30 @@ class NoiseNetwork(nn.Module):
         self.feature_std.copy_(torch.where(std > 1e-6, std, torch.zeros_like(std)))
 
     @torch.no_grad()
-    def update_scale(self, features: Tensor, n_before: Tensor) -> None:
+    def update_scale(self, features: Tensor, n_before: Tensor) -> Tensor:
         """Update the standardisation, which ``n_before`` inputs fitted, with a batch.
 
-        Chan, Golub and LeVeque, Am. Stat. 37, 242 (1983).
+        Chan, Golub and LeVeque, Am. Stat. 37, 242 (1983). Inputs with a feature that is not finite, as after
+        an overflow, are left out.
 
         Args:
-            features: (n_inputs, n_features), n_inputs >= 1.
+            features: (n_inputs, n_features).
             n_before: () number of inputs of all earlier batches.
+
+        Returns:
+            () number of inputs that were counted.
         """
         features = features.to(self.feature_mean)
-        share = len(features) / (n_before + len(features)).to(features)
-        mean = features.mean(0)
+        finite = features.isfinite().all(1, keepdim=True)
+        n = finite.sum()
+        share = (n / (n_before + n).clamp_min(1)).to(features)
+        mean = torch.where(finite, features, 0.0).sum(0) / n.clamp_min(1)
+        own = torch.where(finite, features - mean, 0.0).square().sum(0) / n.clamp_min(1)
         shift = torch.where(n_before < 1, torch.zeros_like(mean), mean - self.feature_mean)
-        within = self.feature_std.square().lerp(features.var(0, correction=0), share)
-        variance = within + share * (1 - share) * shift.square()
+        variance = self.feature_std.square().lerp(own, share) + share * (1 - share) * shift.square()
         self.feature_mean.copy_(mean - (1 - share) * shift)
         self.feature_std.copy_(torch.where(variance > 1e-12, variance.sqrt(), torch.zeros_like(variance)))
+        return n
 
     @torch.no_grad()
     def ignore_features(self) -> None:

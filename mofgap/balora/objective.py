@@ -41,7 +41,8 @@ def kl_divergence(alpha: Tensor, n_elements: Tensor, prior_variance: float) -> T
     Returns:
         (n_inputs,).
     """
-    return kl_per_element(alpha, prior_variance) @ n_elements.to(alpha)
+    # No matrix product: autocast would compute it in half precision, where this many elements overflow.
+    return (kl_per_element(alpha, prior_variance) * n_elements.to(alpha)).sum(-1)
 
 
 def diagonal_kl(layers: Mapping[str, AdaptedLayer], init_scale: float) -> Tensor:

@@ -57,6 +57,8 @@ class BaLoRAModel(BaLoRA):
     """
 
     n_seen: Tensor
+    accepts_loss_kwargs = False
+    """For the `Trainer` of transformers, which then divides the loss by the number of accumulated batches."""
 
     def __init__(
         self,
@@ -268,8 +270,7 @@ class BaLoRAModel(BaLoRA):
             row_to_input = None if self._rows is None else self._rows(*args, **kwargs)
             features = self._frozen_features(args, kwargs, row_to_input)
             if observe:
-                self.noise_network.update_scale(features, self.n_seen)
-                self.n_seen += len(features)
+                self.n_seen += self.noise_network.update_scale(features, self.n_seen)
             alpha = self.alpha(features)
             return alpha, InputRows(len(alpha), row_to_input)
         rows = self._rows_of(args, kwargs)
@@ -299,12 +300,11 @@ class BaLoRAModel(BaLoRA):
     def _frozen_features(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], row_to_input: Tensor | None
     ) -> Tensor:
-        with torch.no_grad():
-            if self._features is not None:
+        with torch.no_grad(), evaluation_mode(self.model), self.disable_adapter():
+            if self._features is not None:  # a function that may use parts of the model
                 return self._features(*args, **kwargs)
             assert self._taken is not None
-            with evaluation_mode(self.model), self.disable_adapter():
-                return self._taken(self.model, args, kwargs, row_to_input)
+            return self._taken(self.model, args, kwargs, row_to_input)
 
     @property
     def _is_certain(self) -> bool:

@@ -139,10 +139,12 @@ def _carried(sites: Sites, op_index: NDArray[np.int64], pairs: Pairs) -> NDArray
     """Which pairs are an atom and a hydrogen that it carries, in one group and with one occupancy."""
     first, second = pairs.first, pairs.second
     shortest, longest = _BOND_TO_HYDROGEN_ANGSTROM
-    found = (sites.atomic_numbers[first] == HYDROGEN) ^ (sites.atomic_numbers[second] == HYDROGEN)
+    found: NDArray[np.bool_] = sites.atomic_numbers[first] == HYDROGEN
+    found = found ^ (sites.atomic_numbers[second] == HYDROGEN)
     found &= (sites.groups[first] == sites.groups[second]) & (op_index[first] == op_index[second])
     found &= np.abs(sites.occupancies[first] - sites.occupancies[second]) < _EQUAL
-    return found & (shortest < pairs.distances) & (pairs.distances < longest)
+    found &= (shortest < pairs.distances) & (pairs.distances < longest)
+    return found
 
 
 def _alternatives(

@@ -142,7 +142,7 @@ def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
         return failed
 
 
-def process_pool(workers: int, begin: Callable[..., None], *arguments: Any) -> ProcessPoolExecutor:
+def process_pool(workers: int, begin: Callable[..., object], *arguments: Any) -> ProcessPoolExecutor:
     """Worker processes that leave Ctrl-C to this process, and end with it.
 
     Args:
@@ -155,7 +155,7 @@ def process_pool(workers: int, begin: Callable[..., None], *arguments: Any) -> P
     return ProcessPoolExecutor(workers, context, initializer=_start, initargs=(begin, *arguments))
 
 
-def _start(begin: Callable[..., None], *arguments: Any) -> None:
+def _start(begin: Callable[..., object], *arguments: Any) -> None:
     """Set up a worker process."""
     begin(*arguments)
     # Ctrl-C reaches every process of the terminal; the main one alone decides what to do.

@@ -417,3 +417,52 @@ def test_adapters_stay_where_others_are_loaded_on_top(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="adapted already"):
         BaLoRAModel.from_pretrained(model.model, tmp_path)
     torch.testing.assert_close(model(X), expected, rtol=0, atol=0)
+
+
+def test_a_mask_is_not_counted_as_inputs() -> None:
+    ids, mask = torch.ones(1, 6), torch.ones(6, 6)
+    assert n_inputs_of((), {"input_ids": ids, "attention_mask": mask}) == 1
+
+
+def test_a_function_that_reads_a_part_of_the_model_gets_the_frozen_one() -> None:
+    net = Net()
+    read: list[Tensor] = []
+
+    def features(x: Tensor) -> Tensor:
+        read.append(net.layers[0](x))
+        return read[-1]
+
+    frozen = net.layers[0](X)
+    config = BaLoRAConfig(r=2, n_features=frozen.shape[1], initial_alpha=1.0)
+    model = get_balora_model(net, config, features=features)
+    with torch.no_grad():
+        for layer in model.layers.values():
+            layer.lora_B.normal_()
+    model.train()
+    for _ in range(2):  # the second finds the noise of the first
+        model(X)
+    model.eval().predict(X)
+    for found in read:
+        torch.testing.assert_close(found, frozen)
+
+
+@pytest.mark.parametrize("bad", [X[:0], X * float("nan")])
+def test_one_bad_batch_does_not_spoil_alpha(bad: Tensor) -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    model, other = made(copy.deepcopy(net)), made(net)
+    for each in (X, bad, X):
+        model(each)
+    for each in (X, X):
+        other(each)
+    assert model.n_seen == other.n_seen == 2 * len(X)
+    torch.testing.assert_close(model.eval().predict(X), other.eval().predict(X))
+
+
+def test_the_divergence_does_not_overflow_in_half_precision() -> None:
+    net = nn.Sequential(nn.Linear(16, 11008), nn.ReLU(), nn.Linear(11008, 1))
+    model = get_balora_model(net, BaLoRAConfig(r=8))
+    with torch.autocast("cpu", dtype=torch.float16):
+        model(torch.randn(8, 16))
+        found = model.kl_loss(1000)
+    torch.testing.assert_close(found, model.kl_loss(1000))
+    assert found.isfinite()
