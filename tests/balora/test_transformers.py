@@ -208,3 +208,12 @@ def test_the_mask_of_an_encoder_is_not_that_of_its_decoder() -> None:
     torch.testing.assert_close(of_decoder(net, (), batch, None), hidden.mean(1) * net.config.d_model**-0.5)
     left = net.encoder(**tokens()).last_hidden_state[1, :4]
     torch.testing.assert_close(of_encoder(net, (), batch, None)[1], left.mean(0))
+
+
+def test_the_trainer_divides_the_loss_by_the_batches_that_it_accumulates(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate", reason="Trainer needs it")
+    from transformers import Trainer, TrainingArguments
+
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, gradient_accumulation_steps=4)
+    trainer = Trainer(model=get_balora_model(bert(), BaLoRAConfig(r=2)), args=arguments)
+    assert not trainer.model_accepts_loss_kwargs
