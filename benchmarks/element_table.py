@@ -22,7 +22,6 @@ from mofgap.crystals.elements import MAX_Z
 PATH = Path(__file__).parents[1] / "mofgap/encoders/elements.csv"
 PAULING_PER_EV = 0.169
 """From Allen's energies, eV, to the scale of Pauling (Allen, J. Am. Chem. Soc. 111, 9003 (1989))."""
-FULL = {"p": 6, "d": 10, "f": 14}
 
 
 def outer_electrons(configuration: str, block: str) -> dict[str, int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.claims.arms import Arm, Floats
-from benchmarks.claims.scores import Measures, mean_auroc, ranks
+from benchmarks.claims.scores import Measures, auroc_shifted_epistemic, mean_auroc, ranks
 from mofgap.uncertainty import metrics
 
 
@@ -51,11 +51,6 @@ def spearman_epistemic(arm: Arm) -> float:
 def auroc_shifted(arm: Arm) -> float:
     """AUROC of shifted inputs by the total variance."""
     return mean_auroc(np.broadcast_to(arm.is_shifted, arm.epistemic.shape), total(arm))
-
-
-def auroc_shifted_epistemic(arm: Arm) -> float:
-    """AUROC of shifted inputs by the epistemic variance; 0.5 where there is none."""
-    return mean_auroc(np.broadcast_to(arm.is_shifted, arm.epistemic.shape), arm.epistemic)
 
 
 _OF_LABELS: dict[str, Callable[[Arm], float]] = {

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from json import JSONDecodeError
@@ -23,6 +21,7 @@ from mofgap.balora.layer import AdaptedLayer
 from mofgap.balora.linear import AdaptedConv1D
 from mofgap.balora.noise import NoiseNetwork
 from mofgap.balora.saved import TrainedModule, trained_modules
+from mofgap.whole_file import whole_file
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -291,11 +290,6 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
     """Write to a temporary file in the folder, then rename it: a killed run leaves no incomplete file."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        write(Path(name))
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with whole_file(path) as partial:
+        write(partial)
+        partial.chmod(0o644)  # safetensors makes files that their owner alone can read

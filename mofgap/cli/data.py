@@ -75,10 +75,8 @@ def fetch(
     The file gets its name once it is complete and has the expected sha256. If none is known, the sha256 found
     is written next to the file, for mofgap data verify.
     """
-    from mofgap.configuration import ConfigurationError
     from mofgap.datasets.checksum import lock_of, write_sums
-    from mofgap.datasets.download import DownloadError, Remote, download
-    from mofgap.datasets.record import DatasetError
+    from mofgap.datasets.download import Remote, download
     from mofgap.datasets.registry import data_folder, find_dataset
     from mofgap.datasets.verify import check_fetched
 
@@ -102,7 +100,7 @@ def fetch(
                 sha256 = download(remote, path, attempts=attempts, progress=show)
             write_sums(lock_of(path), {path.name: sha256})
             typer.echo(f"sha256 {sha256}", err=True)
-    except (DatasetError, DownloadError, ConfigurationError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
     except KeyboardInterrupt:
         fail("interrupted; what has come is kept, run it again to go on", INTERRUPTED)
@@ -219,8 +217,6 @@ def verify(
     The exit code is 3 if a file is missing or changed, or if a dataset has no sum. It is 1 for any other
     name or path without sums.
     """
-    from mofgap.configuration import ConfigurationError
-    from mofgap.datasets.record import DatasetError
     from mofgap.datasets.registry import data_folder
     from mofgap.datasets.verify import check_all, check_named
 
@@ -233,7 +229,7 @@ def verify(
                 n_wrong += found.verdict != "ok"
                 detail = f"\t{found.found}, not {found.expected}" if found.verdict == "changed" else ""
                 typer.echo(f"{found.verdict}\t{found.path}{detail}")
-    except (DatasetError, ConfigurationError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
     typer.echo(f"{n_checked - n_wrong} of {n_checked} files are as they should be", err=True)
     if n_wrong:

@@ -122,4 +122,4 @@ def _show(found: Explanation, atoms: bool, as_json: bool) -> None:
     if has_variance:
         words = f"fractions of the closed-form variance sum to 1; its root is {root:.3f} eV, not calibrated"
         typer.echo(f"mofgap: {words}", err=True)
-    show([{str(key): value for key, value in row.items()} for row in rows], HEADINGS[atoms])
+    show(rows, HEADINGS[atoms])

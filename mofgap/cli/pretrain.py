@@ -66,9 +66,9 @@ def pretrain(
         n_blocks = encoder_config(config.architecture, encoder).n_blocks
         use_cores(part(ComputeConfig, settings).devices)  # before torch is imported
     needs_file(table)
-    from mofgap.crystals.dataset import TableError, read_table
+    from mofgap.crystals.dataset import read_table
     from mofgap.training.card import write_encoder_card
-    from mofgap.training.loop import Compute, TrainingError
+    from mofgap.training.loop import Compute
     from mofgap.training.pretrain import pretrain as pretrain_encoder
 
     with refused():
@@ -77,7 +77,7 @@ def pretrain(
     try:
         frame = read_table(table)
         pretrain_encoder(frame, output, config.architecture, encoder, config.training, **how)
-    except (TableError, TrainingError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         fail(error, NOTHING_DONE)
     n_train = int((frame.split == "train").sum())
     write_encoder_card(output, n_train, command_line(), citation)

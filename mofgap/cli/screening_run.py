@@ -25,7 +25,7 @@ from mofgap.screening.levels import is_pbe, ranking_words
 from mofgap.screening.origin import ATTRIBUTE, record
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.rank import Duplicates, Novelty
-from mofgap.screening.row import Row, cells, column_names, named, printable
+from mofgap.screening.row import Row, column_names, named, named_cells, printable
 from mofgap.screening.table import (
     PAGE,
     READABLE,
@@ -99,8 +99,7 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
     inputs = _screen(run, resume)
     seconds = time.perf_counter() - started
     try:
-        settings = {**run.config.row_settings, **run.config.rank_settings}
-        run.write(inputs, partial(write_output, settings=settings), command_line())
+        run.write(inputs, partial(write_output, settings=run.config.table_settings), command_line())
     except (ValueError, OSError) as error:
         fail(f"cannot write {run.target}: {words_of(error)}; {_what_is_left(run)}", NOTHING_DONE)
     _show(run, inputs, as_json)
@@ -189,7 +188,7 @@ def _check_model(run: ScreeningRun) -> None:
         raise typer.BadParameter(str(error), param_hint="--coverage") from error
     except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
-    for each in filter(None, (predictor, predictor.second_level)):
+    for each in predictor.levels:
         if each.about.is_changed:
             typer.echo(f"mofgap: {each.about.name}: it is not the model that this mofgap ships", err=True)
         if each.calibration.is_raw:
@@ -242,16 +241,15 @@ def _what_is_left(run: ScreeningRun) -> str:
 
 def _show(run: ScreeningRun, inputs: list[tuple[Row, ...]], as_json: bool) -> None:
     """The table on standard output; where that is no terminal, only if it was not written elsewhere."""
+    columns = column_names(run.config.coverage, run.predictor.second_level is not None)
     if as_json:
-        columns = column_names(run.config.coverage, run.predictor.second_level is not None)
         rows = run.table(inputs)
-        print_json([dict(zip(columns, cells(row, len(columns)), strict=True)) for row in rows])
+        print_json([named_cells(row, columns) for row in rows])
     elif sys.stdout.isatty():
         from mofgap.screening.terminal import MAX_ROWS, render
 
         render(Console(), run.table(inputs), run.config.window, run.config.top or MAX_ROWS)
     elif run.target is None:
-        columns = column_names(run.config.coverage, run.predictor.second_level is not None)
         lines = (tab_separated(row, len(columns)) for row in run.table(inputs))
         print_lines(chain(["\t".join(columns)], lines))
 

@@ -165,7 +165,7 @@ def _show(found: Selection, budget: int, as_json: bool) -> None:
     elif sys.stdout.isatty():
         _show_table(rows, found.levels)
     else:
-        show([{str(key): value for key, value in row.items()} for row in rows], HEADINGS)
+        show(rows, HEADINGS)
     if len(rows) < budget:
         what = "nothing else is worth a calculation, or all that is left are copies"
         typer.echo(f"mofgap: only {len(rows)} of {budget}: {what}", err=True)
@@ -178,7 +178,7 @@ def _show_table(rows: list[dict[Hashable, Any]], levels: str) -> None:
             row[name] = "" if row[name] != row[name] else f"{row[name]:.0%}"
         row |= {name: f"{row[name]:.2f}" for name in ("distinct", "gain")}
     headings = HEADINGS if any(row["p_in_window"] for row in rows) else HEADINGS | {"p_in_window": ""}
-    show([{str(key): value for key, value in row.items()} for row in rows], headings)
+    show(rows, headings)
     words = "distinct: 1 is unlike all structures above it; gain: quality times distinct"
     typer.echo(f"gaps: {levels}; {words}", err=True)
 

@@ -22,7 +22,7 @@ MAX_NAMES = 6
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
-def show(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, header: bool = True) -> None:
+def show(rows: Sequence[Mapping[Any, Any]], columns: Mapping[str, str], *, header: bool = True) -> None:
     """Print rows as a table on a terminal, or else as tab-separated lines.
 
     Args:
@@ -39,7 +39,7 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, heade
     print_lines([*lines, *("\t".join(_text(row.get(name)) for name in names) for row in rows)])
 
 
-def _show_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+def _show_table(rows: Sequence[Mapping[Any, Any]], columns: Mapping[str, str]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -16,7 +16,8 @@ from mofgap.crystals.tar_archive import is_packed, open_packed_tar, open_tar
 
 _PLAIN_TAR = (".tar",)
 _PACKED_TAR = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
-ARCHIVES = (*_PLAIN_TAR, *_PACKED_TAR, ".zip")
+TARS = (*_PLAIN_TAR, *_PACKED_TAR)
+ARCHIVES = (*TARS, ".zip")
 _ERRORS = (
     *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError),
     NotImplementedError,  # a zip archive of a later version

@@ -212,7 +212,7 @@ def _parse_damaged(text: str, lines_above: int) -> list[_Part]:
         place = words.partition(":")[0]
         note = f"unquoted-value: {place} has several words without quotes; they were read as one value"
         return [replace(part, notes=(note, *part.notes)) for part in _parse(quoted(text), lines_above)]
-    except (StructureError, *GEMMI_ERRORS):
+    except GEMMI_ERRORS:
         pass
     name = text.split(maxsplit=1)[0][len("data_") :][:LONGEST_NAME]
     try:

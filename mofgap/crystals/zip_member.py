@@ -10,17 +10,18 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from mofgap.crystals.zip_archive import unreadable
+
 Packed = tuple[int, int, int, int, int]
 """Offset, size there, size unpacked, method and CRC-32."""
 
 _HEADER_BYTES, _SIGNATURE = 30, b"PK\x03\x04"
-_ENCRYPTED = 0x1
 _CHANGED = "the archive changed since it was listed; list it again"
 
 
 def packed(info: zipfile.ZipInfo) -> Packed | None:
     """Where a member lies; None where only `zipfile` can read it."""
-    if info.flag_bits & _ENCRYPTED or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    if unreadable(info) or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return None
     return info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC
 

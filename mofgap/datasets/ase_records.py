@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mofgap.crystals.convert import crystal_from
-from mofgap.crystals.dictionaries import identifier_in, made
+from mofgap.crystals.ase_files import crystal_of_atoms
+from mofgap.crystals.dictionaries import identifier_in
 from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.reasons import StructureError
 from mofgap.datasets.label_table import no_column
@@ -65,11 +65,8 @@ def _record(
     given = unique_id if given is None else given
     name = f"{path.stem}-{place}" if given is None else str(given)
     try:
-        crystal = crystal_from(atoms, name)
-        crystal = made(
-            crystal.cell, crystal.frac_coords, crystal.atomic_numbers, name, source, max_atoms=max_atoms
-        )
-    except (StructureError, ValueError) as error:
+        crystal = crystal_of_atoms(atoms, name, source, max_atoms)
+    except StructureError as error:
         return ReadFailure(source, name, str(error))
     return Record(crystal, values, numbered=given is None)
 

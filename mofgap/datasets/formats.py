@@ -6,6 +6,7 @@ import zipfile
 from enum import StrEnum
 from pathlib import Path
 
+from mofgap.crystals.archives import TARS
 from mofgap.crystals.json_stream import JsonError, JsonStream, opened
 from mofgap.datasets import qmof
 from mofgap.datasets.ase_records import read_ase
@@ -23,7 +24,7 @@ class Format(StrEnum):
     ase = "ase"
 
 
-_CIF_ENDINGS = (".cif", ".cif.gz", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
+_CIF_ENDINGS = (".cif", ".cif.gz", *TARS)
 _JSON_ENDINGS = (".json", ".json.gz", ".json.bz2", ".json.xz", ".json.zip")
 _ASE_ENDINGS = (".db", ".xyz", ".extxyz", ".traj")
 

@@ -90,6 +90,11 @@ class GapPredictor:
     device: str = "cpu"
     second_level: GapPredictor | None = None
 
+    @property
+    def levels(self) -> list[GapPredictor]:
+        """This predictor, then that of the second level where there is one."""
+        return [self] if self.second_level is None else [self, self.second_level]
+
     def __repr__(self) -> str:
         """What the model is, in a few lines."""
         made = self.model.config
@@ -136,8 +141,7 @@ class GapPredictor:
         check_draws(uncertainty, samples)
         self.check_spread(uncertainty)
         alone = 1 if self.device == "cpu" else batch_atoms
-        predictors = [self] if self.second_level is None else [self, self.second_level]
-        found = [[Posterior.empty(len(predictor.novelty.mean))] for predictor in predictors]
+        found = [[Posterior.empty(len(predictor.novelty.mean))] for predictor in self.levels]
         how: Any = {"uncertainty": uncertainty, "samples": samples, "seed": seed}
         for pack in pack_by_atoms((c.n_atoms for c in crystals), alone):
             graphs = [crystal_graph(crystals[i], self.model.graph_config) for i in pack]
@@ -145,14 +149,14 @@ class GapPredictor:
                 graphs = [without_repeats(graph) for graph in graphs]
             batch = (graphs[0] if len(graphs) == 1 else collate(graphs)).to(self.device)
             frozen, *of_members = (shared.run_frozen(batch) if shared else None for shared in self._shared)
-            for predictor, parts in zip(predictors, found, strict=True):
+            for predictor, parts in zip(self.levels, found, strict=True):
                 of_own = of_members[: len(predictor.model.members)]
                 parts.append(posterior(predictor.model, batch, **how, frozen=frozen, of_members=of_own))
         numbers = [crystal.atomic_numbers for crystal in crystals]
         experimental = np.array([crystal.experimental for crystal in crystals], dtype=np.float64)
         estimates = [
             predictor.calibrated(Posterior.joined(parts), numbers, experimental)
-            for predictor, parts in zip(predictors, found, strict=True)
+            for predictor, parts in zip(self.levels, found, strict=True)
         ]
         return replace(estimates[0], second_level=estimates[1]) if self.second_level else estimates[0]
 
@@ -162,7 +166,7 @@ class GapPredictor:
         Raises:
             ValueError: If a model cannot give the spread ``uncertainty``. The message names the model.
         """
-        for each in filter(None, (self, self.second_level)):
+        for each in self.levels:
             try:
                 spread_of(each.model, uncertainty)
             except ValueError as error:
@@ -281,7 +285,7 @@ class GapPredictor:
 
     def warn_if_raw(self) -> None:
         """A Python warning for each level whose error bars are not calibrated."""
-        for each in filter(None, (self, self.second_level)):
+        for each in self.levels:
             if each.calibration.is_raw:
                 warnings.warn(f"{each.about.name} {NOT_CALIBRATED}", stacklevel=3)
 

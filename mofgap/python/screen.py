@@ -81,7 +81,7 @@ def screen(
     found.attrs[ATTRIBUTE] = record(
         _call(window, settings, model, predictor),
         len(table),
-        {**config.row_settings, **config.rank_settings},
+        config.table_settings,
     )
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mofgap.gap.folder import CALIBRATION, ModelError, find_model, read_config
+from mofgap.gap.folder import CALIBRATION, find_model, read_config
 from mofgap.shipped import CARD
 from mofgap.uncertainty.calibrate import Calibration
 
@@ -42,7 +42,7 @@ def _origin(name: str) -> ModelOrigin:
         card = folder / CARD
         text = card.read_text(encoding="utf-8") if card.is_file() else ""
         is_raw = Calibration.load(folder / CALIBRATION).is_raw
-    except (ModelError, OSError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError):
         return ModelOrigin(name)
     level, citation = (str(about.get(key, "")) for key in ("level_of_theory", "citation"))
     return ModelOrigin(name, level, citation, text, is_raw)

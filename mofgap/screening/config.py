@@ -136,6 +136,11 @@ class ScreeningConfig(PreparationConfig):
             "duplicates": self.duplicates,
         }
 
+    @property
+    def table_settings(self) -> dict[str, Any]:
+        """Both: all but model and device that decides a table."""
+        return {**self.row_settings, **self.rank_settings}
+
 
 def _checked(key: str, check: Callable[..., Any], *values: Any) -> None:
     """Call a check of several settings; its refusal names the setting ``key``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from operator import attrgetter
@@ -138,6 +138,11 @@ def column_names(coverage: float = DEFAULT_COVERAGE, two_levels: bool = False) -
 def cells(row: Row, n_columns: int = len(COLUMNS)) -> list[Cell]:
     """The first ``n_columns`` values of a row, in the order of the columns."""
     return list(_getter(n_columns)(row))
+
+
+def named_cells(row: Row, columns: Sequence[str]) -> dict[str, Cell]:
+    """The first values of a row by the names of their columns, see `column_names`."""
+    return dict(zip(columns, cells(row, len(columns)), strict=True))
 
 
 @cache

@@ -65,7 +65,7 @@ class ScreeningRun:
         name, second_level = self.config.models
         predictor = load_model(name, self.config.device, second_level)
         predictor.check_spread(self.config.uncertainty)
-        for each in filter(None, (predictor, predictor.second_level)):
+        for each in predictor.levels:
             try:
                 each.calibration.interval([], [], self.config.coverage, [])
             except ValueError as error:
@@ -164,13 +164,13 @@ class ScreeningRun:
         """
         if self.target is None:
             return
+        settings = {**self._header, **self.config.rank_settings}
         if self.shard is None:
             two_levels = self.predictor.second_level is not None
             table = self.table(inputs)
             write(self.target, table, self.config.coverage, two_levels)
             if command and self.target.suffix.lower() != PAGE:
-                settings = {**self._header, **self.config.rank_settings}
                 write_origin(self.target, record(command, len(table), settings))
         else:
-            self.shard.write(self.target, {**self._header, **self.config.rank_settings}, inputs)
+            self.shard.write(self.target, settings, inputs)
         journal_path(self.target).unlink(missing_ok=True)

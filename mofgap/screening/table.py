@@ -23,6 +23,7 @@ from mofgap.screening.row import (
     Row,
     cells,
     column_names,
+    named_cells,
     text_of,
 )
 from mofgap.whole_file import whole_file, whole_folder
@@ -329,7 +330,7 @@ def inert(cell: Cell) -> Cell:
 def _json(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
     before = "[\n "
     for row in rows:
-        content = dict(zip(columns, cells(row, len(columns)), strict=True))
+        content = named_cells(row, columns)
         text = json.dumps(content, indent=1, ensure_ascii=False).replace("\n", "\n ")
         file.write(f"{before}{text}".encode())
         before = ",\n "

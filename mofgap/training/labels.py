@@ -19,9 +19,8 @@ from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.datasets.cif_records import read_cifs
 from mofgap.datasets.groups import group_of, short_name
-from mofgap.datasets.label_table import MAX_GAP_EV, is_missing, other_unit, read_label_table
+from mofgap.datasets.label_table import MAX_GAP_EV, is_missing, no_column, other_unit, read_label_table
 from mofgap.datasets.record import DatasetError
-from mofgap.nearest import hint
 
 SPLITS = ("train", "val", "test")
 NAME_COLUMNS = ("refcode", "name")
@@ -121,7 +120,8 @@ def read_labels(
             columns[split_column] = split_column
         frame, skipped, notes = _join(path, cifs, columns, disorder, max_atoms)
     for name in (target,) if split_column == "split" else (target, split_column):
-        _check_column(name, frame, path)
+        if name not in frame.columns:
+            raise TableError(f"{path}: {no_column(name, frame.columns)}")
     frame, reasons = _usable_rows(frame, target, path)
     if all_rows or (split_column not in frame and len(frame) < few):
         frame, split_column, needed = frame.assign(split="train"), "split", ("train",)
@@ -187,11 +187,6 @@ def _few_groups(frame: pd.DataFrame) -> str:
         f": structures of one formula or refcode family stay together, here {counted(n, 'group')}. "
         "Add structures, or a column split of train, val and test"
     )
-
-
-def _check_column(name: str, frame: pd.DataFrame, path: Path) -> None:
-    if name not in frame.columns:
-        raise TableError(f"{path}: no column {name!r}; {hint(name, frame.columns)}")
 
 
 def _join(

@@ -19,7 +19,7 @@ from mofgap.configuration import ConfigurationError
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.levels import DEFAULT, LEVELS, models_of
 from mofgap.screening.levels import Level as LevelName
-from mofgap.screening.row import cells
+from mofgap.screening.row import named_cells
 from mofgap.screening.table import table_bytes
 from mofgap.version import installed_version
 from mofgap.web.config import MB, ServeConfig
@@ -253,7 +253,7 @@ async def _table(job: Job, limit: int | None = None) -> Response:
 
     def answer() -> Response:
         columns = job.columns
-        rows = [dict(zip(columns, cells(row, len(columns)), strict=True)) for row in job.rows()[:limit]]
+        rows = [named_cells(row, columns) for row in job.rows()[:limit]]
         return JSONResponse({"columns": columns, "rows": rows, "counts": job.counts()})
 
     return await asyncio.to_thread(answer)

@@ -44,7 +44,6 @@ def screen_source(task: Task, source: Source) -> tuple[Row, ...]:
 
 def describe(models: Models, device: str) -> list[dict[str, Any]]:
     """A description of the models of a level, which are loaded to see that they work."""
-    first = _predictor(*models, device)
     return [
         {
             "name": each.about.name,
@@ -53,7 +52,7 @@ def describe(models: Models, device: str) -> list[dict[str, Any]]:
             "calibrated": not each.calibration.is_raw,
             "device": each.device,
         }
-        for each in filter(None, (first, first.second_level))
+        for each in _predictor(*models, device).levels
     ]
 
 
@@ -75,8 +74,7 @@ def report_of(rows: Sequence[Row], items: Mapping[Key, InputItem], task: Task, s
 
     config = task.config
     frame = to_frame(rows, config.coverage, task.models[1] is not None)
-    settings = {**config.row_settings, **config.rank_settings}
-    frame.attrs[ATTRIBUTE] = record("mofgap serve", len(frame), settings)
+    frame.attrs[ATTRIBUTE] = record("mofgap serve", len(frame), config.table_settings)
     table = screened(frame, source)
     wanted = dict(islice(drawn_rows(table).items(), MAX_DRAWN))
     found = dict.fromkeys(items[key] for key in wanted if key in items)

@@ -205,7 +205,8 @@ def test_page_holds_all_rows_and_the_best_as_cards() -> None:
 
 def test_figure_and_table_are_numbered_by_rank() -> None:
     page = screening_page(screened(to_frame([row(4, "b"), row(3, "a"), row(9, "c")])), "t")
-    assert [page.index(f">{text}<") for text in ("3  a", "4  b", "9  c")]
+    places = [page.index(f">{text}<") for text in ("3  a", "4  b", "9  c")]
+    assert places == sorted(places)
 
 
 def test_structures_are_carried_with_the_viewer_only_where_there_are_any() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,12 +113,6 @@ def _environment(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    return dict(_pairs(one, two))
-
-
-def _pairs(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    for key in {**one, **two}:
-        here, there = one.get(key), two.get(key)
-        both_nan = all(isinstance(v, float) and math.isnan(v) for v in (here, there))
-        if here != there and not both_nan:
-            yield key, (here, there)
+    pairs = {key: (one.get(key), two.get(key)) for key in {**one, **two}}
+    # NaN, which alone differs from itself, is no difference.
+    return {key: (a, b) for key, (a, b) in pairs.items() if a != b and not (a != a and b != b)}
