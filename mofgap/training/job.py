@@ -84,6 +84,10 @@ class LabelsConfig:
         for key, name in asked.items() if known else ():
             if name not in known:
                 raise ConfigurationError(f"{self.labels}: no column {name!r}; {hint(name, known)}", key=key)
+        alike = [name for name in known if name.strip().lower() == "split"]
+        if alike and self.split_column == "split" and "split" not in known:
+            what = f"{self.labels}: {alike[0]!r} would not be read as the split; call the column 'split'"
+            raise ConfigurationError(what, key="split_column")
 
 
 def _described(name: str) -> str:

@@ -66,6 +66,15 @@ def test_a_release_learns_from_every_split(study: Path, model_folder: Path, tmp_
     assert wrong.exit_code == 2 and "split_column" in wrong.output
 
 
+def test_a_column_that_only_resembles_split_is_refused(study: Path, tmp_path: Path) -> None:
+    labels = pd.read_csv(study / "hse.csv").assign(Split=["train"] * 24 + ["test"] * 8)
+    labels.to_csv(tmp_path / "labels.csv", index=False)
+    arguments = ["train", tmp_path / "labels.csv", study / "cifs", "-o", tmp_path / "model"]
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    assert done.exit_code == 2 and "'Split'" in done.output, done.output
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_folder_of_other_files_becomes_no_model(
     study: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
