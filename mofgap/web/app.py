@@ -36,6 +36,7 @@ CHECK_S = 5.0
 Kind = Literal["csv", "xlsx", "parquet", "json"]
 _log = logging.getLogger(__name__)
 _SEPARATOR = re.compile(r"[\s,;]+")
+_DECIMAL_COMMA = re.compile(r"\d,\d")
 _WINDOW_WORDS = "Gap window in eV, such as “1.8 3.0”: rank by the probability to lie in it."
 _FORM = {
     "type": "object",
@@ -236,7 +237,10 @@ def _task(upload: Upload, settings: ServeConfig) -> Task:
         fields["level"] = level
     if window := upload.fields.get("window"):
         try:
-            fields["window"] = tuple(float(end) for end in _SEPARATOR.split(window.strip("()[]")))
+            if _DECIMAL_COMMA.search(window) and "." not in window:
+                raise ValueError("a comma may separate the ends, or the digits of one of them")
+            low, high = _SEPARATOR.split(window.strip("()[]"))
+            fields["window"] = float(low), float(high)
         except ValueError as error:
             raise RequestError(
                 422, f"window: expected two numbers, such as 1.8 3.0, not {window!r}"

@@ -107,6 +107,8 @@ def test_a_large_upload_does_not_hold_up_a_small_one(
         ({"window": "3"}, "window"),
         ({"window": "3 1"}, "window"),
         ({"window": "a b"}, "window"),
+        ({"window": "1,8"}, "two numbers, such as 1.8 3.0"),
+        ({"window": "1,8 3,0"}, "two numbers, such as 1.8 3.0"),
         ({"window": "nan nan"}, "window"),
         ({"level": "b3lyp"}, "level"),
     ],
