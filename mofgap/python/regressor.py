@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mofgap.choices import Device
 from mofgap.crystals.single import crystal_of
+from mofgap.datasets.label_table import other_unit
 from mofgap.gap.folder import About, find_model
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.shipped import DEFAULT_MODEL
@@ -110,12 +111,16 @@ class GapRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 def _frame(structures: Sequence[Any], gap_ev: NDArray[np.float64]) -> pd.DataFrame:
     """The table that a training reads, all rows in the split ``train``."""
+    if isinstance(structures, str):
+        raise ValueError(f"{structures!r} is one text; give a list of structures or of paths")
     if gap_ev.shape != (len(structures),):
         raise ValueError(f"{len(structures)} structures need as many gaps, not an array {gap_ev.shape}")
     if not len(structures):
         raise ValueError("there are no structures to fit; give some with their gaps")
     if (wrong := np.flatnonzero(~(np.isfinite(gap_ev) & (gap_ev >= 0)))).size:
         raise ValueError(f"gap {wrong[0] + 1} is {gap_ev[wrong[0]]}; give a number of at least 0 eV")
+    if unit := other_unit(gap_ev[gap_ev > 0].tolist()):
+        raise ValueError(f"gaps: {unit}")
     crystals = [crystal_of(item) for item in structures]
     return pd.DataFrame(
         {

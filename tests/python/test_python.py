@@ -151,6 +151,10 @@ def test_a_model_is_fitted_as_scikit_learn_does(model_folder: Path, tiny: GapPre
         estimator.predict(structures)
     with pytest.raises(ValueError, match="as many gaps"):
         estimator.fit(structures, gaps[:2])
+    with pytest.raises(ValueError, match="'cifs' is one text; give a list"):
+        estimator.fit("cifs", gaps)
+    with pytest.raises(ValueError, match="are they in meV"):
+        estimator.fit(structures, 1000 * gaps)
     with pytest.raises(ValueError, match="no structures to fit"):
         estimator.fit([], [])
     for wrong in (-1.0, np.inf, np.nan):
