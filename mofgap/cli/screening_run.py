@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -134,17 +135,19 @@ def list_inputs(inputs: Sequence[str], output: Path | None, n_shards: int, force
         fail(f"cannot write {folder}: {words_of(error)}", NOTHING_DONE)
     if passed_over:
         typer.echo(f"mofgap: {passed_over_words(passed_over)}", err=True)
-    what_next = f"mofgap screen {folder} -o {output} --shard I/{n_shards}, with the settings of the screening"
+    names = f"{shlex.quote(str(folder))} -o {shlex.quote(str(output))}"
+    what_next = f"mofgap screen {names} --shard I/{n_shards}, with the settings of the screening"
     typer.echo(f"mofgap: listed {counted(n, 'input')} in {folder}; next: {what_next}", err=True)
 
 
 def say_written(target: Path, shard: Shard | None = None, *, has_window: bool = True) -> None:
     """Say on standard error what was written, and what to do next."""
-    select = f"mofgap select {target}{'' if has_window else ' --goal explore'}"
+    name = shlex.quote(str(target))
+    select = f"mofgap select {name}{'' if has_window else ' --goal explore'}"
     if shard is not None:
         what_next = "mofgap gather puts all shards together"
     elif target.suffix.lower() in READABLE:
-        what_next = f"mofgap report {target} (a page), or {select} (what to compute)"
+        what_next = f"mofgap report {name} (a page), or {select} (what to compute)"
     elif target.suffix.lower() == PAGE:
         what_next = "open it in a browser; -o FILE.csv writes the table for mofgap select"
     else:

@@ -27,6 +27,9 @@ def test_without_a_window_the_next_command_is_one_that_needs_none(capsys: pytest
     assert "mofgap select t.csv --goal explore" in capsys.readouterr().err
     say_written(Path("t.csv"))
     assert "explore" not in capsys.readouterr().err
+    say_written(Path("my table.csv"))
+    words = capsys.readouterr().err
+    assert "mofgap report 'my table.csv' (" in words and "mofgap select 'my table.csv' (" in words
 
 
 def test_a_failure_is_named_by_its_file_and_by_its_block_where_the_file_does_not_say_it(
