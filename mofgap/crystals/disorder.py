@@ -88,8 +88,7 @@ def majority(
         equal = abs(share[u] - share[other]) < _EQUAL and kind[u] != kind[other]
         return equal and (heavy[u] or heavy[other])
 
-    keep = ~partial
-    left_out: set[int] = set()
+    keep, left_out = ~partial, set[int]()
     images, kept, late = Counter(kind.values()), Counter[tuple[str, ...]](), dict[int, None]()
     for u in chain(sorted(members, key=place), late):
         if u in left_out:
