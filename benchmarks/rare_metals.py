@@ -8,7 +8,7 @@ GFN1-xTB comes with the package ``tblite``, the frameworks with ``core-mof`` and
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +25,7 @@ from mofgap.crystals.formula import reduced_formula
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import prepare
 from mofgap.gap.predictor import GapPredictor, load_model
-from mofgap.training.unseen import substitute, tables_of
+from mofgap.training.unseen import substitute, substitutes_of, tables_of
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,15 @@ def xtb_gap_ev(crystal: Crystal) -> float:
 
 
 @torch.no_grad()
-def read_as(predictor: GapPredictor, crystals: list[Crystal], metal: str, other: str | None) -> float:
-    """Mean predicted gap, eV, with a metal read as another, or as the model reads it."""
+def read_as(
+    predictor: GapPredictor, crystals: list[Crystal], metal: str, shares: Mapping[str, float]
+) -> float:
+    """Mean predicted gap, eV, with a metal read as others, or as the model reads it where none are given."""
     networks = (predictor.model, *predictor.model.members)
     tables = [table for network in networks for table in tables_of(network.encoder)]
     own = [table[atomic_number(metal)].clone() for table in tables]
-    if other is not None:
-        substitute(tables, {metal: {other: 1.0}})
+    if shares:
+        substitute(tables, {metal: shares})
     gap_ev = float(predictor.estimate(crystals).gap_ev.mean())
     for table, row in zip(tables, own, strict=True):
         table[atomic_number(metal)] = row
@@ -108,16 +110,18 @@ def read_as(predictor: GapPredictor, crystals: list[Crystal], metal: str, other:
 
 
 def compared(case: Case, found: list[Crystal], predictor: GapPredictor) -> Iterator[list[object]]:
-    """A row for each metal that may stand for the rare one, and one for how the model reads it."""
+    """A row for each metal that may stand for the rare one, and two of how the model may read it."""
     rare = [written(crystal, case.framework, case.metal) for crystal in found]
     gaps = np.array([xtb_gap_ev(crystal) for crystal in rare])
     name = f"{case.metal} in {case.framework}"
-    yield [name, len(found), "now", "", "", read_as(predictor, rare, case.metal, None)]
+    similar = substitutes_of(predictor.novelty.element_counts)[case.metal]
+    for words, shares in (("now", {}), ("similar elements", similar)):
+        yield [name, len(found), words, "", "", read_as(predictor, rare, case.metal, shares)]
     for other in case.others:
         others = np.array([xtb_gap_ev(written(crystal, case.framework, other)) for crystal in found])
         more = others - gaps
         apart = float(np.nanmean(more)), float(np.nanmean(np.abs(more)))
-        yield [name, len(found), other, *apart, read_as(predictor, rare, case.metal, other)]
+        yield [name, len(found), other, *apart, read_as(predictor, rare, case.metal, {other: 1.0})]
 
 
 def main() -> None:
