@@ -26,7 +26,7 @@ def report(
         Path,
         typer.Argument(
             metavar="RUN_OR_TABLE",
-            help="Folder that mofgap compare wrote, or table of mofgap screen: .csv, .parquet or .json.",
+            help="Folder that mofgap compare wrote, or table that mofgap screen wrote, but no .html.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),

@@ -61,7 +61,7 @@ class Screening(pd.DataFrame):
 
     @classmethod
     def read(cls, path: Path | str) -> Screening:
-        """Read a table that ``mofgap screen`` wrote: ``.csv``, ``.parquet`` or ``.json``.
+        """Read a table that ``mofgap screen`` wrote: ``.csv``, ``.parquet``, ``.json`` or ``.xlsx``.
 
         Raises:
             ScreeningTableError: If the file ``path`` does not exist, or is not a table of ``mofgap screen``.

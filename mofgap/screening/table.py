@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence, Sized
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
+from zipfile import BadZipFile
 
 from mofgap.screening.origin import ATTRIBUTE, read_origin
 from mofgap.screening.row import (
@@ -39,7 +40,7 @@ GROUP_ROWS = 50_000
 """Rows of a parquet or CSV file that are held in memory at a time."""
 
 FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-READABLE = (".csv", ".parquet", ".json")
+READABLE = (".csv", ".parquet", ".json", ".xlsx")
 _START = f"[{re.escape(''.join(FORMULA_STARTS))}]"
 # Where a spreadsheet would begin a formula; many split lines at semicolons.
 _FORMULA = re.compile(f"(^|;)(?={_START})")
@@ -162,7 +163,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read what `write_table` wrote, numbers to the last digit, and the record next to it.
 
     Args:
-        path: ``.csv``, ``.parquet`` or ``.json``; or a folder of `write_parts`.
+        path: With an extension of `READABLE`; or a folder of `write_parts`.
 
     Returns:
         The table, with its record where `mofgap.screening.origin.origin_of` finds it.
@@ -194,6 +195,9 @@ def _read(parts: Sequence[Path]) -> pd.DataFrame:
         if path.suffix.lower() == ".json":  # exact, where pandas' own reader keeps ten digits
             frame = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
             return _with_types(frame, frame.columns)
+        if path.suffix.lower() == ".xlsx":
+            frame = pd.read_excel(path, keep_default_na=False, na_values=[""]).dropna(how="all")
+            return _with_types(frame.reset_index(drop=True), frame.columns)
         start = _first_line(path).partition(",")[0]
         if marks := [word for mark, word in ((";", "semicolons"), ("\t", "tabs")) if mark in start]:
             raise ValueError(f"separated by {marks[0]}; save it with commas, and with decimal points")
@@ -207,7 +211,7 @@ def _read(parts: Sequence[Path]) -> pd.DataFrame:
         raise ScreeningTableError(f"{path}: the file is empty; screen again") from error
     except UnicodeDecodeError as error:
         raise ScreeningTableError(f"{path}: no text in UTF-8; save it as such, or screen again") from error
-    except (TypeError, ValueError) as error:  # of pandas, of pyarrow, of json, or of a wrong encoding
+    except (TypeError, ValueError, KeyError, BadZipFile) as error:  # of pandas and what it reads with
         first_line = (str(error).splitlines() or ["unreadable"])[0].rpartition("C error: ")[2]
         raise ScreeningTableError(f"{path}: not a table that mofgap screen wrote: {first_line}") from error
 

@@ -98,6 +98,22 @@ def test_intervals_are_named_by_their_coverage(tmp_path: Path) -> None:
             assert "<th>gap_hi95_ev</th>" in path.read_text("utf-8")
 
 
+def test_xlsx_is_read_as_it_was_written_and_as_a_spreadsheet_saves_it(tmp_path: Path) -> None:
+    path = tmp_path / "out.xlsx"
+    salt = replace(GOOD, formula="NaN", structure_id="007")
+    write_table(path, [salt, BAD])
+    pd.testing.assert_frame_equal(read_table(path), to_frame([salt, BAD]))
+    book = openpyxl.load_workbook(path)
+    book.active.append([None] * len(COLUMNS))
+    book.active.cell(2, COLUMNS.index("gap_ev") + 1).value = "2,5"
+    book.save(path)
+    with pytest.raises(ScreeningTableError, match=r"row 1 has '2,5' in column gap_ev; write a number"):
+        read_table(path)
+    path.write_bytes(b"no archive")
+    with pytest.raises(ScreeningTableError, match="not a table that mofgap screen wrote"):
+        read_table(path)
+
+
 def test_xlsx_reads_back_equal_and_holds_no_formula(tmp_path: Path) -> None:
     path = tmp_path / "out.xlsx"
     write_table(path, TABLE)
