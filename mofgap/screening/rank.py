@@ -23,6 +23,9 @@ DUPLICATES: tuple[Duplicates, ...] = get_args(Duplicates)
 DUPLICATE = "duplicate"
 """Name of the note of a row whose structure another row has, or had, too."""
 
+MAX_WINDOW_START_EV = 100.0
+"""A window that begins above it is not one in eV: gaps in QMOF end below 10 eV."""
+
 SortKey = tuple[bool, float, float, str, str]
 """What rows are sorted by: whether they come last, how bad they are in two numbers, their names."""
 
@@ -38,12 +41,16 @@ def check_window(low: float, high: float) -> None:
     """Refuse two ends that make no gap window, eV; an infinite end is open.
 
     Raises:
-        ValueError: If ``low`` is above ``high``, an end is not a number, or both ends are the same infinity.
+        ValueError: If ``low`` is above ``high`` or above `MAX_WINDOW_START_EV`, an end is not a number, or
+            both ends are the same infinity.
     """
     if not low <= high:
         raise ValueError(f"a window needs its lower end first, not {low} {high}")
     if low == high and math.isinf(low):
         raise ValueError(f"the ends of a window may not be the same infinity, {low}")
+    if low > MAX_WINDOW_START_EV:
+        cure = "give eV: divide meV by 1000, or 1239.84 by a wavelength in nm"
+        raise ValueError(f"no MOF has a gap from {low:g} to {high:g} eV; {cure}")
 
 
 def ranking(rank_by: RankBy | None, window: tuple[float, float] | None) -> RankBy:

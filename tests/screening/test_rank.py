@@ -108,6 +108,9 @@ def test_a_window_begins_with_its_lower_end() -> None:
     for low, high in ((3.0, 1.8), (float("nan"), 1.8), (inf, inf)):
         with pytest.raises(ValueError, match=r"lower end first|same infinity"):
             check_window(low, high)
+    for low, high in ((1800, 3000), (400, inf)):
+        with pytest.raises(ValueError, match="give eV: divide meV by 1000, or 1239"):
+            check_window(low, high)
 
 
 def test_default_ranking_follows_the_window() -> None:
