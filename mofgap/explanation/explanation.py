@@ -141,7 +141,7 @@ def explained(
         float(predicted.gap_std_ev[0]),
         predictor.about.level_of_theory,
         predictor.about.name,
-        tuple(predictor.warnings_of(crystal, predicted)),
+        (*predictor.warnings_of(crystal, predicted), *predictor.calibration_notes()),
     )
 
 

@@ -28,7 +28,7 @@ from mofgap.encoders.encoder import Encoder
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
-from mofgap.gap.novelty_warnings import EXPERIMENTAL, NOT_CALIBRATED, is_note, novelty_warnings
+from mofgap.gap.novelty_warnings import EXPERIMENTAL, NOT_CALIBRATED, RAW, is_note, novelty_warnings
 from mofgap.gap.posterior import Posterior, posterior, spread_of
 from mofgap.shipped import DEFAULT_MODEL
 from mofgap.uncertainty.calibrate import Calibration
@@ -293,6 +293,10 @@ class GapPredictor:
         """Warnings of the crystal at a place of some predictions, ``name: what`` each."""
         texts = (*crystal.warnings, *check_crystal(crystal), *self.novelty_warnings(crystal, found, place))
         return [text for text in texts if not is_note(text)]
+
+    def calibration_notes(self) -> list[str]:
+        """A note if the error bars are not calibrated."""
+        return [f"{RAW}: {self.about.name} {NOT_CALIBRATED}"] if self.calibration.is_raw else []
 
     def geometry_notes(self, crystal: Crystal) -> list[str]:
         """A note on a structure with an experimental geometry."""

@@ -83,12 +83,12 @@ def _rows_of(
         inside = predictor.calibration.p_in_window(gap, std, *config.window, novelty)
         ends = tuple(end if math.isfinite(end) else None for end in config.window)
     pbe = _pbe_columns(found, predictor, config.coverage)
-    other_spread = _other_spread(predictor, config)
+    of_all = (*_other_spread(predictor, config), *predictor.calibration_notes())
     rows = []
     for i, crystal in enumerate(crystals):
         novel = predictor.novelty_warnings(crystal, found, i)
         known = (*predictor.geometry_notes(crystal), *extrapolation_notes(predictor.about.name, crystal))
-        warnings = (*crystal.warnings, *novel, *known, *other_spread)
+        warnings = (*crystal.warnings, *novel, *known, *of_all)
         noted = all(map(is_note, warnings))
         nearest = map(predictor.novelty.known_as, found.nearest[i][:N_NEAREST])
         rows.append(

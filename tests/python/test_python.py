@@ -89,6 +89,7 @@ def test_error_bars_that_are_not_calibrated_are_told(
         tiny.predict(crystals(1), return_std=True)
     with pytest.warns(UserWarning, match="is not calibrated"):
         table = mofgap.screen(crystals(1), model=model_folder)
+    assert "not-calibrated: tiny is not calibrated: its error bars" in table.warnings[0]
     frame = pd.DataFrame(table).assign(model=str(model_folder))
     page = mofgap.Screening(frame).report(tmp_path / "page.html").read_text("utf-8")
     assert "is not calibrated: its error bars are the network&#39;s own" in page
