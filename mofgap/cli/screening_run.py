@@ -29,7 +29,6 @@ from mofgap.screening.rank import Duplicates, Novelty
 from mofgap.screening.row import Row, column_names, named, named_cells, printable
 from mofgap.screening.table import (
     PAGE,
-    READABLE,
     format_of,
     rows_path,
     tab_separated,
@@ -146,12 +145,10 @@ def say_written(target: Path, shard: Shard | None = None, *, has_window: bool = 
     select = f"mofgap select {name}{'' if has_window else ' --goal explore'}"
     if shard is not None:
         what_next = "mofgap gather puts all shards together"
-    elif target.suffix.lower() in READABLE:
-        what_next = f"mofgap report {name} (a page), or {select} (what to compute)"
     elif target.suffix.lower() == PAGE:
         what_next = "open it in a browser; -o FILE.csv writes the table for mofgap select"
     else:
-        what_next = "-o FILE.csv or .parquet writes what mofgap report and mofgap select read"
+        what_next = f"mofgap report {name} (a page), or {select} (what to compute)"
     typer.echo(f"mofgap: wrote {target}; next: {what_next}", err=True)
 
 
@@ -334,8 +331,11 @@ def conclude(
     """
     _say_counts(outcome, behind)
     _caveats(outcome, novelty, duplicates)
-    if target is not None:
+    nothing_done = shard is None and outcome.n_rows and outcome.n_failed == outcome.n_rows
+    if target is not None and nothing_done:
+        typer.echo(f"mofgap: wrote {target}, with a reason for each", err=True)
+    elif target is not None:
         say_written(target, shard, has_window=has_window)
-    if shard is None and outcome.n_rows and outcome.n_failed == outcome.n_rows:
+    if nothing_done:
         raise typer.Exit(NOTHING_DONE)
     raise typer.Exit(SOME_FAILED if outcome.n_failed else ALL_READ)

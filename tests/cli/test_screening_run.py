@@ -50,6 +50,14 @@ def test_a_share_of_failures_alone_is_done() -> None:
     assert codes == [1, 3]
 
 
+def test_nothing_is_next_where_everything_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = Outcome.of([Row(None, "MOF.cif", "MOF", "failed", "x")])
+    with pytest.raises(typer.Exit):
+        conclude(outcome, "keep", "keep", Path("t.csv"), has_window=True)
+    words = capsys.readouterr().err
+    assert "wrote t.csv, with a reason for each" in words and "next:" not in words
+
+
 def test_a_page_does_not_overwrite_a_table_of_its_rows(tmp_path: Path) -> None:
     page, rows = tmp_path / "page.html", tmp_path / "page.rows.csv"
     rows.write_text("mine")
