@@ -15,6 +15,7 @@ from mofgap.configuration import ConfigurationError
 from mofgap.crystals.dataset import TableError
 from mofgap.gap.folder import CALIBRATION, ModelError
 from mofgap.shipped import CONFIG
+from mofgap.training.calibration import MIN_ROWS
 from mofgap.training.job import TrainingJob
 from mofgap.training.lock import KEY, WORK
 from mofgap.training.loop import LAST, TrainingError
@@ -61,8 +62,8 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
         typer.echo(f"{words}, and are too good", err=True)
     if Calibration.load(output / CALIBRATION).is_raw:
         words = "too few labels to calibrate the error bars, which are the network's own, without a guarantee"
-        cure = "" if job.training.from_model else "; --from qmof-pbe needs fewer"
-        typer.echo(f"mofgap: {words}{cure}", err=True)
+        how = "without a column split" if job.training.from_model else "with --from qmof-pbe"
+        typer.echo(f"mofgap: {words}; {MIN_ROWS} labels are enough {how}", err=True)
     typer.echo(f"mofgap: wrote {output}; next: mofgap screen STRUCTURES --model {output}", err=True)
 
 
