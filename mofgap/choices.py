@@ -13,6 +13,7 @@ N_CARDS = 12
 Device = Literal["auto", "cpu", "cuda"]
 Disorder = Literal["refuse", "majority"]
 DftInput = Literal["cif", "poscar", "vasp"]
+Warned = Literal["keep", "drop"]
 Goal = Literal["window", "explore", "both"]
 Precision = Literal["32-true", "bf16-mixed"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mofgap.choices import DftInput, Disorder, Goal
+from mofgap.choices import DftInput, Disorder, Goal, Warned
 from mofgap.cli.exits import NOTHING_DONE, fail, words_of
 from mofgap.cli.options import checked_window, needs_file
 from mofgap.cli.skipped import tell_skipped
@@ -52,7 +52,7 @@ HEADINGS = {
 
 
 CandidatesArgument = Annotated[
-    Path, typer.Argument(metavar="TABLE", help="What mofgap screen wrote: .csv, .parquet or .json.")
+    Path, typer.Argument(metavar="TABLE", help="What mofgap screen wrote: .csv, .parquet, .json or .xlsx.")
 ]
 BudgetOption = Annotated[int, typer.Option(min=1, metavar="N", help="Number of structures to select.")]
 GoalOption = Annotated[
@@ -74,6 +74,10 @@ ModelOption = Annotated[
         help="The model that the table was made with.",
         show_default="the table's, if it is a shipped one",
     ),
+]
+WarningsOption = Annotated[
+    Warned,
+    typer.Option("--warnings", help="Structures with a warning (not a note): keep them, or drop them."),
 ]
 OutputOption = Annotated[
     Path | None,
@@ -106,6 +110,7 @@ def select(
     budget: BudgetOption = 20,
     goal: GoalOption = "both",
     window: WindowOption = None,
+    warned: WarningsOption = "keep",
     model: ModelOption = None,
     output: OutputOption = None,
     write_inputs: WriteInputsOption = None,
@@ -120,13 +125,13 @@ def select(
     """
     if write_inputs is not None and output is None:
         output = Path("selection")
-    if output is not None and output.exists():
+    if output is not None:
         _check_output(output, force)
     needs_file(candidates)
     from mofgap.selection.select import select_from
 
     try:
-        found = select_from(candidates, budget, goal, window, model, disorder)
+        found = select_from(candidates, budget, goal, window, model, warned, disorder)
     except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
     _show(found, budget, as_json)
@@ -139,7 +144,10 @@ def select(
 
 def _check_output(output: Path, force: bool) -> None:
     """Refuse a folder with files that could be mixed up with this selection, or overwritten."""
-    names = [] if output.is_file() else sorted(path.name for path in output.iterdir())
+    if output.suffix.lower() in (".csv", ".parquet", ".json", ".xlsx"):
+        words = f"{output} looks like a file; name a folder, in which selection.csv is written"
+        raise typer.BadParameter(words, param_hint="--output")
+    names = sorted(path.name for path in output.iterdir()) if output.is_dir() else []
     if output.is_file() or (names and not force):
         raise typer.BadParameter(f"{output} exists; --force writes into a folder", param_hint="--output")
     earlier = next((name for name in names if re.match(r"\d+_", name)), None)

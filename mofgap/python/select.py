@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
+from warnings import warn
 
 import pandas as pd
 
-from mofgap.choices import Disorder, Goal
+from mofgap.choices import Disorder, Goal, Warned
 from mofgap.gap.predictor import GapPredictor
 from mofgap.screening.rank import check_window
 from mofgap.selection.select import Selection, select_from
@@ -20,6 +20,7 @@ def select(
     window: tuple[float, float] | None = None,
     *,
     model: GapPredictor | str | None = None,
+    warnings: Warned = "keep",
     disorder: Disorder | None = None,
 ) -> Selection:
     """Select different, promising structures for the next DFT calculations: ``mofgap select`` in Python.
@@ -35,6 +36,7 @@ def select(
             both.
         window: Its ends, eV; by default the table's own.
         model: The model that the table was made with, its name or folder; needed for one that is not shipped.
+        warnings: Whether to ``keep`` or ``drop`` structures with a warning; a note is none.
         disorder: What was done about partial occupancies; by default what the table's record says.
 
     Returns:
@@ -48,7 +50,7 @@ def select(
     if window is not None:
         check_window(*window)
     source = table if isinstance(table, pd.DataFrame) else Path(table)
-    found = select_from(source, budget, goal, window, model, disorder)
+    found = select_from(source, budget, goal, window, model, warnings, disorder)
     if found.skipped:
-        warnings.warn(f"{len(found.skipped)} left out, such as {found.skipped[0]}", stacklevel=2)
+        warn(f"{len(found.skipped)} left out, such as {found.skipped[0]}", stacklevel=2)
     return found

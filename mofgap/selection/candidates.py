@@ -42,7 +42,7 @@ def read_candidates(path: Path) -> pd.DataFrame:
     """The rows of a table of ``mofgap screen`` that have a gap, in the order of file and structure id.
 
     Args:
-        path: ``.csv``, ``.parquet`` or ``.json``.
+        path: ``.csv``, ``.parquet``, ``.json`` or ``.xlsx``.
 
     Raises:
         ScreeningTableError: If the file ``path`` does not exist, or is not a table of ``mofgap screen``.
@@ -84,6 +84,19 @@ def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:
     if "p_in_window" not in frame.columns:
         frame = frame.assign(p_in_window=np.nan)
     return frame.reset_index(drop=True)
+
+
+def without_warnings(frame: pd.DataFrame) -> pd.DataFrame:
+    """The candidates that have no warning; notes are none.
+
+    Raises:
+        CandidateError: If every candidate has a warning.
+    """
+    kept = frame[frame.status == "ok"].reset_index(drop=True)
+    if kept.empty:
+        raise CandidateError("each row has a warning: see the column warnings, or --warnings keep")
+    kept.attrs = frame.attrs
+    return kept
 
 
 def with_window(frame: pd.DataFrame, window: tuple[float, float], calibration: Calibration) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mofgap.choices import DftInput, Disorder, Goal
+from mofgap.choices import DftInput, Disorder, Goal, Warned
 from mofgap.counts import counted
 from mofgap.crystals.crystal import MEMORY, Crystal
 from mofgap.crystals.entry import ReadFailure
@@ -22,7 +22,14 @@ from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.origin import disorder_of, folders_of, origin_of, preparation_of, write_origin
 from mofgap.screening.reread import Key, read_again
 from mofgap.screening.table import inert
-from mofgap.selection.candidates import CandidateError, candidates_of, quality, read_candidates, with_window
+from mofgap.selection.candidates import (
+    CandidateError,
+    candidates_of,
+    quality,
+    read_candidates,
+    with_window,
+    without_warnings,
+)
 from mofgap.selection.dft import write_inputs
 from mofgap.selection.diverse import Pick, choose
 from mofgap.uncertainty.novelty import NoveltyIndex
@@ -139,12 +146,15 @@ def select_from(
     goal: Goal,
     window: tuple[float, float] | None,
     model: GapPredictor | str | None,
+    warned: Warned,
     disorder: Disorder | None,
 ) -> Selection:
     """`select` from a table or its file, see `mofgap.python.select.select`."""
     if budget < 1:
         raise ValueError(f"budget must be at least 1, got {budget}")
     frame = candidates_of(table) if isinstance(table, pd.DataFrame) else read_candidates(table)
+    if warned == "drop":
+        frame = without_warnings(frame)
     predictor = predictor_of(frame, model)
     if window is not None:
         frame = with_window(frame, window, predictor.calibration)

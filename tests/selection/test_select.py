@@ -224,6 +224,21 @@ def test_what_deserves_a_look_is_told(table: Path, model_folder: Path, tmp_path:
     assert noted.stderr.startswith("note: ") and note in noted.stderr and "duplicate" not in noted.stderr
 
 
+def test_structures_with_a_warning_can_be_left_out(table: Path, model_folder: Path, tmp_path: Path) -> None:
+    frame = read_table(table)
+    names = frame.structure_id.isin(["s1", "s2"]).map({True: "warning", False: "ok"})
+    frame.assign(status=names.where(frame.status != "failed", "failed")).to_csv(
+        tmp_path / "t.csv", index=False
+    )
+    chosen = mofgap.select(tmp_path / "t.csv", model=str(model_folder))
+    kept = mofgap.select(tmp_path / "t.csv", model=str(model_folder), warnings="drop")
+    assert set(chosen.table.structure_id) - set(kept.table.structure_id) == {"s1", "s2"}
+    frame.assign(status="warning").to_csv(tmp_path / "t.csv", index=False)
+    arguments = ["select", str(tmp_path / "t.csv"), "--model", str(model_folder), "--warnings", "drop"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1 and "each row has a warning" in done.output
+
+
 def test_files_count_from_the_table_too(
     table: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +274,8 @@ def test_command_says_what_is_wrong(table: Path, model_folder: Path, tmp_path: P
     far = ["select", str(table), "--model", str(model_folder), "--window", "90", "99"]
     done = CliRunner().invoke(app, [*far, "-o", str(tmp_path / "next")])
     assert done.exit_code == 1 and "any chance" in done.output and not (tmp_path / "next").exists()
+    done = CliRunner().invoke(app, ["select", str(table), "-o", str(tmp_path / "next.csv")])
+    assert done.exit_code == 2 and "name a folder" in done.output and not (tmp_path / "next.csv").exists()
     done = CliRunner().invoke(app, ["select", str(other)])
     assert done.exit_code == 1 and "another, as --model" in done.output
 
