@@ -12,14 +12,14 @@ from gemmi import cif
 from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.crystals.crowding import MOST_SITES_OF_ATOM
 from mofgap.crystals.crystal import MEMORY, Crystal
-from mofgap.crystals.disorder import refuse
+from mofgap.crystals.disorder import put_together, refuse
 from mofgap.crystals.entry import Entry, ReadFailure, unforeseen
 from mofgap.crystals.formats import LONGEST_NAME, stem_of
 from mofgap.crystals.lattice import cell_of
 from mofgap.crystals.reasons import StructureError, one_line
 from mofgap.crystals.repair import GEMMI_ERRORS, quoted, readable, repaired
 from mofgap.crystals.sites import formula_of, n_rows, sites_of, small_structure
-from mofgap.crystals.symmetry import expand, operations
+from mofgap.crystals.symmetry import expand, n_places, operations
 from mofgap.crystals.unit_cell import check_size, settle
 
 MOST_SMALL = 30_000
@@ -253,12 +253,13 @@ def _structure(part: _Part, source: str, name: str, disorder: Disorder, max_atom
     sites, notes = sites_of(block, structure, cell, disorder == "majority")
     check_size(len(sites), max_atoms)
     ops, more = operations(block, structure.cell)
+    sites, split = put_together(sites, n_places(ops, sites.frac_coords, cell))
     if disorder == "refuse":
         refuse(sites)
     site_index, op_index, frac_coords = expand(ops, sites.frac_coords, cell)
     if len(ops) > 1:
         sites = replace(sites.take(site_index), frac_coords=frac_coords)
-    warnings = (*part.notes, *notes, *more)
+    warnings = (*part.notes, *notes, *more, *split)
     crystal = Crystal(cell, sites.frac_coords, sites.atomic_numbers, name, source, warnings)
     crystal = settle(crystal, sites, op_index, formula_of(block), disorder, max_atoms)
     return replace(crystal, warnings=tuple(map(one_line, crystal.warnings)))

@@ -13,7 +13,7 @@ from mofgap.crystals.bonds import BOND_RATIO, HYDROGEN_CONTACT_ANGSTROM, Pairs, 
 from mofgap.crystals.crowding import check_crowding
 from mofgap.crystals.elements import HYDROGEN
 from mofgap.crystals.reasons import StructureError, listed
-from mofgap.crystals.sites import Sites
+from mofgap.crystals.sites import FULLEST_OCCUPANCY, Sites
 
 # Refinements write 0.99 or 0.999 for a site they mean to be full.
 FULL_OCCUPANCY = 0.985
@@ -26,6 +26,25 @@ _REACH_ANGSTROM = 3.0
 _BOND_TO_HYDROGEN_ANGSTROM = 0.7, 1.25
 # Occupancies that differ by less are equal.
 _EQUAL = 0.01
+
+
+def put_together(sites: Sites, n_places: NDArray[np.int64]) -> tuple[Sites, list[str]]:
+    """Adds up the shares of atoms that are split over places beside their special position.
+
+    Args:
+        sites: The asymmetric unit.
+        n_places: (n_sites,) number of places of each, see `mofgap.crystals.symmetry.n_places`.
+
+    Returns:
+        The sites with the occupancies of whole atoms, and a warning that names those.
+    """
+    total = sites.occupancies * n_places
+    split = (n_places > 1) & (total <= FULLEST_OCCUPANCY)
+    if not split.any():
+        return sites, []
+    names = listed([f"{sites.labels[i]} ({n_places[i]} places)" for i in np.flatnonzero(split)])
+    text = f"split-sites: {names}; one atom is put between the places, on their special position"
+    return replace(sites, occupancies=np.where(split, np.minimum(total, 1.0), sites.occupancies)), [text]
 
 
 def refuse(sites: Sites) -> None:

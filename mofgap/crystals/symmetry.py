@@ -17,6 +17,8 @@ from mofgap.crystals.sites import NUMBER_TAGS
 
 # Images of one site nearer than this are one atom on a special position, written with few digits.
 SPECIAL_POSITION_ANGSTROM = 0.4
+# Coordinates of two digits are as far from a special position as this; farther, the atom is beside it.
+_ROUNDED_ANGSTROM = 0.1
 # Edges that differ by half a percent, or angles by half a degree, are rounded or measured; more is a mistake.
 METRIC_TOLERANCE = 0.01
 # No space group has more operations than F m -3 m in its conventional cell.
@@ -296,6 +298,25 @@ def expand(
         op_index.append(kept)
         coords.append(images[kept] % 1.0)
     return np.concatenate(site_index), np.concatenate(op_index), np.concatenate(coords)
+
+
+def n_places(
+    ops: NDArray[np.float64], frac_coords: NDArray[np.float64], cell: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Over how many places beside a special position the file splits each site, shape (n,).
+
+    `expand` puts one atom between them. 1 for a site that lies on its special position, or far from any.
+
+    Args:
+        ops: (n_ops, 3, 4) symmetry operations.
+        frac_coords: (n, 3) fractional coordinates of the asymmetric unit.
+        cell: (3, 3) lattice vectors as rows, in angstrom.
+    """
+    shifts = np.einsum("oij,nj->noi", ops[:, :, :3], frac_coords) + ops[:, :, 3] - frac_coords[:, None]
+    distances = np.linalg.norm((shifts - np.round(shifts)) @ cell, axis=2)
+    own = distances < SPECIAL_POSITION_ANGSTROM
+    beside = np.max(distances, axis=1, where=own, initial=0.0) > _ROUNDED_ANGSTROM
+    return np.where(beside, own.sum(axis=1), 1)
 
 
 def _images(

@@ -189,3 +189,44 @@ def test_hydrogens_leave_with_the_atom_that_carries_them():
     ]
     crystal = only(read_cif(planar(rows, "P 1"), disorder="majority"))
     assert formula_sum(crystal.atomic_numbers) == "O Zn"
+
+
+THREEFOLD = """data_split
+_cell_length_a 10
+_cell_length_b 10
+_cell_length_c 10
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 120
+loop_
+_symmetry_equiv_pos_as_xyz
+x,y,z
+-y,x-y,z
+-x+y,-x,z
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+Zn1 Zn 0.33333 0.66667 0.2 1
+C1 C 0.2 0.1 0.5 1
+Cl1 Cl {} {} 0.42 {}
+"""
+
+
+def test_an_atom_that_is_split_about_its_axis_is_one_atom():
+    """A Cl 0.17 Å off a three-fold axis, a third of it in each of three places, is whole without a choice."""
+    split = only(read_cif(THREEFOLD.format(0.35333, 0.67667, 0.3333)))
+    assert formula_sum(split.atomic_numbers) == "C3 Cl Zn"
+    assert split.frac_coords[-1] == pytest.approx([1 / 3, 2 / 3, 0.42], abs=1e-4)
+    assert any(text.startswith("split-sites: Cl1 (3 places); ") for text in split.warnings)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "occupancy"), [(0.33333, 0.66667, 0.3333), (0.335, 0.667, 0.3333), (0.35333, 0.67667, 0.5)]
+)
+def test_a_share_on_the_axis_and_one_too_large_stay_partial(x, y, occupancy):
+    refused = only(read_cif(THREEFOLD.format(x, y, occupancy)))
+    assert refused.reason.startswith("partial-occupancy: Cl1 ")

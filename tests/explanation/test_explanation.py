@@ -152,6 +152,7 @@ def test_the_kind_of_geometry_can_be_said(tmp_path: Path, model_folder: Path) ->
     for kind in ("relaxed", "experimental"):
         found = mofgap.explain(cif, str(model_folder), geometry=kind)  # type: ignore[arg-type]
         assert found.crystal.experimental == (kind == "experimental")
+        assert found.warnings[-1].startswith("not-calibrated: tiny is not calibrated")
     arguments = ["explain", str(cif), "--model", str(model_folder), "--geometry", "experimental"]
     assert CliRunner().invoke(app, arguments).exit_code == 0
 
