@@ -38,7 +38,7 @@ class Row:
         status: ``ok``, ``warning`` (predicted, but something about it deserves a look) or ``failed``.
         reason: Why it failed and what to do; empty otherwise.
         formula: Reduced formula in Hill order.
-        n_atoms: Atoms of the cell as read.
+        n_atoms: Atoms of the cell that was predicted, the primitive one unless the preparation leaves it.
         gap_ev: Predicted gap, eV.
         gap_std_ev: Calibrated total standard deviation, eV.
         epistemic_std_ev: Its epistemic part, eV; None where there is none.
