@@ -11,7 +11,11 @@ from typer.main import get_command
 from mofgap.__main__ import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OF_FOLDERS = [
+    ROOT / name / "README.md" for name in ("benchmarks", "data", "data/quickstart", "data/examples")
+]
+AT_THE_TOP = [ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")]
+PAGES = [*AT_THE_TOP, *OF_FOLDERS, *sorted((ROOT / "docs").rglob("*.md"))]
 MOST_WORDS = 900
 MOST_WORDS_OF_A_SENTENCE = 25
 
