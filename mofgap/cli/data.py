@@ -12,7 +12,7 @@ import typer
 
 from mofgap.choices import MAX_ATOMS
 from mofgap.cli.exits import INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail
-from mofgap.cli.options import refuse_taken
+from mofgap.cli.options import MaxAtoms, refuse_taken
 from mofgap.cli.skipped import MAX_SHOWN
 from mofgap.cli.tables import AsJson, command_line, print_json, show
 
@@ -142,7 +142,6 @@ KindOption = Annotated[
         "--format", help="Format of SOURCE: cifs, qmof, json or ase; auto looks at its name and content."
     ),
 ]
-MaxAtomsOption = Annotated[int, typer.Option(min=1, help="Largest cell, in atoms.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the table.")]
 
 
@@ -156,7 +155,7 @@ def import_(
     identifier: IdentifierOption = None,
     keep: KeepOption = None,
     kind: KindOption = "auto",
-    max_atoms: MaxAtomsOption = MAX_ATOMS,
+    max_atoms: MaxAtoms = MAX_ATOMS,
     folder: Folder = None,
     force: ForceOption = False,
 ) -> None:

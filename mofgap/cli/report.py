@@ -56,8 +56,10 @@ def report(
     """
     if not output.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.parent}; make it first", param_hint="--output")
+    if output.is_dir():
+        raise typer.BadParameter(f"{output} exists and is a folder; name a file", param_hint="--output")
     if source.exists():  # else that is what is wrong
-        refuse_taken([output], force and not output.is_dir(), "overwrites a file")
+        refuse_taken([output], force)
     try:
         if source.is_dir() and source.suffix != ".parquet" and PAGE_OF_FOLDER:  # that is a table in parts
             page, said = PAGE_OF_FOLDER[0](source)

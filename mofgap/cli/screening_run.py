@@ -190,7 +190,8 @@ def _check_model(run: ScreeningRun) -> None:
         fail(error, NOTHING_DONE)
     for each in predictor.levels:
         if each.about.is_changed:
-            typer.echo(f"mofgap: {each.about.name}: it is not the model that this mofgap ships", err=True)
+            words = "it is not the model that this mofgap ships; give yours another name"
+            typer.echo(f"mofgap: {each.about.name}: {words}", err=True)
         if each.calibration.is_raw:
             typer.echo(f"mofgap: {each.about.name} {NOT_CALIBRATED}", err=True)
 

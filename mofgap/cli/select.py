@@ -144,12 +144,17 @@ def select(
 
 def _check_output(output: Path, force: bool) -> None:
     """Refuse a folder with files that could be mixed up with this selection, or overwritten."""
-    if output.suffix.lower() in (".csv", ".parquet", ".json", ".xlsx"):
+    from mofgap.screening.table import READABLE
+
+    if output.suffix.lower() in READABLE:
         words = f"{output} looks like a file; name a folder, in which selection.csv is written"
         raise typer.BadParameter(words, param_hint="--output")
     names = sorted(path.name for path in output.iterdir()) if output.is_dir() else []
-    if output.is_file() or (names and not force):
-        raise typer.BadParameter(f"{output} exists; --force writes into a folder", param_hint="--output")
+    if output.is_file():
+        raise typer.BadParameter(f"{output} is a file; name a folder", param_hint="--output")
+    if names and not force:
+        words = f"{output} holds files; --force writes into it all the same"
+        raise typer.BadParameter(words, param_hint="--output")
     earlier = next((name for name in names if re.match(r"\d+_", name)), None)
     if earlier is not None:
         what = f"{output} holds inputs of an earlier selection ({earlier} ...)"
