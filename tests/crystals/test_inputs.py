@@ -251,7 +251,9 @@ def test_a_reader_that_breaks_costs_one_file(folder, monkeypatch):
 def test_a_huge_file_is_a_failure(folder, monkeypatch):
     monkeypatch.setattr(item_module, "MAX_FILE_BYTES", 100)
     names = [folder, archive(folder, ".zip"), archive(folder, ".tar"), archive(folder, ".tar.gz")]
-    for entry in expand_inputs(names):
+    found = list(expand_inputs(names))
+    assert len(found) >= len(names)
+    for entry in found:
         (failure,) = read_input(entry) if isinstance(entry, InputItem) else [entry]
         assert failure.reason.startswith("too-large")
 

@@ -38,6 +38,7 @@ def test_a_refusal_names_the_version_that_began_the_training(
 def test_what_an_older_version_did_not_keep_is_not_asked_of_it(tmp_path: Path) -> None:
     (tmp_path / KEY).write_text(json.dumps({"labels": "a"}))
     lock(tmp_path, {"labels": "a", "precision": "32-true"}, resume=True)
+    assert json.loads((tmp_path / KEY).read_text()) == {"labels": "a"}
 
 
 @pytest.mark.parametrize("damage", ["", "[1]", "[" * 100_000, None])
