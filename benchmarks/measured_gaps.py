@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.measure import one_thread, print_table, read_rows
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import table_crystals
-from mofgap.crystals.prepare.steps import DEFAULT
+from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
 from mofgap.crystals.single import crystal_of
 from mofgap.gap.predictor import load_model
 from mofgap.shipped import shipped_folder
@@ -55,7 +55,7 @@ def with_structures(measured: pd.DataFrame, table: Path | None) -> Iterator[tupl
     """Yield position and structure of the rows that have one: an example CIF, or a row of the table."""
     for place, name in enumerate(measured.structure):
         if name.endswith(".cif"):
-            yield place, crystal_of(shipped_folder("examples") / name, preparation=DEFAULT)
+            yield place, crystal_of(shipped_folder("examples") / name, preparation=DEFAULT_PREPARATION)
     if table is not None:
         rows = read_rows(table, "pbe_gap_ev", ())
         places = {name: place for place, name in enumerate(measured.structure)}

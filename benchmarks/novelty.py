@@ -19,11 +19,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.measure import add_model, add_table, one_thread, print_table, read_rows
+from mofgap.choices import BATCH_ATOMS
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
 from mofgap.crystals.formula import reduced_formula
 from mofgap.gap.novelty_warnings import N_NEAREST, NOVEL
-from mofgap.gap.predictor import BATCH_ATOMS, load_model
+from mofgap.gap.predictor import load_model
 from mofgap.training.finetune import frozen_features
 from mofgap.uncertainty.metrics import auroc
 from mofgap.uncertainty.novelty import NoveltyIndex, fit_novelty

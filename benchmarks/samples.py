@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.measure import add_table, one_thread, print_table, read_rows
+from mofgap.choices import BATCH_ATOMS
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.study.config import Spread
@@ -31,7 +32,6 @@ DEFAULT = ("balora-distance", "balora-closed-form")
 """The spread without draws: the first for a model with a neighbour correction, else the second."""
 METHODS = ("balora-weights", "balora-rows")
 SPREADS: tuple[Spread, ...] = ("epistemic", "total")
-BATCH_ATOMS = 4000
 
 
 def estimates(

@@ -7,6 +7,12 @@ from typing import Literal, get_args
 MAX_ATOMS = 1000
 """Of the largest cell that is accepted, unless another limit is given."""
 
+BATCH_ATOMS = 4000
+"""Atoms that are predicted at once on a GPU, unless another number is given."""
+
+N_SAMPLES = 32
+"""Draws of a spread that is drawn, unless another number is given."""
+
 N_CARDS = 12
 """Candidates that get a card of their own on the page of a screening."""
 

@@ -17,6 +17,9 @@ PREFIX = "shipped:"
 DEFAULT_MODEL = "qmof-hse06"
 """Predicts where no model is asked for."""
 
+DEFAULT_ENCODER = "crystal-transformer"
+"""The pretrained encoder of a training that names none."""
+
 CONFIG, CARD, METRICS, COST = "config.json", "card.md", "metrics.json", "cost.json"
 """Files of a model: its settings, with the hashes of what it computes with, and what is told of it."""
 

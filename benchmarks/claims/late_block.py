@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn, segment_reduce
 
 from benchmarks.claims.gap_network import GapNetwork
-from benchmarks.claims.pooled import BATCH_ATOMS, encoder, kept, pooled
+from benchmarks.claims.pooled import encoder, kept, pooled
+from mofgap.choices import BATCH_ATOMS
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import CrystalGraph, first_atoms
 from mofgap.crystals.store import GraphStore, StoreBatch, build_store

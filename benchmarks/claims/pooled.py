@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from mofgap.checked_tensors import read_tensors, write_tensors
+from mofgap.choices import BATCH_ATOMS
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.store import build_store
 from mofgap.encoders.encoder import Encoder
 from mofgap.encoders.registry import build_encoder
 from mofgap.gap.head import pool
 
-BATCH_ATOMS = 4000
 """Atoms that the encoder is run on at once."""
 PART = 500
 """Structures of a file."""

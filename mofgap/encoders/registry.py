@@ -18,7 +18,7 @@ ENCODERS: dict[str, tuple[str, str]] = {
 }
 """Name of an encoder -> its module and class. The module is imported when the encoder is used."""
 
-DEFAULT = "crystal-transformer"
+DEFAULT_ARCHITECTURE = "crystal-transformer"
 """The encoder of folders whose files do not name one."""
 
 

@@ -119,11 +119,11 @@ class NeighbourCorrection(nn.Module):
             residual_ev: (n_structures,) label minus fitted gap.
             gradients: (n_structures, n_sketch) sketches, eV; None where there are none.
         """
-        rows = _array(pooled)
+        rows = array_of(pooled)
         mean, kept = whitening(rows, self.projection.shape[1])
         if gradients is not None:
             usual = _spacing((rows - mean) @ kept)
-            kept = kept * (_spacing(_array(gradients)) / usual if usual > 0 else 0.0)
+            kept = kept * (_spacing(array_of(gradients)) / usual if usual > 0 else 0.0)
         # Components that do not vary are left out of the whitening, not of the shape on disk.
         projection = np.zeros(self.projection.shape)
         projection[:, : kept.shape[1]] = kept
@@ -144,7 +144,7 @@ class NeighbourCorrection(nn.Module):
             gradients: (n, n_sketch) sketches, eV; None where there are none.
         """
         index = self._here
-        found = [index.at(point) for point in index.place(_array(pooled), gradients)]
+        found = [index.at(point) for point in index.place(array_of(pooled), gradients)]
         return Correction(*pooled.new_tensor(np.reshape(found, (-1, 4))).unbind(1))
 
     @property
@@ -163,16 +163,16 @@ class _Index:
     """The buffers of a neighbour correction as arrays."""
 
     def __init__(self, correction: NeighbourCorrection) -> None:
-        self.mean, self.projection = _array(correction.mean), _array(correction.projection)
+        self.mean, self.projection = array_of(correction.mean), array_of(correction.projection)
         self.neighbours = Neighbours(correction.points.cpu().numpy())
-        self.residual_ev = _array(correction.residual_ev)
+        self.residual_ev = array_of(correction.residual_ev)
         self.rms_ev = float(np.sqrt(np.mean(self.residual_ev**2)))
         self.spacing, self.n_sketch = float(correction.spacing), correction.n_sketch
 
     def place(self, rows: Floats, gradients: Tensor | None) -> Floats:
         """(n, n_sketch + n_dims) points of (n, n_features) pooled features and (n, n_sketch) gradients."""
         head: Floats = (rows - self.mean) @ self.projection
-        return head if gradients is None else np.concatenate([_array(gradients), head], axis=1)
+        return head if gradients is None else np.concatenate([array_of(gradients), head], axis=1)
 
     def at(self, point: Floats) -> tuple[float, float, float, float]:
         """The values of `Correction` at a point."""
@@ -195,5 +195,6 @@ def _spacing(points: Floats) -> float:
     return found if found > 1e-3 * np.linalg.norm(points, axis=1).mean() else 0.0
 
 
-def _array(values: Tensor) -> Floats:
+def array_of(values: Tensor) -> Floats:
+    """A tensor as an array of float64, without its gradient."""
     return values.detach().cpu().double().numpy()

@@ -368,8 +368,8 @@ def encoder_weights(path: Path, model: GapModel) -> None:
         raise ModelError(f"{path} is damaged: {error}; get it again") from error
     wanted = {n for n in model.encoder.state_dict() if ".lora_" not in n}
     if wanted != set(state):
-        raise ModelError(f"{path} does not fit the encoder: {sorted(wanted ^ set(state))[0]}")
+        raise ModelError(f"{path} does not fit the encoder: {sorted(wanted ^ set(state))[0]}; get it again")
     try:
         model.encoder.load_state_dict(state, strict=False)
     except RuntimeError as error:  # torch's word for a tensor of another shape
-        raise ModelError(f"{path} does not fit the encoder: {error}") from error
+        raise ModelError(f"{path} does not fit the encoder: {error}; get it again") from error

@@ -14,7 +14,7 @@ from mofgap.balora.adapt import targets
 from mofgap.choices import ADAPTATIONS, Adaptation
 from mofgap.crystals.graph import CrystalGraph, GraphConfig
 from mofgap.encoders.encoder import Encoder, FrozenOutputs
-from mofgap.encoders.registry import DEFAULT, build_encoder, encoder_class, encoder_config
+from mofgap.encoders.registry import DEFAULT_ARCHITECTURE, build_encoder, encoder_class, encoder_config
 from mofgap.gap.correction import NeighbourCorrection
 from mofgap.gap.head import SOFTNESS, GapHead, pool
 
@@ -47,7 +47,7 @@ class GapModelConfig:
     """
 
     method: Adaptation = "balora"
-    encoder: str = DEFAULT
+    encoder: str = DEFAULT_ARCHITECTURE
     encoder_settings: Mapping[str, Any] = field(default_factory=dict)
     head_hidden: int = 128
     target_modules: tuple[str, ...] = ()

@@ -29,10 +29,10 @@ SAME_REFCODE = "same-refcode"
 NOT_CALIBRATED = "is not calibrated: its error bars are the network's own, without a guarantee"
 """What to say of a model with a raw calibration, behind its name."""
 
-RAW = "not-calibrated"
-"""Name of the note of a structure whose error bars are of a model with a raw calibration."""
+UNCALIBRATED = "not-calibrated"
+"""Name of the note of a structure whose error bars are not calibrated."""
 
-NOTES = checks.NOTES | {IN_TRAINING, SAME_REFCODE, EXPERIMENTAL, EXTRAPOLATION, RAW, "duplicate"}
+NOTES = checks.NOTES | {IN_TRAINING, SAME_REFCODE, EXPERIMENTAL, EXTRAPOLATION, UNCALIBRATED, "duplicate"}
 """Names of warnings that state a fact, not a reason to check the structure."""
 
 

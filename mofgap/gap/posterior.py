@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mofgap.balora import Sensitivity, sampling, sensitivity
-from mofgap.choices import Noise, Uncertainty
+from mofgap.choices import N_SAMPLES, Noise, Uncertainty
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.encoders.encoder import FrozenOutputs
-from mofgap.gap.correction import N_SKETCH, Correction
+from mofgap.gap.correction import N_SKETCH, Correction, array_of
 from mofgap.gap.model import GapModel
 
 Spread = Literal["distance", "closed-form", "weights", "rows"]
@@ -143,9 +143,9 @@ class MeanPrediction:
         return self._posterior(gaps.mean(0), std, within)
 
     def _posterior(self, gap_ev: Tensor, std_ev: Tensor, aleatoric_std_ev: Tensor) -> Posterior:
-        near = None if self.correction is None else _array(self.correction.relative_distance)
+        near = None if self.correction is None else array_of(self.correction.relative_distance)
         return Posterior(
-            _array(gap_ev), _array(std_ev), _array(aleatoric_std_ev), _array(self.features), near
+            array_of(gap_ev), array_of(std_ev), array_of(aleatoric_std_ev), array_of(self.features), near
         )
 
 
@@ -253,7 +253,7 @@ def posterior(
     batch: CrystalGraph,
     *,
     uncertainty: Uncertainty = "auto",
-    samples: int = 32,
+    samples: int = N_SAMPLES,
     seed: int = 0,
     frozen: FrozenOutputs | None = None,
     of_members: Sequence[FrozenOutputs | None] = (),
@@ -324,7 +324,3 @@ def _composition_hash(atomic_number: Tensor) -> int:
     """The same number for the same reduced formula, whatever the order of atoms or the cell."""
     counts = np.bincount(atomic_number.cpu().numpy(), minlength=120)
     return zlib.crc32((counts // np.gcd.reduce(counts)).tobytes())
-
-
-def _array(values: Tensor) -> Floats:
-    return values.detach().cpu().double().numpy()

@@ -15,20 +15,20 @@ import torch
 from numpy import typing as npt
 from numpy.typing import NDArray
 
-from mofgap.choices import DRAWN, MAX_ATOMS, Disorder, Uncertainty, check_draws
+from mofgap.choices import BATCH_ATOMS, DRAWN, MAX_ATOMS, N_SAMPLES, Disorder, Uncertainty, check_draws
 from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.convert import is_one
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.distinct import without_repeats
 from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
 from mofgap.crystals.prepare.config import PreparationConfig
-from mofgap.crystals.prepare.steps import DEFAULT
+from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
 from mofgap.crystals.single import crystal_of
 from mofgap.encoders.encoder import Encoder
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
-from mofgap.gap.novelty_warnings import EXPERIMENTAL, NOT_CALIBRATED, RAW, is_note, novelty_warnings
+from mofgap.gap.novelty_warnings import EXPERIMENTAL, NOT_CALIBRATED, UNCALIBRATED, is_note, novelty_warnings
 from mofgap.gap.posterior import Posterior, posterior, spread_of
 from mofgap.shipped import DEFAULT_MODEL
 from mofgap.uncertainty.calibrate import Calibration
@@ -39,7 +39,6 @@ Floats = NDArray[np.float64]
 UNKNOWN_STD_EV = 2.3
 """Largest standard deviation: that of a gap of which is only known that it lies between 0 and 8 eV (uniform).
 A distance to training structures has no limit."""
-BATCH_ATOMS = 4000
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +117,7 @@ class GapPredictor:
         crystals: Sequence[Crystal],
         *,
         uncertainty: Uncertainty = "auto",
-        samples: int = 32,
+        samples: int = N_SAMPLES,
         seed: int = 0,
         batch_atoms: int = BATCH_ATOMS,
     ) -> Predictions:
@@ -129,7 +128,7 @@ class GapPredictor:
 
         Args:
             crystals: What to predict.
-            uncertainty: Where the epistemic part comes from, see `mofgap.gap.posterior.Uncertainty`.
+            uncertainty: Where the epistemic part comes from, see `mofgap.choices.Uncertainty`.
             samples: Draws of ``weights`` and ``rows``; 0 gives the mean alone, without the epistemic part.
             seed: Seed of the draws.
             batch_atoms: Atoms of a batch on a GPU.
@@ -231,11 +230,11 @@ class GapPredictor:
         return_std: bool = False,
         *,
         uncertainty: Uncertainty = "auto",
-        samples: int = 32,
+        samples: int = N_SAMPLES,
         seed: int = 0,
         disorder: Disorder = "refuse",
         max_atoms: int = MAX_ATOMS,
-        preparation: PreparationConfig | None = DEFAULT,
+        preparation: PreparationConfig | None = DEFAULT_PREPARATION,
     ) -> Any:
         """Predict one structure or many.
 
@@ -296,7 +295,7 @@ class GapPredictor:
 
     def calibration_notes(self) -> list[str]:
         """A note if the error bars are not calibrated."""
-        return [f"{RAW}: {self.about.name} {NOT_CALIBRATED}"] if self.calibration.is_raw else []
+        return [f"{UNCALIBRATED}: {self.about.name} {NOT_CALIBRATED}"] if self.calibration.is_raw else []
 
     def geometry_notes(self, crystal: Crystal) -> list[str]:
         """A note on a structure with an experimental geometry."""

@@ -25,7 +25,7 @@ def explain(
     >>> mofgap.explain("structures/MOF-5_MIBQAR16.cif").elements  # shares in eV
 
     Args:
-        structure: Path of a CIF, pymatgen ``Structure``, ASE ``Atoms`` or `Crystal`.
+        structure: Path of a file (a CIF, say), pymatgen ``Structure``, ASE ``Atoms`` or `Crystal`.
         model: A loaded model, the name of a shipped one, or a model folder.
         disorder: What to do about partial occupancies in a file.
         max_atoms: Largest cell that is accepted.

@@ -15,7 +15,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import symbol_of
 from mofgap.crystals.entry import Entry
 from mofgap.crystals.prepare.config import PreparationConfig
-from mofgap.crystals.prepare.steps import DEFAULT
+from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
 from mofgap.report.screened import symbols_of
 from mofgap.screening.reread import Key, read_again
 
@@ -56,7 +56,7 @@ class Drawing:
 def drawings_of(
     wanted: dict[Key, tuple[str, int]],
     folders: Sequence[Path],
-    preparation: PreparationConfig = DEFAULT,
+    preparation: PreparationConfig = DEFAULT_PREPARATION,
 ) -> dict[Key, Drawing]:
     """Drawings, as the model read them, of those rows whose files are still there and unchanged.
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AllowInfNan, BeforeValidator, Field
 
-from mofgap.choices import MAX_ATOMS, Device, Disorder, Uncertainty, check_draws
+from mofgap.choices import BATCH_ATOMS, MAX_ATOMS, N_SAMPLES, Device, Disorder, Uncertainty, check_draws
 from mofgap.configuration import ConfigurationError, schema
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.plain_words import settings_of
@@ -60,13 +60,16 @@ class ScreeningConfig(PreparationConfig):
         "it, one draw for a structure or for each atom.",
     )
     samples: int = Field(
-        32,
+        N_SAMPLES,
         description="Number of draws for weights and rows. 0 leaves out the epistemic part of any kind.",
         ge=0,
     )
     seed: int = Field(0, description="Seed of the draws.", ge=0)
     max_atoms: int = Field(
-        MAX_ATOMS, description="Largest cell that is accepted.", ge=1, json_schema_extra={"unit": "atoms"}
+        MAX_ATOMS,
+        description="Largest cell that is accepted.",
+        ge=1,
+        json_schema_extra={"unit": "atoms"},
     )
     disorder: Disorder = Field(
         "refuse", description="Partial occupancies: refuse the file, or keep the majority occupants."
@@ -90,7 +93,7 @@ class ScreeningConfig(PreparationConfig):
     workers: int = Field(1, description="Number of processes. The table does not depend on it.", ge=1)
     device: Device = Field("auto", description="Where the network runs.")
     batch_atoms: int = Field(
-        4000, description="Size of a batch on a GPU.", ge=1, json_schema_extra={"unit": "atoms"}
+        BATCH_ATOMS, description="Size of a batch on a GPU.", ge=1, json_schema_extra={"unit": "atoms"}
     )
 
     def __post_init__(self) -> None:

@@ -129,7 +129,9 @@ def gather(paths: Sequence[Path], folder: Path | None = None) -> Gathered:
     except BaseException as error:
         store.close()
         if isinstance(error, BrokenProcessPool):
-            raise OSError("a process that read a shard was ended, usually for want of memory") from error
+            raise OSError(
+                "a process that read a shard was ended, usually for want of memory; close other programs"
+            ) from error
         raise
     return Gathered(header, outcome, store)
 

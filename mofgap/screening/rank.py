@@ -62,7 +62,7 @@ def ranking(rank_by: RankBy | None, window: tuple[float, float] | None) -> RankB
     if rank_by is None:
         return "low" if window is None else "window"
     if rank_by == "window" and window is None:
-        raise ValueError("ranking by window needs a window")
+        raise ValueError("ranking by window needs a window; give one, or another rank_by")
     return rank_by
 
 

@@ -13,7 +13,7 @@ from mofgap.crystals.inputs import expand_inputs, is_file, items_of_file
 from mofgap.crystals.item import InputItem
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.reading import read_prepared
-from mofgap.crystals.prepare.steps import DEFAULT
+from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
 from mofgap.screening.row import printable
 
 Key = tuple[str, str]
@@ -24,7 +24,7 @@ def read_again(
     files: Iterable[str],
     disorder: Disorder,
     folders: Sequence[Path] = (Path(),),
-    preparation: PreparationConfig = DEFAULT,
+    preparation: PreparationConfig = DEFAULT_PREPARATION,
 ) -> Iterator[tuple[Key, Entry]]:
     """The structures that the files of a table hold now, prepared, each with the key of its row.
 
@@ -40,7 +40,7 @@ def read_again(
 
 
 def entries_of(
-    items: Iterable[InputItem], disorder: Disorder, preparation: PreparationConfig = DEFAULT
+    items: Iterable[InputItem], disorder: Disorder, preparation: PreparationConfig = DEFAULT_PREPARATION
 ) -> Iterator[tuple[Key, Entry]]:
     """The structures of inputs, prepared, each with the key of its row."""
     for item in items:

@@ -136,7 +136,7 @@ class ShardFile:
             header = content_of(next(file))
             index, count = header.pop("shard")
         if (found := header.pop("version", None)) != version:
-            raise ShardError(f"{path}: shard version {found}, this mofgap reads {version}")
+            raise ShardError(f"{path}: shard version {found}, this mofgap reads {version}; make it again")
         return cls(path, index, count, header)
 
     def inputs(self) -> Iterator[tuple[int, list[Row]]]:
@@ -199,7 +199,9 @@ class ShardFile:
         differing = [name for name in {**then, **now} if then.get(name) != now.get(name)]
         if differing:
             what = ", ".join(f"{n} {then.get(n)} and {now.get(n)}" for n in differing)
-            raise ShardError(f"{self.path} and {other.path} are of different screenings: {what}")
+            raise ShardError(
+                f"{self.path} and {other.path} are of different screenings: {what}; give shards of one"
+            )
 
 
 @contextmanager

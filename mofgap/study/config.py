@@ -11,10 +11,11 @@ import gemmi
 from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.json_schema import SkipJsonSchema
 
-from mofgap.choices import Adaptation, Alpha, Noise
+from mofgap.choices import BATCH_ATOMS, Adaptation, Alpha, Noise
 from mofgap.configuration import ConfigurationError, part, schema
 from mofgap.nearest import hint
 from mofgap.plain_words import settings_of
+from mofgap.shipped import DEFAULT_ENCODER
 from mofgap.study.methods.registry import METHODS
 from mofgap.training.config import ComputeConfig, TrainingConfig
 
@@ -196,7 +197,7 @@ class PredictionConfig:
         False, description="Also predict with the neighbour correction, every method alike."
     )
     seed: int = Field(0, description="Seed of the draws.", ge=0)
-    batch_atoms: int = Field(4000, description="Atoms predicted at once.", ge=1)
+    batch_atoms: int = Field(BATCH_ATOMS, description="Atoms predicted at once.", ge=1)
 
     def __post_init__(self) -> None:
         if not self.samples:
@@ -233,9 +234,7 @@ class ComparisonConfig:
     """A comparison of methods: trained on the same rows, from the same encoder, for the same passes."""
 
     data: DataConfig = Field(description="The table of structures and gaps.")
-    encoder: str = Field(
-        "crystal-transformer", description="Pretrained encoder: a shipped name, or a folder."
-    )
+    encoder: str = Field(DEFAULT_ENCODER, description="Pretrained encoder: a shipped name, or a folder.")
     splits: dict[str, SplitConfig] = Field(
         default_factory=lambda: {"split": SplitConfig()}, description="Splits by name."
     )

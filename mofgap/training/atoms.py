@@ -31,6 +31,9 @@ XTB_TARGETS = {
 }
 """The same of GFN1-xTB, which costs minutes for a table where PBE costs weeks."""
 
+BETA = 0.1
+"""Where the loss of a target turns from squares to absolute values, in standard deviations."""
+
 SIZE_ONLY = {"pbe_magmom_mu_b"}
 """Targets whose sign is a convention of the calculation: the encoder is trained on their magnitude."""
 
@@ -88,7 +91,7 @@ class AtomHeads(nn.Module):
         logits = self.classify(features[masked]).float()
         element = F.cross_entropy(logits, number[masked]) if masked.any() else logits.sum()
         n_seen = max(1, len(error))  # none where all are masked
-        regression = F.smooth_l1_loss(error / self.scale, torch.zeros_like(error), beta=0.1, reduction="sum")
+        regression = F.smooth_l1_loss(error / self.scale, torch.zeros_like(error), beta=BETA, reduction="sum")
         return {
             "loss": regression / (n_seen * len(self.scale)) + mask_weight * element,
             "mae": error.abs().sum(0).detach() / n_seen,

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt
 
 from mofgap.choices import Adaptation, Alpha, Device, Noise, Precision
 from mofgap.configuration import ConfigurationError, part, schema
-from mofgap.encoders.registry import DEFAULT, ENCODERS, registered
+from mofgap.encoders.registry import DEFAULT_ARCHITECTURE, ENCODERS, registered
 
 FROM_A_MODEL = {"learning_rate": 1e-3, "kl_weight": 0.1}
 """Defaults of ``mofgap train --from``: few labels of a model that knows the structures already need a faster
@@ -152,7 +152,9 @@ class PretrainConfig:
 class PretrainingConfig(PretrainConfig):
     """Which encoder is pretrained, and how."""
 
-    architecture: str = Field(DEFAULT, description=f"Encoder to pretrain: {', '.join(ENCODERS)}.")
+    architecture: str = Field(
+        DEFAULT_ARCHITECTURE, description=f"Encoder to pretrain: {', '.join(ENCODERS)}."
+    )
     blocks: int | None = Field(
         None, description="Blocks of the encoder. By default as its architecture says.", ge=1
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mofgap.configuration import digest
 from mofgap.encoders.encoder import EncoderConfig
-from mofgap.encoders.registry import DEFAULT, encoder_class, encoder_config, registered
+from mofgap.encoders.registry import DEFAULT_ARCHITECTURE, encoder_class, encoder_config, registered
 from mofgap.gap.folder import ModelError
 from mofgap.shipped import (
     DESCRIPTION,
@@ -126,7 +126,10 @@ def find_encoder(name: str) -> PretrainedEncoder:
     if own != shipped and folder.resolve().parent == shipped_folder("models").resolve():
         raise ModelError(f"{folder} is not the encoder that this mofgap ships: install mofgap again")
     try:
-        sha256, architecture = described["sha256"], registered(described.get("architecture", DEFAULT))
+        sha256, architecture = (
+            described["sha256"],
+            registered(described.get("architecture", DEFAULT_ARCHITECTURE)),
+        )
         config = encoder_config(architecture, described["encoder"])
         substitutes = dict(described.get("substitutes", {}))  # older ones read unseen elements as random
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -17,7 +17,7 @@ from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.configuration import ConfigurationError, below, part, schema
 from mofgap.nearest import hint
 from mofgap.plain_words import settings_of
-from mofgap.shipped import CONFIG, DESCRIPTION, model_folder, not_found
+from mofgap.shipped import CONFIG, DEFAULT_ENCODER, DESCRIPTION, model_folder, not_found
 from mofgap.training.config import FROM_A_MODEL, NETWORK, ComputeConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -53,7 +53,12 @@ class LabelsConfig:
     disorder: Disorder = Field(
         "refuse", description="Partial occupancies: refuse the file, or keep the majority occupants."
     )
-    max_atoms: int = Field(MAX_ATOMS, description="Largest cell of a CIF that is accepted, atoms.", ge=1)
+    max_atoms: int = Field(
+        MAX_ATOMS,
+        description="Largest cell of a CIF that is accepted.",
+        ge=1,
+        json_schema_extra={"unit": "atoms"},
+    )
     level_of_theory: str = Field("unknown", description="Level of theory of the labels, shown with each gap.")
     citation: str = Field("", description="Reference to cite for the labels, and their licence.")
     cache: Path | None = Field(None, description="Folder that keeps graphs for the next training.")
@@ -107,7 +112,7 @@ class ModelTraining(ComputeConfig, TrainingConfig):
         "encoder, method, adapters and head width stay, and its other members for gaps of the same level.",
     )
     encoder: str = Field(
-        "crystal-transformer",
+        DEFAULT_ENCODER,
         description="Pretrained encoder: a shipped name, or a folder of mofgap pretrain.",
     )
     ensemble_with: tuple[str, ...] = Field(

@@ -24,6 +24,7 @@ from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mofgap.choices import BATCH_ATOMS
 from mofgap.configuration import digest, part, schema
 from mofgap.counts import counted
 from mofgap.crystals.dataset import TableError, cached_store, read_table
@@ -33,8 +34,8 @@ from mofgap.datasets.label_table import no_column, other_unit
 from mofgap.encoders.registry import build_encoder
 from mofgap.gap.folder import About, ModelError, read_config, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
-from mofgap.gap.predictor import BATCH_ATOMS
 from mofgap.plain_words import settings_of
+from mofgap.shipped import DEFAULT_ENCODER
 from mofgap.training.batches import loader
 from mofgap.training.encoder_folder import PretrainedEncoder, find_encoder
 from mofgap.training.joint_network import JointNetwork
@@ -59,7 +60,7 @@ class JointConfig:
     """How a network is trained on several columns at once."""
 
     epochs: int = Field(15, description="Passes over the training structures.", ge=1)
-    batch_atoms: int = Field(1250, description="Size of a batch, atoms.", ge=1)
+    batch_atoms: int = Field(1250, description="Size of a batch.", ge=1, json_schema_extra={"unit": "atoms"})
     learning_rate: float = Field(8e-4, description="Peak rate of all weights.", ge=0.0)
     weight_decay: float = Field(0.03, description="Of matrices, by AdamW.", ge=0.0)
     warmup: float = Field(0.04, description="Share of the steps in which the rate rises.", ge=0.0, le=1.0)
@@ -67,14 +68,16 @@ class JointConfig:
     atom_weight: float = Field(0.2, description="Weight of the atoms' targets beside the gaps.", ge=0.0)
     distance_noise: float = Field(
         0.0,
-        description="Largest standard deviation of the noise on a structure's distances, angstrom.",
+        description="Largest standard deviation of the noise on a structure's distances.",
         ge=0.0,
+        json_schema_extra={"unit": "angstrom"},
     )
     tolerance: float = Field(
         0.0,
-        description="Atoms are computed once where distances around them differ by less than this, angstrom; "
-        "0 computes every atom.",
+        description="Atoms are computed once where distances around them differ by less than this; 0 "
+        "computes every atom.",
         ge=0.0,
+        json_schema_extra={"unit": "angstrom"},
     )
     head_hidden: int = Field(256, description="Width of the gap heads.", ge=1)
     seed: int = Field(11, description="Seed of initialisation, order and dropout.", ge=0)
@@ -326,7 +329,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", type=Path, help="Parquet table of structures, gaps and atoms' targets.")
     parser.add_argument("-o", "--output", type=Path, default=Path("joint"))
-    parser.add_argument("--encoder", default="crystal-transformer")
+    parser.add_argument("--encoder", default=DEFAULT_ENCODER)
     parser.add_argument(
         "--from",
         dest="start",

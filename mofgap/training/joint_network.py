@@ -12,9 +12,7 @@ from mofgap.balora import laplace_nll
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.crystals.store import StoreBatch
 from mofgap.gap.model import GapModel
-
-BETA = 0.1
-"""Where the loss of an atom's target turns from squares to absolute values, in standard deviations."""
+from mofgap.training.atoms import BETA
 
 
 class JointNetwork(nn.Module):

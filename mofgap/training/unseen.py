@@ -28,7 +28,7 @@ from torch import Tensor
 from mofgap.crystals.elements import MAX_Z, atomic_number, symbol_of
 from mofgap.encoders.elements import similar_elements
 from mofgap.encoders.encoder import Encoder
-from mofgap.encoders.registry import DEFAULT, build_encoder
+from mofgap.encoders.registry import DEFAULT_ARCHITECTURE, build_encoder
 from mofgap.gap.folder import NOVELTY, WEIGHTS, seal
 from mofgap.gap.model import GapModel
 from mofgap.shipped import CONFIG, DESCRIPTION, ENCODER_WEIGHTS
@@ -139,7 +139,9 @@ def substitute_in(
     about = described["model"] if is_model else described
     found = named_substitutes(counts, read_as or {})
     settings = about["encoder_settings" if is_model else "encoder"]
-    encoder = build_encoder(about.get("encoder" if is_model else "architecture", DEFAULT), settings)
+    encoder = build_encoder(
+        about.get("encoder" if is_model else "architecture", DEFAULT_ARCHITECTURE), settings
+    )
     names_of = {id(each): name for name, each in encoder.named_modules()}
     ends = tuple(f".{names_of[id(table)]}.weight" for table in encoder.element_tables)
     tables = [weight for name, weight in weights.items() if f".{name}".endswith(ends)]

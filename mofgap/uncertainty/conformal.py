@@ -60,7 +60,9 @@ class Residuals:
         rank = math.floor((n + 1) * (1 - coverage) / n_tails + 1e-9)
         if rank < 1:
             most = math.floor(100 * (n + 1 - n_tails) / (n + 1))
-            raise ValueError(f"{n} residuals give intervals of at most {most} % coverage")
+            raise ValueError(
+                f"{n} residuals give intervals of at most {most} % coverage; ask for less, or add structures"
+            )
         if equal_tails:
             return self.values[rank - 1], self.values[n - rank]
         half = float(np.sort(np.abs(self.values))[n - rank])

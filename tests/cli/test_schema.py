@@ -14,12 +14,11 @@ from typer.testing import CliRunner
 
 import mofgap
 from mofgap.__main__ import app
-from mofgap.choices import UNCERTAINTIES
+from mofgap.choices import BATCH_ATOMS, UNCERTAINTIES
 from mofgap.cli import screen as verb
 from mofgap.cli.options import refused
 from mofgap.cli.schema import with_settings
 from mofgap.configuration import ConfigurationError, dump, from_dict, schema
-from mofgap.gap.predictor import BATCH_ATOMS
 from mofgap.plain_words import choices, default_of, limits, meaning, settings_of
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.levels import DEFAULT

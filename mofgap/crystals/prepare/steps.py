@@ -13,11 +13,11 @@ from mofgap.crystals.prepare.hydrogen_lengths import stretch_hydrogens
 from mofgap.crystals.prepare.missing_hydrogens import add_ring_hydrogens
 from mofgap.crystals.prepare.primitive import to_primitive
 
-DEFAULT = PreparationConfig()
+DEFAULT_PREPARATION = PreparationConfig()
 Step = Callable[[Crystal], Crystal]
 
 
-def prepare(crystal: Crystal, config: PreparationConfig = DEFAULT) -> Crystal:
+def prepare(crystal: Crystal, config: PreparationConfig = DEFAULT_PREPARATION) -> Crystal:
     """The structure that DFT would see, with a note among its warnings for each change.
 
     A relaxed structure in its primitive cell comes back as it is. Preparing twice is preparing once. The cell
