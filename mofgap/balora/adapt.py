@@ -14,6 +14,9 @@ from mofgap.balora.kinds import NAMES, adapted_kind, is_linear, reason_against
 from mofgap.balora.layer import AdaptedLayer
 from mofgap.balora.saved import TrainedModule, trained_modules
 
+_NESTED = "balora_nested_tensor"
+"""Attribute of a torch transformer that keeps whether it used nested tensors."""
+
 
 def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLayer]:
     """Freeze a model and wrap the layers that the config names, in place.
@@ -29,12 +32,17 @@ def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLayer]:
         The adapted layers by name, in the model's order.
 
     Raises:
-        ValueError: If a pattern of ``config`` matches no layer that can be adapted, the model is adapted
-            already, or a matched layer cannot be adapted: it does more than its kind, or it is the output
+        ValueError: If a pattern of ``config`` matches no layer that can be adapted, or the model is adapted
+            already, by PEFT too.
+        ValueError: If a matched layer cannot be adapted: it does more than its kind, or it is the output
             projection of ``nn.MultiheadAttention``, which is never called.
     """
     if adapted_layers(model):
         raise ValueError("the model is adapted already; merge or unadapt it first")
+    if any(type(module).__module__.startswith("peft.") for module in model.modules()):
+        raise ValueError(
+            "the model is adapted by PEFT: call its merge_and_unload, or load its folder instead"
+        )
     found, trained = layers_to_adapt(model, config), to_save(model, config.modules_to_save)
     model.requires_grad_(False)
     layers = {}
@@ -57,6 +65,7 @@ def adapted_layers(model: nn.Module) -> dict[str, AdaptedLayer]:
 
 def unadapt(model: nn.Module) -> None:
     """Restore the base layers and drop the adapters. Parameters stay frozen."""
+    _back_on_fast_paths(model)
     replacements: dict[nn.Module, nn.Module] = {m: m.original for m in trained_modules(model).values()}
     _replace(model, replacements | {layer: layer.base for layer in adapted_layers(model).values()})
 
@@ -78,6 +87,7 @@ def undone_if_it_fails(model: nn.Module) -> Iterator[None]:
 
 def merge(model: nn.Module) -> None:
     """Add the mean updates to the weights and restore the base layers. Parameters stay frozen."""
+    _back_on_fast_paths(model)
     saved = trained_modules(model).values()
     replacements: dict[nn.Module, nn.Module] = {m: m.trained.requires_grad_(False) for m in saved}
     _replace(model, replacements | {layer: layer.merge() for layer in adapted_layers(model).values()})
@@ -102,9 +112,11 @@ def layers_to_adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, nn.Modu
     trained = to_save(model, config.modules_to_save)
     found = {n: m for n, m in found.items() if not any(f"{n}.".startswith(f"{name}.") for name in trained)}
     wanted = config.layers_to_transform
-    if wanted is not None:
+    if wanted is not None and wanted != ():
         indices = (wanted,) if isinstance(wanted, int) else wanted
-        found = {n: m for n, m in found.items() if _index(n, as_patterns(config.layers_pattern)) in indices}
+        patterns, whole = as_patterns(config.layers_pattern), config.target_modules
+        by_name = set(whole) if isinstance(whole, tuple) else set[str]()  # a whole name needs no index
+        found = {n: m for n, m in found.items() if n in by_name or _index(n, patterns) in indices}
     if not found:
         raise ValueError("no layer is left to adapt: modules_to_save and layers_to_transform leave none")
     return found
@@ -124,6 +136,8 @@ def targets(model: nn.Module, patterns: str | tuple[str, ...]) -> dict[str, nn.M
             raise ValueError(_nothing_found(pattern, known, model))
     found = {n: m for n, m in known.items() if any(matches(n, pattern) for pattern in as_patterns(patterns))}
     _check(found)
+    if isinstance(patterns, tuple):
+        _check_others(model, known, patterns)
     return found
 
 
@@ -145,13 +159,28 @@ def to_save(model: nn.Module, endings: tuple[str, ...]) -> dict[str, nn.Module]:
     """The modules that are trained whole, by name: ``classifier`` names ``pre_classifier`` too, as in PEFT.
 
     Raises:
-        ValueError: If no name of a module ends in one of ``endings``.
+        ValueError: If no name of a module ends in one of ``endings``, or one is a list of modules.
     """
     found = {n: m for n, m in model.named_modules() if n.endswith(endings)}
     for ending in endings:
         if not any(name.endswith(ending) for name in found):
             raise ValueError(f"modules_to_save: the model has no module {ending!r}")
+    for name, module in found.items():
+        if isinstance(module, nn.ModuleList | nn.ModuleDict):
+            raise ValueError(f"modules_to_save: {name} is a container; name the modules in it")
     return found
+
+
+def _check_others(model: nn.Module, known: Mapping[str, nn.Module], endings: tuple[str, ...]) -> None:
+    """Refuse a name that a layer of another kind has too, which would be left out in silence."""
+    for name, module in model.named_modules():
+        ending = next((e for e in endings if name == e or name.endswith(f".{e}")), None)
+        if ending and name not in known and module._parameters:
+            raise ValueError(_wrong_kind(ending, name, module))
+
+
+def _wrong_kind(pattern: str, name: str, module: nn.Module) -> str:
+    return f"{pattern!r} finds {name}, a {type(module).__name__}; only {NAMES} can be adapted"
 
 
 def _check(found: Mapping[str, nn.Module]) -> None:
@@ -171,7 +200,7 @@ def _index(name: str, patterns: tuple[str, ...]) -> int | None:
 def _nothing_found(pattern: str, known: Mapping[str, nn.Module], model: nn.Module) -> str:
     for name, module in model.named_modules():
         if name and matches(name, pattern):
-            return f"{pattern!r} finds {name}, a {type(module).__name__}; only {NAMES} can be adapted"
+            return _wrong_kind(pattern, name, module)
     names = [*known, *dict.fromkeys(name.rpartition(".")[2] for name in known)]
     near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4) or list(known)[:5]
     hint = f"similar names: {', '.join(near)}" if near else "the model has none"
@@ -197,10 +226,19 @@ def _keep_off_fast_paths(model: nn.Module, layers: Mapping[str, AdaptedLayer]) -
     for name, module in model.named_modules():
         inside = [layer for key, layer in layers.items() if not name or key.startswith(f"{name}.")]
         if inside and isinstance(module, nn.TransformerEncoder):
+            setattr(module, _NESTED, module.use_nested_tensor)
             module.use_nested_tensor = False
         if isinstance(module, nn.TransformerEncoderLayer):
             for layer in inside:
                 layer.register_forward_pre_hook(_do_nothing)
+
+
+def _back_on_fast_paths(model: nn.Module) -> None:
+    """Let torch's own transformers use nested tensors again, if they did before."""
+    for module in model.modules():
+        if hasattr(module, _NESTED):
+            module.use_nested_tensor = getattr(module, _NESTED)
+            delattr(module, _NESTED)
 
 
 def _do_nothing(module: nn.Module, args: object) -> None:

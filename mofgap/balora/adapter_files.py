@@ -133,24 +133,30 @@ def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
 
 
-def load_config(folder: str | Path) -> BaLoRAConfig:
+def load_config(folder: str | Path, posterior: BaLoRAConfig | None = None) -> BaLoRAConfig:
     """The config of saved adapters, from mofgap or from a plain LoRA adapter of PEFT.
+
+    Args:
+        folder: Their folder.
+        posterior: Settings of the posterior of an adapter of PEFT, which has none.
 
     Raises:
         FileNotFoundError: If the folder ``folder`` holds no adapters.
         ValueError: If the config file is damaged, has an unknown setting, or describes a PEFT adapter of
-            another kind than plain LoRA.
+            another kind than plain LoRA; or if ``posterior`` is given and the folder has its own.
     """
     own, peft = Path(folder) / BALORA_FILE, Path(folder) / CONFIG_FILE
     path = own if own.exists() else peft
+    if path == own and posterior is not None:
+        raise ValueError(f"{folder}: the adapters have a posterior and a config of their own; give none")
     try:
         content = json.loads(path.read_text())
-        return BaLoRAConfig.from_dict(content) if path == own else _of_peft(Path(folder), content)
+        return BaLoRAConfig.from_dict(content) if path == own else _of_peft(Path(folder), content, posterior)
     except (AttributeError, KeyError, TypeError, JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged: {error!r}") from error
 
 
-def _of_peft(folder: Path, peft_config: Mapping[str, Any]) -> BaLoRAConfig:
+def _of_peft(folder: Path, peft_config: Mapping[str, Any], posterior: BaLoRAConfig | None) -> BaLoRAConfig:
     if peft_config.get("peft_type") != "LORA":
         raise ValueError(f"{folder}: a {peft_config.get('peft_type')} adapter; only LORA can be read")
     for key, value in peft_config.items():
@@ -159,12 +165,13 @@ def _of_peft(folder: Path, peft_config: Mapping[str, Any]) -> BaLoRAConfig:
     targets = peft_config["target_modules"]
     if targets is None:
         raise TypeError("target_modules is empty")
-    shared = {name: peft_config[name] for name in _SHARED if peft_config.get(name)}
+    shared = {name: peft_config[name] for name in _SHARED if peft_config.get(name) is not None}
     # PEFT lists heads that other models have, too.
     kept = [f".{key.removeprefix(_PREFIX)}" for key in _read(folder / WEIGHTS_FILE)]
     listed = peft_config.get("modules_to_save") or ()
     saved = tuple(name for name in listed if any(f".{name}." in key for key in kept))
-    return BaLoRAConfig(target_modules=targets, modules_to_save=saved, **shared)
+    shared |= {"target_modules": targets, "modules_to_save": saved, "layers_to_transform": None}
+    return replace(posterior or BaLoRAConfig(), **shared)
 
 
 def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLayer]:
@@ -180,12 +187,15 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLaye
     """
     folder = Path(folder)
     config = load_config(folder)
-    tensors = {name.removeprefix(_PREFIX): t for name, t in _read(folder / WEIGHTS_FILE).items()}
-    _drop_base_weights(tensors, model)
+    saved = {name.removeprefix(_PREFIX): t for name, t in _read(folder / WEIGHTS_FILE).items()}
+    base_weights = _base_weights(saved, model, config)
+    tensors = {key: value for key, value in saved.items() if key not in base_weights}
     if adapted_layers(model):
         _check_fit(folder, tensors, model, config)
     else:
         _adapt_as_saved(folder, tensors, model, config)
+    for key, own in base_weights.items():
+        own.data.copy_(saved[key])
     layers = adapted_layers(model)
     for name, layer in layers.items():
         for part, weight in zip(layer.peft_names, (layer.lora_A, layer.lora_B), strict=True):
@@ -197,14 +207,20 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLaye
     return layers
 
 
-def _drop_base_weights(tensors: dict[str, Tensor], model: nn.Module) -> None:
-    """Leave out frozen weights that the model has: PEFT saves those of embeddings beside their adapters."""
-    own = model.state_dict()
-    for key in [key for key in tensors if key.endswith(_BASE_WEIGHT)]:
-        name = key.removesuffix(_BASE_WEIGHT)
-        of_model = own.get(f"{name}.weight", own.get(f"{name}.base.weight"))
-        if of_model is not None and of_model.shape == tensors[key].shape:
-            del tensors[key]
+def _base_weights(saved: Mapping[str, Tensor], model: nn.Module, config: BaLoRAConfig) -> dict[str, Tensor]:
+    """Weights of the model by their names in a file.
+
+    PEFT saves those of embeddings and output layers beside the adapters, since a new vocabulary changes them.
+    """
+    own = model.state_dict(keep_vars=True)
+    found = {}
+    for key, value in saved.items():
+        name = key.replace(_BASE_WEIGHT, ".weight")
+        inside = any(name.rpartition(".")[0].endswith(ending) for ending in config.modules_to_save)
+        of_model = own.get(name, own.get(f"{name.removesuffix('.weight')}.base.weight"))
+        if of_model is not None and not inside and of_model.shape == value.shape:
+            found[key] = of_model
+    return found
 
 
 def _adapt_as_saved(

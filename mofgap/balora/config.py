@@ -87,7 +87,7 @@ class BaLoRAConfig:
             raise ValueError("target_modules is empty: name at least one layer to adapt")
         for name in ("target_modules", "layers_to_transform", "layers_pattern", "modules_to_save"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
-        object.__setattr__(self, "modules_to_save", self.modules_to_save or ())
+        object.__setattr__(self, "modules_to_save", as_patterns(self.modules_to_save))
         for name, patterns in self._patterns().items():
             _check_patterns(name, patterns)
         _check_numbers({name: getattr(self, name) for name in _POSITIVE})

@@ -29,7 +29,7 @@ class AdaptedEmbedding(AdaptedLayer):
 
     def last(self, x: Tensor) -> Tensor:
         """(..., 1) int64."""
-        return x[..., None]
+        return x.long()[..., None]
 
     def square(self, x: Tensor) -> Tensor:
         """The indices themselves: the square of a one-hot vector is that vector."""
@@ -52,7 +52,7 @@ class AdaptedEmbedding(AdaptedLayer):
 
     def vectors(self, x: Tensor) -> Tensor:
         """(..., n_embeddings) one-hot vectors."""
-        return F.one_hot(x, self.base.num_embeddings)
+        return F.one_hot(x.long(), self.base.num_embeddings)
 
     def outer(self, x: Tensor, g: Tensor, rows: InputRows) -> Tensor:
         """(n_inputs, r, n_embeddings): sums of g over the positions of each index."""
@@ -67,5 +67,8 @@ class AdaptedEmbedding(AdaptedLayer):
 
     @torch.no_grad()
     def delta_weight(self) -> Tensor:
-        """(n_embeddings, width) the mean update s (B A)ᵀ."""
-        return super().delta_weight().T.contiguous()
+        """(n_embeddings, width) the mean update s (B A)ᵀ; zeros for padding, whatever its column holds."""
+        delta = super().delta_weight().T.contiguous()
+        if self.base.padding_idx is not None:
+            delta[self.base.padding_idx] = 0.0
+        return delta

@@ -191,7 +191,7 @@ class AdaptedLayer(nn.Module, ABC):
         h = self.project(x, self.lora_A)
         if self.perturbation is not None:
             with torch.autocast(x.device.type, enabled=False):
-                h = h + self.perturbation(x, self)
+                h = (h + self.perturbation(x, self)).to(self.lora_B.dtype)
         return self._adapted(y, h)
 
     def _adapted(self, y: Tensor, h: Tensor) -> Tensor:

@@ -142,7 +142,7 @@ class BaLoRA(nn.Module):
         return self.model
 
     def unload(self) -> nn.Module:
-        """Return the pretrained model, without adapters."""
+        """Return the pretrained model, without adapters and with its own ``modules_to_save``."""
         unadapt(self.model)
         return self.model
 
@@ -203,6 +203,8 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+        if not torch.compiler.is_compiling():
+            torch.clear_autocast_cache()  # torch 2.6 keeps weights there that were cast under no_grad
 
 
 def _check_deterministic(model: nn.Module) -> None:

@@ -40,6 +40,7 @@ class JointSensitivity:
         return self.per_layer.diagonal(dim1=2, dim2=3).sum(-1)
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # recordings would be compiled for each batch
 def joint_sensitivity(
     forward: Callable[[], Tensor],
     layers: Mapping[str, AdaptedLayer],

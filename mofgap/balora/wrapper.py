@@ -89,7 +89,7 @@ class BaLoRAModel(BaLoRA):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own forward: a sample in training mode, the mean in evaluation mode."""
-        if not self.training or self.balora_config.posterior == "none":
+        if not self.training or self._is_certain:
             return self.model(*args, **kwargs)
         alpha, rows = self._alpha_of(args, kwargs, observe=True)
         self._alpha = alpha
@@ -143,6 +143,8 @@ class BaLoRAModel(BaLoRA):
         except AttributeError:
             if name == "model":  # not there yet, or in a pickle
                 raise
+            if name == "push_to_hub":  # that of the adapted model, whose names no loader knows
+                raise AttributeError("push_to_hub: call save_pretrained, then upload its folder") from None
             return getattr(self.model, name)
 
     def predict(self, x: Any = None, *, samples: int = 0, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -243,16 +245,18 @@ class BaLoRAModel(BaLoRA):
         folder: str | Path,
         features: Callback | None = None,
         rows: Callback | None = None,
+        config: BaLoRAConfig | None = None,
     ) -> Self:
         """A model with the adapters of a folder, in evaluation mode.
 
-        Of a LoRA adapter of PEFT the mean is loaded; the posterior is then initialised as in a new model.
+        Of a LoRA adapter of PEFT the mean is loaded. The posterior is then that of a new model, with the
+        settings of ``config``; layers, ranks and scales are those of the folder.
 
         Raises:
             FileNotFoundError: If the folder ``folder`` holds no adapters.
             ValueError: If the adapters or the posterior in ``folder`` do not fit.
         """
-        config = load_config(folder)
+        config = load_config(folder, config)
         if config.features == A_FUNCTION and features is None:
             raise ValueError(f"{folder}: alpha reads the features of a function; give it as features")
         with undone_if_it_fails(model):
@@ -371,9 +375,7 @@ class BaLoRAModel(BaLoRA):
             return
         saved = load_posterior(folder)
         if {n: v.shape for n, v in saved.items()} != {n: v.shape for n, v in own.items()}:
-            raise ValueError(
-                f"{folder}: the saved posterior is not that of the config, or has other features"
-            )
+            raise ValueError(f"{folder}: the saved posterior is not that of the config or the features")
         for name, value in own.items():
             value.copy_(saved[name])
         self.n_seen.fill_(N_SEEN_LOADED)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import peft
 import pytest
 import torch
 from torch import nn
@@ -173,3 +176,41 @@ def hooked() -> nn.Linear:
 def test_a_layer_that_is_more_than_linear_is_refused(layer: nn.Linear, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         adapt(nn.Sequential(layer), BaLoRAConfig(target_modules=("0",)))
+
+
+@pytest.mark.parametrize("other", [nn.LSTM(4, 4), nn.Conv1d(4, 4, 1), nn.LayerNorm(4)])
+def test_a_name_that_a_layer_of_another_kind_has_too_is_refused(other: nn.Module) -> None:
+    net = nn.ModuleDict({"a": nn.ModuleDict({"proj": other}), "b": nn.ModuleDict({"proj": nn.Linear(4, 4)})})
+    with pytest.raises(ValueError, match=rf"'proj' finds a\.proj, a {type(other).__name__}; only"):
+        adapt(net, BaLoRAConfig(target_modules=("proj",)))
+    assert list(adapt(net, BaLoRAConfig(target_modules=(r"b\..*",)))) == ["b.proj"]
+
+
+def test_a_model_of_peft_is_refused() -> None:
+    theirs = peft.get_peft_model(make_net(), peft.LoraConfig(target_modules=["query"]))
+    with pytest.raises(ValueError, match="adapted by PEFT: call its merge_and_unload"):
+        adapt(theirs, BaLoRAConfig())
+    assert list(adapt(theirs.merge_and_unload(), BaLoRAConfig(target_modules=("2",)))) == ["2"]
+
+
+def test_a_list_of_modules_is_no_module_to_save() -> None:
+    net = nn.ModuleDict({"heads": nn.ModuleList([nn.Linear(4, 2)]), "body": nn.Linear(4, 4)})
+    with pytest.raises(ValueError, match="heads is a container; name the modules in it"):
+        adapt(net, BaLoRAConfig(target_modules=("body",), modules_to_save=("heads",)))
+    adapt(net, BaLoRAConfig(target_modules=("body",), modules_to_save="heads.0"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("take_off", [unadapt, merge])
+def test_a_transformer_of_torch_is_as_before_without_its_adapters(
+    take_off: Callable[[nn.Module], None],
+) -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    net, x = nn.TransformerEncoder(layer, 2).eval(), torch.randn(2, 5, 8)
+    padding = torch.zeros(2, 5, dtype=torch.bool)
+    padding[0, 3:] = True
+    with torch.no_grad():
+        expected = net(x, src_key_padding_mask=padding)
+        adapt(net, BaLoRAConfig(target_modules=("linear1",)))
+        take_off(net)
+        assert torch.equal(net.eval()(x, src_key_padding_mask=padding), expected)

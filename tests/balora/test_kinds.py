@@ -198,3 +198,21 @@ def test_the_vector_of_padding_stays_as_it_is(posterior: Posterior) -> None:
     model(x + torch.arange(5)[:, None]).square().sum().backward()
     assert layer.lora_A.grad is not None and layer.lora_A.grad.any() and not layer.lora_A.grad[:, 0].any()
     assert not model.merge_and_unload()[0].weight[0].any()
+
+
+def test_an_embedding_takes_any_integers_and_leaves_padding_alone() -> None:
+    torch.manual_seed(0)
+    model = get_balora_model(
+        nn.Sequential(nn.Embedding(7, 4, padding_idx=2), nn.Flatten(), nn.Linear(12, 1)),
+        BaLoRAConfig(target_modules=("0",), r=2, n_features=12),
+    )
+    layer = model.layers["0"]
+    nn.init.normal_(layer.lora_A)  # as an adapter of PEFT may have it
+    nn.init.normal_(layer.lora_B)
+    x = torch.tensor([[0, 2, 5], [2, 2, 6]])
+    assert model(x.int()).isfinite().all()
+    model.eval()
+    mean, std = model.predict(x.int())
+    torch.testing.assert_close(mean, model(x))
+    assert (std > 0).all()
+    torch.testing.assert_close(model.merge_and_unload()(x), mean)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,33 @@ def test_a_compiled_model_samples_anew_and_predicts_the_same() -> None:
     assert not torch.allclose(compiled(X), compiled(X))
     model.eval()
     torch.testing.assert_close(compiled(X), plain.eval()(X))
+
+
+def test_a_compiled_model_of_least_loss_is_compiled_once() -> None:
+    model = made(posterior="analytic", n_train=100)
+    graphs = 0
+
+    def count(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        nonlocal graphs
+        graphs += 1
+        return graph.forward
+
+    compiled = torch.compile(model, backend=count)
+    compiled(X)
+    of_the_first = graphs
+    for _ in range(3):
+        compiled(X)
+    assert graphs == of_the_first
+
+
+def test_an_unfrozen_head_is_trained_under_autocast() -> None:
+    model = made(target_modules=["first"])
+    model.model.head.requires_grad_(True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model.sample(X, 2)
+        loss = model(X).float().square().mean() + model.kl_loss(100)
+    loss.backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
 def test_data_parallel_training_is_that_of_one_process(tmp_path: Path) -> None:

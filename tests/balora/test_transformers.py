@@ -166,6 +166,24 @@ def test_what_peft_saves_beside_its_adapters_is_no_obstacle(target: str, tmp_pat
     torch.testing.assert_close(ours(**tokens()).logits, theirs(**tokens()).logits)
 
 
+@pytest.mark.parametrize("targets", [["embed_tokens", "q_proj"], ["q_proj"]])
+def test_a_vocabulary_that_grew_is_that_of_the_adapter(targets: list[str], tmp_path: Path) -> None:
+    def grown(seed: int) -> LlamaForCausalLM:
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+        net = LlamaForCausalLM(LlamaConfig(vocab_size=50, num_key_value_heads=2, **sizes))
+        torch.manual_seed(seed)
+        net.resize_token_embeddings(53, mean_resizing=False)
+        return net
+
+    trained = peft.get_peft_model(grown(1), peft.LoraConfig(target_modules=targets))
+    trained.save_pretrained(tmp_path, save_embedding_layers=True)
+    theirs = peft.PeftModel.from_pretrained(grown(2), str(tmp_path)).eval()
+    ids = torch.tensor([[4, 50, 51, 52]])
+    ours = BaLoRAModel.from_pretrained(grown(2), tmp_path)
+    torch.testing.assert_close(ours(input_ids=ids).logits, theirs(input_ids=ids).logits)
+
+
 def test_a_language_model_generates_at_its_mean() -> None:
     model = get_balora_model(gpt2(), BaLoRAConfig(r=2)).eval()
     perturb(model)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,8 @@ def test_a_copy_can_be_made_between_forward_and_backward() -> None:
         {"target_modules": ["query", "key"], "layers_to_transform": [1], "layers_pattern": "blocks"},
         {"target_modules": ["query"], "layers_to_transform": 0},
         {"target_modules": r".*key"},
+        {"target_modules": ["query", "head"], "layers_to_transform": [1]},
+        {"target_modules": ["query"], "layers_to_transform": []},
         {"target_modules": "all-linear", "modules_to_save": ["head"]},
     ],
 )
@@ -466,3 +469,53 @@ def test_the_divergence_does_not_overflow_in_half_precision() -> None:
         found = model.kl_loss(1000)
     torch.testing.assert_close(found, model.kl_loss(1000))
     assert found.isfinite()
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_a_reference_pass_without_adapters_leaves_the_training_pass_alone(posterior: str) -> None:
+    def gradients(reference: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        model = made(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)), posterior=posterior)
+        torch.manual_seed(1)
+        out = model(X)
+        if reference:
+            with torch.no_grad(), model.disable_adapter():
+                model(X)
+        (out.square().mean() + model.kl_loss(10)).backward()
+        return [p.grad for p in model.parameters() if p.grad is not None] + [model.n_seen.double()]
+
+    torch.testing.assert_close(gradients(reference=True), gradients(reference=False))
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_that_is_cast_samples_in_its_precision(posterior: str, dtype: torch.dtype) -> None:
+    model = made(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)), posterior=posterior).to(dtype)
+    assert model(X.to(dtype)).dtype == dtype
+    assert model.sample(X.to(dtype), 2).isfinite().all()
+
+
+def test_an_adapter_of_peft_gets_the_posterior_that_is_asked_for(tmp_path: Path) -> None:
+    lora = peft.LoraConfig(r=2, target_modules=["head"], init_lora_weights=False)
+    theirs = peft.get_peft_model(Net(), lora).eval()
+    theirs.save_pretrained(tmp_path)
+    base = copy.deepcopy(theirs).unload()
+    asked = BaLoRAConfig(posterior="constant", beta=0.1, r=7)
+    ours = BaLoRAModel.from_pretrained(base, tmp_path, config=asked)
+    found = ours.balora_config
+    assert (found.posterior, found.beta, found.r) == ("constant", 0.1, 2)
+    torch.testing.assert_close(ours(X), theirs(X))
+    ours.save_pretrained(tmp_path / "own")
+    with pytest.raises(ValueError, match="a config of their own"):
+        BaLoRAModel.from_pretrained(Net(), tmp_path / "own", config=asked)
+    content = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(content | {"lora_alpha": 0}))
+    with pytest.raises(ValueError, match="lora_alpha must be positive"):
+        BaLoRAModel.from_pretrained(Net(), tmp_path)
+
+
+def test_the_wrapped_model_is_not_pushed_to_a_hub() -> None:
+    net = Net()
+    net.push_to_hub = lambda: None  # type: ignore[assignment]
+    with pytest.raises(AttributeError, match="call save_pretrained, then upload"):
+        made(net).push_to_hub()
