@@ -21,6 +21,7 @@ Disorder = Literal["refuse", "majority"]
 DftInput = Literal["cif", "poscar", "vasp"]
 Warned = Literal["keep", "drop"]
 Goal = Literal["window", "explore", "both"]
+Strategy = Literal["auto", "ddp", "ddp_spawn", "ddp_fork", "ddp_notebook", "ddp_find_unused_parameters_true"]
 Precision = Literal["32-true", "bf16-mixed"]
 
 Adaptation = Literal["balora", "lora", "full"]

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from mofgap.choices import Device
+from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
 from mofgap.crystals.single import crystal_of
 from mofgap.datasets.label_table import other_unit
 from mofgap.gap.folder import About, find_model
@@ -121,7 +122,7 @@ def _frame(structures: Sequence[Any], gap_ev: NDArray[np.float64]) -> pd.DataFra
         raise ValueError(f"gap {wrong[0] + 1} is {gap_ev[wrong[0]]}; give a number of at least 0 eV")
     if unit := other_unit(gap_ev[gap_ev > 0].tolist()):
         raise ValueError(f"gaps: {unit}")
-    crystals = [crystal_of(item) for item in structures]
+    crystals = [crystal_of(item, preparation=DEFAULT_PREPARATION) for item in structures]
     return pd.DataFrame(
         {
             # Places as names: those of files may occur twice, and families are told by them.

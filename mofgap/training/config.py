@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pydantic import Field, NonNegativeInt
 
-from mofgap.choices import Adaptation, Alpha, Device, Noise, Precision
+from mofgap.choices import Adaptation, Alpha, Device, Noise, Precision, Strategy
 from mofgap.configuration import ConfigurationError, part, schema
 from mofgap.encoders.registry import DEFAULT_ARCHITECTURE, ENCODERS, registered
 
@@ -189,9 +189,7 @@ class ComputeConfig:
         1, description="Devices on each node, one process each. A step uses a batch of each.", ge=1
     )
     nodes: int = Field(1, description="Nodes; more than one need a scheduler such as SLURM.", ge=1)
-    strategy: str = Field(
-        "auto", description="How devices share the work: a strategy of Lightning, such as ddp."
-    )
+    strategy: Strategy = Field("auto", description="How devices share the work: a strategy of Lightning.")
     precision: Precision = Field(
         "32-true", description="Arithmetic of the training; bf16-mixed is faster where it is supported."
     )

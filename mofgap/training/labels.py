@@ -16,6 +16,7 @@ from mofgap.counts import counted
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_row, read_table
 from mofgap.crystals.entry import ReadFailure
+from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
 from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.datasets.cif_records import read_cifs
 from mofgap.datasets.groups import group_of, short_name
@@ -126,7 +127,12 @@ def read_labels(
     if all_rows or (split_column not in frame and len(frame) < few):
         frame, split_column, needed = frame.assign(split="train"), "split", ("train",)
     frame = _with_split(frame, split_column, seed, needed, path)
-    return Labels(frame, target, (*skipped, *reasons), tuple(notes))
+    left_out = sorted((*skipped, *reasons), key=_is_unlabelled)  # usually many, and as meant
+    return Labels(frame, target, tuple(left_out), tuple(notes))
+
+
+def _is_unlabelled(line: str) -> bool:
+    return line.endswith(": no label")
 
 
 def _lacking(path: Path) -> str:
@@ -170,7 +176,9 @@ def _with_split(
         frame = frame.assign(split=frame[column])
         unknown = sorted(map(str, set(frame.split) - set(SPLITS)))
         if unknown and needed:
-            raise TableError(f"{path}: {column} may be {', '.join(SPLITS)}, not {unknown[0]!r}")
+            empty = frame.structure_id[frame.split.isna()].tolist()
+            cure = f"; fill the empty cell of {empty[0]}" if empty else ""
+            raise TableError(f"{path}: {column} may be {', '.join(SPLITS)}, not {unknown[0]!r}{cure}")
     else:
         frame = frame.assign(split=[_deal(name, seed) for name in group_of(frame)])
     for split in needed:
@@ -203,7 +211,7 @@ def _join(
     skipped += [f"{name}: labelled more than once, differently" for name in sorted(table.conflicting)]
     notes = [f"{name}: labelled more than once with the same values" for name in sorted(table.repeated)]
     found: dict[str, Crystal] = {}
-    for record in read_cifs(cifs, max_atoms, disorder):
+    for record in read_cifs(cifs, max_atoms, disorder, DEFAULT_PREPARATION):
         if isinstance(record, ReadFailure):
             skipped.append(f"{record.source}: {record.reason}")
             continue

@@ -198,3 +198,8 @@ def test_paths_columns_and_models_are_looked_for_before_torch_is_imported(
     monkeypatch.delitem(sys.modules, "mofgap.cli.training_run", raising=False)
     done = CliRunner().invoke(app, ["train", *arguments, "-o", "m"], env={"COLUMNS": "300"})
     assert done.exit_code == 2 and named in done.output, done.output
+
+
+def test_an_unknown_strategy_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(ConfigurationError, match="ddp"):
+        ComputeConfig(strategy="ddpp")  # type: ignore[arg-type]

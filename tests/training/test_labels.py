@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import TableError
 from mofgap.crystals.formula import reduced_formula
+from mofgap.crystals.prepare.config import PreparationConfig
+from mofgap.crystals.single import crystal_of
 from mofgap.crystals.write import write_cif
 from mofgap.screening.row import Row
 from mofgap.screening.table import write_table
@@ -370,3 +372,27 @@ def test_labels_may_be_the_excel_file_of_a_screening(study: Study, tmp_path: Pat
     (tmp_path / "gaps.xlsx").write_bytes(b"none")
     with pytest.raises(TableError, match="no Excel file"):
         read_labels(tmp_path / "gaps.xlsx", cifs, "gap_ev")
+
+
+def test_structures_are_prepared_as_in_a_screening(tmp_path: Path) -> None:
+    cell = np.diag([9.0, 8.0, 7.0])
+    frac = np.array([[0, 0, 0], [0.31, 0.05, 0], [0.5, 0.12, 0], [0.69, 0.05, 0], [0.5, 0.12 + 0.95 / 8, 0]])
+    doubled = np.concatenate([frac, frac + np.array([0, 0, 1])]) / [1, 1, 2]
+    raw = Crystal(cell * [[1], [1], [2]], doubled, np.tile([30, 8, 6, 8, 1], 2), "formate")
+    (tmp_path / "formate.cif").write_text(write_cif(raw))
+    (tmp_path / "labels.csv").write_text("name,gap_ev\nformate,3.0\n")
+    frame = read_labels(tmp_path / "labels.csv", tmp_path / "formate.cif", "gap_ev", needed=()).frame
+    read = crystal_of(tmp_path / "formate.cif", preparation=PreparationConfig())
+    assert len(frame.atomic_numbers[0]) == 5 == read.n_atoms
+    np.testing.assert_array_equal(frame.frac_coords[0], read.frac_coords.ravel())
+
+
+def test_what_is_labelled_and_lost_is_told_before_what_has_no_label(study: Study) -> None:
+    path, cifs = study()
+    text = path.read_text().replace("mof-005,", "mof-gone,").replace("mof-007,", "mof-008x,")
+    path.write_text(text)
+    skipped = read_labels(path, cifs, "gap_ev").skipped
+    assert [line.rpartition(": ")[2] for line in skipped] == [
+        *["labelled, but no CIF of that name was read"] * 2,
+        *["no label"] * 2,
+    ]
