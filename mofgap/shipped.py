@@ -76,9 +76,20 @@ def shipped_digests() -> dict[str, str]:
 
 
 def model_folder(name: str | Path, file: str) -> Path | None:
-    """The folder of that path, or of the shipped model of that name, that holds a file; None if neither."""
-    folders = (Path(name), shipped_folder("models") / name)
+    """The folder of the shipped model of that name, or of that path, that holds a file; None if neither.
+
+    A text without a separator, such as ``qmof-pbe``, is a name first; ``./qmof-pbe`` is a path.
+    """
+    folders = [Path(name), shipped_folder("models") / name]
+    if isinstance(name, str) and name == Path(name).name:
+        folders.reverse()
     return next((folder for folder in folders if (folder / file).exists()), None)
+
+
+def argument_of(folder: Path) -> str:
+    """What `model_folder` finds a folder by: its path, with ``./`` if a shipped model has its name."""
+    is_shipped = (shipped_folder("models") / folder.name).is_dir() and folder == Path(folder.name)
+    return f"./{folder}" if is_shipped else str(folder)
 
 
 def not_found(name: str | Path, file: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from mofgap.cli.skipped import tell_skipped
 from mofgap.cli.tables import command_line, show
 from mofgap.counts import counted
 from mofgap.plain_words import meaning, settings_of
+from mofgap.shipped import argument_of
 from mofgap.training.job import LabelsConfig
 
 if TYPE_CHECKING:
@@ -64,7 +66,10 @@ def calibrate(
         fail(error, NOTHING_DONE)
     _show(found)
     _warn(found, target)
-    typer.echo(f"mofgap: wrote {output}; next: mofgap screen STRUCTURES --model {output}", err=True)
+    typer.echo(
+        f"mofgap: wrote {output}; next: mofgap screen STRUCTURES --model {shlex.quote(argument_of(output))}",
+        err=True,
+    )
 
 
 def _show(found: Recalibration) -> None:

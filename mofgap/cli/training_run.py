@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 
 import typer
@@ -14,7 +15,7 @@ from mofgap.cli.tables import command_line, show
 from mofgap.configuration import ConfigurationError
 from mofgap.crystals.dataset import TableError
 from mofgap.gap.folder import CALIBRATION, ModelError
-from mofgap.shipped import CONFIG
+from mofgap.shipped import CONFIG, argument_of
 from mofgap.training.calibration import MIN_ROWS
 from mofgap.training.job import TrainingJob
 from mofgap.training.lock import KEY, WORK
@@ -64,7 +65,10 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
         words = "too few labels to calibrate the error bars, which are the network's own, without a guarantee"
         how = "without a column split" if job.training.from_model else "with --from qmof-pbe"
         typer.echo(f"mofgap: {words}; {MIN_ROWS} labels are enough {how}", err=True)
-    typer.echo(f"mofgap: wrote {output}; next: mofgap screen STRUCTURES --model {output}", err=True)
+    typer.echo(
+        f"mofgap: wrote {output}; next: mofgap screen STRUCTURES --model {shlex.quote(argument_of(output))}",
+        err=True,
+    )
 
 
 def show_scores(metrics: dict[str, dict[str, float]]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,10 @@ def test_models_are_found_by_folder_or_by_shipped_name(
     assert find_model(folder) == folder
     monkeypatch.setattr("mofgap.shipped.shipped_folder", lambda kind: folder.parent)
     assert find_model("tiny") == folder
+    other = shutil.copytree(folder, tmp_path / "here" / "tiny")
+    monkeypatch.chdir(other.parent)
+    assert find_model("tiny") == folder, "a folder here does not take the place of the shipped model"
+    assert find_model("./tiny").resolve() == find_model(Path("tiny")).resolve() == other
     with pytest.raises(ModelError, match=r"tinny: .*did you mean 'tiny'"):
         find_model("tinny")
     with pytest.raises(ModelError, match="known: tiny"):
