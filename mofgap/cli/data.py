@@ -12,7 +12,7 @@ import typer
 
 from mofgap.choices import MAX_ATOMS
 from mofgap.cli.exits import INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail
-from mofgap.cli.options import MaxAtoms, refuse_taken
+from mofgap.cli.options import MaxAtoms, PartialOccupancies, refuse_taken
 from mofgap.cli.skipped import MAX_SHOWN
 from mofgap.cli.tables import AsJson, command_line, print_json, show
 
@@ -156,13 +156,14 @@ def import_(
     keep: KeepOption = None,
     kind: KindOption = "auto",
     max_atoms: MaxAtoms = MAX_ATOMS,
+    disorder: PartialOccupancies = "refuse",
     folder: Folder = None,
     force: ForceOption = False,
 ) -> None:
     """Turn labelled structures of the usual formats into a table for mofgap train.
 
     Labels are joined by identifier, never by the order of rows. What is left out is listed with its reason in
-    OUTPUT.skipped.csv, and the exit code is then 3.
+    NAME.skipped.csv next to the table, and the exit code is then 3.
     """
     from rich.console import Console
 
@@ -185,7 +186,7 @@ def import_(
     try:
         plan = make_plan(source, wanted, folder or data_folder())
         done = import_table(
-            tracked(plan.records(max_atoms), None, Console(stderr=True), "importing"),
+            tracked(plan.records(max_atoms, disorder), None, Console(stderr=True), "importing"),
             plan.label_table(),
             output,
             plan.targets,

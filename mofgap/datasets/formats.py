@@ -6,6 +6,7 @@ import zipfile
 from enum import StrEnum
 from pathlib import Path
 
+from mofgap.choices import Disorder
 from mofgap.crystals.archives import TARS
 from mofgap.crystals.json_stream import JsonError, JsonStream, opened
 from mofgap.datasets import qmof
@@ -51,7 +52,9 @@ def format_of(path: Path) -> Format:
     raise DatasetError(f"{path}: unknown kind of file; structures come as {known}")
 
 
-def read_structures(path: Path, kind: Format, max_atoms: int, id_name: str | None = None) -> Records:
+def read_structures(
+    path: Path, kind: Format, max_atoms: int, id_name: str | None = None, disorder: Disorder = "refuse"
+) -> Records:
     """Stream the structures of a source; whatever fails comes as a `ReadFailure`.
 
     Args:
@@ -59,12 +62,13 @@ def read_structures(path: Path, kind: Format, max_atoms: int, id_name: str | Non
         kind: Its format.
         max_atoms: Largest cell, in atoms, that is accepted.
         id_name: Name of the identifier in JSON and ASE files.
+        disorder: What to do about partial occupancies in CIFs.
 
     Raises:
         DatasetError: If ``path`` as a whole cannot be read.
     """
     if kind is Format.cifs:
-        return read_cifs(path, max_atoms)
+        return read_cifs(path, max_atoms, disorder)
     if kind is Format.qmof:
         return qmof.read_structures(path, max_atoms)
     if kind is Format.json:

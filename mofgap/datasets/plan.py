@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from mofgap.choices import Disorder
 from mofgap.datasets import qmof
 from mofgap.datasets.formats import Format, format_of, read_structures
 from mofgap.datasets.label_table import LabelTable, read_label_table
@@ -78,13 +79,17 @@ class Plan:
             return qmof.read_labels_of(self.path, columns)
         return None
 
-    def records(self, max_atoms: int) -> Records:
+    def records(self, max_atoms: int, disorder: Disorder = "refuse") -> Records:
         """The structures; a first look makes sure that gaps were named where there are some.
+
+        Args:
+            max_atoms: Largest cell, in atoms, that is accepted.
+            disorder: What to do about partial occupancies in CIFs.
 
         Raises:
             DatasetError: If the structures cannot be read, or they carry values and no gap was named.
         """
-        records = read_structures(self.path, self.kind, max_atoms, self.wanted.id_name)
+        records = read_structures(self.path, self.kind, max_atoms, self.wanted.id_name, disorder)
         if self.targets or self.labels is not None or self.kind in (Format.cifs, Format.qmof):
             return records
         first = next(records, None)

@@ -24,6 +24,9 @@ EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
 NAMES = ("Hofmann-FeNi_LUFQUZ", "SIFSIX-3-Zn_FUDQIF", "MIL-53-Al-open_SABVUN")
 
 
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "cifs"
+
+
 def data(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["data", *map(str, arguments)])
 
@@ -55,6 +58,22 @@ class TestImport:
             name: i + 0.5 for i, name in enumerate(NAMES)
         }
         assert not output.with_suffix(".skipped.csv").exists()
+
+    def test_partial_occupancies_are_kept_as_asked(self, tmp_path: Path) -> None:
+        shutil.copy(FIXTURES / "partial_occupancy.cif", tmp_path / "p.cif")
+        (tmp_path / "l.csv").write_text("name,gap_ev\np,2.0\n")
+        how = [
+            "import",
+            tmp_path / "p.cif",
+            tmp_path / "l.csv",
+            "--target",
+            "gap_ev",
+            "-o",
+            tmp_path / "t.parquet",
+        ]
+        assert "--disorder majority" in data(*how).output
+        done = data(*how, "--disorder", "majority", "--force")
+        assert done.exit_code == 0 and "1 structure" in done.stdout, done.output
 
     def test_lists_what_is_left_out_and_ends_with_3(self, tmp_path: Path, cifs: Path, labels: Path) -> None:
         (cifs / "empty.cif").write_text("")
