@@ -84,6 +84,18 @@ def checked_window(window: tuple[float, float] | None) -> tuple[float, float] | 
     return window
 
 
+def refuse_input(output: Path, inputs: Iterable[str | Path]) -> None:
+    """Refuse an output that is one of the inputs, also with ``--force``.
+
+    Raises:
+        typer.BadParameter: If ``output`` is a file of ``inputs``.
+    """
+    if output.is_file() and any(Path(name).is_file() and output.samefile(name) for name in inputs):
+        raise typer.BadParameter(
+            f"{output} is an input, and stays with --force too; name another file", param_hint="--output"
+        )
+
+
 def refuse_taken(
     paths: Iterable[Path], force: bool, words: str = "overwrites it", *, param_hint: str = "--output"
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from mofgap.choices import N_CARDS
 from mofgap.cli.exits import NOTHING_DONE, fail
-from mofgap.cli.options import checked_window, refuse_taken
+from mofgap.cli.options import checked_window, refuse_input, refuse_taken
 from mofgap.cli.tables import command_line
 from mofgap.whole_file import write_text
 
@@ -58,6 +58,9 @@ def report(
         raise typer.BadParameter(f"there is no folder {output.parent}; make it first", param_hint="--output")
     if output.is_dir():
         raise typer.BadParameter(f"{output} exists and is a folder; name a file", param_hint="--output")
+    refuse_input(output, [source])
+    if source.exists() and output.suffix.lower() not in (".html", ".htm"):
+        raise typer.BadParameter(f"{output.name}: a page ends in .html", param_hint="--output")
     if source.exists():  # else that is what is wrong
         refuse_taken([output], force)
     try:

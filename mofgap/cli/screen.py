@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mofgap.cli.options import needs_model, refused
+from mofgap.cli.options import needs_model, refuse_input, refused
 from mofgap.cli.schema import with_settings
 from mofgap.cli.tables import AsJson
 from mofgap.crystals.prepare.config import PreparationConfig
@@ -96,6 +96,8 @@ def screen(
         return
     with refused("--shard"):
         share = None if shard is None else Shard.parse(shard)
+    if output is not None:
+        refuse_input(output, inputs)
     target = checked_target(output, share, resume, force)
     # Workers inherit it: as many threads in each as there are cores would slow all of them down.
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported

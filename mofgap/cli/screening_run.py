@@ -98,12 +98,16 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
     started = time.perf_counter()
     inputs = _screen(run, resume)
     seconds = time.perf_counter() - started
+    outcome = Outcome.of([row for rows in inputs for row in rows])
+    if run.shard is None and outcome.nothing_done and run.target is not None and run.target.exists():
+        _say_counts(outcome, "")
+        journal_path(run.target).unlink(missing_ok=True)
+        fail(f"nothing could be predicted; {run.target} is kept as it was", NOTHING_DONE)
     try:
         run.write(inputs, partial(write_output, settings=run.config.table_settings), command_line())
     except (ValueError, OSError) as error:
         fail(f"cannot write {run.target}: {words_of(error)}; {_what_is_left(run)}", NOTHING_DONE)
     _show(run, inputs, as_json)
-    outcome = Outcome.of([row for rows in inputs for row in rows])
     rate = outcome.n_rows / max(seconds, 1e-9)
     if run.passed_over:
         typer.echo(f"mofgap: {passed_over_words(run.passed_over)}", err=True)
@@ -332,7 +336,7 @@ def conclude(
     """
     _say_counts(outcome, behind)
     _caveats(outcome, novelty, duplicates)
-    nothing_done = shard is None and outcome.n_rows and outcome.n_failed == outcome.n_rows
+    nothing_done = shard is None and outcome.nothing_done
     if target is not None and nothing_done:
         typer.echo(f"mofgap: wrote {target}, with a reason for each", err=True)
     elif target is not None:

@@ -51,8 +51,8 @@ def serve(**settings: Any) -> None:
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         listening = socket.create_server((config.host, config.port), family=family)
     except OSError as error:
-        words = f"cannot listen on {config.host} port {config.port}: {error.strerror}; try another --port"
-        fail(words, NOTHING_DONE)
+        where = f"{config.host} port {config.port}"
+        fail(f"cannot listen on {where}: {error.strerror}; try another --port or --host", NOTHING_DONE)
     address = _address(config, listening, token)
     typer.echo("mofgap: loading the models", err=True)
     with listening:

@@ -166,6 +166,8 @@ def _sources(items: Iterable[Any]) -> Iterator[Source]:
         name = getattr(item, "structure_id", "") or f"structure-{place}"
         try:
             crystal = crystal_from(item, name)
+        except TypeError as error:
+            raise TypeError(f"structure {place}: {error}") from error
         except ValueError as error:
             yield ReadFailure(MEMORY, name, str(error))
         else:

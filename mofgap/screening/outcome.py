@@ -46,6 +46,11 @@ class Outcome:
         outcome.first_failed = [row for row in rows if row.status == "failed"][:N_FAILURES_SHOWN]
         return outcome
 
+    @property
+    def nothing_done(self) -> bool:
+        """Whether there are rows, and all failed."""
+        return 0 < self.n_rows == self.n_failed
+
     def to_json(self) -> dict[str, Any]:
         """The counts as plain JSON values."""
         failed = [plain_values(row) for row in self.first_failed]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pymatgen.core import Structure
 from typer.testing import CliRunner, Result
 
 from mofgap.__main__ import app
@@ -76,3 +77,24 @@ def test_how_many_novel_structures_were_dropped(cif: Path, model_folder: Path) -
     done = screened(numbers, model_folder, "--novelty", "drop", "--coverage", "0.95")
     assert done.exit_code == 0 and "left out: 1 (--novelty drop)" in done.stderr
     assert "gap_lo95_ev" in cif.with_name("table.csv").read_text()
+
+
+def test_force_spares_inputs_and_a_table_where_nothing_could_be_read(
+    cif: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    structures = tmp_path / "s.json"
+    structures.write_text(pymatgen_json(cif))
+    how = ["--model", str(model_folder), "--force", "-o"]
+    done = CliRunner().invoke(app, ["screen", str(structures), *how, str(structures)], env={"COLUMNS": "300"})
+    assert done.exit_code == 2 and "is an input, and stays with --force too" in done.output
+    table = tmp_path / "t.csv"
+    assert CliRunner().invoke(app, ["screen", str(structures), *how, str(table)]).exit_code == 0
+    before = table.read_bytes()
+    done = CliRunner().invoke(app, ["screen", str(tmp_path / "typo"), *how, str(table)])
+    assert done.exit_code == 1 and "t.csv is kept as it was" in done.stderr and "failed: " in done.stderr
+    assert table.read_bytes() == before and not list(tmp_path.glob("*.partial.*"))
+
+
+def pymatgen_json(cif: Path) -> str:
+    text: str = Structure.from_file(cif).to_json()
+    return text

@@ -64,6 +64,8 @@ def test_structures_are_found_beside_the_table(
         (["t.csv", "--window", "inf", "inf"], 2, "same infinity"),
         (["t.csv", "-o", "no-folder/r.html"], 2, "no-folder"),
         (["t.csv", "-o", "t.csv"], 2, "--force"),
+        (["t.csv", "-o", "t.csv", "--force"], 2, "is an input"),
+        (["t.csv", "-o", "page.csv"], 2, "a page ends in .html"),
         (["other.csv"], 1, "no column"),
     ],
 )
