@@ -121,8 +121,15 @@ def majority(
         taken = [share[u] + sum(share[other] for other in each) for each in excluded]
         keep[members[u]] = stays = max(taken) >= 0.5
         kept[kind[u]] += stays
+    return keep, [_words(sites, keep, partial)]
+
+
+def _words(sites: Sites, keep: NDArray[np.bool_], partial: NDArray[np.bool_]) -> str:
+    """How many partial sites are kept, and which elements of them are kept nowhere."""
     text = f"disorder-majority: {int(keep[partial].sum())} of {int(partial.sum())} partial sites kept"
-    return keep, [text]
+    gone = np.flatnonzero(partial & ~np.isin(sites.atomic_numbers, sites.atomic_numbers[keep]))
+    names = dict.fromkeys(f"{sites.labels[i]} ({sites.occupancies[i]:g})" for i in gone)
+    return f"{text}; no atom is left of {listed(list(names))}" if names else text
 
 
 def _units(

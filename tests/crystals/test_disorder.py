@@ -230,3 +230,16 @@ def test_an_atom_that_is_split_about_its_axis_is_one_atom():
 def test_a_share_on_the_axis_and_one_too_large_stay_partial(x, y, occupancy):
     refused = only(read_cif(THREEFOLD.format(x, y, occupancy)))
     assert refused.reason.startswith("partial-occupancy: Cl1 ")
+
+
+@pytest.mark.parametrize(("first", "second"), [("Zn", "Co"), ("Co", "Zn")])
+def test_an_element_that_majority_leaves_out_is_named(first, second):
+    """Half zinc and half cobalt at one place: the file's order decides, and the row says so."""
+    shared = GOOD.replace("_fract_z\n", "_fract_z\n_atom_site_occupancy\n").replace(
+        " 0.00000\n", " 0.00000 1\n"
+    )
+    line = next(line for line in shared.splitlines() if line.startswith("Zn1 Zn"))
+    place = line.removeprefix("Zn1 Zn").removesuffix("1")
+    mixed = shared.replace(line, "\n".join(f"{element}1 {element}{place}0.5" for element in (first, second)))
+    kept = only(read_cif(mixed, disorder="majority"))
+    assert f"no atom is left of {second}1 (0.5)" in " ".join(kept.warnings)

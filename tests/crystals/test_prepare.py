@@ -281,6 +281,14 @@ def test_no_hydrogen_is_put_beside_another_atom() -> None:
     assert add_ring_hydrogens(crowded).n_atoms == 12  # five hydrogens
 
 
+def test_hydrogens_that_are_added_mark_an_experimental_geometry() -> None:
+    angles = np.arange(6) * np.pi / 3
+    bare = crystal([(6, (4.5 + 1.39 * np.cos(a), 4.5 + 1.39 * np.sin(a), 4.5)) for a in angles])
+    assert prepare(bare, PreparationConfig(add_hydrogens=True)).experimental == 1
+    assert not prepare(bare, PreparationConfig("relaxed", add_hydrogens=True)).experimental
+    assert not prepare(bare).experimental
+
+
 # --- all together
 
 

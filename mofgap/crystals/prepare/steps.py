@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.prepare.bond_lengths import correct_bond_lengths
@@ -28,8 +29,10 @@ def prepare(crystal: Crystal, config: PreparationConfig = DEFAULT_PREPARATION) -
         config: Which steps to take.
     """
     crystal = with_geometry(crystal, config.geometry)
-    for step in steps_of(config).values():
-        crystal = step(crystal)
+    for name, step in steps_of(config).items():
+        before, crystal = crystal, step(crystal)
+        if name == "add_hydrogens" and crystal is not before and config.geometry == "auto":
+            crystal = replace(crystal, experimental=1.0)  # nobody relaxes a structure without its hydrogens
     return crystal
 
 
