@@ -193,7 +193,10 @@ def _read(parts: Sequence[Path]) -> pd.DataFrame:
         if path.suffix.lower() == ".parquet":
             return pd.concat(map(pd.read_parquet, parts), ignore_index=True)
         if path.suffix.lower() == ".json":  # exact, where pandas' own reader keeps ten digits
-            frame = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content, list):
+                raise ValueError("it holds no list of rows")
+            frame = pd.DataFrame(content)
             return _with_types(frame, frame.columns)
         if path.suffix.lower() == ".xlsx":
             frame = pd.read_excel(path, keep_default_na=False, na_values=[""]).dropna(how="all")
@@ -261,7 +264,8 @@ def _with_types(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
             frame[name] = numbers.astype("Int64" if name in INTEGERS else "float64")
         elif _is_known(name):
             row = frame.index[wrong][0]
-            cure = "write a number with a decimal point, or leave the cell empty"
+            least = " of at least 0" if name.endswith("_std_ev") else ""
+            cure = f"write a number{least} with a decimal point, or leave the cell empty"
             raise ValueError(f"row {row + 1} has {str(frame[name][row])!r} in column {name}; {cure}")
     return frame
 

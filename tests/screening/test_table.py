@@ -244,6 +244,12 @@ def test_other_text_is_called_what_it_is(content: bytes, words: str, tmp_path: P
         read_table(tmp_path / "x.csv")
 
 
+def test_a_file_of_json_that_holds_no_rows_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"a": 1}')
+    with pytest.raises(ScreeningTableError, match="it holds no list of rows"):
+        read_table(tmp_path / "x.json")
+
+
 def test_extension_decides_the_format() -> None:
     assert format_of(Path("a/B.CSV")) == ".csv"
     for name in ("out.txt", "out"):
