@@ -228,9 +228,7 @@ class Calibration:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         version = content.pop("version", None)
         if version not in range(1, VERSION + 1):
-            raise ValueError(
-                f"{path}: calibration of version {version}, this program reads up to {VERSION}; update mofgap"
-            )
+            raise ValueError(f"{path}: version {version}, this mofgap reads up to {VERSION}: update mofgap")
         content = _check_keys(cls, _upgraded(content, version), path)
         record = content["record"]
         if record is not None:
