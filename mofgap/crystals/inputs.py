@@ -136,7 +136,9 @@ def _list(name: str) -> TextIO:
 
 
 def _names(lines: Iterable[str]) -> Iterator[str]:
-    return (name for line in lines if (name := line.strip()) and not name.startswith("#"))
+    """One name on each line, or between zeros, as ``find -print0`` separates them."""
+    parts = (part for line in lines for part in (line.split("\0") if line.endswith("\0") else [line]))
+    return (name for part in parts if (name := part.strip()) and not name.startswith("#"))
 
 
 class _Expansion:

@@ -150,6 +150,8 @@ def test_lists_and_standard_input(folder):
     expected = [str(folder / member) for member in ("b.cif", "sub/a.cif", "sub/z.cif")]
     assert [item.source for item in expand_inputs([f"@{listing}"])] == expected
     assert [item.source for item in expand_inputs(["-"], stdin=lines)] == expected
+    zeros = "\0".join([*expected, ""])  # of find -print0
+    assert [item.source for item in expand_inputs(["-"], stdin=[zeros])] == expected
 
 
 def test_standard_input_may_be_a_cif():
