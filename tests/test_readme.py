@@ -15,7 +15,8 @@ OF_FOLDERS = [
     ROOT / name / "README.md" for name in ("benchmarks", "data", "data/quickstart", "data/examples")
 ]
 AT_THE_TOP = [ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")]
-PAGES = [*AT_THE_TOP, *OF_FOLDERS, *sorted((ROOT / "docs").rglob("*.md"))]
+CARDS = sorted((ROOT / "models").glob("*/card.md"))
+PAGES = [*AT_THE_TOP, *OF_FOLDERS, *CARDS, *sorted((ROOT / "docs").rglob("*.md"))]
 MOST_WORDS = 900
 MOST_WORDS_OF_A_SENTENCE = 25
 
