@@ -27,6 +27,7 @@ from mofgap.screening.reading import Source
 from mofgap.screening.row import Row
 from mofgap.screening.screen import stream_rows
 from mofgap.screening.table import to_frame
+from mofgap.shipped import argument_of
 
 NOWHERE = ("missing-file:", "no-match:")
 """How the reason of a path begins that leads to no file."""
@@ -66,7 +67,7 @@ def screen(
     loaded = model if isinstance(model, GapPredictor) else None
     if loaded is not None and settings.get("level") is not None:
         raise ConfigurationError("a loaded model has its own: give level or model, not both", key="level")
-    named = str(model) if isinstance(model, Path) else None if loaded else model
+    named = argument_of(model) if isinstance(model, Path) else None if loaded else model
     config = ScreeningConfig(window=window, model=named, **settings)
     first, second_level = config.models
     predictor = loaded or load_model(first, config.device, second_level)

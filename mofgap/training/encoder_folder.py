@@ -126,10 +126,8 @@ def find_encoder(name: str) -> PretrainedEncoder:
     if own != shipped and folder.resolve().parent == shipped_folder("models").resolve():
         raise ModelError(f"{folder} is not the encoder that this mofgap ships: install mofgap again")
     try:
-        sha256, architecture = (
-            described["sha256"],
-            registered(described.get("architecture", DEFAULT_ARCHITECTURE)),
-        )
+        sha256 = described["sha256"]
+        architecture = registered(described.get("architecture", DEFAULT_ARCHITECTURE))
         config = encoder_config(architecture, described["encoder"])
         substitutes = dict(described.get("substitutes", {}))  # older ones read unseen elements as random
     except (ValueError, KeyError, TypeError, AttributeError) as error:

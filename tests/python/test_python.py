@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,15 @@ def test_a_default_screening_is_recorded_as_it_was_called(write_cifs: WriteCifs,
     write_cifs(tmp_path, 1)
     table = mofgap.screen(tmp_path)
     assert table.attrs["mofgap_origin"]["command"] == "mofgap.screen(...)" and "pbe_gap_ev" in table
+
+
+def test_a_path_is_a_folder_though_a_shipped_model_has_its_name(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(model_folder, tmp_path / "qmof-pbe")
+    monkeypatch.chdir(tmp_path)
+    found = {mofgap.screen(crystals(1), model=m).model[0] for m in (Path("qmof-pbe"), "./qmof-pbe")}
+    assert found == {"tiny"} and mofgap.screen(crystals(1), model="qmof-pbe").model[0] == "qmof-pbe"
 
 
 def test_error_bars_that_are_not_calibrated_are_told(
