@@ -10,7 +10,9 @@ import typer
 from mofgap.choices import MAX_ATOMS
 from mofgap.cli.exits import NOTHING_DONE, fail, words_of
 from mofgap.cli.options import (
+    AddHydrogens,
     GeometryOption,
+    GuestsOption,
     MaxAtoms,
     PartialOccupancies,
     needs_file,
@@ -45,6 +47,8 @@ def explain(
     max_atoms: MaxAtoms = MAX_ATOMS,
     disorder: PartialOccupancies = "refuse",
     geometry: GeometryOption = "auto",
+    guests: GuestsOption = "keep",
+    add_hydrogens: AddHydrogens = False,
     atoms: Annotated[
         bool, typer.Option("--atoms", help="Print a row for each atom instead of each element.")
     ] = False,
@@ -64,7 +68,15 @@ def explain(
     from mofgap.explanation.explanation import explained
 
     try:
-        found = explained(file, model, disorder=disorder, max_atoms=max_atoms, geometry=geometry)
+        found = explained(
+            file,
+            model,
+            disorder=disorder,
+            max_atoms=max_atoms,
+            geometry=geometry,
+            guests=guests,
+            add_hydrogens=add_hydrogens,
+        )
     except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
     if output is not None and paths:  # before anything is printed: a reader of the table may leave early

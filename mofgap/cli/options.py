@@ -13,7 +13,7 @@ from mofgap.choices import Disorder
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.schema import option_of
 from mofgap.configuration import ConfigurationError
-from mofgap.crystals.prepare.config import Geometry
+from mofgap.crystals.prepare.config import Geometry, Guests
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.rank import check_window
 from mofgap.shipped import CONFIG, model_folder, not_found
@@ -23,6 +23,8 @@ OPTIMISATION, DEVICES = "Optimisation", "Devices"
 
 MaxAtoms = Annotated[int, option_of(ScreeningConfig, "max_atoms")]
 GeometryOption = Annotated[Geometry, option_of(ScreeningConfig, "geometry")]
+GuestsOption = Annotated[Guests, option_of(ScreeningConfig, "guests")]
+AddHydrogens = Annotated[bool, option_of(ScreeningConfig, "add_hydrogens")]
 PartialOccupancies = Annotated[Disorder, option_of(ScreeningConfig, "disorder")]
 Cache = Annotated[Path | None, typer.Option(help="Folder that keeps graphs for the next training.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")]

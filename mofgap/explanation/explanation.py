@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mofgap.choices import Disorder
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.prepare.config import Geometry, PreparationConfig
+from mofgap.crystals.prepare.config import Geometry, Guests, PreparationConfig
 from mofgap.crystals.single import crystal_of
 from mofgap.explanation.files import atom_table, cif_with_shares, element_table, extended_xyz
 from mofgap.gap.attribution import Attribution, attribute
@@ -113,8 +113,12 @@ def explained(
     disorder: Disorder,
     max_atoms: int,
     geometry: Geometry,
+    guests: Guests,
+    add_hydrogens: bool,
 ) -> Explanation:
     """The explanation of a structure; its atoms are those of the file, in the same order.
+
+    Guests that are removed are left out, and added hydrogens come last.
 
     Args:
         structure: A path or a structure, see `crystal_of`.
@@ -122,13 +126,17 @@ def explained(
         disorder: Treatment of partial occupancies in a file.
         max_atoms: Largest number of atoms of a cell.
         geometry: Whether the geometry is relaxed or experimental, see `PreparationConfig`.
+        guests: Whether neutral molecules between the framework's atoms stay, see there.
+        add_hydrogens: Whether aromatic carbon atoms get a hydrogen that they lack, see there.
 
     Raises:
         ValueError: If the file cannot be read, the structure is refused, or the model cannot be loaded.
         TypeError: If ``structure`` is neither a path nor a structure.
     """
     predictor = model if isinstance(model, GapPredictor) else load_model(model, "cpu")
-    how = PreparationConfig(primitive_cell=False, geometry=geometry)
+    how = PreparationConfig(
+        geometry=geometry, guests=guests, add_hydrogens=add_hydrogens, primitive_cell=False
+    )
     crystal = crystal_of(structure, disorder=disorder, max_atoms=max_atoms, preparation=how)
     if not crystal.structure_id:
         crystal = replace(crystal, structure_id="structure")

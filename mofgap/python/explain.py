@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 from mofgap.choices import MAX_ATOMS, Disorder
-from mofgap.crystals.prepare.config import Geometry
+from mofgap.crystals.prepare.config import Geometry, Guests
 from mofgap.explanation.explanation import Explanation, explained
 from mofgap.gap.predictor import GapPredictor
 from mofgap.shipped import DEFAULT_MODEL
@@ -19,6 +19,8 @@ def explain(
     disorder: Disorder = "refuse",
     max_atoms: int = MAX_ATOMS,
     geometry: Geometry = "auto",
+    guests: Guests = "keep",
+    add_hydrogens: bool = False,
 ) -> Explanation:
     """Show which atoms carry a gap and its uncertainty: ``mofgap explain`` in Python.
 
@@ -30,6 +32,8 @@ def explain(
         disorder: What to do about partial occupancies in a file.
         max_atoms: Largest cell that is accepted.
         geometry: ``relaxed`` by DFT, ``experimental``, or ``auto``, which looks at bonds to hydrogen.
+        guests: ``keep`` or ``remove`` neutral molecules that nothing binds to the framework.
+        add_hydrogens: Add hydrogens to carbon atoms of aromatic rings that lack one.
 
     Returns:
         The shares by element and by atom; ``plot()`` draws them and ``write()`` writes them.
@@ -39,7 +43,15 @@ def explain(
         ModelError: If the model does not exist or is damaged.
         TypeError: If ``structure`` is neither a path nor a structure.
     """
-    found = explained(structure, model, disorder=disorder, max_atoms=max_atoms, geometry=geometry)
+    found = explained(
+        structure,
+        model,
+        disorder=disorder,
+        max_atoms=max_atoms,
+        geometry=geometry,
+        guests=guests,
+        add_hydrogens=add_hydrogens,
+    )
     for text in found.warnings:
         warnings.warn(f"{found.crystal.structure_id}: {text}", stacklevel=2)
     return found

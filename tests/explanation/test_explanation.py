@@ -157,6 +157,22 @@ def test_the_kind_of_geometry_can_be_said(tmp_path: Path, model_folder: Path) ->
     assert CliRunner().invoke(app, arguments).exit_code == 0
 
 
+def test_a_gap_without_guests_is_that_of_a_screening(tmp_path: Path, model_folder: Path) -> None:
+    formate = [[0, 0, 0], [1.95, 0, 0.35], [2.75, 0, -0.62], [2.4, 0, -1.5], [3.97, 0, -0.45]]
+    water = [[4.5, 4.5, 4.5], [5.16, 4.5, 5.01], [3.84, 4.5, 5.01]]
+    numbers = np.array([12, 8, 6, 1, 8, 8, 1, 1])
+    wet = Crystal(9 * np.eye(3), np.array(formate + water) / 9, numbers, "wet")
+    cif = tmp_path / "wet.cif"
+    cif.write_text(write_cif(wet))
+    arguments = ["--model", str(model_folder), "--guests", "remove", "--json"]
+    explained, screened = (
+        json.loads(CliRunner().invoke(app, [command, str(cif), *arguments]).stdout)
+        for command in ("explain", "screen")
+    )
+    assert explained["gap_ev"] == pytest.approx(screened[0]["gap_ev"], abs=1e-4)
+    assert {row["element"]: row["n_atoms"] for row in explained["elements"]} == dict(Mg=1, C=1, O=2, H=1)
+
+
 def test_command_names_the_file_it_cannot_read(tmp_path: Path, model_folder: Path) -> None:
     (tmp_path / "bad.cif").write_text("data_x\n")
     done = CliRunner().invoke(app, ["explain", str(tmp_path / "bad.cif"), "--model", str(model_folder)])
