@@ -128,10 +128,13 @@ def select(
     if output is not None:
         _check_output(output, force)
     needs_file(candidates)
-    from mofgap.selection.select import select_from
+    from mofgap.selection.candidates import candidates_for
 
     try:
-        found = select_from(candidates, budget, goal, window, model, warned, disorder)
+        frame = candidates_for(candidates, goal, window, warned)  # what is wrong is said before torch loads
+        from mofgap.selection.select import select_from
+
+        found = select_from(frame, budget, goal, window, model, disorder, (Path(), candidates.parent))
     except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
     _show(found, budget, as_json)

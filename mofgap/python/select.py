@@ -9,7 +9,9 @@ import pandas as pd
 
 from mofgap.choices import Disorder, Goal, Warned
 from mofgap.gap.predictor import GapPredictor
+from mofgap.screening.origin import folders_of
 from mofgap.screening.rank import check_window
+from mofgap.selection.candidates import candidates_for
 from mofgap.selection.select import Selection, select_from
 
 
@@ -50,7 +52,9 @@ def select(
     if window is not None:
         check_window(*window)
     source = table if isinstance(table, pd.DataFrame) else Path(table)
-    found = select_from(source, budget, goal, window, model, warnings, disorder)
+    folders = folders_of(source) if isinstance(source, pd.DataFrame) else (Path(), source.parent)
+    frame = candidates_for(source, goal, window, warnings)
+    found = select_from(frame, budget, goal, window, model, disorder, folders)
     if found.skipped:
         warn(f"{len(found.skipped)} left out, such as {found.skipped[0]}", stacklevel=2)
     return found

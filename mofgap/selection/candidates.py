@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mofgap.choices import Goal
+from mofgap.choices import Goal, Warned
 from mofgap.screening.row import DECIMALS
 from mofgap.screening.table import lacking, read_table, windows_of
 from mofgap.uncertainty.calibrate import Calibration
@@ -51,6 +51,26 @@ def read_candidates(path: Path) -> pd.DataFrame:
         OSError: If the file ``path`` cannot be read.
     """
     return candidates_of(read_table(path), str(path))
+
+
+def candidates_for(
+    table: pd.DataFrame | Path, goal: Goal, window: tuple[float, float] | None, warned: Warned
+) -> pd.DataFrame:
+    """The candidates of a table or its file; without those that have a warning if ``warned`` is ``drop``.
+
+    Raises:
+        ScreeningTableError: If the file ``table`` does not exist, or is not a table of ``mofgap screen``.
+        CandidateError: If nothing can be selected from the table, or ``goal`` needs a window, ``window`` is
+            None and the table does not have just one.
+        ValueError: If ``goal`` is unknown.
+        OSError: If the file ``table`` cannot be read.
+    """
+    frame = candidates_of(table) if isinstance(table, pd.DataFrame) else read_candidates(table)
+    if warned == "drop":
+        frame = without_warnings(frame)
+    if window is None:
+        quality(frame, goal)
+    return frame
 
 
 def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:

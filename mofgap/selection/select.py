@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mofgap.choices import DftInput, Disorder, Goal, Warned
+from mofgap.choices import DftInput, Disorder, Goal
 from mofgap.counts import counted
 from mofgap.crystals.crystal import MEMORY, Crystal
 from mofgap.crystals.entry import ReadFailure
@@ -19,16 +19,13 @@ from mofgap.crystals.graph import crystal_graph
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.gap.folder import ModelError
 from mofgap.gap.predictor import GapPredictor, load_model
-from mofgap.screening.origin import disorder_of, folders_of, origin_of, preparation_of, write_origin
+from mofgap.screening.origin import disorder_of, origin_of, preparation_of, write_origin
 from mofgap.screening.reread import Key, read_again
 from mofgap.screening.table import inert
 from mofgap.selection.candidates import (
     CandidateError,
-    candidates_of,
     quality,
-    read_candidates,
     with_window,
-    without_warnings,
 )
 from mofgap.selection.dft import write_inputs
 from mofgap.selection.diverse import Pick, choose
@@ -141,24 +138,20 @@ def predictor_of(frame: pd.DataFrame, model: GapPredictor | str | None = None) -
 
 
 def select_from(
-    table: pd.DataFrame | Path,
+    frame: pd.DataFrame,
     budget: int,
     goal: Goal,
     window: tuple[float, float] | None,
     model: GapPredictor | str | None,
-    warned: Warned,
     disorder: Disorder | None,
+    folders: Sequence[Path],
 ) -> Selection:
-    """`select` from a table or its file, see `mofgap.python.select.select`."""
+    """`select` from candidates, for another window if one is given; see `mofgap.python.select.select`."""
     if budget < 1:
         raise ValueError(f"budget must be at least 1, got {budget}")
-    frame = candidates_of(table) if isinstance(table, pd.DataFrame) else read_candidates(table)
-    if warned == "drop":
-        frame = without_warnings(frame)
     predictor = predictor_of(frame, model)
     if window is not None:
         frame = with_window(frame, window, predictor.calibration)
-    folders = folders_of(table) if isinstance(table, pd.DataFrame) else (Path(), table.parent)
     return select(frame, predictor, goal, budget, disorder, folders)
 
 

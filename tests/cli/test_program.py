@@ -54,6 +54,13 @@ def test_what_cannot_work_is_refused_before_torch_is_loaded(code: int, arguments
     assert loaded(("torch", "pandas"), arguments, code) == ([], "")
 
 
+def test_a_missing_window_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
+    table = tmp_path / "s.csv"
+    names = "file,structure_id,status,formula,n_atoms,gap_ev,gap_std_ev,novelty,model,level_of_theory"
+    table.write_text(f"{names}\na.cif,a,ok,ZnO,2,1.5,0.2,0.5,qmof-pbe,PBE-D3(BJ)\n")
+    assert loaded(("torch",), ["select", str(table)], 1) == ([], "")
+
+
 def test_a_screening_loads_nothing_that_would_double_its_start(
     tmp_path: Path, model_folder: Path, write_cifs: Callable[[Path, int], list[Path]]
 ) -> None:
