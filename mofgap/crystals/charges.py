@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mofgap.crystals.bonds import IS_METAL, BondGraph
-from mofgap.crystals.elements import BORON, CARBON, NITROGEN, OXYGEN, SILICON
+from mofgap.crystals.elements import BORON, CARBON, HYDROGEN, NITROGEN, OXYGEN, SILICON
 
 # Valences of the neutral atoms; sulfur, phosphorus, nitrogen and the halogens have higher ones too.
 _VALENCE = {1: 1, 5: 3, 6: 4, 7: 3, 8: 2, 9: 1, 14: 4, 15: 3, 16: 2, 17: 1, 32: 4, 33: 3, 34: 2, 35: 1}
@@ -33,6 +33,9 @@ _STATES = {
 _HIGHEST = {number: state for state, numbers in _STATES.items() for number in numbers}
 # Chromates and dichromates hold Cr(VI); their bonds to oxygen are shorter than any of Cr(III); angstrom.
 _CHROMIUM, _CHROMATE, _LONGEST_CHROMATE_BOND = 24, 6, 1.75
+
+MOST_NEIGHBOURS_OF_BORON = 4
+"""In a cluster it has more, and no Lewis structure."""
 
 Path = list[tuple[int, int]]
 
@@ -53,6 +56,7 @@ def uncompensated_charge(bonded: BondGraph) -> int:
     lewis = open_valences(bonded)
     if lewis is None:
         return 0
+    lewis.find_pyridinium()
     lewis.pair_up(bonded)
     lewis.spare_carbon(numbers.tolist())
     return max(0, sum(lewis.open) - lewis.charge - most)
@@ -78,6 +82,24 @@ class Lewis:
 
     def __post_init__(self) -> None:
         self.partners = [[] for _ in self.open]
+
+    def find_pyridinium(self) -> None:
+        """Make a cation of nitrogen with three neighbours in a six-membered ring of unsaturated atoms.
+
+        Where it is neutral, as in pyridone, one valence stays open after all have paired: the charges cancel.
+        """
+        for i in sorted(self.cations):
+            ends = {j for j in self.neighbours[i] if self.open[j]}
+            if any(self._reaches(j, ends - {j}, 4) for j in ends):
+                self.cations.remove(i)
+                self.open[i] += 1
+                self.charge += 1
+
+    def _reaches(self, i: int, goals: set[int], n_bonds: int) -> bool:
+        """Whether so many bonds lead from an atom to a goal, over unsaturated atoms."""
+        if not n_bonds:
+            return i in goals
+        return any(self._reaches(j, goals, n_bonds - 1) for j in self.neighbours[i] if self.open[j])
 
     def pair_up(self, bonded: BondGraph) -> None:
         """Pair atoms that have one choice left, then those of the shortest bond, and so on."""
@@ -168,10 +190,16 @@ def open_valences(bonded: BondGraph) -> Lewis | None:
     for i, j in zip(organic.first.tolist(), organic.second.tolist(), strict=True):
         neighbours[i].append(j)
     lewis = Lewis(neighbours, [0] * len(numbers), set(), 0)
+    on_metal = set(bonds.first[metal[bonds.second]].tolist())
     for i in np.flatnonzero(~metal).tolist():
         if numbers[i] not in _VALENCE:
             return None
+        if numbers[i] == HYDROGEN and not neighbours[i] and i not in on_metal:
+            lewis.charge += 1  # a proton halfway between two oxygens
+            continue
         ends = [numbers[j] for j in neighbours[i] if len(neighbours[j]) == 1]
+        if numbers[i] == BORON and len(neighbours[i]) > MOST_NEIGHBOURS_OF_BORON:
+            return None
         valence, charge = _valence_and_charge(numbers[i], len(neighbours[i]), ends)
         lewis.charge += charge
         lewis.open[i] = valence - len(neighbours[i])
@@ -200,5 +228,6 @@ def _valence_and_charge(number: int, n: int, ends: list[int]) -> tuple[int, int]
     if number in CHALCOGENS and n > 2:
         return (4, 0) if n == 3 else (6, 0)
     if number in HALOGENS and n > 1:
-        return (7, 0) if n == 4 else (n, 0)
+        n_oxo = sum(end in CHALCOGENS for end in ends)
+        return (7, 0) if n == 4 else (5, 0) if n == 3 and n_oxo > 1 else (n, 0)
     return valence, 0
