@@ -18,6 +18,8 @@ from scipy import stats
 
 from benchmarks.measure import add_model, add_table, at_most, one_thread, predicted, print_table, read_rows
 from mofgap.crystals.bonds import IS_METAL
+from mofgap.crystals.checks import is_unbalanced
+from mofgap.crystals.dataset import table_crystals
 from mofgap.datasets.groups import group_of
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -162,7 +164,8 @@ def main() -> None:
     if options.groups:
         score_groups(found, gap_ev, said.novelty, options.groups)
         return
-    scores = evaluate(found, predictor.calibration, gap_ev, said.novelty)
+    unbalanced = [is_unbalanced(crystal) for crystal in table_crystals(frame)]
+    scores = evaluate(found, predictor.calibration, gap_ev, said.novelty, unbalanced)
     print_table(["metric", "value"], [[name, value] for name, value in scores.items()])
     print()
     lo, hi = predictor.calibration.interval(said.gap_ev, said.gap_std_ev, LEVEL, said.novelty)

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from mofgap.crystals.dataset import TableError, cached_store
+from mofgap.crystals.checks import is_unbalanced
+from mofgap.crystals.dataset import TableError, cached_store, table_crystals
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import GapPredictor, Predictions
 from mofgap.shipped import shipped_folder
@@ -65,7 +66,8 @@ def predicted(
     """What a model says of rows, before calibration and after; ``cache`` is the folder of their graphs."""
     store = cached_store(frame, predictor.model.graph_config, cache)
     found = predict_store(predictor.model, store, range(len(frame)))
-    return found, predictor.calibrated(found, frame.atomic_numbers.tolist())
+    unbalanced = [is_unbalanced(crystal) for crystal in table_crystals(frame)]
+    return found, predictor.calibrated(found, frame.atomic_numbers.tolist(), unbalanced=unbalanced)
 
 
 def at_most(frame: pd.DataFrame, limit: int | None) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from numpy import typing as npt
 from numpy.typing import NDArray
 
 from mofgap.choices import BATCH_ATOMS, DRAWN, MAX_ATOMS, N_SAMPLES, Disorder, Uncertainty, check_draws
-from mofgap.crystals.checks import check_crystal
+from mofgap.crystals.checks import check_crystal, is_unbalanced
 from mofgap.crystals.convert import is_one
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.distinct import without_repeats
@@ -33,6 +33,7 @@ from mofgap.gap.posterior import Posterior, posterior, spread_of
 from mofgap.shipped import DEFAULT_MODEL
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import SAME_STRUCTURE, NoveltyIndex
+from mofgap.uncertainty.unbalanced import std_of_unbalanced
 
 Floats = NDArray[np.float64]
 
@@ -153,8 +154,9 @@ class GapPredictor:
                 parts.append(posterior(predictor.model, batch, **how, frozen=frozen, of_members=of_own))
         numbers = [crystal.atomic_numbers for crystal in crystals]
         experimental = np.array([crystal.experimental for crystal in crystals], dtype=np.float64)
+        unbalanced = np.array([is_unbalanced(crystal) for crystal in crystals], dtype=np.float64)
         estimates = [
-            predictor.calibrated(Posterior.joined(parts), numbers, experimental)
+            predictor.calibrated(Posterior.joined(parts), numbers, experimental, unbalanced)
             for predictor, parts in zip(self.levels, found, strict=True)
         ]
         return replace(estimates[0], second_level=estimates[1]) if self.second_level else estimates[0]
@@ -187,6 +189,7 @@ class GapPredictor:
         found: Posterior,
         atomic_numbers: Sequence[npt.ArrayLike],
         experimental: npt.ArrayLike = 0.0,
+        unbalanced: npt.ArrayLike = 0.0,
     ) -> Predictions:
         """The predictions of structures, from what the model says of them.
 
@@ -194,16 +197,18 @@ class GapPredictor:
             found: Of n structures.
             atomic_numbers: Those of each.
             experimental: (n,) or (), 1 for a geometry that was not relaxed by DFT and 0 for one that was.
+            unbalanced: (n,) or (), 1 for a structure whose charges do not add up, 0 for others.
         """
+        gap = np.maximum(found.gap_ev, 0.0)
         far = self.novelty.score(found.features, atomic_numbers)
         epistemic, aleatoric = np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev
         total = far.widening * self.calibration.std(epistemic, aleatoric, experimental)
-        total = np.minimum(total, UNKNOWN_STD_EV)
+        total = np.minimum(std_of_unbalanced(self.calibration, total, gap, unbalanced), UNKNOWN_STD_EV)
         aleatoric = np.minimum(self.calibration.std(0 * epistemic, aleatoric, experimental), total)
-        # All else is epistemic, also what unseen elements add.
+        # All else is epistemic, also what unseen elements and charges add.
         rest = np.sqrt(total**2 - aleatoric**2)
         return Predictions(
-            gap_ev=np.maximum(found.gap_ev, 0.0),
+            gap_ev=gap,
             gap_std_ev=total,
             epistemic_std_ev=np.where(np.isnan(found.epistemic_std_ev), np.nan, rest),
             aleatoric_std_ev=aleatoric,
@@ -307,7 +312,8 @@ class GapPredictor:
         """The `novelty_warnings` of the crystal at a place of some predictions."""
         about = found.novelty[place], found.nearest[place], bool(found.in_training[place])
         known = found.rare_elements[place], self.model.config.substitutes
-        gap_is_unknown = bool(found.gap_std_ev[place] >= UNKNOWN_STD_EV)
+        widest = bool(found.gap_std_ev[place] >= UNKNOWN_STD_EV)
+        gap_is_unknown = widest and (self.calibration.is_raw or not is_unbalanced(crystal))
         return novelty_warnings(self.novelty, crystal, *about, *known, gap_is_unknown=gap_is_unknown)
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mofgap.configuration import digest
+from mofgap.crystals.checks import is_unbalanced
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
 from mofgap.gap.folder import About, save_model
@@ -316,8 +318,9 @@ def measure(
         if rows := labels.positions(split)[:n]:
             held_out[split] = rows, predict_store(model, data.store, rows)
     numbers = labels.frame.atomic_numbers
-    novelty = dict[str, NDArray[np.float64]]()
+    novelty, unbalanced = dict[str, NDArray[np.float64]](), dict[str, NDArray[np.bool_]]()
     for split, (rows, found) in held_out.items():
+        unbalanced[split] = _unbalanced(labels.frame.iloc[rows])
         far = index.score(found.features, numbers.iloc[rows].tolist())
         novelty[split] = far.percentile
         held_out[split] = rows, found.widened(far.widening)  # as a prediction does
@@ -327,9 +330,16 @@ def measure(
     for split, (rows, found) in held_out.items():
         for name, chosen in ((split, ~known[rows]), (f"{split}{KNOWN}", known[rows])):
             if len(own := np.flatnonzero(chosen)):
-                gaps = gap_ev[rows][own]
-                scores[name] = evaluate(found.rows(own), calibration, gaps, novelty[split][own])
+                gaps, about = gap_ev[rows][own], (novelty[split][own], unbalanced[split][own])
+                scores[name] = evaluate(found.rows(own), calibration, gaps, *about)
     return calibration, scores
+
+
+def _unbalanced(frame: pd.DataFrame) -> NDArray[np.bool_]:
+    """(n,) whether the charges of a row do not add up; False where a comparison keeps graphs alone."""
+    if "frac_coords" not in frame.columns:
+        return np.zeros(len(frame), dtype=bool)
+    return np.array([is_unbalanced(crystal) for crystal in table_crystals(frame)])
 
 
 def _calibrate(

@@ -5,7 +5,7 @@ import pytest
 
 from mofgap.crystals.bonds import bond_graph
 from mofgap.crystals.charges import uncompensated_charge
-from mofgap.crystals.checks import NOTES, check_crystal
+from mofgap.crystals.checks import NOTES, check_crystal, is_unbalanced
 from mofgap.crystals.crystal import Crystal
 
 # Magnesium formate units in a roomy cell: every valence is satisfied, no open shell. Angstrom.
@@ -148,6 +148,10 @@ PYRIDINE = [
 ]
 RING_HYDROGENS = [(1, (2.48 * np.cos(i * np.pi / 3), 2.48 * np.sin(i * np.pi / 3), 0.0)) for i in range(1, 6)]
 PROTON = [(1, (2.42, 0.0, 0.0))]
+# The ring of pyridine that 4,4'-bipyridine has more, on the other side of the first.
+SECOND_RING = [
+    (z, (-4.26 - x, y, 0.0)) for z, (x, y, _) in (*PYRIDINE, *RING_HYDROGENS[:2], *RING_HYDROGENS[3:])
+]
 
 
 def charge(*parts):
@@ -180,6 +184,10 @@ def far(*numbers):
         ([(7, (0, 0, 0)), *[(1, (0.59 * x, 0.59 * y, 0.59 * z)) for x, y, z in TETRAHEDRON]], -1),  # NH4+
         ([*PYRIDINE, *RING_HYDROGENS], 0),
         ([*PYRIDINE, *RING_HYDROGENS, *PROTON], -1),  # pyridinium
+        ([*PYRIDINE, *RING_HYDROGENS[:2], *RING_HYDROGENS[3:], *PROTON, *SECOND_RING], -1),  # bipyridinium
+        ([*PYRIDINE, *RING_HYDROGENS[:2], (8, (-2.62, 0, 0)), *RING_HYDROGENS[3:], *PROTON], 0),  # pyridone
+        ([(17, (0, 0, 0.3)), *[(8, (1.4 * np.cos(a), 1.4 * np.sin(a), 0)) for a in (0, 2.0944, 4.1888)]], 1),
+        ([(8, (-1.5, 0, 0)), (1, (0, 0, 0)), (8, (1.5, 0, 0))], 3),  # a proton far from two oxides
     ],
 )
 def test_the_charge_of_a_ligand_is_that_of_its_lewis_structure(ligand, expected):
@@ -198,6 +206,22 @@ def test_an_atom_that_is_its_own_neighbour_ends(edges, atoms):
     """It has an open valence, and nothing but its own image to share it with."""
     numbers, positions = zip(*atoms, strict=True)
     check_crystal(Crystal(np.diag(edges).astype(float), np.array(positions) / edges, np.array(numbers)))
+
+
+def test_a_boron_cluster_has_no_lewis_structure():
+    corners = [(0, a, b * 1.618) for a in (-1, 1) for b in (-1, 1)]
+    icosahedron = [tuple(0.89 * np.roll(corner, k)) for corner in corners for k in range(3)]
+    assert charge([(5, place) for place in icosahedron], far(11)) == 0
+
+
+def test_a_hydride_on_a_metal_is_no_proton():
+    assert charge([(11, (0, 0, 0)), (1, (1.9, 0, 0))], far(17)) == 1
+
+
+def test_charges_that_do_not_add_up_are_found():
+    assert not is_unbalanced(SOUND)
+    assert is_unbalanced(crystal())  # an odd number of electrons
+    assert is_unbalanced(crystal((17, (5.2, 3.5, 3.5)), (17, (1.0, 3.5, 3.5)), (17, (3.2, 5.5, 0.9))))
 
 
 def test_a_missing_proton_is_told_by_the_charge():

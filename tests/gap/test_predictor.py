@@ -12,14 +12,19 @@ import pytest
 import torch
 
 from mofgap.choices import UNCERTAINTIES, Uncertainty
+from mofgap.crystals.checks import is_unbalanced
+from mofgap.crystals.cif import read_cif
 from mofgap.crystals.convert import to_ase, to_pymatgen
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
 from mofgap.gap.attribution import attribute
 from mofgap.gap.predictor import UNKNOWN_STD_EV, GapPredictor, load_model
+from mofgap.shipped import shipped_folder
 from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.conformal import Residuals
 from mofgap.uncertainty.novelty import UNSEEN_WIDENING
 from mofgap.uncertainty.scaling import Scaling
+from mofgap.uncertainty.unbalanced import UNBALANCED_STD
 
 MakeCrystal = Callable[..., Crystal]
 
@@ -92,6 +97,22 @@ def test_an_element_that_was_never_seen_widens_the_error_bar(
     added = [total.gap_std_ev**2 - total.epistemic_std_ev**2 for total in (before, after)]
     assert added[1] == pytest.approx(added[0]), "it is the epistemic part that grows"
     assert after.aleatoric_std_ev == before.aleatoric_std_ev
+
+
+def test_charges_that_do_not_add_up_widen_the_error_bar(
+    predictor: GapPredictor, make_crystal: MakeCrystal
+) -> None:
+    (sound,) = read_cif(next(shipped_folder("examples").glob("SBMOF-1*.cif")).read_text())
+    lacking = make_crystal(0)
+    assert isinstance(sound, Crystal) and is_unbalanced(lacking) and not is_unbalanced(sound)
+    fitted = Calibration(Scaling(), (Residuals(tuple(np.linspace(-2, 2, 99))),))
+    crystals = [lacking, sound]
+    before, after = (
+        replace(predictor, calibration=c).estimate(crystals) for c in (Calibration.raw(), fitted)
+    )
+    added = [UNBALANCED_STD * before.gap_ev[0], 0.0]
+    np.testing.assert_allclose(after.gap_std_ev, np.hypot(before.gap_std_ev, added))
+    np.testing.assert_allclose(after.gap_ev, before.gap_ev)
 
 
 def test_what_deserves_a_look_is_a_warning(predictor: GapPredictor, tmp_path: Path) -> None:

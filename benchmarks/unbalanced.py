@@ -1,0 +1,77 @@
+"""How often structures whose charges do not add up have hardly any gap, and which error bar fits them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.measure import add_model, add_table, one_thread, predicted, print_table, read_rows
+from mofgap.crystals.checks import OPEN_SHELL, is_unbalanced
+from mofgap.crystals.dataset import table_crystals
+from mofgap.gap.predictor import load_model
+
+Floats = NDArray[np.float64]
+
+CLOSED_EV = 0.5
+"""A gap below it is called nearly closed."""
+PARTS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""Of the predicted gap, which the standard deviation might be."""
+DRAWS = 200
+
+
+def part_of_labels(gap_ev: Floats, others_ev: Floats) -> float:
+    """Root mean square distance of gaps from those of other structures, as a part of their root mean square.
+
+    It needs no prediction: each gap is compared with gaps of the others, drawn at random.
+    """
+    drawn = np.random.default_rng(0).choice(others_ev, (DRAWS, len(gap_ev)))
+    return float(np.sqrt(np.square(gap_ev - drawn).mean() / np.square(drawn).mean()))
+
+
+def log_likelihood(error_ev: Floats, std_ev: Floats) -> float:
+    """Mean log likelihood of errors that are Gaussian, without its constant."""
+    return float((-np.log(std_ev) - 0.5 * np.square(error_ev / std_ev)).mean())
+
+
+def main() -> None:
+    """Print shares of nearly closed gaps on train, and likelihoods of the errors on val."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_model(parser)
+    add_table(parser)
+    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
+    options = parser.parse_args()
+    one_thread()
+    frame = read_rows(options.table, options.target, ["train", "val"])
+    frame = frame[frame.split.isin(["train", "val"])]
+    unbalanced = np.array([is_unbalanced(crystal) for crystal in table_crystals(frame)])
+    open_shell = np.array([bool(OPEN_SHELL & set(numbers)) for numbers in frame.atomic_numbers])
+    gap, train = frame[options.target].to_numpy(dtype=np.float64), (frame.split == "train").to_numpy()
+    rows: list[list[object]] = []
+    for kind, metals in (("closed-shell metals", ~open_shell), ("open-shell metals", open_shell)):
+        for name, held in (("do not add up", unbalanced), ("add up", ~unbalanced)):
+            chosen = gap[train & metals & held]
+            rows.append([f"{kind}, charges {name}", len(chosen), f"{(chosen < CLOSED_EV).mean():.1%}"])
+    print_table(["split train", "rows", f"gaps below {CLOSED_EV} eV"], rows)
+    part = part_of_labels(*(gap[train & ~open_shell & held] for held in (unbalanced, ~unbalanced)))
+    print(f"closed-shell metals: spread between the gaps of both, as a part of the second: {part:.2f}\n")
+    held = frame[~train & unbalanced]
+    predictor = load_model(options.model, device="cpu")
+    found, said = predicted(predictor, held, options.cache)
+    error = held[options.target].to_numpy() - said.gap_ev
+    own = predictor.calibrated(found, held.atomic_numbers.tolist()).gap_std_ev
+    spreads = [(part, np.hypot(own, part * said.gap_ev)) for part in PARTS]
+    print_table(
+        ["part of the gap", "log likelihood", "root mean square of error / std"],
+        [
+            [part, log_likelihood(error, std), float(np.sqrt(np.square(error / std).mean()))]
+            for part, std in spreads
+        ],
+    )
+    print(f"split val: {len(held)} rows, mean absolute error {np.abs(error).mean():.3f} eV")
+
+
+if __name__ == "__main__":
+    main()
