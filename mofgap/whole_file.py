@@ -38,12 +38,12 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder to fill, which replaces the folder unless something fails."""
-    partial = folder.with_name(f".{folder.name}.{uuid4().hex}.partial")
+    partial, old = (folder.with_name(f".{folder.name}.{uuid4().hex}.{kind}") for kind in ("partial", "old"))
     try:
         partial.mkdir(parents=True)
         yield partial
         if folder.is_dir():
-            rmtree(folder, ignore_errors=True)
+            folder.rename(old)
         else:
             folder.unlink(missing_ok=True)
         partial.rename(folder)
@@ -52,6 +52,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         raise
     finally:
         rmtree(partial, ignore_errors=True)
+        rmtree(old, ignore_errors=True)
 
 
 def _name(error: OSError, partial: Path, path: Path) -> None:

@@ -14,6 +14,7 @@ from mofgap.crystals.single import crystal_of
 from mofgap.explanation.files import atom_table, cif_with_shares, element_table, extended_xyz
 from mofgap.gap.attribution import Attribution, attribute
 from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.whole_file import whole_file, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 KINDS = (".csv", ".xyz", ".cif", ".png")
 """Extensions of the files of an explanation."""
+LONGEST_STEM = 180
+"""Of the names of these files, bytes; what more an identifier has is left out."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,12 +100,12 @@ class Explanation:
 
         paths = paths_of(Path(folder), stem or self.crystal.structure_id.replace("/", "_"))
         table, xyz, cif, picture = paths
-        table.parent.mkdir(parents=True, exist_ok=True)
-        self.atoms.to_csv(table, index=False, float_format="%.6g", lineterminator="\n")
+        write_text(table, self.atoms.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
         shared = self.crystal, self.attribution, self.level_of_theory
-        xyz.write_text(extended_xyz(*shared), encoding="utf-8")
-        cif.write_text(cif_with_shares(*shared), encoding="utf-8")
-        save(self.plot(), picture)
+        write_text(xyz, extended_xyz(*shared))
+        write_text(cif, cif_with_shares(*shared))
+        with whole_file(picture) as partial:
+            save(self.plot(), partial)
         return paths
 
 
@@ -155,4 +158,5 @@ def explained(
 
 def paths_of(folder: Path, stem: str) -> list[Path]:
     """The files of an explanation, one for each of `KINDS`."""
-    return [folder / f"{stem}-explained{kind}" for kind in KINDS]
+    begin = stem.encode()[:LONGEST_STEM].decode(errors="ignore")
+    return [folder / f"{begin}-explained{kind}" for kind in KINDS]

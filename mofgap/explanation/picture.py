@@ -69,7 +69,7 @@ def drawn(crystal: Crystal, found: Attribution, title: str, baseline: str) -> Fi
 
 def save(figure: Figure, path: Path) -> None:
     """Write a picture as PNG."""
-    figure.savefig(path, dpi=160)
+    figure.savefig(path, dpi=160, format="png")
 
 
 def _in_plane(cell: Floats, rotation: Floats, axis: int) -> Floats:

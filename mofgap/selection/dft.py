@@ -20,7 +20,7 @@ from mofgap.choices import DftInput
 from mofgap.crystals.convert import to_pymatgen
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
-from mofgap.whole_file import write_text
+from mofgap.whole_file import whole_folder, write_text
 
 KINDS: tuple[DftInput, ...] = get_args(DftInput)
 
@@ -130,15 +130,10 @@ def _write_vasp(folder: Path, crystal: Crystal, hybrid: bool) -> None:
     }
     if hybrid:
         texts["INCAR.hse06"] = Incar(HYBRID | magmom)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a killed selection
-    partial.mkdir()
-    try:
+    shutil.rmtree(folder.with_name(f".{folder.name}.partial"), ignore_errors=True)  # of an earlier version
+    with whole_folder(folder) as partial:
         for name, content in texts.items():
             (partial / name).write_text(str(content).rstrip("\n") + "\n", encoding="utf-8")
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _poscar(crystal: Crystal) -> Any:
@@ -157,7 +152,7 @@ def _poscar(crystal: Crystal) -> Any:
 
 
 def _magmom(element: Any) -> float:
-    """The moment that the calculation starts from, Bohr magnetons; only zinc of the d-block has none."""
+    """The moment that the calculation starts from, Bohr magnetons; 0 for Zn and Ac, unlike other d-metals."""
     if 57 <= element.Z <= 70 or 90 <= element.Z <= 102:
         return F_BLOCK_MAGMOM
     return D_BLOCK_MAGMOM if 3 <= element.group <= 12 and element.symbol not in ("Zn", "Ac") else 0.0

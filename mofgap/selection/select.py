@@ -19,7 +19,7 @@ from mofgap.crystals.graph import crystal_graph
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.gap.folder import ModelError
 from mofgap.gap.predictor import GapPredictor, load_model
-from mofgap.screening.origin import disorder_of, origin_of, preparation_of, write_origin
+from mofgap.screening.origin import disorder_of, origin_of, origin_path, preparation_of, write_origin
 from mofgap.screening.reread import Key, read_again
 from mofgap.screening.table import inert
 from mofgap.selection.candidates import (
@@ -106,6 +106,7 @@ class Selection:
         path = folder / "selection.csv"
         with whole_file(path) as partial:
             self.table.map(inert).to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+        origin_path(path).unlink(missing_ok=True)  # of an earlier selection
         if origin := origin_of(self.table):
             write_origin(path, origin)
         hybrid = "HSE06" in self.levels

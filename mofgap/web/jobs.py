@@ -26,6 +26,7 @@ from mofgap.web.config import MB, ServeConfig
 from mofgap.web.uploads import RequestError, Upload, inputs_of
 from mofgap.web.work import Task, report_of, screen_source
 from mofgap.web.worker_queue import WorkerQueue
+from mofgap.whole_file import write_text
 
 State = Literal["reading", "screening", "done", "failed"]
 _log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class Job:
                     if isinstance(item := self.inputs[place], InputItem)
                 }
                 page = await queue.run(report_of, self.rows(), items, self.task, source)
-                await asyncio.to_thread(path.write_text, page, encoding="utf-8")
+                await asyncio.to_thread(write_text, path, page)
         return path
 
 
@@ -123,8 +124,9 @@ class Jobs:
             raise RequestError(
                 503, "the server holds as many screenings as it may; try again in some minutes"
             )
-        self._uploading += 1
-        return Path(tempfile.mkdtemp(dir=self.root))
+        folder = Path(tempfile.mkdtemp(dir=self.root))
+        self._uploading += 1  # an upload without a folder would never end
+        return folder
 
     def end_upload(self, folder: Path, upload: Upload | None) -> None:
         """Note that an upload has ended, with None if it failed."""

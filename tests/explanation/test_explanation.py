@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -17,6 +18,7 @@ import mofgap
 from mofgap.__main__ import app
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
+from mofgap.explanation.explanation import Explanation
 from mofgap.explanation.files import atom_table, cif_with_shares, element_table, extended_xyz
 from mofgap.explanation.picture import drawn, save, view
 from mofgap.gap.attribution import Attribution
@@ -171,6 +173,13 @@ def test_a_gap_without_guests_is_that_of_a_screening(tmp_path: Path, model_folde
     )
     assert explained["gap_ev"] == pytest.approx(screened[0]["gap_ev"], abs=1e-4)
     assert {row["element"]: row["n_atoms"] for row in explained["elements"]} == dict(Mg=1, C=1, O=2, H=1)
+
+
+def test_a_long_name_is_cut(tmp_path: Path) -> None:
+    found = Explanation(replace(CRYSTAL, structure_id="ü" * 120), FOUND, 2.5, 0.3, "PBE", "tiny")
+    paths = found.write(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    assert imread(paths[-1]).min() != imread(paths[-1]).max()
 
 
 def test_command_names_the_file_it_cannot_read(tmp_path: Path, model_folder: Path) -> None:

@@ -119,3 +119,9 @@ def test_what_a_killed_selection_left_is_no_hindrance(tmp_path: Path) -> None:
     (tmp_path / ".1_a.partial" / "POSCAR").write_text("half")
     (folder,) = write_inputs(tmp_path, [crystal("a")], "vasp")
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("kind", ["cif", "poscar", "vasp"])
+def test_inputs_are_written_over_earlier_ones(kind: str, tmp_path: Path) -> None:
+    first, again = (write_inputs(tmp_path, [crystal("a")], kind) for _ in range(2))
+    assert first == again and [path.name for path in tmp_path.iterdir()] == [first[0].name]

@@ -17,6 +17,7 @@ import mofgap
 from mofgap.__main__ import app
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.report.screened import screened
+from mofgap.screening.origin import ATTRIBUTE, origin_of
 from mofgap.screening.table import read_table
 from mofgap.selection import select as selection
 from mofgap.selection.candidates import GOALS, CandidateError, read_candidates
@@ -285,3 +286,15 @@ def test_a_shipped_model_need_not_be_named(tmp_path: Path) -> None:
     mofgap.screen(example, (0.0, 9.0), level="pbe").to_csv(tmp_path / "t.csv", index=False)
     done = CliRunner().invoke(app, ["select", str(tmp_path / "t.csv")])
     assert done.exit_code == 0 and example.stem in done.output
+
+
+def test_a_selection_loses_the_record_of_an_earlier_one(
+    table: Path, tiny: GapPredictor, tmp_path: Path
+) -> None:
+    chosen = mofgap.select(table, 1, "window", model=tiny)
+    chosen.table.attrs[ATTRIBUTE] = {"disorder": "majority"}
+    chosen.write(tmp_path / "picked")
+    assert origin_of(read_table(tmp_path / "picked" / "selection.csv"))
+    chosen.table.attrs.clear()
+    chosen.write(tmp_path / "picked")
+    assert not origin_of(read_table(tmp_path / "picked" / "selection.csv"))

@@ -18,6 +18,7 @@ from mofgap.python.screen import screen
 from mofgap.screening.levels import DEFAULT
 from mofgap.screening.table import table_bytes
 from mofgap.web import jobs as jobs_module
+from mofgap.web.config import ServeConfig
 from mofgap.web.pages import screen_page
 from mofgap.web.uploads import RequestError
 
@@ -277,3 +278,12 @@ def test_nothing_of_the_product_imports_the_server() -> None:
             names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not any(name.startswith("mofgap.web") for name in names), path
+
+
+def test_an_upload_without_a_folder_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = jobs_module.Jobs(ServeConfig(max_screenings=1), None)  # type: ignore[arg-type]
+    root, jobs.root = jobs.root, jobs.root / "gone"
+    with pytest.raises(FileNotFoundError):
+        jobs.new_folder()
+    jobs.root = root
+    assert jobs.new_folder().is_dir()

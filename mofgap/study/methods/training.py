@@ -27,7 +27,7 @@ from mofgap.training.loop import CLOCKS, LAST, Compute, read_log
 from mofgap.training.network import network
 from mofgap.training.recipe import measure, train_model
 from mofgap.training.start import begin_model
-from mofgap.whole_file import whole_file, write_json
+from mofgap.whole_file import whole_file, whole_folder, write_json
 
 
 def train(config: ComparisonConfig, run: Path, name: str) -> None:
@@ -84,7 +84,9 @@ def describe(config: ComparisonConfig, run: Path, name: str) -> None:
     noise = training_config(wanted).finetuning.noise
     data = Labelled.of(labels, dataset.store.subset(rows), noise)
     calibration, _ = measure(model.eval(), labels, data, index, n_val=config.prediction.n_val)
-    save_model(folder, model, _about(config, wanted), calibration, index)
+    with whole_folder(folder) as partial:  # a kill leaves what was trained as it is
+        shutil.copytree(folder, partial, dirs_exist_ok=True)
+        save_model(partial, model, _about(config, wanted), calibration, index)
 
 
 def training_config(wanted: Member) -> TrainingConfig:

@@ -20,6 +20,7 @@ from mofgap.training.labels import Labels
 from mofgap.training.loop import Compute
 from mofgap.training.network import network
 from mofgap.training.recipe import train
+from mofgap.uncertainty.novelty import NoveltyIndex
 
 CONTENT = ("model.safetensors", "calibration.json")
 
@@ -64,6 +65,22 @@ def test_describing_a_member_anew_keeps_what_it_says(
     fewer = replace(tiny_config, prediction=replace(tiny_config.prediction, n_val=25))
     describe(fewer, finished, "split/balora-seed0")
     assert len(read_model(folder)[2].residuals[0].values) == 25
+
+
+def test_a_kill_while_it_is_described_anew_leaves_the_member(
+    finished: Path, tiny_config: ComparisonConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = shutil.copytree(finished, tmp_path / "run")
+    folder = Layout(finished).member("split/balora-seed0")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NoveltyIndex, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        describe(tiny_config, finished, "split/balora-seed0")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_dropout_is_that_of_its_own_method_alone(tiny_config: ComparisonConfig) -> None:
