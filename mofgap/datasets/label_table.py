@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
@@ -37,7 +38,7 @@ class LabelTable:
         rows: Values by identifier and name; without those of columns that may be absent and are.
         conflicting: Identifiers that stand there with different values: none of them can be trusted.
         repeated: Identifiers that stand there more than once with the same values.
-        unnamed: Places of rows without identifier, the line of names being row 1.
+        unnamed: Lines of rows without identifier in the file, the line of names being 1.
     """
 
     source: str
@@ -74,8 +75,9 @@ def _labels_of_sheet(path: Path, id_name: str | None, columns: Mapping[str, str]
         lines = load_workbook(path, read_only=True, data_only=True).worksheets[0].iter_rows(values_only=True)
         header = [None if name is None else str(name) for name in next(lines, ())]
         names = [name for name in header if name is not None]
-        rows = (dict(zip(header, line, strict=False)) for line in lines if any(v is not None for v in line))
-        return labels_of_rows(rows, str(path), id_name or id_column(names), columns, names)
+        full = [(n, line) for n, line in enumerate(lines, 2) if any(v is not None for v in line)]
+        rows, places = (dict(zip(header, line, strict=False)) for _, line in full), (n for n, _ in full)
+        return labels_of_rows(rows, str(path), id_name or id_column(names), columns, names, places)
     except (BadZipFile, KeyError) as error:
         raise DatasetError(f"{path}: no Excel file, or a damaged one; save it again, or as .csv") from error
     except DatasetError:
@@ -98,7 +100,9 @@ def labels_of_csv(
             )
         if not names:
             raise DatasetError(f"{source}: it is empty; give a table of names and gaps")
-        return labels_of_rows(_whole(rows, source), source, id_name or id_column(names), columns, names)
+        places = (rows.line_num for _ in count())
+        known = id_name or id_column(names)
+        return labels_of_rows(_whole(rows, source), source, known, columns, names, places)
     except DatasetError:
         raise
     except UnicodeDecodeError as error:
@@ -115,6 +119,7 @@ def labels_of_rows(
     id_name: str,
     columns: Mapping[str, str],
     names: Sequence[str] = (),
+    places: Iterable[int] | None = None,
 ) -> LabelTable:
     """Labels of rows, by identifier.
 
@@ -124,6 +129,7 @@ def labels_of_rows(
         id_name: Name of the identifier.
         columns: As for `read_label_table`.
         names: All names there are, where they are known beforehand.
+        places: Where each row stands in the file; 2, 3, 4 and so on by default.
 
     Raises:
         DatasetError: If ``id_name`` or a needed name of ``columns`` occurs in no row, or a name of them
@@ -135,7 +141,7 @@ def labels_of_rows(
     table: dict[str, dict[str, Any]] = {}
     conflicting, repeated, unnamed = set[str](), set[str](), list[int]()
     seen = dict.fromkeys(names)
-    for place, row in enumerate(rows, start=2):
+    for row, place in zip(rows, places or count(2), strict=False):
         if not names:
             seen |= dict.fromkeys(row)
         name = identifier(row.get(id_name))

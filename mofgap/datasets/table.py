@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,8 +43,8 @@ class TableWriter:
     ) -> None:
         self.path = path
         self.n_rows = 0
-        self._first = path.with_name(f".{path.name}.first.partial")
-        self._second = path.with_name(f".{path.name}.partial")
+        own = f".{path.name}.{uuid4().hex}"
+        self._first, self._second = (path.with_name(f"{own}.{n}.partial") for n in ("first", "second"))
         self._schema = _schema(targets, texts)
         self._metadata = {b"mofgap": json.dumps(dict(about)).encode()}
         self._rows: list[dict[str, Any]] = []

@@ -14,9 +14,9 @@ from mofgap.crystals.bonds import IS_METAL, bond_graph
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import symbol_of
 from mofgap.crystals.entry import Entry
+from mofgap.crystals.formula import reduced_formula
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
-from mofgap.report.screened import symbols_of
 from mofgap.screening.reread import Key, read_again
 
 Offset = tuple[int, int, int]
@@ -162,5 +162,4 @@ def _offset(values: Iterable[float]) -> Offset:
 
 
 def _is_same(crystal: Crystal, formula: str, n_atoms: int) -> bool:
-    symbols = set(map(symbol_of, crystal.atomic_numbers))
-    return crystal.n_atoms == n_atoms and symbols == set(symbols_of(formula))
+    return crystal.n_atoms == n_atoms and reduced_formula(crystal.atomic_numbers) == formula

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mofgap.choices import BATCH_ATOMS
-from mofgap.configuration import digest, part, schema
+from mofgap.configuration import ConfigurationError, digest, part, schema
 from mofgap.counts import counted
 from mofgap.crystals.dataset import TableError, cached_store, read_table
 from mofgap.crystals.distinct import distinct_store
@@ -105,13 +105,20 @@ class JointTraining(L.LightningModule):  # type: ignore[misc]
         if self.config.distance_noise:
             batch = with_noise(batch, self.config.distance_noise)
         loss, error = self._losses(batch)
-        self.log("train_mae_ev", error, batch_size=batch.n_graphs, on_step=False, on_epoch=True)
+        if n_known := self._n_known(batch):
+            self.log("train_mae_ev", error, batch_size=n_known, on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: StoreBatch, batch_idx: int) -> None:
         """Log the loss, and the error of the first column."""
         loss, error = self._losses(batch)
-        self.log_dict({"val_loss": loss, "val_mae_ev": error}, batch_size=batch.n_graphs)
+        self.log("val_loss", loss, batch_size=batch.n_graphs)
+        if n_known := self._n_known(batch):
+            self.log("val_mae_ev", error, batch_size=n_known)
+
+    def _n_known(self, batch: StoreBatch) -> int:
+        """Structures that have a label of the first column; errors of others are none."""
+        return int((~self.gap_ev[batch.position, 0].isnan()).sum())
 
     def configure_optimizers(self) -> Any:
         """AdamW, without decay of biases and scales, under a warm-up and a cosine."""
@@ -346,17 +353,18 @@ def main() -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=setting.default)
     asked = vars(parser.parse_args())
     try:
+        config, compute = part(JointConfig, asked), Compute(precision=asked["precision"])
         written = train_joint(
             read_table(asked["table"]),
             asked["output"],
             find_encoder(asked["encoder"]),
-            part(JointConfig, asked),
+            config,
             start=asked["start"],
             cache=asked["cache"],
             resume=asked["resume"],
-            compute=Compute(precision=asked["precision"]),
+            compute=compute,
         )
-    except (ModelError, TableError, TrainingError, OSError) as error:
+    except (ConfigurationError, ModelError, TableError, TrainingError, OSError) as error:
         parser.error(str(error))
     for folder in written:
         sys.stderr.write(f"mofgap: wrote {folder}\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mofgap.crystals.checks import is_unbalanced
 from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.store import build_store
 from mofgap.gap.folder import read_config, save_model
@@ -20,6 +21,8 @@ from mofgap.training.cross_fitting import predict_store
 from mofgap.training.labels import Labels
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.novelty import NoveltyIndex
+from mofgap.uncertainty.unbalanced import std_of_unbalanced
 
 
 class TooFewLabels(ValueError):  # noqa: N818
@@ -66,17 +69,19 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
     """Fit a new calibration for a model on labelled structures, whatever their split.
 
     Raises:
-        TooFewLabels: If ``labels`` hold fewer than `MIN_ROWS` structures that the model was not trained on.
+        TooFewLabels: If ``labels`` hold fewer than `MIN_ROWS` structures whose gaps the model did not learn.
     """
-    frame = labels.frame[~labels.frame.structure_id.isin(predictor.novelty.ids)]
+    frame = labels.frame[~labels.frame.structure_id.isin(_learnt(predictor.novelty))]
     _check_enough(len(frame))
     store = build_store(table_crystals(frame), predictor.model.graph_config)
     found = predict_store(predictor.model, store, range(len(frame)))
     far = predictor.novelty.score(found.features, frame.atomic_numbers.tolist())
+    learnt = predictor.calibrated(found, frame.atomic_numbers.tolist()).in_training  # under other names, too
     found = found.widened(far.widening)  # as in a prediction, so that the intervals fit unseen elements too
-    fresh = np.flatnonzero(~far.in_training)  # under other names, too, errors of training are no errors
+    fresh = np.flatnonzero(~learnt)
     _check_enough(len(fresh))
     frame, found, novelty = frame.iloc[fresh], found.rows(fresh), far.percentile[fresh]
+    unbalanced = np.array([is_unbalanced(crystal) for crystal in table_crystals(frame)])
     gap_ev, ids = frame[labels.target].to_numpy(dtype=np.float64), frame.structure_id.tolist()
     fitted = calibration_of(found, gap_ev, ids, predictor.calibration.scaling, novelty)
     fitted = replace(fitted, experimental_std_ev=predictor.calibration.experimental_std_ev)
@@ -89,7 +94,7 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
         n_known=len(labels.frame) - len(frame),
         bias_ev=float(np.mean(gap_ev - gap)),
         mae_ev=metrics.mae(gap_ev, gap),
-        before=_coverage(predictor.calibration, found, gap_ev, novelty),
+        before=_coverage(predictor.calibration, found, gap_ev, novelty, unbalanced),
         after=Coverage(record.coverage, record.width_ev),
     )
 
@@ -164,11 +169,22 @@ def write_recalibration_card(folder: Path, source: Path, found: Recalibration, c
     (folder / CARD).write_text("\n".join(lines).rstrip("\n") + "\n", encoding="utf-8")
 
 
+def _learnt(index: NoveltyIndex) -> set[str]:
+    """Training structures whose gaps of the model's level are known; all of an index that holds no gaps."""
+    known = np.isfinite(index.gap_ev)
+    return {each for each, is_known in zip(index.ids, known, strict=True) if is_known or not known.any()}
+
+
 def _coverage(
-    calibration: Calibration, found: Posterior, gap_ev: NDArray[np.float64], novelty: NDArray[np.float64]
+    calibration: Calibration,
+    found: Posterior,
+    gap_ev: NDArray[np.float64],
+    novelty: NDArray[np.float64],
+    unbalanced: NDArray[np.bool_],
 ) -> Coverage:
     gap = np.maximum(found.gap_ev, 0.0)
     std = calibration.std(np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev)
+    std = std_of_unbalanced(calibration, std, gap, unbalanced)
     ends = {f"{100 * p:g}": calibration.interval(gap, std, p, novelty) for p in metrics.LEVELS}
     return Coverage(
         {level: metrics.coverage(gap_ev, *both) for level, both in ends.items()},

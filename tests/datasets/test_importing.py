@@ -313,3 +313,13 @@ def test_the_list_of_an_earlier_import_does_not_stay(tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "s.csv").reason[0] == "no-atoms: nothing, at all"
     write_skipped(tmp_path / "s.csv", [])
     assert not (tmp_path / "s.csv").exists()
+
+
+def test_two_writers_of_one_table_do_not_mix(tmp_path: Path, crystals: list[Crystal]) -> None:
+    path = tmp_path / "t.parquet"
+    with table.TableWriter(path, [], [], {}) as first, table.TableWriter(path, [], [], {}) as second:
+        first.add(Record(crystals[0]), {})
+        second.add(Record(crystals[1]), {})
+        second.add(Record(crystals[2]), {})
+    assert len(read_table(path)) == 1, "the first ends last"
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]

@@ -328,6 +328,16 @@ def test_structures_are_read_again_from_files_and_archives(
     assert all("Zn" in drawing.symbols and len(drawing.cell) == 3 for drawing in found.values())
 
 
+def test_a_structure_of_another_formula_is_not_drawn(
+    write_cifs: Callable[[Path, int], list[Path]], tmp_path: Path
+) -> None:
+    write_cifs(tmp_path, 2)
+    path = tmp_path / "s1.cif"
+    path.write_text(path.read_text().replace("\nO1 O ", "\nO1 C "))
+    table = screened(to_frame([row(1, "s0", file="s0.cif"), row(2, "s1", file="s1.cif")]))
+    assert set(drawings_of(candidates(table), [tmp_path])) == {("s0.cif", "s0")}
+
+
 def test_drawings_complete_linkers_and_end_at_metals() -> None:
     # A chain -Zn-O-C-O-Zn- along a that crosses the face between C and the second O.
     cell = np.diag([8.0, 30.0, 30.0])

@@ -25,9 +25,11 @@ from mofgap.training.joint import (
     JointConfig,
     JointTraining,
     _without_repeats,
+    main,
     train_joint,
     with_noise,
 )
+from mofgap.training.joint_network import JointNetwork
 from mofgap.training.labels import read_labels
 from mofgap.training.loop import Compute, TrainingError
 from mofgap.training.recipe import train
@@ -187,3 +189,30 @@ def test_a_training_takes_the_mean_with_other_models(
     other_split = frame.split.map({"train": "val", "val": "train", "test": "train"})
     with pytest.raises(ModelError, match="of val or test: train both models with one column split"):
         trained(frame.assign(split=other_split), "other-split")
+
+
+def test_the_error_of_an_epoch_counts_labels(
+    frame: pd.DataFrame, tmp_path: Path, found: PretrainedEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Structures without the first gap are no exact ones."""
+
+    def loss(self: JointNetwork, batch: Any, gap_ev: torch.Tensor, *_: Any) -> tuple[torch.Tensor, ...]:
+        known = gap_ev[:, 0][~gap_ev[:, 0].isnan()]
+        nothing = torch.stack([p.sum() * 0 for p in self.parameters()]).sum()
+        return nothing, known.mean() if len(known) else nothing.detach()
+
+    monkeypatch.setattr(JointNetwork, "loss", loss)
+    val = np.flatnonzero(frame.split == "val")
+    lacking = frame.assign(gap_ev=frame.gap_ev.where(~frame.index.isin(frame.index[val[::2]])))
+    run(lacking, tmp_path / "joint", found)
+    logged = pd.read_csv(tmp_path / "joint" / "metrics.csv").val_mae_ev.iloc[-1]
+    assert logged == pytest.approx(lacking.gap_ev.iloc[val].mean(), rel=1e-5)
+
+
+def test_a_wrong_setting_is_told_before_the_table_is_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["joint", "gone.parquet", "--epochs", "0"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "epochs: must be at least 1, got 0" in capsys.readouterr().err

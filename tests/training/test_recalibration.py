@@ -127,6 +127,17 @@ def test_structures_of_training_are_known_by_other_names_too(
     assert (found.n_rows, found.n_known) == (33, 12 + 7)
 
 
+def test_a_structure_of_training_without_a_gap_of_the_level_is_used(
+    source: Path, tiny_frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = write_labels(tmp_path / "mine.parquet", tiny_frame, source, 40)
+    predictor = load_model(source, "cpu")
+    gaps = np.where(np.arange(12) < 5, np.nan, 2.0).astype(np.float32)
+    some = replace(predictor, novelty=replace(predictor.novelty, gap_ev=gaps))
+    labels = read_labels(path, None, "gap_ev", needed=())
+    assert recalibrate(some, labels).n_rows == recalibrate(predictor, labels).n_rows + 5
+
+
 def test_command_writes_another_model_and_leaves_the_first_alone(
     source: Path, tiny_frame: pd.DataFrame, tmp_path: Path
 ) -> None:
