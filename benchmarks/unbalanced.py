@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from benchmarks.measure import add_model, add_table, one_thread, predicted, print_table, read_rows
 from mofgap.crystals.checks import OPEN_SHELL, is_unbalanced
 from mofgap.crystals.dataset import table_crystals
-from mofgap.gap.predictor import load_model
+from mofgap.gap.predictor import UNKNOWN_STD_EV, load_model
 
 Floats = NDArray[np.float64]
 
@@ -20,6 +20,7 @@ CLOSED_EV = 0.5
 PARTS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8)
 """Of the predicted gap, which the standard deviation might be."""
 DRAWS = 200
+LEVEL = 0.9
 
 
 def part_of_labels(gap_ev: Floats, others_ev: Floats) -> float:
@@ -60,16 +61,19 @@ def main() -> None:
     held = frame[~train & unbalanced]
     predictor = load_model(options.model, device="cpu")
     found, said = predicted(predictor, held, options.cache)
-    error = held[options.target].to_numpy() - said.gap_ev
+    true = held[options.target].to_numpy(dtype=np.float64)
+    error = true - said.gap_ev
     own = predictor.calibrated(found, held.atomic_numbers.tolist()).gap_std_ev
-    spreads = [(part, np.hypot(own, part * said.gap_ev)) for part in PARTS]
-    print_table(
-        ["part of the gap", "log likelihood", "root mean square of error / std"],
-        [
-            [part, log_likelihood(error, std), float(np.sqrt(np.square(error / std).mean()))]
-            for part, std in spreads
-        ],
-    )
+    rows = []
+    for part in PARTS:
+        std = np.minimum(np.hypot(own, part * said.gap_ev), UNKNOWN_STD_EV)
+        low, high = predictor.calibration.interval(said.gap_ev, std, LEVEL, said.novelty)
+        covered = f"{((low <= true) & (true <= high)).mean():.0%}"
+        rows.append(
+            [part, log_likelihood(error, std), float(np.sqrt(np.square(error / std).mean())), covered]
+        )
+    ratio, inside = "root mean square of error / std", f"in the {LEVEL:.0%} interval"
+    print_table(["part of the gap", "log likelihood", ratio, inside], rows)
     print(f"split val: {len(held)} rows, mean absolute error {np.abs(error).mean():.3f} eV")
 
 
