@@ -271,6 +271,8 @@ def _gaps(frame: pd.DataFrame, columns: Sequence[str]) -> Tensor:
             raise TableError(f"{name}: {counted(len(known), 'gap')} in split train; two at least are needed")
         if unit := other_unit(known[known > 0].tolist()):
             raise TableError(f"{name} is not in eV: {unit}")
+    if frame[columns[0]][frame.split == "val"].isna().all():
+        raise TableError(f"{columns[0]}: no gap in split val, whose errors choose the epoch")
     return torch.tensor(frame[columns].to_numpy(dtype=np.float64), dtype=torch.float32)
 
 

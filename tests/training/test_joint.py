@@ -80,6 +80,7 @@ def test_gaps_that_cannot_be_learnt_are_refused(
         (frame.drop(columns="high_ev"), "no column 'high_ev'"),
         (frame.assign(high_ev=np.nan), "high_ev: 0 gaps in split train"),
         (frame.assign(high_ev=one), "high_ev: 1 gap in split train"),
+        (frame.assign(gap_ev=frame.gap_ev.where(frame.split != "val")), "gap_ev: no gap in split val"),
         (frame.assign(gap_ev=1000 * frame.gap_ev), "gap_ev is not in eV: .* are they in meV"),
     ):
         with pytest.raises(TableError, match=words):
