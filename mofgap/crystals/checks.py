@@ -42,12 +42,13 @@ NOTES = PREPARATION_NOTES | {
 }
 
 
-def is_unbalanced(crystal: Crystal) -> bool:
-    """Whether charges do not add up, so that bands are partly filled: a check of electrons or charges fails.
+UNBALANCED = frozenset({"odd-electrons", "missing-charge", "missing-anions"})
+"""Names of the warnings that charges do not add up. Bands are then partly filled, and the gap may be near
+zero. A network does not see it, since it does not count electrons."""
 
-    Of the training structures of ``qmof-pbe`` with closed-shell metals, half of these have a gap below
-    0.5 eV, and of the others 1.5 %. A network does not see it, since it does not count electrons.
-    """
+
+def is_unbalanced(crystal: Crystal) -> bool:
+    """Whether `check_crystal` gives one of the warnings `UNBALANCED`."""
     bonded = bond_graph(crystal)
     return any(check(bonded) for check in (_odd_electrons, _missing_charge, _missing_anions))
 
@@ -181,7 +182,10 @@ def _no_carbon(bonded: BondGraph) -> str:
 def _odd_electrons(bonded: BondGraph) -> str:
     if int(bonded.numbers.sum()) % 2 == 0 or OPEN_SHELL & set(bonded.numbers.tolist()):
         return ""
-    return "odd-electrons: an odd number of electrons without an open-shell metal; an atom or ion is missing"
+    return (
+        "odd-electrons: an odd number of electrons without an open-shell metal; an atom or ion is missing, "
+        "and the gap may be near zero"
+    )
 
 
 def _missing_charge(bonded: BondGraph) -> str:
@@ -190,7 +194,7 @@ def _missing_charge(bonded: BondGraph) -> str:
         return ""
     return (
         f"missing-charge: the metals cannot balance {counted(excess, 'negative charge')} of the ligands; "
-        "hydrogens or cations may be missing"
+        "hydrogens or cations may be missing, and the gap may be near zero"
     )
 
 
@@ -200,7 +204,7 @@ def _missing_anions(bonded: BondGraph) -> str:
         return ""
     return (
         f"missing-anions: nothing balances at least {counted(excess, 'positive charge')} of the metals; "
-        "anions may be missing from the pores"
+        "anions may be missing from the pores, and the gap may be near zero"
     )
 
 

@@ -203,6 +203,7 @@ class GapPredictor:
         far = self.novelty.score(found.features, atomic_numbers)
         epistemic, aleatoric = np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev
         total = far.widening * self.calibration.std(epistemic, aleatoric, experimental)
+        unbalanced = np.where(np.isnan(found.epistemic_std_ev), 0.0, unbalanced)  # what they add is epistemic
         total = np.minimum(std_of_unbalanced(self.calibration, total, gap, unbalanced), UNKNOWN_STD_EV)
         aleatoric = np.minimum(self.calibration.std(0 * epistemic, aleatoric, experimental), total)
         # All else is epistemic, also what unseen elements and charges add.

@@ -155,8 +155,10 @@ def _noted(group: Iterable[Row]) -> Iterator[Row]:
 
 
 def _alone(group: Iterable[Row]) -> Row:
-    """The first row of a structure, with a note if there are others."""
-    first, *others = group
+    """The first row of a structure without a warning, or else the first, with a note if there are others."""
+    rows = list(group)
+    first = next((row for row in rows if row.status == "ok"), rows[0])
+    others = [row for row in rows if row is not first]
     if not others:
         return first
     copies = listed([named(row.file, row.structure_id) for row in others])

@@ -10,9 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from mofgap.choices import Goal, Warned
-from mofgap.screening.row import DECIMALS
+from mofgap.crystals.checks import UNBALANCED
+from mofgap.gap.novelty_warnings import UNCALIBRATED
+from mofgap.screening.row import DECIMALS, warnings_of
 from mofgap.screening.table import lacking, read_table, windows_of
 from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.unbalanced import UNBALANCED_STD
 
 Floats = npt.NDArray[np.float64]
 GOALS: tuple[Goal, ...] = get_args(Goal)
@@ -139,7 +142,8 @@ def quality(frame: pd.DataFrame, goal: Goal) -> Floats:
     ``window``: the probability to lie in the window. It is the expected number of hits of one calculation,
     and the greedy policy of active search (Garnett et al., arXiv 1206.6406). ``explore``: std over the
     largest std, times (1 + novelty) / 2, since a spread is less reliable far from the structures of its
-    calibration. ``both``: the geometric mean of the two.
+    calibration. What charges that do not add up bring to the std does not count. ``both``: the geometric mean
+    of the two.
 
     Raises:
         ValueError: If ``goal`` is unknown.
@@ -158,8 +162,23 @@ def quality(frame: pd.DataFrame, goal: Goal) -> Floats:
             raise CandidateError("the table was screened for several windows; choose one: --window LO HI")
         if not inside.any():
             raise CandidateError("no structure has any chance of a gap in the window; widen it with --window")
-    std = frame.gap_std_ev.to_numpy(dtype=np.float64)
+    std = _own_std(frame)
     novelty = np.nan_to_num(frame.novelty.to_numpy(dtype=np.float64), nan=1.0)
     unknown = std / max(float(std.max()), 1e-12) * (1 + novelty) / 2
     qualities: dict[Goal, Floats] = {"window": inside, "explore": unknown, "both": np.sqrt(inside * unknown)}
     return qualities[goal]
+
+
+def _own_std(frame: pd.DataFrame) -> Floats:
+    """(n,) standard deviations in eV without what charges that do not add up have added to them.
+
+    That speaks of a faulty file, whose calculation teaches nothing. At least the aleatoric part is left.
+    """
+    std, gap = (frame[name].to_numpy(dtype=np.float64) for name in ("gap_std_ev", "gap_ev"))
+    if not {"warnings", "aleatoric_std_ev"} <= set(frame.columns):
+        return std
+    names = [{name for name, _ in warnings_of(text)} for text in frame.warnings]
+    widened = [bool(UNBALANCED & each) and UNCALIBRATED not in each for each in names]
+    least = np.nan_to_num(frame.aleatoric_std_ev.to_numpy(dtype=np.float64))
+    own = np.sqrt(np.maximum(std**2 - np.square(UNBALANCED_STD * gap), least**2))
+    return np.where(widened, own, std)

@@ -103,6 +103,13 @@ def test_the_first_is_kept_with_a_note_on_the_others() -> None:
         rank_rows(rows, "low", duplicates="last")  # type: ignore[arg-type]
 
 
+def test_a_copy_without_a_warning_is_kept_rather_than_one_with() -> None:
+    rows = [row("a", 1.9998, warnings="composition: x", status="warning"), row("b", 2.0), row("c", 2.0001)]
+    (kept,) = rank_rows(rows, "low", duplicates="first")
+    assert kept.structure_id == "b" and kept.rank == 1
+    assert "a.cif" in kept.warnings and "c.cif" in kept.warnings
+
+
 def test_top_counts_structures_not_their_copies() -> None:
     rows = [row("a", 1.0), row("b", 1.0), row("c", 2.0), row("d", 3.0)]
     assert [each.structure_id for each in rank_rows(rows, "low", top=2)] == ["a", "b", "c"]

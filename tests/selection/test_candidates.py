@@ -10,6 +10,7 @@ from mofgap.screening.row import Row
 from mofgap.screening.table import ScreeningTableError, write_table
 from mofgap.selection.candidates import GOALS, CandidateError, quality, read_candidates, with_window
 from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.unbalanced import UNBALANCED_STD
 
 
 def row(name: str, gap: float, std: float, inside: float | None, novelty: float, **more: object) -> Row:
@@ -101,3 +102,20 @@ def test_a_window_that_no_gap_may_lie_in_is_called_so(tmp_path: Path) -> None:
         with pytest.raises(CandidateError, match="no structure has any chance"):
             quality(frame, goal)
     assert quality(frame, "explore").all()
+
+
+def test_charges_that_do_not_add_up_are_nothing_to_explore() -> None:
+    std = np.hypot(0.2, 2.0 * UNBALANCED_STD)
+    text = "missing-charge: hydrogens or cations may be missing"
+    rows = dict(
+        gap_ev=2.0,
+        aleatoric_std_ev=0.1,
+        novelty=0.5,
+        p_in_window=np.nan,
+        gap_std_ev=[0.2, std, std, 2.3],
+        warnings=[None, text, f"{text} | not-calibrated: its own", text],
+    )
+    found = quality(pd.DataFrame(rows), "explore")
+    assert found[1] == pytest.approx(found[0]), "as without the warning"
+    assert found[2] == pytest.approx(found[0] * std / 0.2), "nothing was added to what is not calibrated"
+    assert found[3] > found[0]
