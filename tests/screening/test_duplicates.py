@@ -104,7 +104,8 @@ def test_the_first_is_kept_with_a_note_on_the_others() -> None:
 
 
 def test_a_copy_without_a_warning_is_kept_rather_than_one_with() -> None:
-    rows = [row("a", 1.9998, warnings="composition: x", status="warning"), row("b", 2.0), row("c", 2.0001)]
+    marked = replace(row("a", 1.9998, warnings="composition: x"), status="warning")
+    rows = [marked, row("b", 2.0), row("c", 2.0001)]
     (kept,) = rank_rows(rows, "low", duplicates="first")
     assert kept.structure_id == "b" and kept.rank == 1
     assert "a.cif" in kept.warnings and "c.cif" in kept.warnings
