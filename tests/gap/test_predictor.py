@@ -113,6 +113,8 @@ def test_charges_that_do_not_add_up_widen_the_error_bar(
     added = [UNBALANCED_STD * before.gap_ev[0], 0.0]
     np.testing.assert_allclose(after.gap_std_ev, np.hypot(before.gap_std_ev, added))
     np.testing.assert_allclose(after.gap_ev, before.gap_ev)
+    mean_only = replace(predictor, calibration=fitted).estimate(crystals, samples=0)
+    assert mean_only.gap_std_ev[0] == pytest.approx(mean_only.aleatoric_std_ev[0])
 
 
 def test_what_deserves_a_look_is_a_warning(predictor: GapPredictor, tmp_path: Path) -> None:
