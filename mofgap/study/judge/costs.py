@@ -32,7 +32,7 @@ def costs(layout: Layout, wanted: Sequence[Prediction]) -> pd.DataFrame:
     for about, members, name in _predicted(layout, wanted):
         known = _Known([read_json(layout.member(member) / COST) for member in members])
         cost = {each: known.sum(each) for each in ("train_seconds", "train_cpu_seconds")}
-        cost["peak_memory_mb"] = float(np.max(known("peak_memory_mb")))
+        cost["peak_memory_mb"] = known.largest("peak_memory_mb")
         ms = read_json(layout.prediction_cost(name)).get("predict_ms", {})
         rows.append(about | cost | {"predict_ms": ms.get(f"{about['method']}@{about['n_samples']}")})
     return pd.DataFrame(rows)
@@ -49,6 +49,9 @@ class _Known:
 
     def sum(self, name: str) -> float:
         return sum(self(name))
+
+    def largest(self, name: str) -> float:
+        return float(np.max(self(name)))
 
     def first(self, name: str) -> float:
         return self(name)[0]
