@@ -24,7 +24,7 @@ from mofgap.crystals.graph import collate, crystal_graph, pack_by_atoms
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
 from mofgap.crystals.single import crystal_of
-from mofgap.encoders.encoder import Encoder
+from mofgap.gap.common_encoder import CommonEncoder, common_encoder
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
@@ -148,7 +148,10 @@ class GapPredictor:
             if uncertainty not in DRAWN:  # each atom has its own noise in some draws
                 graphs = [without_repeats(graph) for graph in graphs]
             batch = (graphs[0] if len(graphs) == 1 else collate(graphs)).to(self.device)
-            frozen, *of_members = (shared.run_frozen(batch) if shared else None for shared in self._shared)
+            elements = set(batch.atomic_number.tolist())
+            frozen, *of_members = (
+                None if common is None else common.run_frozen(batch, elements) for common in self._shared
+            )
             for predictor, parts in zip(self.levels, found, strict=True):
                 of_own = of_members[: len(predictor.model.members)]
                 parts.append(posterior(predictor.model, batch, **how, frozen=frozen, of_members=of_own))
@@ -174,7 +177,7 @@ class GapPredictor:
                 raise ValueError(f"{each.about.name}: {error}") from error
 
     @cached_property
-    def _shared(self) -> list[Encoder | None]:
+    def _shared(self) -> list[CommonEncoder | None]:
         """The encoders of the network and its other members, where both levels have the same below adapters.
 
         That part is then computed once for both levels. None for an encoder that differs.
@@ -182,7 +185,7 @@ class GapPredictor:
         if self.second_level is None:
             return [None]
         own, other = self.model, self.second_level.model
-        return [_common_encoder(*pair) for pair in zip_longest([own, *own.members], [other, *other.members])]
+        return [common_encoder(*pair) for pair in zip_longest([own, *own.members], [other, *other.members])]
 
     def calibrated(
         self,
@@ -316,16 +319,6 @@ class GapPredictor:
         widest = bool(found.gap_std_ev[place] >= UNKNOWN_STD_EV)
         gap_is_unknown = widest and (self.calibration.is_raw or not is_unbalanced(crystal))
         return novelty_warnings(self.novelty, crystal, *about, *known, gap_is_unknown=gap_is_unknown)
-
-
-def _common_encoder(first: GapModel | None, second: GapModel | None) -> Encoder | None:
-    """The encoder that two models share, if their adapters begin at the same block; otherwise None."""
-    if first is None or second is None or first.encoder.n_frozen != second.encoder.n_frozen:
-        return None
-    encoders = first.encoder, second.encoder
-    own, other = ({k: v for k, v in e.state_dict().items() if ".lora_" not in k} for e in encoders)
-    same = own.keys() == other.keys() and all(torch.equal(own[name], other[name]) for name in own)
-    return first.encoder if same else None
 
 
 def _named(

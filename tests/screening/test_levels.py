@@ -101,10 +101,12 @@ def test_what_lies_below_the_adapters_is_shared_only_where_it_is_the_same(
     monkeypatch.setattr(
         CrystalTransformer, "run_frozen", lambda *arguments: runs.append(None) or run(*arguments)
     )
-    other = load_model(model_folder, "cpu")
+    other, of_ruthenium, of_zinc = (load_model(model_folder, "cpu") for _ in range(3))
     with torch.no_grad():
         other.model.encoder.get_submodule("environment").weight.mul_(1.5)
-    for beside, times in ((both.second_level, 1), (other, 2)):
+        for beside, number in ((of_ruthenium, 44), (of_zinc, 30)):
+            beside.model.encoder.element_tables[0].weight[number] += 0.5
+    for beside, times in ((both.second_level, 1), (other, 2), (of_ruthenium, 1), (of_zinc, 2)):
         assert beside is not None
         runs.clear()
         table = mofgap.screen(cifs / "s0.cif", model=replace(both, second_level=beside), **how)
