@@ -160,11 +160,15 @@ class NeighbourCorrection(nn.Module):
 
 
 class _Index:
-    """The buffers of a neighbour correction as arrays."""
+    """Copies of the buffers of a neighbour correction as arrays.
+
+    Sending a model to another process moves its buffers to shared memory; a view of them would then point to
+    nothing.
+    """
 
     def __init__(self, correction: NeighbourCorrection) -> None:
         self.mean, self.projection = array_of(correction.mean), array_of(correction.projection)
-        self.neighbours = Neighbours(correction.points.cpu().numpy())
+        self.neighbours = Neighbours(correction.points.cpu().numpy().copy())
         self.residual_ev = array_of(correction.residual_ev)
         self.rms_ev = float(np.sqrt(np.mean(self.residual_ev**2)))
         self.spacing, self.n_sketch = float(correction.spacing), correction.n_sketch
@@ -196,5 +200,5 @@ def _spacing(points: Floats) -> float:
 
 
 def array_of(values: Tensor) -> Floats:
-    """A tensor as an array of float64, without its gradient."""
-    return values.detach().cpu().double().numpy()
+    """A copy of a tensor as an array of float64, without its gradient."""
+    return values.detach().cpu().double().numpy().copy()

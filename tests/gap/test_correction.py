@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import io
+from multiprocessing.reduction import ForkingPickler
+
 import numpy as np
 import pytest
 import torch
@@ -105,6 +108,20 @@ def test_units_of_features_do_not_matter() -> None:
         correction.fit(features[:300], torch.zeros(300))
         distances.append(correction(features[300:]).relative_distance)
     torch.testing.assert_close(*distances, rtol=1e-3, atol=0)
+
+
+def test_it_keeps_copies_since_another_process_may_take_its_buffers() -> None:
+    correction, pooled, _ = fitted()
+    correction(pooled[:1])
+    views = correction._here
+    for kept, buffer in (
+        (views.mean, "mean"),
+        (views.projection, "projection"),
+        (views.residual_ev, "residual_ev"),
+    ):
+        assert not np.shares_memory(kept, getattr(correction, buffer).numpy()), buffer
+    ForkingPickler(io.BytesIO(), 5).dump(correction)  # moves the buffers to shared memory
+    np.testing.assert_array_equal(correction(pooled[:3]).std_ev, fitted()[0](pooled[:3]).std_ev)
 
 
 def test_too_few_structures_are_no_neighbourhood() -> None:
