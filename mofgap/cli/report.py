@@ -69,7 +69,9 @@ def report(
             write_text(output, page)
         else:
             said = _screening(source, output, window, cards, force=force)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        fail(error if error.filename else f"cannot write {output}: {error.strerror}", NOTHING_DONE)
+    except ValueError as error:
         fail(error, NOTHING_DONE)
     for note in said[1:]:
         typer.echo(f"mofgap: {note}", err=True)

@@ -123,6 +123,7 @@ class Journal:
         self._file.seek(0)
         for line in self._file:
             if not line.endswith(b"\n"):
+                self.begun = ""  # the run ended while it wrote, not in an input
                 break
             if kept == 0:
                 self._compare(self._header(line), json.loads(json.dumps(header)))

@@ -58,6 +58,15 @@ def test_nothing_is_next_where_everything_failed(capsys: pytest.CaptureFixture[s
     assert "wrote t.csv, with a reason for each" in words and "next:" not in words
 
 
+def test_resuming_a_complete_table_ends_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("mine")
+    with pytest.raises(typer.Exit) as ended:
+        checked_target(table, None, resume=True, force=False)
+    assert ended.value.exit_code == 0 and "t.csv is complete" in capsys.readouterr().err
+    assert table.read_text() == "mine"
+
+
 def test_a_page_does_not_overwrite_a_table_of_its_rows(tmp_path: Path) -> None:
     page, rows = tmp_path / "page.html", tmp_path / "page.rows.csv"
     rows.write_text("mine")

@@ -139,6 +139,17 @@ def test_the_input_that_was_begun_last_is_known_until_it_is_done(tmp_path: Path)
     assert Journal(tmp_path / "j", HEADER, resume=True).begun == ""
 
 
+def test_an_input_is_not_blamed_where_writing_its_row_ended_the_run(tmp_path: Path) -> None:
+    write(tmp_path / "j")
+    journal = Journal(tmp_path / "j", HEADER, resume=True)
+    journal.begin("c.cif")
+    journal.add("c.cif", MORE)
+    journal.close()
+    whole = (tmp_path / "j").read_bytes()
+    (tmp_path / "j").write_bytes(whole[:-5])  # as a full disk leaves it
+    assert Journal(tmp_path / "j", HEADER, resume=True).begun == ""
+
+
 @pytest.mark.parametrize("resume", [True, False])
 def test_a_journal_that_another_run_writes_is_left_alone(tmp_path: Path, resume: bool) -> None:
     write(tmp_path / "j")
