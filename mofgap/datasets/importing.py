@@ -208,8 +208,9 @@ def gap_of(value: Any) -> tuple[float | None, str]:
     if is_missing(value):
         return None, ""
     try:
-        gap = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+        is_number = not isinstance(value, bool) and "_" not in str(value)  # Python reads 1_0 as 10
+        gap = float(value) if is_number else math.nan
+    except (OverflowError, TypeError, ValueError):
         return None, f"{value!r} is no number"
     if not isinstance(value, str) and math.isnan(gap) and not isinstance(value, bool):
         return None, ""

@@ -46,7 +46,7 @@ def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
                 f"{folder} holds a training with other {', '.join(other)}: {_cure(known.get(MOFGAP))}, or "
                 "choose another folder"
             )
-    elif not (folder / LAST).exists():
+    elif not any(folder.rglob(LAST)):  # also of a fold
         record = {MOFGAP: installed_version(), **made_of}
         write_json(path, record | {DIGEST: digest(record)})
 

@@ -284,12 +284,11 @@ def check_folder(folder: Path, *, resume: bool) -> None:
         TrainingError: If ``folder`` holds a training and ``resume`` is False, or a checkpoint or the log in
             it is damaged.
     """
-    last = folder / LAST
-    if not last.exists():
+    if not any(folder.rglob(LAST)):  # also of a fold
         return
     if not resume:
         raise TrainingError(f"{folder} holds a training already: resume it, or choose another folder")
-    for path in filter(Path.exists, (last, folder / BEST)):
+    for path in filter(Path.exists, (folder / LAST, folder / BEST)):
         read_checkpoint(path)
     if (folder / LOG).exists():
         read_log(folder / LOG)
@@ -385,8 +384,10 @@ def _lost_patience(before: Mapping[str, Any] | None, patience: int | None) -> bo
     """Whether a training stopped early before; Lightning would give it another epoch."""
     if patience is None or before is None:
         return False
-    states = before["callbacks"].items()
-    return any(state["wait_count"] >= patience for name, state in states if name.startswith("EarlyStopping"))
+    states = [each for name, each in before["callbacks"].items() if name.startswith("EarlyStopping")]
+    # At an error that is not finite it stops before patience is lost.
+    diverged = any(each["stopped_epoch"] > 0 and each["wait_count"] < each["patience"] for each in states)
+    return diverged or any(each["wait_count"] >= patience for each in states)
 
 
 def _check_finite(log: Path, monitor: str | None) -> None:

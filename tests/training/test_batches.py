@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import pytest
 import torch
+from torch import distributed
 
 from mofgap.training.batches import PackedSampler
 
@@ -21,6 +23,19 @@ def test_the_order_of_batches_depends_on_seed_and_epoch_alone() -> None:
     assert list(again) == third
     ordered = PackedSampler(positions, sizes, 10, seed=None)
     assert [i for pack in ordered for i in pack] == positions
+
+
+def test_processes_share_the_batches_of_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = PackedSampler(range(8), torch.tensor([6] * 8), 10, seed=1)
+    alone = list(sampler)
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr(distributed, "get_rank", lambda rank=rank: rank)
+        assert len(sampler) == 4
+        shares.append(list(sampler))
+    assert shares == [alone[::2], alone[1::2]]
 
 
 def test_every_epoch_has_the_same_number_of_batches() -> None:

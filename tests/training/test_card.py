@@ -24,7 +24,7 @@ def test_the_card_of_an_encoder_has_the_figures_of_its_best_epoch(tmp_path: Path
         pd.DataFrame(epochs | errors | more).to_csv(tmp_path / "metrics.csv", index=False)
         write_encoder_card(tmp_path, 20, "mofgap pretrain", "")
         card = (tmp_path / "card.md").read_text()
-        assert card.count("| 0.1000 |") == len(ATOM_TARGETS)
+        assert card.count("| 0.1000 |") == len(ATOM_TARGETS) and "Best epoch: 2." in card  # counted from 1
         assert ("named correctly: 50.0%" in card) == bool(more)
 
 

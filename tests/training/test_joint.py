@@ -187,9 +187,10 @@ def test_a_training_takes_the_mean_with_other_models(
         trained(frame[frame.split == "train"], "without")
     with pytest.raises(ModelError, match="predicts gaps of PBE, not of PBE0"):
         trained(frame, "other-level", "PBE0")
-    other_split = frame.split.map({"train": "val", "val": "train", "test": "train"})
-    with pytest.raises(ModelError, match="of val or test: train both models with one column split"):
-        trained(frame.assign(split=other_split), "other-split")
+    for learnt_by_others in ("val", "test"):
+        other_split = frame.split.map({"train": learnt_by_others, "val": "train", "test": "train"})
+        with pytest.raises(ModelError, match="of val or test: train both models with one column split"):
+            trained(frame.assign(split=other_split), f"other-{learnt_by_others}")
 
 
 def test_the_error_of_an_epoch_counts_labels(

@@ -16,9 +16,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from mofgap.configuration import ConfigurationError
+from mofgap.training.lock import lock
 from mofgap.training.loop import (
     Compute,
     TrainingError,
+    check_folder,
     fit,
     n_steps,
     read_checkpoint,
@@ -134,6 +136,20 @@ def test_a_damaged_log_is_named(tmp_path: Path, content: str) -> None:
         run(tmp_path, [2.0, 1.0, 0.5], resume=True)
     (tmp_path / "last.ckpt").unlink()
     assert run(tmp_path, [2.0, 1.0], resume=True) == 1  # the cure works
+
+
+def test_a_training_that_met_nan_has_ended(tmp_path: Path) -> None:
+    errors = [1.0, math.nan, 0.5]
+    assert run(tmp_path, errors, patience=2) == 0
+    assert run(tmp_path, errors, patience=2, resume=True) == 0
+
+
+def test_a_checkpoint_of_a_fold_is_a_training(tmp_path: Path) -> None:
+    run(tmp_path / "fold-1", [1.0])
+    lock(tmp_path, {"labels": "mine"}, resume=False)
+    assert not (tmp_path / "key.json").exists()  # it would claim the folds of another training
+    with pytest.raises(TrainingError, match="holds a training already"):
+        check_folder(tmp_path, resume=False)
 
 
 def test_a_training_that_moved_remembers_its_best_epoch(tmp_path: Path) -> None:
