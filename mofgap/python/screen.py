@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -43,7 +43,7 @@ def screen(
 
     Args:
         structures: One or many of: path of a file, folder, glob pattern, archive, ``@list.txt``, pymatgen
-            ``Structure``, ASE ``Atoms``, `Crystal`.
+            ``Structure``, ASE ``Atoms``, `Crystal`. A mapping gives objects their names.
         window: See `ScreeningConfig`.
         progress: Show a bar while it works; by default in a notebook.
         **settings: See `ScreeningConfig`.
@@ -133,20 +133,25 @@ def _with_bar(stream: Iterator[tuple[Row, ...]], progress: bool | None) -> Itera
 
 
 def sources_of(structures: Any) -> Iterator[Source]:
-    """Inputs from paths and structure objects, one or many; objects are named by their position.
+    """Inputs from paths and structure objects, one or many, or a mapping from names to them.
+
+    Objects without a name are named by their position.
 
     Raises:
         FileNotFoundError: If a path or pattern of ``structures`` leads to no file. For a list it is raised
             before anything is predicted.
         TypeError: If an item of ``structures`` is neither a path nor a structure.
     """
+    names: list[str] = []
+    if isinstance(structures, Mapping):
+        names, structures = [str(name) for name in structures], list(structures.values())
     many = isinstance(structures, Iterable) and not is_one(structures)
     items = structures if many else [structures]
     if isinstance(items, list | tuple):
         for item in items:
             if isinstance(item, str | Path):
                 _check_there(item)
-    return _sources(items)
+    return _sources(items, names)
 
 
 def _check_there(path: str | Path) -> None:
@@ -155,7 +160,7 @@ def _check_there(path: str | Path) -> None:
         raise FileNotFoundError(f"{first.source}: {first.reason.partition(': ')[2]}")
 
 
-def _sources(items: Iterable[Any]) -> Iterator[Source]:
+def _sources(items: Iterable[Any], names: Sequence[str]) -> Iterator[Source]:
     for place, item in enumerate(items, start=1):
         if isinstance(item, str | Path):
             _check_there(item)
@@ -164,7 +169,7 @@ def _sources(items: Iterable[Any]) -> Iterator[Source]:
             if passed_over:
                 warnings.warn(passed_over_words(passed_over), stacklevel=2)
             continue
-        name = getattr(item, "structure_id", "") or f"structure-{place}"
+        name = names[place - 1] if names else getattr(item, "structure_id", "") or f"structure-{place}"
         try:
             crystal = crystal_from(item, name)
         except TypeError as error:

@@ -57,6 +57,12 @@ def test_what_is_no_structure_is_named(structures: object, tiny: GapPredictor) -
         mofgap.screen(structures, model=tiny)
 
 
+def test_a_mapping_gives_structures_their_names(tiny: GapPredictor) -> None:
+    one, two = crystals(2)
+    table = mofgap.screen({"mine": to_ase(one), 2: two}, model=tiny)
+    assert sorted(table.structure_id) == ["2", "mine"]
+
+
 def test_a_model_is_shown_on_one_screen(tiny: GapPredictor) -> None:
     lines = repr(tiny).splitlines()
     assert len(lines) < 10 and max(map(len, lines)) < 120
