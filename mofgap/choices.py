@@ -40,7 +40,8 @@ Uncertainty = Literal["auto", "distance", "closed-form", "weights", "rows"]
 """Where the epistemic standard deviation comes from.
 
 - ``distance``: the distance from the nearest training structure, in the geometry of the adapters' gradients,
-  plus a tenth of the usual distance (`mofgap.gap.correction.NeighbourCorrection`).
+  plus a tenth of the usual distance (`mofgap.gap.correction.NeighbourCorrection`). In an ensemble, a part of
+  the disagreement of the networks is added in squares (`mofgap.gap.posterior.DISAGREEMENT`).
 - ``closed-form``: the root of the posterior's variance, Σ α A² (∂f/∂A)².
 - ``weights``: the spread of draws from the posterior N(A, α A²), one draw for all atoms of a structure.
 - ``rows``: the same with one draw for each atom.

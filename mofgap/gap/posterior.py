@@ -23,6 +23,10 @@ from mofgap.gap.model import GapModel
 Spread = Literal["distance", "closed-form", "weights", "rows"]
 Floats = NDArray[np.float64]
 
+DISAGREEMENT = 0.3
+"""Share of the standard deviation of the networks' gaps that is added in squares to the distance. On val, 0.2
+to 0.4 are best for both shipped models together (``python -m benchmarks.disagreement``)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
@@ -82,8 +86,7 @@ class MeanPrediction:
     Attributes:
         frozen: What ``encoder.run_frozen`` gave for them.
         features: (n, n_features) pooled features of the frozen encoder.
-        gap_ev: (n,) gap of the network, eV.
-        shift_ev: (n,) from there to the mean with the other members, eV; zeros without them.
+        gaps_ev: (n_networks, n) gap of the network, then those of the other members, eV.
         aleatoric_std_ev: (n,) standard deviation of its likelihood, eV.
         pooled: (n, n_pooled) pooled activations of the head, then those of each other member's.
         alpha: (n, n_layers) posterior variance factors; empty without adapters.
@@ -95,14 +98,18 @@ class MeanPrediction:
 
     frozen: FrozenOutputs
     features: Tensor
-    gap_ev: Tensor
-    shift_ev: Tensor
+    gaps_ev: Tensor
     aleatoric_std_ev: Tensor
     pooled: Tensor
     alpha: Tensor
     sensitivity: Sensitivity | None
     gradients: Tensor | None
     correction: Correction | None
+
+    @property
+    def gap_ev(self) -> Tensor:
+        """(n,) gap of the first network, eV."""
+        return self.gaps_ev[0]
 
     def corrected(self, gap_ev: Tensor, aleatoric_std_ev: Tensor) -> tuple[Tensor, Tensor]:
         """Gaps and aleatoric standard deviations with the other members and the neighbour correction.
@@ -115,7 +122,7 @@ class MeanPrediction:
             gap_ev: (n,) of the mean or of a draw.
             aleatoric_std_ev: (n,) the same.
         """
-        near, gap_ev = self.correction, gap_ev + self.shift_ev
+        near, gap_ev = self.correction, gap_ev + (self.gaps_ev.mean(0) - self.gap_ev)
         if near is None:
             return gap_ev, aleatoric_std_ev
         return gap_ev + near.residual_ev, (aleatoric_std_ev * near.error_ev * near.relative_distance).sqrt()
@@ -131,6 +138,8 @@ class MeanPrediction:
         if spread == "distance":
             assert self.correction is not None
             std = self.correction.std_ev
+            if len(self.gaps_ev) > 1:
+                std = torch.hypot(std, DISAGREEMENT * self.gaps_ev.std(0))
         elif spread == "closed-form":
             assert self.sensitivity is not None
             std = self.sensitivity.variance(self.alpha).sqrt()
@@ -215,11 +224,11 @@ def at_mean(
             assert isinstance(member, GapModel)
             parts.append(member.pooled(batch, prepared))
             gaps.append(member.from_pooled(parts[-1])[0])
-        pooled, shift = torch.cat(parts, dim=1), torch.stack(gaps).mean(0) - gap
+        pooled = torch.cat(parts, dim=1)
         gradients = found.gradient_features(alpha) if found is not None and n_sketch else None
         correction = None if model.correction is None else model.correction(pooled, gradients)
     return MeanPrediction(
-        frozen, features, gap, shift, aleatoric.detach(), pooled, alpha, found, gradients, correction
+        frozen, features, torch.stack(gaps), aleatoric.detach(), pooled, alpha, found, gradients, correction
     )
 
 
@@ -239,7 +248,7 @@ def fit_correction(model: GapModel, batches: Iterable[CrystalGraph], gap_ev: Ten
     for batch in batches:
         found = at_mean(model, batch, n_sketch=N_SKETCH if model.layers else 0)
         pooled.append(found.pooled)
-        fitted_ev.append(found.gap_ev + found.shift_ev)
+        fitted_ev.append(found.gaps_ev.mean(0))
         if found.gradients is not None:
             gradients.append(found.gradients)
     fitted = torch.cat(fitted_ev)

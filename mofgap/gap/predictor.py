@@ -26,6 +26,7 @@ from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
 from mofgap.crystals.single import crystal_of
 from mofgap.gap.common_encoder import CommonEncoder, common_encoder
 from mofgap.gap.correction import NUGGET
+from mofgap.gap.error_bars import UNKNOWN_STD_EV, total_std
 from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
 from mofgap.gap.novelty_warnings import EXPERIMENTAL, NOT_CALIBRATED, UNCALIBRATED, is_note, novelty_warnings
@@ -33,13 +34,8 @@ from mofgap.gap.posterior import Posterior, posterior, spread_of
 from mofgap.shipped import DEFAULT_MODEL
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import SAME_STRUCTURE, NoveltyIndex
-from mofgap.uncertainty.unbalanced import std_of_unbalanced
 
 Floats = NDArray[np.float64]
-
-UNKNOWN_STD_EV = 2.3
-"""Largest standard deviation: that of a gap of which is only known that it lies between 0 and 8 eV (uniform).
-A distance to training structures has no limit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,17 +198,15 @@ class GapPredictor:
             experimental: (n,) or (), 1 for a geometry that was not relaxed by DFT and 0 for one that was.
             unbalanced: (n,) or (), 1 for a structure whose charges do not add up, 0 for others.
         """
-        gap = np.maximum(found.gap_ev, 0.0)
         far = self.novelty.score(found.features, atomic_numbers)
-        epistemic, aleatoric = np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev
-        total = far.widening * self.calibration.std(epistemic, aleatoric, experimental)
-        unbalanced = np.where(np.isnan(found.epistemic_std_ev), 0.0, unbalanced)  # what they add is epistemic
-        total = np.minimum(std_of_unbalanced(self.calibration, total, gap, unbalanced), UNKNOWN_STD_EV)
-        aleatoric = np.minimum(self.calibration.std(0 * epistemic, aleatoric, experimental), total)
+        widened = found.widened(far.widening)
+        total = total_std(widened, self.calibration, experimental=experimental, unbalanced=unbalanced)
+        aleatoric = self.calibration.std(0 * total, found.aleatoric_std_ev, experimental)
+        aleatoric = np.minimum(aleatoric, total)
         # All else is epistemic, also what unseen elements and charges add.
         rest = np.sqrt(total**2 - aleatoric**2)
         return Predictions(
-            gap_ev=gap,
+            gap_ev=np.maximum(found.gap_ev, 0.0),
             gap_std_ev=total,
             epistemic_std_ev=np.where(np.isnan(found.epistemic_std_ev), np.nan, rest),
             aleatoric_std_ev=aleatoric,

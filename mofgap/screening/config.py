@@ -56,8 +56,8 @@ class ScreeningConfig(PreparationConfig):
         "auto",
         description="How the epistemic part of the error bar is computed. auto: as intervals were "
         "calibrated, which is distance for the shipped models. distance: distance to the nearest training "
-        "structure. closed-form: variance of the adapters' posterior. weights, rows: spread over draws from "
-        "it, one draw for a structure or for each atom.",
+        "structure, and part of the disagreement of the networks. closed-form: variance of the adapters' "
+        "posterior. weights, rows: spread over draws from it, one draw for a structure or for each atom.",
     )
     samples: int = Field(
         N_SAMPLES,

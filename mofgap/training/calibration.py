@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
+from mofgap.gap.error_bars import total_std
 from mofgap.gap.posterior import Posterior
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.bootstrap import bootstrap
@@ -16,7 +17,6 @@ from mofgap.uncertainty.conformal import Residuals
 from mofgap.uncertainty.groups import quantile_edges
 from mofgap.uncertainty.ranks import dense_ranks, rank_correlation
 from mofgap.uncertainty.scaling import Scaling
-from mofgap.uncertainty.unbalanced import std_of_unbalanced
 
 MIN_ROWS = 25
 """With fewer validation rows no interval is fitted; the model says that its own are raw."""
@@ -53,13 +53,12 @@ def evaluate(
 ) -> dict[str, float]:
     """Metrics of calibrated predictions against reference gaps, of structures of some novelty.
 
-    ``unbalanced``, 1 or 0, marks structures whose charges do not add up.
+    ``found`` is widened where elements are unseen. ``unbalanced``, 1 or 0, marks structures whose charges do
+    not add up.
 
     Of fewer than `MIN_SPEARMAN_ROWS` rows the correlations are NaN. `SCORED` have bootstrap intervals.
     """
-    std = calibration.std(np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev)
-    predicted = np.maximum(found.gap_ev, 0.0)
-    std = std_of_unbalanced(calibration, std, predicted, unbalanced)
+    predicted, std = np.maximum(found.gap_ev, 0.0), total_std(found, calibration, unbalanced=unbalanced)
     intervals = {level: calibration.interval(predicted, std, level, novelty) for level in metrics.LEVELS}
     area = metrics.predictive_area(calibration.cdf(gap_ev, predicted, std, novelty))
     scores = metrics.summary(gap_ev, predicted, std, intervals=intervals) | {"predictive_area": area}

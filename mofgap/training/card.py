@@ -14,6 +14,7 @@ import pandas as pd
 from mofgap.counts import counted
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import CALIBRATION, read_config
+from mofgap.gap.posterior import DISAGREEMENT
 from mofgap.shipped import CARD, DESCRIPTION, LOG
 from mofgap.training.atoms import ATOM_TARGETS, XTB_TARGETS
 from mofgap.training.calibration import MIN_SPEARMAN_ROWS
@@ -168,15 +169,20 @@ def _n_trained(outcome: TrainingResult) -> str:
 
 def _epistemic(model: dict[str, Any]) -> str:
     """A sentence on the epistemic part of the error bars of a model described in ``config.json``."""
+    networks = (
+        f" {DISAGREEMENT:g} of the standard deviation of the networks' gaps is added in squares."
+        if model.get("members")
+        else ""
+    )
     if model["correction_sketch"]:
         return (
             "Epistemic standard deviation: the distance from the nearest training structure, in the geometry "
-            f"of the adapters' gradients, plus {NUGGET:g} of the usual distance."
+            f"of the adapters' gradients, plus {NUGGET:g} of the usual distance.{networks}"
         )
     if model["correction_size"]:
         return (
             "Epistemic standard deviation: the root mean square of the training residuals times the root of "
-            "the relative distance from the nearest training structure."
+            f"the relative distance from the nearest training structure.{networks}"
         )
     if model["method"] == "balora":
         return "Epistemic standard deviation: the closed form of the adapters' posterior."
@@ -263,7 +269,7 @@ def write_encoder_card(folder: Path, n_train: int, command: str, citation: str) 
         "## Quality",
         *table,
         "",
-        f"Best epoch: {best.epoch:.0f}.",
+        f"Best epoch: {best.epoch + 1:.0f}.",
     ]
     if (accuracy := best.get("val_element_accuracy")) is not None:
         lines.append(f"Masked elements named correctly: {accuracy:.1%}.")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mofgap.crystals.checks import is_unbalanced
 from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.store import build_store
+from mofgap.gap.error_bars import total_std
 from mofgap.gap.folder import read_config, save_model
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -22,7 +23,6 @@ from mofgap.training.labels import Labels
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
-from mofgap.uncertainty.unbalanced import std_of_unbalanced
 
 
 class TooFewLabels(ValueError):  # noqa: N818
@@ -183,8 +183,7 @@ def _coverage(
     unbalanced: NDArray[np.bool_],
 ) -> Coverage:
     gap = np.maximum(found.gap_ev, 0.0)
-    std = calibration.std(np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev)
-    std = std_of_unbalanced(calibration, std, gap, unbalanced)
+    std = total_std(found, calibration, unbalanced=unbalanced)
     ends = {f"{100 * p:g}": calibration.interval(gap, std, p, novelty) for p in metrics.LEVELS}
     return Coverage(
         {level: metrics.coverage(gap_ev, *both) for level, both in ends.items()},

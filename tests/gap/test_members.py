@@ -17,7 +17,7 @@ from mofgap.crystals.graph import collate, crystal_graph
 from mofgap.encoders.crystal_transformer import CrystalTransformer
 from mofgap.gap.folder import About, read_model, save_model
 from mofgap.gap.model import GapModel
-from mofgap.gap.posterior import fit_correction, posterior
+from mofgap.gap.posterior import DISAGREEMENT, at_mean, fit_correction, posterior
 from mofgap.gap.predictor import GapPredictor
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.start import begin_model
@@ -71,6 +71,24 @@ def test_residuals_are_those_of_the_mean(three: GapModel, make_crystal: MakeCrys
     fit_correction(three, graphs, torch.tensor(gap_ev + 0.25))
     assert three.correction is not None
     np.testing.assert_allclose(three.correction.residual_ev, 0.25, atol=1e-4)
+
+
+def test_disagreement_of_the_networks_adds_to_the_distance(
+    three: GapModel, make_model: MakeModel, make_other: MakeModel, make_crystal: MakeCrystal
+) -> None:
+    graphs = [crystal_graph(make_crystal(i), three.graph_config) for i in range(33)]
+    fit_correction(three, graphs[:32], torch.linspace(1, 3, 32))
+    networks = make_model(), make_other(5), make_other(6)
+    gaps = [posterior(model, graphs[32], samples=0).gap_ev[0] for model in networks]
+    found, near = posterior(three, graphs[32]), at_mean(three, graphs[32]).correction
+    assert near is not None
+    expected = np.hypot(float(near.std_ev), DISAGREEMENT * np.std(gaps, ddof=1))
+    assert expected > 1.1 * float(near.std_ev)
+    assert found.epistemic_std_ev[0] == pytest.approx(expected, rel=0.01)  # members have half precision
+    closed = [posterior(model, graphs[32], uncertainty="closed-form") for model in (three, networks[0])]
+    assert closed[0].epistemic_std_ev[0] == pytest.approx(
+        closed[1].epistemic_std_ev[0]
+    )  # the first network's
 
 
 def test_neighbours_are_found_by_all_networks(three: GapModel, make_crystal: MakeCrystal) -> None:

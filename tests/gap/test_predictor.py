@@ -18,7 +18,8 @@ from mofgap.crystals.convert import to_ase, to_pymatgen
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
 from mofgap.gap.attribution import attribute
-from mofgap.gap.predictor import UNKNOWN_STD_EV, GapPredictor, load_model
+from mofgap.gap.error_bars import UNKNOWN_STD_EV
+from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.shipped import shipped_folder
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.conformal import Residuals

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mofgap.cli.training_run import show_scores
+from mofgap.gap.error_bars import UNKNOWN_STD_EV
 from mofgap.gap.posterior import Posterior
 from mofgap.training.calibration import SCORED, evaluate
 from mofgap.uncertainty import metrics
@@ -36,6 +37,15 @@ def test_intervals_are_those_of_a_bootstrap_over_the_structures() -> None:
     )
     assert (got["spearman_lo"], got["spearman_hi"]) == pytest.approx((rank.lo, rank.hi))
     assert all(got[f"{name}_lo"] <= got[name] <= got[f"{name}_hi"] for name in SCORED)
+
+
+def test_scored_error_bars_are_those_of_predictions() -> None:
+    fitted = Calibration(Scaling(), (Residuals(tuple(np.linspace(-2, 2, 101))),))
+    for epistemic, std_ev in ((np.nan, 0.3), (0.4, UNKNOWN_STD_EV)):  # 0.6 of the gap is epistemic, and 3 eV
+        found = Posterior(np.full(2, 5.0), np.full(2, epistemic), np.full(2, 0.3), np.empty((2, 0)))
+        got = evaluate(found, fitted, np.full(2, 5.0), np.zeros(2), np.ones(2))
+        lo, hi = fitted.interval([5.0], [std_ev], 0.9)
+        assert got["width_90_ev"] == pytest.approx(float(hi[0] - lo[0]))
 
 
 @pytest.mark.parametrize(("n", "given"), [(29, False), (30, True)])

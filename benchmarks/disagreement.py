@@ -1,0 +1,79 @@
+"""Which share of the disagreement of an ensemble's networks belongs to its error bars, on split val.
+
+Every share has a calibration of its own, which is fitted on four fifths of the rows and scored on the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.measure import add_model, add_table, one_thread, print_table, read_rows
+from mofgap.crystals.dataset import cached_store
+from mofgap.gap.posterior import DISAGREEMENT, Posterior, at_mean
+from mofgap.gap.predictor import load_model
+from mofgap.training.calibration import calibration_of
+from mofgap.training.cross_fitting import predict_store
+from mofgap.uncertainty.metrics import crps, interval_score, mean_width, spearman
+
+Floats = NDArray[np.float64]
+
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0)
+"""Of the standard deviation of the networks' gaps, added in squares to the distance."""
+LEVEL = 0.9
+N_FOLDS, N_DEALS = 5, 5
+
+
+def score(found: Posterior, gap_ev: Floats, novelty: Floats) -> list[float]:
+    """Spearman, CRPS, interval score and mean width of calibrations fitted on other rows; means of deals."""
+    gap, scores = np.maximum(found.gap_ev, 0.0), []
+    std, lo, hi = np.empty((3, len(gap)))
+    for deal in range(N_DEALS):
+        fold = np.random.default_rng(deal).permutation(len(gap)) % N_FOLDS
+        for k in range(N_FOLDS):
+            rest, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+            ids = [str(i) for i in rest]
+            fitted = calibration_of(found.rows(rest), gap_ev[rest], ids, novelty=novelty[rest])
+            std[held] = fitted.std(found.epistemic_std_ev[held], found.aleatoric_std_ev[held])
+            lo[held], hi[held] = fitted.interval(gap[held], std[held], LEVEL, novelty[held])
+        about = gap_ev, gap, std
+        scores.append(
+            [spearman(*about), crps(*about), interval_score(gap_ev, lo, hi, LEVEL), mean_width(lo, hi)]
+        )
+    return [float(mean) for mean in np.mean(scores, axis=0)]
+
+
+def main() -> None:
+    """Print the scores of each share."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_model(parser)
+    add_table(parser)
+    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
+    options = parser.parse_args()
+    one_thread()
+    table = read_rows(options.table, options.target, ["val"])
+    frame = table[table.split == "val"]
+    predictor = load_model(options.model, device="cpu")
+    model = predictor.model
+    if not model.members or model.correction is None:
+        parser.error(f"{options.model} is no ensemble with a neighbour correction")
+    store = cached_store(frame, model.graph_config, options.cache)
+    found = predict_store(model, store, range(len(frame)))
+    apart = np.concatenate([at_mean(model, store[i]).gaps_ev.std(0).numpy() for i in range(len(frame))])
+    near = np.square(found.epistemic_std_ev) - np.square(DISAGREEMENT * apart)  # the distance alone
+    far = predictor.novelty.score(found.features, frame.atomic_numbers.tolist())
+    gap_ev = frame[options.target].to_numpy(dtype=np.float64)
+    rows = []
+    for share in SHARES:
+        std = np.sqrt(np.maximum(near, 0.0) + np.square(share * apart))
+        shared = replace(found, epistemic_std_ev=std).widened(far.widening)
+        rows.append([share, *score(shared, gap_ev, far.percentile)])
+    print_table(["share", "Spearman", "CRPS, eV", "interval score, eV", f"{LEVEL:.0%} width, eV"], rows)
+
+
+if __name__ == "__main__":
+    main()
