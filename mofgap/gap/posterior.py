@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -75,8 +75,10 @@ class Posterior:
 
     def rows(self, positions: NDArray[np.intp]) -> Posterior:
         """Of some structures."""
-        columns = (self.gap_ev, self.epistemic_std_ev, self.aleatoric_std_ev, self.features)
-        return Posterior(*(column[positions] for column in columns))
+        kept: dict[str, Any] = {
+            name: each[positions] for name, each in vars(self).items() if each is not None
+        }
+        return Posterior(**kept)
 
 
 @dataclass(frozen=True, eq=False)

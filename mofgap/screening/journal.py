@@ -167,7 +167,12 @@ class Journal:
     def _compare(self, found: Mapping[str, Any], header: Mapping[str, Any]) -> None:
         differing = [name for name in {**header, **found} if found.get(name) != header.get(name)]
         if differing:
-            was = ", ".join(f"{name} {found.get(name)} then, {header.get(name)} now" for name in differing)
+            was = ", ".join(
+                f"{name}: another model"
+                if name.endswith("sha256")
+                else f"{name} {found.get(name)} then, {header.get(name)} now"
+                for name in differing
+            )
             raise JournalError(
                 f"{self.path} was begun with other settings ({was}); "
                 "give the same ones, or --force to start again"

@@ -86,23 +86,26 @@ def write_inputs(
         hybrid: Add INCAR.hse06 (the HSE06 gap of the relaxed structure) to a folder of ``vasp``.
 
     Raises:
-        ValueError: If ``kind`` is not one of `KINDS`.
+        ValueError: If ``kind`` is not one of `KINDS`, or ``folder`` holds inputs of other crystals.
         OSError: If a file or folder cannot be written.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
     folder.mkdir(parents=True, exist_ok=True)
-    digits = len(str(len(crystals)))
-    written = []
-    for place, crystal in enumerate(crystals, start=1):
-        ending = "" if kind == "vasp" else f".{kind}"
-        path = folder / f"{place:0{digits}d}_{_safe_name(crystal)}{ending}"
+    digits, ending = len(str(len(crystals))), "" if kind == "vasp" else f".{kind}"
+    names = [f"{i:0{digits}d}_{_safe_name(crystal)}{ending}" for i, crystal in enumerate(crystals, start=1)]
+    others = sorted({path.name for path in folder.glob("[0-9]*_*")} - set(names))
+    if others:
+        raise ValueError(
+            f"{folder} holds inputs of an earlier selection ({others[0]} ...); remove them, or name another"
+        )
+    paths = [folder / name for name in names]
+    for path, crystal in zip(paths, crystals, strict=True):
         if kind == "vasp":
             _write_vasp(path, crystal, hybrid)
         else:
             write_text(path, write_cif(crystal) if kind == "cif" else str(_poscar(crystal)))
-        written.append(path)
-    return written
+    return paths
 
 
 def _safe_name(crystal: Crystal) -> str:

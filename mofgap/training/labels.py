@@ -244,6 +244,8 @@ def unusable(frame: pd.DataFrame) -> list[str]:
 
 def _wrong(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coords: Any) -> str:
     try:
+        if "\n" in str(structure_id):
+            raise ValueError("bad-name: the name has a line break; rename the structure")
         crystal = crystal_of_row(structure_id, cell, atomic_numbers, frac_coords)
         if len(crystal.frac_coords) != len(crystal.atomic_numbers):
             return (

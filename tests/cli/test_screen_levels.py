@@ -103,7 +103,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(
 
     for other in (["--level", "hse06", *OPTIONS[2:]], ["--level", "pbe", *OPTIONS[2:]]):
         refused = mofgap("screen", cifs, *other, "-o", output, "--resume")
-        assert refused.exit_code == 2 and "begun with other settings" in refused.output
+        assert refused.exit_code == 2 and "_sha256: another model" in refused.output
     # Another model of the second level is another run, as another first one is.
     changed = tmp_path / "changed"
     model, about, calibration, novelty = read_model(model_folder)

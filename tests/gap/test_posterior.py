@@ -106,6 +106,7 @@ def test_parts_are_joined_and_a_distance_that_one_lacks_is_left_out(start: Start
     for name in ("gap_ev", "epistemic_std_ev", "aleatoric_std_ev", "features", "relative_distance"):
         np.testing.assert_array_equal(getattr(whole, name), np.concatenate([getattr(p, name) for p in parts]))
     assert Posterior.joined([whole, replace(whole, relative_distance=None)]).relative_distance is None
+    np.testing.assert_array_equal(whole.rows(np.array([1])).relative_distance, parts[1].relative_distance)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["balora", "lora"])

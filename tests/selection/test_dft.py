@@ -124,4 +124,6 @@ def test_what_a_killed_selection_left_is_no_hindrance(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["cif", "poscar", "vasp"])
 def test_inputs_are_written_over_earlier_ones(kind: str, tmp_path: Path) -> None:
     first, again = (write_inputs(tmp_path, [crystal("a")], kind) for _ in range(2))
+    with pytest.raises(ValueError, match=r"holds inputs of an earlier selection \(1_a"):
+        write_inputs(tmp_path, [crystal("b")], kind)
     assert first == again and [path.name for path in tmp_path.iterdir()] == [first[0].name]

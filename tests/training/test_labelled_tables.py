@@ -19,6 +19,7 @@ def test_splits_that_are_not_needed_may_be_empty(tmp_path: Path, tiny_frame: pd.
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [
+        ("structure_id", "a\nb", "bad-name"),
         ("frac_coords", np.full(15, np.nan), "bad-coordinates"),
         ("frac_coords", np.zeros(12), "bad-coordinates: 4 places for 5 atoms"),
         ("frac_coords", None, ""),
