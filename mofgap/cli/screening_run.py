@@ -54,7 +54,7 @@ def checked_target(output: Path | None, shard: Shard | None, resume: bool, force
     Raises:
         typer.BadParameter: If the options contradict each other, the file cannot be written, or earlier
             results would be lost.
-        typer.Exit: If ``resume`` finds a complete table. The program then ends with exit code 0.
+        typer.Exit: If ``resume`` finds a complete shard. The program then ends with exit code 0.
     """
     if shard is not None and output is None:
         raise typer.BadParameter("needs -o, the table to make a share of", param_hint="--shard")
@@ -72,10 +72,11 @@ def checked_target(output: Path | None, shard: Shard | None, resume: bool, force
     if journal.exists() and not resume:
         words = f"{journal} holds an unfinished run: --resume continues it, --force starts again"
     elif target.exists() and not journal.exists():
-        if resume:
-            typer.echo(f"mofgap: {target} is complete; --force computes it again", err=True)
+        if resume and shard is not None:  # a whole array of jobs is submitted again
+            typer.echo(f"mofgap: {target} is complete", err=True)
             raise typer.Exit
-        words = f"{target} exists; --force overwrites it (--resume continues an unfinished run)"
+        words = f"{target} exists{' and is complete' if resume else ''}; --force overwrites it"
+        words += "" if resume else " (--resume continues an unfinished run)"
     elif target.suffix.lower() == PAGE and rows.exists() and not resume:
         words = f"{rows} exists, where all rows of a long table are written; --force overwrites it"
     else:

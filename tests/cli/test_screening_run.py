@@ -58,13 +58,13 @@ def test_nothing_is_next_where_everything_failed(capsys: pytest.CaptureFixture[s
     assert "wrote t.csv, with a reason for each" in words and "next:" not in words
 
 
-def test_resuming_a_complete_table_ends_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = tmp_path / "t.csv"
-    table.write_text("mine")
+def test_resuming_a_complete_shard_ends_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shard, table = Shard(1, 2), tmp_path / "t.csv"
+    shard.path(table).write_text("mine")
     with pytest.raises(typer.Exit) as ended:
-        checked_target(table, None, resume=True, force=False)
-    assert ended.value.exit_code == 0 and "t.csv is complete" in capsys.readouterr().err
-    assert table.read_text() == "mine"
+        checked_target(table, shard, resume=True, force=False)
+    assert ended.value.exit_code == 0 and "is complete" in capsys.readouterr().err
+    assert shard.path(table).read_text() == "mine"
 
 
 def test_a_page_does_not_overwrite_a_table_of_its_rows(tmp_path: Path) -> None:
