@@ -124,6 +124,16 @@ def test_the_rest_of_the_encoder_moves_where_it_may(
     torch.testing.assert_close(features[:1], model.frozen_features(data.store[0]))
 
 
+def test_the_encoder_has_a_learning_rate_of_its_own(
+    tmp_path: Path, data: Labelled, tiny_encoder: CrystalTransformerConfig, encoder_file: Path
+) -> None:
+    model = make_model("full", tiny_encoder, encoder_file)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    run(model, data, tmp_path, replace(CONFIG, encoder_learning_rate=0.0))
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved and all(name.startswith("head.") for name in moved)
+
+
 @pytest.fixture(scope="module")
 def two_blocks(tiny_encoder: CrystalTransformerConfig) -> GapModel:
     """A model of which the last block alone is adapted, so that the first is frozen."""

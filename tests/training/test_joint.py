@@ -72,6 +72,14 @@ def test_every_column_becomes_a_model_on_one_encoder(
     assert float(hse.gap_mean_ev) == pytest.approx(known.high_ev.mean(), rel=1e-5)
 
 
+def test_matrices_decay_and_biases_do_not() -> None:
+    network = torch.nn.Linear(3, 2)
+    module = JointTraining(network, torch.zeros(1, 1), torch.zeros(1, 1), CONFIG, 10)  # type: ignore[arg-type]
+    matrices, others = module.configure_optimizers()["optimizer"].param_groups
+    assert [p.ndim for p in matrices["params"]] == [2] and matrices["weight_decay"] == CONFIG.weight_decay > 0
+    assert [p.ndim for p in others["params"]] == [1] and others["weight_decay"] == 0
+
+
 def test_gaps_that_cannot_be_learnt_are_refused(
     frame: pd.DataFrame, tmp_path: Path, found: PretrainedEncoder
 ) -> None:
