@@ -49,6 +49,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         partial.rename(folder)
     except OSError as error:
         _name(error, partial, folder)
+        if old.is_dir() and not folder.exists():
+            old.rename(folder)
         raise
     finally:
         rmtree(partial, ignore_errors=True)

@@ -36,6 +36,23 @@ def test_a_folder_takes_the_place_of_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "table" / "part").read_text() == "of many"
 
 
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with whole_folder(tmp_path / "model") as partial:
+        (partial / "part").write_text("first")
+    rename = Path.rename
+
+    def fails(path: Path, target: Path) -> Path:
+        if path.suffix == ".partial":
+            raise OSError("no space left")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(OSError, match="no space"), whole_folder(tmp_path / "model") as partial:
+        (partial / "part").write_text("second")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / "part").read_text() == "first"
+
+
 def test_two_writers_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     with whole_file(path) as one, whole_file(path) as two:

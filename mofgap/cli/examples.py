@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,9 +37,10 @@ def examples(
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
 ) -> None:
     """Copy examples into a folder: well-known MOFs, structures with gaps, or tables of scores."""
+    labels = [str(folder / name) for name in ("labels.csv", "structures.zip")]
     what_next = {
-        "mofs": f"mofgap screen {folder}",
-        "labels": f"mofgap train {folder / 'labels.csv'} {folder / 'structures.zip'} -o my-model",
+        "mofs": shlex.join(["mofgap", "screen", str(folder)]),
+        "labels": shlex.join(["mofgap", "train", *labels, "-o", "my-model"]),
         "tables": "",
     }
     try:

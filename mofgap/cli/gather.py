@@ -51,6 +51,8 @@ def gather(
             has_window = found.header.get("window") is not None
             if not outcome.n_rows:
                 fail("no inputs: the shards are empty", NOTHING_DONE)
+            if outcome.nothing_done and output.exists():
+                fail(f"nothing could be predicted; {output} is kept as it was", NOTHING_DONE)
             if part_rows is None:
                 found.write(output, partial(write_output, settings=found.header), command_line())
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,7 +84,8 @@ def pretrain(
     write_encoder_card(output, n_train, command_line(), citation)
     last = tuple(range(n_blocks)[-3:])
     blocks = "" if last == TrainingConfig().blocks else f" --blocks {','.join(map(str, last))}"
-    typer.echo(f"mofgap: wrote {output}; next: mofgap train LABELS CIFS --encoder {output}{blocks}", err=True)
+    what_next = f"mofgap train LABELS CIFS --encoder {shlex.quote(str(output))}{blocks}"
+    typer.echo(f"mofgap: wrote {output}; next: {what_next}", err=True)
 
 
 def _settings(texts: Iterable[str]) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def table_html(frame: pd.DataFrame) -> str:
     window = window_of(frame)
     counts = html.escape(_counts(frame, len(shown)))
     columns = _columns(shown, window)
-    head = "".join(f'<th style="text-align:left">{name}</th>' for name in columns)
+    head = "".join(f'<th style="text-align:left">{html.escape(str(name))}</th>' for name in columns)
     cells = zip(*columns.values(), strict=True)
     body = "".join("<tr>" + "".join(map(_data, row)) + "</tr>" for row in cells)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{counts}</p>"
@@ -195,7 +195,7 @@ def _columns(shown: pd.DataFrame, window: Window) -> dict[Hashable, list[str]]:
         "structure": texts("structure_id"),
         "formula": [str(with_subscripts(str(text))) for text in shown.formula],
     }
-    columns |= {html.escape(str(name)): gaps for name, gaps in _gaps(shown).items()}
+    columns |= _gaps(shown)
     if coverage := coverage_of(shown):
         ends = [f"gap_lo{coverage}_ev", f"gap_hi{coverage}_ev"]
         axis_end = max(1.0, shown[ends[1]].max())

@@ -64,7 +64,7 @@ def render(template: str, scripts: Sequence[str] = (), *, folder: Traversable = 
 
 def as_json(content: Any) -> Markup:
     """JSON for a script element: nothing in it can end the element."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 

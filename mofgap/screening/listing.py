@@ -39,7 +39,7 @@ def listing_path(output: Path) -> Path:
 
 def is_listing(name: str) -> bool:
     """Whether an input is a listing."""
-    return name.endswith(LISTING) and Path(name).is_dir()
+    return name.rstrip("/").endswith(LISTING) and Path(name).is_dir()
 
 
 def write_listing(folder: Path, sources: Inputs, n_shards: int) -> int:

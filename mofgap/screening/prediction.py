@@ -63,6 +63,9 @@ def _rows(crystals: Sequence[Crystal], predictor: GapPredictor, config: Screenin
             seed=config.seed,
             batch_atoms=config.batch_atoms,
         )
+        for level in filter(None, (found, found.second_level)):
+            if not np.isfinite(level.gap_ev + level.gap_std_ev).all():
+                raise ValueError("the model gave no finite gap")
     except (ValueError, RuntimeError, MemoryError) as error:
         if len(crystals) > 1:
             return [row for crystal in crystals for row in _rows([crystal], predictor, config)]

@@ -199,7 +199,8 @@ def _read(parts: Sequence[Path]) -> pd.DataFrame:
             frame = pd.DataFrame(content)
             return _with_types(frame, frame.columns)
         if path.suffix.lower() == ".xlsx":
-            frame = pd.read_excel(path, keep_default_na=False, na_values=[""]).dropna(how="all")
+            kinds = dict.fromkeys(TEXTS, "str")  # else 001 becomes 1
+            frame = pd.read_excel(path, dtype=kinds, keep_default_na=False, na_values=[""]).dropna(how="all")
             return _with_types(frame.reset_index(drop=True), frame.columns)
         start = _first_line(path).partition(",")[0]
         if marks := [word for mark, word in ((";", "semicolons"), ("\t", "tabs")) if mark in start]:

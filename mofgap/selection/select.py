@@ -259,7 +259,7 @@ def _read_again(
     """The crystals of a table by row, and why the others are none."""
     names = list(zip(frame.file.astype(str), frame.structure_id.astype(str), strict=True))
     row_of = dict(zip(names, frame.index, strict=True))
-    expected = dict(zip(names, zip(frame.formula, frame.n_atoms, strict=True), strict=True))
+    expected = dict(zip(names, zip(frame.formula, frame.n_atoms.fillna(-1), strict=True), strict=True))
     why: dict[Key, str] = {}
     found: dict[int, Crystal] = {}
     there: set[str] = set()

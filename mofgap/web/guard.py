@@ -15,6 +15,8 @@ import socket
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -95,8 +97,11 @@ class Guard:
         if request.url.path == "/login" and request.method == "POST":
             if int(request.headers.get("content-length") or MAX_LOGIN_BYTES + 1) > MAX_LOGIN_BYTES:
                 return _error(413, "the form is too long")
-            async with request.form(max_files=0, max_fields=1) as form:
-                given = str(form.get("token", "")).strip()
+            try:
+                async with request.form(max_files=0, max_fields=1) as form:
+                    given = str(form.get("token", "")).strip()
+            except (HTTPException, MultiPartException, KeyError):
+                return _error(400, "the form cannot be read")
         elif request.url.path != "/" or given is None:
             if self._knows(request):
                 return None
@@ -130,7 +135,10 @@ def _is_from_here(headers: Headers, host: str) -> bool:
     """Whether the request comes from a page of this server, or from a program that is no browser."""
     origin = headers.get("origin")
     if origin is not None:
-        return urlsplit(origin).netloc.lower() == host.lower()
+        try:
+            return urlsplit(origin).netloc.lower() == host.lower()
+        except ValueError:  # of an address in brackets that do not close
+            return False
     return headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
 
 

@@ -110,6 +110,8 @@ async def receive(
                 raise RequestError(413, too_large(limits))
             await run_in_threadpool(parser.write, chunk)
         parser.finalize()
+        if not form.is_whole:
+            raise RequestError(400, "the form ends early; send it again")
     except FormParserError as error:
         raise RequestError(400, f"the form cannot be read: {error}; send it again") from error
     finally:
@@ -152,10 +154,14 @@ class _Form:
         self._field = ""
         self._text = b""
         self._file: BinaryIO | None = None
+        self.is_whole = False
 
     def callbacks(self) -> dict[str, object]:
         names = ("part_begin", "header_field", "header_value", "header_end", "headers_finished")
-        return {f"on_{name}": getattr(self, name) for name in (*names, "part_data", "part_end")}
+        return {f"on_{name}": getattr(self, name) for name in (*names, "part_data", "part_end", "end")}
+
+    def end(self) -> None:
+        self.is_whole = True
 
     def part_begin(self) -> None:
         self._headers = {}

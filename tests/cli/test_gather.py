@@ -195,6 +195,16 @@ def test_a_shard_is_resumed_and_never_overwritten(
     assert not output.exists()
 
 
+def test_force_keeps_a_table_where_nothing_could_be_predicted(tmp_path: Path, model_folder: Path) -> None:
+    (tmp_path / "bad.cif").write_text("")
+    arguments = ["screen", tmp_path / "bad.cif", "--model", model_folder, "-o", tmp_path / "t.csv"]
+    assert mofgap(*arguments, "--shard", "1/1").exit_code == 3
+    (tmp_path / "t.csv").write_text("mine")
+    found = mofgap("gather", *tmp_path.glob("*.jsonl"), "-o", tmp_path / "t.csv", "--force")
+    assert found.exit_code == 1 and "is kept as it was" in found.output
+    assert (tmp_path / "t.csv").read_text() == "mine"
+
+
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"])
 def test_no_such_shard(tmp_path: Path, text: str) -> None:
     found = mofgap("screen", "x.cif", "-o", tmp_path / "t.csv", f"--shard={text}")

@@ -72,6 +72,8 @@ def test_markup_is_text() -> None:
     assert "<script" not in beside._repr_html_() and "&lt;script&gt;" in beside._repr_html_()
     table = screening(row(1, MARKUP, **odd))
     assert "<script" not in table._repr_html_() and "&lt;script&gt;" in table._repr_html_()
+    ends = {"gap_lo90_ev": "gap_lo<script>_ev", "gap_hi90_ev": "gap_hi<script>_ev"}
+    assert "<script" not in table.rename(columns=ends)._repr_html_()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.inputs import expand_inputs
 from mofgap.crystals.item import InputItem
 from mofgap.crystals.reasons import StructureError
-from mofgap.screening.listing import read_listing, write_listing
+from mofgap.screening.listing import is_listing, read_listing, write_listing
 from mofgap.screening.reading import Source
 from mofgap.screening.shard import Shard, ShardError
 
@@ -98,6 +98,11 @@ def test_a_listing_of_other_shards_or_damaged_is_refused(tmp_path: Path, many: l
     path.write_bytes(content[:300] + b"0" + content[301:])
     with pytest.raises(ShardError, match="make it again"):
         list(read_listing(folder, Shard(1, 2)))
+
+
+def test_a_listing_may_end_in_a_slash(tmp_path: Path) -> None:
+    (tmp_path / "t.inputs").mkdir()
+    assert is_listing(f"{tmp_path / 't.inputs'}/") and not is_listing(f"{tmp_path}/")
 
 
 def test_a_listing_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -158,6 +158,16 @@ def test_one_structure_that_breaks_the_model_leaves_the_others(cifs: Path, tiny:
     assert frame.structure_id.tolist() == ["s1", "s0"]
     assert frame.reason[1].startswith("prediction-failed: out of memory;")
 
+    class Blind(GapPredictor):
+        def estimate(self, crystals, **settings):  # type: ignore[no-untyped-def]
+            found = super().estimate(crystals, **settings)
+            lost = [c.structure_id == "s0" for c in crystals]
+            return replace(found, gap_ev=np.where(lost, np.nan, found.gap_ev))
+
+    blind = Blind(tiny.model, tiny.about, tiny.calibration, tiny.novelty, "cpu")
+    frame = mofgap.screen(crystals, model=blind)
+    assert frame.structure_id.tolist() == ["s1", "s0"] and "no finite gap" in frame.reason[1]
+
 
 def test_unseen_elements_are_novel_and_rare_ones_named(cifs: Path, tiny: GapPredictor) -> None:
     (good,) = crystals_in(cifs / "s0.cif")

@@ -114,6 +114,12 @@ def test_xlsx_is_read_as_it_was_written_and_as_a_spreadsheet_saves_it(tmp_path: 
         read_table(path)
 
 
+def test_names_that_look_like_numbers_stay_as_they_are_in_xlsx(tmp_path: Path) -> None:
+    names = ["001", "1e5", "1.50", "true"]
+    write_table(tmp_path / "out.xlsx", [replace(GOOD, structure_id=name) for name in names])
+    assert read_table(tmp_path / "out.xlsx").structure_id.tolist() == names
+
+
 def test_xlsx_reads_back_equal_and_holds_no_formula(tmp_path: Path) -> None:
     path = tmp_path / "out.xlsx"
     write_table(path, TABLE)

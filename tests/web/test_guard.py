@@ -38,6 +38,7 @@ def test_only_names_of_this_server_are_served(client: TestClient, host: str, sta
         ({"origin": "http://127.0.0.1:9000"}, True),
         ({"origin": "http://evil.example.org"}, True),
         ({"origin": "null"}, True),
+        ({"origin": "http://[bad"}, True),
         ({"sec-fetch-site": "cross-site"}, True),
         ({"sec-fetch-site": "same-site"}, True),
         ({"sec-fetch-site": "same-origin"}, False),
@@ -87,6 +88,12 @@ def test_a_proxy_may_have_a_name(guarded: TestClient) -> None:
     assert guarded.get("/", headers=headers).status_code == 200
     headers |= {"origin": "https://gaps.example.org"}
     assert guarded.post("/api/screen", files={"files": ("a.cif", b"x")}, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=x"])
+def test_a_login_that_is_no_form_is_refused(guarded: TestClient, kind: str) -> None:
+    file = b'--x\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\nx\r\n--x--\r\n'
+    assert guarded.post("/login", content=file, headers={"content-type": kind}).status_code == 400
 
 
 def test_a_long_login_is_not_read(guarded: TestClient) -> None:

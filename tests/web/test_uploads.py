@@ -98,13 +98,14 @@ def test_endings_survive(name: str) -> None:
         (b"{}", "application/json", 415),
         (b"x", "multipart/form-data", 415),
         (b"no form at all", KIND, 400),
+        (form([("a.cif", b"x")])[:-12], KIND, 400),
         (form([]), KIND, 422),
         (form([("a.cif", b"x")], {"colour": "red"}), KIND, 422),
         (form([("a.cif", b"x")], {"level": "x" * 2000}), KIND, 422),
         (form([("a.cif", b"x")] * 6), KIND, 413),
         (form([("a.cif", b"x" * (MB + 1))]), KIND, 413),
     ],
-    ids=["json", "no boundary", "no form", "no files", "unknown field", "long field", "many", "large"],
+    ids=["json", "no boundary", "no form", "cut", "no files", "unknown field", "long field", "many", "large"],
 )
 def test_other_requests_are_refused(tmp_path: Path, body: bytes, kind: str, status: int) -> None:
     with pytest.raises(RequestError) as found:

@@ -65,7 +65,7 @@ def _screen(asked: ShardedScreening, index: int, made: tuple[str, str] | None) -
     # The settings of the table alone; models count by what is in them.
     for name in ("level", "model", "table", "part_rows"):
         del settings[name]
-    settings["window"] = asked.window and list(map(str, asked.window))  # JSON holds no infinite end
+    settings["window"] = _ends(asked)
     models = [] if made else [model for model in asked.models if model is not None]
     configs = [str((model_folder(model, CONFIG) or Path(model)) / CONFIG) for model in models]
     own = listed_in(LISTED, Shard(index, asked.shards))
@@ -99,11 +99,16 @@ def _report(asked: ShardedScreening) -> Stage:
         rule="report",
         item="screening",
         work=_do_report,
-        settings={"window": asked.window},
+        settings={"window": _ends(asked)},
         modules=("mofgap.report.file",),
         writes=("screening.html",),
         after=("gather",),
     )
+
+
+def _ends(asked: ShardedScreening) -> list[str] | None:
+    """The ends of the window as texts, since JSON holds no infinite one."""
+    return asked.window and list(map(str, asked.window))
 
 
 def _shard_path(asked: ShardedScreening, index: int) -> Path:

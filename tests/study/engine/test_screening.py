@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,12 @@ def test_a_level_takes_its_models_as_a_screening_does(
     assert list(found.columns) == list(alone.columns)
     assert set(found.model) == {"qmof-pbe" if level == "pbe" else "qmof-hse06"}
     assert found.gap_ev[0] == pytest.approx(alone.gap_ev[0], abs=1e-4)
+
+
+def test_a_window_may_have_an_open_end() -> None:
+    asked = ShardedScreening(inputs=("a.cif",), window=(0.5, float("inf")))
+    for stage in screening_stages(RunConfig("open", screening=asked)):
+        json.dumps(stage.settings, allow_nan=False)
 
 
 @pytest.mark.parametrize(("table", "part_rows"), [("screening.csv", None), ("screening.parquet", 1)])
