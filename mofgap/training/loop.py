@@ -288,10 +288,9 @@ def check_folder(folder: Path, *, resume: bool) -> None:
         return
     if not resume:
         raise TrainingError(f"{folder} holds a training already: resume it, or choose another folder")
-    for path in filter(Path.exists, (folder / LAST, folder / BEST)):
-        read_checkpoint(path)
-    if (folder / LOG).exists():
-        read_log(folder / LOG)
+    for name, read in ((LAST, read_checkpoint), (BEST, read_checkpoint), (LOG, read_log)):
+        if (folder / name).exists():
+            read(folder / name)
 
 
 def fit(
