@@ -67,7 +67,7 @@ def screened(frame: pd.DataFrame, name: str = "table") -> Screened:
     if lacks := lacking(frame, NEEDED):
         raise ScreeningTableError(f"{name}: {lacks}")
     if frame.empty:
-        raise ScreeningTableError(f"{name}: the table has no rows; screen again")
+        raise ScreeningTableError(f"{name}: the table has no rows; screen again, without --novelty drop")
     frame = frame.reset_index(drop=True)
     has_gap = (frame.status != "failed") & frame.gap_ev.notna() & frame.gap_std_ev.notna()
     ranked = frame[has_gap].sort_values("rank", kind="stable")
