@@ -70,7 +70,7 @@ def report(
         else:
             said = _screening(source, output, window, cards, force=force)
     except OSError as error:
-        fail(error if error.filename else f"cannot write {output}: {error.strerror}", NOTHING_DONE)
+        fail(error if error.filename else f"cannot write {output}: {error.strerror or error}", NOTHING_DONE)
     except ValueError as error:
         fail(error, NOTHING_DONE)
     for note in said[1:]:

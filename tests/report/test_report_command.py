@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 import mofgap
 from mofgap.__main__ import app
 from mofgap.screening.row import Row
-from mofgap.screening.table import write_table
+from mofgap.screening.table import read_table, write_table
 
 ROW = Row(1, "s0.cif", "s0", "ok", "", "CHO2Zn", 5, 2.0, 0.4, 0.2, 0.3, 1.4, 2.6, 0.7, 0.3, "", "PBE", "tiny")
 
@@ -92,6 +94,20 @@ def test_a_comparison_becomes_a_page(run_folder: Path, table: Path) -> None:
 def test_another_window_may_be_shaded(table: Path) -> None:
     assert run("t.csv", "--window", "2", "2.5")[0] == 0
     assert "2 to 2.5 eV" in Path("report.html").read_text(encoding="utf-8")
+
+
+def test_a_column_of_dates_is_shown(table: Path) -> None:
+    read_table(table).assign(measured=pd.Timestamp("2026-03-04")).to_parquet("t.parquet")
+    assert run("t.parquet")[0] == 0 and "2026-03-04" in Path("report.html").read_text(encoding="utf-8")
+
+
+def test_a_full_disk_is_named_with_the_page(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    code, output = run("t.csv")
+    assert code == 1 and "cannot write report.html: No space left" in output
 
 
 def test_a_failed_report_leaves_the_old_page(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:

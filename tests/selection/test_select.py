@@ -169,6 +169,10 @@ def test_what_cannot_be_read_again_is_named(table: Path, tiny: GapPredictor) -> 
     ]
     with pytest.raises(CandidateError, match="no such file"):
         select(frame.assign(file="gone.cif"), tiny, "explore", 20)
+    frame = read_candidates(table)
+    frame.loc[frame.structure_id == "s1", "n_atoms"] = pd.NA
+    (line,) = select(frame, tiny, "explore", 20).skipped
+    assert line.endswith("the file changed since it was screened")
 
 
 def test_whitened_features_are_those_of_the_index(tiny: GapPredictor) -> None:
