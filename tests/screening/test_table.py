@@ -114,8 +114,8 @@ def test_xlsx_is_read_as_it_was_written_and_as_a_spreadsheet_saves_it(tmp_path: 
         read_table(path)
 
 
-def test_names_that_look_like_numbers_stay_as_they_are_in_xlsx(tmp_path: Path) -> None:
-    names = ["001", "1e5", "1.50", "true"]
+@pytest.mark.parametrize("names", [["001", "002"], ["1e5"], ["1000041", "1.50"], ["true"]])
+def test_names_that_look_like_numbers_stay_as_they_are_in_xlsx(names: list[str], tmp_path: Path) -> None:
     write_table(tmp_path / "out.xlsx", [replace(GOOD, structure_id=name) for name in names])
     assert read_table(tmp_path / "out.xlsx").structure_id.tolist() == names
 
