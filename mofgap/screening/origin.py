@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mofgap.choices import Disorder
+from mofgap.configuration import part
 from mofgap.crystals.prepare.config import PreparationConfig
-from mofgap.plain_words import settings_of
 from mofgap.version import installed_version, today
 from mofgap.whole_file import write_text
 
@@ -84,9 +84,7 @@ def disorder_of(frame: pd.DataFrame) -> Disorder:
 
 def preparation_of(frame: pd.DataFrame) -> PreparationConfig:
     """How a table's structures were prepared; the default where its record does not say."""
-    found = origin_of(frame)
-    known = {name: found[name] for name in settings_of(PreparationConfig) if name in found}
     try:
-        return PreparationConfig(**known)
+        return part(PreparationConfig, origin_of(frame))
     except ValueError:  # written by another version of mofgap
         return PreparationConfig()

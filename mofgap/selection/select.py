@@ -189,8 +189,7 @@ def select(
     n_short, n_copies = max(SHORTLIST * budget, SHORTEST_LIST), 1
     order = order[: max(n_short, np.count_nonzero(frame.quality))]  # nothing of quality 0 is chosen
     structure = frame.groupby([name for name in SAME if name in frame], dropna=False).ngroup().to_numpy()
-    crystals: dict[int, Crystal] = {}
-    features: dict[int, Floats] = {}
+    crystals, features = dict[int, Crystal](), dict[int, Floats]()
     skipped: list[str] = []
     picks: list[Pick] = []
     done, again = set[int](), False

@@ -13,7 +13,6 @@ from mofgap.gap.posterior import Posterior
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.bootstrap import bootstrap
 from mofgap.uncertainty.calibrate import Calibration, fit_calibration
-from mofgap.uncertainty.conformal import Residuals
 from mofgap.uncertainty.groups import quantile_edges
 from mofgap.uncertainty.ranks import dense_ranks, rank_correlation
 from mofgap.uncertainty.scaling import Scaling
@@ -104,7 +103,7 @@ def calibration_of(
     """
     kept = scaling or Scaling()
     if len(ids) < MIN_ROWS:
-        return Calibration(kept, (Residuals(),))
+        return Calibration.raw(kept)
     gap, epistemic = np.maximum(found.gap_ev, 0.0), np.nan_to_num(found.epistemic_std_ev)
     given = kept if len(ids) < MIN_SCALING_ROWS else None
     edges = () if novelty is None else quantile_edges(novelty, MAX_GROUPS, MIN_GROUP_ROWS)

@@ -17,6 +17,10 @@ FROM_A_MODEL = {"learning_rate": 1e-3, "kl_weight": 0.1}
 """Defaults of ``mofgap train --from``: few labels of a model that knows the structures already need a faster
 rate and a looser posterior."""
 
+FEW_LABELS = 500
+"""With fewer labels for another level of theory none are spared for validation: error bars come from
+cross-fitting, at the price of five more trainings."""
+
 MIN_CORRECTION_ROWS = 1000
 """With fewer training rows neighbours are too far for a neighbour correction."""
 

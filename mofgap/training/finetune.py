@@ -259,9 +259,8 @@ def finetune(
         (n_structures, n_features) pooled frozen features of all structures.
 
     Raises:
-        TrainingError: If there are too few training structures, their labels are all equal, the checkpoint is
-            damaged, or the training diverged. It is also raised if ``folder`` holds a training and ``resume``
-            is False.
+        TrainingError: If there are too few training structures, their labels are all equal, the training
+            diverged, the checkpoint is damaged, or ``folder`` holds a training and ``resume`` is False.
     """
     if not from_model or config.unfreeze:
         _check_labels(data, from_model)
@@ -277,9 +276,17 @@ def finetune(
     val = loader(data.store, data.val, config.batch_atoms, None, data.n_atoms) if data.val else None
     steps = n_steps(train, config.epochs, compute)
     module = Finetuning(model, features, data.target, config, steps, outputs)
-    how: Any = dict(folder=folder, epochs=config.epochs, resume=resume, compute=compute)
-    monitor = "val_mae_ev" if data.val else None
-    best = fit(module, train, val, monitor=monitor, patience=config.patience, **how)
+    best = fit(
+        module,
+        train,
+        val,
+        folder,
+        epochs=config.epochs,
+        monitor="val_mae_ev",
+        patience=config.patience,
+        resume=resume,
+        compute=compute,
+    )
     restore(module, best)
     model.cpu().eval()
     if model.config.method == "full" or config.unfreeze:  # the encoder moved

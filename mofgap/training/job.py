@@ -18,7 +18,7 @@ from mofgap.configuration import ConfigurationError, below, part, schema
 from mofgap.nearest import hint
 from mofgap.plain_words import settings_of
 from mofgap.shipped import CONFIG, DEFAULT_ENCODER, DESCRIPTION, model_folder, not_found
-from mofgap.training.config import FROM_A_MODEL, NETWORK, ComputeConfig, TrainingConfig
+from mofgap.training.config import FEW_LABELS, FROM_A_MODEL, NETWORK, ComputeConfig, TrainingConfig
 
 if TYPE_CHECKING:
     from mofgap.training.labels import Labels
@@ -42,7 +42,8 @@ class LabelsConfig:
     split_column: str = Field(
         "split",
         description="Column that says train, val or test. Without it 80, 10 and 10 % are drawn, with "
-        "families kept together; fewer than 500 labels with a model to start from are all trained on.",
+        f"families kept together; with a model to start from, fewer than {FEW_LABELS} labels are all trained "
+        "on.",
     )
     split_seed: int = Field(0, description="Of the splits that are drawn.", ge=0)
     all_rows: bool = Field(
@@ -209,7 +210,6 @@ class TrainingJob:
             TableError: If the labels or the structures cannot be read, or a needed split is empty.
         """
         from mofgap.training.labels import read_labels
-        from mofgap.training.recipe import FEW_LABELS
 
         data = self.data
         return read_labels(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,16 @@ from mofgap.training.encoder_folder import PretrainedEncoder, find_encoder
 from mofgap.training.joint_network import JointNetwork
 from mofgap.training.labels import positions
 from mofgap.training.lock import lock, table_digests
-from mofgap.training.loop import Compute, TrainingError, fit, n_steps, restore, seed_step, warmup_cosine
+from mofgap.training.loop import (
+    ANYTHING,
+    Compute,
+    TrainingError,
+    fit,
+    n_steps,
+    restore,
+    seed_step,
+    warmup_cosine,
+)
 from mofgap.training.pretrain import atom_targets
 from mofgap.training.unseen import substitute_unseen
 from mofgap.uncertainty.calibrate import Calibration
@@ -149,7 +158,7 @@ def begin_models(
     config: JointConfig,
     gap_ev: Tensor,
     weights: dict[str, Tensor],
-    earlier: Sequence[Sequence[Path]] = (),
+    earlier: Sequence[Sequence[Path]],
 ) -> list[GapModel]:
     """A gap model for each column, all on one encoder.
 
@@ -165,6 +174,7 @@ def begin_models(
             training.
     """
     settings = found.settings | {"virtual_node": True, "dropout": config.dropout}
+    torch.manual_seed(config.seed)
     encoder = build_encoder(found.architecture, settings)
     encoder.load_state_dict(weights | {k: v for k, v in encoder.state_dict().items() if k not in weights})
     models = []
@@ -204,11 +214,11 @@ def train_joint(
     found: PretrainedEncoder,
     config: JointConfig,
     *,
-    levels: dict[str, str] | None = None,
+    levels: Mapping[str, str] = LEVELS,
     start: Sequence[Path] = (),
     cache: Path | None = None,
     resume: bool = False,
-    compute: Compute | None = None,
+    compute: Compute = ANYTHING,
 ) -> list[Path]:
     """Train on the rows of split ``train``, choosing the epoch on split ``val``; write a folder a column.
 
@@ -217,12 +227,12 @@ def train_joint(
         folder: Where the training lies, and the model folders.
         found: The pretrained encoder to start from.
         config: How to train.
-        levels: Columns of the gaps, and their levels of theory; `LEVELS` by default.
+        levels: Columns of the gaps, and their levels of theory.
         start: Folders of earlier trainings. The mean of their weights goes on; the head of the atoms' targets
             begins anew. None starts from the pretrained encoder.
         cache: Folder of cached graphs.
         resume: Go on from the last checkpoint.
-        compute: What it runs on; the best device by default.
+        compute: What it runs on.
 
     Returns:
         The model folders, in the order of the columns.
@@ -234,15 +244,12 @@ def train_joint(
         TrainingError: If ``folder`` holds a different training, ``folder`` holds any training and ``resume``
             is False, or no epoch ended with a finite loss.
     """
-    levels, compute = levels or LEVELS, compute or Compute()
     frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
     gap_ev = _gaps(frame, list(levels))
     atoms, weights = atom_targets(frame), load_file(found.weights)
     earlier = [[folder / name for folder in start] for name in levels] if start else []
-    made_of = _made_of(frame, found, config, gap_ev, atoms, earlier)
-    lock(folder, made_of | compute.decisive, resume=resume)
+    lock(folder, _made_of(frame, found, config, gap_ev, atoms, earlier) | compute.decisive, resume=resume)
     learnt, held_out = positions(frame, "train"), positions(frame, "val")
-    torch.manual_seed(config.seed)
     models = begin_models(found, config, gap_ev[learnt], weights, earlier)
     store = cached_store(frame, models[0].graph_config, cache)
     network = JointNetwork(models, atoms[store.atom_rows(learnt)])
@@ -250,8 +257,10 @@ def train_joint(
     train = loader(distinct, learnt, config.batch_atoms, config.seed)
     val = loader(distinct, held_out, config.batch_atoms, None)
     module = JointTraining(network, gap_ev, atoms, config, n_steps(train, config.epochs, compute))
-    how: Any = dict(folder=folder, epochs=config.epochs, resume=resume, compute=compute)
-    restore(module, fit(module, train, val, monitor="val_mae_ev", **how))
+    best = fit(
+        module, train, val, folder, epochs=config.epochs, monitor="val_mae_ev", resume=resume, compute=compute
+    )
+    restore(module, best)
     network.cpu().eval()
     return [
         write_member(

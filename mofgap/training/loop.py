@@ -297,13 +297,13 @@ def fit(
     module: L.LightningModule,
     train: DataLoader[Any],
     val: DataLoader[Any] | None,
-    *,
     folder: Path,
+    *,
     epochs: int,
-    monitor: str | None,
+    monitor: str,
     patience: int | None = None,
-    resume: bool = False,
-    compute: Compute = ANYTHING,
+    resume: bool,
+    compute: Compute,
 ) -> Path:
     """Train, keeping the last and the best state on disk.
 
@@ -313,11 +313,10 @@ def fit(
     Args:
         module: What is trained; logs ``monitor`` on validation.
         train: Training batches.
-        val: Validation batches, if there are any.
+        val: Validation batches; without any, the last epoch is kept.
         folder: Where checkpoints and ``metrics.csv`` go.
         epochs: Passes over the training structures.
-        monitor: Name of the validation metric that chooses the best epoch; smaller is better. None keeps the
-            last epoch.
+        monitor: Name of the validation metric that chooses the best epoch; smaller is better.
         patience: Stop after so many epochs without improvement; None never does.
         resume: Go on from the last checkpoint of ``folder``.
         compute: What it runs on. With several devices, the program goes on after this call in the first
@@ -338,13 +337,14 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     _quieten_lightning()
     lines: list[Callback] = [EpochLines(compute.model)] if compute.progress else []
-    trainer = _trainer(folder, epochs, [*lines, *_callbacks(folder, monitor, patience)], compute)
+    chosen_by = None if val is None else monitor
+    trainer = _trainer(folder, epochs, [*lines, *_callbacks(folder, chosen_by, patience)], compute)
     if not _lost_patience(before, patience):
         trainer.fit(module, train, val, ckpt_path=str(last) if before else None, weights_only=True)
     if not trainer.is_global_zero:
         raise SystemExit(0)
-    _check_finite(folder / LOG, monitor)
-    return last if monitor is None else folder / BEST
+    _check_finite(folder / LOG, chosen_by)
+    return last if chosen_by is None else folder / BEST
 
 
 def _trainer(folder: Path, epochs: int, callbacks: list[Callback], compute: Compute) -> L.Trainer:

@@ -173,8 +173,9 @@ def pretrain(
     val = loader(store, held_out, config.batch_atoms, None)
     steps = n_steps(train, config.epochs, compute)
     module = Pretraining(heads, target, targets_of(frame.columns), config, steps)
-    how: Any = dict(folder=folder, epochs=config.epochs, resume=resume, compute=compute)
-    best = fit(module, train, val, monitor="val_loss", **how)
+    best = fit(
+        module, train, val, folder, monitor="val_loss", epochs=config.epochs, resume=resume, compute=compute
+    )
     network = heads.encoder.cpu()
     network.load_state_dict(_encoder_of(best))
     substitutes = _substitute_unseen(network, frame.atomic_numbers.iloc[learnt])

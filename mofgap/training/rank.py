@@ -15,7 +15,6 @@ from mofgap.balora import lower_rank
 from mofgap.gap.folder import find_model, read_model, save_model
 from mofgap.gap.model import GapModel
 from mofgap.uncertainty.calibrate import Calibration
-from mofgap.uncertainty.conformal import Residuals
 
 
 def with_lower_rank(model: GapModel, rank: int) -> tuple[GapModel, dict[str, float]]:
@@ -54,7 +53,7 @@ def main() -> None:
         cut, shares = with_lower_rank(model, asked.rank)
     except ValueError as error:
         parser.error(str(error))
-    raw = Calibration(calibration.scaling, (Residuals(),))  # fitted to another spread, of other members
+    raw = Calibration.raw(calibration.scaling)  # fitted to another spread, of other members
     save_model(asked.output, cut, about, raw, novelty)
     for name, share in shares.items():
         sys.stdout.write(f"{name}: {share:.1%}\n")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,17 +34,8 @@ from mofgap.training.result import CROSS_FITTED, KNOWN, TrainingResult
 from mofgap.training.start import Begun, Parent, begin_model, member
 from mofgap.training.unseen import substitute_unseen
 from mofgap.uncertainty.calibrate import Calibration
-from mofgap.uncertainty.conformal import Residuals
 from mofgap.uncertainty.novelty import NoveltyIndex, fit_novelty
-from mofgap.uncertainty.scaling import Scaling
 from mofgap.whole_file import sha256_of
-
-FEW_LABELS = 500
-"""With fewer labels for another level of theory none are spared for validation: error bars come from
-cross-fitting, at the price of five more trainings."""
-
-SCORED = ("val", "test", CROSS_FITTED)
-"""What may be held out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,10 +112,10 @@ def train(
         compute = _without_val(compute, ensemble_with)
     made_of = _made_of(labels, model_config, config, start, ensemble_with)
     lock(work, made_of | compute.decisive, resume=resume)
-    store = cached_store(labels.frame, begun.model.graph_config, cache)
-    data = Labelled.of(labels, store, config.noise)
-    how: dict[str, Any] = {"members": members, "resume": resume, "compute": compute}
-    trained = train_model(begun, labels, data, work, config, again=begin, **how)
+    data = Labelled.of(labels, cached_store(labels.frame, begun.model.graph_config, cache), config.noise)
+    trained = train_model(
+        begun, labels, data, work, config, again=begin, resume=resume, members=members, compute=compute
+    )
     trained.save(folder, about)
     trained.outcome.write(folder, config, len(data.train))
     return trained.outcome
@@ -171,7 +161,7 @@ def train_model(
     members: Sequence[GapModel] = (),
     features: Tensor | None = None,
     n_val: int | None = None,
-    compute: Compute = ANYTHING,
+    compute: Compute,
 ) -> Trained:
     """Train a model: fit weights, neighbour correction and novelty index, calibrate, and score.
 
@@ -198,10 +188,16 @@ def train_model(
     if parent is not None:
         features = frozen_features(model, data.store, config.batch_atoms)
     known = _known(parent, data.ids, features)
-    started = dict(features=features, from_model=parent is not None)
-    how = dict(config=config, resume=resume, compute=compute, **started)
-    corrects = config.neighbour_correction and len(data.train) >= MIN_CORRECTION_ROWS
-    run = partial(_learn, how=how, corrects=corrects, members=members)
+    run = partial(
+        _learn,
+        config=config,
+        features=features,
+        from_model=parent is not None,
+        resume=resume,
+        compute=compute,
+        members=members,
+        corrects=config.neighbour_correction and len(data.train) >= MIN_CORRECTION_ROWS,
+    )
     folds = not data.val and len(data.train) >= MIN_FOLD_ROWS
     features = run(model, data, folder, 1 if folds else None)
     # Where the encoder moved, what the parent kept are features of another encoder.
@@ -211,9 +207,7 @@ def train_model(
     if folds:
         held_out[CROSS_FITTED] = cross_fit(lambda: again().model, data, labels.families, folder, run)
     calibration, scores = measure(model, labels, data, index, parent, known, held_out, n_val)
-    name = parent.name if parent else ""
-    counts = {split: int(scores[f"{split}{KNOWN}"]["n"]) for split in SCORED if f"{split}{KNOWN}" in scores}
-    outcome = TrainingResult(scores, Cost.of(folder), n_trainable, name, counts)
+    outcome = TrainingResult(scores, Cost.of(folder), n_trainable, parent.name if parent else "")
     return Trained(model, calibration, index, outcome)
 
 
@@ -221,11 +215,15 @@ def _learn(
     model: GapModel,
     data: Labelled,
     folder: Path,
-    place: int | None = None,
+    place: int | None,
     *,
-    how: dict[str, Any],
-    corrects: bool,
+    config: FinetuneConfig,
+    features: Tensor | None,
+    from_model: bool,
+    resume: bool,
+    compute: Compute,
     members: Sequence[GapModel],
+    corrects: bool,
 ) -> Tensor:
     """Train a model, add the other members, and fit the neighbour correction.
 
@@ -234,8 +232,10 @@ def _learn(
     The ``place`` is that among the models of cross-fitting, from 1; None for a model alone.
     """
     if place is not None:
-        how = how | {"compute": replace(how["compute"], model=f"model {place} of {N_FOLDS + 1}")}
-    features = finetune(model, data, folder, **how)
+        compute = replace(compute, model=f"model {place} of {N_FOLDS + 1}")
+    features = finetune(
+        model, data, folder, config, features=features, from_model=from_model, resume=resume, compute=compute
+    )
     substitute_unseen(model, (data.store[i].atomic_number for i in data.train))
     for each in members:
         model.add_member(each)
@@ -350,17 +350,17 @@ def _calibrate(
     novelty: dict[str, NDArray[np.float64]],
 ) -> Calibration:
     """The calibration on val, or on cross-fitted errors, by structures that the parent was not trained on."""
-    scaling = parent.scaling if parent else Scaling()
+    scaling = parent.scaling if parent else None
     split = "val" if "val" in held_out else CROSS_FITTED
     if split not in held_out:
-        return Calibration(scaling, (Residuals(),))
+        return Calibration.raw(scaling)
     rows, found = held_out[split]
     fresh = np.flatnonzero(~known[rows])
     return calibration_of(
         found.rows(fresh),
         data.gap_ev[rows][fresh],
         [data.ids[rows[i]] for i in fresh],
-        scaling if parent else None,
+        scaling,
         # To the index of the final model, a structure that it was trained on is not new at all.
         novelty[split][fresh] if split == "val" else None,
     )

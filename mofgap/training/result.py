@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -31,14 +31,21 @@ class TrainingResult:
         cost: Cost of its epochs.
         n_trainable: Parameters that were trained.
         parent: Name of the gap model it started from, if it did.
-        known: How many structures of each of these splits that model was trained on.
     """
 
     metrics: dict[str, dict[str, float]]
     cost: Cost
     n_trainable: int
     parent: str = ""
-    known: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def known(self) -> dict[str, int]:
+        """How many structures of each of these splits the parent was trained on."""
+        return {
+            name.removesuffix(KNOWN): int(scores["n"])
+            for name, scores in self.metrics.items()
+            if name.endswith(KNOWN)
+        }
 
     def write(self, folder: Path, config: FinetuneConfig, n_train: int) -> None:
         """Write ``metrics.json`` and ``cost.json`` into a model folder.
@@ -54,6 +61,13 @@ class TrainingResult:
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
-        report = {name: value for name, value in asdict(self).items() if name != "cost"}
-        report |= {"training": asdict(config), "n_train": n_train, "versions": versions}
-        write_json(folder / METRICS, report | {"metrics": finite(self.metrics)}, indent=2)
+        report = {
+            "metrics": finite(self.metrics),
+            "n_trainable": self.n_trainable,
+            "parent": self.parent,
+            "known": self.known,
+            "training": asdict(config),
+            "n_train": n_train,
+            "versions": versions,
+        }
+        write_json(folder / METRICS, report, indent=2)

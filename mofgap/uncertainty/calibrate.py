@@ -92,9 +92,9 @@ class Calibration:
             raise ValueError(f"experimental_std_ev must be at least 0, not {self.experimental_std_ev}")
 
     @classmethod
-    def raw(cls) -> "Calibration":
-        """The model's own spread with Gaussian intervals: nothing is fitted or guaranteed."""
-        return cls(Scaling(), (Residuals(),))
+    def raw(cls, scaling: Scaling | None = None) -> "Calibration":
+        """The model's own spread, scaled or not, with Gaussian intervals: none is fitted or guaranteed."""
+        return cls(scaling or Scaling(), (Residuals(),))
 
     @property
     def is_raw(self) -> bool:
@@ -105,16 +105,15 @@ class Calibration:
         self,
         epistemic_std: npt.ArrayLike,
         aleatoric_std: npt.ArrayLike,
-        experimental: npt.ArrayLike | None = None,
+        experimental: npt.ArrayLike = 0.0,
     ) -> Floats:
         """The calibrated total standard deviation from the raw parts, all in eV, shape (n,). See `Scaling`.
 
         ``experimental``, from 0 (relaxed geometry) to 1, multiplies `experimental_std_ev`, which is added in
         squares.
         """
-        std = self.scaling(epistemic_std, aleatoric_std)
-        added = self.experimental_std_ev
-        return std if experimental is None or not added else np.hypot(std, added * np.asarray(experimental))
+        added = (self.experimental_std_ev or 0.0) * np.asarray(experimental)
+        return np.hypot(self.scaling(epistemic_std, aleatoric_std), added)
 
     def interval(
         self,

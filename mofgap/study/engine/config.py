@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from mofgap.configuration import ConfigurationError, below, schema
+from mofgap.configuration import ConfigurationError, below, part, schema
 from mofgap.screening.config import ScreeningConfig
 from mofgap.shipped import CONFIG, COST, DESCRIPTION, METRICS, model_folder, not_found
 from mofgap.study.config import ComparisonConfig, is_name
@@ -42,6 +42,7 @@ class RunCalibration(LabelsConfig):
 
     # What a calibration does not use.
     split_column: SkipJsonSchema[str] = Field("split", init=False)
+    split_seed: SkipJsonSchema[int] = Field(0, init=False)
     all_rows: SkipJsonSchema[bool] = Field(False, init=False)
     level_of_theory: SkipJsonSchema[str] = Field("unknown", init=False)
     citation: SkipJsonSchema[str] = Field("", init=False)
@@ -84,8 +85,7 @@ class ShardedScreening(ScreeningConfig):
 
     def in_processes(self, workers: int) -> ScreeningConfig:
         """The screening itself, in a number of processes."""
-        own = {field.name: getattr(self, field.name) for field in fields(ScreeningConfig)}
-        return ScreeningConfig(**own | {"workers": workers})
+        return part(ScreeningConfig, vars(self), workers=workers)
 
 
 @schema

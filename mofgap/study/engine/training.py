@@ -10,7 +10,6 @@ from pathlib import Path
 from mofgap.configuration import to_dict
 from mofgap.shipped import CONFIG, COST, METRICS, model_folder
 from mofgap.study.engine.config import RunCalibration, RunConfig
-from mofgap.study.engine.folder import RunError
 from mofgap.study.engine.stage import Stage
 from mofgap.whole_file import finite, write_json
 
@@ -93,8 +92,13 @@ def _do_calibrate(config: RunConfig, run: Path) -> None:
     from mofgap.training.recalibration import recalibrated
 
     asked = config.calibration
-    if asked is None:
-        raise RunError("this run has no calibration")
-    how = dict(disorder=asked.disorder, max_atoms=asked.max_atoms)
-    labels = read_labels(asked.labels, asked.cifs, asked.target, needed=(), **how)  # type: ignore[arg-type]
-    recalibrated(run / MODEL, labels, run / CALIBRATED, config.name, f"mofgap run {config.name}")
+    assert asked is not None  # there would be no such stage
+    labels = read_labels(
+        asked.labels,
+        asked.cifs,
+        asked.target,
+        needed=(),
+        disorder=asked.disorder,
+        max_atoms=asked.max_atoms,
+    )
+    recalibrated(run / MODEL, labels, run / CALIBRATED, config.name, config.command)
