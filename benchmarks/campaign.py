@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import add_model, add_table, at_most, one_thread, predicted, print_table, read_rows
 from mofgap.crystals.dataset import cached_store
+from mofgap.gap.posterior import predict_store
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.selection.candidates import GOALS, quality
 from mofgap.selection.diverse import choose
 from mofgap.selection.select import likeness_length, whitened
-from mofgap.training.cross_fitting import predict_store
 from mofgap.uncertainty.calibrate import Calibration
 
 Floats = NDArray[np.float64]

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import add_model, add_table, one_thread, print_table, read_rows
 from mofgap.crystals.dataset import cached_store
-from mofgap.gap.posterior import DISAGREEMENT, Posterior, at_mean
+from mofgap.gap.posterior import DISAGREEMENT, Posterior, at_mean, predict_store
 from mofgap.gap.predictor import load_model
 from mofgap.training.calibration import calibration_of
-from mofgap.training.cross_fitting import predict_store
 from mofgap.uncertainty.metrics import crps, interval_score, mean_width, spearman
 
 Floats = NDArray[np.float64]

@@ -16,9 +16,9 @@ from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.store import build_store
 from mofgap.gap.folder import About, find_model, read_config
 from mofgap.gap.model import GapModelConfig
+from mofgap.gap.posterior import predict_store
 from mofgap.gap.predictor import load_model
 from mofgap.training.config import FEW_LABELS, FROM_A_MODEL, FinetuneConfig
-from mofgap.training.cross_fitting import predict_store
 from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.labels import Labels
 from mofgap.training.loop import Compute

@@ -17,10 +17,9 @@ from threadpoolctl import threadpool_limits
 
 from mofgap.crystals.checks import is_unbalanced
 from mofgap.crystals.dataset import TableError, cached_store, table_crystals
-from mofgap.gap.posterior import Posterior
+from mofgap.gap.posterior import Posterior, predict_store
 from mofgap.gap.predictor import GapPredictor, Predictions
 from mofgap.shipped import shipped_folder
-from mofgap.training.cross_fitting import predict_store
 from mofgap.training.labels import read_labels
 
 T = TypeVar("T")

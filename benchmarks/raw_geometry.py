@@ -24,9 +24,12 @@ from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import prepare
 from mofgap.gap.predictor import GapPredictor, load_model
-from mofgap.training.calibration import experimental_std_ev
 from mofgap.uncertainty import metrics
+from mofgap.uncertainty.calibrate import Calibration
 
+EXPERIMENTAL_STEP_EV = 0.01
+MAX_EXPERIMENTAL_STEPS = 100
+"""How finely, and how far, a spread of experimental geometry is looked for."""
 SETS = ("2019-ASR", "2019-FSR", "2014")
 """Where several files belong to a row, the first of the first of these sets is taken."""
 LEVEL = 0.9
@@ -163,6 +166,32 @@ def print_geometry(predictor: GapPredictor, pairs: Pairs) -> None:
     print(f"mean distance of the prediction from that of the relaxed structure: {moved:.4f} eV")
     added = experimental_std_ev(predictor.calibration, gap_ev, *spread)
     print(f"added to the std for {LEVEL:.0%} coverage of these: {added:g} eV")
+
+
+def experimental_std_ev(
+    calibration: Calibration,
+    gap_ev: NDArray[np.float64],
+    predicted_ev: NDArray[np.float64],
+    std_ev: NDArray[np.float64],
+    novelty: NDArray[np.float64],
+) -> float:
+    """The smallest spread of experimental geometry, eV, with which 90 % intervals hold 90 % of some rows.
+
+    Args:
+        calibration: The calibration for relaxed structures.
+        gap_ev: (n,) reference gaps of the relaxed structures, eV.
+        predicted_ev: (n,) gaps predicted from prepared experimental structures, eV.
+        std_ev: (n,) their standard deviations by the calibration of relaxed structures, eV.
+        novelty: (n,) of the experimental structures.
+
+    Raises:
+        ValueError: If no added spread of up to 0.99 eV gives the 90 % intervals a coverage of 90 %.
+    """
+    for added in np.arange(MAX_EXPERIMENTAL_STEPS) * EXPERIMENTAL_STEP_EV:
+        ends = calibration.interval(predicted_ev, np.hypot(std_ev, added), 0.9, novelty)
+        if metrics.coverage(gap_ev, *ends) >= 0.9:
+            return round(float(added), 6)
+    raise ValueError(f"no spread of up to {added:g} eV covers 90 % of the {len(gap_ev)} rows")
 
 
 def main() -> None:

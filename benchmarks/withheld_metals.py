@@ -26,10 +26,10 @@ from mofgap.crystals.dataset import cached_store
 from mofgap.encoders.element_features import ELEMENT_FEATURES
 from mofgap.encoders.elements import similar_elements
 from mofgap.gap.folder import About
+from mofgap.gap.posterior import predict_store
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.shipped import CONFIG
 from mofgap.training.config import FinetuneConfig, PretrainConfig, TrainingConfig
-from mofgap.training.cross_fitting import predict_store
 from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.joint import LEVELS, JointConfig, train_joint
 from mofgap.training.labels import Labels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,13 +9,12 @@ import typer
 
 from mofgap.choices import MAX_ATOMS
 from mofgap.cli.exits import NOTHING_DONE, fail
-from mofgap.cli.options import MaxAtoms, PartialOccupancies, needs_file, needs_model
+from mofgap.cli.options import MaxAtoms, PartialOccupancies, needs_file, needs_model, tell_model
 from mofgap.cli.schema import option_of
-from mofgap.cli.skipped import tell_skipped
+from mofgap.cli.skipped import tell_left_out
 from mofgap.cli.tables import command_line, show
 from mofgap.counts import counted
 from mofgap.plain_words import meaning, settings_of
-from mofgap.shipped import argument_of
 from mofgap.training.job import LabelsConfig
 
 if TYPE_CHECKING:
@@ -58,18 +56,14 @@ def calibrate(
     try:
         source = find_model(model)
         table = read_labels(labels, cifs, target, needed=(), disorder=disorder, max_atoms=max_atoms)
-        tell_skipped(table.skipped)
-        tell_skipped(table.notes, "used")
+        tell_left_out(table)
         command = command_line()
         found = recalibrated(source, table, output, output.name, command)
     except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
     _show(found)
     _warn(found, target)
-    typer.echo(
-        f"mofgap: wrote {output}; next: mofgap screen STRUCTURES --model {shlex.quote(argument_of(output))}",
-        err=True,
-    )
+    tell_model(output)
 
 
 def _show(found: Recalibration) -> None:

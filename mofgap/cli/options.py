@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from mofgap.configuration import ConfigurationError
 from mofgap.crystals.prepare.config import Geometry, Guests
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.rank import check_window
-from mofgap.shipped import CONFIG, model_folder, not_found
+from mofgap.shipped import CONFIG, argument_of, model_folder, not_found
 
 OPTIMISATION, DEVICES = "Optimisation", "Devices"
 """Headings of options in the help of trainings."""
@@ -61,6 +62,12 @@ def needs_file(path: Path) -> None:
     """
     if not path.exists():
         fail(f"{path}: no such file; check the path", NOTHING_DONE)
+
+
+def tell_model(folder: Path) -> None:
+    """Write to standard error that a model folder was made, and the command that uses it."""
+    words = f"wrote {folder}; next: mofgap screen STRUCTURES --model {shlex.quote(argument_of(folder))}"
+    typer.echo(f"mofgap: {words}", err=True)
 
 
 def needs_model(name: str | Path) -> None:

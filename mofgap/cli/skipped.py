@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
+if TYPE_CHECKING:
+    from mofgap.training.labels import Labels
+
 MAX_SHOWN = 20
 """Number of lines that are shown in full; the others are counted by their reasons."""
+
+
+def tell_left_out(labels: Labels) -> None:
+    """Write to standard error which labelled structures were left out, and which were used with a note."""
+    tell_skipped(labels.skipped)
+    tell_skipped(labels.notes, "used")
 
 
 def tell_skipped(lines: Sequence[str], what: str = "skipped") -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-import shlex
 from pathlib import Path
 
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail
-from mofgap.cli.options import refused
-from mofgap.cli.skipped import tell_skipped
+from mofgap.cli.options import refused, tell_model
+from mofgap.cli.skipped import tell_left_out
 from mofgap.cli.tables import command_line, show
 from mofgap.configuration import ConfigurationError
 from mofgap.crystals.dataset import TableError
 from mofgap.gap.folder import CALIBRATION, ModelError
-from mofgap.shipped import CONFIG, argument_of
+from mofgap.shipped import CONFIG
 from mofgap.training.calibration import MIN_ROWS
 from mofgap.training.job import TrainingJob
 from mofgap.training.lock import KEY, WORK
@@ -48,8 +47,7 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
     command = command_line()
     try:
         table = job.read()
-        tell_skipped(table.skipped)
-        tell_skipped(table.notes, "used")
+        tell_left_out(table)
         outcome = job.train(table, output, output.name, command, resume=resume, progress=True)
     except ConfigurationError as error:
         with refused():
@@ -65,10 +63,7 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
         words = "too few labels to calibrate the error bars, which are the network's own, without a guarantee"
         how = "without a column split" if job.training.from_model else "with --from qmof-pbe"
         typer.echo(f"mofgap: {words}; {MIN_ROWS} labels are enough {how}", err=True)
-    typer.echo(
-        f"mofgap: wrote {output}; next: mofgap screen STRUCTURES --model {shlex.quote(argument_of(output))}",
-        err=True,
-    )
+    tell_model(output)
 
 
 def show_scores(metrics: dict[str, dict[str, float]]) -> None:

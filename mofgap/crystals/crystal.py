@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,15 @@ class Crystal:
     source: str = MEMORY
     warnings: tuple[str, ...] = ()
     experimental: float = 0.0
+
+    @property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Its values in a table of structures, by column: cell, numbers and coordinates in one dimension."""
+        return {
+            "cell_angstrom": self.cell.ravel(),
+            "atomic_numbers": self.atomic_numbers,
+            "frac_coords": self.frac_coords.ravel(),
+        }
 
     @property
     def n_atoms(self) -> int:

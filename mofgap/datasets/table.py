@@ -83,10 +83,9 @@ class TableWriter:
             "structure_id": crystal.structure_id,
             "n_atoms": crystal.n_atoms,
             "reduced_formula": formula,
-            "cell_angstrom": crystal.cell.ravel(),
-            "atomic_numbers": crystal.atomic_numbers,
-            "frac_coords": crystal.frac_coords.ravel(),
-        } | dict(values)
+            **crystal.columns,
+            **values,
+        }
         row |= {column: array for column, array in record.atoms.items() if column in self._schema.names}
         self._used |= {name for name, value in row.items() if value is not None}
         self._keys.append((formula, refcode_family(str(values.get("name") or crystal.structure_id))))

@@ -16,6 +16,7 @@ from torch import Tensor
 from mofgap.balora import Sensitivity, sampling, sensitivity
 from mofgap.choices import N_SAMPLES, Noise, Uncertainty
 from mofgap.crystals.graph import CrystalGraph
+from mofgap.crystals.store import GraphStore
 from mofgap.encoders.encoder import FrozenOutputs
 from mofgap.gap.correction import N_SKETCH, Correction, array_of
 from mofgap.gap.model import GapModel
@@ -292,6 +293,11 @@ def posterior(
         if spread == "weights" or spread == "rows":
             return mean.posterior_of_draws(*draw(model, batch, mean, spread, samples, seed))
         return mean.posterior(spread)
+
+
+def predict_store(model: GapModel, store: GraphStore, rows: Sequence[int]) -> Posterior:
+    """The posterior of structures of a store, each computed by itself."""
+    return Posterior.joined([posterior(model, store[i]) for i in rows])
 
 
 def draw(

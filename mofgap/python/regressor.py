@@ -123,14 +123,8 @@ def _frame(structures: Sequence[Any], gap_ev: NDArray[np.float64]) -> pd.DataFra
     if unit := other_unit(gap_ev[gap_ev > 0].tolist()):
         raise ValueError(f"gaps: {unit}")
     crystals = [crystal_of(item, preparation=DEFAULT_PREPARATION) for item in structures]
-    return pd.DataFrame(
-        {
-            # Places as names: those of files may occur twice, and families are told by them.
-            "structure_id": [f"structure-{place}" for place in range(1, len(crystals) + 1)],
-            "cell_angstrom": [crystal.cell.ravel() for crystal in crystals],
-            "atomic_numbers": [crystal.atomic_numbers for crystal in crystals],
-            "frac_coords": [crystal.frac_coords.ravel() for crystal in crystals],
-            _TARGET: gap_ev,
-            "split": "train",
-        }
-    )
+    # Places as names: those of files may occur twice, and families are told by them.
+    names = [f"structure-{place}" for place in range(1, len(crystals) + 1)]
+    frame = pd.DataFrame([crystal.columns for crystal in crystals])
+    labels = pd.DataFrame({"structure_id": names, _TARGET: gap_ev, "split": "train"})
+    return labels.join(frame)

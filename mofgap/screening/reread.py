@@ -40,7 +40,7 @@ def read_again(
 
 
 def entries_of(
-    items: Iterable[InputItem], disorder: Disorder, preparation: PreparationConfig = DEFAULT_PREPARATION
+    items: Iterable[InputItem], disorder: Disorder, preparation: PreparationConfig
 ) -> Iterator[tuple[Key, Entry]]:
     """The structures of inputs, prepared, each with the key of its row."""
     for item in items:

@@ -38,10 +38,6 @@ MIN_SPEARMAN_ROWS = 30
 SCORED = ("mae_ev", "spearman", "coverage_90")
 """Metrics that are given with an interval: ``NAME_lo`` and ``NAME_hi``, of 95 % over the choice of rows."""
 
-EXPERIMENTAL_STEP_EV = 0.01
-MAX_EXPERIMENTAL_STEPS = 100
-"""How finely, and how far, a spread of experimental geometry is looked for."""
-
 
 def evaluate(
     found: Posterior,
@@ -117,29 +113,3 @@ def calibration_of(
         novelty=novelty if edges else None,
         novelty_edges=edges,
     )
-
-
-def experimental_std_ev(
-    calibration: Calibration,
-    gap_ev: NDArray[np.float64],
-    predicted_ev: NDArray[np.float64],
-    std_ev: NDArray[np.float64],
-    novelty: NDArray[np.float64],
-) -> float:
-    """The smallest spread of experimental geometry, eV, with which 90 % intervals hold 90 % of some rows.
-
-    Args:
-        calibration: The calibration for relaxed structures.
-        gap_ev: (n,) reference gaps of the relaxed structures, eV.
-        predicted_ev: (n,) gaps predicted from prepared experimental structures, eV.
-        std_ev: (n,) their standard deviations by the calibration of relaxed structures, eV.
-        novelty: (n,) of the experimental structures.
-
-    Raises:
-        ValueError: If no added spread of up to 1 eV gives the 90 % intervals a coverage of 90 %.
-    """
-    for added in np.arange(MAX_EXPERIMENTAL_STEPS) * EXPERIMENTAL_STEP_EV:
-        ends = calibration.interval(predicted_ev, np.hypot(std_ev, added), 0.9, novelty)
-        if metrics.coverage(gap_ev, *ends) >= 0.9:
-            return round(float(added), 6)
-    raise ValueError(f"no spread of up to {added:g} eV covers 90 % of the {len(gap_ev)} rows")

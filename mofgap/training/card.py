@@ -18,8 +18,7 @@ from mofgap.gap.posterior import DISAGREEMENT
 from mofgap.shipped import CARD, DESCRIPTION, LOG
 from mofgap.training.atoms import ATOM_TARGETS, XTB_TARGETS
 from mofgap.training.calibration import MIN_SPEARMAN_ROWS
-from mofgap.training.config import FinetuneConfig
-from mofgap.training.cross_fitting import N_FOLDS
+from mofgap.training.config import N_FOLDS, FinetuneConfig
 from mofgap.training.labels import Labels
 from mofgap.training.result import CROSS_FITTED, TrainingResult
 from mofgap.uncertainty.calibrate import Calibration
@@ -58,7 +57,8 @@ def write_card(
         outcome: How it did.
         config: How it was trained.
         command: The command line that made it.
-        start: Folder of the gap model it started from: where it kept that one's weights, its card is added.
+        start: Encoder file or folder of the gap model it started from. The card of a model is added where
+            its weights stayed.
     """
     described = read_config(folder)
     about, model = described["about"], described["model"]

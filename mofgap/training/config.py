@@ -21,6 +21,12 @@ FEW_LABELS = 500
 """With fewer labels for another level of theory none are spared for validation: error bars come from
 cross-fitting, at the price of five more trainings."""
 
+N_FOLDS = 5
+"""Models of cross-fitting, each of which leaves a part of the training structures out."""
+
+MIN_FOLD_ROWS = 10
+"""Training rows from which on errors are cross-fitted."""
+
 MIN_CORRECTION_ROWS = 1000
 """With fewer training rows neighbours are too far for a neighbour correction."""
 

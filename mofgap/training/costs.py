@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mofgap.shipped import COST, LOG
-from mofgap.training.loop import read_log
+from mofgap.training.loop import CLOCKS, read_log
 from mofgap.whole_file import write_json
 
 
@@ -31,7 +31,7 @@ class Cost:
         """
         rows = [row for log in sorted(folder.rglob(LOG)) for row in read_log(log)]
         # Trainings begun by older versions have no CPU seconds.
-        return cls(*(sum(float(row.get(name) or 0) for row in rows) for name in ("seconds", "cpu_seconds")))
+        return cls(*(sum(float(row.get(name) or 0) for row in rows) for name in CLOCKS))
 
     def write(self, folder: Path) -> None:
         """Write ``cost.json`` into a folder."""

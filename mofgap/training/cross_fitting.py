@@ -9,14 +9,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mofgap.crystals.store import GraphStore
 from mofgap.gap.model import GapModel
-from mofgap.gap.posterior import Posterior, posterior
+from mofgap.gap.posterior import Posterior, predict_store
+from mofgap.training.config import N_FOLDS
 from mofgap.training.finetune import Labelled
-
-N_FOLDS = 5
-MIN_FOLD_ROWS = 10
-"""Training rows from which on errors are cross-fitted."""
 
 HeldOut = tuple[list[int], Posterior]
 """Positions of structures, and their raw predictions by models that did not learn from them."""
@@ -58,8 +54,3 @@ def cross_fit(
 
 def _hash(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest()
-
-
-def predict_store(model: GapModel, store: GraphStore, rows: Sequence[int]) -> Posterior:
-    """Raw predictions of structures of a store, each computed by itself."""
-    return Posterior.joined([posterior(model, store[i]) for i in rows])

@@ -261,12 +261,8 @@ def _wrong(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coords: Any) 
 
 def _row(name: str, crystal: Crystal, values: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the table. Columns of the structure override those of the labels."""
-    return {column: np.nan if is_missing(value) else value for column, value in values.items()} | {
-        "structure_id": name,
-        "cell_angstrom": crystal.cell.ravel(),
-        "atomic_numbers": crystal.atomic_numbers,
-        "frac_coords": crystal.frac_coords.ravel(),
-    }
+    known = {column: np.nan if is_missing(value) else value for column, value in values.items()}
+    return known | {"structure_id": name} | crystal.columns
 
 
 def _deal(name: str, seed: int) -> str:

@@ -12,13 +12,11 @@ import lightning as L  # noqa: N812
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from mofgap.configuration import digest
 from mofgap.crystals.dataset import TableError, cached_store
 from mofgap.crystals.store import StoreBatch
-from mofgap.encoders.encoder import Encoder
 from mofgap.encoders.registry import build_encoder, encoder_config, registered
 from mofgap.training.atoms import SIZE_ONLY, AtomHeads, targets_of
 from mofgap.training.batches import loader
@@ -36,7 +34,7 @@ from mofgap.training.loop import (
     seed_step,
     warmup_cosine,
 )
-from mofgap.training.unseen import Substitutes, element_counts, substitute, substitutes_of, tables_of
+from mofgap.training.unseen import substitute_in_encoder
 
 
 def atom_targets(frame: pd.DataFrame) -> Tensor:
@@ -178,18 +176,9 @@ def pretrain(
     )
     network = heads.encoder.cpu()
     network.load_state_dict(_encoder_of(best))
-    substitutes = _substitute_unseen(network, frame.atomic_numbers.iloc[learnt])
+    substitutes = substitute_in_encoder(network, frame.atomic_numbers.iloc[learnt])
     described = {"architecture": architecture, "encoder": asdict(encoder), "pretraining": asdict(config)}
     return save_encoder(folder, network.state_dict(), described | {"substitutes": substitutes})
-
-
-def _substitute_unseen(encoder: Encoder, atomic_numbers: Iterable[ArrayLike]) -> Substitutes:
-    """Let an encoder read elements without training data as similar ones; returns which."""
-    if not encoder.element_tables:
-        return Substitutes()
-    found = substitutes_of(element_counts(atomic_numbers))
-    substitute(tables_of(encoder), found)
-    return found
 
 
 def _rows(frame: pd.DataFrame) -> pd.DataFrame:

@@ -13,12 +13,11 @@ from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.store import build_store
 from mofgap.gap.error_bars import total_std
 from mofgap.gap.folder import read_config, save_model
-from mofgap.gap.posterior import Posterior
+from mofgap.gap.posterior import Posterior, predict_store
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.shipped import CARD
 from mofgap.training.calibration import MIN_ROWS, calibration_of
 from mofgap.training.card import card_of, error_bars
-from mofgap.training.cross_fitting import predict_store
 from mofgap.training.labels import Labels
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration

@@ -20,12 +20,12 @@ from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
 from mofgap.gap.folder import About, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
-from mofgap.gap.posterior import fit_correction
+from mofgap.gap.posterior import fit_correction, predict_store
 from mofgap.shipped import CONFIG
 from mofgap.training.calibration import calibration_of, evaluate
-from mofgap.training.config import MIN_CORRECTION_ROWS, FinetuneConfig
+from mofgap.training.config import MIN_CORRECTION_ROWS, MIN_FOLD_ROWS, N_FOLDS, FinetuneConfig
 from mofgap.training.costs import Cost
-from mofgap.training.cross_fitting import MIN_FOLD_ROWS, N_FOLDS, HeldOut, cross_fit, predict_store
+from mofgap.training.cross_fitting import HeldOut, cross_fit
 from mofgap.training.finetune import Labelled, finetune, frozen_features
 from mofgap.training.labels import Labels
 from mofgap.training.lock import WORK, lock, table_digests

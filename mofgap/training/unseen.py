@@ -82,6 +82,23 @@ def tables_of(encoder: Encoder) -> list[Tensor]:
     return [table.weight for table in encoder.element_tables]
 
 
+def substitute_in_encoder(encoder: Encoder, atomic_numbers: Iterable[ArrayLike]) -> Substitutes:
+    """Let an encoder read elements without training data as similar ones, in place.
+
+    Args:
+        encoder: What was pretrained.
+        atomic_numbers: The atoms of each training structure.
+
+    Returns:
+        What it reads as what; nothing for an encoder without tables of elements.
+    """
+    if not encoder.element_tables:
+        return Substitutes()
+    found = substitutes_of(element_counts(atomic_numbers))
+    substitute(tables_of(encoder), found)
+    return found
+
+
 def substitute_unseen(model: GapModel, atomic_numbers: Iterable[ArrayLike]) -> None:
     """Substitute after a training. An element that a training structure has is no longer unseen.
 

@@ -22,6 +22,8 @@ from mofgap.uncertainty.ranks import dense_ranks, sparsification_area
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 """Nominal coverages that `summary` reports."""
+NOMINAL = np.linspace(0, 1, 101)
+"""Nominal coverages of a calibration curve."""
 N_BINS = 10
 """Default number of bins of a calibration error."""
 N_DRAWS = 200
@@ -147,10 +149,15 @@ def miscalibration_area(y_true: ArrayLike, y_pred: ArrayLike, y_std: ArrayLike) 
     |observed - nominal| is integrated by the trapezoidal rule over the levels 0, 0.01, ... 1. Kuleshov,
     Fenner and Ermon, ICML 2018; Tran et al., Mach. Learn.: Sci. Technol. 1, 025006 (2020).
     """
+    return _area(observed_coverage(y_true, y_pred, y_std))
+
+
+def observed_coverage(y_true: ArrayLike, y_pred: ArrayLike, y_std: ArrayLike) -> Floats:
+    """Share of the references inside central Gaussian intervals of each of `NOMINAL`; NaN without rows."""
     error, std = _absolute_error_and_std(y_true, y_pred, y_std)
     z = np.where(error == 0, 0.0, np.inf)
     np.divide(error, std, out=z, where=std > 0)
-    return _area(2 * ndtr(z) - 1)
+    return _observed(2 * ndtr(z) - 1)
 
 
 def predictive_area(pit: ArrayLike) -> float:
@@ -166,7 +173,7 @@ def predictive_area(pit: ArrayLike) -> float:
     """
     (value,) = columns(pit=pit)
     _check_probabilities(value)
-    return _area(np.abs(2 * value - 1))
+    return _area(_observed(np.abs(2 * value - 1)))
 
 
 def coverage(y_true: ArrayLike, lo: ArrayLike, hi: ArrayLike) -> float:
@@ -345,13 +352,16 @@ def _bins(values: Floats, n_bins: int) -> Indices:
     return dense_ranks((smaller * n_bins) // max(len(values), 1))
 
 
-def _area(needed: Floats) -> float:
-    """Area between observed and nominal coverage, from the lowest level that covers each row."""
+def _observed(needed: Floats) -> Floats:
+    """Observed coverage of each of `NOMINAL`, from the lowest level that covers each row."""
     if len(needed) == 0:
-        return float("nan")
-    nominal = np.linspace(0, 1, 101)
-    observed = np.searchsorted(np.sort(needed), nominal, side="right") / len(needed)
-    return float(trapezoid(np.abs(observed - nominal), nominal))
+        return np.full_like(NOMINAL, np.nan)
+    return np.asarray(np.searchsorted(np.sort(needed), NOMINAL, side="right") / len(needed))
+
+
+def _area(observed: Floats) -> float:
+    """Area between observed and nominal coverage."""
+    return float(trapezoid(np.abs(observed - NOMINAL), NOMINAL))
 
 
 def _outcomes(is_positive: ArrayLike, probability: ArrayLike) -> tuple[Floats, Floats]:

@@ -46,6 +46,8 @@ class Job:
         found: The rows of each input that is done, by its place.
         seen: When its visitor asked last, seconds of `time.monotonic`.
         kept_until: In the same seconds; None unless it was asked for.
+        runner: Computes it; None before it is begun.
+        reading: Reads its inputs; None before it is begun.
     """
 
     id: str

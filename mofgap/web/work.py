@@ -78,7 +78,7 @@ def report_of(rows: Sequence[Row], items: Mapping[Key, InputItem], task: Task, s
     table = screened(frame, source)
     wanted = dict(islice(drawn_rows(table).items(), MAX_DRAWN))
     found = dict.fromkeys(items[key] for key in wanted if key in items)
-    structures = drawings_among(wanted, entries_of(found, "majority"))
+    structures = drawings_among(wanted, entries_of(found, "majority", config))
     return screening_page(table, source, config.window, structures)
 
 

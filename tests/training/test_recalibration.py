@@ -18,8 +18,8 @@ from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import About, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
+from mofgap.gap.posterior import predict_store
 from mofgap.gap.predictor import load_model
-from mofgap.training.cross_fitting import predict_store
 from mofgap.training.labels import read_labels
 from mofgap.training.recalibration import TooFewLabels, recalibrate
 from mofgap.uncertainty.calibrate import Calibration

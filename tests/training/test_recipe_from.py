@@ -18,12 +18,11 @@ from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap import correction
 from mofgap.gap.folder import About, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
-from mofgap.gap.posterior import Posterior
+from mofgap.gap.posterior import Posterior, predict_store
 from mofgap.gap.predictor import load_model
 from mofgap.training import cross_fitting, recipe
 from mofgap.training.card import write_card
 from mofgap.training.config import FinetuneConfig
-from mofgap.training.cross_fitting import predict_store
 from mofgap.training.finetune import Labelled
 from mofgap.training.labels import Labels, read_labels
 from mofgap.training.loop import Compute, TrainingError

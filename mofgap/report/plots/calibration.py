@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
 from mofgap.report.figure import (
     INK,
@@ -20,8 +20,6 @@ from mofgap.report.figure import (
 )
 from mofgap.report.series import Column, Columns, Floats, complete, drawn_words, series
 from mofgap.uncertainty import metrics
-
-_LEVELS = np.linspace(0, 1, 101)
 
 
 def qq_gaussian(y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataFrame | None = None) -> Figure:
@@ -52,15 +50,13 @@ def qq_gaussian(y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataF
     for i, each in enumerate(found):
         if not len(each.true):
             continue
-        z = np.where(each.error == 0, 0.0, each.error / np.where(each.std == 0, 1e-300, each.std))
-        needed = np.sort(2 * ndtr(z) - 1)
-        observed = np.searchsorted(needed, _LEVELS, side="right") / len(needed)
+        nominal = 100 * metrics.NOMINAL
+        observed = 100 * metrics.observed_coverage(each.true, each.pred, each.std)
         area = metrics.miscalibration_area(each.true, each.pred, each.std)
         style = line_style(i)
-        axes.plot(100 * _LEVELS, 100 * observed, label=f"{each.label}area {area:.3f}", **style)
+        axes.plot(nominal, observed, label=f"{each.label}area {area:.3f}", **style)
         if len(found) <= 2:  # more areas would mix into mud
-            ends = 100 * _LEVELS, 100 * observed
-            axes.fill_between(100 * _LEVELS, *ends, color=style["color"], alpha=0.15, linewidth=0)
+            axes.fill_between(nominal, nominal, observed, color=style["color"], alpha=0.15, linewidth=0)
     if any(len(each.true) for each in found):
         add_legend(axes, "upper left")
     else:

@@ -23,6 +23,7 @@ from mofgap.study.planned import Member
 from mofgap.training.config import TrainingConfig
 from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.finetune import Labelled
+from mofgap.training.labels import Labels
 from mofgap.training.loop import CLOCKS, LAST, Compute, read_log
 from mofgap.training.network import network
 from mofgap.training.recipe import measure, train_model
@@ -37,16 +38,17 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
 
     Raises:
         ConfigurationError: If ``config`` has no training with the name ``name``.
+        ModelError: If the pretrained encoder cannot be loaded.
         TableError: If ``run`` holds no dataset, or fewer training rows than the recipe asks for.
+        TrainingError: If the training diverged, or its checkpoint is damaged.
     """
-    wanted, dataset, folder = member(config, name), read(run), Layout(run).member(name)
+    wanted, folder = member(config, name), Layout(run).member(name)
     recipe, settings, work = wanted.recipe, training_config(wanted), folder / "training"
     is_pretrained = recipe.start == "pretrained"
     made_of = network(settings, find_encoder(config.encoder))
     start = Layout(run).encoder / ENCODER_WEIGHTS if is_pretrained else None
     begin = partial(begin_model, made_of, start, settings.finetuning)
-    labels, rows = dataset.labels(wanted.split, recipe.n_train)
-    data = Labelled.of(labels, dataset.store.subset(rows), settings.finetuning.noise)
+    labels, rows, data = _data(run, wanted, settings)
     # A random encoder's features are the seed's own.
     are_known = settings.method == "full" or is_pretrained
     trained = train_model(
@@ -78,15 +80,20 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
 
 def describe(config: ComparisonConfig, run: Path, name: str) -> None:
     """Rewrite calibration, level and citation in the folder of a trained member; the weights stay."""
-    wanted, dataset, folder = member(config, name), read(run), Layout(run).member(name)
+    wanted, folder = member(config, name), Layout(run).member(name)
     model, _, _, index = read_model(folder)
-    labels, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
-    noise = training_config(wanted).finetuning.noise
-    data = Labelled.of(labels, dataset.store.subset(rows), noise)
+    labels, _, data = _data(run, wanted, training_config(wanted))
     calibration, _ = measure(model.eval(), labels, data, index, n_val=config.prediction.n_val)
     with whole_folder(folder) as partial:  # a kill leaves what was trained as it is
         shutil.copytree(folder, partial, dirs_exist_ok=True)
         save_model(partial, model, _about(config, wanted), calibration, index)
+
+
+def _data(run: Path, wanted: Member, settings: TrainingConfig) -> tuple[Labels, list[int], Labelled]:
+    """Labels of a member's training, the rows of the dataset that they are, and both with their graphs."""
+    dataset = read(run)
+    labels, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
+    return labels, rows, Labelled.of(labels, dataset.store.subset(rows), settings.finetuning.noise)
 
 
 def training_config(wanted: Member) -> TrainingConfig:

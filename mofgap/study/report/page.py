@@ -17,7 +17,7 @@ from mofgap.uncertainty import metrics
 from mofgap.uncertainty.bootstrap import bootstrap
 from mofgap.uncertainty.columns import Floats, Indices
 
-SCORES = {"mae_ev": "MAE / eV", "spearman": "Spearman(std, |error|)", "ause": "AUSE"}
+SCORE_COLUMNS = {"mae_ev": "MAE / eV", "spearman": "Spearman(std, |error|)", "ause": "AUSE"}
 CALIBRATION = {
     "nll": "NLL / nats",
     "crps_ev": "CRPS / eV",
@@ -25,7 +25,7 @@ CALIBRATION = {
     "coverage_90": "coverage of 90 % / %",
     "width_90_ev": "width of 90 % / eV",
 }
-COSTS = {
+COST_COLUMNS = {
     "n_trainable": "trained parameters",
     "forward_passes": "forward passes a structure",
 }
@@ -43,9 +43,9 @@ def comparison_page(compared: Compared) -> str:
         verdicts=_verdicts(compared),
         splits=compared.splits,
         about=compared.summary["splits"],
-        scores=_table(compared, SCORES, compared.splits, _intervals(compared)),
+        scores=_table(compared, SCORE_COLUMNS, compared.splits, _intervals(compared)),
         calibration=_table(compared, CALIBRATION, compared.splits),
-        costs=_table(compared, COSTS, compared.splits[:1]),
+        costs=_table(compared, COST_COLUMNS, compared.splits[:1]),
         elements=_elements(compared),
         paired=[_paired(each) for each in compared.summary["paired"]],
         ablations=_ablations(compared),
@@ -104,7 +104,7 @@ def _verdicts(compared: Compared) -> list[dict[str, Any]]:
 
 def _metric_words(metric: str) -> str:
     """A metric as tables head it, with its unit."""
-    return (SCORES | CALIBRATION).get(metric, metric)
+    return (SCORE_COLUMNS | CALIBRATION).get(metric, metric)
 
 
 def _defined(metric: str) -> str:
@@ -184,14 +184,14 @@ def _cell(row: pd.Series | None, name: str, interval: tuple[float, float] | None
     value, error = row[f"mean.{name}"], row[f"se.{name}"]
     if name in _PERCENT:
         value, error = 100 * value, 100 * error
-    more = [] if pd.isna(error) or name in COSTS else [f"± {_number(error, name)}"]
+    more = [] if pd.isna(error) or name in COST_COLUMNS else [f"± {_number(error, name)}"]
     if interval is not None:
         more.append(f"[{_number(interval[0], name)}, {_number(interval[1], name)}]")
     return {"value": _number(value, name), "more": " ".join(more)}
 
 
 def _number(value: float, name: str) -> str:
-    if name in COSTS:
+    if name in COST_COLUMNS:
         return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     return f"{value:.1f}" if name in _PERCENT else f"{value:.3f}"
 
@@ -242,7 +242,7 @@ def _ablations(compared: Compared) -> list[dict[str, Any]]:
             "variant": row.variant,
             "split": row.split,
             "method": _method_words(row),
-            "cells": [_cell(row, name, None) for name in SCORES],
+            "cells": [_cell(row, name, None) for name in SCORE_COLUMNS],
         }
         for _, row in pd.concat(rows).iterrows()
     ]
