@@ -23,8 +23,6 @@ IS_METAL = np.array([False] + [bool(gemmi.Element(number).is_metal) for number i
 BOND_RATIO = 1.25
 # The nearest that two hydrogens come that belong to different bonds; angstrom.
 HYDROGEN_CONTACT_ANGSTROM = 1.1
-# Ions with an even number of electrons, by formula; those with an odd one are known by it.
-EVEN_IONS = frozenset({"CO3", "O4S", "O4Se", "F6Si", "F6Ge"})
 # Shorter cutoffs make pymatgen's bins so small that it becomes slower; angstrom.
 _FASTEST_RADIUS = 3.0
 
@@ -171,24 +169,12 @@ class BondGraph:
         endless = np.unique(part[bonds.first[np.abs(closing).max(axis=1, initial=0) > 0.5]])
         return np.setdiff1d(free, endless)
 
-    @cached_property
-    def ions(self) -> NDArray[np.int64]:
-        """Numbers of the parts outside the framework that could not be neutral molecules.
-
-        They have an odd number of electrons, a formula in `EVEN_IONS`, or are a metal bonded to nothing.
-        """
-        part, with_metal = self.parts
-        odd = np.bincount(part, weights=self.numbers) % 2 == 1
-        lone_metal = with_metal & (np.bincount(part) == 1)
-        even = [i for i in np.flatnonzero(~with_metal & ~odd) if self._formula(i) in EVEN_IONS]
-        return np.union1d(np.flatnonzero(odd & ~with_metal | lone_metal), np.array(even, dtype=np.int64))
-
     def formulas(self, some: NDArray[np.int64]) -> str:
         """Formulas of some parts with how many there are of each, the first few."""
-        kinds = Counter(map(self._formula, some))
+        kinds = Counter(map(self.formula, some))
         return ", ".join(f"{count} {formula}" for formula, count in sorted(kinds.items())[:4])
 
-    def _formula(self, i: np.integer[Any]) -> str:
+    def formula(self, i: np.integer[Any]) -> str:
         """The formula of a part."""
         return formula_sum(self.numbers[self.parts[0] == i]).replace(" ", "")
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mofgap.crystals.bonds import IS_METAL, BondGraph
+from mofgap.crystals.bonds import IS_METAL, BondGraph, bond_graph
 from mofgap.crystals.elements import BORON, CARBON, HYDROGEN, NITROGEN, OXYGEN, SILICON
 
 # Valences of the neutral atoms; sulfur, phosphorus, nitrogen and the halogens have higher ones too.
@@ -37,6 +38,9 @@ _CHROMIUM, _CHROMATE, _LONGEST_CHROMATE_BOND = 24, 6, 1.75
 MOST_NEIGHBOURS_OF_BORON = 4
 """In a cluster it has more, and no Lewis structure."""
 
+EVEN_IONS = frozenset({"CO3", "O4S", "O4Se", "F6Si", "F6Ge"})
+"""Ions with an even number of electrons, by formula; those with an odd one are known by it."""
+
 Path = list[tuple[int, int]]
 
 
@@ -53,13 +57,48 @@ def uncompensated_charge(bonded: BondGraph) -> int:
     short = bonded.bonds.first[bonded.bonds.distances < _LONGEST_CHROMATE_BOND]
     n_chromates = int((numbers[np.unique(short)] == _CHROMIUM).sum())
     most = sum(_HIGHEST[number] for number in metals) + n_chromates * (_CHROMATE - _HIGHEST[_CHROMIUM])
-    lewis = open_valences(bonded)
+    lewis = lewis_structure(bonded)
+    return 0 if lewis is None else max(0, -lewis.total_charge - most)
+
+
+def ions(bonded: BondGraph) -> NDArray[np.int64]:
+    """Numbers of the parts outside the framework that could not be neutral molecules.
+
+    They have an odd number of electrons, a formula in `EVEN_IONS`, a Lewis structure of positive charge, or
+    are a metal bonded to nothing. A negative charge is no sign: hydrogens may be missing.
+    """
+    part, with_metal = bonded.parts
+    odd = np.bincount(part, weights=bonded.numbers) % 2 == 1
+    lone_metal = with_metal & (np.bincount(part) == 1)
+    even: dict[str, bool] = {}
+    found = np.flatnonzero(odd & ~with_metal | lone_metal).tolist()
+    for i in np.intersect1d(np.flatnonzero(~with_metal & ~odd), bonded.molecules):
+        formula = bonded.formula(i)
+        if formula not in even:
+            even[formula] = formula in EVEN_IONS or _is_cation(bonded, part == i)
+        found += [int(i)] if even[formula] else []
+    return np.array(sorted(found), dtype=np.int64)
+
+
+def _is_cation(bonded: BondGraph, atoms: NDArray[np.bool_]) -> bool:
+    """Whether the Lewis structure of a molecule has a positive charge."""
+    crystal, numbers = bonded.crystal, bonded.numbers[atoms]
+    alone = replace(crystal, frac_coords=crystal.frac_coords[atoms], atomic_numbers=numbers)
+    lewis = lewis_structure(bond_graph(alone))
+    return lewis is not None and lewis.total_charge > 0
+
+
+def lewis_structure(bonded: BondGraph) -> Lewis | None:
+    """The ligands' atoms with their double and triple bonds; None where `open_valences` gives none."""
+    lewis, numbers = open_valences(bonded), bonded.numbers.tolist()
     if lewis is None:
-        return 0
+        return None
     lewis.find_pyridinium()
+    pyridines = lewis.pyridines(numbers)
     lewis.pair_up(bonded)
-    lewis.spare_carbon(numbers.tolist())
-    return max(0, sum(lewis.open) - lewis.charge - most)
+    lewis.spare_pyridines(pyridines)
+    lewis.spare_carbon(numbers)
+    return lewis
 
 
 @dataclass(eq=False)
@@ -83,17 +122,31 @@ class Lewis:
     def __post_init__(self) -> None:
         self.partners = [[] for _ in self.open]
 
+    @property
+    def total_charge(self) -> int:
+        """In e; each valence that is left open is filled with an electron."""
+        return self.charge - sum(self.open)
+
     def find_pyridinium(self) -> None:
         """Make a cation of nitrogen with three neighbours in a six-membered ring of unsaturated atoms.
 
         Where it is neutral, as in pyridone, one valence stays open after all have paired: the charges cancel.
         """
         for i in sorted(self.cations):
-            ends = {j for j in self.neighbours[i] if self.open[j]}
-            if any(self._reaches(j, ends - {j}, 4) for j in ends):
+            if self._in_hexagon(i):
                 self.cations.remove(i)
                 self.open[i] += 1
                 self.charge += 1
+
+    def pyridines(self, numbers: list[int]) -> set[int]:
+        """Nitrogen with two neighbours in a six-membered ring of unsaturated atoms."""
+        bare = (i for i, number in enumerate(numbers) if number == NITROGEN and len(self.neighbours[i]) == 2)
+        return {i for i in bare if self.open[i] and self._in_hexagon(i)}
+
+    def _in_hexagon(self, i: int) -> bool:
+        """Whether an atom is in a six-membered ring of unsaturated atoms."""
+        ends = {j for j in self.neighbours[i] if self.open[j]}
+        return any(self._reaches(j, ends - {j}, 4) for j in ends)
 
     def _reaches(self, i: int, goals: set[int], n_bonds: int) -> bool:
         """Whether so many bonds lead from an atom to a goal, over unsaturated atoms."""
@@ -111,6 +164,12 @@ class Lewis:
             if i < j and self.open[i] and self.open[j]:
                 self._join(i, j)
                 self._settle([i, j, *self.neighbours[i], *self.neighbours[j]])
+
+    def spare_pyridines(self, pyridines: set[int]) -> None:
+        """Pair two open valences of such nitrogen, which is neutral wherever the shortest bonds lie."""
+        for i in sorted(pyridines):
+            if self.open[i] and (path := self._path(i, lambda j: j in pyridines and self.open[j] > 0)):
+                self._flip(path)
 
     def spare_carbon(self, numbers: list[int]) -> None:
         """Move open valences from carbon to other elements, or make a cation of nitrogen next to it.
@@ -200,6 +259,8 @@ def open_valences(bonded: BondGraph) -> Lewis | None:
         ends = [numbers[j] for j in neighbours[i] if len(neighbours[j]) == 1]
         if numbers[i] == BORON and len(neighbours[i]) > MOST_NEIGHBOURS_OF_BORON:
             return None
+        if numbers[i] == OXYGEN and len(neighbours[i]) == 3 and OXYGEN in (numbers[j] for j in neighbours[i]):
+            return None  # two disordered waters in one place, no oxonium
         valence, charge = _valence_and_charge(numbers[i], len(neighbours[i]), ends)
         lewis.charge += charge
         lewis.open[i] = valence - len(neighbours[i])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mofgap.counts import counted
 from mofgap.crystals.anions import missing_anions
 from mofgap.crystals.bonds import HYDROGEN_CONTACT_ANGSTROM, IS_METAL, BondGraph, bond_graph
-from mofgap.crystals.charges import uncompensated_charge
+from mofgap.crystals.charges import ions, uncompensated_charge
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import BORON, CARBON, FLUORINE, HYDROGEN, NITROGEN, OXYGEN, symbol_of
 from mofgap.crystals.prepare.config import PREPARATION_NOTES
@@ -101,7 +101,10 @@ def _odd_valence(bonded: BondGraph) -> str:
     count = bonded.coordination(~IS_METAL[numbers] & (numbers != BORON))
     most = np.full(119, 99)
     most[list(MOST_NEIGHBOURS)] = list(MOST_NEIGHBOURS.values())
-    odd = np.flatnonzero(count > most[numbers])
+    oxygen, bonds = numbers == OXYGEN, bonded.bonds
+    peroxidic = np.zeros(len(numbers), dtype=bool)
+    peroxidic[bonds.first[oxygen[bonds.first] & oxygen[bonds.second]]] = True
+    odd = np.flatnonzero((count > most[numbers]) | (peroxidic & (count == MOST_NEIGHBOURS[OXYGEN])))
     if not len(odd):
         return ""
     return f"odd-valence: too many neighbours around {_names(bonded, odd)}; disorder may be unresolved"
@@ -160,11 +163,10 @@ def _charged_framework(bonded: BondGraph) -> str:
     """A warning of ions in the pores: parts that are not neutral molecules, or metals bonded to nothing."""
     part, with_metal = bonded.parts
     frame = with_metal & (np.bincount(part) > 1)
-    ions = bonded.ions
-    if not frame.any() or not len(ions):
+    if not frame.any() or not len(found := ions(bonded)):
         return ""
-    text = f"charged-framework: likely ions: {bonded.formulas(ions)}"
-    if np.isin(part[_lacking_hydrogens(bonded)], ions).any():
+    text = f"charged-framework: likely ions: {bonded.formulas(found)}"
+    if np.isin(part[_lacking_hydrogens(bonded)], found).any():
         return f"{text}; add the missing hydrogens first: some may be neutral molecules"
     return f"{text}; they balance the framework's charge, so do not remove them"
 

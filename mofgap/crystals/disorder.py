@@ -24,6 +24,9 @@ _EXCLUDES = 0.75
 _REACH_ANGSTROM = 3.0
 # A hydrogen that is this far from an atom with its occupancy belongs to it.
 _BOND_TO_HYDROGEN_ANGSTROM = 0.7, 1.25
+_USUAL_BOND_TO_HYDROGEN_ANGSTROM = 0.97
+# Bonds to hydrogen whose lengths differ by less are equally long.
+_SAME_LENGTH_ANGSTROM = 1e-4
 # Occupancies that differ by less are equal.
 _EQUAL = 0.01
 
@@ -161,15 +164,22 @@ def _units(
 
 
 def _carried(sites: Sites, op_index: NDArray[np.int64], pairs: Pairs) -> NDArray[np.bool_]:
-    """Which pairs are an atom and a hydrogen that it carries, in one group and with one occupancy."""
+    """Which pairs are an atom and a hydrogen that it carries, in one group and with one occupancy.
+
+    One of another alternative may be in reach: it is carried by the atom whose distance is most like a bond.
+    """
     first, second = pairs.first, pairs.second
     shortest, longest = _BOND_TO_HYDROGEN_ANGSTROM
-    found: NDArray[np.bool_] = sites.atomic_numbers[first] == HYDROGEN
-    found = found ^ (sites.atomic_numbers[second] == HYDROGEN)
+    of_hydrogen = sites.atomic_numbers == HYDROGEN
+    found: NDArray[np.bool_] = of_hydrogen[first] ^ of_hydrogen[second]
     found &= (sites.groups[first] == sites.groups[second]) & (op_index[first] == op_index[second])
     found &= np.abs(sites.occupancies[first] - sites.occupancies[second]) < _EQUAL
     found &= (shortest < pairs.distances) & (pairs.distances < longest)
-    return found
+    hydrogen = np.where(of_hydrogen[first], first, second)
+    off = np.abs(pairs.distances - _USUAL_BOND_TO_HYDROGEN_ANGSTROM)
+    least = np.full(len(of_hydrogen), np.inf)
+    np.minimum.at(least, hydrogen[found], off[found])
+    return found & (off < least[hydrogen] + _SAME_LENGTH_ANGSTROM)
 
 
 def _alternatives(

@@ -127,6 +127,14 @@ def test_hydrogen_between_two_atoms_has_odd_valence():
     assert "odd-valence" in names(crystal((6, (2.0, 0.0, -2.7))))
 
 
+def test_two_waters_in_one_place_are_unresolved_disorder():
+    """Oxygens 1.22 angstrom apart, which make no cation of two charges."""
+    water = [(8, (0, 0, 0)), (1, (-0.5, 0.8, 0)), (1, (-0.5, -0.8, 0))]
+    pair = [(z, (3.5 + side * (0.61 - x), 3.5 + y, 3.5)) for side in (1, -1) for z, (x, y, _) in water]
+    assert "odd-valence" in names(crystal(*pair))
+    assert charge(pair, far(11, 17, 17, 17, 17)) == 0  # nothing is known of it
+
+
 @pytest.mark.parametrize(("number", "name"), [(12, "no-metal"), (6, "no-carbon")])
 def test_what_makes_no_framework_is_named(number, name):
     structure = replace(
@@ -152,6 +160,12 @@ PROTON = [(1, (2.42, 0.0, 0.0))]
 SECOND_RING = [
     (z, (-4.26 - x, y, 0.0)) for z, (x, y, _) in (*PYRIDINE, *RING_HYDROGENS[:2], *RING_HYDROGENS[3:])
 ]
+
+
+# Two pyridines on the carbons of a tetrazine, N=N of which are its shortest bonds.
+PYRIDYL = [(z, (4.15 + x, y, 0.0)) for z, (x, y, _) in (*PYRIDINE, *RING_HYDROGENS[:2], *RING_HYDROGENS[3:])]
+TETRAZINE = [(6, (1.28, 0.0, 0.0)), (7, (0.63, 1.16, 0.0)), (7, (0.63, -1.16, 0.0))]
+DIPYRIDYL_TETRAZINE = [(z, (side * x, y, 0.0)) for side in (1, -1) for z, (x, y, _) in TETRAZINE + PYRIDYL]
 
 
 def charge(*parts):
@@ -186,6 +200,7 @@ def far(*numbers):
         ([*PYRIDINE, *RING_HYDROGENS, *PROTON], -1),  # pyridinium
         ([*PYRIDINE, *RING_HYDROGENS[:2], *RING_HYDROGENS[3:], *PROTON, *SECOND_RING], -1),  # bipyridinium
         ([*PYRIDINE, *RING_HYDROGENS[:2], (8, (-2.62, 0, 0)), *RING_HYDROGENS[3:], *PROTON], 0),  # pyridone
+        (DIPYRIDYL_TETRAZINE, 0),
         ([(17, (0, 0, 0.3)), *[(8, (1.4 * np.cos(a), 1.4 * np.sin(a), 0)) for a in (0, 2.0944, 4.1888)]], 1),
         ([(8, (-1.5, 0, 0)), (1, (0, 0, 0)), (8, (1.5, 0, 0))], 3),  # a proton far from two oxides
     ],

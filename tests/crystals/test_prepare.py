@@ -233,6 +233,19 @@ def test_water_is_removed_on_request_and_ions_stay() -> None:
     assert any(text.startswith("guest-molecules: 1 H2O") for text in check_crystal(wet))
 
 
+def test_a_cation_of_two_charges_stays() -> None:
+    """Hydrazinium, whose number of electrons is even; hydrazine is removed."""
+    turns = np.radians([0.0, 120.0, 240.0])
+    ammonium = [(7, (0.725, 0.0, 0.0)), *[(1, (1.06, 0.96 * np.cos(a), 0.96 * np.sin(a))) for a in turns]]
+    hydrazinium = [(z, (side * x, y, w)) for side in (1, -1) for z, (x, y, w) in ammonium]
+    charged = crystal(FORMATE, [(z, (x + 4.5, y + 4.5, w + 4.5)) for z, (x, y, w) in hydrazinium])
+    assert remove_guests(charged) is charged
+    assert "charged-framework" in [text.split(":")[0] for text in check_crystal(charged)]
+    hydrazine = [atom for i, atom in enumerate(hydrazinium) if i not in (3, 7)]
+    neutral = crystal(FORMATE, [(z, (x + 4.5, y + 4.5, w + 4.5)) for z, (x, y, w) in hydrazine])
+    assert notes(remove_guests(neutral)) == ["guests-removed"]
+
+
 def test_a_chain_without_metal_is_no_guest() -> None:
     # Carbon atoms all along the cell, 1.5 angstrom apart, beside a metal bonded to oxygen.
     chain = [(6, (1.5 * i, 6.0, 6.0)) for i in range(6)]

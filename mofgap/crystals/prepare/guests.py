@@ -7,19 +7,20 @@ from dataclasses import replace
 import numpy as np
 
 from mofgap.crystals.bonds import bond_graph
+from mofgap.crystals.charges import ions
 from mofgap.crystals.crystal import Crystal
 
 
 def remove_guests(crystal: Crystal) -> Crystal:
     """The crystal without neutral molecules that no bond joins to a metal or to an endless network.
 
-    What seems to be an ion stays, since the framework needs its charge: an odd number of electrons, or a
-    formula such as SO4. A cation with two charges, such as doubly protonated bipyridine, looks neutral and is
-    removed. A crystal of molecules alone stays as it is.
+    What seems to be an ion stays, since the framework needs its charge, see `mofgap.crystals.charges.ions`.
+    An anion with two charges, such as a free dicarboxylate, looks neutral and is removed. A crystal of
+    molecules alone stays as it is.
     """
     bonded = bond_graph(crystal)
     part = bonded.parts[0]
-    neutral = np.setdiff1d(bonded.molecules, bonded.ions)
+    neutral = np.setdiff1d(bonded.molecules, ions(bonded))
     removed = np.isin(part, neutral)
     if not removed.any() or removed.all():
         return crystal
