@@ -38,7 +38,7 @@ def members(name: str) -> Iterator[InputItem | ReadFailure]:
             with open_tar(name) as tar:
                 for info in sorted(filter(_is_file, tar), key=lambda info: info.name):
                     if info.isfile():
-                        yield InputItem(f"{name}:{info.name}", name, span=(info.offset_data, info.size))
+                        yield _in_tar(tar, info, name)
                     else:
                         yield _from_tar(tar, info, name)
         else:
@@ -46,6 +46,14 @@ def members(name: str) -> Iterator[InputItem | ReadFailure]:
                 yield from (_from_tar(tar, info, name) for info in filter(_is_file, tar))
     except _ERRORS as error:
         yield failure(name, f"bad-archive: {message(error)}; the archive is damaged, fetch it again")
+
+
+def _in_tar(tar: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> InputItem:
+    """A member by its place, with the checksum of its header: another member may lie there later."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(info.offset_data - tarfile.BLOCKSIZE)
+    crc = zlib.crc32(tar.fileobj.read(tarfile.BLOCKSIZE))
+    return InputItem(f"{name}:{info.name}", name, span=(info.offset_data, info.size), header_crc=crc)
 
 
 def _from_tar(tar: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> InputItem | ReadFailure:

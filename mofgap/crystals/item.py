@@ -7,13 +7,14 @@ import io
 import json
 import os
 import stat
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.crystals.cif import decode, read_cif_bytes
@@ -23,7 +24,7 @@ from mofgap.crystals.formats import LONGEST_NAME, Kind, stem_of
 from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.crystals.zip_archive import unreadable
-from mofgap.crystals.zip_member import Packed, read_packed
+from mofgap.crystals.zip_member import CHANGED, Packed, read_packed
 
 # A CIF of a thousand atoms has 0.1 MB, one with its reflections a few; more is some other file. Its words may
 # take sixteen times as much memory.
@@ -39,6 +40,7 @@ class InputItem:
         path: The file, or the archive.
         member: Place in the list of a zip archive, whose names may occur twice.
         span: Offset and size in bytes within a plain tar archive.
+        header_crc: CRC-32 of the header before it there; None where the archive cannot have changed.
         packed: Where it lies in a zip archive, in place of ``member``.
         data: Its content, where the file or archive can only be read in sequence.
         kind: Its format.
@@ -51,6 +53,7 @@ class InputItem:
     path: str
     member: int | None = None
     span: tuple[int, int] | None = None
+    header_crc: int | None = None
     packed: Packed | None = None
     data: bytes | None = None
     kind: Kind = "cif"
@@ -91,9 +94,7 @@ class InputItem:
                 raise OSError("not a regular file")  # a pipe without a writer would block for ever
             with Path(self.path).open("rb") as file:
                 if self.span is not None:
-                    check_size(self.span[1])
-                    file.seek(self.span[0])
-                    return file.read(self.span[1])
+                    return self._of_tar(file, *self.span)
                 check_size(os.fstat(file.fileno()).st_size)
                 return file.read()
         except StructureError:
@@ -102,6 +103,19 @@ class InputItem:
             raise StructureError(
                 f"unreadable-file: {message(error)}; check the file and its permissions"
             ) from error
+
+    def _of_tar(self, file: BinaryIO, offset: int, size: int) -> bytes:
+        """A member of a plain tar archive.
+
+        Raises:
+            OSError: If the archive has changed since the member was found.
+        """
+        check_size(size)
+        file.seek(offset - tarfile.BLOCKSIZE)
+        header = file.read(tarfile.BLOCKSIZE)
+        if self.header_crc not in (None, zlib.crc32(header)):
+            raise OSError(CHANGED)
+        return file.read(size)
 
 
 def read_input(item: InputItem, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS) -> list[Entry]:

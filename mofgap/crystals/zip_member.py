@@ -16,7 +16,7 @@ Packed = tuple[int, int, int, int, int]
 """Offset, size there, size unpacked, method and CRC-32."""
 
 _HEADER_BYTES, _SIGNATURE = 30, b"PK\x03\x04"
-_CHANGED = "the archive changed since it was listed; list it again"
+CHANGED = "the archive changed since it was listed; list it again"
 
 
 def packed(info: zipfile.ZipInfo) -> Packed | None:
@@ -43,7 +43,7 @@ def read_packed(path: str, where: Packed, check_size: Callable[[int], None]) -> 
         file.seek(offset)
         header = file.read(_HEADER_BYTES)
         if len(header) < _HEADER_BYTES or not header.startswith(_SIGNATURE):
-            raise OSError(_CHANGED)
+            raise OSError(CHANGED)
         # The name, and fields that the table of contents does not have.
         file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), 1)
         data = file.read(n_packed)
@@ -51,7 +51,7 @@ def read_packed(path: str, where: Packed, check_size: Callable[[int], None]) -> 
         try:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, n_bytes + 1)
         except zlib.error as error:
-            raise OSError(_CHANGED) from error
+            raise OSError(CHANGED) from error
     if len(data) != n_bytes or zlib.crc32(data) != crc:
-        raise OSError(_CHANGED)
+        raise OSError(CHANGED)
     return data

@@ -88,6 +88,21 @@ def test_an_archive_that_changed_since_is_no_other_structure(tmp_path: Path, man
         first.read()  # type: ignore[union-attr]
 
 
+def test_a_tar_that_was_written_anew_gives_no_structure_under_the_name_of_another(tmp_path: Path) -> None:
+    """Members of equal size in another order, as of a generator of structures."""
+    (tmp_path / "a.cif").write_text(CIF.format("a"))
+    (tmp_path / "b.cif").write_text(CIF.format("b"))
+    for names in (["a", "b"], ["b", "a"]):
+        with tarfile.open(tmp_path / "t.tar", "w") as tar:
+            for name in names:
+                tar.add(tmp_path / f"{name}.cif", f"{name}.cif")
+        if names == ["a", "b"]:
+            write_listing(tmp_path / "t.inputs", expand_inputs([str(tmp_path / "t.tar")]), 1)
+    for item in read_listing(tmp_path / "t.inputs", Shard(1, 1)):
+        with pytest.raises(StructureError, match="list it again"):
+            item.read()  # type: ignore[union-attr]
+
+
 def test_a_listing_of_other_shards_or_damaged_is_refused(tmp_path: Path, many: list[str]) -> None:
     folder = tmp_path / "t.inputs"
     write_listing(folder, expand_inputs(many), 2)
