@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from mofgap.cli.tables import AsJson
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.plain_words import settings_of
 from mofgap.screening.config import ScreeningConfig
+
+if TYPE_CHECKING:
+    from mofgap.screening.run import ScreeningRun
 
 LARGE = "Large screenings"
 """Heading of options in the help."""
@@ -81,7 +84,7 @@ def screen(
     Every structure gets a row, also one that cannot be read. Exit code: 0 all were read, 3 some failed, 1
     nothing could be done, 2 wrong usage.
     """
-    from mofgap.cli.screening_run import checked_target, execute, list_inputs
+    from mofgap.cli.screening_run import check_complete, checked_target, execute, list_inputs
     from mofgap.screening.shard import Shard
 
     with refused():
@@ -98,9 +101,13 @@ def screen(
         share = None if shard is None else Shard.parse(shard)
     if output is not None:
         refuse_input(output, inputs)
-    target = checked_target(output, share, resume, force)
     # Workers inherit it: as many threads in each as there are cores would slow all of them down.
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
-    from mofgap.screening.run import ScreeningRun
 
-    execute(ScreeningRun(tuple(inputs), config, share, target), resume, as_json)
+    def run_to(target: Path | None) -> ScreeningRun:
+        from mofgap.screening.run import ScreeningRun
+
+        return ScreeningRun(tuple(inputs), config, share, target)
+
+    target = checked_target(output, share, resume, force, lambda shard: check_complete(run_to(shard)))
+    execute(run_to(target), resume, as_json)

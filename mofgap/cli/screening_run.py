@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import chain
@@ -48,8 +48,21 @@ PBE_CAVEAT = (
 _IN_SEQUENCE = (".gz", ".tgz", ".xz", ".txz", ".bz2", ".tbz2")
 
 
-def checked_target(output: Path | None, shard: Shard | None, resume: bool, force: bool) -> Path | None:
+def checked_target(
+    output: Path | None,
+    shard: Shard | None,
+    resume: bool,
+    force: bool,
+    check_complete: Callable[[Path], None] = lambda _: None,
+) -> Path | None:
     """The file to write: the table, or its share.
+
+    Args:
+        output: The table.
+        shard: The share; None for the whole.
+        resume: Whether to go on with a stopped run.
+        force: Whether to overwrite.
+        check_complete: Refuses a complete share that is not what is asked for.
 
     Raises:
         typer.BadParameter: If the options contradict each other, the file cannot be written, or earlier
@@ -73,6 +86,7 @@ def checked_target(output: Path | None, shard: Shard | None, resume: bool, force
         words = f"{journal} holds an unfinished run: --resume continues it, --force starts again"
     elif target.exists() and not journal.exists():
         if resume and shard is not None:  # a whole array of jobs is submitted again
+            check_complete(target)
             typer.echo(f"mofgap: {target} is complete", err=True)
             raise typer.Exit
         words = f"{target} exists{' and is complete' if resume else ''}; --force overwrites it"
@@ -82,6 +96,23 @@ def checked_target(output: Path | None, shard: Shard | None, resume: bool, force
     else:
         return target
     raise typer.BadParameter(words, param_hint="--output")
+
+
+def check_complete(run: ScreeningRun) -> None:
+    """Refuse to take a complete share of another screening for that of this one.
+
+    Raises:
+        typer.Exit: If it is of another one, or cannot be read.
+    """
+    from mofgap.screening.run import ScreeningError
+    from mofgap.screening.shard import ShardError
+
+    try:
+        run.check_complete(_standard_input())
+    except ShardError as error:
+        fail(error, WRONG_USAGE)
+    except (ScreeningError, ValueError, OSError) as error:
+        fail(error, NOTHING_DONE)
 
 
 def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
@@ -105,7 +136,7 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
     outcome = Outcome.of([row for rows in inputs for row in rows])
     if run.shard is None and outcome.nothing_done and run.target is not None and run.target.exists():
         _say_counts(outcome, "")
-        journal_path(run.target).unlink(missing_ok=True)
+        run.remove_journal()
         fail(f"nothing could be predicted; {run.target} is kept as it was", NOTHING_DONE)
     try:
         run.write(inputs, partial(write_output, settings=run.config.table_settings), command_line())

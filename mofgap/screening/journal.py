@@ -7,7 +7,7 @@ process loses none. A last line that was cut off is dropped, and a damaged one i
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mofgap.screening.checked_line import DamagedLineError, content_of, line_of
+from mofgap.screening.differences import differences
 from mofgap.screening.row import Row, plain_values
 
 try:
@@ -32,6 +33,10 @@ def journal_path(target: Path) -> Path:
 
 class JournalError(ValueError):
     """A journal that cannot be continued, and why."""
+
+
+class OtherSettingsError(JournalError):
+    """A journal of a screening with other settings."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,8 @@ class Journal:
         self.finished: dict[str, Finished] = {}
         self.begun = ""
         self.n_damaged = 0
-        self._file: BinaryIO = path.open("a+b")
+        self._file = self._opened()
         try:
-            self._lock()
             if not resume or not self._load({"version": VERSION, **header}):
                 self._file.truncate(0)
                 self._append({"version": VERSION, **header})
@@ -97,15 +101,37 @@ class Journal:
 
     def remove(self) -> None:
         """Delete the file, once the table is safe."""
+        if fcntl is None:  # Windows deletes no open file
+            self.close()
+        self.path.unlink(missing_ok=True)  # while it is locked, so that it is that of no other run
         self.close()
-        self.path.unlink(missing_ok=True)
 
-    def _lock(self) -> None:
-        """Keep other runs off the file until it is closed, or this process ends."""
+    def _opened(self) -> BinaryIO:
+        """The file, locked; another run may delete it between the two."""
+        while True:
+            file: BinaryIO = self.path.open("a+b")
+            try:
+                self._lock(file)
+                if self._is_at_path(file):
+                    return file
+            except BaseException:
+                file.close()
+                raise
+            file.close()
+
+    def _is_at_path(self, file: BinaryIO) -> bool:
+        if fcntl is None:
+            return True
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(file.fileno()), self.path.stat())
+        return False
+
+    def _lock(self, file: BinaryIO) -> None:
+        """Keep other runs off a file until it is closed, or this process ends."""
         if fcntl is None:
             return
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise JournalError(
                 f"{self.path} is being written by another process; wait for it, or name another output"
@@ -126,7 +152,7 @@ class Journal:
                 self.begun = ""  # the run ended while it wrote, not in an input
                 break
             if kept == 0:
-                self._compare(self._header(line), json.loads(json.dumps(header)))
+                self._compare(self._header(line), header)
             elif not self._take(line):
                 self.n_damaged += 1
                 continue
@@ -165,15 +191,8 @@ class Journal:
         return True
 
     def _compare(self, found: Mapping[str, Any], header: Mapping[str, Any]) -> None:
-        differing = [name for name in {**header, **found} if found.get(name) != header.get(name)]
-        if differing:
-            was = ", ".join(
-                f"{name}: another model"
-                if name.endswith("sha256")
-                else f"{name} {found.get(name)} then, {header.get(name)} now"
-                for name in differing
-            )
-            raise JournalError(
+        if was := differences(found, header):
+            raise OtherSettingsError(
                 f"{self.path} was begun with other settings ({was}); "
                 "give the same ones, or --force to start again"
             )

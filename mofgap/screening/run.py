@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from mofgap.crystals.inputs import PassedOver, expand_inputs
 from mofgap.gap.folder import find_model
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.config import ScreeningConfig
+from mofgap.screening.differences import differences
 from mofgap.screening.journal import Journal, JournalError, journal_path
 from mofgap.screening.listing import is_listing, read_listing
 from mofgap.screening.origin import record, write_origin
@@ -21,7 +23,7 @@ from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import Source
 from mofgap.screening.row import Row
 from mofgap.screening.screen import stream_rows
-from mofgap.screening.shard import SECOND_LEVEL_MODEL, Shard
+from mofgap.screening.shard import SECOND_LEVEL_MODEL, Shard, ShardError, ShardFile
 from mofgap.screening.table import PAGE, WriteTable, write_table
 from mofgap.shipped import CONFIG
 from mofgap.version import installed_version
@@ -34,7 +36,7 @@ class ScreeningError(ValueError):
     """A screening that cannot start, and why."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ScreeningRun:
     """A screening, from its inputs to its output file.
 
@@ -44,6 +46,7 @@ class ScreeningRun:
         shard: The share of the inputs that is taken; None takes all.
         target: The file of the table, or of the share; None writes none.
         passed_over: Files of folders and archives that are not read, as far as `rows` has come.
+        journal: The rows that `rows` kept, locked until the target is written; None before, and without one.
     """
 
     inputs: tuple[str, ...]
@@ -51,6 +54,7 @@ class ScreeningRun:
     shard: Shard | None
     target: Path | None
     passed_over: PassedOver = field(default_factory=PassedOver)
+    journal: Journal | None = field(default=None, init=False)
 
     @cached_property
     def predictor(self) -> GapPredictor:
@@ -73,13 +77,37 @@ class ScreeningRun:
         return predictor
 
     @cached_property
-    def _header(self) -> dict[str, Any]:
-        """All that decides the numbers. The config of a model holds the sha256 of all its other files."""
+    def _made_with(self) -> dict[str, Any]:
+        """The code and the models. The config of a model holds the sha256 of all its other files."""
         models = zip(("model_sha256", SECOND_LEVEL_MODEL), self.config.models, strict=True)
         configs = {key: find_model(name) / CONFIG for key, name in models if name is not None}
         digests = {key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in configs.items()}
-        code = {"mofgap": installed_version()}
-        return {**code, **digests, "device": self.predictor.device, **self.config.row_settings}
+        return {"mofgap": installed_version(), **digests}
+
+    @cached_property
+    def _header(self) -> dict[str, Any]:
+        """All that decides the numbers."""
+        return {**self._made_with, "device": self.predictor.device, **self.config.row_settings}
+
+    def check_complete(self, lines: Iterable[str] = ()) -> None:
+        """Refuse a share that is complete, but of another screening. It may be of another device.
+
+        Args:
+            lines: As for `rows`.
+
+        Raises:
+            ScreeningError: If the names lead to a listing together with other inputs.
+            ShardError: If the share has other settings or names of inputs, or is damaged. It is also raised
+                if the listing is damaged, or was made for another number of shards.
+            OSError: If the share or the listing cannot be read.
+        """
+        assert self.shard is not None and self.target is not None
+        found = ShardFile.open(self.target)
+        deque(self._sources(lines), maxlen=0)  # the shard counts them
+        then = {name: value for name, value in found.header.items() if name != "device"} | found.whole
+        if was := differences(then, {**self._made_with, **self.config.table_settings, **self.shard.whole}):
+            words = f"{self.target} is complete, but of another screening ({was})"
+            raise ShardError(f"{words}; give the same settings and inputs, or --force to make it again")
 
     def rows(
         self, resume: bool, lines: Iterable[str] = (), watch: Watch = lambda rows, _: rows
@@ -104,23 +132,26 @@ class ScreeningRun:
             OSError: If a finished row cannot be written to the journal.
         """
         sources = self._sources(lines)
-        journal = None if self.target is None else self._journal(self.target, resume)
+        journal = self.journal = None if self.target is None else self._journal(self.target, resume)
         try:
             stream = stream_rows(sources, self.predictor, self.config, journal)
             with closing(stream):
                 found = list(watch(stream, journal))
-        except KeyboardInterrupt:
+        except BaseException as error:
             if journal is not None:
-                journal.stop()
-            raise
-        finally:
-            if journal is not None:
+                if isinstance(error, KeyboardInterrupt):
+                    journal.stop()
                 journal.close()
+            raise
         if not (self.shard.n_inputs if self.shard else any(found)):
-            if journal is not None:
-                journal.remove()
+            self.remove_journal()
             raise ScreeningError("no inputs: the list or archive is empty")
         return found
+
+    def remove_journal(self) -> None:
+        """Delete the rows that were kept, once they are not needed any more."""
+        if self.journal is not None:
+            self.journal.remove()
 
     def _sources(self, lines: Iterable[str]) -> Iterable[Source]:
         """The inputs, or those of the shard, which a listing may already hold."""
@@ -173,4 +204,4 @@ class ScreeningRun:
                 write_origin(self.target, record(command, len(table), settings))
         else:
             self.shard.write(self.target, settings, inputs)
-        journal_path(self.target).unlink(missing_ok=True)
+        self.remove_journal()

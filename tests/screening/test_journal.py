@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import io
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -38,6 +39,21 @@ def test_torn_last_line_is_dropped_and_written_over(tmp_path: Path, cut: int) ->
     journal.add("b.cif", MORE)
     journal.close()
     assert path.read_bytes() == whole
+
+
+def test_a_file_that_another_run_deletes_before_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock = tmp_path / "j", Journal._lock
+
+    def late(journal: Journal, file: BinaryIO) -> None:
+        monkeypatch.setattr(Journal, "_lock", lock)
+        path.unlink()
+        lock(journal, file)
+
+    monkeypatch.setattr(Journal, "_lock", late)
+    write(path)
+    assert Journal(path, HEADER, resume=True).finished.keys() == {"a\udcff.cif", "b.cif"}
 
 
 def test_a_full_disk_is_told_once(tmp_path: Path) -> None:
