@@ -21,7 +21,7 @@ from mofgap.screening.pool import ordered_map
 from mofgap.screening.rank import Duplicates, Novelty, RankBy
 from mofgap.screening.row import Row
 from mofgap.screening.row_store import RowStore, write_part
-from mofgap.screening.shard import SECOND_LEVEL_MODEL, ShardError, ShardFile
+from mofgap.screening.shard import DEVICE, SECOND_LEVEL_MODEL, ShardError, ShardFile
 from mofgap.screening.table import PAGE, WriteTable, write_parts, write_table
 from mofgap.threads import usable_cores
 
@@ -115,7 +115,8 @@ def gather(paths: Sequence[Path], folder: Path | None = None) -> Gathered:
         OSError: If a file of ``paths`` cannot be read, or the disk is full.
     """
     shards = _whole([ShardFile.open(path) for path in paths])
-    header = shards[0].header
+    devices = sorted({shard.header[DEVICE] for shard in shards})
+    header = shards[0].header | {DEVICE: " and ".join(devices)}
     store = RowStore(header["rank_by"], header["novelty"], folder)
     outcome = Outcome()
     large = sum(shard.path.stat().st_size for shard in shards) >= MIN_PARALLEL_BYTES

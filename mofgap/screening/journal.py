@@ -35,8 +35,8 @@ class JournalError(ValueError):
     """A journal that cannot be continued, and why."""
 
 
-class OtherSettingsError(JournalError):
-    """A journal of a screening with other settings."""
+class OtherRunError(JournalError):
+    """A journal that is damaged, or of a screening with other settings."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Journal:
                 raise DamagedLineError("a header has names")
         except DamagedLineError as error:
             what = "has a damaged first line, or is of an earlier mofgap; --force starts again"
-            raise JournalError(f"{self.path} {what}") from error
+            raise OtherRunError(f"{self.path} {what}") from error
         return header
 
     def _take(self, line: bytes) -> bool:
@@ -192,7 +192,7 @@ class Journal:
 
     def _compare(self, found: Mapping[str, Any], header: Mapping[str, Any]) -> None:
         if was := differences(found, header):
-            raise OtherSettingsError(
+            raise OtherRunError(
                 f"{self.path} was begun with other settings ({was}); "
                 "give the same ones, or --force to start again"
             )

@@ -23,7 +23,7 @@ from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import Source
 from mofgap.screening.row import Row
 from mofgap.screening.screen import stream_rows
-from mofgap.screening.shard import SECOND_LEVEL_MODEL, Shard, ShardError, ShardFile
+from mofgap.screening.shard import DEVICE, SECOND_LEVEL_MODEL, Shard, ShardError, ShardFile
 from mofgap.screening.table import PAGE, WriteTable, write_table
 from mofgap.shipped import CONFIG
 from mofgap.version import installed_version
@@ -87,7 +87,7 @@ class ScreeningRun:
     @cached_property
     def _header(self) -> dict[str, Any]:
         """All that decides the numbers."""
-        return {**self._made_with, "device": self.predictor.device, **self.config.row_settings}
+        return {**self._made_with, DEVICE: self.predictor.device, **self.config.row_settings}
 
     def check_complete(self, lines: Iterable[str] = ()) -> None:
         """Refuse a share that is complete, but of another screening. It may be of another device.
@@ -104,7 +104,7 @@ class ScreeningRun:
         assert self.shard is not None and self.target is not None
         found = ShardFile.open(self.target)
         deque(self._sources(lines), maxlen=0)  # the shard counts them
-        then = {name: value for name, value in found.header.items() if name != "device"} | found.whole
+        then = {name: value for name, value in found.header.items() if name != DEVICE} | found.whole
         if was := differences(then, {**self._made_with, **self.config.table_settings, **self.shard.whole}):
             words = f"{self.target} is complete, but of another screening ({was})"
             raise ShardError(f"{words}; give the same settings and inputs, or --force to make it again")

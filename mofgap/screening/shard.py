@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 VERSION = 3
 SECOND_LEVEL_MODEL = "second_level_sha256"
 """Key of a header that has the sha256 of the model of a second level of theory."""
+DEVICE = "device"
+"""Key of a header that has the device; another one may change the last digits."""
 
 _LAST_LINE_BYTES = 1024
 _SHARD = re.compile(r"([1-9][0-9]*)/([1-9][0-9]*)").fullmatch
@@ -190,12 +192,12 @@ class ShardFile:
                 line = following
 
     def check_same_screening(self, other: ShardFile) -> None:
-        """Refuse a shard of another screening.
+        """Refuse a shard of another screening. It may have been computed on another device.
 
         Raises:
             ShardError: If ``other`` has other settings or inputs.
         """
-        then, now = ({**s.header, **s.whole, "shards": s.count} for s in (self, other))
+        then, now = ({**s.header, **s.whole, "shards": s.count, DEVICE: None} for s in (self, other))
         differing = [name for name in {**then, **now} if then.get(name) != now.get(name)]
         if differing:
             what = ", ".join(f"{n} {then.get(n)} and {now.get(n)}" for n in differing)

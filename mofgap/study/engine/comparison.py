@@ -215,6 +215,7 @@ def _train(each: Member, config: RunConfig, wanted: ComparisonConfig) -> Stage:
             "citation": wanted.data.citation,
         },
         describe=_work(describe, each.name),
+        device=wanted.compute.device,
     )
 
 

@@ -120,7 +120,11 @@ class RunFolder:
         Returns:
             A line that says what was moved where and why; empty if there was nothing.
         """
-        folders = [pattern.removesuffix("/**") for pattern in patterns if pattern.endswith("/**")]
+        folders = [
+            pattern.removesuffix("/**")
+            for pattern in patterns
+            if pattern.endswith("/**") or (self.path / pattern).is_dir()  # once a folder, now a file
+        ]
         names = [name for name in folders if (self.path / name).exists()]
         names += [
             name for name in self.files(patterns) if not name.startswith(tuple(f"{f}/" for f in folders))

@@ -20,6 +20,7 @@ def pretrain_stage(asked: RunPretraining) -> Stage:
         modules=("mofgap.training.pretrain",),
         writes=(f"{PRETRAINED}/**",),
         files=(table,),
+        device=asked.device,
     )
 
 

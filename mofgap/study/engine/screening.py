@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import glob
+import sys
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mofgap.configuration import to_dict
-from mofgap.screening.journal import journal_path
+from mofgap.screening.journal import OtherRunError, journal_path
 from mofgap.screening.listing import listed_in
 from mofgap.screening.origin import SUFFIX
 from mofgap.screening.outcome import Outcome
@@ -21,7 +23,11 @@ from mofgap.study.engine.folder import RunError
 from mofgap.study.engine.stage import Stage
 from mofgap.study.engine.training import made_by
 from mofgap.study.layout import read_json
+from mofgap.version import installed_version
 from mofgap.whole_file import write_json
+
+if TYPE_CHECKING:
+    from mofgap.screening.run import InputRows, ScreeningRun
 
 SHARDS = Path("shards/screening.csv")
 """What shards are named after, whatever the table is called."""
@@ -65,7 +71,7 @@ def _screen(asked: ShardedScreening, index: int, made: tuple[str, str] | None) -
     # The settings of the table alone; models count by what is in them.
     for name in ("level", "model", "table", "part_rows"):
         del settings[name]
-    settings["window"] = _ends(asked)
+    settings |= {"window": _ends(asked), "mofgap": installed_version()}  # by which shards must agree
     models = [] if made else [model for model in asked.models if model is not None]
     configs = [str((model_folder(model, CONFIG) or Path(model)) / CONFIG) for model in models]
     own = listed_in(LISTED, Shard(index, asked.shards))
@@ -79,6 +85,7 @@ def _screen(asked: ShardedScreening, index: int, made: tuple[str, str] | None) -
         files=(*asked.inputs, *configs),  # a listing has their names alone
         after=(*(("list",) if asked.shards > 1 else ()), *(made[:1] if made else ())),
         reads=(str(own), *((f"{made[1]}/**",) if made else ())),
+        device=asked.device,
     )
 
 
@@ -145,9 +152,19 @@ def _do_screen(config: RunConfig, run: Path, *, index: int) -> None:
         target=target,
     )
     try:
-        screening.write(screening.rows(resume=journal_path(target).exists()))
+        screening.write(_rows(screening, journal_path(target)))
     except BrokenProcessPool as error:
         raise RunError("a worker process died, for want of memory or killed") from error
+
+
+def _rows(screening: ScreeningRun, journal: Path) -> list[InputRows]:
+    """The rows of a shard, which go on with what was kept, unless it was kept on another device."""
+    try:
+        return screening.rows(resume=journal.exists())
+    except OtherRunError as error:
+        stale = journal.replace(journal.with_name(f"{journal.name}.stale"))
+        sys.stderr.write(f"moved {journal.name} to {stale.name}: {error}\n")
+        return screening.rows(resume=False)
 
 
 def outcome_of(run: Path) -> Outcome:

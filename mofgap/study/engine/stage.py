@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mofgap.choices import Device
 from mofgap.configuration import digest
 from mofgap.study.engine.config import RunConfig
 from mofgap.study.engine.cost import measured, total
@@ -43,6 +44,7 @@ class Stage:
         content: A digest of what else it reads, of a part of files.
         describes: What of the configuration it says of its result, which stays when only that changes.
         describe: Writes anew what it says of a result that stays; ``work`` where there is none.
+        device: What it computes on. Where there is no such device, it fails before anything is moved aside.
     """
 
     rule: str
@@ -58,6 +60,7 @@ class Stage:
     content: Callable[[RunConfig, Path], str] | None = None
     describes: dict[str, Any] = field(default_factory=dict)
     describe: Work | None = None
+    device: Device = "auto"
 
     @property
     def name(self) -> str:
@@ -96,8 +99,8 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
         Whether there was anything to do.
 
     Raises:
-        RunError: If the stage wrote no files, an input of it is missing, or one of its processes failed under
-            srun.
+        RunError: If the stage wrote no files, an input of it is missing, its device is cuda and torch finds
+            none, or one of its processes failed under srun.
     """
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
         # One more process of a training on several devices: the first one keeps account.
@@ -115,6 +118,7 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
                 return False
             work = stage.describe or stage.work
         else:
+            _check_device(stage)
             if last.get("key") != key or last.get("end"):
                 unknown = "its record is damaged" if damaged else "no record says what made it"
                 reason = _reason(last, folder, request, inputs) if last else unknown
@@ -131,6 +135,20 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
         folder.write_record(stage.name, begun | {"end": _now(), "cost": cost, "outputs": outputs})
         folder.done(stage.name).touch()
     return True
+
+
+def _check_device(stage: Stage) -> None:
+    """Refuse a stage whose device is not here.
+
+    Raises:
+        RunError: If its device is cuda, and torch finds no CUDA device.
+    """
+    if stage.device != "cuda":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise RunError(f"{stage.name}: device is cuda, but torch sees no CUDA device here; set auto or cpu")
 
 
 def _do(stage: Stage, work: Work, config: RunConfig, folder: RunFolder, threads: int) -> dict[str, Any]:

@@ -52,6 +52,7 @@ def _train(config: RunConfig) -> Stage:
         writes=(f"{MODEL}/**", METRICS),
         costs=(COST,),
         files=tuple(files),
+        device=job.training.device,
     )
 
 

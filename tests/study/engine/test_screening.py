@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 import mofgap
+from mofgap.screening.checked_line import content_of, line_of
+from mofgap.screening.journal import Journal, journal_path
 from mofgap.screening.origin import origin_of
 from mofgap.screening.table import read_table
 from mofgap.shipped import shipped_folder
@@ -65,3 +67,27 @@ def test_the_record_of_a_table_says_how_structures_were_read(
     assert found["command"] == "mofgap run small"
     assert (found["n_rows"], found["primitive_cell"]) == (2, False)
     assert f"{table}.origin" in stages[-1].writes
+
+
+def test_a_shard_that_was_begun_on_another_device_starts_again(
+    tmp_path: Path, model_folder: Path, write_cifs: Callable[[Path, int], list[Path]]
+) -> None:
+    """The nodes of a cluster differ, and a run has no --force."""
+    asked = ShardedScreening(
+        inputs=tuple(map(str, write_cifs(tmp_path / "in", 2))), model=str(model_folder), shards=2
+    )
+    config = RunConfig("small", screening=asked, report=False)
+    listed, first, second, gathered = screening_stages(config)
+    for stage in (listed, first, second):
+        stage.work(config, tmp_path)
+    shards = sorted((tmp_path / "shards").glob("*.jsonl"))
+    header, *rows = [content_of(line) for line in shards[1].read_bytes().splitlines(keepends=True)]
+    journal = journal_path(shards[1])
+    Journal(
+        journal, {name: header[name] for name in header if name != "shard"} | {"device": "cuda"}, resume=False
+    ).close()
+    second.work(config, tmp_path)
+    assert not journal.exists() and journal.with_name(f"{journal.name}.stale").exists()
+    shards[0].write_bytes(b"".join(map(line_of, [header | {"shard": [1, 2], "device": "cuda"}, *rows])))
+    gathered.work(config, tmp_path)
+    assert origin_of(read_table(tmp_path / asked.table))["device"] == "cpu and cuda"

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from mofgap.__main__ import app
 from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunError, RunFolder, fingerprint
+from mofgap.study.engine.screening import screening_stages
 from mofgap.study.engine.stage import Stage, reason_to_run, run_stage
 
 CONFIG = RunConfig("x", screening=ShardedScreening(inputs=("none.cif",)))
@@ -340,3 +341,33 @@ def test_fingerprints_see_through_lists_patterns_and_links(
     assert fingerprint(name) != before
     Path("cifs/a.cif").unlink()
     assert fingerprint(name) == ""
+
+
+@pytest.mark.parametrize("patterns", [("table.parquet",), ("table.parquet/**",)])
+def test_a_table_in_parts_and_one_in_a_file_make_room_for_each_other(
+    tmp_path: Path, patterns: tuple[str, ...]
+) -> None:
+    table, folder = tmp_path / "table.parquet", RunFolder(tmp_path)
+    table.mkdir()
+    (table / "part-0.parquet").write_text("1")
+    assert folder.set_aside("gather", patterns, "other settings").startswith("moved table.parquet")
+    assert not table.exists() and len(list(tmp_path.glob("stale/gather/1/table.parquet/*"))) == 1
+
+
+def test_a_stage_without_its_device_leaves_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    bench = Bench(tmp_path)
+    bench.do(bench.first())
+    asked = bench.first(settings={"epochs": 2}, device="cuda")
+    with pytest.raises(RunError, match="first: device is cuda, but torch sees no CUDA device"):
+        bench.do(asked)
+    assert bench.out() == "new 1" and not (tmp_path / "stale").exists()
+    assert bench.do(bench.first()) == [False]  # as it was
+
+
+def test_stages_that_compute_know_their_device() -> None:
+    screening = ShardedScreening(inputs=("none.cif",), device="cuda")
+    found = {stage.rule: stage.device for stage in screening_stages(RunConfig("x", screening=screening))}
+    assert found == {"screen": "cuda", "gather": "auto", "report": "auto"}
