@@ -14,6 +14,7 @@ from mofgap.choices import N_CARDS
 from mofgap.report.formula import with_subscripts
 from mofgap.screening.levels import functional, ranking_words
 from mofgap.screening.origin import FOLDER, folders_of
+from mofgap.screening.rank import check_window
 from mofgap.screening.row import shortened, warnings_of
 from mofgap.screening.table import Window, coverage_of, lacking, read_table, window_of, window_words
 
@@ -101,14 +102,19 @@ class Screening(pd.DataFrame):
 
         Raises:
             ScreeningTableError: If the table lacks a column of a screening, or has no rows.
+            ValueError: If ``window`` is not a valid window.
             OSError: If the file ``path`` cannot be written.
         """
         from mofgap.report.file import write_report
 
+        if window is not None:
+            check_window(*window)
+
         frame = pd.DataFrame(self)
         frame.attrs = self.attrs  # a new frame has none
-        how: Any = {"command": "table.report()", "window": window, "cards": cards}
-        write_report(Path(path), frame, **how, folders=folders_of(frame))
+        write_report(
+            Path(path), frame, command="table.report()", window=window, cards=cards, folders=folders_of(frame)
+        )
         return Path(path)
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ from mofgap.uncertainty.columns import Floats
 
 UNBALANCED_STD = 0.6
 """Standard deviation as a part of the predicted gap. About half of such structures have hardly any gap, and
-the others the predicted one. The value is the most likely one for 20 rows of split val (``python -m
+the others the predicted one. The value is the most likely one for 17 rows of split val (``python -m
 benchmarks.unbalanced --table qmof.parquet``)."""
 
 

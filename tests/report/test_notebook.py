@@ -114,5 +114,7 @@ def test_structures_are_found_from_the_folder_of_the_table(
     monkeypatch.chdir(tmp_path.parent)
     table = mofgap.Screening.read(tmp_path / "t.csv")
     assert 'class="view"' in table.report(tmp_path / "page.html").read_text()
+    with pytest.raises(ValueError, match="lower end first"):
+        table.report(tmp_path / "other.html", window=(3.0, 1.0))
     picked = mofgap.select(table, 1, goal="explore", model=mofgap.load_model(model_folder))
     assert picked.table.structure_id.tolist() == ["s0"]
