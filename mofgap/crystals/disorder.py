@@ -9,7 +9,14 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.bonds import BOND_RATIO, HYDROGEN_CONTACT_ANGSTROM, Pairs, bond_ratios, pairs_within
+from mofgap.crystals.bonds import (
+    BOND_RATIO,
+    HYDROGEN_CONTACT_ANGSTROM,
+    IS_METAL,
+    Pairs,
+    bond_ratios,
+    pairs_within,
+)
 from mofgap.crystals.crowding import check_crowding
 from mofgap.crystals.elements import HYDROGEN
 from mofgap.crystals.reasons import StructureError, listed
@@ -150,17 +157,52 @@ def _units(
     of_hydrogen = sites.atomic_numbers == HYDROGEN
     hydrogens = of_hydrogen[pairs.first] & of_hydrogen[pairs.second]
     close = (ratios < _EXCLUDES) | (hydrogens & (pairs.distances < HYDROGEN_CONTACT_ANGSTROM))
+    close |= _in_triangles(cell, sites, op_index, partial, pairs)
     one_group, across = _alternatives(sites, op_index, pairs, close)
     bonded = ratios < BOND_RATIO
     joined = pairs.take((one_group & bonded & ~close | _carried(sites, op_index, pairs)) & ~across)
     links = coo_array((np.ones(len(joined.first)), (joined.first, joined.second)), (len(sites),) * 2)
     unit = connected_components(links, directed=False)[1].tolist()
     # An assembly is what the file calls a set of alternatives, bonded or not.
-    apart = pairs.take(close | (across & (bonded | (sites.assemblies[pairs.first] != 0))))
+    images = one_group & (sites.groups[pairs.first] > 0)  # which may be bonded, as parts of one ring are
+    apart = pairs.take(close | (across & ~images & (bonded | (sites.assemblies[pairs.first] != 0))))
     alternatives: list[list[int]] = [[] for _ in range(len(sites))]
     for first, second in zip(apart.first.tolist(), apart.second.tolist(), strict=True):
         alternatives[first].append(second)
     return unit, alternatives
+
+
+def _in_triangles(
+    cell: NDArray[np.float64],
+    sites: Sites,
+    op_index: NDArray[np.int64],
+    partial: NDArray[np.bool_],
+    pairs: Pairs,
+) -> NDArray[np.bool_]:
+    """Which pairs of partial sites would make a ring of three with a full non-metal.
+
+    They are two places of one atom, such as the carbons of a ring that is turned by 60 degrees about its
+    axis. A group of the file may have such a ring.
+    """
+    numbers, first, second = sites.atomic_numbers, pairs.first, pairs.second
+    heavy = (numbers != HYDROGEN) & ~IS_METAL[numbers]
+    one = (sites.groups[first] != 0) & (sites.groups[first] == sites.groups[second])
+    found: NDArray[np.bool_] = heavy[first] & heavy[second] & (bond_ratios(pairs, numbers) < BOND_RATIO)
+    found &= ~(one & (op_index[first] == op_index[second]))
+    if not found.any():
+        return found
+    to_full = pairs_within(cell, sites.frac_coords, _REACH_ANGSTROM, centres=partial & heavy)
+    to_full = to_full.take(heavy[to_full.second] & ~partial[to_full.second])
+    to_full = to_full.take(bond_ratios(to_full, numbers) < BOND_RATIO)
+    ends: dict[int, set[tuple[int, ...]]] = {}
+    for i, j, offset in zip(to_full.first.tolist(), to_full.second.tolist(), to_full.offsets, strict=True):
+        ends.setdefault(i, set()).add((j, *np.rint(offset).astype(int).tolist()))
+    for place in np.flatnonzero(found).tolist():
+        shift = np.rint(pairs.offsets[place]).astype(int).tolist()
+        of_second = ends.get(int(second[place]), ())
+        there = {(j, *(a + b for a, b in zip(offset, shift, strict=True))) for j, *offset in of_second}
+        found[place] = not there.isdisjoint(ends.get(int(first[place]), ()))
+    return found
 
 
 def _carried(sites: Sites, op_index: NDArray[np.int64], pairs: Pairs) -> NDArray[np.bool_]:

@@ -79,10 +79,10 @@ def rotated_rings(groups, degrees, occupancy, operations=("x,y,z",), cell_angstr
     ("groups", "degrees", "occupancy", "operations"),
     [
         *(((1, 2), (0, angle), 0.5, ("x,y,z",)) for angle in (30, 60, 90)),
-        *(((".", "."), (0, angle), 0.5, ("x,y,z",)) for angle in (10, 15, 20, 30)),
+        *(((".", "."), (0, angle), 0.5, ("x,y,z",)) for angle in (10, 15, 20, 30, 60, 90)),
         ((1, 2, 3), (0, 60, 120), 0.333, ("x,y,z",)),
         *(((-1,), (angle,), 0.5, ("x,y,z", "x,y,-z")) for angle in (15, 30, 60)),
-        ((1,), (20,), 0.5, ("x,y,z", "x,y,-z")),
+        *(((group,), (angle,), 0.5, ("x,y,z", "x,y,-z")) for group in (1, ".") for angle in (20, 30, 45)),
         ((1, 2), (0, 60), None, ("x,y,z",)),
         ((1, 2), (0, 60), "?", ("x,y,z",)),
         ((1, 2), (0, 60), ".", ("x,y,z",)),
