@@ -115,8 +115,8 @@ def gather(paths: Sequence[Path], folder: Path | None = None) -> Gathered:
         OSError: If a file of ``paths`` cannot be read, or the disk is full.
     """
     shards = _whole([ShardFile.open(path) for path in paths])
-    devices = sorted({shard.header[DEVICE] for shard in shards})
-    header = shards[0].header | {DEVICE: " and ".join(devices)}
+    devices = {shard.header[DEVICE] for shard in shards if DEVICE in shard.header}
+    header = shards[0].header | ({DEVICE: " and ".join(sorted(devices))} if devices else {})
     store = RowStore(header["rank_by"], header["novelty"], folder)
     outcome = Outcome()
     large = sum(shard.path.stat().st_size for shard in shards) >= MIN_PARALLEL_BYTES
