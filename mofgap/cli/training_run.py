@@ -13,9 +13,10 @@ from mofgap.cli.skipped import tell_left_out
 from mofgap.cli.tables import command_line, show
 from mofgap.configuration import ConfigurationError
 from mofgap.crystals.dataset import TableError
-from mofgap.gap.folder import CALIBRATION, ModelError
+from mofgap.gap.folder import CALIBRATION, ModelError, find_model, read_config
 from mofgap.shipped import CONFIG
 from mofgap.training.calibration import MIN_ROWS
+from mofgap.training.config import MIN_CORRECTION_ROWS
 from mofgap.training.job import TrainingJob
 from mofgap.training.lock import KEY, WORK
 from mofgap.training.loop import LAST, TrainingError
@@ -63,7 +64,19 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
         words = "too few labels to calibrate the error bars, which are the network's own, without a guarantee"
         how = "without a column split" if job.training.from_model else "with --from qmof-pbe"
         typer.echo(f"mofgap: {words}; {MIN_ROWS} labels are enough {how}", err=True)
+    if job.training.from_model is not None and loses_correction(find_model(job.training.from_model), output):
+        words = (
+            f"the model has no neighbour correction, which needs {MIN_CORRECTION_ROWS:,} training structures"
+        )
+        cure = f"compare its errors with those of {job.training.from_model} before you use it"
+        typer.echo(f"mofgap: {words}; {cure}", err=True)
     tell_model(output)
+
+
+def loses_correction(parent: Path, folder: Path) -> bool:
+    """Whether a trained model lacks the neighbour correction that the model it started from has."""
+    before, now = (read_config(each)["model"].get("correction_size", 0) for each in (parent, folder))
+    return bool(before and not now)
 
 
 def show_scores(metrics: dict[str, dict[str, float]]) -> None:

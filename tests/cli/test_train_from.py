@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mofgap.__main__ import app
+from mofgap.cli.training_run import loses_correction
+from mofgap.gap.folder import find_model
 from mofgap.gap.predictor import load_model
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "cifs"
@@ -124,3 +126,9 @@ def test_error_bars_from_a_csv_of_labels(study: Path, model_folder: Path, tmp_pa
     assert not calibration.is_raw and len(calibration.residuals[0].values) == 32
     wrong = CliRunner().invoke(app, [*arguments[:-1], str(tmp_path / "x"), "--target", "gap"])
     assert wrong.exit_code == 1 and "gap_ev" in wrong.output and not (tmp_path / "x").exists()
+
+
+def test_a_lost_neighbour_correction_is_told(model_folder: Path) -> None:
+    shipped = find_model("qmof-pbe")
+    assert loses_correction(shipped, model_folder)
+    assert not loses_correction(shipped, shipped) and not loses_correction(model_folder, model_folder)
