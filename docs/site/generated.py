@@ -13,17 +13,23 @@ from typer.main import get_command
 from mofgap.__main__ import app
 from mofgap.plain_words import default_of, limits, meaning, settings_of
 
+_UNBUILT = re.compile(r"^> In the repository .*\n", flags=re.MULTILINE)
+"""Tells readers of the source what only the built page has."""
+
 _MARK = re.compile(r"^<!-- (commands|settings|files)(?: (\S+))? -->$", flags=re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace ``<!-- commands -->``, ``<!-- settings MODULE.SCHEMA -->`` and ``<!-- files FOLDER -->``."""
+    """Replace ``<!-- commands -->``, ``<!-- settings MODULE.SCHEMA -->`` and ``<!-- files FOLDER -->``.
+
+    Lines of `_UNBUILT` are left out.
+    """
     made: dict[str, Callable[[str], str]] = {
         "commands": lambda _: commands(),
         "settings": settings,
         "files": files,
     }
-    return _MARK.sub(lambda mark: made[mark[1]](mark[2]), markdown)
+    return _MARK.sub(lambda mark: made[mark[1]](mark[2]), _UNBUILT.sub("", markdown))
 
 
 def files(folder: str) -> str:
