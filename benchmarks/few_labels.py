@@ -18,10 +18,10 @@ from mofgap.gap.folder import About, find_model, read_config
 from mofgap.gap.model import GapModelConfig
 from mofgap.gap.posterior import predict_store
 from mofgap.gap.predictor import load_model
+from mofgap.training.compute import Compute
 from mofgap.training.config import FEW_LABELS, FROM_A_MODEL, FinetuneConfig
 from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.labels import Labels
-from mofgap.training.loop import Compute
 from mofgap.training.recipe import train
 from mofgap.uncertainty.metrics import mae
 

@@ -29,11 +29,11 @@ from mofgap.gap.folder import About
 from mofgap.gap.posterior import predict_store
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.shipped import CONFIG
+from mofgap.training.compute import Compute
 from mofgap.training.config import FinetuneConfig, PretrainConfig, TrainingConfig
 from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.joint import LEVELS, JointConfig, train_joint
 from mofgap.training.labels import Labels
-from mofgap.training.loop import Compute
 from mofgap.training.network import network
 from mofgap.training.pretrain import pretrain
 from mofgap.training.recipe import train

@@ -69,7 +69,7 @@ def pretrain(
     needs_file(table)
     from mofgap.crystals.dataset import read_table
     from mofgap.training.card import write_encoder_card
-    from mofgap.training.loop import Compute
+    from mofgap.training.compute import Compute
     from mofgap.training.pretrain import pretrain as pretrain_encoder
 
     with refused():

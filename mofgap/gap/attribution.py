@@ -15,7 +15,7 @@ from torch import Tensor
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import crystal_graph
 from mofgap.gap.head import GapHead
-from mofgap.gap.model import GapModel
+from mofgap.gap.model import ONE_THREAD, GapModel
 from mofgap.gap.posterior import MeanPrediction, at_mean
 
 Floats = NDArray[np.float64]
@@ -80,9 +80,10 @@ def attribute(model: GapModel, crystal: Crystal, device: str = "cpu") -> Attribu
     """
     graph = crystal_graph(crystal, model.graph_config).to(device)
     bayesian = model.noise_network is not None
-    found = at_mean(model, graph, closed_form=bayesian, atom_share=bayesian)
+    with ONE_THREAD:
+        found = at_mean(model, graph, closed_form=bayesian, atom_share=bayesian)
     variance, variance_share = _variance(found, crystal.n_atoms)
-    with torch.no_grad():
+    with ONE_THREAD, torch.no_grad():
         corrected_ev = float(found.corrected(found.gap_ev, found.aleatoric_std_ev)[0])
         activations = model.head.activations(model.backbone(graph))
         parts = pooled_parts(activations)

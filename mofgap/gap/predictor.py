@@ -28,7 +28,7 @@ from mofgap.gap.common_encoder import CommonEncoder, common_encoder
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.error_bars import UNKNOWN_STD_EV, total_std
 from mofgap.gap.folder import About, ModelError, find_model, read_model
-from mofgap.gap.model import GapModel
+from mofgap.gap.model import ONE_THREAD, GapModel
 from mofgap.gap.novelty_warnings import EXPERIMENTAL, NOT_CALIBRATED, UNCALIBRATED, is_note, novelty_warnings
 from mofgap.gap.posterior import Posterior, posterior, spread_of
 from mofgap.shipped import DEFAULT_MODEL
@@ -145,12 +145,13 @@ class GapPredictor:
                 graphs = [without_repeats(graph) for graph in graphs]
             batch = (graphs[0] if len(graphs) == 1 else collate(graphs)).to(self.device)
             elements = set(batch.atomic_number.tolist())
-            frozen, *of_members = (
-                None if common is None else common.run_frozen(batch, elements) for common in self._shared
-            )
-            for predictor, parts in zip(self.levels, found, strict=True):
-                of_own = of_members[: len(predictor.model.members)]
-                parts.append(posterior(predictor.model, batch, **how, frozen=frozen, of_members=of_own))
+            with ONE_THREAD:
+                frozen, *of_members = (
+                    None if common is None else common.run_frozen(batch, elements) for common in self._shared
+                )
+                for predictor, parts in zip(self.levels, found, strict=True):
+                    of_own = of_members[: len(predictor.model.members)]
+                    parts.append(posterior(predictor.model, batch, **how, frozen=frozen, of_members=of_own))
         numbers = [crystal.atomic_numbers for crystal in crystals]
         experimental = np.array([crystal.experimental for crystal in crystals], dtype=np.float64)
         unbalanced = np.array([is_unbalanced(crystal) for crystal in crystals], dtype=np.float64)

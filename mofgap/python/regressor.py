@@ -20,9 +20,9 @@ from mofgap.datasets.label_table import other_unit
 from mofgap.gap.folder import About, find_model
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.shipped import DEFAULT_MODEL
+from mofgap.training.compute import Compute
 from mofgap.training.config import FROM_A_MODEL, FinetuneConfig
 from mofgap.training.labels import Labels
-from mofgap.training.loop import Compute
 from mofgap.training.recipe import train
 
 _TARGET = "gap_ev"

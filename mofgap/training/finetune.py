@@ -22,19 +22,10 @@ from mofgap.crystals.store import GraphStore, StoreBatch
 from mofgap.encoders.encoder import FrozenOutputs
 from mofgap.gap.model import GapModel
 from mofgap.training.batches import loader
+from mofgap.training.compute import ANYTHING, Compute
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.labels import Labels
-from mofgap.training.loop import (
-    ANYTHING,
-    Compute,
-    TrainingError,
-    check_folder,
-    fit,
-    n_steps,
-    restore,
-    seed_step,
-    warmup_cosine,
-)
+from mofgap.training.loop import TrainingError, check_folder, fit, n_steps, restore, seed_step, warmup_cosine
 
 MIN_TRAIN_ROWS = 4
 """Novelty is a mean over three neighbours of a structure among the others."""

@@ -244,8 +244,8 @@ class TrainingJob:
         """
         from mofgap.gap.folder import About, find_model
         from mofgap.training.card import write_card
+        from mofgap.training.compute import Compute
         from mofgap.training.encoder_folder import find_encoder
-        from mofgap.training.loop import Compute
         from mofgap.training.network import network
         from mofgap.training.recipe import train
 

@@ -37,20 +37,12 @@ from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.plain_words import settings_of
 from mofgap.shipped import DEFAULT_ENCODER
 from mofgap.training.batches import loader
+from mofgap.training.compute import ANYTHING, Compute
 from mofgap.training.encoder_folder import PretrainedEncoder, find_encoder
 from mofgap.training.joint_network import JointNetwork
 from mofgap.training.labels import positions
 from mofgap.training.lock import lock, table_digests
-from mofgap.training.loop import (
-    ANYTHING,
-    Compute,
-    TrainingError,
-    fit,
-    n_steps,
-    restore,
-    seed_step,
-    warmup_cosine,
-)
+from mofgap.training.loop import TrainingError, fit, n_steps, restore, seed_step, warmup_cosine
 from mofgap.training.pretrain import atom_targets
 from mofgap.training.unseen import substitute_unseen
 from mofgap.uncertainty.calibrate import Calibration

@@ -8,7 +8,8 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -17,19 +18,19 @@ import lightning as L  # noqa: N812
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
-from pydantic import Field
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from mofgap.configuration import ConfigurationError, schema
 from mofgap.shipped import LOG
-from mofgap.training.config import ComputeConfig
+from mofgap.training.compute import Compute
 from mofgap.whole_file import whole_file
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 CLOCKS = ("seconds", "cpu_seconds")
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes of a training that Ctrl-C or SIGTERM ends."""
 
 
 class TrainingError(ValueError):
@@ -210,56 +211,11 @@ def warmup_cosine(optimizer: torch.optim.Optimizer, total_steps: int, warmup: fl
     return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
-@schema
-class Compute(ComputeConfig):
-    """The devices and the precision that a training uses in this process.
-
-    Raises:
-        ConfigurationError: If the device is cuda and torch finds no CUDA device.
-    """
-
-    progress: bool = Field(True, description="Print one line per epoch.")
-    model: str = Field("", description="Which of several models this is, for these lines.")
-
-    def __post_init__(self) -> None:
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ConfigurationError("cuda was asked for, but torch sees no CUDA device here", key="device")
-
-    @property
-    def decisive(self) -> dict[str, str]:
-        """Settings that the steps of a training depend on; it is only resumed with the same."""
-        return {"number of devices": str(self.processes), "precision": self.precision}
-
-    @property
-    def trainer(self) -> dict[str, Any]:
-        """The same settings as arguments of Lightning's ``Trainer``."""
-        return {
-            "accelerator": {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[self.device],
-            "devices": self.devices,
-            "num_nodes": self.nodes,
-            "strategy": self.strategy,
-            "precision": self.precision,
-            "enable_progress_bar": False,
-            "plugins": self._environment,
-        }
-
-    @property
-    def _environment(self) -> list[LightningEnvironment | SLURMEnvironment]:
-        """What starts the processes. Lightning's requeueing would mix checkpoints of different jobs."""
-        if self.processes == 1:
-            return [LightningEnvironment()]
-        return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-
-
 def seed_step(module: L.LightningModule, seed: int) -> None:
     """Seed torch's global generator for one step, so that a resumed training draws the same."""
     torch.manual_seed(
         int(np.random.SeedSequence([seed, module.global_step, module.global_rank]).generate_state(1)[0])
     )
-
-
-ANYTHING = Compute()
-"""One device, the best there is."""
 
 
 def n_steps(train: DataLoader[Any], epochs: int, compute: Compute) -> int:
@@ -340,11 +296,23 @@ def fit(
     chosen_by = None if val is None else monitor
     trainer = _trainer(folder, epochs, [*lines, *_callbacks(folder, chosen_by, patience)], compute)
     if not _lost_patience(before, patience):
-        trainer.fit(module, train, val, ckpt_path=str(last) if before else None, weights_only=True)
+        with _told_where_it_ended(trainer, folder):
+            trainer.fit(module, train, val, ckpt_path=str(last) if before else None, weights_only=True)
     if not trainer.is_global_zero:
         raise SystemExit(0)
     _check_finite(folder / LOG, chosen_by)
     return last if chosen_by is None else folder / BEST
+
+
+@contextmanager
+def _told_where_it_ended(trainer: L.Trainer, folder: Path) -> Iterator[None]:
+    """Give a training that a signal ends the signal's exit code; Lightning's says that all went well."""
+    try:
+        yield
+    except SystemExit as end:
+        if trainer.is_global_zero:
+            sys.stderr.write(f"mofgap: stopped; {folder} keeps what was trained: resume it\n")
+        raise SystemExit(TERMINATED if isinstance(end, SIGTERMException) else INTERRUPTED) from end
 
 
 def _trainer(folder: Path, epochs: int, callbacks: list[Callback], compute: Compute) -> L.Trainer:

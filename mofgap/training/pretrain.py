@@ -20,20 +20,12 @@ from mofgap.crystals.store import StoreBatch
 from mofgap.encoders.registry import build_encoder, encoder_config, registered
 from mofgap.training.atoms import SIZE_ONLY, AtomHeads, targets_of
 from mofgap.training.batches import loader
+from mofgap.training.compute import ANYTHING, Compute
 from mofgap.training.config import PretrainConfig
 from mofgap.training.encoder_folder import save_encoder
 from mofgap.training.labels import positions, unusable
 from mofgap.training.lock import lock, table_digests
-from mofgap.training.loop import (
-    ANYTHING,
-    Compute,
-    check_folder,
-    fit,
-    n_steps,
-    read_checkpoint,
-    seed_step,
-    warmup_cosine,
-)
+from mofgap.training.loop import check_folder, fit, n_steps, read_checkpoint, seed_step, warmup_cosine
 from mofgap.training.unseen import substitute_in_encoder
 
 

@@ -23,13 +23,14 @@ from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import fit_correction, predict_store
 from mofgap.shipped import CONFIG
 from mofgap.training.calibration import calibration_of, evaluate
+from mofgap.training.compute import ANYTHING, Compute
 from mofgap.training.config import MIN_CORRECTION_ROWS, MIN_FOLD_ROWS, N_FOLDS, FinetuneConfig
 from mofgap.training.costs import Cost
 from mofgap.training.cross_fitting import HeldOut, cross_fit
 from mofgap.training.finetune import Labelled, finetune, frozen_features
 from mofgap.training.labels import Labels
 from mofgap.training.lock import WORK, lock, table_digests
-from mofgap.training.loop import ANYTHING, Compute, TrainingError, check_folder
+from mofgap.training.loop import TrainingError, check_folder
 from mofgap.training.result import CROSS_FITTED, KNOWN, TrainingResult
 from mofgap.training.start import Begun, Parent, begin_model, member
 from mofgap.training.unseen import substitute_unseen

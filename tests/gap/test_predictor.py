@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -321,3 +322,19 @@ def test_inference_mode_and_other_defaults_change_nothing(
         assert loaded.predict(crystal, return_std=True) == pytest.approx(expected, abs=1e-6)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("uncertainty", ["closed-form", "weights"])
+def test_threads_that_share_a_model_get_the_numbers_of_one(
+    predictor: GapPredictor, make_crystal: MakeCrystal, uncertainty: Uncertainty
+) -> None:
+    crystals = [make_crystal(i, 5 + i) for i in range(4)] * 8
+
+    def estimate(crystal: Crystal) -> tuple[float, float]:
+        found = predictor.estimate([crystal], uncertainty=uncertainty, samples=3)
+        shares = attribute(predictor.model, crystal).variance_share_ev2
+        return float(found.gap_ev[0]), float(found.epistemic_std_ev[0] + shares.sum())
+
+    alone = [estimate(crystal) for crystal in crystals[:4]] * 8
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(estimate, crystals)) == alone

@@ -22,9 +22,10 @@ from mofgap.gap.folder import encoder_weights
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.training import finetune as finetune_module
 from mofgap.training.batches import loader
+from mofgap.training.compute import Compute
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.finetune import Finetuning, Labelled, finetune, frozen_features
-from mofgap.training.loop import Compute, TrainingError, read_checkpoint
+from mofgap.training.loop import TrainingError, read_checkpoint
 
 CONFIG = FinetuneConfig(epochs=4, batch_atoms=30, learning_rate=1e-2, encoder_learning_rate=3e-3, seed=2)
 

@@ -18,6 +18,7 @@ from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import About, ModelError, read_model
 from mofgap.gap.model import GapModel, GapModelConfig
+from mofgap.training.compute import Compute
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.encoder_folder import PretrainedEncoder
 from mofgap.training.joint import (
@@ -31,7 +32,7 @@ from mofgap.training.joint import (
 )
 from mofgap.training.joint_network import JointNetwork
 from mofgap.training.labels import read_labels
-from mofgap.training.loop import Compute, TrainingError
+from mofgap.training.loop import TrainingError
 from mofgap.training.recipe import train
 
 LEVELS = {"gap_ev": "PBE", "high_ev": "HSE06"}

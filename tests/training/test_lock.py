@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from mofgap.training.compute import Compute
 from mofgap.training.lock import KEY, lock
-from mofgap.training.loop import Compute, TrainingError
+from mofgap.training.loop import TrainingError
 
 
 def test_a_training_is_taken_up_as_it_was_begun(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,13 +13,14 @@ import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from mofgap.configuration import ConfigurationError
+from mofgap.training.compute import Compute
 from mofgap.training.lock import lock
 from mofgap.training.loop import (
-    Compute,
     TrainingError,
     check_folder,
     fit,
@@ -223,3 +225,22 @@ def test_the_rate_rises_and_falls_to_zero() -> None:
     assert all(later <= earlier for earlier, later in itertools.pairwise(rates[3:]))
     assert rates[12] == 1.0
     assert rates[20] == 0.0
+
+
+@pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt, 130), (SIGTERMException, 143)])
+def test_a_training_that_a_signal_ends_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], end: type[BaseException], code: int
+) -> None:
+    """Lightning ends the process as if all were well."""
+
+    class Ended(Scripted):
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            raise end
+
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            fit(Ended([1.0]), BATCHES, None, tmp_path, epochs=1, monitor="error", resume=False, compute=QUIET)
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning ignores it from then on
+    assert ended.value.code == code and "resume it" in capsys.readouterr().err

@@ -14,8 +14,9 @@ from mofgap.crystals.dataset import TableError
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
 from mofgap.training.atoms import ATOM_TARGETS, XTB_TARGETS
 from mofgap.training.card import write_encoder_card
+from mofgap.training.compute import Compute
 from mofgap.training.config import PretrainConfig
-from mofgap.training.loop import Compute, TrainingError
+from mofgap.training.loop import TrainingError
 from mofgap.training.pretrain import Pretraining, atom_targets, pretrain
 
 CONFIG = PretrainConfig(epochs=4, batch_atoms=30, learning_rate=1e-2, seed=3)

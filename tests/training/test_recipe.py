@@ -21,10 +21,11 @@ from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import load_model
 from mofgap.training import recipe
 from mofgap.training.card import write_card
+from mofgap.training.compute import Compute
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.costs import Cost
 from mofgap.training.labels import read_labels
-from mofgap.training.loop import Compute, TrainingError
+from mofgap.training.loop import TrainingError
 from mofgap.training.recipe import train
 from mofgap.training.result import TrainingResult
 

@@ -22,10 +22,11 @@ from mofgap.gap.posterior import Posterior, predict_store
 from mofgap.gap.predictor import load_model
 from mofgap.training import cross_fitting, recipe
 from mofgap.training.card import write_card
+from mofgap.training.compute import Compute
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.finetune import Labelled
 from mofgap.training.labels import Labels, read_labels
-from mofgap.training.loop import Compute, TrainingError
+from mofgap.training.loop import TrainingError
 from mofgap.training.recipe import calibration_of, train
 from mofgap.training.result import CROSS_FITTED, KNOWN, TrainingResult
 from mofgap.uncertainty.scaling import Scaling

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
 from mofgap.gap.folder import read_model
 from mofgap.gap.model import GapModel, GapModelConfig
+from mofgap.training.compute import Compute
 from mofgap.training.config import PretrainConfig
 from mofgap.training.encoder_folder import find_encoder, save_encoder
-from mofgap.training.loop import Compute
 from mofgap.training.pretrain import pretrain
 from mofgap.training.unseen import (
     element_counts,

@@ -26,7 +26,8 @@ def pretrain_stage(asked: RunPretraining) -> Stage:
 
 def _pretrain(config: RunConfig, run: Path) -> None:
     from mofgap.crystals.dataset import TableError, read_table
-    from mofgap.training.loop import LAST, Compute
+    from mofgap.training.compute import Compute
+    from mofgap.training.loop import LAST
     from mofgap.training.pretrain import pretrain
 
     asked, folder = config.pretraining, run / PRETRAINED

@@ -20,11 +20,12 @@ from mofgap.study.methods import encoder
 from mofgap.study.methods.method import method_of
 from mofgap.study.peak_memory import peak_memory_mb
 from mofgap.study.planned import Member
+from mofgap.training.compute import Compute
 from mofgap.training.config import TrainingConfig
 from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.finetune import Labelled
 from mofgap.training.labels import Labels
-from mofgap.training.loop import CLOCKS, LAST, Compute, read_log
+from mofgap.training.loop import CLOCKS, LAST, read_log
 from mofgap.training.network import network
 from mofgap.training.recipe import measure, train_model
 from mofgap.training.start import begin_model

@@ -15,9 +15,9 @@ from mofgap.study.dataset import read
 from mofgap.study.layout import SIZE, Layout, read_json
 from mofgap.study.members import member, members
 from mofgap.study.methods.training import describe, training_config
+from mofgap.training.compute import Compute
 from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.labels import Labels
-from mofgap.training.loop import Compute
 from mofgap.training.network import network
 from mofgap.training.recipe import train
 from mofgap.uncertainty.novelty import NoveltyIndex
