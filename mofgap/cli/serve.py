@@ -7,6 +7,7 @@ import secrets
 import socket
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 import typer
 
@@ -76,4 +77,5 @@ def _address(config: ServeConfig, listening: socket.socket, token: str | None) -
     anywhere = config.host in ("0.0.0.0", "::")
     host = socket.gethostname() if anywhere else config.host
     host = f"[{host}]" if ":" in host else host
-    return f"http://{host}:{listening.getsockname()[1]}/{f'?token={token}' if token else ''}"
+    query = f"?token={quote(token, safe='')}" if token else ""
+    return f"http://{host}:{listening.getsockname()[1]}/{query}"

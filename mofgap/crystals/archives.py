@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formats import kind_of
@@ -26,7 +27,21 @@ _ERRORS = (
 
 
 def members(name: str) -> Iterator[InputItem | ReadFailure]:
-    """The files of an archive, those of no known format without content; a damaged archive is a failure."""
+    """The files of an archive, those of no known format without content; a damaged archive is a failure.
+
+    Where two have one name, the second is ``archive.zip:2/NAME``: rows are found again by their names.
+    """
+    met: set[int] = set()
+    for item in _members(name):
+        member, source, place = item.source.removeprefix(f"{name}:"), item.source, 1
+        while hash(source) in met:
+            place += 1
+            source = f"{name}:{place}/{member}"
+        met.add(hash(source))  # the names themselves would fill the memory
+        yield item if place == 1 else replace(item, source=source)
+
+
+def _members(name: str) -> Iterator[InputItem | ReadFailure]:
     try:
         if name.lower().endswith(".zip"):
             with zipfile.ZipFile(name) as archive:

@@ -175,6 +175,9 @@ class _Expansion:
 
     def path(self, name: str, *, named: bool = True) -> Inputs:
         """The inputs of a name; a file that is not ``named`` by the user must look like structures."""
+        if not name:
+            yield failure(name, "missing-file: the name is empty; check the variable or list that it is from")
+            return
         try:
             mode = Path(name).stat().st_mode
         except (FileNotFoundError, NotADirectoryError):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def annotate(atoms: Any, model: GapPredictor | str = DEFAULT_MODEL, **how: Any) -> Any:
-    """Write the predicted gap of ASE ``Atoms`` into their ``info``, which extended XYZ and databases keep.
+    """Write the predicted gap of ASE ``Atoms`` into their ``info``, which extended XYZ and trajectories keep.
 
     The keys are ``gap_ev``, ``gap_std_ev``, ``gap_level_of_theory`` and ``gap_model``. Nothing else changes.
 

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from mofgap.choices import Device
+from mofgap.configuration import ConfigurationError
 from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
 from mofgap.crystals.single import crystal_of
 from mofgap.datasets.label_table import other_unit
@@ -82,6 +83,9 @@ class GapRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             ConfigurationError: If a parameter has the wrong type or is out of its range.
             ModelError: If the model does not exist or is damaged.
         """
+        if not isinstance(self.level_of_theory, str):
+            what = f"expected a text such as PBE, or unknown, not {self.level_of_theory!r}"
+            raise ConfigurationError(what, key="level_of_theory")
         config = FinetuneConfig(
             epochs=self.epochs, learning_rate=self.learning_rate, kl_weight=self.kl_weight, seed=self.seed
         )

@@ -148,6 +148,8 @@ def select_from(
     folders: Sequence[Path],
 ) -> Selection:
     """`select` from candidates, for another window if one is given; see `mofgap.python.select.select`."""
+    if isinstance(budget, bool) or not isinstance(budget, int | np.integer):
+        raise ValueError(f"budget must be a whole number, got {budget!r}")
     if budget < 1:
         raise ValueError(f"budget must be at least 1, got {budget}")
     predictor = predictor_of(frame, model)

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from mofgap.crystals.archives import ARCHIVES
 from mofgap.crystals.entry import ReadFailure
@@ -125,13 +126,15 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes:
     """The next piece that is not empty; empty at the end.
 
     Raises:
-        RequestError: If nothing arrives for `STALL_S` seconds.
+        RequestError: If nothing arrives for `STALL_S` seconds, or the visitor is gone.
     """
     try:
         async with asyncio.timeout(STALL_S):
             async for chunk in chunks:
                 if chunk:
                     return chunk
+    except ClientDisconnect as error:  # as of a tab that is closed
+        raise RequestError(400, "the upload was broken off; send it again") from error
     except TimeoutError as error:
         raise RequestError(408, f"nothing came for {STALL_S:.0f} s; send it again") from error
     return b""

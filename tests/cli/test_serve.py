@@ -3,11 +3,13 @@ from __future__ import annotations
 import socket
 import sys
 from importlib.util import find_spec
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from typer.testing import CliRunner
 
 from mofgap.__main__ import app
+from mofgap.cli.serve import _address
 from mofgap.configuration import ConfigurationError
 from mofgap.web.config import ServeConfig
 
@@ -30,6 +32,18 @@ def test_a_short_token_is_refused() -> None:
         ServeConfig(token="secret")
     assert found.value.problems[0].key == "token"
     assert CliRunner().invoke(app, ["serve", "--token", "secret"]).exit_code == 2
+
+
+def test_a_token_that_headers_cannot_hold_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="without accents"):
+        ServeConfig(token="p\u00e4sswort-ist-lang-genug")
+
+
+def test_the_address_holds_any_token() -> None:
+    token = "ab+cd/ef==#&%0123456789"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = _address(ServeConfig(), listening, token)
+    assert parse_qs(urlsplit(address).query) == {"token": [token]}
 
 
 def test_without_the_extra_the_cure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -303,7 +303,15 @@ def test_members_of_one_name_have_each_their_content(folder):
         target.writestr("b.cif", "# first")
         with pytest.warns(UserWarning, match="Duplicate name"):
             target.writestr("b.cif", "# second")
-    assert [own_name(item) for item in expand_inputs([path])] == ["first", "second"]
+    items = list(expand_inputs([path]))
+    assert [own_name(item) for item in items] == ["first", "second"]
+    assert [item.source for item in items] == [f"{path}:b.cif", f"{path}:2/b.cif"]
+    assert {item.structure_id for item in items} == {"b"}
+
+
+def test_an_empty_name_is_no_folder():
+    (failure,) = expand_inputs([""])
+    assert failure.reason.startswith("missing-file: the name is empty")
 
 
 def test_linked_folders_are_read_once(folder):

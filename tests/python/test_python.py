@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import mofgap
+from mofgap.configuration import ConfigurationError
 from mofgap.crystals.convert import to_ase
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
@@ -177,6 +178,8 @@ def test_a_model_is_fitted_as_scikit_learn_does(model_folder: Path, tiny: GapPre
     for wrong in (-1.0, np.inf, np.nan):
         with pytest.raises(ValueError, match="gap 2"):
             estimator.fit(structures, [1.0, wrong, 1.0, 1.0])
+    with pytest.raises(ConfigurationError, match="level_of_theory"):
+        clone(estimator).set_params(level_of_theory=None).fit(structures, gaps)
     predicted = estimator.fit(structures, gaps).predict(structures)
     assert predicted.shape == (4,) and np.isfinite(estimator.score(structures, gaps))
     before = tiny.predict(structures)

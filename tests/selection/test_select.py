@@ -21,7 +21,7 @@ from mofgap.screening.origin import ATTRIBUTE, origin_of
 from mofgap.screening.table import read_table
 from mofgap.selection import select as selection
 from mofgap.selection.candidates import GOALS, CandidateError, read_candidates
-from mofgap.selection.select import likeness_length, select, whitened
+from mofgap.selection.select import likeness_length, select, select_from, whitened
 from mofgap.shipped import shipped_folder
 from mofgap.uncertainty.novelty import Novelty, NoveltyIndex
 
@@ -91,6 +91,12 @@ def test_a_file_whose_atoms_moved_is_left_out(
     found = select(read_candidates(tmp_path / "t.csv"), tiny, "explore", 3)
     assert sorted(found.table.structure_id) == ["s0", "s2"]
     assert found.skipped == (f"{paths[1]} [s1]: the file changed since it was screened",)
+
+
+@pytest.mark.parametrize("budget", [2.5, "3", True, None])
+def test_a_budget_is_a_whole_number(table: Path, budget: object) -> None:
+    with pytest.raises(ValueError, match="whole number"):
+        select_from(read_candidates(table), budget, "both", None, None, None, [])  # type: ignore[arg-type]
 
 
 def test_the_budget_takes_the_first_of_them(table: Path, tiny: GapPredictor) -> None:

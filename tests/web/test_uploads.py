@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from starlette.requests import ClientDisconnect
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.entry import ReadFailure
@@ -123,6 +124,15 @@ def test_an_upload_that_stands_still_ends(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(RequestError) as found:
         asyncio.run(receive(chunks(), KIND, tmp_path, LIMITS))
     assert found.value.status == 408
+
+
+def test_an_upload_that_is_broken_off_ends(tmp_path: Path) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"--"
+        raise ClientDisconnect
+
+    with pytest.raises(RequestError, match="broken off"):
+        asyncio.run(receive(chunks(), KIND, tmp_path, LIMITS))
 
 
 def test_inputs_have_the_names_that_were_sent(
