@@ -30,11 +30,6 @@ DESCRIPTION, ENCODER_WEIGHTS = "encoder.json", "encoder.safetensors"
 """Files of an encoder, which has a card too: its settings, with the hash of its weights, and these."""
 
 
-def is_shipped_model(folder: Path) -> bool:
-    """Whether a folder is one of the shipped models and encoders."""
-    return folder.resolve().parent == shipped_folder("models").resolve()
-
-
 def shipped_folder(kind: str) -> Path:
     """Folder of shipped ``models``, ``examples``, ``data``, ``configs`` or ``tables``.
 

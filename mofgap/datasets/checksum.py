@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from mofgap.configuration import digest
-from mofgap.shipped import CONFIG, DESCRIPTION, ENCODER_WEIGHTS, is_shipped_model, shipped_digests
+from mofgap.shipped import CONFIG, DESCRIPTION, ENCODER_WEIGHTS, shipped_digests, shipped_folder
 from mofgap.whole_file import sha256_of, write_text
 
 SUMS = "SHA256SUMS"
@@ -111,6 +111,7 @@ def _described(folder: Path) -> tuple[Check, dict[str, str]]:
         sums, found = content["sha256"], digest(content)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} holds no sha256; get the folder again") from error
-    expected = shipped_digests().get(folder.resolve().name) if is_shipped_model(folder) else own
+    is_shipped = folder.resolve().parent == shipped_folder("models").resolve()
+    expected = shipped_digests().get(folder.resolve().name) if is_shipped else own
     sums = {ENCODER_WEIGHTS: sums} if isinstance(sums, str) else dict(sums)
     return Check(path, expected, found), sums

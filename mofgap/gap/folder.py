@@ -27,7 +27,7 @@ from mofgap.balora.adapter_files import ADAPTER_FILES, NOISE_FILE
 from mofgap.configuration import digest
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.nearest import hint
-from mofgap.shipped import CONFIG, is_shipped_model, model_folder, not_found, shipped_digests
+from mofgap.shipped import CONFIG, model_folder, not_found, shipped_digests, shipped_folder
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
 from mofgap.whole_file import sha256_of, write_json
@@ -221,7 +221,7 @@ def _about(folder: Path, described: Mapping[str, Any]) -> About:
         raise ModelError(f"{folder / CONFIG} is damaged: {wrong[0]!r} is no text; get the model again")
     about, shipped = About(**values), shipped_digests()
     names = {about.name}
-    if is_shipped_model(folder):
+    if folder.resolve().parent == shipped_folder("models").resolve():
         names.add(folder.resolve().name)
     if any(shipped[name] != described.get("digest") for name in names & shipped.keys()):
         return replace(about, name=about.name.removesuffix(CHANGED) + CHANGED)

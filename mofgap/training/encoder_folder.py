@@ -22,10 +22,10 @@ from mofgap.gap.folder import ModelError
 from mofgap.shipped import (
     DESCRIPTION,
     ENCODER_WEIGHTS,
-    is_shipped_model,
     model_folder,
     not_found,
     shipped_digests,
+    shipped_folder,
 )
 from mofgap.whole_file import sha256_of, write_json
 
@@ -123,7 +123,7 @@ def find_encoder(name: str) -> PretrainedEncoder:
         what = f"{folder / DESCRIPTION} was changed since the encoder was saved"
         raise ModelError(f"{what}: get the encoder again")
     shipped = shipped_digests().get(folder.resolve().name, own)
-    if own != shipped and is_shipped_model(folder):
+    if own != shipped and folder.resolve().parent == shipped_folder("models").resolve():
         raise ModelError(f"{folder} is not the encoder that this mofgap ships: install mofgap again")
     try:
         sha256 = described["sha256"]

@@ -72,11 +72,13 @@ class Table(BaseModel):
         columns: Names of the columns, as mofgap screen writes them.
         rows: Best first, failures last; a value for each column.
         counts: Numbers of rows by status.
+        skipped: What was not read of folders and archives; empty for nothing.
     """
 
     columns: list[str]
     rows: list[dict[str, int | float | str | None]]
     counts: dict[str, int]
+    skipped: str
 
 
 class Progress(BaseModel):
@@ -88,6 +90,7 @@ class Progress(BaseModel):
     done: int = Field(description="Structures that are done.")
     total: int = Field(description="Structures altogether; 0 while archives are read.")
     counts: dict[str, int] = Field(description="Numbers of rows by status.")
+    skipped: str = Field(description="What was not read of folders and archives; empty for nothing.")
     kept: bool = Field(description="Whether it stays when its page is closed.")
 
 
@@ -258,7 +261,8 @@ async def _table(job: Job, limit: int | None = None) -> Response:
     def answer() -> Response:
         columns = job.columns
         rows = [named_cells(row, columns) for row in job.rows()[:limit]]
-        return JSONResponse({"columns": columns, "rows": rows, "counts": job.counts()})
+        about = {"counts": job.counts(), "skipped": job.skipped}
+        return JSONResponse({"columns": columns, "rows": rows, **about})
 
     return await asyncio.to_thread(answer)
 
@@ -271,6 +275,7 @@ def _progress(job: Job) -> Progress:
         done=len(job.found),
         total=len(job.inputs),
         counts=job.counts(),
+        skipped=job.skipped,
         kept=job.kept_until is not None,
     )
 

@@ -18,6 +18,7 @@ from typing import Literal
 
 from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formats import stem_of
+from mofgap.crystals.inputs import passed_over_words
 from mofgap.crystals.item import InputItem
 from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import PROCESS_DIED
@@ -72,6 +73,12 @@ class Job:
         """The ranked table, as far as it is done."""
         rows = (row for place in sorted(self.found) for row in self.found[place])
         return rank_rows(rows, **self.task.config.rank_settings)
+
+    @property
+    def skipped(self) -> str:
+        """What was not read of its folders and archives; empty for nothing."""
+        found = self.upload.passed_over
+        return passed_over_words(found) if found else ""
 
     def counts(self) -> dict[str, int]:
         """Numbers of rows by their status."""

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 from mofgap.crystals.archives import ARCHIVES
 from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formats import stem_of
-from mofgap.crystals.inputs import expand_inputs, items_of_file
+from mofgap.crystals.inputs import PassedOver, expand_inputs, items_of_file
 from mofgap.crystals.item import InputItem, unpacked
 from mofgap.crystals.reasons import StructureError
 from mofgap.screening.row import printable
@@ -80,6 +80,7 @@ class Upload:
         fields: The other fields of the form.
         n_bytes: Number of bytes of the request, and of what was unpacked since.
         is_stopped: Whether nothing more is to be unpacked.
+        passed_over: Files of its folders and archives that are not read, by ending.
     """
 
     folder: Path
@@ -87,6 +88,7 @@ class Upload:
     fields: dict[str, str] = field(default_factory=dict)
     n_bytes: int = 0
     is_stopped: bool = False
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
 
 async def receive(
@@ -242,7 +244,7 @@ def inputs_of(upload: Upload, limits: ServeConfig) -> list[InputItem | ReadFailu
     found: list[InputItem | ReadFailure] = []
     n_structures = 0
     for file in upload.files:
-        for item in _items(file):
+        for item in _items(file, upload.passed_over):
             if upload.is_stopped:
                 raise RequestError(410, "the screening was stopped")
             n_structures += _n_structures(item)
@@ -267,17 +269,18 @@ def _n_structures(item: InputItem | ReadFailure) -> int:
         return 1
 
 
-def _items(file: UploadedFile) -> Iterator[InputItem | ReadFailure]:
+def _items(file: UploadedFile, passed_over: PassedOver) -> Iterator[InputItem | ReadFailure]:
     """The structures of a file. In a folder other and hidden files are passed over, as by `expand_inputs`."""
     folder = str(file.path.parent)
     if file.in_folder and any(part[:1] == "." and part.strip(".") for part in file.shown.split("/")):
         return
     if file.in_folder and any(item.source == folder for item in islice(expand_inputs([folder]), 1)):
+        passed_over[file.path.suffix.lower()] += 1
         return
     if not file.path.name.lower().endswith(ARCHIVES):
         yield from items_of_file(file.path, file.shown)
         return
-    for item in expand_inputs([file.path]):
+    for item in expand_inputs([file.path], passed_over=passed_over):
         source = file.shown + item.source.removeprefix(str(file.path))
         if isinstance(item, ReadFailure):
             yield replace(item, source=source, structure_id=stem_of(source))

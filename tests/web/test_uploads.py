@@ -170,6 +170,18 @@ def test_other_files_of_a_folder_are_passed_over(tmp_path: Path) -> None:
     assert error.value.status == 422
 
 
+def test_what_is_not_read_of_folders_and_archives_is_counted(tmp_path: Path) -> None:
+    inner = packed({"b.cif": b"data_b"})
+    files = [
+        ("up.tgz", packed({"a.cif": b"data_a", "more.tgz": inner})),
+        ("d/more.zip", b"PK"),
+        ("d/a.cif", b""),
+    ]
+    upload = received(form(files), tmp_path)
+    assert len(inputs_of(upload, LIMITS)) == 2
+    assert upload.passed_over == {".tgz": 1, ".zip": 1}
+
+
 def test_a_stopped_upload_is_unpacked_no_further(tmp_path: Path) -> None:
     upload = received(form([("a.cif", b"1")]), tmp_path)
     upload.is_stopped = True

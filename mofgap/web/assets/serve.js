@@ -282,7 +282,7 @@
 
   const percent = (x) => `${Math.round(100 * x)} %`;
 
-  function draw({ columns, rows, counts }) {
+  function draw({ columns, rows, counts, skipped }) {
     const predicted = rows.filter((row) => row.status !== "failed");
     const [lo, hi] = ["gap_lo", "gap_hi"].map((start) => columns.find((name) => name.startsWith(start)));
     const end = Math.max(1, ...predicted.map((row) => row[hi] || 0));
@@ -303,6 +303,7 @@
     const tags = [["ok", "ok"], ["warning", "with warnings"], ["failed", "failed"]];
     $("counts").replaceChildren(...tags.filter(([key]) => counts[key]).map(([key, words]) =>
       make("span", `tag ${key}`, `${counts[key].toLocaleString("en")} ${words}`)));
+    if (skipped) $("counts").append(make("span", "skipped", skipped));
     const total = counts.ok + counts.warning + counts.failed;
     $("more").hidden = total <= rows.length;
     $("more").textContent = `Show all ${total.toLocaleString("en")} rows`;
