@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 from contextlib import suppress
+from types import FrameType
 from typing import Any
 from urllib.parse import quote
 
@@ -56,16 +57,24 @@ def serve(**settings: Any) -> None:
         fail(f"cannot listen on {where}: {error.strerror}; try another --port or --host", NOTHING_DONE)
     address = _address(config, listening, token)
     typer.echo("mofgap: loading the models", err=True)
+    web = make_app(config, token, ready=lambda: typer.echo(f"mofgap: open {address}", err=True))
     with listening:
         server = uvicorn.Server(
             uvicorn.Config(
-                make_app(config, token, ready=lambda: typer.echo(f"mofgap: open {address}", err=True)),
+                web,
                 log_level="warning",
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=GRACE_S,
             )
         )
+        end = server.handle_exit
+
+        def handle_exit(signal: int, frame: FrameType | None) -> None:
+            web.state.is_ending = True  # so that who waits for a table is told
+            end(signal, frame)
+
+        server.handle_exit = handle_exit  # type: ignore[assignment, method-assign]
         with suppress(KeyboardInterrupt):  # the way to end it
             server.run(sockets=[listening])
     if not server.started:

@@ -130,6 +130,7 @@ def make_app(
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         state = app.state
+        state.is_ending = False
         state.queue = queue or WorkerQueue(settings.workers)
         state.jobs = Jobs(settings, state.queue)
         cleaner = asyncio.create_task(_expire(state.jobs))
@@ -287,6 +288,8 @@ async def screen(request: Request) -> Response:
     jobs: Jobs = request.app.state.jobs
     try:
         while job.runner and not job.runner.done():
+            if request.app.state.is_ending:
+                raise RequestError(503, "the server is ending; send it again later")
             await asyncio.wait({job.runner}, timeout=1.0)
             jobs.find(job.id)
             if await request.is_disconnected():

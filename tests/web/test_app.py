@@ -67,6 +67,15 @@ def test_bad_files_cost_no_other(client: TestClient, write_cifs: Writer, tmp_pat
     assert [row["rank"] for row in answer["rows"]][:2] == [1, 2]
 
 
+def test_who_waits_is_told_that_the_server_ends(
+    client: TestClient, write_cifs: Writer, tmp_path: Path
+) -> None:
+    client.app.state.is_ending = True  # type: ignore[attr-defined]
+    answer = client.post("/api/screen", files=files(write_cifs(tmp_path, 2)))
+    assert answer.status_code == 503 and "is ending" in answer.json()["detail"]
+    assert not client.app.state.jobs._jobs  # type: ignore[attr-defined]
+
+
 def test_a_fault_of_our_own_costs_one_row(
     client: TestClient, write_cifs: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
