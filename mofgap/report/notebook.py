@@ -109,7 +109,6 @@ class Screening(pd.DataFrame):
 
         if window is not None:
             check_window(*window)
-
         frame = pd.DataFrame(self)
         frame.attrs = self.attrs  # a new frame has none
         write_report(
