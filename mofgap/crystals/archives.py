@@ -31,13 +31,13 @@ def members(name: str) -> Iterator[InputItem | ReadFailure]:
 
     Where two have one name, the second is ``archive.zip:2/NAME``: rows are found again by their names.
     """
-    met: set[int] = set()
+    places: dict[int, int] = {}  # by hashes, since the names themselves would fill the memory
     for item in _members(name):
-        member, source, place = item.source.removeprefix(f"{name}:"), item.source, 1
-        while hash(source) in met:
+        member, source = item.source.removeprefix(f"{name}:"), item.source
+        key, place = hash(source), places.get(hash(source), 0) + 1
+        while place > 1 and hash(source := f"{name}:{place}/{member}") in places:
             place += 1
-            source = f"{name}:{place}/{member}"
-        met.add(hash(source))  # the names themselves would fill the memory
+        places[key] = places[hash(source)] = place
         yield item if place == 1 else replace(item, source=source)
 
 

@@ -83,17 +83,25 @@ def ions(bonded: BondGraph) -> NDArray[np.int64]:
 def _is_cation(bonded: BondGraph, atoms: NDArray[np.bool_]) -> bool:
     """Whether the Lewis structure of a molecule has a positive charge."""
     crystal, numbers = bonded.crystal, bonded.numbers[atoms]
-    alone = replace(crystal, frac_coords=crystal.frac_coords[atoms], atomic_numbers=numbers)
-    lewis = lewis_structure(bond_graph(alone))
+    alone = bond_graph(replace(crystal, frac_coords=crystal.frac_coords[atoms], atomic_numbers=numbers))
+    # With a carbonyl, nitrogen in such a ring is that of a neutral pyridone, as in quinacridone.
+    carbonyl = np.isin(numbers, list(CHALCOGENS)) & (alone.coordination() == 1)
+    lewis = lewis_structure(alone, pyridinium=not carbonyl.any())
     return lewis is not None and lewis.total_charge > 0
 
 
-def lewis_structure(bonded: BondGraph) -> Lewis | None:
-    """The ligands' atoms with their double and triple bonds; None where `open_valences` gives none."""
+def lewis_structure(bonded: BondGraph, *, pyridinium: bool = True) -> Lewis | None:
+    """The ligands' atoms with their double and triple bonds; None where `open_valences` gives none.
+
+    Args:
+        bonded: A crystal with its bonds.
+        pyridinium: Whether nitrogen with three neighbours in a six-membered ring may be a cation at once.
+    """
     lewis, numbers = open_valences(bonded), bonded.numbers.tolist()
     if lewis is None:
         return None
-    lewis.find_pyridinium()
+    if pyridinium:
+        lewis.find_pyridinium()
     pyridines = lewis.pyridines(numbers)
     lewis.pair_up(bonded)
     lewis.spare_pyridines(pyridines)
@@ -146,13 +154,14 @@ class Lewis:
     def _in_hexagon(self, i: int) -> bool:
         """Whether an atom is in a six-membered ring of unsaturated atoms."""
         ends = {j for j in self.neighbours[i] if self.open[j]}
-        return any(self._reaches(j, ends - {j}, 4) for j in ends)
+        return any(self._reaches(j, ends - {j}, 4, {i, j}) for j in ends)
 
-    def _reaches(self, i: int, goals: set[int], n_bonds: int) -> bool:
-        """Whether so many bonds lead from an atom to a goal, over unsaturated atoms."""
+    def _reaches(self, i: int, goals: set[int], n_bonds: int, met: set[int]) -> bool:
+        """Whether so many bonds lead from an atom to a goal, over unsaturated atoms that were not met."""
         if not n_bonds:
             return i in goals
-        return any(self._reaches(j, goals, n_bonds - 1) for j in self.neighbours[i] if self.open[j])
+        ahead = [j for j in self.neighbours[i] if self.open[j] and j not in met]
+        return any(self._reaches(j, goals, n_bonds - 1, met | {j}) for j in ahead)
 
     def pair_up(self, bonded: BondGraph) -> None:
         """Pair atoms that have one choice left, then those of the shortest bond, and so on."""

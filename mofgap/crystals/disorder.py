@@ -18,7 +18,7 @@ from mofgap.crystals.bonds import (
     pairs_within,
 )
 from mofgap.crystals.crowding import check_crowding
-from mofgap.crystals.elements import HYDROGEN
+from mofgap.crystals.elements import BORON, HYDROGEN
 from mofgap.crystals.reasons import StructureError, listed
 from mofgap.crystals.sites import FULLEST_OCCUPANCY, Sites
 
@@ -182,13 +182,14 @@ def _in_triangles(
     """Which pairs of partial sites would make a ring of three with a full non-metal.
 
     They are two places of one atom, such as the carbons of a ring that is turned by 60 degrees about its
-    axis. A group of the file may have such a ring.
+    axis. A group of the file may have such a ring, and so have clusters of boron.
     """
     numbers, first, second = sites.atomic_numbers, pairs.first, pairs.second
-    heavy = (numbers != HYDROGEN) & ~IS_METAL[numbers]
+    heavy = ~np.isin(numbers, (HYDROGEN, BORON)) & ~IS_METAL[numbers]
     one = (sites.groups[first] != 0) & (sites.groups[first] == sites.groups[second])
     found: NDArray[np.bool_] = heavy[first] & heavy[second] & (bond_ratios(pairs, numbers) < BOND_RATIO)
     found &= ~(one & (op_index[first] == op_index[second]))
+    found &= sites.occupancies[first] + sites.occupancies[second] < 1 + _EQUAL
     if not found.any():
         return found
     to_full = pairs_within(cell, sites.frac_coords, _REACH_ANGSTROM, centres=partial & heavy)

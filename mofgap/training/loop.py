@@ -296,7 +296,7 @@ def fit(
     chosen_by = None if val is None else monitor
     trainer = _trainer(folder, epochs, [*lines, *_callbacks(folder, chosen_by, patience)], compute)
     if not _lost_patience(before, patience):
-        with _told_where_it_ended(trainer, folder):
+        with _told_where_it_ended(folder if compute.progress and trainer.is_global_zero else None):
             trainer.fit(module, train, val, ckpt_path=str(last) if before else None, weights_only=True)
     if not trainer.is_global_zero:
         raise SystemExit(0)
@@ -305,12 +305,15 @@ def fit(
 
 
 @contextmanager
-def _told_where_it_ended(trainer: L.Trainer, folder: Path) -> Iterator[None]:
-    """Give a training that a signal ends the signal's exit code; Lightning's says that all went well."""
+def _told_where_it_ended(folder: Path | None) -> Iterator[None]:
+    """Give a training that a signal ends the signal's exit code; Lightning's says that all went well.
+
+    A ``folder`` is named as what keeps the training; None names none.
+    """
     try:
         yield
     except SystemExit as end:
-        if trainer.is_global_zero:
+        if folder is not None:
             sys.stderr.write(f"mofgap: stopped; {folder} keeps what was trained: resume it\n")
         raise SystemExit(TERMINATED if isinstance(end, SIGTERMException) else INTERRUPTED) from end
 

@@ -97,6 +97,26 @@ def test_majority_keeps_one_orientation_of_a_ring_with_its_hydrogens(groups, deg
     assert failure.reason.startswith("partial-occupancy")
 
 
+def test_neighbours_of_a_boron_cage_that_carbon_shares_both_stay():
+    """Two corners of a carborane, each boron at 0.7 and carbon at 0.3; both are in rings of three."""
+    corners = [np.roll((0.0, a, b * 1.618), k) for a in (-1, 1) for b in (-1, 1) for k in range(3)]
+    places = 0.89 * np.array(corners) / 14.0 + 0.5
+    near = np.linalg.norm(places - places[0], axis=1) * 14.0
+    shared = {0, int(np.flatnonzero((near > 1.0) & (near < 2.0))[0])}
+    rows = [
+        (f"{element}{i}", element, *place, share)
+        for i, place in enumerate(places)
+        for element, share in ((("B", 0.7), ("C", 0.3)) if i in shared else (("B", 1),))
+    ]
+    lines = [f"_cell_length_{a} 14" for a in "abc"]
+    lines += [f"_cell_angle_{a} 90" for a in ("alpha", "beta", "gamma")] + ["loop_"]
+    columns = ("label", "type_symbol", "fract_x", "fract_y", "fract_z", "occupancy")
+    lines += [f"_atom_site_{name}" for name in columns]
+    lines += [" ".join(map(str, row)) for row in rows]
+    crystal = only(read_cif("data_cage\n" + "\n".join(lines) + "\n", disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "B12"
+
+
 def test_a_group_without_an_alternative_or_occupancies_is_there():
     assert formula_sum(only(read_cif(rotated_rings((1,), (0,), None))).atomic_numbers) == "C8 H4 O4 Zn2"
 

@@ -240,7 +240,8 @@ def test_a_training_that_a_signal_ends_says_so(
     handler = signal.getsignal(signal.SIGINT)
     try:
         with pytest.raises(SystemExit) as ended:
-            fit(Ended([1.0]), BATCHES, None, tmp_path, epochs=1, monitor="error", resume=False, compute=QUIET)
+            how = {"epochs": 1, "monitor": "error", "resume": False, "compute": Compute("cpu")}
+            fit(Ended([1.0]), BATCHES, None, tmp_path, **how)  # type: ignore[arg-type]
     finally:
         signal.signal(signal.SIGINT, handler)  # Lightning ignores it from then on
     assert ended.value.code == code and "resume it" in capsys.readouterr().err
