@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,22 +13,16 @@ from mofgap.crystals.formula import reduced_formula
 if TYPE_CHECKING:
     import pandas as pd
 
-_REFCODE = re.compile("[A-Z]{6}([0-9]{2})?")
+_REFCODE = re.compile("([A-Z]{6})([0-9]{2})?")
 """Of the Cambridge Structural Database."""
 
-FAMILY_NAMES = ("name", "refcode")
-"""Columns whose names tell the family, the first that is there, before that of identifiers."""
+NAME_COLUMNS = ("refcode", "name")
+"""Columns with further names of structures."""
 
 
-def refcode_family(name: str) -> str:
-    """What all determinations of one substance share: the six letters of a CSD refcode, else the name.
-
-    ``VOGTIV02_clean_h`` gives ``VOGTIV``; endings after an underscore are notes of collections.
-    """
-    stem = name.split("_")[0]
-    letters = stem[:6]
-    is_refcode = len(letters) == 6 and letters.isascii() and letters.isalpha() and letters.isupper()
-    return letters if is_refcode and not stem[6:].strip("0123456789") else name
+def refcodes(name: str) -> list[str]:
+    """The CSD refcodes in a name, between underscores and dots."""
+    return [part for part in re.split("[_.]", name) if _REFCODE.fullmatch(part)]
 
 
 def refcode_families(name: str) -> set[str]:
@@ -36,7 +30,16 @@ def refcode_families(name: str) -> set[str]:
 
     ``MOF-5_MIBQAR16`` has ``MIBQAR``, and a name without a refcode none.
     """
-    return {part[:6] for part in name.split("_") if _REFCODE.fullmatch(part)}
+    return {refcode[:6] for refcode in refcodes(name)}
+
+
+def refcode_family(name: str) -> str:
+    """What all determinations of one substance share: the six letters of a CSD refcode, else the name.
+
+    ``VOGTIV02_clean_h`` gives ``VOGTIV``. A name with refcodes of two families stays as it is.
+    """
+    families = refcode_families(name)
+    return families.pop() if len(families) == 1 else name
 
 
 def short_name(name: str) -> str:
@@ -45,8 +48,21 @@ def short_name(name: str) -> str:
     ``ABACUF01_FSR`` gives ``ABACUF01``, and ``core_XOQXOR_SL`` gives ``XOQXOR``.
     """
     name = " ".join(name.split())
-    refcodes = [part for part in name.split("_") if _REFCODE.fullmatch(part)]
-    return refcodes[0] if len(refcodes) == 1 else name
+    found = refcodes(name)
+    return found[0] if len(found) == 1 else name
+
+
+def families_of(names: Mapping[str, Iterable[object]] | pd.DataFrame) -> list[list[str]]:
+    """The families of structures by each of their names: identifiers, and `NAME_COLUMNS` where given.
+
+    Args:
+        names: Columns of names, ``structure_id`` among them. What is no text is no name.
+
+    Returns:
+        For each of these columns the family of each structure; empty where it has no name.
+    """
+    columns = [names[column] for column in ("structure_id", *NAME_COLUMNS) if column in names]
+    return [[refcode_family(name) if isinstance(name, str) else "" for name in column] for column in columns]
 
 
 def group_of(frame: pd.DataFrame, column: str = "group") -> pd.Series:
@@ -55,26 +71,28 @@ def group_of(frame: pd.DataFrame, column: str = "group") -> pd.Series:
     Every deal of structures goes by it, whatever the structures were read from. See `group_names`.
 
     Args:
-        frame: ``structure_id``, ``atomic_numbers`` and, where they are known, the column and `FAMILY_NAMES`.
+        frame: ``structure_id``, ``atomic_numbers`` and, where they are known, the column and `NAME_COLUMNS`.
         column: Column of groups that were given.
     """
+    import pandas as pd
+
     given = frame.get(column)
     if given is not None and given.notna().all():
         return given.astype(str)
-    found = frame.structure_id.astype(str)
-    for column_of_names in reversed([name for name in FAMILY_NAMES if name in frame]):
-        names = frame[column_of_names]
-        found = names.where(names.map(lambda name: isinstance(name, str) and name != ""), found)
-    families = found.map(refcode_family)
-    if "atomic_numbers" in frame and len(frame):
+    families = families_of(frame.assign(structure_id=frame.structure_id.astype(str)))
+    formulas = families[0]
+    if "atomic_numbers" in frame:
         formulas = [reduced_formula(np.asarray(numbers)) for numbers in frame.atomic_numbers]
-        families = families.set_axis(frame.index)
-        families.loc[:] = group_names(formulas, families.tolist())
-    return (families if given is None else given.where(given.notna(), families)).astype(str)
+    found = pd.Series(group_names(formulas, *families), frame.index, dtype=object)
+    return (found if given is None else given.where(given.notna(), found)).astype(str)
 
 
-def group_names(formulas: Sequence[str], families: Sequence[str]) -> list[str]:
+def group_names(formulas: Sequence[str], *families: Sequence[str]) -> list[str]:
     """A group for each structure: those that share a formula or a family, directly or through others.
+
+    Args:
+        formulas: (n,) formulas.
+        families: (n,) families each, of all names that structures have; an empty one is none.
 
     Returns:
         (n,) names of groups, each the first formula of its members by alphabet.
@@ -84,11 +102,13 @@ def group_names(formulas: Sequence[str], families: Sequence[str]) -> list[str]:
     from scipy.sparse.csgraph import connected_components
 
     formula, names = pd.factorize(np.array(formulas, dtype=object), sort=True)
-    family, _ = pd.factorize(np.array(families, dtype=object))
-    n = 2 * len(formula)
-    # Each structure links its formula and its family.
-    links = coo_array((np.ones(len(formula)), (formula, len(formula) + family)), (n, n))
-    _, part = connected_components(links, directed=False)
+    named = np.array(families, dtype=object).ravel()
+    family, _ = pd.factorize(named)
+    n = len(names) + len(named)
+    # Each structure links its formula and its families.
+    links = np.stack([np.tile(formula, len(families)), len(names) + family])[:, named != ""]
+    graph = coo_array((np.ones(links.shape[1]), tuple(links)), (n, n))
+    _, part = connected_components(graph, directed=False)
     # The names are in the order of the alphabet, so that the lowest number of a part is its first.
     lowest = pd.Series(formula).groupby(part[formula]).transform("min")
     found: list[str] = names[lowest].tolist()

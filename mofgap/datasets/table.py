@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mofgap.crystals.formula import reduced_formula
-from mofgap.datasets.groups import group_names, refcode_family
+from mofgap.datasets.groups import NAME_COLUMNS, families_of, group_names
 from mofgap.datasets.qmof import ATOM_COLUMNS
 from mofgap.datasets.record import Record
 
@@ -21,7 +21,7 @@ ROWS_AT_ONCE = 512
 STRUCTURE = ("structure_id", "n_atoms", "reduced_formula", "cell_angstrom", "atomic_numbers", "frac_coords")
 """Columns that every table has."""
 
-TEXTS = ("name", "source", "doi", "split", "group")
+TEXTS = (*NAME_COLUMNS, "source", "doi", "split", "group")
 """Columns of text that are kept where a source has them."""
 
 
@@ -48,7 +48,8 @@ class TableWriter:
         self._schema = _schema(targets, texts)
         self._metadata = {b"mofgap": json.dumps(dict(about)).encode()}
         self._rows: list[dict[str, Any]] = []
-        self._keys: list[tuple[str, str]] = []
+        self._formulas: list[str] = []
+        self._names: dict[str, list[str]] = {name: [] for name in ("structure_id", *NAME_COLUMNS)}
         self._used: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -88,7 +89,9 @@ class TableWriter:
         }
         row |= {column: array for column, array in record.atoms.items() if column in self._schema.names}
         self._used |= {name for name, value in row.items() if value is not None}
-        self._keys.append((formula, refcode_family(str(values.get("name") or crystal.structure_id))))
+        self._formulas.append(formula)
+        for name, known in self._names.items():
+            known.append(row.get(name) or "")
         self._rows.append(row)
         self.n_rows += 1
         if len(self._rows) >= ROWS_AT_ONCE:
@@ -101,7 +104,7 @@ class TableWriter:
 
     def _finish(self) -> None:
         """Copy the file with its groups and without the columns that stayed empty."""
-        group = pa.array(group_names(*zip(*self._keys, strict=True)))
+        group = pa.array(group_names(self._formulas, *families_of(self._names)))
         columns = [name for name in self._schema.names if name in self._used]
         schema = pa.schema([self._schema.field(name) for name in columns])
         if "group" not in columns:

@@ -19,13 +19,11 @@ from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
 from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.datasets.cif_records import read_cifs
-from mofgap.datasets.groups import group_of, short_name
+from mofgap.datasets.groups import NAME_COLUMNS, group_of, short_name
 from mofgap.datasets.label_table import MAX_GAP_EV, is_missing, no_column, other_unit, read_label_table
 from mofgap.datasets.record import DatasetError
 
 SPLITS = ("train", "val", "test")
-NAME_COLUMNS = ("refcode", "name")
-"""Columns with further names of structures."""
 N_SHOWN = 5
 """Number of reasons that are shown if no structure could be read."""
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -17,6 +18,9 @@ from mofgap.datasets.groups import group_names, group_of, refcode_family, short_
         ("VOGTIV", "VOGTIV"),
         ("ja5b02777_si_005_clean", "ja5b02777_si_005_clean"),
         ("tobmof-2904", "tobmof-2904"),
+        ("SAHYIK01.cif", "SAHYIK"),
+        ("core_SAHYIK01_SL", "SAHYIK"),
+        ("ABACUF_SAHYIK", "ABACUF_SAHYIK"),
         ("SHORT_clean", "SHORT_clean"),
         ("LONGERNAME_clean", "LONGERNAME_clean"),
     ],
@@ -77,3 +81,10 @@ def test_a_structure_without_a_group_is_one_of_its_own() -> None:
 def test_determinations_of_one_substance_are_a_group_where_none_is_given() -> None:
     frame = pd.DataFrame({"structure_id": ["VOGTIV_clean_h", "VOGTIV02_clean_h", "MOF-5", "qmof-1"]})
     assert group_of(frame).tolist() == ["VOGTIV", "VOGTIV", "MOF-5", "qmof-1"]
+
+
+def test_a_family_is_known_by_any_name_of_a_structure() -> None:
+    numbers = [np.array([30, 8]), np.array([30, 8, 8]), np.array([30, 7])]
+    names = {"structure_id": ["SAHYIK", "a", "b"], "name": ["MOF-5, 100 K", "MOF-5, 293 K", ""]}
+    frame = pd.DataFrame(names | {"atomic_numbers": numbers, "refcode": [None, "SAHYIK01.cif", None]})
+    assert group_of(frame).tolist() == ["O2Zn", "O2Zn", "NZn"]

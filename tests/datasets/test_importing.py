@@ -18,13 +18,14 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import read_table, table_crystals
 from mofgap.crystals.entry import ReadFailure
 from mofgap.datasets import table
+from mofgap.datasets.groups import group_of
 from mofgap.datasets.importing import Imported, Skip, gap_of, import_table, write_skipped
 from mofgap.datasets.label_table import LabelTable, read_label_table
 from mofgap.datasets.record import DatasetError, Record
 
 GAPS_EV = {"qmof-000000a": 0.4, "qmof-000000b": 3.25, "qmof-000000c": 3.5, "qmof-000000d": 3.125}
 TARGET = {"gap_ev": "gap_ev"}
-COLUMNS = {"?split": "split", "?group": "group", "?name": "name", **TARGET}
+COLUMNS = {"?split": "split", "?group": "group", "?name": "name", "?refcode": "refcode", **TARGET}
 
 
 def labels(path: Path, text: str, id_name: str | None = None) -> LabelTable:
@@ -214,6 +215,18 @@ def test_groups_are_made_where_there_are_none(tmp_path: Path, crystals: list[Cry
     group = pd.read_parquet(tmp_path / "t.parquet").group
     assert group[0] == group[2]
     assert group.nunique() == 3
+
+
+def test_groups_are_those_that_a_training_would_make(tmp_path: Path, crystals: list[Crystal]) -> None:
+    refcodes = zip(GAPS_EV.items(), ["ABCDEF.cif", "GHIJKL", "ABCDEF01.cif", ""], strict=True)
+    text = "structure_id,gap_ev,refcode\n" + "".join(
+        f"{name},{gap},{refcode}\n" for (name, gap), refcode in refcodes
+    )
+    path = tmp_path / "t.parquet"
+    imported(crystals, labels(tmp_path / "l.csv", text), path)
+    frame = pd.read_parquet(path)
+    assert frame.group.tolist() == group_of(frame.drop(columns="group")).tolist()
+    assert frame.group[0] == frame.group[2]
 
 
 def test_where_a_table_comes_from_is_written_into_it(tmp_path: Path, crystals: list[Crystal]) -> None:
