@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from ssl import SSLError
 from typing import BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -163,7 +164,7 @@ def _receive(remote: Remote, partial: Partial, progress: Callable[[int, int | No
         raise _BrokenError(f"no connection: {error.reason}") from error
     except ValueError as error:
         raise DownloadError(f"{remote.url}: {error}") from error
-    except (HTTPException, ConnectionError, TimeoutError) as error:
+    except (HTTPException, ConnectionError, TimeoutError, SSLError) as error:
         raise _BrokenError(f"the connection broke: {error or type(error).__name__}") from error
 
 

@@ -82,7 +82,7 @@ def _holds_only_json(path: Path) -> bool:
             names = [name.lower() for name in archive.namelist()]
     except (zipfile.BadZipFile, NotImplementedError):  # it is told where the archive is read
         return False
-    return any(n.endswith(".json") for n in names) and not any(n.endswith(".cif") for n in names)
+    return any(n.endswith(".json") for n in names) and not any(n.endswith(_CIF_ENDINGS) for n in names)
 
 
 def _is_ase_database(path: Path) -> bool:

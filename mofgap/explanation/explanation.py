@@ -37,7 +37,7 @@ class Explanation:
         gap_std_ev: Its calibrated total standard deviation, eV.
         level_of_theory: Level of theory of the gap.
         model: Name of the model.
-        warnings: Notes and warnings about the structure, ``name: text`` each.
+        warnings: Warnings about the structure, ``name: text`` each; without notes.
     """
 
     crystal: Crystal

@@ -1,4 +1,4 @@
-"""The calibrated error bar of a structure: one rule for predictions, for cards and for new calibrations."""
+"""The calibrated error bar of a structure: one rule for predictions and for the scores on cards."""
 
 from __future__ import annotations
 

@@ -22,6 +22,8 @@ from mofgap.screening.row import FAILED, Row, failed_row
 
 Task = tuple[Source, str]
 """An input, and the sha256 of the bytes that were done before."""
+MOST_WAITING = 1000
+"""Inputs that wait for a batch of the GPU, at most."""
 
 
 def stream_rows(
@@ -114,16 +116,16 @@ def _in_batches(
 ) -> Iterator[Result]:
     """Predict inputs together, a batch of atoms at a time."""
     batch: list[Reading] = []
-
-    def results() -> Iterator[Result]:
-        yield from zip(batch, predict_readings(batch, predictor, config), strict=True)
-        batch.clear()
-
+    n_atoms = 0
     for reading in readings:
-        if batch and sum(each.n_atoms for each in batch) + reading.n_atoms > config.batch_atoms:
-            yield from results()
+        # Inputs without atoms, done before or failed, never fill a batch.
+        is_full = n_atoms + reading.n_atoms > config.batch_atoms or len(batch) == MOST_WAITING
+        if batch and (is_full or not n_atoms):
+            yield from zip(batch, predict_readings(batch, predictor, config), strict=True)
+            batch, n_atoms = [], 0
         batch.append(reading)
-    yield from results()
+        n_atoms += reading.n_atoms
+    yield from zip(batch, predict_readings(batch, predictor, config), strict=True)
 
 
 def _expected(source: Source, finished: dict[str, Finished]) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mofgap.screening.checked_line import content_of, line_of
+from mofgap.screening.differences import differences
 from mofgap.screening.row import Row, plain_values
 from mofgap.whole_file import whole_file
 
@@ -197,12 +198,10 @@ class ShardFile:
         Raises:
             ShardError: If ``other`` has other settings or inputs.
         """
-        then, now = ({**s.header, **s.whole, "shards": s.count, DEVICE: None} for s in (self, other))
-        differing = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-        if differing:
-            what = ", ".join(f"{n} {then.get(n)} and {now.get(n)}" for n in differing)
+        one, two = ({**s.header, **s.whole, "shards": s.count, DEVICE: None} for s in (self, other))
+        if differing := differences(one, two, "{then} and {now}"):
             raise ShardError(
-                f"{self.path} and {other.path} are of different screenings: {what}; give shards of one"
+                f"{self.path} and {other.path} are of different screenings: {differing}; give shards of one"
             )
 
 

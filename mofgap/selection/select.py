@@ -98,10 +98,13 @@ class Selection:
             inputs: ``cif``, ``poscar`` or ``vasp``, see `write_inputs`; None writes none.
 
         Raises:
-            ValueError: If ``inputs`` is unknown.
+            ValueError: If ``inputs`` is unknown, or ``folder`` holds inputs of another selection.
             OSError: If a file cannot be written.
         """
         folder = Path(folder)
+        hybrid = "HSE06" in self.levels
+        # First, since it refuses a folder that holds others.
+        written = [] if inputs is None else write_inputs(folder, self.crystals, inputs, hybrid=hybrid)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "selection.csv"
         with whole_file(path) as partial:
@@ -109,8 +112,7 @@ class Selection:
         origin_path(path).unlink(missing_ok=True)  # of an earlier selection
         if origin := origin_of(self.table):
             write_origin(path, origin)
-        hybrid = "HSE06" in self.levels
-        return [] if inputs is None else write_inputs(folder, self.crystals, inputs, hybrid=hybrid)
+        return written
 
 
 def predictor_of(frame: pd.DataFrame, model: GapPredictor | str | None = None) -> GapPredictor:

@@ -90,6 +90,14 @@ class LabelsConfig:
         for key, name in asked.items() if known else ():
             if name not in known:
                 raise ConfigurationError(f"{self.labels}: no column {name!r}; {hint(name, known)}", key=key)
+
+    def check_split(self) -> None:
+        """Check that no column of splits would be overlooked for its name.
+
+        Raises:
+            ConfigurationError: If there is such a column.
+        """
+        known = _columns(self.labels)
         alike = [name for name in known if name.strip().lower() == "split"]
         if alike and self.split_column == "split" and "split" not in known:
             what = f"{self.labels}: {alike[0]!r} would not be read as the split; call the column 'split'"
@@ -200,6 +208,7 @@ class TrainingJob:
         """
         with below("data"):
             self.data.check()
+            self.data.check_split()
         with below("training"):
             self.training.check()
 

@@ -43,7 +43,7 @@ from mofgap.training.joint_network import JointNetwork
 from mofgap.training.labels import positions
 from mofgap.training.lock import lock, table_digests
 from mofgap.training.loop import TrainingError, fit, n_steps, restore, seed_step, warmup_cosine
-from mofgap.training.pretrain import atom_targets
+from mofgap.training.pretrain import atom_targets, learnable_rows
 from mofgap.training.unseen import substitute_unseen
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import fit_novelty
@@ -230,13 +230,14 @@ def train_joint(
         The model folders, in the order of the columns.
 
     Raises:
-        TableError: If ``frame`` lacks a value for an atom, or a column of ``levels`` with gaps in eV.
+        TableError: If ``frame`` has no rows of split train or val, lacks a value for an atom or a column of
+            ``levels`` with gaps in eV, or holds a structure that is refused.
         ModelError: If a folder of ``start`` lacks the model of a column, or that model has other settings
             than this training.
         TrainingError: If ``folder`` holds a different training, ``folder`` holds any training and ``resume``
             is False, or no epoch ended with a finite loss.
     """
-    frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
+    frame = learnable_rows(frame)
     gap_ev = _gaps(frame, list(levels))
     atoms, weights = atom_targets(frame), load_file(found.weights)
     earlier = [[folder / name for folder in start] for name in levels] if start else []

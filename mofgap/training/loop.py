@@ -159,7 +159,8 @@ class EpochLines(Callback):  # type: ignore[misc]
         words = [self.model] if self.model else []
         words.append(f"epoch {done} of {wanted}")
         words += [text.format(float(logged[name])) for name, text in _LOGGED.items() if name in logged]
-        words.append(f"{left // 60:.0f} min {left % 60:02.0f} s left")
+        minutes, seconds = divmod(round(left), 60)
+        words.append(f"{minutes} min {seconds:02d} s left")
         sys.stderr.write(f"{', '.join(words)}\n")
         sys.stderr.flush()
 

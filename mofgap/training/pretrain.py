@@ -146,7 +146,7 @@ def pretrain(
             type, or is out of range.
     """
     architecture, encoder = registered(architecture), encoder_config(architecture, encoder_settings)
-    frame = _rows(frame)
+    frame = learnable_rows(frame)
     target = atom_targets(frame)
     made_of = table_digests(frame) | {
         "targets": hashlib.sha256(target.numpy().tobytes()).hexdigest(),
@@ -173,7 +173,7 @@ def pretrain(
     return save_encoder(folder, network.state_dict(), described | {"substitutes": substitutes})
 
 
-def _rows(frame: pd.DataFrame) -> pd.DataFrame:
+def learnable_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of splits train and val.
 
     Raises:
@@ -181,7 +181,7 @@ def _rows(frame: pd.DataFrame) -> pd.DataFrame:
     """
     for split in ("train", "val"):
         if "split" not in frame.columns or not (frame.split == split).any():
-            raise TableError(f"pretraining needs rows of split {split!r}; add a column split")
+            raise TableError(f"training needs rows of split {split!r}; add a column split")
     frame = frame[frame.split.isin(["train", "val"])].reset_index(drop=True)
     if wrong := [*filter(None, unusable(frame))]:
         raise TableError(f"{len(wrong)} structures cannot be computed with; {wrong[0]}; leave them out")

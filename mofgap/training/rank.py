@@ -1,4 +1,6 @@
-"""Cut the adapters of a trained gap model to a lower rank: ``python -m mofgap.training.rank MODEL RANK``.
+"""Cut the adapters of a trained gap model to a lower rank.
+
+    python -m mofgap.training.rank MODEL RANK -o FOLDER
 
 The gaps of the first network stay as they are. Other members and neighbour correction are left out:
 ``mofgap train --from FOLDER --epochs 0 --ensemble-with ...`` makes them and the error bars anew.

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.checks import is_unbalanced
 from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.store import build_store
 from mofgap.gap.error_bars import total_std
@@ -80,7 +79,6 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
     fresh = np.flatnonzero(~learnt)
     _check_enough(len(fresh))
     frame, found, novelty = frame.iloc[fresh], found.rows(fresh), far.percentile[fresh]
-    unbalanced = np.array([is_unbalanced(crystal) for crystal in table_crystals(frame)])
     gap_ev, ids = frame[labels.target].to_numpy(dtype=np.float64), frame.structure_id.tolist()
     fitted = calibration_of(found, gap_ev, ids, predictor.calibration.scaling, novelty)
     fitted = replace(fitted, experimental_std_ev=predictor.calibration.experimental_std_ev)
@@ -93,7 +91,7 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
         n_known=len(labels.frame) - len(frame),
         bias_ev=float(np.mean(gap_ev - gap)),
         mae_ev=metrics.mae(gap_ev, gap),
-        before=_coverage(predictor.calibration, found, gap_ev, novelty, unbalanced),
+        before=_coverage(predictor.calibration, found, gap_ev, novelty),
         after=Coverage(record.coverage, record.width_ev),
     )
 
@@ -155,7 +153,8 @@ def write_recalibration_card(folder: Path, source: Path, found: Recalibration, c
         "|---|---|---|---|---|",
         *rows,
         "",
-        'What stands under "now" was cross-validated in five folds.',
+        'What stands under "now" was cross-validated in five folds. In a prediction, error bars of '
+        "structures whose charges do not add up are wider than here.",
         "",
         "```",
         command,
@@ -179,10 +178,9 @@ def _coverage(
     found: Posterior,
     gap_ev: NDArray[np.float64],
     novelty: NDArray[np.float64],
-    unbalanced: NDArray[np.bool_],
 ) -> Coverage:
     gap = np.maximum(found.gap_ev, 0.0)
-    std = total_std(found, calibration, unbalanced=unbalanced)
+    std = total_std(found, calibration)
     ends = {f"{100 * p:g}": calibration.interval(gap, std, p, novelty) for p in metrics.LEVELS}
     return Coverage(
         {level: metrics.coverage(gap_ev, *both) for level, both in ends.items()},

@@ -62,6 +62,15 @@ class TestCifs:
             assert format_of(path) is Format.cifs
             assert_same(records(path), crystals, tolerance=1e-4)
 
+    def test_packed_one_by_one_beside_another_file(self, tmp_path: Path, crystals: list[Crystal]) -> None:
+        path = tmp_path / "packed.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("readme.json", "{}")
+            for crystal in crystals:
+                archive.writestr(f"{crystal.structure_id}.cif.gz", gzip.compress(write_cif(crystal).encode()))
+        assert format_of(path) is Format.cifs
+        assert_same(records(path), crystals, tolerance=1e-4)
+
 
 @pytest.fixture
 def members(crystals: list[Crystal], structure_dicts: list[dict[str, Any]]) -> dict[str, bytes]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mofgap.gap.predictor import GapPredictor
 from mofgap.screening import screen as screening
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.journal import Journal
+from mofgap.screening.reading import Reading
 from mofgap.screening.row import COLUMNS
 
 WriteCifs = Callable[[Path, int], list[Path]]
@@ -106,6 +107,20 @@ def test_same_rows_in_batches_of_any_size(
     readings = [screening._read((source, ""), config=config) for source in sources]
     batched = [rows for _, rows in screening._in_batches(readings, model, config)]
     assert batched == list(screening.stream_rows(sources, model, config))
+
+
+def test_inputs_that_were_done_before_do_not_wait_for_a_batch(tiny: GapPredictor) -> None:
+    n_read = 0
+
+    def readings() -> Iterator[Reading]:
+        nonlocal n_read
+        for i in range(10):
+            n_read += 1
+            yield Reading(f"{i}.cif", "", unchanged=True)
+
+    results = screening._in_batches(readings(), tiny, ScreeningConfig())
+    assert next(results)[0].source == "0.cif" and n_read == 2
+    assert [reading.source for reading, _ in results] == [f"{i}.cif" for i in range(1, 10)]
 
 
 def test_objects_give_the_numbers_of_their_files(cifs: Path, tiny: GapPredictor) -> None:

@@ -207,6 +207,18 @@ def test_command_writes_selection_and_inputs(table: Path, model_folder: Path, tm
     assert sorted(path.name for path in output.iterdir() if path.is_dir()) == folders
 
 
+def test_a_folder_of_other_inputs_keeps_its_selection(
+    table: Path, tiny: GapPredictor, tmp_path: Path
+) -> None:
+    chosen = [mofgap.select(table, budget, window=(2, 3), model=tiny) for budget in (2, 1)]
+    chosen[0].write(tmp_path, "poscar")
+    before = (tmp_path / "selection.csv").read_bytes()
+    for other, inputs in ((chosen[1], "cif"), (chosen[1], "xyz")):
+        with pytest.raises(ValueError, match=r"earlier selection|kind must be"):
+            other.write(tmp_path, inputs)  # type: ignore[arg-type]
+    assert (tmp_path / "selection.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize("level", ["HSE06 at PBE-D3(BJ) geometry", "=cmd"])
 def test_inputs_are_of_the_table_s_level(level: str, table: Path, model_folder: Path, tmp_path: Path) -> None:
     pd.read_csv(table).assign(level_of_theory=level).to_csv(tmp_path / "table.csv", index=False)

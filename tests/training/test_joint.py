@@ -91,6 +91,7 @@ def test_gaps_that_cannot_be_learnt_are_refused(
         (frame.assign(high_ev=one), "high_ev: 1 gap in split train"),
         (frame.assign(gap_ev=frame.gap_ev.where(frame.split != "val")), "gap_ev: no gap in split val"),
         (frame.assign(gap_ev=1000 * frame.gap_ev), "gap_ev is not in eV: .* are they in meV"),
+        (frame.drop(columns="split"), "add a column split"),
     ):
         with pytest.raises(TableError, match=words):
             run(wrong, tmp_path / "joint", found)

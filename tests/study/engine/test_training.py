@@ -43,6 +43,16 @@ def config(
     )
 
 
+def test_a_name_like_that_of_the_splits_matters_to_trainings_alone(
+    config: RunConfig, tiny_table: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.parquet"
+    pd.read_parquet(tiny_table).rename(columns={"split": "Split"}).to_parquet(path)
+    replace(config, calibration=RunCalibration(path)).check()  # type: ignore[call-arg]
+    with pytest.raises(ConfigurationError, match=r"'Split' would not be read as the split"):
+        replace(config, data=LabelsConfig(path)).check()
+
+
 @pytest.fixture(scope="module")
 def done(config: RunConfig, do_stages: Do, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "one"
