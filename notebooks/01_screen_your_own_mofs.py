@@ -30,7 +30,7 @@ table
 
 # %% [markdown]
 # The table is a pandas DataFrame with a row for each structure, ranked by the probability that its gap lies in the
-# window. Ranks and window use the HSE06 gap. The PBE gap, the smaller one, has columns too. A file that cannot be
+# window. Ranks and window use the HSE06 gap. The PBE gap has columns too. A file that cannot be
 # read is a row with the reason.
 #
 # The plot shows the first 20 structures: the gap (dot), its 90 % interval (line) and the window (shaded).

@@ -124,7 +124,7 @@ pd.DataFrame(
 #
 # - Without the correction, BaLoRA does not rank the errors better than five LoRA models.
 # - With it, one training ranks the errors better than five trainings without it. LoRA with the correction does the same.
-# - Five trainings with the correction have a slightly smaller error, and cost four to five times as much.
+# - Five trainings with the correction have a slightly smaller error, and cost five times as much.
 #
 # ## More samples, or more members
 # The plot shows that the rank correlation grows with the number of samples and of members, in the same run. Notebook 02

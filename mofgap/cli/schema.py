@@ -66,8 +66,9 @@ def _parameter(schema: type, name: str, metavar: str | None, panel: str | None) 
     """The parameter of a command that a setting of a schema is."""
     kind, option = get_type_hints(schema)[name], option_of(schema, name, metavar=metavar)
     option.rich_help_panel = panel
-    if any(get_origin(k) is tuple and get_args(k)[-1] is ... for k in (kind, *get_args(kind))):
-        kind, option.parser = str | None, _list_of
+    for each in (kind, *get_args(kind)):
+        if get_origin(each) is tuple and get_args(each)[-1] is ...:
+            kind, option.parser = str | None, _integers if get_args(each)[0] is int else _list_of
     default = default_of(settings_of(schema)[name], inspect.Parameter.empty)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
@@ -75,11 +76,15 @@ def _parameter(schema: type, name: str, metavar: str | None, panel: str | None) 
 
 
 def _list_of(text: str | tuple[Any, ...]) -> tuple[Any, ...]:
-    """The items between commas; whole numbers become integers, and the schema checks them."""
+    """The items between commas; the schema checks them."""
     if isinstance(text, tuple):  # the default
         return text
-    items = [item.strip() for item in text.split(",")]
-    return tuple(int(item) if item.isdecimal() else item for item in items if item)
+    return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+def _integers(text: str | tuple[Any, ...]) -> tuple[Any, ...]:
+    """The items between commas, as integers where they are some."""
+    return tuple(int(item) if str(item).isdecimal() else item for item in _list_of(text))
 
 
 def _is_argument(annotation: Any) -> bool:

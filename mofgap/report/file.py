@@ -16,6 +16,9 @@ from mofgap.screening.origin import preparation_of
 from mofgap.screening.table import Window, rows_path, write_frame
 from mofgap.whole_file import write_text
 
+PAGES = (".html", ".htm")
+"""Endings of a page's name."""
+
 
 def write_report(
     path: Path,
@@ -47,9 +50,14 @@ def write_report(
         How many rows and structures the page has, then what a reader must know of it.
 
     Raises:
+        ValueError: If ``path`` does not end in .html or .htm, or ``cards`` is below 0.
         ScreeningTableError: If ``frame`` lacks a column of a screening, or has no rows.
         OSError: If the file ``path`` cannot be written, or the file of all rows exists and must stay.
     """
+    if path.suffix.lower() not in PAGES:
+        raise ValueError(f"{path.name}: a page ends in .html")
+    if cards < 0:
+        raise ValueError(f"cards must be 0 or more, not {cards}")
     table = screened(frame, source or "table")
     shaded = window or table.window
     wanted = drawn_rows(table, cards)

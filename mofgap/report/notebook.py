@@ -102,7 +102,7 @@ class Screening(pd.DataFrame):
 
         Raises:
             ScreeningTableError: If the table lacks a column of a screening, or has no rows.
-            ValueError: If ``window`` is not a valid window.
+            ValueError: If ``path`` does not end in .html or .htm, or ``window`` or ``cards`` is not valid.
             OSError: If the file ``path`` cannot be written.
         """
         from mofgap.report.file import write_report

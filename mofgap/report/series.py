@@ -96,6 +96,16 @@ def drawn_words(n: int, n_left_out: int, noun: str = "structure") -> str:
     return counted(n, noun) + (f" ({n_left_out:,} without a value left out)" if n_left_out else "")
 
 
+def texts(column: Column, df: pd.DataFrame | None) -> list[str]:
+    """A column as texts.
+
+    Raises:
+        ValueError: If the name of a column is given without ``df``.
+        KeyError: If ``df`` lacks a named column.
+    """
+    return list(map(str, np.asarray(_values(column, df), dtype=object)))
+
+
 def floats(column: Column, df: pd.DataFrame | None) -> Floats:
     """A column as float64; NaN where a value is missing.
 
@@ -103,10 +113,16 @@ def floats(column: Column, df: pd.DataFrame | None) -> Floats:
         ValueError: If the name of a column is given without ``df``, or a value is not a number.
         KeyError: If ``df`` lacks a named column.
     """
-    if isinstance(column, str):
-        if df is None:
-            raise ValueError(f"{column!r} names a column, but there is no df")
-        column = df[column]
+    column = _values(column, df)
     if isinstance(column, pd.Series):
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     return np.asarray(column, dtype=np.float64)
+
+
+def _values(column: Column, df: pd.DataFrame | None) -> Column:
+    """A column itself, where its name is given."""
+    if not isinstance(column, str):
+        return column
+    if df is None:
+        raise ValueError(f"{column!r} names a column, but there is no df")
+    return df[column]

@@ -57,7 +57,7 @@ def functional(level_of_theory: str) -> str:
 def ranking_words(level_of_theory: str) -> str:
     """What a table of two levels is ranked by, in one line; the level is that of its ordinary columns."""
     first = functional(level_of_theory)
-    return f"ranks and window use the {first} gap; the PBE gap, the smaller one, stands next to it"
+    return f"ranks and window use the {first} gap; the PBE gap stands next to it"
 
 
 def is_pbe(level_of_theory: str) -> bool:

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, cast, get_args
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
-from pydantic import BaseModel, Field
 
 from mofgap.configuration import ConfigurationError
 from mofgap.screening.config import ScreeningConfig
@@ -22,6 +21,7 @@ from mofgap.screening.levels import Level as LevelName
 from mofgap.screening.row import named_cells
 from mofgap.screening.table import table_bytes
 from mofgap.version import installed_version
+from mofgap.web.answers import BODY, EARLY, EVERYWHERE, LOST, UPLOAD_FAULTS, Level, Model, Progress, Table
 from mofgap.web.config import MB, ServeConfig
 from mofgap.web.guard import Guard
 from mofgap.web.jobs import Job, Jobs
@@ -37,79 +37,6 @@ Kind = Literal["csv", "xlsx", "parquet", "json"]
 _log = logging.getLogger(__name__)
 _SEPARATOR = re.compile(r"[\s,;]+")
 _DECIMAL_COMMA = re.compile(r"\d,\d")
-_WINDOW_WORDS = "Gap window in eV, such as “1.8 3.0”: rank by the probability to lie in it."
-_FORM = {
-    "type": "object",
-    "required": ["files"],
-    "properties": {
-        "files": {
-            "type": "array",
-            "items": {"type": "string", "format": "binary"},
-            "description": "Structures, such as CIFs, or archives of them; repeat the field for several.",
-        },
-        "window": {"type": "string", "description": _WINDOW_WORDS},
-        "level": {
-            "type": "string",
-            "enum": list(LEVELS),
-            "default": DEFAULT,
-            "description": f"Level of theory: {', '.join(LEVELS)}; {DEFAULT} unless told otherwise.",
-        },
-    },
-}
-_BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
-
-
-class Fault(BaseModel):
-    """Why a request was refused."""
-
-    detail: str
-
-
-class Table(BaseModel):
-    """A ranked table.
-
-    Attributes:
-        columns: Names of the columns, as mofgap screen writes them.
-        rows: Best first, failures last; a value for each column.
-        counts: Numbers of rows by status.
-        skipped: What was not read of folders and archives; empty for nothing.
-    """
-
-    columns: list[str]
-    rows: list[dict[str, int | float | str | None]]
-    counts: dict[str, int]
-    skipped: str
-
-
-class Progress(BaseModel):
-    """How far a screening is."""
-
-    id: str = Field(description="Names the screening; who knows it may see the screening.")
-    state: Literal["reading", "screening", "done", "failed"]
-    error: str = Field(description="Why the screening failed as a whole; empty otherwise.")
-    done: int = Field(description="Structures that are done.")
-    total: int = Field(description="Structures altogether; 0 while archives are read.")
-    counts: dict[str, int] = Field(description="Numbers of rows by status.")
-    skipped: str = Field(description="What was not read of folders and archives; empty for nothing.")
-    kept: bool = Field(description="Whether it stays when its page is closed.")
-
-
-class Model(BaseModel):
-    """A model that gaps come from."""
-
-    name: str
-    level_of_theory: str
-    citation: str
-    calibrated: bool
-    device: str
-
-
-class Level(BaseModel):
-    """A level of theory that can be chosen, and its models; the first is used for ranks."""
-
-    level: str
-    is_default: bool
-    models: list[Model]
 
 
 def make_app(
@@ -187,20 +114,11 @@ async def _misread(_: Request, error: Exception) -> Response:
     return JSONResponse({"detail": "; ".join(reasons)}, 422)
 
 
-_FAULTS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Fault, "description": words}
-    for status, words in {
-        413: "Too large, too many files or too many structures.",
-        422: "A field is wrong, or there are no files.",
-        503: "The server holds as many screenings as it may.",
-    }.items()
-}
-_LOST: dict[int | str, dict[str, Any]] = {404: {"model": Fault, "description": "No such screening."}}
 _ID = "The id that the screening got when it began."
 _LIMIT = "Rows at most; all by default."
 _KIND = f"Format: {', '.join(get_args(Kind))}."
 _DOWNLOAD = "Whether browsers save it instead of showing it."
-_api = APIRouter(prefix="/api")
+_api = APIRouter(prefix="/api", responses=EVERYWHERE)
 _pages = APIRouter(include_in_schema=False)
 
 
@@ -243,7 +161,7 @@ def _task(upload: Upload, settings: ServeConfig) -> Task:
         try:
             if _DECIMAL_COMMA.search(window) and "." not in window:
                 raise ValueError("a comma may separate the ends, or the digits of one of them")
-            low, high = _SEPARATOR.split(window.strip("()[]"))
+            low, high = _SEPARATOR.split(window.strip("()[] "))
             fields["window"] = float(low), float(high)
         except ValueError as error:
             raise RequestError(
@@ -281,7 +199,7 @@ def _progress(job: Job) -> Progress:
     )
 
 
-@_api.post("/screen", response_model=Table, responses=_FAULTS, openapi_extra=_BODY)
+@_api.post("/screen", response_model=Table, responses=UPLOAD_FAULTS, openapi_extra=BODY)
 async def screen(request: Request) -> Response:
     """Screen structures, and wait for the ranked table. Nothing is kept."""
     job = await _started(request)
@@ -308,7 +226,7 @@ async def models(request: Request) -> list[Level]:
     return found
 
 
-@_api.post("/screenings", status_code=202, responses=_FAULTS, openapi_extra=_BODY)
+@_api.post("/screenings", status_code=202, responses=UPLOAD_FAULTS, openapi_extra=BODY)
 async def begin(request: Request) -> Progress:
     """Begin a screening, to be watched and fetched by its id.
 
@@ -317,19 +235,19 @@ async def begin(request: Request) -> Progress:
     return _progress(await _started(request))
 
 
-@_api.get("/screenings/{screening_id}", responses=_LOST)
+@_api.get("/screenings/{screening_id}", responses=LOST)
 async def progress(job: Found) -> Progress:
     """How far a screening is."""
     return _progress(job)
 
 
-@_api.get("/screenings/{screening_id}/rows", response_model=Table, responses=_LOST)
+@_api.get("/screenings/{screening_id}/rows", response_model=Table, responses=LOST)
 async def rows(job: Found, limit: Annotated[int | None, Query(ge=0, description=_LIMIT)] = None) -> Response:
     """The ranked table as far as it is done, or the first rows of it."""
     return await _table(job, limit)
 
 
-@_api.get("/screenings/{screening_id}/table.{kind}", responses=_LOST)
+@_api.get("/screenings/{screening_id}/table.{kind}", responses=LOST)
 async def table(job: Found, kind: Annotated[Kind, Path(description=_KIND)]) -> Response:
     """The ranked table as a file, as mofgap screen writes it: csv, xlsx, parquet or json."""
     content = await asyncio.to_thread(table_bytes, f".{kind}", job.rows(), job.columns)
@@ -338,7 +256,7 @@ async def table(job: Found, kind: Annotated[Kind, Path(description=_KIND)]) -> R
     return Response(content, media_type=kinds.get(kind, "application/octet-stream"), headers=name)
 
 
-@_api.get("/screenings/{screening_id}/report", response_class=HTMLResponse, responses=_LOST)
+@_api.get("/screenings/{screening_id}/report", response_class=HTMLResponse, responses=LOST | EARLY)
 async def report(
     request: Request, job: Found, download: Annotated[bool, Query(description=_DOWNLOAD)] = False
 ) -> Response:
@@ -352,7 +270,7 @@ async def report(
     return FileResponse(path, media_type="text/html", headers=headers, filename=name)
 
 
-@_api.post("/screenings/{screening_id}/keep", responses=_LOST)
+@_api.post("/screenings/{screening_id}/keep", responses=LOST)
 async def keep(request: Request, job: Found) -> Progress:
     """Keep a screening for some hours, although nobody asks for it."""
     jobs: Jobs = request.app.state.jobs
@@ -360,7 +278,7 @@ async def keep(request: Request, job: Found) -> Progress:
     return _progress(job)
 
 
-@_api.delete("/screenings/{screening_id}", status_code=204, responses=_LOST)
+@_api.delete("/screenings/{screening_id}", status_code=204, responses=LOST)
 async def remove(request: Request, job: Found) -> Response:
     """Stop a screening, and remove it with its files."""
     jobs: Jobs = request.app.state.jobs

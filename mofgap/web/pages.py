@@ -12,6 +12,7 @@ from mofgap.crystals.formats import KNOWN
 from mofgap.gap.novelty_warnings import NOTES
 from mofgap.screening.levels import DEFAULT, LEVELS
 from mofgap.version import installed_version
+from mofgap.web.answers import EVERYWHERE
 from mofgap.web.config import ServeConfig
 
 _ASSETS = files("mofgap.web") / "assets"
@@ -61,7 +62,8 @@ def docs_page(openapi: dict[str, Any], address: str) -> str:
         for path, methods in openapi["paths"].items()
         for method, operation in methods.items()
     ]
-    return _filled("docs.html", info=openapi["info"], operations=operations, address=address)
+    common = tuple(map(str, EVERYWHERE.keys() - {422}))
+    return _filled("docs.html", info=openapi["info"], operations=operations, address=address, common=common)
 
 
 def _fields(operation: dict[str, Any]) -> list[dict[str, Any]]:

@@ -218,7 +218,7 @@ class _Form:
         number = len(self.upload.files) + 1
         shown = printable(name.replace("\\", "/"))[-MAX_NAME:] or f"file-{number}"
         in_folder = "/" in shown
-        if shown in self._shown:
+        while shown in self._shown:
             shown = f"{number}/{shown}"
         self._shown.add(shown)
         folder = self.upload.folder / f"{number}"

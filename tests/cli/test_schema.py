@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import pytest
 import typer
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 from typer.testing import CliRunner
 
 import mofgap
@@ -161,6 +161,26 @@ def test_a_command_gets_an_option_for_each_setting() -> None:
     assert shown.index("oven") < shown.index("GRAMS") < shown.index("--again")
     assert shown.index("--again") < shown.index("Time") < shown.index("--hours")  # under its own heading
     assert "How much flour. Unit: g." in shown
+
+
+@schema
+class Baked:
+    """What was baked."""
+
+    sizes: tuple[NonNegativeInt, ...] = Field((1, 2), description="How large.")
+    names: tuple[str, ...] = Field((), description="What they are called.")
+
+
+def test_items_of_a_list_are_numbers_where_the_setting_has_numbers() -> None:
+    program = typer.Typer()
+
+    @program.command()
+    @with_settings(Baked)
+    def show(**settings: Any) -> None:
+        typer.echo(Baked(**settings))
+
+    done = CliRunner().invoke(program, ["--sizes", "3, 4", "--names", "2,a"])
+    assert done.stdout == "Baked(sizes=(3, 4), names=('2', 'a'))\n", done.output
 
 
 def test_an_editor_gets_the_schema_of_a_run() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -41,6 +42,16 @@ def test_screen_returns_a_data_frame_that_stays_one_of_its_kind(
     assert isinstance(table, Screening) and isinstance(table, pd.DataFrame) and table.window == (1.0, 3.0)
     assert isinstance(table.head(1), Screening) and isinstance(pickle.loads(pickle.dumps(table)), Screening)
     assert "s0" in table._repr_html_() and isinstance(table.plot(), Figure)
+
+
+@pytest.mark.parametrize("wrong", [{"path": "table.csv"}, {"cards": -1}])
+def test_a_page_that_cannot_be_is_refused_before_anything_is_written(
+    wrong: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / wrong.pop("path", "page.html")
+    with pytest.raises(ValueError, match=r"a page ends in .html|cards must be 0 or more, not -1"):
+        screening(row(1, "a")).report(path, **wrong)
+    assert not path.exists()
 
 
 def test_rich_table_shows_the_best_rows_and_counts_the_others() -> None:

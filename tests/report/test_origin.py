@@ -9,7 +9,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.report.elements import colours_of
 from mofgap.report.formula import with_subscripts
 from mofgap.report.origin import model_origins
-from mofgap.report.plots.screening import gap_vs_std, histogram_edges
+from mofgap.report.plots.screening import gap_vs_std, histogram_edges, top_intervals
 from mofgap.report.structures import draw
 from mofgap.version import today
 
@@ -50,6 +50,26 @@ def test_no_bin_lies_across_an_end_of_the_window(window: tuple[float, float]) ->
         if edges[0] < end < edges[-1]:
             assert np.abs(edges - end).min() < 1e-9
     assert np.histogram(values, edges)[0].sum() == len(values)
+
+
+@pytest.mark.parametrize("values", [[2.31, 2.3103], [2.0, 2.5, 4.0]])
+@pytest.mark.parametrize("window", [(1.8, 3.0), (1.8, 1e5)])
+def test_a_window_that_is_wide_beside_the_values_has_few_bins(
+    values: list[float], window: tuple[float, float]
+) -> None:
+    edges = np.array(histogram_edges(np.array(values), window))
+    assert len(edges) < 200 and (np.diff(edges) > 0).all()
+    assert np.histogram(values, edges)[0].sum() == len(values)
+
+
+def test_a_name_needs_a_table() -> None:
+    gaps = np.linspace(1, 2, 20)
+    with pytest.raises(ValueError, match="'name' names a column, but there is no df"):
+        gap_vs_std(gaps, gaps, names="name")
+    with pytest.raises(ValueError, match="'name' names a column, but there is no df"):
+        top_intervals("name", gaps, gaps, gaps)
+    with pytest.raises(ValueError, match="n_top must be 1 or more, not 0"):
+        top_intervals(gaps, gaps, gaps, gaps, n_top=0)
 
 
 def test_odd_values_have_bins() -> None:

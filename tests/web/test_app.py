@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import io
 import re
 import threading
@@ -276,6 +277,8 @@ def test_the_interface_is_described(client: TestClient) -> None:
     page = client.get("/docs").text
     for path in described["paths"]:
         assert path in page
+    assert "HTTPValidationError" not in described["components"]["schemas"]
+    assert "409" in described["paths"]["/api/screenings/{screening_id}/report"]["get"]["responses"]
 
 
 def test_nothing_of_the_product_imports_the_server() -> None:
@@ -296,3 +299,4 @@ def test_an_upload_without_a_folder_takes_no_place(monkeypatch: pytest.MonkeyPat
         jobs.new_folder()
     jobs.root = root
     assert jobs.new_folder().is_dir()
+    asyncio.run(jobs.close())

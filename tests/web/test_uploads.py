@@ -62,6 +62,12 @@ def test_files_and_fields_arrive_whole_however_they_are_cut(tmp_path: Path, n_by
     assert upload.fields == {"level": "pbe", "window": "1.8 3.0"}
 
 
+def test_each_file_is_shown_under_a_name_of_its_own(tmp_path: Path) -> None:
+    sent = [(name, b"data_a") for name in ("3/a.cif", "a.cif", "a.cif", "a.cif")]
+    shown = [each.shown for each in received(form(sent, {}), tmp_path).files]
+    assert len(set(shown)) == 4 and shown[:2] == ["3/a.cif", "a.cif"]
+
+
 @pytest.mark.parametrize(
     "name",
     [

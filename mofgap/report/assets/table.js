@@ -263,7 +263,7 @@
     if (value === null) return "";
     let text = String(value);
     // A spreadsheet would take it for a formula.
-    if (typeof value === "string" && /^[=+\-@]/.test(text)) text = `'${text}`;
+    if (typeof value === "string") text = text.replace(/(^|;)(?=[=+\-@＝＋－＠])/g, "$1'");
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   }
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
 from mofgap.report.figure import SERIES, add_legend, figure_of, new_axes, say_nothing_to_show
-from mofgap.report.series import Column, complete, drawn_words, floats
+from mofgap.report.series import Column, complete, drawn_words, floats, texts
 
 _MARKERS = "osD^vPXdh"
 
@@ -103,16 +103,20 @@ def metric_vs_cost(
     return _finished(axes, rows)
 
 
-def _rows(df: pd.DataFrame | None, **columns: Column | None) -> pd.DataFrame:
-    """The rows that have a place and a value; ``lo`` and ``hi`` may be missing."""
-    names = columns.pop("method")
-    lo, hi = columns.pop("lo"), columns.pop("hi")
-    numbers: dict[str, Column] = {name: column for name, column in columns.items() if column is not None}
-    labels = df[names] if isinstance(names, str) and df is not None else names
-    labels = np.asarray(labels, dtype=object)
-    (place, x, value), n_out = complete(df, place=np.arange(len(labels)), **numbers)
+def _rows(
+    df: pd.DataFrame | None,
+    *,
+    x: Column,
+    value: Column,
+    method: Column,
+    lo: Column | None,
+    hi: Column | None,
+) -> pd.DataFrame:
+    """The rows that have a place and a value."""
+    labels = np.asarray(texts(method, df), dtype=np.object_)
+    (place, places, values), n_out = complete(df, place=np.arange(len(labels)), x=x, value=value)
     kept = place.astype(int)
-    rows = pd.DataFrame({"x": x, "value": value, "method": labels[kept]})
+    rows = pd.DataFrame({"x": places, "value": values, "method": labels[kept]})
     for name, column in {"lo": lo, "hi": hi}.items():
         ends = np.full(labels.shape, np.nan) if column is None else floats(column, df)
         if ends.shape != labels.shape:

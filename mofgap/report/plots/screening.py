@@ -19,7 +19,7 @@ from mofgap.report.figure import (
     new_axes,
     say_nothing_to_show,
 )
-from mofgap.report.series import Column, Floats, complete, drawn_words
+from mofgap.report.series import Column, Floats, complete, drawn_words, floats, texts
 from mofgap.screening.row import shortened
 from mofgap.screening.table import Window, window_words
 
@@ -60,10 +60,12 @@ def top_intervals(
         functional: Functional of the gaps, for the axis.
 
     Raises:
-        ValueError: The columns differ in length, or a column is not one-dimensional.
+        ValueError: The columns differ in length, a column is not one-dimensional, or ``n_top`` is below 1.
         KeyError: The table ``df`` lacks a named column.
     """
-    labels = list(map(str, df[names] if isinstance(names, str) and df is not None else np.asarray(names)))
+    if n_top < 1:
+        raise ValueError(f"n_top must be 1 or more, not {n_top}")
+    labels = texts(names, df)
     place = np.arange(len(labels))
     (rows, ranks, gaps, low, high), n_out = complete(
         df, row=place, rank=place + 1 if rank is None else rank, gap=gap, lo=lo, hi=hi
@@ -116,8 +118,8 @@ def gap_vs_std(
         ValueError: The columns differ in length, or a column is not one-dimensional.
         KeyError: The table ``df`` lacks a named column.
     """
-    (gaps, spreads, place), n_out = complete(df, gap=gap, std=std, place=_places(gap, df))
-    labels = df[names] if isinstance(names, str) and df is not None else names
+    (gaps, spreads, place), n_out = complete(df, gap=gap, std=std, place=np.arange(len(floats(gap, df))))
+    labels = None if names is None else texts(names, df)
     outliers = [] if labels is None else _outliers(gaps, spreads)
     caption = (
         f"Standard deviation against predicted gap, {drawn_words(len(gaps), n_out)}"
@@ -175,7 +177,8 @@ def gap_histogram(
 def histogram_edges(values: Floats, window: Window) -> list[float]:
     """Edges of bins that hold all values, such that no bin lies across an end of the window.
 
-    Bins are as wide as a whole number of them makes the window, unless that were too many.
+    Bins are as wide as a whole number of them makes the window, unless that were too many beside it. Inside
+    it there are at most twice `_MAX_BINS`.
 
     Args:
         values: At least one, eV.
@@ -189,7 +192,7 @@ def histogram_edges(values: Floats, window: Window) -> list[float]:
         return [float(edge) for edge in np.linspace(least, max(most, least + width), n_bins + 1)]
     inside = [ends[0]]
     if ends[-1] > ends[0]:
-        n_inside = max(1, round((ends[-1] - ends[0]) / width))
+        n_inside = min(max(1, round((ends[-1] - ends[0]) / width)), 2 * _MAX_BINS)
         inside = [float(edge) for edge in np.linspace(ends[0], ends[-1], n_inside + 1)]
         fitted = (ends[-1] - ends[0]) / n_inside
         width = fitted if (most - least) / fitted <= 2 * _MAX_BINS else width
@@ -200,11 +203,6 @@ def histogram_edges(values: Floats, window: Window) -> list[float]:
     lower = [max(inside[0] - k * width, min(0.0, least)) for k in range(below, 0, -1)]
     edges = [*lower, *inside, *(inside[-1] + k * width for k in range(1, above + 1))]
     return [min(edges[0], least), *edges[1:-1], max(edges[-1], most)]
-
-
-def _places(column: Column, df: pd.DataFrame | None) -> Floats:
-    values = df[column] if isinstance(column, str) and df is not None else column
-    return np.arange(np.asarray(values).size, dtype=np.float64)
 
 
 def _outliers(gaps: Floats, spreads: Floats) -> list[int]:

@@ -187,7 +187,7 @@
       }
       if (now.state === "done") { if (!over) finished(now); }
       else if (now.state === "reading") state("Reading what was sent");
-      else state(`${now.done.toLocaleString("en")} of ${many(now.total, "structure")}${timeLeft(now)}`, now.done / now.total);
+      else state(`${now.done.toLocaleString("en")} of ${many(now.total, "file")}${timeLeft(now)}`, now.done / now.total);
       timer = setTimeout(look, now.state === "done" ? SLOW_POLL_MS : POLL_MS);  // which says that the page is open
     } catch (error) {
       if (asked !== id) return;
@@ -211,7 +211,7 @@
 
   function finished(now) {
     over = true;
-    state(`${many(now.total, "structure")} screened`, 1);
+    state(`${many(Object.values(now.counts).reduce((sum, n) => sum + n, 0), "structure")} screened`, 1);
     $("progress").hidden = true;
     $("stop").hidden = true;
     $("actions").hidden = false;
