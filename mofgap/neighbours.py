@@ -64,7 +64,7 @@ class Neighbours:
             n: How many.
 
         Returns:
-            Indices and distances, both (n,), nearest first.
+            Indices and distances, nearest first: (n,) each, fewer if there are fewer points.
         """
         rough = self._half_squares - self.points @ point.astype(np.float32)
         return self._exact(rough, point, n)

@@ -37,7 +37,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder to fill, which replaces the folder unless something fails."""
+    """A temporary folder to fill, which replaces the folder unless something fails; a link stays one."""
+    folder = folder.resolve() if folder.is_symlink() else folder
     partial, old = (folder.with_name(f".{folder.name}.{uuid4().hex}.{kind}") for kind in ("partial", "old"))
     try:
         partial.mkdir(parents=True)
@@ -49,10 +50,10 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         partial.rename(folder)
     except OSError as error:
         _name(error, partial, folder)
-        if old.is_dir() and not folder.exists():
-            old.rename(folder)
         raise
     finally:
+        if old.is_dir() and not folder.exists():
+            old.rename(folder)
         rmtree(partial, ignore_errors=True)
         rmtree(old, ignore_errors=True)
 

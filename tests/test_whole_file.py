@@ -53,6 +53,35 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pyt
     assert (tmp_path / "model" / "part").read_text() == "first"
 
 
+def test_a_folder_stays_where_its_replacement_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, rename = tmp_path / "model", Path.rename
+    folder.mkdir()
+    (folder / "part").write_text("first")
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if path == folder:
+            rename(path, target)
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), whole_folder(folder) as partial:
+        (partial / "part").write_text("second")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (folder / "part").read_text() == "first"
+
+
+def test_a_link_to_a_folder_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "model").symlink_to("scratch")
+    with whole_folder(tmp_path / "model") as partial:
+        (partial / "part").write_text("new")
+    assert (tmp_path / "model").is_symlink() and (tmp_path / "scratch" / "part").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "scratch"]
+
+
 def test_two_writers_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     with whole_file(path) as one, whole_file(path) as two:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,8 @@ def _base_weights(saved: Mapping[str, Tensor], model: nn.Module, config: BaLoRAC
     found = {}
     for key, value in saved.items():
         name = key.replace(_BASE_WEIGHT, ".weight")
-        inside = any(name.rpartition(".")[0].endswith(ending) for ending in config.modules_to_save)
+        parents = list(accumulate(name.split(".")[:-1], "{}.{}".format))
+        inside = any(parent.endswith(ending) for parent in parents for ending in config.modules_to_save)
         of_model = own.get(name, own.get(f"{name.removesuffix('.weight')}.base.weight"))
         if of_model is not None and not inside and of_model.shape == value.shape:
             found[key] = of_model

@@ -43,6 +43,7 @@ class FrozenFeatures:
             module = model.get_submodule(self.name)
         except AttributeError as error:
             raise ValueError(f"features: the model has no module {self.name!r}") from error
+        self.channels_last = isinstance(module, nn.Linear)
         self.width = config.n_features or (_width_in(module) if self.takes_input else _width_out(module))
         if not self.width:
             raise ValueError(
@@ -90,7 +91,8 @@ class FrozenFeatures:
     def _pooled(self, x: Tensor, mask: Any, row_to_input: Tensor | None) -> Tensor:
         if x.ndim == 1:
             x = x[:, None]
-        if x.ndim > 2 and x.shape[1] == self.width and (x.ndim == 4 or x.shape[-1] != self.width):
+        is_ambiguous = x.shape[-1] == self.width and (x.ndim != 4 or self.channels_last)
+        if x.ndim > 2 and x.shape[1] == self.width and not is_ambiguous:
             x = x.movedim(1, -1)
         if x.shape[-1] != self.width:
             raise ValueError(

@@ -19,7 +19,7 @@ def lower_rank(layers: Mapping[str, AdaptedLayer], rank: int) -> dict[str, float
 
     Args:
         layers: Adapted layers by name, changed in place.
-        rank: Their new rank.
+        rank: Their new rank; a layer whose width is smaller gets its width.
 
     Returns:
         The share of each update's sum of squares that its adapter keeps, by name.

@@ -73,9 +73,7 @@ def numbers_of(path: str, kind: Kind) -> list[int] | range:
         StructureError: If the file ``path`` is neither a database nor a trajectory of ASE.
     """
     try:
-        return (
-            _database_ids(path) if kind == "db" else range(len(_trajectory(path, os.getpid(), _state(path))))
-        )
+        return _database_ids(path) if kind == "db" else range(len(_opened_trajectory(path)))
     except StructureError:
         raise
     except Exception as error:
@@ -110,7 +108,7 @@ def _state(path: str) -> tuple[int, int, int]:
 
 
 def _frame(path: str, number: int) -> dict[str, Any]:
-    trajectory = _trajectory(path, os.getpid(), _state(path))
+    trajectory = _opened_trajectory(path)
     first, frame = trajectory[0], trajectory[number]
     for name, reader in (("positions", frame), ("numbers", first)):
         if reader.proxy(name).nbytes > _MOST_BYTES:
@@ -119,9 +117,13 @@ def _frame(path: str, number: int) -> dict[str, Any]:
     return {name: (frame if name in frame else first).get(name) for name in _ARRAYS}
 
 
+def _opened_trajectory(path: str) -> Any:
+    return _trajectory(path, os.getpid(), threading.get_ident(), _state(path))
+
+
 @lru_cache(maxsize=4)
-def _trajectory(path: str, pid: int, state: tuple[int, int, int]) -> Any:
-    """A trajectory kept open while it stays as it is; a forked process has another pid, and opens its own."""
+def _trajectory(path: str, pid: int, thread: int, state: tuple[int, int, int]) -> Any:
+    """A trajectory kept open while it stays as it is; each thread, and each forked process, opens its own."""
     from ase.io import ulm
 
     found = ulm.open(path, "r")

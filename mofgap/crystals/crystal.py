@@ -18,7 +18,7 @@ class Crystal:
 
     Attributes:
         cell: (3, 3) lattice vectors a, b, c as rows, in angstrom.
-        frac_coords: (n_atoms, 3) fractional coordinates.
+        frac_coords: (n_atoms, 3) fractional coordinates, which may lie outside 0 to 1.
         atomic_numbers: (n_atoms,) atomic numbers.
         structure_id: The name it goes by: the CIF's data block, or the file's stem.
         source: Where it came from: a path, an archive member, or ``memory``.

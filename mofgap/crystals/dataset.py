@@ -86,7 +86,8 @@ def crystal_of_row(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coord
     """The structure of an identifier and the values of `STRUCTURE_COLUMNS`.
 
     Raises:
-        ValueError: If an argument has the wrong number of values, or holds a text that is not a number.
+        ValueError: If the number of values of ``cell`` or ``frac_coords`` is none that it can have, or an
+            argument holds a text that is not a number. That there is a place for each atom is not checked.
         TypeError: If an argument holds an object that cannot become a number.
     """
     return Crystal(

@@ -89,8 +89,9 @@ def atom_classes(graph: CrystalGraph, tolerance_angstrom: float) -> tuple[Indice
     """Classes of atoms with equal surroundings, as far as neighbour tables tell.
 
     Two atoms share a class if they are of one element and their neighbours are of the same classes. The
-    sorted distances to the neighbours of each class must differ by less than the tolerance. Classes are
-    split until no further split is needed, as in colour refinement (Weisfeiler and Leman, 1968).
+    sorted distances to the neighbours of each class must differ by less than the tolerance. So must their
+    weights, but for `FADED`, since these tell of an atom behind the last neighbour. Classes are split until
+    no further split is needed, as in colour refinement (Weisfeiler and Leman, 1968).
 
     Args:
         graph: Of one structure.
@@ -100,7 +101,8 @@ def atom_classes(graph: CrystalGraph, tolerance_angstrom: float) -> tuple[Indice
         (n_atoms,) classes from 0, in the order of their first atoms, and (n_atoms, K) places of the
         neighbours in each row of the table, sorted by class and distance: so atoms of a class match.
     """
-    faded = graph.weight.numpy() < FADED
+    weight = graph.weight.numpy()
+    faded = weight < FADED
     neighbour = np.where(faded, -1, graph.neighbour.numpy())
     distance = np.where(faded, np.float32(0), graph.distance.numpy())
     found = np.unique(graph.atomic_number.numpy(), return_inverse=True)[1].astype(np.int64)
@@ -108,21 +110,27 @@ def atom_classes(graph: CrystalGraph, tolerance_angstrom: float) -> tuple[Indice
     n_found = -1
     while (n_classes := found.max() + 1) > n_found:
         n_found = n_classes
-        found = _split(found, neighbour, distance, np.float32(tolerance_angstrom), order)
+        found = _split(found, neighbour, distance, weight, np.float32(tolerance_angstrom), order)
     return found, order
 
 
 @compiled
 def _split(
-    found: Indices, neighbour: Indices, distance: Floats, tolerance: np.float32, order: Indices
+    found: Indices,
+    neighbour: Indices,
+    distance: Floats,
+    weight: Floats,
+    tolerance: np.float32,
+    order: Indices,
 ) -> Indices:
-    """(n_atoms,) classes, each divided where the neighbours or their distances differ from its first atom's.
+    """(n_atoms,) classes, each divided where neighbours, distances or weights differ from its first atom's.
 
     Args:
         found: (n_atoms,) classes to divide.
         neighbour: (n_atoms, K) indices; -1 for one that does not count.
         distance: (n_atoms, K) angstrom; 0 for one that does not count.
-        tolerance: Of the distances, angstrom.
+        weight: (n_atoms, K) in 0..1.
+        tolerance: Of the distances, angstrom; a weight changes by less than this number with them.
         order: (n_atoms, K) gets the places of the neighbours, sorted by class and distance.
     """
     n, k = neighbour.shape
@@ -149,6 +157,7 @@ def _split(
                 if not same:
                     break
                 same = kinds[i, s] == kinds[j, s] and abs(lengths[i, s] - lengths[j, s]) < tolerance
+                same = same and abs(weight[i, order[i, s]] - weight[j, order[j, s]]) < FADED + tolerance
             if same:
                 result[i] = c
                 break

@@ -13,13 +13,19 @@ from numpy.typing import NDArray
 from mofgap.crystals.elements import atomic_number, symbol_of
 
 _TERM = re.compile(r"([A-Z][a-z]?)\s*([0-9]*\.?[0-9]*)")
+_COUNTED_BRACKETS = re.compile(r"[)\]}]\s*[0-9]|(?<![A-Za-z0-9.])[0-9.]+\s*[(\[{]")
 # More is some other text.
 _LONGEST = 1000
 
 
 def parse_formula(text: str) -> dict[int, float]:
-    """Counts by atomic number of a formula such as ``C24 H12 O13 Zn4``; empty if it cannot be read."""
+    """Counts by atomic number of a formula such as ``C24 H12 O13 Zn4``; empty if it cannot be read.
+
+    One that counts what is in brackets, such as ``Zn (C O2)2``, is not read.
+    """
     counts: dict[int, float] = {}
+    if _COUNTED_BRACKETS.search(text[: _LONGEST + 1]):
+        return counts
     for symbol, count in _TERM.findall(text[: _LONGEST + 1]):
         number = atomic_number(symbol)
         if not number or len(text) > _LONGEST or len(count) > 20:

@@ -113,9 +113,10 @@ class JsonStream:
                 if not self._more(piece):
                     raise JsonError(f"no JSON: {error}") from error
             else:
+                n_read = end - self._at
                 # A number goes on until something else follows.
                 if self._text[end : end + 1] in _AFTER or not self._more(piece):
-                    self._at = end
+                    self._at += n_read
                     return value
             piece *= 2
 

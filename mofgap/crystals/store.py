@@ -115,7 +115,7 @@ def build_store(crystals: Iterable[Crystal], config: GraphConfig) -> GraphStore:
 
 
 def store_of(graphs: Iterable[CrystalGraph]) -> GraphStore:
-    """Put graphs of one structure each into flat arrays; ``share`` must be there in all or in none."""
+    """Put graphs of one structure each, at least one, into flat arrays; all or none have a ``share``."""
     tables: dict[str, list[Tensor]] = {}
     for graph in graphs:
         for name, dtype in (("atomic_number", torch.uint8), ("neighbour", torch.int32)):

@@ -116,7 +116,7 @@ def parse_operation(triplet: str) -> NDArray[np.float64]:
     """
     if len(triplet) > _LONGEST_OPERATOR:
         raise ValueError(f"{shown(triplet)!r} is not an operator")
-    rows = triplet.lower().replace(" ", "").split(",")
+    rows = "".join(triplet.lower().split()).split(",")
     if len(rows) != 3:
         raise ValueError(f"{triplet!r} has not three parts")
     operation = np.zeros((3, 4))
@@ -316,7 +316,10 @@ def n_places(
     distances = np.linalg.norm((shifts - np.round(shifts)) @ cell, axis=2)
     own = distances < SPECIAL_POSITION_ANGSTROM
     beside = np.max(distances, axis=1, where=own, initial=0.0) > _ROUNDED_ANGSTROM
-    return np.where(beside, own.sum(axis=1), 1)
+    found = np.ones(len(frac_coords), dtype=np.int64)
+    for site in np.flatnonzero(beside):
+        found[site] = len(_distinct(shifts[site][own[site]], cell, _ROUNDED_ANGSTROM))
+    return found
 
 
 def _images(
@@ -335,9 +338,11 @@ def _images(
     return images
 
 
-def _distinct(images: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Indices of the images that repeat no earlier one."""
+def _distinct(
+    images: NDArray[np.float64], cell: NDArray[np.float64], tolerance: float = SPECIAL_POSITION_ANGSTROM
+) -> NDArray[np.int64]:
+    """Indices of the images that repeat no earlier one within a tolerance, angstrom."""
     difference = images[:, None] - images[None, :]
     difference -= np.round(difference)
-    same = np.linalg.norm(difference @ cell, axis=2) < SPECIAL_POSITION_ANGSTROM
+    same = np.linalg.norm(difference @ cell, axis=2) < tolerance
     return np.flatnonzero(~np.tril(same, -1).any(axis=1))

@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +106,14 @@ class About:
         target: What it predicts.
         level_of_theory: Level of theory of the labels.
         citation: Whom to cite for the data.
+        trained_as: Name of the model that it was calibrated anew from; empty for one that was not.
     """
 
     name: str
     target: str = "band gap, eV"
     level_of_theory: str = "unknown"
     citation: str = ""
+    trained_as: str = field(default="", compare=False)
 
     @property
     def is_changed(self) -> bool:

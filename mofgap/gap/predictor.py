@@ -124,7 +124,7 @@ class GapPredictor:
         to the last digit. On a GPU structures are packed into batches.
 
         Args:
-            crystals: What to predict.
+            crystals: What to predict, as they are: neither checked nor prepared.
             uncertainty: Where the epistemic part comes from, see `mofgap.choices.Uncertainty`.
             samples: Draws of ``weights`` and ``rows``; 0 gives the mean alone, without the epistemic part.
             seed: Seed of the draws.

@@ -87,10 +87,11 @@ def _rows_of(
         ends = tuple(end if math.isfinite(end) else None for end in config.window)
     pbe = _pbe_columns(found, predictor, config.coverage)
     of_all = (*_other_spread(predictor, config), *predictor.calibration_notes())
+    trained_as = predictor.about.trained_as or predictor.about.name
     rows = []
     for i, crystal in enumerate(crystals):
         novel = predictor.novelty_warnings(crystal, found, i)
-        known = (*predictor.geometry_notes(crystal), *extrapolation_notes(predictor.about.name, crystal))
+        known = (*predictor.geometry_notes(crystal), *extrapolation_notes(trained_as, crystal))
         warnings = (*crystal.warnings, *novel, *known, *of_all)
         noted = all(map(is_note, warnings))
         nearest = map(predictor.novelty.known_as, found.nearest[i][:N_NEAREST])

@@ -112,9 +112,8 @@ def recalibrated(source: Path, labels: Labels, folder: Path, name: str, command:
     """
     predictor = load_model(source, "cpu")
     found = recalibrate(predictor, labels)
-    save_model(
-        folder, predictor.model, replace(predictor.about, name=name), found.calibration, predictor.novelty
-    )
+    about = replace(predictor.about, name=name, trained_as=predictor.about.trained_as or predictor.about.name)
+    save_model(folder, predictor.model, about, found.calibration, predictor.novelty)
     write_recalibration_card(folder, source, found, command)
     return found
 

@@ -16,6 +16,7 @@ from mofgap.balora import (
     NoiseNetwork,
     adapt,
     adapter_files,
+    get_balora_model,
     load_adapters,
     load_config,
     load_noise_network,
@@ -226,3 +227,26 @@ def test_no_noise_network_of_other_adapters_stays(tmp_path: Path) -> None:
     save_adapters(tmp_path, layers, CONFIG)
     with pytest.raises(FileNotFoundError):
         load_noise_network(NoiseNetwork(3, len(layers)), tmp_path)
+
+
+def test_a_trained_part_of_several_layers_comes_back(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.body, self.head = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.head(self.body(x))
+            return out
+
+    x = torch.randn(3, 4)
+    net = Net()
+    model = get_balora_model(net, BaLoRAConfig(r=2, target_modules=("body",), modules_to_save=("head",)))
+    with torch.no_grad():
+        for weight in net.head.parameters():
+            weight.add_(0.1)
+    model.save_pretrained(tmp_path)
+    fresh = Net()
+    load_adapters(fresh, tmp_path)
+    torch.testing.assert_close(fresh.eval()(x), model.eval()(x))

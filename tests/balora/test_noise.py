@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from mofgap.balora import NoiseNetwork
+from mofgap.balora import BaLoRAConfig, NoiseNetwork
+from mofgap.balora.features import FrozenFeatures
 
 
 @pytest.mark.parametrize("initial_alpha", [1e-4, 1 / 9, 3.0])
@@ -39,3 +41,20 @@ def test_float32_and_positive_under_autocast() -> None:
         alpha = network(torch.randn(4, 8).bfloat16())
     assert alpha.dtype == torch.float32
     assert (alpha > 0).all()
+
+
+def test_features_before_a_linear_layer_have_their_channels_last() -> None:
+    """A layer that is as wide as an image is high."""
+
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.linear(x).mean((1, 2))
+            return out
+
+    net, x = Head(), torch.randn(2, 8, 5, 8)
+    found = FrozenFeatures(net, BaLoRAConfig(target_modules=("linear",)))(net, (x,), {}, None)
+    torch.testing.assert_close(found, x.mean((1, 2)))

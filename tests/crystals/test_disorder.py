@@ -1,11 +1,14 @@
 """Which of several alternatives ``--disorder majority`` keeps."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mofgap.crystals.cif import read_cif
+from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formula import formula_sum
 from mofgap.crystals.inputs import read_all
 
@@ -243,6 +246,22 @@ def test_an_atom_that_is_split_about_its_axis_is_one_atom():
     assert formula_sum(split.atomic_numbers) == "C3 Cl Zn"
     assert split.frac_coords[-1] == pytest.approx([1 / 3, 2 / 3, 0.42], abs=1e-4)
     assert any(text.startswith("split-sites: Cl1 (3 places); ") for text in split.warnings)
+
+
+@pytest.mark.parametrize(("occupancy", "is_whole"), [("0.5", True), ("0.25", False)])
+def test_places_on_a_mirror_count_once(occupancy: str, is_whole: bool):
+    """An O on a mirror, 0.18 Å off a two-fold axis, has two places, each of them by two operations."""
+    text = THREEFOLD.format(0.018, 0, occupancy).replace("Cl1 Cl", "O1 O")
+    operations = "x,y,z\n-x,-y,z\nx,-y,z\n-x,y,z\n"
+    start, end = text.index("x,y,z"), text.index("loop_", text.index("x,y,z"))
+    text = text[:start] + operations + text[end:]
+    text = re.sub(r"_cell_angle_gamma +120", "_cell_angle_gamma 90", text)
+    (found,) = read_cif(text)
+    if is_whole:
+        assert isinstance(found, Crystal) and (found.atomic_numbers == 8).sum() == 1
+        assert any(text.startswith("split-sites: O1 (2 places); ") for text in found.warnings)
+    else:
+        assert isinstance(found, ReadFailure) and "partial-occupancy: O1 (0.5)" in found.reason
 
 
 @pytest.mark.parametrize(

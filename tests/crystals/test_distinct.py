@@ -47,6 +47,14 @@ def test_equal_neighbours_are_not_enough_if_theirs_differ() -> None:
     assert len(np.unique(atom_classes(graph, 1e-3)[0])) == 6
 
 
+def test_an_atom_behind_the_last_neighbour_counts() -> None:
+    """Of two equal H2, one has a neighbour of the other kind in reach that its table has no place for."""
+    places = np.array([[5, 5, 5], [5, 5, 5.74], [20, 5, 5], [20, 5, 5.74], [21.5, 5, 5.37]])
+    crystal = Crystal(np.diag([30.0, 10, 10]), places / [30, 10, 10], np.array([1, 1, 1, 1, 11]))
+    found = atom_classes(crystal_graph(crystal, GraphConfig(1, 3.0)), 1e-3)[0].tolist()
+    assert found[0] == found[1] and found[2] == found[3] and found[0] != found[2]
+
+
 def test_a_network_gives_the_same_for_distinct_atoms() -> None:
     torch.manual_seed(0)
     encoder, head = CrystalTransformer(SMALL).eval(), GapHead(3 * 16, 8)

@@ -21,6 +21,8 @@ def test_a_formula_is_read_as_counts(text: str) -> None:
     assert parse_formula(text) == {6: 24, 1: 12, 8: 13, 30: 4}
 
 
-@pytest.mark.parametrize("text", ["", "?", "C24 Xx2", "C" * 1001, f"C{'1' * 21}"])
+@pytest.mark.parametrize(
+    "text", ["", "?", "C24 Xx2", "Zn (C O2)2", "Zn O4, 2(H2 O)", "C" * 1001, f"C{'1' * 21}"]
+)
 def test_a_text_that_is_no_formula_gives_none(text: str) -> None:
     assert parse_formula(text) == {}

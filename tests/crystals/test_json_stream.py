@@ -43,6 +43,11 @@ class TestItems:
         text = json.dumps(rows, indent=indent, ensure_ascii=ascii_only)
         assert list(stream(f" {text}\n").items()) == rows
 
+    def test_may_follow_each_other_without_a_space(self) -> None:
+        rows = [{"a": i} for i in range(5)]
+        found = stream("".join(map(json.dumps, rows)))
+        assert [found.value() for _ in rows] == rows
+
     def test_may_be_no_number(self) -> None:
         (row,) = stream('[{"gap": NaN}]').items()
         assert math.isnan(row["gap"])

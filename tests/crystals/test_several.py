@@ -8,6 +8,8 @@ import pickle
 import shutil
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from mofgap.crystals.formats import kind_of, stem_of, without_ending
 from mofgap.crystals.inputs import PassedOver, expand_inputs, files_of, passed_over_words, read_all
 from mofgap.crystals.item import InputItem, read_input
 from mofgap.crystals.write import write_cif
+from mofgap.shipped import shipped_folder
 
 ZINC_FORMATE = np.array([30, 8, 6, 8, 1])
 
@@ -360,3 +363,19 @@ def test_a_cell_that_is_too_large_is_refused(tmp_path: Path) -> None:
         write_one(tmp_path / name, [ONE])
         (entry,) = read_all(tmp_path / name, max_atoms=4)
         assert isinstance(entry, ReadFailure) and entry.reason.startswith("too-many-atoms: 5 ")
+
+
+def test_threads_read_one_trajectory_at_once(tmp_path: Path) -> None:
+    (crystal,) = read_all(shipped_folder("examples") / "Hofmann-FeNi_LUFQUZ.cif")
+    assert isinstance(crystal, Crystal)
+    frames = [replace(crystal, cell=crystal.cell * (1 + 0.01 * i)) for i in range(20)]
+    write_traj(tmp_path / "a.traj", frames)
+
+    def cells() -> list[float]:
+        return [entry.cell[0, 0] if isinstance(entry, Crystal) else np.nan for entry in read_all(path)]
+
+    path = tmp_path / "a.traj"
+    with ThreadPoolExecutor(4) as pool:
+        found = [task.result() for task in [pool.submit(cells) for _ in range(8)]]
+    for each in found:
+        assert each == pytest.approx([frame.cell[0, 0] for frame in frames])

@@ -152,6 +152,7 @@ def test_command_writes_another_model_and_leaves_the_first_alone(
     assert "left out 12 structures" in done.stderr and "train --from" in done.stderr
     model, about, calibration, _ = read_model(tmp_path / "mine")
     assert about == About("mine", level_of_theory="PBE") and not calibration.is_raw
+    assert about.trained_as == read_model(source)[1].name
     names = pd.read_parquet(path).structure_id
     digest = hashlib.sha256("\n".join(sorted(names[12:])).encode()).hexdigest()
     assert calibration.record is not None and calibration.record.ids_sha256 == digest
