@@ -27,7 +27,7 @@ from mofgap.web.guard import Guard
 from mofgap.web.jobs import Job, Jobs
 from mofgap.web.pages import assets, docs_page, screen_page
 from mofgap.web.uploads import RequestError, Upload, receive, too_large
-from mofgap.web.work import Task, describe
+from mofgap.web.work import describe
 from mofgap.web.worker_queue import WorkerQueue
 
 CHECK_S = 5.0
@@ -146,14 +146,14 @@ async def _started(request: Request) -> Job:
     try:
         content_type = request.headers.get("content-type", "")
         received = await receive(request.stream(), content_type, folder, settings)
-        task = _task(received, settings)
+        config = _config(received, settings)
         upload = received
-        return jobs.start(received, task)
+        return jobs.start(received, config)
     finally:
         jobs.end_upload(folder, upload)
 
 
-def _task(upload: Upload, settings: ServeConfig) -> Task:
+def _config(upload: Upload, settings: ServeConfig) -> ScreeningConfig:
     fields: dict[str, Any] = {"device": settings.device}
     if level := upload.fields.get("level"):
         fields["level"] = level
@@ -168,10 +168,9 @@ def _task(upload: Upload, settings: ServeConfig) -> Task:
                 422, f"window: expected two numbers, such as 1.8 3.0, not {window!r}"
             ) from error
     try:
-        config = ScreeningConfig(**fields)
+        return ScreeningConfig(**fields)
     except ConfigurationError as error:
         raise RequestError(422, str(error)) from error
-    return Task(config, config.models)
 
 
 async def _table(job: Job, limit: int | None = None) -> Response:

@@ -20,12 +20,13 @@ from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formats import stem_of
 from mofgap.crystals.inputs import passed_over_words
 from mofgap.crystals.item import InputItem
+from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import PROCESS_DIED
 from mofgap.screening.row import FAILED, Row, column_names, failed_row
 from mofgap.web.config import MB, ServeConfig
 from mofgap.web.uploads import RequestError, Upload, inputs_of
-from mofgap.web.work import Task, report_of, screen_source
+from mofgap.web.work import report_of, screen_source
 from mofgap.web.worker_queue import WorkerQueue
 from mofgap.whole_file import write_text
 
@@ -40,7 +41,7 @@ class Job:
     Attributes:
         id: Names it; who knows the id may see it.
         upload: What was sent.
-        task: How to screen it.
+        config: How to screen it.
         state: How far it is.
         fault: Why it failed as a whole; None unless it did.
         inputs: The structures, in order.
@@ -53,7 +54,7 @@ class Job:
 
     id: str
     upload: Upload
-    task: Task
+    config: ScreeningConfig
     state: State = "reading"
     fault: RequestError | None = None
     inputs: list[InputItem | ReadFailure] = field(default_factory=list)
@@ -67,12 +68,12 @@ class Job:
     @property
     def columns(self) -> list[str]:
         """Names of the columns of its table."""
-        return column_names(self.task.config.coverage, self.task.models[1] is not None)
+        return column_names(self.config.coverage, self.config.models[1] is not None)
 
     def rows(self) -> list[Row]:
         """The ranked table, as far as it is done."""
         rows = (row for place in sorted(self.found) for row in self.found[place])
-        return rank_rows(rows, **self.task.config.rank_settings)
+        return rank_rows(rows, **self.config.rank_settings)
 
     @property
     def skipped(self) -> str:
@@ -100,7 +101,7 @@ class Job:
                     for row in rows
                     if isinstance(item := self.inputs[place], InputItem)
                 }
-                page = await queue.run(report_of, self.rows(), items, self.task, source)
+                page = await queue.run(report_of, self.rows(), items, self.config, source)
                 await asyncio.to_thread(write_text, path, page)
         return path
 
@@ -143,9 +144,9 @@ class Jobs:
         if upload is None:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def start(self, upload: Upload, task: Task) -> Job:
+    def start(self, upload: Upload, config: ScreeningConfig) -> Job:
         """Begin to screen an upload."""
-        job = Job(secrets.token_urlsafe(18), upload, task)
+        job = Job(secrets.token_urlsafe(18), upload, config)
         self._jobs[job.id] = job
         job.runner = asyncio.create_task(self._screen(job))
         return job
@@ -218,7 +219,7 @@ class Jobs:
         for place in places:
             source = job.inputs[place]
             try:
-                job.found[place] = await self.queue.run(screen_source, job.task, source)
+                job.found[place] = await self.queue.run(screen_source, job.config, source)
             except BrokenExecutor:
                 job.found[place] = (_failed(source, PROCESS_DIED),)
             except Exception as error:  # one structure must not cost the others

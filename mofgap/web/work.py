@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -19,14 +19,6 @@ MAX_DRAWN = 200
 """Rows of a report with their structures: others wait for the worker that draws them, some 10 ms each."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """A setting of a screening and the models it takes, which a test may change in this process alone."""
-
-    config: ScreeningConfig
-    models: Models
-
-
 def begin() -> None:
     """Let numerics take one thread: there are as many processes as there should be."""
     import torch
@@ -34,12 +26,12 @@ def begin() -> None:
     torch.set_num_threads(1)
 
 
-def screen_source(task: Task, source: Source) -> tuple[Row, ...]:
+def screen_source(config: ScreeningConfig, source: Source) -> tuple[Row, ...]:
     """The rows of one input."""
     from mofgap.screening.screen import stream_rows
 
-    predictor = _predictor(*task.models, task.config.device)
-    return tuple(row for rows in stream_rows([source], predictor, task.config) for row in rows)
+    predictor = _predictor(*config.models, config.device)
+    return tuple(row for rows in stream_rows([source], predictor, config) for row in rows)
 
 
 def describe(models: Models, device: str) -> list[dict[str, Any]]:
@@ -56,13 +48,15 @@ def describe(models: Models, device: str) -> list[dict[str, Any]]:
     ]
 
 
-def report_of(rows: Sequence[Row], items: Mapping[Key, InputItem], task: Task, source: str) -> str:
+def report_of(
+    rows: Sequence[Row], items: Mapping[Key, InputItem], config: ScreeningConfig, source: str
+) -> str:
     """The page of a screening.
 
     Args:
         rows: Ranked.
         items: The input of each row, by the row's file and structure id.
-        task: How they were screened.
+        config: How they were screened.
         source: What the page names as its source.
     """
     from mofgap.report.screened import screened
@@ -72,8 +66,7 @@ def report_of(rows: Sequence[Row], items: Mapping[Key, InputItem], task: Task, s
     from mofgap.screening.reread import entries_of
     from mofgap.screening.table import to_frame
 
-    config = task.config
-    frame = to_frame(rows, config.coverage, task.models[1] is not None)
+    frame = to_frame(rows, config.coverage, config.models[1] is not None)
     frame.attrs[ATTRIBUTE] = record("mofgap serve", len(frame), config.table_settings)
     table = screened(frame, source)
     wanted = dict(islice(drawn_rows(table).items(), MAX_DRAWN))
