@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from ase.units import Bohr, Hartree
 
 from benchmarks.corpus import core_mof
 from benchmarks.measure import add_table, one_thread, print_table, read_rows
+from benchmarks.xtb import single_point
 from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import table_crystals
@@ -75,22 +75,9 @@ def written(crystal: Crystal, old: str, new: str) -> Crystal:
 
 
 def xtb_gap_ev(crystal: Crystal) -> float:
-    """Gap by GFN1-xTB at the Gamma point, eV; NaN where it does not converge."""
-    from tblite.exceptions import TBLiteRuntimeError
-    from tblite.interface import Calculator
-
-    places, cell = crystal.cart_coords / Bohr, crystal.cell / Bohr
-    calculator = Calculator(
-        "GFN1-xTB", crystal.atomic_numbers, places, lattice=cell, periodic=np.full(3, True)
-    )
-    calculator.set("verbosity", 0)
-    try:
-        result = calculator.singlepoint()
-    except TBLiteRuntimeError:
-        return np.nan
-    energy, occupied = result.get("orbital-energies"), result.get("orbital-occupations") > 1
-    gap_ev: float = (energy[~occupied].min() - energy[occupied].max()) * Hartree
-    return gap_ev
+    """Gap by GFN1-xTB, eV; NaN where there is none."""
+    point = single_point(crystal)
+    return np.nan if point is None else point.gap_ev
 
 
 @torch.no_grad()

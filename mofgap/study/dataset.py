@@ -83,10 +83,10 @@ class Dataset:
         return self.frame.gap_ev.to_numpy(dtype=np.float64)
 
     def rows(self, split: str, part: str, n: int | None = None) -> list[int]:
-        """Rows of a part, the first ``n``.
+        """Rows of a part, the first ``n``; all of val or test where these have fewer.
 
         Raises:
-            TableError: If ``split`` has fewer than ``n`` training structures.
+            TableError: If ``part`` is train and ``split`` has fewer than ``n`` training structures.
         """
         found = np.flatnonzero(self.frame[f"part:{split}"] == part).tolist()
         if n is not None and part == "train" and n > len(found):

@@ -148,6 +148,23 @@ def test_command_reads_disorder_and_cells_as_asked(tmp_path: Path, model_folder:
         assert done.exit_code == (1 if message else 0) and message in done.output, done.output
 
 
+def test_python_reads_disorder_cells_and_guests_as_asked(tmp_path: Path, model_folder: Path) -> None:
+    cif, model = Path(__file__).parents[1] / "fixtures" / "cifs" / "partial_occupancy.cif", str(model_folder)
+    with pytest.raises(ValueError, match="partial-occupancy"):
+        mofgap.explain(cif, model)
+    whole = mofgap.explain(cif, model, disorder="majority").crystal
+    with pytest.raises(ValueError, match="too-many-atoms"):
+        mofgap.explain(cif, model, disorder="majority", max_atoms=whole.n_atoms - 1)
+    water = np.array([[4.5, 4.5, 4.5], [5.16, 4.5, 5.01], [3.84, 4.5, 5.01]]) + CRYSTAL.cell.sum(0) / 2
+    wet = Crystal(
+        CRYSTAL.cell * 2,
+        np.vstack([CRYSTAL.frac_coords / 2, water @ np.linalg.inv(CRYSTAL.cell * 2)]),
+        np.array([*CRYSTAL.atomic_numbers, 8, 1, 1]),
+    )
+    kept, removed = (mofgap.explain(wet, model, guests=guests).crystal for guests in ("keep", "remove"))
+    assert removed.n_atoms < kept.n_atoms == wet.n_atoms
+
+
 def test_the_kind_of_geometry_can_be_said(tmp_path: Path, model_folder: Path) -> None:
     cif = tmp_path / "zn.cif"
     cif.write_text(write_cif(CRYSTAL))

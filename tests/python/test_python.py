@@ -180,7 +180,12 @@ def test_a_model_is_fitted_as_scikit_learn_does(model_folder: Path, tiny: GapPre
             estimator.fit(structures, [1.0, wrong, 1.0, 1.0])
     with pytest.raises(ConfigurationError, match="level_of_theory"):
         clone(estimator).set_params(level_of_theory=None).fit(structures, gaps)
+    others = {"learning_rate": 1e-6, "kl_weight": 50.0, "seed": 3}
+    assert clone(estimator.set_params(**others)).get_params() | others == estimator.get_params()
+    slow = estimator.fit(structures, gaps).predict(structures)
+    estimator.set_params(learning_rate=1e-3, kl_weight=0.1, seed=0)
     predicted = estimator.fit(structures, gaps).predict(structures)
+    assert np.abs(slow - predicted).max() > 1e-3
     assert predicted.shape == (4,) and np.isfinite(estimator.score(structures, gaps))
     before = tiny.predict(structures)
     assert np.abs(predicted - gaps).mean() < np.abs(before - gaps).mean()

@@ -38,6 +38,8 @@ CLAIMS = {
 class Bootstrap:
     """Resampling of test rows, the same for every arm, and of each arm's seeds.
 
+    Rows of one group are drawn singly. Where groups of a split are large, intervals are too short.
+
     Attributes:
         level: Nominal coverage of the intervals.
         n_draws: Number of resamplings.
