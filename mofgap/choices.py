@@ -16,6 +16,9 @@ N_SAMPLES = 32
 N_CARDS = 12
 """Candidates that get a card of their own on the page of a screening."""
 
+PAGES = (".html", ".htm")
+"""Endings of a page's name."""
+
 Device = Literal["auto", "cpu", "cuda"]
 Disorder = Literal["refuse", "majority"]
 DftInput = Literal["cif", "poscar", "vasp"]

@@ -134,9 +134,7 @@ IdentifierOption = Annotated[
 ]
 KeepOption = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="NAME[=COLUMN]", help="Text to keep, besides split, group, refcode, name, source and doi."
-    ),
+    typer.Option(metavar="NAME[=COLUMN]", help="Text to keep, besides split, group, name, source and doi."),
 ]
 KindOption = Annotated[
     Literal["auto", "cifs", "qmof", "json", "ase"],

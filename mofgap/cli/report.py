@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mofgap.choices import N_CARDS
+from mofgap.choices import N_CARDS, PAGES
 from mofgap.cli.exits import NOTHING_DONE, fail
 from mofgap.cli.options import checked_window, refuse_input, refuse_taken
 from mofgap.cli.tables import command_line
@@ -59,7 +59,7 @@ def report(
     if output.is_dir():
         raise typer.BadParameter(f"{output} exists and is a folder; name a file", param_hint="--output")
     refuse_input(output, [source])
-    if source.exists() and output.suffix.lower() not in (".html", ".htm"):
+    if source.exists() and output.suffix.lower() not in PAGES:
         raise typer.BadParameter(f"{output.name}: a page ends in .html", param_hint="--output")
     if source.exists():  # else that is what is wrong
         refuse_taken([output], force)

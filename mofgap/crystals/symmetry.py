@@ -318,8 +318,18 @@ def n_places(
     beside = np.max(distances, axis=1, where=own, initial=0.0) > _ROUNDED_ANGSTROM
     found = np.ones(len(frac_coords), dtype=np.int64)
     for site in np.flatnonzero(beside):
-        found[site] = len(_distinct(shifts[site][own[site]], cell, _ROUNDED_ANGSTROM))
+        places = (shifts[site] - np.round(shifts[site]))[own[site]] @ cell
+        found[site] = _n_apart(places, np.linalg.norm(places, axis=1).max() / 4)
     return found
+
+
+def _n_apart(places: NDArray[np.float64], least: float) -> int:
+    """How many of the places (n, 3) are apart by a distance at least; others repeat one of them."""
+    kept: list[NDArray[np.float64]] = []
+    for place in places:
+        if all(np.linalg.norm(place - other) >= least for other in kept):
+            kept.append(place)
+    return len(kept)
 
 
 def _images(
@@ -338,11 +348,9 @@ def _images(
     return images
 
 
-def _distinct(
-    images: NDArray[np.float64], cell: NDArray[np.float64], tolerance: float = SPECIAL_POSITION_ANGSTROM
-) -> NDArray[np.int64]:
-    """Indices of the images that repeat no earlier one within a tolerance, angstrom."""
+def _distinct(images: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Indices of the images that repeat no earlier one."""
     difference = images[:, None] - images[None, :]
     difference -= np.round(difference)
-    same = np.linalg.norm(difference @ cell, axis=2) < tolerance
+    same = np.linalg.norm(difference @ cell, axis=2) < SPECIAL_POSITION_ANGSTROM
     return np.flatnonzero(~np.tril(same, -1).any(axis=1))

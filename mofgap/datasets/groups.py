@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mofgap.crystals.formula import reduced_formula
+from mofgap.datasets.label_table import is_missing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_REFCODE = re.compile("([A-Z]{6})([0-9]{2})?")
+_REFCODE = re.compile("[A-Z]{6}([0-9]{2})?")
 """Of the Cambridge Structural Database."""
+_NO_REFCODES = frozenset({"POSCAR"})
 
 NAME_COLUMNS = ("refcode", "name")
 """Columns with further names of structures."""
@@ -22,7 +24,7 @@ NAME_COLUMNS = ("refcode", "name")
 
 def refcodes(name: str) -> list[str]:
     """The CSD refcodes in a name, between underscores and dots."""
-    return [part for part in re.split("[_.]", name) if _REFCODE.fullmatch(part)]
+    return [part for part in re.split("[_.]", name) if _REFCODE.fullmatch(part) and part not in _NO_REFCODES]
 
 
 def refcode_families(name: str) -> set[str]:
@@ -36,10 +38,10 @@ def refcode_families(name: str) -> set[str]:
 def refcode_family(name: str) -> str:
     """What all determinations of one substance share: the six letters of a CSD refcode, else the name.
 
-    ``VOGTIV02_clean_h`` gives ``VOGTIV``. A name with refcodes of two families stays as it is.
+    ``VOGTIV02_clean_h`` gives ``VOGTIV``. Of several refcodes the first counts.
     """
-    families = refcode_families(name)
-    return families.pop() if len(families) == 1 else name
+    found = refcodes(name)
+    return found[0][:6] if found else name
 
 
 def short_name(name: str) -> str:
@@ -52,17 +54,23 @@ def short_name(name: str) -> str:
     return found[0] if len(found) == 1 else name
 
 
-def families_of(names: Mapping[str, Iterable[object]] | pd.DataFrame) -> list[list[str]]:
-    """The families of structures by each of their names: identifiers, and `NAME_COLUMNS` where given.
+def families_of(names: Mapping[str, Iterable[object]] | pd.DataFrame) -> list[set[str]]:
+    """The families of each structure by all of its names: refcode families, and names without a refcode.
 
     Args:
-        names: Columns of names, ``structure_id`` among them. What is no text is no name.
-
-    Returns:
-        For each of these columns the family of each structure; empty where it has no name.
+        names: Columns of names: ``structure_id`` and those of `NAME_COLUMNS` that there are. A name may be
+            missing.
     """
     columns = [names[column] for column in ("structure_id", *NAME_COLUMNS) if column in names]
-    return [[refcode_family(name) if isinstance(name, str) else "" for name in column] for column in columns]
+    return [_families(each) for each in zip(*columns, strict=True)]
+
+
+def _families(names: Iterable[object]) -> set[str]:
+    found: set[str] = set()
+    for name in names:
+        if isinstance(name, str) and not is_missing(name):
+            found |= refcode_families(name) or {name}
+    return found
 
 
 def group_of(frame: pd.DataFrame, column: str = "group") -> pd.Series:
@@ -79,20 +87,21 @@ def group_of(frame: pd.DataFrame, column: str = "group") -> pd.Series:
     given = frame.get(column)
     if given is not None and given.notna().all():
         return given.astype(str)
-    families = families_of(frame.assign(structure_id=frame.structure_id.astype(str)))
-    formulas = families[0]
+    frame = frame.assign(structure_id=frame.structure_id.astype(str))
     if "atomic_numbers" in frame:
         formulas = [reduced_formula(np.asarray(numbers)) for numbers in frame.atomic_numbers]
-    found = pd.Series(group_names(formulas, *families), frame.index, dtype=object)
+    else:
+        formulas = frame.structure_id.map(refcode_family).tolist()
+    found = pd.Series(group_names(formulas, families_of(frame)), frame.index, dtype=object)
     return (found if given is None else given.where(given.notna(), found)).astype(str)
 
 
-def group_names(formulas: Sequence[str], *families: Sequence[str]) -> list[str]:
+def group_names(formulas: Sequence[str], families: Sequence[str | Collection[str]]) -> list[str]:
     """A group for each structure: those that share a formula or a family, directly or through others.
 
     Args:
         formulas: (n,) formulas.
-        families: (n,) families each, of all names that structures have; an empty one is none.
+        families: (n,) families, one or several of each structure.
 
     Returns:
         (n,) names of groups, each the first formula of its members by alphabet.
@@ -102,13 +111,12 @@ def group_names(formulas: Sequence[str], *families: Sequence[str]) -> list[str]:
     from scipy.sparse.csgraph import connected_components
 
     formula, names = pd.factorize(np.array(formulas, dtype=object), sort=True)
-    named = np.array(families, dtype=object).ravel()
-    family, _ = pd.factorize(named)
-    n = len(names) + len(named)
+    several = [{each} if isinstance(each, str) else each for each in families]
+    family, known = pd.factorize(np.array([name for each in several for name in each], dtype=object))
     # Each structure links its formula and its families.
-    links = np.stack([np.tile(formula, len(families)), len(names) + family])[:, named != ""]
-    graph = coo_array((np.ones(links.shape[1]), tuple(links)), (n, n))
-    _, part = connected_components(graph, directed=False)
+    links = np.repeat(formula, [len(each) for each in several]), len(names) + family
+    n = len(names) + len(known)
+    _, part = connected_components(coo_array((np.ones(len(family)), links), (n, n)), directed=False)
     # The names are in the order of the alphabet, so that the lowest number of a part is its first.
     lowest = pd.Series(formula).groupby(part[formula]).transform("min")
     found: list[str] = names[lowest].tolist()

@@ -21,7 +21,7 @@ ROWS_AT_ONCE = 512
 STRUCTURE = ("structure_id", "n_atoms", "reduced_formula", "cell_angstrom", "atomic_numbers", "frac_coords")
 """Columns that every table has."""
 
-TEXTS = (*NAME_COLUMNS, "source", "doi", "split", "group")
+TEXTS = ("name", "source", "doi", "split", "group")
 """Columns of text that are kept where a source has them."""
 
 
@@ -104,7 +104,7 @@ class TableWriter:
 
     def _finish(self) -> None:
         """Copy the file with its groups and without the columns that stayed empty."""
-        group = pa.array(group_names(self._formulas, *families_of(self._names)))
+        group = pa.array(group_names(self._formulas, families_of(self._names)))
         columns = [name for name in self._schema.names if name in self._used]
         schema = pa.schema([self._schema.field(name) for name in columns])
         if "group" not in columns:

@@ -133,7 +133,8 @@ def save_model(
         save_adapters(folder / ADAPTER, model.layers, model.config.balora, model.noise_network)
     calibration.save(folder / CALIBRATION)
     novelty.save(folder / NOVELTY)
-    _write_config(folder, {"about": vars(about), "model": model.config.to_dict()}, model)
+    known = {name: value for name, value in vars(about).items() if value or name != "trained_as"}
+    _write_config(folder, {"about": known, "model": model.config.to_dict()}, model)
 
 
 def seal(folder: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mofgap.choices import N_CARDS
+from mofgap.choices import N_CARDS, PAGES
 from mofgap.counts import counted
 from mofgap.report.screened import screened
 from mofgap.report.screening_page import MAX_ROWS, drawn_rows, notes, screening_page
@@ -15,9 +15,6 @@ from mofgap.report.structures import drawings_of
 from mofgap.screening.origin import preparation_of
 from mofgap.screening.table import Window, rows_path, write_frame
 from mofgap.whole_file import write_text
-
-PAGES = (".html", ".htm")
-"""Endings of a page's name."""
 
 
 def write_report(

@@ -59,8 +59,8 @@ class Progress(BaseModel):
     id: str = Field(description="Names the screening; who knows it may see the screening.")
     state: Literal["reading", "screening", "done", "failed"]
     error: str = Field(description="Why the screening failed as a whole; empty otherwise.")
-    done: int = Field(description="Files that are done; one may hold several structures.")
-    total: int = Field(description="Files altogether, also in archives; 0 while these are read.")
+    done: int = Field(description="Inputs that are done: files, or parts of those that hold many structures.")
+    total: int = Field(description="Inputs altogether; 0 while archives are read.")
     counts: dict[str, int] = Field(description="Numbers of rows by status.")
     skipped: str = Field(description="What was not read of folders and archives; empty for nothing.")
     kept: bool = Field(description="Whether it stays when its page is closed.")
@@ -95,13 +95,13 @@ def _faults(words: Mapping[int, str]) -> Faults:
 EVERYWHERE = _faults(
     {
         401: "The token is missing or wrong.",
-        403: "The request came from a page of another server.",
         421: "The server has another name.",
-        422: "A parameter is wrong.",
     }
 )
+_FOREIGN = {403: "The request came from a page of another server."}
 UPLOAD_FAULTS = _faults(
-    {
+    _FOREIGN
+    | {
         400: "The form is cut off or damaged.",
         408: "Nothing came for a while.",
         413: "Too large, too many files or too many structures.",
@@ -110,5 +110,6 @@ UPLOAD_FAULTS = _faults(
         503: "The server holds as many screenings as it may, or is ending.",
     }
 )
-LOST = _faults({404: "No such screening."})
+LOST = _faults({404: "No such screening.", 422: "A parameter is wrong."})
+LOST_OR_FOREIGN = LOST | _faults(_FOREIGN)
 EARLY = _faults({409: "The screening is not done."})

@@ -21,7 +21,18 @@ from mofgap.screening.levels import Level as LevelName
 from mofgap.screening.row import named_cells
 from mofgap.screening.table import table_bytes
 from mofgap.version import installed_version
-from mofgap.web.answers import BODY, EARLY, EVERYWHERE, LOST, UPLOAD_FAULTS, Level, Model, Progress, Table
+from mofgap.web.answers import (
+    BODY,
+    EARLY,
+    EVERYWHERE,
+    LOST,
+    LOST_OR_FOREIGN,
+    UPLOAD_FAULTS,
+    Level,
+    Model,
+    Progress,
+    Table,
+)
 from mofgap.web.config import MB, ServeConfig
 from mofgap.web.guard import Guard
 from mofgap.web.jobs import Job, Jobs
@@ -269,7 +280,7 @@ async def report(
     return FileResponse(path, media_type="text/html", headers=headers, filename=name)
 
 
-@_api.post("/screenings/{screening_id}/keep", responses=LOST)
+@_api.post("/screenings/{screening_id}/keep", responses=LOST_OR_FOREIGN)
 async def keep(request: Request, job: Found) -> Progress:
     """Keep a screening for some hours, although nobody asks for it."""
     jobs: Jobs = request.app.state.jobs
@@ -277,7 +288,7 @@ async def keep(request: Request, job: Found) -> Progress:
     return _progress(job)
 
 
-@_api.delete("/screenings/{screening_id}", status_code=204, responses=LOST)
+@_api.delete("/screenings/{screening_id}", status_code=204, responses=LOST_OR_FOREIGN)
 async def remove(request: Request, job: Found) -> Response:
     """Stop a screening, and remove it with its files."""
     jobs: Jobs = request.app.state.jobs

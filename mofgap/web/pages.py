@@ -62,8 +62,10 @@ def docs_page(openapi: dict[str, Any], address: str) -> str:
         for path, methods in openapi["paths"].items()
         for method, operation in methods.items()
     ]
-    common = tuple(map(str, EVERYWHERE.keys() - {422}))
-    return _filled("docs.html", info=openapi["info"], operations=operations, address=address, common=common)
+    everywhere = {str(status): answer for status, answer in EVERYWHERE.items()}
+    return _filled(
+        "docs.html", info=openapi["info"], operations=operations, address=address, everywhere=everywhere
+    )
 
 
 def _fields(operation: dict[str, Any]) -> list[dict[str, Any]]:

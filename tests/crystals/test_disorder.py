@@ -248,6 +248,20 @@ def test_an_atom_that_is_split_about_its_axis_is_one_atom():
     assert any(text.startswith("split-sites: Cl1 (3 places); ") for text in split.warnings)
 
 
+@pytest.mark.parametrize(
+    "operations", ["-y,x,z\n-x,-y,z\ny,-x,z", "x-y,x,z\n-y,x-y,z\n-x,-y,z\ny-x,-x,z\ny,y-x,z"]
+)
+def test_places_near_an_axis_all_count(operations: str):
+    """A Cl 0.06 Å off a four-fold and a six-fold axis, whose places are near each other."""
+    n = operations.count("\n") + 2
+    text = THREEFOLD.format(0.006, 0, f"{1 / n:.4f}").replace("-y,x-y,z\n-x+y,-x,z", operations)
+    if n == 4:
+        text = re.sub(r"_cell_angle_gamma +120", "_cell_angle_gamma 90", text)
+    (found,) = read_cif(text)
+    assert isinstance(found, Crystal), found
+    assert any(note.startswith(f"split-sites: Cl1 ({n} places); ") for note in found.warnings)
+
+
 @pytest.mark.parametrize(("occupancy", "is_whole"), [("0.5", True), ("0.25", False)])
 def test_places_on_a_mirror_count_once(occupancy: str, is_whole: bool):
     """An O on a mirror, 0.18 Å off a two-fold axis, has two places, each of them by two operations."""

@@ -45,7 +45,7 @@ class TestItems:
 
     def test_may_follow_each_other_without_a_space(self) -> None:
         rows = [{"a": i} for i in range(5)]
-        found = stream("".join(map(json.dumps, rows)))
+        found = stream(" " + "".join(map(json.dumps, rows)))
         assert [found.value() for _ in rows] == rows
 
     def test_may_be_no_number(self) -> None:

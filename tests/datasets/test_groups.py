@@ -20,7 +20,8 @@ from mofgap.datasets.groups import group_names, group_of, refcode_family, short_
         ("tobmof-2904", "tobmof-2904"),
         ("SAHYIK01.cif", "SAHYIK"),
         ("core_SAHYIK01_SL", "SAHYIK"),
-        ("ABACUF_SAHYIK", "ABACUF_SAHYIK"),
+        ("ABACUF_SAHYIK", "ABACUF"),
+        ("a_POSCAR", "a_POSCAR"),
         ("SHORT_clean", "SHORT_clean"),
         ("LONGERNAME_clean", "LONGERNAME_clean"),
     ],
@@ -88,3 +89,14 @@ def test_a_family_is_known_by_any_name_of_a_structure() -> None:
     names = {"structure_id": ["SAHYIK", "a", "b"], "name": ["MOF-5, 100 K", "MOF-5, 293 K", ""]}
     frame = pd.DataFrame(names | {"atomic_numbers": numbers, "refcode": [None, "SAHYIK01.cif", None]})
     assert group_of(frame).tolist() == ["O2Zn", "O2Zn", "NZn"]
+
+
+def test_what_stands_for_no_name_joins_nothing() -> None:
+    for missing in ("N/A", "-", "", None, float("nan")):
+        frame = pd.DataFrame({"structure_id": ["a", "b"], "refcode": [missing] * 2})
+        assert group_of(frame).tolist() == ["a", "b"]
+
+
+def test_a_name_of_two_substances_joins_both() -> None:
+    frame = pd.DataFrame({"structure_id": ["ABACUF", "ABACUF01_SAHYIK", "SAHYIK02"]})
+    assert group_of(frame).nunique() == 1

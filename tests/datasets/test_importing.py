@@ -223,7 +223,7 @@ def test_groups_are_those_that_a_training_would_make(tmp_path: Path, crystals: l
         f"{name},{gap},{refcode}\n" for (name, gap), refcode in refcodes
     )
     path = tmp_path / "t.parquet"
-    imported(crystals, labels(tmp_path / "l.csv", text), path)
+    imported(crystals, labels(tmp_path / "l.csv", text), path, texts={"?refcode": "refcode"})
     frame = pd.read_parquet(path)
     assert frame.group.tolist() == group_of(frame.drop(columns="group")).tolist()
     assert frame.group[0] == frame.group[2]

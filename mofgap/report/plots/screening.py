@@ -118,9 +118,9 @@ def gap_vs_std(
         ValueError: The columns differ in length, or a column is not one-dimensional.
         KeyError: The table ``df`` lacks a named column.
     """
-    (gaps, spreads, place), n_out = complete(df, gap=gap, std=std, place=np.arange(len(floats(gap, df))))
-    labels = None if names is None else texts(names, df)
-    outliers = [] if labels is None else _outliers(gaps, spreads)
+    (gaps, spreads, place), n_out = complete(df, gap=gap, std=std, place=np.arange(np.size(floats(gap, df))))
+    labels = [] if names is None else texts(names, df)
+    outliers = _outliers(gaps, spreads) if labels else []
     caption = (
         f"Standard deviation against predicted gap, {drawn_words(len(gaps), n_out)}"
         f"{_window_note(window)}{'; outliers are named' if outliers else ''}."
@@ -135,7 +135,7 @@ def gap_vs_std(
         axes.set_xlim(left=min(0.0, float(gaps.min())))
         axes.set_ylim(bottom=0)
         for i in outliers:
-            _name_point(axes, gaps, spreads, i, str(np.asarray(labels)[int(place[i])]))
+            _name_point(axes, gaps, spreads, i, labels[int(place[i])])
     else:
         say_nothing_to_show(axes)
     return figure_of(axes)

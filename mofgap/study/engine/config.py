@@ -201,7 +201,10 @@ class RunConfig:
         if self.comparison is not None:
             data = self.comparison.data
             with below("comparison.data"):
-                LabelsConfig(data.table, data.cifs, data.target).check()
+                labels = LabelsConfig(data.table, data.cifs, data.target)
+                labels.check()
+                if "split" in {each.column for each in self.comparison.splits.values()}:
+                    labels.check_split()
             if self.pretraining is None and model_folder(self.comparison.encoder, DESCRIPTION) is None:
                 words = not_found(self.comparison.encoder, DESCRIPTION)
                 raise ConfigurationError(words, key="comparison.encoder")

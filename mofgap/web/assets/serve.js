@@ -187,7 +187,7 @@
       }
       if (now.state === "done") { if (!over) finished(now); }
       else if (now.state === "reading") state("Reading what was sent");
-      else state(`${now.done.toLocaleString("en")} of ${many(now.total, "file")}${timeLeft(now)}`, now.done / now.total);
+      else state(`${now.done.toLocaleString("en")} of ${many(now.total, "input")}${timeLeft(now)}`, now.done / now.total);
       timer = setTimeout(look, now.state === "done" ? SLOW_POLL_MS : POLL_MS);  // which says that the page is open
     } catch (error) {
       if (asked !== id) return;

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from mofgap.__main__ import app
 from mofgap.configuration import ConfigurationError, dump, from_dict
 from mofgap.gap.predictor import load_model
+from mofgap.study.config import SplitConfig
 from mofgap.study.engine.config import RunCalibration, RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunFolder
 from mofgap.study.engine.plan import plan
@@ -44,13 +45,19 @@ def config(
 
 
 def test_a_name_like_that_of_the_splits_matters_to_trainings_alone(
-    config: RunConfig, tiny_table: Path, tmp_path: Path
+    config: RunConfig, small: RunConfig, tiny_table: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "t.parquet"
     pd.read_parquet(tiny_table).rename(columns={"split": "Split"}).to_parquet(path)
     replace(config, calibration=RunCalibration(path)).check()  # type: ignore[call-arg]
     with pytest.raises(ConfigurationError, match=r"'Split' would not be read as the split"):
         replace(config, data=LabelsConfig(path)).check()
+    assert small.comparison is not None
+    others = replace(small.comparison, data=replace(small.comparison.data, table=path))
+    with pytest.raises(ConfigurationError, match=r"'Split' would not be read as the split"):
+        replace(small, comparison=others).check()
+    named = {"split": SplitConfig(column="Split")}
+    replace(small, comparison=replace(others, splits=named)).check()
 
 
 @pytest.fixture(scope="module")
