@@ -232,8 +232,7 @@ def train_joint(
     Raises:
         TableError: If ``frame`` has no rows of split train or val, lacks a value for an atom or a column of
             ``levels`` with gaps in eV, or holds a structure that is refused.
-        ModelError: If a folder of ``start`` lacks the model of a column, or that model has other settings
-            than this training.
+        ModelError: If a folder of ``start`` lacks the model of a column, or it has other settings than this.
         TrainingError: If ``folder`` holds a different training, ``folder`` holds any training and ``resume``
             is False, or no epoch ended with a finite loss.
     """

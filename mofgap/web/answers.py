@@ -89,7 +89,7 @@ Faults = dict[int | str, dict[str, Any]]
 
 def _faults(words: Mapping[int, str]) -> Faults:
     """Answers of an operation that end it, as FastAPI describes them."""
-    return {status: {"model": Fault, "description": text} for status, text in words.items()}
+    return {status: {"model": Fault, "description": text} for status, text in sorted(words.items())}
 
 
 EVERYWHERE = _faults(

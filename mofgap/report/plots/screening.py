@@ -70,7 +70,7 @@ def top_intervals(
     (rows, ranks, gaps, low, high), n_out = complete(
         df, row=place, rank=place + 1 if rank is None else rank, gap=gap, lo=lo, hi=hi
     )
-    shown = slice(0, n_top)
+    shown = slice(n_top)
     caption = (
         f"The first {len(rows[shown])} of {drawn_words(len(rows), n_out)} in order of rank: predicted gap "
         f"(dot) and its {coverage.replace(' ', chr(160))} interval (line){_window_note(window)}."
@@ -89,9 +89,8 @@ def top_intervals(
     for label in axes.get_yticklabels():
         label.set_parse_math(False)  # a dollar sign in a file name is a dollar sign
         label.set_fontsize(8.5)
-    axes.set_ylim(len(places) - 0.4, -0.6)
     axes.grid(False, axis="y")
-    axes.set_xlim(left=min(0.0, float(low[shown].min())))
+    axes.set(ylim=(len(places) - 0.4, -0.6), xlim=(min(0.0, float(low[shown].min())), None))
     return figure_of(axes)
 
 
