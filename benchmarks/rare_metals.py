@@ -75,9 +75,11 @@ def written(crystal: Crystal, old: str, new: str) -> Crystal:
 
 
 def xtb_gap_ev(crystal: Crystal) -> float:
-    """Gap by GFN1-xTB, eV; NaN where there is none."""
-    point = single_point(crystal)
-    return np.nan if point is None else point.gap_ev
+    """Gap by GFN1-xTB above the orbitals with more than one electron, eV; NaN where there is none."""
+    if (point := single_point(crystal)) is None:
+        return np.nan
+    filled = point.occupation > 1
+    return float(point.energy_ev[~filled].min() - point.energy_ev[filled].max())
 
 
 @torch.no_grad()
