@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mofgap.choices import MAX_ATOMS
-from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.exits import say, told
 from mofgap.cli.options import MaxAtoms, PartialOccupancies, needs_file, needs_model, tell_model
 from mofgap.cli.schema import option_of
 from mofgap.cli.skipped import tell_left_out
@@ -53,14 +53,12 @@ def calibrate(
     from mofgap.training.labels import read_labels
     from mofgap.training.recalibration import recalibrated
 
-    try:
+    with told():
         source = find_model(model)
         table = read_labels(labels, cifs, target, needed=(), disorder=disorder, max_atoms=max_atoms)
         tell_left_out(table)
         command = command_line()
         found = recalibrated(source, table, output, output.name, command)
-    except (ValueError, OSError) as error:
-        fail(error, NOTHING_DONE)
     _show(found)
     _warn(found, target)
     tell_model(output)
@@ -84,7 +82,7 @@ def _show(found: Recalibration) -> None:
 def _warn(found: Recalibration, target: str) -> None:
     if found.n_known:
         what = f"left out {counted(found.n_known, 'structure')} that the model was trained on"
-        typer.echo(f"mofgap: {what}", err=True)
+        say(what)
     if abs(found.bias_ev) > LARGE_BIAS * found.mae_ev:
         typer.echo(
             f"mofgap: {target} lies {found.bias_ev:+.2f} eV from the model's gaps on average, a difference "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mofgap.choices import MAX_ATOMS
-from mofgap.cli.exits import INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail
+from mofgap.cli.exits import INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail, told
 from mofgap.cli.options import MaxAtoms, PartialOccupancies, refuse_taken
 from mofgap.cli.skipped import MAX_SHOWN
 from mofgap.cli.tables import AsJson, command_line, print_json, show
@@ -37,13 +37,10 @@ Folder = Annotated[
 @data.command("list")
 def list_(as_json: AsJson = False) -> None:
     """List the datasets that mofgap knows, and where each is on this machine."""
-    from mofgap.configuration import ConfigurationError
     from mofgap.datasets.registry import data_folder, read_registry
 
-    try:
+    with told():
         rows = [_listed(name, dataset, data_folder()) for name, dataset in read_registry().items()]
-    except (ConfigurationError, OSError) as error:
-        fail(error, NOTHING_DONE)
     if as_json:
         print_json(rows)
     else:
@@ -168,11 +165,9 @@ def import_(
     from rich.console import Console
 
     from mofgap.cli.progress import tracked
-    from mofgap.configuration import ConfigurationError
     from mofgap.datasets.formats import Format
     from mofgap.datasets.importing import import_table, write_skipped
     from mofgap.datasets.plan import ImportChoices, make_plan
-    from mofgap.datasets.record import DatasetError
     from mofgap.datasets.registry import data_folder
 
     if output.suffix != ".parquet":
@@ -183,7 +178,7 @@ def import_(
         fail("--without-labels takes neither LABELS nor --target", WRONG_USAGE)
     known = None if kind == "auto" else Format(kind)
     wanted = ImportChoices(target or (), keep or (), identifier, known, labels, without_labels)
-    try:
+    with told():
         plan = make_plan(source, wanted, folder or data_folder())
         done = import_table(
             tracked(plan.records(max_atoms, disorder), None, Console(stderr=True), "importing"),
@@ -194,8 +189,6 @@ def import_(
             about=plan.about(command_line()),
         )
         write_skipped(skipped_path, done.skipped)
-    except (DatasetError, ConfigurationError, OSError) as error:
-        fail(error, NOTHING_DONE)
     _say(done.skipped, skipped_path)
     if not done.n_structures:
         fail(f"{source}: no structure could be imported", NOTHING_DONE)
@@ -222,15 +215,13 @@ def verify(
 
     folder = folder or data_folder()
     n_wrong = n_checked = 0
-    try:
+    with told():
         for checks in [check_named(name, folder) for name in names] if names else [check_all(folder)]:
             for found in checks:
                 n_checked += 1
                 n_wrong += found.verdict != "ok"
                 detail = f"\t{found.found}, not {found.expected}" if found.verdict == "changed" else ""
                 typer.echo(f"{found.verdict}\t{found.path}{detail}")
-    except (ValueError, OSError) as error:
-        fail(error, NOTHING_DONE)
     typer.echo(f"{n_checked - n_wrong} of {n_checked} files are as they should be", err=True)
     if n_wrong:
         raise typer.Exit(SOME_FAILED)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mofgap.cli.exits import NOTHING_DONE, fail, words_of
+from mofgap.cli.exits import NOTHING_DONE, fail, say, words_of
 from mofgap.cli.options import refuse_taken
 from mofgap.counts import counted
 from mofgap.shipped import shipped_folder
@@ -61,4 +61,4 @@ def examples(
     suffix = ".cif" if kind == "mofs" else ".csv"
     n_files = sum(name.suffix == suffix for name in names)
     hint = f"; try: {what_next[kind]}" if what_next[kind] else ""
-    typer.echo(f"mofgap: {counted(n_files, f'{suffix[1:].upper()} file')} in {folder}{hint}", err=True)
+    say(f"{counted(n_files, f'{suffix[1:].upper()} file')} in {folder}{hint}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import typer
@@ -15,15 +17,32 @@ INTERRUPTED = 130
 _CURES = {FileNotFoundError: "check the path", PermissionError: "check its permissions, or name another"}
 
 
+def say(words: str) -> None:
+    """Print a message of the program on standard error."""
+    typer.echo(f"mofgap: {words}", err=True)
+
+
 def fail(wrong: str | Exception, code: int) -> NoReturn:
     """Print what is wrong on standard error, and exit.
 
     Raises:
         typer.Exit: Always. The program ends with the exit code ``code``.
     """
-    message = wrong if isinstance(wrong, str) else words_of(wrong)
-    typer.echo(f"mofgap: {message}", err=True)
+    say(wrong if isinstance(wrong, str) else words_of(wrong))
     raise typer.Exit(code)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """End the program with the message of an error of the input or the system, in place of a traceback.
+
+    Raises:
+        typer.Exit: If there is such an error.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        fail(error, NOTHING_DONE)
 
 
 def words_of(error: Exception) -> str:

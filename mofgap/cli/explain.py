@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mofgap.choices import MAX_ATOMS
-from mofgap.cli.exits import NOTHING_DONE, fail, words_of
+from mofgap.cli.exits import NOTHING_DONE, fail, say, told, words_of
 from mofgap.cli.options import (
     AddHydrogens,
     GeometryOption,
@@ -67,7 +67,7 @@ def explain(
     needs_file(file)
     from mofgap.explanation.explanation import explained
 
-    try:
+    with told():
         found = explained(
             file,
             model,
@@ -77,15 +77,13 @@ def explain(
             guests=guests,
             add_hydrogens=add_hydrogens,
         )
-    except (ValueError, OSError) as error:
-        fail(error, NOTHING_DONE)
     if output is not None and paths:  # before anything is printed: a reader of the table may leave early
         try:
             found.write(output, _stem(file))
         except OSError as error:
             fail(f"cannot write {words_of(error)}", NOTHING_DONE)
         names = ", ".join([str(paths[0]), *(path.suffix for path in paths[1:])])
-        typer.echo(f"mofgap: wrote {names}; next: OVITO colours the atoms of the .xyz by share", err=True)
+        say(f"wrote {names}; next: OVITO colours the atoms of the .xyz by share")
     _show(found, atoms, as_json)
 
 
@@ -129,9 +127,9 @@ def _show(found: Explanation, atoms: bool, as_json: bool) -> None:
         return
     has_variance = "variance_fraction" in found.atoms
     root = found.attribution.variance_ev2**0.5
-    typer.echo(f"mofgap: {found.title}", err=True)
-    typer.echo(f"mofgap: {found.baseline}", err=True)
+    say(found.title)
+    say(found.baseline)
     if has_variance:
         words = f"fractions of the closed-form variance sum to 1; its root is {root:.3f} eV, not calibrated"
-        typer.echo(f"mofgap: {words}", err=True)
+        say(words)
     show(rows, HEADINGS[atoms])

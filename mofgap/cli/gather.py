@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.exits import NOTHING_DONE, fail, told
 from mofgap.cli.options import refuse_taken
 from mofgap.cli.tables import command_line
 from mofgap.counts import counted
@@ -45,19 +45,16 @@ def gather(
     if part_rows is not None and output.suffix != ".parquet":
         raise typer.BadParameter("--part-rows needs NAME.parquet", param_hint="--output")
     refuse_taken([output, *([rows_path(output)] if output.suffix.lower() == PAGE else [])], force)
-    try:
-        with gather_shards(shards, output.parent) as found:
-            outcome, novelty, duplicates = found.outcome, found.header["novelty"], found.duplicates
-            has_window = found.header.get("window") is not None
-            if not outcome.n_rows:
-                fail("no inputs: the shards are empty", NOTHING_DONE)
-            if outcome.nothing_done and output.exists():
-                fail(f"nothing could be predicted; {output} is kept as it was", NOTHING_DONE)
-            if part_rows is None:
-                found.write(output, partial(write_output, settings=found.header), command_line())
-            else:
-                found.write_parts(output, part_rows, command_line())
-    except (ValueError, OSError) as error:
-        fail(error, NOTHING_DONE)
+    with told(), gather_shards(shards, output.parent) as found:
+        outcome, novelty, duplicates = found.outcome, found.header["novelty"], found.duplicates
+        has_window = found.header.get("window") is not None
+        if not outcome.n_rows:
+            fail("no inputs: the shards are empty", NOTHING_DONE)
+        if outcome.nothing_done and output.exists():
+            fail(f"nothing could be predicted; {output} is kept as it was", NOTHING_DONE)
+        if part_rows is None:
+            found.write(output, partial(write_output, settings=found.header), command_line())
+        else:
+            found.write_parts(output, part_rows, command_line())
     where = f" of {counted(len(shards), 'shard')}"
     conclude(outcome, novelty, duplicates, output, where, has_window=has_window)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from mofgap.choices import Disorder
-from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.exits import NOTHING_DONE, fail, say
 from mofgap.cli.schema import option_of
 from mofgap.configuration import ConfigurationError
 from mofgap.crystals.prepare.config import Geometry, Guests
@@ -67,7 +67,7 @@ def needs_file(path: Path) -> None:
 def tell_model(folder: Path) -> None:
     """Write to standard error that a model folder was made, and the command that uses it."""
     words = f"wrote {folder}; next: mofgap screen STRUCTURES --model {shlex.quote(argument_of(folder))}"
-    typer.echo(f"mofgap: {words}", err=True)
+    say(words)
 
 
 def needs_model(name: str | Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.exits import say, told
 from mofgap.cli.options import DEVICES, OPTIMISATION, Cache, Resume, needs_file, refused
 from mofgap.cli.schema import with_settings
 from mofgap.cli.tables import command_line
@@ -75,17 +75,15 @@ def pretrain(
     with refused():
         compute = part(Compute, settings, progress=True)
     how: Any = dict(cache=cache, resume=resume, compute=compute)
-    try:
+    with told():
         frame = read_table(table)
         pretrain_encoder(frame, output, config.architecture, encoder, config.training, **how)
-    except (OSError, ValueError) as error:
-        fail(error, NOTHING_DONE)
     n_train = int((frame.split == "train").sum())
     write_encoder_card(output, n_train, command_line(), citation)
     last = tuple(range(n_blocks)[-3:])
     blocks = "" if last == TrainingConfig().blocks else f" --blocks {','.join(map(str, last))}"
     what_next = f"mofgap train LABELS CIFS --encoder {shlex.quote(str(output))}{blocks}"
-    typer.echo(f"mofgap: wrote {output}; next: {what_next}", err=True)
+    say(f"wrote {output}; next: {what_next}")
 
 
 def _settings(texts: Iterable[str]) -> dict[str, Any]:

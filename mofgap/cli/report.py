@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mofgap.choices import N_CARDS, PAGES
-from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.exits import NOTHING_DONE, fail, say
 from mofgap.cli.options import checked_window, refuse_input, refuse_taken
 from mofgap.cli.tables import command_line
 from mofgap.whole_file import write_text
@@ -74,8 +74,8 @@ def report(
     except ValueError as error:
         fail(error, NOTHING_DONE)
     for note in said[1:]:
-        typer.echo(f"mofgap: {note}", err=True)
-    typer.echo(f"mofgap: wrote {output}: {said[0]}; open it in a browser", err=True)
+        say(note)
+    say(f"wrote {output}: {said[0]}; open it in a browser")
 
 
 def _screening(

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 from rich.console import Console
 
-from mofgap.cli.exits import ALL_READ, INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail, words_of
+from mofgap.cli.exits import (
+    ALL_READ,
+    INTERRUPTED,
+    NOTHING_DONE,
+    SOME_FAILED,
+    WRONG_USAGE,
+    fail,
+    say,
+    words_of,
+)
 from mofgap.cli.options import refuse_taken, refused
 from mofgap.cli.progress import tracked
 from mofgap.cli.tables import command_line, print_json, print_lines
@@ -87,7 +96,7 @@ def checked_target(
     elif target.exists() and not journal.exists():
         if resume and shard is not None:  # a whole array of jobs is submitted again
             check_complete(target)
-            typer.echo(f"mofgap: {target} is complete", err=True)
+            say(f"{target} is complete")
             raise typer.Exit
         words = f"{target} exists{' and is complete' if resume else ''}; --force overwrites it"
         words += "" if resume else " (--resume continues an unfinished run)"
@@ -104,14 +113,13 @@ def check_complete(run: ScreeningRun) -> None:
     Raises:
         typer.Exit: If it is of another one, or cannot be read.
     """
-    from mofgap.screening.run import ScreeningError
     from mofgap.screening.shard import ShardError
 
     try:
         run.check_complete(_standard_input())
     except ShardError as error:
         fail(error, WRONG_USAGE)
-    except (ScreeningError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
 
 
@@ -145,7 +153,7 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
     _show(run, inputs, as_json)
     rate = outcome.n_rows / max(seconds, 1e-9)
     if run.passed_over:
-        typer.echo(f"mofgap: {passed_over_words(run.passed_over)}", err=True)
+        say(passed_over_words(run.passed_over))
     config, behind = run.config, f" in {seconds:.1f} s ({rate:.1f}/s)"
     has_window = config.window is not None
     conclude(outcome, config.novelty, config.duplicates, run.target, behind, run.shard, has_window=has_window)
@@ -172,10 +180,10 @@ def list_inputs(inputs: Sequence[str], output: Path | None, n_shards: int, force
     except OSError as error:
         fail(f"cannot write {folder}: {words_of(error)}", NOTHING_DONE)
     if passed_over:
-        typer.echo(f"mofgap: {passed_over_words(passed_over)}", err=True)
+        say(passed_over_words(passed_over))
     names = f"{shlex.quote(str(folder))} -o {shlex.quote(str(output))}"
     what_next = f"mofgap screen {names} --shard I/{n_shards}, with the settings of the screening"
-    typer.echo(f"mofgap: listed {counted(n, 'input')} in {folder}; next: {what_next}", err=True)
+    say(f"listed {counted(n, 'input')} in {folder}; next: {what_next}")
 
 
 def say_written(target: Path, shard: Shard | None = None, *, has_window: bool = True) -> None:
@@ -188,7 +196,7 @@ def say_written(target: Path, shard: Shard | None = None, *, has_window: bool = 
         what_next = "open it in a browser; -o FILE.csv writes the table for mofgap select"
     else:
         what_next = f"mofgap report {name} (a page), or {select} (what to compute)"
-    typer.echo(f"mofgap: wrote {target}; next: {what_next}", err=True)
+    say(f"wrote {target}; next: {what_next}")
 
 
 def write_output(
@@ -230,9 +238,9 @@ def _check_model(run: ScreeningRun) -> None:
     for each in predictor.levels:
         if each.about.is_changed:
             words = "it is not the model that this mofgap ships; give yours another name"
-            typer.echo(f"mofgap: {each.about.name}: {words}", err=True)
+            say(f"{each.about.name}: {words}")
         if each.calibration.is_raw:
-            typer.echo(f"mofgap: {each.about.name} {NOT_CALIBRATED}", err=True)
+            say(f"{each.about.name} {NOT_CALIBRATED}")
 
 
 def _screen(run: ScreeningRun, resume: bool) -> list[tuple[Row, ...]]:
@@ -263,14 +271,14 @@ def _screen(run: ScreeningRun, resume: bool) -> list[tuple[Row, ...]]:
 
 
 def _say_what_was_done(journal: Journal) -> None:
-    typer.echo(f"mofgap: {counted(len(journal.finished), 'input')} done before", err=True)
+    say(f"{counted(len(journal.finished), 'input')} done before")
     if n := journal.n_damaged:
         what = f"damaged in {journal.path}: {counted(n, 'line')}; what is missing is computed again"
-        typer.echo(f"mofgap: {what}", err=True)
+        say(what)
     if journal.begun:
         name = printable(journal.begun)
         what = "is tried in a separate process now, so that it cannot end this run"
-        typer.echo(f"mofgap: the last run ended while it computed {name}, which {what}", err=True)
+        say(f"the last run ended while it computed {name}, which {what}")
 
 
 def _what_is_left(run: ScreeningRun) -> str:
@@ -336,13 +344,13 @@ def _say_counts(outcome: Outcome, behind: str) -> None:
 def _caveats(outcome: Outcome, novelty: Novelty, duplicates: Duplicates) -> None:
     """Say on standard error what holds for the whole table."""
     if outcome.n_novel and novelty == "drop":
-        typer.echo(f"mofgap: novel structures left out: {outcome.n_novel} (--novelty drop)", err=True)
+        say(f"novel structures left out: {outcome.n_novel} (--novelty drop)")
     if n_copies := outcome.n_copies:
         what = "share the rank of their first copy" if duplicates == "keep" else "are left out"
-        typer.echo(f"mofgap: duplicates that {what}: {n_copies} (--duplicates {duplicates})", err=True)
+        say(f"duplicates that {what}: {n_copies} (--duplicates {duplicates})")
     for level, of_two in sorted(outcome.levels):
         if of_two or is_pbe(level):
-            typer.echo(f"mofgap: {ranking_words(level) if of_two else PBE_CAVEAT}", err=True)
+            say(ranking_words(level) if of_two else PBE_CAVEAT)
 
 
 def conclude(
@@ -373,7 +381,7 @@ def conclude(
     _caveats(outcome, novelty, duplicates)
     nothing_done = shard is None and outcome.nothing_done
     if target is not None and nothing_done:
-        typer.echo(f"mofgap: wrote {target}, with a reason for each", err=True)
+        say(f"wrote {target}, with a reason for each")
     elif target is not None:
         say_written(target, shard, has_window=has_window)
     if nothing_done:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mofgap.choices import DftInput, Disorder, Goal, Warned
-from mofgap.cli.exits import NOTHING_DONE, fail, words_of
+from mofgap.cli.exits import NOTHING_DONE, fail, say, told, words_of
 from mofgap.cli.options import checked_window, needs_file
 from mofgap.cli.skipped import tell_skipped
 from mofgap.cli.tables import AsJson, print_json, show
@@ -130,13 +130,11 @@ def select(
     needs_file(candidates)
     from mofgap.selection.candidates import candidates_for
 
-    try:
+    with told():
         frame = candidates_for(candidates, goal, window, warned)  # what is wrong is said before torch loads
         from mofgap.selection.select import select_from
 
         found = select_from(frame, budget, goal, window, model, disorder, (Path(), candidates.parent))
-    except (ValueError, OSError) as error:
-        fail(error, NOTHING_DONE)
     _show(found, budget, as_json)
     if output is not None:
         try:
@@ -184,7 +182,7 @@ def _show(found: Selection, budget: int, as_json: bool) -> None:
         show(rows, HEADINGS)
     if len(rows) < budget:
         what = "nothing else is worth a calculation, or all that is left are copies"
-        typer.echo(f"mofgap: only {len(rows)} of {budget}: {what}", err=True)
+        say(f"only {len(rows)} of {budget}: {what}")
 
 
 def _show_table(rows: list[dict[Hashable, Any]], levels: str) -> None:
@@ -221,4 +219,4 @@ def _write(output: Path, found: Selection, inputs: DftInput | None) -> None:
         else "--write-inputs cif, poscar or vasp makes inputs of calculations"
     )
     what = f"selection.csv and {counted(len(written), 'input')}"
-    typer.echo(f"mofgap: wrote {output}: {what}; next: {what_next}", err=True)
+    say(f"wrote {output}: {what}; next: {what_next}")

@@ -10,9 +10,7 @@ from types import FrameType
 from typing import Any
 from urllib.parse import quote
 
-import typer
-
-from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.exits import NOTHING_DONE, fail, say
 from mofgap.cli.options import refused
 from mofgap.cli.schema import with_settings
 from mofgap.web.config import ServeConfig
@@ -56,8 +54,8 @@ def serve(**settings: Any) -> None:
         where = f"{config.host} port {config.port}"
         fail(f"cannot listen on {where}: {error.strerror}; try another --port or --host", NOTHING_DONE)
     address = _address(config, listening, token)
-    typer.echo("mofgap: loading the models", err=True)
-    web = make_app(config, token, ready=lambda: typer.echo(f"mofgap: open {address}", err=True))
+    say("loading the models")
+    web = make_app(config, token, ready=lambda: say(f"open {address}"))
     with listening:
         server = uvicorn.Server(
             uvicorn.Config(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.exits import NOTHING_DONE, fail, say
 from mofgap.cli.options import refused, tell_model
 from mofgap.cli.skipped import tell_left_out
 from mofgap.cli.tables import command_line, show
@@ -63,13 +63,13 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
     if Calibration.load(output / CALIBRATION).is_raw:
         words = "too few labels to calibrate the error bars, which are the network's own, without a guarantee"
         how = "without a column split" if job.training.from_model else "with --from qmof-pbe"
-        typer.echo(f"mofgap: {words}; {MIN_ROWS} labels are enough {how}", err=True)
+        say(f"{words}; {MIN_ROWS} labels are enough {how}")
     if job.training.from_model is not None and loses_correction(find_model(job.training.from_model), output):
         words = (
             f"the model has no neighbour correction, which needs {MIN_CORRECTION_ROWS:,} training structures"
         )
         cure = f"compare its errors with those of {job.training.from_model} before you use it"
-        typer.echo(f"mofgap: {words}; {cure}", err=True)
+        say(f"{words}; {cure}")
     tell_model(output)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mofgap.cli.exits import INTERRUPTED, NOTHING_DONE, fail
+from mofgap.cli.exits import INTERRUPTED, fail, told
 from mofgap.cli.tables import command_line
 
 if TYPE_CHECKING:
@@ -128,11 +128,8 @@ def carry_out(run: Run, executor: Executor) -> str:
 @contextmanager
 def ending() -> Iterator[None]:
     """End the program with a message where a run cannot start or go on."""
-    from mofgap.study.engine.folder import RunError
-
     try:
-        yield
+        with told():
+            yield
     except KeyboardInterrupt:
         fail("interrupted; the same command continues", INTERRUPTED)
-    except (RunError, ValueError, OSError) as error:
-        fail(error, NOTHING_DONE)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mofgap.cli.exits import NOTHING_DONE, SOME_FAILED, fail
+from mofgap.cli.exits import SOME_FAILED, say, told
 from mofgap.cli.tables import AsJson, print_json
 from mofgap.cli.tables import show as show_rows
 from mofgap.counts import counted
@@ -32,14 +32,11 @@ def list_runs(
     as_json: AsJson = False,
 ) -> None:
     """List the runs below a folder, newest first."""
-    from mofgap.study.engine.folder import RunError
     from mofgap.study.engine.manifest import read_manifest
     from mofgap.study.engine.runs import find_runs
 
-    try:
+    with told():
         found = find_runs(root)
-    except RunError as error:
-        fail(error, NOTHING_DONE)
     rows = [_listed(run, read_manifest(run)) for run in found]
     if as_json:
         print_json(rows)
@@ -63,13 +60,10 @@ def _listed(run: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
 @runs.command(no_args_is_help=True)
 def show(run: Folder) -> None:
     """Show command, versions, inputs, cost and metrics of a run."""
-    from mofgap.study.engine.folder import RunError
     from mofgap.study.engine.runs import flat, open_run, read_metrics
 
-    try:
+    with told():
         manifest = open_run(run)
-    except RunError as error:
-        fail(error, NOTHING_DONE)
     git = manifest.get("git") or {}
     changed = f" and {counted(len(git['changed']), 'changed file')}" if git.get("changed") else ""
     _print(
@@ -101,13 +95,10 @@ def diff(
     two: Annotated[Path, typer.Argument(metavar="OTHER", help="Another run folder.")],
 ) -> None:
     """Show how two runs differ: settings, inputs, versions, code, metrics, outputs."""
-    from mofgap.study.engine.folder import RunError
     from mofgap.study.engine.runs import compare_runs
 
-    try:
+    with told():
         found = compare_runs(one, two)
-    except (RunError, ValueError) as error:
-        fail(error, NOTHING_DONE)
     same = True
     for title, pairs in vars(found).items():
         if pairs:
@@ -126,21 +117,18 @@ def verify(run: Folder) -> None:
 
     Of folders, patterns and lists, the names, sizes and times of the files are compared.
     """
-    from mofgap.study.engine.folder import RunError
     from mofgap.study.engine.manifest import verify as verify_run
     from mofgap.study.engine.runs import open_run
 
-    try:
+    with told():
         manifest = open_run(run)
         wrong = verify_run(run)
-    except (RunError, OSError) as error:
-        fail(error, NOTHING_DONE)
     for line in wrong:
         typer.echo(line)
     n_files = len(manifest["inputs"]) + len(manifest["outputs"])
     typer.echo(f"{n_files - len(wrong)} of {n_files} inputs and outputs are as they were", err=True)
     if not manifest["finished"]:
-        typer.echo(f"mofgap: {run} is not finished", err=True)
+        say(f"{run} is not finished")
     if wrong:
         raise typer.Exit(SOME_FAILED)
 

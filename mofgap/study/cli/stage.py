@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.exits import told
 
 NOBODY = (
     "as {node} sees it, no mofgap run is at work in {path}: it has ended, or the locks of this file system "
@@ -38,7 +38,7 @@ def stage(
 
     folder = RunFolder(run.resolve())
     os.chdir(seen_from)
-    try:
+    with told():
         if of_run and not folder.is_locked("run"):
             raise RunError(NOBODY.format(path=folder.path, node=platform.node()))
         config = folder.config
@@ -48,6 +48,4 @@ def stage(
             work_in_rank(lambda: wanted.work(config, folder.path), name, folder, threads)
             return
         did = run_stage(wanted, config, folder, threads)
-    except (RunError, ValueError, OSError) as error:
-        fail(error, NOTHING_DONE)
     typer.echo(f"{name}: {'done' if did else 'unchanged'}", err=True)

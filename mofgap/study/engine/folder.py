@@ -21,7 +21,7 @@ from mofgap.whole_file import sha256_of, write_json, write_text
 STAGES, LOGS, STALE = "stages", "logs", "stale"
 
 
-class RunError(Exception):
+class RunError(ValueError):
     """A run that cannot start or continue, and why."""
 
 
