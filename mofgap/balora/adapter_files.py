@@ -293,6 +293,7 @@ def load_noise_network(network: NoiseNetwork, folder: str | Path) -> None:
         RuntimeError: If the saved noise network has another shape than ``network``.
     """
     network.load_state_dict(load_posterior(folder))
+    network.is_fixed = True
 
 
 def _read(path: Path) -> dict[str, Tensor]:

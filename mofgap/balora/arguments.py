@@ -34,11 +34,13 @@ def n_inputs_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
 def logits_of(output: Any) -> Tensor:
     """The tensor that a model predicts: its output, or the ``logits`` in it.
 
+    A single number gets the dimension of inputs back, which ``squeeze`` takes from a batch of one.
+
     Raises:
         TypeError: If ``output`` is no tensor and has no ``logits``.
     """
     if isinstance(output, Tensor):
-        return output
+        return output if output.ndim else output[None]
     found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     if not isinstance(found, Tensor):
         raise TypeError(

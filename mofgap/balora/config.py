@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 from mofgap.choices import Noise
@@ -15,7 +17,8 @@ ALL_LINEAR = "all-linear"
 
 _OLD_NAMES = {"rank": "r"}
 """Names of fields in files of older versions, and their names in this one."""
-_POSITIVE = ("r", "lora_alpha", "init_scale", "noise_hidden", "initial_alpha", "n_features", "curvature")
+_WHOLE = ("r", "noise_hidden", "n_features", "n_train")
+_POSITIVE = (*_WHOLE, "lora_alpha", "init_scale", "initial_alpha", "curvature")
 
 
 @dataclass(frozen=True)
@@ -90,16 +93,16 @@ class BaLoRAConfig:
         object.__setattr__(self, "modules_to_save", as_patterns(self.modules_to_save))
         for name, patterns in self._patterns().items():
             _check_patterns(name, patterns)
-        _check_numbers({name: getattr(self, name) for name in _POSITIVE})
-        _check_numbers({f"rank_pattern of {name}": rank for name, rank in self.rank_pattern.items()})
-        _check_numbers({f"alpha_pattern of {name}": alpha for name, alpha in self.alpha_pattern.items()})
-        for name, value in {"r": self.r, "noise_hidden": self.noise_hidden, **self.rank_pattern}.items():
-            if type(value) is not int:
-                raise ValueError(f"{name} must be a whole number, got {value!r}")
+        for name in _POSITIVE:
+            object.__setattr__(self, name, _positive(name, getattr(self, name), whole=name in _WHOLE))
+        for name, whole in {"rank_pattern": True, "alpha_pattern": False}.items():
+            given = getattr(self, name).items()
+            plain = {key: _positive(f"{name} of {key}", value, whole=whole) for key, value in given}
+            object.__setattr__(self, name, plain)
         if not 0 < self.prior_rate < 1:
             raise ValueError(f"prior_rate must lie between 0 and 1, got {self.prior_rate!r}")
-        if not self.beta >= 0:
-            raise ValueError(f"beta must not be negative, got {self.beta!r}")
+        if not 0 <= self.beta < math.inf:
+            raise ValueError(f"beta must not be negative or infinite, got {self.beta!r}")
         for name, choices in {"posterior": get_args(Posterior), "noise": get_args(Noise)}.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
@@ -169,7 +172,17 @@ def _check_patterns(field_name: str, patterns: tuple[str, ...]) -> None:
             raise ValueError(f"{field_name}: {pattern!r} is no regular expression: {error}") from error
 
 
-def _check_numbers(values: Mapping[str, Any]) -> None:
-    for name, value in values.items():
-        if value is not None and not (isinstance(value, int | float) and value > 0):
-            raise ValueError(f"{name} must be positive, got {value!r}")
+def _positive(name: str, value: Any, *, whole: bool) -> Any:
+    """A number as one of Python, which JSON can hold; None stays.
+
+    Raises:
+        ValueError: If it is not positive and finite, or is to be ``whole`` and is not.
+    """
+    if value is None:
+        return None
+    finite = " and finite" if value == math.inf else ""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
+        raise ValueError(f"{name} must be positive{finite}, got {value!r}")
+    if whole and not isinstance(value, Integral):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    return int(value) if isinstance(value, Integral) else float(value)

@@ -61,6 +61,7 @@ def _more_than_weight(module: nn.Module) -> str:
     if isinstance(module, nn.Embedding) and module.max_norm is not None:
         return "max_norm, which changes its weight"
     own = next((kind for kind in _KINDS if isinstance(module, kind)), type(module))
-    if type(module).forward is not own.forward or "forward" in vars(module):
-        return "a forward method that differs from its class's"
+    for name in ("forward", "_conv_forward"):
+        if getattr(type(module), name, None) is not getattr(own, name, None) or name in vars(module):
+            return "a forward method that differs from its class's"
     return "hooks" if module._forward_hooks or module._forward_pre_hooks else ""

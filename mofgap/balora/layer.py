@@ -154,11 +154,14 @@ class AdaptedLayer(nn.Module, ABC):
         """(r, d_in): its square times alpha is the posterior variance of A."""
         return self.lora_A if self.lora_log_std is None else self.lora_log_std.exp()
 
-    @property
-    def weight(self) -> Tensor:
-        """W0, for models that read a layer's precision or device."""
-        weight: Tensor = self.base.weight
-        return weight
+    def __getattr__(self, name: str) -> Any:
+        """Attributes that a model reads, such as ``weight`` or ``embedding_dim``, are those of the base."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base":  # not there yet, or in a pickle
+                raise
+            return getattr(self.base, name)
 
     def learn_spread(self, std: float) -> None:
         """Train one standard deviation for each element of A; all start at ``std``."""

@@ -25,22 +25,6 @@ class AdaptedLinear(AdaptedLayer):
         """d_in and d_out."""
         return base.in_features, base.out_features
 
-    @property
-    def in_features(self) -> int:
-        """d_in, as on ``nn.Linear``."""
-        return self.lora_A.shape[1]
-
-    @property
-    def out_features(self) -> int:
-        """d_out, as on ``nn.Linear``."""
-        return self.lora_B.shape[0]
-
-    @property
-    def bias(self) -> Tensor | None:
-        """(d_out,) of W0, as on ``nn.Linear``."""
-        bias: Tensor | None = self.base.bias
-        return bias
-
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
         """(..., r): the product of x with a matrix of A's shape."""
         return F.linear(x, weight)
@@ -56,6 +40,16 @@ class AdaptedLinear(AdaptedLayer):
 
 class AdaptedConv1D(AdaptedLinear):
     """An adapted ``transformers.pytorch_utils.Conv1D``: a linear layer that keeps W0 as (d_in, d_out)."""
+
+    @property
+    def in_features(self) -> int:
+        """d_in, as on ``nn.Linear``."""
+        return self.lora_A.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        """d_out, as on ``nn.Linear``."""
+        return self.lora_B.shape[0]
 
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
         """(..., d_out): the output for a weight (d_in, d_out)."""

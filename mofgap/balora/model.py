@@ -122,19 +122,9 @@ class BaLoRA(nn.Module):
         numbers = [(p.numel(), p.requires_grad) for p in self.parameters()]
         return sum(n for n, trained in numbers if trained), sum(n for n, _ in numbers)
 
-    @contextmanager
-    def disable_adapter(self) -> Iterator[None]:
+    def disable_adapter(self) -> AbstractContextManager[None]:
         """While open, the model is the pretrained one; ``modules_to_save`` are the pretrained ones too."""
-        saved = trained_modules(self.model).values()
-        previous = [module.enabled for module in saved]
-        try:
-            for module in saved:
-                module.enabled = False
-            with self.frozen():
-                yield
-        finally:
-            for module, before in zip(saved, previous, strict=True):
-                module.enabled = before
+        return without_adapters({**self.layers, **trained_modules(self.model)})
 
     def merge_and_unload(self) -> nn.Module:
         """Add the mean updates to the weights and return the model, without adapters."""

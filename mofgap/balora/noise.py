@@ -28,6 +28,8 @@ class NoiseNetwork(nn.Module):
 
     feature_mean: Tensor
     feature_std: Tensor
+    is_fixed = False
+    """Whether the standardisation was set, so that batches no longer change it."""
 
     def __init__(
         self,
@@ -62,10 +64,11 @@ class NoiseNetwork(nn.Module):
         std, mean = torch.std_mean(features.float(), dim=0)
         self.feature_mean.copy_(mean)
         self.feature_std.copy_(torch.where(std > 1e-6, std, torch.zeros_like(std)))
+        self.is_fixed = True
 
     @torch.no_grad()
     def update_scale(self, features: Tensor, n_before: Tensor) -> Tensor:
-        """Update the standardisation, which ``n_before`` inputs fitted, with a batch.
+        """Update the standardisation, which ``n_before`` inputs fitted, with a batch, unless it `is_fixed`.
 
         Chan, Golub and LeVeque, Am. Stat. 37, 242 (1983). Inputs with a feature that is not finite, as after
         an overflow, are left out.
@@ -77,6 +80,8 @@ class NoiseNetwork(nn.Module):
         Returns:
             () number of inputs that were counted.
         """
+        if self.is_fixed:
+            return torch.zeros_like(n_before)
         features = features.to(self.feature_mean)
         finite = features.isfinite().all(1, keepdim=True)
         n = finite.sum()
@@ -93,6 +98,7 @@ class NoiseNetwork(nn.Module):
     def ignore_features(self) -> None:
         """Make alpha one number per layer for all inputs; call it instead of, or after, `fit_scale`."""
         self.feature_std.fill_(math.inf)
+        self.is_fixed = True
 
     def forward(self, features: Tensor) -> Tensor:
         """Posterior variance factors.

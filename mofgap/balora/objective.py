@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mofgap.balora.config import BaLoRAConfig
 from mofgap.balora.layer import AdaptedLayer
 
 
@@ -73,6 +74,18 @@ def optimal_alpha(
     c = prior_variance
     pull = curvature * per_layer / (weight * n_elements).clamp_min(torch.finfo(per_layer.dtype).tiny)
     return c / (1 + c * pull)
+
+
+def analytic_alpha(layers: Mapping[str, AdaptedLayer], config: BaLoRAConfig, per_layer: Tensor) -> Tensor:
+    """(n_inputs, n_layers) `optimal_alpha` of adapted layers, for a config with ``n_train``."""
+    assert config.n_train is not None
+    return optimal_alpha(
+        per_layer,
+        elements_per_layer(layers).to(per_layer),
+        config.prior_variance,
+        curvature=config.curvature,
+        weight=config.beta / config.n_train,
+    )
 
 
 def gaussian_nll(target: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mofgap.balora.layer import AdaptedLayer, Perturbation, perturbed
 from mofgap.balora.rows import InputRows
+from mofgap.balora.saved import TrainedModule
 from mofgap.choices import Noise
 
 
@@ -128,8 +129,8 @@ def noises(
 
 
 @contextmanager
-def without_adapters(layers: Mapping[str, AdaptedLayer]) -> Iterator[None]:
-    """While open, the layers are their frozen base alone, so that the model is the pretrained one."""
+def without_adapters(layers: Mapping[str, AdaptedLayer | TrainedModule]) -> Iterator[None]:
+    """While open, the layers are what was pretrained, without adapters or training."""
     previous = [layer.enabled for layer in layers.values()]
     try:
         for layer in layers.values():

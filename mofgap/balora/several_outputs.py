@@ -60,7 +60,7 @@ def joint_sensitivity(
         moved = [gradient_of(calls_of_output[place], A, rows).mul_(A).flatten(1) for calls_of_output in calls]
         M = torch.stack(moved, 1)
         per_layer.append(layer.scaling**2 * M @ M.mT)
-    return JointSensitivity(output.view(n_inputs, -1), torch.stack(per_layer, 1))
+    return JointSensitivity(output if output.ndim == 2 else output[:, None], torch.stack(per_layer, 1))
 
 
 def class_probabilities(logits: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,11 +23,12 @@ from mofgap.balora.arguments import call_of, logits_of, n_inputs_of
 from mofgap.balora.config import BaLoRAConfig
 from mofgap.balora.features import Callback, FrozenFeatures
 from mofgap.balora.model import BaLoRA, evaluation_mode
-from mofgap.balora.objective import diagonal_kl, elements_per_layer, optimal_alpha
+from mofgap.balora.objective import analytic_alpha, diagonal_kl
 from mofgap.balora.rows import InputRows
 from mofgap.balora.sampling import noises
 from mofgap.balora.saved import trained_modules
 from mofgap.balora.several_outputs import JointSensitivity, class_probabilities, joint_sensitivity
+from mofgap.balora.threads import one_thread
 
 A_FUNCTION = "(a function)"
 """Value of ``features`` in a saved config whose features come from a function of the user."""
@@ -87,6 +88,7 @@ class BaLoRAModel(BaLoRA):
             for layer in self.layers.values():
                 layer.learn_spread(config.init_scale * (start / layer.lora_A.shape[1]) ** 0.5)
 
+    @one_thread
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own forward: a sample in training mode, the mean in evaluation mode."""
         if not self.training or self._is_certain:
@@ -133,7 +135,7 @@ class BaLoRAModel(BaLoRA):
         if self.balora_config.posterior == "diagonal":
             divergence = diagonal_kl(self.layers, self.balora_config.init_scale)
         else:
-            divergence = self.kl(self._alpha).mean()
+            divergence = self.kl(self._alpha).sum() / max(1, len(self._alpha))
         return self.balora_config.beta / n_train * divergence
 
     def __getattr__(self, name: str) -> Any:
@@ -147,6 +149,7 @@ class BaLoRAModel(BaLoRA):
                 raise AttributeError("push_to_hub: call save_pretrained, then upload its folder") from None
             return getattr(self.model, name)
 
+    @one_thread
     def predict(self, x: Any = None, *, samples: int = 0, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Mean and epistemic standard deviation of each output, detached.
 
@@ -175,6 +178,7 @@ class BaLoRAModel(BaLoRA):
         std = covariance.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
         return mean.view(shape), std.view(shape)
 
+    @one_thread
     def predict_proba(self, x: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Class probabilities and their standard deviations, in closed form, detached.
 
@@ -195,8 +199,9 @@ class BaLoRAModel(BaLoRA):
         blocks = of_places.diagonal(dim1=1, dim2=3).movedim(3, 1).flatten(0, 1)
         mean, std = class_probabilities(logits.reshape(-1, n_classes), blocks)
         places = shape[:-1] or shape
-        return mean.view(*places, -1), std.view(*places, -1)
+        return mean.view(*places, mean.shape[1]), std.view(*places, mean.shape[1])
 
+    @one_thread
     def covariance(self, x: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Mean and covariance of an input's outputs in closed form, detached: (n, k) and (n, k, k).
 
@@ -207,6 +212,7 @@ class BaLoRAModel(BaLoRA):
         mean, covariance, _ = self._closed_form(x, kwargs)
         return mean, covariance
 
+    @one_thread
     @torch.no_grad()
     def sample(self, x: Any = None, n: int = 32, *, seed: int | None = None, **kwargs: Any) -> Tensor:
         """Outputs of n samples of the posterior, detached: (n, ...) and then the output's shape.
@@ -216,7 +222,12 @@ class BaLoRAModel(BaLoRA):
             n: Number of samples.
             seed: Seed of the samples; torch's global generator draws without it.
             **kwargs: More named arguments of the model.
+
+        Raises:
+            ValueError: If ``n`` is below 1.
         """
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
         if self._is_certain:
             return torch.stack([self._certain(x, kwargs)] * n)
         args, kwargs = call_of(x, kwargs)
@@ -279,7 +290,8 @@ class BaLoRAModel(BaLoRA):
             return alpha, InputRows(len(alpha), row_to_input)
         rows = self._rows_of(args, kwargs)
         if self.balora_config.posterior == "analytic":
-            return self._optimal(self._joint(args, kwargs, rows)[0]), rows
+            total = self._joint(args, kwargs, rows)[0].total
+            return analytic_alpha(self.layers, self.balora_config, total), rows
         if self.log_alpha is None:
             return torch.ones(rows.n_inputs, len(self.layers), device=self.n_seen.device), rows
         return self.log_alpha.exp().expand(rows.n_inputs, -1), rows
@@ -288,18 +300,6 @@ class BaLoRAModel(BaLoRA):
         row_to_input = None if self._rows is None else self._rows(*args, **kwargs)
         n_inputs = n_inputs_of(args, kwargs) if row_to_input is None else int(row_to_input[-1]) + 1
         return InputRows(n_inputs, row_to_input)
-
-    def _optimal(self, found: JointSensitivity) -> Tensor:
-        """(n_inputs, n_layers) alpha that minimises the loss; see `mofgap.balora.objective.optimal_alpha`."""
-        config = self.balora_config
-        assert config.n_train is not None
-        return optimal_alpha(
-            found.total,
-            elements_per_layer(self.layers).to(found.total),
-            config.prior_variance,
-            curvature=config.curvature,
-            weight=config.beta / config.n_train,
-        )
 
     def _frozen_features(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], row_to_input: Tensor | None
@@ -333,7 +333,8 @@ class BaLoRAModel(BaLoRA):
         args, kwargs = call_of(x, kwargs)
         if self.balora_config.posterior == "analytic":
             found, shape = self._joint(args, kwargs, self._rows_of(args, kwargs))
-            return found.output, found.covariance(self._optimal(found)), shape
+            alpha = analytic_alpha(self.layers, self.balora_config, found.total)
+            return found.output, found.covariance(alpha), shape
         with torch.no_grad():
             alpha, rows = self._alpha_of(args, kwargs)
         found, shape = self._joint(args, kwargs, rows)

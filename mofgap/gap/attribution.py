@@ -12,10 +12,11 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
+from mofgap.balora.threads import ONE_THREAD
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import crystal_graph
 from mofgap.gap.head import GapHead
-from mofgap.gap.model import ONE_THREAD, GapModel
+from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import MeanPrediction, at_mean
 
 Floats = NDArray[np.float64]

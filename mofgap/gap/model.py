@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from threading import RLock
 from typing import Any
 
 import torch
@@ -18,9 +17,6 @@ from mofgap.encoders.encoder import Encoder, FrozenOutputs
 from mofgap.encoders.registry import DEFAULT_ARCHITECTURE, build_encoder, encoder_class, encoder_config
 from mofgap.gap.correction import NeighbourCorrection
 from mofgap.gap.head import SOFTNESS, GapHead, pool
-
-ONE_THREAD = RLock()
-"""Held while networks compute: a pass leaves marks on adapted layers, which other threads would see."""
 
 
 @dataclass(frozen=True)

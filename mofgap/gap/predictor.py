@@ -15,6 +15,7 @@ import torch
 from numpy import typing as npt
 from numpy.typing import NDArray
 
+from mofgap.balora.threads import ONE_THREAD
 from mofgap.choices import BATCH_ATOMS, DRAWN, MAX_ATOMS, N_SAMPLES, Disorder, Uncertainty, check_draws
 from mofgap.crystals.checks import check_crystal, is_unbalanced
 from mofgap.crystals.convert import is_one
@@ -28,7 +29,7 @@ from mofgap.gap.common_encoder import CommonEncoder, common_encoder
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.error_bars import UNKNOWN_STD_EV, total_std
 from mofgap.gap.folder import About, ModelError, find_model, read_model
-from mofgap.gap.model import ONE_THREAD, GapModel
+from mofgap.gap.model import GapModel
 from mofgap.gap.novelty_warnings import EXPERIMENTAL, NOT_CALIBRATED, UNCALIBRATED, is_note, novelty_warnings
 from mofgap.gap.posterior import Posterior, posterior, spread_of
 from mofgap.shipped import DEFAULT_MODEL

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import math
+from typing import Any
 
+import numpy as np
 import pytest
 
 from mofgap.balora import BaLoRAConfig
@@ -70,3 +73,22 @@ def test_unknown_key_far_from_all_lists_them() -> None:
 def test_bad_values_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BaLoRAConfig.from_dict(values)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    config = BaLoRAConfig(r=np.int64(4), lora_alpha=np.float32(8.0), rank_pattern={"0": np.int32(2)})
+    assert BaLoRAConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"posterior": "analytic", "n_train": -4}, "n_train must be positive, got -4"),
+        ({"lora_alpha": math.inf}, "lora_alpha must be positive and finite, got inf"),
+        ({"beta": math.inf}, "beta must not be negative or infinite, got inf"),
+        ({"r": True}, "r must be positive"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        BaLoRAConfig(**settings)

@@ -20,6 +20,7 @@ from mofgap.balora import (
     sensitivity,
 )
 from mofgap.balora.config import Posterior
+from mofgap.balora.kinds import reason_against
 
 Make = Callable[[], tuple[nn.Module, Tensor]]
 
@@ -216,3 +217,12 @@ def test_an_embedding_takes_any_integers_and_leaves_padding_alone() -> None:
     torch.testing.assert_close(mean, model(x))
     assert (std > 0).all()
     torch.testing.assert_close(model.merge_and_unload()(x), mean)
+
+
+def test_a_convolution_that_computes_something_else_is_refused() -> None:
+    class Standardised(nn.Conv2d):
+        def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return super()._conv_forward(input, 2 * weight, bias)
+
+    assert reason_against(nn.Conv2d(3, 4, 3)) == ""
+    assert "differs from its class's" in reason_against(Standardised(3, 4, 3))

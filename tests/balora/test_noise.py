@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mofgap.balora import BaLoRAConfig, NoiseNetwork
+from mofgap.balora import BaLoRAConfig, NoiseNetwork, load_noise_network
+from mofgap.balora.adapter_files import NOISE_FILE
 from mofgap.balora.features import FrozenFeatures
 
 
@@ -58,3 +62,16 @@ def test_features_before_a_linear_layer_have_their_channels_last() -> None:
     net, x = Head(), torch.randn(2, 8, 5, 8)
     found = FrozenFeatures(net, BaLoRAConfig(target_modules=("linear",)))(net, (x,), {}, None)
     torch.testing.assert_close(found, x.mean((1, 2)))
+
+
+def test_batches_do_not_change_a_standardisation_that_was_set(tmp_path: Path) -> None:
+    features = 7 + 50 * torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    fitted, ignored, loaded = (NoiseNetwork(3, 2) for _ in range(3))
+    fitted.fit_scale(features)
+    ignored.ignore_features()
+    save_file(fitted.state_dict(), tmp_path / NOISE_FILE)
+    load_noise_network(loaded, tmp_path)
+    for network in (fitted, ignored, loaded):
+        before = network.feature_mean.clone(), network.feature_std.clone()
+        assert network.update_scale(features[:1] - 7, torch.tensor(0)) == 0
+        torch.testing.assert_close((network.feature_mean, network.feature_std), before, rtol=0, atol=0)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -519,3 +520,58 @@ def test_the_wrapped_model_is_not_pushed_to_a_hub() -> None:
     net.push_to_hub = lambda: None  # type: ignore[assignment]
     with pytest.raises(AttributeError, match="call save_pretrained, then upload"):
         made(net).push_to_hub()
+
+
+def test_threads_do_not_see_the_marks_of_each_others_passes() -> None:
+    model = made().eval()
+    mean, own = model(X), [model.predict(x[None])[1] for x in X]
+
+    def ask(i: int) -> bool:
+        if i % 3 == 0:
+            return torch.allclose(model(X), mean)
+        return torch.allclose(model.predict(X[i % 6][None])[1], own[i % 6])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(ask, range(120)))
+
+
+def test_a_model_that_squeezes_its_output_predicts_a_batch_of_one() -> None:
+    class Squeezed(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)[:, 0].squeeze()
+
+    for posterior in ("constant", "none"):
+        model = made(Squeezed(), posterior=posterior).eval()
+        for found, one in zip(model.predict(X[:1]), model.predict(X), strict=True):
+            torch.testing.assert_close(found, one[:1])
+
+
+def test_no_inputs_are_no_error() -> None:
+    model = made(posterior="constant").eval()
+    assert [part.shape for part in model.predict(X[:0])] == [(0, 2), (0, 2)]
+    assert [part.shape for part in model.predict_proba(X[:0])] == [(0, 2), (0, 2)]
+    model = made(nn.Sequential(nn.Linear(4, 2)), posterior="network").train()
+    model(X[:0])
+    assert model.kl_loss(10) == 0
+
+
+def test_no_samples_are_refused() -> None:
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+        made().eval().sample(X, 0)
+
+
+def test_a_model_may_read_what_an_adapted_layer_has() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.named, self.last = nn.Embedding(5, 4), nn.Linear(4, 1)
+
+        def forward(self, index: Tensor) -> Tensor:
+            scaled = self.named(index) * self.named.embedding_dim**0.5
+            y: Tensor = self.last(scaled)
+            return y
+
+    model = made(Scaled(), target_modules=["named"], posterior="constant").eval()
+    assert copy.deepcopy(model).predict(torch.arange(3))[0].shape == (3, 1)
+    with pytest.raises(AttributeError, match="no_such"):
+        model.layers["named"].no_such  # noqa: B018
