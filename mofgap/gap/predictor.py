@@ -174,6 +174,25 @@ class GapPredictor:
             except ValueError as error:
                 raise ValueError(f"{each.about.name}: {error}") from error
 
+    def other_spread(self, uncertainty: Uncertainty, samples: int) -> list[str]:
+        """A warning if the calibration was fitted to another kind of spread than a prediction has.
+
+        Args:
+            uncertainty: Where the epistemic part comes from.
+            samples: Draws of it; 0 for the mean alone.
+        """
+        fitted = spread_of(self.model, "auto")
+        asked = spread_of(self.model, uncertainty) if samples else None
+        if asked == fitted:
+            return []
+        of_draws = f"{samples} draws of " if asked in DRAWN else ""
+        what = f"this one is of {of_draws}{asked}" if asked else "the mean alone has no epistemic part"
+        text = f"other-spread: intervals are fitted to the spread {fitted}, and {what}: perhaps too short"
+        if asked == "rows":
+            # Noise of its own moves the largest and the smallest of many atoms, at which the head looks.
+            text += "; noise in each atom moves the gap too, by the more the larger the cell"
+        return [text]
+
     @cached_property
     def _shared(self) -> list[CommonEncoder | None]:
         """The encoders of the network and its other members, where both levels have the same below adapters.
@@ -250,7 +269,7 @@ class GapPredictor:
             structures: A pymatgen ``Structure``, ASE ``Atoms``, ``Crystal`` or path to a file; or several.
             return_std: Return the standard deviations too, calibrated unless the model is not.
             uncertainty: Where the epistemic part of the spread comes from: ``auto``, ``distance``,
-                ``closed-form``, ``weights`` or ``rows``.
+                ``closed-form``, ``weights`` or ``rows``. The calibration is that of ``auto``.
             samples: Draws of ``weights`` and ``rows``.
             seed: Seed of the draws.
             disorder: What to do about partial occupancies in a file.
@@ -278,6 +297,8 @@ class GapPredictor:
         found = self.estimate(crystals, uncertainty=uncertainty, samples=draws, seed=seed)
         if return_std:
             self.warn_if_raw()
+            for text in self.other_spread(uncertainty, draws):
+                warnings.warn(text, stacklevel=2)
         for i, crystal in enumerate(crystals):
             for text in self.warnings_of(crystal, found, i):
                 warnings.warn(f"{crystal.structure_id}: {text}", stacklevel=2)

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from mofgap.choices import DRAWN
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formula import reduced_formula
 from mofgap.gap.extrapolation import extrapolation_notes
 from mofgap.gap.novelty_warnings import N_NEAREST, is_note
-from mofgap.gap.posterior import spread_of
 from mofgap.gap.predictor import GapPredictor, Predictions
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.reading import Reading
@@ -86,7 +84,7 @@ def _rows_of(
         inside = predictor.calibration.p_in_window(gap, std, *config.window, novelty)
         ends = tuple(end if math.isfinite(end) else None for end in config.window)
     pbe = _pbe_columns(found, predictor, config.coverage)
-    of_all = (*_other_spread(predictor, config), *predictor.calibration_notes())
+    of_all = (*predictor.other_spread(config.uncertainty, config.samples), *predictor.calibration_notes())
     trained_as = predictor.about.trained_as or predictor.about.name
     rows = []
     for i, crystal in enumerate(crystals):
@@ -121,21 +119,6 @@ def _rows_of(
             )
         )
     return rows
-
-
-def _other_spread(predictor: GapPredictor, config: ScreeningConfig) -> tuple[str, ...]:
-    """A warning if the calibration was fitted to another kind of spread."""
-    fitted = spread_of(predictor.model, "auto")
-    asked = spread_of(predictor.model, config.uncertainty) if config.samples else None
-    if asked == fitted:
-        return ()
-    of_draws = f"{config.samples} draws of " if asked in DRAWN else ""
-    what = f"this one is of {of_draws}{asked}" if asked else "the mean alone has no epistemic part"
-    text = f"other-spread: intervals are fitted to the spread {fitted}, and {what}: perhaps too short"
-    if asked == "rows":
-        # Noise of its own moves the largest and the smallest of many atoms, at which the head looks.
-        text += "; noise in each atom moves the gap too, by the more the larger the cell"
-    return (text,)
 
 
 def _pbe_columns(found: Predictions, predictor: GapPredictor, coverage: float) -> list[dict[str, Any]]:

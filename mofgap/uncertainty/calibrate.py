@@ -53,10 +53,11 @@ class Calibration:
 
     The distribution of the reference gap is that of mu + std * z, with the prediction mu, its calibrated std,
     and z from `Residuals`; values below zero count as zero. Intervals are those of split-conformal regression
-    normalised by std. Each end is a quantile of this distribution, from which `p_in_window` comes too.
+    normalised by std. Those with equal tails end at quantiles of this distribution, from which `p_in_window`
+    comes too. A symmetric one ends at a quantile of abs(z), so that its `p_in_window` is nearly its coverage.
     With a given scaling, the coverage is guaranteed on average over structures exchangeable with the
-    calibration rows. With a scaling fitted on the same rows it holds nearly (`fit_calibration`). In both
-    cases the model must not have been chosen on these rows.
+    calibration rows. With one fitted on the same rows it holds nearly (`fit_calibration`). In both cases the
+    model must not have been chosen on these rows.
 
     Attributes:
         scaling: It turns the raw parts of the spread into the calibrated std.
@@ -316,7 +317,7 @@ def _enough_for_tails(novelty: Floats, edges: tuple[float, ...]) -> bool:
     """Whether each group keeps enough residuals for equal tails in every fold of the cross-validation."""
     group, fold = group_of(novelty, edges), np.arange(len(novelty)) % N_FOLDS
     kept = [np.bincount(group[fold != k], minlength=len(edges) + 1).min() for k in range(N_FOLDS)]
-    return bool(min(kept) >= MIN_TAIL_RESIDUALS)
+    return bool(min(*kept, MAX_RESIDUALS // (len(edges) + 1)) >= MIN_TAIL_RESIDUALS)
 
 
 def _scaling_of(data: Floats) -> Scaling:
@@ -328,7 +329,9 @@ def _standardised(data: Floats, scaling: Scaling | None) -> Floats:
     """Errors divided by the scaled spread, shape (n,); by default the other folds fit the scaling."""
     true, gap, epistemic, aleatoric, _ = data
     if scaling is not None:
-        return np.asarray((true - gap) / scaling(epistemic, aleatoric))
+        if not (given := scaling(epistemic, aleatoric)).all():
+            raise ValueError("a row has a standard deviation of zero; give a scaling with a floor")
+        return np.asarray((true - gap) / given)
     fold, std = np.arange(len(gap)) % N_FOLDS, np.empty_like(gap)
     for k in range(N_FOLDS):
         std[fold == k] = _scaling_of(data[:, fold != k])(epistemic[fold == k], aleatoric[fold == k])
@@ -356,9 +359,7 @@ def _cross_validate(data: Floats, whole: Calibration, scaling: Scaling | None) -
         "crps_ev": _rounded(metrics.crps(true, gap, std)),
         "coverage": {f"{100 * p:g}": _rounded(metrics.coverage(true, *ends[p])) for p in ends},
         "width_ev": {f"{100 * p:g}": _rounded(metrics.mean_width(*ends[p])) for p in ends},
-        "coverage_90_by_group": tuple(
-            _rounded(float(inside[group == i].mean())) for i in range(len(edges) + 1)
-        ),
+        "coverage_90_by_group": tuple(_rounded(inside[group == i].mean()) for i in range(len(edges) + 1)),
     }
 
 

@@ -173,6 +173,7 @@ class NoveltyIndex:
             ValueError: If the shapes do not fit, or a feature is not finite.
             ValueError: If an id or name has a line feed, or an atomic number is not in 1 to 118.
         """
+        _check_lengths(ids, atomic_numbers, coordination)
         names, gaps = _labels(ids, names, gap_ev)
         first = {name: i for i, name in reversed(list(enumerate(ids)))}
         new = sorted(first[name] for name in first.keys() - set(self.ids))
@@ -279,6 +280,18 @@ def _texts(tensor: npt.NDArray[np.uint8] | None) -> tuple[str, ...]:
     return () if tensor is None else tuple(tensor.tobytes().decode().split("\n"))
 
 
+def _check_lengths(
+    ids: Sequence[str],
+    atomic_numbers: Sequence[npt.ArrayLike],
+    coordination: Sequence[Collection[tuple[int, int]]],
+) -> None:
+    n = len(ids)
+    if len(atomic_numbers) != n:
+        raise ValueError(f"{len(atomic_numbers)} structures need as many ids, not {n}")
+    if len(coordination) not in (0, n):
+        raise ValueError(f"{n} structures need as many lists of coordination, not {len(coordination)}")
+
+
 def _labels(
     ids: Sequence[str], names: Sequence[str], gap_ev: npt.ArrayLike
 ) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
@@ -327,9 +340,8 @@ def fit_novelty(
         ValueError: If there are not more than ``n_neighbours`` structures.
         ValueError: If an id or name has a line feed, or an atomic number is not in 1 to 118.
     """
-    rows = _checked(features, len(atomic_numbers))
-    if len(ids) != len(rows):
-        raise ValueError(f"{len(rows)} structures need as many ids, not {len(ids)}")
+    _check_lengths(ids, atomic_numbers, coordination)
+    rows = _checked(features, len(ids))
     names, gaps = _labels(ids, names, gap_ev)
     if n_neighbours < 1 or n_dims < 1 or len(rows) <= n_neighbours:
         raise ValueError(f"cannot take {n_neighbours} neighbours in {n_dims} dims of {len(rows)} structures")
@@ -351,6 +363,7 @@ def _coordination_counts(coordination: Sequence[Collection[tuple[int, int]]]) ->
     """(119, 17) number of structures by atomic number and number of neighbours, last column 16 or more."""
     counts = np.zeros((N_ELEMENTS + 1, MAX_COORDINATION + 1), dtype=np.int32)
     for each in coordination:
+        _elements([z for z, _ in each])
         for z, n in {(z, min(n, MAX_COORDINATION)) for z, n in each}:
             counts[z, n] += 1
     return counts

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ase
 import numpy as np
@@ -250,6 +251,18 @@ def test_the_gap_does_not_depend_on_whether_its_spread_is_asked_for(
 def test_one_sample_is_refused(predictor: GapPredictor, make_crystal: MakeCrystal) -> None:
     with pytest.raises(ValueError, match="1 sample has no spread"):
         predictor.predict(make_crystal(1), True, uncertainty="weights", samples=1)
+
+
+@pytest.mark.parametrize(("how", "told"), [({}, False), ({"uncertainty": "weights"}, True)])
+def test_a_spread_that_the_calibration_does_not_know_is_a_warning(
+    predictor: GapPredictor, make_crystal: MakeCrystal, how: dict[str, Any], told: bool
+) -> None:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        predictor.predict(make_crystal(1), **how)
+        assert not [w for w in found if "other-spread" in str(w.message)], "no error bar was asked for"
+        predictor.predict(make_crystal(1), return_std=True, **how)
+    assert any("other-spread" in str(w.message) for w in found) is told
 
 
 def test_no_gap_is_below_zero(predictor: GapPredictor, make_crystal: MakeCrystal) -> None:

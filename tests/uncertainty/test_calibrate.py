@@ -312,3 +312,20 @@ def test_a_given_scaling_leaves_all_rows_for_residuals_and_few_are_enough():
     fit_calibration(*(column[:24] for column in table), names(24), scaling=Scaling())
     with pytest.raises(ValueError, match=r"18 .*19"):
         fit_calibration(*(column[:23] for column in table), names(23), scaling=Scaling())
+
+
+def test_many_groups_of_many_rows_still_give_wide_intervals():
+    n_groups, n = 30, 30 * 250
+    novelty = np.arange(n) % n_groups / n_groups
+    edges = (np.arange(1, n_groups) - 0.5) / n_groups
+    found = fit_calibration(*synthetic(n, 1), ids=names(n), novelty=novelty, novelty_edges=edges)
+    assert not found.equal_tails, "5,000 residuals are shared by the groups"
+    low, high = found.interval(np.ones(1), np.ones(1), 0.99, np.zeros(1))
+    assert low < high
+
+
+def test_a_row_without_a_spread_is_named():
+    columns = [column[:30] for column in synthetic(30, 1)]
+    columns[2][0] = columns[3][0] = 0.0
+    with pytest.raises(ValueError, match="standard deviation of zero"):
+        fit_calibration(*columns, ids=names(30), scaling=Scaling())

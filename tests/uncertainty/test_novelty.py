@@ -276,3 +276,17 @@ def test_joined_structures_are_found_and_known_names_are_not_added_again(index):
     assert (after.distance < before.distance).all() and index.ids == tuple(names(N))
     again = index.score(*cluster(20, 8))
     np.testing.assert_allclose(longer.score(*cluster(20, 8)).percentile, again.percentile, atol=0.01)
+
+
+def test_what_belongs_to_other_structures_is_refused(index):
+    (features, _), ids = cluster(3, 5), ["a", "b", "c"]
+    for wrong in (
+        {"atomic_numbers": [[6]]},
+        {"atomic_numbers": [[6]] * 4},
+        {"coordination": [[(30, 4)]]},
+        {"coordination": [[(200, 4)]] * 3},
+    ):
+        with pytest.raises(ValueError, match=r"need as many|atomic numbers must lie"):
+            index.extended(features, **({"atomic_numbers": [[6]] * 3, "ids": ids} | wrong))
+        with pytest.raises(ValueError, match=r"need as many|atomic numbers must lie"):
+            fit_novelty(features, **({"atomic_numbers": [[6]] * 3, "ids": ids} | wrong), n_neighbours=1)
