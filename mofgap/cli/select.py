@@ -77,7 +77,11 @@ ModelOption = Annotated[
 ]
 WarningsOption = Annotated[
     Warned,
-    typer.Option("--warnings", help="Structures with a warning (not a note): keep them, or drop them."),
+    typer.Option(
+        "--warnings",
+        help="last: structures whose file is probably faulty come after all others; keep: they do not; drop: "
+        "all with a warning (not a note) are left out.",
+    ),
 ]
 OutputOption = Annotated[
     Path | None,
@@ -110,7 +114,7 @@ def select(
     budget: BudgetOption = 20,
     goal: GoalOption = "both",
     window: WindowOption = None,
-    warned: WarningsOption = "keep",
+    warned: WarningsOption = "last",
     model: ModelOption = None,
     output: OutputOption = None,
     write_inputs: WriteInputsOption = None,
@@ -134,7 +138,8 @@ def select(
         frame = candidates_for(candidates, goal, window, warned)  # what is wrong is said before torch loads
         from mofgap.selection.select import select_from
 
-        found = select_from(frame, budget, goal, window, model, disorder, (Path(), candidates.parent))
+        folders = Path(), candidates.parent
+        found = select_from(frame, budget, goal, window, model, disorder, folders, warned)
     _show(found, budget, as_json)
     if output is not None:
         try:
@@ -214,7 +219,7 @@ def _write(output: Path, found: Selection, inputs: DftInput | None) -> None:
     if inputs == "vasp":
         _warn_of_settings(found.crystals, found.levels)
     what_next = (
-        "compute them, then mofgap train LABELS.csv CIFS --from MODEL trains on their gaps"
+        "compute them; with 25 gaps of the model's level, mofgap calibrate LABELS.csv CIFS uses them"
         if inputs
         else "--write-inputs cif, poscar or vasp makes inputs of calculations"
     )

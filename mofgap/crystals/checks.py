@@ -46,6 +46,9 @@ UNBALANCED = frozenset({"odd-electrons", "missing-charge", "missing-anions"})
 """Names of the warnings that charges do not add up. Bands are then partly filled, and the gap may be near
 zero. A network does not see it, since it does not count electrons."""
 
+FAULTS = UNBALANCED | {"overlapping-atoms", "odd-valence", "missing-hydrogens", "odd-density"}
+"""Names of the warnings that the file is probably faulty, so that a calculation of it teaches little."""
+
 
 def is_unbalanced(crystal: Crystal) -> bool:
     """Whether `check_crystal` gives one of the warnings `UNBALANCED`."""

@@ -22,7 +22,7 @@ def select(
     window: tuple[float, float] | None = None,
     *,
     model: GapPredictor | str | None = None,
-    warnings: Warned = "keep",
+    warnings: Warned = "last",
     disorder: Disorder | None = None,
 ) -> Selection:
     """Select different, promising structures for the next DFT calculations: ``mofgap select`` in Python.
@@ -38,7 +38,8 @@ def select(
             both.
         window: Its ends, eV; by default the table's own.
         model: The model that the table was made with, its name or folder; needed for one that is not shipped.
-        warnings: Whether to ``keep`` or ``drop`` structures with a warning; a note is none.
+        warnings: Structures whose file is probably faulty come ``last``, after all others. ``keep`` treats
+            them like others, ``drop`` leaves out all structures with a warning. A note is no warning.
         disorder: What was done about partial occupancies; by default what the table's record says.
 
     Returns:
@@ -54,7 +55,7 @@ def select(
     source = table if isinstance(table, pd.DataFrame) else Path(table)
     folders = folders_of(source) if isinstance(source, pd.DataFrame) else (Path(), source.parent)
     frame = candidates_for(source, goal, window, warnings)
-    found = select_from(frame, budget, goal, window, model, disorder, folders)
+    found = select_from(frame, budget, goal, window, model, disorder, folders, warnings)
     if found.skipped:
         warn(f"{len(found.skipped)} left out, such as {found.skipped[0]}", stacklevel=2)
     return found

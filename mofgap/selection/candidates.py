@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mofgap.choices import Goal, Warned
-from mofgap.crystals.checks import UNBALANCED
+from mofgap.crystals.checks import FAULTS, UNBALANCED
 from mofgap.gap.novelty_warnings import UNCALIBRATED
 from mofgap.screening.row import DECIMALS, warnings_of
 from mofgap.screening.table import lacking, read_table, windows_of
@@ -35,6 +35,10 @@ NEEDED = (
 
 SELECTED = ("order", "quality", "distinct", "gain")
 """Columns that a selection has more than its candidates; it may be selected from again."""
+
+
+LAST = 1e-3
+"""Factor of the quality of structures that come last."""
 
 
 class CandidateError(ValueError):
@@ -167,6 +171,22 @@ def quality(frame: pd.DataFrame, goal: Goal) -> Floats:
     unknown = std / max(float(std.max()), 1e-12) * (1 + novelty) / 2
     qualities: dict[Goal, Floats] = {"window": inside, "explore": unknown, "both": np.sqrt(inside * unknown)}
     return qualities[goal]
+
+
+def with_quality(frame: pd.DataFrame, goal: Goal, warned: Warned) -> pd.DataFrame:
+    """The candidates with a column ``quality``, see `quality`.
+
+    With ``last``, that of structures with a warning of `FAULTS` is multiplied by `LAST`.
+
+    Raises:
+        ValueError: If ``goal`` is unknown.
+        CandidateError: If the table does not fit ``goal``.
+    """
+    worth = quality(frame, goal)
+    if warned == "last" and "warnings" in frame.columns:
+        faulty = [any(name in FAULTS for name, _ in warnings_of(text)) for text in frame.warnings]
+        worth = np.where(faulty, LAST * worth, worth)
+    return frame.assign(quality=worth)
 
 
 def _own_std(frame: pd.DataFrame) -> Floats:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mofgap.choices import DftInput, Disorder, Goal
+from mofgap.choices import DftInput, Disorder, Goal, Warned
 from mofgap.counts import counted
 from mofgap.crystals.crystal import MEMORY, Crystal
 from mofgap.crystals.entry import ReadFailure
@@ -22,11 +22,7 @@ from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.origin import disorder_of, origin_of, origin_path, preparation_of, write_origin
 from mofgap.screening.reread import Key, read_again
 from mofgap.screening.table import inert
-from mofgap.selection.candidates import (
-    CandidateError,
-    quality,
-    with_window,
-)
+from mofgap.selection.candidates import CandidateError, with_quality, with_window
 from mofgap.selection.dft import write_inputs
 from mofgap.selection.diverse import Pick, choose
 from mofgap.uncertainty.novelty import NoveltyIndex
@@ -41,16 +37,7 @@ not fill it, the next ones too."""
 SHORTEST_LIST = 200
 """At least so many are, if there are."""
 
-
-SAME = (
-    "formula",
-    "gap_ev",
-    "gap_std_ev",
-    "epistemic_std_ev",
-    "aleatoric_std_ev",
-    "novelty",
-    "nearest",
-)
+SAME = ("formula", "gap_ev", "gap_std_ev", "epistemic_std_ev", "aleatoric_std_ev", "novelty", "nearest")
 """Rows that agree in these to the last digit are copies of one structure, of which one is read again."""
 
 CHANGED = "the file changed since it was screened"
@@ -148,6 +135,7 @@ def select_from(
     model: GapPredictor | str | None,
     disorder: Disorder | None,
     folders: Sequence[Path],
+    warned: Warned = "last",
 ) -> Selection:
     """`select` from candidates, for another window if one is given; see `mofgap.python.select.select`."""
     if isinstance(budget, bool) or not isinstance(budget, int | np.integer):
@@ -157,7 +145,7 @@ def select_from(
     predictor = predictor_of(frame, model)
     if window is not None:
         frame = with_window(frame, window, predictor.calibration)
-    return select(frame, predictor, goal, budget, disorder, folders)
+    return select(frame, predictor, goal, budget, disorder, folders, warned)
 
 
 def select(
@@ -167,8 +155,9 @@ def select(
     budget: int,
     disorder: Disorder | None = None,
     folders: Sequence[Path] = (Path(),),
+    warned: Warned = "last",
 ) -> Selection:
-    """Select structures from candidates by `quality` and `choose`; none that the model was trained on.
+    """Select structures from candidates by `with_quality` and `choose`; none that the model was trained on.
 
     Structures are compared by the frozen features of the model in the whitened space of its novelty index;
     they are similar over half the median distance of a training structure to its neighbours.
@@ -181,6 +170,7 @@ def select(
         disorder: What was done about partial occupancies; by default what the table's record says. The
             structures are prepared as the record says.
         folders: Where the table's files count from; the first that has a file is taken.
+        warned: ``last`` takes structures whose file is probably faulty after all others.
 
     Raises:
         ValueError: If ``goal`` is unknown.
@@ -188,7 +178,7 @@ def select(
             was a training structure.
     """
     how = disorder or disorder_of(frame), folders, preparation_of(frame)
-    frame = frame.assign(quality=quality(frame, goal)).reset_index(drop=True)
+    frame = with_quality(frame, goal, warned).reset_index(drop=True)
     order = np.argsort(-frame.quality.to_numpy(), kind="stable")
     n_short, n_copies = max(SHORTLIST * budget, SHORTEST_LIST), 1
     order = order[: max(n_short, np.count_nonzero(frame.quality))]  # nothing of quality 0 is chosen

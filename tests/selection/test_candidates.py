@@ -6,9 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mofgap.screening.row import Row
+from mofgap.screening.row import Row, plain_values
 from mofgap.screening.table import ScreeningTableError, write_table
-from mofgap.selection.candidates import GOALS, CandidateError, quality, read_candidates, with_window
+from mofgap.selection.candidates import (
+    GOALS,
+    CandidateError,
+    quality,
+    read_candidates,
+    with_quality,
+    with_window,
+)
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.unbalanced import UNBALANCED_STD
 
@@ -45,6 +52,15 @@ def test_order_and_repetition_of_rows_do_not_matter(tmp_path: Path) -> None:
     write_table(tmp_path / "a.csv", ROWS)
     write_table(tmp_path / "b.csv", [*ROWS[::-1], ROWS[0]])
     pd.testing.assert_frame_equal(read_candidates(tmp_path / "a.csv"), read_candidates(tmp_path / "b.csv"))
+
+
+def test_structures_whose_file_is_probably_faulty_come_last() -> None:
+    texts = ("missing-charge: 2 e", "novel: far", "missing-hydrogens: at C 3 | novel: far", "")
+    rows = [row(name, 0.0, 0.9, 0.5, 0.5, warnings=text) for name, text in zip("abcd", texts, strict=True)]
+    frame = pd.DataFrame([plain_values(each) for each in rows])
+    worth = with_quality(frame, "both", "last").quality
+    assert worth[1] == worth[3] > 100 * worth[0] > 0 and worth[0] == worth[2]
+    assert with_quality(frame, "both", "keep").quality.nunique() == 1
 
 
 def test_quality_follows_the_goal(tmp_path: Path) -> None:
