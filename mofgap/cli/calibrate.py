@@ -41,9 +41,9 @@ def calibrate(
 ) -> None:
     """Fit the error bars of a model to labelled structures that it was not trained on.
 
-    The gaps stay as they are, and a new folder is written. With 25 structures the intervals become conformal.
-    With 200 the standard deviation is scaled too. With 250 both tails outside an interval hold the same
-    share. With 800 intervals differ between groups of novelty.
+    The gaps stay as they are, and a new folder is written. With 25 structures the intervals become conformal,
+    and one factor scales all standard deviations. With 200 each part has its own factor. With 250 both tails
+    outside an interval hold the same share. With 800 intervals differ between groups of novelty.
     """
     if output.exists():
         raise typer.BadParameter(f"{output} exists; name a new folder", param_hint="--output")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import astuple, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from mofgap.gap.posterior import Posterior
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.bootstrap import bootstrap
 from mofgap.uncertainty.calibrate import Calibration, fit_calibration
+from mofgap.uncertainty.conformal import Residuals
 from mofgap.uncertainty.groups import quantile_edges
 from mofgap.uncertainty.ranks import dense_ranks, rank_correlation
 from mofgap.uncertainty.scaling import Scaling
@@ -113,3 +115,33 @@ def calibration_of(
         novelty=novelty if edges else None,
         novelty_edges=edges,
     )
+
+
+def matched(calibration: Calibration) -> Calibration:
+    """A calibration whose scaling was kept, with standard deviations that fit the errors of its rows.
+
+    All of them are multiplied by the factor of least CRPS of the standardised errors, from 0.01 to 100.
+    Intervals and probabilities of windows stay as they are, and so does the CRPS in the record. Other
+    calibrations are returned unchanged.
+    """
+    if calibration.record is None or calibration.record.n_scaling:
+        return calibration
+    from scipy.optimize import minimize_scalar  # a prediction does not need this import
+
+    z = np.abs(np.concatenate([group.values for group in calibration.residuals]))
+
+    def loss(log_factor: float) -> float:
+        return float(metrics.gaussian_crps(z, np.full_like(z, np.exp(log_factor)))[0].mean())
+
+    bounds = -np.log(100), np.log(100)
+    factor = float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+    residuals = (tuple(_rounded(z / factor) for z in group.values) for group in calibration.residuals)
+    return replace(
+        calibration,
+        scaling=Scaling(*(_rounded(factor * each) for each in astuple(calibration.scaling))),
+        residuals=tuple(map(Residuals, residuals)),
+    )
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")

@@ -227,7 +227,8 @@ def error_bars(folder: Path) -> str:
     intervals = "intervals (with equal tails)" if calibration.equal_tails else "intervals (symmetric)"
     if record.n_scaling == 0:
         where = f"on {record.n_residuals} structures{apart}"
-        return f"The {intervals} are conformal {where}; the scaling was kept."
+        scaled = "all standard deviations were multiplied by one factor"
+        return f"The {intervals} are conformal {where}; {scaled}."
     return (
         f"The scaling of the spread was fitted on {record.n_scaling} structures, and the {intervals} are "
         f"conformal on {record.n_residuals} of them{apart}, each judged by a scaling fitted without it."

@@ -15,7 +15,7 @@ from mofgap.gap.folder import read_config, save_model
 from mofgap.gap.posterior import Posterior, predict_store
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.shipped import CARD
-from mofgap.training.calibration import MIN_ROWS, calibration_of
+from mofgap.training.calibration import MIN_ROWS, calibration_of, matched
 from mofgap.training.card import card_of, error_bars
 from mofgap.training.labels import Labels
 from mofgap.uncertainty import metrics
@@ -112,6 +112,7 @@ def recalibrated(source: Path, labels: Labels, folder: Path, name: str, command:
     """
     predictor = load_model(source, "cpu")
     found = recalibrate(predictor, labels)
+    found = replace(found, calibration=matched(found.calibration))
     about = replace(predictor.about, name=name, trained_as=predictor.about.trained_as or predictor.about.name)
     save_model(folder, predictor.model, about, found.calibration, predictor.novelty)
     write_recalibration_card(folder, source, found, command)

@@ -22,7 +22,7 @@ from mofgap.gap.folder import About, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import fit_correction, predict_store
 from mofgap.shipped import CONFIG
-from mofgap.training.calibration import calibration_of, evaluate
+from mofgap.training.calibration import calibration_of, evaluate, matched
 from mofgap.training.compute import ANYTHING, Compute
 from mofgap.training.config import MIN_CORRECTION_ROWS, MIN_FOLD_ROWS, N_FOLDS, FinetuneConfig
 from mofgap.training.costs import Cost
@@ -357,11 +357,7 @@ def _calibrate(
         return Calibration.raw(scaling)
     rows, found = held_out[split]
     fresh = np.flatnonzero(~known[rows])
-    return calibration_of(
-        found.rows(fresh),
-        data.gap_ev[rows][fresh],
-        [data.ids[rows[i]] for i in fresh],
-        scaling,
-        # To the index of the final model, a structure that it was trained on is not new at all.
-        novelty[split][fresh] if split == "val" else None,
-    )
+    found, gap_ev = found.rows(fresh), data.gap_ev[rows][fresh]
+    # To the index of the final model, a structure that it was trained on is not new at all.
+    own_novelty = novelty[split][fresh] if split == "val" else None
+    return matched(calibration_of(found, gap_ev, [data.ids[rows[i]] for i in fresh], scaling, own_novelty))

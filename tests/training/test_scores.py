@@ -8,7 +8,7 @@ import pytest
 from mofgap.cli.training_run import show_scores
 from mofgap.gap.error_bars import UNKNOWN_STD_EV
 from mofgap.gap.posterior import Posterior
-from mofgap.training.calibration import SCORED, evaluate
+from mofgap.training.calibration import SCORED, calibration_of, evaluate, matched
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.bootstrap import bootstrap
 from mofgap.uncertainty.calibrate import Calibration
@@ -59,3 +59,20 @@ def test_no_rank_correlation_of_fewer_than_thirty_structures(
     assert lines["structures"] == str(n)
     assert (lines["Spearman(std, |error|)"] == "-") != given
     assert f"({found['mae_ev_lo']:.3f} to {found['mae_ev_hi']:.3f})" in lines["MAE, eV"]
+
+
+def test_one_factor_fits_standard_deviations_to_few_errors_and_moves_no_interval() -> None:
+    rng = np.random.default_rng(0)
+    gap, spread = rng.uniform(3, 5, 100), rng.uniform(0.1, 0.3, 100)
+    found = Posterior(gap, np.full(100, np.nan), spread, np.empty((100, 0)))
+    label = gap + 4 * spread * rng.normal(size=100)
+    kept = calibration_of(found, label, [f"s{i}" for i in range(100)], Scaling(1.0, 0.5, 0.1))
+    fitted = matched(kept)
+    std = [each.std(np.zeros(100), spread) for each in (kept, fitted)]
+    assert np.mean(np.square((label - gap) / std[1])) == pytest.approx(1, abs=0.2)
+    both = list(zip((kept, fitted), std, strict=True))
+    for level in (0.5, 0.9):
+        intervals = [each.interval(gap, s, level, np.zeros(100)) for each, s in both]
+        np.testing.assert_allclose(*intervals, rtol=1e-4)
+    np.testing.assert_allclose(*(each.p_in_window(gap, s, 3.0, 4.0) for each, s in both), atol=0.011)
+    assert matched(fitted).scaling.aleatoric == pytest.approx(fitted.scaling.aleatoric, rel=1e-3)
