@@ -19,6 +19,7 @@ def tell_left_out(labels: Labels) -> None:
     """Write to standard error which labelled structures were left out, and which were used with a note."""
     tell_skipped(labels.skipped)
     tell_skipped(labels.notes, "used")
+    tell_skipped(labels.faulty, "used")
 
 
 def tell_skipped(lines: Sequence[str], what: str = "skipped") -> None:

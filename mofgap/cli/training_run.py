@@ -62,7 +62,7 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
         typer.echo(f"{words}, and are too good", err=True)
     if Calibration.load(output / CALIBRATION).is_raw:
         words = "too few labels to calibrate the error bars, which are the network's own, without a guarantee"
-        how = "without a column split" if job.training.from_model else "with --from qmof-pbe"
+        how = "if none has a split" if job.training.from_model else "with --from qmof-pbe"
         say(f"{words}; {MIN_ROWS} labels are enough {how}")
     if job.training.from_model is not None and loses_correction(find_model(job.training.from_model), output):
         words = (
@@ -80,13 +80,16 @@ def loses_correction(parent: Path, folder: Path) -> bool:
 
 
 def show_scores(metrics: dict[str, dict[str, float]]) -> None:
-    """Print the scores of each split, with 95 % intervals in brackets."""
+    """Print the scores of each split, with 95 % intervals in brackets where there are some."""
     shown = {
         "n": "structures",
         "mae_ev": "MAE, eV",
         "spearman": "Spearman(std, |error|)",
         "coverage_90": "coverage of 90 % intervals",
+        "width_90_ev": "mean width of 90 % intervals, eV",
     }
+    if not metrics:
+        return
     rows = [
         {"split": label} | {split: _score(found, key) for split, found in metrics.items()}
         for key, label in shown.items()
@@ -97,5 +100,7 @@ def show_scores(metrics: dict[str, dict[str, float]]) -> None:
 def _score(metrics: dict[str, float], name: str) -> str:
     if name == "n":
         return f"{metrics['n']:.0f}"
-    value, lo, hi = (metrics[f"{name}{end}"] for end in ("", "_lo", "_hi"))
-    return f"{value:.3f} ({lo:.3f} to {hi:.3f})" if math.isfinite(value) else "-"
+    if not math.isfinite(value := metrics[name]):
+        return "-"
+    ends = [metrics[f"{name}{end}"] for end in ("_lo", "_hi") if f"{name}{end}" in metrics]
+    return f"{value:.3f} ({ends[0]:.3f} to {ends[1]:.3f})" if ends else f"{value:.3f}"

@@ -78,6 +78,11 @@ def check_crystal(crystal: Crystal) -> tuple[str, ...]:
     return tuple(text for check in _CHECKS if (text := check(bonded)))
 
 
+def faults(crystal: Crystal) -> list[str]:
+    """The names of its warnings that are `FAULTS`."""
+    return [name for text in check_crystal(crystal) if (name := text.split(":", 1)[0]) in FAULTS]
+
+
 def _overlapping_atoms(bonded: BondGraph) -> str:
     pairs, numbers = bonded.pairs, bonded.numbers
     coordination = bonded.coordination()

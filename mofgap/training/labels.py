@@ -13,8 +13,9 @@ import pandas as pd
 
 from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.counts import counted
+from mofgap.crystals.checks import faults
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_row, read_table
+from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_row, read_table, table_crystals
 from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
 from mofgap.crystals.unit_cell import check_apart, check_usable
@@ -38,12 +39,14 @@ class Labels:
         target: Name of the label's column, eV.
         skipped: One line for each structure or label that was left out, and why.
         notes: One line for each that was used, but is worth a look, and why.
+        faulty: The same for each whose CIF is probably faulty.
     """
 
     frame: pd.DataFrame
     target: str
     skipped: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    faulty: tuple[str, ...] = ()
 
     @property
     def families(self) -> list[str]:
@@ -126,7 +129,14 @@ def read_labels(
         frame, split_column, needed = frame.assign(split="train"), "split", ("train",)
     frame = _with_split(frame, split_column, seed, needed, path)
     left_out = sorted((*skipped, *reasons), key=_is_unlabelled)  # usually many, and as meant
-    return Labels(frame, target, tuple(left_out), tuple(notes))
+    # A table of many calculated structures would take long.
+    crystals = () if cifs is None else table_crystals(frame)
+    faulty = tuple(
+        f"{crystal.structure_id}: its file is probably faulty: {', '.join(found)}"
+        for crystal in crystals
+        if (found := faults(crystal))
+    )
+    return Labels(frame, target, tuple(left_out), tuple(notes), faulty)
 
 
 def _is_unlabelled(line: str) -> bool:

@@ -173,6 +173,24 @@ def test_bonds_are_corrected_alike_in_any_order_and_cell() -> None:
     assert np.allclose(twice.cart_coords[: raw.n_atoms], once.cart_coords, atol=1e-5)
 
 
+@pytest.mark.parametrize("off", [0.0, 0.03], ids=["equally near", "nearer to one"])
+def test_a_hydrogen_between_two_atoms_moves_alike_in_any_order(off: float) -> None:
+    mirrored = [(z, (10.3 - x, y, place)) for z, (x, y, place) in FORMATE]
+    bridge = [(1, (5.15 - off, 0.0, -0.45))]
+    raw = crystal(FORMATE, mirrored, bridge)
+    raw = replace(raw, cell=15 * np.eye(3), frac_coords=raw.cart_coords / 15, experimental=True)
+    once = correct_bond_lengths(raw)
+    along = (once.frac_coords - raw.frac_coords)[-1, 0]
+    assert (abs(along) > 1e-6) == bool(off), "the moves of two mirror images cancel"
+    for seed in range(4):
+        order = np.random.default_rng(seed).permutation(raw.n_atoms)
+        mixed = replace(
+            raw, frac_coords=raw.frac_coords[order] + 0.3, atomic_numbers=raw.atomic_numbers[order]
+        )
+        found = correct_bond_lengths(mixed).frac_coords - 0.3
+        assert np.allclose(found, once.frac_coords[order], atol=1e-6)
+
+
 # --- primitive cell
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import TableError
 from mofgap.crystals.formula import reduced_formula
@@ -16,6 +17,7 @@ from mofgap.crystals.single import crystal_of
 from mofgap.crystals.write import write_cif
 from mofgap.screening.row import Row
 from mofgap.screening.table import write_table
+from mofgap.shipped import shipped_folder
 from mofgap.training.labels import Labels, read_labels
 
 
@@ -108,6 +110,16 @@ def test_labels_without_a_name_or_a_finite_gap_are_skipped(study: Study) -> None
         "labels.csv, row 33: no name",
         "mof-000: no gap_ev between 0 and 25 eV",
     )
+
+
+def test_a_file_that_is_probably_faulty_is_named(study: Study) -> None:
+    path, cifs = study()
+    sound = read_cif(next(shipped_folder("examples").glob("ZIF-8_*.cif")).read_text())[0]
+    assert isinstance(sound, Crystal)
+    (cifs / "mof-003.cif").write_text(write_cif(sound))
+    faulty = read_labels(path, cifs, "gap_ev").faulty
+    assert len(faulty) == 29 and not any(line.startswith("mof-003") for line in faulty)
+    assert faulty[0].startswith("mof-000: its file is probably faulty: missing-hydrogens, ")
 
 
 def test_disorder_and_large_cells_are_read_as_asked(study: Study) -> None:

@@ -58,6 +58,7 @@ def test_no_rank_correlation_of_fewer_than_thirty_structures(
     lines = dict(line.split("\t") for line in capsys.readouterr().out.splitlines())
     assert lines["structures"] == str(n)
     assert (lines["Spearman(std, |error|)"] == "-") != given
+    assert lines["mean width of 90 % intervals, eV"] == f"{found['width_90_ev']:.3f}"
     assert f"({found['mae_ev_lo']:.3f} to {found['mae_ev_hi']:.3f})" in lines["MAE, eV"]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mofgap.counts import counted
-from mofgap.crystals.bonds import IS_METAL, BondGraph, bond_graph
+from mofgap.crystals.bonds import IS_METAL, BondGraph, bond_graph, bond_ratios
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import HYDROGEN
 
@@ -58,6 +58,8 @@ _MOST_NEIGHBOURS = 8
 # Displacements are exact to this part of them.
 _PRECISION = 1e-5
 _COUNTED = (6, 7, 8)
+# Two atoms are equally near to a hydrogen if their distances over summed radii differ by less.
+_EQUALLY_NEAR = 1e-4
 
 Kind = tuple[tuple[int, int], tuple[int, int]]
 
@@ -77,9 +79,7 @@ def correct_bond_lengths(crystal: Crystal) -> Crystal:
     if not change.any():
         return crystal
     moves = _displacements(bonded, change)
-    bonds, hydrogens = bonded.bonds, crystal.atomic_numbers == HYDROGEN
-    riding = hydrogens[bonds.first] & ~hydrogens[bonds.second]
-    moves[bonds.first[riding]] = moves[bonds.second[riding]]
+    _let_hydrogens_ride(moves, bonded)
     n_changed = int(np.count_nonzero(change)) // 2
     return replace(
         crystal,
@@ -89,6 +89,19 @@ def correct_bond_lengths(crystal: Crystal) -> Crystal:
             f"{NOTE}: {counted(n_changed, 'ligand bond')} brought near those of DFT",
         ),
     )
+
+
+def _let_hydrogens_ride(moves: Floats, bonded: BondGraph) -> None:
+    """Give each hydrogen the move of its nearest atom by covalent radii, or the mean of equally near ones."""
+    numbers = bonded.crystal.atomic_numbers
+    hydrogens = numbers == HYDROGEN
+    bonds = bonded.bonds.take(hydrogens[bonded.bonds.first] & ~hydrogens[bonded.bonds.second])
+    ratios, least = bond_ratios(bonds, numbers), np.full(len(numbers), np.inf)
+    np.minimum.at(least, bonds.first, ratios)
+    bonds = bonds.take(ratios < least[bonds.first] + _EQUALLY_NEAR)
+    n_atoms = np.bincount(bonds.first, minlength=len(numbers))
+    moves[n_atoms > 0] = 0.0
+    np.add.at(moves, bonds.first, moves[bonds.second] / n_atoms[bonds.first, None])
 
 
 def kinds_of_bonds(bonded: BondGraph) -> list[Kind]:
