@@ -18,8 +18,9 @@ from mofgap.crystals.bonds import (
     pairs_within,
 )
 from mofgap.crystals.crowding import check_crowding
-from mofgap.crystals.elements import BORON, HYDROGEN
+from mofgap.crystals.elements import BORON, HYDROGEN, OXYGEN
 from mofgap.crystals.reasons import StructureError, listed
+from mofgap.crystals.shells import fill_shells
 from mofgap.crystals.sites import FULLEST_OCCUPANCY, Sites
 
 # Refinements write 0.99 or 0.999 for a site they mean to be full.
@@ -81,7 +82,7 @@ def majority(
     atom with its hydrogens. Such units are taken by falling occupancy; alternatives of equal weight are taken
     one after the other, and one symmetry image at a time, until their share of the images is kept. So of a
     ring on a centre of inversion, one place gets the amine and one the hydrogen, each half there. A unit
-    that excludes no other stays if it is there at least half of the time.
+    that excludes no other stays if it is there at least half of the time. `fill_shells` has the last word.
 
     Args:
         cell: (3, 3) lattice vectors as rows, in angstrom.
@@ -131,6 +132,7 @@ def majority(
         taken = [share[u] + sum(share[other] for other in each) for each in excluded]
         keep[members[u]] = stays = max(taken) >= 0.5
         kept[kind[u]] += stays
+    fill_shells(cell, sites, op_index, keep, [members.get(u, []) for u in unit], alternatives)
     return keep, [_words(sites, keep, partial)]
 
 
@@ -179,10 +181,10 @@ def _in_triangles(
     partial: NDArray[np.bool_],
     pairs: Pairs,
 ) -> NDArray[np.bool_]:
-    """Which pairs of partial sites would make a ring of three with a full non-metal.
+    """Which pairs of partial sites would make a ring of three with a full non-metal, or a peroxide.
 
     They are two places of one atom, such as the carbons of a ring that is turned by 60 degrees about its
-    axis. A group of the file may have such a ring, and so have clusters of boron.
+    axis, or a water. A group of the file may have such a ring, and so have clusters of boron.
     """
     numbers, first, second = sites.atomic_numbers, pairs.first, pairs.second
     heavy = ~np.isin(numbers, (HYDROGEN, BORON)) & ~IS_METAL[numbers]
@@ -190,6 +192,7 @@ def _in_triangles(
     found: NDArray[np.bool_] = heavy[first] & heavy[second] & (bond_ratios(pairs, numbers) < BOND_RATIO)
     found &= ~(one & (op_index[first] == op_index[second]))
     found &= sites.occupancies[first] + sites.occupancies[second] < 1 + _EQUAL
+    peroxides: NDArray[np.bool_] = found & (numbers[first] == OXYGEN) & (numbers[second] == OXYGEN)
     if not found.any():
         return found
     to_full = pairs_within(cell, sites.frac_coords, _REACH_ANGSTROM, centres=partial & heavy)
@@ -203,7 +206,7 @@ def _in_triangles(
         of_second = ends.get(int(second[place]), ())
         there = {(j, *(a + b for a, b in zip(offset, shift, strict=True))) for j, *offset in of_second}
         found[place] = not there.isdisjoint(ends.get(int(first[place]), ()))
-    return found
+    return found | peroxides
 
 
 def _carried(sites: Sites, op_index: NDArray[np.int64], pairs: Pairs) -> NDArray[np.bool_]:

@@ -129,14 +129,13 @@ def read_labels(
         frame, split_column, needed = frame.assign(split="train"), "split", ("train",)
     frame = _with_split(frame, split_column, seed, needed, path)
     left_out = sorted((*skipped, *reasons), key=_is_unlabelled)  # usually many, and as meant
-    # A table of many calculated structures would take long.
-    crystals = () if cifs is None else table_crystals(frame)
-    faulty = tuple(
-        f"{crystal.structure_id}: its file is probably faulty: {', '.join(found)}"
-        for crystal in crystals
-        if (found := faults(crystal))
-    )
-    return Labels(frame, target, tuple(left_out), tuple(notes), faulty)
+    return Labels(frame, target, tuple(left_out), tuple(notes), () if cifs is None else _faulty(frame))
+
+
+def _faulty(frame: pd.DataFrame) -> tuple[str, ...]:
+    """A line for each structure whose file is probably faulty."""
+    found = ((crystal.structure_id, faults(crystal)) for crystal in table_crystals(frame))
+    return tuple(f"{name}: its file is probably faulty: {', '.join(own)}" for name, own in found if own)
 
 
 def _is_unlabelled(line: str) -> bool:

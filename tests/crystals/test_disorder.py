@@ -297,3 +297,65 @@ def test_an_element_that_majority_leaves_out_is_named(first, second):
     mixed = shared.replace(line, "\n".join(f"{element}1 {element}{place}0.5" for element in (first, second)))
     kept = only(read_cif(mixed, disorder="majority"))
     assert f"no atom is left of {second}1 (0.5)" in " ".join(kept.warnings)
+
+
+def around(centre: str, element: str, places, rows=(), space_group="P 1", order=None) -> str:
+    """A CIF of partial sites around an atom in the middle of a cell: (x, y, z) in Å, occupancy, group."""
+    whole = [("Zn1", 0, 0, 0), ("C8", 0.2, 0.1, 0.1), (f"{centre}9", 0.5, 0.5, 0.5), *rows]
+    atoms = [(*each, 1, ".") for each in whole]
+    own = [
+        (f"{element}{i}", *(0.5 + np.array(place) / 12).round(5), occupancy, group)
+        for i, (place, occupancy, group) in enumerate(places)
+    ]
+    atoms += own if order is None else [own[i] for i in order]
+    columns = ["label", "fract_x", "fract_y", "fract_z", "occupancy", "disorder_group"]
+    lines = [f"_cell_length_{a} 12" for a in "abc"]
+    lines += [f"_cell_angle_{a} 90" for a in ("alpha", "beta", "gamma")]
+    lines += [f"_symmetry_space_group_name_H-M '{space_group}'", "loop_"]
+    lines += [f"_atom_site_{column}" for column in columns]
+    return "\n".join(["data_around", *lines, *(" ".join(map(str, row)) for row in atoms), ""])
+
+
+TETRAHEDRON = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
+
+
+@pytest.mark.parametrize(("centre", "element", "angstrom"), [("B", "F", 1.39), ("Cl", "O", 1.44)])
+@pytest.mark.parametrize(("groups", "space_group"), [((1, 2), "P 1"), ((".", "."), "P 1"), ((-1,), "P -1")])
+def test_an_anion_in_two_orientations_is_one_tetrahedron(centre, element, angstrom, groups, space_group):
+    both = zip((1, -1), groups, strict=False)
+    places = [(sign * angstrom * at, 0.5, group) for sign, group in both for at in TETRAHEDRON]
+    crystal = only(read_cif(around(centre, element, places, space_group=space_group), disorder="majority"))
+    numbers = crystal.atomic_numbers
+    kept = (crystal.frac_coords[numbers == {"F": 9, "O": 8}[element]] - 0.5) @ crystal.cell
+    assert len(kept) == 4 and np.abs(kept.sum(0)).max() < 0.01, "the corners of a tetrahedron"
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4, 5), (0, 3, 1, 4, 2, 5), (0, 3, 4, 1, 5, 2)])
+@pytest.mark.parametrize("second", [0.5, 0.42])
+def test_a_methyl_group_has_three_hydrogens_in_any_order(order, second):
+    angles = np.radians(60 * np.arange(6))
+    turned = [(0.95 * np.cos(a), 0.95 * np.sin(a), 0.34) for a in angles]
+    places = [(at, (1 - second, second)[i % 2], ".") for i, at in enumerate(turned)]
+    rows = [("N1", 0.5, 0.5, 0.5 - 1.47 / 12)]
+    crystal = only(read_cif(around("C", "H", places, rows, order=order), disorder="majority"))
+    kept = (crystal.frac_coords[crystal.atomic_numbers == 1] - 0.5) @ crystal.cell
+    assert len(kept) == 3 and np.abs(kept[:, :2].sum(0)).max() < 0.01, "every second one"
+
+
+@pytest.mark.parametrize("apart", [0.9, 1.2, 1.5, 1.9])
+@pytest.mark.parametrize("on_metal", [True, False])
+def test_two_half_waters_beside_each_other_are_one(apart, on_metal):
+    if apart > 1.6 and not on_metal:
+        return  # nothing tells them from two waters
+    along = np.sqrt(2.15**2 - (apart / 2) ** 2) if on_metal else 4.0
+    places = [((along, sign * apart / 2, 0), 0.5, ".") for sign in (1, -1)]
+    crystal = only(read_cif(around("Cu", "O", places), disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "C Cu O Zn"
+
+
+def test_neighbours_that_are_there_together_stay():
+    """Four of four places are occupied most of the time, and so are two on opposite sides of a metal."""
+    for centre, places in (("B", 1.39 * TETRAHEDRON), ("Cu", np.array([[2.1, 0, 0], [-2.1, 0, 0]]))):
+        rows = [(at, 0.5 if centre == "Cu" else 0.8, ".") for at in places]
+        crystal = only(read_cif(around(centre, "F", rows), disorder="majority"))
+        assert int((crystal.atomic_numbers == 9).sum()) == len(places)

@@ -1,0 +1,139 @@
+"""Shells: the disordered neighbours of an ordered atom, such as the fluorines of BF4 in two orientations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mofgap.crystals.bonds import BOND_RATIO, bond_ratios, pairs_within
+from mofgap.crystals.elements import HYDROGEN
+from mofgap.crystals.sites import Sites
+
+# Bonds to an atom are shorter, and so are distances between neighbours that may be one atom in two places.
+_REACH_ANGSTROM = 3.0
+# Occupancies around an atom add up to a whole number to within this.
+_WHOLE = 0.15
+# A shell with more choices stays as it is.
+_MOST_CHOICES = 5000
+_Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Shell:
+    """Partially occupied neighbours of one element around a fully occupied atom.
+
+    Attributes:
+        atoms: Their indices.
+        places: (n, 3) where they are around that atom, angstrom.
+        n_there: So many are there at a time: the sum of their occupancies.
+    """
+
+    atoms: list[int]
+    places: _Floats
+    n_there: int
+
+
+def fill_shells(
+    cell: _Floats,
+    sites: Sites,
+    op_index: NDArray[np.int64],
+    keep: NDArray[np.bool_],
+    units: Sequence[Sequence[int]],
+    alternatives: Sequence[Sequence[int]],
+) -> None:
+    """Correct in place which partial sites are kept, where a shell has more or fewer than occupancies say.
+
+    The likeliest of them stay that belong to one alternative of the file and are far from each other. So of
+    BF4 in two orientations one tetrahedron stays, and of a methyl group every second of six hydrogens.
+
+    Args:
+        cell: (3, 3) lattice vectors as rows, in angstrom.
+        sites: The sites of the whole cell.
+        op_index: (n_atoms,) symmetry operation that made each of them.
+        keep: (n_atoms,) which of them are kept.
+        units: For each atom, the atoms that are kept or left out with it, itself included; empty for a fully
+            occupied one.
+        alternatives: For each atom, those that cannot be there with it.
+    """
+    partial = np.array([bool(unit) for unit in units])
+    for shell in _shells(cell, sites, partial):
+        inside = set(shell.atoms)
+        members = {a: [b for b in units[a] if b not in inside or b == a] for a in shell.atoms}
+        if keep[shell.atoms].sum() == shell.n_there or not _are_single(members, sites):
+            continue
+        blocked = {a: {c for b in members[a] for c in alternatives[b]} for a in shell.atoms}
+        free = [
+            place
+            for place, a in enumerate(shell.atoms)
+            if not any(keep[c] for c in blocked[a] - inside - {b for each in members.values() for b in each})
+        ]
+        if not shell.n_there <= len(free) or comb(len(free), shell.n_there) > _MOST_CHOICES:
+            continue
+        chosen = _likeliest(shell, free, sites, op_index, blocked)
+        for place, a in enumerate(shell.atoms):
+            keep[members[a]] = place in chosen
+
+
+def _are_single(members: Mapping[int, Sequence[int]], sites: Sites) -> bool:
+    """Whether each neighbour is kept or left out by itself, but for hydrogens that it carries."""
+    return all(b == a or sites.atomic_numbers[b] == HYDROGEN for a, unit in members.items() for b in unit)
+
+
+def _shells(cell: _Floats, sites: Sites, partial: NDArray[np.bool_]) -> Iterator[Shell]:
+    """All shells of several sites whose occupancies add up to a whole number."""
+    pairs = pairs_within(cell, sites.frac_coords, _REACH_ANGSTROM, centres=partial)
+    pairs = pairs.take(~partial[pairs.second])
+    pairs = pairs.take(bond_ratios(pairs, sites.atomic_numbers) < BOND_RATIO)
+    wrapped = sites.frac_coords % 1.0
+    around: dict[tuple[int, int], list[tuple[int, _Floats]]] = {}
+    for atom, centre, offset in zip(pairs.first.tolist(), pairs.second.tolist(), pairs.offsets, strict=True):
+        place = (wrapped[atom] - wrapped[centre] - offset) @ cell
+        around.setdefault((centre, int(sites.atomic_numbers[atom])), []).append((atom, place))
+    for found in around.values():
+        for group in _near_each_other(found):
+            atoms = [atom for atom, _ in group]
+            total = float(sites.occupancies[atoms].sum())
+            if len(set(atoms)) == len(atoms) > round(total) >= 1 and abs(total - round(total)) < _WHOLE:
+                yield Shell(atoms, np.array([place for _, place in group]), round(total))
+
+
+def _near_each_other(found: list[tuple[int, _Floats]]) -> Iterator[list[tuple[int, _Floats]]]:
+    """Neighbours in parts that are apart from each other, each in the order of the sites."""
+    left = sorted(found, key=lambda each: each[0])
+    while left:
+        part = [left.pop(0)]
+        for _, place in part:
+            near = [each for each in left if np.linalg.norm(each[1] - place) < _REACH_ANGSTROM]
+            part += near
+            left = [each for each in left if not any(each is other for other in near)]
+        yield sorted(part, key=lambda each: each[0])
+
+
+def _likeliest(
+    shell: Shell,
+    free: Sequence[int],
+    sites: Sites,
+    op_index: NDArray[np.int64],
+    blocked: Mapping[int, set[int]],
+) -> tuple[int, ...]:
+    """Places in a shell of the atoms that stay."""
+    distances = np.linalg.norm(shell.places[:, None] - shell.places[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    named = sites.groups[shell.atoms] != 0
+    codes = np.stack([sites.assemblies[shell.atoms], sites.groups[shell.atoms], op_index[shell.atoms]], 1)
+    codes = np.where(named[:, None], codes, 0)
+
+    def worth(chosen: tuple[int, ...]) -> tuple[int, float, int, float]:
+        index = list(chosen)
+        atoms = [shell.atoms[place] for place in index]
+        n_conflicts = sum(other in blocked[a] for a, other in combinations(atoms, 2))
+        n_alternatives = len(np.unique(codes[index], axis=0))
+        nearest = round(float(distances[np.ix_(index, index)].min()), 2)
+        return -n_conflicts, round(float(sites.occupancies[atoms].sum()), 2), -n_alternatives, nearest
+
+    return max(combinations(free, shell.n_there), key=worth)
