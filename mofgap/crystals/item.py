@@ -120,11 +120,20 @@ class InputItem:
 
 def read_input(item: InputItem, *, disorder: Disorder = "refuse", max_atoms: int = MAX_ATOMS) -> list[Entry]:
     """Reads an input, see `read_cif` for CIFs; whatever is wrong with it is a `ReadFailure`."""
+    name = item.structure_id
     try:
         data = unpacked(item.read())
         if item.kind == "cif":
             return read_cif_bytes(data, item.source, disorder=disorder, max_atoms=max_atoms)
-        crystal = _structure(item, data, max_atoms)
+        if item.kind in ("json", "db", "traj"):
+            from mofgap.crystals.dictionaries import crystal_of_dictionary
+
+            row = json.loads(data)
+            name = _name_in(row, item)
+            crystal = crystal_of_dictionary(_structure_in(row), name, item.source, max_atoms)
+        else:
+            crystal = _of_text(item, data, max_atoms)
+            name = crystal.structure_id
         check_usable(crystal)
         check_apart(crystal)
         return [crystal]
@@ -132,18 +141,16 @@ def read_input(item: InputItem, *, disorder: Disorder = "refuse", max_atoms: int
         reason = str(error)
     except Exception as error:  # one file that no reader was ready for must not cost the others
         reason = unforeseen(error)
-    return [failure(item.source, reason, item.structure_id)]
+    return [failure(item.source, reason, name)]
 
 
-def _structure(item: InputItem, data: bytes, max_atoms: int) -> Crystal:
-    """The structure of an input that is no CIF.
+def _of_text(item: InputItem, data: bytes, max_atoms: int) -> Crystal:
+    """The structure of a POSCAR or xyz file.
 
     Raises:
         StructureError: If ``data`` are no structure in the format of ``item``.
     """
     name, source = item.structure_id, item.source
-    if item.kind in ("json", "db", "traj"):
-        return _of_json(json.loads(data), item, max_atoms)
     text, _ = decode(data)
     if item.kind == "poscar":
         from mofgap.crystals.poscar import read_poscar
@@ -154,23 +161,32 @@ def _structure(item: InputItem, data: bytes, max_atoms: int) -> Crystal:
     return read_xyz(text, name, source, max_atoms, named=item.named)
 
 
-def _of_json(row: Any, item: InputItem, max_atoms: int) -> Crystal:
-    from mofgap.crystals.dictionaries import crystal_of_dictionary, identifier_in, is_structure, structures_in
+def _name_in(row: Any, item: InputItem) -> str:
+    """The identifier that an object of a JSON file has, where its file holds several; else the item's."""
+    from mofgap.crystals.dictionaries import identifier_in
 
-    name = item.structure_id
-    if isinstance(row, Mapping):
-        values = {**row, **(row.get("key_value_pairs") or {})}  # where ASE keeps what users say
-        if item.named and (given := identifier_in(values)) is not None:
-            name = str(values[given])[:LONGEST_NAME]
-        if not is_structure(row):
-            found = structures_in(row)
-            if len(found) != 1:
-                what = f"{len(found)} structures ({', '.join(found)})" if found else "no structure"
-                raise StructureError(
-                    f"bad-record: the object holds {what}; give one of pymatgen, JARVIS or ASE"
-                )
-            row = row[found[0]]
-    return crystal_of_dictionary(row, name, item.source, max_atoms)
+    if not item.named or not isinstance(row, Mapping):
+        return item.structure_id
+    values = {**row, **(row.get("key_value_pairs") or {})}  # where ASE keeps what users say
+    given = identifier_in(values)
+    return item.structure_id if given is None else str(values[given])[:LONGEST_NAME]
+
+
+def _structure_in(row: Any) -> Any:
+    """The dictionary of the one structure of an object of a JSON file.
+
+    Raises:
+        StructureError: If the object holds no structure, or several.
+    """
+    from mofgap.crystals.dictionaries import is_structure, structures_in
+
+    if not isinstance(row, Mapping) or is_structure(row):
+        return row
+    found = structures_in(row)
+    if len(found) != 1:
+        what = f"{len(found)} structures ({', '.join(found)})" if found else "no structure"
+        raise StructureError(f"bad-record: the object holds {what}; give one of pymatgen, JARVIS or ASE")
+    return row[found[0]]
 
 
 def unpacked(data: bytes) -> bytes:

@@ -92,6 +92,8 @@ def _is_one(name: str, value: Any) -> bool | None:
     """Whether an object with this member is one row, and no rows by identifier; None if it may be both."""
     if name in _NO_ROWS:
         return False
+    if value is None and name not in _OF_ONE:
+        return None  # a field without a value, or a row without a structure
     if name in _OF_ONE or not (isinstance(value, Mapping) or is_structure(value)):
         return True
     if is_structure(value) or any(map(is_structure, value.values())):

@@ -155,7 +155,7 @@ def _rows(item: InputItem) -> Iterator[Part]:
 
     try:
         for name, row in json_rows(lambda: _opened(item), MAX_JSON_BYTES):
-            if not isinstance(row, dict | str):
+            if not isinstance(row, dict | str | None):  # a missing structure costs no other
                 raise JsonError("expected objects, found another value")
             # ASE counts the rows of a database.
             yield "" if name is None or name.isdigit() else name, json.dumps(row).encode()

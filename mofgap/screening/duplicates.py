@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from mofgap.screening.row import NEAREST_SEPARATOR, Row
@@ -73,30 +73,29 @@ def _join_equal(rows: Sequence[Comparable], places: Sequence[int], first: list[i
     same: dict[object, int] = {}  # copies to the last digit may be many, and need no comparison
     for place in places:
         first[place] = same.setdefault((_numbers(rows[place]), rows[place].nearest), place)
-    for one, other in _equal_pairs(
-        rows, sorted(same.values(), key=lambda place: (rows[place].gap_ev or 0.0, place))
-    ):
-        roots = sorted((_root(first, one), _root(first, other)))
-        first[roots[1]] = roots[0]
+    different = sorted(same.values(), key=lambda place: (rows[place].gap_ev or 0.0, place))
+    root = dict(zip(different, _joined([rows[place] for place in different], different), strict=True))
     for place in places:
-        first[place] = _root(first, place)
+        first[place] = root[first[place]]
 
 
-def _equal_pairs(rows: Sequence[Comparable], places: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Pairs of rows of one structure, of rows in the order of their gaps."""
-    known = [(_numbers(rows[place]), rows[place].nearest.split(NEAREST_SEPARATOR), place) for place in places]
-    for i, (one, one_nearest, place) in enumerate(known, start=1):
-        for other, other_nearest, other_place in known[i:]:
-            apart = [abs((a or 0.0) - (b or 0.0)) for a, b in zip(one, other, strict=True)]
-            if apart[0] > _LIMITS[0]:
-                break
-            near = all(map(float.__le__, apart, _LIMITS))
-            # Two that are about as near may change places.
-            if near and one_nearest[0] in other_nearest and other_nearest[0] in one_nearest:
-                yield place, other_place
+def _joined(rows: Sequence[Comparable], places: Sequence[int]) -> list[int]:
+    """The least of the places of each row's structure, for rows of one formula in the order of their gaps."""
+    import numpy as np
 
-
-def _root(first: Sequence[int], place: int) -> int:
-    while first[place] != place:
-        place = first[place]
-    return place
+    numbers = np.array([[number or 0.0 for number in _numbers(row)] for row in rows])
+    ids: dict[str, int] = {}
+    near = [[ids.setdefault(name, len(ids)) for name in row.nearest.split(NEAREST_SEPARATOR)] for row in rows]
+    longest = max(map(len, near))
+    nearest = np.array([each + [-1] * (longest - len(each)) for each in near])
+    root, ends = np.array(places), np.searchsorted(numbers[:, 0], numbers[:, 0] + _LIMITS[0], side="right")
+    for i, end in enumerate(ends.tolist()):
+        later = slice(i + 1, end)
+        agree = (np.abs(numbers[later] - numbers[i]) <= _LIMITS).all(1)
+        # Two that are about as near may change places.
+        agree &= (nearest[later] == nearest[i, 0]).any(1) & np.isin(nearest[later, 0], nearest[i])
+        joined = np.unique(root[later][agree])
+        if len(joined) and (len(joined) > 1 or joined[0] != root[i]):
+            root[np.isin(root, [root[i], *joined])] = min(root[i], joined[0])
+    found: list[int] = root.tolist()
+    return found

@@ -156,6 +156,28 @@ def test_json_rows_may_begin_with_one_that_holds_no_structure(tmp_path: Path) ->
     assert isinstance(failure, ReadFailure) and isinstance(found, Crystal) and found.structure_id == "one"
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_missing_structure_costs_no_other(tmp_path: Path, place: int) -> None:
+    rows: list[object] = [to_pymatgen(crystal("a")).as_dict(), to_pymatgen(crystal("b")).as_dict()]
+    rows.insert(place, None)
+    for name, content in (("list", rows), ("object", dict(zip("xyz", rows, strict=True)))):
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(content))
+        found = list(read_all(path))
+        assert [isinstance(entry, ReadFailure) for entry in found] == [row is None for row in rows]
+
+
+def test_a_row_that_fails_keeps_its_identifier(tmp_path: Path) -> None:
+    sound = to_pymatgen(crystal("a")).as_dict()
+    disordered = Structure(Lattice.cubic(5), [{"Zn": 0.5, "Co": 0.5}], [[0, 0, 0]]).as_dict()
+    near = Structure(Lattice.cubic(5), ["Zn", "O"], [[0, 0, 0], [0.05, 0, 0]])
+    rows = [{"qmof_id": name, "structure": row} for name, row in (("q1", sound), ("q2", disordered))]
+    (tmp_path / "t.json").write_text(json.dumps([*rows, {"qmof_id": "q3", "structure": near.as_dict()}]))
+    found = list(read_all(tmp_path / "t.json"))
+    assert [entry.structure_id for entry in found] == ["q1", "q2", "q3"]
+    assert [isinstance(entry, ReadFailure) for entry in found] == [False, True, True]
+
+
 def test_json_lines_are_structures_and_nothing_is_lost_behind_a_list(tmp_path: Path) -> None:
     one, other = (to_pymatgen(each).as_dict() for each in (ONE, OTHER))
     rows = [{"structure_id": f"r{i}", "structure": each} for i, each in enumerate((one, other, one))]

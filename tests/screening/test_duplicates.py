@@ -133,6 +133,18 @@ def test_many_copies_take_little_time() -> None:
     assert n_duplicates(rows) == len(rows) - 1
 
 
+def test_joined_rows_are_those_of_a_chain_in_any_order() -> None:
+    rng = np.random.default_rng(0)
+    chain = [row(f"r{i}", gap_ev=round(1 + 0.0009 * i, 4)) for i in range(40)]
+    other = [row(f"o{i}", gap_ev=round(1 + 0.0009 * i, 4), nearest="far") for i in range(40)]
+    rows = [*chain, *other]
+    for _ in range(3):
+        order = rng.permutation(80)
+        found = originals([rows[i] for i in order])
+        least = [int(np.flatnonzero(order // 40 == part).min()) for part in (0, 1)]
+        assert found == [least[i // 40] for i in order]
+
+
 def test_shards_give_the_same_table(tmp_path: Path) -> None:
     inputs = [(row("a"),), (row("b", 2.0005),), (row("c", 1.0),), (row("d"), row("e", 1.0))]
     header = {"rank_by": "low", "top": None, "novelty": "keep", "duplicates": "first", "coverage": 0.9}
