@@ -223,7 +223,9 @@ def _open_shell_metal(bonded: BondGraph) -> str:
     if not found:
         return ""
     names = ", ".join(map(symbol_of, found))
-    return f"open-shell-metal: {names} may carry unpaired electrons; DFT gaps err more there"
+    return (
+        f"open-shell-metal: {names} may carry unpaired electrons; DFT gaps then differ more from measured ones"
+    )
 
 
 def _odd_density(bonded: BondGraph) -> str:

@@ -18,6 +18,7 @@ from mofgap.crystals.archives import ARCHIVES, members
 from mofgap.crystals.entry import Entry, ReadFailure
 from mofgap.crystals.formats import KNOWN, base_of, kind_of
 from mofgap.crystals.item import MAX_FILE_BYTES, InputItem, failure, message, read_input
+from mofgap.crystals.reasons import MISSING
 from mofgap.crystals.several import holds_crystals, items_in
 
 # The name of a CIF that has none.
@@ -176,7 +177,7 @@ class _Expansion:
     def path(self, name: str, *, named: bool = True) -> Inputs:
         """The inputs of a name; a file that is not ``named`` by the user must look like structures."""
         if not name:
-            yield failure(name, "missing-file: the name is empty; check the variable or list that it is from")
+            yield failure(name, f"{MISSING}: the name is empty; check the variable or list that it is from")
             return
         try:
             mode = Path(name).stat().st_mode
@@ -205,7 +206,7 @@ class _Expansion:
 
     def pattern(self, name: str) -> Inputs:
         if not glob.has_magic(name):
-            yield failure(name, "missing-file: no such file or folder; check the path")
+            yield failure(name, f"{MISSING}: no such file or folder; check the path")
             return
         match = None
         for match in _matches(name):

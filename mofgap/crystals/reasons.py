@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+MISSING = "missing-file"
+"""Name of the reason of a file or folder that does not exist."""
 MAX_CHARACTERS = 300
 """Of a reason or a warning."""
 

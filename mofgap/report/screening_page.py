@@ -220,8 +220,8 @@ def _card(
     if row.get("pbe_gap_ev") is not None and row.get("pbe_gap_std_ev") is not None:
         facts.append(("PBE gap ± spread", f"{row['pbe_gap_ev']:.2f} ± {row['pbe_gap_std_ev']:.2f} eV"))
     if row.get("epistemic_std_ev") is not None and row.get("aleatoric_std_ev") is not None:
-        facts.append(("epistemic std (model)", f"{row['epistemic_std_ev']:.2f} eV"))
-        facts.append(("aleatoric std (labels)", f"{row['aleatoric_std_ev']:.2f} eV"))
+        facts.append(("epistemic std", f"{row['epistemic_std_ev']:.2f} eV"))
+        facts.append(("aleatoric std", f"{row['aleatoric_std_ev']:.2f} eV"))
     if row.get("novelty") is not None:
         facts.append(("novelty", f"{100 * row['novelty']:.0f} %"))
     return {

@@ -165,3 +165,10 @@ def test_a_path_that_the_system_refuses_is_named_without_a_traceback(arguments: 
     done = CliRunner().invoke(app, [*arguments, path])
     assert done.exit_code and isinstance(done.exception, SystemExit)
     assert f"{path}: File name too long" in done.output.replace("\n", "")
+
+
+def test_a_mistyped_path_leaves_no_table_that_blocks_the_next_run(tmp_path: Path) -> None:
+    table = tmp_path / "gaps.csv"
+    wrong = CliRunner().invoke(app, ["screen", str(tmp_path / "cfis"), "-o", str(table)])
+    assert wrong.exit_code == 1 and "no such file or folder" in wrong.stderr
+    assert f"{table} is not written" in wrong.stderr and list(tmp_path.iterdir()) == []
