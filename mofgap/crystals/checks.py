@@ -224,7 +224,7 @@ def _open_shell_metal(bonded: BondGraph) -> str:
         return ""
     names = ", ".join(map(symbol_of, found))
     return (
-        f"open-shell-metal: {names} may carry unpaired electrons; DFT gaps then differ more from measured ones"
+        f"open-shell-metal: {names} may carry unpaired electrons; DFT gaps then err more against experiment"
     )
 
 

@@ -70,4 +70,10 @@ def write_report(
     write_text(path, screening_page(table, source, shaded, structures, cards, command=command, whole=whole))
     n_rows = min(len(table.frame), MAX_ROWS)
     found = f"{counted(n_rows, 'row')}, {len(structures):,} of {counted(len(table.ranked), 'structure')}"
-    return [found, *notes(table, shaded, whole)]
+    said = notes(table, shaded, whole)
+    if wanted and not structures:
+        said.append(
+            "No structure can be drawn: its file is not here or has changed. Run from the folder that "
+            "was screened from."
+        )
+    return [found, *said]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from mofgap.screening.levels import DEFAULT, LEVELS
 
-_WINDOW_WORDS = "Gap window in eV, such as “1.8 3.0”: rank by the probability to lie in it."
+_WINDOW_WORDS = "Gap window in eV, such as “1.8 3.0”, or “1.8 inf”: rank by the probability to lie in it."
 _FORM = {
     "type": "object",
     "required": ["files"],

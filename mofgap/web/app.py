@@ -176,7 +176,7 @@ def _config(upload: Upload, settings: ServeConfig) -> ScreeningConfig:
             fields["window"] = float(low), float(high)
         except ValueError as error:
             raise RequestError(
-                422, f"window: expected two numbers, such as 1.8 3.0, not {window!r}"
+                422, f"window: expected two numbers, such as 1.8 3.0 or 1.8 inf, not {window!r}"
             ) from error
     try:
         return ScreeningConfig(**fields)
