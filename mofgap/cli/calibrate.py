@@ -77,15 +77,15 @@ def _show(found: Recalibration) -> None:
         for level in found.before.fraction
     ]
     show(rows, {name: name for name in rows[0]})
+    errors = f"mean absolute error {found.mae_ev:.3f} eV, mean error {-found.bias_ev:+.3f} eV"
+    say(f"{errors}, on {counted(found.n_rows, 'structure')}; gaps stay as they are")
 
 
 def _warn(found: Recalibration, target: str) -> None:
     if found.n_known:
-        what = f"left out {counted(found.n_known, 'structure')} that the model was trained on"
-        say(what)
+        say(f"left out {counted(found.n_known, 'structure')} that the model was trained on")
     if abs(found.bias_ev) > LARGE_BIAS * found.mae_ev:
-        typer.echo(
-            f"mofgap: {target} lies {found.bias_ev:+.2f} eV from the model's gaps on average, a difference "
-            "that error bars can only cover; mofgap train --from corrects it",
-            err=True,
+        say(
+            f"{target} lies {found.bias_ev:+.2f} eV from the model's gaps on average, a difference that "
+            "error bars can only cover; mofgap train --from corrects it"
         )
