@@ -23,7 +23,7 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -33,6 +33,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 import pydantic
 
+from mofgap.nearest import nearest
 from mofgap.plain_words import Problem, limits, meaning, problems_of, settings_of, shown
 from mofgap.shipped import with_shipped
 
@@ -113,14 +114,22 @@ def load(cls: type[_T], path: Path, overrides: Iterable[str] = ()) -> _T:
         return from_dict(cls, _plain_values(path, overrides))
 
 
-def read_sections(path: Path, names: Iterable[str]) -> dict[str, Any]:
+SLIP = 0.9
+"""A key so much like the name of a section is a slip of the pen: trainng is, pretraining is not."""
+
+
+def read_sections(path: Path, names: Sequence[str]) -> dict[str, Any]:
     """Some sections of a YAML file as plain values; those that it has.
 
     Raises:
-        ConfigurationError: If the file ``path`` cannot be read, or holds no keys with values.
+        ConfigurationError: If the file ``path`` cannot be read, holds no keys with values, or has a section
+            with nearly the name of one of these.
     """
     with _in_file(path):
         values = _plain_values(path)
+        for name in values.keys() - set(names):
+            if (meant := nearest(name, names, SLIP)) and meant not in values:
+                raise ConfigurationError(f"unknown section; did you mean {meant}?", key=name)
     return {name: values[name] for name in names if name in values}
 
 

@@ -8,11 +8,12 @@ SHOWN = 20
 """Known names shown at most where none is near."""
 
 
-def nearest(name: object, known: Iterable[object]) -> str | None:
-    """The known name most like this one; None where none is much like it."""
+def nearest(name: object, known: Iterable[object], likeness: float = 0.5) -> str | None:
+    """The known name most like this one; None where none is so much like it, 1 being equal."""
     import difflib  # needed for errors alone
 
-    return next(iter(difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)), None)
+    names = [str(k) for k in known]
+    return next(iter(difflib.get_close_matches(str(name), names, n=1, cutoff=likeness)), None)
 
 
 def hint(name: object, known: Iterable[object]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,6 +100,8 @@ def _job(config: Path | None, given: dict[str, Any]) -> TrainingJob:
     parts = {"data": LabelsConfig, "training": ModelTraining}
     plain = {} if config is None else read_sections(config, tuple(parts))
     for key, cls in parts.items():
+        if not isinstance(plain.get(key) or {}, Mapping):
+            raise ConfigurationError("expected keys with values", key=key)
         plain[key] = {**(plain.get(key) or {}), **{n: v for n, v in given.items() if n in settings_of(cls)}}
     if plain["training"].get("from_model") is not None:
         for name in (*NETWORK, "encoder"):

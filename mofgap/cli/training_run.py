@@ -15,7 +15,7 @@ from mofgap.configuration import ConfigurationError
 from mofgap.crystals.dataset import TableError
 from mofgap.gap.folder import CALIBRATION, ModelError, find_model, read_config
 from mofgap.shipped import CONFIG
-from mofgap.training.calibration import MIN_ROWS
+from mofgap.training.calibration import MIN_ROWS, MIN_SCALING_ROWS
 from mofgap.training.config import MIN_CORRECTION_ROWS
 from mofgap.training.job import TrainingJob
 from mofgap.training.lock import KEY, WORK
@@ -60,7 +60,11 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
         counts = " and ".join(f"{n} of {split}" for split, n in outcome.known.items())
         words = f"{outcome.parent} was trained on {counts}: their scores have columns of their own"
         typer.echo(f"{words}, and are too good", err=True)
-    if Calibration.load(output / CALIBRATION).is_raw:
+    calibration = Calibration.load(output / CALIBRATION)
+    if calibration.record is not None and not calibration.record.n_scaling:
+        words = f"fewer than {MIN_SCALING_ROWS} labels calibrate the error bars: read the interval"
+        say(f"{words}, since standard deviations are not scaled to the errors")
+    if calibration.is_raw:
         words = "too few labels to calibrate the error bars, which are the network's own, without a guarantee"
         how = "if none has a split" if job.training.from_model else "with --from qmof-pbe"
         say(f"{words}; {MIN_ROWS} labels are enough {how}")

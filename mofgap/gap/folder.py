@@ -137,6 +137,17 @@ def save_model(
     _write_config(folder, {"about": known, "model": model.config.to_dict()}, model)
 
 
+def rename(folder: Path, about: About) -> None:
+    """Write another name, level of theory and citation into the ``config.json`` of a model folder.
+
+    Raises:
+        ModelError: If ``folder`` holds no model, or its ``config.json`` is damaged or was edited by hand.
+    """
+    described = read_config(folder)
+    named = {"name": about.name, "level_of_theory": about.level_of_theory, "citation": about.citation}
+    _write_described(folder, described | {"about": described["about"] | named})
+
+
 def seal(folder: Path) -> str:
     """Write the hashes of a model folder anew, for files that were changed on purpose.
 
@@ -160,8 +171,14 @@ def _write_config(folder: Path, described: Mapping[str, Any], model: GapModel) -
         "model": described["model"],
         "sha256": {name: sha256_of(folder / name) for name in _files(model)},
     }
-    found = digest(hashed)
-    write_json(folder / CONFIG, hashed | {"digest": found}, indent=2)
+    return _write_described(folder, hashed)
+
+
+def _write_described(folder: Path, content: Mapping[str, Any]) -> str:
+    """Write the content of ``config.json`` with its digest, which is returned."""
+    content = {name: value for name, value in content.items() if name != "digest"}
+    found = digest(content)
+    write_json(folder / CONFIG, content | {"digest": found}, indent=2)
     return found
 
 

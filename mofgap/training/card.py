@@ -13,7 +13,7 @@ import pandas as pd
 
 from mofgap.counts import counted
 from mofgap.gap.correction import NUGGET
-from mofgap.gap.folder import CALIBRATION, read_config
+from mofgap.gap.folder import CALIBRATION, About, read_config, rename
 from mofgap.gap.posterior import DISAGREEMENT
 from mofgap.shipped import CARD, DESCRIPTION, LOG
 from mofgap.training.atoms import ATOM_TARGETS, XTB_TARGETS
@@ -64,14 +64,15 @@ def write_card(
     about, model = described["about"], described["model"]
     counts = labels.frame.split.value_counts()
     splits = ", ".join(f"{split} {counts[split]}" for split in ("train", "val", "test") if split in counts)
+    title, predicts, citation = _about_lines(about)
     lines = [
-        f"# {about['name']}",
+        title,
         "",
-        f"Predicts: {about['target']}. Level of theory of the labels: {about['level_of_theory']}.",
+        predicts,
         "",
         "## Data",
         f"Column `{labels.target}` of {len(labels.frame)} structures ({splits}).",
-        f"{about['citation'] or 'No citation was given.'}",
+        citation,
         *_substituted(model),
         "",
         "## Method",
@@ -91,6 +92,26 @@ def write_card(
         lines += ["", f"What follows is the card of {outcome.parent}; its figures are those before.", ""]
         lines.append(card_of(start))
     (folder / CARD).write_text("\n".join(lines).rstrip("\n") + "\n", encoding="utf-8")
+
+
+def _about_lines(about: Mapping[str, str]) -> tuple[str, str, str]:
+    """The lines of a card that say what the model is: its title, what it predicts, and whom to cite."""
+    predicts = f"Predicts: {about['target']}. Level of theory of the labels: {about['level_of_theory']}."
+    return f"# {about['name']}", predicts, about["citation"] or "No citation was given."
+
+
+def describe_anew(folder: Path, about: About) -> None:
+    """Give a trained model another name, level of theory or citation, in its ``config.json`` and its card.
+
+    Raises:
+        ModelError: If ``folder`` holds no model.
+    """
+    lines, before = card_of(folder).split("\n"), read_config(folder)["about"]
+    rename(folder, about)
+    for old, new in zip(_about_lines(before), _about_lines(read_config(folder)["about"]), strict=True):
+        if old in lines:
+            lines[lines.index(old)] = new
+    (folder / CARD).write_text("\n".join(lines), encoding="utf-8")
 
 
 def _substituted(model: dict[str, Any]) -> list[str]:
@@ -227,8 +248,7 @@ def error_bars(folder: Path) -> str:
     intervals = "intervals (with equal tails)" if calibration.equal_tails else "intervals (symmetric)"
     if record.n_scaling == 0:
         where = f"on {record.n_residuals} structures{apart}"
-        scaled = "all standard deviations were multiplied by one factor"
-        return f"The {intervals} are conformal {where}; {scaled}."
+        return f"The {intervals} are conformal {where}; the scaling was kept."
     return (
         f"The scaling of the spread was fitted on {record.n_scaling} structures, and the {intervals} are "
         f"conformal on {record.n_residuals} of them{apart}, each judged by a scaling fitted without it."

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mofgap.balora import elements_per_layer, kl_divergence, laplace_nll, sampling
 from mofgap.balora.dropout import dropout
-from mofgap.choices import Noise
+from mofgap.choices import Adaptation, Noise
 from mofgap.crystals.distinct import TOLERANCE_ANGSTROM, distinct_store
 from mofgap.crystals.store import GraphStore, StoreBatch
 from mofgap.encoders.encoder import FrozenOutputs
@@ -82,6 +82,11 @@ class Labelled:
     def target(self) -> Tensor:
         """(n,) float32 labels, eV."""
         return torch.tensor(self.gap_ev, dtype=torch.float32)
+
+
+def noise_of(method: Adaptation, config: FinetuneConfig) -> Noise:
+    """The noise of a training; a method that draws none is trained as with ``weights``."""
+    return config.noise if method == "balora" else "weights"
 
 
 class Finetuning(L.LightningModule):  # type: ignore[misc]

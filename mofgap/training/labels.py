@@ -125,6 +125,8 @@ def read_labels(
         if name not in frame.columns:
             raise TableError(f"{path}: {no_column(name, frame.columns)}")
     frame, reasons = _usable_rows(frame, target, path)
+    if frame.empty:
+        raise TableError("\n".join([f"{path}: no structure can be used", *reasons[:N_SHOWN]]))
     if all_rows or (split_column not in frame and len(frame) < few):
         frame, split_column, needed = frame.assign(split="train"), "split", ("train",)
     frame = _with_split(frame, split_column, seed, needed, path)

@@ -18,7 +18,8 @@ def network(config: TrainingConfig, found: PretrainedEncoder) -> GapModelConfig:
         ConfigurationError: If the setting ``blocks`` or ``modules`` names a block or layer that the encoder
             lacks. The message lists those that it has.
     """
-    for key in ("blocks", "modules"):
+    is_adapted = config.method != "full"
+    for key in ("blocks", "modules") if is_adapted else ():
         try:
             found.adapter_targets(**{key: getattr(config, key)})
         except ValueError as error:
@@ -28,7 +29,7 @@ def network(config: TrainingConfig, found: PretrainedEncoder) -> GapModelConfig:
         encoder=found.architecture,
         encoder_settings=found.settings,
         head_hidden=config.head_hidden,
-        target_modules=found.adapter_targets(config.blocks, config.modules),
+        target_modules=found.adapter_targets(config.blocks, config.modules) if is_adapted else (),
         rank=config.rank,
         lora_alpha=ADAPTER_SCALE * config.rank,
         prior_rate=config.prior_rate,

@@ -141,11 +141,14 @@ def write_recalibration_card(folder: Path, source: Path, found: Recalibration, c
         f"| {after.fraction[level]:.3f} | {after.width_ev[level]:.3g} |"
         for level in before.fraction
     ]
+    record = found.calibration.record
+    kept = record is not None and not record.n_scaling
+    one_factor = " Then one factor was applied to all standard deviations." if kept else ""
     lines = [
         f"# {names[0]}",
         "",
         f"The weights of {names[1]}; error bars calibrated anew on {found.n_rows} structures that it was not "
-        f"trained on ({found.n_known} more were left out because it was). {error_bars(folder)}",
+        f"trained on ({found.n_known} more were left out because it was). {error_bars(folder)}{one_factor}",
         f"On them the label exceeds the gap by {found.bias_ev:+.3f} eV on average, and the mean absolute "
         f"error is {found.mae_ev:.3f} eV, before and after alike.",
         "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,12 +23,12 @@ from mofgap.gap.folder import About, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import fit_correction, predict_store
 from mofgap.shipped import CONFIG
-from mofgap.training.calibration import calibration_of, evaluate, matched
+from mofgap.training.calibration import calibration_of, evaluate
 from mofgap.training.compute import ANYTHING, Compute
 from mofgap.training.config import MIN_CORRECTION_ROWS, MIN_FOLD_ROWS, N_FOLDS, FinetuneConfig
 from mofgap.training.costs import Cost
 from mofgap.training.cross_fitting import HeldOut, cross_fit
-from mofgap.training.finetune import Labelled, finetune, frozen_features
+from mofgap.training.finetune import Labelled, finetune, frozen_features, noise_of
 from mofgap.training.labels import Labels
 from mofgap.training.lock import WORK, lock, table_digests
 from mofgap.training.loop import TrainingError, check_folder
@@ -113,7 +114,8 @@ def train(
         compute = _without_val(compute, ensemble_with)
     made_of = _made_of(labels, model_config, config, start, ensemble_with)
     lock(work, made_of | compute.decisive, resume=resume)
-    data = Labelled.of(labels, cached_store(labels.frame, begun.model.graph_config, cache), config.noise)
+    noise = noise_of(begun.model.config.method, config)
+    data = Labelled.of(labels, cached_store(labels.frame, begun.model.graph_config, cache), noise)
     trained = train_model(
         begun, labels, data, work, config, again=begin, resume=resume, members=members, compute=compute
     )
@@ -145,6 +147,8 @@ def _without_val(compute: Compute, ensemble_with: Sequence[Path]) -> Compute:
     """
     if compute.nodes > 1:
         raise TrainingError("without a split val a training runs on one node: leave out --nodes")
+    if compute.devices > 1 and int(os.environ.get("SLURM_PROCID", "0")) > 0:
+        raise SystemExit(0)  # srun starts a process for each device, and the first one trains alone
     if ensemble_with:  # they may have been trained on the structures that the others leave out
         raise TrainingError("with --ensemble-with the labels need a split val, to calibrate on")
     return replace(compute, devices=1)
@@ -360,4 +364,4 @@ def _calibrate(
     found, gap_ev = found.rows(fresh), data.gap_ev[rows][fresh]
     # To the index of the final model, a structure that it was trained on is not new at all.
     own_novelty = novelty[split][fresh] if split == "val" else None
-    return matched(calibration_of(found, gap_ev, [data.ids[rows[i]] for i in fresh], scaling, own_novelty))
+    return calibration_of(found, gap_ev, [data.ids[rows[i]] for i in fresh], scaling, own_novelty)

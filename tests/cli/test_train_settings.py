@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -17,7 +19,9 @@ from typer.testing import CliRunner
 from mofgap.__main__ import app
 from mofgap.cli import pretrain, train, training_run
 from mofgap.configuration import ConfigurationError, from_dict
+from mofgap.encoders.registry import encoder_config
 from mofgap.plain_words import default_of, meaning, settings_of
+from mofgap.shipped import shipped_folder
 from mofgap.study.config import Recipe
 from mofgap.study.engine.config import RunConfig
 from mofgap.training.config import (
@@ -28,7 +32,9 @@ from mofgap.training.config import (
     PretrainingConfig,
     TrainingConfig,
 )
+from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.job import LabelsConfig, ModelTraining, TrainingJob
+from mofgap.training.network import network
 
 COMMANDS = [(train.train, LabelsConfig), (train.train, ModelTraining)]
 COMMANDS += [(pretrain.pretrain, PretrainingConfig), (pretrain.pretrain, ComputeConfig)]
@@ -149,6 +155,42 @@ def test_a_setting_without_effect_is_refused() -> None:
         ModelTraining(dropout=0.3).check()
     with pytest.raises(ConfigurationError, match="balora trains without dropout"):
         ModelTraining(from_model="qmof-pbe", dropout=0.3).check()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("trainng: {epochs: 1}", "trainng: unknown section; did you mean training?"),
+        ("training: fast", "training: expected keys with values"),
+        ("data: [1]", "data: expected keys with values"),
+    ],
+)
+def test_a_section_that_is_none_is_refused(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    done = CliRunner().invoke(app, ["train", "--config", str(tmp_path / "c.yaml")], env={"COLUMNS": "300"})
+    assert done.exit_code == 2 and words in done.output
+
+
+def test_other_sections_of_a_run_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("pretraining: {epochs: 1}\nscreening: {top: 3}\n")
+    done = CliRunner().invoke(app, ["train", "--config", str(tmp_path / "c.yaml")], env={"COLUMNS": "300"})
+    assert "section" not in done.output
+
+
+def test_full_training_needs_no_blocks_to_adapt() -> None:
+    found = find_encoder("crystal-transformer")
+    small = replace(found, config=encoder_config(found.architecture, {"n_blocks": 2}))
+    assert network(TrainingConfig(method="full"), small).encoder_settings["n_blocks"] == 2
+    with pytest.raises(ConfigurationError, match="blocks"):
+        network(TrainingConfig(method="lora"), small)
+
+
+def test_an_encoder_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").touch()
+    shutil.copytree(shipped_folder("models") / "crystal-transformer", tmp_path / "mine")
+    arguments = ["pretrain", str(tmp_path / "t.parquet"), "-o", str(tmp_path / "mine")]
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
+    assert done.exit_code == 2 and "mine holds an encoder whose training is gone" in done.output
 
 
 def test_the_settings_are_light_to_import() -> None:

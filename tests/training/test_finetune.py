@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mofgap.balora import elements_per_layer, kl_divergence
-from mofgap.choices import ADAPTATIONS, Adaptation
+from mofgap.choices import ADAPTATIONS, Adaptation, Noise
 from mofgap.crystals.convert import crystal_from, to_ase
 from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.store import build_store
@@ -24,7 +24,7 @@ from mofgap.training import finetune as finetune_module
 from mofgap.training.batches import loader
 from mofgap.training.compute import Compute
 from mofgap.training.config import FinetuneConfig
-from mofgap.training.finetune import Finetuning, Labelled, finetune, frozen_features
+from mofgap.training.finetune import Finetuning, Labelled, finetune, frozen_features, noise_of
 from mofgap.training.loop import TrainingError, read_checkpoint
 
 CONFIG = FinetuneConfig(epochs=4, batch_atoms=30, learning_rate=1e-2, encoder_learning_rate=3e-3, seed=2)
@@ -395,3 +395,8 @@ def test_noise_of_an_encoder_that_moves_depends_on_its_present_features(
     _, module, batch = step(unfreeze=True)
     module.features = torch.full_like(module.features, torch.nan)  # of the encoder before the training
     assert module.training_step(batch, 0).isfinite()
+
+
+@pytest.mark.parametrize(("method", "noise"), [("balora", "rows"), ("lora", "weights"), ("full", "weights")])
+def test_noise_concerns_a_method_that_draws_it(method: Adaptation, noise: Noise) -> None:
+    assert noise_of(method, FinetuneConfig(noise="rows")) == noise

@@ -26,7 +26,7 @@ from mofgap.training.config import FinetuneConfig
 from mofgap.training.costs import Cost
 from mofgap.training.labels import read_labels
 from mofgap.training.loop import TrainingError
-from mofgap.training.recipe import train
+from mofgap.training.recipe import _without_val, train
 from mofgap.training.result import TrainingResult
 
 CONFIG = FinetuneConfig(epochs=2, batch_atoms=40, learning_rate=1e-2)
@@ -276,3 +276,15 @@ def test_novel_structures_get_intervals_of_their_own_where_there_are_enough() ->
     few = Posterior(gap[:799], np.full(799, 0.1), np.full(799, 0.2), np.empty((799, 0)))
     single = recipe.calibration_of(few, true[:799], ids[:799], novelty=novelty[:799])
     assert single.novelty_edges == () and split.equal_tails and single.equal_tails
+
+
+def test_of_the_processes_of_srun_the_first_alone_trains_without_val(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compute = Compute("cpu", devices=2, progress=False)
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    with pytest.raises(SystemExit) as end:
+        _without_val(compute, ())
+    assert not end.value.code
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    assert _without_val(compute, ()).devices == 1

@@ -143,7 +143,11 @@ def comparison_stages(config: RunConfig, run: Path) -> Iterator[Stage]:
         yield Stage(
             rule="report",
             work=_work(report),
-            settings={},
+            settings={
+                "level_of_theory": wanted.data.level_of_theory,
+                "citation": wanted.data.citation,
+                "encoder": wanted.encoder,
+            },
             modules=("mofgap.study.report.page",),
             writes=("report.html",),
             after=("compare",),

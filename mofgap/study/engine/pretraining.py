@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mofgap.configuration import part, to_dict
+from mofgap.shipped import DESCRIPTION
 from mofgap.study.engine.config import PRETRAINED, RunConfig, RunPretraining
 from mofgap.study.engine.stage import Stage
 
@@ -34,10 +35,12 @@ def _pretrain(config: RunConfig, run: Path) -> None:
     assert asked is not None  # there would be no such stage
     compute = part(Compute, vars(asked), progress=False)
     encoder = asked.encoder_settings
-    frame, begun = read_table(asked.table), (folder / LAST).exists()
-    try:
-        pretrain(frame, folder, asked.architecture, encoder, asked.training, resume=begun, compute=compute)
-    except TableError as error:
-        raise TableError(f"{asked.table}: {error}") from error
+    begun = (folder / LAST).exists()
+    if not (folder / DESCRIPTION).exists():  # which is written last
+        try:
+            frame, how = read_table(asked.table), asked.training
+            pretrain(frame, folder, asked.architecture, encoder, how, resume=begun, compute=compute)
+        except TableError as error:
+            raise TableError(f"{asked.table}: {error}") from error
     for checkpoint in folder.glob("*.ckpt"):
         checkpoint.unlink()

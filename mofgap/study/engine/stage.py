@@ -84,6 +84,8 @@ class Stage:
         inputs = {name: look(name) for name in self.files}
         missing = [name for name, known in inputs.items() if not known]
         if missing:
+            if Path(missing[0]).exists():
+                raise RunError(f"{self.name}: {missing[0]} holds no files")
             raise RunError(f"{self.name}: there is no {missing[0]}, seen from {Path.cwd()}")
         asked = {"settings": self.settings, "describes": self.describes}
         return asked | {"code": code(self.modules), "inputs": inputs}
@@ -112,11 +114,12 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
         key = digest(request["settings"], request["code"], list(request["inputs"].values()), inputs)
         begun = {"stage": stage.name, "key": key, "request": request, "inputs": inputs, "start": _now()}
         last, damaged, work = folder.record(stage.name), folder.is_record_damaged(stage.name), stage.work
-        if last.get("key") == key and last.get("end") and folder.intact(last["outputs"]):
-            if not _differing("describes", last["request"], request):
+        if last.get("key") == key and last.get("end") and _is_there(last, folder):
+            if not (_differing("describes", last["request"], request) or last.get(DESCRIBING)):
                 folder.done(stage.name).touch()
                 return False
             work = stage.describe or stage.work
+            folder.write_record(stage.name, last | {DESCRIBING: True})
         else:
             _check_device(stage)
             if last.get("key") != key or last.get("end"):
@@ -135,6 +138,15 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
         folder.write_record(stage.name, begun | {"end": _now(), "cost": cost, "outputs": outputs})
         folder.done(stage.name).touch()
     return True
+
+
+DESCRIBING = "describing"
+"""Key of a record while what a stage says of its result is written anew."""
+
+
+def _is_there(last: dict[str, Any], folder: RunFolder) -> bool:
+    """Whether the outputs are as a record says, or a kill came while they were described anew."""
+    return bool(last.get(DESCRIBING)) or folder.intact(last["outputs"])
 
 
 def _check_device(stage: Stage) -> None:
@@ -204,6 +216,8 @@ def _reason(
     if not last.get("end"):
         return "was cut off"
     damaged = [name for name, value in last["outputs"].items() if not folder.intact({name: value})]
+    if last.get(DESCRIBING):
+        return "was cut off while it was described anew"
     if damaged:
         return f"output changed or gone: {_few(damaged)}"
     return f"configuration changed: {', '.join(described)}" if described else ""

@@ -11,7 +11,7 @@ from mofgap.configuration import to_dict
 from mofgap.shipped import CONFIG, COST, METRICS, model_folder
 from mofgap.study.engine.config import RunCalibration, RunConfig
 from mofgap.study.engine.stage import Stage
-from mofgap.whole_file import finite, write_json
+from mofgap.whole_file import finite, whole_folder, write_json
 
 MODEL, CALIBRATED = "model", "calibrated"
 """Folders of a run with the model as it was trained, and as it was calibrated on other structures."""
@@ -38,7 +38,9 @@ def _train(config: RunConfig) -> Stage:
     assert job is not None
     settings = to_dict(job)
     data = settings["data"]
-    described = {name: data.pop(name) for name in ("level_of_theory", "citation")}
+    describes = {"name": config.name, "citation": data.pop("citation")}
+    if job.training.from_model is None:  # else the level decides what is taken from that model
+        describes["level_of_theory"] = data.pop("level_of_theory")
     files = [data.pop("labels"), *filter(None, [data.pop("cifs")])]
     data.pop("cache")
     for name, file in job.training.needs:
@@ -47,11 +49,13 @@ def _train(config: RunConfig) -> Stage:
     return Stage(
         rule="train",
         work=_do_train,
-        settings=settings | {"name": config.name} | described,
+        settings=settings,
         modules=("mofgap.training.job",),
         writes=(f"{MODEL}/**", METRICS),
         costs=(COST,),
         files=tuple(files),
+        describes=describes,
+        describe=_describe,
         device=job.training.device,
     )
 
@@ -76,8 +80,11 @@ def _do_train(config: RunConfig, run: Path) -> None:
 
     job, folder = config.job, run / MODEL
     assert job is not None  # there would be no such stage
+    if all(path.exists() for path in (run / METRICS, run / COST, folder / CONFIG)):
+        shutil.rmtree(folder / WORK, ignore_errors=True)  # where it was stopped
+        return
     labels = job.read()
-    for line in (*labels.skipped, *labels.notes):
+    for line in (*labels.skipped, *labels.notes, *labels.faulty):
         sys.stderr.write(f"{line}\n")  # to the log of the stage
     begun = (folder / WORK / KEY).exists()
     if not begun and (folder / CONFIG).exists():  # stopped while the training of the model was removed
@@ -86,6 +93,18 @@ def _do_train(config: RunConfig, run: Path) -> None:
     write_json(run / METRICS, finite(outcome.metrics))
     (folder / COST).rename(run / COST)  # no part of the result: it differs from run to run
     shutil.rmtree(folder / WORK)
+
+
+def _describe(config: RunConfig, run: Path) -> None:
+    from mofgap.gap.folder import About
+    from mofgap.training.card import describe_anew
+
+    job = config.job
+    assert job is not None  # there would be no such stage
+    about = About(config.name, level_of_theory=job.data.level_of_theory, citation=job.data.citation)
+    with whole_folder(run / MODEL) as partial:  # a kill leaves what was trained as it is
+        shutil.copytree(run / MODEL, partial, dirs_exist_ok=True)
+        describe_anew(partial, about)
 
 
 def _do_calibrate(config: RunConfig, run: Path) -> None:

@@ -23,7 +23,7 @@ from mofgap.study.planned import Member
 from mofgap.training.compute import Compute
 from mofgap.training.config import TrainingConfig
 from mofgap.training.encoder_folder import find_encoder
-from mofgap.training.finetune import Labelled
+from mofgap.training.finetune import Labelled, noise_of
 from mofgap.training.labels import Labels
 from mofgap.training.loop import CLOCKS, LAST, read_log
 from mofgap.training.network import network
@@ -45,6 +45,9 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
     """
     wanted, folder = member(config, name), Layout(run).member(name)
     recipe, settings, work = wanted.recipe, training_config(wanted), folder / "training"
+    if (folder / SIZE).exists():  # which is written last
+        shutil.rmtree(work, ignore_errors=True)
+        return
     is_pretrained = recipe.start == "pretrained"
     made_of = network(settings, find_encoder(config.encoder))
     start = Layout(run).encoder / ENCODER_WEIGHTS if is_pretrained else None
@@ -94,7 +97,8 @@ def _data(run: Path, wanted: Member, settings: TrainingConfig) -> tuple[Labels, 
     """Labels of a member's training, the rows of the dataset that they are, and both with their graphs."""
     dataset = read(run)
     labels, rows = dataset.labels(wanted.split, wanted.recipe.n_train)
-    return labels, rows, Labelled.of(labels, dataset.store.subset(rows), settings.finetuning.noise)
+    noise = noise_of(settings.method, settings.finetuning)
+    return labels, rows, Labelled.of(labels, dataset.store.subset(rows), noise)
 
 
 def training_config(wanted: Member) -> TrainingConfig:

@@ -95,6 +95,11 @@ def test_what_a_model_folder_says_is_written_anew_and_nothing_trained(
         assert old["describes"] != new["describes"] and old["settings"] == new["settings"]
 
 
+@pytest.mark.parametrize("setting", ["citation=someone", "level_of_theory=PBE"])
+def test_what_the_page_says_is_written_anew(comparison: RunConfig, setting: str) -> None:
+    assert "report" in changed(replace(comparison, report=True), f"comparison.data.{setting}")
+
+
 def test_one_seed_less_leaves_the_tables(comparison: RunConfig) -> None:
     found = changed(comparison, "comparison.splits.split.trainings.balora=0")
     assert found == {"calibrate/split", "compare"}

@@ -114,6 +114,27 @@ def test_a_changed_description_repeats_it_over_what_is_there(bench: Bench) -> No
     assert bench.do(another) == [True] and bench.out() == "new 1"
 
 
+def test_a_description_that_was_cut_off_is_written_again_and_nothing_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.do(bench.first())
+    changed = bench.first(describes={"citation": "someone"}, describe=bench.describe_first)
+    write = RunFolder.write_record
+
+    def cut_off(folder: RunFolder, stage: str, record: dict[str, Any]) -> None:
+        if "cost" in record and not record.get("describing"):
+            raise KeyboardInterrupt
+        write(folder, stage, record)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RunFolder, "write_record", cut_off)
+        bench.do(changed)
+    assert bench.reason(changed) == "was cut off while it was described anew"
+    assert bench.do(changed) == [True] and bench.out().startswith("new 1, described")
+    assert not (bench.folder.path / "stale").exists()
+    assert bench.do(changed) == [False]
+
+
 def test_a_changed_input_repeats_it_and_what_reads_it(bench: Bench) -> None:
     bench.do(bench.first(), bench.second())
     bench.source.write_text("2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +86,7 @@ def test_two_runs_write_the_same_bytes(config: RunConfig, done: Path, do_stages:
     assert [name for name in one if one[name] != two.get(name)] == []
 
 
-@pytest.mark.parametrize("lost", [(), ("last.ckpt",), ("last.ckpt", "key.json")])
+@pytest.mark.parametrize("lost", [(), ("last.ckpt",), ("best.ckpt",), ("last.ckpt", "key.json")])
 def test_a_training_stopped_after_its_model_was_written_goes_on(
     config: RunConfig,
     done: Path,
@@ -115,6 +116,23 @@ def test_what_changes_the_training_repeats_it_and_what_only_screens_does_not(
     assert next(iter(Run(screened, done).reasons())) == "screen/1-of-1"
     trained = replace(config, training=replace(config.training, rank=3))
     assert next(iter(Run(trained, done).reasons())) == "train"
+
+
+def test_another_name_or_citation_trains_nothing(
+    config: RunConfig, done: Path, do_stages: Do, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(done, run)
+    weights = (run / "model/model.safetensors").read_bytes()
+    data = replace(config.data, citation="Someone, 2026", level_of_theory="PBE0")  # type: ignore[type-var]
+    other = replace(config, name="yours", data=data)
+    assert "only described anew: name, citation, level_of_theory" in Run(other, run).reasons()["train"]
+    do_stages(other, run)
+    assert (run / "model/model.safetensors").read_bytes() == weights and not (run / "stale/train").exists()
+    about, card = load_model(run / "model", "cpu").about, (run / "model/card.md").read_text()
+    assert (about.name, about.level_of_theory, about.citation) == ("yours", "PBE0", "Someone, 2026")
+    assert card.startswith("# yours\n") and "labels: PBE0." in card and "\nSomeone, 2026\n" in card
+    assert set(pd.read_csv(run / "screening.csv").model) == {"yours"}
 
 
 def test_a_calibration_on_other_structures_makes_the_model_that_screens(
