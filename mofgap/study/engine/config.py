@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from mofgap.configuration import ConfigurationError, below, part, schema
+from mofgap.encoders.registry import encoder_config
 from mofgap.screening.config import ScreeningConfig
 from mofgap.shipped import CONFIG, COST, DESCRIPTION, METRICS, model_folder, not_found
 from mofgap.study.config import ComparisonConfig, is_name
@@ -199,18 +201,35 @@ class RunConfig:
             with below("calibration"):
                 self.calibration.check()
         if self.comparison is not None:
-            data = self.comparison.data
-            with below("comparison.data"):
-                labels = LabelsConfig(data.table, data.cifs, data.target)
-                labels.check()
-                if "split" in {each.column for each in self.comparison.splits.values()}:
-                    labels.check_split()
-            if self.pretraining is None and model_folder(self.comparison.encoder, DESCRIPTION) is None:
-                words = not_found(self.comparison.encoder, DESCRIPTION)
-                raise ConfigurationError(words, key="comparison.encoder")
+            self._check_comparison(self.comparison)
         model = self.screening.model if self.screening is not None else None
         if model is not None and model_folder(model, CONFIG) is None:
             raise ConfigurationError(not_found(model, CONFIG), key="screening.model")
+
+    def _check_comparison(self, wanted: ComparisonConfig) -> None:
+        data = wanted.data
+        try:
+            LabelsConfig(data.table, data.cifs, data.target).check()
+        except ConfigurationError as error:
+            named = (replace(each, key=each.key.replace("labels", "table")) for each in error.problems)
+            raise ConfigurationError(*(each.below("comparison.data") for each in named)) from error
+        for name, split in wanted.splits.items():
+            with below(f"comparison.splits.{name}"):
+                if split.column == "split":
+                    LabelsConfig(data.table, data.cifs, data.target).check_split()
+                    continue
+                try:
+                    LabelsConfig(data.table, data.cifs, data.target, split_column=split.column).check()
+                except ConfigurationError as error:
+                    raise ConfigurationError(error.problems[0].words, key="column") from error
+        if self.pretraining is not None:
+            made_of = encoder_config(self.pretraining.architecture, self.pretraining.encoder_settings)
+            n_blocks = getattr(made_of, "n_blocks", math.inf)
+            if wrong := [block for block in wanted.recipe.blocks if block >= n_blocks]:
+                words = f"the encoder of pretraining has blocks 0 to {n_blocks - 1}, not {wrong[0]}"
+                raise ConfigurationError(words, key="comparison.recipe.blocks")
+        elif model_folder(wanted.encoder, DESCRIPTION) is None:
+            raise ConfigurationError(not_found(wanted.encoder, DESCRIPTION), key="comparison.encoder")
 
     def spread(self, rule: str) -> tuple[int, int]:
         """On how many nodes a job of a rule runs, and in how many processes on each."""

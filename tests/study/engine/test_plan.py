@@ -100,6 +100,25 @@ def test_what_the_page_says_is_written_anew(comparison: RunConfig, setting: str)
     assert "report" in changed(replace(comparison, report=True), f"comparison.data.{setting}")
 
 
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        (["comparison.splits.split.column=fold"], "comparison.splits.split.column: .*no column 'fold'"),
+        (["comparison.data.table=gone.parquet"], "comparison.data.table: gone.parquet: no such file"),
+        (
+            ["pretraining.table=t.parquet", "pretraining.blocks=2", "comparison.recipe.blocks=[1, 2]"],
+            "comparison.recipe.blocks: the encoder of pretraining has blocks 0 to 1, not 2",
+        ),
+    ],
+)
+def test_what_would_fail_after_other_stages_is_told_at_once(
+    small: RunConfig, settings: list[str], key: str
+) -> None:
+    other = from_dict(RunConfig, overridden(to_dict(small), settings))
+    with pytest.raises(ConfigurationError, match=key):
+        other.check()
+
+
 def test_one_seed_less_leaves_the_tables(comparison: RunConfig) -> None:
     found = changed(comparison, "comparison.splits.split.trainings.balora=0")
     assert found == {"calibrate/split", "compare"}
