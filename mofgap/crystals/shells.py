@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from math import comb
 
 import numpy as np
@@ -18,6 +18,9 @@ from mofgap.crystals.sites import Sites
 _REACH_ANGSTROM = 3.0
 # Occupancies around an atom add up to a whole number to within this.
 _WHOLE = 0.15
+# Two neighbours nearer than this are not there at the same time, angstrom. F..F of BF4 are 2.27 apart, H..H
+# of CH3 1.7.
+_APART_ANGSTROM, _HYDROGENS_APART_ANGSTROM = 2.0, 1.25
 # A shell with more choices stays as it is.
 _MOST_CHOICES = 5000
 _Floats = NDArray[np.float64]
@@ -29,13 +32,15 @@ class Shell:
 
     Attributes:
         atoms: Their indices.
-        places: (n, 3) where they are around that atom, angstrom.
+        distances: (n, n) between them, angstrom; infinite from each to itself.
         n_there: So many are there at a time: the sum of their occupancies.
+        is_crowded: Whether two of them are too near to be there together.
     """
 
     atoms: list[int]
-    places: _Floats
+    distances: _Floats
     n_there: int
+    is_crowded: bool
 
 
 def fill_shells(
@@ -46,10 +51,11 @@ def fill_shells(
     units: Sequence[Sequence[int]],
     alternatives: Sequence[Sequence[int]],
 ) -> None:
-    """Correct in place which partial sites are kept, where a shell has more or fewer than occupancies say.
+    """Correct in place which partial sites are kept, where some of a shell are too near each other.
 
-    The likeliest of them stay that belong to one alternative of the file and are far from each other. So of
-    BF4 in two orientations one tetrahedron stays, and of a methyl group every second of six hydrogens.
+    As many stay as the occupancies add up to: the likeliest, of one alternative of the file, and far from
+    each other. So of BF4 in two orientations one tetrahedron stays, and of a methyl group every second of six
+    hydrogens. Shells of which an atom belongs to a larger part, such as a linker, stay as they are.
 
     Args:
         cell: (3, 3) lattice vectors as rows, in angstrom.
@@ -61,10 +67,11 @@ def fill_shells(
         alternatives: For each atom, those that cannot be there with it.
     """
     partial = np.array([bool(unit) for unit in units])
+    tied = _tied(cell, sites, partial)
     for shell in _shells(cell, sites, partial):
         inside = set(shell.atoms)
         members = {a: [b for b in units[a] if b not in inside or b == a] for a in shell.atoms}
-        if keep[shell.atoms].sum() == shell.n_there or not _are_single(members, sites):
+        if not shell.is_crowded or tied & inside or not _are_single(members, sites):
             continue
         blocked = {a: {c for b in members[a] for c in alternatives[b]} for a in shell.atoms}
         free = [
@@ -74,7 +81,8 @@ def fill_shells(
         ]
         if not shell.n_there <= len(free) or comb(len(free), shell.n_there) > _MOST_CHOICES:
             continue
-        chosen = _likeliest(shell, free, sites, op_index, blocked)
+        kept = tuple(place for place in free if keep[shell.atoms[place]])
+        chosen = _likeliest(shell, free, kept, sites, op_index, blocked)
         for place, a in enumerate(shell.atoms):
             keep[members[a]] = place in chosen
 
@@ -82,6 +90,15 @@ def fill_shells(
 def _are_single(members: Mapping[int, Sequence[int]], sites: Sites) -> bool:
     """Whether each neighbour is kept or left out by itself, but for hydrogens that it carries."""
     return all(b == a or sites.atomic_numbers[b] == HYDROGEN for a, unit in members.items() for b in unit)
+
+
+def _tied(cell: _Floats, sites: Sites, partial: NDArray[np.bool_]) -> set[int]:
+    """Partial sites that are bonded to a partial one of another element, as the oxygens of a linker are."""
+    numbers = sites.atomic_numbers
+    pairs = pairs_within(cell, sites.frac_coords, _REACH_ANGSTROM, centres=partial & (numbers != HYDROGEN))
+    pairs = pairs.take(partial[pairs.second] & (numbers[pairs.second] != HYDROGEN))
+    pairs = pairs.take(numbers[pairs.first] != numbers[pairs.second])
+    return set(pairs.first[bond_ratios(pairs, numbers) < BOND_RATIO].tolist())
 
 
 def _shells(cell: _Floats, sites: Sites, partial: NDArray[np.bool_]) -> Iterator[Shell]:
@@ -99,7 +116,12 @@ def _shells(cell: _Floats, sites: Sites, partial: NDArray[np.bool_]) -> Iterator
             atoms = [atom for atom, _ in group]
             total = float(sites.occupancies[atoms].sum())
             if len(set(atoms)) == len(atoms) > round(total) >= 1 and abs(total - round(total)) < _WHOLE:
-                yield Shell(atoms, np.array([place for _, place in group]), round(total))
+                places = np.array([place for _, place in group])
+                distances = np.linalg.norm(places[:, None] - places[None], axis=2)
+                np.fill_diagonal(distances, np.inf)
+                of_hydrogen = sites.atomic_numbers[atoms[0]] == HYDROGEN
+                limit = _HYDROGENS_APART_ANGSTROM if of_hydrogen else _APART_ANGSTROM
+                yield Shell(atoms, distances, round(total), bool((distances < limit).any()))
 
 
 def _near_each_other(found: list[tuple[int, _Floats]]) -> Iterator[list[tuple[int, _Floats]]]:
@@ -117,13 +139,12 @@ def _near_each_other(found: list[tuple[int, _Floats]]) -> Iterator[list[tuple[in
 def _likeliest(
     shell: Shell,
     free: Sequence[int],
+    kept: tuple[int, ...],
     sites: Sites,
     op_index: NDArray[np.int64],
     blocked: Mapping[int, set[int]],
 ) -> tuple[int, ...]:
-    """Places in a shell of the atoms that stay."""
-    distances = np.linalg.norm(shell.places[:, None] - shell.places[None], axis=2)
-    np.fill_diagonal(distances, np.inf)
+    """Places in a shell of the atoms that stay; those that are ``kept`` where no others are better."""
     named = sites.groups[shell.atoms] != 0
     codes = np.stack([sites.assemblies[shell.atoms], sites.groups[shell.atoms], op_index[shell.atoms]], 1)
     codes = np.where(named[:, None], codes, 0)
@@ -133,7 +154,8 @@ def _likeliest(
         atoms = [shell.atoms[place] for place in index]
         n_conflicts = sum(other in blocked[a] for a, other in combinations(atoms, 2))
         n_alternatives = len(np.unique(codes[index], axis=0))
-        nearest = round(float(distances[np.ix_(index, index)].min()), 2)
+        nearest = round(float(shell.distances[np.ix_(index, index)].min()), 2)
         return -n_conflicts, round(float(sites.occupancies[atoms].sum()), 2), -n_alternatives, nearest
 
-    return max(combinations(free, shell.n_there), key=worth)
+    own = [kept] if len(kept) == shell.n_there else []
+    return max(chain(own, combinations(free, shell.n_there)), key=worth)

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
+from mofgap.crystals.bonds import bond_graph
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formula import formula_sum
 from mofgap.crystals.inputs import read_all
+from mofgap.crystals.write import write_cif
+from mofgap.shipped import shipped_folder
 
 CIFS = Path(__file__).parents[1] / "fixtures" / "cifs"
 GOOD = (CIFS / "good.cif").read_text()
@@ -328,6 +332,35 @@ def test_an_anion_in_two_orientations_is_one_tetrahedron(centre, element, angstr
     numbers = crystal.atomic_numbers
     kept = (crystal.frac_coords[numbers == {"F": 9, "O": 8}[element]] - 0.5) @ crystal.cell
     assert len(kept) == 4 and np.abs(kept.sum(0)).max() < 0.01, "the corners of a tetrahedron"
+
+
+def test_an_anion_turned_by_any_angle_is_one_tetrahedron_in_any_order():
+    rng = np.random.default_rng(0)
+    for angle in (25, 50, 65):
+        turned = TETRAHEDRON @ Rotation.from_rotvec([0, 0, angle], degrees=True).as_matrix()
+        places = [(1.44 * at, 0.5, ".") for at in np.concatenate([TETRAHEDRON, turned])]
+        for _ in range(3):
+            text = around("Cl", "O", places, order=rng.permutation(8))
+            crystal = only(read_cif(text, disorder="majority"))
+            kept = (crystal.frac_coords[crystal.atomic_numbers == 8] - 0.5) @ crystal.cell
+            assert len(kept) == 4 and np.abs(kept.sum(0)).max() < 0.01
+
+
+@pytest.mark.parametrize("occupancy", [0.5, 0.75])
+@pytest.mark.parametrize("name", ["UiO-66", "HKUST-1"])
+def test_a_linker_that_is_mostly_there_keeps_its_oxygens(name, occupancy):
+    (path,) = shipped_folder("examples").glob(f"{name}_*.cif")
+    whole = only(read_cif(path.read_text()))
+    bonded = bond_graph(whole)
+    of_carbon = whole.atomic_numbers[bonded.bonds.second] == 6
+    linker = np.isin(np.arange(whole.n_atoms), bonded.bonds.first[of_carbon]) | (whole.atomic_numbers == 6)
+    lines = write_cif(whole).replace("_atom_site_fract_z\n", "_atom_site_fract_z\n_atom_site_occupancy\n")
+    head, rows = lines.split("_atom_site_occupancy\n")
+    shares = np.where(linker, occupancy, 1.0).tolist()
+    rows = [f"{row} {share}" for row, share in zip(rows.strip().splitlines(), shares, strict=True)]
+    text = "\n".join([f"{head}_atom_site_occupancy", *rows, ""])
+    kept = only(read_cif(text, disorder="majority"))
+    assert formula_sum(kept.atomic_numbers) == formula_sum(whole.atomic_numbers)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4, 5), (0, 3, 1, 4, 2, 5), (0, 3, 4, 1, 5, 2)])
