@@ -114,7 +114,7 @@ def load(cls: type[_T], path: Path, overrides: Iterable[str] = ()) -> _T:
         return from_dict(cls, _plain_values(path, overrides))
 
 
-SLIP = 0.9
+SLIP = 0.86
 """A key so much like the name of a section is a slip of the pen: trainng is, pretraining is not."""
 
 
@@ -128,7 +128,7 @@ def read_sections(path: Path, names: Sequence[str]) -> dict[str, Any]:
     with _in_file(path):
         values = _plain_values(path)
         for name in values.keys() - set(names):
-            if (meant := nearest(name, names, SLIP)) and meant not in values:
+            if (meant := nearest(name.lower(), names, SLIP)) and meant not in values:
                 raise ConfigurationError(f"unknown section; did you mean {meant}?", key=name)
     return {name: values[name] for name in names if name in values}
 

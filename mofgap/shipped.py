@@ -23,8 +23,8 @@ DEFAULT_ENCODER = "crystal-transformer"
 CONFIG, CARD, METRICS, COST = "config.json", "card.md", "metrics.json", "cost.json"
 """Files of a model: its settings, with the hashes of what it computes with, and what is told of it."""
 
-LOG = "metrics.csv"
-"""Figures of each epoch, in the folder of a training."""
+LOG, LAST = "metrics.csv", "last.ckpt"
+"""Figures of each epoch and the last checkpoint, in the folder of a training."""
 
 DESCRIPTION, ENCODER_WEIGHTS = "encoder.json", "encoder.safetensors"
 """Files of an encoder, which has a card too: its settings, with the hash of its weights, and these."""

@@ -18,6 +18,7 @@ ALL_LINEAR = "all-linear"
 _OLD_NAMES = {"rank": "r"}
 """Names of fields in files of older versions, and their names in this one."""
 _WHOLE = ("r", "noise_hidden", "n_features", "n_train")
+_MAY_BE_NONE = ("initial_alpha", "n_features", "n_train")
 _POSITIVE = (*_WHOLE, "lora_alpha", "init_scale", "initial_alpha", "curvature")
 
 
@@ -99,6 +100,9 @@ class BaLoRAConfig:
             given = getattr(self, name).items()
             plain = {key: _positive(f"{name} of {key}", value, whole=whole) for key, value in given}
             object.__setattr__(self, name, plain)
+        for name in ("prior_rate", "beta"):
+            if isinstance(value := getattr(self, name), Real):
+                object.__setattr__(self, name, float(value))
         if not 0 < self.prior_rate < 1:
             raise ValueError(f"prior_rate must lie between 0 and 1, got {self.prior_rate!r}")
         if not 0 <= self.beta < math.inf:
@@ -178,7 +182,7 @@ def _positive(name: str, value: Any, *, whole: bool) -> Any:
     Raises:
         ValueError: If it is not positive and finite, or is to be ``whole`` and is not.
     """
-    if value is None:
+    if value is None and name in _MAY_BE_NONE:
         return None
     finite = " and finite" if value == math.inf else ""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:

@@ -163,6 +163,16 @@ class AdaptedLayer(nn.Module, ABC):
                 raise
             return getattr(self.base, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As of any module; what the base has is set there.
+
+        Raises:
+            AttributeError: If ``name`` is ``weight`` or ``bias``, which are the base's.
+        """
+        if name in ("weight", "bias"):
+            raise AttributeError(f"{name} is that of the layer inside: set base.{name}")
+        super().__setattr__(name, value)
+
     def learn_spread(self, std: float) -> None:
         """Train one standard deviation for each element of A; all start at ``std``."""
         self.lora_log_std = nn.Parameter(torch.full_like(self.lora_A, math.log(std)))

@@ -7,6 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+N_FIXED = 2**40
+"""Number of inputs that a standardisation counts for which was set or loaded: more do not change it."""
+
 
 class NoiseNetwork(nn.Module):
     """alpha(X): standardise, then linear, LayerNorm, SiLU, linear, softplus.
@@ -78,10 +81,10 @@ class NoiseNetwork(nn.Module):
             n_before: () number of inputs of all earlier batches.
 
         Returns:
-            () number of inputs that were counted.
+            () number of inputs that were counted; `N_FIXED` where it is fixed, which a checkpoint keeps.
         """
         if self.is_fixed:
-            return torch.zeros_like(n_before)
+            return torch.full_like(n_before, N_FIXED)
         features = features.to(self.feature_mean)
         finite = features.isfinite().all(1, keepdim=True)
         n = finite.sum()
@@ -91,7 +94,9 @@ class NoiseNetwork(nn.Module):
         shift = torch.where(n_before < 1, torch.zeros_like(mean), mean - self.feature_mean)
         variance = self.feature_std.square().lerp(own, share) + share * (1 - share) * shift.square()
         self.feature_mean.copy_(mean - (1 - share) * shift)
-        self.feature_std.copy_(torch.where(variance > 1e-12, variance.sqrt(), torch.zeros_like(variance)))
+        std = torch.where(variance > 1e-12, variance.sqrt(), torch.zeros_like(variance))
+        # One that is infinite makes a feature ignored.
+        self.feature_std.copy_(torch.where(self.feature_std.isinf(), self.feature_std, std))
         return n
 
     @torch.no_grad()

@@ -23,6 +23,7 @@ from mofgap.balora.arguments import call_of, logits_of, n_inputs_of
 from mofgap.balora.config import BaLoRAConfig
 from mofgap.balora.features import Callback, FrozenFeatures
 from mofgap.balora.model import BaLoRA, evaluation_mode
+from mofgap.balora.noise import N_FIXED
 from mofgap.balora.objective import analytic_alpha, diagonal_kl
 from mofgap.balora.rows import InputRows
 from mofgap.balora.sampling import noises
@@ -32,8 +33,6 @@ from mofgap.balora.threads import one_thread
 
 A_FUNCTION = "(a function)"
 """Value of ``features`` in a saved config whose features come from a function of the user."""
-N_SEEN_LOADED = 2**40
-"""Number of inputs that a loaded standardisation counts for, so that more inputs do not change it."""
 MAX_OUTPUTS = 256
 """Largest number of outputs of an input in the closed form, which takes one backward pass for each."""
 
@@ -379,7 +378,7 @@ class BaLoRAModel(BaLoRA):
             raise ValueError(f"{folder}: the saved posterior is not that of the config or the features")
         for name, value in own.items():
             value.copy_(saved[name])
-        self.n_seen.fill_(N_SEEN_LOADED)
+        self.n_seen.fill_(N_FIXED)
 
 
 def get_balora_model(

@@ -17,7 +17,7 @@ from mofgap.cli.tables import command_line
 from mofgap.configuration import part
 from mofgap.encoders.registry import encoder_config
 from mofgap.plain_words import settings_of
-from mofgap.shipped import DESCRIPTION, LOG
+from mofgap.shipped import DESCRIPTION, LAST
 from mofgap.threads import use_cores
 from mofgap.training.config import ComputeConfig, PretrainingConfig, TrainingConfig
 
@@ -68,7 +68,7 @@ def pretrain(
         n_blocks = encoder_config(config.architecture, encoder).n_blocks
         use_cores(part(ComputeConfig, settings).devices)  # before torch is imported
     needs_file(table)
-    if (output / DESCRIPTION).exists() and not (output / LOG).exists():
+    if (output / DESCRIPTION).exists() and not (output / LAST).exists():
         what = f"{output} holds an encoder whose training is gone"
         raise typer.BadParameter(f"{what}; name another folder", param_hint="--output")
     from mofgap.crystals.dataset import read_table

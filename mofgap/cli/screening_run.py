@@ -148,6 +148,8 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
         if nothing_there or run.target.exists():
             _say_counts(outcome, "")
             run.remove_journal()
+            if as_json:
+                _show(run, inputs, as_json)
             what = f"{run.target} is {'kept as it was' if run.target.exists() else 'not written'}"
             fail(f"nothing could be predicted; {what}", NOTHING_DONE)
     try:

@@ -72,8 +72,12 @@ def _rows_of_object(
     for name in chain([first], members):
         row[name] = stream.value()
         is_one = _is_one(name, row[name])
+        if is_one is False and _has_one_structure(row) and None in row.values():
+            is_one = None  # a field without a value, or a row without a structure, stands before it
         if is_one is not None or len(row) >= _MOST_UNDECIDED:
             break
+    if is_one is None and _has_one_structure(row):
+        is_one = True
     if is_one:
         for name in members:
             row[name] = stream.value()
@@ -88,12 +92,17 @@ def _rows_of_object(
             yield name, value
 
 
+def _has_one_structure(row: Mapping[str, Any]) -> bool:
+    """Whether one member is a structure, and the others have no value."""
+    return [is_structure(value) for value in row.values() if value is not None] == [True]
+
+
 def _is_one(name: str, value: Any) -> bool | None:
     """Whether an object with this member is one row, and no rows by identifier; None if it may be both."""
     if name in _NO_ROWS:
         return False
     if value is None and name not in _OF_ONE:
-        return None  # a field without a value, or a row without a structure
+        return None
     if name in _OF_ONE or not (isinstance(value, Mapping) or is_structure(value)):
         return True
     if is_structure(value) or any(map(is_structure, value.values())):

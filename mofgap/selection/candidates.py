@@ -37,8 +37,8 @@ SELECTED = ("order", "quality", "distinct", "gain")
 """Columns that a selection has more than its candidates; it may be selected from again."""
 
 
-LAST = 1e-3
-"""Factor of the quality of structures that come last."""
+LAST = 1e-9
+"""Factor of the quality of structures that come last: below that of any other, whatever is like it."""
 
 
 class CandidateError(ValueError):

@@ -121,8 +121,9 @@ def matched(calibration: Calibration) -> Calibration:
     """A calibration whose scaling was kept, with standard deviations that fit the errors of its rows.
 
     All of them are multiplied by the factor of least CRPS of the standardised errors, from 0.01 to 100.
-    Intervals and probabilities of windows stay as they are, and so does the CRPS in the record. Other
-    calibrations are returned unchanged.
+    Intervals and probabilities of windows stay as they are, but where an experimental geometry or charges add
+    to the standard deviation, or it is the largest one. The CRPS in the record stays. Other calibrations are
+    returned unchanged.
     """
     if calibration.record is None or calibration.record.n_scaling:
         return calibration

@@ -106,12 +106,11 @@ def describe_anew(folder: Path, about: About) -> None:
     Raises:
         ModelError: If ``folder`` holds no model.
     """
-    lines, before = card_of(folder).split("\n"), read_config(folder)["about"]
+    text, before = card_of(folder), read_config(folder)["about"]
     rename(folder, about)
     for old, new in zip(_about_lines(before), _about_lines(read_config(folder)["about"]), strict=True):
-        if old in lines:
-            lines[lines.index(old)] = new
-    (folder / CARD).write_text("\n".join(lines), encoding="utf-8")
+        text = text.replace(old, new, 1)
+    (folder / CARD).write_text(text, encoding="utf-8")
 
 
 def _substituted(model: dict[str, Any]) -> list[str]:

@@ -23,11 +23,12 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
+from mofgap.shipped import LAST as LAST
 from mofgap.shipped import LOG
 from mofgap.training.compute import Compute
 from mofgap.whole_file import whole_file
 
-LAST, BEST = "last.ckpt", "best.ckpt"
+BEST = "best.ckpt"
 CLOCKS = ("seconds", "cpu_seconds")
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes of a training that Ctrl-C or SIGTERM ends."""

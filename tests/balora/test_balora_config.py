@@ -76,7 +76,8 @@ def test_bad_values_are_refused(values: dict[str, object], message: str) -> None
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
-    config = BaLoRAConfig(r=np.int64(4), lora_alpha=np.float32(8.0), rank_pattern={"0": np.int32(2)})
+    numbers = {"r": np.int64(4), "lora_alpha": np.float32(8.0), "rank_pattern": {"0": np.int32(2)}}
+    config = BaLoRAConfig(**numbers, prior_rate=np.float32(0.1), beta=np.int64(1))
     assert BaLoRAConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -87,6 +88,8 @@ def test_numbers_of_numpy_are_numbers() -> None:
         ({"lora_alpha": math.inf}, "lora_alpha must be positive and finite, got inf"),
         ({"beta": math.inf}, "beta must not be negative or infinite, got inf"),
         ({"r": True}, "r must be positive"),
+        ({"r": None}, "r must be positive, got None"),
+        ({"rank_pattern": {"0": None}}, "rank_pattern of 0 must be positive, got None"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(settings: dict[str, Any], words: str) -> None:

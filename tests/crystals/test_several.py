@@ -167,6 +167,14 @@ def test_a_missing_structure_costs_no_other(tmp_path: Path, place: int) -> None:
         assert [isinstance(entry, ReadFailure) for entry in found] == [row is None for row in rows]
 
 
+@pytest.mark.parametrize("more", [{}, {"id": "X1"}, {"final_energy": -1.5}])
+def test_one_object_may_begin_with_a_field_without_a_value(tmp_path: Path, more: dict[str, object]) -> None:
+    content = {"note": None, "final_structure": to_pymatgen(crystal("a")).as_dict(), **more}
+    (tmp_path / "one.json").write_text(json.dumps(content))
+    (found,) = read_all(tmp_path / "one.json")
+    assert isinstance(found, Crystal) and found.structure_id == "one"
+
+
 def test_a_row_that_fails_keeps_its_identifier(tmp_path: Path) -> None:
     sound = to_pymatgen(crystal("a")).as_dict()
     disordered = Structure(Lattice.cubic(5), [{"Zn": 0.5, "Co": 0.5}], [[0, 0, 0]]).as_dict()

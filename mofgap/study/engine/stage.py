@@ -131,6 +131,9 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
                 folder.write_costs(stage.name, [])
             folder.write_record(stage.name, begun)
         cost = _do(stage, work, config, folder, threads)
+        is_going_on = last.get("key") == key and not last.get("end")
+        if stage.describe and is_going_on and _differing("describes", last["request"], request):
+            stage.describe(config, folder.path)  # what was there already may say what was asked before
         names = [name for name in folder.files(stage.writes) if name not in folder.files(stage.costs)]
         outputs = {name: fingerprint(str(folder.path / name)) for name in names}
         if not outputs:
@@ -145,8 +148,12 @@ DESCRIBING = "describing"
 
 
 def _is_there(last: dict[str, Any], folder: RunFolder) -> bool:
-    """Whether the outputs are as a record says, or a kill came while they were described anew."""
-    return bool(last.get(DESCRIBING)) or folder.intact(last["outputs"])
+    """Whether the outputs are as a record says; while they are described anew, only tensors must be."""
+    outputs = last["outputs"]
+    if not last.get(DESCRIBING):
+        return folder.intact(outputs)
+    there = all((folder.path / name).exists() for name in outputs)
+    return there and folder.intact({k: v for k, v in outputs.items() if k.endswith(".safetensors")})
 
 
 def _check_device(stage: Stage) -> None:
@@ -215,9 +222,9 @@ def _reason(
         return f"what it reads changed: {_few([n for n in names if last['inputs'].get(n) != inputs.get(n)])}"
     if not last.get("end"):
         return "was cut off"
-    damaged = [name for name, value in last["outputs"].items() if not folder.intact({name: value})]
-    if last.get(DESCRIBING):
+    if last.get(DESCRIBING) and _is_there(last, folder):
         return "was cut off while it was described anew"
+    damaged = [name for name, value in last["outputs"].items() if not folder.intact({name: value})]
     if damaged:
         return f"output changed or gone: {_few(damaged)}"
     return f"configuration changed: {', '.join(described)}" if described else ""

@@ -39,7 +39,7 @@ def _train(config: RunConfig) -> Stage:
     settings = to_dict(job)
     data = settings["data"]
     describes = {"name": config.name, "citation": data.pop("citation")}
-    if job.training.from_model is None:  # else the level decides what is taken from that model
+    if job.training.from_model is None and not job.training.ensemble_with:  # which must be of that level
         describes["level_of_theory"] = data.pop("level_of_theory")
     files = [data.pop("labels"), *filter(None, [data.pop("cifs")])]
     data.pop("cache")

@@ -130,8 +130,23 @@ def test_a_description_that_was_cut_off_is_written_again_and_nothing_else(
         patch.setattr(RunFolder, "write_record", cut_off)
         bench.do(changed)
     assert bench.reason(changed) == "was cut off while it was described anew"
+    lost = bench.folder.path / "first/out.txt"
+    text = lost.read_text()
+    lost.unlink()
+    assert bench.reason(changed) == "output changed or gone: first/out.txt"
+    lost.write_text(text)
     assert bench.do(changed) == [True] and bench.out().startswith("new 1, described")
     assert not (bench.folder.path / "stale").exists()
+    assert bench.do(changed) == [False]
+
+
+def test_what_was_cut_off_says_what_is_asked_now(bench: Bench) -> None:
+    bench.fails = True
+    with pytest.raises(RuntimeError):
+        bench.do(bench.first(describes={"citation": "old"}, describe=bench.describe_first))
+    bench.fails = False
+    changed = bench.first(describes={"citation": "new"}, describe=bench.describe_first)
+    assert bench.do(changed) == [True] and bench.out().endswith(", described")
     assert bench.do(changed) == [False]
 
 

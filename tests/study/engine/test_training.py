@@ -124,15 +124,28 @@ def test_another_name_or_citation_trains_nothing(
     run = tmp_path / "run"
     shutil.copytree(done, run)
     weights = (run / "model/model.safetensors").read_bytes()
-    data = replace(config.data, citation="Someone, 2026", level_of_theory="PBE0")  # type: ignore[type-var]
+    data = replace(config.data, citation="Someone,\n2026", level_of_theory="PBE0")  # type: ignore[type-var]
     other = replace(config, name="yours", data=data)
     assert "only described anew: name, citation, level_of_theory" in Run(other, run).reasons()["train"]
     do_stages(other, run)
     assert (run / "model/model.safetensors").read_bytes() == weights and not (run / "stale/train").exists()
     about, card = load_model(run / "model", "cpu").about, (run / "model/card.md").read_text()
-    assert (about.name, about.level_of_theory, about.citation) == ("yours", "PBE0", "Someone, 2026")
-    assert card.startswith("# yours\n") and "labels: PBE0." in card and "\nSomeone, 2026\n" in card
+    assert (about.name, about.level_of_theory, about.citation) == ("yours", "PBE0", "Someone,\n2026")
+    assert card.startswith("# yours\n") and "labels: PBE0." in card and "\nSomeone,\n2026\n" in card
+    again = replace(other, data=replace(data, citation="Nobody"))  # type: ignore[type-var]
+    do_stages(again, run)
+    assert "2026" not in (run / "model/card.md").read_text()
     assert set(pd.read_csv(run / "screening.csv").model) == {"yours"}
+
+
+def test_the_level_decides_which_other_models_fit(config: RunConfig, done: Path) -> None:
+    data = replace(config.data, level_of_theory="PBE0")  # type: ignore[type-var]
+    assert config.training is not None
+    both = replace(config.training, ensemble_with=("qmof-pbe",))
+    for training, same in ((config.training, True), (both, False)):
+        one, two = (replace(config, training=training, data=each) for each in (config.data, data))
+        settings = [next(iter(plan(each, done))).settings for each in (one, two)]
+        assert (settings[0] == settings[1]) == same
 
 
 def test_a_calibration_on_other_structures_makes_the_model_that_screens(
