@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,6 +75,9 @@ def train(
     with refused(names=NAMES):
         job = _job(config, _given(context))
         job.check()
+        if job.training.nodes > 1 and not {"SLURM_JOB_ID", "MASTER_ADDR"} & os.environ.keys():
+            what = "this would wait for other nodes for ever: start it by srun or torchrun"
+            raise ConfigurationError(what, key="nodes")
     use_cores(job.training.devices)  # before torch is imported
     from mofgap.cli.training_run import check_output, execute
 

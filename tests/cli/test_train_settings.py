@@ -178,6 +178,15 @@ def test_other_sections_of_a_run_are_passed_over(tmp_path: Path) -> None:
     assert done.exit_code == 2 and "LABELS: must be given" in done.output
 
 
+def test_several_nodes_need_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_JOB_ID", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "t.parquet").touch()
+    arguments = ["train", str(tmp_path / "t.parquet"), "-o", str(tmp_path / "m"), "--nodes", "2"]
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
+    assert done.exit_code == 2 and "--nodes" in done.output and "start it by srun" in done.output
+
+
 def test_full_training_needs_no_blocks_to_adapt() -> None:
     found = find_encoder("crystal-transformer")
     small = replace(found, config=encoder_config(found.architecture, {"n_blocks": 2}))

@@ -183,3 +183,10 @@ def test_words_and_pictures_are_no_part_of_the_numbers(start: str, reached: str)
         for name in found
         if name.startswith(("mofgap.report", "mofgap.cli", "mofgap.study.cli", "mofgap.study.judge"))
     ]
+
+
+def test_the_words_of_a_card_count_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, seen = sources._read, list[str]()
+    monkeypatch.setattr(sources, "_read", lambda name: (seen.append(name), read(name))[1])
+    sources.code_digest(("mofgap.training.job",))
+    assert "mofgap.training.recipe" in seen and "mofgap.training.card" not in seen
