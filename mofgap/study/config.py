@@ -68,7 +68,8 @@ class Trainings:
     )
     others: dict[str, NonNegativeInt] = Field(
         default_factory=dict,
-        description="Numbers of trainings of methods that were added, by name; each has its own default.",
+        description="Numbers of trainings of methods that were added, by name; each has its own default. 0 "
+        "leaves a method out, also one without trainings of its own, such as composition.",
     )
 
     def __post_init__(self) -> None:

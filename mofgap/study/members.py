@@ -55,7 +55,13 @@ def training_settings(member: Member) -> dict[str, Any]:
 def predictions(config: ComparisonConfig) -> list[Prediction]:
     """Every file of predictions, each after those it is made of."""
     own = [Prediction(m.split, m.method, m.seed, m.variant, (m.name,)) for m in members(config)]
-    return own + [p for split in config.splits for m in methods() for p in m.predictions(config, split)]
+    wanted = (
+        (split, method)
+        for split, described in config.splits.items()
+        for method in methods()
+        if described.trainings.others.get(method.name, 1)
+    )
+    return own + [p for split, method in wanted for p in method.predictions(config, split)]
 
 
 def tabled(config: ComparisonConfig, split: str) -> list[Prediction]:

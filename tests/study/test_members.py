@@ -78,3 +78,27 @@ def test_an_ablation_that_its_method_does_not_read_is_refused(tiny_config: Compa
 def test_an_unknown_name_is_told_the_known(tiny_config: ComparisonConfig) -> None:
     with pytest.raises(ConfigurationError, match=r"split/lora-seed9.*split/balora-seed0"):
         member(tiny_config, "split/lora-seed9")
+
+
+@pytest.mark.parametrize("name", ["composition", "mean", "laplace", "lora-ensemble"])
+def test_a_method_without_trainings_of_its_own_can_be_left_out(
+    tiny_config: ComparisonConfig, name: str
+) -> None:
+    splits = {
+        split: replace(each, trainings=replace(each.trainings, lora=1, ensemble=2, others={name: 0}))
+        for split, each in tiny_config.splits.items()
+    }
+    found = {each.method for each in predictions(replace(tiny_config, splits=splits))}
+    everything = {
+        each.method
+        for each in predictions(
+            replace(
+                tiny_config,
+                splits={
+                    split: replace(each, trainings=replace(each.trainings, others={}))
+                    for split, each in splits.items()
+                },
+            )
+        )
+    }
+    assert everything - found == {name}
