@@ -219,7 +219,7 @@ def _write(output: Path, found: Selection, inputs: DftInput | None) -> None:
     if inputs == "vasp":
         _warn_of_settings(found.crystals, found.levels)
     what_next = (
-        "compute them; with 25 gaps of the model's level, mofgap calibrate LABELS.csv CIFS uses them"
+        "compute them; with 25 gaps of one level, mofgap calibrate MODEL LABELS.csv CIFS fits error bars"
         if inputs
         else "--write-inputs cif, poscar or vasp makes inputs of calculations"
     )

@@ -49,8 +49,8 @@ class ScreeningConfig(PreparationConfig):
     level: Annotated[Level | None, BeforeValidator(in_lower_case)] = Field(
         None,
         description="Level of theory, instead of a model: the shipped model of pbe, of hse06 (a hybrid "
-        "functional, larger gaps), or both: rank by hse06, with pbe in columns of its own. By default both, "
-        "unless a model is given.",
+        "functional, mostly larger gaps), or both: rank by hse06, with pbe in columns of its own. By default "
+        "both, unless a model is given.",
     )
     uncertainty: Uncertainty = Field(
         "auto",
