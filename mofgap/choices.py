@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 MAX_ATOMS = 1000
@@ -54,6 +55,16 @@ Uncertainty = Literal["auto", "distance", "closed-form", "weights", "rows"]
 
 UNCERTAINTIES: tuple[Uncertainty, ...] = get_args(Uncertainty)
 DRAWN: tuple[Uncertainty, ...] = ("weights", "rows")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a word that is no choice.
+
+    Raises:
+        ValueError: If ``value`` is not among ``choices``. The message lists them.
+    """
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 
 def check_draws(uncertainty: Uncertainty, samples: int) -> None:

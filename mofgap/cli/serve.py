@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 from contextlib import suppress
 from types import FrameType
@@ -68,12 +69,15 @@ def serve(**settings: Any) -> None:
         )
         end = server.handle_exit
 
-        def handle_exit(signal: int, frame: FrameType | None) -> None:
+        def handle_exit(number: int, frame: FrameType | None) -> None:
             web.state.is_ending = True  # so that who waits for a table is told
-            end(signal, frame)
+            end(number, frame)
 
         server.handle_exit = handle_exit  # type: ignore[assignment, method-assign]
-        with suppress(KeyboardInterrupt):  # the way to end it
+        # A terminal that is closed ends the server as Ctrl-C does, so that no upload is left, but for nohup.
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, handle_exit)
+        with suppress(KeyboardInterrupt, SystemExit):  # the way to end it, and that of uvicorn to give up
             server.run(sockets=[listening])
     if not server.started:
         fail("the server could not start; the reason stands above", NOTHING_DONE)

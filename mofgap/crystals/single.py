@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from mofgap.choices import MAX_ATOMS, Disorder
+from mofgap.choices import MAX_ATOMS, Disorder, check_choice
 from mofgap.crystals.convert import crystal_from
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.entry import Entry, ReadFailure
@@ -32,10 +32,11 @@ def crystal_of(
         preparation: Which steps to take; None leaves the structure as it is.
 
     Raises:
-        ValueError: If the file ``item`` cannot be read or holds several structures, or the structure is
-            refused.
+        ValueError: If the file ``item`` cannot be read or holds several structures, the structure is refused,
+            or ``disorder`` is unknown.
         TypeError: If ``item`` is neither a path nor a structure.
     """
+    check_choice("disorder", disorder, get_args(Disorder))
     if isinstance(item, str | Path):
         return _alone_in(item, disorder, max_atoms, preparation)
     found = prepare_given(crystal_from(item), max_atoms, preparation)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 from warnings import warn
 
 import pandas as pd
 
-from mofgap.choices import Disorder, Goal, Warned
+from mofgap.choices import Disorder, Goal, Warned, check_choice
 from mofgap.gap.predictor import GapPredictor
 from mofgap.screening.origin import folders_of
 from mofgap.screening.rank import check_window
@@ -48,10 +49,13 @@ def select(
     Raises:
         CandidateError: If the table does not fit ``goal``, or none of its structures can be selected.
         ModelError: If the model does not exist or is damaged.
-        ValueError: If ``window`` is not a valid window, or ``model`` is not the model of the table.
+        ValueError: If ``window`` is not a valid window, ``warnings`` or ``disorder`` is unknown, or ``model``
+            is not the model of the table.
     """
     if window is not None:
         check_window(*window)
+    if disorder is not None:
+        check_choice("disorder", disorder, get_args(Disorder))
     source = table if isinstance(table, pd.DataFrame) else Path(table)
     folders = folders_of(source) if isinstance(source, pd.DataFrame) else (Path(), source.parent)
     frame = candidates_for(source, goal, window, warnings)

@@ -68,7 +68,11 @@ def screened(frame: pd.DataFrame, name: str = "table") -> Screened:
         raise ScreeningTableError(f"{name}: {lacks}")
     if frame.empty:
         raise ScreeningTableError(f"{name}: the table has no rows; screen again, without --novelty drop")
-    frame = frame.reset_index(drop=True)
+    if doubled := frame.columns[frame.columns.duplicated()].tolist():
+        raise ScreeningTableError(f"{name}: the column {doubled[0]} occurs twice; keep one of them")
+    frame = frame.reset_index(drop=True).assign(
+        **{key: frame[key].fillna("").astype(str).to_numpy() for key in ("file", "structure_id")}
+    )
     has_gap = (frame.status != "failed") & frame.gap_ev.notna() & frame.gap_std_ev.notna()
     ranked = frame[has_gap].sort_values("rank", kind="stable")
     return Screened(frame, ranked, frame[~has_gap], coverage_of(frame))

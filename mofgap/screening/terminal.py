@@ -70,7 +70,8 @@ def _columns(shown: Sequence[Row], window: Window, total: int) -> list[_Column]:
     if with_formula:
         how = {"overflow": "ellipsis", "no_wrap": True, "max_width": 18}
         columns.append(("formula", how, lambda row: Text(row.formula)))
-    columns.append((f"{own} / eV", _RIGHT, lambda row: Text(gap_words(row.gap_ev, row.gap_std_ev))))
+    whole = {**_RIGHT, "min_width": max(len(gap_words(row.gap_ev, row.gap_std_ev)) for row in shown)}
+    columns.append((f"{own} / eV", whole, lambda row: Text(gap_words(row.gap_ev, row.gap_std_ev))))
     if two_levels:
         columns.append(("PBE / eV", _RIGHT, lambda row: Text(gap_words(row.pbe_gap_ev, row.pbe_gap_std_ev))))
     if width:

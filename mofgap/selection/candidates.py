@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mofgap.choices import Goal, Warned
+from mofgap.choices import Goal, Warned, check_choice
 from mofgap.crystals.checks import FAULTS, UNBALANCED
 from mofgap.gap.novelty_warnings import UNCALIBRATED
 from mofgap.screening.row import DECIMALS, warnings_of
@@ -69,9 +69,10 @@ def candidates_for(
         ScreeningTableError: If the file ``table`` does not exist, or is not a table of ``mofgap screen``.
         CandidateError: If nothing can be selected from the table, or ``goal`` needs a window, ``window`` is
             None and the table does not have just one.
-        ValueError: If ``goal`` is unknown.
+        ValueError: If ``goal`` or ``warned`` is unknown.
         OSError: If the file ``table`` cannot be read.
     """
+    check_choice("warnings", warned, get_args(Warned))
     frame = candidates_of(table) if isinstance(table, pd.DataFrame) else read_candidates(table)
     if warned == "drop":
         frame = without_warnings(frame)

@@ -63,6 +63,7 @@ class Job:
     kept_until: float | None = None
     runner: asyncio.Task[None] | None = None
     reading: asyncio.Future[list[InputItem | ReadFailure]] | None = None
+    is_removed: bool = False
     _drawing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -102,6 +103,8 @@ class Job:
                     if isinstance(item := self.inputs[place], InputItem)
                 }
                 page = await queue.run(report_of, self.rows(), items, self.config, source)
+                if self.is_removed:
+                    raise RequestError(404, "the screening was removed; send the files again")
                 await asyncio.to_thread(write_text, path, page)
         return path
 
@@ -170,6 +173,7 @@ class Jobs:
     async def remove(self, job: Job) -> None:
         """Stop a screening, and remove it with all its files."""
         self._jobs.pop(job.id, None)
+        job.is_removed = True
         if job.runner is not None:
             job.runner.cancel()
             with suppress(asyncio.CancelledError):

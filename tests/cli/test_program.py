@@ -172,3 +172,9 @@ def test_a_mistyped_path_leaves_no_table_that_blocks_the_next_run(tmp_path: Path
     wrong = CliRunner().invoke(app, ["screen", str(tmp_path / "cfis"), "-o", str(table)])
     assert wrong.exit_code == 1 and "no such file or folder" in wrong.stderr
     assert f"{table} is not written" in wrong.stderr and list(tmp_path.iterdir()) == []
+
+
+def test_closed_streams_are_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m mofgap data list --json >&- 2>{tmp_path / 'err'}"
+    assert subprocess.run(command, shell=True, check=False).returncode == 0
+    assert (tmp_path / "err").read_text() == ""

@@ -381,3 +381,11 @@ def test_screened_needs_its_columns() -> None:
         screened(to_frame(ROWS).drop(columns="gap_std_ev"))
     table = screened(to_frame(ROWS))
     assert isinstance(table, Screened) and len(table.ranked) == 2 and len(table.failed) == 1
+
+
+def test_a_table_without_a_name_or_with_a_column_twice_is_no_crash(tmp_path: Path) -> None:
+    frame = to_frame(ROWS)
+    frame.loc[frame.index[0], ["file", "structure_id"]] = None
+    write_report(tmp_path / "page.html", frame, folders=())
+    with pytest.raises(ScreeningTableError, match="gap_ev occurs twice"):
+        screened(pd.concat([frame, frame[["gap_ev"]]], axis=1))

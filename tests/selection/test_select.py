@@ -262,6 +262,15 @@ def test_structures_with_a_warning_can_be_left_out(table: Path, model_folder: Pa
     assert done.exit_code == 1 and "each row has a warning" in done.output
 
 
+def test_an_unknown_choice_selects_nothing(table: Path, model_folder: Path) -> None:
+    for wrong, words in (
+        ({"warnings": "Drop"}, "warnings must be one of"),
+        ({"disorder": "foo"}, "disorder must"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            mofgap.select(table, model=str(model_folder), **wrong)  # type: ignore[arg-type]
+
+
 def test_files_count_from_the_table_too(
     table: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
