@@ -21,8 +21,9 @@ Step = Callable[[Crystal], Crystal]
 def prepare(crystal: Crystal, config: PreparationConfig = DEFAULT_PREPARATION) -> Crystal:
     """The structure that DFT would see, with a note among its warnings for each change.
 
-    A relaxed structure in its primitive cell comes back as it is. Preparing twice is preparing once. The cell
-    is reduced last, since a guest or a missing hydrogen may be all that tells two halves of a cell apart.
+    A relaxed structure in its primitive cell comes back as it is. Preparing twice is preparing once, but in a
+    few structures a second time adds hydrogens, since bonds of rings have other lengths by then. The cell is
+    reduced last, since a guest or a missing hydrogen may be all that tells two halves of a cell apart.
 
     Args:
         crystal: As it was read; each atom has a place of its own.
