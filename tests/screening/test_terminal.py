@@ -81,3 +81,10 @@ def test_a_narrow_terminal_keeps_the_names() -> None:
     text = console.file.getvalue()
     assert "formula" not in text and "MOF-74-Zn_FI" in text
     assert len(text.splitlines()) <= 4
+
+
+def test_a_very_narrow_terminal_keeps_the_error_bar() -> None:
+    row = replace(ROW, structure_id="MOF-74-Zn_FIJDOS", level_of_theory="HSE06", pbe_gap_ev=1.0)
+    console = Console(file=io.StringIO(), width=44, color_system=None)
+    render(console, [row], (1.8, 3.0))
+    assert "2.00 ± 0.50" in console.file.getvalue()

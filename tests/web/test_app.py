@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,27 @@ def test_models_are_those_of_the_levels(client: TestClient) -> None:
     assert (
         found["pbe"]["models"][0]["level_of_theory"] == "PBE" and not found["pbe"]["models"][0]["calibrated"]
     )
+
+
+def test_a_report_of_a_screening_that_was_removed_leaves_nothing(
+    client: TestClient, write_cifs: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = f"/api/screenings/{finished(client, files(write_cifs(tmp_path, 1)))}"
+    begun, removed = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> str:
+        begun.set()
+        removed.wait(30)
+        return "page"
+
+    monkeypatch.setattr(jobs_module, "report_of", slow)
+    with ThreadPoolExecutor(1) as pool:
+        report = pool.submit(client.get, f"{at}/report")
+        assert begun.wait(30)
+        assert client.delete(at).status_code == 204
+        removed.set()
+        assert report.result().status_code == 404
+    assert not list(client.app.state.jobs.root.iterdir())  # type: ignore[attr-defined]
 
 
 def test_a_screening_is_watched_fetched_and_removed(
