@@ -74,8 +74,7 @@ def check_draws(uncertainty: Uncertainty, samples: int) -> None:
         ValueError: If ``uncertainty`` is not one of `UNCERTAINTIES`, ``samples`` is negative, or ``samples``
             is 1 for an uncertainty that is drawn.
     """
-    if uncertainty not in UNCERTAINTIES:
-        raise ValueError(f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, not {uncertainty!r}")
+    check_choice("uncertainty", uncertainty, UNCERTAINTIES)
     if samples < 0:
         raise ValueError(f"samples must be at least 0, not {samples}")
     if uncertainty in DRAWN and samples == 1:

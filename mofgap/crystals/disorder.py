@@ -93,8 +93,7 @@ def majority(
         (n_atoms,) mask of the sites to keep, and warnings.
 
     Raises:
-        StructureError: If the partially occupied sites lie so close together that their pairs would not fit
-            in memory.
+        StructureError: If the partial sites are so crowded that their pairs would not fit in memory.
     """
     partial = sites.occupancies < FULL_OCCUPANCY
     if not partial.any():

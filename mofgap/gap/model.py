@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mofgap.balora import AdaptedLayer, BaLoRA, BaLoRAConfig, NoiseNetwork
 from mofgap.balora.adapt import targets
-from mofgap.choices import ADAPTATIONS, Adaptation
+from mofgap.choices import ADAPTATIONS, Adaptation, check_choice
 from mofgap.crystals.graph import CrystalGraph, GraphConfig
 from mofgap.encoders.encoder import Encoder, FrozenOutputs
 from mofgap.encoders.registry import DEFAULT_ARCHITECTURE, build_encoder, encoder_class, encoder_config
@@ -62,8 +62,7 @@ class GapModelConfig:
     members: tuple[GapModelConfig, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.method not in ADAPTATIONS:
-            raise ValueError(f"method must be one of {', '.join(ADAPTATIONS)}, not {self.method!r}")
+        check_choice("method", self.method, ADAPTATIONS)
         targets = tuple(self.target_modules)
         if not targets:
             config = encoder_config(self.encoder, self.encoder_settings)

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Literal, get_args
 
+from mofgap.choices import check_choice
+
 Level = Literal["pbe", "hse06", "both"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 
@@ -37,8 +39,7 @@ def models_of(level: Level | None, model: str | Path | None) -> Models:
     if level is None and model is not None:
         return model, None
     level = DEFAULT if level is None else level
-    if level not in LEVELS:
-        raise ValueError(f"level must be one of {', '.join(LEVELS)}, not {level!r}")
+    check_choice("level", level, LEVELS)
     if model is not None:
         raise ValueError(f"level {level} names the shipped models to take: give a level or a model, not both")
     return (MODELS["hse06"], MODELS["pbe"]) if level == "both" else (MODELS[level], None)

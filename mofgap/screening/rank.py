@@ -9,6 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import Literal, get_args
 
+from mofgap.choices import check_choice
 from mofgap.crystals.reasons import listed
 from mofgap.screening.duplicates import originals
 from mofgap.screening.row import WARNING_SEPARATOR, Row, named, warnings_of
@@ -116,12 +117,9 @@ def check_order(rank_by: RankBy, novelty: Novelty, duplicates: Duplicates) -> No
     Raises:
         ValueError: If ``rank_by``, ``novelty`` or ``duplicates`` is unknown.
     """
-    if rank_by not in RANKINGS:
-        raise ValueError(f"rank_by must be one of {', '.join(RANKINGS)}, not {rank_by!r}")
-    if novelty not in NOVELTIES:
-        raise ValueError(f"novelty must be one of {', '.join(NOVELTIES)}, not {novelty!r}")
-    if duplicates not in DUPLICATES:
-        raise ValueError(f"duplicates must be one of {', '.join(DUPLICATES)}, not {duplicates!r}")
+    check_choice("rank_by", rank_by, RANKINGS)
+    check_choice("novelty", novelty, NOVELTIES)
+    check_choice("duplicates", duplicates, DUPLICATES)
 
 
 def is_ranked(row: Row, novelty: Novelty) -> bool:

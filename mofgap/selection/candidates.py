@@ -155,8 +155,7 @@ def quality(frame: pd.DataFrame, goal: Goal) -> Floats:
         CandidateError: If the goal needs one window and the table has none or several, or no gap can lie in
             the window.
     """
-    if goal not in GOALS:
-        raise ValueError(f"goal must be one of {', '.join(GOALS)}, not {goal!r}")
+    check_choice("goal", goal, GOALS)
     inside = frame.p_in_window.to_numpy(dtype=np.float64)
     if goal != "explore":
         if not np.isfinite(inside).all():

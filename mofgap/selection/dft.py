@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from mofgap.choices import DftInput
+from mofgap.choices import DftInput, check_choice
 from mofgap.crystals.convert import to_pymatgen
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
@@ -89,8 +89,7 @@ def write_inputs(
         ValueError: If ``kind`` is not one of `KINDS`, or ``folder`` holds inputs of other crystals.
         OSError: If a file or folder cannot be written.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+    check_choice("kind", kind, KINDS)
     folder.mkdir(parents=True, exist_ok=True)
     digits, ending = len(str(len(crystals))), "" if kind == "vasp" else f".{kind}"
     names = [f"{i:0{digits}d}_{_safe_name(crystal)}{ending}" for i, crystal in enumerate(crystals, start=1)]

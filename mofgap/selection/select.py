@@ -184,9 +184,7 @@ def select(
     order = order[: max(n_short, np.count_nonzero(frame.quality))]  # nothing of quality 0 is chosen
     structure = frame.groupby([name for name in SAME if name in frame], dropna=False).ngroup().to_numpy()
     crystals, features = dict[int, Crystal](), dict[int, Floats]()
-    skipped: list[str] = []
-    picks: list[Pick] = []
-    done, again = set[int](), False
+    skipped, picks, done, again = list[str](), list[Pick](), set[int](), False
     while (len(picks) < budget or again) and len(order):
         short = order[pd.Series(structure[order]).groupby(structure[order]).cumcount() < n_copies][:n_short]
         found, lost = _read_again(frame.loc[np.sort(short)], *how)
@@ -201,8 +199,7 @@ def select(
         rows = sorted(crystals)
         if rows:
             points = whitened([features[row] for row in rows], predictor.novelty)
-            qualities = frame.quality.to_numpy()[rows]
-            picks = choose(qualities, points, likeness_length(predictor.novelty), budget)
+            picks = choose(frame.quality[rows].to_numpy(), points, likeness_length(predictor.novelty), budget)
         order = order[~np.isin(order, short) & ~np.isin(structure[order], list(done))]
         again = bool(np.isin(structure[short], structure[order]).any())  # a copy may replace what was lost
         n_short, n_copies = 2 * n_short, 2 * n_copies  # a table of copies is gone through in few steps

@@ -109,13 +109,12 @@ def train(
         raise TrainingError("0 epochs change no weights: name a trained model to start from")
     held_out = labels.frame.structure_id[labels.frame.split != "train"].tolist()
     members = [member(each, begun.model, about.level_of_theory, held_out) for each in ensemble_with]
-    work = folder / WORK
     if not labels.positions("val"):
         compute = _without_val(compute, ensemble_with)
-    made_of = _made_of(labels, model_config, config, start, ensemble_with)
+    work, made_of = folder / WORK, _made_of(labels, model_config, config, start, ensemble_with)
     lock(work, made_of | compute.decisive, resume=resume)
-    noise = noise_of(begun.model.config.method, config)
-    data = Labelled.of(labels, cached_store(labels.frame, begun.model.graph_config, cache), noise)
+    store = cached_store(labels.frame, begun.model.graph_config, cache)
+    data = Labelled.of(labels, store, noise_of(begun.model.config.method, config))
     trained = train_model(
         begun, labels, data, work, config, again=begin, resume=resume, members=members, compute=compute
     )

@@ -15,7 +15,7 @@ from typing import Any
 from mofgap.configuration import digest, to_dict
 from mofgap.shipped import COST, DESCRIPTION, ENCODER_WEIGHTS, METRICS, model_folder
 from mofgap.study.config import ComparisonConfig
-from mofgap.study.engine.config import RunConfig
+from mofgap.study.engine.config import PRETRAINED, RunConfig
 from mofgap.study.engine.pretraining import pretrain_stage
 from mofgap.study.engine.stage import Stage, Work
 from mofgap.study.layout import COSTS, GRAPHS, PREDICTIONS, RECORD, SIZE, TABLE
@@ -146,7 +146,7 @@ def comparison_stages(config: RunConfig, run: Path) -> Iterator[Stage]:
             settings={
                 "level_of_theory": wanted.data.level_of_theory,
                 "citation": wanted.data.citation,
-                "encoder": wanted.encoder,
+                "encoder": PRETRAINED if config.pretraining else wanted.encoder,  # a run may be moved
             },
             modules=("mofgap.study.report.page",),
             writes=("report.html",),
