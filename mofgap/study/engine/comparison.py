@@ -97,7 +97,7 @@ def report(config: ComparisonConfig, run: Path) -> None:
     from mofgap.study.report.compared import read_compared
     from mofgap.study.report.page import comparison_page
 
-    write_text(run / "report.html", comparison_page(read_compared(run)))
+    write_text(run / "report.html", comparison_page(read_compared(run, with_manifest=False)))
 
 
 def rows_digest(config: ComparisonConfig, run: Path, name: str) -> str:

@@ -88,8 +88,13 @@ class Compared:
         return [rows for _, rows in frame.groupby("seed", sort=True)]
 
 
-def read_compared(run: Path) -> Compared:
+def read_compared(run: Path, *, with_manifest: bool = True) -> Compared:
     """Read a run folder.
+
+    Args:
+        run: The folder.
+        with_manifest: Whether its manifest says where it comes from. A stage of the run must not read it:
+            until all stages are done it is that of an earlier command.
 
     Raises:
         ComparisonError: If ``run`` holds no finished comparison, or its comparison is damaged or has another
@@ -109,20 +114,21 @@ def read_compared(run: Path) -> Compared:
     if not content["methods"]:
         raise ComparisonError(f"{summary}: no method was compared")
     chosen = (frame.part == "test") & ~frame.is_left_out & (frame.variant == "")
-    return Compared(run.resolve().name, content, frame[chosen], *_origin(run))
+    return Compared(run.resolve().name, content, frame[chosen], *_origin(run, with_manifest))
 
 
-def _origin(run: Path) -> tuple[dict[str, str], dict[str, str]]:
+def _origin(run: Path, with_manifest: bool) -> tuple[dict[str, str], dict[str, str]]:
     """What a run's manifest and configuration tell a reader of the page, and the card of its encoder."""
-    manifest, config = (_read(run / name) for name in (MANIFEST, RUN_CONFIG))
+    manifest, config = _read(run / MANIFEST) if with_manifest else {}, _read(run / RUN_CONFIG)
     comparison = _mapping(config.get("comparison"))
     data, encoder = _mapping(comparison.get("data")), comparison.get("encoder", "")
+    inputs = manifest.get("inputs") or [data[name] for name in ("table", "cifs") if data.get(name)]
     about = {
         "command": manifest.get("command"),
         "run with": f"mofgap {manifest['mofgap']}" if manifest.get("mofgap") else "",
         "level of theory": data.get("level_of_theory"),
         "data set, to be cited": data.get("citation"),
-        "data set and other inputs": ", ".join(manifest.get("inputs") or ()),
+        "data set and other inputs": ", ".join(map(str, inputs)),
         "encoder": encoder,
     }
     folder = model_folder(str(encoder), CARD) if encoder else None

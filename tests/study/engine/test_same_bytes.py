@@ -10,8 +10,9 @@ import pytest
 
 from mofgap.shipped import COST
 from mofgap.study.config import SplitConfig, Trainings
+from mofgap.study.engine.comparison import report
 from mofgap.study.engine.config import RunConfig
-from mofgap.study.layout import COSTS, Layout, read_json
+from mofgap.study.layout import COSTS, MANIFEST, Layout, read_json
 
 DoStages = Callable[[RunConfig, Path], list[str]]
 OF_THE_RUN = ("stages/", "logs/")
@@ -48,6 +49,15 @@ def test_two_runs_give_the_same_bytes(twice: tuple[RunConfig, Path, Path]) -> No
     assert {"comparison.json", "comparison.md", "comparison.parquet", "report.html"} <= set(one)
     assert one.keys() == two.keys()
     assert [name for name in one if one[name] != two[name]] == []
+
+
+def test_a_page_names_no_earlier_command(twice: tuple[RunConfig, Path, Path]) -> None:
+    config, _, run = twice
+    before = (run / "report.html").read_bytes()
+    (run / MANIFEST).write_text('{"command": "mofgap run another.yaml", "mofgap": "0.0.1"}')
+    report(config.comparison_in(run), run)
+    (run / MANIFEST).unlink()
+    assert (run / "report.html").read_bytes() == before
 
 
 def test_costs_are_kept_apart_and_are_no_results(twice: tuple[RunConfig, Path, Path]) -> None:
