@@ -176,17 +176,16 @@ def _table(config: ComparisonConfig, frame: pd.DataFrame, most: Mapping[str, int
     data = config.data
     frame = frame.assign(gap_ev=frame[data.target])
     frame = frame.iloc[order(frame.structure_id.tolist(), data.seed)].reset_index(drop=True)
-    try:
-        parts = {
-            name: _capped(assign(frame, split, data.seed), most[name], data)
-            for name, split in config.splits.items()
-        }
-    except TableError as error:
-        raise TableError(f"{data.table}: {error}") from error
-    for name, part in parts.items():
-        n, found = most[name], int((part == "train").sum())
+    parts = {}
+    for name, split in config.splits.items():
+        try:
+            parts[name] = _capped(assign(frame, split, data.seed), most[name], data)
+        except TableError as error:
+            raise TableError(f"{data.table}: comparison.splits.{name}: {error}") from error
+        n, found = most[name], int((parts[name] == "train").sum())
         if n is not None and found < n:
-            raise TableError(f"{data.table}: split {name} has {found} training structures, not {n}")
+            few = f"split {name} has {found} training structures, not {n}"
+            raise TableError(f"{data.table}: {few}: lower n_train of the recipe or the ablation")
     groups = {
         f"group:{split.group}": frame[split.group] for split in config.splits.values() if split.group in frame
     }

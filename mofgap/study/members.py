@@ -31,9 +31,11 @@ def _ablations(config: ComparisonConfig) -> Iterator[Member]:
     for name, ablation in config.ablations.items():
         method = method_of(ablation.method)
         if method.adaptation is None:
-            raise ConfigurationError(f"ablations.{name}: {method.name} trains no network of its own")
+            words = f"{method.name} trains no network of its own"
+            raise ConfigurationError(f"comparison.ablations.{name}: {words}")
         if left := sorted(ablation.changes.keys() & unread(method)):
-            raise ConfigurationError(f"ablations.{name}: {method.name} does not read {', '.join(left)}")
+            words = f"{method.name} does not read {', '.join(left)}"
+            raise ConfigurationError(f"comparison.ablations.{name}: {words}")
         recipe = ablation.applied(method.recipe(config.recipe))
         for seed in range(ablation.seeds):
             yield Member(ablation.split, ablation.method, seed, recipe, variant=name)

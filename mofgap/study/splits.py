@@ -52,7 +52,8 @@ def assign(frame: pd.DataFrame, split: SplitConfig, seed: int) -> pd.Series:
     wanted = PARTS if split.kind == "without" else PARTS[:3]
     for name in wanted:
         if not (part == name).any():
-            raise TableError(f"a split of kind {split.kind} leaves no structure for {name}")
+            why = f": no structure holds {split.element}" if name == "left_out" else f" of {len(part)}"
+            raise TableError(f"a split of kind {split.kind} leaves no structure for {name}{why}")
     return part
 
 

@@ -215,13 +215,16 @@ class RunConfig:
             raise ConfigurationError(*(each.below("comparison.data") for each in named)) from error
         for name, split in wanted.splits.items():
             with below(f"comparison.splits.{name}"):
+                asked = {"group": split.group} if split.kind == "grouped" else {}
                 if split.column == "split":
                     LabelsConfig(data.table, data.cifs, data.target).check_split()
-                    continue
-                try:
-                    LabelsConfig(data.table, data.cifs, data.target, split_column=split.column).check()
-                except ConfigurationError as error:
-                    raise ConfigurationError(error.problems[0].words, key="column") from error
+                else:
+                    asked["column"] = split.column
+                for key, column in asked.items():
+                    try:
+                        LabelsConfig(data.table, data.cifs, data.target, split_column=column).check()
+                    except ConfigurationError as error:
+                        raise ConfigurationError(error.problems[0].words, key=key) from error
         if self.pretraining is not None:
             made_of = encoder_config(self.pretraining.architecture, self.pretraining.encoder_settings)
             n_blocks = getattr(made_of, "n_blocks", math.inf)

@@ -107,20 +107,22 @@ def _last(
 
 
 def _errors(summary: Summary, splits: Sequence[str]) -> Iterator[list[Any]]:
-    """Method, a cell for each error and split, and the number of seeds."""
+    """Method, a cell for each error and split, and the number of seeds, of each split where they differ."""
     found = {split: {m["method"]: m for m in _last(summary, split, None, "raw")} for split in splits}
     for name in dict.fromkeys(name for each in found.values() for name in each):
         cells = [_cell(found[split].get(name), column) for column in ERROR_COLUMNS for split in splits]
-        yield [name, *cells, max(found[split][name]["n_seeds"] for split in splits if name in found[split])]
+        seeds = [str(found[split][name]["n_seeds"]) for split in splits if name in found[split]]
+        yield [name, *cells, ", ".join(seeds if len(set(seeds)) > 1 else seeds[:1])]
 
 
 def _ablations(summary: Summary) -> Iterator[tuple[Summary | None, Summary]]:
-    """The entries of the raw epistemic and the calibrated total spread, of ablations and of BaLoRA itself."""
+    """The entries of the raw epistemic and the calibrated total spread, of ablations and what they change."""
+    changed = {m["method"] for m in summary["methods"] if m["variant"]}
     for variant in dict.fromkeys(m["variant"] for m in summary["methods"]):
         for split in summary["splits"]:
             epistemic = {m["method"]: m for m in _last(summary, split, "epistemic", "raw", variant)}
             for m in _last(summary, split, "total", "calibrated", variant):
-                if variant or m["method"].startswith("balora"):
+                if m["method"] in changed:
                     yield epistemic.get(m["method"]), m
 
 

@@ -94,7 +94,7 @@ def _of_predictions(
     std: str,
     **options: Any,
 ) -> MatplotlibFigure:
-    """A figure of the test predictions of each method's first training, with most samples."""
+    """A figure of the test predictions of each method's first training, with the samples of the tables."""
     gaps: dict[str, Any] = {}
     spreads: dict[str, Any] = {}
     reference = pd.Series(dtype=np.float64)
@@ -110,9 +110,7 @@ def _of_predictions(
     made = (
         "spreads calibrated on val" if std == "gap_std_ev" else "the epistemic spread alone, not calibrated"
     )
-    which = (
-        f"Test structures of the split “{split}”, the first training of each method, most samples; {made}."
-    )
+    which = f"Test structures of the split “{split}”, the first training of each method: {made}."
     set_caption(figure, f"{caption_of(figure)} {which}")
     return figure
 

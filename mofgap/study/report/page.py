@@ -166,15 +166,17 @@ def _table(
             for split in splits
         ]
         if any(cell["value"] for cell in cells):
-            rows.append((_method_words(group.iloc[0]), cells))
+            n_samples = [int(by_split[split].n_samples) for split in splits if split in by_split]
+            rows.append((_method_words(str(method), n_samples), cells))
     return {"columns": list(used.values()), "splits": list(splits), "rows": rows}
 
 
-def _method_words(row: pd.Series) -> str:
-    if plain(row.method) == "lora-ensemble":
-        return label(row.method).replace("ensemble", f"ensemble of {row.n_samples}")
-    drawn_samples = f", S\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{row.n_samples}" if row.n_samples else ""
-    return label(row.method) + drawn_samples
+def _method_words(method: str, n_samples: Sequence[int]) -> str:
+    """A method with its number of members or draws: one number, or one for each split where they differ."""
+    numbers = ", ".join(map(str, n_samples if len(set(n_samples)) > 1 else n_samples[:1]))
+    if plain(method) == "lora-ensemble":
+        return label(method).replace("ensemble", f"ensemble of {numbers}")
+    return label(method) + (f", S\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{numbers}" if any(n_samples) else "")
 
 
 def _cell(row: pd.Series | None, name: str, interval: tuple[float, float] | None) -> dict[str, str]:
@@ -205,7 +207,7 @@ def _elements(compared: Compared) -> list[dict[str, str]]:
             continue
         names = ("auroc_novelty", "auroc_std", "mae_ev", "mae_left_out_ev")
         cells = {name: _cell(pd.Series(row), name, None)["value"] for name in names}
-        method = _method_words(pd.Series(row))
+        method = _method_words(row["method"], [row["n_samples"]])
         rows.append(
             {"split": f"without {about['element']}", "n": f"{about['n_left_out']:,}", "method": method}
             | cells
@@ -241,7 +243,7 @@ def _ablations(compared: Compared) -> list[dict[str, Any]]:
         {
             "variant": row.variant,
             "split": row.split,
-            "method": _method_words(row),
+            "method": _method_words(row.method, [row.n_samples]),
             "cells": [_cell(row, name, None) for name in SCORE_COLUMNS],
         }
         for _, row in pd.concat(rows).iterrows()

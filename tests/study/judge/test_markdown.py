@@ -136,6 +136,24 @@ def test_curves_costs_and_pairs(summary: dict[str, Any]) -> None:
     ]  # fmt: skip
 
 
+def test_what_differs_between_splits_is_said_for_each(summary: dict[str, Any]) -> None:
+    summary["splits"]["group"] = summary["splits"]["random"]
+    summary["methods"].append(method("lora", split="group", spread="none", n_seeds=1))
+    ((*rows,),) = tables(markdown(summary))["Errors"]
+    assert {row["method"]: row["seeds"] for row in rows} == {
+        "balora-weights": "2",
+        "lora": "2, 1",
+        "theirs": "2",
+    }
+
+
+def test_an_ablation_stands_beside_what_it_changes(summary: dict[str, Any]) -> None:
+    total = {"spread": "total", "calibration": "calibrated"}
+    summary["methods"].append(method("lora", variant="rank-1") | total)
+    methods, _ = tables(markdown(summary))["Ablations"]
+    assert [row["ablation"] for row in methods if row["method"] == "lora"] == ["as configured", "rank-1"]
+
+
 def test_left_out_elements_and_ablations(summary: dict[str, Any]) -> None:
     found = tables(markdown(summary))
     ((row,),) = found["Elements left out of training"]
