@@ -26,10 +26,10 @@ from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.training.calibration import evaluate
 from mofgap.uncertainty.bootstrap import paired_bootstrap
 from mofgap.uncertainty.calibrate import fit_calibration
+from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.groups import quantile_edges
 from mofgap.uncertainty.metrics import interval_score, mae
 
-Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 BASELINES = "qmof_test_baselines.csv"

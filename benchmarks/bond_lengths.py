@@ -8,7 +8,6 @@ from pathlib import Path
 
 import gemmi
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.measure import add_table, print_table, read_rows
 from benchmarks.raw_geometry import chosen, read_pairs
@@ -18,8 +17,8 @@ from mofgap.crystals.elements import HYDROGEN
 from mofgap.crystals.prepare.bond_lengths import Kind, kinds_of_bonds
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import prepare
+from mofgap.uncertainty.columns import Floats
 
-Floats = NDArray[np.float64]
 LEAST_STRUCTURES = 20
 
 

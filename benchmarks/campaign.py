@@ -18,8 +18,8 @@ from mofgap.selection.candidates import GOALS, quality
 from mofgap.selection.diverse import choose
 from mofgap.selection.select import likeness_length, whitened
 from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.columns import Floats
 
-Floats = NDArray[np.float64]
 Order = NDArray[np.intp]
 N_SHUFFLES = 500
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from benchmarks.campaign import candidates
 from benchmarks.measure import add_table, at_most, one_thread, read_rows
@@ -24,6 +23,7 @@ from mofgap.gap.predictor import load_model
 from mofgap.shipped import shipped_folder
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.bootstrap import bootstrap
+from mofgap.uncertainty.columns import Floats
 
 TARGETS = {"qmof-pbe": "pbe_gap_ev", "qmof-hse06": "hse06_gap_ev"}
 N_BINS = 10
@@ -32,7 +32,6 @@ KEPT = np.arange(1, 21) / 20
 WINDOW = (1.8, 3.0)
 N_DRAWS = 1000
 
-Floats = NDArray[np.float64]
 Row = dict[str, Any]
 
 

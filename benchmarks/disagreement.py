@@ -10,16 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.measure import add_model, add_table, one_thread, print_table, read_rows
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.posterior import DISAGREEMENT, Posterior, at_mean, predict_store
 from mofgap.gap.predictor import load_model
 from mofgap.training.calibration import calibration_of
+from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.metrics import crps, interval_score, mean_width, spearman
-
-Floats = NDArray[np.float64]
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0)
 """Of the standard deviation of the networks' gaps, added in squares to the distance."""

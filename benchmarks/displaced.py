@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.corpus import core_mof
 from benchmarks.measure import one_thread, print_table
@@ -24,6 +23,7 @@ from mofgap.crystals.prepare.steps import prepare
 from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.unit_cell import check_apart
 from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.uncertainty.columns import Floats
 
 ANGSTROM = (1e-4, 1e-3, 1e-2)
 """Standard deviations of the displacement along each axis."""
@@ -32,7 +32,6 @@ N_PLACES = 5
 STEP_ANGSTROM = 1e-7
 """How near to the place of a decision its two sides are."""
 
-Floats = NDArray[np.float64]
 Path = Callable[[float], Crystal]
 
 

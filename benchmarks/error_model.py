@@ -23,9 +23,8 @@ from benchmarks.accuracy import BASELINES
 from benchmarks.measure import add_model, add_table, at_most, one_thread, predicted, print_table, read_rows
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.uncertainty.bootstrap import Interval, bootstrap
+from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.metrics import spearman
-
-Floats = NDArray[np.float64]
 
 SIZES = (250, 500, 1000)
 """Numbers of errors to learn from, beside all; those are drawn `N_DRAWS` times."""

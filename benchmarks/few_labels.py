@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
 from mofgap.crystals.dataset import table_crystals
@@ -23,9 +22,9 @@ from mofgap.training.config import FEW_LABELS, FROM_A_MODEL, FinetuneConfig
 from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.labels import Labels
 from mofgap.training.recipe import train
+from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.metrics import mae
 
-Floats = NDArray[np.float64]
 STARTS = ("model", "encoder")
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
@@ -25,8 +24,7 @@ from mofgap.crystals.graph import CrystalGraph
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import at_mean
 from mofgap.gap.predictor import GapPredictor, load_model
-
-Floats = NDArray[np.float64]
+from mofgap.uncertainty.columns import Floats
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from benchmarks.campaign import candidates
 from benchmarks.measure import add_model, add_table, one_thread, print_table, read_rows
 from mofgap.gap.predictor import load_model
+from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.metrics import interval_score
 
 EDGES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, np.inf)
 LEVEL = 0.9
 N_FIRST = 25
-
-Floats = NDArray[np.float64]
 
 
 def row(part: str, held: NDArray[np.bool_], true: Floats, found: dict[str, Floats]) -> list[object]:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from benchmarks.measure import one_thread, print_table, read_rows
 from mofgap.crystals.crystal import Crystal
@@ -23,8 +22,8 @@ from mofgap.crystals.single import crystal_of
 from mofgap.gap.predictor import load_model
 from mofgap.shipped import shipped_folder
 from mofgap.uncertainty import metrics
+from mofgap.uncertainty.columns import Floats
 
-Floats = NDArray[np.float64]
 Map = Callable[[Floats], Floats]
 
 MEASURED = Path(__file__).parents[1] / "data" / "measured_gaps.csv"

@@ -33,8 +33,6 @@ METALS = ("Zn", "Cu", "Cd", "Co", "Mn", "Ag", "Zr", "Gd", "Mg", "Pb")
 MOST_ROWS = 300
 """Rows with the metal that are scored, at most."""
 
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True, eq=False)
 class Rows:

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from benchmarks.measure import one_thread, print_table
@@ -35,8 +34,8 @@ from mofgap.study.judge.arms import Arm, Arms
 from mofgap.study.judge.judgement import ENSEMBLE, Bootstrap, difference
 from mofgap.study.judge.statistics import spearman
 from mofgap.study.layout import Layout
+from mofgap.uncertainty.columns import Floats
 
-Floats = NDArray[np.float64]
 CLOSED_FORM = "balora-closed-form"
 
 

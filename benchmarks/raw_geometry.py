@@ -188,8 +188,8 @@ def experimental_std_ev(
         ValueError: If no added spread of up to 0.99 eV gives the 90 % intervals a coverage of 90 %.
     """
     for added in np.arange(MAX_EXPERIMENTAL_STEPS) * EXPERIMENTAL_STEP_EV:
-        ends = calibration.interval(predicted_ev, np.hypot(std_ev, added), 0.9, novelty)
-        if metrics.coverage(gap_ev, *ends) >= 0.9:
+        ends = calibration.interval(predicted_ev, np.hypot(std_ev, added), LEVEL, novelty)
+        if metrics.coverage(gap_ev, *ends) >= LEVEL:
             return round(float(added), 6)
     raise ValueError(f"no spread of up to {added:g} eV covers 90 % of the {len(gap_ev)} rows")
 

@@ -12,11 +12,10 @@ from benchmarks.campaign import candidates
 from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty import metrics
+from mofgap.uncertainty.columns import Floats
 
 WINDOWS = ((1.8, 3.0), (0.0, 1.0), (1.0, 2.0), (2.5, 4.0))
 N_DRAWS = 500
-
-Floats = NDArray[np.float64]
 
 
 def chance_error(stated: Floats) -> float:

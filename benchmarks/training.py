@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from benchmarks.measure import at_most, one_thread, print_table
 from mofgap.crystals.dataset import cached_store
@@ -31,8 +30,7 @@ from mofgap.training.finetune import Finetuning, Labelled, frozen_features, froz
 from mofgap.training.labels import read_labels
 from mofgap.training.network import network
 from mofgap.training.start import begin_model
-
-Floats = NDArray[np.float64]
+from mofgap.uncertainty.columns import Floats
 
 PRECISIONS = {"oneDNN (mofgap)": "medium", "MKL (torch's default)": "highest"}
 """What torch is asked for to multiply by each."""

@@ -6,15 +6,13 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.measure import add_model, add_table, one_thread, predicted, print_table, read_rows
 from mofgap.crystals.checks import OPEN_SHELL, is_unbalanced
 from mofgap.crystals.dataset import table_crystals
 from mofgap.gap.error_bars import UNKNOWN_STD_EV
 from mofgap.gap.predictor import load_model
-
-Floats = NDArray[np.float64]
+from mofgap.uncertainty.columns import Floats
 
 CLOSED_EV = 0.5
 """A gap below it is called nearly closed."""

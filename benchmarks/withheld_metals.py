@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import gemmi
 import numpy as np
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.measure import add_table, one_thread, print_table, read_rows
+from benchmarks.pretraining import how
 from mofgap.choices import Precision
 from mofgap.crystals.bonds import IS_METAL
 from mofgap.crystals.dataset import cached_store
@@ -29,7 +30,6 @@ from mofgap.gap.folder import About
 from mofgap.gap.posterior import predict_store
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.shipped import CONFIG
-from mofgap.training.compute import Compute
 from mofgap.training.config import FinetuneConfig, PretrainConfig, TrainingConfig
 from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.joint import LEVELS, JointConfig, train_joint
@@ -38,6 +38,7 @@ from mofgap.training.network import network
 from mofgap.training.pretrain import pretrain
 from mofgap.training.recipe import train
 from mofgap.training.unseen import substitute, tables_of
+from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.metrics import coverage, mae
 from mofgap.uncertainty.novelty import RARE, UNSEEN_WIDENING
 
@@ -47,8 +48,6 @@ COMMON, MOST_COMMON, MOST_ATOMS = "Cd", 300, 150
 
 MOST_VAL, LEAST_VAL, MOST_VAL_ATOMS = 10, 3, 200
 """Rows of val with a metal that are predicted without it, and their size."""
-
-Floats = NDArray[np.float64]
 
 
 def having(frame: pd.DataFrame, symbol: str) -> NDArray[np.bool_]:
@@ -74,33 +73,29 @@ def withheld(table: pd.DataFrame, metals: Sequence[str], max_atoms: int) -> pd.D
 def trained(frame: pd.DataFrame, target: str, kind: str, options: argparse.Namespace) -> Path:
     """Folder of a model with this kind of element features; trained where it is not there yet."""
     output: Path = options.output
-    encoder, model = output / f"encoder-{kind}", output / f"gap-{kind}"
-    compute = Compute("cpu", precision=options.precision, progress=False)
-    how = {"cache": options.output / "cache", "resume": True, "compute": compute}
+    encoder, model, shared = output / f"encoder-{kind}", output / f"gap-{kind}", how(options)
     if not (model / CONFIG).exists():
         pretraining = PretrainConfig(epochs=options.pretrain_epochs)
-        pretrain(frame, encoder, "crystal-transformer", {"elements": kind}, pretraining, **how)
+        pretrain(frame, encoder, "crystal-transformer", {"elements": kind}, pretraining, **shared)
         found, config = (
             find_encoder(str(encoder)),
             FinetuneConfig(epochs=options.epochs, batch_atoms=1250, unfreeze=True),
         )
         labels = Labels(frame, target, ())
-        train(labels, model, network(TrainingConfig(), found), config, found.weights, About(kind), **how)
+        train(labels, model, network(TrainingConfig(), found), config, found.weights, About(kind), **shared)
     return model
 
 
 def joined(frame: pd.DataFrame, target: str, model: Path, encoder: Path, options: argparse.Namespace) -> Path:
     """Folder of an ensemble with a network trained on the same rows, as shipped models have."""
     output: Path = options.output
-    both, joint = output / f"{model.name}-joint", output / f"joint-{model.name}"
-    compute = Compute("cpu", precision=options.precision, progress=False)
-    how: Any = {"cache": output / "cache", "resume": True, "compute": compute}
+    both, joint, shared = output / f"{model.name}-joint", output / f"joint-{model.name}", how(options)
     if not (both / CONFIG).exists():
         found = find_encoder(str(encoder))
-        folders = train_joint(frame, joint, found, JointConfig(epochs=options.joint_epochs), **how)
+        folders = train_joint(frame, joint, found, JointConfig(epochs=options.joint_epochs), **shared)
         members = [dict(zip(LEVELS, folders, strict=True))[target]]
         config = FinetuneConfig(epochs=0)
-        train(Labels(frame, target, ()), both, None, config, model, About(both.name), members, **how)
+        train(Labels(frame, target, ()), both, None, config, model, About(both.name), members, **shared)
     return both
 
 

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase.units import Bohr, Hartree
-from numpy.typing import NDArray
 
 from mofgap.crystals.crystal import Crystal
-
-Floats = NDArray[np.float64]
+from mofgap.uncertainty.columns import Floats
 
 
 @dataclass(frozen=True, eq=False)

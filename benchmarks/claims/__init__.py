@@ -1,1 +1,1 @@
-"""The claims about BaLoRA on classification tasks: the same protocol for language and for images."""
+"""The claims about BaLoRA: the same protocol for language, for images and for gaps of MOFs."""

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from benchmarks.claims.estimates import Estimate, Key, load
 from benchmarks.claims.outcomes import OUTCOMES, Outcome, kind_of
 from benchmarks.claims.task import Kind
+from mofgap.uncertainty.columns import Floats
 
-Floats = NDArray[np.float64]
 ENSEMBLE = "ensemble"
 TEMPERED = "lora-tempered"
 NEIGHBOURS = "+neighbours"

@@ -170,9 +170,3 @@ class ClaimsConfig:
         """
         if getattr(self, self.modality) is None:
             raise ConfigurationError(f"the section {self.modality} is missing", key=self.modality)
-
-    @property
-    def data(self) -> LanguageConfig | VisionConfig | MofConfig:
-        """The section of the modality."""
-        found: LanguageConfig | VisionConfig | MofConfig = getattr(self, self.modality)
-        return found

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.claims.arms import Arm, Floats
+from benchmarks.claims.arms import Arm
 from benchmarks.claims.scores import Measures, auroc_shifted_epistemic, mean_auroc, ranks
 from mofgap.uncertainty import metrics
+from mofgap.uncertainty.columns import Floats
 
 
 def mae_ev(arm: Arm) -> float:

@@ -21,8 +21,8 @@ from benchmarks.claims.estimates import (
     with_one,
 )
 from benchmarks.claims.task import Kind
+from mofgap.uncertainty.columns import Floats
 
-Floats = NDArray[np.float64]
 HeadInputs = tuple[Tensor, Tensor]
 """Inputs (n, d) of a network's last layer, and the outputs (n, k) that it gives."""
 TEMPERATURES = np.logspace(-0.5, 1, 31)

@@ -21,7 +21,6 @@ from mofgap.encoders.encoder import Encoder
 from mofgap.encoders.registry import build_encoder
 from mofgap.gap.head import pool
 
-"""Atoms that the encoder is run on at once."""
 PART = 500
 """Structures of a file."""
 N_OUTPUTS = 2

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.claims.arms import Arm, Floats
+from benchmarks.claims.arms import Arm
+from mofgap.uncertainty.columns import Floats
 
 N_BINS = 15
 _LEAST = 1e-12

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.claims.arms import ENSEMBLE, TEMPERED, Arm, Floats, TaskArms
+from benchmarks.claims.arms import ENSEMBLE, TEMPERED, Arm, TaskArms
 from benchmarks.claims.config import JudgementConfig
 from benchmarks.claims.gap_scores import GAPS
 from benchmarks.claims.scores import CLASSES, Measures
 from benchmarks.claims.task import Kind
 from mofgap.study.judge.judgement import Bootstrap, Verdict, kendall, rising, side
 from mofgap.uncertainty.bootstrap import Interval, intervals
+from mofgap.uncertainty.columns import Floats
 
 ALL = "all tasks"
 BALORA = (

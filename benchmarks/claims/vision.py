@@ -151,7 +151,7 @@ def _task(
     def split(found: Images) -> Split:
         return Split((run(found.pixels),), found.labels)
 
-    parts = _parts(images, config)
+    parts = [images.taken(rows) for rows in _rows(len(images), config)]  # train, val and test
     some = parts[2].first(config.n_shifted)
     generator = torch.Generator().manual_seed(config.seed)
     shifted = {
@@ -178,11 +178,6 @@ def _rows(n: int, config: VisionConfig) -> tuple[Tensor, ...]:
     order = torch.randperm(n, generator=torch.Generator().manual_seed(config.seed))
     sizes = (config.n_train, config.n_val, min(config.n_test, left))
     return tuple(order[: sum(sizes)].split(sizes))
-
-
-def _parts(images: Images, config: VisionConfig) -> tuple[Images, ...]:
-    """Train, val and test."""
-    return tuple(images.taken(rows) for rows in _rows(len(images), config))
 
 
 def _some(images: Images, config: VisionConfig) -> Images:

@@ -14,12 +14,12 @@ from mofgap.cli.tables import command_line, show
 from mofgap.configuration import ConfigurationError
 from mofgap.crystals.dataset import TableError
 from mofgap.gap.folder import CALIBRATION, ModelError, find_model, read_config
-from mofgap.shipped import CONFIG
+from mofgap.shipped import CONFIG, LAST
 from mofgap.training.calibration import MIN_ROWS, MIN_SCALING_ROWS
 from mofgap.training.config import MIN_CORRECTION_ROWS
 from mofgap.training.job import TrainingJob
 from mofgap.training.lock import KEY, WORK
-from mofgap.training.loop import LAST, TrainingError
+from mofgap.training.loop import TrainingError
 from mofgap.training.recipe import check_model_folder
 from mofgap.uncertainty.calibrate import Calibration
 

@@ -69,9 +69,9 @@ class RadialBasis(nn.Module):
 
     centres: Tensor
 
-    def __init__(self, n_radial: int, cutoff_angstrom: float, shortest_angstrom: float = 0.8) -> None:
+    def __init__(self, n_radial: int, cutoff_angstrom: float) -> None:
         super().__init__()
-        low, high = math.log(shortest_angstrom), math.log(cutoff_angstrom)
+        low, high = math.log(0.8), math.log(cutoff_angstrom)  # from the shortest bonds on
         self.register_buffer("centres", torch.linspace(low, high, n_radial), persistent=False)
         self.inverse_width = (n_radial - 1) / (high - low)
 

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from mofgap.crystals.bonds import IS_METAL
 from mofgap.crystals.elements import MAX_Z
-
-Floats = NDArray[np.float64]
+from mofgap.uncertainty.columns import Floats
 
 TABLE = Path(__file__).with_name("elements.csv")
 BLOCKS = "spdf"

@@ -6,18 +6,17 @@ import io
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mofgap.crystals.convert import to_ase
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import symbol_of
 from mofgap.crystals.write import write_cif
 from mofgap.gap.attribution import Attribution
+from mofgap.uncertainty.columns import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
 
 COLUMNS = ("gap_share_ev", "variance_fraction")
 """Per-atom columns of every file, see `Attribution`; the second only for a Bayesian model."""

@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from mofgap.crystals.bonds import COVALENT_RADII, IS_METAL, bond_graph
 from mofgap.crystals.crystal import Crystal
@@ -18,8 +17,7 @@ from mofgap.crystals.elements import symbol_of
 from mofgap.explanation.files import shares
 from mofgap.gap.attribution import Attribution
 from mofgap.report.figure import CHARACTERS_AN_INCH, NotebookFigure
-
-Floats = NDArray[np.float64]
+from mofgap.uncertainty.columns import Floats
 
 _POINTS_PER_ANGSTROM = 24.0
 _WIDEST_INCH = 6.0

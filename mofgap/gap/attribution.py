@@ -18,8 +18,7 @@ from mofgap.crystals.graph import crystal_graph
 from mofgap.gap.head import GapHead
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import MeanPrediction, at_mean
-
-Floats = NDArray[np.float64]
+from mofgap.uncertainty.columns import Floats
 
 N_NODES = 64
 """Nodes of the Gauss-Legendre rule along the path; the integrand is smooth."""

@@ -14,12 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mofgap.neighbours import Neighbours, n_components, whitening
-
-Floats = NDArray[np.float64]
+from mofgap.uncertainty.columns import Floats
 
 N_NEIGHBOURS = 30
 N_DIMS = 32

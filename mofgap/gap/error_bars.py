@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numpy.typing import NDArray
 
 from mofgap.gap.posterior import Posterior
 from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.unbalanced import std_of_unbalanced
-
-Floats = NDArray[np.float64]
 
 UNKNOWN_STD_EV = 2.3
 """Largest standard deviation: that of a gap of which is only known that it lies between 0 and 8 eV (uniform).

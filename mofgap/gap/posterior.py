@@ -20,9 +20,9 @@ from mofgap.crystals.store import GraphStore
 from mofgap.encoders.encoder import FrozenOutputs
 from mofgap.gap.correction import N_SKETCH, Correction, array_of
 from mofgap.gap.model import GapModel
+from mofgap.uncertainty.columns import Floats
 
 Spread = Literal["distance", "closed-form", "weights", "rows"]
-Floats = NDArray[np.float64]
 
 DISAGREEMENT = 0.3
 """Share of the standard deviation of the networks' gaps that is added in squares to the distance. On val, 0.2

@@ -34,9 +34,8 @@ from mofgap.gap.novelty_warnings import EXPERIMENTAL, NOT_CALIBRATED, UNCALIBRAT
 from mofgap.gap.posterior import Posterior, posterior, spread_of
 from mofgap.shipped import DEFAULT_MODEL
 from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.novelty import SAME_STRUCTURE, NoveltyIndex
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from mofgap.counts import counted
+from mofgap.uncertainty.columns import Floats
 
-Floats = npt.NDArray[np.float64]
 Column = npt.ArrayLike | str
 """Values of shape (n,), or the name of a column of ``df``."""
 Columns = Column | Mapping[str, Column]

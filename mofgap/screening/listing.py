@@ -95,8 +95,9 @@ def _plain(source: InputItem | ReadFailure) -> Any:
     """An input as plain JSON values."""
     if isinstance(source, ReadFailure):
         return [source.source, source.structure_id, source.reason]
-    if source.member is not None and (where := _located(source.path, source.member)) is not None:
-        source = replace(source, member=None, packed=where)
+    if source.member is not None:
+        where = packed(_archive(source.path).infolist()[source.member])
+        source = source if where is None else replace(source, member=None, packed=where)
     content = {name: value for name, value in vars(source).items() if value != _DEFAULTS[name]}
     if source.data is not None:
         content["data"] = b64encode(source.data).decode()
@@ -112,10 +113,6 @@ def _source(content: Any) -> InputItem | ReadFailure:
     if "data" in content:
         content["data"] = b64decode(content["data"])
     return InputItem(**content)
-
-
-def _located(path: str, member: int) -> tuple[int, int, int, int, int] | None:
-    return packed(_archive(path).infolist()[member])
 
 
 @lru_cache(maxsize=2)

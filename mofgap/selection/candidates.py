@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from mofgap.choices import Goal, Warned, check_choice
@@ -15,9 +14,9 @@ from mofgap.gap.novelty_warnings import UNCALIBRATED
 from mofgap.screening.row import DECIMALS, warnings_of
 from mofgap.screening.table import lacking, read_table, windows_of
 from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.unbalanced import UNBALANCED_STD
 
-Floats = npt.NDArray[np.float64]
 GOALS: tuple[Goal, ...] = get_args(Goal)
 
 NEEDED = (

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from mofgap.uncertainty.columns import Floats
 
 COPY = 1e-4
 """An item of which less than this part is left after those chosen before is a copy of them."""

@@ -25,10 +25,9 @@ from mofgap.screening.table import inert
 from mofgap.selection.candidates import CandidateError, with_quality, with_window
 from mofgap.selection.dft import write_inputs
 from mofgap.selection.diverse import Pick, choose
+from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.novelty import NoveltyIndex
 from mofgap.whole_file import whole_file
-
-Floats = npt.NDArray[np.float64]
 
 SHORTLIST = 10
 """So many of the best candidates are read again and compared for each structure of the budget; where these do
@@ -163,7 +162,7 @@ def select(
     they are similar over half the median distance of a training structure to its neighbours.
 
     Args:
-        frame: From `read_candidates`; the result does not depend on what else lay in its table.
+        frame: From `candidates_for`; the result does not depend on what else lay in its table.
         predictor: The model that made the table.
         goal: ``window``, ``explore`` or ``both``.
         budget: At most so many structures.

@@ -17,7 +17,7 @@ from mofgap.uncertainty.calibrate import Calibration, fit_calibration
 from mofgap.uncertainty.conformal import Residuals
 from mofgap.uncertainty.groups import quantile_edges
 from mofgap.uncertainty.ranks import dense_ranks, rank_correlation
-from mofgap.uncertainty.scaling import Scaling
+from mofgap.uncertainty.scaling import Scaling, rounded
 
 MIN_ROWS = 25
 """With fewer validation rows no interval is fitted; the model says that its own are raw."""
@@ -136,13 +136,9 @@ def matched(calibration: Calibration) -> Calibration:
 
     bounds = -np.log(100), np.log(100)
     factor = float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
-    residuals = (tuple(_rounded(z / factor) for z in group.values) for group in calibration.residuals)
+    residuals = (tuple(rounded(z / factor) for z in group.values) for group in calibration.residuals)
     return replace(
         calibration,
-        scaling=Scaling(*(_rounded(factor * each) for each in astuple(calibration.scaling))),
+        scaling=Scaling(*(rounded(factor * each) for each in astuple(calibration.scaling))),
         residuals=tuple(map(Residuals, residuals)),
     )
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")

@@ -130,7 +130,8 @@ def read_labels(
     if all_rows or (split_column not in frame and len(frame) < few):
         frame, split_column, needed = frame.assign(split="train"), "split", ("train",)
     frame = _with_split(frame, split_column, seed, needed, path)
-    left_out = sorted((*skipped, *reasons), key=_is_unlabelled)  # usually many, and as meant
+    # Those without a label come last: usually many, and as meant.
+    left_out = sorted((*skipped, *reasons), key=lambda line: line.endswith(": no label"))
     return Labels(frame, target, tuple(left_out), tuple(notes), () if cifs is None else _faulty(frame))
 
 
@@ -138,10 +139,6 @@ def _faulty(frame: pd.DataFrame) -> tuple[str, ...]:
     """A line for each structure whose file is probably faulty."""
     found = ((crystal.structure_id, faults(crystal)) for crystal in table_crystals(frame))
     return tuple(f"{name}: its file is probably faulty: {', '.join(own)}" for name, own in found if own)
-
-
-def _is_unlabelled(line: str) -> bool:
-    return line.endswith(": no label")
 
 
 def _lacking(path: Path) -> str:

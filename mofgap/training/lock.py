@@ -11,7 +11,8 @@ import pandas as pd
 
 from mofgap.configuration import digest
 from mofgap.crystals.dataset import table_crystals
-from mofgap.training.loop import LAST, TrainingError
+from mofgap.shipped import LAST
+from mofgap.training.loop import TrainingError
 from mofgap.version import installed_version
 from mofgap.whole_file import write_json
 

@@ -23,8 +23,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from mofgap.shipped import LAST as LAST
-from mofgap.shipped import LOG
+from mofgap.shipped import LAST, LOG
 from mofgap.training.compute import Compute
 from mofgap.whole_file import whole_file
 

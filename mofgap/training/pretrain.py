@@ -25,7 +25,7 @@ from mofgap.training.config import PretrainConfig
 from mofgap.training.encoder_folder import save_encoder
 from mofgap.training.labels import positions, unusable
 from mofgap.training.lock import lock, table_digests
-from mofgap.training.loop import check_folder, fit, n_steps, read_checkpoint, seed_step, warmup_cosine
+from mofgap.training.loop import check_folder, fit, n_steps, restore, seed_step, warmup_cosine
 from mofgap.training.unseen import substitute_in_encoder
 
 
@@ -166,8 +166,8 @@ def pretrain(
     best = fit(
         module, train, val, folder, monitor="val_loss", epochs=config.epochs, resume=resume, compute=compute
     )
+    restore(module, best)
     network = heads.encoder.cpu()
-    network.load_state_dict(_encoder_of(best))
     substitutes = substitute_in_encoder(network, frame.atomic_numbers.iloc[learnt])
     described = {"architecture": architecture, "encoder": asdict(encoder), "pretraining": asdict(config)}
     return save_encoder(folder, network.state_dict(), described | {"substitutes": substitutes})
@@ -194,10 +194,3 @@ def _heads(architecture: str, settings: Mapping[str, Any], seen: Tensor, seed: i
     scale = seen.std(0)
     scale[scale == 0] = 1.0  # a target that never varies is its mean
     return AtomHeads(build_encoder(architecture, settings), seen.mean(0), scale)
-
-
-def _encoder_of(checkpoint: Path) -> dict[str, Tensor]:
-    """The encoder's weights in a checkpoint of `Pretraining`."""
-    state = read_checkpoint(checkpoint)["state_dict"]
-    prefix = "heads.encoder."
-    return {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}

@@ -14,7 +14,7 @@ from mofgap.counts import counted
 from mofgap.uncertainty.columns import Floats, Indices, columns
 from mofgap.uncertainty.conformal import MIN_RESIDUALS, MIN_RESIDUALS_99, MIN_TAIL_RESIDUALS, Residuals
 from mofgap.uncertainty.groups import group_of
-from mofgap.uncertainty.scaling import Scaling, fit_scaling
+from mofgap.uncertainty.scaling import Scaling, fit_scaling, rounded
 
 VERSION = 4
 MAX_RESIDUALS = 5000
@@ -309,7 +309,7 @@ def _fit(data: Floats, edges: tuple[float, ...], scaling: Scaling | None) -> Cal
         raise ValueError(f"the smallest group of novelty has {counted(fewest, 'row')}, {least} are needed")
     z, most = _standardised(data, scaling), MAX_RESIDUALS // n_groups
     groups = [np.sort(z[group == i][:most]) for i in range(n_groups)]
-    residuals = tuple(Residuals(tuple(_rounded(value) for value in each)) for each in groups)
+    residuals = tuple(Residuals(tuple(rounded(value) for value in each)) for each in groups)
     return Calibration(scaling or _scaling_of(data), residuals, edges)
 
 
@@ -355,17 +355,12 @@ def _cross_validate(data: Floats, whole: Calibration, scaling: Scaling | None) -
     inside = (ends[0.9][0] <= true) & (true <= ends[0.9][1])
     group = group_of(novelty, edges)
     return {
-        "crps_raw_ev": _rounded(metrics.crps(true, gap, Scaling()(epistemic, aleatoric))),
-        "crps_ev": _rounded(metrics.crps(true, gap, std)),
-        "coverage": {f"{100 * p:g}": _rounded(metrics.coverage(true, *ends[p])) for p in ends},
-        "width_ev": {f"{100 * p:g}": _rounded(metrics.mean_width(*ends[p])) for p in ends},
-        "coverage_90_by_group": tuple(_rounded(inside[group == i].mean()) for i in range(len(edges) + 1)),
+        "crps_raw_ev": rounded(metrics.crps(true, gap, Scaling()(epistemic, aleatoric))),
+        "crps_ev": rounded(metrics.crps(true, gap, std)),
+        "coverage": {f"{100 * p:g}": rounded(metrics.coverage(true, *ends[p])) for p in ends},
+        "width_ev": {f"{100 * p:g}": rounded(metrics.mean_width(*ends[p])) for p in ends},
+        "coverage_90_by_group": tuple(rounded(inside[group == i].mean()) for i in range(len(edges) + 1)),
     }
-
-
-def _rounded(value: float) -> float:
-    """Six significant digits, which keep the file short."""
-    return float(f"{value:.6g}")
 
 
 def _same_shape(gap_ev: npt.ArrayLike, std: npt.ArrayLike) -> tuple[Floats, Floats]:

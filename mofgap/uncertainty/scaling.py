@@ -88,4 +88,9 @@ def fit_scaling(error: Floats, epistemic_std: Floats, aleatoric_std: Floats) -> 
     bounds = [(0.0, None), (0.0, None), (MIN_FLOOR_EV**2 / scale, None)]
     shares = minimize(loss, np.full(3, 1 / 3), jac=True, method="L-BFGS-B", bounds=bounds).x
     factors = np.where(absent, 1.0, np.sqrt(shares * scale / typical))
-    return Scaling(*(float(f"{factor:.6g}") for factor in factors))
+    return Scaling(*map(rounded, factors))
+
+
+def rounded(value: float) -> float:
+    """Six significant digits, which keep the file short."""
+    return float(f"{value:.6g}")

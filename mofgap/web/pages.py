@@ -10,13 +10,13 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 
 from mofgap.crystals.formats import KNOWN
 from mofgap.gap.novelty_warnings import NOTES
+from mofgap.report.page import ASSETS as REPORT_ASSETS
 from mofgap.screening.levels import DEFAULT, LEVELS
 from mofgap.version import installed_version
 from mofgap.web.answers import EVERYWHERE
 from mofgap.web.config import ServeConfig
 
 _ASSETS = files("mofgap.web") / "assets"
-_REPORT_ASSETS = files("mofgap.report") / "assets"
 _TEMPLATES = ("base.html", "screen.html", "token.html", "docs.html")
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 LEVEL_WORDS = {
@@ -28,7 +28,7 @@ LEVEL_WORDS = {
 
 def assets() -> dict[str, tuple[bytes, str]]:
     """Content and media type of each file that pages load, by name."""
-    places = {"page.css": _REPORT_ASSETS, **dict.fromkeys(("serve.css", "serve.js", "icon.svg"), _ASSETS)}
+    places = {"page.css": REPORT_ASSETS, **dict.fromkeys(("serve.css", "serve.js", "icon.svg"), _ASSETS)}
     return {
         name: (folder.joinpath(name).read_bytes(), _TYPES[name[name.rindex(".") :]])
         for name, folder in places.items()

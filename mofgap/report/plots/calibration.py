@@ -18,8 +18,9 @@ from mofgap.report.figure import (
     new_axes,
     say_nothing_to_show,
 )
-from mofgap.report.series import Column, Columns, Floats, complete, drawn_words, series
+from mofgap.report.series import Column, Columns, complete, drawn_words, series
 from mofgap.uncertainty import metrics
+from mofgap.uncertainty.columns import Floats
 
 
 def qq_gaussian(y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataFrame | None = None) -> Figure:

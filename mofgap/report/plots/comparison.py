@@ -76,19 +76,7 @@ def metric_vs_cost(
 ) -> Figure:
     """A metric against what a prediction costs; settings of one method are joined.
 
-    Args:
-        cost: Cost of a prediction in forward passes a structure, above 0, shape (n,).
-        value: The metric, shape (n,).
-        method: Name of the method of each row, shape (n,).
-        df: Where names of columns are looked up.
-        lo: Lower ends of the intervals of the values, drawn as bars where both ends are there.
-        hi: Their upper ends.
-        metric: What is measured, with its unit; the label of the axis.
-        made: How values and intervals were made, for the caption.
-
-    Raises:
-        ValueError: The columns differ in length, or a cost is not above 0.
-        KeyError: The table ``df`` lacks a named column.
+    A cost is in forward passes a structure, above 0. The rest is as for `metric_vs_samples`.
     """
     rows = _rows(df, x=cost, value=value, method=method, lo=lo, hi=hi)
     if (rows.x <= 0).any():

@@ -21,8 +21,9 @@ from mofgap.report.figure import (
     new_panels,
     say_nothing_to_show,
 )
-from mofgap.report.series import Column, Columns, Floats, Series, drawn_words, series
+from mofgap.report.series import Column, Columns, Series, drawn_words, series
 from mofgap.uncertainty import metrics
+from mofgap.uncertainty.columns import Floats
 
 MAX_BARS = 300
 """Error bars drawn of one method; more would hide the points."""

@@ -19,9 +19,10 @@ from mofgap.report.figure import (
     new_axes,
     say_nothing_to_show,
 )
-from mofgap.report.series import Column, Floats, complete, drawn_words, floats, texts
+from mofgap.report.series import Column, complete, drawn_words, floats, texts
 from mofgap.screening.row import shortened
 from mofgap.screening.table import Window, window_words
+from mofgap.uncertainty.columns import Floats
 
 _MAX_BINS = 60
 _MAX_NAMED = 5

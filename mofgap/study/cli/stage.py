@@ -39,7 +39,7 @@ def stage(
     folder = RunFolder(run.resolve())
     os.chdir(seen_from)
     with told():
-        if of_run and not folder.is_locked("run"):
+        if of_run and not folder.is_locked():
             raise RunError(NOBODY.format(path=folder.path, node=platform.node()))
         config = folder.config
         wanted = stage_named(plan(config, folder.path), name)

@@ -164,9 +164,9 @@ class RunFolder:
                 raise RunError(self._without_locks("two processes can have the same one"))
             yield
 
-    def is_locked(self, name: str) -> bool:
-        """Whether some process, on this or another machine, holds a lock of the run."""
-        path = self.path / STAGES / f"{name}.lock"
+    def is_locked(self) -> bool:
+        """Whether some process, on this or another machine, holds the lock of the run."""
+        path = self.path / STAGES / "run.lock"
         if not path.exists():
             return False
         with path.open("a") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mofgap.configuration import part, to_dict
-from mofgap.shipped import DESCRIPTION
+from mofgap.shipped import DESCRIPTION, LAST
 from mofgap.study.engine.config import PRETRAINED, RunConfig, RunPretraining
 from mofgap.study.engine.stage import Stage
 
@@ -28,7 +28,6 @@ def pretrain_stage(asked: RunPretraining) -> Stage:
 def _pretrain(config: RunConfig, run: Path) -> None:
     from mofgap.crystals.dataset import TableError, read_table
     from mofgap.training.compute import Compute
-    from mofgap.training.loop import LAST
     from mofgap.training.pretrain import pretrain
 
     asked, folder = config.pretraining, run / PRETRAINED

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from mofgap.gap.posterior import Posterior
 from mofgap.study.config import ComparisonConfig, Spread
@@ -16,9 +15,9 @@ from mofgap.study.members import tabled
 from mofgap.study.methods.encoder import features
 from mofgap.training.calibration import calibration_of
 from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.novelty import fit_novelty
 
-Floats = NDArray[np.float64]
 RESOLUTION_EV = 1e-6
 """Smallest difference that 32-bit arithmetic resolves in a gap of some eV."""
 SOURCE = ["method", "n_samples"]

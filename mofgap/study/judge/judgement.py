@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mofgap.counts import counted
-from mofgap.study.config import JudgementConfig, Spread
+from mofgap.study.config import JudgementConfig
 from mofgap.study.judge.arms import Arm, Arms, common, is_published
 from mofgap.study.judge.statistics import COMPARED, METRICS, mae, spearman
 from mofgap.study.methods.method import NEIGHBOURS, estimators, method_of, method_with
@@ -156,15 +156,11 @@ def verdicts(arms: Arms, config: JudgementConfig, curves: Sequence[dict[str, Any
             _narrowing(arms, mine, bootstrap),
         ]
         about = {"split": arms.split, "estimator": mine.method, "spread": arms.spread, "level": config.level}
-        about["headline"] = _is_headline(mine.method, arms.spread, config)
+        about["headline"] = (mine.method, arms.spread) == (config.estimator, config.spread)
         for claim, verdict in zip(CLAIMS, judged, strict=True):
             if verdict is not None:
                 found.append({"claim": claim, "statement": CLAIMS[claim]} | about | verdict)
     return found
-
-
-def _is_headline(estimator: str, spread: Spread, config: JudgementConfig) -> bool:
-    return estimator == config.estimator and spread == config.spread
 
 
 def _against_ensemble(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, Any] | None:
@@ -196,13 +192,13 @@ def _narrowing(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, Any] | 
         return [low_rank - balora, low_rank - whole]
 
     narrowed, gap = bootstrap(statistic, (mine, lora, full))
+    answer: Verdict = "undecided"
+    reason = "MAE of LoRA minus that of BaLoRA, eV"
     if gap.hi <= 0:
-        answer: Verdict = "not supported"
+        answer = "not supported"
         reason = "there is no gap to narrow: LoRA's error is not above full fine-tuning's"
     elif narrowed.hi < 0 or (narrowed.lo > 0 and gap.lo > 0):
-        answer, reason = side(narrowed), "MAE of LoRA minus that of BaLoRA, eV"
-    else:
-        answer, reason = "undecided", "MAE of LoRA minus that of BaLoRA, eV"
+        answer = side(narrowed)
     reason += f"; LoRA minus full fine-tuning is {gap.value:+.4f} ({gap.lo:+.4f} to {gap.hi:+.4f}) eV"
     return _verdict(answer, "mae_ev", narrowed, reason)
 

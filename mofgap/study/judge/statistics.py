@@ -50,7 +50,7 @@ METRICS: dict[str, Callable[[Arm], float]] = {
     "crps_ev": crps_ev,
 }
 COMPARED: dict[Spread, tuple[str, ...]] = {
-    "total": ("mae_ev", "spearman", "ause", "crps_ev"),
+    "total": tuple(METRICS),
     "epistemic": ("spearman", "ause"),
 }
 """The metrics that compare pairs of methods. Errors do not depend on the spread; they go with the total."""

@@ -18,8 +18,8 @@ from pymatgen.core import Element
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from mofgap.crystals.elements import MAX_Z
+from mofgap.uncertainty.columns import Floats
 
-Floats = NDArray[np.float64]
 CENTRAL = 0.6827
 """Mass of a normal distribution within one standard deviation."""
 

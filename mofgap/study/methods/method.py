@@ -20,13 +20,9 @@ from mofgap.study.methods.registry import METHODS
 from mofgap.study.planned import Prediction
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from mofgap.choices import Adaptation
     from mofgap.study.dataset import Dataset, SplitRows
-
-    Floats = NDArray[np.float64]
+    from mofgap.uncertainty.columns import Floats
 
 NEIGHBOURS = "+neighbours"
 """Ends the name of an estimator with the neighbour correction."""

@@ -17,10 +17,7 @@ from mofgap.study.methods.method import (
 from mofgap.study.planned import Prediction
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
+    from mofgap.uncertainty.columns import Floats
 
 
 class Published(Method):

@@ -11,7 +11,7 @@ import torch
 
 from mofgap.configuration import part
 from mofgap.gap.folder import About, read_model, save_model
-from mofgap.shipped import COST, ENCODER_WEIGHTS, LOG
+from mofgap.shipped import COST, ENCODER_WEIGHTS, LAST, LOG
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.dataset import read
 from mofgap.study.layout import HISTORY, SIZE, Layout
@@ -25,7 +25,7 @@ from mofgap.training.config import TrainingConfig
 from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.finetune import Labelled, noise_of
 from mofgap.training.labels import Labels
-from mofgap.training.loop import CLOCKS, LAST, read_log
+from mofgap.training.loop import CLOCKS, read_log
 from mofgap.training.network import network
 from mofgap.training.recipe import measure, train_model
 from mofgap.training.start import begin_model

@@ -14,6 +14,7 @@ import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mofgap.gap.predictor import load_model
+from mofgap.shipped import LAST
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.dataset import read
 from mofgap.study.engine.config import RunConfig
@@ -23,7 +24,6 @@ from mofgap.study.judge.scores import KEYS
 from mofgap.study.members import members
 from mofgap.training import recipe
 from mofgap.training.finetune import finetune
-from mofgap.training.loop import LAST
 
 DoStages = Callable[[RunConfig, Path], list[str]]
 TRAINING = "train/split/lora-seed0"
