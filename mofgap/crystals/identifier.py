@@ -21,13 +21,15 @@ IDENTIFIERS = (
 
 
 def id_column(names: Iterable[str]) -> str:
-    """The first of `IDENTIFIERS` among the names of columns.
+    """The first of `IDENTIFIERS` among the names of columns, in capitals or not.
 
     Raises:
         ValueError: If ``names`` include none of `IDENTIFIERS`.
     """
-    known = set(names)
+    known = list(names)
+    plain = {str(name).strip().lower(): name for name in reversed(known)}
     found = next((name for name in IDENTIFIERS if name in known), None)
+    found = found or next((plain[name] for name in IDENTIFIERS if name in plain), None)
     if found is None:
         raise ValueError(f"no identifier column; expected one of {', '.join(IDENTIFIERS)}")
     return found

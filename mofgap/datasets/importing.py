@@ -11,7 +11,7 @@ from typing import Any
 
 from mofgap.counts import counted
 from mofgap.crystals.entry import ReadFailure
-from mofgap.datasets.label_table import MAX_GAP_EV, LabelTable, identifier, is_missing, no_column
+from mofgap.datasets.label_table import MAX_GAP_EV, LabelTable, is_missing, no_column
 from mofgap.datasets.record import DatasetError, Record
 from mofgap.datasets.table import TEXTS, TableWriter
 from mofgap.whole_file import whole_file
@@ -118,17 +118,18 @@ class _Join:
     ) -> None:
         self.labels, self.targets, self.texts = labels, targets, texts
         self.read: dict[str, str] = {}
+        self.read_as: dict[str, str] = {}
         self.met: set[str] = set()
         self.names: dict[str, None] = {}
 
     def values(self, record: Record | ReadFailure, skipped: list[Skip]) -> dict[str, Any] | None:
         """Labels and texts of a structure by column, or None where it is left out, and why in ``skipped``."""
         if isinstance(record, ReadFailure):
-            self.met.add(identifier(record.structure_id) or "")
+            self.met.add(self._key(record.structure_id))
             skipped.append(Skip(record.structure_id, record.source, record.reason))
             return None
         crystal = record.crystal
-        name = identifier(crystal.structure_id) or ""
+        name = self._key(crystal.structure_id)
         self.met.add(name)
         found, reason = self._found(name, record)
         if found is None:
@@ -137,9 +138,13 @@ class _Join:
         row = self._labels_of(found, crystal.structure_id, crystal.source, skipped)
         if row is None:
             return None
-        self.read[name] = crystal.source
+        self.read[name], self.read_as[name] = crystal.source, crystal.structure_id
         texts = {column: found.get(column) for column in self.texts.values()}
         return row | {column: None if text in (None, "") else str(text) for column, text in texts.items()}
+
+    def _key(self, structure_id: str) -> str:
+        """The name of a structure among the labels, or its own where it carries them."""
+        return structure_id if self.labels is None else self.labels.find(structure_id)
 
     def _labels_of(
         self, found: Mapping[str, Any], structure_id: str, source: str, skipped: list[Skip]
@@ -162,6 +167,11 @@ class _Join:
         if not name.isprintable():
             return None, "bad-name: no printable text in UTF-8; rename the file or the data block"
         if name in self.read:
+            if self.labels is not None and name == record.crystal.structure_id != self.read_as[name]:
+                raise DatasetError(
+                    f"{self.labels.source}: {name} is the label of {self.read[name]} or of "
+                    f"{record.crystal.source}; write whole names of files, such as {name}.cif"
+                )
             return None, f"duplicate-structure: read already from {self.read[name]}"
         if self.labels is None:
             self.names |= dict.fromkeys(record.values)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
 from zipfile import BadZipFile
 
-from mofgap.crystals.formats import without_ending
+from mofgap.crystals.formats import base_of, without_ending
 from mofgap.crystals.identifier import id_column
 from mofgap.datasets.record import DatasetError
 from mofgap.nearest import hint
@@ -28,6 +30,14 @@ _LIKELY_EV = (0.3, 8.0)
 
 _MISSING_TEXTS = {"", "na", "n/a", "nan", "none", "null", "-"}
 
+_FILE_COLUMNS = ("file", "filename")
+"""Columns of identifiers that may be paths."""
+
+_CIF_ENDING = re.compile(r"\.cif(\.gz)?$", re.IGNORECASE)
+
+# The apostrophe that tables of mofgap put before what a spreadsheet would take for a formula.
+_MARK = re.compile("(^|;)'(?=[=+@＝＋－＠-])")
+
 
 @dataclass(frozen=True, eq=False)
 class LabelTable:
@@ -39,6 +49,7 @@ class LabelTable:
         conflicting: Identifiers that stand there with different values: none of them can be trusted.
         repeated: Identifiers that stand there more than once with the same values.
         unnamed: Lines of rows without identifier in the file, the line of names being 1.
+        cifs: Identifiers that were written as names of CIFs.
     """
 
     source: str
@@ -46,6 +57,22 @@ class LabelTable:
     conflicting: frozenset[str]
     repeated: frozenset[str]
     unnamed: tuple[int, ...] = ()
+    cifs: frozenset[str] = frozenset()
+
+    def find(self, structure_id: str) -> str:
+        """The identifier under which a structure stands here; its own where there is none.
+
+        A name that is the same comes first. Then endings of files are left out, of either side.
+        """
+        own = structure_id.strip()
+        names = own, _CIF_ENDING.sub("", own), self._shorter.get(own), without_ending(own)
+        return next((name for name in names if name in self.rows), own)
+
+    @cached_property
+    def _shorter(self) -> dict[str, str]:
+        """Identifiers by what they are without the ending of a file that is no CIF."""
+        names = self.rows.keys() - self.cifs
+        return {short: name for name in sorted(names) if (short := without_ending(name)) != name}
 
 
 def read_label_table(path: Path, id_name: str | None, columns: Mapping[str, str]) -> LabelTable:
@@ -139,15 +166,17 @@ def labels_of_rows(
     if repeated_names := [name for name in names if names.count(name) > 1 and name in wanted]:
         raise DatasetError(f"{source}: column {repeated_names[0]!r} is there more than once; rename one")
     table: dict[str, dict[str, Any]] = {}
-    conflicting, repeated, unnamed = set[str](), set[str](), list[int]()
+    conflicting, repeated, unnamed, cifs = set[str](), set[str](), list[int](), set[str]()
     seen = dict.fromkeys(names)
     for row, place in zip(rows, places or count(2), strict=False):
         if not names:
             seen |= dict.fromkeys(row)
-        name = identifier(row.get(id_name))
+        name = identifier(row.get(id_name), is_path=id_name.strip().lower() in _FILE_COLUMNS)
         if name is None:
             unnamed.append(place)
             continue
+        if _CIF_ENDING.search(str(row[id_name]).strip()):
+            cifs.add(name)
         values = {new: row[known] for old, new in columns.items() if (known := old.lstrip("?")) in row}
         if name in table:
             (repeated if _same_values(table[name], values) else conflicting).add(name)
@@ -156,8 +185,9 @@ def labels_of_rows(
     for old in (id_name, *(old for old in columns if not old.startswith("?"))):
         if old not in seen:
             raise DatasetError(f"{source}: {no_column(old, seen)}")
+    repeated -= conflicting
     return LabelTable(
-        source, table, frozenset(conflicting), frozenset(repeated - conflicting), tuple(unnamed)
+        source, table, frozenset(conflicting), frozenset(repeated), tuple(unnamed), frozenset(cifs)
     )
 
 
@@ -194,10 +224,10 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING_TEXTS)
 
 
-def identifier(value: Any) -> str | None:
-    """An identifier as it is compared: a name without the ending of its file."""
-    text = "" if value is None else str(value).strip()
-    return without_ending(text) or None
+def identifier(value: Any, *, is_path: bool = False) -> str | None:
+    """An identifier as `LabelTable` keeps it: a name, or that of the last part of a path, without .cif."""
+    text = "" if value is None else _MARK.sub(r"\1", str(value).strip())
+    return _CIF_ENDING.sub("", base_of(text) if is_path else text).strip() or None
 
 
 def no_column(name: str, known: Iterable[str]) -> str:
@@ -206,9 +236,9 @@ def no_column(name: str, known: Iterable[str]) -> str:
 
 
 def _whole(rows: csv.DictReader[str], source: str) -> Iterator[Mapping[str, Any]]:
-    """Rows without further values after their last column, as an unquoted decimal comma would give."""
+    """Rows without further cells after their last column, as an unquoted decimal comma would give."""
     for row in rows:
-        if any(row.get(None, ())):
+        if row.get(None):
             what = "more values than columns; put values with a comma in quotes"
             raise DatasetError(f"{source}, line {rows.line_num}: {what}")
         yield row

@@ -69,6 +69,19 @@ def test_the_order_of_rows_means_nothing(tmp_path: Path, crystals: list[Crystal]
         assert dict(zip(frame.structure_id, frame.gap_ev, strict=True)) == GAPS_EV
 
 
+def test_a_label_that_two_structures_could_mean_is_refused(tmp_path: Path, crystals: list[Crystal]) -> None:
+    first, second = replace(crystals[0], structure_id="A"), replace(crystals[1], structure_id="A.vasp")
+    found = labels(tmp_path / "l.csv", "structure_id,gap_ev\nA.vasp,2.0\n")
+    done = import_table([Record(second), Record(first)], found, tmp_path / "t.parquet", TARGET)
+    assert pd.read_parquet(tmp_path / "t.parquet").structure_id.tolist() == ["A.vasp"] and done.skipped
+    with pytest.raises(DatasetError, match=r"A\.vasp is the label of .*write whole names of files"):
+        import_table([Record(first), Record(second)], found, tmp_path / "u.parquet", TARGET)
+    assert not (tmp_path / "u.parquet").exists()
+    found = labels(tmp_path / "l.csv", "structure_id,gap_ev\nA.vasp.cif,2.0\nA.cif,1.0\n")
+    import_table([Record(first), Record(second)], found, tmp_path / "u.parquet", TARGET)
+    assert pd.read_parquet(tmp_path / "u.parquet").gap_ev.tolist() == [1.0, 2.0]
+
+
 def test_everything_left_out_is_listed_with_its_reason(tmp_path: Path, crystals: list[Crystal]) -> None:
     text = (
         "structure_id,gap_ev\nqmof-000000a.cif,0.4\nqmof-000000b,much\nqmof-000000d,3.0\n"

@@ -152,6 +152,16 @@ def test_names_may_be_numbers_and_may_carry_the_ending(study: Study, ending: str
     assert labels.skipped == ()
 
 
+@pytest.mark.parametrize("names", [("A", "A.vasp"), ("B.vasp", "B")])
+def test_a_label_goes_to_the_structure_of_that_very_name(study: Study, names: tuple[str, str]) -> None:
+    """Files are read by alphabet, so that either comes first."""
+    path, cifs = study(names=list(names))
+    pd.DataFrame({"structure_id": [max(names)], "gap_ev": [2.0]}).to_csv(path, index=False)
+    labels = read_labels(path, cifs, "gap_ev", needed=())
+    assert labels.frame.structure_id.tolist() == [max(names)]
+    assert [line.rpartition("/")[2] for line in labels.skipped] == [f"{min(names)}.cif: no label"]
+
+
 def test_whatever_has_no_partner_is_listed(study: Study) -> None:
     path, cifs = study()
     (cifs / "mof-004.cif").rename(cifs / "stranger.cif")
