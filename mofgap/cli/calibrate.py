@@ -65,7 +65,9 @@ def calibrate(
 
 
 def _show(found: Recalibration) -> None:
-    """Print coverage and width of the intervals, before and now."""
+    """Print the error of the gaps, then coverage and width of the intervals, before and now."""
+    errors = f"mean absolute error {found.mae_ev:.3f} eV, mean error {-found.bias_ev:+.3f} eV"
+    say(f"{errors}, on {counted(found.n_rows, 'structure')}; gaps stay as they are")
     rows = [
         {
             "intervals": f"{level} %",
@@ -77,13 +79,15 @@ def _show(found: Recalibration) -> None:
         for level in found.before.fraction
     ]
     show(rows, {name: name for name in rows[0]})
-    errors = f"mean absolute error {found.mae_ev:.3f} eV, mean error {-found.bias_ev:+.3f} eV"
-    say(f"{errors}, on {counted(found.n_rows, 'structure')}; gaps stay as they are")
+    say("what stands under now was cross-validated in five folds")
 
 
 def _warn(found: Recalibration, target: str) -> None:
     if found.n_known:
         say(f"left out {counted(found.n_known, 'structure')} that the model was trained on")
+    if found.n_unbalanced:
+        words = "whose charges do not add up: their error bars are wider by a rule of their own"
+        say(f"left out {counted(found.n_unbalanced, 'structure')} {words}")
     if abs(found.bias_ev) > LARGE_BIAS * found.mae_ev:
         say(
             f"{target} lies {found.bias_ev:+.2f} eV from the model's gaps on average, a difference that "

@@ -61,19 +61,21 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
         words = f"{outcome.parent} was trained on {counts}: their scores have columns of their own"
         typer.echo(f"{words}, and are too good", err=True)
     calibration = Calibration.load(output / CALIBRATION)
-    if calibration.record is not None and not calibration.record.n_scaling:
+    from_model = job.training.from_model
+    if calibration.record is not None and not calibration.record.n_scaling and from_model is None:
         words = f"fewer than {MIN_SCALING_ROWS} labels calibrate the error bars: read the interval"
         say(f"{words}, since standard deviations are not scaled to the errors")
     if calibration.is_raw:
         words = "too few labels to calibrate the error bars, which are the network's own, without a guarantee"
-        how = "if none has a split" if job.training.from_model else "with --from qmof-pbe"
+        how = "if none has a split" if from_model else "with --from qmof-pbe"
         say(f"{words}; {MIN_ROWS} labels are enough {how}")
-    if job.training.from_model is not None and loses_correction(find_model(job.training.from_model), output):
+    if from_model is not None and loses_correction(find_model(from_model), output):
         words = (
             f"the model has no neighbour correction, which needs {MIN_CORRECTION_ROWS:,} training structures"
         )
-        cure = f"compare its errors with those of {job.training.from_model} before you use it"
-        say(f"{words}; {cure}")
+        levels = [read_config(each)["about"]["level_of_theory"] for each in (find_model(from_model), output)]
+        cure = f"; compare its errors with those of {from_model} before you use it"
+        say(words + (cure if levels[0] == levels[1] else ""))
     tell_model(output)
 
 

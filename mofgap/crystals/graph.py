@@ -92,7 +92,7 @@ class CrystalGraph:
         if self.share is None:
             n_atoms = torch.bincount(self.structure_idx, minlength=self.n_graphs)[:, None]
             return x.new_zeros(self.n_graphs, x.shape[1]).index_add_(0, self.structure_idx, x) / n_atoms
-        total = torch.zeros(self.n_graphs, x.shape[1], device=x.device)
+        total = torch.zeros(self.n_graphs, x.shape[1], dtype=torch.float32, device=x.device)
         return total.index_add_(0, self.structure_idx, x.float() * self.share[:, None]).to(x.dtype)
 
     def to_pyg(self) -> Data:

@@ -21,8 +21,9 @@ def total_std(
     *,
     experimental: npt.ArrayLike = 0.0,
     unbalanced: npt.ArrayLike = 0.0,
+    most_ev: float = UNKNOWN_STD_EV,
 ) -> Floats:
-    """The calibrated standard deviations of structures, eV, shape (n,), at most `UNKNOWN_STD_EV`.
+    """The calibrated standard deviations of structures, eV, shape (n,).
 
     Args:
         found: Of n structures, widened where elements are unseen.
@@ -30,8 +31,9 @@ def total_std(
         experimental: (n,) or (), 1 for a geometry that was not relaxed by DFT and 0 for one that was.
         unbalanced: (n,) or (), 1 for a structure whose charges do not add up, 0 for others. It counts where
             there is an epistemic part, to which it belongs.
+        most_ev: Largest standard deviation.
     """
     std = calibration.std(np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev, experimental)
     unbalanced = np.where(np.isnan(found.epistemic_std_ev), 0.0, unbalanced)
     std = std_of_unbalanced(calibration, std, np.maximum(found.gap_ev, 0.0), unbalanced)
-    return np.minimum(std, UNKNOWN_STD_EV)
+    return np.minimum(std, most_ev)

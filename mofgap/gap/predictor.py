@@ -220,9 +220,12 @@ class GapPredictor:
         """
         far = self.novelty.score(found.features, atomic_numbers)
         widened = found.widened(far.widening)
-        total = total_std(widened, self.calibration, experimental=experimental, unbalanced=unbalanced)
+        about = {"experimental": experimental, "unbalanced": unbalanced}
+        total = total_std(widened, self.calibration, **about)
+        unlimited = total_std(widened, self.calibration, **about, most_ev=np.inf)
         aleatoric = self.calibration.std(0 * total, found.aleatoric_std_ev, experimental)
-        aleatoric = np.minimum(aleatoric, total)
+        # Both parts of a standard deviation that is too large become smaller.
+        aleatoric = np.minimum(np.where(unlimited > total, aleatoric * (total / unlimited), aleatoric), total)
         # All else is epistemic, also what unseen elements and charges add.
         rest = np.sqrt(total**2 - aleatoric**2)
         return Predictions(
@@ -237,13 +240,13 @@ class GapPredictor:
         )
 
     def _gap_is_known(self, found: Posterior) -> NDArray[np.bool_]:
-        """(n,) whether the neighbour correction has a structure; true for all if it cannot tell.
+        """(n,) whether the neighbour correction has a structure, or the index a gap of it.
 
         A model taken from another one has the novelty index of both, and gaps of fewer structures.
         """
         correction, distance = self.model.correction, found.relative_distance
         if correction is None or not correction.spacing > 0 or distance is None:
-            return np.ones(len(found.gap_ev), dtype=bool)
+            return self.novelty.knows_gap(found.features)
         known: NDArray[np.bool_] = distance < (NUGGET + SAME_STRUCTURE) / (1 + NUGGET)
         return known
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mofgap.choices import Device
 from mofgap.configuration import ConfigurationError
+from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
 from mofgap.crystals.single import crystal_of
 from mofgap.datasets.label_table import other_unit
@@ -127,8 +129,14 @@ def _frame(structures: Sequence[Any], gap_ev: NDArray[np.float64]) -> pd.DataFra
     if unit := other_unit(gap_ev[gap_ev > 0].tolist()):
         raise ValueError(f"gaps: {unit}")
     crystals = [crystal_of(item, preparation=DEFAULT_PREPARATION) for item in structures]
-    # Places as names: those of files may occur twice, and families are told by them.
-    names = [f"structure-{place}" for place in range(1, len(crystals) + 1)]
+    # Those of files may occur twice, and families are told by them. No other model has names like these.
+    names = [f"structure-{place}-{_content(crystal)}" for place, crystal in enumerate(crystals, 1)]
     frame = pd.DataFrame([crystal.columns for crystal in crystals])
     labels = pd.DataFrame({"structure_id": names, _TARGET: gap_ev, "split": "train"})
     return labels.join(frame)
+
+
+def _content(crystal: Crystal) -> str:
+    """A short hash of a crystal."""
+    parts = (crystal.cell, crystal.atomic_numbers, crystal.frac_coords)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(each).tobytes() for each in parts)).hexdigest()[:8]

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.counts import counted
-from mofgap.crystals.checks import faults
+from mofgap.crystals.checks import faults, is_unbalanced
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_row, read_table, table_crystals
 from mofgap.crystals.entry import ReadFailure
@@ -135,6 +136,13 @@ def read_labels(
     return Labels(frame, target, tuple(left_out), tuple(notes), () if cifs is None else _faulty(frame))
 
 
+def are_unbalanced(frame: pd.DataFrame) -> NDArray[np.bool_]:
+    """(n,) whether the charges of a row do not add up; False where a comparison keeps graphs alone."""
+    if "frac_coords" not in frame.columns:
+        return np.zeros(len(frame), dtype=bool)
+    return np.array([is_unbalanced(crystal) for crystal in table_crystals(frame)])
+
+
 def _faulty(frame: pd.DataFrame) -> tuple[str, ...]:
     """A line for each structure whose file is probably faulty."""
     found = ((crystal.structure_id, faults(crystal)) for crystal in table_crystals(frame))
@@ -221,22 +229,26 @@ def _join(
         if isinstance(record, ReadFailure):
             skipped.append(f"{record.source}: {record.reason}")
             continue
-        crystal, name = record.crystal, record.crystal.structure_id
+        crystal, name = record.crystal, table.find(record.crystal.structure_id)
         if name in table.conflicting:
             continue
+        before = found.get(name)
         if name not in table.rows:
             skipped.append(f"{crystal.source}: no label")
-        elif name in found:
-            skipped.append(f"{crystal.source}: {name} was read already")
-        else:
+        elif before is None:
             found[name] = crystal
+        elif name == crystal.structure_id != before.structure_id:  # the same name comes before a similar one
+            skipped.append(f"{before.source}: no label")
+            found[name] = crystal
+        else:
+            skipped.append(f"{crystal.source}: {crystal.structure_id} was read already")
     unmet = sorted(table.rows.keys() - found.keys() - table.conflicting)
     skipped += [f"{name}: labelled, but no CIF of that name was read" for name in unmet]
     if not found:
-        why = "".join(f"\n{line}" for line in skipped[:N_SHOWN])
+        why = "".join(f"\n{line}" for line in [*skipped[:N_SHOWN], *skipped[N_SHOWN:][-1:]])
         raise TableError(f"no label of {path} belongs to a CIF of {cifs}: they are joined by file name{why}")
     rows = (
-        _row(name, found[name], {**names[name], **values})
+        _row(found[name].structure_id, found[name], {**names[name], **values})
         for name, values in table.rows.items()
         if name in found
     )

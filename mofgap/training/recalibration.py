@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.dataset import TableError, table_crystals
 from mofgap.crystals.store import build_store
 from mofgap.gap.error_bars import total_std
 from mofgap.gap.folder import read_config, save_model
@@ -17,10 +17,13 @@ from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.shipped import CARD
 from mofgap.training.calibration import MIN_ROWS, calibration_of, matched
 from mofgap.training.card import card_of, error_bars
-from mofgap.training.labels import Labels
+from mofgap.training.labels import Labels, are_unbalanced
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
+
+LEAST_MAE_EV = 1e-3
+"""Labels with a smaller mean error are the gaps of the model itself, as a table of ``mofgap screen`` has."""
 
 
 class TooFewLabels(ValueError):  # noqa: N818
@@ -48,6 +51,7 @@ class Recalibration:
         calibration: The new one.
         n_rows: Rows it was fitted on.
         n_known: Rows left out because the model was trained on them.
+        n_unbalanced: Rows left out because their charges do not add up: their error bars are wider anyway.
         bias_ev: Mean of label minus gap.
         mae_ev: Mean absolute error of the gaps, which no calibration changes.
         before: How the old calibration did on these rows.
@@ -57,6 +61,7 @@ class Recalibration:
     calibration: Calibration
     n_rows: int
     n_known: int
+    n_unbalanced: int
     bias_ev: float
     mae_ev: float
     before: Coverage
@@ -78,7 +83,10 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
     found = found.widened(far.widening)  # as in a prediction, so that the intervals fit unseen elements too
     fresh = np.flatnonzero(~learnt)
     _check_enough(len(fresh))
-    frame, found, novelty = frame.iloc[fresh], found.rows(fresh), far.percentile[fresh]
+    balanced = fresh[~are_unbalanced(frame.iloc[fresh])]
+    # Where most are unbalanced, the check does not fit such structures.
+    rows = balanced if len(balanced) >= max(MIN_ROWS, len(fresh) / 2) else fresh
+    frame, found, novelty = frame.iloc[rows], found.rows(rows), far.percentile[rows]
     gap_ev, ids = frame[labels.target].to_numpy(dtype=np.float64), frame.structure_id.tolist()
     fitted = calibration_of(found, gap_ev, ids, predictor.calibration.scaling, novelty)
     fitted = replace(fitted, experimental_std_ev=predictor.calibration.experimental_std_ev)
@@ -88,7 +96,8 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
     return Recalibration(
         calibration=fitted,
         n_rows=len(frame),
-        n_known=len(labels.frame) - len(frame),
+        n_known=len(labels.frame) - len(fresh),
+        n_unbalanced=len(fresh) - len(rows),
         bias_ev=float(np.mean(gap_ev - gap)),
         mae_ev=metrics.mae(gap_ev, gap),
         before=_coverage(predictor.calibration, found, gap_ev, novelty),
@@ -108,10 +117,14 @@ def recalibrated(source: Path, labels: Labels, folder: Path, name: str, command:
 
     Raises:
         TooFewLabels: If ``labels`` hold too few structures that the model was not trained on.
+        TableError: If the labels are the gaps that the model predicts.
         ModelError: If ``source`` holds no model that can be loaded.
     """
     predictor = load_model(source, "cpu")
     found = recalibrate(predictor, labels)
+    if found.mae_ev < LEAST_MAE_EV:
+        same = f"{labels.target} holds the gaps that {predictor.about.name} predicts"
+        raise TableError(f"{same}: write computed gaps into a table of their own")
     found = replace(found, calibration=matched(found.calibration))
     about = replace(predictor.about, name=name, trained_as=predictor.about.trained_as or predictor.about.name)
     save_model(folder, predictor.model, about, found.calibration, predictor.novelty)
@@ -148,9 +161,10 @@ def write_recalibration_card(folder: Path, source: Path, found: Recalibration, c
         f"# {names[0]}",
         "",
         f"The weights of {names[1]}; error bars calibrated anew on {found.n_rows} structures that it was not "
-        f"trained on ({found.n_known} more were left out because it was). {error_bars(folder)}{one_factor}",
-        f"On them the label exceeds the gap by {found.bias_ev:+.3f} eV on average, and the mean absolute "
-        f"error is {found.mae_ev:.3f} eV, before and after alike.",
+        f"trained on ({found.n_known} more were left out because it was, and {found.n_unbalanced} because "
+        f"their charges do not add up). {error_bars(folder)}{one_factor}",
+        f"On them the mean error of the gaps is {-found.bias_ev:+.3f} eV, and the mean absolute error "
+        f"{found.mae_ev:.3f} eV, before and after alike.",
         "",
         "| intervals | coverage before | width before, eV | coverage now | width now, eV |",
         "|---|---|---|---|---|",

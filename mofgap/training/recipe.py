@@ -10,26 +10,24 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mofgap.configuration import digest
-from mofgap.crystals.checks import is_unbalanced
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
 from mofgap.gap.folder import About, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import fit_correction, predict_store
 from mofgap.shipped import CONFIG
-from mofgap.training.calibration import calibration_of, evaluate
+from mofgap.training.calibration import calibration_of, evaluate, matched
 from mofgap.training.compute import ANYTHING, Compute
 from mofgap.training.config import MIN_CORRECTION_ROWS, MIN_FOLD_ROWS, N_FOLDS, FinetuneConfig
 from mofgap.training.costs import Cost
 from mofgap.training.cross_fitting import HeldOut, cross_fit
 from mofgap.training.finetune import Labelled, finetune, frozen_features, noise_of
-from mofgap.training.labels import Labels
+from mofgap.training.labels import Labels, are_unbalanced
 from mofgap.training.lock import WORK, lock, table_digests
 from mofgap.training.loop import TrainingError, check_folder
 from mofgap.training.result import CROSS_FITTED, KNOWN, TrainingResult
@@ -324,7 +322,7 @@ def measure(
     numbers = labels.frame.atomic_numbers
     novelty, unbalanced = dict[str, NDArray[np.float64]](), dict[str, NDArray[np.bool_]]()
     for split, (rows, found) in held_out.items():
-        unbalanced[split] = _unbalanced(labels.frame.iloc[rows])
+        unbalanced[split] = are_unbalanced(labels.frame.iloc[rows])
         far = index.score(found.features, numbers.iloc[rows].tolist())
         novelty[split] = far.percentile
         held_out[split] = rows, found.widened(far.widening)  # as a prediction does
@@ -337,13 +335,6 @@ def measure(
                 gaps, about = gap_ev[rows][own], (novelty[split][own], unbalanced[split][own])
                 scores[name] = evaluate(found.rows(own), calibration, gaps, *about)
     return calibration, scores
-
-
-def _unbalanced(frame: pd.DataFrame) -> NDArray[np.bool_]:
-    """(n,) whether the charges of a row do not add up; False where a comparison keeps graphs alone."""
-    if "frac_coords" not in frame.columns:
-        return np.zeros(len(frame), dtype=bool)
-    return np.array([is_unbalanced(crystal) for crystal in table_crystals(frame)])
 
 
 def _calibrate(
@@ -363,4 +354,5 @@ def _calibrate(
     found, gap_ev = found.rows(fresh), data.gap_ev[rows][fresh]
     # To the index of the final model, a structure that it was trained on is not new at all.
     own_novelty = novelty[split][fresh] if split == "val" else None
-    return calibration_of(found, gap_ev, [data.ids[rows[i]] for i in fresh], scaling, own_novelty)
+    fitted = calibration_of(found, gap_ev, [data.ids[rows[i]] for i in fresh], scaling, own_novelty)
+    return fitted if parent is None else matched(fitted)  # the parent's scaling is of another spread

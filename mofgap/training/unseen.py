@@ -72,7 +72,7 @@ def substitute(tables: Iterable[Tensor], substitutes: Mapping[str, Mapping[str, 
     """
     for unseen, shares in substitutes.items():
         places = [atomic_number(symbol) for symbol in shares]
-        weight = torch.tensor(list(shares.values()))
+        weight = torch.tensor(list(shares.values()), dtype=torch.float32)
         for table in tables:
             table[atomic_number(unseen)] = weight / weight.sum() @ table[places].float()
 

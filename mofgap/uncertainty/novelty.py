@@ -211,9 +211,21 @@ class NoveltyIndex:
         rows = _checked(features, len(np.asarray(features)))
         return np.array([self._is_same(self._nearest(row)[1]) for row in rows], dtype=bool)
 
+    def knows_gap(self, features: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """(n,) whether a label of structures with the frozen features (n, d) is known; true if none is."""
+        rows, known = _checked(features, len(np.asarray(features))), np.isfinite(self.gap_ev)
+        if not known.any():
+            return np.ones(len(rows), dtype=bool)
+        found = [self._nearest(row) for row in rows]
+        return np.array([known[where[self._same(distances)]].any() for where, distances in found], dtype=bool)
+
     def _is_same(self, distances: Floats) -> bool:
+        return bool(self._same(distances)[0])
+
+    def _same(self, distances: Floats) -> npt.NDArray[np.bool_]:
+        """Which of the nearest training structures a structure is, by the distances to them."""
         enough = self.points.shape[1] >= MIN_DIMS
-        return enough and bool(distances[0] < SAME_STRUCTURE * self._median_distance)
+        return (distances < SAME_STRUCTURE * self._median_distance) & enough
 
     @cached_property
     def _median_distance(self) -> float:

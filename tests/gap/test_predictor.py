@@ -21,6 +21,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
 from mofgap.gap.attribution import attribute
 from mofgap.gap.error_bars import UNKNOWN_STD_EV
+from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.shipped import shipped_folder
 from mofgap.uncertainty.calibrate import Calibration
@@ -335,6 +336,27 @@ def test_inference_mode_and_other_defaults_change_nothing(
         assert loaded.predict(crystal, return_std=True) == pytest.approx(expected, abs=1e-6)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_a_shipped_model_bears_another_default_type() -> None:
+    """Its other networks have virtual nodes; those of the test's own model have none."""
+    path = next(shipped_folder("examples").glob("ZIF-8_*.cif"))
+    model = load_model("qmof-pbe", device="cpu")
+    expected = model.predict(path, return_std=True)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert model.predict(path, return_std=True) == pytest.approx(expected, abs=1e-6)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_standard_deviation_that_is_too_large_keeps_both_parts(predictor: GapPredictor) -> None:
+    """A structure far from training is not one whose spread is aleatoric alone."""
+    features = predictor.novelty.mean[None]
+    far = Posterior(np.array([1.0]), np.array([30.0]), np.array([3.0]), features)
+    found = replace(predictor, calibration=Calibration.raw()).calibrated(far, [[6]])
+    assert found.gap_std_ev == UNKNOWN_STD_EV
+    assert found.epistemic_std_ev > 9 * found.aleatoric_std_ev > 0
 
 
 @pytest.mark.parametrize("uncertainty", ["closed-form", "weights"])

@@ -107,6 +107,35 @@ def test_errors_are_those_of_gaps_that_end_at_zero(
     assert recalibrate(predictor, labels).mae_ev == pytest.approx(errors.mean(), rel=1e-5)
 
 
+def test_structures_whose_charges_do_not_add_up_are_left_out(
+    source: Path, tiny_frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their error bars are wider by a rule of their own, which would count twice."""
+    labels = read_labels(
+        write_labels(tmp_path / "mine.parquet", tiny_frame, source, 40), None, "gap_ev", needed=()
+    )
+    for unbalanced, used in ((range(15), 25), (range(16), 40)):
+        names = {labels.frame.structure_id[12 + i] for i in unbalanced}
+        monkeypatch.setattr(
+            "mofgap.training.recalibration.are_unbalanced",
+            lambda f, n=names: f.structure_id.isin(n).to_numpy(),
+        )
+        found = recalibrate(load_model(source, "cpu"), labels)
+        assert (found.n_rows, found.n_unbalanced, found.n_known) == (used, 40 - used, 12)
+
+
+def test_gaps_that_the_model_predicts_are_no_labels(
+    source: Path, tiny_frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = write_labels(tmp_path / "mine.parquet", tiny_frame, source, 40)
+    frame = pd.read_parquet(path)
+    gap_ev = load_model(source, "cpu").estimate(list(table_crystals(frame))).gap_ev
+    frame.assign(gap_ev=gap_ev.round(4)).to_parquet(path)
+    done = CliRunner().invoke(app, ["calibrate", str(source), str(path), "-o", str(tmp_path / "mine")])
+    assert done.exit_code and "gap_ev holds the gaps that source predicts" in done.output
+    assert not (tmp_path / "mine").exists()
+
+
 def test_too_few_labels_are_refused(source: Path, tiny_frame: pd.DataFrame, tmp_path: Path) -> None:
     path = write_labels(tmp_path / "mine.parquet", tiny_frame, source, 24)
     with pytest.raises(TooFewLabels, match="25 labelled structures"):

@@ -290,3 +290,17 @@ def test_what_belongs_to_other_structures_is_refused(index):
             index.extended(features, **({"atomic_numbers": [[6]] * 3, "ids": ids} | wrong))
         with pytest.raises(ValueError, match=r"need as many|atomic numbers must lie"):
             fit_novelty(features, **({"atomic_numbers": [[6]] * 3, "ids": ids} | wrong), n_neighbours=1)
+
+
+def test_a_label_is_known_only_of_the_structure_that_has_it():
+    """A copy with a label counts beside one without; an index without any label cannot tell."""
+    features, atoms = cluster(N, 0)
+    index = fit_novelty(features, atoms, names(N), n_dims=10)
+    assert index.knows_gap(features[:5]).all()
+    gaps = np.full(N, np.nan)
+    gaps[2] = 1.0
+    some = fit_novelty(features, atoms, names(N), n_dims=10, gap_ev=gaps)
+    assert some.knows_gap(features[:4]).tolist() == [False, False, True, False]
+    both = some.extended(features[:1], atoms[:1], ["again"], gap_ev=[2.0])
+    assert both.knows_gap(features[:4]).tolist() == [True, False, True, False]
+    assert not both.knows_gap(cluster(3, 5)[0]).any()
