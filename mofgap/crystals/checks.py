@@ -13,7 +13,7 @@ from mofgap.crystals.anions import missing_anions
 from mofgap.crystals.bonds import HYDROGEN_CONTACT_ANGSTROM, IS_METAL, BondGraph, bond_graph
 from mofgap.crystals.charges import ions, uncompensated_charge
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.elements import BORON, CARBON, FLUORINE, HYDROGEN, NITROGEN, OXYGEN, symbol_of
+from mofgap.crystals.elements import BORON, CARBON, FLUORINE, HYDROGEN, NITROGEN, OXYGEN, TITANIUM, symbol_of
 from mofgap.crystals.prepare.config import PREPARATION_NOTES
 
 # Distance over summed covalent radii below which atoms collide. The second is of two non-metals other than
@@ -26,6 +26,8 @@ OPEN_VALENCE = 0.75
 LONGEST_OXO_ANGSTROM = 1.9
 # Nitrogen on one carbon only: a nitrile or cyanide is shorter than this, an amine longer; angstrom.
 LONGEST_NITRILE_ANGSTROM = 1.25
+# The bond of a hydrogen molecule is shorter; angstrom.
+LONGEST_H2_ANGSTROM = 0.8
 # Density below which few frameworks lie, and above which none do; g/cm3.
 DENSITY_RANGE = (0.1, 7.0)
 
@@ -88,7 +90,11 @@ def _overlapping_atoms(bonded: BondGraph) -> str:
     coordination = bonded.coordination()
     hydrogens = (numbers[pairs.first] == HYDROGEN) & (numbers[pairs.second] == HYDROGEN)
     hydrogens &= (coordination[pairs.first] > 0) & (coordination[pairs.second] > 0)
-    crowded = hydrogens & (pairs.distances < HYDROGEN_CONTACT_ANGSTROM) & (pairs.distances > 0.8)
+    heavy = bonded.coordination(numbers != HYDROGEN)
+    no_molecule = (pairs.distances > LONGEST_H2_ANGSTROM) | (heavy[pairs.first] > 0) & (
+        heavy[pairs.second] > 0
+    )
+    crowded = hydrogens & (pairs.distances < HYDROGEN_CONTACT_ANGSTROM) & no_molecule
     nonmetal = ~IS_METAL[numbers] & (numbers != HYDROGEN)
     both = nonmetal[pairs.first] & nonmetal[pairs.second]
     least = np.where(both, NONMETAL_COLLISION_RATIO, COLLISION_RATIO)
@@ -192,9 +198,10 @@ def _no_carbon(bonded: BondGraph) -> str:
 def _odd_electrons(bonded: BondGraph) -> str:
     if int(bonded.numbers.sum()) % 2 == 0 or OPEN_SHELL & set(bonded.numbers.tolist()):
         return ""
+    titanium = ", unless Ti is Ti(III)" if TITANIUM in bonded.numbers else ""
     return (
-        "odd-electrons: an odd number of electrons without an open-shell metal; an atom or ion is missing, "
-        "and the gap may be near zero"
+        "odd-electrons: an odd number of electrons without an open-shell metal; an atom or ion is missing"
+        f"{titanium}, and the gap may be near zero"
     )
 
 

@@ -15,7 +15,7 @@ from mofgap.crystals.crystal import MEMORY, Crystal
 from mofgap.crystals.disorder import put_together, refuse
 from mofgap.crystals.entry import Entry, ReadFailure, unforeseen
 from mofgap.crystals.formats import LONGEST_NAME, stem_of
-from mofgap.crystals.lattice import cell_of
+from mofgap.crystals.lattice import cell_of, volume_of
 from mofgap.crystals.reasons import StructureError, one_line
 from mofgap.crystals.repair import GEMMI_ERRORS, quoted, readable, repaired
 from mofgap.crystals.sites import formula_of, n_rows, sites_of, small_structure
@@ -30,6 +30,8 @@ SMALL_BYTES = 1_000
 _DOTTED_NAME = re.compile(r"^([ \t]*_\w+)\.", re.MULTILINE)
 _BLOCK_START = re.compile(r"^(?:;|[ \t]*data_)", re.IGNORECASE | re.MULTILINE)
 _CELL_TAG = "_cell_length_a"
+VOLUME_TOLERANCE = 0.01
+"""Part by which the volume that a file states may differ from that of its cell."""
 # Ends of lines of old Macs, control characters, and what pages and word processors write for blank and minus.
 _PLAIN = {"\r\n": "\n", "\r": "\n", "\x00": " ", "\x1a": " ", "\u00a0": " ", "\u2212": "-"}
 # The first words of SHELX and PDB files, of which a conversion by ASE fails or loses the symmetry.
@@ -237,6 +239,15 @@ def _unique(names: list[str]) -> list[str]:
     return result
 
 
+def _volume_mismatch(block: cif.Block, volume: float) -> list[str]:
+    """A warning of a cell that does not have the volume that the file states, or nothing."""
+    stated = cif.as_number(block.find_value("_cell_volume") or "?")
+    if not stated > 0 or abs(stated / volume - 1) <= VOLUME_TOLERANCE:
+        return []
+    what = f"the file states {stated:.0f} Å³, but its lengths and angles give {volume:.0f}"
+    return [f"cell-volume: {what}; correct them"]
+
+
 def _structure(part: _Part, source: str, name: str, disorder: Disorder, max_atoms: int) -> Crystal:
     """The structure of one block.
 
@@ -259,7 +270,7 @@ def _structure(part: _Part, source: str, name: str, disorder: Disorder, max_atom
     site_index, op_index, frac_coords = expand(ops, sites.frac_coords, cell)
     if len(ops) > 1:
         sites = replace(sites.take(site_index), frac_coords=frac_coords)
-    warnings = (*part.notes, *notes, *more, *split)
+    warnings = (*part.notes, *_volume_mismatch(block, volume_of(cell)), *notes, *more, *split)
     crystal = Crystal(cell, sites.frac_coords, sites.atomic_numbers, name, source, warnings)
     crystal = settle(crystal, sites, op_index, formula_of(block), disorder, max_atoms)
     return replace(crystal, warnings=tuple(map(one_line, crystal.warnings)))

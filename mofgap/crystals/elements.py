@@ -9,7 +9,7 @@ from typing import SupportsInt
 
 import gemmi
 
-HYDROGEN, BORON, CARBON, NITROGEN, OXYGEN, FLUORINE, SILICON = 1, 5, 6, 7, 8, 9, 14
+HYDROGEN, BORON, CARBON, NITROGEN, OXYGEN, FLUORINE, SILICON, TITANIUM = 1, 5, 6, 7, 8, 9, 14, 22
 
 # The heaviest element that an encoder has a place for.
 MAX_Z = 100

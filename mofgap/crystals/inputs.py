@@ -137,9 +137,28 @@ def _list(name: str) -> TextIO:
 
 
 def _names(lines: Iterable[str]) -> Iterator[str]:
-    """One name on each line, or between zeros, as ``find -print0`` separates them."""
-    parts = (part for line in lines for part in (line.split("\0") if line.endswith("\0") else [line]))
-    return (name for part in parts if (name := part.strip()) and not name.startswith("#"))
+    """One name on each line, or from the first zero on between zeros, as ``find -print0`` separates them.
+
+    A line is a comment if it begins with ``#`` and names no file.
+    """
+    zeros, rest = False, ""
+    for line in lines:
+        zeros = zeros or ("\0" in line and line.endswith(("\0", "\n")))
+        if zeros:
+            *whole, rest = (rest + line).split("\0")
+            yield from filter(None, whole)
+        elif name := _name(line.rstrip("\r\n")):
+            yield name
+    if rest.strip():
+        yield rest.rstrip("\r\n")
+
+
+def _name(line: str) -> str:
+    """The name on a line, without blanks around it unless a file has them; empty for a comment."""
+    name = line.strip()
+    if name != line or name.startswith("#"):
+        name = line if os.path.exists(line) else "" if name.startswith("#") else name  # noqa: PTH110
+    return name
 
 
 class _Expansion:

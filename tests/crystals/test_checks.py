@@ -123,6 +123,13 @@ def test_hydrogens_on_two_sites_overlap():
     assert "overlapping-atoms" in names(crystal((1, (2.35, 0.85, -1.5))))
 
 
+def test_a_doubled_hydrogen_is_no_hydrogen_molecule():
+    carbon = (6, (3.5, 3.5, 3.5))
+    doubled = [(1, (4.53, 3.5 + y, 3.5)) for y in (0.324, -0.324)]  # 0.65 angstrom apart
+    assert "overlapping-atoms" in names(crystal(carbon, *doubled))
+    assert "overlapping-atoms" not in names(crystal((1, (3.5, 3.5, 3.5)), (1, (4.24, 3.5, 3.5))))
+
+
 def test_hydrogen_between_two_atoms_has_odd_valence():
     assert "odd-valence" in names(crystal((6, (2.0, 0.0, -2.7))))
 

@@ -154,6 +154,18 @@ def test_lists_and_standard_input(folder):
     assert [item.source for item in expand_inputs(["-"], stdin=[zeros])] == expected
 
 
+def test_names_between_zeros_may_have_any_character(folder):
+    names = [str(folder / name) for name in ("#1.cif", " a.cif", "new\nline.cif", "b.cif")]
+    for name in names:
+        Path(name).write_bytes(GOOD)
+    stream = io.StringIO("\0".join([*names, ""]), newline="\n")
+    assert [item.source for item in expand_inputs(["-"], stdin=stream)] == names
+    assert [item.source for item in expand_inputs(["-"], stdin=[f"{name}\n" for name in names[:2]])] == names[
+        :2
+    ]
+    assert list(expand_inputs(["-"], stdin=["#2.cif\n"])) == []
+
+
 def test_standard_input_may_be_a_cif():
     for head in ("", "#\\#CIF_1.1\n\n"):
         (item,) = expand_inputs(["-"], stdin=io.StringIO(head + GOOD.decode()))

@@ -309,6 +309,25 @@ def test_a_hall_symbol_that_nobody_knows_is_not_p1(hall):
     assert (crystal.n_atoms, crystal.warnings) == (4, ())  # operators say more than names
 
 
+def test_a_name_that_nobody_knows_is_not_dropped_for_a_number():
+    """``C 4/m`` has twice the sites of number 83, which is P 4/m."""
+    text = cif_text(gemmi.SpaceGroup("P 4/m"), (1, 2, 3), named=True)
+    lines = [line for line in text.splitlines() if "Hall" not in line]
+    unknown = [*lines, "_symmetry_space_group_name_H-M 'C 4/m'", "_symmetry_Int_Tables_number 83"]
+    (crystal,) = read_cif("\n".join(unknown))
+    (warning,) = crystal.warnings
+    assert warning.startswith("symmetry-name: ") and "C 4/m" in warning and "number 83 was used" in warning
+
+
+@pytest.mark.parametrize(("factor", "told"), [(1.0, False), (0.995, False), (1.02, True)])
+def test_a_cell_without_the_volume_that_the_file_states_is_told(factor, told):
+    text = cif_text(gemmi.SpaceGroup("P 1"), (1, 2, 3), named=True)
+    volume = read_cif(text)[0].volume
+    (crystal,) = read_cif(f"{text}\n_cell_volume {factor * volume:.2f}(3)\n")
+    assert [warning.split(":")[0] for warning in crystal.warnings] == ["cell-volume"] * told
+    assert read_cif(f"{text}\n_cell_volume ?\n")[0].warnings == ()
+
+
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: str(group.number))
 def test_every_hall_symbol_is_known(group):
     for hall in (group.hall, group.hall.lower(), group.hall.replace(" ", "_")):
