@@ -99,7 +99,8 @@ def refuse_input(output: Path, inputs: Iterable[str | Path]) -> None:
     Raises:
         typer.BadParameter: If ``output`` is a file of ``inputs``.
     """
-    if output.is_file() and any(Path(name).is_file() and output.samefile(name) for name in inputs):
+    names = [Path(str(name).removeprefix("@")) if not Path(name).is_file() else Path(name) for name in inputs]
+    if output.is_file() and any(name.is_file() and output.samefile(name) for name in names):
         raise typer.BadParameter(
             f"{output} is an input, and stays with --force too; name another file", param_hint="--output"
         )

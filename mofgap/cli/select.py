@@ -45,7 +45,7 @@ HEADINGS = {
     "gap": "gap / eV",
     "p_in_window": "in window",
     "novelty": "novelty",
-    "distinct": "distinct",
+    "n_atoms": "atoms",
     "gain": "gain",
 }
 """Columns on a terminal."""
@@ -172,12 +172,6 @@ def _show(found: Selection, budget: int, as_json: bool) -> None:
     from mofgap.screening.row import warnings_of
 
     tell_skipped(found.skipped)
-    for row in found.table.to_dict("records"):
-        told = [text for text in warnings_of(row.get("warnings")) if text[0] not in NOTES - {SAME_REFCODE}]
-        if told:
-            words = " | ".join(": ".join(text) for text in told)
-            kind = "warning" if row["status"] == "warning" else "note"
-            typer.echo(f"{kind}: {row['structure_id']}: {words}", err=True)
     rows = found.table[list(SHOWN)].to_dict("records")
     if as_json:
         print_json(rows)
@@ -185,6 +179,12 @@ def _show(found: Selection, budget: int, as_json: bool) -> None:
         _show_table(rows, found.levels)
     else:
         show(rows, HEADINGS)
+    for row in found.table.to_dict("records"):
+        told = [text for text in warnings_of(row.get("warnings")) if text[0] not in NOTES - {SAME_REFCODE}]
+        if told:
+            words = " | ".join(": ".join(text) for text in told)
+            kind = "warning" if row["status"] == "warning" else "note"
+            typer.echo(f"{kind}: {row['structure_id']}: {words}", err=True)
     if len(rows) < budget:
         what = "nothing else is worth a calculation, or all that is left are copies"
         say(f"only {len(rows)} of {budget}: {what}")
@@ -198,7 +198,7 @@ def _show_table(rows: list[dict[Hashable, Any]], levels: str) -> None:
         row |= {name: f"{row[name]:.2f}" for name in ("distinct", "gain")}
     headings = HEADINGS if any(row["p_in_window"] for row in rows) else HEADINGS | {"p_in_window": ""}
     show(rows, headings)
-    words = "distinct: 1 is unlike all structures above it; gain: quality times distinct"
+    words = "gain: value of a structure, times how unlike it is those above it"
     typer.echo(f"gaps: {levels}; {words}", err=True)
 
 

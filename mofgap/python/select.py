@@ -10,8 +10,8 @@ import pandas as pd
 
 from mofgap.choices import Disorder, Goal, Warned, check_choice
 from mofgap.gap.predictor import GapPredictor
+from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.origin import folders_of
-from mofgap.screening.rank import check_window
 from mofgap.selection.candidates import candidates_for
 from mofgap.selection.select import Selection, select_from
 
@@ -53,7 +53,7 @@ def select(
             is not the model of the table.
     """
     if window is not None:
-        check_window(*window)
+        window = ScreeningConfig(window=window).window
     if disorder is not None:
         check_choice("disorder", disorder, get_args(Disorder))
     source = table if isinstance(table, pd.DataFrame) else Path(table)

@@ -98,7 +98,10 @@ def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:
         raise CandidateError(f"{name}: {lacks}")
     has_gap = (frame.status != "failed") & frame.gap_ev.notna() & frame.gap_std_ev.notna()
     # A structure that was screened twice is one candidate.
-    names = frame.loc[has_gap, ["file", "structure_id"]].drop_duplicates()
+    names = frame.loc[has_gap, ["file", "structure_id"]]
+    about = frame.loc[has_gap, ["formula", "gap_ev"]].round({"gap_ev": 3}).join(names).drop_duplicates()
+    twice = about[about.duplicated(["file", "structure_id"])]
+    names = names.drop_duplicates()
     frame = frame.loc[names.sort_values(["file", "structure_id"], kind="stable").index]
     if frame.empty:
         raise CandidateError(
@@ -108,6 +111,9 @@ def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:
         raise CandidateError(
             f"{name}: rows of several models ({', '.join(sorted(set(frame.model)))}); give those of one"
         )
+    if len(twice):
+        what = f"{twice.file.iloc[0]} [{twice.structure_id.iloc[0]}] has rows with different gaps"
+        raise CandidateError(f"{name}: {what}; give the table of one screening")
     if "p_in_window" not in frame.columns:
         frame = frame.assign(p_in_window=np.nan)
     return frame.reset_index(drop=True)

@@ -87,6 +87,10 @@ def test_force_spares_inputs_and_a_table_where_nothing_could_be_read(
     how = ["--model", str(model_folder), "--force", "-o"]
     done = CliRunner().invoke(app, ["screen", str(structures), *how, str(structures)], env={"COLUMNS": "300"})
     assert done.exit_code == 2 and "is an input, and stays with --force too" in done.output
+    listing = tmp_path / "names.csv"
+    listing.write_text(f"{cif}\n")
+    done = CliRunner().invoke(app, ["screen", f"@{listing}", *how, str(listing)], env={"COLUMNS": "300"})
+    assert done.exit_code == 2 and "is an input" in done.output and listing.read_text() == f"{cif}\n"
     table = tmp_path / "t.csv"
     assert CliRunner().invoke(app, ["screen", str(structures), *how, str(table)]).exit_code == 0
     before = table.read_bytes()

@@ -124,6 +124,8 @@ def test_a_table_can_be_selected_from(tiny: GapPredictor, write_cifs: WriteCifs,
     in_memory = mofgap.screen(crystals(2), (0.0, 9.0), model=tiny)
     with pytest.raises(ValueError, match="was screened as an object; write it to a file"):
         mofgap.select(in_memory, 1, model=tiny)
+    with pytest.raises(ConfigurationError, match="window"):
+        mofgap.select(tmp_path / "t.csv", 2, "window", (2.0, None), model=tiny)  # type: ignore[arg-type]
     again = mofgap.select(tmp_path / "t.csv", 2, "window", (2.0, 3.0), model=tiny)
     assert set(again.table.structure_id) <= set(table.structure_id)
     assert len(found.write(tmp_path / "next", "poscar")) == 2

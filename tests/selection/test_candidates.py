@@ -54,6 +54,13 @@ def test_order_and_repetition_of_rows_do_not_matter(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(read_candidates(tmp_path / "a.csv"), read_candidates(tmp_path / "b.csv"))
 
 
+def test_rows_of_two_structures_under_one_name_are_refused(tmp_path: Path) -> None:
+    """As where tables of two folders with the same names in them were put together."""
+    write_table(tmp_path / "a.csv", [*ROWS, row("b", 2.5, 0.4, 0.9, 0.5)])
+    with pytest.raises(CandidateError, match=r"b\.cif \[b\] has rows with different gaps"):
+        read_candidates(tmp_path / "a.csv")
+
+
 def test_structures_whose_file_is_probably_faulty_come_last() -> None:
     texts = ("missing-charge: 2 e", "novel: far", "missing-hydrogens: at C 3 | novel: far", "")
     rows = [row(name, 0.0, 0.9, 0.5, 0.5, warnings=text) for name, text in zip("abcd", texts, strict=True)]
