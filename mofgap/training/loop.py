@@ -167,7 +167,7 @@ class EpochLines(Callback):  # type: ignore[misc]
 
 _LOGGED = {
     "train_loss": "loss {:.3g}",
-    "train_mae_ev": "error {:.3f} eV",
+    "train_mae_ev": "train error {:.3f} eV",
     "val_mae_ev": "val error {:.3f} eV",
     "val_loss": "val loss {:.3g}",
 }
