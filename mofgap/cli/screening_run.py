@@ -194,7 +194,7 @@ def list_inputs(inputs: Sequence[str], output: Path | None, n_shards: int, force
 
 def say_written(target: Path, shard: Shard | None = None, *, has_window: bool = True) -> None:
     """Say on standard error what was written, and what to do next."""
-    name = shlex.quote(str(target))
+    name = shlex.quote(f"./{target}" if str(target).startswith("-") else str(target))
     select = f"mofgap select {name}{'' if has_window else ' --goal explore'}"
     if shard is not None:
         what_next = "mofgap gather puts all shards together"

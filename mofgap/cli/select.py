@@ -140,7 +140,9 @@ def select(
 
         folders = Path(), candidates.parent
         found = select_from(frame, budget, goal, window, model, disorder, folders, warned)
-    _show(found, budget, as_json)
+    _show(found, min(budget, len(frame)), as_json)
+    if len(frame) < budget:
+        say(f"the table has {counted(len(frame), 'candidate')} alone")
     if output is not None:
         try:
             _write(output, found, write_inputs)

@@ -24,7 +24,7 @@ def read_poscar(text: str, name: str, source: str, max_atoms: int) -> Crystal:
     lines = text.splitlines()
     if len(lines) < 8:
         raise StructureError("bad-poscar: it ends before its atoms; write it again")
-    symbols = [re.split(r"[_/.]", word)[0] for word in lines[5].split()]
+    symbols = [re.split(r"[_/.]", word)[0] for word in re.split("[!#]", lines[5])[0].split()]
     is_vasp4 = bool(symbols) and all(word.isdecimal() for word in symbols)
     counts = lines[5 if is_vasp4 else 6].split()
     if is_vasp4:  # the comment may name the elements, as Zn O or as Zn4 O13

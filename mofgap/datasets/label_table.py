@@ -65,7 +65,7 @@ class LabelTable:
         A name that is the same comes first. Then endings of files are left out, of either side.
         """
         own = structure_id.strip()
-        names = own, _CIF_ENDING.sub("", own), self._shorter.get(own), without_ending(own)
+        names = own, _CIF_ENDING.sub("", own), self._shorter.get(own, own), without_ending(own)
         return next((name for name in names if name in self.rows), own)
 
     @cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -220,9 +220,10 @@ class GapPredictor:
         """
         far = self.novelty.score(found.features, atomic_numbers)
         widened = found.widened(far.widening)
-        about = {"experimental": experimental, "unbalanced": unbalanced}
-        total = total_std(widened, self.calibration, **about)
-        unlimited = total_std(widened, self.calibration, **about, most_ev=np.inf)
+        std_of = partial(
+            total_std, widened, self.calibration, experimental=experimental, unbalanced=unbalanced
+        )
+        total, unlimited = std_of(), std_of(most_ev=np.inf)
         aleatoric = self.calibration.std(0 * total, found.aleatoric_std_ev, experimental)
         # Both parts of a standard deviation that is too large become smaller.
         aleatoric = np.minimum(np.where(unlimited > total, aleatoric * (total / unlimited), aleatoric), total)

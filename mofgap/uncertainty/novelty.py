@@ -224,8 +224,9 @@ class NoveltyIndex:
 
     def _same(self, distances: Floats) -> npt.NDArray[np.bool_]:
         """Which of the nearest training structures a structure is, by the distances to them."""
-        enough = self.points.shape[1] >= MIN_DIMS
-        return (distances < SAME_STRUCTURE * self._median_distance) & enough
+        if self.points.shape[1] < MIN_DIMS:
+            return np.zeros(len(distances), dtype=bool)
+        return np.asarray(distances < SAME_STRUCTURE * self._median_distance)
 
     @cached_property
     def _median_distance(self) -> float:

@@ -342,6 +342,14 @@ def test_elements_of_an_old_poscar_stand_in_its_comment(tmp_path: Path, comment:
     assert isinstance(found, Crystal) and found.atomic_numbers.tolist() == [30, 8, 8]
 
 
+def test_elements_of_a_poscar_may_have_a_comment(tmp_path: Path) -> None:
+    (tmp_path / "POSCAR").write_text(
+        "made\n1\n9 0 0\n0 9 0\n0 0 9\nZn O ! both\n1 1\nDirect\n0 0 0\n.5 .5 .5\n"
+    )
+    (found,) = read_all(tmp_path / "POSCAR")
+    assert isinstance(found, Crystal) and found.atomic_numbers.tolist() == [30, 8]
+
+
 def test_elements_of_a_poscar_may_be_in_capitals(tmp_path: Path) -> None:
     (tmp_path / "POSCAR").write_text("made\n1\n9 0 0\n0 9 0\n0 0 9\nZN D\n1 1\nDirect\n0 0 0\n.5 0 0\n")
     (found,) = read_all(tmp_path / "POSCAR")
