@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -99,8 +100,10 @@ def refuse_input(output: Path, inputs: Iterable[str | Path]) -> None:
     Raises:
         typer.BadParameter: If ``output`` is a file of ``inputs``.
     """
-    names = [Path(str(name).removeprefix("@")) if not Path(name).is_file() else Path(name) for name in inputs]
-    if output.is_file() and any(name.is_file() and output.samefile(name) for name in names):
+    if not output.is_file():
+        return
+    named = (path for name in inputs for path in (str(name), str(name).removeprefix("@")))
+    if any(os.path.isfile(path) and output.samefile(path) for path in named):  # noqa: PTH113 (never raises)
         raise typer.BadParameter(
             f"{output} is an input, and stays with --force too; name another file", param_hint="--output"
         )

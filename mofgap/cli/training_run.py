@@ -73,9 +73,12 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
         words = (
             f"the model has no neighbour correction, which needs {MIN_CORRECTION_ROWS:,} training structures"
         )
-        levels = [read_config(each)["about"]["level_of_theory"] for each in (find_model(from_model), output)]
+        one, other = (
+            read_config(each)["about"]["level_of_theory"] for each in (find_model(from_model), output)
+        )
         cure = f"; compare its errors with those of {from_model} before you use it"
-        say(words + (cure if levels[0] == levels[1] else ""))
+        is_other = "unknown" not in (one, other) and not one.startswith(other)
+        say(words + ("" if is_other else cure))
     tell_model(output)
 
 

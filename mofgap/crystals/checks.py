@@ -90,7 +90,8 @@ def _overlapping_atoms(bonded: BondGraph) -> str:
     coordination = bonded.coordination()
     hydrogens = (numbers[pairs.first] == HYDROGEN) & (numbers[pairs.second] == HYDROGEN)
     hydrogens &= (coordination[pairs.first] > 0) & (coordination[pairs.second] > 0)
-    heavy = bonded.coordination(numbers != HYDROGEN)
+    # Metals bind the molecule side-on.
+    heavy = bonded.coordination(~IS_METAL[numbers] & (numbers != HYDROGEN))
     no_molecule = (pairs.distances > LONGEST_H2_ANGSTROM) | (heavy[pairs.first] > 0) & (
         heavy[pairs.second] > 0
     )

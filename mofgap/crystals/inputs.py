@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -136,6 +137,9 @@ def _list(name: str) -> TextIO:
     return Path(name).open(encoding="utf-8-sig", errors="surrogateescape")
 
 
+_UTF16 = re.compile("\0[^\0]\0")
+
+
 def _names(lines: Iterable[str]) -> Iterator[str]:
     """One name on each line, or from the first zero on between zeros, as ``find -print0`` separates them.
 
@@ -143,7 +147,8 @@ def _names(lines: Iterable[str]) -> Iterator[str]:
     """
     zeros, rest = False, ""
     for line in lines:
-        zeros = zeros or ("\0" in line and line.endswith(("\0", "\n")))
+        # In UTF-16 each other character is a zero.
+        zeros = zeros or ("\0" in line and line.endswith(("\0", "\n")) and not _UTF16.search(line))
         if zeros:
             *whole, rest = (rest + line).split("\0")
             yield from filter(None, whole)

@@ -229,7 +229,7 @@ def _from_name(stated: list[_Statement], unknown: list[str]) -> tuple[NDArray[np
         notes = []
         if stated[0].open_setting:
             notes.append(f"origin-choice: {words} leaves the setting open; check it or list the operators")
-        if unknown:
+        if unknown := [each for each in unknown if not each.startswith("number")]:
             kind = "unknown-hall-symbol" if unknown[0].startswith("Hall") else "symmetry-name"
             notes.append(f"{kind}: {unknown[0]} is not known, {words} was used; check the symmetry")
         return np.array([_array(op) for op in stated[0].group]), notes

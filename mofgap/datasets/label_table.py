@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -29,9 +30,6 @@ _LIKELY_EV = (0.3, 8.0)
 """The median of gaps that are not zero lies here."""
 
 _MISSING_TEXTS = {"", "na", "n/a", "nan", "none", "null", "-"}
-
-_FILE_COLUMNS = ("file", "filename")
-"""Columns of identifiers that may be paths."""
 
 _CIF_ENDING = re.compile(r"\.cif(\.gz)?$", re.IGNORECASE)
 
@@ -62,7 +60,8 @@ class LabelTable:
     def find(self, structure_id: str) -> str:
         """The identifier under which a structure stands here; its own where there is none.
 
-        A name that is the same comes first. Then endings of files are left out, of either side.
+        A name that is the same comes first. Then endings of files are left out, of either side, and folders
+        of paths.
         """
         own = structure_id.strip()
         names = own, _CIF_ENDING.sub("", own), self._shorter.get(own, own), without_ending(own)
@@ -70,9 +69,10 @@ class LabelTable:
 
     @cached_property
     def _shorter(self) -> dict[str, str]:
-        """Identifiers by what they are without the ending of a file that is no CIF."""
-        names = self.rows.keys() - self.cifs
-        return {short: name for name in sorted(names) if (short := without_ending(name)) != name}
+        """Identifiers by their last part without the ending of a file, where that is of one alone."""
+        short = [(_short(name, name in self.cifs), name) for name in self.rows]
+        n = Counter(each for each, _ in short)
+        return {each: name for each, name in short if n[each] == 1}
 
 
 def read_label_table(path: Path, id_name: str | None, columns: Mapping[str, str]) -> LabelTable:
@@ -171,7 +171,7 @@ def labels_of_rows(
     for row, place in zip(rows, places or count(2), strict=False):
         if not names:
             seen |= dict.fromkeys(row)
-        name = identifier(row.get(id_name), is_path=id_name.strip().lower() in _FILE_COLUMNS)
+        name = identifier(row.get(id_name))
         if name is None:
             unnamed.append(place)
             continue
@@ -185,10 +185,29 @@ def labels_of_rows(
     for old in (id_name, *(old for old in columns if not old.startswith("?"))):
         if old not in seen:
             raise DatasetError(f"{source}: {no_column(old, seen)}")
+    for short, names in _alike(table, cifs).items():
+        if any(not _same_values(table[names[0]], table[name]) for name in names):
+            conflicting.add(short)
     repeated -= conflicting
     return LabelTable(
         source, table, frozenset(conflicting), frozenset(repeated), tuple(unnamed), frozenset(cifs)
     )
+
+
+def _short(name: str, is_cif: bool) -> str:
+    """An identifier without folders and without the ending of its file, which one of a CIF has lost."""
+    base = base_of(name)
+    return base if is_cif else without_ending(base)
+
+
+def _alike(names: Iterable[str], cifs: Collection[str]) -> dict[str, list[str]]:
+    """Identifiers of several files that give a structure the same name, by that name."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        short = _short(name, name in cifs)
+        if name in cifs or short != name:
+            found.setdefault(short, []).append(name)
+    return {short: alike for short, alike in found.items() if len(alike) > 1}
 
 
 def _same_values(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -224,10 +243,10 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING_TEXTS)
 
 
-def identifier(value: Any, *, is_path: bool = False) -> str | None:
-    """An identifier as `LabelTable` keeps it: a name, or that of the last part of a path, without .cif."""
+def identifier(value: Any) -> str | None:
+    """An identifier as `LabelTable` keeps it: without .cif, and without the marks of a spreadsheet."""
     text = "" if value is None else _MARK.sub(r"\1", str(value).strip())
-    return _CIF_ENDING.sub("", base_of(text) if is_path else text).strip() or None
+    return _CIF_ENDING.sub("", text).strip() or None
 
 
 def no_column(name: str, known: Iterable[str]) -> str:
@@ -236,9 +255,9 @@ def no_column(name: str, known: Iterable[str]) -> str:
 
 
 def _whole(rows: csv.DictReader[str], source: str) -> Iterator[Mapping[str, Any]]:
-    """Rows without further cells after their last column, as an unquoted decimal comma would give."""
+    """Rows without further values after their last column, as an unquoted decimal comma would give."""
     for row in rows:
-        if row.get(None):
+        if any(cell.strip() for cell in row.get(None, ())):
             what = "more values than columns; put values with a comma in quotes"
             raise DatasetError(f"{source}, line {rows.line_num}: {what}")
         yield row

@@ -40,6 +40,10 @@ LAST = 1e-9
 """Factor of the quality of structures that come last: below that of any other, whatever is like it."""
 
 
+SAME_GAP_EV = 0.01
+"""Gaps of one structure on other processors differ by less."""
+
+
 class CandidateError(ValueError):
     """A table that nothing can be selected from, and why."""
 
@@ -99,8 +103,9 @@ def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:
     has_gap = (frame.status != "failed") & frame.gap_ev.notna() & frame.gap_std_ev.notna()
     # A structure that was screened twice is one candidate.
     names = frame.loc[has_gap, ["file", "structure_id"]]
-    about = frame.loc[has_gap, ["formula", "gap_ev"]].round({"gap_ev": 3}).join(names).drop_duplicates()
-    twice = about[about.duplicated(["file", "structure_id"])]
+    same = frame[has_gap].groupby(["file", "structure_id"])
+    differ = (same.gap_ev.max() - same.gap_ev.min() > SAME_GAP_EV) | (same.formula.nunique() > 1)
+    twice = differ.index[differ]
     names = names.drop_duplicates()
     frame = frame.loc[names.sort_values(["file", "structure_id"], kind="stable").index]
     if frame.empty:
@@ -112,7 +117,7 @@ def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:
             f"{name}: rows of several models ({', '.join(sorted(set(frame.model)))}); give those of one"
         )
     if len(twice):
-        what = f"{twice.file.iloc[0]} [{twice.structure_id.iloc[0]}] has rows with different gaps"
+        what = f"{twice[0][0]} [{twice[0][1]}] has rows with different gaps"
         raise CandidateError(f"{name}: {what}; give the table of one screening")
     if "p_in_window" not in frame.columns:
         frame = frame.assign(p_in_window=np.nan)

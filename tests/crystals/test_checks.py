@@ -127,7 +127,8 @@ def test_a_doubled_hydrogen_is_no_hydrogen_molecule():
     carbon = (6, (3.5, 3.5, 3.5))
     doubled = [(1, (4.53, 3.5 + y, 3.5)) for y in (0.324, -0.324)]  # 0.65 angstrom apart
     assert "overlapping-atoms" in names(crystal(carbon, *doubled))
-    assert "overlapping-atoms" not in names(crystal((1, (3.5, 3.5, 3.5)), (1, (4.24, 3.5, 3.5))))
+    for metal in ([], [(29, (3.5, 3.87, 1.8))]):  # alone, and side-on on copper
+        assert "overlapping-atoms" not in names(crystal((1, (3.5, 3.5, 3.5)), (1, (3.5, 4.24, 3.5)), *metal))
 
 
 def test_hydrogen_between_two_atoms_has_odd_valence():

@@ -164,6 +164,8 @@ def test_names_between_zeros_may_have_any_character(folder):
         :2
     ]
     assert list(expand_inputs(["-"], stdin=["#2.cif\n"])) == []
+    (failure,) = expand_inputs(["-"], stdin=["b\0.\0c\0i\0f\0\r\0\n"])  # UTF-16
+    assert isinstance(failure, ReadFailure)
 
 
 def test_standard_input_may_be_a_cif():

@@ -7,7 +7,6 @@ import pytest
 from openpyxl import Workbook
 
 from mofgap.datasets.label_table import labels_of_csv, read_label_table
-from mofgap.datasets.record import DatasetError
 
 GAPS = {"gap_ev": "gap_ev"}
 
@@ -50,6 +49,18 @@ def test_names_of_mofgaps_own_tables_are_found() -> None:
     assert found("Name,gap_ev\nc,1\n", "c") == ["1"]
 
 
-def test_an_unquoted_decimal_comma_before_an_empty_cell_is_refused() -> None:
-    with pytest.raises(DatasetError, match="line 2: more values than columns"):
-        found("structure_id,gap_ev,comment\nc,1,8,\n", "c")
+def test_a_name_that_several_files_give_is_conflicting() -> None:
+    text = "file,gap_ev\na.vasp,1\na.xyz,2\nb.cif,1\nb.vasp,2\nc.cif,3\nc.vasp,3\n"
+    table = labels_of_csv(BytesIO(text.encode()), "labels.csv", None, GAPS)
+    assert table.conflicting == {"a", "b"}
+    assert found(text, "a", "a.vasp", "b.vasp", "c") == [None, "1", "2", "3"]
+
+
+def test_paths_are_whole_identifiers_first() -> None:
+    text = "file,gap_ev\nx/a.cif,1\ny/b.cif,2\nz/b.cif,3\n"
+    assert found(text, "x/a", "x/a.cif", "a", "b", "z/b") == ["1", "1", "1", None, "3"]
+
+
+@pytest.mark.parametrize("text", ["a.cif,1,\n", "a.cif,1\n,,,\n"])
+def test_empty_cells_after_the_last_column_mean_nothing(text: str) -> None:
+    assert found(f"file,gap_ev\n{text}", "a") == ["1"]
