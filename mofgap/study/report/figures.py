@@ -110,7 +110,7 @@ def _of_predictions(
     made = (
         "spreads calibrated on val" if std == "gap_std_ev" else "the epistemic spread alone, not calibrated"
     )
-    which = f"Test structures of the split “{split}”, the first training of each method: {made}."
+    which = f"Split “{split}”, the first training of each method, samples as in the tables; {made}."
     set_caption(figure, f"{caption_of(figure)} {which}")
     return figure
 
