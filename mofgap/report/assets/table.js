@@ -154,6 +154,7 @@
     const node = document.createDocumentFragment();
     for (const [j, part] of (text || "").split(/(?<=[A-Za-z)\]])(\d+(?:\.\d+)?)/).entries()) {
       node.append(j % 2 ? make("sub", "", part) : part);
+      if (j % 2) node.append(document.createElement("wbr"));  // a long formula may break behind a count
     }
     return node;
   }
