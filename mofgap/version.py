@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 
 
 def installed_version(otherwise: str = "") -> str:
     """The version, or something else where mofgap is run without being installed."""
+    from importlib.metadata import PackageNotFoundError, version  # --help does without
+
     try:
         return version("mofgap")
     except PackageNotFoundError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
@@ -64,7 +65,7 @@ def with_settings(
 
 def _parameter(schema: type, name: str, metavar: str | None, panel: str | None) -> inspect.Parameter:
     """The parameter of a command that a setting of a schema is."""
-    kind, option = get_type_hints(schema)[name], option_of(schema, name, metavar=metavar)
+    kind, option = _types(schema)[name], option_of(schema, name, metavar=metavar)
     option.rich_help_panel = panel
     for each in (kind, *get_args(kind)):
         if get_origin(each) is tuple and get_args(each)[-1] is ...:
@@ -73,6 +74,9 @@ def _parameter(schema: type, name: str, metavar: str | None, panel: str | None) 
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )
+
+
+_types = cache(get_type_hints)  # reading those of a class takes a millisecond
 
 
 def _list_of(text: str | tuple[Any, ...]) -> tuple[Any, ...]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -77,21 +76,6 @@ def test_output_on_a_terminal_ends_without_an_escape_sequence() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "NOPColorScheme\n"
-
-
-def test_help_takes_half_a_second_of_the_processor_at_most() -> None:
-    """Time of the processor, and the least of three, since the machine may be busy with something else."""
-
-    def used() -> float:
-        children = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return children.ru_utime + children.ru_stime
-
-    def help_seconds() -> float:
-        before = used()
-        subprocess.run([sys.executable, "-m", "mofgap", "--help"], check=True, capture_output=True)
-        return used() - before
-
-    assert min(help_seconds() for _ in range(3)) < 0.5
 
 
 @pytest.mark.parametrize(
