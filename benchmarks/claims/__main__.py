@@ -35,6 +35,8 @@ def main() -> None:
     torch.set_num_threads(1)
     config = load(ClaimsConfig, options.config, options.set)
     cells = Cells(options.folder or Path("runs") / config.name, config)
+    if options.judge and not cells.finished:
+        parser.error(f"{cells.folder} has no finished training to judge")
     cells.check()
     if options.judge:
         judge(cells)
@@ -51,10 +53,9 @@ def main() -> None:
 
 def judge(cells: Cells) -> None:
     """Write the tables of a finished comparison, and print its verdicts."""
-    folders = sorted(path.parent for path in cells.folder.glob("cells/*/labels.npz"))
     made = cells.folder / "tables"
     for suffix, folder in (("", made), (NEIGHBOURS, made / "neighbours")):
-        arms = [collected(own, members=cells.config.members, suffix=suffix) for own in folders]
+        arms = [collected(own, members=cells.config.members, suffix=suffix) for own in cells.finished]
         if all(own.ways for own in arms):
             found = Judge(arms, cells.config.judgement)
             tables.write(folder, found)

@@ -59,6 +59,11 @@ class Cells:
                 f"{self.folder} has results of other settings: name another folder with -o"
             )
 
+    @property
+    def finished(self) -> list[Path]:
+        """Folders of the cells that can be judged."""
+        return sorted(path.parent for path in self.folder.glob("cells/*/labels.npz"))
+
     def tried(self, task: Task, backbone: Backbone, method: Method) -> list[dict[str, float]]:
         """Each choice with the likelihood of the validation inputs; trains what is missing."""
         config = self.config.training

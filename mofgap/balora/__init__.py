@@ -35,7 +35,8 @@ from mofgap.balora.rank import lower_rank
 from mofgap.balora.sampling import sampling, without_adapters
 from mofgap.balora.several_outputs import JointSensitivity, class_probabilities, joint_sensitivity
 from mofgap.balora.variance import Sensitivity, sensitivity
-from mofgap.balora.wrapper import BaLoRAModel, get_balora_model
+from mofgap.balora.wrap import get_balora_model
+from mofgap.balora.wrapper import BaLoRAModel
 
 BaLoraConfig = BaLoRAConfig
 """The same class, spelt as PEFT would."""

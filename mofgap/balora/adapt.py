@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -61,6 +62,25 @@ def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLayer]:
 def adapted_layers(model: nn.Module) -> dict[str, AdaptedLayer]:
     """The adapted layers of a model by name, in its order."""
     return {name: module for name, module in model.named_modules() if isinstance(module, AdaptedLayer)}
+
+
+@contextmanager
+def warned_of_uncalled(layers: Mapping[str, AdaptedLayer]) -> Iterator[None]:
+    """Warn of layers that do not run while open: some attention reads a weight and never calls its layer."""
+    called: set[nn.Module] = set()
+    hooks = [layer.register_forward_pre_hook(lambda each, _: called.add(each)) for layer in layers.values()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if missed := [name for name, layer in layers.items() if layer not in called]:
+        shown = ", ".join(missed[:3]) + (f" and {len(missed) - 3} more" if len(missed) > 3 else "")
+        warnings.warn(
+            f"adapted layers did not run in the first forward in training mode, so that their adapters learn "
+            f"nothing: {shown}; name other target_modules if the model reads their weights without a call",
+            stacklevel=3,
+        )
 
 
 def unadapt(model: nn.Module) -> None:

@@ -12,6 +12,7 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -81,6 +82,8 @@ def save_adapters(
     for name, layer in layers.items():
         parts = zip(layer.peft_names, (layer.lora_A, layer.lora_B), layer.peft_shapes(), strict=True)
         tensors |= {f"{name}.{part}": weight.view(shape) for part, weight, shape in parts}
+        if layer.saves_base:
+            tensors[f"{name}{_BASE_WEIGHT}"] = layer.base.weight
     for name, module in (trained or {}).items():
         tensors |= {f"{name}.{key}": value for key, value in module.trained.state_dict().items()}
     tensors = {f"{_PREFIX}{name}": value for name, value in tensors.items()}
@@ -195,9 +198,14 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLaye
         _check_fit(folder, tensors, model, config)
     else:
         _adapt_as_saved(folder, tensors, model, config)
-    for key, own in base_weights.items():
-        own.data.copy_(saved[key])
     layers = adapted_layers(model)
+    for key, own in base_weights.items():
+        name = key.removesuffix(_BASE_WEIGHT)
+        if has_posterior(folder) and name in layers:  # layers that share it keep it as it was
+            layers[name].base.weight = nn.Parameter(saved[key].to(own), own.requires_grad)
+            layers[name].saves_base = True
+        else:
+            own.data.copy_(saved[key])
     for name, layer in layers.items():
         for part, weight in zip(layer.peft_names, (layer.lora_A, layer.lora_B), strict=True):
             weight.data.copy_(tensors[f"{name}.{part}"].view(weight.shape))
@@ -274,14 +282,21 @@ def _check_fit(folder: Path, tensors: Mapping[str, Tensor], model: nn.Module, co
             raise ValueError(f"{folder}: {key} is {shape}, the model wants {wanted[key]}")
 
 
-def load_posterior(folder: str | Path) -> dict[str, Tensor]:
-    """The saved tensors of the posterior by name: of the noise network, or of another kind of posterior.
+@torch.no_grad()
+def load_posterior(own: Mapping[str, Tensor], folder: str | Path) -> None:
+    """Copy the saved tensors of a posterior into those of a model, by name.
 
     Raises:
         FileNotFoundError: If the folder ``folder`` holds no posterior.
-        ValueError: If the file of the posterior is damaged.
+        ValueError: If the file of the posterior is damaged, or holds other names or shapes than ``own``.
     """
-    return _read(Path(folder) / NOISE_FILE)
+    if not own:
+        return
+    saved = _read(Path(folder) / NOISE_FILE)
+    if {name: value.shape for name, value in saved.items()} != {name: v.shape for name, v in own.items()}:
+        raise ValueError(f"{folder}: the saved posterior is not that of the config or the features")
+    for name, value in own.items():
+        value.copy_(saved[name])
 
 
 def load_noise_network(network: NoiseNetwork, folder: str | Path) -> None:
@@ -292,7 +307,7 @@ def load_noise_network(network: NoiseNetwork, folder: str | Path) -> None:
         ValueError: If the file of the posterior is damaged.
         RuntimeError: If the saved noise network has another shape than ``network``.
     """
-    network.load_state_dict(load_posterior(folder))
+    network.load_state_dict(_read(Path(folder) / NOISE_FILE))
     network.is_fixed = True
 
 

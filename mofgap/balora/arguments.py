@@ -7,14 +7,32 @@ from typing import Any
 
 from torch import Tensor
 
+_CACHES = ("past_key_values", "cache_params")
+"""Arguments of transformers that hold a cache of earlier tokens."""
+
 
 def call_of(x: Any, kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments that a model is called with."""
-    if isinstance(x, Mapping):
-        return (), {**x, **kwargs}
-    if isinstance(x, tuple):
-        return x, dict(kwargs)
-    return (() if x is None else (x,)), dict(kwargs)
+    """The arguments that a model is called with.
+
+    Raises:
+        ValueError: If one is a cache of earlier tokens.
+    """
+    named = {**x, **kwargs} if isinstance(x, Mapping) else dict(kwargs)
+    refuse_cache(named)
+    if isinstance(x, Mapping) or x is None:
+        return (), named
+    return (x if isinstance(x, tuple) else (x,)), named
+
+
+def refuse_cache(kwargs: Mapping[str, Any]) -> None:
+    """Refuse a cache of earlier tokens, to which each of several passes would append.
+
+    Raises:
+        ValueError: If ``kwargs`` has one.
+    """
+    for name in _CACHES:
+        if kwargs.get(name) is not None:
+            raise ValueError(f"{name}: each of several passes would append to it; give the whole sequence")
 
 
 def n_inputs_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:

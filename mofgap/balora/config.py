@@ -60,8 +60,8 @@ class BaLoRAConfig:
             for a normal likelihood.
 
     Raises:
-        ValueError: If a value is out of its range, ``target_modules`` is empty, or one of its patterns is no
-            regular expression.
+        ValueError: If a value is of the wrong type or out of its range, ``target_modules`` is empty, or one
+            of its patterns is no regular expression.
         ValueError: If ``posterior`` is ``analytic`` and ``n_train`` is missing.
     """
 
@@ -89,6 +89,7 @@ class BaLoRAConfig:
     def __post_init__(self) -> None:
         if not self.target_modules:
             raise ValueError("target_modules is empty: name at least one layer to adapt")
+        self._check_types()
         for name in ("target_modules", "layers_to_transform", "layers_pattern", "modules_to_save"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         object.__setattr__(self, "modules_to_save", as_patterns(self.modules_to_save))
@@ -101,8 +102,7 @@ class BaLoRAConfig:
             plain = {key: _positive(f"{name} of {key}", value, whole=whole) for key, value in given}
             object.__setattr__(self, name, plain)
         for name in ("prior_rate", "beta"):
-            if isinstance(value := getattr(self, name), Real):
-                object.__setattr__(self, name, float(value))
+            object.__setattr__(self, name, float(getattr(self, name)))
         if not 0 < self.prior_rate < 1:
             raise ValueError(f"prior_rate must lie between 0 and 1, got {self.prior_rate!r}")
         if not 0 <= self.beta < math.inf:
@@ -112,6 +112,16 @@ class BaLoRAConfig:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if self.posterior == "analytic" and not (self.n_train and self.beta):
             raise ValueError("posterior='analytic' needs n_train, the number of training inputs, and a beta")
+
+    def _check_types(self) -> None:
+        for name in ("rank_pattern", "alpha_pattern"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ValueError(f"{name} must map names of layers to numbers, got {getattr(self, name)!r}")
+        for name in ("prior_rate", "beta"):
+            if not isinstance(getattr(self, name), Real):
+                raise ValueError(f"{name} must be a number, got {getattr(self, name)!r}")
+        if not isinstance(self.flipout, bool):
+            raise ValueError(f"flipout must be True or False, got {self.flipout!r}")
 
     def _patterns(self) -> dict[str, tuple[str, ...]]:
         named = ("target_modules", "layers_pattern", "rank_pattern", "alpha_pattern")
@@ -170,6 +180,8 @@ def _names_layer(pattern: str, name: str) -> bool:
 
 def _check_patterns(field_name: str, patterns: tuple[str, ...]) -> None:
     for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise ValueError(f"{field_name}: {pattern!r} is no name; write it as text, such as '{pattern}'")
         try:
             re.compile(pattern)
         except re.error as error:

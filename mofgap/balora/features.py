@@ -76,7 +76,12 @@ class FrozenFeatures:
             handle.remove()
         if not found:
             raise RuntimeError(f"the module {self.name} did not run: name another one as features")
-        return self._pooled(_tensor(found[-1]).detach(), self._mask(model, args, kwargs), row_to_input)
+        x = _tensor(found[-1]).detach()
+        mask = self._mask(model, args, kwargs)
+        of_frames = getattr(model, "_get_feature_vector_attention_mask", None)  # of audio in transformers
+        if isinstance(mask, Tensor) and of_frames is not None and mask.shape != x.shape[:2]:
+            mask = of_frames(x.shape[1], mask)
+        return self._pooled(x, mask, row_to_input)
 
     def _mask(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """What the model is called with as the mask of the tokens that the module sees; None without."""
@@ -106,6 +111,18 @@ class FrozenFeatures:
             weights = mask.to(x.dtype)
             return (x * weights[..., None]).sum(1) / weights.sum(1, keepdim=True).clamp_min(1)
         return x.flatten(1, -2).mean(1) if x.ndim > 2 else x
+
+
+def checked_width(features: Tensor, width: int | None) -> Tensor:
+    """What a user's function returns.
+
+    Raises:
+        ValueError: If it is not (n_inputs, width).
+    """
+    if features.ndim != 2 or features.shape[1] != width:
+        shape = tuple(features.shape)
+        raise ValueError(f"features returns {shape}, not (n_inputs, n_features) with n_features={width}")
+    return features
 
 
 def mean_by_input(x: Tensor, row_to_input: Tensor) -> Tensor:

@@ -72,6 +72,7 @@ class AdaptedLayer(nn.Module, ABC):
         perturbation: Adds the posterior's noise to h; set by `mofgap.balora.sampling.sampling`.
         recordings: Collects the layer's calls; set by `mofgap.balora.variance.sensitivity`.
         enabled: When false the layer is W0 alone.
+        saves_base: Whether W0 is no longer that of the pretrained model, and is saved with the adapter.
         folded: W0 + s B A where `fold` computed it, in the layout of the base's weight, else ``None``.
             Training mode and ``load_state_dict`` drop it.
     """
@@ -97,6 +98,7 @@ class AdaptedLayer(nn.Module, ABC):
         self.perturbation: Perturbation | None = None
         self.recordings: list[Recording] | None = None
         self.enabled = True
+        self.saves_base = False
         self.register_buffer("folded", None, persistent=False)
 
     @abstractmethod

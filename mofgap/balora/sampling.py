@@ -86,8 +86,8 @@ def sampling(
 
     Every draw comes from ``generator``. Give ``input_seeds`` too if an input's sample must not depend on the
     other inputs of the batch. Then the generator draws only what the batch shares, and each input's signs
-    (or, with ``rows``, all its noise) come from its seed. Seed the generator by the number of the sample, and
-    an input by the number of the sample and the name of the input.
+    (or, with ``rows``, all its noise, which then depends on padding) come from its seed. Seed the generator
+    by the number of the sample, and an input by the number of the sample and the name of the input.
 
     Args:
         layers: The adapted layers, in the order of alpha's columns.

@@ -40,6 +40,21 @@ class JointSensitivity:
         return self.per_layer.diagonal(dim1=2, dim2=3).sum(-1)
 
 
+MAX_OUTPUTS = 256
+"""Largest number of outputs of an input in the closed form, which takes one backward pass for each."""
+
+
+def flat_outputs(output: Tensor, cure: str) -> Tensor:
+    """(n_inputs, k) the outputs of each input.
+
+    Raises:
+        ValueError: If k is above `MAX_OUTPUTS`. The message recommends ``cure``.
+    """
+    if (k := output.shape[1:].numel()) > MAX_OUTPUTS:
+        raise ValueError(f"an input has {k} outputs, a backward pass each in closed form: use {cure}")
+    return output.flatten(1) if output.ndim > 1 else output[:, None]
+
+
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # recordings would be compiled for each batch
 def joint_sensitivity(
     forward: Callable[[], Tensor],

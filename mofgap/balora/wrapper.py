@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from mofgap.balora.adapt import adapted_layers, undone_if_it_fails
+from mofgap.balora.adapt import adapted_layers, undone_if_it_fails, warned_of_uncalled
 from mofgap.balora.adapter_files import (
     as_saved,
     has_posterior,
@@ -19,22 +19,25 @@ from mofgap.balora.adapter_files import (
     load_posterior,
     save_adapters,
 )
-from mofgap.balora.arguments import call_of, logits_of, n_inputs_of
+from mofgap.balora.arguments import call_of, logits_of, n_inputs_of, refuse_cache
 from mofgap.balora.config import BaLoRAConfig
-from mofgap.balora.features import Callback, FrozenFeatures
+from mofgap.balora.features import Callback, FrozenFeatures, checked_width
 from mofgap.balora.model import BaLoRA, evaluation_mode
 from mofgap.balora.noise import N_FIXED
 from mofgap.balora.objective import analytic_alpha, diagonal_kl
 from mofgap.balora.rows import InputRows
 from mofgap.balora.sampling import noises
 from mofgap.balora.saved import trained_modules
-from mofgap.balora.several_outputs import JointSensitivity, class_probabilities, joint_sensitivity
+from mofgap.balora.several_outputs import (
+    JointSensitivity,
+    class_probabilities,
+    flat_outputs,
+    joint_sensitivity,
+)
 from mofgap.balora.threads import one_thread
 
 A_FUNCTION = "(a function)"
 """Value of ``features`` in a saved config whose features come from a function of the user."""
-MAX_OUTPUTS = 256
-"""Largest number of outputs of an input in the closed form, which takes one backward pass for each."""
 
 
 class BaLoRAModel(BaLoRA):
@@ -78,6 +81,7 @@ class BaLoRAModel(BaLoRA):
         super().__init__(model, config, width)
         self._features, self._taken, self._rows = features, taken, rows
         self._alpha: Tensor | None = None
+        self._ran = False
         start = config.initial_alpha or config.prior_variance
         first = next(iter(self.layers.values())).lora_A
         self.register_buffer("n_seen", torch.zeros((), dtype=torch.int64, device=first.device))
@@ -90,14 +94,30 @@ class BaLoRAModel(BaLoRA):
     @one_thread
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own forward: a sample in training mode, the mean in evaluation mode."""
-        if not self.training or self._is_certain:
+        if not self.training:
             return self.model(*args, **kwargs)
-        alpha, rows = self._alpha_of(args, kwargs, observe=True)
-        self._alpha = alpha
-        drawn = noises(self.layers, alpha, rows, self.balora_config.noise, flipout=self.balora_config.flipout)
+        if not self._is_certain:
+            self._draw(args, kwargs)
+        if self._ran or torch.compiler.is_compiling():
+            return self.model(*args, **kwargs)
+        self._ran = True
+        with warned_of_uncalled(self.layers):
+            return self.model(*args, **kwargs)
+
+    def _draw(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Set the noise of one sample for each input."""
+        refuse_cache(kwargs)
+        self._alpha, rows = self._alpha_of(args, kwargs, observe=True)
+        kind, flipout = self.balora_config.noise, self.balora_config.flipout
+        drawn = noises(self.layers, self._alpha, rows, kind, flipout=flipout)
         for layer, noise in zip(self.layers.values(), drawn, strict=True):
             layer.perturbation = noise
-        return self.model(*args, **kwargs)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As of any module; a standardisation that was set stays so in a model that loads it."""
+        if self.noise_network is not None and self.noise_network.is_fixed:
+            self.n_seen.fill_(N_FIXED)
+        return super().state_dict(*args, **kwargs)
 
     def train(self, mode: bool = True) -> Self:
         """As of any module; evaluation mode ends the sample of the last training forward."""
@@ -123,8 +143,10 @@ class BaLoRAModel(BaLoRA):
 
         Raises:
             RuntimeError: If there was no forward pass in training mode yet.
-            ValueError: If ``n_train`` differs from that of the config.
+            ValueError: If ``n_train`` is below 1, or differs from that of the config.
         """
+        if n_train < 1:
+            raise ValueError(f"n_train must be at least 1, got {n_train}")
         if self.balora_config.posterior == "none":
             return torch.zeros((), device=self.n_seen.device)
         if self._alpha is None:
@@ -163,7 +185,9 @@ class BaLoRAModel(BaLoRA):
             Two tensors of the shape of the model's output, or of the ``logits`` in it.
 
         Raises:
-            ValueError: If an input has too many outputs for the closed form, or ``samples`` is 1.
+            ValueError: If ``samples`` is 1 or negative, or an input has more than 256 outputs in closed form.
+            RuntimeError: If the adapters were merged or removed.
+            TypeError: If the model returns neither a tensor nor an object with ``logits``.
         """
         if samples:
             if samples < 2:
@@ -191,6 +215,9 @@ class BaLoRAModel(BaLoRA):
         Returns:
             Two tensors of the shape of the model's output, whose last axis is the classes; (n_inputs, 1) for
             a model of one logit.
+
+        Raises:
+            ValueError, RuntimeError, TypeError: As of `predict`.
         """
         logits, covariance, shape = self._closed_form(x, kwargs)
         n_classes = shape[-1] if len(shape) > 1 else 1
@@ -207,6 +234,9 @@ class BaLoRAModel(BaLoRA):
         Args:
             x: As in `predict`.
             **kwargs: More named arguments of the model.
+
+        Raises:
+            ValueError, RuntimeError, TypeError: As of `predict`.
         """
         mean, covariance, _ = self._closed_form(x, kwargs)
         return mean, covariance
@@ -224,6 +254,7 @@ class BaLoRAModel(BaLoRA):
 
         Raises:
             ValueError: If ``n`` is below 1.
+            RuntimeError, TypeError: As of `predict`.
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
@@ -273,7 +304,9 @@ class BaLoRAModel(BaLoRA):
             found = cls(model, as_saved(folder, config), features, rows)
             found.balora_config = config
             load_adapters(model, folder)
-            found._load_posterior(folder)
+            if has_posterior(folder):
+                load_posterior(found._posterior_state(), folder)
+                found.n_seen.fill_(N_FIXED)
         return found.eval()
 
     def _alpha_of(
@@ -305,7 +338,7 @@ class BaLoRAModel(BaLoRA):
     ) -> Tensor:
         with torch.no_grad(), evaluation_mode(self.model), self.disable_adapter():
             if self._features is not None:  # a function that may use parts of the model
-                return self._features(*args, **kwargs)
+                return checked_width(self._features(*args, **kwargs), self.balora_config.n_features)
             assert self._taken is not None
             return self._taken(self.model, args, kwargs, row_to_input)
 
@@ -344,15 +377,13 @@ class BaLoRAModel(BaLoRA):
     ) -> tuple[JointSensitivity, torch.Size]:
         """The closed form of a batch, and the shape of the model's output."""
         shapes: list[torch.Size] = []
+        needed = self.balora_config.posterior == "analytic"
+        cure = "another posterior" if needed else "predict(x, samples=32)"
 
         def forward() -> Tensor:
             output = logits_of(self.model(*args, **kwargs))
             shapes.append(output.shape)
-            if (k := output.shape[1:].numel()) > MAX_OUTPUTS:
-                needs = self.balora_config.posterior == "analytic"
-                cure = "another posterior" if needs else "predict(x, samples=32)"
-                raise ValueError(f"an input has {k} outputs, a backward pass each in closed form: use {cure}")
-            return output.flatten(1) if output.ndim > 1 else output[:, None]
+            return flat_outputs(output, cure)
 
         with evaluation_mode(self.model):
             found = joint_sensitivity(forward, self.layers, rows.n_inputs, rows.row_to_input)
@@ -366,34 +397,3 @@ class BaLoRAModel(BaLoRA):
             return {"log_alpha": self.log_alpha}
         stds = {name: layer.lora_log_std for name, layer in self.layers.items()}
         return {f"{name}.lora_log_std": std for name, std in stds.items() if std is not None}
-
-    @torch.no_grad()
-    def _load_posterior(self, folder: str | Path) -> None:
-        """Load the saved posterior, if the folder has one."""
-        own = self._posterior_state()
-        if not own or not has_posterior(folder):
-            return
-        saved = load_posterior(folder)
-        if {n: v.shape for n, v in saved.items()} != {n: v.shape for n, v in own.items()}:
-            raise ValueError(f"{folder}: the saved posterior is not that of the config or the features")
-        for name, value in own.items():
-            value.copy_(saved[name])
-        self.n_seen.fill_(N_FIXED)
-
-
-def get_balora_model(
-    model: nn.Module,
-    config: BaLoRAConfig | None = None,
-    *,
-    features: Callback | None = None,
-    rows: Callback | None = None,
-) -> BaLoRAModel:
-    """Wrap a model as PEFT's ``get_peft_model`` does, with Bayesian adapters.
-
-    Args:
-        model: The pretrained model; it is frozen and wrapped in place.
-        config: Which layers to adapt, and how; by default all linear layers.
-        features: As of `BaLoRAModel`.
-        rows: As of `BaLoRAModel`.
-    """
-    return BaLoRAModel(model, config or BaLoRAConfig(), features, rows)

@@ -62,6 +62,13 @@ def test_unknown_key_far_from_all_lists_them() -> None:
         ({"target_modules": ["a"], "posterior": "analytic", "n_train": 9, "beta": 0.0}, "and a beta"),
         ({"target_modules": ["a"], "beta": -1.0}, "beta must not be negative"),
         ({"target_modules": ["("]}, "no regular expression"),
+        ({"target_modules": [0, 2]}, "target_modules: 0 is no name; write it as text, such as '0'"),
+        ({"target_modules": ["a"], "beta": "1"}, "beta must be a number, got '1'"),
+        (
+            {"target_modules": ["a"], "rank_pattern": ["a"]},
+            "rank_pattern must map names of layers to numbers",
+        ),
+        ({"target_modules": ["a"], "flipout": "no"}, "flipout must be True or False, got 'no'"),
         ({"target_modules": ["a"], "r": 0}, "r must be positive"),
         ({"target_modules": ["a"], "r": 2.5}, "r must be a whole number, got 2.5"),
         ({"target_modules": ["a"], "lora_alpha": "8"}, "lora_alpha must be positive, got '8'"),

@@ -20,6 +20,8 @@ from transformers import (
     LlamaForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
+    Wav2Vec2Config,
+    Wav2Vec2ForCTC,
 )
 
 from mofgap.balora import AdaptedConv1D, BaLoRAConfig, BaLoRAModel, get_balora_model
@@ -191,6 +193,22 @@ def test_a_language_model_generates_at_its_mean() -> None:
     found = model.generate(tokens()["input_ids"], **how)
     next_token = model(input_ids=tokens()["input_ids"]).logits[:, -1].argmax(1)
     assert found.shape == (4, 10) and torch.equal(found[:, 6], next_token)
+
+
+def test_a_mask_of_samples_counts_in_frames() -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    few = {"conv_dim": (8, 8), "conv_stride": (5, 2), "conv_kernel": (10, 3), "num_feat_extract_layers": 2}
+    made = Wav2Vec2Config(
+        **sizes, **few, num_conv_pos_embedding_groups=2, feat_extract_norm="layer", num_conv_pos_embeddings=4
+    )
+    model = get_balora_model(Wav2Vec2ForCTC(made), BaLoRAConfig(r=2, target_modules=["q_proj"])).eval()
+    x, mask = torch.randn(2, 400), torch.ones(2, 400, dtype=torch.int64)
+    x[1, 300:], mask[1, 300:] = 0, 0
+    alpha, _ = model._alpha_of((), {"input_values": x, "attention_mask": mask})
+    longer = nn.functional.pad(x, (0, 100)), nn.functional.pad(mask, (0, 100))
+    padded, _ = model._alpha_of((), {"input_values": longer[0], "attention_mask": longer[1]})
+    torch.testing.assert_close(padded, alpha, rtol=1e-4, atol=0)
 
 
 def test_a_mask_counts_wherever_it_stands_in_the_call() -> None:

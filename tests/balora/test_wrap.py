@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from mofgap.balora import BaLoRAConfig, BaLoRAModel, get_balora_model, lower_rank
+
+X = torch.randn(6, 4, generator=torch.Generator().manual_seed(3))
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+def made(**settings: Any) -> BaLoRAModel:
+    model = get_balora_model(net(), BaLoRAConfig(r=4, **settings))
+    for layer in model.layers.values():
+        nn.init.normal_(layer.lora_B, std=0.5)
+    return model
+
+
+class ReadsWeight(nn.Module):
+    """Attention of some models reads the weights of its layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(F.linear(x, self.qkv.weight))
+        return y
+
+
+def test_a_config_is_one() -> None:
+    with pytest.raises(TypeError, match=r"config is a dict: write BaLoRAConfig\(...\)"):
+        get_balora_model(net(), {"r": 4})  # type: ignore[arg-type]
+
+
+def test_a_layer_that_is_not_called_is_told_once() -> None:
+    model = get_balora_model(ReadsWeight(), BaLoRAConfig(r=2))
+    with pytest.warns(UserWarning, match="adapters learn nothing: qkv; name other target_modules"):
+        model(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(X)
+        made()(X)
+
+
+def test_what_a_lower_rank_moved_into_w0_is_saved(tmp_path: Path) -> None:
+    model = made().eval()
+    lower_rank(model.layers, 1)
+    model.save_pretrained(tmp_path / "once")
+    again = BaLoRAModel.from_pretrained(net(), tmp_path / "once")
+    torch.testing.assert_close(again(X), model(X))
+    torch.testing.assert_close(again.predict(X), model.predict(X))
+    again.save_pretrained(tmp_path / "twice")
+    torch.testing.assert_close(BaLoRAModel.from_pretrained(net(), tmp_path / "twice")(X), model(X))
+
+
+def test_peft_reads_what_a_lower_rank_moved_into_w0(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    model = made().eval()
+    lower_rank(model.layers, 1)
+    model.save_pretrained(tmp_path)
+    torch.testing.assert_close(peft.PeftModel.from_pretrained(net(), str(tmp_path)).eval()(X), model(X))
+
+
+@pytest.mark.parametrize("name", ["past_key_values", "cache_params"])
+def test_a_cache_is_refused_where_several_passes_would_fill_it(name: str) -> None:
+    model = made()
+    calls = (model.predict, model.sample, model.covariance, model)
+    for call in calls:
+        with pytest.raises(ValueError, match=f"{name}: each of several passes would append to it"):
+            call(X, **{name: object()})
+    assert model(X).shape == (6, 2)
+
+
+def test_a_standardisation_that_was_set_stays_in_the_model_that_loads_it() -> None:
+    model, other = made(), made()
+    assert model.noise_network is not None and other.noise_network is not None
+    model.noise_network.fit_scale(torch.randn(20, 8))
+    other.load_state_dict(copy.deepcopy(model.state_dict()))
+    before = other.noise_network.feature_mean.clone()
+    other(X)
+    torch.testing.assert_close(other.noise_network.feature_mean, before)
+
+
+@pytest.mark.parametrize("n_train", [0, -10])
+def test_a_divergence_of_no_input_is_refused(n_train: int) -> None:
+    model = made()
+    model(X)
+    with pytest.raises(ValueError, match=f"n_train must be at least 1, got {n_train}"):
+        model.kl_loss(n_train)
+
+
+@pytest.mark.parametrize("found", [X[:, :1], X[:, :3], X[:, 0], X[:, None]])
+def test_features_of_another_width_are_refused(found: Tensor) -> None:
+    model = get_balora_model(net(), BaLoRAConfig(r=2, n_features=4), features=lambda x: found)
+    with pytest.raises(ValueError, match=r"not \(n_inputs, n_features\) with n_features=4"):
+        model(X)
