@@ -49,6 +49,7 @@ def calibrate(
         raise typer.BadParameter(f"{output} exists; name a new folder", param_hint="--output")
     needs_model(model)
     needs_file(labels)
+    from mofgap.crystals.checks import UNBALANCED
     from mofgap.gap.folder import find_model
     from mofgap.training.labels import read_labels
     from mofgap.training.recalibration import recalibrated
@@ -56,7 +57,7 @@ def calibrate(
     with told():
         source = find_model(model)
         table = read_labels(labels, cifs, target, needed=(), disorder=disorder, max_atoms=max_atoms)
-        tell_left_out(table)
+        tell_left_out(table, UNBALANCED)
         command = command_line()
         found = recalibrated(source, table, output, output.name, command)
     _show(found)

@@ -8,7 +8,7 @@ from mofgap.choices import Disorder
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.inputs import read_all
 from mofgap.crystals.prepare.config import PreparationConfig
-from mofgap.crystals.prepare.reading import prepare_given
+from mofgap.crystals.prepare.reading import largest_read, prepare_given
 from mofgap.datasets.record import Record, Records
 
 
@@ -23,7 +23,7 @@ def read_cifs(
     With a ``preparation`` they are prepared as in a screening, so that a model learns from what it will
     predict.
     """
-    for entry in read_all(path, disorder=disorder, max_atoms=max_atoms):
+    for entry in read_all(path, disorder=disorder, max_atoms=largest_read(max_atoms, preparation)):
         if isinstance(entry, Crystal) and preparation is not None:
             entry = prepare_given(entry, max_atoms, preparation)
         yield Record(entry) if isinstance(entry, Crystal) else entry

@@ -154,15 +154,12 @@ def write_recalibration_card(folder: Path, source: Path, found: Recalibration, c
         f"| {after.fraction[level]:.3f} | {after.width_ev[level]:.3g} |"
         for level in before.fraction
     ]
-    record = found.calibration.record
-    kept = record is not None and not record.n_scaling
-    one_factor = " Then one factor was applied to all standard deviations." if kept else ""
     lines = [
         f"# {names[0]}",
         "",
         f"The weights of {names[1]}; error bars calibrated anew on {found.n_rows} structures that it was not "
         f"trained on ({found.n_known} more were left out because it was, and {found.n_unbalanced} because "
-        f"their charges do not add up). {error_bars(folder)}{one_factor}",
+        f"their charges do not add up). {error_bars(folder)}",
         f"On them the mean error of the gaps is {-found.bias_ev:+.3f} eV, and the mean absolute error "
         f"{found.mae_ev:.3f} eV, before and after alike.",
         "",

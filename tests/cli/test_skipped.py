@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
-from mofgap.cli.skipped import tell_skipped
+from mofgap.cli.skipped import tell_left_out, tell_skipped
+from mofgap.training.labels import Labels
 
 
 def test_few_are_named_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,3 +27,18 @@ def test_nothing_is_said_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """No empty line either."""
     tell_skipped([])
     assert capsys.readouterr().err == ""
+
+
+def test_a_structure_that_is_left_out_for_its_warnings_is_not_said_to_be_used(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Calibration leaves out those whose charges do not add up."""
+    faulty = (
+        "a: its file is probably faulty: odd-valence, missing-charge",
+        "b: its file is probably faulty: odd-valence",
+    )
+    labels = Labels(pd.DataFrame(), "gap_ev", (), (), faulty)
+    tell_left_out(labels, {"missing-charge"})
+    assert capsys.readouterr().err == f"used {faulty[1]}\nskipped {faulty[0]}\n"
+    tell_left_out(labels)
+    assert capsys.readouterr().err == f"used {faulty[0]}\nused {faulty[1]}\n"

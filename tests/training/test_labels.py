@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,18 @@ def test_disorder_and_large_cells_are_read_as_asked(study: Study) -> None:
     assert not read_labels(path, cifs, "gap_ev", disorder="majority").skipped
     with pytest.raises(TableError, match="no label"):
         read_labels(path, cifs, "gap_ev", max_atoms=3)
+
+
+def test_the_largest_cell_is_that_of_the_primitive_cell(study: Study) -> None:
+    path, cifs = study()
+    mof = cifs / "mof-003.cif"
+    (small,) = read_cif(mof.read_text())
+    assert isinstance(small, Crystal)
+    twice = np.repeat(small.frac_coords / [2, 1, 1], 2, axis=0) + np.tile([[0, 0, 0], [0.5, 0, 0]], (4, 1))
+    cell, numbers = small.cell * [[2], [1], [1]], np.repeat(small.atomic_numbers, 2)
+    mof.write_text(write_cif(replace(small, cell=cell, atomic_numbers=numbers, frac_coords=twice)))
+    labels = read_labels(path, cifs, "gap_ev", max_atoms=4)
+    assert not labels.skipped and len(labels.frame.atomic_numbers[3]) == 4
 
 
 def test_an_unknown_split_is_named_beside_an_empty_one(study: Study) -> None:

@@ -33,11 +33,13 @@ def read_prepared(
     Returns:
         A `Crystal`, or a `ReadFailure` with its reason, for each structure.
     """
-    is_reduced = preparation is not None and preparation.primitive_cell
-    entries = read_input(
-        item, disorder=disorder, max_atoms=max_atoms * MOST_COPIES if is_reduced else max_atoms
-    )
+    entries = read_input(item, disorder=disorder, max_atoms=largest_read(max_atoms, preparation))
     return [_prepared(entry, max_atoms, preparation) for entry in entries]
+
+
+def largest_read(max_atoms: int, preparation: PreparationConfig | None) -> int:
+    """Largest cell of a file, in atoms, whose primitive cell may have ``max_atoms``."""
+    return max_atoms * MOST_COPIES if preparation is not None and preparation.primitive_cell else max_atoms
 
 
 def prepare_given(crystal: Crystal, max_atoms: int, preparation: PreparationConfig | None) -> Entry:
