@@ -29,7 +29,7 @@ from mofgap.cli.options import refuse_taken, refused
 from mofgap.cli.progress import tracked
 from mofgap.cli.tables import command_line, print_json, print_lines
 from mofgap.counts import counted
-from mofgap.crystals.reasons import MISSING
+from mofgap.crystals.reasons import NOWHERE
 from mofgap.gap.novelty_warnings import NOT_CALIBRATED
 from mofgap.screening.journal import JournalError, journal_path
 from mofgap.screening.levels import is_pbe, ranking_words
@@ -144,7 +144,7 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
     seconds = time.perf_counter() - started
     outcome = Outcome.of([row for rows in inputs for row in rows])
     if run.shard is None and outcome.nothing_done and run.target is not None:
-        nothing_there = all(row.reason.startswith(MISSING) for rows in inputs for row in rows)
+        nothing_there = all(row.reason.startswith(NOWHERE) for rows in inputs for row in rows)
         if nothing_there or run.target.exists():
             _say_counts(outcome, "")
             run.remove_journal()

@@ -19,7 +19,7 @@ from mofgap.crystals.archives import ARCHIVES, members
 from mofgap.crystals.entry import Entry, ReadFailure
 from mofgap.crystals.formats import KNOWN, base_of, kind_of
 from mofgap.crystals.item import MAX_FILE_BYTES, InputItem, failure, message, read_input
-from mofgap.crystals.reasons import MISSING
+from mofgap.crystals.reasons import MISSING, NO_MATCH, NO_STRUCTURES
 from mofgap.crystals.several import holds_crystals, items_in
 
 # The name of a CIF that has none.
@@ -97,8 +97,8 @@ def passed_over_words(passed_over: PassedOver) -> str:
     kinds = ", ".join(f"{n} {ending or 'without ending'}" for ending, n in most[:4])
     more = f", {len(most) - 4} more endings" if len(most) > 4 else ""
     return (
-        f"skipped {counted(passed_over.total(), 'file')} without the ending of a structure ({kinds}{more}); "
-        "to read such a file, name it"
+        f"skipped {counted(passed_over.total(), 'file')} that hold no structure or are archives "
+        f"({kinds}{more}); to read such a file, name it"
     )
 
 
@@ -236,7 +236,7 @@ class _Expansion:
         for match in _matches(name):
             yield from self.path(match, named=not name.endswith("*"))
         if match is None:
-            yield failure(name, "no-match: no file matches the pattern; check the pattern")
+            yield failure(name, f"{NO_MATCH}: no file matches the pattern; check the pattern")
 
     def folder(self, name: str) -> Inputs:
         unlisted: list[OSError] = []
@@ -258,7 +258,8 @@ class _Expansion:
         if empty:
             yield failure(
                 name,
-                f"no-structures: holds no structure file ({KNOWN}); check the path, or unpack archives in it",
+                f"{NO_STRUCTURES}: holds no structure file ({KNOWN}); check the path, or unpack archives in "
+                "it",
             )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-MISSING = "missing-file"
-"""Name of the reason of a file or folder that does not exist."""
+MISSING, NO_MATCH, NO_STRUCTURES = "missing-file", "no-match", "no-structures"
+"""Names of the reasons of a path, a pattern and a folder that lead to no structure."""
+NOWHERE = tuple(f"{name}:" for name in (MISSING, NO_MATCH, NO_STRUCTURES))
+"""How these reasons begin."""
 MAX_CHARACTERS = 300
 """Of a reason or a warning."""
 

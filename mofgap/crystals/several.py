@@ -19,7 +19,7 @@ from typing import IO
 from mofgap.crystals.entry import ReadFailure, unforeseen
 from mofgap.crystals.formats import LONGEST_NAME, NUMBERED, STREAMED, stem_of
 from mofgap.crystals.item import MAX_FILE_BYTES, InputItem, failure, message, unpacked
-from mofgap.crystals.reasons import StructureError
+from mofgap.crystals.reasons import NO_STRUCTURES, StructureError
 from mofgap.crystals.tar_archive import Unpacked
 
 # Of one structure in a JSON; its objects may take ten times as much memory.
@@ -50,7 +50,7 @@ def items_in(item: InputItem) -> Iterator[InputItem | ReadFailure]:
     if item.kind not in (*STREAMED, *NUMBERED):
         yield item
         return
-    reason = "no-structures: the file holds no structure; check the path"
+    reason = f"{NO_STRUCTURES}: the file holds no structure; check the path"
     try:
         for each in _numbered(item) if item.kind in NUMBERED else _streamed(item):
             reason = ""

@@ -151,11 +151,13 @@ def test_a_path_that_the_system_refuses_is_named_without_a_traceback(arguments: 
     assert f"{path}: File name too long" in done.output.replace("\n", "")
 
 
-def test_a_mistyped_path_leaves_no_table_that_blocks_the_next_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["cfis", "cfis/*.cif", "empty"])
+def test_a_mistyped_path_leaves_no_table_that_blocks_the_next_run(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
     table = tmp_path / "gaps.csv"
-    wrong = CliRunner().invoke(app, ["screen", str(tmp_path / "cfis"), "-o", str(table)])
-    assert wrong.exit_code == 1 and "no such file or folder" in wrong.stderr
-    assert f"{table} is not written" in wrong.stderr and list(tmp_path.iterdir()) == []
+    wrong = CliRunner().invoke(app, ["screen", str(tmp_path / name), "-o", str(table)])
+    assert wrong.exit_code == 1 and "check the pa" in wrong.stderr
+    assert f"{table} is not written" in wrong.stderr and [*tmp_path.iterdir()] == [tmp_path / "empty"]
 
 
 def test_closed_streams_are_no_error(tmp_path: Path) -> None:
