@@ -43,11 +43,11 @@ class Predictions:
     """Calibrated predictions of n structures.
 
     Attributes:
-        gap_ev: (n,) predicted gap, never below zero.
-        gap_std_ev: (n,) calibrated total standard deviation.
-        epistemic_std_ev: (n,) its epistemic part; NaN where there is none.
-        aleatoric_std_ev: (n,) its aleatoric part: noise of the labels, differences that the model cannot see,
-            and what an experimental geometry adds.
+        gap_ev: (n,) predicted gap, eV, never below zero.
+        gap_std_ev: (n,) calibrated total standard deviation, eV.
+        epistemic_std_ev: (n,) its epistemic part, eV; NaN where there is none.
+        aleatoric_std_ev: (n,) its aleatoric part, eV: noise of the labels, differences that the model cannot
+            see, and what an experimental geometry adds.
         novelty: (n,) 0..1, the share of training structures less remote from the rest than this one.
         nearest: Ids of the nearest training structures of each.
         in_training: (n,) whether the model was trained on the gap of the structure, which is the nearest.
@@ -276,7 +276,7 @@ class GapPredictor:
             samples: Draws of ``weights`` and ``rows``.
             seed: Seed of the draws.
             disorder: What to do about partial occupancies in a file.
-            max_atoms: Largest cell that is accepted, after it was made primitive.
+            max_atoms: Largest cell that is accepted, after it was made primitive, in atoms.
             preparation: Which steps bring a structure nearer to that of DFT, as in a screening; None leaves
                 it as it is.
 

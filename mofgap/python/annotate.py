@@ -28,6 +28,7 @@ def annotate(atoms: Any, model: GapPredictor | str = DEFAULT_MODEL, **how: Any) 
     Raises:
         ValueError: If a structure is refused. The message names its position.
         TypeError: If an item of ``atoms`` is not an ASE ``Atoms``.
+        ModelError: If the model does not exist or is damaged.
     """
     predictor = model if isinstance(model, GapPredictor) else load_model(model)
     items: list[Atoms] = [atoms] if hasattr(atoms, "get_cell") else list(atoms)

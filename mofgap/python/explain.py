@@ -30,7 +30,7 @@ def explain(
         structure: Path of a file (a CIF, say), pymatgen ``Structure``, ASE ``Atoms`` or `Crystal`.
         model: A loaded model, the name of a shipped one, or a model folder.
         disorder: What to do about partial occupancies in a file.
-        max_atoms: Largest cell that is accepted.
+        max_atoms: Largest cell that is accepted, in atoms.
         geometry: ``relaxed`` by DFT, ``experimental``, or ``auto``, which looks at bonds to hydrogen.
         guests: ``keep`` or ``remove`` neutral molecules that nothing binds to the framework.
         add_hydrogens: Add hydrogens to carbon atoms of aromatic rings that lack one.

@@ -84,6 +84,7 @@ class GapRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 structure is refused.
             ConfigurationError: If a parameter has the wrong type or is out of its range.
             ModelError: If the model does not exist or is damaged.
+            TypeError: If an item of ``X`` is neither a path nor a structure.
         """
         if not isinstance(self.level_of_theory, str):
             what = f"expected a text such as PBE, or unknown, not {self.level_of_theory!r}"

@@ -48,9 +48,10 @@ def select(
 
     Raises:
         CandidateError: If the table does not fit ``goal``, or none of its structures can be selected.
+        ScreeningTableError: If the file ``table`` does not exist or is no table of ``mofgap screen``.
         ModelError: If the model does not exist or is damaged.
-        ValueError: If ``window`` is not a valid window, ``warnings`` or ``disorder`` is unknown, or ``model``
-            is not the model of the table.
+        ValueError: If ``budget`` is no whole number of at least 1, ``window`` is not a valid window,
+            ``goal``, ``warnings`` or ``disorder`` is unknown, or ``model`` is not the model of the table.
     """
     if window is not None:
         window = ScreeningConfig(window=window).window

@@ -22,6 +22,7 @@ from mofgap.training.config import N_FOLDS, FinetuneConfig
 from mofgap.training.labels import Labels
 from mofgap.training.result import CROSS_FITTED, TrainingResult
 from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.scaling import Scaling
 
 _SHOWN = {
     "n": "structures",
@@ -29,9 +30,9 @@ _SHOWN = {
     "rmse_ev": "root mean squared error, eV",
     "r2": "R²",
     "spearman": "Spearman of std against absolute error",
-    "spearman_expected": "the same, were errors drawn from the predicted spreads",
+    "spearman_expected": "the same, if errors were drawn from the predicted standard deviations",
     "crps_ev": "CRPS, eV",
-    "miscalibration_area": "miscalibration area, were errors Gaussian",
+    "miscalibration_area": "miscalibration area of a Gaussian with that standard deviation",
     "predictive_area": "the same of the distribution behind intervals and windows",
     "coverage_50": "coverage of 50 % intervals",
     "coverage_80": "coverage of 80 % intervals",
@@ -39,6 +40,7 @@ _SHOWN = {
     "coverage_95": "coverage of 95 % intervals",
     "width_90_ev": "mean width of 90 % intervals, eV",
 }
+_BETTER = "are better than those of new structures"
 
 
 def write_card(
@@ -134,11 +136,11 @@ def _quality(outcome: TrainingResult, config: FinetuneConfig, *, calibrated: boo
     if outcome.known:
         shares = " and ".join(f"{counted(n, 'structure')} of {split}" for split, n in outcome.known.items())
         words = f"{outcome.parent} was trained on {shares} before. Their figures stand apart, since they"
-        table += ["", f"{words} flatter the model. The error bars were not fitted to them."]
+        table += ["", f"{words} {_BETTER}. The error bars were not fitted to them."]
     chosen_on_val = ["the epoch was chosen"] if config.epochs else []
     chosen_on_val += ["the error bars were fitted"] if calibrated else []
     if _has(outcome, "val") and chosen_on_val:
-        table += ["", f"Figures on val flatter the model: {' and '.join(chosen_on_val)} there."]
+        table += ["", f"Figures on val {_BETTER}: {' and '.join(chosen_on_val)} there."]
     elif _has(outcome, CROSS_FITTED) and calibrated:
         words = (
             "The error bars were fitted to the cross-fitted errors, so that their coverage is no surprise."
@@ -247,7 +249,9 @@ def error_bars(folder: Path) -> str:
     intervals = "intervals (with equal tails)" if calibration.equal_tails else "intervals (symmetric)"
     if record.n_scaling == 0:
         where = f"on {record.n_residuals} structures{apart}"
-        return f"The {intervals} are conformal {where}; the scaling was kept."
+        own = calibration.scaling == Scaling()
+        said = "are the network's own" if own else "were all multiplied by one factor"
+        return f"The {intervals} are conformal {where}. The standard deviations {said}."
     return (
         f"The scaling of the spread was fitted on {record.n_scaling} structures, and the {intervals} are "
         f"conformal on {record.n_residuals} of them{apart}, each judged by a scaling fitted without it."

@@ -1,7 +1,9 @@
 """Metrics of predicted gaps and of their error bars.
 
-Every function takes arrays of shape (n,), energies in eV, and returns a float. A metric that is not defined
-for the given rows (no rows, a correlation with a constant) is NaN. No metric depends on the order of rows.
+Functions take arrays of shape (n,), energies in eV, and return a float where they say nothing else. They
+raise ValueError where columns differ in length or hold no finite numbers, or a standard deviation is
+negative. A metric that is not defined for the given rows (no rows, a correlation with a constant) is NaN. No
+metric depends on the order of rows.
 
 Correlations, densities and the area under a ROC curve come from scipy and scikit-learn. The mean errors, R²
 and the Brier score are one line of numpy each. A bootstrap calls them a thousand times, and scikit-learn

@@ -236,7 +236,7 @@ def test_card_names_the_parent_and_the_error_bars(table: Path, parent: Path, tmp
     assert "was trained on" not in (tmp_path / "hse" / "card.md").read_text()
     card = (tmp_path / "hse" / "card.md").read_text()
     assert "Started from the gap model pbe" in card and "raw, without a guarantee" in card
-    assert "flatter the model: the epoch was chosen there." in card and "no surprise" not in card
+    assert "than those of new structures: the epoch was chosen there." in card and "no surprise" not in card
     assert "The epoch was chosen on val." in card
 
 
@@ -251,7 +251,7 @@ def test_card_says_no_more_than_few_structures_allow(
     write_card(tmp_path / "few", labels, outcome, GENTLE, "mofgap train")
     card = (tmp_path / "few" / "card.md").read_text()
     assert words in card and "raw, without a guarantee" in card
-    assert "flatter" not in card and "no surprise" not in card and "| |  |" not in card
+    assert "better than" not in card and "no surprise" not in card and "| |  |" not in card
 
 
 @pytest.mark.parametrize(("n", "kind"), [(24, "raw"), (25, "intervals"), (199, "intervals"), (200, "both")])
