@@ -1,9 +1,8 @@
-"""What a run costs over its stages by hand, what two jobs gain, and what kills do to the result.
+"""What a run costs over its stages by hand, and what two jobs gain.
 
 Everything is measured in the same run, on the same configuration, each time from an empty run folder::
 
     python -m benchmarks.workflow_run configs/quickstart.yaml
-    python -m benchmarks.workflow_run configs/quickstart.yaml --kills 5 --only kills
 """
 
 from __future__ import annotations
@@ -12,10 +11,7 @@ import argparse
 import ctypes
 import json
 import os
-import random
 import resource
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -48,13 +44,14 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"
 
 def main() -> None:
     """Measure and print."""
-    arguments = _arguments()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mofgap-benchmark-") as folder:
-        root = Path(folder)
-        if arguments.only in (None, "overhead"):
-            _overhead(arguments.config, root, arguments.set)
-        if arguments.only in (None, "kills"):
-            _kills(arguments.config, root, arguments.set, arguments.kills, arguments.seed)
+        _overhead(options.config, Path(folder), options.set)
 
 
 def _overhead(config: Path, root: Path, settings: Sequence[str]) -> None:
@@ -71,32 +68,6 @@ def _overhead(config: Path, root: Path, settings: Sequence[str]) -> None:
     print_table(["cost of the stages, -j 1", "s"], costs)
     same = {name: sha256(root / name / "predictions.parquet") for name in ("hand", "jobs1", "jobs2")}
     print(f"predictions.parquet bit for bit the same: {len(set(same.values())) == 1}")
-
-
-def _kills(config: Path, root: Path, settings: Sequence[str], n_kills: int, seed: int) -> None:
-    """Kill a run at random moments, resume it, and compare its table with that of one left alone."""
-    whole = root / "whole"
-    seconds, _ = _timed(_run(config, whole, settings, 2))
-    draw = random.Random(seed)
-    rows = []
-    for kill in range(n_kills):
-        run = root / f"killed{kill}"
-        moment = draw.uniform(0.05, 0.95) * seconds
-        process = subprocess.Popen(
-            _run(config, run, settings, 2), env=ENVIRONMENT, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        time.sleep(moment)
-        # Every other time only the run itself is killed, and what it started has to notice.
-        (os.killpg if kill % 2 else os.kill)(process.pid, signal.SIGKILL)
-        process.wait()
-        n_done = len(list(run.glob("stages/**/*.done")))
-        resumed, _ = _timed(_run(config, run, settings, 2))
-        same = sha256(run / "predictions.parquet") == sha256(whole / "predictions.parquet")
-        what = "all processes" if kill % 2 else "mofgap run alone"
-        rows.append([f"{moment:.1f} s", what, n_done, resumed, same])
-        shutil.rmtree(run)
-    print(f"left alone: {seconds:.1f} s")
-    print_table(["killed after", "killed", "stages done then", "s to resume", "same predictions"], rows)
 
 
 def _run(config: Path, run: Path, settings: Sequence[str], jobs: int) -> list[str]:
@@ -125,18 +96,6 @@ def _costs(run: Path) -> dict[str, float]:
         rule = name.partition("/")[0]
         found[rule] = found.get(rule, 0.0) + stage["seconds"]
     return found
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", type=Path)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--kills", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--only", choices=["overhead", "kills"])
-    return parser.parse_args()
 
 
 if __name__ == "__main__":
