@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.measure import add_model, add_table, at_most, one_thread, predicted, print_table, read_rows
+from benchmarks.measure import add_predicting, at_most, one_thread, predicted, print_table, read_rows
 from mofgap.crystals.bonds import IS_METAL
 from mofgap.crystals.checks import is_unbalanced
 from mofgap.crystals.dataset import table_crystals
@@ -146,12 +146,10 @@ def score_groups(found: Posterior, gap_ev: Floats, novelty: Floats, numbers: Seq
 def main() -> None:
     """Print the metrics, the coverage of every part, then the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_model(parser)
-    add_table(parser)
+    add_predicting(parser)
     parser.add_argument("--split", default="test", help="rows to predict")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     parser.add_argument("--groups", nargs="+", type=int, help="score these numbers of novelty groups instead")
-    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
     options = parser.parse_args()
     one_thread()
     predictor = load_model(options.model, device="cpu")

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measure import cpu_seconds, one_thread, print_table
+from benchmarks.measure import cpu_seconds, one_thread, parser_of, print_table
 from mofgap.balora import BaLoRAConfig, BaLoRAModel, get_balora_model
 
 N_TRAIN = 1000
@@ -83,9 +83,7 @@ def predicting(model: BaLoRAModel) -> Callable[[Tensor], object]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--classes", type=int, default=1, help="outputs of the model")

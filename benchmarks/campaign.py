@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_model, add_table, at_most, one_thread, predicted, print_table, read_rows
+from benchmarks.measure import add_predicting, at_most, one_thread, predicted, print_table, read_rows
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.posterior import predict_store
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -91,8 +91,7 @@ def report(orders: dict[str, Order], shuffles: Sequence[Order], hit: NDArray[np.
 def main() -> None:
     """Simulate the campaign on rows that the model was not trained on."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_model(parser)
-    add_table(parser)
+    add_predicting(parser)
     parser.add_argument("--splits", nargs="+", default=["val", "test"], help="rows to choose from")
     parser.add_argument("--window", nargs=2, type=float, default=(1.8, 3.0), help="ends in eV")
     parser.add_argument("--wanted", type=int, default=100, help="hits at which the campaign ends")
@@ -100,7 +99,6 @@ def main() -> None:
     parser.add_argument(
         "--ensemble", nargs="+", type=Path, help="model folders that differ by their seed, to rank by instead"
     )
-    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     options = parser.parse_args()
     one_thread()

@@ -8,7 +8,6 @@ They hold means over many structures, never a row of the table, so that they can
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.campaign import candidates
-from benchmarks.measure import add_table, at_most, one_thread, read_rows
+from benchmarks.measure import add_table, at_most, one_thread, parser_of, read_rows
 from mofgap.gap.predictor import load_model
 from mofgap.shipped import shipped_folder
 from mofgap.uncertainty import metrics
@@ -102,9 +101,7 @@ def _test_metrics(model: str) -> Row:
 
 def main() -> None:
     """Write the files."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     add_table(parser, None)
     parser.add_argument("--output", "-o", type=Path, default=Path("docs/tables/shipped"), help="folder")
     parser.add_argument("--split", default="val", help="rows to predict")

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import add_model, add_table, one_thread, print_table, read_rows
+from benchmarks.measure import add_predicting, one_thread, print_table, read_rows
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.posterior import DISAGREEMENT, Posterior, at_mean, predict_store
 from mofgap.gap.predictor import load_model
@@ -47,9 +46,7 @@ def score(found: Posterior, gap_ev: Floats, novelty: Floats) -> list[float]:
 def main() -> None:
     """Print the scores of each share."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_model(parser)
-    add_table(parser)
-    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
+    add_predicting(parser)
     options = parser.parse_args()
     one_thread()
     table = read_rows(options.table, options.target, ["val"])

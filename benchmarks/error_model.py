@@ -20,7 +20,7 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesRegressor
 
 from benchmarks.accuracy import BASELINES
-from benchmarks.measure import add_model, add_table, at_most, one_thread, predicted, print_table, read_rows
+from benchmarks.measure import add_predicting, at_most, one_thread, predicted, print_table, read_rows
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.uncertainty.bootstrap import Interval, bootstrap
 from mofgap.uncertainty.columns import Floats
@@ -103,10 +103,8 @@ def row(test: Predicted, name: str, spread: Floats) -> list[object]:
 def main() -> None:
     """Print how spreads rank the errors on split test."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_model(parser)
-    add_table(parser)
+    add_predicting(parser)
     parser.add_argument("--limit", type=int, help="a quick look: so many rows of each split")
-    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
     options = parser.parse_args()
     one_thread()
     predictor = load_model(options.model, device="cpu")

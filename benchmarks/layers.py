@@ -10,7 +10,6 @@ part) on split val, and both spreads are judged on split test::
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
-from benchmarks.measure import add_model, add_table, one_thread, print_table, read_rows
+from benchmarks.measure import add_predicting, one_thread, parser_of, print_table, read_rows
 from mofgap.crystals.dataset import cached_store
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.gap.model import GapModel
@@ -94,12 +93,8 @@ def fitted(val: Parts) -> tuple[Floats, float]:
 
 def main() -> None:
     """Print two tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_table(parser)
-    add_model(parser)
-    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
+    parser = parser_of(__doc__)
+    add_predicting(parser)
     options = parser.parse_args()
     one_thread()
     predictor = load_model(options.model, device="cpu")

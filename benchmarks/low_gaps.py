@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.campaign import candidates
-from benchmarks.measure import add_model, add_table, one_thread, print_table, read_rows
+from benchmarks.measure import add_predicting, one_thread, print_table, read_rows
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.metrics import interval_score
@@ -57,11 +56,9 @@ def print_search(order: str, score: Floats, true: Floats, limit_ev: float) -> No
 def main() -> None:
     """Print the tables of a model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_model(parser)
-    add_table(parser)
+    add_predicting(parser)
     parser.add_argument("--splits", nargs="+", default=["val"], help="rows to predict")
     parser.add_argument("--limit-ev", type=float, default=1.0, help="gaps that the search is for, eV")
-    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
     options = parser.parse_args()
     one_thread()
     predictor = load_model(options.model, device="cpu")

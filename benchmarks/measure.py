@@ -15,12 +15,11 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from mofgap.crystals.checks import is_unbalanced
-from mofgap.crystals.dataset import TableError, cached_store, table_crystals
+from mofgap.crystals.dataset import TableError, cached_store
 from mofgap.gap.posterior import Posterior, predict_store
 from mofgap.gap.predictor import GapPredictor, Predictions
 from mofgap.shipped import shipped_folder
-from mofgap.training.labels import read_labels
+from mofgap.training.labels import are_unbalanced, read_labels
 
 T = TypeVar("T")
 
@@ -31,6 +30,11 @@ def example_texts(limit: int | None = None) -> list[str]:
     if limit is not None and limit < len(paths):
         paths = [paths[i] for i in np.linspace(0, len(paths) - 1, limit).round().astype(int)]
     return [path.read_text(encoding="utf-8") for path in paths]
+
+
+def parser_of(doc: str | None) -> argparse.ArgumentParser:
+    """A parser whose help shows a docstring as it is written."""
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +49,13 @@ def add_table(parser: argparse.ArgumentParser, target: str | None = "pbe_gap_ev"
     parser.add_argument("--table", type=Path, default=known, required=known is None, help=words)
     if target is not None:
         parser.add_argument("--target", default=target, help="column of the reference gaps, eV")
+
+
+def add_predicting(parser: argparse.ArgumentParser) -> None:
+    """Add ``--model``, ``--table``, ``--target`` and ``--cache``."""
+    add_model(parser)
+    add_table(parser)
+    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
 
 
 def read_rows(path: Path, target: str, needed: Sequence[str]) -> pd.DataFrame:
@@ -65,8 +76,8 @@ def predicted(
     """What a model says of rows, before calibration and after; ``cache`` is the folder of their graphs."""
     store = cached_store(frame, predictor.model.graph_config, cache)
     found = predict_store(predictor.model, store, range(len(frame)))
-    unbalanced = [is_unbalanced(crystal) for crystal in table_crystals(frame)]
-    return found, predictor.calibrated(found, frame.atomic_numbers.tolist(), unbalanced=unbalanced)
+    numbers = frame.atomic_numbers.tolist()
+    return found, predictor.calibrated(found, numbers, unbalanced=are_unbalanced(frame))
 
 
 def at_most(frame: pd.DataFrame, limit: int | None) -> pd.DataFrame:

@@ -12,7 +12,6 @@ the trained ensemble::
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
-from benchmarks.measure import one_thread, print_table
+from benchmarks.measure import one_thread, parser_of, print_table
 from mofgap.balora import elements_per_layer
 from mofgap.configuration import load
 from mofgap.gap.folder import read_model
@@ -108,9 +107,7 @@ def arm_of(table: pd.DataFrame, name: str, spreads: list[Floats], rows: SplitRow
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished mofgap compare")
     parser.add_argument("--split", default="group", help="of the run's splits")
     weights = [1.0, 0.1, 0.03, 0.01, 0.003, 0.001]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.campaign import candidates
-from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
+from benchmarks.measure import add_predicting, at_most, one_thread, print_table, read_rows
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.columns import Floats
@@ -40,11 +40,9 @@ def print_bins(hit: NDArray[np.bool_], stated: Floats, n_bins: int = 10) -> None
 def main() -> None:
     """Print the reliability of the first window in bins, and scores of every window."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_model(parser)
-    add_table(parser)
+    add_predicting(parser)
     parser.add_argument("--split", default="test", help="rows to predict")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
-    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
     parser.add_argument("--plot", type=Path, help="draw the diagram of the first window here")
     options = parser.parse_args()
     one_thread()

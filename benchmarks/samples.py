@@ -8,7 +8,6 @@ percentile intervals of resampled rows; the verdict is the one that `mofgap comp
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_table, one_thread, print_table, read_rows
+from benchmarks.measure import add_table, one_thread, parser_of, print_table, read_rows
 from mofgap.choices import BATCH_ATOMS
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -106,9 +105,7 @@ def printed(row: Mapping[Any, Any]) -> list[Any]:
 
 def main() -> None:
     """Print the curves and their verdicts."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     add_table(parser)
     parser.add_argument(
         "--model", default="qmof-pbe", help="shipped model or model folder, of the method balora"

@@ -9,7 +9,6 @@ turns::
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.measure import at_most, one_thread, print_table
+from benchmarks.measure import at_most, one_thread, parser_of, print_table
 from mofgap.crystals.dataset import cached_store
 from mofgap.crystals.store import StoreBatch
 from mofgap.encoders.products import use_fast_products
@@ -98,9 +97,7 @@ class Steps:
 def main() -> None:
     """Print two tables."""
     imports = time.process_time()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--table", type=Path, help="parquet table; by default data/quickstart")
     parser.add_argument("--target", default="gap_ev", help="column of its gaps, eV")
     parser.add_argument("--limit", type=int, default=200, help="training structures")

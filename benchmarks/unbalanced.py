@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import add_model, add_table, one_thread, predicted, print_table, read_rows
+from benchmarks.measure import add_predicting, one_thread, predicted, print_table, read_rows
 from mofgap.crystals.checks import OPEN_SHELL, is_unbalanced
 from mofgap.crystals.dataset import table_crystals
 from mofgap.gap.error_bars import UNKNOWN_STD_EV
@@ -39,9 +38,7 @@ def log_likelihood(error_ev: Floats, std_ev: Floats) -> float:
 def main() -> None:
     """Print shares of nearly closed gaps on train, and likelihoods of the errors on val."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_model(parser)
-    add_table(parser)
-    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
+    add_predicting(parser)
     options = parser.parse_args()
     one_thread()
     frame = read_rows(options.table, options.target, ["train", "val"])

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_model, add_table, at_most, one_thread, predicted, print_table, read_rows
+from benchmarks.measure import add_predicting, at_most, one_thread, predicted, print_table, read_rows
 from mofgap.crystals.checks import NOTES, check_crystal
 from mofgap.crystals.dataset import table_crystals
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -51,11 +51,9 @@ def larger_by(errors: NDArray[np.float64], held: NDArray[np.bool_]) -> str:
 def main() -> None:
     """Print the share of rows with each warning, and median and mean error with it and without."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_model(parser)
-    add_table(parser)
+    add_predicting(parser)
     parser.add_argument("--split", nargs="+", default=["val"], help="rows to predict, a table each")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
-    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
     options = parser.parse_args()
     one_thread()
     predictor = load_model(options.model, device="cpu")

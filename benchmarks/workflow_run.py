@@ -7,7 +7,6 @@ Everything is measured in the same run, on the same configuration, each time fro
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import json
 import os
@@ -20,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.measure import print_table
+from benchmarks.measure import parser_of, print_table
 from mofgap.study.engine.folder import sha256
 
 BY_HAND = """
@@ -44,9 +43,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("config", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()

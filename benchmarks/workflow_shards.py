@@ -23,7 +23,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.measure import print_table
+from benchmarks.measure import parser_of, print_table
 from mofgap.screening.checked_line import content_of, line_of
 from mofgap.screening.listing import read_listing
 from mofgap.screening.row import plain_values
@@ -188,9 +188,7 @@ def _used(*arguments: str) -> tuple[float, float, float]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     examples = [str(shipped_folder("examples"))] * 10
     parser.add_argument("--inputs", nargs="+", default=examples, help="the examples, ten times, without")
     parser.add_argument("--shards", type=int, default=4)

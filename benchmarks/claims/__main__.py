@@ -7,7 +7,6 @@ A run that was stopped goes on where it was::
 
 from __future__ import annotations
 
-import argparse
 import importlib
 from pathlib import Path
 
@@ -18,14 +17,13 @@ from benchmarks.claims.arms import NEIGHBOURS, collected
 from benchmarks.claims.cells import Cells
 from benchmarks.claims.config import ClaimsConfig
 from benchmarks.claims.verdicts import Judge
+from benchmarks.measure import parser_of
 from mofgap.configuration import load
 
 
 def main() -> None:
     """Train, judge, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("config", type=Path, help="settings, such as benchmarks/claims/language.yaml")
     parser.add_argument("-o", "--folder", type=Path, help="of the results; runs/NAME by default")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another setting")

@@ -8,7 +8,6 @@ It reads the folders ``claims-*`` of a folder of tables. It writes ``summary.csv
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from benchmarks.claims.arms import ENSEMBLE
 from benchmarks.claims.estimates import CLOSED_FORM
 from benchmarks.claims.methods import METHODS
 from benchmarks.claims.tables import write_csv
+from benchmarks.measure import parser_of
 from mofgap.report.figure import GRID, NotebookFigure, add_legend, line_style, save
 
 COMPARISONS = {
@@ -132,9 +132,7 @@ def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Write the table and the picture."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("folder", type=Path, help="of the tables, such as docs/tables")
     parser.add_argument("--picture", type=Path, help="file to draw, .svg or .png")
     options = parser.parse_args()
