@@ -18,12 +18,11 @@ from scipy import stats
 
 from benchmarks.measure import add_predicting, at_most, one_thread, predicted, print_table, read_rows
 from mofgap.crystals.bonds import IS_METAL
-from mofgap.crystals.checks import is_unbalanced
-from mofgap.crystals.dataset import table_crystals
 from mofgap.datasets.groups import group_of
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.training.calibration import evaluate
+from mofgap.training.labels import are_unbalanced
 from mofgap.uncertainty.bootstrap import paired_bootstrap
 from mofgap.uncertainty.calibrate import fit_calibration
 from mofgap.uncertainty.columns import Floats
@@ -162,8 +161,7 @@ def main() -> None:
     if options.groups:
         score_groups(found, gap_ev, said.novelty, options.groups)
         return
-    unbalanced = [is_unbalanced(crystal) for crystal in table_crystals(frame)]
-    scores = evaluate(found, predictor.calibration, gap_ev, said.novelty, unbalanced)
+    scores = evaluate(found, predictor.calibration, gap_ev, said.novelty, are_unbalanced(frame))
     print_table(["metric", "value"], [[name, value] for name, value in scores.items()])
     print()
     lo, hi = predictor.calibration.interval(said.gap_ev, said.gap_std_ev, LEVEL, said.novelty)

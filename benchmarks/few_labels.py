@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
-from mofgap.crystals.dataset import table_crystals
-from mofgap.crystals.store import build_store
+from mofgap.crystals.dataset import cached_store
 from mofgap.gap.folder import About, find_model, read_config
 from mofgap.gap.model import GapModelConfig
 from mofgap.gap.posterior import predict_store
@@ -39,7 +38,7 @@ def labelled(frame: pd.DataFrame, test: pd.DataFrame, n: int, target: str, seed:
 def raw_gaps(model: str | Path, frame: pd.DataFrame) -> Floats:
     """Gaps of a model, eV."""
     predictor = load_model(model, device="cpu")
-    store = build_store(table_crystals(frame), predictor.model.graph_config)
+    store = cached_store(frame, predictor.model.graph_config, None)
     return predict_store(predictor.model, store, range(len(frame))).gap_ev
 
 

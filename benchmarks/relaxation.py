@@ -14,12 +14,12 @@ from pathlib import Path
 from time import process_time
 
 import numpy as np
-from ase import Atoms
 from ase.constraints import FixAtoms
 from ase.optimize import FIRE
 
 from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
 from benchmarks.raw_geometry import chosen, read_pairs
+from mofgap.crystals.convert import to_ase
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import HYDROGEN
 from mofgap.crystals.prepare.steps import prepare
@@ -42,9 +42,7 @@ def relaxer(hydrogens: bool, n_steps: int) -> Callable[[Crystal], Crystal]:
     calculator = CHGNetCalculator(use_device="cpu", check_cuda_mem=False)
 
     def relax(crystal: Crystal) -> Crystal:
-        atoms = Atoms(
-            numbers=crystal.atomic_numbers, scaled_positions=crystal.frac_coords, cell=crystal.cell, pbc=True
-        )
+        atoms = to_ase(crystal)
         if hydrogens:
             atoms.set_constraint(FixAtoms(np.flatnonzero(crystal.atomic_numbers != HYDROGEN)))
         atoms.calc = calculator

@@ -20,9 +20,9 @@ from benchmarks.measure import add_table, one_thread, parser_of, print_table, re
 from mofgap.choices import BATCH_ATOMS
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.predictor import GapPredictor, load_model
-from mofgap.study.config import Spread
 from mofgap.study.judge.arms import Arms
 from mofgap.study.judge.judgement import Bootstrap, trend
+from mofgap.study.judge.scores import SPREADS
 from mofgap.study.judge.statistics import mae, spearman
 from mofgap.study.methods.method import Estimated
 from mofgap.study.methods.passes import bayesian
@@ -30,7 +30,6 @@ from mofgap.study.methods.passes import bayesian
 DEFAULT = ("balora-distance", "balora-closed-form")
 """The spread without draws: the first for a model with a neighbour correction, else the second."""
 METHODS = ("balora-weights", "balora-rows")
-SPREADS: tuple[Spread, ...] = ("epistemic", "total")
 
 
 def estimates(

@@ -7,10 +7,10 @@ import argparse
 import numpy as np
 
 from benchmarks.measure import add_predicting, one_thread, predicted, print_table, read_rows
-from mofgap.crystals.checks import OPEN_SHELL, is_unbalanced
-from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.checks import OPEN_SHELL
 from mofgap.gap.error_bars import UNKNOWN_STD_EV
 from mofgap.gap.predictor import load_model
+from mofgap.training.labels import are_unbalanced
 from mofgap.uncertainty.columns import Floats
 
 CLOSED_EV = 0.5
@@ -43,7 +43,7 @@ def main() -> None:
     one_thread()
     frame = read_rows(options.table, options.target, ["train", "val"])
     frame = frame[frame.split.isin(["train", "val"])]
-    unbalanced = np.array([is_unbalanced(crystal) for crystal in table_crystals(frame)])
+    unbalanced = are_unbalanced(frame)
     open_shell = np.array([bool(OPEN_SHELL & set(numbers)) for numbers in frame.atomic_numbers])
     gap, train = frame[options.target].to_numpy(dtype=np.float64), (frame.split == "train").to_numpy()
     rows: list[list[object]] = []
@@ -54,12 +54,12 @@ def main() -> None:
     print_table(["split train", "rows", f"gaps below {CLOSED_EV} eV"], rows)
     part = part_of_labels(*(gap[train & ~open_shell & held] for held in (unbalanced, ~unbalanced)))
     print(f"closed-shell metals: spread between the gaps of both, as a part of the second: {part:.2f}\n")
-    held = frame[~train & unbalanced]
+    val = frame[~train & unbalanced]
     predictor = load_model(options.model, device="cpu")
-    found, said = predicted(predictor, held, options.cache)
-    true = held[options.target].to_numpy(dtype=np.float64)
+    found, said = predicted(predictor, val, options.cache)
+    true = val[options.target].to_numpy(dtype=np.float64)
     error = true - said.gap_ev
-    own = predictor.calibrated(found, held.atomic_numbers.tolist()).gap_std_ev
+    own = predictor.calibrated(found, val.atomic_numbers.tolist()).gap_std_ev
     rows = []
     for part in PARTS:
         std = np.minimum(np.hypot(own, part * said.gap_ev), UNKNOWN_STD_EV)
@@ -70,7 +70,7 @@ def main() -> None:
         )
     ratio, inside = "root mean square of error / std", f"in the {LEVEL:.0%} interval"
     print_table(["part of the gap", "log likelihood", ratio, inside], rows)
-    print(f"split val: {len(held)} rows, mean absolute error {np.abs(error).mean():.3f} eV")
+    print(f"split val: {len(val)} rows, mean absolute error {np.abs(error).mean():.3f} eV")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.dataset import TableError, table_crystals
-from mofgap.crystals.store import build_store
+from mofgap.crystals.dataset import TableError, cached_store
 from mofgap.gap.error_bars import total_std
 from mofgap.gap.folder import read_config, save_model
 from mofgap.gap.posterior import Posterior, predict_store
@@ -76,7 +75,7 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
     """
     frame = labels.frame[~labels.frame.structure_id.isin(_learnt(predictor.novelty))]
     _check_enough(len(frame))
-    store = build_store(table_crystals(frame), predictor.model.graph_config)
+    store = cached_store(frame, predictor.model.graph_config, None)
     found = predict_store(predictor.model, store, range(len(frame)))
     far = predictor.novelty.score(found.features, frame.atomic_numbers.tolist())
     learnt = predictor.calibrated(found, frame.atomic_numbers.tolist()).in_training  # under other names, too
