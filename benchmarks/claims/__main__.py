@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.claims import tables
 from benchmarks.claims.arms import NEIGHBOURS, collected
 from benchmarks.claims.cells import Cells
 from benchmarks.claims.config import ClaimsConfig
+from benchmarks.claims.tables import cost, scores, tried, write_csv
 from benchmarks.claims.verdicts import Judge
 from benchmarks.measure import parser_of
 from mofgap.configuration import load
@@ -56,9 +56,12 @@ def judge(cells: Cells) -> None:
         arms = [collected(own, members=cells.config.members, suffix=suffix) for own in cells.finished]
         if all(own.ways for own in arms):
             found = Judge(arms, cells.config.judgement)
-            tables.write(folder, found)
+            write_csv(folder / "verdicts.csv", found.verdicts())
+            write_csv(folder / "scores.csv", scores(arms))
             if not suffix:
-                tables.write_more(folder, found, cells.folder / "tries")
+                write_csv(folder / "against-each-other.csv", found.pairs())
+                write_csv(folder / "tries.csv", tried(cells.folder / "tries"))
+                write_csv(folder / "cost.csv", cost(arms))
     print((made / "verdicts.csv").read_text(encoding="utf-8"))
 
 

@@ -143,8 +143,7 @@ def collected(folder: Path, *, members: int, suffix: str = "") -> TaskArms:
                 estimates.setdefault((way.removesuffix(suffix), n, split), []).append(estimate)
     outcome = OUTCOMES[kind_of(labels["test"])]
     for split in labels:
-        for key, groups in _ensembles(estimates.get(("lora", 1, split), []), split, members, outcome).items():
-            estimates[key] = groups
+        estimates |= _ensembles(estimates.get(("lora", 1, split), []), split, members, outcome)
     estimates[TEMPERED, 1, "test"] = [
         outcome.at_best_temperature(each, labels["test"]) for each in estimates.get(("lora", 1, "test"), [])
     ]
@@ -156,8 +155,6 @@ def _ensembles(
 ) -> dict[Key, list[Estimate]]:
     """Ensembles of disjoint groups of trainings, by their number of members."""
     groups = [lora[start : start + members] for start in range(0, len(lora) - members + 1, members)]
-    if not groups:
-        return {}
     return {
         (ENSEMBLE, n, split): [outcome.of_members(group[:n]) for group in groups]
         for n in range(2, members + 1)

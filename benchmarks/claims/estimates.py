@@ -65,11 +65,6 @@ def of_moments(moments: Moments, factor: float = 1.0) -> Estimate:
     return Estimate.of_moments(*class_probabilities(moments[0], factor * moments[1]))
 
 
-def likelihood_loss(probabilities: Tensor, labels: Tensor) -> float:
-    """Mean negative log-likelihood, in nats."""
-    return float(-probabilities.gather(1, labels[:, None]).log().mean())
-
-
 @dataclass(frozen=True)
 class LastLayer:
     """Last-layer Laplace approximation with Kronecker factors: Daxberger et al., arXiv 2106.14806.
@@ -110,7 +105,8 @@ class LastLayer:
 
     def nll(self, features: Tensor, logits: Tensor, labels: Tensor) -> float:
         """Mean negative log-likelihood, in nats."""
-        return likelihood_loss(self.moments(features, logits)[0], labels)
+        probabilities, _ = self.moments(features, logits)
+        return float(-probabilities.gather(1, labels[:, None]).log().mean())
 
 
 def with_one(features: Tensor) -> Tensor:

@@ -5,8 +5,6 @@ The spread is the epistemic variance. The total variance has that of the likelih
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from benchmarks.claims.arms import Arm
@@ -54,15 +52,10 @@ def auroc_shifted(arm: Arm) -> float:
     return mean_auroc(np.broadcast_to(arm.is_shifted, arm.epistemic.shape), total(arm))
 
 
-_OF_LABELS: dict[str, Callable[[Arm], float]] = {
-    each.__name__: each for each in (mae_ev, nll, crps_ev, ence, spearman, spearman_epistemic)
-}
-_OF_SHIFT: dict[str, Callable[[Arm], float]] = {
-    each.__name__: each for each in (auroc_shifted, auroc_shifted_epistemic)
-}
+_OF_LABELS = (mae_ev, nll, crps_ev, ence, spearman, spearman_epistemic)
 GAPS = Measures(
-    of_labels=_OF_LABELS,
-    of_shift=_OF_SHIFT,
+    of_labels={each.__name__: each for each in _OF_LABELS},
+    of_shift={each.__name__: each for each in (auroc_shifted, auroc_shifted_epistemic)},
     less_is_better=("mae_ev", "nll", "crps_ev", "ence"),
     quality="mae_ev",
     by_total="spearman",

@@ -60,18 +60,10 @@ def auroc_shifted_epistemic(arm: Arm) -> float:
 
 Score = Callable[[Arm], float]
 OF_LABELS: dict[str, Score] = {
-    "accuracy": accuracy,
-    "nll": nll,
-    "brier": brier,
-    "ece": ece,
-    "auroc_errors": auroc_errors,
-    "auroc_errors_epistemic": auroc_errors_epistemic,
+    each.__name__: each for each in (accuracy, nll, brier, ece, auroc_errors, auroc_errors_epistemic)
 }
 """Scores of inputs with labels."""
-OF_SHIFT: dict[str, Score] = {
-    "auroc_shifted": auroc_shifted,
-    "auroc_shifted_epistemic": auroc_shifted_epistemic,
-}
+OF_SHIFT: dict[str, Score] = {each.__name__: each for each in (auroc_shifted, auroc_shifted_epistemic)}
 """Scores of test inputs and a shifted set together."""
 
 

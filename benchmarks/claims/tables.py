@@ -12,27 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.claims.arms import TaskArms
-from benchmarks.claims.verdicts import MEASURES, Judge
+from benchmarks.claims.verdicts import MEASURES
 from mofgap.whole_file import whole_file
-
-
-def write(folder: Path, judge: Judge) -> None:
-    """Write the tables of verdicts and scores."""
-    write_csv(folder / "verdicts.csv", judge.verdicts())
-    write_csv(folder / "scores.csv", scores(judge.tasks))
-
-
-def write_more(folder: Path, judge: Judge, tries: Path) -> None:
-    """Write the tables of pairs of methods, of what was tried, and of costs.
-
-    Args:
-        folder: Where to.
-        judge: Of the arms.
-        tries: Folder of the tries.
-    """
-    write_csv(folder / "against-each-other.csv", judge.pairs())
-    write_csv(folder / "tries.csv", tried(tries))
-    write_csv(folder / "cost.csv", cost(judge.tasks))
 
 
 def scores(tasks: Sequence[TaskArms]) -> Iterator[dict[str, Any]]:
