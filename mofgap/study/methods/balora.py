@@ -29,16 +29,13 @@ class Balora(TrainedMethod):
         """Without draws and with them; an ablation or a corrected model draws as it was trained alone."""
         from mofgap.study.methods import passes
 
-        asked, noise = task.config.prediction, task.recipe.noise
         trained_alone = task.wanted.variant or model.correction is not None
         return passes.bayesian(
             model,
-            task.dataset.store,
-            task.rows.all,
-            asked.batch_atoms,
-            kinds=(noise,) if trained_alone else ("weights", "rows"),
+            *task.inputs,
+            kinds=(task.recipe.noise,) if trained_alone else ("weights", "rows"),
             counts=task.draws,
-            seed=asked.seed,
+            seed=task.config.prediction.seed,
         )
 
     def cost(self, estimator: str, n_samples: int) -> float:

@@ -29,13 +29,5 @@ class Dropout(TrainedMethod):
         """Gaps and spreads over masks."""
         from mofgap.study.methods import passes
 
-        asked = task.config.prediction
-        return passes.dropping(
-            model,
-            task.dataset.store,
-            task.rows.all,
-            asked.batch_atoms,
-            rate=task.recipe.dropout,
-            counts=task.draws,
-            seed=asked.seed,
-        )
+        rate, seed = task.recipe.dropout, task.config.prediction.seed
+        return passes.dropping(model, *task.inputs, rate=rate, counts=task.draws, seed=seed)

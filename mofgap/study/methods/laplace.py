@@ -48,14 +48,13 @@ class Laplace(NetworkMethod):
         from mofgap.study.methods import passes
         from mofgap.study.methods.last_layer import fit_laplace, pooled_of
 
-        store, rows = task.dataset.store, task.rows
-        batch_atoms = task.config.prediction.batch_atoms
-        train = pooled_of(model, store, rows.train, batch_atoms)
-        gap_ev = torch.as_tensor(task.dataset.gap_ev[rows.train], dtype=train.dtype, device=train.device)
+        store, rows, batch_atoms = task.inputs
+        train = pooled_of(model, store, task.rows.train, batch_atoms)
+        gap_ev = torch.as_tensor(task.dataset.gap_ev[task.rows.train], dtype=train.dtype, device=train.device)
         fitted = fit_laplace(model, train, gap_ev)
-        found = passes.mean(model, store, rows.all, batch_atoms, "laplace")
+        found = passes.mean(model, *task.inputs, "laplace")
         own, clock = found["laplace", 0], passes.clock()
-        spread = fitted.epistemic_std_ev(pooled_of(model, store, rows.all, batch_atoms))
+        spread = fitted.epistemic_std_ev(pooled_of(model, *task.inputs))
         own.epistemic_std_ev = spread.detach().cpu().double().numpy()
-        own.ms = max(own.ms, 1e3 * clock() / len(rows.all))
+        own.ms = max(own.ms, 1e3 * clock() / len(rows))
         return found

@@ -21,6 +21,7 @@ from mofgap.study.planned import Prediction
 
 if TYPE_CHECKING:
     from mofgap.choices import Adaptation
+    from mofgap.crystals.store import GraphStore
     from mofgap.study.dataset import Dataset, SplitRows
     from mofgap.uncertainty.columns import Floats
 
@@ -89,6 +90,11 @@ class PredictionTask:
     rows: SplitRows
     recipe: Recipe
     draws: tuple[int, ...]
+
+    @property
+    def inputs(self) -> tuple[GraphStore, list[int], int]:
+        """What a pass reads: the graphs, which of them, and the atoms of a batch."""
+        return self.dataset.store, self.rows.all, self.config.prediction.batch_atoms
 
     @property
     def is_corrected(self) -> bool:

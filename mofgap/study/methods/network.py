@@ -34,14 +34,13 @@ class NetworkMethod(Method):
         cuda = torch.cuda.is_available() and task.config.compute.device != "cpu"
         trained, *_ = read_model(task.layout.member(task.wanted.members[0]))
         model = trained.to("cuda" if cuda else "cpu")
-        batch_atoms = task.config.prediction.batch_atoms
+        store, rows, batch_atoms = task.inputs
         # The first batch of a process is slow, and would count as the cost of what is timed first.
-        passes.mean(model, task.dataset.store, task.rows.all[:N_WARM_UP], batch_atoms, self.name)
+        passes.mean(model, store, rows[:N_WARM_UP], batch_atoms, self.name)
         found = self.estimate(task, model)
         if task.is_corrected:
-            rows = task.rows.train
-            train = task.dataset.store.batches(rows, batch_atoms, model.device)
-            fit_correction(model, train, torch.as_tensor(task.dataset.gap_ev[rows]))
+            train = store.batches(task.rows.train, batch_atoms, model.device)
+            fit_correction(model, train, torch.as_tensor(task.dataset.gap_ev[task.rows.train]))
             found |= {(name + NEIGHBOURS, n): each for (name, n), each in self.estimate(task, model).items()}
         return found
 
@@ -65,6 +64,4 @@ class TrainedMethod(NetworkMethod):
         """The model's own gap and spread, without draws."""
         from mofgap.study.methods import passes
 
-        batch_atoms = task.config.prediction.batch_atoms
-        name = self.estimators[0].name
-        return passes.mean(model, task.dataset.store, task.rows.all, batch_atoms, name)
+        return passes.mean(model, *task.inputs, self.estimators[0].name)
