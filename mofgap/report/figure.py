@@ -136,6 +136,15 @@ def say_nothing_to_show(axes: Axes) -> None:
     axes.text(0.5, 0.5, "no rows to show", ha="center", va="center", transform=axes.transAxes, color=INK)
 
 
+def finished(axes: Axes, *, has_rows: bool, loc: Literal["best", "upper left"] = "best") -> Figure:
+    """The figure of axes, with a legend; or with a word that they are empty."""
+    if has_rows:
+        add_legend(axes, loc)
+    else:
+        say_nothing_to_show(axes)
+    return figure_of(axes)
+
+
 def add_legend(axes: Axes, loc: Literal["best", "upper left"] = "best") -> None:
     """A legend: inside for a method or two; above the axes for more, where it hides nothing and has room."""
     handles, labels = axes.get_legend_handles_labels()

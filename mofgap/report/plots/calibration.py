@@ -14,6 +14,7 @@ from mofgap.report.figure import (
     SERIES,
     add_legend,
     figure_of,
+    finished,
     line_style,
     new_axes,
     say_nothing_to_show,
@@ -58,11 +59,7 @@ def qq_gaussian(y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataF
         axes.plot(nominal, observed, label=f"{each.label}area {area:.3f}", **style)
         if len(found) <= 2:  # more areas would mix into mud
             axes.fill_between(nominal, nominal, observed, color=style["color"], alpha=0.15, linewidth=0)
-    if any(len(each.true) for each in found):
-        add_legend(axes, "upper left")
-    else:
-        say_nothing_to_show(axes)
-    return figure_of(axes)
+    return finished(axes, has_rows=any(len(each.true) for each in found), loc="upper left")
 
 
 def p_in_window_reliability(

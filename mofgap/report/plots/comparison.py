@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
-from mofgap.report.figure import SERIES, add_legend, figure_of, new_axes, say_nothing_to_show
+from mofgap.report.figure import SERIES, finished, new_axes
 from mofgap.report.series import Column, complete, drawn_words, floats, texts
 
 _MARKERS = "osD^vPXdh"
@@ -60,7 +60,7 @@ def metric_vs_samples(
             axes.axhline(group.value.iloc[0], linestyle="--", color=colour, linewidth=1.2, label=str(name))
         else:
             _line(axes, group.assign(x=1.0), colour, _MARKERS[i % len(_MARKERS)], str(name))
-    return _finished(axes, rows)
+    return finished(axes, has_rows=len(rows) > 0)
 
 
 def metric_vs_cost(
@@ -88,7 +88,7 @@ def metric_vs_cost(
     axes = _axes(rows, caption.strip(), cost_name, metric)
     for i, (name, group) in enumerate(rows.groupby("method", sort=False)):
         _line(axes, group.sort_values("x"), SERIES[i % len(SERIES)], _MARKERS[i % len(_MARKERS)], str(name))
-    return _finished(axes, rows)
+    return finished(axes, has_rows=len(rows) > 0)
 
 
 def _rows(
@@ -143,11 +143,3 @@ def _count(rows: pd.DataFrame) -> str:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _finished(axes: Axes, rows: pd.DataFrame) -> Figure:
-    if len(rows):
-        add_legend(axes)
-    else:
-        say_nothing_to_show(axes)
-    return figure_of(axes)

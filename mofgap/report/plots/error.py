@@ -13,8 +13,8 @@ from mofgap.report.figure import (
     INK,
     MAX_VECTOR_POINTS,
     SERIES,
-    add_legend,
     figure_of,
+    finished,
     label_outer,
     line_style,
     new_axes,
@@ -190,18 +190,14 @@ def _bars_note(found: list[Series]) -> str:
 
 def _finished(axes: Axes, found: list[Series], panels: bool = False) -> Figure:
     """Say of each method what its colour is and how it scores: above its panel, or in a legend."""
+    if not panels or len(found) <= 1:
+        return finished(axes, has_rows=any(len(each.true) for each in found))
     figure = figure_of(axes)
-    if panels and len(found) > 1:
-        label_outer(figure.axes)
-        for each, panel in zip(found, figure.axes, strict=True):
-            labels = panel.get_legend_handles_labels()[1] or [each.name]
-            name, _, score = labels[0].partition(": ")
-            panel.set_title(f"{textwrap.fill(name, _TITLE_CHARACTERS)}\n{score}".rstrip(), fontsize=7.5)
-            if not len(each.true):
-                say_nothing_to_show(panel)
-        return figure
-    if any(len(each.true) for each in found):
-        add_legend(axes)
-    else:
-        say_nothing_to_show(axes)
+    label_outer(figure.axes)
+    for each, panel in zip(found, figure.axes, strict=True):
+        labels = panel.get_legend_handles_labels()[1] or [each.name]
+        name, _, score = labels[0].partition(": ")
+        panel.set_title(f"{textwrap.fill(name, _TITLE_CHARACTERS)}\n{score}".rstrip(), fontsize=7.5)
+        if not len(each.true):
+            say_nothing_to_show(panel)
     return figure
