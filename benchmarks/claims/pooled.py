@@ -55,8 +55,7 @@ def kept(
         part = crystals[start : start + PART]
         digest = hashlib.sha256(encoder_name.encode())
         for crystal in part:
-            for values in (crystal.cell, crystal.frac_coords, crystal.atomic_numbers):
-                digest.update(values.tobytes())
+            digest.update(crystal.content)
         path = folder / f"{kind}-{digest.hexdigest()[:16]}.safetensors"
         if (tensors := read_tensors(path)) is None:
             folder.mkdir(parents=True, exist_ok=True)

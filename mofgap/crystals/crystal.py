@@ -45,6 +45,11 @@ class Crystal:
         }
 
     @property
+    def content(self) -> bytes:
+        """Its cell, coordinates and numbers, for digests."""
+        return self.cell.tobytes() + self.frac_coords.tobytes() + self.atomic_numbers.tobytes()
+
+    @property
     def n_atoms(self) -> int:
         """Number of atoms in the cell."""
         return len(self.atomic_numbers)

@@ -119,7 +119,5 @@ def cached_store(frame: pd.DataFrame, config: GraphConfig, cache: Path | None) -
 def _fingerprint(frame: pd.DataFrame, config: GraphConfig) -> str:
     digest = hashlib.sha256(f"{CACHE_VERSION} {sorted(asdict(config).items())}".encode())
     for crystal in table_crystals(frame):
-        digest.update(
-            crystal.cell.tobytes() + crystal.frac_coords.tobytes() + crystal.atomic_numbers.tobytes()
-        )
+        digest.update(crystal.content)
     return digest.hexdigest()[:16]

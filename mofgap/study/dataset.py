@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from mofgap.configuration import digest
-from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import TableError, cached_store, table_crystals
 from mofgap.crystals.graph import GraphConfig
 from mofgap.crystals.store import GraphStore
@@ -192,7 +191,8 @@ def _table(config: ComparisonConfig, frame: pd.DataFrame, most: Mapping[str, int
     frame = frame.assign(**groups, **{f"part:{name}": part for name, part in parts.items()})
     used = np.any([part != UNUSED for part in parts.values()], axis=0)
     frame = frame[used].reset_index(drop=True)
-    return frame.assign(content=[_content(crystal) for crystal in table_crystals(frame)])
+    digests = [hashlib.sha256(crystal.content).hexdigest() for crystal in table_crystals(frame)]
+    return frame.assign(content=[each[:16] for each in digests])
 
 
 def _capped(part: pd.Series, n_train: int | None, data: DataConfig) -> pd.Series:
@@ -201,8 +201,3 @@ def _capped(part: pd.Series, n_train: int | None, data: DataConfig) -> pd.Series
     most["left_out"] = min(data.n_test or len(part), int((part == "test").sum()))
     rank = part.groupby(part).cumcount()
     return part.where(rank < part.map(lambda name: most.get(name) or len(part)), UNUSED)
-
-
-def _content(crystal: Crystal) -> str:
-    values = (crystal.cell, crystal.frac_coords, crystal.atomic_numbers)
-    return hashlib.sha256(b"".join(np.ascontiguousarray(v).tobytes() for v in values)).hexdigest()[:16]

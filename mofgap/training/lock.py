@@ -86,6 +86,5 @@ def _structures_digest(frame: pd.DataFrame) -> str:
     found = hashlib.sha256()
     for crystal in table_crystals(frame):
         found.update(f"{crystal.structure_id} {len(crystal.atomic_numbers)}\n".encode())
-        for values in (crystal.cell, crystal.frac_coords, crystal.atomic_numbers):
-            found.update(values.tobytes())
+        found.update(crystal.content)
     return found.hexdigest()
