@@ -62,10 +62,10 @@ def _slurm_options() -> list[str]:
     """Options to ask SLURM for the state of jobs, with or without its accounting of finished jobs."""
     options = ["--slurm-init-seconds-before-status-checks", str(_SLURM_POLL_SECONDS)]
     try:
-        accounts = subprocess.run(["sacct", "--noheader"], capture_output=True, check=False, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return [*options, "--slurm-status-command", "squeue"]
-    return options if accounts.returncode == 0 else [*options, "--slurm-status-command", "squeue"]
+        subprocess.run(["sacct", "--noheader"], capture_output=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        options += ["--slurm-status-command", "squeue"]
+    return options
 
 
 def check_installed(executor: Executor) -> None:
