@@ -94,22 +94,16 @@ def _wanted_pairs(arms: Arms, headline: str) -> Iterator[tuple[Arm, Arm]]:
     """Each estimator at its most draws; against the ensemble also at no more draws than it has members."""
     for mine in _estimators(arms):
         for other in arms.others(mine.method):
-            if (
-                method_with(other.method).is_network
-                and other.suffix != mine.suffix
-                and other.method != ENSEMBLE
-            ):
+            is_alike = other.suffix == mine.suffix or other.method == ENSEMBLE
+            if method_with(other.method).is_network and not is_alike:
                 continue
             if is_published(other) and mine.method != headline:
                 continue  # the rows are the same, and one comparison is enough
             yield mine, other
-            cheap = arms.last(mine.method, most=other.n_samples)
-            if (
-                other.method.startswith(ENSEMBLE)
-                and cheap is not None
-                and 2 <= cheap.n_samples < mine.n_samples
-            ):
-                yield cheap, other
+            if other.method.startswith(ENSEMBLE):
+                cheap = arms.last(mine.method, most=other.n_samples)
+                if cheap is not None and 2 <= cheap.n_samples < mine.n_samples:
+                    yield cheap, other
 
 
 def difference(metric: Callable[[Arm], float]) -> Statistic:
