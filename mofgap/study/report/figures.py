@@ -119,17 +119,12 @@ def _drawn_methods(compared: Compared, split: str) -> list[str]:
     """Methods trained on a split that have a spread, those of every split first, for the same colours."""
     best = compared.best
     trained = best[(best.kind == "trained") & (best.spread != "none")]
-    methods = trained[trained.split == split].method.tolist()
+    methods = sorted(trained[trained.split == split].method.tolist(), key=place)
     in_all = [set(trained[trained.split == name].method) for name in compared.splits]
     # One of each family comes first: BaLoRA and an ensemble, not three ways to sample one model.
-    families = [method.split("-")[0] for method in sorted(methods, key=place)]
-    nth = dict(
-        zip(sorted(methods, key=place), (families[:i].count(f) for i, f in enumerate(families)), strict=True)
-    )
-    return sorted(
-        methods,
-        key=lambda method: (not all(method in known for known in in_all), nth[method], place(method)),
-    )
+    families = [method.split("-")[0] for method in methods]
+    nth = {method: families[:i].count(families[i]) for i, method in enumerate(methods)}
+    return sorted(methods, key=lambda method: (not all(method in known for known in in_all), nth[method]))
 
 
 def _against(

@@ -84,15 +84,8 @@ def _verdicts(compared: Compared) -> list[dict[str, Any]]:
     """For each claim the headline verdict on every split, then the verdicts of other estimators."""
     claims: dict[str, dict[str, Any]] = {}
     for each in compared.summary["verdicts"]:
-        claim = claims.setdefault(
-            each["claim"],
-            {
-                "claim": each["claim"],
-                "statement": each["statement"],
-                "headline": [],
-                "others": [],
-            },
-        )
+        about = {"claim": each["claim"], "statement": each["statement"]}
+        claim = claims.setdefault(each["claim"], about | {"headline": [], "others": []})
         words = each | {
             "metric": _metric_words(each["metric"]),
             "estimator": label(each["estimator"]),
