@@ -30,14 +30,8 @@ def candidates(
     """What a screening says of each row, and the whitened features (n, n_dims)."""
     found, said = predicted(predictor, frame, cache)
     inside = predictor.calibration.p_in_window(said.gap_ev, said.gap_std_ev, *window, said.novelty)
-    table = pd.DataFrame(
-        {
-            "gap_ev": said.gap_ev,
-            "gap_std_ev": said.gap_std_ev,
-            "novelty": said.novelty,
-            "p_in_window": inside,
-        }
-    )
+    columns = {"gap_ev": said.gap_ev, "gap_std_ev": said.gap_std_ev, "novelty": said.novelty}
+    table = pd.DataFrame(columns | {"p_in_window": inside})
     return table, whitened(found.features, predictor.novelty)
 
 

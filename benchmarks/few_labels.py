@@ -58,24 +58,13 @@ def compare(
     numbers: list[object] = [len(known), len(learnt)]
     rows = [[*numbers, "the model's gaps on a line", mae(gap_ev[test], line), "", ""]]
     for name, (model_config, start) in starts.items():
+        about, compute = About("few-labels"), Compute("cpu", progress=False)
         with tempfile.TemporaryDirectory() as folder:
-            about = About("few-labels")
-            outcome = train(
-                labels,
-                Path(folder),
-                model_config,
-                config,
-                start,
-                about,
-                compute=Compute("cpu", progress=False),
-            )
+            outcome = train(labels, Path(folder), model_config, config, start, about, compute=compute)
         scores = outcome.metrics["test"]
         rows.append([*numbers, name, scores["mae_ev"], scores["coverage_90"], scores["width_90_ev"]])
-        print(
-            f"{len(known)} labels, {name}: {outcome.cost.seconds:.0f} s of training",
-            file=sys.stderr,
-            flush=True,
-        )
+        seconds = f"{outcome.cost.seconds:.0f} s of training"
+        print(f"{len(known)} labels, {name}: {seconds}", file=sys.stderr, flush=True)
     return rows
 
 

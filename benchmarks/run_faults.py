@@ -47,17 +47,8 @@ class Faults:
 
     def start(self, folder: Path, largest_file: int | None = None) -> subprocess.Popen[str]:
         """Start the run in a folder, with a limit on the size of its files."""
-        settings = [word for setting in SMALL for word in ("--set", setting)]
-        command = [
-            sys.executable,
-            "-m",
-            "mofgap",
-            "run",
-            "configs/quickstart.yaml",
-            "-o",
-            str(folder),
-            *settings,
-        ]
+        command = [sys.executable, "-m", "mofgap", "run", "configs/quickstart.yaml", "-o", str(folder)]
+        command += [word for setting in SMALL for word in ("--set", setting)]
 
         def limit() -> None:
             if largest_file is not None:

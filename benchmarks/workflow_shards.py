@@ -131,17 +131,8 @@ def _reading(listing: Path) -> tuple[float, float, float]:
 def _predictions(root: Path) -> list[dict[str, Any]]:
     """The rows of the examples."""
     table = root / "examples.csv"
-    _call(
-        "screen",
-        str(shipped_folder("examples")),
-        "--window",
-        "1.8",
-        "3.0",
-        "-o",
-        str(table),
-        "--shard",
-        "1/1",
-    )
+    options = ("--window", "1.8", "3.0", "-o", str(table), "--shard", "1/1")
+    _call("screen", str(shipped_folder("examples")), *options)
     (shard,) = root.glob("examples.csv.shard-*.jsonl")
     return [plain_values(row) for _, rows in ShardFile.open(shard).inputs() for row in rows]
 
