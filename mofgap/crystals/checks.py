@@ -24,8 +24,8 @@ COLLISION_RATIO, NONMETAL_COLLISION_RATIO = 0.6, 0.72
 OPEN_VALENCE = 0.75
 # Oxygen on one metal only: an oxo ligand is nearer than this, hydroxide and water are farther; angstrom.
 LONGEST_OXO_ANGSTROM = 1.9
-# Nitrogen on one carbon only: a nitrile or cyanide is shorter than this, an amine longer; angstrom.
-LONGEST_NITRILE_ANGSTROM = 1.25
+# Triple bonds of carbon to nitrogen or carbon are shorter than this, an amine is longer; angstrom.
+LONGEST_TRIPLE_ANGSTROM = 1.25
 # The bond of a hydrogen molecule is shorter; angstrom.
 LONGEST_H2_ANGSTROM = 0.8
 # Density below which few frameworks lie, and above which none do; g/cm3.
@@ -33,6 +33,8 @@ DENSITY_RANGE = (0.1, 7.0)
 
 # V to Cu, Ru to Rh, Ce to Yb without their closed shells, U to Cm.
 OPEN_SHELL = frozenset([*range(23, 30), 44, 45, *range(58, 71), *range(92, 97)])
+# Li to Cs, Mg to Ba, Tl and Pb: a contact to carbon within the cutoff may be no bond.
+IONIC = (3, 11, 19, 37, 55, 12, 20, 38, 56, 81, 82)
 # The largest number of non-metal neighbours that each of these has in ordinary compounds.
 MOST_NEIGHBOURS = {HYDROGEN: 1, CARBON: 4, NITROGEN: 4, OXYGEN: 3, FLUORINE: 1}
 
@@ -131,18 +133,34 @@ def _lacking_hydrogens(bonded: BondGraph) -> NDArray[np.int64]:
     count = bonded.coordination()
     terminal = count[bonds.first] == 1
     to_metal = IS_METAL[numbers[bonds.second]] & (bonds.distances > LONGEST_OXO_ANGSTROM)
-    to_carbon = (numbers[bonds.second] == CARBON) & (bonds.distances > LONGEST_NITRILE_ANGSTROM)
+    to_carbon = (numbers[bonds.second] == CARBON) & (bonds.distances > LONGEST_TRIPLE_ANGSTROM)
     bare = (numbers[bonds.first] == OXYGEN) & to_metal | (numbers[bonds.first] == NITROGEN) & to_carbon
     lacking = np.zeros(len(numbers), dtype=bool)
     lacking[bonds.first[terminal & bare]] = True
     lacking |= (count == 0) & np.isin(numbers, (CARBON, NITROGEN, OXYGEN))
-    lacking |= (
-        (numbers == CARBON)
-        & (count > 0)
-        & (count < 4)
-        & (np.linalg.norm(bonded.open_direction, axis=1) > OPEN_VALENCE)
-    )
+    is_open = _is_open(bonded)
+    lacking |= (numbers == CARBON) & (count > 0) & (count < 4) & is_open & ~_of_triple_bond(bonded)
     return np.flatnonzero(lacking)
+
+
+def _is_open(bonded: BondGraph) -> NDArray[np.bool_]:
+    """(n_atoms,) whether bonds do not balance, neither with contacts to cations such as Cs+ nor without."""
+    first, ionic = bonded.bonds.first, np.isin(bonded.numbers[bonded.bonds.second], IONIC)
+    without = bonded.open_direction.copy()
+    np.add.at(without, first[ionic], bonded.directions[ionic])
+    is_open, open_without = (
+        np.linalg.norm(each, axis=1) > OPEN_VALENCE for each in (bonded.open_direction, without)
+    )
+    has_others = np.bincount(first[~ionic], minlength=len(is_open)) > 0
+    return is_open & (open_without | ~has_others)
+
+
+def _of_triple_bond(bonded: BondGraph) -> NDArray[np.bool_]:
+    """(n_atoms,) whether a carbon has a triple bond and another one, and so no place for a hydrogen."""
+    bonds, found = bonded.bonds, np.zeros(len(bonded.numbers), dtype=bool)
+    to_light = np.isin(bonded.numbers[bonds.second], (CARBON, NITROGEN))
+    found[bonds.first[to_light & (bonds.distances < LONGEST_TRIPLE_ANGSTROM)]] = True
+    return found & (bonded.coordination() > 1) & (bonded.numbers == CARBON)
 
 
 def _missing_hydrogens(bonded: BondGraph) -> str:

@@ -28,6 +28,8 @@ SMALL_BYTES = 1_000
 
 # Names of DDLm dictionaries and mmCIF have a dot where those of the core dictionary have an underscore.
 _DOTTED_NAME = re.compile(r"^([ \t]*_\w+)\.", re.MULTILINE)
+_CIF_2 = "#\\#CIF_2.0"
+_FIELD_OR_TRIPLE = re.compile(r"""^;.*?^;|('{3}|"{3})(.*?)\1""", re.MULTILINE | re.DOTALL)
 _BLOCK_START = re.compile(r"^(?:;|[ \t]*data_)", re.IGNORECASE | re.MULTILINE)
 _CELL_TAG = "_cell_length_a"
 VOLUME_TOLERANCE = 0.01
@@ -139,7 +141,7 @@ def _parts(text: str) -> list[_Part]:
     """
     if not text.strip():
         raise StructureError("empty-file: the file is empty; download or export it again")
-    text = _DOTTED_NAME.sub(r"\1_", text)
+    text = _DOTTED_NAME.sub(r"\1_", _without_triple_quotes(text))
     starts = _block_starts(text)
     if not starts:
         raise _no_cif(text)
@@ -155,6 +157,13 @@ def _parts(text: str) -> list[_Part]:
     if not parts:
         raise StructureError("no-atoms: the file lists no atom sites; export it again with its coordinates")
     return parts
+
+
+def _without_triple_quotes(text: str) -> str:
+    """CIF 2's values in triple quotes as text fields, which gemmi reads; text fields stay as they are."""
+    if not text.startswith(_CIF_2):
+        return text
+    return _FIELD_OR_TRIPLE.sub(lambda found: f"\n;{found[2]}\n;\n" if found[1] else found[0], text)
 
 
 def _block_starts(text: str) -> list[int]:

@@ -308,7 +308,7 @@ def _atomic_numbers(
             continue
         choices = candidates(labels[i])
         stated = tuple(number for number in choices if number in formula)
-        if len(choices) > 1 and not stated and labels[i][1:2].isupper():
+        if not stated and _may_mean_another(labels[i].strip(), choices):
             guessed.append(f"{labels[i]} as {symbol_of(choices[0])}")
         choices = stated or choices
         if choices:
@@ -320,6 +320,13 @@ def _atomic_numbers(
     if guessed:
         warnings.append(f"ambiguous-element: no type symbols, read {listed(guessed, 5)}")
     return numbers
+
+
+def _may_mean_another(label: str, choices: tuple[int, ...]) -> bool:
+    """Whether a label read as the first of some elements, such as CA1 or Car1, may mean another atom."""
+    if label[1:2].isupper():
+        return len(choices) > 1
+    return label[2:3].islower() and bool(choices) and len(symbol_of(choices[0])) == 2
 
 
 def _no_element(sites: list[str]) -> StructureError:

@@ -312,12 +312,14 @@ def n_places(
         cell: (3, 3) lattice vectors as rows, in angstrom.
     """
     shifts = np.einsum("oij,nj->noi", ops[:, :, :3], frac_coords) + ops[:, :, 3] - frac_coords[:, None]
-    distances = np.linalg.norm((shifts - np.round(shifts)) @ cell, axis=2)
-    own = distances < SPECIAL_POSITION_ANGSTROM
-    beside = np.max(distances, axis=1, where=own, initial=0.0) > _ROUNDED_ANGSTROM
+    shifts -= np.round(shifts)
+    distances = np.linalg.norm(shifts @ cell, axis=2)
+    near = distances < SPECIAL_POSITION_ANGSTROM
+    beside = np.max(distances, axis=1, where=near, initial=0.0) > _ROUNDED_ANGSTROM
     found = np.ones(len(frac_coords), dtype=np.int64)
     for site in np.flatnonzero(beside):
-        places = (shifts[site] - np.round(shifts[site]))[own[site]] @ cell
+        _, own = _settled(frac_coords[site], ops[:, :, :3], ops[:, :, 3], cell)
+        places = shifts[site][own] @ cell
         found[site] = _n_apart(places, np.linalg.norm(places, axis=1).max() / 4)
     return found
 
@@ -338,13 +340,28 @@ def _images(
     cell: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """(n_ops, 3) images of a site, which is first moved onto its special position."""
-    images = rotations @ position + translations
-    shifts = images - position
-    shifts -= np.round(shifts)
-    own = np.linalg.norm(shifts @ cell, axis=1) < SPECIAL_POSITION_ANGSTROM
-    if own.sum() > 1:
-        images = rotations @ (position + shifts[own].mean(axis=0)) + translations
-    return images
+    position, _ = _settled(position, rotations, translations, cell)
+    return rotations @ position + translations
+
+
+def _settled(
+    position: NDArray[np.float64],
+    rotations: NDArray[np.float64],
+    translations: NDArray[np.float64],
+    cell: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(3,) the special position of a site, and (n_ops,) the operations whose images are one atom there.
+
+    About an axis of order four, opposite places may be too far from each other, while all are near the axis.
+    """
+    n_own = 1
+    while True:
+        shifts = rotations @ position + translations - position
+        shifts -= np.round(shifts)
+        own = np.linalg.norm(shifts @ cell, axis=1) < SPECIAL_POSITION_ANGSTROM
+        if own.sum() <= n_own:
+            return position, own
+        n_own, position = own.sum(), position + shifts[own].mean(axis=0)
 
 
 def _distinct(images: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -26,6 +26,7 @@ _MOST_COLUMNS = 200
 _LONGEST_LINE = 2**20
 _LATTICE = re.compile(r"\blattice\s*=", re.IGNORECASE)
 _PROPERTIES = re.compile(r"\bProperties\s*=")
+_SPECIES = re.compile(r"\b(species|elements?|symbols?|type):S:1\b", re.IGNORECASE)
 # ASE keeps a column that it does not know as it stands; it would read CO as Co in that of species.
 _SYMBOLS = "mofgap_symbols"
 
@@ -54,7 +55,7 @@ def read_xyz(text: str, name: str, source: str, max_atoms: int, *, named: bool) 
         raise StructureError(f"bad-xyz: more than {_MOST_COLUMNS} columns of one property; leave it out")
     if not _PROPERTIES.search(comment):
         comment += " Properties=species:S:1:pos:R:3"
-    comment = comment.replace("species:S:1", f"{_SYMBOLS}:S:1")
+    comment = _SPECIES.sub(f"{_SYMBOLS}:S:1", _LATTICE.sub("Lattice=", comment), count=1)
     atoms = atoms_of(f"{count}\n{comment}\n{atom_lines}", "extxyz", "bad-xyz")
     warnings = _set_elements(atoms)
     given = identifier_in(atoms.info) if named else None

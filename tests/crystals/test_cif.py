@@ -408,3 +408,15 @@ def test_the_way_a_program_writes_text_does_not_matter(change, encoding):
 def test_a_format_with_symmetry_is_not_to_be_converted_by_ase(text):
     (refused,) = read_cif(text)
     assert refused.reason.startswith("not-a-cif: a file of SHELX or PDB; export a CIF with its symmetry")
+
+
+def test_values_of_cif_2_in_triple_quotes_are_read():
+    plain = (
+        "data_x\n_cell_length_a 9\n_cell_length_b 9\n_cell_length_c 9\n_cell_angle_alpha 90\n"
+        "_cell_angle_beta 90\n_cell_angle_gamma 90\n_space_group_name_H-M_alt 'P -1'\n"
+        "loop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\nZn1 .1 .2 .3\n"
+    )
+    notes = "_publ_section_comment\n'''of two lines\nloop_ data_y'''\n_chemical_name \"\"\"it's\"\"\"\n"
+    text = "#\\#CIF_2.0\n" + plain.replace("'P -1'", "'''P -1'''").replace("loop_", f"{notes}loop_", 1)
+    (expected,), (found,) = read_cif(plain), read_cif(text)
+    assert np.array_equal(found.frac_coords, expected.frac_coords) and len(found.frac_coords) == 2

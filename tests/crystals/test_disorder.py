@@ -266,6 +266,31 @@ def test_places_near_an_axis_all_count(operations: str):
     assert any(note.startswith(f"split-sites: Cl1 ({n} places); ") for note in found.warnings)
 
 
+@pytest.mark.parametrize(
+    ("group", "position", "n"),
+    [
+        ("P 4", (0.025, 0, 0.3), 4),
+        ("P m -3 m", (0.025, 0, 0), 6),
+        ("P 4/m m m", (0.02, 0.006, 0), 8),
+        ("P 6/m m m", (0.03, 0, 0), 6),
+    ],
+)
+def test_opposite_places_may_be_far_from_each_other(group: str, position: tuple[float, float, float], n: int):
+    """An O 0.2 to 0.3 Å off an axis, whose neighbouring places alone are within 0.4 Å."""
+    gamma = 120 if group.startswith("P 6") else 90
+    x, y, z = position
+    text = (
+        f"data_x\n_cell_length_a 10\n_cell_length_b 10\n_cell_length_c 10\n_cell_angle_alpha 90\n"
+        f"_cell_angle_beta 90\n_cell_angle_gamma {gamma}\n_space_group_name_H-M_alt '{group}'\n"
+        "loop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
+        f"_atom_site_occupancy\nZn1 .5 .5 .5 1\nO1 {x} {y} {z} {1 / n:.4f}\n"
+    )
+    found = only(read_cif(text))
+    assert (found.atomic_numbers == 8).sum() == 1
+    assert found.frac_coords[found.atomic_numbers == 8][0] % 1 == pytest.approx([0, 0, z], abs=1e-9)
+    assert any(note.startswith(f"split-sites: O1 ({n} places); ") for note in found.warnings)
+
+
 @pytest.mark.parametrize(("occupancy", "is_whole"), [("0.5", True), ("0.25", False)])
 def test_places_on_a_mirror_count_once(occupancy: str, is_whole: bool):
     """An O on a mirror, 0.18 Å off a two-fold axis, has two places, each of them by two operations."""

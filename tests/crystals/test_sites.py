@@ -124,6 +124,17 @@ def test_a_label_names_no_element_beyond_what_crystals_hold(label, formula):
     assert formula_sum(crystal.atomic_numbers) == formula
 
 
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [("Car1", True), ("Nim1", True), ("Lig1", True), ("CA1", True), ("Owat1", False), ("Zn1A", False)],
+)
+def test_a_label_that_is_more_than_an_element_is_told(label: str, told: bool):
+    text = SITES.replace("_atom_site_type_symbol", "_atom_site_label")
+    (crystal,) = read_cif(text.format("", f"{label} 0 0 0\nO1 .2 0 0\nC1 .3 .1 0\n"))
+    found = [w for w in crystal.warnings if w.startswith("ambiguous-element: ")]
+    assert len(found) == told and (not told or f"read {label} as " in found[0])
+
+
 @pytest.mark.parametrize(("symbol", "read_as"), [("D", "H"), ("2H", "H"), ("Ow", "O"), ("C_R", "C")])
 def test_isotopes_and_types_of_atoms_are_elements(symbol, read_as):
     (crystal,) = read_cif(three_sites("Zn").replace("Zn1 Zn ", f"A1 {symbol} "))

@@ -30,6 +30,18 @@ def test_symbols_name_elements_in_any_case(columns: str, tmp_path: Path) -> None
     assert not entry.warnings
 
 
+@pytest.mark.parametrize("name", ["Species", "element", "symbols", "type"])
+def test_other_names_of_the_column_of_elements(name: str, tmp_path: Path) -> None:
+    entry = read_xyz(tmp_path, f"Properties={name}:S:1:pos:R:3", "Zn 0 0 0", "O 3 0 0")
+    assert isinstance(entry, Crystal) and entry.atomic_numbers.tolist() == [30, 8]
+
+
+def test_the_cell_may_be_written_small(tmp_path: Path) -> None:
+    (tmp_path / "x.xyz").write_text('1\nlattice="9 0 0 0 9 0 0 0 9"\nZn 0 0 0\n')
+    (entry,) = read_all(tmp_path / "x.xyz")
+    assert isinstance(entry, Crystal) and entry.cell.diagonal().tolist() == [9, 9, 9]
+
+
 @pytest.mark.parametrize("symbol", ["T", "X", "C1", "HOH"])
 def test_a_symbol_that_is_none_is_refused_by_name(symbol: str, tmp_path: Path) -> None:
     entry = read_xyz(tmp_path, "", "Zn 0 0 0", f"{symbol} 3 0 0")
