@@ -152,15 +152,16 @@ def _is_open(bonded: BondGraph) -> NDArray[np.bool_]:
         np.linalg.norm(each, axis=1) > OPEN_VALENCE for each in (bonded.open_direction, without)
     )
     has_others = np.bincount(first[~ionic], minlength=len(is_open)) > 0
-    return is_open & (open_without | ~has_others)
+    found: NDArray[np.bool_] = is_open & (open_without | ~has_others)
+    return found
 
 
 def _of_triple_bond(bonded: BondGraph) -> NDArray[np.bool_]:
     """(n_atoms,) whether a carbon has a triple bond and another one, and so no place for a hydrogen."""
-    bonds, found = bonded.bonds, np.zeros(len(bonded.numbers), dtype=bool)
-    to_light = np.isin(bonded.numbers[bonds.second], (CARBON, NITROGEN))
-    found[bonds.first[to_light & (bonds.distances < LONGEST_TRIPLE_ANGSTROM)]] = True
-    return found & (bonded.coordination() > 1) & (bonded.numbers == CARBON)
+    bonds, numbers = bonded.bonds, bonded.numbers
+    short = np.isin(numbers[bonds.second], (CARBON, NITROGEN)) & (bonds.distances < LONGEST_TRIPLE_ANGSTROM)
+    found: NDArray[np.bool_] = (numbers == CARBON) & (bonded.coordination() > 1)
+    return found & np.isin(np.arange(len(numbers)), bonds.first[short])
 
 
 def _missing_hydrogens(bonded: BondGraph) -> str:
