@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from mofgap.crystals.elements import MAX_Z
 from mofgap.crystals.graph import CrystalGraph, GraphConfig
-from mofgap.encoders.products import use_fast_products
 
 MASKED = 0
 """Atomic number that stands for a masked element in pretraining; every encoder has an embedding for it."""
@@ -99,7 +98,6 @@ class Encoder(nn.Module, ABC):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        use_fast_products()
         self.config = config
         self.width = config.width
         self.n_blocks = config.n_blocks

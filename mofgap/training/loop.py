@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
+from mofgap.encoders.products import fast_products
 from mofgap.shipped import LAST, LOG
 from mofgap.training.compute import Compute
 from mofgap.whole_file import whole_file
@@ -297,7 +298,8 @@ def fit(
     chosen_by = None if val is None else monitor
     trainer = _trainer(folder, epochs, [*lines, *_callbacks(folder, chosen_by, patience)], compute)
     if not _lost_patience(before, patience):
-        with _told_where_it_ended(folder if compute.progress and trainer.is_global_zero else None):
+        told = folder if compute.progress and trainer.is_global_zero else None
+        with _told_where_it_ended(told), fast_products():
             trainer.fit(module, train, val, ckpt_path=str(last) if before else None, weights_only=True)
     if not trainer.is_global_zero:
         raise SystemExit(0)

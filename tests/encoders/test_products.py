@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mofgap.encoders import products
-from mofgap.encoders.products import use_fast_products
+from mofgap.encoders.products import fast_products, use_fast_products
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +27,15 @@ def test_products_stay_float32() -> None:
     use_fast_products()
     # bfloat16 would err by 2e-2.
     torch.testing.assert_close(x @ w.T, before, rtol=1e-5, atol=1e-4)
+
+
+def test_a_training_alone_has_them() -> None:
+    with fast_products():
+        assert torch.get_float32_matmul_precision() == ("medium" if use_fast_products() else "highest")
+    assert torch.get_float32_matmul_precision() == "highest"
+    with pytest.raises(KeyError), fast_products():
+        raise KeyError
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_rounded_products_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
