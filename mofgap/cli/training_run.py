@@ -68,6 +68,8 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
     if calibration.is_raw:
         words = "too few labels to calibrate the error bars, which are the network's own, without a guarantee"
         how = "if none has a split" if from_model else "with --from qmof-pbe"
+        if outcome.known:
+            how = f"of structures that {outcome.parent} was not trained on"
         say(f"{words}; {MIN_ROWS} labels are enough {how}")
     if from_model is not None and loses_correction(find_model(from_model), output):
         words = (

@@ -202,13 +202,16 @@ def with_quality(frame: pd.DataFrame, goal: Goal, warned: Warned) -> pd.DataFram
 def _own_std(frame: pd.DataFrame) -> Floats:
     """(n,) standard deviations in eV without what charges that do not add up have added to them.
 
-    That speaks of a faulty file, whose calculation teaches nothing. At least the aleatoric part is left.
+    That speaks of a faulty file, whose calculation teaches nothing. At least the aleatoric part is left. The
+    median of others stands for one that the largest standard deviation leaves no room for.
     """
     std, gap = (frame[name].to_numpy(dtype=np.float64) for name in ("gap_std_ev", "gap_ev"))
     if not {"warnings", "aleatoric_std_ev"} <= set(frame.columns):
         return std
     names = [{name for name, _ in warnings_of(text)} for text in frame.warnings]
-    widened = [bool(UNBALANCED & each) and UNCALIBRATED not in each for each in names]
+    widened = np.array([bool(UNBALANCED & each) and UNCALIBRATED not in each for each in names], bool)
     least = np.nan_to_num(frame.aleatoric_std_ev.to_numpy(dtype=np.float64))
     own = np.sqrt(np.maximum(std**2 - np.square(UNBALANCED_STD * gap), least**2))
-    return np.where(widened, own, std)
+    own = np.where(widened, own, std)
+    is_cut = widened & (UNBALANCED_STD * gap >= std)
+    return own if is_cut.all() else np.where(is_cut, np.median(own[~is_cut]), own)

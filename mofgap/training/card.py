@@ -243,7 +243,8 @@ def error_bars(folder: Path) -> str:
     calibration = Calibration.load(folder / CALIBRATION)
     record = calibration.record
     if record is None:
-        return "There were too few structures to calibrate the error bars: they are raw, without a guarantee."
+        which = "too few structures on which no part of the model was trained"
+        return f"There were {which} to calibrate the error bars: they are raw, without a guarantee."
     groups = len(calibration.residuals)
     apart = f", in {groups} groups of novelty" if groups > 1 else ""
     intervals = "intervals (with equal tails)" if calibration.equal_tails else "intervals (symmetric)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +29,10 @@ def cross_fit(
     """The training structures, each predicted by a model that was trained on the other folds.
 
     Folds are dealt by the hashes of the names, so that they do not depend on the order of the structures. A
-    family is on one side of each, unless there are fewer of them than folds.
+    family is on one side of each, unless there are fewer of them than folds, or one holds more than half.
     """
-    if len({families[i] for i in data.train}) < N_FOLDS:
+    sizes = Counter(families[i] for i in data.train)
+    if len(sizes) < N_FOLDS or max(sizes.values()) > len(data.train) / 2:
         families = data.ids
 
     def place(i: int) -> tuple[bytes, bytes]:

@@ -142,3 +142,12 @@ def test_charges_that_do_not_add_up_are_nothing_to_explore() -> None:
     assert found[1] == pytest.approx(found[0]), "as without the warning"
     assert found[2] == pytest.approx(found[0] * std / 0.2), "nothing was added to what is not calibrated"
     assert found[3] > found[0]
+
+
+def test_a_standard_deviation_that_was_cut_is_not_taken_for_small() -> None:
+    text = "missing-charge: hydrogens or cations may be missing"
+    rows = dict(gap_ev=4.3, aleatoric_std_ev=0.03, novelty=0.5, p_in_window=np.nan)
+    frame = pd.DataFrame(rows | dict(gap_std_ev=[0.2, 0.3, 0.4, 2.3], warnings=[None, None, None, text]))
+    found = quality(frame, "explore")
+    assert found[3] == found[1] < found[2]
+    assert quality(frame[3:], "explore").all()
