@@ -7,6 +7,7 @@ import torch
 
 from mofgap.encoders import products
 from mofgap.encoders.products import fast_products, use_fast_products
+from mofgap.gap.predictor import load_model
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,8 @@ def test_products_stay_float32() -> None:
 
 
 def test_a_training_alone_has_them() -> None:
+    load_model("qmof-pbe", "cpu")
+    assert torch.get_float32_matmul_precision() == "highest"
     with fast_products():
         assert torch.get_float32_matmul_precision() == ("medium" if use_fast_products() else "highest")
     assert torch.get_float32_matmul_precision() == "highest"
