@@ -77,8 +77,8 @@ def warned_of_uncalled(layers: Mapping[str, AdaptedLayer]) -> Iterator[None]:
     if missed := [name for name, layer in layers.items() if layer not in called]:
         shown = ", ".join(missed[:3]) + (f" and {len(missed) - 3} more" if len(missed) > 3 else "")
         warnings.warn(
-            f"adapted layers did not run in the first forward in training mode, so that their adapters learn "
-            f"nothing: {shown}; name other target_modules if the model reads their weights without a call",
+            f"adapted layers did not run in the first forward in training mode: {shown}; an adapter learns "
+            "nothing where the model reads the weight of its layer without a call: name other target_modules",
             stacklevel=3,
         )
 
@@ -86,6 +86,8 @@ def warned_of_uncalled(layers: Mapping[str, AdaptedLayer]) -> Iterator[None]:
 def unadapt(model: nn.Module) -> None:
     """Restore the base layers and drop the adapters. Parameters stay frozen."""
     _back_on_fast_paths(model)
+    for layer in adapted_layers(model).values():
+        layer.restore_base()
     replacements: dict[nn.Module, nn.Module] = {m: m.original for m in trained_modules(model).values()}
     _replace(model, replacements | {layer: layer.base for layer in adapted_layers(model).values()})
 

@@ -82,7 +82,7 @@ def save_adapters(
     for name, layer in layers.items():
         parts = zip(layer.peft_names, (layer.lora_A, layer.lora_B), layer.peft_shapes(), strict=True)
         tensors |= {f"{name}.{part}": weight.view(shape) for part, weight, shape in parts}
-        if layer.saves_base:
+        if layer.replaced:
             tensors[f"{name}{_BASE_WEIGHT}"] = layer.base.weight
     for name, module in (trained or {}).items():
         tensors |= {f"{name}.{key}": value for key, value in module.trained.state_dict().items()}
@@ -199,11 +199,12 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLaye
     else:
         _adapt_as_saved(folder, tensors, model, config)
     layers = adapted_layers(model)
+    for layer in layers.values():
+        layer.restore_base()
     for key, own in base_weights.items():
         name = key.removesuffix(_BASE_WEIGHT)
-        if has_posterior(folder) and name in layers:  # layers that share it keep it as it was
-            layers[name].base.weight = nn.Parameter(saved[key].to(own), own.requires_grad)
-            layers[name].saves_base = True
+        if has_posterior(folder) and name in layers:
+            layers[name].replace_base(saved[key])
         else:
             own.data.copy_(saved[key])
     for name, layer in layers.items():

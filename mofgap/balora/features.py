@@ -79,9 +79,7 @@ class FrozenFeatures:
         x = _tensor(found[-1]).detach()
         mask = self._mask(model, args, kwargs)
         of_frames = getattr(model, "_get_feature_vector_attention_mask", None)  # of audio in transformers
-        if isinstance(mask, Tensor) and of_frames is not None and mask.shape != x.shape[:2]:
-            mask = of_frames(x.shape[1], mask)
-        return self._pooled(x, mask, row_to_input)
+        return self._pooled(x, mask, of_frames, row_to_input)
 
     def _mask(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """What the model is called with as the mask of the tokens that the module sees; None without."""
@@ -93,7 +91,9 @@ class FrozenFeatures:
             return given.get("decoder_attention_mask")
         return given.get("attention_mask")
 
-    def _pooled(self, x: Tensor, mask: Any, row_to_input: Tensor | None) -> Tensor:
+    def _pooled(
+        self, x: Tensor, mask: Any, of_frames: Callback | None, row_to_input: Tensor | None
+    ) -> Tensor:
         if x.ndim == 1:
             x = x[:, None]
         is_ambiguous = x.shape[-1] == self.width and (x.ndim != 4 or self.channels_last)
@@ -107,6 +107,8 @@ class FrozenFeatures:
         x = x.float()
         if row_to_input is not None and len(x) == len(row_to_input):
             return mean_by_input(x.flatten(1, -2).mean(1) if x.ndim > 2 else x, row_to_input)
+        if isinstance(mask, Tensor) and of_frames is not None and x.ndim == 3 and mask.shape != x.shape[:2]:
+            mask = of_frames(x.shape[1], mask)
         if isinstance(mask, Tensor) and mask.shape == x.shape[:2] and x.ndim == 3:
             weights = mask.to(x.dtype)
             return (x * weights[..., None]).sum(1) / weights.sum(1, keepdim=True).clamp_min(1)

@@ -72,7 +72,7 @@ class AdaptedLayer(nn.Module, ABC):
         perturbation: Adds the posterior's noise to h; set by `mofgap.balora.sampling.sampling`.
         recordings: Collects the layer's calls; set by `mofgap.balora.variance.sensitivity`.
         enabled: When false the layer is W0 alone.
-        saves_base: Whether W0 is no longer that of the pretrained model, and is saved with the adapter.
+        replaced: The pretrained weight where W0 is another one, which is saved with the adapter; else empty.
         folded: W0 + s B A where `fold` computed it, in the layout of the base's weight, else ``None``.
             Training mode and ``load_state_dict`` drop it.
     """
@@ -98,8 +98,20 @@ class AdaptedLayer(nn.Module, ABC):
         self.perturbation: Perturbation | None = None
         self.recordings: list[Recording] | None = None
         self.enabled = True
-        self.saves_base = False
+        self.replaced: tuple[nn.Parameter, ...] = ()  # a tuple, so that it is no parameter of the layer
         self.register_buffer("folded", None, persistent=False)
+
+    def replace_base(self, weight: Tensor) -> None:
+        """Take another W0; layers that share it keep it as it was."""
+        own = self.base.weight
+        self.replaced = self.replaced or (own,)
+        self.base.weight, self.folded = nn.Parameter(weight.to(own), own.requires_grad), None
+
+    def restore_base(self) -> None:
+        """Take the W0 of the pretrained model again."""
+        for weight in self.replaced:
+            weight.data = weight.data.to(self.base.weight)
+            self.base.weight, self.replaced, self.folded = weight, (), None
 
     @abstractmethod
     def project(self, x: Tensor, weight: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ def lower_rank(layers: Mapping[str, AdaptedLayer], rank: int) -> dict[str, float
     """Keep the largest singular values of each product B A as the adapter; the rest is added to W0.
 
     This is the best approximation of that rank (Eckart and Young, Psychometrika 1, 211, 1936). A and B each
-    get the square root of a singular value. W0 changes, and with it the features that alpha(X) is computed
-    from. Saved adapters then hold it too.
+    get the square root of a singular value. W0 changes until the adapters are taken off, and with it what
+    `frozen` computes: alpha(X) moves a little. Saved adapters hold the new W0.
 
     Args:
         layers: Adapted layers by name, changed in place.
@@ -49,11 +49,9 @@ def _cut(layer: AdaptedLayer, rank: int) -> float:
     root = values[:rank].sqrt()
     layer.lora_A = nn.Parameter((root[:, None] * right[:rank]).to(layer.lora_A), layer.lora_A.requires_grad)
     layer.lora_B = nn.Parameter((left[:, :rank] * root).to(layer.lora_B), layer.lora_B.requires_grad)
-    weight = layer.base.weight  # layers that share it keep it as it was
-    if (values[rank:] > _NEGLIGIBLE * values[0]).any():
-        rest = (before - layer.delta_weight()).to(weight)
-        layer.base.weight = nn.Parameter(weight + rest, weight.requires_grad)
-        layer.saves_base = True
     layer.folded = None
+    if (values[rank:] > _NEGLIGIBLE * values[0]).any():
+        weight = layer.base.weight
+        layer.replace_base(weight + (before - layer.delta_weight()).to(weight))
     squares = values.square()
     return float(squares[:rank].sum() / squares.sum()) if squares.any() else 1.0

@@ -60,6 +60,7 @@ class BaLoRAModel(BaLoRA):
     """
 
     n_seen: Tensor
+    _ran = False
     accepts_loss_kwargs = False
     """For the `Trainer` of transformers, which then divides the loss by the number of accumulated batches."""
 
@@ -81,7 +82,6 @@ class BaLoRAModel(BaLoRA):
         super().__init__(model, config, width)
         self._features, self._taken, self._rows = features, taken, rows
         self._alpha: Tensor | None = None
-        self._ran = False
         start = config.initial_alpha or config.prior_variance
         first = next(iter(self.layers.values())).lora_A
         self.register_buffer("n_seen", torch.zeros((), dtype=torch.int64, device=first.device))
@@ -96,22 +96,23 @@ class BaLoRAModel(BaLoRA):
         """The model's own forward: a sample in training mode, the mean in evaluation mode."""
         if not self.training:
             return self.model(*args, **kwargs)
-        if not self._is_certain:
-            self._draw(args, kwargs)
         if self._ran or torch.compiler.is_compiling():
-            return self.model(*args, **kwargs)
+            return self._sampled(args, kwargs)
         self._ran = True
         with warned_of_uncalled(self.layers):
-            return self.model(*args, **kwargs)
+            return self._sampled(args, kwargs)
 
-    def _draw(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Set the noise of one sample for each input."""
+    def _sampled(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The model's output for one sample of each input, whose noise stays."""
+        if self._is_certain:
+            return self.model(*args, **kwargs)
         refuse_cache(kwargs)
         self._alpha, rows = self._alpha_of(args, kwargs, observe=True)
         kind, flipout = self.balora_config.noise, self.balora_config.flipout
         drawn = noises(self.layers, self._alpha, rows, kind, flipout=flipout)
         for layer, noise in zip(self.layers.values(), drawn, strict=True):
             layer.perturbation = noise
+        return self.model(*args, **kwargs)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """As of any module; a standardisation that was set stays so in a model that loads it."""

@@ -49,7 +49,6 @@ def calibrate(
         raise typer.BadParameter(f"{output} exists; name a new folder", param_hint="--output")
     needs_model(model)
     needs_file(labels)
-    from mofgap.crystals.checks import UNBALANCED
     from mofgap.gap.folder import find_model
     from mofgap.training.labels import read_labels
     from mofgap.training.recalibration import recalibrated
@@ -57,7 +56,7 @@ def calibrate(
     with told():
         source = find_model(model)
         table = read_labels(labels, cifs, target, needed=(), disorder=disorder, max_atoms=max_atoms)
-        tell_left_out(table, UNBALANCED)
+        tell_left_out(table, "read")  # it is told below how many were used
         command = command_line()
         found = recalibrated(source, table, output, output.name, command)
     _show(found)

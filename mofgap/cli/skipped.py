@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -15,19 +15,16 @@ MAX_SHOWN = 20
 """Number of lines that are shown in full; the others are counted by their reasons."""
 
 
-def tell_left_out(labels: Labels, unused: Collection[str] = ()) -> None:
+def tell_left_out(labels: Labels, faulty: str = "used") -> None:
     """Write to standard error which labelled structures were left out, and which were used with a note.
 
     Args:
         labels: The labelled structures.
-        unused: Names of the warnings for which structures are left out.
+        faulty: What is done with those whose file is probably faulty.
     """
     tell_skipped(labels.skipped)
     tell_skipped(labels.notes, "used")
-    is_unused = [not {*line.rpartition(": ")[2].split(", ")}.isdisjoint(unused) for line in labels.faulty]
-    for what, wanted in (("used", False), ("skipped", True)):
-        found = [line for line, own in zip(labels.faulty, is_unused, strict=True) if own == wanted]
-        tell_skipped(found, what)
+    tell_skipped(labels.faulty, faulty)
 
 
 def tell_skipped(lines: Sequence[str], what: str = "skipped") -> None:

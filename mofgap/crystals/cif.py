@@ -29,7 +29,10 @@ SMALL_BYTES = 1_000
 # Names of DDLm dictionaries and mmCIF have a dot where those of the core dictionary have an underscore.
 _DOTTED_NAME = re.compile(r"^([ \t]*_\w+)\.", re.MULTILINE)
 _CIF_2 = "#\\#CIF_2.0"
-_FIELD_OR_TRIPLE = re.compile(r"""^;.*?^;|('{3}|"{3})(.*?)\1""", re.MULTILINE | re.DOTALL)
+# A text field, a comment, or a value in quotes, of which the first group are three.
+_FIELD_OR_TRIPLE = re.compile(
+    r"""^;.*?^;|(?<!\S)(?:#[^\n]*|('{3}|"{3})(.*?)\1|'[^'\n]*'|"[^"\n]*")""", re.MULTILINE | re.DOTALL
+)
 _BLOCK_START = re.compile(r"^(?:;|[ \t]*data_)", re.IGNORECASE | re.MULTILINE)
 _CELL_TAG = "_cell_length_a"
 VOLUME_TOLERANCE = 0.01

@@ -19,7 +19,7 @@ from mofgap.crystals.archives import ARCHIVES, members
 from mofgap.crystals.entry import Entry, ReadFailure
 from mofgap.crystals.formats import KNOWN, base_of, kind_of
 from mofgap.crystals.item import MAX_FILE_BYTES, InputItem, failure, message, read_input
-from mofgap.crystals.reasons import MISSING, NO_MATCH, NO_STRUCTURES
+from mofgap.crystals.reasons import EMPTY_FOLDER, MISSING, NO_MATCH
 from mofgap.crystals.several import holds_crystals, items_in
 
 # The name of a CIF that has none.
@@ -258,8 +258,7 @@ class _Expansion:
         if empty:
             yield failure(
                 name,
-                f"{NO_STRUCTURES}: holds no structure file ({KNOWN}); check the path, or unpack archives in "
-                "it",
+                f"{EMPTY_FOLDER} ({KNOWN}); check the path, or unpack archives in it",
             )
 
 

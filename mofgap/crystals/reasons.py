@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 MISSING, NO_MATCH, NO_STRUCTURES = "missing-file", "no-match", "no-structures"
-"""Names of the reasons of a path, a pattern and a folder that lead to no structure."""
-NOWHERE = tuple(f"{name}:" for name in (MISSING, NO_MATCH, NO_STRUCTURES))
-"""How these reasons begin."""
+"""Names of the reasons of a path and a pattern that lead to no file, and of what holds no structure."""
+EMPTY_FOLDER = f"{NO_STRUCTURES}: holds no structure file"
+NOWHERE = (f"{MISSING}:", f"{NO_MATCH}:", EMPTY_FOLDER)
+"""How the reason of an input begins that leads to no file."""
 MAX_CHARACTERS = 300
 """Of a reason or a warning."""
 

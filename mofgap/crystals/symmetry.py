@@ -19,6 +19,8 @@ from mofgap.crystals.sites import NUMBER_TAGS
 SPECIAL_POSITION_ANGSTROM = 0.4
 # Coordinates of two digits are as far from a special position as this; farther, the atom is beside it.
 _ROUNDED_ANGSTROM = 0.1
+# An atom that moves less has arrived on its special position; a dozen steps are the most that were needed.
+_SETTLED_ANGSTROM, _MOST_STEPS = 1e-6, 100
 # Edges that differ by half a percent, or angles by half a degree, are rounded or measured; more is a mistake.
 METRIC_TOLERANCE = 0.01
 # No space group has more operations than F m -3 m in its conventional cell.
@@ -354,14 +356,15 @@ def _settled(
 
     About an axis of order four, opposite places may be too far from each other, while all are near the axis.
     """
-    n_own = 1
-    while True:
+    for _ in range(_MOST_STEPS):
         shifts = rotations @ position + translations - position
         shifts -= np.round(shifts)
         own = np.linalg.norm(shifts @ cell, axis=1) < SPECIAL_POSITION_ANGSTROM
-        if own.sum() <= n_own:
-            return position, own
-        n_own, position = own.sum(), position + shifts[own].mean(axis=0)
+        step = shifts[own].mean(axis=0)
+        position = position + step
+        if np.linalg.norm(step @ cell) < _SETTLED_ANGSTROM:
+            break
+    return position, own
 
 
 def _distinct(images: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -55,7 +55,10 @@ def read_xyz(text: str, name: str, source: str, max_atoms: int, *, named: bool) 
         raise StructureError(f"bad-xyz: more than {_MOST_COLUMNS} columns of one property; leave it out")
     if not _PROPERTIES.search(comment):
         comment += " Properties=species:S:1:pos:R:3"
-    comment = _SPECIES.sub(f"{_SYMBOLS}:S:1", _LATTICE.sub("Lattice=", comment), count=1)
+    comment = _LATTICE.sub("Lattice=", comment)
+    if "species:S:1" not in comment and ":I:1" not in comment:
+        comment = _SPECIES.sub("species:S:1", comment)
+    comment = comment.replace("species:S:1", f"{_SYMBOLS}:S:1")
     atoms = atoms_of(f"{count}\n{comment}\n{atom_lines}", "extxyz", "bad-xyz")
     warnings = _set_elements(atoms)
     given = identifier_in(atoms.info) if named else None

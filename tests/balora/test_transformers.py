@@ -22,6 +22,7 @@ from transformers import (
     T5ForConditionalGeneration,
     Wav2Vec2Config,
     Wav2Vec2ForCTC,
+    Wav2Vec2ForSequenceClassification,
 )
 
 from mofgap.balora import AdaptedConv1D, BaLoRAConfig, BaLoRAModel, get_balora_model
@@ -209,6 +210,9 @@ def test_a_mask_of_samples_counts_in_frames() -> None:
     longer = nn.functional.pad(x, (0, 100)), nn.functional.pad(mask, (0, 100))
     padded, _ = model._alpha_of((), {"input_values": longer[0], "attention_mask": longer[1]})
     torch.testing.assert_close(padded, alpha, rtol=1e-4, atol=0)
+    made.classifier_proj_size = 8
+    of_clips = get_balora_model(Wav2Vec2ForSequenceClassification(made), BaLoRAConfig(r=2)).eval()
+    assert of_clips.predict(x, attention_mask=mask)[0].shape == (2, 2)
 
 
 def test_a_mask_counts_wherever_it_stands_in_the_call() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from mofgap.balora import BaLoRAConfig, BaLoRAModel, get_balora_model, lower_rank
+from mofgap.balora import BaLoRAConfig, BaLoRAModel, get_balora_model, load_adapters, lower_rank
 
 X = torch.randn(6, 4, generator=torch.Generator().manual_seed(3))
 
@@ -21,7 +21,7 @@ def net() -> nn.Sequential:
 
 
 def made(**settings: Any) -> BaLoRAModel:
-    model = get_balora_model(net(), BaLoRAConfig(r=4, **settings))
+    model = get_balora_model(net(), BaLoRAConfig(**{"r": 4, **settings}))
     for layer in model.layers.values():
         nn.init.normal_(layer.lora_B, std=0.5)
     return model
@@ -46,7 +46,7 @@ def test_a_config_is_one() -> None:
 
 def test_a_layer_that_is_not_called_is_told_once() -> None:
     model = get_balora_model(ReadsWeight(), BaLoRAConfig(r=2))
-    with pytest.warns(UserWarning, match="adapters learn nothing: qkv; name other target_modules"):
+    with pytest.warns(UserWarning, match="first forward in training mode: qkv; an adapter learns nothing"):
         model(X)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -63,6 +63,38 @@ def test_what_a_lower_rank_moved_into_w0_is_saved(tmp_path: Path) -> None:
     torch.testing.assert_close(again.predict(X), model.predict(X))
     again.save_pretrained(tmp_path / "twice")
     torch.testing.assert_close(BaLoRAModel.from_pretrained(net(), tmp_path / "twice")(X), model(X))
+
+
+def test_layers_that_are_dropped_at_random_are_not_told() -> None:
+    class Dropping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.head(x if self.training else self.first(x))
+            return y
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        get_balora_model(Dropping(), BaLoRAConfig(r=2))(X)
+
+
+def test_the_pretrained_w0_comes_back(tmp_path: Path) -> None:
+    model, plain, pretrained = made().eval(), made(r=1, lora_alpha=4.0).eval(), net()(X)
+    plain.save_pretrained(tmp_path / "plain")
+    lower_rank(model.layers, 1)
+    model.save_pretrained(tmp_path / "cut")
+    loaded = BaLoRAModel.from_pretrained(net(), tmp_path / "cut")
+    load_adapters(loaded.model, tmp_path / "plain")
+    torch.testing.assert_close(loaded(X), plain(X))
+    torch.testing.assert_close(BaLoRAModel.from_pretrained(net(), tmp_path / "cut").unload()(X), pretrained)
+    torch.testing.assert_close(model.unload()(X), pretrained)
+    (tmp_path / "cut" / "noise_network.safetensors").write_bytes(b"")
+    kept = net()
+    with pytest.raises(ValueError, match="damaged"):
+        BaLoRAModel.from_pretrained(kept, tmp_path / "cut")
+    torch.testing.assert_close(kept(X), pretrained)
 
 
 def test_peft_reads_what_a_lower_rank_moved_into_w0(tmp_path: Path) -> None:

@@ -52,10 +52,10 @@ def test_linear_carbon_needs_no_hydrogen():
     assert "missing-hydrogens" not in names(crystal(*cyanide))
 
 
-@pytest.mark.parametrize("metal", [12, 55])
+@pytest.mark.parametrize("metal", [12, 56])
 def test_a_contact_to_a_cation_is_no_missing_bond(metal):
     """A nitrile with full bonds, and an acetylide between two magnesium ions."""
-    reach = {12: 2.2, 55: 3.5}[metal]
+    reach = {12: 2.2, 56: 3.0}[metal]
     nitrile = [(6, (0.0, 0.0, 2.1)), (7, (0.0, 0.0, 3.25)), (metal, (0.0, reach, 2.1))]
     assert "missing-hydrogens" not in names(crystal(*nitrile))
     assert "missing-hydrogens" in names(crystal((6, (0.0, 0.0, 2.1)), (metal, (0.0, -reach, 2.1))))

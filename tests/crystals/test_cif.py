@@ -416,6 +416,7 @@ def test_values_of_cif_2_in_triple_quotes_are_read():
         "_cell_angle_beta 90\n_cell_angle_gamma 90\n_space_group_name_H-M_alt 'P -1'\n"
         "loop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\nZn1 .1 .2 .3\n"
     )
+    plain = plain.replace("loop_", "# a ''' b\n_chemical_name_common \"5''' end\"\nloop_", 1) + "# c ''' d\n"
     notes = "_publ_section_comment\n'''of two lines\nloop_ data_y'''\n_chemical_name \"\"\"it's\"\"\"\n"
     text = "#\\#CIF_2.0\n" + plain.replace("'P -1'", "'''P -1'''").replace("loop_", f"{notes}loop_", 1)
     (expected,), (found,) = read_cif(plain), read_cif(text)

@@ -36,6 +36,11 @@ def test_other_names_of_the_column_of_elements(name: str, tmp_path: Path) -> Non
     assert isinstance(entry, Crystal) and entry.atomic_numbers.tolist() == [30, 8]
 
 
+def test_a_column_of_types_beside_numbers_names_no_element(tmp_path: Path) -> None:
+    entry = read_xyz(tmp_path, "Properties=type:S:1:Z:I:1:pos:R:3", "CA 6 0 0 0", "O1 8 3 0 0")
+    assert isinstance(entry, Crystal) and entry.atomic_numbers.tolist() == [6, 8] and not entry.warnings
+
+
 def test_the_cell_may_be_written_small(tmp_path: Path) -> None:
     (tmp_path / "x.xyz").write_text('1\nlattice="9 0 0 0 9 0 0 0 9"\nZn 0 0 0\n')
     (entry,) = read_all(tmp_path / "x.xyz")
