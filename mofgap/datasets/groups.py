@@ -74,7 +74,7 @@ def _families(names: Iterable[object]) -> set[str]:
 
 
 def group_of(frame: pd.DataFrame, column: str = "group") -> pd.Series:
-    """The group of each row as text: the given one, that of a relative, else that of formula and family.
+    """The group of each row as text: the given one, else that of formula and refcode family.
 
     Every deal of structures goes by it, whatever the structures were read from. See `group_names`.
 
@@ -93,11 +93,7 @@ def group_of(frame: pd.DataFrame, column: str = "group") -> pd.Series:
     else:
         formulas = frame.structure_id.map(refcode_family).tolist()
     found = pd.Series(group_names(formulas, families_of(frame)), frame.index, dtype=object)
-    if given is None:
-        return found
-    known = given.dropna().astype(str)
-    of_relatives = found.map(known.groupby(found[known.index]).min())
-    return known.reindex(frame.index).fillna(of_relatives).fillna(found)
+    return (found if given is None else given.where(given.notna(), found)).astype(str)
 
 
 def group_names(formulas: Sequence[str], families: Sequence[str | Collection[str]]) -> list[str]:

@@ -79,12 +79,6 @@ def test_a_structure_without_a_group_is_one_of_its_own() -> None:
     assert group_of(frame.drop(columns="group")).tolist() == ["a", "b", "c"]
 
 
-def test_a_structure_without_a_group_joins_its_relatives() -> None:
-    names = ["VOGTIV_clean", "VOGTIV02_clean", "VOGTIV03", "SAHYIK", "SAHYIK01"]
-    frame = pd.DataFrame({"structure_id": names, "group": ["z", None, "b", None, None]})
-    assert group_of(frame).tolist() == ["z", "b", "b", "SAHYIK", "SAHYIK"]
-
-
 def test_determinations_of_one_substance_are_a_group_where_none_is_given() -> None:
     frame = pd.DataFrame({"structure_id": ["VOGTIV_clean_h", "VOGTIV02_clean_h", "MOF-5", "qmof-1"]})
     assert group_of(frame).tolist() == ["VOGTIV", "VOGTIV", "MOF-5", "qmof-1"]
