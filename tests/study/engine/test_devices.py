@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -76,29 +75,19 @@ def test_a_training_of_its_own_takes_two_processes(place: Path) -> None:
     assert load_model(place / "model").predict(sorted((place / "cifs").glob("*.cif"))[:2]).shape == (2,)
 
 
-def test_two_processes_train_one_member_and_the_same_again(place: Path) -> None:
-    folder = place / "runs/two"
-    first = run(place)
-    assert first.returncode == 0, first.stderr
-    before = {path: sha256(path) for path in folder.glob(f"{MEMBER}/*.safetensors")}
-    table = sha256(folder / "predictions.parquet")
-    assert len(before) > 0
-    history = pd.read_csv(folder / MEMBER / "history.csv")
-    assert history.step.tolist() == [N_STEPS, 2 * N_STEPS]  # the two processes share the batches
-    shutil.rmtree(folder / MEMBER)
-    again = run(place)
-    assert again.returncode == 0, again.stderr
-    assert "train/split/balora-seed0" in again.stderr.splitlines()[0]
-    assert {path: sha256(path) for path in before} == before
-    assert sha256(folder / "predictions.parquet") == table
-
-
-def test_a_comparison_by_itself_trains_on_two_devices(place: Path) -> None:
-    found = run(place, "-o", "compared", command=["compare"])
-    assert found.returncode == 0, found.stderr
-    assert "Traceback" not in found.stderr
-    history = pd.read_csv(place / "compared" / MEMBER / "history.csv")
-    assert history.step.tolist() == [N_STEPS, 2 * N_STEPS]
+def test_two_processes_train_one_member_and_the_same_by_another_command(place: Path) -> None:
+    done = {"runs/two": run(place), "compared": run(place, "-o", "compared", command=["compare"])}
+    found = []
+    for folder, finished in done.items():
+        assert finished.returncode == 0 and "Traceback" not in finished.stderr, finished.stderr
+        history = pd.read_csv(place / folder / MEMBER / "history.csv")
+        assert history.step.tolist() == [N_STEPS, 2 * N_STEPS]  # the two processes share the batches
+        written = [
+            *sorted((place / folder / MEMBER).glob("*.safetensors")),
+            place / folder / "predictions.parquet",
+        ]
+        found.append({path.name: sha256(path) for path in written})
+    assert len(found[0]) > 1 and found[0] == found[1]
 
 
 def test_several_nodes_need_a_scheduler(place: Path) -> None:
