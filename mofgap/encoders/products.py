@@ -1,9 +1,9 @@
 """Products of float32 matrices on the CPU while a network is trained, by the faster library of torch.
 
-By default torch uses Intel's MKL. On an AMD processor with AVX-512 a training step takes 5 to 8 % less time
-with oneDNN (``python -m benchmarks.training``). A prediction, one structure at a time, takes 10 % more, so it
-keeps MKL. torch uses oneDNN if the precision setting allows rounding to bfloat16. Without matrix units for
-bfloat16 (AMX) oneDNN does not round. This is tested before it is used.
+By default torch uses Intel's MKL. On an AMD processor with AVX-512 oneDNN is faster in a training step
+(``python -m benchmarks.training``) and slower in a prediction, which keeps MKL
+(``python -m benchmarks.error_bar_cost``). torch uses oneDNN if the precision setting allows rounding to
+bfloat16. Without matrix units for bfloat16 (AMX) oneDNN does not round. This is tested before it is used.
 """
 
 from __future__ import annotations
