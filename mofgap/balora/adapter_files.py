@@ -201,7 +201,7 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLaye
     layers = adapted_layers(model)
     for layer in layers.values():
         layer.restore_base()
-    for key, own in base_weights.items():
+    for key, own in _base_weights(saved, model, config).items():  # those that are back in place
         name = key.removesuffix(_BASE_WEIGHT)
         if has_posterior(folder) and name in layers:
             layers[name].replace_base(saved[key])

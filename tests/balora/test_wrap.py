@@ -97,6 +97,26 @@ def test_the_pretrained_w0_comes_back(tmp_path: Path) -> None:
     torch.testing.assert_close(kept(X), pretrained)
 
 
+def test_a_vocabulary_of_peft_replaces_w0_where_it_was_cut(tmp_path: Path) -> None:
+    """PEFT saves the weights of an embedding beside its adapter, and no posterior."""
+
+    def made_of_words(rank: int) -> BaLoRAModel:
+        torch.manual_seed(0)
+        config = BaLoRAConfig(target_modules=("0",), r=rank, lora_alpha=4.0 * rank)
+        model = get_balora_model(nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 2)), config).eval()
+        nn.init.normal_(model.layers["0"].lora_B)
+        return model
+
+    theirs, model = made_of_words(1), made_of_words(2)
+    theirs.layers["0"].replace_base(torch.randn(5, 4))
+    theirs.save_pretrained(tmp_path)
+    for name in ("balora_config.json", "noise_network.safetensors"):
+        (tmp_path / name).unlink()
+    lower_rank(model.layers, 1)
+    load_adapters(model.model, tmp_path)
+    torch.testing.assert_close(model(torch.arange(5)), theirs(torch.arange(5)))
+
+
 def test_peft_reads_what_a_lower_rank_moved_into_w0(tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     model = made().eval()
