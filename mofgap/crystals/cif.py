@@ -37,8 +37,9 @@ _BLOCK_START = re.compile(r"^(?:;|[ \t]*data_)", re.IGNORECASE | re.MULTILINE)
 _CELL_TAG = "_cell_length_a"
 VOLUME_TOLERANCE = 0.01
 """Part by which the volume that a file states may differ from that of its cell."""
-# Ends of lines of old Macs, control characters, and what pages and word processors write for blank and minus.
-_PLAIN = {"\r\n": "\n", "\r": "\n", "\x00": " ", "\x1a": " ", "\u00a0": " ", "\u2212": "-"}
+# Ends of lines of old Macs, control characters, and what pages and word processors write for blank and
+# minus, and the mark at the start of a file that was appended.
+_PLAIN = {"\r\n": "\n", "\r": "\n", "\x00": " ", "\x1a": " ", "\u00a0": " ", "\u2212": "-", "\ufeff": ""}
 # The first words of SHELX and PDB files, of which a conversion by ASE fails or loses the symmetry.
 _WITH_SYMMETRY = ("TITL", "CELL", "CRYST1", "HEADER", "HETATM")
 

@@ -122,11 +122,14 @@ def majority(
     for u in chain(sorted(members, key=place), late):
         if u in left_out:
             continue
-        excluded = [{unit[other] for other in alternatives[atom]} - left_out - {u} for atom in members[u]]
+        others = [{unit[other] for other in alternatives[atom]} - {u} for atom in members[u]]
+        excluded = [each - left_out for each in others]
         enough = kept[kind[u]] + 0.5 > share[u] * images[kind[u]]
         if enough and u not in late and any(alike(u, other) for other in set().union(*excluded)):
             late[u] = None
             continue
+        if sites.groups[members[u][0]] < 0:  # one image of three may have left out the second before
+            excluded = [{o for o in each if o not in left_out or kind[o] == kind[u]} for each in others]
         left_out.update(*excluded)
         taken = [share[u] + sum(share[other] for other in each) for each in excluded]
         keep[members[u]] = stays = max(taken) >= 0.5
@@ -164,9 +167,10 @@ def _units(
     joined = pairs.take((one_group & bonded & ~close | _carried(sites, op_index, pairs)) & ~across)
     links = coo_array((np.ones(len(joined.first)), (joined.first, joined.second)), (len(sites),) * 2)
     unit = connected_components(links, directed=False)[1].tolist()
-    # An assembly is what the file calls a set of alternatives, bonded or not.
+    # Of an assembly, or of images of a negative group, the file says so, bonded or not.
     images = one_group & (sites.groups[pairs.first] > 0)  # which may be bonded, as parts of one ring are
-    apart = pairs.take(close | (across & ~images & (bonded | (sites.assemblies[pairs.first] != 0))))
+    named = (sites.assemblies[pairs.first] != 0) | (sites.groups[pairs.first] < 0)
+    apart = pairs.take(close | (across & ~images & (bonded | named)))
     alternatives: list[list[int]] = [[] for _ in range(len(sites))]
     for first, second in zip(apart.first.tolist(), apart.second.tolist(), strict=True):
         alternatives[first].append(second)

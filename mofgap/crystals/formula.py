@@ -15,8 +15,10 @@ from mofgap.crystals.elements import atomic_number, symbol_of
 _TERM = re.compile(r"([A-Z][a-z]?)\s*([0-9]*\.?[0-9]*)")
 # A count of what is in brackets, other than 1. A sign behind it makes it a charge.
 _COUNTED_BRACKETS = re.compile(
-    r"[)\]}]\s*(?!1(?![0-9.]))[0-9.]+(?![0-9.+-])|(?<![A-Za-z0-9.])(?!1\s*[(\[{])[0-9.]+\s*[(\[{]"
+    r"[)\]}]\s*(?!1(?![0-9.]))[0-9.]+(?![0-9.+-])|(?<![A-Za-z0-9.])(?!1\s*[(\[{])([0-9.]+|[a-z])\s*[(\[{]"
 )
+# The charge of the whole, such as 2+.
+_CHARGE = re.compile(r"\s[0-9.]*[+-]")
 # More is some other text.
 _LONGEST = 1000
 
@@ -29,7 +31,7 @@ def parse_formula(text: str) -> dict[int, float]:
     counts: dict[int, float] = {}
     if _COUNTED_BRACKETS.search(text[: _LONGEST + 1]):
         return counts
-    for symbol, count in _TERM.findall(text[: _LONGEST + 1]):
+    for symbol, count in _TERM.findall(_CHARGE.sub(" ", text[: _LONGEST + 1])):
         number = atomic_number(symbol)
         if not number or len(text) > _LONGEST or len(count) > 20:
             return {}

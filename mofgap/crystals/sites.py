@@ -88,7 +88,7 @@ def small_structure(block: cif.Block) -> gemmi.SmallStructure:
             block.find_loop("_atom_site_label")[place] = symbol
     for tag in NUMBER_TAGS:  # some programs write '14' or 14.0, which gemmi refuses
         if number := _WHOLE.fullmatch(cif.as_string(block.find_value(tag) or "").strip()):
-            block.set_pair(tag, number[1])
+            block.find_values(tag)[0] = number[1]  # in a pair or in a loop
     for tag in _NUMBERS:
         _unquote(block.find_values(tag))
     try:

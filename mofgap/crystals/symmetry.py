@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from dataclasses import dataclass
-from functools import cache
 
 import gemmi
 import numpy as np
@@ -13,7 +10,7 @@ from gemmi import cif
 from numpy.typing import NDArray
 
 from mofgap.crystals.reasons import StructureError, shown
-from mofgap.crystals.sites import NUMBER_TAGS
+from mofgap.crystals.space_group import Statement, contradictions, stated_groups
 
 # Images of one site nearer than this are one atom on a special position, written with few digits.
 SPECIAL_POSITION_ANGSTROM = 0.4
@@ -25,87 +22,12 @@ _SETTLED_ANGSTROM, _MOST_STEPS = 1e-6, 100
 METRIC_TOLERANCE = 0.01
 # No space group has more operations than F m -3 m in its conventional cell.
 MOST_OPERATIONS = 192
-# Longer texts are no operator, and no space group.
-_LONGEST_OPERATOR, _LONGEST_NAME = 100, 60
+# Longer texts are no operator.
+_LONGEST_OPERATOR = 100
 _TERM = re.compile(r"([+-]?)(?:(\d+\.?\d*|\.\d+)(?:/(\d+))?\*?)?([xyz]?)")
 _OPERATION_TAGS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
 _SUPERSPACE_TAG = "_space_group_symop_ssg_operation_algebraic"
 _MAGNETIC_TAG = "_space_group_symop_magn_operation_xyz"
-_NAME_TAGS = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_space_group_name_H-M_full")
-# ICSD's names of the first and the second choice of origin, as in F d -3 m Z.
-_ORIGIN = re.compile(r"\s+([SZ])$")
-# gemmi takes a lattice without a rotation, as in a truncated symbol, for P1.
-_HALL = re.compile(
-    r"-?[PABCIRSTFH][\s_]*-?[12346][^\s_]*([\s_]+-?[12346][^\s_]*)*([\s_]*\(.*\))?", re.IGNORECASE
-)
-_HALL_TAGS = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
-
-
-def _first_value(block: cif.Block, tags: tuple[str, ...]) -> str:
-    for tag in tags:
-        value = block.find_value(tag)
-        if value and value not in ("?", ".") and (text := cif.as_string(value).strip()):
-            return text
-    return ""
-
-
-@dataclass(frozen=True, eq=False)
-class _Statement:
-    """A space group that a block names: its operations, the words, its number, and if its setting is open."""
-
-    group: gemmi.GroupOps
-    words: str
-    number: int | None
-    open_setting: bool = False
-
-
-def _stated_groups(block: cif.Block, cell: gemmi.UnitCell) -> tuple[list[_Statement], list[str]]:
-    """The groups that Hall symbol, name and number state, the most reliable first, and unknown words."""
-    found: list[_Statement] = []
-    unknown: list[str] = []
-    if hall := _first_value(block, _HALL_TAGS):
-        try:
-            if len(hall) > _LONGEST_NAME or not _HALL.fullmatch(hall):
-                raise ValueError("no Hall symbol")
-            group = gemmi.symops_from_hall(hall.replace("_", " "))
-            known = gemmi.find_spacegroup_by_ops(group)
-            found.append(_Statement(group, hall, known.number if known else None))
-        except (ValueError, RuntimeError):
-            unknown.append(f"Hall symbol {shown(hall)!r}")
-    if name := _first_value(block, _NAME_TAGS):
-        plain = _ORIGIN.sub(
-            lambda match: ":1" if match[1] == "S" else ":2",
-            re.sub(r"\(#\d+\)$|[()_]", "", name[: _LONGEST_NAME + 1]),
-        )
-        named = gemmi.find_spacegroup_by_name(plain, cell.alpha, cell.gamma, "2")
-        if named is not None and len(name) <= _LONGEST_NAME:
-            # A bare name with two choices of origin is read with the centre of symmetry at the origin.
-            open_setting = named.ext in ("1", "2") and ":" not in plain
-            found.append(_Statement(named.operations(), name, named.number, open_setting))
-        else:
-            unknown.append(repr(shown(name)))
-    if number := _first_value(block, NUMBER_TAGS):
-        # gemmi takes no more than a C int, and 0 for 1.
-        usable = number.isdecimal() and len(number) <= 3 and int(number) > 0
-        if usable and (numbered := gemmi.find_spacegroup_by_number(int(number))) is not None:
-            found.append(_numbered(numbered, cell))
-        else:
-            unknown.append(f"number {shown(number)}")
-    return found, unknown
-
-
-@cache
-def _n_settings() -> Counter[int]:
-    """How many settings are known of the group of each number."""
-    return Counter(group.number for group in gemmi.spacegroup_table())
-
-
-def _numbered(standard: gemmi.SpaceGroup, cell: gemmi.UnitCell) -> _Statement:
-    """The group of a number, in the setting that its name has, with axes as the cell has them."""
-    group = gemmi.find_spacegroup_by_name(standard.hm, cell.alpha, cell.gamma, "2") or standard
-    # Of P1 and P-1 settings are other cells alone, and the cell tells H from R.
-    open_setting = group.number > 2 and _n_settings()[group.number] > 1 and group.ext not in ("H", "R")
-    return _Statement(group.operations(), f"number {group.number}", group.number, open_setting)
 
 
 def parse_operation(triplet: str) -> NDArray[np.float64]:
@@ -149,8 +71,8 @@ def _whole(values: list[str]) -> list[str]:
     return "".join(value if value.endswith(",") else f"{value}\n" for value in values).splitlines()
 
 
-def _listed_operations(block: cif.Block) -> NDArray[np.float64]:
-    """(n_ops, 3, 4) operators that a block lists, each once.
+def _listed_operations(block: cif.Block) -> tuple[NDArray[np.float64], list[str]]:
+    """(n_ops, 3, 4) operators that a block lists, each once, and a warning of a second list of other length.
 
     Raises:
         StructureError: If an operator cannot be read, the list is longer than that of any space group, all
@@ -163,8 +85,9 @@ def _listed_operations(block: cif.Block) -> NDArray[np.float64]:
             "bad-symmetry: the structure is modulated, and its average is none that exists; export an "
             "approximant in an ordinary space group"
         )
-    tables = ([op for op in block.find_values(tag) if op not in ("?", ".")] for tag in _OPERATION_TAGS)
-    texts = dict.fromkeys(_whole([cif.as_string(op).strip() for op in next(filter(None, tables), [])]))
+    tables = [[op for op in block.find_values(tag) if op not in ("?", ".")] for tag in _OPERATION_TAGS]
+    lists = [dict.fromkeys(_whole([cif.as_string(op).strip() for op in ops])) for ops in tables if ops]
+    texts = lists[0] if lists else {}
     if not texts and block.find_values(_MAGNETIC_TAG):
         raise StructureError(
             "bad-symmetry: only operators of a magnetic space group; export the structure without moments, "
@@ -175,8 +98,12 @@ def _listed_operations(block: cif.Block) -> NDArray[np.float64]:
             f"bad-symmetry: {len(texts)} symmetry operators, no space group has more than {MOST_OPERATIONS}; "
             "list those of the space group, or expand the file to P1"
         )
+    warnings = []
+    if len(lists) == 2 and len(lists[1]) != len(texts):
+        words = f"{len(texts)} operators listed and used, but a second list has {len(lists[1])}"
+        warnings.append(f"symmetry-disagreement: {words}; delete the wrong one")
     try:
-        return np.array([parse_operation(op) for op in texts]).reshape(-1, 3, 4)
+        return np.array([parse_operation(op) for op in texts]).reshape(-1, 3, 4), warnings
     except ValueError as error:
         raise StructureError(f"bad-symmetry: {error}; correct the symmetry operators") from error
 
@@ -188,9 +115,9 @@ def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[NDArray[np.float
         StructureError: If an operator cannot be read, there are too many operators, or the block names only
             an unknown space group.
     """
-    ops = _listed_operations(block)
-    stated, unknown = _stated_groups(block, cell)
-    warnings = _contradictions(stated)
+    ops, warnings = _listed_operations(block)
+    stated, unknown = stated_groups(block, cell)
+    warnings += contradictions(stated)
     if not len(ops):
         ops, notes = _from_name(stated, unknown)
         return ops, warnings + notes + _cell_mismatch(ops, cell)
@@ -200,27 +127,15 @@ def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[NDArray[np.float
     if away.any(axis=(1, 2)).all():
         ops = np.concatenate([identity[None], ops])
         warnings.append("missing-identity: the operators listed lack x,y,z, which was added; check them")
-    if stated and (n_stated := len(stated[0].group)) != len(ops):
-        words = stated[0].words
-        warnings.append(
-            f"symmetry-disagreement: {len(ops)} operators listed and used, but {words} has {n_stated}"
-        )
+    if stated and not stated[0].has_as_many(ops):
+        other = f"{stated[0].words} has {len(stated[0].group)}"
+        warnings.append(f"symmetry-disagreement: {len(ops)} operators listed and used, but {other}")
     if len(ops) > 1 and not _is_group(ops):
         warnings.append("symmetry-not-a-group: the operators listed do not form a group; check them")
     return ops, warnings + _cell_mismatch(ops, cell)
 
 
-def _contradictions(stated: list[_Statement]) -> list[str]:
-    """A warning of names of different space groups, or nothing."""
-    numbered = [each for each in stated if each.number is not None]
-    other = next((each for each in numbered if each.number != numbered[0].number), None)
-    if other is None:
-        return []
-    words = f"{numbered[0].words} and {other.words}"
-    return [f"symmetry-disagreement: the file names two space groups, {words}; correct one"]
-
-
-def _from_name(stated: list[_Statement], unknown: list[str]) -> tuple[NDArray[np.float64], list[str]]:
+def _from_name(stated: list[Statement], unknown: list[str]) -> tuple[NDArray[np.float64], list[str]]:
     """The operations of the most reliable statement, or P1 if the file states no group.
 
     Raises:

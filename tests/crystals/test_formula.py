@@ -16,13 +16,16 @@ def test_a_reduced_formula_has_the_smallest_whole_counts() -> None:
     assert reduced_formula(np.array([8, 30])) == "OZn"
 
 
-@pytest.mark.parametrize("text", ["C24 H12 O13 Zn4", "C24H12O13Zn4", "Zn4 (C24 H12) O13"])
+@pytest.mark.parametrize(
+    "text", ["C24 H12 O13 Zn4", "C24H12O13Zn4", "Zn4 (C24 H12) O13", "C24 H12 O13 Zn4 2+"]
+)
 def test_a_formula_is_read_as_counts(text: str) -> None:
     assert parse_formula(text) == {6: 24, 1: 12, 8: 13, 30: 4}
 
 
 @pytest.mark.parametrize(
-    "text", ["", "?", "C24 Xx2", "Zn (C O2)2", "Zn O4, 2(H2 O)", "C" * 1001, f"C{'1' * 21}"]
+    "text",
+    ["", "?", "C24 Xx2", "Zn (C O2)2", "Zn O4, 2(H2 O)", "Zn O4, x(C3 H7 N O)", "C" * 1001, f"C{'1' * 21}"],
 )
 def test_a_text_that_is_no_formula_gives_none(text: str) -> None:
     assert parse_formula(text) == {}
