@@ -56,12 +56,17 @@ _PEFT_NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 
 
+# In place of what only a function of the user can tell.
+_A_FUNCTION = "(a function)"
+
+
 def save_adapters(
     folder: str | Path,
     layers: Mapping[str, AdaptedLayer],
     config: BaLoRAConfig,
     noise_network: NoiseNetwork | Mapping[str, Tensor] | None = None,
     trained: Mapping[str, TrainedModule] | None = None,
+    functions: Sequence[str] = (),
 ) -> None:
     """Write adapters that `load_adapters` and Hugging Face PEFT read.
 
@@ -75,6 +80,7 @@ def save_adapters(
         noise_network: alpha(X), or other tensors of the posterior by name. Without it, the folder has no
             posterior afterwards.
         trained: Modules that were trained whole, by their names in the base model.
+        functions: Which of ``features`` and ``rows`` a function gave, see `trained_functions`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +102,7 @@ def save_adapters(
     if any(layer.rank != config.rank_of(name) for name, layer in layers.items()):  # cut since it was made
         ranks, alphas = _patterns(layers, config)
         config = replace(config, rank_pattern=ranks, alpha_pattern=alphas)
-    _write_json(folder / BALORA_FILE, config.to_dict())
+    _write_json(folder / BALORA_FILE, config.to_dict() | dict.fromkeys(functions, _A_FUNCTION))
     _write_json(folder / CONFIG_FILE, _peft_config(layers, config, list(trained or {})))
 
 
@@ -155,9 +161,18 @@ def load_config(folder: str | Path, posterior: BaLoRAConfig | None = None) -> Ba
         raise ValueError(f"{folder}: the adapters have a posterior and a config of their own; give none")
     try:
         content = json.loads(path.read_text())
-        return BaLoRAConfig.from_dict(content) if path == own else _of_peft(Path(folder), content, posterior)
+        if path == peft:
+            return _of_peft(Path(folder), content, posterior)
+        return BaLoRAConfig.from_dict({name: value for name, value in content.items() if name != "rows"})
     except (AttributeError, KeyError, TypeError, JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged: {error!r}") from error
+
+
+def trained_functions(folder: str | Path) -> list[str]:
+    """Which of ``features`` and ``rows`` a function gave when the adapters of a folder were trained."""
+    own = Path(folder) / BALORA_FILE
+    content = json.loads(own.read_text()) if own.exists() else {}
+    return [name for name, value in content.items() if value == _A_FUNCTION]
 
 
 def _of_peft(folder: Path, peft_config: Mapping[str, Any], posterior: BaLoRAConfig | None) -> BaLoRAConfig:

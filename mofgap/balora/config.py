@@ -117,6 +117,10 @@ class BaLoRAConfig:
         for name in ("rank_pattern", "alpha_pattern"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ValueError(f"{name} must map names of layers to numbers, got {getattr(self, name)!r}")
+        blocks = _as_tuple(self.layers_to_transform)
+        blocks = blocks if isinstance(blocks, tuple) else (blocks,)
+        if not all(isinstance(block, int) for block in blocks if block is not None):
+            raise ValueError(f"layers_to_transform must be whole numbers, got {self.layers_to_transform!r}")
         for name in ("prior_rate", "beta"):
             if not isinstance(getattr(self, name), Real):
                 raise ValueError(f"{name} must be a number, got {getattr(self, name)!r}")

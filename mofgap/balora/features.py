@@ -9,10 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from mofgap.balora.arguments import logits_of
 from mofgap.balora.config import BaLoRAConfig
 from mofgap.balora.kinds import adapted_kind, is_never_called
+from mofgap.balora.linear import AdaptedConv1D
 
 Callback = Callable[..., Tensor]
 _WIDTHS = ("out_features", "out_channels", "num_features", "embedding_dim", "nf")
@@ -43,7 +46,7 @@ class FrozenFeatures:
             module = model.get_submodule(self.name)
         except AttributeError as error:
             raise ValueError(f"features: the model has no module {self.name!r}") from error
-        self.channels_last = isinstance(module, nn.Linear)
+        self.channel_axis = _channel_axis(module)
         self.width = config.n_features or (_width_in(module) if self.takes_input else _width_out(module))
         if not self.width:
             raise ValueError(
@@ -86,8 +89,11 @@ class FrozenFeatures:
         given = dict(kwargs)
         with suppress(TypeError):  # a call that the model understands in its own way
             given |= inspect.signature(model.forward).bind_partial(*args).arguments
-        of_decoder = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
-        if of_decoder and "encoder" not in self.name.split("."):
+        with_decoder = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+        with_decoder = (
+            with_decoder and "decoder_attention_mask" in inspect.signature(model.forward).parameters
+        )
+        if with_decoder and "encoder" not in self.name.split("."):
             return given.get("decoder_attention_mask")
         return given.get("attention_mask")
 
@@ -96,9 +102,11 @@ class FrozenFeatures:
     ) -> Tensor:
         if x.ndim == 1:
             x = x[:, None]
-        is_ambiguous = x.shape[-1] == self.width and (x.ndim != 4 or self.channels_last)
-        if x.ndim > 2 and x.shape[1] == self.width and not is_ambiguous:
-            x = x.movedim(1, -1)
+        axis = self.channel_axis
+        if axis is None:  # the one as wide as the features, of two the last, or the second of an image
+            axis = 1 if x.shape[-1] != self.width or x.ndim == 4 else -1
+        if x.ndim > 2 and x.shape[axis] == self.width:
+            x = x.movedim(axis, -1)
         if x.shape[-1] != self.width:
             raise ValueError(
                 f"features of {self.name or 'the model'} are {tuple(x.shape)}, not {self.width} wide: give "
@@ -156,6 +164,15 @@ def _last_layer(model: nn.Module) -> str:
     if not name:
         raise ValueError("features: the model has no linear layer; name a module")
     return name
+
+
+def _channel_axis(module: nn.Module) -> int | None:
+    """The axis of the features in what a module takes and returns; None if its kind does not say."""
+    if isinstance(module, (nn.Linear, nn.Embedding)) or type(module) is nn.LayerNorm:
+        return -1  # classes derived from LayerNorm may have images with the channels first
+    if isinstance(module, (_ConvNd, _BatchNorm, nn.GroupNorm)):
+        return 1
+    return -1 if adapted_kind(module) is AdaptedConv1D else None
 
 
 def _width_in(module: nn.Module) -> int:

@@ -42,7 +42,7 @@ class BaLoRA(nn.Module):
         super().__init__()
         self.balora_config = config
         layers = adapt(model, config)
-        self.model = model
+        self.model, self.training = model, model.training
         device = next(iter(layers.values())).lora_A.device
         self.noise_network: NoiseNetwork | None = None
         if n_features:

@@ -203,7 +203,8 @@ def _differentiated(
         output = forward()
         if output.ndim not in (1, 2) or len(output) != n_inputs:
             raise ValueError(
-                f"forward must return ({n_inputs},) or ({n_inputs}, k) outputs, got {tuple(output.shape)}"
+                f"the model must return ({n_inputs},) or ({n_inputs}, k) outputs of {n_inputs} inputs, got "
+                f"{tuple(output.shape)}; if several rows are one input, give rows"
             )
         recordings = [list(recorded) for recorded in recordings]  # recomputed activations would add more
         outputs = [recording.y for recorded in recordings for recording in recorded]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +17,7 @@ from mofgap.balora.adapter_files import (
     load_config,
     load_posterior,
     save_adapters,
+    trained_functions,
 )
 from mofgap.balora.arguments import call_of, logits_of, n_inputs_of, refuse_cache
 from mofgap.balora.config import BaLoRAConfig
@@ -35,9 +35,6 @@ from mofgap.balora.several_outputs import (
     joint_sensitivity,
 )
 from mofgap.balora.threads import one_thread
-
-A_FUNCTION = "(a function)"
-"""Value of ``features`` in a saved config whose features come from a function of the user."""
 
 
 class BaLoRAModel(BaLoRA):
@@ -274,11 +271,10 @@ class BaLoRAModel(BaLoRA):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the adapters in the layout of PEFT, and the posterior in separate files of the folder."""
-        config = self.balora_config
-        if self._features is not None:
-            config = replace(config, features=A_FUNCTION)
-        state = self._posterior_state() or None
-        save_adapters(folder, self.layers, config, state, trained_modules(self.model))
+        given = {"features": self._features, "rows": self._rows}
+        functions = [name for name, function in given.items() if function is not None]
+        state, trained = self._posterior_state() or None, trained_modules(self.model)
+        save_adapters(folder, self.layers, self.balora_config, state, trained, functions)
 
     @classmethod
     def from_pretrained(
@@ -296,11 +292,15 @@ class BaLoRAModel(BaLoRA):
 
         Raises:
             FileNotFoundError: If the folder ``folder`` holds no adapters.
-            ValueError: If the adapters or the posterior in ``folder`` do not fit.
+            ValueError: If the adapters or the posterior in ``folder`` do not fit, or ``features`` or ``rows``
+                is missing that they were trained with.
         """
         config = load_config(folder, config)
-        if config.features == A_FUNCTION and features is None:
-            raise ValueError(f"{folder}: alpha reads the features of a function; give it as features")
+        for name, function in {"features": features, "rows": rows}.items():
+            if function is None and name in trained_functions(folder):
+                raise ValueError(
+                    f"{folder}: trained with a function that gives the {name}; give it as {name}"
+                )
         with undone_if_it_fails(model):
             found = cls(model, as_saved(folder, config), features, rows)
             found.balora_config = config

@@ -250,6 +250,27 @@ def test_the_mask_of_an_encoder_is_not_that_of_its_decoder() -> None:
     torch.testing.assert_close(of_encoder(net, (), batch, None)[1], left.mean(0))
 
 
+class EncoderAlone(nn.Module):
+    """As UMT5 for the classification of tokens, whose config says that there is a decoder."""
+
+    config = T5Config(is_encoder_decoder=True)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(30, 8), nn.Linear(8, 2)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        y: Tensor = self.head(self.embed(input_ids))
+        return y
+
+
+def test_an_encoder_alone_has_the_mask_of_its_tokens() -> None:
+    net, batch = EncoderAlone(), tokens()
+    short = {name: values[:, :4] for name, values in batch.items()}
+    features = FrozenFeatures(net, BaLoRAConfig())
+    torch.testing.assert_close(features(net, (), batch, None)[1], features(net, (), short, None)[1])
+
+
 def test_the_trainer_divides_the_loss_by_the_batches_that_it_accumulates(tmp_path: Path) -> None:
     pytest.importorskip("accelerate", reason="Trainer needs it")
     from transformers import Trainer, TrainingArguments

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from mofgap.balora import BaLoRAConfig, BaLoRAModel, get_balora_model, load_adapters, lower_rank
+from mofgap.balora.features import FrozenFeatures
 
 X = torch.randn(6, 4, generator=torch.Generator().manual_seed(3))
 
@@ -158,3 +159,54 @@ def test_features_of_another_width_are_refused(found: Tensor) -> None:
     model = get_balora_model(net(), BaLoRAConfig(r=2, n_features=4), features=lambda x: found)
     with pytest.raises(ValueError, match=r"not \(n_inputs, n_features\) with n_features=4"):
         model(X)
+
+
+def test_the_wrapped_model_is_in_the_mode_of_its_model() -> None:
+    assert get_balora_model(net(), BaLoRAConfig(r=2)).training
+    model = get_balora_model(net().eval(), BaLoRAConfig(r=2))
+    assert not model.training
+    torch.testing.assert_close(model(X), net()(X))
+
+
+class Graphs(nn.Module):
+    """Sums rows by the graph that each is of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head = nn.Linear(4, 8), nn.Linear(8, 1)
+
+    def forward(self, x: Tensor, graph: Tensor) -> Tensor:
+        sums = x.new_zeros(int(graph[-1]) + 1, 8).index_add_(0, graph, torch.tanh(self.a(x)))
+        y: Tensor = self.head(sums)
+        return y
+
+
+def test_adapters_that_were_trained_with_rows_want_them_again(tmp_path: Path) -> None:
+    graph = torch.tensor([0, 0, 0, 0, 1, 1])
+    model = get_balora_model(Graphs(), BaLoRAConfig(r=2, features="a"), rows=lambda x, graph: graph)
+    model(X, graph)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="a function that gives the rows; give it as rows"):
+        BaLoRAModel.from_pretrained(Graphs(), tmp_path)
+    loaded = BaLoRAModel.from_pretrained(Graphs(), tmp_path, rows=lambda x, graph: graph)
+    assert loaded.predict((X, graph))[1].shape == (2, 1)
+
+
+@pytest.mark.parametrize("length", [7, 8, 9])
+@pytest.mark.parametrize(
+    ("module", "last"), [(nn.Conv1d(3, 8, 1), False), (nn.LayerNorm(8), True), (nn.BatchNorm1d(8), False)]
+)
+def test_the_kind_of_a_module_says_where_its_features_are(module: nn.Module, last: bool, length: int) -> None:
+    """A length equal to the width must not change what is averaged."""
+    width = 3 if isinstance(module, nn.Conv1d) else 8
+    x = torch.randn(2, length, width, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(module, nn.Flatten(), nn.Linear(8 * length, 1)).eval()
+    x = x if last else x.movedim(1, -1)
+    found = FrozenFeatures(model, BaLoRAConfig(features="0"))(model, (x,), {}, None)
+    torch.testing.assert_close(found, module(x).mean(1 if last else 2).detach())
+
+
+@pytest.mark.parametrize("blocks", ["0", ["0"], 0.5])
+def test_blocks_are_named_by_whole_numbers(blocks: Any) -> None:
+    with pytest.raises(ValueError, match="layers_to_transform must be whole numbers"):
+        BaLoRAConfig(layers_to_transform=blocks)
