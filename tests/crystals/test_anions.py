@@ -3,7 +3,7 @@ import pytest
 
 from mofgap.crystals.anions import missing_anions
 from mofgap.crystals.bonds import bond_graph
-from mofgap.crystals.checks import NOTES, check_crystal
+from mofgap.crystals.checks import NOTES, check_crystal, is_unbalanced
 from mofgap.crystals.crystal import Crystal
 
 # Elements and places in angstrom; every atom of a ring has a hydrogen but the nitrogens.
@@ -33,6 +33,7 @@ TETRAFLUOROBORATE = around_centre(5, 9, 1.4, 4)
 NITRATE = around_centre(7, 8, 1.24, 3)
 PERCHLORATE = around_centre(17, 8, 1.43, 4)
 FORMATE = [(6, (0, 0, 0)), (8, (1.25, 0, 0)), (8, (-0.62, 1.08, 0)), (1, (-0.55, -0.95, 0))]
+HEXAFLUOROPHOSPHATE = [(15, (0, 0, 0)), *[(9, tuple(1.6 * end)) for end in (*np.eye(3), *-np.eye(3))]]
 CHLORIDE = [(17, (0, 0, 0))]
 TRIIODIDE = [(53, (-2.9, 0, 0)), (53, (0, 0, 0)), (53, (2.9, 0, 0))]
 AMMONIUM = around_centre(7, 1, 1.02, 4)
@@ -59,7 +60,11 @@ def test_a_neutral_ligand_balances_nothing(ligand):
 
 
 @pytest.mark.parametrize(
-    "anion", [IMIDAZOLATE, TETRAFLUOROBORATE, PERCHLORATE, NITRATE, FORMATE, CHLORIDE, TRIIODIDE]
+    "anion",
+    [
+        *(IMIDAZOLATE, TETRAFLUOROBORATE, HEXAFLUOROPHOSPHATE, PERCHLORATE, NITRATE),
+        *(FORMATE, CHLORIDE, TRIIODIDE),
+    ],
 )
 def test_an_anion_balances_its_charge(anion):
     assert missing(PYRIDINE, anion, metal=SILVER) == 0
@@ -84,8 +89,22 @@ def test_a_carbonyl_needs_no_anion():
     assert missing_anions(bond_graph(crystal([(RUTHENIUM, (0, 0, 0)), *carbonyls]))) == 0
 
 
+def test_a_carbon_on_a_metal_may_be_an_anion():
+    """Dimethylzinc."""
+    turns = np.radians([0, 120, 240])
+    methyl = [(6, (2.0, 0, 0)), *[(1, (2.36, 1.03 * np.cos(a), 1.03 * np.sin(a))) for a in turns]]
+    both = [(z, (side * x, y, w)) for side in (1, -1) for z, (x, y, w) in methyl]
+    assert missing_anions(bond_graph(crystal([(ZINC, (0, 0, 0)), *both]))) == 0
+
+
 def test_a_row_names_the_missing_anions():
     warnings = check_crystal(crystal([(SILVER, (0, 0, 0))], PYRIDINE))
     (text,) = (text for text in warnings if text.startswith("missing-anions: "))
     assert "1 positive" in text
     assert "missing-anions" not in NOTES
+
+
+def test_missing_anions_alone_widen_an_error_bar():
+    """Two pyridines on zinc: the number of electrons is even, and no ligand has a charge."""
+    assert is_unbalanced(crystal([(ZINC, (0, 0, 0))], PYRIDINE, PYRIDINE))
+    assert not is_unbalanced(crystal([(ZINC, (0, 0, 0))], PYRIDINE, CHLORIDE, CHLORIDE))
