@@ -68,6 +68,8 @@ def test_a_site_of_several_elements_is_refused_or_settled(symbol):
 def test_the_likelier_element_is_kept_and_a_share_is_an_occupancy():
     (crystal,) = read_cif(three_sites("Zn0.2Co0.8"), disorder="majority")
     assert formula_sum(crystal.atomic_numbers) == "C Co O"
+    (crystal,) = read_cif(three_sites("Zn0.4Co0.3Ni0.3"), disorder="majority")  # always one of them
+    assert formula_sum(crystal.atomic_numbers) == "C O Zn"
     (crystal,) = read_cif(three_sites("Zn0.2Co0.1"), disorder="majority")  # mostly nothing is there
     assert formula_sum(crystal.atomic_numbers) == "C O"
     (failure,) = read_cif(three_sites("Zn0.5"))
