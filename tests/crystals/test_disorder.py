@@ -219,6 +219,28 @@ def test_hydrogens_leave_with_the_atom_that_carries_them():
     assert formula_sum(crystal.atomic_numbers) == "O Zn"
 
 
+def test_a_water_keeps_a_hydrogen_that_has_two_places():
+    """Water that is mostly there: it stays, though each of the places is taken less than half of the time."""
+    rows = [
+        ("Zn1", 0.5, 0.35, 1, ".", "."),
+        ("O1", 0.5, 0.5, 0.6, ".", "."),
+        ("H1", 0.435, 0.53, 0.6, ".", "."),
+        ("H2", 0.5536, 0.5464, 0.3, ".", "."),
+        ("H3", 0.545, 0.56, 0.3, ".", "."),
+    ]
+    crystal = only(read_cif(planar(rows, "P 1"), disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "H2 O Zn"
+
+
+@pytest.mark.parametrize(("group", "formula"), [(-1, "C O Zn2"), (1, "C2 O2 Zn2")])
+def test_images_of_a_negative_group_exclude_each_other(group, formula):
+    """A C-O whose image about a centre of inversion is 1.4 Å away: no bond where SHELX has PART -1."""
+    rows = [("Zn1", 0.1, 0.1, 1, ".", "."), ("C1", 0.55, 0.5, 0.5, ".", group)]
+    rows.append(("O1", 0.65, 0.5, 0.5, ".", group))
+    crystal = only(read_cif(planar(rows), disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == formula
+
+
 THREEFOLD = """data_split
 _cell_length_a 10
 _cell_length_b 10
@@ -413,11 +435,17 @@ def test_two_half_waters_beside_each_other_are_one(apart, on_metal):
 
 
 def test_neighbours_that_are_there_together_stay():
-    """Four of four places are occupied most of the time, and so are two on opposite sides of a metal."""
+    """Four of four places are occupied most of the time, and so are two on opposite sides of a metal.
+
+    So are both oxygens of a peroxide that lies side-on on uranium.
+    """
     for centre, places in (("B", 1.39 * TETRAHEDRON), ("Cu", np.array([[2.1, 0, 0], [-2.1, 0, 0]]))):
         rows = [(at, 0.5 if centre == "Cu" else 0.8, ".") for at in places]
         crystal = only(read_cif(around(centre, "F", rows), disorder="majority"))
         assert int((crystal.atomic_numbers == 9).sum()) == len(places)
+    peroxide = [((2.2, side * 0.73, 0), 0.8, ".") for side in (1, -1)]
+    crystal = only(read_cif(around("U", "O", peroxide), disorder="majority"))
+    assert int((crystal.atomic_numbers == 8).sum()) == 2
 
 
 METHANOL = [
