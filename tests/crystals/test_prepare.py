@@ -14,8 +14,8 @@ from mofgap.crystals.bonds import pairs_within
 from mofgap.crystals.checks import NOTES, check_crystal
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.prepare.bond_lengths import LARGEST_CHANGE_ANGSTROM, correct_bond_lengths
 from mofgap.crystals.prepare.bond_lengths import LENGTHS_ANGSTROM as LENGTHS_OF_LIGANDS
-from mofgap.crystals.prepare.bond_lengths import correct_bond_lengths
 from mofgap.crystals.prepare.config import PREPARATION_NOTES, PreparationConfig
 from mofgap.crystals.prepare.geometry import with_geometry
 from mofgap.crystals.prepare.guests import remove_guests
@@ -156,6 +156,13 @@ def test_bonds_of_a_ligand_come_near_the_lengths_of_dft_and_angles_stay() -> Non
     assert carboxylate(found)[2] == pytest.approx(carboxylate(raw)[2], abs=1.0)
     assert shortest(found, 6) == pytest.approx(shortest(raw, 6), abs=1e-9)  # hydrogen goes with its carbon
     assert correct_bond_lengths(found) is found
+
+
+def test_a_bond_of_impossible_length_changes_by_no_more_than_others_may() -> None:
+    short = [*FORMATE[:4], (8, (3.80, 0.0, -0.60))]
+    raw = replace(crystal(short), experimental=True)
+    before, after = carboxylate(raw)[1], carboxylate(correct_bond_lengths(raw))[1]
+    assert before < 1.06 and 0.02 < after - before <= LARGEST_CHANGE_ANGSTROM
 
 
 def test_bonds_of_a_relaxed_structure_stay() -> None:
@@ -310,6 +317,12 @@ def test_no_hydrogen_is_put_beside_another_atom() -> None:
     assert add_ring_hydrogens(free).n_atoms == 12
     crowded = crystal(ring, [(8, (4.5 + 1.39 + 2.2, 4.5, 4.5))])
     assert add_ring_hydrogens(crowded).n_atoms == 12  # five hydrogens
+
+
+def test_a_carbon_between_two_double_bonds_gets_no_hydrogen() -> None:
+    """Carbodiimide, nearly linear, whose bonds are as long as some of rings."""
+    bent = crystal(FORMATE, [(6, (4.5, 5.2, 5.0)), (7, (3.24, 5.0, 5.0)), (7, (5.76, 5.0, 5.0))])
+    assert add_ring_hydrogens(bent) is bent
 
 
 def test_hydrogens_that_are_added_mark_an_experimental_geometry() -> None:
