@@ -50,6 +50,9 @@ def test_a_bare_carbon_lacks_a_hydrogen():
 def test_linear_carbon_needs_no_hydrogen():
     cyanide = [(6, (0.0, 0.0, 2.1)), (7, (0.0, 0.0, 3.25))]
     assert "missing-hydrogens" not in names(crystal(*cyanide))
+    alkyne = [(6, (0.0, 0.0, 2.1)), (6, (0.0, 0.0, 3.3))]
+    assert "missing-hydrogens" in names(crystal(*alkyne))
+    assert "missing-hydrogens" not in names(crystal(*alkyne, (1, (0.0, 0.0, 4.36))))
 
 
 @pytest.mark.parametrize("metal", [12, 56])

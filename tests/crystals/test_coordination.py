@@ -27,6 +27,12 @@ def test_rock_salt_has_six_neighbours_however_the_cell_lies() -> None:
     assert metal_coordination(primitive) == {(12, 6)}
 
 
+def test_a_metal_beside_a_metal_is_no_neighbour() -> None:
+    """Two copper atoms 2.6 Å apart, one of them with a bromide."""
+    places = np.array([[5, 5, 5], [7.6, 5, 5], [5, 7.4, 5]]) / 12
+    assert metal_coordination(Crystal(np.eye(3) * 12, places, np.array([29, 29, 35]))) == {(29, 1), (29, 0)}
+
+
 def test_metals_alone_or_none_have_no_neighbours() -> None:
     assert metal_coordination(replace(ROCK_SALT, atomic_numbers=np.full(8, 29))) == {(29, 0)}
     assert metal_coordination(replace(ROCK_SALT, atomic_numbers=np.full(8, 6))) == frozenset()

@@ -178,12 +178,13 @@ def test_a_list_without_the_identity_is_completed(name):
     [
         ("X-Y, x, Z+0.333", 2, [0, 0, 1, 1 / 3]),
         ("1/2-x,y,z", 0, [-1, 0, 0, 0.5]),
-        ("x,y+249/997,z", 1, [0, 1, 0, 249 / 997]),
+        ("x,y+249/997,z", 1, [0, 1, 0, 1 / 4]),
+        ("x,y+0.32,z", 1, [0, 1, 0, 0.32]),
         ("x, y, -1*z+.5", 2, [0, 0, -1, 0.5]),
     ],
 )
 def test_notations_of_an_operator(triplet, row, expected):
-    assert parse_operation(triplet)[row] == pytest.approx(expected, abs=1e-3)
+    assert parse_operation(triplet)[row] == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("triplet", ["x,y", "a,b,c", "x,y,z,w", "x,,z", "x,y,y", "1" * 400 + "!,y,z"])
