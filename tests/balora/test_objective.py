@@ -20,6 +20,7 @@ from mofgap.balora import (
     kl_per_element,
     laplace_nll,
 )
+from mofgap.balora.objective import diagonal_kl
 
 reals = st.floats(-5, 5)
 
@@ -51,6 +52,19 @@ def test_kl_of_layers_sums_over_their_elements() -> None:
         for i, a in enumerate(alpha[:, index]):
             expected[i] += torch_kl(Normal(A, a.sqrt() * A.abs()), Normal(0 * A, c**0.5 * A.abs())).sum()
     torch.testing.assert_close(kl_divergence(alpha, elements_per_layer(layers), c), expected)
+
+
+def test_kl_of_a_spread_of_its_own_is_that_of_torch() -> None:
+    """Of layers of different widths, so that the prior of each has its own width."""
+    layers = {"a": AdaptedLinear(nn.Linear(3, 5), rank=2), "b": AdaptedLinear(nn.Linear(8, 1), rank=2)}
+    expected = torch.zeros(())
+    for layer in layers.values():
+        layer.double().learn_spread(0.3)
+        spread, d_in = 0.1 + torch.rand_like(layer.lora_A), layer.lora_A.shape[1]
+        layer.lora_log_std.data = spread.log()  # type: ignore[union-attr]
+        prior = Normal(torch.zeros_like(spread), 0.5 * d_in**-0.5)
+        expected = expected + torch_kl(Normal(layer.lora_A.detach(), spread), prior).sum()
+    torch.testing.assert_close(diagonal_kl(layers, 0.5).detach(), expected)
 
 
 @settings(deadline=None)
