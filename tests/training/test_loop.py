@@ -27,6 +27,7 @@ from mofgap.training.loop import (
     n_steps,
     read_checkpoint,
     restore,
+    seed_step,
     warmup_cosine,
 )
 
@@ -196,6 +197,17 @@ def test_a_training_that_diverged_is_an_error(tmp_path: Path, val: bool) -> None
 
 def test_one_finite_epoch_is_enough_to_choose(tmp_path: Path) -> None:
     assert run(tmp_path, [1.0, torch.nan]) == 0
+
+
+def test_every_step_process_and_seed_draws_its_own_and_draws_it_again() -> None:
+    def draw(step: int, rank: int, seed: int) -> float:
+        place = SimpleNamespace(global_step=step, global_rank=rank)
+        seed_step(place, seed)  # type: ignore[arg-type]
+        return float(torch.rand(()))
+
+    places = list(itertools.product(range(3), repeat=3))
+    drawn = [draw(*place) for place in places]
+    assert len(set(drawn)) == len(places) and drawn == [draw(*place) for place in places]
 
 
 def test_the_schedule_ends_with_the_steps() -> None:
