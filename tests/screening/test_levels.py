@@ -24,6 +24,9 @@ from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.levels import LEVELS, MODELS, Level, functional, is_pbe, models_of
 from mofgap.screening.row import COLUMNS, PBE_COLUMNS, Row, column_names
 from mofgap.screening.table import FORMATS, read_table, to_frame, write_table
+from mofgap.uncertainty.calibrate import Calibration
+from mofgap.uncertainty.conformal import Residuals
+from mofgap.uncertainty.scaling import Scaling
 
 WriteCifs = Callable[[Path, int], list[Path]]
 WINDOW = (1.8, 3.0)
@@ -61,6 +64,21 @@ def test_both_is_hse06_with_pbe_beside_it(cifs: Path, how: dict[str, object]) ->
     assert found[good].notna()[beside].all(axis=None) and found[~good][beside].isna().all(axis=None)
     assert set(found.level_of_theory[good]) == {"HSE06 at PBE-D3(BJ) geometry"}
     assert (found.gap_ev - found.pbe_gap_ev)[good].gt(0.5).all(), "the two models differ"
+
+
+def test_an_interval_of_pbe_goes_by_novelty_to_its_own_model(cifs: Path, both: GapPredictor) -> None:
+    """The structure is novel to the model of HSE06, and not to that of PBE."""
+    spreads = (Residuals(tuple(np.linspace(-width, width, 99))) for width in (1, 3))
+    assert both.second_level is not None
+    near = replace(both.second_level.novelty, quantiles=both.second_level.novelty.quantiles + 1e3)
+    split = Calibration(Scaling(), tuple(spreads), (0.5,))
+    pbe = replace(both.second_level, calibration=split, novelty=near)
+    far = replace(both.novelty, quantiles=both.novelty.quantiles * 1e-3)
+    table = mofgap.screen(cifs / "s0.cif", model=replace(both, novelty=far, second_level=pbe))
+    alone = mofgap.screen(cifs / "s0.cif", model=pbe)
+    assert (table.novelty[0], alone.novelty[0]) == (1, 0)
+    assert table.pbe_gap_lo90_ev[0] == alone.gap_lo90_ev[0]
+    assert table.pbe_gap_hi90_ev[0] == alone.gap_hi90_ev[0]
 
 
 def test_a_worker_gets_both_models(cifs: Path, both: GapPredictor) -> None:
