@@ -380,6 +380,12 @@ def test_the_loss_is_of_noisy_weights_and_warms_up(
     first = step(kl_weight=0.0, error_weighting=0.0)[0]
     assert first != of_weights, "every step has a draw of its own"
     assert step(kl_weight=200.0, error_weighting=0.0)[0] == first, "the divergence warms up from nothing"
+    monkeypatch.setattr(Finetuning, "global_step", 2)
+    plain, half, whole = (
+        step(kl_weight=weight, error_weighting=0.0, kl_warmup=share)[0]
+        for weight, share in ((0.0, 0.4), (200.0, 0.4), (200.0, 0.2))
+    )
+    assert half - plain == pytest.approx((whole - plain) / 2, rel=1e-3) != 0
 
 
 def test_the_loss_without_a_posterior_is_of_adapters_under_dropout(
