@@ -79,6 +79,8 @@ def test_quality_follows_the_goal(tmp_path: Path) -> None:
     np.testing.assert_allclose(quality(frame, "both"), np.sqrt(explore * [0.1, 0.9, 0.5]))
     with pytest.raises(ValueError, match="goal"):
         quality(frame, "luck")  # type: ignore[arg-type]
+    unknown = frame.assign(novelty=[1.0, np.nan, 0.0])  # counts as the largest
+    np.testing.assert_allclose(quality(unknown, "explore"), [1.0, 0.5, 0.25 * 0.5])
 
 
 def test_a_window_can_be_given_afterwards(tmp_path: Path) -> None:
