@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from mofgap.choices import ADAPTATIONS, Adaptation
 from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap import correction
 from mofgap.gap.folder import About
@@ -24,10 +25,12 @@ from mofgap.training.card import write_card
 from mofgap.training.compute import Compute
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.costs import Cost
+from mofgap.training.finetune import Labelled
 from mofgap.training.labels import read_labels
 from mofgap.training.loop import TrainingError
 from mofgap.training.recipe import _without_val, train
 from mofgap.training.result import TrainingResult
+from mofgap.uncertainty.novelty import Novelty
 
 CONFIG = FinetuneConfig(epochs=2, batch_atoms=40, learning_rate=1e-2)
 
@@ -127,6 +130,20 @@ def test_error_bars_are_calibrated_on_val_alone(
         ends[shifted] = np.concatenate(calibration.interval([4.0], [0.3], 0.8))
     np.testing.assert_array_equal(ends["test"], ends["none"])
     assert np.diff(ends["val"]) > 2 * np.diff(ends["none"])
+
+
+def test_scored_spreads_are_as_wide_as_those_of_predictions(
+    model_folder: Path, tiny_frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of structures with an unseen element, say."""
+    tiny_frame.to_parquet(tmp_path / "table.parquet")
+    labels, tiny = read_labels(tmp_path / "table.parquet", None, "gap_ev"), load_model(model_folder, "cpu")
+    data = Labelled.of(labels, build_store(table_crystals(labels.frame), tiny.model.graph_config))
+    plain = recipe.measure(tiny.model, labels, data, tiny.novelty)[1]
+    monkeypatch.setattr(Novelty, "widening", property(lambda novelty: np.full(len(novelty.percentile), 2.0)))
+    wide = recipe.measure(tiny.model, labels, data, tiny.novelty)[1]
+    assert wide["test"]["width_90_ev"] > 1.2 * plain["test"]["width_90_ev"]
+    assert wide["test"]["mae_ev"] == plain["test"]["mae_ev"]
 
 
 def test_what_one_structure_leaves_undefined_is_null(
