@@ -207,9 +207,12 @@ def test_intervals_are_those_that_a_prediction_widens(
     labels = read_labels(
         write_labels(tmp_path / "mine.parquet", tiny_frame, source, 40), None, "gap_ev", needed=()
     )
-    plain = recalibrate(load_model(source, "cpu"), labels)
+    predictor = load_model(source, "cpu")
+    predictor = replace(predictor, calibration=replace(predictor.calibration, experimental_std_ev=0.25))
+    plain = recalibrate(predictor, labels)
     monkeypatch.setattr(Novelty, "widening", property(lambda novelty: np.full(len(novelty.percentile), 2.0)))
-    wide = recalibrate(load_model(source, "cpu"), labels)
+    wide = recalibrate(predictor, labels)
+    assert plain.calibration.experimental_std_ev == 0.25, "it stays as it was"
     residuals = [np.array(found.calibration.residuals[0].values) for found in (plain, wide)]
     np.testing.assert_allclose(2 * residuals[1], residuals[0], rtol=1e-3)
     assert wide.after.width_ev["90"] == pytest.approx(plain.after.width_ev["90"], rel=1e-3)
