@@ -25,7 +25,7 @@ N_SHUFFLES = 500
 
 
 def candidates(
-    predictor: GapPredictor, frame: pd.DataFrame, window: tuple[float, float], cache: Path | None = None
+    predictor: GapPredictor, frame: pd.DataFrame, window: tuple[float, float], cache: Path | None
 ) -> tuple[pd.DataFrame, Floats]:
     """What a screening says of each row, and the whitened features (n, n_dims)."""
     found, said = predicted(predictor, frame, cache)

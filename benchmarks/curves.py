@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.campaign import candidates
-from benchmarks.measure import add_table, at_most, one_thread, parser_of, read_rows
+from benchmarks.measure import add_table, at_most, one_thread, parser_of, predicted, read_rows
 from mofgap.gap.predictor import load_model
 from mofgap.shipped import shipped_folder
 from mofgap.uncertainty import metrics
@@ -28,7 +27,6 @@ TARGETS = {"qmof-pbe": "pbe_gap_ev", "qmof-hse06": "hse06_gap_ev"}
 N_BINS = 10
 LEVELS = (50, 80, 90, 95)
 KEPT = np.arange(1, 21) / 20
-WINDOW = (1.8, 3.0)
 N_DRAWS = 1000
 
 Row = dict[str, Any]
@@ -115,8 +113,8 @@ def main() -> None:
         frame = read_rows(options.table, target, [options.split])
         frame = at_most(frame[frame.split == options.split], options.limit)
         true = frame[target].to_numpy(dtype=np.float64)
-        table, _ = candidates(predictor, frame, WINDOW, options.cache)
-        gap, std = (table[each].to_numpy() for each in ("gap_ev", "gap_std_ev"))
+        _, said = predicted(predictor, frame, options.cache)
+        gap, std = said.gap_ev, said.gap_std_ev
         found["scores"].append({"model": name, "split": options.split, **scores(true, gap, std)})
         found["scores"].append({"model": name, "split": "test", **scores_on_test(name)})
         found["error-by-std"] += [{"model": name, **row} for row in by_std(true, gap, std)]

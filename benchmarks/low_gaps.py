@@ -14,8 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.campaign import candidates
-from benchmarks.measure import add_predicting, one_thread, print_table, read_rows
+from benchmarks.measure import add_predicting, one_thread, predicted, print_table, read_rows
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.metrics import interval_score
@@ -64,9 +63,9 @@ def main() -> None:
     predictor = load_model(options.model, device="cpu")
     frame = read_rows(options.table, options.target, options.splits)
     frame = frame[frame.split.isin(options.splits)]
-    table, _ = candidates(predictor, frame, (0.0, options.limit_ev), options.cache)
+    _, said = predicted(predictor, frame, options.cache)
     true = frame[options.target].to_numpy(dtype=np.float64)
-    gap, std, novelty = (table[name].to_numpy() for name in ("gap_ev", "gap_std_ev", "novelty"))
+    gap, std, novelty = said.gap_ev, said.gap_std_ev, said.novelty
     lo, hi = predictor.calibration.interval(gap, std, LEVEL, novelty)
     found = {"gap": gap, "lo": lo, "hi": hi}
     coverage = f"coverage of {LEVEL:.0%}"

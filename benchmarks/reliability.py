@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.campaign import candidates
-from benchmarks.measure import add_predicting, at_most, one_thread, print_table, read_rows
+from benchmarks.measure import add_predicting, at_most, one_thread, predicted, print_table, read_rows
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.columns import Floats
@@ -50,8 +49,8 @@ def main() -> None:
     frame = read_rows(options.table, options.target, [options.split])
     frame = at_most(frame[frame.split == options.split], options.limit)
     gap_ev = frame[options.target].to_numpy(dtype=np.float64)
-    table, _ = candidates(predictor, frame, WINDOWS[0], options.cache)
-    gap, std, novelty = (table[name].to_numpy() for name in ("gap_ev", "gap_std_ev", "novelty"))
+    _, said = predicted(predictor, frame, options.cache)
+    gap, std, novelty = said.gap_ev, said.gap_std_ev, said.novelty
     rows: list[list[object]] = []
     for low, high in WINDOWS:
         stated = predictor.calibration.p_in_window(gap, std, low, high, novelty)
