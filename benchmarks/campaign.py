@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_predicting, at_most, one_thread, predicted, print_table, read_rows
+from benchmarks.measure import add_predicting, at_most, one_thread, predicted, print_table, read_splits
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.posterior import predict_store
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -97,9 +97,8 @@ def main() -> None:
     options = parser.parse_args()
     one_thread()
     predictor = load_model(options.model, device="cpu")
-    frame = read_rows(options.table, options.target, options.splits)
-    learnt = frame.structure_id.isin(predictor.novelty.ids)
-    frame = at_most(frame[frame.split.isin(options.splits) & ~learnt], options.limit)
+    frame = read_splits(options.table, options.target, options.splits)
+    frame = at_most(frame[~frame.structure_id.isin(predictor.novelty.ids)], options.limit)
     low, high = options.window
     hit = frame[options.target].between(low, high).to_numpy()
     if not hit.any():

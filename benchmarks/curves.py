@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.measure import add_table, at_most, one_thread, parser_of, predicted, read_rows
+from benchmarks.measure import add_table, at_most, one_thread, parser_of, predicted, read_splits
 from mofgap.gap.predictor import load_model
 from mofgap.shipped import shipped_folder
 from mofgap.uncertainty import metrics
@@ -110,8 +110,7 @@ def main() -> None:
     found: dict[str, list[Row]] = {"scores": [], "error-by-std": [], "kept": [], "test": []}
     for name, target in TARGETS.items():
         predictor = load_model(name, device="cpu")
-        frame = read_rows(options.table, target, [options.split])
-        frame = at_most(frame[frame.split == options.split], options.limit)
+        frame = at_most(read_splits(options.table, target, [options.split]), options.limit)
         true = frame[target].to_numpy(dtype=np.float64)
         _, said = predicted(predictor, frame, options.cache)
         gap, std = said.gap_ev, said.gap_std_ev

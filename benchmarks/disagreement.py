@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.measure import add_predicting, one_thread, print_table, read_rows
+from benchmarks.measure import add_predicting, one_thread, print_table, read_splits
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.posterior import DISAGREEMENT, Posterior, at_mean, predict_store
 from mofgap.gap.predictor import load_model
@@ -49,8 +49,7 @@ def main() -> None:
     add_predicting(parser)
     options = parser.parse_args()
     one_thread()
-    table = read_rows(options.table, options.target, ["val"])
-    frame = table[table.split == "val"]
+    frame = read_splits(options.table, options.target, ["val"])
     predictor = load_model(options.model, device="cpu")
     model = predictor.model
     if not model.members or model.correction is None:

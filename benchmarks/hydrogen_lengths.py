@@ -8,7 +8,7 @@ from collections import defaultdict
 import gemmi
 import numpy as np
 
-from benchmarks.measure import add_table, print_table, read_rows
+from benchmarks.measure import add_table, print_table, read_splits
 from mofgap.crystals.bonds import bond_ratios, pairs_within
 from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.elements import HYDROGEN
@@ -23,9 +23,9 @@ def main() -> None:
     add_table(parser)
     parser.add_argument("--split", default="train", help="rows to measure")
     options = parser.parse_args()
-    frame = read_rows(options.table, options.target, [options.split])
+    frame = read_splits(options.table, options.target, [options.split])
     lengths: dict[int, list[float]] = defaultdict(list)
-    for crystal in table_crystals(frame[frame.split == options.split]):
+    for crystal in table_crystals(frame):
         numbers = crystal.atomic_numbers
         pairs = pairs_within(crystal.cell, crystal.frac_coords, LONGEST_ANGSTROM, numbers == HYDROGEN)
         order = np.lexsort((bond_ratios(pairs, numbers), pairs.first))

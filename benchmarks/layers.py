@@ -17,7 +17,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
-from benchmarks.measure import add_predicting, one_thread, parser_of, print_table, read_rows
+from benchmarks.measure import add_predicting, one_thread, parser_of, print_table, read_splits
 from mofgap.crystals.dataset import cached_store
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.gap.model import GapModel
@@ -54,8 +54,7 @@ class Parts:
 
 def parts_of(predictor: GapPredictor, table: Path, split: str, target: str, cache: Path | None) -> Parts:
     """One forward and one backward pass for each structure of a split."""
-    frame = read_rows(table, target, [split])
-    frame = frame[frame.split == split].reset_index(drop=True)
+    frame = read_splits(table, target, [split])
     store = cached_store(frame, predictor.model.graph_config, cache)
     found = [one(predictor.model, store[i]) for i in range(len(frame))]
     per_layer, alpha, gap, aleatoric = (np.array(column) for column in zip(*found, strict=True))

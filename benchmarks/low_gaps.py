@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_predicting, one_thread, predicted, print_table, read_rows
+from benchmarks.measure import add_predicting, one_thread, predicted, print_table, read_splits
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.metrics import interval_score
@@ -61,8 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     one_thread()
     predictor = load_model(options.model, device="cpu")
-    frame = read_rows(options.table, options.target, options.splits)
-    frame = frame[frame.split.isin(options.splits)]
+    frame = read_splits(options.table, options.target, options.splits)
     _, said = predicted(predictor, frame, options.cache)
     true = frame[options.target].to_numpy(dtype=np.float64)
     gap, std, novelty = said.gap_ev, said.gap_std_ev, said.novelty

@@ -70,6 +70,12 @@ def read_rows(path: Path, target: str, needed: Sequence[str]) -> pd.DataFrame:
         raise SystemExit(str(error)) from None
 
 
+def read_splits(path: Path, target: str, splits: Sequence[str]) -> pd.DataFrame:
+    """The labelled rows of some splits of a table, none of which may be empty, see `read_rows`."""
+    frame = read_rows(path, target, splits)
+    return frame[frame.split.isin(splits)]
+
+
 def predicted(
     predictor: GapPredictor, frame: pd.DataFrame, cache: Path | None
 ) -> tuple[Posterior, Predictions]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_predicting, at_most, one_thread, predicted, print_table, read_rows
+from benchmarks.measure import add_predicting, at_most, one_thread, predicted, print_table, read_splits
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.columns import Floats
@@ -46,8 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     one_thread()
     predictor = load_model(options.model, device="cpu")
-    frame = read_rows(options.table, options.target, [options.split])
-    frame = at_most(frame[frame.split == options.split], options.limit)
+    frame = at_most(read_splits(options.table, options.target, [options.split]), options.limit)
     gap_ev = frame[options.target].to_numpy(dtype=np.float64)
     _, said = predicted(predictor, frame, options.cache)
     gap, std, novelty = said.gap_ev, said.gap_std_ev, said.novelty

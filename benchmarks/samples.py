@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_table, one_thread, parser_of, print_table, read_rows
+from benchmarks.measure import add_table, one_thread, parser_of, print_table, read_splits
 from mofgap.choices import BATCH_ATOMS
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -119,8 +119,7 @@ def main() -> None:
     options = parser.parse_args()
     one_thread()
     predictor = load_model(options.model, device="cpu")
-    frame = read_rows(options.table, options.target, [options.split])
-    frame = frame[frame.split == options.split].head(options.limit).reset_index(drop=True)
+    frame = read_splits(options.table, options.target, [options.split]).head(options.limit)
     found = estimates(predictor, frame, options.samples, options.cache, options.methods)
     labels = frame[options.target].to_numpy(dtype=np.float64)
     table = tabled(found, frame.structure_id.to_numpy(), labels, predictor)

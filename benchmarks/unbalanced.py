@@ -6,7 +6,7 @@ import argparse
 
 import numpy as np
 
-from benchmarks.measure import add_predicting, one_thread, predicted, print_table, read_rows
+from benchmarks.measure import add_predicting, one_thread, predicted, print_table, read_splits
 from mofgap.crystals.checks import OPEN_SHELL
 from mofgap.gap.error_bars import UNKNOWN_STD_EV
 from mofgap.gap.predictor import load_model
@@ -41,8 +41,7 @@ def main() -> None:
     add_predicting(parser)
     options = parser.parse_args()
     one_thread()
-    frame = read_rows(options.table, options.target, ["train", "val"])
-    frame = frame[frame.split.isin(["train", "val"])]
+    frame = read_splits(options.table, options.target, ["train", "val"])
     unbalanced = are_unbalanced(frame)
     open_shell = np.array([bool(OPEN_SHELL & set(numbers)) for numbers in frame.atomic_numbers])
     gap, train = frame[options.target].to_numpy(dtype=np.float64), (frame.split == "train").to_numpy()
