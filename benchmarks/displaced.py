@@ -12,6 +12,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -59,9 +60,7 @@ def decisions(crystal: Crystal) -> frozenset[str]:
 def changes(path: Path) -> Iterator[tuple[str, list[Crystal]]]:
     """Each decision that changes on a path: its name, and the structures on both sides of the change."""
     places = np.linspace(0.0, ANGSTROM[-1], N_PLACES)
-    crystals = [path(place) for place in places]
-    for left, right in zip(range(N_PLACES), range(1, N_PLACES), strict=False):
-        low, high, before, after = places[left], places[right], crystals[left], crystals[right]
+    for (low, before), (high, after) in pairwise((place, path(place)) for place in places):
         if decisions(before) == decisions(after):
             continue
         while high - low > STEP_ANGSTROM:
