@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -82,20 +83,27 @@ def xtb_gap_ev(crystal: Crystal) -> float:
     return float(point.energy_ev[~filled].min() - point.energy_ev[filled].max())
 
 
-@torch.no_grad()
+@contextmanager
+def reading_as(predictor: GapPredictor, metal: str, shares: Mapping[str, float]) -> Iterator[None]:
+    """Let a model read a metal as others while open, or as it is where none are given."""
+    networks = (predictor.model, *predictor.model.members)
+    tables = [table for network in networks for table in tables_of(network.encoder)]
+    z = atomic_number(metal)
+    with torch.no_grad():
+        own = [table[z].clone() for table in tables]
+        if shares:
+            substitute(tables, {metal: shares})
+        yield
+        for table, row in zip(tables, own, strict=True):
+            table[z] = row
+
+
 def read_as(
     predictor: GapPredictor, crystals: list[Crystal], metal: str, shares: Mapping[str, float]
 ) -> float:
-    """Mean predicted gap, eV, with a metal read as others, or as the model reads it where none are given."""
-    networks = (predictor.model, *predictor.model.members)
-    tables = [table for network in networks for table in tables_of(network.encoder)]
-    own = [table[atomic_number(metal)].clone() for table in tables]
-    if shares:
-        substitute(tables, {metal: shares})
-    gap_ev = float(predictor.estimate(crystals).gap_ev.mean())
-    for table, row in zip(tables, own, strict=True):
-        table[atomic_number(metal)] = row
-    return gap_ev
+    """Mean predicted gap, eV, with a metal read as others, see `reading_as`."""
+    with reading_as(predictor, metal, shares):
+        return float(predictor.estimate(crystals).gap_ev.mean())
 
 
 def compared(case: Case, found: list[Crystal], predictor: GapPredictor) -> Iterator[list[object]]:

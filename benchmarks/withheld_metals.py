@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import add_table, one_thread, print_table, read_rows
 from benchmarks.pretraining import how
+from benchmarks.rare_metals import reading_as
 from mofgap.choices import Precision
 from mofgap.crystals.bonds import IS_METAL
 from mofgap.crystals.dataset import cached_store
@@ -37,7 +38,6 @@ from mofgap.training.labels import Labels
 from mofgap.training.network import network
 from mofgap.training.pretrain import pretrain
 from mofgap.training.recipe import train
-from mofgap.training.unseen import substitute, tables_of
 from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.metrics import coverage, mae
 from mofgap.uncertainty.novelty import RARE, UNSEEN_WIDENING
@@ -136,9 +136,7 @@ def scores(
 
 def leave_out(predictor: GapPredictor, table: pd.DataFrame, target: str) -> Iterator[list[object]]:
     """Error on rows of val as they are and with each metal read as similar ones, and the coverage then."""
-    counts, networks = predictor.novelty.element_counts, (predictor.model, *predictor.model.members)
-    tables = [table for each in networks for table in tables_of(each.encoder)]
-    often = np.flatnonzero(counts >= RARE).tolist()
+    often = np.flatnonzero(predictor.novelty.element_counts >= RARE).tolist()
     rows = table[(table.split == "val") & (table.atomic_numbers.map(len) <= MOST_VAL_ATOMS)]
     for z in (z for z in often if IS_METAL[z]):
         symbol = gemmi.Element(z).name
@@ -146,13 +144,9 @@ def leave_out(predictor: GapPredictor, table: pd.DataFrame, target: str) -> Iter
         if len(some) < LEAST_VAL:
             continue
         known = predicted(predictor, some, None)
-        own = [each[z].clone() for each in tables]
         shares = {gemmi.Element(other).name: share for other, share in similar_elements(z, often).items()}
-        with torch.no_grad():
-            substitute(tables, {symbol: shares})
+        with reading_as(predictor, symbol, shares):
             found = predicted(predictor, some, None, unseen=True)
-            for each, row in zip(tables, own, strict=True):
-                each[z] = row
         true = some[target].to_numpy(dtype=np.float64)
         scores = mae(true, known["gap"]), mae(true, found["gap"]), coverage(true, found["lo"], found["hi"])
         yield [f"{symbol} as {next(iter(shares))}", len(some), *scores]
