@@ -86,13 +86,14 @@ def emoji(packages: Path, style: str, categories: tuple[str, ...] = EMOJI_CLASSE
             "name the folder node_modules in vision.emoji"
         )
     rows = [row for row in json.loads(listed.read_text(encoding="utf-8")) if _is_taken(row, categories)]
+    rows.sort(key=lambda row: str(row["unified"]))
     pixels = []
-    for row in sorted(rows, key=lambda row: str(row["unified"])):
+    for row in rows:
         with Image.open(folder / "img" / style / "64" / row["image"]) as drawn:
             image = drawn.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         pixels.append(np.asarray(Image.alpha_composite(white, image).convert("RGB")))
-    labels = [categories.index(row["category"]) for row in sorted(rows, key=lambda row: str(row["unified"]))]
+    labels = [categories.index(row["category"]) for row in rows]
     stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
     return Images(stacked.float() / 255, torch.tensor(labels))
 
