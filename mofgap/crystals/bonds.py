@@ -47,6 +47,10 @@ class Pairs:
         """The pairs where a mask holds, or of these places."""
         return Pairs(self.first[which], self.second[which], self.offsets[which], self.distances[which])
 
+    def both(self, atoms: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(n_pairs,) whether both ends are atoms of a mask."""
+        return atoms[self.first] & atoms[self.second]
+
 
 def pairs_within(
     cell: NDArray[np.float64],
@@ -192,9 +196,8 @@ def bond_graph(crystal: Crystal) -> BondGraph:
     partner = radii[~metals].max(initial=0.7)
     pairs = pairs_within(crystal.cell, crystal.frac_coords, BOND_RATIO * float(radii.max() + partner))
     ratios = bond_ratios(pairs, numbers)
-    near = (ratios < BOND_RATIO) & ~(metals[pairs.first] & metals[pairs.second])
+    near = (ratios < BOND_RATIO) & ~pairs.both(metals)
     # Hydrogens of neighbouring groups are no bond partners, apart from H2.
     lone = np.bincount(pairs.first[near], minlength=len(numbers)) == 1
-    hydrogens = (numbers[pairs.first] == HYDROGEN) & (numbers[pairs.second] == HYDROGEN)
-    near &= ~hydrogens | (lone[pairs.first] & lone[pairs.second])
+    near &= ~pairs.both(numbers == HYDROGEN) | pairs.both(lone)
     return BondGraph(crystal, pairs, ratios, pairs.take(near))

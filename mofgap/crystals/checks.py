@@ -89,18 +89,12 @@ def faults(crystal: Crystal) -> list[str]:
 
 def _overlapping_atoms(bonded: BondGraph) -> str:
     pairs, numbers = bonded.pairs, bonded.numbers
-    coordination = bonded.coordination()
-    hydrogens = (numbers[pairs.first] == HYDROGEN) & (numbers[pairs.second] == HYDROGEN)
-    hydrogens &= (coordination[pairs.first] > 0) & (coordination[pairs.second] > 0)
-    # Metals bind the molecule side-on.
-    heavy = bonded.coordination(~IS_METAL[numbers] & (numbers != HYDROGEN))
-    no_molecule = (pairs.distances > LONGEST_H2_ANGSTROM) | (heavy[pairs.first] > 0) & (
-        heavy[pairs.second] > 0
-    )
-    crowded = hydrogens & (pairs.distances < HYDROGEN_CONTACT_ANGSTROM) & no_molecule
     nonmetal = ~IS_METAL[numbers] & (numbers != HYDROGEN)
-    both = nonmetal[pairs.first] & nonmetal[pairs.second]
-    least = np.where(both, NONMETAL_COLLISION_RATIO, COLLISION_RATIO)
+    hydrogens = pairs.both((numbers == HYDROGEN) & (bonded.coordination() > 0))
+    # Metals bind the molecule side-on.
+    no_molecule = (pairs.distances > LONGEST_H2_ANGSTROM) | pairs.both(bonded.coordination(nonmetal) > 0)
+    crowded = hydrogens & (pairs.distances < HYDROGEN_CONTACT_ANGSTROM) & no_molecule
+    least = np.where(pairs.both(nonmetal), NONMETAL_COLLISION_RATIO, COLLISION_RATIO)
     bad = np.flatnonzero((bonded.ratios < least) | crowded)
     if not len(bad):
         return ""
@@ -118,9 +112,8 @@ def _odd_valence(bonded: BondGraph) -> str:
     count = bonded.coordination(~IS_METAL[numbers] & (numbers != BORON))
     most = np.full(119, 99)
     most[list(MOST_NEIGHBOURS)] = list(MOST_NEIGHBOURS.values())
-    oxygen, bonds = numbers == OXYGEN, bonded.bonds
     peroxidic = np.zeros(len(numbers), dtype=bool)
-    peroxidic[bonds.first[oxygen[bonds.first] & oxygen[bonds.second]]] = True
+    peroxidic[bonded.bonds.first[bonded.bonds.both(numbers == OXYGEN)]] = True
     odd = np.flatnonzero((count > most[numbers]) | (peroxidic & (count == MOST_NEIGHBOURS[OXYGEN])))
     if not len(odd):
         return ""

@@ -158,8 +158,7 @@ def _units(
     pairs = replace(pairs, first=index[pairs.first], second=index[pairs.second])
     pairs = pairs.take(pairs.first != pairs.second)
     ratios = bond_ratios(pairs, sites.atomic_numbers)
-    of_hydrogen = sites.atomic_numbers == HYDROGEN
-    hydrogens = of_hydrogen[pairs.first] & of_hydrogen[pairs.second]
+    hydrogens = pairs.both(sites.atomic_numbers == HYDROGEN)
     close = (ratios < _EXCLUDES) | (hydrogens & (pairs.distances < HYDROGEN_CONTACT_ANGSTROM))
     close |= _in_triangles(cell, sites, op_index, partial, pairs)
     one_group, across = _alternatives(sites, op_index, pairs, close)
@@ -192,10 +191,10 @@ def _in_triangles(
     numbers, first, second = sites.atomic_numbers, pairs.first, pairs.second
     heavy = ~np.isin(numbers, (HYDROGEN, BORON)) & ~IS_METAL[numbers]
     one = (sites.groups[first] != 0) & (sites.groups[first] == sites.groups[second])
-    found: NDArray[np.bool_] = heavy[first] & heavy[second] & (bond_ratios(pairs, numbers) < BOND_RATIO)
+    found: NDArray[np.bool_] = pairs.both(heavy) & (bond_ratios(pairs, numbers) < BOND_RATIO)
     found &= ~(one & (op_index[first] == op_index[second]))
     found &= sites.occupancies[first] + sites.occupancies[second] < 1 + _EQUAL
-    peroxides: NDArray[np.bool_] = found & (numbers[first] == OXYGEN) & (numbers[second] == OXYGEN)
+    peroxides: NDArray[np.bool_] = found & pairs.both(numbers == OXYGEN)
     if not found.any():
         return found
     to_full = pairs_within(cell, sites.frac_coords, _REACH_ANGSTROM, centres=partial & heavy)

@@ -177,7 +177,7 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, max_atoms: int, w
     drop = np.unique(pairs.first[repeated & (pairs.first > pairs.second)])
     removed = np.zeros(len(sites), dtype=bool)
     removed[drop] = True
-    left = pairs.take(~removed[pairs.first] & ~removed[pairs.second])
+    left = pairs.take(pairs.both(~removed))
     if len(left.first):
         worst = int(np.argmin(left.distances))
         n_pairs = len(left.first) // 2

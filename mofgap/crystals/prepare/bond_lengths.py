@@ -137,8 +137,7 @@ def _displacements(bonded: BondGraph, change: Floats) -> Floats:
     from scipy.sparse import csr_array
     from scipy.sparse.linalg import cg
 
-    heavy, metal = bonded.numbers != HYDROGEN, IS_METAL[bonded.numbers]
-    kept = heavy[bonded.bonds.first] & heavy[bonded.bonds.second]
+    metal, kept = IS_METAL[bonded.numbers], bonded.bonds.both(bonded.numbers != HYDROGEN)
     bonds, directions, change = bonded.bonds.take(kept), bonded.directions[kept], change[kept]
     one, other = _angles(bonds.first, bonded.crystal.n_atoms)
     across = directions[other] * bonds.distances[other, None] - directions[one] * bonds.distances[one, None]
