@@ -42,8 +42,8 @@ class Rows:
     features: NDArray[np.float32]
 
     def take(self, mask: NDArray[np.bool_] | NDArray[np.intp]) -> Rows:
-        """Some of them."""
-        return Rows(self.frame[mask] if mask.dtype == bool else self.frame.iloc[mask], self.features[mask])
+        """Those of a mask, or of these places."""
+        return Rows(self.frame.iloc[mask], self.features[mask])
 
     @property
     def numbers(self) -> list[NDArray[np.int64]]:
