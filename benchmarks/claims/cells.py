@@ -17,7 +17,7 @@ from benchmarks.claims.arms import NO_LABEL
 from benchmarks.claims.config import ClaimsConfig
 from benchmarks.claims.estimates import CLOSED_FORM, Estimate, Key
 from benchmarks.claims.methods import METHODS, Choice, Method, fit
-from benchmarks.claims.outcomes import OUTCOMES, Outcome
+from benchmarks.claims.outcomes import OUTCOMES
 from benchmarks.claims.task import Backbone, Split, Task
 from mofgap.configuration import ConfigurationError, to_dict
 from mofgap.whole_file import whole_file, write_json
@@ -135,7 +135,10 @@ class Cells:
         about["pass_seconds"] = time.process_time() - start
         found: dict[Key, Estimate] = {}
         for name, split in task.judged.items():
-            found |= self._sampled(method, model, choice, name, split, seed, OUTCOMES[task.kind])
+            numbers = self._numbers(name) if method.is_sampled else (1,)
+            logits = method.logits(model, split, choice, max(numbers), seed, size)
+            sampled = OUTCOMES[task.kind].by_samples(logits, numbers)
+            found |= {(method.name, n, name): each for n, each in sampled.items()}
         if method.has_closed_form:
             found |= _closed_form(method, model, task, size)
         if method.name == "lora" and seed < self.config.trainings:
@@ -143,20 +146,6 @@ class Cells:
         if self.config.mofs is not None and self.config.mofs.neighbours:
             found |= _near_training(method, model, task, backbone, found, size)
         estimates.save(path, found, **about)
-
-    def _sampled(
-        self,
-        method: Method,
-        model: torch.nn.Module,
-        choice: Choice,
-        name: str,
-        split: Split,
-        seed: int,
-        outcome: Outcome,
-    ) -> dict[Key, Estimate]:
-        numbers = self._numbers(name) if method.is_sampled else (1,)
-        logits = method.logits(model, split, choice, max(numbers), seed, self.config.at_once)
-        return {(method.name, n, name): each for n, each in outcome.by_samples(logits, numbers).items()}
 
     def _numbers(self, split: str) -> tuple[int, ...]:
         """Numbers of samples of test inputs; of shifted ones no more than the settings say."""
