@@ -367,10 +367,10 @@ class BaLoRAModel(BaLoRA):
         if self.balora_config.posterior == "analytic":
             found, shape = self._joint(args, kwargs, self._rows_of(args, kwargs))
             alpha = analytic_alpha(self.layers, self.balora_config, found.total)
-            return found.output, found.covariance(alpha), shape
-        with torch.no_grad():
-            alpha, rows = self._alpha_of(args, kwargs)
-        found, shape = self._joint(args, kwargs, rows)
+        else:
+            with torch.no_grad():
+                alpha, rows = self._alpha_of(args, kwargs)
+            found, shape = self._joint(args, kwargs, rows)
         return found.output, found.covariance(alpha), shape
 
     def _joint(
