@@ -125,11 +125,9 @@ def _show(found: Explanation, atoms: bool, as_json: bool) -> None:
             }
         )
         return
-    has_variance = "variance_fraction" in found.atoms
-    root = found.attribution.variance_ev2**0.5
     say(found.title)
     say(found.baseline)
-    if has_variance:
-        words = f"fractions of the closed-form variance sum to 1; its root is {root:.3f} eV, not calibrated"
-        say(words)
+    if "variance_fraction" in found.atoms:
+        root = found.attribution.variance_ev2**0.5
+        say(f"fractions of the closed-form variance sum to 1; its root is {root:.3f} eV, not calibrated")
     show(rows, HEADINGS[atoms])
