@@ -127,7 +127,7 @@ def main() -> None:
     ensemble = arms.last(ENSEMBLE)
     if ensemble is None or ensemble.std_ev is None:
         raise SystemExit(f"{options.run}: no {ENSEMBLE} on split {options.split}")
-    bootstrap = Bootstrap(config.judgement.level, config.judgement.n_draws, config.judgement.seed)
+    bootstrap = Bootstrap.of(config.judgement)
     is_val = np.array(rows.part) == "val"
     error = [np.abs(t.gap_ev - dataset.gap_ev[rows.all]) for t in trainings]
 

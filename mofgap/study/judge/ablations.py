@@ -26,7 +26,7 @@ def changes(
         as_configured: The arms to compare with. The ablations are of the same split and spread.
         config: How intervals are made. Those of a single training do not hold the chance of training.
     """
-    bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
+    bootstrap = Bootstrap.of(config)
     split, spread = as_configured.split, as_configured.spread
     for variant in predictions.variant[(predictions.split == split) & (predictions.variant != "")].unique():
         for mine in Arms.of(predictions, split, spread, variant).methods():

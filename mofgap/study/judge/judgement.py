@@ -50,6 +50,11 @@ class Bootstrap:
     n_draws: int
     seed: int
 
+    @classmethod
+    def of(cls, config: JudgementConfig) -> Bootstrap:
+        """As a configuration asks for it."""
+        return cls(config.level, config.n_draws, config.seed)
+
     def __call__(self, statistic: Statistic, arms: Sequence[Arm]) -> list[Interval]:
         """The interval of each number that a statistic of some arms gives."""
         draws = self.draws(statistic, arms)
@@ -78,7 +83,7 @@ def pairs(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:
 
     Those with the neighbour correction are compared with networks with one, and with the plain ensemble.
     """
-    bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
+    bootstrap = Bootstrap.of(config)
     for mine, other in _wanted_pairs(arms, config.estimator):
         a, b = common(mine, other)
         for name in COMPARED[arms.spread]:
@@ -113,7 +118,7 @@ def difference(metric: Callable[[Arm], float]) -> Statistic:
 
 def trends(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:
     """How each metric depends on the number of draws or members."""
-    bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
+    bootstrap = Bootstrap.of(config)
     sampled = [name for name, each in estimators().items() if each.is_sampled]
     for method in (*sampled, *(name + NEIGHBOURS for name in sampled)):
         for metric in COMPARED[arms.spread]:
@@ -140,7 +145,7 @@ def verdicts(arms: Arms, config: JudgementConfig, curves: Sequence[dict[str, Any
         config: How claims are judged.
         curves: The `trends` of these arms.
     """
-    bootstrap = Bootstrap(config.level, config.n_draws, config.seed)
+    bootstrap = Bootstrap.of(config)
     found = []
     for mine in _estimators(arms):
         judged = [
