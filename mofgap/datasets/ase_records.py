@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.crystals.ase_files import crystal_of_atoms
-from mofgap.crystals.dictionaries import identifier_in
 from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.reasons import StructureError
 from mofgap.datasets.label_table import no_column
-from mofgap.datasets.record import DatasetError, Record, Records, flattened
+from mofgap.datasets.record import DatasetError, Record, Records, flattened, identifier
 
 DATABASES = (".db", ".json")
 _UNREADABLE = (OSError, sqlite3.Error, ValueError, LookupError, AttributeError, TypeError)
@@ -40,7 +39,7 @@ def read_ase(path: Path, max_atoms: int, id_name: str | None = None) -> Records:
         for atoms, values, unique_id in rows:
             place += 1
             names |= dict.fromkeys(values)
-            yield _record(atoms, values, unique_id, f"{path}:{place}", path, place, max_atoms, id_name)
+            yield _record(atoms, values, unique_id, path, place, max_atoms, id_name)
     except (*_UNREADABLE, UnknownFileTypeError) as error:
         raise DatasetError(
             f"{path}: ASE cannot read structure {place + 1}: {error}; write the file again"
@@ -53,16 +52,12 @@ def _record(
     atoms: Any,
     values: Mapping[str, Any],
     unique_id: str | None,
-    source: str,
     path: Path,
     place: int,
     max_atoms: int,
     id_name: str | None,
 ) -> Record | ReadFailure:
-    if id_name is None:
-        id_name = identifier_in(values)
-    given = values.get(id_name) if id_name is not None else None
-    given = unique_id if given is None else given
+    source, given = f"{path}:{place}", identifier(values, id_name, unique_id)
     name = f"{path.stem}-{place}" if given is None else str(given)
     try:
         crystal = crystal_of_atoms(atoms, name, source, max_atoms)

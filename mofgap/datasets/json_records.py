@@ -7,19 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mofgap.crystals.dictionaries import identifier_in, structures_in
+from mofgap.crystals.dictionaries import structures_in
 from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.json_rows import json_rows
 from mofgap.crystals.json_stream import JsonError, opened
 from mofgap.crystals.reasons import StructureError
 from mofgap.datasets.label_table import no_column
-from mofgap.datasets.record import (
-    DatasetError,
-    Record,
-    Records,
-    flattened,
-    from_dictionary,
-)
+from mofgap.datasets.record import DatasetError, Record, Records, flattened, from_dictionary, identifier
 
 
 def read_json(path: Path, max_atoms: int, id_name: str | None = None) -> Records:
@@ -53,10 +47,7 @@ def _record(
     source = f"{path}:{place + 1}"
     if not isinstance(row, Mapping):
         return ReadFailure(source, "", f"bad-record: expected an object, found {type(row).__name__}")
-    if id_name is None:
-        id_name = identifier_in(row)
-    given = row.get(id_name) if id_name is not None else key
-    given = key if given is None else given
+    given = identifier(row, id_name, key)
     name = f"{path.name.split('.')[0]}-{place + 1}" if given is None else str(given)
     structures = structures_in(row)
     if len(structures) != 1:

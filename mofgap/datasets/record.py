@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.dictionaries import as_object, crystal_of_dictionary, is_structure
+from mofgap.crystals.dictionaries import as_object, crystal_of_dictionary, identifier_in, is_structure
 from mofgap.crystals.entry import ReadFailure
 
 
@@ -36,6 +36,13 @@ class Record:
 
 
 Records = Iterator[Record | ReadFailure]
+
+
+def identifier(values: Mapping[str, Any], name: str | None, otherwise: str | None) -> Any:
+    """The identifier under a name, or the first of `IDENTIFIERS` without one; another where it is missing."""
+    name = identifier_in(values) if name is None else name
+    given = None if name is None else values.get(name)
+    return otherwise if given is None else given
 
 
 def from_dictionary(data: Any, structure_id: str, source: str, max_atoms: int) -> Record:
