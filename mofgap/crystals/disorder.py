@@ -99,10 +99,7 @@ def majority(
     if not partial.any():
         return ~partial, []
     check_crowding(cell, sites.frac_coords[partial], _REACH_ANGSTROM)
-    unit, alternatives = _units(cell, sites, op_index, partial)
-    members: dict[int, list[int]] = {}
-    for atom in np.flatnonzero(partial).tolist():
-        members.setdefault(unit[atom], []).append(atom)
+    unit, members, alternatives = _units(cell, sites, op_index, partial)
     share = {u: float(sites.occupancies[atoms].mean()) for u, atoms in members.items()}
 
     def place(u: int) -> tuple[float, int, int, int]:
@@ -148,8 +145,8 @@ def _words(sites: Sites, keep: NDArray[np.bool_], partial: NDArray[np.bool_]) ->
 
 def _units(
     cell: NDArray[np.float64], sites: Sites, op_index: NDArray[np.int64], partial: NDArray[np.bool_]
-) -> tuple[list[int], list[list[int]]]:
-    """The number of the unit that each site is of, and the sites that cannot be occupied together with it."""
+) -> tuple[list[int], dict[int, list[int]], list[list[int]]]:
+    """The number of each site's unit, the sites of each unit, and the sites that exclude each site."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -166,6 +163,9 @@ def _units(
     joined = pairs.take((one_group & bonded & ~close | _carried(sites, op_index, pairs)) & ~across)
     links = coo_array((np.ones(len(joined.first)), (joined.first, joined.second)), (len(sites),) * 2)
     unit = connected_components(links, directed=False)[1].tolist()
+    members: dict[int, list[int]] = {}
+    for atom in index.tolist():
+        members.setdefault(unit[atom], []).append(atom)
     # Of an assembly, or of images of a negative group, the file says so, bonded or not.
     images = one_group & (sites.groups[pairs.first] > 0)  # which may be bonded, as parts of one ring are
     named = (sites.assemblies[pairs.first] != 0) | (sites.groups[pairs.first] < 0)
@@ -173,7 +173,7 @@ def _units(
     alternatives: list[list[int]] = [[] for _ in range(len(sites))]
     for first, second in zip(apart.first.tolist(), apart.second.tolist(), strict=True):
         alternatives[first].append(second)
-    return unit, alternatives
+    return unit, members, alternatives
 
 
 def _in_triangles(
