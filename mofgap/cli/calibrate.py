@@ -89,7 +89,6 @@ def _warn(found: Recalibration, target: str) -> None:
         words = "whose charges do not add up: their error bars are wider by a rule of their own"
         say(f"left out {counted(found.n_unbalanced, 'structure')} {words}")
     if abs(found.bias_ev) > LARGE_BIAS * found.mae_ev:
-        say(
-            f"{target} lies {found.bias_ev:+.2f} eV from the model's gaps on average, a difference that "
-            "error bars can only cover; mofgap train --from corrects it"
-        )
+        side = "above" if found.bias_ev < 0 else "below"
+        bias = f"the model's gaps are {abs(found.bias_ev):.2f} eV {side} {target} on average"
+        say(f"{bias}: error bars can only cover this; mofgap train --from corrects it")

@@ -67,6 +67,13 @@ WindowOption = Annotated[
         metavar="LO HI", callback=checked_window, help="Gap window in eV; by default that of the table."
     ),
 ]
+WithoutOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A table of labels, or an earlier selection.csv: structures that it names are left out.",
+    ),
+]
 ModelOption = Annotated[
     str | None,
     typer.Option(
@@ -115,6 +122,7 @@ def select(
     goal: GoalOption = "both",
     window: WindowOption = None,
     warned: WarningsOption = "last",
+    without: WithoutOption = None,
     model: ModelOption = None,
     output: OutputOption = None,
     write_inputs: WriteInputsOption = None,
@@ -132,10 +140,13 @@ def select(
     if output is not None:
         _check_output(output, force)
     needs_file(candidates)
+    if without is not None:
+        needs_file(without)
     from mofgap.selection.candidates import candidates_for
 
     with told():
-        frame = candidates_for(candidates, goal, window, warned)  # what is wrong is said before torch loads
+        # What is wrong is said before torch loads.
+        frame = candidates_for(candidates, goal, window, warned, without)
         from mofgap.selection.select import select_from
 
         folders = Path(), candidates.parent

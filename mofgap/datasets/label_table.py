@@ -121,10 +121,9 @@ def labels_of_csv(
     rows = csv.DictReader(text, delimiter="\t" if source.lower().endswith(".tsv") else ",", strict=True)
     try:
         names = rows.fieldnames or []
-        if len(names) == 1 and ";" in names[0]:
-            raise DatasetError(
-                f"{source}: separated by semicolons; save it with commas, and with decimal points"
-            )
+        if len(names) == 1 and (mark := re.search("[;\t]", names[0])):
+            what = "semicolons" if mark[0] == ";" else "tabs"
+            raise DatasetError(f"{source}: separated by {what}; save it with commas, and with decimal points")
         if not names:
             raise DatasetError(f"{source}: it is empty; give a table of names and gaps")
         places = (rows.line_num for _ in count())

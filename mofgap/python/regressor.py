@@ -19,7 +19,7 @@ from mofgap.configuration import ConfigurationError
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
 from mofgap.crystals.single import crystal_of
-from mofgap.datasets.label_table import other_unit
+from mofgap.datasets.label_table import MAX_GAP_EV, other_unit
 from mofgap.gap.folder import About, find_model
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.shipped import DEFAULT_MODEL
@@ -80,8 +80,8 @@ class GapRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             This estimator.
 
         Raises:
-            ValueError: If the numbers of structures and gaps differ, a gap is negative or not a number, or a
-                structure is refused.
+            ValueError: If the numbers of structures and gaps differ, a gap is negative, above 25 eV or not a
+                number, or a structure is refused.
             ConfigurationError: If a parameter has the wrong type or is out of its range.
             ModelError: If the model does not exist or is damaged.
             TypeError: If an item of ``X`` is neither a path nor a structure.
@@ -129,6 +129,9 @@ def _frame(structures: Sequence[Any], gap_ev: NDArray[np.float64]) -> pd.DataFra
         raise ValueError(f"gap {wrong[0] + 1} is {gap_ev[wrong[0]]}; give a number of at least 0 eV")
     if unit := other_unit(gap_ev[gap_ev > 0].tolist()):
         raise ValueError(f"gaps: {unit}")
+    if (wrong := np.flatnonzero(gap_ev > MAX_GAP_EV)).size:
+        value = f"gap {wrong[0] + 1} is {gap_ev[wrong[0]]:g}"
+        raise ValueError(f"{value}, and no solid has more than {MAX_GAP_EV:g} eV; give all gaps in eV")
     crystals = [crystal_of(item, preparation=DEFAULT_PREPARATION) for item in structures]
     # Those of files may occur twice, and families are told by them. No other model has names like these.
     names = [f"structure-{place}-{_content(crystal)}" for place, crystal in enumerate(crystals, 1)]

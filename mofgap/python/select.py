@@ -24,6 +24,7 @@ def select(
     *,
     model: GapPredictor | str | None = None,
     warnings: Warned = "last",
+    without: str | Path | None = None,
     disorder: Disorder | None = None,
 ) -> Selection:
     """Select different, promising structures for the next DFT calculations: ``mofgap select`` in Python.
@@ -41,6 +42,7 @@ def select(
         model: The model that the table was made with, its name or folder; needed for one that is not shipped.
         warnings: Structures whose file is probably faulty come ``last``, after all others. ``keep`` treats
             them like others, ``drop`` leaves out all structures with a warning. A note is no warning.
+        without: A table of labels, or an earlier ``selection.csv``: structures that it names are left out.
         disorder: What was done about partial occupancies; by default what the table's record says.
 
     Returns:
@@ -49,6 +51,7 @@ def select(
     Raises:
         CandidateError: If the table does not fit ``goal``, or none of its structures can be selected.
         ScreeningTableError: If the file ``table`` does not exist or is no table of ``mofgap screen``.
+        DatasetError: If the file ``without`` does not exist or has no column of names.
         ModelError: If the model does not exist or is damaged.
         ValueError: If ``budget`` is no whole number of at least 1, ``window`` is not a valid window,
             ``goal``, ``warnings`` or ``disorder`` is unknown, or ``model`` is not the model of the table.
@@ -59,7 +62,8 @@ def select(
         check_choice("disorder", disorder, get_args(Disorder))
     source = table if isinstance(table, pd.DataFrame) else Path(table)
     folders = folders_of(source) if isinstance(source, pd.DataFrame) else (Path(), source.parent)
-    frame = candidates_for(source, goal, window, warnings)
+    known = None if without is None else Path(without)
+    frame = candidates_for(source, goal, window, warnings, known)
     found = select_from(frame, budget, goal, window, model, disorder, folders, warnings)
     if found.skipped:
         warn(f"{len(found.skipped)} left out, such as {found.skipped[0]}", stacklevel=2)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from mofgap.choices import Goal, Warned, check_choice
 from mofgap.crystals.checks import FAULTS, UNBALANCED
+from mofgap.datasets.label_table import read_label_table
 from mofgap.gap.novelty_warnings import UNCALIBRATED
 from mofgap.screening.row import DECIMALS, warnings_of
 from mofgap.screening.table import lacking, read_table, windows_of
@@ -64,12 +65,20 @@ def read_candidates(path: Path) -> pd.DataFrame:
 
 
 def candidates_for(
-    table: pd.DataFrame | Path, goal: Goal, window: tuple[float, float] | None, warned: Warned
+    table: pd.DataFrame | Path,
+    goal: Goal,
+    window: tuple[float, float] | None,
+    warned: Warned,
+    without: Path | None = None,
 ) -> pd.DataFrame:
-    """The candidates of a table or its file; without those that have a warning if ``warned`` is ``drop``.
+    """The candidates of a table or its file that may be selected.
+
+    Those that have a warning are left out if ``warned`` is ``drop``, and those that a table of labels or an
+    earlier selection ``without`` names.
 
     Raises:
         ScreeningTableError: If the file ``table`` does not exist, or is not a table of ``mofgap screen``.
+        DatasetError: If ``without`` cannot be read, or names no structures.
         CandidateError: If nothing can be selected from the table, or ``goal`` needs a window, ``window`` is
             None and the table does not have just one.
         ValueError: If ``goal`` or ``warned`` is unknown.
@@ -77,6 +86,8 @@ def candidates_for(
     """
     check_choice("warnings", warned, get_args(Warned))
     frame = candidates_of(table) if isinstance(table, pd.DataFrame) else read_candidates(table)
+    if without is not None:
+        frame = without_named(frame, without)
     if warned == "drop":
         frame = without_warnings(frame)
     if window is None:
@@ -122,6 +133,21 @@ def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:
     if "p_in_window" not in frame.columns:
         frame = frame.assign(p_in_window=np.nan)
     return frame.reset_index(drop=True)
+
+
+def without_named(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The candidates that a table of labels, or an earlier selection, does not name.
+
+    Raises:
+        CandidateError: If ``path`` names each candidate.
+        DatasetError: If the file ``path`` cannot be read, or has no column of names.
+    """
+    known = read_label_table(path, None, {})
+    kept = frame[[known.find(name) not in known.rows for name in frame.structure_id]].reset_index(drop=True)
+    if kept.empty:
+        raise CandidateError(f"{path} names each candidate: screen others")
+    kept.attrs = frame.attrs
+    return kept
 
 
 def without_warnings(frame: pd.DataFrame) -> pd.DataFrame:

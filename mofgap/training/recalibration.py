@@ -74,14 +74,14 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
         TooFewLabels: If ``labels`` hold fewer than `MIN_ROWS` structures whose gaps the model did not learn.
     """
     frame = labels.frame[~labels.frame.structure_id.isin(_learnt(predictor.novelty))]
-    _check_enough(len(frame))
+    _check_enough(len(frame), len(labels.frame) - len(frame))
     store = cached_store(frame, predictor.model.graph_config, None)
     found = predict_store(predictor.model, store, range(len(frame)))
     far = predictor.novelty.score(found.features, frame.atomic_numbers.tolist())
     learnt = predictor.calibrated(found, frame.atomic_numbers.tolist()).in_training  # under other names, too
     found = found.widened(far.widening)  # as in a prediction, so that the intervals fit unseen elements too
     fresh = np.flatnonzero(~learnt)
-    _check_enough(len(fresh))
+    _check_enough(len(fresh), len(labels.frame) - len(fresh))
     balanced = fresh[~are_unbalanced(frame.iloc[fresh])]
     # Where most are unbalanced, the check does not fit such structures.
     rows = balanced if len(balanced) >= max(MIN_ROWS, len(fresh) / 2) else fresh
@@ -131,10 +131,11 @@ def recalibrated(source: Path, labels: Labels, folder: Path, name: str, command:
     return found
 
 
-def _check_enough(n_rows: int) -> None:
+def _check_enough(n_rows: int, n_known: int) -> None:
     if n_rows < MIN_ROWS:
         what = f"{MIN_ROWS} labelled structures that the model was not trained on"
-        raise TooFewLabels(f"a calibration needs {what}, not {n_rows}")
+        known = f"; it knows {n_known} by name or geometry: rename files that share a name alone"
+        raise TooFewLabels(f"a calibration needs {what}, not {n_rows}{known if n_known else ''}")
 
 
 def write_recalibration_card(folder: Path, source: Path, found: Recalibration, command: str) -> None:
@@ -157,8 +158,8 @@ def write_recalibration_card(folder: Path, source: Path, found: Recalibration, c
         f"# {names[0]}",
         "",
         f"The weights of {names[1]}; error bars calibrated anew on {found.n_rows} structures that it was not "
-        f"trained on ({found.n_known} more were left out because it was, and {found.n_unbalanced} because "
-        f"their charges do not add up). {error_bars(folder)}",
+        f"trained on. Left out: {found.n_known} that it was trained on, and {found.n_unbalanced} whose "
+        f"charges do not add up. {error_bars(folder)}",
         f"On them the mean error of the gaps is {-found.bias_ev:+.3f} eV, and the mean absolute error "
         f"{found.mae_ev:.3f} eV, before and after alike.",
         "",

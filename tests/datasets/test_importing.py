@@ -267,6 +267,7 @@ class TestLabelTables:
             ("", "it is empty"),
             ("a,gap_ev\n1,2\n", "no identifier column"),
             ("structure_id;gap_ev\na;1,5\n", "separated by semicolons; save it with commas"),
+            ("structure_id\tgap_ev\na\t1.5\n", "separated by tabs; save it with commas"),
             ("structure_id,gap\na,1\n", "no column 'gap_ev'; did you mean 'gap'"),
             ("structure_id,gap_ev,gap_ev\na,1,2\n", "column 'gap_ev' is there more than once"),
             ("name,gap_ev,split,split\na,1,train,val\n", "column 'split' is there more than once"),

@@ -175,6 +175,8 @@ def test_a_model_is_fitted_as_scikit_learn_does(model_folder: Path, tiny: GapPre
         estimator.fit("cifs", gaps)
     with pytest.raises(ValueError, match="are they in meV"):
         estimator.fit(structures, 1000 * gaps)
+    with pytest.raises(ValueError, match="gap 4 is 2500, and no solid has more than 25 eV"):
+        estimator.fit(structures, [*gaps[:3], 1000 * gaps[3]])
     with pytest.raises(ValueError, match="no structures to fit"):
         estimator.fit([], [])
     for wrong in (-1.0, np.inf, np.nan):

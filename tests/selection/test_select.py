@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable
@@ -260,6 +261,23 @@ def test_structures_with_a_warning_can_be_left_out(table: Path, model_folder: Pa
     arguments = ["select", str(tmp_path / "t.csv"), "--model", str(model_folder), "--warnings", "drop"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 1 and "each row has a warning" in done.output
+
+
+def test_what_was_computed_is_left_out(table: Path, model_folder: Path, tmp_path: Path) -> None:
+    """By a table of labels with names of files, or by an earlier selection."""
+    common = ["select", str(table), "--model", str(model_folder), "--goal", "explore", "--budget", "1"]
+    ran = CliRunner().invoke(app, [*common, "-o", str(tmp_path / "first")])
+    assert ran.exit_code == 0, ran.output
+    first = pd.read_csv(tmp_path / "first" / "selection.csv").structure_id[0]
+    (tmp_path / "labels.csv").write_text(f"structure_id,gap_ev\n{first}.cif,2.0\n")
+    for known in (tmp_path / "labels.csv", tmp_path / "first" / "selection.csv"):
+        ran = CliRunner().invoke(app, [*common, "--without", str(known), "--json"])
+        assert ran.exit_code == 0, ran.output
+        assert json.loads(ran.stdout)[0]["structure_id"] != first
+    every = pd.read_csv(table)[["structure_id"]].to_csv(index=False)
+    (tmp_path / "labels.csv").write_text(every)
+    ran = CliRunner().invoke(app, [*common, "--without", str(tmp_path / "labels.csv")])
+    assert ran.exit_code == 1 and "names each candidate" in ran.stderr
 
 
 def test_an_unknown_choice_selects_nothing(table: Path, model_folder: Path) -> None:
