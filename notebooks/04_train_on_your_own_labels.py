@@ -45,8 +45,8 @@ CIFS = folder / "quickstart" / "structures.zip"
 # %% [markdown]
 # ## Test the model
 # The trained model has a smaller error on the test labels than the shipped one, and than the mean of the labels. No model
-# was trained on the test structures. Their labels are GFN1-xTB gaps, which the shipped model, for PBE gaps, was not made
-# for. The plot shows predicted gaps with their standard deviations against the labels.
+# was trained on the labels of the test structures: GFN1-xTB gaps, which the shipped model, for PBE gaps, was not made
+# for. But `qmof-pbe` knows PBE gaps of some of these compounds, relaxed. The plot shows predicted gaps with their standard deviations against the labels.
 
 # %%
 test = labels[labels.split == "test"]

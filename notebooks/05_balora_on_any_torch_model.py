@@ -132,5 +132,5 @@ pd.DataFrame({"claim": statements} | {name: headline(name) for name in ("languag
 # Of MOFs "errors" are absolute errors of the gap, and what is compared is the rank correlation of the spread with them.
 #
 # BaLoRA is not shown to be better than an ensemble. The ensemble has the better likelihood on all three kinds of data,
-# and finds shifted inputs better. BaLoRA's spread finds errors about as well, with one training in place of five. The
-# uncertainty that one LoRA model states itself finds them better than either. `docs/claims.md` has the protocol, and what was left out.
+# and finds shifted inputs better. Whether BaLoRA's spread finds errors as well is undecided. It takes one training in place of
+# five, but many samples. The uncertainty that one LoRA model states itself finds them better than either. `docs/claims.md` has the protocol, and what was left out.

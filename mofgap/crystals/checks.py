@@ -243,9 +243,7 @@ def _open_shell_metal(bonded: BondGraph) -> str:
     if not found:
         return ""
     names = ", ".join(map(symbol_of, found))
-    return (
-        f"open-shell-metal: {names} may carry unpaired electrons; DFT gaps then err more against experiment"
-    )
+    return f"open-shell-metal: {names} may carry unpaired electrons; a PBE gap may then be far too small"
 
 
 def _odd_density(bonded: BondGraph) -> str:

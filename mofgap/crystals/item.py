@@ -223,7 +223,7 @@ def check_size(n_bytes: int) -> None:
     """
     if n_bytes > MAX_FILE_BYTES:
         raise StructureError(
-            f"too-large: {n_bytes / 2**20:.0f} MB, the limit is {MAX_FILE_BYTES // 2**20} MB; "
+            f"too-large: {n_bytes / 2**20:.1f} MB, the limit is {MAX_FILE_BYTES // 2**20} MB; "
             "split the file, or give the structure alone"
         )
 

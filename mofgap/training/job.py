@@ -118,7 +118,7 @@ class ModelTraining(ComputeConfig, TrainingConfig):
     from_model: str | None = Field(
         None,
         description="Gap model to start from, by name or folder, for gaps of another level of theory. Its "
-        "encoder, method, adapters and head width stay, and its other members for gaps of the same level.",
+        "encoder, method, adapters and head width stay, and its other networks for gaps of the same level.",
     )
     encoder: str = Field(
         DEFAULT_ENCODER,

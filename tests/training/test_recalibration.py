@@ -138,7 +138,9 @@ def test_gaps_that_the_model_predicts_are_no_labels(
 
 def test_too_few_labels_are_refused(source: Path, tiny_frame: pd.DataFrame, tmp_path: Path) -> None:
     path = write_labels(tmp_path / "mine.parquet", tiny_frame, source, 24)
-    with pytest.raises(TooFewLabels, match="25 labelled structures .*, not 24; it knows 12 by name or geometry"):
+    with pytest.raises(
+        TooFewLabels, match=r"25 labelled structures .* not 24; it knows 12 by name or geometry"
+    ):
         recalibrate(load_model(source, "cpu"), read_labels(path, None, "gap_ev", needed=()))
 
 
