@@ -21,6 +21,7 @@ from mofgap.gap.predictor import GapPredictor
 from mofgap.screening import screen as screening
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.journal import Journal
+from mofgap.screening.levels import MODELS
 from mofgap.screening.reading import Reading
 from mofgap.screening.row import COLUMNS
 
@@ -220,6 +221,15 @@ def test_facts_about_the_chemistry_are_no_warning_status(cifs: Path, tiny: GapPr
     copper = replace(good, atomic_numbers=np.array([29, 8, 6, 8, 1]), warnings=())
     frame = mofgap.screen(copper, model=replace(tiny, novelty=everywhere))
     assert frame.warnings[0].startswith("open-shell-metal: ") and frame.status[0] == "ok"
+
+
+def test_a_model_that_was_calibrated_anew_knows_the_gaps_of_the_first(cifs: Path, tiny: GapPredictor) -> None:
+    """With the shipped model's name, each structure of a cell that it has no gaps of has a note."""
+    large = [Crystal(60 * np.eye(3), np.random.default_rng(0).random((160, 3)), np.full(160, 30), "large")]
+    for trained_as, noted in ((MODELS["hse06"], True), ("", False)):
+        model = replace(tiny, about=replace(tiny.about, trained_as=trained_as))
+        (warnings,) = mofgap.screen(large, model=model).warnings
+        assert ("extrapolation" in warnings) == noted
 
 
 def test_no_samples_means_no_epistemic_part(cifs: Path, tiny: GapPredictor) -> None:
