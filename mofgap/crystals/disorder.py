@@ -35,6 +35,8 @@ _BOND_TO_HYDROGEN_ANGSTROM = 0.7, 1.25
 _USUAL_BOND_TO_HYDROGEN_ANGSTROM = 0.97
 # Bonds to hydrogen whose lengths differ by less are equally long.
 _SAME_LENGTH_ANGSTROM = 1e-4
+# Non-metals that are nearer than this are bonded to each other, or to one atom; angstrom.
+_CONTACT_ANGSTROM = 2.35
 # Occupancies that differ by less are equal.
 _EQUAL = 0.01
 
@@ -157,7 +159,7 @@ def _units(
     ratios = bond_ratios(pairs, sites.atomic_numbers)
     hydrogens = pairs.both(sites.atomic_numbers == HYDROGEN)
     close = (ratios < _EXCLUDES) | (hydrogens & (pairs.distances < HYDROGEN_CONTACT_ANGSTROM))
-    close |= _in_triangles(cell, sites, op_index, partial, pairs)
+    close |= _too_near(cell, sites, op_index, partial, pairs)
     one_group, across = _alternatives(sites, op_index, pairs, close)
     bonded = ratios < BOND_RATIO
     joined = pairs.take((one_group & bonded & ~close | _carried(sites, op_index, pairs)) & ~across)
@@ -176,39 +178,43 @@ def _units(
     return unit, members, alternatives
 
 
-def _in_triangles(
+def _too_near(
     cell: NDArray[np.float64],
     sites: Sites,
     op_index: NDArray[np.int64],
     partial: NDArray[np.bool_],
     pairs: Pairs,
 ) -> NDArray[np.bool_]:
-    """Which pairs of partial sites would make a ring of three with a full non-metal, or a peroxide.
+    """Which pairs of partial sites would make a ring of three with a full non-metal, a peroxide or a contact.
 
-    They are two places of one atom, such as the carbons of a ring that is turned by 60 degrees about its
-    axis, or a water. A group of the file may have such a ring, and so have clusters of boron.
+    The first two are places of one atom, such as the carbons of a ring that is turned by 60 degrees about its
+    axis, or a water. A group of the file may have such a ring, and so have clusters of boron. Contacts are of
+    two images of a group in each other's place: nearer than any two atoms that share no neighbour.
     """
     numbers, first, second = sites.atomic_numbers, pairs.first, pairs.second
     heavy = ~np.isin(numbers, (HYDROGEN, BORON)) & ~IS_METAL[numbers]
     one = (sites.groups[first] != 0) & (sites.groups[first] == sites.groups[second])
-    found: NDArray[np.bool_] = pairs.both(heavy) & (bond_ratios(pairs, numbers) < BOND_RATIO)
-    found &= ~(one & (op_index[first] == op_index[second]))
-    found &= sites.occupancies[first] + sites.occupancies[second] < 1 + _EQUAL
+    ratios = bond_ratios(pairs, numbers)
+    near = pairs.both(heavy) & ~(one & (op_index[first] == op_index[second]))
+    near &= sites.occupancies[first] + sites.occupancies[second] < 1 + _EQUAL
+    found: NDArray[np.bool_] = near & (ratios < BOND_RATIO)
     peroxides: NDArray[np.bool_] = found & pairs.both(numbers == OXYGEN)
-    if not found.any():
+    clashes: NDArray[np.bool_] = near & one & ~found & (pairs.distances < _CONTACT_ANGSTROM)
+    if not (found | clashes).any():
         return found
-    to_full = pairs_within(cell, sites.frac_coords, _REACH_ANGSTROM, centres=partial & heavy)
-    to_full = to_full.take(heavy[to_full.second] & ~partial[to_full.second])
-    to_full = to_full.take(bond_ratios(to_full, numbers) < BOND_RATIO)
+    bonds = pairs_within(cell, sites.frac_coords, _REACH_ANGSTROM, centres=partial & heavy)
+    bonds = bonds.take(heavy[bonds.second] & (bond_ratios(bonds, numbers) < BOND_RATIO))
     ends: dict[int, set[tuple[int, ...]]] = {}
-    for i, j, offset in zip(to_full.first.tolist(), to_full.second.tolist(), to_full.offsets, strict=True):
+    for i, j, offset in zip(bonds.first.tolist(), bonds.second.tolist(), bonds.offsets, strict=True):
         ends.setdefault(i, set()).add((j, *np.rint(offset).astype(int).tolist()))
-    for place in np.flatnonzero(found).tolist():
+    for place in np.flatnonzero(found | clashes).tolist():
         shift = np.rint(pairs.offsets[place]).astype(int).tolist()
         of_second = ends.get(int(second[place]), ())
         there = {(j, *(a + b for a, b in zip(offset, shift, strict=True))) for j, *offset in of_second}
-        found[place] = not there.isdisjoint(ends.get(int(first[place]), ()))
-    return found | peroxides
+        shared = there & ends.get(int(first[place]), set())
+        found[place] = found[place] and any(not partial[j] for j, *_ in shared)
+        clashes[place] = clashes[place] and not shared
+    return found | peroxides | clashes
 
 
 def _carried(sites: Sites, op_index: NDArray[np.int64], pairs: Pairs) -> NDArray[np.bool_]:

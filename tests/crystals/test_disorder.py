@@ -459,19 +459,25 @@ METHANOL = [
 
 
 @pytest.mark.parametrize(
-    ("group", "shift", "n"), [("P -1", (0.3, 0.95, 0.3), 2), ("P 3", (0.2, 1.5, 0.0), 3)]
+    ("space_group", "shift", "group"),
+    [
+        ("P -1", (0.3, 0.95, 0.3), "-1"),
+        ("P 3", (0.2, 1.5, 0.0), "-1"),
+        ("P -1", (0.3, 0.95, 0.3), "1"),
+    ],
 )
-def test_one_image_of_a_guest_beside_a_symmetry_element_stays(group, shift, n):
-    """Images of a negative group exclude each other, also where no atom of theirs is within a bond."""
+def test_one_image_of_a_guest_beside_a_symmetry_element_stays(space_group, shift, group):
+    """Images of a negative group exclude each other, and those of any group that touch without a bond."""
+    n = 3 if space_group == "P 3" else 2
     edge, gamma = 15.0, 120 if n == 3 else 90
     cell = np.array([[1, 0, 0], [np.cos(np.radians(gamma)), np.sin(np.radians(gamma)), 0], [0, 0, 1]]) * edge
-    lines = [f"data_x\n_symmetry_space_group_name_H-M '{group}'", f"_cell_angle_gamma {gamma}"]
+    lines = [f"data_x\n_symmetry_space_group_name_H-M '{space_group}'", f"_cell_angle_gamma {gamma}"]
     lines += [f"_cell_length_{a} {edge}" for a in "abc"] + [f"_cell_angle_{a} 90" for a in ("alpha", "beta")]
     lines += ["loop_", *(f"_atom_site_{column}" for column in ("label", "type_symbol", "occupancy"))]
     lines += [*(f"_atom_site_fract_{a}" for a in "xyz"), "_atom_site_disorder_group"]
     lines += ["Zn1 Zn 1 0.333333 0.666667 0.5 ." if n == 3 else "Zn1 Zn 1 0.5 0.5 0.5 ."]
     for i, (element, *place) in enumerate(METHANOL):
         frac = (np.array(place) + shift) @ np.linalg.inv(cell)
-        lines.append(f"{element}{i} {element} {1 / n:.4f} {' '.join(f'{x:.5f}' for x in frac)} -1")
+        lines.append(f"{element}{i} {element} {1 / n:.4f} {' '.join(f'{x:.5f}' for x in frac)} {group}")
     crystal = only(read_cif("\n".join(lines) + "\n", disorder="majority"))
     assert formula_sum(crystal.atomic_numbers) == "C H4 O Zn"
