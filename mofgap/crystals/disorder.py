@@ -121,17 +121,16 @@ def majority(
     for u in chain(sorted(members, key=place), late):
         if u in left_out:
             continue
+        negative = sites.groups[members[u][0]] < 0  # its images share one whole, in reach of u or not
         others = [{unit[other] for other in alternatives[atom]} - {u} for atom in members[u]]
-        excluded = [each - left_out for each in others]
+        rivals = {o for o in set().union(*others) if o not in left_out or (negative and kind[o] == kind[u])}
         enough = kept[kind[u]] + 0.5 > share[u] * images[kind[u]]
-        if enough and u not in late and any(alike(u, other) for other in set().union(*excluded)):
+        if enough and u not in late and any(alike(u, other) for other in rivals):
             late[u] = None
             continue
-        if sites.groups[members[u][0]] < 0:  # one image of three may have left out the second before
-            excluded = [{o for o in each if o not in left_out or kind[o] == kind[u]} for each in others]
-        left_out.update(*excluded)
-        taken = [share[u] + sum(share[other] for other in each) for each in excluded]
-        keep[members[u]] = stays = max(taken) >= 0.5
+        left_out.update(rivals)
+        taken = [share[u] + sum(share[other] for other in each & rivals) for each in others]
+        keep[members[u]] = stays = max(taken) >= 0.5 and not (negative and enough and kept[kind[u]])
         kept[kind[u]] += stays
     fill_shells(cell, sites, op_index, keep, [members.get(u, []) for u in unit], alternatives)
     return keep, [_words(sites, keep, partial)]
@@ -170,7 +169,7 @@ def _units(
         members.setdefault(unit[atom], []).append(atom)
     # Of an assembly, or of images of a negative group, the file says so, bonded or not.
     images = one_group & (sites.groups[pairs.first] > 0)  # which may be bonded, as parts of one ring are
-    named = (sites.assemblies[pairs.first] != 0) | (sites.groups[pairs.first] < 0)
+    named = (sites.assemblies[pairs.first] != 0) | (one_group & (sites.groups[pairs.first] < 0))
     apart = pairs.take(close | (across & ~images & (bonded | named)))
     alternatives: list[list[int]] = [[] for _ in range(len(sites))]
     for first, second in zip(apart.first.tolist(), apart.second.tolist(), strict=True):
@@ -203,7 +202,7 @@ def _too_near(
     if not (found | clashes).any():
         return found
     bonds = pairs_within(cell, sites.frac_coords, _REACH_ANGSTROM, centres=partial & heavy)
-    bonds = bonds.take(heavy[bonds.second] & (bond_ratios(bonds, numbers) < BOND_RATIO))
+    bonds = bonds.take((numbers[bonds.second] != HYDROGEN) & (bond_ratios(bonds, numbers) < BOND_RATIO))
     ends: dict[int, set[tuple[int, ...]]] = {}
     for i, j, offset in zip(bonds.first.tolist(), bonds.second.tolist(), bonds.offsets, strict=True):
         ends.setdefault(i, set()).add((j, *np.rint(offset).astype(int).tolist()))
@@ -212,7 +211,7 @@ def _too_near(
         of_second = ends.get(int(second[place]), ())
         there = {(j, *(a + b for a, b in zip(offset, shift, strict=True))) for j, *offset in of_second}
         shared = there & ends.get(int(first[place]), set())
-        found[place] = found[place] and any(not partial[j] for j, *_ in shared)
+        found[place] = found[place] and any(heavy[j] and not partial[j] for j, *_ in shared)
         clashes[place] = clashes[place] and not shared
     return found | peroxides | clashes
 

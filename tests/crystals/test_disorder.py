@@ -463,21 +463,46 @@ METHANOL = [
     [
         ("P -1", (0.3, 0.95, 0.3), "-1"),
         ("P 3", (0.2, 1.5, 0.0), "-1"),
+        ("P 6", (0.2, 2.6, 0.0), "-1"),
         ("P -1", (0.3, 0.95, 0.3), "1"),
     ],
 )
 def test_one_image_of_a_guest_beside_a_symmetry_element_stays(space_group, shift, group):
     """Images of a negative group exclude each other, and those of any group that touch without a bond."""
-    n = 3 if space_group == "P 3" else 2
-    edge, gamma = 15.0, 120 if n == 3 else 90
+    n = {"P -1": 2, "P 3": 3, "P 6": 6}[space_group]
+    edge, gamma = 15.0, 120 if n > 2 else 90
     cell = np.array([[1, 0, 0], [np.cos(np.radians(gamma)), np.sin(np.radians(gamma)), 0], [0, 0, 1]]) * edge
     lines = [f"data_x\n_symmetry_space_group_name_H-M '{space_group}'", f"_cell_angle_gamma {gamma}"]
     lines += [f"_cell_length_{a} {edge}" for a in "abc"] + [f"_cell_angle_{a} 90" for a in ("alpha", "beta")]
     lines += ["loop_", *(f"_atom_site_{column}" for column in ("label", "type_symbol", "occupancy"))]
     lines += [*(f"_atom_site_fract_{a}" for a in "xyz"), "_atom_site_disorder_group"]
-    lines += ["Zn1 Zn 1 0.333333 0.666667 0.5 ." if n == 3 else "Zn1 Zn 1 0.5 0.5 0.5 ."]
+    lines += ["Zn1 Zn 1 0.333333 0.666667 0.5 ." if n > 2 else "Zn1 Zn 1 0.5 0.5 0.5 ."]
     for i, (element, *place) in enumerate(METHANOL):
         frac = (np.array(place) + shift) @ np.linalg.inv(cell)
         lines.append(f"{element}{i} {element} {1 / n:.4f} {' '.join(f'{x:.5f}' for x in frac)} {group}")
     crystal = only(read_cif("\n".join(lines) + "\n", disorder="majority"))
-    assert formula_sum(crystal.atomic_numbers) == "C H4 O Zn"
+    n_zinc = int((crystal.atomic_numbers == 30).sum())
+    assert formula_sum(crystal.atomic_numbers[crystal.atomic_numbers != 30]) == "C H4 O" and n_zinc
+
+
+def test_fluorines_of_one_boron_touch_without_harm():
+    """Half a tetrafluoroborate about a two-fold axis, in a group: its images share the boron."""
+    at = 1.39 / np.sqrt(3) / 14
+    rows = [("Zn1", 0.5, 0.0, 1, ".", "."), *((f"F{s}", at, s * at, 0.5, ".", 1) for s in (1, -1))]
+    text = planar([("B1", 0, 0, 0.5, ".", 1), *rows], "P 1 1 2")
+    text = "".join(
+        line.removesuffix("0.5\n") + f"{0.5 + at * int(line[1:3]):.5f}\n" if line[:1] == "F" else line
+        for line in text.splitlines(keepends=True)
+    )
+    crystal = only(read_cif(text, disorder="majority"))
+    assert int((crystal.atomic_numbers == 9).sum()) == 4
+
+
+@pytest.mark.parametrize("groups", [(-1, -2), (-1, 1), (1, -1)])
+def test_a_negative_group_excludes_its_own_images_alone(groups):
+    """Two atoms of other groups, 2.7 Å apart and not bonded, are both there."""
+    rows = [("Zn1", 0.1, 0.1, 1, ".", "."), ("O1", 0.4, 0.4, 0.5, ".", groups[0])]
+    crystal = only(
+        read_cif(planar([*rows, ("N1", 0.593, 0.4, 0.5, ".", groups[1])], "P 1"), disorder="majority")
+    )
+    assert formula_sum(crystal.atomic_numbers) == "N O Zn"
