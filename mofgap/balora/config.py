@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
+from operator import index
 from typing import Any, Literal, get_args
 
 from mofgap.choices import Noise
@@ -90,8 +91,9 @@ class BaLoRAConfig:
         if not self.target_modules:
             raise ValueError("target_modules is empty: name at least one layer to adapt")
         self._check_types()
-        for name in ("target_modules", "layers_to_transform", "layers_pattern", "modules_to_save"):
+        for name in ("target_modules", "layers_pattern", "modules_to_save"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
+        object.__setattr__(self, "layers_to_transform", _as_indices(self.layers_to_transform))
         object.__setattr__(self, "modules_to_save", as_patterns(self.modules_to_save))
         for name, patterns in self._patterns().items():
             _check_patterns(name, patterns)
@@ -117,10 +119,6 @@ class BaLoRAConfig:
         for name in ("rank_pattern", "alpha_pattern"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ValueError(f"{name} must map names of layers to numbers, got {getattr(self, name)!r}")
-        blocks = _as_tuple(self.layers_to_transform)
-        blocks = blocks if isinstance(blocks, tuple) else (blocks,)
-        if not all(isinstance(block, int) for block in blocks if block is not None):
-            raise ValueError(f"layers_to_transform must be whole numbers, got {self.layers_to_transform!r}")
         for name in ("prior_rate", "beta"):
             if not isinstance(getattr(self, name), Real):
                 raise ValueError(f"{name} must be a number, got {getattr(self, name)!r}")
@@ -175,6 +173,20 @@ def as_patterns(value: str | tuple[str, ...] | Mapping[str, Any] | None) -> tupl
 
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple | set) else value
+
+
+def _as_indices(value: Any) -> int | tuple[int, ...] | None:
+    """Indices of blocks: one, several, or None for all.
+
+    Raises:
+        ValueError: If ``value`` is something else than whole numbers.
+    """
+    try:
+        if value is None or not isinstance(value, Iterable):
+            return None if value is None else index(value)
+        return tuple(index(each) for each in value)
+    except TypeError as error:
+        raise ValueError(f"layers_to_transform must be whole numbers, got {value!r}") from error
 
 
 def _names_layer(pattern: str, name: str) -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from mofgap.balora.arguments import logits_of
 from mofgap.balora.config import BaLoRAConfig
@@ -89,11 +90,9 @@ class FrozenFeatures:
         given = dict(kwargs)
         with suppress(TypeError):  # a call that the model understands in its own way
             given |= inspect.signature(model.forward).bind_partial(*args).arguments
+        known = {*given, *inspect.signature(model.forward).parameters}
         with_decoder = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
-        with_decoder = (
-            with_decoder and "decoder_attention_mask" in inspect.signature(model.forward).parameters
-        )
-        if with_decoder and "encoder" not in self.name.split("."):
+        if with_decoder and "decoder_attention_mask" in known and "encoder" not in self.name.split("."):
             return given.get("decoder_attention_mask")
         return given.get("attention_mask")
 
@@ -170,7 +169,7 @@ def _channel_axis(module: nn.Module) -> int | None:
     """The axis of the features in what a module takes and returns; None if its kind does not say."""
     if isinstance(module, (nn.Linear, nn.Embedding)) or type(module) is nn.LayerNorm:
         return -1  # classes derived from LayerNorm may have images with the channels first
-    if isinstance(module, (_ConvNd, _BatchNorm, nn.GroupNorm)):
+    if isinstance(module, (_ConvNd, _BatchNorm, _InstanceNorm, nn.GroupNorm)):
         return 1
     return -1 if adapted_kind(module) is AdaptedConv1D else None
 

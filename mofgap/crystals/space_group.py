@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations
 
 import gemmi
 import numpy as np
@@ -31,10 +32,6 @@ _MONOCLINIC = re.compile(r"([PABCI])\s*(21?(?:/[abcdmn])?|[abcdmn])", re.IGNOREC
 _HALL_TAGS = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
 
 
-def _first_value(block: cif.Block, tags: tuple[str, ...]) -> str:
-    return next(iter(_values(block, tags)), "")
-
-
 def _values(block: cif.Block, tags: tuple[str, ...]) -> list[str]:
     """What a block gives for some tags, each text once."""
     values = [block.find_value(tag) for tag in tags]
@@ -44,9 +41,14 @@ def _values(block: cif.Block, tags: tuple[str, ...]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Statement:
-    """A space group that a block names: its operations, the words, its number, and if its setting is open.
+    """A space group that a block names.
 
-    A group that only its number names may be in a setting that centres the cell otherwise.
+    Attributes:
+        group: Its operations.
+        words: How the block names it.
+        number: That of the space group; None if it has a setting that has no name.
+        open_setting: Whether the words may also mean another setting.
+        by_number: Whether its number alone names it.
     """
 
     group: gemmi.GroupOps
@@ -55,19 +57,43 @@ class Statement:
     open_setting: bool = False
     by_number: bool = False
 
-    def has_as_many(self, ops: NDArray[np.float64]) -> bool:
-        """Whether as many operations (n_ops, 3, 4) can be those of this group."""
+    def may_have(self, ops: NDArray[np.float64]) -> bool:
+        """Whether operations (n_ops, 3, 4) can be those of this group; of a number, in any setting."""
         if not self.by_number:
             return len(self.group) == len(ops)
-        n_rotations = len(np.unique(ops[:, :, :3].round(2), axis=0))
-        return n_rotations == len(self.group.sym_ops) and len(ops) % len(self.group) == 0
+        listed = gemmi.GroupOps([_op(each) for each in ops])
+        if known := gemmi.find_spacegroup_by_ops(listed):
+            return bool(known.number == self.number)
+        # Some settings centre the cell otherwise and have no name, such as F -1.
+        return len(listed.sym_ops) == len(self.group.sym_ops) and len(ops) % len(self.group) == 0
+
+    def contradicts(self, other: Statement) -> bool:
+        """Whether both cannot be meant: other space groups, or settings that are stated and differ."""
+        if None in (self.number, other.number):
+            return False
+        if self.number != other.number:
+            return True
+        vague = self.by_number or other.by_number or self.open_setting or other.open_setting
+        return not vague and _triplets(self.group) != _triplets(other.group)
+
+
+def _op(operation: NDArray[np.float64]) -> gemmi.Op:
+    """Gemmi's form of an operation (3, 4)."""
+    op = gemmi.Op()
+    whole = np.rint(operation * gemmi.Op.DEN).astype(int)
+    op.rot, op.tran = whole[:, :3].tolist(), whole[:, 3].tolist()
+    return op.wrap()
+
+
+def _triplets(group: gemmi.GroupOps) -> set[str]:
+    return {op.wrap().triplet() for op in group}
 
 
 def stated_groups(block: cif.Block, cell: gemmi.UnitCell) -> tuple[list[Statement], list[str]]:
     """The groups that Hall symbol, name and number state, the most reliable first, and unknown words."""
     found: list[Statement] = []
     unknown: list[str] = []
-    if hall := _first_value(block, _HALL_TAGS):
+    for hall in _values(block, _HALL_TAGS):
         try:
             if len(hall) > _LONGEST_NAME or not _HALL.fullmatch(hall):
                 raise ValueError("no Hall symbol")
@@ -81,7 +107,7 @@ def stated_groups(block: cif.Block, cell: gemmi.UnitCell) -> tuple[list[Statemen
     if names and not named:
         unknown.append(repr(shown(names[0])))
     found += named
-    if number := _first_value(block, NUMBER_TAGS):
+    for number in _values(block, NUMBER_TAGS):
         # gemmi takes no more than a C int, and 0 for 1.
         usable = number.isdecimal() and len(number) <= 3 and int(number) > 0
         if usable and (numbered := gemmi.find_spacegroup_by_number(int(number))) is not None:
@@ -96,7 +122,7 @@ def _named(name: str, cell: gemmi.UnitCell) -> Statement | None:
     if len(name) > _LONGEST_NAME:
         return None
     plain = re.sub(r"\(#\d+\)$|[()_]", "", name)
-    plain = _ORIGIN.sub(lambda match: ":1" if match[1] == "S" else ":2", plain)
+    plain = _ORIGIN.sub(lambda match: ":1" if match[1] == "S" else ":2", plain.strip())
     spellings = [plain]
     if short := _MONOCLINIC.fullmatch(plain):
         oblique = [abs(angle - 90) > _RIGHT_DEGREES for angle in (cell.alpha, cell.beta, cell.gamma)]
@@ -127,10 +153,10 @@ def _numbered(standard: gemmi.SpaceGroup, cell: gemmi.UnitCell) -> Statement:
 
 
 def contradictions(stated: list[Statement]) -> list[str]:
-    """A warning of names of different space groups, or nothing."""
-    numbered = [each for each in stated if each.number is not None]
-    other = next((each for each in numbered if each.number != numbered[0].number), None)
-    if other is None:
+    """A warning of names of different space groups or settings, or nothing."""
+    pair = next(((one, other) for one, other in combinations(stated, 2) if one.contradicts(other)), None)
+    if pair is None:
         return []
-    words = f"{numbered[0].words} and {other.words}"
-    return [f"symmetry-disagreement: the file names two space groups, {words}; correct one"]
+    what = "space groups" if pair[0].number != pair[1].number else "settings of a space group"
+    words = f"{pair[0].words} and {pair[1].words}"
+    return [f"symmetry-disagreement: the file names two {what}, {words}; correct one"]

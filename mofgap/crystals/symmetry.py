@@ -98,14 +98,23 @@ def _listed_operations(block: cif.Block) -> tuple[NDArray[np.float64], list[str]
             f"bad-symmetry: {len(texts)} symmetry operators, no space group has more than {MOST_OPERATIONS}; "
             "list those of the space group, or expand the file to P1"
         )
-    warnings = []
-    if len(lists) == 2 and len(lists[1]) != len(texts):
-        words = f"{len(texts)} operators listed and used, but a second list has {len(lists[1])}"
-        warnings.append(f"symmetry-disagreement: {words}; delete the wrong one")
     try:
-        return np.array([parse_operation(op) for op in texts]).reshape(-1, 3, 4), warnings
+        ops = np.array([parse_operation(op) for op in texts]).reshape(-1, 3, 4)
     except ValueError as error:
         raise StructureError(f"bad-symmetry: {error}; correct the symmetry operators") from error
+    return ops, _second_list(ops, list(lists[1])) if len(lists) > 1 else []
+
+
+def _second_list(ops: NDArray[np.float64], texts: list[str]) -> list[str]:
+    """A warning of a second list of operators that are others, or nothing."""
+    try:
+        others = [_key(parse_operation(op)) for op in texts[: MOST_OPERATIONS + 1]]
+    except ValueError:
+        others = []
+    if set(others) == set(map(_key, ops)):
+        return []
+    words = f"{len(ops)} operators listed and used, but a second list has {len(texts)}"
+    return [f"symmetry-disagreement: {words} that differ; delete the wrong list"]
 
 
 def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[NDArray[np.float64], list[str]]:
@@ -127,7 +136,7 @@ def operations(block: cif.Block, cell: gemmi.UnitCell) -> tuple[NDArray[np.float
     if away.any(axis=(1, 2)).all():
         ops = np.concatenate([identity[None], ops])
         warnings.append("missing-identity: the operators listed lack x,y,z, which was added; check them")
-    if stated and not stated[0].has_as_many(ops):
+    if stated and not stated[0].may_have(ops):
         other = f"{stated[0].words} has {len(stated[0].group)}"
         warnings.append(f"symmetry-disagreement: {len(ops)} operators listed and used, but {other}")
     if len(ops) > 1 and not _is_group(ops):
@@ -173,18 +182,19 @@ def _cell_mismatch(ops: NDArray[np.float64], cell: gemmi.UnitCell) -> list[str]:
     ]
 
 
+def _key(op: NDArray[np.float64]) -> bytes:
+    """The same for operations (3, 4) that are equal but for a lattice translation."""
+    rotation, translation = op[:, :3], (op[:, 3] + 0.005) % 1.0
+    return np.column_stack([rotation, np.floor(translation * 100)]).round(2).astype(np.float32).tobytes()
+
+
 def _is_group(ops: NDArray[np.float64]) -> bool:
     """Whether products of operations with the first few are operations, modulo lattice translations."""
-
-    def key(op: NDArray[np.float64]) -> bytes:
-        rotation, translation = op[:, :3], (op[:, 3] + 0.005) % 1.0
-        return np.column_stack([rotation, np.floor(translation * 100)]).round(2).astype(np.float32).tobytes()
-
-    known = {key(op) for op in ops}
+    known = {_key(op) for op in ops}
     for first in ops[:4]:
         products = first[:, :3] @ ops
         products[:, :, 3] += first[:, 3]
-        if not all(key(product) in known for product in products):
+        if not all(_key(product) in known for product in products):
             return False
     return True
 

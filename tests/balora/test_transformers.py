@@ -250,6 +250,28 @@ def test_the_mask_of_an_encoder_is_not_that_of_its_decoder() -> None:
     torch.testing.assert_close(of_encoder(net, (), batch, None)[1], left.mean(0))
 
 
+class OfAnyCall(nn.Module):
+    """A model with a decoder whose call names no argument."""
+
+    config = T5Config(is_encoder_decoder=True)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(30, 8), nn.Linear(8, 2)
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        y: Tensor = self.head(self.embed(batch["decoder_input_ids"]))
+        return y
+
+
+def test_a_decoder_has_its_own_mask_in_a_call_of_any_names() -> None:
+    net, batch = OfAnyCall(), tokens()
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    call = {"attention_mask": torch.ones_like(mask), "decoder_input_ids": ids, "decoder_attention_mask": mask}
+    found = FrozenFeatures(net, BaLoRAConfig())(net, (), call, None)
+    torch.testing.assert_close(found[1], net.embed(ids[1, :4]).mean(0))
+
+
 class EncoderAlone(nn.Module):
     """As UMT5 for the classification of tokens, whose config says that there is a decoder."""
 

@@ -45,6 +45,19 @@ def only(text: str) -> Crystal:
             listed("P 1", "_space_group_symop_operation_xyz") + "\n" + listed("P 1 21/n 1"),
             "1 operators listed and used, but a second list has 4",
         ),
+        (
+            listed("P 1 21/c 1", "_space_group_symop_operation_xyz") + "\n" + listed("P 1 21/n 1"),
+            "4 operators listed and used, but a second list has 4 that differ",
+        ),
+        ("_space_group_name_Hall 'P 1'\n_symmetry_space_group_name_Hall '-P 2yn'", "P 1 and -P 2yn"),
+        (
+            "_space_group_name_H-M_alt 'P 21/c'\n_symmetry_space_group_name_H-M 'P 21/n'",
+            "two settings of a space group, P 21/c and P 21/n",
+        ),
+        (
+            "_space_group_name_H-M_alt 'P 1 2 1'\n_space_group_IT_number 3\n_symmetry_Int_Tables_number 14",
+            "P 1 2 1 and number 14",
+        ),
     ],
 )
 def test_symmetry_that_is_stated_twice_must_agree(symmetry: str, words: str) -> None:
@@ -59,11 +72,19 @@ def test_a_name_in_a_loop_with_its_number_is_read() -> None:
     assert np.array_equal(crystal.frac_coords, only(block(listed("P 1 21/n 1"))).frac_coords)
 
 
-@pytest.mark.parametrize(("setting", "n_warnings"), [("C -1", 0), ("P -1", 0), ("P 1", 1)])
-def test_a_number_may_mean_a_setting_of_another_centring(setting: str, n_warnings: int) -> None:
-    """Of number 2, C -1 lists four operators, P -1 two; that of P 1 is of another group."""
+def test_a_list_may_be_written_twice() -> None:
+    twice = listed("P 1 21/n 1", "_space_group_symop_operation_xyz") + "\n" + listed("P 1 21/n 1")
+    assert only(block(twice + "\n'x,  y,  z'")).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("setting", "number", "n_warnings"),
+    [("C -1", 2, 0), ("P -1", 2, 0), ("P 1", 2, 1), ("C 1 2/m 1", 12, 0), ("C 1 2/m 1", 10, 1)],
+)
+def test_a_number_may_mean_a_setting_of_another_centring(setting: str, number: int, n_warnings: int) -> None:
+    """Of number 2, C -1 lists four operators, P -1 two. Centred, P 2/m (10) is another group, C 2/m (12)."""
     cell = OBLIQUE["b"]
-    crystal = only(block(listed(setting) + "\n_symmetry_Int_Tables_number 2", cell))
+    crystal = only(block(listed(setting) + f"\n_symmetry_Int_Tables_number {number}", cell))
     assert len(crystal.warnings) == n_warnings
 
 
