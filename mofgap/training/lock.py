@@ -1,13 +1,16 @@
-"""The lock of a training folder: the values that it began with, so that no other training continues there."""
+"""The lock of a training folder: one process at a time, and only the training that it was begun with."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from mofgap.configuration import digest
 from mofgap.crystals.dataset import table_crystals
@@ -16,15 +19,24 @@ from mofgap.training.loop import TrainingError
 from mofgap.version import installed_version
 from mofgap.whole_file import write_json
 
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
+
 KEY, DIGEST = "key.json", "digest"
 WORK = "training"
 """Folder of the training inside its model folder."""
 MOFGAP = "mofgap"
 """The name of the version in a key; it alone may differ."""
+_HELD: dict[Path, BinaryIO] = {}
+"""Files by which this process keeps others off its folders, until it ends."""
 
 
 def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
     """Record what a training is made of, or compare a resumed training with its record.
+
+    Until this process ends, no other one may train in the folder.
 
     What a version did not keep is not checked in its folders. Another version is no reason to refuse, but is
     named where a value differs: settings that it added or renamed change their digest.
@@ -35,9 +47,10 @@ def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
         resume: Whether the training is resumed.
 
     Raises:
-        TrainingError: If the training in ``folder`` began with other values than those in ``made_of``, or its
-            record is damaged.
+        TrainingError: If the training in ``folder`` began with other values than those in ``made_of``, its
+            record is damaged, or another process trains there.
     """
+    _hold(folder)
     path = folder / KEY
     if resume and path.exists():
         known = _read(path)
@@ -50,6 +63,32 @@ def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
     elif not any(folder.rglob(LAST)):  # also of a fold
         record = {MOFGAP: installed_version(), **made_of}
         write_json(path, record | {DIGEST: digest(record)})
+
+
+def _hold(folder: Path) -> None:
+    """Keep other processes off a folder; those that share a training with this one do not ask.
+
+    Raises:
+        TrainingError: If another process trains in ``folder``.
+    """
+    if fcntl is None or rank_zero_only.rank:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder.resolve() / ".lock"
+    file = path.open("ab")
+    held = _HELD.get(path)
+    if held is not None and os.path.samestat(os.fstat(held.fileno()), os.fstat(file.fileno())):
+        file.close()
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        words = "is being trained by another process: wait for it, or choose another folder"
+        raise TrainingError(f"{folder} {words}") from error
+    except OSError:
+        pass  # some network file systems know no locks
+    _HELD[path] = file
 
 
 def _read(path: Path) -> dict[str, str]:

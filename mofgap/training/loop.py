@@ -17,6 +17,7 @@ from zipfile import BadZipFile, ZipFile
 import lightning as L  # noqa: N812
 import numpy as np
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
@@ -200,6 +201,20 @@ class Kept(ModelCheckpoint):  # type: ignore[misc]
         super().load_state_dict(state_dict | paths | {"best_k_models": best, "dirpath": self.dirpath})
 
 
+class WholeCheckpoints(TorchCheckpointIO):  # type: ignore[misc]
+    """Checkpoints that appear whole or not at all.
+
+    Lightning's own are moved from the folder of temporary files. On another disk a kill may cut them.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint, then put it in the place of the one before."""
+        with whole_file(Path(path)) as partial, partial.open("wb") as file:
+            torch.save(checkpoint, file)
+
+
 def warmup_cosine(optimizer: torch.optim.Optimizer, total_steps: int, warmup: float) -> dict[str, Any]:
     """An optimiser for Lightning: linear warm-up over a share of the steps, then a cosine to zero."""
     rise = max(1, round(warmup * total_steps))
@@ -331,7 +346,7 @@ def _trainer(folder: Path, epochs: int, callbacks: list[Callback], compute: Comp
         enable_model_summary=False,
         use_distributed_sampler=False,
         gradient_clip_val=1.0,
-        **compute.trainer,
+        **compute.trainer | {"plugins": [*compute.trainer["plugins"], WholeCheckpoints()]},
     )
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,18 @@ def test_a_damaged_record_is_refused(tmp_path: Path, damage: str | None) -> None
     (tmp_path / KEY).write_text(text.replace('"a"', '"c"') if damage is None else damage)
     with pytest.raises(TrainingError, match=r"key\.json is damaged"):
         lock(tmp_path, {"labels": "c"}, resume=True)
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
+    """The second would restore what the first has written."""
+    words = (
+        "from pathlib import Path; from mofgap.training.lock import lock; lock(Path('.'), {}, resume=False)"
+    )
+    run = [sys.executable, "-c", f"{words}; print('held', flush=True); input()"]
+    with subprocess.Popen(run, cwd=tmp_path, stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(TrainingError, match="is being trained by another process"):
+            lock(tmp_path, {}, resume=False)
+        other.kill()
+    lock(tmp_path, {}, resume=False)
+    lock(tmp_path, {}, resume=True)

@@ -4,8 +4,10 @@ import itertools
 import math
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import BinaryIO
 
 import lightning as L  # noqa: N812
 import numpy as np
@@ -22,6 +24,7 @@ from mofgap.training.compute import Compute
 from mofgap.training.lock import lock
 from mofgap.training.loop import (
     TrainingError,
+    WholeCheckpoints,
     check_folder,
     fit,
     n_steps,
@@ -153,6 +156,25 @@ def test_a_checkpoint_of_a_fold_is_a_training(tmp_path: Path) -> None:
     assert not (tmp_path / "key.json").exists()  # it would claim the folds of another training
     with pytest.raises(TrainingError, match="holds a training already"):
         check_folder(tmp_path, resume=False)
+
+
+def test_a_checkpoint_is_written_beside_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill while it is written leaves the one before, whichever disk has the temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    assert run(tmp_path / "model", [2.0, 1.0]) == 1
+    save = torch.save
+
+    def cut(content: object, file: BinaryIO) -> None:
+        save(content, file)
+        file.truncate(100)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", cut)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        WholeCheckpoints().save_checkpoint({"epoch": 7}, tmp_path / "model" / "last.ckpt")
+    assert read_checkpoint(tmp_path / "model" / "last.ckpt")["epoch"] == 1
 
 
 def test_a_training_that_moved_remembers_its_best_epoch(tmp_path: Path) -> None:
