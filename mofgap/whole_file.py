@@ -59,10 +59,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def _name(error: OSError, partial: Path, path: Path) -> None:
-    """Let an error name the file that was to be written, not the temporary one; a write names none."""
-    if error.filename is None and error.errno is not None:
-        error.filename = str(path)
-    elif isinstance(error.filename, str | Path):
+    """Let an error name the file that was to be written, not the temporary one."""
+    if isinstance(error.filename, str | Path):
         error.filename = str(error.filename).replace(str(partial), str(path))
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -28,12 +27,6 @@ def test_an_error_names_what_was_to_be_written(tmp_path: Path, whole: Whole) -> 
     with pytest.raises(FileNotFoundError) as error, whole(tmp_path / "table") as partial:
         (partial / "absent" / "file").read_bytes()
     assert error.value.filename == str(tmp_path / "table" / "absent" / "file")
-
-
-def test_an_error_of_a_write_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No space") as error, whole_file(tmp_path / "table"):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    assert error.value.filename == str(tmp_path / "table")
 
 
 def test_a_folder_takes_the_place_of_a_file(tmp_path: Path) -> None:

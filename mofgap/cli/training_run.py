@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from errno import ENOSPC
 from pathlib import Path
 
 import typer
@@ -54,6 +55,9 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
         with refused():
             raise error
     except (TableError, ModelError, TrainingError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == ENOSPC:
+            words = f"cannot write {error.filename or output}: {error.strerror}"
+            fail(f"{words}; what was trained is kept, and --resume goes on with it", NOTHING_DONE)
         fail(error, NOTHING_DONE)
     show_scores(outcome.metrics)
     if outcome.known:

@@ -59,7 +59,7 @@ def drawn(crystal: Crystal, found: Attribution, title: str, baseline: str) -> Fi
         axes = figure.add_subplot(1, len(panels), place)
         _panel(figure, axes, crystal, rotation, corners, values, label, 72 * scale)
     n_characters = int(figure.get_figwidth() * CHARACTERS_AN_INCH)
-    figure.suptitle(textwrap.fill(title, int(n_characters * 0.8)), fontsize=10)
+    figure.suptitle(textwrap.fill(title, int(n_characters * 0.7)), fontsize=10, parse_math=False)
     words = f"One cell seen along {'abc'[axis]}; distances in Å. Gap: {baseline}."
     figure.supxlabel(textwrap.fill(words, n_characters), fontsize=8)
     return figure

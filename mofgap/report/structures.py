@@ -29,7 +29,7 @@ MAX_DRAWN = 1500
 FEWEST_CORNERS = 4
 """Neighbours from which on a metal has a polyhedron."""
 
-MAX_GROWTH = 5
+MAX_GROWTH = 7
 """A drawing has at most so many times the atoms of the cell: networks without metals would not end."""
 
 

@@ -73,13 +73,19 @@ def _columns(shown: Sequence[Row], window: Window, total: int) -> list[_Column]:
     whole = {**_RIGHT, "min_width": max(len(gap_words(row.gap_ev, row.gap_std_ev)) for row in shown)}
     columns.append((f"{own} / eV", whole, lambda row: Text(gap_words(row.gap_ev, row.gap_std_ev))))
     if two_levels:
-        columns.append(("PBE / eV", _RIGHT, lambda row: Text(gap_words(row.pbe_gap_ev, row.pbe_gap_std_ev))))
+        columns.append(("PBE / eV", whole, lambda row: Text(gap_words(row.pbe_gap_ev, row.pbe_gap_std_ev))))
     if width:
         columns.append((axis(top_ev, width), {"no_wrap": True}, lambda row: bar(row, window, top_ev, width)))
     if window is not None:
         columns.append(("in window", _RIGHT, lambda row: Text(f"{row.p_in_window or 0:.0%}")))
     brief = left < _NARROWEST_BAR
-    columns.append(("warnings", {"overflow": "fold"}, lambda row: named_warnings(row, brief=brief)))
+    columns.append(
+        (
+            "warnings",
+            {"overflow": "fold", "min_width": len("warnings")},
+            lambda row: named_warnings(row, brief=brief),
+        )
+    )
     return columns
 
 

@@ -7,9 +7,11 @@ from typing import get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mofgap.choices import Goal, Warned, check_choice
 from mofgap.crystals.checks import FAULTS, UNBALANCED
+from mofgap.crystals.formats import base_of, without_ending
 from mofgap.datasets.label_table import read_label_table
 from mofgap.gap.novelty_warnings import UNCALIBRATED
 from mofgap.screening.row import DECIMALS, warnings_of
@@ -43,6 +45,10 @@ LAST = 1e-9
 
 SAME_GAP_EV = 0.01
 """Gaps of one structure on other processors differ by less."""
+
+
+SAME = ("formula", "gap_ev", "gap_std_ev", "epistemic_std_ev", "aleatoric_std_ev", "novelty", "nearest")
+"""Rows that agree in these to the last digit are copies of one structure."""
 
 
 class CandidateError(ValueError):
@@ -136,18 +142,28 @@ def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:
 
 
 def without_named(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The candidates that a table of labels, or an earlier selection, does not name.
+    """The candidates that a table of labels, or an earlier selection, does not name; no copies of these.
 
     Raises:
-        CandidateError: If ``path`` names each candidate.
+        CandidateError: If ``path`` names each candidate, or none.
         DatasetError: If the file ``path`` cannot be read, or has no column of names.
     """
     known = read_label_table(path, None, {})
-    kept = frame[[known.find(name) not in known.rows for name in frame.structure_id]].reset_index(drop=True)
-    if kept.empty:
-        raise CandidateError(f"{path} names each candidate: screen others")
+    short = {without_ending(base_of(name)) for name in known.rows}  # also of files of several folders
+    named = [known.find(name) in known.rows or without_ending(name) in short for name in frame.structure_id]
+    structure = structures_of(frame)
+    kept = frame[~np.isin(structure, structure[named])].reset_index(drop=True)
+    if not any(named) or kept.empty:
+        what = "each candidate: screen others" if any(named) else "none of the candidates: check its names"
+        raise CandidateError(f"{path} names {what}")
     kept.attrs = frame.attrs
     return kept
+
+
+def structures_of(frame: pd.DataFrame) -> NDArray[np.int64]:
+    """(n,) numbers of the structures of the candidates; copies of one have the same."""
+    found = frame.groupby([name for name in SAME if name in frame], dropna=False).ngroup()
+    return np.asarray(found, dtype=np.int64)
 
 
 def without_warnings(frame: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.origin import disorder_of, origin_of, origin_path, preparation_of, write_origin
 from mofgap.screening.reread import Key, read_again
 from mofgap.screening.table import inert
-from mofgap.selection.candidates import CandidateError, with_quality, with_window
+from mofgap.selection.candidates import CandidateError, structures_of, with_quality, with_window
 from mofgap.selection.dft import write_inputs
 from mofgap.selection.diverse import Pick, choose
 from mofgap.uncertainty.columns import Floats
@@ -35,9 +35,6 @@ not fill it, the next ones too."""
 
 SHORTEST_LIST = 200
 """At least so many are, if there are."""
-
-SAME = ("formula", "gap_ev", "gap_std_ev", "epistemic_std_ev", "aleatoric_std_ev", "novelty", "nearest")
-"""Rows that agree in these to the last digit are copies of one structure, of which one is read again."""
 
 CHANGED = "the file changed since it was screened"
 
@@ -181,7 +178,7 @@ def select(
     order = np.argsort(-frame.quality.to_numpy(), kind="stable")
     n_short, n_copies = max(SHORTLIST * budget, SHORTEST_LIST), 1
     order = order[: max(n_short, np.count_nonzero(frame.quality))]  # nothing of quality 0 is chosen
-    structure = frame.groupby([name for name in SAME if name in frame], dropna=False).ngroup().to_numpy()
+    structure = structures_of(frame)
     crystals, features = dict[int, Crystal](), dict[int, Floats]()
     skipped, picks, done, again = list[str](), list[Pick](), set[int](), False
     while (len(picks) < budget or again) and len(order):

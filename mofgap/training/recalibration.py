@@ -20,6 +20,7 @@ from mofgap.training.labels import Labels, are_unbalanced
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
+from mofgap.whole_file import whole_folder
 
 LEAST_MAE_EV = 1e-3
 """Labels with a smaller mean error are the gaps of the model itself, as a table of ``mofgap screen`` has."""
@@ -126,8 +127,9 @@ def recalibrated(source: Path, labels: Labels, folder: Path, name: str, command:
         raise TableError(f"{same}: write computed gaps into a table of their own")
     found = replace(found, calibration=matched(found.calibration))
     about = replace(predictor.about, name=name, trained_as=predictor.about.trained_as or predictor.about.name)
-    save_model(folder, predictor.model, about, found.calibration, predictor.novelty)
-    write_recalibration_card(folder, source, found, command)
+    with whole_folder(folder) as partial:
+        save_model(partial, predictor.model, about, found.calibration, predictor.novelty)
+        write_recalibration_card(partial, source, found, command)
     return found
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from errno import ENOSPC
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from mofgap.__main__ import app
-from mofgap.cli.training_run import loses_correction
+from mofgap.cli.training_run import execute, loses_correction
 from mofgap.gap.folder import find_model
 from mofgap.gap.predictor import load_model
 
@@ -132,3 +134,16 @@ def test_a_lost_neighbour_correction_is_told(model_folder: Path) -> None:
     shipped = find_model("qmof-pbe")
     assert loses_correction(shipped, model_folder)
     assert not loses_correction(shipped, shipped) and not loses_correction(model_folder, model_folder)
+
+
+def test_a_full_disk_keeps_what_was_trained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full:
+        def read(self) -> None:
+            raise OSError(ENOSPC, "No space left on device")
+
+    with pytest.raises(typer.Exit):
+        execute(Full(), Path("model"), resume=False)  # type: ignore[arg-type]
+    words = "cannot write model: No space left on device; what was trained is kept, and --resume goes on"
+    assert words in capsys.readouterr().err

@@ -21,7 +21,7 @@ from mofgap.report.screened import screened
 from mofgap.screening.origin import ATTRIBUTE, origin_of
 from mofgap.screening.table import read_table
 from mofgap.selection import select as selection
-from mofgap.selection.candidates import GOALS, CandidateError, read_candidates
+from mofgap.selection.candidates import GOALS, CandidateError, candidates_for, read_candidates
 from mofgap.selection.select import likeness_length, select, select_from, whitened
 from mofgap.shipped import shipped_folder
 from mofgap.uncertainty.novelty import Novelty, NoveltyIndex
@@ -278,6 +278,17 @@ def test_what_was_computed_is_left_out(table: Path, model_folder: Path, tmp_path
     (tmp_path / "labels.csv").write_text(every)
     ran = CliRunner().invoke(app, [*common, "--without", str(tmp_path / "labels.csv")])
     assert ran.exit_code == 1 and "names each candidate" in ran.stderr
+    (tmp_path / "labels.csv").write_text("structure_id,gap_ev\nelsewhere,1.0\n")
+    ran = CliRunner().invoke(app, [*common, "--without", str(tmp_path / "labels.csv")])
+    assert ran.exit_code == 1 and "names none of the candidates" in ran.stderr
+
+
+@pytest.mark.parametrize("names", ["copy1", "b1/copy1.cif\nb2/copy1.cif"])
+def test_copies_of_what_was_computed_are_left_out(names: str, table: Path, tmp_path: Path) -> None:
+    lines = [f"{name},2.0" for name in names.split("\n")]
+    (tmp_path / "labels.csv").write_text("\n".join(["structure_id,gap_ev", *lines]))
+    left = candidates_for(table, "explore", None, "last", tmp_path / "labels.csv").structure_id
+    assert not {"copy0", "copy1", "copy2", "s0"} & set(left) and len(left)
 
 
 def test_an_unknown_choice_selects_nothing(table: Path, model_folder: Path) -> None:

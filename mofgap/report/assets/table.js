@@ -197,7 +197,9 @@
     $("row-name").textContent = column.structure_id[i];
     $("row-formula").replaceChildren(formula(column.formula[i]));
     $("row-facts").replaceChildren(list, ...neighbours(value("nearest")), told);
-    $("row-view").replaceChildren(make("p", "words", "The structure of this row is not on the page: its file was not found, or the page was full."));
+    const missing = value("status") === "failed" ? "This file could not be read as a structure."
+      : "The structure of this row is not on the page: its file was not found or has changed, or the page was full.";
+    $("row-view").replaceChildren(make("p", "words", missing));
     $("row-view").dataset.structure = i;
     $("row-view").dataset.name = column.structure_id[i];
     $("row").showModal();
