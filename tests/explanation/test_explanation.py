@@ -104,7 +104,7 @@ def test_view_is_along_the_shortest_axis() -> None:
 
 
 def test_picture_shows_both_signs_where_the_shares_have_them(tmp_path: Path) -> None:
-    save(drawn(CRYSTAL, WITHOUT_VARIANCE, "one panel", "baseline"), tmp_path / "one.png")
+    save(drawn(CRYSTAL, WITHOUT_VARIANCE, "a name with cost$_$x", "baseline"), tmp_path / "one.png")
     save(drawn(CRYSTAL, FOUND, "two panels", "baseline"), tmp_path / "two.png")
     one, two = imread(tmp_path / "one.png"), imread(tmp_path / "two.png")
     assert two.shape[1] > one.shape[1]
