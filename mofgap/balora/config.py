@@ -182,9 +182,9 @@ def _as_indices(value: Any) -> int | tuple[int, ...] | None:
         ValueError: If ``value`` is something else than whole numbers.
     """
     try:
-        if value is None or not isinstance(value, Iterable):
-            return None if value is None else index(value)
-        return tuple(index(each) for each in value)
+        if value is None:
+            return None
+        return tuple(index(each) for each in value) if isinstance(value, Iterable) else index(value)
     except TypeError as error:
         raise ValueError(f"layers_to_transform must be whole numbers, got {value!r}") from error
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from mofgap.crystals.elements import atomic_number, symbol_of
 
 _TERM = re.compile(r"([A-Z][a-z]?)\s*([0-9]*\.?[0-9]*)")
-# A count of what is in brackets, other than 1. A sign behind it makes it a charge.
+# A count of what is in brackets, other than 1, or a letter for one. A sign behind it makes it a charge.
 _COUNTED_BRACKETS = re.compile(
-    r"[)\]}]\s*(?!1(?![0-9.]))[0-9.]+(?![0-9.+-])|(?<![A-Za-z0-9.])(?!1\s*[(\[{])(?=[0-9.a-z])[0-9.]*[a-z]?\s*[(\[{]"
+    r"[)\]}]\s*(?!1(?![0-9.]))[0-9.]+(?![0-9.+-])"
+    r"|(?<![A-Za-z0-9.])(?!1\s*[(\[{])(?=[0-9.a-z])[0-9.]*[a-z]?\s*[(\[{]"
 )
 # The charge of the whole, such as 2+.
 _CHARGE = re.compile(r"\s(?:[0-9.]*[+-]|[+-][0-9.]+)(?=[\s,]|$)")

@@ -79,13 +79,8 @@ def _columns(shown: Sequence[Row], window: Window, total: int) -> list[_Column]:
     if window is not None:
         columns.append(("in window", _RIGHT, lambda row: Text(f"{row.p_in_window or 0:.0%}")))
     brief = left < _NARROWEST_BAR
-    columns.append(
-        (
-            "warnings",
-            {"overflow": "fold", "min_width": len("warnings")},
-            lambda row: named_warnings(row, brief=brief),
-        )
-    )
+    folded = {"overflow": "fold", "min_width": len("warnings")}
+    columns.append(("warnings", folded, lambda row: named_warnings(row, brief=brief)))
     return columns
 
 
