@@ -93,9 +93,11 @@ def reading_as(predictor: GapPredictor, metal: str, shares: Mapping[str, float])
         own = [table[z].clone() for table in tables]
         if shares:
             substitute(tables, {metal: shares})
-        yield
-        for table, row in zip(tables, own, strict=True):
-            table[z] = row
+        try:
+            yield
+        finally:
+            for table, row in zip(tables, own, strict=True):
+                table[z] = row
 
 
 def read_as(

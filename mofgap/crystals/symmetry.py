@@ -72,7 +72,7 @@ def _whole(values: list[str]) -> list[str]:
 
 
 def _listed_operations(block: cif.Block) -> tuple[NDArray[np.float64], list[str]]:
-    """(n_ops, 3, 4) operators that a block lists, each once, and a warning of a second list of other length.
+    """(n_ops, 3, 4) operators that a block lists, each once, and a warning of a second list that differs.
 
     Raises:
         StructureError: If an operator cannot be read, the list is longer than that of any space group, all
