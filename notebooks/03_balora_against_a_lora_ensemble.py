@@ -17,7 +17,7 @@
 # with the correction does the same.
 #
 # `mofgap compare configs/qmof-neighbours.yaml` trained both kinds from the same encoder, on the same 16,199 structures of
-# QMOF, for four passes. It tested them on 1,012 others. The run takes five and a half hours of two cores. This notebook
+# QMOF, for four epochs. It tested them on 1,012 others. The run takes five and a half hours of two cores. This notebook
 # reads its tables, which ship with mofgap, and trains nothing.
 #
 # In these tables the gradients for the neighbour correction were not smooth, and intervals were symmetric. The last row of
