@@ -82,11 +82,11 @@ def novelty_warnings(
         trained = index.known_as(relatives[0])
         warnings.append(f"{SAME_REFCODE}: likely the same compound as {trained}, a training structure")
     if novelty > NOVEL or coordination or gap_is_unknown:
-        why = (
-            f"no training structure has {' or '.join(unseen)}"
-            if unseen
-            else "far from every training structure"
-        )
+        why = "far from every training structure"
+        if unseen:
+            why = f"no training structure has {' or '.join(unseen)}"
+        elif novelty <= NOVEL:
+            why += ", or the model's error bars are wide: this one is the largest there is"
         warnings.append(f"novel: {why}; nearest are {', '.join(known)}; check the gap by DFT")
     rare = [f"{symbol_of(z)} ({count})" for z, count in rare_elements.items() if count]
     if rare:

@@ -32,7 +32,7 @@ def sparsification_area(error: Floats, error_rank: Indices, std_rank: Indices) -
     if error.max() == 0:
         return 0.0
     left = np.arange(1, len(error) + 1)
-    by_std, by_error = (np.cumsum(_in_order(error, rank)) / left for rank in (std_rank, error_rank))
+    by_std, by_error = (np.cumsum(in_order(error, rank)) / left for rank in (std_rank, error_rank))
     return float(np.mean(by_std - by_error) / error.mean())
 
 
@@ -43,7 +43,7 @@ def _mean_ranks(rank: Indices) -> Floats:
     return ranks
 
 
-def _in_order(values: Floats, rank: Indices) -> Floats:
+def in_order(values: Floats, rank: Indices) -> Floats:
     """Values in the order of dense ranks; values of equal rank are replaced by their mean."""
     count = np.bincount(rank)
     mean = np.bincount(rank, weights=values) / np.maximum(count, 1)

@@ -223,7 +223,7 @@ def test_no_error_bar_is_longer_than_that_of_an_unknown_gap(
     found = replace(predictor, calibration=wild).estimate([make_crystal(0)])
     assert found.gap_std_ev == UNKNOWN_STD_EV
     (warning,) = predictor.novelty_warnings(make_crystal(0), found, 0)
-    assert warning.startswith("novel: far from every training structure")
+    assert warning.startswith("novel: far from every training structure, or the model's error bars are wide")
     assert np.hypot(found.epistemic_std_ev, found.aleatoric_std_ev) == pytest.approx(UNKNOWN_STD_EV)
     noisy = replace(wild, scaling=Scaling(1.0, 1e6, 0.0))
     assert (

@@ -79,6 +79,11 @@ def test_odd_values_have_bins() -> None:
             assert np.histogram(values, edges)[0].sum() == len(values)
 
 
+def test_no_bin_of_equal_values_lies_across_an_end_of_the_window() -> None:
+    edges = np.array(histogram_edges(np.array([2.48, 2.48]), (2.496, 4.732)))
+    assert edges[0] <= 2.48 and np.abs(edges - 2.496).min() < 1e-9
+
+
 def test_outliers_are_named() -> None:
     gaps, stds = np.linspace(1, 2, 20), np.full(20, 0.3)
     stds[7] = 2.0

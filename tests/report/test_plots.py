@@ -200,6 +200,13 @@ def test_error_decay_starts_at_the_error_of_all_and_lies_above_the_oracle() -> N
     assert (line[:, 1] >= oracle[:, 1] - 1e-12).all()
 
 
+def test_error_decay_does_not_depend_on_the_order_of_rows_with_equal_spreads() -> None:
+    df = table(100).assign(std=0.5)
+    axes = plots.error_decay_with_uncert("true", "gap", "std", df=df).axes[0]
+    line = np.asarray(axes.lines[0].get_xydata())
+    np.testing.assert_allclose(line[:, 1], metrics.mae(df.true, df.gap))
+
+
 def test_reliability_counts_hits() -> None:
     figure = plots.p_in_window_reliability([2.0, 2.5, 4.0, 5.0], [0.75, 0.75, 0.75, 0.05], WINDOW)
     points = np.asarray(figure.axes[0].lines[1].get_xydata())

@@ -24,6 +24,7 @@ from mofgap.report.figure import (
 from mofgap.report.series import Column, Columns, Series, drawn_words, series
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.columns import Floats
+from mofgap.uncertainty.ranks import dense_ranks, in_order
 
 MAX_BARS = 300
 """Error bars drawn of one method; more would hide the points."""
@@ -144,9 +145,12 @@ def error_decay_with_uncert(
 
 
 def _decay(error: Floats, key: Floats) -> tuple[Floats, Floats]:
-    """Percent dropped, and the mean error of what is left, at so many places that a line looks smooth."""
+    """Percent dropped, and the mean error of what is left, at so many places that a line looks smooth.
+
+    Rows of equal key are dropped in random order, on average, as in `metrics.ause`.
+    """
     n = len(error)
-    kept = np.cumsum(error[np.argsort(key, kind="stable")]) / np.arange(1, n + 1)
+    kept = np.cumsum(in_order(error, dense_ranks(key))) / np.arange(1, n + 1)
     places = np.unique(np.linspace(0, n - 1, min(n, _LINE_POINTS)).astype(int))
     return 100 * (1 - (places + 1) / n), kept[places]
 

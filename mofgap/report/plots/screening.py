@@ -188,7 +188,7 @@ def histogram_edges(values: Floats, window: Window) -> list[float]:
     n_bins = int(np.clip(2 * len(values) ** (1 / 3), 5, _MAX_BINS))
     width = (most - least) / n_bins if most > least else 0.1
     ends = [end for end in window or () if math.isfinite(end)]
-    if not ends or ends[-1] < least or ends[0] > most:
+    if not ends or ends[-1] < least or ends[0] > max(most, least + width):
         return [float(edge) for edge in np.linspace(least, max(most, least + width), n_bins + 1)]
     inside = [ends[0]]
     if ends[-1] > ends[0]:
