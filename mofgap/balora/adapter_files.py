@@ -67,6 +67,7 @@ def save_adapters(
     noise_network: NoiseNetwork | Mapping[str, Tensor] | None = None,
     trained: Mapping[str, TrainedModule] | None = None,
     functions: Sequence[str] = (),
+    vocabulary: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write adapters that `load_adapters` and Hugging Face PEFT read.
 
@@ -81,10 +82,11 @@ def save_adapters(
             posterior afterwards.
         trained: Modules that were trained whole, by their names in the base model.
         functions: Which of ``features`` and ``rows`` a function gave, see `trained_functions`.
+        vocabulary: Weights of the base model that came with an adapter, see `vocabulary_of`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, Tensor] = {}
+    tensors = dict(vocabulary or {})
     for name, layer in layers.items():
         parts = zip(layer.peft_names, (layer.lora_A, layer.lora_B), layer.peft_shapes(), strict=True)
         tensors |= {f"{name}.{part}": weight.view(shape) for part, weight, shape in parts}
@@ -186,7 +188,7 @@ def _of_peft(folder: Path, peft_config: Mapping[str, Any], posterior: BaLoRAConf
         raise TypeError("target_modules is empty")
     shared = {name: peft_config[name] for name in _SHARED if peft_config.get(name) is not None}
     # PEFT lists heads that other models have, too.
-    kept = [f".{key.removeprefix(_PREFIX)}" for key in _read(folder / WEIGHTS_FILE)]
+    kept = [f".{key}" for key in _saved(folder)]
     listed = peft_config.get("modules_to_save") or ()
     saved = tuple(name for name in listed if any(f".{name}." in key for key in kept))
     shared |= {"target_modules": targets, "modules_to_save": saved, "layers_to_transform": None}
@@ -202,11 +204,13 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLaye
     Raises:
         FileNotFoundError: If the folder ``folder`` holds no adapters.
         ValueError: If the adapters in ``folder`` do not fit ``model``, or one of their files is damaged. The
-            model is then unchanged.
+            model is then unchanged. It is also raised if ``model`` is on the device ``meta``.
     """
     folder = Path(folder)
     config = load_config(folder)
-    saved = {name.removeprefix(_PREFIX): t for name, t in _read(folder / WEIGHTS_FILE).items()}
+    if any(weight.is_meta for weight in model.parameters()):
+        raise ValueError(f"the model has no weights yet: load them before the adapters of {folder}")
+    saved = _saved(folder)
     base_weights = _base_weights(saved, model, config)
     tensors = {key: value for key, value in saved.items() if key not in base_weights}
     if adapted_layers(model):
@@ -217,11 +221,10 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLaye
     for layer in layers.values():
         layer.restore_base()
     for key, own in _base_weights(saved, model, config).items():  # those that are back in place
-        name = key.removesuffix(_BASE_WEIGHT)
-        if has_posterior(folder) and name in layers:
-            layers[name].replace_base(saved[key])
-        else:
+        if _is_vocabulary(key, saved, folder):
             own.data.copy_(saved[key])
+        else:
+            layers[key.removesuffix(_BASE_WEIGHT)].replace_base(saved[key])
     for name, layer in layers.items():
         for part, weight in zip(layer.peft_names, (layer.lora_A, layer.lora_B), strict=True):
             weight.data.copy_(tensors[f"{name}.{part}"].view(weight.shape))
@@ -230,6 +233,12 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLaye
         for key, value in module.trained.state_dict().items():
             value.copy_(tensors[f"{name}.{key}"])
     return layers
+
+
+def _saved(folder: str | Path) -> dict[str, Tensor]:
+    """The tensors of saved adapters by their names in the base model."""
+    found = _read(Path(folder) / WEIGHTS_FILE)
+    return {name.removeprefix(_PREFIX): value for name, value in found.items()}
 
 
 def _base_weights(saved: Mapping[str, Tensor], model: nn.Module, config: BaLoRAConfig) -> dict[str, Tensor]:
@@ -247,6 +256,22 @@ def _base_weights(saved: Mapping[str, Tensor], model: nn.Module, config: BaLoRAC
         if of_model is not None and not inside and of_model.shape == value.shape:
             found[key] = of_model
     return found
+
+
+def vocabulary_of(model: nn.Module, folder: str | Path) -> dict[str, Tensor]:
+    """Weights of a model that `load_adapters` took from a folder, since a new vocabulary had changed them.
+
+    They have the names that they get in a file: those of embeddings with adapters have PEFT's and their own.
+    """
+    saved = _saved(folder)
+    found = _base_weights(saved, model, load_config(folder))
+    found = {key: weight for key, weight in found.items() if _is_vocabulary(key, saved, folder)}
+    return found | {key.replace(_BASE_WEIGHT, ".weight"): weight for key, weight in found.items()}
+
+
+def _is_vocabulary(key: str, saved: Mapping[str, Tensor], folder: str | Path) -> bool:
+    """Whether a weight of the base model changed with its vocabulary, and not as its adapter was cut."""
+    return not has_posterior(folder) or key.replace(_BASE_WEIGHT, ".weight") in saved
 
 
 def _adapt_as_saved(
@@ -268,8 +293,7 @@ def as_saved(folder: str | Path, config: BaLoRAConfig) -> BaLoRAConfig:
         FileNotFoundError: If the folder ``folder`` holds no adapters.
         ValueError: If the file of the adapters is damaged.
     """
-    parts = (_PART.fullmatch(key.removeprefix(_PREFIX)) for key in _read(Path(folder) / WEIGHTS_FILE))
-    names = dict.fromkeys(part[1] for part in parts if part)
+    names = dict.fromkeys(part[1] for part in map(_PART.fullmatch, _saved(folder)) if part)
     exact = tuple(f"^{re.escape(name)}$" for name in names)  # a bare name may end others
     return replace(config, target_modules=exact, layers_to_transform=None)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mofgap.balora.layer import AdaptedLayer, perturbed
 from mofgap.balora.rows import InputRows
-from mofgap.balora.sampling import seeded
+from mofgap.balora.sampling import seeded, source_of
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class Dropout:
         """Numbers in [0, 1), of the shape of x."""
         source = self.generators
         if source is None or isinstance(source, torch.Generator):
-            device = x.device if source is None else source.device
-            return torch.rand(x.shape, generator=source, device=device).to(x.device)
+            return torch.rand(x.shape, **source_of(source, x)).to(x.device)
         assert self.rows is not None
         return self.rows.draw(torch.rand, x, source)
 

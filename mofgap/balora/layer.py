@@ -51,7 +51,7 @@ class AdaptedLayer(nn.Module, ABC):
     """A frozen layer W0 with a low-rank update: y = W0 x + s B h, h = A x (+ noise).
 
     Without noise this is exactly LoRA. A new layer returns W0 x, since B starts at zero. The noise is on
-    whenever `perturbation` is set, in training and in evaluation.
+    whenever `perturbation` or `sampled` is set, in training and in evaluation.
 
     A and B are matrices for every kind of layer, in at least float32. Under autocast the products with A and
     B run in its lower precision, the noise does not.
@@ -69,7 +69,8 @@ class AdaptedLayer(nn.Module, ABC):
         lora_B: (d_out, r) parameter.
         lora_log_std: (r, d_in) logarithm of the posterior's standard deviations after `learn_spread`;
             otherwise ``None``, and they are multiples of A.
-        perturbation: Adds the posterior's noise to h; set by `mofgap.balora.sampling.sampling`.
+        perturbation: Adds the posterior's noise to h: that of the last training forward.
+        sampled: The noise of an open `mofgap.balora.sampling.sampling`, in place of ``perturbation``.
         recordings: Collects the layer's calls; set by `mofgap.balora.variance.sensitivity`.
         enabled: When false the layer is W0 alone.
         replaced: The pretrained weight where W0 is another one, which is saved with the adapter; else empty.
@@ -96,6 +97,7 @@ class AdaptedLayer(nn.Module, ABC):
         self.lora_B = nn.Parameter(A.new_zeros(d_out, rank))
         self.register_parameter("lora_log_std", None)
         self.perturbation: Perturbation | None = None
+        self.sampled: Perturbation | None = None
         self.recordings: list[Recording] | None = None
         self.enabled = True
         self.replaced: tuple[nn.Parameter, ...] = ()  # a tuple, so that it is no parameter of the layer
@@ -203,22 +205,24 @@ class AdaptedLayer(nn.Module, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         # Noise and recordings belong to one forward pass; torch cannot copy their graphs.
-        return {**self.__dict__, "perturbation": None, "recordings": None}
+        state = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {**state, "perturbation": None, "sampled": None, "recordings": None}
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer; the output has the precision of the base layer's."""
         if self.enabled and self.recordings is not None:
             return self._recorded(input, self.recordings)
-        if self.enabled and self.perturbation is None and self.folded is not None:
+        noise = self.perturbation if self.sampled is None else self.sampled
+        if self.enabled and noise is None and self.folded is not None:
             return self.apply_weight(input, self.folded)
         y: Tensor = self.base(input)
         if not self.enabled:
             return y
         x = self.last(input)
         h = self.project(x, self.lora_A)
-        if self.perturbation is not None:
+        if noise is not None:
             with torch.autocast(x.device.type, enabled=False):
-                h = (h + self.perturbation(x, self)).to(self.lora_B.dtype)
+                h = (h + noise(x, self)).to(self.lora_B.dtype)
         return self._adapted(y, h)
 
     def _adapted(self, y: Tensor, h: Tensor) -> Tensor:
@@ -281,11 +285,11 @@ def version_of(x: Tensor) -> int | None:
 @contextmanager
 def perturbed(layers: Mapping[str, AdaptedLayer], noises: Sequence[Perturbation]) -> Iterator[None]:
     """While open, each layer runs with its noise, in the order of the layers."""
-    previous = [layer.perturbation for layer in layers.values()]
+    previous = [layer.sampled for layer in layers.values()]
     try:
         for layer, noise in zip(layers.values(), noises, strict=True):
-            layer.perturbation = noise
+            layer.sampled = noise
         yield
     finally:
         for layer, before in zip(layers.values(), previous, strict=True):
-            layer.perturbation = before
+            layer.sampled = before

@@ -132,7 +132,10 @@ class BaLoRA(nn.Module):
         return self.model
 
     def unload(self) -> nn.Module:
-        """Return the pretrained model, without adapters and with its own ``modules_to_save``."""
+        """Return the pretrained model, without adapters and with its own ``modules_to_save``.
+
+        A vocabulary that came with an adapter of PEFT stays.
+        """
         unadapt(self.model)
         return self.model
 

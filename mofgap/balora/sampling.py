@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -196,11 +196,17 @@ def seeded(seeds: Sequence[int]) -> list[torch.Generator]:
 
 
 def _normal(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    device = like.device if generator is None else generator.device
-    return torch.randn(tuple(shape), generator=generator, device=device, dtype=like.dtype).to(like.device)
+    return torch.randn(tuple(shape), dtype=like.dtype, **source_of(generator, like)).to(like.device)
 
 
 def _signs(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    device = like.device if generator is None else generator.device
-    bits = torch.randint(0, 2, shape, generator=generator, device=device)
+    bits = torch.randint(0, 2, shape, **source_of(generator, like))
     return (2 * bits - 1).to(device=like.device, dtype=like.dtype)
+
+
+def source_of(generator: torch.Generator | None, like: Tensor) -> dict[str, Any]:
+    """Arguments of torch that say where it draws; None is its global generator on the device of a tensor."""
+    # Compiled for any size of the batch, torch takes no ``generator=None``.
+    if generator is None:
+        return {"device": like.device}
+    return {"generator": generator, "device": generator.device}

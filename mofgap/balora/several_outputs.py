@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mofgap.balora.layer import AdaptedLayer
 from mofgap.balora.rows import InputRows
-from mofgap.balora.variance import calls_of, gradient_of
+from mofgap.balora.variance import calls_of, full_precision, gradient_of
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,10 @@ def joint_sensitivity(
     per_layer = []
     for place, layer in enumerate(layers.values()):
         A = layer.spread.detach()
-        moved = [gradient_of(calls_of_output[place], A, rows).mul_(A).flatten(1) for calls_of_output in calls]
-        M = torch.stack(moved, 1)
-        per_layer.append(layer.scaling**2 * M @ M.mT)
+        with full_precision(output):
+            moved = [gradient_of(of_output[place], A, rows).mul_(A).flatten(1) for of_output in calls]
+            M = torch.stack(moved, 1)
+            per_layer.append(layer.scaling**2 * M @ M.mT)
     return JointSensitivity(output if output.ndim == 2 else output[:, None], torch.stack(per_layer, 1))
 
 
@@ -105,5 +106,6 @@ def class_probabilities(logits: Tensor, covariance: Tensor) -> tuple[Tensor, Ten
     mean = (-difference.logsumexp(2)).exp()  # the class itself is the 1 in the denominator
     p = logits.softmax(1)
     J = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
-    std = (J @ covariance @ J.mT).diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
+    with full_precision(J):
+        std = (J @ covariance @ J.mT).diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
     return mean / mean.sum(1, keepdim=True), std

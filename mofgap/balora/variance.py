@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -113,7 +113,21 @@ def sensitivity(
     output, (calls, *_) = calls_of(forward, layers, n_inputs)
     if output.ndim > 1:
         raise ValueError(f"{tuple(output.shape)} outputs: for several outputs use joint_sensitivity")
+    with full_precision(output):
+        return _summed(output, layers, calls, rows, per_row, n_dims)
+
+
+def _summed(
+    output: Tensor,
+    layers: Mapping[str, AdaptedLayer],
+    calls: Sequence[Sequence[Call]],
+    rows: InputRows,
+    per_row: bool,
+    n_dims: int,
+) -> Sensitivity:
+    """The sensitivity of an output from the calls of each layer, with arguments of `sensitivity`."""
     per_layer, shares, sketches = [], [], []
+    row_to_input = rows.row_to_input
     for stream, (layer, layer_calls) in enumerate(zip(layers.values(), calls, strict=True)):
         A = layer.spread.detach()
         if n_dims:
@@ -133,6 +147,11 @@ def sensitivity(
         row_to_input,
         torch.stack(sketches, 1) if n_dims else None,
     )
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
+    """While open, no autocast on the device of a tensor rounds variances, which may be tiny."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 @dataclass(frozen=True)
@@ -176,7 +195,8 @@ def calls_of(
             warnings.warn(f"the adapted layer {name} was not called: it adds no variance", stacklevel=3)
         if any(version_of(recording.x) != recording.version for recording in recorded):
             raise RuntimeError(f"the model changes the input of {name} in place, which its gradient needs")
-    return output.detach(), [_calls(layers, recordings, gradients) for gradients in found]
+    with full_precision(output):
+        return output.detach(), [_calls(layers, recordings, gradients) for gradients in found]
 
 
 def _calls(

@@ -18,6 +18,7 @@ from mofgap.balora.adapter_files import (
     load_posterior,
     save_adapters,
     trained_functions,
+    vocabulary_of,
 )
 from mofgap.balora.arguments import call_of, logits_of, n_inputs_of, refuse_cache
 from mofgap.balora.config import BaLoRAConfig
@@ -78,7 +79,8 @@ class BaLoRAModel(BaLoRA):
             raise ValueError("give the width of what features returns as n_features of the config")
         super().__init__(model, config, width)
         self._features, self._taken, self._rows = features, taken, rows
-        self._alpha: Tensor | None = None
+        self._alpha: Tensor | None = None  # torch cannot copy its graph
+        self._vocabulary: dict[str, Tensor] = {}
         start = config.initial_alpha or config.prior_variance
         first = next(iter(self.layers.values())).lora_A
         self.register_buffer("n_seen", torch.zeros((), dtype=torch.int64, device=first.device))
@@ -101,12 +103,12 @@ class BaLoRAModel(BaLoRA):
 
     def _sampled(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The model's output for one sample of each input, whose noise stays."""
-        if self._is_certain:
-            return self.model(*args, **kwargs)
+        if self._is_certain or any(layer.sampled is not None for layer in self.layers.values()):
+            return self.model(*args, **kwargs)  # an open `sampling` has drawn already
         refuse_cache(kwargs)
         self._alpha, rows = self._alpha_of(args, kwargs, observe=True)
-        kind, flipout = self.balora_config.noise, self.balora_config.flipout
-        drawn = noises(self.layers, self._alpha, rows, kind, flipout=flipout)
+        config = self.balora_config
+        drawn = noises(self.layers, self._alpha, rows, config.noise, flipout=config.flipout)
         for layer, noise in zip(self.layers.values(), drawn, strict=True):
             layer.perturbation = noise
         return self.model(*args, **kwargs)
@@ -128,7 +130,7 @@ class BaLoRAModel(BaLoRA):
             layer.perturbation = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_alpha": None}  # torch cannot copy the graph of alpha
+        return {**super().__getstate__(), "_alpha": None}  # type: ignore[no-untyped-call]
 
     def kl_loss(self, n_train: int) -> Tensor:
         """The term to add to the mean loss of a batch: beta times the divergence from the prior / n_train.
@@ -271,10 +273,9 @@ class BaLoRAModel(BaLoRA):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the adapters in the layout of PEFT, and the posterior in separate files of the folder."""
-        given = {"features": self._features, "rows": self._rows}
-        functions = [name for name, function in given.items() if function is not None]
+        functions = [name for name in ("features", "rows") if getattr(self, f"_{name}") is not None]
         state, trained = self._posterior_state() or None, trained_modules(self.model)
-        save_adapters(folder, self.layers, self.balora_config, state, trained, functions)
+        save_adapters(folder, self.layers, self.balora_config, state, trained, functions, self._vocabulary)
 
     @classmethod
     def from_pretrained(
@@ -305,6 +306,7 @@ class BaLoRAModel(BaLoRA):
             found = cls(model, as_saved(folder, config), features, rows)
             found.balora_config = config
             load_adapters(model, folder)
+            found._vocabulary = vocabulary_of(model, folder)
             if has_posterior(folder):
                 load_posterior(found._posterior_state(), folder)
                 found.n_seen.fill_(N_FIXED)
@@ -331,7 +333,7 @@ class BaLoRAModel(BaLoRA):
 
     def _rows_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> InputRows:
         row_to_input = None if self._rows is None else self._rows(*args, **kwargs)
-        n_inputs = n_inputs_of(args, kwargs) if row_to_input is None else int(row_to_input[-1]) + 1
+        n_inputs = n_inputs_of(args, kwargs) if row_to_input is None else int((row_to_input[-1:] + 1).sum())
         return InputRows(n_inputs, row_to_input)
 
     def _frozen_features(
@@ -346,9 +348,7 @@ class BaLoRAModel(BaLoRA):
     @property
     def _is_certain(self) -> bool:
         """Whether nothing is uncertain: plain LoRA, or the model without its adapters."""
-        if self.balora_config.posterior == "none":
-            return True
-        return not any(layer.enabled for layer in self.layers.values())
+        return self.balora_config.posterior == "none" or not any(x.enabled for x in self.layers.values())
 
     @torch.no_grad()
     def _certain(self, x: Any, kwargs: Mapping[str, Any]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +77,38 @@ def test_a_compiled_model_samples_anew_and_predicts_the_same() -> None:
     assert not torch.allclose(compiled(X), compiled(X))
     model.eval()
     torch.testing.assert_close(compiled(X), plain.eval()(X))
+
+
+@pytest.mark.parametrize("settings", [{}, {"noise": "rows"}, {"posterior": "diagonal"}])
+def test_a_compiled_model_takes_batches_of_any_size(settings: dict[str, str]) -> None:
+    compiled = torch.compile(made(**settings), backend="eager")
+    for n in (6, 4, 5):
+        assert compiled(X[:n]).shape == (n, 2)
+
+
+def test_a_copy_of_a_compiled_model_has_weights_of_its_own(tmp_path: Path) -> None:
+    model = made().eval()
+    model.compile(backend="eager")
+    model(X)
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for p in twin.parameters():
+            p.zero_()
+    assert not twin(X).any() and model(X).any()
+    torch.save(model, tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_variances_are_not_rounded_under_autocast(dtype: torch.dtype) -> None:
+    model = made().eval()
+    for layer in model.layers.values():  # so small that their squares have no place in half precision
+        layer.lora_B.data *= 1e-3
+    expected = model.predict_proba(X)[1]
+    with torch.autocast("cpu", dtype=dtype):
+        found = model.predict_proba(X)[1]
+        covariance = model.covariance(X)[1]
+    torch.testing.assert_close(found, expected, rtol=0.15, atol=0)
+    assert (torch.linalg.eigvalsh(covariance.double()) >= -1e-12).all()
 
 
 def test_a_compiled_model_of_least_loss_is_compiled_once() -> None:

@@ -185,6 +185,12 @@ def test_a_vocabulary_that_grew_is_that_of_the_adapter(targets: list[str], tmp_p
     ids = torch.tensor([[4, 50, 51, 52]])
     ours = BaLoRAModel.from_pretrained(grown(2), tmp_path)
     torch.testing.assert_close(ours(input_ids=ids).logits, theirs(input_ids=ids).logits)
+    for _ in range(2):
+        ours.save_pretrained(tmp_path / "ours")
+        ours = BaLoRAModel.from_pretrained(grown(2), tmp_path / "ours")
+        torch.testing.assert_close(ours(input_ids=ids).logits, theirs(input_ids=ids).logits)
+    again = peft.PeftModel.from_pretrained(grown(2), str(tmp_path / "ours")).eval()
+    torch.testing.assert_close(again(input_ids=ids).logits, theirs(input_ids=ids).logits)
 
 
 def test_a_language_model_generates_at_its_mean() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mofgap.balora import BaLoRAConfig, BaLoraConfig, BaLoRAModel, get_balora_model, lower_rank
 from mofgap.balora.arguments import n_inputs_of
+from mofgap.balora.model import evaluation_mode
 from mofgap.balora.noise import NoiseNetwork
 
 POSTERIORS = ("network", "constant", "diagonal", "analytic", "none")
@@ -575,3 +576,50 @@ def test_a_model_may_read_what_an_adapted_layer_has() -> None:
     assert copy.deepcopy(model).predict(torch.arange(3))[0].shape == (3, 1)
     with pytest.raises(AttributeError, match="no_such"):
         model.layers["named"].no_such  # noqa: B018
+
+
+def test_an_open_sample_is_that_of_a_forward_in_any_mode() -> None:
+    model = made()
+    model(X)  # leaves noise of its own
+    alpha = torch.full((6, len(model.layers)), 0.3)
+    mean = model.eval()(X)
+    with model.sampling(alpha, generator=torch.Generator().manual_seed(1)):
+        sample = model(X)
+    assert not torch.allclose(sample, mean)
+    model.model.norm.eval()
+    with evaluation_mode(model.model):
+        model.training = True
+        with model.sampling(0 * alpha):
+            torch.testing.assert_close(model(X), mean)
+    with model.sampling(alpha, generator=torch.Generator().manual_seed(1)):
+        model.eval()
+        torch.testing.assert_close(model(X), sample)
+    torch.testing.assert_close(model(X), mean)
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_a_batch_of_nothing_has_no_outputs(posterior: str) -> None:
+    class Ragged(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.head = nn.Linear(4, 8), nn.Linear(8, 1)
+
+        def forward(self, x: Tensor, rows: Tensor) -> Tensor:
+            n = int(rows.max()) + 1 if len(rows) else 0
+            y: Tensor = self.head(torch.zeros(n, 8).index_add(0, rows, self.first(x).tanh()))
+            return y
+
+    config = BaLoRAConfig.from_dict({"target_modules": ["first"], "posterior": posterior, "n_train": 9})
+    model = get_balora_model(Ragged(), config, rows=lambda x, rows: rows)
+    rows = torch.tensor([0, 0, 1, 2, 2, 2])
+    assert model.eval().predict((X, rows))[1].shape == (3, 1)
+    mean = model.sample((X[:0], rows[:0]), 2)
+    assert mean.shape == (2, 0, 1)
+
+
+def test_adapters_are_not_loaded_into_a_model_without_weights(tmp_path: Path) -> None:
+    made().save_pretrained(tmp_path)
+    with torch.device("meta"):
+        empty = Net()
+    with pytest.raises(ValueError, match="no weights yet: load them before the adapters"):
+        BaLoRAModel.from_pretrained(empty, tmp_path)
