@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -37,8 +38,10 @@ _USUAL_BOND_TO_HYDROGEN_ANGSTROM = 0.97
 _SAME_LENGTH_ANGSTROM = 1e-4
 # Non-metals that are nearer than this are bonded to each other, or to one atom; angstrom.
 _CONTACT_ANGSTROM = 2.35
-# Occupancies that differ by less are equal.
-_EQUAL = 0.01
+# Occupancies that differ by less are equal, and of two alternatives nearly equal.
+_EQUAL, _NEARLY_EQUAL = 0.01, 0.05
+# Images of an alternative are neighbours up to this distance, angstrom, and this ratio to the nearest.
+_FARTHEST_IMAGE_ANGSTROM, _NEAREST = 6.0, 1.1
 
 
 def put_together(sites: Sites, n_places: NDArray[np.int64]) -> tuple[Sites, list[str]]:
@@ -81,10 +84,11 @@ def majority(
     """Keeps the majority occupant wherever partial sites exclude each other.
 
     What the file puts in one alternative and bonds hold together is kept or left out as a whole, and so is an
-    atom with its hydrogens. Such units are taken by falling occupancy; alternatives of equal weight are taken
-    one after the other, and one symmetry image at a time, until their share of the images is kept. So of a
-    ring on a centre of inversion, one place gets the amine and one the hydrogen, each half there. A unit
-    that excludes no other stays if it is there at least half of the time. `fill_shells` has the last word.
+    atom with its hydrogens. Such units are taken by falling occupancy. Alternatives of nearly equal weight
+    and different atoms are taken one symmetry image at a time, every second one first, until their share of
+    the images is kept. So of a ring on a centre of inversion, one place gets the amine and one the hydrogen,
+    each half there. A unit that excludes no other stays if it is there more than half of the time; of one
+    that is half there, half of the images stay. `fill_shells` has the last word.
 
     Args:
         cell: (3, 3) lattice vectors as rows, in angstrom.
@@ -104,36 +108,72 @@ def majority(
     unit, members, alternatives = _units(cell, sites, op_index, partial)
     share = {u: float(sites.occupancies[atoms].mean()) for u, atoms in members.items()}
 
-    def place(u: int) -> tuple[float, int, int, int]:
-        first = members[u][0]
-        return -round(share[u], 3), abs(int(sites.groups[first])), int(op_index[members[u]].min()), first
-
     kind = {u: tuple(sorted({sites.labels[a] for a in atoms})) for u, atoms in members.items()}
-    heavy = {u: bool((sites.atomic_numbers[atoms] != HYDROGEN).any()) for u, atoms in members.items()}
+    content = {u: sorted(sites.atomic_numbers[atoms].tolist()) for u, atoms in members.items()}
+    others = {u: [{unit[o] for o in alternatives[a]} - {u} for a in atoms] for u, atoms in members.items()}
 
     def alike(u: int, other: int) -> bool:
-        """Whether nothing but the order in the file decides between two units."""
-        equal = abs(share[u] - share[other]) < _EQUAL and kind[u] != kind[other]
-        return equal and (heavy[u] or heavy[other])
+        """Whether nothing but the order in the file decides which of two parts is there."""
+        equal = abs(share[u] - share[other]) < _NEARLY_EQUAL and content[u] != content[other]
+        return equal and max(content[u][-1], content[other][-1]) > HYDROGEN
 
+    sharing = {kind[u] for u in members if any(alike(u, other) for other in set().union(*others[u]))}
+    order = _order(cell, sites, op_index, members, share, {u: kind[u] for u in members if kind[u] in sharing})
     keep, left_out = ~partial, set[int]()
     images, kept, late = Counter(kind.values()), Counter[tuple[str, ...]](), dict[int, None]()
-    for u in chain(sorted(members, key=place), late):
+    for u in chain(order, late):
         if u in left_out:
             continue
         negative = sites.groups[members[u][0]] < 0  # its images share one whole, in reach of u or not
-        others = [{unit[other] for other in alternatives[atom]} - {u} for atom in members[u]]
-        rivals = {o for o in set().union(*others) if o not in left_out or (negative and kind[o] == kind[u])}
+        all_others = set().union(*others[u])
+        rivals = {o for o in all_others if o not in left_out or (negative and kind[o] == kind[u])}
         enough = kept[kind[u]] + 0.5 > share[u] * images[kind[u]]
         if enough and u not in late and any(alike(u, other) for other in rivals):
             late[u] = None
             continue
         left_out.update(rivals)
-        taken = [share[u] + sum(share[other] for other in each & rivals) for each in others]
-        keep[members[u]] = stays = max(taken) >= 0.5 and not (negative and enough and kept[kind[u]])
+        alone = content[u][-1] > HYDROGEN and not all_others and abs(share[u] - 0.5) < _EQUAL
+        taken = max(share[u] + sum(share[other] for other in each & rivals) for each in others[u])
+        keep[members[u]] = stays = taken >= 0.5 and not (enough and (alone or (negative and kept[kind[u]])))
         kept[kind[u]] += stays
     fill_shells(cell, sites, op_index, keep, [members.get(u, []) for u in unit], alternatives)
     return keep, [_words(sites, keep, partial)]
+
+
+def _order(
+    cell: NDArray[np.float64],
+    sites: Sites,
+    op_index: NDArray[np.int64],
+    members: Mapping[int, Sequence[int]],
+    share: Mapping[int, float],
+    sharing: Mapping[int, tuple[str, ...]],
+) -> list[int]:
+    """The order in which units are taken: of kinds that are ``sharing``, every second image comes first."""
+    turn = dict.fromkeys(members, 0)
+
+    def place(u: int) -> tuple[float, int, int, int, int]:
+        first = members[u][0]
+        operation = int(op_index[members[u]].min())
+        return -round(share[u], 3), abs(int(sites.groups[first])), turn[u], operation, first
+
+    for kind in dict.fromkeys(sharing.values()):
+        units = sorted((u for u in sharing if sharing[u] == kind), key=place)
+        places = sites.frac_coords[[members[u][0] for u in units]]
+        turn |= zip(units, _by_turns(cell, places), strict=True)
+    return sorted(members, key=place)
+
+
+def _by_turns(cell: NDArray[np.float64], frac_coords: NDArray[np.float64]) -> list[int]:
+    """0 or 1 for each place, so that nearest neighbours differ; 0 for all where that is impossible."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n, pairs = len(frac_coords), pairs_within(cell, frac_coords, _FARTHEST_IMAGE_ANGSTROM)
+    pairs = pairs.take(pairs.distances < _NEAREST * pairs.distances.min(initial=np.inf))
+    # Each place twice, as 0 and as 1: what is joined then is what goes together.
+    links = coo_array((np.ones(len(pairs.first)), (pairs.first, pairs.second + n)), (2 * n,) * 2)
+    zero, one = connected_components(links, directed=False)[1].reshape(2, n)
+    return (zero > one).astype(int).tolist() if (zero != one).all() else [0] * n
 
 
 def _words(sites: Sites, keep: NDArray[np.bool_], partial: NDArray[np.bool_]) -> str:
@@ -241,7 +281,8 @@ def _alternatives(
     """Which pairs are of one group of the file, and which of two alternatives.
 
     Two symmetry images of a group are alternatives where they stand in each other's place, and if its number
-    is negative: so SHELX marks a group that has no bonds to its images.
+    is negative: so SHELX marks a group that has no bonds to its images. Two groups that are there for more
+    than the whole time are none, since a file may use one number for parts in different places.
     """
     groups, first, second = sites.groups, pairs.first, pairs.second
     grouped = (groups[first] != 0) & (groups[second] != 0)
@@ -250,4 +291,5 @@ def _alternatives(
     images = one_group & (op_index[first] != op_index[second])
     code = sites.assemblies * (2 * int(np.abs(groups).max()) + 1) + groups
     in_place = np.isin(code[first], code[first[images & close]]) | (groups[first] < 0)
-    return one_group, (grouped & ~one_group) | (images & in_place)
+    fits = close | (sites.occupancies[first] + sites.occupancies[second] < 1 + _EQUAL)
+    return one_group, (grouped & ~one_group & fits) | (images & in_place)

@@ -10,7 +10,7 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.bonds import BOND_RATIO, bond_ratios, pairs_within
+from mofgap.crystals.bonds import BOND_RATIO, IS_METAL, bond_ratios, pairs_within
 from mofgap.crystals.elements import HYDROGEN
 from mofgap.crystals.sites import Sites
 
@@ -35,12 +35,14 @@ class Shell:
         distances: (n, n) between them, angstrom; infinite from each to itself.
         n_there: So many are there at a time: the sum of their occupancies.
         is_crowded: Whether two of them are too near to be there together.
+        of_metal: Whether the fully occupied atom is a metal.
     """
 
     atoms: list[int]
     distances: _Floats
     n_there: int
     is_crowded: bool
+    of_metal: bool
 
 
 def fill_shells(
@@ -55,7 +57,8 @@ def fill_shells(
 
     As many stay as the occupancies add up to: the likeliest, of one alternative of the file, and far from
     each other. So of BF4 in two orientations one tetrahedron stays, and of a methyl group every second of six
-    hydrogens. Shells of which an atom belongs to a larger part, such as a linker, stay as they are.
+    hydrogens. Around a metal, neighbours that can be there together stay as they are, such as oxide and
+    hydroxide by turns; and so do shells of which an atom belongs to a larger part, such as a linker.
 
     Args:
         cell: (3, 3) lattice vectors as rows, in angstrom.
@@ -82,6 +85,8 @@ def fill_shells(
         if not shell.n_there <= len(free) or comb(len(free), shell.n_there) > _MOST_CHOICES:
             continue
         kept = tuple(place for place in free if keep[shell.atoms[place]])
+        if shell.of_metal and _is_sound(shell, kept, blocked):
+            continue
         chosen = _likeliest(shell, free, kept, sites, op_index, blocked)
         for place, a in enumerate(shell.atoms):
             keep[members[a]] = place in chosen
@@ -90,6 +95,13 @@ def fill_shells(
 def _are_single(members: Mapping[int, Sequence[int]], sites: Sites) -> bool:
     """Whether each neighbour is kept or left out by itself, but for hydrogens that it carries."""
     return all(b == a or sites.atomic_numbers[b] == HYDROGEN for a, unit in members.items() for b in unit)
+
+
+def _is_sound(shell: Shell, kept: Sequence[int], blocked: Mapping[int, set[int]]) -> bool:
+    """Whether as many are kept as are there, and can be there together."""
+    near = float(shell.distances[np.ix_(kept, kept)].min(initial=np.inf))
+    clash = any(shell.atoms[j] in blocked[shell.atoms[i]] for i, j in combinations(kept, 2))
+    return len(kept) == shell.n_there and near >= _APART_ANGSTROM and not clash
 
 
 def _tied(cell: _Floats, sites: Sites, partial: NDArray[np.bool_]) -> set[int]:
@@ -103,15 +115,16 @@ def _tied(cell: _Floats, sites: Sites, partial: NDArray[np.bool_]) -> set[int]:
 
 def _shells(cell: _Floats, sites: Sites, partial: NDArray[np.bool_]) -> Iterator[Shell]:
     """All shells of several sites whose occupancies add up to a whole number."""
+    numbers = sites.atomic_numbers
     pairs = pairs_within(cell, sites.frac_coords, _REACH_ANGSTROM, centres=partial)
     pairs = pairs.take(~partial[pairs.second])
-    pairs = pairs.take(bond_ratios(pairs, sites.atomic_numbers) < BOND_RATIO)
+    pairs = pairs.take(bond_ratios(pairs, numbers) < BOND_RATIO)
     wrapped = sites.frac_coords % 1.0
     around: dict[tuple[int, int], list[tuple[int, _Floats]]] = {}
     for atom, centre, offset in zip(pairs.first.tolist(), pairs.second.tolist(), pairs.offsets, strict=True):
         place = (wrapped[atom] - wrapped[centre] - offset) @ cell
-        around.setdefault((centre, int(sites.atomic_numbers[atom])), []).append((atom, place))
-    for found in around.values():
+        around.setdefault((centre, int(numbers[atom])), []).append((atom, place))
+    for (centre, _), found in around.items():
         for group in _near_each_other(found):
             atoms = [atom for atom, _ in group]
             total = float(sites.occupancies[atoms].sum())
@@ -119,9 +132,10 @@ def _shells(cell: _Floats, sites: Sites, partial: NDArray[np.bool_]) -> Iterator
                 places = np.array([place for _, place in group])
                 distances = np.linalg.norm(places[:, None] - places[None], axis=2)
                 np.fill_diagonal(distances, np.inf)
-                of_hydrogen = sites.atomic_numbers[atoms[0]] == HYDROGEN
+                of_hydrogen = numbers[atoms[0]] == HYDROGEN
                 limit = _HYDROGENS_APART_ANGSTROM if of_hydrogen else _APART_ANGSTROM
-                yield Shell(atoms, distances, round(total), bool((distances < limit).any()))
+                is_crowded, of_metal = bool((distances < limit).any()), bool(IS_METAL[numbers[centre]])
+                yield Shell(atoms, distances, round(total), is_crowded, of_metal)
 
 
 def _near_each_other(found: list[tuple[int, _Floats]]) -> Iterator[list[tuple[int, _Floats]]]:

@@ -159,7 +159,9 @@ def sites_of(
         occupancy[i] *= share
     warnings += _odd_occupancies(block, names) + _unplaced_hydrogens(block, names, real)
     sites = Sites(tuple(names), numbers, frac_coords, occupancy, assemblies, groups)
-    return _real_sites(sites, real, warnings), warnings
+    if n_empty := int((~is_real).sum()):
+        warnings.append(f"empty-sites: {n_empty} dummy sites or sites of zero occupancy left out")
+    return _placed(sites.take(real)), warnings
 
 
 def formula_of(block: cif.Block) -> dict[int, float]:
@@ -342,11 +344,8 @@ def _dummies(block: cif.Block, n_sites: int) -> NDArray[np.bool_]:
     return flags if len(flags) == n_sites else np.zeros(n_sites, dtype=bool)
 
 
-def _real_sites(sites: Sites, real: NDArray[np.int64], warnings: list[str]) -> Sites:
-    """Drops dummy and empty sites with a warning and refuses missing coordinates."""
-    if (dropped := len(sites) - len(real)) > 0:
-        warnings.append(f"empty-sites: {dropped} dummy sites or sites of zero occupancy left out")
-        sites = sites.take(real)
+def _placed(sites: Sites) -> Sites:
+    """The sites, unless there are none or a coordinate is missing or wrong."""
     missing = np.flatnonzero(~np.isfinite(sites.frac_coords).all(axis=1))
     if len(missing):
         raise StructureError(

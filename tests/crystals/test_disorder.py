@@ -506,3 +506,40 @@ def test_a_negative_group_excludes_its_own_images_alone(groups):
         read_cif(planar([*rows, ("N1", 0.593, 0.4, 0.5, ".", groups[1])], "P 1"), disorder="majority")
     )
     assert formula_sum(crystal.atomic_numbers) == "N O Zn"
+
+
+def test_one_number_may_stand_for_alternatives_of_two_rings():
+    """As SHELX files have it: of each ring one place stays, though the likelier ones have other numbers."""
+    rows = [
+        ("Zn1", 0.1, 0.1, 1, ".", "."),
+        ("C1", 0.4, 0.4, 0.6, "A", 1),
+        ("C2", 0.45, 0.4, 0.4, "A", 2),
+        ("N3", 0.59, 0.4, 0.4, "A", 1),
+        ("N4", 0.59, 0.45, 0.6, "A", 2),
+    ]
+    crystal = only(read_cif(planar(rows, "P 1"), disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "C N Zn"
+    assert crystal.frac_coords[crystal.atomic_numbers == 7][0] == pytest.approx([0.59, 0.45, 0.5])
+
+
+def test_half_of_the_images_stay_where_an_atom_without_an_alternative_is_half_there():
+    rows = [("Zn1", 0.1, 0.1, 1, ".", "."), ("O1", 0.3, 0.35, 0.5, ".", "."), ("N1", 0.3, 0.8, 0.6, ".", ".")]
+    crystal = only(read_cif(planar(rows), disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "N2 O Zn2"
+
+
+def test_two_places_of_like_atoms_are_not_mixed():
+    """Without another composition to reach, one of two equal places is taken in every image."""
+    rows = [
+        ("Zn1", 0.1, 0.1, 1, ".", "."),
+        ("Cl1", 0.3, 0.3, 0.5, ".", "."),
+        ("Cl2", 0.33, 0.3, 0.5, ".", "."),
+    ]
+    crystal = only(read_cif(planar(rows), disorder="majority"))
+    places = crystal.frac_coords[crystal.atomic_numbers == 17]
+    assert len(places) == 2 and (places.sum(0) % 1.0) % 1.0 == pytest.approx([0, 0, 0])
+
+
+def test_minor_positions_are_not_counted_as_empty_sites():
+    both = GOOD.replace("O2 O", "O2? O 0.69000 0.19000 0.00000\nO2 O")
+    assert not any("empty-sites" in text for text in only(read_cif(both, disorder="majority")).warnings)
