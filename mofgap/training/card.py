@@ -78,8 +78,8 @@ def write_card(
         *_substituted(model),
         "",
         "## Method",
-        f"{model['method']} on the encoder {model['encoder']}{_adapters(model)}{_n_trained(outcome)}.",
-        *(_history(outcome, config) if config.epochs else _kept_weights(outcome)),
+        _network(model, outcome),
+        *_history(outcome, config),
         _epistemic(model),
         f"Nothing was fitted on test. {error_bars(folder)}",
         "",
@@ -179,14 +179,12 @@ def _choice(outcome: TrainingResult) -> str:
     )
 
 
-def _adapters(model: Mapping[str, Any]) -> str:
-    if model["method"] == "full":
-        return ""
-    return f": rank {model['rank']} adapters on {', '.join(model['target_modules'])}"
-
-
-def _n_trained(outcome: TrainingResult) -> str:
-    return f"; {outcome.n_trainable:,} trained parameters" if outcome.n_trainable else ""
+def _network(model: Mapping[str, Any], outcome: TrainingResult) -> str:
+    """A sentence on the network and what was trained of it."""
+    words = f"{model['method']} on the encoder {model['encoder']}"
+    if model["method"] != "full":
+        words += f": rank {model['rank']} adapters on {', '.join(model['target_modules'])}"
+    return words + (f"; {outcome.n_trainable:,} trained parameters." if outcome.n_trainable else ".")
 
 
 def _epistemic(model: dict[str, Any]) -> str:
@@ -211,16 +209,11 @@ def _epistemic(model: dict[str, Any]) -> str:
     return "It has no epistemic standard deviation."
 
 
-def _kept_weights(outcome: TrainingResult) -> list[str]:
-    """A sentence on a model whose weights were not trained."""
-    return [
-        f"The weights are those of {outcome.parent}; neighbour correction, error bars and "
-        "novelty were fitted again."
-    ]
-
-
 def _history(outcome: TrainingResult, config: FinetuneConfig) -> list[str]:
     """Where the training started, what was trained, and how."""
+    if not config.epochs:
+        fitted = "neighbour correction, error bars and novelty were fitted again"
+        return [f"The weights are those of {outcome.parent}; {fitted}."]
     lines = []
     if outcome.parent:
         lines.append(
@@ -234,8 +227,11 @@ def _history(outcome: TrainingResult, config: FinetuneConfig) -> list[str]:
             "The encoder was not trained. Novelty is the distance from the structures of train and those of "
             f"{outcome.parent}."
         )
-    settings = ", ".join(f"{key} {value}" for key, value in asdict(config).items())
-    return [*lines, f"Training: {settings}.", _choice(outcome)]
+    return [*lines, f"Training: {_listed(asdict(config))}.", _choice(outcome)]
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in settings.items())
 
 
 def error_bars(folder: Path) -> str:
@@ -278,14 +274,14 @@ def write_encoder_card(folder: Path, n_train: int, command: str, citation: str) 
         f"# {folder.name}",
         "",
         f"A pretrained encoder ({described['architecture']}): crystal graphs in, atom features out.",
-        f"Configuration: {', '.join(f'{key} {value}' for key, value in described['encoder'].items())}.",
+        f"Configuration: {_listed(described['encoder'])}.",
         "",
         "## Data",
         f"Per-atom targets of {n_train} structures; {citation or 'no citation was given.'}",
         "",
         "## Method",
         "Regression of the targets below, and classification of masked elements.",
-        f"Training: {', '.join(f'{key} {value}' for key, value in described['pretraining'].items())}.",
+        f"Training: {_listed(described['pretraining'])}.",
         "",
         "```",
         command,
