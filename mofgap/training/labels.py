@@ -116,7 +116,8 @@ def read_labels(
             raise TableError(f"{path} holds structures itself; a folder of CIFs goes with a CSV of labels")
         frame, skipped, notes = read_table(path), list[str](), list[str]()
     elif cifs is None:
-        raise TableError(f"{path}: {_lacking(path)}")
+        lacking = "holds labels only; name the folder of their CIFs too"
+        raise TableError(f"{path}: {lacking if path.exists() else 'no such file; check the path'}")
     else:
         columns = {f"?{name}": name for name in ("split", "group", *keep)} | {target: target}
         if split_column != "split":
@@ -147,13 +148,6 @@ def _faulty(frame: pd.DataFrame) -> tuple[str, ...]:
     """A line for each structure whose file is probably faulty."""
     found = ((crystal.structure_id, faults(crystal)) for crystal in table_crystals(frame))
     return tuple(f"{name}: its file is probably faulty: {', '.join(own)}" for name, own in found if own)
-
-
-def _lacking(path: Path) -> str:
-    """The problem of a file of labels that is given without CIFs."""
-    if not path.exists():
-        return "no such file; check the path"
-    return "holds labels only; name the folder of their CIFs too"
 
 
 def _usable_rows(frame: pd.DataFrame, target: str, path: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -248,9 +242,7 @@ def _join(
         why = "".join(f"\n{line}" for line in [*skipped[:N_SHOWN], *skipped[N_SHOWN:][-1:]])
         raise TableError(f"no label of {path} belongs to a CIF of {cifs}: they are joined by file name{why}")
     rows = (
-        _row(found[name].structure_id, found[name], {**names[name], **values})
-        for name, values in table.rows.items()
-        if name in found
+        _row(found[name], {**names[name], **values}) for name, values in table.rows.items() if name in found
     )
     return pd.DataFrame(rows), skipped, notes
 
@@ -277,10 +269,10 @@ def _wrong(structure_id: Any, cell: Any, atomic_numbers: Any, frac_coords: Any) 
     return ""
 
 
-def _row(name: str, crystal: Crystal, values: Mapping[str, Any]) -> dict[str, Any]:
+def _row(crystal: Crystal, values: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the table. Columns of the structure override those of the labels."""
     known = {column: np.nan if is_missing(value) else value for column, value in values.items()}
-    return known | {"structure_id": name} | crystal.columns
+    return known | {"structure_id": crystal.structure_id} | crystal.columns
 
 
 def _deal(name: str, seed: int) -> str:
