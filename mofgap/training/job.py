@@ -162,8 +162,7 @@ class ModelTraining(ComputeConfig, TrainingConfig):
         """The settings of the training. Defaults that depend on where it starts are filled in."""
         usual = FROM_A_MODEL if self.from_model is not None else {}
         left = [name for name in FROM_A_MODEL if getattr(self, name) is None]
-        given = {name: value for name, value in vars(self).items() if name not in left}
-        return part(TrainingConfig, given, **{name: usual[name] for name in left if name in usual})
+        return part(TrainingConfig, usual | {n: v for n, v in vars(self).items() if n not in left})
 
     def check(self) -> None:
         """Check that the encoder or the models to start from exist, and that settings have an effect.
