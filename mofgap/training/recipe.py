@@ -181,15 +181,15 @@ def train_model(
         compute: What it runs on.
 
     Raises:
-        TrainingError: If there are too few training structures, their labels are all equal, the checkpoint is
-            damaged, or the training diverged. It is also raised if ``folder`` holds a training and ``resume``
-            is False.
+        TrainingError: If there are too few training structures, their labels are all equal, ``folder`` holds
+            a training and ``resume`` is False, the checkpoint is damaged, or the training diverged.
     """
     model, parent = begun.model, begun.parent
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) if config.epochs else 0
+    known = np.zeros(len(data.ids), dtype=bool)
     if parent is not None:
         features = frozen_features(model, data.store, config.batch_atoms)
-    known = _known(parent, data.ids, features)
+        known = np.isin(data.ids, parent.novelty.ids) | parent.novelty.in_training(features.numpy())
     run = partial(
         _learn,
         config=config,
@@ -245,13 +245,6 @@ def _learn(
         gap_ev = torch.as_tensor(data.gap_ev[list(data.train)])
         fit_correction(model, (data.store[i] for i in data.train), gap_ev)
     return features
-
-
-def _known(parent: Parent | None, ids: Sequence[str], features: Tensor | None) -> NDArray[np.bool_]:
-    """(n,) whether the parent was trained on each structure, by name or by features (n, n_features)."""
-    if parent is None or features is None:
-        return np.zeros(len(ids), dtype=bool)
-    return np.isin(ids, parent.novelty.ids) | parent.novelty.in_training(features.numpy())
 
 
 def _made_of(
