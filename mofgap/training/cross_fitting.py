@@ -40,16 +40,12 @@ def cross_fit(
 
     by_hash = sorted(data.train, key=place)
     fold = {name: k % N_FOLDS for k, name in enumerate(dict.fromkeys(families[i] for i in by_hash))}
-    parts: list[tuple[list[int], Posterior]] = []
+    parts: list[HeldOut] = []
     for k in range(N_FOLDS):
         held = [i for i in by_hash if fold[families[i]] == k]
         model = begin()
-        run(
-            model,
-            replace(data, train=sorted(set(by_hash) - set(held)), val=()),
-            folder / f"fold-{k + 1}",
-            k + 2,
-        )
+        others = replace(data, train=sorted(set(by_hash) - set(held)), val=())
+        run(model, others, folder / f"fold-{k + 1}", k + 2)
         parts.append((held, predict_store(model, data.store, held)))
     return [i for held, _ in parts for i in held], Posterior.joined([found for _, found in parts])
 

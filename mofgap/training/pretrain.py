@@ -82,16 +82,9 @@ class Pretraining(L.LightningModule):  # type: ignore[misc]
     def training_step(self, batch: StoreBatch, batch_idx: int) -> Tensor:
         """Descend the loss on one batch."""
         seed_step(self, self.config.seed)
-        losses = self._losses(batch, [self.config.seed, 1, self.global_step, self.global_rank])
-        self.log(
-            "train_loss",
-            losses["loss"],
-            batch_size=batch.n_atoms,
-            on_epoch=True,
-            on_step=False,
-            sync_dist=True,
-        )
-        return losses["loss"]
+        loss = self._losses(batch, [self.config.seed, 1, self.global_step, self.global_rank])["loss"]
+        self.log("train_loss", loss, batch_size=batch.n_atoms, on_step=False, on_epoch=True, sync_dist=True)
+        return loss
 
     def validation_step(self, batch: StoreBatch, batch_idx: int) -> None:
         """Log the loss and each target's mean absolute error; the same masks every epoch."""
