@@ -169,11 +169,11 @@ def begin_models(
     torch.manual_seed(config.seed)
     encoder = build_encoder(found.architecture, settings)
     encoder.load_state_dict(weights | {k: v for k, v in encoder.state_dict().items() if k not in weights})
+    made_of = GapModelConfig(
+        "full", found.architecture, settings, config.head_hidden, substitutes=found.substitutes
+    )
     models = []
     for label in gap_ev.T:
-        made_of = GapModelConfig(
-            "full", found.architecture, settings, config.head_hidden, substitutes=found.substitutes
-        )
         model = GapModel(made_of)
         model.backbone = encoder
         known = label[~label.isnan()]
@@ -315,15 +315,7 @@ def _made_of(
 
 
 def write_member(folder: Path, model: GapModel, about: About, store: GraphStore, frame: pd.DataFrame) -> Path:
-    """Write the model folder of a column, without error bars; unseen elements are read as similar ones.
-
-    Args:
-        folder: To be written.
-        model: The trained network of the column.
-        about: Its name and level of theory.
-        store: Graphs of the table's structures.
-        frame: The table.
-    """
+    """Write the model folder of a column, without error bars; unseen elements are read as similar ones."""
     model.eval().requires_grad_(False)
     trained = positions(frame, "train")
     substitute_unseen(model, frame.atomic_numbers.iloc[trained])
