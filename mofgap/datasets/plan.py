@@ -80,11 +80,7 @@ class Plan:
         return None
 
     def records(self, max_atoms: int, disorder: Disorder = "refuse") -> Records:
-        """The structures; a first look makes sure that gaps were named where there are some.
-
-        Args:
-            max_atoms: Largest cell, in atoms, that is accepted.
-            disorder: What to do about partial occupancies in CIFs.
+        """The structures as of `read_structures`; a first look makes sure that gaps are named, if any.
 
         Raises:
             DatasetError: If the structures cannot be read, or they carry values and no gap was named.

@@ -81,7 +81,10 @@ def opened(path: Path) -> Iterator[Download]:
     """
     with ExitStack() as stack:
         try:
-            download = Download(str(path), folder=path) if path.is_dir() else _archive(path, stack)
+            if path.is_dir():
+                download = Download(str(path), folder=path)
+            else:
+                download = Download(str(path), archive=stack.enter_context(open_zip(path)))
             inner = download.find("qmof_database.zip")
             if inner and not any(download.find(name) for name in LABELS):
                 archive = stack.enter_context(open_zip(stack.enter_context(download.open(inner))))
@@ -91,10 +94,6 @@ def opened(path: Path) -> Iterator[Download]:
             raise DatasetError(
                 f"{path}: the archive is damaged, or cannot be read ({error}); fetch it again, or unpack it"
             ) from error
-
-
-def _archive(path: Path, stack: ExitStack) -> Download:
-    return Download(str(path), archive=stack.enter_context(open_zip(path)))
 
 
 def is_qmof(path: Path) -> bool:

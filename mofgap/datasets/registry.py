@@ -47,10 +47,7 @@ class Dataset:
     note: str = Field("", description="What else a user should know.")
 
     def location(self, folder: Path) -> Path:
-        """Where the dataset's file lies, or would lie.
-
-        Args:
-            folder: Folder of fetched data, see `data_folder`.
+        """Where the dataset's file lies, or would lie; fetched data lie in ``folder``, see `data_folder`.
 
         Raises:
             DatasetError: If the package that contains the dataset is not installed.

@@ -72,12 +72,7 @@ class TableWriter:
             self._second.unlink(missing_ok=True)
 
     def add(self, record: Record, values: Mapping[str, Any]) -> None:
-        """Append a structure.
-
-        Args:
-            record: The structure.
-            values: Labels and texts by column; None where there is none.
-        """
+        """Append a structure with its labels and texts by column, which are None where there is none."""
         crystal = record.crystal
         formula = reduced_formula(crystal.atomic_numbers)
         row = {

@@ -12,10 +12,7 @@ from mofgap.shipped import shipped_folder
 
 
 def check_all(folder: Path) -> Iterator[Check]:
-    """Check every file with sums that this installation ships, and every dataset that was fetched.
-
-    Args:
-        folder: Folder of fetched data.
+    """Check every file with sums that this installation ships, and every dataset fetched into ``folder``.
 
     Raises:
         ValueError: If a file of sums cannot be read.
