@@ -13,6 +13,7 @@ from mofgap.cli.options import MaxAtoms, PartialOccupancies, needs_file, needs_m
 from mofgap.cli.schema import option_of
 from mofgap.cli.skipped import tell_left_out
 from mofgap.cli.tables import command_line, show
+from mofgap.cli.train import CifsArgument
 from mofgap.counts import counted
 from mofgap.plain_words import meaning, settings_of
 from mofgap.training.job import LabelsConfig
@@ -29,9 +30,7 @@ def calibrate(
     labels: Annotated[
         Path, typer.Argument(metavar="LABELS", help=meaning(settings_of(LabelsConfig)["labels"]))
     ],
-    cifs: Annotated[
-        Path | None, typer.Argument(metavar="CIFS", help=meaning(settings_of(LabelsConfig)["cifs"]))
-    ] = None,
+    cifs: CifsArgument = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Model folder to write.")
     ] = Path("calibrated"),
@@ -57,8 +56,7 @@ def calibrate(
         source = find_model(model)
         table = read_labels(labels, cifs, target, needed=(), disorder=disorder, max_atoms=max_atoms)
         tell_left_out(table, "read")  # it is told below how many were used
-        command = command_line()
-        found = recalibrated(source, table, output, output.name, command)
+        found = recalibrated(source, table, output, output.name, command_line())
     _show(found)
     _warn(found, target)
     tell_model(output)

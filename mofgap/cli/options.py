@@ -67,8 +67,7 @@ def needs_file(path: Path) -> None:
 
 def tell_model(folder: Path) -> None:
     """Write to standard error that a model folder was made, and the command that uses it."""
-    words = f"wrote {folder}; next: mofgap screen STRUCTURES --model {shlex.quote(argument_of(folder))}"
-    say(words)
+    say(f"wrote {folder}; next: mofgap screen STRUCTURES --model {shlex.quote(argument_of(folder))}")
 
 
 def needs_model(name: str | Path) -> None:

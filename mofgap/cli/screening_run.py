@@ -279,8 +279,7 @@ def _screen(run: ScreeningRun, resume: bool) -> list[tuple[Row, ...]]:
 def _say_what_was_done(journal: Journal) -> None:
     say(f"{counted(len(journal.finished), 'input')} done before")
     if n := journal.n_damaged:
-        what = f"damaged in {journal.path}: {counted(n, 'line')}; what is missing is computed again"
-        say(what)
+        say(f"damaged in {journal.path}: {counted(n, 'line')}; what is missing is computed again")
     if journal.begun:
         name = printable(journal.begun)
         what = "is tried in a separate process now, so that it cannot end this run"
@@ -343,8 +342,7 @@ def _say_counts(outcome: Outcome, behind: str) -> None:
         typer.echo(f"failed: {more} more, see the table", err=True)
     n_ok = outcome.n_rows - outcome.n_warned - outcome.n_failed
     states = f"{n_ok} ok, {outcome.n_warned} with warnings, {outcome.n_failed} failed"
-    n = outcome.n_rows
-    typer.echo(f"{states}: {counted(n, 'structure')}{behind}", err=True)
+    typer.echo(f"{states}: {counted(outcome.n_rows, 'structure')}{behind}", err=True)
 
 
 def _caveats(outcome: Outcome, novelty: Novelty, duplicates: Duplicates) -> None:
