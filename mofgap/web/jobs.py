@@ -184,11 +184,7 @@ class Jobs:
         await asyncio.to_thread(shutil.rmtree, job.upload.folder, ignore_errors=True)
 
     async def expire(self, now: float) -> None:
-        """Remove the screenings whose time is over.
-
-        Args:
-            now: In the seconds of `time.monotonic`.
-        """
+        """Remove the screenings whose time is over at ``now``, in the seconds of `time.monotonic`."""
         for job in list(self._jobs.values()):
             until = job.seen + 60 * self.limits.expire_minutes
             if now > max(until, job.kept_until or 0):

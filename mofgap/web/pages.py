@@ -42,21 +42,12 @@ def screen_page(limits: ServeConfig) -> str:
 
 
 def token_page(wrong: bool) -> str:
-    """The page that asks for the token.
-
-    Args:
-        wrong: Whether another one was given.
-    """
+    """The page that asks for the token, and says so if a ``wrong`` one was given."""
     return _filled("token.html", wrong=wrong)
 
 
 def docs_page(openapi: dict[str, Any], address: str) -> str:
-    """The HTTP interface for people: its description, which programs read as OpenAPI, as a page.
-
-    Args:
-        openapi: The description.
-        address: Address of the server, for the examples.
-    """
+    """The HTTP interface for people: its description in OpenAPI as a page, with examples at an address."""
     operations = [
         {"method": method.upper(), "path": path, "fields": _fields(operation), **operation}
         for path, methods in openapi["paths"].items()

@@ -13,10 +13,6 @@ from mofgap.web.work import begin
 R = TypeVar("R")
 
 
-def _processes(workers: int) -> Executor:
-    return process_pool(workers, begin)
-
-
 class WorkerQueue:
     """Runs functions in worker processes, first come, first served.
 
@@ -28,7 +24,9 @@ class WorkerQueue:
         pool_of: Makes a pool of so many workers.
     """
 
-    def __init__(self, workers: int, pool_of: Callable[[int], Executor] = _processes) -> None:
+    def __init__(
+        self, workers: int, pool_of: Callable[[int], Executor] = lambda n: process_pool(n, begin)
+    ) -> None:
         self.workers = workers
         self._pool_of = pool_of
         self._pool = pool_of(workers)
