@@ -71,9 +71,7 @@ class Compared:
         found = self.entries[self.entries.spread.isin(["total", "none"])]
         by, rising = ["calibration", "n_seeds", "n_samples"], [True, False, False]
         order = found.sort_values(by, ascending=rising, kind="stable")
-        return order.drop_duplicates(["split", "variant", "method"]).sort_index().sort_values(
-            "method", key=lambda names: names.map(place), kind="stable"
-        )  # fmt: skip
+        return found.drop(order.index[order.duplicated(["split", "variant", "method"])])
 
     @cached_property
     def best(self) -> pd.DataFrame:

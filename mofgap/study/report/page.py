@@ -49,7 +49,10 @@ def comparison_page(compared: Compared) -> str:
         elements=_elements(compared),
         paired=[_paired(each) for each in compared.summary["paired"]],
         ablations=_ablations(compared),
-        changes=[_change(each) for each in compared.summary["ablations"]],
+        changes=[
+            _paired(each) | {"variant": each["variant"], "trainings": str(each["n_seeds"])}
+            for each in compared.summary["ablations"]
+        ],
         rows=figures_of(compared),
         appendix=figures_of(compared, appendix=True),
         definitions={_defined(name): text for name, text in compared.summary["definitions"].items()},
@@ -144,17 +147,16 @@ def _table(
     compared: Compared,
     columns: Mapping[str, str],
     splits: Sequence[str],
-    intervals: Mapping[tuple[str, str, str], tuple[float, float]] | None = None,
+    intervals: Mapping[tuple[str, str, str], tuple[float, float]] = {},
 ) -> dict[str, Any]:
     """Methods as rows, those without any value left out; under each metric a column for each split."""
     best = compared.best[compared.best.split.isin(splits)]
-    known = intervals or {}
     used = {name: words for name, words in columns.items() if best[f"mean.{name}"].notna().any()}
     rows = []
     for method, group in best.groupby("method", sort=False):
         by_split = {str(row.split): row for _, row in group.iterrows()}
         cells = [
-            _cell(by_split.get(split), name, known.get((split, str(method), name)))
+            _cell(by_split.get(split), name, intervals.get((split, str(method), name)))
             for name in used
             for split in splits
         ]
@@ -219,10 +221,6 @@ def _paired(each: Mapping[str, Any]) -> dict[str, str]:
         "split": each["split"], "metric": name, "spread": each.get("spread", ""),
         "a": words("a"), "b": words("b"), "measured": _measured(each), "level": level,
     }  # fmt: skip
-
-
-def _change(each: Mapping[str, Any]) -> dict[str, str]:
-    return _paired(each) | {"variant": each["variant"], "trainings": str(each["n_seeds"])}
 
 
 def _ablations(compared: Compared) -> list[dict[str, Any]]:
