@@ -119,12 +119,7 @@ def rows_of(config: ComparisonConfig, run: Path, split: str) -> str:
 
 
 def comparison_stages(config: RunConfig, run: Path) -> Iterator[Stage]:
-    """The stages of the comparison, in order.
-
-    Args:
-        config: With a comparison, or without one: then there are none.
-        run: The run folder.
-    """
+    """The stages of the comparison, in order; none without one."""
     if config.comparison is None:
         return
     wanted = config.comparison_in(run)

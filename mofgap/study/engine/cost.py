@@ -16,7 +16,6 @@ from mofgap.study.peak_memory import peak_memory_mb
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
-
 KEPT_EVERY_SECONDS = 5.0
 """So much of the cost of a job that is killed may be lost."""
 

@@ -100,7 +100,6 @@ def verify(run: Path) -> list[str]:
 
 
 def _stage(record: dict[str, Any]) -> dict[str, Any]:
-    outputs = list(record["outputs"])
     request = record["request"]
     return {
         "start": record["start"],
@@ -109,7 +108,7 @@ def _stage(record: dict[str, Any]) -> dict[str, Any]:
         "key": record["key"],
         "code": request["code"],
         "inputs": list(request["inputs"]),
-        "outputs": outputs,
+        "outputs": list(record["outputs"]),
     }
 
 

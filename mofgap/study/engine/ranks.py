@@ -35,21 +35,14 @@ def stage_command(stage: str, folder: RunFolder) -> list[str]:
 def launch(
     stage: str, folder: RunFolder, nodes: int, processes: int, threads: int, keep: Callable[[Cost], None]
 ) -> Cost:
-    """Do a stage in processes that srun starts; returns what it cost.
-
-    Args:
-        stage: Its name.
-        folder: The run.
-        nodes: How many nodes.
-        processes: How many processes on each.
-        threads: Threads of each process.
-        keep: See `measured`.
+    """Do a stage in processes that srun starts on each of some nodes; returns what it cost, see `measured`.
 
     Raises:
         RunError: If a process of the stage failed. Then srun ended the others.
     """
+    n = nodes * processes
     command = [
-        *("srun", f"--nodes={nodes}", f"--ntasks={nodes * processes}", f"--ntasks-per-node={processes}"),
+        *("srun", f"--nodes={nodes}", f"--ntasks={n}", f"--ntasks-per-node={processes}"),
         *(f"--cpus-per-task={threads}", "--kill-on-bad-exit=1", "--wait=0"),
         *stage_command(stage, folder),
         "--rank",
@@ -60,7 +53,6 @@ def launch(
         if code:
             raise RunError(f"{stage}: srun ended with exit code {code}")
 
-    n = nodes * processes
     for rank in range(n):
         folder.rank(stage, rank).unlink(missing_ok=True)  # of an earlier start
     cost = measured(work, threads, keep)

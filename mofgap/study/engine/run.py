@@ -19,7 +19,7 @@ from mofgap.study.engine.manifest import write_manifest
 from mofgap.study.engine.plan import plan
 from mofgap.study.engine.ranks import JOB
 from mofgap.study.engine.sources import code_digest
-from mofgap.study.engine.stage import ANEW, Stage, reason_to_run
+from mofgap.study.engine.stage import ANEW, Stage, few, reason_to_run
 from mofgap.study.engine.training import made_by
 
 N_LOG_LINES = 5
@@ -88,11 +88,7 @@ class Run:
         yield f"{len(reasons) - anew} of {len(self.stages)} stages to run{also} in {self.path}"
 
     def run(self, executor: Executor, say: Callable[[str], None]) -> str:
-        """Run the stages that are not done yet.
-
-        Args:
-            executor: Where stages run.
-            say: Called with a line for each stage that ends.
+        """Run the stages that are not done yet, and ``say`` a line for each that ends.
 
         Returns:
             What came out, in a line.
@@ -164,9 +160,8 @@ class Run:
 
     def _unfinished(self, executor: Executor) -> str:
         names = [stage.name for stage in self.stages if not self.folder.done(stage.name).exists()]
-        few = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         said = "" if executor.name == "local" else f" (Snakemake said {self.path / cluster.LOG})"
-        return f"not done: {few}; the same command goes on{said}"
+        return f"not done: {few(names, 5)}; the same command goes on{said}"
 
 
 def _outcome(name: str, before: Mapping[str, Any], folder: RunFolder) -> str:

@@ -70,14 +70,13 @@ def compare_runs(one: Path, two: Path) -> Difference:
         ConfigurationError: If the configuration of the run ``one`` or ``two`` cannot be read.
     """
     first, second = open_run(one), open_run(two)
-    environment = [_environment(manifest) for manifest in (first, second)]
     code = [{name: stage["code"] for name, stage in m["stages"].items()} for m in (first, second)]
     shared = code[0].keys() & code[1].keys()
     settings = [flat(to_dict(RunFolder(run).config)) for run in (one, two)]
     return Difference(
         settings=_differing(*settings),
         inputs=_differing(first["inputs"], second["inputs"]),
-        environment=_differing(*environment),
+        environment=_differing(_environment(first), _environment(second)),
         code=_differing(*({name: c[name] for name in shared} for c in code)),
         outputs=_differing(first["outputs"], second["outputs"]),
         metrics=_differing(*(flat(read_metrics(run)) for run in (one, two))),

@@ -74,17 +74,17 @@ def _screen(asked: ShardedScreening, index: int, made: tuple[str, str] | None) -
     settings |= {"window": _ends(asked), "mofgap": installed_version()}  # by which shards must agree
     models = [] if made else [model for model in asked.models if model is not None]
     configs = [str((model_folder(model, CONFIG) or Path(model)) / CONFIG) for model in models]
-    own = listed_in(LISTED, Shard(index, asked.shards))
+    shard = Shard(index, asked.shards)
     return Stage(
         rule="screen",
         item=f"{index}-of-{asked.shards}",
         work=partial(_do_screen, index=index),
         settings=settings,
         modules=("mofgap.screening.run",),
-        writes=(f"{_shard_path(asked, index)}*",),
+        writes=(f"{shard.path(SHARDS)}*",),
         files=(*asked.inputs, *configs),  # a listing has their names alone
         after=(*(("list",) if asked.shards > 1 else ()), *(made[:1] if made else ())),
-        reads=(str(own), *((f"{made[1]}/**",) if made else ())),
+        reads=(str(listed_in(LISTED, shard)), *((f"{made[1]}/**",) if made else ())),
         device=asked.device,
     )
 
@@ -116,10 +116,6 @@ def _report(asked: ShardedScreening) -> Stage:
 def _ends(asked: ShardedScreening) -> list[str] | None:
     """The ends of the window as texts, since JSON holds no infinite one."""
     return asked.window and list(map(str, asked.window))
-
-
-def _shard_path(asked: ShardedScreening, index: int) -> Path:
-    return Shard(index, asked.shards).path(SHARDS)
 
 
 def _asked(config: RunConfig) -> ShardedScreening:
@@ -173,9 +169,8 @@ def outcome_of(run: Path) -> Outcome:
     Raises:
         RunError: If the file with the counts is missing or damaged.
     """
-    content = read_json(run / OUTCOME)
     try:
-        return Outcome.from_json(content)
+        return Outcome.from_json(read_json(run / OUTCOME))
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{run / OUTCOME} is damaged; the same command makes it anew") from error
 
@@ -184,7 +179,7 @@ def _do_gather(config: RunConfig, run: Path) -> None:
     from mofgap.screening.gather import gather
 
     asked = _asked(config)
-    shards = [run / _shard_path(asked, index) for index in range(1, asked.shards + 1)]
+    shards = [Shard(index, asked.shards).path(run / SHARDS) for index in range(1, asked.shards + 1)]
     with gather(shards, run) as found:
         if asked.part_rows is None:
             found.write(run / asked.table, command=config.command)

@@ -210,7 +210,7 @@ def _reason(
         return "never ran"
     known = last["request"]
     described = _differing("describes", known, request)
-    if changed := [*_differing("settings", known, request)]:
+    if changed := _differing("settings", known, request):
         return f"configuration changed: {', '.join([*changed, *described])}"
     if list(known["inputs"].values()) != list(request["inputs"].values()):
         new = [name for name, value in request["inputs"].items() if value not in known["inputs"].values()]
@@ -219,19 +219,20 @@ def _reason(
         return "code changed"
     if inputs is not None and inputs != last["inputs"]:
         names = sorted({**last["inputs"], **inputs}, key=str)
-        return f"what it reads changed: {_few([n for n in names if last['inputs'].get(n) != inputs.get(n)])}"
+        return f"what it reads changed: {few([n for n in names if last['inputs'].get(n) != inputs.get(n)])}"
     if not last.get("end"):
         return "was cut off"
     if last.get(DESCRIBING) and _is_there(last, folder):
         return "was cut off while it was described anew"
     damaged = [name for name, value in last["outputs"].items() if not folder.intact({name: value})]
     if damaged:
-        return f"output changed or gone: {_few(damaged)}"
+        return f"output changed or gone: {few(damaged)}"
     return f"configuration changed: {', '.join(described)}" if described else ""
 
 
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def few(names: list[str], most: int = 3) -> str:
+    """The first of some names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _differing(part: str, known: dict[str, Any], request: dict[str, Any]) -> list[str]:
