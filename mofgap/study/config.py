@@ -127,12 +127,7 @@ class Recipe(TrainingConfig):
     dropout: float = Field(0.1, description="Rate of the method dropout.", gt=0.0, lt=1.0)
 
     def training(self, method: Adaptation, **others: Any) -> TrainingConfig:
-        """The settings of one training.
-
-        Args:
-            method: Method of the gap model.
-            others: Further settings, in place of the recipe's.
-        """
+        """The settings of one training by a method of the gap model; others replace the recipe's."""
         own = vars(self) | {"dropout": 0.0}  # which only the method dropout has
         return part(TrainingConfig, own, **others | {"method": method})
 

@@ -57,13 +57,13 @@ def training_settings(member: Member) -> dict[str, Any]:
 def predictions(config: ComparisonConfig) -> list[Prediction]:
     """Every file of predictions, each after those it is made of."""
     own = [Prediction(m.split, m.method, m.seed, m.variant, (m.name,)) for m in members(config)]
-    wanted = (
-        (split, method)
+    return own + [
+        each
         for split, described in config.splits.items()
         for method in methods()
         if described.trainings.others.get(method.name, 1)
-    )
-    return own + [p for split, method in wanted for p in method.predictions(config, split)]
+        for each in method.predictions(config, split)
+    ]
 
 
 def tabled(config: ComparisonConfig, split: str) -> list[Prediction]:
@@ -107,7 +107,7 @@ def _named(name: str, known: list[_T], what: str) -> _T:
 
 def most_trained(config: ComparisonConfig) -> dict[str, int | None]:
     """The most training rows that any member of each split takes; None for all."""
-    found: dict[str, int | None] = {name: config.recipe.n_train for name in config.splits}
+    found: dict[str, int | None] = dict.fromkeys(config.splits, config.recipe.n_train)
     for member in members(config):
         most, n = found[member.split], member.recipe.n_train
         found[member.split] = None if most is None or n is None else max(most, n)

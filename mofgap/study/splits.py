@@ -41,7 +41,7 @@ def assign(frame: pd.DataFrame, split: SplitConfig, seed: int) -> pd.Series:
     named = frame[split.column]
     unknown = set(named) - set(PARTS[:3])
     if unknown:
-        raise TableError(f"{split.column} may be train, val, test, not {sorted(map(str, unknown))[0]!r}")
+        raise TableError(f"{split.column} may be train, val, test, not {min(map(str, unknown))!r}")
     if split.kind == "grouped":
         sizes = {"test": split.n_test or int((named == "test").sum()), "val": int((named == "val").sum())}
         part = _grouped(group_of(frame, split.group), sizes, seed)

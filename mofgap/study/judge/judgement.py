@@ -138,12 +138,8 @@ def _estimators(arms: Arms) -> Iterator[Arm]:
 def verdicts(arms: Arms, config: JudgementConfig, curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """One verdict per claim and estimator; ``headline`` marks those that the configuration chose beforehand.
 
-    One with the neighbour correction is judged against rivals with one.
-
-    Args:
-        arms: Arms of a split and a spread.
-        config: How claims are judged.
-        curves: The `trends` of these arms.
+    One with the neighbour correction is judged against rivals with one. ``curves`` are the `trends` of the
+    arms.
     """
     bootstrap = Bootstrap.of(config)
     found = []

@@ -48,11 +48,9 @@ DEFINITIONS = {
 
 
 def scores(frame: pd.DataFrame, n_bins: int) -> pd.DataFrame:
-    """Every metric of each way of predicting in a table of predictions, raw and calibrated.
+    """Every metric of each way of predicting in a table of `prediction.predict`, raw and calibrated.
 
-    Args:
-        frame: Columns as `prediction.predict` writes them.
-        n_bins: Bins of the expected normalised calibration error.
+    The expected normalised calibration error has so many bins.
     """
     rows = [
         dict(zip(KEYS, key, strict=True)) | row

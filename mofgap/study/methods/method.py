@@ -160,13 +160,7 @@ class Method(ABC):
         return wanted.draws(asked) if self.does_draw else ()
 
     def fit(self, config: ComparisonConfig, run: Path, name: str) -> None:
-        """Train a member of this method, and write its folder.
-
-        Args:
-            config: The comparison.
-            run: The run folder.
-            name: Name of the member.
-        """
+        """Train a member of this method, and write its folder."""
         import_module(self.training).train(config, run, name)
 
     @abstractmethod

@@ -63,10 +63,7 @@ class Published(Method):
 def published_gaps(data: DataConfig, ids: Sequence[str], *, needed: bool = True) -> dict[str, Floats]:
     """Gaps of structures by the columns of the published table, in eV; NaN where the table has no gap.
 
-    Args:
-        data: Names the file.
-        ids: The structures.
-        needed: Some of them must be there.
+    Some of them must be there if they are ``needed``.
 
     Raises:
         TableError: If the published table cannot be read, lacks a column of names or gaps, lists a structure
