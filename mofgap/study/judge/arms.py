@@ -117,10 +117,7 @@ class Arms:
 
     def methods(self) -> Iterator[Arm]:
         """Every method at its most draws."""
-        for name in self._seeds:
-            arm = self.last(name)
-            if arm is not None:
-                yield arm
+        return filter(None, map(self.last, self._seeds))
 
     def others(self, method: str) -> Iterator[Arm]:
         """Every other method at its most draws, without other estimators of the same one."""

@@ -122,17 +122,13 @@ def trends(arms: Arms, config: JudgementConfig) -> Iterator[dict[str, Any]]:
     sampled = [name for name, each in estimators().items() if each.is_sampled]
     for method in (*sampled, *(name + NEIGHBOURS for name in sampled)):
         for metric in COMPARED[arms.spread]:
-            found = trend(arms, method, metric, bootstrap)
-            if found is not None:
+            if found := trend(arms, method, metric, bootstrap):
                 yield found
 
 
 def _estimators(arms: Arms) -> Iterator[Arm]:
     names = [each.name for each in method_of("balora").estimators]
-    for estimator in (*names, *(name + NEIGHBOURS for name in names)):
-        arm = arms.last(estimator)
-        if arm is not None:
-            yield arm
+    return filter(None, map(arms.last, (*names, *(name + NEIGHBOURS for name in names))))
 
 
 def verdicts(arms: Arms, config: JudgementConfig, curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -85,7 +85,8 @@ def _template() -> Template:
         keep_trailing_newline=True,
         finalize=lambda value: "" if value is None else value,
     )
-    environment.filters |= {"cell": _cell, "interval": _interval, "label": _label, "number": _number}
+    environment.filters |= {"cell": _cell, "interval": _interval, "number": _number}
+    environment.filters["label"] = lambda m: way(m["method"], m["n_samples"])
     source = files("mofgap.study.judge") / "comparison.md.jinja"
     return environment.from_string(source.read_text(encoding="utf-8"))
 
@@ -124,10 +125,6 @@ def _ablations(summary: Summary) -> Iterator[tuple[Summary | None, Summary]]:
             for m in _last(summary, split, "total", "calibrated", variant):
                 if m["method"] in changed:
                     yield epistemic.get(m["method"]), m
-
-
-def _label(m: Summary) -> str:
-    return way(m["method"], m["n_samples"])
 
 
 def _cell(m: Summary | None, column: str) -> str:
