@@ -66,11 +66,8 @@ def families_of(names: Mapping[str, Iterable[object]] | pd.DataFrame) -> list[se
 
 
 def _families(names: Iterable[object]) -> set[str]:
-    found: set[str] = set()
-    for name in names:
-        if isinstance(name, str) and not is_missing(name):
-            found |= refcode_families(name) or {name}
-    return found
+    known = (name for name in names if isinstance(name, str) and not is_missing(name))
+    return set[str]().union(*(refcode_families(name) or {name} for name in known))
 
 
 def group_of(frame: pd.DataFrame, column: str = "group") -> pd.Series:
