@@ -18,9 +18,7 @@ MAX_SHOWN = 20
 def tell_left_out(labels: Labels, faulty: str = "used") -> None:
     """Write to standard error which labelled structures were left out, and which were used with a note.
 
-    Args:
-        labels: The labelled structures.
-        faulty: What is done with those whose file is probably faulty.
+    Those whose file is probably faulty are said to be ``faulty``.
     """
     tell_skipped(labels.skipped)
     tell_skipped(labels.notes, "used")
@@ -28,12 +26,7 @@ def tell_left_out(labels: Labels, faulty: str = "used") -> None:
 
 
 def tell_skipped(lines: Sequence[str], what: str = "skipped") -> None:
-    """Write to standard error what was left out.
-
-    Args:
-        lines: ``NAME: REASON`` each.
-        what: What was done with them.
-    """
+    """Write to standard error ``what`` was done with structures, by lines of ``NAME: REASON``."""
     for line in lines[:MAX_SHOWN]:
         typer.echo(f"{what} {line}", err=True)
     reasons = Counter(line.partition(": ")[2] for line in lines[MAX_SHOWN:])

@@ -87,12 +87,9 @@ def train(
 
 def _given(context: typer.Context) -> dict[str, Any]:
     """The settings of the command line, without what was left at its default."""
-    given: dict[str, Any] = {}
-    for name, value in context.params.items():
-        source = context.get_parameter_source(name)
-        if source is not None and source.name != "DEFAULT":
-            given[name] = value
-    return given
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
+    return {name: context.params[name] for name in given}
 
 
 def _job(config: Path | None, given: dict[str, Any]) -> TrainingJob:

@@ -39,13 +39,7 @@ def check_output(output: Path, *, resume: bool) -> None:
 
 
 def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
-    """Train, write the model folder with its card, and print the scores.
-
-    Args:
-        job: The training data and the settings.
-        output: The model folder.
-        resume: Go on from the last checkpoint.
-    """
+    """Train, write the model folder with its card, and print the scores."""
     command = command_line()
     try:
         table = job.read()
