@@ -69,7 +69,8 @@ class Pool:
             Names of those that failed.
         """
         wanted = {stage.name: stage for stage in stages}
-        order, places = TopologicalSorter(_needs(wanted)), {name: i for i, name in enumerate(wanted)}
+        needs = {name: [each for each in stage.after if each in wanted] for name, stage in wanted.items()}
+        order, places = TopologicalSorter(needs), {name: i for i, name in enumerate(wanted)}
         order.prepare()
         waiting: list[str] = []
         running: dict[str, BaseProcess] = {}
@@ -120,10 +121,6 @@ class Pool:
             with self.folder.log(name).open("a", encoding="utf-8") as log:
                 log.write(f"mofgap: the process was ended by {signal.Signals(-code).name}: out of memory?\n")
         return code
-
-
-def _needs(stages: Mapping[str, Stage]) -> dict[str, list[str]]:
-    return {name: [before for before in stage.after if before in stages] for name, stage in stages.items()}
 
 
 def _context(stages: Iterable[Stage]) -> BaseContext:
