@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from mofgap.study.config import ComparisonConfig
-from mofgap.study.methods.method import Estimated, Estimates, Estimator, Method, PredictionTask
-from mofgap.study.planned import Prediction
+from mofgap.study.methods.method import Baseline, Estimated, Estimates, Estimator, PredictionTask
 
 
-class Composition(Method):
+class Composition(Baseline):
     """The gap and the ends of its central mass, by three regressors."""
 
     estimators = (Estimator("composition", "composition alone", has_spread=False),)
-    kind = "baseline"
-
-    def predictions(self, config: ComparisonConfig, split: str) -> Iterator[Prediction]:
-        """One for each split."""
-        yield Prediction(split, self.name)
 
     def predict(self, task: PredictionTask) -> Estimated:
         """Fitted to the training rows of the split; half the width of the central mass is its spread."""

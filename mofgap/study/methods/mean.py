@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from mofgap.study.config import ComparisonConfig
-from mofgap.study.methods.method import Estimated, Estimates, Estimator, Method, PredictionTask
-from mofgap.study.planned import Prediction
+from mofgap.study.methods.method import Baseline, Estimated, Estimates, Estimator, PredictionTask
 
 
-class Mean(Method):
+class Mean(Baseline):
     """A baseline: the mean and standard deviation of the training gaps."""
 
     estimators = (Estimator("mean", "mean of training", has_spread=False),)
-    kind = "baseline"
-
-    def predictions(self, config: ComparisonConfig, split: str) -> Iterator[Prediction]:
-        """One for each split."""
-        yield Prediction(split, self.name)
 
     def predict(self, task: PredictionTask) -> Estimated:
         """The same for every structure."""

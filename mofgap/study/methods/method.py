@@ -175,6 +175,16 @@ class Method(ABC):
         return math.nan
 
 
+class Baseline(Method):
+    """Predicts each split once, without a network."""
+
+    kind = "baseline"
+
+    def predictions(self, config: ComparisonConfig, split: str) -> Iterator[Prediction]:
+        """One for each split."""
+        yield Prediction(split, self.name)
+
+
 def method_of(name: str) -> Method:
     """The method of a name in the registry."""
     return _loaded(name, METHODS[name])
