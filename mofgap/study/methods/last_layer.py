@@ -61,10 +61,8 @@ def fit_laplace(model: GapModel, pooled: Tensor, gap_ev: Tensor) -> LastLayerLap
 
 
 def _maximise_evidence(posterior: Any) -> None:
-    log_prior, log_sigma = (
-        torch.zeros(1, requires_grad=True),
-        torch.full((1,), math.log(0.3), requires_grad=True),
-    )
+    log_prior = torch.zeros(1, requires_grad=True)
+    log_sigma = torch.full((1,), math.log(0.3), requires_grad=True)
     optimizer = torch.optim.Adam([log_prior, log_sigma], lr=0.1)
     for _ in range(N_STEPS):
         optimizer.zero_grad()

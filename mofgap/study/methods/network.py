@@ -32,8 +32,7 @@ class NetworkMethod(Method):
         from mofgap.study.methods import passes
 
         cuda = torch.cuda.is_available() and task.config.compute.device != "cpu"
-        trained, *_ = read_model(task.layout.member(task.wanted.members[0]))
-        model = trained.to("cuda" if cuda else "cpu")
+        model = read_model(task.layout.member(task.wanted.members[0]))[0].to("cuda" if cuda else "cpu")
         store, rows, batch_atoms = task.inputs
         # The first batch of a process is slow, and would count as the cost of what is timed first.
         passes.mean(model, store, rows[:N_WARM_UP], batch_atoms, self.name)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,11 +41,9 @@ class _Collected:
     def estimates(self) -> Estimated:
         found = {}
         for source, parts in self.parts.items():
-            columns = [(p.gap_ev, p.epistemic_std_ev, p.aleatoric_std_ev) for p in parts]
-            gap, epistemic, aleatoric = map(np.concatenate, zip(*columns, strict=True))
-            found[source] = Estimates(
-                gap, epistemic, aleatoric, 1e3 * self.seconds[source] / max(1, len(gap))
-            )
+            whole = Posterior.joined(parts)
+            ms = 1e3 * self.seconds[source] / max(1, len(whole.gap_ev))
+            found[source] = Estimates(whole.gap_ev, whole.epistemic_std_ev, whole.aleatoric_std_ev, ms)
         return found
 
 
