@@ -127,11 +127,6 @@ def check_complete(run: ScreeningRun) -> None:
 def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
     """Screen, write and show the table, and end with an exit code.
 
-    Args:
-        run: The screening.
-        resume: Whether to go on with what was kept.
-        as_json: Print the table on standard output as JSON.
-
     Raises:
         typer.Exit: If the coverage is accepted. The program then always ends with an exit code.
         typer.BadParameter: If the model was calibrated on too few structures for the coverage.
@@ -296,8 +291,7 @@ def _show(run: ScreeningRun, inputs: list[tuple[Row, ...]], as_json: bool) -> No
     """The table on standard output; where that is no terminal, only if it was not written elsewhere."""
     columns = column_names(run.config.coverage, run.predictor.second_level is not None)
     if as_json:
-        rows = run.table(inputs)
-        print_json([named_cells(row, columns) for row in rows])
+        print_json([named_cells(row, columns) for row in run.table(inputs)])
     elif sys.stdout.isatty():
         from mofgap.screening.terminal import MAX_ROWS, render
 

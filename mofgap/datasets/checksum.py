@@ -52,8 +52,7 @@ def lock_of(path: Path) -> Path:
 
 def write_sums(path: Path, sums: Mapping[str, str]) -> None:
     """Write a table that ``sha256sum -c`` reads; it appears whole or not at all."""
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-    write_text(path, lines)
+    write_text(path, "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())))
 
 
 def read_sums(path: Path) -> dict[str, str]:

@@ -116,11 +116,7 @@ def prepare(
 ) -> Dataset:
     """Read the table, deal out the splits and build the graphs.
 
-    Args:
-        config: The comparison.
-        run: The run folder.
-        graph: How the encoder wants its graphs.
-        n_train: The most training rows that are taken of each split, by its name; None for all.
+    Of each split the first ``n_train`` training rows are taken, by its name; None for all.
 
     Raises:
         TableError: If the table cannot be read, lacks a column, or has too few structures for a split. The

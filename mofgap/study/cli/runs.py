@@ -99,15 +99,13 @@ def diff(
 
     with told():
         found = compare_runs(one, two)
-    same = True
     for title, pairs in vars(found).items():
         if pairs:
-            same = False
             rows = [[title, str(one), str(two)]]
             rows += [[key, _short(here), _short(there)] for key, (here, there) in pairs.items()]
             _print(rows)
             typer.echo()
-    if same:
+    if not any(vars(found).values()):
         typer.echo("no difference")
 
 

@@ -14,12 +14,9 @@ from mofgap.study.engine.training import training_stages
 
 
 def plan(config: RunConfig, run: Path, *, screening: bool = True) -> tuple[Stage, ...]:
-    """All stages of a run, each after those that it needs.
+    """All stages of a run, each after those that it needs; those of its ``screening`` are among them or not.
 
-    Args:
-        config: What to do.
-        run: The run folder; nothing is read from it.
-        screening: Whether those of the screening are among them.
+    Nothing is read from the folder of the run.
     """
     return (
         *training_stages(config),
