@@ -238,8 +238,7 @@ def _check_model(run: ScreeningRun) -> None:
         fail(error, NOTHING_DONE)
     for each in predictor.levels:
         if each.about.is_changed:
-            words = "it is not the model that this mofgap ships; give yours another name"
-            say(f"{each.about.name}: {words}")
+            say(f"{each.about.name}: it is not the model that this mofgap ships; give yours another name")
         if each.calibration.is_raw:
             say(f"{each.about.name} {NOT_CALIBRATED}")
 

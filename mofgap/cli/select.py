@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,8 +18,6 @@ from mofgap.cli.tables import AsJson, print_json, show
 from mofgap.counts import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mofgap.crystals.crystal import Crystal
     from mofgap.selection.select import Selection
 
