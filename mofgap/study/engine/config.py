@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,7 +226,7 @@ class RunConfig:
                         raise ConfigurationError(error.problems[0].words, key=key) from error
         if self.pretraining is not None:
             made_of = encoder_config(self.pretraining.architecture, self.pretraining.encoder_settings)
-            n_blocks = getattr(made_of, "n_blocks", math.inf)
+            n_blocks = made_of.n_blocks
             if wrong := [block for block in wanted.recipe.blocks if block >= n_blocks]:
                 words = f"the encoder of pretraining has blocks 0 to {n_blocks - 1}, not {wrong[0]}"
                 raise ConfigurationError(words, key="comparison.recipe.blocks")

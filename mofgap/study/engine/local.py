@@ -101,8 +101,7 @@ class Pool:
 
     def _cores(self, name: str) -> int:
         """Cores of a stage, at most those that there are."""
-        rule = name.partition("/")[0]
-        return min(self.jobs, self.config.cores(rule))
+        return min(self.jobs, self.config.cores(name.partition("/")[0]))
 
     def _start(self, context: BaseContext, stage: Stage, *, first: bool) -> BaseProcess:
         log = self.folder.log(stage.name)
