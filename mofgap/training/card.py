@@ -20,6 +20,7 @@ from mofgap.training.atoms import ATOM_TARGETS, XTB_TARGETS
 from mofgap.training.calibration import MIN_SPEARMAN_ROWS
 from mofgap.training.config import N_FOLDS, FinetuneConfig
 from mofgap.training.labels import Labels
+from mofgap.training.lock import WORK
 from mofgap.training.result import CROSS_FITTED, TrainingResult
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.scaling import Scaling
@@ -79,7 +80,7 @@ def write_card(
         "",
         "## Method",
         _network(model, outcome),
-        *_history(outcome, config),
+        *_history(folder, outcome, config),
         _epistemic(model),
         f"Nothing was fitted on test. {error_bars(folder)}",
         "",
@@ -158,6 +159,8 @@ def _cell(metrics: Mapping[str, float], name: str) -> str:
     """A metric as a card shows it, with its interval where it has one."""
     if not math.isfinite(metrics[name]):
         return "–"
+    if name == "n":
+        return f"{metrics[name]:.0f}"
     if f"{name}_lo" not in metrics:
         return f"{metrics[name]:.4g}"
     return f"{metrics[name]:.4g} ({metrics[f'{name}_lo']:.3g} to {metrics[f'{name}_hi']:.3g})"
@@ -169,14 +172,23 @@ def card_of(folder: Path) -> str:
     return path.read_text(encoding="utf-8") if path.exists() else "It has none."
 
 
-def _choice(outcome: TrainingResult) -> str:
+def _choice(folder: Path, outcome: TrainingResult) -> str:
     """A sentence on when the training ended."""
+    log = folder / WORK / LOG
+    if _has(outcome, "val") and not _has(outcome, CROSS_FITTED):
+        chosen = f" It was epoch {_best_epoch(log, 'val_mae_ev').epoch + 1:.0f}." if log.exists() else ""
+        return f"The epoch was chosen on val.{chosen}"
     if not _has(outcome, CROSS_FITTED):
-        return "The epoch was chosen on val." if _has(outcome, "val") else "All epochs were run."
+        return "All epochs were run."
     return (
         f"All epochs were run on all of train. What is called {CROSS_FITTED} was predicted by {N_FOLDS} more "
         "models, each trained without the structures that it predicts."
     )
+
+
+def _best_epoch(log: Path, by: str) -> pd.Series[float]:
+    """What the log of a training says of the epoch with the smallest value of a metric."""
+    return pd.read_csv(log).dropna(subset=[by]).nsmallest(1, by).iloc[0]
 
 
 def _network(model: Mapping[str, Any], outcome: TrainingResult) -> str:
@@ -209,7 +221,7 @@ def _epistemic(model: dict[str, Any]) -> str:
     return "It has no epistemic standard deviation."
 
 
-def _history(outcome: TrainingResult, config: FinetuneConfig) -> list[str]:
+def _history(folder: Path, outcome: TrainingResult, config: FinetuneConfig) -> list[str]:
     """Where the training started, what was trained, and how."""
     if not config.epochs:
         fitted = "neighbour correction, error bars and novelty were fitted again"
@@ -227,7 +239,7 @@ def _history(outcome: TrainingResult, config: FinetuneConfig) -> list[str]:
             "The encoder was not trained. Novelty is the distance from the structures of train and those of "
             f"{outcome.parent}."
         )
-    return [*lines, f"Training: {_listed(asdict(config))}.", _choice(outcome)]
+    return [*lines, f"Training: {_listed(asdict(config))}.", _choice(folder, outcome)]
 
 
 def _listed(settings: Mapping[str, Any]) -> str:
@@ -265,8 +277,7 @@ def write_encoder_card(folder: Path, n_train: int, command: str, citation: str) 
         citation: Citation of the data, with its licence.
     """
     described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    epochs = pd.read_csv(folder / LOG).dropna(subset=["val_loss"])
-    best = epochs.nsmallest(1, "val_loss").iloc[0]
+    best = _best_epoch(folder / LOG, "val_loss")
     table = ["| on val | mean absolute error |", "|---|---|"]
     errors = ((label, best.get(f"val_mae_{name}")) for name, label in (ATOM_TARGETS | XTB_TARGETS).items())
     table += [f"| {label} | {error:.4f} |" for label, error in errors if error is not None]

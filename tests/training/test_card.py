@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mofgap.training.atoms import ATOM_TARGETS
-from mofgap.training.card import write_card, write_encoder_card
+from mofgap.training.card import _SHOWN, write_card, write_encoder_card
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.labels import Labels
 from mofgap.training.result import TrainingResult
@@ -40,3 +40,17 @@ def test_the_card_of_a_model_names_elements_that_are_read_as_others(
     substitute_in(folder, np.bincount([30] * 12, minlength=119))
     write_card(folder, labels, outcome, FinetuneConfig(), "mofgap train")
     assert "each treated as similar ones: Li, " in (folder / "card.md").read_text()
+
+
+def test_the_card_of_a_model_names_the_epoch_that_val_chose(tmp_path: Path, model_folder: Path) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(model_folder, folder)
+    (folder / "training").mkdir(exist_ok=True)
+    epochs = {"epoch": [0, 0, 1, 1, 2], "val_mae_ev": [0.4, None, 0.2, None, 0.3]}
+    pd.DataFrame(epochs).to_csv(folder / "training" / "metrics.csv", index=False)
+    metrics = dict.fromkeys(_SHOWN, 0.5) | {"n": 12345.0}
+    outcome = TrainingResult({"val": metrics}, 1.0, 10)
+    frame = pd.DataFrame({"split": ["train"] * 3})
+    write_card(folder, Labels(frame, "gap_ev", ()), outcome, FinetuneConfig(), "mofgap train")
+    card = (folder / "card.md").read_text()
+    assert "The epoch was chosen on val. It was epoch 2." in card and "| structures | 12345 |" in card

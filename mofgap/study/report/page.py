@@ -147,7 +147,7 @@ def _table(
     compared: Compared,
     columns: Mapping[str, str],
     splits: Sequence[str],
-    intervals: Mapping[tuple[str, str, str], tuple[float, float]] = {},
+    intervals: Mapping[tuple[str, str, str], tuple[float, float]] | None = None,
 ) -> dict[str, Any]:
     """Methods as rows, those without any value left out; under each metric a column for each split."""
     best = compared.best[compared.best.split.isin(splits)]
@@ -156,7 +156,7 @@ def _table(
     for method, group in best.groupby("method", sort=False):
         by_split = {str(row.split): row for _, row in group.iterrows()}
         cells = [
-            _cell(by_split.get(split), name, intervals.get((split, str(method), name)))
+            _cell(by_split.get(split), name, (intervals or {}).get((split, str(method), name)))
             for name in used
             for split in splits
         ]
