@@ -96,10 +96,9 @@ def passed_over_words(passed_over: PassedOver) -> str:
     most = passed_over.most_common()
     kinds = ", ".join(f"{n} {ending or 'without ending'}" for ending, n in most[:4])
     more = f", {len(most) - 4} more endings" if len(most) > 4 else ""
-    return (
-        f"skipped {counted(passed_over.total(), 'file')} that hold no structure or are archives "
-        f"({kinds}{more}); to read such a file, name it"
-    )
+    n = passed_over.total()
+    what = "holds no structure or is an archive" if n == 1 else "hold no structure or are archives"
+    return f"skipped {counted(n, 'file')} that {what} ({kinds}{more}); to read such a file, name it"
 
 
 def files_of(name: str) -> Iterator[str]:

@@ -92,7 +92,8 @@ def _panel(
     axes.plot(outline[:, 0], outline[:, 1], color="0.6", linewidth=0.8, zorder=0)
     axes.add_collection(LineCollection(list(_bonds(crystal, seen)), colors="0.55", linewidths=1.2, zorder=1))
     limit = float(np.abs(values).max()) or 1.0
-    diameter = 1.2 * COVALENT_RADII[crystal.atomic_numbers] * points_per_angstrom
+    radius = 0.6 * COVALENT_RADII[crystal.atomic_numbers]
+    diameter = 2 * radius * points_per_angstrom
     drawn = axes.scatter(
         *seen[order, :2].T,
         s=diameter[order] ** 2,
@@ -105,6 +106,9 @@ def _panel(
         zorder=2,
     )
     for atom in order[IS_METAL[crystal.atomic_numbers[order]]]:
+        apart = np.linalg.norm(seen[:, :2] - seen[atom, :2], axis=1)
+        if ((apart < radius) & (seen[:, 2] > seen[atom, 2])).any():  # its symbol would be on a nearer atom
+            continue
         symbol = symbol_of(crystal.atomic_numbers[atom])
         axes.annotate(symbol, seen[atom, :2], ha="center", va="center", fontsize=7, zorder=3)
     axes.set_aspect("equal")

@@ -28,7 +28,10 @@ LEVEL_WORDS = {
 
 def assets() -> dict[str, tuple[bytes, str]]:
     """Content and media type of each file that pages load, by name."""
-    places = {"page.css": REPORT_ASSETS, **dict.fromkeys(("serve.css", "serve.js", "icon.svg"), _ASSETS)}
+    places = {
+        "page.css": REPORT_ASSETS,
+        **dict.fromkeys(("serve.css", "serve.js", "token.js", "icon.svg"), _ASSETS),
+    }
     return {
         name: (folder.joinpath(name).read_bytes(), _TYPES[name[name.rindex(".") :]])
         for name, folder in places.items()

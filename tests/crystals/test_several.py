@@ -246,7 +246,8 @@ def test_a_folder_passes_over_what_does_not_look_like_structures(tmp_path: Path)
         assert [Path(source.replace(":", "/")).name for source in found] == ["a.cif", "b.json", "c.xyz"]
         assert passed_over == {".txt": 2, ".xyz": 1, ".json": 1, "": 1, ".db": 1, ".traj": 1}
     words = passed_over_words(passed_over)
-    assert "7 files" in words and "2 .txt" in words and "1 without ending" in words
+    assert "7 files that hold no" in words and "2 .txt" in words and "1 without ending" in words
+    assert passed_over_words(PassedOver({".txt": 1})).startswith("skipped 1 file that holds no structure")
     assert set(expected) <= set(files_of(str(tmp_path)))
 
 

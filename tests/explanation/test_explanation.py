@@ -113,6 +113,15 @@ def test_picture_shows_both_signs_where_the_shares_have_them(tmp_path: Path) -> 
         assert (red - blue > 0.3).any() and (blue - red > 0.3).any()
 
 
+def test_a_metal_behind_another_atom_has_no_symbol_on_that_atom() -> None:
+    frac_coords = CRYSTAL.frac_coords.copy()
+    frac_coords[0] = [0.5, 0.01, 0]  # behind carbon
+    hidden = replace(CRYSTAL, frac_coords=frac_coords)
+    for crystal, symbols in ((CRYSTAL, ["Zn"]), (hidden, [])):
+        axes = drawn(crystal, WITHOUT_VARIANCE, "title", "baseline").axes[0]
+        assert [text.get_text() for text in axes.texts] == symbols
+
+
 def test_command_writes_what_it_shows(tmp_path: Path, model_folder: Path) -> None:
     cif = tmp_path / "zn.cif"
     cif.write_text(write_cif(CRYSTAL))

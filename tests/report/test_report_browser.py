@@ -331,6 +331,16 @@ def test_prints(browser: Browser) -> None:
     assert browser.run("return document.querySelectorAll('#table tbody tr').length") == 25
 
 
+def test_paper_begins_with_the_first_row_and_leaves_the_screen_as_it_was(browser: Browser) -> None:
+    browser.run("document.getElementById('next').click(); document.getElementById('next').click()")
+    words = "document.getElementById('page').textContent"
+    browser.run(f"addEventListener('beforeprint', () => {{window.onPaper = {words}}})")
+    browser.print()
+    assert browser.run("return window.onPaper") == f"rows 1 to 200 of {N_ROWS}"
+    assert browser.run(f"return {words}") == f"rows 51 to 75 of {N_ROWS}"
+    browser.run("document.getElementById('previous').click(); document.getElementById('previous').click()")
+
+
 def test_structure_turns_in_3d_with_the_keyboard(browser: Browser) -> None:
     browser.run("document.querySelector('.turn').click()")
     browser.wait("document.querySelector('.view canvas')")

@@ -196,6 +196,85 @@ def test_the_token_page_and_the_interface_are_accessible(browser: Any, listening
         assert it.accessibility_faults() == [] and it.overflow <= 0
 
 
+def test_a_second_screening_takes_the_place_of_an_upload(
+    browser: Any, server: Any, cifs: list[Any], write_cifs: Callable[[Path, int], list[Path]], tmp_path: Path
+) -> None:
+    with closing(Page(browser, server.url)) as it:
+        slow = it.context.new_cdp_session(it.page)
+        slow.send("Network.enable")
+        limits = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 3000}
+        slow.send("Network.emulateNetworkConditions", limits)
+        it.page.set_input_files("#files", [str(path) for path in write_cifs(tmp_path / "many", 60)])
+        it.page.click("#start")
+        playwright.expect(it.page.locator("#state")).to_contain_text("Uploading")
+        it.screen(cifs)
+        slow.send("Network.emulateNetworkConditions", {**limits, "uploadThroughput": -1})
+        it.page.wait_for_timeout(2000)
+        assert it.cells(1) == ["1", "2", "3", "–"] and it.page.is_visible("#actions")
+        assert it.page.is_hidden("#fault") and "4 structures" in it.page.text_content("#state")
+
+
+def test_the_report_is_drawn_while_the_table_is_shown(browser: Any, server: Any, cifs: list[Any]) -> None:
+    with closing(Page(browser, server.url)) as it:
+        it.screen(cifs)
+        it.page.click("#tab-report")
+        it.page.click("#tab-table")
+        playwright.expect(it.page.locator("#report-state")).to_have_text("", timeout=PATIENCE_MS)
+        report = it.page.frames[1]
+        report.wait_for_function("document.querySelectorAll('.view img').length === 3")
+        it.page.click("#tab-report")
+        widths = "[...document.querySelectorAll('.view img')].map(image => image.naturalWidth)"
+        assert all(width > 0 for width in report.evaluate(widths))
+
+
+def test_the_address_of_a_kept_screening_works_in_an_open_page_and_after_the_next_one(
+    browser: Any, server: Any, cifs: list[Any]
+) -> None:
+    with closing(Page(browser, server.url)) as it:
+        it.screen(cifs)
+        it.page.click("#keep")
+        it.page.wait_for_selector("#kept:not([hidden])")
+        kept = it.page.url
+        it.screen(cifs[:1])
+        assert it.cells(1) == ["1"] and it.page.url != kept
+        it.page.go_back()
+        it.page.wait_for_selector("#kept:not([hidden])")
+        assert it.cells(1) == ["1", "2", "3", "–"] and it.page.url == kept
+
+
+def test_what_is_no_longer_on_the_server_cannot_be_asked_for(
+    browser: Any, server: Any, cifs: list[Any]
+) -> None:
+    with closing(Page(browser, server.url)) as it:
+        it.page.clock.install()
+        it.screen(cifs)
+        screening = it.page.get_attribute("#csv", "href").removesuffix("/table.csv")
+        assert it.page.request.delete(f"{server.url}{screening}").ok
+        it.page.clock.run_for(30_000)
+        playwright.expect(it.page.locator("#state")).to_have_text("No longer on the server")
+        assert it.page.is_hidden("#actions") and it.cells(1) == ["1", "2", "3", "–"]
+
+
+def test_the_token_page_leads_to_the_screening_that_was_asked_for(
+    browser: Any, listening: Any, cifs: list[Any]
+) -> None:
+    token = "0123456789abcdef-token"
+    server = listening(token)
+    with closing(Page(browser, f"{server.url}/?token={token}")) as it:
+        it.screen(cifs)
+        it.page.click("#keep")
+        it.page.wait_for_selector("#kept:not([hidden])")
+        kept = it.page.url
+        it.context.clear_cookies()
+        it.page.goto("about:blank")
+        it.page.goto(kept)
+        for given in ("wrong", token):
+            it.page.fill("#token", given)
+            it.page.keyboard.press("Enter")
+            it.page.wait_for_selector(".fault" if given == "wrong" else "#actions:not([hidden])")
+        assert it.cells(1) == ["1", "2", "3", "–"]
+
+
 def soon(condition: Callable[[], bool]) -> bool:
     """Whether something becomes true within some seconds."""
     return any(condition() or threading.Event().wait(0.05) for _ in range(400))

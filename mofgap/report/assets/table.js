@@ -305,8 +305,8 @@
   $("clear-selection").addEventListener("click", () => { selected.clear(); draw(); });
   $("previous").addEventListener("click", () => { page -= 1; draw(); });
   $("next").addEventListener("click", () => { page += 1; draw(); });
-  for (const [event, rows] of [["beforeprint", ON_PAPER], ["afterprint", ON_SCREEN]]) {
-    window.addEventListener(event, () => { perPage = rows; draw(); });
-  }
+  let pageOnScreen = 0;
+  window.addEventListener("beforeprint", () => { pageOnScreen = page; page = 0; perPage = ON_PAPER; draw(); });
+  window.addEventListener("afterprint", () => { page = pageOnScreen; perPage = ON_SCREEN; draw(); });
   sort("rank", false);
 })();

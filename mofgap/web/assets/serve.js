@@ -98,17 +98,17 @@
 
   function send(body) {
     return new Promise((done, fail) => {
-      upload = new XMLHttpRequest();
-      upload.open("POST", "/api/screenings");
-      upload.responseType = "json";
-      upload.upload.onprogress = (event) => {
+      const own = upload = new XMLHttpRequest();
+      own.open("POST", "/api/screenings");
+      own.responseType = "json";
+      own.upload.onprogress = (event) => {
         if (event.lengthComputable) state(`Uploading, ${Math.round(100 * event.loaded / event.total)} %`, event.loaded / event.total);
       };
-      upload.onload = () => (upload.status === 202 ? done(upload.response)
-        : fail(new Error(upload.response?.detail || `The server answered ${upload.status}.`)));
-      upload.onerror = () => fail(new Error("The upload did not arrive: the server is gone, or refuses so much."));
-      upload.onabort = () => fail(new Error("The upload was stopped."));
-      upload.send(body);
+      own.onload = () => (own.status === 202 ? done(own.response)
+        : fail(new Error(own.response?.detail || `The server answered ${own.status}.`)));
+      own.onerror = () => fail(new Error("The upload did not arrive: the server is gone, or refuses so much."));
+      own.onabort = () => { if (own === upload) fail(new Error("The upload was stopped.")); };  // else another began
+      own.send(body);
     });
   }
 
@@ -146,26 +146,28 @@
     if (ends[0] || ends[1]) body.append("window", `${ends[0] || "-inf"} ${ends[1] || "inf"}`);
     body.append("level", $("level").value);
     for (const { file, name } of chosen) body.append("files", file, name);
+    const before = id === null ? upload : null, keptBefore = kept;
     leave();
     open();
     try {
       state("Uploading", 0);
-      const begun = await send(body);
-      id = begun.id;
-      history.replaceState(null, "", location.pathname);
+      const sent = send(body);
+      before?.abort();
+      id = (await sent).id;
+      history[keptBefore ? "pushState" : "replaceState"](null, "", location.pathname);
       await look();
     } catch (error) {
       end(error.message);
     }
   });
 
-  function end(words) {
+  function end(words, told = "Stopped") {
     clearTimeout(timer);
     over = true;
     if (words) {
       fault(words);
       if (shownDone < 0) $("result").hidden = true;
-      state("Stopped", 0);
+      state(told, 0);
     }
     $("stop").hidden = true;
     $("start").disabled = !chosen.length;
@@ -197,7 +199,9 @@
         return;
       }
       id = null;
-      end(error.message);
+      $("actions").hidden = true;  // which would ask for what is no longer there
+      show("table");
+      end(error.message, over ? "No longer on the server" : "Stopped");
     }
   }
 
@@ -299,7 +303,14 @@
     }
     const context = { lo, hi, end, p: has("p_in_window"), pbe: has("pbe_gap_ev"), nColumns: heads.length };
     $("rows").tHead.replaceChildren(head);
-    $("rows").tBodies[0].replaceChildren(...rows.map((row) => line(row, context)));
+    const [body] = $("rows").tBodies;
+    const lines = (css) => [...body.querySelectorAll(css)].map((each) => each.closest("tr").dataset.key);
+    const open = new Set(lines("details[open]")), [focused] = lines("summary:focus");
+    body.replaceChildren(...rows.map((row) => line(row, context)));
+    for (const tr of body.rows) {
+      if (open.has(tr.dataset.key)) tr.querySelector("details").open = true;
+      if (tr.dataset.key === focused) tr.querySelector("summary").focus({ preventScroll: true });
+    }
     const tags = [["ok", "ok"], ["warning", "with warnings"], ["failed", "failed"]];
     $("counts").replaceChildren(...tags.filter(([key]) => counts[key]).map(([key, words]) =>
       make("span", `tag ${key}`, `${counts[key].toLocaleString("en")} ${words}`)));
@@ -317,6 +328,7 @@
   function line(row, { lo, hi, end, p, pbe, nColumns }) {
     const failed = row.status === "failed";
     const tr = make("tr", row.status);
+    tr.dataset.key = `${row.file}\n${row.structure_id}`;
     tr.append(make("td", "number", failed ? "–" : String(row.rank)));
     const structure = make("td", "structure", row.structure_id);
     if (row.file !== `${row.structure_id}.cif`) structure.append(make("small", "", row.file));
@@ -377,12 +389,10 @@
     return cell;
   }
 
+  addEventListener("hashchange", () => location.reload());  // another kept screening
   if (/^#[\w-]{24}$/.test(location.hash)) {
-    id = location.hash.slice(1);
-    kept = true;
-    const asked = id;
     open();
-    id = asked; kept = true;
+    id = location.hash.slice(1); kept = true;
     state("Fetching the screening");
     look();
   }
