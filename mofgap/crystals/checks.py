@@ -171,7 +171,7 @@ def _isolated_atoms(bonded: BondGraph) -> str:
         return ""
     return (
         f"isolated-atoms: {_names(bonded, alone)} bonded to nothing; "
-        "a counter-ion, or solvent without its hydrogens"
+        "a counter-ion, or solvent without its hydrogens: --guests remove takes out the latter"
     )
 
 
