@@ -108,6 +108,8 @@ def test_a_large_upload_does_not_hold_up_a_small_one(
     large = files([], *[(f"{i}.cif", b"x") for i in range(40)])
     client.post("/api/screenings", files=large)
     small = client.post("/api/screenings", files=files([], ("small.cif", b"x"))).json()["id"]
+    while client.get(f"/api/screenings/{small}").json()["state"] == "reading":
+        time.sleep(0.01)
     both_are_there.set()
     wait_for(client, small)
     assert order.index("small.cif") < 5
