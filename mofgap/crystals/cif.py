@@ -12,14 +12,14 @@ from gemmi import cif
 from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.crystals.crowding import MOST_SITES_OF_ATOM
 from mofgap.crystals.crystal import MEMORY, Crystal
-from mofgap.crystals.disorder import put_together, refuse
+from mofgap.crystals.disorder import is_disordered, put_together, refuse
 from mofgap.crystals.entry import Entry, ReadFailure, unforeseen
 from mofgap.crystals.formats import LONGEST_NAME, stem_of
 from mofgap.crystals.lattice import cell_of, volume_of
 from mofgap.crystals.reasons import StructureError, one_line
 from mofgap.crystals.repair import GEMMI_ERRORS, quoted, readable, repaired
 from mofgap.crystals.sites import formula_of, n_rows, sites_of, small_structure
-from mofgap.crystals.symmetry import expand, n_places, operations
+from mofgap.crystals.symmetry import by_rotation, expand, n_places, operations
 from mofgap.crystals.unit_cell import check_size, settle
 
 MOST_SMALL = 30_000
@@ -280,6 +280,8 @@ def _structure(part: _Part, source: str, name: str, disorder: Disorder, max_atom
     sites, split = put_together(sites, n_places(ops, sites.frac_coords, cell))
     if disorder == "refuse":
         refuse(sites)
+    elif is_disordered(sites):
+        ops = by_rotation(ops)
     site_index, op_index, frac_coords = expand(ops, sites.frac_coords, cell)
     if len(ops) > 1:
         sites = replace(sites.take(site_index), frac_coords=frac_coords)

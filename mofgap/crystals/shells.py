@@ -10,7 +10,7 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from mofgap.crystals.bonds import BOND_RATIO, IS_METAL, bond_ratios, pairs_within
+from mofgap.crystals.bonds import BOND_RATIO, COVALENT_RADII, IS_METAL, bond_ratios, pairs_within
 from mofgap.crystals.elements import HYDROGEN
 from mofgap.crystals.sites import Sites
 
@@ -74,7 +74,8 @@ def fill_shells(
     for shell in _shells(cell, sites, partial):
         inside = set(shell.atoms)
         members = {a: [b for b in units[a] if b not in inside or b == a] for a in shell.atoms}
-        if not shell.is_crowded or tied & inside or not _are_single(members, sites):
+        too_many = not shell.of_metal and int(keep[shell.atoms].sum()) > shell.n_there
+        if not (shell.is_crowded or too_many) or tied & inside or not _are_single(members, sites):
             continue
         blocked = {a: {c for b in members[a] for c in alternatives[b]} for a in shell.atoms}
         free = [
@@ -85,7 +86,7 @@ def fill_shells(
         if not shell.n_there <= len(free) or comb(len(free), shell.n_there) > _MOST_CHOICES:
             continue
         kept = tuple(place for place in free if keep[shell.atoms[place]])
-        if shell.of_metal and _is_sound(shell, kept, blocked):
+        if shell.of_metal and _is_sound(shell, kept, sites, blocked):
             continue
         chosen = _likeliest(shell, free, kept, sites, op_index, blocked)
         for place, a in enumerate(shell.atoms):
@@ -97,11 +98,12 @@ def _are_single(members: Mapping[int, Sequence[int]], sites: Sites) -> bool:
     return all(b == a or sites.atomic_numbers[b] == HYDROGEN for a, unit in members.items() for b in unit)
 
 
-def _is_sound(shell: Shell, kept: Sequence[int], blocked: Mapping[int, set[int]]) -> bool:
-    """Whether as many are kept as are there, and can be there together."""
+def _is_sound(shell: Shell, kept: Sequence[int], sites: Sites, blocked: Mapping[int, set[int]]) -> bool:
+    """Whether as many are kept as are there, can be there together, and are not bonded to each other."""
+    bond_angstrom = 2 * BOND_RATIO * float(COVALENT_RADII[sites.atomic_numbers[shell.atoms[0]]])
     near = float(shell.distances[np.ix_(kept, kept)].min(initial=np.inf))
     clash = any(shell.atoms[j] in blocked[shell.atoms[i]] for i, j in combinations(kept, 2))
-    return len(kept) == shell.n_there and near >= _APART_ANGSTROM and not clash
+    return len(kept) == shell.n_there and near >= max(_APART_ANGSTROM, bond_angstrom) and not clash
 
 
 def _tied(cell: _Floats, sites: Sites, partial: NDArray[np.bool_]) -> set[int]:

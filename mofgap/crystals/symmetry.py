@@ -167,6 +167,17 @@ def _from_name(stated: list[Statement], unknown: list[str]) -> tuple[NDArray[np.
     return np.eye(3, 4)[None], ["no-symmetry: no symmetry given, taken as P1"]
 
 
+def by_rotation(ops: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Operations (n_ops, 3, 4) in an order in which those of one rotation follow each other.
+
+    An atom on a special position belongs to the first operation that makes it. In this order that is the same
+    rotation in all translation copies, so that choices by operation keep a centred cell centred.
+    """
+    rotations = np.rint(ops[:, :, :3]).reshape(len(ops), -1)
+    first = (rotations[:, None] == rotations[None]).all(2).argmax(1)
+    return ops[np.argsort(first, kind="stable")]
+
+
 def _cell_mismatch(ops: NDArray[np.float64], cell: gemmi.UnitCell) -> list[str]:
     """A warning of a cell that its own symmetry would distort, or nothing."""
     if len(ops) == 1:  # the identity

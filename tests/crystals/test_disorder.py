@@ -543,3 +543,86 @@ def test_two_places_of_like_atoms_are_not_mixed():
 def test_minor_positions_are_not_counted_as_empty_sites():
     both = GOOD.replace("O2 O", "O2? O 0.69000 0.19000 0.00000\nO2 O")
     assert not any("empty-sites" in text for text in only(read_cif(both, disorder="majority")).warnings)
+
+
+def test_half_of_the_molecules_on_a_mirror_stay_and_each_is_whole():
+    rows = [
+        ("Zn1", 0.3, 0.3, 1, ".", "."),
+        ("N1", 0.1, 0, 0.5, ".", "."),
+        ("O1", 0.1893, 0, 0.5, ".", "."),
+        ("O2", 0.0554, 0.0774, 0.5, ".", "."),
+    ]
+    crystal = only(read_cif(planar(rows, "P 2/m"), disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "N O3 Zn4"
+    bonds = bond_graph(crystal).coordination()
+    assert bonds[crystal.atomic_numbers == 7].tolist() == [3]
+
+
+@pytest.mark.parametrize("occupancies", [(0.52, 0.48), (0.5, 0.5)])
+def test_two_orientations_without_groups_are_not_mixed(occupancies):
+    """Cyanate with either end at a place: nitrogen and oxygen are alternatives, the carbons are too."""
+    a, b = occupancies
+    rows = [("Zn1", 0.1, 0.1, 1, ".", ".")]
+    rows += [
+        (label, x, 0.4, a, ".", ".")
+        for label, x in (
+            (
+                "O1",
+                0.3,
+            ),
+            ("C1", 0.387),
+            ("N1", 0.471),
+        )
+    ]
+    rows += [(label, x, 0.43, b, ".", ".") for label, x in (("N2", 0.3), ("C2", 0.384), ("O2", 0.471))]
+    crystal = only(read_cif(planar(rows), disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "C2 N2 O2 Zn2"
+    kept = crystal.frac_coords[crystal.atomic_numbers < 9] % 1.0
+    for image in (kept[kept[:, 0] < 0.5], kept[kept[:, 0] > 0.5]):
+        assert len(image) == 3 and np.ptp(image[:, 1]) < 1e-6, "one orientation"
+
+
+def test_a_negative_group_that_symmetry_completes_is_a_whole_molecule():
+    """Of a ring on two mirrors, half there, an image is a quarter, whatever SHELX calls it."""
+    rows = [("Zn1", 0.3, 0.3, 1, ".", "."), ("N1", 0.1, 0, 0.5, ".", -1), ("C1", 0.05, 0.085, 0.5, ".", -1)]
+    crystal = only(read_cif(planar(rows, "P m m 2"), disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "C4 N2 Zn4"
+
+
+def test_half_of_the_oxygens_with_a_half_hydrogen_carry_it_by_turns():
+    rows = [("Zn1", 0.1, 0.1, 1, ".", "."), ("O1", 0.4, 0.4, 1, ".", "."), ("H1", 0.45, 0.45, 0.5, ".", ".")]
+    crystal = only(read_cif(planar(rows), disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "H O2 Zn2"
+
+
+def test_two_places_of_half_a_hydrogen_are_one_hydrogen_at_most():
+    rows = [("Zn1", 0.1, 0.1, 1, ".", "."), ("O1", 0.4, 0.4, 1, ".", ".")]
+    rows += [("H1", 0.45, 0.45, 0.25, ".", "."), ("H2", 0.35, 0.45, 0.25, ".", ".")]
+    crystal = only(read_cif(planar(rows), disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "H O2 Zn2"
+
+
+def test_no_hydrogen_stays_without_its_carrier():
+    rows = [
+        ("Zn1", 0.1, 0.1, 1, ".", "."),
+        ("O1", 0.4, 0.4, 0.37, ".", "."),
+        ("H1", 0.45, 0.45, 0.6, ".", "."),
+    ]
+    crystal = only(read_cif(planar(rows), disorder="majority"))
+    assert formula_sum(crystal.atomic_numbers) == "Zn2"
+
+
+def test_choices_keep_a_centred_cell_centred():
+    """Waters on mirrors, half there, and operations listed so that another one makes them in each copy."""
+    operations = ["x,y,z", "x,-y,z", "x+1/2,-y+1/2,z+1/2", "x+1/2,y+1/2,z+1/2"]
+    rows = [
+        ("Zn1", 0.1, 0.1, 1, ".", "."),
+        ("O1", 0.4, 0.07, 0.5, ".", "."),
+        ("N1", 0.43, 0.07, 0.5, ".", "."),
+    ]
+    text = planar(rows).replace("_symmetry_space_group_name_H-M 'P -1'", "")
+    listed = "\n".join(["loop_", "_symmetry_equiv_pos_as_xyz", *(f"'{each}'" for each in operations), ""])
+    crystal = only(read_cif(text + listed, disorder="majority"))
+    places = {tuple(place) for place in (crystal.frac_coords % 1.0).round(3)}
+    moved = {tuple(place) for place in ((crystal.frac_coords + 0.5) % 1.0).round(3)}
+    assert formula_sum(crystal.atomic_numbers) == "N2 O2 Zn4" and places == moved
