@@ -220,10 +220,13 @@ def load_adapters(model: nn.Module, folder: str | Path) -> dict[str, AdaptedLaye
     layers = adapted_layers(model)
     for layer in layers.values():
         layer.restore_base()
-    for key, own in _base_weights(saved, model, config).items():  # those that are back in place
+    in_place = _base_weights(saved, model, config)  # those that are back
+    for key, own in in_place.items():
         if _is_vocabulary(key, saved, folder):
-            own.data.copy_(saved[key])
-        else:
+            own.data.copy_(saved.get(key.replace(_BASE_WEIGHT, ".weight"), saved[key]))
+    for key in in_place if has_posterior(folder) else ():
+        whole = saved.get(key.replace(_BASE_WEIGHT, ".weight"))
+        if key.endswith(_BASE_WEIGHT) and (whole is None or not whole.equal(saved[key])):  # it was cut
             layers[key.removesuffix(_BASE_WEIGHT)].replace_base(saved[key])
     for name, layer in layers.items():
         for part, weight in zip(layer.peft_names, (layer.lora_A, layer.lora_B), strict=True):
@@ -265,7 +268,8 @@ def vocabulary_of(model: nn.Module, folder: str | Path) -> dict[str, Tensor]:
     """
     saved = _saved(folder)
     found = _base_weights(saved, model, load_config(folder))
-    found = {key: weight for key, weight in found.items() if _is_vocabulary(key, saved, folder)}
+    cut = {layer.base.weight: layer.replaced[0] for layer in adapted_layers(model).values() if layer.replaced}
+    found = {key: cut.get(w, w) for key, w in found.items() if _is_vocabulary(key, saved, folder)}
     return found | {key.replace(_BASE_WEIGHT, ".weight"): weight for key, weight in found.items()}
 
 

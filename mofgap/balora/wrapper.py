@@ -80,7 +80,7 @@ class BaLoRAModel(BaLoRA):
         super().__init__(model, config, width)
         self._features, self._taken, self._rows = features, taken, rows
         self._alpha: Tensor | None = None  # torch cannot copy its graph
-        self._vocabulary: dict[str, Tensor] = {}
+        self._vocabulary = dict[str, Tensor]()
         start = config.initial_alpha or config.prior_variance
         first = next(iter(self.layers.values())).lora_A
         self.register_buffer("n_seen", torch.zeros((), dtype=torch.int64, device=first.device))
@@ -104,11 +104,12 @@ class BaLoRAModel(BaLoRA):
     def _sampled(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The model's output for one sample of each input, whose noise stays."""
         if self._is_certain or any(layer.sampled is not None for layer in self.layers.values()):
-            return self.model(*args, **kwargs)  # an open `sampling` has drawn already
+            self._alpha = self._alpha if self._is_certain else None  # an open `sampling` has its own
+            return self.model(*args, **kwargs)
         refuse_cache(kwargs)
         self._alpha, rows = self._alpha_of(args, kwargs, observe=True)
-        config = self.balora_config
-        drawn = noises(self.layers, self._alpha, rows, config.noise, flipout=config.flipout)
+        kind, flipout = self.balora_config.noise, self.balora_config.flipout
+        drawn = noises(self.layers, self._alpha, rows, kind, flipout=flipout)
         for layer, noise in zip(self.layers.values(), drawn, strict=True):
             layer.perturbation = noise
         return self.model(*args, **kwargs)
@@ -121,13 +122,10 @@ class BaLoRAModel(BaLoRA):
 
     def train(self, mode: bool = True) -> Self:
         """As of any module; evaluation mode ends the sample of the last training forward."""
-        self._end_sample()
-        return super().train(mode)
-
-    def _end_sample(self) -> None:
         self._alpha = None
         for layer in adapted_layers(self.model).values():
             layer.perturbation = None
+        return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_alpha": None}  # type: ignore[no-untyped-call]
@@ -150,7 +148,9 @@ class BaLoRAModel(BaLoRA):
         if self.balora_config.posterior == "none":
             return torch.zeros((), device=self.n_seen.device)
         if self._alpha is None:
-            raise RuntimeError("kl_loss needs a forward in training mode first: call model.train()")
+            raise RuntimeError(
+                "kl_loss needs a forward in training mode first, outside sampling: call model.train()"
+            )
         if self.balora_config.n_train not in (None, n_train):
             raise ValueError(f"n_train is {n_train}, and {self.balora_config.n_train} in the config")
         if self.balora_config.posterior == "diagonal":

@@ -25,7 +25,7 @@ from transformers import (
     Wav2Vec2ForSequenceClassification,
 )
 
-from mofgap.balora import AdaptedConv1D, BaLoRAConfig, BaLoRAModel, get_balora_model
+from mofgap.balora import AdaptedConv1D, BaLoRAConfig, BaLoRAModel, get_balora_model, lower_rank
 from mofgap.balora.features import FrozenFeatures
 
 
@@ -191,6 +191,13 @@ def test_a_vocabulary_that_grew_is_that_of_the_adapter(targets: list[str], tmp_p
         torch.testing.assert_close(ours(input_ids=ids).logits, theirs(input_ids=ids).logits)
     again = peft.PeftModel.from_pretrained(grown(2), str(tmp_path / "ours")).eval()
     torch.testing.assert_close(again(input_ids=ids).logits, theirs(input_ids=ids).logits)
+    lower_rank(ours.layers, 2)
+    for _ in range(2):
+        ours.save_pretrained(tmp_path / "cut")
+        ours = BaLoRAModel.from_pretrained(grown(2), tmp_path / "cut")
+        torch.testing.assert_close(
+            ours(input_ids=ids).logits, theirs(input_ids=ids).logits, rtol=1e-4, atol=1e-4
+        )
 
 
 def test_a_language_model_generates_at_its_mean() -> None:

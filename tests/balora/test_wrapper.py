@@ -595,6 +595,10 @@ def test_an_open_sample_is_that_of_a_forward_in_any_mode() -> None:
         model.eval()
         torch.testing.assert_close(model(X), sample)
     torch.testing.assert_close(model(X), mean)
+    with model.train().sampling(alpha):
+        model(X)
+        with pytest.raises(RuntimeError, match="outside sampling"):
+            model.kl_loss(10)
 
 
 @pytest.mark.parametrize("posterior", POSTERIORS)

@@ -548,9 +548,9 @@ def test_minor_positions_are_not_counted_as_empty_sites():
 def test_half_of_the_molecules_on_a_mirror_stay_and_each_is_whole():
     rows = [
         ("Zn1", 0.3, 0.3, 1, ".", "."),
-        ("N1", 0.1, 0, 0.5, ".", "."),
-        ("O1", 0.1893, 0, 0.5, ".", "."),
-        ("O2", 0.0554, 0.0774, 0.5, ".", "."),
+        ("N1", 0.25, 0, 0.5, ".", "."),
+        ("O1", 0.3393, 0, 0.5, ".", "."),
+        ("O2", 0.2054, 0.0774, 0.5, ".", "."),
     ]
     crystal = only(read_cif(planar(rows, "P 2/m"), disorder="majority"))
     assert formula_sum(crystal.atomic_numbers) == "N O3 Zn4"

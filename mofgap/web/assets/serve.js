@@ -127,6 +127,7 @@
     $("counts").replaceChildren();
     $("report").hidden = true;
     $("report").removeAttribute("src");
+    $("downloads").hidden = false;
     $("stop").hidden = false;
     $("progress").hidden = false;
     $("start").disabled = true;
@@ -199,8 +200,8 @@
         return;
       }
       id = null;
-      $("actions").hidden = true;  // which would ask for what is no longer there
-      show("table");
+      $("downloads").hidden = true;  // which would ask for what is no longer there
+      if (!$("report").hasAttribute("src")) $("actions").hidden = true;
       end(error.message, over ? "No longer on the server" : "Stopped");
     }
   }
@@ -389,11 +390,11 @@
     return cell;
   }
 
-  addEventListener("hashchange", () => location.reload());  // another kept screening
-  if (/^#[\w-]{24}$/.test(location.hash)) {
+  const another = () => /^#[\w-]{24}$/.test(location.hash) && location.hash !== `#${id}`;  // else a place on the page
+  addEventListener("hashchange", () => { if (another()) location.reload(); });
+  if (another()) {
     open();
     id = location.hash.slice(1); kept = true;
-    state("Fetching the screening");
-    look();
+    state("Fetching the screening"); look();
   }
 })();
