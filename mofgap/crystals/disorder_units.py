@@ -37,8 +37,8 @@ _CONTACT_ANGSTROM = 2.35
 _ONE_PLACE_ANGSTROM = 2.5, 2.0
 # Occupancies in one place that add up to more are of several atoms.
 _SEVERAL = 1.5
-# No two atoms of a structure that share no bond are nearer; angstrom.
-_NEAREST_WITHOUT_BOND_ANGSTROM = 1.8
+# No two atoms of a structure that share no bond are nearer; with a hydrogen; angstrom.
+_NEAREST_WITHOUT_BOND_ANGSTROM = 2.05, 1.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,15 +128,17 @@ def units_of(
     members: dict[int, list[int]] = {}
     for atom in index.tolist():
         members.setdefault(int(unit[atom]), []).append(atom)
+    kind = {u: tuple(sorted({sites.labels[a] for a in atoms})) for u, atoms in members.items()}
     torn = together & ~excluded & (unit[pairs.first] != unit[pairs.second])
+    ends = zip(unit[pairs.first[torn]].tolist(), unit[pairs.second[torn]].tolist(), strict=True)
     return Units(
         unit.tolist(),
         members,
         alternatives,
         {u: [set(unit[alternatives[a]].tolist()) - {u} for a in atoms] for u, atoms in members.items()},
-        set(unit[pairs.first[torn]].tolist()),
+        {u for u, other in ends if kind[u] != kind[other]},  # else symmetry completes a ring
         {u: float(sites.occupancies[atoms].mean()) for u, atoms in members.items()},
-        {u: tuple(sorted({sites.labels[a] for a in atoms})) for u, atoms in members.items()},
+        kind,
         {u: sorted(sites.atomic_numbers[atoms].tolist()) for u, atoms in members.items()},
     )
 
@@ -190,7 +192,8 @@ def _whole_molecules(
         excluded: Which pairs cannot be there together.
     """
     molecule = _parts(pairs.take(together), len(sites))
-    touching = (pairs.distances < _NEAREST_WITHOUT_BOND_ANGSTROM) & ~together
+    heavy = pairs.both(sites.atomic_numbers != HYDROGEN)
+    touching = (pairs.distances < np.where(heavy, *_NEAREST_WITHOUT_BOND_ANGSTROM)) & ~together
     touching &= op_index[pairs.first] != op_index[pairs.second]
     touching &= ~pairs.both(sites.atomic_numbers == HYDROGEN)
     touching &= bond_ratios(pairs, sites.atomic_numbers) >= BOND_RATIO

@@ -53,7 +53,7 @@ def fill_shells(
     units: Sequence[Sequence[int]],
     alternatives: Sequence[Sequence[int]],
 ) -> None:
-    """Correct in place which partial sites are kept, where some of a shell are too near each other.
+    """Correct in place which partial sites of a shell are kept, where they are too near, too many or too few.
 
     As many stay as the occupancies add up to: the likeliest, of one alternative of the file, and far from
     each other. So of BF4 in two orientations one tetrahedron stays, and of a methyl group every second of six
@@ -74,8 +74,9 @@ def fill_shells(
     for shell in _shells(cell, sites, partial):
         inside = set(shell.atoms)
         members = {a: [b for b in units[a] if b not in inside or b == a] for a in shell.atoms}
-        too_many = not shell.of_metal and int(keep[shell.atoms].sum()) > shell.n_there
-        if not (shell.is_crowded or too_many) or tied & inside or not _are_single(members, sites):
+        n_kept, of_hydrogen = int(keep[shell.atoms].sum()), sites.atomic_numbers[shell.atoms[0]] == HYDROGEN
+        wrong = not shell.of_metal and (n_kept > shell.n_there or (of_hydrogen and n_kept < shell.n_there))
+        if not (shell.is_crowded or wrong) or tied & inside or not _are_single(members, sites):
             continue
         blocked = {a: {c for b in members[a] for c in alternatives[b]} for a in shell.atoms}
         free = [

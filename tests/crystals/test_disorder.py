@@ -626,3 +626,12 @@ def test_choices_keep_a_centred_cell_centred():
     places = {tuple(place) for place in (crystal.frac_coords % 1.0).round(3)}
     moved = {tuple(place) for place in ((crystal.frac_coords + 0.5) % 1.0).round(3)}
     assert formula_sum(crystal.atomic_numbers) == "N2 O2 Zn4" and places == moved
+
+
+def test_a_water_with_four_half_hydrogens_has_two_in_every_image():
+    rows = [("Zn1", 0.1, 0.1, 1, ".", "."), ("O1", 0.4, 0.3, 1, ".", ".")]
+    around = [(0.069, 0), (-0.069, 0), (0, 0.069), (0, -0.069)]
+    rows += [(f"H{i}", 0.4 + x, 0.3 + y, 0.5, ".", ".") for i, (x, y) in enumerate(around, 1)]
+    crystal = only(read_cif(planar(rows), disorder="majority"))
+    of_oxygen = bond_graph(crystal).coordination()[crystal.atomic_numbers == 8]
+    assert formula_sum(crystal.atomic_numbers) == "H4 O2 Zn2" and of_oxygen.tolist() == [2, 2]

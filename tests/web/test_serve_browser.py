@@ -240,6 +240,8 @@ def test_the_address_of_a_kept_screening_works_in_an_open_page_and_after_the_nex
         it.page.go_back()
         it.page.wait_for_selector("#kept:not([hidden])")
         assert it.cells(1) == ["1", "2", "3", "–"] and it.page.url == kept
+        it.page.go_forward()
+        it.page.wait_for_selector("#result", state="hidden")
 
 
 def test_what_is_no_longer_on_the_server_cannot_be_asked_for(

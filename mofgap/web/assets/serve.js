@@ -390,7 +390,7 @@
     return cell;
   }
 
-  const another = () => /^#[\w-]{24}$/.test(location.hash) && location.hash !== `#${id}`;  // else a place on the page
+  const another = () => location.hash !== `#${id}` && ((kept && !location.hash) || /^#[\w-]{24}$/.test(location.hash));
   addEventListener("hashchange", () => { if (another()) location.reload(); });
   if (another()) {
     open();
