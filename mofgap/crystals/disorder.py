@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mofgap.crystals.bonds import BOND_RATIO, bond_ratios, pairs_within
 from mofgap.crystals.crowding import check_crowding
-from mofgap.crystals.disorder_units import REACH_ANGSTROM, Units, units_of
+from mofgap.crystals.disorder_units import REACH_ANGSTROM, Units, parts_of, units_of
 from mofgap.crystals.elements import HYDROGEN
 from mofgap.crystals.reasons import StructureError, listed
 from mofgap.crystals.shells import fill_shells
@@ -141,14 +141,10 @@ def _order(
 
 def _by_turns(cell: NDArray[np.float64], frac_coords: NDArray[np.float64]) -> list[int]:
     """0 or 1 for each place, so that nearest neighbours differ; 0 for all where that is impossible."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     n, pairs = len(frac_coords), pairs_within(cell, frac_coords, _FARTHEST_IMAGE_ANGSTROM)
     pairs = pairs.take(pairs.distances < _NEAREST * pairs.distances.min(initial=np.inf))
     # Each place twice, as 0 and as 1: what is joined then is what goes together.
-    links = coo_array((np.ones(len(pairs.first)), (pairs.first, pairs.second + n)), (2 * n,) * 2)
-    zero, one = connected_components(links, directed=False)[1].reshape(2, n)
+    zero, one = parts_of(replace(pairs, second=pairs.second + n), 2 * n).reshape(2, n)
     return (zero > one).astype(int).tolist() if (zero != one).all() else [0] * n
 
 

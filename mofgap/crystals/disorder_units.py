@@ -120,7 +120,7 @@ def units_of(
     together &= sites.groups[pairs.first] == sites.groups[pairs.second]
     whole = _whole_molecules(sites, op_index, pairs, together, excluded)
     joined = ((one_group & bonded & ~close) | _carried(sites, op_index, pairs) | whole) & ~across
-    unit = _parts(pairs.take(joined), len(sites))
+    unit = parts_of(pairs.take(joined), len(sites))
     alternatives: list[list[int]] = [[] for _ in range(len(sites))]
     apart = pairs.take(excluded)
     for first, second in zip(apart.first.tolist(), apart.second.tolist(), strict=True):
@@ -147,16 +147,17 @@ def _completed(cell: NDArray[np.float64], sites: Sites, partial: NDArray[np.bool
     """(n_atoms,) the groups; a negative one becomes positive where symmetry completes a molecule of it.
 
     SHELX cuts the bonds of such a group to its images. Where the images of an atom, in one place, make up
-    more than one atom, they are parts of one molecule all the same, such as halves of a ring.
+    more than one atom, they are parts of one molecule all the same, such as quarters of a ring.
     """
     groups = sites.groups.copy()
-    negative = zip(sites.assemblies[groups < 0].tolist(), groups[groups < 0].tolist(), strict=True)
-    for assembly, group in sorted(set(negative)):
+    negative = partial & (groups < 0)
+    names = zip(sites.assemblies[negative].tolist(), groups[negative].tolist(), strict=True)
+    for assembly, group in sorted(set(names)):
         index = np.flatnonzero(partial & (groups == group) & (sites.assemblies == assembly))
         pairs = pairs_within(cell, sites.frac_coords[index], REACH_ANGSTROM)
         heavy = pairs.both(sites.atomic_numbers[index] != HYDROGEN)
         near, near_hydrogen = _ONE_PLACE_ANGSTROM
-        place = _parts(pairs.take(pairs.distances < np.where(heavy, near, near_hydrogen)), len(index))
+        place = parts_of(pairs.take(pairs.distances < np.where(heavy, near, near_hydrogen)), len(index))
         total = Counter[tuple[int, str]]()
         for atom, part in zip(index.tolist(), place.tolist(), strict=True):
             total[part, sites.labels[atom]] += sites.occupancies[atom]
@@ -165,8 +166,8 @@ def _completed(cell: NDArray[np.float64], sites: Sites, partial: NDArray[np.bool
     return groups
 
 
-def _parts(pairs: Pairs, n: int) -> NDArray[np.int32]:
-    """(n,) the number of the part that pairs join each of n sites to."""
+def parts_of(pairs: Pairs, n: int) -> NDArray[np.int32]:
+    """(n,) the number of the part of each of n sites: pairs join those of one part."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -191,7 +192,7 @@ def _whole_molecules(
         together: Which pairs are bonded, in one group and with one occupancy.
         excluded: Which pairs cannot be there together.
     """
-    molecule = _parts(pairs.take(together), len(sites))
+    molecule = parts_of(pairs.take(together), len(sites))
     heavy = pairs.both(sites.atomic_numbers != HYDROGEN)
     touching = (pairs.distances < np.where(heavy, *_NEAREST_WITHOUT_BOND_ANGSTROM)) & ~together
     touching &= op_index[pairs.first] != op_index[pairs.second]
