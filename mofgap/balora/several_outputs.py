@@ -79,6 +79,25 @@ def joint_sensitivity(
     return JointSensitivity(output if output.ndim == 2 else output[:, None], torch.stack(per_layer, 1))
 
 
+def probabilities_of(logits: Tensor, covariance: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """`class_probabilities` of a model whose output has classes as its last axis, such as one for each token.
+
+    Args:
+        logits: (n_inputs, k), all numbers of an input's output.
+        covariance: (n_inputs, k, k) of them.
+        shape: Of the model's output; (n_inputs,) for one logit.
+
+    Returns:
+        Means and standard deviations, of that shape; (n_inputs, 1) for one logit.
+    """
+    n_classes = shape[-1] if len(shape) > 1 else 1
+    of_places = covariance.unflatten(2, (-1, n_classes)).unflatten(1, (-1, n_classes))
+    blocks = of_places.diagonal(dim1=1, dim2=3).movedim(3, 1).flatten(0, 1)
+    mean, std = class_probabilities(logits.reshape(-1, n_classes), blocks)
+    places = shape[:-1] or shape
+    return mean.view(*places, mean.shape[1]), std.view(*places, mean.shape[1])
+
+
 def class_probabilities(logits: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
     """Class probabilities of uncertain logits, and their standard deviations.
 

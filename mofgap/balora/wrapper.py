@@ -31,9 +31,9 @@ from mofgap.balora.sampling import noises
 from mofgap.balora.saved import trained_modules
 from mofgap.balora.several_outputs import (
     JointSensitivity,
-    class_probabilities,
     flat_outputs,
     joint_sensitivity,
+    probabilities_of,
 )
 from mofgap.balora.threads import one_thread
 
@@ -103,8 +103,10 @@ class BaLoRAModel(BaLoRA):
 
     def _sampled(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The model's output for one sample of each input, whose noise stays."""
-        if self._is_certain or any(layer.sampled is not None for layer in self.layers.values()):
-            self._alpha = self._alpha if self._is_certain else None  # an open `sampling` has its own
+        if self._is_certain:
+            return self.model(*args, **kwargs)
+        if any(layer.sampled is not None for layer in self.layers.values()):
+            self._alpha = None  # an open `sampling` has drawn already, with an alpha of its own
             return self.model(*args, **kwargs)
         refuse_cache(kwargs)
         self._alpha, rows = self._alpha_of(args, kwargs, observe=True)
@@ -219,13 +221,7 @@ class BaLoRAModel(BaLoRA):
         Raises:
             ValueError, RuntimeError, TypeError: As of `predict`.
         """
-        logits, covariance, shape = self._closed_form(x, kwargs)
-        n_classes = shape[-1] if len(shape) > 1 else 1
-        of_places = covariance.unflatten(2, (-1, n_classes)).unflatten(1, (-1, n_classes))
-        blocks = of_places.diagonal(dim1=1, dim2=3).movedim(3, 1).flatten(0, 1)
-        mean, std = class_probabilities(logits.reshape(-1, n_classes), blocks)
-        places = shape[:-1] or shape
-        return mean.view(*places, mean.shape[1]), std.view(*places, mean.shape[1])
+        return probabilities_of(*self._closed_form(x, kwargs))
 
     @one_thread
     def covariance(self, x: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
