@@ -1,7 +1,8 @@
 """Where a shipped model extrapolates: kinds of structures that have no gap of its level in its training set.
 
 Novelty counts every structure that a model, or the one it started from, was trained on. Of those, only
-structures of the CSD with at most 150 atoms have an HSE06 gap. Nobody can measure the error of the others.
+structures of the CSD with at most 150 atoms have an HSE06 gap. So hypothetical frameworks, whose nearest
+training structures are others of their kind, have none near. Nobody can measure the error of these kinds.
 On split val of the QMOF table it does not grow up to that size, and that of ``qmof-pbe`` does not grow
 beyond it. Hence this is a note, and no warning (``python -m benchmarks.accuracy --table qmof.parquet
 --split val``, with ``--model qmof-hse06 --target hse06_gap_ev`` for HSE06).
@@ -51,12 +52,13 @@ KNOWN_GAPS = {
 """By the name of a shipped model; the others have a gap of every structure that novelty counts."""
 
 
-def extrapolation_notes(model: str, crystal: Crystal) -> list[str]:
+def extrapolation_notes(model: str, crystal: Crystal, *, nearest_is_known: bool = True) -> list[str]:
     """A note where a model knows few gaps of structures like this one, ``name: what``.
 
     Args:
         model: Name of the model.
         crystal: The structure.
+        nearest_is_known: Whether the gap of one of its nearest training structures is known.
     """
     known = KNOWN_GAPS.get(model)
     if known is None:
@@ -68,5 +70,7 @@ def extrapolation_notes(model: str, crystal: Crystal) -> list[str]:
             found.append(
                 f"only {counted(n, 'structure')} with {symbol}" if n else f"no structure with {symbol}"
             )
+    if not nearest_is_known:
+        found.append("none of the most similar structures")
     what = f"training has {known.functional} gaps of {', and of '.join(found)}"
     return [f"{EXTRAPOLATION}: {what}"] if found else []

@@ -89,10 +89,11 @@ def _rows_of(
     rows = []
     for i, crystal in enumerate(crystals):
         novel = predictor.novelty_warnings(crystal, found, i)
-        known = (*predictor.geometry_notes(crystal), *extrapolation_notes(trained_as, crystal))
-        warnings = (*crystal.warnings, *novel, *known, *of_all)
+        nearest = found.nearest[i][:N_NEAREST]
+        nearest_is_known = any(math.isfinite(predictor.novelty.gap_of(each)) for each in nearest)
+        far = extrapolation_notes(trained_as, crystal, nearest_is_known=nearest_is_known)
+        warnings = (*crystal.warnings, *novel, *predictor.geometry_notes(crystal), *far, *of_all)
         noted = all(map(is_note, warnings))
-        nearest = map(predictor.novelty.known_as, found.nearest[i][:N_NEAREST])
         rows.append(
             Row(
                 rank=None,
@@ -112,7 +113,7 @@ def _rows_of(
                 warnings=printable(WARNING_SEPARATOR.join(warnings)),
                 level_of_theory=predictor.about.level_of_theory,
                 model=predictor.about.name,
-                nearest=printable(NEAREST_SEPARATOR.join(nearest)),
+                nearest=printable(NEAREST_SEPARATOR.join(map(predictor.novelty.known_as, nearest))),
                 window_lo_ev=ends[0],
                 window_hi_ev=ends[1],
                 **pbe[i],

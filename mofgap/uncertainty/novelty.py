@@ -100,10 +100,13 @@ class NoveltyIndex:
 
         A vertical bar is replaced, since it separates the entries in a cell of a table.
         """
-        name, gap_ev = self.name_of(structure_id), float(self.gap_ev[self._index_of_id[structure_id]])
-        known = [] if name in structure_id else [name]
-        known += [f"{gap_ev:.2f} eV"] if np.isfinite(gap_ev) else []
+        name, gap_ev = self.name_of(structure_id), self.gap_of(structure_id)
+        known = [name] * (name not in structure_id) + [f"{gap_ev:.2f} eV"] * bool(np.isfinite(gap_ev))
         return f"{structure_id} ({', '.join(known)})".removesuffix(" ()").replace("|", "/")
+
+    def gap_of(self, structure_id: str) -> float:
+        """The known gap of a training structure, eV; NaN if there is none."""
+        return float(self.gap_ev[self._index_of_id[structure_id]])
 
     def name_of(self, structure_id: str) -> str:
         """The refcode or common name of a training structure; empty if it has none."""
@@ -367,9 +370,8 @@ def fit_novelty(
     for numbers in atomic_numbers:
         counts[_elements(numbers)] += 1
     quantiles = np.quantile(own, np.linspace(0, 1, 1001)).astype(np.float32)
-    seen = _coordination_counts(coordination)
-    whitened = mean, projection, points, quantiles
-    return NoveltyIndex(*whitened, counts, seen, tuple(ids), names, gaps, n_neighbours)
+    described = mean, projection, points, quantiles, counts, _coordination_counts(coordination)
+    return NoveltyIndex(*described, tuple(ids), names, gaps, n_neighbours)
 
 
 def _coordination_counts(coordination: Sequence[Collection[tuple[int, int]]]) -> npt.NDArray[np.int32]:

@@ -31,9 +31,16 @@ def test_what_the_hse06_model_has_few_gaps_of_is_a_note() -> None:
     assert is_note(both) and " | " not in both
 
 
+def test_a_structure_that_resembles_none_with_a_known_gap_has_the_note() -> None:
+    (alone,) = extrapolation_notes(HSE06, crystal("Zn"), nearest_is_known=False)
+    assert alone.endswith("training has HSE06 gaps of none of the most similar structures")
+    (both,) = extrapolation_notes(HSE06, crystal("Zr"), nearest_is_known=False)
+    assert "only 4 structures with Zr, and of none of the most similar structures" in both
+
+
 def test_a_model_with_a_gap_of_every_structure_has_no_such_note() -> None:
     for model in (MODELS["pbe"], "my-model"):
-        assert extrapolation_notes(model, crystal("Zr", *["C"] * 200)) == []
+        assert extrapolation_notes(model, crystal("Zr", *["C"] * 200), nearest_is_known=False) == []
     assert set(KNOWN_GAPS) == {HSE06}
 
 

@@ -232,6 +232,17 @@ def test_a_model_that_was_calibrated_anew_knows_the_gaps_of_the_first(cifs: Path
         assert ("extrapolation" in warnings) == noted
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_row_whose_nearest_structures_have_no_known_gap_says_so(
+    cifs: Path, tiny: GapPredictor, known: bool
+) -> None:
+    gaps = np.full(len(tiny.novelty.ids), 1.0 if known else np.nan, dtype=np.float32)
+    about = replace(tiny.about, trained_as=MODELS["hse06"])
+    model = replace(tiny, about=about, novelty=replace(tiny.novelty, gap_ev=gaps))
+    (warnings,) = mofgap.screen(cifs / "s0.cif", model=model).warnings
+    assert ("none of the most similar" in warnings) != known
+
+
 def test_no_samples_means_no_epistemic_part(cifs: Path, tiny: GapPredictor) -> None:
     frame = mofgap.screen(cifs / "s0.cif", model=tiny, samples=0)
     assert frame.epistemic_std_ev.isna().all() and frame.gap_std_ev.notna().all()
