@@ -11,8 +11,10 @@ from mofgap.choices import MAX_ATOMS
 from mofgap.cli.exits import NOTHING_DONE, fail, say, told, words_of
 from mofgap.cli.options import (
     AddHydrogens,
+    BondLengths,
     GeometryOption,
     GuestsOption,
+    HydrogenLengths,
     MaxAtoms,
     PartialOccupancies,
     needs_file,
@@ -20,6 +22,7 @@ from mofgap.cli.options import (
     refuse_taken,
 )
 from mofgap.cli.tables import AsJson, print_json, show
+from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.shipped import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ def explain(
     geometry: GeometryOption = "auto",
     guests: GuestsOption = "keep",
     add_hydrogens: AddHydrogens = False,
+    hydrogen_lengths: HydrogenLengths = True,
+    bond_lengths: BondLengths = True,
     atoms: Annotated[
         bool, typer.Option("--atoms", help="Print a row for each atom instead of each element.")
     ] = False,
@@ -67,16 +72,9 @@ def explain(
     needs_file(file)
     from mofgap.explanation.explanation import explained
 
+    how = PreparationConfig(geometry, guests, add_hydrogens, hydrogen_lengths, bond_lengths)
     with told():
-        found = explained(
-            file,
-            model,
-            disorder=disorder,
-            max_atoms=max_atoms,
-            geometry=geometry,
-            guests=guests,
-            add_hydrogens=add_hydrogens,
-        )
+        found = explained(file, model, disorder=disorder, max_atoms=max_atoms, preparation=how)
     if output is not None and paths:  # before anything is printed: a reader of the table may leave early
         try:
             found.write(output, _stem(file))

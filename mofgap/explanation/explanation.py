@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mofgap.choices import Disorder
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.prepare.config import Geometry, Guests, PreparationConfig
+from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.single import crystal_of
 from mofgap.explanation.files import atom_table, cif_with_shares, element_table, extended_xyz
 from mofgap.gap.attribution import Attribution, attribute
@@ -115,9 +115,7 @@ def explained(
     *,
     disorder: Disorder,
     max_atoms: int,
-    geometry: Geometry,
-    guests: Guests,
-    add_hydrogens: bool,
+    preparation: PreparationConfig,
 ) -> Explanation:
     """The explanation of a structure; its atoms are those of the file, in the same order.
 
@@ -128,18 +126,14 @@ def explained(
         model: A loaded model, or an argument of `load_model`.
         disorder: Treatment of partial occupancies in a file.
         max_atoms: Largest number of atoms of a cell.
-        geometry: Whether the geometry is relaxed or experimental, see `PreparationConfig`.
-        guests: Whether neutral molecules between the framework's atoms stay, see there.
-        add_hydrogens: Whether aromatic carbon atoms get a hydrogen that they lack, see there.
+        preparation: Which steps bring it nearer to that of DFT; the cell stays that of the file.
 
     Raises:
         ValueError: If the file cannot be read, the structure is refused, or the model cannot be loaded.
         TypeError: If ``structure`` is neither a path nor a structure.
     """
     predictor = model if isinstance(model, GapPredictor) else load_model(model, "cpu")
-    how = PreparationConfig(
-        geometry=geometry, guests=guests, add_hydrogens=add_hydrogens, primitive_cell=False
-    )
+    how = replace(preparation, primitive_cell=False)
     crystal = crystal_of(structure, disorder=disorder, max_atoms=max_atoms, preparation=how)
     if not crystal.structure_id:
         crystal = replace(crystal, structure_id="structure")

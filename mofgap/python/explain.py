@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 from mofgap.choices import MAX_ATOMS, Disorder
-from mofgap.crystals.prepare.config import Geometry, Guests
+from mofgap.crystals.prepare.config import Geometry, Guests, PreparationConfig
 from mofgap.explanation.explanation import Explanation, explained
 from mofgap.gap.predictor import GapPredictor
 from mofgap.shipped import DEFAULT_MODEL
@@ -21,6 +21,8 @@ def explain(
     geometry: Geometry = "auto",
     guests: Guests = "keep",
     add_hydrogens: bool = False,
+    hydrogen_lengths: bool = True,
+    bond_lengths: bool = True,
 ) -> Explanation:
     """Show which atoms carry a gap and its uncertainty: ``mofgap explain`` in Python.
 
@@ -34,6 +36,8 @@ def explain(
         geometry: ``relaxed`` by DFT, ``experimental``, or ``auto``, which looks at bonds to hydrogen.
         guests: ``keep`` or ``remove`` neutral molecules that nothing binds to the framework.
         add_hydrogens: Add hydrogens to carbon atoms of aromatic rings that lack one.
+        hydrogen_lengths: Stretch bonds to hydrogen that are too short.
+        bond_lengths: Bring bonds inside ligands to the lengths of DFT, in an experimental structure only.
 
     Returns:
         The shares by element and by atom; ``plot()`` draws them and ``write()`` writes them.
@@ -43,15 +47,8 @@ def explain(
         ModelError: If the model does not exist or is damaged.
         TypeError: If ``structure`` is neither a path nor a structure.
     """
-    found = explained(
-        structure,
-        model,
-        disorder=disorder,
-        max_atoms=max_atoms,
-        geometry=geometry,
-        guests=guests,
-        add_hydrogens=add_hydrogens,
-    )
+    how = PreparationConfig(geometry, guests, add_hydrogens, hydrogen_lengths, bond_lengths)
+    found = explained(structure, model, disorder=disorder, max_atoms=max_atoms, preparation=how)
     for text in found.warnings:
         warnings.warn(f"{found.crystal.structure_id}: {text}", stacklevel=2)
     return found

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -143,6 +144,15 @@ def test_a_structure_can_be_explained(tiny: GapPredictor, tmp_path: Path) -> Non
     assert shares == pytest.approx(found.attribution.gap_ev - found.attribution.reference_ev, abs=1e-4)
     assert "baseline" in repr(found) and " ± " in repr(found)
     assert len(found.plot().axes) >= 2
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("step", ["hydrogen_lengths", "bond_lengths"])
+def test_a_structure_is_explained_with_the_steps_of_its_screening(tiny: GapPredictor, step: str) -> None:
+    file = Path(__file__).parents[2] / "data" / "examples" / "MIL-53-Al-open_SABVUN.cif"
+    switches: list[dict[str, Any]] = [{step: True}, {step: False}]
+    taken = [mofgap.explain(file, tiny, **switch).crystal.warnings for switch in switches]
+    assert [any(step.replace("_", "-") in text for text in texts) for texts in taken] == [True, False]
 
 
 @pytest.mark.filterwarnings("ignore:structure-")
