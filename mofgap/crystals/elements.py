@@ -25,10 +25,10 @@ _LONGEST_SYMBOL = 100
 _ADDED = re.compile(r"\(\d*[+-]?\d*\)|\([IVX]+\)|_\w*|(?<=\d)f\d|(?<=^[OH])[Ww](?![A-Za-z])")
 # Two metals joined as the types of force fields are, in Zn_Co, are no type of zinc.
 _TWO_METALS = re.compile(r"([A-Z][a-z]?)\d*_([A-Z][a-z])")
-# Molecules and ions that would be read as Co, Cs and Po.
-_GROUPS = frozenset({"CO2", "CO3", "CS2", "PO2", "PO3", "PO4"})
-# Carbonyl, hydroxyl and a phosphoryl, or elements in capitals.
-_TWO_READINGS = frozenset({"CO", "HO", "PO"})
+# Molecules, ions and parts of ligands that would be read as Co, Cs, Cf, Cd, Hf, Nd and Po.
+_GROUPS = re.compile(r"(?:C(?:O[23]|S2|[DF][2-4])|HF2|ND[2-4]|PO[2-4])(?:\d?-)?|ND4\+")
+# Carbonyl, hydroxyl, a phosphoryl, or carbon and nitrogen with F or D; or elements in capitals.
+_TWO_READINGS = re.compile(r"((?:C[DFO]|H[FO]|ND|PO))\d*")
 _BETWEEN = re.compile(r"[\d.+\-/,;:&|*'\"\s]*")
 _SEPARATOR = re.compile(r"[+/,;:&|\s]|\.\d")
 _LABEL_SEPARATOR = re.compile(r"[A-Za-z]\S*[+/,;&|].*[A-Za-z]")
@@ -63,7 +63,7 @@ def occupants(symbol: str) -> Occupants:
     plain = _ADDED.sub("", symbol.strip()) if len(symbol) <= _LONGEST_SYMBOL else ""
     names, gaps = _LETTERS.findall(plain), _LETTERS.split(plain)
     numbers = [atomic_number(name.capitalize()) for name in names]
-    if not names or not all(numbers) or not all(map(_BETWEEN.fullmatch, gaps)) or plain in _GROUPS:
+    if not names or not all(numbers) or not all(map(_BETWEEN.fullmatch, gaps)) or _GROUPS.fullmatch(plain):
         return ()
     if (pair := _TWO_METALS.match(symbol)) and all(gemmi.Element(name).is_metal for name in pair.groups()):
         return ()
@@ -133,8 +133,9 @@ def ambiguous(symbols: Iterable[str], stated: Collection[int] = ()) -> list[str]
         symbols: The symbols.
         stated: Atomic numbers that the formula names, which are certain.
     """
-    found = [s for s in sorted(_TWO_READINGS.intersection(symbols)) if atomic_number(s) not in stated]
+    matches = filter(None, map(_TWO_READINGS.fullmatch, sorted(set(symbols))))
+    found = [match for match in matches if atomic_number(match[1]) not in stated]
     if not found:
         return []
-    read = ", ".join(f"{symbol} as {symbol.capitalize()}" for symbol in found)
+    read = ", ".join(f"{match[0]} as {match[1].capitalize()}" for match in found)
     return [f"ambiguous-element: read {read}; write the element so, or each atom of a group by itself"]

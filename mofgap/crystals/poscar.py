@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import zip_longest
 
 from mofgap.crystals.ase_files import atoms_of, crystal_of_atoms
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.elements import atomic_number, symbol_of
+from mofgap.crystals.elements import ambiguous, atomic_number, symbol_of
 from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.unit_cell import check_size
 
@@ -44,4 +45,5 @@ def read_poscar(text: str, name: str, source: str, max_atoms: int) -> Crystal:
     # ASE reads neither ZN nor the suffix of a potential.
     lines[0 if is_vasp4 else 5] = " ".join(map(symbol_of, numbers))
     atoms = atoms_of("\n".join(lines) + "\n", "vasp", "bad-poscar")
-    return crystal_of_atoms(atoms, name, source, max_atoms)
+    crystal = crystal_of_atoms(atoms, name, source, max_atoms)
+    return replace(crystal, warnings=tuple(ambiguous(symbols)))

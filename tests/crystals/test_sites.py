@@ -94,6 +94,7 @@ def test_two_charges_of_one_element_are_one_element():
     [
         *("H2O", "HOH", "Bq", "Ph", "NH3", "OH", "CH3", "CN"),
         *("T", "ZnCo", "Zn_Co", "Wat", "2Zn8Co", "CO2", "CO3", "PO4"),
+        *("CF2", "CF3", "CF4", "HF2", "HF2-", "CD3", "ND3", "ND4", "ND4+"),
     ],
 )
 def test_what_is_no_element_is_refused_by_name(symbol):
@@ -143,7 +144,9 @@ def test_isotopes_and_types_of_atoms_are_elements(symbol, read_as):
     assert formula_sum(crystal.atomic_numbers[:1]) == read_as
 
 
-@pytest.mark.parametrize(("symbol", "element"), [("CO", "Co"), ("HO", "Ho"), ("PO", "Po")])
+@pytest.mark.parametrize(
+    ("symbol", "element"), [(each, each.capitalize()) for each in ("CO", "HO", "PO", "HF", "CF", "CD", "ND")]
+)
 def test_a_symbol_that_may_be_two_atoms_is_told_unless_the_formula_has_the_element(symbol, element):
     text = three_sites(symbol)
     (crystal,) = read_cif(text)

@@ -55,10 +55,10 @@ def test_a_symbol_that_is_none_is_refused_by_name(symbol: str, tmp_path: Path) -
 
 
 def test_a_symbol_that_may_be_two_atoms_is_told(tmp_path: Path) -> None:
-    entry = read_xyz(tmp_path, "", "CO 0 0 0", "HO 3 0 0", "Co 5 0 0")
-    assert isinstance(entry, Crystal) and entry.atomic_numbers.tolist() == [27, 67, 27]
+    entry = read_xyz(tmp_path, "", "CO 0 0 0", "HF 3 0 0", "HO 3 3 0", "Co 5 0 0")
+    assert isinstance(entry, Crystal) and entry.atomic_numbers.tolist() == [27, 72, 67, 27]
     (warning,) = entry.warnings
-    assert warning.startswith("ambiguous-element: ") and "CO as Co, HO as Ho" in warning
+    assert warning.startswith("ambiguous-element: ") and "CO as Co, HF as Hf, HO as Ho" in warning
 
 
 def test_numbers_that_differ_from_symbols_are_told(tmp_path: Path) -> None:
