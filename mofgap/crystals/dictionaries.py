@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.elements import atomic_number
+from mofgap.crystals.elements import ambiguous, occupants
 from mofgap.crystals.identifier import IDENTIFIERS
 from mofgap.crystals.lattice import check_cell
-from mofgap.crystals.reasons import StructureError
+from mofgap.crystals.reasons import StructureError, shown
 from mofgap.crystals.unit_cell import check_size
 
 _KEYS = ({"lattice", "sites"}, {"lattice_mat", "coords", "elements"}, {"cell", "numbers", "positions"})
@@ -100,16 +101,21 @@ def crystal_of_dictionary(data: Any, structure_id: str, source: str, max_atoms: 
     data = as_object(data)
     read = _jarvis if "lattice_mat" in data else _pymatgen if "sites" in data else _ase
     try:
-        cell, frac, numbers = read(data)
+        cell, frac, elements = read(data)
+        symbols = [] if read is _ase else list(dict.fromkeys(elements))
+        known = {symbol: _element(symbol) for symbol in symbols}
     except StructureError:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, np.linalg.LinAlgError) as error:
         what = f"{type(error).__name__}: {error}"
         raise StructureError(f"bad-structure: a damaged structure ({what}); write it again") from error
-    return made(cell, frac, numbers, structure_id, source, max_atoms)
+    numbers = [known[symbol] for symbol in elements] if symbols else elements
+    crystal = made(cell, frac, numbers, structure_id, source, max_atoms)
+    return replace(crystal, warnings=tuple(ambiguous(symbols)))
 
 
 def _pymatgen(data: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    """The cell, fractional coordinates, and symbols of elements."""
     sites = data["sites"]
     if any(len(site["species"]) != 1 or site["species"][0].get("occu", 1) != 1 for site in sites):
         raise StructureError(
@@ -118,18 +124,20 @@ def _pymatgen(data: Mapping[str, Any]) -> tuple[Any, Any, Any]:
         )
     if not all(data["lattice"].get("pbc", ())):
         raise StructureError(_NOT_PERIODIC)
-    numbers = [_element(site["species"][0]["element"]) for site in sites]
-    return data["lattice"]["matrix"], [site["abc"] for site in sites], numbers
+    symbols = [site["species"][0]["element"] for site in sites]
+    return data["lattice"]["matrix"], [site["abc"] for site in sites], symbols
 
 
 def _jarvis(data: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    """The cell, fractional coordinates, and symbols of elements."""
     cell, coords = data["lattice_mat"], data["coords"]
     if data.get("cartesian"):
         coords = _fractional(coords, cell)
-    return cell, coords, [_element(symbol) for symbol in data["elements"]]
+    return cell, coords, list(data["elements"])
 
 
 def _ase(data: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    """The cell, fractional coordinates, and atomic numbers."""
     cell = _array(data["cell"]).reshape(3, 3)
     if not np.all(_array(data.get("pbc", True))) or np.linalg.matrix_rank(cell) < 3:
         raise StructureError(_NOT_PERIODIC)
@@ -155,10 +163,11 @@ def _element(symbol: str) -> int:
     """The atomic number of an element symbol; charges such as in ``Zn2+`` are ignored.
 
     Raises:
-        StructureError: If ``symbol`` is not the symbol of an element.
+        StructureError: If ``symbol`` is not the symbol of one element.
     """
-    letters = "".join(c for c in symbol if c.isalpha())
-    number = atomic_number(letters)
-    if not number:
-        raise StructureError(f"unknown-element: {symbol!r} is no element; write one element for each atom")
-    return number
+    found = occupants(symbol)
+    if len(found) != 1 or found[0][1] != 1.0:
+        raise StructureError(
+            f"unknown-element: {shown(symbol)!r} is no element; write one element for each atom"
+        )
+    return found[0][0]
