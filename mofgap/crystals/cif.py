@@ -10,6 +10,7 @@ from itertools import count, pairwise
 from gemmi import cif
 
 from mofgap.choices import MAX_ATOMS, Disorder
+from mofgap.crystals.block import n_rows, small_structure
 from mofgap.crystals.crowding import MOST_SITES_OF_ATOM
 from mofgap.crystals.crystal import MEMORY, Crystal
 from mofgap.crystals.disorder import is_disordered, put_together, refuse
@@ -18,7 +19,7 @@ from mofgap.crystals.formats import LONGEST_NAME, stem_of
 from mofgap.crystals.lattice import cell_of, volume_of
 from mofgap.crystals.reasons import StructureError, one_line
 from mofgap.crystals.repair import GEMMI_ERRORS, quoted, readable, repaired
-from mofgap.crystals.sites import formula_of, n_rows, sites_of, small_structure
+from mofgap.crystals.sites import formula_of, sites_of
 from mofgap.crystals.symmetry import by_rotation, expand, n_places, operations
 from mofgap.crystals.unit_cell import check_size, settle
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import gemmi
@@ -10,19 +9,11 @@ import numpy as np
 from gemmi import cif
 from numpy.typing import NDArray
 
+from mofgap.crystals.block import CARTN, FRACT
 from mofgap.crystals.elements import ambiguous, candidates, label_occupants, occupants, symbol_of
 from mofgap.crystals.formula import parse_formula
 from mofgap.crystals.reasons import StructureError, listed, shown
 
-_FRACT = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
-_CARTN = tuple(f"_atom_site_Cartn_{axis}" for axis in "xyz")
-NUMBER_TAGS = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
-_CELL = tuple(
-    f"_cell_{name}"
-    for name in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
-)
-_NUMBERS = (*_CELL, *_FRACT, *_CARTN, "_atom_site_occupancy")
-_WHOLE = re.compile(r"(\d+)\.?0*", re.ASCII)
 # Refinements may end a little above a full site.
 FULLEST_OCCUPANCY = 1.02
 # The occupancy of an alternative of which the file does not say how often it is taken.
@@ -67,45 +58,6 @@ class Sites:
         )
 
 
-def n_rows(block: cif.Block) -> int:
-    """How many atom sites with coordinates a block lists."""
-    return len(block.find_values(_FRACT[0])) or len(block.find_values(_CARTN[0]))
-
-
-def small_structure(block: cif.Block) -> gemmi.SmallStructure:
-    """Gemmi's reading of a block.
-
-    Raises:
-        StructureError: If a value of ``block`` must be a number and is a text, or ``block`` gives several
-            cells.
-    """
-    if (n_cells := max(len(block.find_values(tag)) for tag in _CELL)) > 1:
-        raise StructureError(f"no-cell: the cell stands in a table of {n_cells} rows; give one cell")
-    symbols = block.find_loop("_atom_site_type_symbol")
-    if symbols and not block.find_values("_atom_site_label"):  # gemmi finds no site without a label
-        symbols.get_loop().add_columns(["_atom_site_label"], "?")
-        for place, symbol in enumerate(list(block.find_values("_atom_site_type_symbol"))):
-            block.find_loop("_atom_site_label")[place] = symbol
-    for tag in NUMBER_TAGS:  # some programs write '14' or 14.0, which gemmi refuses
-        if number := _WHOLE.fullmatch(cif.as_string(block.find_value(tag) or "").strip()):
-            block.find_values(tag)[0] = number[1]  # in a pair or in a loop
-    for tag in _NUMBERS:
-        _unquote(block.find_values(tag))
-    try:
-        return gemmi.make_small_structure_from_block(block)
-    except (ValueError, RuntimeError) as error:
-        name = "bad-cell" if "angle" in str(error) else "bad-value"
-        raise StructureError(f"{name}: {error}; correct that value") from error
-
-
-def _unquote(column: cif.Column) -> None:
-    """Write numbers without their quotes, in which gemmi takes them for text."""
-    for place, value in enumerate(list(column)):
-        text = cif.as_string(value).strip() if value[:1] in ("'", '"') else ""
-        if text and not np.isnan(cif.as_number(text)):
-            column[place] = text
-
-
 def sites_of(
     block: cif.Block, structure: gemmi.SmallStructure, cell: NDArray[np.float64], majority: bool
 ) -> tuple[Sites, list[str]]:
@@ -130,7 +82,7 @@ def sites_of(
         rows.append((fract.x, fract.y, fract.z))
     warnings: list[str] = []
     frac_coords = np.array(rows, dtype=np.float64).reshape(-1, 3)
-    if not all(block.find_values(tag) for tag in _FRACT):
+    if not all(block.find_values(tag) for tag in FRACT):
         frac_coords = _from_cartesian(block, cell)
         warnings.append("cartesian-coordinates: only Cartesian coordinates given, taken with a along x")
     if len(frac_coords) != len(labels) or not labels:
@@ -171,11 +123,11 @@ def formula_of(block: cif.Block) -> dict[int, float]:
 
 
 def _from_cartesian(block: cif.Block, cell: NDArray[np.float64]) -> NDArray[np.float64]:
-    if not all(block.find_values(tag) for tag in _CARTN):
+    if not all(block.find_values(tag) for tag in CARTN):
         raise StructureError(
             "missing-coordinates: not all of x, y and z have a column; export the file with its coordinates"
         )
-    table = block.find(list(_CARTN))
+    table = block.find(list(CARTN))
     cart = np.array([[cif.as_number(value) for value in row] for row in table], dtype=np.float64)
     return cart.reshape(-1, 3) @ np.linalg.inv(cell)
 

@@ -13,8 +13,8 @@ import numpy as np
 from gemmi import cif
 from numpy.typing import NDArray
 
+from mofgap.crystals.block import NUMBER_TAGS
 from mofgap.crystals.reasons import shown
-from mofgap.crystals.sites import NUMBER_TAGS
 
 # Longer texts are no space group.
 _LONGEST_NAME = 60

@@ -163,8 +163,13 @@ def test_a_blank_label_and_a_looped_cell_are_called_so():
         for name in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
     ]
     lines = [line for line in GOOD.splitlines() if not line.startswith("_cell_")]
-    lines[1:1] = ["loop_", *tags, "6 6 6 90 90 90"]  # one row says what pairs would
-    assert only(read_cif("\n".join(lines))).warnings == ()
+    lengths = ["_cell_length_a 6", "_cell_length_b 6", "_cell_length_c 6"]
+    for cell in (
+        ["loop_", *tags, "6 6 6 90 90 90"],  # one row says what pairs would
+        [*lengths, "loop_", *tags[3:], "90 90 90"],
+        ["loop_", *tags[:3], "_cell_volume", "6 6 6 216", "loop_", *tags[3:], "90 90 90"],
+    ):
+        assert only(read_cif("\n".join([lines[0], *cell, *lines[1:]]))).warnings == ()
 
 
 def test_reasons_are_one_short_line_that_ends_with_its_cure():
@@ -313,7 +318,8 @@ def test_symmetry_counts_towards_the_limit():
         ("_cell_length_b 6.0", "_cell_length_b 0.001", "bad-cell"),
         ("_cell_angle_beta 90", "_cell_angle_beta 0", "bad-cell"),
         ("_cell_angle_beta 90", "_cell_angle_beta 270", "bad-cell"),
-        ("_cell_length_a", "_symmetry_Int_Tables_number 1x\n_cell_length_a", "bad-value"),
+        ("_cell_angle_beta 90", "_cell_angle_beta ?", "no-cell"),
+        ("_cell_length_b 6.0", "_cell_length_b .", "no-cell"),
         ("0.31000", "nan", "missing-coordinates"),
         (
             "a 6.0\n_cell_length_b 6.0\n_cell_length_c 6.0",
