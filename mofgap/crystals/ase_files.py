@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mofgap.crystals.convert import crystal_from
+from mofgap.crystals.convert import check_full, crystal_from
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dictionaries import identifier_in, made
 from mofgap.crystals.formats import Kind
@@ -113,6 +113,7 @@ def _frame(path: str, number: int) -> dict[str, Any]:
     for name, reader in (("positions", frame), ("numbers", first)):
         if reader.proxy(name).nbytes > _MOST_BYTES:
             raise StructureError(f"too-large: the {name} have more than {_MOST_BYTES // 2**20} MB")
+    check_full((frame.get("info") or {}).get("occupancy"))
     # What does not change is written with the first frame only.
     return {name: (frame if name in frame else first).get(name) for name in _ARRAYS}
 

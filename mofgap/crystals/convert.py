@@ -11,6 +11,7 @@ import numpy as np
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.disorder import FULL_OCCUPANCY
+from mofgap.crystals.reasons import StructureError, listed
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -30,6 +31,27 @@ def _is_instance(obj: object, module: str, name: str) -> bool:
     return loaded is not None and isinstance(obj, getattr(loaded, name))
 
 
+def check_full(occupancy: Any, kinds: Any = None) -> None:
+    """Refuse atoms of ASE with a site that is not full, of which ASE lists one occupant alone.
+
+    Args:
+        occupancy: Their ``info['occupancy']``: the share of each element, by the kind of a site.
+        kinds: (n_atoms,) the kind of each atom's site; by default any.
+
+    Raises:
+        StructureError: If a site is not full.
+    """
+    if not isinstance(occupancy, Mapping):
+        return
+    there = None if kinds is None else set(map(str, kinds))
+    shares = [each for kind, each in occupancy.items() if there is None or str(kind) in there]
+    if any(max(each.values()) < FULL_OCCUPANCY for each in shares if isinstance(each, Mapping) and each):
+        raise StructureError(
+            "partial-occupancy: the atoms are disordered, says info['occupancy']; choose one arrangement "
+            "first, and delete that entry"
+        )
+
+
 def crystal_from(obj: Any, structure_id: str = "") -> Crystal:
     """A `Crystal` of a pymatgen ``Structure``, an ASE ``Atoms`` or a `Crystal`.
 
@@ -39,7 +61,7 @@ def crystal_from(obj: Any, structure_id: str = "") -> Crystal:
 
     Raises:
         TypeError: If ``obj`` is not a `Crystal`, a pymatgen ``Structure`` or an ASE ``Atoms``.
-        ValueError: If ``obj`` is disordered, or is not periodic in three directions.
+        ValueError: If ``obj`` is disordered, is not periodic in three directions, or has a dummy species.
     """
     if isinstance(obj, Crystal):
         return obj
@@ -51,15 +73,14 @@ def crystal_from(obj: Any, structure_id: str = "") -> Crystal:
             )
         if not all(obj.lattice.pbc):
             raise ValueError("no-cell: the structure is not periodic in three directions; set pbc")
+        dummy = ("pymatgen.core.periodic_table", "DummySpecies")
+        if dummies := [str(each) for each in obj.species if _is_instance(each, *dummy)]:
+            raise ValueError(f"unknown-element: {listed(dummies)} is no element; replace or remove the sites")
         cell, frac, numbers = obj.lattice.matrix, obj.frac_coords, [site.specie.Z for site in obj]
     elif _is_instance(obj, "ase", "Atoms"):
         if not obj.pbc.all() or obj.cell.rank < 3:
             raise ValueError("no-cell: the atoms are not periodic in three directions; set a cell and pbc")
-        if not _is_ordered(obj):
-            raise ValueError(
-                "partial-occupancy: the atoms are disordered, says info['occupancy']; choose one arrangement "
-                "first, and delete that entry"
-            )
+        check_full(obj.info.get("occupancy"), obj.arrays.get("spacegroup_kinds"))
         cell, frac, numbers = obj.cell.array, obj.get_scaled_positions(wrap=False), obj.numbers
     else:
         raise TypeError(f"expected a Crystal, pymatgen Structure or ASE Atoms, not {type(obj).__name__}")
@@ -69,13 +90,6 @@ def crystal_from(obj: Any, structure_id: str = "") -> Crystal:
         np.array(numbers, dtype=np.int64),
         structure_id,
     )
-
-
-def _is_ordered(atoms: Atoms) -> bool:
-    """Whether every site that ASE read from a CIF is full; it lists one occupant of each."""
-    shares = {str(kind): share for kind, share in atoms.info.get("occupancy", {}).items()}
-    kinds = map(str, set(atoms.arrays.get("spacegroup_kinds", ())))
-    return all(max(shares[kind].values()) >= FULL_OCCUPANCY for kind in kinds if kind in shares)
 
 
 def to_pymatgen(crystal: Crystal) -> Structure:
