@@ -31,7 +31,9 @@ _GROUPS = re.compile(r"(?:C(?:O[23]|S2|[DF][2-4])|HF2|ND[2-4]|PO[2-4])(?:\d?-)?|
 _TWO_READINGS = re.compile(r"((?:C[DFO]|H[FO]|ND|PO))\d*")
 _BETWEEN = re.compile(r"[\d.+\-/,;:&|*'\"\s]*")
 _SEPARATOR = re.compile(r"[+/,;:&|\s]|\.\d")
-_LABEL_SEPARATOR = re.compile(r"[A-Za-z]\S*[+/,;&|].*[A-Za-z]")
+# Labels of several elements: parts between separators (Zn1/Co1), with shares (Zn0.5Co0.5), or two metals.
+_LABEL_SEPARATOR = re.compile(r"[A-Za-z]\S*[+/,;&|].*[A-Za-z]|(?:[A-Z][a-z]?0?\.\d+(?:\(\d+\))?){2,}$")
+_METALS_IN_LABEL = re.compile(r"([A-Z][a-z])\d+[:_\s]?([A-Z][a-z])\d+")
 _SHARE = re.compile(r"\d*\.\d+")
 _LEADING_SHARE = re.compile(r"(\d*\.\d+[\s*:]*)?")
 # Shares may be rounded up.
@@ -101,6 +103,9 @@ def _sharing(numbers: list[int], gaps: list[str]) -> Occupants:
 
 def label_occupants(label: str) -> Occupants:
     """The elements of a label such as Zn1/Co1 that names several; none of one that does not."""
+    pair = _METALS_IN_LABEL.fullmatch(label.strip())
+    if pair and all(gemmi.Element(name).is_metal for name in pair.groups()):
+        label = "/".join(pair.groups())
     found = occupants(label) if _LABEL_SEPARATOR.match(label) else ()
     return found if len(found) > 1 else ()
 

@@ -111,6 +111,26 @@ def test_a_label_of_several_elements_is_refused_where_there_is_no_symbol():
 
 
 @pytest.mark.parametrize(
+    "label", ["Zn0.5Co0.5", "Zn0.6(1)Co0.4(1)", "Si.5Al.5", "Zn1Co1", "Zn1:Co1", "'Zn1 Co1'", "Zn1_Co1"]
+)
+def test_a_label_of_shares_or_of_two_metals_is_one_of_several_elements(label):
+    text = SITES.replace("_atom_site_type_symbol\n", "")
+    (failure,) = read_cif(text.format("_atom_site_label", f"{label} 0 0 0\nO1 .3 0 0\n"))
+    plain = label.strip("'")
+    assert failure.reason.startswith(f"partial-occupancy: {plain}: several elements")
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["Zn1A", "C1B", "O1W", "O1WA", "CO1", "H2O1", "Car1", "ZnNi1", "Zn1Zn2", "C1Cl2", "O1.1B", "Zn1W1"],
+)
+def test_a_label_of_more_than_an_element_names_one(label):
+    text = SITES.replace("_atom_site_type_symbol\n", "")
+    (crystal,) = read_cif(text.format("_atom_site_label", f"{label} 0 0 0\nO1 .3 0 0\n"))
+    assert crystal.n_atoms == 2
+
+
+@pytest.mark.parametrize(
     "symbol", ["Zn2+", "Zn+2", "Zn3f2", "Zn3+2", "Zn_2", "Zn(II)", "Zn(2+)", "ZN", "Zn2", "zn", "67Zn"]
 )
 def test_charges_and_types_of_force_fields_name_one_element(symbol):
