@@ -8,13 +8,13 @@ import json
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, TypeVar
 
 from mofgap.crystals.entry import ReadFailure, unforeseen
 from mofgap.crystals.formats import LONGEST_NAME, NUMBERED, STREAMED, stem_of
@@ -37,6 +37,7 @@ _LOOKS = {
 }
 """What the first bytes of a file of structures hold."""
 
+T = TypeVar("T")
 Part = tuple[str, bytes]
 """A name, empty where there is none, and the bytes of a structure."""
 
@@ -88,7 +89,7 @@ def _numbered(item: InputItem) -> Iterator[InputItem]:
 
 
 def _streamed(item: InputItem) -> Iterator[InputItem]:
-    parts = _of_some_size(_frames(item) if item.kind == "xyz" else _rows(item))
+    parts = of_some_size(_frames(item) if item.kind == "xyz" else _rows(item), lambda part: len(part[1]))
     first = next(parts, None)
     if first is None:
         return
@@ -120,12 +121,22 @@ def _one_of_several(item: InputItem, place: int, name: str = "", data: bytes | N
     )
 
 
-def _of_some_size(parts: Iterator[Part]) -> Iterator[Part]:
-    """The structures of a file, as long as they are not too many and too small."""
-    size = 0
-    for place, part in enumerate(parts, start=1):
-        size += len(part[1])
-        _check_mean_size(place, size)
+def of_some_size(parts: Iterable[T], size_of: Callable[[T], int | None]) -> Iterator[T]:
+    """The structures of a file or archive, as long as they are not too many and too small.
+
+    Args:
+        parts: The structures.
+        size_of: Size of one in bytes; None for what is no structure, and is not counted.
+
+    Raises:
+        StructureError: If there are more than `MOST_SMALL` structures, and their mean size is below
+            `LEAST_BYTES`.
+    """
+    n = n_bytes = 0
+    for part in parts:
+        if (size := size_of(part)) is not None:
+            n, n_bytes = n + 1, n_bytes + size
+            _check_mean_size(n, n_bytes)
         yield part
 
 

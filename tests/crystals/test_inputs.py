@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mofgap.crystals import item as item_module
+from mofgap.crystals import several
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formats import stem_of
@@ -75,6 +76,18 @@ def test_archives_give_their_members(folder, suffix):
     assert [own_name(item) for item in reversed(items)] == expected[::-1]
     (entry,) = read_input(items[0])
     assert entry.structure_id == Path(expected[0]).stem
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz", ".tar.xz"])
+def test_members_that_are_many_and_tiny_are_refused(folder, suffix, monkeypatch):
+    path = archive(folder, suffix)
+    monkeypatch.setattr(several, "MOST_SMALL", 3)
+    monkeypatch.setattr(several, "LEAST_BYTES", len(GOOD))
+    assert len(list(expand_inputs([path]))) == 4
+    monkeypatch.setattr(several, "LEAST_BYTES", len(GOOD) + 100)
+    *items, refused = expand_inputs([path])
+    assert len(items) <= 3 and isinstance(refused, ReadFailure) and refused.source == str(path)
+    assert refused.reason.startswith("too-many-structures: ") and " 3 structures" in refused.reason
 
 
 @pytest.mark.parametrize("suffix", [".tar.gz", ".tar.bz2", ".tar.xz"])
