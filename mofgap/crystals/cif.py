@@ -27,6 +27,9 @@ MOST_SMALL = 30_000
 SMALL_BYTES = 1_000
 """How many structures of so few bytes are read of one CIF: these take 5 seconds, and a MOF has more bytes."""
 
+MOST_BLOCKS = 100_000
+"""How many data blocks are parsed of one CIF, with atoms or without: these take 5 seconds."""
+
 # Names of DDLm dictionaries and mmCIF have a dot where those of the core dictionary have an underscore.
 _DOTTED_NAME = re.compile(r"^([ \t]*_\w+)\.", re.MULTILINE)
 _CIF_2 = "#\\#CIF_2.0"
@@ -35,6 +38,7 @@ _FIELD_OR_TRIPLE = re.compile(
     r"""^;.*?^;|(?<!\S)(?:#[^\n]*|('{3}|"{3})(.*?)\1|'[^'\n]*'|"[^"\n]*")""", re.MULTILINE | re.DOTALL
 )
 _BLOCK_START = re.compile(r"^(?:;|[ \t]*data_)", re.IGNORECASE | re.MULTILINE)
+_BLOCK_NAME = re.compile(r"(?<!\S)data_", re.IGNORECASE)
 _CELL_TAG = "_cell_length_a"
 VOLUME_TOLERANCE = 0.01
 """Part by which the volume that a file states may differ from that of its cell."""
@@ -142,10 +146,13 @@ def _parts(text: str) -> list[_Part]:
     """The data blocks of a text that hold atom sites.
 
     Raises:
-        StructureError: If the text is empty, is not a CIF, or lists no atom sites.
+        StructureError: If the text is empty, is not a CIF, lists no atom sites, or has far too many blocks.
     """
     if not text.strip():
         raise StructureError("empty-file: the file is empty; download or export it again")
+    if any(n >= MOST_BLOCKS for n, _ in enumerate(_BLOCK_NAME.finditer(text))):
+        what = f"too-many-structures: more than {MOST_BLOCKS} data blocks in one CIF"
+        raise StructureError(f"{what}; split the file")
     text = _DOTTED_NAME.sub(r"\1_", _without_triple_quotes(text))
     starts = _block_starts(text)
     if not starts:

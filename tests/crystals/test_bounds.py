@@ -87,6 +87,8 @@ ATTACKS = {
         "refuse",
         "read: 3",
     ),
+    "many damaged blocks": ("data_x\n;\ndata_y\n" * 600_000, "refuse", "too-many-structures: "),
+    "many blocks on a line": ("data_ " * 1_600_000, "refuse", "too-many-structures: "),
     "many empty sites in groups": (
         cell(40)
         + SITES
