@@ -9,7 +9,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path, PurePath
 from typing import TextIO
 
@@ -24,6 +24,8 @@ from mofgap.crystals.several import holds_crystals, items_in
 
 # The name of a CIF that has none.
 STANDARD_INPUT = "stdin"
+# Of standard input, lines that tell a list from another file, and characters of a path on Linux.
+_FIRST_NAMES, _LONGEST_PATH = 3, 4096
 
 Inputs = Iterator[InputItem | ReadFailure]
 PassedOver = Counter[str]
@@ -179,7 +181,14 @@ class _Expansion:
         """A list of names, or one CIF."""
         cif, rest = _is_cif_text(iter(lines))
         if not cif:
-            yield from self.lines(rest)
+            names = _names(rest)
+            start = list(islice(names, _FIRST_NAMES))
+            if _is_list(start):
+                for name in chain(start, names):
+                    yield from self.path(name)
+            else:
+                what = "not-a-list: it holds neither a CIF nor a list of files that exist"
+                yield failure(STANDARD_INPUT, f"{what}; save it to a file, and name that")
             return
         text, size = [], 0
         for line in rest:
@@ -259,6 +268,28 @@ class _Expansion:
                 name,
                 f"{EMPTY_FOLDER} ({KNOWN}); check the path, or unpack archives in it",
             )
+
+
+def _is_list(start: list[str]) -> bool:
+    """Whether the first lines of standard input may be names, and are not those of a file of any format."""
+    if any(map(_leads_somewhere, start)):
+        return True
+    if start and (start[0].startswith(("{", "[")) or min(start[0]) < " "):
+        return False
+    return len(start) < _FIRST_NAMES or sum(map(_is_like_a_name, start)) > 1
+
+
+def _leads_somewhere(name: str) -> bool:
+    if os.path.exists(name) or os.path.exists(name.removeprefix("@")):  # noqa: PTH110 (a Path may raise)
+        return True
+    is_pattern = glob.has_magic(name) and len(name) <= _LONGEST_PATH and "\0" not in name
+    return is_pattern and next(_matches(name), None) is not None
+
+
+def _is_like_a_name(name: str) -> bool:
+    """Whether a line has the ending of a file that is read, or looks like a path."""
+    known = kind_of(name) is not None or name.lower().endswith(ARCHIVES)
+    return known or name.startswith("@") or ("/" in name and not set(name) & set(" <{["))
 
 
 def _is_cif_text(lines: Iterator[str]) -> tuple[bool, Iterator[str]]:
