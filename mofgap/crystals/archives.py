@@ -11,7 +11,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from mofgap.crystals.entry import ReadFailure
-from mofgap.crystals.formats import kind_of
+from mofgap.crystals.formats import PACKED, kind_of
 from mofgap.crystals.item import MAX_FILE_BYTES, InputItem, check_size, failure, message
 from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.several import of_some_size
@@ -22,7 +22,7 @@ _PACKED_TAR = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 TARS = (*_PLAIN_TAR, *_PACKED_TAR)
 ARCHIVES = (*TARS, ".zip")
 _SHRUNK = 5
-"""How many times smaller gzip makes a CIF."""
+"""How many times smaller compression makes a CIF."""
 _ERRORS = (
     *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError),
     NotImplementedError,  # a zip archive of a later version
@@ -107,4 +107,4 @@ def _size_of(name: str, n_bytes: int) -> int | None:
     """The size of a member, unpacked if need be; None of one that is not read."""
     if kind_of(name) is None:
         return None
-    return n_bytes * (_SHRUNK if name.lower().endswith(".gz") else 1)
+    return n_bytes * (_SHRUNK if name.lower().endswith(PACKED) else 1)

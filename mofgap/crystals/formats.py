@@ -16,11 +16,15 @@ _KINDS: dict[str, Kind] = {
     ".extxyz": "xyz",
     ".xyz": "xyz",
     ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
     ".db": "db",
     ".traj": "traj",
 }
 KNOWN = ".cif, POSCAR, CONTCAR, .vasp, .extxyz or .xyz with a cell, .json of pymatgen, .db or .traj of ASE"
-"""The formats that a message says can be read; all but the last two may be compressed with gzip."""
+"""The formats that a message says can be read; all but the last two may be compressed."""
+PACKED = (".gz", ".bz2", ".xz")
+"""Endings of compressed files, behind that of the format."""
 
 LONGEST_NAME = 200
 """Characters of the name that a file gives a structure; it becomes a cell of a table."""
@@ -34,7 +38,7 @@ NUMBERED: tuple[Kind, ...] = ("db", "traj")
 # VASP writes these names in capitals; programs about them have others.
 _VASP = re.compile(r"POSCAR|CONTCAR")
 _ARCHIVE = re.compile(r"^.*?\.(zip|tar|t?(gz|xz|bz2)):", re.IGNORECASE | re.DOTALL)
-_ENDING = re.compile(rf"({'|'.join(map(re.escape, _KINDS))})(\.gz)?$", re.IGNORECASE)
+_ENDING = re.compile(rf"({'|'.join(map(re.escape, _KINDS))})(\.(gz|bz2|xz))?$", re.IGNORECASE)
 
 
 def kind_of(name: str) -> Kind | None:
@@ -64,7 +68,7 @@ def stem_of(source: str) -> str:
     A file that is named by its program alone, ``mof-5/CONTCAR``, is named by its folder.
     """
     path = PurePosixPath(_ARCHIVE.sub("", source).replace("\\", "/"))
-    name = path.stem if path.suffix.lower() == ".gz" else path.name
+    name = path.stem if path.suffix.lower() in PACKED else path.name
     if _VASP.fullmatch(name):
         return path.parent.name.strip(".") or name
     return name if _VASP.match(name) and not _ENDING.search(name) else PurePosixPath(name).stem

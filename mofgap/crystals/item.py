@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
+import lzma
 import os
 import stat
 import tarfile
@@ -22,6 +22,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.entry import Entry, ReadFailure, unforeseen
 from mofgap.crystals.formats import LONGEST_NAME, Kind, stem_of
 from mofgap.crystals.reasons import StructureError
+from mofgap.crystals.tar_archive import opener_of
 from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.crystals.zip_archive import unreadable
 from mofgap.crystals.zip_member import CHANGED, Packed, read_packed
@@ -190,19 +191,20 @@ def _structure_in(row: Any) -> Any:
 
 
 def unpacked(data: bytes) -> bytes:
-    """The bytes of a file that may be compressed with gzip.
+    """The bytes of a file that may be compressed with gzip, bzip2 or xz.
 
     Raises:
         StructureError: If the compressed ``data`` are damaged, or unpack to more than `MAX_FILE_BYTES`.
     """
-    if not data.startswith(b"\x1f\x8b"):
+    opener = opener_of(data)
+    if opener is None:
         return data
     try:
-        with gzip.open(io.BytesIO(data)) as file:
-            text = file.read(MAX_FILE_BYTES + 1)
+        with opener(io.BytesIO(data)) as file:
+            text: bytes = file.read(MAX_FILE_BYTES + 1)
     except EOFError as error:
         raise StructureError("unreadable-file: ends early; the file is damaged, fetch it again") from error
-    except (OSError, zlib.error) as error:
+    except (OSError, zlib.error, lzma.LZMAError) as error:
         raise StructureError(
             f"unreadable-file: {message(error)}; the file is damaged, fetch it again"
         ) from error

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
+import lzma
 import re
 import tarfile
 import zlib
@@ -20,14 +20,13 @@ from mofgap.crystals.entry import ReadFailure, unforeseen
 from mofgap.crystals.formats import LONGEST_NAME, NUMBERED, STREAMED, stem_of
 from mofgap.crystals.item import MAX_FILE_BYTES, InputItem, failure, message, unpacked
 from mofgap.crystals.reasons import NO_STRUCTURES, StructureError
-from mofgap.crystals.tar_archive import Unpacked
+from mofgap.crystals.tar_archive import START_BYTES, Unpacked, is_packed, opener_of
 
 # Of one structure in a JSON; its objects may take ten times as much memory.
 MAX_JSON_BYTES = 8 * 2**20
 MOST_SMALL = 5_000
 LEAST_BYTES = 1_000
 """A file of more structures than `MOST_SMALL` holds so many bytes for each: a MOF of 20 atoms has as many."""
-_GZIP = b"\x1f\x8b"
 _LOOK_BYTES = 2**16
 _LOOKS = {
     "xyz": re.compile(rb"\A[^\n]*\n[^\n]*\blattice\s*=", re.IGNORECASE),
@@ -58,7 +57,7 @@ def items_in(item: InputItem) -> Iterator[InputItem | ReadFailure]:
             yield each
     except StructureError as error:
         reason = str(error)
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
         reason = f"unreadable-file: {message(error)}; check the file and its permissions"
     except Exception as error:
         reason = unforeseen(error)
@@ -176,7 +175,7 @@ def _rows(item: InputItem) -> Iterator[Part]:
 
 @contextmanager
 def _opened(item: InputItem) -> Iterator[IO[bytes]]:
-    """The bytes of a file, unpacked from gzip, in bounded memory.
+    """The bytes of a file, unpacked if need be, in bounded memory.
 
     Raises:
         StructureError: If the file is a pipe, or the member of an archive cannot be read.
@@ -187,12 +186,12 @@ def _opened(item: InputItem) -> Iterator[IO[bytes]]:
     _check_regular(item.path)
     path = Path(item.path)
     with path.open("rb") as file:
-        if file.read(2) != _GZIP:
-            file.seek(0)
+        opener = opener_of(file.read(START_BYTES))
+        file.seek(0)
+        if opener is None:
             yield file
             return
-        file.seek(0)
-        with gzip.open(file) as packed:
+        with opener(file) as packed:
             yield io.BufferedReader(Unpacked(packed, path.stat().st_size))
 
 
@@ -201,9 +200,7 @@ def _as_file(item: InputItem) -> Iterator[str]:
     """The path of a file, or of a copy of what lies in an archive or is packed."""
     if _on_disk(item):
         _check_regular(item.path)
-        with Path(item.path).open("rb") as file:
-            is_packed = file.read(2) == _GZIP
-        if not is_packed:
+        if not is_packed(item.path):
             yield item.path
             return
     with TemporaryDirectory(prefix="mofgap-") as folder:

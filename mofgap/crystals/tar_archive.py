@@ -21,7 +21,13 @@ _HEADERS = frozenset({
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
 })  # fmt: skip
 # By the first bytes. Each reads all streams of a file; parallel packers write many, and tarfile reads one.
-_OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+_OPENERS: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
+START_BYTES = max(map(len, _OPENERS))
+"""How many bytes of a file tell whether it is packed."""
 
 
 class _Member(tarfile.TarInfo):
@@ -41,7 +47,7 @@ class _Member(tarfile.TarInfo):
 class Unpacked(io.RawIOBase):
     """The bytes of a packed file, as many as one of its size may have."""
 
-    def __init__(self, file: IO[bytes] | gzip.GzipFile, n_packed: int) -> None:
+    def __init__(self, file: IO[bytes], n_packed: int) -> None:
         self.file, self.left = file, max(MAX_RATIO * n_packed, FREE_BYTES)
 
     def readable(self) -> bool:
@@ -73,10 +79,15 @@ def open_tar(name: str) -> tarfile.TarFile:
     return tarfile.open(name, "r:", tarinfo=_Member)
 
 
+def opener_of(start: bytes) -> Callable[..., Any] | None:
+    """What opens a file compressed with gzip, bzip2 or xz, by its first bytes; None if it is not."""
+    return next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
+
+
 def is_packed(name: str) -> bool:
     """Whether a file is compressed, by its first bytes."""
     with Path(name).open("rb") as file:
-        return file.read(2) in _OPENERS
+        return opener_of(file.read(START_BYTES)) is not None
 
 
 @contextmanager
@@ -89,10 +100,10 @@ def open_packed_tar(name: str) -> Iterator[tarfile.TarFile]:
     """
     path = Path(name)
     with path.open("rb") as file:
-        start = file.read(2)
+        opener = opener_of(file.read(START_BYTES)) or open
     size = path.stat().st_size
     with (
-        _OPENERS.get(start, open)(name, "rb") as file,
+        opener(name, "rb") as file,
         tarfile.open(fileobj=Unpacked(file, size), mode="r|", tarinfo=_Member) as tar,
     ):
         yield tar

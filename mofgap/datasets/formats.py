@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mofgap.choices import Disorder
 from mofgap.crystals.archives import TARS
+from mofgap.crystals.formats import PACKED
 from mofgap.crystals.json_stream import JsonError, JsonStream, opened
 from mofgap.datasets import qmof
 from mofgap.datasets.ase_records import read_ase
@@ -25,8 +26,8 @@ class Format(StrEnum):
     ase = "ase"
 
 
-_CIF_ENDINGS = (".cif", ".cif.gz", *TARS)
-_JSON_ENDINGS = (".json", ".json.gz", ".json.bz2", ".json.xz", ".json.zip")
+_CIF_ENDINGS = (".cif", *(f".cif{each}" for each in PACKED), *TARS)
+_JSON_ENDINGS = (".json", ".jsonl", ".ndjson", ".json.gz", ".json.bz2", ".json.xz", ".json.zip")
 _ASE_ENDINGS = (".db", ".xyz", ".extxyz", ".traj")
 
 

@@ -31,7 +31,7 @@ _LIKELY_EV = (0.3, 8.0)
 
 _MISSING_TEXTS = {"", "na", "n/a", "nan", "none", "null", "-"}
 
-_CIF_ENDING = re.compile(r"\.cif(\.gz)?$", re.IGNORECASE)
+_CIF_ENDING = re.compile(r"\.cif(\.(gz|bz2|xz))?$", re.IGNORECASE)
 
 # The apostrophe that tables of mofgap put before what a spreadsheet would take for a formula.
 _MARK = re.compile("(^|;)'(?=[=+@＝＋－＠-])")

@@ -138,6 +138,20 @@ def test_a_gzipped_cif_is_the_cif(tmp_path, monkeypatch):
     assert large.reason.startswith("too-large: ")
 
 
+@pytest.mark.parametrize(("ending", "pack"), [("bz2", bz2.compress), ("xz", lzma.compress)])
+def test_a_cif_packed_with_bzip2_or_xz_is_the_cif(tmp_path, monkeypatch, ending, pack):
+    packed = pack(GOOD)
+    for name, data in (("a", packed), ("b", packed[:-20]), ("c", packed[:15] + b"?" * 99)):
+        (tmp_path / f"{name}.cif.{ending}").write_bytes(data)
+    (good,), (cut,), (damaged,) = map(read_input, expand_inputs([tmp_path]))
+    assert good.structure_id == "a" and good.n_atoms == 5
+    for failure in (cut, damaged):
+        assert failure.reason.startswith("unreadable-file: ") and "fetch it again" in failure.reason
+    monkeypatch.setattr(item_module, "MAX_FILE_BYTES", len(GOOD) - 1)
+    (large,) = read_all(tmp_path / f"a.cif.{ending}")
+    assert large.reason.startswith("too-large: ")
+
+
 def test_items_survive_a_process_boundary(folder):
     items = list(expand_inputs([archive(folder, ".tar"), archive(folder, ".zip"), folder]))
     assert [own_name(pickle.loads(pickle.dumps(item))) for item in items] == BY_NAME * 3

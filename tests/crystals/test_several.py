@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import pickle
 import shutil
 import sqlite3
@@ -191,6 +192,11 @@ def test_json_lines_are_structures_and_nothing_is_lost_behind_a_list(tmp_path: P
     rows = [{"structure_id": f"r{i}", "structure": each} for i, each in enumerate((one, other, one))]
     (tmp_path / "lines.json").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     assert [entry.structure_id for entry in read_all(tmp_path / "lines.json")] == ["r0", "r1", "r2"]
+    for name in ("lines.jsonl", "lines.ndjson"):
+        (tmp_path / name).write_bytes((tmp_path / "lines.json").read_bytes())
+        (tmp_path / f"{name}.xz").write_bytes(lzma.compress((tmp_path / name).read_bytes()))
+        for path in (tmp_path / name, tmp_path / f"{name}.xz"):
+            assert [entry.structure_id for entry in read_all(path)] == ["r0", "r1", "r2"]
     (tmp_path / "lists.json").write_text(f"{json.dumps(rows[:1])}\n{json.dumps(rows[1:])}\n")
     found, failure = read_all(tmp_path / "lists.json")
     assert isinstance(found, Crystal) and isinstance(failure, ReadFailure)
