@@ -71,7 +71,7 @@ def show(run: Folder) -> None:
             ["name", manifest["name"]],
             ["finished", "yes" if manifest["finished"] else "no"],
             ["command", manifest["command"]],
-            ["started, ended", f"{manifest['start']}, {manifest['end']}"],
+            ["started, ended", f"{manifest['start'] or '-'}, {manifest['end'] or '-'}"],
             ["mofgap", f"{manifest['mofgap']}, commit {git.get('commit', 'unknown')}{changed}"],
             ["python", f"{manifest['python']} on {manifest['platform']}"],
             ["processor", f"{manifest['machine']['processor']}, {manifest['machine']['cores']} cores"],

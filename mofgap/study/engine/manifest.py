@@ -33,7 +33,7 @@ _ALWAYS = {
 def write_manifest(folder: RunFolder, config: RunConfig, stages: Sequence[Stage], command: str) -> None:
     """Write the manifest of a run, finished or not, with all that has been done so far."""
     records = {stage.name: folder.record(stage.name) for stage in stages}
-    done = {name: record for name, record in records.items() if record.get("end")}
+    done = {name: r for name, r in records.items() if r.get("end") and folder.done(name).exists()}
     outputs = {path: known for record in done.values() for path, known in record["outputs"].items()}
     inputs = {path: known for r in done.values() for path, known in r["request"]["inputs"].items()}
     ends = [record["end"] for record in done.values()]
@@ -41,7 +41,7 @@ def write_manifest(folder: RunFolder, config: RunConfig, stages: Sequence[Stage]
     content = {
         "version": VERSION,
         "name": config.name,
-        "finished": len(done) == len(stages) and all(folder.done(name).exists() for name in records),
+        "finished": len(done) == len(stages),
         "command": command,
         "seen_from": str(Path.cwd()),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -101,12 +101,14 @@ class Run:
         self._check(executor)
         with self.folder.locked("run", wait=False):
             stale = self._stale()
-            if not stale:
+            if stale:
+                self._write_manifest()  # a kill leaves it as it is
+            else:
                 say("every stage was done already")
             try:
                 failed = self._execute(stale, executor, say) if stale else {}
             finally:
-                write_manifest(self.folder, self.config, plan(self.config, self.path), self.command)
+                self._write_manifest()
         if failed:
             raise RunError("\n".join([*_failures(self.folder, failed), self._unfinished(executor)]))
         if not self.is_finished:  # Snakemake was only asked to describe them
@@ -116,6 +118,9 @@ class Run:
         names = [name for name in written if "/" not in name and not name.endswith(SUFFIX)]
         names = ([made[1]] if (made := made_by(self.config)) else []) + names
         return f"{self.path}: {', '.join(names)}"
+
+    def _write_manifest(self) -> None:
+        write_manifest(self.folder, self.config, plan(self.config, self.path), self.command)
 
     def _check(self, executor: Executor) -> None:
         """Refuse a run that would fail, or wait for other nodes for ever."""

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from mofgap.__main__ import app
+from mofgap.configuration import digest, to_dict
+from mofgap.study.engine.cluster import Executor
+from mofgap.study.engine.config import RunConfig, ShardedScreening
+from mofgap.study.engine.manifest import read_manifest
+from mofgap.study.engine.run import Run
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", "{", json.dumps({"version": 1}), json.dumps({"version": 99})])
@@ -21,3 +29,28 @@ def test_a_damaged_manifest_costs_its_own_line_only(tmp_path: Path, text: str) -
     assert done.exit_code == 0 and len(done.stdout.splitlines()) == 1
     done = CliRunner().invoke(app, ["runs", "show", str(tmp_path / "one")])
     assert done.exit_code == 1 and "manifest.json" in done.stderr
+
+
+def test_a_run_at_work_is_listed_as_not_finished_with_its_own_settings(
+    tmp_path: Path, model_folder: Path, write_cifs: Callable[[Path, int], list[Path]], monkeypatch: Any
+) -> None:
+    write_cifs(tmp_path / "cifs", 1)
+    screening = ShardedScreening(inputs=(str(tmp_path / "cifs"),), model=str(model_folder))  # type: ignore[call-arg]
+    config, run = RunConfig("x", screening=screening, report=False), tmp_path / "runs/x"
+    changed = replace(config, screening=replace(screening, top=1))
+    seen: list[dict[str, Any]] = []
+    carry_out = Run._execute
+
+    def look(self: Run, *arguments: Any) -> dict[str, str]:
+        seen.append(read_manifest(run))
+        shown = CliRunner().invoke(app, ["runs", "list", str(tmp_path)]).stdout
+        assert str(run) in shown and "yes" not in shown
+        assert CliRunner().invoke(app, ["runs", "show", str(run)]).exit_code == 0
+        return carry_out(self, *arguments)
+
+    monkeypatch.setattr(Run, "_execute", look)
+    for each, command in ((config, "first"), (changed, "second")):
+        Run(each, run, command).run(Executor(1), lambda _: None)
+        assert read_manifest(run)["finished"]
+        assert seen[-1]["command"] == command and seen[-1]["config_digest"] == digest(to_dict(each))
+        assert not seen[-1]["finished"] and not seen[-1]["stages"]
