@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mofgap.configuration import part, to_dict
-from mofgap.shipped import DESCRIPTION, LAST
+from mofgap.shipped import DESCRIPTION, LAST, LOG
 from mofgap.study.engine.config import PRETRAINED, RunConfig, RunPretraining
 from mofgap.study.engine.stage import Stage
 
@@ -20,6 +20,7 @@ def pretrain_stage(asked: RunPretraining) -> Stage:
         settings=settings,
         modules=("mofgap.training.pretrain",),
         writes=(f"{PRETRAINED}/**",),
+        costs=(f"{PRETRAINED}/{LOG}",),  # the log of epochs has their times
         files=(table,),
         device=asked.device,
     )
