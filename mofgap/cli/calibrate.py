@@ -14,15 +14,11 @@ from mofgap.cli.schema import option_of
 from mofgap.cli.skipped import tell_left_out
 from mofgap.cli.tables import command_line, show
 from mofgap.cli.train import CifsArgument
-from mofgap.counts import counted
 from mofgap.plain_words import meaning, settings_of
 from mofgap.training.job import LabelsConfig
 
 if TYPE_CHECKING:
     from mofgap.training.recalibration import Recalibration
-
-LARGE_BIAS = 0.5
-"""A bias beyond this part of the mean absolute error is said to be one."""
 
 
 def calibrate(
@@ -50,6 +46,7 @@ def calibrate(
     needs_file(labels)
     from mofgap.gap.folder import find_model
     from mofgap.training.labels import read_labels
+    from mofgap.training.notes import notes_on_calibration
     from mofgap.training.recalibration import recalibrated
 
     with told():
@@ -57,15 +54,14 @@ def calibrate(
         table = read_labels(labels, cifs, target, needed=(), disorder=disorder, max_atoms=max_atoms)
         tell_left_out(table, "read")  # it is told below how many were used
         found = recalibrated(source, table, output, output.name, command_line())
+    for line in notes_on_calibration(found, target):
+        say(line)
     _show(found)
-    _warn(found, target)
     tell_model(output)
 
 
 def _show(found: Recalibration) -> None:
-    """Print the error of the gaps, then coverage and width of the intervals, before and now."""
-    errors = f"mean absolute error {found.mae_ev:.3f} eV, mean error {-found.bias_ev:+.3f} eV"
-    say(f"{errors}, on {counted(found.n_rows, 'structure')}; gaps stay as they are")
+    """Print coverage and width of the intervals, before and now."""
     rows = [
         {
             "intervals": f"{level} %",
@@ -78,15 +74,3 @@ def _show(found: Recalibration) -> None:
     ]
     show(rows, {name: name for name in rows[0]})
     say("what stands under now was cross-validated in five folds")
-
-
-def _warn(found: Recalibration, target: str) -> None:
-    if found.n_known:
-        say(f"left out {counted(found.n_known, 'structure')} that the model was trained on")
-    if found.n_unbalanced:
-        words = "whose charges do not add up: their error bars are wider by a rule of their own"
-        say(f"left out {counted(found.n_unbalanced, 'structure')} {words}")
-    if abs(found.bias_ev) > LARGE_BIAS * found.mae_ev:
-        side = "above" if found.bias_ev < 0 else "below"
-        bias = f"the model's gaps are {abs(found.bias_ev):.2f} eV {side} {target} on average"
-        say(f"{bias}: error bars can only cover this; mofgap train --from corrects it")

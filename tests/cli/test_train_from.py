@@ -14,9 +14,10 @@ import typer
 from typer.testing import CliRunner
 
 from mofgap.__main__ import app
-from mofgap.cli.training_run import execute, loses_correction
+from mofgap.cli.training_run import execute
 from mofgap.gap.folder import find_model
 from mofgap.gap.predictor import load_model
+from mofgap.training.notes import loses_correction
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "cifs"
 

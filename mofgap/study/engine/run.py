@@ -19,7 +19,7 @@ from mofgap.study.engine.manifest import write_manifest
 from mofgap.study.engine.plan import plan
 from mofgap.study.engine.ranks import JOB
 from mofgap.study.engine.sources import code_digest
-from mofgap.study.engine.stage import ANEW, Stage, few, reason_to_run
+from mofgap.study.engine.stage import ANEW, NOTE, Stage, few, reason_to_run
 from mofgap.study.engine.training import made_by
 
 N_LOG_LINES = 5
@@ -155,6 +155,9 @@ class Run:
 
         def ended(name: str) -> None:
             say(f"[{next(places)}/{len(self.stages)}] {_outcome(name, before[name], folder)}")
+            for line in _log_lines(folder, name):
+                if line.startswith(NOTE):
+                    say(f"{name}: {line.removeprefix(NOTE)}")
 
         if executor.name == "local":
             return dict.fromkeys(
@@ -182,11 +185,15 @@ def _outcome(name: str, before: Mapping[str, Any], folder: RunFolder) -> str:
     return f"{name}: {said}" + (f"; {moved}" if moved else "")
 
 
+def _log_lines(folder: RunFolder, name: str) -> list[str]:
+    """The lines of the log of a stage; none where it wrote none."""
+    log = folder.log(name)
+    return log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
+
+
 def _failures(folder: RunFolder, failed: Mapping[str, str]) -> Iterator[str]:
     """For each stage that failed, what the scheduler said of it, and the last lines of its log."""
     for name, words in failed.items():
-        log, lines = folder.log(name), words.splitlines()
-        if log.exists():
-            lines += log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-N_LOG_LINES:]
+        log, lines = folder.log(name), words.splitlines() + _log_lines(folder, name)[-N_LOG_LINES:]
         where = f", see {log}" if log.exists() else ""
         yield "\n  ".join([f"{name} failed{where}:", *(lines or ["(it said nothing)"])])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -141,6 +141,16 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
         folder.write_record(stage.name, begun | {"end": _now(), "cost": cost, "outputs": outputs})
         folder.done(stage.name).touch()
     return True
+
+
+NOTE = "note: "
+"""Begins a line in the log of a stage that its run prints too."""
+
+
+def note(lines: Iterable[str]) -> None:
+    """Write to the log of a stage what its run prints too."""
+    for line in lines:
+        sys.stderr.write(f"{NOTE}{line}\n")
 
 
 DESCRIBING = "describing"

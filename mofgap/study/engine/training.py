@@ -6,12 +6,17 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mofgap.configuration import to_dict
 from mofgap.shipped import CONFIG, COST, METRICS, model_folder
 from mofgap.study.engine.config import RunCalibration, RunConfig
-from mofgap.study.engine.stage import Stage
+from mofgap.study.engine.stage import Stage, note
 from mofgap.whole_file import finite, whole_folder, write_json
+
+if TYPE_CHECKING:
+    from mofgap.training.job import TrainingJob
+    from mofgap.training.labels import Labels
 
 MODEL, CALIBRATED = "model", "calibrated"
 """Folders of a run with the model as it was trained, and as it was calibrated on other structures."""
@@ -76,16 +81,23 @@ def _calibrate(asked: RunCalibration) -> Stage:
 
 
 def _do_train(config: RunConfig, run: Path) -> None:
-    from mofgap.training.lock import KEY, WORK
+    from mofgap.training.lock import WORK
+    from mofgap.training.notes import notes_on_training
 
     job, folder = config.job, run / MODEL
     assert job is not None  # there would be no such stage
     if all(path.exists() for path in (run / METRICS, run / COST, folder / CONFIG)):
         shutil.rmtree(folder / WORK, ignore_errors=True)  # where it was stopped
-        return
-    labels = job.read()
-    for line in (*labels.skipped, *labels.notes, *labels.faulty):
-        sys.stderr.write(f"{line}\n")  # to the log of the stage
+    else:
+        _train_model(config, job, run)
+    note(notes_on_training(folder, job.training.from_model, error_bars=config.calibration is None))
+
+
+def _train_model(config: RunConfig, job: TrainingJob, run: Path) -> None:
+    from mofgap.training.lock import KEY, WORK
+
+    folder, labels = run / MODEL, job.read()
+    _log(labels)
     begun = (folder / WORK / KEY).exists()
     if not begun and (folder / CONFIG).exists():  # stopped while the training of the model was removed
         shutil.rmtree(folder)
@@ -93,6 +105,12 @@ def _do_train(config: RunConfig, run: Path) -> None:
     write_json(run / METRICS, finite(outcome.metrics))
     (folder / COST).rename(run / COST)  # no part of the result: it differs from run to run
     shutil.rmtree(folder / WORK)
+
+
+def _log(labels: Labels) -> None:
+    """Write to the log of the stage which structures were left out, or used with a note."""
+    for line in (*labels.skipped, *labels.notes, *labels.faulty):
+        sys.stderr.write(f"{line}\n")
 
 
 def _describe(config: RunConfig, run: Path) -> None:
@@ -109,6 +127,7 @@ def _describe(config: RunConfig, run: Path) -> None:
 
 def _do_calibrate(config: RunConfig, run: Path) -> None:
     from mofgap.training.labels import read_labels
+    from mofgap.training.notes import notes_on_calibration
     from mofgap.training.recalibration import recalibrated
 
     asked = config.calibration
@@ -121,4 +140,6 @@ def _do_calibrate(config: RunConfig, run: Path) -> None:
         disorder=asked.disorder,
         max_atoms=asked.max_atoms,
     )
-    recalibrated(run / MODEL, labels, run / CALIBRATED, config.name, config.command)
+    _log(labels)
+    found = recalibrated(run / MODEL, labels, run / CALIBRATED, config.name, config.command)
+    note(notes_on_calibration(found, asked.target))

@@ -103,7 +103,9 @@ def test_another_size_is_pretrained_from_the_beginning(place: Path) -> None:
         assert described["encoder"]["n_blocks"] == n_blocks
         assert len(pd.read_csv(run.path / "pretraining/metrics.csv")) == n_blocks
         assert not list(run.path.glob("pretraining/*.ckpt"))
-        assert "pretraining/metrics.csv" not in run.record("pretrain")["outputs"]  # it has the times of epochs
+        assert (
+            "pretraining/metrics.csv" not in run.record("pretrain")["outputs"]
+        )  # it has the times of epochs
 
 
 def test_an_unknown_encoder_is_refused_at_once() -> None:

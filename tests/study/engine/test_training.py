@@ -15,11 +15,13 @@ from mofgap.__main__ import app
 from mofgap.configuration import ConfigurationError, dump, from_dict
 from mofgap.gap.predictor import load_model
 from mofgap.study.config import SplitConfig
+from mofgap.study.engine.cluster import Executor
 from mofgap.study.engine.config import RunCalibration, RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunFolder
 from mofgap.study.engine.plan import plan
 from mofgap.study.engine.run import Run
 from mofgap.training.job import LabelsConfig, ModelTraining
+from mofgap.training.notes import notes_on_training
 
 Do = Callable[[RunConfig, Path], list[str]]
 
@@ -146,6 +148,30 @@ def test_the_level_decides_which_other_models_fit(config: RunConfig, done: Path)
         one, two = (replace(config, training=training, data=each) for each in (config.data, data))
         settings = [next(iter(plan(each, done))).settings for each in (one, two)]
         assert (settings[0] == settings[1]) == same
+
+
+def test_a_run_says_what_train_and_calibrate_say(
+    config: RunConfig, done: Path, tiny_table: Path, tmp_path: Path
+) -> None:
+    table = pd.read_parquet(tiny_table)
+    swapped = table.split.replace({"train": "val", "val": "train"})
+    table.assign(split=swapped).to_parquet(tmp_path / "swapped.parquet")
+    again = replace(
+        config,
+        data=LabelsConfig(tmp_path / "swapped.parquet"),
+        training=ModelTraining(from_model=str(done / "model"), epochs=0, device="cpu"),  # type: ignore[call-arg]
+        calibration=RunCalibration(tiny_table),  # type: ignore[call-arg]
+        screening=None,
+    )
+    lines: list[str] = []
+    Run(again, tmp_path / "run").run(Executor(1), lines.append)
+    known, others = lines[1], lines[3:]
+    assert known.startswith("train: mine was trained on 70 of val: ")
+    assert others[0].startswith("calibrate: mean absolute error") and "on 105 structures" in others[0]
+    assert others[1] == "calibrate: left out 35 structures that the model was trained on"
+    assert f"note: {known.removeprefix('train: ')}" in (tmp_path / "run/logs/train.log").read_text()
+    alone = notes_on_training(tmp_path / "run/model", str(done / "model"))
+    assert "25 labels are enough of structures that mine was not trained on" in alone[1]
 
 
 def test_a_calibration_on_other_structures_makes_the_model_that_screens(
