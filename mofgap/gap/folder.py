@@ -303,7 +303,7 @@ def _described(folder: Path, *, sealed: bool = False) -> dict[str, Any]:
     try:
         described: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
         own = described.pop("digest", None)
-        intact = not sealed or own == digest(described)
+        fitting = digest(described)
     except (ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"{path} is damaged: {error}; get the model again") from error
     version = described.get("version", 0)
@@ -311,7 +311,7 @@ def _described(folder: Path, *, sealed: bool = False) -> dict[str, Any]:
         raise ModelError(f"{path} is damaged: {version!r} is no version; get the model again")
     if version > VERSION:
         raise ModelError(f"{folder} has version {version}; this mofgap reads up to {VERSION}: upgrade mofgap")
-    if version >= FIRST_WITH_DIGEST and not intact:
+    if sealed and own != (fitting if version >= FIRST_WITH_DIGEST else None):
         raise ModelError(f"{path} was changed since the model was saved: get the model again")
     while version < VERSION:
         if version not in UPGRADES:

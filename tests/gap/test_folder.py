@@ -27,11 +27,14 @@ from mofgap.uncertainty.novelty import NoveltyIndex
 
 
 def change_config(folder: Path, **changes: Any) -> None:
-    """Edit ``config.json`` with the digest that fits."""
+    """Edit ``config.json`` with the digest that fits, if its version has one."""
     path = folder / "config.json"
     content = json.loads(path.read_text()) | changes
-    del content["digest"]
-    path.write_text(json.dumps(content | {"digest": digest(content)}))
+    content.pop("digest", None)
+    if content["version"] in range(folders.FIRST_WITH_DIGEST):
+        path.write_text(json.dumps(content))
+    else:
+        path.write_text(json.dumps(content | {"digest": digest(content)}))
 
 
 @pytest.mark.parametrize("method", ADAPTATIONS)
@@ -119,6 +122,13 @@ def test_a_folder_of_version_4_has_no_digest(folder: Path) -> None:
     path.write_text(json.dumps(old))
     assert read_model(folder)[1].name == "tiny"
     path.write_text(json.dumps(old | {"version": 5}))
+    with pytest.raises(ModelError, match=r"config\.json was changed"):
+        read_model(folder)
+
+
+def test_a_digest_in_a_version_that_has_none_is_refused(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 4}))
     with pytest.raises(ModelError, match=r"config\.json was changed"):
         read_model(folder)
 
