@@ -29,6 +29,9 @@ _UNITS_EV = {"meV": 1e-3, "kJ/mol": 1 / 96.485, "cm-1": 1 / 8065.54}
 _LIKELY_EV = (0.3, 8.0)
 """The median of gaps that are not zero lies here."""
 
+_PREDICTED = ("gap_ev", "pbe_gap_ev")
+"""Gaps that a table of ``mofgap screen`` predicts; it names the ``model``, and has ``gap_std_ev`` too."""
+
 _MISSING_TEXTS = {"", "na", "n/a", "nan", "none", "null", "-"}
 
 _CIF_ENDING = re.compile(r"\.cif(\.(gz|bz2|xz))?$", re.IGNORECASE)
@@ -158,18 +161,19 @@ def labels_of_rows(
         places: Where each row stands in the file; 2, 3, 4 and so on by default.
 
     Raises:
-        DatasetError: If ``id_name`` or a needed name of ``columns`` occurs in no row, or a name of them
-            occurs more than once in ``names``.
+        DatasetError: If ``id_name`` or a needed name of ``columns`` occurs in no row, a name of them occurs
+            more than once in ``names``, or holds gaps that mofgap predicted.
     """
     wanted = {id_name, *(old.lstrip("?") for old in columns)}
     if repeated_names := [name for name in names if names.count(name) > 1 and name in wanted]:
         raise DatasetError(f"{source}: column {repeated_names[0]!r} is there more than once; rename one")
     table: dict[str, dict[str, Any]] = {}
     conflicting, repeated, unnamed, cifs = set[str](), set[str](), list[int](), set[str]()
-    seen = dict.fromkeys(names)
+    seen, model = dict.fromkeys(names), ""
     for row, place in zip(rows, places or count(2), strict=False):
         if not names:
             seen |= dict.fromkeys(row)
+        model = model or str(row.get("model") or "")
         name = identifier(row.get(id_name))
         if name is None:
             unnamed.append(place)
@@ -184,6 +188,10 @@ def labels_of_rows(
     for old in (id_name, *(old for old in columns if not old.startswith("?"))):
         if old not in seen:
             raise DatasetError(f"{source}: {no_column(old, seen)}")
+    if model and "gap_std_ev" in seen and (predicted := [old for old in _PREDICTED if old in columns]):
+        by = model if predicted[0] == "gap_ev" else "mofgap"
+        what = f"{predicted[0]} holds gaps predicted by {by}, not computed ones"
+        raise DatasetError(f"{source}: {what}; name the column of your computed gaps with --target")
     for short, names in _alike(table, cifs).items():
         if any(not _same_values(table[names[0]], table[name]) for name in names):
             conflicting.add(short)

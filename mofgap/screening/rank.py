@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from mofgap.choices import check_choice
 from mofgap.crystals.reasons import listed
+from mofgap.gap.novelty_warnings import IN_TRAINING, SAME_REFCODE
 from mofgap.screening.duplicates import originals
 from mofgap.screening.row import WARNING_SEPARATOR, Row, named, warnings_of
 

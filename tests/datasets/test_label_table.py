@@ -7,6 +7,7 @@ import pytest
 from openpyxl import Workbook
 
 from mofgap.datasets.label_table import labels_of_csv, read_label_table
+from mofgap.datasets.record import DatasetError
 
 GAPS = {"gap_ev": "gap_ev"}
 
@@ -64,3 +65,11 @@ def test_paths_are_whole_identifiers_first() -> None:
 @pytest.mark.parametrize("text", ["a.cif,1,\n", "a.cif,1\n,,,\n"])
 def test_empty_cells_after_the_last_column_mean_nothing(text: str) -> None:
     assert found(f"file,gap_ev\n{text}", "a") == ["1"]
+
+
+@pytest.mark.parametrize(("name", "model"), [("gap_ev", "mine"), ("pbe_gap_ev", "mofgap")])
+def test_gaps_that_a_screening_predicted_are_no_labels(name: str, model: str) -> None:
+    text = b"file,gap_ev,gap_std_ev,model,pbe_gap_ev,dft_ev\nb.cif,,,,,\na.cif,1,0.1,mine,2,3\n"
+    with pytest.raises(DatasetError, match=f"{name} holds gaps predicted by {model}, .* with --target"):
+        labels_of_csv(BytesIO(text), "labels.csv", None, {name: name})
+    assert labels_of_csv(BytesIO(text), "labels.csv", None, {"dft_ev": "x"}).rows["a"] == {"x": "3"}

@@ -31,10 +31,8 @@ def change_config(folder: Path, **changes: Any) -> None:
     path = folder / "config.json"
     content = json.loads(path.read_text()) | changes
     content.pop("digest", None)
-    if content["version"] in range(folders.FIRST_WITH_DIGEST):
-        path.write_text(json.dumps(content))
-    else:
-        path.write_text(json.dumps(content | {"digest": digest(content)}))
+    has_none = content["version"] in range(-1, folders.FIRST_WITH_DIGEST)
+    path.write_text(json.dumps(content if has_none else content | {"digest": digest(content)}))
 
 
 @pytest.mark.parametrize("method", ADAPTATIONS)
