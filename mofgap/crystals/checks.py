@@ -42,7 +42,7 @@ MOST_NEIGHBOURS = {HYDROGEN: 1, CARBON: 4, NITROGEN: 4, OXYGEN: 3, FLUORINE: 1}
 # errors are no larger with one of the former (``python -m benchmarks.warnings``).
 NOTES = PREPARATION_NOTES | {
     *("open-shell-metal", "guest-molecules", "charged-framework", "isolated-atoms"),
-    *("unquoted-value", "encoding"),
+    *("unquoted-value", "encoding", "deuterium"),
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.elements import ambiguous, occupants
+from mofgap.crystals.elements import ambiguous, deuterium, occupants
 from mofgap.crystals.identifier import IDENTIFIERS
 from mofgap.crystals.lattice import check_cell
 from mofgap.crystals.reasons import StructureError, shown
@@ -111,7 +111,7 @@ def crystal_of_dictionary(data: Any, structure_id: str, source: str, max_atoms: 
         raise StructureError(f"bad-structure: a damaged structure ({what}); write it again") from error
     numbers = [known[symbol] for symbol in elements] if symbols else elements
     crystal = made(cell, frac, numbers, structure_id, source, max_atoms)
-    return replace(crystal, warnings=tuple(ambiguous(symbols)))
+    return replace(crystal, warnings=(*ambiguous(symbols), *deuterium(symbols)))
 
 
 def _pymatgen(data: Mapping[str, Any]) -> tuple[Any, Any, Any]:

@@ -34,6 +34,7 @@ _SEPARATOR = re.compile(r"[+/,;:&|\s]|\.\d")
 # Labels of several elements: parts between separators (Zn1/Co1), with shares (Zn0.5Co0.5), or two metals.
 _LABEL_SEPARATOR = re.compile(r"[A-Za-z]\S*[+/,;&|].*[A-Za-z]|(?:[A-Z][a-z]?0?\.\d+(?:\(\d+\))?){2,}$")
 _METALS_IN_LABEL = re.compile(r"([A-Z][a-z])\d+[:_\s]?([A-Z][a-z])\d+")
+_DEUTERIUM = re.compile(r"(?:D|2H)(?![A-Za-z])", re.IGNORECASE)
 _SHARE = re.compile(r"\d*\.\d+")
 _LEADING_SHARE = re.compile(r"(\d*\.\d+[\s*:]*)?")
 # Shares may be rounded up.
@@ -144,3 +145,10 @@ def ambiguous(symbols: Iterable[str], stated: Collection[int] = ()) -> list[str]
         return []
     read = ", ".join(f"{match[0]} as {match[1].capitalize()}" for match in found)
     return [f"ambiguous-element: read {read}; write the element so, or each atom of a group by itself"]
+
+
+def deuterium(names: Iterable[str]) -> list[str]:
+    """A note of symbols or labels of deuterium, which is read as hydrogen; none without any."""
+    if not any(_DEUTERIUM.match(name.strip()) for name in names):
+        return []
+    return ["deuterium: atoms of D were read as H"]

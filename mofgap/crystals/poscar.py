@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 from mofgap.crystals.ase_files import atoms_of, crystal_of_atoms
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.elements import ambiguous, atomic_number, symbol_of
+from mofgap.crystals.elements import ambiguous, atomic_number, deuterium, symbol_of
 from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.unit_cell import check_size
 
@@ -46,4 +46,4 @@ def read_poscar(text: str, name: str, source: str, max_atoms: int) -> Crystal:
     lines[0 if is_vasp4 else 5] = " ".join(map(symbol_of, numbers))
     atoms = atoms_of("\n".join(lines) + "\n", "vasp", "bad-poscar")
     crystal = crystal_of_atoms(atoms, name, source, max_atoms)
-    return replace(crystal, warnings=tuple(ambiguous(symbols)))
+    return replace(crystal, warnings=(*ambiguous(symbols), *deuterium(symbols)))

@@ -10,7 +10,7 @@ from gemmi import cif
 from numpy.typing import NDArray
 
 from mofgap.crystals.block import CARTN, FRACT
-from mofgap.crystals.elements import ambiguous, candidates, label_occupants, occupants, symbol_of
+from mofgap.crystals.elements import ambiguous, candidates, deuterium, label_occupants, occupants, symbol_of
 from mofgap.crystals.formula import parse_formula
 from mofgap.crystals.reasons import StructureError, listed, shown
 
@@ -106,6 +106,7 @@ def sites_of(
     found, shares = _elements(labels, symbols, names, real, majority, warnings)
     formula = formula_of(block)
     warnings += ambiguous((symbols[i] for i in real), formula)
+    warnings += deuterium(symbols[i] or labels[i] for i in real)
     numbers = _atomic_numbers(labels, names, real, found, formula, warnings)
     for i, share in shares.items():
         occupancy[i] *= share

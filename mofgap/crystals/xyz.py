@@ -13,7 +13,7 @@ import numpy as np
 from mofgap.crystals.ase_files import atoms_of, crystal_of_atoms
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dictionaries import identifier_in
-from mofgap.crystals.elements import ambiguous, atomic_number
+from mofgap.crystals.elements import ambiguous, atomic_number, deuterium
 from mofgap.crystals.formats import LONGEST_NAME
 from mofgap.crystals.reasons import StructureError, listed
 from mofgap.crystals.unit_cell import check_size
@@ -82,7 +82,7 @@ def _set_elements(atoms: Atoms) -> list[str]:
                 f"unknown-element: {listed(unknown)} is no element; write symbols of elements"
             )
         atoms.numbers = numbers
-        return ambiguous(symbols)
+        return [*ambiguous(symbols), *deuterium(symbols)]
     differing = np.flatnonzero((numbers > 0) & (numbers != given))
     differ = [f"atom {i + 1} ({symbols[i]}, {given[i]})" for i in differing]
     if not differ:

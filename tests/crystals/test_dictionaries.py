@@ -45,9 +45,12 @@ def test_what_is_no_element_is_refused_by_name(form: Any, symbol: str, tmp_path:
 
 
 @FORMS
-def test_charges_are_read_and_groups_of_atoms_told(form: Any, tmp_path: Path) -> None:
+def test_charges_are_read_and_groups_of_atoms_and_deuterium_told(form: Any, tmp_path: Path) -> None:
     entry = read(tmp_path, form(["Zn2+", "O0+"]))
     assert isinstance(entry, Crystal) and entry.atomic_numbers.tolist() == [30, 8] and not entry.warnings
+    entry = read(tmp_path, form(["Zn", "D"]))
+    assert isinstance(entry, Crystal) and entry.atomic_numbers.tolist() == [30, 1]
+    assert [text.split(":")[0] for text in entry.warnings] == ["deuterium"]
     entry = read(tmp_path, form(["CO", "O"]))
     assert isinstance(entry, Crystal) and entry.atomic_numbers.tolist() == [27, 8]
     assert [text.split(":")[0] for text in entry.warnings] == ["ambiguous-element"]

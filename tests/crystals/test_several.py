@@ -361,6 +361,7 @@ def test_elements_of_a_poscar_may_be_in_capitals(tmp_path: Path) -> None:
     (tmp_path / "POSCAR").write_text("made\n1\n9 0 0\n0 9 0\n0 0 9\nZN D\n1 1\nDirect\n0 0 0\n.5 0 0\n")
     (found,) = read_all(tmp_path / "POSCAR")
     assert isinstance(found, Crystal) and found.atomic_numbers.tolist() == [30, 1]
+    assert found.warnings == ("deuterium: atoms of D were read as H",)
 
 
 def test_what_a_contcar_has_after_its_atoms_is_left_out(tmp_path: Path) -> None:

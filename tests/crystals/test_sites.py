@@ -3,6 +3,7 @@ import re
 import numpy as np
 import pytest
 
+from mofgap.crystals.checks import NOTES
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.formula import formula_sum
 
@@ -162,6 +163,17 @@ def test_a_label_that_is_more_than_an_element_is_told(label: str, told: bool):
 def test_isotopes_and_types_of_atoms_are_elements(symbol, read_as):
     (crystal,) = read_cif(three_sites("Zn").replace("Zn1 Zn ", f"A1 {symbol} "))
     assert formula_sum(crystal.atomic_numbers[:1]) == read_as
+    assert [text for text in crystal.warnings if text.startswith("deuterium: ")] == (
+        ["deuterium: atoms of D were read as H"] if read_as == "H" else []
+    )
+
+
+def test_a_label_of_deuterium_is_noted():
+    text = SITES.replace("_atom_site_type_symbol", "_atom_site_label")
+    (crystal,) = read_cif(text.format("", "D1A 0 0 0\nDy1 .2 0 0\nC1 .3 .1 0\n"))
+    assert [text.split(":")[0] for text in crystal.warnings] == ["deuterium"] and "deuterium" in NOTES
+    (crystal,) = read_cif(text.format("", "H1A 0 0 0\nDy1 .2 0 0\nC1 .3 .1 0\n"))
+    assert crystal.warnings == ()
 
 
 @pytest.mark.parametrize(
