@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -43,6 +45,11 @@ def told() -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         fail(error, NOTHING_DONE)
+
+
+def drop_output() -> None:
+    """Send what is left of standard output nowhere: Python flushes it once more on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def words_of(error: Exception) -> str:

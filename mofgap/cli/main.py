@@ -6,8 +6,9 @@ write its function and put it into `VERBS`.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -15,7 +16,7 @@ from typer.core import TyperGroup
 from mofgap.cli.calibrate import calibrate
 from mofgap.cli.data import data
 from mofgap.cli.examples import examples
-from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.exits import NOTHING_DONE, drop_output, fail
 from mofgap.cli.explain import explain
 from mofgap.cli.gather import gather
 from mofgap.cli.pretrain import pretrain
@@ -47,7 +48,7 @@ class Program(TyperGroup):
         """Run a command.
 
         Raises:
-            typer.Exit: If the command raises an OSError that names a path.
+            typer.Exit: If the command raises an OSError that names a path, or the disk is full.
             typer.BadParameter: If the value of an option is refused.
         """
         try:
@@ -56,9 +57,28 @@ class Program(TyperGroup):
             error.message = words_of_value(error.message, error.__cause__)
             raise
         except OSError as error:
-            if error.filename is None:
-                raise
-            fail(error, NOTHING_DONE)
+            _tell(error)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the command line; ``--help`` and ``--version`` print and end here.
+
+        Raises:
+            typer.Exit: If they cannot be printed.
+        """
+        try:
+            return super().make_context(*args, **kwargs)
+        except OSError as error:
+            _tell(error)
+
+
+def _tell(error: OSError) -> NoReturn:
+    """End with one line on an error of a path, or of a full disk; raise any other again."""
+    if error.filename is None and error.errno != errno.ENOSPC:
+        raise error
+    if error.filename is None:
+        drop_output()
+        fail(f"cannot write: {error.strerror}", NOTHING_DONE)
+    fail(error, NOTHING_DONE)
 
 
 app = typer.Typer(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mofgap.cli.exits import NOTHING_DONE, fail
+from mofgap.cli.exits import NOTHING_DONE, drop_output, fail
 from mofgap.screening.row import printable, shortened
 from mofgap.whole_file import finite
 
@@ -85,8 +84,7 @@ def print_lines(lines: Iterable[str]) -> None:
             output.write(f"{line}\n".encode()) if output else sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
     except OSError as error:
-        # Python flushes once more on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         if not isinstance(error, BrokenPipeError):
             fail(f"cannot write to standard output: {error.strerror}", NOTHING_DONE)
 

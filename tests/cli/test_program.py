@@ -164,3 +164,11 @@ def test_closed_streams_are_no_error(tmp_path: Path) -> None:
     command = f"{sys.executable} -m mofgap data list --json >&- 2>{tmp_path / 'err'}"
     assert subprocess.run(command, shell=True, check=False).returncode == 0
     assert (tmp_path / "err").read_text() == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("arguments", ["--help", "--version", "screen --help"])
+def test_a_full_disk_under_the_output_is_one_line(arguments: str) -> None:
+    command = f"{sys.executable} -m mofgap {arguments} > /dev/full"
+    done = subprocess.run(command, shell=True, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "mofgap: cannot write: No space left on device\n")
