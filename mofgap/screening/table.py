@@ -317,8 +317,11 @@ def format_of(path: Path) -> str:
 
 
 def tab_separated(row: Row, n_columns: int = len(COLUMNS)) -> str:
-    """A row as one line; its texts hold no tabs and no line ends, and start no formula."""
-    return "\t".join(text_of(inert(cell)) for cell in cells(row, n_columns))
+    """A row as one line without its end, quoted where a text holds a quote; its texts start no formula."""
+    line = io.StringIO()
+    texts = [text_of(inert(cell)) for cell in cells(row, n_columns)]
+    csv.writer(line, delimiter="\t", lineterminator="").writerow(texts)
+    return line.getvalue()
 
 
 def _csv(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:

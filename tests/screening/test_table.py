@@ -147,6 +147,12 @@ def test_tab_separated_row_has_every_column() -> None:
     assert len(line.split("\t")) == len(COLUMNS)
 
 
+def test_a_quote_in_a_name_shifts_no_cell_of_a_tab_separated_row() -> None:
+    row = replace(BAD, file='"=cmd.cif')
+    (found,) = csv.reader([tab_separated(row)], delimiter="\t")
+    assert len(found) == len(COLUMNS) and found[1] == '"=cmd.cif'
+
+
 @pytest.mark.parametrize("text", ["=1+1", "＝cmd|' /C calc'!A0", ";=cmd", "a;-2", "@x", "＠x", ";＋1"])
 def test_what_spreadsheets_take_for_a_formula_is_neutral_and_reads_back(text: str, tmp_path: Path) -> None:
     row = replace(BAD, file=text)
