@@ -25,6 +25,7 @@ from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import PROCESS_DIED
 from mofgap.screening.row import FAILED, Row, column_names, failed_row
 from mofgap.web.config import MB, ServeConfig
+from mofgap.web.temporary import ServerFolder
 from mofgap.web.uploads import RequestError, Upload, inputs_of
 from mofgap.web.work import report_of, screen_source
 from mofgap.web.worker_queue import WorkerQueue
@@ -120,7 +121,8 @@ class Jobs:
     def __init__(self, limits: ServeConfig, queue: WorkerQueue) -> None:
         self.limits = limits
         self.queue = queue
-        self.root = Path(tempfile.mkdtemp(prefix="mofgap-serve-"))
+        self._folder = ServerFolder()
+        self.root = self._folder.path
         self._jobs: dict[str, Job] = {}
         self._uploading = 0
 
@@ -194,7 +196,7 @@ class Jobs:
         """Remove everything."""
         for job in list(self._jobs.values()):
             await self.remove(job)
-        shutil.rmtree(self.root, ignore_errors=True)
+        self._folder.remove()
 
     async def _screen(self, job: Job) -> None:
         try:
