@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 from uuid import uuid4
+
+# A live writer of a folder writes something within a week.
+_DEAD_SECONDS = 7 * 24 * 3600
 
 
 @contextmanager
@@ -41,7 +46,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     folder = folder.resolve() if folder.is_symlink() else folder
     partial, old = (folder.with_name(f".{folder.name}.{uuid4().hex}.{kind}") for kind in ("partial", "old"))
     try:
-        partial.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(folder)
+        partial.mkdir()
         yield partial
         if folder.is_dir():
             folder.rename(old)
@@ -56,6 +63,18 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             old.rename(folder)
         rmtree(partial, ignore_errors=True)
         rmtree(old, ignore_errors=True)
+
+
+def _remove_left_over(folder: Path) -> None:
+    """Remove what killed writers of a folder have left: nothing in it was written for `_DEAD_SECONDS`."""
+    is_partial = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{32}}\.partial").fullmatch
+    for path in folder.parent.iterdir():
+        if is_partial(path.name):
+            with suppress(OSError):  # whoever else removes it, or may not be touched
+                # Not the times of modification, which copies keep.
+                newest = max(each.lstat().st_ctime for each in (path, *path.rglob("*")))
+                if time.time() - newest > _DEAD_SECONDS:
+                    rmtree(path, ignore_errors=True)
 
 
 def _name(error: OSError, partial: Path, path: Path) -> None:

@@ -82,6 +82,20 @@ def test_a_link_to_a_folder_stays_one(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "scratch"]
 
 
+def test_a_folder_that_a_killed_writer_left_goes_with_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, other = (tmp_path / f".{name}.{'0a' * 16}.partial" for name in ("model", "model.b"))
+    for folder in (left, other):
+        (folder / "deep").mkdir(parents=True)
+    with whole_folder(tmp_path / "model"):
+        assert left.exists()  # it may be that of a live writer
+    monkeypatch.setattr("mofgap.whole_file._DEAD_SECONDS", -1)
+    with whole_folder(tmp_path / "model"):
+        assert not left.exists()
+    assert other.exists()
+
+
 def test_two_writers_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     with whole_file(path) as one, whole_file(path) as two:
