@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mofgap.cli.exits import say
 from mofgap.cli.options import DEVICES, OPTIMISATION, Resume, refused
 from mofgap.cli.schema import option_of, with_settings
 from mofgap.configuration import ConfigurationError, from_dict, read_sections
@@ -78,6 +79,8 @@ def train(
         if job.training.nodes > 1 and not {"SLURM_JOB_ID", "MASTER_ADDR"} & os.environ.keys():
             what = "this would wait for other nodes for ever: start it by srun or torchrun"
             raise ConfigurationError(what, key="nodes")
+    for line in job.training.notes if config is not None else ():  # options are refused
+        say(line)
     use_cores(job.training.devices)  # before torch is imported
     from mofgap.cli.training_run import check_output, execute
 

@@ -7,9 +7,8 @@ heavy at its top.
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -19,6 +18,7 @@ from mofgap.nearest import hint
 from mofgap.plain_words import settings_of
 from mofgap.shipped import CONFIG, DEFAULT_ENCODER, DESCRIPTION, model_folder, not_found
 from mofgap.training.config import FEW_LABELS, FROM_A_MODEL, NETWORK, ComputeConfig, TrainingConfig
+from mofgap.training.made_of import check_adapted, kept, model_settings
 
 if TYPE_CHECKING:
     from mofgap.training.labels import Labels
@@ -169,7 +169,8 @@ class ModelTraining(ComputeConfig, TrainingConfig):
 
         Raises:
             ConfigurationError: If the encoder or a model that the training starts from does not exist,
-                nothing is trained, or ``dropout`` is given to a method without it.
+                nothing is trained, ``dropout`` is given to a method without it, or the encoder lacks a block
+                or layer that is named.
         """
         if not self.epochs and self.from_model is None:
             what = "0 epochs change no weights: name a model to start from (--from, from_model)"
@@ -179,17 +180,23 @@ class ModelTraining(ComputeConfig, TrainingConfig):
         for key, (name, file) in zip(keys, self.needs, strict=True):
             if model_folder(name, file) is None:
                 raise ConfigurationError(not_found(name, file), key=key)
-        if self.dropout and (method := self._trained_method()) != "lora":
+        if self.dropout and (method := self._parent.get("method", self.method)) != "lora":
             raise ConfigurationError(f"{method} trains without dropout; lora has it", key="dropout")
+        encoder = model_folder(self.encoder, DESCRIPTION)
+        if self.from_model is None and self.method != "full" and encoder is not None:
+            check_adapted(self, encoder)
 
-    def _trained_method(self) -> str:
-        """The method of the training, which a model to start from has."""
-        if self.from_model is None:
-            return self.method
-        folder = model_folder(self.from_model, CONFIG)
-        assert folder is not None
-        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        return str(content.get("model", {}).get("method", self.method))
+    @property
+    def notes(self) -> list[str]:
+        """What the model to start from has in place of settings given here."""
+        stays = kept(self._parent, self)
+        return [f"{self.from_model} keeps its own network: {'; '.join(stays)}"] if stays else []
+
+    @property
+    def _parent(self) -> dict[str, Any]:
+        """What the model to start from is made of; empty without one."""
+        folder = None if self.from_model is None else model_folder(self.from_model, CONFIG)
+        return {} if folder is None else model_settings(folder)
 
 
 @schema

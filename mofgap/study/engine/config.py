@@ -14,8 +14,11 @@ from mofgap.screening.config import ScreeningConfig
 from mofgap.shipped import CONFIG, COST, DESCRIPTION, METRICS, model_folder, not_found
 from mofgap.study.config import ComparisonConfig, is_name
 from mofgap.study.layout import COSTS, MANIFEST, PREDICTIONS, SUMMARY
+from mofgap.study.members import members
+from mofgap.study.methods.method import method_of
 from mofgap.training.config import ComputeConfig, PretrainingConfig
 from mofgap.training.job import LabelsConfig, ModelTraining, TrainingJob
+from mofgap.training.made_of import check_adapted
 
 PRETRAINED = "pretraining"
 """Folder of a run with the encoder that was pretrained in it."""
@@ -230,8 +233,15 @@ class RunConfig:
             if wrong := [block for block in wanted.recipe.blocks if block >= n_blocks]:
                 words = f"the encoder of pretraining has blocks 0 to {n_blocks - 1}, not {wrong[0]}"
                 raise ConfigurationError(words, key="comparison.recipe.blocks")
-        elif model_folder(wanted.encoder, DESCRIPTION) is None:
+            return
+        if (folder := model_folder(wanted.encoder, DESCRIPTION)) is None:
             raise ConfigurationError(not_found(wanted.encoder, DESCRIPTION), key="comparison.encoder")
+        for member in members(wanted):
+            if method_of(member.method).adaptation != "full":
+                with below(
+                    f"comparison.ablations.{member.variant}" if member.variant else "comparison.recipe"
+                ):
+                    check_adapted(member.recipe, folder)
 
     def spread(self, rule: str) -> tuple[int, int]:
         """On how many nodes a job of a rule runs, and in how many processes on each."""

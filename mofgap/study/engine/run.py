@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import count
@@ -83,6 +83,7 @@ class Run:
         width = max(len(stage.name) for stage in self.stages)
         for stage in self.stages:
             yield f"{stage.name:{width}}  {reasons.get(stage.name) or 'done'}"
+        yield from self._notes(reasons)
         anew = sum(reason.startswith(ANEW) for reason in reasons.values())
         also = f", {anew} only to be described anew" if anew else ""
         yield f"{len(reasons) - anew} of {len(self.stages)} stages to run{also} in {self.path}"
@@ -103,6 +104,8 @@ class Run:
             stale = self._stale()
             if stale:
                 self._write_manifest()  # a kill leaves it as it is
+                for line in self._notes([stage.name for stage in stale]):
+                    say(line)
             else:
                 say("every stage was done already")
             try:
@@ -118,6 +121,11 @@ class Run:
         names = [name for name in written if "/" not in name and not name.endswith(SUFFIX)]
         names = ([made[1]] if (made := made_by(self.config)) else []) + names
         return f"{self.path}: {', '.join(names)}"
+
+    def _notes(self, stale: Collection[str]) -> Iterator[str]:
+        """What to know of settings before a training that is stale."""
+        if self.config.job is not None and "train" in stale:
+            yield from (f"train: {line}" for line in self.config.job.training.notes)
 
     def _write_manifest(self) -> None:
         write_manifest(self.folder, self.config, plan(self.config, self.path), self.command)

@@ -109,6 +109,10 @@ def test_what_the_page_says_is_written_anew(comparison: RunConfig, setting: str)
             ["pretraining.table=t.parquet", "pretraining.blocks=2", "comparison.recipe.blocks=[1, 2]"],
             "comparison.recipe.blocks: the encoder of pretraining has blocks 0 to 1, not 2",
         ),
+        (
+            ["comparison.recipe.blocks=[1, 2]"],
+            "comparison.recipe.blocks: the encoder has blocks 0 to 1, not 2",
+        ),
     ],
 )
 def test_what_would_fail_after_other_stages_is_told_at_once(

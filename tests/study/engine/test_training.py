@@ -165,7 +165,7 @@ def test_a_run_says_what_train_and_calibrate_say(
     )
     lines: list[str] = []
     Run(again, tmp_path / "run").run(Executor(1), lines.append)
-    known, others = lines[1], lines[3:]
+    known, others = lines[2], lines[4:]  # the first says what the model to start from keeps
     assert known.startswith("train: mine was trained on 70 of val: ")
     assert others[0].startswith("calibrate: mean absolute error") and "on 105 structures" in others[0]
     assert others[1] == "calibrate: left out 35 structures that the model was trained on"
@@ -183,6 +183,14 @@ def test_a_calibration_on_other_structures_makes_the_model_that_screens(
     assert "calibrated/**" in stages["screen/1-of-1"].reads
 
 
+def test_a_plan_says_what_the_model_to_start_from_keeps(config: RunConfig, done: Path) -> None:
+    training = ModelTraining(from_model=str(done / "model"), device="cpu")  # type: ignore[call-arg]
+    lines = list(Run(replace(config, training=training), done.with_name("other")).described())
+    assert (
+        f"train: {done}/model keeps its own network: blocks [1], not [2, 3, 4]; rank 2, not 64" in lines[-2]
+    )
+
+
 @pytest.mark.parametrize(
     ("setting", "key"),
     [
@@ -190,6 +198,8 @@ def test_a_calibration_on_other_structures_makes_the_model_that_screens(
         ("data.split_column=part", "data.split_column"),
         ("training.from_model=qmof-pb", "training.from_model"),
         ("training.encoder=transformer", "training.encoder"),
+        ("training.blocks=[2, 7]", "training.blocks: the encoder has blocks 0 to 4, not 7"),
+        ("training.modules=[quary]", "training.modules"),
     ],
 )
 def test_a_dry_run_finds_what_is_missing(config: RunConfig, tmp_path: Path, setting: str, key: str) -> None:
