@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Annotated
 
 import typer
 
-SECTIONS = ("training", "comparison", "pretraining", "screening")
-"""What a template can be about; ``data`` and ``calibration`` belong to ``training``."""
+SECTIONS = ("data", "training", "calibration", "comparison", "pretraining", "screening", "resources")
+"""What a template can be about; each has what that section needs."""
+
+TRAINS, SCREENS = (None, "data", "training", "calibration", "resources"), (None, "screening", "resources")
 
 
 def config(
@@ -15,7 +18,7 @@ def config(
         str | None,
         typer.Argument(
             metavar="SECTION",
-            help=f"What the run does: {', '.join(SECTIONS)}. By default it trains and screens.",
+            help=f"What the run has: {', '.join(SECTIONS)}. By default it trains and screens.",
         ),
     ] = None,
     as_schema: Annotated[
@@ -31,6 +34,7 @@ def config(
     that you do not need, and the settings that stay at their defaults.
     """
     import json
+    from dataclasses import replace
     from pathlib import Path
 
     from pydantic import TypeAdapter
@@ -38,7 +42,7 @@ def config(
     from mofgap.configuration import dump
     from mofgap.nearest import hint
     from mofgap.study.config import ComparisonConfig, DataConfig
-    from mofgap.study.engine.config import RunConfig, RunPretraining, ShardedScreening
+    from mofgap.study.engine.config import RunCalibration, RunConfig, RunPretraining, ShardedScreening
     from mofgap.training.job import LabelsConfig, ModelTraining
 
     if as_schema:
@@ -55,12 +59,25 @@ def config(
         pretraining = RunPretraining(table=data / "atoms.parquet")
         typer.echo(dump(RunConfig("my-run", comparison=comparison, pretraining=pretraining)), nl=False)
         return
-    trains, screens = section in (None, "training"), section in (None, "screening")
+    trains = section in TRAINS
     template = RunConfig(
         name="my-run",
         data=LabelsConfig(labels, cifs) if trains else None,
         training=ModelTraining() if trains else None,
         comparison=comparison if section == "comparison" else None,
-        screening=ShardedScreening(inputs=("shipped:examples",)) if screens else None,
+        screening=ShardedScreening(inputs=("shipped:examples",)) if section in SCREENS else None,
     )
-    typer.echo(dump(template), nl=False)
+    if not trains:
+        typer.echo(dump(template), nl=False)
+        return
+    calibrated = dump(replace(template, calibration=RunCalibration(labels, cifs)))
+    typer.echo(calibrated if section == "calibration" else _without_calibration(calibrated), nl=False)
+
+
+def _without_calibration(text: str) -> str:
+    """A configuration whose calibration is null, with its settings as comments."""
+    before, key, after = text.partition("\ncalibration:")
+    settings = list(takewhile(lambda line: line.startswith("  "), after.splitlines()[1:]))
+    comments = [f"#{line}" for line in settings]
+    rest = after.splitlines()[1 + len(settings) :]
+    return "\n".join([f"{before}{key} null", *comments, *rest, ""])

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 from mofgap.__main__ import app
 from mofgap.configuration import ConfigurationError, dump, from_dict
 from mofgap.gap.predictor import load_model
+from mofgap.plain_words import settings_of
+from mofgap.study.cli.config import SECTIONS
 from mofgap.study.config import SplitConfig
 from mofgap.study.engine.cluster import Executor
 from mofgap.study.engine.config import RunCalibration, RunConfig, ShardedScreening
@@ -221,7 +223,7 @@ def test_a_run_trains_one_model_or_compares_methods_and_screens_with_its_own() -
         from_dict(RunConfig, {"name": "x", "training": {}, "screening": {"inputs": ["a"]}})
 
 
-@pytest.mark.parametrize("section", [None, "training", "comparison", "pretraining", "screening"])
+@pytest.mark.parametrize("section", [None, *SECTIONS])
 def test_the_template_dry_runs_as_it_is_anywhere(
     section: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +232,15 @@ def test_the_template_dry_runs_as_it_is_anywhere(
     Path("run.yaml").write_text(printed)
     done = CliRunner().invoke(app, ["run", "run.yaml", "--dry-run"])
     assert done.exit_code == 0 and "stages to run" in done.output, done.output
+    assert section is None or f"\n{section}:\n" in printed
+
+
+def test_the_whole_template_shows_the_settings_of_a_calibration_as_comments() -> None:
+    assert set(SECTIONS) == settings_of(RunConfig).keys() - {"name", "report"}
+    whole, filled = (CliRunner().invoke(app, ["config", *each]).stdout for each in ([], ["calibration"]))
+    assert "\ncalibration: null\n#  # Parquet table" in whole
+    uncommented = whole.replace("\ncalibration: null", "\ncalibration:").replace("\n#  ", "\n  ")
+    assert uncommented.split("\nscreening:")[0] == filled.split("\nscreening:")[0]
 
 
 @pytest.mark.parametrize("name", ["quickstart", "train"])
