@@ -13,7 +13,7 @@ from mofgap.encoders.registry import encoder_config
 from mofgap.screening.config import ScreeningConfig
 from mofgap.shipped import CONFIG, COST, DESCRIPTION, METRICS, model_folder, not_found
 from mofgap.study.config import ComparisonConfig, is_name
-from mofgap.study.layout import COSTS, MANIFEST, PREDICTIONS, SUMMARY
+from mofgap.study.layout import COSTS, MANIFEST, PREDICTIONS, RUN_CONFIG, SUMMARY
 from mofgap.study.members import members
 from mofgap.study.methods.method import method_of
 from mofgap.training.config import ComputeConfig, PretrainingConfig
@@ -183,8 +183,8 @@ class RunConfig:
 
     @property
     def command(self) -> str:
-        """The command of this run, as its model and its table record it."""
-        return f"mofgap run {self.name}"
+        """A command that does this run again, as its model and its table record it: the same at any place."""
+        return f"mofgap run {RUN_CONFIG}  # the configuration in the folder of the run {self.name}"
 
     @property
     def job(self) -> TrainingJob | None:
