@@ -88,7 +88,7 @@ class ScreeningConfig(PreparationConfig):
     duplicates: Duplicates = Field(
         "keep",
         description="Inputs of the same structure, in another cell, name or file: keep all of them with one "
-        "rank, or only the first; one without a warning, if there is one.",
+        "rank, or only the first: the best without a warning, if there is one; ties go by name.",
     )
     workers: int = Field(1, description="Number of processes. The table does not depend on it.", ge=1)
     device: Device = Field("auto", description="Where the network runs.")

@@ -25,6 +25,9 @@ DUPLICATES: tuple[Duplicates, ...] = get_args(Duplicates)
 DUPLICATE = "duplicate"
 """Name of the note of a row whose structure another row has, or had, too."""
 
+_OF_STRUCTURE = (IN_TRAINING, SAME_REFCODE)
+"""Notes of a copy that hold for the structure, whatever the name of its file."""
+
 MAX_WINDOW_START_EV = 100.0
 """A window that begins above it is not one in eV: gaps in QMOF end below 10 eV."""
 
@@ -95,7 +98,7 @@ def rank_rows(
         novelty: What becomes of rows with the warning ``novel``: ``keep`` them in order, rank them ``last``,
             or ``drop`` them.
         duplicates: What becomes of further rows of one structure: ``keep`` them with a note that names the
-            first, or keep the ``first`` alone, with a note that names the others.
+            first, or keep only the ``first``, with a note that names the others, and their notes on training.
 
     Raises:
         ValueError: If ``rank_by``, ``novelty`` or ``duplicates`` is unknown, or a predicted row lacks the
@@ -154,13 +157,17 @@ def _noted(group: Iterable[Row]) -> Iterator[Row]:
 
 
 def _alone(group: Iterable[Row]) -> Row:
-    """The first row of a structure without a warning, or else the first, with a note if there are others."""
+    """The first row of a structure without a warning, or else the first, with notes if there are others."""
     rows = list(group)
     first = next((row for row in rows if row.status == "ok"), rows[0])
     others = [row for row in rows if row is not first]
     if not others:
         return first
+    own = {name for name, _ in warnings_of(first.warnings)}
+    told = {n: f"{n}: {words}" for row in reversed(others) for n, words in warnings_of(row.warnings)}
+    kept = [told[name] for name in _OF_STRUCTURE if name in told and name not in own]
     copies = listed([named(row.file, row.structure_id) for row in others])
+    first = replace(first, warnings=WARNING_SEPARATOR.join(filter(None, [first.warnings, *kept])))
     return _with_note(first, f"left out the same structure in {copies}")
 
 

@@ -111,6 +111,14 @@ def test_a_copy_without_a_warning_is_kept_rather_than_one_with() -> None:
     assert "a.cif" in kept.warnings and "c.cif" in kept.warnings
 
 
+def test_a_note_on_training_outlives_the_copy_that_has_it() -> None:
+    note = "same-refcode: likely the same compound as x, a training structure"
+    rows = [row("a", 2.0), row("b", 2.0, warnings=f"bond-lengths: b | {note}"), row("c", 2.0, warnings=note)]
+    (kept,) = rank_rows(rows, "low", duplicates="first")
+    assert kept.structure_id == "a"
+    assert kept.warnings == f"{note} | {DUPLICATE}: left out the same structure in b.cif, c.cif"
+
+
 def test_top_counts_structures_not_their_copies() -> None:
     rows = [row("a", 1.0), row("b", 1.0), row("c", 2.0), row("d", 3.0)]
     assert [each.structure_id for each in rank_rows(rows, "low", top=2)] == ["a", "b", "c"]
