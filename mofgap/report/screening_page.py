@@ -109,8 +109,10 @@ def _made(table: Screened) -> str:
         return ""
     version = found.get("mofgap") or "of unknown version"
     words = f"{found[COMMAND]} ({found.get(DATE, 'no date')}, mofgap {version})"
-    n_rows = found.get(N_ROWS, len(table.frame))
-    return words if n_rows == len(table.frame) else f"{words}; of its {n_rows:,} rows some are missing here"
+    n_rows, n_here = found.get(N_ROWS, len(table.frame)), len(table.frame)
+    if n_here > n_rows:
+        return f"{words}; rows of other tables were added to its {n_rows:,}"
+    return words if n_rows == n_here else f"{words}; of its {n_rows:,} rows some are missing here"
 
 
 def _models(table: Screened) -> list[str]:
@@ -156,8 +158,8 @@ def notes(table: Screened, window: Window, whole: str = "") -> list[str]:
             )
         elif is_pbe(level):
             found.append(
-                "Gaps are those of PBE, which often lie below measured ones. Rank by them; do not quote them "
-                "as measured. mofgap screen --level hse06 predicts those of HSE06."
+                "Gaps are those of PBE, not measured ones. Rank by them; do not quote them as measured. mofgap "
+                "screen --level hse06 predicts those of HSE06."
             )
     if len(models := table.values_of("model")) > 1:
         found.append(f"The rows come from several models ({', '.join(models)}); their ranks do not compare.")

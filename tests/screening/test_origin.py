@@ -94,7 +94,14 @@ def test_rows_that_were_taken_out_are_told(table: pd.DataFrame) -> None:
     text = origin_path(TABLE).read_text()
     origin_path(TABLE).write_text(text.replace('"n_rows": 1', '"n_rows": 7'))
     assert CliRunner().invoke(app, ["report", str(TABLE)]).exit_code == 0
-    assert "7 rows" in Path("report.html").read_text(encoding="utf-8")
+    assert "of its 7 rows some are missing" in Path("report.html").read_text(encoding="utf-8")
+
+
+def test_rows_of_other_tables_are_told(table: pd.DataFrame) -> None:
+    TABLE.write_text(TABLE.read_text() + TABLE.read_text().splitlines()[1].replace("twice", "other") + "\n")
+    assert CliRunner().invoke(app, ["report", str(TABLE), "--force"]).exit_code == 0
+    page = Path("report.html").read_text(encoding="utf-8")
+    assert "rows of other tables were added to its 1<" in page
 
 
 def test_a_table_of_python_knows_its_call(twice: Path, model_folder: Path, tmp_path: Path) -> None:
