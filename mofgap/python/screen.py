@@ -21,7 +21,8 @@ from mofgap.nearest import hint
 from mofgap.plain_words import default_of, limits, meaning, settings_of
 from mofgap.report.notebook import Screening
 from mofgap.screening.config import ScreeningConfig
-from mofgap.screening.origin import ATTRIBUTE, record
+from mofgap.screening.origin import ATTRIBUTE, N_COPIES, N_NOVEL, record
+from mofgap.screening.outcome import Outcome
 from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import Source
 from mofgap.screening.row import Row
@@ -78,12 +79,12 @@ def screen(
     table = to_frame(
         rank_rows(rows, **config.rank_settings), config.coverage, predictor.second_level is not None
     )
-    found = Screening(table)
-    found.attrs[ATTRIBUTE] = record(
-        _call(window, settings, model, predictor),
-        len(table),
-        config.table_settings,
-    )
+    found, counts = Screening(table), Outcome.of(rows)
+    call = _call(window, settings, model, predictor)
+    found.attrs[ATTRIBUTE] = record(call, len(table), config.table_settings) | {
+        N_NOVEL: counts.n_novel,
+        N_COPIES: counts.n_copies,
+    }
     return found
 
 

@@ -13,7 +13,7 @@ from pandas.plotting import PlotAccessor
 from mofgap.choices import N_CARDS
 from mofgap.report.formula import with_subscripts
 from mofgap.screening.levels import functional, ranking_words
-from mofgap.screening.origin import FOLDER, folders_of
+from mofgap.screening.origin import FOLDER, N_COPIES, N_NOVEL, N_ROWS, folders_of, origin_of
 from mofgap.screening.rank import check_window
 from mofgap.screening.row import shortened, warnings_of
 from mofgap.screening.table import Window, coverage_of, lacking, read_table, window_of, window_words
@@ -117,7 +117,7 @@ class Screening(pd.DataFrame):
         return Path(path)
 
     def __repr__(self) -> str:
-        if lacking(self, SHOWN) or self.empty:
+        if lacking(self, SHOWN):
             return repr(pd.DataFrame(self))
         return table_text(self)
 
@@ -166,6 +166,7 @@ def _counts(frame: pd.DataFrame, n_shown: int) -> str:
     status = frame.status.value_counts()
     kinds = {"ok": "ok", "warning": "with warnings", "failed": "failed"}
     counts = ", ".join(f"{status.get(kind, 0):,} {words}" for kind, words in kinds.items())
+    counts = "no rows" if frame.empty else counts
     ranked = frame[frame.status != "failed"]
     window = window_of(frame)
     if window is not None:
@@ -174,7 +175,18 @@ def _counts(frame: pd.DataFrame, n_shown: int) -> str:
         counts += f"; the first {n_shown} of {len(ranked):,} shown"
     if _of_two(ranked):
         counts += f"; {ranking_words(str(ranked.level_of_theory.iloc[0]))}"
-    return counts
+    return counts + _left_out(frame)
+
+
+def _left_out(frame: pd.DataFrame) -> str:
+    """How many novel structures and duplicates a screening left out, where its record says so."""
+    found = origin_of(frame)
+    if found.get(N_ROWS) != len(frame):  # as in a part of the table
+        return ""
+    n_novel = found.get(N_NOVEL, 0) if found.get("novelty") == "drop" else 0
+    n_copies = found.get(N_COPIES, 0) if found.get("duplicates") == "first" else 0
+    counts = {"novel structures": n_novel, "duplicates": n_copies}
+    return "".join(f"; {what} left out: {n:,}" for what, n in counts.items() if n)
 
 
 def table_html(frame: pd.DataFrame) -> str:

@@ -30,6 +30,8 @@ SUFFIX = ".origin"
 """What the record's name has behind that of the table."""
 
 COMMAND, DATE, N_ROWS = "command", "date", "n_rows"
+N_NOVEL, N_COPIES = "n_novel", "n_copies"
+"""What the record of a table in Python counts, too: novel structures and duplicates, left out or not."""
 
 
 def origin_path(table: Path) -> Path:

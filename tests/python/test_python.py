@@ -79,10 +79,17 @@ def test_a_table_is_printed_with_its_gaps(tiny: GapPredictor, write_cifs: WriteC
     first = table.iloc[0]
     assert f"{first.gap_ev:.2f} ± {first.gap_std_ev:.2f}" in text and "1 failed" in text
     assert "in window" in text and max(map(len, text.splitlines())) <= 80
-    assert "gap_ev" in repr(table[["gap_ev"]]) and "Empty" in repr(table.iloc[:0])
+    assert "gap_ev" in repr(table[["gap_ev"]]) and repr(table.iloc[:0]) == "no rows"
     page = table.report(tmp_path / "page.html").read_text("utf-8")
     assert "$3Dmol" in page and "Model card" not in page
     assert "mofgap.screen(..., window=(1.8, 3.0), model=&#39;tiny&#39;)" in page
+
+
+def test_structures_that_were_left_out_are_counted(tiny: GapPredictor) -> None:
+    same = {name: crystals(1)[0] for name in "abc"}
+    table = mofgap.screen(same, model=tiny, duplicates="first")
+    assert repr(table).endswith("; duplicates left out: 2") and "left out" not in repr(table.iloc[:0])
+    assert "left out" not in repr(mofgap.screen(same, model=tiny))
 
 
 def test_a_default_screening_is_recorded_as_it_was_called(write_cifs: WriteCifs, tmp_path: Path) -> None:
