@@ -74,6 +74,9 @@ def test_a_cell_counts_its_atoms_once_it_is_primitive(tmp_path: Path, model_fold
     kept = mofgap.screen(path, model=model_folder, max_atoms=5, primitive_cell=False).iloc[0]
     assert kept.status == "failed" and kept.reason.startswith("too-many-atoms: 10")
     assert "give the primitive cell" in kept.reason
+    unread = mofgap.screen(path, model=model_folder, max_atoms=2).iloc[0]
+    limits = "10 atoms in the cell, the limit is 2, and 8 where the primitive cell is smaller; give"
+    assert limits in unread.reason
     large = mofgap.screen(path, model=model_folder, max_atoms=4).iloc[0]
     assert "5 atoms in the primitive cell" in large.reason and "give" not in large.reason
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mofgap.choices import Disorder
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.entry import Entry, ReadFailure, unforeseen
@@ -33,13 +35,28 @@ def read_prepared(
     Returns:
         A `Crystal`, or a `ReadFailure` with its reason, for each structure.
     """
-    entries = read_input(item, disorder=disorder, max_atoms=largest_read(max_atoms, preparation))
-    return [_prepared(entry, max_atoms, preparation) for entry in entries]
+    largest = largest_read(max_atoms, preparation)
+    entries = read_input(item, disorder=disorder, max_atoms=largest)
+    return [_prepared(_name_limit(entry, max_atoms, largest), max_atoms, preparation) for entry in entries]
 
 
 def largest_read(max_atoms: int, preparation: PreparationConfig | None) -> int:
     """Largest cell of a file, in atoms, whose primitive cell may have ``max_atoms``."""
     return max_atoms * MOST_COPIES if preparation is not None and preparation.primitive_cell else max_atoms
+
+
+def _name_limit(entry: Entry, max_atoms: int, largest: int) -> Entry:
+    """The entry; where its cell was too large to be read, the reason names the limit that the user knows.
+
+    Args:
+        entry: As it was read.
+        max_atoms: Largest cell that is accepted.
+        largest: Largest cell that was read, see `largest_read`.
+    """
+    if not isinstance(entry, ReadFailure) or largest == max_atoms:
+        return entry
+    words = f"the limit is {max_atoms}, and {largest} where the primitive cell is smaller;"
+    return replace(entry, reason=entry.reason.replace(f"the limit is {largest};", words))
 
 
 def prepare_given(crystal: Crystal, max_atoms: int, preparation: PreparationConfig | None) -> Entry:
