@@ -187,8 +187,10 @@ def list_inputs(inputs: Sequence[str], output: Path | None, n_shards: int, force
     say(f"listed {counted(n, 'input')} in {folder}; next: {what_next}")
 
 
-def say_written(target: Path, shard: Shard | None = None, *, has_window: bool = True) -> None:
-    """Say on standard error what was written, and what to do next."""
+def say_written(
+    target: Path, shard: Shard | None = None, *, has_window: bool = True, has_page: bool = False
+) -> None:
+    """Say on standard error what was written, and what to do next; ``has_page`` where there is a report."""
     name = shlex.quote(f"./{target}" if str(target).startswith("-") else str(target))
     select = f"mofgap select {name}{'' if has_window else ' --goal explore'}"
     if shard is not None:
@@ -196,7 +198,8 @@ def say_written(target: Path, shard: Shard | None = None, *, has_window: bool = 
     elif target.suffix.lower() == PAGE:
         what_next = "open it in a browser; -o FILE.csv writes the table for mofgap select"
     else:
-        what_next = f"mofgap report {name} (a page), or {select} (what to compute)"
+        page = "" if has_page else f"mofgap report {name} (a page), or "
+        what_next = f"{page}{select} (what to compute)"
     say(f"wrote {target}; next: {what_next}")
 
 
@@ -359,6 +362,7 @@ def conclude(
     shard: Shard | None = None,
     *,
     has_window: bool,
+    has_page: bool = False,
 ) -> NoReturn:
     """Print the summary of a screening, and exit with its code; a shard without inputs counts as read.
 
@@ -370,6 +374,7 @@ def conclude(
         behind: Follows the number of structures.
         shard: The share that the file holds; None for the whole table. A share of failures alone is done.
         has_window: Whether there was a gap window.
+        has_page: Whether a report of the table was written too.
 
     Raises:
         typer.Exit: Always.
@@ -380,7 +385,7 @@ def conclude(
     if target is not None and nothing_done:
         say(f"wrote {target}, with a reason for each")
     elif target is not None:
-        say_written(target, shard, has_window=has_window)
+        say_written(target, shard, has_window=has_window, has_page=has_page)
     if nothing_done:
         raise typer.Exit(NOTHING_DONE)
     raise typer.Exit(SOME_FAILED if outcome.n_failed else ALL_READ)

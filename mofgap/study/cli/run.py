@@ -75,7 +75,8 @@ def run(
         if opened.config.screening is not None and opened.is_finished:
             asked, outcome = opened.config.screening, outcome_of(opened.path)
             table, has_window = opened.path / asked.table, asked.window is not None
-            conclude(outcome, asked.novelty, asked.duplicates, table, has_window=has_window)
+            shown = {"has_window": has_window, "has_page": opened.config.report}
+            conclude(outcome, asked.novelty, asked.duplicates, table, **shown)
 
 
 def open_run(config: Path, output: Path | None, settings: list[str] | None, *, screening: bool = True) -> Run:

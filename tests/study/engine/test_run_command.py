@@ -66,6 +66,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, write_cifs: WriteCifs, model
     stages, said = done.stderr.splitlines()[:N_STAGES], done.stderr.splitlines()[N_STAGES:]
     assert [line.split("]")[0] for line in stages] == [f"[{i}/{N_STAGES}" for i in range(1, N_STAGES + 1)]
     assert said[0].startswith("failed: cifs/t.cif: ") and "1 failed: 7 structures" in said[1]
+    assert "next: mofgap select" in said[-1]  # the page is there already
     return folder
 
 
