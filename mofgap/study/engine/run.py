@@ -159,10 +159,13 @@ class Run:
         """Run stages here or on a cluster; returns the failed ones, with the scheduler's message."""
         folder, retries = self.folder, self.config.resources.retries
         before = {stage.name: folder.record(stage.name) for stage in stale}
+        described = {stage.name for stage in stale if stage.describe is not None}
         places = count(len(self.stages) - len(stale) + 1)
 
         def ended(name: str) -> None:
-            say(f"[{next(places)}/{len(self.stages)}] {_outcome(name, before[name], folder)}")
+            say(
+                f"[{next(places)}/{len(self.stages)}] {_outcome(name, before[name], folder, name in described)}"
+            )
             for line in _log_lines(folder, name):
                 if line.startswith(NOTE):
                     say(f"{name}: {line.removeprefix(NOTE)}")
@@ -180,13 +183,15 @@ class Run:
         return f"not done: {few(names, 5)}; the same command goes on{said}"
 
 
-def _outcome(name: str, before: Mapping[str, Any], folder: RunFolder) -> str:
-    """One line on a stage that ended."""
+def _outcome(name: str, before: Mapping[str, Any], folder: RunFolder, has_description: bool) -> str:
+    """One line on a stage that ended; one with a description may only have written that anew."""
     record = folder.record(name)
     if not folder.done(name).exists():
         said = "failed"
     elif record == before:
         said = "unchanged"
+    elif has_description and before.get("end") and "moved" not in record:  # what it made stayed in place
+        said = "described anew"
     else:
         said = f"{record['cost']['seconds']:.1f} s, {record['cost']['peak_memory_mb']:.0f} MB"
     moved = record.get("moved") if record != before else ""

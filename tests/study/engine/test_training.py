@@ -131,7 +131,9 @@ def test_another_name_or_citation_trains_nothing(
     data = replace(config.data, citation="Someone,\n2026", level_of_theory="PBE0")  # type: ignore[type-var]
     other = replace(config, name="yours", data=data)
     assert "only described anew: name, citation, level_of_theory" in Run(other, run).reasons()["train"]
-    do_stages(other, run)
+    lines: list[str] = []
+    Run(other, run).run(Executor(1), lines.append)
+    assert lines[0] == "[1/4] train: described anew"
     assert (run / "model/model.safetensors").read_bytes() == weights and not (run / "stale/train").exists()
     about, card = load_model(run / "model", "cpu").about, (run / "model/card.md").read_text()
     assert (about.name, about.level_of_theory, about.citation) == ("yours", "PBE0", "Someone,\n2026")
