@@ -22,7 +22,7 @@ _NESTED = "balora_nested_tensor"
 def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLayer]:
     """Freeze a model and wrap the layers that the config names, in place.
 
-    Everything but A and B is frozen; unfreeze a new head afterwards with ``head.requires_grad_(True)``.
+    Everything but A, B and the modules to save is frozen. What is unfrozen afterwards is trained, not saved.
     A is initialised from torch's global generator.
 
     Args:
@@ -62,6 +62,17 @@ def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLayer]:
 def adapted_layers(model: nn.Module) -> dict[str, AdaptedLayer]:
     """The adapted layers of a model by name, in its order."""
     return {name: module for name, module in model.named_modules() if isinstance(module, AdaptedLayer)}
+
+
+def warn_of_unsaved(model: nn.Module) -> None:
+    """A Python warning if weights are trained that a folder of adapters does not hold."""
+    kept = {id(p) for module in trained_modules(model).values() for p in module.trained.parameters()}
+    for layer in adapted_layers(model).values():
+        kept |= {id(p) for p in layer.parameters()} - {id(p) for p in layer.base.parameters()}
+    lost = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in kept]
+    if lost:
+        names = ", ".join(lost[:3]) + (" and others" if len(lost) > 3 else "")
+        warnings.warn(f"{names}: trained, but not saved; name the module in modules_to_save", stacklevel=3)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 _CACHES = ("past_key_values", "cache_params")
-"""Arguments of transformers that hold a cache of earlier tokens."""
+"""Arguments of transformers that hold a cache of earlier tokens, of whatever type."""
 
 
 def call_of(x: Any, kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -18,20 +18,20 @@ def call_of(x: Any, kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[st
         ValueError: If one is a cache of earlier tokens.
     """
     named = {**x, **kwargs} if isinstance(x, Mapping) else dict(kwargs)
-    refuse_cache(named)
-    if isinstance(x, Mapping) or x is None:
-        return (), named
-    return (x if isinstance(x, tuple) else (x,)), named
+    args = () if isinstance(x, Mapping) or x is None else x if isinstance(x, tuple) else (x,)
+    refuse_cache(args, named)
+    return args, named
 
 
-def refuse_cache(kwargs: Mapping[str, Any]) -> None:
+def refuse_cache(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Refuse a cache of earlier tokens, to which each of several passes would append.
 
     Raises:
-        ValueError: If ``kwargs`` has one.
+        ValueError: If an argument is one.
     """
-    for name in _CACHES:
-        if kwargs.get(name) is not None:
+    for name, value in (*((type(value).__name__, value) for value in args), *kwargs.items()):
+        # Versions of transformers give their caches other names, but all caches have this method.
+        if (name in _CACHES and value is not None) or hasattr(value, "get_seq_length"):
             raise ValueError(f"{name}: each of several passes would append to it; give the whole sequence")
 
 

@@ -42,7 +42,8 @@ def kl_divergence(alpha: Tensor, n_elements: Tensor, prior_variance: float) -> T
     Returns:
         (n_inputs,).
     """
-    # No matrix product: autocast would compute it in half precision, where this many elements overflow.
+    # In half precision this many elements overflow; autocast would compute a matrix product in it.
+    alpha = alpha.to(torch.promote_types(alpha.dtype, torch.float32))
     return (kl_per_element(alpha, prior_variance) * n_elements.to(alpha)).sum(-1)
 
 

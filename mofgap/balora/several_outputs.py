@@ -114,6 +114,7 @@ def class_probabilities(logits: Tensor, covariance: Tensor) -> tuple[Tensor, Ten
         (n, k) means and (n, k) standard deviations.
     """
     logits = logits.to(covariance.dtype)  # from half precision
+    logits = logits.clamp_min(torch.finfo(logits.dtype).min / 2)  # a masked class, whose logit is -inf
     if logits.shape[1] == 1:
         pair = torch.cat([torch.zeros_like(logits), logits], 1)
         padded = torch.nn.functional.pad(covariance, (1, 0, 1, 0))

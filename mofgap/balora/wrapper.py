@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from mofgap.balora.adapt import adapted_layers, undone_if_it_fails, warned_of_uncalled
+from mofgap.balora.adapt import adapted_layers, undone_if_it_fails, warn_of_unsaved, warned_of_uncalled
 from mofgap.balora.adapter_files import (
     as_saved,
     has_posterior,
@@ -108,10 +108,12 @@ class BaLoRAModel(BaLoRA):
         if any(layer.sampled is not None for layer in self.layers.values()):
             self._alpha = None  # an open `sampling` has drawn already, with an alpha of its own
             return self.model(*args, **kwargs)
-        refuse_cache(kwargs)
-        self._alpha, rows = self._alpha_of(args, kwargs, observe=True)
+        refuse_cache(args, kwargs)
+        learns = torch.is_grad_enabled() or self._alpha is None  # other passes leave `kl_loss` its gradient
+        alpha, rows = self._alpha_of(args, kwargs, observe=learns)
+        self._alpha = alpha if learns else self._alpha
         kind, flipout = self.balora_config.noise, self.balora_config.flipout
-        drawn = noises(self.layers, self._alpha, rows, kind, flipout=flipout)
+        drawn = noises(self.layers, alpha, rows, kind, flipout=flipout)
         for layer, noise in zip(self.layers.values(), drawn, strict=True):
             layer.perturbation = noise
         return self.model(*args, **kwargs)
@@ -139,7 +141,7 @@ class BaLoRAModel(BaLoRA):
             n_train: Number of training inputs.
 
         Returns:
-            () in nats an input, for the inputs of the last forward in training mode.
+            () in nats an input, for the inputs of the last forward in training mode with gradients.
 
         Raises:
             RuntimeError: If there was no forward pass in training mode yet.
@@ -269,6 +271,7 @@ class BaLoRAModel(BaLoRA):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the adapters in the layout of PEFT, and the posterior in separate files of the folder."""
+        warn_of_unsaved(self.model)
         functions = [name for name in ("features", "rows") if getattr(self, f"_{name}") is not None]
         state, trained = self._posterior_state() or None, trained_modules(self.model)
         save_adapters(folder, self.layers, self.balora_config, state, trained, functions, self._vocabulary)

@@ -87,3 +87,9 @@ def test_elbo_weighs_the_divergence() -> None:
 def test_a_column_of_means_is_not_paired_with_every_target(nll: Callable[..., Tensor]) -> None:
     with pytest.raises(ValueError, match=r"\(5,\).*\(5, 1\)"):
         nll(torch.zeros(5), torch.zeros(5, 1), torch.tensor(0.0))
+
+
+def test_the_divergence_of_many_elements_is_finite_in_half_precision() -> None:
+    alpha, elements = torch.full((2, 1), 0.3, dtype=torch.float16), torch.tensor([70_000])
+    found, expected = kl_divergence(alpha, elements, 0.1), kl_divergence(alpha.float(), elements, 0.1)
+    torch.testing.assert_close(found, expected)

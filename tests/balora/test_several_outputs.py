@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -92,3 +94,12 @@ def test_the_covariance_of_a_model_has_the_variances_of_predict() -> None:
     torch.testing.assert_close(mean, expected)
     torch.testing.assert_close(covariance.diagonal(dim1=1, dim2=2).sqrt(), std)
     assert not covariance.requires_grad
+
+
+def test_a_masked_class_has_the_probability_zero() -> None:
+    logits, covariance = torch.tensor([[1.0, 2.0, -math.inf]]), 0.3 * torch.eye(3)[None]
+    covariance[:, 2] = covariance[:, :, 2] = 0
+    mean, std = class_probabilities(logits, covariance)
+    others = class_probabilities(logits[:, :2], covariance[:, :2, :2])
+    torch.testing.assert_close(mean, torch.nn.functional.pad(others[0], (0, 1)))
+    torch.testing.assert_close(std, torch.nn.functional.pad(others[1], (0, 1)))

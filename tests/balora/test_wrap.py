@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from mofgap.balora import BaLoRAConfig, BaLoRAModel, get_balora_model, load_adapters, lower_rank
+from mofgap.balora.config import Posterior
 from mofgap.balora.features import FrozenFeatures
 
 X = torch.randn(6, 4, generator=torch.Generator().manual_seed(3))
@@ -137,6 +138,35 @@ def test_a_cache_is_refused_where_several_passes_would_fill_it(name: str) -> Non
     assert model(X).shape == (6, 2)
 
 
+class Cache:
+    """Has the method that all caches of transformers have."""
+
+    def get_seq_length(self) -> int:
+        return 0
+
+
+def test_a_cache_is_refused_under_any_name() -> None:
+    model = made()
+    for given in (lambda: model.predict(X, cache=Cache()), lambda: model(X, cache=Cache())):
+        with pytest.raises(ValueError, match="cache: each of several passes would append to it"):
+            given()
+    for given in (lambda: model.sample((X, Cache()), 3), lambda: model(X, Cache())):
+        with pytest.raises(ValueError, match="Cache: each of several passes would append to it"):
+            given()
+
+
+@pytest.mark.parametrize("posterior", ["network", "constant"])
+def test_a_pass_without_gradients_leaves_the_divergence_its_gradient(posterior: Posterior) -> None:
+    model = made(posterior=posterior)
+    model(X)
+    seen, divergence = model.n_seen.clone(), model.kl_loss(5).detach()
+    with torch.no_grad():
+        model(3 * X)
+    assert model.kl_loss(5).requires_grad
+    torch.testing.assert_close(model.kl_loss(5).detach(), divergence)
+    torch.testing.assert_close(model.n_seen, seen)
+
+
 def test_a_standardisation_that_was_set_stays_in_the_model_that_loads_it() -> None:
     model, other = made(), made()
     assert model.noise_network is not None and other.noise_network is not None
@@ -219,3 +249,14 @@ def test_blocks_may_be_any_whole_numbers() -> None:
     assert BaLoRAConfig(layers_to_transform=range(1, 3)).layers_to_transform == (1, 2)  # type: ignore[arg-type]
     assert BaLoRAConfig(layers_to_transform=[np.int64(1)]).layers_to_transform == (1,)  # type: ignore[arg-type]
     assert BaLoRAConfig(layers_to_transform=2).layers_to_transform == 2
+
+
+def test_what_is_trained_and_not_saved_is_told(tmp_path: Path) -> None:
+    model = made(target_modules=["0"], modules_to_save=["2"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.save_pretrained(tmp_path)
+    model = made(target_modules=["0"])
+    model.model.get_submodule("2").requires_grad_(True)
+    with pytest.warns(UserWarning, match=r"2\.weight, 2\.bias: trained, but not saved.*modules_to_save"):
+        model.save_pretrained(tmp_path)
