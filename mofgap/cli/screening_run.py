@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from mofgap.screening.shard import Shard
 
 PBE_CAVEAT = (
-    "gaps are those of PBE, not measured ones (HSE06 gives 1.5 eV more on average over QMOF; --level hse06 "
-    "predicts it): rank by them, and do not quote them as measured"
+    "gaps are those of PBE, some above and some below measured ones (HSE06 gives 1.5 eV more on average over "
+    "QMOF; --level hse06 predicts it): rank by them, and do not quote them as measured"
 )
 _IN_SEQUENCE = (".gz", ".tgz", ".xz", ".txz", ".bz2", ".tbz2")
 

@@ -45,8 +45,11 @@ def small_structure(block: cif.Block) -> gemmi.SmallStructure:
     for tag in _NUMBERS:
         _unquote(block.find_values(tag))
     numbers = {tag: block.find_values(tag)[0] for tag in NUMBER_TAGS if block.find_values(tag)}
-    for tag in numbers:
-        block.find_values(tag)[0] = "?"  # gemmi refuses what is no whole number
+    for tag, number in numbers.items():
+        text = cif.as_string(number).strip()
+        if text[:1].isdigit() and not _WHOLE.fullmatch(text):
+            raise StructureError(f"bad-value: {tag} is {text}, no whole number; correct that value")
+        block.find_values(tag)[0] = "?"  # gemmi refuses what is no number, such as P1
     try:
         return gemmi.make_small_structure_from_block(block)
     except (ValueError, RuntimeError) as error:

@@ -43,11 +43,11 @@ def test_a_pipe_gets_every_column(cifs: Path) -> None:
 
 def test_each_level_says_what_it_is(cifs: Path) -> None:
     said = {level: mofgap("screen", cifs / "s0.cif", "--level", level) for level in ("pbe", "hse06", "both")}
-    assert "not measured ones" in said["pbe"].stderr and "--level hse06" in said["pbe"].stderr
+    assert "below measured" in said["pbe"].stderr and "--level hse06" in said["pbe"].stderr
     for level, written in ((None, ()), ("hse06", ("--level", "HSE06"))):
         assert said[level or "both"].stdout == mofgap("screen", cifs / "s0.cif", *written).stdout
     for level in ("hse06", "both"):
-        assert said[level].exit_code == 0 and "not measured ones" not in said[level].stderr
+        assert said[level].exit_code == 0 and "below measured" not in said[level].stderr
     basis = {level: done.stderr.count("use the HSE06 gap") for level, done in said.items()}
     assert basis == {"pbe": 0, "hse06": 0, "both": 1}
     # Each model is vouched for by itself; only that of PBE is raw here.

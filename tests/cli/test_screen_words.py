@@ -38,7 +38,7 @@ def test_a_raw_model_and_a_pbe_model_are_named_as_such(cif: Path, model_folder: 
     done = screened(cif, model_folder)
     assert done.exit_code == 0
     assert "tiny is not calibrated" in done.stderr
-    assert done.stderr.count("PBE") == 1 and "PBE, not measured ones" in done.stderr
+    assert done.stderr.count("PBE") == 1 and "below measured" in done.stderr
 
 
 def test_a_changed_model_is_named_as_such_in_every_row(

@@ -320,6 +320,7 @@ def test_symmetry_counts_towards_the_limit():
         ("_cell_angle_beta 90", "_cell_angle_beta 270", "bad-cell"),
         ("_cell_angle_beta 90", "_cell_angle_beta ?", "no-cell"),
         ("_cell_length_b 6.0", "_cell_length_b .", "no-cell"),
+        ("_cell_length_a", "_symmetry_Int_Tables_number 1x\n_cell_length_a", "bad-value"),
         ("0.31000", "nan", "missing-coordinates"),
         (
             "a 6.0\n_cell_length_b 6.0\n_cell_length_c 6.0",

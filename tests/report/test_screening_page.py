@@ -274,11 +274,11 @@ def test_two_levels_stand_side_by_side() -> None:
     assert both.coverage == "90" and both.ends == ("gap_lo90_ev", "gap_hi90_ev")
     assert "PBE gap ± spread" in page and "1.25 ± 0.50 eV" in page and "<b>PBE gap</b>" in page
     assert rows_of(page)["pbe_gap_ev"] == [1.25, None]
-    assert not any("PBE, not measured ones" in note for note in notes(both, WINDOW)), "a geometry is no level"
+    assert not any("lie below measured" in note for note in notes(both, WINDOW)), "a geometry is no level"
     (basis,) = (note for note in notes(both, WINDOW) if "use the HSE06 gap" in note)
     assert "HSE06" in basis and "PBE" in basis and basis in page
     mixed = screened(to_frame([row(1, "a", **level, pbe_gap_ev=1.25), row(2, "b")], two_levels=True))
-    assert sum("PBE, not measured ones" in note for note in notes(mixed, WINDOW)) == 1
+    assert sum("lie below measured" in note for note in notes(mixed, WINDOW)) == 1
     assert "<dt>PBE gap ± spread" not in screening_page(screened(to_frame([row(1)])), "t")
 
 

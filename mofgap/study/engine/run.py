@@ -163,9 +163,8 @@ class Run:
         places = count(len(self.stages) - len(stale) + 1)
 
         def ended(name: str) -> None:
-            say(
-                f"[{next(places)}/{len(self.stages)}] {_outcome(name, before[name], folder, name in described)}"
-            )
+            said = _outcome(name, before[name], folder, name in described)
+            say(f"[{next(places)}/{len(self.stages)}] {said}")
             for line in _log_lines(folder, name):
                 if line.startswith(NOTE):
                     say(f"{name}: {line.removeprefix(NOTE)}")
