@@ -21,14 +21,15 @@ runs = typer.Typer(
 
 LISTED = ("run", "finished", "ended", "seconds of jobs", "mofgap", "commit", "configuration")
 
+RUNS = Path("runs")
+"""The folder that is looked in by default. Before the first run it is not there."""
+
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
 
 
 @runs.command("list")
 def list_runs(
-    root: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to look in, at any depth.")] = Path(
-        "runs"
-    ),
+    root: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to look in, at any depth.")] = RUNS,
     as_json: AsJson = False,
 ) -> None:
     """List the runs below a folder, newest first."""
@@ -36,7 +37,9 @@ def list_runs(
     from mofgap.study.engine.runs import find_runs
 
     with told():
-        found = find_runs(root)
+        found = find_runs(root) if root != RUNS or root.exists() else []
+    if not found:
+        say(f"no runs in {root}")
     rows = [_listed(run, read_manifest(run)) for run in found]
     if as_json:
         print_json(rows)

@@ -54,3 +54,10 @@ def test_a_run_at_work_is_listed_as_not_finished_with_its_own_settings(
         assert read_manifest(run)["finished"]
         assert seen[-1]["command"] == command and seen[-1]["config_digest"] == digest(to_dict(each))
         assert not seen[-1]["finished"] and not seen[-1]["stages"]
+
+
+def test_before_the_first_run_the_list_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["runs", "list", "--json"])
+    assert (done.exit_code, done.stdout.strip()) == (0, "[]") and "no runs in runs" in done.stderr
+    assert CliRunner().invoke(app, ["runs", "list", "other"]).exit_code == 1
