@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from mofgap.choices import MAX_ATOMS
 from mofgap.cli.exits import INTERRUPTED, NOTHING_DONE, SOME_FAILED, WRONG_USAGE, fail, told
 from mofgap.cli.options import MaxAtoms, PartialOccupancies, refuse_taken
 from mofgap.cli.skipped import MAX_SHOWN
-from mofgap.cli.tables import AsJson, command_line, print_json, show
+from mofgap.cli.tables import AsJson, command_line, print_json, print_lines, show
 
 if TYPE_CHECKING:
     from mofgap.datasets.importing import Skip
@@ -43,9 +44,10 @@ def list_(as_json: AsJson = False) -> None:
         rows = [_listed(name, dataset, data_folder()) for name, dataset in read_registry().items()]
     if as_json:
         print_json(rows)
-    else:
-        headings = {"name": "name", "title": "title", "size": "size", "licence": "licence", "place": "where"}
-        show(rows, headings, header=False)
+        return
+    show(rows, {"name": "name", "title": "title", "size": "size", "licence": "licence"}, header=False)
+    if sys.stdout.isatty():  # a path on a line of its own can be copied
+        print_lines(["", *(f"{row['name']}: {row['place']}" for row in rows)])
 
 
 def _listed(name: str, dataset: Dataset, folder: Path) -> dict[str, str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -16,6 +18,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mofgap.__main__ import app
+from mofgap.cli.data import list_
 from mofgap.datasets import registry
 from mofgap.datasets.checksum import check_folder
 from mofgap.training.labels import read_labels
@@ -311,6 +314,16 @@ def test_list_shows_every_dataset_and_where_it_is(tmp_path: Path, monkeypatch: p
     assert rows["qmof"][2:] == ["392 MB", "CC BY 4.0", "not here; mofgap data fetch qmof"]
     assert rows["quickstart"][-1].endswith("structures.zip")
     assert rows["core-mof"][-1] == "not here; pip install core-mof"
+
+
+def test_a_terminal_gets_paths_that_can_be_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "stdout", stream)
+    list_()
+    place = registry.find_dataset("quickstart").location(registry.data_folder())
+    assert f"quickstart: {place}" in stream.getvalue().splitlines()
 
 
 def test_every_entry_of_the_registry_can_be_cited() -> None:
