@@ -98,6 +98,8 @@ def _refusal(kind: str, value: Any, field: FieldInfo) -> str:
         right = _range(field) or "a number" if value != value else "finite"
         return f"must be {right}, got {value!r}"
     words = f"expected {expected(field.annotation)}, got {shown(value)}"
+    if value is None and any(getattr(each, "allow_inf_nan", False) for each in field.metadata):
+        return f"{words}; inf leaves an end open"
     near = nearest(value, choices(field.annotation))
     return f"{words}; did you mean {near!r}?" if near else words
 
@@ -141,13 +143,16 @@ def choices(kind: Any) -> list[Any]:
 def expected(kind: Any) -> str:
     """A type in words."""
     if _is_union(kind):
-        return " or ".join("nothing (null)" if k is NoneType else expected(k) for k in get_args(kind))
+        either = ", or " if any(get_origin(k) is tuple for k in get_args(kind)) else " or "
+        return either.join("nothing (null)" if k is NoneType else expected(k) for k in get_args(kind))
     if allowed := choices(kind):
         return f"one of {', '.join(map(str, allowed))}"
     if get_origin(kind) is tuple:
         inner = [FieldInfo.from_annotation(k).annotation for k in get_args(kind) if k is not ...]
         if ... in get_args(kind):
             return f"a list, each {expected(inner[0])}"
+        if set(inner) == {float}:
+            return f"a list of {len(inner)} numbers"
         return f"a list of {len(inner)}: {', '.join(map(expected, inner))}"
     return "keys with values" if get_origin(kind) is dict or is_dataclass(kind) else _TYPES[kind]
 

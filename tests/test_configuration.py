@@ -95,7 +95,7 @@ def test_values_reach_their_fields() -> None:
             {"training": {"device": "cpi"}},
             "training.device: expected one of auto, cpu, got the text 'cpi'; did you",
         ),
-        ({"training": {"window": [1]}}, "training.window: expected a list of 2: a number, a number, got [1]"),
+        ({"training": {"window": [1]}}, "training.window: expected a list of 2 numbers, got [1]"),
         ({"training": {"window": [1, "b"]}}, "training.window[1]: expected a number, got the text 'b'"),
         ({"training": {"shuffle": 1}}, "training.shuffle: expected true or false, got the number 1"),
         ({"training": 3}, "training: expected keys with values, got the number 3"),

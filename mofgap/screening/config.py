@@ -18,7 +18,13 @@ from mofgap.plain_words import settings_of
 from mofgap.screening.levels import Level, Models, in_lower_case, models_of
 from mofgap.screening.rank import Duplicates, Novelty, RankBy, check_window, ranking
 
-WindowEnd = Annotated[float, AllowInfNan(True)]
+
+def _infinite(end: Any) -> Any:
+    """An open end, which YAML and JSON have as text."""
+    return float(end) if isinstance(end, str) and end in ("inf", "-inf") else end
+
+
+WindowEnd = Annotated[float, AllowInfNan(True), BeforeValidator(_infinite)]
 
 
 @schema

@@ -85,11 +85,18 @@ def test_what_decides_the_rows_and_their_ranks_is_everything_else_than_where_and
     assert config.row_settings.keys() | config.rank_settings.keys() | elsewhere == FIELDS.keys()
 
 
+def test_an_open_end_of_a_window_is_infinite() -> None:
+    assert ScreeningConfig(window=(1.8, "inf")).window == (1.8, float("inf"))  # type: ignore[arg-type]
+    assert ScreeningConfig(window=("-inf", 3)).window == (float("-inf"), 3)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"window\[1\]: .* nothing \(null\); inf leaves an end open"):
+        ScreeningConfig(window=(1.8, None))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("wrong", "key", "told"),
     [
         ({"window": (3.0, 1.8)}, "window", "lower end first"),
-        ({"window": [1.0]}, "window", "a list of 2"),
+        ({"window": [1.0]}, "window", "a list of 2 numbers, or nothing"),
         ({"rank_by": "window"}, "rank_by", "needs a window"),
         ({"rank_by": "hihg"}, "rank_by", "did you mean 'high'"),
         ({"level": "both", "model": "qmof-pbe"}, "level", "not both"),
