@@ -16,6 +16,10 @@ from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.reading import prepare_given, read_prepared
 
 
+class NoSuchFile(FileNotFoundError, ValueError):  # noqa: N818
+    """The path of a structure that leads to no file; a `ValueError` as whatever else is wrong with one."""
+
+
 def crystal_of(
     item: Any,
     *,
@@ -32,6 +36,7 @@ def crystal_of(
         preparation: Which steps to take; None leaves the structure as it is.
 
     Raises:
+        NoSuchFile: If ``item`` is a path that leads to no file.
         ValueError: If the file ``item`` cannot be read or holds several structures, the structure is refused,
             or ``disorder`` is unknown.
         TypeError: If ``item`` is neither a path nor a structure.
@@ -55,6 +60,12 @@ def _alone_in(
     is_pattern = any(mark in str(path) for mark in "*?[") and not os.path.exists(path)  # noqa: PTH110
     if is_pattern or os.path.isdir(path):  # noqa: PTH112
         raise ValueError(f"{path}: expected the path of one file; mofgap.screen takes folders and patterns")
+    try:
+        os.stat(path)  # noqa: PTH116
+    except FileNotFoundError as error:
+        raise NoSuchFile(f"{path}: no such file; check the path") from error
+    except (OSError, ValueError):  # the reading tells it better
+        pass
     entries: list[Entry] = []
     for each in islice(items_of_file(path), 2):
         if isinstance(each, ReadFailure):

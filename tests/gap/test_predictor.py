@@ -153,6 +153,9 @@ def test_a_structure_that_cannot_be_computed_is_named(
         predictor.predict(write_cif(make_crystal(0)))
     with pytest.raises(ValueError, match="unreadable-file"):
         predictor.predict("x" * 5000)
+    for kind in (FileNotFoundError, ValueError):
+        with pytest.raises(kind, match=r"no\.cif: no such file; check the path$"):
+            predictor.predict(tmp_path / "no.cif")
     for name in (tmp_path, tmp_path / "*.cif"):
         with pytest.raises(ValueError, match=r"mofgap\.screen"):
             predictor.predict(name)
