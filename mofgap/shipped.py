@@ -95,4 +95,4 @@ def argument_of(folder: Path) -> str:
 def not_found(name: str | Path, file: str) -> str:
     """Words for a name that `model_folder` does not find, with the shipped name that was meant."""
     known = sorted(path.parent.name for path in shipped_folder("models").glob(f"*/{file}"))
-    return f"{name}: neither a shipped name, nor a folder with {file}; {hint(name, known)}"
+    return f"{name}: neither a shipped name, nor a folder with {file}; {hint(str(name).lower(), known)}"

@@ -242,5 +242,7 @@ def test_models_are_found_by_folder_or_by_shipped_name(
     assert find_model("./tiny").resolve() == find_model(Path("tiny")).resolve() == other
     with pytest.raises(ModelError, match=r"tinny: .*did you mean 'tiny'"):
         find_model("tinny")
+    with pytest.raises(ModelError, match="did you mean 'tiny'"):
+        find_model("TINY")
     with pytest.raises(ModelError, match="known: tiny"):
         load_model("zzzz")
