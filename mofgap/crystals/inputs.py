@@ -93,14 +93,14 @@ def read_all(
             yield item
 
 
-def passed_over_words(passed_over: PassedOver) -> str:
-    """One line on what was not read, by ending: ``skipped 11 files ... (8 .txt, 3 .png) ...``."""
+def passed_over_words(passed_over: PassedOver, cure: str = "name it") -> str:
+    """One line on what was not read, by ending: ``skipped 11 files ... (8 .txt, 3 .png) ...``, and a cure."""
     most = passed_over.most_common()
     kinds = ", ".join(f"{n} {ending or 'without ending'}" for ending, n in most[:4])
     more = f", {len(most) - 4} more endings" if len(most) > 4 else ""
     n = passed_over.total()
     what = "holds no structure or is an archive" if n == 1 else "hold no structure or are archives"
-    return f"skipped {counted(n, 'file')} that {what} ({kinds}{more}); to read such a file, name it"
+    return f"skipped {counted(n, 'file')} that {what} ({kinds}{more}); to read such a file, {cure}"
 
 
 def files_of(name: str) -> Iterator[str]:

@@ -65,6 +65,7 @@ def screen(
         if name not in settings_of(ScreeningConfig):
             raise TypeError(f"screen() has no argument {name!r}; {hint(name, signature(screen).parameters)}")
     model = settings.pop("model", None)
+    model = getattr(model, "model_", model)  # of a fitted regressor
     loaded = model if isinstance(model, GapPredictor) else None
     if loaded is not None and settings.get("level") is not None:
         raise ConfigurationError("a loaded model has its own: give level or model, not both", key="level")
@@ -74,8 +75,11 @@ def screen(
     predictor = loaded or load_model(first, config.device, second_level)
     predictor.check_spread(config.uncertainty)
     predictor.warn_if_raw()
-    stream = stream_rows(sources_of(structures), predictor, config)
+    passed_over = PassedOver()
+    stream = stream_rows(sources_of(structures, passed_over), predictor, config)
     rows = [row for rows in _with_bar(stream, progress) for row in rows]
+    if passed_over:
+        warnings.warn(passed_over_words(passed_over), stacklevel=2)
     table = to_frame(
         rank_rows(rows, **config.rank_settings), config.coverage, predictor.second_level is not None
     )
@@ -108,7 +112,7 @@ def _describe(function: Any) -> None:
     arguments = [structures, first, *added.values(), progress]
     function.__signature__ = Signature(arguments, return_annotation=Screening)
     words = {name: f"{meaning(f)} ({limits(f)})".removesuffix(" ()") for name, f in fields.items()}
-    words["model"] += " Or a loaded model, which stays on its device."
+    words["model"] += " Or a loaded model, which stays on its device, or a fitted `GapRegressor`."
     lines = {
         name: textwrap.fill(
             f"{name}: {text}", 110, initial_indent=" " * 8, subsequent_indent=" " * 12
@@ -133,10 +137,11 @@ def _with_bar(stream: Iterator[tuple[Row, ...]], progress: bool | None) -> Itera
     return iter(tqdm(stream, desc="screening", unit=" files", leave=False))
 
 
-def sources_of(structures: Any) -> Iterator[Source]:
+def sources_of(structures: Any, passed_over: PassedOver) -> Iterator[Source]:
     """Inputs from paths and structure objects, one or many, or a mapping from names to them.
 
-    Objects without a name are named by their position.
+    Objects without a name are named by their position. Files that are not read are counted in
+    ``passed_over``.
 
     Raises:
         FileNotFoundError: If a path or pattern of ``structures`` leads to no file. For a list it is raised
@@ -152,7 +157,7 @@ def sources_of(structures: Any) -> Iterator[Source]:
         for item in items:
             if isinstance(item, str | Path):
                 _check_there(item)
-    return _sources(items, names)
+    return _sources(items, names, passed_over)
 
 
 def _check_there(path: str | Path) -> None:
@@ -161,14 +166,11 @@ def _check_there(path: str | Path) -> None:
         raise FileNotFoundError(f"{first.source}: {first.reason.partition(': ')[2]}")
 
 
-def _sources(items: Iterable[Any], names: Sequence[str]) -> Iterator[Source]:
+def _sources(items: Iterable[Any], names: Sequence[str], passed_over: PassedOver) -> Iterator[Source]:
     for place, item in enumerate(items, start=1):
         if isinstance(item, str | Path):
             _check_there(item)
-            passed_over = PassedOver()
             yield from expand_inputs([item], passed_over=passed_over)
-            if passed_over:
-                warnings.warn(passed_over_words(passed_over), stacklevel=2)
             continue
         name = names[place - 1] if names else getattr(item, "structure_id", "") or f"structure-{place}"
         try:

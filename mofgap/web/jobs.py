@@ -81,7 +81,7 @@ class Job:
     def skipped(self) -> str:
         """What was not read of its folders and archives; empty for nothing."""
         found = self.upload.passed_over
-        return passed_over_words(found) if found else ""
+        return passed_over_words(found, "send it by itself") if found else ""
 
     def counts(self) -> dict[str, int]:
         """Numbers of rows by their status."""

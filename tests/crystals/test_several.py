@@ -254,6 +254,7 @@ def test_a_folder_passes_over_what_does_not_look_like_structures(tmp_path: Path)
     words = passed_over_words(passed_over)
     assert "7 files that hold no" in words and "2 .txt" in words and "1 without ending" in words
     assert passed_over_words(PassedOver({".txt": 1})).startswith("skipped 1 file that holds no structure")
+    assert passed_over_words(PassedOver({".txt": 1}), "send it").endswith("to read such a file, send it")
     assert set(expected) <= set(files_of(str(tmp_path)))
 
 

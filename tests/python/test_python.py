@@ -85,6 +85,17 @@ def test_a_table_is_printed_with_its_gaps(tiny: GapPredictor, write_cifs: WriteC
     assert "mofgap.screen(..., window=(1.8, 3.0), model=&#39;tiny&#39;)" in page
 
 
+def test_files_that_are_not_read_are_told_at_the_call(
+    tiny: GapPredictor, write_cifs: WriteCifs, tmp_path: Path
+) -> None:
+    write_cifs(tmp_path, 1)
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.warns(UserWarning, match="skipped 2 files .*; to read such a file, name it") as told:
+        mofgap.screen([tmp_path, tmp_path], model=tiny)
+    (line,) = (each for each in told if "skipped" in str(each.message))
+    assert line.filename == __file__
+
+
 def test_structures_that_were_left_out_are_counted(tiny: GapPredictor) -> None:
     same = {name: crystals(1)[0] for name in "abc"}
     table = mofgap.screen(same, model=tiny, duplicates="first")
@@ -206,6 +217,7 @@ def test_a_model_is_fitted_as_scikit_learn_does(model_folder: Path, tiny: GapPre
     slow = estimator.fit(structures, gaps).predict(structures)
     estimator.set_params(learning_rate=1e-3, kl_weight=0.1, seed=0)
     predicted = estimator.fit(structures, gaps).predict(structures)
+    assert mofgap.screen(structures, model=estimator).model[0] == estimator.model_.about.name
     assert np.abs(slow - predicted).max() > 1e-3
     assert predicted.shape == (4,) and np.isfinite(estimator.score(structures, gaps))
     before = tiny.predict(structures)
