@@ -13,8 +13,11 @@ from mofgap.report.screened import screened
 from mofgap.report.screening_page import MAX_ROWS, drawn_rows, notes, screening_page
 from mofgap.report.structures import drawings_of
 from mofgap.screening.origin import preparation_of
+from mofgap.screening.reread import NO_FILE
 from mofgap.screening.table import Window, rows_path, write_frame
 from mofgap.whole_file import write_text
+
+_NOT_HERE = "its file is not here or has changed. Run from the folder that was screened from"
 
 
 def write_report(
@@ -72,8 +75,6 @@ def write_report(
     found = f"{counted(n_rows, 'row')}, {len(structures):,} of {counted(len(table.ranked), 'structure')}"
     said = notes(table, shaded, whole)
     if wanted and not structures:
-        said.append(
-            "No structure can be drawn: its file is not here or has changed. Run from the folder that "
-            "was screened from."
-        )
+        reasons = {NO_FILE.get(file, _NOT_HERE) for file, _ in wanted}
+        said.append(f"No structure can be drawn: {reasons.pop() if len(reasons) == 1 else _NOT_HERE}.")
     return [found, *said]

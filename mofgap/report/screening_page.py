@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,7 +22,7 @@ from mofgap.report.screened import Screened, element_counts
 from mofgap.report.structures import Drawing
 from mofgap.screening.levels import MODELS, functional, is_pbe, ranking_words
 from mofgap.screening.origin import COMMAND, DATE, N_ROWS, origin_of
-from mofgap.screening.reread import Key
+from mofgap.screening.reread import NO_FILE, Key
 from mofgap.screening.row import NEAREST_SEPARATOR, named, warnings_of
 from mofgap.screening.table import Window, window_words
 
@@ -86,7 +86,7 @@ def screening_page(
         level=levels,
         coverage=table.coverage,
         cards=[_card(row, table, place, found) for row in cards],
-        structures_note=_structures_note(n_drawn, len(cards)),
+        structures_note=_structures_note(n_drawn, cards),
         n_structures=len(found),
         origins=model_origins(_models(table)),
         command=command,
@@ -246,9 +246,12 @@ def neighbours_of(text: object) -> list[tuple[str, str, str]]:
     return [(name or identifier, identifier if name else "", gap) for identifier, name, gap in found]
 
 
-def _structures_note(n_found: int, n_cards: int) -> str:
+def _structures_note(n_found: int, cards: Sequence[Mapping[str, Any]]) -> str:
+    n_cards = len(cards)
     if n_found == n_cards:
         return "Each picture is one unit cell as the model read it, with the linkers that leave it completed."
+    if n_found == 0 and len(files := {row["file"] for row in cards}) == 1 and (why := NO_FILE.get(*files)):
+        return f"No structure is shown: {why}."
     if n_found == 0:
         return "The CIF files were not found, so no structure is shown; run from the folder screened from."
     missing = n_cards - n_found

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mofgap.choices import Disorder
+from mofgap.crystals.crystal import MEMORY
 from mofgap.crystals.entry import Entry
-from mofgap.crystals.inputs import expand_inputs, is_file, items_of_file
+from mofgap.crystals.inputs import STANDARD_INPUT, expand_inputs, is_file, items_of_file
 from mofgap.crystals.item import InputItem
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.reading import read_prepared
@@ -18,6 +19,12 @@ from mofgap.screening.row import printable
 
 Key = tuple[str, str]
 """``file`` and ``structure_id`` of a row."""
+
+NO_FILE = {
+    MEMORY: "it was screened as an object; write it to a file and screen that",
+    STANDARD_INPUT: "it came from standard input; save it to a file and screen that",
+}
+"""Why a structure cannot be read again, by what a table has in place of its file."""
 
 
 def read_again(

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mofgap.choices import DftInput, Disorder, Goal, Warned
 from mofgap.counts import counted
-from mofgap.crystals.crystal import MEMORY, Crystal
+from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formula import reduced_formula
 from mofgap.crystals.graph import crystal_graph
@@ -20,7 +20,7 @@ from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.gap.folder import ModelError
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.origin import disorder_of, origin_of, origin_path, preparation_of, write_origin
-from mofgap.screening.reread import Key, read_again
+from mofgap.screening.reread import NO_FILE, Key, read_again
 from mofgap.screening.table import inert
 from mofgap.selection.candidates import CandidateError, structures_of, with_quality, with_window
 from mofgap.selection.dft import write_inputs
@@ -37,6 +37,12 @@ SHORTEST_LIST = 200
 """At least so many are, if there are."""
 
 CHANGED = "the file changed since it was screened"
+
+MAYBE_CHANGED = (
+    f"{CHANGED}; or it was prepared otherwise than by default: the table has no .origin file next to it, "
+    "which would say how; put it there"
+)
+"""Said of a table without a record."""
 
 SAME_NOVELTY = 0.01
 """Novelty moves with every atom: by more than this, and the structure is not the one of the table."""
@@ -199,6 +205,7 @@ def select(
         order = order[~np.isin(order, short) & ~np.isin(structure[order], list(done))]
         again = bool(np.isin(structure[short], structure[order]).any())  # a copy may replace what was lost
         n_short, n_copies = 2 * n_short, 2 * n_copies  # a table of copies is gone through in few steps
+    skipped = skipped if origin_of(frame) else [line.replace(CHANGED, MAYBE_CHANGED) for line in skipped]
     if not crystals:
         raise CandidateError(f"none of the structures is left; {skipped[0]}")
     chosen = [rows[pick.index] for pick in picks]
@@ -266,8 +273,8 @@ def _read_again(
 def _why_lost(file: str, there: set[str]) -> str:
     if file in there:
         return "the file holds no structure of that name"
-    if file == MEMORY:
-        return "it was screened as an object; write it to a file and screen that"
+    if file in NO_FILE:
+        return NO_FILE[file]
     if "\N{REPLACEMENT CHARACTER}" in file:
         return "its name has characters that no table holds; rename it and screen it again"
     return "there is no such file here; run from the folder that was screened from"

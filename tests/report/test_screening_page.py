@@ -222,6 +222,13 @@ def test_structures_are_carried_with_the_viewer_only_where_there_are_any() -> No
     )
 
 
+def test_a_structure_of_standard_input_is_told_as_such(tmp_path: Path) -> None:
+    *_, said = write_report(tmp_path / "page.html", to_frame([row(1, file="stdin")]))
+    why = "it came from standard input; save it to a file and screen that."
+    assert said == f"No structure can be drawn: {why}"
+    assert f"No structure is shown: {why}" in (tmp_path / "page.html").read_text()
+
+
 def test_failures_are_grouped_and_capped() -> None:
     rows = [row(1), failure("x", "rare: once"), *(failure(f"f{i}") for i in range(105))]
     page = screening_page(screened(to_frame(rows)), "t")
