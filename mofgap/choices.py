@@ -78,4 +78,4 @@ def check_draws(uncertainty: Uncertainty, samples: int) -> None:
     if samples < 0:
         raise ValueError(f"samples must be at least 0, not {samples}")
     if uncertainty in DRAWN and samples == 1:
-        raise ValueError("1 sample has no spread; ask for two or more samples, or for 0, the mean alone")
+        raise ValueError("1 sample has no spread; ask for two or more samples, or for 0, only the mean")

@@ -48,7 +48,7 @@ def reason_against(module: nn.Module) -> str:
             "would do nothing"
         )
     more = _more_than_weight(module)
-    return f"has {more}: an adapter supports W x + b alone" if more else ""
+    return f"has {more}: an adapter supports only W x + b" if more else ""
 
 
 def _more_than_weight(module: nn.Module) -> str:

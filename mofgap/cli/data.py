@@ -125,7 +125,7 @@ TargetOption = Annotated[
         metavar="NAME[=COLUMN]", help="Gap in eV: its name in the source, and its column in the table."
     ),
 ]
-WithoutLabelsOption = Annotated[bool, typer.Option("--without-labels", help="Import the structures alone.")]
+WithoutLabelsOption = Annotated[bool, typer.Option("--without-labels", help="Import only the structures.")]
 IdentifierOption = Annotated[
     str | None,
     typer.Option(

@@ -151,7 +151,7 @@ def select(
         found = select_from(frame, budget, goal, window, model, disorder, folders, warned)
     _show(found, min(budget, len(frame)), as_json)
     if len(frame) < budget:
-        say(f"the table has {counted(len(frame), 'candidate')} alone")
+        say(f"the table has only {counted(len(frame), 'candidate')}")
     if output is not None:
         try:
             _write(output, found, write_inputs)

@@ -69,7 +69,7 @@ class FinetuneConfig:
     )
     noise: Noise = Field("weights", description="How BaLoRA's posterior is sampled in training.")
     alpha: Alpha = Field(
-        "network", description="Whether BaLoRA's noise depends on the structure, or on the layer alone."
+        "network", description="Whether BaLoRA's noise depends on the structure, or only on the layer."
     )
     dropout: float = Field(
         0.0, description="Rate of dropout before the adapters, for the method lora.", ge=0.0, lt=1.0
@@ -87,8 +87,8 @@ class FinetuneConfig:
     )
     unfreeze: bool = Field(
         False,
-        description="Train the encoder's weights without adapters too. Novelty then refers to the structures "
-        "of this training alone.",
+        description="Train the encoder's weights without adapters too. Novelty then refers only to the "
+        "structures of this training.",
     )
     neighbour_correction: bool = Field(
         True,

@@ -33,7 +33,7 @@ class LabelsConfig:
     """Labelled structures to train on."""
 
     labels: Path = Field(
-        description="Parquet table of structures and gaps; or CSV, TSV or Excel file of gaps alone."
+        description="Parquet table of structures and gaps; or CSV, TSV or Excel file of only gaps."
     )
     cifs: Path | None = Field(
         None, description="Folder or archive of the CIFs, where the gaps are in a file of their own."

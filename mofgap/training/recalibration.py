@@ -136,7 +136,7 @@ def recalibrated(source: Path, labels: Labels, folder: Path, name: str, command:
 def _check_enough(n_rows: int, n_known: int) -> None:
     if n_rows < MIN_ROWS:
         what = f"{MIN_ROWS} labelled structures that the model was not trained on"
-        known = f"; it knows {n_known} by name or geometry: rename files that share a name alone"
+        known = f"; it knows {n_known} by name or geometry: rename files that share only a name"
         raise TooFewLabels(f"a calibration needs {what}, not {n_rows}{known if n_known else ''}")
 
 

@@ -66,7 +66,7 @@ class ServeConfig:
         if self.token is not None and len(self.token) < MIN_TOKEN:
             raise ConfigurationError(f"needs at least {MIN_TOKEN} characters", key="token")
         if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
-            raise ConfigurationError("may hold letters without accents, digits and signs alone", key="token")
+            raise ConfigurationError("may hold only letters without accents, digits and signs", key="token")
 
     @property
     def is_local(self) -> bool:

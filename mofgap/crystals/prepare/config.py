@@ -24,7 +24,7 @@ class PreparationConfig:
     geometry: Geometry = Field(
         "auto",
         description="Where the geometry comes from: relaxed by DFT, or experimental. Bonds inside ligands "
-        "are corrected in experimental structures alone, and a model may widen their error bars. auto: "
+        "are corrected only in experimental structures, and a model may widen their error bars. auto: "
         "experimental if a bond to hydrogen is too short for DFT.",
     )
 
@@ -39,7 +39,7 @@ class PreparationConfig:
     )
     bond_lengths: bool = Field(
         True,
-        description="Bring bonds inside ligands to the lengths of DFT, in experimental structures alone.",
+        description="Bring bonds inside ligands to the lengths of DFT, only in experimental structures.",
     )
     primitive_cell: bool = Field(
         True,
