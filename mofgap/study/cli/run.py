@@ -74,9 +74,9 @@ def run(
         typer.echo(carry_out(opened, Executor(jobs, executor, tuple(snakemake or ()))))
         if opened.config.screening is not None and opened.is_finished:
             asked, outcome = opened.config.screening, outcome_of(opened.path)
-            table, has_window = opened.path / asked.table, asked.window is not None
-            shown = {"has_window": has_window, "has_page": opened.config.report}
-            conclude(outcome, asked.novelty, asked.duplicates, table, **shown)
+            left, has_window, has_page = asked.novelty, asked.window is not None, opened.config.report
+            table = opened.path / asked.table
+            conclude(outcome, left, asked.duplicates, table, has_window=has_window, has_page=has_page)
 
 
 def open_run(config: Path, output: Path | None, settings: list[str] | None, *, screening: bool = True) -> Run:
