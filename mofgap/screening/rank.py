@@ -11,7 +11,6 @@ from typing import Literal, get_args
 
 from mofgap.choices import check_choice
 from mofgap.crystals.reasons import listed
-from mofgap.gap.novelty_warnings import IN_TRAINING, SAME_REFCODE
 from mofgap.screening.duplicates import originals
 from mofgap.screening.row import WARNING_SEPARATOR, Row, named, warnings_of
 
@@ -24,9 +23,6 @@ DUPLICATES: tuple[Duplicates, ...] = get_args(Duplicates)
 
 DUPLICATE = "duplicate"
 """Name of the note of a row whose structure another row has, or had, too."""
-
-_OF_STRUCTURE = (IN_TRAINING, SAME_REFCODE)
-"""Notes of a copy that hold for the structure, whatever the name of its file."""
 
 MAX_WINDOW_START_EV = 100.0
 """A window that begins above it is not one in eV: gaps in QMOF end below 10 eV."""
@@ -158,6 +154,9 @@ def _noted(group: Iterable[Row]) -> Iterator[Row]:
 
 def _alone(group: Iterable[Row]) -> Row:
     """The first row of a structure without a warning, or else the first, with notes if there are others."""
+    # --help comes by here, and this needs numpy.
+    from mofgap.gap.novelty_warnings import IN_TRAINING, SAME_REFCODE
+
     rows = list(group)
     first = next((row for row in rows if row.status == "ok"), rows[0])
     others = [row for row in rows if row is not first]
@@ -165,7 +164,7 @@ def _alone(group: Iterable[Row]) -> Row:
         return first
     own = {name for name, _ in warnings_of(first.warnings)}
     told = {n: f"{n}: {words}" for row in reversed(others) for n, words in warnings_of(row.warnings)}
-    kept = [told[name] for name in _OF_STRUCTURE if name in told and name not in own]
+    kept = [told[name] for name in (IN_TRAINING, SAME_REFCODE) if name in told and name not in own]
     copies = listed([named(row.file, row.structure_id) for row in others])
     first = replace(first, warnings=WARNING_SEPARATOR.join(filter(None, [first.warnings, *kept])))
     return _with_note(first, f"left out the same structure in {copies}")
