@@ -68,13 +68,12 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 def _remove_left_over(folder: Path) -> None:
     """Remove what killed writers of a folder have left: nothing in it was written for `_DEAD_SECONDS`."""
     is_partial = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{32}}\.partial").fullmatch
-    for path in folder.parent.iterdir():
-        if is_partial(path.name):
-            with suppress(OSError):  # whoever else removes it, or may not be touched
-                # Not the times of modification, which copies keep.
-                newest = max(each.lstat().st_ctime for each in (path, *path.rglob("*")))
-                if time.time() - newest > _DEAD_SECONDS:
-                    rmtree(path, ignore_errors=True)
+    with suppress(OSError):  # whoever else removes it, or what may not be listed or touched
+        for path in filter(lambda path: is_partial(path.name), folder.parent.iterdir()):
+            # Not the times of modification, which copies keep.
+            newest = max(each.lstat().st_ctime for each in (path, *path.rglob("*")))
+            if time.time() - newest > _DEAD_SECONDS:
+                rmtree(path, ignore_errors=True)
 
 
 def _name(error: OSError, partial: Path, path: Path) -> None:

@@ -67,7 +67,7 @@ def _members(name: str) -> Iterator[InputItem | ReadFailure]:
             with open_packed_tar(name) as tar:
                 yield from (_from_tar(tar, info, name) for info in _files(tar))
     except StructureError as error:
-        yield failure(name, str(error))
+        yield failure(name, f"{str(error).partition(';')[0]}; unpack it, or leave out what is no structure")
     except _ERRORS as error:
         yield failure(name, f"bad-archive: {message(error)}; the archive is damaged, fetch it again")
 
@@ -100,11 +100,11 @@ def _from_tar(tar: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> InputIt
 
 def _files(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     files = (info for info in tar if info.isfile() or info.islnk() or info.issym())
-    return of_some_size(files, lambda info: _size_of(info.name, info.size))
+    return of_some_size(files, lambda info: _size_of(info.name, info.size) if info.isfile() else None)
 
 
 def _size_of(name: str, n_bytes: int) -> int | None:
-    """The size of a member, unpacked if need be; None of one that is not read."""
-    if kind_of(name) is None:
+    """The size of a member, unpacked if need be; None of one that need not be a structure."""
+    if kind_of(name) not in ("cif", "poscar"):
         return None
     return n_bytes * (_SHRUNK if name.lower().endswith(PACKED) else 1)

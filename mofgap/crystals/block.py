@@ -13,13 +13,14 @@ from mofgap.crystals.reasons import StructureError, listed
 FRACT = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
 CARTN = tuple(f"_atom_site_Cartn_{axis}" for axis in "xyz")
 _NAMES = ("_atom_site_label", "_atom_site_type_symbol")
-_DISORDER = tuple(f"_atom_site_{name}" for name in ("occupancy", "disorder_assembly", "disorder_group"))
+_OCCUPANCY = "_atom_site_occupancy"
+_DISORDER = (_OCCUPANCY, "_atom_site_disorder_assembly", "_atom_site_disorder_group")
 NUMBER_TAGS = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
 _CELL = tuple(
     f"_cell_{name}"
     for name in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 )
-_NUMBERS = (*_CELL, *FRACT, *CARTN, "_atom_site_occupancy")
+_NUMBERS = (*_CELL, *FRACT, *CARTN, _OCCUPANCY)
 _WHOLE = re.compile(r"(\d+)\.?0*", re.ASCII)
 
 
@@ -84,14 +85,21 @@ def _check_one_table(block: cif.Block) -> None:
         StructureError: If a column of the atom sites of ``block`` stands in another table than the first.
     """
     coordinates = FRACT if all(block.find_values(tag) for tag in FRACT) else CARTN
-    columns = [tag for tag in (*_NAMES, *coordinates, *_DISORDER) if block.find_values(tag)]
+    columns = [tag for tag in (*_NAMES, *coordinates, *_DISORDER) if _says_something(block, tag)]
     loops = [block.find_loop(tag).get_loop() for tag in columns]
     tables = [loop.tags if loop else [] for loop in loops]
     if apart := [tag for tag, table in zip(columns, tables, strict=True) if table != tables[0]]:
+        are = "is" if len(apart) == 1 else "are"
         raise StructureError(
-            f"bad-structure: the atom sites stand in several tables: {listed(apart)} is not in that of "
+            f"bad-structure: the atom sites stand in several tables: {listed(apart)} {are} not in that of "
             f"{columns[0]}; write one table"
         )
+
+
+def _says_something(block: cif.Block, tag: str) -> bool:
+    """Whether a column has a value that is known, and is no full occupancy."""
+    values = [value for value in block.find_values(tag) if value not in ("?", ".")]
+    return any(tag != _OCCUPANCY or cif.as_number(value) != 1 for value in values)
 
 
 def _unquote(column: cif.Column) -> None:

@@ -45,7 +45,9 @@ def check_full(occupancy: Any, kinds: Any = None) -> None:
         return
     there = None if kinds is None else set(map(str, kinds))
     shares = [each for kind, each in occupancy.items() if there is None or str(kind) in there]
-    if any(max(each.values()) < FULL_OCCUPANCY for each in shares if isinstance(each, Mapping) and each):
+    sites = [each.values() for each in shares if isinstance(each, Mapping)]
+    known = [[share for share in site if isinstance(share, int | float)] for site in sites]
+    if any(max(values) < FULL_OCCUPANCY for values in known if values):
         raise StructureError(
             "partial-occupancy: the atoms are disordered, says info['occupancy']; choose one arrangement "
             "first, and delete that entry"

@@ -25,7 +25,7 @@ from mofgap.crystals.several import holds_crystals, items_in
 # The name of a CIF that has none.
 STANDARD_INPUT = "stdin"
 # Of standard input, lines that tell a list from another file, and characters of a path on Linux.
-_FIRST_NAMES, _LONGEST_PATH = 3, 4096
+_FIRST_NAMES, _FEW_NAMES, _LONGEST_PATH = 10, 3, 4096
 
 Inputs = Iterator[InputItem | ReadFailure]
 PassedOver = Counter[str]
@@ -182,13 +182,17 @@ class _Expansion:
         cif, rest = _is_cif_text(iter(lines))
         if not cif:
             names = _names(rest)
-            start = list(islice(names, _FIRST_NAMES))
+            start: list[str] = []
+            for name in islice(names, _FIRST_NAMES):
+                start.append(name)
+                if _leads_somewhere(name):  # and the others may still be to come
+                    break
             if _is_list(start):
                 for name in chain(start, names):
                     yield from self.path(name)
             else:
-                what = "not-a-list: it holds neither a CIF nor a list of files that exist"
-                yield failure(STANDARD_INPUT, f"{what}; save it to a file, and name that")
+                what = "not-a-list: neither a CIF, nor a list of which one of the first names is a file"
+                yield failure(STANDARD_INPUT, f"{what}; check the folder, or save it to a file and name that")
             return
         text, size = [], 0
         for line in rest:
@@ -276,7 +280,7 @@ def _is_list(start: list[str]) -> bool:
         return True
     if start and (start[0].startswith(("{", "[")) or min(start[0]) < " "):
         return False
-    return len(start) < _FIRST_NAMES or sum(map(_is_like_a_name, start)) > 1
+    return len(start) < _FEW_NAMES or sum(map(_is_like_a_name, start)) > 1
 
 
 def _leads_somewhere(name: str) -> bool:

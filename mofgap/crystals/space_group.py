@@ -112,6 +112,8 @@ def stated_groups(block: cif.Block, cell: gemmi.UnitCell) -> tuple[list[Statemen
         usable = number.isdecimal() and len(number) <= 3 and int(number) > 0
         if usable and (numbered := gemmi.find_spacegroup_by_number(int(number))) is not None:
             found.append(_numbered(numbered, cell))
+        elif not number[:1].isdigit() and (meant := _named(number, cell)) is not None:  # P1, say
+            found.append(meant)
         else:
             unknown.append(f"number {shown(number)}")
     return found, unknown

@@ -190,8 +190,9 @@ def labels_of_rows(
             raise DatasetError(f"{source}: {no_column(old, seen)}")
     if model and "gap_std_ev" in seen and (predicted := [old for old in _PREDICTED if old in columns]):
         by = model if predicted[0] == "gap_ev" else "mofgap"
-        what = f"{predicted[0]} holds gaps predicted by {by}, not computed ones"
-        raise DatasetError(f"{source}: {what}; name the column of your computed gaps with --target")
+        what = f"{predicted[0]} holds gaps predicted by {by}, as in a table of mofgap screen"
+        cure = "name the column of your computed gaps with --target, or write them to a table of their own"
+        raise DatasetError(f"{source}: {what}; {cure}")
     for short, names in _alike(table, cifs).items():
         if any(not _same_values(table[names[0]], table[name]) for name in names):
             conflicting.add(short)

@@ -311,7 +311,9 @@ def _described(folder: Path, *, sealed: bool = False) -> dict[str, Any]:
         raise ModelError(f"{path} is damaged: {version!r} is no version; get the model again")
     if version > VERSION:
         raise ModelError(f"{folder} has version {version}; this mofgap reads up to {VERSION}: upgrade mofgap")
-    if sealed and own != (fitting if version >= FIRST_WITH_DIGEST else None):
+    if version < FIRST_WITH_DIGEST:
+        own = None  # nothing holds it to the content
+    elif sealed and own != fitting:
         raise ModelError(f"{path} was changed since the model was saved: get the model again")
     while version < VERSION:
         if version not in UPGRADES:

@@ -39,7 +39,23 @@ def test_a_value_beside_a_table_of_atom_sites_is_not_lost() -> None:
     assert isinstance(failure, ReadFailure) and failure.reason.startswith("bad-structure: ")
 
 
-@pytest.mark.parametrize("number", ["P1", "n/a", "'a 1'"])
+@pytest.mark.parametrize(
+    "column", ["_atom_site_type_symbol ?", "_atom_site_occupancy ?", "_atom_site_occupancy 1.0"]
+)
+def test_a_value_beside_the_table_that_says_nothing_is_passed_over(column: str) -> None:
+    (crystal,) = read_cif(HEAD + f"{column}\n" + loop(NAMES[:-1]))
+    assert isinstance(crystal, Crystal)
+
+
+def test_a_name_in_place_of_the_number_of_a_space_group_is_read() -> None:
+    text = HEAD + "_symmetry_Int_Tables_number P-1\n"
+    (crystal,) = read_cif(text + loop(NAMES[:-1]))
+    assert isinstance(crystal, Crystal) and crystal.n_atoms == 4
+    (listed,) = read_cif(f"{text}loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z\n" + loop(NAMES[:-1]))
+    assert isinstance(listed, Crystal) and "symmetry-disagreement" in "".join(listed.warnings)
+
+
+@pytest.mark.parametrize("number", ["n/a", "'not known'"])
 def test_a_number_of_a_space_group_that_is_none_is_unknown(number: str) -> None:
     text = HEAD + f"_symmetry_Int_Tables_number {number}\n"
     sites = loop(NAMES[:-1])

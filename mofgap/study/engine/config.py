@@ -183,7 +183,10 @@ class RunConfig:
 
     @property
     def command(self) -> str:
-        """A command that does this run again, as its model and its table record it: the same at any place."""
+        """The command that its model and its table record: the same at any place.
+
+        It does this run again from the folder that relative paths count from.
+        """
         return f"mofgap run {RUN_CONFIG}  # the configuration in the folder of the run {self.name}"
 
     @property
