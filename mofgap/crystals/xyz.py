@@ -21,8 +21,8 @@ from mofgap.crystals.unit_cell import check_size
 if TYPE_CHECKING:
     from ase import Atoms
 
-# Of a property of atoms, more than any program writes.
-_MOST_COLUMNS = 200
+# Of an atom, more than any program writes.
+_MOST_COLUMNS = 1000
 _LONGEST_LINE = 2**20
 _LATTICE = re.compile(r"\blattice\s*=", re.IGNORECASE)
 _PROPERTIES = re.compile(r"\bProperties\s*=")
@@ -51,8 +51,8 @@ def read_xyz(text: str, name: str, source: str, max_atoms: int, *, named: bool) 
         raise StructureError("no-cell: no Lattice in the second line; write extended XYZ of the crystal")
     if len(comment) > _LONGEST_LINE:
         raise StructureError("bad-xyz: its second line has more than 1 MB; leave out what is not the cell")
-    if any(int(word) > _MOST_COLUMNS for word in re.findall(r":(\d{1,18})\b", comment)):
-        raise StructureError(f"bad-xyz: more than {_MOST_COLUMNS} columns of one property; leave it out")
+    if _n_columns(comment) > _MOST_COLUMNS:
+        raise StructureError(f"bad-xyz: more than {_MOST_COLUMNS} columns; leave out properties of the atoms")
     if not _PROPERTIES.search(comment):
         comment += " Properties=species:S:1:pos:R:3"
     comment = _LATTICE.sub("Lattice=", comment)
@@ -64,6 +64,17 @@ def read_xyz(text: str, name: str, source: str, max_atoms: int, *, named: bool) 
     given = identifier_in(atoms.info) if named else None
     name = name if given is None else str(atoms.info[given])[:LONGEST_NAME]
     return replace(crystal_of_atoms(atoms, name, source, max_atoms), warnings=tuple(warnings))
+
+
+def _n_columns(comment: str) -> int:
+    """How many columns of an atom a second line tells, as ASE reads it; 0 where ASE says what is wrong."""
+    from ase.io.extxyz import key_val_str_to_dict
+
+    try:
+        widths = key_val_str_to_dict(comment).get("Properties", "").split(":")[2::3]
+        return sum(max(int(width), 0) for width in widths)
+    except Exception:  # as ASE's readers raise on a damaged file
+        return 0
 
 
 def _set_elements(atoms: Atoms) -> list[str]:

@@ -114,6 +114,8 @@ def test_a_small_file_takes_little_memory_and_time(name, tmp_path):
 
 
 LATTICE = 'Lattice="9 0 0 0 9 0 0 0 9"'
+SPECIES = "species:S:1:pos:R:3"
+TOO_MANY_COLUMNS = "bad-xyz: more than 1000 columns"
 POSCAR = "Zn\n1\n9 0 0\n0 9 0\n0 0 9\n"
 OTHER_ATTACKS = {
     "many small values.json": ("[" + "[]," * 8_000_000, "bad-json: "),
@@ -125,9 +127,13 @@ OTHER_ATTACKS = {
         "bad-structure: ",
     ),
     "many atoms.xyz": (f"999999999999\n{LATTICE}\nZn 0 0 0\n", "bad-xyz: "),
-    "many columns.xyz": (
-        f"1\n{LATTICE} Properties=species:S:1:pos:R:3:x:R:900000000\nZn 0 0 0\n",
-        "bad-xyz: ",
+    **{
+        f"{n} columns.xyz": (f"1\n{LATTICE} Properties={SPECIES}:x:R:{n}\nZn 0 0 0\n", TOO_MANY_COLUMNS)
+        for n in ("900000000", "9" * 21, "+900000000", "900_000_000")
+    },
+    "many properties.xyz": (
+        f"1\n{LATTICE} Properties={SPECIES}{':x:R:200' * 99_000}\nZn 0 0 0\n",
+        TOO_MANY_COLUMNS,
     ),
     "many frames.xyz": (f"1\n{LATTICE}\nZn 0 0 0\n" * 150_000, "too-many-structures: "),
     "a long line.xyz": (f"1\n{LATTICE} x={'[' * 30_000_000}\nZn 0 0 0\n", "bad-xyz: "),

@@ -80,3 +80,9 @@ def test_a_mark_of_utf_8_is_no_number_of_atoms(tmp_path: Path) -> None:
     path = tmp_path / "a.xyz"
     path.write_text(f"1\n{LATTICE}\nZn 0 0 0\n", encoding="utf-8-sig")
     assert [type(entry) for entry in read_all(path)] == [Crystal]
+
+
+def test_numbers_behind_colons_elsewhere_are_no_columns(tmp_path: Path) -> None:
+    columns = f"Properties={COLUMNS['species']}:descriptors:R:256 source=localhost:8000"
+    entry = read_xyz(tmp_path, columns, f"Zn 0 0 0{' 1' * 256}")
+    assert isinstance(entry, Crystal)
