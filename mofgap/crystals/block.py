@@ -40,8 +40,9 @@ def small_structure(block: cif.Block) -> gemmi.SmallStructure:
     symbols = block.find_loop("_atom_site_type_symbol")
     if symbols and not block.find_values("_atom_site_label"):  # gemmi finds no site without a label
         symbols.get_loop().add_columns(["_atom_site_label"], "?")
+        labels = block.find_loop("_atom_site_label")  # found once: a block may have a million items
         for place, symbol in enumerate(list(block.find_values("_atom_site_type_symbol"))):
-            block.find_loop("_atom_site_label")[place] = symbol
+            labels[place] = symbol
     _check_one_table(block)
     for tag in _NUMBERS:
         _unquote(block.find_values(tag))

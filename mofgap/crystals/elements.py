@@ -104,6 +104,8 @@ def _sharing(numbers: list[int], gaps: list[str]) -> Occupants:
 
 def label_occupants(label: str) -> Occupants:
     """The elements of a label such as Zn1/Co1 that names several; none of one that does not."""
+    if len(label) > _LONGEST_SYMBOL:  # the search would take the square of its length
+        return ()
     pair = _METALS_IN_LABEL.fullmatch(label.strip())
     if pair and all(gemmi.Element(name).is_metal for name in pair.groups()):
         label = "/".join(pair.groups())

@@ -97,6 +97,19 @@ ATTACKS = {
         "refuse",
         "too-many-atoms: ",
     ),
+    "a long label": (
+        cell(10) + SITES.replace("_atom_site_type_symbol\n", "") + f"Zn{'+' * 200_000} 0 0 0\n",
+        "refuse",
+        "read: 1",
+    ),
+    "many items and no labels": (
+        cell(40)
+        + "".join(f"_a{i} 1\n" for i in range(600_000))
+        + SITES.replace("_atom_site_label\n", "")
+        + "C 0 0 0\n" * 7_000,
+        "refuse",
+        "too-many-atoms: ",
+    ),
     "a long operator": (
         cell(10) + f"_symmetry_equiv_pos_as_xyz '{'x+' * 4_000_000}x,y,z'\n" + sites(3),
         "refuse",
