@@ -15,6 +15,9 @@ from mofgap.crystals.unit_cell import check_size
 _THREE_NUMBERS = re.compile(r"\s*(?:[-+]?\.?\d\S*(?:\s+|$)){3}")
 """How a line with the place of an atom begins."""
 
+_NEXT_FRAME = re.compile(r"\s*direct configuration\s*=", re.IGNORECASE)
+"""How VASP begins each structure of an XDATCAR."""
+
 
 def read_poscar(text: str, name: str, source: str, max_atoms: int) -> Crystal:
     """The structure of a POSCAR or CONTCAR.
@@ -39,11 +42,14 @@ def read_poscar(text: str, name: str, source: str, max_atoms: int) -> Crystal:
     check_size(n_atoms, max_atoms)
     mode = 6 if is_vasp4 else 7
     mode += lines[mode].lstrip()[:1] in ("s", "S")  # selective dynamics
-    is_followed = any(map(_THREE_NUMBERS.match, lines[mode + n_atoms + 1 : mode + n_atoms + 2]))
+    end = mode + n_atoms + 1
+    is_followed = any(map(_THREE_NUMBERS.match, lines[end : end + 1]))
     if len(symbols) != len(counts) or n_atoms > len(lines) or is_followed:
         raise StructureError("bad-poscar: its numbers of atoms do not fit its lines; write it again")
-    # ASE reads neither ZN nor the suffix of a potential.
+    if any(map(_NEXT_FRAME.match, lines[end:])):
+        raise StructureError("bad-poscar: a trajectory of several structures; give each in a file of its own")
+    # ASE reads neither ZN nor the suffix of a potential, and velocities behind the atoms confuse it.
     lines[0 if is_vasp4 else 5] = " ".join(map(symbol_of, numbers))
-    atoms = atoms_of("\n".join(lines) + "\n", "vasp", "bad-poscar")
+    atoms = atoms_of("\n".join(lines[:end]) + "\n", "vasp", "bad-poscar")
     crystal = crystal_of_atoms(atoms, name, source, max_atoms)
     return replace(crystal, warnings=(*ambiguous(symbols), *deuterium(symbols)))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.inputs import read_all
 
 
@@ -19,3 +20,22 @@ def test_a_symbol_that_may_be_two_atoms_is_told(symbol: str, tmp_path: Path) -> 
     assert isinstance(entry, Crystal)
     (warning,) = entry.warnings
     assert warning.startswith("ambiguous-element: ") and f"{symbol} as {symbol.capitalize()}" in warning
+
+
+@pytest.mark.parametrize(
+    "tail", ["\nLattice velocities and vectors\n1\n0 0 0\n", "\n0 0 0\n0 0 0\n\n1\n0.5D-01\n"]
+)
+def test_what_follows_the_atoms_is_passed_over(tail: str, tmp_path: Path) -> None:
+    (tmp_path / "CONTCAR").write_text(
+        f"made\n1\n9 0 0\n0 9 0\n0 0 9\nC O\n1 1\nDirect\n0 0 0\n.5 0 0\n{tail}"
+    )
+    (entry,) = read_all(tmp_path / "CONTCAR")
+    assert isinstance(entry, Crystal) and entry.n_atoms == 2
+
+
+def test_a_trajectory_is_no_poscar(tmp_path: Path) -> None:
+    frames = "".join(f"Direct configuration= {i}\n0 0 0\n.5 0 0\n" for i in (1, 2))
+    (tmp_path / "XDATCAR.vasp").write_text(f"made\n1\n9 0 0\n0 9 0\n0 0 9\nC O\n1 1\n{frames}")
+    (entry,) = read_all(tmp_path / "XDATCAR.vasp")
+    assert isinstance(entry, ReadFailure) and entry.reason.startswith("bad-poscar: ")
+    assert "several structures" in entry.reason
