@@ -45,6 +45,7 @@ from mofgap.screening.table import (
     to_frame,
     write_table,
 )
+from mofgap.shipped import shipped_digests
 
 if TYPE_CHECKING:
     from mofgap.screening.journal import Journal
@@ -156,8 +157,8 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
     if run.passed_over:
         say(passed_over_words(run.passed_over))
     config, behind = run.config, f" in {seconds:.1f} s ({rate:.1f}/s)"
-    has_window = config.window is not None
-    conclude(outcome, config.novelty, config.duplicates, run.target, behind, run.shard, has_window=has_window)
+    has_window, left = config.window is not None, (config.novelty, config.duplicates)
+    conclude(outcome, *left, run.target, behind, run.shard, has_window=has_window, model=config.model)
 
 
 def list_inputs(inputs: Sequence[str], output: Path | None, n_shards: int, force: bool) -> None:
@@ -188,11 +189,17 @@ def list_inputs(inputs: Sequence[str], output: Path | None, n_shards: int, force
 
 
 def say_written(
-    target: Path, shard: Shard | None = None, *, has_window: bool = True, has_page: bool = False
+    target: Path,
+    shard: Shard | None = None,
+    *,
+    has_window: bool = True,
+    has_page: bool = False,
+    model: str | None = None,
 ) -> None:
-    """Say on standard error what was written, and what to do next; ``has_page`` where there is a report."""
+    """Say on standard error what was written, and what to do next; see `conclude`."""
     name = shlex.quote(f"./{target}" if str(target).startswith("-") else str(target))
-    select = f"mofgap select {name}{'' if has_window else ' --goal explore'}"
+    own = "" if model is None or model in shipped_digests() else f" --model {shlex.quote(model)}"
+    select = f"mofgap select {name}{own}{'' if has_window else ' --goal explore'}"
     if shard is not None:
         what_next = "mofgap gather puts all shards together"
     elif target.suffix.lower() == PAGE:
@@ -363,6 +370,7 @@ def conclude(
     *,
     has_window: bool,
     has_page: bool = False,
+    model: str | None = None,
 ) -> NoReturn:
     """Print the summary of a screening, and exit with its code; a shard without inputs counts as read.
 
@@ -375,6 +383,7 @@ def conclude(
         shard: The share that the file holds; None for the whole table. A share of failures alone is done.
         has_window: Whether there was a gap window.
         has_page: Whether a report of the table was written too.
+        model: Name or folder of the model that was asked for; the table has only its name.
 
     Raises:
         typer.Exit: Always.
@@ -385,7 +394,7 @@ def conclude(
     if target is not None and nothing_done:
         say(f"wrote {target}, with a reason for each")
     elif target is not None:
-        say_written(target, shard, has_window=has_window, has_page=has_page)
+        say_written(target, shard, has_window=has_window, has_page=has_page, model=model)
     if nothing_done:
         raise typer.Exit(NOTHING_DONE)
     raise typer.Exit(SOME_FAILED if outcome.n_failed else ALL_READ)

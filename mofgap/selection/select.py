@@ -121,7 +121,7 @@ def predictor_of(frame: pd.DataFrame, model: GapPredictor | str | None = None) -
         try:
             predictor = load_model(made_by if model is None else model, "cpu")
         except ModelError as error:
-            hint = f"; give the model of the table, {made_by}, as --model" if model is None else ""
+            hint = f"; give the folder of the table's model, {made_by}, as --model" if model is None else ""
             raise ModelError(f"{error}{hint}") from error
     if predictor.about.name != made_by:
         other = predictor.about.name

@@ -32,6 +32,12 @@ def test_without_a_window_the_next_command_is_one_that_needs_none(capsys: pytest
     assert "mofgap report 'my table.csv' (" in words and "mofgap select 'my table.csv' (" in words
 
 
+def test_the_next_command_names_a_model_that_is_not_shipped(capsys: pytest.CaptureFixture[str]) -> None:
+    for model, words in (("my runs/model", " --model 'my runs/model' ("), ("qmof-pbe", " ("), (None, " (")):
+        say_written(Path("t.csv"), model=model)
+        assert f"mofgap select t.csv{words}" in capsys.readouterr().err
+
+
 def test_a_failure_is_named_by_its_file_and_by_its_block_where_the_file_does_not_say_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

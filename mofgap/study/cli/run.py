@@ -65,6 +65,7 @@ def run(
     from mofgap.cli.screening_run import conclude
     from mofgap.study.engine.cluster import Executor
     from mofgap.study.engine.screening import outcome_of
+    from mofgap.study.engine.training import made_by
 
     with ending():
         opened = open_run(config, output, settings)
@@ -74,9 +75,15 @@ def run(
         typer.echo(carry_out(opened, Executor(jobs, executor, tuple(snakemake or ()))))
         if opened.config.screening is not None and opened.is_finished:
             asked, outcome = opened.config.screening, outcome_of(opened.path)
-            left, has_window, has_page = asked.novelty, asked.window is not None, opened.config.report
-            table = opened.path / asked.table
-            conclude(outcome, left, asked.duplicates, table, has_window=has_window, has_page=has_page)
+            made, left = made_by(opened.config), (asked.novelty, asked.duplicates)
+            conclude(
+                outcome,
+                *left,
+                opened.path / asked.table,
+                has_window=asked.window is not None,
+                has_page=opened.config.report,
+                model=str(opened.path / made[1]) if made else asked.model,
+            )
 
 
 def open_run(config: Path, output: Path | None, settings: list[str] | None, *, screening: bool = True) -> Run:
