@@ -30,6 +30,9 @@ SUFFIX = ".origin"
 """What the record's name has behind that of the table."""
 
 COMMAND, DATE, N_ROWS = "command", "date", "n_rows"
+MODEL_DIGEST = "model_sha256"
+"""Of the model's config, which holds the digests of all its other files; tables made in Python lack it."""
+
 N_NOVEL, N_COPIES = "n_novel", "n_copies"
 """What the record of a table in Python counts, too: novel structures and duplicates, left out or not."""
 

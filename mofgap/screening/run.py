@@ -18,7 +18,7 @@ from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.differences import differences
 from mofgap.screening.journal import Journal, JournalError, journal_path
 from mofgap.screening.listing import is_listing, read_listing
-from mofgap.screening.origin import record, write_origin
+from mofgap.screening.origin import MODEL_DIGEST, record, write_origin
 from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import Source
 from mofgap.screening.row import Row
@@ -79,7 +79,7 @@ class ScreeningRun:
     @cached_property
     def _made_with(self) -> dict[str, Any]:
         """The code and the models. The config of a model holds the sha256 of all its other files."""
-        models = zip(("model_sha256", SECOND_LEVEL_MODEL), self.config.models, strict=True)
+        models = zip((MODEL_DIGEST, SECOND_LEVEL_MODEL), self.config.models, strict=True)
         configs = {key: find_model(name) / CONFIG for key, name in models if name is not None}
         digests = {key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in configs.items()}
         return {"mofgap": installed_version(), **digests}

@@ -17,17 +17,25 @@ from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formula import reduced_formula
 from mofgap.crystals.graph import crystal_graph
 from mofgap.crystals.prepare.config import PreparationConfig
-from mofgap.gap.folder import ModelError
+from mofgap.gap.folder import ModelError, find_model
 from mofgap.gap.predictor import GapPredictor, load_model
-from mofgap.screening.origin import disorder_of, origin_of, origin_path, preparation_of, write_origin
+from mofgap.screening.origin import (
+    MODEL_DIGEST,
+    disorder_of,
+    origin_of,
+    origin_path,
+    preparation_of,
+    write_origin,
+)
 from mofgap.screening.reread import NO_FILE, Key, read_again
 from mofgap.screening.table import inert
 from mofgap.selection.candidates import CandidateError, structures_of, with_quality, with_window
 from mofgap.selection.dft import write_inputs
 from mofgap.selection.diverse import Pick, choose
+from mofgap.shipped import CONFIG
 from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.novelty import NoveltyIndex
-from mofgap.whole_file import whole_file
+from mofgap.whole_file import sha256_of, whole_file
 
 SHORTLIST = 10
 """So many of the best candidates are read again and compared for each structure of the budget; where these do
@@ -112,7 +120,8 @@ def predictor_of(frame: pd.DataFrame, model: GapPredictor | str | None = None) -
         model: That model, or its name or folder; by default the shipped one that the table names.
 
     Raises:
-        ValueError: If the model does not exist or is damaged, or is not the model of the table.
+        ValueError: If the model does not exist or is damaged, or is not the model of the table: has another
+            name, or another digest than the table's record.
     """
     made_by = frame.model.iloc[0]
     if isinstance(model, GapPredictor):
@@ -126,6 +135,12 @@ def predictor_of(frame: pd.DataFrame, model: GapPredictor | str | None = None) -
     if predictor.about.name != made_by:
         other = predictor.about.name
         raise ValueError(f"the table was made with {made_by}, not {other}; give {made_by} as --model")
+    digest = origin_of(frame).get(MODEL_DIGEST)
+    if digest and not isinstance(model, GapPredictor):
+        folder = find_model(made_by if model is None else model)
+        if sha256_of(folder / CONFIG) != digest:
+            words = f"the table was made with another model of the name {made_by} than {folder} holds"
+            raise ValueError(f"{words}; give that one as --model, or screen again")
     return predictor
 
 

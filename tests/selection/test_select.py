@@ -18,13 +18,14 @@ import mofgap
 from mofgap.__main__ import app
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.report.screened import screened
-from mofgap.screening.origin import ATTRIBUTE, origin_of
+from mofgap.screening.origin import ATTRIBUTE, MODEL_DIGEST, origin_of, write_origin
 from mofgap.screening.table import read_table
 from mofgap.selection import select as selection
 from mofgap.selection.candidates import GOALS, CandidateError, candidates_for, read_candidates
 from mofgap.selection.select import likeness_length, select, select_from, whitened
-from mofgap.shipped import shipped_folder
+from mofgap.shipped import CONFIG, shipped_folder
 from mofgap.uncertainty.novelty import Novelty, NoveltyIndex
+from mofgap.whole_file import sha256_of
 
 WriteCifs = Callable[[Path, int], list[Path]]
 
@@ -344,6 +345,14 @@ def test_command_says_what_is_wrong(table: Path, model_folder: Path, tmp_path: P
     assert done.exit_code == 2 and "name a folder" in done.output and not (tmp_path / "next.csv").exists()
     done = CliRunner().invoke(app, ["select", str(other)])
     assert done.exit_code == 1 and "another, as --model" in done.output
+
+
+def test_another_model_of_the_same_name_is_refused(table: Path, model_folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(table, tmp_path / "table.csv"))
+    for digest, words in ((sha256_of(model_folder / CONFIG), ""), ("0" * 64, "another model of the name")):
+        write_origin(copy, {MODEL_DIGEST: digest})
+        done = CliRunner().invoke(app, ["select", str(copy), "--model", str(model_folder), "--budget", "1"])
+        assert done.exit_code == bool(words) and words in " ".join(done.output.split()), done.output
 
 
 def test_a_shipped_model_need_not_be_named(tmp_path: Path) -> None:
