@@ -33,7 +33,9 @@ _ALWAYS = {
 def write_manifest(folder: RunFolder, config: RunConfig, stages: Sequence[Stage], command: str) -> None:
     """Write the manifest of a run, finished or not, with all that has been done so far."""
     records = {stage.name: folder.record(stage.name) for stage in stages}
-    done = {name: r for name, r in records.items() if r.get("end") and folder.done(name).exists()}
+    ended = {name: r for name, r in records.items() if r.get("end") and folder.done(name).exists()}
+    # The last request of what is done has the same inputs, which may have been moved since.
+    done = {name: r | {"request": folder.request(name) or r["request"]} for name, r in ended.items()}
     outputs = {path: known for record in done.values() for path, known in record["outputs"].items()}
     inputs = {path: known for r in done.values() for path, known in r["request"]["inputs"].items()}
     ends = [record["end"] for record in done.values()]

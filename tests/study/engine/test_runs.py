@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from mofgap.__main__ import app
 from mofgap.configuration import digest, to_dict
 from mofgap.study.engine.cluster import Executor
 from mofgap.study.engine.config import RunConfig, ShardedScreening
-from mofgap.study.engine.manifest import read_manifest
+from mofgap.study.engine.manifest import read_manifest, verify
 from mofgap.study.engine.run import Run
 
 
@@ -54,6 +55,22 @@ def test_a_run_at_work_is_listed_as_not_finished_with_its_own_settings(
         assert read_manifest(run)["finished"]
         assert seen[-1]["command"] == command and seen[-1]["config_digest"] == digest(to_dict(each))
         assert not seen[-1]["finished"] and not seen[-1]["stages"]
+
+
+def test_the_inputs_of_a_run_are_known_by_where_they_are_now(
+    tmp_path: Path, model_folder: Path, write_cifs: Callable[[Path, int], list[Path]]
+) -> None:
+    models = shutil.copytree(model_folder, tmp_path / "one"), tmp_path / "two"
+    inputs = (str(write_cifs(tmp_path / "cifs", 1)[0]),)
+    for model in models:
+        screening = ShardedScreening(inputs=inputs, model=str(model))  # type: ignore[call-arg]
+        Run(RunConfig("x", screening=screening, report=False), tmp_path / "run").run(
+            Executor(1), lambda _: None
+        )
+        if model == models[0]:
+            model.rename(models[1])
+    assert verify(tmp_path / "run") == []
+    assert str(models[1] / "config.json") in read_manifest(tmp_path / "run")["inputs"]
 
 
 def test_before_the_first_run_the_list_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
