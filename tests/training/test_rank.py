@@ -52,6 +52,34 @@ def test_a_model_of_lower_rank_has_the_same_gaps(
     assert all(25 < float(line.split(": ")[1].rstrip("%")) < 100 for line in said)
 
 
+def test_a_model_with_adapters_in_fewer_blocks_has_the_same_gaps(
+    tiny_encoder: CrystalTransformerConfig, tiny_frame: pd.DataFrame
+) -> None:
+    torch.manual_seed(0)
+    model = GapModel(GapModelConfig(encoder_settings=asdict(tiny_encoder), head_hidden=12, rank=4)).eval()
+    for layer in model.layers.values():
+        nn.init.normal_(layer.lora_B, std=0.3)
+    store = build_store(table_crystals(tiny_frame), model.graph_config)
+    batch = store.batch(range(len(store)))
+    with torch.no_grad():
+        before, features = model(batch)[0], model.frozen_features(batch)
+        assert model.noise_network is not None
+        model.noise_network.fit_scale(features)
+        alpha = model.noise_factors(features)
+    numbers, names = tiny_frame.atomic_numbers.tolist(), tiny_frame.structure_id.tolist()
+    novelty = fit_novelty(features.numpy(), numbers, names)
+    far = novelty.score(features.numpy(), numbers)
+    last = tiny_encoder.n_blocks - 1
+    is_kept = [f"blocks.{last}." in name for name in model.layers]
+    cut, index = rank.with_fewer_blocks(model, [last], novelty)
+    assert all(f"blocks.{last}." in name for name in cut.layers) and len(cut.layers) == sum(is_kept) > 0
+    with torch.no_grad():
+        torch.testing.assert_close(cut(batch)[0], before, atol=1e-5, rtol=1e-5)
+        more = cut.frozen_features(batch)
+        torch.testing.assert_close(cut.noise_factors(more), alpha[:, torch.tensor(is_kept)])
+    np.testing.assert_allclose(index.score(more.numpy(), numbers).distance, far.distance, rtol=1e-5)
+
+
 def test_no_model_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["rank", "qmof-pbe", "2", "-o", str(tmp_path)])
     with pytest.raises(SystemExit):
