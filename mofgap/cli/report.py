@@ -92,6 +92,5 @@ def _screening(
         command=command_line(),
         window=window,
         cards=cards,
-        folders=(Path(), table.parent),
         overwrite=force,
     )

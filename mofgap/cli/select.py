@@ -147,8 +147,7 @@ def select(
         frame = candidates_for(candidates, goal, window, warned, without)
         from mofgap.selection.select import select_from
 
-        folders = Path(), candidates.parent
-        found = select_from(frame, budget, goal, window, model, disorder, folders, warned)
+        found = select_from(frame, budget, goal, window, model, disorder, warned)
     _show(found, min(budget, len(frame)), as_json)
     if len(frame) < budget:
         say(f"the table has only {counted(len(frame), 'candidate')}")

@@ -11,7 +11,6 @@ import pandas as pd
 from mofgap.choices import Disorder, Goal, Warned, check_choice
 from mofgap.gap.predictor import GapPredictor
 from mofgap.screening.config import ScreeningConfig
-from mofgap.screening.origin import folders_of
 from mofgap.selection.candidates import candidates_for
 from mofgap.selection.select import Selection, select_from
 
@@ -61,10 +60,9 @@ def select(
     if disorder is not None:
         check_choice("disorder", disorder, get_args(Disorder))
     source = table if isinstance(table, pd.DataFrame) else Path(table)
-    folders = folders_of(source) if isinstance(source, pd.DataFrame) else (Path(), source.parent)
     known = None if without is None else Path(without)
     frame = candidates_for(source, goal, window, warnings, known)
-    found = select_from(frame, budget, goal, window, model, disorder, folders, warnings)
+    found = select_from(frame, budget, goal, window, model, disorder, warnings)
     if found.skipped:
         warn(f"{len(found.skipped)} left out, such as {found.skipped[0]}", stacklevel=2)
     return found

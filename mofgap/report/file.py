@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +11,7 @@ from mofgap.counts import counted
 from mofgap.report.screened import screened
 from mofgap.report.screening_page import MAX_ROWS, drawn_rows, notes, screening_page
 from mofgap.report.structures import drawings_of
-from mofgap.screening.origin import preparation_of
+from mofgap.screening.origin import folders_of, preparation_of
 from mofgap.screening.reread import NO_FILE
 from mofgap.screening.table import Window, rows_path, write_frame
 from mofgap.whole_file import write_text
@@ -28,7 +27,6 @@ def write_report(
     command: str = "",
     window: Window = None,
     cards: int = N_CARDS,
-    folders: Sequence[Path] = (Path(),),
     overwrite: bool = True,
 ) -> list[str]:
     """Write a screening as one page that needs no other file.
@@ -38,12 +36,11 @@ def write_report(
 
     Args:
         path: The page; it appears whole or not at all.
-        frame: The table.
+        frame: The table; relative names of structures count from `folders_of` it.
         source: Name of its file; empty for none.
         command: What made the page, to be shown there.
         window: Shaded in the figures, eV; by default the table's own.
         cards: Candidates that get a card of their own.
-        folders: Where relative names of structures count from; the first that has the file is taken.
         overwrite: Whether ``NAME.rows.csv`` may be there already; the page itself may.
 
     Returns:
@@ -61,7 +58,7 @@ def write_report(
     table = screened(frame, source or "table")
     shaded = window or table.window
     wanted = drawn_rows(table, cards)
-    structures = drawings_of(wanted, folders, preparation_of(frame))
+    structures = drawings_of(wanted, folders_of(frame), preparation_of(frame))
     whole = ""
     if len(frame) > MAX_ROWS:
         rows = rows_path(path)

@@ -13,7 +13,7 @@ from pandas.plotting import PlotAccessor
 from mofgap.choices import N_CARDS
 from mofgap.report.formula import with_subscripts
 from mofgap.screening.levels import functional, ranking_words
-from mofgap.screening.origin import FOLDER, N_COPIES, N_NOVEL, N_ROWS, folders_of, origin_of
+from mofgap.screening.origin import N_COPIES, N_NOVEL, N_ROWS, origin_of
 from mofgap.screening.rank import check_window
 from mofgap.screening.row import shortened, warnings_of
 from mofgap.screening.table import Window, coverage_of, lacking, read_table, window_of, window_words
@@ -70,7 +70,7 @@ class Screening(pd.DataFrame):
         """
         frame = read_table(Path(path))
         found = cls(frame)
-        found.attrs = frame.attrs | {FOLDER: str(Path(path).parent)}  # a new frame has none
+        found.attrs = frame.attrs  # a new frame has none
         return found
 
     @property
@@ -111,9 +111,7 @@ class Screening(pd.DataFrame):
             check_window(*window)
         frame = pd.DataFrame(self)
         frame.attrs = self.attrs  # a new frame has none
-        write_report(
-            Path(path), frame, command="table.report()", window=window, cards=cards, folders=folders_of(frame)
-        )
+        write_report(Path(path), frame, command="table.report()", window=window, cards=cards)
         return Path(path)
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from zipfile import BadZipFile
 
-from mofgap.screening.origin import ATTRIBUTE, read_origin
+from mofgap.screening.origin import ATTRIBUTE, FOLDER, read_origin
 from mofgap.screening.row import (
     COLUMNS,
     DEFAULT_COVERAGE,
@@ -166,7 +166,7 @@ def read_table(path: Path) -> pd.DataFrame:
         path: With an extension of `READABLE`; or a folder of `write_parts`.
 
     Returns:
-        The table, with its record where `mofgap.screening.origin.origin_of` finds it.
+        The table, with its record and its folder where `mofgap.screening.origin` finds them.
 
     Raises:
         ScreeningTableError: If the file ``path`` does not exist, or is not a table of ``mofgap screen``.
@@ -179,6 +179,7 @@ def read_table(path: Path) -> pd.DataFrame:
     if path.suffix.lower() not in READABLE:
         raise ScreeningTableError(f"{path}: expected a {', '.join(READABLE)} table of mofgap screen")
     frame = _read(parts or [path])
+    frame.attrs[FOLDER] = str(path.parent)
     if found := read_origin(path):
         frame.attrs[ATTRIBUTE] = found
     return frame

@@ -22,6 +22,7 @@ from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.screening.origin import (
     MODEL_DIGEST,
     disorder_of,
+    folders_of,
     origin_of,
     origin_path,
     preparation_of,
@@ -151,7 +152,6 @@ def select_from(
     window: tuple[float, float] | None,
     model: GapPredictor | str | None,
     disorder: Disorder | None,
-    folders: Sequence[Path],
     warned: Warned = "last",
 ) -> Selection:
     """`select` from candidates, for another window if one is given; see `mofgap.python.select.select`."""
@@ -162,7 +162,7 @@ def select_from(
     predictor = predictor_of(frame, model)
     if window is not None:
         frame = with_window(frame, window, predictor.calibration)
-    return select(frame, predictor, goal, budget, disorder, folders, warned)
+    return select(frame, predictor, goal, budget, disorder, warned)
 
 
 def select(
@@ -171,7 +171,6 @@ def select(
     goal: Goal,
     budget: int,
     disorder: Disorder | None = None,
-    folders: Sequence[Path] = (Path(),),
     warned: Warned = "last",
 ) -> Selection:
     """Select structures from candidates by `with_quality` and `choose`; none that the model was trained on.
@@ -186,7 +185,6 @@ def select(
         budget: At most so many structures.
         disorder: What was done about partial occupancies; by default what the table's record says. The
             structures are prepared as the record says.
-        folders: Where the table's files count from; the first that has a file is taken.
         warned: ``last`` takes structures whose file is probably faulty after all others.
 
     Raises:
@@ -194,7 +192,7 @@ def select(
         CandidateError: If the table does not fit ``goal``, or each structure is unreadable, has changed, or
             was a training structure.
     """
-    how = disorder or disorder_of(frame), folders, preparation_of(frame)
+    how = disorder or disorder_of(frame), folders_of(frame), preparation_of(frame)
     frame = with_quality(frame, goal, warned).reset_index(drop=True)
     order = np.argsort(-frame.quality.to_numpy(), kind="stable")
     n_short, n_copies = max(SHORTLIST * budget, SHORTEST_LIST), 1

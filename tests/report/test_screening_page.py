@@ -104,7 +104,7 @@ def test_a_large_table_is_cut_on_the_page_and_whole_beside_it(
     for module in (screening_page_module, file):
         monkeypatch.setattr(module, "MAX_ROWS", 2)
     frame = to_frame([row(3, "=b"), row(1, "a"), failure("c"), row(2, "d")])
-    said = write_report(tmp_path / "page.html", frame, source="t.parquet", folders=())
+    said = write_report(tmp_path / "page.html", frame, source="t.parquet")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert rows_of(page)["structure_id"] == ["a", "d"]
     assert "Screening of 4 structures" in page and "first 2 of 4 rows" in page and "c.cif" in page
@@ -116,7 +116,7 @@ def test_a_file_of_all_rows_stays_unless_it_may_go(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(file, "MAX_ROWS", 1)
     (tmp_path / "page.rows.csv").write_text("mine")
     with pytest.raises(FileExistsError, match="--force"):
-        write_report(tmp_path / "page.html", to_frame(ROWS), overwrite=False, folders=())
+        write_report(tmp_path / "page.html", to_frame(ROWS), overwrite=False)
     assert (tmp_path / "page.rows.csv").read_text() == "mine" and not (tmp_path / "page.html").exists()
 
 
@@ -129,7 +129,7 @@ def test_there_are_as_many_drawings_as_cards(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_table_in_csv_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (screening_page_module, file):
         monkeypatch.setattr(module, "MAX_ROWS", 1)
-    said = write_report(tmp_path / "page.html", to_frame(ROWS), source="t.csv", folders=())
+    said = write_report(tmp_path / "page.html", to_frame(ROWS), source="t.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"] and "t.csv" in said[1]
 
 
@@ -394,6 +394,6 @@ def test_screened_needs_its_columns() -> None:
 def test_a_table_without_a_name_or_with_a_column_twice_is_no_crash(tmp_path: Path) -> None:
     frame = to_frame(ROWS)
     frame.loc[frame.index[0], ["file", "structure_id"]] = None
-    write_report(tmp_path / "page.html", frame, folders=())
+    write_report(tmp_path / "page.html", frame)
     with pytest.raises(ScreeningTableError, match="gap_ev occurs twice"):
         screened(pd.concat([frame, frame[["gap_ev"]]], axis=1))

@@ -194,5 +194,4 @@ def _do_report(config: RunConfig, run: Path) -> None:
 
     asked = _asked(config)
     frame = read_table(run / asked.table)
-    folders = (Path(), run)
-    write_report(run / "screening.html", frame, source=asked.table, window=asked.window, folders=folders)
+    write_report(run / "screening.html", frame, source=asked.table, window=asked.window)
