@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,48 +140,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i, gap in enumerate(gaps)
     ]  # fmt: skip
     good = Path(__file__).parents[1] / "fixtures" / "cifs" / "good.cif"
-    rows[0] = Row(
-        1,
-        str(good),
-        "good",
-        "ok",
-        "",
-        "CHO2Zn",
-        5,
-        2.0,
-        0.4,
-        0.2,
-        0.3,
-        1.5,
-        2.5,
-        0.9,
-        0.5,
-        "",
-        "PBE",
-        "m",
-        "train-1 (SAHYIK, 3.44 eV) | train-2",
+    near: dict[str, Any] = {"gap_lo90_ev": 1.5, "gap_hi90_ev": 2.5, "p_in_window": 0.9, "novelty": 0.5}
+    known = "train-1 (SAHYIK, 3.44 eV) | train-2"
+    rows[0] = replace(
+        rows[0], file=str(good), structure_id="good", formula="CHO2Zn", gap_ev=2.0, nearest=known, **near
     )
-    rows[1] = Row(
-        2,
-        MARKUP,
-        MARKUP,
-        "warning",
-        "",
-        MARKUP,
-        5,
-        2.1,
-        0.4,
-        0.2,
-        0.3,
-        1.5,
-        2.5,
-        0.9,
-        0.5,
-        MARKUP,
-        "PBE",
-        "m",
-        MARKUP,
-    )
+    texts = ("file", "structure_id", "formula", "warnings", "nearest")
+    rows[1] = replace(rows[1], gap_ev=2.1, **dict.fromkeys(texts, MARKUP), **near)
     rows.append(Row(None, MARKUP, MARKUP, "failed", f"{MARKUP}: {MARKUP}"))
     table = screened(to_frame(rows))
     structures = drawings_of(candidates(table), [Path("/")])
@@ -246,25 +212,11 @@ def test_names_stay_whole_and_notes_are_counted(port: int, tmp_path: Path) -> No
     notes = "bond-lengths: brought to DFT | open-shell-metal: Fe | novel: far away"
     rows = [
         Row(
-            i,
-            f"{name}.cif",
-            name,
-            "warning",
-            "",
-            "C8H5AlO5",
-            38,
-            4.0,
-            0.3,
-            0.2,
-            0.2,
-            3.5,
-            4.5,
-            0.1,
-            0.2,
+            i, f"{name}.cif", name, "warning", "", "C8H5AlO5", 38, 4.0, 0.3, 0.2, 0.2, 3.5, 4.5, 0.1, 0.2,
             notes,
         )
         for i, name in enumerate(("Hofmann-FeNi_LUFQUZ", "MOF-5-interpenetrated_HIFTOG"), start=1)
-    ]
+    ]  # fmt: skip
     path = tmp_path / "names.html"
     path.write_text(screening_page(screened(to_frame(rows)), "t"), encoding="utf-8")
     session = Browser(port, tmp_path, ("--window-size=1400,900",))
