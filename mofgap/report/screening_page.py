@@ -122,17 +122,13 @@ def _models(table: Screened) -> list[str]:
 
 
 def drawn_rows(table: Screened, n_cards: int = N_CARDS) -> dict[Key, tuple[str, int]]:
-    """The best rows, as `candidates`, until their cells hold `MAX_PAGE_ATOMS` atoms; at least the cards."""
+    """The rows whose structures a page shows: formula and number of atoms by file and structure id.
+
+    They are the best ones, until their cells hold `MAX_PAGE_ATOMS` atoms, and at least the cards.
+    """
     n_atoms = table.ranked.get("n_atoms")
-    if n_atoms is None:
-        return candidates(table, n_cards)
-    within = int((n_atoms.fillna(0).cumsum() <= MAX_PAGE_ATOMS).sum())
-    return candidates(table, max(within, n_cards))
-
-
-def candidates(table: Screened, n: int = N_CARDS) -> dict[Key, tuple[str, int]]:
-    """The best n rows: formula and number of atoms by file and structure id."""
-    rows = records(table.ranked.head(n))
+    within = 0 if n_atoms is None else int((n_atoms.fillna(0).cumsum() <= MAX_PAGE_ATOMS).sum())
+    rows = records(table.ranked.head(max(within, n_cards)))
     return {
         (row["file"], row["structure_id"]): (row["formula"] or "", row.get("n_atoms") or 0) for row in rows
     }

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from mofgap.report.screened import screened
-from mofgap.report.screening_page import candidates, screening_page
+from mofgap.report.screening_page import drawn_rows, screening_page
 from mofgap.report.structures import drawings_of
 from mofgap.screening.row import Row
 from mofgap.screening.table import to_frame
@@ -149,7 +149,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows[1] = replace(rows[1], gap_ev=2.1, **dict.fromkeys(texts, MARKUP), **near)
     rows.append(Row(None, MARKUP, MARKUP, "failed", f"{MARKUP}: {MARKUP}"))
     table = screened(to_frame(rows))
-    structures = drawings_of(candidates(table), [Path("/")])
+    structures = drawings_of(drawn_rows(table), [Path("/")])
     assert len(structures) == 1
     path = folder / "report.html"
     path.write_text(screening_page(table, MARKUP, (1.8, 3.0), structures), encoding="utf-8")

@@ -24,7 +24,7 @@ from mofgap.report.screened import (
     screened,
     symbols_of,
 )
-from mofgap.report.screening_page import candidates, drawn_rows, neighbours_of, notes, screening_page
+from mofgap.report.screening_page import drawn_rows, neighbours_of, notes, screening_page
 from mofgap.report.structures import Drawing, draw, drawings_of
 from mofgap.screening.row import Row, warnings_of
 from mofgap.screening.table import read_table, to_frame, write_table
@@ -331,7 +331,7 @@ def test_structures_are_read_again_from_files_and_archives(
         row(4, "gone", file="cifs/gone.cif"),
     ]
     table = screened(to_frame(rows))
-    found = drawings_of(candidates(table), [tmp_path / "nowhere", tmp_path])
+    found = drawings_of(drawn_rows(table), [tmp_path / "nowhere", tmp_path])
     assert set(found) == {("cifs/s0.cif", "s0"), ("more.zip:in/s2.cif", "s2")}
     assert all("Zn" in drawing.symbols and len(drawing.cell) == 3 for drawing in found.values())
 
@@ -343,7 +343,7 @@ def test_a_structure_of_another_formula_is_not_drawn(
     path = tmp_path / "s1.cif"
     path.write_text(path.read_text().replace("\nO1 O ", "\nO1 C "))
     table = screened(to_frame([row(1, "s0", file="s0.cif"), row(2, "s1", file="s1.cif")]))
-    assert set(drawings_of(candidates(table), [tmp_path])) == {("s0.cif", "s0")}
+    assert set(drawings_of(drawn_rows(table), [tmp_path])) == {("s0.cif", "s0")}
 
 
 def test_drawings_complete_linkers_and_end_at_metals() -> None:
