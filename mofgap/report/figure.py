@@ -136,10 +136,10 @@ def say_nothing_to_show(axes: Axes) -> None:
     axes.text(0.5, 0.5, "no rows to show", ha="center", va="center", transform=axes.transAxes, color=INK)
 
 
-def finished(axes: Axes, *, has_rows: bool, loc: Literal["best", "upper left"] = "best") -> Figure:
+def finished(axes: Axes, *, has_rows: bool) -> Figure:
     """The figure of axes, with a legend; or with a word that they are empty."""
     if has_rows:
-        add_legend(axes, loc)
+        add_legend(axes)
     else:
         say_nothing_to_show(axes)
     return figure_of(axes)

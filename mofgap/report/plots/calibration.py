@@ -59,7 +59,7 @@ def qq_gaussian(y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataF
         axes.plot(nominal, observed, label=f"{each.label}area {area:.3f}", **style)
         if len(found) <= 2:  # more areas would mix into mud
             axes.fill_between(nominal, nominal, observed, color=style["color"], alpha=0.15, linewidth=0)
-    return finished(axes, has_rows=any(len(each.true) for each in found), loc="best")
+    return finished(axes, has_rows=any(len(each.true) for each in found))
 
 
 def p_in_window_reliability(

@@ -52,14 +52,12 @@ def metric_vs_samples(
     )
     axes = _axes(rows, caption.strip(), "samples", metric)
     for i, (name, group) in enumerate(rows.groupby("method", sort=False)):
-        colour = SERIES[i % len(SERIES)]
         line = group[group.x > 0].sort_values("x")
-        if len(line):
-            _line(axes, line, colour, _MARKERS[i % len(_MARKERS)], str(name))
-        elif len(sampled):
+        if line.empty and len(sampled):
+            colour = SERIES[i % len(SERIES)]
             axes.axhline(group.value.iloc[0], linestyle="--", color=colour, linewidth=1.2, label=str(name))
         else:
-            _line(axes, group.assign(x=1.0), colour, _MARKERS[i % len(_MARKERS)], str(name))
+            _line(axes, group.assign(x=1.0) if line.empty else line, i, str(name))
     return finished(axes, has_rows=len(rows) > 0)
 
 
@@ -87,7 +85,7 @@ def metric_vs_cost(
     )
     axes = _axes(rows, caption.strip(), cost_name, metric)
     for i, (name, group) in enumerate(rows.groupby("method", sort=False)):
-        _line(axes, group.sort_values("x"), SERIES[i % len(SERIES)], _MARKERS[i % len(_MARKERS)], str(name))
+        _line(axes, group.sort_values("x"), i, str(name))
     return finished(axes, has_rows=len(rows) > 0)
 
 
@@ -124,10 +122,12 @@ def _axes(rows: pd.DataFrame, caption: str, xlabel: str, ylabel: str) -> Axes:
     return axes
 
 
-def _line(axes: Axes, line: pd.DataFrame, colour: str, marker: str, name: str) -> None:
-    many = len(line) > 1000
+def _line(axes: Axes, line: pd.DataFrame, i: int, name: str) -> None:
+    """The line of the i-th method, with the intervals that its values have."""
+    many, colour = len(line) > 1000, SERIES[i % len(SERIES)]
+    marker = "" if many else _MARKERS[i % len(_MARKERS)]
     style = {"color": colour, "linewidth": 1.4, "markersize": 5, "label": name, "rasterized": many}
-    axes.plot(line.x, line.value, marker="" if many else marker, **style)  # type: ignore[arg-type]
+    axes.plot(line.x, line.value, marker=marker, **style)  # type: ignore[arg-type]
     bars = line.dropna(subset=["lo", "hi"])
     if len(bars) and not many:
         ends = [bars.value - bars.lo, bars.hi - bars.value]
