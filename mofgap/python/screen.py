@@ -16,6 +16,7 @@ from mofgap.crystals.convert import crystal_from, is_one
 from mofgap.crystals.crystal import MEMORY
 from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.inputs import PassedOver, expand_inputs, passed_over_words
+from mofgap.crystals.reasons import MISSING, NO_MATCH
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.nearest import hint
 from mofgap.plain_words import default_of, limits, meaning, settings_of
@@ -29,9 +30,6 @@ from mofgap.screening.row import Row
 from mofgap.screening.screen import stream_rows
 from mofgap.screening.table import to_frame
 from mofgap.shipped import argument_of
-
-NOWHERE = ("missing-file:", "no-match:")
-"""How the reason of a path begins that leads to no file."""
 
 
 def screen(
@@ -162,8 +160,10 @@ def sources_of(structures: Any, passed_over: PassedOver) -> Iterator[Source]:
 
 def _check_there(path: str | Path) -> None:
     first = next(expand_inputs([path]), None)
-    if isinstance(first, ReadFailure) and first.reason.startswith(NOWHERE) and first.source == str(path):
-        raise FileNotFoundError(f"{first.source}: {first.reason.partition(': ')[2]}")
+    if isinstance(first, ReadFailure) and first.source == str(path):
+        name, _, words = first.reason.partition(": ")
+        if name in (MISSING, NO_MATCH):
+            raise FileNotFoundError(f"{first.source}: {words}")
 
 
 def _sources(items: Iterable[Any], names: Sequence[str], passed_over: PassedOver) -> Iterator[Source]:
