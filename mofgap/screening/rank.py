@@ -149,7 +149,8 @@ def _noted(group: Iterable[Row]) -> Iterator[Row]:
     rows = iter(group)
     first = next(rows)
     yield first
-    yield from (_with_note(row, f"same structure as {named(first.file, first.structure_id)}") for row in rows)
+    note = f"{DUPLICATE}: same structure as {named(first.file, first.structure_id)}"
+    yield from (_with_notes(row, note) for row in rows)
 
 
 def _alone(group: Iterable[Row]) -> Row:
@@ -166,14 +167,11 @@ def _alone(group: Iterable[Row]) -> Row:
     told = {n: f"{n}: {words}" for row in reversed(others) for n, words in warnings_of(row.warnings)}
     kept = [told[name] for name in (IN_TRAINING, SAME_REFCODE) if name in told and name not in own]
     copies = listed([named(row.file, row.structure_id) for row in others])
-    first = replace(first, warnings=WARNING_SEPARATOR.join(filter(None, [first.warnings, *kept])))
-    return _with_note(first, f"left out the same structure in {copies}")
+    return _with_notes(first, *kept, f"{DUPLICATE}: left out the same structure in {copies}")
 
 
-def _with_note(row: Row, words: str) -> Row:
-    return replace(
-        row, warnings=WARNING_SEPARATOR.join(filter(None, [row.warnings, f"{DUPLICATE}: {words}"]))
-    )
+def _with_notes(row: Row, *notes: str) -> Row:
+    return replace(row, warnings=WARNING_SEPARATOR.join(filter(None, [row.warnings, *notes])))
 
 
 def _outside(row: Row) -> float:
