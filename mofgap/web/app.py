@@ -153,15 +153,14 @@ async def _started(request: Request) -> Job:
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > settings.max_mb * MB:
         raise RequestError(413, too_large(settings))
-    folder, upload = jobs.new_folder(), None
+    folder, job = jobs.new_folder(), None
     try:
         content_type = request.headers.get("content-type", "")
-        received = await receive(request.stream(), content_type, folder, settings)
-        config = _config(received, settings)
-        upload = received
-        return jobs.start(received, config)
+        upload = await receive(request.stream(), content_type, folder, settings)
+        job = jobs.start(upload, _config(upload, settings))
+        return job
     finally:
-        jobs.end_upload(folder, upload)
+        jobs.end_upload(folder, failed=job is None)
 
 
 def _config(upload: Upload, settings: ServeConfig) -> ScreeningConfig:

@@ -143,10 +143,10 @@ class Jobs:
         self._uploading += 1  # an upload without a folder would never end
         return folder
 
-    def end_upload(self, folder: Path, upload: Upload | None) -> None:
-        """Note that an upload has ended, with None if it failed."""
+    def end_upload(self, folder: Path, *, failed: bool) -> None:
+        """Note that an upload has ended; the folder of one that failed is removed."""
         self._uploading -= 1
-        if upload is None:
+        if failed:
             shutil.rmtree(folder, ignore_errors=True)
 
     def start(self, upload: Upload, config: ScreeningConfig) -> Job:
