@@ -78,10 +78,11 @@ def pretrain(
 
     with refused():
         compute = part(Compute, settings, progress=True)
-    how: Any = dict(cache=cache, resume=resume, compute=compute)
     with told():
-        frame = read_table(table)
-        pretrain_encoder(frame, output, config.architecture, encoder, config.training, **how)
+        frame, how = read_table(table), config.training
+        pretrain_encoder(
+            frame, output, config.architecture, encoder, how, cache=cache, resume=resume, compute=compute
+        )
     n_train = int((frame.split == "train").sum())
     write_encoder_card(output, n_train, command_line(), citation)
     last = tuple(range(n_blocks)[-3:])
